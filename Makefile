@@ -1,0 +1,56 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := build/venv
+BIN := $(VENV)/bin
+TOOLS := build/tools
+export CCINIT_TOOLS ?= $(CURDIR)/$(TOOLS)
+export SOURCE_DATE_EPOCH ?= 0
+
+.PHONY: help demo test test-long bench check image lock clean setup tools
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup tools ## Run the whole way end to end, attackers included (report in build/demo/).
+	@$(BIN)/python -m tests.demo
+
+test: check tools ## Run every check and test that CI runs.
+	@$(BIN)/pytest tests/integration tests/vm -m 'not long'
+
+test-long: check tools ## Run what takes longer; resumable.
+	@$(BIN)/pytest tests -m long --resume build/long/passed
+
+bench: setup tools ## Compare with other tools as ratios in one run (report in build/bench/).
+	@$(BIN)/python -m tests.bench
+
+check: setup ## Lint, types, layer contracts, unit tests.
+	@echo "check: ruff"; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+	@echo "check: mypy"; $(BIN)/mypy
+	@echo "check: layers"; $(BIN)/lint-imports --no-logo 2>/dev/null | tail -n 4; test $${PIPESTATUS[0]} -eq 0
+	@echo "check: spelling"; $(BIN)/codespell
+	@echo "check: unit tests"; $(BIN)/pytest -q tests/architecture tests/unit tests/fuzz
+
+image: setup tools ## Build the guest image, both profiles, into build/image/ (RELEASE=1: locked versions only).
+	@$(BIN)/rootfs-builder image $(if $(RELEASE),--release)
+
+lock: setup tools ## Renew every lock file and say what changed.
+	@$(BIN)/python -m tests.lock
+	@$(BIN)/rootfs-builder lock
+
+clean: ## Remove everything that was built.
+	rm -rf build
+
+setup: $(VENV)/.stamp
+
+tools: setup
+	@$(BIN)/rootfs-builder tools
+
+$(VENV)/.stamp: requirements/dev.txt pyproject.toml $(wildcard */pyproject.toml)
+	@echo "setup: Python packages from requirements/dev.txt (hash-checked) into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt 2>&1 | { grep -v '^WARNING: Location' || true; }; test $${PIPESTATUS[0]} -eq 0
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index -e . -e measured-boot -e rootfs-builder -e host-runtime -e guest-owner
+	@touch $@

@@ -1,0 +1,70 @@
+"""The exception tree: one root, one family for each party whose fault it can be.
+
+    CcinitError
+    ├── FormatError             bytes are malformed, whoever sent them
+    │   └── LimitExceededError  well-formed so far, but larger than its cap
+    ├── VerificationError       well-formed, but not trusted (digest, signature, name, policy)
+    ├── PeerError               a peer (KBS, registry, host) broke its protocol or said no
+    ├── ConfigError             the measured configuration cannot be honoured
+    ├── ChildError              a child process of ours ended without a result
+    ├── DeadlineError           no result in time
+    └── KernelError             the kernel said no (also an OSError: carries errno)
+
+Every error has a *reason*, a stable dotted name (`config.mismatch`, `pull.digest`) that the guest's
+owner can search for and test against, and a *detail* for people. Both go to the sealed log only; the
+host gets a number from `ccinit.formats.host_rpc.Code`. Neither may hold a secret.
+
+Calling things in the wrong order is `RuntimeError`: a bug, not an input.
+"""
+
+
+class CcinitError(Exception):
+    """Root of all errors that inputs, peers or the kernel can cause."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+class FormatError(CcinitError):
+    """Untrusted bytes do not have the form that their specification gives."""
+
+
+class LimitExceededError(FormatError):
+    """Untrusted input is larger, deeper or longer than its cap."""
+
+
+class VerificationError(CcinitError):
+    """A well-formed value is not the one that a digest, key, name or policy asks for."""
+
+
+class PeerError(CcinitError):
+    """A peer broke its protocol, refused, or could not be reached."""
+
+
+class ConfigError(CcinitError):
+    """The measured configuration contradicts itself or what the guest has."""
+
+
+class ChildError(CcinitError):
+    """A child process ended without delivering its result."""
+
+
+class DeadlineError(CcinitError):
+    """An operation did not end before its deadline."""
+
+
+class KernelError(CcinitError, OSError):
+    """The kernel refused a call.
+
+    Attributes:
+        errno: the kernel's error number.
+    """
+
+    def __init__(self, errno: int, operation: str, target: str) -> None:
+        CcinitError.__init__(self, f"kernel.{operation}", f"{target}: errno {errno}")
+        self.errno = errno

@@ -1,0 +1,114 @@
+"""The envelope: a resource body that says which resource it is.
+
+A KBS reply is encrypted *to* the guest but not authenticated by that encryption, and a KBS (or its
+store) can mix resources up. So the body repeats the URI and the kind, and the guest compares both
+with what it asked for. JSON: `{"v": 1, "uri": …, "kind": …, "data": base64}`. A volume key may say
+`"create": true`: the grant to format an empty disk.
+"""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ccinit.errors import FormatError, LimitExceededError, VerificationError
+from ccinit.formats.fields import Fields
+from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+
+MAX_BYTES = 1 << 20
+
+
+class EnvelopeKind(StrEnum):
+    """What a resource is for; a key for one use is never taken for another."""
+
+    VOLUME_KEY = "volume-key"
+    TLS_IDENTITY = "tls-identity"
+    LOG_PSK = "log-psk"
+    DEBUG_GRANT = "debug-grant"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """A parsed envelope; `repr` leaves the data out.
+
+    Attributes:
+        create: the owner lets the guest format a blank disk with this key.
+    """
+
+    uri: ResourceUri
+    kind: EnvelopeKind
+    data: bytes
+    create: bool = False
+
+    def __repr__(self) -> str:
+        return f"Envelope({self.uri}, {self.kind}, {len(self.data)} bytes)"
+
+
+def parse_envelope(body: bytes) -> Envelope:
+    """Parse a body.
+
+    Raises:
+        FormatError: `envelope.…`.
+    """
+    if len(body) > MAX_BYTES:
+        raise LimitExceededError("envelope.size", f"{len(body)} bytes, at most {MAX_BYTES}")
+    try:
+        value = json.loads(body, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        # The decoder's own text quotes the body, which is secret.
+        raise FormatError("envelope.json", "not JSON") from error
+    with Fields(value, "envelope") as fields:
+        fields.integer("v", low=1, high=1)
+        envelope = Envelope(
+            uri=parse_resource_uri(fields.text("uri"), "envelope.uri"),
+            kind=fields.choice("kind", EnvelopeKind),
+            data=_decode(fields.text("data", max_bytes=MAX_BYTES)),
+            create=fields.boolean("create", default=False),
+        )
+    if envelope.create and envelope.kind is not EnvelopeKind.VOLUME_KEY:
+        raise FormatError("envelope.create", "only a volume key may grant creation")
+    return envelope
+
+
+def verify_envelope(body: bytes, uri: ResourceUri, kind: EnvelopeKind) -> Envelope:
+    """Parse a body and return it if it is the resource that was asked for.
+
+    Raises:
+        FormatError: `envelope.…`.
+        VerificationError: `envelope.uri` or `envelope.kind`.
+    """
+    envelope = parse_envelope(body)
+    if envelope.uri != uri:
+        raise VerificationError("envelope.uri", f"asked for {uri}, the body is {envelope.uri}")
+    if envelope.kind is not kind:
+        raise VerificationError("envelope.kind", f"asked for {kind}, the body is {envelope.kind}")
+    return envelope
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """Encode an envelope as the body of a resource."""
+    value: dict[str, object] = {
+        "v": 1,
+        "uri": str(envelope.uri),
+        "kind": envelope.kind.value,
+        "data": base64.b64encode(envelope.data).decode(),
+    }
+    if envelope.create:
+        value["create"] = True
+    return json.dumps(value).encode()
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise FormatError("envelope.data", "not base64") from error
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("duplicate key")
+    return value

@@ -1,0 +1,160 @@
+"""A strict reader of one parsed TOML or JSON table.
+
+Every key is asked for by name, type and limit; leaving the `with` block refuses whatever was not
+asked for. So a schema is the list of the calls that read it, and an unknown key can never be
+skipped silently. Errors carry the reason `<where>.<key>`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from types import TracebackType
+from typing import Self, TypeVar
+
+from ccinit.errors import FormatError, LimitExceededError
+
+E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
+
+MAX_TEXT_BYTES = 4096
+MAX_ITEMS = 64
+
+
+class Fields:
+    """One table, read exactly once; use as a context manager."""
+
+    def __init__(self, table: object, where: str) -> None:
+        """Args: table: the parsed value; where: dotted prefix of the reasons."""
+        if not isinstance(table, Mapping):
+            raise FormatError(f"{where}.type", "expected a table")
+        self._table: Mapping[str, object] = table
+        self._where = where
+        self._read: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._refuse_unknown()
+
+    def has(self, key: str) -> bool:
+        """Whether `key` is present; does not count as reading it."""
+        return key in self._table
+
+    def text(self, key: str, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
+        """A required string of at most `max_bytes` UTF-8 bytes, without NUL."""
+        return self._text(self._take(key), key, max_bytes)
+
+    def optional_text(self, key: str, *, max_bytes: int = MAX_TEXT_BYTES) -> str | None:
+        """Like `text`, or None if the key is absent."""
+        return self.text(key, max_bytes=max_bytes) if self.has(key) else None
+
+    def integer(self, key: str, *, low: int, high: int, default: int | None = None) -> int:
+        """An integer within [low, high]; required unless `default` is given."""
+        if default is not None and not self.has(key):
+            return default
+        value = self._take(key)
+        if type(value) is not int:
+            raise self._wrong(key, "an integer")
+        if not low <= value <= high:
+            raise LimitExceededError(self._reason(key), f"{value} is not within {low}..{high}")
+        return value
+
+    def boolean(self, key: str, *, default: bool | None = None) -> bool:
+        """A boolean; required unless `default` is given."""
+        if default is not None and not self.has(key):
+            return default
+        value = self._take(key)
+        if not isinstance(value, bool):
+            raise self._wrong(key, "a boolean")
+        return value
+
+    def choice(self, key: str, kind: type[E], *, default: E | None = None) -> E:
+        """A member of a closed set, by its value; required unless `default` is given."""
+        if default is not None and not self.has(key):
+            return default
+        value = self.text(key)
+        for member in kind:
+            if member.value == value:
+                return member
+        allowed = ", ".join(member.value for member in kind)
+        raise FormatError(self._reason(key), f"{value[:80]!r} is none of: {allowed}")
+
+    def texts(
+        self, key: str, *, max_items: int = MAX_ITEMS, max_bytes: int = MAX_TEXT_BYTES
+    ) -> tuple[str, ...]:
+        """An array of strings; absent means empty."""
+        return tuple(self._text(item, key, max_bytes) for item in self._array(key, max_items))
+
+    def text_table(self, key: str, *, max_items: int = MAX_ITEMS) -> tuple[tuple[str, str], ...]:
+        """A table of strings in its written order; absent means empty."""
+        if not self.has(key):
+            return ()
+        value = self._take(key)
+        if not isinstance(value, Mapping):
+            raise self._wrong(key, "a table of strings")
+        if len(value) > max_items:
+            raise LimitExceededError(self._reason(key), f"more than {max_items} entries")
+        return tuple((name, self._text(item, key, MAX_TEXT_BYTES)) for name, item in value.items())
+
+    def table(self, key: str, read: Callable[["Fields"], T], *, default: T | None = None) -> T:
+        """A nested table given to `read`; required unless `default` is given."""
+        if default is not None and not self.has(key):
+            return default
+        with Fields(self._take(key), self._reason(key)) as fields:
+            return read(fields)
+
+    def tables(
+        self, key: str, read: Callable[["Fields"], T], *, max_items: int = MAX_ITEMS
+    ) -> tuple[T, ...]:
+        """An array of tables, each given to `read`; absent means empty."""
+        values = []
+        for item in self._array(key, max_items):
+            with Fields(item, self._reason(key)) as fields:
+                values.append(read(fields))
+        return tuple(values)
+
+    def _array(self, key: str, max_items: int) -> Sequence[object]:
+        if not self.has(key):
+            return ()
+        value = self._take(key)
+        if not isinstance(value, list):
+            raise self._wrong(key, "an array")
+        if len(value) > max_items:
+            raise LimitExceededError(self._reason(key), f"more than {max_items} items")
+        return value
+
+    def _text(self, value: object, key: str, max_bytes: int) -> str:
+        if not isinstance(value, str):
+            raise self._wrong(key, "a string")
+        try:
+            length = len(value.encode())
+        except UnicodeEncodeError as error:
+            raise FormatError(self._reason(key), "not valid Unicode") from error
+        if length > max_bytes:
+            raise LimitExceededError(self._reason(key), f"longer than {max_bytes} bytes")
+        if "\0" in value:
+            raise FormatError(self._reason(key), "contains NUL")
+        return value
+
+    def _take(self, key: str) -> object:
+        if key not in self._table:
+            raise FormatError(self._reason(key), "missing")
+        self._read.add(key)
+        return self._table[key]
+
+    def _refuse_unknown(self) -> None:
+        unknown = sorted(set(self._table) - self._read)
+        if unknown:
+            raise FormatError(f"{self._where}.unknown", f"unknown key {unknown[0][:80]!r}")
+
+    def _wrong(self, key: str, expected: str) -> FormatError:
+        return FormatError(self._reason(key), f"expected {expected}")
+
+    def _reason(self, key: str) -> str:
+        return f"{self._where}.{key}"

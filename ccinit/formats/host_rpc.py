@@ -1,0 +1,252 @@
+"""The host plane: every method, phase and code that the untrusted host can ever see.
+
+This table is the whole surface. No type here holds text, so no reply can carry any; every reply of
+a method has one size. The guest dispatches by this table, the host's tools check replies against
+it, and docs/host-rpc.md is generated from it.
+
+The framing (MessagePack-RPC over AF_VSOCK port 1024) is `msgpack_rpc`'s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+PORT = 1024
+PROTOCOL = 1
+HOST_CID = 2
+
+REPLY_BYTES = 64
+COLLECT_REPLY_BYTES = 65_664
+COLLECT_BLOB_BYTES = 65_536
+MAX_WAIT_MS = 60_000
+METRICS_UNIT_BYTES = 64 * 1024 * 1024
+
+
+class Phase(IntEnum):
+    """Where the boot is; numbers only grow."""
+
+    ENTRY = 0
+    MOUNT = 1
+    HARDEN = 2
+    LISTEN = 3
+    CONFIG = 4
+    NET = 5
+    RANDOM = 6
+    ATTEST = 7
+    UNLOCK = 8
+    PULL = 9
+    START = 10
+    RUN = 11
+    DEBUG = 12
+    STOP = 13
+    OFF = 14
+
+
+class Code(IntEnum):
+    """Why the guest stopped, as far as the host may know: one code for a whole class of causes.
+
+    No two codes differ by anything that depends on a secret: a wrong key, a foreign disk and an
+    I/O error are all `STORAGE`.
+    """
+
+    OK = 0x00
+    BOOT = 0x10
+    CONFIG = 0x20
+    NET = 0x30
+    RANDOM = 0x31
+    KBS_UNREACHABLE = 0x40
+    REFUSED = 0x41
+    STORAGE = 0x50
+    IMAGE = 0x60
+    WORKLOAD_START = 0x70
+    WORKLOAD_EXIT = 0x71
+    RESOURCES = 0x72
+    STOP_FORCED = 0x80
+    INTERNAL = 0xF0
+    STALLED = 0xF1
+
+
+class RpcError(IntEnum):
+    """Why a call was not carried out."""
+
+    BADREQ = 1
+    NOT_NOW = 2
+    BUSY = 3
+    DENIED = 4
+    FAILED = 5
+
+
+class StateFlag(IntFlag):
+    """Bits of the `flags` result of `state` and `wait`."""
+
+    DEBUG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Uint:
+    """An unsigned integer below 2**bits, in any of MessagePack's widths."""
+
+    bits: int
+
+    def __str__(self) -> str:
+        return f"u{self.bits}"
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A bin of exactly `length` bytes."""
+
+    length: int
+
+    def __str__(self) -> str:
+        return f"b{self.length}"
+
+
+@dataclass(frozen=True, slots=True)
+class BinaryUpTo:
+    """A bin of at most `length` bytes."""
+
+    length: int
+
+    def __str__(self) -> str:
+        return f"b≤{self.length}"
+
+
+@dataclass(frozen=True, slots=True)
+class Boolean:
+    """true or false."""
+
+    def __str__(self) -> str:
+        return "bool"
+
+
+@dataclass(frozen=True, slots=True)
+class ListUpTo:
+    """An array of at most `count` bins of exactly `length` bytes."""
+
+    length: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"[b{self.length}] ≤ {self.count}"
+
+
+Kind = Uint | Binary | BinaryUpTo | Boolean | ListUpTo
+Value = int | bytes | bool | tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One positional parameter or result."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One call.
+
+    Attributes:
+        phases: the phases in which it is carried out; elsewhere the answer is `NOT_NOW`.
+        leak: why its reply tells the host nothing that it does not know already.
+    """
+
+    name: str
+    params: tuple[Field, ...] = ()
+    result: tuple[Field, ...] = ()
+    reply_bytes: int = REPLY_BYTES
+    phases: frozenset[Phase]
+    purpose: str
+    leak: str
+
+
+_ALWAYS = frozenset(Phase) - {Phase.ENTRY, Phase.MOUNT, Phase.HARDEN}
+_STOPPABLE = _ALWAYS - {Phase.OFF}
+_STATE = (
+    Field("phase", Uint(8)),
+    Field("code", Uint(8)),
+    Field("seq", Uint(32)),
+    Field("flags", Uint(8)),
+)
+
+_TABLE = (
+    Method(
+        name="hello",
+        params=(Field("proto", Uint(8)),),
+        result=(Field("proto", Uint(8)), Field("build_id", Binary(16))),
+        phases=_ALWAYS,
+        purpose="Say which protocol and which public image this is.",
+        leak="constants of a public, measured image",
+    ),
+    Method(
+        name="state",
+        result=_STATE,
+        phases=_ALWAYS,
+        purpose="Where the boot is now.",
+        leak="a phase, a closed code, a counter and the debug bit",
+    ),
+    Method(
+        name="wait",
+        params=(Field("seq", Uint(32)), Field("ms", Uint(32))),
+        result=_STATE,
+        phases=_ALWAYS,
+        purpose="Like `state`, answered once `seq` is no longer current or `ms` (≤ 60 000) passed.",
+        leak="as `state`, and when it changed",
+    ),
+    Method(
+        name="offer_network",
+        params=(
+            Field("mac", Binary(6)),
+            Field("address", Binary(16)),
+            Field("prefix", Uint(8)),
+            Field("gateway", Binary(16)),
+            Field("mtu", Uint(16)),
+            Field("dns", ListUpTo(16, 3)),
+        ),
+        phases=frozenset({Phase.LISTEN, Phase.CONFIG, Phase.NET}),
+        purpose="Offer addresses (IPv4 in mapped form); the guest validates and may refuse.",
+        leak="inbound only",
+    ),
+    Method(
+        name="stop",
+        params=(Field("grace_s", Uint(16)),),
+        phases=_STOPPABLE,
+        purpose="Wish for an orderly end within `grace_s` seconds (capped by the manifest).",
+        leak="inbound only; always accepted",
+    ),
+    Method(
+        name="collect",
+        params=(Field("cursor", Uint(64)), Field("ms", Uint(32))),
+        result=(
+            Field("next", Uint(64)),
+            Field("last", Boolean()),
+            Field("blob", BinaryUpTo(COLLECT_BLOB_BYTES)),
+        ),
+        reply_bytes=COLLECT_REPLY_BYTES,
+        phases=_ALWAYS,
+        purpose="Take sealed log bytes from `cursor` on; waits up to `ms` for some.",
+        leak="padded ciphertext in three sizes, encrypted to the owner's key",
+    ),
+)
+
+METHODS: Mapping[str, Method] = {method.name: method for method in _TABLE}
+
+
+def is_valid(kind: Kind, value: object) -> bool:
+    """Whether a decoded MessagePack value (arrays as tuples or lists) is of `kind`."""
+    match kind:
+        case Uint(bits):
+            return type(value) is int and 0 <= value < 1 << bits
+        case Binary(length):
+            return isinstance(value, bytes) and len(value) == length
+        case BinaryUpTo(length):
+            return isinstance(value, bytes) and len(value) <= length
+        case Boolean():
+            return isinstance(value, bool)
+        case ListUpTo(length, count):
+            return (
+                isinstance(value, list | tuple)
+                and len(value) <= count
+                and all(isinstance(item, bytes) and len(item) == length for item in value)
+            )

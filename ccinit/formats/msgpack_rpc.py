@@ -1,0 +1,231 @@
+"""MessagePack-RPC over a byte stream, without the stream.
+
+Requests are `[0, msgid, method, params]`, replies `[1, msgid, error, result]`
+(github.com/msgpack-rpc/msgpack-rpc, spec.md), one after another with nothing between them. Both
+readers take bytes in any pieces and yield checked values. Whatever is not exactly of the form that
+`host_rpc.METHODS` states is an error, and a reader that has raised stays broken: on a stream there
+is no next boundary to trust.
+
+Two sides, two families: a guest that reads a bad *request* raises `FormatError` with `rpc.request`;
+a host that reads a bad *reply* raises it with `rpc.reply`.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import msgpack  # type: ignore[import-untyped]
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.host_rpc import METHODS, Method, RpcError, Value, is_valid
+
+MAX_REQUEST_BYTES = 4096
+MAX_DEPTH = 3
+MAX_ITEMS = 64
+_MAX_METHOD_BYTES = 64
+_MAX_U32 = 0xFFFF_FFFF
+_REQUEST_ITEMS = 4
+_REPLY_ITEMS = 4
+_BIN8_MAX = 0xFF + 2
+_BIN16_MAX = 0xFFFF + 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A well-formed request; its method may be unknown and its parameters wrong."""
+
+    msgid: int
+    method: str
+    params: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A reply that agrees with its method's schema; `error` or `result` is set."""
+
+    msgid: int
+    error: RpcError | None
+    result: tuple[Value, ...]
+
+
+class RequestReader:
+    """The guest's side: bytes in, requests out."""
+
+    def __init__(self) -> None:
+        self._unpacker = _unpacker(MAX_REQUEST_BYTES, max_bin_len=MAX_REQUEST_BYTES)
+        self._fed = 0  # offset behind the last byte taken
+        self._parsed = 0  # offset behind the last complete request
+        self._broken = False
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the first part of a request waits for the rest."""
+        return self._fed > self._parsed
+
+    def feed(self, data: bytes) -> Iterator[Request]:
+        """Take bytes and yield the requests that are now complete.
+
+        Raises:
+            LimitExceededError: more than 4 KiB without a complete request.
+            FormatError: `rpc.request`.
+        """
+        if self._broken:
+            raise FormatError("rpc.request", "the stream is broken")
+        self._broken = True  # until this call has ended well
+        for value in self._values(data):
+            yield _request(value)
+        self._broken = False
+
+    def _values(self, data: bytes) -> Iterator[object]:
+        self._fed += len(data)
+        if self._fed - self._parsed > MAX_REQUEST_BYTES:
+            raise LimitExceededError("rpc.request", f"more than {MAX_REQUEST_BYTES} bytes waiting")
+        self._unpacker.feed(data)
+        while True:
+            try:
+                value = self._unpacker.unpack()
+            except msgpack.OutOfData:
+                return
+            except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+                raise FormatError("rpc.request", "not MessagePack within the limits") from error
+            self._parsed = self._unpacker.tell()
+            yield value
+
+
+class ReplyReader:
+    """The host's side: bytes in, the reply to one method out."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> Reply | None:
+        """Take bytes; return the reply once all of its bytes are here.
+
+        Raises:
+            FormatError: `rpc.reply`.
+        """
+        self._data += data
+        if len(self._data) < self._method.reply_bytes:
+            return None
+        if len(self._data) > self._method.reply_bytes:
+            raise FormatError("rpc.reply", "bytes behind the reply")
+        try:
+            value = msgpack.unpackb(bytes(self._data), raw=False, max_map_len=0, max_ext_len=0)
+        except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+            raise FormatError("rpc.reply", "not one MessagePack value") from error
+        return _reply(self._method, value)
+
+
+def encode_request(msgid: int, method: str, params: Sequence[Value]) -> bytes:
+    """Encode a request."""
+    return cast("bytes", msgpack.packb([0, msgid, method, list(params)], use_bin_type=True))
+
+
+def encode_result(msgid: int, method: Method, result: Sequence[Value]) -> bytes:
+    """Encode `[1, msgid, nil, [..., pad]]` to the method's one size.
+
+    Raises:
+        ValueError: the result is not of the method's schema (a bug of the caller).
+    """
+    if len(result) != len(method.result) or not all(
+        is_valid(field.kind, value) for field, value in zip(method.result, result, strict=True)
+    ):
+        raise ValueError(f"result of {method.name} is not of its schema")
+    head = b"\x94\x01" + _pack(msgid) + b"\xc0" + _array_header(len(result) + 1)
+    head += b"".join(_pack(value) for value in result)
+    return head + _pad(method.reply_bytes - len(head))
+
+
+def encode_error(msgid: int, reply_bytes: int, error: RpcError) -> bytes:
+    """Encode `[1, msgid, [code, pad], nil]` to `reply_bytes`."""
+    head = b"\x94\x01" + _pack(msgid) + b"\x92" + _pack(int(error))
+    return head + _pad(reply_bytes - len(head) - 1) + b"\xc0"
+
+
+def params_of(method: Method, params: tuple[object, ...]) -> tuple[Value, ...] | None:
+    """The parameters if they are of the method's schema, else None."""
+    if len(params) != len(method.params):
+        return None
+    for field, value in zip(method.params, params, strict=True):
+        if not is_valid(field.kind, value):
+            return None
+    return cast("tuple[Value, ...]", params)
+
+
+def _unpacker(max_buffer: int, *, max_bin_len: int) -> "msgpack.Unpacker":
+    return msgpack.Unpacker(
+        raw=False,
+        use_list=False,
+        max_buffer_size=max_buffer,
+        max_str_len=_MAX_METHOD_BYTES,
+        max_bin_len=max_bin_len,
+        max_array_len=MAX_ITEMS,
+        max_map_len=0,
+        max_ext_len=0,
+    )
+
+
+def _request(value: object) -> Request:
+    if not isinstance(value, tuple) or len(value) != _REQUEST_ITEMS or not _is_plain(value, 1):
+        raise FormatError("rpc.request", "not [0, msgid, method, params] of plain values")
+    kind, msgid, method, params = value
+    if type(kind) is not int or kind != 0 or type(msgid) is not int or not 0 <= msgid <= _MAX_U32:
+        raise FormatError("rpc.request", "not a request with a 32-bit msgid")
+    if not isinstance(method, str) or not isinstance(params, tuple):
+        raise FormatError("rpc.request", "method is not a string or params not an array")
+    return Request(msgid=msgid, method=method, params=params)
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Whether only arrays (to MAX_DEPTH), integers, bools, bins and strings occur."""
+    if type(value) is tuple:  # an ext value is a named tuple
+        return depth <= MAX_DEPTH and all(_is_plain(item, depth + 1) for item in value)
+    return isinstance(value, int | bytes | str)
+
+
+def _reply(method: Method, value: object) -> Reply:
+    if not isinstance(value, list) or len(value) != _REPLY_ITEMS or value[0] != 1:
+        raise FormatError("rpc.reply", "not [1, msgid, error, result]")
+    _, msgid, error, result = value
+    if type(msgid) is not int or (error is None) == (result is None):
+        raise FormatError("rpc.reply", "no msgid, or not exactly one of error and result")
+    if error is not None:
+        return Reply(msgid=msgid, error=_error_code(error), result=())
+    if not isinstance(result, list) or len(result) != len(method.result) + 1:
+        raise FormatError("rpc.reply", f"{method.name} returns another number of values")
+    for field, item in zip(method.result, result, strict=False):
+        if not is_valid(field.kind, item):
+            raise FormatError("rpc.reply", f"{method.name}: {field.name} is not {field.kind}")
+    return Reply(msgid=msgid, error=None, result=tuple(result[:-1]))
+
+
+def _error_code(error: object) -> RpcError:
+    if isinstance(error, list) and error and type(error[0]) is int:
+        for member in RpcError:
+            if member == error[0]:
+                return member
+    raise FormatError("rpc.reply", "unknown error")
+
+
+def _pack(value: Value) -> bytes:
+    return cast("bytes", msgpack.packb(value, use_bin_type=True))
+
+
+def _array_header(count: int) -> bytes:
+    return bytes((0x90 | count,))
+
+
+def _pad(size: int) -> bytes:
+    """A bin object of exactly `size` bytes, header included."""
+    if size <= _BIN8_MAX:
+        return struct.pack(">BB", 0xC4, size - 2) + bytes(size - 2)
+    if size <= _BIN16_MAX:
+        return struct.pack(">BH", 0xC5, size - 3) + bytes(size - 3)
+    return struct.pack(">BI", 0xC6, size - 5) + bytes(size - 5)
+
+
+def method_named(name: str) -> Method | None:
+    """The method of that name, if the host plane has it."""
+    return METHODS.get(name)

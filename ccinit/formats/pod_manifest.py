@@ -1,0 +1,332 @@
+"""`pod.toml`: the immutable pod, part of the measured initdata document.
+
+The guest starts exactly this and nothing else, so the manifest is also the policy. Version 1,
+strict: an unknown key, a name that refers to nothing, or a duplicate is refused here; whether this
+guest can honour it (disks, platform) is the rooms' business.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from string import ascii_lowercase, digits
+
+from ccinit.errors import FormatError
+from ccinit.formats.fields import Fields
+from ccinit.formats.initdata import parse_toml
+from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+
+_MAX_NAME_BYTES = 63
+_MAX_PEM_BYTES = 64 * 1024
+_NAME_CHARACTERS = frozenset(ascii_lowercase + digits + "-")
+_MAX_MODE = 0o777
+_TIB = 1 << 40
+MIN_DISK_BYTES = 1 << 20
+
+
+class ContainerKind(StrEnum):
+    """`init` containers run one after another to success before any `main` one starts."""
+
+    INIT = "init"
+    MAIN = "main"
+
+
+class Restart(StrEnum):
+    """What happens when a main container ends."""
+
+    NEVER = "never"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+
+
+class VolumeKind(StrEnum):
+    """Where a volume's bytes live and who has its key."""
+
+    SCRATCH = "scratch"
+    PERSISTENT = "persistent"
+    TMPFS = "tmpfs"
+
+
+class ScratchProfile(StrEnum):
+    """How a scratch disk is protected; `aead-ram` also refuses replayed blocks."""
+
+    AEAD_RAM = "aead-ram"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image by digest.
+
+    Attributes:
+        reference: `host[:port]/repository@sha256:…`; parsed by `oci_reference`.
+        auth: resource with registry credentials.
+        ca_pem: the only roots that may vouch for the registry.
+    """
+
+    name: str
+    reference: str
+    auth: ResourceUri | None
+    ca_pem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A volume's place in a container; `path` is absolute and normal."""
+
+    volume: str
+    path: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """Limits of one container; 0 means the pod's default."""
+
+    memory_bytes: int = 0
+    pids: int = 0
+    cpu_milli: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """One container.
+
+    Attributes:
+        args: replaces entrypoint and command of the image if not empty.
+        env: added to the image's environment, in this order.
+        user: `uid[:gid]` or a name of the image; None takes the image's.
+        cwd: None takes the image's.
+    """
+
+    name: str
+    image: str
+    kind: ContainerKind
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    user: str | None
+    cwd: str | None
+    read_only: bool
+    restart: Restart
+    depends_on: tuple[str, ...]
+    resources: Resources
+    mounts: tuple[Mount, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodSecret:
+    """A resource given to a container as `file` (with `mode`) or as variable `env`."""
+
+    container: str
+    uri: ResourceUri
+    file: str | None
+    mode: int
+    env: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A disk or memory area; `size_bytes` of a disk selects it among the host's disks."""
+
+    name: str
+    kind: VolumeKind
+    size_bytes: int
+    profile: ScratchProfile | None
+    key: ResourceUri | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allow:
+    """What the owner lets out of the pod; everything is off by default."""
+
+    exit_code_to_host: bool = False
+    metrics_to_host: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodManifest:
+    """The whole of `pod.toml`; every name it uses is defined in it."""
+
+    name: str
+    images: tuple[Image, ...]
+    containers: tuple[Container, ...]
+    secrets: tuple[PodSecret, ...]
+    volumes: tuple[Volume, ...]
+    allow: Allow
+
+    def volume(self, name: str) -> Volume:
+        """The volume of that name; it exists once the manifest is parsed."""
+        return next(volume for volume in self.volumes if volume.name == name)
+
+    def image(self, name: str) -> Image:
+        """The image of that name; it exists once the manifest is parsed."""
+        return next(image for image in self.images if image.name == name)
+
+
+def parse_pod_manifest(text: str) -> PodManifest:
+    """Parse `pod.toml`.
+
+    Raises:
+        FormatError: `pod.…`, the key that is wrong.
+    """
+    with Fields(parse_toml(text.encode(), "pod.toml"), "pod") as fields:
+        fields.integer("version", low=1, high=1)
+        manifest = PodManifest(
+            name=_name(fields, "name", "pod"),
+            images=fields.tables("image", _read_image),
+            containers=fields.tables("container", _read_container),
+            secrets=fields.tables("secret", _read_secret),
+            volumes=fields.tables("volume", _read_volume),
+            allow=fields.table("allow", _read_allow, default=Allow()),
+        )
+    _check_names(manifest)
+    return manifest
+
+
+def _read_image(fields: Fields) -> Image:
+    return Image(
+        name=_name(fields, "name", "pod.image"),
+        reference=fields.text("reference", max_bytes=512),
+        auth=_optional_uri(fields, "auth", "pod.image"),
+        ca_pem=fields.text("ca", max_bytes=_MAX_PEM_BYTES),
+    )
+
+
+def _read_container(fields: Fields) -> Container:
+    cwd = fields.optional_text("cwd")
+    if cwd is not None:
+        _check_path(cwd, "pod.container.cwd")
+    env = fields.text_table("env")
+    for name, _ in env:
+        _check_variable(name, "pod.container.env")
+    return Container(
+        name=_name(fields, "name", "pod.container"),
+        image=_name(fields, "image", "pod.container"),
+        kind=fields.choice("kind", ContainerKind, default=ContainerKind.MAIN),
+        args=fields.texts("args"),
+        env=env,
+        user=fields.optional_text("user", max_bytes=64),
+        cwd=cwd,
+        read_only=fields.boolean("read_only", default=True),
+        restart=fields.choice("restart", Restart, default=Restart.NEVER),
+        depends_on=fields.texts("depends_on"),
+        resources=fields.table("resources", _read_resources, default=Resources()),
+        mounts=fields.tables("mount", _read_mount),
+    )
+
+
+def _read_resources(fields: Fields) -> Resources:
+    return Resources(
+        memory_bytes=fields.integer("memory_bytes", low=1 << 20, high=_TIB, default=0),
+        pids=fields.integer("pids", low=1, high=1 << 22, default=0),
+        cpu_milli=fields.integer("cpu_milli", low=10, high=1_024_000, default=0),
+    )
+
+
+def _read_mount(fields: Fields) -> Mount:
+    path = fields.text("path")
+    _check_path(path, "pod.container.mount.path")
+    return Mount(
+        volume=_name(fields, "volume", "pod.container.mount"),
+        path=path,
+        read_only=fields.boolean("read_only", default=False),
+    )
+
+
+def _read_secret(fields: Fields) -> PodSecret:
+    file, env = fields.optional_text("file"), fields.optional_text("env", max_bytes=128)
+    if (file is None) == (env is None):
+        raise FormatError("pod.secret.file", "expected exactly one of file and env")
+    if env is not None and fields.has("mode"):
+        raise FormatError("pod.secret.mode", "only a file has a mode")
+    if file is not None:
+        _check_path(file, "pod.secret.file")
+    else:
+        _check_variable(env or "", "pod.secret.env")
+    return PodSecret(
+        container=_name(fields, "container", "pod.secret"),
+        uri=parse_resource_uri(fields.text("uri"), "pod.secret.uri"),
+        file=file,
+        mode=fields.integer("mode", low=0, high=_MAX_MODE, default=0o400),
+        env=env,
+    )
+
+
+def _read_volume(fields: Fields) -> Volume:
+    kind = fields.choice("kind", VolumeKind)
+    scratch, persistent = kind is VolumeKind.SCRATCH, kind is VolumeKind.PERSISTENT
+    if persistent != fields.has("key"):
+        raise FormatError("pod.volume.key", "a persistent volume, and no other, has a key")
+    if fields.has("profile") and not scratch:
+        raise FormatError("pod.volume.profile", "only a scratch volume has a profile")
+    size_bytes = fields.integer("size_bytes", low=MIN_DISK_BYTES, high=_TIB)
+    if size_bytes % 4096:
+        raise FormatError("pod.volume.size_bytes", "not a multiple of 4096")
+    return Volume(
+        name=_name(fields, "name", "pod.volume"),
+        kind=kind,
+        size_bytes=size_bytes,
+        profile=fields.choice("profile", ScratchProfile, default=ScratchProfile.AEAD_RAM)
+        if scratch
+        else None,
+        key=_optional_uri(fields, "key", "pod.volume"),
+    )
+
+
+def _read_allow(fields: Fields) -> Allow:
+    return Allow(
+        exit_code_to_host=fields.boolean("exit_code_to_host", default=False),
+        metrics_to_host=fields.boolean("metrics_to_host", default=False),
+    )
+
+
+def _optional_uri(fields: Fields, key: str, where: str) -> ResourceUri | None:
+    text = fields.optional_text(key)
+    return None if text is None else parse_resource_uri(text, f"{where}.{key}")
+
+
+def _name(fields: Fields, key: str, where: str) -> str:
+    name = fields.text(key, max_bytes=_MAX_NAME_BYTES)
+    if not name or not _NAME_CHARACTERS.issuperset(name) or name[0] == "-":
+        raise FormatError(f"{where}.{key}", f"expected [a-z0-9-]{{1,63}}, found {name!r}")
+    return name
+
+
+def _check_path(path: str, reason: str) -> None:
+    """Refuse what is not absolute and normal; nobody has to resolve `..` later."""
+    parts = path.split("/")
+    if parts[0] != "" or not all(parts[1:]) or {".", ".."} & set(parts):
+        raise FormatError(reason, f"expected a normal absolute path, found {path[:80]!r}")
+
+
+def _check_variable(name: str, reason: str) -> None:
+    if not name or "=" in name:
+        raise FormatError(reason, f"{name[:80]!r} is not a variable's name")
+
+
+def _check_names(manifest: PodManifest) -> None:
+    images = _unique(manifest.images, "pod.image.name")
+    volumes = _unique(manifest.volumes, "pod.volume.name")
+    containers = _unique(manifest.containers, "pod.container.name")
+    for container in manifest.containers:
+        _check_known(container.image, images, "pod.container.image")
+        for mount in container.mounts:
+            _check_known(mount.volume, volumes, "pod.container.mount.volume")
+        for name in container.depends_on:
+            _check_known(name, containers - {container.name}, "pod.container.depends_on")
+    for secret in manifest.secrets:
+        _check_known(secret.container, containers, "pod.secret.container")
+    if not any(container.kind is ContainerKind.MAIN for container in manifest.containers):
+        raise FormatError("pod.container", "the pod has no main container")
+    if sum(volume.kind is VolumeKind.SCRATCH for volume in manifest.volumes) == 0:
+        raise FormatError("pod.volume", "the pod has no scratch volume to hold its images")
+
+
+def _unique(items: Sequence[Image | Volume | Container], reason: str) -> set[str]:
+    names = {item.name for item in items}
+    if len(names) != len(items):
+        raise FormatError(reason, "a name is used twice")
+    return names
+
+
+def _check_known(name: str, known: set[str], reason: str) -> None:
+    if name not in known:
+        raise FormatError(reason, f"{name!r} is not defined in the manifest")

@@ -1,0 +1,127 @@
+"""How PID 1 and its children pass typed values: frozen dataclasses as MessagePack arrays.
+
+A dataclass becomes an array of its fields in their order of definition; the reader states the type
+it expects and gets exactly that, or `FormatError`. The field annotations are the schema, so a value
+cannot cross the boundary in a form that the type checker has not seen. Annotations may be `bool`,
+`int`, `str`, `bytes`, an enum, a `NewType` of these, `X | None`, `tuple[X, ...]`, a fixed tuple, or
+another dataclass; integers have 64 bits.
+
+PID 1 decodes what a child that has parsed hostile bytes sends it: the sender is not trusted.
+"""
+
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from types import GenericAlias, NoneType, UnionType
+from typing import NewType, TypeVar, cast
+
+import msgpack  # type: ignore[import-untyped]
+
+from ccinit.errors import FormatError, LimitExceededError
+
+T = TypeVar("T")
+
+MAX_BYTES = 8 * 1024 * 1024
+"""The largest encoded value; initdata (1 MiB) and an image's manifest and config fit with room."""
+
+_MAX_ITEMS = 1 << 17
+_PLAIN = (bool, int, str, bytes, NoneType)
+
+
+def encode(value: object) -> bytes:
+    """Encode a dataclass (or plain value) of the kinds named above."""
+    return cast("bytes", msgpack.packb(_plain(value), use_bin_type=True))
+
+
+def decode(kind: type[T], data: bytes) -> T:
+    """Decode `data` as exactly one `kind`.
+
+    Raises:
+        FormatError: `wire.form` (not MessagePack, or more than one value) or `wire.type`.
+        LimitExceededError: `wire.size`.
+    """
+    if len(data) > MAX_BYTES:
+        raise LimitExceededError("wire.size", f"{len(data)} bytes, at most {MAX_BYTES}")
+    try:
+        value = msgpack.unpackb(
+            data,
+            raw=False,
+            use_list=True,
+            max_array_len=_MAX_ITEMS,
+            max_map_len=0,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise FormatError("wire.form", f"not one MessagePack value: {error}") from error
+    return cast("T", _typed(kind, value, kind.__name__))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if is_dataclass(value):
+        return [_plain(getattr(value, field.name)) for field in fields(value)]
+    raise TypeError(f"{type(value).__name__} does not cross a process boundary")
+
+
+def _typed(kind: object, value: object, where: str) -> object:
+    if isinstance(kind, NewType):
+        kind = kind.__supertype__
+    if isinstance(kind, UnionType):
+        return _typed_optional(kind, value, where)
+    if isinstance(kind, GenericAlias):
+        return _typed_tuple(kind, value, where)
+    if isinstance(kind, type):
+        return _typed_class(kind, value, where)
+    raise TypeError(f"{where}: {kind!r} is not a wire type")
+
+
+def _typed_optional(kind: UnionType, value: object, where: str) -> object:
+    if value is None and NoneType in kind.__args__:
+        return None
+    (inner,) = (argument for argument in kind.__args__ if argument is not NoneType)
+    return _typed(inner, value, where)
+
+
+def _typed_tuple(kind: GenericAlias, value: object, where: str) -> object:
+    if not isinstance(value, list):
+        raise _wrong(where, "an array", value)
+    arguments = kind.__args__
+    if arguments[-1] is Ellipsis:
+        return tuple(_typed(arguments[0], item, f"{where}[]") for item in value)
+    if len(arguments) != len(value):
+        raise _wrong(where, f"{len(arguments)} items", value)
+    return tuple(
+        _typed(argument, item, f"{where}[]")
+        for argument, item in zip(arguments, value, strict=True)
+    )
+
+
+def _typed_class(kind: type, value: object, where: str) -> object:
+    if kind in _PLAIN:
+        if type(value) is not kind:
+            raise _wrong(where, kind.__name__, value)
+        return value
+    if issubclass(kind, Enum):
+        try:
+            return kind(value)
+        except ValueError as error:
+            raise _wrong(where, kind.__name__, value) from error
+    if not is_dataclass(kind):
+        raise TypeError(f"{where}: {kind.__name__} is not a wire type")
+    members = fields(kind)
+    if not isinstance(value, list) or len(value) != len(members):
+        raise _wrong(where, f"{len(members)} fields", value)
+    return kind(
+        **{
+            member.name: _typed(member.type, item, f"{where}.{member.name}")
+            for member, item in zip(members, value, strict=True)
+        }
+    )
+
+
+def _wrong(where: str, expected: str, value: object) -> FormatError:
+    return FormatError("wire.type", f"{where}: expected {expected}, found {type(value).__name__}")

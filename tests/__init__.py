@@ -1,0 +1,1 @@
+"""Tests, the demo and the benchmarks: everything that drives the four parties together."""

@@ -1,0 +1,117 @@
+"""Rules of the tree that no linter knows."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = (
+    ROOT / "ccinit",
+    ROOT / "guest-owner/src",
+    ROOT / "host-runtime/src",
+    ROOT / "measured-boot/src",
+    ROOT / "rootfs-builder/src",
+)
+SOURCES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+
+def source_id(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_there_are_sources_to_check() -> None:
+    assert len(SOURCES) > 50
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    assert [path for path in SOURCES if path.stem in VAGUE_NAMES] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=source_id)
+def test_source_is_small_and_says_what_it_is(path: Path) -> None:
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "no module docstring"
+    assert text.count("\n") <= MAX_FILE_LINES
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= MAX_FUNCTION_LINES, f"{node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=source_id)
+def test_verify_functions_return_what_they_verified(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("verify_"):
+            assert ast.unparse(node.returns or ast.Constant(None)) != "bool", node.name
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if path.name == "__init__.py"], ids=source_id
+)
+def test_package_file_holds_a_docstring_only(path: Path) -> None:
+    assert len(ast.parse(path.read_text()).body) == 1
+
+
+def test_error_tree_is_drawn_as_it_is() -> None:
+    text = (ROOT / "ccinit/errors.py").read_text()
+    tree = ast.parse(text)
+    drawn = set(re.findall(r"\w+Error\b", (ast.get_docstring(tree) or "").split("Every")[0]))
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    assert drawn - {"OSError"} == classes
+
+
+def test_nothing_unfinished_and_no_machine_path_is_committed() -> None:
+    files = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    marks = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")) + r")\b")
+    found = []
+    for name in filter(None, files):
+        path = ROOT / name
+        if not path.is_file() or path.suffix in {".lock", ".bin", ".txt"}:
+            continue
+        text = path.read_text(errors="replace")
+        if marks.search(text) or str(ROOT) + "/" in text:
+            found.append(name)
+    assert found == []
+
+
+def test_pid1_imports_no_heavy_library_before_its_phase() -> None:
+    code = (
+        "import sys, ccinit.init.main\n"
+        "heavy = {'asyncio', 'cryptography', 'httpx', 'pyroute2', 'ssl', 'subprocess',"
+        " 'threading', 'logging', 'json', 'typing_extensions'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert loaded == "[]"
+
+
+def test_distribution_is_not_the_stranger_of_the_public_index() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "ccinit-guest"
+    assert "Private :: Do Not Upload" in project["classifiers"]
+    spec = find_spec("ccinit")
+    assert spec is not None
+    assert spec.origin is not None
+    assert Path(spec.origin).parent == ROOT / "ccinit"
+
+
+def test_requirement_files_hold_hashes_and_no_address() -> None:
+    for path in sorted((ROOT / "requirements").glob("*.txt")):
+        text = path.read_text()
+        assert "://" not in text, path.name
+        assert text.count("==") > 0, path.name
+        assert text.count("--hash=sha256:") >= text.count("=="), path.name

@@ -1,0 +1,65 @@
+"""Settings of every test run: the list of guest boots, and resuming a long run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+BOOTS = Path("build/test-boots.jsonl")
+BOOT_BUDGET = 25
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--resume",
+        metavar="FILE",
+        type=Path,
+        help="leave out the tests that FILE lists as passed, and add those that pass now",
+    )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not session.config.option.collectonly:
+        BOOTS.unlink(missing_ok=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    resume: Path | None = config.getoption("--resume")
+    if resume is None or not resume.exists():
+        return
+    passed = set(resume.read_text().splitlines())
+    done = [item for item in items if item.nodeid in passed]
+    items[:] = [item for item in items if item.nodeid not in passed]
+    config.hook.pytest_deselected(items=done)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # noqa: ANN201
+    outcome = yield
+    resume: Path | None = item.config.getoption("--resume")
+    if resume is not None and call.when == "call" and outcome.get_result().passed:
+        resume.parent.mkdir(parents=True, exist_ok=True)
+        with resume.open("a") as file:
+            file.write(item.nodeid + "\n")
+
+
+def boots() -> list[tuple[str, float]]:
+    """The guest boots of this run, as the harnesses recorded them: name and seconds."""
+    if not BOOTS.exists():
+        return []
+    rows = [json.loads(line) for line in BOOTS.read_text().splitlines()]
+    return [(row["name"], row["seconds"]) for row in rows]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if len(boots()) > BOOT_BUDGET and "long" not in (session.config.getoption("-m") or "").split():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    rows = boots()
+    if not rows:
+        return
+    terminalreporter.section(f"guest boots: {len(rows)} of at most {BOOT_BUDGET}")
+    for name, seconds in rows:
+        terminalreporter.write_line(f"{seconds:7.1f} s  {name}")

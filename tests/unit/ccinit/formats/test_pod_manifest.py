@@ -1,0 +1,117 @@
+"""`pod.toml`: the whole schema, and every way out of it."""
+
+import pytest
+
+from ccinit.errors import FormatError
+from ccinit.formats import wire
+from ccinit.formats.pod_manifest import (
+    ContainerKind,
+    PodManifest,
+    Restart,
+    ScratchProfile,
+    VolumeKind,
+    parse_pod_manifest,
+)
+from ccinit.formats.resource_uri import ResourceUri
+
+POD = """version = 1
+name = "demo"
+[[image]]
+name = "web"
+reference = "registry.example:5000/web@sha256:00"
+ca = "pem"
+[[container]]
+name = "main"
+image = "web"
+args = ["serve"]
+user = "www-data"
+cwd = "/srv"
+depends_on = ["first"]
+[container.env]
+A = "1"
+[container.resources]
+pids = 64
+[[container.mount]]
+volume = "data"
+path = "/data"
+[[container]]
+name = "first"
+image = "web"
+kind = "init"
+[[secret]]
+container = "main"
+uri = "kbs:///ccinit/demo/file-token"
+file = "/run/secrets/token"
+[[volume]]
+name = "scratch"
+kind = "scratch"
+size_bytes = 1073741824
+[[volume]]
+name = "data"
+kind = "persistent"
+size_bytes = 67108864
+key = "kbs:///ccinit/demo/volume-key-data"
+"""
+
+
+def test_pod_manifest_whole_schema_is_read() -> None:
+    pod = parse_pod_manifest(POD)
+    main, first = pod.containers
+    assert (main.kind, first.kind) == (ContainerKind.MAIN, ContainerKind.INIT)
+    assert (main.read_only, main.restart) == (True, Restart.NEVER)
+    assert main.env == (("A", "1"),)
+    assert main.resources.pids == 64
+    assert main.mounts[0].path == "/data"
+    assert main.cwd == "/srv"
+    assert first.cwd is None
+    assert pod.volume("scratch").profile is ScratchProfile.AEAD_RAM
+    assert pod.volume("data").kind is VolumeKind.PERSISTENT
+    assert pod.volume("data").key == ResourceUri("ccinit", "demo", "volume-key-data")
+    assert pod.secrets[0].mode == 0o400
+    assert pod.allow.exit_code_to_host is False
+
+
+def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
+    pod = parse_pod_manifest(POD)
+    assert wire.decode(PodManifest, wire.encode(pod)) == pod
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        pytest.param("version = 1", "version = 1\nx = 1", "pod.unknown", id="unknown"),
+        pytest.param('name = "demo"', 'name = "De"', "pod.name", id="upper-case"),
+        pytest.param('name = "demo"', 'name = "-d"', "pod.name", id="leading-hyphen"),
+        pytest.param('image = "web"', 'image = "other"', "pod.container.image", id="no-image"),
+        pytest.param('volume = "data"', 'volume = "x"', "pod.container.mount.volume", id="no-vol"),
+        pytest.param('["first"]', '["main"]', "pod.container.depends_on", id="depends-on-itself"),
+        pytest.param('"first"\nimage', '"main"\nimage', "pod.container.name", id="twice"),
+        pytest.param('"/data"', '"/a/../data"', "pod.container.mount.path", id="dotdot"),
+        pytest.param('"/data"', '"data"', "pod.container.mount.path", id="relative"),
+        pytest.param('"/data"', '"/"', "pod.container.mount.path", id="root"),
+        pytest.param('"/srv"', '"/srv/"', "pod.container.cwd", id="trailing-slash"),
+        pytest.param('kind = "init"', 'kind = "side"', "pod.container.kind", id="kind"),
+        pytest.param('A = "1"', '"A=B" = "1"', "pod.container.env", id="variable"),
+        pytest.param("pids = 64", "pids = 0", "pod.container.resources.pids", id="pids"),
+        pytest.param('file = "/run', 'env = "T"\nfile = "/run', "pod.secret.file", id="both"),
+        pytest.param('file = "/run/secrets/token"', "", "pod.secret.file", id="neither"),
+        pytest.param('file = "/run/secrets/token"', 'env = "T"\nmode = 1', "pod.secret.mode",
+                     id="mode-of-env"),
+        pytest.param('container = "main"', 'container = "x"', "pod.secret.container", id="nobody"),
+        pytest.param("kbs:///ccinit/demo/file-token", "file:///x", "pod.secret.uri", id="uri"),
+        pytest.param("67108864", "67108865", "pod.volume.size_bytes", id="unaligned"),
+        pytest.param("67108864", "0", "pod.volume.size_bytes", id="empty"),
+        pytest.param('\nkey = "kbs:///ccinit/demo/volume-key-data"', "", "pod.volume.key",
+                     id="no-key"),
+        pytest.param('kind = "persistent"', 'kind = "verity"', "pod.volume.kind", id="later-kind"),
+        pytest.param('"persistent"', '"persistent"\nprofile = "aead-ram"', "pod.volume.profile",
+                     id="profile"),
+        pytest.param('kind = "scratch"', 'kind = "tmpfs"', "pod.volume", id="no-scratch"),
+        pytest.param('args = ["serve"]', 'kind = "init"', "pod.container", id="no-main"),
+    ],
+)  # fmt: skip
+def test_pod_manifest_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:
+    assert old in POD
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(POD.replace(old, new, 1))
+    assert caught.value.reason == reason
