@@ -1,0 +1,82 @@
+# Resource policy for Trustee's KBS: which guest may get which resource. Default deny.
+#
+# Written by `guest-owner export trustee` from the owner's policy and registrations; load it together
+# with `default_cpu.rego`, which decides whether a guest is affirmed at all. Each entry of `rules` is
+# one rule of the owner's policy: three path segments (`*` ends a segment), the boots and the initdata
+# registers of the guests that it is for.
+package policy
+
+import rego.v1
+
+rules := [
+	{
+		"boots": [
+			"uki:39cd2e497540e95ca51129e56c303f5716f8cdb9a5e3345759c6a0b2f29e7b0f:ec046b3733c5685fa48f2cf1f5fe5320c0675b0fc46f7df2d50687f34852dd52:edff5cc0d5a50a2f3ff499857e1d4b9d9aa21157cc56b573dd0a406ca2d682f8"
+		],
+		"initdata": [
+			"37d7456df43f441ba82ad495d9ec19790eca31daea26b4fc2bc158565d9bbf99"
+		],
+		"resources": [
+			"ccinit",
+			"shop",
+			"*"
+		]
+	}
+]
+
+default allow := false
+
+allow if {
+	data.plugin == "resource"
+	count(path) == 3
+	affirmed
+	some rule in rules
+	covers(rule.resources)
+	boot in rule.boots
+	evidence.tpm.pcr08 in rule.initdata
+}
+
+# Newer servers wrap the token's claims; older ones pass them as they are.
+claims := input.trust_context.attestation_summary.claims
+
+claims := input if not input.trust_context
+
+# Every device of the guest, not only its CPU; a device without a status is not affirmed.
+affirmed if {
+	count(claims.submods) > 0
+	not any_not_affirmed
+}
+
+any_not_affirmed if {
+	some submod in claims.submods
+	object.get(submod, "ear.status", "none") != "affirming"
+}
+
+evidence := claims.submods.cpu0["ear.veraison.annotated-evidence"]
+
+zero_register := "0000000000000000000000000000000000000000000000000000000000000000"
+
+kind := "direct" if evidence.tpm.pcr11 == zero_register
+
+kind := "uki" if evidence.tpm.pcr11 != zero_register
+
+boot := concat(":", [kind, evidence.tpm.pcr04, evidence.tpm.pcr09, evidence.tpm.pcr11])
+
+# Newer servers give the path as an array, older ones as text with a leading slash.
+path := data["resource-path"] if is_array(data["resource-path"])
+
+path := split(trim_left(data["resource-path"], "/"), "/") if is_string(data["resource-path"])
+
+covers(pattern) if {
+	count(pattern) == 3
+	segment_covers(pattern[0], path[0])
+	segment_covers(pattern[1], path[1])
+	segment_covers(pattern[2], path[2])
+}
+
+segment_covers(pattern, segment) if pattern == segment
+
+segment_covers(pattern, segment) if {
+	endswith(pattern, "*")
+	startswith(segment, trim_suffix(pattern, "*"))
+}

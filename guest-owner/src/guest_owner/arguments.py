@@ -1,0 +1,42 @@
+"""Command-line arguments that several commands share, and their parsers."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TypeAlias
+
+from ccinit.errors import FormatError
+
+# argparse has no public name for what `add_subparsers` returns.
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+
+STATE_VARIABLE = "GUEST_OWNER_STATE"
+
+
+def add_state(parser: argparse.ArgumentParser) -> None:
+    """Add `--state`, the directory with everything that the owner keeps."""
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(os.environ.get(STATE_VARIABLE, "guest-owner-state")),
+        metavar="DIR",
+        help=f"state directory (default: ${STATE_VARIABLE}, or ./guest-owner-state)",
+    )
+
+
+def add_group(subparsers: Subparsers, name: str, summary: str) -> Subparsers:
+    """Add a command that only has subcommands, and return them."""
+    parser = subparsers.add_parser(name, help=summary, description=summary)
+    return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Read `HOST:PORT`; an IPv6 host stands in brackets.
+
+    Raises:
+        FormatError: `listen.form`.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
+        raise FormatError("listen.form", f"expected HOST:PORT, found {text!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)

@@ -1,0 +1,61 @@
+"""`guest-owner audit`: who asked the KBS for what, what was compared, what was decided."""
+
+import argparse
+from collections.abc import Mapping
+
+from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.kbs.audit import read_audit
+from guest_owner.kbs.server import AUDIT_NAME
+from guest_owner.table import format_table
+
+_COLUMNS = ("time", "event", "session", "decision", "resource", "reason")
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `audit show`."""
+    commands = add_group(subparsers, "audit", "Read the audit log.")
+    summary = "Print the decisions; with --session also every claim: expected and got."
+    show = commands.add_parser("show", help=summary, description=summary)
+    add_state(show)
+    show.add_argument(
+        "--session", metavar="LABEL", help="only this session (the label that refusals quote)"
+    )
+    show.add_argument("--all", action="store_true", help="with claims that hold, too")
+    show.set_defaults(func=_show)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    path = arguments.state / AUDIT_NAME
+    if not path.exists():
+        print("nothing was asked yet")
+        return 0
+    records = [
+        record for record in read_audit(path) if arguments.session in (None, record["session"])
+    ]
+    rows = [tuple(str(record.get(column, "")) for column in _COLUMNS) for record in records]
+    print(format_table(_COLUMNS, rows))
+    if arguments.session is not None:
+        for record in records:
+            _print_claims(record, with_holding=arguments.all)
+    return 0
+
+
+def _print_claims(record: Mapping[str, object], *, with_holding: bool) -> None:
+    claims = record.get("claims")
+    if not isinstance(claims, list):
+        return
+    rows = [
+        (
+            str(claim["name"]),
+            "yes" if claim["holds"] else "NO",
+            str(claim["expected"]),
+            str(claim["got"]),
+        )
+        for claim in claims
+        if with_holding or not claim["holds"]
+    ]
+    if not rows:
+        print("\nevery claim holds (--all lists them)")
+        return
+    print()
+    print(format_table(("claim", "holds", "expected", "got"), rows))

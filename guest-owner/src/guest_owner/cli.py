@@ -1,0 +1,68 @@
+"""`guest-owner`: the command line of the guest's owner.
+
+Each module in `COMMANDS` has `add_parser(subparsers)`, which adds its commands and sets `func`, a
+function from the parsed arguments to an exit status. What the commands do is in those modules.
+
+Exit status: 0 done, 1 failed or refused (with what, why and what to do on standard error), 2 wrong
+usage.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ccinit.errors import CcinitError
+from guest_owner import (
+    audit_command,
+    export_command,
+    initdata_command,
+    kbs_command,
+    policy_command,
+    register_command,
+    unseal_command,
+    volume_key_command,
+)
+
+COMMANDS = (
+    kbs_command,
+    register_command,
+    policy_command,
+    initdata_command,
+    volume_key_command,
+    audit_command,
+    export_command,
+    unseal_command,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        status: int = parsed.func(parsed)
+    except CcinitError as error:
+        print(f"guest-owner: {error.detail} [{error.reason}]", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="guest-owner",
+        description=(
+            "Tools of a confidential guest's owner: describe the pod, register what may run, "
+            "serve its secrets to guests that prove it, read their sealed logs."
+        ),
+        epilog="`guest-owner COMMAND --help` explains each command.",
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        module.add_parser(subparsers)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""`guest-owner initdata`: the measured document that says what a guest is to do.
+
+Document and device image are Confidential Containers' initdata (`ccinit.formats.initdata`). What is
+made here is checked with the parsers that the guest uses, so that a mistake shows now and not as a
+guest that stops.
+"""
+
+import argparse
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+
+from ccinit.errors import FormatError
+from ccinit.formats.digest import sha256_digest
+from ccinit.formats.guest_config import parse_guest_config
+from ccinit.formats.initdata import (
+    HEADER_BYTES,
+    MAGIC,
+    MAX_COMPRESSED_BYTES,
+    MAX_DOCUMENT_BYTES,
+    decompress_document,
+    encode_device_image,
+    parse_header,
+    parse_initdata,
+)
+from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from guest_owner.arguments import Subparsers, add_group
+from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
+from guest_owner.kbs.references import ZERO_PCR
+from guest_owner.table import format_table
+
+_MAX_IMAGE_BYTES = HEADER_BYTES + MAX_COMPRESSED_BYTES + 512
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `initdata make` and `initdata show`."""
+    commands = add_group(subparsers, "initdata", "Make and inspect the measured initdata document.")
+    summary = "Join ccinit.toml and pod.toml into an initdata document."
+    make = commands.add_parser("make", help=summary, description=summary)
+    make.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="ccinit.toml: KBS, log key, limits",
+    )
+    make.add_argument(
+        "--pod",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="pod.toml: images, containers, volumes",
+    )
+    make.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="document to write and register"
+    )
+    make.add_argument(
+        "--disk-image", type=Path, metavar="FILE", help="also write the block device image for it"
+    )
+    make.set_defaults(func=_make)
+
+    summary = "Check a document or device image and print what it binds."
+    show = commands.add_parser("show", help=summary, description=summary)
+    show.add_argument("file", type=Path, metavar="FILE", help="document or device image")
+    show.set_defaults(func=_show)
+
+
+def make_document(config_toml: str, pod_toml: str) -> bytes:
+    """Return the document for two texts that the guest accepts.
+
+    Raises:
+        FormatError: below `ccinit`, `pod` or `initdata`.
+    """
+    parse_guest_config(config_toml)
+    parse_pod_manifest(pod_toml)
+    parts = [
+        'version = "0.1.0"',
+        'algorithm = "sha256"',
+        "",
+        "[data]",
+        f'"ccinit.toml" = {_toml_string(config_toml)}',
+        f'"pod.toml" = {_toml_string(pod_toml)}',
+        "",
+    ]
+    document = "\n".join(parts).encode()
+    parsed = parse_initdata(document)
+    if (parsed.config_toml, parsed.pod_toml) != (config_toml, pod_toml):
+        raise FormatError("initdata.encoding", "a text does not survive TOML; use LF line ends")
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise FormatError("initdata.size", f"the document exceeds {MAX_DOCUMENT_BYTES} bytes")
+    return document
+
+
+def _toml_string(text: str) -> str:
+    """Quote a text: as it stands if a literal can hold it, so that people can read the document."""
+    literal = f"'''\n{text}'''"
+    try:
+        if tomllib.loads(f"x = {literal}")["x"] == text:
+            return literal
+    except tomllib.TOMLDecodeError:
+        pass
+    # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _make(arguments: argparse.Namespace) -> int:
+    document = make_document(_read_text(arguments.config), _read_text(arguments.pod))
+    write_atomically(arguments.output, document, mode=PUBLIC_MODE)
+    print(f"wrote {arguments.output}: {sha256_digest(document)}")
+    if arguments.disk_image is not None:
+        write_atomically(arguments.disk_image, encode_device_image(document), mode=PUBLIC_MODE)
+        print(f"wrote {arguments.disk_image}")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    data = read_capped(arguments.file, _MAX_IMAGE_BYTES)
+    if data.startswith(MAGIC):
+        length = parse_header(data[:HEADER_BYTES])
+        data = decompress_document(data[HEADER_BYTES : HEADER_BYTES + length])
+    parsed = parse_initdata(data)
+    config = parse_guest_config(parsed.config_toml)
+    pod = parse_pod_manifest(parsed.pod_toml)
+    digest = sha256_digest(data)
+    rows = [
+        ("digest", str(digest)),
+        ("pcr 8", hashlib.sha256(ZERO_PCR + digest.raw).hexdigest()),
+        ("kbs", config.kbs.url),
+        ("envelope", config.kbs.envelope.value),
+        ("debug allowed", "yes" if config.debug_allowed else "no"),
+        ("pod", pod.name),
+        *(("image", f"{image.name} {image.reference}") for image in pod.images),
+        *(("container", f"{one.name} ({one.kind})") for one in pod.containers),
+        *(("resource", uri) for uri in _resources(pod)),
+    ]
+    print(format_table(("part", "value"), rows))
+    return 0
+
+
+def _resources(pod: PodManifest) -> list[str]:
+    """Return the URIs that this pod asks its KBS for."""
+    uris = [image.auth for image in pod.images]
+    uris += [secret.uri for secret in pod.secrets]
+    uris += [volume.key for volume in pod.volumes]
+    return sorted({str(uri) for uri in uris if uri is not None})
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return read_capped(path, MAX_DOCUMENT_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError("initdata.encoding", f"{path} is not UTF-8") from error

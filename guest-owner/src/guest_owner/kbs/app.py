@@ -1,0 +1,114 @@
+"""The KBS's HTTP surface: paths, cookies, bodies under caps and deadlines, error replies.
+
+RCAR's wire facts (Trustee KBS, API v0) on Starlette; what the replies say is
+`guest_owner.kbs.broker`; TLS and sockets are `guest_owner.kbs.server`. Administration has no HTTP
+surface at all: resources and policies are registered on the owner's machine.
+"""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ccinit.errors import CcinitError
+from guest_owner.kbs.broker import KeyBroker
+from guest_owner.kbs.limits import Limits
+from guest_owner.kbs.refusal import KbsRefusedError, Variant
+from guest_owner.kbs.sessions import Session
+
+COOKIE = "kbs-session-id"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_ADMIN_PATHS = frozenset(("attestation-policy", "reference-value", "resource", "resource-policy"))
+_JSON = "application/json"
+
+
+class KbsEndpoint:
+    """Routes one request to the broker."""
+
+    def __init__(self, broker: KeyBroker, limits: Limits) -> None:
+        self._broker = broker
+        self._limits = limits
+
+    async def handle(self, request: Request) -> Response:
+        """Answer any request; nothing but a lost connection escapes as an exception."""
+        try:
+            return await self._route(request)
+        except KbsRefusedError as refusal:
+            return Response(refusal.to_bytes(), refusal.status, media_type=_JSON)
+        except CcinitError:
+            # The owner's own state is broken (a file that does not parse, a full disk): say no.
+            broken = KbsRefusedError(Variant.PLUGIN_INTERNAL_ERROR, "internal error", status=500)
+            return Response(broken.to_bytes(), broken.status, media_type=_JSON)
+
+    async def _route(self, request: Request) -> Response:
+        # The path as it was sent: percent-encoding has no place in any of ours.
+        raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+        path = raw.decode("ascii", errors="replace")
+        match (request.method, path.split("/")[1:]):
+            case ("GET", ["healthz"]):
+                return Response(b"")
+            case ("POST", ["kbs", "v0", "auth"]):
+                body = await self._read_body(request, self._limits.request_bytes)
+                session, reply = self._broker.authenticate(body)
+                return self._session_reply(session, reply)
+            case ("POST", ["kbs", "v0", "attest"]):
+                body = await self._read_body(request, self._limits.attestation_bytes)
+                session, reply = self._broker.attest(request.cookies.get(COOKIE), body)
+                return self._session_reply(session, reply)
+            case ("GET", ["kbs", "v0", "resource", *segments]):
+                reply = self._broker.resource(
+                    request.cookies.get(COOKIE), _bearer(request), "/".join(segments)
+                )
+                return Response(reply, media_type=_JSON)
+            case (_, ["kbs", "v0", "resource", *_]):
+                raise KbsRefusedError(
+                    Variant.ADMIN_AUTH_ACCESS, "administration is not served here"
+                )
+            case (_, ["kbs", "v0", name, *_]) if name in _ADMIN_PATHS:
+                raise KbsRefusedError(
+                    Variant.ADMIN_AUTH_ACCESS, "administration is not served here"
+                )
+            case (_, ["kbs", "v0", name, *_]) if name:
+                raise KbsRefusedError(Variant.PLUGIN_NOT_FOUND, "no such plugin")
+        raise KbsRefusedError(Variant.INVALID_REQUEST_PATH, "no such path")
+
+    async def _read_body(self, request: Request, max_bytes: int) -> bytes:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > max_bytes:
+                        raise KbsRefusedError(
+                            Variant.ATTESTATION_ERROR, f"body over {max_bytes} bytes", status=413
+                        )
+        except TimeoutError as error:
+            raise KbsRefusedError(Variant.ATTESTATION_ERROR, "body too slow", status=408) from error
+        except ClientDisconnect as error:
+            raise KbsRefusedError(Variant.ATTESTATION_ERROR, "body cut short") from error
+        return bytes(body)
+
+    def _session_reply(self, session: Session, reply: bytes) -> Response:
+        response = Response(reply, media_type=_JSON)
+        # Trustee sets only the value and Expires; Path is what a client would take by default.
+        expires = datetime.now(UTC) + timedelta(seconds=self._limits.session_seconds)
+        response.headers["set-cookie"] = (
+            f"{COOKIE}={session.cookie}; Expires={format_datetime(expires, usegmt=True)}; "
+            "Path=/kbs/v0; Secure; HttpOnly"
+        )
+        return response
+
+
+def build_app(broker: KeyBroker, limits: Limits) -> Starlette:
+    """Return the ASGI application."""
+    endpoint = KbsEndpoint(broker, limits)
+    return Starlette(routes=[Route("/{path:path}", endpoint.handle, methods=list(_METHODS))])
+
+
+def _bearer(request: Request) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" and token else None

@@ -1,0 +1,195 @@
+"""The KBS's own keys: a certificate authority, a server certificate under it, the token key.
+
+    ca.pem, ca-key.pem            the authority; `ca.pem` goes into `kbs.ca` of `ccinit.toml`
+    server.pem, server-key.pem    what `kbs serve` shows
+    token-key.pem                 signs attestation tokens
+
+The guest pins the authority and reads no public roots. It has no clock before it attested, so it
+checks the chain, the names, the key usage, but not the dates; the lifetimes below are for everyone
+else. P-256 with SHA-256 throughout (RFC 5280, RFC 5480).
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ccinit.errors import ConfigError, FormatError
+from guest_owner.kbs.files import PRIVATE_MODE, PUBLIC_MODE, read_capped, write_atomically
+
+AUTHORITY_LIFE = timedelta(days=3650)
+SERVER_LIFE = timedelta(days=825)
+MAX_PEM_BYTES = 64 * 1024
+
+_BACKDATE = timedelta(days=1)  # the peers' clocks may be behind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KbsIdentity:
+    """PEM texts of a new KBS."""
+
+    authority: bytes
+    authority_key: bytes
+    certificate: bytes
+    certificate_key: bytes
+    token_key: bytes
+
+
+def create_identity(names: tuple[str, ...]) -> KbsIdentity:
+    """Make keys and certificates for a server known by `names` (DNS names or IP addresses).
+
+    Raises:
+        FormatError: `certificate.name`.
+    """
+    if not names:
+        raise FormatError("certificate.name", "the server needs at least one name")
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    server_key = ec.generate_private_key(ec.SECP256R1())
+    authority = _sign_authority(authority_key)
+    certificate = _sign_server(authority, authority_key, server_key, names)
+    return KbsIdentity(
+        authority=authority.public_bytes(Encoding.PEM),
+        authority_key=_private_pem(authority_key),
+        certificate=certificate.public_bytes(Encoding.PEM),
+        certificate_key=_private_pem(server_key),
+        token_key=_private_pem(ec.generate_private_key(ec.SECP256R1())),
+    )
+
+
+def write_identity(state: Path, identity: KbsIdentity) -> None:
+    """Put a new identity into a state directory that has none.
+
+    Raises:
+        ConfigError: `identity.exists`: replacing it would lock out every guest that pinned it.
+    """
+    files = (
+        ("ca-key.pem", identity.authority_key, PRIVATE_MODE),
+        ("ca.pem", identity.authority, PUBLIC_MODE),
+        ("server-key.pem", identity.certificate_key, PRIVATE_MODE),
+        ("server.pem", identity.certificate, PUBLIC_MODE),
+        ("token-key.pem", identity.token_key, PRIVATE_MODE),
+    )
+    for name, _, _ in files:
+        if (state / name).exists():
+            raise ConfigError(
+                "identity.exists",
+                f"{state / name} exists; guests pin it, so remove it yourself if you mean it",
+            )
+    for name, data, mode in files:
+        write_atomically(state / name, data, mode=mode)
+
+
+def read_token_key(state: Path) -> ec.EllipticCurvePrivateKey:
+    """Return the key that signs tokens.
+
+    Raises:
+        ConfigError: `token_key.form`.
+    """
+    path = state / "token-key.pem"
+    try:
+        key = load_pem_private_key(read_capped(path, MAX_PEM_BYTES), password=None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError("token_key.form", f"{path} is not a PEM private key") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ConfigError("token_key.form", f"{path} is not a P-256 key")
+    return key
+
+
+def _sign_authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    subject = x509.Name(
+        [x509.NameAttribute(NameOID.COMMON_NAME, "ccinit guest-owner KBS authority")]
+    )
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    return (
+        _builder(subject, subject, key.public_key(), AUTHORITY_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(identifier, critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
+            critical=False,
+        )
+        .sign(key, SHA256())
+    )
+
+
+def _sign_server(
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePrivateKey,
+    names: tuple[str, ...],
+) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    return (
+        _builder(subject, authority.subject, key.public_key(), SERVER_LIFE)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
+            critical=False,
+        )
+        .sign(authority_key, SHA256())
+    )
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    life: timedelta,
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATE)
+        .not_valid_after(now + life)
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(name)
+    except ValueError as error:
+        raise FormatError("certificate.name", f"{name!r} is no DNS name or address") from error
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -1,0 +1,257 @@
+"""The Key Broker: from request bodies to reply bodies, without HTTP.
+
+Joins the rooms of this package in RCAR's order: challenge, appraisal, token, policy, encryption.
+Every decision is in the audit log before its reply exists. Transport, cookies and limits on bodies
+are `guest_owner.kbs.app`. All calls are synchronous and short (an RSA verification, an ECDH, one
+flush of the log), and the server makes them from one thread: no two of them interleave.
+"""
+
+from ccinit.errors import CcinitError, FormatError, VerificationError
+from ccinit.formats.digest import sha256_digest
+from ccinit.formats.rcar import (
+    PROTOCOL_VERSION,
+    Attestation,
+    Challenge,
+    TokenReply,
+    encode_challenge,
+    encode_token_reply,
+    parse_attestation,
+    parse_request,
+    report_digest,
+    tpm_report_data,
+)
+from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.tpm_evidence import parse_tpm_evidence
+from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
+from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.jwe import encrypt_to_guest
+from guest_owner.kbs.policy import Deny, decide
+from guest_owner.kbs.references import References
+from guest_owner.kbs.refusal import KbsRefusedError, Variant
+from guest_owner.kbs.sessions import Attested, Session, Sessions
+from guest_owner.kbs.store import Store
+from guest_owner.kbs.token import TokenSigner
+from guest_owner.kbs.verifier_tpm import TEE, verify_evidence
+
+
+class KeyBroker:
+    """One KBS over one state directory."""
+
+    def __init__(
+        self, store: Store, audit: AuditLog, sessions: Sessions, signer: TokenSigner
+    ) -> None:
+        self._store = store
+        self._audit = audit
+        self._sessions = sessions
+        self._signer = signer
+
+    def authenticate(self, body: bytes) -> tuple[Session, bytes]:
+        """Answer `POST auth`: open a session and return it with the challenge.
+
+        Raises:
+            KbsRefusedError: malformed, another protocol version, or a platform without a verifier.
+        """
+        try:
+            request = parse_request(body)
+        except FormatError as error:
+            raise self._refuse_auth("", str(error)) from error
+        if request.version != PROTOCOL_VERSION:
+            raise self._refuse_auth(
+                request.tee,
+                "KBS Client Protocol Version Mismatch: "
+                f"expect ={PROTOCOL_VERSION} while the request is {request.version}",
+            )
+        if request.tee != TEE:
+            raise self._refuse_auth(request.tee, f"no verifier for {request.tee!r}, only {TEE}")
+        session = self._sessions.open(request.tee)
+        return session, encode_challenge(Challenge(nonce=session.nonce, extra_params=""))
+
+    def attest(self, cookie: str | None, body: bytes) -> tuple[Session, bytes]:
+        """Answer `POST attest`: appraise the evidence and return the session and the token.
+
+        Raises:
+            KbsRefusedError: no session that may attest, or evidence that is refused.
+        """
+        session = self._take_session(cookie)
+        try:
+            attestation = parse_attestation(body)
+            if attestation.nonce != session.nonce:
+                raise VerificationError("rcar.nonce", "not the nonce of this session")
+            evidence = self._appraise(attestation)
+        except CcinitError as error:
+            self._sessions.drop(session)
+            raise self._refuse_attest(session, error) from error
+        attested = Attested(
+            label=session.label,
+            tee=session.tee,
+            subject=evidence.subject,
+            tee_pubkey=attestation.tee_pubkey,
+        )
+        token = self._signer.sign(evidence, attested, session.nonce)
+        self._audit.append(
+            AuditRecord(
+                event=Event.ATTEST,
+                session=session.label,
+                tee=session.tee,
+                decision=Decision.ACCEPTED,
+                claims=evidence.claims,
+                pcr=evidence.pcrs,
+                reference=evidence.reference.name,
+                profile=evidence.reference.profile.value,
+                initdata=str(evidence.initdata.digest),
+            )
+        )
+        self._sessions.complete(session, attested)
+        return session, encode_token_reply(TokenReply(token=token))
+
+    def resource(self, cookie: str | None, bearer: str | None, path: str) -> bytes:
+        """Answer `GET resource/{path}`: return the resource, encrypted to the attested key.
+
+        Raises:
+            KbsRefusedError: not attested, refused by the policy, or absent.
+        """
+        attested = self._identify(cookie, bearer)
+        uri = self._parse_path(attested, path)
+        refusal = self._decide(attested, uri)
+        if refusal:
+            raise self._refuse_resource(attested, str(uri), refusal, Variant.POLICY_DENY)
+        try:
+            body = self._store.read_resource(uri)
+        except CcinitError as error:
+            raise self._refuse_resource(
+                attested, str(uri), str(error), Variant.PLUGIN_INTERNAL_ERROR
+            ) from error
+        reply = encrypt_to_guest(body, attested.tee_pubkey)
+        self._audit_resource(attested, str(uri), Decision.RELEASED, "")
+        return reply
+
+    def _appraise(self, attestation: Attestation) -> AppraisedEvidence:
+        if attestation.additional_evidence:
+            raise VerificationError("rcar.additional_evidence", "no device has a verifier here")
+        initdata = attestation.init_data
+        digest = report_digest(attestation.nonce, attestation.tee_pubkey, "")
+        return verify_evidence(
+            parse_tpm_evidence(attestation.primary_evidence),
+            report_data=tpm_report_data(digest),
+            initdata_digest=None if initdata is None else sha256_digest(initdata.encode()),
+            references=self._store.read_references(),
+        )
+
+    def _decide(self, attested: Attested, uri: ResourceUri) -> str:
+        """Return why the resource stays, or "" if it may be released."""
+        subject = attested.subject
+        try:
+            references, policy = self._store.read_references(), self._store.read_policy()
+        except CcinitError as error:
+            return str(error)
+        if not _still_registered(attested, references):
+            return "the registration that the guest was appraised with was withdrawn"
+        decision = decide(policy, uri, subject)
+        return decision.reason if isinstance(decision, Deny) else ""
+
+    def _identify(self, cookie: str | None, bearer: str | None) -> Attested:
+        """Return who asks: by the cookie's session if that attested, else by the token."""
+        attested = self._sessions.attested(cookie)
+        if attested is not None:
+            return attested
+        if bearer is None:
+            self._audit_anonymous("no attested session and no token")
+            raise KbsRefusedError(Variant.TOKEN_NOT_FOUND, "Attestation Token not found")
+        try:
+            return self._signer.verify(bearer)
+        except CcinitError as error:
+            self._audit_anonymous(str(error))
+            raise KbsRefusedError(Variant.TOKEN_VERIFIER_ERROR, "Token Verifier error") from error
+
+    def _parse_path(self, attested: Attested, path: str) -> ResourceUri:
+        try:
+            return parse_resource_uri("kbs:///" + path, "resource.path")
+        except FormatError as error:
+            raise self._refuse_resource(
+                attested, path, str(error), Variant.PLUGIN_INTERNAL_ERROR
+            ) from error
+
+    def _take_session(self, cookie: str | None) -> Session:
+        try:
+            return self._sessions.take_for_attest(cookie)
+        except KbsRefusedError as refusal:
+            self._audit.append(
+                AuditRecord(
+                    event=Event.ATTEST,
+                    session="",
+                    tee="",
+                    decision=Decision.REFUSED,
+                    reason=refusal.detail,
+                )
+            )
+            raise
+
+    def _refuse_auth(self, tee: str, detail: str) -> KbsRefusedError:
+        self._audit.append(
+            AuditRecord(
+                event=Event.AUTH, session="", tee=tee, decision=Decision.REFUSED, reason=detail
+            )
+        )
+        return KbsRefusedError(Variant.ATTESTATION_ERROR, detail)
+
+    def _refuse_attest(self, session: Session, error: CcinitError) -> KbsRefusedError:
+        claims = error.claims if isinstance(error, EvidenceRefusedError) else ()
+        self._audit.append(
+            AuditRecord(
+                event=Event.ATTEST,
+                session=session.label,
+                tee=session.tee,
+                decision=Decision.REFUSED,
+                reason=str(error),
+                claims=claims,
+            )
+        )
+        # Only the holder of a registered key learns which registers differ: to everyone else the
+        # answer would be an oracle for what is registered.
+        told = error.detail
+        if isinstance(error, EvidenceRefusedError) and not error.authentic:
+            told = f"evidence refused: {error.reason}"
+        return KbsRefusedError(Variant.ATTESTATION_ERROR, f"{told} (audit session {session.label})")
+
+    def _refuse_resource(
+        self, attested: Attested, resource: str, reason: str, variant: Variant
+    ) -> KbsRefusedError:
+        self._audit_resource(attested, resource, Decision.DENIED, reason)
+        # Trustee's texts: a client must not learn more about a resource that it may not have.
+        told = (
+            "Access denied by policy" if variant is Variant.POLICY_DENY else "Plugin internal error"
+        )
+        return KbsRefusedError(variant, told)
+
+    def _audit_resource(
+        self, attested: Attested, resource: str, decision: Decision, reason: str
+    ) -> None:
+        subject = attested.subject
+        self._audit.append(
+            AuditRecord(
+                event=Event.RESOURCE,
+                session=attested.label,
+                tee=attested.tee,
+                decision=decision,
+                reason=reason,
+                reference=subject.reference,
+                profile=subject.profile.value,
+                initdata=str(subject.initdata_digest),
+                resource=resource,
+            )
+        )
+
+    def _audit_anonymous(self, reason: str) -> None:
+        self._audit.append(
+            AuditRecord(
+                event=Event.RESOURCE, session="", tee="", decision=Decision.DENIED, reason=reason
+            )
+        )
+
+
+def _still_registered(attested: Attested, references: References) -> bool:
+    subject = attested.subject
+    return any(
+        known.name == subject.reference and known.profile is subject.profile
+        for known in references.sets
+    ) and any(known.digest == subject.initdata_digest for known in references.initdata)

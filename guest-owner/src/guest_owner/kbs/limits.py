@@ -1,0 +1,30 @@
+"""Every limit of the KBS in one value: an unauthenticated peer can cost no more than this."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Caps in bytes, seconds and counts.
+
+    Attributes:
+        request_bytes: body of `auth`; a few hundred bytes in practice.
+        attestation_bytes: body of `attest`; Trustee's default (2 MiB).
+        head_bytes: request line and headers; a token of ours has about 6 KiB.
+        head_seconds: from the first byte of a request to the end of its headers.
+        body_seconds: from the end of the headers to the end of the body.
+        session_seconds: life of a session, from `auth` on; `attest` does not extend it.
+        token_seconds: life of a token.
+        sessions: open sessions; the oldest that never attested makes room for a new one.
+        connections: open connections; more are answered with 503.
+    """
+
+    request_bytes: int = 64 * 1024
+    attestation_bytes: int = 2 * 1024 * 1024
+    head_bytes: int = 64 * 1024
+    head_seconds: float = 10.0
+    body_seconds: float = 20.0
+    session_seconds: int = 300
+    token_seconds: int = 300
+    sessions: int = 4096
+    connections: int = 256

@@ -1,0 +1,183 @@
+"""The appraisal policy: which guest may get which resource. Default deny.
+
+A policy is a TOML file that the owner can read aloud:
+
+    version = 1
+
+    [[rule]]
+    resources  = "ccinit/shop/*"     # repository/type/tag; `*` ends a segment or is one
+    profile    = "prod"              # of the reference values; "test" for test images only
+    references = ["trixie-1"]        # registered reference values; empty: any of the profile
+    initdata   = ["shop"]            # names or sha256: digests of registered initdata documents
+
+A rule that names no initdata is refused: the document is the pod, and a rule for any pod would
+release to one that the host made. Patterns of `prod` and `test` rules must not overlap, so that a
+test guest can never get a resource that a production guest gets, whatever order the rules are in.
+
+Whether evidence is genuine is `guest_owner.kbs.verifier_tpm`; nothing here looks at evidence.
+"""
+
+import tomllib
+from dataclasses import dataclass
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.digest import parse_digest
+from ccinit.formats.fields import Fields
+from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from guest_owner.kbs.appraisal import Subject
+from guest_owner.kbs.references import Profile, check_name
+
+MAX_POLICY_BYTES = 256 * 1024
+_MAX_PATTERN_BYTES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Three segments, each a literal or a prefix followed by `*`."""
+
+    segments: tuple[str, str, str]
+
+    def __str__(self) -> str:
+        return "/".join(self.segments)
+
+    def matches(self, uri: ResourceUri) -> bool:
+        """Whether the pattern covers the resource."""
+        parts = (uri.repository, uri.type, uri.tag)
+        return all(map(_segment_matches, self.segments, parts))
+
+    def overlaps(self, other: "Pattern") -> bool:
+        """Whether some resource is covered by both patterns."""
+        return all(map(_segments_overlap, self.segments, other.segments))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One `[[rule]]`; `references` empty means any set of the profile."""
+
+    resources: Pattern
+    profile: Profile
+    references: frozenset[str]
+    initdata: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """All rules; a policy without rules releases nothing."""
+
+    rules: tuple[Rule, ...] = ()
+
+    def __post_init__(self) -> None:
+        production = [rule for rule in self.rules if rule.profile is Profile.PROD]
+        test = [rule for rule in self.rules if rule.profile is Profile.TEST]
+        for rule in test:
+            for other in production:
+                if rule.resources.overlaps(other.resources):
+                    raise FormatError(
+                        "policy.rule.overlap",
+                        f"test rule {rule.resources} overlaps prod rule {other.resources}",
+                    )
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The resource may be released; `rule` says by what."""
+
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The resource stays; `reason` is for the audit log."""
+
+    reason: str
+
+
+def decide(policy: Policy, uri: ResourceUri, subject: Subject) -> Allow | Deny:
+    """Decide about one resource and one appraised guest.
+
+    The reason of a refusal is that of the rule that came closest.
+    """
+    closest = (0, "no rule covers the resource")
+    for rule in policy.rules:
+        if not rule.resources.matches(uri):
+            continue
+        if rule.profile is not subject.profile:
+            closest = max(closest, (1, f"the guest's image has profile {subject.profile}"))
+        elif rule.references and subject.reference not in rule.references:
+            closest = max(closest, (2, f"reference values {subject.reference} are not named"))
+        elif rule.initdata.isdisjoint((subject.initdata_name, str(subject.initdata_digest))):
+            closest = max(closest, (3, f"initdata {subject.initdata_name} is not named"))
+        else:
+            return Allow(rule)
+    return Deny(closest[1])
+
+
+def parse_policy(data: bytes) -> Policy:
+    """Read a policy file.
+
+    Raises:
+        FormatError: with a reason below `policy`.
+    """
+    if len(data) > MAX_POLICY_BYTES:
+        raise LimitExceededError("policy.length", f"more than {MAX_POLICY_BYTES} bytes")
+    try:
+        value = tomllib.loads(data.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise FormatError("policy.toml", f"not TOML: {error}") from error
+    with Fields(value, "policy") as fields:
+        fields.integer("version", low=1, high=1)
+        return Policy(rules=fields.tables("rule", _read_rule, max_items=1024))
+
+
+def _read_rule(fields: Fields) -> Rule:
+    initdata = fields.texts("initdata", max_items=1024)
+    if not initdata:
+        raise FormatError("policy.rule.initdata", "name at least one initdata document")
+    return Rule(
+        resources=parse_pattern(fields.text("resources", max_bytes=_MAX_PATTERN_BYTES)),
+        profile=fields.choice("profile", Profile),
+        references=frozenset(
+            check_name(name, "policy.rule.references") for name in fields.texts("references")
+        ),
+        initdata=frozenset(check_initdata_name(name) for name in initdata),
+    )
+
+
+def parse_pattern(text: str) -> Pattern:
+    """Read `repository/type/tag`, in which a segment may be `*` or end in `*`.
+
+    Raises:
+        FormatError: `policy.rule.resources`.
+    """
+    match text.split("/"):
+        case [repository, kind, tag]:
+            segments = (repository, kind, tag)
+        case _:
+            raise FormatError("policy.rule.resources", f"expected r/t/t, found {text[:80]!r}")
+    # A pattern whose stars stand for one more character is a resource name, or is no pattern.
+    stems = [segment.removesuffix("*") + "x" * segment.endswith("*") for segment in segments]
+    parse_resource_uri("kbs:///" + "/".join(stems), "policy.rule.resources")
+    return Pattern(segments)
+
+
+def check_initdata_name(name: str) -> str:
+    """Return a registered name or a `sha256:` digest in its only form."""
+    if name.startswith("sha256:"):
+        return str(parse_digest(name, "policy.rule.initdata"))
+    return check_name(name, "policy.rule.initdata")
+
+
+def _segment_matches(pattern: str, segment: str) -> bool:
+    if pattern.endswith("*"):
+        return segment.startswith(pattern[:-1])
+    return pattern == segment
+
+
+def _segments_overlap(first: str, second: str) -> bool:
+    if first.endswith("*") and second.endswith("*"):
+        return first[:-1].startswith(second[:-1]) or second[:-1].startswith(first[:-1])
+    if first.endswith("*"):
+        return second.startswith(first[:-1])
+    if second.endswith("*"):
+        return first.startswith(second[:-1])
+    return first == second

@@ -1,0 +1,42 @@
+"""How the KBS says no on the wire: Trustee's error variants and status codes.
+
+Trustee answers 404 for a path that it does not serve and 401 for everything else; a client tells
+the causes apart by the last segment of `type`. Bodies that are too large or too slow are answered
+by Trustee's HTTP layer before its own code runs, with 413 and 408: those keep their status here.
+"""
+
+from enum import StrEnum
+
+from ccinit.errors import CcinitError
+from ccinit.formats.rcar import ERROR_PREFIX, ErrorInformation, encode_error_information
+
+
+class Variant(StrEnum):
+    """Last segment of the error `type`, spelled as Trustee spells it."""
+
+    ADMIN_AUTH_ACCESS = "AdminAuthAccess"
+    ATTESTATION_ERROR = "AttestationError"
+    INVALID_REQUEST_PATH = "InvalidRequestPath"
+    PLUGIN_INTERNAL_ERROR = "PluginInternalError"
+    PLUGIN_NOT_FOUND = "PluginNotFound"
+    POLICY_DENY = "PolicyDeny"
+    TOKEN_NOT_FOUND = "TokenNotFound"  # noqa: S105 - the name of an error
+    TOKEN_VERIFIER_ERROR = "TokenVerifierError"  # noqa: S105 - the name of an error
+
+
+_NOT_FOUND = frozenset((Variant.INVALID_REQUEST_PATH, Variant.PLUGIN_NOT_FOUND))
+
+
+class KbsRefusedError(CcinitError):
+    """A request that gets an error reply; `detail` goes to whoever asked, so it holds no secret."""
+
+    def __init__(self, variant: Variant, detail: str, *, status: int | None = None) -> None:
+        super().__init__(f"kbs.{variant.value}", detail)
+        self.variant = variant
+        self.status = status or (404 if variant in _NOT_FOUND else 401)
+
+    def to_bytes(self) -> bytes:
+        """Return the JSON body of the reply."""
+        return encode_error_information(
+            ErrorInformation(type=ERROR_PREFIX + self.variant.value, detail=self.detail)
+        )

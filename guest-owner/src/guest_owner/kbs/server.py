@@ -1,0 +1,138 @@
+"""Sockets and TLS of the KBS: TLS 1.3 only, deadlines on request heads, a cap on connections.
+
+uvicorn speaks HTTP/1.1; the application is `guest_owner.kbs.app`. One process, one thread.
+"""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ccinit.errors import ConfigError
+from guest_owner.kbs.app import build_app
+from guest_owner.kbs.audit import AuditLog
+from guest_owner.kbs.authority import read_token_key
+from guest_owner.kbs.broker import KeyBroker
+from guest_owner.kbs.limits import Limits
+from guest_owner.kbs.sessions import Sessions
+from guest_owner.kbs.store import Store
+from guest_owner.kbs.token import TokenSigner
+
+AUDIT_NAME = "audit.jsonl"
+
+
+def open_broker(
+    state: Path, limits: Limits, clock: Callable[[], float] = time.monotonic
+) -> KeyBroker:
+    """Return the broker over a state directory; `clock` counts the life of sessions."""
+    return KeyBroker(
+        Store(state),
+        AuditLog(state / AUDIT_NAME),
+        Sessions(limits, clock),
+        TokenSigner(read_token_key(state), life_seconds=limits.token_seconds),
+    )
+
+
+def build_server(
+    broker: KeyBroker, limits: Limits, *, certificate: Path, key: Path
+) -> uvicorn.Server:
+    """Return a server that is not listening yet.
+
+    Raises:
+        ConfigError: `tls.certificate`.
+    """
+    context = _tls_context(certificate, key)
+    config = uvicorn.Config(
+        build_app(broker, limits),
+        http=_deadline_protocol(limits.head_seconds),
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_level="warning",
+        limit_concurrency=limits.connections,
+        h11_max_incomplete_event_size=limits.head_bytes,
+        timeout_graceful_shutdown=2,
+        ssl_context_factory=lambda _config, _default: context,
+    )
+    return uvicorn.Server(config)
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Return a listening TCP socket; port 0 takes a free one.
+
+    Raises:
+        ConfigError: `listen.address`.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.create_server(cast("tuple[str, int]", address[:2]), family=family)
+        # Connections inherit it. asyncio sets it only on sockets made with an explicit protocol
+        # number, and without it head and body of a reply are 40 ms apart.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError as error:
+        detail = f"cannot listen on {host}:{port}: {error.strerror}"
+        raise ConfigError("listen.address", detail) from error
+    return listener
+
+
+def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(["http/1.1"])
+    # A resumed session shows no certificate; the guest wants to see it every time.
+    context.num_tickets = 0
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        detail = f"cannot use {certificate} with {key}: {error}"
+        raise ConfigError("tls.certificate", detail) from error
+    return context
+
+
+def _deadline_protocol(head_seconds: float) -> type[asyncio.Protocol]:
+    """Return uvicorn's HTTP protocol with a deadline for the head of every request.
+
+    uvicorn bounds the size of a head and the idle time between requests, but not how long a head
+    may trickle in, and each such connection counts against the cap.
+    """
+
+    class DeadlineProtocol(H11Protocol):
+        _head_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._start_head()
+
+        def data_received(self, data: bytes) -> None:
+            if self._between_requests() and self._head_timer is None:
+                self._start_head()
+            super().data_received(data)
+            if not self._between_requests():
+                self._stop_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_head()
+            super().connection_lost(exc)
+
+        def _between_requests(self) -> bool:
+            return self.cycle is None or self.cycle.response_complete
+
+        def _start_head(self) -> None:
+            self._head_timer = self.loop.call_later(head_seconds, self.transport.close)
+
+        def _stop_head(self) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+
+    return DeadlineProtocol

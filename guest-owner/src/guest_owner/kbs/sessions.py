@@ -1,0 +1,129 @@
+"""Sessions of the RCAR handshake: one challenge, one attestation, then resources until they expire.
+
+    opened ──take_for_attest──▶ attesting ──complete──▶ attested
+                                    └──────drop──────▶ gone
+
+An attestation uses its session's nonce up, whatever its outcome: a second one, concurrent or
+later, finds no session to attest in. The cookie is the credential of a session; `label` names it
+where people read. Life is counted by a monotonic clock from `open` on and is never extended.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ccinit.formats.jwk import EcPublicJwk
+from ccinit.formats.rcar import Nonce
+from ccinit.formats.strict_json import encode_base64
+from guest_owner.kbs.appraisal import Subject
+from guest_owner.kbs.limits import Limits
+from guest_owner.kbs.refusal import KbsRefusedError, Variant
+
+_NONCE_BYTES = 32
+
+
+class SessionState(StrEnum):
+    """How far a session's handshake is."""
+
+    OPENED = "opened"
+    ATTESTING = "attesting"
+    ATTESTED = "attested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attested:
+    """What an attested session, or a token of one, may act as."""
+
+    label: str
+    tee: str
+    subject: Subject
+    tee_pubkey: EcPublicJwk
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One guest's handshake; `expires_at` in seconds of the store's clock."""
+
+    cookie: str
+    label: str
+    tee: str
+    nonce: Nonce
+    expires_at: float
+    state: SessionState = SessionState.OPENED
+    attested: Attested | None = None
+
+
+class Sessions:
+    """All sessions of one server, in memory: a restart ends them."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._by_cookie: dict[str, Session] = {}
+
+    def open(self, tee: str) -> Session:
+        """Start a session with a fresh nonce; never fails."""
+        self._purge()
+        session = Session(
+            cookie=secrets.token_hex(16),
+            label=secrets.token_hex(8),
+            tee=tee,
+            nonce=Nonce(encode_base64(secrets.token_bytes(_NONCE_BYTES))),
+            expires_at=self._clock() + self._limits.session_seconds,
+        )
+        self._by_cookie[session.cookie] = session
+        return session
+
+    def take_for_attest(self, cookie: str | None) -> Session:
+        """Return the session whose one attestation this is.
+
+        Raises:
+            KbsRefusedError: unknown, expired, or the attestation was used.
+        """
+        session = self._live(cookie)
+        if session is None:
+            raise KbsRefusedError(Variant.ATTESTATION_ERROR, "no such session, or it has expired")
+        if session.state is not SessionState.OPENED:
+            raise KbsRefusedError(
+                Variant.ATTESTATION_ERROR, "the session's challenge was used; begin with auth"
+            )
+        session.state = SessionState.ATTESTING
+        return session
+
+    def complete(self, session: Session, attested: Attested) -> None:
+        """Record the success of an attestation."""
+        session.state = SessionState.ATTESTED
+        session.attested = attested
+
+    def drop(self, session: Session) -> None:
+        """Forget a session whose attestation failed."""
+        self._by_cookie.pop(session.cookie, None)
+
+    def attested(self, cookie: str | None) -> Attested | None:
+        """Return what the cookie's session attested as; None if it did not, or has expired."""
+        session = self._live(cookie)
+        return None if session is None else session.attested
+
+    def _live(self, cookie: str | None) -> Session | None:
+        session = self._by_cookie.get(cookie or "")
+        if session is None or session.expires_at <= self._clock():
+            return None
+        return session
+
+    def _purge(self) -> None:
+        now = self._clock()
+        expired = [cookie for cookie, kept in self._by_cookie.items() if kept.expires_at <= now]
+        for cookie in expired:
+            del self._by_cookie[cookie]
+        if len(self._by_cookie) >= self._limits.sessions:
+            # Anyone can open sessions; those who only do that push out each other first.
+            oldest = next(
+                (
+                    cookie
+                    for cookie, kept in self._by_cookie.items()
+                    if kept.state is SessionState.OPENED
+                ),
+                next(iter(self._by_cookie)),
+            )
+            del self._by_cookie[oldest]

@@ -1,0 +1,150 @@
+"""The owner's state directory: resources, registrations, the policy.
+
+    resources/REPOSITORY/TYPE/TAG      body of a resource, as it is sent
+    references/NAME.json               predicted registers of an image
+    attestation-keys/NAME.der          SubjectPublicKeyInfo of a TPM's attestation key
+    initdata/NAME.toml                 a document that may run; trusted by the digest of its bytes
+    policy.toml                        who may get what
+
+Everything is read afresh for every request, so a registration counts at once and one that was
+removed stops counting. Keys and certificates of the KBS itself are `guest_owner.kbs.authority`;
+the audit log is `guest_owner.kbs.audit`. Resources lie here in the clear: the directory (mode 0700)
+belongs on the owner's machine, never on the host that runs the guests.
+"""
+
+from pathlib import Path
+
+from ccinit.errors import ConfigError, FormatError, VerificationError
+from ccinit.formats.digest import sha256_digest
+from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
+from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
+from guest_owner.kbs.policy import MAX_POLICY_BYTES, Policy, parse_policy
+from guest_owner.kbs.references import (
+    MAX_REFERENCE_BYTES,
+    References,
+    ReferenceSet,
+    RegisteredInitdata,
+    RegisteredKey,
+    check_name,
+    encode_reference_set,
+    parse_reference_set,
+)
+from guest_owner.kbs.verifier_tpm import parse_attestation_key
+
+MAX_RESOURCE_BYTES = 1 << 20
+MAX_KEY_BYTES = 4096
+_MAX_ENTRIES = 1024
+
+EMPTY_POLICY = b"""\
+# Who may get which resource. Nothing is released unless a rule says so.
+#
+# [[rule]]
+# resources  = "ccinit/POD/*"    # repository/type/tag; * ends a segment or is one
+# profile    = "prod"            # "test" for test images, whose resources overlap no prod rule
+# references = ["IMAGE"]         # registered reference values; leave out for any of the profile
+# initdata   = ["POD"]           # registered initdata documents, by name or sha256: digest
+
+version = 1
+"""
+
+
+class Store:
+    """One state directory."""
+
+    def __init__(self, root: Path) -> None:
+        """Args: root: an existing directory."""
+        self.root = root
+        if not root.is_dir():
+            raise ConfigError(
+                "state.missing", f"{root} does not exist; make it with `guest-owner kbs init`"
+            )
+
+    @property
+    def policy_path(self) -> Path:
+        """Where the policy is."""
+        return self.root / "policy.toml"
+
+    def read_policy(self) -> Policy:
+        """Read the policy; a missing file is an error, not an empty policy."""
+        return parse_policy(read_capped(self.policy_path, MAX_POLICY_BYTES))
+
+    def write_policy(self, text: bytes) -> Policy:
+        """Replace the policy by one that parses, and return it."""
+        policy = parse_policy(text)
+        write_atomically(self.policy_path, text, mode=PUBLIC_MODE)
+        return policy
+
+    def read_references(self) -> References:
+        """Read every registration; one that does not parse makes all fail."""
+        sets = tuple(
+            parse_reference_set(data, name=name)
+            for name, data in self._entries("references", ".json", MAX_REFERENCE_BYTES)
+        )
+        keys = tuple(
+            RegisteredKey(name=name, public_der=data)
+            for name, data in self._entries("attestation-keys", ".der", MAX_KEY_BYTES)
+        )
+        documents = tuple(
+            RegisteredInitdata(name=name, digest=sha256_digest(data))
+            for name, data in self._entries("initdata", ".toml", MAX_DOCUMENT_BYTES)
+        )
+        return References(sets=sets, attestation_keys=keys, initdata=documents)
+
+    def add_reference(self, reference: ReferenceSet) -> None:
+        """Register reference values; a set of the same name is replaced."""
+        known = self.read_references()
+        others = tuple(kept for kept in known.sets if kept.name != reference.name)
+        # Building the value checks that no registers get two profiles.
+        References(sets=(*others, reference))
+        path = self.root / "references" / f"{reference.name}.json"
+        write_atomically(path, encode_reference_set(reference), mode=PUBLIC_MODE)
+
+    def add_attestation_key(self, name: str, public_der: bytes) -> None:
+        """Register a TPM's attestation key."""
+        check_name(name, "ak.name")
+        parse_attestation_key(public_der)
+        path = self.root / "attestation-keys" / f"{name}.der"
+        write_atomically(path, public_der, mode=PUBLIC_MODE)
+
+    def add_initdata(self, name: str, document: bytes) -> RegisteredInitdata:
+        """Register a document; it must be one that the guest would accept on a TPM platform."""
+        check_name(name, "initdata.name")
+        if parse_initdata(document).algorithm != "sha256":
+            raise FormatError("initdata.algorithm", "a TPM binds documents by sha256")
+        write_atomically(self.root / "initdata" / f"{name}.toml", document, mode=PUBLIC_MODE)
+        return RegisteredInitdata(name=name, digest=sha256_digest(document))
+
+    def read_resource(self, uri: ResourceUri) -> bytes:
+        """Return a resource's body.
+
+        Raises:
+            VerificationError: `resource.absent`.
+        """
+        path = self._resource_path(uri)
+        if not path.is_file():
+            raise VerificationError("resource.absent", f"{uri} is not registered")
+        return read_capped(path, MAX_RESOURCE_BYTES)
+
+    def write_resource(self, uri: ResourceUri, body: bytes) -> None:
+        """Store a resource's body, replacing an older one."""
+        if not 0 < len(body) <= MAX_RESOURCE_BYTES:
+            raise FormatError("resource.size", f"{len(body)} bytes, 1 to {MAX_RESOURCE_BYTES}")
+        write_atomically(self._resource_path(uri), body)
+
+    def _resource_path(self, uri: ResourceUri) -> Path:
+        # A ResourceUri can be built without its parser; a path must not be.
+        checked = parse_resource_uri(str(uri), "resource.uri")
+        return self.root / "resources" / checked.repository / checked.type / checked.tag
+
+    def _entries(self, folder: str, suffix: str, max_bytes: int) -> list[tuple[str, bytes]]:
+        directory = self.root / folder
+        if not directory.is_dir():
+            return []
+        paths = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+        if len(paths) > _MAX_ENTRIES:
+            raise ConfigError("state.entries", f"more than {_MAX_ENTRIES} files in {directory}")
+        for path in paths:
+            if path.suffix != suffix:
+                raise ConfigError("state.stray", f"{path} is not a {suffix} file; remove it")
+        return [(path.stem, read_capped(path, max_bytes)) for path in paths]

@@ -1,0 +1,183 @@
+"""Attestation tokens: the signed attestation result that a guest shows for resources.
+
+A JWS (RFC 7515, compact) with ES256 (RFC 7518 section 3.4) whose claims have the shape of Trustee's
+EAR tokens, so that clients which read expiry, and tools which read `submods.cpu0`, find what they
+know. What *this* KBS decides by is the member `ccinit`, which only it reads. Tokens are verified
+here only against our own key: nothing is ever taken from a token's header.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from ccinit.errors import CcinitError, FormatError, VerificationError
+from ccinit.formats.digest import parse_digest
+from ccinit.formats.fields import Fields
+from ccinit.formats.jwk import parse_jwk
+from ccinit.formats.rcar import Nonce
+from ccinit.formats.strict_json import (
+    JsonValue,
+    decode_base64url,
+    encode_base64,
+    encode_base64url,
+    parse_json,
+)
+from guest_owner.kbs.appraisal import AppraisedEvidence, Subject
+from guest_owner.kbs.jwe import public_jwk
+from guest_owner.kbs.references import Profile
+from guest_owner.kbs.sessions import Attested
+
+PROFILE = "tag:github.com,2024:confidential-containers/Trustee"
+ISSUER = "ccinit guest-owner"
+MAX_TOKEN_BYTES = 32 * 1024
+
+_COORDINATE_BYTES = 32
+# RATS AR4SI: 2 is a recognised instance, configuration, hardware; 3 an approved boot.
+_TRUST_VECTOR = {
+    "instance-identity": 2,
+    "configuration": 2,
+    "executables": 3,
+    "file-system": 0,
+    "hardware": 2,
+    "runtime-opaque": 0,
+    "storage-opaque": 0,
+    "sourced-data": 0,
+}
+
+
+class TokenSigner:
+    """Signs and verifies this KBS's tokens."""
+
+    def __init__(
+        self,
+        key: ec.EllipticCurvePrivateKey,
+        *,
+        life_seconds: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Args: key: on P-256; life_seconds: of every token; clock: seconds since the epoch."""
+        self._key = key
+        self._life_seconds = life_seconds
+        self._clock = clock
+
+    def sign(self, evidence: AppraisedEvidence, attested: Attested, nonce: Nonce) -> str:
+        """Return the token of an appraised guest."""
+        now = int(self._clock())
+        header: dict[str, JsonValue] = {
+            "typ": "JWT",
+            "alg": "ES256",
+            "jwk": {**public_jwk(self._key.public_key()).to_epk_object(), "alg": "ES256"},
+        }
+        claims: dict[str, JsonValue] = {
+            "eat_profile": PROFILE,
+            "iat": now,
+            "exp": now + self._life_seconds,
+            "iss": ISSUER,
+            "ear.verifier-id": {"developer": "ccinit", "build": "guest-owner"},
+            "submods": {"cpu0": _submodule(evidence, attested, nonce)},
+            "tee-pubkey": attested.tee_pubkey.to_json_object(),
+            "ccinit": _private_claims(attested),
+        }
+        signed = f"{_encode(header)}.{_encode(claims)}"
+        r, s = decode_dss_signature(self._key.sign(signed.encode("ascii"), ec.ECDSA(SHA256())))
+        raw = r.to_bytes(_COORDINATE_BYTES, "big") + s.to_bytes(_COORDINATE_BYTES, "big")
+        return f"{signed}.{encode_base64url(raw)}"
+
+    def verify(self, token: str) -> Attested:
+        """Return what a token says, if this KBS signed it and it has not expired.
+
+        Raises:
+            FormatError: `token.…`, not a token of ours.
+            VerificationError: `token.signature` or `token.expired`.
+        """
+        if len(token) > MAX_TOKEN_BYTES or token.count(".") != 2:
+            raise FormatError("token.form", "not a compact JWS")
+        signed, _, signature = token.rpartition(".")
+        self._verify_signature(signed, decode_base64url(signature, "token.signature"))
+        payload = decode_base64url(signed.partition(".")[2], "token.payload")
+        try:
+            return self._read(parse_json(payload, "token", MAX_TOKEN_BYTES))
+        except (VerificationError, FormatError):
+            raise
+        except CcinitError as error:
+            raise FormatError("token.claims", "not claims of this KBS") from error
+
+    def _verify_signature(self, signed: str, signature: bytes) -> None:
+        if len(signature) != 2 * _COORDINATE_BYTES:
+            raise FormatError("token.signature", "not an ES256 signature")
+        r = int.from_bytes(signature[:_COORDINATE_BYTES], "big")
+        s = int.from_bytes(signature[_COORDINATE_BYTES:], "big")
+        try:
+            self._key.public_key().verify(
+                encode_dss_signature(r, s), signed.encode("utf-8"), ec.ECDSA(SHA256())
+            )
+        except InvalidSignature as error:
+            raise VerificationError("token.signature", "the signature is not ours") from error
+
+    def _read(self, claims: JsonValue) -> Attested:
+        if not isinstance(claims, Mapping):
+            raise FormatError("token.claims", "not an object")
+        expires = claims.get("exp")
+        if not isinstance(expires, int) or expires <= self._clock():
+            raise VerificationError("token.expired", "the token has expired")
+        with Fields(claims.get("ccinit"), "token.ccinit") as fields:
+            return Attested(
+                label=fields.text("session"),
+                tee=fields.text("tee"),
+                subject=Subject(
+                    reference=fields.text("reference"),
+                    profile=fields.choice("profile", Profile),
+                    initdata_name=fields.text("initdata_name"),
+                    initdata_digest=parse_digest(fields.text("initdata"), "token.ccinit.initdata"),
+                ),
+                tee_pubkey=parse_jwk(claims.get("tee-pubkey")),
+            )
+
+
+def _private_claims(attested: Attested) -> dict[str, str]:
+    subject = attested.subject
+    return {
+        "session": attested.label,
+        "tee": attested.tee,
+        "reference": subject.reference,
+        "profile": subject.profile.value,
+        "initdata_name": subject.initdata_name,
+        "initdata": str(subject.initdata_digest),
+    }
+
+
+def _submodule(
+    evidence: AppraisedEvidence, attested: Attested, nonce: Nonce
+) -> dict[str, JsonValue]:
+    registers: dict[str, JsonValue] = {
+        f"pcr{index:02}": value.hex() for index, value in enumerate(evidence.pcrs)
+    }
+    registers["ak_public"] = encode_base64(evidence.attestation_key_der)
+    return {
+        "ear.status": "affirming",
+        "ear.trustworthiness-vector": _TRUST_VECTOR,
+        "ear.appraisal-policy-id": "default",
+        "ear.veraison.annotated-evidence": {
+            attested.tee: registers,
+            "report_data": evidence.report_data.hex(),
+            "init_data": evidence.initdata.register.hex(),
+            "init_data_claims": {"digest": str(evidence.initdata.digest)},
+            "runtime_data_claims": {
+                "nonce": nonce,
+                "tee-pubkey": attested.tee_pubkey.to_json_object(),
+                "additional-evidence": "",
+            },
+        },
+    }
+
+
+def _encode(value: Mapping[str, JsonValue]) -> str:
+    return encode_base64url(json.dumps(value, separators=(",", ":")).encode("ascii"))

@@ -1,0 +1,87 @@
+"""`guest-owner kbs`: make a Key Broker Service and run it."""
+
+import argparse
+import contextlib
+import socket
+import sys
+from pathlib import Path
+
+from guest_owner.arguments import Subparsers, add_group, add_state, parse_listen
+from guest_owner.kbs.authority import create_identity, write_identity
+from guest_owner.kbs.files import PUBLIC_MODE, make_directory, write_atomically
+from guest_owner.kbs.limits import Limits
+from guest_owner.kbs.server import build_server, open_broker, open_listener
+from guest_owner.kbs.store import EMPTY_POLICY
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `kbs init` and `kbs serve`."""
+    commands = add_group(subparsers, "kbs", "Make and run the Key Broker Service.")
+    summary = "Make a state directory with certificates, token key and an empty policy."
+    init = commands.add_parser("init", help=summary, description=summary)
+    add_state(init)
+    init.add_argument(
+        "--name",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="DNS name or IP address by which guests reach the KBS; may be given more than once",
+    )
+    init.set_defaults(func=_init)
+
+    summary = "Serve attestation and resources (RCAR 0.4.0, TLS 1.3) until interrupted."
+    serve = commands.add_parser("serve", help=summary, description=summary)
+    add_state(serve)
+    serve.add_argument(
+        "--listen",
+        default="127.0.0.1:8443",
+        metavar="HOST:PORT",
+        help="where to listen; port 0 takes a free one (default: %(default)s)",
+    )
+    serve.add_argument(
+        "--certificate", type=Path, metavar="FILE", help="PEM chain (default: server.pem of DIR)"
+    )
+    serve.add_argument(
+        "--key", type=Path, metavar="FILE", help="PEM key (default: server-key.pem of DIR)"
+    )
+    serve.set_defaults(func=_serve)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    state: Path = arguments.state
+    make_directory(state)
+    write_identity(state, create_identity(tuple(arguments.name)))
+    if not (state / "policy.toml").exists():
+        write_atomically(state / "policy.toml", EMPTY_POLICY, mode=PUBLIC_MODE)
+    print(f"made {state} for {', '.join(arguments.name)}")
+    print(f"put the text of {state / 'ca.pem'} into kbs.ca of ccinit.toml")
+    print("next: guest-owner register reference|ak|initdata|resource, guest-owner policy allow")
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    state: Path = arguments.state
+    limits = Limits()
+    host, port = parse_listen(arguments.listen)
+    broker = open_broker(state, limits)
+    server = build_server(
+        broker,
+        limits,
+        certificate=arguments.certificate or state / "server.pem",
+        key=arguments.key or state / "server-key.pem",
+    )
+    with open_listener(host, port) as listener:
+        # Whoever started us reads the port from this line.
+        print(f"serving on https://{_address(listener)}", flush=True)
+        # uvicorn stops serving and then raises the interrupt again.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+    if not server.started:
+        print("guest-owner: the server did not start", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

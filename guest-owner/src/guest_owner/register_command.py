@@ -1,0 +1,138 @@
+"""`guest-owner register`: put what may run, and what it may get, into the state directory."""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
+
+from ccinit.errors import FormatError
+from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.guest_config import parse_guest_config
+from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
+from ccinit.formats.pod_manifest import parse_pod_manifest
+from ccinit.formats.resource_uri import parse_resource_uri
+from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.kbs.files import read_capped
+from guest_owner.kbs.references import MAX_REFERENCE_BYTES, Profile, parse_reference_set
+from guest_owner.kbs.store import MAX_KEY_BYTES, MAX_RESOURCE_BYTES, Store
+from guest_owner.volume_key_command import check_volume_key
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `register reference`, `ak`, `initdata` and `resource`."""
+    commands = add_group(
+        subparsers, "register", "Register reference values, attestation keys, pods and resources."
+    )
+    summary = "Trust an image: the registers that its build predicted."
+    reference = commands.add_parser("reference", help=summary, description=summary)
+    _add_file(reference, "JSON file that the image build wrote")
+    _add_name(reference, "the file's")
+    reference.set_defaults(func=_reference)
+
+    summary = "Trust a TPM: its attestation key."
+    key = commands.add_parser("ak", help=summary, description=summary)
+    _add_file(key, "public key (SubjectPublicKeyInfo), PEM or DER")
+    _add_name(key, "made of the key's digest")
+    key.set_defaults(func=_attestation_key)
+
+    summary = "Trust a pod: the initdata document that describes it, byte for byte."
+    initdata = commands.add_parser("initdata", help=summary, description=summary)
+    _add_file(initdata, "document that `guest-owner initdata make` wrote")
+    _add_name(initdata, "the pod's")
+    initdata.set_defaults(func=_initdata)
+
+    summary = "Keep a resource for guests that the policy allows it to."
+    resource = commands.add_parser("resource", help=summary, description=summary)
+    resource.add_argument("uri", metavar="URI", help="kbs:///repository/type/tag")
+    _add_file(resource, "content; '-' reads standard input")
+    resource.add_argument(
+        "--kind", choices=[kind.value for kind in EnvelopeKind], help="what the content is for"
+    )
+    resource.add_argument(
+        "--envelope",
+        action="store_true",
+        help='wrap the content with its URI and kind, as kbs.envelope = "required" asks for',
+    )
+    resource.add_argument(
+        "--create",
+        action="store_true",
+        help="with a volume key: the guest may format a blank disk with it",
+    )
+    resource.set_defaults(func=_resource)
+
+
+def _add_file(parser: argparse.ArgumentParser, summary: str) -> None:
+    add_state(parser)
+    parser.add_argument("file", type=Path, metavar="FILE", help=summary)
+
+
+def _add_name(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--name", help=f"name to register it under (default: {default})")
+
+
+def _reference(arguments: argparse.Namespace) -> int:
+    data = read_capped(arguments.file, MAX_REFERENCE_BYTES)
+    reference = parse_reference_set(data, name=arguments.name)
+    Store(arguments.state).add_reference(reference)
+    print(f"registered reference values {reference.name} (profile {reference.profile})")
+    if reference.profile is Profile.TEST:
+        print("note: a test image gets only what test rules of the policy release")
+    return 0
+
+
+def _attestation_key(arguments: argparse.Namespace) -> int:
+    public_der = _to_der(read_capped(arguments.file, MAX_KEY_BYTES))
+    name = arguments.name or f"ak-{hashlib.sha256(public_der).hexdigest()[:16]}"
+    Store(arguments.state).add_attestation_key(name, public_der)
+    print(f"registered attestation key {name}")
+    return 0
+
+
+def _initdata(arguments: argparse.Namespace) -> int:
+    document = read_capped(arguments.file, MAX_DOCUMENT_BYTES)
+    parsed = parse_initdata(document)
+    parse_guest_config(parsed.config_toml)
+    pod = parse_pod_manifest(parsed.pod_toml)
+    registered = Store(arguments.state).add_initdata(arguments.name or pod.name, document)
+    print(f"registered initdata {registered.name}: {registered.digest}")
+    return 0
+
+
+def _resource(arguments: argparse.Namespace) -> int:
+    uri = parse_resource_uri(arguments.uri, "resource.uri")
+    data = (
+        sys.stdin.buffer.read(MAX_RESOURCE_BYTES + 1)
+        if arguments.file == Path("-")
+        else read_capped(arguments.file, MAX_RESOURCE_BYTES)
+    )
+    kind = EnvelopeKind(arguments.kind) if arguments.kind else None
+    if kind is EnvelopeKind.VOLUME_KEY:
+        check_volume_key(data)
+    body = data
+    if arguments.envelope:
+        if kind is None:
+            raise FormatError(
+                "resource.kind", "--envelope needs --kind: it is part of the envelope"
+            )
+        body = encode_envelope(Envelope(uri=uri, kind=kind, data=data, create=arguments.create))
+    elif arguments.create:
+        raise FormatError("resource.create", "--create is part of an envelope: add --envelope")
+    Store(arguments.state).write_resource(uri, body)
+    print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
+    return 0
+
+
+def _to_der(data: bytes) -> bytes:
+    if not data.startswith(b"-----"):
+        return data
+    try:
+        key = load_pem_public_key(data)
+    except ValueError as error:
+        raise FormatError("ak.form", "not a PEM public key") from error
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

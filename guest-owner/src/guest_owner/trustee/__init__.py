@@ -1,0 +1,1 @@
+"""Our registrations and policy in the forms that Trustee's KBS, AS and RVPS load."""

@@ -1,0 +1,235 @@
+"""A running KBS over a registered state, and a client that does what Trustee's client does."""
+
+import hashlib
+import json
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
+
+from ccinit.formats.jwk import parse_jwk
+from ccinit.formats.strict_json import decode_base64url, encode_base64url
+from guest_owner.cli import main
+from guest_owner.kbs.audit import read_audit
+from guest_owner.kbs.limits import Limits
+from guest_owner.kbs.references import Boot, Profile, ReferenceSet, encode_reference_set
+from guest_owner.kbs.server import build_server, open_broker, open_listener
+from guest_owner.kbs.store import Store
+from tests.fakes.tpm_quote import FakeTpm, extend, rsa_key
+
+SECRET = b"the owner's secret, 7d1c"
+URI = "ccinit/shop/file-password"
+DOCUMENT = (
+    b'algorithm = "sha256"\nversion = "0.1.0"\n\n[data]\n"ccinit.toml" = ""\n"pod.toml" = ""\n'
+)
+LIMITS = Limits(body_seconds=0.5, head_seconds=0.7, session_seconds=300)
+
+
+def register(label: str) -> bytes:
+    return hashlib.sha256(label.encode()).digest()
+
+
+IMAGE = ReferenceSet(
+    name="image-1",
+    profile=Profile.PROD,
+    boot=Boot.UKI,
+    pcr={index: register(f"pcr {index}") for index in (4, 9, 11)},
+)
+TEST_IMAGE = ReferenceSet(
+    name="image-1-test",
+    profile=Profile.TEST,
+    boot=Boot.UKI,
+    pcr={index: register(f"test pcr {index}") for index in (4, 9, 11)},
+)
+
+
+def booted_tpm(image: ReferenceSet = IMAGE, key: int = 0) -> FakeTpm:
+    tpm = FakeTpm(key=rsa_key(key))
+    for index, value in image.pcr.items():
+        tpm.pcrs[index] = value
+    tpm.pcrs[8] = extend(bytes(32), hashlib.sha256(DOCUMENT).digest())
+    return tpm
+
+
+@dataclass
+class Clock:
+    """Seconds for the sessions; tests move it."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Kbs:
+    """A running server."""
+
+    url: str
+    port: int
+    state: Path
+    clock: Clock
+    clients: ExitStack
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.state / "ca.pem")
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    def client(self, tpm: FakeTpm | None = None) -> "StockClient":
+        http = httpx.Client(base_url=self.url, verify=self.tls, timeout=20, trust_env=False)
+        self.clients.enter_context(http)
+        return StockClient(http=http, tpm=tpm or booted_tpm())
+
+    def audit(self) -> list[dict[str, object]]:
+        return list(read_audit(self.state / "audit.jsonl"))
+
+
+@dataclass
+class StockClient:
+    """What Trustee's client sends: fixed request, JCS text hashed with SHA-384, cookie jar."""
+
+    http: httpx.Client
+    tpm: FakeTpm
+    key: ec.EllipticCurvePrivateKey = field(
+        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
+    )
+    nonce: str = ""
+
+    @property
+    def jwk(self) -> dict[str, str]:
+        return jwk_of(self.key)
+
+    def auth(self, version: str = "0.4.0", tee: str = "tpm") -> httpx.Response:
+        algorithms = ["sha256", "sha384", "sha512", "sm3"]
+        reply = self.http.post(
+            "/kbs/v0/auth",
+            json={
+                "version": version,
+                "tee": tee,
+                "extra-params": {"supported-hash-algorithms": algorithms},
+            },
+        )
+        if reply.status_code == 200:
+            self.nonce = reply.json()["nonce"]
+        return reply
+
+    def attestation(self, **changes: object) -> dict[str, object]:
+        evidence = self.tpm.quote(self.report_data())
+        runtime = {
+            "nonce": changes.get("nonce", self.nonce),
+            "tee-pubkey": changes.get("tee_pubkey", self.jwk),
+        }
+        return {
+            "init-data": {"format": "toml", "body": changes.get("document", DOCUMENT.decode())},
+            "runtime-data": runtime,
+            "tee-evidence": {
+                "primary_evidence": changes.get("evidence", evidence.to_json_value()),
+                "additional_evidence": changes.get("additional", ""),
+            },
+        }
+
+    def report_data(self) -> bytes:
+        text = json.dumps(
+            {"additional-evidence": "", "nonce": self.nonce, "tee-pubkey": self.jwk},
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+        return hashlib.sha384(text.encode()).digest()[:32]
+
+    def attest(self, **changes: object) -> httpx.Response:
+        return self.http.post("/kbs/v0/attest", json=self.attestation(**changes))
+
+    def get(self, path: str = URI, token: str | None = None) -> httpx.Response:
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        return self.http.get(f"/kbs/v0/resource/{path}", headers=headers)
+
+    def open(self, reply: httpx.Response) -> bytes:
+        return decrypt(reply.json(), self.key)
+
+
+def jwk_of(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
+    numbers = key.public_key().public_numbers()
+    return {
+        "kty": "EC",
+        "crv": "P-256",
+        "alg": "ECDH-ES+A256KW",
+        "x": encode_base64url(numbers.x.to_bytes(32, "big")),
+        "y": encode_base64url(numbers.y.to_bytes(32, "big")),
+    }
+
+
+def decrypt(reply: dict[str, str], key: ec.EllipticCurvePrivateKey) -> bytes:
+    """RFC 7516 and 7518 section 4.6 by hand, so that no code of the KBS is its own witness."""
+    assert set(reply) == {"protected", "encrypted_key", "iv", "ciphertext", "tag"}
+    part = {name: decode_base64url(text, name) for name, text in reply.items()}
+    header = json.loads(part["protected"])
+    assert (header["alg"], header["enc"]) == ("ECDH-ES+A256KW", "A256GCM")
+    point = parse_jwk({**header["epk"], "alg": header["alg"]})
+    public = ec.EllipticCurvePublicKey.from_encoded_point(
+        ec.SECP256R1(), b"\x04" + point.x + point.y
+    )
+    algorithm = header["alg"].encode()
+    info = len(algorithm).to_bytes(4, "big") + algorithm + bytes(8) + (256).to_bytes(4, "big")
+    shared = key.exchange(ec.ECDH(), public)
+    wrapping = hashlib.sha256(b"\0\0\0\x01" + shared + info).digest()
+    content = AESGCM(aes_key_unwrap(wrapping, part["encrypted_key"]))
+    return content.decrypt(
+        part["iv"], part["ciphertext"] + part["tag"], reply["protected"].encode()
+    )
+
+
+def make_state(root: Path) -> Path:
+    """A state directory made with the owner's own commands, as far as they take these inputs."""
+    state = root / "state"
+    run("kbs", "init", "--state", state, "--name", "127.0.0.1", "--name", "localhost")
+    (root / "ak.der").write_bytes(booted_tpm().public_der)
+    (root / "secret").write_bytes(SECRET)
+    for image in (IMAGE, TEST_IMAGE):
+        (root / "reference.json").write_bytes(encode_reference_set(image))
+        run("register", "reference", "--state", state, root / "reference.json")
+    run("register", "ak", "--state", state, root / "ak.der")
+    Store(state).add_initdata("shop", DOCUMENT)
+    run("register", "resource", "--state", state, "kbs:///" + URI, root / "secret")
+    run("register", "resource", "--state", state, "kbs:///ccinit/bank/pin", root / "secret")
+    run("policy", "allow", "--state", state, "ccinit/shop/*", "--initdata", "shop")
+    return state
+
+
+def run(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+@contextmanager
+def running_kbs(state: Path) -> Iterator[Kbs]:
+    """Serve a state directory from a thread; the audit log is empty, tests move the clock."""
+    (state / "audit.jsonl").unlink(missing_ok=True)
+    clock = Clock()
+    server = build_server(
+        open_broker(state, LIMITS, clock),
+        LIMITS,
+        certificate=state / "server.pem",
+        key=state / "server-key.pem",
+    )
+    with open_listener("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            with ExitStack() as clients:
+                yield Kbs(f"https://127.0.0.1:{port}", port, state, clock, clients)
+        finally:
+            server.should_exit = True
+            thread.join(10)
+    assert not thread.is_alive()

@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from ccinit.errors import CcinitError
+from guest_owner.kbs.authority import create_identity, read_token_key, write_identity
+
+IDENTITY = create_identity(("kbs.example", "10.0.2.2", "fd00::2"))
+
+
+def test_certificate_verifies_under_the_authority_for_its_names() -> None:
+    authority = x509.load_pem_x509_certificate(IDENTITY.authority)
+    leaf = x509.load_pem_x509_certificate(IDENTITY.certificate)
+    builder = PolicyBuilder().store(Store([authority]))
+    assert builder.build_server_verifier(x509.DNSName("kbs.example")).verify(leaf, [])
+    with pytest.raises(VerificationError):
+        builder.build_server_verifier(x509.DNSName("other.example")).verify(leaf, [])
+
+
+def test_certificate_is_for_servers_only_and_signs_nothing() -> None:
+    leaf = x509.load_pem_x509_certificate(IDENTITY.certificate)
+    usage = leaf.extensions.get_extension_for_class(x509.KeyUsage)
+    assert usage.critical
+    assert usage.value.digital_signature
+    assert not usage.value.key_cert_sign
+    extended = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(extended) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["kbs.example"]
+    assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["10.0.2.2", "fd00::2"]
+
+
+def test_each_key_is_its_own() -> None:
+    keys = {
+        IDENTITY.authority_key,
+        IDENTITY.certificate_key,
+        IDENTITY.token_key,
+    }
+    assert len(keys) == 3
+    assert load_pem_private_key(IDENTITY.authority_key, None)
+
+
+@pytest.mark.parametrize("names", [(), ("kbs.ä",)])
+def test_create_identity_refuses_missing_and_foreign_names(names: tuple[str, ...]) -> None:
+    with pytest.raises(CcinitError) as caught:
+        create_identity(names)
+    assert caught.value.reason == "certificate.name"
+
+
+def test_write_identity_keeps_keys_private_and_never_replaces(tmp_path: Path) -> None:
+    write_identity(tmp_path, IDENTITY)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {
+        "ca.pem": 0o644,
+        "ca-key.pem": 0o600,
+        "server.pem": 0o644,
+        "server-key.pem": 0o600,
+        "token-key.pem": 0o600,
+    }
+    with pytest.raises(CcinitError) as caught:
+        write_identity(tmp_path, create_identity(("other",)))
+    assert caught.value.reason == "identity.exists"
+    assert (tmp_path / "ca.pem").read_bytes() == IDENTITY.authority
+
+
+def test_read_token_key_refuses_what_is_no_p256_key(tmp_path: Path) -> None:
+    write_identity(tmp_path, IDENTITY)
+    assert isinstance(read_token_key(tmp_path).curve, ec.SECP256R1)
+    for text in (b"", IDENTITY.authority):
+        (tmp_path / "token-key.pem").write_bytes(text)
+        with pytest.raises(CcinitError) as caught:
+            read_token_key(tmp_path)
+        assert caught.value.reason == "token_key.form"

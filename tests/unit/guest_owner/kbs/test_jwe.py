@@ -1,0 +1,43 @@
+"""RFC 7518 appendix C for the derivation; the guest's own reader for the whole."""
+
+import json
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
+
+from ccinit.formats.jwk import parse_epk
+from ccinit.formats.strict_json import decode_base64url
+from guest_owner.kbs.jwe import concat_kdf, encrypt_to_guest, public_jwk
+
+# RFC 7518 appendix C: Z, apu "Alice", apv "Bob", A128GCM.
+Z = bytes.fromhex("9e56d91d817135d372834283bf84269cfb316ea3da806a48f6daa7798cfe90c4")
+
+
+def test_concat_kdf_gives_the_key_of_rfc_7518_appendix_c() -> None:
+    key = concat_kdf(Z, "A128GCM", 16, party_u=b"Alice", party_v=b"Bob")
+    assert key == decode_base64url("VqqN6vgjbSBcIijNcacQGg", "key")
+    assert concat_kdf(Z, "A128GCM", 16, party_u=b"Alice") != key
+
+
+def test_encrypt_to_guest_is_flattened_json_that_the_key_opens() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    reply = json.loads(encrypt_to_guest(b"secret", public_jwk(key.public_key())))
+    assert set(reply) == {"protected", "encrypted_key", "iv", "ciphertext", "tag"}
+    part = {name: decode_base64url(text, name) for name, text in reply.items()}
+    header = json.loads(part["protected"])
+    assert list(header) == ["alg", "enc", "epk"]
+    assert list(header["epk"]) == ["crv", "kty", "x", "y"]
+    epk = parse_epk(header["epk"])
+    public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + epk.x + epk.y)
+    wrapping = concat_kdf(key.exchange(ec.ECDH(), public), "ECDH-ES+A256KW", 32)
+    content_key = aes_key_unwrap(wrapping, part["encrypted_key"])
+    aad = reply["protected"].encode()
+    opened = AESGCM(content_key).decrypt(part["iv"], part["ciphertext"] + part["tag"], aad)
+    assert opened == b"secret"
+
+
+def test_encrypt_to_guest_never_repeats_keys_or_nonces() -> None:
+    public = public_jwk(ec.generate_private_key(ec.SECP256R1()).public_key())
+    first, second = (json.loads(encrypt_to_guest(b"secret", public)) for _ in range(2))
+    assert all(first[name] != second[name] for name in first)

@@ -1,0 +1,134 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccinit.errors import FormatError
+from ccinit.formats.digest import sha256_digest
+from ccinit.formats.resource_uri import ResourceUri
+from guest_owner.kbs.appraisal import Subject
+from guest_owner.kbs.policy import Allow, Deny, Policy, decide, parse_pattern, parse_policy
+from guest_owner.kbs.references import Profile
+from guest_owner.kbs.store import EMPTY_POLICY
+
+POD = sha256_digest(b"pod")
+KEY = ResourceUri("ccinit", "shop", "volume-key-data")
+RULE = """
+[[rule]]
+resources = "ccinit/shop/*"
+profile = "prod"
+references = ["image-1"]
+initdata = ["shop"]
+"""
+TEST_RULE = """
+[[rule]]
+resources = "test/*/*"
+profile = "test"
+initdata = ["shop"]
+"""
+
+
+def policy(*rules: str) -> Policy:
+    return parse_policy(("version = 1\n" + "".join(rules)).encode())
+
+
+def subject(
+    reference: str = "image-1", profile: Profile = Profile.PROD, initdata: str = "shop"
+) -> Subject:
+    return Subject(
+        reference=reference, profile=profile, initdata_name=initdata, initdata_digest=POD
+    )
+
+
+def test_decide_named_guest_is_allowed() -> None:
+    decision = decide(policy(RULE), KEY, subject())
+    assert isinstance(decision, Allow)
+    assert str(decision.rule.resources) == "ccinit/shop/*"
+
+
+@pytest.mark.parametrize(
+    ("uri", "who", "reason"),
+    [
+        (ResourceUri("ccinit", "shops", "key"), subject(), "no rule covers the resource"),
+        (KEY, subject(profile=Profile.TEST), "the guest's image has profile test"),
+        (KEY, subject(reference="image-2"), "reference values image-2 are not named"),
+        (KEY, subject(initdata="bank"), "initdata bank is not named"),
+    ],
+)
+def test_decide_anyone_else_is_denied(uri: ResourceUri, who: Subject, reason: str) -> None:
+    assert decide(policy(RULE), uri, who) == Deny(reason)
+
+
+def test_decide_by_empty_policy_denies() -> None:
+    assert decide(parse_policy(EMPTY_POLICY), KEY, subject()) == Deny("no rule covers the resource")
+    assert decide(policy(), KEY, subject()) == Deny("no rule covers the resource")
+
+
+def test_decide_rule_without_references_takes_any_of_its_profile() -> None:
+    rules = policy(RULE.replace('references = ["image-1"]\n', ""))
+    assert isinstance(decide(rules, KEY, subject(reference="image-2")), Allow)
+    assert isinstance(decide(rules, KEY, subject(profile=Profile.TEST)), Deny)
+
+
+def test_decide_initdata_may_be_named_by_digest() -> None:
+    rules = policy(RULE.replace('shop"]', f'{POD}"]'))
+    assert isinstance(decide(rules, KEY, subject(initdata="any")), Allow)
+
+
+def test_decide_test_guest_gets_test_resources_only() -> None:
+    rules = policy(RULE, TEST_RULE)
+    who = subject(reference="t", profile=Profile.TEST)
+    assert isinstance(decide(rules, ResourceUri("test", "a", "b"), who), Allow)
+    assert isinstance(decide(rules, KEY, who), Deny)
+    assert isinstance(decide(rules, ResourceUri("test", "a", "b"), subject()), Deny)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["ccinit/shop/key", "*/*/*", "ccinit/s*/*", "c*/shop/volume-*", "*/shop/*"]
+)
+def test_policy_test_rule_that_overlaps_a_prod_rule_is_refused(pattern: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        policy(RULE, TEST_RULE.replace("test/*/*", pattern))
+    assert caught.value.reason == "policy.rule.overlap"
+    assert policy(RULE, TEST_RULE.replace("test/*/*", "ccinit/shop-test/*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "policy.version"),
+        ("version = 2", "policy.version"),
+        ("version = 1\nallow = true", "policy.unknown"),
+        ("version = 1" + RULE + "x = 1", "policy.rule.unknown"),
+        ("version = 1" + RULE.replace('initdata = ["shop"]', ""), "policy.rule.initdata"),
+        ("version = 1" + RULE.replace('["shop"]', "[]"), "policy.rule.initdata"),
+        ("version = 1" + RULE.replace('["shop"]', '["*"]'), "policy.rule.initdata"),
+        ("version = 1" + RULE.replace('["shop"]', '["sha256:00"]'), "policy.rule.initdata"),
+        ("version = 1" + RULE.replace('"prod"', '"any"'), "policy.rule.profile"),
+        ("version = 1" + RULE.replace("ccinit/shop/*", "ccinit/shop"), "policy.rule.resources"),
+        ("version = 1" + RULE.replace("ccinit/shop/*", "ccinit/*p/*"), "policy.rule.resources"),
+        ("version = 1" + RULE.replace("ccinit/shop/*", "**/shop/*"), "policy.rule.resources"),
+        ("version = 1" + RULE.replace("ccinit/shop/*", "../shop/*"), "policy.rule.resources"),
+        ("version = 1" + RULE.replace('["image-1"]', '["../x"]'), "policy.rule.references"),
+        ("version = [", "policy.toml"),
+    ],
+)
+def test_parse_policy_refuses(text: str, reason: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        parse_policy(text.encode())
+    assert caught.value.reason == reason
+
+
+SEGMENT = st.text("ab", min_size=1, max_size=3)
+PATTERN = st.one_of(SEGMENT, st.just("*"), SEGMENT.map(lambda stem: stem + "*"))
+
+
+@given(st.tuples(PATTERN, PATTERN), st.lists(SEGMENT, min_size=3, max_size=3))
+def test_patterns_that_cover_one_resource_overlap(
+    patterns: tuple[str, str], segments: list[str]
+) -> None:
+    uri = ResourceUri(*segments)
+    first, second = (parse_pattern(f"{part}/*/*") for part in patterns)
+    if first.matches(uri) and second.matches(uri):
+        assert first.overlaps(second)
+        assert second.overlaps(first)
+    assert first.overlaps(first)

@@ -1,0 +1,106 @@
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from guest_owner.kbs.jwe import public_jwk
+from guest_owner.kbs.limits import Limits
+from guest_owner.kbs.refusal import KbsRefusedError
+from guest_owner.kbs.sessions import Attested, Sessions
+from guest_owner.kbs.verifier_tpm import verify_evidence
+from tests.unit.guest_owner.kbs.values import (
+    REPORT_DATA,
+    booted_tpm,
+    reference_set,
+    references,
+)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def sessions(clock: Clock, limits: Limits | None = None) -> Sessions:
+    return Sessions(limits or Limits(session_seconds=300), clock)
+
+
+def attested() -> Attested:
+    tpm = booted_tpm(reference_set())
+    evidence = verify_evidence(
+        tpm.quote(REPORT_DATA),
+        report_data=REPORT_DATA,
+        initdata_digest=None,
+        references=references(reference_set(), tpm=tpm),
+    )
+    key = public_jwk(ec.generate_private_key(ec.SECP256R1()).public_key())
+    return Attested(label="label", tee="tpm", subject=evidence.subject, tee_pubkey=key)
+
+
+def test_open_gives_every_session_its_own_nonce_cookie_and_label(clock: Clock) -> None:
+    store = sessions(clock)
+    first, second = store.open("tpm"), store.open("tpm")
+    assert len({first.nonce, second.nonce}) == 2
+    assert len({first.cookie, second.cookie, first.label, second.label}) == 4
+    assert len(first.cookie) == 32
+
+
+def test_take_for_attest_works_once(clock: Clock) -> None:
+    store = sessions(clock)
+    session = store.open("tpm")
+    assert store.take_for_attest(session.cookie) is session
+    with pytest.raises(KbsRefusedError, match="was used"):
+        store.take_for_attest(session.cookie)
+
+
+def test_take_for_attest_refuses_unknown_and_missing_cookies(clock: Clock) -> None:
+    store = sessions(clock)
+    store.open("tpm")
+    for cookie in (None, "", "0" * 32):
+        with pytest.raises(KbsRefusedError, match="no such session"):
+            store.take_for_attest(cookie)
+
+
+def test_session_ends_on_time_whatever_its_state(clock: Clock) -> None:
+    store = sessions(clock)
+    session, other = store.open("tpm"), store.open("tpm")
+    value = attested()
+    store.complete(store.take_for_attest(session.cookie), value)
+    clock.now = 299.9
+    assert store.attested(session.cookie) is value
+    clock.now = 300
+    assert store.attested(session.cookie) is None
+    with pytest.raises(KbsRefusedError, match="expired"):
+        store.take_for_attest(other.cookie)
+
+
+def test_session_that_did_not_attest_acts_as_nobody(clock: Clock) -> None:
+    store = sessions(clock)
+    session = store.open("tpm")
+    assert store.attested(session.cookie) is None
+    store.take_for_attest(session.cookie)
+    assert store.attested(session.cookie) is None
+
+
+def test_dropped_session_is_gone(clock: Clock) -> None:
+    store = sessions(clock)
+    session = store.take_for_attest(store.open("tpm").cookie)
+    store.drop(session)
+    with pytest.raises(KbsRefusedError, match="no such session"):
+        store.take_for_attest(session.cookie)
+
+
+def test_flood_of_openings_pushes_out_openings_before_guests(clock: Clock) -> None:
+    store = sessions(clock, Limits(sessions=4))
+    guest = store.open("tpm")
+    store.complete(store.take_for_attest(guest.cookie), attested())
+    flood = [store.open("tpm") for _ in range(100)]
+    assert store.attested(guest.cookie) is not None
+    assert store.take_for_attest(flood[-1].cookie)
+    with pytest.raises(KbsRefusedError):
+        store.take_for_attest(flood[0].cookie)

@@ -1,0 +1,143 @@
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import CcinitError, FormatError
+from ccinit.formats.resource_uri import ResourceUri
+from guest_owner.kbs.files import write_atomically
+from guest_owner.kbs.references import Profile
+from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store
+from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.unit.guest_owner.kbs.values import reference_set
+
+URI = ResourceUri("ccinit", "shop", "key")
+DOCUMENT = b'algorithm="sha256"\nversion="0.1.0"\n[data]\n"ccinit.toml"=""\n"pod.toml"=""\n'
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    (tmp_path / "policy.toml").write_bytes(EMPTY_POLICY)
+    return Store(tmp_path)
+
+
+def reason_of(action: object, *arguments: object) -> str:
+    assert callable(action)
+    with pytest.raises(CcinitError) as caught:
+        action(*arguments)
+    return caught.value.reason
+
+
+def test_store_without_a_directory_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(CcinitError) as caught:
+        Store(tmp_path / "absent")
+    assert caught.value.reason == "state.missing"
+    assert "kbs init" in caught.value.detail
+
+
+def test_registrations_are_read_as_they_were_added(store: Store) -> None:
+    assert store.read_references().sets == ()
+    key = FakeTpm(key=rsa_key(0)).public_der
+    store.add_reference(reference_set("a"))
+    store.add_reference(reference_set("b", Profile.TEST))
+    store.add_attestation_key("node", key)
+    registered = store.add_initdata("shop", DOCUMENT)
+    known = store.read_references()
+    assert known.sets == (reference_set("a"), reference_set("b", Profile.TEST))
+    assert [entry.public_der for entry in known.attestation_keys] == [key]
+    assert known.initdata == (registered,)
+
+
+def test_add_reference_replaces_a_set_of_its_name_even_with_another_profile(store: Store) -> None:
+    known = reference_set("a")
+    store.add_reference(known)
+    store.add_reference(replace(known, profile=Profile.TEST))
+    assert [entry.profile for entry in store.read_references().sets] == [Profile.TEST]
+
+
+def test_add_reference_refuses_known_registers_under_another_profile(store: Store) -> None:
+    store.add_reference(reference_set("a"))
+    other = replace(reference_set("a"), name="b", profile=Profile.TEST)
+    assert reason_of(store.add_reference, other) == "reference.profile"
+    assert len(store.read_references().sets) == 1
+
+
+def test_add_attestation_key_refuses_what_is_no_key(store: Store) -> None:
+    assert reason_of(store.add_attestation_key, "node", b"no key") == "ak.form"
+    key = FakeTpm(key=rsa_key(0)).public_der
+    assert reason_of(store.add_attestation_key, "../node", key) == "ak.name"
+    store.add_attestation_key("node", key)
+
+
+def test_add_initdata_refuses_what_the_guest_would_refuse(store: Store) -> None:
+    assert reason_of(store.add_initdata, "shop", b"[data]") == "initdata.version"
+    sha384 = DOCUMENT.replace(b"sha256", b"sha384")
+    assert reason_of(store.add_initdata, "shop", sha384) == "initdata.algorithm"
+    store.add_initdata("shop", DOCUMENT)
+
+
+def test_stray_file_among_registrations_is_refused(store: Store) -> None:
+    store.add_reference(reference_set("a"))
+    stray = store.root / "references/b.json~"
+    stray.write_bytes(b"")
+    assert reason_of(store.read_references) == "state.stray"
+    stray.unlink()
+    assert store.read_references().sets
+
+
+def test_resource_is_private_and_read_back(store: Store) -> None:
+    store.write_resource(URI, b"secret")
+    assert store.read_resource(URI) == b"secret"
+    path = store.root / "resources/ccinit/shop/key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_resource_that_is_absent_empty_or_large_is_refused(store: Store) -> None:
+    assert reason_of(store.read_resource, URI) == "resource.absent"
+    assert reason_of(store.write_resource, URI, b"") == "resource.size"
+    large = bytes(MAX_RESOURCE_BYTES + 1)
+    assert reason_of(store.write_resource, URI, large) == "resource.size"
+
+
+@pytest.mark.parametrize("bad", ["..", ".", "", "a/b", "a\0b", ".hidden"])
+def test_resource_path_never_leaves_its_directory(store: Store, bad: str) -> None:
+    for uri in (
+        ResourceUri(bad, "shop", "key"),
+        ResourceUri("ccinit", bad, "key"),
+        ResourceUri("ccinit", "shop", bad),
+    ):
+        assert reason_of(store.read_resource, uri) == "resource.uri"
+        assert reason_of(store.write_resource, uri, b"x") == "resource.uri"
+
+
+def test_write_policy_keeps_the_old_one_if_the_new_does_not_parse(store: Store) -> None:
+    with pytest.raises(FormatError):
+        store.write_policy(b"version = 2")
+    assert store.policy_path.read_bytes() == EMPTY_POLICY
+    assert store.read_policy().rules == ()
+
+
+def test_missing_policy_is_an_error_and_not_an_empty_one(store: Store) -> None:
+    store.policy_path.unlink()
+    assert reason_of(store.read_policy) == "state.read"
+
+
+def test_write_atomically_leaves_the_old_file_if_the_rename_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        assert reason_of(write_atomically, path, b"new") == "state.write"
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"

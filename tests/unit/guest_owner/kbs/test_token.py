@@ -1,0 +1,99 @@
+import json
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from ccinit.errors import CcinitError
+from ccinit.formats.rcar import Nonce
+from ccinit.formats.strict_json import decode_base64url, encode_base64url
+from guest_owner.kbs.jwe import public_jwk
+from guest_owner.kbs.sessions import Attested
+from guest_owner.kbs.token import TokenSigner
+from guest_owner.kbs.verifier_tpm import verify_evidence
+from tests.unit.guest_owner.kbs.values import (
+    REPORT_DATA,
+    booted_tpm,
+    reference_set,
+    references,
+)
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+GUEST = Attested(
+    label="label",
+    tee="tpm",
+    subject=verify_evidence(
+        booted_tpm(reference_set()).quote(REPORT_DATA),
+        report_data=REPORT_DATA,
+        initdata_digest=None,
+        references=references(reference_set(), tpm=booted_tpm(reference_set())),
+    ).subject,
+    tee_pubkey=public_jwk(ec.generate_private_key(ec.SECP256R1()).public_key()),
+)
+
+
+def sign(key: ec.EllipticCurvePrivateKey = KEY, now: float = 1_800_000_000) -> str:
+    tpm = booted_tpm(reference_set())
+    evidence = verify_evidence(
+        tpm.quote(REPORT_DATA),
+        report_data=REPORT_DATA,
+        initdata_digest=None,
+        references=references(reference_set(), tpm=tpm),
+    )
+    signer = TokenSigner(key, life_seconds=300, clock=lambda: now)
+    return signer.sign(evidence, GUEST, Nonce("bm9uY2U="))
+
+
+def verify(token: str, now: float = 1_800_000_000) -> Attested:
+    return TokenSigner(KEY, life_seconds=300, clock=lambda: now).verify(token)
+
+
+def reason_of(token: str, now: float = 1_800_000_000) -> str:
+    with pytest.raises(CcinitError) as caught:
+        verify(token, now)
+    return caught.value.reason
+
+
+def test_verify_gives_back_who_was_attested() -> None:
+    assert verify(sign()) == GUEST
+
+
+def test_token_verifies_by_rfc_7515_alone() -> None:
+    header, claims, signature = sign().split(".")
+    raw = decode_base64url(signature, "signature")
+    assert len(raw) == 64
+    der = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
+    signed = f"{header}.{claims}".encode()
+    KEY.public_key().verify(der, signed, ec.ECDSA(SHA256()))
+    assert json.loads(decode_base64url(header, "header"))["alg"] == "ES256"
+    assert json.loads(decode_base64url(claims, "claims"))["exp"] == 1_800_000_300
+
+
+def test_verify_refuses_expired_tokens() -> None:
+    token = sign()
+    assert verify(token, 1_800_000_299) == GUEST
+    assert reason_of(token, 1_800_000_300) == "token.expired"
+
+
+def test_verify_refuses_another_key_even_if_the_header_brings_it() -> None:
+    assert reason_of(sign(ec.generate_private_key(ec.SECP256R1()))) == "token.signature"
+
+
+def test_verify_refuses_changed_claims_and_algorithms() -> None:
+    header, claims, signature = sign().split(".")
+    none = encode_base64url(json.dumps({"alg": "none"}).encode())
+    profile = decode_base64url(claims, "x").replace(b'"profile":"prod"', b'"profile":"test"')
+    for token in (
+        f"{none}.{claims}.{signature}",
+        f"{header}.{encode_base64url(profile)}.{signature}",
+        f"{header}.{claims}.{encode_base64url(bytes(64))}",
+        f"{header}.{claims}.{encode_base64url(bytes(8))}",
+    ):
+        assert reason_of(token) == "token.signature"
+    assert reason_of(f"{none}.{claims}.") == "token.signature"
+
+
+@pytest.mark.parametrize("token", ["", "a.b", "a.b.c.d", "." * 100, "a." * 40_000])
+def test_verify_refuses_what_is_no_token(token: str) -> None:
+    assert reason_of(token) == "token.form"

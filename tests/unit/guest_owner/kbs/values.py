@@ -1,0 +1,52 @@
+"""What the tests of the KBS register: one production image, one test image, one pod."""
+
+import hashlib
+
+from ccinit.formats.digest import Digest, sha256_digest
+from guest_owner.kbs.references import (
+    Boot,
+    Profile,
+    References,
+    ReferenceSet,
+    RegisteredInitdata,
+    RegisteredKey,
+)
+from tests.fakes.tpm_quote import FakeTpm, extend, rsa_key
+
+DOCUMENT = b'algorithm = "sha256"\nversion = "0.1.0"\n\n[data]\n'
+REPORT_DATA = hashlib.sha256(b"nonce and key").digest()
+
+
+def register(label: str) -> bytes:
+    return hashlib.sha256(label.encode()).digest()
+
+
+def reference_set(
+    name: str = "image-1", profile: Profile = Profile.PROD, boot: Boot = Boot.UKI
+) -> ReferenceSet:
+    pcr = {index: register(f"{name} pcr {index}") for index in (4, 9, 11)}
+    if boot is Boot.DIRECT:
+        pcr[11] = bytes(32)
+    return ReferenceSet(name=name, profile=profile, boot=boot, pcr=pcr)
+
+
+def initdata(name: str = "shop", digest: Digest | None = None) -> RegisteredInitdata:
+    return RegisteredInitdata(name=name, digest=digest or sha256_digest(DOCUMENT))
+
+
+def booted_tpm(reference: ReferenceSet, document: bytes = DOCUMENT, key: int = 0) -> FakeTpm:
+    """A TPM as a guest of this image and pod leaves it."""
+    tpm = FakeTpm(key=rsa_key(key))
+    for index, value in reference.pcr.items():
+        tpm.pcrs[index] = value
+    tpm.pcrs[8] = extend(bytes(32), hashlib.sha256(document).digest())
+    tpm.pcrs[14] = register("event log")
+    return tpm
+
+
+def references(*sets: ReferenceSet, tpm: FakeTpm) -> References:
+    return References(
+        sets=sets,
+        attestation_keys=(RegisteredKey(name="node", public_der=tpm.public_der),),
+        initdata=(initdata(),),
+    )

@@ -1,0 +1,321 @@
+"""The owner's commands over a state directory, as a person would run them."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+
+from ccinit.formats.envelope import EnvelopeKind, verify_envelope
+from ccinit.formats.initdata import decompress_document, parse_header, parse_initdata
+from ccinit.formats.resource_uri import ResourceUri
+from guest_owner.arguments import parse_listen
+from guest_owner.cli import COMMANDS, main
+from guest_owner.initdata_command import make_document
+from guest_owner.kbs.appraisal import Claim
+from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.references import Profile, encode_reference_set
+from guest_owner.kbs.store import Store
+from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.unit.guest_owner.kbs.values import reference_set
+
+CONFIG = f"""\
+version = 1
+[kbs]
+url = "https://kbs.example:8443"
+envelope = "required"
+ca = '''
+-----BEGIN CERTIFICATE-----
+AA==
+-----END CERTIFICATE-----
+'''
+[log]
+public_key = "{base64.b64encode(bytes(1216)).decode()}"
+"""
+POD = """\
+version = 1
+name = "shop"
+[[image]]
+name = "web"
+reference = "registry.example/web@sha256:{digest}"
+auth = "kbs:///ccinit/shop/file-auth"
+ca = "-----BEGIN CERTIFICATE-----"
+[[container]]
+name = "web"
+image = "web"
+[[secret]]
+container = "web"
+uri = "kbs:///ccinit/shop/file-password"
+file = "/run/password"
+[[volume]]
+name = "scratch"
+kind = "scratch"
+size_bytes = 1073741824
+""".format(digest="ab" * 32)
+
+
+@pytest.fixture
+def state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    state = tmp_path / "state"
+    assert run("kbs", "init", "--state", state, "--name", "kbs.example") == 0
+    capsys.readouterr()
+    return state
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def error_of(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(COMMANDS) == 8
+    for command in (
+        (),
+        ("kbs",),
+        ("kbs", "serve"),
+        ("register", "resource"),
+        ("policy", "allow"),
+        ("initdata", "make"),
+        ("audit", "show"),
+        ("unseal",),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            run(*command, "--help")
+        assert caught.value.code == 0
+        assert capsys.readouterr().out.startswith("usage: guest-owner")
+
+
+def test_init_twice_is_refused(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (state / "ca.pem").read_bytes()
+    assert run("kbs", "init", "--state", state, "--name", "kbs.example") == 1
+    assert "[identity.exists]" in error_of(capsys)
+    assert (state / "ca.pem").read_bytes() == before
+
+
+def test_commands_without_a_state_say_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("policy", "show", "--state", tmp_path / "absent") == 1
+    assert "guest-owner kbs init" in error_of(capsys)
+
+
+def test_register_reference_warns_of_test_images(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for profile in Profile:
+        data = encode_reference_set(reference_set(profile.value, profile))
+        assert run("register", "reference", "--state", state, write(tmp_path / "r", data)) == 0
+        assert ("note:" in capsys.readouterr().out) is (profile is Profile.TEST)
+    assert [known.name for known in Store(state).read_references().sets] == ["prod", "test"]
+
+
+def test_register_ak_takes_pem_and_der(state: Path, tmp_path: Path) -> None:
+    der = FakeTpm(key=rsa_key(0)).public_der
+    pem = load_der_public_key(der).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    assert run("register", "ak", "--state", state, write(tmp_path / "k", der)) == 0
+    assert run("register", "ak", "--state", state, write(tmp_path / "k", pem), "--name", "x") == 0
+    keys = Store(state).read_references().attestation_keys
+    assert [key.public_der for key in keys] == [der, der]
+    assert keys[0].name.startswith("ak-")
+
+
+def test_register_ak_refuses_other_files(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for data in (b"", b"-----BEGIN nothing", (state / "ca.pem").read_bytes()):
+        assert run("register", "ak", "--state", state, write(tmp_path / "k", data)) == 1
+        assert "[ak.form]" in error_of(capsys)
+
+
+def test_register_volume_key_in_its_envelope(state: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    uri = ResourceUri("ccinit", "shop", "volume-key-data")
+    assert run("volume-key", "new", key) == 0
+    assert len(key.read_bytes()) == 64
+    assert key.stat().st_mode & 0o777 == 0o600
+    flags = ("--kind", "volume-key", "--envelope", "--create")
+    assert run("register", "resource", "--state", state, uri, key, *flags) == 0
+    body = Store(state).read_resource(uri)
+    envelope = verify_envelope(body, uri, EnvelopeKind.VOLUME_KEY)
+    assert (envelope.data, envelope.create) == (key.read_bytes(), True)
+
+
+def test_volume_key_new_never_replaces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = write(tmp_path / "key", b"old")
+    assert run("volume-key", "new", key) == 1
+    assert "[volume_key.exists]" in error_of(capsys)
+    assert key.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"x" * 63, "volume_key.length"),
+        (b"x" * 64, "volume_key.form"),
+        (bytes(64), "volume_key.form"),
+        (bytes(range(32)).hex().encode(), "volume_key.form"),
+        (b"\xff\x80" * 32, "volume_key.form"),
+    ],
+)
+def test_register_weak_volume_key_is_refused(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], data: bytes, reason: str
+) -> None:
+    uri = "kbs:///ccinit/shop/volume-key-data"
+    path = write(tmp_path / "key", data)
+    assert run("register", "resource", "--state", state, uri, path, "--kind", "volume-key") == 1
+    assert f"[{reason}]" in error_of(capsys)
+    assert not (state / "resources").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [(["--envelope"], "resource.kind"), (["--create"], "resource.create")],
+)
+def test_register_resource_flags_that_need_others_are_refused(
+    state: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    reason: str,
+) -> None:
+    path = write(tmp_path / "file", b"data")
+    assert run("register", "resource", "--state", state, "kbs:///a/b/c", path, *flags) == 1
+    assert f"[{reason}]" in error_of(capsys)
+
+
+def test_initdata_make_show_and_register(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write(tmp_path / "ccinit.toml", CONFIG.encode())
+    pod = write(tmp_path / "pod.toml", POD.encode())
+    document, image = tmp_path / "initdata.toml", tmp_path / "initdata.img"
+    arguments = ("--config", config, "--pod", pod, "--output", document, "--disk-image", image)
+    assert run("initdata", "make", *arguments) == 0
+    parsed = parse_initdata(document.read_bytes())
+    assert (parsed.config_toml, parsed.pod_toml) == (CONFIG, POD)
+    raw = image.read_bytes()
+    assert decompress_document(raw[16 : 16 + parse_header(raw[:16])]) == document.read_bytes()
+    assert len(raw) % 512 == 0
+
+    shown = []
+    for path in (document, image):
+        capsys.readouterr()
+        assert run("initdata", "show", path) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert "kbs:///ccinit/shop/file-auth" in shown[0]
+    assert "kbs:///ccinit/shop/file-password" in shown[0]
+
+    assert run("register", "initdata", "--state", state, document) == 0
+    (known,) = Store(state).read_references().initdata
+    assert known.name == "shop"
+    assert str(known.digest) in shown[0]
+    assert known.register.hex() in shown[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["a'''b", 'quote " and \\ backslash', "tab\tand ünïcode ☃", "ends with '", "del \x7f"]
+)
+def test_make_document_carries_any_text_unchanged(text: str) -> None:
+    pod = POD + f"# {text}".replace("\x7f", "") + "\n"
+    parsed = parse_initdata(make_document(CONFIG, pod))
+    assert parsed.pod_toml == pod
+
+
+def test_initdata_make_refuses_what_the_guest_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write(tmp_path / "ccinit.toml", CONFIG.encode())
+    pod = write(tmp_path / "pod.toml", POD.replace('image = "web"', 'image = "db"').encode())
+    output = tmp_path / "initdata.toml"
+    assert run("initdata", "make", "--config", config, "--pod", pod, "--output", output) == 1
+    assert "[pod.container.image]" in error_of(capsys)
+    assert not output.exists()
+
+
+def test_policy_allow_appends_a_rule_that_show_prints(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("policy", "show", "--state", state) == 0
+    assert "nothing is released" in capsys.readouterr().out
+    allow = ("policy", "allow", "--state", state)
+    assert run(*allow, "ccinit/shop/*", "--initdata", "shop", "--reference", "image-1") == 0
+    assert run(*allow, "test/*/*", "--initdata", "shop", "--profile", "test") == 0
+    capsys.readouterr()
+    assert run("policy", "show", "--state", state) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["ccinit/shop/*", "prod", "image-1", "shop"]
+    assert lines[2].split() == ["test/*/*", "test", "any", "shop"]
+    assert run(*allow, "ccinit/*/*", "--initdata", "shop", "--profile", "test") == 1
+    assert "[policy.rule.overlap]" in error_of(capsys)
+    assert len(Store(state).read_policy().rules) == 2
+
+
+def test_audit_show_prints_decisions_and_claims(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("audit", "show", "--state", state) == 0
+    assert "nothing was asked yet" in capsys.readouterr().out
+    log = AuditLog(state / "audit.jsonl")
+    claims = (
+        Claim(name="pcr.4", expected="aa", got="aa", holds=True),
+        Claim(name="pcr.9", expected="bb", got="\x1b[31mcc", holds=False),
+    )
+    for session in ("one", "two"):
+        log.append(
+            AuditRecord(
+                event=Event.ATTEST,
+                session=session,
+                tee="tpm",
+                decision=Decision.REFUSED,
+                reason="pcr.9",
+                claims=claims,
+            )
+        )
+    assert run("audit", "show", "--state", state) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert run("audit", "show", "--state", state, "--session", "two") == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert shown.splitlines()[-2].split() == ["claim", "holds", "expected", "got"]
+    assert shown.splitlines()[-1].split() == ["pcr.9", "NO", "bb", "?[31mcc"]
+    assert run("audit", "show", "--state", state, "--session", "two", "--all") == 0
+    assert "pcr.4" in capsys.readouterr().out
+
+
+def test_export_trustee_writes_what_it_says(state: Path, tmp_path: Path) -> None:
+    Store(state).add_reference(reference_set())
+    assert run("export", "trustee", "--state", state, "--output", tmp_path / "trustee") == 0
+    values = json.loads((tmp_path / "trustee/reference-values.json").read_text())
+    assert values["ccinit_tpm_boot"][0].startswith("uki:")
+    message = json.loads((tmp_path / "trustee/rvps-message.json").read_text())
+    assert json.loads(base64.b64decode(message["payload"])) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("127.0.0.1:8443", ("127.0.0.1", 8443)), ("[::1]:0", ("::1", 0)), ("kbs:1", ("kbs", 1))],
+)
+def test_parse_listen(text: str, address: tuple[str, int]) -> None:
+    assert parse_listen(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "host", ":1", "host:", "host:x", "host:65536", "host:²"])
+def test_serve_with_a_bad_address_is_refused(
+    state: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert run("kbs", "serve", "--state", state, "--listen", text) == 1
+    assert "[listen.form]" in error_of(capsys)

@@ -1,0 +1,82 @@
+"""The exported policies: complete, free of test images, and equal to the copies in docs/."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from guest_owner.kbs.policy import parse_policy
+from guest_owner.kbs.references import Boot, Profile, References, RegisteredKey
+from guest_owner.trustee.export import (
+    appraisal_policy,
+    boot_value,
+    reference_values,
+    resource_policy,
+)
+from tests.unit.guest_owner.kbs.values import initdata, reference_set
+
+DOCS = Path(__file__).parents[4] / "docs/trustee-policy"
+PROD, DIRECT = reference_set(), reference_set("image-2", boot=Boot.DIRECT)
+TEST = reference_set("image-1-test", Profile.TEST)
+REFERENCES = References(
+    sets=(PROD, DIRECT, TEST),
+    attestation_keys=(RegisteredKey(name="node", public_der=b"key"),),
+    initdata=(initdata(),),
+)
+POLICY = parse_policy(b"""
+version = 1
+[[rule]]
+resources = "ccinit/shop/*"
+profile = "prod"
+references = ["image-1"]
+initdata = ["shop"]
+[[rule]]
+resources = "test/*/*"
+profile = "test"
+initdata = ["shop"]
+""")
+
+
+def rules_of(text: str) -> object:
+    found = re.search(r"^rules := (\[.*?^\])$", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_reference_values_leave_test_images_out() -> None:
+    values = reference_values(REFERENCES)
+    assert values["ccinit_tpm_boot"] == [boot_value(PROD), boot_value(DIRECT)]
+    assert boot_value(DIRECT).endswith(":" + "00" * 32)
+    assert values["ccinit_tpm_initdata"] == [initdata().register.hex()]
+    assert values["ccinit_tpm_attestation_keys"] == ["a2V5"]
+
+
+def test_resource_policy_holds_the_resolved_production_rules() -> None:
+    assert rules_of(resource_policy(POLICY, REFERENCES)) == [
+        {
+            "resources": ["ccinit", "shop", "*"],
+            "boots": [boot_value(PROD)],
+            "initdata": [initdata().register.hex()],
+        }
+    ]
+
+
+def test_every_reference_value_that_the_policy_asks_for_is_exported() -> None:
+    asked = set(re.findall(r'query_reference_value\("(\w+)"\)', appraisal_policy()))
+    assert asked == set(reference_values(REFERENCES))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("default_cpu.rego", appraisal_policy()),
+        ("example-resource-policy.rego", resource_policy(POLICY, REFERENCES)),
+        (
+            "example-reference-values.json",
+            json.dumps(reference_values(REFERENCES), indent=2) + "\n",
+        ),
+    ],
+)
+def test_copies_in_docs_are_what_the_command_writes(name: str, text: str) -> None:
+    assert (DOCS / name).read_text() == text
