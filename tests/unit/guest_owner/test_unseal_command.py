@@ -8,7 +8,7 @@ import pytest
 
 from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.host_rpc import Code, Phase
-from ccinit.formats.log_evidence import LogEvidence, encode_log_evidence
+from ccinit.formats.log_evidence import encode_log_evidence
 from ccinit.formats.sealed_log import BootId, Kind
 from ccinit.seal.log import MIN_CAPACITY, SealedLog
 from ccinit.secret import Secret
@@ -156,7 +156,7 @@ def test_evidence_that_does_not_verify_is_loud() -> None:
 
 def test_evidence_of_an_unknown_tee_is_refused() -> None:
     verify = evidence_verifier(References(sets=(), attestation_keys=(), initdata=()))
-    evidence = encode_log_evidence(LogEvidence(tee="sample", evidence={}))
+    evidence = encode_log_evidence("sample", b"{}")
     with pytest.raises(CcinitError) as error:
         verify(evidence, BootId(bytes(16)), bytes(32))
     assert error.value.reason == "evidence.tee"
@@ -165,9 +165,9 @@ def test_evidence_of_an_unknown_tee_is_refused() -> None:
 def test_tpm_evidence_goes_to_its_verifier() -> None:
     verify = evidence_verifier(References(sets=(), attestation_keys=(), initdata=()))
     quote = {"signature": "AA==", "message": "AA==", "pcrs": ["00" * 32] * 24}
-    value = LogEvidence(tee="tpm", evidence={"tpm_quote": quote, "ak_public": "AA=="})
+    evidence = json.dumps({"tpm_quote": quote, "ak_public": "AA=="}).encode()
     with pytest.raises(CcinitError) as error:
-        verify(encode_log_evidence(value), BootId(bytes(16)), bytes(32))
+        verify(encode_log_evidence("tpm", evidence), BootId(bytes(16)), bytes(32))
     assert error.value.reason.startswith("tpm2.")
 
 

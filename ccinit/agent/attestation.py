@@ -1,0 +1,146 @@
+"""ATTEST: evidence for the KBS, the resources that it releases, and the clock that it tells.
+
+The child `kbs` holds the session; whenever it needs evidence it asks, and a second child that has
+the TPM, and no network, makes it. What comes back is wrapped into `Secret`s here, one for each use,
+and wiped with the guest.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ccinit.agent.children import Answer
+from ccinit.agent.configuration import Configured, open_device
+from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.messages import (
+    EvidenceAnswer,
+    EvidenceQuestion,
+    EvidenceReply,
+    EvidenceRequest,
+    KbsReply,
+    KbsRequest,
+    Wanted,
+)
+from ccinit.agent.roles import Role
+from ccinit.boot.clock import read_build_time, set_clock
+from ccinit.errors import ChildError
+from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.log_evidence import encode_log_evidence
+from ccinit.formats.pod_manifest import PodManifest, Volume
+from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.sealed_log import BootId, report_data
+from ccinit.kernel.entropy import random_bytes
+from ccinit.secret import Secret
+
+_EVIDENCE_SECONDS = 60.0
+_BOOT_ID_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A released resource; `create` lets the guest format an empty disk with it."""
+
+    secret: Secret
+    create: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attested:
+    """What the owner's KBS gave to this boot."""
+
+    grants: Mapping[ResourceUri, Grant]
+
+    def volume_grant(self, volume: Volume) -> Grant:
+        """The grant of a persistent volume; the manifest's grammar gives each of them a key."""
+        if volume.key is None:
+            raise RuntimeError(f"{volume.name} has no key")
+        return self.grants[volume.key]
+
+
+async def open_log(guest: Guest, configured: Configured) -> None:
+    """Begin the sealed stream and bind its key by evidence that does not go through the KBS.
+
+    Raises:
+        CcinitError: the platform made no evidence.
+    """
+    boot_id = BootId(random_bytes(_BOOT_ID_BYTES))
+    public_key = guest.log.open(configured.config.log_public_key, boot_id)
+    evidence = await collect_evidence(guest, configured, report_data(boot_id, public_key))
+    guest.log.bind(encode_log_evidence(configured.platform.tee, evidence))
+
+
+async def attest(guest: Guest, configured: Configured) -> Attested:
+    """Hold the handshake, fetch everything that the manifest names, set the clock.
+
+    Raises:
+        PeerError, VerificationError, FormatError, DeadlineError: `kbs.…`, `net.…`, `envelope.…`.
+    """
+    config = configured.config
+    wanted = plan_resources(configured.manifest)
+
+    async def answer(question: EvidenceQuestion) -> Answer:
+        evidence = await collect_evidence(guest, configured, question.report_data)
+        return Answer(value=EvidenceAnswer(evidence=evidence))
+
+    reply = await guest.children.run(
+        Role.KBS,
+        KbsRequest(
+            url=config.kbs.url,
+            ca_pem=config.kbs.ca_pem,
+            tee=configured.platform.tee,
+            document=configured.document.decode(),
+            envelope=config.kbs.envelope,
+            wanted=wanted,
+            seconds=config.limits.attest_seconds,
+        ),
+        KbsReply,
+        seconds=config.limits.attest_seconds,
+        answers={EvidenceQuestion: answer},
+    )
+    if tuple(released.uri for released in reply.released) != tuple(one.uri for one in wanted):
+        raise ChildError("child.protocol", "the KBS child brought other resources than asked for")
+    grants = {
+        released.uri: Grant(secret=Secret(released.data), create=released.create)
+        for released in reply.released
+    }
+    guest.teardown.push("secrets", undoing(lambda: _wipe(grants)))
+    set_clock(reply.date, read_build_time())
+    guest.log.mix(grants[log_psk_uri(configured.manifest)].secret)
+    return Attested(grants=grants)
+
+
+async def collect_evidence(guest: Guest, configured: Configured, report_data: bytes) -> bytes:
+    """Return evidence over `report_data` as JSON text."""
+    with open_device(configured.platform.device, os.O_RDWR) as device:
+        reply = await guest.children.run(
+            Role.EVIDENCE,
+            EvidenceRequest(report_data=report_data),
+            EvidenceReply,
+            seconds=_EVIDENCE_SECONDS,
+            fds={"tpm": device},
+        )
+    return reply.evidence
+
+
+def log_psk_uri(manifest: PodManifest) -> ResourceUri:
+    """The resource that makes the rest of the log unreadable to a host-made key."""
+    return ResourceUri("ccinit", manifest.name, EnvelopeKind.LOG_PSK.value)
+
+
+def plan_resources(manifest: PodManifest) -> tuple[Wanted, ...]:
+    """List what the manifest needs from the KBS, each once, the log's key first."""
+    wanted = {log_psk_uri(manifest): EnvelopeKind.LOG_PSK}
+    for volume in manifest.volumes:
+        if volume.key is not None:
+            wanted[volume.key] = EnvelopeKind.VOLUME_KEY
+    for image in manifest.images:
+        if image.auth is not None:
+            wanted[image.auth] = EnvelopeKind.FILE
+    for secret in manifest.secrets:
+        wanted[secret.uri] = EnvelopeKind.FILE
+    return tuple(Wanted(uri=uri, kind=kind) for uri, kind in wanted.items())
+
+
+def _wipe(grants: Mapping[ResourceUri, Grant]) -> None:
+    for grant in grants.values():
+        grant.secret.wipe()

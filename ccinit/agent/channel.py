@@ -1,0 +1,185 @@
+"""What PID 1 and a child say to each other: frames of one kind and one payload.
+
+    frame   = length u32 (of what follows), kind u8, payload; big-endian
+    PID 1 → child   REQUEST (once), ANSWER (one for each QUESTION, fds may ride along)
+    child → PID 1   QUESTION, NOTICE (no answer), then RESULT or FAILURE (once, the last)
+
+Payloads are values of `ccinit.formats.wire`. A QUESTION or NOTICE names its dataclass, for a job
+may have several. Both ends read under caps; PID 1 trusts nothing in a frame, its length included.
+"""
+
+import enum
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ccinit import errors
+from ccinit.errors import CcinitError, ChildError, KernelError, LimitExceededError
+from ccinit.formats import wire
+
+HEADER = struct.Struct(">IB")
+LENGTH_BYTES = 4
+CHANNEL_FD = 3
+FIRST_JOB_FD = 4
+MAX_FDS = 8
+REQUEST_BYTES = 8 << 20
+DETAIL_CHARACTERS = 1024
+REASON_CHARACTERS = 64
+REASON_ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
+
+FAMILIES: dict[str, type[CcinitError]] = {
+    family.__name__: family
+    for family in (
+        errors.ChildError,
+        errors.ConfigError,
+        errors.DeadlineError,
+        errors.FormatError,
+        errors.LimitExceededError,
+        errors.PeerError,
+        errors.VerificationError,
+    )
+}
+
+
+class Kind(enum.IntEnum):
+    """What a frame is."""
+
+    REQUEST = 1
+    QUESTION = 2
+    ANSWER = 3
+    NOTICE = 4
+    RESULT = 5
+    FAILURE = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """Payload of QUESTION and NOTICE: an encoded dataclass and its class's name."""
+
+    name: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Payload of FAILURE: an error as it travels.
+
+    Attributes:
+        family: name of the class in `ccinit.errors`.
+        errno: of a `KernelError`, else 0.
+    """
+
+    family: str
+    reason: str
+    detail: str
+    errno: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramRequest:
+    """The request of a role whose job is a program."""
+
+    arguments: tuple[str, ...]
+
+
+def encode_frame(kind: Kind, value: object) -> bytes:
+    """Encode one frame around a wire value."""
+    payload = wire.encode(value)
+    return HEADER.pack(len(payload) + 1, kind) + payload
+
+
+def encode_named(kind: Kind, value: object) -> bytes:
+    """Encode a QUESTION or NOTICE."""
+    return encode_frame(kind, Named(name=type(value).__name__, body=wire.encode(value)))
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames; holds at most one frame that is not whole."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[Kind, bytes]]:
+        """Add bytes; yield the frames that are now whole, as kind and payload.
+
+        Raises:
+            ChildError: `child.protocol`, an unknown kind.
+            LimitExceededError: `child.frame`, a frame longer than the cap.
+        """
+        self._buffer += data
+        while len(self._buffer) >= LENGTH_BYTES:
+            (length,) = struct.unpack_from(">I", self._buffer)
+            if not 0 < length <= self._limit_bytes:
+                raise LimitExceededError(
+                    "child.frame", f"{length} bytes, at most {self._limit_bytes}"
+                )
+            if len(self._buffer) < LENGTH_BYTES + length:
+                return
+            kind = self._buffer[LENGTH_BYTES]
+            payload = bytes(self._buffer[HEADER.size : LENGTH_BYTES + length])
+            del self._buffer[: LENGTH_BYTES + length]
+            try:
+                yield Kind(kind), payload
+            except ValueError as error:
+                raise ChildError("child.protocol", f"frame kind {kind}") from error
+
+
+def describe_error(error: Exception) -> Failure:
+    """Turn an error into what travels. Text of errors that are not ours stays here.
+
+    A stray exception's message can hold anything, a secret included; its class and the line that
+    raised it cannot.
+    """
+    match error:
+        case KernelError():
+            return Failure(
+                family="KernelError",
+                reason=error.reason,
+                detail=error.detail.removesuffix(f": errno {error.errno}"),
+                errno=error.errno or 0,
+            )
+        case CcinitError():
+            return Failure(
+                family=type(error).__name__, reason=error.reason, detail=error.detail, errno=0
+            )
+        case _:
+            return Failure(
+                family="ChildError",
+                reason="child.exception",
+                detail=f"{type(error).__name__} at {_origin(error)}",
+                errno=0,
+            )
+
+
+def _origin(error: Exception) -> str:
+    """Name the innermost line of our own code, and the innermost of all if that is another."""
+    ours = last = "?"
+    trace = error.__traceback__
+    while trace is not None:
+        path = trace.tb_frame.f_code.co_filename
+        last = f"{path.rpartition('/')[2]}:{trace.tb_lineno}"
+        if "/ccinit/" in path:
+            ours = last
+        trace = trace.tb_next
+    return last if last == ours else f"{ours} in {last}"
+
+
+def to_error(failure: Failure) -> CcinitError:
+    """Turn what a child sent into an error of the family it names, with its text made harmless."""
+    reason = failure.reason
+    if not 0 < len(reason) <= REASON_CHARACTERS or not REASON_ALPHABET.issuperset(reason):
+        return ChildError("child.protocol", "a failure without a proper reason")
+    detail = printable(failure.detail)
+    if failure.family == "KernelError":
+        return KernelError(failure.errno, reason.removeprefix("kernel."), detail)
+    family = FAMILIES.get(failure.family)
+    if family is None:
+        return ChildError("child.protocol", "a failure of an unknown family")
+    return family(reason, detail)
+
+
+def printable(text: str) -> str:
+    """Cut untrusted text to size and to printable ASCII."""
+    cut = text[:DETAIL_CHARACTERS]
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in cut)

@@ -1,0 +1,286 @@
+"""PID 1's side of its children: start one, talk with it, take its result, bury it.
+
+Each job is a process of its own: a fresh interpreter that gives up its rights (`child`), reads one
+request, may ask questions, sends one result and is killed. Whatever it does instead becomes one of
+three errors: the one it reports, `ChildError` if it breaks the protocol or ends, `DeadlineError` if
+it is late. Its messages are decoded as exactly the types that the caller names, under the caps of
+its row in `roles`; fds travel to a child only, never back.
+"""
+
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+from ccinit.agent.channel import (
+    CHANNEL_FD,
+    FIRST_JOB_FD,
+    Failure,
+    ProgramRequest,
+    printable,
+)
+from ccinit.agent.conversation import Answer, Answers, Conversation, Notices
+from ccinit.agent.roles import RIGHTS, Rights, Role
+from ccinit.errors import ChildError, DeadlineError, KernelError
+from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.event_loop import deadline, readable
+from ccinit.kernel.process import ExitStatus, Process, spawn
+from ccinit.secret import Secret
+
+__all__ = ["Answer", "Answers", "Children", "Notices", "ProgramEnd"]
+
+R = TypeVar("R")
+
+BURIAL_SECONDS = 5.0
+CHUNK_BYTES = 1 << 16
+OUTPUT_BYTES = 4096
+PROCESSES = 64  # threads of a program count
+SIGSYS = 31
+WORD_SECONDS = 1.0  # from the end of the channel to the end of the process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramEnd:
+    """How a program ended, and the first 4 KiB of what it printed, made harmless."""
+
+    status: ExitStatus
+    output: str
+
+
+class Children:
+    """Starts children by the table of roles.
+
+    Args:
+        interpreter: how to start a child; `child ROLE WORKSPACE NAME…` is added.
+        environment: of the interpreter.
+        cgroup: parent of a cgroup for each child; without it only the process's limits hold.
+        table: the rights; another one is for tests.
+    """
+
+    def __init__(
+        self,
+        interpreter: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        cgroup: Cgroup | None = None,
+        table: Mapping[Role, Rights] = RIGHTS,
+    ) -> None:
+        self._interpreter = tuple(interpreter)
+        self._environment = dict(environment or {})
+        self._cgroup = cgroup
+        self._table = table
+
+    async def run(  # noqa: PLR0913 - keywords, all but one optional
+        self,
+        role: Role,
+        request: object,
+        reply: type[R],
+        *,
+        seconds: float,
+        fds: Mapping[str, int] | None = None,
+        secrets: Mapping[str, Secret] | None = None,
+        answers: Answers | None = None,
+        notices: Notices | None = None,
+        workspace: str = "",
+    ) -> R:
+        """Run one job and return its result.
+
+        Args:
+            role: the row of rights.
+            request: a dataclass of the type that the job takes.
+            reply: the dataclass that it returns.
+            seconds: until it is killed.
+            fds: the child gets copies under these names.
+            secrets: likewise, each in a pipe of its own; at most 64 KiB.
+            answers: for each type of question the function that answers it.
+            notices: for each type of notice the function that hears it.
+            workspace: see `run_program`; for roles that have one.
+
+        Raises:
+            DeadlineError: `child.late`.
+            ChildError: `child.ended`, `child.protocol`.
+            CcinitError: what the job raised, or a handler did.
+        """
+        rights = self._table[role]
+        async with deadline(seconds, "child.late"):
+            pipes = _open_secrets(secrets or {})
+            try:
+                child = self._start(role, {**(fds or {}), **pipes}, workspace)
+            finally:
+                _close_all(pipes.values())
+            async with child:
+                child.enclose(self._cgroup, rights)
+                talk = Conversation(child.connection, rights, reply, answers or {}, notices or {})
+                result = await talk.hold(request)
+                if result is None:
+                    raise await child.explain()
+                return result
+
+    async def run_program(
+        self,
+        role: Role,
+        arguments: Sequence[str],
+        *,
+        seconds: float,
+        workspace: str,
+        fds: Mapping[str, int] | None = None,
+    ) -> ProgramEnd:
+        """Run the program of `role` with `arguments` and return how it ended.
+
+        Args:
+            role: a row whose job is a program.
+            arguments: without the program itself.
+            seconds: until it is killed.
+            workspace: a file, device or directory, which belongs to the role's user; everybody
+                must be able to enter the directories above.
+            fds: the program gets copies, from 4 on, in this order.
+
+        Raises:
+            DeadlineError: `child.late`.
+            CcinitError: the rights could not be given up, or the program not be started.
+        """
+        rights = self._table[role]
+        request = ProgramRequest(arguments=tuple(arguments))
+        async with deadline(seconds, "child.late"):
+            reader, writer = os.pipe()
+            try:
+                os.set_blocking(reader, False)
+                try:
+                    child = self._start(role, fds or {}, workspace, output=writer)
+                finally:
+                    os.close(writer)
+                async with child:
+                    child.enclose(self._cgroup, rights)
+                    # Silence is success: the program that took the child's place has no channel.
+                    await Conversation(child.connection, rights, Failure, {}, {}).hold(request)
+                    output = await _read_output(reader)
+                    return ProgramEnd(status=await child.process.wait(), output=output)
+            finally:
+                os.close(reader)
+
+    def _start(
+        self, role: Role, fds: Mapping[str, int], workspace: str, output: int | None = None
+    ) -> "_Child":
+        ours, theirs = socket.socketpair()
+        try:
+            ours.setblocking(False)  # noqa: FBT003 (positional only)
+            numbers = {CHANNEL_FD: theirs.fileno()}
+            numbers |= {FIRST_JOB_FD + index: fd for index, fd in enumerate(fds.values())}
+            if output is not None:
+                numbers |= {1: output, 2: output}
+            process = spawn(
+                (*self._interpreter, "child", role, workspace, *fds), self._environment, numbers
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return _Child(process, ours, role)
+
+
+class _Child:
+    """A running child and our end of its channel; dead and collected when the block ends."""
+
+    def __init__(self, process: Process, connection: socket.socket, role: Role) -> None:
+        self.process = process
+        self.connection = connection
+        self._role = role
+        self._cgroup: Cgroup | None = None
+
+    def enclose(self, parent: Cgroup | None, rights: Rights) -> None:
+        """Put the child, which waits for its request, into a cgroup of its own.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        if parent is None:
+            return
+        self._cgroup = parent.create(f"child-{self.process.pid}")
+        self._cgroup.set_memory(most_bytes=rights.memory_bytes)
+        self._cgroup.set_processes(PROCESSES)
+        self._cgroup.add(self.process.pid)
+
+    async def explain(self) -> ChildError:
+        """Return the error for a child that closed its channel without a result."""
+        try:
+            async with deadline(WORD_SECONDS, "child.lingers"):
+                status = await self.process.wait()
+        except DeadlineError:
+            return ChildError("child.ended", f"{self._role}: silent, but still running")
+        why = ", a system call outside its set" if status.signal == SIGSYS else ""
+        if self._cgroup is not None and self._cgroup.oom_kills():
+            why = ", out of memory"
+        return ChildError("child.ended", f"{self._role}: {status}{why}")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.connection.close()
+        self.process.kill()
+        try:
+            async with deadline(BURIAL_SECONDS, "child.lingers"):
+                await self.process.wait()
+        except DeadlineError:
+            pass  # it hangs in the kernel; below
+        finally:
+            # Interrupted, or stuck: whoever reaps orphans will collect it.
+            self.process.disown()
+            self._remove_cgroup()
+
+    def _remove_cgroup(self) -> None:
+        if self._cgroup is None:
+            return
+        try:
+            self._cgroup.kill()
+            self._cgroup.remove()
+        except KernelError:
+            return  # EBUSY: something in it is still dying, and the limits stay around it
+
+
+def _open_secrets(secrets: Mapping[str, Secret]) -> dict[str, int]:
+    pipes: dict[str, int] = {}
+    try:
+        for name, secret in secrets.items():
+            pipes[name] = _open_secret(secret)
+    except BaseException:
+        _close_all(pipes.values())
+        raise
+    return pipes
+
+
+def _open_secret(secret: Secret) -> int:
+    """Put a secret in a pipe, whose reading end this returns."""
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        if os.write(writer, secret.reveal()) != len(secret):
+            raise RuntimeError(f"a secret of {len(secret)} bytes does not fit a pipe")  # noqa: TRY301
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    return reader
+
+
+async def _read_output(reader: int) -> str:
+    """Read to the end, so that nobody blocks; keep the beginning."""
+    output = b""
+    while True:
+        await readable(reader)
+        try:
+            data = os.read(reader, CHUNK_BYTES)
+        except BlockingIOError:
+            continue
+        if not data:
+            return "\n".join(
+                printable(line) for line in output.decode("ascii", "replace").split("\n")
+            )
+        output = (output + data)[:OUTPUT_BYTES]
+
+
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)

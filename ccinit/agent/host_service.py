@@ -1,0 +1,123 @@
+"""What each call of the host plane does in this guest.
+
+Every method is one function in one table; the table's keys are exactly those of
+`ccinit.formats.host_rpc.METHODS` (a test compares them). The host can move nothing but two slots:
+an offer that NET will validate, and a wish to stop.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from ccinit.agent.state import BootState
+from ccinit.boot.network import NetworkOffer
+from ccinit.errors import DeadlineError, PeerError
+from ccinit.formats.host_rpc import (
+    COLLECT_BLOB_BYTES,
+    MAX_WAIT_MS,
+    PROTOCOL,
+    Method,
+    Phase,
+    RpcError,
+    Value,
+)
+from ccinit.kernel.event_loop import deadline
+from ccinit.kernel.task import Event, sleep
+from ccinit.rpc.dispatch import Refusal
+from ccinit.seal.ring import SealedRing
+
+_COLLECT_GRID_SECONDS = 0.25
+
+
+class HostService:
+    """Answers the host; see `ccinit.rpc.dispatch.HostService`.
+
+    Attributes:
+        offer: the newest network offer, until NET takes it.
+        offered: set when an offer waits.
+        stop_grace_seconds: how long the host is ready to wait, once it asked for a stop.
+        stopping: set when the host asked for a stop.
+    """
+
+    def __init__(self, state: BootState, build_id: bytes, ring: SealedRing) -> None:
+        self.offer: NetworkOffer | None = None
+        self.offered = Event()
+        self.stop_grace_seconds: int | None = None
+        self.stopping = Event()
+        self._state = state
+        self._build_id = build_id
+        self._ring = ring
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that decides which methods are open."""
+        return self._state.phase
+
+    async def call(self, method: Method, params: tuple[Value, ...]) -> tuple[Value, ...]:
+        """Carry out `method`; see `ccinit.rpc.dispatch.HostService.call`."""
+        return await HANDLERS[method.name](self, params)
+
+    async def hello(self, params: tuple[Value, ...]) -> tuple[Value, ...]:
+        """Name the protocol and the image; another protocol is refused."""
+        if params != (PROTOCOL,):
+            raise Refusal(RpcError.DENIED)
+        return PROTOCOL, self._build_id
+
+    async def state(self, params: tuple[Value, ...]) -> tuple[Value, ...]:  # noqa: ARG002
+        """Report the state now."""
+        return self._state.report()
+
+    async def wait(self, params: tuple[Value, ...]) -> tuple[Value, ...]:
+        """Report the state once it has changed."""
+        seq, milliseconds = cast("tuple[int, int]", params)
+        await self._state.wait_for_change(seq, min(milliseconds, MAX_WAIT_MS) / 1000)
+        return self._state.report()
+
+    async def offer_network(self, params: tuple[Value, ...]) -> tuple[Value, ...]:
+        """Keep the offer for NET; the newest one counts."""
+        mac, address, prefix, gateway, mtu, dns = cast(
+            "tuple[bytes, bytes, int, bytes, int, tuple[bytes, ...]]", params
+        )
+        self.offer = NetworkOffer(
+            mac=mac, address=address, prefix=prefix, gateway=gateway, mtu=mtu, dns=dns
+        )
+        self.offered.set()
+        return ()
+
+    async def stop(self, params: tuple[Value, ...]) -> tuple[Value, ...]:
+        """Ask for an end; asking again changes nothing."""
+        (grace_seconds,) = cast("tuple[int]", params)
+        if self.stop_grace_seconds is None:
+            self.stop_grace_seconds = grace_seconds
+            self.stopping.set()
+        return ()
+
+    async def collect(self, params: tuple[Value, ...]) -> tuple[Value, ...]:
+        """Hand out sealed bytes from a cursor on."""
+        cursor, milliseconds = cast("tuple[int, int]", params)
+        try:
+            await self._wait_for_bytes(cursor, min(milliseconds, MAX_WAIT_MS) / 1000)
+            chunk = self._ring.collect(cursor, COLLECT_BLOB_BYTES)
+        except PeerError as error:
+            raise Refusal(RpcError.DENIED) from error
+        return chunk.following, chunk.last, chunk.data
+
+    async def _wait_for_bytes(self, cursor: int, seconds: float) -> None:
+        try:
+            async with deadline(seconds, "collect.wait"):
+                # A grid instead of an event: it hides when exactly a record was written.
+                while not self._ring.waiting(cursor):
+                    await sleep(_COLLECT_GRID_SECONDS)
+        except DeadlineError:
+            return
+
+
+Handler = Callable[[HostService, tuple[Value, ...]], Awaitable[tuple[Value, ...]]]
+
+HANDLERS: dict[str, Handler] = {
+    "hello": HostService.hello,
+    "state": HostService.state,
+    "wait": HostService.wait,
+    "offer_network": HostService.offer_network,
+    "stop": HostService.stop,
+    "collect": HostService.collect,
+}

@@ -1,0 +1,125 @@
+"""PULL: every image of the manifest, one after another, each through its four children."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from ccinit.agent.attestation import Attested
+from ccinit.agent.configuration import Configured
+from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.roles import RIGHTS, Role
+from ccinit.agent.storage import Unlocked
+from ccinit.boot.directories import make_directory
+from ccinit.errors import ChildError
+from ccinit.formats.pod_manifest import Image
+from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
+from ccinit.pull.messages import (
+    Downloaded,
+    LayersRequest,
+    PulledBlobs,
+    PullLimits,
+    PullRequest,
+    TreeDigests,
+    TreeRequest,
+    VerifiedLayers,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """The manifest's images by name, mounted and compared with their tars."""
+
+    images: Mapping[str, PulledImage]
+
+
+async def pull(
+    guest: Guest, configured: Configured, attested: Attested, unlocked: Unlocked
+) -> Pulled:
+    """Pull every image.
+
+    Raises:
+        CcinitError: of any family: `net.…`, `registry.…`, `pull.…`, `tar.…`, `tree.…`.
+    """
+    images = {}
+    for image in configured.manifest.images:
+        directory = f"{unlocked.store}/image-{image.name}"
+        make_directory(directory, 0o700)
+        request = _request(configured, attested, image)
+        pulled = await pull_image(request, directory, _PullChildren(guest, configured, directory))
+        guest.teardown.push(f"image {image.name}", undoing(partial(_unmount, pulled)))
+        guest.event(
+            f"image {image.name}: manifest {pulled.manifest}, {len(pulled.layers)} layers, "
+            f"{pulled.file_bytes} bytes of files"
+        )
+        images[image.name] = pulled
+    return Pulled(images=images)
+
+
+def _request(configured: Configured, attested: Attested, image: Image) -> PullRequest:
+    limits = configured.config.limits
+    return PullRequest(
+        reference=image.reference,
+        ca_pem=image.ca_pem,
+        auth=attested.grants[image.auth].secret.reveal() if image.auth is not None else b"",
+        limits=PullLimits(tar_bytes=limits.image_bytes, total_seconds=limits.pull_seconds),
+    )
+
+
+def _unmount(image: PulledImage) -> None:
+    unmount_layers(image.layers)
+
+
+class _PullChildren:
+    """The children of one pull; see `ccinit.pull.image.PullChildren`."""
+
+    def __init__(self, guest: Guest, configured: Configured, directory: str) -> None:
+        self._guest = guest
+        self._seconds = configured.config.limits.pull_seconds
+        self._directory = directory
+
+    @property
+    def owners(self) -> Owners:
+        """Their user ids."""
+        return Owners(
+            registry=RIGHTS[Role.REGISTRY].uid,
+            layers=RIGHTS[Role.LAYERS].uid,
+            index=RIGHTS[Role.INDEX].uid,
+        )
+
+    async def fetch(self, request: PullRequest) -> PulledBlobs:
+        """Download; progress is for the owner."""
+        return await self._guest.children.run(
+            Role.REGISTRY,
+            request,
+            PulledBlobs,
+            seconds=self._seconds,
+            workspace=self._directory,
+            notices={Downloaded: self._progress},
+        )
+
+    async def verify(self, request: LayersRequest) -> VerifiedLayers:
+        """Hash and read the tars."""
+        return await self._guest.children.run(
+            Role.LAYERS,
+            request,
+            VerifiedLayers,
+            seconds=self._seconds,
+            workspace=self._directory,
+        )
+
+    async def index(self, arguments: tuple[str, ...]) -> None:
+        """Run mkfs.erofs over one tar."""
+        end = await self._guest.children.run_program(
+            Role.INDEX, arguments, seconds=self._seconds, workspace=self._directory
+        )
+        if not end.status.is_success():
+            raise ChildError("pull.index", f"mkfs.erofs: {end.status}: {end.output}")
+
+    async def walk(self, request: TreeRequest) -> TreeDigests:
+        """List the mounted layers."""
+        return await self._guest.children.run(
+            Role.TREE, request, TreeDigests, seconds=self._seconds, workspace=self._directory
+        )
+
+    def _progress(self, notice: Downloaded) -> None:
+        self._guest.event(f"pull: {notice.layer_bytes} bytes of layers")

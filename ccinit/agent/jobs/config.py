@@ -1,0 +1,9 @@
+"""Role `config`: parse the document that is now bound to the platform."""
+
+from ccinit.agent.child import JobChannel
+from ccinit.boot.configuration import Configuration, ParseInitdata, parse_configuration
+
+
+def run(request: ParseInitdata, channel: JobChannel) -> Configuration:  # noqa: ARG001
+    """Do the job."""
+    return parse_configuration(request.document)

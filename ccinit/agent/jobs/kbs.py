@@ -1,0 +1,57 @@
+"""Role `kbs`: attest to the owner's KBS and bring back what it releases.
+
+The session's private key lives and dies in this process. It has no TPM: for evidence it asks PID 1.
+"""
+
+import json
+
+from ccinit.agent.child import JobChannel
+from ccinit.agent.messages import (
+    EvidenceAnswer,
+    EvidenceQuestion,
+    KbsReply,
+    KbsRequest,
+    Released,
+    Wanted,
+)
+from ccinit.attest.attester import ReportData
+from ccinit.attest.client import KbsClient
+from ccinit.attest.patience import AttestLimits
+from ccinit.errors import PeerError
+from ccinit.formats.guest_config import EnvelopePolicy
+from ccinit.formats.strict_json import JsonValue
+from ccinit.net.http import HttpClient
+from ccinit.net.tls import pinned_context
+
+
+def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
+    """Do the job."""
+
+    def evidence_for(report_data: ReportData) -> JsonValue:
+        answer = channel.ask(EvidenceQuestion(report_data=report_data), EvidenceAnswer)
+        value: JsonValue = json.loads(answer.evidence)
+        return value
+
+    context = pinned_context(request.ca_pem, check_time=False)
+    with HttpClient(context) as transport:
+        client = KbsClient(
+            url=request.url,
+            transport=transport,
+            tee=request.tee,
+            evidence_for=evidence_for,
+            init_data=request.document,
+            limits=AttestLimits(total_seconds=request.seconds),
+        )
+        result = client.attest()
+        if result.date is None:
+            raise PeerError("kbs.date", "the reply has no Date, and the guest has no other clock")
+        released = tuple(_release(client, wanted, request.envelope) for wanted in request.wanted)
+    return KbsReply(released=released, date=result.date)
+
+
+def _release(client: KbsClient, wanted: Wanted, policy: EnvelopePolicy) -> Released:
+    if policy is EnvelopePolicy.REQUIRED:
+        envelope = client.get_envelope(wanted.uri, wanted.kind).envelope
+        return Released(uri=wanted.uri, data=envelope.data, create=envelope.create)
+    with client.get_resource(wanted.uri).body as body:
+        return Released(uri=wanted.uri, data=body.reveal(), create=False)

@@ -1,0 +1,18 @@
+"""Role `net`: apply a validated network plan to the one link that it names."""
+
+from ccinit.agent.child import JobChannel
+from ccinit.agent.messages import NetworkReady
+from ccinit.boot.network import NetworkPlan
+from ccinit.kernel.netlink import LOOPBACK_INDEX, NetworkLinks
+
+
+def run(request: NetworkPlan, channel: JobChannel) -> NetworkReady:  # noqa: ARG001
+    """Do the job."""
+    with NetworkLinks() as links:
+        links.set_link_up(LOOPBACK_INDEX)
+        index = links.find_link(request.mac)
+        links.set_mtu(index, request.mtu)
+        links.set_link_up(index)
+        links.add_address(index, request.address, request.prefix)
+        links.add_route(index, request.gateway)
+    return NetworkReady(link=index)

@@ -1,0 +1,104 @@
+"""What PID 1 and its children say to each other, for the jobs of `ccinit.agent.jobs`.
+
+Values of `ccinit.formats.wire`, in a module of their own: PID 1 needs them, and none of the code
+that makes them (TLS, netlink, ciphers). The types of a pull are `ccinit.pull.messages`'s.
+"""
+
+from dataclasses import dataclass, field
+
+from ccinit.attest.attester import Tee
+from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.guest_config import EnvelopePolicy
+from ccinit.formats.resource_uri import ResourceUri
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindRequest:
+    """SHA-256 of the initdata document."""
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindReply:
+    """The register's new value."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkReady:
+    """Index of the link that is now up."""
+
+    link: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceRequest:
+    """What the evidence has to carry, at most 64 bytes."""
+
+    report_data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceReply:
+    """The evidence as JSON text, in the form of the platform's verifier."""
+
+    evidence: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A resource and the use it must be meant for."""
+
+    uri: ResourceUri
+    kind: EnvelopeKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KbsRequest:
+    """What to ask of which KBS.
+
+    Attributes:
+        document: the initdata document's text, which the KBS appraises whole.
+        seconds: patience for each call.
+    """
+
+    url: str
+    ca_pem: str
+    tee: Tee
+    document: str
+    envelope: EnvelopePolicy
+    wanted: tuple[Wanted, ...]
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceQuestion:
+    """Evidence is needed that carries these bytes."""
+
+    report_data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceAnswer:
+    """The evidence as JSON text."""
+
+    evidence: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """One resource; `create` is the owner's grant to format an empty disk with it."""
+
+    uri: ResourceUri
+    data: bytes = field(repr=False)
+    create: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KbsReply:
+    """Everything that was wanted, in its order, and the KBS's time in seconds since 1970."""
+
+    released: tuple[Released, ...]
+    date: int

@@ -1,0 +1,198 @@
+"""START and RUN: the manifest's containers, in their order, until the last main one is done."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from ccinit.agent.attestation import Attested
+from ccinit.agent.configuration import Configured
+from ccinit.agent.guest import Guest
+from ccinit.agent.images import Pulled
+from ccinit.agent.network import RESOLVER_FILE, write_file
+from ccinit.agent.storage import Unlocked
+from ccinit.boot.directories import make_directory
+from ccinit.errors import ChildError
+from ccinit.formats.pod_manifest import Container
+from ccinit.formats.sealed_log import Kind
+from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.task import Task
+from ccinit.run.container import ContainerState, Life, StartOrder, plan_start_order
+from ccinit.run.crun import Crun
+from ccinit.run.secrets import SecretFile
+from ccinit.run.spec import BindMount
+from ccinit.run.supervisor import Sinks, Supervisor, Workload
+
+_RUN = "/run/ccinit/pod"
+_HOSTS_FILE = "/run/ccinit/hosts"
+_HOSTNAME_FILE = "/run/ccinit/hostname"
+_GUEST_RESERVE_BYTES = 96 * 1024 * 1024
+_POD_CGROUP = "/sys/fs/cgroup/pod"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A container that was started and the task that keeps it."""
+
+    supervisor: Supervisor
+    task: Task[Life]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The pod with all its main containers started."""
+
+    main: tuple[Running, ...]
+
+    async def run(self) -> None:
+        """Return once no main container will run again."""
+        for running in self.main:
+            await running.task.join()
+
+
+async def start(
+    guest: Guest,
+    configured: Configured,
+    attested: Attested,
+    unlocked: Unlocked,
+    pulled: Pulled,
+) -> Started:
+    """Run the init containers, then start the main ones wave by wave.
+
+    Raises:
+        ChildError: `pod.init`, an init container did not succeed; `pod.start`, another never ran.
+        ConfigError, FormatError, KernelError: `run.…`: one cannot be prepared.
+    """
+    manifest = configured.manifest
+    order = plan_start_order(manifest.containers)
+    _prepare_pod(manifest.name)
+    crun = Crun(
+        state_dir=make_directory(f"{_RUN}/crun", 0o700), log=_sink(guest, Kind.RUNTIME, "crun")
+    )
+    supervisors = {
+        container.name: Supervisor(
+            _workload(container, configured, attested, unlocked, pulled),
+            crun,
+            _sinks(guest, container.name),
+        )
+        for container in manifest.containers
+    }
+    return await _start_in_order(guest, configured, order, supervisors)
+
+
+async def _start_in_order(
+    guest: Guest, configured: Configured, order: StartOrder, supervisors: dict[str, Supervisor]
+) -> Started:
+    grace = _Grace(guest, configured.config.limits.stop_grace_seconds)
+    for name in order.init:
+        life = await supervisors[name].run()
+        if life.state is not ContainerState.DONE:
+            raise ChildError("pod.init", f"{name} ended {life.state}")
+    main: list[Running] = []
+    for wave in order.waves:
+        begun = []
+        for name in wave:
+            supervisor = supervisors[name]
+            task = guest.loop.start(supervisor.run(), f"container {name}")
+            begun.append(Running(supervisor=supervisor, task=task))
+            guest.teardown.push(f"container {name}", partial(grace.stop, begun[-1]))
+        for running in begun:
+            await running.supervisor.up.wait()
+            if not running.supervisor.life.starts:
+                await running.task.join()
+                raise ChildError("pod.start", f"{running.task.name} never ran")
+        main += begun
+    return Started(main=tuple(main))
+
+
+class _Grace:
+    """How long containers get to end; the host may wish for less than the manifest, not more."""
+
+    def __init__(self, guest: Guest, most_seconds: int) -> None:
+        self._guest = guest
+        self._most_seconds = most_seconds
+
+    async def stop(self, running: Running) -> None:
+        """Stop one container."""
+        wished = self._guest.service.stop_grace_seconds
+        seconds = self._most_seconds if wished is None else min(wished, self._most_seconds)
+        if not running.task.is_done():
+            await running.supervisor.stop(seconds)
+
+
+def _prepare_pod(name: str) -> None:
+    make_directory(_RUN, 0o700)
+    write_file(_HOSTNAME_FILE, f"{name}\n")
+    write_file(_HOSTS_FILE, f"127.0.0.1 localhost {name}\n::1 localhost\n")
+    most = _total_memory_bytes() - _GUEST_RESERVE_BYTES
+    Cgroup(_POD_CGROUP).set_memory(most_bytes=most)
+
+
+def _workload(
+    container: Container,
+    configured: Configured,
+    attested: Attested,
+    unlocked: Unlocked,
+    pulled: Pulled,
+) -> Workload:
+    image = pulled.images[container.image]
+    secrets = [one for one in configured.manifest.secrets if one.container == container.name]
+    return Workload(
+        container=container,
+        image=image.config,
+        lowers=tuple(layer.mount_point for layer in reversed(image.layers)),
+        scratch=f"{unlocked.store}/container-{container.name}",
+        run_dir=f"{_RUN}/{container.name}",
+        hostname=configured.manifest.name,
+        cgroup_path=f"/pod/{container.name}",
+        binds=(*_pod_files(), *_volume_binds(container, unlocked)),
+        secret_files=tuple(
+            SecretFile(path=one.file, mode=one.mode, content=attested.grants[one.uri].secret)
+            for one in secrets
+            if one.file is not None
+        ),
+        secret_env=tuple(
+            (one.env, attested.grants[one.uri].secret.reveal().decode())
+            for one in secrets
+            if one.env is not None
+        ),
+    )
+
+
+def _pod_files() -> tuple[BindMount, ...]:
+    return tuple(
+        BindMount(source=source, target=target, read_only=True)
+        for source, target in (
+            (RESOLVER_FILE, "/etc/resolv.conf"),
+            (_HOSTS_FILE, "/etc/hosts"),
+            (_HOSTNAME_FILE, "/etc/hostname"),
+        )
+    )
+
+
+def _volume_binds(container: Container, unlocked: Unlocked) -> tuple[BindMount, ...]:
+    return tuple(
+        BindMount(
+            source=unlocked.volumes[mount.volume], target=mount.path, read_only=mount.read_only
+        )
+        for mount in container.mounts
+    )
+
+
+def _sinks(guest: Guest, name: str) -> Sinks:
+    return Sinks(
+        stdout=_sink(guest, Kind.STDOUT, name),
+        stderr=_sink(guest, Kind.STDERR, name),
+        event=guest.event,
+    )
+
+
+def _sink(guest: Guest, kind: Kind, source: str) -> Callable[[bytes], None]:
+    def take(data: bytes) -> None:
+        guest.log.append(kind, source, data)
+
+    return take
+
+
+def _total_memory_bytes() -> int:
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return int(file.readline().split()[1]) * 1024

@@ -1,0 +1,160 @@
+"""Who may do what: one row for each kind of child that PID 1 starts.
+
+A child parses what comes from outside, so this table is the guest's inner wall. Every child has its
+own user id, no_new_privs, a Landlock domain and a seccomp filter, no matter what the row says; a
+row only ever adds. `child` carries it out, `children` holds the other end.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ccinit.agent.syscall_sets import (
+    FILE_PARSER,
+    NETLINK,
+    PARSER,
+    PROGRAM,
+    TLS_CLIENT,
+    TREE_WALK,
+)
+from ccinit.kernel.credentials import Capability
+from ccinit.kernel.seccomp import SyscallPolicy
+
+MIB = 1 << 20
+FIRST_UID = 900
+
+
+class Role(enum.StrEnum):
+    """The kinds of children."""
+
+    INITDATA = "initdata"
+    MEASURE = "measure"
+    CONFIG = "config"
+    NET = "net"
+    EVIDENCE = "evidence"
+    KBS = "kbs"
+    FORMAT = "format"
+    REGISTRY = "registry"
+    LAYERS = "layers"
+    INDEX = "index"
+    TREE = "tree"
+
+
+class Workspace(enum.Enum):
+    """What a role may do with the one path that a job names."""
+
+    NONE = enum.auto()
+    READ = enum.auto()
+    WRITE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rights:
+    """What one role has.
+
+    Attributes:
+        job: `module:function` of a job in Python, or the absolute path of a program.
+        uid: user and group id.
+        syscalls: what the filter lets through.
+        capabilities: kept through the change of user.
+        connect: may make TCP connections.
+        preload: modules that libraries import when first used, which would be too late.
+        read: paths that may be read.
+        workspace: what it may do with the one path that a job names.
+        memory_bytes: address space, and memory of the child's cgroup.
+        reply_bytes: the longest message to PID 1.
+        messages: the most messages to PID 1 in one job.
+    """
+
+    job: str
+    uid: int
+    syscalls: SyscallPolicy
+    capabilities: frozenset[Capability] = frozenset()
+    connect: bool = False
+    preload: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+    workspace: Workspace = Workspace.NONE
+    memory_bytes: int = 512 * MIB
+    reply_bytes: int = 4 * MIB
+    messages: int = 4096
+
+    def is_program(self) -> bool:
+        """Return whether the job is a program of the image."""
+        return self.job.startswith("/")
+
+
+LIBRARIES = ("/etc/ld.so.cache", "/usr")
+RESOLVER = ("/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf", "/usr")
+
+RIGHTS: Mapping[Role, Rights] = {
+    # the host's disks, read-only by fd: finds and inflates the document
+    Role.INITDATA: Rights(job="ccinit.agent.jobs.initdata:run", uid=FIRST_UID + 1, syscalls=PARSER),
+    # the TPM by fd
+    Role.MEASURE: Rights(job="ccinit.agent.jobs.measure:run", uid=FIRST_UID + 2, syscalls=PARSER),
+    # the document, now bound to the platform
+    Role.CONFIG: Rights(job="ccinit.agent.jobs.config:run", uid=FIRST_UID + 3, syscalls=PARSER),
+    # the host's network offer, already validated
+    Role.NET: Rights(
+        job="ccinit.agent.jobs.net:run",
+        uid=FIRST_UID + 4,
+        syscalls=NETLINK,
+        capabilities=frozenset({Capability.NET_ADMIN}),
+    ),
+    # the TPM or TSM device by fd
+    Role.EVIDENCE: Rights(job="ccinit.agent.jobs.evidence:run", uid=FIRST_UID + 5, syscalls=PARSER),
+    # the Key Broker Service
+    Role.KBS: Rights(
+        job="ccinit.agent.jobs.kbs:run",
+        uid=FIRST_UID + 6,
+        syscalls=TLS_CLIENT,
+        connect=True,
+        preload=("encodings.idna",),
+        read=RESOLVER,
+    ),
+    # an empty file system on an encrypted device
+    Role.FORMAT: Rights(
+        job="/usr/bin/mkfs.ext4",
+        uid=FIRST_UID + 7,
+        syscalls=PROGRAM,
+        read=LIBRARIES,
+        workspace=Workspace.WRITE,
+    ),
+    # manifests and layers, decompressed into the workspace
+    Role.REGISTRY: Rights(
+        job="ccinit.pull.fetch:registry_job",
+        uid=FIRST_UID + 8,
+        syscalls=TLS_CLIENT,
+        connect=True,
+        preload=("encodings.idna",),
+        read=RESOLVER,
+        workspace=Workspace.WRITE,
+        memory_bytes=1024 * MIB,
+        messages=1 << 16,
+    ),
+    # the pass over a layer's tar
+    Role.LAYERS: Rights(
+        job="ccinit.pull.verify:layers_job",
+        uid=FIRST_UID + 9,
+        syscalls=FILE_PARSER,
+        workspace=Workspace.WRITE,
+        memory_bytes=1024 * MIB,
+    ),
+    # an erofs index over a layer's tar
+    Role.INDEX: Rights(
+        job="/usr/bin/mkfs.erofs",
+        uid=FIRST_UID + 10,
+        syscalls=PROGRAM,
+        read=LIBRARIES,
+        workspace=Workspace.WRITE,
+        memory_bytes=2048 * MIB,
+    ),
+    # mounted layers, whoever their files belong to, and the marks that only root may see
+    Role.TREE: Rights(
+        job="ccinit.pull.tree:tree_job",
+        uid=FIRST_UID + 11,
+        syscalls=TREE_WALK,
+        capabilities=frozenset({Capability.DAC_READ_SEARCH, Capability.SYS_ADMIN}),
+        workspace=Workspace.READ,
+        memory_bytes=1024 * MIB,
+    ),
+}

@@ -1,0 +1,172 @@
+"""UNLOCK: every disk gets its one role, then scratch and volumes are opened and mounted.
+
+Roles first, for all disks, before any disk is written: a disk too many or too few ends the boot.
+Each file system shows containers one directory of itself, so that the guest's own files on a
+scratch disk (images, writable layers) are out of their reach.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ccinit.agent.attestation import Attested, Grant
+from ccinit.agent.configuration import Configured
+from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.roles import RIGHTS, Role
+from ccinit.boot.directories import make_directory
+from ccinit.boot.disks import (
+    DeclaredScratch,
+    DiskRoles,
+    assign_roles,
+    select_candidates,
+    select_held,
+)
+from ccinit.errors import ChildError
+from ccinit.formats.pod_manifest import PodManifest, Volume, VolumeKind
+from ccinit.kernel.block import BlockDevice
+from ccinit.kernel.dm import DmControl
+from ccinit.kernel.mount import CONFINED, mount
+from ccinit.unlock.filesystem import FormatDevice, unmount
+from ccinit.unlock.scratch import ScratchRequest, activate_scratch, plan_scratch
+from ccinit.unlock.stack import DiskStack
+from ccinit.unlock.volume import VolumeRequest, activate_volume, select_volume_disk
+
+ROOT = "/run/ccinit/volumes"
+_SHARED = "volume"  # what containers see of a file system
+_OWN = "ccinit"  # what they do not
+_FORMAT_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlocked:
+    """Mounted storage.
+
+    Attributes:
+        volumes: for each volume of the manifest the directory that containers may be shown.
+        store: a directory on scratch for images and writable layers.
+    """
+
+    volumes: Mapping[str, str]
+    store: str
+
+
+async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Unlocked:
+    """Open everything that the manifest declares.
+
+    Raises:
+        VerificationError: `disk.…`, `volume.…`, `integrity.…`.
+        ConfigError: `scratch.…`, `disk.…`.
+        KernelError, ChildError: a step failed; the teardown undoes those before.
+    """
+    manifest = configured.manifest
+    control = DmControl()
+    guest.teardown.push("device-mapper", undoing(control.close))
+    roles = _assign(control, configured, attested)
+    await _open_scratch(guest, control, configured, roles)
+    for name, disk in roles.volumes:
+        key = attested.volume_grant(manifest.volume(name))
+        request = _request(configured, manifest.volume(name), key, disk)
+        _make_directory(request.target, 0o711)
+        stack = await activate_volume(control, request, key.secret, _formatter(guest))
+        _keep(guest, name, stack)
+    for volume in _of_kind(manifest, VolumeKind.TMPFS):
+        _mount_tmpfs(guest, volume)
+    first = _of_kind(manifest, VolumeKind.SCRATCH)[0].name
+    return Unlocked(
+        volumes={one.name: f"{ROOT}/{one.name}/{_SHARED}" for one in manifest.volumes},
+        store=_make_directory(f"{ROOT}/{first}/{_OWN}", 0o711),
+    )
+
+
+def _assign(control: DmControl, configured: Configured, attested: Attested) -> DiskRoles:
+    disks, manifest = configured.disks, configured.manifest
+    root = select_held(disks)
+    taken: list[BlockDevice | None] = [configured.initdata, root]
+    found: dict[str, BlockDevice] = {}
+    for volume in _of_kind(manifest, VolumeKind.PERSISTENT):
+        grant = attested.volume_grant(volume)
+        requests = [
+            _request(configured, volume, grant, disk)
+            for disk in select_candidates(disks, taken, volume.size_bytes)
+        ]
+        chosen = select_volume_disk(control, requests, grant.secret)
+        found[volume.name] = chosen.disk
+        taken.append(chosen.disk)
+    return assign_roles(
+        disks,
+        initdata=configured.initdata,
+        root=root,
+        volumes=found,
+        scratch=[
+            DeclaredScratch(name=volume.name, size_bytes=volume.size_bytes)
+            for volume in _of_kind(manifest, VolumeKind.SCRATCH)
+        ],
+    )
+
+
+async def _open_scratch(
+    guest: Guest, control: DmControl, configured: Configured, roles: DiskRoles
+) -> None:
+    requests = [
+        ScratchRequest(name=name, disk=disk, target=_make_directory(f"{ROOT}/{name}", 0o711))
+        for name, disk in roles.scratch
+    ]
+    budget = configured.config.limits.scratch_tags_bytes
+    for plan in plan_scratch(requests, budget_bytes=budget):
+        stack = await activate_scratch(control, plan, _formatter(guest))
+        _keep(guest, plan.name, stack)
+
+
+def _request(
+    configured: Configured, volume: Volume, grant: Grant, disk: BlockDevice
+) -> VolumeRequest:
+    return VolumeRequest(
+        pod=configured.manifest.name,
+        name=volume.name,
+        disk=disk,
+        target=f"{ROOT}/{volume.name}",
+        may_create=grant.create,
+    )
+
+
+def _formatter(guest: Guest) -> FormatDevice:
+    async def format_device(node: str, arguments: tuple[str, ...]) -> None:
+        uid = RIGHTS[Role.FORMAT].uid
+        os.chown(node, uid, uid)
+        try:
+            end = await guest.children.run_program(
+                Role.FORMAT, arguments, seconds=_FORMAT_SECONDS, workspace=node
+            )
+        finally:
+            os.chown(node, 0, 0)
+        if not end.status.is_success():
+            raise ChildError("unlock.mkfs", f"{end.status}: {end.output}")
+
+    return format_device
+
+
+def _keep(guest: Guest, name: str, stack: DiskStack) -> None:
+    guest.teardown.push(f"volume {name}", undoing(stack.close))
+    _make_directory(f"{ROOT}/{name}/{_SHARED}", 0o777)
+
+
+def _mount_tmpfs(guest: Guest, volume: Volume) -> None:
+    target = _make_directory(f"{ROOT}/{volume.name}", 0o711)
+    mount("tmpfs", target, "tmpfs", CONFINED, f"mode=0711,size={volume.size_bytes}")
+    guest.teardown.push(f"volume {volume.name}", undoing(lambda: unmount(target)))
+    _make_directory(f"{target}/{_SHARED}", 0o777)
+
+
+def _of_kind(manifest: PodManifest, kind: VolumeKind) -> tuple[Volume, ...]:
+    return tuple(volume for volume in manifest.volumes if volume.kind is kind)
+
+
+def _make_directory(path: str, mode: int) -> str:
+    """Make a directory with its parents if it is not there; a volume's stays as it was.
+
+    Children of other users pass through the parents, which show them nothing.
+    """
+    if not os.path.isdir(path):
+        make_directory(os.path.dirname(path), 0o711)
+        make_directory(path, mode)
+    return path

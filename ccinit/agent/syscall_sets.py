@@ -1,0 +1,130 @@
+"""The system calls of each kind of child, from named groups.
+
+Measured with strace on the jobs of each role, then widened to what the same library calls do on
+other paths (errors, slow peers, large bodies). A call in no group ends the child; one under REFUSED
+fails with an errno, because libraries try it and go on without.
+"""
+
+import errno
+
+from ccinit.kernel.seccomp import ArgumentRule, SyscallPolicy
+
+AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
+AT_EMPTY_PATH = 0x1000
+CLONE_THREAD = 0x0001_0000
+FD_IOCTL_NUMBERS = (0x5451, 0x5421, 0x5450, 0x541B)  # FIOCLEX, FIONBIO, FIONCLEX, FIONREAD
+FS_IOC_FIEMAP = 0xC020660B
+PROT_EXEC = 4
+
+
+def _calls(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+COMPUTE = _calls(
+    "read write close fstat lseek mremap munmap brk madvise pread64 pwrite64 readv writev "
+    "rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall exit exit_group futex "
+    "sched_yield clock_gettime clock_nanosleep getrandom poll ppoll select pselect6 fcntl dup dup3 "
+    "getpid gettid getppid getuid geteuid getgid getegid sendto recvfrom sendmsg recvmsg rseq "
+    "sysinfo uname"
+)
+"""Python at work on open fds: memory, time, pipes and sockets that it was given."""
+
+OUTPUT = _calls("ftruncate fsync fdatasync fallocate copy_file_range fadvise64")
+"""Writing regular files through fds that were given."""
+
+FILES = _calls(
+    "openat newfstatat statx readlink readlinkat getdents64 access faccessat faccessat2 getcwd "
+    "statfs mkdir rename unlink unlinkat"
+)
+"""Paths. Landlock decides which."""
+
+SOCKETS = _calls("connect bind getsockname getpeername setsockopt getsockopt shutdown sendmmsg")
+"""What one may do with a socket once it exists."""
+
+POLLING = _calls("epoll_create1 epoll_ctl epoll_wait")
+
+START = _calls("execve arch_prctl set_tid_address set_robust_list prlimit64 sched_getaffinity")
+"""From execve to the first line of another program."""
+
+NO_FILES = dict.fromkeys(
+    (*sorted(FILES - {"newfstatat", "mkdir", "rename", "unlink", "unlinkat"}), "open", "stat"),
+    errno.EACCES,
+)
+"""A library that looks for a file is told no, and its complaint reaches the owner's log."""
+
+NO_EXECUTABLE_MEMORY = {
+    "mmap": ArgumentRule(argument=2, mask=PROT_EXEC, values=(0,), errno=errno.EACCES),
+    "mprotect": ArgumentRule(argument=2, mask=PROT_EXEC, values=(0,), errno=errno.EACCES),
+}
+"""All code is in memory when the filter comes."""
+
+FD_ONLY = {
+    # glibc's fstat is newfstatat with this flag.
+    "newfstatat": ArgumentRule(
+        argument=3, mask=AT_EMPTY_PATH, values=(AT_EMPTY_PATH,), errno=errno.EACCES
+    )
+}
+
+FD_IOCTLS = {"ioctl": ArgumentRule(argument=1, values=FD_IOCTL_NUMBERS, errno=errno.ENOTTY)}
+
+
+def _socket_rule(*domains: int) -> dict[str, ArgumentRule]:
+    return {"socket": ArgumentRule(argument=0, values=domains, errno=errno.EAFNOSUPPORT)}
+
+
+PARSER = SyscallPolicy(
+    allowed=COMPUTE | OUTPUT,
+    refused=NO_FILES,
+    rules=NO_EXECUTABLE_MEMORY | FD_IOCTLS | FD_ONLY,
+)
+"""Bytes in, bytes out, through fds."""
+
+FILE_PARSER = SyscallPolicy(
+    allowed=COMPUTE | OUTPUT | FILES, rules=NO_EXECUTABLE_MEMORY | FD_IOCTLS
+)
+"""The same on files of a workspace."""
+
+TREE_WALK = SyscallPolicy(
+    allowed=COMPUTE
+    | _calls("openat newfstatat readlink getdents64 fchdir")
+    | _calls("getxattr lgetxattr listxattr llistxattr"),
+    rules=NO_EXECUTABLE_MEMORY
+    | {
+        "ioctl": ArgumentRule(
+            argument=1, values=(*FD_IOCTL_NUMBERS, FS_IOC_FIEMAP), errno=errno.ENOTTY
+        )
+    },
+)
+"""Looking at a mounted tree. The role has capabilities, so this is short."""
+
+NETLINK = SyscallPolicy(
+    allowed=COMPUTE | SOCKETS | POLLING,
+    refused=NO_FILES,
+    rules=NO_EXECUTABLE_MEMORY
+    | FD_IOCTLS
+    | FD_ONLY
+    | _socket_rule(AF_NETLINK)
+    # asyncio, which pyroute2 runs on, wakes itself through a pair of its own.
+    | {"socketpair": ArgumentRule(argument=0, values=(AF_UNIX,), errno=errno.EAFNOSUPPORT)},
+)
+"""One netlink socket."""
+
+# getaddrinfo asks the kernel by netlink which address families there are.
+TLS_CLIENT = SyscallPolicy(
+    allowed=COMPUTE | OUTPUT | SOCKETS | POLLING | FILES,
+    rules=NO_EXECUTABLE_MEMORY | FD_IOCTLS | _socket_rule(AF_INET, AF_INET6, AF_NETLINK),
+)
+"""Name resolution, TCP, TLS, and files given by fd."""
+
+PROGRAM = SyscallPolicy(
+    allowed=COMPUTE | OUTPUT | FILES | START | frozenset({"mmap", "mprotect", "ioctl", "umask"}),
+    # Without clone3 glibc makes its threads by clone, whose flags a filter can see.
+    refused={"clone3": errno.ENOSYS, "socket": errno.EAFNOSUPPORT, "prctl": errno.EPERM},
+    rules={
+        "clone": ArgumentRule(
+            argument=0, mask=CLONE_THREAD, values=(CLONE_THREAD,), errno=errno.EPERM
+        )
+    },
+)
+"""One of the image's programs, on files of its workspace. Threads, but no processes."""

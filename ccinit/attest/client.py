@@ -1,0 +1,274 @@
+"""Attest to the owner's KBS and fetch what it releases.
+
+Drives `ccinit.attest.exchange` over `ccinit.net`, keeps the one session cookie, opens replies with
+the session's key and compares them with what was asked for. The paths are those of Trustee's KBS,
+`/kbs/v0/…`. Evidence is made by someone else: in the guest the process that speaks with the KBS
+has no TPM. Setting the clock from a reply's date is left to PID 1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from ccinit.attest.attester import ReportData, Tee
+from ccinit.attest.exchange import Exchange
+from ccinit.attest.jwe import decrypt_jwe
+from ccinit.attest.patience import (
+    DEFAULT_LIMITS,
+    AttestLimits,
+    Patience,
+    Waiting,
+    parse_retry_after,
+)
+from ccinit.attest.refusal import KbsRefusedError, Remedy, refusal
+from ccinit.attest.tee_key import TeeKey
+from ccinit.errors import PeerError
+from ccinit.formats.envelope import Envelope, EnvelopeKind, verify_envelope
+from ccinit.formats.jwk import EcPublicJwk
+from ccinit.formats.rcar import Nonce
+from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.strict_json import JsonValue
+from ccinit.net.http import Headers, HttpLimits, HttpReply
+from ccinit.secret import Secret
+
+EvidenceFor = Callable[[ReportData], JsonValue]
+
+PATH: Final = "/kbs/v0"
+COOKIE_NAME: Final = "kbs-session-id"
+
+# Nothing of the reply has arrived, so the request may be sent again. Everything else that `net`
+# refuses (certificate, version, framing) will not become right by asking again.
+_RETRYABLE: Final = frozenset(
+    ("net.closed", "net.deadline", "net.dns", "net.timeout", "net.unreachable")
+)
+_COOKIE_CHARACTERS: Final = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+)
+_MAX_COOKIE_BYTES: Final = 128
+
+
+class HttpTransport(Protocol):
+    """What the client needs of `ccinit.net.http.HttpClient`."""
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers = (),
+        body: bytes = b"",
+        limits: HttpLimits,
+    ) -> HttpReply:
+        """Send one request and return its reply."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestationResult:
+    """A finished handshake.
+
+    Attributes:
+        token: the KBS's encoded attestation result; opaque here, and a credential.
+        tee_pubkey: the key that this session's resources are encrypted to.
+        date: of the KBS's last reply, seconds since 1970, or None.
+    """
+
+    token: str
+    tee_pubkey: EcPublicJwk
+    date: int | None
+
+    def __repr__(self) -> str:
+        return f"AttestationResult(date={self.date})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A released resource.
+
+    Attributes:
+        body: the decrypted body, whole.
+        date: of the reply, seconds since 1970, or None.
+        tee_pubkey: the session key that it was encrypted to.
+    """
+
+    body: Secret
+    date: int | None
+    tee_pubkey: EcPublicJwk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvelopedResource:
+    """A released resource that is what was asked for; `date` and `tee_pubkey` as in Resource."""
+
+    envelope: Envelope
+    date: int | None
+    tee_pubkey: EcPublicJwk
+
+
+class KbsClient:
+    """One guest's conversation with one KBS."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        transport: HttpTransport,
+        tee: Tee,
+        evidence_for: EvidenceFor,
+        init_data: str | None,
+        limits: AttestLimits = DEFAULT_LIMITS,
+        waiting: Waiting | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            url: `https://host[:port]`.
+            transport: under a pinned context.
+            tee: the platform.
+            evidence_for: makes the evidence that carries the given report data.
+            init_data: the initdata document's text.
+            limits: patience.
+            waiting: where time comes from.
+        """
+        self._url = url.rstrip("/") + PATH
+        self._transport = transport
+        self._tee = tee
+        self._evidence_for = evidence_for
+        self._init_data = init_data
+        self._limits = limits
+        self._waiting = waiting or Waiting()
+        self._used_nonces = set[Nonce]()
+        self._key: TeeKey | None = None
+        self._cookie = ""
+        self._retry_after: float | None = None
+
+    def attest(self) -> AttestationResult:
+        """Make one handshake, with a new key, trying again while that can help.
+
+        Raises:
+            KbsRefusedError: `kbs.…`, final.
+            PeerError: `net.…`, final; `kbs.nonce_repeated`, `kbs.cookie`.
+            FormatError: `rcar.…`.
+            DeadlineError: `kbs.unreachable`.
+        """
+        return self._attest(Patience(self._limits, self._waiting))
+
+    def get_resource(self, uri: ResourceUri) -> Resource:
+        """Fetch and decrypt one resource; attest first if there is no session.
+
+        A session that ends in between is renewed once, with a new key.
+
+        Raises:
+            KbsRefusedError: `kbs.…`, final.
+            VerificationError: `jwe.decrypt`.
+            FormatError: `jwe.…`, `jwk.…` or `rcar.…`.
+            PeerError, DeadlineError: as `attest`.
+        """
+        patience = Patience(self._limits, self._waiting)
+        if self._key is None:
+            self._attest(patience)
+        try:
+            return self._fetch(uri, patience)
+        except KbsRefusedError as error:
+            if error.remedy is not Remedy.ATTEST_AGAIN:
+                raise
+        self._attest(patience)
+        return self._fetch(uri, patience)
+
+    def get_envelope(self, uri: ResourceUri, kind: EnvelopeKind) -> EnvelopedResource:
+        """Fetch a resource whose body has to say that it is `uri` and `kind`.
+
+        Raises:
+            VerificationError: `envelope.uri`, `envelope.kind`.
+            FormatError: `envelope.…`.
+            PeerError, DeadlineError: as `get_resource`.
+        """
+        resource = self.get_resource(uri)
+        with resource.body as body:
+            envelope = verify_envelope(body.reveal(), uri, kind)
+        return EnvelopedResource(
+            envelope=envelope, date=resource.date, tee_pubkey=resource.tee_pubkey
+        )
+
+    def _attest(self, patience: Patience) -> AttestationResult:
+        while True:
+            try:
+                return self._handshake(patience)
+            except PeerError as error:
+                if not _may_retry(error):
+                    raise
+                patience.wait_after(error, self._retry_after)
+
+    def _handshake(self, patience: Patience) -> AttestationResult:
+        # The old session ends here, whether or not the new one comes about.
+        key, self._key, self._cookie = TeeKey.generate(), None, ""
+        exchange = Exchange(self._tee, key, used_nonces=self._used_nonces)
+        reply = self._send("POST", "/auth", patience, exchange.encode_request())
+        report_data = exchange.receive_challenge(reply.status, reply.body)
+        self._used_nonces.add(exchange.nonce)
+        self._cookie = parse_session_cookie(reply)
+        evidence = self._evidence_for(report_data)
+        body = exchange.encode_attestation(evidence, self._init_data)
+        reply = self._send("POST", "/attest", patience, body)
+        token = exchange.receive_token(reply.status, reply.body)
+        self._key = key
+        return AttestationResult(token=token.token, tee_pubkey=key.public_jwk, date=reply.date)
+
+    def _fetch(self, uri: ResourceUri, patience: Patience) -> Resource:
+        while True:
+            try:
+                return self._get(uri, patience)
+            except PeerError as error:
+                if not _may_retry(error):
+                    raise
+                patience.wait_after(error, self._retry_after)
+
+    def _get(self, uri: ResourceUri, patience: Patience) -> Resource:
+        if self._key is None:
+            raise RuntimeError("a resource is fetched in a session")
+        reply = self._send("GET", f"/resource/{uri.path}", patience)
+        if reply.status != 200:
+            raise refusal(reply.status, reply.body)
+        body = decrypt_jwe(reply.body, self._key)
+        return Resource(body=body, date=reply.date, tee_pubkey=self._key.public_jwk)
+
+    def _send(self, method: str, path: str, patience: Patience, body: bytes = b"") -> HttpReply:
+        headers: Headers = (("cookie", f"{COOKIE_NAME}={self._cookie}"),) if self._cookie else ()
+        if body:
+            headers = (*headers, ("content-type", "application/json"))
+        limits = HttpLimits(
+            total_seconds=patience.request_seconds, max_body_bytes=self._limits.max_resource_bytes
+        )
+        self._retry_after = None
+        reply = self._transport.request(
+            method, self._url + path, headers=headers, body=body, limits=limits
+        )
+        self._retry_after = parse_retry_after(reply.header("retry-after"))
+        return reply
+
+
+def parse_session_cookie(reply: HttpReply) -> str:
+    """Return the value of the session cookie that a reply to `POST auth` sets.
+
+    Attributes are ignored: the cookie goes back to this one service and nowhere else.
+
+    Raises:
+        PeerError: `kbs.cookie`, none or not exactly one plain value.
+    """
+    values = []
+    for name, header in reply.headers:
+        if name == "set-cookie":
+            cookie, _, value = header.split(";", 1)[0].partition("=")
+            if cookie.strip() == COOKIE_NAME:
+                values.append(value.strip())
+    if len(values) != 1:
+        raise PeerError("kbs.cookie", f"expected one session cookie, found {len(values)}")
+    value = values[0]
+    if not 0 < len(value) <= _MAX_COOKIE_BYTES or not _COOKIE_CHARACTERS.issuperset(value):
+        raise PeerError("kbs.cookie", "the session cookie is not a plain value")
+    return value
+
+
+def _may_retry(error: PeerError) -> bool:
+    if isinstance(error, KbsRefusedError):
+        return error.remedy is Remedy.RETRY
+    return error.reason in _RETRYABLE

@@ -1,0 +1,160 @@
+"""The RCAR handshake as a state machine without a socket.
+
+Theory of operation. One `Exchange` is one handshake with one key. It says which request comes next
+and takes the reply; bytes in, bytes out. Two rules:
+
+ 1. Every move is a row of `_MOVES`, made by `_move` and nowhere else.
+ 2. A reply that cannot be accepted, for whatever cause, moves to FAILED, which has no row: a failed
+    exchange answers no more questions, and a new handshake is a new `Exchange` with a new key.
+
+    START --request--> REQUESTED --challenge--> CHALLENGED --evidence--> SUBMITTED --token-->
+    ATTESTED
+
+Calling a method in another state is a bug of ours (`RuntimeError`); a reply that breaks the
+protocol is the peer's fault (`FormatError`, `PeerError`). Transport, cookies, retries and resources
+are left to `ccinit.attest.client`.
+"""
+
+from collections.abc import Container
+from enum import Enum, auto
+from typing import Final
+
+from ccinit.attest.attester import ReportData, Tee, report_data_for
+from ccinit.attest.refusal import refusal
+from ccinit.attest.tee_key import TeeKey
+from ccinit.errors import CcinitError, PeerError
+from ccinit.formats.rcar import (
+    HASH_ALGORITHM,
+    PROTOCOL_VERSION,
+    Attestation,
+    Nonce,
+    Request,
+    TokenReply,
+    encode_attestation,
+    encode_request,
+    parse_challenge,
+    parse_token_reply,
+    report_digest,
+)
+from ccinit.formats.strict_json import JsonValue
+
+
+class State(Enum):
+    """Where a handshake stands."""
+
+    START = auto()
+    REQUESTED = auto()
+    CHALLENGED = auto()
+    SUBMITTED = auto()
+    ATTESTED = auto()
+    FAILED = auto()
+
+
+class Event(Enum):
+    """What can happen to a handshake."""
+
+    REQUEST = auto()
+    CHALLENGE = auto()
+    EVIDENCE = auto()
+    TOKEN = auto()
+    FAILURE = auto()
+
+
+_MOVES: Final = {
+    (State.START, Event.REQUEST): State.REQUESTED,
+    (State.REQUESTED, Event.CHALLENGE): State.CHALLENGED,
+    (State.REQUESTED, Event.FAILURE): State.FAILED,
+    (State.CHALLENGED, Event.EVIDENCE): State.SUBMITTED,
+    (State.SUBMITTED, Event.TOKEN): State.ATTESTED,
+    (State.SUBMITTED, Event.FAILURE): State.FAILED,
+}
+
+
+class Exchange:
+    """One handshake."""
+
+    def __init__(self, tee: Tee, key: TeeKey, *, used_nonces: Container[Nonce] = ()) -> None:
+        """Args: used_nonces: those of earlier handshakes, none of which may come again."""
+        self._tee = tee
+        self._key = key
+        self._used_nonces = used_nonces
+        self._nonce = Nonce("")
+        self.state = State.START
+
+    @property
+    def nonce(self) -> Nonce:
+        """The challenge's nonce; empty before there is one."""
+        return self._nonce
+
+    def encode_request(self) -> bytes:
+        """Return the body of `POST auth`."""
+        self._move(Event.REQUEST)
+        return encode_request(
+            Request(
+                version=PROTOCOL_VERSION,
+                tee=self._tee.value,
+                extra_params={"supported-hash-algorithms": [HASH_ALGORITHM]},
+            )
+        )
+
+    def receive_challenge(self, status: int, body: bytes) -> ReportData:
+        """Take the reply to `POST auth`; return what the primary evidence has to carry.
+
+        Raises:
+            PeerError: `kbs.…`, refused, or `kbs.nonce_repeated`.
+            FormatError: `rcar.…`.
+        """
+        self._expect(State.REQUESTED)
+        try:
+            if status != 200:
+                raise refusal(status, body)
+            challenge = parse_challenge(body)
+            if challenge.nonce in self._used_nonces:
+                raise PeerError("kbs.nonce_repeated", "the nonce is that of an earlier handshake")
+        except CcinitError:
+            self._move(Event.FAILURE)
+            raise
+        self._move(Event.CHALLENGE)
+        self._nonce = challenge.nonce
+        return report_data_for(self._tee, report_digest(self._nonce, self._key.public_jwk, ""))
+
+    def encode_attestation(self, evidence: JsonValue, init_data: str | None) -> bytes:
+        """Return the body of `POST attest`; `init_data` is the document's TOML text."""
+        self._move(Event.EVIDENCE)
+        return encode_attestation(
+            Attestation(
+                nonce=self._nonce,
+                tee_pubkey=self._key.public_jwk,
+                init_data=init_data,
+                primary_evidence=evidence,
+                additional_evidence="",
+            )
+        )
+
+    def receive_token(self, status: int, body: bytes) -> TokenReply:
+        """Take the reply to `POST attest`.
+
+        Raises:
+            PeerError: `kbs.…`, refused.
+            FormatError: `rcar.…`.
+        """
+        self._expect(State.SUBMITTED)
+        try:
+            if status != 200:
+                raise refusal(status, body)
+            reply = parse_token_reply(body)
+        except CcinitError:
+            self._move(Event.FAILURE)
+            raise
+        self._move(Event.TOKEN)
+        return reply
+
+    def _expect(self, state: State) -> None:
+        if self.state is not state:
+            raise RuntimeError(f"the exchange is {self.state.name}, not {state.name}")
+
+    def _move(self, event: Event) -> None:
+        try:
+            self.state = _MOVES[self.state, event]
+        except KeyError:
+            raise RuntimeError(f"{event.name} cannot happen in {self.state.name}") from None

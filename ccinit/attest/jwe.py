@@ -1,0 +1,139 @@
+"""Opening what a KBS released: flattened JWE, ECDH-ES+A256KW on P-256 and A256GCM, nothing else.
+
+RFC 7516 section 7.2.2 and 5.2, RFC 7518 sections 4.6 and 5.3, RFC 3394. Everything that the header
+chooses is compared with constants before the first decryption; from there on each failure is the
+same error, so that a sender learns nothing from which one it was. The additional data is the
+`protected` text as received. The key is `ccinit.attest.tee_key`; whether the plaintext is the
+resource that was asked for is `ccinit.formats.envelope`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+
+from ccinit.attest.tee_key import TeeKey
+from ccinit.errors import FormatError, VerificationError
+from ccinit.formats.jwk import KEY_ALGORITHM, EcPublicJwk, parse_epk
+from ccinit.formats.strict_json import JsonValue, decode_base64url, members, parse_json
+from ccinit.secret import Secret
+
+CONTENT_ALGORITHM = "A256GCM"
+MAX_JWE_BYTES = 1024 * 1024
+MAX_HEADER_BYTES = 4096
+
+_KEY_BYTES = 32
+_IV_BYTES = 12
+_TAG_BYTES = 16
+_MEMBERS = frozenset(("protected", "encrypted_key", "iv", "ciphertext", "tag"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jwe:
+    """A JWE whose algorithms are the pinned ones; nothing in it is trusted yet.
+
+    Attributes:
+        additional_data: ASCII bytes of the `protected` text.
+        ephemeral_key: the sender's key, a point on P-256.
+    """
+
+    additional_data: bytes
+    ephemeral_key: EcPublicJwk
+    encrypted_key: bytes
+    iv: bytes
+    ciphertext: bytes
+    tag: bytes
+
+
+def parse_jwe(data: bytes) -> Jwe:
+    """Read a flattened JWE and refuse every choice but the pinned one.
+
+    `aad`, `header` and `unprotected` are refused as unknown members, `zip`, `crit`, `jku`, `apu`
+    and all others as unknown members of the header.
+
+    Raises:
+        FormatError: `jwe.…` or, for the ephemeral key, `jwk.…`.
+    """
+    value = members(parse_json(data, "jwe", MAX_JWE_BYTES), _MEMBERS, "jwe")
+    header = parse_json(
+        decode_base64url(value["protected"], "jwe.protected"), "jwe.header", MAX_HEADER_BYTES
+    )
+    if not isinstance(header, Mapping):
+        raise FormatError("jwe.header.type", "expected an object")
+    for member, expected in (("alg", KEY_ALGORITHM), ("enc", CONTENT_ALGORITHM)):
+        if header.get(member) != expected:
+            raise FormatError(f"jwe.{member}", f"only {expected} is accepted")
+    members(header, frozenset(("alg", "enc", "epk")), "jwe.header")
+    return Jwe(
+        additional_data=_ascii(value["protected"]),
+        ephemeral_key=parse_epk(header["epk"]),
+        encrypted_key=decode_base64url(value["encrypted_key"], "jwe.encrypted_key"),
+        iv=decode_base64url(value["iv"], "jwe.iv"),
+        ciphertext=decode_base64url(value["ciphertext"], "jwe.ciphertext"),
+        tag=decode_base64url(value["tag"], "jwe.tag"),
+    )
+
+
+def decrypt_jwe(data: bytes, key: TeeKey) -> Secret:
+    """Return the plaintext of a flattened JWE that was encrypted to `key`.
+
+    Raises:
+        FormatError: the text or its choices, see `parse_jwe`.
+        VerificationError: `jwe.decrypt`, whatever did not fit.
+    """
+    jwe = parse_jwe(data)
+    with key.agree(jwe.ephemeral_key) as shared:
+        wrapping_key = concat_kdf(shared.reveal(), KEY_ALGORITHM, _KEY_BYTES)
+    try:
+        content_key = aes_key_unwrap(wrapping_key, jwe.encrypted_key)
+        return decrypt_content(
+            content_key,
+            iv=jwe.iv,
+            ciphertext=jwe.ciphertext,
+            tag=jwe.tag,
+            additional_data=jwe.additional_data,
+        )
+    except (InvalidUnwrap, ValueError, VerificationError):
+        # Neither cause nor context: the chain would tell which step it was.
+        raise VerificationError("jwe.decrypt", "the reply does not decrypt") from None
+
+
+def concat_kdf(
+    shared: bytes,
+    algorithm: str,
+    key_bytes: int,
+    *,
+    party_u: bytes = b"",
+    party_v: bytes = b"",
+) -> bytes:
+    """Derive up to 32 bytes: Concat KDF with SHA-256, one round (RFC 7518 section 4.6.2)."""
+    identity = b"".join(
+        len(field).to_bytes(4, "big") + field
+        for field in (algorithm.encode("ascii"), party_u, party_v)
+    )
+    text = b"\x00\x00\x00\x01" + shared + identity + (8 * key_bytes).to_bytes(4, "big")
+    return hashlib.sha256(text).digest()[:key_bytes]
+
+
+def decrypt_content(
+    content_key: bytes, *, iv: bytes, ciphertext: bytes, tag: bytes, additional_data: bytes
+) -> Secret:
+    """Decrypt A256GCM content (RFC 7518 section 5.3).
+
+    Raises:
+        VerificationError: `jwe.decrypt`.
+    """
+    if (len(content_key), len(iv), len(tag)) != (_KEY_BYTES, _IV_BYTES, _TAG_BYTES):
+        raise VerificationError("jwe.decrypt", "the reply does not decrypt")
+    try:
+        return Secret(AESGCM(content_key).decrypt(iv, ciphertext + tag, additional_data))
+    except InvalidTag:
+        raise VerificationError("jwe.decrypt", "the reply does not decrypt") from None
+
+
+def _ascii(value: JsonValue) -> bytes:
+    # decode_base64url has found it to be ASCII text.
+    return value.encode("ascii") if isinstance(value, str) else b""

@@ -1,0 +1,101 @@
+"""How long to go on asking a KBS: jittered back-off under one total deadline.
+
+The delays are the guest's own: a host that drops packets can make it wait, never make it hammer,
+and a `Retry-After` counts only up to a cap. Clock and sleep are parameters, so that the plan is
+tested without waiting.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ccinit.errors import CcinitError, DeadlineError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestLimits:
+    """Patience towards a KBS.
+
+    Attributes:
+        total_seconds: from the first request of a call to its last.
+        request_seconds: one request, connecting included.
+        first_delay_seconds: before the second attempt; doubles from then on.
+        max_delay_seconds: the longest delay of our own.
+        max_retry_after_seconds: the longest delay that the KBS may ask for.
+        max_resource_bytes: one encrypted resource.
+    """
+
+    total_seconds: float = 600.0
+    request_seconds: float = 60.0
+    first_delay_seconds: float = 0.5
+    max_delay_seconds: float = 15.0
+    max_retry_after_seconds: float = 60.0
+    max_resource_bytes: int = 1024 * 1024
+
+
+DEFAULT_LIMITS: Final = AttestLimits()
+
+
+def boottime() -> float:
+    """Seconds of a clock that needs no wall clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def random_fraction() -> float:
+    """Return a number from [0, 1) of the kernel's random bytes."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Where time comes from."""
+
+    now: Callable[[], float] = boottime
+    sleep: Callable[[float], None] = time.sleep
+    fraction: Callable[[], float] = random_fraction
+
+
+class Patience:
+    """The attempts of one call."""
+
+    def __init__(self, limits: AttestLimits, waiting: Waiting) -> None:
+        """Start the total deadline."""
+        self._limits = limits
+        self._waiting = waiting
+        self._end = waiting.now() + limits.total_seconds
+        self._delay = limits.first_delay_seconds
+
+    @property
+    def request_seconds(self) -> float:
+        """What the next request may take."""
+        return min(self._limits.request_seconds, max(self._end - self._waiting.now(), 0.0))
+
+    def wait_after(self, error: CcinitError, retry_after: float | None) -> None:
+        """Sleep before the next attempt.
+
+        Args:
+            error: why the last attempt failed.
+            retry_after: seconds that the KBS asked for.
+
+        Raises:
+            DeadlineError: `kbs.unreachable`, no time is left for another attempt.
+        """
+        # Between half and all of the delay: guests that start together do not stay together.
+        seconds = self._delay * (0.5 + self._waiting.fraction() / 2)
+        self._delay = min(2 * self._delay, self._limits.max_delay_seconds)
+        if retry_after is not None:
+            seconds = max(seconds, min(retry_after, self._limits.max_retry_after_seconds))
+        if self._waiting.now() + seconds >= self._end:
+            raise DeadlineError(
+                "kbs.unreachable", f"gave up; the last attempt failed with {error.reason}"
+            ) from error
+        self._waiting.sleep(seconds)
+
+
+def parse_retry_after(text: str | None) -> float | None:
+    """Return delta-seconds (RFC 9110 section 10.2.3); its date form needs a clock we lack."""
+    if text is None or not text.isascii() or not text.isdigit():
+        return None
+    return float(int(text)) if len(text) <= 9 else float(10**9)

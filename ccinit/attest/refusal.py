@@ -1,0 +1,78 @@
+"""What a KBS's refusal means: its reason, and whether to stop, to try again or to attest again.
+
+A KBS says why in the `type` of its error body; the status alone does not tell a denied resource
+from an absent one (Trustee answers 401 to nearly everything). A reply that is not such a body is
+judged by its status. The texts that people read go to the owner's log only.
+"""
+
+from enum import Enum, auto
+from typing import Final
+
+from ccinit.errors import FormatError, PeerError
+from ccinit.formats.rcar import parse_error_information
+
+_MAX_DETAIL_CHARACTERS = 512
+
+
+class Remedy(Enum):
+    """What the guest may do about a refusal."""
+
+    STOP = auto()
+    RETRY = auto()
+    ATTEST_AGAIN = auto()
+
+
+class KbsRefusedError(PeerError):
+    """The KBS said no; `remedy` is what may be done about it."""
+
+    def __init__(self, reason: str, detail: str, remedy: Remedy) -> None:
+        super().__init__(reason, detail)
+        self.remedy = remedy
+
+
+_VARIANTS: Final = {
+    "AdminAuthAccess": ("kbs.admin_auth_access", Remedy.STOP),
+    "AttestationError": ("kbs.attestation_error", Remedy.STOP),
+    "InvalidRequestPath": ("kbs.invalid_request_path", Remedy.STOP),
+    "JweError": ("kbs.jwe_error", Remedy.STOP),
+    "ParsePolicyError": ("kbs.policy_engine_error", Remedy.STOP),
+    # Also what Trustee answers for a resource that does not exist.
+    "PluginInternalError": ("kbs.plugin_internal_error", Remedy.STOP),
+    "PluginNotFound": ("kbs.plugin_not_found", Remedy.STOP),
+    "PolicyDeny": ("kbs.policy_deny", Remedy.STOP),
+    "PolicyEngineError": ("kbs.policy_engine_error", Remedy.STOP),
+    "SerdeError": ("kbs.serde_error", Remedy.STOP),
+    # The session or its token has ended; a new one needs new evidence and a new key.
+    "TokenNotFound": ("kbs.token_not_found", Remedy.ATTEST_AGAIN),
+    "TokenVerifierError": ("kbs.token_verifier_error", Remedy.ATTEST_AGAIN),
+}
+
+# Trustee has one variant for every failed handshake and tells this one apart in its text only.
+_VERSION_TEXT: Final = "KBS Client Protocol Version Mismatch"
+
+_TRANSIENT_STATUSES: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
+
+
+def refusal(status: int, body: bytes) -> KbsRefusedError:
+    """Return what a reply other than 200 means; reading it never fails."""
+    if 300 <= status < 400:
+        return KbsRefusedError("kbs.redirect", f"status {status}, not followed", Remedy.STOP)
+    try:
+        information = parse_error_information(body)
+    except FormatError:
+        return _by_status(status)
+    detail = f"status {status}: {information.detail[:_MAX_DETAIL_CHARACTERS]!r}"
+    if information.variant == "AttestationError" and _VERSION_TEXT in information.detail:
+        return KbsRefusedError("kbs.version", detail, Remedy.STOP)
+    if information.variant not in _VARIANTS:
+        return _by_status(status)
+    reason, remedy = _VARIANTS[information.variant]
+    return KbsRefusedError(reason, detail, remedy)
+
+
+def _by_status(status: int) -> KbsRefusedError:
+    if status in _TRANSIENT_STATUSES:
+        return KbsRefusedError("kbs.busy", f"status {status}", Remedy.RETRY)
+    if status == 403:
+        return KbsRefusedError("kbs.forbidden", f"status {status}", Remedy.STOP)
+    return KbsRefusedError("kbs.status", f"status {status}", Remedy.STOP)

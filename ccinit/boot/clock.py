@@ -1,0 +1,40 @@
+"""The wall clock: none until the owner's KBS has said what time it is.
+
+The host's clocks are the host's to set, so nothing reads them. The first trusted time is the `Date`
+of a KBS reply over the pinned TLS; it is never before the image was locked, which is a constant in
+the measured image.
+"""
+
+from ccinit.errors import VerificationError
+from ccinit.kernel.clock import set_realtime
+
+_LATEST = 4_102_444_800  # 2100-01-01: beyond it, a Date is a mistake and not a time
+
+
+def read_build_time(path: str = "/usr/lib/ccinit/build_time") -> int:
+    """Return the UTC second of the image's lock file."""
+    with open(path, encoding="ascii") as file:
+        return int(file.read())
+
+
+def verify_time(seconds: int, floor: int) -> int:
+    """Return `seconds` if it can be now.
+
+    Raises:
+        VerificationError: `clock.floor` or `clock.ceiling`.
+    """
+    if seconds < floor:
+        raise VerificationError("clock.floor", f"{seconds} is before the image was made, {floor}")
+    if seconds > _LATEST:
+        raise VerificationError("clock.ceiling", f"{seconds} is after the year 2100")
+    return seconds
+
+
+def set_clock(seconds: int, floor: int) -> None:
+    """Set CLOCK_REALTIME to a verified time.
+
+    Raises:
+        VerificationError: as `verify_time`.
+        KernelError: the kernel refused.
+    """
+    set_realtime(verify_time(seconds, floor))

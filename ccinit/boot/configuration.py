@@ -1,0 +1,102 @@
+"""The host's initdata disk, read and parsed; both in children without any rights.
+
+Two steps, because between them PID 1 binds the document's digest into the platform's register:
+reading and inflating come first, parsing only after the binding. The bytes that are hashed are the
+bytes that are parsed; the disk is read once.
+"""
+
+import os
+from dataclasses import dataclass
+
+from ccinit.errors import KernelError, VerificationError
+from ccinit.formats.guest_config import GuestConfig, parse_guest_config
+from ccinit.formats.initdata import (
+    HEADER_BYTES,
+    MAGIC,
+    decompress_document,
+    parse_header,
+    parse_initdata,
+)
+from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadInitdata:
+    """How many disks the host has attached."""
+
+    disks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitdataDocument:
+    """The document's exact bytes and which of the disks it came from."""
+
+    disk: int
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParseInitdata:
+    """A document that is bound to the platform."""
+
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """What the measured document says."""
+
+    algorithm: str
+    config: GuestConfig
+    manifest: PodManifest
+
+
+def read_initdata(disks: tuple[int, ...]) -> InitdataDocument:
+    """Find the one disk with the magic and inflate what it holds.
+
+    Args:
+        disks: descriptors open for reading.
+
+    Raises:
+        VerificationError: `config.absent` or `config.ambiguous`.
+        KernelError: a disk cannot be read (`kernel.pread`).
+        FormatError: `initdata.…`.
+    """
+    found = [index for index, fd in enumerate(disks) if _read(fd, len(MAGIC), 0) == MAGIC]
+    if not found:
+        raise VerificationError("config.absent", "no disk begins with the initdata magic")
+    if len(found) > 1:
+        raise VerificationError("config.ambiguous", f"{len(found)} disks carry initdata")
+    fd = disks[found[0]]
+    length = parse_header(_read(fd, HEADER_BYTES, 0))
+    return InitdataDocument(
+        disk=found[0], document=decompress_document(_read(fd, length, HEADER_BYTES))
+    )
+
+
+def parse_configuration(document: bytes) -> Configuration:
+    """Parse the document and both files in it.
+
+    Raises:
+        FormatError: `initdata.…`, `ccinit.…` or `pod.…`.
+    """
+    initdata = parse_initdata(document)
+    return Configuration(
+        algorithm=initdata.algorithm,
+        config=parse_guest_config(initdata.config_toml),
+        manifest=parse_pod_manifest(initdata.pod_toml),
+    )
+
+
+def _read(fd: int, length: int, offset: int) -> bytes:
+    """Read exactly `length` bytes, or what there is; a failing disk is an error at every offset."""
+    pieces = bytearray()
+    while len(pieces) < length:
+        try:
+            piece = os.pread(fd, length - len(pieces), offset + len(pieces))
+        except OSError as error:
+            raise KernelError(error.errno or 0, "pread", "initdata disk") from error
+        if not piece:
+            break
+        pieces += piece
+    return bytes(pieces)

@@ -1,0 +1,124 @@
+"""Which disk is what: by content and size, in a fixed order, and nothing may be left over.
+
+The host chooses how many disks there are, their order, names, serial numbers and contents. A role
+follows from what a disk proves: the initdata magic (then its digest), the verity root, a persistent
+volume's authentication. What proves nothing can only be scratch, whose content is never read, and
+must match the declared scratch disks by size, one for one.
+
+Pure: the proofs are made by others and come in as arguments.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ccinit.errors import VerificationError
+from ccinit.kernel.block import BlockDevice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredScratch:
+    """A scratch disk of the pod manifest."""
+
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskRoles:
+    """Every disk of the guest under its one role.
+
+    Attributes:
+        root: None if the root came in the initrd.
+        volumes: persistent volumes as (name, disk), in the order given.
+        scratch: scratch disks as (name, disk), in the order declared.
+    """
+
+    initdata: BlockDevice
+    root: BlockDevice | None
+    volumes: tuple[tuple[str, BlockDevice], ...]
+    scratch: tuple[tuple[str, BlockDevice], ...]
+
+
+def select_initdata(with_magic: Sequence[BlockDevice]) -> BlockDevice:
+    """Return the one disk that begins with the initdata magic.
+
+    Raises:
+        VerificationError: `config.absent` or `config.ambiguous`.
+    """
+    if not with_magic:
+        raise VerificationError("config.absent", "no disk begins with the initdata magic")
+    if len(with_magic) > 1:
+        names = ", ".join(disk.name for disk in with_magic)
+        raise VerificationError("config.ambiguous", f"more than one initdata disk: {names}")
+    return with_magic[0]
+
+
+def select_held(disks: Sequence[BlockDevice]) -> BlockDevice | None:
+    """Return the disk that the kernel already uses: the root's, opened by stage 0.
+
+    Raises:
+        VerificationError: `disk.ambiguous`, more than one is in use.
+    """
+    held = [disk for disk in disks if disk.holders]
+    if len(held) > 1:
+        raise VerificationError("disk.ambiguous", "more than one disk is in use")
+    return held[0] if held else None
+
+
+def select_candidates(
+    disks: Sequence[BlockDevice], taken: Sequence[BlockDevice | None], size_bytes: int
+) -> tuple[BlockDevice, ...]:
+    """Return the disks without a role so far that have the size of a declared volume."""
+    return tuple(disk for disk in disks if disk not in taken and disk.size_bytes == size_bytes)
+
+
+def assign_roles(
+    disks: Sequence[BlockDevice],
+    *,
+    initdata: BlockDevice,
+    root: BlockDevice | None,
+    volumes: Mapping[str, BlockDevice],
+    scratch: Sequence[DeclaredScratch],
+) -> DiskRoles:
+    """Give the remaining disks to the declared scratch disks and refuse any other outcome.
+
+    Args:
+        disks: all that exist.
+        initdata: the disk whose document has the measured digest.
+        root: the disk under the verity root.
+        volumes: declared persistent volumes with the disks that authenticated.
+        scratch: declared scratch disks.
+
+    Raises:
+        VerificationError: `disk.serial`, two disks say they are the same one; `disk.ambiguous`, a
+            disk with two roles; `disk.missing`, no disk of a declared size; `disk.surplus`, a disk
+            without a role; `disk.read_only`, a scratch disk that cannot be written.
+    """
+    _check_serials(disks)
+    proven = [initdata, *([root] if root is not None else []), *volumes.values()]
+    if len({disk.name for disk in proven}) != len(proven):
+        raise VerificationError("disk.ambiguous", "one disk has two roles")
+    remaining = [disk for disk in disks if disk not in proven]
+    assigned = tuple((wanted.name, _take(remaining, wanted)) for wanted in scratch)
+    if remaining:
+        raise VerificationError("disk.surplus", f"{remaining[0].name} has no role")
+    return DiskRoles(initdata=initdata, root=root, volumes=tuple(volumes.items()), scratch=assigned)
+
+
+def _take(remaining: list[BlockDevice], wanted: DeclaredScratch) -> BlockDevice:
+    # Two of one size may be exchanged: neither content means anything.
+    for disk in remaining:
+        if disk.size_bytes == wanted.size_bytes:
+            if disk.read_only:
+                raise VerificationError("disk.read_only", f"{wanted.name} cannot be written")
+            remaining.remove(disk)
+            return disk
+    raise VerificationError(
+        "disk.missing", f"no disk of {wanted.size_bytes} bytes for {wanted.name}"
+    )
+
+
+def _check_serials(disks: Sequence[BlockDevice]) -> None:
+    serials = [disk.serial for disk in disks if disk.serial]
+    if len(set(serials)) != len(serials):
+        raise VerificationError("disk.serial", "two disks have the same serial number")

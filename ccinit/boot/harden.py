@@ -1,0 +1,56 @@
+"""Kernel settings of a running guest, as one table, and their writing.
+
+The measured command line has closed what only it can close (consoles, lockdown, module signatures);
+these are the rest. Each row says which way out of the guest or into the kernel it shuts. Module
+loading is already off: stage 0 does that when the last module is in.
+"""
+
+from dataclasses import dataclass
+
+from ccinit.kernel.resource_limits import protect_from_oom, set_core_limit
+from ccinit.kernel.sysctl import write_sysctl
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One file below /proc/sys, its value and why."""
+
+    name: str
+    value: str
+    why: str
+
+
+SETTINGS = (
+    Setting("kernel.printk", "0 0 0 0", "no kernel text on any console"),
+    Setting("kernel.sysrq", "0", "no dumps on request of the console's owner"),
+    Setting("kernel.kexec_load_disabled", "1", "no other kernel"),
+    Setting("kernel.dmesg_restrict", "1", "containers do not read the kernel log"),
+    Setting("kernel.kptr_restrict", "2", "no kernel addresses"),
+    Setting("kernel.core_pattern", "", "no core files"),
+    Setting("fs.suid_dumpable", "0", "no dumps of privileged programs"),
+    Setting("kernel.unprivileged_bpf_disabled", "1", "no BPF in containers"),
+    Setting("net.core.bpf_jit_harden", "2", "no JIT spraying"),
+    Setting("kernel.perf_event_paranoid", "3", "no perf in containers"),
+    Setting("kernel.yama.ptrace_scope", "3", "nobody traces anybody"),
+    Setting("vm.unprivileged_userfaultfd", "0", "no paused page faults"),
+    Setting("kernel.io_uring_disabled", "2", "no io_uring"),
+    Setting("user.max_user_namespaces", "0", "containers make no user namespaces"),
+    Setting("vm.oom_dump_tasks", "0", "no process list in the kernel log"),
+    Setting("kernel.panic_on_oops", "1", "a broken kernel does not go on"),
+    Setting("fs.protected_symlinks", "1", "no symlink races in sticky directories"),
+    Setting("fs.protected_hardlinks", "1", "no hard links to others' files"),
+    Setting("fs.protected_fifos", "2", "no FIFO races in sticky directories"),
+    Setting("fs.protected_regular", "2", "no file races in sticky directories"),
+)
+
+
+def harden(settings: tuple[Setting, ...] = SETTINGS) -> None:
+    """Write every setting and the limits of PID 1 itself.
+
+    Raises:
+        KernelError: the kernel refused one; the boot ends there.
+    """
+    for setting in settings:
+        write_sysctl(setting.name, setting.value)
+    set_core_limit()
+    protect_from_oom()

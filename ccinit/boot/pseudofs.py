@@ -1,0 +1,47 @@
+"""What PID 1 mounts first, as a table, and the mounting of it.
+
+/proc, /sys and /dev come from stage 0. Every mount is nosuid,noexec, and nodev but for /dev/pts;
+/run is the exception to noexec, because crun runs containers from bundles below it.
+"""
+
+import os
+from dataclasses import dataclass
+
+from ccinit.kernel.mount import MountFlag, mount
+
+_PLAIN = MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountSpec:
+    """One mount: the arguments of mount(2)."""
+
+    fstype: str
+    target: str
+    flags: MountFlag = _PLAIN
+    data: str = ""
+
+
+PSEUDO_FILESYSTEMS = (
+    MountSpec(fstype="tmpfs", target="/run", flags=MountFlag.NOSUID | MountFlag.NODEV,
+              data="mode=0755,size=10%"),
+    MountSpec(fstype="tmpfs", target="/tmp", data="mode=0700,size=5%"),  # noqa: S108  # the guest's own
+    MountSpec(fstype="devpts", target="/dev/pts", flags=MountFlag.NOSUID | MountFlag.NOEXEC,
+              data="gid=5,mode=620,ptmxmode=000"),
+    MountSpec(fstype="tmpfs", target="/dev/shm", data="mode=0700,size=1m"),  # noqa: S108
+    MountSpec(fstype="cgroup2", target="/sys/fs/cgroup",
+              data="nsdelegate,memory_recursiveprot"),
+    MountSpec(fstype="configfs", target="/sys/kernel/config"),
+)  # fmt: skip
+
+
+def mount_all(specs: tuple[MountSpec, ...] = PSEUDO_FILESYSTEMS) -> None:
+    """Mount each in order, making mount points in /dev where devtmpfs has none.
+
+    Raises:
+        KernelError: the kernel refused one.
+    """
+    for spec in specs:
+        if not os.path.isdir(spec.target):
+            os.mkdir(spec.target, 0o755)
+        mount(spec.fstype, spec.target, spec.fstype, spec.flags, spec.data)

@@ -1,0 +1,119 @@
+"""An image reference that names exactly one content: `host[:port]/repository@sha256:…`.
+
+Grammar of distribution-spec ("Pulling manifests", `<name>`), narrowed: the host is spelled out and
+the digest is required, so there is no default registry, no tag and no short name to resolve. What
+the digest names (an index or a manifest) is `oci_image`'s business, fetching it `pull.registry`'s.
+"""
+
+from dataclasses import dataclass
+from string import ascii_lowercase, digits
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.digest import Digest, parse_digest
+
+MAX_REFERENCE_BYTES = 512
+MAX_NAME_BYTES = 255
+"""Host, slash and repository together: what registries and clients agree to store."""
+
+HTTPS_PORT = 443
+
+_MAX_LABEL_BYTES = 63
+_MAX_PORT = 65_535
+_ALPHANUMERIC = frozenset(ascii_lowercase + digits)
+_LABEL = _ALPHANUMERIC | {"-"}
+_SEPARATORS = frozenset({".", "_", "__"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageReference:
+    """Where an image is and which one it is."""
+
+    host: str
+    port: int | None
+    repository: str
+    digest: Digest
+
+    @property
+    def authority(self) -> str:
+        """`host` or `host:port`, as it stands in a URL."""
+        return self.host if self.port is None else f"{self.host}:{self.port}"
+
+    @property
+    def text(self) -> str:
+        """The reference as it was written."""
+        return f"{self.authority}/{self.repository}@{self.digest}"
+
+
+def parse_image_reference(text: str) -> ImageReference:
+    """Parse `host[:port]/repository@sha256:<hex>`.
+
+    Raises:
+        FormatError: `reference.digest`, `reference.host`, `reference.port`,
+            `reference.repository`, `reference.tag` or `reference.form`.
+        LimitExceededError: `reference.length`.
+    """
+    if len(text) > MAX_REFERENCE_BYTES:
+        raise LimitExceededError("reference.length", f"at most {MAX_REFERENCE_BYTES} characters")
+    name, at, digest_text = text.partition("@")
+    if not at:
+        raise FormatError("reference.digest", "an image is named by digest; a tag is not enough")
+    digest = parse_digest(digest_text, "reference.digest")
+    authority, slash, repository = name.partition("/")
+    if not slash:
+        raise FormatError("reference.form", "expected host[:port]/repository@sha256:…")
+    if len(name) > MAX_NAME_BYTES:
+        raise LimitExceededError("reference.length", f"name longer than {MAX_NAME_BYTES} bytes")
+    host, colon, port_text = authority.partition(":")
+    _check_host(host)
+    if ":" in repository:
+        raise FormatError("reference.tag", "a tag beside a digest names nothing")
+    for component in repository.split("/"):
+        _check_component(component)
+    return ImageReference(
+        host=host,
+        port=_parse_port(port_text) if colon else None,
+        repository=repository,
+        digest=digest,
+    )
+
+
+def _check_host(host: str) -> None:
+    """A DNS name or IPv4 address; a single label must be `localhost`, as registries agree."""
+    labels = host.split(".")
+    if len(labels) == 1 and host != "localhost":
+        raise FormatError("reference.host", f"{host[:80]!r} is no host name with a dot")
+    for label in labels:
+        wrong = not label or len(label) > _MAX_LABEL_BYTES or not _LABEL.issuperset(label)
+        if wrong or label[0] == "-" or label[-1] == "-":
+            raise FormatError("reference.host", f"{host[:80]!r} is no lower-case host name")
+
+
+def _parse_port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or text[0] == "0" or len(text) > 5:
+        raise FormatError("reference.port", f"{text[:10]!r} is no port")
+    port = int(text)
+    if port > _MAX_PORT:
+        raise FormatError("reference.port", f"{port} is no port")
+    return port
+
+
+def _check_component(component: str) -> None:
+    """Runs of letters and digits, between them one dot, one or two underscores, or hyphens."""
+    separator = ""
+    seen = False
+    for character in component:
+        if character in _ALPHANUMERIC:
+            if separator and not seen:
+                break
+            if separator and separator not in _SEPARATORS and set(separator) != {"-"}:
+                break
+            separator = ""
+            seen = True
+        elif character in "._-":
+            separator += character
+        else:
+            break
+    else:
+        if seen and not separator:
+            return
+    raise FormatError("reference.repository", f"{component[:80]!r} is no repository component")

@@ -1,0 +1,275 @@
+"""Messages of RCAR, the handshake of a Key Broker Service: Request, Challenge, Attestation, Reply.
+
+Protocol version 0.4.0 of Confidential Containers' KBS attestation protocol: each message as a
+frozen value with its parser and encoder for both sides, and the digests that bind nonce and key to
+the evidence. Unknown members are refused, duplicates too, and every text has a cap. The order of
+the messages is the business of `ccinit.attest.exchange`; HTTP is `ccinit.net`; what is inside the
+evidence is read by the verifier.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NewType, TypeAlias
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.jwk import EcPublicJwk, parse_jwk
+from ccinit.formats.strict_json import (
+    MAX_INTEGER,
+    JsonValue,
+    decode_base64,
+    members,
+    parse_json,
+    text_member,
+)
+
+Nonce = NewType("Nonce", str)
+Jwk: TypeAlias = EcPublicJwk
+
+PROTOCOL_VERSION: Final = "0.4.0"
+ERROR_PREFIX: Final = "https://github.com/confidential-containers/kbs/errors/"
+HASH_ALGORITHM: Final = "sha384"
+
+MAX_SMALL_BYTES = 64 * 1024  # requests, challenges and errors: a few hundred bytes in practice
+MAX_TOKEN_BYTES = 256 * 1024  # Trustee's own head limit is 128 KiB
+MAX_ATTESTATION_BYTES = 2 * 1024 * 1024  # Trustee's default `payload_request_size`
+MAX_INIT_DATA_BYTES = 1024 * 1024
+MAX_ADDITIONAL_BYTES = 256 * 1024
+MIN_NONCE_BYTES, MAX_NONCE_BYTES = 16, 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """`POST auth`: which protocol version and platform the guest speaks for."""
+
+    version: str
+    tee: str
+    extra_params: JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """The KBS's answer to a Request; the nonce is echoed as the text it came as."""
+
+    nonce: Nonce
+    extra_params: JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attestation:
+    """`POST attest`.
+
+    Attributes:
+        nonce: the challenge's text.
+        tee_pubkey: the key that resources will be encrypted to.
+        init_data: TOML text of the initdata document, or None if the platform has none.
+        primary_evidence: JSON value in the form of the platform's verifier.
+        additional_evidence: JSON text of device evidence, hashed as it is; "" for none.
+    """
+
+    nonce: Nonce
+    tee_pubkey: Jwk
+    init_data: str | None
+    primary_evidence: JsonValue
+    additional_evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenReply:
+    """The KBS's answer to an Attestation: an encoded attestation result, opaque to the guest."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorInformation:
+    """The body of every refusal.
+
+    Attributes:
+        type: a URL whose last segment is the variant.
+        detail: text for people; untrusted.
+    """
+
+    type: str
+    detail: str
+
+    @property
+    def variant(self) -> str:
+        """The last segment of `type`, or "" if it is not a KBS error."""
+        return self.type[len(ERROR_PREFIX) :] if self.type.startswith(ERROR_PREFIX) else ""
+
+
+def parse_nonce(text: str) -> Nonce:
+    """Check a nonce: canonical standard base64 of 16 to 128 bytes."""
+    if len(text) > 4 * (MAX_NONCE_BYTES + 2) // 3:
+        raise LimitExceededError("rcar.nonce", f"longer than {MAX_NONCE_BYTES} bytes")
+    length = len(decode_base64(text, "rcar.nonce"))
+    if not MIN_NONCE_BYTES <= length <= MAX_NONCE_BYTES:
+        raise FormatError("rcar.nonce", f"{length} bytes, expected 16 to 128")
+    return Nonce(text)
+
+
+def parse_request(data: bytes) -> Request:
+    """Read `POST auth`; the version is not judged here."""
+    value = members(
+        parse_json(data, "rcar", MAX_SMALL_BYTES),
+        frozenset(("version", "tee", "extra-params")),
+        "rcar",
+    )
+    return Request(
+        version=text_member(value, "version", "rcar", max_bytes=32),
+        tee=text_member(value, "tee", "rcar", max_bytes=32),
+        extra_params=value["extra-params"],
+    )
+
+
+def encode_request(request: Request) -> bytes:
+    """Encode `POST auth`."""
+    return _encode(
+        {"version": request.version, "tee": request.tee, "extra-params": request.extra_params}
+    )
+
+
+def parse_challenge(data: bytes) -> Challenge:
+    """Read a challenge; one that selects another hash than SHA-384 is refused."""
+    value = members(
+        parse_json(data, "rcar", MAX_SMALL_BYTES), frozenset(("nonce", "extra-params")), "rcar"
+    )
+    extra = value["extra-params"]
+    if isinstance(extra, Mapping) and "selected-hash-algorithm" in extra:
+        selected = extra["selected-hash-algorithm"]
+        if not isinstance(selected, str) or selected.lower() != HASH_ALGORITHM:
+            raise FormatError("rcar.hash", "the challenge selects a hash other than sha384")
+    nonce = parse_nonce(text_member(value, "nonce", "rcar", max_bytes=MAX_SMALL_BYTES))
+    return Challenge(nonce=nonce, extra_params=extra)
+
+
+def encode_challenge(challenge: Challenge) -> bytes:
+    """Encode the reply to `POST auth`."""
+    return _encode({"nonce": challenge.nonce, "extra-params": challenge.extra_params})
+
+
+def parse_attestation(data: bytes) -> Attestation:
+    """Read `POST attest`."""
+    value = members(
+        parse_json(data, "rcar", MAX_ATTESTATION_BYTES),
+        frozenset(("init-data", "runtime-data", "tee-evidence")),
+        "rcar",
+    )
+    runtime = members(value["runtime-data"], frozenset(("nonce", "tee-pubkey")), "rcar.runtime")
+    evidence = members(
+        value["tee-evidence"],
+        frozenset(("primary_evidence", "additional_evidence")),
+        "rcar.evidence",
+    )
+    return Attestation(
+        nonce=parse_nonce(text_member(runtime, "nonce", "rcar")),
+        tee_pubkey=parse_jwk(runtime["tee-pubkey"]),
+        init_data=_parse_init_data(value["init-data"]),
+        primary_evidence=evidence["primary_evidence"],
+        additional_evidence=text_member(
+            evidence, "additional_evidence", "rcar", max_bytes=MAX_ADDITIONAL_BYTES
+        ),
+    )
+
+
+def _parse_init_data(value: JsonValue) -> str | None:
+    if value is None:
+        return None
+    table = members(value, frozenset(("format", "body")), "rcar.init_data")
+    if text_member(table, "format", "rcar.init_data") != "toml":
+        raise FormatError("rcar.init_data.format", "only toml is known")
+    return text_member(table, "body", "rcar.init_data", max_bytes=MAX_INIT_DATA_BYTES)
+
+
+def encode_attestation(attestation: Attestation) -> bytes:
+    """Encode `POST attest`; the members of `tee-evidence` are spelled with underscores."""
+    body = attestation.init_data
+    return _encode(
+        {
+            "init-data": None if body is None else {"format": "toml", "body": body},
+            "runtime-data": {
+                "nonce": attestation.nonce,
+                "tee-pubkey": attestation.tee_pubkey.to_json_object(),
+            },
+            "tee-evidence": {
+                "primary_evidence": attestation.primary_evidence,
+                "additional_evidence": attestation.additional_evidence,
+            },
+        }
+    )
+
+
+def parse_token_reply(data: bytes) -> TokenReply:
+    """Read the reply to `POST attest`; the token is printable ASCII and not interpreted."""
+    value = members(parse_json(data, "rcar", MAX_TOKEN_BYTES), frozenset(("token",)), "rcar")
+    token = text_member(value, "token", "rcar", max_bytes=MAX_TOKEN_BYTES)
+    if not token or any(not "!" <= character <= "~" for character in token):
+        raise FormatError("rcar.token", "expected printable ASCII")
+    return TokenReply(token=token)
+
+
+def encode_token_reply(reply: TokenReply) -> bytes:
+    """Encode the reply to `POST attest`."""
+    return _encode({"token": reply.token})
+
+
+def parse_error_information(data: bytes) -> ErrorInformation:
+    """Read the body of a refusal."""
+    value = members(
+        parse_json(data, "rcar.error", MAX_SMALL_BYTES), frozenset(("type", "detail")), "rcar.error"
+    )
+    return ErrorInformation(
+        type=text_member(value, "type", "rcar.error", max_bytes=256),
+        detail=text_member(value, "detail", "rcar.error", max_bytes=8192),
+    )
+
+
+def encode_error_information(error: ErrorInformation) -> bytes:
+    """Encode the body of a refusal."""
+    return _encode({"type": error.type, "detail": error.detail})
+
+
+def canonical_json(value: JsonValue) -> bytes:
+    """Encode by RFC 8785 (JCS) the values that occur here: ASCII texts, small integers, objects.
+
+    With ASCII only, order by UTF-16 unit is order by code point and the escapes of `json.dumps`
+    are those of JCS. Floats, whose JCS form needs ECMAScript's number printing, are refused.
+    """
+    pending: list[JsonValue] = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, Mapping):
+            pending.extend(item)
+            pending.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            pending.extend(item)
+        elif isinstance(item, float) or (isinstance(item, int) and abs(item) > MAX_INTEGER):
+            raise FormatError("rcar.canonical", "only integers up to 2^53 have a form here")
+        elif isinstance(item, str) and not item.isascii():
+            raise FormatError("rcar.canonical", "only ASCII texts have a form here")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def report_digest(nonce: Nonce, tee_pubkey: Jwk, additional_evidence: str) -> bytes:
+    """Return the 48-byte SHA-384 that the primary evidence has to carry."""
+    text = canonical_json(
+        {
+            "additional-evidence": additional_evidence,
+            "nonce": nonce,
+            "tee-pubkey": tee_pubkey.to_json_object(),
+        }
+    )
+    return hashlib.sha384(text).digest()
+
+
+def tpm_report_data(digest: bytes) -> bytes:
+    """Return the 32 bytes of a report digest that a TPM quote carries as extra data."""
+    if len(digest) < 32:
+        raise FormatError("rcar.digest", "a report digest has at least 32 bytes")
+    return digest[:32]
+
+
+def _encode(value: JsonValue) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8")

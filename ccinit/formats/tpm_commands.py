@@ -1,0 +1,70 @@
+"""TPM 2.0 commands as calls, over whatever carries a command and brings its reply.
+
+Pure like the rest of this package: the carrier is given, and does the input and output. Bytes and
+values are those of `ccinit.formats.tpm2`; the carrier in the guest is `ccinit.kernel.tpm`. Which
+registers mean what, and whether a quote is good, is left to the rooms and the verifier.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ccinit.errors import PeerError
+from ccinit.formats.tpm2 import (
+    Algorithm,
+    PcrSelection,
+    Quote,
+    TpmtPublic,
+    encode_pcr_extend,
+    encode_pcr_read,
+    encode_quote,
+    encode_read_public,
+    parse_pcr_extend,
+    parse_pcr_read,
+    parse_quote,
+    parse_read_public,
+)
+
+
+class Carrier(Protocol):
+    """A way to a TPM."""
+
+    def transmit(self, command: bytes) -> bytes:
+        """Send one command and return its successful reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class TpmCommands:
+    """The commands; each raises what its carrier raises, and `FormatError` for a broken reply."""
+
+    carrier: Carrier
+
+    def read_pcrs(self, pcrs: tuple[int, ...]) -> tuple[bytes, ...]:
+        """Return the SHA-256 bank's values of `pcrs`, in that order.
+
+        A reply holds at most eight, so this takes several commands; registers may be extended in
+        between. Whoever needs one moment's values compares them with a quote.
+
+        Raises:
+            PeerError: `tpm.pcr_bank`, the TPM returns none or others.
+        """
+        values: dict[int, bytes] = {}
+        while missing := tuple(sorted(set(pcrs) - values.keys())):
+            selection = PcrSelection(algorithm=Algorithm.SHA256, pcrs=missing)
+            reply = parse_pcr_read(self.carrier.transmit(encode_pcr_read(selection)))
+            returned = tuple(pcr for bank in reply.selections for pcr in bank.pcrs)
+            if not returned or not set(missing).issuperset(returned):
+                raise PeerError("tpm.pcr_bank", f"no value for PCR {missing[0]}")
+            values.update(zip(returned, reply.values, strict=True))
+        return tuple(values[pcr] for pcr in pcrs)
+
+    def extend_pcr(self, pcr: int, digest: bytes) -> None:
+        """Extend one register of the SHA-256 bank with 32 bytes."""
+        parse_pcr_extend(self.carrier.transmit(encode_pcr_extend(pcr, digest)))
+
+    def quote(self, key_handle: int, extra_data: bytes, selection: PcrSelection) -> Quote:
+        """Return a quote over `selection`, signed by the key at `key_handle` (empty auth)."""
+        return parse_quote(self.carrier.transmit(encode_quote(key_handle, extra_data, selection)))
+
+    def read_public(self, handle: int) -> TpmtPublic:
+        """Return the public part of the object at `handle`."""
+        return parse_read_public(self.carrier.transmit(encode_read_public(handle)))

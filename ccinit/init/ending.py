@@ -1,0 +1,68 @@
+"""The one ending: stop, undo, wipe, seal, offer, reset.
+
+Every cause takes this way, an orderly stop included, so that the host cannot tell them apart by how
+the machine goes down; a kernel panic looks the same (`reboot(RB_AUTOBOOT)` under a launcher that
+does not restart). Each step is bounded, and a step that fails does not keep the next from running.
+"""
+
+from ccinit.agent.guest import Guest
+from ccinit.errors import CcinitError, DeadlineError
+from ccinit.formats.host_rpc import Code, Phase
+from ccinit.init.sequence import PhaseError
+from ccinit.kernel import power
+from ccinit.kernel.event_loop import deadline
+from ccinit.kernel.task import sleep
+
+_TEARDOWN_SECONDS = 60
+_OFFER_SECONDS = 2.0
+_REBOOT_AGAIN_SECONDS = 1.0
+
+
+async def end(guest: Guest, cause: PhaseError | None) -> None:
+    """End the guest; returns only if the kernel will not reset.
+
+    Args:
+        guest: what to end.
+        cause: the phase that failed, or None for an orderly stop.
+    """
+    if cause is not None:
+        guest.state.fail(cause.code)
+    if guest.state.phase < Phase.STOP:
+        guest.state.enter(Phase.STOP)
+    try:
+        async with deadline(_TEARDOWN_SECONDS, "stop.deadline"):
+            failures = await guest.teardown.run()
+    except DeadlineError as error:
+        failures = (("teardown", error),)
+    if failures:
+        guest.state.fail(Code.STOP_FORCED)
+    await _offer_report(guest, _report(cause, failures))
+    guest.state.enter(Phase.OFF)
+    await sleep(0)
+    await reset()
+
+
+async def reset() -> None:
+    """Flush, then ask for a reset until it happens."""
+    power.sync()
+    while True:
+        try:
+            power.reboot()
+        except CcinitError:
+            await sleep(_REBOOT_AGAIN_SECONDS)
+
+
+async def _offer_report(guest: Guest, report: bytes) -> None:
+    """Seal the last words and give the host two seconds to take them.
+
+    Always two: how long the guest takes to go must not depend on what there was to say.
+    """
+    guest.log.close(report)
+    guest.log.ring.close()
+    await sleep(_OFFER_SECONDS)
+
+
+def _report(cause: PhaseError | None, failures: tuple[tuple[str, CcinitError], ...]) -> bytes:
+    lines = ["orderly stop"] if cause is None else [f"{cause.phase.name} failed: {cause.error}"]
+    lines += [f"teardown of {name} failed: {error}" for name, error in failures]
+    return "\n".join(lines).encode()

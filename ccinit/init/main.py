@@ -1,0 +1,126 @@
+"""PID 1 of the guest: be silent, block signals, boot, run, end.
+
+Reads top to bottom as the life of the guest. The last `finally` is the outermost: whatever escapes,
+KeyboardInterrupt and memory exhaustion included, ends in the same reset. There is no supervisor
+above this process; if the interpreter itself dies, the kernel panics in silence.
+"""
+
+import os
+import signal
+import sys
+from typing import Never
+
+from ccinit.agent.children import Children
+from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.host_service import HostService
+from ccinit.agent.state import BootState
+from ccinit.errors import CcinitError, ChildError
+from ccinit.formats.host_rpc import Code, Phase
+from ccinit.init.ending import end
+from ccinit.init.phases import boot
+from ccinit.init.sequence import PhaseError
+from ccinit.init.silence import silence
+from ccinit.kernel import power
+from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.process import reap_orphans
+from ccinit.kernel.signals import SignalSource, block_signals
+from ccinit.kernel.task import Interrupted, Task
+from ccinit.seal.log import SealedLog
+
+INTERPRETER = ("/usr/bin/python3.13", "-I", "-S", "-B", "/usr/lib/ccinit")
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin"}
+BUILD_ID_FILE = "/usr/lib/ccinit/build_id"
+
+_STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGPWR})
+
+
+def main() -> Never:
+    """Be PID 1; never returns.
+
+    Any other process that runs this by mistake is told so and does nothing.
+    """
+    if os.getpid() != 1:
+        sys.exit("ccinit is PID 1 of a confidential guest and does nothing elsewhere")
+    try:
+        silence()
+        os.umask(0o077)
+        block_signals()
+        power.disable_ctrl_alt_del()
+        loop = EventLoop()
+        loop.run(live(loop))
+    finally:
+        power.sync()
+        while True:
+            power.reboot()
+
+
+async def live(loop: EventLoop) -> None:
+    """Boot the guest, keep it until something ends it, end it."""
+    guest = make_guest(loop)
+    loop.start(_handle_signals(guest), "signals")
+    life = loop.start(_boot_and_run(guest), "life")
+    loop.start(_stop_on_wish(guest, life), "stop")
+    try:
+        await life.join()
+        cause = None
+    except PhaseError as error:
+        cause = error
+    except Interrupted as error:
+        # Our own cancellation is the orderly stop; else a background task failed.
+        cause = None if life.was_cancelled() else _internal(guest, error)
+    except Exception as error:  # noqa: BLE001  # the outermost task boundary: sealed, then the end
+        cause = _internal(guest, error)
+    await end(guest, cause)
+
+
+def make_guest(loop: EventLoop) -> Guest:
+    """Put the parts together; nothing is done yet."""
+    state, log = BootState(), SealedLog()
+    with open(BUILD_ID_FILE, encoding="ascii") as file:
+        build_id = bytes.fromhex(file.read().strip())
+    return Guest(
+        loop=loop,
+        state=state,
+        log=log,
+        service=HostService(state, build_id, log.ring),
+        children=Children(INTERPRETER, ENVIRONMENT, Cgroup("/sys/fs/cgroup/children")),
+        teardown=Teardown(),
+    )
+
+
+async def _boot_and_run(guest: Guest) -> None:
+    started = await boot(guest)
+    guest.state.enter(Phase.RUN)
+    await started.run()
+    guest.state.fail(Code.WORKLOAD_EXIT)
+
+
+async def _handle_signals(guest: Guest) -> None:
+    """Reap whatever nobody owns; take the orderly stop from inside the guest."""
+    source = SignalSource({signal.SIGCHLD, *_STOP_SIGNALS})
+    while True:
+        for number in await source.next():
+            if number == signal.SIGCHLD:
+                reap_orphans()
+            elif number in _STOP_SIGNALS:
+                guest.service.stopping.set()
+
+
+async def _stop_on_wish(guest: Guest, life: Task[None]) -> None:
+    await guest.service.stopping.wait()
+    life.cancel()
+
+
+def _internal(guest: Guest, error: BaseException) -> PhaseError:
+    """A bug of ours: the owner gets its class and place, the host one code."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = "" if place is None else f" at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
+    wrapped = (
+        error
+        if isinstance(error, CcinitError)
+        else ChildError("internal", f"{type(error).__name__}{where}")
+    )
+    return PhaseError(guest.state.phase, Code.INTERNAL, wrapped)

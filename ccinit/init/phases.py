@@ -1,0 +1,143 @@
+"""The boot as straight-line code: one function for each phase, each taking what the last returned.
+
+Only the function of a phase makes that phase's result, so a phase in the wrong place is an error of
+the type checker. Libraries come with the phase that needs them: before CONFIG nothing is imported
+that LISTEN does not use.
+"""
+
+# ruff: noqa: PLC0415  # see above
+
+from typing import TYPE_CHECKING
+
+from ccinit.agent.guest import Guest
+from ccinit.boot.directories import RUN, make_directory
+from ccinit.boot.harden import harden
+from ccinit.boot.pseudofs import mount_all
+from ccinit.formats.host_rpc import PORT
+from ccinit.init import sequence
+from ccinit.init.sequence import run_phase
+from ccinit.kernel import vsock
+from ccinit.kernel.cgroup import Cgroup
+from ccinit.rpc.server import RpcLimits, serve
+
+if TYPE_CHECKING:
+    from ccinit.agent.attestation import Attested
+    from ccinit.agent.configuration import Configured
+    from ccinit.agent.images import Pulled
+    from ccinit.agent.pod import Started
+    from ccinit.agent.storage import Unlocked
+
+_AGENT_MEMORY_BYTES = 64 * 1024 * 1024
+
+
+async def boot(guest: Guest) -> "Started":
+    """Run every phase up to a running pod.
+
+    Raises:
+        PhaseError: one failed; the guest has to end.
+    """
+    await run_phase(guest, sequence.MOUNT, _mount())
+    await run_phase(guest, sequence.HARDEN, _harden())
+    await run_phase(guest, sequence.LISTEN, _listen(guest))
+    configured = await run_phase(guest, sequence.CONFIG, _configure(guest))
+    limits = configured.config.limits
+    await run_phase(guest, sequence.NET, _connect(guest), limits.network_seconds)
+    await run_phase(guest, sequence.RANDOM, _wait_for_entropy())
+    attested = await run_phase(
+        guest, sequence.ATTEST, _attest(guest, configured), limits.attest_seconds
+    )
+    unlocked = await run_phase(guest, sequence.UNLOCK, _unlock(guest, configured, attested))
+    pulled = await run_phase(
+        guest,
+        sequence.PULL,
+        _pull(guest, configured, attested, unlocked),
+        limits.pull_seconds,
+    )
+    return await run_phase(
+        guest, sequence.START, _start(guest, configured, attested, unlocked, pulled)
+    )
+
+
+async def _mount() -> None:
+    mount_all()
+    make_directory(RUN, 0o711)
+
+
+async def _harden() -> None:
+    """Settings, and the cgroup tree: PID 1 in a leaf of its own whose memory is not reclaimed."""
+    harden()
+    root = Cgroup()
+    root.enable(("cpu", "memory", "pids"))
+    leaf = root.create("init")
+    leaf.add(1)
+    leaf.set_memory(least_bytes=_AGENT_MEMORY_BYTES)
+    root.create("children").enable(("memory", "pids"))
+    root.create("pod").enable(("cpu", "memory", "pids"))
+
+
+async def _listen(guest: Guest) -> None:
+    listener = vsock.listen(PORT)
+
+    async def serve_host() -> None:
+        with listener:
+            await serve(lambda: vsock.accept(listener), guest.service, RpcLimits())
+
+    guest.loop.start(serve_host(), "host plane")
+
+
+async def _configure(guest: Guest) -> "Configured":
+    from ccinit.agent.attestation import open_log
+    from ccinit.agent.configuration import configure
+    from ccinit.kernel.entropy import wait_for_entropy
+
+    configured = await configure(guest)
+    await wait_for_entropy()  # the log's keys are the first that this boot makes
+    await open_log(guest, configured)
+    return configured
+
+
+async def _connect(guest: Guest) -> None:
+    from ccinit.agent.network import connect
+
+    await connect(guest)
+
+
+async def _wait_for_entropy() -> None:
+    from ccinit.kernel.entropy import wait_for_entropy
+
+    await wait_for_entropy()
+
+
+async def _attest(guest: Guest, configured: "Configured") -> "Attested":
+    from ccinit.agent.attestation import attest
+    from ccinit.agent.log_pump import pump_kernel_log
+
+    attested = await attest(guest, configured)
+    guest.loop.start(pump_kernel_log(guest), "kernel log")
+    return attested
+
+
+async def _unlock(guest: Guest, configured: "Configured", attested: "Attested") -> "Unlocked":
+    from ccinit.agent.storage import unlock
+
+    return await unlock(guest, configured, attested)
+
+
+async def _pull(
+    guest: Guest, configured: "Configured", attested: "Attested", unlocked: "Unlocked"
+) -> "Pulled":
+    from ccinit.agent.images import pull
+
+    return await pull(guest, configured, attested, unlocked)
+
+
+async def _start(
+    guest: Guest,
+    configured: "Configured",
+    attested: "Attested",
+    unlocked: "Unlocked",
+    pulled: "Pulled",
+) -> "Started":
+    from ccinit.agent.pod import start
+
+    return await start(guest, configured, attested, unlocked, pulled)

@@ -1,0 +1,87 @@
+"""A phase: its number, the code of its failures, its deadline, and its place in the log.
+
+The table is the boot; `phases.py` fills each row with a function. A deadline ends a hang and
+measures nothing, so it is generous: ten times what a slow machine needs.
+"""
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ccinit.agent.guest import Guest
+from ccinit.errors import CcinitError, DeadlineError, PeerError
+from ccinit.formats.host_rpc import Code, Phase
+from ccinit.kernel.event_loop import deadline
+from ccinit.kernel.task import boottime
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One phase of the boot.
+
+    Attributes:
+        code: what the host learns if the phase fails.
+        seconds: its deadline.
+    """
+
+    phase: Phase
+    code: Code
+    seconds: float
+
+
+MOUNT = Row(Phase.MOUNT, Code.BOOT, 20)
+HARDEN = Row(Phase.HARDEN, Code.BOOT, 50)
+LISTEN = Row(Phase.LISTEN, Code.BOOT, 10)
+CONFIG = Row(Phase.CONFIG, Code.CONFIG, 120)
+NET = Row(Phase.NET, Code.NET, 300)
+RANDOM = Row(Phase.RANDOM, Code.RANDOM, 300)
+ATTEST = Row(Phase.ATTEST, Code.REFUSED, 600)
+UNLOCK = Row(Phase.UNLOCK, Code.STORAGE, 600)
+PULL = Row(Phase.PULL, Code.IMAGE, 1800)
+START = Row(Phase.START, Code.WORKLOAD_START, 600)
+
+
+class PhaseError(Exception):
+    """A phase did not reach its end; carries what the host and the owner may know of it."""
+
+    def __init__(self, phase: Phase, code: Code, error: CcinitError) -> None:
+        super().__init__(str(error))
+        self.phase = phase
+        self.code = code
+        self.error = error
+
+
+async def run_phase(
+    guest: Guest, row: Row, body: Coroutine[object, None, R], seconds: float = 0
+) -> R:
+    """Enter a phase, run its body under its deadline and log both ends.
+
+    Args:
+        guest: whose state and log tell of it.
+        row: the phase.
+        body: what it does.
+        seconds: a deadline from the measured configuration instead of the row's.
+
+    Raises:
+        PhaseError: the body failed or was late.
+    """
+    began = boottime()
+    guest.state.enter(row.phase)
+    guest.log.public_event(row.phase, Code.OK)
+    try:
+        async with deadline(seconds or row.seconds, f"{row.phase.name.lower()}.deadline"):
+            result = await body
+    except CcinitError as error:
+        raise PhaseError(row.phase, _code(row, error), error) from error
+    guest.event(f"{row.phase.name} took {(boottime() - began) * 1000:.0f} ms")
+    return result
+
+
+def _code(row: Row, error: CcinitError) -> Code:
+    """The one distinction inside a phase: no KBS at all is worth another try by the host."""
+    unreachable = isinstance(error, PeerError) and error.reason == "kbs.unreachable"
+    if row.phase is Phase.ATTEST and (unreachable or isinstance(error, DeadlineError)):
+        return Code.KBS_UNREACHABLE
+    return row.code

@@ -1,0 +1,228 @@
+"""PID 1 of the initrd: from the measured command line to the verified root.
+
+Runs once, from a file system of a few megabytes that it deletes behind itself. It decides nothing
+that is not in the measured line or in the initrd: which modules (`/modules/order`), which line
+(`/ccinit.cmdline`), where the root is (the line's `ccinit.` words). Everything after the switch of
+roots (file systems, limits, configuration) is left to PID 1 of the root, `ccinit.init.main`.
+
+Any failure ends in the same reset, without a word: there is no owner's key yet to seal a report
+for. Imports are few because each costs time in every boot.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Never
+
+from ccinit.errors import CcinitError, FormatError, KernelError, VerificationError
+from ccinit.formats.cmdline import RootLocation, parse_root_location, verify_cmdline
+from ccinit.formats.verity import (
+    BLOCK_BYTES,
+    VerityParameters,
+    encode_table,
+    verify_root_block,
+)
+from ccinit.init.silence import silence
+from ccinit.kernel.block import SECTOR_BYTES, BlockDevice, list_virtio_disks, read_direct
+from ccinit.kernel.dm import DmControl, DmTarget
+from ccinit.kernel.loop import open_loop
+from ccinit.kernel.modules import load_module
+from ccinit.kernel.mount import CONFINED, MountFlag, mount, switch_root
+from ccinit.kernel.power import reboot
+
+EXPECTED_LINE = "/ccinit.cmdline"
+MODULES = "/modules"
+MODULE_ORDER = f"{MODULES}/order"
+ROOT_IMAGE = "/root.erofs"
+NEW_ROOT = "/root"
+ROOT_DEVICE_NAME = "ccinit-root"
+
+PYTHON = "/usr/bin/python3.13"
+PID1 = (PYTHON, "-I", "-S", "-B", "/usr/lib/ccinit")
+PID1_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin"}
+"""Not the kernel's: it passes on unknown words of the command line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleLine:
+    """One line of the load order: a file below /modules and its parameters."""
+
+    file: str
+    parameters: str
+
+
+def main() -> Never:
+    """Be PID 1 until the root's PID 1 replaces this program; never returns."""
+    try:
+        silence()
+        enter_root(prepare_kernel())
+    finally:
+        # Also on KeyboardInterrupt and SystemExit: PID 1 that ends would be a panic, which the
+        # host could tell apart if it came with text.
+        reset()
+
+
+def prepare_kernel() -> RootLocation:
+    """Check the command line, then load the listed modules and close that door.
+
+    Raises:
+        CcinitError: the line is another one, or the kernel refused something.
+    """
+    mount("proc", "/proc", "proc", CONFINED)
+    line = verify_cmdline(_read("/proc/cmdline"), _read(EXPECTED_LINE))
+    location = parse_root_location(line)
+    mount("sysfs", "/sys", "sysfs", CONFINED)
+    mount("devtmpfs", "/dev", "devtmpfs", MountFlag.NOSUID | MountFlag.NOEXEC, "mode=0755")
+    # No usermode helper: what the list does not name is not loaded, not even by the kernel.
+    _write("/proc/sys/kernel/modprobe", b"\n")
+    for module in parse_module_order(_read(MODULE_ORDER)):
+        _load(module)
+    _write("/proc/sys/kernel/modules_disabled", b"1\n")
+    return location
+
+
+def _load(module: ModuleLine) -> None:
+    """Load a module; a platform driver that finds no platform is no failure.
+
+    Whether some platform is there at all is for the attester to say, and it has no fallback.
+    """
+    try:
+        load_module(f"{MODULES}/{module.file}", module.parameters)
+    except KernelError as error:
+        if error.errno != errno.ENODEV:
+            raise
+
+
+def parse_module_order(data: bytes) -> tuple[ModuleLine, ...]:
+    """Read the load order: one `file.ko.xz [parameter…]` per line.
+
+    Raises:
+        FormatError: `modules.order`.
+    """
+    if not data.isascii() or not data.endswith(b"\n"):
+        raise FormatError("modules.order", "expected ASCII lines")
+    return tuple(_parse_module_line(line) for line in data.decode("ascii")[:-1].split("\n"))
+
+
+def _parse_module_line(line: str) -> ModuleLine:
+    file, _, parameters = line.partition(" ")
+    if not file.endswith((".ko", ".ko.xz")) or "/" in file:
+        raise FormatError("modules.order", f"{line[:80]!r} names no module file")
+    return ModuleLine(file=file, parameters=parameters)
+
+
+def enter_root(location: RootLocation) -> Never:
+    """Mount the root, delete the initramfs, and execute the root's PID 1.
+
+    Raises:
+        CcinitError: the root is absent or another one, or the kernel refused something.
+        OSError: the switch itself failed.
+    """
+    os.makedirs(NEW_ROOT, 0o755, exist_ok=True)
+    if location.verity is not None:
+        _mount_root(activate_root(location.verity))
+    else:
+        with open_loop(ROOT_IMAGE) as loop:
+            _mount_root(loop.node)
+    for directory in ("/proc", "/sys", "/dev"):
+        mount(directory, NEW_ROOT + directory, "", MountFlag.MOVE)
+    delete_tree("/")
+    switch_root(NEW_ROOT)
+    os.execve(PYTHON, PID1, PID1_ENVIRONMENT)
+
+
+def _mount_root(node: str) -> None:
+    mount(node, NEW_ROOT, "erofs", MountFlag.RDONLY | MountFlag.NODEV | MountFlag.NOSUID)
+
+
+def activate_root(parameters: VerityParameters) -> str:
+    """Find the disk that verifies and return the node of the verified device above it.
+
+    Raises:
+        VerificationError: `root.missing` or `root.ambiguous`.
+        KernelError: device-mapper refused the table.
+    """
+    disk = select_root_disk(list_virtio_disks(), parameters)
+    target = DmTarget(
+        length_sectors=parameters.data_bytes // SECTOR_BYTES,
+        kind="verity",
+        parameters=encode_table(parameters, disk.node),
+    )
+    with DmControl() as control:
+        device = control.create(ROOT_DEVICE_NAME)
+        control.load(device, (target,), read_only=True)
+        control.resume(device, read_only=True)
+    return device.node
+
+
+def select_root_disk(disks: Sequence[BlockDevice], parameters: VerityParameters) -> BlockDevice:
+    """Return the one disk whose tree begins with the block that the root hash names.
+
+    Disks are recognised by content, never by name or order. Two that match are refused: the second
+    has no role, and a disk without a role has no place in this guest.
+
+    Raises:
+        VerificationError: `root.missing` or `root.ambiguous`.
+    """
+    matches = [disk for disk in disks if is_root_disk(disk, parameters)]
+    if not matches:
+        raise VerificationError("root.missing", f"none of {len(disks)} disks verifies")
+    if len(matches) > 1:
+        raise VerificationError("root.ambiguous", f"{len(matches)} disks verify")
+    return matches[0]
+
+
+def is_root_disk(disk: BlockDevice, parameters: VerityParameters) -> bool:
+    """Whether the disk's hash tree begins as it must; a disk that cannot be read does not."""
+    if disk.size_bytes < parameters.device_bytes:
+        return False
+    try:
+        verify_root_block(parameters, read_direct(disk.node, parameters.data_bytes, BLOCK_BYTES))
+    except CcinitError:
+        return False
+    return True
+
+
+def delete_tree(directory: str) -> None:
+    """Delete what is below `directory`, staying on its file system.
+
+    The memory of an initramfs is given back only when its files go.
+    """
+    _delete_below(directory, os.lstat(directory).st_dev)
+
+
+def _delete_below(directory: str, device: int) -> None:
+    for name in os.listdir(directory):
+        path = f"{directory.rstrip('/')}/{name}"
+        status = os.lstat(path)
+        if status.st_dev != device:
+            continue
+        if not stat.S_ISDIR(status.st_mode):
+            os.unlink(path)
+            continue
+        _delete_below(path, device)
+        os.rmdir(path)
+
+
+def reset() -> Never:
+    """Ask for a reset until it happens; other endings would look different to the host."""
+    while True:
+        try:
+            reboot()
+        except CcinitError:
+            continue
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)

@@ -1,0 +1,147 @@
+"""Block devices: the virtio disks that exist, their size, and direct reads and writes.
+
+Names, serial numbers and order are the host's word: what a disk *is* follows from its content and
+is left to the rooms. Direct I/O goes past the page cache, so that a read returns what the device
+says now and a write has reached it.
+"""
+
+import fcntl
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ccinit.errors import KernelError
+from ccinit.kernel.libc import kernel_error
+
+BLKGETSIZE64 = 0x80081272
+SECTOR_BYTES = 512
+DIRECT_ALIGNMENT_BYTES = 4096
+_EIO = 5
+_U64 = struct.Struct("=Q")
+
+SYSFS_BLOCK = "/sys/class/block"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockDevice:
+    """One virtio disk as sysfs shows it.
+
+    Attributes:
+        name: kernel name, `vda`.
+        number: `major:minor`, the form in which device-mapper prints it.
+        serial: what the host calls it; empty if it says nothing.
+        holders: kernel names of the devices built on it (`dm-0`).
+    """
+
+    name: str
+    number: str
+    size_bytes: int
+    read_only: bool
+    serial: str
+    holders: tuple[str, ...]
+
+    @property
+    def node(self) -> str:
+        """Its node in devtmpfs."""
+        return f"/dev/{self.name}"
+
+
+def list_virtio_disks(sysfs: str = SYSFS_BLOCK) -> tuple[BlockDevice, ...]:
+    """Return the whole disks that virtio-blk drives, in the order of their names.
+
+    Raises:
+        KernelError: `kernel.block.list`.
+    """
+    try:
+        names = sorted(os.listdir(sysfs), key=lambda name: (len(name), name))
+        return tuple(
+            _read_device(f"{sysfs}/{name}", name) for name in names if _is_virtio(f"{sysfs}/{name}")
+        )
+    except OSError as error:
+        raise kernel_error(error, "block.list", sysfs) from error
+
+
+def _is_virtio(directory: str) -> bool:
+    # Partitions have no driver of their own; loop, ram and dm devices have no `device` at all.
+    try:
+        return os.path.basename(os.readlink(f"{directory}/device/driver")) == "virtio_blk"
+    except FileNotFoundError:
+        return False
+
+
+def _read_device(directory: str, name: str) -> BlockDevice:
+    return BlockDevice(
+        name=name,
+        number=_read_text(f"{directory}/dev"),
+        size_bytes=int(_read_text(f"{directory}/size")) * SECTOR_BYTES,
+        read_only=_read_text(f"{directory}/ro") != "0",
+        serial=_read_text(f"{directory}/serial"),
+        holders=tuple(sorted(os.listdir(f"{directory}/holders"))),
+    )
+
+
+def _read_text(path: str) -> str:
+    with open(path, "rb") as file:
+        return file.read(4096).decode("ascii", "replace").strip()
+
+
+def read_size_bytes(node: str) -> int:
+    """Return the device's size as the driver has it now."""
+    with _opened(node, os.O_RDONLY) as fd:
+        try:
+            return int(_U64.unpack(fcntl.ioctl(fd, BLKGETSIZE64, bytes(8)))[0])
+        except OSError as error:
+            raise kernel_error(error, "block.size", node) from error
+
+
+def read_direct(node: str, offset: int, length: int) -> bytes:
+    """Read `length` bytes at `offset` past the page cache; both are multiples of 4096.
+
+    Raises:
+        KernelError: `kernel.block.read`; errno EILSEQ is a failed integrity check.
+    """
+    with _opened(node, os.O_RDONLY | os.O_DIRECT) as fd, mmap.mmap(-1, length) as buffer:
+        try:
+            done = os.preadv(fd, [buffer], offset)
+        except OSError as error:
+            raise kernel_error(error, "block.read", node) from error
+        if done != length:
+            raise KernelError(_EIO, "block.read", node)
+        return buffer[:]
+
+
+def write_direct(node: str, offset: int, data: bytes) -> None:
+    """Write `data` at `offset` past the page cache and flush the device's own cache.
+
+    Args:
+        node: the device.
+        offset: in bytes, a multiple of 4096.
+        data: its length is a multiple of 4096.
+
+    Raises:
+        KernelError: `kernel.block.write`.
+    """
+    with _opened(node, os.O_RDWR | os.O_DIRECT) as fd, mmap.mmap(-1, len(data)) as buffer:
+        buffer[:] = data
+        try:
+            done = os.pwritev(fd, [buffer], offset)
+            os.fsync(fd)
+        except OSError as error:
+            raise kernel_error(error, "block.write", node) from error
+        if done != len(data):
+            raise KernelError(_EIO, "block.write", node)
+
+
+@contextmanager
+def _opened(node: str, flags: int) -> Iterator[int]:
+    try:
+        fd = os.open(node, flags | os.O_CLOEXEC)
+    except OSError as error:
+        raise kernel_error(error, "block.open", node) from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,108 @@
+"""cgroup2 directories: make, fill, limit, watch, kill, remove. The tree's plan is the caller's.
+
+Interface: Documentation/admin-guide/cgroup-v2.rst.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Self
+
+from ccinit.kernel.libc import kernel_error
+
+ROOT = "/sys/fs/cgroup"
+MAX = "max"
+
+
+class Cgroup:
+    """One directory of the tree."""
+
+    def __init__(self, path: str = ROOT) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"<Cgroup {self.path}>"
+
+    def create(self, name: str) -> Self:
+        """Make the child `name`; one that exists already is taken as it is.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        child = type(self)(f"{self.path}/{name}")
+        try:
+            os.mkdir(child.path, 0o755)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise kernel_error(error, "mkdir", child.path) from error
+        return child
+
+    def remove(self) -> None:
+        """Remove the directory; EBUSY while a process or a child is in it."""
+        try:
+            os.rmdir(self.path)
+        except OSError as error:
+            raise kernel_error(error, "rmdir", self.path) from error
+
+    def add(self, pid: int) -> None:
+        """Move a process here."""
+        self._write("cgroup.procs", str(pid))
+
+    def kill(self) -> None:
+        """Kill every process here and below at once."""
+        self._write("cgroup.kill", "1")
+
+    def enable(self, controllers: Iterable[str]) -> None:
+        """Let the children of this group use `controllers` (`memory`, `pids`, `cpu`)."""
+        self._write("cgroup.subtree_control", " ".join(f"+{name}" for name in controllers))
+
+    def set_memory(self, *, most_bytes: int | None = None, least_bytes: int = 0) -> None:
+        """Limit the memory; `least_bytes` stay unreclaimed, and None is no upper limit."""
+        self._write("memory.max", MAX if most_bytes is None else str(most_bytes))
+        self._write("memory.min", str(least_bytes))
+
+    def set_processes(self, most: int) -> None:
+        """Limit the number of processes and threads."""
+        self._write("pids.max", str(most))
+
+    def pids(self) -> tuple[int, ...]:
+        """Return the processes that are here (not those below)."""
+        return tuple(int(line) for line in self._read("cgroup.procs").split())
+
+    def is_populated(self) -> bool:
+        """Return whether a process lives here or below."""
+        return self._count("cgroup.events", "populated") == 1
+
+    def oom_kills(self) -> int:
+        """Return how many processes here and below were killed for memory."""
+        return self._count("memory.events", "oom_kill")
+
+    def memory_bytes(self) -> int:
+        """Return the memory in use here and below."""
+        return int(self._read("memory.current"))
+
+    def _count(self, file: str, key: str) -> int:
+        for line in self._read(file).splitlines():
+            name, _, value = line.partition(" ")
+            if name == key:
+                return int(value)
+        return 0
+
+    def _write(self, file: str, value: str) -> None:
+        path = f"{self.path}/{file}"
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise kernel_error(error, "cgroup", path) from error
+
+    def _read(self, file: str) -> str:
+        path = f"{self.path}/{file}"
+        try:
+            with open(path, encoding="ascii") as stream:
+                return stream.read()
+        except OSError as error:
+            raise kernel_error(error, "cgroup", path) from error

@@ -1,0 +1,22 @@
+"""Read the clock since boot, set the wall clock. Whose time to trust is `boot`'s."""
+
+import time
+
+from ccinit.kernel.libc import kernel_error
+
+
+def boottime_us() -> int:
+    """Return the microseconds since boot, sleep included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+
+def set_realtime(seconds: int) -> None:
+    """Set the wall clock to `seconds` after 1970, UTC.
+
+    Raises:
+        KernelError: not allowed to, or out of range.
+    """
+    try:
+        time.clock_settime_ns(time.CLOCK_REALTIME, seconds * 1_000_000_000)
+    except OSError as error:
+        raise kernel_error(error, "clock_settime", "CLOCK_REALTIME") from error

@@ -1,0 +1,291 @@
+"""A small coroutine runner over epoll: task groups and deadlines. No threads, no policy.
+
+Theory of operation
+    A *task* is a coroutine that the loop resumes. Whenever it awaits something of this module, it
+    hands the loop a *wait*: an object that knows how to watch for its wake-up (`arm`) and how to
+    stop watching (`disarm`). A task is in exactly one of four states:
+
+        ready ──step──▶ running ──yields a wait──▶ parked ──wake or interrupt──▶ ready
+                           └──returns or raises──▶ done
+
+    A wake-up carries no value. So nothing is lost when an interrupt overtakes one: who was woken
+    looks again (reads the fd, tests the condition).
+
+    *Interrupts* are how a task is stopped from outside: `Interrupted` is thrown at its present or
+    next wait, once for each cause (edge, not level), so a `finally` block may await again. The
+    exception names its cause, and only the cause swallows it: a deadline turns its own into
+    `DeadlineError`, a group its own into the failure that set it off, a task its own cancellation
+    into its end. Nested deadlines need nothing more.
+
+    *No exception is lost.* A task either belongs to a `TaskGroup`, which interrupts the siblings
+    and raises the first failure when all have ended, or was started on the loop; if such a task
+    fails and nobody is waiting in `join`, the main task is interrupted and `run` raises that.
+
+Time is CLOCK_BOOTTIME in seconds; it needs no wall clock and is not the host's to set back.
+One task may wait for one direction of one fd; an fd must not be closed while a task waits for it.
+`ccinit.kernel.task` holds the task and the waits; users import all names from here.
+"""
+
+import heapq
+import selectors
+from collections import deque
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Self, TypeVar, cast
+
+from ccinit.errors import DeadlineError
+from ccinit.kernel.task import (
+    AnyTask,
+    Event,
+    Interrupted,
+    Owner,
+    Task,
+    Timer,
+    WaitTurn,
+    boottime,
+    readable,
+    sleep,
+    writable,
+)
+
+__all__ = [
+    "AnyTask",
+    "Event",
+    "EventLoop",
+    "Interrupted",
+    "Task",
+    "TaskGroup",
+    "boottime",
+    "deadline",
+    "readable",
+    "sleep",
+    "writable",
+]
+
+R = TypeVar("R")
+
+
+class EventLoop:
+    """The runner. One per process; `run` once."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._ready: deque[AnyTask] = deque()
+        self._timers: list[Timer] = []
+        self._tasks: set[AnyTask] = set()
+        self._main: AnyTask | None = None
+        self._failures: list[BaseException] = []
+
+    def run(self, main: Coroutine[object, None, R]) -> R:
+        """Run `main` to its end, then cancel every task it left and wait for those too.
+
+        Raises:
+            BaseException: what `main` raised, or else the first failure of a task nobody joined;
+                later failures are added to it as notes.
+        """
+        self._main = task = self.start(main, "main")
+        try:
+            while self._tasks:
+                self._turn()
+        finally:
+            self._selector.close()
+        if self._failures:
+            raise _first_of(self._failures)
+        return cast("R", task.result)
+
+    def start(self, coroutine: Coroutine[object, None, R], name: str) -> Task[R]:
+        """Start a task; its failure ends `run` unless a task is waiting in `join`."""
+        return self.start_for(self, coroutine, name)
+
+    def start_for(self, owner: Owner, coroutine: Coroutine[object, None, R], name: str) -> Task[R]:
+        """Start a task whose end is told to `owner`."""
+        task = Task(self, coroutine, name, owner)
+        self._tasks.add(task)
+        self._ready.append(task)
+        return task
+
+    def task_ended(self, task: AnyTask) -> None:
+        """Take note of the end of a task that `start` made."""
+        failed = task.failure is not None and not task.was_cancelled()
+        if task is self._main:
+            if failed and not (
+                isinstance(task.failure, Interrupted) and task.failure.cause is self
+            ):
+                self._failures.insert(0, cast("BaseException", task.failure))
+            for other in self._tasks:
+                if other is not task:
+                    other.cancel()
+        elif failed and not task.is_joined():
+            self._failures.append(cast("BaseException", task.failure))
+            if self._main is not None:
+                self._main.interrupt(self)
+
+    def make_ready(self, task: AnyTask) -> None:
+        """Queue a task for its next step."""
+        self._ready.append(task)
+
+    def call_after(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Call `call` from the loop after `seconds`."""
+        timer = Timer(boottime() + seconds, call)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def watch(self, fd: int, events: int, task: AnyTask) -> None:
+        """Wake `task` when `fd` has one of `events`."""
+        key = self._selector.get_map().get(fd)
+        if key is None:
+            self._selector.register(fd, events, {events: task})
+            return
+        if key.events & events:
+            raise RuntimeError(f"two tasks wait for fd {fd}")
+        self._selector.modify(fd, key.events | events, {**key.data, events: task})
+
+    def unwatch(self, fd: int, events: int) -> None:
+        """Stop watching `fd` for `events`."""
+        key = self._selector.get_key(fd)
+        if key.events == events:
+            self._selector.unregister(fd)
+        else:
+            rest = {bit: task for bit, task in key.data.items() if bit != events}
+            self._selector.modify(fd, key.events & ~events, rest)
+
+    def _turn(self) -> None:
+        for key, events in self._selector.select(self._patience()):
+            for bit, task in tuple(key.data.items()):
+                if events & bit:
+                    task.wake()
+        now = boottime()
+        while self._timers and self._timers[0].when <= now:
+            timer = heapq.heappop(self._timers)
+            if timer.call is not None:
+                timer.call()
+        # Only those ready now: who keeps making itself ready must not starve the selector.
+        for _ in range(len(self._ready)):
+            task = self._ready.popleft()
+            task.step()
+            if task.is_done():
+                self._tasks.discard(task)
+
+    def _patience(self) -> float | None:
+        """Return how long the selector may sleep."""
+        if self._ready:
+            return 0.0
+        while self._timers and self._timers[0].call is None:
+            heapq.heappop(self._timers)
+        if self._timers:
+            return max(0.0, self._timers[0].when - boottime())
+        if not self._selector.get_map():
+            raise RuntimeError("every task waits, and nothing can wake one")
+        return None
+
+
+def _first_of(failures: list[BaseException]) -> BaseException:
+    first, *later = failures
+    for error in later:
+        if error is not first:
+            first.add_note(f"later: {type(error).__name__}: {error}")
+    return first
+
+
+class TaskGroup:
+    """Child tasks that end before the `async with` block does; the first failure ends them all."""
+
+    def __init__(self) -> None:
+        self._body: AnyTask | None = None
+        self._tasks: set[AnyTask] = set()
+        self._failures: list[BaseException] = []
+        self._empty = Event()
+
+    async def __aenter__(self) -> Self:
+        self._body = await WaitTurn()
+        return self
+
+    def start(self, coroutine: Coroutine[object, None, R], name: str) -> Task[R]:
+        """Start a child task."""
+        if self._body is None:
+            coroutine.close()
+            raise RuntimeError("the group is not entered")
+        task = self._body.loop.start_for(self, coroutine, name)
+        self._tasks.add(task)
+        return task
+
+    def cancel(self) -> None:
+        """Cancel every child task."""
+        for task in self._tasks:
+            task.cancel()
+
+    def task_ended(self, task: AnyTask) -> None:
+        """Take note of a child's end; the first failure stops siblings and body."""
+        self._tasks.discard(task)
+        if task.failure is not None and not task.was_cancelled():
+            self._failures.append(task.failure)
+            self.cancel()
+            if self._body is not None:
+                self._body.interrupt(self)
+        if not self._tasks:
+            self._empty.set()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        body, outer = self._body, error
+        if error is not None:
+            self.cancel()
+        while self._tasks:
+            self._empty.clear()
+            try:
+                await self._empty.wait()
+            except Interrupted as interrupt:
+                outer = interrupt if outer is None else outer
+                self.cancel()
+        self._body = None
+        if body is not None:
+            body.withdraw(self)
+        if isinstance(outer, Interrupted) and outer.cause is self:
+            outer = None
+        if outer is None and self._failures:
+            raise _first_of(self._failures)
+        if outer is not None and outer is not error:
+            raise outer
+
+
+class _DeadlineScope:
+    def __init__(self, seconds: float, reason: str) -> None:
+        self._seconds, self._reason = seconds, reason
+        self._task: AnyTask | None = None
+        self._timer: Timer | None = None
+        self._fired = False
+
+    async def __aenter__(self) -> None:
+        self._task = await WaitTurn()
+        self._timer = self._task.loop.call_after(self._seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._fired = True
+        if self._task is not None:
+            self._task.interrupt(self)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._fired or self._task is None or self._task.withdraw(self):
+            return
+        if error is None or (isinstance(error, Interrupted) and error.cause is self):
+            raise DeadlineError(self._reason, f"not done within {self._seconds:g} s") from None
+
+
+def deadline(seconds: float, reason: str) -> _DeadlineScope:
+    """Give the `async with` block `seconds`, then interrupt it.
+
+    Raises:
+        DeadlineError: on leaving the block, with `reason`, if the time was up.
+    """
+    return _DeadlineScope(seconds, reason)

@@ -1,0 +1,91 @@
+"""Read the kernel log as /dev/kmsg delivers it: one record for each read(2).
+
+Record form: Documentation/ABI/testing/dev-kmsg. Records are passed on as they are; sealing them is
+`seal`'s. EPIPE says that records were overwritten before they were read; they are counted by the
+gap in the sequence numbers.
+"""
+
+import os
+from dataclasses import dataclass
+
+from ccinit.errors import FormatError
+from ccinit.kernel.event_loop import readable
+from ccinit.kernel.libc import kernel_error
+
+DEVICE = "/dev/kmsg"
+RECORD_LIMIT_BYTES = 8192  # PRINTKRB_RECORD_MAX and the longest header fit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelRecord:
+    """One line of the kernel log.
+
+    Attributes:
+        priority: syslog priority, 0 (emergency) to 7 (debug).
+        sequence: counts every record since boot.
+        boottime_us: when it was written, microseconds since boot.
+        text: the message, with its dictionary lines, escaped by the kernel.
+        dropped: records lost between the one before and this.
+    """
+
+    priority: int
+    sequence: int
+    boottime_us: int
+    text: bytes
+    dropped: int
+
+
+def parse_record(data: bytes, expected_sequence: int) -> KernelRecord:
+    """Parse one record.
+
+    Raises:
+        FormatError: `kmsg.record`.
+    """
+    header, separator, text = data.partition(b";")
+    numbers = header.split(b",")[:3]
+    if not separator or len(numbers) != 3 or not all(number.isdigit() for number in numbers):
+        raise FormatError("kmsg.record", f"{data[:40]!r} has no header")
+    priority, sequence, microseconds = map(int, numbers)
+    return KernelRecord(
+        priority=priority & 7,
+        sequence=sequence,
+        boottime_us=microseconds,
+        text=text.rstrip(b"\n"),
+        dropped=max(0, sequence - expected_sequence),
+    )
+
+
+class KernelLog:
+    """The reading end of the kernel log; starts with the oldest record kept."""
+
+    def __init__(self, path: str = DEVICE) -> None:
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise kernel_error(error, "open", path) from error
+        self._expected_sequence = 0
+
+    def close(self) -> None:
+        """Close the device."""
+        os.close(self._fd)
+
+    def read(self) -> KernelRecord | None:
+        """Return the next record, or None if there is none yet."""
+        while True:
+            try:
+                data = os.read(self._fd, RECORD_LIMIT_BYTES)
+            except BlockingIOError:
+                return None
+            except BrokenPipeError:
+                continue  # overwritten; the next record's number tells how many
+            except OSError as error:
+                raise kernel_error(error, "read", DEVICE) from error
+            record = parse_record(data, self._expected_sequence)
+            self._expected_sequence = record.sequence + 1
+            return record
+
+    async def next(self) -> KernelRecord:
+        """Wait for the next record."""
+        while (record := self.read()) is None:
+            await readable(self._fd)
+        return record

@@ -1,0 +1,47 @@
+"""The one place that loads libc and turns errno into `KernelError`."""
+
+import ctypes
+import os
+
+from ccinit.errors import KernelError
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+
+
+def check(result: int, operation: str, target: str = "") -> int:
+    """Return `result`, or raise `KernelError` with the current errno if it is negative."""
+    if result < 0:
+        raise KernelError(ctypes.get_errno(), operation, target)
+    return result
+
+
+def syscall(
+    number: int, *arguments: int | bytes | bytearray | None, operation: str, target: str = ""
+) -> int:
+    """Call system call `number` (x86-64 numbering); buffers are passed as pointers.
+
+    The kernel may write to a `bytearray`; `bytes` it only reads.
+
+    Raises:
+        KernelError: the kernel refused; `operation` and `target` name what was tried.
+    """
+    converted = tuple(_convert(value) for value in arguments)
+    return check(int(libc.syscall(ctypes.c_long(number), *converted)), operation, target)
+
+
+def _convert(value: int | bytes | bytearray | None) -> object:
+    match value:
+        case None:
+            return ctypes.c_void_p(None)
+        case bytes():
+            return value
+        case bytearray():
+            return (ctypes.c_char * len(value)).from_buffer(value)
+        case _:
+            return ctypes.c_long(value)
+
+
+def kernel_error(error: OSError, operation: str, target: str = "") -> KernelError:
+    """Wrap an `OSError` of the standard library."""
+    return KernelError(error.errno or 0, operation, target or os.fspath(error.filename or ""))

@@ -1,0 +1,99 @@
+"""Loop devices (Linux uapi `loop.h`): a file as a block device.
+
+Every device here clears itself with its last user (LO_FLAGS_AUTOCLEAR), so a mount that outlives
+the `LoopDevice` keeps it, and nothing is left when the mount goes.
+"""
+
+import fcntl
+import os
+import struct
+from types import TracebackType
+from typing import Self
+
+from ccinit.kernel.libc import kernel_error
+
+LOOP_CONFIGURE = 0x4C0A
+LOOP_CTL_GET_FREE = 0x4C82
+LO_FLAGS_READ_ONLY = 1
+LO_FLAGS_AUTOCLEAR = 4
+
+_CONTROL_PATH = "/dev/loop-control"
+# struct loop_config: fd, block_size, loop_info64 (offset, sizelimit and flags among it), reserved.
+_CONFIG = struct.Struct("=I I 5Q 3I I 64s 64s 32s 2Q 8Q")
+
+
+def encode_config(fd: int, *, read_only: bool, block_bytes: int = 0) -> bytes:
+    """Encode `struct loop_config` for the whole of the file behind `fd`."""
+    flags = LO_FLAGS_AUTOCLEAR | (LO_FLAGS_READ_ONLY if read_only else 0)
+    return _CONFIG.pack(
+        fd, block_bytes, *(0,) * 5, *(0,) * 3, flags, b"", b"", b"", *(0,) * 2, *(0,) * 8
+    )
+
+
+class LoopDevice:
+    """One attached device, open until `close`; a context manager."""
+
+    __slots__ = ("_fd", "node")
+
+    def __init__(self, node: str, fd: int) -> None:
+        """Args: node: its path; fd: an open descriptor of it, owned from now on."""
+        self.node = node
+        self._fd = fd
+
+    def close(self) -> None:
+        """Let go of the device; it detaches unless something else uses it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_loop(path: str, *, read_only: bool = True, block_bytes: int = 0) -> LoopDevice:
+    """Attach the file at `path` to a free loop device; the device keeps the file's inode alive.
+
+    Args:
+        path: a regular file.
+        read_only: refuse writes.
+        block_bytes: logical block size of the device, 0 for the kernel's default of 512.
+
+    Raises:
+        KernelError: `kernel.loop.…`.
+    """
+    mode = os.O_RDONLY if read_only else os.O_RDWR
+    try:
+        backing = os.open(path, mode | os.O_CLOEXEC)
+    except OSError as error:
+        raise kernel_error(error, "loop.backing", path) from error
+    try:
+        return _attach(
+            backing, encode_config(backing, read_only=read_only, block_bytes=block_bytes)
+        )
+    finally:
+        os.close(backing)
+
+
+def _attach(backing: int, config: bytes) -> LoopDevice:
+    control = fd = -1
+    try:
+        control = os.open(_CONTROL_PATH, os.O_RDWR | os.O_CLOEXEC)
+        node = f"/dev/loop{fcntl.ioctl(control, LOOP_CTL_GET_FREE)}"
+        fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
+        fcntl.ioctl(fd, LOOP_CONFIGURE, config)
+    except OSError as error:
+        if fd >= 0:
+            os.close(fd)
+        raise kernel_error(error, "loop.configure", f"fd {backing}") from error
+    finally:
+        if control >= 0:
+            os.close(control)
+    return LoopDevice(node, fd)

@@ -1,0 +1,120 @@
+"""The mount calls; what to mount where is `boot`'s and `run`'s.
+
+File systems are mounted by the old call: it takes every option that is needed here (erofs
+`device=`, overlay layers) in one string of at most a page, and one call leaves nothing half made.
+"""
+
+import enum
+import os
+
+from ccinit.errors import KernelError
+from ccinit.kernel.libc import check, kernel_error, libc, syscall
+
+AT_FDCWD = -100
+NR_MOVE_MOUNT = 429
+NR_PIVOT_ROOT = 155
+OPTIONS_LIMIT_BYTES = 4095  # copy_mount_options() reads one page; a longer string is cut silently
+
+
+class MountFlag(enum.IntFlag):
+    """MS_* of <linux/mount.h>."""
+
+    RDONLY = 1
+    NOSUID = 2
+    NODEV = 4
+    NOEXEC = 8
+    SYNCHRONOUS = 16
+    REMOUNT = 32
+    NOSYMFOLLOW = 256
+    NOATIME = 1024
+    BIND = 4096
+    MOVE = 8192
+    REC = 16384
+    SILENT = 32768
+    UNBINDABLE = 1 << 17
+    PRIVATE = 1 << 18
+    SLAVE = 1 << 19
+    SHARED = 1 << 20
+
+
+class UmountFlag(enum.IntFlag):
+    """MNT_* and UMOUNT_* of umount2(2)."""
+
+    FORCE = 1
+    DETACH = 2
+    EXPIRE = 4
+    NOFOLLOW = 8
+
+
+NO_FLAGS = MountFlag(0)
+CONFINED = MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC
+
+
+def mount(
+    source: str, target: str, file_system: str, flags: MountFlag = NO_FLAGS, options: str = ""
+) -> None:
+    """Mount, bind, move or remount `source` at `target`.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    data = options.encode()
+    if len(data) > OPTIONS_LIMIT_BYTES:
+        raise RuntimeError(f"mount options of {len(data)} bytes")
+    check(
+        libc.mount(
+            os.fsencode(source), os.fsencode(target), file_system.encode(), int(flags), data or None
+        ),
+        "mount",
+        target,
+    )
+
+
+def umount2(target: str, flags: UmountFlag = UmountFlag.NOFOLLOW) -> None:
+    """Unmount `target`; by default no symbolic link is followed."""
+    check(libc.umount2(os.fsencode(target), int(flags)), "umount2", target)
+
+
+def move_mount(source: str, target: str) -> None:
+    """Move the mount at `source` to `target`."""
+    syscall(
+        NR_MOVE_MOUNT,
+        AT_FDCWD,
+        os.fsencode(source),
+        AT_FDCWD,
+        os.fsencode(target),
+        0,
+        operation="move_mount",
+        target=target,
+    )
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """Make `new_root` the root mount and leave the old one at `put_old`."""
+    syscall(
+        NR_PIVOT_ROOT,
+        os.fsencode(new_root),
+        os.fsencode(put_old),
+        operation="pivot_root",
+        target=new_root,
+    )
+
+
+def switch_root(new_root: str) -> None:
+    """Move the mount at `new_root` over the initramfs and enter it.
+
+    The initramfs cannot be pivoted away from (it is no mount in a mount), so the new root is moved
+    on top of it. Whoever calls this has emptied the old root and holds no directory of it open.
+
+    Raises:
+        KernelError: the kernel refused; the working directory may have changed.
+    """
+    try:
+        os.chdir(new_root)
+        mount(".", "/", "", MountFlag.MOVE)
+        os.chroot(".")
+        os.chdir("/")
+    except KernelError:
+        raise
+    except OSError as error:
+        raise kernel_error(error, "switch_root", new_root) from error

@@ -1,0 +1,44 @@
+"""Open a path inside a directory tree as if that tree were the root, and never outside it.
+
+`openat2(2)` with RESOLVE_IN_ROOT: absolute and climbing symbolic links are read as a process
+chrooted there would read them; magic links of /proc are refused. What the file means is the
+caller's.
+"""
+
+import os
+import struct
+from typing import Final
+
+from ccinit.kernel.libc import syscall
+
+NR_OPENAT2: Final = 437
+RESOLVE_NO_XDEV: Final = 0x01
+RESOLVE_NO_MAGICLINKS: Final = 0x02
+RESOLVE_NO_SYMLINKS: Final = 0x04
+RESOLVE_IN_ROOT: Final = 0x10
+
+_OPEN_HOW: Final = struct.Struct("=QQQ")  # flags, mode, resolve
+
+
+def open_in_root(
+    root_fd: int, path: str, flags: int, *, mode: int = 0, follow_links: bool = True
+) -> int:
+    """Open `path` below `root_fd` and return a close-on-exec descriptor.
+
+    Args:
+        root_fd: directory that is the root of the resolution.
+        path: relative or absolute; both start at `root_fd`.
+        flags: `os.O_*`.
+        mode: permission bits if `flags` has O_CREAT.
+        follow_links: False refuses a symbolic link anywhere in `path` (ELOOP).
+
+    Raises:
+        KernelError: with the kernel's errno; EAGAIN if the tree was renamed meanwhile.
+    """
+    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+    if not follow_links:
+        resolve |= RESOLVE_NO_SYMLINKS
+    how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, mode, resolve)
+    return syscall(
+        NR_OPENAT2, root_fd, os.fsencode(path), how, len(how), operation="openat2", target=path
+    )

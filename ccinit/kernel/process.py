@@ -1,0 +1,215 @@
+"""Child processes: spawn, watch, collect; the one table of who is owned. Rights are `agent`'s.
+
+A child is spawned with vfork semantics (posix_spawn): no copy of PID 1's memory, and so of its
+keys, ever exists in it. It gets /dev/null on 0, 1 and 2, the listed fds and nothing else, a session
+of its own, and no blocked or ignored signals. Python opens every fd close-on-exec (PEP 446); what
+was inherited or opened by a library is made so before each spawn.
+
+Each owned child is collected through its pidfd, by pid never: a status cannot go to the wrong
+waiter. Orphans that the kernel hands to PID 1 are found by `waitid(P_ALL)` with WNOWAIT, which only
+looks; if what it shows is owned, the status goes into the owner's `Process`, else it is dropped.
+"""
+
+import errno
+import fcntl
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ccinit.errors import KernelError
+from ccinit.kernel.event_loop import readable
+from ccinit.kernel.libc import kernel_error, syscall
+
+CLOSE_RANGE_CLOEXEC = 4
+FIRST_TEMPORARY_FD = 64  # above every number that a child is given
+LAST_FD = 0xFFFF_FFFF
+NR_CLOSE_RANGE = 436
+NULL_DEVICE = "/dev/null"
+STANDARD_FDS = (0, 1, 2)
+
+_RESET_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitStatus:
+    """How a process ended: by `code`, or by `signal` if that is not zero."""
+
+    code: int
+    signal: int
+
+    def is_success(self) -> bool:
+        """Return whether it exited with code 0."""
+        return self.code == 0 and self.signal == 0
+
+    def __str__(self) -> str:
+        return f"signal {self.signal}" if self.signal else f"exit code {self.code}"
+
+
+class Process:
+    """One owned child. Ends with `collect` or `wait`, which also frees the pid and the pidfd."""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.status: ExitStatus | None = None
+        _owned[pid] = self
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid}>"
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal; one that has ended is left alone."""
+        if self.status is not None:
+            return
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            raise kernel_error(error, "pidfd_send_signal", str(self.pid)) from error
+
+    def collect(self) -> ExitStatus | None:
+        """Return the exit status, or None while it runs."""
+        if self.status is None:
+            found = _waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
+            if found is not None:
+                self._keep(found)
+        return self.status
+
+    async def wait(self) -> ExitStatus:
+        """Wait for the end and return the exit status."""
+        while (status := self.collect()) is None:
+            await readable(self.pidfd)
+        self.close()
+        return status
+
+    def close(self) -> None:
+        """Free the pidfd. The child must have ended, or it would be lost."""
+        if self.status is None:
+            raise RuntimeError("a running child is not let go")
+        self.disown()
+
+    def disown(self) -> None:
+        """Free the pidfd and leave a child that was not collected to `reap_orphans`."""
+        _owned.pop(self.pid, None)
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def _keep(self, found: os.waitid_result) -> None:
+        exited = found.si_code == os.CLD_EXITED
+        self.status = ExitStatus(
+            code=found.si_status if exited else 0, signal=0 if exited else found.si_status
+        )
+        del _owned[self.pid]  # from here on the pid may be another process
+
+
+# The kernel has one list of children for each process; so has this module.
+_owned: dict[int, Process] = {}
+
+
+def spawn(
+    arguments: Sequence[str], environment: Mapping[str, str], fds: Mapping[int, int]
+) -> Process:
+    """Start the program `arguments[0]` (an absolute path) with `fds` as {number there: fd here}.
+
+    Raises:
+        KernelError: no such program, no process, or no fd to be had.
+    """
+    syscall(
+        NR_CLOSE_RANGE, len(STANDARD_FDS), LAST_FD, CLOSE_RANGE_CLOEXEC, operation="close_range"
+    )
+    temporary: list[int] = []
+    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
+    try:
+        actions.extend(
+            (os.POSIX_SPAWN_OPEN, number, NULL_DEVICE, os.O_RDWR, 0)
+            for number in STANDARD_FDS
+            if number not in fds
+        )
+        for number, source in fds.items():
+            # First out of the way: a source may have the number that another target needs.
+            temporary.append(_duplicate(source))
+            actions.append((os.POSIX_SPAWN_DUP2, temporary[-1], number))
+        pid = os.posix_spawn(
+            arguments[0],
+            list(arguments),
+            dict(environment),
+            file_actions=actions,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_RESET_SIGNALS,
+        )
+    except OSError as error:
+        raise kernel_error(error, "posix_spawn", arguments[0]) from error
+    finally:
+        for fd in temporary:
+            os.close(fd)
+    return _own_spawned(pid)
+
+
+def adopt(pid: int) -> Process:
+    """Own a child that another program made and the kernel re-parented to this process.
+
+    Raises:
+        KernelError: `pid` does not exist or is no child of this process.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:
+        raise kernel_error(error, "pidfd_open", str(pid)) from error
+    try:
+        _waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except KernelError:
+        os.close(pidfd)
+        raise
+    return Process(pid, pidfd)
+
+
+def reap_orphans() -> int:
+    """Collect every ended child, return how many were nobody's. To be called after SIGCHLD."""
+    orphans = 0
+    while (found := _peek_any()) is not None:
+        owner = _owned.get(found.si_pid)
+        if owner is not None:
+            owner.collect()
+        else:
+            _waitid(os.P_PID, found.si_pid, os.WEXITED | os.WNOHANG)
+            orphans += 1
+    return orphans
+
+
+def owned_pids() -> tuple[int, ...]:
+    """Return the pids of owned children that were not collected yet."""
+    return tuple(_owned)
+
+
+def _duplicate(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_TEMPORARY_FD)
+
+
+def _own_spawned(pid: int) -> Process:
+    try:
+        return Process(pid, os.pidfd_open(pid))
+    except OSError as error:
+        # Not collected yet, so the pid is still that child's and nobody else's.
+        os.kill(pid, signal.SIGKILL)
+        _waitid(os.P_PID, pid, os.WEXITED)
+        raise kernel_error(error, "pidfd_open", str(pid)) from error
+
+
+def _peek_any() -> os.waitid_result | None:
+    try:
+        return _waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except KernelError as error:
+        if error.errno == errno.ECHILD:
+            return None
+        raise
+
+
+def _waitid(kind: int, target: int, options: int) -> os.waitid_result | None:
+    try:
+        return os.waitid(kind, target, options)
+    except OSError as error:
+        raise kernel_error(error, "waitid", str(target)) from error

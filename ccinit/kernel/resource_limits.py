@@ -1,0 +1,59 @@
+"""Limits of this process and its place in the out-of-memory order. How much, is the caller's."""
+
+import os
+import resource
+
+from ccinit.kernel.libc import check, kernel_error, libc
+
+MCL_CURRENT = 1
+MCL_FUTURE = 2
+OOM_SCORE_ADJ_MIN = -1000
+
+
+def set_core_limit() -> None:
+    """Allow no core file: it would be a copy of the keys."""
+    set_limit(resource.RLIMIT_CORE, 0)
+
+
+def set_limit(kind: int, value: int) -> None:
+    """Set the soft and the hard limit of `kind` (RLIMIT_*) to `value`.
+
+    Raises:
+        KernelError: the hard limit is lower already.
+    """
+    try:
+        resource.setrlimit(kind, (value, value))
+    except (OSError, ValueError) as error:
+        number = error.errno or 0 if isinstance(error, OSError) else 1
+        raise kernel_error(OSError(number, ""), "setrlimit", f"limit {kind}") from error
+
+
+def protect_from_oom() -> None:
+    """Make this process the last that the kernel kills for memory (PID 1's end is a panic)."""
+    write_oom_score(OOM_SCORE_ADJ_MIN)
+
+
+def write_oom_score(score: int, pid: int | str = "self") -> None:
+    """Set `oom_score_adj`: -1000 never, 0 as the kernel counts, 1000 first.
+
+    Raises:
+        KernelError: no such process, or lowering without the right to.
+    """
+    path = f"/proc/{pid}/oom_score_adj"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, f"{score}".encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise kernel_error(error, "oom_score_adj", path) from error
+
+
+def lock_memory() -> None:
+    """Keep every page in memory, so that PID 1 can end the guest when its root device is gone.
+
+    Raises:
+        KernelError: not allowed to, or not enough memory.
+    """
+    check(libc.mlockall(MCL_CURRENT | MCL_FUTURE), "mlockall")

@@ -1,0 +1,53 @@
+"""AF_VSOCK listeners. Who may speak to them, and what, is `rpc`'s."""
+
+import errno
+import socket
+
+from ccinit.kernel.event_loop import readable, sleep
+from ccinit.kernel.libc import kernel_error
+
+SCARCITY = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+SCARCITY_SECONDS = 0.1
+VMADDR_CID_ANY = 0xFFFF_FFFF
+
+
+def listen(port: int, backlog: int = 8) -> socket.socket:
+    """Listen on `port` of every CID of this machine; the socket does not block.
+
+    Raises:
+        KernelError: no vsock, or the port is taken.
+    """
+    try:
+        listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    except OSError as error:
+        raise kernel_error(error, "socket", "AF_VSOCK") from error
+    try:
+        listener.bind((VMADDR_CID_ANY, port))
+        listener.listen(backlog)
+        listener.setblocking(False)  # noqa: FBT003 (positional only)
+    except OSError as error:
+        listener.close()
+        raise kernel_error(error, "bind", f"vsock port {port}") from error
+    return listener
+
+
+async def accept(listener: socket.socket) -> tuple[socket.socket, int]:
+    """Wait for a connection; return it (it does not block) and the peer's CID.
+
+    Raises:
+        KernelError: the listener is broken. While fds or memory are short, the peer waits.
+    """
+    while True:
+        await readable(listener.fileno())
+        try:
+            connection, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            continue  # gone again before we looked
+        except OSError as error:
+            if error.errno not in SCARCITY:
+                raise kernel_error(error, "accept", "vsock") from error
+            await sleep(SCARCITY_SECONDS)  # the peer waits in the backlog meanwhile
+            continue
+        connection.setblocking(False)  # noqa: FBT003 (positional only)
+        cid, _port = address
+        return connection, int(cid)

@@ -1,0 +1,313 @@
+"""HTTP/1.1 over TLS, under caps: the only client in the guest.
+
+RFC 9110 and 9112 as httpx speaks them, narrowed: https only, no redirect is followed, no proxy or
+other setting comes from the environment, no cookie is kept, no content coding is undone, and a
+reply is bounded in headers, body, silence and total time. A body that ends early is an error. What
+a status means is left to the callers in `ccinit.attest` and `ccinit.pull`.
+"""
+
+import email.utils
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
+
+import httpcore
+import httpx
+
+from ccinit.errors import LimitExceededError, PeerError
+from ccinit.net.stream import Deadline, DeadlineBackend, Dial, dial_tcp
+
+Headers = tuple[tuple[str, str], ...]
+
+KEPT_HEADERS: Final = frozenset(
+    (
+        "accept-ranges",
+        "content-length",
+        "content-range",
+        "content-type",
+        "date",
+        "docker-content-digest",
+        "etag",
+        "link",
+        "location",
+        "retry-after",
+        "set-cookie",
+        "www-authenticate",
+    )
+)
+
+_CHUNK_BYTES = 64 * 1024
+_MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply that a download did not ask for
+_REQUEST_HEADERS = (("user-agent", "ccinit"), ("accept", "*/*"), ("accept-encoding", "identity"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """What one request may cost.
+
+    Attributes:
+        wait_seconds: the longest silence, connecting and each read or write.
+        total_seconds: the whole request, from the first packet to the last.
+        max_header_bytes: names and values together; httpcore has its own cap of 100 KiB.
+        max_body_bytes: of the reply.
+    """
+
+    wait_seconds: float = 30.0
+    total_seconds: float = 60.0
+    max_header_bytes: int = 64 * 1024
+    max_body_bytes: int = 1024 * 1024
+
+
+DEFAULT_LIMITS: Final = HttpLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpReply:
+    """One reply.
+
+    Attributes:
+        status: 200 to 599.
+        headers: those of `KEPT_HEADERS`, names in lower case, in their order.
+        body: empty if it went to a sink; `repr` leaves it out.
+        date: the `Date` header in seconds since 1970, or None without a valid one.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes = field(repr=False)
+    date: int | None
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header, by its lower-case name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+class HttpClient:
+    """Requests to https services under one TLS context; one at a time, with kept connections."""
+
+    def __init__(self, context: ssl.SSLContext, *, dial: Dial = dial_tcp) -> None:
+        """Args: context: see `pinned_context`; dial: how to reach a host and port."""
+        self._deadline = Deadline()
+        self._client = httpx.Client(
+            transport=_PinnedTransport(context, DeadlineBackend(self._deadline, dial)),
+            trust_env=False,
+            follow_redirects=False,
+            headers=_REQUEST_HEADERS,
+            timeout=None,  # noqa: S113 - the deadline's stream has the timeouts
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers = (),
+        body: bytes = b"",
+        limits: HttpLimits = DEFAULT_LIMITS,
+    ) -> HttpReply:
+        """Send one request and return the whole reply, whatever its status.
+
+        Raises:
+            PeerError: `net.…`.
+            LimitExceededError: `net.headers` or `net.body`.
+        """
+        with self._send(method, url, headers, body, limits) as response:
+            parts: list[bytes] = []
+            _read_body(response, parts.append, limits.max_body_bytes)
+            return _reply(response, b"".join(parts))
+
+    def stream_get(
+        self,
+        url: str,
+        *,
+        headers: Headers = (),
+        sink: Callable[[bytes], None],
+        limits: HttpLimits,
+        offset: int = 0,
+    ) -> HttpReply:
+        """Download into `sink`, from byte `offset` on; only a successful body goes there.
+
+        A reply with another status than 200 (or 206, if an offset is asked for) is returned with
+        its body, at most 64 KiB. `limits.max_body_bytes` counts the bytes of this reply.
+
+        Raises:
+            PeerError: `net.range`, the service answers with another part; other `net.…`.
+            LimitExceededError: `net.headers` or `net.body`.
+        """
+        if offset:
+            headers = (*headers, ("range", f"bytes={offset}-"))
+        with self._send("GET", url, headers, b"", limits) as response:
+            if response.status_code not in (200, 206):
+                parts: list[bytes] = []
+                _read_body(response, parts.append, min(limits.max_body_bytes, _MAX_REFUSAL_BYTES))
+                return _reply(response, b"".join(parts))
+            _check_range(response, offset)
+            _read_body(response, sink, limits.max_body_bytes)
+            return _reply(response, b"")
+
+    @contextmanager
+    def _send(
+        self, method: str, url: str, headers: Headers, body: bytes, limits: HttpLimits
+    ) -> Iterator[httpx.Response]:
+        self._deadline.start(total_seconds=limits.total_seconds, wait_seconds=limits.wait_seconds)
+        target = _check_url(url)
+        try:
+            with self._client.stream(method, url, headers=headers, content=body) as response:
+                _check_head(response, limits)
+                yield response
+        except (httpx.HTTPError, httpcore.ProtocolError, httpx.InvalidURL) as error:
+            raise self._protocol_error(target) from error
+        finally:
+            self._client.cookies.clear()
+
+    def _protocol_error(self, target: str) -> PeerError:
+        """Say how a reply broke off: unanswered, in its middle, or against the protocol."""
+        if self._deadline.ended and not self._deadline.received_bytes:
+            return PeerError("net.closed", f"{target}: closed without an answer")
+        if self._deadline.ended:
+            return PeerError("net.truncated", f"{target}: ended within a reply")
+        return PeerError("net.protocol", f"{target}: broke the HTTP protocol")
+
+
+class _PinnedTransport(httpx.BaseTransport):
+    """httpx's own transport reads the environment's certificates; this one takes a context."""
+
+    def __init__(self, context: ssl.SSLContext, backend: DeadlineBackend) -> None:
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context,
+            network_backend=backend,
+            max_connections=1,
+            http2=False,
+            retries=0,
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = self._pool.handle_request(
+            httpcore.Request(
+                method=request.method,
+                url=httpcore.URL(
+                    scheme=request.url.raw_scheme,
+                    host=request.url.raw_host,
+                    port=request.url.port,
+                    target=request.url.raw_path,
+                ),
+                headers=request.headers.raw,
+                content=request.stream,
+            )
+        )
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_BodyStream(response),
+            extensions=response.extensions,
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _BodyStream(httpx.SyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._response.iter_stream()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+def parse_http_date(text: str | None) -> int | None:
+    """Return an IMF-fixdate (RFC 9110 section 5.6.7) in seconds since 1970, or None."""
+    if text is None or len(text) != 29 or not text.isascii() or not text.endswith(" GMT"):
+        return None
+    fields = email.utils.parsedate_tz(text)
+    if fields is None:
+        return None
+    try:
+        seconds = email.utils.mktime_tz(fields)
+    except (ValueError, OverflowError):
+        return None
+    # Only the one spelling: it must be what we would write for that second.
+    return seconds if email.utils.formatdate(seconds, usegmt=True) == text else None
+
+
+def _check_url(url: str) -> str:
+    """Return `host:port` for error texts.
+
+    Raises:
+        PeerError: `net.url`.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise PeerError("net.url", "not a URL") from error
+    if parsed.scheme != "https":
+        raise PeerError("net.url", "only https is spoken")
+    if not parsed.host or parsed.userinfo or parsed.fragment:
+        raise PeerError("net.url", "expected a host, and neither user nor fragment")
+    return f"{parsed.host}:{parsed.port or 443}"
+
+
+def _check_head(response: httpx.Response, limits: HttpLimits) -> None:
+    header_bytes = sum(len(name) + len(value) for name, value in response.headers.raw)
+    if header_bytes > limits.max_header_bytes:
+        raise LimitExceededError("net.headers", f"more than {limits.max_header_bytes} bytes")
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise PeerError("net.encoding", "the reply has a content coding that was not asked for")
+    if response.request.method == "HEAD":  # announces a body and has none
+        return
+    # Without either, the end of the connection would be the end of the body.
+    framed = "content-length" in response.headers or "transfer-encoding" in response.headers
+    if not framed and response.status_code not in (204, 304):
+        raise PeerError("net.unframed", "the reply does not say where it ends")
+    length = response.headers.get("content-length", "0")
+    if len(length) > 15 or int(length) > limits.max_body_bytes:
+        raise LimitExceededError("net.body", f"more than {limits.max_body_bytes} bytes announced")
+
+
+def _check_range(response: httpx.Response, offset: int) -> None:
+    """Raises: PeerError: `net.range`, the body does not begin at `offset`."""
+    if (response.status_code == 206) != bool(offset):
+        raise PeerError("net.range", f"asked from byte {offset}, got status {response.status_code}")
+    content_range = response.headers.get("content-range", "")
+    if offset and not content_range.startswith(f"bytes {offset}-"):
+        raise PeerError("net.range", f"asked from byte {offset}, got another range")
+
+
+def _read_body(response: httpx.Response, sink: Callable[[bytes], None], max_bytes: int) -> None:
+    received = 0
+    for chunk in response.iter_raw(_CHUNK_BYTES):
+        received += len(chunk)
+        if received > max_bytes:
+            raise LimitExceededError("net.body", f"more than {max_bytes} bytes")
+        sink(chunk)
+
+
+def _reply(response: httpx.Response, body: bytes) -> HttpReply:
+    return HttpReply(
+        status=response.status_code,
+        headers=tuple(
+            (name, value) for name, value in response.headers.multi_items() if name in KEPT_HEADERS
+        ),
+        body=body,
+        date=parse_http_date(response.headers.get("date")),
+    )

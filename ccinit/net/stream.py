@@ -1,0 +1,173 @@
+"""Byte streams for the HTTP client: sockets that obey one deadline for everything they do.
+
+A timeout for each read does not end a peer that sends one byte in each of them, so every operation
+gets what is left of a total. httpcore asks its network backend for a connection and then calls it
+with timeouts of its own, which are ignored here in favour of the deadline's. Failures become
+`PeerError` at once; HTTP is left to `ccinit.net.http`.
+"""
+
+# ruff: noqa: ARG002 - httpcore's interfaces have parameters that the deadline replaces
+
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable
+
+import httpcore
+
+from ccinit.errors import PeerError
+from ccinit.net.tls import tls_error
+
+Dial = Callable[[str, int, float], socket.socket]
+
+_WRITE_BYTES = 16 * 1024  # one TLS record: the longest that a write can go without a look
+
+
+def boottime() -> float:
+    """Seconds of a clock that runs without a wall clock and cannot be set."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Deadline:
+    """The time of one request: a total, and a cap for each wait within it.
+
+    Attributes:
+        received_bytes: of the reply so far.
+        ended: the peer has closed its side.
+    """
+
+    def __init__(self) -> None:
+        self._end = 0.0
+        self._wait_seconds = 0.0
+        self.received_bytes = 0
+        self.ended = False
+
+    def start(self, *, total_seconds: float, wait_seconds: float) -> None:
+        """Begin a request."""
+        self._end = boottime() + total_seconds
+        self._wait_seconds = wait_seconds
+        self.received_bytes = 0
+        self.ended = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of the total is left."""
+        return boottime() >= self._end
+
+    def left(self, target: str) -> float:
+        """Seconds that the next operation may take.
+
+        Raises:
+            PeerError: `net.deadline`, none are left.
+        """
+        seconds = self._end - boottime()
+        if seconds <= 0:
+            raise PeerError("net.deadline", f"{target}: the total time is over")
+        return min(seconds, self._wait_seconds)
+
+
+def dial_tcp(host: str, port: int, timeout_seconds: float) -> socket.socket:
+    """Connect by TCP to the first of the host's addresses that answers."""
+    return socket.create_connection((host, port), timeout=timeout_seconds)
+
+
+class DeadlineBackend(httpcore.NetworkBackend):
+    """Makes the connections of one client."""
+
+    def __init__(self, deadline: Deadline, dial: Dial = dial_tcp) -> None:
+        """Args: deadline: of the request in progress; dial: how to reach a host and port."""
+        self._deadline = deadline
+        self._dial = dial
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Reach `host`; the other parameters are httpcore's and have no effect."""
+        target = f"{host}:{port}"
+        try:
+            connection = self._dial(host, port, self._deadline.left(target))
+        except OSError as error:
+            raise _peer_error(error, target, self._deadline, connecting=True) from error
+        return _SocketStream(connection, self._deadline, target)
+
+    def sleep(self, seconds: float) -> None:
+        """Refuse: httpcore sleeps only between attempts of its own, which are off."""
+        raise RuntimeError("the client never waits between attempts")
+
+
+class _SocketStream(httpcore.NetworkStream):
+    def __init__(self, connection: socket.socket, deadline: Deadline, target: str) -> None:
+        self._socket = connection
+        self._deadline = deadline
+        self._target = target
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            self._socket.settimeout(self._deadline.left(self._target))
+            data = self._socket.recv(max_bytes)
+        except OSError as error:
+            raise _peer_error(error, self._target, self._deadline) from error
+        self._deadline.received_bytes += len(data)
+        self._deadline.ended = not data
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        view = memoryview(buffer)
+        try:
+            while view:
+                self._socket.settimeout(self._deadline.left(self._target))
+                view = view[self._socket.send(view[:_WRITE_BYTES]) :]
+        except OSError as error:
+            raise _peer_error(error, self._target, self._deadline) from error
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            self._socket.settimeout(self._deadline.left(self._target))
+            secured = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+        except (OSError, ValueError) as error:
+            self.close()
+            if isinstance(error, ValueError) and not isinstance(error, OSError):
+                raise PeerError("net.url", f"{self._target}: not a TLS server name") from error
+            raise _peer_error(error, self._target, self._deadline) from error
+        return _SocketStream(secured, self._deadline, self._target)
+
+    def get_extra_info(self, info: str) -> object:
+        if info == "ssl_object" and isinstance(self._socket, ssl.SSLSocket):
+            return self._socket
+        if info == "is_readable":  # an idle connection that is readable has been closed
+            return bool(select.select([self._socket], [], [], 0)[0])
+        return None
+
+
+def _peer_error(
+    error: OSError, target: str, deadline: Deadline, *, connecting: bool = False
+) -> PeerError:
+    """Say what a failed socket call means; never with the peer's text."""
+    if isinstance(error, TimeoutError) and deadline.is_over:
+        return PeerError("net.deadline", f"{target}: the total time is over")
+    if isinstance(error, TimeoutError):
+        return PeerError("net.timeout", f"{target}: no answer in time")
+    # A reset, or an end without TLS's own close: both mean that the rest was cut off.
+    if deadline.received_bytes and isinstance(error, (ConnectionError, ssl.SSLEOFError)):
+        return PeerError("net.truncated", f"{target}: ended within a reply")
+    if isinstance(error, ssl.SSLError):
+        return tls_error(error, target)
+    if isinstance(error, socket.gaierror):
+        return PeerError("net.dns", f"{target}: the name does not resolve")
+    if connecting:
+        return PeerError("net.unreachable", f"{target}: errno {error.errno}")
+    return PeerError("net.closed", f"{target}: errno {error.errno}")

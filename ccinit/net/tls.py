@@ -1,0 +1,68 @@
+"""TLS towards a service whose root certificates are given, not found.
+
+TLS 1.3 only (RFC 8446), server names checked as in RFC 6125 without common names, keys and hashes
+of at least 112 bits. There is no list of public roots in the image and none is read. Until the
+clock is set no date can be checked: `check_time=False` leaves the dates, and only the dates, out.
+Sockets and HTTP are left to `ccinit.net.stream` and `ccinit.net.http`.
+"""
+
+import ssl
+
+from ccinit.errors import ConfigError, PeerError
+
+MAX_ROOTS_PEM_BYTES = 256 * 1024
+
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module has no name for
+
+# X509_V_ERR_… of OpenSSL's x509_vfy.h.
+_CERTIFICATE_REASONS = {
+    9: "net.certificate_time",  # not yet valid
+    10: "net.certificate_time",  # has expired
+    26: "net.certificate_purpose",  # unsuitable purpose
+    62: "net.certificate_name",  # hostname mismatch
+    64: "net.certificate_name",  # address mismatch
+    66: "net.weak_key",  # end entity key too small
+    67: "net.weak_key",  # CA key too small
+    68: "net.weak_key",  # CA signature digest too weak
+}
+
+
+def pinned_context(roots_pem: str, *, check_time: bool) -> ssl.SSLContext:
+    """Return a client context that trusts exactly the given roots.
+
+    Args:
+        roots_pem: one or more PEM certificates.
+        check_time: False as long as there is no trusted clock.
+
+    Raises:
+        ConfigError: `net.roots`, not PEM certificates.
+    """
+    if len(roots_pem) > MAX_ROOTS_PEM_BYTES:
+        raise ConfigError("net.roots", f"{len(roots_pem)} bytes, at most {MAX_ROOTS_PEM_BYTES}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and name
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.hostname_checks_common_name = False
+    # Level 2: RSA of 2048 bits, no SHA-1; for the certificates too. TLS 1.3 keeps its own suites.
+    context.set_ciphers("DEFAULT:@SECLEVEL=2")
+    # Python turns this on: then an end without close_notify would look like the end of a body.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    context.options |= ssl.OP_NO_TICKET
+    if not check_time:
+        context.verify_flags |= _NO_CHECK_TIME
+    try:
+        context.load_verify_locations(cadata=roots_pem)
+    except (ssl.SSLError, TypeError, ValueError) as error:
+        raise ConfigError("net.roots", "not PEM certificates") from error
+    if not context.get_ca_certs(binary_form=True):
+        raise ConfigError("net.roots", "holds no certificate authority")
+    return context
+
+
+def tls_error(error: ssl.SSLError, target: str) -> PeerError:
+    """Return what a failed handshake or record means, by OpenSSL's reason and no other text."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason = _CERTIFICATE_REASONS.get(error.verify_code, "net.certificate")
+        return PeerError(reason, f"{target}: certificate refused, code {error.verify_code}")
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return PeerError("net.closed", f"{target}: closed the connection")
+    return PeerError("net.tls", f"{target}: {getattr(error, 'reason', None) or 'TLS failed'}")

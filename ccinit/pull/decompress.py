@@ -1,0 +1,157 @@
+"""Undo a layer's compression as a stream: gzip (RFC 1952), zstd (RFC 8878), or none.
+
+gzip may have many members and zstd many frames, skippable ones too: that is what pigz, eStargz and
+zstd:chunked write. Anything else behind the last one is refused. Output is bounded in bytes and in
+its ratio to the input, zstd's window in memory; a step never makes more than a chunk at once. The
+digests of input and output are checked elsewhere (`blob`, `tar_pass`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+import zstandard
+from isal import isal_zlib
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.oci_image import Compression
+
+Sink = Callable[[bytes], None]
+
+_CHUNK_BYTES = 1 << 20
+_GZIP_WBITS = 31  # a gzip wrapper, the largest window
+_GZIP_MAGIC = b"\x1f\x8b"
+_MAX_WINDOW_BYTES = 128 << 20  # what `zstd --long` writes
+_MAX_RATIO = 1100
+"""DEFLATE cannot do better than 1032:1; zstd can, and only for a bomb."""
+_RATIO_FREE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputLimit:
+    """How many bytes a layer may have when its compression is undone."""
+
+    max_bytes: int
+
+
+class Decompressor(Protocol):
+    """Takes a compressed stream and gives the plain one to its sink."""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next compressed bytes."""
+
+    def finish(self) -> None:
+        """Say that the stream has ended; it must not stop within a member."""
+
+
+def make_decompressor(compression: Compression, sink: Sink, limit: OutputLimit) -> Decompressor:
+    """Return what undoes `compression` and gives the result to `sink`.
+
+    Its methods raise `FormatError` (`pull.gzip`, `pull.zstd`) and `LimitExceededError`
+    (`pull.layer_bytes`, `pull.ratio`).
+    """
+    output = _BoundedOutput(sink, limit)
+    match compression:
+        case Compression.NONE:
+            return _Plain(output)
+        case Compression.GZIP:
+            return _Gzip(output)
+        case Compression.ZSTD:
+            return _Zstd(output)
+        case _:
+            assert_never(compression)
+
+
+class _BoundedOutput:
+    def __init__(self, sink: Sink, limit: OutputLimit) -> None:
+        self._sink = sink
+        self._limit = limit
+        self._written = 0
+        self.input_bytes = 0
+
+    def write(self, data: bytes) -> int:
+        self._written += len(data)
+        if self._written > self._limit.max_bytes:
+            raise LimitExceededError("pull.layer_bytes", f"more than {self._limit.max_bytes}")
+        if self._written > _RATIO_FREE_BYTES and self._written > _MAX_RATIO * self.input_bytes:
+            raise LimitExceededError("pull.ratio", f"more than {_MAX_RATIO}:1")
+        self._sink(data)
+        return len(data)
+
+
+class _Plain:
+    def __init__(self, output: _BoundedOutput) -> None:
+        self._output = output
+
+    def feed(self, data: bytes) -> None:
+        self._output.input_bytes += len(data)
+        self._output.write(data)
+
+    def finish(self) -> None:
+        """Nothing can be open."""
+
+
+class _Gzip:
+    def __init__(self, output: _BoundedOutput) -> None:
+        self._output = output
+        self._member = isal_zlib.decompressobj(wbits=_GZIP_WBITS)
+        self._rest = b""  # too short to tell whether a member begins
+        self._has_begun = False
+
+    def feed(self, data: bytes) -> None:
+        self._output.input_bytes += len(data)
+        data = self._rest + data
+        self._rest = b""
+        while data:
+            if not self._has_begun:
+                if len(data) < len(_GZIP_MAGIC):
+                    self._rest = data
+                    return
+                if not data.startswith(_GZIP_MAGIC):
+                    raise FormatError("pull.gzip", "bytes that are no gzip member")
+                self._has_begun = True
+            data = self._step(data)
+
+    def finish(self) -> None:
+        if self._has_begun or self._rest:
+            raise FormatError("pull.gzip", "the stream ends within a member")
+
+    def _step(self, data: bytes) -> bytes:
+        """Inflate at most a chunk; return the input that is left."""
+        try:
+            chunk = self._member.decompress(data, _CHUNK_BYTES)
+        except isal_zlib.IsalError as error:  # type: ignore[misc]  # the stub is wrong
+            raise FormatError("pull.gzip", f"malformed: {error}") from error
+        if chunk:
+            self._output.write(chunk)
+        if not self._member.eof:
+            return bytes(self._member.unconsumed_tail)
+        left = bytes(self._member.unused_data)
+        self._member = isal_zlib.decompressobj(wbits=_GZIP_WBITS)
+        self._has_begun = False
+        return left
+
+
+class _Zstd:
+    """libzstd itself goes on to the next frame and refuses what is none.
+
+    It does not say whether the last frame is whole; if it is cut short the diff_id cannot match.
+    """
+
+    def __init__(self, output: _BoundedOutput) -> None:
+        self._output = output
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+        self._frames = decompressor.stream_writer(
+            output,  # type: ignore[arg-type]  # only its `write` is called
+            closefd=False,
+        )
+
+    def feed(self, data: bytes) -> None:
+        self._output.input_bytes += len(data)
+        try:
+            self._frames.write(data)
+        except zstandard.ZstdError as error:
+            raise FormatError("pull.zstd", f"malformed: {error}") from error
+
+    def finish(self) -> None:
+        self._frames.close()  # type: ignore[no-untyped-call]

@@ -1,0 +1,78 @@
+"""From the pinned digest to an image's manifest and config: each document names the next.
+
+The `registry` child checks what it downloads so that it stops early; the `index` child, which has
+no network, checks the same bytes again, and only its result counts. Fetching is `registry`'s, the
+documents' grammar `formats.oci_image`'s.
+"""
+
+from ccinit.errors import FormatError, VerificationError
+from ccinit.formats.digest import Digest, sha256_digest
+from ccinit.formats.oci_image import (
+    Descriptor,
+    ImageConfig,
+    Manifest,
+    parse_image_config,
+    parse_image_document,
+    select_platform,
+)
+from ccinit.pull.blob import verify_blob
+
+
+def verify_pinned(data: bytes, pinned: Digest, content_type: str | None) -> Manifest | Descriptor:
+    """Return the manifest that `pinned` names, or the one that an index names for this platform.
+
+    Raises:
+        VerificationError: `pull.manifest_digest`.
+        FormatError: `manifest.…`.
+    """
+    if sha256_digest(data) != pinned:
+        raise VerificationError("pull.manifest_digest", f"the registry's answer is not {pinned}")
+    document = parse_image_document(data, content_type)
+    return document if isinstance(document, Manifest) else select_platform(document)
+
+
+def verify_selected(data: bytes, selected: Descriptor, content_type: str | None) -> Manifest:
+    """Return the manifest that an index has named.
+
+    Raises:
+        VerificationError: `pull.blob_size` or `pull.blob_digest`.
+        FormatError: `manifest.…`.
+    """
+    document = parse_image_document(verify_blob(data, selected), content_type or None)
+    if not isinstance(document, Manifest):
+        raise FormatError("manifest.nested", "an index names another index")
+    return document
+
+
+def verify_documents(documents: tuple[bytes, ...], pinned: Digest) -> Manifest:
+    """Return the manifest at the end of a chain of one or two documents.
+
+    Raises:
+        VerificationError: `pull.…`, a digest does not fit.
+        FormatError: `manifest.…`, or `pull.documents`: the chain has another length.
+    """
+    if not documents:
+        raise FormatError("pull.documents", "no manifest")
+    found = verify_pinned(documents[0], pinned, None)
+    if isinstance(found, Manifest):
+        if len(documents) != 1:
+            raise FormatError("pull.documents", "a document that nothing names")
+        return found
+    if len(documents) != 2:
+        raise FormatError("pull.documents", "expected an index and its manifest")
+    return verify_selected(documents[1], found, found.media_type)
+
+
+def verify_config(data: bytes, manifest: Manifest) -> ImageConfig:
+    """Return the config that `manifest` names; it must have a diff_id for each layer.
+
+    Raises:
+        VerificationError: `pull.blob_size` or `pull.blob_digest`.
+        FormatError: `image_config.…`.
+    """
+    config = parse_image_config(verify_blob(data, manifest.config))
+    if len(config.diff_ids) != len(manifest.layers):
+        raise FormatError(
+            "image_config.diff_ids", f"{len(config.diff_ids)} for {len(manifest.layers)} layers"
+        )
+    return config

@@ -1,0 +1,255 @@
+"""One image, end to end: what PID 1 does between the children that do the work.
+
+    PullRequest ──registry──▶ PulledBlobs      a network child wrote tars; nothing is believed
+                ──layers────▶ VerifiedLayers   hashed and checked without a network, completed
+                ──index─────▶ IndexedLayers    erofs metadata over each tar
+                (mount)       MountedLayers    read-only, file-backed
+                ──tree──────▶ PulledImage      what the kernel shows is what the tars say
+
+Each step takes the type that the one before returns. A child is gone before the next one starts,
+and its files change hands in between: no child can change what another has checked. Who starts a
+child, with which rights, is `agent`'s; overlaying the layers is `run`'s.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from ccinit.errors import CcinitError, FormatError, KernelError, VerificationError
+from ccinit.formats.digest import Digest
+from ccinit.formats.oci_image import ImageConfig
+from ccinit.formats.oci_reference import parse_image_reference
+from ccinit.kernel.loop import open_loop
+from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
+from ccinit.pull.index import index_arguments
+from ccinit.pull.messages import (
+    LayersRequest,
+    PulledBlobs,
+    PullRequest,
+    TreeDigests,
+    TreeRequest,
+    VerifiedLayers,
+)
+
+_FLAGS = MountFlag.RDONLY | CONFINED | MountFlag.NOATIME
+_SEALED_MODE = 0o400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owners:
+    """User ids that the children's files are handed to."""
+
+    registry: int
+    layers: int
+    index: int
+
+
+class PullChildren(Protocol):
+    """The children of a pull; each call starts one in the image's directory and buries it."""
+
+    @property
+    def owners(self) -> Owners:
+        """Their user ids."""
+
+    async def fetch(self, request: PullRequest) -> PulledBlobs:
+        """Run `fetch.registry_job`."""
+
+    async def verify(self, request: LayersRequest) -> VerifiedLayers:
+        """Run `verify.layers_job`."""
+
+    async def index(self, arguments: tuple[str, ...]) -> None:
+        """Run `index.MKFS_EROFS`; raise `ChildError` unless it succeeds."""
+
+    async def walk(self, request: TreeRequest) -> TreeDigests:
+        """Run `tree.tree_job`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerFiles:
+    """One layer: its tar, the erofs index over it, and where it is mounted; absolute paths."""
+
+    tar: str
+    index: str
+    mount_point: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedLayers:
+    """A verified image with an index for each layer."""
+
+    verified: VerifiedLayers
+    files: tuple[LayerFiles, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountedLayers:
+    """An image whose layers are mounted, but not yet compared with its tars."""
+
+    indexed: IndexedLayers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PulledImage:
+    """An image that may be run.
+
+    Attributes:
+        manifest: digest of the manifest in use.
+        layers: bottom first.
+        file_bytes: content of all files of all layers.
+    """
+
+    manifest: Digest
+    config: ImageConfig
+    layers: tuple[LayerFiles, ...]
+    file_bytes: int
+
+
+async def pull_image(request: PullRequest, directory: str, children: PullChildren) -> PulledImage:
+    """Pull the image that `request` names into `directory`, an empty one on scratch.
+
+    Raises:
+        CcinitError: of any family; nothing stays mounted, the files stay for the caller to remove.
+    """
+    pinned = parse_image_reference(request.reference).digest
+    owners = children.owners
+    _give_directory(directory, owners.registry)
+    blobs = await children.fetch(request)
+    _check_names(blobs.tars)
+    _hand_over(directory, blobs.tars, owners.layers)
+    verified = await children.verify(
+        LayersRequest(
+            pinned=pinned, documents=blobs.documents, config=blobs.config, tars=blobs.tars
+        )
+    )
+    indexed = await _index_layers(verified, blobs.tars, directory, children)
+    mounted = mount_layers(indexed)
+    try:
+        roots = tuple(files.mount_point for files in indexed.files)
+        return verify_trees(mounted, await children.walk(TreeRequest(roots=roots)))
+    except BaseException:
+        unmount_layers(indexed.files)
+        raise
+
+
+async def _index_layers(
+    verified: VerifiedLayers, tars: Sequence[str], directory: str, children: PullChildren
+) -> IndexedLayers:
+    if len(verified.layers) != len(tars):
+        raise FormatError("pull.layers", "a tar was neither verified nor refused")
+    _hand_over(directory, tars, children.owners.index)
+    files = tuple(
+        LayerFiles(
+            tar=os.path.join(directory, tar),
+            index=os.path.join(directory, f"layer-{position}.erofs"),
+            mount_point=os.path.join(directory, f"layer-{position}"),
+        )
+        for position, tar in enumerate(tars)
+    )
+    for layer in files:
+        await children.index(index_arguments(layer.tar, layer.index))
+    indexes = [os.path.basename(layer.index) for layer in files]
+    _hand_over(directory, (*tars, *indexes), os.geteuid())
+    return IndexedLayers(verified=verified, files=files)
+
+
+def mount_layers(indexed: IndexedLayers) -> MountedLayers:
+    """Mount each layer read-only at its mount point, which is made.
+
+    Raises:
+        KernelError: the kernel refused one; none stays mounted.
+    """
+    done: list[LayerFiles] = []
+    try:
+        for layer in indexed.files:
+            _make_directory(layer.mount_point)
+            _mount_layer(layer)
+            done.append(layer)
+    except CcinitError:
+        unmount_layers(done)
+        raise
+    return MountedLayers(indexed=indexed)
+
+
+def verify_trees(mounted: MountedLayers, walked: TreeDigests) -> PulledImage:
+    """Return the image if what the kernel shows is what our pass over the tars said.
+
+    Raises:
+        VerificationError: `pull.tree`.
+    """
+    verified = mounted.indexed.verified
+    if walked.listings != tuple(layer.listing for layer in verified.layers):
+        raise VerificationError("pull.tree", "a mounted layer is not what its tar says")
+    return PulledImage(
+        manifest=verified.manifest,
+        config=verified.config,
+        layers=mounted.indexed.files,
+        file_bytes=sum(layer.file_bytes for layer in verified.layers),
+    )
+
+
+def unmount_layers(layers: Sequence[LayerFiles]) -> None:
+    """Unmount layers, the last first; one that is busy goes with its last user."""
+    for layer in reversed(layers):
+        umount2(layer.mount_point, UmountFlag.DETACH | UmountFlag.NOFOLLOW)
+
+
+def _mount_layer(layer: LayerFiles) -> None:
+    try:
+        mount(layer.index, layer.mount_point, "erofs", _FLAGS, f"device={layer.tar}")
+    except KernelError as error:
+        # A file on tmpfs cannot back erofs (Linux 6.12); a loop device over it can.
+        if error.errno != errno.ENOTBLK:
+            raise
+        with ExitStack() as stack:
+            index = stack.enter_context(open_loop(layer.index))
+            tar = stack.enter_context(open_loop(layer.tar))
+            mount(index.node, layer.mount_point, "erofs", _FLAGS, f"device={tar.node}")
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """The `registry` child names files; only the names that it was to use are taken."""
+    if tuple(names) != tuple(f"layer-{position}.tar" for position in range(len(names))):
+        raise FormatError("pull.layers", "the registry child names other files")
+
+
+def _give_directory(directory: str, uid: int) -> None:
+    try:
+        os.chown(directory, uid, uid)
+        os.chmod(directory, 0o700)
+    except OSError as error:
+        raise KernelError(error.errno or 0, "chown", directory) from error
+
+
+def _hand_over(directory: str, names: Sequence[str], uid: int) -> None:
+    """Give files to another user; each must be a plain file that has no second name."""
+    mode = _SEALED_MODE if uid == os.geteuid() else 0o600
+    _give_directory(directory, uid)
+    for name in names:
+        path = os.path.join(directory, name)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise KernelError(error.errno or 0, "open", path) from error
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                raise VerificationError("pull.file", f"{name} is no plain file")
+            os.fchown(fd, uid, uid)
+            os.fchmod(fd, mode)
+        except OSError as error:
+            if isinstance(error, KernelError):
+                raise
+            raise KernelError(error.errno or 0, "fchown", path) from error
+        finally:
+            os.close(fd)
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except OSError as error:
+        raise KernelError(error.errno or 0, "mkdir", path) from error

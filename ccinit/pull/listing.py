@@ -1,0 +1,100 @@
+"""The canonical listing of a layer: one record for each path, hashed in one order.
+
+The pass over a tar says what a layer must contain, the walk of the mounted erofs says what the
+kernel shows of it. Both write the same listing, so equal digests mean equal trees: types,
+permission bits, owners, times in seconds, sizes, link targets, extended attributes, which names are
+one inode, and for each file where in the tar its bytes lie. Sub-second times are left out (erofs
+has them, mkfs.erofs misreads the fraction).
+
+Order: a directory before its children, children by the bytes of their names.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from ccinit.formats.digest import Digest
+
+OPAQUE = (b"trusted.overlay.opaque", b"y")
+"""What makes overlayfs hide the lower layers' content of a directory."""
+
+HOLDS_WHITEOUTS = (b"trusted.overlay.origin", b"")
+"""What mkfs.erofs sets on a directory with whiteouts, so that overlayfs does not show them."""
+
+
+class NodeKind(Enum):
+    """What stands at a path; nothing else may stand in a layer."""
+
+    FILE = b"f"
+    SYMLINK = b"l"
+    DIRECTORY = b"d"
+    WHITEOUT = b"w"
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """Permission bits, owner, whole seconds since 1970, and xattrs sorted by name."""
+
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Listing:
+    """The digest of a listing in the making, and its number of records."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.records = 0
+
+    def directory(self, path: bytes, attributes: Attributes) -> None:
+        """Add a directory; `path` is relative, the root's is empty."""
+        self._add(NodeKind.DIRECTORY, path, _numbers(attributes), attributes.xattrs)
+
+    def file(
+        self, path: bytes, attributes: Attributes, size: int, offset: int, first: bytes
+    ) -> None:
+        """Add a file.
+
+        Args:
+            path: relative to the layer's root.
+            attributes: of its inode.
+            size: bytes.
+            offset: of the content in the tar; 0 if there is none.
+            first: the first path in the listing's order that has the same inode.
+        """
+        numbers = b"%b %d %d" % (_numbers(attributes), size, offset)
+        self._add(NodeKind.FILE, path, numbers, attributes.xattrs, first)
+
+    def symlink(self, path: bytes, attributes: Attributes, target: bytes, first: bytes) -> None:
+        """Add a symbolic link; `first` as for a file."""
+        self._add(NodeKind.SYMLINK, path, _numbers(attributes), (), target, first)
+
+    def whiteout(self, path: bytes) -> None:
+        """Add a whiteout; its owner and time mean nothing."""
+        self._add(NodeKind.WHITEOUT, path, b"", ())
+
+    def digest(self) -> Digest:
+        """Return the digest of what was added so far."""
+        return Digest(self._hash.hexdigest())
+
+    def _add(
+        self,
+        kind: NodeKind,
+        path: bytes,
+        numbers: bytes,
+        xattrs: Iterable[tuple[bytes, bytes]],
+        *texts: bytes,
+    ) -> None:
+        # Paths and link targets hold no NUL and values are in hex: each record reads one way only.
+        parts = [kind.value, path, numbers, *texts]
+        parts += [name + b"=" + value.hex().encode() for name, value in xattrs]
+        self._hash.update(b"%d\0%b\n" % (len(parts), b"\0".join(parts)))
+        self.records += 1
+
+
+def _numbers(attributes: Attributes) -> bytes:
+    return b"%o %d %d %d" % (attributes.mode, attributes.uid, attributes.gid, attributes.mtime)

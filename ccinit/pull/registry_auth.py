@@ -1,0 +1,170 @@
+"""Who may be told the registry's password: challenges, token services, the owner's credentials.
+
+distribution-spec leaves authentication to RFC 7617 (Basic) and Docker's token scheme (Bearer). A
+credential goes to the registry itself or to a token service that belongs with it, never to where
+else an answer points (CVE-2020-15157). The document with credentials is the one that podman and
+docker write, containers-auth.json. Sending is left to `registry`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from urllib.parse import urlencode, urlsplit
+
+from ccinit.errors import FormatError, PeerError
+from ccinit.formats.oci_reference import ImageReference
+from ccinit.formats.strict_json import decode_base64, encode_base64, parse_json
+
+_MAX_DOCUMENT_BYTES = 64 * 1024
+_MAX_CHALLENGE_BYTES = 4096
+_MAX_TOKEN_BYTES = 64 * 1024
+MAX_TOKEN_REPLY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """User and password for one registry."""
+
+    user_password: str = field(repr=False)
+
+    def authorization(self) -> str:
+        """Return the Basic `Authorization` value."""
+        return "Basic " + encode_base64(self.user_password.encode())
+
+
+class Scheme(Enum):
+    """What a registry may ask for."""
+
+    BASIC = "basic"
+    BEARER = "bearer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """One `WWW-Authenticate` header; realm, service and scope only of a bearer's."""
+
+    scheme: Scheme
+    realm: str = ""
+    service: str = ""
+    scope: str = ""
+
+
+def find_credential(document: bytes, reference: ImageReference) -> Credential | None:
+    """Return the credential for an image: the longest matching prefix of its name, or None.
+
+    Raises:
+        FormatError: `auth.…`, the document is malformed.
+    """
+    value = parse_json(document, "auth", _MAX_DOCUMENT_BYTES)
+    auths = value.get("auths") if isinstance(value, Mapping) else None
+    if not isinstance(auths, Mapping):
+        raise FormatError("auth.form", "expected an object with auths")
+    name = f"{reference.authority}/{reference.repository}"
+    while name:
+        if name in auths:
+            entry = auths[name]
+            encoded = entry.get("auth") if isinstance(entry, Mapping) else None
+            return _credential(decode_base64(encoded, "auth.base64"))
+        name = name.rpartition("/")[0]
+    return None
+
+
+def _credential(data: bytes) -> Credential:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise FormatError("auth.form", "a credential is no text") from error
+    if ":" not in text or not text.isprintable():
+        raise FormatError("auth.form", "expected user:password")
+    return Credential(user_password=text)
+
+
+def parse_challenge(header: str | None) -> Challenge:
+    """Parse the challenge of a 401 reply.
+
+    Raises:
+        PeerError: `registry.challenge`.
+    """
+    if header is None or len(header) > _MAX_CHALLENGE_BYTES:
+        raise PeerError("registry.challenge", "a 401 reply without a usable challenge")
+    scheme, _blank, rest = header.strip().partition(" ")
+    if scheme.lower() == "basic":
+        return Challenge(scheme=Scheme.BASIC)
+    if scheme.lower() != "bearer":
+        raise PeerError("registry.challenge", f"unknown scheme {scheme[:40]!r}")
+    parameters = _parse_parameters(rest)
+    if not parameters.get("realm"):
+        raise PeerError("registry.challenge", "a bearer challenge without a realm")
+    return Challenge(
+        scheme=Scheme.BEARER,
+        realm=parameters["realm"],
+        service=parameters.get("service", ""),
+        scope=parameters.get("scope", ""),
+    )
+
+
+def _parse_parameters(text: str) -> Mapping[str, str]:
+    """Read `name="value", …`; a value has no escapes, as registries write none."""
+    parameters: dict[str, str] = {}
+    while text := text.lstrip(" ,"):
+        name, equals, rest = text.partition("=")
+        if not equals:
+            raise PeerError("registry.challenge", "a parameter without a value")
+        if rest.startswith('"'):
+            value, quote, text = rest[1:].partition('"')
+            if not quote:
+                raise PeerError("registry.challenge", "an open quote")
+        else:
+            value, _comma, text = rest.partition(",")
+        if name.strip().lower() in parameters:
+            raise PeerError("registry.challenge", "a parameter occurs twice")
+        parameters[name.strip().lower()] = value.strip()
+    return parameters
+
+
+def token_url(challenge: Challenge, reference: ImageReference) -> str:
+    """Return where to get a token to pull `reference`, and nothing more.
+
+    The scope is what this image needs, whatever the challenge says.
+
+    Raises:
+        PeerError: `registry.realm`, the token service does not belong with the registry.
+    """
+    try:
+        realm = urlsplit(challenge.realm)
+        has_port = realm.port is not None and realm.port != reference.port
+    except ValueError as error:
+        raise PeerError("registry.realm", "the realm is no URL") from error
+    same = realm.hostname == reference.host
+    if realm.scheme != "https" or realm.username is not None or realm.fragment or realm.query:
+        raise PeerError("registry.realm", "the realm is no plain https URL")
+    if not same and (has_port or not _is_sibling(realm.hostname or "", reference.host)):
+        raise PeerError("registry.realm", f"{(realm.hostname or '')[:80]!r} is another origin")
+    query = [("scope", f"repository:{reference.repository}:pull")]
+    if challenge.service:
+        query.insert(0, ("service", challenge.service))
+    return f"https://{realm.netloc}{realm.path or '/'}?{urlencode(query)}"
+
+
+def _is_sibling(host: str, registry: str) -> bool:
+    """Whether both stand below one domain: `auth.docker.io` beside `registry-1.docker.io`."""
+    domain = registry.partition(".")[2]
+    is_address = registry.replace(".", "").isdigit()
+    return "." in domain and not is_address and (host == domain or host.endswith("." + domain))
+
+
+def parse_token(data: bytes) -> str:
+    """Return the `Authorization` value from a token service's reply.
+
+    Raises:
+        FormatError: `token.…`.
+    """
+    value = parse_json(data, "token", MAX_TOKEN_REPLY_BYTES)
+    if not isinstance(value, Mapping):
+        raise FormatError("token.form", "expected an object")
+    token = value.get("token") or value.get("access_token")
+    if not isinstance(token, str) or not 0 < len(token) <= _MAX_TOKEN_BYTES:
+        raise FormatError("token.form", "expected a token")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise FormatError("token.form", "a token with blanks or control characters")
+    return f"Bearer {token}"

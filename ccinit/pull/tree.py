@@ -1,0 +1,129 @@
+"""The job that walks mounted layers and says what the kernel shows of them.
+
+An erofs index is made by another program from a tar that an image's author wrote. Before anything
+runs, the mounted tree is listed in the form of `listing` and must give the digest that our pass
+over the tar gave. For the content of files the walk asks where it lies (FS_IOC_FIEMAP): in the tar,
+at the offset that the pass saw, in one piece; the bytes themselves are covered by the diff_id.
+
+The job needs to read every directory and `trusted.*` attributes (CAP_DAC_READ_SEARCH,
+CAP_SYS_ADMIN), and nothing else; whoever spawns it gives it a system call filter without the calls
+that would make more of these rights. It starts in the layer's root and follows no link.
+"""
+
+import fcntl
+import os
+import stat
+import struct
+
+from ccinit.errors import FormatError, KernelError, LimitExceededError, VerificationError
+from ccinit.formats.digest import Digest
+from ccinit.pull.listing import Attributes, Listing
+from ccinit.pull.messages import TreeDigests, TreeRequest
+
+MAX_RECORDS = 1_000_000
+
+_FS_IOC_FIEMAP = 0xC020660B
+_FIEMAP = struct.Struct("=QQIIII")  # start, length, flags, mapped, count, reserved
+_EXTENT = struct.Struct("=QQQQQIIII")  # logical, physical, length, 2 reserved, flags, 3 reserved
+_MAX_EXTENTS = 2
+_NANOSECONDS = 1_000_000_000
+
+
+def tree_job(request: TreeRequest, _channel: object) -> TreeDigests:
+    """List each mounted layer.
+
+    Raises:
+        FormatError: `tree.…`: something is there that no layer may hold.
+        KernelError: the tree cannot be read.
+    """
+    return TreeDigests(listings=tuple(list_tree(root) for root in request.roots))
+
+
+def list_tree(root: str) -> Digest:
+    """Return the digest of the canonical listing of the mounted layer at `root`."""
+    directory = -1
+    try:
+        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Relative paths from here stay below PATH_MAX, as they did in the tar.
+        os.fchdir(directory)
+        return _Walk(os.fstat(directory).st_dev).digest()
+    except OSError as error:
+        raise KernelError(error.errno or 0, "walk", root) from error
+    finally:
+        if directory >= 0:
+            os.close(directory)
+
+
+class _Walk:
+    """One walk of the tree below the working directory."""
+
+    def __init__(self, device: int) -> None:
+        self._device = device
+        self._listing = Listing()
+        self._first: dict[int, bytes] = {}
+
+    def digest(self) -> Digest:
+        pending = [b""]
+        while pending:
+            path = pending.pop()
+            names = self._record(path)
+            prefix = path + b"/" if path else b""
+            pending.extend(prefix + name for name in sorted(names, reverse=True))
+        return self._listing.digest()
+
+    def _record(self, path: bytes) -> list[bytes]:
+        """List what is at `path`; return the names in it if it is a directory."""
+        target = path or b"."
+        status = os.lstat(target)
+        if status.st_dev != self._device:
+            raise VerificationError("tree.device", f"{path[:80]!r} is another mount")
+        if self._listing.records >= MAX_RECORDS:
+            raise LimitExceededError("tree.records", f"more than {MAX_RECORDS}")
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFCHR:
+            if status.st_rdev != 0:
+                raise FormatError("tree.kind", f"{path[:80]!r} is a device")
+            self._listing.whiteout(path)
+            return []
+        attributes = Attributes(
+            stat.S_IMODE(status.st_mode),
+            status.st_uid,
+            status.st_gid,
+            status.st_mtime_ns // _NANOSECONDS,  # as a float it may round up
+            _xattrs(target) if kind != stat.S_IFLNK else (),
+        )
+        if kind == stat.S_IFDIR:
+            self._listing.directory(path, attributes)
+            return os.listdir(target)
+        first = path
+        if status.st_nlink > 1:
+            first = self._first.setdefault(status.st_ino, path)
+        if kind == stat.S_IFLNK:
+            self._listing.symlink(path, attributes, os.readlink(target), first)
+        elif kind == stat.S_IFREG:
+            offset = _offset_in_tar(target, status.st_size) if status.st_size else 0
+            self._listing.file(path, attributes, status.st_size, offset, first)
+        else:
+            raise FormatError("tree.kind", f"{path[:80]!r} is neither file, link nor directory")
+        return []
+
+
+def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    names = sorted(name.encode() for name in os.listxattr(path, follow_symlinks=False))
+    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
+
+
+def _offset_in_tar(path: bytes, size: int) -> int:
+    """Where the one extent of a file begins in the layer's tar."""
+    buffer = bytearray(_FIEMAP.size + _MAX_EXTENTS * _EXTENT.size)
+    _FIEMAP.pack_into(buffer, 0, 0, 0xFFFF_FFFF_FFFF_FFFF, 0, 0, _MAX_EXTENTS, 0)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _FS_IOC_FIEMAP, buffer)
+    finally:
+        os.close(fd)
+    _start, _length, _flags, mapped, *_rest = _FIEMAP.unpack_from(buffer)
+    logical, physical, length, *_rest = _EXTENT.unpack_from(buffer, _FIEMAP.size)
+    if mapped != 1 or logical != 0 or length < size:
+        raise VerificationError("tree.extent", f"{path[:80]!r} is not one piece of the tar")
+    return int(physical)

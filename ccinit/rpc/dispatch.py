@@ -1,0 +1,59 @@
+"""One request in, one reply of fixed size out.
+
+The order of the checks is the order of what they cost and of what they tell: unknown method or
+wrong parameters (`BADREQ`) before the phase (`NOT_NOW`) before the service runs. Nothing of a
+refused request is kept or echoed except its msgid.
+"""
+
+from typing import Protocol
+
+from ccinit.formats.host_rpc import REPLY_BYTES, Method, Phase, RpcError, Value
+from ccinit.formats.msgpack_rpc import (
+    Request,
+    encode_error,
+    encode_result,
+    method_named,
+    params_of,
+)
+
+
+class Refusal(Exception):  # noqa: N818  # an answer, not a fault
+    """The service does not carry out a call; `error` is all that the host learns."""
+
+    def __init__(self, error: RpcError) -> None:
+        super().__init__(error.name)
+        self.error = error
+
+
+class HostService(Protocol):
+    """What answers the host's calls."""
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that decides which methods are open."""
+        ...
+
+    async def call(self, method: Method, params: tuple[Value, ...]) -> tuple[Value, ...]:
+        """Carry out `method`; its result must be of the method's schema.
+
+        Raises:
+            Refusal: it is not carried out, and nothing has changed.
+        """
+        ...
+
+
+async def answer(request: Request, service: HostService) -> bytes:
+    """Carry out one request and return the bytes of its reply."""
+    method = method_named(request.method)
+    if method is None:
+        return encode_error(request.msgid, REPLY_BYTES, RpcError.BADREQ)
+    params = params_of(method, request.params)
+    if params is None:
+        return encode_error(request.msgid, method.reply_bytes, RpcError.BADREQ)
+    if service.phase not in method.phases:
+        return encode_error(request.msgid, method.reply_bytes, RpcError.NOT_NOW)
+    try:
+        result = await service.call(method, params)
+    except Refusal as refusal:
+        return encode_error(request.msgid, method.reply_bytes, refusal.error)
+    return encode_result(request.msgid, method, result)

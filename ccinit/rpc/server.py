@@ -1,0 +1,91 @@
+"""Bytes between the vsock and the dispatcher, under the host plane's limits.
+
+The peer is hostile. It gets four connections, ten seconds to finish a request that it has begun and
+ten to take a reply that it has asked for; whoever breaks the framing loses the connection without a
+word. Peers other than the host (CID 2), workloads of this guest included, are closed unread.
+"""
+
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ccinit.errors import DeadlineError, FormatError
+from ccinit.formats.host_rpc import HOST_CID
+from ccinit.formats.msgpack_rpc import RequestReader
+from ccinit.kernel.event_loop import TaskGroup, deadline
+from ccinit.kernel.task import readable, writable
+from ccinit.rpc.dispatch import HostService, answer
+
+_CHUNK_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpcLimits:
+    """What one peer may cost."""
+
+    connections: int = 4
+    request_seconds: float = 10.0
+    reply_seconds: float = 10.0
+
+
+Accept = Callable[[], Awaitable[tuple[socket.socket, int]]]
+
+
+async def serve(accept: Accept, service: HostService, limits: RpcLimits) -> None:
+    """Serve until cancelled.
+
+    Args:
+        accept: waits for one connection; returns it (non-blocking) with the peer's CID.
+        service: answers the calls.
+        limits: caps for each peer and for all together.
+    """
+    open_connections = 0
+
+    async def handle(connection: socket.socket) -> None:
+        nonlocal open_connections
+        try:
+            await _serve_connection(connection, service, limits)
+        except (FormatError, DeadlineError, OSError):
+            pass  # a peer that breaks the protocol learns nothing from it
+        finally:
+            open_connections -= 1
+            connection.close()
+
+    async with TaskGroup() as group:
+        while True:
+            connection, cid = await accept()
+            if cid != HOST_CID or open_connections == limits.connections:
+                connection.close()
+                continue
+            open_connections += 1
+            group.start(handle(connection), "rpc")
+
+
+async def _serve_connection(
+    connection: socket.socket, service: HostService, limits: RpcLimits
+) -> None:
+    reader = RequestReader()
+    while True:
+        data = await _receive(connection, reader, limits)
+        if not data:
+            return
+        for request in reader.feed(data):
+            reply = await answer(request, service)
+            async with deadline(limits.reply_seconds, "rpc.reply"):
+                await _send(connection, reply)
+
+
+async def _receive(connection: socket.socket, reader: RequestReader, limits: RpcLimits) -> bytes:
+    if not reader.unfinished:
+        await readable(connection.fileno())
+        return connection.recv(_CHUNK_BYTES)
+    async with deadline(limits.request_seconds, "rpc.request"):
+        await readable(connection.fileno())
+    return connection.recv(_CHUNK_BYTES)
+
+
+async def _send(connection: socket.socket, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        await writable(connection.fileno())
+        view = view[connection.send(view) :]

@@ -1,0 +1,181 @@
+"""A container's life as a table, when it starts again (R75), and what starts before what.
+
+Scope: pure decisions. Left to others: doing it (`ccinit.run.supervisor`).
+
+    state     event      next      meaning
+    PENDING   CREATE     CREATED   crun has made it; its program does not run yet
+    CREATED   START      RUNNING
+    RUNNING   EXIT_GOOD  RETRYING  or DONE: the restart policy decides
+    RUNNING   EXIT_BAD   RETRYING  or FAILED: the restart policy decides
+    RETRYING  CREATE     CREATED
+    any live  STOP       STOPPED   the pod ends
+
+A start that fails counts as a bad exit: `PENDING`, `CREATED` and `RETRYING` take EXIT_BAD too.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from ccinit.errors import ConfigError
+from ccinit.formats.pod_manifest import Container, ContainerKind, Restart
+
+FIRST_DELAY_SECONDS: Final = 1.0
+LONGEST_DELAY_SECONDS: Final = 60.0
+STABLE_SECONDS: Final = 600.0  # after as long a run, a failure is a new one
+
+
+class ContainerState(StrEnum):
+    """Where a container is in its life; the last three are final."""
+
+    PENDING = "pending"
+    CREATED = "created"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class ContainerEvent(StrEnum):
+    """What can happen to a container."""
+
+    CREATE = "create"
+    START = "start"
+    EXIT_GOOD = "exit-good"
+    EXIT_BAD = "exit-bad"
+    STOP = "stop"
+
+
+FINAL_STATES: Final = frozenset(
+    {ContainerState.DONE, ContainerState.FAILED, ContainerState.STOPPED}
+)
+
+_S = ContainerState
+_E = ContainerEvent
+# (state, event) to the next state: without another start, and with one
+TRANSITIONS: Final[dict[tuple[ContainerState, ContainerEvent], tuple[_S, _S]]] = {
+    (_S.PENDING, _E.CREATE): (_S.CREATED, _S.CREATED),
+    (_S.RETRYING, _E.CREATE): (_S.CREATED, _S.CREATED),
+    (_S.CREATED, _E.START): (_S.RUNNING, _S.RUNNING),
+    (_S.RUNNING, _E.EXIT_GOOD): (_S.DONE, _S.RETRYING),
+    (_S.RUNNING, _E.EXIT_BAD): (_S.FAILED, _S.RETRYING),
+    (_S.PENDING, _E.EXIT_BAD): (_S.FAILED, _S.RETRYING),
+    (_S.CREATED, _E.EXIT_BAD): (_S.FAILED, _S.RETRYING),
+    (_S.RETRYING, _E.EXIT_BAD): (_S.FAILED, _S.RETRYING),
+    (_S.PENDING, _E.STOP): (_S.STOPPED, _S.STOPPED),
+    (_S.CREATED, _E.STOP): (_S.STOPPED, _S.STOPPED),
+    (_S.RUNNING, _E.STOP): (_S.STOPPED, _S.STOPPED),
+    (_S.RETRYING, _E.STOP): (_S.STOPPED, _S.STOPPED),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """State of one container, and what its restart policy has to remember.
+
+    Attributes:
+        delay_seconds: how long to wait before the next start, if the state is RETRYING.
+        starts: how often it was started.
+    """
+
+    state: ContainerState = ContainerState.PENDING
+    delay_seconds: float = 0.0
+    starts: int = 0
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in FINAL_STATES
+
+
+def next_life(
+    life: Life, event: ContainerEvent, policy: Restart, *, ran_seconds: float = 0.0
+) -> Life:
+    """Return the life after `event`.
+
+    Args:
+        life: before.
+        event: what happened.
+        policy: of the manifest.
+        ran_seconds: how long the program ran, for exits.
+
+    Raises:
+        RuntimeError: the event cannot happen in this state.
+    """
+    try:
+        without, again = TRANSITIONS[life.state, event]
+    except KeyError:
+        raise RuntimeError(f"{event} cannot happen to a {life.state} container") from None
+    retries = _restarts(policy, event)
+    state = again if retries else without
+    delay = life.delay_seconds
+    if state is ContainerState.RETRYING:
+        delay = next_delay(life.delay_seconds, ran_seconds)
+    started = event is ContainerEvent.START
+    return Life(state=state, delay_seconds=delay, starts=life.starts + started)
+
+
+def next_delay(last_seconds: float, ran_seconds: float) -> float:
+    """Return the back-off before another start: doubling, bounded, reset by a long run."""
+    if last_seconds == 0 or ran_seconds >= STABLE_SECONDS:
+        return FIRST_DELAY_SECONDS
+    return min(last_seconds * 2, LONGEST_DELAY_SECONDS)
+
+
+def _restarts(policy: Restart, event: ContainerEvent) -> bool:
+    match policy:
+        case Restart.NEVER:
+            return False
+        case Restart.ON_FAILURE:
+            return event is ContainerEvent.EXIT_BAD
+        case Restart.ALWAYS:
+            return event in {ContainerEvent.EXIT_GOOD, ContainerEvent.EXIT_BAD}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartOrder:
+    """Names of containers.
+
+    Attributes:
+        init: one after another, each to its success.
+        waves: main containers; a wave starts when the one before is running.
+    """
+
+    init: tuple[str, ...]
+    waves: tuple[tuple[str, ...], ...]
+
+
+def plan_start_order(containers: Iterable[Container]) -> StartOrder:
+    """Order containers by kind and `depends_on`, within that as the manifest lists them.
+
+    Raises:
+        ConfigError: `run.order`: an init container that is always restarted or waits for one that
+            starts later, or a circle.
+    """
+    listed = tuple(containers)
+    init = tuple(one for one in listed if one.kind is ContainerKind.INIT)
+    earlier: set[str] = set()
+    for one in init:
+        if one.restart is Restart.ALWAYS:
+            raise ConfigError("run.order", f"{one.name} has to end, and is always restarted")
+        if not set(one.depends_on) <= earlier:
+            raise ConfigError("run.order", f"{one.name} waits for a container that starts later")
+        earlier.add(one.name)
+    main = [one for one in listed if one.kind is ContainerKind.MAIN]
+    return StartOrder(init=tuple(one.name for one in init), waves=_waves(main, earlier))
+
+
+def _waves(main: list[Container], started: set[str]) -> tuple[tuple[str, ...], ...]:
+    waves: list[tuple[str, ...]] = []
+    started = set(started)
+    while main:
+        ready = tuple(one.name for one in main if set(one.depends_on) <= started)
+        if not ready:
+            names = ", ".join(one.name for one in main)
+            raise ConfigError("run.order", f"{names} wait for each other")
+        waves.append(ready)
+        started.update(ready)
+        main = [one for one in main if one.name not in started]
+    return tuple(waves)

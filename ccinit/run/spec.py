@@ -1,0 +1,301 @@
+"""The runtime spec of one container: a pure function of image, manifest and resolved identity.
+
+Scope: `config.json` of the OCI runtime spec 1.0.2 (config.md, config-linux.md) as far as this guest
+uses it, and the rules for what of an image's config counts: environment and working directory do
+(R70), labels, volumes and annotations do not. Left to others: the root file system
+(`ccinit.run.rootfs`), identity (`ccinit.run.users`), what `crun` makes of it.
+
+Every container has the same shape: own pid, mount, ipc, uts and cgroup namespaces, the guest's own
+network, no capability at all, no way to gain one, fresh /dev, /proc and /sys, and limits.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from ccinit.errors import ConfigError, FormatError, LimitExceededError
+from ccinit.formats.oci_image import ImageConfig
+from ccinit.formats.pod_manifest import Container
+from ccinit.run.seccomp_profile import workload_seccomp
+from ccinit.run.users import Identity
+
+OCI_VERSION: Final = "1.0.2"
+DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+MAX_ARGUMENT_BYTES: Final = 128 << 10  # MAX_ARG_STRLEN of execve(2)
+MAX_ARGUMENTS: Final = 1024
+MAX_VARIABLES: Final = 1024
+MAX_ENVIRONMENT_BYTES: Final = 1 << 20
+CPU_PERIOD_US: Final = 100_000
+_PAGE: Final = 4096
+
+MASKED_PATHS: Final = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",  # other tenants of the CPU: timing of the guest's own keys
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",  # power readings tell what other code computes
+    "/sys/firmware",  # tables written by the host
+    "/sys/fs/selinux",
+    "/sys/kernel/debug",
+)
+READONLY_PATHS: Final = (
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+)
+KERNEL_PLACES: Final = ("/proc", "/sys", "/dev")
+
+_KERNEL_MOUNTS: Final = (
+    ("/proc", "proc", "proc", "nosuid noexec nodev"),
+    ("/dev", "tmpfs", "tmpfs", "nosuid noexec strictatime mode=755 size=64k"),
+    ("/dev/pts", "devpts", "devpts", "nosuid noexec newinstance ptmxmode=0666 mode=0620"),
+    ("/dev/shm", "tmpfs", "shm", "nosuid noexec nodev mode=1777 size=64m"),  # noqa: S108
+    ("/dev/mqueue", "mqueue", "mqueue", "nosuid noexec nodev"),
+    ("/sys", "sysfs", "sysfs", "nosuid noexec nodev ro"),
+    ("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid noexec nodev ro"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindMount:
+    """A file or directory of the guest, seen by the container at `target`."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecDefaults:
+    """Limits of a container whose manifest names none.
+
+    Attributes:
+        memory_bytes: 0 is the pod's own limit.
+        pids: processes and threads.
+        open_files: soft and hard RLIMIT_NOFILE; select(2) breaks beyond 1024, servers ask for more.
+    """
+
+    memory_bytes: int = 0
+    pids: int = 4096
+    open_files: tuple[int, int] = (1024, 524_288)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecInput:
+    """All that decides how one container runs.
+
+    Attributes:
+        root_path: mounted root file system.
+        cgroup_path: absolute within the cgroup tree.
+        binds: volumes, secret files, the pod's /etc files; any order.
+        secret_env: secrets that the manifest gives as variables.
+    """
+
+    container: Container
+    image: ImageConfig
+    identity: Identity
+    hostname: str
+    root_path: str
+    cgroup_path: str
+    binds: tuple[BindMount, ...] = ()
+    secret_env: tuple[tuple[str, str], ...] = ()
+    defaults: SpecDefaults = field(default_factory=SpecDefaults)
+
+
+def plan_spec(given: SpecInput) -> dict[str, object]:
+    """Return `config.json` as a value.
+
+    Raises:
+        ConfigError: `run.args`, `run.mount`.
+        FormatError: `run.env`, `run.cwd`.
+        LimitExceededError: `run.env`, `run.args`.
+    """
+    return {
+        "ociVersion": OCI_VERSION,
+        "root": {"path": given.root_path, "readonly": given.container.read_only},
+        "hostname": given.hostname,
+        "process": _process(given),
+        "mounts": _mounts(given.binds),
+        "linux": {
+            # no network entry: the pod shares the guest's, where the owner port is bound first
+            "namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts", "cgroup")],
+            "cgroupsPath": given.cgroup_path,
+            "resources": _resources(given),
+            "seccomp": workload_seccomp(),
+            "maskedPaths": list(MASKED_PATHS),
+            "readonlyPaths": list(READONLY_PATHS),
+            "rootfsPropagation": "private",
+        },
+    }
+
+
+def plan_arguments(container: Container, image: ImageConfig) -> tuple[str, ...]:
+    """Return the command: the manifest's, or else entrypoint and command of the image.
+
+    Raises:
+        ConfigError: `run.args`, neither says what to run.
+        FormatError: `run.args`, an argument with NUL.
+        LimitExceededError: `run.args`.
+    """
+    arguments = container.args or image.entrypoint + image.cmd
+    if not arguments or not arguments[0]:
+        raise ConfigError("run.args", f"nothing says what {container.name} runs")
+    if any("\0" in argument for argument in arguments):
+        raise FormatError("run.args", "an argument holds NUL")
+    too_long = any(len(argument.encode()) >= MAX_ARGUMENT_BYTES for argument in arguments)
+    if too_long or len(arguments) > MAX_ARGUMENTS:
+        raise LimitExceededError("run.args", "more than a process takes")
+    return arguments
+
+
+def plan_exec(spec: dict[str, object], arguments: tuple[str, ...]) -> dict[str, object]:
+    """Return the `process` of a further program in the container that `spec` describes.
+
+    It has the same user, environment, limits and rights; only the command differs.
+
+    Raises:
+        ConfigError: `run.args`.
+    """
+    process = spec["process"]
+    if not isinstance(process, dict) or not arguments:
+        raise ConfigError("run.args", "nothing says what to run")
+    return process | {"args": list(arguments)}
+
+
+def plan_environment(given: SpecInput) -> tuple[str, ...]:
+    """Return `NAME=value` texts: image, then defaults for PATH and HOME, manifest, secrets.
+
+    A later value replaces an earlier one of the same name, in its place. Nothing of it ever reaches
+    a program of the guest; so LD_PRELOAD and the like concern the container only.
+
+    Raises:
+        FormatError: `run.env`: no `=`, an empty name, or control characters where none belong.
+        LimitExceededError: `run.env`.
+    """
+    variables: dict[str, str] = {}
+    for text in given.image.env:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise FormatError("run.env", f"{name[:80]!r} has no value")
+        _set_variable(variables, name, value)
+    variables.setdefault("PATH", DEFAULT_PATH)
+    variables.setdefault("HOME", given.identity.home or "/")
+    for name, value in (*given.container.env, *given.secret_env):
+        _set_variable(variables, name, value)
+    environment = tuple(f"{name}={value}" for name, value in variables.items())
+    size = sum(len(text.encode()) + 1 for text in environment)
+    if len(environment) > MAX_VARIABLES or size > MAX_ENVIRONMENT_BYTES:
+        raise LimitExceededError("run.env", f"{len(environment)} variables, {size} bytes")
+    return environment
+
+
+def _set_variable(variables: dict[str, str], name: str, value: str) -> None:
+    # a line break in a name would be a second variable to whoever prints an environment
+    if not name or not name.isprintable() or "=" in name or "\0" in value:
+        raise FormatError("run.env", f"{name[:80]!r} is not a variable")
+    variables[name] = value
+
+
+def plan_cwd(container: Container, image: ImageConfig) -> str:
+    """Return the working directory; symbolic links in it are resolved in the container's root.
+
+    Raises:
+        FormatError: `run.cwd`: not absolute, or climbing.
+    """
+    cwd = container.cwd or image.working_dir or "/"
+    if not cwd.startswith("/") or ".." in cwd.split("/") or "\0" in cwd:
+        raise FormatError("run.cwd", f"{cwd[:80]!r} is not an absolute path")
+    return "/" + os.path.normpath(cwd).lstrip("/")
+
+
+def _process(given: SpecInput) -> dict[str, object]:
+    identity = given.identity
+    soft, hard = given.defaults.open_files
+    return {
+        "terminal": False,
+        "user": {
+            "uid": identity.uid,
+            "gid": identity.gid,
+            "additionalGids": list(identity.additional_gids),
+            "umask": 0o022,
+        },
+        "args": list(plan_arguments(given.container, given.image)),
+        "env": list(plan_environment(given)),
+        "cwd": plan_cwd(given.container, given.image),
+        "capabilities": {
+            name: [] for name in ("bounding", "effective", "inheritable", "permitted", "ambient")
+        },
+        "noNewPrivileges": True,
+        "oomScoreAdj": 0,  # PID 1's own -1000 would be inherited
+        "rlimits": [
+            {"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard},
+            {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+        ],
+    }
+
+
+def _mounts(binds: Iterable[BindMount]) -> list[dict[str, object]]:
+    mounts: list[dict[str, object]] = [
+        {"destination": target, "type": kind, "source": source, "options": options.split()}
+        for target, kind, source, options in _KERNEL_MOUNTS
+    ]
+    # parents first: a mount hides what was mounted below its place before
+    ordered = sorted(binds, key=lambda bind: bind.target.split("/"))
+    for place in {bind.target for bind in ordered}:
+        if sum(bind.target == place for bind in ordered) > 1:
+            raise ConfigError("run.mount", f"two things at {place}")
+    for bind in ordered:
+        _check_place(bind.target)
+        mounts.append(
+            {
+                "destination": bind.target,
+                "type": "bind",
+                "source": bind.source,
+                "options": [
+                    "bind",
+                    "private",
+                    "nosuid",
+                    "nodev",
+                    "ro" if bind.read_only else "rw",
+                ],
+            }
+        )
+    return mounts
+
+
+def _check_place(target: str) -> None:
+    """Keep the kernel's own mounts visible and whole."""
+    parts = target.split("/")
+    if not target.startswith("/") or not all(parts[1:]) or {".", ".."} & set(parts):
+        raise ConfigError("run.mount", f"{target[:80]!r} is not a normal absolute path")
+    if any(target == place or target.startswith(place + "/") for place in KERNEL_PLACES):
+        raise ConfigError("run.mount", f"{target[:80]!r} is the kernel's")
+
+
+def _resources(given: SpecInput) -> dict[str, object]:
+    wanted, defaults = given.container.resources, given.defaults
+    resources: dict[str, object] = {
+        # crun adds the harmless devices of its own /dev to what is allowed
+        "devices": [{"allow": False, "access": "rwm"}],
+        "pids": {"limit": wanted.pids or defaults.pids},
+    }
+    memory = wanted.memory_bytes or defaults.memory_bytes
+    if memory:
+        limit = memory // _PAGE * _PAGE
+        resources["memory"] = {"limit": limit, "swap": limit}
+        # half a container is worse than none: the restart policy takes over
+        resources["unified"] = {"memory.oom.group": "1"}
+    if wanted.cpu_milli:
+        quota = wanted.cpu_milli * CPU_PERIOD_US // 1000
+        resources["cpu"] = {"quota": quota, "period": CPU_PERIOD_US}
+    return resources

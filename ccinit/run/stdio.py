@@ -1,0 +1,66 @@
+"""What a container or a program of the guest writes, from its pipe to a sink (R93).
+
+Scope: pipes, and a task that moves bytes as they come. Left to others: cutting, capping, counting
+and sealing (`ccinit.seal.log`, behind `OutputSink`).
+
+The sink never blocks, so a pipe is always drained and no workload waits for whoever collects logs.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from ccinit.kernel.event_loop import readable
+from ccinit.kernel.libc import kernel_error
+
+CHUNK_BYTES: Final = 64 << 10
+
+OutputSink: TypeAlias = Callable[[bytes], None]
+"""Takes some bytes of one stream; must not raise or wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipe:
+    """Two descriptors, both close-on-exec; reading does not block."""
+
+    reader: int
+    writer: int
+
+
+def open_pipe() -> Pipe:
+    """Make a pipe whose writing end is for a child.
+
+    Raises:
+        KernelError: no descriptors to be had.
+    """
+    try:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+    except OSError as error:
+        raise kernel_error(error, "pipe2") from error
+    os.set_blocking(reader, False)
+    return Pipe(reader=reader, writer=writer)
+
+
+async def pump(reader: int, sink: OutputSink) -> None:
+    """Move bytes from `reader` to `sink` until the last writer is gone. `reader` stays open."""
+    while True:
+        await readable(reader)
+        if drain(reader, sink):
+            return
+
+
+def drain(reader: int, sink: OutputSink) -> bool:
+    """Move one chunk if there is one; return whether the last writer is gone and nothing is left.
+
+    One chunk at a time: a container that writes without pause must not keep PID 1 from the rest.
+    """
+    try:
+        data = os.read(reader, CHUNK_BYTES)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise kernel_error(error, "read", "pipe") from error
+    if data:
+        sink(data)
+    return not data

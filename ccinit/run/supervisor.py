@@ -1,0 +1,273 @@
+"""Keeping one container alive as its manifest says, until it is done or the pod ends.
+
+Scope: preparing a container once (root, secrets, spec), then attempts (create, start, wait,
+delete) with the pauses between them. Left to others: what the parts do (the modules of this room),
+the order of containers (`agent`, by `ccinit.run.container.plan_start_order`), layers, volumes and
+secrets (given).
+
+The writable layer lives as long as the supervisor: a restarted program finds what it wrote, and a
+crash loop fills no disk with layers.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from ccinit.errors import CcinitError, ConfigError, DeadlineError
+from ccinit.formats.oci_image import ImageConfig
+from ccinit.formats.pod_manifest import Container
+from ccinit.kernel.event_loop import Event, TaskGroup, boottime, deadline
+from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.process import ExitStatus, Process
+from ccinit.run.container import ContainerEvent, ContainerState, Life, next_life
+from ccinit.run.crun import Crun
+from ccinit.run.rootfs import (
+    activate_rootfs,
+    check_mount_points,
+    deactivate_rootfs,
+    plan_rootfs,
+)
+from ccinit.run.secrets import SecretFile, erase_secrets, write_secrets
+from ccinit.run.spec import BindMount, SpecDefaults, SpecInput, plan_exec, plan_spec
+from ccinit.run.stdio import OutputSink, open_pipe, pump
+from ccinit.run.users import Identity, read_user_files, resolve_user
+
+_DRAIN_SECONDS: Final = 2.0  # for what is in the pipes when the last process is gone
+
+EventSink: TypeAlias = Callable[[str], None]
+"""Takes one line for the guest's owner; must not raise or wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One container, with everything that others have fetched for it.
+
+    Attributes:
+        lowers: mounted image layers, top first.
+        scratch: a directory that does not exist yet, on a scratch volume.
+        run_dir: a directory that does not exist yet, on a tmpfs.
+        cgroup_path: absolute within the cgroup tree.
+        binds: volumes and the pod's /etc files.
+    """
+
+    container: Container
+    image: ImageConfig
+    lowers: tuple[str, ...]
+    scratch: str
+    run_dir: str
+    hostname: str
+    cgroup_path: str
+    binds: tuple[BindMount, ...] = ()
+    secret_files: tuple[SecretFile, ...] = ()
+    secret_env: tuple[tuple[str, str], ...] = ()
+    defaults: SpecDefaults = field(default_factory=SpecDefaults)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sinks:
+    """Where output and the guest's own remarks go."""
+
+    stdout: OutputSink
+    stderr: OutputSink
+    event: EventSink
+
+
+class Supervisor:
+    """The life of one container.
+
+    Attributes:
+        life: its state and restarts.
+        last_status: how its program ended last; None before, or if it could not be started.
+        up: set once it runs, or once it is clear that it never will.
+    """
+
+    def __init__(self, workload: Workload, crun: Crun, sinks: Sinks) -> None:
+        self.life = Life()
+        self.last_status: ExitStatus | None = None
+        self.up: Final = Event()
+        self._workload = workload
+        self._name = workload.container.name
+        self._crun = crun
+        self._sinks = sinks
+        self._spec: dict[str, object] = {}
+        self._process: Process | None = None
+        self._stopping = Event()
+        self._ended = Event()
+
+    async def run(self) -> Life:
+        """Supervise until the state is final; return the life.
+
+        Raises:
+            CcinitError: the container could not be prepared at all.
+        """
+        try:
+            with ExitStack() as undo:
+                self._spec = self._prepare(undo)
+                while not self.life.is_final:
+                    await self._attempt(self._spec)
+        finally:
+            self.up.set()
+            self._ended.set()
+        return self.life
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Ask the container to end, wait, then kill it; return when `run` is over."""
+        self._stopping.set()
+        if self._process is not None:
+            self._process.kill(signal.SIGTERM)
+        try:
+            async with deadline(grace_seconds, "run.grace"):
+                await self._ended.wait()
+        except DeadlineError:
+            if self._process is not None:
+                self._process.kill(signal.SIGKILL)
+            await self._ended.wait()
+
+    def exec(self, arguments: tuple[str, ...], *, stdin: int, stdout: int, stderr: int) -> Process:
+        """Start a further program in the container; its exit code is that of the result.
+
+        Args:
+            arguments: absolute path of the program, and what it is told.
+            stdin: descriptor for the program; the caller keeps its own copy.
+            stdout: likewise.
+            stderr: likewise.
+
+        Raises:
+            ConfigError: `run.exec`, the container does not run; `run.args`.
+            KernelError: the kernel refused.
+        """
+        if self.life.state is not ContainerState.RUNNING:
+            raise ConfigError("run.exec", f"{self._name} is {self.life.state}")
+        process = plan_exec(self._spec, arguments)
+        return self._crun.exec(self._name, process, stdin=stdin, stdout=stdout, stderr=stderr)
+
+    def _prepare(self, undo: ExitStack) -> dict[str, object]:
+        """Mount the root, write the secrets, and return the spec."""
+        workload = self._workload
+        _make_directory(workload.run_dir)
+        undo.callback(_remove_directory, workload.run_dir)
+        root, secrets = f"{workload.run_dir}/root", f"{workload.run_dir}/secrets"
+        undo.callback(_remove_directory, root)
+        activate_rootfs(plan_rootfs(workload.lowers, workload.scratch, root))
+        undo.callback(deactivate_rootfs, root)
+        identity = _look_into(root, workload)
+        undo.callback(erase_secrets, secrets)
+        secret_binds = write_secrets(secrets, workload.secret_files, identity)
+        return plan_spec(
+            SpecInput(
+                container=workload.container,
+                image=workload.image,
+                identity=identity,
+                hostname=workload.hostname,
+                root_path=root,
+                cgroup_path=workload.cgroup_path,
+                binds=workload.binds + secret_binds,
+                secret_env=workload.secret_env,
+                defaults=workload.defaults,
+            )
+        )
+
+    async def _attempt(self, spec: dict[str, object]) -> None:
+        """Run the program once, and decide what comes next."""
+        begin = boottime()
+        self.last_status = None
+        try:
+            self.last_status = await self._run_once(spec)
+        except CcinitError as error:
+            self._sinks.event(f"{self._name}: {error}")
+        good = self.last_status is not None and self.last_status.is_success()
+        event = ContainerEvent.EXIT_GOOD if good else ContainerEvent.EXIT_BAD
+        if self.last_status is not None:
+            self._sinks.event(f"{self._name}: {self.last_status}")
+        if self._stopping.is_set():
+            event = ContainerEvent.STOP
+        self._move(event, ran_seconds=boottime() - begin)
+        if self.life.state is ContainerState.RETRYING:
+            await self._pause()
+
+    async def _run_once(self, spec: dict[str, object]) -> ExitStatus:
+        out, err = open_pipe(), open_pipe()
+        try:
+            try:
+                self._process = await self._crun.create(
+                    self._name, spec, stdout=out.writer, stderr=err.writer
+                )
+            finally:
+                os.close(out.writer)
+                os.close(err.writer)
+            return await self._attend(self._process, out.reader, err.reader)
+        finally:
+            os.close(out.reader)
+            os.close(err.reader)
+
+    async def _attend(self, process: Process, out: int, err: int) -> ExitStatus:
+        """Start the created container, pass on its output, wait for its end, forget it."""
+        async with TaskGroup() as group:
+            pumps = (
+                group.start(pump(out, self._sinks.stdout), f"{self._name} stdout"),
+                group.start(pump(err, self._sinks.stderr), f"{self._name} stderr"),
+            )
+            try:
+                self._move(ContainerEvent.CREATE)
+                await self._crun.start(self._name)
+                self._move(ContainerEvent.START)
+                self.up.set()
+                await process.wait()
+            finally:
+                process.kill()
+                status = await process.wait()
+                self._process = None
+                await self._crun.delete(self._name)
+            try:
+                async with deadline(_DRAIN_SECONDS, "run.drain"):
+                    for task in pumps:
+                        await task.join()
+            except DeadlineError:
+                group.cancel()
+        return status
+
+    async def _pause(self) -> None:
+        try:
+            async with deadline(self.life.delay_seconds, "run.pause"):
+                await self._stopping.wait()
+        except DeadlineError:
+            return
+        self._move(ContainerEvent.STOP)
+
+    def _move(self, event: ContainerEvent, *, ran_seconds: float = 0.0) -> None:
+        policy = self._workload.container.restart
+        self.life = next_life(self.life, event, policy, ran_seconds=ran_seconds)
+        if self.life.is_final:
+            self.up.set()
+
+
+def _look_into(root: str, workload: Workload) -> Identity:
+    try:
+        root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise kernel_error(error, "open", root) from error
+    try:
+        check_mount_points(root_fd)
+        user = workload.container.user
+        return resolve_user(workload.image.user if user is None else user, read_user_files(root_fd))
+    finally:
+        os.close(root_fd)
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except OSError as error:
+        raise kernel_error(error, "mkdir", path) from error
+
+
+def _remove_directory(path: str) -> None:
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise kernel_error(error, "rmdir", path) from error

@@ -1,0 +1,255 @@
+"""The guest's log: one object that never blocks, never fails and never says more than it may.
+
+Scope: what may enter the sealed stream in which state (DESIGN section 5, "Any failure"), cutting
+and capping of entries (R93), room for the guest's own last words when workloads fill the ring
+(R91). Left to others: ciphers (`ccinit.seal.stream`), the evidence (its bytes are given), reading
+pipes and /dev/kmsg (PID 1's loop).
+
+    DISCARDING   no owner key yet: everything is counted and thrown away
+    UNBOUND      the key is known, the evidence is not: public codes wait
+    PUBLIC       before attestation the key may be the host's: public codes only
+    PRIVATE      the owner's shared key is mixed in: everything
+    ENDED        closed: everything is thrown away
+
+Payloads are bytes and stay bytes: nothing here decodes, trims or interprets them.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from enum import IntEnum, auto
+from typing import TYPE_CHECKING, Final
+
+from ccinit.errors import LimitExceededError
+from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.sealed_log import (
+    MAX_ENTRY_BYTES,
+    MAX_EVIDENCE_BYTES,
+    MAX_SOURCE_BYTES,
+    BootId,
+    Kind,
+    Record,
+    SizeClass,
+    plan_pieces,
+)
+from ccinit.seal.recent import Entry, RecentEntries
+from ccinit.seal.ring import SealedRing
+from ccinit.secret import Secret
+
+if TYPE_CHECKING:
+    from ccinit.seal.stream import SealedStream
+
+MAX_REPORT_BYTES: Final = 60 << 10
+_MAX_WAITING_CODES: Final = 64
+
+# what streams leave to the guest's events, and events to the end (report, END, signatures)
+_CLOSING_RESERVE: Final = SizeClass.LARGE.wire_bytes + 16 * SizeClass.SMALL.wire_bytes
+_EVENT_RESERVE: Final = 128 << 10
+MIN_CAPACITY: Final = 1 << 20
+_BULK_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR, Kind.KERNEL, Kind.RUNTIME})
+_ENTRY_KINDS: Final = _BULK_KINDS | {Kind.EVENT}
+
+
+class LogState(IntEnum):
+    """What may be logged; states follow each other in this order."""
+
+    DISCARDING = auto()
+    UNBOUND = auto()
+    PUBLIC = auto()
+    PRIVATE = auto()
+    ENDED = auto()
+
+
+def boottime_us() -> int:
+    """Return CLOCK_BOOTTIME in microseconds."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+
+class SealedLog:
+    """The log of this boot.
+
+    Attributes:
+        ring: sealed bytes for RPC `collect`.
+        recent: clear entries for the owner plane.
+        dropped: entries thrown away so far.
+    """
+
+    def __init__(
+        self,
+        *,
+        capacity: int = 4 << 20,
+        recent_capacity: int = 1 << 20,
+        clock: Callable[[], int] = boottime_us,
+    ) -> None:
+        """Args: capacity, recent_capacity: bytes; clock: boot time in microseconds."""
+        if capacity < MIN_CAPACITY:
+            raise LimitExceededError("seal.capacity", f"{capacity} bytes are too few")
+        self.ring: Final = SealedRing(capacity)
+        self.recent: Final = RecentEntries(recent_capacity)
+        self.dropped = 0
+        self.state = LogState.DISCARDING
+        self._clock = clock
+        self._stream: SealedStream | None = None
+        self._sequence = 0
+        self._waiting: list[tuple[int, bytes]] = []
+
+    def open(self, owner_key: bytes, boot_id: BootId) -> bytes:
+        """Begin the stream; return the Ed25519 public key that evidence has to report.
+
+        Raises:
+            FormatError: `seal.owner_key`; the log stays as it was.
+        """
+        if self.state is not LogState.DISCARDING:
+            raise RuntimeError("the log is open")
+        # ciphers are loaded when there is a key to use them with, not when PID 1 starts
+        from ccinit.seal.stream import open_stream  # noqa: PLC0415
+
+        self._stream = open_stream(owner_key, boot_id)
+        self.ring.append(self._stream.header)
+        self.state = LogState.UNBOUND
+        return self._stream.public_key
+
+    def bind(self, evidence: bytes) -> None:
+        """Write record 1; empty evidence says that none could be had.
+
+        Raises:
+            LimitExceededError: `seal.evidence`.
+        """
+        stream = self._stream
+        if self.state is not LogState.UNBOUND or stream is None:
+            raise RuntimeError("the evidence follows the opening, once")
+        if len(evidence) > MAX_EVIDENCE_BYTES:
+            raise LimitExceededError("seal.evidence", f"{len(evidence)} bytes")
+        now = self._clock()
+        self.ring.append(stream.evidence_records(evidence, boottime_us=now, dropped=self.dropped))
+        self.state = LogState.PUBLIC
+        waiting, self._waiting = self._waiting, []
+        for when, data in waiting:
+            self._write(Kind.CODE, "", data, when)
+
+    def mix(self, psk: Secret) -> None:
+        """Bind the rest of the stream to the owner's shared key; from here on texts are logged."""
+        stream = self._stream
+        if self.state is not LogState.PUBLIC or stream is None:
+            raise RuntimeError("the shared key follows the evidence, once")
+        self._sign_if_due(stream)
+        self.ring.append(stream.mix_record(psk, boottime_us=self._clock(), dropped=self.dropped))
+        self.state = LogState.PRIVATE
+
+    def public_event(self, phase: Phase, code: Code) -> bool:
+        """Log two numbers that the host is told too; allowed from the moment a stream exists."""
+        data = bytes((phase, code))
+        now = self._clock()
+        self._remember(Kind.CODE, "", data, now)
+        if self.state is LogState.UNBOUND and len(self._waiting) < _MAX_WAITING_CODES:
+            self._waiting.append((now, data))
+            return True
+        if self.state in {LogState.PUBLIC, LogState.PRIVATE}:
+            return self._write(Kind.CODE, "", data, now)
+        self.dropped += 1
+        return False
+
+    def append(self, kind: Kind, source: str, payload: bytes) -> bool:
+        """Log `payload` if the state allows it and there is room; else count it as dropped.
+
+        Args:
+            kind: EVENT, STDOUT, STDERR, KERNEL or RUNTIME.
+            source: container name or part of the guest, at most 63 bytes.
+            payload: any bytes; cut over as many entries and records as it takes.
+
+        Returns:
+            Whether all of it was sealed.
+        """
+        if kind not in _ENTRY_KINDS or len(source.encode()) > MAX_SOURCE_BYTES:
+            raise RuntimeError("not an entry that others write")
+        now = self._clock()
+        sealed = True
+        for part in _parts(payload):
+            self._remember(kind, source, part, now)
+            if self.state is LogState.PRIVATE:
+                sealed = self._write(kind, source, part, now) and sealed
+            else:
+                self.dropped += 1
+                sealed = False
+        return sealed
+
+    def sign(self) -> None:
+        """Sign what is there, so that the owner need not wait for the 64th record."""
+        stream = self._stream
+        if stream is None or self.state not in {LogState.PUBLIC, LogState.PRIVATE}:
+            return
+        if self.ring.room >= _CLOSING_RESERVE:
+            self.ring.append(
+                stream.signature_record(boottime_us=self._clock(), dropped=self.dropped)
+            )
+
+    def close(self, report: bytes = b"") -> None:
+        """End the stream and forget its keys; `report` says why, and is kept only if allowed.
+
+        Before the log is private the report is dropped like every text. Safe in every state.
+        """
+        stream = self._stream
+        if stream is not None and self.state is not LogState.ENDED:
+            if self.state is LogState.UNBOUND:
+                self.bind(b"")
+            if report and self.state is LogState.PRIVATE:
+                self._write(Kind.REPORT, "", report[:MAX_REPORT_BYTES], self._clock())
+            elif report:
+                self.dropped += 1
+            self._sign_if_due(stream)
+            self.ring.append(stream.end_records(boottime_us=self._clock(), dropped=self.dropped))
+        self.state = LogState.ENDED
+        self._stream = None
+        self.ring.close()
+
+    def _write(self, kind: Kind, source: str, data: bytes, when: int) -> bool:
+        stream = self._stream
+        if stream is None:
+            raise RuntimeError("the log is not open")
+        pieces = tuple(plan_pieces(len(data), source))
+        # a signature may be due before each of them
+        needed = sum(piece.size_class.wire_bytes for piece in pieces)
+        needed += SizeClass.SMALL.wire_bytes * (len(pieces) // 63 + 1)
+        if self.ring.room < needed + _reserve(kind):
+            self.dropped += 1
+            return False
+        for piece in pieces:
+            self._sign_if_due(stream)
+            record = Record(
+                boottime_us=when,
+                kind=kind,
+                source=source,
+                dropped=self.dropped,
+                data=data[piece.start : piece.stop],
+                more=not piece.last,
+            )
+            self.ring.append(stream.record(record, piece.size_class))
+        return True
+
+    def _sign_if_due(self, stream: "SealedStream") -> None:
+        if stream.signature_due:
+            self.ring.append(
+                stream.signature_record(boottime_us=self._clock(), dropped=self.dropped)
+            )
+
+    def _remember(self, kind: Kind, source: str, data: bytes, when: int) -> None:
+        entry = Entry(
+            sequence=self._sequence, boottime_us=when, kind=kind, source=source, data=data
+        )
+        self._sequence += 1
+        self.recent.append(entry)
+
+
+def _parts(payload: bytes) -> Iterator[bytes]:
+    if len(payload) <= MAX_ENTRY_BYTES:
+        yield payload
+        return
+    for start in range(0, len(payload), MAX_ENTRY_BYTES):
+        yield payload[start : start + MAX_ENTRY_BYTES]
+
+
+def _reserve(kind: Kind) -> int:
+    if kind is Kind.REPORT:
+        return 4 * SizeClass.SMALL.wire_bytes
+    if kind in _BULK_KINDS:
+        return _CLOSING_RESERVE + _EVENT_RESERVE
+    return _CLOSING_RESERVE

@@ -1,0 +1,58 @@
+"""The last records in clear, for the owner plane's `logs` and `events`; memory of the guest only.
+
+Scope: a bounded store that forgets the oldest first, with a cursor that counts entries. Left to
+others: who may read it (`ccinit.agent`), and everything that leaves the guest
+(`ccinit.seal.stream`).
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from ccinit.formats.sealed_log import Kind
+
+_ENTRY_OVERHEAD: Final = 256  # objects around the data; keeps a million empty lines from being free
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One thing that was logged; `sequence` counts from 0 and never skips."""
+
+    sequence: int
+    boottime_us: int
+    kind: Kind
+    source: str
+    data: bytes
+
+
+class RecentEntries:
+    """The newest entries whose data fit into `capacity` bytes."""
+
+    def __init__(self, capacity: int) -> None:
+        """Args: capacity: bytes of data and of a fixed allowance per entry."""
+        self._capacity = capacity
+        self._entries: deque[Entry] = deque()
+        self._size = 0
+
+    def append(self, entry: Entry) -> None:
+        """Keep `entry`, and drop the oldest until all fits."""
+        self._entries.append(entry)
+        self._size += len(entry.data) + _ENTRY_OVERHEAD
+        while self._size > self._capacity:
+            gone = self._entries.popleft()
+            self._size -= len(gone.data) + _ENTRY_OVERHEAD
+
+    def since(self, sequence: int, limit: int) -> tuple[Entry, ...]:
+        """Return at most `limit` entries from number `sequence` on, oldest first."""
+        found: list[Entry] = []
+        for entry in self._entries:
+            if len(found) == limit:
+                break
+            if entry.sequence >= sequence:
+                found.append(entry)
+        return tuple(found)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self._size = 0

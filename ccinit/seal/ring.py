@@ -1,0 +1,93 @@
+"""Sealed bytes on their way to a host that may be slow, absent or hostile (R91).
+
+Scope: a bounded byte store with the cursor of RPC `collect`. A cursor is an offset in the whole
+stream; asking from a cursor says that everything before it has arrived. Bytes that were
+acknowledged stay readable until their room is needed, so a collector that starts over loses
+little; bytes that were not are never thrown away, because a chain with a hole cannot be read. What
+does not fit is refused here and counted by `ccinit.seal.log`.
+
+Left to others: waiting for bytes (PID 1's event loop), padding of the reply
+(`ccinit.formats.host_rpc`).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from ccinit.errors import PeerError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Bytes of the stream; `following` is the next cursor, `last` says that nothing follows."""
+
+    data: bytes
+    following: int
+    last: bool
+
+
+class SealedRing:
+    """A FIFO of bytes with stable offsets; `capacity` bounds its memory."""
+
+    def __init__(self, capacity: int) -> None:
+        """Args: capacity: bytes."""
+        self.capacity: Final = capacity
+        self._bytes = bytearray()
+        self._base = 0  # stream offset of the first byte kept
+        self._acknowledged = 0
+        self._closed = False
+
+    @property
+    def end(self) -> int:
+        """Stream offset behind the last byte."""
+        return self._base + len(self._bytes)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing will follow."""
+        return self._closed
+
+    @property
+    def room(self) -> int:
+        """How many bytes can be appended now."""
+        return self.capacity - (self.end - self._acknowledged)
+
+    def append(self, data: bytes) -> None:
+        """Add sealed bytes at the end.
+
+        Raises:
+            RuntimeError: no room, or closed; ask `room` first.
+        """
+        if self._closed or len(data) > self.room:
+            raise RuntimeError("the ring does not take these bytes")
+        excess = len(self._bytes) + len(data) - self.capacity
+        if excess > 0:
+            del self._bytes[:excess]
+            self._base += excess
+        self._bytes += data
+
+    def close(self) -> None:
+        """Say that the stream is complete."""
+        self._closed = True
+
+    def waiting(self, cursor: int) -> bool:
+        """Whether `read` from `cursor` has something to say now."""
+        return self._closed or cursor < self.end
+
+    def read(self, cursor: int, limit: int) -> Chunk:
+        """Return at most `limit` bytes from `cursor`, or from the oldest byte kept if later.
+
+        Raises:
+            PeerError: `collect.cursor`, a place that the stream has not reached.
+        """
+        if not 0 <= cursor <= self.end:
+            raise PeerError("collect.cursor", f"cursor {cursor} of {self.end}")
+        start = max(cursor - self._base, 0)
+        data = bytes(self._bytes[start : start + limit])
+        following = self._base + start + len(data)
+        return Chunk(data=data, following=following, last=self._closed and following == self.end)
+
+    def collect(self, cursor: int, limit: int) -> Chunk:
+        """Like `read`, and take the cursor as the receipt for everything before it."""
+        chunk = self.read(cursor, limit)
+        self._acknowledged = max(self._acknowledged, cursor)
+        return chunk

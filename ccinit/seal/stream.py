@@ -1,0 +1,214 @@
+"""The ratchet: records in, ciphertext out, and no way back for whoever takes the guest later.
+
+Scope: the sender's side of `ccinit.formats.sealed_log` (the layout is documented there): the
+sealed seed, one key per record, the chain of tags, the Ed25519 signatures and the pre-shared key
+that enters after attestation. Left to others: what is logged and when (`ccinit.seal.log`), where
+the bytes wait (`ccinit.seal.ring`), the evidence itself (the caller of `evidence_record`).
+
+The order is enforced: record 1 is the evidence, a signature never comes later than the format
+allows, and nothing follows `end_records`. Breaking it is `RuntimeError`, a bug of the caller.
+
+Keys are overwritten when they are left; OpenSSL wipes its own copies. CPython gives no stronger
+promise.
+"""
+
+import hashlib
+import os
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, hpke
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from ccinit.errors import FormatError
+from ccinit.formats.sealed_log import (
+    MIX_LABEL,
+    NEXT_LABEL,
+    NONCE,
+    OWNER_KEY_BYTES,
+    SEED_BYTES,
+    SIGNED_AT_LEAST_EVERY,
+    TAG_BYTES,
+    BootId,
+    Header,
+    Kind,
+    Record,
+    RecordHead,
+    SizeClass,
+    Tag,
+    associated_data,
+    encode_plaintext,
+    header_tag,
+    hpke_info,
+    plan_pieces,
+    signed_message,
+)
+from ccinit.secret import Secret
+
+_MLKEM_BYTES: Final = 1184
+_CHAIN_KINDS: Final = frozenset({Kind.EVIDENCE, Kind.SIGNATURE, Kind.MIX, Kind.END})
+
+
+def open_stream(owner_key: bytes, boot_id: BootId) -> "SealedStream":
+    """Begin a stream that only the holder of `owner_key`'s private half can read.
+
+    Args:
+        owner_key: ML-KEM-768 ‖ X25519 public key, 1216 bytes, from measured configuration.
+        boot_id: sixteen random bytes of this boot.
+
+    Raises:
+        FormatError: `seal.owner_key`.
+    """
+    public_key = _load_owner_key(owner_key)
+    suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+    seed = Secret(os.urandom(SEED_BYTES))
+    try:
+        sealed = suite.encrypt(seed.reveal(), public_key, info=hpke_info(boot_id))
+    except ValueError as error:  # an X25519 half of low order gives no shared secret
+        seed.wipe()
+        raise FormatError("seal.owner_key", "the key agrees on nothing") from error
+    header = Header(boot_id=boot_id, sealed_seed=sealed)
+    return SealedStream(header=header, seed=seed, signing_key=Ed25519PrivateKey.generate())
+
+
+def _load_owner_key(data: bytes) -> hpke.MLKEM768X25519PublicKey:
+    if len(data) != OWNER_KEY_BYTES:
+        raise FormatError("seal.owner_key", f"{len(data)} bytes instead of {OWNER_KEY_BYTES}")
+    try:
+        return hpke.MLKEM768X25519PublicKey(
+            MLKEM768PublicKey.from_public_bytes(data[:_MLKEM_BYTES]),
+            X25519PublicKey.from_public_bytes(data[_MLKEM_BYTES:]),
+        )
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise FormatError("seal.owner_key", "not an MLKEM768-X25519 public key") from error
+
+
+class SealedStream:
+    """The sender's state of one stream. Each method returns bytes for the end of the stream."""
+
+    def __init__(self, *, header: Header, seed: Secret, signing_key: Ed25519PrivateKey) -> None:
+        """Take over `seed`, which is wiped here."""
+        self.header: Final = header.to_bytes()
+        self.boot_id: Final = header.boot_id
+        self.public_key: Final = signing_key.public_key().public_bytes_raw()
+        self._signing_key: Ed25519PrivateKey | None = signing_key
+        self._key = bytearray(seed.reveal())
+        seed.wipe()
+        self._index = 1
+        self._tag = header_tag(self.header)
+        self._transcript = hashlib.sha256(self.header)
+        self._unsigned = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last record was made and the keys are gone."""
+        return self._signing_key is None
+
+    @property
+    def signature_due(self) -> bool:
+        """Whether the next record must be a signature."""
+        return self._unsigned >= SIGNED_AT_LEAST_EVERY - 1
+
+    def evidence_records(self, evidence: bytes, *, boottime_us: int, dropped: int) -> bytes:
+        """Make record 1 (and its continuation): the public key, and evidence that reports it."""
+        if self._index != 1:
+            raise RuntimeError("the evidence is record 1")
+        entry = self.public_key + evidence
+        return b"".join(
+            self._seal(
+                Record(
+                    boottime_us=boottime_us,
+                    kind=Kind.EVIDENCE,
+                    source="",
+                    dropped=dropped,
+                    data=entry[piece.start : piece.stop],
+                    more=not piece.last,
+                ),
+                piece.size_class,
+            )
+            for piece in plan_pieces(len(entry), "")
+        )
+
+    def record(self, record: Record, size_class: SizeClass) -> bytes:
+        """Seal one record of a kind that is not the stream's own business."""
+        if self._index == 1 or record.kind in _CHAIN_KINDS or self.signature_due:
+            raise RuntimeError("out of the stream's order")
+        return self._seal(record, size_class)
+
+    def signature_record(self, *, boottime_us: int, dropped: int) -> bytes:
+        """Sign everything so far."""
+        if self._signing_key is None or self._index == 1:
+            raise RuntimeError("out of the stream's order")
+        message = signed_message(
+            self.boot_id, self._index, self._tag, self._transcript.copy().digest()
+        )
+        signature = self._signing_key.sign(message)
+        sealed = self._seal(
+            Record(
+                boottime_us=boottime_us,
+                kind=Kind.SIGNATURE,
+                source="",
+                dropped=dropped,
+                data=signature,
+            ),
+            SizeClass.SMALL,
+        )
+        self._unsigned = 0
+        return sealed
+
+    def mix_record(self, psk: Secret, *, boottime_us: int, dropped: int) -> bytes:
+        """Mark, then make, the step after which the owner's shared key is needed to go on."""
+        if self._index == 1 or self.signature_due:
+            raise RuntimeError("out of the stream's order")
+        marker = Record(
+            boottime_us=boottime_us, kind=Kind.MIX, source="", dropped=dropped, data=b""
+        )
+        sealed = self._seal(marker, SizeClass.SMALL)
+        material = self._key + psk.reveal()
+        self._step(material, MIX_LABEL)
+        _wipe(material)
+        return sealed
+
+    def end_records(self, *, boottime_us: int, dropped: int) -> bytes:
+        """Make the two last records, and forget the keys."""
+        if self._index == 1 or self.signature_due:
+            raise RuntimeError("out of the stream's order")
+        end = Record(boottime_us=boottime_us, kind=Kind.END, source="", dropped=dropped, data=b"")
+        sealed = self._seal(end, SizeClass.SMALL) + self.signature_record(
+            boottime_us=boottime_us, dropped=dropped
+        )
+        self.wipe()
+        return sealed
+
+    def wipe(self) -> None:
+        """Forget the keys; nothing can be sealed any more."""
+        _wipe(self._key)
+        self._signing_key = None
+
+    def _seal(self, record: Record, size_class: SizeClass) -> bytes:
+        if self.ended:
+            raise RuntimeError("the stream has ended")
+        head = RecordHead(size_class=size_class, index=self._index)
+        plaintext = encode_plaintext(record, size_class)
+        aad = associated_data(self.boot_id, head, self._tag)
+        wire = head.to_bytes() + AESGCM(self._key).encrypt(NONCE, plaintext, aad)
+        self._transcript.update(wire)
+        self._tag = Tag(wire[-TAG_BYTES:])
+        self._index += 1
+        self._unsigned += 1
+        self._step(self._key, NEXT_LABEL)
+        return wire
+
+    def _step(self, material: bytearray, label: bytes) -> None:
+        following = bytearray(SEED_BYTES)
+        HKDF(hashes.SHA256(), SEED_BYTES, None, label).derive_into(material, following)
+        _wipe(self._key)
+        self._key = following
+
+
+def _wipe(buffer: bytearray) -> None:
+    buffer[:] = bytes(len(buffer))

@@ -1,0 +1,179 @@
+"""dm-integrity computed beforehand: sizes, superblock and tables (kernel documentation
+device-mapper/dm-integrity, layout of `drivers/md/dm-integrity.c` in Linux 6.12).
+
+The kernel takes most of a superblock's fields on trust, and persistent volumes keep theirs on the
+host's disk. So nothing is read from it: what it must say follows from the disk's size, and the
+kernel's own view of the active device is compared with that, field by field.
+
+Here tags are always 32 bytes per block of 4096, there is no integrity hash (dm-crypt above checks
+the tags), no recalculation and no bitmap.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from ccinit.errors import ConfigError, VerificationError
+from ccinit.kernel.block import SECTOR_BYTES
+from ccinit.kernel.dm import DmTarget
+from ccinit.unlock.profile import AEAD, BLOCK_BYTES, BLOCK_SECTORS
+
+SUPERBLOCK_BYTES = 4096
+_SUPERBLOCK_SECTORS = SUPERBLOCK_BYTES // SECTOR_BYTES
+_SUPERBLOCK = struct.Struct("<8s B B H I Q I B B 2x Q 8x 16x")
+_MAGIC = b"integrt\0"
+_VERSION_PLAIN = 1
+_VERSION_META_DEVICE = 2
+
+# One journal sector holds 504 bytes of entries; an entry is its sector number, the ends of the
+# eight 512-byte sectors of a block, and the tag. Sections hold eight such sectors and their data.
+_ENTRY_BYTES = 8 + 8 * BLOCK_SECTORS + AEAD.tag_bytes
+_SECTION_ENTRIES = 8 * (504 // _ENTRY_BYTES)
+_SECTION_SECTORS = _SECTION_ENTRIES * BLOCK_SECTORS + 8
+
+_INTERLEAVE_LOG2 = 15
+_INTERLEAVE_SECTORS = 1 << _INTERLEAVE_LOG2
+_BUFFER_SECTORS = 128
+# 32768 sectors for each bit of a bitmap that is not used; more only beyond a pebibyte.
+_BITMAP_BLOCKS_LOG2 = 15 - 3
+_RUN_PADDING_BYTES = SECTOR_BYTES << 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntegrityLayout:
+    """What one dm-integrity device must look like.
+
+    Attributes:
+        mode: `D` writes in place without journal, `J` through the journal.
+        meta_number: `major:minor` and
+        meta_node: node of the device that holds superblock and tags, if it is not the disk itself.
+        journal_sections: as the superblock counts them.
+        provided_bytes: usable size.
+    """
+
+    mode: str
+    meta_number: str
+    meta_node: str
+    journal_sections: int
+    provided_bytes: int
+
+    @property
+    def journal_sectors(self) -> int:
+        """The journal's size as the kernel rounds it."""
+        return self.journal_sections * _SECTION_SECTORS
+
+    def to_superblock(self) -> bytes:
+        """Return the 4096 bytes that the kernel writes when it formats."""
+        beside = bool(self.meta_node)
+        block = _SUPERBLOCK.pack(
+            _MAGIC,
+            _VERSION_META_DEVICE if beside else _VERSION_PLAIN,
+            0 if beside else _INTERLEAVE_LOG2,
+            AEAD.tag_bytes,
+            self.journal_sections,
+            self.provided_bytes // SECTOR_BYTES,
+            0,
+            BLOCK_SECTORS.bit_length() - 1,
+            _BITMAP_BLOCKS_LOG2,
+            0,
+        )
+        return block + bytes(SUPERBLOCK_BYTES - len(block))
+
+    def to_target(self, disk_node: str) -> DmTarget:
+        """Return the table that creates or opens the device."""
+        options = [f"block_size:{BLOCK_BYTES}", f"journal_sectors:{self.journal_sectors}"]
+        if self.meta_node:
+            options.append(f"meta_device:{self.meta_node}")
+        return DmTarget(
+            length_sectors=self.provided_bytes // SECTOR_BYTES,
+            kind="integrity",
+            parameters=(
+                f"{disk_node} 0 {AEAD.tag_bytes} {self.mode} {len(options)} {' '.join(options)}"
+            ),
+        )
+
+    def to_active_table(self, disk_number: str) -> str:
+        """Return the table as the kernel must report it once the device is active."""
+        options = []
+        if self.meta_node:
+            options.append(f"meta_device:{self.meta_number}")
+        options += [
+            f"block_size:{BLOCK_BYTES}",
+            f"journal_sectors:{self.journal_sectors}",
+            f"interleave_sectors:{1 if self.meta_node else _INTERLEAVE_SECTORS}",
+            f"buffer_sectors:{_BUFFER_SECTORS}",
+        ]
+        if self.mode == "J":
+            options += ["journal_watermark:50", "commit_time:10000"]
+        return f"{disk_number} 0 {AEAD.tag_bytes} {self.mode} {len(options)} {' '.join(options)}"
+
+
+def plan_memory_layout(disk_bytes: int, meta_node: str, meta_number: str) -> IntegrityLayout:
+    """Plan tags in memory: the disk holds nothing but ciphertext, block n at n * 4096.
+
+    The journal of mode `D` is not used, but the kernel allocates one: the smallest is asked for.
+    """
+    return IntegrityLayout(
+        mode="D",
+        meta_number=meta_number,
+        meta_node=meta_node,
+        journal_sections=1,
+        provided_bytes=disk_bytes,
+    )
+
+
+def count_meta_bytes(disk_bytes: int) -> int:
+    """Return the bytes of metadata beside a disk: superblock, smallest journal, tags.
+
+    Memory is taken as blocks are first written; this is the most it can become.
+    """
+    tags_bytes = disk_bytes // BLOCK_BYTES * AEAD.tag_bytes
+    buffer_bytes = _BUFFER_SECTORS * SECTOR_BYTES
+    whole_buffers = -(-tags_bytes // buffer_bytes) * buffer_bytes
+    return SUPERBLOCK_BYTES + _SECTION_SECTORS * SECTOR_BYTES + whole_buffers
+
+
+def plan_disk_layout(disk_bytes: int, journal_bytes: int) -> IntegrityLayout:
+    """Plan tags on the disk: superblock, journal, then runs of tags and 16 MiB of data in turn.
+
+    Raises:
+        ConfigError: `disk.size`, too small for its own metadata.
+    """
+    sections = max(1, journal_bytes // SECTOR_BYTES // _SECTION_SECTORS)
+    start = _SUPERBLOCK_SECTORS + sections * _SECTION_SECTORS
+    tags_bytes = AEAD.tag_bytes * (_INTERLEAVE_SECTORS // BLOCK_SECTORS)
+    run = -(-tags_bytes // _RUN_PADDING_BYTES) * _RUN_PADDING_BYTES // SECTOR_BYTES
+    areas, rest = divmod(disk_bytes // SECTOR_BYTES - start, run + _INTERLEAVE_SECTORS)
+    sectors = areas * _INTERLEAVE_SECTORS + max(0, rest - run)
+    provided_bytes = sectors // BLOCK_SECTORS * BLOCK_BYTES
+    if provided_bytes <= 0:
+        raise ConfigError("disk.size", f"{disk_bytes} bytes do not hold their own tags")
+    return IntegrityLayout(
+        mode="J",
+        meta_number="",
+        meta_node="",
+        journal_sections=sections,
+        provided_bytes=provided_bytes,
+    )
+
+
+def verify_active(
+    layout: IntegrityLayout, disk_number: str, table: DmTarget, status: DmTarget
+) -> DmTarget:
+    """Return the active table if the kernel's view of the device is the planned one.
+
+    Raises:
+        VerificationError: `integrity.table` or `integrity.sectors`.
+    """
+    expected = layout.to_target("")
+    if (
+        table.kind != expected.kind
+        or table.length_sectors != expected.length_sectors
+        or table.parameters != layout.to_active_table(disk_number)
+    ):
+        raise VerificationError(
+            "integrity.table", f"the active table is {table.parameters[:500]!r}"
+        )
+    mismatches, _, rest = status.parameters.partition(" ")
+    if mismatches != "0" or rest.split(" ")[0] != str(layout.provided_bytes // SECTOR_BYTES):
+        raise VerificationError("integrity.sectors", f"the status is {status.parameters[:80]!r}")
+    return table

@@ -1,0 +1,69 @@
+"""The one disk cipher, as one constant, and the text of its dm-crypt table.
+
+The kernel checks nothing that matters here: it takes an 80-byte key as AES-192, a tag that leaves
+one byte for the MAC, and a cipher mode that repeats nonces. So cipher, key length and tag length
+are never given separately, and never from outside.
+
+AES-256-XTS encrypts, HMAC-SHA256 authenticates sector number, IV and ciphertext. The IV is random,
+so that the host cannot tell whether a rewritten block changed.
+"""
+
+from dataclasses import dataclass
+
+from ccinit.errors import ConfigError
+from ccinit.kernel.block import SECTOR_BYTES
+from ccinit.kernel.dm import DmTarget
+
+BLOCK_BYTES = 4096
+"""The unit of encryption, of authentication and of ext4; disk sizes are multiples of it."""
+
+BLOCK_SECTORS = BLOCK_BYTES // SECTOR_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AeadProfile:
+    """A cipher with the only lengths that are right for it.
+
+    Attributes:
+        key_bytes: encryption key (AES-256-XTS, 64), then authentication key (HMAC-SHA256, 32).
+        tag_bytes: stored per block: 16 bytes of random IV, then 16 bytes of MAC.
+    """
+
+    cipher: str
+    key_bytes: int
+    tag_bytes: int
+
+
+AEAD = AeadProfile(
+    cipher="capi:authenc(hmac(sha256),xts(aes))-random", key_bytes=64 + 32, tag_bytes=16 + 16
+)
+
+
+def plan_crypt_target(disk_bytes: int, integrity_node: str, key_description: str) -> DmTarget:
+    """Return the dm-crypt target over a dm-integrity device; the key is named, not given.
+
+    Args:
+        disk_bytes: usable size, a multiple of 4096.
+        integrity_node: the device below.
+        key_description: of a logon key in the process keyring.
+    """
+    key = f":{AEAD.key_bytes}:logon:{key_description}"
+    return DmTarget(
+        length_sectors=disk_bytes // SECTOR_BYTES,
+        kind="crypt",
+        parameters=(
+            f"{AEAD.cipher} {key} 0 {integrity_node} 0"
+            f" 2 integrity:{AEAD.tag_bytes}:aead sector_size:{BLOCK_BYTES}"
+        ),
+    )
+
+
+def check_size(disk_bytes: int) -> int:
+    """Return the size if a disk of it can be used.
+
+    Raises:
+        ConfigError: `disk.size`.
+    """
+    if disk_bytes <= 0 or disk_bytes % BLOCK_BYTES:
+        raise ConfigError("disk.size", f"{disk_bytes} bytes are not whole blocks")
+    return disk_bytes

@@ -1,0 +1,100 @@
+"""Activating dm-crypt over dm-integrity, and taking it down: the part common to all disks.
+
+Each step is registered for undoing as soon as it is done, so a failure half-way leaves nothing
+behind, and an error while undoing is not hidden. The order down is that of `close`: hold I/O and
+wipe the kernel's copy of the key, remove dm-crypt, remove dm-integrity.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from ccinit.kernel.block import BlockDevice
+from ccinit.kernel.dm import DmControl, DmDevice, DmTarget
+from ccinit.kernel.keyring import add_logon_key, remove_key
+from ccinit.secret import Secret
+from ccinit.unlock.integrity import IntegrityLayout, verify_active
+from ccinit.unlock.profile import AEAD, plan_crypt_target
+
+_KEY_WIPE = "key wipe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskStack:
+    """An active device; `close` undoes it, once.
+
+    Attributes:
+        node: the plaintext device.
+        size_bytes: its size.
+    """
+
+    node: str
+    size_bytes: int
+    undo: ExitStack
+
+    def push(self, step: Callable[[], None]) -> None:
+        """Register a step that `close` takes before the ones so far."""
+        self.undo.callback(step)
+
+    def close(self) -> None:
+        """Undo in reverse; calling it again does nothing.
+
+        Raises:
+            KernelError: a step failed; the others were taken all the same.
+        """
+        self.undo.close()
+
+
+def activate_stack(
+    control: DmControl, name: str, disk: BlockDevice, layout: IntegrityLayout, key: Secret
+) -> DiskStack:
+    """Activate both devices over `disk` and verify that they are what was planned.
+
+    The control node must stay open until the stack is closed.
+
+    Args:
+        control: device-mapper.
+        name: unique among active stacks.
+        disk: the host's disk.
+        layout: from `plan_memory_layout` or `plan_disk_layout`.
+        key: 96 bytes; wiped by its owner, the kernel's copy lives until `close`.
+
+    Raises:
+        KernelError: the kernel refused a step; everything before it is undone.
+        VerificationError: `integrity.…`, the kernel's view is another one.
+    """
+    if len(key) != AEAD.key_bytes:
+        raise RuntimeError(f"a disk key of {len(key)} bytes")
+    with ExitStack() as undo:
+        integrity = _create(control, f"ccinit-{name}-integrity", undo)
+        _start(control, integrity, layout.to_target(disk.node))
+        (table,) = control.read_table(integrity)
+        (status,) = control.read_status(integrity)
+        verify_active(layout, disk.number, table, status)
+        crypt = _create(control, f"ccinit-{name}", undo)
+        undo.callback(_wipe_key, control, crypt)
+        description = f"ccinit:{name}"
+        with ExitStack() as unlink:
+            unlink.callback(remove_key, add_logon_key(description, key))
+            target = plan_crypt_target(layout.provided_bytes, integrity.node, description)
+            _start(control, crypt, target)
+        return DiskStack(node=crypt.node, size_bytes=layout.provided_bytes, undo=undo.pop_all())
+    raise RuntimeError("an exit stack swallowed an exception")
+
+
+def _create(control: DmControl, name: str, undo: ExitStack) -> DmDevice:
+    device = control.create(name)
+    undo.callback(control.remove, device)
+    return device
+
+
+def _start(control: DmControl, device: DmDevice, target: DmTarget) -> None:
+    control.load(device, (target,), secure=True)
+    control.resume(device)
+
+
+def _wipe_key(control: DmControl, crypt: DmDevice) -> None:
+    if not control.read_table(crypt):
+        return  # no table was ever loaded, so there is no key
+    control.suspend(crypt)
+    control.send_message(crypt, _KEY_WIPE)

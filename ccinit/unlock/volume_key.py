@@ -1,0 +1,38 @@
+"""From the 64 bytes that the KBS releases to the key of one volume.
+
+HKDF-SHA256 (RFC 5869) ties the disk key to pod and volume, so that one resource put under two names
+gives two keys. What looks like a mistake instead of a key is refused: a wrong length, one byte
+repeated, or text.
+"""
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from ccinit.errors import VerificationError
+from ccinit.secret import Secret
+from ccinit.unlock.profile import AEAD
+
+RELEASED_BYTES = 64
+
+
+def derive_encryption_key(released: Secret, pod: str, volume: str) -> Secret:
+    """Return the 96-byte disk key of `volume` in `pod`; the caller wipes both secrets.
+
+    Raises:
+        VerificationError: `volume.key`, what the KBS released is no key.
+    """
+    content = _verify_random(released.reveal())
+    info = f"ccinit/volume/v1/{pod}/{volume}/encryption".encode()
+    hkdf = HKDF(algorithm=SHA256(), length=AEAD.key_bytes, salt=None, info=info)
+    return Secret(hkdf.derive(content))
+
+
+def _verify_random(content: bytes) -> bytes:
+    if len(content) != RELEASED_BYTES:
+        raise VerificationError("volume.key", f"{len(content)} bytes, expected {RELEASED_BYTES}")
+    if len(set(content)) == 1:
+        raise VerificationError("volume.key", "one byte repeated")
+    # 64 random bytes are all below 128 once in 2^64 times.
+    if content.isascii():
+        raise VerificationError("volume.key", "text instead of random bytes")
+    return content

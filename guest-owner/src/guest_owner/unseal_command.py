@@ -1,0 +1,221 @@
+"""`guest-owner unseal` and `guest-owner log-key`: the sealed log at the owner's terminal.
+
+Scope: arguments, printing, exit codes. Left to others: reading the stream (`guest_owner.unseal`),
+keys (`guest_owner.log_key`), judging evidence (`guest_owner.kbs`).
+
+A log holds what workloads wrote, and a workload may be hostile to the terminal it is read on: every
+control character, and everything that is not UTF-8, is printed escaped.
+"""
+
+import argparse
+import base64
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, TextIO
+
+from ccinit.errors import FormatError
+from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.log_evidence import parse_log_evidence
+from ccinit.formats.sealed_log import BootId, Kind
+from ccinit.formats.tpm_evidence import parse_tpm_evidence
+from guest_owner.kbs.files import read_capped
+from guest_owner.kbs.references import References
+from guest_owner.kbs.store import Store
+from guest_owner.kbs.verifier_tpm import TEE, verify_log_evidence
+from guest_owner.log_key import new_log_key, parse_log_key
+from guest_owner.unseal import EvidenceVerifier, LogEntry, Unsealed, unseal
+
+EXIT_GOOD: Final = 0
+EXIT_BAD: Final = 1
+EXIT_OPEN: Final = 3  # nothing wrong, but the log is not over or nobody checked the evidence
+
+_OPEN_REASONS: Final = frozenset({"unseal.end", "unseal.unsigned"})
+_MAX_KEY_BYTES: Final = 4096
+_MAX_STREAM_BYTES: Final = 4 << 30
+_BINARY_KINDS: Final = frozenset({Kind.EVIDENCE})
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `unseal` and `log-key` to the owner's command line."""
+    parser = subparsers.add_parser(
+        "unseal",
+        help="read and verify a collected log",
+        epilog="exit code: 0 verified whole; 1 something is wrong; 3 nothing is wrong so far",
+    )
+    parser.add_argument("file", type=Path, help="the collected stream")
+    parser.add_argument("--key", type=Path, required=True, help="the private log key")
+    parser.add_argument("--psk", type=Path, help="the pod's log-psk resource, 32 raw bytes or more")
+    parser.add_argument("--state", type=Path, help="state of the KBS whose registrations judge")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    parser.set_defaults(func=run_unseal)
+
+    keys = subparsers.add_parser("log-key", help="make a log key, or show its public half")
+    actions = keys.add_subparsers(required=True)
+    new = actions.add_parser("new", help="make a key and print `log.public_key` for ccinit.toml")
+    new.add_argument("file", type=Path, help="where the private key goes; must not exist")
+    new.set_defaults(func=run_new_key)
+    show = actions.add_parser("public", help="print the public half of a key")
+    show.add_argument("file", type=Path)
+    show.set_defaults(func=run_show_key)
+
+
+def run_new_key(arguments: argparse.Namespace) -> int:
+    """Make a key pair."""
+    key = new_log_key()
+    key.write(arguments.file)
+    print(key.public_text)
+    return EXIT_GOOD
+
+
+def run_show_key(arguments: argparse.Namespace) -> int:
+    """Print a public key."""
+    print(parse_log_key(read_capped(arguments.file, _MAX_KEY_BYTES)).public_text)
+    return EXIT_GOOD
+
+
+def run_unseal(arguments: argparse.Namespace) -> int:
+    """Read, verify and print a stream."""
+    key = parse_log_key(read_capped(arguments.key, _MAX_KEY_BYTES))
+    psk = None if arguments.psk is None else read_capped(arguments.psk, _MAX_KEY_BYTES)
+    verifier = None
+    if arguments.state is not None:
+        verifier = evidence_verifier(Store(arguments.state).read_references())
+    stream = read_capped(arguments.file, _MAX_STREAM_BYTES)
+    result = unseal(stream, key, psk=psk, verify_evidence=verifier)
+    lines = json_lines(result) if arguments.json else text_lines(result)
+    write_lines(lines, sys.stdout)
+    return exit_code(result)
+
+
+def evidence_verifier(references: References) -> EvidenceVerifier:
+    """Return a judge of record 1 that trusts what is registered with the KBS."""
+
+    def verify(evidence: bytes, boot_id: BootId, signing_key: bytes) -> str:
+        parsed = parse_log_evidence(evidence)
+        if parsed.tee != TEE:
+            raise FormatError("evidence.tee", f"no verifier for {parsed.tee!r}")
+        appraised = verify_log_evidence(
+            parse_tpm_evidence(parsed.evidence),
+            boot_id=boot_id,
+            signing_key=signing_key,
+            references=references,
+        )
+        image = appraised.reference
+        return f"image {image.name} ({image.profile}), pod {appraised.initdata.name}"
+
+    return verify
+
+
+def exit_code(result: Unsealed) -> int:
+    """Return the verdict as a number."""
+    if any(finding.reason not in _OPEN_REASONS for finding in result.findings):
+        return EXIT_BAD
+    if result.findings or not result.ended or result.bound is not True:
+        return EXIT_OPEN
+    return EXIT_GOOD
+
+
+def write_lines(lines: Iterator[str], stream: TextIO) -> None:
+    """Write lines to a terminal or pipe."""
+    stream.writelines(line + "\n" for line in lines)
+
+
+def text_lines(result: Unsealed) -> Iterator[str]:
+    """Yield the log and then the verdict, for people."""
+    dropped = 0
+    for entry in result.entries:
+        if entry.dropped > dropped:
+            yield f"{'':>14}  -- {entry.dropped - dropped} entries were dropped here --"
+            dropped = entry.dropped
+        mark = " " if entry.index <= result.signed else "?"
+        source = escape_text(entry.source.encode())
+        label = f"{entry.kind.name.lower()}{':' if source else ''}{source}"
+        yield f"{entry.boottime_us / 1e6:14.6f}{mark} {label}  {_shown(entry)}"
+    yield ""
+    yield from _verdict_lines(result)
+
+
+def _verdict_lines(result: Unsealed) -> Iterator[str]:
+    boot_id = "unknown" if result.boot_id is None else result.boot_id.hex()
+    yield f"boot       {boot_id}"
+    yield f"records    {result.records}, signed up to {result.signed}"
+    match result.bound:
+        case None:
+            yield "evidence   NOT CHECKED: give --state to learn who wrote this"
+        case True:
+            yield f"evidence   {escape_text(result.guest.encode())}"
+        case False:
+            yield "evidence   DOES NOT VERIFY: anybody can have written this"
+    yield f"shared key {'in use' if result.mixed else 'not in use'}"
+    for finding in result.findings:
+        yield f"WRONG      record {finding.index}: {finding.reason}: {_clean(finding.detail)}"
+    if not result.findings:
+        yield "verdict    complete, in order, signed to the end"
+
+
+def json_lines(result: Unsealed) -> Iterator[str]:
+    """Yield one object per entry, then one with the verdict; keys are stable."""
+    for entry in result.entries:
+        yield json.dumps(
+            {
+                "index": entry.index,
+                "boottime_us": entry.boottime_us,
+                "kind": entry.kind.name.lower(),
+                "source": entry.source,
+                "dropped": entry.dropped,
+                "signed": entry.index <= result.signed,
+                "text": _shown(entry),
+                "data": base64.b64encode(entry.data).decode(),
+            }
+        )
+    yield json.dumps(
+        {
+            "boot_id": None if result.boot_id is None else result.boot_id.hex(),
+            "records": result.records,
+            "signed": result.signed,
+            "bound": result.bound,
+            "guest": result.guest,
+            "mixed": result.mixed,
+            "ended": result.ended,
+            "findings": [
+                {"reason": finding.reason, "index": finding.index, "detail": finding.detail}
+                for finding in result.findings
+            ],
+        }
+    )
+
+
+def escape_text(data: bytes) -> str:
+    r"""Return `data` as one printable line: bad UTF-8 as \xNN, unprintable characters as \uNNNN.
+
+    A backslash is doubled, so that no text can imitate an escape.
+    """
+    text = data.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def _clean(text: str) -> str:
+    return escape_text(text.encode())
+
+
+def _shown(entry: LogEntry) -> str:
+    match entry.kind:
+        case Kind.CODE:
+            return _code_text(entry.data)
+        case kind if kind in _BINARY_KINDS:
+            return f"{len(entry.data)} bytes"
+        case _:
+            return escape_text(entry.data.removesuffix(b"\n"))
+
+
+def _code_text(data: bytes) -> str:
+    try:
+        phase, code = data
+        return f"phase {Phase(phase).name} code {Code(code).name}"
+    except ValueError:
+        return f"phase and code {data.hex()}"

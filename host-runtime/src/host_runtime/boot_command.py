@@ -1,0 +1,179 @@
+"""The commands `host-runtime boot` and `record`: their arguments, and what they do.
+
+Calls to a running guest are `host_runtime.cli`'s.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError
+from host_runtime.accelerator import choose_accelerator
+from host_runtime.esp import create_esp
+from host_runtime.firmware_text import FirmwareRecord, firmware_name, read_record, write_record
+from host_runtime.guest_files import GuestFiles
+from host_runtime.launcher import GuestConfig, VsockKind, boot_guest
+from host_runtime.qemu import (
+    Accelerator,
+    DirectBoot,
+    Disk,
+    EspBoot,
+    Firmware,
+    HostForward,
+    UserNetwork,
+)
+from host_runtime.sinks import report_bytes
+from host_runtime.swtpm import VirtualTpm, manufacture_tpm
+from host_runtime.tools import Tools
+from host_runtime.transport import is_kernel_vsock_usable
+
+OVMF_CODE: Final = "usr/share/OVMF/OVMF_CODE_4M.fd"
+OVMF_VARIABLES: Final = "usr/share/OVMF/OVMF_VARS_4M.fd"
+SEABIOS: Final = "usr/share/seabios/bios-256k.bin"
+
+BOOT_HELP: Final = "Boot a guest, wait for its hello, and stay until it ends."
+RECORD_HELP: Final = "Record what firmware itself prints and stores, from a boot of a silent guest."
+
+
+def add_boot(parser: argparse.ArgumentParser) -> None:
+    """Make `parser` that of the command `boot`."""
+    add = parser.add_argument
+    add("folder", type=Path, help="new folder for logs and everything the host sees")
+    add("--tools", type=Path, help="tools tree (default: the host's installed programs)")
+    add("--uki", type=Path, help="boot this unified kernel image through OVMF")
+    add("--kernel", type=Path, help="boot this kernel directly")
+    add("--initrd", type=Path, help="with --kernel")
+    add("--command-line", default="", help="with --kernel")
+    add("--ovmf", action="store_true", help="with --kernel: through OVMF, not SeaBIOS")
+    add("--memory", type=int, default=512, metavar="MIB", help="default: 512")
+    add("--vcpus", type=int, default=1, help="default: 1")
+    add("--accelerator", choices=("auto", "kvm", "tcg"), default="auto")
+    add("--disk", action="append", default=[], metavar="PATH[:ro]", help="raw image; repeatable")
+    add("--tpm", type=Path, metavar="FOLDER", help="a vTPM; made if the folder does not exist")
+    add("--network", choices=("none", "restricted", "open"), default="none")
+    add("--forward", action="append", default=[], metavar="HOST:GUEST", help="TCP port, repeatable")
+    add(
+        "--vsock",
+        choices=("user", "kernel", "auto"),
+        default="user",
+        help="only `user` is captured",
+    )
+    add("--cid", type=int, default=3, help="the guest's CID (default: 3)")
+    add("--hello-seconds", type=float, default=120.0, help="0: do not wait for a hello")
+    add("--seconds", type=float, default=86400.0, help="end the guest after this time")
+    parser.set_defaults(command=_boot)
+
+
+def add_record(parser: argparse.ArgumentParser) -> None:
+    """Make `parser` that of the command `record`."""
+    parser.add_argument("folder", type=Path, help="the folder of that boot")
+    parser.add_argument("firmware", type=Path, help="the firmware's code that was booted")
+    parser.set_defaults(command=_record)
+
+
+def _boot(options: argparse.Namespace) -> int:
+    config = _plan(options)
+    with boot_guest(config, _report) as guest:
+        _report("the guest runs; `host-runtime state --guest FOLDER` asks where it is")
+        if options.hello_seconds:
+            hello = guest.wait_for_hello(options.hello_seconds)
+            _report(f"hello from build {hello.build_id.hex()}")
+        reason = guest.wait_for_end(options.seconds)
+    network = config.network
+    sinks = guest.files.all_sinks(
+        firmware=firmware_name(_firmware_code(config)),
+        disks=config.disks,
+        mac=None if network is None else network.mac,
+    )
+    print(json.dumps({"ended": reason.value, "sinks": report_bytes(sinks)}), flush=True)
+    return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    record = read_record(firmware_name(options.firmware))
+    files = GuestFiles(folder=options.folder)
+    empty = FirmwareRecord(firmware=record.firmware, texts={}, variables=frozenset())
+    contents = {sink.name: b"".join(sink.pieces()) for sink in files.text_sinks(empty)}
+    keys = files.variable_sink(empty).changed_keys()
+    _report(f"recorded in {write_record(record.with_boot(contents, keys))}")
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> GuestConfig:
+    if (options.uki is None) == (options.kernel is None):
+        raise ConfigError("boot.what", "name either --uki or --kernel")
+    if options.kernel is not None and options.initrd is None:
+        raise ConfigError("boot.what", "--kernel needs --initrd")
+    if options.folder.exists() and any(options.folder.iterdir()):
+        raise ConfigError("boot.folder", f"{options.folder} is not empty: name a new folder")
+    tools = Tools(tree=options.tools and options.tools.absolute())
+    options.folder.mkdir(parents=True, exist_ok=True)
+    boot: EspBoot | DirectBoot
+    if options.uki is not None:
+        boot = EspBoot(image=create_esp(tools, options.uki, options.folder.absolute() / "esp.img"))
+    else:
+        boot = DirectBoot(
+            kernel=options.kernel, initrd=options.initrd, command_line=options.command_line
+        )
+    return GuestConfig(
+        tools=tools,
+        folder=options.folder,
+        boot=boot,
+        accelerator=(
+            choose_accelerator(tools)
+            if options.accelerator == "auto"
+            else Accelerator(options.accelerator)
+        ),
+        memory_mib=options.memory,
+        vcpus=options.vcpus,
+        firmware=ovmf(tools) if options.uki is not None or options.ovmf else None,
+        disks=tuple(map(_parse_disk, options.disk)),
+        network=_plan_network(options),
+        tpm=None if options.tpm is None else _open_tpm(tools, options.tpm.absolute()),
+        vsock=_choose_vsock(options.vsock),
+        guest_cid=options.cid,
+    )
+
+
+def ovmf(tools: Tools) -> Firmware:
+    """Return the OVMF of `tools`, with pristine variables."""
+    return Firmware(code=tools.path(OVMF_CODE), variables=tools.path(OVMF_VARIABLES))
+
+
+def _firmware_code(config: GuestConfig) -> Path:
+    return config.tools.path(SEABIOS) if config.firmware is None else config.firmware.code
+
+
+def _plan_network(options: argparse.Namespace) -> UserNetwork | None:
+    if options.network == "none":
+        return None
+    forwards = []
+    for text in options.forward:
+        host, _, guest = text.partition(":")
+        if not host.isdigit() or not guest.isdigit():
+            raise ConfigError("boot.forward", f"{text}: expected HOST:GUEST, two TCP ports")
+        forwards.append(HostForward(host_port=int(host), guest_port=int(guest)))
+    return UserNetwork(is_restricted=options.network == "restricted", host_forwards=tuple(forwards))
+
+
+def _parse_disk(text: str) -> Disk:
+    path = Path(text.removesuffix(":ro"))
+    if not path.is_file():
+        raise ConfigError("boot.disk", f"{path} is not a file")
+    serial = path.stem[:20]  # virtio-blk's limit
+    return Disk(path=path, serial=serial, is_read_only=text.endswith(":ro"))
+
+
+def _open_tpm(tools: Tools, folder: Path) -> VirtualTpm:
+    return VirtualTpm(folder=folder) if folder.exists() else manufacture_tpm(tools, folder)
+
+
+def _choose_vsock(name: str) -> VsockKind:
+    if name == "auto":
+        return VsockKind.KERNEL if is_kernel_vsock_usable() else VsockKind.USER
+    return VsockKind(name)
+
+
+def _report(text: str) -> None:
+    print(f"host-runtime: {text}", flush=True)

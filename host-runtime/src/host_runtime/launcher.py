@@ -1,0 +1,314 @@
+"""Boots one guest and ends it: vTPM, vsock device and QEMU started in order, ended in reverse.
+
+Whatever happens, the processes that were started here are ended by their own pids and reaped, and
+the sockets' folder is removed. Output of the guest goes to `SinkFiles`, output of the processes to
+logs beside them. How a machine is described is `host_runtime.qemu`'s business, what a guest says
+`host_runtime.rpc_client`'s.
+"""
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ChildError, DeadlineError, PeerError
+from ccinit.formats.host_rpc import PORT
+from host_runtime.guest_files import GuestFiles
+from host_runtime.process import (
+    OwnedProcess,
+    python_command,
+    python_environment,
+    wait_for_path,
+)
+from host_runtime.qemu import (
+    Accelerator,
+    DirectBoot,
+    Disk,
+    EspBoot,
+    Firmware,
+    KernelVsock,
+    MachineConfig,
+    UserNetwork,
+    UserVsock,
+    plan_command,
+)
+from host_runtime.qmp import QmpClient
+from host_runtime.rpc_client import GuestClient, Hello
+from host_runtime.socket_folder import open_socket_folder
+from host_runtime.swtpm import VirtualTpm
+from host_runtime.tools import Tools
+from host_runtime.transport import KernelLink, UserLink, VsockLink
+
+_START_SECONDS: Final = 20.0
+_RETRY_SECONDS: Final = 0.1
+_CONNECT_SECONDS: Final = 5.0
+_QUIT_SECONDS: Final = 5.0
+
+Progress = Callable[[str], None]
+
+
+class EndReason(StrEnum):
+    """How a guest ended, as QEMU reports it."""
+
+    RESET = "guest-reset"
+    SHUTDOWN = "guest-shutdown"
+    PANIC = "guest-panic"
+    QUIT = "host-qmp-quit"
+    SIGNAL = "host-signal"
+    CRASHED = "crashed"  # QEMU ended without a word
+    OTHER = "other"
+
+
+class VsockKind(StrEnum):
+    """Which vsock device a guest gets. Only `USER` can be captured."""
+
+    USER = "user"
+    KERNEL = "kernel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestConfig:
+    """One guest as its launcher's user sees it.
+
+    Attributes:
+        folder: a folder for this boot's logs and sinks; made if missing, must be empty.
+        firmware: OVMF code and *pristine* variables; the guest gets a copy of the latter.
+        tpm: a vTPM made by `host_runtime.swtpm.manufacture_tpm`.
+    """
+
+    tools: Tools
+    folder: Path
+    boot: EspBoot | DirectBoot
+    accelerator: Accelerator
+    memory_mib: int = 512
+    vcpus: int = 1
+    firmware: Firmware | None = None
+    disks: tuple[Disk, ...] = ()
+    network: UserNetwork | None = None
+    tpm: VirtualTpm | None = None
+    vsock: VsockKind = VsockKind.USER
+    guest_cid: int = 3
+    restarts_on_reset: bool = False
+
+
+class Guest:
+    """A running guest; made by `boot_guest`."""
+
+    def __init__(
+        self, *, files: GuestFiles, qemu: OwnedProcess, qmp: QmpClient, link: VsockLink
+    ) -> None:
+        self.files = files
+        self.link = link
+        self.started_at = time.monotonic()
+        self._qemu = qemu
+        self._qmp = qmp
+        self._end: EndReason | None = None
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self._qemu.pid
+
+    @property
+    def qmp(self) -> QmpClient:
+        """The machine protocol, for fault injection and inspection."""
+        return self._qmp
+
+    def connect(self, port: int, seconds: float = _CONNECT_SECONDS) -> socket.socket:
+        """Return a stream to the guest's vsock `port`; see `VsockLink.connect`."""
+        return self.link.connect(port, seconds)
+
+    def client(self) -> GuestClient:
+        """Return a client of the guest's host plane; the caller closes it."""
+        return GuestClient(lambda: self.connect(PORT))
+
+    def wait_for_port(self, port: int, seconds: float) -> socket.socket:
+        """Return a stream to `port` as soon as the guest listens there.
+
+        Raises:
+            ChildError: `guest.ended`: the guest ended first.
+            DeadlineError: `guest.port`: nothing listened within `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise DeadlineError("guest.port", f"nothing on vsock port {port} in {seconds} s")
+            try:
+                return self.connect(port, min(left, _CONNECT_SECONDS))
+            except (PeerError, DeadlineError):
+                self._require_running()
+                time.sleep(_RETRY_SECONDS)
+
+    def wait_for_hello(self, seconds: float) -> Hello:
+        """Return the guest's hello as soon as its host plane is up.
+
+        Raises:
+            ChildError, DeadlineError: as `wait_for_port`.
+        """
+        self.wait_for_port(PORT, seconds).close()
+        with self.client() as client:
+            return client.hello()
+
+    def wait_for_end(self, seconds: float) -> EndReason:
+        """Return how the guest ended, once it has.
+
+        Raises:
+            DeadlineError: it still runs after `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        while self._end is None:
+            event = self._qmp.next_event(max(0.0, deadline - time.monotonic()))
+            if event is None:
+                self._end = EndReason.CRASHED
+            elif event.name == "SHUTDOWN":
+                self._end = _end_reason(event.data.get("reason"))
+        self._qemu.wait(max(1.0, deadline - time.monotonic()))
+        return self._end
+
+    def quit(self) -> None:
+        """End QEMU at once, as a power cut would."""
+        if self._qemu.exit_code() is None:
+            try:
+                self._qmp.execute("quit")
+                self._qemu.wait(_QUIT_SECONDS)
+            except (PeerError, DeadlineError):
+                self._qemu.stop()
+
+    def _require_running(self) -> None:
+        if self._qemu.exit_code() is not None:
+            raise ChildError("guest.ended", f"QEMU ended: {self._qemu.log_tail()}")
+
+
+@contextmanager
+def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterator[Guest]:
+    """Start a guest, give it to the caller, and end whatever is left of it afterwards.
+
+    Raises:
+        ChildError: a process did not start; the text holds the end of its output.
+    """
+    say = progress or _say_nothing
+    files = GuestFiles(folder=config.folder.absolute())
+    files.folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        sockets = stack.enter_context(open_socket_folder())
+        machine, link = _start_devices(config, files, sockets, stack, say)
+        command = (*config.tools.command("qemu-system-x86_64"), *plan_command(machine))
+        say("starting QEMU")
+        qemu = stack.enter_context(
+            OwnedProcess(command, log=files.log("qemu"), environment=config.tools.environment())
+        )
+        wait_for_path(machine.qmp_socket, qemu, _START_SECONDS)
+        qmp = stack.enter_context(_connect_qmp(machine.qmp_socket, files, qemu))
+        guest = Guest(files=files, qemu=qemu, qmp=qmp, link=link)
+        stack.callback(guest.quit)
+        qmp.execute("cont")
+        yield guest
+
+
+def data_folders(tools: Tools) -> tuple[Path, ...]:
+    """Return where QEMU finds its option ROMs and BIOS."""
+    return tuple(tools.path(name) for name in ("usr/share/qemu", "usr/share/seabios"))
+
+
+def _start_devices(
+    config: GuestConfig, files: GuestFiles, sockets: Path, stack: ExitStack, say: Progress
+) -> tuple[MachineConfig, VsockLink]:
+    tpm_socket = None
+    if config.tpm is not None:
+        say("starting the vTPM")
+        tpm_socket = sockets / "tpm"
+        stack.enter_context(
+            config.tpm.start(config.tools, control_socket=tpm_socket, log=files.log("swtpm"))
+        )
+    vsock: UserVsock | KernelVsock
+    link: VsockLink
+    if config.vsock is VsockKind.USER:
+        say("starting the vsock device")
+        vsock, link = UserVsock(socket=sockets / "vhost"), UserLink(path=sockets / "vsock")
+        stack.enter_context(_start_vsock_device(config, files, sockets))
+        files.vsock_link.symlink_to(sockets / "vsock")
+        stack.callback(files.vsock_link.unlink)
+    else:
+        vsock, link = (
+            KernelVsock(guest_cid=config.guest_cid),
+            KernelLink(guest_cid=config.guest_cid),
+        )
+    machine = MachineConfig(
+        memory_mib=config.memory_mib,
+        vcpus=config.vcpus,
+        accelerator=config.accelerator,
+        boot=config.boot,
+        qmp_socket=sockets / "qmp",
+        sinks=files.sinks,
+        firmware=_copy_firmware(config.firmware, files),
+        disks=config.disks,
+        network=config.network,
+        tpm_socket=tpm_socket,
+        vsock=vsock,
+        restarts_on_reset=config.restarts_on_reset,
+        data_folders=data_folders(config.tools),
+    )
+    return machine, link
+
+
+def _start_vsock_device(config: GuestConfig, files: GuestFiles, sockets: Path) -> OwnedProcess:
+    reader, writer = os.pipe()
+    try:
+        command = (
+            *python_command("host_runtime.vsock.device"),
+            *("--socket", str(sockets / "vhost"), "--path", str(sockets / "vsock")),
+            *("--cid", str(config.guest_cid), "--ready", str(writer)),
+            *("--capture", str(files.vsock_capture)),
+        )
+        log = files.log("vsock")
+        child = OwnedProcess(
+            command, log=log, environment=python_environment(), descriptors=(writer,)
+        )
+        os.close(writer)
+        writer = -1
+        if not os.read(reader, 1):  # closed without a word: the process has ended
+            child.stop()
+            raise ChildError("process.ended", f"the vsock device: {child.log_tail()}")
+        return child
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+
+
+def _copy_firmware(firmware: Firmware | None, files: GuestFiles) -> Firmware | None:
+    if firmware is None:
+        return None
+    for copy in (files.pristine_variables, files.variables):
+        shutil.copyfile(firmware.variables, copy)
+        copy.chmod(0o600)
+    return Firmware(code=firmware.code, variables=files.variables)
+
+
+def _connect_qmp(path: Path, files: GuestFiles, qemu: OwnedProcess) -> QmpClient:
+    files.events.touch()
+    try:
+        return QmpClient(path, files.events)
+    except (OSError, PeerError) as error:
+        with suppress(DeadlineError):
+            qemu.wait(_QUIT_SECONDS)
+        qemu.require_running()  # if it has ended, its own words say more
+        raise ChildError("qmp.connect", f"{path}: {error}") from error
+
+
+def _end_reason(reason: object) -> EndReason:
+    for member in EndReason:
+        if member.value == reason:
+            return member
+    return EndReason.OTHER
+
+
+def _say_nothing(text: str) -> None:
+    del text

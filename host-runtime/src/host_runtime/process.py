@@ -1,0 +1,164 @@
+"""A child process that is ours: started with its output in a file, ended by its own pid.
+
+No shell, no process groups, no lookup by name. A child gets SIGTERM when its parent dies, so a
+killed launcher leaves nothing behind. What to run is left to the caller.
+"""
+
+import ctypes
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from ccinit.errors import ChildError, DeadlineError
+
+_PR_SET_PDEATHSIG: Final = 1
+_STOP_SECONDS: Final = 5.0
+_LOG_TAIL_BYTES: Final = 2000
+
+_libc = ctypes.CDLL(None)
+
+
+class OwnedProcess:
+    """One running child; a context manager that ends it."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str],
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        self.name = Path(command[0]).name if "--argv0" not in command else _argv0(command)
+        self._log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(environment),
+                pass_fds=tuple(descriptors),
+                start_new_session=True,  # a Ctrl-C is for the launcher, which ends its children
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads here
+            )
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        """Return the exit code (negative: ended by that signal), or None while it runs."""
+        return self._process.poll()
+
+    def wait(self, seconds: float) -> int:
+        """Return the exit code once it has ended.
+
+        Raises:
+            DeadlineError: `process.wait`: it still runs after `seconds`.
+        """
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise DeadlineError("process.wait", f"{self.name} runs after {seconds} s") from error
+
+    def require_running(self) -> None:
+        """Check that the child is there.
+
+        Raises:
+            ChildError: `process.ended`: it is not; the text holds the end of its output.
+        """
+        code = self.exit_code()
+        if code is not None:
+            raise ChildError("process.ended", f"{self.name} ended with {code}: {self.log_tail()}")
+
+    def log_tail(self) -> str:
+        """Return the end of what the child has printed, for an error's text."""
+        text = self._log.read_bytes()[-_LOG_TAIL_BYTES:]
+        return text.decode("utf-8", "replace").strip() or "it printed nothing"
+
+    def stop(self) -> None:
+        """End the child: ask, then kill; always leaves it reaped."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self.exit_code() is not None:
+                return
+            self._process.send_signal(number)
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def run(command: Sequence[str], *, environment: Mapping[str, str], seconds: float = 60.0) -> bytes:
+    """Run a short program to its end and return what it printed.
+
+    Raises:
+        ChildError: `process.failed`: it ended with another code than 0.
+        DeadlineError: `process.wait`: it did not end in time, and was killed.
+    """
+    name = _argv0(command) if "--argv0" in command else Path(command[0]).name
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=dict(environment),
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DeadlineError("process.wait", f"{name} did not end in {seconds} s") from error
+    if done.returncode:
+        text = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
+        raise ChildError("process.failed", f"{name} ended with {done.returncode}: {text[-800:]}")
+    return done.stdout
+
+
+def python_command(module: str) -> tuple[str, ...]:
+    """Return the first words of a command that runs one of our own modules."""
+    return (sys.executable, "-m", module)
+
+
+def python_environment() -> Mapping[str, str]:
+    """Return the environment in which our own modules are found as they were here."""
+    return {"PYTHONPATH": ":".join(sys.path), "LC_ALL": "C.UTF-8"}
+
+
+def wait_for_path(path: Path, process: OwnedProcess, seconds: float) -> None:
+    """Wait until `path` exists, made by `process`.
+
+    Raises:
+        ChildError: the process ended first.
+        DeadlineError: `process.path`: it is still missing after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        process.require_running()
+        if time.monotonic() > deadline:
+            raise DeadlineError("process.path", f"{process.name} has not made {path}")
+        time.sleep(0.01)
+
+
+def _argv0(command: Sequence[str]) -> str:
+    return command[list(command).index("--argv0") + 1]
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

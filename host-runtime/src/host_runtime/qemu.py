@@ -1,0 +1,294 @@
+"""A virtual machine as a value, and the QEMU arguments that make it. Pure: plans, runs nothing.
+
+One machine type for all tests and demos: q35, no defaults, no display; every console-like device
+that a guest could leak through is there and ends in a file (`Sinks`). Written for QEMU >= 10.
+Starting it is left to `host_runtime.launcher`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, assert_never
+
+
+class Accelerator(StrEnum):
+    """What runs the guest's instructions; `host_runtime.accelerator` chooses."""
+
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Firmware:
+    """OVMF: its code, shared, and this guest's own copy of its variables."""
+
+    code: Path
+    variables: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EspBoot:
+    """The firmware boots the UKI on a disk made by `host_runtime.esp`; needs `Firmware`."""
+
+    image: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectBoot:
+    """QEMU hands over kernel, initrd and command line; SeaBIOS, or `Firmware` if it is given."""
+
+    kernel: Path
+    initrd: Path
+    command_line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """One raw image as virtio-blk."""
+
+    path: Path
+    serial: str
+    is_read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostForward:
+    """A TCP port on the host's loopback that leads to a port of the guest."""
+
+    host_port: int
+    guest_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestForward:
+    """An address that the guest can reach although its network is restricted.
+
+    `command` runs once per connection, with the connection as its input and output.
+    """
+
+    address: str
+    port: int
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserNetwork:
+    """QEMU's user-mode network: guest 10.0.2.15/24, gateway 10.0.2.2, DNS 10.0.2.3.
+
+    Restricted, the guest reaches nothing but its `guest_forwards`.
+    """
+
+    mac: str = "52:54:00:cc:00:01"
+    is_restricted: bool = True
+    host_forwards: tuple[HostForward, ...] = ()
+    guest_forwards: tuple[GuestForward, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserVsock:
+    """A vsock device in our own process, reached at `socket`."""
+
+    socket: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelVsock:
+    """The host kernel's vsock device; no bytes can be captured."""
+
+    guest_cid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkFiles:
+    """Where the output of each console-like device goes."""
+
+    serial: Path
+    console: Path
+    debugcon: Path
+    firmware_debug: Path
+    network: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineConfig:
+    """Everything that the QEMU command line depends on."""
+
+    memory_mib: int
+    vcpus: int
+    accelerator: Accelerator
+    boot: EspBoot | DirectBoot
+    qmp_socket: Path
+    sinks: SinkFiles
+    firmware: Firmware | None = None
+    disks: tuple[Disk, ...] = ()
+    network: UserNetwork | None = None
+    tpm_socket: Path | None = None
+    vsock: UserVsock | KernelVsock | None = None
+    restarts_on_reset: bool = False
+    data_folders: tuple[Path, ...] = ()
+
+
+_FIRMWARE_DEBUG_PORT: Final = "0x402"
+_DEBUGCON_PORT: Final = "0xe9"
+
+
+def plan_command(config: MachineConfig) -> tuple[str, ...]:
+    """Return QEMU's arguments for `config`, without the program itself.
+
+    The machine waits for `cont` on QMP, so that no event is missed.
+    """
+    return (
+        *_machine(config),
+        *_boot(config),
+        *_sinks(config.sinks),
+        *_disks(config.disks),
+        *_network(config.network, config.sinks.network),
+        *_tpm(config.tpm_socket),
+        *_vsock(config.vsock),
+    )
+
+
+def cpu_model(accelerator: Accelerator) -> str:
+    """Return the processor model that goes with `accelerator`."""
+    match accelerator:
+        case Accelerator.KVM:
+            return "host"
+        case Accelerator.TCG:
+            return "max"
+
+
+def _machine(config: MachineConfig) -> tuple[str, ...]:
+    machine = "q35,memory-backend=memory,vmport=off"
+    if config.firmware is not None:
+        machine += ",pflash0=firmware,pflash1=variables"
+    spawns = config.network is not None and bool(config.network.guest_forwards)
+    return (
+        *("-name", "ccinit-guest"),
+        *("-no-user-config", "-nodefaults", "-display", "none"),
+        *(argument for folder in config.data_folders for argument in ("-L", str(folder))),
+        # A forward's program is started with setsid(), which counts as an elevation there.
+        *("-sandbox", "on" if spawns else "on,elevateprivileges=deny,spawn=deny"),
+        *("-machine", machine),
+        *("-accel", config.accelerator.value),
+        *("-cpu", cpu_model(config.accelerator)),
+        *("-smp", str(config.vcpus)),
+        *("-m", f"{config.memory_mib}M"),
+        *("-object", f"memory-backend-memfd,id=memory,size={config.memory_mib}M,share=on"),
+        *(() if config.restarts_on_reset else ("-no-reboot",)),
+        "-S",
+        *("-chardev", f"socket,id=qmp,path={_quote(config.qmp_socket)},server=on,wait=off"),
+        *("-mon", "chardev=qmp,mode=control"),
+    )
+
+
+def _boot(config: MachineConfig) -> tuple[str, ...]:
+    arguments: tuple[str, ...] = ()
+    if config.firmware is not None:
+        arguments = (
+            *("-blockdev", _file_node("firmware", config.firmware.code, is_read_only=True)),
+            *("-blockdev", _file_node("variables", config.firmware.variables)),
+        )
+    match config.boot:
+        case EspBoot(image=image):
+            if config.firmware is None:
+                raise ValueError("a UKI needs firmware to boot it")
+            return (
+                *arguments,
+                *("-blockdev", _file_node("esp", image, is_read_only=True)),
+                # For the firmware only: the guest's kernel loads no SCSI driver, so the disk that
+                # carries its own boot file is not one of the disks that it has to explain.
+                *("-device", "virtio-scsi-pci,id=scsi"),
+                *("-device", "scsi-hd,drive=esp,bus=scsi.0,bootindex=0"),
+            )
+        case DirectBoot(kernel=kernel, initrd=initrd, command_line=command_line):
+            return (
+                *arguments,
+                *("-kernel", str(kernel), "-initrd", str(initrd)),
+                *("-append", command_line),
+            )
+        case _:
+            assert_never(config.boot)
+
+
+def _sinks(sinks: SinkFiles) -> tuple[str, ...]:
+    return (
+        *_file_chardev("serial", sinks.serial),
+        *("-device", "isa-serial,chardev=serial"),
+        *_file_chardev("console", sinks.console),
+        *("-device", "virtio-serial-pci,max_ports=2"),
+        *("-device", "virtconsole,chardev=console"),
+        *_file_chardev("debugcon", sinks.debugcon),
+        *("-device", f"isa-debugcon,iobase={_DEBUGCON_PORT},chardev=debugcon"),
+        *_file_chardev("firmware-debug", sinks.firmware_debug),
+        # Firmware looks for 0xe9 on this port before it prints there, and what it prints depends on
+        # the machine's layout: with another answer it stays silent, and the guest is still heard.
+        *(
+            "-device",
+            f"isa-debugcon,iobase={_FIRMWARE_DEBUG_PORT},readback=0,chardev=firmware-debug",
+        ),
+        *("-device", "pvpanic", "-device", "pvpanic-pci"),
+    )
+
+
+def _disks(disks: tuple[Disk, ...]) -> tuple[str, ...]:
+    arguments: list[str] = []
+    for number, disk in enumerate(disks):
+        node = _file_node(f"disk{number}", disk.path, is_read_only=disk.is_read_only)
+        device = f"virtio-blk-pci,drive=disk{number},serial={disk.serial}"
+        arguments += ("-blockdev", node, "-device", device)
+    return tuple(arguments)
+
+
+def _network(network: UserNetwork | None, capture: Path) -> tuple[str, ...]:
+    if network is None:
+        return ()
+    backend = f"user,id=net,ipv6=off,restrict={'on' if network.is_restricted else 'off'}"
+    for forward in network.host_forwards:
+        backend += f",hostfwd=tcp:127.0.0.1:{forward.host_port}-:{forward.guest_port}"
+    for target in network.guest_forwards:
+        command = " ".join(word.replace(",", ",,") for word in target.command)
+        backend += f",guestfwd=tcp:{target.address}:{target.port}-cmd:{command}"
+    return (
+        *("-netdev", backend),
+        *("-device", f"virtio-net-pci,netdev=net,mac={network.mac},romfile="),
+        *("-object", f"filter-dump,id=dump,netdev=net,file={_quote(capture)},maxlen=262144"),
+    )
+
+
+def _tpm(control_socket: Path | None) -> tuple[str, ...]:
+    if control_socket is None:
+        return ()
+    return (
+        *("-chardev", f"socket,id=tpm,path={_quote(control_socket)}"),
+        *("-tpmdev", "emulator,id=tpm,chardev=tpm"),
+        *("-device", "tpm-crb,tpmdev=tpm"),
+    )
+
+
+def _vsock(vsock: UserVsock | KernelVsock | None) -> tuple[str, ...]:
+    match vsock:
+        case None:
+            return ()
+        case UserVsock(socket=path):
+            return (
+                *("-chardev", f"socket,id=vsock,path={_quote(path)}"),
+                *("-device", "vhost-user-vsock-pci,chardev=vsock"),
+            )
+        case KernelVsock(guest_cid=cid):
+            return ("-device", f"vhost-vsock-pci,guest-cid={cid}")
+        case _:
+            assert_never(vsock)
+
+
+def _file_chardev(name: str, path: Path) -> tuple[str, ...]:
+    return ("-chardev", f"file,id={name},path={_quote(path)}")
+
+
+def _file_node(name: str, path: Path, *, is_read_only: bool = False) -> str:
+    mode = "on" if is_read_only else "off"
+    file = f"file.driver=file,file.filename={_quote(path)}"
+    return f"driver=raw,node-name={name},read-only={mode},{file}"
+
+
+def _quote(path: Path) -> str:
+    return str(path).replace(",", ",,")

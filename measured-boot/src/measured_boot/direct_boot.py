@@ -1,0 +1,49 @@
+"""What a direct boot measures: QEMU gives kernel, initrd and command line to OVMF.
+
+From QEMU 10 and OVMF 2025.02 on, firmware gets the kernel as the file is. Older pairs measure a
+copy whose boot header QEMU has filled in, which depends on the guest's memory: not predicted here.
+There is no UKI, so PCR 11 stays zero.
+
+Specification: QEMU, `hw/i386/x86-common.c` (named blobs `etc/boot/…`); EDK2,
+`OvmfPkg/QemuKernelLoaderFsDxe` and `GenericQemuLoadImageLib`, which adds `initrd=initrd`.
+"""
+
+from typing import Final
+
+from ccinit.errors import FormatError
+from measured_boot.boot_events import (
+    BOOT_ATTEMPT,
+    SEPARATOR,
+    measure_application,
+    measure_kernel_inputs,
+)
+from measured_boot.pcr import Event
+from measured_boot.pe import PeImage
+
+FIRMWARE_SUFFIX: Final = " initrd=initrd"
+"""What firmware adds to the command line when there is an initrd."""
+
+
+def predict_direct_boot(kernel: PeImage, initrd: bytes, command_line: str) -> tuple[Event, ...]:
+    """Return the events of PCR 4 and 9.
+
+    Args:
+        kernel: a bzImage with EFI entry.
+        initrd: what QEMU is given, not empty.
+        command_line: what QEMU is given; `FIRMWARE_SUFFIX` must not be part of it.
+
+    Raises:
+        FormatError: `direct.command_line`, `direct.initrd`.
+    """
+    if not initrd:
+        raise FormatError("direct.initrd", "empty")
+    if not command_line.isascii() or not command_line.isprintable() or not command_line:
+        raise FormatError("direct.command_line", "expected printable ASCII on one line")
+    if command_line.endswith(FIRMWARE_SUFFIX):
+        raise FormatError("direct.command_line", f"leave{FIRMWARE_SUFFIX} to firmware")
+    return (
+        measure_application(kernel, "kernel"),  # loaded before firmware tries any boot option
+        BOOT_ATTEMPT,
+        SEPARATOR,
+        *measure_kernel_inputs(command_line + FIRMWARE_SUFFIX, (initrd,)),
+    )

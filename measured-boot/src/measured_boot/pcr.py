@@ -1,0 +1,83 @@
+"""Registers of a TPM as they follow from events: one hash chain for each register.
+
+SHA-256 bank only. Which events a boot has is for `measured_boot.stub` and
+`measured_boot.direct_boot` to say, and what firmware has logged for `measured_boot.event_log`.
+
+Specification: TCG PC Client Platform Firmware Profile 1.06, sections 3.2 and 10; UEFI-independent
+event types in its table 27.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, NewType
+
+PcrValue = NewType("PcrValue", bytes)
+"""Content of a register, 32 bytes."""
+
+EventDigest = NewType("EventDigest", bytes)
+"""What an event extends a register with, 32 bytes."""
+
+DIGEST_BYTES: Final = 32
+ZERO_PCR: Final = PcrValue(bytes(DIGEST_BYTES))
+PREDICTED_REGISTERS: Final = (4, 9, 11)
+
+
+class EventKind(IntEnum):
+    """Types of events; only those that a predicted boot has, and the one that extends nothing."""
+
+    NO_ACTION = 0x3
+    SEPARATOR = 0x4
+    TAG = 0x6
+    IPL = 0xD
+    BOOT_SERVICES_APPLICATION = 0x80000003
+    ACTION = 0x80000007
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event that a boot will have.
+
+    Attributes:
+        register: number of the register that it extends.
+        digest: what it extends it with.
+        subject: what was measured, for people.
+    """
+
+    register: int
+    kind: EventKind
+    digest: EventDigest
+    subject: str
+
+
+def digest_of(data: bytes | memoryview) -> EventDigest:
+    """Return the digest of an event that measures `data` as it is."""
+    return EventDigest(hashlib.sha256(data).digest())
+
+
+def extend(register: PcrValue, digest: bytes) -> PcrValue:
+    """Return a register after one more event.
+
+    Raises:
+        ValueError: the digest is not one of SHA-256.
+    """
+    if len(digest) != DIGEST_BYTES:
+        raise ValueError(f"{len(digest)} bytes are no SHA-256 digest")
+    return PcrValue(hashlib.sha256(register + digest).digest())
+
+
+def replay(digests: Iterable[bytes]) -> PcrValue:
+    """Return a register that began with zeros after all of these."""
+    register = ZERO_PCR
+    for digest in digests:
+        register = extend(register, digest)
+    return register
+
+
+def replay_events(events: Iterable[Event]) -> dict[int, PcrValue]:
+    """Return the predicted registers; those without an event are zero."""
+    registers = dict.fromkeys(PREDICTED_REGISTERS, ZERO_PCR)
+    for event in events:
+        registers[event.register] = extend(registers[event.register], event.digest)
+    return registers

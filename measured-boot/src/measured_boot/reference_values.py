@@ -1,0 +1,98 @@
+"""Write the file that a guest's owner registers: the registers of one image on one boot path.
+
+    {"version": 1, "name", "profile": "prod" | "test", "boot": "uki" | "direct",
+     "pcr": {"4": HEX, "9": HEX, "11": HEX}}
+
+Reading and enforcing it is the owner's part (`guest_owner.kbs.references`).
+"""
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from ccinit.errors import ConfigError
+from measured_boot.pcr import PREDICTED_REGISTERS, PcrValue
+from measured_boot.platforms import Boot
+from measured_boot.prediction import Prediction
+
+VERSION: Final = 1
+MAX_NAME_BYTES: Final = 64
+_NAME_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
+_PROD_WORD: Final = "oops=panic"
+
+
+class Profile(StrEnum):
+    """Which kind of image it is; a `test` image can be made to say anything."""
+
+    PROD = "prod"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceValues:
+    """One set of values; made by `reference_values`.
+
+    Attributes:
+        pcr4, pcr9, pcr11: 32 bytes each; PCR 11 is zero after direct boot.
+    """
+
+    name: str
+    profile: Profile
+    boot: Boot
+    pcr4: PcrValue
+    pcr9: PcrValue
+    pcr11: PcrValue
+
+    def to_bytes(self) -> bytes:
+        """Encode as JSON, the same bytes for the same values."""
+        value = {
+            "version": VERSION,
+            "name": self.name,
+            "profile": self.profile.value,
+            "boot": self.boot.value,
+            "pcr": {"4": self.pcr4.hex(), "9": self.pcr9.hex(), "11": self.pcr11.hex()},
+        }
+        return json.dumps(value, indent=2).encode() + b"\n"
+
+
+def profile_of(command_line: str) -> Profile:
+    """Return the profile of an image by its measured command line.
+
+    A file's name can be wrong; the line is what the guest runs with. Only `prod` images end with
+    the first oops.
+    """
+    return Profile.PROD if _PROD_WORD in command_line.split(" ") else Profile.TEST
+
+
+def reference_values(
+    prediction: Prediction, name: str, profile: Profile | None = None
+) -> ReferenceValues:
+    """Return the values to register.
+
+    Args:
+        prediction: of the image.
+        name: for people, and a file name at the owner's: `[a-z0-9-_.]`, at most 64.
+        profile: what the image is meant to be; None takes what it is.
+
+    Raises:
+        ConfigError: `reference.name`; `reference.profile`: the image is not of that profile.
+    """
+    if not 0 < len(name) <= MAX_NAME_BYTES or name.startswith("."):
+        raise ConfigError("reference.name", f"1 to {MAX_NAME_BYTES} characters, no leading dot")
+    if not _NAME_CHARACTERS.issuperset(name):
+        raise ConfigError("reference.name", "expected lower-case letters, digits, '-', '_', '.'")
+    actual = profile_of(prediction.command_line)
+    if profile not in {None, actual}:
+        raise ConfigError(
+            "reference.profile", f"this is a {actual.value} image by its command line"
+        )
+    pcr4, pcr9, pcr11 = (prediction.registers[index] for index in PREDICTED_REGISTERS)
+    return ReferenceValues(
+        name=name,
+        profile=actual,
+        boot=prediction.platform.boot,
+        pcr4=pcr4,
+        pcr9=pcr9,
+        pcr11=pcr11,
+    )

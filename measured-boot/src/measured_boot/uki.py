@@ -1,0 +1,46 @@
+"""Say how a unified kernel image is put together.
+
+A UKI is the stub with sections: what firmware loads and measures as one file. The order of work is
+ukify's; its sections here are exactly the four that the guest needs, so that nothing else is
+measured. Running the command is the caller's part.
+
+Specification: UAPI group, Unified Kernel Image; ukify(1).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+OS_RELEASE: Final = "ID=ccinit\nNAME=ccinit\nPRETTY_NAME=ccinit\n"
+"""Content of `.osrel`. No version: it would change measurements without changing behaviour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UkiParts:
+    """Files that become sections.
+
+    Attributes:
+        stub: the EFI program that the sections are added to.
+        kernel: `.linux`.
+        kernel_release: `.uname`, told to ukify so that it need not guess it from the kernel.
+        os_release: `.osrel`.
+        command_line: `.cmdline`, without newline.
+        initrd: `.initrd`.
+    """
+
+    stub: Path
+    kernel: Path
+    kernel_release: str
+    os_release: Path
+    command_line: Path
+    initrd: Path
+
+
+def plan_ukify(parts: UkiParts, output: Path) -> tuple[str, ...]:
+    """Return the command that writes the image to `output`."""
+    return (
+        *("ukify", "build", f"--output={output}", f"--stub={parts.stub}"),
+        *(f"--linux={parts.kernel}", f"--uname={parts.kernel_release}"),
+        *(f"--os-release=@{parts.os_release}", f"--cmdline=@{parts.command_line}"),
+        f"--initrd={parts.initrd}",
+    )

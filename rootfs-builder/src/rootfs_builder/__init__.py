@@ -1,0 +1,1 @@
+"""Build what a guest boots: the tools tree, the measured image, container images."""

@@ -1,0 +1,113 @@
+"""Turn the list of wanted kernel modules into files in load order.
+
+Names in lists, `modules.dep` and file names differ in `-` and `_`; they compare equal here. Loading
+is stage 0's part; the list with its reasons is `rootfs-builder/mkosi/modules.list`.
+
+Specification: modules.dep(5); modules.builtin has one path per line.
+"""
+
+import lzma
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from ccinit.errors import ConfigError
+from rootfs_builder.file_list import Listed
+
+_COMPRESSED: Final = ".xz"
+FORBIDDEN: Final = frozenset(
+    {
+        "efi_pstore",
+        "pvpanic",
+        "pvpanic_mmio",
+        "pvpanic_pci",
+        "qemu_fw_cfg",
+        "ramoops",
+        "virtio_balloon",
+        "virtio_console",
+        "virtio_rng",
+    }
+)
+"""Ways for text to the host, or for the host's bytes into the kernel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleFile:
+    """One module to load.
+
+    Attributes:
+        path: relative to the release's folder below /usr/lib/modules.
+        parameters: as one text, possibly empty.
+    """
+
+    path: str
+    parameters: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Name of the decompressed module, as in the archive and in its load order."""
+        return PurePosixPath(self.path).name.removesuffix(_COMPRESSED)
+
+    def decompress(self, data: bytes) -> bytes:
+        """Return the module itself, with its signature, from the file as shipped.
+
+        The kernel could do that too, but its xz reader is slow, and the archive as a whole is
+        compressed anyway: under emulation a boot becomes 7 % shorter, and the archive no larger.
+        """
+        return lzma.decompress(data) if self.path.endswith(_COMPRESSED) else data
+
+
+def parse_dependencies(modules_dep: str) -> Mapping[str, tuple[str, ...]]:
+    """Return for each module's path the paths that it needs, in the file's order."""
+    table = {}
+    for line in modules_dep.splitlines():
+        path, _, needed = line.partition(":")
+        table[path] = tuple(needed.split())
+    return table
+
+
+def plan_modules(
+    wanted: Iterable[Listed], modules_dep: str, modules_builtin: str
+) -> tuple[ModuleFile, ...]:
+    """Return the files to load, each after what it depends on, each once.
+
+    Raises:
+        ConfigError: a wanted module is neither a file nor built in, or a forbidden one is drawn in.
+    """
+    dependencies = parse_dependencies(modules_dep)
+    paths = {_name(path): path for path in dependencies}
+    builtin = {_name(path) for path in modules_builtin.split()}
+    parameters = {_normal(entry.name): " ".join(entry.options) for entry in wanted}
+    planned: dict[str, ModuleFile] = {}
+
+    def plan(path: str) -> None:
+        name = _name(path)
+        if path in planned:
+            return
+        if name in FORBIDDEN:
+            raise ConfigError("modules.forbidden", f"{name} must not be in a guest")
+        # modules.dep lists all needed modules, nearest first.
+        for needed in reversed(dependencies[path]):
+            plan(needed)
+        planned[path] = ModuleFile(path=path, parameters=parameters.get(name, ""))
+
+    for name in parameters:
+        if name in paths:
+            plan(paths[name])
+        elif name not in builtin:
+            raise ConfigError("modules.missing", f"this kernel has no {name}")
+    return tuple(planned.values())
+
+
+def encode_order(modules: Iterable[ModuleFile]) -> str:
+    """Return the load order as stage 0 reads it: file name and parameters, one module a line."""
+    return "".join(f"{module.file_name} {module.parameters}".rstrip() + "\n" for module in modules)
+
+
+def _name(path: str) -> str:
+    return _normal(PurePosixPath(path).name.partition(".ko")[0])
+
+
+def _normal(name: str) -> str:
+    return name.replace("-", "_")

@@ -1,0 +1,87 @@
+"""The demo's pod: what the owner writes down, with the canaries that nobody else may ever see."""
+
+import json
+from dataclasses import dataclass
+
+MIB = 1 << 20
+KBS_ADDRESS, KBS_PORT = "10.0.2.100", 8443
+REGISTRY_ADDRESS, REGISTRY_PORT = "10.0.2.101", 5000
+SERVICE_PORT = 8080
+SCRATCH_BYTES = 1024 * MIB
+VOLUME_BYTES = 64 * MIB
+REPOSITORY = "demo/counter"
+
+SECRET_URI = "kbs:///ccinit/demo/file-token"
+VOLUME_KEY_URI = "kbs:///ccinit/demo/volume-key-data"
+LOG_PSK_URI = "kbs:///ccinit/demo/log-psk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canaries:
+    """Texts that stand for everything the host must not see."""
+
+    secret: str
+    env: str
+    file_name: str
+    log_line: str = "counter: listening on"
+
+
+def ccinit_toml(*, kbs_ca_pem: str, log_public_key: str) -> str:
+    """`ccinit.toml` of the demo."""
+    return f"""version = 1
+
+[kbs]
+url = "https://{KBS_ADDRESS}:{KBS_PORT}"
+ca = {_text(kbs_ca_pem)}
+envelope = "required"
+
+[log]
+public_key = "{log_public_key}"
+
+[limits]
+network_seconds = 120
+attest_seconds = 180
+"""
+
+
+def pod_toml(*, digest: str, registry_ca_pem: str, canaries: Canaries) -> str:
+    """`pod.toml` of the demo."""
+    return f"""version = 1
+name = "demo"
+
+[[image]]
+name = "counter"
+reference = "{REGISTRY_ADDRESS}:{REGISTRY_PORT}/{REPOSITORY}@{digest}"
+ca = {_text(registry_ca_pem)}
+
+[[container]]
+name = "counter"
+image = "counter"
+restart = "on-failure"
+env = {{ DEMO_CANARY = "{canaries.env}", SECRET_FILE = "/run/secrets/{canaries.file_name}" }}
+
+[[container.mount]]
+volume = "data"
+path = "/data"
+
+[[secret]]
+container = "counter"
+uri = "{SECRET_URI}"
+file = "/run/secrets/{canaries.file_name}"
+
+[[volume]]
+name = "scratch"
+kind = "scratch"
+size_bytes = {SCRATCH_BYTES}
+
+[[volume]]
+name = "data"
+kind = "persistent"
+size_bytes = {VOLUME_BYTES}
+key = "{VOLUME_KEY_URI}"
+"""
+
+
+def _text(value: str) -> str:
+    """A TOML basic string; JSON's escapes are a subset of TOML's."""
+    return json.dumps(value)

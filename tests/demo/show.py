@@ -1,0 +1,53 @@
+"""What the demo says while it works: who does what, how long it took, and tables at the end."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Show:
+    """Prints one line when a step begins and completes it when the step ends."""
+
+    phases: list[tuple[str, float]] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, party: str, text: str) -> Iterator[None]:
+        """Time a step of one party."""
+        began = time.monotonic()
+        self.say(party, f"{text} …")
+        yield
+        seconds = time.monotonic() - began
+        self.phases.append((f"{party}: {text}", seconds * 1000))
+        self.say(party, f"{text}: done in {seconds:.1f} s")
+
+    def say(self, party: str, text: str) -> None:
+        """Print one line of a party."""
+        print(f"  {party:<9} {text}", flush=True)
+
+    def title(self, text: str) -> None:
+        """Print a heading."""
+        print(f"\n{text}", flush=True)
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print rows under a head, in columns."""
+        widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+        for row in (head, ["-" * width for width in widths], *rows):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print("  " + "  ".join(cells).rstrip(), flush=True)
+
+
+class DemoError(Exception):
+    """A party failed; says which, why, and what to do."""
+
+    def __init__(self, party: str, why: str, remedy: str) -> None:
+        super().__init__(f"{party} failed: {why}")
+        self.remedy = remedy
+
+
+def fail(error: DemoError) -> int:
+    """Print a failure; return the exit code."""
+    print(f"\ndemo: {error}\n      {error.remedy}", file=sys.stderr, flush=True)
+    return 1

@@ -1,0 +1,214 @@
+"""Everything outside the guest: image, registry, owner and the machine's disks, made once.
+
+The demo and the tests of the whole chain use the same world, so what the demo shows is tested.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from host_runtime.disks import create_sparse_disk
+from host_runtime.esp import create_esp
+from host_runtime.launcher import GuestConfig
+from host_runtime.qemu import (
+    Accelerator,
+    Disk,
+    EspBoot,
+    Firmware,
+    GuestForward,
+    HostForward,
+    UserNetwork,
+)
+from host_runtime.forward import forward_command
+from host_runtime.swtpm import VirtualTpm, manufacture_tpm
+from host_runtime.tools import Tools
+from tests.demo import pod
+from tests.demo.parties import Owner, make_log_key, random_secret, run
+from tests.demo.show import Show
+from tests.integration.registry_fixture import (
+    Registry,
+    free_port,
+    make_authority,
+    running_registry,
+)
+
+OVMF_CODE = "usr/share/OVMF/OVMF_CODE_4M.fd"
+OVMF_VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"
+IMAGES = Path("build/image")
+_MEMORY_MIB = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What exists before a guest boots.
+
+    Attributes:
+        image_digest: of the container image in the registry.
+        initdata: path of the document; `initdata_disk` carries it.
+        service_port: port on loopback that leads to the pod's service.
+    """
+
+    folder: Path
+    tools: Tools
+    owner: Owner
+    kbs_port: int
+    registry: Registry
+    image_digest: str
+    image_bytes: int
+    canaries: pod.Canaries
+    initdata: Path
+    initdata_disk: Path
+    tpm: VirtualTpm
+    service_port: int
+
+    @property
+    def volume(self) -> Path:
+        """The persistent volume's disk, as the host keeps it from boot to boot."""
+        return self.folder / "volume.img"
+
+    def guest(self, name: str, *, uki: Path, initdata_disk: Path | None = None) -> GuestConfig:
+        """Describe a guest; its folder is `name`, its scratch disk is new."""
+        folder = self.folder / name
+        folder.mkdir()
+        esp = create_esp(self.tools, uki, folder.with_name(f"{name}.esp.img"))
+        scratch = create_sparse_disk(folder.with_name(f"{name}.scratch.img"), pod.SCRATCH_BYTES)
+        return GuestConfig(
+            tools=self.tools,
+            folder=folder,
+            boot=EspBoot(image=esp),
+            accelerator=Accelerator.TCG,
+            memory_mib=_MEMORY_MIB,
+            firmware=Firmware(
+                code=self.tools.path(OVMF_CODE), variables=self.tools.path(OVMF_VARIABLES)
+            ),
+            disks=(
+                Disk(path=initdata_disk or self.initdata_disk, serial="initdata",
+                     is_read_only=True),
+                Disk(path=scratch, serial="scratch"),
+                Disk(path=self.volume, serial="data"),
+            ),
+            network=UserNetwork(
+                host_forwards=(
+                    HostForward(host_port=self.service_port, guest_port=pod.SERVICE_PORT),
+                ),
+                guest_forwards=(
+                    _forward(pod.KBS_ADDRESS, pod.KBS_PORT, self.kbs_port),
+                    _forward(pod.REGISTRY_ADDRESS, pod.REGISTRY_PORT, self.registry.port),
+                ),
+            ),
+            tpm=self.tpm,
+        )  # fmt: skip
+
+
+def _forward(address: str, port: int, host_port: int) -> GuestForward:
+    return GuestForward(address=address, port=port, command=forward_command("127.0.0.1", host_port))
+
+
+@contextmanager
+def make_world(folder: Path, show: Show, *, profile: str = "prod") -> Iterator[World]:
+    """Set the scene: registry with an image, KBS with registrations, disks, a vTPM."""
+    tools = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
+    with ExitStack() as stack:
+        with show.step("builder", "start a registry with TLS on loopback"):
+            authority = make_authority(
+                folder / "registry-tls", names=("localhost", pod.REGISTRY_ADDRESS)
+            )
+            registry = stack.enter_context(running_registry(folder / "registry", authority))
+        with show.step("builder", "make a container image from Debian packages and push it"):
+            digest, size = push_image(folder, registry)
+        show.say("builder", f"{digest}, {size / 1e6:.0f} MB in the registry")
+        owner = Owner(folder=folder)
+        canaries = pod.Canaries(
+            secret=random_secret().decode(), env=random_secret().decode(),
+            file_name=random_secret().decode(),
+        )  # fmt: skip
+        with show.step("owner", "make keys and write the pod down"):
+            initdata = write_initdata(owner, digest, registry, canaries)
+        with show.step("host", "make a vTPM"):
+            tpm = manufacture_tpm(tools, folder / "tpm")
+        with show.step("owner", "register what may run and what it may have"):
+            register(owner, tpm, initdata, canaries, profile)
+        kbs_port = stack.enter_context(owner.serving())
+        show.say("owner", f"the KBS serves on loopback, port {kbs_port}")
+        create_sparse_disk(folder / "volume.img", pod.VOLUME_BYTES)
+        yield World(
+            folder=folder,
+            tools=tools,
+            owner=owner,
+            kbs_port=kbs_port,
+            registry=registry,
+            image_digest=digest,
+            image_bytes=size,
+            canaries=canaries,
+            initdata=initdata,
+            initdata_disk=initdata.with_suffix(".img"),
+            tpm=tpm,
+            service_port=free_port(),
+        )
+
+
+def push_image(folder: Path, registry: Registry) -> tuple[str, int]:
+    """Build and push the container image; return its digest and its size in bytes."""
+    layout = folder / "container-image"
+    reference = run(
+        "builder",
+        "rootfs-builder",
+        "container-image",
+        layout,
+        *("--tools", os.environ.get("CCINIT_TOOLS", "build/tools")),
+        *("--push", f"{registry.host}/{pod.REPOSITORY}", "--ca", registry.authority.ca),
+        remedy="is the package archive of /etc/apt reachable?",
+    ).strip()
+    size = sum(path.stat().st_size for path in layout.rglob("*") if path.is_file())
+    return reference.rpartition("@")[2], size
+
+
+def write_initdata(
+    owner: Owner, digest: str, registry: Registry, canaries: pod.Canaries, name: str = "initdata"
+) -> Path:
+    """Make the KBS's state, the log key, both files and the initdata document with its disk."""
+    if not owner.state.exists():
+        owner.run("kbs", "init", "--state", owner.state, "--name", pod.KBS_ADDRESS)
+    log_public_key = make_log_key(owner)
+    config, manifest = owner.folder / "ccinit.toml", owner.folder / "pod.toml"
+    ca_pem = (owner.state / "ca.pem").read_text()
+    config.write_text(pod.ccinit_toml(kbs_ca_pem=ca_pem, log_public_key=log_public_key))
+    manifest.write_text(
+        pod.pod_toml(digest=digest, registry_ca_pem=registry.authority.ca_pem, canaries=canaries)
+    )
+    document = owner.folder / f"{name}.toml"
+    owner.run(
+        *("initdata", "make", "--config", config, "--pod", manifest),
+        *("--output", document, "--disk-image", document.with_suffix(".img")),
+    )
+    return document
+
+
+def register(
+    owner: Owner, tpm: VirtualTpm, initdata: Path, canaries: pod.Canaries, profile: str
+) -> None:
+    """Register reference values, the vTPM's key, the document, the resources, and the policy."""
+    state = ("--state", owner.state)
+    reference = owner.folder / "reference.json"
+    run(
+        "builder", "measured-boot", "predict", IMAGES / f"ccinit-{profile}.efi",
+        *("--profile", profile, "--name", "demo", "--output", reference),
+        remedy="run `make image` first",
+    )  # fmt: skip
+    owner.run("register", "reference", reference, *state)
+    key = owner.folder / "ak.der"
+    key.write_bytes(tpm.ak_public_der())
+    owner.run("register", "ak", key, *state)
+    owner.run("register", "initdata", initdata, "--name", "demo", *state)
+    owner.register_resource(pod.SECRET_URI, canaries.secret.encode(), "file")
+    owner.register_resource(pod.VOLUME_KEY_URI, os.urandom(64), "volume-key", "--create")
+    psk = os.urandom(32)
+    (owner.folder / "log.psk").write_bytes(psk)
+    owner.register_resource(pod.LOG_PSK_URI, psk, "log-psk")
+    owner.run(
+        *("policy", "allow", "ccinit/demo/*", "--initdata", "demo", "--reference", "demo"),
+        *("--profile", profile),
+        *state,
+    )

@@ -1,0 +1,163 @@
+"""A KBS behind the HTTP client's interface: it answers as Trustee's does, and breaks on demand.
+
+No sockets: the guest's client gets this object as its transport. It believes every piece of
+evidence that carries the expected report data; judging evidence is not its business.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ccinit.errors import PeerError
+from ccinit.formats.rcar import ERROR_PREFIX
+from ccinit.net.http import Headers, HttpLimits, HttpReply
+from tests.vectors.jwe.make_vectors import seal
+
+URL = "https://kbs.example:8080"
+DATE = 1_800_000_000
+
+Fault = Callable[["Call"], HttpReply | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One request as it came."""
+
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+    limits: HttpLimits
+
+
+def reply(status: int, body: bytes = b"", *headers: tuple[str, str]) -> HttpReply:
+    return HttpReply(status=status, headers=headers, body=body, date=DATE)
+
+
+def refuse(status: int, variant: str, detail: str = "detail") -> HttpReply:
+    body = json.dumps({"type": ERROR_PREFIX + variant, "detail": detail})
+    return reply(status, body.encode())
+
+
+@dataclass(kw_only=True)
+class FakeKbs:
+    """A KBS with resources by path (`r/t/t`).
+
+    Attributes:
+        faults: taken one for each request, before the KBS answers; None lets a request through.
+        nonces: given out in this order; then fresh ones.
+        evidence: every piece that came.
+    """
+
+    resources: dict[str, bytes] = field(default_factory=dict)
+    faults: list[Fault | None] = field(default_factory=list)
+    nonces: list[str] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    evidence: list[object] = field(default_factory=list)
+    keys: list[dict[str, str]] = field(default_factory=list)
+    _sessions: dict[str, ec.EllipticCurvePublicKey | None] = field(default_factory=dict)
+    _challenges: dict[str, str] = field(default_factory=dict)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers = (),
+        body: bytes = b"",
+        limits: HttpLimits,
+    ) -> HttpReply:
+        assert url.startswith(URL + "/kbs/v0/")
+        path = url.removeprefix(URL + "/kbs/v0/")
+        call = Call(method=method, path=path, headers=headers, body=body, limits=limits)
+        self.calls.append(call)
+        fault = self.faults.pop(0) if self.faults else None
+        if fault is not None and (broken := fault(call)) is not None:
+            return broken
+        if (method, path) == ("POST", "auth"):
+            return self._auth(call)
+        if (method, path) == ("POST", "attest"):
+            return self._attest(call)
+        return self._resource(call)
+
+    def end_sessions(self) -> None:
+        """Forget every session, as a KBS does after five minutes."""
+        self._sessions.clear()
+
+    @property
+    def paths(self) -> list[str]:
+        return [call.path for call in self.calls]
+
+    def _auth(self, call: Call) -> HttpReply:
+        value = json.loads(call.body)
+        assert (value["version"], value["tee"]) == ("0.4.0", "tpm")
+        number = len(self._challenges)
+        fresh = hashlib.sha256(number.to_bytes(4, "big")).digest()
+        nonce = self.nonces.pop(0) if self.nonces else base64.b64encode(fresh).decode()
+        cookie = f"session{number}"
+        self._challenges[cookie] = nonce
+        return reply(
+            200,
+            json.dumps({"nonce": nonce, "extra-params": ""}).encode(),
+            ("set-cookie", f"kbs-session-id={cookie}; Expires=Fri, 15 Jan 2027 08:05:00 GMT"),
+        )
+
+    def _attest(self, call: Call) -> HttpReply:
+        cookie = _cookie(call)
+        value = json.loads(call.body)
+        runtime = value["runtime-data"]
+        if runtime["nonce"] != self._challenges.get(cookie):
+            return refuse(401, "AttestationError")
+        key = runtime["tee-pubkey"]
+        text = json.dumps(
+            {"additional-evidence": "", "nonce": runtime["nonce"], "tee-pubkey": key},
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+        evidence = value["tee-evidence"]["primary_evidence"]
+        self.evidence.append(evidence)
+        if evidence != {"carries": hashlib.sha384(text.encode()).digest()[:32].hex()}:
+            return refuse(401, "AttestationError")
+        self.keys.append(key)
+        x, y = (int.from_bytes(_decode(key[name]), "big") for name in ("x", "y"))
+        numbers = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1())
+        self._sessions[cookie] = numbers.public_key()
+        return reply(200, b'{"token":"header.claims.signature"}')
+
+    def _resource(self, call: Call) -> HttpReply:
+        key = self._sessions.get(_cookie(call))
+        if key is None:
+            return refuse(401, "TokenNotFound")
+        path = call.path.removeprefix("resource/")
+        if path not in self.resources:
+            return refuse(401, "PluginInternalError")
+        return reply(200, json.dumps(seal(self.resources[path], key)).encode())
+
+
+def fail(reason: str) -> Fault:
+    """A request that does not get through."""
+
+    def raise_error(_call: Call) -> HttpReply:
+        raise PeerError(reason, "broken on demand")
+
+    return raise_error
+
+
+def answer(given: HttpReply) -> Fault:
+    """A request that gets this answer, whatever it asks."""
+    return lambda _call: given
+
+
+def _cookie(call: Call) -> str:
+    for name, value in call.headers:
+        if name == "cookie":
+            return value.removeprefix("kbs-session-id=")
+    return ""
+
+
+def _decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -1,0 +1,125 @@
+"""Invariant: a reference, document, config, challenge or credential file, whatever its text, gives
+a value or a `CcinitError` of its own kind; a reference that is taken has the text it came from,
+and a token goes to no other origin than the registry's.
+
+Run as `python -m tests.fuzz.fuzz_oci [SECONDS [SEED]]`.
+"""
+
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from ccinit.errors import CcinitError
+from ccinit.formats.oci_image import (
+    ImageIndex,
+    parse_image_config,
+    parse_image_document,
+    select_platform,
+)
+from ccinit.formats.oci_reference import parse_image_reference
+from ccinit.pull.registry_auth import find_credential, parse_challenge, parse_token, token_url
+from tests.fakes.registry import make_image, make_index
+
+IMAGE = make_image([b"one", b"two"], config={"Env": ["A=b"], "User": "x", "Cmd": ["/x"]})
+REFERENCE = parse_image_reference(f"registry.team.example:5000/team/app@{IMAGE.digest}")
+SEEDS = (
+    IMAGE.manifest,
+    IMAGE.config,
+    make_index(IMAGE, platforms=[("linux", "amd64"), ("linux", "arm64")]),
+    b'{"auths":{"registry.team.example:5000":{"auth":"YTpi"}}}',
+    b'{"token":"abc"}',
+    REFERENCE.text.encode(),
+    b'Bearer realm="https://auth.team.example/token",service="s",scope="x"',
+)
+WORDS = (b"{}", b"[]", b"null", b"-1", b"1e9", b'""', b"sha256:", b"://", b"@", b'"', b"\\ud800")
+
+
+def check(data: bytes) -> None:
+    """Check the invariant for each reader of untrusted text."""
+    for read in (parse_image_config, parse_token):
+        attempt(read, data)
+    attempt(lambda value: find_credential(value, REFERENCE), data)
+    attempt(lambda value: parse_image_document(value, None), data, select)
+    text = data.decode("utf-8", "replace")
+    attempt(parse_image_reference, text, lambda found: check_equal(found.text, text))
+    attempt(parse_challenge, text, lambda found: attempt(ask, found))
+
+
+def attempt(
+    read: Callable[..., object], data: object, then: Callable[..., object] = lambda _value: None
+) -> None:
+    """Read, and go on with what was read; only our own errors may come."""
+    try:
+        then(read(data))
+    except CcinitError:
+        return
+
+
+def check_equal(found: object, expected: object) -> None:
+    assert found == expected
+
+
+def select(document: object) -> None:
+    if isinstance(document, ImageIndex):
+        select_platform(document)
+
+
+def ask(challenge: object) -> None:
+    """The token service stands below the registry's domain and is asked over TLS."""
+    url = urlsplit(token_url(challenge, REFERENCE))  # type: ignore[arg-type]
+    assert url.scheme == "https"
+    assert url.hostname is not None
+    assert url.hostname == "team.example" or url.hostname.endswith(".team.example")
+
+
+def mutate(source: random.Random) -> bytes:
+    """Return a seed with something flipped, cut, doubled or replaced; JSON also by value."""
+    data = bytearray(source.choice(SEEDS))
+    spot = source.randrange(len(data))
+    match source.randrange(5):
+        case 0:
+            data[spot] ^= 1 << source.randrange(8)
+        case 1:
+            del data[spot:]
+        case 2:
+            data[spot:spot] = source.choice(WORDS)
+        case 3:
+            end = spot + source.randrange(20)
+            data[spot:end] = source.choice(WORDS)
+        case _:
+            return mutate_value(source, bytes(data))
+    return bytes(data)
+
+
+def mutate_value(source: random.Random, data: bytes) -> bytes:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return data
+    holder = value
+    while isinstance(holder, (dict, list)) and holder:
+        key = source.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
+        inner = holder[key]  # type: ignore[call-overload]
+        if not isinstance(inner, (dict, list)) or source.random() < 0.3:
+            holder[key] = source.choice((None, [], {}, -1, 2**60, True, "x", [inner] * 200, "\0"))  # type: ignore[call-overload]
+            break
+        holder = inner
+    return json.dumps(value).encode()
+
+
+def main(seconds: float = 10.0, seed: int = 0) -> None:
+    """Fuzz for some seconds."""
+    source = random.Random(seed)  # noqa: S311
+    end = time.monotonic() + seconds
+    runs = 0
+    while time.monotonic() < end:
+        check(mutate(source))
+        runs += 1
+    print(f"fuzz_oci: {runs} texts, seed {seed}")
+
+
+if __name__ == "__main__":
+    main(*(float(word) for word in sys.argv[1:2]), *(int(word) for word in sys.argv[2:3]))

@@ -1,0 +1,254 @@
+"""A child whose roles do what a taken-over parser would try. Run like `ccinit child …`."""
+
+import ctypes
+import dataclasses
+import mmap
+import os
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ccinit.agent.channel import Kind, encode_frame
+from ccinit.agent.child import JobChannel, main
+from ccinit.agent.roles import RIGHTS, Rights, Role
+from ccinit.errors import KernelError, VerificationError
+
+NR_KEYCTL, NR_MOUNT, NR_PTRACE, NR_UNSHARE = 250, 165, 101, 272
+PTRACE_ATTACH = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Which of the deeds below, and with what."""
+
+    deed: str
+    text: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    text: str = ""
+    number: int = 0
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """Question: look at me."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continue:
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Notice."""
+
+    number: int
+
+
+def echo(order: Order, _channel: JobChannel) -> Outcome:
+    return Outcome(text=order.text, number=order.number)
+
+
+def halt(_order: Order, channel: JobChannel) -> Outcome:
+    return Outcome(number=channel.ask(Halt(pid=os.getpid()), Continue).number)
+
+
+def count(order: Order, channel: JobChannel) -> Outcome:
+    for number in range(order.number):
+        channel.notify(Step(number=number))
+    return Outcome(number=order.number)
+
+
+def grow(order: Order, _channel: JobChannel) -> Outcome:
+    return Outcome(data=bytes(order.number))
+
+
+def swallow(order: Order, _channel: JobChannel) -> Outcome:
+    return Outcome(number=len(bytearray(order.number)))
+
+
+def write_given_fd(order: Order, channel: JobChannel) -> Outcome:
+    _answer, (fd,) = channel.ask_for_fds(Halt(pid=os.getpid()), Continue)
+    os.write(fd, order.text.encode())
+    os.close(fd)
+    return Outcome()
+
+
+def list_fds(_order: Order, channel: JobChannel) -> Outcome:
+    open_fds = []
+    for fd in range(1024):
+        try:
+            os.fstat(fd)
+        except OSError:
+            continue
+        open_fds.append(f"{fd}")
+    return Outcome(text=" ".join(open_fds), number=channel.fds.get("given", -1))
+
+
+def read_secret(_order: Order, channel: JobChannel) -> Outcome:
+    with channel.read_secret("key") as secret:
+        return Outcome(data=secret.reveal()[::-1])
+
+
+def refuse(order: Order, _channel: JobChannel) -> Outcome:
+    raise VerificationError("pull.digest", order.text)
+
+
+def refuse_by_kernel(_order: Order, _channel: JobChannel) -> Outcome:
+    raise KernelError(5, "dm", "volume")
+
+
+def stumble(_order: Order, _channel: JobChannel) -> Outcome:
+    raise ValueError("a secret in a message")
+
+
+def end(order: Order, _channel: JobChannel) -> Outcome:
+    os._exit(order.number)
+
+
+def crash(_order: Order, _channel: JobChannel) -> Outcome:
+    return Outcome(data=ctypes.string_at(8))
+
+
+def hang(_order: Order, _channel: JobChannel) -> Outcome:
+    while True:
+        time.sleep(100)
+
+
+def babble(order: Order, channel: JobChannel) -> Outcome:
+    """Write raw bytes to the channel."""
+    channel._connection.sendall(bytes.fromhex(order.text))
+    return hang(order, channel)
+
+
+def flood(_order: Order, channel: JobChannel) -> Outcome:
+    while True:
+        channel.notify(Step(number=1))
+
+
+def wrong_type(_order: Order, channel: JobChannel) -> Outcome:
+    channel._connection.sendall(encode_frame(Kind.RESULT, Step(number=7)))
+    os._exit(0)
+
+
+def close_channel(order: Order, channel: JobChannel) -> Outcome:
+    channel._connection.close()
+    return hang(order, channel)
+
+
+def pass_fd(_order: Order, channel: JobChannel) -> Outcome:
+    frame = encode_frame(Kind.RESULT, Outcome(text="with fd"))
+    socket.send_fds(channel._connection, [frame], [channel._connection.fileno()])
+    os._exit(0)
+
+
+def open_file(order: Order, _channel: JobChannel) -> Outcome:
+    with open(order.text, "rb") as file:  # noqa: PTH123
+        return Outcome(data=file.read(100))
+
+
+def write_file(order: Order, _channel: JobChannel) -> Outcome:
+    with open(order.text, "wb") as file:  # noqa: PTH123
+        file.write(b"written")
+    return Outcome()
+
+
+def open_socket(order: Order, _channel: JobChannel) -> Outcome:
+    socket.socket(order.number, socket.SOCK_STREAM).close()
+    return Outcome(text="open")
+
+
+def listen_tcp(_order: Order, _channel: JobChannel) -> Outcome:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+    return Outcome(text="bound")
+
+
+def connect_tcp(order: Order, _channel: JobChannel) -> Outcome:
+    socket.create_connection(("localhost", order.number), 5).close()
+    return Outcome(text="connected")
+
+
+def tls(order: Order, _channel: JobChannel) -> Outcome:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=order.text)
+    with (
+        socket.create_connection(("localhost", order.number), 5) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        connection.sendall(b"ping")
+        return Outcome(data=connection.recv(100))
+
+
+def fork(_order: Order, _channel: JobChannel) -> Outcome:
+    return Outcome(number=os.fork())
+
+
+def execute(_order: Order, _channel: JobChannel) -> Outcome:
+    os.execve("/bin/true", ("true",), {})
+
+
+def become_root(_order: Order, _channel: JobChannel) -> Outcome:
+    os.setuid(0)
+    return Outcome(text="root")
+
+
+def kill_init(_order: Order, _channel: JobChannel) -> Outcome:
+    os.kill(1, signal.SIGTERM)
+    return Outcome(text="sent")
+
+
+def raw(order: Order, _channel: JobChannel) -> Outcome:
+    """Call a system call that no wrapper of Python has."""
+    result = ctypes.CDLL(None).syscall(order.number, *map(int, order.text.split()))
+    return Outcome(number=result)
+
+
+def executable_memory(_order: Order, _channel: JobChannel) -> Outcome:
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+    return Outcome(text="mapped")
+
+
+def netlink(_order: Order, _channel: JobChannel) -> Outcome:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as route:
+        route.bind((0, 0))
+        return Outcome(text="bound")
+
+
+DEEDS: Mapping[str, Callable[[Order, JobChannel], Outcome]] = {
+    deed.__name__: deed
+    for deed in (
+        echo, halt, count, grow, swallow, write_given_fd, list_fds, read_secret, refuse,
+        refuse_by_kernel, stumble, end, crash, hang, babble, flood, wrong_type, close_channel,
+        pass_fd, open_file, write_file, open_socket, listen_tcp, connect_tcp, tls, fork, execute,
+        become_root, kill_init, raw, executable_memory, netlink,
+    )
+}  # fmt: skip
+
+
+def run(order: Order, channel: JobChannel) -> Outcome:
+    return DEEDS[order.deed](order, channel)
+
+
+TABLE: Mapping[Role, Rights] = {
+    role: rights
+    if rights.is_program()
+    else dataclasses.replace(rights, job="tests.integration.child_program:run", messages=200)
+    for role, rights in RIGHTS.items()
+}
+
+if __name__ == "__main__":
+    # Under its own name too, or the job would see other classes than this file's.
+    sys.modules["tests.integration.child_program"] = sys.modules["__main__"]
+    main(sys.argv[2:], TABLE)

@@ -1,0 +1,169 @@
+"""Runs a pull natively: the guest's own jobs in this process, mkfs.erofs from the tools tree.
+
+Needs root: it mounts erofs and overlay. What the agent adds in the guest (own processes, own users,
+filters) has its own tests.
+"""
+
+import hashlib
+import os
+import stat
+import subprocess
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from ccinit.errors import ChildError
+from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
+from ccinit.pull.fetch import registry_job
+from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
+from ccinit.pull.messages import (
+    Downloaded,
+    LayersRequest,
+    PulledBlobs,
+    PullLimits,
+    PullRequest,
+    TreeDigests,
+    TreeRequest,
+    VerifiedLayers,
+)
+from ccinit.pull.tree import tree_job
+from ccinit.pull.verify import layers_job
+from tests.integration.registry_fixture import TOOLS
+
+T = TypeVar("T")
+LIMITS = PullLimits(tar_bytes=4 << 30, total_seconds=120)
+
+
+@dataclass
+class Channel:
+    """What a job has of the outside."""
+
+    workspace: str
+    notices: list[Downloaded] = field(default_factory=list)
+
+    def notify(self, notice: object) -> None:
+        assert isinstance(notice, Downloaded)
+        self.notices.append(notice)
+
+
+class LocalChildren:
+    """The children of one pull, without processes of their own but for mkfs.erofs."""
+
+    owners = Owners(registry=906, layers=908, index=907)
+
+    def __init__(self, workspace: Path) -> None:
+        self.channel = Channel(str(workspace))
+
+    async def fetch(self, request: PullRequest) -> PulledBlobs:
+        return registry_job(request, self.channel)
+
+    async def verify(self, request: LayersRequest) -> VerifiedLayers:
+        return layers_job(request, self.channel)
+
+    async def index(self, arguments: tuple[str, ...]) -> None:
+        run_mkfs(arguments)
+
+    async def walk(self, request: TreeRequest) -> TreeDigests:
+        here = os.open(".", os.O_RDONLY)
+        try:
+            return tree_job(request, self.channel)
+        finally:
+            os.fchdir(here)
+            os.close(here)
+
+
+def run_mkfs(arguments: tuple[str, ...]) -> None:
+    """Run the tools tree's mkfs.erofs by its own loader, without the cost of a chroot."""
+    root = TOOLS.path.resolve()
+    done = subprocess.run(
+        (
+            str(root / "lib64/ld-linux-x86-64.so.2"),
+            *("--library-path", str(root / "usr/lib/x86_64-linux-gnu")),
+            str(root / "usr/bin/mkfs.erofs"),
+            *arguments,
+        ),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ChildError("pull.index", done.stderr.decode(errors="replace")[-500:])
+
+
+def drive(coroutine: Coroutine[object, None, T]) -> T:
+    """Run a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    raise AssertionError("the coroutine waits")
+
+
+@contextmanager
+def pulled(
+    reference: str, ca_pem: str, directory: Path, auth: bytes = b"", limits: PullLimits = LIMITS
+) -> Iterator[PulledImage]:
+    """Pull an image; its layers are mounted within the block."""
+    directory.mkdir()
+    request = PullRequest(reference=reference, ca_pem=ca_pem, auth=auth, limits=limits)
+    image = drive(pull_image(request, str(directory), LocalChildren(directory)))
+    try:
+        yield image
+    finally:
+        unmount_layers(image.layers)
+
+
+@contextmanager
+def overlaid(image: PulledImage, directory: Path) -> Iterator[Path]:
+    """Mount the image's layers over each other, as the guest does for a container."""
+    for name in ("upper", "work", "merged"):
+        (directory / name).mkdir(parents=True)
+    # A merged root looks as the upper directory does, so that takes over the top layer's.
+    root = Path(image.layers[-1].mount_point).stat()
+    upper = directory / "upper"
+    os.chown(upper, root.st_uid, root.st_gid)
+    upper.chmod(stat.S_IMODE(root.st_mode))
+    os.utime(upper, (root.st_mtime, root.st_mtime))
+    lower = ":".join(layer.mount_point for layer in reversed(image.layers))
+    merged = directory / "merged"
+    options = f"lowerdir={lower},upperdir={upper},workdir={directory}/work"
+    mount("overlay", str(merged), "overlay", MountFlag(0), options)
+    try:
+        yield merged
+    finally:
+        umount2(str(merged), UmountFlag.DETACH)
+
+
+def describe_tree(root: Path) -> Mapping[str, tuple[object, ...]]:
+    """Everything that a container can see of a tree, path by path, contents hashed.
+
+    Written against os and hashlib only, so that it shares nothing with what it checks.
+    """
+    tree: dict[str, tuple[object, ...]] = {}
+    first: dict[tuple[int, int], str] = {}
+    for path in (root, *sorted(root.rglob("*"))):
+        status = path.lstat()
+        name = str(path.relative_to(root))
+        mode = status.st_mode
+        extra: tuple[object, ...] = ()
+        if stat.S_ISLNK(mode):
+            extra = (str(path.readlink()),)
+        elif stat.S_ISREG(mode):
+            key = (status.st_dev, status.st_ino)
+            extra = (
+                status.st_size,
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+                first.setdefault(key, name) if status.st_nlink > 1 else name,
+            )
+        elif stat.S_ISCHR(mode):
+            extra = (status.st_rdev,)
+        xattrs = tuple(
+            (key, os.getxattr(path, key, follow_symlinks=False))
+            for key in sorted(os.listxattr(path, follow_symlinks=False))
+            if not key.startswith("trusted.overlay.")
+        )
+        owner = (status.st_uid, status.st_gid, int(status.st_mtime))
+        tree[name] = (stat.filemode(mode), *owner, *extra, xattrs)
+    return tree

@@ -1,0 +1,125 @@
+"""The guest's client against the owner's running KBS: TLS, handshake, quote, release, refusal.
+
+Both ends are this project's; each is tested against independent code elsewhere. The quote is made
+by the guest's Attester over a simulated TPM.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ccinit.attest.attester import ReportData, Tee
+from ccinit.attest.client import KbsClient
+from ccinit.attest.tpm import TpmAttester
+from ccinit.errors import CcinitError
+from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.strict_json import JsonValue
+from ccinit.net.http import HttpClient
+from ccinit.net.tls import pinned_context
+from tests.fakes.tls_server import make_authority
+from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
+from tests.fakes.tpm_quote import FakeTpm
+from tests.integration.kbs_harness import (
+    DOCUMENT,
+    SECRET,
+    URI,
+    Kbs,
+    booted_tpm,
+    make_state,
+    running_kbs,
+)
+
+RESOURCE = parse_resource_uri("kbs:///" + URI)
+
+
+@pytest.fixture(scope="module")
+def kbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kbs]:
+    with running_kbs(make_state(tmp_path_factory.mktemp("owner"))) as server:
+        yield server
+
+
+@dataclass
+class Guest:
+    """One guest with a TPM and an initdata document."""
+
+    kbs: Kbs
+    tpm: FakeTpm
+    init_data: str = DOCUMENT.decode()
+    roots: Path | None = None
+
+    def fetch(self, *uris: str, between: object = None) -> list[bytes]:
+        attester = TpmAttester(SimulatedDevice(SimulatedTpm(tpm=self.tpm)))
+
+        def evidence_for(report_data: ReportData) -> JsonValue:
+            return attester.collect_evidence(report_data).value
+
+        roots = (self.roots or self.kbs.state / "ca.pem").read_text()
+        with HttpClient(pinned_context(roots, check_time=False)) as transport:
+            client = KbsClient(
+                url=self.kbs.url,
+                transport=transport,
+                tee=Tee.TPM,
+                evidence_for=evidence_for,
+                init_data=self.init_data,
+            )
+            bodies = []
+            for uri in uris:
+                resource = client.get_resource(parse_resource_uri(uri))
+                assert resource.date is not None
+                assert abs(resource.date - time.time()) < 60
+                bodies.append(resource.body.reveal())
+                if callable(between):
+                    between()
+            return bodies
+
+
+def refused_reason(guest: Guest, uri: str = str(RESOURCE)) -> str:
+    with pytest.raises(CcinitError) as refused:
+        guest.fetch(uri)
+    return refused.value.reason
+
+
+def test_registered_guest_gets_its_resource_with_the_date(kbs: Kbs) -> None:
+    assert Guest(kbs, booted_tpm()).fetch(str(RESOURCE), str(RESOURCE)) == [SECRET, SECRET]
+
+
+def test_expired_session_is_renewed_in_between(kbs: Kbs) -> None:
+    def expire() -> None:
+        kbs.clock.now += 10_000
+
+    assert Guest(kbs, booted_tpm()).fetch(str(RESOURCE), str(RESOURCE), between=expire) == [
+        SECRET,
+        SECRET,
+    ]
+
+
+def test_unregistered_key_and_changed_image_are_refused(kbs: Kbs) -> None:
+    assert refused_reason(Guest(kbs, booted_tpm(key=7))) == "kbs.attestation_error"
+    changed = booted_tpm()
+    changed.pcrs[4] = b"\x01" * 32
+    assert refused_reason(Guest(kbs, changed)) == "kbs.attestation_error"
+
+
+def test_document_of_the_host_is_refused(kbs: Kbs) -> None:
+    guest = Guest(kbs, booted_tpm(), init_data=DOCUMENT.decode() + "\n")
+    assert refused_reason(guest) == "kbs.attestation_error"
+
+
+def test_resource_of_another_pod_is_denied_by_policy(kbs: Kbs) -> None:
+    assert refused_reason(Guest(kbs, booted_tpm()), "kbs:///ccinit/bank/pin") == "kbs.policy_deny"
+
+
+def test_absent_resource_is_told_by_its_type(kbs: Kbs) -> None:
+    reason = refused_reason(Guest(kbs, booted_tpm()), "kbs:///ccinit/shop/absent")
+    assert reason == "kbs.plugin_internal_error"
+
+
+def test_kbs_under_another_root_is_asked_nothing(kbs: Kbs, tmp_path: Path) -> None:
+    roots = tmp_path / "roots.pem"
+    roots.write_text(make_authority().pem)
+    before = len(kbs.audit())
+    assert refused_reason(Guest(kbs, booted_tpm(), roots=roots)) == "net.certificate"
+    assert len(kbs.audit()) == before

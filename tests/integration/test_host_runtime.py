@@ -1,0 +1,223 @@
+"""Host-side processes: links, forwards, QMP, owned children, and programs of the tools tree.
+
+Needs the tools tree (`CCINIT_TOOLS`, or build/tools). Boots no guest kernel; one boot sector runs.
+"""
+
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from ccinit.errors import ChildError, ConfigError, DeadlineError, PeerError
+from host_runtime import process
+from host_runtime.accelerator import boots
+from host_runtime.boot_command import ovmf
+from host_runtime.disks import create_disk
+from host_runtime.esp import create_esp
+from host_runtime.forward import forward_command
+from host_runtime.launcher import EndReason, GuestConfig, boot_guest
+from host_runtime.process import OwnedProcess
+from host_runtime.qemu import Accelerator, EspBoot
+from host_runtime.socket_folder import open_socket_folder
+from host_runtime.swtpm import VirtualTpm, manufacture_tpm
+from host_runtime.tools import Tools
+from host_runtime.transport import UserLink
+
+TOOLS = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
+SYSTEM = Tools()
+ENVIRONMENT = SYSTEM.environment()
+
+
+@contextmanager
+def answering(path: Path, answer: bytes) -> Iterator[None]:
+    """A Unix socket at `path` that reads one line, says `answer`, and closes."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            stream, _ = listener.accept()
+            with stream:
+                stream.recv(100)
+                stream.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join()
+
+
+@pytest.fixture
+def sockets() -> Iterator[Path]:
+    with open_socket_folder() as folder:
+        yield folder
+
+
+def test_link_leaves_the_streams_first_bytes_alone(sockets: Path) -> None:
+    link = UserLink(path=sockets / "vsock")
+    with answering(sockets / "vsock", b"OK 7\nfirst"), link.connect(1024, 5) as stream:
+        assert stream.recv(100) == b"first"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(b"", "vsock.refused"), (b"NO\n", "vsock.answer"), (b"O" * 40, "vsock.answer")],
+)
+def test_link_without_an_ok_is_refused(sockets: Path, answer: bytes, reason: str) -> None:
+    with answering(sockets / "vsock", answer), pytest.raises(PeerError) as error:
+        UserLink(path=sockets / "vsock").connect(1024, 5)
+    assert error.value.reason == reason
+
+
+def test_link_to_nothing_is_refused(sockets: Path) -> None:
+    with pytest.raises(PeerError) as error:
+        UserLink(path=sockets / "vsock").connect(1024, 5)
+    assert error.value.reason == "vsock.refused"
+
+
+def test_link_that_stays_silent_is_a_deadline(sockets: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(sockets / "vsock"))
+        listener.listen()
+        with pytest.raises(DeadlineError) as error:
+            UserLink(path=sockets / "vsock").connect(1024, 0.1)
+    assert error.value.reason == "vsock.connect"
+
+
+def test_forward_joins_both_ways_and_passes_the_half_close_on() -> None:
+    inside, program_end = socket.socketpair()
+    with inside, socket.create_server(("127.0.0.1", 0)) as listener:
+        command = forward_command("127.0.0.1", listener.getsockname()[1])
+        with subprocess.Popen(command, stdin=program_end.fileno()) as child:
+            program_end.close()
+            outside, _ = listener.accept()
+            with outside:
+                inside.sendall(b"request")
+                inside.shutdown(socket.SHUT_WR)
+                assert outside.recv(100) == b"request"
+                assert outside.recv(100) == b""
+                outside.sendall(b"reply")
+            assert inside.recv(100) == b"reply"
+            assert inside.recv(100) == b""
+            assert child.wait(5) == 0
+
+
+def test_child_that_does_not_obey_is_killed(tmp_path: Path) -> None:
+    command = (*SYSTEM.command("sh"), "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
+    log = tmp_path / "log"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "_STOP_SECONDS", 0.3)
+        with OwnedProcess(command, log=log, environment=ENVIRONMENT) as child:
+            while log.read_bytes() != b"ready\n":
+                child.require_running()
+        assert child.exit_code() == -9
+
+
+def test_child_that_ended_is_reported_with_its_words(tmp_path: Path) -> None:
+    command = (*SYSTEM.command("sh"), "-c", "echo no such device; exit 3")
+    with OwnedProcess(command, log=tmp_path / "log", environment=ENVIRONMENT) as child:
+        assert child.wait(5) == 3
+        with pytest.raises(ChildError, match="no such device") as error:
+            child.require_running()
+    assert error.value.reason == "process.ended"
+
+
+def test_program_that_fails_is_reported_with_its_words() -> None:
+    with pytest.raises(ChildError, match="bad disk") as error:
+        process.run((*SYSTEM.command("sh"), "-c", "echo bad disk >&2; exit 1"), environment={})
+    assert error.value.reason == "process.failed"
+    assert process.run((*SYSTEM.command("sh"), "-c", "echo good"), environment={}) == b"good\n"
+
+
+def test_boot_sector_runs_under_emulation() -> None:
+    assert boots(TOOLS, Accelerator.TCG)
+
+
+def test_esp_is_the_same_for_the_same_uki(tmp_path: Path) -> None:
+    uki = tmp_path / "uki.efi"
+    uki.write_bytes(os.urandom(50_000_000))  # larger than the smallest image
+    first = create_esp(TOOLS, uki, tmp_path / "first")
+    os.utime(uki, (1, 1))
+    second = create_esp(TOOLS, uki, tmp_path / "second")
+    assert first.read_bytes() == second.read_bytes()
+    copy = tmp_path / "copy"
+    command = (*TOOLS.command("mcopy"), "-i", str(first), "::/EFI/BOOT/BOOTX64.EFI", str(copy))
+    process.run(command, environment=TOOLS.environment())
+    assert copy.read_bytes() == uki.read_bytes()
+
+
+def test_manufactured_tpm_has_a_restricted_signing_key(tmp_path: Path, sockets: Path) -> None:
+    tpm = manufacture_tpm(TOOLS, tmp_path / "tpm")
+    key = load_der_public_key(tpm.ak_public_der())
+    assert isinstance(key, RSAPublicKey)
+    assert key.key_size == 2048
+    assert VirtualTpm(folder=tmp_path / "tpm").ak_public_der() == tpm.ak_public_der()
+    with pytest.raises(FileExistsError):
+        manufacture_tpm(TOOLS, tmp_path / "tpm")
+    with tpm.start(TOOLS, control_socket=sockets / "tpm", log=tmp_path / "log") as running:
+        running.require_running()
+        with pytest.raises(ConfigError) as error:
+            tpm.start(TOOLS, control_socket=sockets / "other", log=tmp_path / "log2")
+        assert error.value.reason == "tpm.busy"
+    with tpm.start(TOOLS, control_socket=sockets / "next", log=tmp_path / "log"):
+        pass
+
+
+def _firmware_only(folder: Path) -> GuestConfig:
+    """A guest whose firmware finds nothing to boot, and stays in its shell."""
+    return GuestConfig(
+        tools=TOOLS,
+        folder=folder,
+        boot=EspBoot(image=create_disk(folder / "empty.img", b"")),
+        accelerator=Accelerator.TCG,
+        firmware=ovmf(TOOLS),
+    )
+
+
+def test_guest_is_ended_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    tpm = manufacture_tpm(TOOLS, tmp_path / "tpm")
+    folder = tmp_path / "guest"
+    folder.mkdir()
+    said: list[str] = []
+    with boot_guest(replace(_firmware_only(folder), tpm=tpm), said.append) as guest:
+        link = guest.files.vsock_link.resolve()
+        assert link.is_socket()
+        assert guest.qmp.execute("query-status")["running"] is True
+        with pytest.raises(DeadlineError) as error:
+            guest.wait_for_port(1024, 0.3)
+        assert error.value.reason == "guest.port"
+        guest.quit()
+        assert guest.wait_for_end(5) is EndReason.QUIT
+    assert said == ["starting the vTPM", "starting the vsock device", "starting QEMU"]
+    assert not link.parent.exists()
+    assert not guest.files.vsock_link.is_symlink()
+    children = Path("/proc/self/task").glob("*/children")
+    assert "".join(path.read_text() for path in children).split() == []
+
+
+def test_failing_caller_ends_the_guest_too(tmp_path: Path) -> None:
+    pids = []
+
+    def fail() -> None:
+        with boot_guest(_firmware_only(tmp_path)) as guest:
+            pids.append(guest.pid)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not Path(f"/proc/{pids[0]}").exists()
+
+
+def test_machine_that_qemu_refuses_is_reported_in_its_words(tmp_path: Path) -> None:
+    config = replace(_firmware_only(tmp_path), boot=EspBoot(image=tmp_path / "missing"))
+    with pytest.raises(ChildError, match="missing") as error, boot_guest(config):
+        raise AssertionError("there is no guest")
+    assert error.value.reason == "process.ended"

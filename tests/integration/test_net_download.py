@@ -1,0 +1,95 @@
+"""Downloads of the guest's HTTP client over real TLS: only what was asked for reaches the sink."""
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from ccinit.errors import CcinitError
+from ccinit.net.http import HttpClient, HttpLimits, HttpReply
+from ccinit.net.tls import pinned_context
+from tests.fakes.tls_server import (
+    Authority,
+    Handler,
+    TlsServer,
+    answer,
+    make_authority,
+    read_head,
+    server_context,
+)
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return make_authority()
+
+
+def refused_reason(action: Callable[[], object]) -> str:
+    with pytest.raises(CcinitError) as refused:
+        action()
+    return refused.value.reason
+
+
+def download(
+    authority: Authority, handler: Handler, *, offset: int = 0, max_body_bytes: int = 100_000
+) -> tuple[HttpReply, bytes]:
+    received = bytearray()
+    limits = HttpLimits(wait_seconds=2, total_seconds=5, max_body_bytes=max_body_bytes)
+    with (
+        TlsServer(server_context(authority.issue()), handler) as server,
+        HttpClient(pinned_context(authority.pem, check_time=True)) as client,
+    ):
+        reply = client.stream_get(server.url(), sink=received.extend, limits=limits, offset=offset)
+    return reply, bytes(received)
+
+
+def test_download_whole_body_goes_to_the_sink(authority: Authority) -> None:
+    reply, received = download(authority, answer(OK))
+    assert (reply.status, reply.body, received) == (200, b"", b"hello")
+
+
+def test_download_resume_asks_for_the_rest(authority: Authority) -> None:
+    heads: list[bytes] = []
+
+    def handle(connection: socket.socket) -> None:
+        heads.append(read_head(connection))
+        connection.sendall(
+            b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 3-4/5\r\n"
+            b"Content-Length: 2\r\n\r\nlo"
+        )
+
+    reply, received = download(authority, handle, offset=3)
+    assert b"\r\nrange: bytes=3-\r\n" in heads[0].lower()
+    assert (reply.status, received) == (206, b"lo")
+
+
+@pytest.mark.parametrize(
+    ("offset", "head"),
+    [
+        pytest.param(3, b"200 OK", id="whole instead of rest"),
+        pytest.param(0, b"206 Partial Content", id="part instead of whole"),
+        pytest.param(3, b"206 Partial Content\r\nContent-Range: bytes 30-34/35", id="another part"),
+        pytest.param(3, b"206 Partial Content", id="unnamed part"),
+    ],
+)
+def test_download_another_range_is_refused(authority: Authority, offset: int, head: bytes) -> None:
+    handler = answer(b"HTTP/1.1 " + head + b"\r\nContent-Length: 5\r\n\r\nhello")
+    action = lambda: download(authority, handler, offset=offset)  # noqa: E731
+    assert refused_reason(action) == "net.range"
+
+
+def test_download_error_body_does_not_reach_the_sink(authority: Authority) -> None:
+    handler = answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone")
+    reply, received = download(authority, handler)
+    assert (reply.status, reply.body, received) == (404, b"gone", b"")
+
+
+def test_download_body_beyond_the_limit_stops_at_the_limit(authority: Authority) -> None:
+    handler = answer(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        *((b"1000\r\n" + bytes(0x1000) + b"\r\n",) * 64),
+    )
+    action = lambda: download(authority, handler, max_body_bytes=10_000)  # noqa: E731
+    assert refused_reason(action) == "net.body"

@@ -1,0 +1,347 @@
+"""The guest's HTTP client against servers that break every rule, over real TLS on loopback."""
+
+import datetime as dt
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from ccinit.errors import CcinitError, ConfigError, LimitExceededError, PeerError
+from ccinit.net.http import HttpClient, HttpLimits, HttpReply
+from ccinit.net.tls import pinned_context
+from tests.fakes.tls_server import (
+    DAY,
+    Authority,
+    Handler,
+    Key,
+    TlsServer,
+    answer,
+    make_authority,
+    read_head,
+    server_context,
+    weak_key,
+)
+
+QUICK = HttpLimits(wait_seconds=2.0, total_seconds=3.0, max_body_bytes=100_000)
+OK = b"HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 5\r\n\r\nhello"
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return make_authority()
+
+
+def fetch(
+    server: TlsServer,
+    authority: Authority,
+    *,
+    host: str = "localhost",
+    check_time: bool = True,
+    limits: HttpLimits = QUICK,
+) -> HttpReply:
+    with HttpClient(pinned_context(authority.pem, check_time=check_time)) as client:
+        return client.request("GET", server.url(host=host), limits=limits)
+
+
+def refused_reason(action: Callable[[], object]) -> str:
+    with pytest.raises(CcinitError) as refused:
+        action()
+    assert isinstance(refused.value, (PeerError, LimitExceededError))
+    return refused.value.reason
+
+
+def test_good_server_is_read_with_its_date(authority: Authority) -> None:
+    with TlsServer(server_context(authority.issue()), answer(OK)) as server:
+        reply = fetch(server, authority)
+    assert (reply.status, reply.body, reply.date) == (200, b"hello", 784_111_777)
+
+
+def test_address_in_the_certificate_is_a_name(authority: Authority) -> None:
+    with TlsServer(server_context(authority.issue(("127.0.0.1",))), answer(OK)) as server:
+        assert fetch(server, authority, host="127.0.0.1").body == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("identity", "reason"),
+    [
+        pytest.param(
+            lambda own, _other: own.issue(("elsewhere.example",)),
+            "net.certificate_name",
+            id="wrong name",
+        ),
+        pytest.param(
+            lambda own, _other: own.issue((), subject="localhost"),
+            "net.certificate_name",
+            id="only a common name",
+        ),
+        pytest.param(lambda _own, other: other.issue(), "net.certificate", id="other root"),
+        pytest.param(
+            lambda own, _other: own.issue(usage=ExtendedKeyUsageOID.CLIENT_AUTH),
+            "net.certificate_purpose",
+            id="client certificate",
+        ),
+        pytest.param(
+            lambda own, _other: own.issue(key=weak_key()), "net.weak_key", id="rsa of 1024 bits"
+        ),
+        pytest.param(
+            lambda own, _other: own.issue(age=60 * DAY), "net.certificate_time", id="expired"
+        ),
+        pytest.param(
+            lambda own, _other: own.issue(age=-DAY), "net.certificate_time", id="not yet valid"
+        ),
+    ],
+)
+def test_certificate_that_does_not_fit_is_refused_before_any_request(
+    authority: Authority,
+    identity: Callable[[Authority, Authority], tuple[Key, x509.Certificate]],
+    reason: str,
+) -> None:
+    requests: list[bytes] = []
+    context = server_context(identity(authority, make_authority()))
+    with TlsServer(context, lambda connection: requests.append(read_head(connection))) as server:
+        assert refused_reason(lambda: fetch(server, authority)) == reason
+    assert not requests
+
+
+@pytest.mark.parametrize("age", [60 * DAY, -DAY], ids=["expired", "not yet valid"])
+def test_dates_and_nothing_else_are_left_out_without_a_clock(
+    authority: Authority, age: dt.timedelta
+) -> None:
+    with TlsServer(server_context(authority.issue(age=age)), answer(OK)) as server:
+        assert fetch(server, authority, check_time=False).body == b"hello"
+    for identity, reason in (
+        (authority.issue(("elsewhere.example",), age=age), "net.certificate_name"),
+        (make_authority().issue(age=age), "net.certificate"),
+        (authority.issue(age=age, key=weak_key()), "net.weak_key"),
+    ):
+        with TlsServer(server_context(identity), answer(OK)) as server:
+            action = lambda: fetch(server, authority, check_time=False)  # noqa: E731
+            assert refused_reason(action) == reason
+
+
+def test_weak_root_is_refused() -> None:
+    authority = make_authority(weak_key())
+    with TlsServer(server_context(authority.issue()), answer(OK)) as server:
+        assert refused_reason(lambda: fetch(server, authority)) == "net.weak_key"
+
+
+def test_tls_1_2_is_refused(authority: Authority) -> None:
+    context = server_context(authority.issue())
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with TlsServer(context, answer(OK)) as server:
+        assert refused_reason(lambda: fetch(server, authority)) == "net.tls"
+    assert server.handshakes == 0
+
+
+def test_plain_http_behind_an_https_url_is_refused(authority: Authority) -> None:
+    with TlsServer(None, lambda connection: connection.sendall(OK)) as server:
+        assert refused_reason(lambda: fetch(server, authority)) == "net.tls"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost/", "ftp://localhost/", "https:///", "https://user@localhost/", "//"]
+)
+def test_url_that_is_not_plain_https_is_refused(authority: Authority, url: str) -> None:
+    with HttpClient(pinned_context(authority.pem, check_time=True)) as client:
+        assert refused_reason(lambda: client.request("GET", url)) == "net.url"
+
+
+def test_redirect_is_returned_and_not_followed(authority: Authority) -> None:
+    head = b"HTTP/1.1 302 Found\r\nLocation: http://localhost:1/\r\nContent-Length: 0\r\n\r\n"
+    with TlsServer(server_context(authority.issue()), answer(head)) as server:
+        reply = fetch(server, authority)
+    assert (reply.status, reply.header("location")) == (302, "http://localhost:1/")
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        pytest.param(
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",),
+            "net.body",
+            id="announced too long",
+        ),
+        pytest.param(
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                *((b"8000\r\n" + bytes(0x8000) + b"\r\n",) * 8),
+            ),
+            "net.body",
+            id="chunked too long",
+        ),
+        pytest.param(
+            (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\nContent-Length: 0\r\n\r\n",),
+            "net.headers",
+            id="one large header",
+        ),
+        pytest.param(
+            (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1_000_000 + b"\r\n",),
+            "net.protocol",
+            id="a million headers",
+        ),
+        pytest.param((b"HTTP/1.1 200 OK\r\n\r\nhello",), "net.unframed", id="no length"),
+        pytest.param(
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",), "net.truncated", id="truncated"
+        ),
+        pytest.param(
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",),
+            "net.truncated",
+            id="no last chunk",
+        ),
+        pytest.param((b"HTTP/1.1 200 OK\r\nConte",), "net.truncated", id="truncated head"),
+        pytest.param((), "net.closed", id="no answer"),
+        pytest.param((b"SSH-2.0-OpenSSH\r\n\r\n",), "net.protocol", id="not http"),
+        pytest.param(
+            (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx",),
+            "net.encoding",
+            id="coding not asked for",
+        ),
+        pytest.param(
+            (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",), "net.protocol", id="bad length"
+        ),
+    ],
+)
+def test_reply_that_breaks_a_rule_is_refused(
+    authority: Authority, parts: tuple[bytes, ...], reason: str
+) -> None:
+    with TlsServer(server_context(authority.issue()), answer(*parts)) as server:
+        assert refused_reason(lambda: fetch(server, authority)) == reason
+
+
+def test_end_without_close_notify_is_a_truncation(authority: Authority) -> None:
+    def cut(connection: socket.socket) -> None:
+        read_head(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
+        socket.socket(fileno=connection.detach()).close()  # the TCP end, without TLS's own
+
+    with TlsServer(server_context(authority.issue()), cut) as server:
+        assert refused_reason(lambda: fetch(server, authority)) == "net.truncated"
+
+
+def drip(prefix: bytes) -> Handler:
+    """Send `prefix`, then a byte at a time, for longer than anyone should wait."""
+
+    def handle(connection: socket.socket) -> None:
+        read_head(connection)
+        connection.sendall(prefix)
+        for _ in range(300):
+            connection.sendall(b"1")
+            time.sleep(0.1)
+
+    return handle
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"],
+    ids=["in the head", "in the body"],
+)
+def test_byte_at_a_time_ends_at_the_total_deadline(authority: Authority, prefix: bytes) -> None:
+    limits = HttpLimits(wait_seconds=1.0, total_seconds=1.5)
+    with TlsServer(server_context(authority.issue()), drip(prefix)) as server:
+        start = time.monotonic()
+        assert refused_reason(lambda: fetch(server, authority, limits=limits)) == "net.deadline"
+        assert 1.4 < time.monotonic() - start < 2.5
+
+
+@pytest.mark.parametrize("tls", [True, False], ids=["after the handshake", "in the handshake"])
+def test_silence_ends_at_the_wait_limit(authority: Authority, *, tls: bool) -> None:
+    limits = HttpLimits(wait_seconds=0.3, total_seconds=5.0)
+    context = server_context(authority.issue()) if tls else None
+    with TlsServer(context, lambda _connection: time.sleep(3)) as server:
+        start = time.monotonic()
+        assert refused_reason(lambda: fetch(server, authority, limits=limits)) == "net.timeout"
+        assert time.monotonic() - start < 2.0
+
+
+def test_one_byte_writes_are_read_as_one_reply(authority: Authority) -> None:
+    pieces = tuple(bytes((byte,)) for byte in OK)
+    with TlsServer(server_context(authority.issue()), answer(*pieces)) as server:
+        assert fetch(server, authority).body == b"hello"
+
+
+def test_closed_port_and_unknown_name_are_told_apart(authority: Authority) -> None:
+    with TlsServer(None, answer(OK)) as server:
+        port = server.port
+    with HttpClient(pinned_context(authority.pem, check_time=True)) as client:
+        closed = f"https://127.0.0.1:{port}/"
+        assert refused_reason(lambda: client.request("GET", closed)) == "net.unreachable"
+        unknown = "https://name.invalid/"
+        assert refused_reason(lambda: client.request("GET", unknown)) == "net.dns"
+
+
+def test_environment_proxies_and_roots_have_no_effect(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = make_authority()
+    roots = tmp_path / "roots.pem"
+    roots.write_text(other.pem)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    with TlsServer(server_context(authority.issue()), answer(OK)) as server:
+        assert fetch(server, authority).body == b"hello"
+    with TlsServer(server_context(other.issue()), answer(OK)) as server:
+        assert refused_reason(lambda: fetch(server, authority)) == "net.certificate"
+
+
+def test_connection_is_kept_and_an_ended_one_is_replaced(authority: Authority) -> None:
+    def twice(connection: socket.socket) -> None:
+        for _ in range(2):
+            read_head(connection)
+            connection.sendall(OK)
+
+    with (
+        TlsServer(server_context(authority.issue()), twice) as server,
+        HttpClient(pinned_context(authority.pem, check_time=True)) as client,
+    ):
+        for expected in (1, 1, 2, 2):
+            assert client.request("GET", server.url(), limits=QUICK).body == b"hello"
+            assert server.connections == expected
+            time.sleep(0.1)
+
+
+def test_roots_that_are_no_certificates_are_refused() -> None:
+    for text in ("", "not pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
+        with pytest.raises(ConfigError) as refused:
+            pinned_context(text, check_time=True)
+        assert refused.value.reason == "net.roots"
+
+
+def test_client_needs_no_list_of_public_roots(authority: Authority, tmp_path: Path) -> None:
+    """httpcore imports certifi; the image has the module and not its list of roots."""
+    (tmp_path / "certifi.py").write_text(
+        "def where():\n    raise RuntimeError('no public roots')\n"
+    )
+    (tmp_path / "root.pem").write_text(authority.pem)
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from ccinit.net.http import HttpClient\n"
+        "from ccinit.net.tls import pinned_context\n"
+        "context = pinned_context(open(sys.argv[2]).read(), check_time=True)\n"
+        "with HttpClient(context) as client:\n"
+        "    print(client.request('GET', sys.argv[3]).body)\n"
+    )
+    with TlsServer(server_context(authority.issue()), answer(OK)) as server:
+        done = subprocess.run(
+            (
+                sys.executable,
+                "-c",
+                program,
+                str(tmp_path),
+                str(tmp_path / "root.pem"),
+                server.url(),
+            ),
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+    assert done.stdout == "b'hello'\n"

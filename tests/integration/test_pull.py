@@ -1,0 +1,380 @@
+"""Images pulled over TLS from real and hostile registries, indexed, mounted and overlaid.
+
+The oracle for a whole image is umoci's unpacking of the same layout. Every refusal shows its reason
+and that the same harness accepts the image without the fault.
+"""
+
+import base64
+import gzip
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from ccinit.errors import CcinitError
+from ccinit.pull.messages import PullLimits
+from rootfs_builder.container_image import (
+    ContainerImage,
+    build_container_image,
+    push_container_image,
+)
+from rootfs_builder.oci_layout import TAG, ImageLayer, write_layout
+from rootfs_builder.progress import Progress
+from tests.fakes.registry import (
+    LAYER,
+    REPOSITORY,
+    FakeImage,
+    Fault,
+    HostileRegistry,
+    make_image,
+    make_index,
+    serve_hostile,
+)
+from tests.fakes.tars import Entry, make_tar
+from tests.integration.pull_fixture import LIMITS, describe_tree, overlaid, pulled
+from tests.integration.registry_fixture import (
+    PASSWORD,
+    TOOLS,
+    USER,
+    Authority,
+    make_authority,
+    running_registry,
+)
+
+PACKAGES = Path("build/cache/container")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> ContainerImage:
+    layout = tmp_path_factory.mktemp("image") / "layout"
+    return build_container_image(TOOLS, PACKAGES.resolve(), layout, Progress(name="image"))
+
+
+def unpack_with_umoci(image: ContainerImage, directory: Path) -> Path:
+    """Unpack the image as umoci does; return the root file system.
+
+    This umoci knows gzip only, so it gets the same tars in another packing.
+    """
+    directory.mkdir()
+    blobs = image.layout / "blobs"
+
+    def read(digest: str) -> bytes:
+        return (blobs / digest.replace(":", "/")).read_bytes()
+
+    manifest = json.loads(read(image.digest))
+    config = json.loads(read(manifest["config"]["digest"]))
+    layers = [
+        ImageLayer(
+            media_type=f"{LAYER}+gzip",
+            blob=gzip.compress(unpack(read(layer["digest"])), 1),
+            diff_id=diff_id,
+        )
+        for layer, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True)
+    ]
+    write_layout(layers, config["config"], directory / "layout")
+    TOOLS.run(
+        ("umoci", "unpack", "--image", f"{directory / 'layout'}:{TAG}", directory / "bundle"),
+        directories=(directory,),
+    )
+    return directory / "bundle" / "rootfs"
+
+
+def unpack(blob: bytes) -> bytes:
+    """Undo either compression, told by its magic."""
+    if blob.startswith(b"\x1f\x8b"):
+        return gzip.decompress(blob)
+    if blob.startswith(b"\x28\xb5\x2f\xfd"):
+        return zstandard.ZstdDecompressor().decompressobj().decompress(blob)
+    return blob
+
+
+def test_real_image_from_real_registry_gives_the_tree_that_umoci_unpacks(
+    image: ContainerImage, authority: Authority, tmp_path: Path
+) -> None:
+    with running_registry(tmp_path / "registry", authority) as registry:
+        reference = push_container_image(
+            TOOLS, image, f"{registry.host}/demo/counter", authority.ca
+        )
+        with (
+            pulled(reference, authority.ca_pem, tmp_path / "pull") as result,
+            overlaid(result, tmp_path / "overlay") as merged,
+        ):
+            assert result.config.user == "service"
+            assert len(result.layers) == 3
+            ours = describe_tree(merged)
+    theirs = describe_tree(unpack_with_umoci(image, tmp_path / "umoci"))
+    assert ours.keys() == theirs.keys()
+    assert {name: ours[name] for name in ours if ours[name] != theirs[name]} == {}
+    assert "etc/debian_version" not in ours
+    assert {path for path in ours if path.startswith("usr/share/lintian/")} == {
+        "usr/share/lintian/NOTE"
+    }
+    assert ours["srv/counter"][:-1] == ours["srv/service.py"][:-1] != ()
+
+
+def test_image_is_the_same_whenever_it_is_built(image: ContainerImage, tmp_path: Path) -> None:
+    again = build_container_image(
+        TOOLS, PACKAGES.resolve(), tmp_path / "layout", Progress(name="again")
+    )
+    assert again.digest == image.digest
+
+
+def auth_document(host: str, password: str) -> bytes:
+    encoded = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    return json.dumps({"auths": {host: {"auth": encoded}}}).encode()
+
+
+def test_registry_with_password_takes_the_right_one_only(
+    authority: Authority, tmp_path: Path
+) -> None:
+    small = make_image([make_tar(Entry("etc/motd", b"hello"))])
+    layout = write_fake_layout(small, tmp_path / "layout")
+    with running_registry(tmp_path / "registry", authority, with_password=True) as registry:
+        reference = push_container_image(
+            TOOLS, layout, f"{registry.host}/demo/small", authority.ca, f"{USER}:{PASSWORD}"
+        )
+        for number, document in enumerate((b"", auth_document(registry.host, "wrong"))):
+            with pytest.raises(CcinitError) as refused:
+                pull(reference, authority, tmp_path / f"refused-{number}", auth=document)
+            assert refused.value.reason == "registry.unauthorized"
+        pull(reference, authority, tmp_path / "taken", auth=auth_document(registry.host, PASSWORD))
+
+
+def write_fake_layout(image: FakeImage, directory: Path) -> ContainerImage:
+    blobs = directory / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    for digest, data in {**image.blobs, image.digest: image.manifest}.items():
+        (blobs / digest.removeprefix("sha256:")).write_bytes(data)
+    entry = {
+        "mediaType": image.content_type,
+        "digest": image.digest,
+        "size": len(image.manifest),
+        "annotations": {"org.opencontainers.image.ref.name": TAG},
+    }
+    (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    return ContainerImage(layout=directory, digest=image.digest, bytes=0)
+
+
+def pull(
+    reference: str,
+    authority: Authority,
+    directory: Path,
+    auth: bytes = b"",
+    limits: PullLimits = LIMITS,
+) -> None:
+    with pulled(reference, authority.ca_pem, directory, auth, limits):
+        pass
+
+
+# A hostile registry. The layer is large enough that a fault can hit its middle.
+
+CONTENT = random.Random(1).randbytes(1 << 20)  # noqa: S311  # does not compress
+HOSTILE_IMAGE = make_image([make_tar(Entry("data", CONTENT), Entry("etc", None))])
+LAYER_URL = HOSTILE_IMAGE.blob_names()[0]
+BLOB = HOSTILE_IMAGE.blobs[LAYER_URL]
+
+
+@pytest.fixture
+def hostile(authority: Authority) -> Iterator[HostileRegistry]:
+    with serve_hostile(HOSTILE_IMAGE, authority.server_context()) as registry:
+        yield registry
+
+
+def hostile_reference(registry: HostileRegistry) -> str:
+    return f"localhost:{registry.port}/{REPOSITORY}@{registry.image.digest}"
+
+
+FLIPPED = BLOB[:-9] + bytes([BLOB[-9] ^ 1]) + BLOB[-8:]
+ELSEWHERE: dict[str, str | None] = {"Location": "https://127.0.0.2:9/steal"}
+REALM: dict[str, str | None] = {
+    "WWW-Authenticate": 'Bearer realm="https://tokens.example/steal",service="x"'
+}
+
+FAULTS: dict[str, tuple[str, Fault, str]] = {
+    "manifest of another image": (
+        HOSTILE_IMAGE.digest,
+        Fault(body=HOSTILE_IMAGE.manifest + b" "),
+        "pull.manifest_digest",
+    ),
+    "manifest with another content type": (
+        HOSTILE_IMAGE.digest,
+        Fault(headers={"Content-Type": "application/vnd.oci.image.index.v1+json"}),
+        "manifest.media_type",
+    ),
+    "manifest beyond its cap": (
+        HOSTILE_IMAGE.digest,
+        Fault(body=b" " * (2 << 20)),
+        "pull.blob_size",
+    ),
+    "flipped bit": (LAYER_URL, Fault(body=FLIPPED), "pull.blob_digest"),
+    "shorter": (LAYER_URL, Fault(body=BLOB[:-1]), "pull.blob_size"),
+    "longer": (LAYER_URL, Fault(body=BLOB + b"x"), "pull.blob_size"),
+    "always cut": (LAYER_URL, Fault(cut=1000), "net.truncated"),
+    "not there": (LAYER_URL, Fault(status=404), "registry.not_found"),
+    "always busy": (LAYER_URL, Fault(status=503), "registry.busy"),
+    "redirect to an address": (
+        LAYER_URL,
+        Fault(status=307, headers=ELSEWHERE),
+        "registry.redirect",
+    ),
+    "redirect to a file": (
+        LAYER_URL,
+        Fault(status=302, headers={"Location": "file:///etc/passwd"}),
+        "registry.redirect",
+    ),
+    "redirect in circles": (
+        LAYER_URL,
+        Fault(status=307, headers={"Location": f"/v2/{REPOSITORY}/blobs/{LAYER_URL}"}),
+        "registry.redirects",
+    ),
+    "token service elsewhere": (
+        HOSTILE_IMAGE.digest,
+        Fault(status=401, headers=REALM),
+        "registry.realm",
+    ),
+    "content coding": (
+        LAYER_URL,
+        Fault(headers={"Content-Encoding": "gzip"}),
+        "net.encoding",
+    ),
+    "stall": (LAYER_URL, Fault(stall=30), "registry.deadline"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_hostile_registry_is_refused_and_nothing_is_left(
+    hostile: HostileRegistry,
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    monkeypatch.setattr("ccinit.pull.registry._FIRST_WAIT_SECONDS", 0.01)
+    ending, fault, reason = FAULTS[name]
+    hostile.faults[ending] = fault
+    limits = PullLimits(tar_bytes=LIMITS.tar_bytes, total_seconds=2 if fault.stall else 60)
+    with pytest.raises(CcinitError) as refused:
+        pull(hostile_reference(hostile), authority, tmp_path / "refused", limits=limits)
+    assert refused.value.reason in {reason, "net.deadline" if fault.stall else reason}
+    assert list((tmp_path / "refused").iterdir()) == []
+    hostile.faults.clear()
+    pull(hostile_reference(hostile), authority, tmp_path / "taken")
+
+
+@pytest.mark.parametrize("ignore_range", [False, True])
+def test_broken_download_goes_on_and_ends_whole(
+    hostile: HostileRegistry,
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    ignore_range: bool,
+) -> None:
+    monkeypatch.setattr("ccinit.pull.registry._FIRST_WAIT_SECONDS", 0.01)
+    hostile.faults[LAYER_URL] = Fault(cut=len(BLOB) * 99 // 100, times=1)
+    if ignore_range:
+        first = hostile.faults[LAYER_URL]
+        hostile.faults = {LAYER_URL: first, "/" + LAYER_URL: Fault(ignore_range=True)}
+    with (
+        pulled(hostile_reference(hostile), authority.ca_pem, tmp_path / "pull") as image,
+        overlaid(image, tmp_path / "overlay") as merged,
+    ):
+        assert (merged / "data").read_bytes() == CONTENT
+    ranges = [headers.get("range") for path, headers in hostile.requests if LAYER_URL in path]
+    assert ranges[0] is None
+    assert ranges[1] is not None
+
+
+def test_redirect_takes_no_password_to_another_origin(authority: Authority, tmp_path: Path) -> None:
+    with (
+        serve_hostile(HOSTILE_IMAGE, authority.server_context()) as storage,
+        serve_hostile(HOSTILE_IMAGE, authority.server_context()) as registry,
+    ):
+        registry.faults[HOSTILE_IMAGE.digest] = Fault(
+            status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}, times=1
+        )
+        target = f"https://localhost:{storage.port}/v2/{REPOSITORY}/blobs/{LAYER_URL}"
+        registry.faults[LAYER_URL] = Fault(status=307, headers={"Location": target})
+        host = f"localhost:{registry.port}"
+        pull(
+            hostile_reference(registry),
+            authority,
+            tmp_path / "pull",
+            auth=auth_document(host, PASSWORD),
+        )
+        told = [headers for _path, headers in registry.requests if "authorization" in headers]
+    assert len(told) == len(registry.requests) - 1  # all but the one that was answered 401
+    assert len(storage.requests) == 1
+    assert "authorization" not in storage.requests[0][1]
+
+
+def test_index_leads_to_the_manifest_for_this_platform(
+    authority: Authority, tmp_path: Path
+) -> None:
+    index = make_index(
+        HOSTILE_IMAGE, platforms=[("linux", "arm64"), ("linux", "amd64"), ("unknown", "unknown")]
+    )
+    pinned = FakeImage(
+        index, HOSTILE_IMAGE.config, HOSTILE_IMAGE.blobs, "application/vnd.oci.image.index.v1+json"
+    )
+    documents = {HOSTILE_IMAGE.digest: (HOSTILE_IMAGE.manifest, HOSTILE_IMAGE.content_type)}
+    with (
+        serve_hostile(pinned, authority.server_context(), documents) as registry,
+        pulled(hostile_reference(registry), authority.ca_pem, tmp_path / "pull") as image,
+    ):
+        assert str(image.manifest) == HOSTILE_IMAGE.digest
+
+
+def bomb_zstd(tar: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(tar) + zstandard.ZstdCompressor().compress(
+        bytes(200 << 20)
+    )
+
+
+BOMBS: dict[str, tuple[Callable[[bytes], bytes], str, int, str]] = {
+    "gzip beyond the cap": (
+        lambda tar: gzip.compress(tar + bytes(64 << 20)),
+        "gzip",
+        32 << 20,
+        "pull.layer_bytes",
+    ),
+    "zstd beyond its ratio": (bomb_zstd, "zstd", 1 << 40, "pull.ratio"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bomb_is_refused_before_it_fills_the_disk(
+    authority: Authority, tmp_path: Path, name: str
+) -> None:
+    pack, compression, tar_bytes, reason = BOMBS[name]
+    tar = make_tar(Entry("file", b"x"))
+    bomb = make_image([tar], pack=pack, media_type=f"{LAYER}+{compression}")
+    plain = {"gzip": gzip.compress, "zstd": zstandard.ZstdCompressor().compress}[compression]
+    honest = make_image([tar], pack=plain, media_type=f"{LAYER}+{compression}")
+    limits = PullLimits(tar_bytes=tar_bytes, total_seconds=60)
+    context = authority.server_context()
+    with serve_hostile(bomb, context) as registry, pytest.raises(CcinitError) as refused:
+        pull(hostile_reference(registry), authority, tmp_path / "refused", limits=limits)
+    assert refused.value.reason == reason
+    with serve_hostile(honest, context) as registry:
+        pull(hostile_reference(registry), authority, tmp_path / "taken", limits=limits)
+
+
+def test_layer_that_is_not_its_diff_id_is_refused(authority: Authority, tmp_path: Path) -> None:
+    tar = make_tar(Entry("file", b"x"))
+    lying = make_image([tar], diff_ids=["sha256:" + "0" * 64])
+    context = authority.server_context()
+    with serve_hostile(lying, context) as registry, pytest.raises(CcinitError) as refused:
+        pull(hostile_reference(registry), authority, tmp_path / "refused")
+    assert refused.value.reason == "pull.diff_id"
+    with serve_hostile(make_image([tar]), context) as registry:
+        pull(hostile_reference(registry), authority, tmp_path / "taken")

@@ -1,0 +1,198 @@
+"""The run room against the real crun, as root, on this machine's kernel.
+
+Needs root, `unshare` and the tools tree (CCINIT_TOOLS, by default build/tools).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = Path(os.environ.get("CCINIT_TOOLS", ROOT / "build" / "tools")).resolve()
+
+
+def run_case(name: str) -> dict[str, Any]:
+    """Run a case of `crun_cases` as PID 1 of new namespaces."""
+    command = (
+        *("unshare", "--mount", "--pid", "--fork", "--kill-child", sys.executable),
+        *("-m", "tests.integration.crun_cases", str(TOOLS), str(ROOT), name),
+    )
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr.decode()
+    report: dict[str, Any] = json.loads(result.stdout)
+    assert report["fds_left"] == 0
+    return report
+
+
+def assert_clean(report: dict[str, Any]) -> None:
+    assert report["left"] == []
+    assert report["children"] == []
+    assert not report["run_dir_left"]
+
+
+@pytest.fixture(scope="module")
+def probe() -> dict[str, Any]:
+    """The report of a process inside a container."""
+    report = run_case("probe")
+    assert_clean(report)
+    assert (report["state"], report["stderr"], report["crun"]) == ("done", "", "")
+    inside: dict[str, Any] = json.loads(report["stdout"])
+    return inside
+
+
+def test_container_has_no_capability_and_can_gain_none(probe: dict[str, Any]) -> None:
+    none = "0000000000000000"
+    assert probe["status"] == {
+        "CapInh": none,
+        "CapPrm": none,
+        "CapEff": none,
+        "CapBnd": none,
+        "CapAmb": none,
+        "NoNewPrivs": "1",
+        "Seccomp": "2",
+    }
+
+
+def test_container_has_no_descriptor_but_its_own(probe: dict[str, Any]) -> None:
+    assert probe["fds"] == [0, 1, 2]
+
+
+def test_container_is_alone_in_its_namespaces(probe: dict[str, Any]) -> None:
+    assert (probe["pid"], probe["processes"], probe["hostname"]) == (1, [1], "pod")
+    assert probe["oom_score_adj"] == 0
+
+
+def test_container_runs_as_asked(probe: dict[str, Any]) -> None:
+    assert probe["ids"] == [1000, 1000, []]
+    assert probe["cwd"] == "/tmp"
+    expected = {"LANG": "C", "HOME": "/", "GREETING": "hello", "TOKEN": "abc"}
+    assert expected.items() <= probe["env"].items()
+
+
+def test_container_sees_its_secret_and_cannot_change_it(probe: dict[str, Any]) -> None:
+    secret = {"uid": 1000, "gid": 1000, "mode": 0o400, "content": "the key"}
+    assert probe["files"]["/run/secrets/key"] == secret
+    assert {"ro", "nosuid", "nodev"} <= set(probe["mounts"]["/run/secrets/key"])
+    assert probe["writes"]["/run/secrets/key"] == "EACCES"
+
+
+def test_container_writes_to_volumes_only(probe: dict[str, Any]) -> None:
+    assert probe["writes"]["/data/x"] == "ok"
+    assert probe["writes"]["/x"] == "EROFS"
+    assert probe["writes"]["/proc/sys/kernel/printk"] in {"EACCES", "EROFS"}
+    assert "ro" in probe["mounts"]["/"]
+    assert "ro" in probe["mounts"]["/sys"]
+
+
+def test_container_has_a_fresh_dev(probe: dict[str, Any]) -> None:
+    assert set(probe["dev"]) == {
+        *("core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm"),
+        *("stderr", "stdin", "stdout", "tty", "urandom", "zero"),
+    }
+
+
+def test_container_opens_plain_sockets_only(probe: dict[str, Any]) -> None:
+    refused = "EAFNOSUPPORT"
+    assert probe["sockets"] == {
+        "vsock": refused,
+        "alg": refused,
+        "packet": refused,
+        "bluetooth": refused,
+        "ax25": refused,
+        "netlink_audit": "EPROTONOSUPPORT",
+        "raw_inet": "EPERM",
+        "netlink_route": "ok",
+        "unix": "ok",
+        "inet": "ok",
+        "inet6": "ok",
+    }
+    assert probe["vsock_with_high_bits"] == refused
+
+
+def test_container_is_refused_dangerous_calls(probe: dict[str, Any]) -> None:
+    calls = probe["calls"]
+    assert calls.pop("getpid") == "ok"
+    assert calls.pop("clone3") == "ENOSYS"
+    assert calls.pop("not_yet_invented") == "ENOSYS"
+    assert set(calls.values()) == {"EPERM"}
+
+
+def test_device_nodes_of_an_image_are_dead() -> None:
+    report = run_case("device_nodes")
+    assert report["read_only True"] == "mem 1\ndisk 1\nnull ok\nmknod 30\n"
+    assert report["read_only False"] == "mem 1\ndisk 1\nnull ok\nmknod 1\n"
+
+
+def test_exit_code_and_binary_output_arrive_as_they_are() -> None:
+    report = run_case("exit_code")
+    assert_clean(report)
+    assert (report["state"], report["status"]) == ("failed", "exit code 7")
+    assert report["stdout"].encode("latin-1") == bytes(range(256))
+    assert report["stderr"] == "err"
+
+
+def test_output_written_right_before_the_end_is_not_lost() -> None:
+    report = run_case("much_output")
+    assert report["stdout"] == 64 * 65536
+
+
+def test_program_that_is_not_there_is_a_failed_container() -> None:
+    report = run_case("no_program")
+    assert_clean(report)
+    assert (report["state"], report["starts"]) == ("failed", 0)
+    assert report["events"] == ["probe: crun.create: probe: exit code 1"]
+    assert "not found" in report["crun"]
+
+
+def test_user_that_is_not_there_starts_nothing() -> None:
+    report = run_case("unknown_user")
+    assert report["reason"] == "run.user"
+    assert not report["run_dir_left"]
+
+
+def test_user_by_name_is_that_of_the_image() -> None:
+    report = run_case("named_user")
+    assert report["stdout"] == "1 1 /usr/sbin\n"
+
+
+def test_failing_container_is_restarted_with_growing_pauses() -> None:
+    report = run_case("restart")
+    assert_clean(report)
+    assert (report["state"], report["starts"]) == ("done", 3)
+    assert report["seconds"] >= 3
+
+
+def test_stop_lets_a_program_end_itself() -> None:
+    report = run_case("stop_politely")
+    assert_clean(report)
+    assert (report["state"], report["status"]) == ("stopped", "exit code 0")
+    assert report["seconds"] < 20
+
+
+def test_stop_kills_what_does_not_listen_and_its_children() -> None:
+    report = run_case("stop_deaf")
+    assert_clean(report)
+    assert (report["state"], report["status"]) == ("stopped", "signal 9")
+
+
+def test_stop_ends_a_pause() -> None:
+    report = run_case("stop_in_pause")
+    assert_clean(report)
+    assert report["state"] == "stopped"
+    assert report["seconds"] < 20
+
+
+def test_cancelled_supervisor_leaves_nothing_behind() -> None:
+    assert_clean(run_case("cancel"))
+
+
+def test_exec_runs_beside_the_program_with_its_rights() -> None:
+    report = run_case("exec")
+    assert_clean(report)
+    assert report["exec"].startswith("1000 /usr/local/sbin:")
+    assert report["exec_status"] == "exit code 5"

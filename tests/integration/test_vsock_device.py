@@ -1,0 +1,396 @@
+"""The vsock device's process, driven over its two sockets by a front-end that may be hostile."""
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from host_runtime.process import OwnedProcess, python_command, python_environment, wait_for_path
+from host_runtime.socket_folder import open_socket_folder
+from host_runtime.vsock.capture import Stream, read_capture
+from host_runtime.vsock.packets import Operation, Shutdown
+from host_runtime.vsock.vhost_user import encode_request
+from tests.fakes.vhost_front_end import GUEST_BASE, GUEST_CID, MEMORY_BYTES, RING_SIZE, FrontEnd
+
+GUEST_PORT = 1024
+
+
+@dataclass
+class Device:
+    folder: Path
+    process: OwnedProcess
+    guest: FrontEnd
+
+    def dial(self, greeting: bytes = b"CONNECT 1024\n") -> socket.socket:
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        stream.settimeout(5)
+        stream.connect(str(self.folder / "vsock"))
+        stream.sendall(greeting)
+        return stream
+
+    def open(self, *, buffer: int = 65536) -> tuple[socket.socket, int]:
+        """Return an accepted connection to the guest, and its host port."""
+        stream = self.dial()
+        header, _ = self.guest.receive()
+        assert header.operation == Operation.REQUEST
+        self.guest.send(
+            Operation.RESPONSE, port=GUEST_PORT, host_port=header.source_port, buffer=buffer
+        )
+        assert stream.recv(32) == f"OK {header.source_port}\n".encode()
+        return stream, header.source_port
+
+    def assert_serves(self) -> None:
+        """A byte goes to the guest and one comes back, after a reset of the device."""
+        self.guest.stop()
+        self.guest.start()
+        self.guest.give_buffers(RING_SIZE)
+        stream, port = self.open()
+        with stream:
+            stream.sendall(b"?")
+            assert self.guest.receive()[1] == b"?"
+            self.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"!")
+            assert stream.recv(1) == b"!"
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    with open_socket_folder() as folder:
+        command = (
+            *python_command("host_runtime.vsock.device"),
+            *("--socket", str(folder / "vhost"), "--path", str(folder / "vsock")),
+            *("--cid", str(GUEST_CID), "--capture", str(folder / "capture")),
+        )
+        log = folder / "log"
+        with OwnedProcess(command, log=log, environment=python_environment()) as process:
+            wait_for_path(folder / "vhost", process, 10)
+            time.sleep(0.05)  # bound a moment before it listens
+            with FrontEnd(folder / "vhost") as guest:
+                guest.negotiate()
+                guest.start()
+                guest.give_buffers(RING_SIZE)
+                wait_for_path(folder / "vsock", process, 10)
+                yield Device(folder=folder, process=process, guest=guest)
+                assert process.exit_code() is None, process.log_tail()
+            assert process.wait(5) == 0, process.log_tail()
+
+
+def test_config_gives_the_guest_its_cid(device: Device) -> None:
+    reply = device.guest.request(24, struct.pack("<III", 0, 8, 0) + bytes(8))
+    assert reply[12:] == GUEST_CID.to_bytes(8, "little")
+
+
+def test_bytes_cross_both_ways_and_are_captured(device: Device) -> None:
+    stream, port = device.open()
+    with stream:
+        stream.sendall(b"to the guest")
+        header, payload = device.guest.receive()
+        assert (header.operation, payload) == (Operation.RW, b"to the guest")
+        device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"to the host")
+        assert stream.recv(100) == b"to the host"
+    streams = read_capture(device.folder / "capture")
+    assert streams[1, Stream.GUEST_PAYLOAD] == b"to the host"
+    assert streams[1, Stream.HOST_PAYLOAD] == b"to the guest"
+
+
+def test_bytes_sent_with_the_greeting_reach_the_guest(device: Device) -> None:
+    with device.dial(b"CONNECT 1024\nearly") as stream:
+        header, _ = device.guest.receive()
+        device.guest.send(Operation.RESPONSE, port=GUEST_PORT, host_port=header.source_port)
+        assert device.guest.receive()[1] == b"early"
+        assert stream.recv(3) == b"OK "
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"connect 1\n", b"CONNECT x\n", b"CONNECT 4294967296\n", b"CONNECT " * 4]
+)
+def test_wrong_greeting_is_closed(device: Device, greeting: bytes) -> None:
+    with device.dial(greeting) as stream:
+        assert stream.recv(10) == b""
+    device.assert_serves()
+
+
+def test_guest_that_refuses_closes_the_client(device: Device) -> None:
+    with device.dial() as stream:
+        header, _ = device.guest.receive()
+        device.guest.send_rst(GUEST_PORT, header.source_port)
+        assert stream.recv(10) == b""
+
+
+def test_half_close_of_the_client_leaves_the_other_direction_open(device: Device) -> None:
+    stream, port = device.open()
+    with stream:
+        stream.sendall(b"last words")
+        stream.shutdown(socket.SHUT_WR)
+        assert device.guest.receive()[1] == b"last words"
+        header, _ = device.guest.receive()
+        assert (header.operation, header.flags) == (Operation.SHUTDOWN, Shutdown.SEND)
+        device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"answer")
+        assert stream.recv(100) == b"answer"
+
+
+def test_half_close_of_the_guest_leaves_the_other_direction_open(device: Device) -> None:
+    stream, port = device.open()
+    with stream:
+        device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"last")
+        device.guest.send(Operation.SHUTDOWN, port=GUEST_PORT, host_port=port, flags=Shutdown.SEND)
+        assert stream.recv(100) == b"last"
+        assert stream.recv(100) == b""
+        stream.sendall(b"answer")
+        assert device.guest.receive()[1] == b"answer"
+
+
+def test_full_close_of_the_guest_is_answered_by_reset_and_loses_nothing(device: Device) -> None:
+    stream, port = device.open()
+    with stream:
+        device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"x" * 60_000)
+        device.guest.send(Operation.SHUTDOWN, port=GUEST_PORT, host_port=port, flags=3)
+        header, _ = device.guest.receive()
+        assert (header.operation, header.destination_port) == (Operation.RST, GUEST_PORT)
+        content = b""
+        while piece := stream.recv(65536):
+            content += piece
+        assert content == b"x" * 60_000
+
+
+def test_guest_credit_is_never_exceeded(device: Device) -> None:
+    stream, port = device.open(buffer=10)
+    with stream:
+        stream.sendall(b"0123456789abcdef")
+        assert device.guest.receive()[1] == b"0123456789"
+        assert device.guest.is_quiet()
+        device.guest.send(
+            Operation.CREDIT_UPDATE, port=GUEST_PORT, host_port=port, buffer=10, forwarded=4
+        )
+        assert device.guest.receive()[1] == b"abcd"
+
+
+def test_credit_request_is_answered(device: Device) -> None:
+    stream, port = device.open()
+    with stream:
+        device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"12345")
+        assert stream.recv(5) == b"12345"
+        device.guest.send(Operation.CREDIT_REQUEST, port=GUEST_PORT, host_port=port)
+        header, _ = device.guest.receive()
+        assert (header.operation, header.forwarded_bytes) == (Operation.CREDIT_UPDATE, 5)
+        assert header.buffer_bytes == 256 * 1024
+
+
+def test_guest_that_exceeds_our_credit_is_reset(device: Device) -> None:
+    stream, port = device.open()
+    with stream:  # nobody reads: the kernel's socket buffer fills, then ours
+        for _ in range(16):
+            device.guest.send(
+                Operation.RW, port=GUEST_PORT, host_port=port, payload=bytes(64 * 1024)
+            )
+            device.guest.wait_until_read()
+        operations = {device.guest.receive()[0].operation for _ in range(2)}
+        assert operations == {Operation.CREDIT_UPDATE, Operation.RST}  # some bytes were taken
+    device.assert_serves()
+
+
+def test_guest_connection_reaches_a_listening_socket(device: Device) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(device.folder / "vsock_5000"))
+        listener.listen()
+        listener.settimeout(5)
+        device.guest.send(Operation.REQUEST, port=99, host_port=5000)
+        assert device.guest.receive()[0].operation == Operation.RESPONSE
+        stream, _ = listener.accept()
+        with stream:
+            device.guest.send(Operation.RW, port=99, host_port=5000, payload=b"hello")
+            assert stream.recv(100) == b"hello"
+            stream.sendall(b"hi")
+            assert device.guest.receive()[1] == b"hi"
+
+
+def test_guest_connection_to_nobody_is_reset(device: Device) -> None:
+    device.guest.send(Operation.REQUEST, port=99, host_port=5001)
+    header, _ = device.guest.receive()
+    assert (header.operation, header.destination_port) == (Operation.RST, 99)
+
+
+def test_connections_beyond_the_limit_are_refused(device: Device) -> None:
+    with ExitStack() as stack:
+        for _ in range(64):
+            stack.enter_context(device.open()[0])
+        with device.dial() as surplus:
+            assert surplus.recv(10) == b""
+    device.assert_serves()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"operation": Operation.RW}, id="data without a connection"),
+        pytest.param({"operation": 99}, id="unknown operation"),
+        pytest.param({"operation": Operation.REQUEST, "kind": 2}, id="not a stream"),
+        pytest.param({"operation": Operation.REQUEST, "cid": 8}, id="foreign CID"),
+    ],
+)
+def test_senseless_packet_is_answered_by_reset(device: Device, values: dict[str, int]) -> None:
+    operation = values.pop("operation")
+    device.guest.send(operation, port=50, host_port=51, **values)  # type: ignore[arg-type]
+    assert device.guest.receive()[0].operation == Operation.RST
+    device.assert_serves()
+
+
+def test_packet_that_announces_more_than_it_holds_is_dropped(device: Device) -> None:
+    stream, port = device.open()
+    with stream:
+        device.guest.send(
+            Operation.RW, port=GUEST_PORT, host_port=port, payload=b"abc", announced=4
+        )
+        device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"good")
+        assert stream.recv(100) == b"good"
+
+
+def test_resets_that_nobody_takes_do_not_grow(device: Device) -> None:
+    device.guest.stop()
+    device.guest.start()  # no buffers for the device
+    for _ in range(200):
+        device.guest.send(Operation.RW, port=50, host_port=51)
+        time.sleep(0.001)
+    device.assert_serves()
+
+
+def _far_address(guest: FrontEnd) -> None:
+    guest.from_guest.set_descriptor(0, GUEST_BASE + MEMORY_BYTES - 10, 44, 0, 0)
+    guest.from_guest.offer(0)
+
+
+def _wrapping_length(guest: FrontEnd) -> None:
+    guest.from_guest.set_descriptor(0, 0xFFFF_FFFF_FFFF_FFF0, 0xFFFF_FFFF, 0, 0)
+    guest.from_guest.offer(0)
+
+
+def _chain_loop(guest: FrontEnd) -> None:
+    guest.from_guest.set_descriptor(0, GUEST_BASE, 4, 1, 1)
+    guest.from_guest.set_descriptor(1, GUEST_BASE, 4, 1, 0)
+    guest.from_guest.offer(0)
+
+
+def _index_outside(guest: FrontEnd) -> None:
+    guest.from_guest.offer(RING_SIZE)
+
+
+def _next_outside(guest: FrontEnd) -> None:
+    guest.from_guest.set_descriptor(0, GUEST_BASE, 4, 1, 0xFFFF)
+    guest.from_guest.offer(0)
+
+
+def _available_jump(guest: FrontEnd) -> None:
+    guest.from_guest.set_available(1 + RING_SIZE + 1)  # one packet has gone before
+
+
+def _indirect(guest: FrontEnd) -> None:
+    guest.from_guest.set_descriptor(0, GUEST_BASE, 64, 4, 0)
+    guest.from_guest.offer(0)
+
+
+def _readable_after_writable(guest: FrontEnd) -> None:
+    guest.from_guest.set_descriptor(0, GUEST_BASE, 44, 3, 1)
+    guest.from_guest.set_descriptor(1, GUEST_BASE, 44, 0, 0)
+    guest.from_guest.offer(0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_far_address, "ring.address"),
+        (_wrapping_length, "ring.address"),
+        (_chain_loop, "ring.loop"),
+        (_index_outside, "ring.descriptor_index"),
+        (_next_outside, "ring.descriptor_index"),
+        (_available_jump, "ring.available_index"),
+        (_indirect, "ring.indirect"),
+        (_readable_after_writable, "ring.order"),
+    ],
+)
+def test_malformed_ring_is_broken_until_the_guest_resets(
+    device: Device, spoil: Callable[[FrontEnd], None], reason: str
+) -> None:
+    stream, _ = device.open()
+    with stream:
+        spoil(device.guest)
+        device.guest.kick(device.guest.from_guest)
+        assert stream.recv(10) == b""  # its connections end
+    assert reason in device.process.log_tail()
+    device.assert_serves()
+
+
+@pytest.mark.parametrize("size", [0, 1, 44])
+def test_buffer_without_room_breaks_the_ring(device: Device, size: int) -> None:
+    device.guest.stop()
+    device.guest.start()
+    device.guest.give_buffers(1, size)
+    with device.dial() as stream:
+        assert stream.recv(10) == b""
+    assert "ring.buffer" in device.process.log_tail()
+    device.assert_serves()
+
+
+@pytest.mark.parametrize("size", [0, 3, 2048])
+def test_ring_of_impossible_size_is_broken_until_reset(device: Device, size: int) -> None:
+    device.guest.stop()
+    device.guest.start(size)
+    device.guest.send(Operation.REQUEST, port=1, host_port=2)
+    assert device.guest.is_quiet()
+    assert "ring.size" in device.process.log_tail()
+    device.assert_serves()
+
+
+def test_new_memory_table_keeps_the_rings_running(device: Device) -> None:
+    stream, port = device.open()
+    with stream:
+        device.guest.set_memory(MEMORY_BYTES)
+        device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"still here")
+        assert stream.recv(100) == b"still here"
+
+
+def test_reset_of_the_guest_closes_connections_and_leaks_no_descriptor(device: Device) -> None:
+    descriptors = Path(f"/proc/{device.process.pid}/fd")
+    counts = []
+    for _ in range(20):
+        stream, _ = device.open()
+        with stream:
+            device.guest.stop()
+            assert stream.recv(10) == b""
+        device.guest.start()
+        device.guest.give_buffers(RING_SIZE)
+        counts.append(len(tuple(descriptors.iterdir())))
+    assert counts[-1] == counts[0]
+
+
+def test_random_ring_contents_never_end_the_device(device: Device) -> None:
+    for seed in range(40):
+        noise = bytes((seed * 31 + index * 7) & 0xFF for index in range(0x800))
+        device.guest.memory[0x1000:0x1800] = noise
+        device.guest.memory[0x0000:0x0800] = noise[::-1]
+        device.guest.kick(device.guest.from_guest)
+        device.guest.kick(device.guest.to_guest)
+        time.sleep(0.002)
+        device.guest.stop()
+        device.guest.start()
+    device.assert_serves()
+
+
+def test_unknown_request_ends_the_device_with_a_reason() -> None:
+    with open_socket_folder() as folder:
+        command = (
+            *python_command("host_runtime.vsock.device"),
+            *("--socket", str(folder / "vhost"), "--path", str(folder / "vsock"), "--cid", "3"),
+        )
+        with OwnedProcess(command, log=folder / "log", environment=python_environment()) as process:
+            wait_for_path(folder / "vhost", process, 10)
+            time.sleep(0.05)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+                control.connect(str(folder / "vhost"))
+                control.sendall(encode_request(77, b""))
+                assert process.wait(5) == 1
+            assert "vhost.request" in process.log_tail()
+            assert not (folder / "vsock").exists()

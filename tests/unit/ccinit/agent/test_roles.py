@@ -1,0 +1,75 @@
+"""The table of rights, held against what must hold for every row."""
+
+import pytest
+
+from ccinit.agent.channel import FIRST_JOB_FD
+from ccinit.agent.child import OPEN_FILES
+from ccinit.agent.roles import FIRST_UID, RIGHTS, Role, Workspace
+from ccinit.kernel.credentials import Capability
+from ccinit.kernel.seccomp import SYSCALLS
+
+EVERY_ROLE = pytest.mark.parametrize("role", list(Role))
+
+
+def test_every_role_has_a_row() -> None:
+    assert set(RIGHTS) == set(Role)
+
+
+def test_every_role_has_a_user_of_its_own() -> None:
+    uids = [rights.uid for rights in RIGHTS.values()]
+    assert len(set(uids)) == len(uids)
+    assert min(uids) > FIRST_UID > 0
+
+
+@EVERY_ROLE
+def test_role_names_only_known_system_calls(role: Role) -> None:
+    policy = RIGHTS[role].syscalls
+    assert SYSCALLS.keys() >= {*policy.allowed, *policy.refused, *policy.rules}
+
+
+CAPABILITIES = {
+    Role.NET: {Capability.NET_ADMIN},
+    Role.TREE: {Capability.DAC_READ_SEARCH, Capability.SYS_ADMIN},
+}
+
+
+@EVERY_ROLE
+def test_role_has_no_capability_but_the_agreed(role: Role) -> None:
+    assert RIGHTS[role].capabilities == CAPABILITIES.get(role, set())
+
+
+@EVERY_ROLE
+def test_role_with_capabilities_has_neither_network_nor_anything_to_write(role: Role) -> None:
+    rights = RIGHTS[role]
+    if rights.capabilities:
+        assert not rights.connect
+        assert rights.workspace is not Workspace.WRITE
+
+
+@EVERY_ROLE
+def test_only_clients_of_the_network_connect(role: Role) -> None:
+    assert RIGHTS[role].connect == (role in {Role.KBS, Role.REGISTRY})
+
+
+@EVERY_ROLE
+def test_only_programs_execute_and_map_code(role: Role) -> None:
+    rights = RIGHTS[role]
+    assert ("execve" in rights.syscalls.allowed) == rights.is_program()
+    assert ("mmap" in rights.syscalls.allowed) == rights.is_program()
+
+
+@EVERY_ROLE
+def test_role_without_paths_cannot_open_a_file(role: Role) -> None:
+    rights = RIGHTS[role]
+    if not rights.read and rights.workspace is Workspace.NONE:
+        assert "openat" in rights.syscalls.refused
+
+
+@EVERY_ROLE
+def test_role_reads_nothing_that_holds_secrets(role: Role) -> None:
+    for path in RIGHTS[role].read:
+        assert path == "/usr" or path.startswith("/etc/")
+
+
+def test_children_have_room_for_their_fds() -> None:
+    assert FIRST_JOB_FD < OPEN_FILES

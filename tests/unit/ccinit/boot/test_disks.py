@@ -1,0 +1,148 @@
+import pytest
+
+from ccinit.boot.disks import (
+    DeclaredScratch,
+    assign_roles,
+    select_candidates,
+    select_held,
+    select_initdata,
+)
+from ccinit.errors import VerificationError
+from ccinit.kernel.block import BlockDevice
+
+MIB = 1 << 20
+
+
+def disk(
+    name: str,
+    size_bytes: int = MIB,
+    *,
+    serial: str = "",
+    read_only: bool = False,
+    holders: tuple[str, ...] = (),
+) -> BlockDevice:
+    return BlockDevice(
+        name=name,
+        number="254:0",
+        size_bytes=size_bytes,
+        read_only=read_only,
+        serial=serial,
+        holders=holders,
+    )
+
+
+INITDATA = disk("vda")
+ROOT = disk("vdb", 64 * MIB, read_only=True, holders=("dm-0",))
+DATA = disk("vdc", 256 * MIB)
+CACHE = disk("vdd", 512 * MIB)
+VOLUME = disk("vde", 128 * MIB)
+ALL = (INITDATA, ROOT, DATA, CACHE, VOLUME)
+SCRATCH = (
+    DeclaredScratch(name="cache", size_bytes=512 * MIB),
+    DeclaredScratch(name="data", size_bytes=256 * MIB),
+)
+
+
+def test_every_disk_gets_its_role() -> None:
+    roles = assign_roles(
+        ALL, initdata=INITDATA, root=ROOT, volumes={"keep": VOLUME}, scratch=SCRATCH
+    )
+    assert (roles.initdata, roles.root) == (INITDATA, ROOT)
+    assert roles.volumes == (("keep", VOLUME),)
+    assert roles.scratch == (("cache", CACHE), ("data", DATA))
+
+
+def test_order_of_disks_does_not_matter() -> None:
+    arguments = {
+        "initdata": INITDATA,
+        "root": ROOT,
+        "volumes": {"keep": VOLUME},
+        "scratch": SCRATCH,
+    }
+    assert assign_roles(ALL[::-1], **arguments) == assign_roles(ALL, **arguments)  # type: ignore[arg-type]
+
+
+def test_scratch_disks_of_one_size_are_exchangeable() -> None:
+    twins = (disk("vdf"), disk("vdg"))
+    wanted = tuple(DeclaredScratch(name=name, size_bytes=MIB) for name in ("a", "b"))
+    roles = assign_roles(
+        (INITDATA, *twins), initdata=INITDATA, root=None, volumes={}, scratch=wanted
+    )
+    assert roles.scratch == (("a", twins[0]), ("b", twins[1]))
+
+
+def refused(disks: tuple[BlockDevice, ...], **changes: object) -> str:
+    arguments: dict[str, object] = {
+        "initdata": INITDATA,
+        "root": ROOT,
+        "volumes": {"keep": VOLUME},
+        "scratch": SCRATCH,
+    }
+    with pytest.raises(VerificationError) as error:
+        assign_roles(disks, **{**arguments, **changes})  # type: ignore[arg-type]
+    return error.value.reason
+
+
+def test_disk_without_role_is_refused() -> None:
+    assert refused((*ALL, disk("vdf"))) == "disk.surplus"
+
+
+def test_second_disk_of_a_declared_size_is_refused() -> None:
+    assert refused((*ALL, disk("vdf", 256 * MIB))) == "disk.surplus"
+
+
+def test_absent_scratch_disk_is_refused() -> None:
+    assert refused((INITDATA, ROOT, DATA, VOLUME)) == "disk.missing"
+
+
+@pytest.mark.parametrize("size_bytes", [256 * MIB - 512, 256 * MIB + 512])
+def test_scratch_disk_of_almost_the_size_is_refused(size_bytes: int) -> None:
+    assert refused((INITDATA, ROOT, disk("vdc", size_bytes), CACHE, VOLUME)) == "disk.missing"
+
+
+def test_read_only_scratch_disk_is_refused() -> None:
+    broken = disk("vdc", 256 * MIB, read_only=True)
+    assert refused((INITDATA, ROOT, broken, CACHE, VOLUME)) == "disk.read_only"
+
+
+def test_serial_number_given_twice_is_refused() -> None:
+    twins = (disk("vdc", 256 * MIB, serial="x"), disk("vdd", 512 * MIB, serial="x"))
+    assert refused((INITDATA, ROOT, *twins, VOLUME)) == "disk.serial"
+
+
+def test_disk_with_two_roles_is_refused() -> None:
+    assert refused(ALL, volumes={"keep": ROOT}) == "disk.ambiguous"
+
+
+def test_initdata_is_the_only_disk_with_the_magic() -> None:
+    assert select_initdata([INITDATA]) == INITDATA
+
+
+@pytest.mark.parametrize(
+    ("disks", "reason"),
+    [
+        pytest.param([], "config.absent", id="none"),
+        pytest.param([INITDATA, DATA], "config.ambiguous", id="two"),
+    ],
+)
+def test_initdata_absent_or_twice_is_refused(disks: list[BlockDevice], reason: str) -> None:
+    with pytest.raises(VerificationError) as error:
+        select_initdata(disks)
+    assert error.value.reason == reason
+
+
+def test_held_disk_is_the_roots() -> None:
+    assert select_held(ALL) == ROOT
+    assert select_held([DATA]) is None
+
+
+def test_two_held_disks_are_refused() -> None:
+    with pytest.raises(VerificationError) as error:
+        select_held([ROOT, disk("vdx", holders=("dm-1",))])
+    assert error.value.reason == "disk.ambiguous"
+
+
+def test_candidates_have_the_size_and_no_role() -> None:
+    twin = disk("vdf", 128 * MIB)
+    assert select_candidates((*ALL, twin), [INITDATA, None], 128 * MIB) == (VOLUME, twin)
+    assert select_candidates((*ALL, twin), [VOLUME], 128 * MIB) == (twin,)

@@ -1,0 +1,81 @@
+"""Invariant: an offer becomes a plan of plain unicast addresses, or is refused by its field."""
+
+import ipaddress
+from dataclasses import replace
+
+import pytest
+
+from ccinit.boot.network import NetworkOffer, verify_offer
+from ccinit.errors import CcinitError, FormatError
+
+
+def v4(text: str) -> bytes:
+    return bytes(10) + b"\xff\xff" + ipaddress.IPv4Address(text).packed
+
+
+def v6(text: str) -> bytes:
+    return ipaddress.IPv6Address(text).packed
+
+
+OFFER = NetworkOffer(
+    mac=bytes.fromhex("525400123456"),
+    address=v4("10.0.2.15"),
+    prefix=24,
+    gateway=v4("10.0.2.2"),
+    mtu=1500,
+    dns=(v4("10.0.2.3"),),
+)
+
+
+def test_offer_in_ipv4_becomes_a_plan() -> None:
+    plan = verify_offer(OFFER)
+    assert (plan.mac, plan.address, plan.prefix, plan.gateway) == (
+        "52:54:00:12:34:56",
+        "10.0.2.15",
+        24,
+        "10.0.2.2",
+    )
+    assert plan.resolver_file() == "nameserver 10.0.2.3\n"
+
+
+def test_offer_in_ipv6_becomes_a_plan() -> None:
+    offer = replace(
+        OFFER, address=v6("fd00::15"), gateway=v6("fd00::2"), prefix=64, dns=(v6("fd00::3"),)
+    )
+    assert verify_offer(offer).address == "fd00::15"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        pytest.param({"mac": bytes(6)}, "net.mac", id="zero-mac"),
+        pytest.param({"mac": b"\xff" * 6}, "net.mac", id="broadcast-mac"),
+        pytest.param({"address": v4("127.0.0.1")}, "net.address", id="loopback"),
+        pytest.param({"address": v6("::1")}, "net.address", id="loopback-6"),
+        pytest.param({"address": v4("224.0.0.1")}, "net.address", id="multicast"),
+        pytest.param({"address": v4("0.0.0.0")}, "net.address", id="unspecified"),
+        pytest.param({"address": v4("169.254.1.1")}, "net.address", id="link-local"),
+        pytest.param({"address": v4("255.255.255.255")}, "net.address", id="broadcast"),
+        pytest.param({"address": v4("10.0.2.0")}, "net.address", id="network-address"),
+        pytest.param({"address": v4("10.0.2.255")}, "net.address", id="subnet-broadcast"),
+        pytest.param({"prefix": 0}, "net.prefix", id="everything"),
+        pytest.param({"prefix": 31}, "net.prefix", id="no-hosts"),
+        pytest.param({"prefix": 200}, "net.prefix", id="too-long"),
+        pytest.param({"gateway": v4("10.0.3.2")}, "net.gateway", id="elsewhere"),
+        pytest.param({"gateway": v4("10.0.2.15")}, "net.gateway", id="itself"),
+        pytest.param({"gateway": v6("fd00::2")}, "net.gateway", id="other-family"),
+        pytest.param({"mtu": 68}, "net.mtu", id="tiny"),
+        pytest.param({"mtu": 65535}, "net.mtu", id="huge"),
+        pytest.param({"dns": (v4("127.0.0.53"),)}, "net.dns", id="own-resolver"),
+    ],
+)
+def test_offer_that_reaches_too_far_is_refused(change: dict[str, object], reason: str) -> None:
+    with pytest.raises(CcinitError) as caught:
+        verify_offer(replace(OFFER, **change))
+    assert caught.value.reason == reason
+
+
+def test_offer_of_another_length_is_malformed() -> None:
+    with pytest.raises(FormatError) as caught:
+        verify_offer(replace(OFFER, address=b"\x7f"))
+    assert caught.value.reason == "net.address"

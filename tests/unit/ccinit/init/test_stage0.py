@@ -1,0 +1,147 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import FormatError, KernelError, VerificationError
+from ccinit.formats.verity import Salt, build_hash_tree
+from ccinit.init import stage0
+from ccinit.init.stage0 import (
+    ModuleLine,
+    delete_tree,
+    main,
+    parse_module_order,
+    select_root_disk,
+)
+from ccinit.kernel.block import BlockDevice
+
+DATA = b"".join(b"%4096d" % index for index in range(5))
+PARAMETERS, TREE = build_hash_tree([DATA], Salt(bytes(32)))
+
+
+def disk(name: str, size_bytes: int = len(DATA + TREE)) -> BlockDevice:
+    return BlockDevice(
+        name=name, number="254:0", size_bytes=size_bytes, read_only=True, serial="", holders=()
+    )
+
+
+def attach(monkeypatch: pytest.MonkeyPatch, contents: dict[str, bytes]) -> None:
+    def read_direct(node: str, offset: int, length: int) -> bytes:
+        content = contents[node]
+        if offset + length > len(content):
+            raise KernelError(5, "block.read", node)
+        return content[offset : offset + length]
+
+    monkeypatch.setattr(stage0, "read_direct", read_direct)
+
+
+def test_module_order_is_files_and_parameters() -> None:
+    assert parse_module_order(b"dm-mod.ko.xz\nbrd.ko.xz rd_nr=4 max_part=0\nx.ko\n") == (
+        ModuleLine(file="dm-mod.ko.xz", parameters=""),
+        ModuleLine(file="brd.ko.xz", parameters="rd_nr=4 max_part=0"),
+        ModuleLine(file="x.ko", parameters=""),
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"dm-mod.ko.xz", id="no-newline"),
+        pytest.param(b"dm-mod.ko.xz\n\n", id="empty-line"),
+        pytest.param(b"../dm-mod.ko.xz\n", id="path"),
+        pytest.param(b"dm-mod\n", id="no-module"),
+        pytest.param(b" brd.ko.xz\n", id="leading-space"),
+        pytest.param("bräd.ko.xz\n".encode(), id="not-ascii"),
+    ],
+)
+def test_module_order_of_another_form_is_refused(data: bytes) -> None:
+    with pytest.raises(FormatError) as error:
+        parse_module_order(data)
+    assert error.value.reason == "modules.order"
+
+
+def test_root_disk_is_found_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    attach(monkeypatch, {"/dev/vda": bytes(1 << 20), "/dev/vdb": DATA + TREE})
+    assert select_root_disk([disk("vda"), disk("vdb")], PARAMETERS).name == "vdb"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(DATA + bytes(4096), id="other-tree"),
+        pytest.param(DATA, id="unreadable"),
+        pytest.param(TREE + DATA, id="tree-elsewhere"),
+    ],
+)
+def test_root_disk_that_does_not_verify_is_missing(
+    monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    attach(monkeypatch, {"/dev/vda": content})
+    with pytest.raises(VerificationError) as error:
+        select_root_disk([disk("vda")], PARAMETERS)
+    assert error.value.reason == "root.missing"
+
+
+def test_root_disk_too_small_for_its_tree_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    attach(monkeypatch, {})
+    with pytest.raises(VerificationError) as error:
+        select_root_disk([disk("vda", len(DATA))], PARAMETERS)
+    assert error.value.reason == "root.missing"
+
+
+def test_two_root_disks_are_ambiguous(monkeypatch: pytest.MonkeyPatch) -> None:
+    attach(monkeypatch, {"/dev/vda": DATA + TREE, "/dev/vdb": DATA + TREE})
+    with pytest.raises(VerificationError) as error:
+        select_root_disk([disk("vda"), disk("vdb")], PARAMETERS)
+    assert error.value.reason == "root.ambiguous"
+
+
+def test_delete_tree_leaves_only_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "usr" / "lib").mkdir(parents=True)
+    (tmp_path / "usr" / "lib" / "file").write_text("x")
+    (tmp_path / "outside").symlink_to("/")
+    delete_tree(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    assert Path("/").exists()
+
+
+def test_delete_tree_does_not_cross_file_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "mounted" / "file").write_text("x")
+    (tmp_path / "own").write_text("x")
+    real = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        status = list(real(path))
+        status[2] += path.endswith("/mounted")
+        return os.stat_result(status)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    delete_tree(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["mounted"]
+    assert (tmp_path / "mounted" / "file").exists()
+
+
+class MachineResetError(BaseException):
+    """What stands for the machine's end in these tests."""
+
+
+@pytest.mark.parametrize("cause", [VerificationError("boot.cmdline", "x"), KeyboardInterrupt()])
+def test_any_failure_ends_in_a_silent_reset(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], cause: BaseException
+) -> None:
+    def fail() -> None:
+        raise cause
+
+    def reboot() -> None:
+        raise MachineResetError
+
+    monkeypatch.setattr(stage0, "silence", lambda: None)
+    monkeypatch.setattr(stage0, "prepare_kernel", fail)
+    monkeypatch.setattr(stage0, "reboot", reboot)
+    with pytest.raises(MachineResetError):
+        main()
+    assert capfd.readouterr() == ("", "")

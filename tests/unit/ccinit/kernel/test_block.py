@@ -1,0 +1,53 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import KernelError
+from ccinit.kernel.block import BlockDevice, list_virtio_disks
+
+
+def add_device(sysfs: Path, name: str, driver: str | None, **files: str) -> None:
+    directory = sysfs / name
+    (directory / "holders").mkdir(parents=True)
+    values = {"dev": "254:0\n", "size": "2048\n", "ro": "0\n", "serial": "\n", **files}
+    for file, text in values.items():
+        (directory / file).write_text(text)
+    if driver is not None:
+        (directory / "device").mkdir()
+        (directory / "device" / "driver").symlink_to(f"../../../bus/virtio/drivers/{driver}")
+
+
+def test_virtio_disks_are_listed_in_kernel_order(tmp_path: Path) -> None:
+    add_device(tmp_path, "vdaa", "virtio_blk", dev="254:416\n")
+    add_device(tmp_path, "vdb", "virtio_blk", dev="254:16\n", ro="1\n", serial="data\n")
+    (tmp_path / "vdb" / "holders" / "dm-0").mkdir()
+    disks = list_virtio_disks(str(tmp_path))
+    assert [disk.name for disk in disks] == ["vdb", "vdaa"]
+    assert disks[0] == BlockDevice(
+        name="vdb",
+        number="254:16",
+        size_bytes=1 << 20,
+        read_only=True,
+        serial="data",
+        holders=("dm-0",),
+    )
+    assert disks[0].node == "/dev/vdb"
+
+
+def test_other_devices_are_left_out(tmp_path: Path) -> None:
+    add_device(tmp_path, "vda", "virtio_blk")
+    add_device(tmp_path, "vda1", None)
+    add_device(tmp_path, "sda", "sd")
+    add_device(tmp_path, "ram0", None)
+    assert [disk.name for disk in list_virtio_disks(str(tmp_path))] == ["vda"]
+
+
+def test_disk_that_vanishes_is_a_kernel_error(tmp_path: Path) -> None:
+    add_device(tmp_path, "vda", "virtio_blk")
+    assert len(list_virtio_disks(str(tmp_path))) == 1
+    (tmp_path / "vda" / "size").unlink()
+    with pytest.raises(KernelError) as error:
+        list_virtio_disks(str(tmp_path))
+    assert error.value.reason == "kernel.block.list"
+    assert error.value.errno == errno.ENOENT

@@ -1,0 +1,454 @@
+"""The runner: wake-ups, interrupts, deadlines, groups, and that no exception is lost."""
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from ccinit.errors import DeadlineError, KernelError
+from ccinit.kernel.event_loop import (
+    Event,
+    EventLoop,
+    Interrupted,
+    Task,
+    TaskGroup,
+    boottime,
+    deadline,
+    readable,
+    sleep,
+    writable,
+)
+
+
+class BoomError(Exception):
+    pass
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+async def fail(after_seconds: float = 0) -> None:
+    await sleep(after_seconds)
+    raise BoomError
+
+
+async def forever() -> None:
+    await Event().wait()
+
+
+def test_run_returns_the_result_of_main() -> None:
+    async def main() -> int:
+        await sleep(0)
+        return 7
+
+    assert EventLoop().run(main()) == 7
+
+
+def test_run_raises_what_main_raised() -> None:
+    with pytest.raises(BoomError):
+        EventLoop().run(fail())
+
+
+def test_run_when_main_ends_cancels_what_it_left_and_runs_its_finally() -> None:
+    loop, steps = EventLoop(), []
+
+    async def background() -> None:
+        try:
+            await sleep(100)
+        finally:
+            await sleep(0.001)  # cleaning up may wait
+            steps.append("clean")
+
+    async def main() -> None:
+        loop.start(background(), "background")
+        await sleep(0)
+
+    loop.run(main())
+    assert steps == ["clean"]
+
+
+def test_background_failure_reaches_the_runner_and_interrupts_main() -> None:
+    loop, steps = EventLoop(), []
+
+    async def main() -> None:
+        loop.start(fail(0.001), "background")
+        try:
+            await sleep(100)
+        except Interrupted:
+            steps.append("interrupted")
+            raise
+
+    with pytest.raises(BoomError):
+        loop.run(main())
+    assert steps == ["interrupted"]
+
+
+def test_background_failure_after_main_returned_reaches_the_runner() -> None:
+    loop = EventLoop()
+
+    async def stubborn() -> None:
+        try:
+            await sleep(100)
+        finally:
+            raise BoomError
+
+    async def main() -> None:
+        loop.start(stubborn(), "stubborn")
+        await sleep(0)
+
+    with pytest.raises(BoomError):
+        loop.run(main())
+
+
+def test_second_failure_becomes_a_note_of_the_first() -> None:
+    loop = EventLoop()
+
+    async def later() -> None:
+        try:
+            await sleep(100)
+        finally:
+            raise ValueError("second")
+
+    async def main() -> None:
+        loop.start(later(), "later")
+        await sleep(0)
+        await fail()
+
+    with pytest.raises(BoomError) as error:
+        loop.run(main())
+    assert error.value.__notes__ == ["later: ValueError: second"]
+
+
+def test_joined_failure_goes_to_the_joiner_only() -> None:
+    loop = EventLoop()
+
+    async def main() -> str:
+        task = loop.start(fail(0.001), "child")
+        try:
+            await task.join()
+        except BoomError:
+            return "seen"
+        return "not seen"
+
+    assert loop.run(main()) == "seen"
+
+
+def test_stop_ends_a_task_without_an_error() -> None:
+    loop = EventLoop()
+
+    async def main() -> Task[None]:
+        task = loop.start(forever(), "child")
+        await sleep(0)
+        await task.stop()
+        return task
+
+    assert loop.run(main()).was_cancelled()
+
+
+def test_cancel_before_the_first_step_never_enters_the_coroutine() -> None:
+    loop, steps = EventLoop(), []
+
+    async def child() -> None:
+        steps.append("entered")
+        await sleep(0)
+
+    async def main() -> None:
+        task = loop.start(child(), "child")
+        await task.stop()
+
+    loop.run(main())
+    assert steps == []
+
+
+def test_readable_waits_for_bytes(pipe: tuple[int, int]) -> None:
+    loop = EventLoop()
+    reader, writer = pipe
+
+    async def write() -> None:
+        await writable(writer)
+        os.write(writer, b"x")
+
+    async def main() -> bytes:
+        loop.start(write(), "write")
+        await readable(reader)
+        return os.read(reader, 10)
+
+    assert loop.run(main()) == b"x"
+
+
+def test_readable_twice_for_one_fd_is_refused(pipe: tuple[int, int]) -> None:
+    loop = EventLoop()
+
+    async def wait() -> None:
+        await readable(pipe[0])
+
+    async def main() -> None:
+        loop.start(wait(), "first")
+        await sleep(0)
+        await wait()
+
+    with pytest.raises(RuntimeError, match="two tasks wait"):
+        loop.run(main())
+
+
+def test_readable_of_an_fd_that_epoll_refuses_is_a_kernel_error() -> None:
+    async def main() -> None:
+        fd = os.open(os.devnull, os.O_RDONLY)
+        try:
+            await readable(fd)
+        finally:
+            os.close(fd)
+
+    with pytest.raises(KernelError) as error:
+        EventLoop().run(main())
+    assert error.value.reason == "kernel.epoll_ctl"
+
+
+def test_both_directions_of_one_fd_are_watched_apart() -> None:
+    loop = EventLoop()
+    near, far = socket.socketpair()
+
+    async def main() -> list[str]:
+        seen = []
+
+        async def write() -> None:
+            await writable(near.fileno())
+            seen.append("writable")
+
+        async with TaskGroup() as group:
+            group.start(write(), "write")
+            await sleep(0.001)
+            far.send(b"x")
+            await readable(near.fileno())
+            seen.append("readable")
+        return seen
+
+    with near, far:
+        assert loop.run(main()) == ["writable", "readable"]
+
+
+def test_event_set_wakes_every_waiter() -> None:
+    loop, event, woken = EventLoop(), Event(), []
+
+    async def wait(name: str) -> None:
+        await event.wait()
+        woken.append(name)
+
+    async def main() -> None:
+        async with TaskGroup() as group:
+            for name in ("a", "b"):
+                group.start(wait(name), name)
+            await sleep(0)
+            event.set()
+
+    loop.run(main())
+    assert woken == ["a", "b"]
+
+
+def test_sleep_takes_at_least_its_time_and_lets_others_run() -> None:
+    order: list[str] = []
+
+    async def nap(seconds: float) -> None:
+        await sleep(seconds)
+        order.append(f"{seconds:g}")
+
+    async def main() -> float:
+        began = boottime()
+        async with TaskGroup() as group:
+            for seconds in (0.03, 0.01, 0.02):
+                group.start(nap(seconds), "nap")
+        return boottime() - began
+
+    assert EventLoop().run(main()) >= 0.03
+    assert order == ["0.01", "0.02", "0.03"]
+
+
+def test_waiting_for_nothing_at_all_is_a_bug() -> None:
+    with pytest.raises(RuntimeError, match="nothing can wake"):
+        EventLoop().run(forever())
+
+
+def test_busy_task_does_not_starve_a_timer() -> None:
+    async def main() -> int:
+        turns = 0
+        try:
+            async with deadline(0.01, "test.late"):
+                while True:
+                    turns += 1
+                    await sleep(0)
+        except DeadlineError:
+            return turns
+
+    assert EventLoop().run(main()) > 1
+
+
+def test_deadline_passed_raises_its_reason() -> None:
+    async def main() -> None:
+        async with deadline(0.001, "test.late"):
+            await forever()
+
+    with pytest.raises(DeadlineError) as error:
+        EventLoop().run(main())
+    assert error.value.reason == "test.late"
+
+
+def test_deadline_kept_leaves_no_interrupt_behind() -> None:
+    async def main() -> str:
+        async with deadline(0.2, "test.late"):
+            await sleep(0.001)
+        await sleep(0.3)
+        return "done"
+
+    assert EventLoop().run(main()) == "done"
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "reason"),
+    [
+        pytest.param(0.001, 10, "test.outer", id="outer first"),
+        pytest.param(10, 0.001, "test.inner", id="inner first"),
+    ],
+)
+def test_nested_deadlines_name_the_one_that_passed(outer: float, inner: float, reason: str) -> None:
+    async def main() -> None:
+        async with deadline(outer, "test.outer"), deadline(inner, "test.inner"):
+            await forever()
+
+    with pytest.raises(DeadlineError) as error:
+        EventLoop().run(main())
+    assert error.value.reason == reason
+
+
+def test_outer_deadline_still_passes_after_the_inner_one_was_handled() -> None:
+    async def main() -> None:
+        async with deadline(0.02, "test.outer"):
+            try:
+                async with deadline(0.001, "test.inner"):
+                    await forever()
+            except DeadlineError:
+                await forever()
+
+    with pytest.raises(DeadlineError) as error:
+        EventLoop().run(main())
+    assert error.value.reason == "test.outer"
+
+
+def test_cleaning_up_after_a_deadline_may_wait() -> None:
+    steps = []
+
+    async def main() -> None:
+        async with deadline(0.001, "test.late"):
+            try:
+                await forever()
+            finally:
+                await sleep(0.001)
+                steps.append("clean")
+
+    with pytest.raises(DeadlineError):
+        EventLoop().run(main())
+    assert steps == ["clean"]
+
+
+def test_group_failure_cancels_siblings_and_body() -> None:
+    steps = []
+
+    async def sibling() -> None:
+        try:
+            await forever()
+        finally:
+            steps.append("sibling ended")
+
+    async def main() -> None:
+        async with TaskGroup() as group:
+            group.start(sibling(), "sibling")
+            group.start(fail(0.001), "failing")
+            await sleep(100)
+            steps.append("not reached")
+
+    with pytest.raises(BoomError):
+        EventLoop().run(main())
+    assert steps == ["sibling ended"]
+
+
+def test_group_failure_while_the_body_has_ended_is_raised() -> None:
+    async def main() -> None:
+        async with TaskGroup() as group:
+            group.start(fail(0.001), "failing")
+
+    with pytest.raises(BoomError):
+        EventLoop().run(main())
+
+
+def test_group_body_failure_ends_the_children_first() -> None:
+    steps = []
+
+    async def child() -> None:
+        try:
+            await forever()
+        finally:
+            await sleep(0.001)
+            steps.append("child ended")
+
+    async def main() -> None:
+        async with TaskGroup() as group:
+            group.start(child(), "child")
+            await sleep(0)
+            raise BoomError
+
+    with pytest.raises(BoomError):
+        EventLoop().run(main())
+    assert steps == ["child ended"]
+
+
+def test_deadline_around_a_group_ends_its_children() -> None:
+    steps = []
+
+    async def child() -> None:
+        try:
+            await forever()
+        finally:
+            steps.append("child ended")
+
+    async def main() -> None:
+        async with deadline(0.001, "test.late"), TaskGroup() as group:
+            group.start(child(), "child")
+
+    with pytest.raises(DeadlineError):
+        EventLoop().run(main())
+    assert steps == ["child ended"]
+
+
+def test_cancelled_child_of_a_group_is_no_failure() -> None:
+    async def main() -> str:
+        async with TaskGroup() as group:
+            child = group.start(forever(), "child")
+            await sleep(0)
+            child.cancel()
+        return "done"
+
+    assert EventLoop().run(main()) == "done"
+
+
+def test_many_tasks_all_report_their_failures() -> None:
+    """R78 in small: none of a storm of failures goes unnoticed."""
+
+    async def one(seen: list[int], number: int) -> None:
+        try:
+            await fail(0.001 * (number % 5))
+        except BoomError:
+            seen.append(number)
+
+    async def main() -> list[int]:
+        seen: list[int] = []
+        async with TaskGroup() as group:
+            for number in range(1000):
+                group.start(one(seen, number), "one")
+        return seen
+
+    assert sorted(EventLoop().run(main())) == list(range(1000))

@@ -1,0 +1,67 @@
+"""Binding the initdata digest: one extend from zero, and each step's refusal."""
+
+import hashlib
+
+import pytest
+
+from ccinit.errors import VerificationError
+from ccinit.measure.initdata import bind_initdata
+from ccinit.measure.register import Pcr, TpmPcr
+from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
+from tests.fakes.tpm_quote import FakeTpm, rsa_key
+
+DIGEST = hashlib.sha256(b"document").digest()
+
+
+class Register:
+    """A register that may forget, or extend with something else."""
+
+    def __init__(self, value: bytes = bytes(32), *, forgets: bool = False) -> None:
+        self.value = value
+        self.extends = 0
+        self._forgets = forgets
+
+    def extend(self, digest: bytes) -> None:
+        self.extends += 1
+        if not self._forgets:
+            self.value = hashlib.sha256(self.value + digest).digest()
+
+    def read(self) -> bytes:
+        return self.value
+
+
+def refused_reason(register: Register, digest: bytes) -> str:
+    with pytest.raises(VerificationError) as refused:
+        bind_initdata(register, digest)
+    return refused.value.reason
+
+
+def test_register_holds_one_extend_from_zero() -> None:
+    register = Register()
+    assert bind_initdata(register, DIGEST) == hashlib.sha256(bytes(32) + DIGEST).digest()
+    assert register.extends == 1
+
+
+def test_tpm_register_8_is_bound_and_no_other() -> None:
+    tpm = SimulatedTpm(tpm=FakeTpm(key=rsa_key(0)))
+    bound = bind_initdata(TpmPcr(SimulatedDevice(tpm), Pcr.INITDATA), DIGEST)
+    assert [pcr for pcr in range(24) if tpm.tpm.pcrs[pcr] != bytes(32)] == [8]
+    assert tpm.tpm.pcrs[8] == bound
+
+
+@pytest.mark.parametrize("length", [0, 20, 31, 33, 48])
+def test_digest_of_another_length_is_refused_untouched(length: int) -> None:
+    register = Register()
+    assert refused_reason(register, bytes(length)) == "config.digest"
+    assert register.extends == 0
+
+
+def test_register_that_was_extended_before_is_refused_untouched() -> None:
+    register = Register()
+    bind_initdata(register, DIGEST)
+    assert refused_reason(register, DIGEST) == "config.register_used"
+    assert register.extends == 1
+
+
+def test_register_that_does_not_read_back_is_refused() -> None:
+    assert refused_reason(Register(forgets=True), DIGEST) == "config.mismatch"

@@ -1,0 +1,50 @@
+"""Dates, and the limits' own values; what crosses a socket is in the integration tests."""
+
+import pytest
+
+from ccinit.net.http import HttpLimits, HttpReply, parse_http_date
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_777),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("Tue, 19 Jan 2038 03:14:08 GMT", 2**31),
+    ],
+)
+def test_date_is_seconds(text: str, seconds: int) -> None:
+    assert parse_http_date(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 1994",
+        "Mon, 06 Nov 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:37 CET",
+        "Sun, 36 Nov 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 25:49:37 GMT",
+        "Sun, 06 Xxx 1994 08:49:37 GMT",
+        "sun, 06 nov 1994 08:49:37 GMT",
+        "x" * 25 + " GMT",
+        "Sun, 06 Nov 199٤ 08:49:37 GMT",
+    ],
+)
+def test_other_text_is_no_date(text: str | None) -> None:
+    assert parse_http_date(text) is None
+
+
+def test_reply_shows_its_first_header_and_hides_its_body() -> None:
+    reply = HttpReply(status=200, headers=(("etag", "a"), ("etag", "b")), body=b"secret", date=None)
+    assert reply.header("etag") == "a"
+    assert reply.header("link") is None
+    assert "secret" not in repr(reply)
+
+
+def test_default_limits_are_those_of_a_kbs_reply() -> None:
+    assert HttpLimits().max_body_bytes == 1 << 20
+    assert HttpLimits().max_header_bytes == 64 << 10

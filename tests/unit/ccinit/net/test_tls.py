@@ -1,0 +1,54 @@
+"""What a pinned context is made of; what it refuses is in the integration tests."""
+
+import ssl
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ccinit.errors import ConfigError
+from ccinit.net.tls import pinned_context, tls_error
+from tests.fakes.tls_server import make_authority
+
+NO_CHECK_TIME = 0x200000
+
+
+def test_context_trusts_the_given_roots_under_tls_1_3_only() -> None:
+    roots = make_authority(), make_authority()
+    context = pinned_context("".join(root.pem for root in roots), check_time=True)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_3
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert not context.hostname_checks_common_name
+    assert context.security_level == 2
+    assert not context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
+    assert len(context.get_ca_certs()) == 2
+
+
+def test_only_the_dates_depend_on_the_clock() -> None:
+    pem = make_authority().pem
+    with_clock = pinned_context(pem, check_time=True)
+    without = pinned_context(pem, check_time=False)
+    assert with_clock.verify_flags & NO_CHECK_TIME == 0
+    assert without.verify_flags == with_clock.verify_flags | NO_CHECK_TIME
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no certificate", "-----BEGIN CERTIFICATE-----", "é", "x" * 300_000]
+)
+def test_text_without_a_root_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        pinned_context(text, check_time=True)
+    assert refused.value.reason == "net.roots"
+
+
+def test_server_certificate_is_no_root() -> None:
+    _key, certificate = make_authority().issue()
+    with pytest.raises(ConfigError) as refused:
+        pinned_context(certificate.public_bytes(Encoding.PEM).decode(), check_time=True)
+    assert refused.value.reason == "net.roots"
+
+
+def test_tls_failures_have_reasons() -> None:
+    assert tls_error(ssl.SSLEOFError(), "x").reason == "net.closed"
+    assert tls_error(ssl.SSLZeroReturnError(), "x").reason == "net.closed"
+    assert tls_error(ssl.SSLError(), "x").reason == "net.tls"

@@ -1,0 +1,218 @@
+import os
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from ccinit.errors import CcinitError, ChildError, KernelError
+from ccinit.formats.digest import parse_digest, sha256_digest
+from ccinit.pull.image import Owners, PulledImage, pull_image
+from ccinit.pull.messages import (
+    LayersRequest,
+    PulledBlobs,
+    PullLimits,
+    PullRequest,
+    TreeDigests,
+    TreeRequest,
+    VerifiedLayers,
+)
+from ccinit.pull.verify import layers_job
+from tests.fakes.registry import make_image
+from tests.fakes.tars import Entry, make_tar
+
+TARS = [make_tar(Entry("a", b"x")), make_tar(Entry("b", b"yy"))]
+IMAGE = make_image(TARS)
+REQUEST = PullRequest(
+    reference=f"r.example/a@{IMAGE.digest}",
+    ca_pem="",
+    auth=b"",
+    limits=PullLimits(tar_bytes=1 << 20, total_seconds=60),
+)
+
+
+class Children:
+    """Play the children: each leaves what the honest one would, unless a test changes it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.workspace = str(directory)
+        self.directory = directory
+        self.owners = Owners(registry=os.geteuid(), layers=os.geteuid(), index=os.geteuid())
+        self.blobs = PulledBlobs(
+            documents=(IMAGE.manifest,),
+            config=IMAGE.config,
+            tars=("layer-0.tar", "layer-1.tar"),
+            downloaded_bytes=0,
+        )
+        self.verified: VerifiedLayers | None = None
+        self.order: list[str] = []
+
+    async def fetch(self, request: PullRequest) -> PulledBlobs:
+        self.order.append("fetch")
+        assert request == REQUEST
+        for name, tar in zip(self.blobs.tars, TARS, strict=True):
+            if not (self.directory / name).is_symlink():
+                (self.directory / name).write_bytes(tar)
+        return self.blobs
+
+    async def verify(self, request: LayersRequest) -> VerifiedLayers:
+        self.order.append("verify")
+        assert request.pinned == parse_digest(IMAGE.digest)
+        for name in request.tars:  # in the guest the child owns them
+            (self.directory / name).chmod(0o600)
+        self.verified = self.verified or layers_job(request, self)
+        return self.verified
+
+    async def index(self, arguments: tuple[str, ...]) -> None:
+        self.order.append("index")
+        index = self.directory / arguments[-2].rpartition("/")[2]
+        index.touch()
+
+    async def walk(self, request: TreeRequest) -> TreeDigests:
+        self.order.append("walk")
+        assert self.verified is not None
+        assert len(request.roots) == 2
+        return TreeDigests(listings=tuple(layer.listing for layer in self.verified.layers))
+
+
+class Mounts:
+    """Stand for mount(2) and umount2(2)."""
+
+    def __init__(self) -> None:
+        self.mounted: list[str] = []
+        self.calls: list[tuple[str, str, str]] = []
+        self.fail_at = ""
+
+    def mount(self, source: str, target: str, kind: str, flags: int, options: str) -> None:
+        assert kind == "erofs"
+        assert flags & 1
+        if self.fail_at and target.endswith(self.fail_at):
+            raise KernelError(22, "mount", target)
+        self.calls.append((source, target, options))
+        self.mounted.append(target)
+
+    def umount2(self, target: str, _flags: int) -> None:
+        self.mounted.remove(target)
+
+
+@pytest.fixture
+def mounts(monkeypatch: pytest.MonkeyPatch) -> Mounts:
+    mounts = Mounts()
+    monkeypatch.setattr("ccinit.pull.image.mount", mounts.mount)
+    monkeypatch.setattr("ccinit.pull.image.umount2", mounts.umount2)
+    return mounts
+
+
+def run(coroutine: Coroutine[object, None, PulledImage]) -> PulledImage:
+    with pytest.raises(StopIteration) as done:
+        coroutine.send(None)
+    image: PulledImage = done.value.value
+    return image
+
+
+def refusal(children: Children) -> str:
+    with pytest.raises(CcinitError) as refused:
+        pull_image(REQUEST, str(children.directory), children).send(None)
+    return refused.value.reason
+
+
+@pytest.fixture
+def children(tmp_path: Path) -> Children:
+    (tmp_path / "image").mkdir()
+    return Children(tmp_path / "image")
+
+
+def test_image_goes_through_every_child_and_is_mounted(children: Children, mounts: Mounts) -> None:
+    image = run(pull_image(REQUEST, str(children.directory), children))
+    assert children.order == ["fetch", "verify", "index", "index", "walk"]
+    assert [layer.mount_point for layer in image.layers] == mounts.mounted
+    source, target, options = mounts.calls[1]
+    assert source == str(children.directory / "layer-1.erofs")
+    assert target == str(children.directory / "layer-1")
+    assert options == f"device={children.directory}/layer-1.tar"
+    assert image.file_bytes == 3
+    assert image.manifest == sha256_digest(IMAGE.manifest)
+
+
+def test_files_are_sealed_before_they_are_mounted(children: Children, mounts: Mounts) -> None:
+    image = run(pull_image(REQUEST, str(children.directory), children))
+    modes = {
+        Path(path).stat().st_mode & 0o777
+        for layer in image.layers
+        for path in (layer.tar, layer.index)
+    }
+    assert modes == {0o400}
+
+
+def test_tree_that_is_not_the_tars_is_refused_and_unmounted(
+    children: Children, mounts: Mounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def walk(_request: TreeRequest) -> TreeDigests:
+        return TreeDigests(listings=(sha256_digest(b""),) * 2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(children, "walk", walk)
+        assert refusal(children) == "pull.tree"
+    assert mounts.mounted == []
+
+
+def test_mount_that_fails_leaves_none(children: Children, mounts: Mounts) -> None:
+    mounts.fail_at = "layer-1"
+    assert refusal(children) == "kernel.mount"
+    assert mounts.mounted == []
+
+
+def test_index_that_fails_ends_the_pull(
+    children: Children, mounts: Mounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_arguments: tuple[str, ...]) -> None:
+        raise ChildError("pull.index", "mkfs.erofs failed")
+
+    monkeypatch.setattr(children, "index", fail)
+    assert refusal(children) == "pull.index"
+    assert mounts.calls == []
+
+
+@pytest.mark.parametrize("names", [("layer-0.tar", "../x"), ("layer-1.tar", "layer-0.tar")])
+def test_other_file_names_than_ours_are_refused(
+    children: Children, mounts: Mounts, names: tuple[str, ...]
+) -> None:
+    children.blobs = replace(children.blobs, tars=names)
+    assert refusal(children) == "pull.layers"
+
+
+def test_tar_that_is_a_symlink_is_refused(children: Children, mounts: Mounts) -> None:
+    (children.directory / "layer-1.tar").symlink_to("/etc/passwd")
+    assert refusal(children) == "kernel.open"
+
+
+def test_tar_with_a_second_name_is_refused(children: Children, mounts: Mounts) -> None:
+    (children.directory / "layer-1.tar").write_bytes(b"")
+    os.link(children.directory / "layer-1.tar", children.directory / "kept")
+    assert refusal(children) == "pull.file"
+
+
+def test_file_that_cannot_back_erofs_is_put_on_a_loop_device(
+    children: Children, mounts: Mounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def only_devices(source: str, target: str, kind: str, flags: int, options: str) -> None:
+        if not source.startswith("/dev/"):
+            raise KernelError(15, "mount", target)  # ENOTBLK
+        mounts.mount(source, target, kind, flags, options)
+
+    class Loop:
+        def __init__(self, path: str) -> None:
+            self.node = f"/dev/loop-{Path(path).name}"
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_details: object) -> None:
+            """Closed."""
+
+    monkeypatch.setattr("ccinit.pull.image.mount", only_devices)
+    monkeypatch.setattr("ccinit.pull.image.open_loop", Loop)
+    run(pull_image(REQUEST, str(children.directory), children))
+    source, _target, options = mounts.calls[0]
+    assert (source, options) == ("/dev/loop-layer-0.erofs", "device=/dev/loop-layer-0.tar")

@@ -1,0 +1,146 @@
+import base64
+import json
+
+import pytest
+
+from ccinit.errors import CcinitError
+from ccinit.formats.oci_reference import ImageReference, parse_image_reference
+from ccinit.pull.registry_auth import (
+    Scheme,
+    find_credential,
+    parse_challenge,
+    parse_token,
+    token_url,
+)
+
+
+def reference(host: str = "registry-1.docker.example") -> ImageReference:
+    return parse_image_reference(f"{host}/team/app@sha256:{'a' * 64}")
+
+
+def document(**entries: str) -> bytes:
+    auths = {
+        name: {"auth": base64.b64encode(text.encode()).decode()} for name, text in entries.items()
+    }
+    return json.dumps({"auths": auths}).encode()
+
+
+def test_credential_of_the_longest_prefix_is_found() -> None:
+    host = "registry-1.docker.example"
+    names = {host: "a:1", f"{host}/team": "b:2", f"{host}/team/app2": "c:3"}
+    found = find_credential(document(**names), reference())
+    assert found is not None
+    assert found.authorization() == "Basic " + base64.b64encode(b"b:2").decode()
+    assert "b:2" not in repr(found)
+
+
+def test_credential_of_another_registry_is_not_taken() -> None:
+    assert find_credential(document(**{"docker.example": "a:1"}), reference()) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"{", "auth.json"),
+        (b"{}", "auth.form"),
+        (b'{"auths":[]}', "auth.form"),
+        (b'{"auths":{"registry-1.docker.example":{"identitytoken":"x"}}}', "auth.base64"),
+        (b'{"auths":{"registry-1.docker.example":{"auth":"***"}}}', "auth.base64"),
+        (document(**{"registry-1.docker.example": "nocolon"}), "auth.form"),
+        (document(**{"registry-1.docker.example": "a:b\r\nX: y"}), "auth.form"),
+    ],
+)
+def test_credential_document_that_is_malformed_is_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(CcinitError) as refused:
+        find_credential(data, reference())
+    assert refused.value.reason == reason
+
+
+def test_challenge_of_either_scheme_is_read() -> None:
+    bearer = parse_challenge(
+        'Bearer realm="https://auth.docker.example/token",service="s, t",scope="repository:x:pull"'
+    )
+    assert bearer.scheme is Scheme.BEARER
+    assert bearer.realm == "https://auth.docker.example/token"
+    assert bearer.service == "s, t"
+    assert parse_challenge('basic realm="x"').scheme is Scheme.BASIC
+    assert parse_challenge("Bearer realm=https://a.example/,service=x").service == "x"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Negotiate abc",
+        "Bearer",
+        "Bearer service=x",
+        'Bearer realm="https://x',
+        'Bearer realm="a",realm="b"',
+        "Bearer realm",
+        'Bearer realm=""',
+        "Bearer " + "x" * 5000,
+    ],
+)
+def test_challenge_that_says_nothing_usable_is_refused(header: str | None) -> None:
+    with pytest.raises(CcinitError) as refused:
+        parse_challenge(header)
+    assert refused.value.reason == "registry.challenge"
+
+
+@pytest.mark.parametrize(
+    ("host", "realm", "url"),
+    [
+        (
+            "registry-1.docker.example",
+            "https://auth.docker.example/token",
+            "https://auth.docker.example/token",
+        ),
+        ("ghcr.example:5000", "https://ghcr.example:5001/t", "https://ghcr.example:5001/t"),
+        ("127.0.0.1", "https://127.0.0.1", "https://127.0.0.1/"),
+    ],
+)
+def test_token_is_asked_for_beside_the_registry(host: str, realm: str, url: str) -> None:
+    challenge = parse_challenge(
+        f'Bearer realm="{realm}",service="s&t",scope="repository:other:push"'
+    )
+    expected = f"{url}?service=s%26t&scope=repository%3Ateam%2Fapp%3Apull"
+    assert token_url(challenge, reference(host)) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "realm"),
+    [
+        ("registry.example", "https://auth.example/token"),  # `example` is no domain of its own
+        ("registry-1.docker.example", "https://docker.example.evil.test/token"),
+        ("registry-1.docker.example", "https://evildocker.example/token"),
+        ("registry-1.docker.example", "http://auth.docker.example/token"),
+        ("registry-1.docker.example", "https://user@auth.docker.example/token"),
+        ("registry-1.docker.example", "https://auth.docker.example:8443/token"),
+        ("registry-1.docker.example", "https://auth.docker.example/token?redirect=evil"),
+        ("registry-1.docker.example", "https://auth.docker.example:x/token"),
+        ("registry-1.docker.example", "https://[]/token"),
+        ("registry-1.docker.example", "file:///etc/passwd"),
+        ("10.0.0.1", "https://169.254.169.254/latest"),
+        ("10.0.0.1", "https://11.0.0.1/"),
+    ],
+)
+def test_token_service_elsewhere_is_refused(host: str, realm: str) -> None:
+    with pytest.raises(CcinitError) as refused:
+        token_url(parse_challenge(f'Bearer realm="{realm}"'), reference(host))
+    assert refused.value.reason == "registry.realm"
+
+
+def test_token_of_either_name_is_taken() -> None:
+    assert parse_token(b'{"token":"abc","expires_in":60}') == "Bearer abc"
+    assert parse_token(b'{"access_token":"abc"}') == "Bearer abc"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"[]", b"{}", b'{"token":7}', b'{"token":""}', b'{"token":"a b"}', b'{"token":"a\\r\\nb"}'],
+)
+def test_token_reply_without_a_token_is_refused(data: bytes) -> None:
+    with pytest.raises(CcinitError) as refused:
+        parse_token(data)
+    assert refused.value.reason == "token.form"

@@ -1,0 +1,74 @@
+"""The plan of a container's root, and the look into an image."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import CcinitError, FormatError
+from ccinit.run.rootfs import MakeDirectory, MountOverlay, check_mount_points, plan_rootfs
+
+
+def test_plan_makes_directories_then_mounts() -> None:
+    steps = plan_rootfs(("/l/2", "/l/1"), "/scratch/web", "/run/web/root")
+    assert [step.describe() for step in steps] == [
+        "mkdir /scratch/web 700",
+        "mkdir /scratch/web/upper 755",
+        "mkdir /scratch/web/work 700",
+        "mkdir /run/web/root 700",
+        (
+            "mount overlay /run/web/root lowerdir=/l/2:/l/1,upperdir=/scratch/web/upper,"
+            "workdir=/scratch/web/work,redirect_dir=nofollow,metacopy=off,index=off,xino=off"
+        ),
+    ]
+    assert isinstance(steps[-1], MountOverlay)
+
+
+@pytest.mark.parametrize(
+    "lowers",
+    [(), ("/a", "/a"), ("/a:b",), ("/a,b",), ("/a\\b",), tuple(f"/{n:0100}" for n in range(50))],
+)
+def test_plan_of_layers_that_cannot_be_mounted_is_refused(lowers: tuple[str, ...]) -> None:
+    with pytest.raises(CcinitError) as error:
+        plan_rootfs(lowers, "/scratch", "/root")
+    assert error.value.reason == "run.rootfs"
+
+
+def test_make_directory_has_its_mode_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        MakeDirectory(path=str(tmp_path / "x"), mode=0o755).execute()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o755
+    with pytest.raises(CcinitError) as error:
+        MakeDirectory(path=str(tmp_path / "x"), mode=0o755).execute()
+    assert error.value.reason == "kernel.mkdir"
+
+
+def check(root: Path) -> None:
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
+    try:
+        check_mount_points(root_fd)
+    finally:
+        os.close(root_fd)
+
+
+@pytest.mark.parametrize("name", ["proc", "sys", "dev"])
+def test_image_with_a_link_or_file_where_the_kernel_mounts_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    check(tmp_path)
+    place = tmp_path / name
+    place.mkdir()
+    check(tmp_path)
+    place.rmdir()
+    place.symlink_to("/etc")
+    with pytest.raises(FormatError) as error:
+        check(tmp_path)
+    assert error.value.reason == "run.mount_point"
+    place.unlink()
+    place.write_text("a file")
+    with pytest.raises(FormatError) as error:
+        check(tmp_path)
+    assert error.value.reason == "run.mount_point"

@@ -1,0 +1,265 @@
+"""The runtime spec: what of image and manifest counts (R70), and what is always the same."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ccinit.errors import CcinitError, ConfigError
+from ccinit.formats.oci_image import ImageConfig
+from ccinit.formats.pod_manifest import Container, ContainerKind, Resources, Restart
+from ccinit.run.spec import (
+    BindMount,
+    SpecDefaults,
+    SpecInput,
+    plan_arguments,
+    plan_cwd,
+    plan_environment,
+    plan_exec,
+    plan_spec,
+)
+from ccinit.run.users import Identity
+
+CONTAINER = Container(
+    name="web",
+    image="image",
+    kind=ContainerKind.MAIN,
+    args=(),
+    env=(),
+    user=None,
+    cwd=None,
+    read_only=True,
+    restart=Restart.NEVER,
+    depends_on=(),
+    resources=Resources(),
+    mounts=(),
+)
+IMAGE = ImageConfig(
+    user="",
+    env=("PATH=/bin", "A=1"),
+    entrypoint=("/entry",),
+    cmd=("one", "two"),
+    working_dir="/srv/",
+    diff_ids=(),
+)
+IDENTITY = Identity(uid=1000, gid=100, additional_gids=(44,), home="/home/web")
+INPUT = SpecInput(
+    container=CONTAINER,
+    image=IMAGE,
+    identity=IDENTITY,
+    hostname="pod",
+    root_path="/run/root",
+    cgroup_path="/pod/web",
+)
+
+
+def changed(**changes: object) -> SpecInput:
+    return replace(INPUT, **changes)  # type: ignore[arg-type]
+
+
+def plan(given: SpecInput = INPUT) -> dict[str, Any]:
+    spec: dict[str, Any] = json.loads(json.dumps(plan_spec(given)))
+    return spec
+
+
+def test_spec_gives_no_right_to_anything() -> None:
+    process = plan()["process"]
+    assert set(process["capabilities"]) == {
+        *("bounding", "effective", "inheritable", "permitted", "ambient"),
+    }
+    assert not any(process["capabilities"].values())
+    assert process["noNewPrivileges"] is True
+    assert process["terminal"] is False
+    assert process["oomScoreAdj"] == 0
+
+
+def test_spec_has_all_namespaces_but_the_network() -> None:
+    namespaces = plan()["linux"]["namespaces"]
+    assert namespaces == [{"type": name} for name in ("pid", "mount", "ipc", "uts", "cgroup")]
+
+
+def test_spec_names_identity_root_and_place() -> None:
+    spec = plan()
+    assert spec["process"]["user"] == {
+        "uid": 1000,
+        "gid": 100,
+        "additionalGids": [44],
+        "umask": 0o022,
+    }
+    assert spec["root"] == {"path": "/run/root", "readonly": True}
+    assert (spec["hostname"], spec["linux"]["cgroupsPath"]) == ("pod", "/pod/web")
+    writable = changed(container=replace(CONTAINER, read_only=False))
+    assert plan(writable)["root"]["readonly"] is False
+
+
+def test_spec_has_fresh_kernel_file_systems() -> None:
+    mounts = {mount["destination"]: mount for mount in plan()["mounts"]}
+    assert mounts["/dev"]["type"] == "tmpfs"
+    assert mounts["/proc"]["type"] == "proc"
+    assert "ro" in mounts["/sys"]["options"]
+    assert "ro" in mounts["/sys/fs/cgroup"]["options"]
+    for mount in mounts.values():
+        assert "nosuid" in mount["options"]
+
+
+def test_spec_puts_binds_behind_the_kernel_mounts_and_parents_first() -> None:
+    binds = (
+        BindMount(source="/a", target="/data/inner/x", read_only=True),
+        BindMount(source="/b", target="/data", read_only=False),
+        BindMount(source="/c", target="/data-other", read_only=False),
+        BindMount(source="/d", target="/data/inner", read_only=False),
+    )
+    mounts = plan(changed(binds=binds))["mounts"]
+    targets = [mount["destination"] for mount in mounts]
+    assert targets[:2] == ["/proc", "/dev"]
+    order = [target for target in targets if target.startswith("/data")]
+    assert order == ["/data", "/data/inner", "/data/inner/x", "/data-other"]
+    options = {mount["destination"]: mount["options"] for mount in mounts}
+    assert options["/data"] == ["bind", "private", "nosuid", "nodev", "rw"]
+    assert options["/data/inner/x"][-1] == "ro"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/",
+        "relative",
+        "/a/../b",
+        "/a//b",
+        "/a/",
+        "/proc",
+        "/proc/self",
+        "/sys/kernel",
+        "/dev/shm",
+        "",
+    ],
+)
+def test_spec_with_a_mount_in_a_wrong_place_is_refused(target: str) -> None:
+    plan(changed(binds=(BindMount(source="/a", target="/processes", read_only=True),)))
+    with pytest.raises(ConfigError) as error:
+        plan(changed(binds=(BindMount(source="/a", target=target, read_only=True),)))
+    assert error.value.reason == "run.mount"
+
+
+def test_spec_with_two_mounts_in_one_place_is_refused() -> None:
+    bind = BindMount(source="/a", target="/data", read_only=True)
+    with pytest.raises(ConfigError) as error:
+        plan(changed(binds=(bind, bind)))
+    assert error.value.reason == "run.mount"
+
+
+def test_spec_limits_are_the_manifests_or_the_defaults() -> None:
+    assert plan()["linux"]["resources"] == {
+        "devices": [{"allow": False, "access": "rwm"}],
+        "pids": {"limit": 4096},
+    }
+    wanted = Resources(memory_bytes=(64 << 20) + 5, pids=7, cpu_milli=250)
+    resources = plan(changed(container=replace(CONTAINER, resources=wanted)))["linux"]["resources"]
+    assert resources["memory"] == {"limit": 64 << 20, "swap": 64 << 20}
+    assert resources["pids"] == {"limit": 7}
+    assert resources["cpu"] == {"quota": 25_000, "period": 100_000}
+    assert resources["unified"] == {"memory.oom.group": "1"}
+    defaults = SpecDefaults(memory_bytes=1 << 20, pids=3, open_files=(10, 20))
+    spec = plan(changed(defaults=defaults))
+    assert spec["linux"]["resources"]["memory"]["limit"] == 1 << 20
+    assert spec["process"]["rlimits"][0] == {"type": "RLIMIT_NOFILE", "soft": 10, "hard": 20}
+
+
+@pytest.mark.parametrize(
+    ("args", "entrypoint", "cmd", "expected"),
+    [
+        ((), ("/entry",), ("one",), ("/entry", "one")),
+        ((), (), ("/cmd",), ("/cmd",)),
+        ((), ("/entry",), (), ("/entry",)),
+        (("/mine", ""), ("/entry",), ("one",), ("/mine", "")),
+    ],
+)
+def test_arguments_are_the_manifests_or_the_images(
+    args: tuple[str, ...],
+    entrypoint: tuple[str, ...],
+    cmd: tuple[str, ...],
+    expected: tuple[str, ...],
+) -> None:
+    image = replace(IMAGE, entrypoint=entrypoint, cmd=cmd)
+    assert plan_arguments(replace(CONTAINER, args=args), image) == expected
+
+
+@pytest.mark.parametrize("args", [(), ("",), ("a\0b",), ("x" * (128 << 10),), ("x",) * 1025])
+def test_arguments_absent_or_impossible_are_refused(args: tuple[str, ...]) -> None:
+    with pytest.raises(CcinitError) as error:
+        plan_arguments(replace(CONTAINER, args=args), replace(IMAGE, entrypoint=(), cmd=()))
+    assert error.value.reason == "run.args"
+
+
+def test_environment_is_image_then_manifest_then_secrets() -> None:
+    given = changed(
+        container=replace(CONTAINER, env=(("A", "2"), ("B", "x=y\nz"))), secret_env=(("B", "s"),)
+    )
+    assert plan_environment(given) == ("PATH=/bin", "A=2", "HOME=/home/web", "B=s")
+
+
+def test_environment_has_path_and_home_in_any_case() -> None:
+    bare = changed(image=replace(IMAGE, env=()), identity=replace(IDENTITY, home=""))
+    path, home = plan_environment(bare)
+    assert path.startswith("PATH=/usr/local/sbin:")
+    assert home == "HOME=/"
+    own = changed(image=replace(IMAGE, env=("HOME=/mine",)))
+    assert "HOME=/mine" in plan_environment(own)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        ("NOVALUE",),
+        ("=value",),
+        ("A\nB=1",),
+        ("A\x1b=1",),
+        ("A=\0",),
+        ("A\0=1",),
+        tuple(f"N{number}=1" for number in range(1025)),
+        ("A=" + "x" * (1 << 20),),
+    ],
+)
+def test_environment_malformed_is_refused(env: tuple[str, ...]) -> None:
+    with pytest.raises(CcinitError) as error:
+        plan_environment(changed(image=replace(IMAGE, env=env)))
+    assert error.value.reason == "run.env"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "image", "expected"),
+    [
+        (None, "", "/"),
+        (None, "/srv/", "/srv"),
+        (None, "//srv//x/./y", "/srv/x/y"),
+        ("/mine", "/srv", "/mine"),
+    ],
+)
+def test_cwd_is_the_manifests_or_the_images(
+    manifest: str | None, image: str, expected: str
+) -> None:
+    cwd = plan_cwd(replace(CONTAINER, cwd=manifest), replace(IMAGE, working_dir=image))
+    assert cwd == expected
+
+
+@pytest.mark.parametrize("image", ["srv", "/srv/../../etc", "..", "/a\0b"])
+def test_cwd_not_absolute_or_climbing_is_refused(image: str) -> None:
+    with pytest.raises(CcinitError) as error:
+        plan_cwd(CONTAINER, replace(IMAGE, working_dir=image))
+    assert error.value.reason == "run.cwd"
+
+
+def test_exec_differs_in_its_command_only() -> None:
+    spec = plan_spec(INPUT)
+    process = plan_exec(spec, ("/bin/id", "-u"))
+    assert process["args"] == ["/bin/id", "-u"]
+    original = spec["process"]
+    assert isinstance(original, dict)
+    assert {name: process[name] for name in process if name != "args"} == {
+        name: original[name] for name in original if name != "args"
+    }
+    assert original["args"] == ["/entry", "one", "two"]
+    with pytest.raises(ConfigError) as error:
+        plan_exec(spec, ())
+    assert error.value.reason == "run.args"

@@ -1,0 +1,148 @@
+"""The User field against hostile images (R69)."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.run.users import MAX_FILE_BYTES, MAX_ID, UserFiles, read_user_files, resolve_user
+
+PASSWD = b"""\
+# a comment:x:1:1:::
+root:x:0:0:root:/root:/bin/sh
+broken:x:notanumber:0::/:/bin/sh
+short:x:7
+web:x:1000:100:Web:/srv/web:/bin/sh
+web:x:2000:2000:second:/elsewhere:/bin/sh
+huge:x:4294967296:0::/:/bin/sh
+"""
+GROUP = b"""\
+root:x:0:
+users:x:100:web
+video:x:44:root,web
+audio:x:29:other,web
+broken:x:x:web
+"""
+FILES = UserFiles(passwd=PASSWD, group=GROUP)
+NONE = UserFiles(passwd=b"", group=b"")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", (0, 0, (44,))),
+        ("root", (0, 0, (44,))),
+        ("0", (0, 0, (44,))),
+        ("web", (1000, 100, (29, 44))),
+        ("1000", (1000, 100, (29, 44))),
+        ("web:users", (1000, 100, ())),
+        ("web:0", (1000, 0, ())),
+        ("12345", (12345, 0, ())),
+        ("12345:54321", (12345, 54321, ())),
+        ("12345:video", (12345, 44, ())),
+        ("007", (7, 0, ())),
+        (str(MAX_ID), (MAX_ID, 0, ())),
+    ],
+)
+def test_user_is_resolved(text: str, expected: tuple[int, int, tuple[int, ...]]) -> None:
+    identity = resolve_user(text, FILES)
+    assert (identity.uid, identity.gid, identity.additional_gids) == expected
+
+
+def test_user_home_is_that_of_the_first_entry() -> None:
+    assert resolve_user("web", FILES).home == "/srv/web"
+    assert resolve_user("12345", FILES).home == ""
+
+
+def test_user_without_files_can_be_a_number() -> None:
+    assert resolve_user("", NONE).uid == 0
+    assert resolve_user("1000:1000", NONE).gid == 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("4294967295", "run.user"),
+        ("4294967296", "run.user"),
+        ("99999999999999999999", "run.user"),
+        ("-1", "run.user"),
+        ("+1", "run.user"),
+        ("root\n", "run.user"),
+        ("ro ot", "run.user"),
+        ("r\u00f6ot", "run.user"),
+        ("\u0661", "run.user"),
+        ("nobody-here", "run.user"),
+        ("broken", "run.user"),
+        ("short", "run.user"),
+        ("huge", "run.user"),
+        ("x" * 257, "run.user"),
+        ("web:", "run.group"),
+        ("web:nothing", "run.group"),
+        ("web:-1", "run.group"),
+        ("web:4294967295", "run.group"),
+        ("web:users:more", "run.group"),
+        ("web:broken", "run.group"),
+    ],
+)
+def test_user_malformed_or_unknown_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(FormatError) as error:
+        resolve_user(text, FILES)
+    assert error.value.reason == reason
+
+
+def test_user_in_too_many_groups_is_refused() -> None:
+    lines = b"".join(b"g%d:x:%d:web\n" % (number, number) for number in range(200, 1225))
+    with pytest.raises(LimitExceededError) as error:
+        resolve_user("web", UserFiles(passwd=PASSWD, group=lines))
+    assert error.value.reason == "run.group"
+
+
+def read(root: Path) -> UserFiles:
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
+    try:
+        return read_user_files(root_fd)
+    finally:
+        os.close(root_fd)
+
+
+def test_user_files_absent_are_empty(tmp_path: Path) -> None:
+    assert read(tmp_path) == NONE
+    (tmp_path / "etc").write_text("a file")
+    assert read(tmp_path) == NONE
+
+
+def test_user_files_behind_links_stay_inside_the_image(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "usr").mkdir()
+    (root / "usr" / "passwd").write_bytes(PASSWD)
+    (tmp_path / "group").write_bytes(b"outside:x:1:\n")
+    (root / "group").write_bytes(GROUP)
+    (root / "etc" / "passwd").symlink_to("/usr/passwd")
+    (root / "etc" / "group").symlink_to("../../../../group")
+    assert read(root) == FILES
+
+
+def test_user_file_larger_than_its_cap_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    with (tmp_path / "etc" / "group").open("wb") as stream:
+        stream.truncate(100 << 20)
+    with pytest.raises(LimitExceededError) as error:
+        read(tmp_path)
+    assert error.value.reason == "run.user_file"
+    (tmp_path / "etc" / "group").write_bytes(bytes(MAX_FILE_BYTES))
+    assert len(read(tmp_path).group) == MAX_FILE_BYTES
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory"])
+def test_user_file_of_another_kind_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "etc").mkdir()
+    path = tmp_path / "etc" / "passwd"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(FormatError) as error:
+        read(tmp_path)
+    assert error.value.reason == "run.user_file"

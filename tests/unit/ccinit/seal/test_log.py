@@ -1,0 +1,247 @@
+"""What may be logged when, and what happens when nobody collects (R91, R93)."""
+
+import itertools
+
+import pytest
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.sealed_log import BootId, Kind
+from ccinit.seal.log import MAX_REPORT_BYTES, MIN_CAPACITY, LogState, SealedLog
+from ccinit.secret import Secret
+from guest_owner.log_key import LogKey
+from guest_owner.unseal import LogEntry, Unsealed, unseal
+
+BOOT_ID = BootId(b"b" * 16)
+OWNER = LogKey(b"o" * 32)
+PSK = b"p" * 32
+
+
+def make_log(capacity: int = MIN_CAPACITY) -> SealedLog:
+    ticks = itertools.count(1)
+    return SealedLog(capacity=capacity, clock=lambda: next(ticks))
+
+
+def private_log(capacity: int = MIN_CAPACITY) -> SealedLog:
+    log = make_log(capacity)
+    log.open(OWNER.public_bytes, BOOT_ID)
+    log.bind(b"evidence")
+    log.mix(Secret(PSK))
+    return log
+
+
+def drain(log: SealedLog, cursor: int = 0) -> bytes:
+    collected = bytearray()
+    while log.ring.waiting(cursor):
+        chunk = log.ring.collect(cursor, 65536)
+        collected += chunk.data
+        cursor = chunk.following
+        if chunk.last:
+            break
+    return bytes(collected)
+
+
+def read(stream: bytes) -> Unsealed:
+    return unseal(stream, OWNER, psk=PSK, verify_evidence=lambda *_: "tests")
+
+
+def entries(log: SealedLog, *, kinds: frozenset[Kind] | None = None) -> tuple[LogEntry, ...]:
+    result = read(drain(log))
+    assert {finding.reason for finding in result.findings} <= {"unseal.end", "unseal.unsigned"}
+    wanted = kinds or frozenset(Kind) - {Kind.EVIDENCE, Kind.MIX, Kind.END}
+    return tuple(entry for entry in result.entries if entry.kind in wanted)
+
+
+def test_log_before_the_owner_key_counts_and_discards() -> None:
+    log = make_log()
+    assert not log.append(Kind.EVENT, "ccinit", b"secret text")
+    assert not log.public_event(Phase.MOUNT, Code.OK)
+    assert log.dropped == 2
+    assert log.ring.end == 0
+    log.open(OWNER.public_bytes, BOOT_ID)
+    log.bind(b"evidence")
+    assert log.public_event(Phase.ATTEST, Code.OK)
+    (entry,) = entries(log)
+    assert (entry.dropped, entry.data) == (2, bytes((Phase.ATTEST, Code.OK)))
+
+
+def test_log_before_the_evidence_keeps_public_codes_for_later() -> None:
+    log = make_log()
+    log.open(OWNER.public_bytes, BOOT_ID)
+    assert log.public_event(Phase.NET, Code.OK)
+    log.bind(b"evidence")
+    result = read(drain(log))
+    assert [entry.kind for entry in result.entries] == [Kind.EVIDENCE, Kind.CODE]
+    assert result.entries[1].boottime_us < result.entries[0].boottime_us
+
+
+def test_log_before_attestation_takes_public_codes_only() -> None:
+    log = make_log()
+    log.open(OWNER.public_bytes, BOOT_ID)
+    log.bind(b"evidence")
+    for kind in (Kind.EVENT, Kind.KERNEL, Kind.STDOUT):
+        assert not log.append(kind, "x", b"secret text")
+    assert log.public_event(Phase.ATTEST, Code.REFUSED)
+    log.close(b"secret report")
+    stream = drain(log)
+    result = read(stream)
+    assert not result.findings
+    assert [entry.kind for entry in result.entries] == [Kind.EVIDENCE, Kind.CODE, Kind.END]
+    assert result.entries[-1].dropped == 4
+    assert not result.mixed
+
+
+def test_log_private_takes_everything_and_keeps_bytes_as_they_are() -> None:
+    log = private_log()
+    payload = b"\0\x1b[2J\xff\xfe\r\n" + bytes(range(256))
+    for kind in (Kind.EVENT, Kind.STDOUT, Kind.STDERR, Kind.KERNEL, Kind.RUNTIME):
+        assert log.append(kind, "web", payload)
+    found = entries(log)
+    assert [entry.kind for entry in found] == [2, 3, 4, 5, 9]
+    assert {entry.data for entry in found} == {payload}
+    assert {entry.source for entry in found} == {"web"}
+
+
+@pytest.mark.parametrize("length", [0, 1, 459, 460, 5000, 65536, (1 << 20) - 1, 1 << 20, 2_500_000])
+def test_log_splits_long_payloads_without_loss(length: int) -> None:
+    log = private_log(8 << 20)
+    payload = bytes(index % 251 for index in range(length))
+    assert log.append(Kind.STDOUT, "web", payload)
+    found = entries(log)
+    assert b"".join(entry.data for entry in found) == payload
+    assert len(found) == max(1, -(-length // (1 << 20)))
+
+
+def test_log_nobody_collects_drops_streams_counts_them_and_keeps_room_for_events() -> None:
+    log = private_log()
+    while log.append(Kind.STDOUT, "web", bytes(60_000)):
+        pass
+    for _ in range(9):
+        assert not log.append(Kind.STDOUT, "web", bytes(60_000))
+    assert log.dropped == 10
+    assert log.append(Kind.EVENT, "ccinit", b"still here")
+    while log.append(Kind.EVENT, "ccinit", b"more"):
+        pass
+    log.close(bytes(MAX_REPORT_BYTES + 5))
+    result = read(drain(log))
+    assert not result.findings
+    assert result.ended
+    assert [entry.kind for entry in result.entries[-2:]] == [Kind.REPORT, Kind.END]
+    assert len(result.entries[-2].data) == MAX_REPORT_BYTES
+    assert result.entries[-1].dropped == log.dropped == 11
+
+
+def test_log_full_with_a_mix_still_ends_whole() -> None:
+    log = make_log()
+    log.open(OWNER.public_bytes, BOOT_ID)
+    log.bind(bytes(200_000))
+    while log.public_event(Phase.PULL, Code.OK):
+        pass
+    log.mix(Secret(PSK))
+    while log.append(Kind.EVENT, "", b"x"):
+        pass
+    for _ in range(200):
+        log.sign()
+    log.close(bytes(MAX_REPORT_BYTES))
+    result = read(drain(log))
+    assert not result.findings
+    assert result.entries[-2].kind is Kind.REPORT
+
+
+def test_log_collected_again_takes_records_again() -> None:
+    log = private_log()
+    while log.append(Kind.STDOUT, "web", bytes(60_000)):
+        pass
+    stream = drain(log)
+    log.ring.collect(len(stream), 1)
+    assert log.append(Kind.STDOUT, "web", b"after the gap")
+    stream += drain(log, len(stream))
+    result = read(stream)
+    assert result.entries[-1].data == b"after the gap"
+    assert result.entries[-1].dropped == 1
+
+
+def test_log_signs_at_least_every_64_records() -> None:
+    log = private_log()
+    for _ in range(500):
+        assert log.append(Kind.STDOUT, "web", b"x")
+    result = read(drain(log))
+    assert result.records - result.signed < 64
+    log.sign()
+    result = read(drain(log))
+    assert result.signed == result.records
+    assert [finding.reason for finding in result.findings] == ["unseal.end"]
+
+
+def test_log_closed_in_any_state_is_closed() -> None:
+    discarding = make_log()
+    discarding.close(b"report")
+    assert discarding.ring.read(0, 9).last
+    unbound = make_log()
+    unbound.open(OWNER.public_bytes, BOOT_ID)
+    unbound.public_event(Phase.CONFIG, Code.OK)
+    unbound.close()
+    result = read(drain(unbound))
+    assert [finding.reason for finding in result.findings] == ["unseal.evidence"]
+    assert [entry.kind for entry in result.entries] == [Kind.EVIDENCE, Kind.CODE, Kind.END]
+    private = private_log()
+    private.close()
+    private.close()
+    assert private.state is LogState.ENDED
+    assert not private.append(Kind.EVENT, "", b"late")
+    assert not private.public_event(Phase.OFF, Code.OK)
+    private.sign()
+    assert not read(drain(private)).findings
+
+
+def test_log_states_follow_their_order() -> None:
+    log = make_log()
+    with pytest.raises(RuntimeError):
+        log.bind(b"")
+    with pytest.raises(RuntimeError):
+        log.mix(Secret(PSK))
+    log.open(OWNER.public_bytes, BOOT_ID)
+    with pytest.raises(RuntimeError):
+        log.open(OWNER.public_bytes, BOOT_ID)
+    with pytest.raises(RuntimeError):
+        log.mix(Secret(PSK))
+    with pytest.raises(LimitExceededError):
+        log.bind(bytes((256 << 10) + 1))
+    log.bind(b"")
+    with pytest.raises(RuntimeError):
+        log.bind(b"")
+    log.mix(Secret(PSK))
+    with pytest.raises(RuntimeError):
+        log.mix(Secret(PSK))
+
+
+def test_log_with_a_bad_owner_key_stays_discarding() -> None:
+    log = make_log()
+    with pytest.raises(FormatError) as error:
+        log.open(b"short", BOOT_ID)
+    assert error.value.reason == "seal.owner_key"
+    assert log.state is LogState.DISCARDING
+    log.close()
+    assert log.ring.end == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"), [(Kind.CODE, ""), (Kind.END, ""), (Kind.EVENT, "s" * 64)]
+)
+def test_log_refuses_what_only_it_may_write(kind: Kind, source: str) -> None:
+    with pytest.raises(RuntimeError):
+        private_log().append(kind, source, b"")
+
+
+def test_log_keeps_recent_entries_for_the_owner_plane() -> None:
+    log = private_log()
+    log.append(Kind.EVENT, "ccinit", b"one")
+    log.public_event(Phase.RUN, Code.OK)
+    kept = log.recent.since(0, 10)
+    assert [(entry.sequence, entry.kind) for entry in kept] == [(0, Kind.EVENT), (1, Kind.CODE)]
+
+
+def test_log_too_small_is_refused() -> None:
+    with pytest.raises(LimitExceededError) as error:
+        SealedLog(capacity=MIN_CAPACITY - 1)
+    assert error.value.reason == "seal.capacity"

@@ -1,0 +1,30 @@
+import pytest
+
+from ccinit.errors import ConfigError
+from ccinit.unlock.profile import AEAD, check_size, plan_crypt_target
+
+
+def test_profile_is_aes_256_xts_with_hmac_and_random_iv() -> None:
+    assert AEAD.cipher == "capi:authenc(hmac(sha256),xts(aes))-random"
+    assert AEAD.key_bytes == 96
+    assert AEAD.tag_bytes == 32
+
+
+def test_crypt_target_names_the_key_and_pins_every_length() -> None:
+    target = plan_crypt_target(1 << 30, "/dev/dm-3", "ccinit:data")
+    assert (target.kind, target.start_sectors, target.length_sectors) == ("crypt", 0, 1 << 21)
+    assert target.parameters == (
+        "capi:authenc(hmac(sha256),xts(aes))-random :96:logon:ccinit:data 0 /dev/dm-3 0"
+        " 2 integrity:32:aead sector_size:4096"
+    )
+
+
+def test_size_of_whole_blocks_is_returned() -> None:
+    assert check_size(8192) == 8192
+
+
+@pytest.mark.parametrize("size_bytes", [0, -4096, 4097, 512])
+def test_size_of_partial_blocks_is_refused(size_bytes: int) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_size(size_bytes)
+    assert error.value.reason == "disk.size"

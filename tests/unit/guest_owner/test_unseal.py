@@ -1,0 +1,442 @@
+"""The owner's verdict on a stream: one refusal per step, each for the right reason (R92)."""
+
+import json
+import os
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ccinit.errors import VerificationError
+from ccinit.formats.sealed_log import (
+    HEADER_BYTES,
+    BootId,
+    Kind,
+    Record,
+    SizeClass,
+    parse_head,
+)
+from ccinit.seal.stream import SealedStream, open_stream
+from ccinit.secret import Secret
+from guest_owner.log_key import LogKey
+from guest_owner.unseal import Finding, Unsealed, unseal
+from tests.vectors.sealed_log import make_vectors
+
+OWNER = LogKey(b"o" * 32)
+BOOT_ID = BootId(b"b" * 16)
+PSK = b"p" * 32
+SMALL = SizeClass.SMALL
+
+
+class Writer:
+    """A stream as a list of records, so that tests can move and lose them."""
+
+    def __init__(self, *, mixed: bool = True, evidence: bytes = b"evidence") -> None:
+        self.stream = open_stream(OWNER.public_bytes, BOOT_ID)
+        self.records = [self.stream.evidence_records(evidence, boottime_us=1, dropped=0)]
+        if mixed:
+            self.records.append(self.stream.mix_record(Secret(PSK), boottime_us=1, dropped=0))
+
+    def event(self, data: bytes = b"text", kind: Kind = Kind.EVENT, **changes: object) -> None:
+        fields = {"boottime_us": 2, "source": "web", "dropped": 0, "data": data, "kind": kind}
+        record = Record(**(fields | changes))  # type: ignore[arg-type]
+        self.records.append(self.stream._seal(record, SMALL))
+
+    def sign(self) -> None:
+        self.records.append(self.stream.signature_record(boottime_us=2, dropped=0))
+
+    def end(self) -> None:
+        self.records.append(self.stream.end_records(boottime_us=9, dropped=0))
+
+    def __bytes__(self) -> bytes:
+        return self.stream.header + b"".join(self.records)
+
+
+def good() -> Writer:
+    writer = Writer()
+    for number in range(4):
+        writer.event(b"event %d" % number)
+    writer.sign()
+    writer.event(b"last")
+    writer.end()
+    return writer
+
+
+def read(stream: bytes, *, psk: bytes | None = PSK, key: LogKey = OWNER) -> Unsealed:
+    return unseal(stream, key, psk=psk, verify_evidence=lambda *_: "tests")
+
+
+def only_finding(stream: bytes, **options: object) -> Finding:
+    (finding,) = read(stream, **options).findings  # type: ignore[arg-type]
+    return finding
+
+
+def test_unseal_good_stream_has_no_findings() -> None:
+    result = read(bytes(good()))
+    assert result.findings == ()
+    assert result.boot_id == BOOT_ID
+    assert (result.records, result.signed) == (10, 10)
+    assert (result.bound, result.guest, result.mixed, result.ended) == (True, "tests", True, True)
+    texts = [entry.data for entry in result.entries if entry.kind is Kind.EVENT]
+    assert texts == [b"event 0", b"event 1", b"event 2", b"event 3", b"last"]
+
+
+# Step 1
+
+
+@pytest.mark.parametrize("length", [0, 5, HEADER_BYTES - 1])
+def test_unseal_without_a_whole_header_is_refused(length: int) -> None:
+    finding = only_finding(bytes(good())[:length])
+    assert (finding.reason, finding.index) == ("unseal.header", 0)
+
+
+def test_unseal_with_another_key_is_refused() -> None:
+    finding = only_finding(bytes(good()), key=LogKey(b"x" * 32))
+    assert (finding.reason, finding.index) == ("unseal.key", 0)
+
+
+@pytest.mark.parametrize("offset", [8, 23, 24, 1143, 1144, HEADER_BYTES - 1])
+def test_unseal_with_a_changed_header_is_refused(offset: int) -> None:
+    finding = only_finding(flipped(bytes(good()), offset))
+    assert finding.reason == "unseal.key"
+
+
+# Step 2
+
+
+@pytest.mark.parametrize("cut", [1, 8, 9, 100, 511])
+def test_unseal_cut_inside_a_record_names_it(cut: int) -> None:
+    writer = good()
+    whole = len(writer.stream.header) + sum(len(record) for record in writer.records[:4])
+    finding = only_finding(bytes(writer)[: whole + cut])
+    assert (finding.reason, finding.index) == ("unseal.truncated", 5)
+
+
+def test_unseal_cut_between_records_says_that_the_end_is_missing() -> None:
+    writer = good()
+    writer.records.pop()
+    result = read(bytes(writer))
+    assert [finding.reason for finding in result.findings] == ["unseal.unsigned", "unseal.end"]
+    assert (result.records, result.signed, result.ended) == (8, 7, False)
+
+
+def test_unseal_cut_after_a_signature_says_that_the_end_is_missing() -> None:
+    writer = good()
+    del writer.records[7:]
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.end", 7)
+
+
+def test_unseal_with_a_record_lost_names_the_gap() -> None:
+    writer = good()
+    del writer.records[3:5]
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.missing", 4)
+    assert finding.detail == "records 4 to 5 are missing"
+
+
+def test_unseal_with_records_exchanged_names_the_first() -> None:
+    writer = good()
+    writer.records[3], writer.records[4] = writer.records[4], writer.records[3]
+    result = read(bytes(writer))
+    (finding,) = result.findings
+    assert (finding.reason, finding.index) == ("unseal.reordered", 4)
+    assert result.records == 3
+
+
+def test_unseal_with_a_record_twice_names_the_second() -> None:
+    writer = good()
+    writer.records.insert(4, writer.records[3])
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.replayed", 5)
+
+
+@pytest.mark.parametrize("code", [0, 4, 255])
+def test_unseal_with_an_unknown_class_is_refused(code: int) -> None:
+    writer = good()
+    writer.records[3] = bytes((code,)) + writer.records[3][1:]
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.class", 4)
+
+
+# Step 3
+
+
+@pytest.mark.parametrize("offset", [9, 300, 495, 496, 511])
+@pytest.mark.parametrize("position", range(9))
+def test_unseal_with_a_changed_record_names_it(position: int, offset: int) -> None:
+    writer = good()
+    writer.records[position] = flipped(writer.records[position], offset)
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.forged", position + 1)
+
+
+def test_unseal_with_a_record_of_another_stream_names_it() -> None:
+    writer, other = good(), good()
+    writer.records[4] = other.records[4]
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.forged", 5)
+
+
+def test_unseal_with_records_renumbered_over_a_gap_is_refused() -> None:
+    writer = good()
+    del writer.records[3]
+    moved = writer.records[3]
+    writer.records[3] = moved[:1] + (4).to_bytes(8, "big") + moved[9:]
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.forged", 4)
+
+
+def test_unseal_without_the_shared_key_stops_after_the_mark() -> None:
+    result = read(bytes(good()), psk=None)
+    (finding,) = result.findings
+    assert (finding.reason, finding.index) == ("unseal.psk", 3)
+    assert (result.records, result.mixed) == (2, True)
+
+
+def test_unseal_with_another_shared_key_says_so() -> None:
+    finding = only_finding(bytes(good()), psk=b"another")
+    assert (finding.reason, finding.index) == ("unseal.forged", 3)
+    assert "another shared key" in finding.detail
+
+
+def test_unseal_not_mixed_needs_no_shared_key() -> None:
+    writer = Writer(mixed=False)
+    writer.end()
+    result = read(bytes(writer), psk=None)
+    assert (result.findings, result.mixed) == ((), False)
+
+
+# Step 4: what only a guest that breaks the format can write
+
+
+def test_unseal_with_a_malformed_plaintext_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer()
+    monkeypatch.setattr("ccinit.seal.stream.encode_plaintext", lambda *_: b"\xc1" * 487)
+    writer.event()
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.record", 3)
+
+
+def test_unseal_with_drops_that_fall_is_refused() -> None:
+    writer = Writer()
+    writer.event(dropped=2)
+    writer.event(dropped=1)
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.dropped", 4)
+
+
+def test_unseal_joins_a_long_entry_over_a_signature() -> None:
+    writer = Writer()
+    writer.event(b"one ", more=True)
+    writer.sign()
+    writer.event(b"two")
+    writer.end()
+    result = read(bytes(writer))
+    assert result.findings == ()
+    assert (result.entries[2].data, result.entries[2].index) == (b"one two", 3)
+
+
+@pytest.mark.parametrize("change", [{"kind": Kind.STDOUT}, {"source": "db"}])
+def test_unseal_with_an_unfinished_entry_is_refused(change: dict[str, object]) -> None:
+    writer = Writer()
+    writer.event(b"one ", more=True)
+    writer.event(b"two", **change)  # type: ignore[arg-type]
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.order", 4)
+
+
+def test_unseal_with_an_endless_entry_is_refused() -> None:
+    writer = Writer()
+    record = Record(
+        boottime_us=1, kind=Kind.EVENT, source="", dropped=0, data=bytes(65_000), more=True
+    )
+    writer.records += [writer.stream._seal(record, SizeClass.LARGE) for _ in range(17)]
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.order", 19)
+
+
+# Steps 5 and 6
+
+
+def test_unseal_without_evidence_first_is_refused() -> None:
+    writer = Writer.__new__(Writer)
+    writer.stream = open_stream(OWNER.public_bytes, BOOT_ID)
+    writer.records = []
+    writer.event()
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.evidence-place", 1)
+
+
+def test_unseal_with_evidence_later_is_refused() -> None:
+    writer = Writer()
+    writer.event(bytes(40), kind=Kind.EVIDENCE)
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.evidence-place", 3)
+
+
+def test_unseal_with_no_room_for_a_key_in_record_1_is_refused() -> None:
+    writer = Writer.__new__(Writer)
+    writer.stream = open_stream(OWNER.public_bytes, BOOT_ID)
+    writer.records = []
+    writer.event(b"short", kind=Kind.EVIDENCE)
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.evidence-place", 1)
+
+
+def test_unseal_long_evidence_reaches_the_verifier_whole() -> None:
+    evidence = os.urandom(100_000)
+    writer = Writer(evidence=evidence)
+    writer.end()
+    seen: list[tuple[bytes, bytes, bytes]] = []
+
+    def verify(given: bytes, boot_id: BootId, key: bytes) -> str:
+        seen.append((given, boot_id, key))
+        return "tests"
+
+    assert unseal(bytes(writer), OWNER, psk=PSK, verify_evidence=verify).findings == ()
+    assert seen == [(evidence, BOOT_ID, writer.stream.public_key)]
+
+
+def test_unseal_with_evidence_that_does_not_verify_reads_on_and_says_so() -> None:
+    def refuse(*_: object) -> str:
+        raise VerificationError("quote.report_data", "other")
+
+    result = unseal(bytes(good()), OWNER, psk=PSK, verify_evidence=refuse)
+    (finding,) = result.findings
+    assert (finding.reason, finding.index) == ("unseal.evidence", 1)
+    assert (result.bound, result.ended) == (False, True)
+
+
+def test_unseal_with_no_evidence_at_all_is_not_bound() -> None:
+    writer = Writer(evidence=b"")
+    writer.end()
+    result = read(bytes(writer))
+    assert [finding.reason for finding in result.findings] == ["unseal.evidence"]
+    assert unseal(bytes(writer), OWNER, psk=PSK).bound is False
+
+
+def test_unseal_with_no_verifier_leaves_the_binding_open() -> None:
+    result = unseal(bytes(good()), OWNER, psk=PSK)
+    assert (result.bound, result.findings) == (None, ())
+
+
+# Step 7
+
+
+def forger(writer: Writer) -> SealedStream:
+    """Exchange the signing key in the guest's state, as one who has only the seed would have to."""
+    writer.stream._signing_key = Ed25519PrivateKey.from_private_bytes(b"f" * 32)
+    return writer.stream
+
+
+def test_unseal_with_a_signature_by_another_key_is_refused() -> None:
+    writer = Writer()
+    writer.event()
+    forger(writer)
+    writer.sign()
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.signature", 4)
+
+
+@pytest.mark.parametrize("data", [b"", bytes(63), bytes(64), bytes(65)])
+def test_unseal_with_a_malformed_signature_is_refused(data: bytes) -> None:
+    writer = Writer()
+    writer.event(data, kind=Kind.SIGNATURE)
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.signature", 3)
+
+
+def test_unseal_with_a_late_signature_is_refused() -> None:
+    writer = Writer()
+    for _ in range(61):
+        writer.event()
+    assert [finding.reason for finding in read(bytes(writer)).findings] == [
+        "unseal.unsigned",
+        "unseal.end",
+    ]
+    writer.event()
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.unsigned", 64)
+    assert finding.detail == "a signature is late"
+
+
+# Step 8
+
+
+def test_unseal_with_a_record_between_end_and_signature_is_refused() -> None:
+    writer = Writer()
+    writer.event(b"", kind=Kind.END)
+    writer.event()
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.trailing", 4)
+
+
+@pytest.mark.parametrize("tail", [b"\0", b"\x01", bytes(512)])
+def test_unseal_with_bytes_after_the_end_is_refused(tail: bytes) -> None:
+    finding = only_finding(bytes(good()) + tail)
+    assert finding.index == 11
+    assert finding.reason in {"unseal.truncated", "unseal.class"}
+
+
+def test_unseal_with_records_after_the_end_is_refused() -> None:
+    writer = Writer()
+    writer.event(b"", kind=Kind.END)
+    writer.sign()
+    writer.event()
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.trailing", 5)
+
+
+# The vectors
+
+
+def test_vectors_are_made_again_byte_by_byte() -> None:
+    stream = (make_vectors.FOLDER / "stream.bin").read_bytes()
+    assert make_vectors.make_stream() == stream
+    text = (make_vectors.FOLDER / "stream.json").read_text(encoding="ascii")
+    assert make_vectors.describe() + "\n" == text
+
+
+def test_vectors_read_as_described() -> None:
+    folder = make_vectors.FOLDER
+    expected = json.loads((folder / "stream.json").read_text(encoding="ascii"))
+    result = unseal(
+        (folder / "stream.bin").read_bytes(),
+        LogKey(bytes.fromhex(expected["owner_seed"])),
+        psk=bytes.fromhex(expected["shared_key"]),
+    )
+    assert result.findings == ()
+    assert result.records == expected["records"]
+    assert [
+        {
+            "index": entry.index,
+            "kind": entry.kind,
+            "source": entry.source,
+            "bytes": len(entry.data),
+        }
+        for entry in result.entries
+    ] == expected["entries"]
+
+
+def test_vectors_with_any_sampled_bit_flipped_are_refused() -> None:
+    folder = make_vectors.FOLDER
+    stream = (folder / "stream.bin").read_bytes()
+    key = LogKey(make_vectors.OWNER_SEED)
+    for offset in range(0, len(stream), 97):
+        result = unseal(flipped(stream, offset), key, psk=make_vectors.SHARED_KEY)
+        assert result.findings, offset
+        assert result.findings[0].index == record_at(stream, offset)
+
+
+def record_at(stream: bytes, offset: int) -> int:
+    position, index = HEADER_BYTES, 0
+    while position <= offset:
+        position += parse_head(stream[position:]).size_class.wire_bytes
+        index += 1
+    return index
+
+
+def flipped(data: bytes, offset: int) -> bytes:
+    changed = bytearray(data)
+    changed[offset] ^= 0x01
+    return bytes(changed)

@@ -1,0 +1,41 @@
+import struct
+
+import pytest
+
+from ccinit.errors import FormatError
+from host_runtime.pcap import join_streams, parse_frames
+
+MAC = bytes.fromhex("525400cc0001")
+HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+
+
+def record(frame: bytes) -> bytes:
+    return struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame
+
+
+def test_frames_are_given_in_order_without_a_cut_last_one() -> None:
+    data = HEADER + record(b"one") + record(b"two") + record(b"three")[:-1]
+    assert list(parse_frames(data)) == [b"one", b"two"]
+
+
+def test_empty_capture_has_no_frames() -> None:
+    assert list(parse_frames(b"")) == []
+
+
+def test_other_file_is_refused() -> None:
+    with pytest.raises(FormatError) as error:
+        list(parse_frames(b"\n\r\r\n" + bytes(40)))
+    assert error.value.reason == "pcap.magic"
+
+
+def test_udp_payload_is_a_stream_of_its_conversation() -> None:
+    udp = struct.pack(">HHHH", 68, 67, 12, 0) + b"dhcp"
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 32, 0, 0, 64, 17, 0) + bytes(8)
+    frame = bytes(6) + MAC + b"\x08\x00" + ip + udp + b"padding"
+    streams = join_streams(iter([frame]), MAC)
+    assert b"dhcp" in streams.values()
+
+
+def test_frames_of_other_protocols_are_kept_whole() -> None:
+    frame = bytes(6) + MAC + b"\x08\x06" + b"who has"
+    assert any(b"who has" in content for content in join_streams(iter([frame]), MAC).values())

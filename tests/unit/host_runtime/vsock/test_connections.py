@@ -1,0 +1,238 @@
+from dataclasses import replace
+
+import pytest
+
+from host_runtime.vsock.connection import Connection, Phase, VsockLimits
+from host_runtime.vsock.connections import ConnectionTable
+from host_runtime.vsock.packets import Operation, PacketHeader, Shutdown
+
+LIMITS = VsockLimits(connections=2, receive_bytes=100, send_bytes=50, pending_resets=3)
+
+
+def table() -> ConnectionTable:
+    return ConnectionTable(guest_cid=3, limits=LIMITS)
+
+
+def packet(operation: int, connection: Connection | None = None, **values: int) -> PacketHeader:
+    header = PacketHeader(
+        source_cid=3,
+        destination_cid=2,
+        source_port=1024 if connection is None else connection.guest_port,
+        destination_port=7 if connection is None else connection.local_port,
+        length=0,
+        kind=1,
+        operation=operation,
+        flags=0,
+        buffer_bytes=40,
+        forwarded_bytes=0,
+    )
+    return replace(header, **values)
+
+
+def operations(connections: ConnectionTable, room: int = 1000) -> list[int]:
+    found = []
+    while (given := connections.next_packet(room)) is not None:
+        found.append(given[1].operation)
+    return found
+
+
+def opened(connections: ConnectionTable) -> Connection:
+    connection = connections.open(1024)
+    assert connection is not None
+    assert operations(connections) == [Operation.REQUEST]
+    connections.receive(packet(Operation.RESPONSE, connection), b"")
+    assert connection.phase is Phase.OPEN
+    return connection
+
+
+def test_data_stops_at_the_guests_credit_and_goes_on_with_more() -> None:
+    connections = table()
+    connection = opened(connections)
+    connection.local_data(b"x" * 50)
+    connections.update(connection)
+    given = connections.next_packet(1000)
+    assert given is not None
+    assert len(given[2]) == 40
+    assert connections.next_packet(1000) is None
+    connections.receive(packet(Operation.CREDIT_UPDATE, connection, forwarded_bytes=40), b"")
+    given = connections.next_packet(1000)
+    assert given is not None
+    assert len(given[2]) == 10
+
+
+def test_guest_that_claims_to_have_forwarded_more_than_was_sent_gets_nothing() -> None:
+    connections = table()
+    connection = opened(connections)
+    connections.receive(packet(Operation.CREDIT_UPDATE, connection, forwarded_bytes=5), b"")
+    assert connection.guest_credit() == 0
+
+
+def test_packet_never_exceeds_the_room_of_the_buffer() -> None:
+    connections = table()
+    connection = opened(connections)
+    connection.local_data(b"x" * 30)
+    connections.update(connection)
+    given = connections.next_packet(8)
+    assert given is not None
+    assert given[2] == b"x" * 8
+
+
+def test_local_end_is_not_read_beyond_the_limit() -> None:
+    connections = table()
+    connection = opened(connections)
+    connection.local_data(b"x" * 45)
+    assert connection.wants_local_bytes(LIMITS) == 5
+
+
+def test_data_beyond_our_credit_is_answered_by_reset() -> None:
+    connections = table()
+    connection = opened(connections)
+    connections.receive(packet(Operation.RW, connection), b"x" * 100)
+    assert connection.phase is Phase.OPEN
+    connections.receive(packet(Operation.RW, connection), b"x")
+    assert operations(connections) == [Operation.RST]
+    assert connection.phase.value == "draining"
+
+
+def test_credit_is_announced_once_half_of_it_was_used() -> None:
+    connections = table()
+    connection = opened(connections)
+    connections.receive(packet(Operation.RW, connection), b"x" * 60)
+    connection.to_local.clear()
+    connection.forwarded(49, LIMITS)
+    connections.update(connection)
+    assert operations(connections) == []
+    connection.forwarded(1, LIMITS)
+    connections.update(connection)
+    assert operations(connections) == [Operation.CREDIT_UPDATE]
+
+
+def test_shutdown_follows_the_last_data() -> None:
+    connections = table()
+    connection = opened(connections)
+    connection.local_data(b"bye")
+    connection.local_data(b"")
+    connections.update(connection)
+    assert operations(connections) == [Operation.RW, Operation.SHUTDOWN]
+
+
+def test_full_shutdown_of_the_guest_is_answered_by_reset_and_drains() -> None:
+    connections = table()
+    connection = opened(connections)
+    connections.receive(packet(Operation.RW, connection), b"data")
+    both = Shutdown.SEND | Shutdown.RECEIVE
+    connections.receive(packet(Operation.SHUTDOWN, connection, flags=both), b"")
+    assert operations(connections) == [Operation.RST]
+    assert connection.phase is Phase.DRAINING
+    assert len(connections) == 1
+    connection.to_local.clear()
+    connections.update(connection)
+    assert len(connections) == 0
+
+
+def test_two_half_shutdowns_are_a_full_one() -> None:
+    connections = table()
+    connection = opened(connections)
+    connections.receive(packet(Operation.SHUTDOWN, connection, flags=Shutdown.SEND), b"")
+    assert connection.phase is Phase.OPEN
+    connections.receive(packet(Operation.SHUTDOWN, connection, flags=Shutdown.RECEIVE), b"")
+    assert connection.phase.value == "closed"
+
+
+@pytest.mark.parametrize("operation", [Operation.REQUEST, Operation.RESPONSE, 0, 8, 65535], ids=str)
+def test_packet_out_of_turn_ends_an_open_connection(operation: int) -> None:
+    connections = table()
+    connection = opened(connections)
+    connections.receive(packet(operation, connection), b"")
+    assert connection.phase is Phase.CLOSED
+    assert operations(connections) == [Operation.RST]
+
+
+@pytest.mark.parametrize("operation", [Operation.RW, Operation.SHUTDOWN, Operation.REQUEST])
+def test_packet_before_the_response_ends_the_connection(operation: int) -> None:
+    connections = table()
+    connection = connections.open(1024)
+    assert connection is not None
+    connections.receive(packet(operation, connection), b"")
+    assert connection.phase is Phase.CLOSED
+
+
+def test_guest_connection_is_accepted_after_its_local_end_is_there() -> None:
+    connections = table()
+    connection = connections.receive(packet(Operation.REQUEST), b"")
+    assert connection is not None
+    assert connection.phase is Phase.OPENING
+    assert operations(connections) == []
+    connection.accept()
+    connections.update(connection)
+    assert operations(connections) == [Operation.RESPONSE]
+
+
+def test_connections_beyond_the_limit_are_refused_both_ways() -> None:
+    connections = table()
+    for port in (1, 2):
+        assert connections.receive(packet(Operation.REQUEST, source_port=port), b"") is not None
+    assert connections.open(1024) is None
+    assert connections.receive(packet(Operation.REQUEST, source_port=3), b"") is None
+    assert operations(connections) == [Operation.RST]
+
+
+def test_reset_is_never_answered_by_reset() -> None:
+    connections = table()
+    connections.receive(packet(Operation.RST), b"")
+    assert operations(connections) == []
+
+
+def test_packets_are_not_accepted_while_answers_wait() -> None:
+    connections = table()
+    for _ in range(LIMITS.pending_resets):
+        assert connections.accepts_packets
+        connections.receive(packet(Operation.RW), b"")
+    assert not connections.accepts_packets
+    assert operations(connections) == [Operation.RST] * LIMITS.pending_resets
+
+
+def test_client_that_leaves_before_the_request_was_sent_leaves_nothing() -> None:
+    connections = table()
+    connection = connections.open(1024)
+    assert connection is not None
+    connections.reset(connection)
+    assert operations(connections) == []
+    assert len(connections) == 0
+
+
+def test_client_that_leaves_an_open_connection_resets_it() -> None:
+    connections = table()
+    connections.reset(opened(connections))
+    assert operations(connections) == [Operation.RST]
+
+
+def test_connections_take_turns() -> None:
+    connections = table()
+    first, second = opened(connections), opened(connections)
+    for connection in (first, second):
+        connection.local_data(b"x" * 20)
+        connections.update(connection)
+    turns = []
+    while (given := connections.next_packet(10)) is not None:
+        turns.append(given[0])
+    assert turns == [first, second, first, second]
+
+
+def test_local_ports_are_not_given_twice() -> None:
+    connections = table()
+    ports = set()
+    for _ in range(2):
+        connection = connections.open(1024)
+        assert connection is not None
+        ports.add(connection.local_port)
+    assert len(ports) == 2
+
+
+def test_reset_of_the_guest_forgets_everything() -> None:
+    connections = table()
+    connection = opened(connections)
+    connections.receive(packet(Operation.RW), b"")
+    assert connections.clear() == (connection,)
+    assert operations(connections) == []
+    assert len(connections) == 0

@@ -1,0 +1,123 @@
+"""Containers for tests of the run room, here and in a guest; their image is the tester's root."""
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from ccinit.formats.oci_image import ImageConfig
+from ccinit.formats.pod_manifest import Container, ContainerKind, Resources, Restart
+from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
+from ccinit.kernel.process import reap_orphans
+from ccinit.run.crun import Crun
+from ccinit.run.supervisor import Sinks, Supervisor, Workload
+
+R = TypeVar("R")
+
+PYTHON = "/usr/bin/python3.13"
+PROBE = Path(__file__).with_name("container_probe.py")
+IMAGE = ImageConfig(
+    user="1000:1000", env=("LANG=C",), entrypoint=(), cmd=(), working_dir="/tmp", diff_ids=()
+)
+
+
+class Record:
+    """Collects what the sinks are given."""
+
+    def __init__(self) -> None:
+        self.stdout = bytearray()
+        self.stderr = bytearray()
+        self.events: list[str] = []
+        self.crun = bytearray()
+
+    def sinks(self) -> Sinks:
+        return Sinks(stdout=self.stdout.extend, stderr=self.stderr.extend, event=self.events.append)
+
+
+def container(*code: str, **changes: object) -> Container:
+    """Return a container that runs Python code."""
+    plain = Container(
+        name="probe",
+        image="tools",
+        kind=ContainerKind.MAIN,
+        args=(PYTHON, "-I", "-c", *code),
+        env=(),
+        user=None,
+        cwd=None,
+        read_only=True,
+        restart=Restart.NEVER,
+        depends_on=(),
+        resources=Resources(),
+        mounts=(),
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def workload(of: Container, work: Path, **changes: object) -> Workload:
+    """Return a workload whose image is this root; `work` is an empty directory on a tmpfs."""
+    plain = Workload(
+        container=of,
+        image=IMAGE,
+        lowers=("/",),
+        scratch=str(work / "scratch"),
+        run_dir=str(work / "run"),
+        hostname="pod",
+        cgroup_path="/ccinit-test/probe",
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def supervisor(given: Workload, work: Path, record: Record) -> Supervisor:
+    """Return a supervisor over the real crun."""
+    (work / "state").mkdir(exist_ok=True)
+    runner = Crun(state_dir=str(work / "state"), log=record.crun.extend)
+    return Supervisor(given, runner, record.sinks())
+
+
+def summary(made: Supervisor, work: Path, record: Record) -> dict[str, object]:
+    """Return what a test looks at, as JSON knows it."""
+    return {
+        "state": made.life.state,
+        "starts": made.life.starts,
+        "status": str(made.last_status),
+        "stdout": record.stdout.decode("latin-1"),
+        "stderr": record.stderr.decode("latin-1"),
+        "events": record.events,
+        "crun": record.crun.decode("latin-1"),
+        "left": sorted(path.name for path in (work / "state" / "bundles").glob("*")),
+        "run_dir_left": (work / "run").exists(),
+        "children": children(),
+    }
+
+
+async def supervise(given: Workload, work: Path) -> dict[str, object]:
+    """Supervise to the end."""
+    record = Record()
+    made = supervisor(given, work, record)
+    await made.run()
+    return summary(made, work, record)
+
+
+def run_as_pid1(case: Callable[[], Awaitable[R]]) -> R:
+    """Run `case` while orphans are reaped; a dying pid namespace waits for them."""
+
+    async def reap() -> None:
+        while True:
+            reap_orphans()
+            await sleep(0.01)
+
+    async def both() -> R:
+        async with TaskGroup() as group:
+            group.start(reap(), "reaper")
+            result = await case()
+            group.cancel()
+        return result
+
+    return EventLoop().run(both())
+
+
+def children() -> list[int]:
+    """Return the children of this process."""
+    path = f"/proc/self/task/{os.getpid()}/children"
+    return [int(pid) for pid in Path(path).read_text().split()]

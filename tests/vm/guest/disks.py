@@ -1,0 +1,85 @@
+"""What the disk tests share: disks by serial number, mkfs without a sandbox, kernel state."""
+
+import os
+import subprocess
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from ccinit.errors import ChildError
+from ccinit.kernel.block import BlockDevice, list_virtio_disks, read_direct, write_direct
+from ccinit.kernel.event_loop import EventLoop
+
+R = TypeVar("R")
+
+
+def disk(serial: str) -> BlockDevice:
+    """The disk that the harness attached under this serial number."""
+    (found,) = (device for device in list_virtio_disks() if device.serial == serial)
+    return found
+
+
+def blank(device: BlockDevice) -> None:
+    """Make the first mebibyte zero, as on a fresh disk."""
+    write_direct(device.node, 0, bytes(1 << 20))
+
+
+def run(main: Coroutine[object, None, R]) -> R:
+    return EventLoop().run(main)
+
+
+async def format_device(node: str, arguments: tuple[str, ...]) -> None:
+    done = subprocess.run(  # noqa: ASYNC221  # nothing else runs in a test's loop
+        ("mkfs.ext4", *arguments), capture_output=True, check=False, env={"PATH": "/usr/sbin"}
+    )
+    if done.returncode:
+        raise ChildError("test.mkfs", f"{node}: {done.stderr.decode()}")
+
+
+async def refuse_to_format(node: str, arguments: tuple[str, ...]) -> None:
+    raise ChildError("test.mkfs", node)
+
+
+def dm_names() -> set[str]:
+    """Names of all device-mapper devices."""
+    return {path.read_text().strip() for path in Path("/sys/block").glob("dm-*/dm/name")}
+
+
+def write_files(directory: Path, count: int) -> None:
+    """Write files `file-0`…, each with its number; without the cost of file objects."""
+    for index in range(count):
+        fd = os.open(f"{directory}/file-{index}", os.O_WRONLY | os.O_CREAT)
+        os.write(fd, b"%d" % index)
+        os.close(fd)
+
+
+def drop_caches() -> None:
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def flip_bit(device: BlockDevice, offset: int) -> None:
+    """Change one bit of the ciphertext, as the host can at any time."""
+    block = bytearray(read_direct(device.node, offset, 4096))
+    block[100] ^= 1
+    write_direct(device.node, offset, bytes(block))
+
+
+@contextmanager
+def kernel_errors() -> Iterator[list[str]]:
+    """Collect the kernel log lines of this block that speak of integrity or I/O errors."""
+    found: list[str] = []
+    fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        os.lseek(fd, 0, os.SEEK_END)
+        yield found
+        while True:
+            try:
+                line = os.read(fd, 8192).decode(errors="replace")
+            except BlockingIOError:
+                break
+            if "INTEGRITY" in line or "I/O error" in line or "EXT4-fs error" in line:
+                found.append(line)
+    finally:
+        os.close(fd)

@@ -1,0 +1,176 @@
+"""Layers under the guest's kernel: erofs over a tar, from files on ext4 and from loop devices."""
+
+import io
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import VerificationError
+from ccinit.formats.digest import sha256_digest
+from ccinit.formats.oci_image import ImageConfig
+from ccinit.kernel.mount import MountFlag, mount, umount2
+from ccinit.pull.image import (
+    IndexedLayers,
+    LayerFiles,
+    mount_layers,
+    unmount_layers,
+    verify_trees,
+)
+from ccinit.pull.index import index_arguments
+from ccinit.pull.layer_tree import TreeLimits, empty_merged_root
+from ccinit.pull.messages import TreeDigests, VerifiedLayers
+from ccinit.pull.tar_pass import pass_layer
+from ccinit.pull.tree import list_tree
+from tests.vm.guest.disks import blank, disk, format_device, run
+
+CONFIG = ImageConfig(user="", env=(), entrypoint=(), cmd=(), working_dir="", diff_ids=())
+REGULAR, LINK = tarfile.REGTYPE, tarfile.LNKTYPE
+Entry = tuple[str, bytes, bytes, str]
+"""Path, type, content and link target."""
+
+
+def make_tar(*entries: Entry) -> bytes:
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path, kind, content, link in entries:
+            entry = tarfile.TarInfo(path)
+            entry.type, entry.size, entry.linkname = kind, len(content), link
+            entry.mtime, entry.uid, entry.mode = 1_700_000_000, 3_000_000, 0o755
+            if content == b"x":
+                entry.pax_headers = {"SCHILY.xattr.user.a": "b"}
+            tar.addfile(entry, io.BytesIO(content))
+    return output.getvalue()
+
+
+def file(path: str, content: bytes = b"") -> Entry:
+    return (path, REGULAR, content, "")
+
+
+ROOT: Entry = (".", tarfile.DIRTYPE, b"", "")
+BOTTOM = make_tar(
+    ROOT,
+    file("etc/gone", b"x"),
+    file("etc/kept", b"1" * 5000),
+    file("etc/also", b"2" * 5000),
+    ("etc/link", tarfile.SYMTYPE, b"", "kept"),
+    ("etc/hard", LINK, b"", "etc/kept"),
+)
+TOP = make_tar(file("etc/.wh.gone"), file("new/.wh..wh..opq"), file("new/file", b"n"))
+
+
+@pytest.fixture
+def ext4(tmp_path: Path) -> Iterator[Path]:
+    device = disk("small")
+    blank(device)
+    run(format_device(device.node, ("-q", device.node)))
+    target = tmp_path / "disk"
+    target.mkdir()
+    mount(device.node, str(target), "ext4")
+    yield target
+    umount2(str(target))
+    blank(device)
+
+
+@pytest.fixture(autouse=True)
+def _stay_here() -> Iterator[None]:
+    here = Path.cwd()
+    yield
+    os.chdir(here)
+
+
+def index(
+    directory: Path, tars: tuple[bytes, ...], indexed_tars: tuple[bytes, ...] = ()
+) -> IndexedLayers:
+    """Pass over the layers and index them, or other tars in their place."""
+    merged = empty_merged_root()
+    passed = []
+    files = []
+    for position, data in enumerate(tars):
+        tar = directory / f"layer-{position}.tar"
+        tar.write_bytes(data)
+        fd = os.open(tar, os.O_RDWR)
+        passed.append(pass_layer(fd, merged, TreeLimits()))
+        os.close(fd)
+        layer = LayerFiles(
+            tar=str(tar),
+            index=str(directory / f"layer-{position}.erofs"),
+            mount_point=str(directory / f"layer-{position}"),
+        )
+        checked = tar.read_bytes()
+        if position < len(indexed_tars):
+            tar.write_bytes(indexed_tars[position])
+        arguments = ("/usr/bin/mkfs.erofs", *index_arguments(layer.tar, layer.index))
+        subprocess.run(arguments, check=True, capture_output=True)
+        tar.write_bytes(checked)
+        files.append(layer)
+    verified = VerifiedLayers(manifest=sha256_digest(b""), config=CONFIG, layers=tuple(passed))
+    return IndexedLayers(verified=verified, files=tuple(files))
+
+
+def walk(indexed: IndexedLayers) -> TreeDigests:
+    return TreeDigests(listings=tuple(list_tree(layer.mount_point) for layer in indexed.files))
+
+
+def check_layers(directory: Path) -> None:
+    indexed = index(directory, (BOTTOM, TOP))
+    mounted = mount_layers(indexed)
+    try:
+        image = verify_trees(mounted, walk(indexed))
+        assert image.file_bytes == 1 + 5000 + 5000 + 1
+        check_overlay(indexed, directory)
+    finally:
+        os.chdir("/")
+        unmount_layers(indexed.files)
+
+
+def check_overlay(indexed: IndexedLayers, directory: Path) -> None:
+    for name in ("upper", "work", "merged"):
+        (directory / name).mkdir()
+    lower = ":".join(layer.mount_point for layer in reversed(indexed.files))
+    options = f"lowerdir={lower},upperdir={directory}/upper,workdir={directory}/work"
+    merged = directory / "merged"
+    mount("overlay", str(merged), "overlay", MountFlag(0), options)
+    try:
+        names = {path.name for path in (merged / "etc").iterdir()}
+        assert names == {"also", "hard", "kept", "link"}
+        assert (merged / "etc/kept").read_bytes() == b"1" * 5000
+        assert (merged / "etc/hard").stat().st_uid == 3_000_000
+        assert [path.name for path in (merged / "new").iterdir()] == ["file"]
+    finally:
+        umount2(str(merged))
+
+
+def test_layers_on_ext4_are_mounted_from_their_files(ext4: Path) -> None:
+    check_layers(ext4)
+    assert not Path("/sys/block/loop0/loop/backing_file").exists()
+
+
+def test_layers_on_tmpfs_are_mounted_through_loop_devices(tmp_path: Path) -> None:
+    check_layers(tmp_path)
+
+
+def test_index_whose_files_lie_elsewhere_in_the_tar_is_refused(ext4: Path) -> None:
+    # Same names, sizes and owners: only where the content lies tells the two apart.
+    one, two = file("a", b"1" * 600), file("b", b"2" * 600)
+    for name, indexed_tar, is_good in (
+        ("good", make_tar(ROOT, one, two), True),
+        ("swapped", make_tar(ROOT, two, one), False),
+    ):
+        (ext4 / name).mkdir()
+        indexed = index(ext4 / name, (make_tar(ROOT, one, two),), (indexed_tar,))
+        mounted = mount_layers(indexed)
+        try:
+            walked = walk(indexed)
+            if is_good:
+                verify_trees(mounted, walked)
+                continue
+            with pytest.raises(VerificationError) as refused:
+                verify_trees(mounted, walked)
+            assert refused.value.reason == "pull.tree"
+        finally:
+            os.chdir("/")
+            unmount_layers(indexed.files)

@@ -1,0 +1,185 @@
+"""Persistent volumes end to end: they open again, and nothing else opens in their place."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import ConfigError, KernelError, VerificationError
+from ccinit.kernel.block import read_direct, write_direct
+from ccinit.kernel.dm import DmControl
+from ccinit.secret import Secret
+from ccinit.unlock.integrity import plan_disk_layout
+from ccinit.unlock.volume import (
+    JOURNAL_BYTES,
+    VolumeRequest,
+    activate_volume,
+    select_volume_disk,
+)
+from tests.vm.guest.disks import (
+    blank,
+    disk,
+    dm_names,
+    drop_caches,
+    format_device,
+    kernel_errors,
+    run,
+    write_files,
+)
+
+RELEASED = bytes(range(128, 192))
+OTHER = bytes(range(191, 127, -1))
+
+
+def request(target: Path, *, serial: str = "volume", may_create: bool = False) -> VolumeRequest:
+    return VolumeRequest(
+        pod="web", name="data", disk=disk(serial), target=str(target), may_create=may_create
+    )
+
+
+@contextmanager
+def open_volume(wanted: VolumeRequest, released: bytes = RELEASED) -> Iterator[None]:
+    with DmControl() as control:
+        stack = run(activate_volume(control, wanted, Secret(released), format_device))
+        try:
+            yield
+        finally:
+            stack.close()
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mount point for the volume, which is created here, once: it holds a counter of 1."""
+    path = tmp_path_factory.mktemp("volume")
+    blank(disk("volume"))
+    with open_volume(request(path, may_create=True)):
+        (path / "counter").write_text("1")
+    return path
+
+
+@contextmanager
+def changed(offset: int, data: bytes) -> Iterator[None]:
+    """The host's disk with other bytes in it, for a while."""
+    node = disk("volume").node
+    original = read_direct(node, offset, len(data))
+    assert data != original
+    write_direct(node, offset, data)
+    try:
+        yield
+    finally:
+        write_direct(node, offset, original)
+
+
+def refused(wanted: VolumeRequest, released: bytes = RELEASED) -> str:
+    with pytest.raises(VerificationError) as error, open_volume(wanted, released):
+        pass
+    assert dm_names() == set()
+    return error.value.reason
+
+
+def test_volume_opened_again_keeps_its_files(target: Path) -> None:
+    with kernel_errors() as errors:
+        for count in range(1, 4):
+            with open_volume(request(target)):
+                assert (target / "counter").read_text() == str(count)
+                (target / "counter").write_text(str(count + 1))
+    assert errors == []
+    assert dm_names() == set()
+
+
+def test_volume_with_many_files_reads_nothing_unwritten(target: Path) -> None:
+    with kernel_errors() as errors:
+        with open_volume(request(target)):
+            write_files(target, 2000)
+        with open_volume(request(target)):
+            drop_caches()
+            assert all((target / f"file-{i}").read_bytes() == b"%d" % i for i in range(0, 2000, 9))
+    assert errors == []
+
+
+def test_volume_grant_does_not_format_an_existing_volume(target: Path) -> None:
+    with open_volume(request(target, may_create=True)):
+        assert (target / "counter").exists()
+
+
+def test_volume_with_wrong_key_is_refused(target: Path) -> None:
+    assert refused(request(target), OTHER) == "volume.unlock"
+
+
+def test_volume_of_another_pod_is_refused(target: Path) -> None:
+    other = replace(request(target), pod="other")
+    assert refused(other) == "volume.unlock"
+
+
+def test_volume_on_blank_disk_without_grant_is_refused(target: Path) -> None:
+    with changed(0, bytes(1 << 20)):
+        assert refused(request(target)) == "volume.blank"
+        assert not any(read_direct(disk("volume").node, 0, 1 << 20))
+
+
+def test_volume_on_foreign_data_is_refused(target: Path) -> None:
+    with changed(0, b"\xeb\x3c\x90MSDOS5.0".ljust(65536, b"\x55")):
+        assert refused(request(target)) == "volume.unlock"
+        assert refused(request(target, may_create=True)) == "volume.unlock"
+
+
+def test_volume_with_first_block_changed_is_refused(target: Path) -> None:
+    layout = plan_disk_layout(disk("volume").size_bytes, JOURNAL_BYTES)
+    first_data = 4096 + layout.journal_sectors * 512 + 128 * 1024
+    with changed(first_data, bytes(range(256)) * 16):
+        assert refused(request(target)) == "volume.unlock"
+    with open_volume(request(target)):
+        assert (target / "counter").exists()
+
+
+FIELDS: dict[str, Callable[[bytearray], None]] = {
+    "magic": lambda block: block.__setitem__(0, 0x49),
+    "version": lambda block: block.__setitem__(8, 5),
+    "interleave": lambda block: block.__setitem__(9, 20),
+    "tag-size": lambda block: block.__setitem__(10, 16),
+    "journal-sections": lambda block: block.__setitem__(12, block[12] + 1),
+    "provided-sectors": lambda block: block.__setitem__(17, block[17] - 1),
+    "flag-recalculating": lambda block: block.__setitem__(24, 2),
+    "flag-dirty-bitmap": lambda block: block.__setitem__(24, 4),
+    "block-size": lambda block: block.__setitem__(28, 0),
+    "bitmap-bit": lambda block: block.__setitem__(29, 15),
+    "recalc-sector": lambda block: block.__setitem__(32, 1),
+    "salt": lambda block: block.__setitem__(48, 1),
+    "padding": lambda block: block.__setitem__(4095, 1),
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_volume_with_tampered_superblock_is_refused(target: Path, field: str) -> None:
+    block = bytearray(read_direct(disk("volume").node, 0, 4096))
+    FIELDS[field](block)
+    with changed(0, bytes(block)):
+        assert refused(request(target)) == "volume.unlock"
+
+
+def test_volume_on_read_only_disk_is_refused(tmp_path: Path) -> None:
+    wanted = request(tmp_path, serial="sealed")
+    assert wanted.disk.read_only
+    with pytest.raises(ConfigError) as error, open_volume(wanted):
+        pass
+    assert error.value.reason == "disk.read_only"
+
+
+def test_volume_is_found_among_disks_of_its_size(target: Path) -> None:
+    blank(disk("small"))
+    requests = [request(target, serial=serial) for serial in ("small", "volume")]
+    with DmControl() as control:
+        found = select_volume_disk(control, requests, Secret(RELEASED))
+        assert found.disk.serial == "volume"
+        with pytest.raises(VerificationError) as error:
+            select_volume_disk(control, requests, Secret(OTHER))
+    assert error.value.reason == "volume.unlock"
+    assert dm_names() == set()
+
+
+def test_volume_mount_failure_is_rolled_back(target: Path) -> None:
+    with pytest.raises(KernelError), open_volume(request(target / "absent")):
+        pass
+    assert dm_names() == set()

@@ -1,0 +1,153 @@
+"""Boots one test guest under software emulation and brings back what pytest reported inside.
+
+The guest writes one JSON object per line to a virtio port, which QEMU stores in a file; the console
+goes to another file and is for reading only when results are missing.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rootfs_builder.tools_tree import ToolsTree
+from tests.vm.harness.guest_disks import DISKS, GuestDisk
+from tests.vm.harness.initrd import write_initrd
+from tests.vm.harness.kernel_package import open_guest_kernel
+from tests.vm.harness.site_packages import open_site_packages
+from tests.vm.harness.virtual_tpm import manufacture_tpm, running_tpm
+
+TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools"))
+CACHE = Path("build/cache/vm")
+WORK = Path("build/vm")
+BOOTS = Path("build/test-boots.jsonl")
+"""One line for each boot of any guest, {"name", "seconds"}: `make test` counts them here."""
+
+MEMORY_MIB = 512
+COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 rdinit=/init"
+_TIMEOUT_SECONDS = 900.0
+_CONSOLE_TAIL_BYTES = 16_384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootResult:
+    """What one boot left behind.
+
+    Attributes:
+        reports: pytest's serialised reports, by node id, in the order they came.
+        console: the end of the kernel's and pytest's text.
+        seconds: from the start of QEMU to its end.
+    """
+
+    reports: dict[str, list[dict[str, object]]]
+    console: str
+    seconds: float
+
+
+def boot_guest(node_ids: Sequence[str], name: str = "guest tests") -> BootResult:
+    """Boot a guest that runs `node_ids`, and wait until it has reset itself.
+
+    Raises:
+        ConfigError: a tool is missing or failed.
+    """
+    tools = ToolsTree(TOOLS)
+    WORK.mkdir(parents=True, exist_ok=True)
+    # Runs side by side share the cache, made by the first, and nothing else.
+    with _exclusive(CACHE):
+        kernel = open_guest_kernel(tools, CACHE)
+        site = open_site_packages(tools, CACHE)
+        tpm = manufacture_tpm(tools, CACHE)
+    with tempfile.TemporaryDirectory(prefix="guest-", dir=WORK) as directory:
+        work = Path(directory).resolve()
+        write_initrd(work / "initrd", tools, kernel, site, node_ids)
+        shutil.copy2(kernel.image, work / "kernel")
+        for disk in DISKS:
+            with (work / f"{disk.serial}.disk").open("wb") as file:
+                file.truncate(disk.size_bytes)
+        with running_tpm(tools, tpm, work) as tpm_socket:
+            seconds = _run_qemu(tools, work, tpm_socket)
+        record_boot(name, seconds)
+        console = (work / "console").read_bytes()[-_CONSOLE_TAIL_BYTES:]
+        return BootResult(
+            reports=_read_reports(work / "reports"),
+            console=console.decode(errors="replace"),
+            seconds=seconds,
+        )
+
+
+@contextmanager
+def _exclusive(directory: Path) -> Iterator[None]:
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def record_boot(name: str, seconds: float) -> None:
+    """Count a boot."""
+    BOOTS.parent.mkdir(parents=True, exist_ok=True)
+    with BOOTS.open("a") as file:
+        file.write(json.dumps({"name": name, "seconds": round(seconds, 1)}) + "\n")
+
+
+def qemu_arguments(work: Path, tpm_socket: Path) -> tuple[str, ...]:
+    """Return QEMU's command line; paths are absolute and seen as they are inside the tools tree."""
+    return (
+        *("qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2"),
+        *("-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none"),
+        *("-no-reboot", "-kernel", f"{work}/kernel", "-initrd", f"{work}/initrd"),
+        *("-append", COMMAND_LINE, "-serial", f"file:{work}/console"),
+        *("-device", "virtio-serial-pci", "-chardev", f"file,id=reports,path={work}/reports"),
+        *("-device", "virtserialport,chardev=reports,name=ccinit.results"),
+        *("-chardev", f"socket,id=tpm,path={tpm_socket.resolve()}"),
+        *("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"),
+        *(
+            argument
+            for disk in DISKS
+            for argument in (
+                "-drive",
+                f"if=none,id={disk.serial},file={work}/{disk.serial}.disk,{_drive_options(disk)}",
+                "-device",
+                f"virtio-blk-pci,drive={disk.serial},serial={disk.serial}",
+            )
+        ),
+    )
+
+
+def _drive_options(disk: GuestDisk) -> str:
+    return f"format=raw,cache=unsafe,read-only={'on' if disk.read_only else 'off'}"
+
+
+def _run_qemu(tools: ToolsTree, work: Path, tpm_socket: Path) -> float:
+    command = tools.command(qemu_arguments(work, tpm_socket), directories=(work,))
+    started = time.monotonic()
+    with (work / "qemu.log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            status = process.wait(_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            # What the guest reported until now still counts; the rest is reported as missing.
+            status = 0
+        finally:
+            process.kill()
+            process.wait()
+    if status:
+        raise RuntimeError(f"QEMU ended with {status}: {(work / 'qemu.log').read_text()}")
+    return time.monotonic() - started
+
+
+def _read_reports(path: Path) -> dict[str, list[dict[str, object]]]:
+    reports: dict[str, list[dict[str, object]]] = {}
+    for line in path.read_bytes().splitlines():
+        try:
+            report = json.loads(line)
+        except ValueError:
+            break  # the guest died while it wrote
+        reports.setdefault(report["nodeid"], []).append(report)
+    return reports

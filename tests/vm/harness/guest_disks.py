@@ -1,0 +1,24 @@
+"""The disks of the test guest, found inside by their serial numbers; sparse, zero at each boot."""
+
+from dataclasses import dataclass
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class GuestDisk:
+    """One virtio disk."""
+
+    serial: str
+    size_bytes: int
+    read_only: bool = False
+
+
+BIG = GuestDisk("big", 64 * GIB)
+SMALL = GuestDisk("small", 256 * MIB)
+VOLUME = GuestDisk("volume", 256 * MIB)
+ODD = GuestDisk("odd", 300 * MIB + 12_288)
+SEALED = GuestDisk("sealed", 16 * MIB, read_only=True)
+
+DISKS = (BIG, SMALL, VOLUME, ODD, SEALED)

@@ -1,0 +1,99 @@
+"""The guest kernel: Debian's cloud kernel of the tools tree's release, fetched once.
+
+The package comes through the tree's apt, signatures checked, with an apt state of our own, so that
+the tree is not changed. Which modules a guest loads, and in which order, is planned from the
+modules' own dependency lists.
+"""
+
+import lzma
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rootfs_builder.tools_tree import ToolsTree
+
+_META_PACKAGE = "linux-image-cloud-amd64"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestKernel:
+    """An unpacked kernel package."""
+
+    image: Path
+    modules: Path
+    release: str
+
+
+def open_guest_kernel(tools: ToolsTree, cache: Path) -> GuestKernel:
+    """Return the kernel below `cache`, fetched first if it is not there.
+
+    Raises:
+        ConfigError: apt could not fetch it.
+    """
+    unpacked = cache / "kernel"
+    if not unpacked.is_dir():
+        _fetch(tools, cache, unpacked)
+    (image,) = (unpacked / "boot").glob("vmlinuz-*")
+    release = image.name.removeprefix("vmlinuz-")
+    return GuestKernel(
+        image=image, modules=unpacked / "usr/lib/modules" / release / "kernel", release=release
+    )
+
+
+def _fetch(tools: ToolsTree, cache: Path, unpacked: Path) -> None:
+    state, packages = cache / "apt", cache / "packages"
+    partial = unpacked.with_name("kernel.partial")
+    for directory in (state / "lists/partial", state / "archives/partial", packages):
+        directory.mkdir(parents=True, exist_ok=True)
+    apt = (
+        *("-o", f"Dir::State={state.resolve()}", "-o", "Dir::State::status=/var/lib/dpkg/status"),
+        *("-o", f"Dir::Cache={state.resolve()}", "-o", "APT::Sandbox::User=root"),
+    )
+    tools.run(("apt-get", *apt, "-q", "update"), directories=(cache,))
+    depends = tools.run(("apt-cache", *apt, "depends", _META_PACKAGE), directories=(cache,))
+    (package,) = (
+        line.split()[-1]
+        for line in depends.decode().splitlines()
+        if " Depends: linux-image-" in line
+    )
+    tools.run(
+        ("apt-get", *apt, "-q", "download", package),
+        directories=(cache,),
+        working_directory=packages.resolve(),
+    )
+    (archive,) = packages.glob(f"{package}_*.deb")
+    shutil.rmtree(partial, ignore_errors=True)
+    tools.run(("dpkg-deb", "--extract", archive.resolve(), partial.resolve()), directories=(cache,))
+    partial.rename(unpacked)
+
+
+def plan_modules(kernel: GuestKernel, names: Iterable[str]) -> tuple[Path, ...]:
+    """Return the files of `names` and of all they depend on, in an order that loads.
+
+    Names are as in the kernel's configuration tools (`dm_crypt`); built-in ones must not be named.
+    """
+    files = {
+        path.name.split(".")[0].replace("-", "_"): path for path in kernel.modules.rglob("*.ko.xz")
+    }
+    order: list[Path] = []
+
+    def add(name: str) -> None:
+        path = files[name]
+        if path in order:
+            return
+        for dependency in read_dependencies(lzma.decompress(path.read_bytes())):
+            add(dependency)
+        order.append(path)
+
+    for name in names:
+        add(name)
+    return tuple(order)
+
+
+def read_dependencies(module: bytes) -> tuple[str, ...]:
+    """Return the names in the `depends=` field of a module's .modinfo section."""
+    marker = b"\0depends="
+    start = module.index(marker) + len(marker)
+    names = module[start : module.index(b"\0", start)].decode()
+    return tuple(name.replace("-", "_") for name in names.split(",") if name)
