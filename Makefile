@@ -31,7 +31,7 @@ check: setup ## Lint, types, layer contracts, unit tests.
 	@echo "check: mypy"; $(BIN)/mypy
 	@echo "check: layers"; $(BIN)/lint-imports --no-logo 2>/dev/null | tail -n 4; test $${PIPESTATUS[0]} -eq 0
 	@echo "check: spelling"; $(BIN)/codespell
-	@echo "check: unit tests"; $(BIN)/pytest -q tests/architecture tests/unit tests/fuzz
+	@echo "check: unit tests"; $(BIN)/pytest -q -m "not long" tests/architecture tests/unit tests/fuzz
 
 image: setup tools ## Build the guest image, both profiles, into build/image/ (RELEASE=1: locked versions only).
 	@$(BIN)/rootfs-builder image $(if $(RELEASE),--release)

@@ -8,6 +8,7 @@ an offer that NET will validate, and a wish to stop.
 from collections.abc import Awaitable, Callable
 from typing import cast
 
+from ccinit.agent.figures import Figures
 from ccinit.agent.state import BootState
 from ccinit.boot.network import NetworkOffer
 from ccinit.errors import DeadlineError, PeerError
@@ -36,6 +37,7 @@ class HostService:
         offered: set when an offer waits.
         stop_grace_seconds: how long the host is ready to wait, once it asked for a stop.
         stopping: set when the host asked for a stop.
+        figures: told of the first answer.
     """
 
     def __init__(self, state: BootState, build_id: bytes, ring: SealedRing) -> None:
@@ -43,6 +45,7 @@ class HostService:
         self.offered = Event()
         self.stop_grace_seconds: int | None = None
         self.stopping = Event()
+        self.figures = Figures()
         self._state = state
         self._build_id = build_id
         self._ring = ring
@@ -54,7 +57,9 @@ class HostService:
 
     async def call(self, method: Method, params: tuple[Value, ...]) -> tuple[Value, ...]:
         """Carry out `method`; see `ccinit.rpc.dispatch.HostService.call`."""
-        return await HANDLERS[method.name](self, params)
+        result = await HANDLERS[method.name](self, params)
+        self.figures.note_answer()
+        return result
 
     async def hello(self, params: tuple[Value, ...]) -> tuple[Value, ...]:
         """Name the protocol and the image; another protocol is refused."""

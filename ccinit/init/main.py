@@ -92,6 +92,8 @@ def make_guest(loop: EventLoop) -> Guest:
 async def _boot_and_run(guest: Guest) -> None:
     started = await boot(guest)
     guest.state.enter(Phase.RUN)
+    guest.log.public_event(Phase.RUN, Code.OK)
+    guest.event(guest.service.figures.describe())
     await started.run()
     guest.state.fail(Code.WORKLOAD_EXIT)
 

@@ -9,6 +9,7 @@ that LISTEN does not use.
 
 from typing import TYPE_CHECKING
 
+from ccinit.agent.figures import read_pss_bytes
 from ccinit.agent.guest import Guest
 from ccinit.boot.directories import RUN, make_directory
 from ccinit.boot.harden import harden
@@ -83,6 +84,7 @@ async def _listen(guest: Guest) -> None:
             await serve(lambda: vsock.accept(listener), guest.service, RpcLimits())
 
     guest.loop.start(serve_host(), "host plane")
+    guest.service.figures.listen_pss_bytes = read_pss_bytes()
 
 
 async def _configure(guest: Guest) -> "Configured":

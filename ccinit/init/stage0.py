@@ -26,6 +26,7 @@ from ccinit.formats.verity import (
 )
 from ccinit.init.silence import silence
 from ccinit.kernel.block import SECTOR_BYTES, BlockDevice, list_virtio_disks, read_direct
+from ccinit.kernel.clock import boottime_us
 from ccinit.kernel.dm import DmControl, DmTarget
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.modules import load_module
@@ -38,6 +39,7 @@ MODULE_ORDER = f"{MODULES}/order"
 ROOT_IMAGE = "/root.erofs"
 NEW_ROOT = "/root"
 ROOT_DEVICE_NAME = "ccinit-root"
+EXECUTED_VARIABLE = "CCINIT_EXECUTED_US"  # how PID 1 knows how long it took to answer
 
 PYTHON = "/usr/bin/python3.13"
 PID1 = (PYTHON, "-I", "-S", "-B", "/usr/lib/ccinit")
@@ -130,7 +132,7 @@ def enter_root(location: RootLocation) -> Never:
         mount(directory, NEW_ROOT + directory, "", MountFlag.MOVE)
     delete_tree("/")
     switch_root(NEW_ROOT)
-    os.execve(PYTHON, PID1, PID1_ENVIRONMENT)
+    os.execve(PYTHON, PID1, {**PID1_ENVIRONMENT, EXECUTED_VARIABLE: str(boottime_us())})
 
 
 def _mount_root(node: str) -> None:

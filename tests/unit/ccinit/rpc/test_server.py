@@ -1,4 +1,4 @@
-"""The server against hostile peers, over socket pairs; limits are shortened, rules are the real ones."""
+"""The server against hostile peers, over socket pairs; limits are shortened, rules are not."""
 
 import socket
 from collections.abc import Callable, Coroutine
@@ -25,7 +25,7 @@ class Service:
         self.calls: list[str] = []
         self.release = Event()
 
-    async def call(self, method: Method, params: tuple[Value, ...]) -> tuple[Value, ...]:
+    async def call(self, method: Method, _params: tuple[Value, ...]) -> tuple[Value, ...]:
         self.calls.append(method.name)
         if method.name == "stop":
             raise Refusal(RpcError.DENIED)
@@ -53,8 +53,8 @@ class Host:
 
     def connect(self, cid: int = 2) -> socket.socket:
         ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
+        ours.setblocking(False)  # noqa: FBT003  # positional only
+        theirs.setblocking(False)  # noqa: FBT003  # positional only
         self._waiting.append((theirs, cid))
         self._arrived.set()
         self.peers.append(ours)

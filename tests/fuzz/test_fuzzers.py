@@ -1,0 +1,45 @@
+"""Every fuzzer: a second from a fixed seed in each run, a minute from a new one in the long run."""
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import (
+    fuzz_jwe,
+    fuzz_oci,
+    fuzz_pe,
+    fuzz_rcar,
+    fuzz_sealed_log,
+    fuzz_tar,
+    fuzz_tpm2,
+)
+
+FUZZERS = (fuzz_jwe, fuzz_oci, fuzz_pe, fuzz_rcar, fuzz_sealed_log, fuzz_tar, fuzz_tpm2)
+each_fuzzer = pytest.mark.parametrize(
+    "fuzz",
+    [module.main for module in FUZZERS],
+    ids=[module.__name__.rpartition("fuzz_")[2] for module in FUZZERS],
+)
+
+
+def test_every_fuzzer_is_in_the_list_and_states_its_invariant() -> None:
+    files = {path.stem for path in Path(__file__).parent.glob("fuzz_*.py")}
+    assert {module.__name__.rpartition(".")[2] for module in FUZZERS} == files
+    for module in FUZZERS:
+        assert (module.__doc__ or "").startswith("Invariant")
+
+
+@each_fuzzer
+def test_fuzzer_finds_nothing_from_a_fixed_seed(fuzz: Callable[[float, int], int | None]) -> None:
+    # A finding raises; some fuzzers also say how much they tried.
+    assert fuzz(1, 7) != 0
+
+
+@pytest.mark.long
+@each_fuzzer
+def test_fuzzer_finds_nothing_in_a_minute(fuzz: Callable[[float, int], int | None]) -> None:
+    seed = secrets.randbelow(1 << 32)
+    print(f"seed {seed}")
+    assert fuzz(60, seed) != 0
