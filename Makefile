@@ -37,7 +37,13 @@ image: setup tools ## Build the guest image, both profiles, into build/image/ (R
 	@$(BIN)/rootfs-builder image $(if $(RELEASE),--release)
 
 lock: setup tools ## Renew every lock file and say what changed.
-	@$(BIN)/python -m tests.lock
+	@for name in host dev; do \
+	  echo "lock: requirements/$$name.txt"; cp requirements/$$name.txt build/$$name.before; \
+	  $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-annotate --universal \
+	    --python-version 3.11 --custom-compile-command "make lock" \
+	    requirements/$$name.in -o requirements/$$name.txt || exit 1; \
+	  diff <(grep == build/$$name.before) <(grep == requirements/$$name.txt) | grep '^[<>]' || true; \
+	done
 	@$(BIN)/rootfs-builder lock
 
 clean: ## Remove everything that was built.

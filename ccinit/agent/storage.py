@@ -69,6 +69,8 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
         _make_directory(request.target, 0o711)
         stack = await activate_volume(control, request, key.secret, _formatter(guest))
         _keep(guest, name, stack)
+    for volume in _of_kind(manifest, VolumeKind.PERSISTENT):
+        attested.volume_grant(volume).secret.wipe()  # from here on the kernel alone has it
     for volume in _of_kind(manifest, VolumeKind.TMPFS):
         _mount_tmpfs(guest, volume)
     first = _of_kind(manifest, VolumeKind.SCRATCH)[0].name

@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import mmap
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -241,8 +242,14 @@ def run(order: Order, channel: JobChannel) -> Outcome:
     return DEEDS[order.deed](order, channel)
 
 
+def host_path(program: str) -> str:
+    """Where this machine has a program of the image."""
+    name = program.rpartition("/")[2]
+    return shutil.which(name, path="/usr/sbin:/usr/bin") or program
+
+
 TABLE: Mapping[Role, Rights] = {
-    role: rights
+    role: dataclasses.replace(rights, job=host_path(rights.job))
     if rights.is_program()
     else dataclasses.replace(rights, job="tests.integration.child_program:run", messages=200)
     for role, rights in RIGHTS.items()

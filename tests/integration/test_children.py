@@ -38,7 +38,6 @@ from tests.integration.child_program import (
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30.0
-MKFS = Path(RIGHTS[Role.FORMAT].job)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
 
@@ -532,8 +531,9 @@ def test_storm_of_failing_children_all_report(children: Children) -> None:
 
 def format_file(path: Path, workspace: Path) -> tuple[bool, str]:
     children = Children(
-        (sys.executable, "-m", "ccinit"),
+        (sys.executable, "-m", "tests.integration.child_program"),
         {"PYTHONPATH": os.pathsep.join((str(ROOT), *filter(None, sys.path)))},
+        table=TABLE,
     )
     uid = RIGHTS[Role.FORMAT].uid
     os.chown(workspace, uid, uid)
@@ -556,7 +556,6 @@ def image(workspace: Path) -> Path:
     return path
 
 
-@pytest.mark.skipif(not MKFS.exists(), reason="mkfs.ext4 is not installed here")
 def test_program_works_on_its_workspace_and_on_nothing_else(image: Path) -> None:
     good, output = format_file(image, image)
     assert good, output
