@@ -1,8 +1,8 @@
 """Say how a unified kernel image is put together.
 
-A UKI is the stub with sections: what firmware loads and measures as one file. The order of work is
-ukify's; its sections here are exactly the four that the guest needs, so that nothing else is
-measured. Running the command is the caller's part.
+A UKI is the stub with sections: what firmware loads and measures as one file. Beside kernel, initrd
+and command line it has only the two sections that ukify cannot be kept from adding, with contents
+that say nothing of a build's circumstances. Running the command is the caller's part.
 
 Specification: UAPI group, Unified Kernel Image; ukify(1).
 """

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ccinit.errors import CcinitError
 from rootfs_builder import container_image
+from rootfs_builder.exclusive import exclusive
 from rootfs_builder.image import PROFILES, ImageBuild
 from rootfs_builder.lock_command import (
     print_differences,
@@ -99,8 +100,10 @@ def _run_image(parsed: argparse.Namespace) -> int:
 def _run_lock(parsed: argparse.Namespace) -> int:
     workspace = _workspace(parsed)
     progress = Progress(name="lock")
-    wheels = renew_wheel_lock(workspace, progress)
-    packages = renew_package_lock(workspace, _tools(workspace), progress)
+    tools = _tools(workspace)
+    with exclusive(workspace.image_lock, progress):
+        wheels = renew_wheel_lock(workspace, progress)
+        packages = renew_package_lock(workspace, tools, progress)
     print_differences("requirements/guest.txt", wheels)
     print_differences("rootfs-builder/packages.lock", packages)
     return 0

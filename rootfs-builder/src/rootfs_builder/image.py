@@ -19,6 +19,7 @@ from ccinit.formats.cmdline import MAX_BYTES, Carrier, RootLocation
 from measured_boot.uki import OS_RELEASE, UkiParts, plan_ukify
 from measured_boot.verity import VerityDisk, append_hash_tree
 from rootfs_builder.erofs import make_erofs
+from rootfs_builder.exclusive import exclusive
 from rootfs_builder.file_list import read_listed
 from rootfs_builder.guest_python import (
     compile_root_modules,
@@ -81,19 +82,20 @@ class ImageBuild:
         Raises:
             ConfigError: a tool failed, a part is too large, or a release would not be as locked.
         """
-        lock = read_lock(self.workspace)
-        reports = []
-        for profile in profiles:
-            inputs = digest_inputs(self.workspace, profile)
-            report = self.output / f"ccinit-{profile}.json"
-            current = read_current(report, inputs)
-            if current is None:
-                self._build(profile, inputs, lock)
-            else:
-                self.progress.say(f"{profile}: up to date")
-                self._judge(tuple(current["differences"]))
-            reports.append(report)
-        return tuple(reports)
+        with exclusive(self.workspace.image_lock, self.progress):
+            lock = read_lock(self.workspace)
+            return tuple(self._bring_up_to_date(profile, lock) for profile in profiles)
+
+    def _bring_up_to_date(self, profile: str, lock: PackageLock) -> Path:
+        inputs = digest_inputs(self.workspace, profile)
+        report = self.output / f"ccinit-{profile}.json"
+        current = read_current(report, inputs)
+        if current is None:
+            self._build(profile, inputs, lock)
+        else:
+            self.progress.say(f"{profile}: up to date")
+            self._judge(tuple(current["differences"]))
+        return report
 
     def _build(self, profile: str, inputs: str, lock: PackageLock) -> None:
         quarry = build_quarry(self.workspace, self.tools, lock, self.progress)
@@ -155,11 +157,13 @@ class ImageBuild:
             for module in modules
         ]
         archive = encode_stage0(interpreter, files)
-        # Compressing takes longer than everything else here, and profiles share most archives.
+        # Compressing takes long, and both profiles have the same archive unless stage 0 differs.
         digest = hashlib.sha256(archive).hexdigest()
         cached = self.workspace.staging / f"stage0-{digest}.zst"
         if not cached.is_file():
             self.progress.say(f"{profile}: compressing stage 0 ({len(modules)} kernel modules)")
+            for old in self.workspace.staging.glob("stage0-*.zst"):
+                old.unlink()
             partial = cached.with_suffix(".partial")
             partial.write_bytes(compress(quarry, archive))
             partial.rename(cached)

@@ -6,13 +6,11 @@ namespace of their own, so that the host keeps neither packages nor mounts. Need
 the guest image comes from a locked package set instead (`rootfs_builder.quarry`).
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -24,6 +22,7 @@ from rootfs_builder.apt_sources import (
     read_host_sources,
     select_settings,
 )
+from rootfs_builder.exclusive import exclusive
 from rootfs_builder.file_list import read_listed
 from rootfs_builder.progress import Progress
 
@@ -159,8 +158,7 @@ def build_tools_tree(path: Path, package_list: Path, progress: Progress) -> Tool
     """
     packages = tuple(entry.name for entry in read_listed(package_list))
     key = tools_key(packages)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _exclusive(path.with_name(f"{path.name}.lock")):
+    with exclusive(path.with_name(f"{path.name}.lock"), progress):
         if _read_key(path) == key:
             return ToolsTree(path)
         if os.geteuid() != 0:
@@ -211,6 +209,10 @@ def _make(partial: Path, packages: Sequence[str], progress: Progress) -> None:
     options.unlink()
     if process.returncode:
         raise ConfigError("tools.mmdebstrap", "\n".join(words))
+    # A plain file to mount the host's over; a link could lead anywhere.
+    resolver = partial / "etc" / "resolv.conf"
+    resolver.unlink(missing_ok=True)
+    resolver.touch()
 
 
 def _require_mmdebstrap(progress: Progress) -> None:
@@ -244,12 +246,10 @@ def _read_key(path: Path) -> str:
 
 
 def _remove(path: Path) -> None:
+    """Delete a tree, unless something is mounted in it: that would be deleted, too."""
+    escaped = str(path.resolve()).replace(" ", "\\040")
+    inside = f" {escaped}/"
+    if inside in Path("/proc/self/mountinfo").read_text():
+        raise ConfigError("tools.mounted", f"something is mounted below {path}")
     if path.exists():
         shutil.rmtree(path)
-
-
-@contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

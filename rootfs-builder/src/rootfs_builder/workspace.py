@@ -55,6 +55,11 @@ class Workspace:
         """Trees and parts on their way into an image."""
         return self.build / "staging"
 
+    @property
+    def image_lock(self) -> Path:
+        """Held by whoever writes below `mkosi` and `staging`."""
+        return self.build / "image.lock"
+
     def prepare(self) -> None:
         """Make the folders that must exist before mkosi starts."""
         for path in (

@@ -1,0 +1,51 @@
+"""The command reports failures by their reason and exits with a status."""
+
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import ConfigError
+from rootfs_builder import cli
+from rootfs_builder.image import ImageBuild
+from rootfs_builder.tools_tree import ToolsTree
+from rootfs_builder.workspace import Workspace
+
+
+@pytest.fixture(autouse=True)
+def _tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ready(workspace: Workspace) -> ToolsTree:
+        return ToolsTree(workspace.build / "tools")
+
+    monkeypatch.setattr(cli, "_tools", ready)
+
+
+def test_image_builds_all_profiles_unless_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[tuple[Path, bool, tuple[str, ...]]] = []
+
+    def run(build: ImageBuild, profiles: tuple[str, ...]) -> tuple[Path, ...]:
+        calls.append((build.output, build.release, tuple(profiles)))
+        return (build.output / "ccinit-prod.json",)
+
+    monkeypatch.setattr(ImageBuild, "run", run)
+    assert cli.main(["--repository", str(tmp_path), "image", "--output", str(tmp_path)]) == 0
+    assert cli.main(["image", "--profile", "test", "--release", "--output", str(tmp_path)]) == 0
+    assert calls == [(tmp_path, False, ("prod", "test")), (tmp_path, True, ("test",))]
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "ccinit-prod.json")] * 2
+
+
+def test_failure_is_one_reason_and_one_detail(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_build: ImageBuild, _profiles: tuple[str, ...]) -> tuple[Path, ...]:
+        raise ConfigError("lock.release", "not as locked")
+
+    monkeypatch.setattr(ImageBuild, "run", run)
+    assert cli.main(["image"]) == 1
+    assert capsys.readouterr().err == "rootfs-builder: lock.release\nnot as locked\n"
+
+
+def test_unknown_profile_is_refused() -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["image", "--profile", "debug"])

@@ -1,0 +1,80 @@
+"""Commands enter the tree as planned, and the tree follows its list."""
+
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import ConfigError
+from rootfs_builder import tools_tree
+from rootfs_builder.progress import Progress
+from rootfs_builder.tools_tree import ToolsTree, build_tools_tree, tools_key
+
+
+def arguments_inside(command: tuple[str, ...]) -> list[str]:
+    return list(command[command.index("/usr/bin/env") :])
+
+
+def test_command_carries_its_own_environment_and_nothing_of_the_hosts(tmp_path: Path) -> None:
+    command = ToolsTree(tmp_path).command(
+        ["mkosi", "--version"], environment={"A": "b c"}, working_directory=Path("/w d")
+    )
+    inside = arguments_inside(command)
+    assert inside[:3] == ["/usr/bin/env", "-i", "--chdir=/w d"]
+    assert inside[-2:] == ["mkosi", "--version"]
+    assert "A=b c" in inside
+    assert {entry.split("=")[0] for entry in inside[3:-2]} == {"A", "HOME", "LC_ALL", "PATH", "TZ"}
+
+
+def test_command_shares_directories_at_their_own_path_and_mounts_elsewhere(tmp_path: Path) -> None:
+    work = tmp_path / "a b"
+    work.mkdir()
+    command = ToolsTree(tmp_path).command(
+        ["true"], directories=[work], mounts={tmp_path: Path("/repository")}
+    )
+    start = command.index("tools-tree")
+    assert list(command[start + 1 : command.index("/usr/bin/env")]) == [
+        *(str(tmp_path), "2"),
+        *(str(work), str(work)),
+        *(str(tmp_path), "/repository"),
+    ]
+
+
+def test_command_stays_one_process() -> None:
+    command = ToolsTree(Path("/tree")).command(["true"])
+    assert command[:2] == ("unshare", "--mount")
+    assert "--fork" not in command
+
+
+def test_key_depends_on_the_packages_and_not_on_their_order() -> None:
+    assert tools_key(["a", "b"]) == tools_key(["b", "a"])
+    assert tools_key(["a", "b"]) != tools_key(["a", "c"])
+
+
+def test_tree_made_from_the_same_list_is_kept(tmp_path: Path) -> None:
+    package_list = tmp_path / "tools.list"
+    package_list.write_text("a # reason\n")
+    tree = tmp_path / "tools"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc/ccinit-tools.key").write_text(tools_key(["a"]) + "\n")
+    assert build_tools_tree(tree, package_list, Progress(name="test")).path == tree
+
+
+def test_tree_with_a_mount_in_it_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "a tree"
+    (tree / "dev").mkdir(parents=True)
+    escaped = str(tree).replace(" ", "\\040")
+    mounts = f"20 1 0:5 / {escaped}/dev rw - devtmpfs dev rw\n"
+    read_text = Path.read_text
+
+    def mounted(path: Path) -> str:
+        return mounts if path == Path("/proc/self/mountinfo") else read_text(path)
+
+    monkeypatch.setattr(Path, "read_text", mounted)
+    with pytest.raises(ConfigError) as error:
+        tools_tree._remove(tree)
+    assert error.value.reason == "tools.mounted"
+    mounts = ""
+    tools_tree._remove(tree)
+    assert not tree.exists()
