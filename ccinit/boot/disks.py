@@ -39,20 +39,6 @@ class DiskRoles:
     scratch: tuple[tuple[str, BlockDevice], ...]
 
 
-def select_initdata(with_magic: Sequence[BlockDevice]) -> BlockDevice:
-    """Return the one disk that begins with the initdata magic.
-
-    Raises:
-        VerificationError: `config.absent` or `config.ambiguous`.
-    """
-    if not with_magic:
-        raise VerificationError("config.absent", "no disk begins with the initdata magic")
-    if len(with_magic) > 1:
-        names = ", ".join(disk.name for disk in with_magic)
-        raise VerificationError("config.ambiguous", f"more than one initdata disk: {names}")
-    return with_magic[0]
-
-
 def select_held(disks: Sequence[BlockDevice]) -> BlockDevice | None:
     """Return the disk that the kernel already uses: the root's, opened by stage 0.
 

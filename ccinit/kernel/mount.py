@@ -10,8 +10,6 @@ import os
 from ccinit.errors import KernelError
 from ccinit.kernel.libc import check, kernel_error, libc, syscall
 
-AT_FDCWD = -100
-NR_MOVE_MOUNT = 429
 NR_PIVOT_ROOT = 155
 OPTIONS_LIMIT_BYTES = 4095  # copy_mount_options() reads one page; a longer string is cut silently
 
@@ -73,20 +71,6 @@ def mount(
 def umount2(target: str, flags: UmountFlag = UmountFlag.NOFOLLOW) -> None:
     """Unmount `target`; by default no symbolic link is followed."""
     check(libc.umount2(os.fsencode(target), int(flags)), "umount2", target)
-
-
-def move_mount(source: str, target: str) -> None:
-    """Move the mount at `source` to `target`."""
-    syscall(
-        NR_MOVE_MOUNT,
-        AT_FDCWD,
-        os.fsencode(source),
-        AT_FDCWD,
-        os.fsencode(target),
-        0,
-        operation="move_mount",
-        target=target,
-    )
 
 
 def pivot_root(new_root: str, put_old: str) -> None:

@@ -3,10 +3,8 @@
 import os
 import resource
 
-from ccinit.kernel.libc import check, kernel_error, libc
+from ccinit.kernel.libc import kernel_error
 
-MCL_CURRENT = 1
-MCL_FUTURE = 2
 OOM_SCORE_ADJ_MIN = -1000
 
 
@@ -48,12 +46,3 @@ def write_oom_score(score: int, pid: int | str = "self") -> None:
             os.close(fd)
     except OSError as error:
         raise kernel_error(error, "oom_score_adj", path) from error
-
-
-def lock_memory() -> None:
-    """Keep every page in memory, so that PID 1 can end the guest when its root device is gone.
-
-    Raises:
-        KernelError: not allowed to, or not enough memory.
-    """
-    check(libc.mlockall(MCL_CURRENT | MCL_FUTURE), "mlockall")

@@ -5,7 +5,6 @@ from ccinit.boot.disks import (
     assign_roles,
     select_candidates,
     select_held,
-    select_initdata,
 )
 from ccinit.errors import VerificationError
 from ccinit.kernel.block import BlockDevice
@@ -112,23 +111,6 @@ def test_serial_number_given_twice_is_refused() -> None:
 
 def test_disk_with_two_roles_is_refused() -> None:
     assert refused(ALL, volumes={"keep": ROOT}) == "disk.ambiguous"
-
-
-def test_initdata_is_the_only_disk_with_the_magic() -> None:
-    assert select_initdata([INITDATA]) == INITDATA
-
-
-@pytest.mark.parametrize(
-    ("disks", "reason"),
-    [
-        pytest.param([], "config.absent", id="none"),
-        pytest.param([INITDATA, DATA], "config.ambiguous", id="two"),
-    ],
-)
-def test_initdata_absent_or_twice_is_refused(disks: list[BlockDevice], reason: str) -> None:
-    with pytest.raises(VerificationError) as error:
-        select_initdata(disks)
-    assert error.value.reason == reason
 
 
 def test_held_disk_is_the_roots() -> None:
