@@ -4,19 +4,23 @@ import ipaddress
 import threading
 import time
 import urllib.request
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccinit.errors import CcinitError
 from ccinit.formats.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason, Guest, GuestConfig, boot_guest
-from host_runtime.rpc_client import GuestState, NetworkOffer
+from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from tests.demo.show import Show
 
 HELLO_SECONDS = 180
-RUN_SECONDS = 420
+RUN_SECONDS = 600
 END_SECONDS = 120
 ASK_SECONDS = 90
+PROGRESS_MS = 15_000
 
 
 @dataclass(slots=True)
@@ -24,12 +28,17 @@ class Life:
     """What the host saw of one guest.
 
     Attributes:
+        hello_ms: milliseconds from QEMU's start to the guest's hello; None if there was none.
         seen: (milliseconds since QEMU started, phase, code) of every change.
         stream: the sealed bytes, as collected.
+        chunks: how many of them came at a time.
+        answers: what the pod's service said to the host's requests.
     """
 
+    hello_ms: float | None = None
     seen: list[tuple[float, Phase, Code]] = field(default_factory=list)
     stream: bytearray = field(default_factory=bytearray)
+    chunks: list[int] = field(default_factory=list)
     end: EndReason | None = None
     answers: list[bytes] = field(default_factory=list)
 
@@ -43,65 +52,123 @@ class Life:
         """Every phase that the host was told of."""
         return {phase for _, phase, _ in self.seen}
 
+    @property
+    def codes(self) -> set[Code]:
+        """Every code that the host was told."""
+        return {code for _, _, code in self.seen}
 
-def live(config: GuestConfig, show: Show, *, requests: int = 0, service_port: int = 0) -> Life:
+
+def live(config: GuestConfig, show: Show, *, requests: int = 0, party: str = "host") -> Life:
     """Boot a guest, give it its network, and stay until it ends.
 
     Args:
         config: the machine.
         show: told every change.
         requests: how often the pod's service is asked once it runs; then the guest is stopped.
-        service_port: of the pod's service on loopback.
+        party: who says so.
     """
-    life = Life()
-    began = time.monotonic()
     with boot_guest(config) as guest:
-        try:
-            guest.wait_for_hello(HELLO_SECONDS)
-        except CcinitError as error:
-            show.say("host", f"no hello: {error}")
-            life.end = guest.wait_for_end(END_SECONDS)
-            return life
-        collector = threading.Thread(target=_collect, args=(guest, life), daemon=True)
-        collector.start()
-        with guest.client() as client:
-            client.offer_network(_offer(config))
-            state = client.state()
-            _note(life, state, began, show)
-            deadline = time.monotonic() + RUN_SECONDS
-            while state.phase < Phase.RUN and time.monotonic() < deadline:
-                state = client.wait(state.sequence, 30_000)
-                _note(life, state, began, show)
-            if state.phase is Phase.RUN:
-                for _ in range(requests):
-                    life.answers.append(_ask(service_port))
-                client.stop(10)
-        _watch_end(guest, life, began, show)
-        collector.join(END_SECONDS)
+        return accompany(guest, config, show, requests=requests, party=party)
+
+
+def live_together(configs: Mapping[str, GuestConfig], show: Show) -> Mapping[str, Life]:
+    """Boot several guests, by party, and stay until all have ended."""
+    with ExitStack() as stack:
+        # All are started before the first thread is: a fork from threads could stop in a lock.
+        guests = {
+            party: stack.enter_context(boot_guest(config)) for party, config in configs.items()
+        }
+        with ThreadPoolExecutor(len(guests)) as pool:
+            lives = {
+                party: pool.submit(accompany, guest, configs[party], show, party=party)
+                for party, guest in guests.items()
+            }
+            return {party: future.result() for party, future in lives.items()}
+
+
+def accompany(
+    guest: Guest, config: GuestConfig, show: Show, *, requests: int = 0, party: str = "host"
+) -> Life:
+    """Be the host of a guest that was just started; see `live`."""
+    life = Life()
+    told = _Witness(life=life, began=guest.started_at, show=show, party=party)
+    try:
+        guest.wait_for_hello(HELLO_SECONDS)
+    except CcinitError:
         life.end = guest.wait_for_end(END_SECONDS)
+        show.say(party, f"{told.milliseconds() / 1000:7.1f} s  no hello; it ended: {life.end}")
+        return life
+    life.hello_ms = told.milliseconds()
+    show.say(party, f"{life.hello_ms / 1000:7.1f} s  hello")
+    collector = threading.Thread(target=_collect, args=(guest, life), daemon=True)
+    collector.start()
+    with guest.client() as client:
+        client.offer_network(_offer(config))
+        state = client.state()
+        told.note(state)
+        deadline = time.monotonic() + RUN_SECONDS
+        while state.phase < Phase.RUN and time.monotonic() < deadline:
+            state = told.wait(client, state)
+        if state.phase is Phase.RUN:
+            for _ in range(requests):
+                life.answers.append(_ask(service_port(config)))
+        if state.phase <= Phase.RUN:
+            client.stop(10)
+    _watch_end(guest, told)
+    collector.join(END_SECONDS)
+    life.end = guest.wait_for_end(END_SECONDS)
+    show.say(party, f"{told.milliseconds() / 1000:7.1f} s  it ended: {life.end}")
     return life
 
 
-def _watch_end(guest: Guest, life: Life, began: float, show: Show) -> None:
+def service_port(config: GuestConfig) -> int:
+    """The port on loopback that leads to the pod's service."""
+    assert config.network is not None
+    return config.network.host_forwards[0].host_port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Witness:
+    """Writes down what the host is told."""
+
+    life: Life
+    began: float
+    show: Show
+    party: str
+
+    def milliseconds(self) -> float:
+        """Since QEMU started."""
+        return (time.monotonic() - self.began) * 1000
+
+    def wait(self, client: GuestClient, state: GuestState) -> GuestState:
+        """Return the guest's next state, or the same after a while in which something is said."""
+        fresh = client.wait(state.sequence, PROGRESS_MS)
+        if fresh.sequence == state.sequence:
+            seconds, sealed = self.milliseconds() / 1000, len(self.life.stream)
+            self.show.say(self.party, f"{seconds:7.1f} s  … and {sealed} sealed bytes so far")
+        self.note(fresh)
+        return fresh
+
+    def note(self, state: GuestState) -> None:
+        """Write a state down if it is a new one."""
+        life = self.life
+        if life.seen and life.last == (state.phase, state.code):
+            return
+        now = self.milliseconds()
+        life.seen.append((now, state.phase, state.code))
+        what = f"phase {state.phase.value} ({state.phase.name}), code {state.code:#04x}"
+        self.show.say(self.party, f"{now / 1000:7.1f} s  {what}")
+
+
+def _watch_end(guest: Guest, told: _Witness) -> None:
     try:
         with guest.client() as client:
             state = client.state()
-            _note(life, state, began, show)
+            told.note(state)
             while state.phase < Phase.OFF:
-                state = client.wait(state.sequence, 30_000)
-                _note(life, state, began, show)
+                state = told.wait(client, state)
     except CcinitError:
         return  # it is gone
-
-
-def _note(life: Life, state: GuestState, began: float, show: Show) -> None:
-    if life.last == (state.phase, state.code) and life.seen:
-        return
-    milliseconds = (time.monotonic() - began) * 1000
-    life.seen.append((milliseconds, state.phase, state.code))
-    show.say(
-        "host", f"{milliseconds / 1000:7.1f} s  phase {state.phase.name}, code {state.code:#04x}"
-    )
 
 
 def _collect(guest: Guest, life: Life) -> None:
@@ -109,6 +176,7 @@ def _collect(guest: Guest, life: Life) -> None:
         with guest.client() as client:
             for chunk in client.collect():
                 life.stream += chunk.blob
+                life.chunks.append(len(chunk.blob))
     except CcinitError:
         return  # the guest ended; what came is kept
 

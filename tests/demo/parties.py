@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,17 +15,30 @@ BIN = Path(sys.executable).parent
 _COMMAND_SECONDS = 900
 
 
-def run(party: str, *command: str | Path, remedy: str, stdin: bytes | None = None) -> str:
-    """Run a command of a party; its standard error goes to ours.
+def run(
+    party: str,
+    *command: str | Path,
+    remedy: str,
+    stdin: bytes | None = None,
+    accept: tuple[int, ...] = (0,),
+) -> str:
+    """Run a command of a party and return what it printed; its standard error goes to ours.
+
+    Args:
+        party: who runs it.
+        command: program of this environment, and its arguments.
+        remedy: what to do if it fails.
+        stdin: its standard input.
+        accept: exit codes that are no failure.
 
     Raises:
         DemoError: it failed.
     """
     words = (str(BIN / command[0]), *map(str, command[1:]))
     done = subprocess.run(
-        words, input=stdin, stdout=subprocess.PIPE, timeout=_COMMAND_SECONDS, check=False
+        words, input=stdin or b"", stdout=subprocess.PIPE, timeout=_COMMAND_SECONDS, check=False
     )
-    if done.returncode:
+    if done.returncode not in accept:
         raise DemoError(party, f"`{' '.join(words)}` ended with {done.returncode}", remedy)
     return done.stdout.decode()
 
@@ -47,14 +59,22 @@ class Owner:
         """Private key of the sealed log."""
         return self.folder / "log.key"
 
-    def run(self, *command: str | Path, stdin: bytes | None = None) -> str:
-        """Run `guest-owner`; `--state` is added behind the words that name the command."""
+    @property
+    def log_psk(self) -> Path:
+        """The key shared with attested guests alone, which the log's later records need too."""
+        return self.folder / "log.psk"
+
+    def run(
+        self, *command: str | Path, stdin: bytes | None = None, accept: tuple[int, ...] = (0,)
+    ) -> str:
+        """Run `guest-owner`; see the function `run`."""
         return run(
             "owner",
             "guest-owner",
             *command,
             remedy="the command's own message above says what to mend",
             stdin=stdin,
+            accept=accept,
         )
 
     def register_resource(self, uri: str, content: bytes, kind: str, *options: str) -> None:
@@ -97,22 +117,11 @@ class Owner:
         return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def make_log_key(owner: Owner) -> str:
-    """Make the log's key pair; return the public key for `ccinit.toml`."""
-    return owner.run("log-key", "new", owner.log_key).split()[-1].strip('"')
+def make_log_key(owner: Owner, path: Path) -> str:
+    """Make a log's key pair, the private half at `path`; return the half for `ccinit.toml`."""
+    return owner.run("log-key", "new", path).split()[-1].strip('"')
 
 
 def random_secret() -> bytes:
     """A canary: unlike anything else in the world, printable, so that it can be searched for."""
     return f"canary-{os.urandom(24).hex()}".encode()
-
-
-@contextmanager
-def scratch_folder(keep: Path | None) -> Iterator[Path]:
-    """A fresh folder that goes away, or `keep`."""
-    if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        yield keep
-        return
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)

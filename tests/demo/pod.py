@@ -1,6 +1,8 @@
 """The demo's pod: what the owner writes down, with the canaries that nobody else may ever see."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 MIB = 1 << 20
@@ -18,12 +20,31 @@ LOG_PSK_URI = "kbs:///ccinit/demo/log-psk"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canaries:
-    """Texts that stand for everything the host must not see."""
+    """Texts that stand for everything the host must not see come out of a guest.
+
+    The secret and the log line it never sees at all. The other three are words of the manifest,
+    which the host carries to the guest: public, and still no guest may repeat them to it.
+    """
 
     secret: str
     env: str
     file_name: str
-    log_line: str = "counter: listening on"
+    container: str
+
+    @property
+    def log_line(self) -> str:
+        """A part of the service's first line, which no other run writes."""
+        return f"secret_sha256={hashlib.sha256(self.secret.encode()).hexdigest()}"
+
+    def by_name(self) -> Mapping[str, bytes]:
+        """Return what to search for, by the names of the report."""
+        return {
+            "secret": self.secret.encode(),
+            "env value": self.env.encode(),
+            "file name": self.file_name.encode(),
+            "container name": self.container.encode(),
+            "log line": self.log_line.encode(),
+        }
 
 
 def ccinit_toml(*, kbs_ca_pem: str, log_public_key: str) -> str:
@@ -55,7 +76,7 @@ reference = "{REGISTRY_ADDRESS}:{REGISTRY_PORT}/{REPOSITORY}@{digest}"
 ca = {_text(registry_ca_pem)}
 
 [[container]]
-name = "counter"
+name = "{canaries.container}"
 image = "counter"
 restart = "on-failure"
 env = {{ DEMO_CANARY = "{canaries.env}", SECRET_FILE = "/run/secrets/{canaries.file_name}" }}
@@ -65,7 +86,7 @@ volume = "data"
 path = "/data"
 
 [[secret]]
-container = "counter"
+container = "{canaries.container}"
 uri = "{SECRET_URI}"
 file = "/run/secrets/{canaries.file_name}"
 

@@ -1,24 +1,44 @@
 """What the demo says while it works: who does what, how long it took, and tables at the end."""
 
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ccinit.errors import CcinitError
+
+_REMEDY = "the message names what to look at; all files of this run are below build/demo/world"
+
+
+class DemoError(Exception):
+    """A party failed; says which, why, and what to do."""
+
+    def __init__(self, party: str, why: str, remedy: str = _REMEDY) -> None:
+        super().__init__(f"{party} failed: {why}")
+        self.remedy = remedy
+
 
 @dataclass(slots=True)
 class Show:
-    """Prints one line when a step begins and completes it when the step ends."""
+    """Prints one line when a step begins and another when it ends, and keeps the times."""
 
     phases: list[tuple[str, float]] = field(default_factory=list)
 
     @contextmanager
     def step(self, party: str, text: str) -> Iterator[None]:
-        """Time a step of one party."""
+        """Time a step of one party.
+
+        Raises:
+            DemoError: the step failed.
+        """
         began = time.monotonic()
         self.say(party, f"{text} …")
-        yield
+        try:
+            yield
+        except (CcinitError, OSError, subprocess.SubprocessError, AssertionError) as error:
+            raise DemoError(party, f"{text}: {error}") from error
         seconds = time.monotonic() - began
         self.phases.append((f"{party}: {text}", seconds * 1000))
         self.say(party, f"{text}: done in {seconds:.1f} s")
@@ -33,18 +53,18 @@ class Show:
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows under a head, in columns."""
-        widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-        for row in (head, ["-" * width for width in widths], *rows):
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            print("  " + "  ".join(cells).rstrip(), flush=True)
+        for line in format_table(head, rows):
+            print(f"  {line}", flush=True)
 
 
-class DemoError(Exception):
-    """A party failed; says which, why, and what to do."""
-
-    def __init__(self, party: str, why: str, remedy: str) -> None:
-        super().__init__(f"{party} failed: {why}")
-        self.remedy = remedy
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return the lines of a table: head, rule, rows; columns as wide as their widest cell."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = []
+    for row in (head, ["-" * width for width in widths], *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join(cells).rstrip())
+    return tuple(lines)
 
 
 def fail(error: DemoError) -> int:

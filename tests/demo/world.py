@@ -4,16 +4,18 @@ The demo and the tests of the whole chain use the same world, so what the demo s
 """
 
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from host_runtime.accelerator import choose_accelerator
 from host_runtime.disks import create_sparse_disk
 from host_runtime.esp import create_esp
+from host_runtime.forward import forward_command
 from host_runtime.launcher import GuestConfig
 from host_runtime.qemu import (
-    Accelerator,
     Disk,
     EspBoot,
     Firmware,
@@ -21,7 +23,6 @@ from host_runtime.qemu import (
     HostForward,
     UserNetwork,
 )
-from host_runtime.forward import forward_command
 from host_runtime.swtpm import VirtualTpm, manufacture_tpm
 from host_runtime.tools import Tools
 from tests.demo import pod
@@ -46,7 +47,10 @@ class World:
 
     Attributes:
         image_digest: of the container image in the registry.
+        image_bytes: its size there.
         initdata: path of the document; `initdata_disk` carries it.
+        reference: file of the registers that the builder predicted.
+        spare_tpms: registered like `tpm`, for guests that run beside the first.
         service_port: port on loopback that leads to the pod's service.
     """
 
@@ -60,7 +64,9 @@ class World:
     canaries: pod.Canaries
     initdata: Path
     initdata_disk: Path
+    reference: Path
     tpm: VirtualTpm
+    spare_tpms: tuple[VirtualTpm, ...]
     service_port: int
 
     @property
@@ -68,38 +74,64 @@ class World:
         """The persistent volume's disk, as the host keeps it from boot to boot."""
         return self.folder / "volume.img"
 
-    def guest(self, name: str, *, uki: Path, initdata_disk: Path | None = None) -> GuestConfig:
-        """Describe a guest; its folder is `name`, its scratch disk is new."""
+    def guest(
+        self,
+        name: str,
+        *,
+        uki: Path,
+        initdata_disk: Path | None = None,
+        variables: Path | None = None,
+        tpm: VirtualTpm | None = None,
+    ) -> GuestConfig:
+        """Describe a guest; its folder is `name`, its scratch disk is new.
+
+        Args:
+            name: folder below the world's.
+            uki: what firmware boots.
+            initdata_disk: in place of the world's.
+            variables: EFI variables to start with, in place of pristine ones.
+            tpm: one of `spare_tpms`; such a guest may run beside the first, so it gets a copy of
+                the volume and another port.
+        """
         folder = self.folder / name
         folder.mkdir()
         esp = create_esp(self.tools, uki, folder.with_name(f"{name}.esp.img"))
         scratch = create_sparse_disk(folder.with_name(f"{name}.scratch.img"), pod.SCRATCH_BYTES)
+        volume, port = self.volume, self.service_port
+        if tpm is not None:
+            volume = copy_disk(volume, folder.with_name(f"{name}.volume.img"))
+            port = free_port()
         return GuestConfig(
             tools=self.tools,
             folder=folder,
             boot=EspBoot(image=esp),
-            accelerator=Accelerator.TCG,
+            accelerator=choose_accelerator(self.tools),
             memory_mib=_MEMORY_MIB,
             firmware=Firmware(
-                code=self.tools.path(OVMF_CODE), variables=self.tools.path(OVMF_VARIABLES)
+                code=self.tools.path(OVMF_CODE),
+                variables=variables or self.tools.path(OVMF_VARIABLES),
             ),
             disks=(
                 Disk(path=initdata_disk or self.initdata_disk, serial="initdata",
                      is_read_only=True),
                 Disk(path=scratch, serial="scratch"),
-                Disk(path=self.volume, serial="data"),
+                Disk(path=volume, serial="data"),
             ),
             network=UserNetwork(
-                host_forwards=(
-                    HostForward(host_port=self.service_port, guest_port=pod.SERVICE_PORT),
-                ),
+                host_forwards=(HostForward(host_port=port, guest_port=pod.SERVICE_PORT),),
                 guest_forwards=(
                     _forward(pod.KBS_ADDRESS, pod.KBS_PORT, self.kbs_port),
                     _forward(pod.REGISTRY_ADDRESS, pod.REGISTRY_PORT, self.registry.port),
                 ),
             ),
-            tpm=self.tpm,
+            tpm=tpm or self.tpm,
         )  # fmt: skip
+
+
+def copy_disk(disk: Path, copy: Path) -> Path:
+    """Copy a disk image with its holes: what is not there takes no room and is not searched."""
+    subprocess.run(("cp", "--sparse=always", disk, copy), check=True)
+    return copy
 
 
 def _forward(address: str, port: int, host_port: int) -> GuestForward:
@@ -107,10 +139,13 @@ def _forward(address: str, port: int, host_port: int) -> GuestForward:
 
 
 @contextmanager
-def make_world(folder: Path, show: Show, *, profile: str = "prod") -> Iterator[World]:
-    """Set the scene: registry with an image, KBS with registrations, disks, a vTPM."""
+def make_world(
+    folder: Path, show: Show, *, profile: str = "prod", spare_tpms: int = 0
+) -> Iterator[World]:
+    """Set the scene: registry with an image, KBS with registrations, disks, vTPMs."""
     tools = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
     with ExitStack() as stack:
+        show.title("2  A container image in a registry")
         with show.step("builder", "start a registry with TLS on loopback"):
             authority = make_authority(
                 folder / "registry-tls", names=("localhost", pod.REGISTRY_ADDRESS)
@@ -119,19 +154,19 @@ def make_world(folder: Path, show: Show, *, profile: str = "prod") -> Iterator[W
         with show.step("builder", "make a container image from Debian packages and push it"):
             digest, size = push_image(folder, registry)
         show.say("builder", f"{digest}, {size / 1e6:.0f} MB in the registry")
+        show.title("3  The owner's Key Broker Service, and what it may release to whom")
         owner = Owner(folder=folder)
-        canaries = pod.Canaries(
-            secret=random_secret().decode(), env=random_secret().decode(),
-            file_name=random_secret().decode(),
-        )  # fmt: skip
+        canaries = make_canaries()
         with show.step("owner", "make keys and write the pod down"):
             initdata = write_initdata(owner, digest, registry, canaries)
-        with show.step("host", "make a vTPM"):
-            tpm = manufacture_tpm(tools, folder / "tpm")
+        with show.step("host", f"make {1 + spare_tpms} vTPMs"):
+            tpms = tuple(
+                manufacture_tpm(tools, folder / f"tpm{number}") for number in range(1 + spare_tpms)
+            )
         with show.step("owner", "register what may run and what it may have"):
-            register(owner, tpm, initdata, canaries, profile)
-        kbs_port = stack.enter_context(owner.serving())
-        show.say("owner", f"the KBS serves on loopback, port {kbs_port}")
+            reference = register(owner, tpms, initdata, canaries, profile)
+        with show.step("owner", "start the KBS with TLS on loopback"):
+            kbs_port = stack.enter_context(owner.serving())
         create_sparse_disk(folder / "volume.img", pod.VOLUME_BYTES)
         yield World(
             folder=folder,
@@ -144,9 +179,21 @@ def make_world(folder: Path, show: Show, *, profile: str = "prod") -> Iterator[W
             canaries=canaries,
             initdata=initdata,
             initdata_disk=initdata.with_suffix(".img"),
-            tpm=tpm,
+            reference=reference,
+            tpm=tpms[0],
+            spare_tpms=tpms[1:],
             service_port=free_port(),
         )
+
+
+def make_canaries() -> pod.Canaries:
+    """Make texts that nobody has used before."""
+    return pod.Canaries(
+        secret=random_secret().decode(),
+        env=random_secret().decode(),
+        file_name=random_secret().decode(),
+        container=random_secret().decode(),
+    )
 
 
 def push_image(folder: Path, registry: Registry) -> tuple[str, int]:
@@ -165,20 +212,21 @@ def push_image(folder: Path, registry: Registry) -> tuple[str, int]:
     return reference.rpartition("@")[2], size
 
 
-def write_initdata(
-    owner: Owner, digest: str, registry: Registry, canaries: pod.Canaries, name: str = "initdata"
-) -> Path:
+def write_initdata(owner: Owner, digest: str, registry: Registry, canaries: pod.Canaries) -> Path:
     """Make the KBS's state, the log key, both files and the initdata document with its disk."""
-    if not owner.state.exists():
-        owner.run("kbs", "init", "--state", owner.state, "--name", pod.KBS_ADDRESS)
-    log_public_key = make_log_key(owner)
+    owner.run("kbs", "init", "--state", owner.state, "--name", pod.KBS_ADDRESS)
+    log_public_key = make_log_key(owner, owner.log_key)
     config, manifest = owner.folder / "ccinit.toml", owner.folder / "pod.toml"
     ca_pem = (owner.state / "ca.pem").read_text()
     config.write_text(pod.ccinit_toml(kbs_ca_pem=ca_pem, log_public_key=log_public_key))
     manifest.write_text(
         pod.pod_toml(digest=digest, registry_ca_pem=registry.authority.ca_pem, canaries=canaries)
     )
-    document = owner.folder / f"{name}.toml"
+    return pack_initdata(owner, config, manifest, owner.folder / "initdata.toml")
+
+
+def pack_initdata(owner: Owner, config: Path, manifest: Path, document: Path) -> Path:
+    """Join both files to a document; its disk gets the same name with `.img`."""
     owner.run(
         *("initdata", "make", "--config", config, "--pod", manifest),
         *("--output", document, "--disk-image", document.with_suffix(".img")),
@@ -186,29 +234,42 @@ def write_initdata(
     return document
 
 
-def register(
-    owner: Owner, tpm: VirtualTpm, initdata: Path, canaries: pod.Canaries, profile: str
-) -> None:
-    """Register reference values, the vTPM's key, the document, the resources, and the policy."""
-    state = ("--state", owner.state)
-    reference = owner.folder / "reference.json"
+def predict(uki: Path, output: Path) -> Path:
+    """Write the registers that booting `uki` will leave to `output`, as a reference value file."""
     run(
-        "builder", "measured-boot", "predict", IMAGES / f"ccinit-{profile}.efi",
-        *("--profile", profile, "--name", "demo", "--output", reference),
+        "builder",
+        *("measured-boot", "predict", uki, "--name", "demo", "--output", output),
         remedy="run `make image` first",
-    )  # fmt: skip
+    )
+    return output
+
+
+def register(
+    owner: Owner,
+    tpms: Sequence[VirtualTpm],
+    initdata: Path,
+    canaries: pod.Canaries,
+    profile: str,
+) -> Path:
+    """Register reference values, the vTPMs' keys, the document, the resources, and the policy.
+
+    Returns the file of the reference values.
+    """
+    state = ("--state", owner.state)
+    reference = predict(IMAGES / f"ccinit-{profile}.efi", owner.folder / "reference.json")
     owner.run("register", "reference", reference, *state)
-    key = owner.folder / "ak.der"
-    key.write_bytes(tpm.ak_public_der())
-    owner.run("register", "ak", key, *state)
+    for number, tpm in enumerate(tpms):
+        key = owner.folder / f"ak{number}.der"
+        key.write_bytes(tpm.ak_public_der())
+        owner.run("register", "ak", key, *state)
     owner.run("register", "initdata", initdata, "--name", "demo", *state)
     owner.register_resource(pod.SECRET_URI, canaries.secret.encode(), "file")
     owner.register_resource(pod.VOLUME_KEY_URI, os.urandom(64), "volume-key", "--create")
-    psk = os.urandom(32)
-    (owner.folder / "log.psk").write_bytes(psk)
-    owner.register_resource(pod.LOG_PSK_URI, psk, "log-psk")
+    owner.log_psk.write_bytes(os.urandom(32))
+    owner.register_resource(pod.LOG_PSK_URI, owner.log_psk.read_bytes(), "log-psk")
     owner.run(
         *("policy", "allow", "ccinit/demo/*", "--initdata", "demo", "--reference", "demo"),
         *("--profile", profile),
         *state,
     )
+    return reference

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against other tools, measured side by side in one run."""

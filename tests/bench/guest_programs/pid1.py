@@ -1,0 +1,45 @@
+"""PID 1 up to LISTEN, without what only PID 1 of a guest may do (mounts, sysctls, signals).
+
+Imports what `ccinit.init.main` imports, makes the same parts, and serves the host plane on the
+socket whose number is the one argument.
+"""
+
+import socket
+import sys
+from collections.abc import Awaitable
+
+from ccinit.agent.guest import Guest
+from ccinit.formats.host_rpc import HOST_CID, Phase
+from ccinit.init.main import make_guest
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.task import Event
+from ccinit.rpc.server import RpcLimits, serve
+
+
+async def listen(guest: Guest, connection: socket.socket) -> None:
+    """Serve one connection for ever."""
+    connections = [connection]
+
+    async def accept() -> tuple[socket.socket, int]:
+        if not connections:
+            await never()
+        return connections.pop(), HOST_CID
+
+    guest.state.enter(Phase.LISTEN)
+    await serve(accept, guest.service, RpcLimits())
+
+
+def never() -> Awaitable[None]:
+    """Wait for what does not come."""
+    return Event().wait()
+
+
+def main() -> None:
+    """Serve until killed."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.setblocking(False)  # noqa: FBT003  # positional only
+    loop = EventLoop()
+    loop.run(listen(make_guest(loop), connection))
+
+
+main()

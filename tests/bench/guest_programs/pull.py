@@ -1,0 +1,72 @@
+"""PULL as the agent does it, with its children under all their restrictions; then the end.
+
+Arguments: the image's reference, and the file with the registry's authority. The image's tars,
+indexes and mounts go below /tmp/store. Prints the bytes of all files of the image.
+
+Not as in the guest: no cgroups around the children, and /tmp is the machine's disk, not an
+encrypted one.
+"""
+
+import os
+import sys
+from types import SimpleNamespace
+from typing import cast
+
+from ccinit.agent.attestation import Attested
+from ccinit.agent.children import Children
+from ccinit.agent.configuration import Configured
+from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.host_service import HostService
+from ccinit.agent.images import pull
+from ccinit.agent.state import BootState
+from ccinit.agent.storage import Unlocked
+from ccinit.formats.guest_config import Limits
+from ccinit.formats.pod_manifest import Image
+from ccinit.init.main import ENVIRONMENT, INTERPRETER
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.seal.log import SealedLog
+
+STORE = "/tmp/store"
+
+
+def make_guest(loop: EventLoop) -> Guest:
+    """Put the parts together that PULL uses."""
+    state, log = BootState(), SealedLog()
+    return Guest(
+        loop=loop,
+        state=state,
+        log=log,
+        service=HostService(state, bytes(16), log.ring),
+        children=Children(INTERPRETER, ENVIRONMENT),
+        teardown=Teardown(),
+    )
+
+
+def configured(reference: str, ca_pem: str) -> Configured:
+    """Return as much of a configuration as PULL looks at: limits, and one image."""
+    image = Image(name="large", reference=reference, auth=None, ca_pem=ca_pem)
+    parts = SimpleNamespace(
+        config=SimpleNamespace(limits=Limits()), manifest=SimpleNamespace(images=(image,))
+    )
+    return cast("Configured", parts)
+
+
+def main() -> None:
+    """Pull once."""
+    reference, ca_file = sys.argv[1:]
+    with open(ca_file) as file:  # noqa: PTH123  # as guest code
+        ca_pem = file.read()
+    os.mkdir(STORE, 0o711)  # noqa: PTH102
+    loop = EventLoop()
+    done = loop.run(
+        pull(
+            make_guest(loop),
+            configured(reference, ca_pem),
+            Attested(grants={}),
+            Unlocked(volumes={}, store=STORE),
+        )
+    )
+    print(sum(image.file_bytes for image in done.images.values()))
+
+
+main()

@@ -1,0 +1,36 @@
+"""`make demo`: the whole way end to end on this machine, attackers included.
+
+Exit code 0 and a last line `demo: ok`, or 1 and which party failed, why, and what to do.
+"""
+
+import signal
+import sys
+import time
+from types import FrameType
+
+from ccinit.errors import CcinitError
+from tests.demo.show import DemoError, Show, fail
+from tests.demo.story import tell
+
+
+def main() -> int:
+    """Run the demo."""
+    began = time.monotonic()
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        tell(Show())
+    except DemoError as error:
+        return fail(error)
+    except (CcinitError, OSError) as error:  # outside of every party's step
+        return fail(DemoError("the demo", str(error)))
+    print(f"\n{time.monotonic() - began:.0f} seconds\ndemo: ok", flush=True)
+    return 0
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End as an exception does, so that every process that was started is ended, too."""
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

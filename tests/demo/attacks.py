@@ -1,0 +1,236 @@
+"""The host attacks: four guests that are not what the owner registered, and what became of them.
+
+Each attack is judged by who stopped it (the guest itself in stage 0, or the owner's verifier), by
+the claims that the KBS's audit log names, and by what was released to it, which has to be nothing.
+The registers that the audit log shows must be those that the *forged* image leads to: so it was
+booted as it is, and no broken file ended the attack early. How the forgeries are made is
+`tests.demo.forge`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ccinit.formats.host_rpc import Code, Phase
+from host_runtime.guest_files import GuestFiles
+from host_runtime.launcher import EndReason, GuestConfig
+from host_runtime.swtpm import VirtualTpm
+from rootfs_builder.tools_tree import ToolsTree
+from tests.demo import forge, world
+from tests.demo.life import Life
+from tests.demo.parties import make_log_key
+from tests.demo.world import World, pack_initdata, predict
+
+Record = Mapping[str, Any]
+
+
+class Where(StrEnum):
+    """Who stops an attack, as the report names it."""
+
+    STAGE0 = "stage0"
+    VERIFIER = "verifier"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack:
+    """One attack, ready to boot.
+
+    Attributes:
+        party: what the demo calls its host.
+        where: who has to stop it.
+        failing: claims that the audit log has to name, no more and no fewer, each with the value
+            that it must have got; empty if the guest must not get as far as the KBS.
+    """
+
+    party: str
+    what: str
+    where: Where
+    config: GuestConfig
+    failing: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of an attack; without complaints it was refused as it had to be."""
+
+    attack: Attack
+    released: int
+    code: Code | None
+    named: tuple[str, ...]
+    complaints: tuple[str, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was stopped where it had to be, and got nothing."""
+        return not self.complaints and not self.released
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgeries:
+    """What takes time to forge; the log key is the attacker's, and so are both documents."""
+
+    image: forge.PublishedImage
+    token: Path
+    root: Path
+    initdata: Path
+    log_key: Path
+
+
+def make_forgeries(scene: World) -> Forgeries:
+    """Forge everything that does not depend on a boot."""
+    image = forge.read_image(world.IMAGES, "prod")
+    tools, folder = ToolsTree(scene.tools.tree or Path("/")), scene.folder / "forged"
+    folder.mkdir()
+    log_key = folder / "log.key"
+    return Forgeries(
+        image=image,
+        token=forge.forge_token(tools, image, folder / "token"),
+        root=forge.forge_root(tools, image, folder / "root"),
+        initdata=_forge_initdata(scene, folder, log_key),
+        log_key=log_key,
+    )
+
+
+def _forge_initdata(scene: World, folder: Path, log_key: Path) -> Path:
+    """Pack the owner's document again, with a log key that the attacker has."""
+    owner = scene.owner
+    own = owner.run("log-key", "public", owner.log_key).split()[-1]
+    text = (owner.folder / "ccinit.toml").read_text()
+    config = folder / "ccinit.toml"
+    config.write_text(text.replace(own, make_log_key(owner, log_key)))
+    return pack_initdata(owner, config, owner.folder / "pod.toml", folder / "initdata.toml")
+
+
+def plan_attacks(scene: World, forged: Forgeries, honest: GuestConfig) -> tuple[Attack, ...]:
+    """Describe the four guests, each with its own registered vTPM.
+
+    Args:
+        scene: with four spare vTPMs at least.
+        forged: the files.
+        honest: a guest that has ended: its firmware made the boot option that is forged.
+    """
+    uki = world.IMAGES / "ccinit-prod.efi"
+    files, tpms = GuestFiles(folder=honest.folder), scene.spare_tpms
+    variables = scene.folder / "forged" / "variables.fd"
+    variables.write_bytes(
+        forge.forge_load_options(
+            files.variables.read_bytes(),
+            files.pristine_variables.read_bytes(),
+            forged.image.line + forge.WISH,
+        )
+    )
+    disk = forged.initdata.with_suffix(".img")
+    digest = hashlib.sha256(forged.initdata.read_bytes()).hexdigest()
+    return (
+        Attack(
+            party="host a",
+            what="another command line through boot LoadOptions",
+            where=Where.STAGE0,
+            config=scene.guest("attack-a", uki=uki, variables=variables, tpm=tpms[0]),
+            failing={},
+        ),
+        Attack(
+            party="host b",
+            what="a UKI rebuilt with another token and the matching expected line",
+            where=Where.VERIFIER,
+            config=scene.guest("attack-b", uki=forged.token, tpm=tpms[1]),
+            failing=_differing_registers(scene, forged.token),
+        ),
+        Attack(
+            party="host c",
+            what="initdata packed again with the attacker's log key",
+            where=Where.VERIFIER,
+            config=scene.guest("attack-c", uki=uki, initdata_disk=disk, tpm=tpms[2]),
+            failing={"initdata.digest": f"sha256:{digest}"},
+        ),
+        Attack(
+            party="host d",
+            what="a root rebuilt with one byte of crun changed",
+            where=Where.VERIFIER,
+            config=scene.guest("attack-d", uki=forged.root, tpm=tpms[3]),
+            failing=_differing_registers(scene, forged.root),
+        ),
+    )
+
+
+def _differing_registers(scene: World, uki: Path) -> Mapping[str, str]:
+    """Return the registers of a forged UKI that are not the registered ones, as claims."""
+    theirs = json.loads(predict(uki, uki.with_suffix(".json")).read_text())["pcr"]
+    ours = json.loads(scene.reference.read_text())["pcr"]
+    return {f"pcr.{index}": theirs[index] for index in ours if theirs[index] != ours[index]}
+
+
+def judge(attack: Attack, life: Life, records: Sequence[Record]) -> Outcome:
+    """Say what became of an attack.
+
+    Args:
+        attack: what was tried.
+        life: what the host saw.
+        records: of the KBS's audit log.
+    """
+    mine = tuple(records_of(_tpm(attack), records))
+    attested = [record for record in mine if record["event"] == "attest"]
+    named = tuple(dict.fromkeys(claim["name"] for record in attested for claim in _failing(record)))
+    if attack.where is Where.STAGE0:
+        complaints = _judge_stage0(life, attested)
+    else:
+        complaints = _judge_verifier(attack, life, attested)
+    if life.end is not EndReason.RESET:
+        complaints.append(f"the guest ended with {life.end}")
+    return Outcome(
+        attack=attack,
+        released=sum(record["decision"] == "released" for record in mine),
+        code=max(life.codes) if life.hello_ms is not None else None,
+        named=named,
+        complaints=tuple(complaints),
+    )
+
+
+def records_of(tpm: VirtualTpm, records: Sequence[Record]) -> Iterator[Record]:
+    """Yield the records of every session in which evidence came from this vTPM."""
+    key = f"sha256:{hashlib.sha256(tpm.ak_public_der()).hexdigest()}"
+    sessions = {
+        record["session"]
+        for record in records
+        for claim in record.get("claims", ())
+        if claim["name"] == "ak.unregistered" and claim["got"] == key
+    }
+    return (record for record in records if record["session"] in sessions)
+
+
+def _judge_stage0(life: Life, attested: Sequence[Record]) -> list[str]:
+    complaints = []
+    if life.hello_ms is not None:
+        complaints.append("the guest left stage 0 and said hello")
+    if attested:
+        complaints.append("the guest attested")
+    return complaints
+
+
+def _judge_verifier(attack: Attack, life: Life, attested: Sequence[Record]) -> list[str]:
+    complaints = []
+    if Phase.ATTEST not in life.reached or Phase.UNLOCK in life.reached:
+        phases = ", ".join(phase.name for phase in sorted(life.reached))
+        complaints.append(f"it did not end in ATTEST; the host saw {phases}")
+    if Code.REFUSED not in life.codes:
+        complaints.append(f"the host was told {sorted(code.name for code in life.codes)}")
+    if [record["decision"] for record in attested] != ["refused"]:
+        decisions = [record["decision"] for record in attested]
+        complaints.append(f"one refusal was expected, the audit log has {decisions}")
+    got = {claim["name"]: claim["got"] for record in attested for claim in _failing(record)}
+    if got != attack.failing:
+        complaints.append(f"the audit log names {got}, expected was {dict(attack.failing)}")
+    return complaints
+
+
+def _failing(record: Record) -> Iterator[Mapping[str, str]]:
+    return (claim for claim in record.get("claims", ()) if not claim["holds"])
+
+
+def _tpm(attack: Attack) -> VirtualTpm:
+    assert attack.config.tpm is not None
+    return attack.config.tpm

@@ -1,0 +1,84 @@
+"""What a host that writes everything down has got in the end, and whether any of it is a secret."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from host_runtime.firmware_text import firmware_name
+from host_runtime.guest_files import GuestFiles
+from host_runtime.launcher import GuestConfig
+from host_runtime.search import Hit, find_canaries
+from host_runtime.sinks import Sink, report_bytes
+from tests.demo.show import DemoError
+
+CONSOLES = ("serial", "console", "debugcon", "firmware_debug", "pvpanic", "pstore")
+"""Sinks to which the guest's kernel and programs must not give one byte."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostView:
+    """Bytes that one or several guests put into each sink, and the canaries found in them."""
+
+    sinks: Mapping[str, int]
+    hits: tuple[Hit, ...] = ()
+
+    def __add__(self, other: "HostView") -> "HostView":
+        names = {**self.sinks, **other.sinks}
+        return HostView(
+            sinks={name: self.sinks.get(name, 0) + other.sinks.get(name, 0) for name in names},
+            hits=self.hits + other.hits,
+        )
+
+    def complaints(self) -> tuple[str, ...]:
+        """Return what the host should not have got."""
+        loud = [
+            f"{self.sinks[name]} bytes came out of {name}"
+            for name in CONSOLES
+            if self.sinks.get(name)
+        ]
+        found = [f"{hit.canary} stands in {hit.sink} as {hit.encoding}" for hit in self.hits]
+        return (*loud, *found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerSide:
+    """The owner's own files as a searchable: what the search must find if it works."""
+
+    contents: tuple[bytes, ...]
+    name: str = "owner"
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield each file whole."""
+        yield from self.contents
+
+
+def sinks_of(config: GuestConfig) -> tuple[Sink, ...]:
+    """Return every way out of a guest that has ended."""
+    assert config.firmware is not None
+    return GuestFiles(folder=config.folder).all_sinks(
+        firmware=firmware_name(config.firmware.code),
+        disks=config.disks,
+        mac=None if config.network is None else config.network.mac,
+    )
+
+
+def look(config: GuestConfig, canaries: Mapping[str, bytes]) -> HostView:
+    """Measure and search every sink of a guest that has ended."""
+    sinks = sinks_of(config)
+    return HostView(sinks=report_bytes(sinks), hits=find_canaries(canaries, sinks))
+
+
+def require_findable(
+    canaries: Mapping[str, bytes], files: Iterable[Path], log_text: bytes
+) -> tuple[Hit, ...]:
+    """Show that the search finds every canary where it has to be: on the owner's side.
+
+    Raises:
+        DemoError: one was not found, so that not finding it elsewhere proves nothing.
+    """
+    side = OwnerSide(contents=(*(path.read_bytes() for path in files), log_text))
+    hits = find_canaries(canaries, (side,))
+    missing = set(canaries) - {hit.canary for hit in hits}
+    if missing:
+        raise DemoError("owner", f"the search does not find its own canaries: {sorted(missing)}")
+    return hits

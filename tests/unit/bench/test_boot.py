@@ -1,0 +1,47 @@
+import pytest
+
+from ccinit.formats.host_rpc import Code, Phase
+from tests.bench.measurement import BenchError
+from tests.bench.rows.boot import HELLO, WHOLE, split_phases
+from tests.demo.life import Life
+
+
+def test_split_phases_gives_each_phase_its_time_and_random_to_net() -> None:
+    life = Life(
+        hello_ms=100.0,
+        seen=[
+            (110.0, Phase.CONFIG, Code.OK),
+            (150.0, Phase.NET, Code.OK),
+            (170.0, Phase.RANDOM, Code.OK),
+            (175.0, Phase.ATTEST, Code.OK),
+            (300.0, Phase.PULL, Code.OK),
+            (400.0, Phase.RUN, Code.OK),
+            (500.0, Phase.STOP, Code.OK),
+        ],
+    )
+    assert split_phases(life) == {
+        "CONFIG": 50.0,
+        "NET": 25.0,
+        "ATTEST": 125.0,
+        "PULL": 100.0,
+        HELLO: 100.0,
+        WHOLE: 400.0,
+    }
+
+
+def test_split_phases_takes_the_first_sight_of_a_phase() -> None:
+    life = Life(
+        hello_ms=1.0,
+        seen=[
+            (2.0, Phase.CONFIG, Code.OK),
+            (5.0, Phase.RUN, Code.OK),
+            (9.0, Phase.RUN, Code.WORKLOAD_EXIT),
+        ],
+    )
+    assert split_phases(life)[WHOLE] == 5.0
+
+
+def test_split_phases_of_a_guest_that_did_not_run_refuses() -> None:
+    life = Life(hello_ms=1.0, seen=[(2.0, Phase.PULL, Code.OK), (3.0, Phase.PULL, Code.IMAGE)])
+    with pytest.raises(BenchError, match="PULL with code IMAGE"):
+        split_phases(life)

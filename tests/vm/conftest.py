@@ -1,0 +1,22 @@
+"""What host-side tests of the real image share: the image itself, built once, and a vTPM."""
+
+import pytest
+
+from host_runtime.swtpm import VirtualTpm, manufacture_tpm
+from tests.vm.direct_boot import TOOLS, DirectImage, build_image
+
+
+@pytest.fixture(scope="session")
+def prod_image() -> DirectImage:
+    return build_image("prod")
+
+
+@pytest.fixture(scope="session")
+def test_image() -> DirectImage:
+    return build_image("test")
+
+
+@pytest.fixture(scope="session")
+def tpm(tmp_path_factory: pytest.TempPathFactory) -> VirtualTpm:
+    """A vTPM for guests that boot one after the other; each starts it anew."""
+    return manufacture_tpm(TOOLS, tmp_path_factory.mktemp("vtpm") / "state")
