@@ -7,7 +7,6 @@ VENV := build/venv
 BIN := $(VENV)/bin
 TOOLS := build/tools
 export CCINIT_TOOLS ?= $(CURDIR)/$(TOOLS)
-export SOURCE_DATE_EPOCH ?= 0
 
 .PHONY: help demo test test-long bench check image lock clean setup tools
 

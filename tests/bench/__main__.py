@@ -30,6 +30,7 @@ GROUPS: Mapping[str, Callable[[Bench], Sequence[Row]]] = {
 TREE = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
 OUTPUT = Path("build/bench")
 IMAGES = Path("build/image")
+FAILURES = (AssertionError, BenchError, CcinitError, OSError, subprocess.SubprocessError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,18 +49,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         machine = {**describe_machine(), "accelerator": choose_accelerator(Tools(tree=TREE)).value}
         if not options.keep_image:
             _build_image(say)
-        rows = [row for name in names for row in _measure(name, options.runs, say)]
-    except (BenchError, CcinitError, OSError, subprocess.SubprocessError) as error:
+    except FAILURES as error:
         print(f"bench: not measured: {error}", file=sys.stderr)
         return 1
+    rows: list[Row] = []
+    failures: list[str] = []
+    for name in names:
+        try:
+            rows += _measure(name, options.runs, say)
+        except FAILURES as error:
+            failures.append(f"bench: {name} was not measured: {error}")
+            say(failures[-1])
+    _publish(machine, rows, is_whole=set(names) == set(GROUPS) and not failures)
+    print("\n".join([f"{time.monotonic() - began:.0f} s", *failures]))
+    return 1 if failures else 0
+
+
+def _publish(machine: Mapping[str, object], rows: Sequence[Row], *, is_whole: bool) -> None:
+    """Print the table and write the files; some rows alone leave a whole run's report alone."""
     print("\n".join(table_lines(rows)))
-    # Some rows alone are a trial: they do not take the place of a whole run's report.
-    folder = OUTPUT if set(names) == set(GROUPS) else OUTPUT / "partial"
+    folder = OUTPUT if is_whole else OUTPUT / "partial"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(encode_report(machine, rows))
     (folder / "chart.svg").write_text(encode_chart(rows))
-    print(f"{folder}/report.json, {folder}/chart.svg: {time.monotonic() - began:.0f} s")
-    return 0
+    print(f"{folder}/report.json, {folder}/chart.svg")
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -121,7 +121,8 @@ class _Boots:
     """Each kind of boot, once per call."""
 
     def __init__(self, bench: Bench, root: GuestRoot, world: World) -> None:
-        self._images = bench.images.absolute()
+        # What was just registered with the KBS, whatever is built while this runs.
+        self._images = Path(shutil.copytree(bench.images, bench.work / "image"))
         self._folder = bench.work
         self._world = world
         self._show = _Told(bench)
@@ -161,9 +162,10 @@ class _Boots:
         create_sparse_disk(self._world.volume, pod.VOLUME_BYTES)
         config = self._world.guest(name, uki=self._images / "ccinit-prod.efi")
         life = live(config, self._show)
+        phases = split_phases(life)
         stream = write_stream(life, config.folder.with_name(f"{name}.stream"))
         figures = read_log(self._world.owner, stream).pid1_figures()
-        return {**split_phases(life), PSS: figures["pss_bytes"] / _MIB}
+        return {**phases, PSS: figures["pss_bytes"] / _MIB}
 
     def _plain(self, initrd: Path, command_line: str, disks: tuple[Disk, ...]) -> GuestConfig:
         return GuestConfig(

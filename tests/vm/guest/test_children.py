@@ -61,9 +61,9 @@ def parent_cgroup() -> Iterator[Cgroup]:
 
 
 def make_children(cgroup: Cgroup, program: str = "ccinit") -> Children:
-    environment = {"PYTHONPATH": "/src:/site"}
+    environment = {"PYTHONPATH": f"/src:/site:{Path(__file__).with_name('replaced')}"}
     table = RIGHTS if program == "ccinit" else TABLE
-    return Children((PYTHON, "-B", "-m", program), environment, cgroup, table)
+    return Children((PYTHON, "-m", program), environment, cgroup, table)
 
 
 def status_of(pid: int) -> dict[str, str]:
