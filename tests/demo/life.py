@@ -16,8 +16,8 @@ from host_runtime.launcher import EndReason, Guest, GuestConfig, boot_guest
 from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from tests.demo.show import Show
 
-HELLO_SECONDS = 180
-RUN_SECONDS = 600
+HELLO_SECONDS = 300
+RUN_SECONDS = 900
 END_SECONDS = 120
 ASK_SECONDS = 90
 PROGRESS_MS = 15_000

@@ -320,10 +320,18 @@ def test_fifth_connection_is_closed_and_its_place_is_free_again(plane: Plane) ->
         streams = [stack.enter_context(plane.stream()) for _ in range(CONNECTIONS)]
         for stream in streams:
             wire.decode_state(wire.ask(stream, STATE))
-        assert plane.say_all(STATE) == b""
+        assert is_turned_away(plane)
         for stream in streams:
             wire.decode_state(wire.ask(stream, STATE))
     wire.decode_state(ask_until_answered(plane, STATE))
+
+
+def is_turned_away(plane: Plane) -> bool:
+    """Whether a further connection gets no byte; closed at once, it can look like refused."""
+    try:
+        return plane.say_all(STATE) == b""
+    except PeerError as error:
+        return error.reason == "vsock.refused"
 
 
 def ask_until_answered(plane: Plane, message: bytes) -> bytes:
