@@ -73,7 +73,7 @@ def fetch_image(
         downloaded = _fetch_layers(registry, manifest.layers, names, limits, channel)
     except BaseException:
         for name in names:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # the reason to give up is the one to tell
                 os.unlink(os.path.join(channel.workspace, name))
         raise
     return PulledBlobs(
