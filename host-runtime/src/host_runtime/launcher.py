@@ -294,8 +294,16 @@ def _copy_firmware(firmware: Firmware | None, files: GuestFiles) -> Firmware | N
 
 def _connect_qmp(path: Path, files: GuestFiles, qemu: OwnedProcess) -> QmpClient:
     files.events.touch()
+    deadline = time.monotonic() + _START_SECONDS
     try:
-        return QmpClient(path, files.events)
+        while True:
+            try:
+                return QmpClient(path, files.events)
+            except ConnectionRefusedError:  # bound already, but QEMU does not listen yet
+                qemu.require_running()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)
     except (OSError, PeerError) as error:
         with suppress(DeadlineError):
             qemu.wait(_QUIT_SECONDS)
