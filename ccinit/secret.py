@@ -6,7 +6,6 @@ CPython copies `bytes` freely, so wiping is best effort: a `Secret` keeps its on
 them, and does not store the result.
 """
 
-import hmac
 from types import TracebackType
 from typing import Never, Self
 
@@ -31,11 +30,6 @@ class Secret:
 
     def __len__(self) -> int:
         return len(self._buffer)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return hmac.compare_digest(self._buffer, other._buffer)
 
     __hash__ = None  # type: ignore[assignment]  # a hash would be a fingerprint of the content
 

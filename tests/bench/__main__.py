@@ -6,6 +6,7 @@ Ends with 1 only if something could not be measured; a missed goal is a result.
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.geteuid() != 0:
         print("bench: needs root, for mounts and chroot", file=sys.stderr)
         return 1
+    # Being ended is an end like any other: what was started stops, what was made goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     names = options.only or [*GROUPS]
     began = time.monotonic()
 
