@@ -22,7 +22,7 @@ from ccinit.boot.disks import (
     select_held,
 )
 from ccinit.errors import ChildError
-from ccinit.formats.pod_manifest import PodManifest, Volume, VolumeKind
+from ccinit.formats.pod_manifest import PodManifest, ScratchProfile, Volume, VolumeKind
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.mount import CONFINED, mount
@@ -110,7 +110,12 @@ async def _open_scratch(
     guest: Guest, control: DmControl, configured: Configured, roles: DiskRoles
 ) -> None:
     requests = [
-        ScratchRequest(name=name, disk=disk, target=_make_directory(f"{ROOT}/{name}", 0o711))
+        ScratchRequest(
+            name=name,
+            disk=disk,
+            target=_make_directory(f"{ROOT}/{name}", 0o711),
+            profile=_profile(configured.manifest.volume(name)),
+        )
         for name, disk in roles.scratch
     ]
     budget = configured.config.limits.scratch_tags_bytes
@@ -129,6 +134,13 @@ def _request(
         target=f"{ROOT}/{volume.name}",
         may_create=grant.create,
     )
+
+
+def _profile(volume: Volume) -> ScratchProfile:
+    """Of a scratch volume; the manifest's grammar gives each of them one."""
+    if volume.profile is None:
+        raise RuntimeError(f"{volume.name} has no profile")
+    return volume.profile
 
 
 def _formatter(guest: Guest) -> FormatDevice:

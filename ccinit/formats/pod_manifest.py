@@ -47,9 +47,16 @@ class VolumeKind(StrEnum):
 
 
 class ScratchProfile(StrEnum):
-    """How a scratch disk is protected; `aead-ram` also refuses replayed blocks."""
+    """How a scratch disk is protected; its content is encrypted in each of them.
+
+    `aead-ram` keeps the blocks' tags in guest memory: changed, moved and replayed blocks are
+    refused. `aead-disk` keeps them on the disk and cannot see that the host puts back an old
+    block with its old tag. `crypt` has no tags: what the host changes reads as other bytes.
+    """
 
     AEAD_RAM = "aead-ram"
+    AEAD_DISK = "aead-disk"
+    CRYPT = "crypt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

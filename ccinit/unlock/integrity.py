@@ -135,6 +135,11 @@ def count_meta_bytes(disk_bytes: int) -> int:
 def plan_disk_layout(disk_bytes: int, journal_bytes: int) -> IntegrityLayout:
     """Plan tags on the disk: superblock, journal, then runs of tags and 16 MiB of data in turn.
 
+    Args:
+        disk_bytes: of the whole disk.
+        journal_bytes: at least this much is written twice, so that a crash loses nothing; 0 writes
+            in place, through a journal that the kernel allocates and does not use.
+
     Raises:
         ConfigError: `disk.size`, too small for its own metadata.
     """
@@ -148,7 +153,7 @@ def plan_disk_layout(disk_bytes: int, journal_bytes: int) -> IntegrityLayout:
     if provided_bytes <= 0:
         raise ConfigError("disk.size", f"{disk_bytes} bytes do not hold their own tags")
     return IntegrityLayout(
-        mode="J",
+        mode="J" if journal_bytes else "D",
         meta_number="",
         meta_node="",
         journal_sections=sections,

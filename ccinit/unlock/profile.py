@@ -1,11 +1,12 @@
-"""The one disk cipher, as one constant, and the text of its dm-crypt table.
+"""The disk ciphers, each as one constant, and the text of their dm-crypt tables.
 
 The kernel checks nothing that matters here: it takes an 80-byte key as AES-192, a tag that leaves
 one byte for the MAC, and a cipher mode that repeats nonces. So cipher, key length and tag length
 are never given separately, and never from outside.
 
-AES-256-XTS encrypts, HMAC-SHA256 authenticates sector number, IV and ciphertext. The IV is random,
-so that the host cannot tell whether a rewritten block changed.
+`AEAD`: AES-256-XTS encrypts, HMAC-SHA256 authenticates sector number, IV and ciphertext. The IV is
+random, so that the host cannot tell whether a rewritten block changed. `CRYPT`: AES-256-XTS alone,
+for scratch whose owner has chosen it; nothing else may be without tags.
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,30 @@ AEAD = AeadProfile(
 )
 
 
-def plan_crypt_target(disk_bytes: int, integrity_node: str, key_description: str) -> DmTarget:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CryptProfile:
+    """A cipher without tags, and the length of its key."""
+
+    cipher: str
+    key_bytes: int
+
+
+CRYPT = CryptProfile(cipher="capi:xts(aes)-plain64", key_bytes=64)
+
+
+def plan_crypt_target(disk_bytes: int, disk_node: str, key_description: str) -> DmTarget:
+    """Return the dm-crypt target of `CRYPT` over a disk; arguments as for `plan_aead_target`."""
+    return DmTarget(
+        length_sectors=disk_bytes // SECTOR_BYTES,
+        kind="crypt",
+        parameters=(
+            f"{CRYPT.cipher} :{CRYPT.key_bytes}:logon:{key_description} 0 {disk_node} 0"
+            f" 1 sector_size:{BLOCK_BYTES}"
+        ),
+    )
+
+
+def plan_aead_target(disk_bytes: int, integrity_node: str, key_description: str) -> DmTarget:
     """Return the dm-crypt target over a dm-integrity device; the key is named, not given.
 
     Args:

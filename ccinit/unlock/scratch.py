@@ -1,19 +1,27 @@
 """Scratch: a disk of this boot only, encrypted under a key that is born here and dies here.
 
 The key never leaves the kernel and this process, and never comes from outside: whoever could inject
-one could read the disk. Tags are kept in guest memory (a `brd` device), so the host's disk holds
-nothing but ciphertext and a block that the host puts back from earlier is refused. What was on the
-disk before does not matter; it is never read.
+one could read the disk. What was on the disk before does not matter; it is never read.
 
-The price is memory, 8 MiB for each GiB written, which the owner caps by a budget.
+How blocks are protected is the manifest's choice (`ScratchProfile`), so it is measured:
+
+    aead-ram    tags in guest memory (a `brd` device): the host's disk holds nothing but ciphertext,
+                and a block that the host puts back from earlier is refused. The price is memory,
+                8 MiB for each GiB written, which the owner caps by a budget.
+    aead-disk   tags on the disk, for scratch that is too large for that. A block that comes back
+                together with its old tag is not noticed. The host can write the superblock: it is
+                zeroed, read back, and what the kernel made of it is compared with our constants.
+    crypt       no tags.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import assert_never
 
 from ccinit.errors import ConfigError, VerificationError
-from ccinit.kernel.block import BlockDevice, read_size_bytes, write_direct
+from ccinit.formats.pod_manifest import ScratchProfile
+from ccinit.kernel.block import BlockDevice, read_direct, read_size_bytes, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.entropy import random_bytes
 from ccinit.secret import Secret
@@ -22,13 +30,14 @@ from ccinit.unlock.integrity import (
     SUPERBLOCK_BYTES,
     IntegrityLayout,
     count_meta_bytes,
+    plan_disk_layout,
     plan_memory_layout,
 )
-from ccinit.unlock.profile import AEAD, check_size
-from ccinit.unlock.stack import DiskStack, activate_stack
+from ccinit.unlock.profile import AEAD, CRYPT, check_size
+from ccinit.unlock.stack import DiskStack, activate_crypt, activate_stack
 
 RAM_DEVICES = 4
-"""As many as stage 0 lets brd make (`rd_nr=4`); one for each scratch disk."""
+"""As many as stage 0 lets brd make (`rd_nr=4`); one for each disk whose tags are in memory."""
 
 RAM_DEVICE_BYTES = 16 << 30
 _RAM_MAJOR = 1
@@ -41,19 +50,15 @@ class ScratchPlan:
     Attributes:
         name: of the volume in the manifest.
         target: an existing directory to mount it at.
+        layout: where its tags are; None if it has none.
         meta_bytes: the most memory its tags can take.
     """
 
     name: str
     disk: BlockDevice
     target: str
-    layout: IntegrityLayout
-    meta_bytes: int
-
-    @property
-    def meta_node(self) -> str:
-        """The memory device of its tags."""
-        return self.layout.meta_node
+    layout: IntegrityLayout | None
+    meta_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,7 @@ class ScratchRequest:
     name: str
     disk: BlockDevice
     target: str
+    profile: ScratchProfile
 
 
 def plan_scratch(
@@ -71,15 +77,19 @@ def plan_scratch(
     """Plan all scratch disks of the pod together.
 
     Args:
-        requests: in any order; each gets a memory device of its own.
+        requests: in any order; each with tags in memory gets a memory device of its own.
         budget_bytes: the most guest memory that all their tags may take.
 
     Raises:
         ConfigError: `scratch.count`, `scratch.budget`, `disk.size`, `disk.read_only`.
     """
-    if len(requests) > RAM_DEVICES:
-        raise ConfigError("scratch.count", f"{len(requests)} disks, at most {RAM_DEVICES}")
-    plans = tuple(_plan_one(index, request) for index, request in enumerate(requests))
+    in_memory = [one for one in requests if one.profile is ScratchProfile.AEAD_RAM]
+    if len(in_memory) > RAM_DEVICES:
+        raise ConfigError(
+            "scratch.count", f"{len(in_memory)} disks with tags in memory, at most {RAM_DEVICES}"
+        )
+    ram_indexes = iter(range(RAM_DEVICES))
+    plans = tuple(_plan_one(request, ram_indexes) for request in requests)
     needed = sum(plan.meta_bytes for plan in plans)
     largest = max((plan.meta_bytes for plan in plans), default=0)
     if needed > budget_bytes or largest > RAM_DEVICE_BYTES:
@@ -87,16 +97,27 @@ def plan_scratch(
     return plans
 
 
-def _plan_one(index: int, request: ScratchRequest) -> ScratchPlan:
+def _plan_one(request: ScratchRequest, ram_indexes: Iterator[int]) -> ScratchPlan:
     size = check_size(request.disk.size_bytes)
     if request.disk.read_only:
         raise ConfigError("disk.read_only", f"{request.name} cannot be written")
+    layout: IntegrityLayout | None
+    match request.profile:
+        case ScratchProfile.AEAD_RAM:
+            index = next(ram_indexes)
+            layout = plan_memory_layout(size, f"/dev/ram{index}", f"{_RAM_MAJOR}:{index}")
+        case ScratchProfile.AEAD_DISK:
+            layout = plan_disk_layout(size, journal_bytes=0)
+        case ScratchProfile.CRYPT:
+            layout = None
+        case _:
+            assert_never(request.profile)
     return ScratchPlan(
         name=request.name,
         disk=request.disk,
         target=request.target,
-        layout=plan_memory_layout(size, f"/dev/ram{index}", f"{_RAM_MAJOR}:{index}"),
-        meta_bytes=count_meta_bytes(size),
+        layout=layout,
+        meta_bytes=count_meta_bytes(size) if layout and layout.meta_node else 0,
     )
 
 
@@ -113,15 +134,13 @@ async def activate_scratch(
     Raises:
         KernelError: the kernel refused a step; everything before it is undone.
         ChildError: mkfs failed; likewise.
-        VerificationError: `disk.changed`, or `integrity.…` of the active device.
+        VerificationError: `disk.changed`, `scratch.superblock`, or `integrity.…` of the active
+            device.
     """
     if read_size_bytes(plan.disk.node) != plan.disk.size_bytes:
         raise VerificationError("disk.changed", f"{plan.name} has another size than it had")
-    # All zero is what makes the kernel format instead of reading.
-    write_direct(plan.meta_node, 0, bytes(SUPERBLOCK_BYTES))
     with ExitStack() as undo:
-        with Secret(random_bytes(AEAD.key_bytes)) as key:
-            stack = activate_stack(control, plan.name, plan.disk, plan.layout, key)
+        stack = _activate(control, plan)
         undo.callback(stack.close)
         await create_ext4(stack.node, format_device, journal=False)
         mount_ext4(stack.node, plan.target)
@@ -129,3 +148,23 @@ async def activate_scratch(
         undo.pop_all()
         return stack
     raise RuntimeError("an exit stack swallowed an exception")
+
+
+def _activate(control: DmControl, plan: ScratchPlan) -> DiskStack:
+    if plan.layout is None:
+        with Secret(random_bytes(CRYPT.key_bytes)) as key:
+            return activate_crypt(control, plan.name, plan.disk, key)
+    _clear_superblock(plan.layout.meta_node or plan.disk.node)
+    with Secret(random_bytes(AEAD.key_bytes)) as key:
+        return activate_stack(control, plan.name, plan.disk, plan.layout, key)
+
+
+def _clear_superblock(node: str) -> None:
+    """Zero it: that is what makes the kernel format instead of reading.
+
+    On the host's disk the zeros may not stay; then the kernel would take over what it finds. This
+    check only finds a host that is careless, `verify_active` the one that is quick.
+    """
+    write_direct(node, 0, bytes(SUPERBLOCK_BYTES))
+    if any(read_direct(node, 0, SUPERBLOCK_BYTES)):
+        raise VerificationError("scratch.superblock", "the disk does not keep what is written")

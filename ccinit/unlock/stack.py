@@ -1,4 +1,4 @@
-"""Activating dm-crypt over dm-integrity, and taking it down: the part common to all disks.
+"""Activating dm-crypt, as a rule over dm-integrity, and taking it down: common to all disks.
 
 Each step is registered for undoing as soon as it is done, so a failure half-way leaves nothing
 behind, and an error while undoing is not hidden. The order down is that of `close`: hold I/O and
@@ -14,7 +14,7 @@ from ccinit.kernel.dm import DmControl, DmDevice, DmTarget
 from ccinit.kernel.keyring import add_logon_key, remove_key
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import IntegrityLayout, verify_active
-from ccinit.unlock.profile import AEAD, plan_crypt_target
+from ccinit.unlock.profile import AEAD, CRYPT, plan_aead_target, plan_crypt_target
 
 _KEY_WIPE = "key wipe"
 
@@ -71,15 +71,40 @@ def activate_stack(
         (table,) = control.read_table(integrity)
         (status,) = control.read_status(integrity)
         verify_active(layout, disk.number, table, status)
-        crypt = _create(control, f"ccinit-{name}", undo)
-        undo.callback(_wipe_key, control, crypt)
-        description = f"ccinit:{name}"
-        with ExitStack() as unlink:
-            unlink.callback(remove_key, add_logon_key(description, key))
-            target = plan_crypt_target(layout.provided_bytes, integrity.node, description)
-            _start(control, crypt, target)
+        target = plan_aead_target(layout.provided_bytes, integrity.node, _describe(name))
+        crypt = _start_crypt(control, name, target, key, undo)
         return DiskStack(node=crypt.node, size_bytes=layout.provided_bytes, undo=undo.pop_all())
     raise RuntimeError("an exit stack swallowed an exception")
+
+
+def activate_crypt(control: DmControl, name: str, disk: BlockDevice, key: Secret) -> DiskStack:
+    """Activate dm-crypt without integrity over the whole of `disk`; 64 bytes of key.
+
+    Otherwise as `activate_stack`.
+    """
+    if len(key) != CRYPT.key_bytes:
+        raise RuntimeError(f"a disk key of {len(key)} bytes")
+    with ExitStack() as undo:
+        target = plan_crypt_target(disk.size_bytes, disk.node, _describe(name))
+        crypt = _start_crypt(control, name, target, key, undo)
+        return DiskStack(node=crypt.node, size_bytes=disk.size_bytes, undo=undo.pop_all())
+    raise RuntimeError("an exit stack swallowed an exception")
+
+
+def _describe(name: str) -> str:
+    """The key's description while the table is loaded; the kernel wants a prefix with a colon."""
+    return f"ccinit:{name}"
+
+
+def _start_crypt(
+    control: DmControl, name: str, target: DmTarget, key: Secret, undo: ExitStack
+) -> DmDevice:
+    crypt = _create(control, f"ccinit-{name}", undo)
+    undo.callback(_wipe_key, control, crypt)
+    with ExitStack() as unlink:
+        unlink.callback(remove_key, add_logon_key(_describe(name), key))
+        _start(control, crypt, target)
+    return crypt
 
 
 def _create(control: DmControl, name: str, undo: ExitStack) -> DmDevice:

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from ccinit.errors import ConfigError
+from ccinit.formats.pod_manifest import ScratchProfile
 from ccinit.kernel.block import BlockDevice
 from ccinit.unlock.integrity import count_meta_bytes
 from ccinit.unlock.scratch import ScratchRequest, plan_scratch
@@ -11,13 +12,18 @@ GIB = 1 << 30
 DISK = BlockDevice(
     name="vdb", number="254:16", size_bytes=32 * GIB, read_only=False, serial="", holders=()
 )
-REQUEST = ScratchRequest(name="data", disk=DISK, target="/run/scratch/data")
+REQUEST = ScratchRequest(
+    name="data", disk=DISK, target="/run/scratch/data", profile=ScratchProfile.AEAD_RAM
+)
+ON_DISK = dataclasses.replace(REQUEST, profile=ScratchProfile.AEAD_DISK)
+CRYPT = dataclasses.replace(REQUEST, profile=ScratchProfile.CRYPT)
 NEEDED_BYTES = count_meta_bytes(32 * GIB)
 
 
 def test_scratch_within_its_budget_is_planned() -> None:
     (plan,) = plan_scratch([REQUEST], budget_bytes=NEEDED_BYTES)
-    assert plan.meta_node == "/dev/ram0"
+    assert plan.layout is not None
+    assert plan.layout.meta_node == "/dev/ram0"
     assert plan.meta_bytes == NEEDED_BYTES
     assert plan.layout.provided_bytes == 32 * GIB
     assert plan.layout.mode == "D"
@@ -25,7 +31,29 @@ def test_scratch_within_its_budget_is_planned() -> None:
 
 def test_each_scratch_disk_has_a_memory_device_of_its_own() -> None:
     plans = plan_scratch([REQUEST] * 4, budget_bytes=4 * NEEDED_BYTES)
-    assert [plan.meta_node for plan in plans] == [f"/dev/ram{index}" for index in range(4)]
+    nodes = [plan.layout.meta_node for plan in plans if plan.layout]
+    assert nodes == [f"/dev/ram{index}" for index in range(4)]
+
+
+def test_scratch_with_tags_on_its_disk_takes_no_memory_and_no_journal() -> None:
+    ours, theirs = plan_scratch([ON_DISK, REQUEST], budget_bytes=NEEDED_BYTES)
+    assert ours.meta_bytes == 0
+    assert ours.layout is not None
+    assert ours.layout.meta_node == ""
+    assert ours.layout.mode == "D"
+    assert ours.layout.provided_bytes < 32 * GIB
+    assert theirs.layout is not None
+    assert theirs.layout.meta_node == "/dev/ram0"
+
+
+def test_scratch_without_tags_has_no_layout() -> None:
+    (plan,) = plan_scratch([CRYPT], budget_bytes=0)
+    assert (plan.layout, plan.meta_bytes) == (None, 0)
+
+
+def test_only_tags_in_memory_count_against_the_memory_devices() -> None:
+    plans = plan_scratch([REQUEST] * 4 + [ON_DISK, CRYPT], budget_bytes=4 * NEEDED_BYTES)
+    assert len(plans) == 6
 
 
 def refused(disk: BlockDevice = DISK, *, count: int = 1, budget_bytes: int = 1 << 40) -> str:
@@ -55,5 +83,11 @@ def test_read_only_scratch_is_refused() -> None:
     assert refused(dataclasses.replace(DISK, read_only=True)) == "disk.read_only"
 
 
-def test_scratch_of_partial_blocks_is_refused() -> None:
-    assert refused(dataclasses.replace(DISK, size_bytes=GIB + 512)) == "disk.size"
+@pytest.mark.parametrize("profile", ScratchProfile)
+def test_scratch_of_partial_blocks_is_refused(profile: ScratchProfile) -> None:
+    disk = dataclasses.replace(DISK, size_bytes=GIB + 512)
+    with pytest.raises(ConfigError) as error:
+        plan_scratch(
+            [dataclasses.replace(REQUEST, disk=disk, profile=profile)], budget_bytes=1 << 40
+        )
+    assert error.value.reason == "disk.size"
