@@ -1,16 +1,16 @@
 """ATTEST: evidence for the KBS, the resources that it releases, and the clock that it tells.
 
 The child `kbs` holds the session; whenever it needs evidence it asks, and a second child that has
-the TPM, and no network, makes it. What comes back is wrapped into `Secret`s here, one for each use,
-and wiped with the guest.
+the platform's device, and no network, makes it. What comes back is wrapped into `Secret`s here, one
+for each use, and wiped with the guest.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ccinit.agent.children import Answer
-from ccinit.agent.configuration import Configured, open_device
+from ccinit.agent.configuration import Configured
+from ccinit.agent.devices import open_platform
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.messages import (
     EvidenceAnswer,
@@ -111,13 +111,14 @@ async def attest(guest: Guest, configured: Configured) -> Attested:
 
 async def collect_evidence(guest: Guest, configured: Configured, report_data: bytes) -> bytes:
     """Return evidence over `report_data` as JSON text."""
-    with open_device(configured.platform.device, os.O_RDWR) as device:
+    platform = configured.platform
+    with open_platform(platform) as fds:
         reply = await guest.children.run(
             Role.EVIDENCE,
-            EvidenceRequest(report_data=report_data),
+            EvidenceRequest(tee=platform.tee, report_data=report_data),
             EvidenceReply,
             seconds=_EVIDENCE_SECONDS,
-            fds={"tpm": device},
+            fds=fds,
         )
     return reply.evidence
 

@@ -1,16 +1,16 @@
 """CONFIG: from the host's disks to a configuration that is bound to the platform.
 
 1. a child finds and inflates the one initdata document;
-2. PID 1 hashes those bytes and has the digest bound into the platform's register;
+2. PID 1 hashes those bytes and has the digest bound to the platform;
 3. only then a child parses them, and PID 1 takes the typed result;
-4. the document's algorithm must be the one that the register was bound with.
+4. the document's algorithm must be the one that the platform was bound with.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 
+from ccinit.agent.devices import open_device, open_platform
 from ccinit.agent.guest import Guest
 from ccinit.agent.messages import BindReply, BindRequest
 from ccinit.agent.roles import Role
@@ -25,11 +25,10 @@ from ccinit.errors import VerificationError
 from ccinit.formats.guest_config import GuestConfig
 from ccinit.formats.initdata import document_digest
 from ccinit.formats.pod_manifest import PodManifest
+from ccinit.formats.tee import initdata_binding
 from ccinit.kernel.block import BlockDevice, list_virtio_disks
-from ccinit.kernel.libc import kernel_error
 
 _SECONDS = 60.0
-_ALGORITHM = "sha256"  # of every platform that has an Attester here; TDX will take sha384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,22 +62,23 @@ async def configure(guest: Guest) -> Configured:
     found = await _read_document(guest, disks)
     if not 0 <= found.disk < len(disks):
         raise VerificationError("config.absent", "the child names a disk that does not exist")
-    digest = document_digest(found.document, _ALGORITHM)
-    with open_device(platform.device, os.O_RDWR) as device:
+    algorithm = initdata_binding(platform.tee).algorithm
+    digest = document_digest(found.document, algorithm)
+    with open_platform(platform) as fds:
         await guest.children.run(
             Role.MEASURE,
-            BindRequest(digest=digest),
+            BindRequest(tee=platform.tee, digest=digest),
             BindReply,
             seconds=_SECONDS,
-            fds={"tpm": device},
+            fds=fds,
         )
     parsed = await guest.children.run(
         Role.CONFIG, ParseInitdata(document=found.document), Configuration, seconds=_SECONDS
     )
-    if parsed.algorithm != _ALGORITHM:
+    if parsed.algorithm != algorithm:
         raise VerificationError(
             "initdata.algorithm",
-            f"{parsed.algorithm}, the register of {platform.tee} takes {_ALGORITHM}",
+            f"{parsed.algorithm}, {platform.tee} is bound by {algorithm}",
         )
     return Configured(
         platform=platform,
@@ -105,20 +105,3 @@ async def _read_document(guest: Guest, disks: tuple[BlockDevice, ...]) -> Initda
             seconds=_SECONDS,
             fds=fds,
         )
-
-
-@contextmanager
-def open_device(node: str, flags: int) -> Iterator[int]:
-    """Hold a device node open for a child; yields the descriptor.
-
-    Raises:
-        KernelError: `kernel.open`.
-    """
-    try:
-        fd = os.open(node, flags | os.O_CLOEXEC)
-    except OSError as error:
-        raise kernel_error(error, "open", node) from error
-    try:
-        yield fd
-    finally:
-        os.close(fd)

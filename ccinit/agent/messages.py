@@ -6,22 +6,23 @@ that makes them (TLS, netlink, ciphers). The types of a pull are `ccinit.pull.me
 
 from dataclasses import dataclass, field
 
-from ccinit.attest.attester import Tee
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy
 from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.tee import Tee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BindRequest:
-    """SHA-256 of the initdata document."""
+    """Digest of the initdata document, by the platform's algorithm."""
 
+    tee: Tee
     digest: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BindReply:
-    """The register's new value."""
+    """What holds the digest now: the register's new value, or the launch field."""
 
     value: bytes
 
@@ -37,6 +38,7 @@ class NetworkReady:
 class EvidenceRequest:
     """What the evidence has to carry, at most 64 bytes."""
 
+    tee: Tee
     report_data: bytes
 
 

@@ -89,7 +89,7 @@ RESOLVER = ("/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf", "/usr")
 RIGHTS: Mapping[Role, Rights] = {
     # the host's disks, read-only by fd: finds and inflates the document
     Role.INITDATA: Rights(job="ccinit.agent.jobs.initdata:run", uid=FIRST_UID + 1, syscalls=PARSER),
-    # the TPM by fd
+    # the TPM or the TEE's report by fd
     Role.MEASURE: Rights(job="ccinit.agent.jobs.measure:run", uid=FIRST_UID + 2, syscalls=PARSER),
     # the document, now bound to the platform
     Role.CONFIG: Rights(job="ccinit.agent.jobs.config:run", uid=FIRST_UID + 3, syscalls=PARSER),
@@ -100,7 +100,7 @@ RIGHTS: Mapping[Role, Rights] = {
         syscalls=NETLINK,
         capabilities=frozenset({Capability.NET_ADMIN}),
     ),
-    # the TPM or TSM device by fd
+    # the TPM or the TEE's report by fd
     Role.EVIDENCE: Rights(job="ccinit.agent.jobs.evidence:run", uid=FIRST_UID + 5, syscalls=PARSER),
     # the Key Broker Service
     Role.KBS: Rights(

@@ -5,19 +5,10 @@ to another. Which one a guest has is found by `ccinit.attest.detect`.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import NewType, Protocol
+from typing import Protocol
 
-from ccinit.formats.rcar import tpm_report_data
 from ccinit.formats.strict_json import JsonValue
-
-ReportData = NewType("ReportData", bytes)
-
-
-class Tee(StrEnum):
-    """Platforms by their RCAR name, those that have an Attester here."""
-
-    TPM = "tpm"
+from ccinit.formats.tee import ReportData, Tee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +27,4 @@ class Attester(Protocol):
         """Which verifier understands the evidence."""
 
     def collect_evidence(self, report_data: ReportData) -> Evidence:
-        """Return evidence that carries `report_data` unchanged (TPM: 1 to 64 bytes)."""
-
-
-def report_data_for(tee: Tee, digest: bytes) -> ReportData:
-    """Return what a handshake's 48-byte digest becomes in the report data of a platform."""
-    match tee:
-        case Tee.TPM:
-            return ReportData(tpm_report_data(digest))
+        """Return evidence that carries `report_data` unchanged (TPM: 1 to 64 bytes; SNP: 64)."""

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ccinit.attest.attester import ReportData, Tee
 from ccinit.attest.exchange import Exchange
 from ccinit.attest.jwe import decrypt_jwe
 from ccinit.attest.patience import (
@@ -28,6 +27,7 @@ from ccinit.formats.jwk import EcPublicJwk
 from ccinit.formats.rcar import Nonce
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.tee import ReportData, Tee
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.secret import Secret
 

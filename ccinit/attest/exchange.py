@@ -19,7 +19,6 @@ from collections.abc import Container
 from enum import Enum, auto
 from typing import Final
 
-from ccinit.attest.attester import ReportData, Tee, report_data_for
 from ccinit.attest.refusal import refusal
 from ccinit.attest.tee_key import TeeKey
 from ccinit.errors import CcinitError, PeerError
@@ -37,6 +36,7 @@ from ccinit.formats.rcar import (
     report_digest,
 )
 from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.tee import ReportData, Tee, report_data_for
 
 
 class State(Enum):

@@ -7,8 +7,9 @@ steps of judging a quote are the verifier's.
 
 import hashlib
 
-from ccinit.attest.attester import Evidence, ReportData, Tee
+from ccinit.attest.attester import Evidence
 from ccinit.errors import PeerError, VerificationError
+from ccinit.formats.tee import ReportData, Tee
 from ccinit.formats.tpm2 import (
     ALL_SHA256_PCRS,
     ATTESTATION_KEY_ATTRIBUTES,

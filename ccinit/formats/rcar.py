@@ -264,12 +264,5 @@ def report_digest(nonce: Nonce, tee_pubkey: Jwk, additional_evidence: str) -> by
     return hashlib.sha384(text).digest()
 
 
-def tpm_report_data(digest: bytes) -> bytes:
-    """Return the 32 bytes of a report digest that a TPM quote carries as extra data."""
-    if len(digest) < 32:
-        raise FormatError("rcar.digest", "a report digest has at least 32 bytes")
-    return digest[:32]
-
-
 def _encode(value: JsonValue) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8")

@@ -1,9 +1,11 @@
-"""Binding the initdata document to a register, once in the life of a boot.
+"""Binding the initdata document to the platform, once in the life of a boot.
 
-On a TPM the document's digest is *extended* (on SNP and TDX it was set by the host at launch, and
-is compared). A verifier expects exactly one extend from zero, so a register that was touched
-before makes the boot worthless, and a register that does not read back as expected is not a
-register. Reading and hashing the document is left to `ccinit.formats.initdata`.
+On a TPM the document's digest is *extended* by the guest. A verifier expects exactly one extend
+from zero, so a register that was touched before makes the boot worthless, and a register that does
+not read back as expected is not a register. On SNP, TDX and CCA the host set a field at launch,
+and the digest is *compared* with it; a field of zeros is one that nobody set. Reading and hashing
+the document is left to `ccinit.formats.initdata`, which platform does what to
+`ccinit.formats.tee`.
 """
 
 import hashlib
@@ -36,3 +38,26 @@ def bind_initdata(register: MeasurementRegister, digest: bytes) -> bytes:
     if register.read() != expected:
         raise VerificationError("config.mismatch", "the register does not hold the initdata digest")
     return expected
+
+
+def compare_initdata(field: bytes, digest: bytes, size_bytes: int) -> bytes:
+    """Compare the field that the host set at launch with the document's digest and return it.
+
+    The steps, all of them MUST:
+
+     1. the field has the platform's size, and the digest fits it [`config.digest`];
+     2. the field is not all zero: the host bound something [`config.unbound`];
+     3. it is the digest, whole, padded with zeros [`config.mismatch`].
+
+    Raises:
+        VerificationError: as named above.
+    """
+    if len(field) != size_bytes or not len(_ZERO) <= len(digest) <= size_bytes:
+        raise VerificationError(
+            "config.digest", f"a digest of {len(digest)} bytes, a field of {len(field)}"
+        )
+    if field == bytes(size_bytes):
+        raise VerificationError("config.unbound", "the host bound no initdata at launch")
+    if field != digest.ljust(size_bytes, b"\0"):
+        raise VerificationError("config.mismatch", "the host bound another initdata at launch")
+    return field

@@ -20,7 +20,8 @@ from ccinit.formats.strict_json import decode_base64url, encode_base64url
 from guest_owner.cli import main
 from guest_owner.kbs.audit import read_audit
 from guest_owner.kbs.limits import Limits
-from guest_owner.kbs.references import Boot, Profile, ReferenceSet, encode_reference_set
+from guest_owner.kbs.measurements import Boot, TpmMeasurements
+from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
 from guest_owner.kbs.server import build_server, open_broker, open_listener
 from guest_owner.kbs.store import Store
 from tests.fakes.tpm_quote import FakeTpm, extend, rsa_key
@@ -40,20 +41,22 @@ def register(label: str) -> bytes:
 IMAGE = ReferenceSet(
     name="image-1",
     profile=Profile.PROD,
-    boot=Boot.UKI,
-    pcr={index: register(f"pcr {index}") for index in (4, 9, 11)},
+    measured=TpmMeasurements(
+        boot=Boot.UKI, pcr={index: register(f"pcr {index}") for index in (4, 9, 11)}
+    ),
 )
 TEST_IMAGE = ReferenceSet(
     name="image-1-test",
     profile=Profile.TEST,
-    boot=Boot.UKI,
-    pcr={index: register(f"test pcr {index}") for index in (4, 9, 11)},
+    measured=TpmMeasurements(
+        boot=Boot.UKI, pcr={index: register(f"test pcr {index}") for index in (4, 9, 11)}
+    ),
 )
 
 
 def booted_tpm(image: ReferenceSet = IMAGE, key: int = 0) -> FakeTpm:
     tpm = FakeTpm(key=rsa_key(key))
-    for index, value in image.pcr.items():
+    for index, value in image.measured.pcr.items():
         tpm.pcrs[index] = value
     tpm.pcrs[8] = extend(bytes(32), hashlib.sha256(DOCUMENT).digest())
     return tpm

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.attest.attester import ReportData, Tee
 from ccinit.attest.client import KbsClient
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import CcinitError
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.tee import ReportData, Tee
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
 from tests.fakes.tls_server import make_authority

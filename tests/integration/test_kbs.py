@@ -103,7 +103,7 @@ def test_token_has_the_claims_that_clients_read(kbs: Kbs) -> None:
     module = claims["submods"]["cpu0"]
     assert module["ear.status"] == "affirming"
     evidence = module["ear.veraison.annotated-evidence"]
-    assert evidence["tpm"]["pcr09"] == IMAGE.pcr[9].hex()
+    assert evidence["tpm"]["pcr09"] == IMAGE.measured.pcr[9].hex()
     assert evidence["runtime_data_claims"]["tee-pubkey"] == client.jwk
 
 

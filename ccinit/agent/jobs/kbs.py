@@ -14,12 +14,12 @@ from ccinit.agent.messages import (
     Released,
     Wanted,
 )
-from ccinit.attest.attester import ReportData
 from ccinit.attest.client import KbsClient
 from ccinit.attest.patience import AttestLimits
 from ccinit.errors import PeerError
 from ccinit.formats.guest_config import EnvelopePolicy
 from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.tee import ReportData
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
 

@@ -27,7 +27,7 @@ from ccinit.formats.initdata import (
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
-from guest_owner.kbs.references import ZERO_PCR
+from guest_owner.kbs.measurements import ZERO_PCR
 from guest_owner.table import format_table
 
 _MAX_IMAGE_BYTES = HEADER_BYTES + MAX_COMPRESSED_BYTES + 512

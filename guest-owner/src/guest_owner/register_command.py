@@ -17,19 +17,21 @@ from ccinit.formats.guest_config import parse_guest_config
 from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.pod_manifest import parse_pod_manifest
 from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.tee import Tee
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.references import MAX_REFERENCE_BYTES, Profile, parse_reference_set
+from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS
 from guest_owner.kbs.store import MAX_KEY_BYTES, MAX_RESOURCE_BYTES, Store
 from guest_owner.volume_key_command import check_volume_key
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add `register reference`, `ak`, `initdata` and `resource`."""
+    """Add `register reference`, `ak`, `root`, `initdata` and `resource`."""
     commands = add_group(
-        subparsers, "register", "Register reference values, attestation keys, pods and resources."
+        subparsers, "register", "Register what is trusted, and the resources for it."
     )
-    summary = "Trust an image: the registers that its build predicted."
+    summary = "Trust an image: the measurements that its build predicted."
     reference = commands.add_parser("reference", help=summary, description=summary)
     _add_file(reference, "JSON file that the image build wrote")
     _add_name(reference, "the file's")
@@ -40,6 +42,15 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_file(key, "public key (SubjectPublicKeyInfo), PEM or DER")
     _add_name(key, "made of the key's digest")
     key.set_defaults(func=_attestation_key)
+
+    summary = "Trust the vendor of a TEE: the certificates that its evidence chains to."
+    root = commands.add_parser("root", help=summary, description=summary)
+    _add_file(root, "certificates in PEM, root and intermediate ones")
+    root.add_argument(
+        "--platform", required=True, choices=[tee.value for tee in VENDOR_PLATFORMS], help="the TEE"
+    )
+    _add_name(root, "made of the certificates' digest")
+    root.set_defaults(func=_root)
 
     summary = "Trust a pod: the initdata document that describes it, byte for byte."
     initdata = commands.add_parser("initdata", help=summary, description=summary)
@@ -80,7 +91,10 @@ def _reference(arguments: argparse.Namespace) -> int:
     data = read_capped(arguments.file, MAX_REFERENCE_BYTES)
     reference = parse_reference_set(data, name=arguments.name)
     Store(arguments.state).add_reference(reference)
-    print(f"registered reference values {reference.name} (profile {reference.profile})")
+    print(
+        f"registered reference values {reference.name} "
+        f"({reference.measured.tee}, profile {reference.profile})"
+    )
     if reference.profile is Profile.TEST:
         print("note: a test image gets only what test rules of the policy release")
     return 0
@@ -91,6 +105,14 @@ def _attestation_key(arguments: argparse.Namespace) -> int:
     name = arguments.name or f"ak-{hashlib.sha256(public_der).hexdigest()[:16]}"
     Store(arguments.state).add_attestation_key(name, public_der)
     print(f"registered attestation key {name}")
+    return 0
+
+
+def _root(arguments: argparse.Namespace) -> int:
+    pem = read_capped(arguments.file, MAX_ROOT_BYTES)
+    name = arguments.name or f"root-{hashlib.sha256(pem).hexdigest()[:16]}"
+    root = Store(arguments.state).add_root(name, Tee(arguments.platform), pem)
+    print(f"registered {len(root.certificates)} certificates for {root.platform} as {root.name}")
     return 0
 
 

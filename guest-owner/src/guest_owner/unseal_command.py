@@ -15,15 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
-from ccinit.errors import FormatError
 from ccinit.formats.host_rpc import Code, Phase
 from ccinit.formats.log_evidence import parse_log_evidence
 from ccinit.formats.sealed_log import BootId, Kind
-from ccinit.formats.tpm_evidence import parse_tpm_evidence
 from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
-from guest_owner.kbs.verifier_tpm import TEE, verify_log_evidence
+from guest_owner.kbs.verifiers.table import find_verified_tee, verify_log_evidence
 from guest_owner.log_key import new_log_key, parse_log_key
 from guest_owner.unseal import EvidenceVerifier, LogEntry, Unsealed, unseal
 
@@ -94,10 +92,9 @@ def evidence_verifier(references: References) -> EvidenceVerifier:
 
     def verify(evidence: bytes, boot_id: BootId, signing_key: bytes) -> str:
         parsed = parse_log_evidence(evidence)
-        if parsed.tee != TEE:
-            raise FormatError("evidence.tee", f"no verifier for {parsed.tee!r}")
         appraised = verify_log_evidence(
-            parse_tpm_evidence(parsed.evidence),
+            find_verified_tee(parsed.tee),
+            parsed.evidence,
             boot_id=boot_id,
             signing_key=signing_key,
             references=references,

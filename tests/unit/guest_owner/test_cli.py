@@ -132,6 +132,19 @@ def test_register_ak_takes_pem_and_der(state: Path, tmp_path: Path) -> None:
     assert keys[0].name.startswith("ak-")
 
 
+def test_register_root_names_the_platform(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pem = write(tmp_path / "ca", (state / "ca.pem").read_bytes())
+    assert run("register", "root", "--state", state, "--platform", "snp", pem) == 0
+    assert "registered 1 certificates for snp as root-" in capsys.readouterr().out
+    (root,) = Store(state).read_references().roots
+    assert root.name.startswith("root-")
+    empty = write(tmp_path / "ca", b"")
+    assert run("register", "root", "--state", state, "--platform", "snp", empty) == 1
+    assert "[root.form]" in error_of(capsys)
+
+
 def test_register_ak_refuses_other_files(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

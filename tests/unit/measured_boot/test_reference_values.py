@@ -3,6 +3,7 @@ import json
 import pytest
 
 from ccinit.errors import ConfigError
+from guest_owner.kbs.measurements import TpmMeasurements
 from guest_owner.kbs.references import parse_reference_set
 from measured_boot.prediction import DirectKernelBoot, Prediction, UkiBoot, predict
 from measured_boot.reference_values import Profile, profile_of, reference_values
@@ -23,12 +24,13 @@ def direct() -> Prediction:
 def test_to_bytes_is_what_the_owner_reads(prediction: Prediction) -> None:
     values = reference_values(prediction, "trixie-1")
     read = parse_reference_set(values.to_bytes())
-    assert (read.name, read.profile.value, read.boot.value) == (
+    assert isinstance(read.measured, TpmMeasurements)
+    assert (read.name, read.profile.value, read.measured.boot.value) == (
         "trixie-1",
         values.profile.value,
         prediction.platform.boot.value,
     )
-    assert dict(read.pcr) == dict(prediction.registers)
+    assert dict(read.measured.pcr) == dict(prediction.registers)
 
 
 def test_to_bytes_has_exactly_the_documented_keys() -> None:

@@ -25,6 +25,7 @@ from ccinit.errors import ChildError
 from ccinit.formats.host_rpc import HOST_CID, PORT, Phase
 from ccinit.formats.msgpack_rpc import encode_request
 from ccinit.formats.strict_json import parse_json
+from ccinit.formats.tee import Tee
 from ccinit.formats.tpm2 import parse_tpms_attest
 from ccinit.formats.tpm_evidence import parse_tpm_evidence
 from ccinit.kernel import vsock
@@ -221,7 +222,7 @@ def test_evidence_child_quotes_what_the_measure_child_bound(parent_cgroup: Cgrou
         bound = EventLoop().run(
             children.run(
                 Role.MEASURE,
-                BindRequest(digest=digest),
+                BindRequest(tee=Tee.TPM, digest=digest),
                 BindReply,
                 seconds=SECONDS,
                 fds={"tpm": device},
@@ -230,7 +231,7 @@ def test_evidence_child_quotes_what_the_measure_child_bound(parent_cgroup: Cgrou
         reply = EventLoop().run(
             children.run(
                 Role.EVIDENCE,
-                EvidenceRequest(report_data=REPORT_DATA),
+                EvidenceRequest(tee=Tee.TPM, report_data=REPORT_DATA),
                 EvidenceReply,
                 seconds=SECONDS,
                 fds={"tpm": device},

@@ -1,14 +1,21 @@
 """The result of verifying evidence: what was compared, and what may be believed afterwards.
 
 RATS terms (RFC 9334): the Verifier appraises Evidence; these values are its Attestation Result
-inside the KBS. Their signed form on the wire is `guest_owner.kbs.token`.
+inside the KBS, the same for every platform. Their signed form on the wire is
+`guest_owner.kbs.token`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
-from ccinit.errors import VerificationError
+from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.digest import Digest
-from guest_owner.kbs.references import Profile, ReferenceSet, RegisteredInitdata
+from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredInitdata
+
+NOTHING = "nothing is registered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +35,26 @@ class Claim:
     holds: bool
 
 
+class ClaimList:
+    """The comparisons that a verifier has made so far, in the order of its steps."""
+
+    def __init__(self) -> None:
+        self.made: list[Claim] = []
+
+    def compare(self, name: str, expected: str, got: str, *, holds: bool) -> None:
+        """Add one comparison."""
+        self.made.append(Claim(name=name, expected=expected, got=got, holds=holds))
+
+    def fail(self, error: FormatError) -> None:
+        """Add a part that cannot be read; the claim has the error's reason."""
+        self.compare(error.reason, "well-formed", error.detail, holds=False)
+
+    @property
+    def all_hold(self) -> bool:
+        """Whether nothing was refused so far."""
+        return all(claim.holds for claim in self.made)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """Who asks for a resource, as far as a policy cares."""
@@ -43,19 +70,23 @@ class AppraisedEvidence:
     """Evidence that passed every step; only a verifier makes one.
 
     Attributes:
-        reference: the registered set that the boot registers equal.
-        initdata: the registered document that the guest bound.
-        pcrs: the 24 quoted registers of the sha256 bank, 32 bytes each.
-        attestation_key_der: the signing key's SubjectPublicKeyInfo.
-        report_data: the quote's extra data.
+        tee: whose verifier it was.
+        reference: the registered set that the measurements equal.
+        initdata: the registered document that the guest is bound to.
+        initdata_field: the register or launch field that binds it, as the evidence has it.
+        report_data: what the evidence carries.
+        measured: for the audit log: hex values by name, in groups (`{"pcr": {"0": …}}`).
+        token_claims: what Trustee's verifier of this platform would say about it.
         claims: every comparison that was made, all of which hold.
     """
 
+    tee: Tee
     reference: ReferenceSet
     initdata: RegisteredInitdata
-    pcrs: tuple[bytes, ...]
-    attestation_key_der: bytes
+    initdata_field: bytes
     report_data: bytes
+    measured: Mapping[str, Mapping[str, str]]
+    token_claims: Mapping[str, JsonValue]
     claims: tuple[Claim, ...]
 
     @property
@@ -76,8 +107,8 @@ class EvidenceRefusedError(VerificationError):
 
     Attributes:
         claims: every comparison that was made, for the audit log.
-        authentic: whether a registered key signed these registers for this request; if not, the
-            values in `claims` are the sender's invention.
+        authentic: whether a registered key, or one that a registered root vouches for, signed
+            these values for this request; if not, those in `claims` are the sender's invention.
     """
 
     def __init__(self, claims: tuple[Claim, ...], *, authentic: bool) -> None:
@@ -86,3 +117,37 @@ class EvidenceRefusedError(VerificationError):
         super().__init__(failed[0].name, f"evidence refused: {names}")
         self.claims = claims
         self.authentic = authentic
+
+
+class Verifier(Protocol):
+    """Judges the evidence of one platform; pure."""
+
+    def __call__(
+        self,
+        evidence: JsonValue,
+        *,
+        report_data: bytes,
+        initdata_digest: bytes | None,
+        references: References,
+    ) -> AppraisedEvidence:
+        """Make every step of the platform.
+
+        Args:
+            evidence: untrusted, in the form of Trustee's verifier.
+            report_data: what the evidence has to carry, in the platform's own length.
+            initdata_digest: by the platform's algorithm, of the document that came with the
+                evidence; None if none came: then the evidence has to bind one of the registered
+                documents, which is found by it.
+            references: everything that is trusted.
+
+        Raises:
+            FormatError: it is not evidence of this platform.
+            EvidenceRefusedError: at least one step failed; the reason is the first one's claim.
+        """
+
+
+def list_known(values: tuple[str, ...]) -> str:
+    """Return what would have been accepted, as text for a claim."""
+    if not values:
+        return NOTHING
+    return values[0] if len(values) == 1 else "one of " + ", ".join(values)

@@ -8,8 +8,8 @@ through `guest_owner.table`.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -47,7 +47,8 @@ class AuditRecord:
         session: the session's label, "" if there is none.
         reason: dotted reason and detail of a refusal; "" otherwise.
         claims: every comparison of an appraisal.
-        pcr: the 24 quoted registers in hex, only of accepted evidence.
+        measured: registers and launch fields, only of accepted evidence: members of the line, as
+            `"pcr": {"0": HEX, …}` of a TPM.
         reference: name and profile of the reference values, only of appraised guests.
         initdata: digest of the bound document, only of appraised guests.
         resource: URI, only for resources.
@@ -59,7 +60,7 @@ class AuditRecord:
     decision: Decision
     reason: str = ""
     claims: Sequence[Claim] = ()
-    pcr: Sequence[bytes] = ()
+    measured: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     reference: str = ""
     profile: str = ""
     initdata: str = ""
@@ -138,6 +139,4 @@ def _to_json(record: AuditRecord, now: datetime) -> dict[str, object]:
             }
             for claim in record.claims
         ]
-    if record.pcr:
-        value["pcr"] = {str(index): digest.hex() for index, digest in enumerate(record.pcr)}
-    return value
+    return {**record.measured, **value}

@@ -7,7 +7,7 @@ flush of the log), and the server makes them from one thread: no two of them int
 """
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
-from ccinit.formats.digest import sha256_digest
+from ccinit.formats.initdata import document_digest
 from ccinit.formats.rcar import (
     PROTOCOL_VERSION,
     Attestation,
@@ -18,10 +18,9 @@ from ccinit.formats.rcar import (
     parse_attestation,
     parse_request,
     report_digest,
-    tpm_report_data,
 )
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
-from ccinit.formats.tpm_evidence import parse_tpm_evidence
+from ccinit.formats.tee import Tee, initdata_binding, report_data_for
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.jwe import encrypt_to_guest
@@ -31,7 +30,7 @@ from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session, Sessions
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.token import TokenSigner
-from guest_owner.kbs.verifier_tpm import TEE, verify_evidence
+from guest_owner.kbs.verifiers.table import find_verified_tee, verify_evidence
 
 
 class KeyBroker:
@@ -61,9 +60,11 @@ class KeyBroker:
                 "KBS Client Protocol Version Mismatch: "
                 f"expect ={PROTOCOL_VERSION} while the request is {request.version}",
             )
-        if request.tee != TEE:
-            raise self._refuse_auth(request.tee, f"no verifier for {request.tee!r}, only {TEE}")
-        session = self._sessions.open(request.tee)
+        try:
+            tee = find_verified_tee(request.tee)
+        except FormatError as error:
+            raise self._refuse_auth(request.tee, error.detail) from error
+        session = self._sessions.open(tee)
         return session, encode_challenge(Challenge(nonce=session.nonce, extra_params=""))
 
     def attest(self, cookie: str | None, body: bytes) -> tuple[Session, bytes]:
@@ -77,7 +78,7 @@ class KeyBroker:
             attestation = parse_attestation(body)
             if attestation.nonce != session.nonce:
                 raise VerificationError("rcar.nonce", "not the nonce of this session")
-            evidence = self._appraise(attestation)
+            evidence = self._appraise(Tee(session.tee), attestation)
         except CcinitError as error:
             self._sessions.drop(session)
             raise self._refuse_attest(session, error) from error
@@ -95,7 +96,7 @@ class KeyBroker:
                 tee=session.tee,
                 decision=Decision.ACCEPTED,
                 claims=evidence.claims,
-                pcr=evidence.pcrs,
+                measured=evidence.measured,
                 reference=evidence.reference.name,
                 profile=evidence.reference.profile.value,
                 initdata=str(evidence.initdata.digest),
@@ -125,15 +126,19 @@ class KeyBroker:
         self._audit_resource(attested, str(uri), Decision.RELEASED, "")
         return reply
 
-    def _appraise(self, attestation: Attestation) -> AppraisedEvidence:
+    def _appraise(self, tee: Tee, attestation: Attestation) -> AppraisedEvidence:
         if attestation.additional_evidence:
             raise VerificationError("rcar.additional_evidence", "no device has a verifier here")
         initdata = attestation.init_data
         digest = report_digest(attestation.nonce, attestation.tee_pubkey, "")
+        algorithm = initdata_binding(tee).algorithm
         return verify_evidence(
-            parse_tpm_evidence(attestation.primary_evidence),
-            report_data=tpm_report_data(digest),
-            initdata_digest=None if initdata is None else sha256_digest(initdata.encode()),
+            tee,
+            attestation.primary_evidence,
+            report_data=report_data_for(tee, digest),
+            initdata_digest=(
+                None if initdata is None else document_digest(initdata.encode(), algorithm)
+            ),
             references=self._store.read_references(),
         )
 

@@ -14,7 +14,7 @@ A rule that names no initdata is refused: the document is the pod, and a rule fo
 release to one that the host made. Patterns of `prod` and `test` rules must not overlap, so that a
 test guest can never get a resource that a production guest gets, whatever order the rules are in.
 
-Whether evidence is genuine is `guest_owner.kbs.verifier_tpm`; nothing here looks at evidence.
+Whether evidence is genuine is `guest_owner.kbs.verifiers`; nothing here looks at evidence.
 """
 
 import tomllib

@@ -1,35 +1,32 @@
-"""What the owner registered: reference values, attestation keys, initdata documents.
+"""What the owner registered: reference values, attestation keys, vendor roots, initdata documents.
 
 Values and their JSON form only (RATS, RFC 9334: Reference Values and Endorsements); files are
-`guest_owner.kbs.store`, comparing evidence with them is `guest_owner.kbs.verifier_tpm`.
+`guest_owner.kbs.store`, comparing evidence with them is `guest_owner.kbs.verifiers`.
 
-A reference value file is what `measured_boot` predicts for one image and one boot path:
+A reference value file is what was predicted for one image on one platform:
 
-    {"version": 1, "name": "trixie-1", "profile": "prod" | "test", "boot": "uki" | "direct",
-     "pcr": {"4": HEX, "9": HEX, "11": HEX}}
+    {"version": 1, "name": "trixie-1", "profile": "prod" | "test", "platform": "tpm", …}
 
-The profile is a property of the measurement: a `test` image can be made to say anything, so its
-values must never be registered as `prod`.
+`platform` decides the members that follow (`guest_owner.kbs.measurements`); a file without it is
+one of a TPM. The profile is a property of the measurement: a `test` image can be made to say
+anything, so its values must never be registered as `prod`.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.digest import Digest
 from ccinit.formats.fields import Fields
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.measurements import READERS, ZERO_PCR, Measurements
 
-PCR_BYTES = 32
-ZERO_PCR = bytes(PCR_BYTES)
-BOOT_PCRS = (4, 9, 11)
 MAX_REFERENCE_BYTES = 64 * 1024
 MAX_NAME_BYTES = 64
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
-_HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 class Profile(StrEnum):
@@ -39,35 +36,16 @@ class Profile(StrEnum):
     TEST = "test"
 
 
-class Boot(StrEnum):
-    """How firmware starts the kernel, which decides the registers that it measures into."""
-
-    UKI = "uki"
-    DIRECT = "direct"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceSet:
-    """The predicted registers of one image on one boot path.
-
-    Attributes:
-        pcr: 32 bytes each for PCR 4, 9 and 11; PCR 11 is zero for direct boot, nothing else is.
-    """
+    """The predicted measurements of one image on one platform."""
 
     name: str
     profile: Profile
-    boot: Boot
-    pcr: Mapping[int, bytes]
+    measured: Measurements
 
     def __post_init__(self) -> None:
         check_name(self.name, "reference.name")
-        if set(self.pcr) != set(BOOT_PCRS):
-            raise FormatError("reference.pcr", "expected exactly PCR 4, 9 and 11")
-        for index in BOOT_PCRS:
-            must_be_zero = index == 11 and self.boot is Boot.DIRECT
-            if (self.pcr[index] == ZERO_PCR) != must_be_zero:
-                wanted = "be zero for direct boot" if must_be_zero else "not be zero"
-                raise FormatError(f"reference.pcr.{index}", f"PCR {index} must {wanted}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,16 +57,35 @@ class RegisteredKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredRoot:
+    """Certificates of a vendor that the owner trusts to speak for a platform, DER."""
+
+    name: str
+    platform: Tee
+    certificates: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredInitdata:
-    """An initdata document on the owner's list, by the SHA-256 of the whole document."""
+    """An initdata document on the owner's list.
+
+    Attributes:
+        digest: SHA-256 of the whole document, by which policies and people name it.
+        sha384: the same by SHA-384, which some platforms hold.
+    """
 
     name: str
     digest: Digest
+    sha384: bytes
 
     @property
     def register(self) -> bytes:
         """PCR 8 after the one extend that binds the document."""
         return hashlib.sha256(ZERO_PCR + self.digest.raw).digest()
+
+    def digest_by(self, algorithm: str) -> bytes:
+        """The digest that a platform with this algorithm (`sha256`, `sha384`) holds."""
+        return {"sha256": self.digest.raw, "sha384": self.sha384}[algorithm]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +94,25 @@ class References:
 
     sets: tuple[ReferenceSet, ...] = ()
     attestation_keys: tuple[RegisteredKey, ...] = ()
+    roots: tuple[RegisteredRoot, ...] = ()
     initdata: tuple[RegisteredInitdata, ...] = ()
 
     def __post_init__(self) -> None:
-        profiles: dict[tuple[bytes, ...], Profile] = {}
+        profiles: dict[tuple[Tee, tuple[bytes, ...]], Profile] = {}
         for known in self.sets:
-            registers = tuple(known.pcr[index] for index in BOOT_PCRS)
-            if profiles.setdefault(registers, known.profile) is not known.profile:
-                raise FormatError(
-                    "reference.profile", f"{known.name}: the same registers have another profile"
-                )
+            for identity in known.measured.identities:
+                key = known.measured.tee, identity
+                if profiles.setdefault(key, known.profile) is not known.profile:
+                    raise FormatError(
+                        "reference.profile",
+                        f"{known.name}: the same measurements have another profile",
+                    )
+
+
+def register_initdata(name: str, document: bytes) -> RegisteredInitdata:
+    """Return the registration of a document."""
+    digest = Digest(hashlib.sha256(document).hexdigest())
+    return RegisteredInitdata(name=name, digest=digest, sha384=hashlib.sha384(document).digest())
 
 
 def check_name(name: str, reason: str) -> str:
@@ -137,37 +143,22 @@ def parse_reference_set(data: bytes, *, name: str | None = None) -> ReferenceSet
     with Fields(value, "reference") as fields:
         fields.integer("version", low=1, high=1)
         written = fields.text("name", max_bytes=MAX_NAME_BYTES)
-        return ReferenceSet(
-            name=name or written,
-            profile=fields.choice("profile", Profile),
-            boot=fields.choice("boot", Boot),
-            pcr=fields.table("pcr", _read_registers),
-        )
-
-
-def _read_registers(fields: Fields) -> Mapping[int, bytes]:
-    registers = {}
-    for index in BOOT_PCRS:
-        if index == 11 and not fields.has("11"):
-            registers[index] = ZERO_PCR
-        else:
-            registers[index] = _parse_register(fields.text(str(index)), index)
-    return registers
-
-
-def _parse_register(text: str, index: int) -> bytes:
-    if len(text) != 2 * PCR_BYTES or not _HEX_DIGITS.issuperset(text):
-        raise FormatError(f"reference.pcr.{index}", "expected 64 lower-case hex digits")
-    return bytes.fromhex(text)
+        profile = fields.choice("profile", Profile)
+        platform = fields.choice("platform", Tee, default=Tee.TPM)
+        if platform not in READERS:
+            raise FormatError("reference.platform", f"no verifier for {platform}")
+        measured = READERS[platform](fields)
+        return ReferenceSet(name=name or written, profile=profile, measured=measured)
 
 
 def encode_reference_set(reference: ReferenceSet) -> bytes:
     """Encode a reference set in the form that `parse_reference_set` reads."""
+    measured = reference.measured
     value = {
         "version": 1,
         "name": reference.name,
         "profile": reference.profile.value,
-        "boot": reference.boot.value,
-        "pcr": {str(index): reference.pcr[index].hex() for index in BOOT_PCRS},
+        "platform": measured.tee.value,
+        **measured.to_json_object(),
     }
     return json.dumps(value, indent=2).encode() + b"\n"

@@ -1,8 +1,9 @@
 """The owner's state directory: resources, registrations, the policy.
 
     resources/REPOSITORY/TYPE/TAG      body of a resource, as it is sent
-    references/NAME.json               predicted registers of an image
+    references/NAME.json               predicted measurements of an image
     attestation-keys/NAME.der          SubjectPublicKeyInfo of a TPM's attestation key
+    roots/PLATFORM/NAME.pem            certificates of a TEE's vendor
     initdata/NAME.toml                 a document that may run; trusted by the digest of its bytes
     policy.toml                        who may get what
 
@@ -15,9 +16,9 @@ belongs on the owner's machine, never on the host that runs the guests.
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
-from ccinit.formats.digest import sha256_digest
 from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.tee import Tee
 from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
 from guest_owner.kbs.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from guest_owner.kbs.references import (
@@ -26,11 +27,14 @@ from guest_owner.kbs.references import (
     ReferenceSet,
     RegisteredInitdata,
     RegisteredKey,
+    RegisteredRoot,
     check_name,
     encode_reference_set,
     parse_reference_set,
+    register_initdata,
 )
-from guest_owner.kbs.verifier_tpm import parse_attestation_key
+from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certificates
+from guest_owner.kbs.verifiers.tpm import parse_attestation_key
 
 MAX_RESOURCE_BYTES = 1 << 20
 MAX_KEY_BYTES = 4096
@@ -86,16 +90,21 @@ class Store:
             for name, data in self._entries("attestation-keys", ".der", MAX_KEY_BYTES)
         )
         documents = tuple(
-            RegisteredInitdata(name=name, digest=sha256_digest(data))
+            register_initdata(name, data)
             for name, data in self._entries("initdata", ".toml", MAX_DOCUMENT_BYTES)
         )
-        return References(sets=sets, attestation_keys=keys, initdata=documents)
+        roots = tuple(
+            RegisteredRoot(name=name, platform=platform, certificates=parse_certificates(data))
+            for platform in VENDOR_PLATFORMS
+            for name, data in self._entries(f"roots/{platform}", ".pem", MAX_ROOT_BYTES)
+        )
+        return References(sets=sets, attestation_keys=keys, roots=roots, initdata=documents)
 
     def add_reference(self, reference: ReferenceSet) -> None:
         """Register reference values; a set of the same name is replaced."""
         known = self.read_references()
         others = tuple(kept for kept in known.sets if kept.name != reference.name)
-        # Building the value checks that no registers get two profiles.
+        # Building the value checks that no measurement gets two profiles.
         References(sets=(*others, reference))
         path = self.root / "references" / f"{reference.name}.json"
         write_atomically(path, encode_reference_set(reference), mode=PUBLIC_MODE)
@@ -107,13 +116,21 @@ class Store:
         path = self.root / "attestation-keys" / f"{name}.der"
         write_atomically(path, public_der, mode=PUBLIC_MODE)
 
+    def add_root(self, name: str, platform: Tee, pem: bytes) -> RegisteredRoot:
+        """Register certificates of a platform's vendor."""
+        check_name(name, "root.name")
+        if platform not in VENDOR_PLATFORMS:
+            raise FormatError("root.platform", f"{platform} has no vendor that signs for it")
+        certificates = parse_certificates(pem)
+        write_atomically(self.root / "roots" / platform / f"{name}.pem", pem, mode=PUBLIC_MODE)
+        return RegisteredRoot(name=name, platform=platform, certificates=certificates)
+
     def add_initdata(self, name: str, document: bytes) -> RegisteredInitdata:
-        """Register a document; it must be one that the guest would accept on a TPM platform."""
+        """Register a document; it must be one that a guest on some platform would accept."""
         check_name(name, "initdata.name")
-        if parse_initdata(document).algorithm != "sha256":
-            raise FormatError("initdata.algorithm", "a TPM binds documents by sha256")
+        parse_initdata(document)
         write_atomically(self.root / "initdata" / f"{name}.toml", document, mode=PUBLIC_MODE)
-        return RegisteredInitdata(name=name, digest=sha256_digest(document))
+        return register_initdata(name, document)
 
     def read_resource(self, uri: ResourceUri) -> bytes:
         """Return a resource's body.

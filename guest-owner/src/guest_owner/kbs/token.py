@@ -26,7 +26,6 @@ from ccinit.formats.rcar import Nonce
 from ccinit.formats.strict_json import (
     JsonValue,
     decode_base64url,
-    encode_base64,
     encode_base64url,
     parse_json,
 )
@@ -157,18 +156,14 @@ def _private_claims(attested: Attested) -> dict[str, str]:
 def _submodule(
     evidence: AppraisedEvidence, attested: Attested, nonce: Nonce
 ) -> dict[str, JsonValue]:
-    registers: dict[str, JsonValue] = {
-        f"pcr{index:02}": value.hex() for index, value in enumerate(evidence.pcrs)
-    }
-    registers["ak_public"] = encode_base64(evidence.attestation_key_der)
     return {
         "ear.status": "affirming",
         "ear.trustworthiness-vector": _TRUST_VECTOR,
         "ear.appraisal-policy-id": "default",
         "ear.veraison.annotated-evidence": {
-            attested.tee: registers,
+            attested.tee: evidence.token_claims,
             "report_data": evidence.report_data.hex(),
-            "init_data": evidence.initdata.register.hex(),
+            "init_data": evidence.initdata_field.hex(),
             "init_data_claims": {"digest": str(evidence.initdata.digest)},
             "runtime_data_claims": {
                 "nonce": nonce,

@@ -8,11 +8,12 @@ extractor (a JSON object from name to values) and of its policy engine. Pure; wr
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
+from guest_owner.kbs.measurements import BOOT_PCRS, TpmMeasurements
 from guest_owner.kbs.policy import Policy, Rule
-from guest_owner.kbs.references import BOOT_PCRS, Profile, References, ReferenceSet
+from guest_owner.kbs.references import Profile, References, ReferenceSet
 
 _RULES_MARK = "@RULES@"
 
@@ -38,7 +39,9 @@ def reference_values(references: References) -> Mapping[str, list[str]]:
     """Return the values that `default_cpu.rego` asks for; test images are left out."""
     return {
         "ccinit_tpm_boot": [
-            boot_value(known) for known in references.sets if known.profile is Profile.PROD
+            boot_value(measured)
+            for known, measured in _tpm_sets(references)
+            if known.profile is Profile.PROD
         ],
         "ccinit_tpm_initdata": [known.register.hex() for known in references.initdata],
         "ccinit_tpm_attestation_keys": [
@@ -59,17 +62,23 @@ def rvps_message(values: Mapping[str, list[str]]) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
-def boot_value(reference: ReferenceSet) -> str:
-    """Return a reference set as one string, so that registers of two images never mix."""
-    return ":".join((reference.boot.value, *(reference.pcr[index].hex() for index in BOOT_PCRS)))
+def boot_value(measured: TpmMeasurements) -> str:
+    """Return predicted registers as one string, so that those of two images never mix."""
+    return ":".join((measured.boot.value, *(measured.pcr[index].hex() for index in BOOT_PCRS)))
+
+
+def _tpm_sets(references: References) -> Iterator[tuple[ReferenceSet, TpmMeasurements]]:
+    for known in references.sets:
+        if isinstance(known.measured, TpmMeasurements):
+            yield known, known.measured
 
 
 def _resolve(rule: Rule, references: References) -> dict[str, list[str]]:
     return {
         "resources": list(rule.resources.segments),
         "boots": [
-            boot_value(known)
-            for known in references.sets
+            boot_value(measured)
+            for known, measured in _tpm_sets(references)
             if known.profile is rule.profile
             and (not rule.references or known.name in rule.references)
         ],

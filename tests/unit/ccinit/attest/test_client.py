@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from ccinit.attest.attester import ReportData, Tee
 from ccinit.attest.client import KbsClient, parse_session_cookie
 from ccinit.attest.patience import AttestLimits, Waiting
 from ccinit.errors import CcinitError, DeadlineError, FormatError, PeerError, VerificationError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.tee import ReportData, Tee
 from tests.fakes.kbs_http import DATE, URL, FakeKbs, Fault, answer, fail, refuse, reply
 
 URI = parse_resource_uri("kbs:///ccinit/pod/file-a")

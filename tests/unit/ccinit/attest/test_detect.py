@@ -1,10 +1,19 @@
 """Exactly one platform, found by its nodes."""
 
+from pathlib import Path
+
 import pytest
 
-from ccinit.attest.attester import Tee
-from ccinit.attest.detect import Platform, detect_platform
+from ccinit.attest import detect
+from ccinit.attest.detect import Node, Platform, detect_platform
 from ccinit.errors import ConfigError
+from ccinit.formats.tee import Tee
+
+NO_FLAGS = {"/sys/devices/system/cpu/svm": "", "/sys/firmware/uv/prot_virt_guest": ""}
+
+
+def no_text(_path: str) -> str:
+    return ""
 
 
 @pytest.mark.parametrize(
@@ -15,7 +24,9 @@ from ccinit.errors import ConfigError
     ],
 )
 def test_one_tpm_is_found(nodes: set[str], device: str) -> None:
-    assert detect_platform(nodes.__contains__) == Platform(tee=Tee.TPM, device=device)
+    assert detect_platform(nodes.__contains__, no_text) == Platform(
+        tee=Tee.TPM, nodes=(Node(name="tpm", path=device, writable=True),)
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,6 +49,32 @@ def test_one_tpm_is_found(nodes: set[str], device: str) -> None:
 )
 def test_other_than_one_known_platform_is_refused(nodes: set[str], reason: str, named: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        detect_platform(nodes.__contains__)
+        detect_platform(nodes.__contains__, no_text)
     assert refused.value.reason == reason
     assert named in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("flag", "named"),
+    [
+        ("/sys/devices/system/cpu/svm", "pef: POWER's ultravisor"),
+        ("/sys/firmware/uv/prot_virt_guest", "se: there is no attester"),
+    ],
+)
+def test_platform_that_only_a_flag_tells_is_refused_by_name(flag: str, named: str) -> None:
+    for text, reason in (("1\n", "attest.unsupported"), ("0\n", "attest.none")):
+        with pytest.raises(ConfigError) as refused:
+            detect_platform(lambda _path: False, {**NO_FLAGS, flag: text}.__getitem__)
+        assert refused.value.reason == reason
+        assert (named in refused.value.detail) is (text == "1\n")
+
+
+def test_flags_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "flag").write_text("1\n")
+    row = detect._Row(name="flagged", flag=str(tmp_path / "flag"))
+    monkeypatch.setattr(detect, "_TABLE", (row,))
+    with pytest.raises(ConfigError, match="flagged"):
+        detect_platform()
+    (tmp_path / "flag").unlink()
+    with pytest.raises(ConfigError, match="no platform"):
+        detect_platform()

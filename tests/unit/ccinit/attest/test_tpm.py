@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 
-from ccinit.attest.attester import ReportData, Tee
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import PeerError, VerificationError
+from ccinit.formats.tee import ReportData, Tee
 from ccinit.formats.tpm2 import parse_tpms_attest
 from ccinit.formats.tpm_evidence import parse_tpm_evidence
 from tests.fakes.tpm_device import AK_ATTRIBUTES, SimulatedDevice, SimulatedTpm

@@ -1,11 +1,11 @@
-"""Binding the initdata digest: one extend from zero, and each step's refusal."""
+"""Binding the initdata digest: one extend from zero or one launch field, and each refusal."""
 
 import hashlib
 
 import pytest
 
 from ccinit.errors import VerificationError
-from ccinit.measure.initdata import bind_initdata
+from ccinit.measure.initdata import bind_initdata, compare_initdata
 from ccinit.measure.register import Pcr, TpmPcr
 from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
@@ -65,3 +65,36 @@ def test_register_that_was_extended_before_is_refused_untouched() -> None:
 
 def test_register_that_does_not_read_back_is_refused() -> None:
     assert refused_reason(Register(forgets=True), DIGEST) == "config.mismatch"
+
+
+@pytest.mark.parametrize(
+    ("digest", "field"),
+    [
+        pytest.param(DIGEST, DIGEST, id="HOSTDATA"),
+        pytest.param(DIGEST + bytes(16), DIGEST + bytes(16), id="MRCONFIGID"),
+        pytest.param(DIGEST + b"x" * 16, DIGEST + b"x" * 16 + bytes(16), id="personalization"),
+    ],
+)
+def test_launch_field_that_holds_the_digest_is_returned(digest: bytes, field: bytes) -> None:
+    assert compare_initdata(field, digest, len(field)) == field
+
+
+@pytest.mark.parametrize(
+    ("field", "digest", "reason"),
+    [
+        pytest.param(bytes(32), DIGEST, "config.unbound", id="nobody set it"),
+        pytest.param(bytes(32), bytes(32), "config.unbound", id="zeros equal zeros"),
+        pytest.param(DIGEST[:-1] + b"\0", DIGEST, "config.mismatch", id="one byte"),
+        pytest.param(DIGEST[::-1], DIGEST, "config.mismatch", id="reversed"),
+        pytest.param(DIGEST + bytes(16), DIGEST, "config.digest", id="long field"),
+        pytest.param(DIGEST[:31], DIGEST, "config.digest", id="short field"),
+        pytest.param(DIGEST, DIGEST + bytes(16), "config.digest", id="long digest"),
+        pytest.param(DIGEST, DIGEST[:31], "config.digest", id="short digest"),
+    ],
+)
+def test_r04_r05_launch_field_that_does_not_hold_the_digest_is_refused(
+    field: bytes, digest: bytes, reason: str
+) -> None:
+    with pytest.raises(VerificationError) as refused:
+        compare_initdata(field, digest, 32)
+    assert refused.value.reason == reason

@@ -77,10 +77,14 @@ def test_read_audit_names_the_line_that_is_broken(tmp_path: Path, line: str) -> 
 
 def test_accepted_registers_are_hex_by_number(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    pcrs = [bytes((index,)) * 32 for index in range(24)]
+    pcrs = {str(index): f"{index:02x}" * 32 for index in range(24)}
     AuditLog(path).append(
         AuditRecord(
-            event=Event.ATTEST, session="s", tee="tpm", decision=Decision.ACCEPTED, pcr=pcrs
+            event=Event.ATTEST,
+            session="s",
+            tee="tpm",
+            decision=Decision.ACCEPTED,
+            measured={"pcr": pcrs},
         )
     )
     record = json.loads(path.read_text())

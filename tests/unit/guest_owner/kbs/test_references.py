@@ -3,8 +3,8 @@ import json
 import pytest
 
 from ccinit.errors import FormatError
+from guest_owner.kbs.measurements import Boot, TpmMeasurements
 from guest_owner.kbs.references import (
-    Boot,
     Profile,
     check_name,
     encode_reference_set,
@@ -28,7 +28,14 @@ def test_parse_reference_set_takes_another_name() -> None:
 def test_parse_reference_set_direct_boot_may_leave_pcr_11_out() -> None:
     value = {**GOOD, "boot": "direct", "pcr": {"4": GOOD["pcr"]["4"], "9": GOOD["pcr"]["9"]}}
     parsed = parse_reference_set(json.dumps(value).encode())
-    assert (parsed.boot, parsed.profile, parsed.pcr[11]) == (Boot.DIRECT, Profile.PROD, bytes(32))
+    assert isinstance(parsed.measured, TpmMeasurements)
+    assert (parsed.measured.boot, parsed.profile) == (Boot.DIRECT, Profile.PROD)
+    assert parsed.measured.pcr[11] == bytes(32)
+
+
+def test_file_without_a_platform_is_one_of_a_tpm() -> None:
+    older = {key: value for key, value in GOOD.items() if key != "platform"}
+    assert parse_reference_set(json.dumps(older).encode()) == reference_set()
 
 
 @pytest.mark.parametrize(
@@ -38,6 +45,8 @@ def test_parse_reference_set_direct_boot_may_leave_pcr_11_out() -> None:
         ({"name": "../x"}, "reference.name"),
         ({"name": ""}, "reference.name"),
         ({"profile": "any"}, "reference.profile"),
+        ({"platform": "sample"}, "reference.platform"),
+        ({"platform": "cca"}, "reference.platform"),
         ({"boot": "grub"}, "reference.boot"),
         ({"boot": "direct"}, "reference.pcr.11"),
         ({"extra": 1}, "reference.unknown"),

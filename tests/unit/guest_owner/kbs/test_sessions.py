@@ -5,7 +5,7 @@ from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.refusal import KbsRefusedError
 from guest_owner.kbs.sessions import Attested, Sessions
-from guest_owner.kbs.verifier_tpm import verify_evidence
+from guest_owner.kbs.verifiers.tpm import verify_evidence
 from tests.unit.guest_owner.kbs.values import (
     REPORT_DATA,
     booted_tpm,
@@ -33,7 +33,7 @@ def sessions(clock: Clock, limits: Limits | None = None) -> Sessions:
 def attested() -> Attested:
     tpm = booted_tpm(reference_set())
     evidence = verify_evidence(
-        tpm.quote(REPORT_DATA),
+        tpm.quote(REPORT_DATA).to_json_value(),
         report_data=REPORT_DATA,
         initdata_digest=None,
         references=references(reference_set(), tpm=tpm),

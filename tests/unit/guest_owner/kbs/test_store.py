@@ -1,3 +1,4 @@
+import hashlib
 import os
 import stat
 from dataclasses import replace
@@ -7,9 +8,11 @@ import pytest
 
 from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.tee import Tee
 from guest_owner.kbs.files import write_atomically
 from guest_owner.kbs.references import Profile
 from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store
+from tests.fakes.tls_server import make_authority
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
 from tests.unit.guest_owner.kbs.values import reference_set
 
@@ -73,9 +76,35 @@ def test_add_attestation_key_refuses_what_is_no_key(store: Store) -> None:
 
 def test_add_initdata_refuses_what_the_guest_would_refuse(store: Store) -> None:
     assert reason_of(store.add_initdata, "shop", b"[data]") == "initdata.version"
-    sha384 = DOCUMENT.replace(b"sha256", b"sha384")
-    assert reason_of(store.add_initdata, "shop", sha384) == "initdata.algorithm"
-    store.add_initdata("shop", DOCUMENT)
+    sha512 = DOCUMENT.replace(b"sha256", b"sha512")
+    assert reason_of(store.add_initdata, "shop", sha512) == "initdata.algorithm"
+    for algorithm in (b"sha256", b"sha384"):
+        store.add_initdata("shop", DOCUMENT.replace(b"sha256", algorithm))
+
+
+def test_registered_initdata_has_the_digest_of_every_platform(store: Store) -> None:
+    registered = store.add_initdata("shop", DOCUMENT)
+    assert registered.digest_by("sha256") == hashlib.sha256(DOCUMENT).digest()
+    assert registered.digest_by("sha384") == hashlib.sha384(DOCUMENT).digest()
+
+
+def test_vendor_roots_are_kept_by_platform(store: Store) -> None:
+    first, second = make_authority().pem.encode(), make_authority().pem.encode()
+    store.add_root("amd", Tee.SNP, first + second)
+    store.add_root("intel", Tee.TDX, first)
+    amd, intel = store.read_references().roots
+    assert (amd.name, amd.platform, len(amd.certificates)) == ("amd", Tee.SNP, 2)
+    assert (intel.name, intel.platform) == ("intel", Tee.TDX)
+    assert intel.certificates == amd.certificates[:1]
+
+
+def test_add_root_refuses_what_no_vendor_signs(store: Store) -> None:
+    pem = make_authority().pem.encode()
+    assert reason_of(store.add_root, "amd", Tee.SNP, b"no certificate") == "root.form"
+    assert reason_of(store.add_root, "amd", Tee.SNP, 9 * pem) == "root.form"
+    assert reason_of(store.add_root, "amd", Tee.TPM, pem) == "root.platform"
+    assert reason_of(store.add_root, "../amd", Tee.SNP, pem) == "root.name"
+    assert store.add_root("amd", Tee.SNP, 8 * pem)
 
 
 def test_stray_file_among_registrations_is_refused(store: Store) -> None:

@@ -11,7 +11,7 @@ from ccinit.formats.strict_json import decode_base64url, encode_base64url
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.sessions import Attested
 from guest_owner.kbs.token import TokenSigner
-from guest_owner.kbs.verifier_tpm import verify_evidence
+from guest_owner.kbs.verifiers.tpm import verify_evidence
 from tests.unit.guest_owner.kbs.values import (
     REPORT_DATA,
     booted_tpm,
@@ -24,7 +24,7 @@ GUEST = Attested(
     label="label",
     tee="tpm",
     subject=verify_evidence(
-        booted_tpm(reference_set()).quote(REPORT_DATA),
+        booted_tpm(reference_set()).quote(REPORT_DATA).to_json_value(),
         report_data=REPORT_DATA,
         initdata_digest=None,
         references=references(reference_set(), tpm=booted_tpm(reference_set())),
@@ -36,7 +36,7 @@ GUEST = Attested(
 def sign(key: ec.EllipticCurvePrivateKey = KEY, now: float = 1_800_000_000) -> str:
     tpm = booted_tpm(reference_set())
     evidence = verify_evidence(
-        tpm.quote(REPORT_DATA),
+        tpm.quote(REPORT_DATA).to_json_value(),
         report_data=REPORT_DATA,
         initdata_digest=None,
         references=references(reference_set(), tpm=tpm),

@@ -1,15 +1,16 @@
 """What the tests of the KBS register: one production image, one test image, one pod."""
 
 import hashlib
+from collections.abc import Mapping
 
-from ccinit.formats.digest import Digest, sha256_digest
+from guest_owner.kbs.measurements import Boot, TpmMeasurements
 from guest_owner.kbs.references import (
-    Boot,
     Profile,
     References,
     ReferenceSet,
     RegisteredInitdata,
     RegisteredKey,
+    register_initdata,
 )
 from tests.fakes.tpm_quote import FakeTpm, extend, rsa_key
 
@@ -27,17 +28,22 @@ def reference_set(
     pcr = {index: register(f"{name} pcr {index}") for index in (4, 9, 11)}
     if boot is Boot.DIRECT:
         pcr[11] = bytes(32)
-    return ReferenceSet(name=name, profile=profile, boot=boot, pcr=pcr)
+    return ReferenceSet(name=name, profile=profile, measured=TpmMeasurements(boot=boot, pcr=pcr))
 
 
-def initdata(name: str = "shop", digest: Digest | None = None) -> RegisteredInitdata:
-    return RegisteredInitdata(name=name, digest=digest or sha256_digest(DOCUMENT))
+def registers_of(reference: ReferenceSet) -> Mapping[int, bytes]:
+    assert isinstance(reference.measured, TpmMeasurements)
+    return reference.measured.pcr
+
+
+def initdata(name: str = "shop") -> RegisteredInitdata:
+    return register_initdata(name, DOCUMENT)
 
 
 def booted_tpm(reference: ReferenceSet, document: bytes = DOCUMENT, key: int = 0) -> FakeTpm:
     """A TPM as a guest of this image and pod leaves it."""
     tpm = FakeTpm(key=rsa_key(key))
-    for index, value in reference.pcr.items():
+    for index, value in registers_of(reference).items():
         tpm.pcrs[index] = value
     tpm.pcrs[8] = extend(bytes(32), hashlib.sha256(document).digest())
     tpm.pcrs[14] = register("event log")

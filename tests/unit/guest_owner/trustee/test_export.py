@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from guest_owner.kbs.measurements import Boot, TpmMeasurements
 from guest_owner.kbs.policy import parse_policy
-from guest_owner.kbs.references import Boot, Profile, References, RegisteredKey
+from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredKey
 from guest_owner.trustee.export import (
     appraisal_policy,
     boot_value,
@@ -38,6 +39,11 @@ initdata = ["shop"]
 """)
 
 
+def boot_of(reference: ReferenceSet) -> str:
+    assert isinstance(reference.measured, TpmMeasurements)
+    return boot_value(reference.measured)
+
+
 def rules_of(text: str) -> object:
     found = re.search(r"^rules := (\[.*?^\])$", text, re.MULTILINE | re.DOTALL)
     assert found is not None
@@ -46,8 +52,8 @@ def rules_of(text: str) -> object:
 
 def test_reference_values_leave_test_images_out() -> None:
     values = reference_values(REFERENCES)
-    assert values["ccinit_tpm_boot"] == [boot_value(PROD), boot_value(DIRECT)]
-    assert boot_value(DIRECT).endswith(":" + "00" * 32)
+    assert values["ccinit_tpm_boot"] == [boot_of(PROD), boot_of(DIRECT)]
+    assert boot_of(DIRECT).endswith(":" + "00" * 32)
     assert values["ccinit_tpm_initdata"] == [initdata().register.hex()]
     assert values["ccinit_tpm_attestation_keys"] == ["a2V5"]
 
@@ -56,7 +62,7 @@ def test_resource_policy_holds_the_resolved_production_rules() -> None:
     assert rules_of(resource_policy(POLICY, REFERENCES)) == [
         {
             "resources": ["ccinit", "shop", "*"],
-            "boots": [boot_value(PROD)],
+            "boots": [boot_of(PROD)],
             "initdata": [initdata().register.hex()],
         }
     ]

@@ -35,115 +35,71 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ccinit.errors import FormatError
-from ccinit.formats.digest import Digest
-from ccinit.formats.sealed_log import BootId
-from ccinit.formats.sealed_log import report_data as log_report_data
+from ccinit.formats.strict_json import JsonValue, encode_base64
+from ccinit.formats.tee import Tee
 from ccinit.formats.tpm2 import (
     ALL_SHA256_PCRS,
     TpmsAttest,
     parse_tpms_attest,
     parse_tpmt_signature,
 )
-from ccinit.formats.tpm_evidence import TpmEvidence
-from guest_owner.kbs.appraisal import AppraisedEvidence, Claim, EvidenceRefusedError
-from guest_owner.kbs.references import (
-    BOOT_PCRS,
-    ZERO_PCR,
-    References,
-    ReferenceSet,
-    RegisteredInitdata,
+from ccinit.formats.tpm_evidence import TpmEvidence, parse_tpm_evidence
+from guest_owner.kbs.appraisal import (
+    NOTHING,
+    AppraisedEvidence,
+    ClaimList,
+    EvidenceRefusedError,
+    list_known,
 )
+from guest_owner.kbs.measurements import BOOT_PCRS, ZERO_PCR, TpmMeasurements
+from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
 
-TEE = "tpm"
 INITDATA_PCR = 8
 UNUSED_PCRS = (12, 13, 15)
 MIN_KEY_BITS = 2048
 
-_NOTHING = "nothing is registered"
-
-
-class _Claims:
-    """The comparisons made so far, in the order of the steps."""
-
-    def __init__(self) -> None:
-        self.made: list[Claim] = []
-
-    def compare(self, name: str, expected: str, got: str, *, holds: bool) -> None:
-        self.made.append(Claim(name=name, expected=expected, got=got, holds=holds))
-
-    def fail(self, error: FormatError) -> None:
-        self.compare(error.reason, "well-formed", error.detail, holds=False)
-
-    @property
-    def all_hold(self) -> bool:
-        return all(claim.holds for claim in self.made)
-
 
 def verify_evidence(
-    evidence: TpmEvidence,
+    evidence: JsonValue,
     *,
     report_data: bytes,
-    initdata_digest: Digest | None,
+    initdata_digest: bytes | None,
     references: References,
 ) -> AppraisedEvidence:
-    """Make steps 1 to 11.
-
-    Args:
-        evidence: untrusted.
-        report_data: what the quote's extra data has to be, 1 to 64 bytes.
-        initdata_digest: of the document that came with the evidence; None if none came: then PCR 8
-            has to bind one of the registered documents, which is found by it.
-        references: everything that is trusted.
+    """Make steps 1 to 11, as a `guest_owner.kbs.appraisal.Verifier`; report data: 1 to 64 bytes.
 
     Raises:
-        EvidenceRefusedError: at least one step failed; the reason is the first one's claim.
+        FormatError: `tpm_evidence.…`.
+        EvidenceRefusedError: at least one step failed.
     """
-    claims = _Claims()
-    _check_signature(evidence, references, claims)
-    _check_quote(evidence, report_data, claims)
+    quote = parse_tpm_evidence(evidence)
+    claims = ClaimList()
+    _check_signature(quote, references, claims)
+    _check_quote(quote, report_data, claims)
     authentic = claims.all_hold
-    reference = _check_boot(evidence.pcrs, references.sets, claims)
-    initdata = _check_initdata(evidence.pcrs, initdata_digest, references.initdata, claims)
-    _check_unused(evidence.pcrs, claims)
+    reference = _check_boot(quote.pcrs, references.sets, claims)
+    initdata = _check_initdata(quote.pcrs, initdata_digest, references.initdata, claims)
+    _check_unused(quote.pcrs, claims)
     made = tuple(claims.made)
     if reference is None or initdata is None or not claims.all_hold:
         raise EvidenceRefusedError(made, authentic=authentic)
     return AppraisedEvidence(
+        tee=Tee.TPM,
         reference=reference,
         initdata=initdata,
-        pcrs=evidence.pcrs,
-        attestation_key_der=evidence.ak_public_der,
+        initdata_field=quote.pcrs[INITDATA_PCR],
         report_data=report_data,
+        measured={"pcr": {str(index): value.hex() for index, value in enumerate(quote.pcrs)}},
+        token_claims=_token_claims(quote),
         claims=made,
     )
 
 
-def verify_log_evidence(
-    evidence: TpmEvidence,
-    *,
-    boot_id: BootId,
-    signing_key: bytes,
-    references: References,
-    initdata_digest: Digest | None = None,
-) -> AppraisedEvidence:
-    """Make the same steps for the evidence that binds a sealed log's signing key to a guest.
-
-    Args:
-        evidence: from record 1 of the stream.
-        boot_id: of the stream's header.
-        signing_key: the Ed25519 public key of record 1, 32 bytes.
-        references: everything that is trusted.
-        initdata_digest: of the pod whose log this should be; None accepts any registered one.
-
-    Raises:
-        EvidenceRefusedError: as `verify_evidence`.
-    """
-    return verify_evidence(
-        evidence,
-        report_data=log_report_data(boot_id, signing_key),
-        initdata_digest=initdata_digest,
-        references=references,
-    )
+def _token_claims(quote: TpmEvidence) -> dict[str, JsonValue]:
+    claims: dict[str, JsonValue] = {
+        f"pcr{index:02}": value.hex() for index, value in enumerate(quote.pcrs)
+    }
+    return {**claims, "ak_public": encode_base64(quote.ak_public_der)}
 
 
 def parse_attestation_key(public_der: bytes) -> RSAPublicKey:
@@ -161,7 +117,7 @@ def parse_attestation_key(public_der: bytes) -> RSAPublicKey:
     return key
 
 
-def _check_signature(evidence: TpmEvidence, references: References, claims: _Claims) -> None:
+def _check_signature(evidence: TpmEvidence, references: References, claims: ClaimList) -> None:
     # Step 1
     try:
         signature = parse_tpmt_signature(evidence.signature).signature
@@ -171,7 +127,7 @@ def _check_signature(evidence: TpmEvidence, references: References, claims: _Cla
     # Step 2
     claims.compare(
         "ak.unregistered",
-        _listed(tuple(_fingerprint(key.public_der) for key in references.attestation_keys)),
+        list_known(tuple(_fingerprint(key.public_der) for key in references.attestation_keys)),
         _fingerprint(evidence.ak_public_der),
         holds=any(key.public_der == evidence.ak_public_der for key in references.attestation_keys),
     )
@@ -187,7 +143,7 @@ def _check_signature(evidence: TpmEvidence, references: References, claims: _Cla
     claims.compare("quote.signature", "verifies", got, holds=holds)
 
 
-def _check_quote(evidence: TpmEvidence, report_data: bytes, claims: _Claims) -> None:
+def _check_quote(evidence: TpmEvidence, report_data: bytes, claims: ClaimList) -> None:
     # Step 4
     try:
         quote = parse_tpms_attest(evidence.message)
@@ -216,33 +172,36 @@ def _check_quote(evidence: TpmEvidence, report_data: bytes, claims: _Claims) -> 
 
 
 def _check_boot(
-    pcrs: tuple[bytes, ...], sets: tuple[ReferenceSet, ...], claims: _Claims
+    pcrs: tuple[bytes, ...], sets: tuple[ReferenceSet, ...], claims: ClaimList
 ) -> ReferenceSet | None:
     """Step 8: compare with the closest set, so that the log shows the fewest differences."""
-    closest = max(
-        sets,
-        key=lambda known: sum(pcrs[index] == known.pcr[index] for index in BOOT_PCRS),
-        default=None,
+    candidates = [
+        (known, known.measured) for known in sets if isinstance(known.measured, TpmMeasurements)
+    ]
+    closest, measured = max(
+        candidates,
+        key=lambda pair: sum(pcrs[index] == pair[1].pcr[index] for index in BOOT_PCRS),
+        default=(None, None),
     )
     for index in BOOT_PCRS:
-        if closest is None:
-            claims.compare(f"pcr.{index}", _NOTHING, pcrs[index].hex(), holds=False)
+        if closest is None or measured is None:
+            claims.compare(f"pcr.{index}", NOTHING, pcrs[index].hex(), holds=False)
             continue
-        # A ReferenceSet has zero only as PCR 11 of direct boot: equal to it means not zero.
+        # TpmMeasurements have zero only as PCR 11 of direct boot: equal to it means not zero.
         claims.compare(
             f"pcr.{index}",
-            f"{closest.pcr[index].hex()} ({closest.name})",
+            f"{measured.pcr[index].hex()} ({closest.name})",
             pcrs[index].hex(),
-            holds=pcrs[index] == closest.pcr[index],
+            holds=pcrs[index] == measured.pcr[index],
         )
     return closest
 
 
 def _check_initdata(
     pcrs: tuple[bytes, ...],
-    digest: Digest | None,
+    digest: bytes | None,
     listed: tuple[RegisteredInitdata, ...],
-    claims: _Claims,
+    claims: ClaimList,
 ) -> RegisteredInitdata | None:
     register = pcrs[INITDATA_PCR]
     if digest is None:
@@ -250,17 +209,17 @@ def _check_initdata(
         got = f"PCR 8 {register.hex()}"
     else:
         # Step 9
-        bound = hashlib.sha256(ZERO_PCR + digest.raw).digest()
+        bound = hashlib.sha256(ZERO_PCR + digest).digest()
         claims.compare("pcr.8", bound.hex(), register.hex(), holds=bound == register)
-        found = next((known for known in listed if known.digest == digest), None)
-        got = str(digest)
+        found = next((known for known in listed if known.digest.raw == digest), None)
+        got = f"sha256:{digest.hex()}"
     # Step 10
     names = tuple(f"{known.digest} ({known.name})" for known in listed)
-    claims.compare("initdata.digest", _listed(names), got, holds=found is not None)
+    claims.compare("initdata.digest", list_known(names), got, holds=found is not None)
     return found
 
 
-def _check_unused(pcrs: tuple[bytes, ...], claims: _Claims) -> None:
+def _check_unused(pcrs: tuple[bytes, ...], claims: ClaimList) -> None:
     # Step 11
     for index in UNUSED_PCRS:
         claims.compare(
@@ -279,9 +238,3 @@ def _selection_text(quote: TpmsAttest) -> str:
 
 def _fingerprint(public_der: bytes) -> str:
     return f"sha256:{hashlib.sha256(public_der).hexdigest()}"
-
-
-def _listed(values: tuple[str, ...]) -> str:
-    if not values:
-        return _NOTHING
-    return values[0] if len(values) == 1 else "one of " + ", ".join(values)

@@ -8,16 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccinit.errors import FormatError
-from ccinit.formats.digest import sha256_digest
-from ccinit.formats.sealed_log import parse_boot_id, report_data
+from ccinit.formats.tee import Tee
 from ccinit.formats.tpm_evidence import TpmEvidence
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.references import Boot, Profile, References, RegisteredKey
-from guest_owner.kbs.verifier_tpm import (
-    parse_attestation_key,
-    verify_evidence,
-    verify_log_evidence,
-)
+from guest_owner.kbs.measurements import Boot
+from guest_owner.kbs.references import Profile, References, RegisteredKey
+from guest_owner.kbs.verifiers.tpm import parse_attestation_key, verify_evidence
 from tests.fakes.tpm_quote import CERTIFY, RSAPSS, SHA1, SHA384, FakeTpm, extend, rsa_key
 from tests.unit.guest_owner.kbs.values import (
     DOCUMENT,
@@ -26,10 +22,11 @@ from tests.unit.guest_owner.kbs.values import (
     reference_set,
     references,
     register,
+    registers_of,
 )
 
 IMAGE = reference_set()
-DIGEST = sha256_digest(DOCUMENT)
+DIGEST = hashlib.sha256(DOCUMENT).digest()
 
 
 @pytest.fixture
@@ -44,7 +41,10 @@ def trusted(tpm: FakeTpm) -> References:
 
 def verify(evidence: TpmEvidence, trusted: References) -> AppraisedEvidence:
     return verify_evidence(
-        evidence, report_data=REPORT_DATA, initdata_digest=DIGEST, references=trusted
+        evidence.to_json_value(),
+        report_data=REPORT_DATA,
+        initdata_digest=DIGEST,
+        references=trusted,
     )
 
 
@@ -62,7 +62,10 @@ def test_verify_evidence_as_registered_is_appraised(tpm: FakeTpm, trusted: Refer
     appraised = verify(tpm.quote(REPORT_DATA), trusted)
     assert appraised.reference is IMAGE
     assert appraised.initdata.name == "shop"
-    assert appraised.pcrs == tuple(tpm.pcrs)
+    assert appraised.tee is Tee.TPM
+    assert appraised.initdata_field == tpm.pcrs[8]
+    assert appraised.measured["pcr"] == {str(i): pcr.hex() for i, pcr in enumerate(tpm.pcrs)}
+    assert appraised.token_claims["pcr09"] == tpm.pcrs[9].hex()
     assert appraised.subject.profile is Profile.PROD
     assert [claim.name for claim in appraised.claims] == [
         "ak.unregistered",
@@ -191,7 +194,7 @@ def test_step_8_boot_register_that_differs_is_refused(
 
 def test_step_8_registers_of_two_images_mixed_are_refused(tpm: FakeTpm) -> None:
     other = reference_set("image-2")
-    tpm.pcrs[9] = other.pcr[9]
+    tpm.pcrs[9] = registers_of(other)[9]
     error = refusal(tpm.quote(REPORT_DATA), references(IMAGE, other, tpm=tpm))
     assert failed(error) == ["pcr.9"]
     assert "(image-1)" in next(claim.expected for claim in error.claims if not claim.holds)
@@ -216,8 +219,8 @@ def test_step_8_direct_boot_with_pcr_11_used_is_refused() -> None:
     "value",
     [
         bytes(32),
-        extend(extend(bytes(32), DIGEST.raw), DIGEST.raw),
-        DIGEST.raw,
+        extend(extend(bytes(32), DIGEST), DIGEST),
+        DIGEST,
         extend(bytes(32), hashlib.sha256(b"pod of the host").digest()),
     ],
 )
@@ -233,9 +236,9 @@ def test_step_10_document_that_is_not_listed_is_refused(trusted: References) -> 
     tpm = booted_tpm(IMAGE, document)
     with pytest.raises(EvidenceRefusedError) as caught:
         verify_evidence(
-            tpm.quote(REPORT_DATA),
+            tpm.quote(REPORT_DATA).to_json_value(),
             report_data=REPORT_DATA,
-            initdata_digest=sha256_digest(document),
+            initdata_digest=hashlib.sha256(document).digest(),
             references=trusted,
         )
     assert failed(caught.value) == ["initdata.digest"]
@@ -244,15 +247,15 @@ def test_step_10_document_that_is_not_listed_is_refused(trusted: References) -> 
 def test_step_10_without_a_document_pcr_8_selects_a_listed_one(
     tpm: FakeTpm, trusted: References
 ) -> None:
-    evidence = tpm.quote(REPORT_DATA)
+    evidence = tpm.quote(REPORT_DATA).to_json_value()
     appraised = verify_evidence(
         evidence, report_data=REPORT_DATA, initdata_digest=None, references=trusted
     )
-    assert appraised.initdata.digest == DIGEST
+    assert appraised.initdata.digest.raw == DIGEST
     tpm.pcrs[8] = bytes(32)
     with pytest.raises(EvidenceRefusedError) as caught:
         verify_evidence(
-            tpm.quote(REPORT_DATA),
+            tpm.quote(REPORT_DATA).to_json_value(),
             report_data=REPORT_DATA,
             initdata_digest=None,
             references=trusted,
@@ -285,20 +288,6 @@ def test_same_registers_under_two_profiles_cannot_be_registered() -> None:
         References(sets=(IMAGE, other))
     assert caught.value.reason == "reference.profile"
     assert References(sets=(IMAGE, replace(other, profile=Profile.PROD)))
-
-
-def test_verify_log_evidence_binds_boot_and_signing_key(tpm: FakeTpm, trusted: References) -> None:
-    boot_id, signing_key = parse_boot_id(bytes(range(16))), b"k" * 32
-    evidence = tpm.quote(report_data(boot_id, signing_key))
-    appraised = verify_log_evidence(
-        evidence, boot_id=boot_id, signing_key=signing_key, references=trusted
-    )
-    assert (
-        appraised.report_data == hashlib.sha512(b"ccinit/log/v1\0" + boot_id + signing_key).digest()
-    )
-    with pytest.raises(EvidenceRefusedError) as caught:
-        verify_log_evidence(evidence, boot_id=boot_id, signing_key=b"j" * 32, references=trusted)
-    assert failed(caught.value) == ["quote.report_data"]
 
 
 def test_parse_attestation_key_refuses_short_and_foreign_keys() -> None:

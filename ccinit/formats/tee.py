@@ -1,0 +1,93 @@
+"""The platforms of the KBS protocol, and what each of them makes of a digest.
+
+Names and report data are those of RCAR (Confidential Containers, `kbs_attestation_protocol.md`, and
+the verifiers of its Attestation Service); where a platform holds the initdata digest is its
+`initdata.md`. Which of the two hashes names the document follows from the platform alone: the
+document's own word for it is checked, never followed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from typing import Final, NewType
+
+from ccinit.errors import FormatError
+
+ReportData = NewType("ReportData", bytes)
+
+
+class Tee(StrEnum):
+    """Platforms by their RCAR name."""
+
+    AZ_SNP_VTPM = "az-snp-vtpm"
+    AZ_TDX_VTPM = "az-tdx-vtpm"
+    CCA = "cca"
+    SNP = "snp"
+    TDX = "tdx"
+    TPM = "tpm"
+
+
+class Binding(Enum):
+    """How the initdata digest gets into a platform's evidence.
+
+    A register is *extended* by the guest, once. A launch field was set by the host before the
+    guest's first instruction; the guest *compares*, or it would run whatever the host made.
+    """
+
+    EXTENDED = auto()
+    COMPARED = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitdataBinding:
+    """Where the digest of the initdata document is held, and by which algorithm.
+
+    Attributes:
+        algorithm: `sha256` or `sha384`.
+        size_bytes: of the register or field; a shorter digest is padded with zeros.
+    """
+
+    binding: Binding
+    algorithm: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """`kept` bytes of a report digest, padded with zeros to `size` bytes; the initdata's place."""
+
+    kept: int
+    size: int
+    initdata: InitdataBinding
+
+
+_PCR_8 = InitdataBinding(binding=Binding.EXTENDED, algorithm="sha256", size_bytes=32)
+_HOSTDATA = InitdataBinding(binding=Binding.COMPARED, algorithm="sha256", size_bytes=32)
+_MRCONFIGID = InitdataBinding(binding=Binding.COMPARED, algorithm="sha384", size_bytes=48)
+_PERSONALIZATION = InitdataBinding(binding=Binding.COMPARED, algorithm="sha384", size_bytes=64)
+
+_ROWS: Final[Mapping[Tee, _Row]] = {
+    Tee.TPM: _Row(kept=32, size=32, initdata=_PCR_8),
+    Tee.AZ_SNP_VTPM: _Row(kept=48, size=48, initdata=_PCR_8),
+    Tee.AZ_TDX_VTPM: _Row(kept=48, size=48, initdata=_PCR_8),
+    Tee.SNP: _Row(kept=48, size=64, initdata=_HOSTDATA),
+    Tee.TDX: _Row(kept=48, size=64, initdata=_MRCONFIGID),
+    Tee.CCA: _Row(kept=48, size=64, initdata=_PERSONALIZATION),
+}
+
+
+def report_data_for(tee: Tee, digest: bytes) -> ReportData:
+    """Return what a handshake's 48-byte digest becomes in the report data of a platform.
+
+    Raises:
+        FormatError: `rcar.digest`, not 48 bytes.
+    """
+    if len(digest) != 48:
+        raise FormatError("rcar.digest", f"{len(digest)} bytes, a report digest has 48")
+    row = _ROWS[tee]
+    return ReportData(digest[: row.kept].ljust(row.size, b"\0"))
+
+
+def initdata_binding(tee: Tee) -> InitdataBinding:
+    """Return where a platform holds the initdata digest."""
+    return _ROWS[tee].initdata

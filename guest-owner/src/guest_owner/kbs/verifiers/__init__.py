@@ -1,0 +1,1 @@
+"""Verifiers (RATS, RFC 9334): one module for each platform, chosen by `table`."""

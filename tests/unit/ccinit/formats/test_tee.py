@@ -1,0 +1,49 @@
+"""What each platform makes of a handshake's digest, and where it holds the initdata's."""
+
+import pytest
+
+from ccinit.errors import FormatError
+from ccinit.formats.tee import Binding, Tee, initdata_binding, report_data_for
+
+DIGEST = bytes(range(1, 49))
+
+
+@pytest.mark.parametrize(
+    ("tee", "report_data"),
+    [
+        (Tee.TPM, DIGEST[:32]),
+        (Tee.AZ_SNP_VTPM, DIGEST),
+        (Tee.AZ_TDX_VTPM, DIGEST),
+        (Tee.SNP, DIGEST + bytes(16)),
+        (Tee.TDX, DIGEST + bytes(16)),
+        (Tee.CCA, DIGEST + bytes(16)),
+    ],
+)
+def test_digest_enters_the_report_data_of_each_platform(tee: Tee, report_data: bytes) -> None:
+    assert report_data_for(tee, DIGEST) == report_data
+
+
+@pytest.mark.parametrize("length", [0, 32, 47, 49, 64])
+@pytest.mark.parametrize("tee", Tee)
+def test_digest_of_another_length_is_refused(tee: Tee, length: int) -> None:
+    with pytest.raises(FormatError) as refused:
+        report_data_for(tee, bytes(length))
+    assert refused.value.reason == "rcar.digest"
+
+
+@pytest.mark.parametrize(
+    ("tee", "binding", "algorithm", "size_bytes"),
+    [
+        (Tee.TPM, Binding.EXTENDED, "sha256", 32),
+        (Tee.AZ_SNP_VTPM, Binding.EXTENDED, "sha256", 32),
+        (Tee.AZ_TDX_VTPM, Binding.EXTENDED, "sha256", 32),
+        (Tee.SNP, Binding.COMPARED, "sha256", 32),
+        (Tee.TDX, Binding.COMPARED, "sha384", 48),
+        (Tee.CCA, Binding.COMPARED, "sha384", 64),
+    ],
+)
+def test_initdata_has_one_place_and_one_algorithm_by_platform(
+    tee: Tee, binding: Binding, algorithm: str, size_bytes: int
+) -> None:
+    place = initdata_binding(tee)
+    assert (place.binding, place.algorithm, place.size_bytes) == (binding, algorithm, size_bytes)
