@@ -90,6 +90,7 @@ async def attest(guest: Guest, configured: Configured) -> Attested:
             tee=configured.platform.tee,
             document=configured.document.decode(),
             envelope=config.kbs.envelope,
+            tee_key_algorithm=config.kbs.tee_key_algorithm,
             wanted=wanted,
             seconds=config.limits.attest_seconds,
         ),

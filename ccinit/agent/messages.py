@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy
+from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.tee import Tee
 
@@ -71,6 +72,7 @@ class KbsRequest:
     tee: Tee
     document: str
     envelope: EnvelopePolicy
+    tee_key_algorithm: TeeKeyAlgorithm
     wanted: tuple[Wanted, ...]
     seconds: int
 

@@ -20,10 +20,10 @@ from ccinit.attest.patience import (
     parse_retry_after,
 )
 from ccinit.attest.refusal import KbsRefusedError, Remedy, refusal
-from ccinit.attest.tee_key import TeeKey
+from ccinit.attest.tee_key import TeeKey, generate_tee_key
 from ccinit.errors import PeerError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, verify_envelope
-from ccinit.formats.jwk import EcPublicJwk
+from ccinit.formats.jwk import PublicJwk, TeeKeyAlgorithm
 from ccinit.formats.rcar import Nonce
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.strict_json import JsonValue
@@ -73,7 +73,7 @@ class AttestationResult:
     """
 
     token: str
-    tee_pubkey: EcPublicJwk
+    tee_pubkey: PublicJwk
     date: int | None
 
     def __repr__(self) -> str:
@@ -92,7 +92,7 @@ class Resource:
 
     body: Secret
     date: int | None
-    tee_pubkey: EcPublicJwk
+    tee_pubkey: PublicJwk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class EnvelopedResource:
 
     envelope: Envelope
     date: int | None
-    tee_pubkey: EcPublicJwk
+    tee_pubkey: PublicJwk
 
 
 class KbsClient:
@@ -115,6 +115,7 @@ class KbsClient:
         tee: Tee,
         evidence_for: EvidenceFor,
         init_data: str | None,
+        key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.P256,
         limits: AttestLimits = DEFAULT_LIMITS,
         waiting: Waiting | None = None,
     ) -> None:
@@ -126,6 +127,7 @@ class KbsClient:
             tee: the platform.
             evidence_for: makes the evidence that carries the given report data.
             init_data: the initdata document's text.
+            key_algorithm: the kind of key that each handshake offers, and its replies must use.
             limits: patience.
             waiting: where time comes from.
         """
@@ -134,6 +136,7 @@ class KbsClient:
         self._tee = tee
         self._evidence_for = evidence_for
         self._init_data = init_data
+        self._key_algorithm = key_algorithm
         self._limits = limits
         self._waiting = waiting or Waiting()
         self._used_nonces = set[Nonce]()
@@ -200,7 +203,8 @@ class KbsClient:
 
     def _handshake(self, patience: Patience) -> AttestationResult:
         # The old session ends here, whether or not the new one comes about.
-        key, self._key, self._cookie = TeeKey.generate(), None, ""
+        key = generate_tee_key(self._key_algorithm)
+        self._key, self._cookie = None, ""
         exchange = Exchange(self._tee, key, used_nonces=self._used_nonces)
         reply = self._send("POST", "/auth", patience, exchange.encode_request())
         report_data = exchange.receive_challenge(reply.status, reply.body)

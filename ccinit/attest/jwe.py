@@ -1,10 +1,11 @@
-"""Opening what a KBS released: flattened JWE, ECDH-ES+A256KW on P-256 and A256GCM, nothing else.
+"""Opening what a KBS released: flattened JWE for the one key that the session has offered.
 
-RFC 7516 section 7.2.2 and 5.2, RFC 7518 sections 4.6 and 5.3, RFC 3394. Everything that the header
-chooses is compared with constants before the first decryption; from there on each failure is the
-same error, so that a sender learns nothing from which one it was. The additional data is the
-`protected` text as received. The key is `ccinit.attest.tee_key`; whether the plaintext is the
-resource that was asked for is `ccinit.formats.envelope`.
+RFC 7516 section 7.2.2 and 5.2, RFC 7518 sections 4.3, 4.6 and 5.3, RFC 3394. The key decides the
+algorithm: ECDH-ES+A256KW on its own curve, or RSA-OAEP-256, with A256GCM, and nothing else.
+Everything that the header chooses is compared with that before the first decryption; from there on
+each failure is the same error, so that a sender learns nothing from which one it was. The
+additional data is the `protected` text as received. The key is `ccinit.attest.tee_key`; whether the
+plaintext is the resource that was asked for is `ccinit.formats.envelope`.
 """
 
 import hashlib
@@ -15,9 +16,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
-from ccinit.attest.tee_key import TeeKey
+from ccinit.attest.tee_key import EcTeeKey, TeeKey
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.jwk import KEY_ALGORITHM, EcPublicJwk, parse_epk
+from ccinit.formats.jwk import ECDH_ALGORITHM, EcPublicJwk, PublicJwk, parse_epk
 from ccinit.formats.strict_json import JsonValue, decode_base64url, members, parse_json
 from ccinit.secret import Secret
 
@@ -37,19 +38,19 @@ class Jwe:
 
     Attributes:
         additional_data: ASCII bytes of the `protected` text.
-        ephemeral_key: the sender's key, a point on P-256.
+        ephemeral_key: the sender's key, a point on the recipient's curve; None with RSA.
     """
 
     additional_data: bytes
-    ephemeral_key: EcPublicJwk
+    ephemeral_key: EcPublicJwk | None
     encrypted_key: bytes
     iv: bytes
     ciphertext: bytes
     tag: bytes
 
 
-def parse_jwe(data: bytes) -> Jwe:
-    """Read a flattened JWE and refuse every choice but the pinned one.
+def parse_jwe(data: bytes, recipient: PublicJwk) -> Jwe:
+    """Read a flattened JWE and refuse every choice but the one of the `recipient`'s key.
 
     `aad`, `header` and `unprotected` are refused as unknown members, `zip`, `crit`, `jku`, `apu`
     and all others as unknown members of the header.
@@ -63,18 +64,25 @@ def parse_jwe(data: bytes) -> Jwe:
     )
     if not isinstance(header, Mapping):
         raise FormatError("jwe.header.type", "expected an object")
-    for member, expected in (("alg", KEY_ALGORITHM), ("enc", CONTENT_ALGORITHM)):
-        if header.get(member) != expected:
-            raise FormatError(f"jwe.{member}", f"only {expected} is accepted")
-    members(header, frozenset(("alg", "enc", "epk")), "jwe.header")
     return Jwe(
         additional_data=_ascii(value["protected"]),
-        ephemeral_key=parse_epk(header["epk"]),
+        ephemeral_key=_read_header(header, recipient),
         encrypted_key=decode_base64url(value["encrypted_key"], "jwe.encrypted_key"),
         iv=decode_base64url(value["iv"], "jwe.iv"),
         ciphertext=decode_base64url(value["ciphertext"], "jwe.ciphertext"),
         tag=decode_base64url(value["tag"], "jwe.tag"),
     )
+
+
+def _read_header(header: Mapping[str, JsonValue], recipient: PublicJwk) -> EcPublicJwk | None:
+    for member, expected in (("alg", recipient.algorithm), ("enc", CONTENT_ALGORITHM)):
+        if header.get(member) != expected:
+            raise FormatError(f"jwe.{member}", f"only {expected} is accepted")
+    if not isinstance(recipient, EcPublicJwk):
+        members(header, frozenset(("alg", "enc")), "jwe.header")
+        return None
+    members(header, frozenset(("alg", "enc", "epk")), "jwe.header")
+    return parse_epk(header["epk"], recipient.curve)
 
 
 def decrypt_jwe(data: bytes, key: TeeKey) -> Secret:
@@ -84,19 +92,36 @@ def decrypt_jwe(data: bytes, key: TeeKey) -> Secret:
         FormatError: the text or its choices, see `parse_jwe`.
         VerificationError: `jwe.decrypt`, whatever did not fit.
     """
-    jwe = parse_jwe(data)
-    with key.agree(jwe.ephemeral_key) as shared:
-        wrapping_key = concat_kdf(shared.reveal(), KEY_ALGORITHM, _KEY_BYTES)
-    try:
-        content_key = aes_key_unwrap(wrapping_key, jwe.encrypted_key)
+    jwe = parse_jwe(data, key.public_jwk)
+    with _decrypt_key(jwe, key) as content_key:
         return decrypt_content(
-            content_key,
+            content_key.reveal(),
             iv=jwe.iv,
             ciphertext=jwe.ciphertext,
             tag=jwe.tag,
             additional_data=jwe.additional_data,
         )
-    except (InvalidUnwrap, ValueError, VerificationError):
+
+
+def _decrypt_key(jwe: Jwe, key: TeeKey) -> Secret:
+    if not isinstance(key, EcTeeKey):
+        return key.decrypt(jwe.encrypted_key)
+    if jwe.ephemeral_key is None:
+        raise RuntimeError("a reply to a key on a curve is parsed with its ephemeral key")
+    with key.agree(jwe.ephemeral_key) as shared:
+        wrapping_key = concat_kdf(shared.reveal(), ECDH_ALGORITHM, _KEY_BYTES)
+    return unwrap_key(wrapping_key, jwe.encrypted_key)
+
+
+def unwrap_key(wrapping_key: bytes, wrapped: bytes) -> Secret:
+    """Undo AES Key Wrap (RFC 3394 section 2.2.2).
+
+    Raises:
+        VerificationError: `jwe.decrypt`.
+    """
+    try:
+        return Secret(aes_key_unwrap(wrapping_key, wrapped))
+    except (InvalidUnwrap, ValueError):
         # Neither cause nor context: the chain would tell which step it was.
         raise VerificationError("jwe.decrypt", "the reply does not decrypt") from None
 

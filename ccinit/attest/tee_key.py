@@ -1,46 +1,119 @@
 """The guest's ephemeral key: what the owner encrypts a released secret to.
 
-One P-256 key for one handshake. It lives in the process that speaks with the KBS and ends with it;
-it is never written, exported or used again. What it decrypts is `ccinit.attest.jwe`.
+One key for one handshake, of the kind that measured configuration names. It lives in the process
+that speaks with the KBS and ends with it; it is never written, exported or used again. What it
+decrypts is `ccinit.attest.jwe`.
 """
 
-from typing import Self
+from typing import Self, TypeAlias, assert_never
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
+from cryptography.hazmat.primitives.hashes import SHA256
 
-from ccinit.formats.jwk import COORDINATE_BYTES, EcPublicJwk
+from ccinit.errors import VerificationError
+from ccinit.formats.jwk import (
+    P256,
+    P521,
+    RSA_EXPONENT,
+    Curve,
+    EcPublicJwk,
+    RsaPublicJwk,
+    TeeKeyAlgorithm,
+)
 from ccinit.secret import Secret
 
+_RSA_BITS = 2048  # Trustee's own client offers as many; the key lives for minutes
+_CURVES = {P256: ec.SECP256R1(), P521: ec.SECP521R1()}
 
-class TeeKey:
-    """A private key on P-256."""
+
+class EcTeeKey:
+    """A private key on P-256 or P-521."""
 
     __slots__ = ("_private", "public_jwk")
 
     def __init__(self, private: ec.EllipticCurvePrivateKey) -> None:
-        """Args: private: a key on P-256."""
+        """Args: private: a key on one of the two curves."""
         numbers = private.public_key().public_numbers()
-        if not isinstance(numbers.curve, ec.SECP256R1):
-            raise TypeError("a TEE key is on P-256")
+        curve = next(
+            (ours for ours, its in _CURVES.items() if its.name == numbers.curve.name), None
+        )
+        if curve is None:
+            raise TypeError("a TEE key is on P-256 or P-521")
         self._private = private
         self.public_jwk = EcPublicJwk(
-            x=numbers.x.to_bytes(COORDINATE_BYTES, "big"),
-            y=numbers.y.to_bytes(COORDINATE_BYTES, "big"),
+            x=numbers.x.to_bytes(curve.coordinate_bytes, "big"),
+            y=numbers.y.to_bytes(curve.coordinate_bytes, "big"),
+            curve=curve,
+        )
+
+    @classmethod
+    def generate(cls, curve: Curve = P256) -> Self:
+        """Return a fresh key from the kernel's random numbers."""
+        return cls(ec.generate_private_key(_CURVES[curve]))
+
+    def agree(self, peer: EcPublicJwk) -> Secret:
+        """Return the x-coordinate of the shared point, 32 or 66 bytes (SEC 1, section 3.3.1).
+
+        `peer` is on the curve that its type has checked, and the curves have no small subgroups;
+        a peer on the other curve is a bug of ours.
+        """
+        if peer.curve != self.public_jwk.curve:
+            raise TypeError("the peer's key is on another curve")
+        x, y = int.from_bytes(peer.x, "big"), int.from_bytes(peer.y, "big")
+        public = ec.EllipticCurvePublicNumbers(x, y, _CURVES[peer.curve]).public_key()
+        return Secret(self._private.exchange(ec.ECDH(), public))
+
+    def __repr__(self) -> str:
+        return f"EcTeeKey({self.public_jwk.curve.name})"
+
+
+class RsaTeeKey:
+    """A private RSA key for OAEP with SHA-256 and MGF1 with SHA-256 (RFC 7518 section 4.3)."""
+
+    __slots__ = ("_private", "public_jwk")
+
+    def __init__(self, private: rsa.RSAPrivateKey) -> None:
+        """Args: private: a key with the exponent 65537, of 2048 to 4096 bits."""
+        numbers = private.public_key().public_numbers()
+        if numbers.e != RSA_EXPONENT:
+            raise TypeError(f"a TEE key has the exponent {RSA_EXPONENT}")
+        self._private = private
+        self.public_jwk = RsaPublicJwk(
+            modulus=numbers.n.to_bytes((private.key_size + 7) // 8, "big")
         )
 
     @classmethod
     def generate(cls) -> Self:
         """Return a fresh key from the kernel's random numbers."""
-        return cls(ec.generate_private_key(ec.SECP256R1()))
+        return cls(rsa.generate_private_key(public_exponent=RSA_EXPONENT, key_size=_RSA_BITS))
 
-    def agree(self, peer: EcPublicJwk) -> Secret:
-        """Return the x-coordinate of the shared point, 32 bytes (SEC 1, section 3.3.1).
+    def decrypt(self, ciphertext: bytes) -> Secret:
+        """Return the plaintext of an RSA-OAEP-256 ciphertext.
 
-        `peer` is on the curve, which its type has checked; P-256 has no small subgroups.
+        Raises:
+            VerificationError: `jwe.decrypt`, whatever did not fit.
         """
-        x, y = int.from_bytes(peer.x, "big"), int.from_bytes(peer.y, "big")
-        public = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
-        return Secret(self._private.exchange(ec.ECDH(), public))
+        padding = OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=None)
+        try:
+            return Secret(self._private.decrypt(ciphertext, padding))
+        except ValueError:
+            raise VerificationError("jwe.decrypt", "the reply does not decrypt") from None
 
     def __repr__(self) -> str:
-        return "TeeKey(P-256)"
+        return f"RsaTeeKey({self._private.key_size})"
+
+
+TeeKey: TypeAlias = EcTeeKey | RsaTeeKey
+
+
+def generate_tee_key(algorithm: TeeKeyAlgorithm) -> TeeKey:
+    """Return a fresh key of the given kind."""
+    match algorithm:
+        case TeeKeyAlgorithm.P256:
+            return EcTeeKey.generate(P256)
+        case TeeKeyAlgorithm.P521:
+            return EcTeeKey.generate(P521)
+        case TeeKeyAlgorithm.RSA_OAEP_256:
+            return RsaTeeKey.generate()
+    assert_never(algorithm)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
 from ccinit.formats.initdata import parse_toml
+from ccinit.formats.jwk import TeeKeyAlgorithm
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -49,12 +50,14 @@ class KbsConfig:
     Attributes:
         url: `https://host[:port]`, no path.
         ca_pem: the only roots that may vouch for it.
+        tee_key_algorithm: the kind of key that the guest has its secrets encrypted to.
     """
 
     url: str
     ca_pem: str
     envelope: EnvelopePolicy
     transport: KbsTransport
+    tee_key_algorithm: TeeKeyAlgorithm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,9 @@ def _read_kbs(fields: Fields) -> KbsConfig:
         ca_pem=ca_pem,
         envelope=fields.choice("envelope", EnvelopePolicy),
         transport=fields.choice("transport", KbsTransport, default=KbsTransport.TCP),
+        tee_key_algorithm=fields.choice(
+            "tee_key_algorithm", TeeKeyAlgorithm, default=TeeKeyAlgorithm.P256
+        ),
     )
 
 

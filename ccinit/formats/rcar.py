@@ -11,10 +11,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NewType, TypeAlias
+from typing import Final, NewType
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.jwk import EcPublicJwk, parse_jwk
+from ccinit.formats.jwk import PublicJwk, parse_jwk
 from ccinit.formats.strict_json import (
     MAX_INTEGER,
     JsonValue,
@@ -25,7 +25,6 @@ from ccinit.formats.strict_json import (
 )
 
 Nonce = NewType("Nonce", str)
-Jwk: TypeAlias = EcPublicJwk
 
 PROTOCOL_VERSION: Final = "0.4.0"
 ERROR_PREFIX: Final = "https://github.com/confidential-containers/kbs/errors/"
@@ -69,7 +68,7 @@ class Attestation:
     """
 
     nonce: Nonce
-    tee_pubkey: Jwk
+    tee_pubkey: PublicJwk
     init_data: str | None
     primary_evidence: JsonValue
     additional_evidence: str
@@ -252,7 +251,7 @@ def canonical_json(value: JsonValue) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def report_digest(nonce: Nonce, tee_pubkey: Jwk, additional_evidence: str) -> bytes:
+def report_digest(nonce: Nonce, tee_pubkey: PublicJwk, additional_evidence: str) -> bytes:
     """Return the 48-byte SHA-384 that the primary evidence has to carry."""
     text = canonical_json(
         {

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 
-from ccinit.formats.jwk import parse_jwk
+from ccinit.formats.jwk import P256, parse_epk
 from ccinit.formats.strict_json import decode_base64url, encode_base64url
 from guest_owner.cli import main
 from guest_owner.kbs.audit import read_audit
@@ -177,7 +177,7 @@ def decrypt(reply: dict[str, str], key: ec.EllipticCurvePrivateKey) -> bytes:
     part = {name: decode_base64url(text, name) for name, text in reply.items()}
     header = json.loads(part["protected"])
     assert (header["alg"], header["enc"]) == ("ECDH-ES+A256KW", "A256GCM")
-    point = parse_jwk({**header["epk"], "alg": header["alg"]})
+    point = parse_epk(header["epk"], P256)
     public = ec.EllipticCurvePublicKey.from_encoded_point(
         ec.SECP256R1(), b"\x04" + point.x + point.y
     )

@@ -40,6 +40,7 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
             tee=request.tee,
             evidence_for=evidence_for,
             init_data=request.document,
+            key_algorithm=request.tee_key_algorithm,
             limits=AttestLimits(total_seconds=request.seconds),
         )
         result = client.attest()

@@ -128,6 +128,7 @@ def _show(arguments: argparse.Namespace) -> int:
         ("pcr 8", hashlib.sha256(ZERO_PCR + digest.raw).hexdigest()),
         ("kbs", config.kbs.url),
         ("envelope", config.kbs.envelope.value),
+        ("tee key", config.kbs.tee_key_algorithm.value),
         ("debug allowed", "yes" if config.debug_allowed else "no"),
         ("pod", pod.name),
         *(("image", f"{image.name} {image.reference}") for image in pod.images),

@@ -1,6 +1,7 @@
-"""Replies encrypted to the guest's session key: JWE with ECDH-ES+A256KW on P-256 and A256GCM.
+"""Replies encrypted to the guest's session key: JWE by the kind of that key, with A256GCM.
 
-RFC 7516 (flattened JSON), RFC 7518 sections 4.6 (ECDH-ES), 5.3 (A256GCM), RFC 3394 (key wrap). The
+ECDH-ES+A256KW for a key on P-256 or P-521, RSA-OAEP-256 for an RSA key: RFC 7516 (flattened JSON),
+RFC 7518 sections 4.3 (OAEP), 4.6 (ECDH-ES), 5.3 (A256GCM), RFC 3394 (key wrap). The
 encrypting half only; the guest's half is `ccinit.attest.jwe`. Which resource may be encrypted to
 which key is decided by the caller.
 """
@@ -8,18 +9,29 @@ which key is decided by the caller.
 import json
 import os
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
-from ccinit.formats.jwk import COORDINATE_BYTES, KEY_ALGORITHM, EcPublicJwk
+from ccinit.formats.jwk import (
+    ECDH_ALGORITHM,
+    P256,
+    P521,
+    RSA_ALGORITHM,
+    RSA_EXPONENT,
+    EcPublicJwk,
+    PublicJwk,
+    RsaPublicJwk,
+)
 from ccinit.formats.strict_json import encode_base64url
 
 _KEY_BYTES = 32
 _IV_BYTES = 12
 _TAG_BYTES = 16
+_CURVES = {P256: ec.SECP256R1(), P521: ec.SECP521R1()}
 
 
 def concat_kdf(
@@ -37,27 +49,17 @@ def concat_kdf(
     return ConcatKDFHash(SHA256(), key_bytes, other_info).derive(shared_secret)
 
 
-def encrypt_to_guest(plaintext: bytes, recipient: EcPublicJwk) -> bytes:
+def encrypt_to_guest(plaintext: bytes, recipient: PublicJwk) -> bytes:
     """Return the JSON reply that only the holder of `recipient`'s private key can open."""
-    public = ec.EllipticCurvePublicNumbers(
-        int.from_bytes(recipient.x, "big"), int.from_bytes(recipient.y, "big"), ec.SECP256R1()
-    ).public_key()
-    ephemeral = ec.generate_private_key(ec.SECP256R1())
-    header = {
-        "alg": KEY_ALGORITHM,
-        "enc": "A256GCM",
-        "epk": public_jwk(ephemeral.public_key()).to_epk_object(),
-    }
+    content_key = os.urandom(_KEY_BYTES)
+    header, encrypted_key = _encrypt_key(content_key, recipient)
     # The stock client rebuilds this text from the parsed header with its members in this order.
     protected = encode_base64url(json.dumps(header, separators=(",", ":")).encode("ascii"))
-    shared = ephemeral.exchange(ec.ECDH(), public)
-    content_key = os.urandom(_KEY_BYTES)
     iv = os.urandom(_IV_BYTES)
     sealed = AESGCM(content_key).encrypt(iv, plaintext, protected.encode("ascii"))
-    wrapped = aes_key_wrap(concat_kdf(shared, KEY_ALGORITHM, _KEY_BYTES), content_key)
     reply = {
         "protected": protected,
-        "encrypted_key": encode_base64url(wrapped),
+        "encrypted_key": encode_base64url(encrypted_key),
         "iv": encode_base64url(iv),
         "ciphertext": encode_base64url(sealed[:-_TAG_BYTES]),
         "tag": encode_base64url(sealed[-_TAG_BYTES:]),
@@ -65,9 +67,31 @@ def encrypt_to_guest(plaintext: bytes, recipient: EcPublicJwk) -> bytes:
     return json.dumps(reply, separators=(",", ":")).encode("ascii")
 
 
+def _encrypt_key(content_key: bytes, recipient: PublicJwk) -> tuple[dict[str, object], bytes]:
+    """Return the header that names the way, and the content key by that way."""
+    if isinstance(recipient, RsaPublicJwk):
+        modulus = int.from_bytes(recipient.modulus, "big")
+        padding = OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=None)
+        key = rsa.RSAPublicNumbers(RSA_EXPONENT, modulus).public_key()
+        return {"alg": RSA_ALGORITHM, "enc": "A256GCM"}, key.encrypt(content_key, padding)
+    curve = _CURVES[recipient.curve]
+    public = ec.EllipticCurvePublicNumbers(
+        int.from_bytes(recipient.x, "big"), int.from_bytes(recipient.y, "big"), curve
+    ).public_key()
+    ephemeral = ec.generate_private_key(curve)
+    epk = public_jwk(ephemeral.public_key()).to_epk_object()
+    shared = ephemeral.exchange(ec.ECDH(), public)
+    wrapping_key = concat_kdf(shared, ECDH_ALGORITHM, _KEY_BYTES)
+    header: dict[str, object] = {"alg": ECDH_ALGORITHM, "enc": "A256GCM", "epk": epk}
+    return header, aes_key_wrap(wrapping_key, content_key)
+
+
 def public_jwk(key: ec.EllipticCurvePublicKey) -> EcPublicJwk:
-    """Return the P-256 key as a JWK."""
+    """Return the key, on P-256 or P-521, as a JWK."""
     numbers = key.public_numbers()
+    curve = next(ours for ours, its in _CURVES.items() if its.name == key.curve.name)
     return EcPublicJwk(
-        x=numbers.x.to_bytes(COORDINATE_BYTES, "big"), y=numbers.y.to_bytes(COORDINATE_BYTES, "big")
+        x=numbers.x.to_bytes(curve.coordinate_bytes, "big"),
+        y=numbers.y.to_bytes(curve.coordinate_bytes, "big"),
+        curve=curve,
     )

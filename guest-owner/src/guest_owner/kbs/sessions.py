@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ccinit.formats.jwk import EcPublicJwk
+from ccinit.formats.jwk import PublicJwk
 from ccinit.formats.rcar import Nonce
 from ccinit.formats.strict_json import encode_base64
 from guest_owner.kbs.appraisal import Subject
@@ -38,7 +38,7 @@ class Attested:
     label: str
     tee: str
     subject: Subject
-    tee_pubkey: EcPublicJwk
+    tee_pubkey: PublicJwk
 
 
 @dataclass(slots=True, kw_only=True)

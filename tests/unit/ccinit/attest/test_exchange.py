@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from ccinit.attest.exchange import _MOVES, Event, Exchange, State
-from ccinit.attest.tee_key import TeeKey
+from ccinit.attest.tee_key import EcTeeKey
 from ccinit.errors import CcinitError
 from ccinit.formats.rcar import Nonce, parse_attestation, parse_request, report_digest
 from ccinit.formats.strict_json import encode_base64
@@ -15,7 +15,7 @@ from ccinit.formats.tee import Tee
 NONCE = Nonce(encode_base64(bytes(32)))
 CHALLENGE = json.dumps({"nonce": NONCE, "extra-params": ""}).encode()
 TOKEN = b'{"token":"header.claims.signature"}'
-KEY = TeeKey.generate()
+KEY = EcTeeKey.generate()
 
 
 def at(state: State, *, used_nonces: frozenset[Nonce] = frozenset()) -> Exchange:

@@ -12,6 +12,7 @@ from ccinit.formats.guest_config import (
     StartBy,
     parse_guest_config,
 )
+from ccinit.formats.jwk import TeeKeyAlgorithm
 
 KEY = bytes(range(256)) * 4 + bytes(LOG_PUBLIC_KEY_BYTES - 1024)
 CONFIG = f"""version = 1
@@ -36,6 +37,13 @@ def test_guest_config_smallest_form_takes_the_defaults() -> None:
     assert config.limits == Limits()
 
 
+def test_guest_config_names_the_kind_of_the_tee_key() -> None:
+    assert parse_guest_config(CONFIG).kbs.tee_key_algorithm is TeeKeyAlgorithm.P256
+    for algorithm in TeeKeyAlgorithm:
+        text = CONFIG.replace("[log]", f'tee_key_algorithm = "{algorithm.value}"\n[log]')
+        assert parse_guest_config(text).kbs.tee_key_algorithm is algorithm
+
+
 def test_guest_config_limits_are_taken() -> None:
     config = parse_guest_config(CONFIG + "[limits]\nattest_seconds = 9\n")
     assert config.limits == Limits(attest_seconds=9)
@@ -46,6 +54,12 @@ def test_guest_config_limits_are_taken() -> None:
     [
         pytest.param("version = 1", "version = 2", "ccinit.version", id="version"),
         pytest.param("version = 1", "", "ccinit.version", id="no-version"),
+        pytest.param(
+            "[log]",
+            'tee_key_algorithm = "RSA1_5"\n[log]',
+            "ccinit.kbs.tee_key_algorithm",
+            id="tee-key",
+        ),
         pytest.param("https://", "http://", "ccinit.kbs.url", id="plain-http"),
         pytest.param(":8443", ":8443/path", "ccinit.kbs.url", id="path"),
         pytest.param("BEGIN", "BEGINN", "ccinit.kbs.ca", id="no-certificate"),

@@ -1,10 +1,17 @@
-"""P-256 keys in the two shapes that travel."""
+"""Public keys in the two shapes that travel."""
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ccinit.errors import FormatError
-from ccinit.formats.jwk import EcPublicJwk, parse_epk, parse_jwk
+from ccinit.formats.jwk import (
+    P256,
+    P521,
+    EcPublicJwk,
+    RsaPublicJwk,
+    parse_epk,
+    parse_jwk,
+)
 from ccinit.formats.strict_json import JsonValue, encode_base64url
 
 # RFC 7515 appendix A.3
@@ -26,9 +33,10 @@ def coordinate(value: int) -> str:
 
 def test_jwk_round_trip() -> None:
     key = parse_jwk(JWK)
+    assert isinstance(key, EcPublicJwk)
     assert key.to_json_object() == JWK
     epk = {member: value for member, value in JWK.items() if member != "alg"}
-    assert parse_epk(epk) == key
+    assert parse_epk(epk, P256) == key
     assert key.to_epk_object() == epk
 
 
@@ -51,7 +59,10 @@ def test_thumbprint_is_that_of_the_required_members() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        pytest.param({"kty": "RSA"}, "jwk.kty", id="another type"),
+        pytest.param({"kty": "OKP"}, "jwk.kty", id="another type"),
+        pytest.param({"kty": "RSA"}, "jwk.alg", id="a type of another algorithm"),
+        pytest.param({"crv": "P-521"}, "jwk.coordinate", id="the other curve's length"),
+        pytest.param({"crv": ["P-256"]}, "jwk.crv", id="curve in an array"),
         pytest.param({"crv": "P-384"}, "jwk.crv", id="another curve"),
         pytest.param({"alg": "ECDH-ES"}, "jwk.alg", id="another algorithm"),
         pytest.param({"alg": None}, "jwk.alg", id="null algorithm"),
@@ -82,5 +93,56 @@ def test_jwk_that_is_no_object_or_lacks_a_coordinate_is_refused() -> None:
 
 def test_epk_with_an_algorithm_is_refused() -> None:
     with pytest.raises(FormatError) as refused:
-        parse_epk(JWK)
+        parse_epk(JWK, P256)
     assert refused.value.reason == "jwk.members"
+
+
+def test_p521_key_keeps_its_leading_zeros() -> None:
+    numbers = ec.derive_private_key(2, ec.SECP521R1()).public_key().public_numbers()
+    key = EcPublicJwk(x=numbers.x.to_bytes(66, "big"), y=numbers.y.to_bytes(66, "big"), curve=P521)
+    assert key.x[0] == 0
+    value = key.to_json_object()
+    assert (value["crv"], len(value["x"]), len(value["y"])) == ("P-521", 88, 88)
+    assert parse_jwk(dict(value)) == key
+    with pytest.raises(FormatError) as refused:
+        parse_epk(dict(key.to_epk_object()), P256)
+    assert refused.value.reason == "jwk.crv"
+
+
+MODULUS = bytes([0x80, *range(1, 255), 0xFF])
+RSA: dict[str, JsonValue] = {
+    "alg": "RSA-OAEP-256",
+    "kty": "RSA",
+    "n": encode_base64url(MODULUS),
+    "e": "AQAB",
+}
+
+
+def test_rsa_jwk_round_trip() -> None:
+    key = parse_jwk(RSA)
+    assert key == RsaPublicJwk(modulus=MODULUS)
+    assert key.to_json_object() == RSA
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        pytest.param({"alg": "RSA1_5"}, "jwk.alg", id="RSA1_5"),
+        pytest.param({"alg": "RSA-OAEP"}, "jwk.alg", id="OAEP with SHA-1"),
+        pytest.param({"e": "Aw"}, "jwk.e", id="exponent 3"),
+        pytest.param({"d": "AQAB"}, "jwk.members", id="a private key"),
+        pytest.param({"n": "AQAB"}, "jwk.modulus", id="short"),
+        pytest.param({"n": encode_base64url(MODULUS[:-1] + b"\xfe")}, "jwk.modulus", id="even"),
+        pytest.param({"n": encode_base64url(b"\0" + MODULUS)}, "jwk.modulus", id="leading zero"),
+        pytest.param({"n": encode_base64url(MODULUS * 3)}, "jwk.modulus", id="long"),
+        pytest.param({"n": encode_base64url(MODULUS) + "="}, "jwk.n", id="padded"),
+        pytest.param({"n": ""}, "jwk.modulus", id="empty"),
+    ],
+)
+def test_rsa_jwk_with_one_wrong_member_is_refused(
+    change: dict[str, JsonValue], reason: str
+) -> None:
+    parse_jwk(RSA)
+    with pytest.raises(FormatError) as refused:
+        parse_jwk({**RSA, **change})
+    assert refused.value.reason == reason

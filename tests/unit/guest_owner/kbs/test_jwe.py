@@ -2,11 +2,14 @@
 
 import json
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 
-from ccinit.formats.jwk import parse_epk
+from ccinit.attest.jwe import decrypt_jwe
+from ccinit.attest.tee_key import generate_tee_key
+from ccinit.formats.jwk import P256, TeeKeyAlgorithm, parse_epk
 from ccinit.formats.strict_json import decode_base64url
 from guest_owner.kbs.jwe import concat_kdf, encrypt_to_guest, public_jwk
 
@@ -28,13 +31,22 @@ def test_encrypt_to_guest_is_flattened_json_that_the_key_opens() -> None:
     header = json.loads(part["protected"])
     assert list(header) == ["alg", "enc", "epk"]
     assert list(header["epk"]) == ["crv", "kty", "x", "y"]
-    epk = parse_epk(header["epk"])
+    epk = parse_epk(header["epk"], P256)
     public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + epk.x + epk.y)
     wrapping = concat_kdf(key.exchange(ec.ECDH(), public), "ECDH-ES+A256KW", 32)
     content_key = aes_key_unwrap(wrapping, part["encrypted_key"])
     aad = reply["protected"].encode()
     opened = AESGCM(content_key).decrypt(part["iv"], part["ciphertext"] + part["tag"], aad)
     assert opened == b"secret"
+
+
+@pytest.mark.parametrize("algorithm", TeeKeyAlgorithm)
+def test_every_kind_of_key_that_a_guest_offers_opens_its_reply(algorithm: TeeKeyAlgorithm) -> None:
+    key = generate_tee_key(algorithm)
+    reply = encrypt_to_guest(b"secret", key.public_jwk)
+    assert decrypt_jwe(reply, key).reveal() == b"secret"
+    header = json.loads(decode_base64url(json.loads(reply)["protected"], "protected"))
+    assert header["alg"] == key.public_jwk.to_json_object()["alg"]
 
 
 def test_encrypt_to_guest_never_repeats_keys_or_nonces() -> None:
