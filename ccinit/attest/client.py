@@ -1,15 +1,19 @@
 """Attest to the owner's KBS and fetch what it releases.
 
-Drives `ccinit.attest.exchange` over `ccinit.net`, keeps the one session cookie, opens replies with
-the session's key and compares them with what was asked for. The paths are those of Trustee's KBS,
-`/kbs/v0/…`. Evidence is made by someone else: in the guest the process that speaks with the KBS
-has no TPM. Setting the clock from a reply's date is left to PID 1.
+Drives `ccinit.attest.exchange` over `ccinit.net`, keeps the one session, opens replies with its key
+and compares them with what was asked for. The paths are those of Trustee's KBS, `/kbs/v0/…`.
+Evidence is made by someone else: in the guest the process that speaks with the KBS has no TPM.
+Setting the clock from a reply's date is left to PID 1.
+
+A session is renewed, always with a new key, before the KBS's own word ends it, and once more for
+each call if the KBS says that it has ended earlier. What had been fetched by then stays fetched.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from ccinit.attest.composite import DeviceAttester, collect_additional_evidence
 from ccinit.attest.exchange import Exchange
 from ccinit.attest.jwe import decrypt_jwe
 from ccinit.attest.patience import (
@@ -20,6 +24,12 @@ from ccinit.attest.patience import (
     parse_retry_after,
 )
 from ccinit.attest.refusal import KbsRefusedError, Remedy, refusal
+from ccinit.attest.session import (
+    COOKIE_NAME,
+    parse_session_cookie,
+    token_seconds,
+    usable_seconds,
+)
 from ccinit.attest.tee_key import TeeKey, generate_tee_key
 from ccinit.errors import PeerError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, verify_envelope
@@ -34,17 +44,12 @@ from ccinit.secret import Secret
 EvidenceFor = Callable[[ReportData], JsonValue]
 
 PATH: Final = "/kbs/v0"
-COOKIE_NAME: Final = "kbs-session-id"
 
 # Nothing of the reply has arrived, so the request may be sent again. Everything else that `net`
 # refuses (certificate, version, framing) will not become right by asking again.
 _RETRYABLE: Final = frozenset(
     ("net.closed", "net.deadline", "net.dns", "net.timeout", "net.unreachable")
 )
-_COOKIE_CHARACTERS: Final = frozenset(
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-)
-_MAX_COOKIE_BYTES: Final = 128
 
 
 class HttpTransport(Protocol):
@@ -104,10 +109,18 @@ class EnvelopedResource:
     tee_pubkey: PublicJwk
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    """An attested session; `ends_at` on the clock of `Waiting`, None if nothing says when."""
+
+    key: TeeKey
+    ends_at: float | None
+
+
 class KbsClient:
     """One guest's conversation with one KBS."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords, half of them optional
         self,
         *,
         url: str,
@@ -115,6 +128,7 @@ class KbsClient:
         tee: Tee,
         evidence_for: EvidenceFor,
         init_data: str | None,
+        devices: Sequence[DeviceAttester] = (),
         key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.P256,
         limits: AttestLimits = DEFAULT_LIMITS,
         waiting: Waiting | None = None,
@@ -127,6 +141,7 @@ class KbsClient:
             tee: the platform.
             evidence_for: makes the evidence that carries the given report data.
             init_data: the initdata document's text.
+            devices: what else vouches for this guest.
             key_algorithm: the kind of key that each handshake offers, and its replies must use.
             limits: patience.
             waiting: where time comes from.
@@ -136,11 +151,12 @@ class KbsClient:
         self._tee = tee
         self._evidence_for = evidence_for
         self._init_data = init_data
+        self._devices = devices
         self._key_algorithm = key_algorithm
         self._limits = limits
         self._waiting = waiting or Waiting()
         self._used_nonces = set[Nonce]()
-        self._key: TeeKey | None = None
+        self._session: _Session | None = None
         self._cookie = ""
         self._retry_after: float | None = None
 
@@ -156,7 +172,7 @@ class KbsClient:
         return self._attest(Patience(self._limits, self._waiting))
 
     def get_resource(self, uri: ResourceUri) -> Resource:
-        """Fetch and decrypt one resource; attest first if there is no session.
+        """Fetch and decrypt one resource; attest first if there is no session, or hardly any left.
 
         A session that ends in between is renewed once, with a new key.
 
@@ -167,7 +183,7 @@ class KbsClient:
             PeerError, DeadlineError: as `attest`.
         """
         patience = Patience(self._limits, self._waiting)
-        if self._key is None:
+        if not self._is_session_usable():
             self._attest(patience)
         try:
             return self._fetch(uri, patience)
@@ -192,6 +208,12 @@ class KbsClient:
             envelope=envelope, date=resource.date, tee_pubkey=resource.tee_pubkey
         )
 
+    def _is_session_usable(self) -> bool:
+        if self._session is None:
+            return False
+        ends_at = self._session.ends_at
+        return ends_at is None or self._waiting.now() < ends_at
+
     def _attest(self, patience: Patience) -> AttestationResult:
         while True:
             try:
@@ -204,18 +226,23 @@ class KbsClient:
     def _handshake(self, patience: Patience) -> AttestationResult:
         # The old session ends here, whether or not the new one comes about.
         key = generate_tee_key(self._key_algorithm)
-        self._key, self._cookie = None, ""
+        self._session, self._cookie = None, ""
+        began = self._waiting.now()
         exchange = Exchange(self._tee, key, used_nonces=self._used_nonces)
         reply = self._send("POST", "/auth", patience, exchange.encode_request())
-        report_data = exchange.receive_challenge(reply.status, reply.body)
+        digest = exchange.receive_challenge(reply.status, reply.body)
         self._used_nonces.add(exchange.nonce)
-        self._cookie = parse_session_cookie(reply)
-        evidence = self._evidence_for(report_data)
+        cookie = parse_session_cookie(reply)
+        self._cookie = cookie.value
+        additional = collect_additional_evidence(self._devices, digest)
+        evidence = self._evidence_for(exchange.bind_devices(additional))
         body = exchange.encode_attestation(evidence, self._init_data)
         reply = self._send("POST", "/attest", patience, body)
-        token = exchange.receive_token(reply.status, reply.body)
-        self._key = key
-        return AttestationResult(token=token.token, tee_pubkey=key.public_jwk, date=reply.date)
+        token = exchange.receive_token(reply.status, reply.body).token
+        # Counted from before the first request, so rather too short than too long.
+        life = usable_seconds(cookie.seconds, token_seconds(token, reply.date))
+        self._session = _Session(key=key, ends_at=None if life is None else began + life)
+        return AttestationResult(token=token, tee_pubkey=key.public_jwk, date=reply.date)
 
     def _fetch(self, uri: ResourceUri, patience: Patience) -> Resource:
         while True:
@@ -227,13 +254,14 @@ class KbsClient:
                 patience.wait_after(error, self._retry_after)
 
     def _get(self, uri: ResourceUri, patience: Patience) -> Resource:
-        if self._key is None:
+        if self._session is None:
             raise RuntimeError("a resource is fetched in a session")
+        key = self._session.key
         reply = self._send("GET", f"/resource/{uri.path}", patience)
         if reply.status != 200:
             raise refusal(reply.status, reply.body)
-        body = decrypt_jwe(reply.body, self._key)
-        return Resource(body=body, date=reply.date, tee_pubkey=self._key.public_jwk)
+        body = decrypt_jwe(reply.body, key)
+        return Resource(body=body, date=reply.date, tee_pubkey=key.public_jwk)
 
     def _send(self, method: str, path: str, patience: Patience, body: bytes = b"") -> HttpReply:
         headers: Headers = (("cookie", f"{COOKIE_NAME}={self._cookie}"),) if self._cookie else ()
@@ -248,28 +276,6 @@ class KbsClient:
         )
         self._retry_after = parse_retry_after(reply.header("retry-after"))
         return reply
-
-
-def parse_session_cookie(reply: HttpReply) -> str:
-    """Return the value of the session cookie that a reply to `POST auth` sets.
-
-    Attributes are ignored: the cookie goes back to this one service and nowhere else.
-
-    Raises:
-        PeerError: `kbs.cookie`, none or not exactly one plain value.
-    """
-    values = []
-    for name, header in reply.headers:
-        if name == "set-cookie":
-            cookie, _, value = header.split(";", 1)[0].partition("=")
-            if cookie.strip() == COOKIE_NAME:
-                values.append(value.strip())
-    if len(values) != 1:
-        raise PeerError("kbs.cookie", f"expected one session cookie, found {len(values)}")
-    value = values[0]
-    if not 0 < len(value) <= _MAX_COOKIE_BYTES or not _COOKIE_CHARACTERS.issuperset(value):
-        raise PeerError("kbs.cookie", "the session cookie is not a plain value")
-    return value
 
 
 def _may_retry(error: PeerError) -> bool:

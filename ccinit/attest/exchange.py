@@ -7,8 +7,8 @@ and takes the reply; bytes in, bytes out. Two rules:
  2. A reply that cannot be accepted, for whatever cause, moves to FAILED, which has no row: a failed
     exchange answers no more questions, and a new handshake is a new `Exchange` with a new key.
 
-    START --request--> REQUESTED --challenge--> CHALLENGED --evidence--> SUBMITTED --token-->
-    ATTESTED
+    START --request--> REQUESTED --challenge--> CHALLENGED --devices--> BOUND --evidence-->
+    SUBMITTED --token--> ATTESTED
 
 Calling a method in another state is a bug of ours (`RuntimeError`); a reply that breaks the
 protocol is the peer's fault (`FormatError`, `PeerError`). Transport, cookies, retries and resources
@@ -29,6 +29,7 @@ from ccinit.formats.rcar import (
     Nonce,
     Request,
     TokenReply,
+    device_digest,
     encode_attestation,
     encode_request,
     parse_challenge,
@@ -45,6 +46,7 @@ class State(Enum):
     START = auto()
     REQUESTED = auto()
     CHALLENGED = auto()
+    BOUND = auto()
     SUBMITTED = auto()
     ATTESTED = auto()
     FAILED = auto()
@@ -55,6 +57,7 @@ class Event(Enum):
 
     REQUEST = auto()
     CHALLENGE = auto()
+    DEVICES = auto()
     EVIDENCE = auto()
     TOKEN = auto()
     FAILURE = auto()
@@ -64,7 +67,8 @@ _MOVES: Final = {
     (State.START, Event.REQUEST): State.REQUESTED,
     (State.REQUESTED, Event.CHALLENGE): State.CHALLENGED,
     (State.REQUESTED, Event.FAILURE): State.FAILED,
-    (State.CHALLENGED, Event.EVIDENCE): State.SUBMITTED,
+    (State.CHALLENGED, Event.DEVICES): State.BOUND,
+    (State.BOUND, Event.EVIDENCE): State.SUBMITTED,
     (State.SUBMITTED, Event.TOKEN): State.ATTESTED,
     (State.SUBMITTED, Event.FAILURE): State.FAILED,
 }
@@ -79,6 +83,7 @@ class Exchange:
         self._key = key
         self._used_nonces = used_nonces
         self._nonce = Nonce("")
+        self._additional_evidence = ""
         self.state = State.START
 
     @property
@@ -97,8 +102,8 @@ class Exchange:
             )
         )
 
-    def receive_challenge(self, status: int, body: bytes) -> ReportData:
-        """Take the reply to `POST auth`; return what the primary evidence has to carry.
+    def receive_challenge(self, status: int, body: bytes) -> bytes:
+        """Take the reply to `POST auth`; return the digest that devices' evidence has to carry.
 
         Raises:
             PeerError: `kbs.…`, refused, or `kbs.nonce_repeated`.
@@ -116,7 +121,17 @@ class Exchange:
             raise
         self._move(Event.CHALLENGE)
         self._nonce = challenge.nonce
-        return report_data_for(self._tee, report_digest(self._nonce, self._key.public_jwk, ""))
+        return device_digest(self._nonce, self._key.public_jwk)
+
+    def bind_devices(self, additional_evidence: str) -> ReportData:
+        """Take the text of the devices' evidence; return what the primary evidence has to carry.
+
+        The text is sent as it is hashed here.
+        """
+        self._move(Event.DEVICES)
+        self._additional_evidence = additional_evidence
+        digest = report_digest(self._nonce, self._key.public_jwk, additional_evidence)
+        return report_data_for(self._tee, digest)
 
     def encode_attestation(self, evidence: JsonValue, init_data: str | None) -> bytes:
         """Return the body of `POST attest`; `init_data` is the document's TOML text."""
@@ -127,7 +142,7 @@ class Exchange:
                 tee_pubkey=self._key.public_jwk,
                 init_data=init_data,
                 primary_evidence=evidence,
-                additional_evidence="",
+                additional_evidence=self._additional_evidence,
             )
         )
 

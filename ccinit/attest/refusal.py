@@ -41,6 +41,8 @@ _VARIANTS: Final = {
     "PluginNotFound": ("kbs.plugin_not_found", Remedy.STOP),
     "PolicyDeny": ("kbs.policy_deny", Remedy.STOP),
     "PolicyEngineError": ("kbs.policy_engine_error", Remedy.STOP),
+    "PrometheusError": ("kbs.prometheus_error", Remedy.STOP),
+    "RvpsError": ("kbs.rvps_error", Remedy.STOP),
     "SerdeError": ("kbs.serde_error", Remedy.STOP),
     # The session or its token has ended; a new one needs new evidence and a new key.
     "TokenNotFound": ("kbs.token_not_found", Remedy.ATTEST_AGAIN),

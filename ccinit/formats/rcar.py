@@ -251,6 +251,26 @@ def canonical_json(value: JsonValue) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def device_digest(nonce: Nonce, tee_pubkey: PublicJwk) -> bytes:
+    """Return the 48-byte SHA-384 that the evidence of every additional device has to carry."""
+    text = canonical_json({"nonce": nonce, "tee-pubkey": tee_pubkey.to_json_object()})
+    return hashlib.sha384(text).digest()
+
+
+def encode_additional_evidence(evidence: Mapping[str, JsonValue]) -> str:
+    """Encode devices' evidence by the names of their verifiers; no device is an empty text.
+
+    Raises:
+        LimitExceededError: `rcar.additional_evidence`.
+    """
+    if not evidence:
+        return ""
+    text = json.dumps(evidence, separators=(",", ":"))
+    if len(text) > MAX_ADDITIONAL_BYTES:
+        raise LimitExceededError("rcar.additional_evidence", f"{len(text)} bytes")
+    return text
+
+
 def report_digest(nonce: Nonce, tee_pubkey: PublicJwk, additional_evidence: str) -> bytes:
     """Return the 48-byte SHA-384 that the primary evidence has to carry."""
     text = canonical_json(

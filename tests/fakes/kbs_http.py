@@ -9,13 +9,14 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ccinit.errors import PeerError
 from ccinit.formats.rcar import ERROR_PREFIX
 from ccinit.net.http import Headers, HttpLimits, HttpReply
-from tests.vectors.jwe.make_vectors import seal
+from tests.vectors.jwe.make_vectors import Recipient, seal
 
 URL = "https://kbs.example:8080"
 DATE = 1_800_000_000
@@ -48,6 +49,9 @@ class FakeKbs:
     """A KBS with resources by path (`r/t/t`).
 
     Attributes:
+        cookie_seconds: what the cookie says about its life; None says nothing.
+        token_seconds: likewise the token.
+        released: paths of the resources that left, in their order.
         faults: taken one for each request, before the KBS answers; None lets a request through.
         nonces: given out in this order; then fresh ones.
         evidence: every piece that came.
@@ -58,8 +62,12 @@ class FakeKbs:
     nonces: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     evidence: list[object] = field(default_factory=list)
+    additional: list[str] = field(default_factory=list)
     keys: list[dict[str, str]] = field(default_factory=list)
-    _sessions: dict[str, ec.EllipticCurvePublicKey | None] = field(default_factory=dict)
+    released: list[str] = field(default_factory=list)
+    cookie_seconds: int | None = 300
+    token_seconds: int | None = None
+    _sessions: dict[str, Recipient] = field(default_factory=dict)
     _challenges: dict[str, str] = field(default_factory=dict)
 
     def request(
@@ -100,11 +108,11 @@ class FakeKbs:
         nonce = self.nonces.pop(0) if self.nonces else base64.b64encode(fresh).decode()
         cookie = f"session{number}"
         self._challenges[cookie] = nonce
-        return reply(
-            200,
-            json.dumps({"nonce": nonce, "extra-params": ""}).encode(),
-            ("set-cookie", f"kbs-session-id={cookie}; Expires=Fri, 15 Jan 2027 08:05:00 GMT"),
-        )
+        set_cookie = f"kbs-session-id={cookie}"
+        if self.cookie_seconds is not None:
+            set_cookie += f"; Expires={formatdate(DATE + self.cookie_seconds, usegmt=True)}"
+        challenge = json.dumps({"nonce": nonce, "extra-params": ""}).encode()
+        return reply(200, challenge, ("set-cookie", set_cookie))
 
     def _attest(self, call: Call) -> HttpReply:
         cookie = _cookie(call)
@@ -113,20 +121,27 @@ class FakeKbs:
         if runtime["nonce"] != self._challenges.get(cookie):
             return refuse(401, "AttestationError")
         key = runtime["tee-pubkey"]
+        additional = value["tee-evidence"]["additional_evidence"]
         text = json.dumps(
-            {"additional-evidence": "", "nonce": runtime["nonce"], "tee-pubkey": key},
+            {"additional-evidence": additional, "nonce": runtime["nonce"], "tee-pubkey": key},
             sort_keys=True,
             separators=(",", ":"),
         )
         evidence = value["tee-evidence"]["primary_evidence"]
         self.evidence.append(evidence)
+        self.additional.append(additional)
         if evidence != {"carries": hashlib.sha384(text.encode()).digest()[:32].hex()}:
             return refuse(401, "AttestationError")
         self.keys.append(key)
-        x, y = (int.from_bytes(_decode(key[name]), "big") for name in ("x", "y"))
-        numbers = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1())
-        self._sessions[cookie] = numbers.public_key()
-        return reply(200, b'{"token":"header.claims.signature"}')
+        self._sessions[cookie] = recipient(key)
+        return reply(200, json.dumps({"token": self.token()}).encode())
+
+    def token(self) -> str:
+        """A token as opaque as the guest may take it, or one that says when it ends."""
+        if self.token_seconds is None:
+            return "header.claims.signature"
+        claims = json.dumps({"iat": DATE, "exp": DATE + self.token_seconds}).encode()
+        return f"header.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.signature"
 
     def _resource(self, call: Call) -> HttpReply:
         key = self._sessions.get(_cookie(call))
@@ -135,7 +150,18 @@ class FakeKbs:
         path = call.path.removeprefix("resource/")
         if path not in self.resources:
             return refuse(401, "PluginInternalError")
+        self.released.append(path)
         return reply(200, json.dumps(seal(self.resources[path], key)).encode())
+
+
+def recipient(key: dict[str, str]) -> Recipient:
+    """The public key of a `tee-pubkey`."""
+    if key["kty"] == "RSA":
+        number = {name: int.from_bytes(_decode(key[name]), "big") for name in ("n", "e")}
+        return rsa.RSAPublicNumbers(number["e"], number["n"]).public_key()
+    curve = {"P-256": ec.SECP256R1(), "P-521": ec.SECP521R1()}[key["crv"]]
+    x, y = (int.from_bytes(_decode(key[name]), "big") for name in ("x", "y"))
+    return ec.EllipticCurvePublicNumbers(x, y, curve).public_key()
 
 
 def fail(reason: str) -> Fault:

@@ -1,17 +1,23 @@
 """The conversation with a KBS: sessions, retries and refusals, without sockets."""
 
+import base64
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from ccinit.attest.client import KbsClient, parse_session_cookie
+from ccinit.attest.client import KbsClient
+from ccinit.attest.composite import DeviceAttester
 from ccinit.attest.patience import AttestLimits, Waiting
 from ccinit.errors import CcinitError, DeadlineError, FormatError, PeerError, VerificationError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.jwk import TeeKeyAlgorithm
+from ccinit.formats.rcar import MAX_ADDITIONAL_BYTES
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData, Tee
+from tests.fakes.device import SampleDevice
 from tests.fakes.kbs_http import DATE, URL, FakeKbs, Fault, answer, fail, refuse, reply
 
 URI = parse_resource_uri("kbs:///ccinit/pod/file-a")
@@ -27,7 +33,14 @@ def evidence_for(report_data: ReportData) -> JsonValue:
 class Guest:
     """A client whose time passes only by sleeping."""
 
-    def __init__(self, kbs: FakeKbs, *, total_seconds: float = 600.0) -> None:
+    def __init__(
+        self,
+        kbs: FakeKbs,
+        *,
+        total_seconds: float = 600.0,
+        key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.P256,
+        devices: Sequence[DeviceAttester] = (),
+    ) -> None:
         self.now = 0.0
         self.naps: list[float] = []
         self.client = KbsClient(
@@ -36,6 +49,8 @@ class Guest:
             tee=Tee.TPM,
             evidence_for=evidence_for,
             init_data='version = "0.1.0"',
+            key_algorithm=key_algorithm,
+            devices=devices,
             limits=AttestLimits(total_seconds=total_seconds),
             waiting=Waiting(now=lambda: self.now, sleep=self._sleep, fraction=lambda: 0.5),
         )
@@ -98,6 +113,96 @@ def test_session_that_ends_again_is_final(kbs: FakeKbs) -> None:
     assert kbs.paths == [*HANDSHAKE, *FETCH, *HANDSHAKE, *FETCH]
 
 
+@pytest.mark.parametrize("algorithm", TeeKeyAlgorithm)
+def test_r33_session_that_ends_amid_many_keys_is_renewed_once_and_nothing_comes_twice(
+    kbs: FakeKbs, algorithm: TeeKeyAlgorithm
+) -> None:
+    guest = Guest(kbs, key_algorithm=algorithm)
+    uris = [parse_resource_uri(f"kbs:///ccinit/pod/key-{number}") for number in range(4)]
+    kbs.resources |= {uri.path: uri.tag.encode() for uri in uris}
+    bodies = []
+    for uri in uris:
+        bodies.append(guest.client.get_resource(uri).body.reveal())
+        if uri is uris[1]:
+            kbs.end_sessions()
+    assert bodies == [uri.tag.encode() for uri in uris]
+    assert kbs.released == [uri.path for uri in uris]
+    assert kbs.paths.count("auth") == kbs.paths.count("attest") == 2
+    assert len({json.dumps(key) for key in kbs.keys}) == 2
+    assert not guest.naps
+
+
+@pytest.mark.parametrize(
+    ("cookie_seconds", "token_seconds", "usable"),
+    [
+        pytest.param(300, None, 290, id="cookie"),
+        pytest.param(300, 60, 50, id="token first"),
+        pytest.param(60, 300, 50, id="cookie first"),
+        pytest.param(None, 8, 4, id="short token"),
+    ],
+)
+def test_session_is_renewed_before_it_ends(
+    kbs: FakeKbs, cookie_seconds: int | None, token_seconds: int | None, usable: int
+) -> None:
+    kbs.cookie_seconds, kbs.token_seconds = cookie_seconds, token_seconds
+    guest = Guest(kbs)
+    first = guest.client.get_resource(URI).tee_pubkey
+    guest.now += usable - 0.1
+    assert guest.client.get_resource(URI).tee_pubkey == first
+    assert kbs.paths == [*HANDSHAKE, *FETCH, *FETCH]
+    guest.now += 0.2
+    assert guest.client.get_resource(URI).tee_pubkey != first
+    assert kbs.paths == [*HANDSHAKE, *FETCH, *FETCH, *HANDSHAKE, *FETCH]
+
+
+def test_session_that_says_no_end_is_used_until_the_kbs_refuses(kbs: FakeKbs) -> None:
+    kbs.cookie_seconds = None
+    guest = Guest(kbs)
+    guest.get()
+    guest.now += 1e6
+    assert guest.get() == b"secret a"
+    assert kbs.paths == [*HANDSHAKE, *FETCH, *FETCH]
+
+
+@pytest.mark.parametrize("algorithm", TeeKeyAlgorithm)
+def test_every_handshake_offers_a_key_of_the_configured_kind(
+    kbs: FakeKbs, algorithm: TeeKeyAlgorithm
+) -> None:
+    guest = Guest(kbs, key_algorithm=algorithm)
+    assert guest.get() == b"secret a"
+    name = kbs.keys[0]["alg"] + ("-" + kbs.keys[0].get("crv", "")).rstrip("-").replace("P-", "P")
+    assert name == algorithm.value
+
+
+class TestDevices:
+    """Composite evidence, with a device that proves nothing."""
+
+    def test_device_attests_first_and_the_platform_covers_its_text(self, kbs: FakeKbs) -> None:
+        device = SampleDevice()
+        Guest(kbs, devices=(device,)).get()
+        [text] = kbs.additional
+        # The fake KBS has compared the platform's evidence with a digest over exactly this text.
+        key, nonce = kbs.keys[0], json.loads(kbs.calls[1].body)["runtime-data"]["nonce"]
+        bound = json.dumps(
+            {"nonce": nonce, "tee-pubkey": key}, sort_keys=True, separators=(",", ":")
+        )
+        digest = hashlib.sha384(bound.encode()).digest()
+        assert json.loads(text) == {
+            "sampledevice": {"svn": "2", "report_data": base64.b64encode(digest).decode()}
+        }
+
+    def test_no_device_is_an_empty_text(self, kbs: FakeKbs) -> None:
+        Guest(kbs).get()
+        assert kbs.additional == [""]
+
+    def test_devices_of_one_name_or_too_long_send_no_attestation(self, kbs: FakeKbs) -> None:
+        two = (SampleDevice(), SampleDevice())
+        assert refused_reason(Guest(kbs, devices=two).get) == "attest.device"
+        long = (SampleDevice(padding="x" * MAX_ADDITIONAL_BYTES),)
+        assert refused_reason(Guest(kbs, devices=long).get) == "rcar.additional_evidence"
+        assert kbs.paths == ["auth", "auth"]
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -120,7 +225,7 @@ def test_session_that_ends_again_is_final(kbs: FakeKbs) -> None:
     ],
     ids=["auth", "attest", "resource"],
 )
-def test_passing_fault_is_waited_out(
+def test_r20_passing_fault_is_waited_out(
     kbs: FakeKbs, fault: Fault, place: int, paths: list[str]
 ) -> None:
     kbs.faults = [*[None] * place, fault]
@@ -146,7 +251,7 @@ def test_passing_fault_is_waited_out(
     ],
 )
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["auth", "attest", "resource"])
-def test_final_fault_is_not_tried_again(
+def test_r32_final_fault_is_not_tried_again(
     kbs: FakeKbs, fault: Fault, reason: str, place: int
 ) -> None:
     kbs.faults = [*[None] * place, fault]
@@ -161,7 +266,7 @@ def test_absent_resource_is_final_by_its_type(kbs: FakeKbs) -> None:
     assert refused_reason(Guest(kbs).get) == "kbs.plugin_internal_error"
 
 
-def test_kbs_that_never_answers_is_unreachable_in_the_end(kbs: FakeKbs) -> None:
+def test_r20_kbs_that_never_answers_is_unreachable_in_the_end(kbs: FakeKbs) -> None:
     kbs.faults = [fail("net.unreachable")] * 1000
     guest = Guest(kbs, total_seconds=120)
     with pytest.raises(DeadlineError) as ended:
@@ -171,7 +276,7 @@ def test_kbs_that_never_answers_is_unreachable_in_the_end(kbs: FakeKbs) -> None:
     assert 8 < len(kbs.calls) < 30
 
 
-def test_retry_after_is_capped(kbs: FakeKbs) -> None:
+def test_r32_retry_after_is_capped(kbs: FakeKbs) -> None:
     kbs.faults = [
         answer(reply(503, b"", ("retry-after", "5"))),
         answer(reply(503, b"", ("retry-after", "86400"))),
@@ -188,7 +293,7 @@ def test_request_limits_follow_the_deadline(kbs: FakeKbs) -> None:
     assert {call.limits.max_body_bytes for call in kbs.calls} == {1024 * 1024}
 
 
-def test_repeated_nonce_is_refused(kbs: FakeKbs) -> None:
+def test_r24_repeated_nonce_is_refused(kbs: FakeKbs) -> None:
     nonce = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
     kbs.nonces = [nonce, nonce]
     guest = Guest(kbs)
@@ -213,28 +318,6 @@ def test_failing_attester_sends_no_attestation(kbs: FakeKbs) -> None:
     client = KbsClient(url=URL, transport=kbs, tee=Tee.TPM, evidence_for=broken, init_data=None)
     assert refused_reason(client.attest) == "tpm.refused"
     assert kbs.paths == ["auth"]
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        pytest.param((), id="none"),
-        pytest.param((("set-cookie", "other=1"),), id="another"),
-        pytest.param((("set-cookie", "kbs-session-id="),), id="empty"),
-        pytest.param((("set-cookie", "kbs-session-id=a b"),), id="space"),
-        pytest.param((("set-cookie", "kbs-session-id=a\r\nx: y"),), id="injection"),
-        pytest.param((("set-cookie", "kbs-session-id=" + "a" * 129),), id="long"),
-        pytest.param((("set-cookie", "kbs-session-id=a"),) * 2, id="two"),
-    ],
-)
-def test_cookie_that_is_not_one_plain_value_is_refused(
-    headers: tuple[tuple[str, str], ...],
-) -> None:
-    good = reply(200, b"", ("set-cookie", "kbs-session-id=ab-1; Path=/; Secure"))
-    assert parse_session_cookie(good) == "ab-1"
-    with pytest.raises(PeerError) as refused:
-        parse_session_cookie(reply(200, b"", *headers))
-    assert refused.value.reason == "kbs.cookie"
 
 
 class TestEnvelope:
@@ -263,7 +346,7 @@ class TestEnvelope:
             pytest.param(b"plain", FormatError, "envelope.json", id="no envelope"),
         ],
     )
-    def test_other_body_is_refused(
+    def test_r29_other_body_is_refused(
         self, kbs: FakeKbs, body: bytes, error: type[CcinitError], reason: str
     ) -> None:
         kbs.resources[URI.path] = body

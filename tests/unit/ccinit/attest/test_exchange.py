@@ -8,7 +8,13 @@ import pytest
 from ccinit.attest.exchange import _MOVES, Event, Exchange, State
 from ccinit.attest.tee_key import EcTeeKey
 from ccinit.errors import CcinitError
-from ccinit.formats.rcar import Nonce, parse_attestation, parse_request, report_digest
+from ccinit.formats.rcar import (
+    Nonce,
+    device_digest,
+    parse_attestation,
+    parse_request,
+    report_digest,
+)
 from ccinit.formats.strict_json import encode_base64
 from ccinit.formats.tee import Tee
 
@@ -24,7 +30,8 @@ def at(state: State, *, used_nonces: frozenset[Nonce] = frozenset()) -> Exchange
     steps: tuple[tuple[State, Callable[[], object]], ...] = (
         (State.START, lambda: exchange.encode_request()),  # noqa: PLW0108
         (State.REQUESTED, lambda: exchange.receive_challenge(200, CHALLENGE)),
-        (State.CHALLENGED, lambda: exchange.encode_attestation({"a": 1}, "toml")),
+        (State.CHALLENGED, lambda: exchange.bind_devices("")),
+        (State.BOUND, lambda: exchange.encode_attestation({"a": 1}, "toml")),
         (State.SUBMITTED, lambda: exchange.receive_token(200, TOKEN)),
         (State.ATTESTED, lambda: None),
     )
@@ -45,13 +52,18 @@ def test_whole_handshake_binds_nonce_and_key() -> None:
     exchange = Exchange(Tee.TPM, KEY)
     request = parse_request(exchange.encode_request())
     assert (request.version, request.tee) == ("0.4.0", "tpm")
-    report_data = exchange.receive_challenge(200, CHALLENGE)
-    assert report_data == report_digest(NONCE, KEY.public_jwk, "")[:32]
+    digest = exchange.receive_challenge(200, CHALLENGE)
+    assert digest == device_digest(NONCE, KEY.public_jwk)
+    additional = '{ "sampledevice":{}}'
+    report_data = exchange.bind_devices(additional)
+    assert report_data == report_digest(NONCE, KEY.public_jwk, additional)[:32]
+    assert report_data != report_digest(NONCE, KEY.public_jwk, "")[:32]
     attestation = parse_attestation(exchange.encode_attestation({"quote": "x"}, "version = 1"))
     assert attestation.nonce == NONCE
     assert attestation.tee_pubkey == KEY.public_jwk
     assert attestation.init_data == "version = 1"
     assert attestation.primary_evidence == {"quote": "x"}
+    assert attestation.additional_evidence == additional
     assert exchange.receive_token(200, TOKEN).token == "header.claims.signature"
     assert exchange.state is State.ATTESTED
 
@@ -59,7 +71,8 @@ def test_whole_handshake_binds_nonce_and_key() -> None:
 ACTIONS: dict[State, Callable[[Exchange], object]] = {
     State.START: lambda exchange: exchange.encode_request(),
     State.REQUESTED: lambda exchange: exchange.receive_challenge(200, CHALLENGE),
-    State.CHALLENGED: lambda exchange: exchange.encode_attestation({}, None),
+    State.CHALLENGED: lambda exchange: exchange.bind_devices(""),
+    State.BOUND: lambda exchange: exchange.encode_attestation({}, None),
     State.SUBMITTED: lambda exchange: exchange.receive_token(200, TOKEN),
 }
 

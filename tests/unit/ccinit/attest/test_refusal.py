@@ -24,6 +24,8 @@ def body(variant: str, detail: str = "why") -> bytes:
         ("PluginNotFound", "kbs.plugin_not_found", Remedy.STOP),
         ("PolicyDeny", "kbs.policy_deny", Remedy.STOP),
         ("PolicyEngineError", "kbs.policy_engine_error", Remedy.STOP),
+        ("PrometheusError", "kbs.prometheus_error", Remedy.STOP),
+        ("RvpsError", "kbs.rvps_error", Remedy.STOP),
         ("SerdeError", "kbs.serde_error", Remedy.STOP),
         ("TokenNotFound", "kbs.token_not_found", Remedy.ATTEST_AGAIN),
         ("TokenVerifierError", "kbs.token_verifier_error", Remedy.ATTEST_AGAIN),

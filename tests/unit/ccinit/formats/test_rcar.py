@@ -16,6 +16,7 @@ from ccinit.formats.rcar import (
     Request,
     TokenReply,
     canonical_json,
+    device_digest,
     encode_attestation,
     encode_challenge,
     encode_error_information,
@@ -159,6 +160,7 @@ def test_digest_is_that_of_the_vector() -> None:
     digest = report_digest(NONCE, key, "")
     assert digest.hex() == VECTORS["report_digest"]
     assert report_digest(NONCE, key, "{}") != digest
+    assert device_digest(NONCE, key).hex() == VECTORS["device_digest"]
 
 
 def test_canonical_json_is_sorted_and_tight() -> None:
