@@ -3,7 +3,7 @@
 # Affirms a guest only if everything that a ccinit guest binds was checked. It takes the place of
 # Trustee's default policy, which looks at fewer registers and would affirm a pod made by the host.
 #
-# Reference values, all arrays of strings in lower-case hex unless noted (`guest-owner export trustee`
+# Reference values, all arrays of strings in lower-case hex unless noted (`guest-owner policy export`
 # writes them; one that is missing or empty matches nothing):
 #
 #   ccinit_tpm_boot              "uki:PCR4:PCR9:PCR11" or "direct:PCR4:PCR9:0…0", of one image each
@@ -15,36 +15,87 @@
 #   ccinit_initdata_sha256       SHA-256 of a document (HOSTDATA)
 #   ccinit_initdata_sha384       SHA-384 of a document (MRCONFIGID)
 #
+# `checks` lists what must hold on each platform, and `holds` what does; everything is decided by
+# what is missing, so a check that cannot be made counts as one that failed. `failed` names those.
+#
 # Numbers are AR4SI trustworthiness claims: 2 and 3 affirm, 32 to 95 warn, 96 and more contraindicate.
 package policy
 
 import rego.v1
 
+checks := {
+	"tpm": {
+		"executables": {"quote.selection", "pcr.4", "pcr.9", "pcr.11", "pcr.image"},
+		"configuration": {"quote.selection", "pcr.8", "pcr.12", "pcr.13", "pcr.15"},
+		"hardware": {"ak.unregistered"},
+		"instance-identity": {"ak.unregistered"},
+	},
+	"snp": {
+		"executables": {"snp.measurement"},
+		"configuration": {"snp.host_data", "snp.policy.debug", "snp.policy.migration", "snp.vmpl"},
+		"hardware": {"snp.tcb"},
+		"instance-identity": set(),
+	},
+	"tdx": {
+		"executables": {"tdx.mr_td", "tdx.rtmr_1", "tdx.rtmr_2", "tdx.image"},
+		"configuration": {"tdx.mr_config_id", "tdx.attributes.debug"},
+		"hardware": {"tdx.tee_type", "tdx.vendor_id", "tdx.tcb_status", "tdx.collateral"},
+		"instance-identity": set(),
+	},
+}
+
+# Claims of exactly one platform: with those of two, a check of either could pass for the other.
+platforms contains name if {
+	some name in object.keys(checks)
+	input[name]
+}
+
+platform := name if {
+	count(platforms) == 1
+	some name in platforms
+}
+
+failed contains name if {
+	some names in checks[platform]
+	some name in names - holds
+}
+
+failed contains "platform" if not platform
+
+passes(part) if count(checks[platform][part] - holds) == 0
+
 default executables := 33
+
+executables := 3 if passes("executables")
 
 default hardware := 97
 
+hardware := 2 if passes("hardware")
+
 default configuration := 36
 
+configuration := 2 if passes("configuration")
+
+# A TPM is known by its key. On SNP and TDX the verifier checks the chip's certificates, and which
+# chip it is does not matter: no assertion.
 default instance_identity := 97
 
-default file_system := 0
+instance_identity := 2 if {
+	platform == "tpm"
+	passes("instance-identity")
+}
 
-default runtime_opaque := 0
-
-default storage_opaque := 0
-
-default sourced_data := 0
+instance_identity := 0 if platform in {"snp", "tdx"}
 
 trust_claims := {
 	"executables": executables,
 	"hardware": hardware,
 	"configuration": configuration,
 	"instance-identity": instance_identity,
-	"file-system": file_system,
-	"runtime-opaque": runtime_opaque,
-	"storage-opaque": storage_opaque,
-	"sourced-data": sourced_data,
+	"file-system": 0,
+	"runtime-opaque": 0,
+	"storage-opaque": 0,
+	"sourced-data": 0,
 }
 
 extensions := []
@@ -58,104 +109,135 @@ tpm_kind := "direct" if input.tpm.pcr11 == zero_register
 
 tpm_kind := "uki" if input.tpm.pcr11 != zero_register
 
+tpm_boot := concat(":", [tpm_kind, input.tpm.pcr04, input.tpm.pcr09, input.tpm.pcr11])
+
+# The images that this guest could be, each as [kind, PCR 4, PCR 9, PCR 11].
+tpm_images := [split(boot, ":") | some boot in query_reference_value("ccinit_tpm_boot")]
+
 # Trustee's verifier does not look at which registers were quoted and names values by their place in
 # the list, so a shorter list could pass one register off as another. Only all 24 give 24 values.
-tpm_complete if {
+holds contains "quote.selection" if {
 	input.tpm.pcr23
 	not input.tpm.pcr24
 }
 
-executables := 3 if {
-	tpm_complete
-	input.tpm.pcr04 != zero_register
-	input.tpm.pcr09 != zero_register
-	boot := concat(":", [tpm_kind, input.tpm.pcr04, input.tpm.pcr09, input.tpm.pcr11])
-	boot in query_reference_value("ccinit_tpm_boot")
+# The quote says nothing unless its key is one that the owner knows.
+holds contains "ak.unregistered" if {
+	input.tpm.ak_public in query_reference_value("ccinit_tpm_attestation_keys")
 }
+
+holds contains "pcr.4" if {
+	input.tpm.pcr04 != zero_register
+	some image in tpm_images
+	input.tpm.pcr04 == image[1]
+}
+
+holds contains "pcr.9" if {
+	input.tpm.pcr09 != zero_register
+	some image in tpm_images
+	input.tpm.pcr09 == image[2]
+}
+
+holds contains "pcr.11" if {
+	some image in tpm_images
+	tpm_kind == image[0]
+	input.tpm.pcr11 == image[3]
+}
+
+# Registers of two images never mix.
+holds contains "pcr.image" if tpm_boot in query_reference_value("ccinit_tpm_boot")
+
+holds contains "pcr.8" if input.tpm.pcr08 in query_reference_value("ccinit_tpm_initdata")
 
 # PCR 12, 13: nothing was added to the image (command line, credentials, extensions).
+holds contains "pcr.12" if input.tpm.pcr12 == zero_register
+
+holds contains "pcr.13" if input.tpm.pcr13 == zero_register
+
 # PCR 15: debug was never opened.
-configuration := 2 if {
-	tpm_complete
-	input.tpm.pcr08 in query_reference_value("ccinit_tpm_initdata")
-	input.tpm.pcr12 == zero_register
-	input.tpm.pcr13 == zero_register
-	input.tpm.pcr15 == zero_register
-}
+holds contains "pcr.15" if input.tpm.pcr15 == zero_register
 
-# The quote says nothing unless its key is one that the owner knows.
-instance_identity := 2 if {
-	input.tpm
-	input.tpm.ak_public in query_reference_value("ccinit_tpm_attestation_keys")
-}
-
-hardware := 2 if {
-	input.tpm
-	input.tpm.ak_public in query_reference_value("ccinit_tpm_attestation_keys")
-}
-
-##### AMD SEV-SNP
+##### AMD SEV-SNP: as `snp.evidence` of newer releases, or as flat claims in text form
 
 snp := object.get(input.snp, "evidence", input.snp)
 
-snp_debug_off if snp.policy.debug_allowed == false
+# Text or not, what is not exactly "false" or 0 does not pass.
+holds contains "snp.policy.debug" if snp.policy.debug_allowed == false
 
-snp_debug_off if snp.policy_debug_allowed == false
+holds contains "snp.policy.debug" if snp.policy_debug_allowed in {false, "false"}
 
-snp_migration_off if snp.policy.migrate_ma_allowed == false
+holds contains "snp.policy.migration" if snp.policy.migrate_ma_allowed == false
 
-snp_migration_off if snp.policy_migrate_ma == false
+holds contains "snp.policy.migration" if snp.policy_migrate_ma in {false, "false"}
 
-snp_tcb := [snp.reported_tcb.bootloader, snp.reported_tcb.tee, snp.reported_tcb.snp, snp.reported_tcb.microcode]
+# Trustee's verifier refuses reports of another VMPL than 0; checked again where it shows the claim.
+holds contains "snp.vmpl" if {
+	input.snp
+	object.get(snp, "vmpl", 0) == 0
+}
+
+holds contains "snp.measurement" if {
+	snp.measurement in query_reference_value("ccinit_snp_measurement")
+}
+
+holds contains "snp.host_data" if {
+	input.snp
+	input.init_data in query_reference_value("ccinit_initdata_sha256")
+}
+
+snp_tcb := [
+	snp.reported_tcb.bootloader, snp.reported_tcb.tee,
+	snp.reported_tcb.snp, snp.reported_tcb.microcode,
+]
 
 snp_tcb := [
 	snp.reported_tcb_bootloader, snp.reported_tcb_tee,
 	snp.reported_tcb_snp, snp.reported_tcb_microcode,
 ]
 
-executables := 3 if {
-	input.snp
-	snp.measurement in query_reference_value("ccinit_snp_measurement")
+holds contains "snp.tcb" if {
+	parts := [sprintf("%v", [part]) | some part in snp_tcb]
+	concat(":", parts) in query_reference_value("ccinit_snp_tcb")
 }
-
-# Trustee's verifier refuses reports of another VMPL than 0; checked again where it shows the claim.
-configuration := 2 if {
-	input.snp
-	input.init_data in query_reference_value("ccinit_initdata_sha256")
-	snp_debug_off
-	snp_migration_off
-	object.get(snp, "vmpl", 0) == 0
-}
-
-hardware := 2 if {
-	input.snp
-	concat(":", [sprintf("%d", [part]) | part := snp_tcb[_]]) in query_reference_value("ccinit_snp_tcb")
-}
-
-# The chip's certificate chain is checked by the verifier; which chip it is does not matter.
-instance_identity := 0 if input.snp
 
 ##### Intel TDX
 
-executables := 3 if {
-	input.tdx
+tdx_images := [split(boot, ":") | some boot in query_reference_value("ccinit_tdx_boot")]
+
+holds contains "tdx.mr_td" if {
+	some image in tdx_images
+	input.tdx.quote.body.mr_td == image[0]
+}
+
+holds contains "tdx.rtmr_1" if {
+	some image in tdx_images
+	input.tdx.quote.body.rtmr_1 == image[1]
+}
+
+holds contains "tdx.rtmr_2" if {
+	some image in tdx_images
+	input.tdx.quote.body.rtmr_2 == image[2]
+}
+
+holds contains "tdx.image" if {
 	body := input.tdx.quote.body
-	boot := concat(":", [body.mr_td, body.rtmr_1, body.rtmr_2])
-	boot in query_reference_value("ccinit_tdx_boot")
+	concat(":", [body.mr_td, body.rtmr_1, body.rtmr_2]) in query_reference_value("ccinit_tdx_boot")
 }
 
-configuration := 2 if {
-	input.tdx
+# The register itself, and what Trustee compared with the document: both are of this quote.
+holds contains "tdx.mr_config_id" if {
+	input.tdx.quote.body.mr_config_id == input.init_data
 	input.init_data in query_reference_value("ccinit_initdata_sha384")
-	input.tdx.td_attributes.debug == false
 }
 
-hardware := 2 if {
-	input.tdx
-	input.tdx.quote.header.tee_type == "81000000"
+holds contains "tdx.attributes.debug" if input.tdx.td_attributes.debug == false
+
+holds contains "tdx.tee_type" if input.tdx.quote.header.tee_type == "81000000"
+
+holds contains "tdx.vendor_id" if {
 	input.tdx.quote.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
-	input.tdx.tcb_status == "UpToDate"
-	input.tdx.collateral_expiration_status == "0"
 }
 
-instance_identity := 0 if input.tdx
+holds contains "tdx.tcb_status" if input.tdx.tcb_status == "UpToDate"
+
+holds contains "tdx.collateral" if input.tdx.collateral_expiration_status == "0"

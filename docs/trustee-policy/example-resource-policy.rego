@@ -1,9 +1,9 @@
 # Resource policy for Trustee's KBS: which guest may get which resource. Default deny.
 #
-# Written by `guest-owner export trustee` from the owner's policy and registrations; load it together
+# Written by `guest-owner policy export` from the owner's policy and registrations; load it together
 # with `default_cpu.rego`, which decides whether a guest is affirmed at all. Each entry of `rules` is
 # one rule of the owner's policy: three path segments (`*` ends a segment), the boots and the initdata
-# registers of the guests that it is for.
+# registers of the guests that it is for, each with its platform in front.
 package policy
 
 import rego.v1
@@ -11,10 +11,12 @@ import rego.v1
 rules := [
 	{
 		"boots": [
-			"uki:39cd2e497540e95ca51129e56c303f5716f8cdb9a5e3345759c6a0b2f29e7b0f:ec046b3733c5685fa48f2cf1f5fe5320c0675b0fc46f7df2d50687f34852dd52:edff5cc0d5a50a2f3ff499857e1d4b9d9aa21157cc56b573dd0a406ca2d682f8"
+			"tpm:uki:39cd2e497540e95ca51129e56c303f5716f8cdb9a5e3345759c6a0b2f29e7b0f:ec046b3733c5685fa48f2cf1f5fe5320c0675b0fc46f7df2d50687f34852dd52:edff5cc0d5a50a2f3ff499857e1d4b9d9aa21157cc56b573dd0a406ca2d682f8"
 		],
 		"initdata": [
-			"37d7456df43f441ba82ad495d9ec19790eca31daea26b4fc2bc158565d9bbf99"
+			"tpm:37d7456df43f441ba82ad495d9ec19790eca31daea26b4fc2bc158565d9bbf99",
+			"snp:8042cc8a65ff2a61c55127924ce8bd58f7c44d6fce009fa81bf07ac067619290",
+			"tdx:03df5bfe67d88c2075aafd5e536bd3a80f0678b4fbb079507aa6f5f9074c5afd0efd38c4ae4428c36d9c3872b1b68675"
 		],
 		"resources": [
 			"ccinit",
@@ -33,7 +35,7 @@ allow if {
 	some rule in rules
 	covers(rule.resources)
 	boot in rule.boots
-	evidence.tpm.pcr08 in rule.initdata
+	bound in rule.initdata
 }
 
 # Newer servers wrap the token's claims; older ones pass them as they are.
@@ -54,13 +56,36 @@ any_not_affirmed if {
 
 evidence := claims.submods.cpu0["ear.veraison.annotated-evidence"]
 
+platforms contains name if {
+	some name in {"tpm", "snp", "tdx"}
+	evidence[name]
+}
+
 zero_register := "0000000000000000000000000000000000000000000000000000000000000000"
 
 kind := "direct" if evidence.tpm.pcr11 == zero_register
 
 kind := "uki" if evidence.tpm.pcr11 != zero_register
 
-boot := concat(":", [kind, evidence.tpm.pcr04, evidence.tpm.pcr09, evidence.tpm.pcr11])
+snp := object.get(evidence.snp, "evidence", evidence.snp)
+
+# What was booted and which document was bound: two values of one platform, or none at all.
+boot := concat(":", ["tpm", kind, evidence.tpm.pcr04, evidence.tpm.pcr09, evidence.tpm.pcr11]) if {
+	platforms == {"tpm"}
+}
+
+boot := concat(":", ["snp", snp.measurement]) if platforms == {"snp"}
+
+boot := concat(":", ["tdx", body.mr_td, body.rtmr_1, body.rtmr_2]) if {
+	platforms == {"tdx"}
+	body := evidence.tdx.quote.body
+}
+
+bound := concat(":", ["tpm", evidence.tpm.pcr08]) if platforms == {"tpm"}
+
+bound := concat(":", ["snp", evidence.init_data]) if platforms == {"snp"}
+
+bound := concat(":", ["tdx", evidence.tdx.quote.body.mr_config_id]) if platforms == {"tdx"}
 
 # Newer servers give the path as an array, older ones as text with a leading slash.
 path := data["resource-path"] if is_array(data["resource-path"])

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from ccinit.errors import CcinitError
 from guest_owner import (
     audit_command,
-    export_command,
     initdata_command,
     kbs_command,
     policy_command,
@@ -30,7 +29,6 @@ COMMANDS = (
     initdata_command,
     volume_key_command,
     audit_command,
-    export_command,
     unseal_command,
 )
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from guest_owner import policy_export_command
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.policy import MAX_POLICY_BYTES, check_initdata_name, parse_pattern
@@ -12,7 +13,7 @@ from guest_owner.table import format_table
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add `policy allow` and `policy show`."""
+    """Add `policy allow`, `policy show` and `policy export`."""
     commands = add_group(subparsers, "policy", "Say which guest may get which resource.")
     summary = "Append a rule; without one nothing is released."
     allow = commands.add_parser("allow", help=summary, description=summary)
@@ -46,6 +47,7 @@ def add_parser(subparsers: Subparsers) -> None:
     show = commands.add_parser("show", help=summary, description=summary)
     add_state(show)
     show.set_defaults(func=_show)
+    policy_export_command.add_parser(commands)
 
 
 def _allow(arguments: argparse.Namespace) -> int:

@@ -21,8 +21,9 @@ from guest_owner.kbs.appraisal import Claim
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
+from guest_owner.trustee.export import appraisal_policy
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
-from tests.unit.guest_owner.kbs.values import reference_set
+from tests.unit.guest_owner.kbs.values import boot_of, reference_set
 
 CONFIG = f"""\
 version = 1
@@ -81,13 +82,14 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 7
     for command in (
         (),
         ("kbs",),
         ("kbs", "serve"),
         ("register", "resource"),
         ("policy", "allow"),
+        ("policy", "export"),
         ("initdata", "make"),
         ("audit", "show"),
         ("unseal",),
@@ -309,13 +311,32 @@ def test_audit_show_prints_decisions_and_claims(
     assert "pcr.4" in capsys.readouterr().out
 
 
-def test_export_trustee_writes_what_it_says(state: Path, tmp_path: Path) -> None:
-    Store(state).add_reference(reference_set())
-    assert run("export", "trustee", "--state", state, "--output", tmp_path / "trustee") == 0
+def test_policy_export_writes_what_it_says(state: Path, tmp_path: Path) -> None:
+    for name in ("image-1", "image-2"):
+        Store(state).add_reference(reference_set(name))
+    export = ("policy", "export", "--state", state, "--trustee", "--output", tmp_path / "trustee")
+    assert run(*export) == 0
     values = json.loads((tmp_path / "trustee/reference-values.json").read_text())
-    assert values["ccinit_tpm_boot"][0].startswith("uki:")
+    assert values["ccinit_tpm_boot"] == [
+        boot_of(reference_set(name)) for name in ("image-1", "image-2")
+    ]
     message = json.loads((tmp_path / "trustee/rvps-message.json").read_text())
     assert json.loads(base64.b64decode(message["payload"])) == values
+    assert (tmp_path / "trustee/default_cpu.rego").read_text() == appraisal_policy()
+
+    assert run(*export, "--reference", "image-2") == 0
+    values = json.loads((tmp_path / "trustee/reference-values.json").read_text())
+    assert values["ccinit_tpm_boot"] == [boot_of(reference_set("image-2"))]
+
+
+@pytest.mark.parametrize("option", ["--reference", "--initdata"])
+def test_policy_export_of_something_unregistered_is_refused(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    export = ("policy", "export", "--state", state, "--trustee", "--output", tmp_path / "trustee")
+    assert run(*export, option, "unknown") == 1
+    assert f"[export.{option.removeprefix('--')}]" in error_of(capsys)
+    assert not (tmp_path / "trustee").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,18 @@
 Trustee's Attestation Service runs `default_cpu.rego` on the verifier's claims and reference values;
 its KBS runs the resource policy on the token. The formats are those of Trustee's RVPS `sample`
 extractor (a JSON object from name to values) and of its policy engine. Pure; writing the files is
-`guest_owner.export_command`.
+`guest_owner.policy_export_command`.
 """
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.resources import files
 
+from ccinit.errors import ConfigError
 from guest_owner.kbs.measurements import BOOT_PCRS, TpmMeasurements
 from guest_owner.kbs.policy import Policy, Rule
-from guest_owner.kbs.references import Profile, References, ReferenceSet
+from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredInitdata
 
 _RULES_MARK = "@RULES@"
 
@@ -51,7 +52,7 @@ def reference_values(references: References) -> Mapping[str, list[str]]:
         "ccinit_snp_tcb": [],
         "ccinit_tdx_boot": [],
         "ccinit_initdata_sha256": [known.digest.hex for known in references.initdata],
-        "ccinit_initdata_sha384": [],
+        "ccinit_initdata_sha384": [known.sha384.hex() for known in references.initdata],
     }
 
 
@@ -73,21 +74,53 @@ def _tpm_sets(references: References) -> Iterator[tuple[ReferenceSet, TpmMeasure
             yield known, known.measured
 
 
+def narrow(
+    references: References, images: Collection[str], documents: Collection[str]
+) -> References:
+    """Return the registrations of the named images and documents; naming none keeps all.
+
+    Raises:
+        ConfigError: `export.reference` or `export.initdata`, nothing of that name is registered.
+    """
+    _check_known("export.reference", images, {known.name for known in references.sets})
+    _check_known("export.initdata", documents, {known.name for known in references.initdata})
+    return References(
+        sets=tuple(known for known in references.sets if not images or known.name in images),
+        attestation_keys=references.attestation_keys,
+        roots=references.roots,
+        initdata=tuple(
+            known for known in references.initdata if not documents or known.name in documents
+        ),
+    )
+
+
+def _check_known(reason: str, asked: Collection[str], known: Collection[str]) -> None:
+    for name in asked:
+        if name not in known:
+            raise ConfigError(reason, f"nothing is registered under the name {name!r}")
+
+
 def _resolve(rule: Rule, references: References) -> dict[str, list[str]]:
     return {
         "resources": list(rule.resources.segments),
         "boots": [
-            boot_value(measured)
+            f"tpm:{boot_value(measured)}"
             for known, measured in _tpm_sets(references)
             if known.profile is rule.profile
             and (not rule.references or known.name in rule.references)
         ],
         "initdata": [
-            known.register.hex()
+            bound
             for known in references.initdata
             if not rule.initdata.isdisjoint((known.name, str(known.digest)))
+            for bound in _bound_values(known)
         ],
     }
+
+
+def _bound_values(known: RegisteredInitdata) -> tuple[str, str, str]:
+    """Return what binds a document on each platform: PCR 8, HOSTDATA, MRCONFIGID."""
+    return (f"tpm:{known.register.hex()}", f"snp:{known.digest.hex}", f"tdx:{known.sha384.hex()}")
 
 
 def _template(name: str) -> str:

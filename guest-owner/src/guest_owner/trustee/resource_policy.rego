@@ -1,9 +1,9 @@
 # Resource policy for Trustee's KBS: which guest may get which resource. Default deny.
 #
-# Written by `guest-owner export trustee` from the owner's policy and registrations; load it together
+# Written by `guest-owner policy export` from the owner's policy and registrations; load it together
 # with `default_cpu.rego`, which decides whether a guest is affirmed at all. Each entry of `rules` is
 # one rule of the owner's policy: three path segments (`*` ends a segment), the boots and the initdata
-# registers of the guests that it is for.
+# registers of the guests that it is for, each with its platform in front.
 package policy
 
 import rego.v1
@@ -19,7 +19,7 @@ allow if {
 	some rule in rules
 	covers(rule.resources)
 	boot in rule.boots
-	evidence.tpm.pcr08 in rule.initdata
+	bound in rule.initdata
 }
 
 # Newer servers wrap the token's claims; older ones pass them as they are.
@@ -40,13 +40,36 @@ any_not_affirmed if {
 
 evidence := claims.submods.cpu0["ear.veraison.annotated-evidence"]
 
+platforms contains name if {
+	some name in {"tpm", "snp", "tdx"}
+	evidence[name]
+}
+
 zero_register := "0000000000000000000000000000000000000000000000000000000000000000"
 
 kind := "direct" if evidence.tpm.pcr11 == zero_register
 
 kind := "uki" if evidence.tpm.pcr11 != zero_register
 
-boot := concat(":", [kind, evidence.tpm.pcr04, evidence.tpm.pcr09, evidence.tpm.pcr11])
+snp := object.get(evidence.snp, "evidence", evidence.snp)
+
+# What was booted and which document was bound: two values of one platform, or none at all.
+boot := concat(":", ["tpm", kind, evidence.tpm.pcr04, evidence.tpm.pcr09, evidence.tpm.pcr11]) if {
+	platforms == {"tpm"}
+}
+
+boot := concat(":", ["snp", snp.measurement]) if platforms == {"snp"}
+
+boot := concat(":", ["tdx", body.mr_td, body.rtmr_1, body.rtmr_2]) if {
+	platforms == {"tdx"}
+	body := evidence.tdx.quote.body
+}
+
+bound := concat(":", ["tpm", evidence.tpm.pcr08]) if platforms == {"tpm"}
+
+bound := concat(":", ["snp", evidence.init_data]) if platforms == {"snp"}
+
+bound := concat(":", ["tdx", evidence.tdx.quote.body.mr_config_id]) if platforms == {"tdx"}
 
 # Newer servers give the path as an array, older ones as text with a leading slash.
 path := data["resource-path"] if is_array(data["resource-path"])

@@ -12,6 +12,7 @@ from guest_owner.kbs.references import (
     RegisteredKey,
     register_initdata,
 )
+from guest_owner.trustee.export import boot_value
 from tests.fakes.tpm_quote import FakeTpm, extend, rsa_key
 
 DOCUMENT = b'algorithm = "sha256"\nversion = "0.1.0"\n\n[data]\n'
@@ -29,6 +30,12 @@ def reference_set(
     if boot is Boot.DIRECT:
         pcr[11] = bytes(32)
     return ReferenceSet(name=name, profile=profile, measured=TpmMeasurements(boot=boot, pcr=pcr))
+
+
+def boot_of(reference: ReferenceSet) -> str:
+    """The set as the one string that Trustee's policies compare."""
+    assert isinstance(reference.measured, TpmMeasurements)
+    return boot_value(reference.measured)
 
 
 def registers_of(reference: ReferenceSet) -> Mapping[int, bytes]:

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from guest_owner.kbs.measurements import Boot, TpmMeasurements
+from guest_owner.kbs.measurements import Boot
 from guest_owner.kbs.policy import parse_policy
-from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredKey
+from guest_owner.kbs.references import Profile, References, RegisteredKey
 from guest_owner.trustee.export import (
     appraisal_policy,
-    boot_value,
     reference_values,
     resource_policy,
 )
-from tests.unit.guest_owner.kbs.values import initdata, reference_set
+from tests.unit.guest_owner.kbs.values import boot_of, initdata, reference_set
 
 DOCS = Path(__file__).parents[4] / "docs/trustee-policy"
 PROD, DIRECT = reference_set(), reference_set("image-2", boot=Boot.DIRECT)
@@ -39,11 +38,6 @@ initdata = ["shop"]
 """)
 
 
-def boot_of(reference: ReferenceSet) -> str:
-    assert isinstance(reference.measured, TpmMeasurements)
-    return boot_value(reference.measured)
-
-
 def rules_of(text: str) -> object:
     found = re.search(r"^rules := (\[.*?^\])$", text, re.MULTILINE | re.DOTALL)
     assert found is not None
@@ -62,8 +56,12 @@ def test_resource_policy_holds_the_resolved_production_rules() -> None:
     assert rules_of(resource_policy(POLICY, REFERENCES)) == [
         {
             "resources": ["ccinit", "shop", "*"],
-            "boots": [boot_of(PROD)],
-            "initdata": [initdata().register.hex()],
+            "boots": [f"tpm:{boot_of(PROD)}"],
+            "initdata": [
+                f"tpm:{initdata().register.hex()}",
+                f"snp:{initdata().digest.hex}",
+                f"tdx:{initdata().sha384.hex()}",
+            ],
         }
     ]
 

@@ -1,0 +1,62 @@
+"""`guest-owner policy export`: the owner's registrations and policy for another verifier."""
+
+import argparse
+import json
+from pathlib import Path
+
+from guest_owner.arguments import Subparsers, add_state
+from guest_owner.kbs.files import PUBLIC_MODE, write_atomically
+from guest_owner.kbs.store import Store
+from guest_owner.trustee.export import (
+    appraisal_policy,
+    narrow,
+    reference_values,
+    resource_policy,
+    rvps_message,
+)
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `export` to the commands of `policy`."""
+    summary = "Write policies and reference values that make another KBS check as much as ours."
+    export = subparsers.add_parser("export", help=summary, description=summary)
+    add_state(export)
+    form = export.add_mutually_exclusive_group(required=True)
+    form.add_argument(
+        "--trustee", action="store_true", help="Rego policies and an RVPS message for Trustee"
+    )
+    export.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="where to write the files"
+    )
+    export.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this image; may be repeated (default: every registered one)",
+    )
+    export.add_argument(
+        "--initdata",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this initdata document; may be repeated (default: every registered one)",
+    )
+    export.set_defaults(func=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    store = Store(arguments.state)
+    references = narrow(store.read_references(), arguments.reference, arguments.initdata)
+    values = reference_values(references)
+    output: Path = arguments.output
+    contents = {
+        "default_cpu.rego": appraisal_policy().encode(),
+        "resource-policy.rego": resource_policy(store.read_policy(), references).encode(),
+        "reference-values.json": json.dumps(values, indent=2).encode() + b"\n",
+        "rvps-message.json": rvps_message(values),
+    }
+    for name, data in contents.items():
+        write_atomically(output / name, data, mode=PUBLIC_MODE)
+        print(f"wrote {output / name}")
+    return 0

@@ -1,0 +1,333 @@
+"""The exported Rego on a real engine: what is accepted, and each thing that must be refused.
+
+Every row of the tables breaks one item of the list in DESIGN section 4, and says by which check
+the appraisal has to refuse it.
+"""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from guest_owner.kbs.measurements import Boot
+from guest_owner.kbs.policy import parse_policy
+from guest_owner.kbs.references import References
+from guest_owner.trustee.export import (
+    appraisal_policy,
+    reference_values,
+    resource_policy,
+)
+from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.fakes.trustee import Trustee
+from tests.unit.guest_owner.kbs.values import (
+    boot_of,
+    booted_tpm,
+    reference_set,
+    references,
+    register,
+    registers_of,
+)
+
+IMAGE, OTHER, DIRECT = (
+    reference_set(),
+    reference_set("image-2"),
+    reference_set("d", boot=Boot.DIRECT),
+)
+PATH = ["ccinit", "shop", "file-password"]
+POLICY = parse_policy(b"""
+version = 1
+[[rule]]
+resources = "ccinit/shop/*"
+profile = "prod"
+references = ["image-1", "d"]
+initdata = ["shop"]
+""")
+ZERO = "00" * 32
+OTHER_VALUE = register("another value").hex()
+
+
+def tpm_claims(tpm: FakeTpm, **changes: str | None) -> dict[str, Any]:
+    """The claims of Trustee's `tpm` verifier; a change to None leaves the claim out."""
+    claims: dict[str, str | None] = {
+        f"pcr{index:02}": value.hex() for index, value in enumerate(tpm.pcrs)
+    }
+    claims["ak_public"] = base64.b64encode(tpm.public_der).decode()
+    claims |= changes
+    return {
+        "tpm": {name: value for name, value in claims.items() if value is not None},
+        "report_data": "00" * 32,
+        "init_data": tpm.pcrs[8].hex(),
+    }
+
+
+@pytest.fixture(scope="module")
+def trustee() -> Trustee:
+    known: References = references(IMAGE, OTHER, DIRECT, tpm=booted_tpm(IMAGE))
+    return Trustee(
+        appraisal_policy=appraisal_policy(),
+        resource_policy=resource_policy(POLICY, known),
+        reference_values=reference_values(known),
+    )
+
+
+@pytest.mark.parametrize("image", [IMAGE, DIRECT], ids=["uki", "direct"])
+def test_genuine_tpm_guest_is_affirmed_and_gets_its_resource(trustee: Trustee, image: Any) -> None:
+    claims = tpm_claims(booted_tpm(image))
+    appraisal = trustee.appraise(claims)
+    assert (appraisal.status, appraisal.failed) == ("affirming", frozenset())
+    assert trustee.releases(trustee.token(claims), PATH)
+
+
+HOSTILE_TPM: list[tuple[str, dict[str, str | None], set[str]]] = [
+    ("another key", {"ak_public": "AAAA"}, {"ak.unregistered"}),
+    ("no key", {"ak_public": None}, {"ak.unregistered"}),
+    ("pcr 4", {"pcr04": OTHER_VALUE}, {"pcr.4", "pcr.image"}),
+    ("pcr 4 zero", {"pcr04": ZERO}, {"pcr.4", "pcr.image"}),
+    ("pcr 9", {"pcr09": OTHER_VALUE}, {"pcr.9", "pcr.image"}),
+    ("pcr 9 zero", {"pcr09": ZERO}, {"pcr.9", "pcr.image"}),
+    ("pcr 11", {"pcr11": OTHER_VALUE}, {"pcr.11", "pcr.image"}),
+    # Zero is right for direct boot, of which one image is registered: but not of this one.
+    ("pcr 11 zero", {"pcr11": ZERO}, {"pcr.image"}),
+    ("two images", {"pcr09": registers_of(OTHER)[9].hex()}, {"pcr.image"}),
+    ("another document", {"pcr08": OTHER_VALUE}, {"pcr.8"}),
+    ("no document", {"pcr08": ZERO}, {"pcr.8"}),
+    ("something added (12)", {"pcr12": OTHER_VALUE}, {"pcr.12"}),
+    ("something added (13)", {"pcr13": OTHER_VALUE}, {"pcr.13"}),
+    ("debug opened", {"pcr15": OTHER_VALUE}, {"pcr.15"}),
+    ("no claim", {"pcr15": None}, {"pcr.15"}),
+    ("23 registers", {"pcr23": None}, {"quote.selection"}),
+    ("25 registers", {"pcr24": ZERO}, {"quote.selection"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "failed"), [row[1:] for row in HOSTILE_TPM], ids=[row[0] for row in HOSTILE_TPM]
+)
+def test_hostile_tpm_claims_are_refused_by_name(
+    trustee: Trustee, changes: dict[str, str | None], failed: set[str]
+) -> None:
+    claims = tpm_claims(booted_tpm(IMAGE), **changes)
+    appraisal = trustee.appraise(claims)
+    assert appraisal.failed == failed
+    assert appraisal.status in {"warning", "contraindicated"}
+    assert not trustee.releases(trustee.token(claims), PATH)
+
+
+@pytest.mark.parametrize("index", sorted(set(range(24)) - {4, 8, 9, 11, 12, 13, 15}))
+def test_registers_that_say_nothing_about_image_and_pod_do_not_matter(
+    trustee: Trustee, index: int
+) -> None:
+    claims = tpm_claims(booted_tpm(IMAGE), **{f"pcr{index:02}": OTHER_VALUE})
+    assert trustee.appraise(claims).failed == frozenset()
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {},
+        {"sample": {"svn": "1"}},
+        {"az-snp-vtpm": {"tpm": tpm_claims(booted_tpm(IMAGE))["tpm"]}},
+        {**tpm_claims(booted_tpm(IMAGE)), "snp": {"measurement": "00"}},
+    ],
+    ids=["none", "sample", "az-snp-vtpm", "two platforms"],
+)
+def test_claims_of_no_known_platform_or_of_two_are_refused(
+    trustee: Trustee, claims: Mapping[str, Any]
+) -> None:
+    appraisal = trustee.appraise(claims)
+    assert appraisal.failed == {"platform"}
+    assert appraisal.status == "contraindicated"
+    assert not trustee.releases(trustee.token(claims, status="affirming"), PATH)
+
+
+@pytest.mark.parametrize(
+    ("path", "released"),
+    [
+        (PATH, True),
+        ("/ccinit/shop/file-password", True),  # older servers
+        (["ccinit", "bank", "pin"], False),
+        (["ccinit", "shop"], False),
+        (["ccinit", "shop", "file", "password"], False),
+        (["ccinit", "shopping", "file"], False),
+        ("", False),
+    ],
+)
+def test_resource_policy_releases_what_the_rule_names(
+    trustee: Trustee, path: object, *, released: bool
+) -> None:
+    token = trustee.token(tpm_claims(booted_tpm(IMAGE)))
+    assert trustee.releases(token, path) is released
+
+
+def test_resource_policy_reads_the_token_of_newer_servers(trustee: Trustee) -> None:
+    token = trustee.token(tpm_claims(booted_tpm(IMAGE)))
+    assert trustee.releases({"trust_context": {"attestation_summary": {"claims": token}}}, PATH)
+    token["submods"]["cpu0"]["ear.status"] = "warning"
+    wrapped = {"trust_context": {"attestation_summary": {"claims": token}}}
+    assert not trustee.releases(wrapped, PATH)
+
+
+def test_resource_policy_serves_no_other_plugin(trustee: Trustee) -> None:
+    token = trustee.token(tpm_claims(booted_tpm(IMAGE)))
+    assert not trustee.releases(token, PATH, plugin="pkcs11")
+
+
+def test_resource_policy_wants_every_device_affirmed(trustee: Trustee) -> None:
+    token = trustee.token(tpm_claims(booted_tpm(IMAGE)))
+    for module in ({"ear.status": "warning"}, {}):
+        token["submods"]["gpu0"] = module
+        assert not trustee.releases(token, PATH)
+    token["submods"]["gpu0"] = {"ear.status": "affirming"}
+    assert trustee.releases(token, PATH)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        tpm_claims(booted_tpm(OTHER)),  # registered, but the rule does not name it
+        tpm_claims(booted_tpm(IMAGE, b"another document")),
+        tpm_claims(booted_tpm(IMAGE), pcr11=ZERO),
+    ],
+    ids=["image", "document", "mixed"],
+)
+def test_resource_policy_is_a_second_line_behind_the_appraisal(
+    trustee: Trustee, claims: Mapping[str, Any]
+) -> None:
+    assert not trustee.releases(trustee.token(claims, status="affirming"), PATH)
+
+
+def test_without_reference_values_nothing_is_affirmed() -> None:
+    trustee = Trustee(appraisal_policy(), resource_policy(POLICY, References()), {})
+    claims = tpm_claims(booted_tpm(IMAGE))
+    assert trustee.appraise(claims).failed == {
+        "ak.unregistered", "pcr.4", "pcr.9", "pcr.11", "pcr.image", "pcr.8",
+    }  # fmt: skip
+    assert not trustee.releases(trustee.token(claims, status="affirming"), PATH)
+
+
+def test_key_of_another_tpm_with_the_same_registers_is_refused(trustee: Trustee) -> None:
+    claims = tpm_claims(booted_tpm(IMAGE, key=1))
+    assert rsa_key(1) is not rsa_key(0)
+    assert trustee.appraise(claims).failed == {"ak.unregistered"}
+
+
+HASH32, HASH48 = "ab" * 32, "cd" * 48
+SNP = {
+    "measurement": HASH48,
+    "policy": {"debug_allowed": False, "migrate_ma_allowed": False},
+    "reported_tcb": {"bootloader": 4, "tee": 0, "snp": 24, "microcode": 219},
+    "vmpl": 0,
+}
+SNP_VALUES = {
+    "ccinit_snp_measurement": [HASH48],
+    "ccinit_snp_tcb": ["4:0:24:219"],
+    "ccinit_initdata_sha256": [HASH32],
+}
+
+
+def snp_claims(**changes: Any) -> dict[str, Any]:
+    document = changes.pop("init_data", HASH32)
+    return {"snp": {"evidence": SNP | changes}, "init_data": document}
+
+
+@pytest.mark.parametrize(
+    ("claims", "failed"),
+    [
+        (snp_claims(), set()),
+        (snp_claims(measurement="ab" * 48), {"snp.measurement"}),
+        (snp_claims(init_data="00" * 32), {"snp.host_data"}),
+        (snp_claims(policy={"debug_allowed": True, "migrate_ma_allowed": False}),
+         {"snp.policy.debug"}),
+        (snp_claims(policy={"debug_allowed": False}), {"snp.policy.migration"}),
+        (snp_claims(vmpl=1), {"snp.vmpl"}),
+        (snp_claims(reported_tcb=SNP["reported_tcb"] | {"snp": 23}), {"snp.tcb"}),
+        ({"snp": {}, "init_data": HASH32},
+         {"snp.measurement", "snp.policy.debug", "snp.policy.migration", "snp.tcb"}),
+    ],
+)  # fmt: skip
+def test_snp_claims(claims: Mapping[str, Any], failed: set[str]) -> None:
+    appraisal = Trustee(appraisal_policy(), "", SNP_VALUES).appraise(claims)
+    assert appraisal.failed == failed
+    assert (appraisal.status == "affirming") == (not failed)
+
+
+def flat_snp_claims(**changes: str) -> dict[str, Any]:
+    """The same, as releases show it that give every claim as text."""
+    claims = {
+        "measurement": HASH48,
+        "policy_debug_allowed": "false",
+        "policy_migrate_ma": "false",
+        "reported_tcb_bootloader": "4",
+        "reported_tcb_tee": "0",
+        "reported_tcb_snp": "24",
+        "reported_tcb_microcode": "219",
+    }
+    return {"snp": claims | changes, "init_data": HASH32}
+
+
+@pytest.mark.parametrize(
+    ("changes", "failed"),
+    [
+        ({}, set()),
+        ({"policy_debug_allowed": "true"}, {"snp.policy.debug"}),
+        ({"policy_debug_allowed": ""}, {"snp.policy.debug"}),
+        ({"policy_migrate_ma": "true"}, {"snp.policy.migration"}),
+        ({"reported_tcb_microcode": "218"}, {"snp.tcb"}),
+    ],
+)
+def test_flat_snp_claims(changes: dict[str, str], failed: set[str]) -> None:
+    appraisal = Trustee(appraisal_policy(), "", SNP_VALUES).appraise(flat_snp_claims(**changes))
+    assert appraisal.failed == failed
+    assert (appraisal.status == "affirming") == (not failed)
+
+
+MR_TD, RTMR_1, RTMR_2 = ("11" * 48, "22" * 48, "33" * 48)
+TDX_VALUES = {
+    "ccinit_tdx_boot": [f"{MR_TD}:{RTMR_1}:{RTMR_2}", f"{HASH48}:{HASH48}:{HASH48}"],
+    "ccinit_initdata_sha384": [HASH48],
+}
+
+
+def tdx_claims(**changes: Any) -> dict[str, Any]:
+    body = {"mr_td": MR_TD, "rtmr_1": RTMR_1, "rtmr_2": RTMR_2, "mr_config_id": HASH48}
+    header = {"tee_type": "81000000", "vendor_id": "939a7233f79c4ca9940a0db3957f0607"}
+    claims = {
+        "td_attributes": {"debug": changes.pop("debug", False)},
+        "tcb_status": changes.pop("tcb_status", "UpToDate"),
+        "collateral_expiration_status": changes.pop("collateral", "0"),
+    }
+    init_data = changes.pop("init_data", HASH48)
+    header |= {name: changes.pop(name) for name in tuple(changes) if name in header}
+    return {
+        "tdx": {"quote": {"header": header, "body": body | changes}, **claims},
+        "init_data": init_data,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "failed"),
+    [
+        ({}, set()),
+        ({"mr_td": "00" * 48}, {"tdx.mr_td", "tdx.image"}),
+        ({"rtmr_1": "00" * 48}, {"tdx.rtmr_1", "tdx.image"}),
+        ({"rtmr_2": "00" * 48}, {"tdx.rtmr_2", "tdx.image"}),
+        ({"rtmr_2": HASH48}, {"tdx.image"}),
+        ({"mr_config_id": "00" * 48}, {"tdx.mr_config_id"}),
+        ({"mr_config_id": "00" * 48, "init_data": "00" * 48}, {"tdx.mr_config_id"}),
+        ({"debug": True}, {"tdx.attributes.debug"}),
+        ({"tcb_status": "OutOfDate"}, {"tdx.tcb_status"}),
+        ({"collateral": "1"}, {"tdx.collateral"}),
+        ({"tee_type": "00000000"}, {"tdx.tee_type"}),
+        ({"vendor_id": "00" * 16}, {"tdx.vendor_id"}),
+    ],
+)
+def test_tdx_claims(changes: dict[str, Any], failed: set[str]) -> None:
+    appraisal = Trustee(appraisal_policy(), "", TDX_VALUES).appraise(tdx_claims(**changes))
+    assert appraisal.failed == failed
+    assert (appraisal.status == "affirming") == (not failed)
+
+
+def test_boot_value_is_what_the_appraisal_policy_splits() -> None:
+    registers = [registers_of(IMAGE)[index].hex() for index in (4, 9, 11)]
+    assert boot_of(IMAGE).split(":") == ["uki", *registers]
