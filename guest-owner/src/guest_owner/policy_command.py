@@ -1,20 +1,45 @@
 """`guest-owner policy`: who may get which resource."""
 
 import argparse
-import json
 
-from guest_owner import policy_export_command
+from guest_owner import policy_explain_command, policy_export_command
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import read_capped
-from guest_owner.kbs.policy import MAX_POLICY_BYTES, check_initdata_name, parse_pattern
+from guest_owner.kbs.policy import (
+    MAX_POLICY_BYTES,
+    Rule,
+    check_initdata_name,
+    parse_pattern,
+)
+from guest_owner.kbs.policy_text import add_rule, remove_rule
 from guest_owner.kbs.references import Profile, check_name
 from guest_owner.kbs.store import Store
 from guest_owner.table import format_table
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add `policy allow`, `policy show` and `policy export`."""
+    """Add `policy allow`, `list`, `remove`, `explain` and `export`."""
     commands = add_group(subparsers, "policy", "Say which guest may get which resource.")
+    _add_allow(commands)
+
+    summary = "Check the policy file and print its rules, numbered."
+    listing = commands.add_parser("list", help=summary, description=summary)
+    add_state(listing)
+    listing.set_defaults(func=_list)
+
+    summary = "Remove one rule; the file's comments stay."
+    remove = commands.add_parser("remove", help=summary, description=summary)
+    add_state(remove)
+    remove.add_argument(
+        "number", type=int, metavar="NUMBER", help="of the rule, as `policy list` prints it"
+    )
+    remove.set_defaults(func=_remove)
+
+    policy_explain_command.add_parser(commands)
+    policy_export_command.add_parser(commands)
+
+
+def _add_allow(commands: Subparsers) -> None:
     summary = "Append a rule; without one nothing is released."
     allow = commands.add_parser("allow", help=summary, description=summary)
     add_state(allow)
@@ -43,43 +68,46 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     allow.set_defaults(func=_allow)
 
-    summary = "Check the policy file and print its rules."
-    show = commands.add_parser("show", help=summary, description=summary)
-    add_state(show)
-    show.set_defaults(func=_show)
-    policy_export_command.add_parser(commands)
-
 
 def _allow(arguments: argparse.Namespace) -> int:
     store = Store(arguments.state)
-    rule = {
-        "resources": str(parse_pattern(arguments.resources)),
-        "profile": arguments.profile,
-        "references": [check_name(name, "policy.reference") for name in arguments.reference],
-        "initdata": [check_initdata_name(name) for name in arguments.initdata],
-    }
-    # Checked names and patterns hold nothing that JSON and TOML would write differently.
-    lines = [f"{key} = {json.dumps(value)}" for key, value in rule.items() if value]
-    text = read_capped(store.policy_path, MAX_POLICY_BYTES).decode("utf-8", errors="strict")
-    text = text.rstrip("\n") + "\n\n[[rule]]\n" + "\n".join(lines) + "\n"
-    store.write_policy(text.encode())
-    print(f"{rule['resources']} may go to {arguments.profile} guests with the named initdata")
+    rule = Rule(
+        resources=parse_pattern(arguments.resources),
+        profile=Profile(arguments.profile),
+        references=frozenset(check_name(name, "policy.reference") for name in arguments.reference),
+        initdata=frozenset(check_initdata_name(name) for name in arguments.initdata),
+    )
+    store.write_policy(add_rule(_read_text(store), rule).encode())
+    print(f"{rule.resources} may go to {rule.profile} guests with the named initdata")
     return 0
 
 
-def _show(arguments: argparse.Namespace) -> int:
+def _list(arguments: argparse.Namespace) -> int:
     policy = Store(arguments.state).read_policy()
     if not policy.rules:
         print("no rules: nothing is released")
         return 0
-    rows = [
-        (
-            str(rule.resources),
-            rule.profile.value,
-            ", ".join(sorted(rule.references)) or "any",
-            ", ".join(sorted(rule.initdata)),
-        )
-        for rule in policy.rules
-    ]
-    print(format_table(("resources", "profile", "references", "initdata"), rows))
+    rows = [(str(number), *_cells(rule)) for number, rule in enumerate(policy.rules, 1)]
+    print(format_table(("rule", "resources", "profile", "references", "initdata"), rows))
     return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    store = Store(arguments.state)
+    rules = store.read_policy().rules
+    store.write_policy(remove_rule(_read_text(store), arguments.number).encode())
+    print("removed: " + "  ".join(_cells(rules[arguments.number - 1])))
+    return 0
+
+
+def _cells(rule: Rule) -> tuple[str, str, str, str]:
+    return (
+        str(rule.resources),
+        rule.profile.value,
+        ", ".join(sorted(rule.references)) or "any",
+        ", ".join(sorted(rule.initdata)),
+    )
+
+
+def _read_text(store: Store) -> str:
+    return read_capped(store.policy_path, MAX_POLICY_BYTES).decode("utf-8", errors="strict")

@@ -1,7 +1,6 @@
 """The owner's commands over a state directory, as a person would run them."""
 
 import base64
-import json
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,15 @@ from ccinit.formats.envelope import EnvelopeKind, verify_envelope
 from ccinit.formats.initdata import decompress_document, parse_header, parse_initdata
 from ccinit.formats.resource_uri import ResourceUri
 from guest_owner.arguments import parse_listen
-from guest_owner.cli import COMMANDS, main
+from guest_owner.cli import COMMANDS
 from guest_owner.initdata_command import make_document
 from guest_owner.kbs.appraisal import Claim
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
-from guest_owner.trustee.export import appraisal_policy
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
-from tests.unit.guest_owner.kbs.values import boot_of, reference_set
+from tests.unit.guest_owner.command_line import error_of, run
+from tests.unit.guest_owner.kbs.values import reference_set
 
 CONFIG = f"""\
 version = 1
@@ -60,22 +59,6 @@ size_bytes = 1073741824
 """.format(digest="ab" * 32)
 
 
-@pytest.fixture
-def state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    state = tmp_path / "state"
-    assert run("kbs", "init", "--state", state, "--name", "kbs.example") == 0
-    capsys.readouterr()
-    return state
-
-
-def run(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
-
-
-def error_of(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().err
-
-
 def write(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
@@ -110,7 +93,7 @@ def test_init_twice_is_refused(state: Path, capsys: pytest.CaptureFixture[str]) 
 def test_commands_without_a_state_say_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("policy", "show", "--state", tmp_path / "absent") == 1
+    assert run("policy", "list", "--state", tmp_path / "absent") == 1
     assert "guest-owner kbs init" in error_of(capsys)
 
 
@@ -261,24 +244,6 @@ def test_initdata_make_refuses_what_the_guest_would(
     assert not output.exists()
 
 
-def test_policy_allow_appends_a_rule_that_show_prints(
-    state: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("policy", "show", "--state", state) == 0
-    assert "nothing is released" in capsys.readouterr().out
-    allow = ("policy", "allow", "--state", state)
-    assert run(*allow, "ccinit/shop/*", "--initdata", "shop", "--reference", "image-1") == 0
-    assert run(*allow, "test/*/*", "--initdata", "shop", "--profile", "test") == 0
-    capsys.readouterr()
-    assert run("policy", "show", "--state", state) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["ccinit/shop/*", "prod", "image-1", "shop"]
-    assert lines[2].split() == ["test/*/*", "test", "any", "shop"]
-    assert run(*allow, "ccinit/*/*", "--initdata", "shop", "--profile", "test") == 1
-    assert "[policy.rule.overlap]" in error_of(capsys)
-    assert len(Store(state).read_policy().rules) == 2
-
-
 def test_audit_show_prints_decisions_and_claims(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -309,34 +274,6 @@ def test_audit_show_prints_decisions_and_claims(
     assert shown.splitlines()[-1].split() == ["pcr.9", "NO", "bb", "?[31mcc"]
     assert run("audit", "show", "--state", state, "--session", "two", "--all") == 0
     assert "pcr.4" in capsys.readouterr().out
-
-
-def test_policy_export_writes_what_it_says(state: Path, tmp_path: Path) -> None:
-    for name in ("image-1", "image-2"):
-        Store(state).add_reference(reference_set(name))
-    export = ("policy", "export", "--state", state, "--trustee", "--output", tmp_path / "trustee")
-    assert run(*export) == 0
-    values = json.loads((tmp_path / "trustee/reference-values.json").read_text())
-    assert values["ccinit_tpm_boot"] == [
-        boot_of(reference_set(name)) for name in ("image-1", "image-2")
-    ]
-    message = json.loads((tmp_path / "trustee/rvps-message.json").read_text())
-    assert json.loads(base64.b64decode(message["payload"])) == values
-    assert (tmp_path / "trustee/default_cpu.rego").read_text() == appraisal_policy()
-
-    assert run(*export, "--reference", "image-2") == 0
-    values = json.loads((tmp_path / "trustee/reference-values.json").read_text())
-    assert values["ccinit_tpm_boot"] == [boot_of(reference_set("image-2"))]
-
-
-@pytest.mark.parametrize("option", ["--reference", "--initdata"])
-def test_policy_export_of_something_unregistered_is_refused(
-    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
-) -> None:
-    export = ("policy", "export", "--state", state, "--trustee", "--output", tmp_path / "trustee")
-    assert run(*export, option, "unknown") == 1
-    assert f"[export.{option.removeprefix('--')}]" in error_of(capsys)
-    assert not (tmp_path / "trustee").exists()
 
 
 @pytest.mark.parametrize(

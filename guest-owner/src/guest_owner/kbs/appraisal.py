@@ -64,6 +64,13 @@ class Subject:
     initdata_name: str
     initdata_digest: Digest
 
+    def is_registered(self, references: References) -> bool:
+        """Whether what the guest was appraised with is still registered."""
+        return any(
+            known.name == self.reference and known.profile is self.profile
+            for known in references.sets
+        ) and any(known.digest == self.initdata_digest for known in references.initdata)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppraisedEvidence:

@@ -50,7 +50,7 @@ class AuditRecord:
         measured: registers and launch fields, only of accepted evidence: members of the line, as
             `"pcr": {"0": HEX, …}` of a TPM.
         reference: name and profile of the reference values, only of appraised guests.
-        initdata: digest of the bound document, only of appraised guests.
+        initdata: digest and registered name of the bound document, only of appraised guests.
         resource: URI, only for resources.
     """
 
@@ -64,6 +64,7 @@ class AuditRecord:
     reference: str = ""
     profile: str = ""
     initdata: str = ""
+    initdata_name: str = ""
     resource: str = ""
 
 
@@ -125,7 +126,7 @@ def _to_json(record: AuditRecord, now: datetime) -> dict[str, object]:
         "decision": record.decision.value,
         "reason": record.reason[:MAX_TEXT],
     }
-    for key in ("reference", "profile", "initdata", "resource"):
+    for key in ("reference", "profile", "initdata", "initdata_name", "resource"):
         text = getattr(record, key)
         if text:
             value[key] = text[:MAX_TEXT]

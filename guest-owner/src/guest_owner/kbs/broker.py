@@ -25,7 +25,6 @@ from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.jwe import encrypt_to_guest
 from guest_owner.kbs.policy import Deny, decide
-from guest_owner.kbs.references import References
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session, Sessions
 from guest_owner.kbs.store import Store
@@ -100,6 +99,7 @@ class KeyBroker:
                 reference=evidence.reference.name,
                 profile=evidence.reference.profile.value,
                 initdata=str(evidence.initdata.digest),
+                initdata_name=evidence.initdata.name,
             )
         )
         self._sessions.complete(session, attested)
@@ -149,7 +149,7 @@ class KeyBroker:
             references, policy = self._store.read_references(), self._store.read_policy()
         except CcinitError as error:
             return str(error)
-        if not _still_registered(attested, references):
+        if not subject.is_registered(references):
             return "the registration that the guest was appraised with was withdrawn"
         decision = decide(policy, uri, subject)
         return decision.reason if isinstance(decision, Deny) else ""
@@ -242,6 +242,7 @@ class KeyBroker:
                 reference=subject.reference,
                 profile=subject.profile.value,
                 initdata=str(subject.initdata_digest),
+                initdata_name=subject.initdata_name,
                 resource=resource,
             )
         )
@@ -252,11 +253,3 @@ class KeyBroker:
                 event=Event.RESOURCE, session="", tee="", decision=Decision.DENIED, reason=reason
             )
         )
-
-
-def _still_registered(attested: Attested, references: References) -> bool:
-    subject = attested.subject
-    return any(
-        known.name == subject.reference and known.profile is subject.profile
-        for known in references.sets
-    ) and any(known.digest == subject.initdata_digest for known in references.initdata)

@@ -92,24 +92,53 @@ class Deny:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleOutcome:
+    """What one rule says about one request.
+
+    Attributes:
+        conditions_met: of resource, profile, reference values and initdata, in this order, how many
+            hold before the first that does not.
+        reason: the first that does not; "" if the rule allows the release.
+    """
+
+    rule: Rule
+    conditions_met: int
+    reason: str
+
+
 def decide(policy: Policy, uri: ResourceUri, subject: Subject) -> Allow | Deny:
     """Decide about one resource and one appraised guest.
 
     The reason of a refusal is that of the rule that came closest.
     """
-    closest = (0, "no rule covers the resource")
-    for rule in policy.rules:
-        if not rule.resources.matches(uri):
-            continue
-        if rule.profile is not subject.profile:
-            closest = max(closest, (1, f"the guest's image has profile {subject.profile}"))
-        elif rule.references and subject.reference not in rule.references:
-            closest = max(closest, (2, f"reference values {subject.reference} are not named"))
-        elif rule.initdata.isdisjoint((subject.initdata_name, str(subject.initdata_digest))):
-            closest = max(closest, (3, f"initdata {subject.initdata_name} is not named"))
-        else:
-            return Allow(rule)
-    return Deny(closest[1])
+    outcomes = explain(policy, uri, subject)
+    for outcome in outcomes:
+        if not outcome.reason:
+            return Allow(outcome.rule)
+    closest = max(outcomes, key=lambda outcome: outcome.conditions_met, default=None)
+    if closest is None or not closest.conditions_met:
+        return Deny("no rule covers the resource")
+    return Deny(closest.reason)
+
+
+def explain(policy: Policy, uri: ResourceUri, subject: Subject) -> tuple[RuleOutcome, ...]:
+    """Return what each rule says, in the order of the policy."""
+    return tuple(_apply(rule, uri, subject) for rule in policy.rules)
+
+
+def _apply(rule: Rule, uri: ResourceUri, subject: Subject) -> RuleOutcome:
+    if not rule.resources.matches(uri):
+        met, reason = 0, "does not cover the resource"
+    elif rule.profile is not subject.profile:
+        met, reason = 1, f"the guest's image has profile {subject.profile}"
+    elif rule.references and subject.reference not in rule.references:
+        met, reason = 2, f"reference values {subject.reference} are not named"
+    elif rule.initdata.isdisjoint((subject.initdata_name, str(subject.initdata_digest))):
+        met, reason = 3, f"initdata {subject.initdata_name} is not named"
+    else:
+        met, reason = 4, ""
+    return RuleOutcome(rule=rule, conditions_met=met, reason=reason)
 
 
 def parse_policy(data: bytes) -> Policy:

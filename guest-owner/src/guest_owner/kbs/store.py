@@ -138,10 +138,13 @@ class Store:
         Raises:
             VerificationError: `resource.absent`.
         """
-        path = self._resource_path(uri)
-        if not path.is_file():
+        if not self.has_resource(uri):
             raise VerificationError("resource.absent", f"{uri} is not registered")
-        return read_capped(path, MAX_RESOURCE_BYTES)
+        return read_capped(self._resource_path(uri), MAX_RESOURCE_BYTES)
+
+    def has_resource(self, uri: ResourceUri) -> bool:
+        """Whether a resource is registered."""
+        return self._resource_path(uri).is_file()
 
     def write_resource(self, uri: ResourceUri, body: bytes) -> None:
         """Store a resource's body, replacing an older one."""

@@ -1,0 +1,62 @@
+"""Edits of the policy file that leave the owner's comments and order as they are.
+
+The file is TOML for people; no writer keeps what they wrote around the values. So rules are added
+and removed as lines, and the result counts only if it parses to exactly the rules that it should.
+"""
+
+import json
+import re
+from typing import Final
+
+from ccinit.errors import FormatError
+from guest_owner.kbs.policy import Policy, Rule, parse_policy
+
+_HEADER: Final = re.compile(r"\s*\[\[\s*rule\s*\]\]\s*(#.*)?")
+
+
+def add_rule(text: str, rule: Rule) -> str:
+    """Return the file with one more rule at its end.
+
+    Raises:
+        FormatError: below `policy`, for a rule that the others do not admit.
+    """
+    values = {
+        "resources": str(rule.resources),
+        "profile": rule.profile.value,
+        "references": sorted(rule.references),
+        "initdata": sorted(rule.initdata),
+    }
+    # Checked names and patterns hold nothing that JSON and TOML would write differently.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value]
+    before = parse_policy(text.encode())
+    added = text.rstrip("\n") + "\n\n[[rule]]\n" + "\n".join(lines) + "\n"
+    return _checked(added, Policy(rules=(*before.rules, rule)))
+
+
+def remove_rule(text: str, number: int) -> str:
+    """Return the file without rule `number`, counted from 1.
+
+    What stands between its `[[rule]]` and the next goes, but for comments directly above that one.
+
+    Raises:
+        FormatError: `policy.rule.number` or `policy.edit`.
+    """
+    rules = parse_policy(text.encode()).rules
+    if not 1 <= number <= len(rules):
+        raise FormatError("policy.rule.number", f"there is no rule {number}, only {len(rules)}")
+    lines = text.splitlines(keepends=True)
+    headers = [index for index, line in enumerate(lines) if _HEADER.fullmatch(line.rstrip("\n"))]
+    if len(headers) != len(rules):
+        raise FormatError("policy.edit", "the file is not one [[rule]] after the other; edit it")
+    start = headers[number - 1]
+    end = headers[number] if number < len(headers) else len(lines)
+    while number < len(headers) and lines[end - 1].lstrip().startswith("#"):
+        end -= 1
+    kept = rules[: number - 1] + rules[number:]
+    return _checked("".join(lines[:start] + lines[end:]), Policy(rules=kept))
+
+
+def _checked(text: str, expected: Policy) -> str:
+    if parse_policy(text.encode()) != expected:
+        raise FormatError("policy.edit", "the edit would change other rules; edit the file")
+    return text
