@@ -22,7 +22,8 @@ from guest_owner.kbs.audit import read_audit
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.measurements import Boot, TpmMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
-from guest_owner.kbs.server import build_server, open_broker, open_listener
+from guest_owner.kbs.server import build_server, open_listener
+from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import Store
 from tests.fakes.tpm_quote import FakeTpm, extend, rsa_key
 
@@ -218,7 +219,7 @@ def running_kbs(state: Path) -> Iterator[Kbs]:
     (state / "audit.jsonl").unlink(missing_ok=True)
     clock = Clock()
     server = build_server(
-        open_broker(state, LIMITS, clock),
+        open_service(state, LIMITS, clock),
         LIMITS,
         certificate=state / "server.pem",
         key=state / "server-key.pem",

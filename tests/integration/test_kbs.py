@@ -14,6 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from ccinit.formats.strict_json import decode_base64url, encode_base64url
@@ -105,6 +108,40 @@ def test_token_has_the_claims_that_clients_read(kbs: Kbs) -> None:
     evidence = module["ear.veraison.annotated-evidence"]
     assert evidence["tpm"]["pcr09"] == IMAGE.measured.pcr[9].hex()
     assert evidence["runtime_data_claims"]["tee-pubkey"] == client.jwk
+
+
+def test_published_key_set_verifies_the_token(kbs: Kbs) -> None:
+    client = kbs.client()
+    client.auth()
+    signed, _, signature = client.attest().json()["token"].rpartition(".")
+    header = json.loads(decode_base64url(signed.partition(".")[0], "header"))
+    reply = client.http.get("/.well-known/jwks.json")
+    assert reply.headers["content-type"] == "application/json"
+    (key,) = reply.json()["keys"]
+    assert (key["kid"], key["alg"], key["use"]) == (header["kid"], "ES256", "sig")
+    x, y = (int.from_bytes(decode_base64url(key[name], name), "big") for name in ("x", "y"))
+    public = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+    raw = decode_base64url(signature, "signature")
+    r, s = int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big")
+    public.verify(encode_dss_signature(r, s), signed.encode(), ec.ECDSA(SHA256()))
+    assert "d" not in key
+
+
+def test_metrics_count_what_was_decided_and_why(kbs: Kbs) -> None:
+    tpm = booted_tpm()
+    tpm.pcrs[9] = register("other")
+    for client in (kbs.client(tpm), kbs.client()):
+        client.auth()
+        client.attest()
+    client.get()
+    reply = client.http.get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    name = "guest_owner_kbs_decisions_total"
+    assert [line for line in reply.text.splitlines() if not line.startswith("#")] == [
+        f'{name}{{event="attest",decision="accepted",claim=""}} 1',
+        f'{name}{{event="attest",decision="refused",claim="pcr.9"}} 1',
+        f'{name}{{event="resource",decision="released",claim=""}} 1',
+    ]
 
 
 def test_bearer_token_serves_without_the_cookie_until_it_is_changed(kbs: Kbs) -> None:

@@ -4,8 +4,7 @@ import argparse
 from collections.abc import Mapping
 
 from guest_owner.arguments import Subparsers, add_group, add_state
-from guest_owner.kbs.audit import read_audit
-from guest_owner.kbs.server import AUDIT_NAME
+from guest_owner.kbs.audit import AUDIT_NAME, read_audit
 from guest_owner.table import format_table
 
 _COLUMNS = ("time", "event", "session", "decision", "resource", "reason")

@@ -9,8 +9,9 @@ from pathlib import Path
 from guest_owner.arguments import Subparsers, add_group, add_state, parse_listen
 from guest_owner.kbs.authority import create_identity, write_identity
 from guest_owner.kbs.files import PUBLIC_MODE, make_directory, write_atomically
-from guest_owner.kbs.limits import Limits
-from guest_owner.kbs.server import build_server, open_broker, open_listener
+from guest_owner.kbs.limits import DEFAULT_LIMITS
+from guest_owner.kbs.server import build_server, open_listener
+from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import EMPTY_POLICY
 
 
@@ -61,11 +62,10 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
-    limits = Limits()
+    limits = DEFAULT_LIMITS
     host, port = parse_listen(arguments.listen)
-    broker = open_broker(state, limits)
     server = build_server(
-        broker,
+        open_service(state, limits),
         limits,
         certificate=arguments.certificate or state / "server.pem",
         key=arguments.key or state / "server-key.pem",

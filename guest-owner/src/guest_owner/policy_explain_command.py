@@ -8,10 +8,9 @@ from ccinit.formats.digest import parse_digest
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.arguments import Subparsers, add_state
 from guest_owner.kbs.appraisal import Subject
-from guest_owner.kbs.audit import Decision, Event, read_audit
+from guest_owner.kbs.audit import AUDIT_NAME, Decision, Event, read_audit
 from guest_owner.kbs.policy import Deny, decide, explain
 from guest_owner.kbs.references import Profile, References
-from guest_owner.kbs.server import AUDIT_NAME
 from guest_owner.kbs.store import Store
 from guest_owner.table import format_table
 

@@ -15,9 +15,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ccinit.errors import CcinitError
-from guest_owner.kbs.broker import KeyBroker
 from guest_owner.kbs.limits import Limits
+from guest_owner.kbs.metrics import CONTENT_TYPE as METRICS_TYPE
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
+from guest_owner.kbs.service import Service
 from guest_owner.kbs.sessions import Session
 
 COOKIE = "kbs-session-id"
@@ -27,10 +28,11 @@ _JSON = "application/json"
 
 
 class KbsEndpoint:
-    """Routes one request to the broker."""
+    """Routes one request to the part of the service that answers it."""
 
-    def __init__(self, broker: KeyBroker, limits: Limits) -> None:
-        self._broker = broker
+    def __init__(self, service: Service, limits: Limits) -> None:
+        self._service = service
+        self._broker = service.broker
         self._limits = limits
 
     async def handle(self, request: Request) -> Response:
@@ -51,6 +53,10 @@ class KbsEndpoint:
         match (request.method, path.split("/")[1:]):
             case ("GET", ["healthz"]):
                 return Response(b"")
+            case ("GET", ["metrics"]):
+                return Response(self._service.metrics.to_prometheus(), media_type=METRICS_TYPE)
+            case ("GET", [".well-known", "jwks.json"]):
+                return Response(self._service.signer.key_set(), media_type=_JSON)
             case ("POST", ["kbs", "v0", "auth"]):
                 body = await self._read_body(request, self._limits.request_bytes)
                 session, reply = self._broker.authenticate(body)
@@ -103,9 +109,9 @@ class KbsEndpoint:
         return response
 
 
-def build_app(broker: KeyBroker, limits: Limits) -> Starlette:
+def build_app(service: Service, limits: Limits) -> Starlette:
     """Return the ASGI application."""
-    endpoint = KbsEndpoint(broker, limits)
+    endpoint = KbsEndpoint(service, limits)
     return Starlette(routes=[Route("/{path:path}", endpoint.handle, methods=list(_METHODS))])
 
 

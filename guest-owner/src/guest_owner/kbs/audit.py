@@ -3,12 +3,12 @@
 Each record is on the disk before its reply leaves. Secrets never enter: no resource body, token,
 cookie or private key; a session is named by a label of its own, because its cookie is a
 credential. Strings that a peer chose are cut and stay JSON strings; a terminal sees them only
-through `guest_owner.table`.
+through `guest_owner.table`. Where a file ends and the next begins is `guest_owner.kbs.audit_files`.
 """
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,18 +16,27 @@ from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError
 from guest_owner.kbs.appraisal import Claim
+from guest_owner.kbs.audit_files import (
+    continuation,
+    older_files,
+    removal,
+    set_aside,
+)
 from guest_owner.kbs.files import PRIVATE_MODE
+from guest_owner.kbs.limits import DEFAULT_LIMITS, Limits
 
+AUDIT_NAME = "audit.jsonl"
 MAX_TEXT = 2048
 _TOP_KEYS = ("time", "event", "session", "tee", "decision", "reason")
 
 
 class Event(StrEnum):
-    """What was asked."""
+    """What was asked; a rotation is the log's own."""
 
     AUTH = "auth"
     ATTEST = "attest"
     RESOURCE = "resource"
+    ROTATION = "rotation"
 
 
 class Decision(StrEnum):
@@ -71,8 +80,16 @@ class AuditRecord:
 class AuditLog:
     """An append-only file; each `append` returns after the record is on the disk."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits = DEFAULT_LIMITS,
+        observe: Callable[[AuditRecord], None] = lambda _record: None,
+    ) -> None:
+        """Args: observe: is told every record that was written."""
         self._path = path
+        self._limits = limits
+        self._observe = observe
 
     def append(self, record: AuditRecord) -> None:
         """Write one record with the current time.
@@ -80,41 +97,83 @@ class AuditLog:
         Raises:
             ConfigError: `audit.write`; the caller must then release nothing.
         """
-        line = json.dumps(_to_json(record, datetime.now(UTC)), separators=(",", ":")) + "\n"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        line = _to_line(record)
         try:
-            descriptor = os.open(self._path, flags, PRIVATE_MODE)
-            with os.fdopen(descriptor, "ab", buffering=0) as file:
-                file.write(line.encode("ascii"))
-                os.fsync(file.fileno())
+            size = self._path.stat().st_size if self._path.exists() else 0
+            if size and size + len(line) > self._limits.audit_file_bytes:
+                set_aside(self._path)
+                size = 0
+            if not size:
+                self._begin()
+            self._write(line)
         except OSError as error:
             detail = f"cannot write {self._path}: {error.strerror}"
             raise ConfigError("audit.write", detail) from error
+        self._observe(record)
+
+    def _begin(self) -> None:
+        """Say in a new file what it continues, and what is removed to make room; then remove it."""
+        older = older_files(self._path)
+        if not older:
+            return
+        self._write_rotation(continuation(older[-1]))
+        for path in older[: -self._limits.audit_older_files]:
+            self._write_rotation(removal(path))
+            path.unlink()
+
+    def _write_rotation(self, reason: str) -> None:
+        rotation = AuditRecord(
+            event=Event.ROTATION, session="", tee="", decision=Decision.ACCEPTED, reason=reason
+        )
+        self._write(_to_line(rotation))
+        self._observe(rotation)
+
+    def _write(self, line: bytes) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, PRIVATE_MODE)
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
+            file.write(line)
+            os.fsync(file.fileno())
 
 
 def read_audit(path: Path) -> Iterator[dict[str, object]]:
-    """Yield the records of a log, oldest first.
+    """Yield the records of a log and of its older files, oldest first.
+
+    Args:
+        path: of the newest file.
 
     Raises:
         ConfigError: `audit.read`.
-        FormatError: `audit.line`.
+        FormatError: `audit.line`; `audit.chain`, a file is not the one that the next continues.
     """
-    try:
-        with path.open(encoding="ascii") as file:
-            for number, line in enumerate(file, 1):
-                yield _parse_line(line, number)
-    except OSError as error:
-        raise ConfigError("audit.read", f"cannot read {path}: {error.strerror}") from error
+    previous: Path | None = None
+    for part in (*older_files(path), path):
+        try:
+            expected = "" if previous is None else continuation(previous)
+            with part.open(encoding="ascii") as file:
+                for number, line in enumerate(file, 1):
+                    record = _parse_line(line, f"{part.name}, line {number}")
+                    if number == 1 and previous is not None and record["reason"] != expected:
+                        raise FormatError("audit.chain", f"{part.name} does not say: {expected}")
+                    yield record
+        except OSError as error:
+            raise ConfigError("audit.read", f"cannot read {part}: {error.strerror}") from error
+        previous = part
 
 
-def _parse_line(line: str, number: int) -> dict[str, object]:
+def _parse_line(line: str, where: str) -> dict[str, object]:
     try:
         value = json.loads(line)
     except ValueError as error:
-        raise FormatError("audit.line", f"line {number} is not JSON") from error
+        raise FormatError("audit.line", f"{where} is not JSON") from error
     if not isinstance(value, dict) or not all(key in value for key in _TOP_KEYS):
-        raise FormatError("audit.line", f"line {number} is not an audit record")
+        raise FormatError("audit.line", f"{where} is not an audit record")
     return value
+
+
+def _to_line(record: AuditRecord) -> bytes:
+    value = _to_json(record, datetime.now(UTC))
+    return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def _to_json(record: AuditRecord, now: datetime) -> dict[str, object]:

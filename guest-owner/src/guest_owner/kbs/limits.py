@@ -17,6 +17,8 @@ class Limits:
         token_seconds: life of a token.
         sessions: open sessions; the oldest that never attested makes room for a new one.
         connections: open connections; more are answered with 503.
+        audit_file_bytes: one file of the audit log; the next record begins a new one.
+        audit_older_files: files kept beside the newest; the oldest is removed, with a record.
     """
 
     request_bytes: int = 64 * 1024
@@ -28,3 +30,8 @@ class Limits:
     token_seconds: int = 300
     sessions: int = 4096
     connections: int = 256
+    audit_file_bytes: int = 16 * 1024 * 1024
+    audit_older_files: int = 64
+
+
+DEFAULT_LIMITS = Limits()

@@ -6,8 +6,6 @@ uvicorn speaks HTTP/1.1; the application is `guest_owner.kbs.app`. One process, 
 import asyncio
 import socket
 import ssl
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -16,31 +14,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ccinit.errors import ConfigError
 from guest_owner.kbs.app import build_app
-from guest_owner.kbs.audit import AuditLog
-from guest_owner.kbs.authority import read_token_key
-from guest_owner.kbs.broker import KeyBroker
 from guest_owner.kbs.limits import Limits
-from guest_owner.kbs.sessions import Sessions
-from guest_owner.kbs.store import Store
-from guest_owner.kbs.token import TokenSigner
-
-AUDIT_NAME = "audit.jsonl"
-
-
-def open_broker(
-    state: Path, limits: Limits, clock: Callable[[], float] = time.monotonic
-) -> KeyBroker:
-    """Return the broker over a state directory; `clock` counts the life of sessions."""
-    return KeyBroker(
-        Store(state),
-        AuditLog(state / AUDIT_NAME),
-        Sessions(limits, clock),
-        TokenSigner(read_token_key(state), life_seconds=limits.token_seconds),
-    )
+from guest_owner.kbs.service import Service
 
 
 def build_server(
-    broker: KeyBroker, limits: Limits, *, certificate: Path, key: Path
+    service: Service, limits: Limits, *, certificate: Path, key: Path
 ) -> uvicorn.Server:
     """Return a server that is not listening yet.
 
@@ -49,7 +28,7 @@ def build_server(
     """
     context = _tls_context(certificate, key)
     config = uvicorn.Config(
-        build_app(broker, limits),
+        build_app(service, limits),
         http=_deadline_protocol(limits.head_seconds),
         ws="none",
         lifespan="off",

@@ -70,10 +70,12 @@ class TokenSigner:
     def sign(self, evidence: AppraisedEvidence, attested: Attested, nonce: Nonce) -> str:
         """Return the token of an appraised guest."""
         now = int(self._clock())
+        jwk = self._public_jwk()
         header: dict[str, JsonValue] = {
             "typ": "JWT",
             "alg": "ES256",
-            "jwk": {**public_jwk(self._key.public_key()).to_epk_object(), "alg": "ES256"},
+            "kid": jwk["kid"],
+            "jwk": jwk,
         }
         claims: dict[str, JsonValue] = {
             "eat_profile": PROFILE,
@@ -89,6 +91,14 @@ class TokenSigner:
         r, s = decode_dss_signature(self._key.sign(signed.encode("ascii"), ec.ECDSA(SHA256())))
         raw = r.to_bytes(_COORDINATE_BYTES, "big") + s.to_bytes(_COORDINATE_BYTES, "big")
         return f"{signed}.{encode_base64url(raw)}"
+
+    def key_set(self) -> bytes:
+        """Return the JWK Set (RFC 7517 section 5) with the key that verifies this KBS's tokens."""
+        return json.dumps({"keys": [{**self._public_jwk(), "use": "sig"}]}).encode("ascii")
+
+    def _public_jwk(self) -> dict[str, str]:
+        jwk = public_jwk(self._key.public_key())
+        return {**jwk.to_epk_object(), "alg": "ES256", "kid": encode_base64url(jwk.thumbprint())}
 
     def verify(self, token: str) -> Attested:
         """Return what a token says, if this KBS signed it and it has not expired.

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from guest_owner.kbs.audit import (
     Event,
     read_audit,
 )
+from guest_owner.kbs.limits import Limits
 
 RECORD = AuditRecord(
     event=Event.ATTEST,
@@ -90,3 +92,75 @@ def test_accepted_registers_are_hex_by_number(tmp_path: Path) -> None:
     record = json.loads(path.read_text())
     assert record["pcr"]["9"] == "09" * 32
     assert len(record["pcr"]) == 24
+
+
+SMALL = Limits(audit_file_bytes=1000, audit_older_files=2)
+
+
+def numbered(number: int) -> AuditRecord:
+    return AuditRecord(
+        event=Event.AUTH, session="", tee="tpm", decision=Decision.REFUSED, reason=str(number)
+    )
+
+
+def test_log_that_is_full_goes_on_in_a_new_file_that_names_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path, SMALL)
+    for number in range(12):
+        log.append(numbered(number))
+    older = tmp_path / "audit-000001.jsonl"
+    assert sorted(tmp_path.iterdir()) == [older, path]
+    assert older.stat().st_size <= SMALL.audit_file_bytes
+    first = json.loads(path.read_text().splitlines()[0])
+    digest = hashlib.sha256(older.read_bytes()).hexdigest()
+    assert (first["event"], first["reason"]) == (
+        "rotation",
+        f"continues audit-000001.jsonl sha256:{digest}",
+    )
+    reasons = [record["reason"] for record in read_audit(path) if record["event"] == "auth"]
+    assert reasons == [str(number) for number in range(12)]
+
+
+def test_oldest_file_goes_only_with_a_record_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    observed: list[AuditRecord] = []
+    log = AuditLog(path, SMALL, observed.append)
+    first = tmp_path / "audit-000001.jsonl"
+    number = 0
+    while not (content := first.read_bytes() if first.exists() else b""):
+        log.append(numbered(number := number + 1))
+    while first.exists():
+        log.append(numbered(number := number + 1))
+    names = [f"audit-{index:06}.jsonl" for index in (2, 3)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "audit.jsonl"]
+    lines, digest = content.count(b"\n"), hashlib.sha256(content).hexdigest()
+    told = f"removes audit-000001.jsonl with {lines} records, sha256:{digest}"
+    rotations = [record["reason"] for record in read_audit(path) if record["event"] == "rotation"]
+    assert told in rotations
+    assert [record.reason for record in observed if record.event is Event.ROTATION][-1] == told
+
+
+@pytest.mark.parametrize("change", ["edit", "remove"])
+def test_read_audit_notices_an_older_file_that_was_changed(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path, Limits(audit_file_bytes=500, audit_older_files=9))
+    for number in range(12):
+        log.append(numbered(number))
+    assert len(list(read_audit(path))) > 12
+    second = tmp_path / "audit-000002.jsonl"
+    if change == "edit":
+        second.write_bytes(second.read_bytes().replace(b'"tpm"', b'"snp"'))
+    else:
+        second.unlink()
+    with pytest.raises(CcinitError) as caught:
+        list(read_audit(path))
+    assert caught.value.reason == "audit.chain"
+
+
+def test_older_files_that_were_moved_away_leave_a_readable_log(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path, SMALL)
+    for number in range(12):
+        log.append(numbered(number))
+    (tmp_path / "audit-000001.jsonl").unlink()
+    assert next(read_audit(path))["event"] == "rotation"

@@ -1,0 +1,53 @@
+"""Counters of the KBS in Prometheus' text format (version 0.0.4).
+
+Every decision is an audit record, so the counters count records: by what was asked, what was
+decided and, for a refusal, the name of the first claim that failed. The names are those of the
+code, never text that a peer sent, so the number of series is bounded; a cap holds all the same.
+"""
+
+import re
+from collections import Counter
+from typing import Final
+
+from guest_owner.kbs.audit import AuditRecord
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+MAX_SERIES: Final = 512
+_NAME: Final = "guest_owner_kbs_decisions_total"
+_DOTTED: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
+_OVERFLOW: Final = "other"
+
+
+class Metrics:
+    """What happened since the server started."""
+
+    def __init__(self) -> None:
+        self._decisions: Counter[tuple[str, str, str]] = Counter()
+
+    def count(self, record: AuditRecord) -> None:
+        """Count one record of the audit log."""
+        series = (record.event.value, record.decision.value, _first_failing(record))
+        if series not in self._decisions and len(self._decisions) >= MAX_SERIES:
+            series = (record.event.value, record.decision.value, _OVERFLOW)
+        self._decisions[series] += 1
+
+    def to_prometheus(self) -> bytes:
+        """Return the text that Prometheus scrapes."""
+        lines = [
+            f"# HELP {_NAME} Decisions by request, outcome and first failing claim.",
+            f"# TYPE {_NAME} counter",
+        ]
+        lines += [
+            f'{_NAME}{{event="{event}",decision="{decision}",claim="{claim}"}} {count}'
+            for (event, decision, claim), count in sorted(self._decisions.items())
+        ]
+        return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def _first_failing(record: AuditRecord) -> str:
+    """Return a claim's or an error's dotted name, "" where a refusal has none."""
+    for claim in record.claims:
+        if not claim.holds:
+            return claim.name
+    reason, _, _ = record.reason.partition(":")
+    return reason if _DOTTED.fullmatch(reason) else ""

@@ -1,0 +1,36 @@
+"""The parts of a running KBS, joined over one state directory."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from guest_owner.kbs.audit import AUDIT_NAME, AuditLog
+from guest_owner.kbs.authority import read_token_key
+from guest_owner.kbs.broker import KeyBroker
+from guest_owner.kbs.limits import Limits
+from guest_owner.kbs.metrics import Metrics
+from guest_owner.kbs.sessions import Sessions
+from guest_owner.kbs.store import Store
+from guest_owner.kbs.token import TokenSigner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What the HTTP surface speaks for."""
+
+    broker: KeyBroker
+    metrics: Metrics
+    signer: TokenSigner
+
+
+def open_service(
+    state: Path, limits: Limits, clock: Callable[[], float] = time.monotonic
+) -> Service:
+    """Return the service over a state directory; `clock` counts the life of sessions."""
+    store = Store(state)
+    metrics = Metrics()
+    audit = AuditLog(state / AUDIT_NAME, limits, metrics.count)
+    signer = TokenSigner(read_token_key(state), life_seconds=limits.token_seconds)
+    broker = KeyBroker(store, audit, Sessions(limits, clock), signer)
+    return Service(broker=broker, metrics=metrics, signer=signer)
