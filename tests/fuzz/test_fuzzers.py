@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import (
+    fuzz_event_log,
     fuzz_jwe,
     fuzz_oci,
     fuzz_pe,
@@ -16,7 +17,16 @@ from tests.fuzz import (
     fuzz_tpm2,
 )
 
-FUZZERS = (fuzz_jwe, fuzz_oci, fuzz_pe, fuzz_rcar, fuzz_sealed_log, fuzz_tar, fuzz_tpm2)
+FUZZERS = (
+    fuzz_event_log,
+    fuzz_jwe,
+    fuzz_oci,
+    fuzz_pe,
+    fuzz_rcar,
+    fuzz_sealed_log,
+    fuzz_tar,
+    fuzz_tpm2,
+)
 each_fuzzer = pytest.mark.parametrize(
     "fuzz",
     [module.main for module in FUZZERS],

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ccinit.errors import CcinitError, ConfigError
-from measured_boot.event_log import Difference, find_differences, parse_event_log
+from ccinit.formats.event_log import Algorithm, parse_event_log
+from measured_boot.event_log import Difference, find_differences
 from measured_boot.platforms import PLATFORMS, Boot
 from measured_boot.prediction import DirectKernelBoot, Prediction, UkiBoot, predict
 from measured_boot.reference_values import Profile, reference_values
@@ -53,8 +54,8 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     prediction = _read_prediction(options)
-    logged = parse_event_log(options.log.read_bytes())
-    differences = find_differences(prediction.events, logged)
+    log = parse_event_log(options.log.read_bytes(), Algorithm.SHA256)
+    differences = find_differences(prediction.events, log.events)
     for difference in differences:
         print(_describe(difference))
     if not differences:

@@ -8,8 +8,9 @@ from measured_boot.pcr import replay
 from measured_boot.platforms import PLATFORMS
 from measured_boot.prediction import DirectKernelBoot, UkiBoot, predict
 from measured_boot.reference_values import reference_values
+from tests.fakes.event_logs import log_header
 from tests.fakes.pe_images import kernel_image, uki_image
-from tests.unit.measured_boot.test_event_log import event, header, log_of_prediction
+from tests.unit.measured_boot.test_event_log import event, log_of_prediction
 
 LINE = "quiet oops=panic"
 
@@ -135,7 +136,7 @@ def test_compare_names_what_differs(
     assert main(["compare", uki, str(log)]) == 1
     printed = capsys.readouterr().out
     assert printed.startswith("PCR 9, event 3: predicted nothing more, the log has 0000")
-    log.write_bytes(header())
+    log.write_bytes(log_header())
     assert main(["compare", uki, str(log)]) == 1
     assert "PCR 11, event 1: name of section .linux: predicted" in capsys.readouterr().out
 

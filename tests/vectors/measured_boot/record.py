@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from ccinit.formats.event_log import Algorithm, parse_event_log
 from host_runtime.boot_command import ovmf
 from host_runtime.esp import create_esp
 from host_runtime.launcher import GuestConfig, boot_guest
@@ -24,7 +25,6 @@ from host_runtime.qemu import Accelerator, DirectBoot, EspBoot
 from host_runtime.swtpm import manufacture_tpm
 from host_runtime.tools import Tools
 from measured_boot.cpio import CpioEntry, character_device, directory, encode_cpio, regular_file
-from measured_boot.event_log import parse_event_log
 from measured_boot.pe import parse_pe
 from measured_boot.uki import OS_RELEASE, UkiParts, plan_ukify
 from rootfs_builder.tools_tree import ToolsTree
@@ -139,7 +139,7 @@ def boot(plan: EspBoot | DirectBoot, work: Path) -> dict[str, str]:
 
 def describe(items: dict[str, str]) -> dict[str, object]:
     """Return the recorded registers, and the events of those that are predicted."""
-    log = parse_event_log(bytes.fromhex(items["log"]))
+    log = parse_event_log(bytes.fromhex(items["log"]), Algorithm.SHA256).events
     return {
         "kernel_command_line": bytes.fromhex(items["cmdline"]).decode(),
         "pcr": {str(index): items[f"pcr.{index}"] for index in range(16)},

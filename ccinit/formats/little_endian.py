@@ -1,0 +1,74 @@
+"""A cursor over little-endian fields, as Intel's and the TCG's log structures have them.
+
+It never reads past the end; whoever uses it names the place, and with it the reasons of refusals:
+`<where>.truncated` and `<where>.trailing`.
+"""
+
+from ccinit.errors import FormatError
+
+
+class LittleEndianReader:
+    """Takes fields from the front of untrusted bytes."""
+
+    def __init__(self, data: bytes, where: str) -> None:
+        """Args: data: untrusted; where: prefix of the reasons."""
+        self._data = data
+        self._where = where
+        self._offset = 0
+
+    @property
+    def offset(self) -> int:
+        """How many bytes were taken."""
+        return self._offset
+
+    @property
+    def remaining(self) -> int:
+        """How many bytes are left."""
+        return len(self._data) - self._offset
+
+    def take(self, length: int) -> bytes:
+        """Return the next `length` bytes.
+
+        Raises:
+            FormatError: `<where>.truncated`.
+        """
+        end = self._offset + length
+        if end > len(self._data):
+            missing = end - len(self._data)
+            raise FormatError(f"{self._where}.truncated", f"{missing} bytes are missing")
+        taken = self._data[self._offset : end]
+        self._offset = end
+        return taken
+
+    def peek(self, length: int) -> bytes:
+        """Return up to `length` bytes without taking them."""
+        return self._data[self._offset : self._offset + length]
+
+    def u8(self) -> int:
+        """Take one byte."""
+        return self.take(1)[0]
+
+    def u16(self) -> int:
+        """Take two bytes."""
+        return int.from_bytes(self.take(2), "little")
+
+    def u32(self) -> int:
+        """Take four bytes."""
+        return int.from_bytes(self.take(4), "little")
+
+    def u64(self) -> int:
+        """Take eight bytes."""
+        return int.from_bytes(self.take(8), "little")
+
+    def rest(self) -> bytes:
+        """Take everything that is left."""
+        return self.take(self.remaining)
+
+    def end(self) -> None:
+        """Require that nothing is left.
+
+        Raises:
+            FormatError: `<where>.trailing`.
+        """
+        if self.remaining:
+            raise FormatError(f"{self._where}.trailing", f"{self.remaining} bytes too many")
