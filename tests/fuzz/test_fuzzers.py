@@ -14,6 +14,7 @@ from tests.fuzz import (
     fuzz_rcar,
     fuzz_sealed_log,
     fuzz_tar,
+    fuzz_tdx,
     fuzz_tpm2,
 )
 
@@ -25,6 +26,7 @@ FUZZERS = (
     fuzz_rcar,
     fuzz_sealed_log,
     fuzz_tar,
+    fuzz_tdx,
     fuzz_tpm2,
 )
 each_fuzzer = pytest.mark.parametrize(
