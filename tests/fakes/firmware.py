@@ -24,6 +24,16 @@ SNP_PAGES = (
     (0x811000, 0x2000, MEMORY),
 )
 
+# offset, length, address, size, kind, attributes: firmware, its variables, memory for later
+TDX_SECTIONS = (
+    (0x1000, 0x3000, 0xFFC01000, 0x3000, 0, 1),
+    (0x4000, 0x0800, 0xFFC04000, 0x1000, 1, 0),
+    (0, 0, 0x809000, 0x2000, 2, 0),
+    (0, 0, 0x810000, 0x10000, 3, 0),
+    (0, 0, 0x900000, 0x4000, 3, 2),
+    (0x4200, 0x0123, 0x1000000000, 0x2000, 4, 1),
+)
+
 
 def entry(guid: UUID, content: bytes, size: int | None = None) -> bytes:
     """Return one entry of the table; `size` in place of its real length."""
@@ -43,6 +53,20 @@ def sev_list(
     number = len(pages) if count is None else count
     header = struct.pack("<4sIII", magic, length, version, number)
     return header + b"".join(struct.pack("<III", *row) for row in pages)
+
+
+def tdx_list(
+    sections: Sequence[tuple[int, ...]],
+    magic: bytes = b"TDVF",
+    version: int = 1,
+    size: int | None = None,
+    count: int | None = None,
+) -> bytes:
+    """Return the list of sections from which a host builds a trust domain."""
+    length = 16 + 32 * len(sections) if size is None else size
+    number = len(sections) if count is None else count
+    header = struct.pack("<4sIII", magic, length, version, number)
+    return header + b"".join(struct.pack("<IIQQII", *row) for row in sections)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

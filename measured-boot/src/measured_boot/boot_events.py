@@ -6,11 +6,10 @@ Specification: TCG PC Client Platform Firmware Profile 1.06, section 3.3.4.5 (PC
 `drivers/firmware/efi/libstub/efi-stub-helper.c` and `initrd.c` (PCR 9).
 """
 
-import hashlib
 from collections.abc import Iterable
 from typing import Final
 
-from measured_boot.pcr import Event, EventDigest, EventKind, digest_of
+from measured_boot.pcr import Event, EventDigest, EventKind, WideDigest, measure
 from measured_boot.pe import PeImage
 
 APPLICATIONS: Final = 4
@@ -19,19 +18,24 @@ APPLICATIONS: Final = 4
 KERNEL_INPUTS: Final = 9
 """The register of what the kernel was given: command line, then initrd."""
 
-BOOT_ATTEMPT: Final = Event(
-    register=APPLICATIONS,
-    kind=EventKind.ACTION,
-    digest=digest_of(b"Calling EFI Application from Boot Option"),
-    subject="firmware tries a boot option",
+BOOT_ATTEMPT: Final = measure(
+    APPLICATIONS,
+    EventKind.ACTION,
+    (b"Calling EFI Application from Boot Option",),
+    "firmware tries a boot option",
 )
 
-SEPARATOR: Final = Event(
-    register=APPLICATIONS,
-    kind=EventKind.SEPARATOR,
-    digest=digest_of(bytes(4)),
-    subject="end of firmware's own events",
+SEPARATOR: Final = measure(
+    APPLICATIONS, EventKind.SEPARATOR, (bytes(4),), "end of firmware's own events"
 )
+
+_BOOT_CONFIGURATION: Final = 5
+EXITS: Final = tuple(
+    measure(_BOOT_CONFIGURATION, EventKind.ACTION, (text.encode("ascii"),), text)
+    for text in ("Exit Boot Services Invocation", "Exit Boot Services Returned with Success")
+)
+"""The kernel takes over: in PCR 5, which holds a disk's partition table, too, so that it is not
+predicted for a TPM."""
 
 
 def measure_application(image: PeImage, subject: str) -> Event:
@@ -40,6 +44,7 @@ def measure_application(image: PeImage, subject: str) -> Event:
         register=APPLICATIONS,
         kind=EventKind.BOOT_SERVICES_APPLICATION,
         digest=EventDigest(image.authenticode()),
+        wide_digest=WideDigest(image.wide_authenticode()),
         subject=subject,
     )
 
@@ -53,20 +58,8 @@ def measure_kernel_inputs(
         command_line: as the kernel's entry is given it, ASCII.
         initrd: all bytes of the initrd that it loads, in pieces.
     """
-    digest = hashlib.sha256()
-    for piece in initrd:
-        digest.update(piece)
+    line = f"{command_line}\0".encode("utf-16-le")
     return (
-        Event(
-            register=KERNEL_INPUTS,
-            kind=EventKind.TAG,
-            digest=digest_of(f"{command_line}\0".encode("utf-16-le")),
-            subject="command line",
-        ),
-        Event(
-            register=KERNEL_INPUTS,
-            kind=EventKind.TAG,
-            digest=EventDigest(digest.digest()),
-            subject="initrd as the kernel gets it",
-        ),
+        measure(KERNEL_INPUTS, EventKind.TAG, (line,), "command line"),
+        measure(KERNEL_INPUTS, EventKind.TAG, initrd, "initrd as the kernel gets it"),
     )

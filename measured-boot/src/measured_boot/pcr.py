@@ -1,7 +1,9 @@
 """Registers of a TPM as they follow from events: one hash chain for each register.
 
-SHA-256 bank only. Which events a boot has is for `measured_boot.stub` and
-`measured_boot.direct_boot` to say, and what firmware has logged for `measured_boot.event_log`.
+A TPM's registers are those of its SHA-256 bank; the same events in SHA-384 make the registers of
+TDX (`measured_boot.tdx.registers`), so an event carries both digests. Which events a boot has is
+for `measured_boot.stub` and `measured_boot.direct_boot` to say, and what firmware has logged for
+`measured_boot.event_log`.
 
 Specification: TCG PC Client Platform Firmware Profile 1.06, sections 3.2 and 10; UEFI-independent
 event types in its table 27.
@@ -17,7 +19,10 @@ PcrValue = NewType("PcrValue", bytes)
 """Content of a register, 32 bytes."""
 
 EventDigest = NewType("EventDigest", bytes)
-"""What an event extends a register with, 32 bytes."""
+"""What an event extends a register of a TPM with, 32 bytes."""
+
+WideDigest = NewType("WideDigest", bytes)
+"""What the same event extends a register of TDX with: SHA-384, 48 bytes."""
 
 DIGEST_BYTES: Final = 32
 ZERO_PCR: Final = PcrValue(bytes(DIGEST_BYTES))
@@ -42,13 +47,32 @@ class Event:
     Attributes:
         register: number of the register that it extends.
         digest: what it extends it with.
+        wide_digest: the same in SHA-384.
         subject: what was measured, for people.
     """
 
     register: int
     kind: EventKind
     digest: EventDigest
+    wide_digest: WideDigest
     subject: str
+
+
+def measure(
+    register: int, kind: EventKind, pieces: Iterable[bytes | memoryview], subject: str
+) -> Event:
+    """Return the event that measures some bytes as they are, given in pieces."""
+    narrow, wide = hashlib.sha256(), hashlib.sha384()
+    for piece in pieces:
+        narrow.update(piece)
+        wide.update(piece)
+    return Event(
+        register=register,
+        kind=kind,
+        digest=EventDigest(narrow.digest()),
+        wide_digest=WideDigest(wide.digest()),
+        subject=subject,
+    )
 
 
 def digest_of(data: bytes | memoryview) -> EventDigest:

@@ -18,6 +18,9 @@ from ccinit.errors import FormatError, LimitExceededError
 AuthenticodeDigest = NewType("AuthenticodeDigest", bytes)
 """SHA-256, 32 bytes: an image without its checksum, certificate entry and certificates."""
 
+WideAuthenticodeDigest = NewType("WideAuthenticodeDigest", bytes)
+"""The same bytes in SHA-384, 48 bytes, as firmware measures them under TDX."""
+
 MAX_IMAGE_BYTES: Final = 1 << 30
 MAX_SECTIONS: Final = 96
 
@@ -92,8 +95,15 @@ class PeImage:
 
     def authenticode(self) -> AuthenticodeDigest:
         """Return the SHA-256 hash by which firmware measures this image."""
+        return AuthenticodeDigest(self._hash("sha256"))
+
+    def wide_authenticode(self) -> WideAuthenticodeDigest:
+        """Return the SHA-384 hash by which firmware measures this image under TDX."""
+        return WideAuthenticodeDigest(self._hash("sha384"))
+
+    def _hash(self, algorithm: str) -> bytes:
         data = memoryview(self.data)
-        digest = hashlib.sha256(data[: self.checksum_offset])
+        digest = hashlib.new(algorithm, data[: self.checksum_offset])
         position = self.checksum_offset + 4
         if self.security_offset is not None:
             digest.update(data[position : self.security_offset])
@@ -105,7 +115,7 @@ class PeImage:
             hashed += section.raw_size
         # What follows the sections, by count: firmware does not look where the last one ends.
         digest.update(data[hashed : len(data) - self.certificates_size])
-        return AuthenticodeDigest(digest.digest())
+        return digest.digest()
 
 
 def parse_pe(data: bytes) -> PeImage:

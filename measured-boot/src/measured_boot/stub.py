@@ -20,7 +20,7 @@ from measured_boot.boot_events import (
     measure_application,
     measure_kernel_inputs,
 )
-from measured_boot.pcr import Event, EventKind, digest_of
+from measured_boot.pcr import Event, EventKind, measure
 from measured_boot.pe import PeImage, parse_pe
 
 SECTIONS: Final = 11
@@ -134,7 +134,7 @@ def _measure_sections(image: PeImage) -> Iterator[Event]:
 
 
 def _section_event(content: bytes | memoryview, subject: str) -> Event:
-    return Event(register=SECTIONS, kind=EventKind.IPL, digest=digest_of(content), subject=subject)
+    return measure(SECTIONS, EventKind.IPL, (content,), subject)
 
 
 def _encode_archive(file_name: str, content: bytes) -> bytes:

@@ -6,11 +6,10 @@ import pytest
 
 from measured_boot.pcr import (
     ZERO_PCR,
-    Event,
-    EventDigest,
     EventKind,
     digest_of,
     extend,
+    measure,
     replay,
     replay_events,
 )
@@ -40,10 +39,17 @@ def test_replay_depends_on_order() -> None:
     assert replay((one, two)) != replay((two, one))
 
 
-def test_replay_events_keeps_registers_apart_and_unused_ones_zero() -> None:
-    def event(register: int, digest: EventDigest) -> Event:
-        return Event(register=register, kind=EventKind.IPL, digest=digest, subject="")
+def test_measure_hashes_all_pieces_with_both_algorithms() -> None:
+    event = measure(9, EventKind.TAG, (b"ab", memoryview(b"c")), "three letters")
+    assert event.digest == hashlib.sha256(b"abc").digest()
+    assert event.wide_digest == hashlib.sha384(b"abc").digest()
+    assert (event.register, event.kind, event.subject) == (9, EventKind.TAG, "three letters")
 
+
+def test_replay_events_keeps_registers_apart_and_unused_ones_zero() -> None:
     one, two, three = (digest_of(bytes([number])) for number in range(3))
-    registers = replay_events((event(4, one), event(11, two), event(4, three)))
+    registers = replay_events(
+        measure(register, EventKind.IPL, (bytes([number]),), "")
+        for number, register in enumerate((4, 11, 4))
+    )
     assert registers == {4: replay((one, three)), 9: ZERO_PCR, 11: replay((two,))}

@@ -58,6 +58,12 @@ def test_authenticode_signed_leaves_certificates_out() -> None:
     assert parse_pe(other).authenticode() == parse_pe(SIGNED).authenticode()
 
 
+def test_wide_authenticode_covers_the_same_bytes() -> None:
+    holes = SIGNED[: OPTIONAL + 64] + SIGNED[OPTIONAL + 68 : SECURITY_ENTRY]
+    covered = holes + SIGNED[SECURITY_ENTRY + 8 : -len(b"signature")]
+    assert parse_pe(SIGNED).wide_authenticode() == hashlib.sha384(covered).digest()
+
+
 def test_authenticode_ignores_the_checksum() -> None:
     changed = FakePe(sections={".text": b"code"}, certificates=b"signature", checksum=7).to_bytes()
     assert changed != SIGNED
