@@ -1,10 +1,13 @@
 """Names for the combinations of firmware, stub, boot path and QEMU whose measurements are known.
 
-A prediction is a statement about programs that are not in the image. So each combination that was
-booted and found to agree bit for bit has a name here, and anything else is refused: a wrong
-reference value is found by nobody until a guest is turned away, or let in.
+A prediction is a statement about programs that are not in the image. So each combination has a name
+here, and anything else is refused: a wrong reference value is found by nobody until a guest is
+turned away, or let in.
 
-The record of each is `tests/vectors/measured_boot`, whose `record.py` also makes a new one.
+Platforms with a TPM were booted and agreed bit for bit; `tests/vectors/measured_boot` has the
+record of each, and its `record.py` makes a new one. Those of AMD and Intel are computed by the
+specification and compared with other programs (`is_compared` is False): no such hardware was at
+hand.
 """
 
 from dataclasses import dataclass
@@ -12,6 +15,16 @@ from enum import StrEnum
 from typing import Final
 
 from ccinit.errors import ConfigError
+
+
+class Technology(StrEnum):
+    """What keeps the registers."""
+
+    TPM = "tpm"
+    SEV = "sev"
+    SEV_ES = "sev-es"
+    SNP = "snp"
+    TDX = "tdx"
 
 
 class Boot(StrEnum):
@@ -26,39 +39,90 @@ class Platform:
     """One combination.
 
     Attributes:
-        firmware: version that the firmware itself measures into PCR 0.
-        firmware_sha256: of the file with its code, hex.
+        firmware: version that the firmware itself measures into PCR 0; None if the host's
+            operator brings it, and its content is an input to the prediction.
+        firmware_sha256: of the file with its code, hex; None as above.
         stub: version of systemd-stub, None if the boot path has no stub.
         emulator: family of QEMU versions.
+        is_compared: whether a real boot had the predicted registers.
     """
 
     name: str
+    technology: Technology
     boot: Boot
-    firmware: str
-    firmware_sha256: str
+    firmware: str | None
+    firmware_sha256: str | None
     stub: str | None
     emulator: str
+    is_compared: bool
 
 
 _OVMF_TRIXIE: Final = "2025.02-8+deb13u1"
 _OVMF_TRIXIE_SHA256: Final = "624e06de18b4fa535e90db7160d00d3d07d206422b89999bf1e27d920264e4e0"
 
+# The same build with variables in the file, for hosts that load it as one.
+_OVMF_TRIXIE_WHOLE_SHA256: Final = (
+    "14954040cc754ade0c625ac3470ea46d4c14318b5b1396de4ef77090203d76db"
+)
+_STUB_TRIXIE: Final = "257.13-1~deb13u1"
+
+
+def _operators_firmware(technology: Technology) -> Platform:
+    return Platform(
+        name=f"{technology.value}_direct_qemu-10",
+        technology=technology,
+        boot=Boot.DIRECT,
+        firmware=None,
+        firmware_sha256=None,
+        stub=None,
+        emulator="10",
+        is_compared=False,
+    )
+
+
 PLATFORMS: Final = (
     Platform(
         name="ovmf-2025.02_stub-257.13_qemu-10",
+        technology=Technology.TPM,
         boot=Boot.UKI,
         firmware=_OVMF_TRIXIE,
         firmware_sha256=_OVMF_TRIXIE_SHA256,
-        stub="257.13-1~deb13u1",
+        stub=_STUB_TRIXIE,
         emulator="10",
+        is_compared=True,
     ),
     Platform(
         name="ovmf-2025.02_direct_qemu-10",
+        technology=Technology.TPM,
         boot=Boot.DIRECT,
         firmware=_OVMF_TRIXIE,
         firmware_sha256=_OVMF_TRIXIE_SHA256,
         stub=None,
         emulator="10",
+        is_compared=True,
+    ),
+    _operators_firmware(Technology.SNP),
+    _operators_firmware(Technology.SEV_ES),
+    _operators_firmware(Technology.SEV),
+    Platform(
+        name="tdx_ovmf-2025.02_direct_qemu-10.1",
+        technology=Technology.TDX,
+        boot=Boot.DIRECT,
+        firmware=_OVMF_TRIXIE,
+        firmware_sha256=_OVMF_TRIXIE_WHOLE_SHA256,
+        stub=None,
+        emulator="10.1",
+        is_compared=False,
+    ),
+    Platform(
+        name="tdx_ovmf-2025.02_stub-257.13_qemu-10.1",
+        technology=Technology.TDX,
+        boot=Boot.UKI,
+        firmware=_OVMF_TRIXIE,
+        firmware_sha256=_OVMF_TRIXIE_WHOLE_SHA256,
+        stub=_STUB_TRIXIE,
+        emulator="10.1",
+        is_compared=False,
     ),
 )
 
@@ -69,30 +133,40 @@ def find_platform(boot: Boot, stub: str | None, name: str | None = None) -> Plat
     Args:
         boot: the path.
         stub: version of the stub in the image, if it has one.
-        name: the platform that is wanted; None takes the first that fits.
+        name: the platform that is wanted; None takes the first with a TPM that fits.
 
     Raises:
-        ConfigError: `platform.unknown`: nobody has compared that combination with a prediction.
+        ConfigError: `platform.unknown`: nobody has worked out what that combination measures.
             `platform.mismatch`: the named platform does not start this image.
     """
     if name is not None:
-        return _find_named(name, boot, stub)
+        return _require_fit(find_named_platform(name), boot, stub)
     for platform in PLATFORMS:
-        if (platform.boot, platform.stub) == (boot, stub):
+        wanted = (Technology.TPM, boot, stub)
+        if (platform.technology, platform.boot, platform.stub) == wanted:
             return platform
     what = f"systemd-stub {stub}" if boot is Boot.UKI else "direct boot"
     raise ConfigError("platform.unknown", f"no known platform has {what}; known: {_known()}")
 
 
-def _find_named(name: str, boot: Boot, stub: str | None) -> Platform:
+def find_named_platform(name: str) -> Platform:
+    """Return the platform of this name.
+
+    Raises:
+        ConfigError: `platform.unknown`: there is none; the text lists those that there are.
+    """
     for platform in PLATFORMS:
         if platform.name == name:
-            if platform.boot is not boot:
-                raise ConfigError("platform.mismatch", f"{name} is not for {boot.value} boot")
-            if platform.stub != stub:
-                raise ConfigError("platform.mismatch", f"the image has systemd-stub {stub}")
             return platform
     raise ConfigError("platform.unknown", f"{name[:80]!r} is not known; known: {_known()}")
+
+
+def _require_fit(platform: Platform, boot: Boot, stub: str | None) -> Platform:
+    if platform.boot is not boot:
+        raise ConfigError("platform.mismatch", f"{platform.name} is not for {boot.value} boot")
+    if platform.stub != stub:
+        raise ConfigError("platform.mismatch", f"the image has systemd-stub {stub}")
+    return platform
 
 
 def _known() -> str:

@@ -1,17 +1,35 @@
 """From what is booted to the registers it will leave: picks the platform and its recipe.
 
-Pure: files are read by the caller. What to do with the result is `measured_boot.reference_values`.
+`predict` is for a TPM, `predict_launch` for the registers of AMD's and Intel's processors. Pure:
+files are read by the caller (`measured_boot.image_files`). What to do with the result is
+`measured_boot.reference_values`'s and `measured_boot.measurements`'s part.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
+from ccinit.errors import ConfigError
 from measured_boot.direct_boot import predict_direct_boot
 from measured_boot.pcr import Event, PcrValue, replay_events
 from measured_boot.pe import parse_pe
-from measured_boot.platforms import Boot, Platform, find_platform
+from measured_boot.platforms import Boot, Platform, Technology, find_platform
+from measured_boot.sev.cpu_models import find_signature
+from measured_boot.sev.firmware import parse_sev_firmware
+from measured_boot.sev.kernel_hashes import hash_kernel_files
+from measured_boot.sev.launch import (
+    LaunchDigest,
+    Processors,
+    sev_es_launch_digest,
+    sev_launch_digest,
+    snp_launch_digest,
+)
+from measured_boot.sev.vmsa import SNP_ACTIVE
 from measured_boot.stub import command_line, predict_uki, stub_version
+from measured_boot.tdx.build_measurement import measure_build
+from measured_boot.tdx.firmware import parse_tdx_sections
+from measured_boot.tdx.registers import replay_rtmrs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +64,40 @@ class Prediction:
     registers: Mapping[int, PcrValue]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What of the host a launch is measured with.
+
+    Attributes:
+        firmware: the file.
+        vcpus: how many processors.
+        memory_mib: for the record only: no predicted register depends on it.
+        cpu_model: QEMU's name; None where the technology does not measure it.
+        guest_features: SEV_FEATURES of SEV-SNP.
+    """
+
+    firmware: bytes
+    vcpus: int = 1
+    memory_mib: int | None = None
+    cpu_model: str | None = None
+    guest_features: int = SNP_ACTIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchPrediction:
+    """What a launch under a TEE will be measured as.
+
+    Attributes:
+        registers: `launch_digest` of AMD; `mrtd`, `rtmr1`, `rtmr2` of Intel.
+        inputs: what of the machine they depend on, for the record.
+    """
+
+    platform: Platform
+    command_line: str
+    registers: Mapping[str, bytes]
+    inputs: Mapping[str, str | int]
+
+
 def predict(what: UkiBoot | DirectKernelBoot, platform: str | None = None) -> Prediction:
     """Return the prediction for one boot, on the named platform or the one that fits.
 
@@ -53,16 +105,85 @@ def predict(what: UkiBoot | DirectKernelBoot, platform: str | None = None) -> Pr
         FormatError: a file is not what it should be, with a reason below `pe`, `stub` or `direct`.
         ConfigError: the platform is unknown or does not fit.
     """
+    found, line, events = _predict_events(what, platform)
+    if found.technology is not Technology.TPM:
+        raise ConfigError("platform.mismatch", f"{found.name} has no TPM")
+    return Prediction(
+        platform=found, command_line=line, events=events, registers=replay_events(events)
+    )
+
+
+def predict_launch(
+    what: UkiBoot | DirectKernelBoot, platform: str, machine: Machine
+) -> LaunchPrediction:
+    """Return the prediction for one launch on the named platform.
+
+    Raises:
+        FormatError: as `predict`, or with a reason below `firmware` or `sev`.
+        ConfigError: the platform is unknown or does not fit, `platform.firmware`: it is another
+            build; `cpu_model.…`, `launch.…`: nothing can be predicted for this machine.
+    """
+    found, line, events = _predict_events(what, platform)
+    if found.technology is Technology.TPM:
+        raise ConfigError("platform.mismatch", f"{found.name} is measured into a TPM")
+    digest = hashlib.sha256(machine.firmware).hexdigest()
+    if found.firmware_sha256 not in {None, digest}:
+        raise ConfigError("platform.firmware", f"the file is not the build of {found.name}")
+    inputs: dict[str, str | int] = {"firmware_sha256": digest}
+    if machine.memory_mib is not None:
+        inputs["memory_mib"] = machine.memory_mib
+    registers: dict[str, bytes]
+    match found.technology:
+        case Technology.TDX:
+            rtmrs = replay_rtmrs(events)
+            mrtd = measure_build(parse_tdx_sections(machine.firmware))
+            registers = {"mrtd": mrtd, "rtmr1": rtmrs[1], "rtmr2": rtmrs[2]}
+        case Technology.SEV | Technology.SEV_ES | Technology.SNP:
+            if not isinstance(what, DirectKernelBoot):
+                raise ConfigError("platform.mismatch", f"{found.name} boots no UKI")
+            registers = {"launch_digest": _predict_sev(what, found.technology, machine)}
+            inputs |= _sev_inputs(found.technology, machine)
+        case _:
+            assert_never(found.technology)
+    return LaunchPrediction(platform=found, command_line=line, registers=registers, inputs=inputs)
+
+
+def _predict_events(
+    what: UkiBoot | DirectKernelBoot, platform: str | None
+) -> tuple[Platform, str, tuple[Event, ...]]:
     match what:
         case UkiBoot(uki=data):
             image = parse_pe(data)
             found = find_platform(Boot.UKI, stub_version(image), platform)
-            events, line = predict_uki(image), command_line(image)
+            return found, command_line(image), predict_uki(image)
         case DirectKernelBoot(kernel=kernel, initrd=initrd, command_line=line):
             found = find_platform(Boot.DIRECT, None, platform)
-            events = predict_direct_boot(parse_pe(kernel), initrd, line)
+            return found, line, predict_direct_boot(parse_pe(kernel), initrd, line)
         case _:
             assert_never(what)
-    return Prediction(
-        platform=found, command_line=line, events=events, registers=replay_events(events)
+
+
+def _predict_sev(what: DirectKernelBoot, technology: Technology, machine: Machine) -> LaunchDigest:
+    firmware = parse_sev_firmware(machine.firmware)
+    hashes = hash_kernel_files(what.kernel, what.initrd, what.command_line)
+    if technology is Technology.SEV:
+        return sev_launch_digest(firmware, hashes)
+    if machine.cpu_model is None:
+        raise ConfigError("launch.cpu_model", "the digest depends on it: name a processor model")
+    processors = Processors(
+        count=machine.vcpus,
+        signature=find_signature(machine.cpu_model),
+        features=machine.guest_features,
     )
+    if technology is Technology.SEV_ES:
+        return sev_es_launch_digest(firmware, processors, hashes)
+    return snp_launch_digest(firmware, processors, hashes)
+
+
+def _sev_inputs(technology: Technology, machine: Machine) -> Mapping[str, str | int]:
+    if technology is Technology.SEV or machine.cpu_model is None:
+        return {}
+    processors: dict[str, str | int] = {"vcpus": machine.vcpus, "cpu_model": machine.cpu_model}
+    if technology is Technology.SNP:
+        processors["guest_features"] = machine.guest_features
+    return processors

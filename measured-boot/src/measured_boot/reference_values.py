@@ -65,6 +65,20 @@ def profile_of(command_line: str) -> Profile:
     return Profile.PROD if _PROD_WORD in command_line.split(" ") else Profile.TEST
 
 
+def require_profile(command_line: str, profile: Profile | None) -> Profile:
+    """Return the profile of an image if it is the wanted one; None wants any.
+
+    Raises:
+        ConfigError: `reference.profile`.
+    """
+    actual = profile_of(command_line)
+    if profile not in {None, actual}:
+        raise ConfigError(
+            "reference.profile", f"this is a {actual.value} image by its command line"
+        )
+    return actual
+
+
 def reference_values(
     prediction: Prediction, name: str, profile: Profile | None = None
 ) -> ReferenceValues:
@@ -82,11 +96,7 @@ def reference_values(
         raise ConfigError("reference.name", f"1 to {MAX_NAME_BYTES} characters, no leading dot")
     if not _NAME_CHARACTERS.issuperset(name):
         raise ConfigError("reference.name", "expected lower-case letters, digits, '-', '_', '.'")
-    actual = profile_of(prediction.command_line)
-    if profile not in {None, actual}:
-        raise ConfigError(
-            "reference.profile", f"this is a {actual.value} image by its command line"
-        )
+    actual = require_profile(prediction.command_line, profile)
     pcr4, pcr9, pcr11 = (prediction.registers[index] for index in PREDICTED_REGISTERS)
     return ReferenceValues(
         name=name,

@@ -4,9 +4,16 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError
-from measured_boot.platforms import PLATFORMS, Boot, find_platform
+from measured_boot.platforms import (
+    PLATFORMS,
+    Boot,
+    Technology,
+    find_named_platform,
+    find_platform,
+)
 
-UKI, DIRECT = PLATFORMS
+UKI, DIRECT = (row for row in PLATFORMS if row.technology is Technology.TPM)
+SNP = find_named_platform("snp_direct_qemu-10")
 VECTORS = Path("tests/vectors/measured_boot")
 
 
@@ -28,6 +35,7 @@ def test_find_platform_by_name() -> None:
         (Boot.UKI, "257.14-1", UKI.name, "platform.mismatch"),
         (Boot.UKI, UKI.stub, DIRECT.name, "platform.mismatch"),
         (Boot.DIRECT, None, UKI.name, "platform.mismatch"),
+        (Boot.UKI, UKI.stub, SNP.name, "platform.mismatch"),
     ],
 )
 def test_find_platform_refuses(boot: Boot, stub: str | None, name: str | None, reason: str) -> None:
@@ -41,6 +49,15 @@ def test_find_platform_unknown_lists_the_known_ones() -> None:
         find_platform(Boot.UKI, "258")
     for platform in PLATFORMS:
         assert platform.name in error.value.detail
+
+
+def test_find_named_platform_finds_each() -> None:
+    assert [find_named_platform(row.name) for row in PLATFORMS] == list(PLATFORMS)
+
+
+def test_every_technology_has_a_platform_and_only_booted_ones_are_compared() -> None:
+    assert {row.technology for row in PLATFORMS} == set(Technology)
+    assert [row for row in PLATFORMS if row.is_compared] == [UKI, DIRECT]
 
 
 def test_platform_names_are_different() -> None:

@@ -1,12 +1,37 @@
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
 import pytest
 
 from ccinit.errors import ConfigError, FormatError
+from measured_boot import platforms
 from measured_boot.direct_boot import predict_direct_boot
 from measured_boot.pcr import replay_events
 from measured_boot.pe import parse_pe
-from measured_boot.platforms import Boot
-from measured_boot.prediction import DirectKernelBoot, UkiBoot, predict
+from measured_boot.platforms import PLATFORMS, Boot, Technology
+from measured_boot.prediction import (
+    DirectKernelBoot,
+    LaunchPrediction,
+    Machine,
+    UkiBoot,
+    predict,
+    predict_launch,
+)
+from measured_boot.sev.cpu_models import find_signature
+from measured_boot.sev.firmware import parse_sev_firmware
+from measured_boot.sev.kernel_hashes import hash_kernel_files
+from measured_boot.sev.launch import (
+    Processors,
+    sev_es_launch_digest,
+    sev_launch_digest,
+    snp_launch_digest,
+)
 from measured_boot.stub import predict_uki
+from measured_boot.tdx.build_measurement import measure_build
+from measured_boot.tdx.firmware import parse_tdx_sections
+from measured_boot.tdx.registers import replay_rtmrs
+from tests.fakes.firmware import TDX_LIST_OFFSET, TDX_SECTIONS, FakeFirmware, tdx_list
 from tests.fakes.pe_images import STUB_MARK, kernel_image, uki_image
 
 DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"initrd", command_line="quiet")
@@ -45,3 +70,104 @@ def test_predict_kernel_as_uki_is_refused() -> None:
     with pytest.raises(FormatError) as error:
         predict(UkiBoot(uki=kernel_image()))
     assert error.value.reason == "stub.version"
+
+
+FIRMWARE = FakeFirmware(lists={TDX_LIST_OFFSET: tdx_list(TDX_SECTIONS)}).to_bytes()
+MACHINE = Machine(firmware=FIRMWARE, vcpus=4, cpu_model="EPYC-Milan", guest_features=0x21)
+HASHES = hash_kernel_files(DIRECT.kernel, DIRECT.initrd, DIRECT.command_line)
+PROCESSORS = Processors(count=4, signature=find_signature("EPYC-Milan"), features=0x21)
+SEV_FIRMWARE = parse_sev_firmware(FIRMWARE)
+TDX_DIRECT, TDX_UKI = (row.name for row in PLATFORMS if row.technology is Technology.TDX)
+
+
+@pytest.fixture
+def _own_firmware(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the fake be the build that the platforms of TDX name."""
+    digest = hashlib.sha256(FIRMWARE).hexdigest()
+    rows = (
+        replace(row, firmware_sha256=digest) if row.technology is Technology.TDX else row
+        for row in PLATFORMS
+    )
+    monkeypatch.setattr(platforms, "PLATFORMS", tuple(rows))
+
+
+@pytest.mark.parametrize(
+    ("platform", "digest", "processors"),
+    [
+        (
+            "snp_direct_qemu-10",
+            snp_launch_digest(SEV_FIRMWARE, PROCESSORS, HASHES),
+            {"vcpus": 4, "cpu_model": "EPYC-Milan", "guest_features": 0x21},
+        ),
+        (
+            "sev-es_direct_qemu-10",
+            sev_es_launch_digest(SEV_FIRMWARE, PROCESSORS, HASHES),
+            {"vcpus": 4, "cpu_model": "EPYC-Milan"},
+        ),
+        ("sev_direct_qemu-10", sev_launch_digest(SEV_FIRMWARE, HASHES), {}),
+    ],
+)
+def test_predict_launch_of_amd_has_the_digest_and_names_what_it_depends_on(
+    platform: str, digest: bytes, processors: Mapping[str, str | int]
+) -> None:
+    prediction = predict_launch(DIRECT, platform, MACHINE)
+    assert prediction.registers == {"launch_digest": digest}
+    firmware = {"firmware_sha256": hashlib.sha256(FIRMWARE).hexdigest()}
+    assert prediction.inputs == {**firmware, **processors}
+
+
+@pytest.mark.usefixtures("_own_firmware")
+@pytest.mark.parametrize("platform", [TDX_DIRECT, TDX_UKI])
+def test_predict_launch_of_intel_has_build_and_boot(platform: str) -> None:
+    what = DIRECT if platform == TDX_DIRECT else UkiBoot(uki=uki_image())
+    rtmrs = replay_rtmrs(predict(what).events)
+    prediction = predict_launch(what, platform, MACHINE)
+    assert prediction.registers == {
+        "mrtd": measure_build(parse_tdx_sections(FIRMWARE)),
+        "rtmr1": rtmrs[1],
+        "rtmr2": rtmrs[2],
+    }
+    assert set(prediction.inputs) == {"firmware_sha256"}
+
+
+def test_predict_launch_memory_is_recorded_and_changes_nothing() -> None:
+    def launch(memory_mib: int | None) -> LaunchPrediction:
+        return predict_launch(DIRECT, "snp_direct_qemu-10", replace(MACHINE, memory_mib=memory_mib))
+
+    assert launch(4096).registers == launch(None).registers
+    assert launch(4096).inputs["memory_mib"] == 4096
+
+
+@pytest.mark.parametrize(
+    ("what", "platform", "machine", "reason"),
+    [
+        (DIRECT, "snp_direct_qemu-99", MACHINE, "platform.unknown"),
+        (DIRECT, "ovmf-2025.02_direct_qemu-10", MACHINE, "platform.mismatch"),
+        (UkiBoot(uki=uki_image()), "snp_direct_qemu-10", MACHINE, "platform.mismatch"),
+        (DIRECT, TDX_UKI, MACHINE, "platform.mismatch"),
+        (DIRECT, TDX_DIRECT, MACHINE, "platform.firmware"),
+        (DIRECT, "snp_direct_qemu-10", replace(MACHINE, cpu_model=None), "launch.cpu_model"),
+        (DIRECT, "sev-es_direct_qemu-10", replace(MACHINE, cpu_model=None), "launch.cpu_model"),
+        (DIRECT, "snp_direct_qemu-10", replace(MACHINE, cpu_model="host"), "cpu_model.unknown"),
+        (DIRECT, "snp_direct_qemu-10", replace(MACHINE, vcpus=0), "launch.vcpus"),
+        (
+            DIRECT,
+            "snp_direct_qemu-10",
+            replace(MACHINE, firmware=FakeFirmware(hash_area=(0, 0)).to_bytes()),
+            "launch.kernel_hashes",
+        ),
+    ],
+)
+def test_predict_launch_refuses(
+    what: UkiBoot | DirectKernelBoot, platform: str, machine: Machine, reason: str
+) -> None:
+    assert predict_launch(DIRECT, "snp_direct_qemu-10", MACHINE)
+    with pytest.raises(ConfigError) as error:
+        predict_launch(what, platform, machine)
+    assert error.value.reason == reason
+
+
+def test_predict_on_a_platform_without_tpm_is_refused() -> None:
+    with pytest.raises(ConfigError) as error:
+        predict(DIRECT, "snp_direct_qemu-10")
+    assert error.value.reason == "platform.mismatch"

@@ -1,0 +1,114 @@
+"""Read what is booted: a UKI, the three files of a direct boot, or the report of a built image.
+
+The report (`ccinit-prod.json`, written by `rootfs_builder.report`) lies beside the files that it
+names, with the digest of each; a file that is not the one it names is refused.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ccinit.errors import ConfigError, FormatError, LimitExceededError
+from measured_boot.platforms import Boot
+from measured_boot.prediction import DirectKernelBoot, UkiBoot
+
+MAX_REPORT_BYTES: Final = 1024 * 1024
+REPORT_SUFFIX: Final = ".json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFiles:
+    """What the command line of a tool names.
+
+    Attributes:
+        image: a UKI, a kernel if the other two are given, or a report.
+        initrd, command_line: files of a direct boot.
+    """
+
+    image: Path
+    initrd: Path | None = None
+    command_line: Path | None = None
+
+    def read(self, boot: Boot | None = None) -> UkiBoot | DirectKernelBoot:
+        """Return what is booted.
+
+        Args:
+            boot: the path that is wanted of a report, which has both; None takes the UKI.
+
+        Raises:
+            ConfigError: `predict.what`: half of a direct boot, or not ASCII.
+            FormatError: with a reason below `image_report`.
+        """
+        if self.image.suffix == REPORT_SUFFIX:
+            if self.initrd is not None or self.command_line is not None:
+                raise ConfigError("predict.what", "a report names its initrd and command line")
+            return read_reported(self.image, boot or Boot.UKI)
+        if self.initrd is None and self.command_line is None:
+            return UkiBoot(uki=self.image.read_bytes())
+        if self.initrd is None or self.command_line is None:
+            raise ConfigError("predict.what", "direct boot needs both --initrd and --command-line")
+        return DirectKernelBoot(
+            kernel=self.image.read_bytes(),
+            initrd=self.initrd.read_bytes(),
+            command_line=_decode_line(self.command_line.read_bytes()),
+        )
+
+
+def read_reported(report: Path, boot: Boot) -> UkiBoot | DirectKernelBoot:
+    """Return what the image of a report boots by one path.
+
+    Raises:
+        FormatError: `image_report.json`, `image_report.file`: there is no such file, or its
+            content is not the one that the report names.
+    """
+    described = read_report(report)["files"]
+    stem = report.name.removesuffix(REPORT_SUFFIX)
+
+    def read(suffix: str) -> bytes:
+        name = f"{stem}{suffix}"
+        path = report.with_name(name)
+        if name not in described or not path.is_file():
+            raise FormatError("image_report.file", f"{name} is missing")
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != described[name]["sha256"]:
+            raise FormatError("image_report.file", f"{name} is not the file that was built")
+        return data
+
+    if boot is Boot.UKI:
+        return UkiBoot(uki=read(".efi"))
+    return DirectKernelBoot(
+        kernel=read(".vmlinuz"),
+        initrd=read(".direct.initrd"),
+        command_line=_decode_line(read(".direct.cmdline")),
+    )
+
+
+def read_report(report: Path) -> dict[str, Any]:
+    """Return the report of a built image.
+
+    Raises:
+        FormatError: `image_report.json`: it is none, or of a format that is not known.
+    """
+    if report.stat().st_size > MAX_REPORT_BYTES:
+        raise LimitExceededError("image_report.json", f"more than {MAX_REPORT_BYTES} bytes")
+    try:
+        content = json.loads(report.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError("image_report.json", f"{report.name} is not JSON") from error
+    if not isinstance(content, dict) or content.get("format") != 1:
+        raise FormatError("image_report.json", f"{report.name} is no report of a built image")
+    files = content.get("files")
+    if not isinstance(files, dict) or not all(
+        isinstance(entry, dict) and "sha256" in entry for entry in files.values()
+    ):
+        raise FormatError("image_report.json", f"{report.name} names no files")
+    return content
+
+
+def _decode_line(data: bytes) -> str:
+    try:
+        return data.decode("ascii").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError("predict.what", "the command line is not ASCII") from error

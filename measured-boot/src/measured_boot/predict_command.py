@@ -1,0 +1,156 @@
+"""The command `measured-boot predict`: its arguments, and what it prints.
+
+Platforms with a TPM give the file that a guest's owner registers; those of AMD and Intel the form
+of `measured_boot.measurements`.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError
+from measured_boot.image_files import ImageFiles
+from measured_boot.measurements import encode, name_registers
+from measured_boot.platforms import Boot, Platform, Technology, find_named_platform
+from measured_boot.prediction import (
+    LaunchPrediction,
+    Machine,
+    Prediction,
+    predict,
+    predict_launch,
+)
+from measured_boot.reference_values import Profile, profile_of, reference_values, require_profile
+from measured_boot.sev.vmsa import SNP_ACTIVE
+
+PREDICT_HELP: Final = "Say what an image will leave in the registers of a platform."
+_NOT_COMPARED: Final = "computed by the specification; no boot of such hardware was compared"
+
+
+def add_predict(parser: argparse.ArgumentParser) -> None:
+    """Make `parser` that of the command `predict`."""
+    add_image(parser)
+    add = parser.add_argument
+    add("--profile", choices=[member.value for member in Profile])
+    add("--name", help="of the reference values (default: the image's file name)")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print what --output writes")
+    shown.add_argument("--events", action="store_true", help="print each event of a TPM, too")
+    add("--output", type=Path, help="file to write the values to")
+    machine = parser.add_argument_group("the host's machine, for a platform of AMD or Intel")
+    add = machine.add_argument
+    add("--firmware", type=Path, help="the OVMF file that the launch measures")
+    add("--vcpus", type=int, default=1, help="default: 1")
+    add(
+        "--memory",
+        type=int,
+        metavar="MIB",
+        help="recorded; nothing that is predicted depends on it",
+    )
+    add("--cpu-model", help="QEMU's name of the processor model, for SEV-ES and SEV-SNP")
+    add(
+        "--guest-features",
+        type=lambda text: int(text, 0),
+        default=SNP_ACTIVE,
+        help="SEV_FEATURES of SEV-SNP (default: 1)",
+    )
+    parser.set_defaults(command=_predict)
+
+
+def add_image(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what is booted, and where."""
+    add = parser.add_argument
+    add("image", type=Path, help="a UKI, with --initrd a kernel, or a built image's .json")
+    add("--initrd", type=Path, help="direct boot: the initrd that QEMU is given")
+    add("--command-line", type=Path, metavar="FILE", help="direct boot: the line QEMU is given")
+    add("--platform", help="one of `measured-boot platforms` (default: the one that fits)")
+
+
+def read_prediction(options: argparse.Namespace) -> Prediction:
+    """Return the prediction for a TPM.
+
+    Raises:
+        CcinitError: as `measured_boot.prediction.predict`.
+    """
+    platform = _named(options)
+    files = _files(options)
+    boot = None if platform is None else platform.boot
+    return predict(files.read(boot), options.platform)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    platform = _named(options)
+    if platform is None or platform.technology is Technology.TPM:
+        _print_registers(options)
+    else:
+        _print_launch(options, platform)
+    return 0
+
+
+def _print_registers(options: argparse.Namespace) -> None:
+    if options.firmware is not None:
+        raise ConfigError("predict.what", "--firmware is for a platform of AMD or Intel: name one")
+    prediction = read_prediction(options)
+    boot = prediction.platform.boot
+    path = "" if boot is Boot.UKI else f"-{boot.value}"  # an owner keeps both of one image
+    name = options.name or options.image.stem.lower() + path
+    profile = None if options.profile is None else Profile(options.profile)
+    values = reference_values(prediction, name, profile)
+    if _write(options, values.to_bytes()):
+        return
+    print(f"{values.name}: {values.profile.value}, {values.boot.value} boot")
+    print(f"platform {prediction.platform.name}")
+    for register, value in prediction.registers.items():
+        print(f"PCR {register:2} {value.hex()}")
+        for event in prediction.events if options.events else ():
+            if event.register == register:
+                print(f"       {event.digest.hex()} {event.subject}")
+
+
+def _print_launch(options: argparse.Namespace, platform: Platform) -> None:
+    if options.firmware is None:
+        raise ConfigError("predict.what", f"{platform.name} measures firmware: name it")
+    prediction = predict_launch(
+        _files(options).read(platform.boot), platform.name, _machine(options)
+    )
+    require_profile(
+        prediction.command_line, None if options.profile is None else Profile(options.profile)
+    )
+    if not _write(options, encode(prediction)):
+        _describe_launch(prediction)
+
+
+def _describe_launch(prediction: LaunchPrediction) -> None:
+    platform = prediction.platform
+    print(f"{profile_of(prediction.command_line).value}, {platform.boot.value} boot")
+    print(f"platform {platform.name}: {_NOT_COMPARED}")
+    for name, value in prediction.inputs.items():
+        print(f"with {name} {value}")
+    for name, digest in name_registers(prediction).items():
+        print(f"{name} {digest.hex()}")
+
+
+def _machine(options: argparse.Namespace) -> Machine:
+    return Machine(
+        firmware=options.firmware.read_bytes(),
+        vcpus=options.vcpus,
+        memory_mib=options.memory,
+        cpu_model=options.cpu_model,
+        guest_features=options.guest_features,
+    )
+
+
+def _write(options: argparse.Namespace, data: bytes) -> bool:
+    """Write the values to where they are wanted; whether nothing else is to be printed."""
+    if options.output is not None:
+        options.output.write_bytes(data)
+    if options.json:
+        print(data.decode(), end="")
+    return bool(options.json)
+
+
+def _named(options: argparse.Namespace) -> Platform | None:
+    return None if options.platform is None else find_named_platform(options.platform)
+
+
+def _files(options: argparse.Namespace) -> ImageFiles:
+    return ImageFiles(image=options.image, initrd=options.initrd, command_line=options.command_line)

@@ -1,0 +1,55 @@
+"""Our reading of Debian's OVMF against other programs', and what can be done with it.
+
+Needs the tools tree (`CCINIT_TOOLS`, or build/tools).
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from sevsnpmeasure.ovmf import OVMF  # type: ignore[import-untyped]
+
+from ccinit.errors import ConfigError
+from measured_boot.platforms import PLATFORMS, Technology
+from measured_boot.prediction import DirectKernelBoot, Machine, predict_launch
+from measured_boot.sev.firmware import parse_sev_firmware
+from measured_boot.tdx.build_measurement import measure_build
+from measured_boot.tdx.firmware import parse_tdx_sections
+from tests.fakes.pe_images import kernel_image
+
+TREE = Path(os.environ.get("CCINIT_TOOLS", "build/tools"))
+OVMF_FILE = TREE / "usr/share/ovmf/OVMF.fd"
+DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"initrd", command_line="quiet")
+# Two programs that were written apart from each other agree on it; no hardware was asked.
+MRTD = (
+    "bdc6fb145880f06f30c8b346b8dce2a99d9351b56892df22"
+    "f80fcf6574caa9f9c31df8e8576d53b4d0cd1c3f28910e11"
+)
+
+
+def test_list_of_pages_is_what_the_other_program_reads() -> None:
+    ours = parse_sev_firmware(OVMF_FILE.read_bytes())
+    theirs = OVMF(str(OVMF_FILE))
+    assert (ours.address, ours.reset_address) == (theirs.gpa(), theirs.sev_es_reset_eip())
+    assert [(row.address, row.size, row.kind.value) for row in ours.special_pages] == [
+        (row.gpa, row.size, row.section_type().value) for row in theirs.metadata_items()
+    ]
+    assert (ours.hash_area is not None) == theirs.is_sev_hashes_table_supported()
+
+
+def test_debians_firmware_is_refused_for_amd_because_it_checks_no_kernel() -> None:
+    machine = Machine(firmware=OVMF_FILE.read_bytes(), cpu_model="EPYC-v4")
+    for technology in (Technology.SNP, Technology.SEV_ES, Technology.SEV):
+        with pytest.raises(ConfigError) as error:
+            predict_launch(DIRECT, f"{technology.value}_direct_qemu-10", machine)
+        assert error.value.reason == "launch.kernel_hashes"
+
+
+def test_debians_firmware_is_the_build_that_platforms_of_intel_name() -> None:
+    data = OVMF_FILE.read_bytes()
+    platforms = [row for row in PLATFORMS if row.technology is Technology.TDX]
+    assert {row.firmware_sha256 for row in platforms} == {hashlib.sha256(data).hexdigest()}
+    assert measure_build(parse_tdx_sections(data)).hex() == MRTD
+    direct = predict_launch(DIRECT, platforms[0].name, Machine(firmware=data))
+    assert direct.registers["mrtd"].hex() == MRTD
