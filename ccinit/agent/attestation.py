@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ccinit.agent.children import Answer
 from ccinit.agent.configuration import Configured
-from ccinit.agent.devices import open_platform
+from ccinit.agent.devices import run_on_platform
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.messages import (
     EvidenceAnswer,
@@ -113,14 +113,15 @@ async def attest(guest: Guest, configured: Configured) -> Attested:
 async def collect_evidence(guest: Guest, configured: Configured, report_data: bytes) -> bytes:
     """Return evidence over `report_data` as JSON text."""
     platform = configured.platform
-    with open_platform(platform) as fds:
-        reply = await guest.children.run(
-            Role.EVIDENCE,
-            EvidenceRequest(tee=platform.tee, report_data=report_data),
-            EvidenceReply,
-            seconds=_EVIDENCE_SECONDS,
-            fds=fds,
-        )
+    reply = await run_on_platform(
+        guest,
+        platform,
+        Role.EVIDENCE,
+        EvidenceRequest(tee=platform.tee, report_data=report_data),
+        EvidenceReply,
+        report_data=report_data,
+        seconds=_EVIDENCE_SECONDS,
+    )
     return reply.evidence
 
 

@@ -10,7 +10,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from ccinit.agent.devices import open_device, open_platform
+from ccinit.agent.devices import open_device, run_on_platform
 from ccinit.agent.guest import Guest
 from ccinit.agent.messages import BindReply, BindRequest
 from ccinit.agent.roles import Role
@@ -25,7 +25,7 @@ from ccinit.errors import VerificationError
 from ccinit.formats.guest_config import GuestConfig
 from ccinit.formats.initdata import document_digest
 from ccinit.formats.pod_manifest import PodManifest
-from ccinit.formats.tee import initdata_binding
+from ccinit.formats.tee import NO_REPORT_DATA, initdata_binding
 from ccinit.kernel.block import BlockDevice, list_virtio_disks
 
 _SECONDS = 60.0
@@ -64,14 +64,15 @@ async def configure(guest: Guest) -> Configured:
         raise VerificationError("config.absent", "the child names a disk that does not exist")
     algorithm = initdata_binding(platform.tee).algorithm
     digest = document_digest(found.document, algorithm)
-    with open_platform(platform) as fds:
-        await guest.children.run(
-            Role.MEASURE,
-            BindRequest(tee=platform.tee, digest=digest),
-            BindReply,
-            seconds=_SECONDS,
-            fds=fds,
-        )
+    await run_on_platform(
+        guest,
+        platform,
+        Role.MEASURE,
+        BindRequest(tee=platform.tee, digest=digest),
+        BindReply,
+        report_data=NO_REPORT_DATA,
+        seconds=_SECONDS,
+    )
     parsed = await guest.children.run(
         Role.CONFIG, ParseInitdata(document=found.document), Configuration, seconds=_SECONDS
     )

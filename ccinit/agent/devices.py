@@ -7,25 +7,71 @@ on each platform is `ccinit.attest.detect`'s table, what is done with them is in
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
+from ccinit.agent.guest import Guest
+from ccinit.agent.roles import Role
 from ccinit.attest.detect import Platform
+from ccinit.errors import PeerError
 from ccinit.kernel.libc import kernel_error
+
+R = TypeVar("R")
+
+MAX_REQUESTS = 16
+_CHANGED = "tee.generation"
+
+
+async def run_on_platform(
+    guest: Guest,
+    platform: Platform,
+    role: Role,
+    request: object,
+    reply: type[R],
+    *,
+    report_data: bytes,
+    seconds: float,
+) -> R:
+    """Run a job that has the platform, anew while somebody else disturbs its request.
+
+    Args:
+        guest: whose children do the job.
+        platform: what the job has.
+        role: the row of rights.
+        request: what the job takes.
+        reply: what it returns.
+        report_data: what a report has to carry, where it is PID 1 that asks for one.
+        seconds: for each attempt.
+
+    Raises:
+        PeerError: `tee.generation`, disturbed in each of 16 requests; and what the job raises.
+    """
+    for attempt in range(MAX_REQUESTS):
+        with open_platform(platform, report_data) as fds:
+            try:
+                return await guest.children.run(role, request, reply, seconds=seconds, fds=fds)
+            except PeerError as error:
+                if error.reason != _CHANGED or attempt + 1 == MAX_REQUESTS:
+                    raise
+    raise RuntimeError("the last attempt returns or raises")
 
 
 @contextmanager
-def open_platform(platform: Platform) -> Iterator[Mapping[str, int]]:
+def open_platform(platform: Platform, report_data: bytes) -> Iterator[Mapping[str, int]]:
     """Hold the platform's files open for a child; yields their descriptors by name.
 
     Raises:
-        KernelError: `kernel.open`.
+        KernelError: `kernel.open`, `kernel.tsm_…`.
     """
     with ExitStack() as stack:
-        yield {
+        fds = {
             node.name: stack.enter_context(
                 open_device(node.path, os.O_RDWR if node.writable else os.O_RDONLY)
             )
             for node in platform.nodes
         }
+        if platform.open_report is not None:
+            fds |= stack.enter_context(platform.open_report(report_data))
+        yield fds
 
 
 @contextmanager

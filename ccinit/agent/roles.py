@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ccinit.agent.syscall_sets import (
+    ATTESTER,
     FILE_PARSER,
     NETLINK,
     PARSER,
@@ -90,7 +91,7 @@ RIGHTS: Mapping[Role, Rights] = {
     # the host's disks, read-only by fd: finds and inflates the document
     Role.INITDATA: Rights(job="ccinit.agent.jobs.initdata:run", uid=FIRST_UID + 1, syscalls=PARSER),
     # the TPM or the TEE's report by fd
-    Role.MEASURE: Rights(job="ccinit.agent.jobs.measure:run", uid=FIRST_UID + 2, syscalls=PARSER),
+    Role.MEASURE: Rights(job="ccinit.agent.jobs.measure:run", uid=FIRST_UID + 2, syscalls=ATTESTER),
     # the document, now bound to the platform
     Role.CONFIG: Rights(job="ccinit.agent.jobs.config:run", uid=FIRST_UID + 3, syscalls=PARSER),
     # the host's network offer, already validated
@@ -101,7 +102,9 @@ RIGHTS: Mapping[Role, Rights] = {
         capabilities=frozenset({Capability.NET_ADMIN}),
     ),
     # the TPM or the TEE's report by fd
-    Role.EVIDENCE: Rights(job="ccinit.agent.jobs.evidence:run", uid=FIRST_UID + 5, syscalls=PARSER),
+    Role.EVIDENCE: Rights(
+        job="ccinit.agent.jobs.evidence:run", uid=FIRST_UID + 5, syscalls=ATTESTER
+    ),
     # the Key Broker Service
     Role.KBS: Rights(
         job="ccinit.agent.jobs.kbs:run",

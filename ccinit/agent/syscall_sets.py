@@ -14,6 +14,7 @@ AT_EMPTY_PATH = 0x1000
 CLONE_THREAD = 0x0001_0000
 FD_IOCTL_NUMBERS = (0x5451, 0x5421, 0x5450, 0x541B)  # FIOCLEX, FIONBIO, FIONCLEX, FIONREAD
 FS_IOC_FIEMAP = 0xC020660B
+SNP_GET_EXT_REPORT = 0xC0205302
 PROT_EXEC = 4
 
 
@@ -79,6 +80,19 @@ PARSER = SyscallPolicy(
     rules=NO_EXECUTABLE_MEMORY | FD_IOCTLS | FD_ONLY,
 )
 """Bytes in, bytes out, through fds."""
+
+ATTESTER = SyscallPolicy(
+    allowed=COMPUTE | OUTPUT,
+    refused=NO_FILES,
+    rules=NO_EXECUTABLE_MEMORY
+    | FD_ONLY
+    | {
+        "ioctl": ArgumentRule(
+            argument=1, values=(*FD_IOCTL_NUMBERS, SNP_GET_EXT_REPORT), errno=errno.ENOTTY
+        )
+    },
+)
+"""The same with the platform's device."""
 
 FILE_PARSER = SyscallPolicy(
     allowed=COMPUTE | OUTPUT | FILES, rules=NO_EXECUTABLE_MEMORY | FD_IOCTLS

@@ -6,11 +6,14 @@ no fallback: a guest that cannot tell what vouches for it asks for no key.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from ccinit.errors import ConfigError
 from ccinit.formats.tee import Tee
+from ccinit.kernel import tsm
 
 _NO_ATTESTER = "there is no attester for it"
 
@@ -24,12 +27,55 @@ class Node:
     writable: bool
 
 
+OpenReport = Callable[[bytes], AbstractContextManager[Mapping[str, int]]]
+"""Asks for a report over report data; holds its descriptors open, by name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """What was found: its name, and the files through which it makes evidence."""
+    """What was found: its name, and how it makes evidence.
+
+    Attributes:
+        nodes: files that a child needs for it.
+        open_report: where the request is made by PID 1, and a child only reads the report.
+    """
 
     tee: Tee
-    nodes: tuple[Node, ...]
+    nodes: tuple[Node, ...] = ()
+    open_report: OpenReport | None = None
+
+
+class Signs(Protocol):
+    """What a guest can see of its platform."""
+
+    def exists(self, path: str) -> bool:
+        """Whether a path exists."""
+
+    def read(self, path: str) -> str:
+        """The text of a small file, "" if there is none."""
+
+    def tsm_provider(self) -> str:
+        """The driver that makes reports through configfs-tsm, "" if there is none."""
+
+
+class KernelSigns:
+    """What the kernel shows."""
+
+    def exists(self, path: str) -> bool:
+        """See Signs."""
+        return os.path.exists(path)
+
+    def read(self, path: str) -> str:
+        """See Signs."""
+        try:
+            with open(path, encoding="ascii") as file:
+                return file.read(16)
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def tsm_provider(self) -> str:
+        """See Signs."""
+        return tsm.read_provider()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,29 +84,51 @@ class _Row:
 
     Attributes:
         name: in errors.
-        paths: one of them exists; the kernel makes them when a driver has found its platform. The
-            first that exists is the device of a platform with an Attester.
+        paths: one of them exists; the kernel makes them when a driver has found its platform.
         flag: a file that holds `1`.
+        provider: its name in configfs-tsm.
         tee: its verifier, if there is an Attester.
-        device: the name that its Attester knows the device by.
+        devices: nodes that an Attester can use, the best first, under the name `device`.
+        device: the name that its Attester knows them by.
         refusal: why there is no Attester.
     """
 
     name: str
     paths: tuple[str, ...] = ()
     flag: str = ""
+    provider: str = ""
     tee: Tee | None = None
+    devices: tuple[str, ...] = ()
     device: str = ""
     refusal: str = _NO_ATTESTER
 
+    def shows(self, signs: Signs, provider: str) -> bool:
+        """Return whether there is any sign of the platform."""
+        return (
+            any(map(signs.exists, (*self.paths, *self.devices)))
+            or (bool(self.flag) and signs.read(self.flag).strip() == "1")
+            or (bool(self.provider) and self.provider == provider)
+        )
 
-_TABLE = (
-    _Row(name="snp", paths=("/dev/sev-guest", "/sys/devices/platform/sev-guest")),
-    _Row(name="tdx", paths=("/dev/tdx_guest", "/sys/devices/virtual/misc/tdx_guest")),
+
+TABLE = (
+    _Row(
+        name="snp",
+        paths=("/sys/devices/platform/sev-guest",),
+        provider="sev_guest",
+        tee=Tee.SNP,
+        devices=("/dev/sev-guest",),
+        device="sev_guest",
+    ),
+    _Row(
+        name="tdx",
+        paths=("/dev/tdx_guest", "/sys/devices/virtual/misc/tdx_guest"),
+        provider="tdx_guest",
+    ),
     _Row(name="sev", paths=("/sys/kernel/security/secrets/coco",)),
     _Row(name="sgx", paths=("/dev/attestation/attestation_type", "/dev/sgx_enclave")),
     _Row(name="csv", paths=("/dev/csv-guest",)),
-    _Row(name="cca", paths=("/sys/devices/platform/arm-cca-dev",)),
+    _Row(name="cca", paths=("/sys/devices/platform/arm-cca-dev",), provider="arm_cca_guest"),
     _Row(name="se", flag="/sys/firmware/uv/prot_virt_guest"),
     _Row(
         name="pef",
@@ -68,45 +136,35 @@ _TABLE = (
         refusal="POWER's ultravisor hands its secrets out at launch and signs no report for a KBS",
     ),
     # Either node of the first chip: the resource-managed one does not disturb the kernel's own use.
-    _Row(name="tpm", paths=("/dev/tpmrm0", "/dev/tpm0"), tee=Tee.TPM, device="tpm"),
+    _Row(name="tpm", tee=Tee.TPM, devices=("/dev/tpmrm0", "/dev/tpm0"), device="tpm"),
     _Row(name="a second tpm", paths=("/dev/tpm1",)),
 )
 
 
-def detect_platform(
-    exists: Callable[[str], bool] = os.path.exists,
-    read: Callable[[str], str] | None = None,
-) -> Platform:
+def detect_platform(signs: Signs | None = None) -> Platform:
     """Return the one platform.
 
-    Args:
-        exists: whether a path exists.
-        read: the text of a file, "" if there is none.
-
     Raises:
-        ConfigError: `attest.none`, `attest.ambiguous` (two platforms, or two TPMs) or
-            `attest.unsupported`.
+        ConfigError: `attest.none`, `attest.ambiguous` (two platforms, or two TPMs),
+            `attest.unsupported`; `tee.io`, the platform's driver shows no way to evidence.
     """
-    found = [row for row in _TABLE if _shows(row, exists, read or _read)]
+    signs = signs or KernelSigns()
+    provider = signs.tsm_provider()
+    found = [row for row in TABLE if row.shows(signs, provider)]
     if len(found) > 1:
         names = ", ".join(row.name for row in found)
         raise ConfigError("attest.ambiguous", f"expected one platform, found {names}")
     if not found:
         raise ConfigError("attest.none", "no platform can vouch for this guest")
-    row = found[0]
+    return _reach(found[0], signs, provider)
+
+
+def _reach(row: _Row, signs: Signs, provider: str) -> Platform:
     if row.tee is None:
         raise ConfigError("attest.unsupported", f"{row.name}: {row.refusal}")
-    path = next(path for path in row.paths if exists(path))
+    if row.provider and row.provider == provider:
+        return Platform(tee=row.tee, open_report=tsm.open_report_entry)
+    path = next(filter(signs.exists, row.devices), None)
+    if path is None:
+        raise ConfigError("tee.io", f"{row.name}: its driver is not there")
     return Platform(tee=row.tee, nodes=(Node(name=row.device, path=path, writable=True),))
-
-
-def _shows(row: _Row, exists: Callable[[str], bool], read: Callable[[str], str]) -> bool:
-    return any(map(exists, row.paths)) or (bool(row.flag) and read(row.flag).strip() == "1")
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read(16)
-    except (OSError, UnicodeDecodeError):
-        return ""

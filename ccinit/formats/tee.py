@@ -16,6 +16,10 @@ from ccinit.errors import FormatError
 ReportData = NewType("ReportData", bytes)
 
 
+NO_REPORT_DATA: Final = ReportData(bytes(64))
+"""For a report that is asked for its launch fields and shown to nobody."""
+
+
 class Tee(StrEnum):
     """Platforms by their RCAR name."""
 

@@ -1,14 +1,18 @@
 """Role `evidence`: make the platform's evidence; its devices come as descriptors."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.messages import EvidenceReply, EvidenceRequest
 from ccinit.attest.attester import Attester
+from ccinit.attest.snp import PROVIDER, RawReport, SnpAttester
 from ccinit.attest.tpm import TpmAttester
 from ccinit.formats.rcar import canonical_json
 from ccinit.formats.tee import ReportData, Tee
+from ccinit.kernel.sev_guest import get_extended_report
 from ccinit.kernel.tpm import TpmDevice
+from ccinit.kernel.tsm import read_report
 
 
 def run(request: EvidenceRequest, channel: JobChannel) -> EvidenceReply:
@@ -18,8 +22,23 @@ def run(request: EvidenceRequest, channel: JobChannel) -> EvidenceReply:
     return EvidenceReply(evidence=canonical_json(evidence.value))
 
 
-def _tpm(fds: Mapping[str, int]) -> Attester:
+def tpm_attester(fds: Mapping[str, int]) -> TpmAttester:
+    """Return the Attester over the TPM's device."""
     return TpmAttester(TpmDevice(fds["tpm"]))
 
 
-ATTESTERS: Mapping[Tee, Callable[[Mapping[str, int]], Attester]] = {Tee.TPM: _tpm}
+def snp_attester(fds: Mapping[str, int]) -> SnpAttester:
+    """Return the Attester over what the kernel has: a report that was asked for, or the device."""
+    if "sev_guest" in fds:
+        return SnpAttester(partial(get_extended_report, fds["sev_guest"]))
+
+    def source(_report_data: bytes) -> RawReport:
+        return read_report(fds, PROVIDER)
+
+    return SnpAttester(source)
+
+
+ATTESTERS: Mapping[Tee, Callable[[Mapping[str, int]], Attester]] = {
+    Tee.TPM: tpm_attester,
+    Tee.SNP: snp_attester,
+}

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 
 from ccinit.agent.child import JobChannel
+from ccinit.agent.jobs.evidence import snp_attester
 from ccinit.agent.messages import BindReply, BindRequest
-from ccinit.formats.tee import Tee
+from ccinit.formats.tee import Tee, initdata_binding
 from ccinit.kernel.tpm import TpmDevice
-from ccinit.measure.initdata import bind_initdata
+from ccinit.measure.initdata import bind_initdata, compare_initdata
 from ccinit.measure.register import Pcr, TpmPcr
 
 
@@ -19,4 +20,12 @@ def _extend_pcr(fds: Mapping[str, int], digest: bytes) -> bytes:
     return bind_initdata(TpmPcr(TpmDevice(fds["tpm"]), Pcr.INITDATA), digest)
 
 
-BINDERS: Mapping[Tee, Callable[[Mapping[str, int], bytes], bytes]] = {Tee.TPM: _extend_pcr}
+def _compare_host_data(fds: Mapping[str, int], digest: bytes) -> bytes:
+    host_data = snp_attester(fds).read_host_data()
+    return compare_initdata(host_data, digest, initdata_binding(Tee.SNP).size_bytes)
+
+
+BINDERS: Mapping[Tee, Callable[[Mapping[str, int], bytes], bytes]] = {
+    Tee.TPM: _extend_pcr,
+    Tee.SNP: _compare_host_data,
+}

@@ -1,80 +1,138 @@
-"""Exactly one platform, found by its nodes."""
+"""Exactly one platform, found by its signs."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from ccinit.attest import detect
-from ccinit.attest.detect import Node, Platform, detect_platform
+from ccinit.attest.detect import KernelSigns, Node, Platform, detect_platform
 from ccinit.errors import ConfigError
 from ccinit.formats.tee import Tee
+from ccinit.kernel.tsm import open_report_entry
 
-NO_FLAGS = {"/sys/devices/system/cpu/svm": "", "/sys/firmware/uv/prot_virt_guest": ""}
+
+@dataclass(kw_only=True)
+class FakeSigns:
+    """What a guest sees."""
+
+    paths: set[str] = field(default_factory=set)
+    texts: dict[str, str] = field(default_factory=dict)
+    provider: str = ""
+
+    def exists(self, path: str) -> bool:
+        return path in self.paths
+
+    def read(self, path: str) -> str:
+        return self.texts.get(path, "")
+
+    def tsm_provider(self) -> str:
+        return self.provider
 
 
-def no_text(_path: str) -> str:
-    return ""
+def device(tee: Tee, name: str, path: str) -> Platform:
+    return Platform(tee=tee, nodes=(Node(name=name, path=path, writable=True),))
+
+
+REPORTS = Platform(tee=Tee.SNP, open_report=open_report_entry)
+SEV_GUEST = device(Tee.SNP, "sev_guest", "/dev/sev-guest")
 
 
 @pytest.mark.parametrize(
-    ("nodes", "device"),
+    ("paths", "provider", "platform"),
     [
-        ({"/dev/tpmrm0", "/dev/tpm0"}, "/dev/tpmrm0"),
-        ({"/dev/tpm0"}, "/dev/tpm0"),
+        ({"/dev/tpmrm0", "/dev/tpm0"}, "", device(Tee.TPM, "tpm", "/dev/tpmrm0")),
+        ({"/dev/tpm0"}, "", device(Tee.TPM, "tpm", "/dev/tpm0")),
+        ({"/sys/devices/platform/sev-guest", "/dev/sev-guest"}, "sev_guest", REPORTS),
+        (set(), "sev_guest", REPORTS),
+        ({"/sys/devices/platform/sev-guest", "/dev/sev-guest"}, "", SEV_GUEST),
     ],
 )
-def test_one_tpm_is_found(nodes: set[str], device: str) -> None:
-    assert detect_platform(nodes.__contains__, no_text) == Platform(
-        tee=Tee.TPM, nodes=(Node(name="tpm", path=device, writable=True),)
-    )
+def test_one_platform_is_found(paths: set[str], provider: str, platform: Platform) -> None:
+    assert detect_platform(FakeSigns(paths=paths, provider=provider)) == platform
 
 
 @pytest.mark.parametrize(
-    ("nodes", "reason", "named"),
+    ("signs", "reason", "named"),
     [
-        pytest.param(set(), "attest.none", "", id="nothing"),
-        pytest.param({"/dev/sev-guest"}, "attest.unsupported", "snp", id="snp"),
-        pytest.param({"/dev/tdx_guest"}, "attest.unsupported", "tdx", id="tdx"),
-        pytest.param({"/dev/csv-guest"}, "attest.unsupported", "csv", id="csv"),
+        pytest.param(FakeSigns(), "attest.none", "", id="nothing"),
         pytest.param(
-            {"/dev/tdx_guest", "/dev/tpmrm0"}, "attest.ambiguous", "tdx, tpm", id="tdx with a tpm"
+            FakeSigns(paths={"/dev/tdx_guest"}), "attest.unsupported", "tdx: there", id="tdx"
         ),
         pytest.param(
-            {"/dev/sev-guest", "/dev/tdx_guest"}, "attest.ambiguous", "snp, tdx", id="two"
+            FakeSigns(provider="tdx_guest"), "attest.unsupported", "tdx: there", id="tdx by tsm"
         ),
         pytest.param(
-            {"/dev/tpmrm0", "/dev/tpm1"}, "attest.ambiguous", "tpm, a second tpm", id="two tpms"
+            FakeSigns(provider="arm_cca_guest"), "attest.unsupported", "cca: there", id="cca"
+        ),
+        pytest.param(
+            FakeSigns(paths={"/dev/csv-guest"}), "attest.unsupported", "csv: there", id="csv"
+        ),
+        pytest.param(
+            FakeSigns(paths={"/sys/kernel/security/secrets/coco"}),
+            "attest.unsupported",
+            "sev: there",
+            id="sev",
+        ),
+        pytest.param(
+            FakeSigns(texts={"/sys/firmware/uv/prot_virt_guest": "1\n"}),
+            "attest.unsupported",
+            "se: there",
+            id="se",
+        ),
+        pytest.param(
+            FakeSigns(texts={"/sys/devices/system/cpu/svm": "1\n"}),
+            "attest.unsupported",
+            "pef: POWER's ultravisor",
+            id="pef",
+        ),
+        pytest.param(
+            FakeSigns(texts={"/sys/devices/system/cpu/svm": "0\n"}), "attest.none", "", id="POWER"
+        ),
+        pytest.param(
+            FakeSigns(paths={"/sys/devices/platform/sev-guest"}),
+            "tee.io",
+            "snp: its driver",
+            id="r17 no driver",
+        ),
+        pytest.param(
+            FakeSigns(paths={"/dev/sev-guest", "/dev/tpmrm0"}),
+            "attest.ambiguous",
+            "snp, tpm",
+            id="snp with a tpm",
+        ),
+        pytest.param(
+            FakeSigns(paths={"/dev/tpm0"}, provider="sev_guest"),
+            "attest.ambiguous",
+            "snp, tpm",
+            id="snp by tsm with a tpm",
+        ),
+        pytest.param(
+            FakeSigns(paths={"/dev/sev-guest", "/dev/tdx_guest"}),
+            "attest.ambiguous",
+            "snp, tdx",
+            id="two",
+        ),
+        pytest.param(
+            FakeSigns(paths={"/dev/tpmrm0", "/dev/tpm1"}),
+            "attest.ambiguous",
+            "tpm, a second tpm",
+            id="two tpms",
         ),
     ],
 )
-def test_other_than_one_known_platform_is_refused(nodes: set[str], reason: str, named: str) -> None:
+def test_other_than_one_known_platform_is_refused(
+    signs: FakeSigns, reason: str, named: str
+) -> None:
     with pytest.raises(ConfigError) as refused:
-        detect_platform(nodes.__contains__, no_text)
+        detect_platform(signs)
     assert refused.value.reason == reason
     assert named in refused.value.detail
 
 
-@pytest.mark.parametrize(
-    ("flag", "named"),
-    [
-        ("/sys/devices/system/cpu/svm", "pef: POWER's ultravisor"),
-        ("/sys/firmware/uv/prot_virt_guest", "se: there is no attester"),
-    ],
-)
-def test_platform_that_only_a_flag_tells_is_refused_by_name(flag: str, named: str) -> None:
-    for text, reason in (("1\n", "attest.unsupported"), ("0\n", "attest.none")):
-        with pytest.raises(ConfigError) as refused:
-            detect_platform(lambda _path: False, {**NO_FLAGS, flag: text}.__getitem__)
-        assert refused.value.reason == reason
-        assert (named in refused.value.detail) is (text == "1\n")
-
-
-def test_flags_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "flag").write_text("1\n")
-    row = detect._Row(name="flagged", flag=str(tmp_path / "flag"))
-    monkeypatch.setattr(detect, "_TABLE", (row,))
-    with pytest.raises(ConfigError, match="flagged"):
-        detect_platform()
-    (tmp_path / "flag").unlink()
-    with pytest.raises(ConfigError, match="no platform"):
-        detect_platform()
+def test_signs_are_those_of_the_kernel(tmp_path: Path) -> None:
+    signs, flag = KernelSigns(), tmp_path / "flag"
+    assert (signs.exists(str(flag)), signs.read(str(flag))) == (False, "")
+    flag.write_text("1\n")
+    assert (signs.exists(str(flag)), signs.read(str(flag))) == (True, "1\n")
+    flag.write_bytes(b"\xff")
+    assert signs.read(str(flag)) == ""

@@ -1,15 +1,78 @@
 """Every platform that can be detected has an Attester and a way to bind initdata."""
 
-from ccinit.agent.jobs import evidence, measure
-from ccinit.attest.detect import _TABLE
-from ccinit.formats.tee import Tee
+import errno
 
-DETECTED = {row.tee for row in _TABLE if row.tee is not None}
+import pytest
+
+from ccinit.agent.jobs import evidence, measure
+from ccinit.attest.detect import TABLE
+from ccinit.errors import CcinitError
+from ccinit.formats.snp_evidence import parse_snp_evidence
+from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee
+from ccinit.kernel import tsm
+from ccinit.kernel.tsm import open_report_entry
+from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs
+from tests.fakes.snp import FakeSnp
+
+DETECTED = {row.tee for row in TABLE if row.tee is not None}
+REPORT_DATA = ReportData(bytes(range(64)))
+DIGEST = b"d" * 32
+
+
+@pytest.fixture
+def configfs(monkeypatch: pytest.MonkeyPatch) -> FakeConfigfs:
+    snp = FakeSnp().with_fields(host_data=DIGEST)
+    fake = FakeConfigfs(
+        make_report=lambda inblob, level: (snp.report(inblob, level), snp.chain.table())
+    )
+    monkeypatch.setattr(tsm, "os", fake)
+    monkeypatch.setattr(tsm.time, "sleep", lambda _seconds: None)
+    return fake
 
 
 def test_detected_platforms_have_an_attester_and_no_others() -> None:
-    assert set(evidence.ATTESTERS) == DETECTED >= {Tee.TPM}
+    assert set(evidence.ATTESTERS) == DETECTED >= {Tee.TPM, Tee.SNP}
 
 
 def test_detected_platforms_bind_initdata_and_no_others() -> None:
     assert set(measure.BINDERS) == DETECTED
+
+
+def test_snp_evidence_is_made_through_configfs(configfs: FakeConfigfs) -> None:
+    with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
+        made = evidence.ATTESTERS[Tee.SNP](fds).collect_evidence(REPORT_DATA)
+    parsed = parse_snp_evidence(made.value)
+    assert (parsed.report.report_data, parsed.report.vmpl) == (REPORT_DATA, 0)
+    assert [entry.cert_type for entry in parsed.certificates] == ["VCEK"]
+
+
+def test_vmpl_of_a_guest_under_an_svsm_is_its_own(configfs: FakeConfigfs) -> None:
+    configfs.floor = 2
+    with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
+        made = evidence.ATTESTERS[Tee.SNP](fds).collect_evidence(REPORT_DATA)
+    assert parse_snp_evidence(made.value).report.vmpl == 2
+
+
+def test_r04_host_data_is_compared_with_the_digest(configfs: FakeConfigfs) -> None:
+    def bind(digest: bytes) -> bytes:
+        with open_report_entry(NO_REPORT_DATA, DIRECTORY) as fds:
+            return measure.BINDERS[Tee.SNP](fds, digest)
+
+    assert bind(DIGEST) == DIGEST
+    with pytest.raises(CcinitError) as refused:
+        bind(b"e" * 32)
+    assert refused.value.reason == "config.mismatch"
+    unset = FakeSnp()
+    configfs.make_report = lambda inblob, _level: (unset.report(inblob), b"")
+    with pytest.raises(CcinitError) as refused:
+        bind(DIGEST)
+    assert refused.value.reason == "config.unbound"
+
+
+def test_r17_device_that_fails_ends_the_job(configfs: FakeConfigfs) -> None:
+    configfs.errors = [errno.EIO] * 10
+    with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
+        attester = evidence.ATTESTERS[Tee.SNP](fds)
+        with pytest.raises(CcinitError) as refused:
+            attester.collect_evidence(REPORT_DATA)
+    assert refused.value.reason == "tee.io"

@@ -1,0 +1,73 @@
+"""The Attester of SEV-SNP: a report of the secure processor, and the certificates it came with.
+
+Where the report comes from is the platform's (`ccinit.kernel.tsm`, `ccinit.kernel.sev_guest`); here
+it is read, held against what was asked for, and passed on with the certificate chain. A host that
+has no certificates leaves it to the verifier to know them.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ccinit.attest.attester import Evidence
+from ccinit.errors import PeerError
+from ccinit.formats.snp_evidence import SnpEvidence, parse_certificate_table
+from ccinit.formats.snp_report import SnpReport, parse_snp_report
+from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee
+
+PROVIDER = "sev_guest"
+
+
+class RawReport(Protocol):
+    """What a source of reports gives: report and certificate table."""
+
+    @property
+    def outblob(self) -> bytes:
+        """The report."""
+
+    @property
+    def auxblob(self) -> bytes:
+        """The certificate table; may be empty."""
+
+
+ReportSource = Callable[[bytes], RawReport]
+
+
+class SnpAttester:
+    """Makes `snp` evidence."""
+
+    def __init__(self, source: ReportSource) -> None:
+        """Args: source: gives the report over 64 bytes of report data."""
+        self._source = source
+
+    @property
+    def tee(self) -> Tee:
+        """The name of the verifier."""
+        return Tee.SNP
+
+    def collect_evidence(self, report_data: ReportData) -> Evidence:
+        """Return a report over 64 bytes of `report_data`.
+
+        Raises:
+            PeerError: `attest.report`, the report is over something else; or the source's refusal.
+            FormatError: `snp_report.…`, `snp_certificates.…`.
+        """
+        raw = self._source(report_data)
+        evidence = SnpEvidence(
+            report=_read(raw, report_data), certificates=parse_certificate_table(raw.auxblob)
+        )
+        return Evidence(tee=self.tee, value=evidence.to_json_value())
+
+    def read_host_data(self) -> bytes:
+        """Return the 32 bytes that the host set at launch, as the secure processor reports them.
+
+        Raises:
+            PeerError, FormatError: as `collect_evidence`.
+        """
+        return _read(self._source(NO_REPORT_DATA), NO_REPORT_DATA).host_data
+
+
+def _read(raw: RawReport, report_data: bytes) -> SnpReport:
+    report = parse_snp_report(raw.outblob)
+    if report.report_data != report_data:
+        raise PeerError("attest.report", "the report is not over what was asked for")
+    return report

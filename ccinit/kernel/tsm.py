@@ -1,0 +1,189 @@
+"""Reports of a TEE through configfs-tsm (Linux Documentation/ABI/testing/configfs-tsm-report).
+
+A directory below `tsm/report` is one request: what is written to its attributes goes into the
+report, which the kernel makes when `outblob` is read. Two halves, because the process that may
+make directories must not parse reports:
+
+* `open_report_entry` makes the entry and states the request. A binary attribute takes effect when
+  its *last* descriptor closes, so `inblob` is written here and never handed on.
+* `read_report` takes the report through the descriptors, wherever they were inherited to.
+
+`generation` counts the writes. Whoever finds that it changed around a report has a report of two
+requests and starts again, with a new entry: what was read through a descriptor is kept in it.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ccinit.errors import KernelError, PeerError
+from ccinit.kernel.entropy import random_bytes
+from ccinit.kernel.libc import kernel_error
+
+T = TypeVar("T")
+
+REPORTS = "/sys/kernel/config/tsm/report"
+INBLOB_MAX_BYTES = 64
+OUTBLOB_MAX_BYTES = 32 * 1024  # TSM_OUTBLOB_MAX
+
+# What a child gets, read-only.
+ATTRIBUTES = ("provider", "generation", "outblob", "auxblob")
+
+# The secure processor is shared by all guests of a host, and refuses for a while when it is busy.
+_TRANSIENT = frozenset((errno.EIO, errno.EAGAIN, errno.EBUSY))
+_MAX_ATTEMPTS = 6
+_FIRST_DELAY_SECONDS = 0.05
+_MAX_TEXT_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TsmReport:
+    """One report in the provider's own format; `auxblob` is empty where there is none."""
+
+    outblob: bytes
+    auxblob: bytes
+
+
+def read_provider(directory: str = REPORTS) -> str:
+    """Return the name of the driver that makes reports (`sev_guest`, `tdx_guest`), or "".
+
+    Only an entry knows it, so one is made for the question.
+    """
+    if not os.path.isdir(directory):
+        return ""
+    try:
+        with _entry(directory) as entry:
+            return _read_text(entry, "provider")
+    except KernelError:
+        return ""  # ENXIO: no driver has found its platform
+
+
+@contextmanager
+def open_report_entry(report_data: bytes, directory: str = REPORTS) -> Iterator[Mapping[str, int]]:
+    """Ask for a report over `report_data`, 1 to 64 bytes; yields ATTRIBUTES as descriptors.
+
+    Where the platform has privilege levels, the report is of the highest one that the guest may
+    name: `privlevel_floor`.
+
+    Raises:
+        KernelError: `kernel.tsm_…`.
+    """
+    with _entry(directory) as entry, ExitStack() as stack:
+        floor = os.path.join(entry, "privlevel_floor")
+        if os.path.exists(floor):
+            _write(entry, "privlevel", _read_text(entry, "privlevel_floor").encode())
+        _write(entry, "inblob", report_data)
+        fds = {}
+        for name in ATTRIBUTES:
+            fds[name] = _open(entry, name, os.O_RDONLY)
+            stack.callback(os.close, fds[name])
+        yield fds
+
+
+def read_report(fds: Mapping[str, int], provider: str) -> TsmReport:
+    """Read the report that was asked for.
+
+    Args:
+        fds: ATTRIBUTES by name.
+        provider: the driver that the caller knows the format of.
+
+    Raises:
+        PeerError: `tee.provider`, another driver; `tee.io`, no report in six attempts;
+            `tee.generation`, the request changed meanwhile.
+        KernelError: `kernel.tsm_read`.
+    """
+    found = _read(fds, "provider", _MAX_TEXT_BYTES).decode("ascii", "replace").strip()
+    if found != provider:
+        raise PeerError("tee.provider", f"expected {provider}, found {found[:64]!r}")
+    before = _read(fds, "generation", _MAX_TEXT_BYTES)
+    outblob = until_ready(lambda: _read(fds, "outblob"))
+    report = TsmReport(outblob=outblob, auxblob=_read(fds, "auxblob"))
+    os.lseek(fds["generation"], 0, os.SEEK_SET)
+    if _read(fds, "generation", _MAX_TEXT_BYTES) != before:
+        raise PeerError("tee.generation", "the request changed while its report was read")
+    return report
+
+
+def until_ready(ask: Callable[[], T]) -> T:
+    """Ask a TEE for a report, six times at most, while it says that it cannot now.
+
+    Raises:
+        PeerError: `tee.io`, it could not.
+        KernelError: what `ask` raised, if that will not pass.
+    """
+    delay = _FIRST_DELAY_SECONDS
+    for _retry in range(_MAX_ATTEMPTS - 1):
+        try:
+            return ask()
+        except KernelError as error:
+            if error.errno not in _TRANSIENT:
+                raise
+        time.sleep(delay)
+        delay *= 2
+    try:
+        return ask()
+    except KernelError as error:
+        if error.errno not in _TRANSIENT:
+            raise
+        raise PeerError("tee.io", f"{_MAX_ATTEMPTS} attempts; {error.detail}") from error
+
+
+def _read(fds: Mapping[str, int], name: str, max_bytes: int = OUTBLOB_MAX_BYTES) -> bytes:
+    """Read to the end, which one read need not reach."""
+    data = bytearray()
+    while True:
+        try:
+            piece = os.read(fds[name], max_bytes + 1 - len(data))
+        except OSError as error:
+            raise kernel_error(error, "tsm_read", name) from error
+        if not piece:
+            return bytes(data)
+        data += piece
+        if len(data) > max_bytes:
+            raise PeerError("tee.io", f"{name} has more than {max_bytes} bytes")
+
+
+@contextmanager
+def _entry(directory: str) -> Iterator[str]:
+    path = os.path.join(directory, f"ccinit-{random_bytes(8).hex()}")
+    try:
+        os.mkdir(path, 0o700)
+    except OSError as error:
+        raise kernel_error(error, "tsm_mkdir", directory) from error
+    try:
+        yield path
+    finally:
+        # An entry that stays costs a few bytes; the guest is not worth ending for it.
+        with suppress(OSError):
+            os.rmdir(path)
+
+
+def _open(entry: str, name: str, flags: int) -> int:
+    try:
+        return os.open(os.path.join(entry, name), flags | os.O_CLOEXEC)
+    except OSError as error:
+        raise kernel_error(error, "tsm_open", name) from error
+
+
+def _write(entry: str, name: str, value: bytes) -> None:
+    fd = _open(entry, name, os.O_WRONLY)
+    try:
+        written = os.write(fd, value)
+    except OSError as error:
+        raise kernel_error(error, "tsm_write", name) from error
+    finally:
+        os.close(fd)
+    if written != len(value):
+        raise KernelError(errno.EIO, "tsm_write", name)
+
+
+def _read_text(entry: str, name: str) -> str:
+    fd = _open(entry, name, os.O_RDONLY)
+    try:
+        return _read({name: fd}, name, _MAX_TEXT_BYTES).decode("ascii", "replace").strip()
+    finally:
+        os.close(fd)

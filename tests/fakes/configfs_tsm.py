@@ -1,0 +1,177 @@
+"""configfs-tsm without a kernel: stands in for `os` in `ccinit.kernel.tsm`.
+
+Behaves as Linux 6.12 (drivers/virt/coco/tsm.c, fs/configfs/file.c) where it matters:
+
+* a directory below `tsm/report` is a request with a generation that each write advances;
+* a binary attribute is committed when its last descriptor closes, its errors going nowhere;
+* `outblob` is made when it is first read, and kept in the open file; a failed reading is not kept;
+* without `inblob` reading is EINVAL, without a driver making a request is ENXIO;
+* attributes that the driver does not have do not exist.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+MakeReport = Callable[[bytes, int], tuple[bytes, bytes]]
+DIRECTORY = "/fake/tsm/report"
+TEXTS = ("provider", "generation", "privlevel_floor")
+
+
+@dataclass(kw_only=True)
+class Request:
+    """One entry."""
+
+    inblob: bytes = b""
+    privlevel: int = 0
+    written: int = 0
+    read: int = 0
+    outblob: bytes = b""
+    auxblob: bytes = b""
+
+
+@dataclass(kw_only=True)
+class OpenFile:
+    """One open attribute: what was written so far, or what is left to read."""
+
+    request: Request
+    name: str
+    writing: bool
+    content: bytes | None = None
+    position: int = 0
+
+
+@dataclass(kw_only=True)
+class FakeConfigfs:
+    """The file system, and the driver behind it.
+
+    Attributes:
+        make_report: gives report and certificates for report data and privilege level.
+        provider: the driver's name; "" is a kernel without a driver.
+        floor: least privilege level; None is a driver without such levels.
+        errors: errno numbers, one for each report that will not be made.
+        piece_bytes: how much one read gives at most.
+        before_read: called when `outblob` is opened for a report; a second writer may come there.
+    """
+
+    make_report: MakeReport
+    provider: str = "sev_guest"
+    floor: int | None = 0
+    errors: list[int] = field(default_factory=list)
+    piece_bytes: int = 1 << 20
+    before_read: Callable[[Request], None] | None = None
+    requests: dict[str, Request] = field(default_factory=dict)
+    made: int = 0
+    _files: dict[int, OpenFile] = field(default_factory=dict)
+    _next: int = 1000
+
+    O_RDONLY = os.O_RDONLY
+    O_WRONLY = os.O_WRONLY
+    O_CLOEXEC = os.O_CLOEXEC
+    SEEK_SET = os.SEEK_SET
+
+    @property
+    def path(self) -> "FakeConfigfs":
+        return self
+
+    @property
+    def open_files(self) -> int:
+        return len(self._files)
+
+    def join(self, *parts: str) -> str:
+        return "/".join(parts)
+
+    def isdir(self, path: str) -> bool:
+        return path == DIRECTORY
+
+    def exists(self, path: str) -> bool:
+        entry, _, name = path.rpartition("/")
+        return entry in self.requests and name in self._attributes()
+
+    def mkdir(self, path: str, _mode: int) -> None:
+        if not self.provider:
+            raise OSError(errno.ENXIO, "no driver")
+        assert path.startswith(DIRECTORY + "/")
+        assert path not in self.requests
+        self.requests[path] = Request()
+        self.made += 1
+
+    def rmdir(self, path: str) -> None:
+        del self.requests[path]
+
+    def open(self, path: str, flags: int) -> int:
+        if not self.exists(path):
+            raise OSError(errno.ENOENT, path)
+        entry, _, name = path.rpartition("/")
+        writing = bool(flags & os.O_WRONLY)
+        if writing is not (name in {"inblob", "privlevel"}):
+            raise OSError(errno.EACCES, path)
+        self._next += 1
+        request = self.requests[entry]
+        self._files[self._next] = OpenFile(request=request, name=name, writing=writing)
+        return self._next
+
+    def write(self, fd: int, data: bytes) -> int:
+        file = self._files[fd]
+        if file.name == "privlevel":
+            level = int(data)
+            if self.floor is None or not self.floor <= level <= 3:
+                raise OSError(errno.EINVAL, "privlevel")
+            file.request.privlevel = level
+            file.request.written += 1
+            return len(data)
+        content = (file.content or b"") + data
+        if len(content) > 64:
+            raise OSError(errno.EFBIG, "inblob")
+        file.content = content
+        return len(data)
+
+    def close(self, fd: int) -> None:
+        file = self._files.pop(fd)
+        if file.name == "inblob" and file.content is not None:
+            file.request.inblob = file.content
+            file.request.written += 1
+
+    def lseek(self, fd: int, offset: int, _whence: int) -> int:
+        file = self._files[fd]
+        assert file.name in TEXTS, "a binary attribute is never read a second time"
+        file.position, file.content = offset, None
+        return offset
+
+    def read(self, fd: int, size: int) -> bytes:
+        file = self._files[fd]
+        if file.content is None:
+            file.content = self._content(file)
+        data = file.content[file.position :][: min(size, self.piece_bytes)]
+        file.position += len(data)
+        return data
+
+    def _attributes(self) -> tuple[str, ...]:
+        common = ("provider", "generation", "inblob", "outblob", "auxblob")
+        return common if self.floor is None else (*common, "privlevel", "privlevel_floor")
+
+    def _content(self, file: OpenFile) -> bytes:
+        request = file.request
+        match file.name:
+            case "provider":
+                return f"{self.provider}\n".encode()
+            case "generation":
+                return f"{request.written}\n".encode()
+            case "privlevel_floor":
+                return f"{self.floor}\n".encode()
+            case _:
+                self._make(request)
+                return request.outblob if file.name == "outblob" else request.auxblob
+
+    def _make(self, request: Request) -> None:
+        if not request.inblob:
+            raise OSError(errno.EINVAL, "no inblob")
+        if self.before_read is not None:
+            self.before_read(request)
+        if request.outblob and request.read == request.written:
+            return
+        if self.errors:
+            raise OSError(self.errors.pop(0), "no report")
+        request.outblob, request.auxblob = self.make_report(request.inblob, request.privlevel)
+        request.read = request.written
