@@ -21,13 +21,15 @@ from ccinit.formats.tee import Tee
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.references import MAX_REFERENCE_BYTES, Profile, parse_reference_set
+from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES
+from guest_owner.kbs.requirements import READERS as DEMANDING
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS
 from guest_owner.kbs.store import MAX_KEY_BYTES, MAX_RESOURCE_BYTES, Store
 from guest_owner.volume_key_command import check_volume_key
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add `register reference`, `ak`, `root`, `initdata` and `resource`."""
+    """Add `register reference`, `ak`, `root`, `requirements`, `initdata` and `resource`."""
     commands = add_group(
         subparsers, "register", "Register what is trusted, and the resources for it."
     )
@@ -51,6 +53,14 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     _add_name(root, "made of the certificates' digest")
     root.set_defaults(func=_root)
+
+    summary = "Demand something of a TEE: its firmware, and what its host may do with a guest."
+    requirements = commands.add_parser("requirements", help=summary, description=summary)
+    _add_file(requirements, "TOML file; kbs/requirements.py of guest-owner says what is in it")
+    requirements.add_argument(
+        "--platform", required=True, choices=[tee.value for tee in DEMANDING], help="the TEE"
+    )
+    requirements.set_defaults(func=_requirements)
 
     summary = "Trust a pod: the initdata document that describes it, byte for byte."
     initdata = commands.add_parser("initdata", help=summary, description=summary)
@@ -113,6 +123,13 @@ def _root(arguments: argparse.Namespace) -> int:
     name = arguments.name or f"root-{hashlib.sha256(pem).hexdigest()[:16]}"
     root = Store(arguments.state).add_root(name, Tee(arguments.platform), pem)
     print(f"registered {len(root.certificates)} certificates for {root.platform} as {root.name}")
+    return 0
+
+
+def _requirements(arguments: argparse.Namespace) -> int:
+    text = read_capped(arguments.file, MAX_REQUIREMENTS_BYTES)
+    requirements = Store(arguments.state).set_requirements(Tee(arguments.platform), text)
+    print(f"registered requirements for {requirements.tee}")
     return 0
 
 

@@ -22,6 +22,7 @@ from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
 from tests.unit.guest_owner.command_line import error_of, run
+from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.values import reference_set
 
 CONFIG = f"""\
@@ -128,6 +129,18 @@ def test_register_root_names_the_platform(
     empty = write(tmp_path / "ca", b"")
     assert run("register", "root", "--state", state, "--platform", "snp", empty) == 1
     assert "[root.form]" in error_of(capsys)
+
+
+def test_register_requirements_replaces_those_of_the_platform(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "snp.toml", REQUIREMENTS)
+    assert run("register", "requirements", "--state", state, "--platform", "snp", file) == 0
+    assert "registered requirements for snp" in capsys.readouterr().out
+    assert len(Store(state).read_references().requirements) == 1
+    file = write(tmp_path / "snp.toml", b"version = 1")
+    assert run("register", "requirements", "--state", state, "--platform", "snp", file) == 1
+    assert "[requirements.product]" in error_of(capsys)
 
 
 def test_register_ak_refuses_other_files(

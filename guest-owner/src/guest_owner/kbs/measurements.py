@@ -11,6 +11,7 @@ from typing import ClassVar, TypeAlias
 
 from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
+from ccinit.formats.snp_report import MEASUREMENT_BYTES
 from ccinit.formats.tee import Tee
 
 PCR_BYTES = 32
@@ -87,6 +88,44 @@ def parse_hex(text: str, size_bytes: int, reason: str) -> bytes:
     return bytes.fromhex(text)
 
 
-Measurements: TypeAlias = TpmMeasurements
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnpMeasurements:
+    """Launch measurements of SEV-SNP: `"measurement": [HEX, …]`.
 
-READERS: Mapping[Tee, Callable[[Fields], Measurements]] = {Tee.TPM: read_tpm}
+    Attributes:
+        values: 48 bytes each; one image has one for each number and kind of virtual processors.
+    """
+
+    tee: ClassVar[Tee] = Tee.SNP
+    values: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values or len(set(self.values)) != len(self.values):
+            raise FormatError("reference.measurement", "expected at least one, each once")
+        if any(len(value) != MEASUREMENT_BYTES or not any(value) for value in self.values):
+            raise FormatError("reference.measurement", "expected 48 bytes, not zero")
+
+    @property
+    def identities(self) -> tuple[tuple[bytes, ...], ...]:
+        """Each combination of values by which the image is recognised."""
+        return tuple((value,) for value in self.values)
+
+    def to_json_object(self) -> dict[str, object]:
+        """Return the members of a reference value file."""
+        return {"measurement": [value.hex() for value in self.values]}
+
+
+def read_snp(fields: Fields) -> SnpMeasurements:
+    """Read what `SnpMeasurements.to_json_object` wrote."""
+    texts = fields.texts("measurement", max_items=1024)
+    return SnpMeasurements(
+        values=tuple(parse_hex(text, MEASUREMENT_BYTES, "reference.measurement") for text in texts)
+    )
+
+
+Measurements: TypeAlias = TpmMeasurements | SnpMeasurements
+
+READERS: Mapping[Tee, Callable[[Fields], Measurements]] = {
+    Tee.TPM: read_tpm,
+    Tee.SNP: read_snp,
+}

@@ -1,4 +1,4 @@
-"""What the owner registered: reference values, attestation keys, vendor roots, initdata documents.
+"""What the owner registered: reference values, keys, vendor roots, requirements, initdata.
 
 Values and their JSON form only (RATS, RFC 9334: Reference Values and Endorsements); files are
 `guest_owner.kbs.store`, comparing evidence with them is `guest_owner.kbs.verifiers`.
@@ -22,6 +22,7 @@ from ccinit.formats.digest import Digest
 from ccinit.formats.fields import Fields
 from ccinit.formats.tee import Tee
 from guest_owner.kbs.measurements import READERS, ZERO_PCR, Measurements
+from guest_owner.kbs.requirements import Requirements
 
 MAX_REFERENCE_BYTES = 64 * 1024
 MAX_NAME_BYTES = 64
@@ -95,6 +96,7 @@ class References:
     sets: tuple[ReferenceSet, ...] = ()
     attestation_keys: tuple[RegisteredKey, ...] = ()
     roots: tuple[RegisteredRoot, ...] = ()
+    requirements: tuple[Requirements, ...] = ()
     initdata: tuple[RegisteredInitdata, ...] = ()
 
     def __post_init__(self) -> None:

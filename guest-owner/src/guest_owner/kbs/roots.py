@@ -4,8 +4,13 @@ Which ones a platform's evidence has to chain to is its verifier's business; her
 read. Nothing is built in: the owner fetches them from the vendor and registers them.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 
 from ccinit.errors import FormatError
 from ccinit.formats.tee import Tee
@@ -15,16 +20,52 @@ MAX_ROOT_BYTES = 64 * 1024
 _MAX_CERTIFICATES = 8
 
 
+def parse_platform(name: str) -> Tee:
+    """Return the platform of that name, if a vendor vouches for it.
+
+    Raises:
+        FormatError: `root.platform`.
+    """
+    for tee in VENDOR_PLATFORMS:
+        if tee.value == name:
+            return tee
+    raise FormatError("root.platform", f"no vendor signs for {name[:40]!r}")
+
+
 def parse_certificates(pem: bytes) -> tuple[bytes, ...]:
     """Return the certificates of a PEM file, DER each, in their order.
 
     Raises:
         FormatError: `root.form`.
     """
-    try:
-        certificates = x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
-        raise FormatError("root.form", "not certificates in PEM") from error
+    with _serial_zero():
+        try:
+            certificates = x509.load_pem_x509_certificates(pem)
+        except ValueError as error:
+            raise FormatError("root.form", "not certificates in PEM") from error
     if len(certificates) > _MAX_CERTIFICATES:
         raise FormatError("root.form", f"more than {_MAX_CERTIFICATES} certificates")
     return tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
+
+
+def load_certificate(data: bytes, reason: str) -> x509.Certificate:
+    """Return a vendor's certificate, DER or PEM.
+
+    Raises:
+        FormatError: with `reason`.
+    """
+    with _serial_zero():
+        try:
+            if data.startswith(b"-----"):
+                return x509.load_pem_x509_certificate(data)
+            return x509.load_der_x509_certificate(data)
+        except ValueError as error:
+            raise FormatError(reason, "not a certificate") from error
+
+
+@contextmanager
+def _serial_zero() -> Iterator[None]:
+    """AMD numbers the certificates of its chips zero, which RFC 5280 does not allow."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        yield

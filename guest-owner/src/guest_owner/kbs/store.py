@@ -4,6 +4,7 @@
     references/NAME.json               predicted measurements of an image
     attestation-keys/NAME.der          SubjectPublicKeyInfo of a TPM's attestation key
     roots/PLATFORM/NAME.pem            certificates of a TEE's vendor
+    requirements/PLATFORM.toml         what is demanded of a TEE's firmware and host
     initdata/NAME.toml                 a document that may run; trusted by the digest of its bytes
     policy.toml                        who may get what
 
@@ -33,7 +34,17 @@ from guest_owner.kbs.references import (
     parse_reference_set,
     register_initdata,
 )
-from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certificates
+from guest_owner.kbs.requirements import (
+    MAX_REQUIREMENTS_BYTES,
+    Requirements,
+    parse_requirements,
+)
+from guest_owner.kbs.roots import (
+    MAX_ROOT_BYTES,
+    VENDOR_PLATFORMS,
+    parse_certificates,
+    parse_platform,
+)
 from guest_owner.kbs.verifiers.tpm import parse_attestation_key
 
 MAX_RESOURCE_BYTES = 1 << 20
@@ -98,7 +109,17 @@ class Store:
             for platform in VENDOR_PLATFORMS
             for name, data in self._entries(f"roots/{platform}", ".pem", MAX_ROOT_BYTES)
         )
-        return References(sets=sets, attestation_keys=keys, roots=roots, initdata=documents)
+        requirements = tuple(
+            parse_requirements(data, parse_platform(name))
+            for name, data in self._entries("requirements", ".toml", MAX_REQUIREMENTS_BYTES)
+        )
+        return References(
+            sets=sets,
+            attestation_keys=keys,
+            roots=roots,
+            requirements=requirements,
+            initdata=documents,
+        )
 
     def add_reference(self, reference: ReferenceSet) -> None:
         """Register reference values; a set of the same name is replaced."""
@@ -119,11 +140,17 @@ class Store:
     def add_root(self, name: str, platform: Tee, pem: bytes) -> RegisteredRoot:
         """Register certificates of a platform's vendor."""
         check_name(name, "root.name")
-        if platform not in VENDOR_PLATFORMS:
-            raise FormatError("root.platform", f"{platform} has no vendor that signs for it")
+        parse_platform(platform)
         certificates = parse_certificates(pem)
         write_atomically(self.root / "roots" / platform / f"{name}.pem", pem, mode=PUBLIC_MODE)
         return RegisteredRoot(name=name, platform=platform, certificates=certificates)
+
+    def set_requirements(self, platform: Tee, text: bytes) -> Requirements:
+        """Replace what is demanded of a platform."""
+        requirements = parse_requirements(text, platform)
+        path = self.root / "requirements" / f"{platform}.toml"
+        write_atomically(path, text, mode=PUBLIC_MODE)
+        return requirements
 
     def add_initdata(self, name: str, document: bytes) -> RegisteredInitdata:
         """Register a document; it must be one that a guest on some platform would accept."""

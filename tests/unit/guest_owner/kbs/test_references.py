@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -6,10 +7,12 @@ from ccinit.errors import FormatError
 from guest_owner.kbs.measurements import Boot, TpmMeasurements
 from guest_owner.kbs.references import (
     Profile,
+    References,
     check_name,
     encode_reference_set,
     parse_reference_set,
 )
+from tests.unit.guest_owner.kbs.snp_values import snp_image
 from tests.unit.guest_owner.kbs.values import initdata, reference_set, register
 
 GOOD = json.loads(encode_reference_set(reference_set()))
@@ -31,6 +34,30 @@ def test_parse_reference_set_direct_boot_may_leave_pcr_11_out() -> None:
     assert isinstance(parsed.measured, TpmMeasurements)
     assert (parsed.measured.boot, parsed.profile) == (Boot.DIRECT, Profile.PROD)
     assert parsed.measured.pcr[11] == bytes(32)
+
+
+def test_measurements_of_snp_are_read_as_they_were_written() -> None:
+    known = snp_image()
+    assert parse_reference_set(encode_reference_set(known)) == known
+    assert json.loads(encode_reference_set(known))["platform"] == "snp"
+
+
+@pytest.mark.parametrize(
+    "values", [[], ["00" * 48], ["ab" * 47], ["AB" * 48], ["ab" * 48] * 2, "ab" * 48]
+)
+def test_measurements_of_another_form_are_refused(values: object) -> None:
+    value = json.loads(encode_reference_set(snp_image())) | {"measurement": values}
+    with pytest.raises(FormatError) as caught:
+        parse_reference_set(json.dumps(value).encode())
+    assert caught.value.reason == "reference.measurement"
+
+
+def test_same_measurement_under_two_profiles_cannot_be_registered() -> None:
+    test = replace(snp_image(), name="test", profile=Profile.TEST)
+    with pytest.raises(FormatError) as caught:
+        References(sets=(snp_image(), test))
+    assert caught.value.reason == "reference.profile"
+    assert References(sets=(snp_image(), snp_image("image-2", Profile.TEST)))
 
 
 def test_file_without_a_platform_is_one_of_a_tpm() -> None:

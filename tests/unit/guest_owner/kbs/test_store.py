@@ -14,6 +14,7 @@ from guest_owner.kbs.references import Profile
 from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store
 from tests.fakes.tls_server import make_authority
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.values import reference_set
 
 URI = ResourceUri("ccinit", "shop", "key")
@@ -96,6 +97,16 @@ def test_vendor_roots_are_kept_by_platform(store: Store) -> None:
     assert (amd.name, amd.platform, len(amd.certificates)) == ("amd", Tee.SNP, 2)
     assert (intel.name, intel.platform) == ("intel", Tee.TDX)
     assert intel.certificates == amd.certificates[:1]
+
+
+def test_requirements_are_kept_by_platform(store: Store) -> None:
+    demanded = store.set_requirements(Tee.SNP, REQUIREMENTS)
+    assert store.read_references().requirements == (demanded,)
+    assert reason_of(store.set_requirements, Tee.SNP, b"version = 1") == "requirements.product"
+    assert reason_of(store.set_requirements, Tee.TPM, REQUIREMENTS) == "requirements.platform"
+    assert store.read_references().requirements == (demanded,)
+    (store.root / "requirements/tpm.toml").write_bytes(REQUIREMENTS)
+    assert reason_of(store.read_references) == "root.platform"
 
 
 def test_add_root_refuses_what_no_vendor_signs(store: Store) -> None:

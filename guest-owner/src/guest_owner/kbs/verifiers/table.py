@@ -14,9 +14,12 @@ from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, Verifier
 from guest_owner.kbs.references import References
-from guest_owner.kbs.verifiers import tpm
+from guest_owner.kbs.verifiers import snp, tpm
 
-VERIFIERS: Mapping[Tee, Verifier] = {Tee.TPM: tpm.verify_evidence}
+VERIFIERS: Mapping[Tee, Verifier] = {
+    Tee.TPM: tpm.verify_evidence,
+    Tee.SNP: snp.verify_evidence,
+}
 
 
 def find_verified_tee(name: str) -> Tee:

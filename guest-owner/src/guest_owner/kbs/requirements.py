@@ -1,0 +1,195 @@
+"""What the owner demands of a platform itself: firmware, and what its host may do with a guest.
+
+Part of the appraisal policy for evidence (RATS, RFC 9334), one TOML file for each platform. Without
+one nothing of the platform is accepted: how old its firmware may be is for the owner to say. Of
+SEV-SNP:
+
+    version = 1
+    report_version = 3                # the oldest version of the report; 2 names no processor
+    mitigations = 0                   # bits that must be set in both mitigation vectors
+
+    [[product]]                       # processors that may run the guest, and their oldest firmware
+    name = "Milan"                    # or "Genoa", "Turin"; Turin has an `fmc`, too
+    bootloader = 4
+    tee = 0
+    snp = 24
+    microcode = 219
+
+    [policy]                          # of the guest
+    allow = ["smt"]                   # what the host may have left open: smt, cxl
+    require = ["single-socket"]       # what it must have promised; see PROMISES
+
+    [platform]
+    require = ["alias-check"]         # what the processor must report; see STATES
+
+    [id_block]                        # signed launches; without it there must be no ID block
+    keys = ["HEX of SHA-384"]
+    author_keys = []
+    guest_svn = 0
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, TypeAlias, TypeVar
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.fields import Fields
+from ccinit.formats.snp_report import MAX_VERSION, MIN_VERSION, PlatformBit, PolicyBit, TcbVersion
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.measurements import parse_hex
+
+B = TypeVar("B")
+
+MAX_REQUIREMENTS_BYTES = 64 * 1024
+KEY_DIGEST_BYTES = 48
+
+PERMISSIONS: Mapping[str, PolicyBit] = {"smt": PolicyBit.SMT, "cxl": PolicyBit.CXL}
+PROMISES: Mapping[str, PolicyBit] = {
+    "single-socket": PolicyBit.SINGLE_SOCKET,
+    "aes-256-xts": PolicyBit.MEM_AES_256_XTS,
+    "rapl-off": PolicyBit.RAPL_OFF,
+    "ciphertext-hiding": PolicyBit.CIPHERTEXT_HIDING,
+    "page-swap-off": PolicyBit.PAGE_SWAP_OFF,
+}
+STATES: Mapping[str, PlatformBit] = {
+    "tsme": PlatformBit.TSME,
+    "ecc": PlatformBit.ECC,
+    "rapl-off": PlatformBit.RAPL_OFF,
+    "ciphertext-hiding": PlatformBit.CIPHERTEXT_HIDING,
+    "alias-check": PlatformBit.ALIAS_CHECKED,
+}
+
+
+class SnpProduct(StrEnum):
+    """Processors with SEV-SNP, by the name in their keys' certificates."""
+
+    MILAN = "Milan"
+    GENOA = "Genoa"
+    TURIN = "Turin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdBlock:
+    """Signed launches; no key means that none is accepted.
+
+    Attributes:
+        keys, author_keys: SHA-384 of keys that may have signed the launch, and such a key.
+        guest_svn: the least one of a signed launch.
+    """
+
+    keys: frozenset[bytes] = frozenset()
+    author_keys: frozenset[bytes] = frozenset()
+    guest_svn: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnpRequirements:
+    """What is demanded of SEV-SNP.
+
+    Attributes:
+        floors: for each accepted product its oldest firmware.
+        allowed: bits of the guest policy that may be set.
+        promised: bits of the guest policy that must be set.
+        states: bits of the platform's state that must be set.
+        mitigations: bits of both mitigation vectors that must be set.
+        id_block: which launches may be signed, and by whom.
+    """
+
+    tee: ClassVar[Tee] = Tee.SNP
+    report_version: int
+    floors: Mapping[SnpProduct, TcbVersion]
+    allowed: PolicyBit
+    promised: PolicyBit
+    states: PlatformBit
+    mitigations: int
+    id_block: IdBlock
+
+
+Requirements: TypeAlias = SnpRequirements
+
+
+def parse_requirements(data: bytes, platform: Tee) -> Requirements:
+    """Read the requirements file of a platform.
+
+    Raises:
+        FormatError: with a reason below `requirements`.
+    """
+    if len(data) > MAX_REQUIREMENTS_BYTES:
+        raise LimitExceededError("requirements.length", f"more than {MAX_REQUIREMENTS_BYTES} bytes")
+    if platform not in READERS:
+        raise FormatError("requirements.platform", f"nothing can be demanded of {platform}")
+    try:
+        value = tomllib.loads(data.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise FormatError("requirements.toml", f"not TOML: {error}") from error
+    with Fields(value, "requirements") as fields:
+        fields.integer("version", low=1, high=1)
+        return READERS[platform](fields)
+
+
+def _read_snp(fields: Fields) -> SnpRequirements:
+    floors = dict(fields.tables("product", _read_product))
+    if not floors:
+        raise FormatError("requirements.product", "name at least one product")
+    allowed, promised = fields.table("policy", _read_policy, default=(PolicyBit(0), PolicyBit(0)))
+    launch = fields.table("id_block", _read_id_block, default=IdBlock())
+    return SnpRequirements(
+        report_version=fields.integer(
+            "report_version", low=MIN_VERSION, high=MAX_VERSION, default=MIN_VERSION
+        ),
+        floors=floors,
+        allowed=allowed,
+        promised=promised,
+        states=fields.table("platform", _read_platform, default=PlatformBit(0)),
+        mitigations=fields.integer("mitigations", low=0, high=2**64 - 1, default=0),
+        id_block=launch,
+    )
+
+
+def _read_product(fields: Fields) -> tuple[SnpProduct, TcbVersion]:
+    name = fields.choice("name", SnpProduct)
+    parts = {
+        part: fields.integer(part, low=0, high=255)
+        for part in ("bootloader", "tee", "snp", "microcode")
+    }
+    fmc = fields.integer("fmc", low=0, high=255) if name is SnpProduct.TURIN else None
+    return name, TcbVersion(fmc=fmc, **parts)
+
+
+def _read_policy(fields: Fields) -> tuple[PolicyBit, PolicyBit]:
+    allowed, promised = PolicyBit(0), PolicyBit(0)
+    for name in fields.texts("allow"):
+        allowed |= _known(name, PERMISSIONS, "requirements.policy.allow")
+    for name in fields.texts("require"):
+        promised |= _known(name, PROMISES, "requirements.policy.require")
+    return allowed, promised
+
+
+def _read_platform(fields: Fields) -> PlatformBit:
+    states = PlatformBit(0)
+    for name in fields.texts("require"):
+        states |= _known(name, STATES, "requirements.platform.require")
+    return states
+
+
+def _known(name: str, table: Mapping[str, B], reason: str) -> B:
+    if name not in table:
+        raise FormatError(reason, f"{name[:40]!r} is none of: {', '.join(table)}")
+    return table[name]
+
+
+def _read_id_block(fields: Fields) -> IdBlock:
+    keys, authors = (
+        frozenset(
+            parse_hex(text, KEY_DIGEST_BYTES, f"requirements.id_block.{key}")
+            for text in fields.texts(key)
+        )
+        for key in ("keys", "author_keys")
+    )
+    guest_svn = fields.integer("guest_svn", low=0, high=2**32 - 1, default=0)
+    return IdBlock(keys=keys, author_keys=authors, guest_svn=guest_svn)
+
+
+READERS: Mapping[Tee, Callable[[Fields], Requirements]] = {Tee.SNP: _read_snp}

@@ -1,0 +1,218 @@
+"""What an owner demands of SEV-SNP itself, held against a report: step 9 of `snp` beside this.
+
+9.1  Requirements are registered, and name the processor [`snp.requirements`, `snp.product`].
+9.2  The report is new enough [`snp.version`].
+9.3  The guest policy forbids debugging and migration, leaves open only what may be left open,
+     promises what it must, and has no unknown bit [`snp.policy.debug`, `snp.policy.migrate_ma`,
+     `snp.policy.allowed`, `snp.policy.promised`, `snp.policy.reserved`].
+9.4  The platform's state is what it must be, and shows nothing that the policy forbids
+     [`snp.platform.states`, `snp.platform.smt`, `snp.platform.reserved`].
+9.5  Firmware: reported, committed, current and launch version are at least the floor, and in
+     their order [`snp.tcb.reported`, `snp.tcb.committed`, `snp.tcb.current`,
+     `snp.tcb.launch`, `snp.firmware`].
+9.6  Mitigations are in place [`snp.mitigations.launch`, `snp.mitigations.current`].
+9.7  A signed launch is signed by a registered key; an unsigned one says nothing about itself
+     [`snp.id_key`, `snp.author_key`, `snp.family_id`, `snp.image_id`, `snp.guest_svn`].
+9.8  No migration agent belongs to the guest [`snp.report_id_ma`].
+"""
+
+from ccinit.formats.snp_report import KeyBit, PlatformBit, PolicyBit, SnpReport
+from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
+from guest_owner.kbs.requirements import (
+    PERMISSIONS,
+    Requirements,
+    SnpProduct,
+    SnpRequirements,
+)
+
+_ABI_MASK = 0xFFFF
+_KNOWN_POLICY = sum(PolicyBit)
+_KNOWN_STATES = sum(PlatformBit)
+_PERMITTING = sum(PERMISSIONS.values())
+# What firmware writes where there is no migration agent.
+_NO_AGENT = (b"\xff" * 32, bytes(32))
+
+
+def check_platform(
+    report: SnpReport,
+    product: SnpProduct | None,
+    requirements: tuple[Requirements, ...],
+    claims: ClaimList,
+) -> None:
+    """Make step 9; `product` is the endorsement key's, None if there is no such key."""
+    _check_policy(report, claims)
+    _check_order(report, claims)
+    _check_agent(report, claims)
+    demanded = next((known for known in requirements if isinstance(known, SnpRequirements)), None)
+    if demanded is None:
+        claims.compare("snp.requirements", "registered requirements", NOTHING, holds=False)
+        return
+    claims.compare(
+        "snp.version",
+        f"{demanded.report_version} or later",
+        str(report.version),
+        holds=report.version >= demanded.report_version,
+    )
+    _check_bits(report, demanded, claims)
+    _check_floors(report, product, demanded, claims)
+    _check_mitigations(report, demanded.mitigations, claims)
+    _check_id_block(report, demanded, claims)
+
+
+def _check_policy(report: SnpReport, claims: ClaimList) -> None:
+    for name, bit in (("debug", PolicyBit.DEBUG), ("migrate_ma", PolicyBit.MIGRATE_MA)):
+        claims.compare(
+            f"snp.policy.{name}", "off", _switch(report.policy & bit), holds=not report.policy & bit
+        )
+    unknown = report.policy & ~_KNOWN_POLICY & ~_ABI_MASK
+    missing = PolicyBit.MUST_BE_ONE & ~report.policy
+    claims.compare(
+        "snp.policy.reserved",
+        "bit 17 one, unknown bits zero",
+        f"{report.policy:#x}",
+        holds=not unknown and not missing,
+    )
+    least = (report.policy >> 8 & 0xFF, report.policy & 0xFF)
+    claims.compare(
+        "snp.policy.abi",
+        f"at most {report.current}",
+        f"{least[0]}.{least[1]}",
+        holds=least <= (report.current.major, report.current.minor),
+    )
+    claims.compare(
+        "snp.platform.reserved",
+        "unknown bits zero",
+        f"{report.plat_info:#x}",
+        holds=not report.plat_info & ~_KNOWN_STATES,
+    )
+    forbidden = report.plat_info & PlatformBit.SMT and not report.policy & PolicyBit.SMT
+    claims.compare(
+        "snp.platform.smt",
+        "off unless the policy allows it",
+        _switch(report.plat_info & PlatformBit.SMT),
+        holds=not forbidden,
+    )
+
+
+def _check_order(report: SnpReport, claims: ClaimList) -> None:
+    """Firmware never reports more than it has committed to, nor commits to more than it is."""
+    claims.compare(
+        "snp.tcb.committed",
+        f"at least {report.reported_tcb}",
+        str(report.committed_tcb),
+        holds=report.committed_tcb.at_least(report.reported_tcb),
+    )
+    claims.compare(
+        "snp.tcb.current",
+        f"at least {report.committed_tcb}",
+        str(report.current_tcb),
+        holds=report.current_tcb.at_least(report.committed_tcb),
+    )
+    claims.compare(
+        "snp.firmware",
+        f"at least {report.committed}",
+        str(report.current),
+        holds=report.current >= report.committed,
+    )
+
+
+def _check_agent(report: SnpReport, claims: ClaimList) -> None:
+    claims.compare(
+        "snp.report_id_ma",
+        "none",
+        report.report_id_ma.hex(),
+        holds=report.report_id_ma in _NO_AGENT,
+    )
+
+
+def _check_bits(report: SnpReport, demanded: SnpRequirements, claims: ClaimList) -> None:
+    open_bits = report.policy & _PERMITTING & ~demanded.allowed
+    claims.compare(
+        "snp.policy.allowed",
+        f"at most {_names(demanded.allowed)}",
+        _names(PolicyBit(report.policy & _PERMITTING)),
+        holds=not open_bits,
+    )
+    claims.compare(
+        "snp.policy.promised",
+        _names(demanded.promised),
+        f"{report.policy:#x}",
+        holds=report.policy & demanded.promised == demanded.promised,
+    )
+    claims.compare(
+        "snp.platform.states",
+        _names(demanded.states),
+        f"{report.plat_info:#x}",
+        holds=report.plat_info & demanded.states == demanded.states,
+    )
+
+
+def _check_floors(
+    report: SnpReport, product: SnpProduct | None, demanded: SnpRequirements, claims: ClaimList
+) -> None:
+    floor = None if product is None else demanded.floors.get(product)
+    claims.compare(
+        "snp.product",
+        list_known(tuple(known.value for known in demanded.floors)),
+        "unknown" if product is None else product.value,
+        holds=floor is not None,
+    )
+    if floor is None:
+        return
+    for name, tcb in (("reported", report.reported_tcb), ("launch", report.launch_tcb)):
+        claims.compare(f"snp.tcb.{name}", f"at least {floor}", str(tcb), holds=tcb.at_least(floor))
+
+
+def _check_mitigations(report: SnpReport, demanded: int, claims: ClaimList) -> None:
+    for name, vector in (
+        ("launch", report.launch_mit_vector),
+        ("current", report.current_mit_vector),
+    ):
+        claims.compare(
+            f"snp.mitigations.{name}",
+            f"{demanded:#x}",
+            "not reported" if vector is None else f"{vector:#x}",
+            holds=(vector or 0) & demanded == demanded,
+        )
+
+
+def _check_id_block(report: SnpReport, demanded: SnpRequirements, claims: ClaimList) -> None:
+    block = demanded.id_block
+    signed = any(report.id_key_digest)
+    claims.compare(
+        "snp.id_key",
+        "none, or " + list_known(tuple(digest.hex() for digest in sorted(block.keys))),
+        report.id_key_digest.hex(),
+        holds=not signed or report.id_key_digest in block.keys,
+    )
+    has_author = bool(report.key_info & KeyBit.AUTHOR_KEY)
+    claims.compare(
+        "snp.author_key",
+        "none, or " + list_known(tuple(digest.hex() for digest in sorted(block.author_keys))),
+        report.author_key_digest.hex() if has_author else "none",
+        holds=report.author_key_digest in block.author_keys
+        if has_author
+        else not any(report.author_key_digest),
+    )
+    for name, value in (("family_id", report.family_id), ("image_id", report.image_id)):
+        claims.compare(
+            f"snp.{name}",
+            "of a signed launch" if signed else "zero",
+            value.hex(),
+            holds=signed or not any(value),
+        )
+    least = block.guest_svn if signed else 0
+    claims.compare(
+        "snp.guest_svn",
+        f"at least {least}" if signed else "0",
+        str(report.guest_svn),
+        holds=report.guest_svn >= least if signed else report.guest_svn == 0,
+    )
+
+
+def _names(bits: PolicyBit | PlatformBit) -> str:
+    return ", ".join(bit.name.lower() for bit in bits if bit.name) or "nothing"
+
+
+def _switch(bit: int) -> str:
+    return "on" if bit else "off"

@@ -1,0 +1,136 @@
+"""Which chains of keys are AMD's: each link made wrong once."""
+
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ccinit.errors import CcinitError
+from ccinit.formats.snp_evidence import Certificate, CertType, SnpEvidence
+from ccinit.formats.snp_report import TcbVersion, parse_snp_report
+from guest_owner.kbs.requirements import SnpProduct
+from guest_owner.kbs.verifiers.snp_chain import EndorsementKey, verify_endorsement_key
+from tests.fakes.snp import CHIP_ID, OIDS, WEAK, Chain, FakeSnp, der_of
+
+REPORT = parse_snp_report(FakeSnp().report(bytes(64)))
+CHAIN = Chain()
+
+
+def evidence(*certificates: tuple[CertType, bytes]) -> SnpEvidence:
+    return SnpEvidence(
+        report=REPORT,
+        certificates=tuple(Certificate(cert_type=kind, data=data) for kind, data in certificates),
+    )
+
+
+def of(chain: Chain) -> SnpEvidence:
+    kind = CertType.VCEK if chain.leaf_name != "SEV-VLEK" else CertType.VLEK
+    return evidence((kind, der_of(chain.leaf)))
+
+
+def verify(found: SnpEvidence, trusted: tuple[bytes, ...] = CHAIN.trusted) -> EndorsementKey:
+    return verify_endorsement_key(found, trusted)
+
+
+def reason_of(found: SnpEvidence, trusted: tuple[bytes, ...] = CHAIN.trusted) -> str:
+    with pytest.raises(CcinitError) as caught:
+        verify(found, trusted)
+    return caught.value.reason
+
+
+def test_key_under_a_registered_root_is_returned() -> None:
+    key = verify(of(CHAIN))
+    assert (key.kind, key.product, key.hwid) == (CertType.VCEK, SnpProduct.MILAN, CHIP_ID)
+    assert key.tcb == TcbVersion(fmc=None, bootloader=4, tee=0, snp=24, microcode=219)
+    assert key.key.public_numbers() == CHAIN.leaf_key.public_key().public_numbers()
+
+
+def test_certificate_in_pem_is_read_too() -> None:
+    pem = CHAIN.leaf.public_bytes(Encoding.PEM)
+    assert verify(evidence((CertType.VCEK, pem))) == verify(of(CHAIN))
+
+
+def test_key_of_a_provider_has_no_chip() -> None:
+    chain = Chain(leaf_name="SEV-VLEK")
+    key = verify(of(chain))
+    assert (key.kind, key.hwid) == (CertType.VLEK, b"")
+
+
+def test_intermediate_may_come_with_the_evidence() -> None:
+    ask, ark = CHAIN.trusted
+    leaf = (CertType.VCEK, der_of(CHAIN.leaf))
+    assert reason_of(evidence(leaf), (ark,)) == "snp.chain"
+    assert verify(evidence(leaf, (CertType.ASK, ask)), (ark,))
+    # ... but not as something else, and no root may.
+    assert reason_of(evidence(leaf, (CertType.ARK, ask)), (ark,)) == "snp.chain"
+    assert reason_of(evidence(leaf, (CertType.ARK, ark)), (ask,)) == "snp.root"
+
+
+def test_evidence_under_other_roots_is_refused() -> None:
+    other = Chain(number=1)
+    assert reason_of(of(other)) == "snp.chain"
+    assert reason_of(of(CHAIN), other.trusted) == "snp.chain"
+    ask = (CertType.ASK, der_of(other.ask))
+    assert reason_of(evidence((CertType.VCEK, der_of(other.leaf)), ask)) == "snp.chain"
+    assert verify(of(other), other.trusted)
+
+
+def test_key_that_a_root_signed_itself_is_refused() -> None:
+    ask, ark = CHAIN.trusted
+    assert reason_of(evidence((CertType.VCEK, ask)), (ark,)) == "snp.chain"
+
+
+@pytest.mark.parametrize(
+    ("chain", "reason"),
+    [
+        pytest.param(Chain(number=2, bits=3072), "snp.root", id="3072 bits"),
+        pytest.param(replace(CHAIN, **WEAK), "snp.root", id="SHA-256"),
+    ],
+)
+def test_weaker_signatures_are_refused(chain: Chain, reason: str) -> None:
+    assert reason_of(of(chain), chain.trusted) == reason
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        pytest.param(Chain(curve=ec.SECP256R1), id="P-256"),
+        pytest.param(Chain(leaf_name="SEV-VXEK"), id="name"),
+        pytest.param(Chain(product="Naples"), id="product"),
+        pytest.param(Chain(hwid=CHIP_ID[:63]), id="hardware id"),
+        pytest.param(Chain(extensions={f"{OIDS}.3.3": b"\x02\x02\x01\x00"}), id="no byte"),
+        pytest.param(Chain(extensions={f"{OIDS}.3.3": b"\x04\x01\x18"}), id="no integer"),
+        pytest.param(Chain(extensions={f"{OIDS}.3.3": b"\x02\x01"}), id="cut"),
+        pytest.param(Chain(product="Turin-A0"), id="Turin without FMC"),
+    ],
+)
+def test_certificate_of_another_form_is_refused(chain: Chain) -> None:
+    assert reason_of(of(chain)) == "snp.endorsement_key"
+
+
+def test_hardware_id_may_be_an_octet_string() -> None:
+    wrapped = Chain(hwid=b"\x04\x40" + CHIP_ID)
+    assert verify(of(wrapped)).hwid == CHIP_ID
+    assert verify(of(Chain(hwid=CHIP_ID[:8]))).hwid == CHIP_ID[:8] + bytes(56)
+
+
+def test_certificate_under_the_wrong_type_is_refused() -> None:
+    vlek = Chain(leaf_name="SEV-VLEK")
+    assert reason_of(evidence((CertType.VCEK, der_of(vlek.leaf)))) == "snp.endorsement_key"
+    assert reason_of(evidence((CertType.VLEK, der_of(CHAIN.leaf)))) == "snp.endorsement_key"
+    assert reason_of(evidence((CertType.VCEK, b"\x30\x00"))) == "snp.certificate"
+
+
+def test_two_keys_are_refused() -> None:
+    leaf = (CertType.VCEK, der_of(CHAIN.leaf))
+    assert reason_of(evidence(leaf, leaf)) == "snp.endorsement_key"
+
+
+def test_key_that_the_host_does_not_have_may_be_registered() -> None:
+    trusted = (*CHAIN.trusted, der_of(CHAIN.leaf))
+    assert verify(evidence(), trusted) == verify(of(CHAIN))
+    assert reason_of(evidence()) == "snp.endorsement_key"
+    others = (Chain(hwid=bytes(64)), Chain(reported=bytes(8)))
+    wrong = (*CHAIN.trusted, *(der_of(chain.leaf) for chain in others))
+    assert reason_of(evidence(), wrong) == "snp.endorsement_key"
