@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ccinit.errors import PeerError
 from ccinit.formats.rcar import ERROR_PREFIX
+from ccinit.formats.strict_json import JsonValue
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from tests.vectors.jwe.make_vectors import Recipient, seal
 
@@ -35,6 +36,11 @@ class Call:
     limits: HttpLimits
 
 
+def evidence_for(report_data: bytes) -> JsonValue:
+    """What a guest's platform says to this KBS."""
+    return {"carries": report_data.hex()}
+
+
 def reply(status: int, body: bytes = b"", *headers: tuple[str, str]) -> HttpReply:
     return HttpReply(status=status, headers=headers, body=body, date=DATE)
 
@@ -49,6 +55,8 @@ class FakeKbs:
     """A KBS with resources by path (`r/t/t`).
 
     Attributes:
+        seal: how a released resource is encrypted to the session's key.
+        extra_params: of every challenge.
         cookie_seconds: what the cookie says about its life; None says nothing.
         token_seconds: likewise the token.
         released: paths of the resources that left, in their order.
@@ -65,6 +73,8 @@ class FakeKbs:
     additional: list[str] = field(default_factory=list)
     keys: list[dict[str, str]] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
+    seal: Callable[[bytes, Recipient], object] = seal
+    extra_params: object = ""
     cookie_seconds: int | None = 300
     token_seconds: int | None = None
     _sessions: dict[str, Recipient] = field(default_factory=dict)
@@ -111,7 +121,7 @@ class FakeKbs:
         set_cookie = f"kbs-session-id={cookie}"
         if self.cookie_seconds is not None:
             set_cookie += f"; Expires={formatdate(DATE + self.cookie_seconds, usegmt=True)}"
-        challenge = json.dumps({"nonce": nonce, "extra-params": ""}).encode()
+        challenge = json.dumps({"nonce": nonce, "extra-params": self.extra_params}).encode()
         return reply(200, challenge, ("set-cookie", set_cookie))
 
     def _attest(self, call: Call) -> HttpReply:
@@ -151,7 +161,7 @@ class FakeKbs:
         if path not in self.resources:
             return refuse(401, "PluginInternalError")
         self.released.append(path)
-        return reply(200, json.dumps(seal(self.resources[path], key)).encode())
+        return reply(200, json.dumps(self.seal(self.resources[path], key)).encode())
 
 
 def recipient(key: dict[str, str]) -> Recipient:

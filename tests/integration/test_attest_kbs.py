@@ -29,6 +29,7 @@ from tests.integration.kbs_harness import (
     Kbs,
     booted_tpm,
     make_state,
+    run,
     running_kbs,
 )
 
@@ -94,6 +95,24 @@ def test_expired_session_is_renewed_in_between(kbs: Kbs) -> None:
         SECRET,
         SECRET,
     ]
+
+
+def test_r35_rotated_key_reaches_only_the_next_boot(kbs: Kbs, tmp_path: Path) -> None:
+    """What a guest holds stays as it was fetched; no one asks for it a second time."""
+    uri = "kbs:///ccinit/shop/volume-key-data"
+    (tmp_path / "key").write_bytes(b"the first key")
+    run("register", "resource", "--state", kbs.state, uri, tmp_path / "key")
+    released: list[int] = []
+
+    def rotate() -> None:
+        (tmp_path / "key").write_bytes(b"the second key")
+        run("register", "resource", "--state", kbs.state, uri, tmp_path / "key")
+        released.append(len(kbs.audit()))
+
+    [held] = Guest(kbs, booted_tpm()).fetch(uri, between=rotate)
+    assert held == b"the first key"
+    assert released == [len(kbs.audit())]
+    assert Guest(kbs, booted_tpm()).fetch(uri) == [b"the second key"]
 
 
 def test_unregistered_key_and_changed_image_are_refused(kbs: Kbs) -> None:

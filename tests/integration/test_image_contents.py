@@ -143,7 +143,7 @@ def test_bytecode_in_root_and_initrd_is_never_checked_for_dates(image: Image) ->
     assert {int.from_bytes(data[4:8], "little") for data in compiled.values()} == {PYC_UNCHECKED}
 
 
-def test_root_lacks_excluded_and_test_only_modules(image: Image) -> None:
+def test_r19_root_lacks_excluded_and_test_only_modules(image: Image) -> None:
     excluded = {entry.name for entry in read_listed(LISTS / "python-excluded.list")}
     if image.profile == "prod":
         excluded |= {entry.name for entry in read_listed(LISTS / "test-only.list")}

@@ -98,7 +98,7 @@ def test_address_in_the_certificate_is_a_name(authority: Authority) -> None:
         ),
     ],
 )
-def test_certificate_that_does_not_fit_is_refused_before_any_request(
+def test_r21_certificate_that_does_not_fit_is_refused_before_any_request(
     authority: Authority,
     identity: Callable[[Authority, Authority], tuple[Key, x509.Certificate]],
     reason: str,
@@ -111,7 +111,7 @@ def test_certificate_that_does_not_fit_is_refused_before_any_request(
 
 
 @pytest.mark.parametrize("age", [60 * DAY, -DAY], ids=["expired", "not yet valid"])
-def test_dates_and_nothing_else_are_left_out_without_a_clock(
+def test_r16_dates_and_nothing_else_are_left_out_without_a_clock(
     authority: Authority, age: dt.timedelta
 ) -> None:
     with TlsServer(server_context(authority.issue(age=age)), answer(OK)) as server:
@@ -126,13 +126,13 @@ def test_dates_and_nothing_else_are_left_out_without_a_clock(
             assert refused_reason(action) == reason
 
 
-def test_weak_root_is_refused() -> None:
+def test_r21_weak_root_is_refused() -> None:
     authority = make_authority(weak_key())
     with TlsServer(server_context(authority.issue()), answer(OK)) as server:
         assert refused_reason(lambda: fetch(server, authority)) == "net.weak_key"
 
 
-def test_tls_1_2_is_refused(authority: Authority) -> None:
+def test_r23_tls_1_2_is_refused(authority: Authority) -> None:
     context = server_context(authority.issue())
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with TlsServer(context, answer(OK)) as server:
@@ -140,7 +140,7 @@ def test_tls_1_2_is_refused(authority: Authority) -> None:
     assert server.handshakes == 0
 
 
-def test_plain_http_behind_an_https_url_is_refused(authority: Authority) -> None:
+def test_r22_plain_http_behind_an_https_url_is_refused(authority: Authority) -> None:
     with TlsServer(None, lambda connection: connection.sendall(OK)) as server:
         assert refused_reason(lambda: fetch(server, authority)) == "net.tls"
 
@@ -148,12 +148,12 @@ def test_plain_http_behind_an_https_url_is_refused(authority: Authority) -> None
 @pytest.mark.parametrize(
     "url", ["http://localhost/", "ftp://localhost/", "https:///", "https://user@localhost/", "//"]
 )
-def test_url_that_is_not_plain_https_is_refused(authority: Authority, url: str) -> None:
+def test_r22_url_that_is_not_plain_https_is_refused(authority: Authority, url: str) -> None:
     with HttpClient(pinned_context(authority.pem, check_time=True)) as client:
         assert refused_reason(lambda: client.request("GET", url)) == "net.url"
 
 
-def test_redirect_is_returned_and_not_followed(authority: Authority) -> None:
+def test_r22_redirect_is_returned_and_not_followed(authority: Authority) -> None:
     head = b"HTTP/1.1 302 Found\r\nLocation: http://localhost:1/\r\nContent-Length: 0\r\n\r\n"
     with TlsServer(server_context(authority.issue()), answer(head)) as server:
         reply = fetch(server, authority)
@@ -209,14 +209,14 @@ def test_redirect_is_returned_and_not_followed(authority: Authority) -> None:
         ),
     ],
 )
-def test_reply_that_breaks_a_rule_is_refused(
+def test_r31_reply_that_breaks_a_rule_is_refused(
     authority: Authority, parts: tuple[bytes, ...], reason: str
 ) -> None:
     with TlsServer(server_context(authority.issue()), answer(*parts)) as server:
         assert refused_reason(lambda: fetch(server, authority)) == reason
 
 
-def test_end_without_close_notify_is_a_truncation(authority: Authority) -> None:
+def test_r23_end_without_close_notify_is_a_truncation(authority: Authority) -> None:
     def cut(connection: socket.socket) -> None:
         read_head(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
@@ -244,7 +244,7 @@ def drip(prefix: bytes) -> Handler:
     [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"],
     ids=["in the head", "in the body"],
 )
-def test_byte_at_a_time_ends_at_the_total_deadline(authority: Authority, prefix: bytes) -> None:
+def test_r31_byte_at_a_time_ends_at_the_total_deadline(authority: Authority, prefix: bytes) -> None:
     limits = HttpLimits(wait_seconds=1.0, total_seconds=1.5)
     with TlsServer(server_context(authority.issue()), drip(prefix)) as server:
         start = time.monotonic()
@@ -253,7 +253,7 @@ def test_byte_at_a_time_ends_at_the_total_deadline(authority: Authority, prefix:
 
 
 @pytest.mark.parametrize("tls", [True, False], ids=["after the handshake", "in the handshake"])
-def test_silence_ends_at_the_wait_limit(authority: Authority, *, tls: bool) -> None:
+def test_r31_silence_ends_at_the_wait_limit(authority: Authority, *, tls: bool) -> None:
     limits = HttpLimits(wait_seconds=0.3, total_seconds=5.0)
     context = server_context(authority.issue()) if tls else None
     with TlsServer(context, lambda _connection: time.sleep(3)) as server:
@@ -262,13 +262,13 @@ def test_silence_ends_at_the_wait_limit(authority: Authority, *, tls: bool) -> N
         assert time.monotonic() - start < 2.0
 
 
-def test_one_byte_writes_are_read_as_one_reply(authority: Authority) -> None:
+def test_r23_one_byte_writes_are_read_as_one_reply(authority: Authority) -> None:
     pieces = tuple(bytes((byte,)) for byte in OK)
     with TlsServer(server_context(authority.issue()), answer(*pieces)) as server:
         assert fetch(server, authority).body == b"hello"
 
 
-def test_closed_port_and_unknown_name_are_told_apart(authority: Authority) -> None:
+def test_r20_closed_port_and_unknown_name_are_told_apart(authority: Authority) -> None:
     with TlsServer(None, answer(OK)) as server:
         port = server.port
     with HttpClient(pinned_context(authority.pem, check_time=True)) as client:

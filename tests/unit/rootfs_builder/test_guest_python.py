@@ -35,7 +35,7 @@ def site_files(workspace: Workspace, profile: str) -> set[str]:
     return {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
 
 
-def test_production_site_lacks_what_only_tests_have(workspace: Workspace) -> None:
+def test_r19_production_site_lacks_what_only_tests_have(workspace: Workspace) -> None:
     assert site_files(workspace, "prod") == {
         "__main__.py",
         "ccinit/__init__.py",

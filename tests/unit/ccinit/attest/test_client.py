@@ -18,16 +18,22 @@ from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData, Tee
 from tests.fakes.device import SampleDevice
-from tests.fakes.kbs_http import DATE, URL, FakeKbs, Fault, answer, fail, refuse, reply
+from tests.fakes.kbs_http import (
+    DATE,
+    URL,
+    FakeKbs,
+    Fault,
+    answer,
+    evidence_for,
+    fail,
+    refuse,
+    reply,
+)
 
 URI = parse_resource_uri("kbs:///ccinit/pod/file-a")
 OTHER = parse_resource_uri("kbs:///ccinit/pod/file-b")
 HANDSHAKE = ["auth", "attest"]
 FETCH = ["resource/ccinit/pod/file-a"]
-
-
-def evidence_for(report_data: ReportData) -> JsonValue:
-    return {"carries": report_data.hex()}
 
 
 class Guest:

@@ -118,7 +118,7 @@ def test_challenge_that_cannot_be_accepted_is_final(status: int, body: bytes, re
         exchange.receive_challenge(200, CHALLENGE)
 
 
-def test_nonce_of_an_earlier_handshake_is_refused() -> None:
+def test_r24_nonce_of_an_earlier_handshake_is_refused() -> None:
     with pytest.raises(CcinitError) as refused:
         at(State.CHALLENGED, used_nonces=frozenset((NONCE,)))
     assert refused.value.reason == "kbs.nonce_repeated"

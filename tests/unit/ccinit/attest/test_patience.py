@@ -36,7 +36,7 @@ def test_delays_double_to_a_cap_and_are_jittered(fraction: float, factor: float)
     assert time.naps == [delay * factor for delay in (1, 2, 4, 4, 4)]
 
 
-def test_total_deadline_ends_the_attempts_with_the_last_reason() -> None:
+def test_r20_total_deadline_ends_the_attempts_with_the_last_reason() -> None:
     time = Time()
     patience = Patience(AttestLimits(total_seconds=10), time.waiting)
 

@@ -65,7 +65,7 @@ def test_version_mismatch_has_a_reason_of_its_own() -> None:
         (504, "kbs.busy", Remedy.RETRY),
     ],
 )
-def test_status_decides_without_a_type(
+def test_r32_status_decides_without_a_type(
     text: bytes, status: int, reason: str, remedy: Remedy
 ) -> None:
     error = refusal(status, text)

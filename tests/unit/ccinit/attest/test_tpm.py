@@ -1,11 +1,12 @@
 """Evidence of a vTPM: consistent, or not at all."""
 
 import hashlib
+from typing import Any
 
 import pytest
 
 from ccinit.attest.tpm import TpmAttester
-from ccinit.errors import PeerError, VerificationError
+from ccinit.errors import FormatError, PeerError, VerificationError
 from ccinit.formats.tee import ReportData, Tee
 from ccinit.formats.tpm2 import parse_tpms_attest
 from ccinit.formats.tpm_evidence import parse_tpm_evidence
@@ -79,3 +80,24 @@ def test_absent_key_is_the_tpms_refusal(tpm: SimulatedTpm) -> None:
     with pytest.raises(PeerError) as refused:
         TpmAttester(SimulatedDevice(tpm), ak_handle=0x81010003).collect_evidence(REPORT_DATA)
     assert refused.value.reason == "tpm.refused"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        pytest.param({"selected": bytes(3)}, "attest.quote", id="no register"),
+        pytest.param({"selected": b""}, "attest.quote", id="no mask"),
+        pytest.param({"selected": b"\xff\xff\x00"}, "attest.quote", id="fewer registers"),
+        pytest.param({"bank": 0x0004}, "tpm2.bank", id="sha1 bank"),
+    ],
+)
+def test_r98_quote_over_other_registers_is_refused(
+    tpm: SimulatedTpm, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any], reason: str
+) -> None:
+    attester = TpmAttester(SimulatedDevice(tpm))
+    attester.collect_evidence(REPORT_DATA)
+    quote = tpm.tpm.quote
+    monkeypatch.setattr(tpm.tpm, "quote", lambda data: quote(data, **wrong))
+    with pytest.raises((PeerError, FormatError)) as refused:
+        attester.collect_evidence(REPORT_DATA)
+    assert refused.value.reason == reason

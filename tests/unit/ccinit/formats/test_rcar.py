@@ -96,7 +96,7 @@ def test_messages_are_the_values_they_say() -> None:
         pytest.param({"selected-hash-algorithm": None}, "rcar.hash", id="null"),
     ],
 )
-def test_challenge_that_selects_another_hash_is_refused(extra: JsonValue, reason: str) -> None:
+def test_r25_challenge_that_selects_another_hash_is_refused(extra: JsonValue, reason: str) -> None:
     for accepted in ("", {}, {"selected-hash-algorithm": "SHA384"}):
         parse_challenge(json.dumps({"nonce": NONCE, "extra-params": accepted}).encode())
     with pytest.raises(FormatError) as refused:
@@ -117,7 +117,7 @@ def test_challenge_that_selects_another_hash_is_refused(extra: JsonValue, reason
         pytest.param(7, id="number"),
     ],
 )
-def test_nonce_outside_the_rule_is_refused(nonce: JsonValue) -> None:
+def test_r24_nonce_outside_the_rule_is_refused(nonce: JsonValue) -> None:
     for length in (16, 32, 128):
         assert parse_nonce(encode_base64(bytes(length))) == encode_base64(bytes(length))
     with pytest.raises(FormatError) as refused:
@@ -125,7 +125,7 @@ def test_nonce_outside_the_rule_is_refused(nonce: JsonValue) -> None:
     assert refused.value.reason == "rcar.nonce"
 
 
-def test_nonce_of_a_mebibyte_is_refused_before_it_is_read() -> None:
+def test_r24_nonce_of_a_mebibyte_is_refused_before_it_is_read() -> None:
     with pytest.raises(FormatError) as refused:
         parse_challenge(b'{"nonce":"' + b"A" * (1 << 20) + b'","extra-params":""}')
     assert refused.value.reason == "rcar.length"

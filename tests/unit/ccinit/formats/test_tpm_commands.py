@@ -25,7 +25,7 @@ def test_registers_are_read_eight_at_a_time_in_the_asked_order() -> None:
     assert device.tpm.commands == [0x17E] * 3
 
 
-def test_bank_without_values_is_refused() -> None:
+def test_r98_bank_without_values_is_refused() -> None:
     empty = struct.pack(">HII", 0x8001, 28, 0) + struct.pack(">IIHB", 1, 1, 11, 3) + bytes(7)
     device, peer = scripted_device(empty)
     with device, peer, pytest.raises(PeerError) as refused:
@@ -33,7 +33,7 @@ def test_bank_without_values_is_refused() -> None:
     assert refused.value.reason == "tpm.pcr_bank"
 
 
-def test_register_that_was_not_asked_for_is_refused() -> None:
+def test_r98_register_that_was_not_asked_for_is_refused() -> None:
     other = struct.pack(">IIHB", 1, 1, 11, 3) + b"\x01\0\0" + struct.pack(">IH", 1, 32) + bytes(32)
     device, peer = scripted_device(struct.pack(">HII", 0x8001, 10 + len(other), 0) + other)
     with device, peer, pytest.raises(PeerError) as refused:

@@ -39,14 +39,14 @@ def test_reply_in_pieces_is_put_together() -> None:
 
 
 @pytest.mark.parametrize("code", [0x922, 0x90A, 0x908, 0x909, 0x920])
-def test_warning_to_try_again_is_obeyed(naps: list[float], code: int) -> None:
+def test_r98_warning_to_try_again_is_obeyed(naps: list[float], code: int) -> None:
     device, peer = scripted_device(failure(code), failure(code), SUCCESS)
     with device, peer:
         assert device.transmit(COMMAND) == SUCCESS
     assert naps == [0.01, 0.02]
 
 
-def test_warning_without_end_is_given_up(naps: list[float]) -> None:
+def test_r98_warning_without_end_is_given_up(naps: list[float]) -> None:
     device, peer = scripted_device(*(failure(0x922) for _ in range(12)))
     with device, peer, pytest.raises(PeerError) as refused:
         device.transmit(COMMAND)
@@ -64,7 +64,7 @@ def test_warning_without_end_is_given_up(naps: list[float]) -> None:
         pytest.param(0x902, "tpm.refused", id="no object slots"),
     ],
 )
-def test_refusal_is_final(naps: list[float], code: int, reason: str) -> None:
+def test_r98_refusal_is_final(naps: list[float], code: int, reason: str) -> None:
     device, peer = scripted_device(failure(code), SUCCESS)
     with device, peer, pytest.raises(PeerError) as refused:
         device.transmit(COMMAND)
@@ -72,7 +72,7 @@ def test_refusal_is_final(naps: list[float], code: int, reason: str) -> None:
     assert not naps
 
 
-def test_reply_that_lies_about_its_length_is_refused() -> None:
+def test_r17_reply_that_lies_about_its_length_is_refused() -> None:
     device, peer = scripted_device(SUCCESS + b"\0")
     with device, peer, pytest.raises(PeerError) as refused:
         device.transmit(COMMAND)
@@ -80,7 +80,7 @@ def test_reply_that_lies_about_its_length_is_refused() -> None:
 
 
 @pytest.mark.parametrize("replies", [(), (SUCCESS[:12],)], ids=["no reply", "half a reply"])
-def test_file_that_ends_is_a_closed_tpm(replies: tuple[bytes, ...]) -> None:
+def test_r98_file_that_ends_is_a_closed_tpm(replies: tuple[bytes, ...]) -> None:
     device, peer = scripted_device(*replies)
     peer.shutdown(1)
     with device, peer, pytest.raises(PeerError) as refused:
@@ -88,7 +88,7 @@ def test_file_that_ends_is_a_closed_tpm(replies: tuple[bytes, ...]) -> None:
     assert refused.value.reason == "tpm.closed"
 
 
-def test_failing_calls_are_kernel_errors(tmp_path: Path) -> None:
+def test_r17_failing_calls_are_kernel_errors(tmp_path: Path) -> None:
     with pytest.raises(KernelError) as refused:
         open_tpm_device(str(tmp_path / "absent"))
     assert (refused.value.reason, refused.value.errno) == ("kernel.tpm_open", 2)

@@ -43,7 +43,7 @@ def test_key_of_another_name_is_another_key(pod: str, volume: str) -> None:
         pytest.param(b"correct horse battery staple".ljust(64, b"\n"), id="passphrase"),
     ],
 )
-def test_released_bytes_that_are_no_key_are_refused(content: bytes) -> None:
+def test_r34_released_bytes_that_are_no_key_are_refused(content: bytes) -> None:
     derive_encryption_key(Secret(RELEASED), "web", "data")
     with pytest.raises(VerificationError) as error:
         derive_encryption_key(Secret(content), "web", "data")
