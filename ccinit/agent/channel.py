@@ -140,9 +140,7 @@ def describe_error(error: Exception) -> Failure:
                 errno=error.errno or 0,
             )
         case CcinitError():
-            return Failure(
-                family=type(error).__name__, reason=error.reason, detail=error.detail, errno=0
-            )
+            return Failure(family=_family(error), reason=error.reason, detail=error.detail, errno=0)
         case _:
             return Failure(
                 family="ChildError",
@@ -150,6 +148,12 @@ def describe_error(error: Exception) -> Failure:
                 detail=f"{type(error).__name__} at {_origin(error)}",
                 errno=0,
             )
+
+
+def _family(error: CcinitError) -> str:
+    """Name the family that PID 1 knows; rooms have subclasses of their own within them."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    return next((name for name in names if name in FAMILIES), names[0])
 
 
 def _origin(error: Exception) -> str:

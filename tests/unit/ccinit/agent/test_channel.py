@@ -17,6 +17,7 @@ from ccinit.agent.channel import (
     printable,
     to_error,
 )
+from ccinit.attest.refusal import refusal
 from ccinit.errors import (
     CcinitError,
     ChildError,
@@ -80,6 +81,12 @@ def test_error_of_ours_arrives_as_it_was(error: CcinitError) -> None:
     assert type(arrived) is type(error)
     assert (arrived.reason, arrived.detail) == (error.reason, error.detail)
     assert getattr(arrived, "errno", None) == getattr(error, "errno", None)
+
+
+def test_error_of_a_rooms_own_kind_arrives_in_its_family() -> None:
+    arrived = to_error(describe_error(refusal(403, b"")))
+    assert type(arrived) is PeerError
+    assert arrived.reason == "kbs.forbidden"
 
 
 def test_stray_error_arrives_without_its_text() -> None:
