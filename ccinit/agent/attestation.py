@@ -1,16 +1,18 @@
 """ATTEST: evidence for the KBS, the resources that it releases, and the clock that it tells.
 
 The child `kbs` holds the session; whenever it needs evidence it asks, and a second child that has
-the platform's device, and no network, makes it. What comes back is wrapped into `Secret`s here, one
-for each use, and wiped with the guest.
+the platform's device, and no network, makes it: the first time one that was started along with it,
+later, if a session is renewed, a new one each time. What comes back is wrapped into `Secret`s here,
+one for each use, and wiped with the guest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from ccinit.agent.children import Answer
+from ccinit.agent.children import Answer, PreparedChild
 from ccinit.agent.configuration import Configured
-from ccinit.agent.devices import run_on_platform
+from ccinit.agent.devices import open_platform, run_on_platform
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.messages import (
     EvidenceAnswer,
@@ -75,14 +77,66 @@ async def attest(guest: Guest, configured: Configured) -> Attested:
     Raises:
         PeerError, VerificationError, FormatError, DeadlineError: `kbs.…`, `net.…`, `envelope.…`.
     """
-    config = configured.config
+    reply = await request_resources(guest, configured)
+    grants = {
+        released.uri: Grant(secret=Secret(released.data), create=released.create)
+        for released in reply.released
+    }
+    guest.teardown.push("secrets", undoing(lambda: _wipe(grants)))
+    set_clock(reply.date, read_build_time())
+    guest.log.mix(grants[log_psk_uri(configured.manifest)].secret)
+    return Attested(grants=grants)
+
+
+async def request_resources(guest: Guest, configured: Configured) -> KbsReply:
+    """Hold the handshake in a child and return everything that the manifest names, in its order.
+
+    Raises:
+        ChildError: `child.protocol`, other resources came back.
+        CcinitError: as `attest`.
+    """
     wanted = plan_resources(configured.manifest)
+    async with AsyncExitStack() as stack:
+        first = await _prepare_evidence(guest, configured, stack)
 
-    async def answer(question: EvidenceQuestion) -> Answer:
-        evidence = await collect_evidence(guest, configured, question.report_data)
-        return Answer(value=EvidenceAnswer(evidence=evidence))
+        async def answer(question: EvidenceQuestion) -> Answer:
+            if first is None or first.is_used:
+                evidence = await collect_evidence(guest, configured, question.report_data)
+            else:
+                request = _evidence_request(configured, question.report_data)
+                made = await first.run(request, EvidenceReply, seconds=_EVIDENCE_SECONDS)
+                evidence = made.evidence
+            return Answer(value=EvidenceAnswer(evidence=evidence))
 
-    reply = await guest.children.run(
+        reply = await _run_kbs_child(guest, configured, wanted, answer)
+    if tuple(released.uri for released in reply.released) != tuple(one.uri for one in wanted):
+        raise ChildError("child.protocol", "the KBS child brought other resources than asked for")
+    return reply
+
+
+async def _prepare_evidence(
+    guest: Guest, configured: Configured, stack: AsyncExitStack
+) -> PreparedChild | None:
+    """Start the first evidence child: it loads while the other does, until the challenge is there.
+
+    Returns None where the report data has to be known when the files are opened.
+    """
+    platform = configured.platform
+    if platform.open_report is not None:
+        return None
+    with open_platform(platform, b"") as fds:
+        prepare = guest.children.prepare(Role.EVIDENCE, fds=fds)
+        return await stack.enter_async_context(prepare)
+
+
+async def _run_kbs_child(
+    guest: Guest,
+    configured: Configured,
+    wanted: tuple[Wanted, ...],
+    answer: Callable[[EvidenceQuestion], Awaitable[Answer]],
+) -> KbsReply:
+    config = configured.config
+    return await guest.children.run(
         Role.KBS,
         KbsRequest(
             url=config.kbs.url,
@@ -98,16 +152,6 @@ async def attest(guest: Guest, configured: Configured) -> Attested:
         seconds=config.limits.attest_seconds,
         answers={EvidenceQuestion: answer},
     )
-    if tuple(released.uri for released in reply.released) != tuple(one.uri for one in wanted):
-        raise ChildError("child.protocol", "the KBS child brought other resources than asked for")
-    grants = {
-        released.uri: Grant(secret=Secret(released.data), create=released.create)
-        for released in reply.released
-    }
-    guest.teardown.push("secrets", undoing(lambda: _wipe(grants)))
-    set_clock(reply.date, read_build_time())
-    guest.log.mix(grants[log_psk_uri(configured.manifest)].secret)
-    return Attested(grants=grants)
 
 
 async def collect_evidence(guest: Guest, configured: Configured, report_data: bytes) -> bytes:
@@ -117,12 +161,16 @@ async def collect_evidence(guest: Guest, configured: Configured, report_data: by
         guest,
         platform,
         Role.EVIDENCE,
-        EvidenceRequest(tee=platform.tee, report_data=report_data),
+        _evidence_request(configured, report_data),
         EvidenceReply,
         report_data=report_data,
         seconds=_EVIDENCE_SECONDS,
     )
     return reply.evidence
+
+
+def _evidence_request(configured: Configured, report_data: bytes) -> EvidenceRequest:
+    return EvidenceRequest(tee=configured.platform.tee, report_data=report_data)
 
 
 def log_psk_uri(manifest: PodManifest) -> ResourceUri:

@@ -9,7 +9,8 @@ its row in `roles`; fds travel to a child only, never back.
 
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -28,7 +29,7 @@ from ccinit.kernel.event_loop import deadline, readable
 from ccinit.kernel.process import ExitStatus, Process, spawn
 from ccinit.secret import Secret
 
-__all__ = ["Answer", "Answers", "Children", "Notices", "ProgramEnd"]
+__all__ = ["Answer", "Answers", "Children", "Notices", "PreparedChild", "ProgramEnd"]
 
 R = TypeVar("R")
 
@@ -46,6 +47,34 @@ class ProgramEnd:
 
     status: ExitStatus
     output: str
+
+
+class PreparedChild:
+    """A child that waits for its one job.
+
+    Attributes:
+        is_used: it has been given its job, and takes no other.
+    """
+
+    def __init__(self, child: "_Child", rights: Rights) -> None:
+        self.is_used = False
+        self._child = child
+        self._rights = rights
+
+    async def run(self, request: object, reply: type[R], *, seconds: float) -> R:
+        """Give it the job and return the result; the job asks nothing and tells nothing.
+
+        Raises:
+            DeadlineError: `child.late`.
+            ChildError: `child.ended`, `child.protocol`.
+            CcinitError: what the job raised.
+        """
+        if self.is_used:
+            raise RuntimeError("a child does one job")
+        self.is_used = True
+        async with deadline(seconds, "child.late"):
+            talk = Conversation(self._child.connection, self._rights, reply, {}, {})
+            return await self._child.hold(talk, request)
 
 
 class Children:
@@ -111,10 +140,24 @@ class Children:
             async with child:
                 child.enclose(self._cgroup, rights)
                 talk = Conversation(child.connection, rights, reply, answers or {}, notices or {})
-                result = await talk.hold(request)
-                if result is None:
-                    raise await child.explain()
-                return result
+                return await child.hold(talk, request)
+
+    @asynccontextmanager
+    async def prepare(
+        self, role: Role, *, fds: Mapping[str, int]
+    ) -> AsyncIterator["PreparedChild"]:
+        """Start a child for a job that is soon to come; yields it, and ends it with the block.
+
+        It loads its code and gives up its rights while others work, and then waits. The fds may be
+        closed as soon as it is there.
+
+        Raises:
+            KernelError: it could not be started.
+        """
+        rights = self._table[role]
+        async with self._start(role, fds, "") as child:
+            child.enclose(self._cgroup, rights)
+            yield PreparedChild(child, rights)
 
     async def run_program(
         self,
@@ -200,6 +243,18 @@ class _Child:
         self._cgroup.set_memory(most_bytes=rights.memory_bytes)
         self._cgroup.set_processes(PROCESSES)
         self._cgroup.add(self.process.pid)
+
+    async def hold(self, talk: Conversation[R], request: object) -> R:
+        """Hold the talk and return its result.
+
+        Raises:
+            ChildError: the child ended without one.
+            CcinitError: what the job raised, or a handler did.
+        """
+        result = await talk.hold(request)
+        if result is None:
+            raise await self.explain()
+        return result
 
     async def explain(self) -> ChildError:
         """Return the error for a child that closed its channel without a result."""

@@ -503,6 +503,40 @@ def test_cancelled_job_leaves_no_child(children: Children) -> None:
     loop.run(main())
 
 
+def test_prepared_child_waits_without_rights_and_does_one_job(children: Children) -> None:
+    async def job() -> Outcome:
+        async with children.prepare(Role.CONFIG, fds={}) as prepared:
+            (pid,) = owned_pids()
+            while status_of(pid)["Seccomp"] != "2":
+                await sleep(0.02)
+            assert not prepared.is_used
+            outcome = await prepared.run(Order(deed="echo", text="a"), Outcome, seconds=SECONDS)
+            assert prepared.is_used
+            with pytest.raises(RuntimeError):
+                await prepared.run(Order(deed="echo", text="b"), Outcome, seconds=SECONDS)
+            return outcome
+
+    assert EventLoop().run(job()).text == "a"
+
+
+def test_prepared_child_that_is_never_asked_ends_with_its_block(children: Children) -> None:
+    async def job() -> int:
+        async with children.prepare(Role.CONFIG, fds={}):
+            return len(owned_pids())
+
+    assert EventLoop().run(job()) == 1
+
+
+def test_prepared_child_that_hangs_is_ended_at_the_jobs_deadline(children: Children) -> None:
+    async def job() -> None:
+        async with children.prepare(Role.CONFIG, fds={}) as prepared:
+            await prepared.run(Order(deed="hang"), Outcome, seconds=0.2)
+
+    with pytest.raises(DeadlineError) as error:
+        EventLoop().run(job())
+    assert error.value.reason == "child.late"
+
+
 def test_storm_of_failing_children_all_report(children: Children) -> None:
     """R78: no exit status is lost or taken for another's."""
     many, at_once = 120, 8

@@ -1,0 +1,163 @@
+"""ATTEST with its real children under their restrictions, against the owner's running KBS.
+
+Natively: the children are fresh interpreters without rights, the TPM is simulated behind a socket.
+What the guest does with the result (clock, log, wiping) is left out.
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ccinit.agent import attestation
+from ccinit.agent.attestation import plan_resources, request_resources
+from ccinit.agent.children import Children
+from ccinit.agent.messages import KbsReply
+from ccinit.errors import CcinitError, PeerError
+from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
+from ccinit.formats.jwk import TeeKeyAlgorithm
+from ccinit.formats.pod_manifest import PodSecret
+from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.tee import Tee
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.process import owned_pids
+from guest_owner.kbs.store import Store
+from tests.fakes.tpm_device import SimulatedTpm
+from tests.integration.kbs_harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs
+
+ROOT = Path(__file__).parents[2]
+POD = "shop"
+URIS = [f"kbs:///ccinit/{POD}/file-{number}" for number in range(3)]
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
+
+
+@pytest.fixture(scope="module")
+def kbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kbs]:
+    state = make_state(tmp_path_factory.mktemp("owner"))
+    for text, kind in (
+        (f"kbs:///ccinit/{POD}/log-psk", EnvelopeKind.LOG_PSK),
+        *((text, EnvelopeKind.FILE) for text in URIS),
+    ):
+        uri = parse_resource_uri(text)
+        body = encode_envelope(Envelope(uri=uri, kind=kind, data=uri.tag.encode()))
+        Store(state).write_resource(uri, body)
+    with running_kbs(state) as running:
+        yield running
+
+
+@dataclass(kw_only=True)
+class SocketTpm:
+    """A TPM behind a socket pair for each child that is given one; `given` counts them."""
+
+    tpm: SimulatedTpm = field(default_factory=lambda: SimulatedTpm(tpm=booted_tpm()))
+    given: int = 0
+
+    @contextmanager
+    def open(self, _platform: object) -> Iterator[Mapping[str, int]]:
+        ours, theirs = socket.socketpair()
+        self.given += 1
+        threading.Thread(target=self._serve, args=(ours,), daemon=True).start()
+        with theirs:
+            yield {"tpm": theirs.fileno()}
+
+    def _serve(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            while command := connection.recv(4096):
+                connection.sendall(self.tpm.respond(command))
+
+
+@pytest.fixture
+def tpm(monkeypatch: pytest.MonkeyPatch) -> SocketTpm:
+    device = SocketTpm()
+    monkeypatch.setattr(attestation, "open_platform", device.open)
+    return device
+
+
+def attest(kbs: Kbs, **options: Any) -> KbsReply:
+    """Run the phase as far as the KBS goes."""
+    config = KbsConfig(
+        url=kbs.url,
+        ca_pem=(kbs.state / "ca.pem").read_text(),
+        envelope=EnvelopePolicy.REQUIRED,
+        transport=options.get("transport", KbsTransport.TCP),
+        tee_key_algorithm=options.get("algorithm", TeeKeyAlgorithm.P256),
+    )
+    secrets = tuple(
+        PodSecret(container="c", uri=parse_resource_uri(uri), file="/f", mode=0o400, env=None)
+        for uri in URIS
+    )
+    manifest = SimpleNamespace(name=POD, volumes=(), images=(), secrets=secrets)
+    configured = SimpleNamespace(
+        config=SimpleNamespace(kbs=config, limits=Limits(attest_seconds=30)),
+        manifest=manifest,
+        platform=SimpleNamespace(tee=Tee.TPM),
+        document=options.get("document", DOCUMENT),
+    )
+    children = Children(
+        (sys.executable, "-m", "ccinit"),
+        {"PYTHONPATH": os.pathsep.join((str(ROOT), *filter(None, sys.path)))},
+    )
+    guest = SimpleNamespace(children=children)
+    loop = EventLoop()
+    try:
+        return loop.run(request_resources(cast("Any", guest), cast("Any", configured)))
+    finally:
+        assert owned_pids() == ()
+
+
+def wanted_data() -> list[bytes]:
+    return [b"log-psk", *(parse_resource_uri(uri).tag.encode() for uri in URIS)]
+
+
+@pytest.mark.parametrize("algorithm", TeeKeyAlgorithm)
+def test_everything_that_the_manifest_names_comes_in_one_session(
+    kbs: Kbs, tpm: SocketTpm, algorithm: TeeKeyAlgorithm
+) -> None:
+    reply = attest(kbs, algorithm=algorithm)
+    assert [released.data for released in reply.released] == wanted_data()
+    assert tpm.given == 1
+    assert abs(reply.date - time.time()) < 60
+
+
+def test_r33_session_that_ends_amid_the_keys_takes_a_second_piece_of_evidence(
+    kbs: Kbs, tpm: SocketTpm
+) -> None:
+    before = len(kbs.audit())
+
+    kbs.clock.step = 100  # a session lasts 300
+    try:
+        reply = attest(kbs)
+    finally:
+        kbs.clock.step = 0
+    assert [released.data for released in reply.released] == wanted_data()
+    assert tpm.given > 1
+    events = [record["event"] for record in kbs.audit()[before:]]
+    released = [record for record in kbs.audit()[before:] if record["decision"] == "released"]
+    assert len(released) == len(wanted_data())
+    assert events.count("attest") == tpm.given
+
+
+def test_document_of_the_host_gets_nothing(kbs: Kbs, tpm: SocketTpm) -> None:
+    attest(kbs)
+    with pytest.raises(CcinitError) as refused:
+        attest(kbs, document=DOCUMENT + b"\n")
+    assert refused.value.reason == "kbs.attestation_error"
+    assert type(refused.value) is PeerError
+    assert tpm.given == 2
+
+
+def test_resources_are_planned_once_each_with_the_logs_key_first() -> None:
+    manifest = SimpleNamespace(name=POD, volumes=(), images=(), secrets=())
+    [wanted] = plan_resources(cast("Any", manifest))
+    assert (str(wanted.uri), wanted.kind) == ("kbs:///ccinit/shop/log-psk", EnvelopeKind.LOG_PSK)
