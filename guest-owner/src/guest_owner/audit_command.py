@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Mapping
 
 from guest_owner.arguments import Subparsers, add_group, add_state
-from guest_owner.kbs.audit import AUDIT_NAME, read_audit
+from guest_owner.claims_table import format_claims
+from guest_owner.kbs.audit import AUDIT_NAME, decode_claims, read_audit
 from guest_owner.table import format_table
 
 _COLUMNS = ("time", "event", "session", "decision", "resource", "reason")
@@ -13,7 +14,7 @@ _COLUMNS = ("time", "event", "session", "decision", "resource", "reason")
 def add_parser(subparsers: Subparsers) -> None:
     """Add `audit show`."""
     commands = add_group(subparsers, "audit", "Read the audit log.")
-    summary = "Print the decisions; with --session also every claim: expected and got."
+    summary = "Print the decisions; with --session also the claims: expected, got, verdict."
     show = commands.add_parser("show", help=summary, description=summary)
     add_state(show)
     show.add_argument(
@@ -40,21 +41,9 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _print_claims(record: Mapping[str, object], *, with_holding: bool) -> None:
-    claims = record.get("claims")
-    if not isinstance(claims, list):
+    claims = decode_claims(record)
+    if not claims:
         return
-    rows = [
-        (
-            str(claim["name"]),
-            "yes" if claim["holds"] else "NO",
-            str(claim["expected"]),
-            str(claim["got"]),
-        )
-        for claim in claims
-        if with_holding or not claim["holds"]
-    ]
-    if not rows:
-        print("\nevery claim holds (--all lists them)")
-        return
+    shown = [claim for claim in claims if with_holding or not claim.holds]
     print()
-    print(format_table(("claim", "holds", "expected", "got"), rows))
+    print(format_claims(shown) if shown else "every claim holds (--all lists them)")

@@ -19,6 +19,7 @@ from guest_owner import (
     policy_command,
     register_command,
     unseal_command,
+    verify_command,
     volume_key_command,
 )
 
@@ -30,6 +31,7 @@ COMMANDS = (
     volume_key_command,
     audit_command,
     unseal_command,
+    verify_command,
 )
 
 

@@ -5,12 +5,6 @@ import hashlib
 import sys
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_public_key,
-)
-
 from ccinit.errors import FormatError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.guest_config import parse_guest_config
@@ -24,7 +18,8 @@ from guest_owner.kbs.references import MAX_REFERENCE_BYTES, Profile, parse_refer
 from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES
 from guest_owner.kbs.requirements import READERS as DEMANDING
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS
-from guest_owner.kbs.store import MAX_KEY_BYTES, MAX_RESOURCE_BYTES, Store
+from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store
+from guest_owner.registration_files import read_public_key
 from guest_owner.volume_key_command import check_volume_key
 
 
@@ -111,7 +106,7 @@ def _reference(arguments: argparse.Namespace) -> int:
 
 
 def _attestation_key(arguments: argparse.Namespace) -> int:
-    public_der = _to_der(read_capped(arguments.file, MAX_KEY_BYTES))
+    public_der = read_public_key(arguments.file)
     name = arguments.name or f"ak-{hashlib.sha256(public_der).hexdigest()[:16]}"
     Store(arguments.state).add_attestation_key(name, public_der)
     print(f"registered attestation key {name}")
@@ -165,13 +160,3 @@ def _resource(arguments: argparse.Namespace) -> int:
     Store(arguments.state).write_resource(uri, body)
     print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
     return 0
-
-
-def _to_der(data: bytes) -> bytes:
-    if not data.startswith(b"-----"):
-        return data
-    try:
-        key = load_pem_public_key(data)
-    except ValueError as error:
-        raise FormatError("ak.form", "not a PEM public key") from error
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

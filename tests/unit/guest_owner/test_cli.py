@@ -66,7 +66,7 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) == 7
+    assert len(COMMANDS) == 8
     for command in (
         (),
         ("kbs",),
@@ -77,6 +77,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
         ("initdata", "make"),
         ("audit", "show"),
         ("unseal",),
+        ("verify",),
     ):
         with pytest.raises(SystemExit) as caught:
             run(*command, "--help")
@@ -283,8 +284,8 @@ def test_audit_show_prints_decisions_and_claims(
     assert run("audit", "show", "--state", state, "--session", "two") == 0
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
-    assert shown.splitlines()[-2].split() == ["claim", "holds", "expected", "got"]
-    assert shown.splitlines()[-1].split() == ["pcr.9", "NO", "bb", "?[31mcc"]
+    assert shown.splitlines()[-2].split() == ["claim", "expected", "got", "verdict"]
+    assert shown.splitlines()[-1].split() == ["pcr.9", "bb", "?[31mcc", "REFUSED"]
     assert run("audit", "show", "--state", state, "--session", "two", "--all") == 0
     assert "pcr.4" in capsys.readouterr().out
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError
+from ccinit.formats.fields import Fields
 from guest_owner.kbs.appraisal import Claim
 from guest_owner.kbs.audit_files import (
     continuation,
@@ -161,6 +162,41 @@ def read_audit(path: Path) -> Iterator[dict[str, object]]:
         previous = part
 
 
+def encode_claims(claims: Sequence[Claim]) -> list[dict[str, object]]:
+    """Return claims as the log holds them; texts are cut at `MAX_TEXT` characters."""
+    return [
+        {
+            "name": claim.name,
+            "expected": claim.expected[:MAX_TEXT],
+            "got": claim.got[:MAX_TEXT],
+            "holds": claim.holds,
+        }
+        for claim in claims
+    ]
+
+
+def decode_claims(record: Mapping[str, object]) -> tuple[Claim, ...]:
+    """Return the claims of a record that `read_audit` gave; none for one without an appraisal.
+
+    Raises:
+        FormatError: below `audit.claims`.
+    """
+    written = record.get("claims", [])
+    if not isinstance(written, list):
+        raise FormatError("audit.claims", "not a list of claims")
+    return tuple(map(_decode_claim, written))
+
+
+def _decode_claim(value: object) -> Claim:
+    with Fields(value, "audit.claims") as fields:
+        return Claim(
+            name=fields.text("name"),
+            expected=fields.text("expected", max_bytes=4 * MAX_TEXT),
+            got=fields.text("got", max_bytes=4 * MAX_TEXT),
+            holds=fields.boolean("holds"),
+        )
+
+
 def _parse_line(line: str, where: str) -> dict[str, object]:
     try:
         value = json.loads(line)
@@ -190,13 +226,5 @@ def _to_json(record: AuditRecord, now: datetime) -> dict[str, object]:
         if text:
             value[key] = text[:MAX_TEXT]
     if record.claims:
-        value["claims"] = [
-            {
-                "name": claim.name,
-                "expected": claim.expected[:MAX_TEXT],
-                "got": claim.got[:MAX_TEXT],
-                "holds": claim.holds,
-            }
-            for claim in record.claims
-        ]
+        value["claims"] = encode_claims(record.claims)
     return {**record.measured, **value}

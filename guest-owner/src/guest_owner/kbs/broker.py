@@ -7,21 +7,18 @@ flush of the log), and the server makes them from one thread: no two of them int
 """
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
-from ccinit.formats.initdata import document_digest
 from ccinit.formats.rcar import (
     PROTOCOL_VERSION,
-    Attestation,
     Challenge,
     TokenReply,
     encode_challenge,
     encode_token_reply,
     parse_attestation,
     parse_request,
-    report_digest,
 )
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
-from ccinit.formats.tee import Tee, initdata_binding, report_data_for
-from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.jwe import encrypt_to_guest
 from guest_owner.kbs.policy import Deny, decide
@@ -29,7 +26,7 @@ from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session, Sessions
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.token import TokenSigner
-from guest_owner.kbs.verifiers.table import find_verified_tee, verify_evidence
+from guest_owner.kbs.verifiers.table import find_verified_tee, verify_attestation
 
 
 class KeyBroker:
@@ -77,7 +74,9 @@ class KeyBroker:
             attestation = parse_attestation(body)
             if attestation.nonce != session.nonce:
                 raise VerificationError("rcar.nonce", "not the nonce of this session")
-            evidence = self._appraise(Tee(session.tee), attestation)
+            evidence = verify_attestation(
+                Tee(session.tee), attestation, self._store.read_references()
+            )
         except CcinitError as error:
             self._sessions.drop(session)
             raise self._refuse_attest(session, error) from error
@@ -125,22 +124,6 @@ class KeyBroker:
         reply = encrypt_to_guest(body, attested.tee_pubkey)
         self._audit_resource(attested, str(uri), Decision.RELEASED, "")
         return reply
-
-    def _appraise(self, tee: Tee, attestation: Attestation) -> AppraisedEvidence:
-        if attestation.additional_evidence:
-            raise VerificationError("rcar.additional_evidence", "no device has a verifier here")
-        initdata = attestation.init_data
-        digest = report_digest(attestation.nonce, attestation.tee_pubkey, "")
-        algorithm = initdata_binding(tee).algorithm
-        return verify_evidence(
-            tee,
-            attestation.primary_evidence,
-            report_data=report_data_for(tee, digest),
-            initdata_digest=(
-                None if initdata is None else document_digest(initdata.encode(), algorithm)
-            ),
-            references=self._store.read_references(),
-        )
 
     def _decide(self, attested: Attested, uri: ResourceUri) -> str:
         """Return why the resource stays, or "" if it may be released."""

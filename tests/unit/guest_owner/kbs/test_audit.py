@@ -12,6 +12,7 @@ from guest_owner.kbs.audit import (
     AuditRecord,
     Decision,
     Event,
+    decode_claims,
     read_audit,
 )
 from guest_owner.kbs.limits import Limits
@@ -164,3 +165,15 @@ def test_older_files_that_were_moved_away_leave_a_readable_log(tmp_path: Path) -
         log.append(numbered(number))
     (tmp_path / "audit-000001.jsonl").unlink()
     assert next(read_audit(path))["event"] == "rotation"
+
+
+@pytest.mark.parametrize(
+    "claims", ["x", ["x"], [{"name": "pcr.9", "expected": "a", "got": "b"}], [{"name": 1}]]
+)
+def test_decode_claims_refuses_what_no_appraisal_wrote(claims: object) -> None:
+    good = {"name": "pcr.9", "expected": "a", "got": "b", "holds": True}
+    assert decode_claims({"claims": [good]})[0].name == "pcr.9"
+    assert decode_claims({}) == ()
+    with pytest.raises(CcinitError) as caught:
+        decode_claims({"claims": claims})
+    assert caught.value.reason.startswith("audit.claims")

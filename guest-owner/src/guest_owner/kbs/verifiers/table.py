@@ -7,11 +7,13 @@ table has no verifier.
 
 from collections.abc import Mapping
 
-from ccinit.errors import FormatError
+from ccinit.errors import FormatError, VerificationError
+from ccinit.formats.initdata import document_digest
+from ccinit.formats.rcar import Attestation, report_digest
 from ccinit.formats.sealed_log import BootId
 from ccinit.formats.sealed_log import report_data as log_report_data
 from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import Tee
+from ccinit.formats.tee import Tee, initdata_binding, report_data_for
 from guest_owner.kbs.appraisal import AppraisedEvidence, Verifier
 from guest_owner.kbs.references import References
 from guest_owner.kbs.verifiers import snp, tpm
@@ -46,6 +48,33 @@ def verify_evidence(
     """Let the platform's verifier judge; arguments and errors are those of `Verifier`."""
     return VERIFIERS[tee](
         evidence, report_data=report_data, initdata_digest=initdata_digest, references=references
+    )
+
+
+def verify_attestation(
+    tee: Tee, attestation: Attestation, references: References
+) -> AppraisedEvidence:
+    """Judge the evidence of one RCAR handshake: for its nonce, its key and its initdata.
+
+    Whether the nonce is fresh is for whoever sent it to say.
+
+    Raises:
+        VerificationError: `rcar.additional_evidence`, evidence of a device.
+        EvidenceRefusedError, FormatError: as `Verifier`.
+    """
+    if attestation.additional_evidence:
+        raise VerificationError("rcar.additional_evidence", "no device has a verifier here")
+    initdata = attestation.init_data
+    digest = report_digest(attestation.nonce, attestation.tee_pubkey, "")
+    algorithm = initdata_binding(tee).algorithm
+    return verify_evidence(
+        tee,
+        attestation.primary_evidence,
+        report_data=report_data_for(tee, digest),
+        initdata_digest=(
+            None if initdata is None else document_digest(initdata.encode(), algorithm)
+        ),
+        references=references,
     )
 
 

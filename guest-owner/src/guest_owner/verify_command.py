@@ -1,0 +1,161 @@
+"""`guest-owner verify`: judge evidence as the KBS would, without a KBS and without a network.
+
+Two inputs: the body of an RCAR `attest` request, which holds everything that the evidence has to
+bind; or evidence alone, with the report data on the command line. The steps are those of the
+platform's verifier (`guest_owner.kbs.verifiers`), and so is the table.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from ccinit.errors import ConfigError, FormatError
+from ccinit.formats.rcar import MAX_ATTESTATION_BYTES, parse_attestation
+from ccinit.formats.strict_json import JsonValue, parse_json
+from ccinit.formats.tee import Tee, initdata_binding
+from guest_owner.arguments import Subparsers, add_state
+from guest_owner.claims_table import format_claims
+from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
+from guest_owner.kbs.audit import encode_claims
+from guest_owner.kbs.files import read_capped
+from guest_owner.kbs.references import References
+from guest_owner.kbs.store import Store
+from guest_owner.kbs.verifiers.table import VERIFIERS, verify_attestation, verify_evidence
+from guest_owner.registration_files import read_named_files
+
+_MAX_REPORT_DATA_BYTES = 64
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `verify`."""
+    summary = "Judge evidence offline and print every claim: expected, got, verdict."
+    parser = subparsers.add_parser(
+        "verify",
+        help=summary,
+        description=summary,
+        epilog="Trusted is what the options name or, without any of them, what --state has. "
+        "Whether a nonce is fresh cannot be seen offline.",
+    )
+    parser.add_argument(
+        "evidence", type=Path, metavar="EVIDENCE", help="RCAR attest body, or evidence alone, JSON"
+    )
+    for option, meaning in (
+        ("--reference", "reference values"),
+        ("--ak", "attestation key of a TPM, PEM or DER"),
+        ("--root", "certificates of the platform's vendor, PEM"),
+        ("--initdata", "initdata document"),
+    ):
+        parser.add_argument(
+            option,
+            action="append",
+            type=Path,
+            default=[],
+            metavar="FILE",
+            help=f"trust this: {meaning}; may be repeated",
+        )
+    add_state(parser)
+    parser.add_argument(
+        "--tee",
+        choices=[tee.value for tee in VERIFIERS],
+        default=Tee.TPM.value,
+        help="platform of the evidence (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--report-data", metavar="HEX", help="with evidence alone: what it has to carry"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(func=_verify)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    tee = Tee(arguments.tee)
+    references = _trusted(arguments, tee)
+    data = read_capped(arguments.evidence, MAX_ATTESTATION_BYTES)
+    try:
+        appraised = _appraise(tee, data, arguments.report_data, references)
+    except EvidenceRefusedError as refusal:
+        if arguments.json:
+            print(_encode_refusal(tee, refusal))
+        else:
+            print(format_claims(refusal.claims))
+            print(f"\nrefused: {refusal.detail.removeprefix('evidence refused: ')}")
+        return 1
+    if arguments.json:
+        print(_encode_acceptance(appraised))
+    else:
+        print(format_claims(appraised.claims))
+        who = appraised.subject
+        print(f"\naccepted: image {who.reference} ({who.profile}), initdata {who.initdata_name}")
+    return 0
+
+
+def _trusted(arguments: argparse.Namespace, tee: Tee) -> References:
+    if arguments.reference or arguments.ak or arguments.root or arguments.initdata:
+        return read_named_files(
+            tee,
+            references=arguments.reference,
+            attestation_keys=arguments.ak,
+            roots=arguments.root,
+            documents=arguments.initdata,
+        )
+    return Store(arguments.state).read_references()
+
+
+def _appraise(
+    tee: Tee, data: bytes, report_data: str | None, references: References
+) -> AppraisedEvidence:
+    value = parse_json(data, "verify", MAX_ATTESTATION_BYTES)
+    if isinstance(value, dict) and "tee-evidence" in value:
+        if report_data is not None:
+            raise ConfigError("verify.report_data", "an attest body says itself what it binds")
+        return verify_attestation(tee, parse_attestation(data), references)
+    if report_data is None:
+        raise ConfigError("verify.report_data", "evidence alone needs --report-data")
+    return _appraise_alone(tee, value, _parse_report_data(report_data), references)
+
+
+def _appraise_alone(
+    tee: Tee, evidence: JsonValue, report_data: bytes, references: References
+) -> AppraisedEvidence:
+    # One document can be compared by its digest; of several, the one that is bound is looked for.
+    digest = None
+    if len(references.initdata) == 1:
+        digest = references.initdata[0].digest_by(initdata_binding(tee).algorithm)
+    return verify_evidence(
+        tee, evidence, report_data=report_data, initdata_digest=digest, references=references
+    )
+
+
+def _parse_report_data(text: str) -> bytes:
+    try:
+        data = bytes.fromhex(text)
+    except ValueError as error:
+        raise FormatError("verify.report_data", "expected hex digits") from error
+    if not 0 < len(data) <= _MAX_REPORT_DATA_BYTES:
+        raise FormatError("verify.report_data", f"expected 1 to {_MAX_REPORT_DATA_BYTES} bytes")
+    return data
+
+
+def _encode_acceptance(appraised: AppraisedEvidence) -> str:
+    subject = appraised.subject
+    value = {
+        "verdict": "accepted",
+        "tee": appraised.tee.value,
+        "reference": subject.reference,
+        "profile": subject.profile.value,
+        "initdata": str(subject.initdata_digest),
+        "initdata_name": subject.initdata_name,
+        "claims": encode_claims(appraised.claims),
+    }
+    return json.dumps(value, indent=2)
+
+
+def _encode_refusal(tee: Tee, refusal: EvidenceRefusedError) -> str:
+    value = {
+        "verdict": "refused",
+        "tee": tee.value,
+        "reason": refusal.reason,
+        "authentic": refusal.authentic,
+        "claims": encode_claims(refusal.claims),
+    }
+    return json.dumps(value, indent=2)
