@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from ccinit.errors import CcinitError
 from guest_owner import (
+    admin_command,
     audit_command,
     initdata_command,
     kbs_command,
@@ -25,6 +26,7 @@ from guest_owner import (
 
 COMMANDS = (
     kbs_command,
+    admin_command,
     register_command,
     policy_command,
     initdata_command,

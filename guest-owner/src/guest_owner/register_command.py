@@ -7,18 +7,17 @@ from pathlib import Path
 
 from ccinit.errors import FormatError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.guest_config import parse_guest_config
-from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
-from ccinit.formats.pod_manifest import parse_pod_manifest
+from ccinit.formats.initdata import MAX_DOCUMENT_BYTES
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.tee import Tee
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.references import MAX_REFERENCE_BYTES, Profile, parse_reference_set
+from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES
 from guest_owner.kbs.requirements import READERS as DEMANDING
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS
-from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store
+from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store, attestation_key_name
 from guest_owner.registration_files import read_public_key
 from guest_owner.volume_key_command import check_volume_key
 
@@ -107,7 +106,7 @@ def _reference(arguments: argparse.Namespace) -> int:
 
 def _attestation_key(arguments: argparse.Namespace) -> int:
     public_der = read_public_key(arguments.file)
-    name = arguments.name or f"ak-{hashlib.sha256(public_der).hexdigest()[:16]}"
+    name = arguments.name or attestation_key_name(public_der)
     Store(arguments.state).add_attestation_key(name, public_der)
     print(f"registered attestation key {name}")
     return 0
@@ -130,10 +129,8 @@ def _requirements(arguments: argparse.Namespace) -> int:
 
 def _initdata(arguments: argparse.Namespace) -> int:
     document = read_capped(arguments.file, MAX_DOCUMENT_BYTES)
-    parsed = parse_initdata(document)
-    parse_guest_config(parsed.config_toml)
-    pod = parse_pod_manifest(parsed.pod_toml)
-    registered = Store(arguments.state).add_initdata(arguments.name or pod.name, document)
+    pod_name = parse_registrable_initdata(document).pod_name
+    registered = Store(arguments.state).add_initdata(arguments.name or pod_name, document)
     print(f"registered initdata {registered.name}: {registered.digest}")
     return 0
 

@@ -1,6 +1,5 @@
 """The owner's commands over a state directory, as a person would run them."""
 
-import base64
 from pathlib import Path
 
 import pytest
@@ -22,42 +21,9 @@ from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
 from tests.unit.guest_owner.command_line import error_of, run
+from tests.unit.guest_owner.documents import CONFIG, POD
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.values import reference_set
-
-CONFIG = f"""\
-version = 1
-[kbs]
-url = "https://kbs.example:8443"
-envelope = "required"
-ca = '''
------BEGIN CERTIFICATE-----
-AA==
------END CERTIFICATE-----
-'''
-[log]
-public_key = "{base64.b64encode(bytes(1216)).decode()}"
-"""
-POD = """\
-version = 1
-name = "shop"
-[[image]]
-name = "web"
-reference = "registry.example/web@sha256:{digest}"
-auth = "kbs:///ccinit/shop/file-auth"
-ca = "-----BEGIN CERTIFICATE-----"
-[[container]]
-name = "web"
-image = "web"
-[[secret]]
-container = "web"
-uri = "kbs:///ccinit/shop/file-password"
-file = "/run/password"
-[[volume]]
-name = "scratch"
-kind = "scratch"
-size_bytes = 1073741824
-""".format(digest="ab" * 32)
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -66,11 +32,12 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 9
     for command in (
         (),
         ("kbs",),
         ("kbs", "serve"),
+        ("admin", "token"),
         ("register", "resource"),
         ("policy", "allow"),
         ("policy", "export"),

@@ -1,8 +1,8 @@
 """The KBS's HTTP surface: paths, cookies, bodies under caps and deadlines, error replies.
 
 RCAR's wire facts (Trustee KBS, API v0) on Starlette; what the replies say is
-`guest_owner.kbs.broker`; TLS and sockets are `guest_owner.kbs.server`. Administration has no HTTP
-surface at all: resources and policies are registered on the owner's machine.
+`guest_owner.kbs.broker`, for administrators `guest_owner.kbs.administration`; TLS and sockets are
+`guest_owner.kbs.server`.
 """
 
 import asyncio
@@ -70,17 +70,32 @@ class KbsEndpoint:
                     request.cookies.get(COOKIE), _bearer(request), "/".join(segments)
                 )
                 return Response(reply, media_type=_JSON)
-            case (_, ["kbs", "v0", "resource", *_]):
-                raise KbsRefusedError(
-                    Variant.ADMIN_AUTH_ACCESS, "administration is not served here"
-                )
             case (_, ["kbs", "v0", name, *_]) if name in _ADMIN_PATHS:
-                raise KbsRefusedError(
-                    Variant.ADMIN_AUTH_ACCESS, "administration is not served here"
-                )
+                return await self._administer(request, path)
             case (_, ["kbs", "v0", name, *_]) if name:
                 raise KbsRefusedError(Variant.PLUGIN_NOT_FOUND, "no such plugin")
         raise KbsRefusedError(Variant.INVALID_REQUEST_PATH, "no such path")
+
+    async def _administer(self, request: Request, path: str) -> Response:
+        """Answer an administrator; nothing of the body is read before the token was verified."""
+        call = self._service.administration.authorize(_bearer(request), f"{request.method} {path}")
+        match (request.method, path.split("/")[3:]):
+            case ("POST", ["resource", *segments]):
+                body = await self._read_body(request, self._limits.admin_bytes)
+                call.put_resource("/".join(segments), body)
+                return Response(b"")
+            case ("DELETE", ["resource", *segments]):
+                call.delete_resource("/".join(segments))
+                return Response(b"")
+            case ("POST", ["reference-value"]):
+                call.register(await self._read_body(request, self._limits.admin_bytes))
+                return Response(b"")
+            case ("GET", ["reference-value", *names]):
+                return Response(call.list_references("/".join(names)), media_type=_JSON)
+            case (_, ["attestation-policy" | "resource-policy", *_]):
+                raise call.refuse_policy()
+            case _:
+                raise call.refuse_path()
 
     async def _read_body(self, request: Request, max_bytes: int) -> bytes:
         body = bytearray()

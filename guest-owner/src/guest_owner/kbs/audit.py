@@ -28,6 +28,15 @@ from guest_owner.kbs.limits import DEFAULT_LIMITS, Limits
 
 AUDIT_NAME = "audit.jsonl"
 MAX_TEXT = 2048
+_OPTIONAL_TEXTS = (
+    "reference",
+    "profile",
+    "initdata",
+    "initdata_name",
+    "resource",
+    "request",
+    "administrator",
+)
 _TOP_KEYS = ("time", "event", "session", "tee", "decision", "reason")
 
 
@@ -37,6 +46,7 @@ class Event(StrEnum):
     AUTH = "auth"
     ATTEST = "attest"
     RESOURCE = "resource"
+    ADMIN = "admin"
     ROTATION = "rotation"
 
 
@@ -62,6 +72,8 @@ class AuditRecord:
         reference: name and profile of the reference values, only of appraised guests.
         initdata: digest and registered name of the bound document, only of appraised guests.
         resource: URI, only for resources.
+        request: method and path, only for administration.
+        administrator: name of the key that signed the token, only for administration.
     """
 
     event: Event
@@ -76,6 +88,8 @@ class AuditRecord:
     initdata: str = ""
     initdata_name: str = ""
     resource: str = ""
+    request: str = ""
+    administrator: str = ""
 
 
 class AuditLog:
@@ -221,7 +235,7 @@ def _to_json(record: AuditRecord, now: datetime) -> dict[str, object]:
         "decision": record.decision.value,
         "reason": record.reason[:MAX_TEXT],
     }
-    for key in ("reference", "profile", "initdata", "initdata_name", "resource"):
+    for key in _OPTIONAL_TEXTS:
         text = getattr(record, key)
         if text:
             value[key] = text[:MAX_TEXT]

@@ -20,6 +20,8 @@ class Variant(StrEnum):
     PLUGIN_INTERNAL_ERROR = "PluginInternalError"
     PLUGIN_NOT_FOUND = "PluginNotFound"
     POLICY_DENY = "PolicyDeny"
+    POLICY_ENGINE_ERROR = "PolicyEngineError"
+    RVPS_ERROR = "RvpsError"
     TOKEN_NOT_FOUND = "TokenNotFound"  # noqa: S105 - the name of an error
     TOKEN_VERIFIER_ERROR = "TokenVerifierError"  # noqa: S105 - the name of an error
 

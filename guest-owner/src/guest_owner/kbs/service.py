@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from guest_owner.kbs.administration import Administration
 from guest_owner.kbs.audit import AUDIT_NAME, AuditLog
 from guest_owner.kbs.authority import read_token_key
 from guest_owner.kbs.broker import KeyBroker
@@ -20,6 +21,7 @@ class Service:
     """What the HTTP surface speaks for."""
 
     broker: KeyBroker
+    administration: Administration
     metrics: Metrics
     signer: TokenSigner
 
@@ -33,4 +35,9 @@ def open_service(
     audit = AuditLog(state / AUDIT_NAME, limits, metrics.count)
     signer = TokenSigner(read_token_key(state), life_seconds=limits.token_seconds)
     broker = KeyBroker(store, audit, Sessions(limits, clock), signer)
-    return Service(broker=broker, metrics=metrics, signer=signer)
+    return Service(
+        broker=broker,
+        administration=Administration(store, audit),
+        metrics=metrics,
+        signer=signer,
+    )

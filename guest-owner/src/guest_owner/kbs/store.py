@@ -7,6 +7,7 @@
     requirements/PLATFORM.toml         what is demanded of a TEE's firmware and host
     initdata/NAME.toml                 a document that may run; trusted by the digest of its bytes
     policy.toml                        who may get what
+    admin-keys/NAME.pem                public key of who may administer over the network
 
 Everything is read afresh for every request, so a registration counts at once and one that was
 removed stops counting. Keys and certificates of the KBS itself are `guest_owner.kbs.authority`;
@@ -14,12 +15,14 @@ the audit log is `guest_owner.kbs.audit`. Resources lie here in the clear: the d
 belongs on the owner's machine, never on the host that runs the guests.
 """
 
+import hashlib
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.tee import Tee
+from guest_owner.kbs.admin_token import AdminKey, parse_admin_key
 from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
 from guest_owner.kbs.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from guest_owner.kbs.references import (
@@ -62,6 +65,11 @@ EMPTY_POLICY = b"""\
 
 version = 1
 """
+
+
+def attestation_key_name(public_der: bytes) -> str:
+    """Return the name of a key that was given none."""
+    return f"ak-{hashlib.sha256(public_der).hexdigest()[:16]}"
 
 
 class Store:
@@ -178,6 +186,29 @@ class Store:
         if not 0 < len(body) <= MAX_RESOURCE_BYTES:
             raise FormatError("resource.size", f"{len(body)} bytes, 1 to {MAX_RESOURCE_BYTES}")
         write_atomically(self._resource_path(uri), body)
+
+    def delete_resource(self, uri: ResourceUri) -> None:
+        """Remove a resource.
+
+        Raises:
+            VerificationError: `resource.absent`.
+        """
+        if not self.has_resource(uri):
+            raise VerificationError("resource.absent", f"{uri} is not registered")
+        self._resource_path(uri).unlink()
+
+    def read_admin_keys(self) -> tuple[AdminKey, ...]:
+        """Read who may administer; without a key nobody may."""
+        return tuple(
+            parse_admin_key(name, data)
+            for name, data in self._entries("admin-keys", ".pem", MAX_KEY_BYTES)
+        )
+
+    def add_admin_key(self, name: str, pem: bytes) -> None:
+        """Register an administrator's public key."""
+        check_name(name, "admin.name")
+        parse_admin_key(name, pem)
+        write_atomically(self.root / "admin-keys" / f"{name}.pem", pem, mode=PUBLIC_MODE)
 
     def _resource_path(self, uri: ResourceUri) -> Path:
         # A ResourceUri can be built without its parser; a path must not be.
