@@ -115,7 +115,8 @@ class FakePck:
             der(0x30, der_oid(f"{SGX_EXTENSIONS}.2.{index}") + der_integer(svn))
             for index, svn in enumerate((*self.components, self.pce_svn), 1)
         ]
-        svns.append(der(0x30, der_oid(f"{SGX_EXTENSIONS}.2.18") + der(4, bytes(self.components))))
+        cpu_svn = bytes(svn & 0xFF for svn in self.components)
+        svns.append(der(0x30, der_oid(f"{SGX_EXTENSIONS}.2.18") + der(4, cpu_svn)))
         rows = (
             (1, der(4, bytes(range(16)))),
             (2, der(0x30, b"".join(svns))),

@@ -1,7 +1,8 @@
 """What each platform measures of an image, in the form of reference values (RATS, RFC 9334).
 
 One class for each platform that has a verifier, with the part of a reference value file that is
-its own; the rest of such a file is `guest_owner.kbs.references`.
+its own (TDX: `guest_owner.kbs.tdx_measurements`); the rest of such a file is
+`guest_owner.kbs.references`.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,12 +14,11 @@ from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
 from ccinit.formats.snp_report import MEASUREMENT_BYTES
 from ccinit.formats.tee import Tee
+from guest_owner.kbs.tdx_measurements import TdxMeasurements, read_tdx
 
 PCR_BYTES = 32
 ZERO_PCR = bytes(PCR_BYTES)
 BOOT_PCRS = (4, 9, 11)
-
-_HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 class Boot(StrEnum):
@@ -72,20 +72,8 @@ def _read_registers(fields: Fields) -> Mapping[int, bytes]:
         if index == 11 and not fields.has("11"):
             registers[index] = ZERO_PCR
         else:
-            reason = f"reference.pcr.{index}"
-            registers[index] = parse_hex(fields.text(str(index)), PCR_BYTES, reason)
+            registers[index] = fields.hexadecimal(str(index), size_bytes=PCR_BYTES)
     return registers
-
-
-def parse_hex(text: str, size_bytes: int, reason: str) -> bytes:
-    """Read lower-case hex of exactly `size_bytes` bytes.
-
-    Raises:
-        FormatError: with `reason`.
-    """
-    if len(text) != 2 * size_bytes or not _HEX_DIGITS.issuperset(text):
-        raise FormatError(reason, f"expected {2 * size_bytes} lower-case hex digits")
-    return bytes.fromhex(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,15 +105,15 @@ class SnpMeasurements:
 
 def read_snp(fields: Fields) -> SnpMeasurements:
     """Read what `SnpMeasurements.to_json_object` wrote."""
-    texts = fields.texts("measurement", max_items=1024)
     return SnpMeasurements(
-        values=tuple(parse_hex(text, MEASUREMENT_BYTES, "reference.measurement") for text in texts)
+        values=fields.hexadecimals("measurement", size_bytes=MEASUREMENT_BYTES, max_items=1024)
     )
 
 
-Measurements: TypeAlias = TpmMeasurements | SnpMeasurements
+Measurements: TypeAlias = TpmMeasurements | SnpMeasurements | TdxMeasurements
 
 READERS: Mapping[Tee, Callable[[Fields], Measurements]] = {
     Tee.TPM: read_tpm,
     Tee.SNP: read_snp,
+    Tee.TDX: read_tdx,
 }

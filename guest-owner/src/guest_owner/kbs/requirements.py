@@ -38,7 +38,6 @@ from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.fields import Fields
 from ccinit.formats.snp_report import MAX_VERSION, MIN_VERSION, PlatformBit, PolicyBit, TcbVersion
 from ccinit.formats.tee import Tee
-from guest_owner.kbs.measurements import parse_hex
 
 B = TypeVar("B")
 
@@ -182,10 +181,7 @@ def _known(name: str, table: Mapping[str, B], reason: str) -> B:
 
 def _read_id_block(fields: Fields) -> IdBlock:
     keys, authors = (
-        frozenset(
-            parse_hex(text, KEY_DIGEST_BYTES, f"requirements.id_block.{key}")
-            for text in fields.texts(key)
-        )
+        frozenset(fields.hexadecimals(key, size_bytes=KEY_DIGEST_BYTES))
         for key in ("keys", "author_keys")
     )
     guest_svn = fields.integer("guest_svn", low=0, high=2**32 - 1, default=0)

@@ -58,6 +58,27 @@ def test_fields_wrong_table_is_refused_by_key(table: object, reason: str) -> Non
     assert caught.value.reason == reason
 
 
+def read_hex(table: object) -> tuple[bytes, tuple[bytes, ...]]:
+    with Fields(table, "t") as fields:
+        return (
+            fields.hexadecimal("digest", size_bytes=2),
+            fields.hexadecimals("keys", size_bytes=1),
+        )
+
+
+def test_fields_hexadecimal_has_one_spelling() -> None:
+    assert read_hex({"digest": "00ff", "keys": ["0a", "0b"]}) == (b"\0\xff", (b"\n", b"\x0b"))
+    assert read_hex({"digest": "00ff"}) == (b"\0\xff", ())
+    for digest in ("00FF", "00f", "00ff00", "00 f", "00fg", "", 5, None):
+        with pytest.raises(FormatError) as caught:
+            read_hex({"digest": digest})
+        assert caught.value.reason == "t.digest"
+    for key in ("0A", "0", "", " 0"):
+        with pytest.raises(FormatError) as caught:
+            read_hex({"digest": "00ff", "keys": ["0a", key]})
+        assert caught.value.reason == "t.keys"
+
+
 def test_fields_limits_raise_the_limit_error() -> None:
     with pytest.raises(LimitExceededError):
         read({"name": "abcde"})

@@ -16,11 +16,12 @@ from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import Tee, initdata_binding, report_data_for
 from guest_owner.kbs.appraisal import AppraisedEvidence, Verifier
 from guest_owner.kbs.references import References
-from guest_owner.kbs.verifiers import snp, tpm
+from guest_owner.kbs.verifiers import snp, tdx, tpm
 
 VERIFIERS: Mapping[Tee, Verifier] = {
     Tee.TPM: tpm.verify_evidence,
     Tee.SNP: snp.verify_evidence,
+    Tee.TDX: tdx.verify_evidence,
 }
 
 

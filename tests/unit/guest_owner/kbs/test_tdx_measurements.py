@@ -1,0 +1,75 @@
+"""Reference value files of TDX: written, read again, and refused by the member that is wrong."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ccinit.errors import FormatError
+from guest_owner.kbs.references import encode_reference_set, parse_reference_set
+from guest_owner.kbs.tdx_measurements import TdxMeasurements
+from tests.fakes.tdx_quote import measurement
+from tests.unit.guest_owner.kbs.verifiers.tdx_values import tdx_reference
+
+REFERENCE = tdx_reference()
+ENCODED = encode_reference_set(REFERENCE)
+
+
+def test_reference_set_is_read_as_it_was_written() -> None:
+    assert parse_reference_set(ENCODED) == REFERENCE
+    value = json.loads(ENCODED)
+    assert value["platform"] == "tdx"
+    assert value["mrtd"] == measurement("firmware").hex()
+    assert value["td_attributes"] == "0000000010000000"
+    assert value["tcb"]["pce_svn"] == 13
+    assert value["events"]["1"][0]["subject"] == "RTMR 1 of image-1"
+
+
+def test_events_may_be_left_out() -> None:
+    value = json.loads(ENCODED)
+    del value["events"]
+    parsed = parse_reference_set(json.dumps(value).encode())
+    assert isinstance(parsed.measured, TdxMeasurements)
+    assert isinstance(REFERENCE.measured, TdxMeasurements)
+    assert parsed.measured == replace(REFERENCE.measured, events={})
+    assert parse_reference_set(encode_reference_set(parsed)) == parsed
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (("mrtd",), "00" * 48, "reference.mrtd"),
+        (("mrtd",), "11" * 47, "reference.mrtd"),
+        (("rtmr1",), "00" * 48, "reference.rtmr1"),
+        (("rtmr2",), "AA" * 48, "reference.rtmr2"),
+        (("rtmr0",), "11" * 48, "reference.unknown"),
+        (("xfam",), "e7", "reference.xfam"),
+        (("td_attributes",), "0000000010000001", "reference.td_attributes"),
+        (("td_attributes",), "0000000010000080", "reference.td_attributes"),
+        (("td_attributes",), "0000000000000000", "reference.td_attributes"),
+        (("mrseam",), [], "reference.mrseam"),
+        (("mrseam",), ["11" * 32], "reference.mrseam"),
+        (("tcb", "fmspc"), [], "reference.tcb.fmspc"),
+        (("tcb", "fmspc"), ["11" * 5], "reference.tcb.fmspc"),
+        (("tcb", "tee_tcb_svn"), "11" * 15, "reference.tcb.tee_tcb_svn"),
+        (("tcb", "cpu_svn"), None, "reference.tcb.cpu_svn"),
+        (("tcb", "pce_svn"), -1, "reference.tcb.pce_svn"),
+        (("tcb", "qe_mrsigner"), "", "reference.tcb.qe_mrsigner"),
+        (("tcb", "qe_isv_svn"), 1 << 16, "reference.tcb.qe_isv_svn"),
+        (("tcb", "status"), "UpToDate", "reference.tcb.unknown"),
+        (("events", "0"), [], "reference.events.unknown"),
+        (("events", "1"), [{"digest": "11"}], "reference.events.1.digest"),
+        (("events", "1"), [{"digest": "11" * 48}], "reference.events.1.subject"),
+    ],
+)
+def test_reference_set_with_one_wrong_member_is_refused(
+    path: tuple[str, ...], value: object, reason: str
+) -> None:
+    table = json.loads(ENCODED)
+    inner = table
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    with pytest.raises(FormatError) as caught:
+        parse_reference_set(json.dumps(table).encode())
+    assert caught.value.reason == reason

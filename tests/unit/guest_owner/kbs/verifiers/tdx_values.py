@@ -1,0 +1,85 @@
+"""What the tests of the TDX verifier register, and a domain that is as registered."""
+
+import hashlib
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ccinit.formats.strict_json import JsonValue, encode_base64
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.references import (
+    Profile,
+    References,
+    ReferenceSet,
+    RegisteredRoot,
+    register_initdata,
+)
+from guest_owner.kbs.tdx_measurements import PredictedEvent, TdxMeasurements, TdxTcb
+from tests.fakes.tdx_boot import FakeBoot, image, replayed
+from tests.fakes.tdx_quote import FMSPC, QE_SIGNER, FakePck, FakeTdx, measurement
+
+DOCUMENT = b'algorithm = "sha384"\nversion = "0.1.0"\n\n[data]\n'
+REPORT_DATA = hashlib.sha384(b"nonce and key").digest().ljust(64, b"\0")
+TCB = TdxTcb(
+    fmspc=(FMSPC,),
+    tee_tcb_svn=bytes((4, 1, 2)) + bytes(13),
+    cpu_svn=bytes((7, 7, 2, 2, 3, 1, 0, 3)) + bytes(8),
+    pce_svn=13,
+    qe_mrsigner=QE_SIGNER,
+    qe_isv_svn=4,
+)
+
+
+def tdx_reference(name: str = "image-1") -> ReferenceSet:
+    events = image(name)
+    return ReferenceSet(
+        name=name,
+        profile=Profile.PROD,
+        measured=TdxMeasurements(
+            mrtd=measurement("firmware"),
+            rtmr1=replayed(events, 1),
+            rtmr2=replayed(events, 2),
+            xfam=0x0602E7,
+            td_attributes=1 << 28,
+            mrseam=(measurement("TDX module"),),
+            tcb=TCB,
+            events={
+                rtmr: tuple(
+                    PredictedEvent(digest=event.digest, subject=f"RTMR {rtmr} of {name}")
+                    for event in events
+                    if event.register == rtmr + 1
+                )
+                for rtmr in (1, 2)
+            },
+        ),
+    )
+
+
+def root_of(pck: FakePck) -> RegisteredRoot:
+    return RegisteredRoot(
+        name="intel",
+        platform=Tee.TDX,
+        certificates=(pck.root_certificate.public_bytes(Encoding.DER),),
+    )
+
+
+def tdx_references(*sets: ReferenceSet, pck: FakePck | None = None) -> References:
+    return References(
+        sets=sets or (tdx_reference(),),
+        roots=(root_of(pck or FakePck()),),
+        initdata=(register_initdata("shop", DOCUMENT),),
+    )
+
+
+def booted_domain(boot: FakeBoot | None = None) -> FakeTdx:
+    """A domain as a guest of image-1 with the registered document leaves it."""
+    domain = FakeTdx(mrconfigid=hashlib.sha384(DOCUMENT).digest())
+    return (boot or FakeBoot()).apply(domain)
+
+
+def evidence(
+    domain: FakeTdx, log: bytes | None, report_data: bytes = REPORT_DATA
+) -> dict[str, JsonValue]:
+    return {
+        "quote": encode_base64(domain.quote(report_data)),
+        "cc_eventlog": None if log is None else encode_base64(log),
+    }
