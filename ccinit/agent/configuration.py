@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ccinit.agent.devices import open_device, run_on_platform
 from ccinit.agent.guest import Guest
+from ccinit.agent.measurement import RuntimeMeasurement
 from ccinit.agent.messages import BindReply, BindRequest
 from ccinit.agent.roles import Role
 from ccinit.attest.detect import Platform, detect_platform
@@ -39,6 +40,7 @@ class Configured:
         document: the initdata document's exact bytes.
         initdata: the disk that carried it.
         disks: every disk that the host has attached.
+        measurement: of what the guest does from now on.
     """
 
     platform: Platform
@@ -47,6 +49,7 @@ class Configured:
     manifest: PodManifest
     initdata: BlockDevice
     disks: tuple[BlockDevice, ...]
+    measurement: RuntimeMeasurement
 
 
 async def configure(guest: Guest) -> Configured:
@@ -88,6 +91,7 @@ async def configure(guest: Guest) -> Configured:
         manifest=parsed.manifest,
         initdata=disks[found.disk],
         disks=disks,
+        measurement=RuntimeMeasurement(guest, platform),
     )
 
 

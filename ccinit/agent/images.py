@@ -7,6 +7,7 @@ from functools import partial
 from ccinit.agent.attestation import Attested
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.measurement import image_pulled
 from ccinit.agent.roles import RIGHTS, Role
 from ccinit.agent.storage import Unlocked
 from ccinit.boot.directories import make_directory
@@ -51,6 +52,7 @@ async def pull(
             f"image {image.name}: manifest {pulled.manifest}, {len(pulled.layers)} layers, "
             f"{pulled.file_bytes} bytes of files"
         )
+        configured.measurement.note(image_pulled(image.reference, pulled.manifest))
         images[image.name] = pulled
     return Pulled(images=images)
 

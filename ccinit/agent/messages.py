@@ -29,6 +29,22 @@ class BindReply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendRequest:
+    """Digests for the event log's register, whose value before the first of them is known."""
+
+    tee: Tee
+    before: bytes
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendReply:
+    """The register's value, read back."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkReady:
     """Index of the link that is now up."""
 

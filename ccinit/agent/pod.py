@@ -8,6 +8,7 @@ from ccinit.agent.attestation import Attested
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest
 from ccinit.agent.images import Pulled
+from ccinit.agent.measurement import container_starts
 from ccinit.agent.network import RESOLVER_FILE, write_file
 from ccinit.agent.storage import Unlocked
 from ccinit.boot.directories import make_directory
@@ -76,19 +77,32 @@ async def start(
         )
         for container in manifest.containers
     }
-    return await _start_in_order(guest, configured, order, supervisors)
+    return await _start_in_order(guest, configured, order, supervisors, pulled)
 
 
 async def _start_in_order(
-    guest: Guest, configured: Configured, order: StartOrder, supervisors: dict[str, Supervisor]
+    guest: Guest,
+    configured: Configured,
+    order: StartOrder,
+    supervisors: dict[str, Supervisor],
+    pulled: Pulled,
 ) -> Started:
     grace = _Grace(guest, configured.config.limits.stop_grace_seconds)
+    image_of = {one.name: pulled.images[one.image] for one in configured.manifest.containers}
+
+    async def measure_starts(*names: str) -> None:
+        for name in names:
+            configured.measurement.note(container_starts(name, image_of[name].manifest))
+        await configured.measurement.measure()
+
     for name in order.init:
+        await measure_starts(name)
         life = await supervisors[name].run()
         if life.state is not ContainerState.DONE:
             raise ChildError("pod.init", f"{name} ended {life.state}")
     main: list[Running] = []
     for wave in order.waves:
+        await measure_starts(*wave)
         begun = []
         for name in wave:
             supervisor = supervisors[name]

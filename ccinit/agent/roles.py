@@ -30,6 +30,7 @@ class Role(enum.StrEnum):
 
     INITDATA = "initdata"
     MEASURE = "measure"
+    EXTEND = "extend"
     CONFIG = "config"
     NET = "net"
     EVIDENCE = "evidence"
@@ -160,4 +161,6 @@ RIGHTS: Mapping[Role, Rights] = {
         workspace=Workspace.READ,
         memory_bytes=1024 * MIB,
     ),
+    # the event log's register by fd
+    Role.EXTEND: Rights(job="ccinit.agent.jobs.extend:run", uid=FIRST_UID + 12, syscalls=PARSER),
 }

@@ -1,13 +1,17 @@
 """One name for the platform's runtime measurement registers.
 
-A register changes only by `new = H(old || digest)`. Here is the TPM's; which events go where is
-decided by `ccinit.agent` and `ccinit.measure.initdata`.
+A register changes only by `new = H(old || digest)`. Here is the TPM's (TDX: `ccinit.kernel`), and
+which register of a platform the event log belongs to; what else goes where is decided by
+`ccinit.agent` and `ccinit.measure.initdata`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Final, Protocol
 
+from ccinit.formats.event_log import Algorithm
+from ccinit.formats.tee import Tee
 from ccinit.formats.tpm_commands import Carrier, TpmCommands
 
 
@@ -46,3 +50,29 @@ class TpmPcr:
     def read(self) -> bytes:
         """Return the current value, 32 bytes."""
         return TpmCommands(self.device).read_pcrs((self.pcr,))[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRegister:
+    """The register that proves the event log.
+
+    Attributes:
+        name: for people.
+        number: in records of the log.
+        node: the file of the platform that it is extended through; without it there is none.
+    """
+
+    name: str
+    number: int
+    algorithm: Algorithm
+    node: str
+
+
+EVENT_REGISTERS: Final[Mapping[Tee, EventRegister]] = {
+    Tee.TPM: EventRegister(
+        name="PCR 14", number=Pcr.EVENT_LOG, algorithm=Algorithm.SHA256, node="tpm"
+    ),
+    # Records of a confidential VM count from 1 (UEFI 2.10, section 38.4.1). Linux has it from 6.16.
+    Tee.TDX: EventRegister(name="RTMR 3", number=4, algorithm=Algorithm.SHA384, node="rtmr3"),
+}
+"""Platforms that are not here have no register that the guest may extend: SNP, for one."""

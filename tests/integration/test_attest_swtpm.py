@@ -8,6 +8,7 @@ import hashlib
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,15 +25,22 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from ccinit.attest.attester import ReportData
+from ccinit.agent.children import Children
+from ccinit.agent.measurement import container_starts
+from ccinit.agent.messages import ExtendReply, ExtendRequest
+from ccinit.agent.roles import Role
 from ccinit.attest.tpm import AK_HANDLE, TpmAttester
 from ccinit.errors import PeerError, VerificationError
+from ccinit.formats.digest import Digest
+from ccinit.formats.event_log import Algorithm
+from ccinit.formats.tee import ReportData, Tee
 from ccinit.formats.tpm2 import (
     ALL_SHA256_PCRS,
     parse_tpms_attest,
     parse_tpmt_signature,
 )
 from ccinit.formats.tpm_evidence import TpmEvidence, parse_tpm_evidence
+from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.initdata import bind_initdata
 from ccinit.measure.register import Pcr, TpmPcr
@@ -40,6 +48,11 @@ from rootfs_builder.tools_tree import ToolsTree
 
 TOOLS = ToolsTree(Path(os.environ.get("CCINIT_TOOLS", "build/tools")))
 DIGEST = hashlib.sha256(b"initdata").digest()
+ROOT = Path(__file__).parents[2]
+CHILDREN = Children(
+    (sys.executable, "-m", "ccinit"),
+    {"PYTHONPATH": os.pathsep.join((str(ROOT), *filter(None, sys.path)))},
+)
 
 
 class Swtpm:
@@ -161,6 +174,33 @@ def test_evidence_carries_report_data_registers_and_the_provisioned_key(
     assert evidence.ak_public_der == provisioned.public_bytes(
         Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
+def test_child_extends_the_register_of_events_and_no_event_twice(
+    swtpm: Swtpm, device: TpmDevice
+) -> None:
+    register = TpmPcr(device, Pcr.EVENT_LOG)
+    before = register.read()
+    events = tuple(container_starts(name, Digest("ab" * 32)) for name in ("one", "two"))
+    digests = tuple(event.digest(Algorithm.SHA256) for event in events)
+    request = ExtendRequest(tee=Tee.TPM, before=before, digests=digests)
+    expected = before
+    for digest in digests:
+        expected = hashlib.sha256(expected + digest).digest()
+
+    device.close()  # the emulator serves one client at a time
+    for _repeated in range(2):
+        fd = swtpm.connect()
+        try:
+            reply = EventLoop().run(
+                CHILDREN.run(Role.EXTEND, request, ExtendReply, seconds=30, fds={"tpm": fd})
+            )
+        finally:
+            os.close(fd)
+        assert reply.value == expected
+    with swtpm.open() as again:
+        assert TpmPcr(again, Pcr.EVENT_LOG).read() == expected
 
 
 def test_evidence_with_one_changed_byte_does_not_verify(device: TpmDevice) -> None:

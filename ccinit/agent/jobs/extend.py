@@ -1,0 +1,29 @@
+"""Role `extend`: measure events of the guest into the register of its event log."""
+
+from collections.abc import Callable, Mapping
+
+from ccinit.agent.child import JobChannel
+from ccinit.agent.messages import ExtendReply, ExtendRequest
+from ccinit.formats.tee import Tee
+from ccinit.kernel.tdx_guest import Rtmr
+from ccinit.kernel.tpm import TpmDevice
+from ccinit.measure.event_log import Extension, extend_register
+from ccinit.measure.register import EVENT_REGISTERS, MeasurementRegister, Pcr, TpmPcr
+
+
+def run(request: ExtendRequest, channel: JobChannel) -> ExtendReply:
+    """Do the job; the register's descriptor has the name that `EVENT_REGISTERS` gives it."""
+    row = EVENT_REGISTERS[request.tee]
+    register = REGISTERS[request.tee](channel.fds[row.node])
+    extension = Extension(before=request.before, digests=request.digests)
+    return ExtendReply(value=extend_register(register, extension, row.algorithm))
+
+
+def _open_pcr(fd: int) -> MeasurementRegister:
+    return TpmPcr(TpmDevice(fd), Pcr.EVENT_LOG)
+
+
+REGISTERS: Mapping[Tee, Callable[[int], MeasurementRegister]] = {
+    Tee.TPM: _open_pcr,
+    Tee.TDX: Rtmr,
+}

@@ -1,0 +1,106 @@
+"""Runtime measurement: what the guest does goes into its event log before it is done.
+
+Image pulls and first starts of containers, as events of CoCo's event log. They are collected and
+measured in one go, by one child, before the first container that they speak of runs: a child for
+each event would be felt in the boot. A container that is started again by its restart policy is not
+measured again, or a workload could fill the log; such starts are in the sealed log only. Every
+event is in the sealed log, with the register's value, so that the owner can replay them; where the
+platform has no register (SNP, TDX before Linux 6.16) that is all, and the log says so.
+"""
+
+import os
+from collections.abc import Mapping
+
+from ccinit.agent.devices import open_device
+from ccinit.agent.guest import Guest
+from ccinit.agent.messages import ExtendReply, ExtendRequest
+from ccinit.agent.roles import Role
+from ccinit.attest.detect import Platform
+from ccinit.errors import ChildError
+from ccinit.formats.aael import COCO_DOMAIN, AaelEvent
+from ccinit.formats.digest import Digest
+from ccinit.formats.rcar import canonical_json
+from ccinit.measure.event_log import EventLog
+from ccinit.measure.register import EVENT_REGISTERS, EventRegister
+
+_SECONDS = 60.0
+DOMAIN = "ccinit"
+
+
+def image_pulled(reference: str, manifest: Digest) -> AaelEvent:
+    """An image is in the guest and verified; the event is CoCo's."""
+    return _event(COCO_DOMAIN, "PullImage", {"digest": str(manifest), "image": reference})
+
+
+def container_starts(name: str, manifest: Digest) -> AaelEvent:
+    """A container is about to run for the first time."""
+    return _event(DOMAIN, "StartContainer", {"container": name, "image": str(manifest)})
+
+
+def _event(domain: str, operation: str, content: Mapping[str, str]) -> AaelEvent:
+    text = canonical_json(content).decode("ascii")
+    return AaelEvent(domain=domain, operation=operation, content=text)
+
+
+class RuntimeMeasurement:
+    """The event log of this boot, and the way to its register."""
+
+    def __init__(self, guest: Guest, platform: Platform) -> None:
+        self._guest = guest
+        self._platform = platform
+        self._noted: list[AaelEvent] = []
+        self._register = find_event_register(platform)
+        self._log: EventLog | None = None
+        if self._register is not None:
+            self._log = EventLog(self._register.number, self._register.algorithm)
+
+    @property
+    def records(self) -> bytes:
+        """What is measured so far, as records for the evidence; empty if there is no register."""
+        return b"" if self._log is None else self._log.records
+
+    def note(self, event: AaelEvent) -> None:
+        """Keep an event for the next `measure`."""
+        self._noted.append(event)
+
+    async def measure(self) -> None:
+        """Measure what was noted.
+
+        Raises:
+            CcinitError: it could not be; the thing that is about to happen must not happen.
+        """
+        events, self._noted = tuple(self._noted), []
+        if self._register is None or self._log is None:
+            for event in events:
+                self._guest.event(f"event, no register to measure it into: {event}")
+            return
+        self._log.announce(events)
+        for event in events:
+            self._guest.event(f"event for {self._register.name}: {event}")
+        value = await self._extend(self._register, self._log)
+        self._log.settle(value)
+        self._guest.event(f"{self._register.name} holds {value.hex()}")
+
+    async def _extend(self, register: EventRegister, log: EventLog) -> bytes:
+        """Have a child extend the register; one that died is followed by one that goes on."""
+        path = next(node.path for node in self._platform.nodes if node.name == register.node)
+        extension = log.announce(())
+        request = ExtendRequest(
+            tee=self._platform.tee, before=extension.before, digests=extension.digests
+        )
+        with open_device(path, os.O_RDWR) as device:
+            fds = {register.node: device}
+            run = self._guest.children.run
+            try:
+                reply = await run(Role.EXTEND, request, ExtendReply, seconds=_SECONDS, fds=fds)
+            except ChildError:
+                reply = await run(Role.EXTEND, request, ExtendReply, seconds=_SECONDS, fds=fds)
+        return reply.value
+
+
+def find_event_register(platform: Platform) -> EventRegister | None:
+    """Return the register of the platform's event log; None if the guest may extend none."""
+    register = EVENT_REGISTERS.get(platform.tee)
+    if register is None or all(node.name != register.node for node in platform.nodes):
+        return None
+    return register

@@ -1,0 +1,190 @@
+"""What is measured of a boot, in which order, and what the owner reads of it."""
+
+import hashlib
+from collections.abc import Coroutine
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from ccinit.agent.measurement import (
+    RuntimeMeasurement,
+    container_starts,
+    find_event_register,
+    image_pulled,
+)
+from ccinit.agent.messages import ExtendReply, ExtendRequest
+from ccinit.agent.roles import Role
+from ccinit.attest.detect import Node, Platform
+from ccinit.errors import ChildError, VerificationError
+from ccinit.formats.digest import Digest
+from ccinit.formats.event_log import Algorithm, encode_header, parse_event_log
+from ccinit.formats.tee import Tee
+from ccinit.measure.event_log import Extension, extend_register
+
+if TYPE_CHECKING:
+    from ccinit.agent.guest import Guest
+
+MANIFEST = Digest("ab" * 32)
+REFERENCE = f"registry.example/shop@{MANIFEST}"
+PULLED = image_pulled(REFERENCE, MANIFEST)
+STARTS = container_starts("web", MANIFEST)
+
+
+class Register:
+    """In memory; by SHA-384."""
+
+    def __init__(self) -> None:
+        self.value = bytes(48)
+        self.extends = 0
+
+    def extend(self, digest: bytes) -> None:
+        self.extends += 1
+        self.value = hashlib.sha384(self.value + digest).digest()
+
+    def read(self) -> bytes:
+        return self.value
+
+
+class FakeChildren:
+    """Does the job in this process, and dies as often as it is told to, before or after it."""
+
+    def __init__(self) -> None:
+        self.register = Register()
+        self.requests: list[ExtendRequest] = []
+        self.deaths: list[str] = []
+
+    async def run(
+        self,
+        role: Role,
+        request: ExtendRequest,
+        reply: type[ExtendReply],
+        *,
+        seconds: float,
+        fds: dict[str, int],
+    ) -> ExtendReply:
+        assert role is Role.EXTEND
+        assert seconds > 0
+        assert list(fds) == ["rtmr3"]
+        self.requests.append(request)
+        death = self.deaths.pop(0) if self.deaths else ""
+        if death == "before":
+            raise ChildError("child.ended", "killed")
+        extension = Extension(before=request.before, digests=request.digests)
+        value = extend_register(self.register, extension, Algorithm.SHA384)
+        if death == "after":
+            raise ChildError("child.ended", "killed")
+        return reply(value=value)
+
+
+class Bench:
+    """A measurement with its surroundings."""
+
+    def __init__(self, nodes: tuple[Node, ...], tee: Tee = Tee.TDX) -> None:
+        self.children = FakeChildren()
+        self.sealed: list[str] = []
+        guest = SimpleNamespace(event=self.sealed.append, children=self.children)
+        platform = Platform(tee=tee, nodes=nodes)
+        self.measurement = RuntimeMeasurement(cast("Guest", guest), platform)
+
+    def measure(self) -> None:
+        finish(self.measurement.measure())
+
+
+def finish(body: Coroutine[object, None, None]) -> None:
+    """Run what never waits."""
+    with pytest.raises(StopIteration):
+        body.send(None)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    node = tmp_path / "rtmr3"
+    node.write_bytes(bytes(48))
+    return Bench((Node(name="rtmr3", path=str(node), writable=True),))
+
+
+def test_events_have_canonical_json_as_content() -> None:
+    assert str(PULLED) == (
+        "github.com/confidential-containers PullImage "
+        f'{{"digest":"sha256:{"ab" * 32}","image":"{REFERENCE}"}}'
+    )
+    assert str(STARTS) == (
+        f'ccinit StartContainer {{"container":"web","image":"sha256:{"ab" * 32}"}}'
+    )
+
+
+def test_noted_events_are_measured_in_their_order_by_one_child(bench: Bench) -> None:
+    bench.measurement.note(PULLED)
+    assert bench.children.requests == []
+    bench.measurement.note(STARTS)
+    bench.measure()
+    (request,) = bench.children.requests
+    digests = tuple(event.digest(Algorithm.SHA384) for event in (PULLED, STARTS))
+    assert request == ExtendRequest(tee=Tee.TDX, before=bytes(48), digests=digests)
+    log = parse_event_log(encode_header(Algorithm.SHA384) + bench.measurement.records,
+                          Algorithm.SHA384)  # fmt: skip
+    assert log.replay(4, Algorithm.SHA384) == bench.children.register.value
+    assert bench.sealed == [
+        f"event for RTMR 3: {PULLED}",
+        f"event for RTMR 3: {STARTS}",
+        f"RTMR 3 holds {bench.children.register.value.hex()}",
+    ]
+
+
+def test_next_events_go_on_where_the_last_ended(bench: Bench) -> None:
+    bench.measurement.note(PULLED)
+    bench.measure()
+    value = bench.children.register.value
+    bench.measurement.note(STARTS)
+    bench.measure()
+    assert bench.children.requests[1].before == value
+    assert bench.children.register.extends == 2
+
+
+@pytest.mark.parametrize("death", ["before", "after"])
+def test_child_that_died_is_followed_by_one_that_measures_nothing_twice(
+    bench: Bench, death: str
+) -> None:
+    bench.children.deaths = [death]
+    bench.measurement.note(PULLED)
+    bench.measure()
+    assert bench.children.requests[0] == bench.children.requests[1]
+    assert bench.children.register.extends == 1
+    assert bench.measurement.records
+
+
+def test_second_death_ends_the_boot(bench: Bench) -> None:
+    bench.children.deaths = ["before", "before"]
+    bench.measurement.note(PULLED)
+    with pytest.raises(ChildError) as caught:
+        bench.measurement.measure().send(None)
+    assert caught.value.reason == "child.ended"
+    assert bench.measurement.records == b""
+
+
+def test_register_that_somebody_else_extended_ends_the_boot(bench: Bench) -> None:
+    bench.children.register.extend(bytes(48))
+    bench.measurement.note(PULLED)
+    with pytest.raises(VerificationError) as caught:
+        bench.measurement.measure().send(None)
+    assert caught.value.reason == "event_log.register"
+
+
+@pytest.mark.parametrize("tee", [Tee.TDX, Tee.SNP])
+def test_without_a_register_events_are_in_the_sealed_log_which_says_so(tee: Tee) -> None:
+    bench = Bench((), tee)
+    bench.measurement.note(PULLED)
+    bench.measure()
+    assert bench.sealed == [f"event, no register to measure it into: {PULLED}"]
+    assert bench.children.requests == []
+    assert bench.measurement.records == b""
+
+
+def test_tpm_measures_into_pcr_14() -> None:
+    node = Node(name="tpm", path="/dev/tpmrm0", writable=True)
+    register = find_event_register(Platform(tee=Tee.TPM, nodes=(node,)))
+    assert register is not None
+    assert (register.name, register.number) == ("PCR 14", 14)
+    assert register.algorithm is Algorithm.SHA256
