@@ -20,14 +20,17 @@ from ccinit.formats.initdata import (
     MAX_COMPRESSED_BYTES,
     MAX_DOCUMENT_BYTES,
     decompress_document,
+    document_digest,
     encode_device_image,
     parse_header,
     parse_initdata,
 )
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.tee import Tee, initdata_binding
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
 from guest_owner.kbs.measurements import ZERO_PCR
+from guest_owner.kbs.verifiers.table import VERIFIERS
 from guest_owner.table import format_table
 
 _MAX_IMAGE_BYTES = HEADER_BYTES + MAX_COMPRESSED_BYTES + 512
@@ -58,6 +61,12 @@ def add_parser(subparsers: Subparsers) -> None:
     make.add_argument(
         "--disk-image", type=Path, metavar="FILE", help="also write the block device image for it"
     )
+    make.add_argument(
+        "--platform",
+        default=Tee.TPM.value,
+        choices=[tee.value for tee in VERIFIERS],
+        help="what the pod will run on; it decides the document's algorithm (default: tpm)",
+    )
     make.set_defaults(func=_make)
 
     summary = "Check a document or device image and print what it binds."
@@ -66,8 +75,13 @@ def add_parser(subparsers: Subparsers) -> None:
     show.set_defaults(func=_show)
 
 
-def make_document(config_toml: str, pod_toml: str) -> bytes:
+def make_document(config_toml: str, pod_toml: str, algorithm: str = "sha256") -> bytes:
     """Return the document for two texts that the guest accepts.
+
+    Args:
+        config_toml: text of `ccinit.toml`.
+        pod_toml: text of `pod.toml`.
+        algorithm: by which the platform will hold the document: `sha256`; `sha384` on TDX.
 
     Raises:
         FormatError: below `ccinit`, `pod` or `initdata`.
@@ -76,7 +90,7 @@ def make_document(config_toml: str, pod_toml: str) -> bytes:
     parse_pod_manifest(pod_toml)
     parts = [
         'version = "0.1.0"',
-        'algorithm = "sha256"',
+        f'algorithm = "{algorithm}"',
         "",
         "[data]",
         f'"ccinit.toml" = {_toml_string(config_toml)}',
@@ -105,7 +119,8 @@ def _toml_string(text: str) -> str:
 
 
 def _make(arguments: argparse.Namespace) -> int:
-    document = make_document(_read_text(arguments.config), _read_text(arguments.pod))
+    algorithm = initdata_binding(Tee(arguments.platform)).algorithm
+    document = make_document(_read_text(arguments.config), _read_text(arguments.pod), algorithm)
     write_atomically(arguments.output, document, mode=PUBLIC_MODE)
     print(f"wrote {arguments.output}: {sha256_digest(document)}")
     if arguments.disk_image is not None:
@@ -125,6 +140,8 @@ def _show(arguments: argparse.Namespace) -> int:
     digest = sha256_digest(data)
     rows = [
         ("digest", str(digest)),
+        ("algorithm", parsed.algorithm),
+        ("mrconfigid (sha384)", document_digest(data, "sha384").hex()),
         ("pcr 8", hashlib.sha256(ZERO_PCR + digest.raw).hexdigest()),
         ("kbs", config.kbs.url),
         ("envelope", config.kbs.envelope.value),

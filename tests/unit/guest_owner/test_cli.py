@@ -1,5 +1,6 @@
 """The owner's commands over a state directory, as a person would run them."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,23 @@ def test_make_document_carries_any_text_unchanged(text: str) -> None:
     pod = POD + f"# {text}".replace("\x7f", "") + "\n"
     parsed = parse_initdata(make_document(CONFIG, pod))
     assert parsed.pod_toml == pod
+
+
+def test_initdata_make_for_tdx_is_bound_by_sha384(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, pod, document = tmp_path / "c", tmp_path / "p", tmp_path / "initdata.toml"
+    config.write_text(CONFIG)
+    pod.write_text(POD)
+    arguments = ("--config", config, "--pod", pod, "--output", document, "--platform", "tdx")
+    assert run("initdata", "make", *arguments) == 0
+    data = document.read_bytes()
+    assert parse_initdata(data).algorithm == "sha384"
+    assert run("initdata", "show", document) == 0
+    assert hashlib.sha384(data).hexdigest() in capsys.readouterr().out
+    assert run("register", "initdata", "--state", state, document) == 0
+    (known,) = Store(state).read_references().initdata
+    assert known.digest_by("sha384") == hashlib.sha384(data).digest()
 
 
 def test_initdata_make_refuses_what_the_guest_would(
