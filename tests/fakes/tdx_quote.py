@@ -86,18 +86,18 @@ class FakePck:
 
     @property
     def root_certificate(self) -> x509.Certificate:
-        return self._certificate("Intel SGX Root CA", self.root, "Intel SGX Root CA", self.root, 1)
+        return self.certificate("Intel SGX Root CA", self.root, "Intel SGX Root CA", self.root, 1)
 
     @property
     def chain_pem(self) -> bytes:
-        intermediate = self._certificate(
+        intermediate = self.certificate(
             "Intel SGX PCK Platform CA",
             "platform ca",
             "Intel SGX Root CA",
             self.intermediate_issuer or self.root,
             0 if self.intermediate_is_ca else None,
         )
-        leaf = self._certificate(
+        leaf = self.certificate(
             "Intel SGX PCK Certificate",
             "pck",
             "Intel SGX PCK Platform CA",
@@ -133,7 +133,7 @@ class FakePck:
             ),
         )
 
-    def _certificate(
+    def certificate(
         self,
         subject: str,
         key: str,

@@ -1,14 +1,18 @@
-"""Generated TDX quotes as an independent library (dcap-qvl) reads them.
+"""Generated TDX quotes as an independent library (dcap-qvl) reads and verifies them.
 
 The fake stands in for hardware in every other test, so here it is held against somebody else's
-reading of Intel's tables: field by field, and what the PCK certificate says.
+reading of Intel's tables, field by field, and against their verifier, with generated collateral.
 """
+
+import time
 
 import dcap_qvl
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.formats.tdx_quote import parse_tdx_quote
 from guest_owner.kbs.verifiers.pck import load_chain, read_platform
+from tests.fakes import tdx_collateral as collateral
 from tests.fakes.tdx_quote import FakeTdx, measurement
 
 BYTES = {
@@ -65,3 +69,48 @@ def test_both_read_the_same_platform() -> None:
         ours.components,
         ours.pce_svn,
     )
+
+
+def verify_independently(quote: bytes) -> str:
+    """Let Intel's procedure, with collateral, decide; return the TCB status."""
+    domain = FakeTdx()
+    root_list, platform_list = collateral.revocations(domain.pck)
+    tcb_info, identity = collateral.tcb_info(domain), collateral.qe_identity()
+    signers = collateral.signing_chain(domain.pck)
+    verified = dcap_qvl.verify_with_root_ca(
+        quote,
+        dcap_qvl.QuoteCollateralV3(
+            pck_crl_issuer_chain=collateral.platform_chain(domain.pck),
+            root_ca_crl=root_list,
+            pck_crl=platform_list,
+            tcb_info_issuer_chain=signers,
+            tcb_info=tcb_info.text,
+            tcb_info_signature=tcb_info.signature,
+            qe_identity_issuer_chain=signers,
+            qe_identity=identity.text,
+            qe_identity_signature=identity.signature,
+        ),
+        domain.pck.root_certificate.public_bytes(Encoding.DER),
+        int(time.time()),
+    )
+    return str(verified.status)
+
+
+@pytest.mark.parametrize(("version", "body_type"), [(4, 2), (5, 2), (5, 3)])
+def test_independent_verifier_accepts_the_generated_quote(version: int, body_type: int) -> None:
+    quote = FakeTdx(version=version, body_type=body_type).quote(bytes(64))
+    assert verify_independently(quote) == "UpToDate"
+
+
+@pytest.mark.parametrize(
+    ("domain", "reason"),
+    [
+        (FakeTdx(qe_binding=bytes(32)), "QE report hash mismatch"),
+        (FakeTdx(quote_signer="another key"), "signature is invalid"),
+        (FakeTdx(td_attributes=1 << 28 | 1), "Debug mode is enabled"),
+    ],
+    ids=["binding", "signature", "debug"],
+)
+def test_independent_verifier_refuses_what_ours_refuses(domain: FakeTdx, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        verify_independently(domain.quote(bytes(64)))

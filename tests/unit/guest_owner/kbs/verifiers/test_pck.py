@@ -54,8 +54,8 @@ def test_chain_that_is_none_is_refused(pem: bytes) -> None:
 
 def test_platform_key_on_another_curve_is_refused() -> None:
     class Large(FakePck):
-        def _certificate(self, *arguments: object) -> x509.Certificate:
-            certificate = super()._certificate(*arguments)  # type: ignore[arg-type]
+        def certificate(self, *arguments: object) -> x509.Certificate:
+            certificate = super().certificate(*arguments)  # type: ignore[arg-type]
             if arguments[0] != "Intel SGX PCK Certificate":
                 return certificate
             builder = x509.CertificateBuilder(
