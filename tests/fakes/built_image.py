@@ -12,6 +12,7 @@ TEST_LINE = "quiet ccinit.carrier=disk"
 
 def write_built_image(folder: Path, profile: str = "prod", **changes: object) -> Path:
     """Write one image and return its report; `changes` replaces members of the report."""
+    folder.mkdir(exist_ok=True)
     line = PROD_LINE if profile == "prod" else TEST_LINE
     uki = uki_image({".cmdline": line.replace("disk", "ram").encode()})
     contents = {

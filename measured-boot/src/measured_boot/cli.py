@@ -14,6 +14,7 @@ from ccinit.formats.event_log import Algorithm, parse_event_log
 from measured_boot.event_log import Difference, find_differences
 from measured_boot.platforms import PLATFORMS, Platform
 from measured_boot.predict_command import PREDICT_HELP, add_image, add_predict, read_prediction
+from measured_boot.verify_command import VERIFY_HELP, add_verify
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     add_image(add)
     add.add_argument("log", type=Path, help="a guest's binary_bios_measurements")
     add.set_defaults(command=_compare)
+    add = commands.add_parser("verify", help=VERIFY_HELP, description=VERIFY_HELP)
+    add_verify(add)
     add = commands.add_parser("platforms", help="list what predictions hold for")
     add.set_defaults(command=_platforms)
     return parser

@@ -44,6 +44,20 @@ def describe(prediction: Prediction | LaunchPrediction) -> dict[str, Any]:
     }
 
 
+def describe_events(prediction: Prediction | LaunchPrediction) -> list[dict[str, Any]]:
+    """Return the events that a log will have, for whoever replays one."""
+    return [
+        {
+            "pcr": event.register,
+            "kind": event.kind.value,
+            "sha256": event.digest.hex(),
+            "sha384": event.wide_digest.hex(),
+            "subject": event.subject,
+        }
+        for event in prediction.events
+    ]
+
+
 def encode(prediction: Prediction | LaunchPrediction) -> bytes:
     """Return the JSON text of one prediction, the same bytes for the same values."""
     return json.dumps(describe(prediction), indent=2).encode() + b"\n"

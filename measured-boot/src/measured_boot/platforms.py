@@ -45,6 +45,7 @@ class Platform:
         stub: version of systemd-stub, None if the boot path has no stub.
         emulator: family of QEMU versions.
         is_compared: whether a real boot had the predicted registers.
+        mrtd: of TDX, hex: what building a domain from that firmware measures.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Platform:
     stub: str | None
     emulator: str
     is_compared: bool
+    mrtd: str | None = None
 
 
 _OVMF_TRIXIE: Final = "2025.02-8+deb13u1"
@@ -63,6 +65,10 @@ _OVMF_TRIXIE_SHA256: Final = "624e06de18b4fa535e90db7160d00d3d07d206422b89999bf1
 # The same build with variables in the file, for hosts that load it as one.
 _OVMF_TRIXIE_WHOLE_SHA256: Final = (
     "14954040cc754ade0c625ac3470ea46d4c14318b5b1396de4ef77090203d76db"
+)
+_OVMF_TRIXIE_MRTD: Final = (
+    "bdc6fb145880f06f30c8b346b8dce2a99d9351b56892df22"
+    "f80fcf6574caa9f9c31df8e8576d53b4d0cd1c3f28910e11"
 )
 _STUB_TRIXIE: Final = "257.13-1~deb13u1"
 
@@ -113,6 +119,7 @@ PLATFORMS: Final = (
         stub=None,
         emulator="10.1",
         is_compared=False,
+        mrtd=_OVMF_TRIXIE_MRTD,
     ),
     Platform(
         name="tdx_ovmf-2025.02_stub-257.13_qemu-10.1",
@@ -123,6 +130,7 @@ PLATFORMS: Final = (
         stub=_STUB_TRIXIE,
         emulator="10.1",
         is_compared=False,
+        mrtd=_OVMF_TRIXIE_MRTD,
     ),
 )
 

@@ -107,8 +107,6 @@ def _print_registers(options: argparse.Namespace) -> None:
 
 
 def _print_launch(options: argparse.Namespace, platform: Platform) -> None:
-    if options.firmware is None:
-        raise ConfigError("predict.what", f"{platform.name} measures firmware: name it")
     prediction = predict_launch(
         _files(options).read(platform.boot), platform.name, _machine(options)
     )
@@ -129,7 +127,9 @@ def _describe_launch(prediction: LaunchPrediction) -> None:
         print(f"{name} {digest.hex()}")
 
 
-def _machine(options: argparse.Namespace) -> Machine:
+def _machine(options: argparse.Namespace) -> Machine | None:
+    if options.firmware is None:
+        return None
     return Machine(
         firmware=options.firmware.read_bytes(),
         vcpus=options.vcpus,

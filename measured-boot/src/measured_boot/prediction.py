@@ -88,12 +88,14 @@ class LaunchPrediction:
     """What a launch under a TEE will be measured as.
 
     Attributes:
+        events: of the boot; AMD's processors keep no register of them.
         registers: `launch_digest` of AMD; `mrtd`, `rtmr1`, `rtmr2` of Intel.
         inputs: what of the machine they depend on, for the record.
     """
 
     platform: Platform
     command_line: str
+    events: tuple[Event, ...]
     registers: Mapping[str, bytes]
     inputs: Mapping[str, str | int]
 
@@ -114,9 +116,14 @@ def predict(what: UkiBoot | DirectKernelBoot, platform: str | None = None) -> Pr
 
 
 def predict_launch(
-    what: UkiBoot | DirectKernelBoot, platform: str, machine: Machine
+    what: UkiBoot | DirectKernelBoot, platform: str, machine: Machine | None = None
 ) -> LaunchPrediction:
     """Return the prediction for one launch on the named platform.
+
+    Args:
+        what: is booted.
+        platform: one without a TPM.
+        machine: of the host; a platform that names its firmware build does without.
 
     Raises:
         FormatError: as `predict`, or with a reason below `firmware` or `sev`.
@@ -124,28 +131,26 @@ def predict_launch(
             build; `cpu_model.…`, `launch.…`: nothing can be predicted for this machine.
     """
     found, line, events = _predict_events(what, platform)
-    if found.technology is Technology.TPM:
-        raise ConfigError("platform.mismatch", f"{found.name} is measured into a TPM")
-    digest = hashlib.sha256(machine.firmware).hexdigest()
-    if found.firmware_sha256 not in {None, digest}:
-        raise ConfigError("platform.firmware", f"the file is not the build of {found.name}")
-    inputs: dict[str, str | int] = {"firmware_sha256": digest}
-    if machine.memory_mib is not None:
-        inputs["memory_mib"] = machine.memory_mib
-    registers: dict[str, bytes]
     match found.technology:
+        case Technology.TPM:
+            raise ConfigError("platform.mismatch", f"{found.name} is measured into a TPM")
         case Technology.TDX:
-            rtmrs = replay_rtmrs(events)
-            mrtd = measure_build(parse_tdx_sections(machine.firmware))
-            registers = {"mrtd": mrtd, "rtmr1": rtmrs[1], "rtmr2": rtmrs[2]}
+            registers = _predict_tdx(found, events, machine)
         case Technology.SEV | Technology.SEV_ES | Technology.SNP:
             if not isinstance(what, DirectKernelBoot):
                 raise ConfigError("platform.mismatch", f"{found.name} boots no UKI")
+            if machine is None:
+                raise ConfigError("launch.machine", f"{found.name} measures the host's machine")
             registers = {"launch_digest": _predict_sev(what, found.technology, machine)}
-            inputs |= _sev_inputs(found.technology, machine)
         case _:
             assert_never(found.technology)
-    return LaunchPrediction(platform=found, command_line=line, registers=registers, inputs=inputs)
+    return LaunchPrediction(
+        platform=found,
+        command_line=line,
+        events=events,
+        registers=registers,
+        inputs=_describe_inputs(found, machine),
+    )
 
 
 def _predict_events(
@@ -180,10 +185,27 @@ def _predict_sev(what: DirectKernelBoot, technology: Technology, machine: Machin
     return snp_launch_digest(firmware, processors, hashes)
 
 
-def _sev_inputs(technology: Technology, machine: Machine) -> Mapping[str, str | int]:
-    if technology is Technology.SEV or machine.cpu_model is None:
-        return {}
-    processors: dict[str, str | int] = {"vcpus": machine.vcpus, "cpu_model": machine.cpu_model}
-    if technology is Technology.SNP:
-        processors["guest_features"] = machine.guest_features
-    return processors
+def _predict_tdx(
+    platform: Platform, events: tuple[Event, ...], machine: Machine | None
+) -> Mapping[str, bytes]:
+    mrtd = bytes.fromhex(platform.mrtd or "")
+    if machine is not None:
+        if hashlib.sha256(machine.firmware).hexdigest() != platform.firmware_sha256:
+            what = f"the file is not the build of {platform.name}"
+            raise ConfigError("platform.firmware", what)
+        mrtd = measure_build(parse_tdx_sections(machine.firmware))
+    rtmrs = replay_rtmrs(events)
+    return {"mrtd": mrtd, "rtmr1": rtmrs[1], "rtmr2": rtmrs[2]}
+
+
+def _describe_inputs(platform: Platform, machine: Machine | None) -> Mapping[str, str | int]:
+    if machine is None:
+        return {"firmware_sha256": platform.firmware_sha256 or ""}
+    inputs: dict[str, str | int] = {"firmware_sha256": hashlib.sha256(machine.firmware).hexdigest()}
+    if machine.memory_mib is not None:
+        inputs["memory_mib"] = machine.memory_mib
+    if platform.technology in {Technology.SEV_ES, Technology.SNP}:
+        inputs |= {"vcpus": machine.vcpus, "cpu_model": machine.cpu_model or ""}
+    if platform.technology is Technology.SNP:
+        inputs["guest_features"] = machine.guest_features
+    return inputs

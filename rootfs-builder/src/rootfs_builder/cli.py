@@ -8,15 +8,18 @@ from pathlib import Path
 
 from ccinit.errors import CcinitError
 from rootfs_builder import container_image
+from rootfs_builder.builder_key import open_builder_key
 from rootfs_builder.exclusive import exclusive
-from rootfs_builder.image import PROFILES, ImageBuild
+from rootfs_builder.image import PROFILES, ImageBuild, read_lock
 from rootfs_builder.lock_command import (
     print_differences,
     renew_package_lock,
     renew_wheel_lock,
 )
 from rootfs_builder.progress import Progress
+from rootfs_builder.publication import publish
 from rootfs_builder.tools_tree import ToolsTree, build_tools_tree
+from rootfs_builder.wheels import parse_requirements
 from rootfs_builder.workspace import Workspace
 
 
@@ -60,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     image.add_argument(
         "--release", action="store_true", help="refuse packages that are not the locked ones"
     )
+    image.add_argument(
+        "--builder-key",
+        type=Path,
+        help="Ed25519 key that signs; made if absent (default: build/builder-key.pem)",
+    )
     image.set_defaults(func=_run_image)
 
     lock = commands.add_parser("lock", help="renew the lock files and say what changed")
@@ -85,15 +93,21 @@ def _run_tools(parsed: argparse.Namespace) -> int:
 
 def _run_image(parsed: argparse.Namespace) -> int:
     workspace = _workspace(parsed)
+    progress = Progress(name="image")
     build = ImageBuild(
         workspace=workspace,
         tools=_tools(workspace),
         output=parsed.output.resolve(),
         release=parsed.release,
-        progress=Progress(name="image"),
+        progress=progress,
     )
     for report in build.run(parsed.profile or PROFILES):
         sys.stdout.write(f"{report}\n")
+    wheels = parse_requirements(workspace.guest_requirements.read_text())
+    key = open_builder_key(parsed.builder_key or workspace.builder_key)
+    with exclusive(workspace.image_lock, progress):
+        image_id = publish(build.output, read_lock(workspace), wheels, key)
+    sys.stdout.write(f"{image_id}\n")
     return 0
 
 

@@ -56,6 +56,11 @@ class Workspace:
         return self.build / "staging"
 
     @property
+    def builder_key(self) -> Path:
+        """The key that signs what is published."""
+        return self.build / "builder-key.pem"
+
+    @property
     def image_lock(self) -> Path:
         """Held by whoever writes below `mkosi` and `staging`."""
         return self.build / "image.lock"

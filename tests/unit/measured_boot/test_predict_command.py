@@ -8,7 +8,7 @@ import pytest
 from measured_boot.cli import main
 from measured_boot.image_files import read_reported
 from measured_boot.measurements import describe
-from measured_boot.platforms import Boot
+from measured_boot.platforms import Boot, find_named_platform
 from measured_boot.prediction import Machine, predict, predict_launch
 from tests.fakes.built_image import write_built_image
 from tests.fakes.firmware import FakeFirmware
@@ -54,6 +54,16 @@ def test_predict_launch_as_text_says_what_it_depends_on(
     assert printed.splitlines()[-1].startswith("launch_digest ")
 
 
+def test_predict_launch_of_a_named_firmware_needs_no_file(
+    image: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    platform = find_named_platform("tdx_ovmf-2025.02_stub-257.13_qemu-10.1")
+    assert main(["predict", image, "--platform", platform.name, "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["registers"]["mrtd"] == platform.mrtd
+    assert value["inputs"] == {"firmware_sha256": platform.firmware_sha256}
+
+
 def test_predict_report_without_platform_is_its_uki(
     image: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,7 +80,7 @@ def test_predict_report_without_platform_is_its_uki(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--platform", SNP], "predict.what"),
+        (["--platform", SNP], "launch.machine"),
         (["--firmware", "/dev/null"], "predict.what"),
         (["--platform", SNP, "--firmware", "/dev/null"], "firmware.length"),
         (["--platform", "snp"], "platform.unknown"),

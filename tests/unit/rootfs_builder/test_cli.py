@@ -9,6 +9,7 @@ from rootfs_builder import cli
 from rootfs_builder.image import ImageBuild
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
+from tests.fakes.built_image import write_built_image
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +30,15 @@ def test_image_builds_all_profiles_unless_told(
         return (build.output / "ccinit-prod.json",)
 
     monkeypatch.setattr(ImageBuild, "run", run)
-    assert cli.main(["--repository", str(tmp_path), "image", "--output", str(tmp_path)]) == 0
-    assert cli.main(["image", "--profile", "test", "--release", "--output", str(tmp_path)]) == 0
-    assert calls == [(tmp_path, False, ("prod", "test")), (tmp_path, True, ("test",))]
-    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "ccinit-prod.json")] * 2
+    key = str(tmp_path / "key.pem")
+    output = tmp_path / "image"
+    write_built_image(output)
+    command = ["image", "--builder-key", key, "--output", str(output)]
+    assert cli.main(command) == 0
+    assert cli.main([*command, "--profile", "test", "--release"]) == 0
+    assert calls == [(output, False, ("prod", "test")), (output, True, ("test",))]
+    image_id = (output / "image-id").read_text().strip()
+    assert capsys.readouterr().out.splitlines() == [str(output / "ccinit-prod.json"), image_id] * 2
 
 
 def test_failure_is_one_reason_and_one_detail(

@@ -1,0 +1,42 @@
+"""The builder's signing key: one file, made on first use, never among published files."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from ccinit.errors import ConfigError
+
+_OWNER_ONLY: Final = 0o600
+
+
+def open_builder_key(path: Path) -> Ed25519PrivateKey:
+    """Return the key in `path`, made and written there if the file does not exist.
+
+    Raises:
+        ConfigError: `builder_key.form`: the file holds something else.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, Ed25519PrivateKey.generate())
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError("builder_key.form", f"{path} is no unencrypted PEM key") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError("builder_key.form", f"{path} is not an Ed25519 key")
+    return key
+
+
+def _write(path: Path, key: Ed25519PrivateKey) -> None:
+    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
