@@ -77,25 +77,41 @@ async def attest(guest: Guest, configured: Configured) -> Attested:
     Raises:
         PeerError, VerificationError, FormatError, DeadlineError: `kbs.…`, `net.…`, `envelope.…`.
     """
-    reply = await request_resources(guest, configured)
-    grants = {
-        released.uri: Grant(secret=Secret(released.data), create=released.create)
-        for released in reply.released
-    }
-    guest.teardown.push("secrets", undoing(lambda: _wipe(grants)))
+    reply = await request_resources(guest, configured, plan_resources(configured.manifest))
+    grants = _grants(reply)
+    guest.teardown.push("secrets", undoing(lambda: wipe_grants(grants)))
     set_clock(reply.date, read_build_time())
     guest.log.mix(grants[log_psk_uri(configured.manifest)].secret)
     return Attested(grants=grants)
 
 
-async def request_resources(guest: Guest, configured: Configured) -> KbsReply:
-    """Hold the handshake in a child and return everything that the manifest names, in its order.
+async def fetch_grants(
+    guest: Guest, configured: Configured, wanted: tuple[Wanted, ...]
+) -> dict[ResourceUri, Grant]:
+    """Attest anew and fetch what only a later phase could name; the caller wipes it.
+
+    Raises:
+        PeerError, VerificationError, FormatError, DeadlineError: as `attest`.
+    """
+    return _grants(await request_resources(guest, configured, wanted))
+
+
+def _grants(reply: KbsReply) -> dict[ResourceUri, Grant]:
+    return {
+        released.uri: Grant(secret=Secret(released.data), create=released.create)
+        for released in reply.released
+    }
+
+
+async def request_resources(
+    guest: Guest, configured: Configured, wanted: tuple[Wanted, ...]
+) -> KbsReply:
+    """Hold the handshake in a child and return all of `wanted`, in its order.
 
     Raises:
         ChildError: `child.protocol`, other resources came back.
         CcinitError: as `attest`.
     """
-    wanted = plan_resources(configured.manifest)
     async with AsyncExitStack() as stack:
         first = await _prepare_evidence(guest, configured, stack)
 
@@ -187,11 +203,13 @@ def plan_resources(manifest: PodManifest) -> tuple[Wanted, ...]:
     for image in manifest.images:
         if image.auth is not None:
             wanted[image.auth] = EnvelopeKind.FILE
+        wanted |= dict.fromkeys(image.keys, EnvelopeKind.IMAGE_KEY)
     for secret in manifest.secrets:
         wanted[secret.uri] = EnvelopeKind.FILE
     return tuple(Wanted(uri=uri, kind=kind) for uri, kind in wanted.items())
 
 
-def _wipe(grants: Mapping[ResourceUri, Grant]) -> None:
+def wipe_grants(grants: Mapping[ResourceUri, Grant]) -> None:
+    """Overwrite every secret."""
     for grant in grants.values():
         grant.secret.wipe()

@@ -1,4 +1,4 @@
-"""PULL: every image of the manifest, one after another, each through its four children."""
+"""PULL: every image of the manifest, one after another, each through its children."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,22 @@ from functools import partial
 from ccinit.agent.attestation import Attested
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.image_keys import open_layer_keys
 from ccinit.agent.measurement import image_pulled
 from ccinit.agent.roles import RIGHTS, Role
 from ccinit.agent.storage import Unlocked
 from ccinit.boot.directories import make_directory
 from ccinit.errors import ChildError
+from ccinit.formats.layer_encryption import LayerKey
 from ccinit.formats.pod_manifest import Image
 from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
 from ccinit.pull.messages import (
+    KEYS_PIPE,
+    DecryptReply,
+    DecryptRequest,
     Downloaded,
+    InspectedImage,
+    InspectRequest,
     LayersRequest,
     PulledBlobs,
     PullLimits,
@@ -24,6 +31,7 @@ from ccinit.pull.messages import (
     TreeRequest,
     VerifiedLayers,
 )
+from ccinit.secret import Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +47,15 @@ async def pull(
     """Pull every image.
 
     Raises:
-        CcinitError: of any family: `net.…`, `registry.…`, `pull.…`, `tar.…`, `tree.…`.
+        CcinitError: of any family: `net.…`, `registry.…`, `pull.…`, `enc.…`, `tar.…`, `tree.…`.
     """
     images = {}
     for image in configured.manifest.images:
         directory = f"{unlocked.store}/image-{image.name}"
         make_directory(directory, 0o700)
         request = _request(configured, attested, image)
-        pulled = await pull_image(request, directory, _PullChildren(guest, configured, directory))
+        children = _PullChildren(guest, configured, attested, image, directory)
+        pulled = await pull_image(request, directory, children)
         guest.teardown.push(f"image {image.name}", undoing(partial(_unmount, pulled)))
         guest.event(
             f"image {image.name}: manifest {pulled.manifest}, {len(pulled.layers)} layers, "
@@ -54,6 +63,8 @@ async def pull(
         )
         configured.measurement.note(image_pulled(image.reference, pulled.manifest))
         images[image.name] = pulled
+    for uri in {uri for image in configured.manifest.images for uri in image.keys}:
+        attested.grants[uri].secret.wipe()  # every layer is open
     return Pulled(images=images)
 
 
@@ -64,6 +75,7 @@ def _request(configured: Configured, attested: Attested, image: Image) -> PullRe
         ca_pem=image.ca_pem,
         auth=attested.grants[image.auth].secret.reveal() if image.auth is not None else b"",
         limits=PullLimits(tar_bytes=limits.image_bytes, total_seconds=limits.pull_seconds),
+        encryption=image.encryption,
     )
 
 
@@ -74,8 +86,18 @@ def _unmount(image: PulledImage) -> None:
 class _PullChildren:
     """The children of one pull; see `ccinit.pull.image.PullChildren`."""
 
-    def __init__(self, guest: Guest, configured: Configured, directory: str) -> None:
+    def __init__(
+        self,
+        guest: Guest,
+        configured: Configured,
+        attested: Attested,
+        image: Image,
+        directory: str,
+    ) -> None:
         self._guest = guest
+        self._configured = configured
+        self._attested = attested
+        self._image = image
         self._seconds = configured.config.limits.pull_seconds
         self._directory = directory
 
@@ -84,6 +106,7 @@ class _PullChildren:
         """Their user ids."""
         return Owners(
             registry=RIGHTS[Role.REGISTRY].uid,
+            decrypt=RIGHTS[Role.DECRYPT].uid,
             layers=RIGHTS[Role.LAYERS].uid,
             index=RIGHTS[Role.INDEX].uid,
         )
@@ -97,6 +120,29 @@ class _PullChildren:
             seconds=self._seconds,
             workspace=self._directory,
             notices={Downloaded: self._progress},
+        )
+
+    async def inspect(self, request: InspectRequest) -> InspectedImage:
+        """Read the manifest without a network."""
+        return await self._guest.children.run(
+            Role.INSPECT, request, InspectedImage, seconds=self._seconds
+        )
+
+    async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
+        """Have the KBS's keys open the layers' wraps."""
+        return await open_layer_keys(
+            self._guest, self._configured, self._attested, self._image, image
+        )
+
+    async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
+        """Make tars of ciphertext."""
+        return await self._guest.children.run(
+            Role.DECRYPT,
+            request,
+            DecryptReply,
+            seconds=self._seconds,
+            secrets={KEYS_PIPE: keys},
+            workspace=self._directory,
         )
 
     async def verify(self, request: LayersRequest) -> VerifiedLayers:

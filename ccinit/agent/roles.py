@@ -37,6 +37,9 @@ class Role(enum.StrEnum):
     KBS = "kbs"
     FORMAT = "format"
     REGISTRY = "registry"
+    INSPECT = "inspect"
+    UNWRAP = "unwrap"
+    DECRYPT = "decrypt"
     LAYERS = "layers"
     INDEX = "index"
     TREE = "tree"
@@ -135,6 +138,20 @@ RIGHTS: Mapping[Role, Rights] = {
         memory_bytes=1024 * MIB,
         messages=1 << 16,
     ),
+    # the manifest of an image with encrypted layers
+    Role.INSPECT: Rights(
+        job="ccinit.pull.inspect:inspect_job", uid=FIRST_UID + 12, syscalls=PARSER
+    ),
+    # wraps of layer keys; one key of the KBS by pipe
+    Role.UNWRAP: Rights(job="ccinit.pull.unwrap:unwrap_job", uid=FIRST_UID + 13, syscalls=PARSER),
+    # encrypted layers, decompressed into the workspace; their keys by pipe
+    Role.DECRYPT: Rights(
+        job="ccinit.pull.decrypt:decrypt_job",
+        uid=FIRST_UID + 14,
+        syscalls=FILE_PARSER,
+        workspace=Workspace.WRITE,
+        memory_bytes=1024 * MIB,
+    ),
     # the pass over a layer's tar
     Role.LAYERS: Rights(
         job="ccinit.pull.verify:layers_job",
@@ -162,5 +179,5 @@ RIGHTS: Mapping[Role, Rights] = {
         memory_bytes=1024 * MIB,
     ),
     # the event log's register by fd
-    Role.EXTEND: Rights(job="ccinit.agent.jobs.extend:run", uid=FIRST_UID + 12, syscalls=PARSER),
+    Role.EXTEND: Rights(job="ccinit.agent.jobs.extend:run", uid=FIRST_UID + 15, syscalls=PARSER),
 }

@@ -8,7 +8,6 @@ additional data is the `protected` text as received. The key is `ccinit.attest.t
 plaintext is the resource that was asked for is `ccinit.formats.envelope`.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 from ccinit.attest.tee_key import EcTeeKey, TeeKey
 from ccinit.errors import FormatError, VerificationError
+from ccinit.formats.concat_kdf import concat_kdf
 from ccinit.formats.jwk import ECDH_ALGORITHM, EcPublicJwk, PublicJwk, parse_epk
 from ccinit.formats.strict_json import JsonValue, decode_base64url, members, parse_json
 from ccinit.secret import Secret
@@ -124,23 +124,6 @@ def unwrap_key(wrapping_key: bytes, wrapped: bytes) -> Secret:
     except (InvalidUnwrap, ValueError):
         # Neither cause nor context: the chain would tell which step it was.
         raise VerificationError("jwe.decrypt", "the reply does not decrypt") from None
-
-
-def concat_kdf(
-    shared: bytes,
-    algorithm: str,
-    key_bytes: int,
-    *,
-    party_u: bytes = b"",
-    party_v: bytes = b"",
-) -> bytes:
-    """Derive up to 32 bytes: Concat KDF with SHA-256, one round (RFC 7518 section 4.6.2)."""
-    identity = b"".join(
-        len(field).to_bytes(4, "big") + field
-        for field in (algorithm.encode("ascii"), party_u, party_v)
-    )
-    text = b"\x00\x00\x00\x01" + shared + identity + (8 * key_bytes).to_bytes(4, "big")
-    return hashlib.sha256(text).digest()[:key_bytes]
 
 
 def decrypt_content(

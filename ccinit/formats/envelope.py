@@ -26,6 +26,7 @@ class EnvelopeKind(StrEnum):
     TLS_IDENTITY = "tls-identity"
     LOG_PSK = "log-psk"
     DEBUG_GRANT = "debug-grant"
+    IMAGE_KEY = "image-key"
     FILE = "file"
 
 

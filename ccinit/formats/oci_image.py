@@ -1,7 +1,8 @@
 """Image index, manifest and image config (image-spec v1.1; Docker's schema 2 spells them alike).
 
-Only what selects, checks and starts an image is read; labels, history, annotations and the rest
-are data without a meaning here, and unknown members are skipped as the specification demands.
+Only what selects, checks, decrypts and starts an image is read; labels, history, other annotations
+and the rest are data without a meaning here, and unknown members are skipped as the specification
+demands.
 A document must be one thing only (CVE-2021-41190): its `mediaType`, the `Content-Type` it came
 with and its members have to agree. Digests of the documents are the caller's to verify, values of
 `User` are resolved by the `run` room.
@@ -14,6 +15,11 @@ from typing import TypeAlias
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.digest import Digest, parse_digest
+from ccinit.formats.layer_encryption import (
+    ENCRYPTED_SUFFIX,
+    LayerEncryption,
+    parse_layer_encryption,
+)
 from ccinit.formats.strict_json import JsonValue, parse_json
 
 MAX_MANIFEST_BYTES = 1 << 20
@@ -81,10 +87,16 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A layer blob; `compression` follows from its media type."""
+    """A layer blob.
+
+    Attributes:
+        compression: of the tar, before encryption; follows from the media type.
+        encryption: None if the blob is not encrypted.
+    """
 
     blob: Descriptor
     compression: Compression
+    encryption: LayerEncryption | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,13 +208,18 @@ def _parse_manifest(document: _Object) -> Manifest:
 
 
 def _parse_layer(value: JsonValue) -> Layer:
-    blob = _descriptor(_object(value, "manifest.layer"), MAX_LAYER_BYTES)
-    if blob.media_type.endswith("+encrypted"):
-        raise FormatError("manifest.encrypted", "the layer is encrypted and no key is configured")
-    compression = _LAYER_TYPES.get(blob.media_type)
+    layer = _object(value, "manifest.layer")
+    blob = _descriptor(layer, MAX_LAYER_BYTES)
+    packed_type = blob.media_type.removesuffix(ENCRYPTED_SUFFIX)
+    compression = _LAYER_TYPES.get(packed_type)
     if compression is None:
         raise FormatError("manifest.layer_type", f"unknown layer type {blob.media_type[:80]!r}")
-    return Layer(blob=blob, compression=compression)
+    is_encrypted = packed_type != blob.media_type
+    return Layer(
+        blob=blob,
+        compression=compression,
+        encryption=parse_layer_encryption(layer.get("annotations")) if is_encrypted else None,
+    )
 
 
 def _descriptor(value: _Object, max_bytes: int) -> Descriptor:

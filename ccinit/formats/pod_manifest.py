@@ -19,6 +19,7 @@ _MAX_NAME_BYTES = 63
 _MAX_PEM_BYTES = 64 * 1024
 _NAME_CHARACTERS = frozenset(ascii_lowercase + digits + "-")
 _MAX_MODE = 0o777
+_MAX_IMAGE_KEYS = 16
 _TIB = 1 << 40
 MIN_DISK_BYTES = 1 << 20
 
@@ -46,6 +47,14 @@ class VolumeKind(StrEnum):
     TMPFS = "tmpfs"
 
 
+class ImageEncryption(StrEnum):
+    """Which layers of an image have to be encrypted: all, any, or none."""
+
+    REQUIRED = "required"
+    ALLOWED = "allowed"
+    NONE = "none"
+
+
 class ScratchProfile(StrEnum):
     """How a scratch disk is protected; its content is encrypted in each of them.
 
@@ -67,12 +76,16 @@ class Image:
         reference: `host[:port]/repository@sha256:…`; parsed by `oci_reference`.
         auth: resource with registry credentials.
         ca_pem: the only roots that may vouch for the registry.
+        keys: resources with private keys that open encrypted layers (jwe, pkcs7). A key that a
+            layer names itself need not stand here.
     """
 
     name: str
     reference: str
     auth: ResourceUri | None
     ca_pem: str
+    encryption: ImageEncryption = ImageEncryption.ALLOWED
+    keys: tuple[ResourceUri, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,12 +202,20 @@ def parse_pod_manifest(text: str) -> PodManifest:
 
 
 def _read_image(fields: Fields) -> Image:
-    return Image(
+    image = Image(
         name=_name(fields, "name", "pod.image"),
         reference=fields.text("reference", max_bytes=512),
         auth=_optional_uri(fields, "auth", "pod.image"),
         ca_pem=fields.text("ca", max_bytes=_MAX_PEM_BYTES),
+        encryption=fields.choice("encryption", ImageEncryption, default=ImageEncryption.ALLOWED),
+        keys=tuple(
+            parse_resource_uri(text, "pod.image.keys")
+            for text in fields.texts("keys", max_items=_MAX_IMAGE_KEYS)
+        ),
     )
+    if image.keys and image.encryption is ImageEncryption.NONE:
+        raise FormatError("pod.image.keys", "keys of an image that may not be encrypted")
+    return image
 
 
 def _read_container(fields: Fields) -> Container:

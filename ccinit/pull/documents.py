@@ -1,7 +1,7 @@
 """From the pinned digest to an image's manifest and config: each document names the next.
 
-The `registry` child checks what it downloads so that it stops early; the `index` child, which has
-no network, checks the same bytes again, and only its result counts. Fetching is `registry`'s, the
+The `registry` child checks what it downloads so that it stops early; children that have no network
+check the same bytes again, and only their results count. Fetching is `registry`'s, the
 documents' grammar `formats.oci_image`'s.
 """
 
@@ -15,6 +15,7 @@ from ccinit.formats.oci_image import (
     parse_image_document,
     select_platform,
 )
+from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.blob import verify_blob
 
 
@@ -61,6 +62,24 @@ def verify_documents(documents: tuple[bytes, ...], pinned: Digest) -> Manifest:
     if len(documents) != 2:
         raise FormatError("pull.documents", "expected an index and its manifest")
     return verify_selected(documents[1], found, found.media_type)
+
+
+def verify_encryption(manifest: Manifest, demanded: ImageEncryption) -> Manifest:
+    """Return the manifest if its layers are encrypted as the pod manifest demands.
+
+    Encryption is no integrity: whoever makes a manifest can mix layers of both kinds. So an owner
+    who means all of them can say so.
+
+    Raises:
+        VerificationError: `pull.encryption`.
+    """
+    for position, layer in enumerate(manifest.layers):
+        is_encrypted = layer.encryption is not None
+        if is_encrypted and demanded is ImageEncryption.NONE:
+            raise VerificationError("pull.encryption", f"layer {position} is encrypted")
+        if not is_encrypted and demanded is ImageEncryption.REQUIRED:
+            raise VerificationError("pull.encryption", f"layer {position} is not encrypted")
+    return manifest
 
 
 def verify_config(data: bytes, manifest: Manifest) -> ImageConfig:

@@ -1,6 +1,7 @@
 """One image, end to end: what PID 1 does between the children that do the work.
 
-    PullRequest ──registry──▶ PulledBlobs      a network child wrote tars; nothing is believed
+    PullRequest ──registry──▶ PulledBlobs      a network child wrote files; nothing is believed
+                ──decrypt───▶ (tars)           only if layers are encrypted, see `encrypted_layers`
                 ──layers────▶ VerifiedLayers   hashed and checked without a network, completed
                 ──index─────▶ IndexedLayers    erofs metadata over each tar
                 (mount)       MountedLayers    read-only, file-backed
@@ -13,7 +14,6 @@ child, with which rights, is `agent`'s; overlaying the layers is `run`'s.
 
 import errno
 import os
-import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +25,8 @@ from ccinit.formats.oci_image import ImageConfig
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
+from ccinit.pull.encrypted_layers import DecryptChildren, decrypt_layers
+from ccinit.pull.handover import give_directory, hand_over
 from ccinit.pull.index import index_arguments
 from ccinit.pull.messages import (
     LayersRequest,
@@ -33,10 +35,10 @@ from ccinit.pull.messages import (
     TreeDigests,
     TreeRequest,
     VerifiedLayers,
+    layer_file,
 )
 
 _FLAGS = MountFlag.RDONLY | CONFINED | MountFlag.NOATIME
-_SEALED_MODE = 0o400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +46,12 @@ class Owners:
     """User ids that the children's files are handed to."""
 
     registry: int
+    decrypt: int
     layers: int
     index: int
 
 
-class PullChildren(Protocol):
+class PullChildren(DecryptChildren, Protocol):
     """The children of a pull; each call starts one in the image's directory and buries it."""
 
     @property
@@ -116,16 +119,24 @@ async def pull_image(request: PullRequest, directory: str, children: PullChildre
     """
     pinned = parse_image_reference(request.reference).digest
     owners = children.owners
-    _give_directory(directory, owners.registry)
+    give_directory(directory, owners.registry)
     blobs = await children.fetch(request)
-    _check_names(blobs.tars)
-    _hand_over(directory, blobs.tars, owners.layers)
+    tars = _check_names(blobs.files)
+    if tars != blobs.files:
+        encrypted = [name for name in blobs.files if name not in tars]
+        hand_over(directory, encrypted, owners.decrypt)
+        await decrypt_layers(request, blobs, children)
+    hand_over(directory, tars, owners.layers)
     verified = await children.verify(
         LayersRequest(
-            pinned=pinned, documents=blobs.documents, config=blobs.config, tars=blobs.tars
+            pinned=pinned,
+            documents=blobs.documents,
+            config=blobs.config,
+            tars=tars,
+            encryption=request.encryption,
         )
     )
-    indexed = await _index_layers(verified, blobs.tars, directory, children)
+    indexed = await _index_layers(verified, tars, directory, children)
     mounted = mount_layers(indexed)
     try:
         roots = tuple(files.mount_point for files in indexed.files)
@@ -140,7 +151,7 @@ async def _index_layers(
 ) -> IndexedLayers:
     if len(verified.layers) != len(tars):
         raise FormatError("pull.layers", "a tar was neither verified nor refused")
-    _hand_over(directory, tars, children.owners.index)
+    hand_over(directory, tars, children.owners.index)
     files = tuple(
         LayerFiles(
             tar=os.path.join(directory, tar),
@@ -152,7 +163,7 @@ async def _index_layers(
     for layer in files:
         await children.index(index_arguments(layer.tar, layer.index))
     indexes = [os.path.basename(layer.index) for layer in files]
-    _hand_over(directory, (*tars, *indexes), os.geteuid())
+    hand_over(directory, (*tars, *indexes), os.geteuid())
     return IndexedLayers(verified=verified, files=files)
 
 
@@ -210,42 +221,15 @@ def _mount_layer(layer: LayerFiles) -> None:
             mount(index.node, layer.mount_point, "erofs", _FLAGS, f"device={tar.node}")
 
 
-def _check_names(names: Sequence[str]) -> None:
-    """The `registry` child names files; only the names that it was to use are taken."""
-    if tuple(names) != tuple(f"layer-{position}.tar" for position in range(len(names))):
-        raise FormatError("pull.layers", "the registry child names other files")
+def _check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the tars that there are to be in the end.
 
-
-def _give_directory(directory: str, uid: int) -> None:
-    try:
-        os.chown(directory, uid, uid)
-        os.chmod(directory, 0o700)
-    except OSError as error:
-        raise KernelError(error.errno or 0, "chown", directory) from error
-
-
-def _hand_over(directory: str, names: Sequence[str], uid: int) -> None:
-    """Give files to another user; each must be a plain file that has no second name."""
-    mode = _SEALED_MODE if uid == os.geteuid() else 0o600
-    _give_directory(directory, uid)
-    for name in names:
-        path = os.path.join(directory, name)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise KernelError(error.errno or 0, "open", path) from error
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-                raise VerificationError("pull.file", f"{name} is no plain file")
-            os.fchown(fd, uid, uid)
-            os.fchmod(fd, mode)
-        except OSError as error:
-            if isinstance(error, KernelError):
-                raise
-            raise KernelError(error.errno or 0, "fchown", path) from error
-        finally:
-            os.close(fd)
+    The `registry` child names files; only the names that it was to use are taken.
+    """
+    for position, name in enumerate(names):
+        if name not in (layer_file(position), layer_file(position, is_encrypted=True)):
+            raise FormatError("pull.layers", "the registry child names other files")
+    return tuple(layer_file(position) for position in range(len(names)))
 
 
 def _make_directory(path: str) -> None:

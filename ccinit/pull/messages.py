@@ -7,7 +7,14 @@ that makes them (HTTP, decompression, tar). Who says what to whom is drawn in `i
 from dataclasses import dataclass, field
 
 from ccinit.formats.digest import Digest
-from ccinit.formats.oci_image import ImageConfig
+from ccinit.formats.layer_encryption import KeyWrap, LayerKey
+from ccinit.formats.oci_image import Compression, ImageConfig
+from ccinit.formats.pod_manifest import ImageEncryption
+
+KEY_PIPE = "key"
+"""The name under which the `unwrap` child finds its one key."""
+KEYS_PIPE = "keys"
+"""The name under which the `decrypt` child finds the layers' keys (`join_keys`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +33,14 @@ class PullRequest:
         reference: `host[:port]/repository@sha256:…`.
         ca_pem: the only roots that may vouch for the registry.
         auth: a containers-auth.json document with credentials, or empty.
+        encryption: what the pod manifest demands of the layers.
     """
 
     reference: str
     ca_pem: str
     auth: bytes = field(repr=False)
     limits: PullLimits
+    encryption: ImageEncryption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,24 +57,116 @@ class PulledBlobs:
     Attributes:
         documents: the manifest, or the index and the manifest it names for this platform.
         config: the image config.
-        tars: names of the layers' tars in the directory, bottom first.
+        files: names of the layers' files in the directory, bottom first: a tar, or the ciphertext
+            of an encrypted layer (`layer_file`).
         downloaded_bytes: sum of the layer blobs.
     """
 
     documents: tuple[bytes, ...]
     config: bytes
-    tars: tuple[str, ...]
+    files: tuple[str, ...]
     downloaded_bytes: int
+
+
+def layer_file(position: int, *, is_encrypted: bool = False) -> str:
+    """Return the name of a layer's file in the image's directory."""
+    return f"layer-{position}.{'encrypted' if is_encrypted else 'tar'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectRequest:
+    """The documents that the `registry` child left, and the digest that it was asked for."""
+
+    pinned: Digest
+    documents: tuple[bytes, ...]
+    encryption: ImageEncryption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncryptedLayer:
+    """An encrypted layer of the verified manifest; the fields are those of its descriptor.
+
+    Attributes:
+        position: among all layers, from 0 at the bottom.
+        nonce: empty if it is wrapped with the key.
+    """
+
+    position: int
+    compression: Compression
+    hmac: bytes
+    nonce: bytes
+    wraps: tuple[KeyWrap, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedImage:
+    """What has to be decrypted before the layers can be read, bottom first."""
+
+    layers: int
+    encrypted: tuple[EncryptedLayer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedKey:
+    """One wrap of one layer's key; `nonce` as in `EncryptedLayer`."""
+
+    position: int
+    wrap: KeyWrap
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnwrapRequest:
+    """Wraps that one key may open; the key comes by pipe."""
+
+    wrapped: tuple[WrappedKey, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnwrappedKey:
+    """A layer and its key."""
+
+    position: int
+    key: LayerKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnwrapReply:
+    """The layers whose key was opened, each once, in the order of the request."""
+
+    keys: tuple[UnwrappedKey, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecryptRequest:
+    """Layers to decrypt, whose keys come by pipe in the same order.
+
+    Attributes:
+        tars: names of the tars that are there already; they count against `tar_bytes`.
+        tar_bytes: cap on all tars of the image.
+    """
+
+    layers: tuple[EncryptedLayer, ...]
+    tars: tuple[str, ...]
+    tar_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecryptReply:
+    """How many bytes the new tars have."""
+
+    tar_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayersRequest:
-    """What the `registry` child left, and the digest that it was asked for."""
+    """What the `registry` child left, decrypted, and the digest that it was asked for."""
 
     pinned: Digest
     documents: tuple[bytes, ...]
     config: bytes
     tars: tuple[str, ...]
+    encryption: ImageEncryption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

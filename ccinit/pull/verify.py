@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ccinit.errors import FormatError, KernelError, LimitExceededError
 from ccinit.formats.digest import sha256_digest
-from ccinit.pull.documents import verify_config, verify_documents
+from ccinit.pull.documents import verify_config, verify_documents, verify_encryption
 from ccinit.pull.layer_tree import TreeLimits, empty_merged_root
 from ccinit.pull.messages import LayersRequest, PassedLayer, VerifiedLayers
 from ccinit.pull.tar_pass import pass_layer, verify_diff_id
@@ -33,7 +33,9 @@ def layers_job(request: LayersRequest, channel: LayersChannel) -> VerifiedLayers
         VerificationError: `pull.…`, a digest does not fit.
         FormatError: `manifest.…`, `image_config.…`, `tar.…`.
     """
-    manifest = verify_documents(request.documents, request.pinned)
+    manifest = verify_encryption(
+        verify_documents(request.documents, request.pinned), request.encryption
+    )
     config = verify_config(request.config, manifest)
     if len(request.tars) != len(config.diff_ids):
         raise FormatError("pull.layers", f"{len(request.tars)} tars, not {len(config.diff_ids)}")

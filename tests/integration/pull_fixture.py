@@ -12,27 +12,42 @@ from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
-from ccinit.errors import ChildError
+from ccinit.agent.image_keys import select_wraps
+from ccinit.errors import ChildError, VerificationError
+from ccinit.formats.layer_encryption import LayerKey
+from ccinit.formats.pod_manifest import ImageEncryption
+from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
+from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.fetch import registry_job
 from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
+from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import (
+    DecryptReply,
+    DecryptRequest,
     Downloaded,
+    InspectedImage,
+    InspectRequest,
     LayersRequest,
     PulledBlobs,
     PullLimits,
     PullRequest,
     TreeDigests,
     TreeRequest,
+    UnwrapRequest,
     VerifiedLayers,
 )
 from ccinit.pull.tree import tree_job
+from ccinit.pull.unwrap import unwrap_job
 from ccinit.pull.verify import layers_job
+from ccinit.secret import Secret
 from tests.integration.registry_fixture import TOOLS
 
 T = TypeVar("T")
+NO_KEYS: Mapping[str, bytes] = MappingProxyType({})
 LIMITS = PullLimits(tar_bytes=4 << 30, total_seconds=120)
 
 
@@ -42,22 +57,49 @@ class Channel:
 
     workspace: str
     notices: list[Downloaded] = field(default_factory=list)
+    secrets: dict[str, bytes] = field(default_factory=dict)
 
     def notify(self, notice: object) -> None:
         assert isinstance(notice, Downloaded)
         self.notices.append(notice)
 
+    def read_secret(self, name: str) -> Secret:
+        return Secret(self.secrets.pop(name))
+
 
 class LocalChildren:
     """The children of one pull, without processes of their own but for mkfs.erofs."""
 
-    owners = Owners(registry=906, layers=908, index=907)
+    owners = Owners(registry=906, decrypt=909, layers=908, index=907)
 
-    def __init__(self, workspace: Path) -> None:
+    def __init__(self, workspace: Path, keys: Mapping[str, bytes] = NO_KEYS) -> None:
         self.channel = Channel(str(workspace))
+        self.keys = keys
 
     async def fetch(self, request: PullRequest) -> PulledBlobs:
         return registry_job(request, self.channel)
+
+    async def inspect(self, request: InspectRequest) -> InspectedImage:
+        return inspect_job(request, self.channel)
+
+    async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
+        opened: dict[int, LayerKey] = {}
+        for uri, key in self.keys.items():
+            wrapped = tuple(
+                one
+                for layer in image.encrypted
+                for one in select_wraps(layer, parse_resource_uri(uri), len(key))
+            )
+            self.channel.secrets["key"] = key
+            reply = unwrap_job(UnwrapRequest(wrapped=wrapped), self.channel)
+            opened |= {one.position: one.key for one in reply.keys}
+        if len(opened) != len(image.encrypted):
+            raise VerificationError("pull.layer_key", "no key opens a layer")
+        return tuple(opened[layer.position] for layer in image.encrypted)
+
+    async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
+        self.channel.secrets["keys"] = keys.reveal()
+        return decrypt_job(request, self.channel)
 
     async def verify(self, request: LayersRequest) -> VerifiedLayers:
         return layers_job(request, self.channel)
@@ -103,12 +145,24 @@ def drive(coroutine: Coroutine[object, None, T]) -> T:
 
 @contextmanager
 def pulled(
-    reference: str, ca_pem: str, directory: Path, auth: bytes = b"", limits: PullLimits = LIMITS
+    reference: str,
+    ca_pem: str,
+    directory: Path,
+    auth: bytes = b"",
+    limits: PullLimits = LIMITS,
+    *,
+    keys: Mapping[str, bytes] = NO_KEYS,
+    encryption: ImageEncryption = ImageEncryption.ALLOWED,
 ) -> Iterator[PulledImage]:
-    """Pull an image; its layers are mounted within the block."""
-    directory.mkdir()
-    request = PullRequest(reference=reference, ca_pem=ca_pem, auth=auth, limits=limits)
-    image = drive(pull_image(request, str(directory), LocalChildren(directory)))
+    """Pull an image; its layers are mounted within the block.
+
+    `keys` are what a KBS would release, by `kbs:///` name.
+    """
+    directory.mkdir(parents=True)
+    request = PullRequest(
+        reference=reference, ca_pem=ca_pem, auth=auth, limits=limits, encryption=encryption
+    )
+    image = drive(pull_image(request, str(directory), LocalChildren(directory, keys)))
     try:
         yield image
     finally:

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import pytest
 
-from ccinit.agent import attestation
+from ccinit.agent import attestation, devices
 from ccinit.agent.attestation import plan_resources, request_resources
 from ccinit.agent.children import Children
 from ccinit.agent.messages import KbsReply
@@ -64,7 +64,7 @@ class SocketTpm:
     given: int = 0
 
     @contextmanager
-    def open(self, _platform: object) -> Iterator[Mapping[str, int]]:
+    def open(self, _platform: object, _report_data: bytes) -> Iterator[Mapping[str, int]]:
         ours, theirs = socket.socketpair()
         self.given += 1
         threading.Thread(target=self._serve, args=(ours,), daemon=True).start()
@@ -80,7 +80,8 @@ class SocketTpm:
 @pytest.fixture
 def tpm(monkeypatch: pytest.MonkeyPatch) -> SocketTpm:
     device = SocketTpm()
-    monkeypatch.setattr(attestation, "open_platform", device.open)
+    for module in (attestation, devices):
+        monkeypatch.setattr(module, "open_platform", device.open)
     return device
 
 
@@ -101,7 +102,7 @@ def attest(kbs: Kbs, **options: Any) -> KbsReply:
     configured = SimpleNamespace(
         config=SimpleNamespace(kbs=config, limits=Limits(attest_seconds=30)),
         manifest=manifest,
-        platform=SimpleNamespace(tee=Tee.TPM),
+        platform=SimpleNamespace(tee=Tee.TPM, open_report=None),
         document=options.get("document", DOCUMENT),
     )
     children = Children(
@@ -109,9 +110,10 @@ def attest(kbs: Kbs, **options: Any) -> KbsReply:
         {"PYTHONPATH": os.pathsep.join((str(ROOT), *filter(None, sys.path)))},
     )
     guest = SimpleNamespace(children=children)
+    wanted = plan_resources(cast("Any", manifest))
     loop = EventLoop()
     try:
-        return loop.run(request_resources(cast("Any", guest), cast("Any", configured)))
+        return loop.run(request_resources(cast("Any", guest), cast("Any", configured), wanted))
     finally:
         assert owned_pids() == ()
 

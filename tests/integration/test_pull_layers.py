@@ -15,6 +15,7 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.formats.digest import parse_digest
+from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.messages import PulledBlobs, PullLimits, PullRequest
 from rootfs_builder.oci_layout import TAG, ImageLayer, write_layout
@@ -41,7 +42,7 @@ class Downloaded(LocalChildren):
         return PulledBlobs(
             documents=(self.image.manifest,),
             config=self.image.config,
-            tars=names,
+            files=names,
             downloaded_bytes=0,
         )
 
@@ -55,6 +56,7 @@ def image_of(tars: Sequence[bytes], directory: Path) -> Iterator[PulledImage]:
         ca_pem="",
         auth=b"",
         limits=PullLimits(tar_bytes=1 << 30, total_seconds=60),
+        encryption=ImageEncryption.ALLOWED,
     )
     children = Downloaded(directory, image, tars)
     result = drive(pull_image(request, str(directory), children))
@@ -296,6 +298,7 @@ def test_index_that_shows_another_tree_is_refused(tmp_path: Path, name: str) -> 
         ca_pem="",
         auth=b"",
         limits=PullLimits(tar_bytes=1 << 30, total_seconds=60),
+        encryption=ImageEncryption.ALLOWED,
     )
     (tmp_path / "refused").mkdir()
     cheat = Cheat(tmp_path / "refused", image, [tar], other)

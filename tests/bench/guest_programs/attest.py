@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import cast
 
-from ccinit.agent import attestation
+from ccinit.agent import attestation, devices
 from ccinit.agent.children import Children
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, Teardown
@@ -56,7 +56,7 @@ def configured(url: str, ca_pem: str, document: bytes) -> Configured:
     parts = SimpleNamespace(
         config=SimpleNamespace(kbs=kbs, limits=Limits()),
         manifest=SimpleNamespace(name=POD, volumes=(), images=(), secrets=()),
-        platform=SimpleNamespace(tee=Tee.TPM),
+        platform=SimpleNamespace(tee=Tee.TPM, open_report=None),
         document=document,
     )
     return cast("Configured", parts)
@@ -73,16 +73,18 @@ def main() -> None:
     url, ca_file, document, tpm = sys.argv[1:]
 
     @contextmanager
-    def open_platform(_platform: object) -> Iterator[Mapping[str, int]]:
+    def open_platform(_platform: object, _report_data: bytes) -> Iterator[Mapping[str, int]]:
         with socket.socket(socket.AF_UNIX) as device:
             device.connect(tpm)
             yield {"tpm": device.fileno()}
 
-    attestation.open_platform = open_platform  # type: ignore[assignment]
+    for module in (attestation, devices):
+        module.open_platform = open_platform  # type: ignore[attr-defined]
     loop = EventLoop()
     guest, wanted = make_guest(loop), configured(url, read(ca_file).decode(), read(document))
     began = time.perf_counter()
-    reply = loop.run(attestation.request_resources(guest, wanted))
+    resources = attestation.plan_resources(wanted.manifest)
+    reply = loop.run(attestation.request_resources(guest, wanted, resources))
     print((time.perf_counter() - began) * 1000)
     if len(reply.released) != 1:
         sys.exit(1)

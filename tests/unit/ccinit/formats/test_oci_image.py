@@ -110,8 +110,9 @@ def test_docker_manifest_is_read_as_the_same_thing() -> None:
         (
             manifest(layers=[descriptor("application/vnd.oci.image.layer.v1.tar+gzip+encrypted")]),
             None,
-            "manifest.encrypted",
+            "enc.annotations",
         ),
+        (manifest(layers=[descriptor("x/y+encrypted")]), None, "manifest.layer_type"),
         (manifest(layers=[descriptor("x")] * 129), None, "manifest.layers"),
         (
             manifest(config=descriptor("application/vnd.oci.empty.v1+json")),

@@ -6,6 +6,7 @@ from ccinit.errors import FormatError
 from ccinit.formats import wire
 from ccinit.formats.pod_manifest import (
     ContainerKind,
+    ImageEncryption,
     PodManifest,
     Restart,
     ScratchProfile,
@@ -20,6 +21,8 @@ name = "demo"
 name = "web"
 reference = "registry.example:5000/web@sha256:00"
 ca = "pem"
+encryption = "required"
+keys = ["kbs:///ccinit/demo/image-key"]
 [[container]]
 name = "main"
 image = "web"
@@ -64,11 +67,19 @@ def test_pod_manifest_whole_schema_is_read() -> None:
     assert main.mounts[0].path == "/data"
     assert main.cwd == "/srv"
     assert first.cwd is None
+    assert pod.image("web").encryption is ImageEncryption.REQUIRED
+    assert pod.image("web").keys == (ResourceUri("ccinit", "demo", "image-key"),)
     assert pod.volume("scratch").profile is ScratchProfile.AEAD_RAM
     assert pod.volume("data").kind is VolumeKind.PERSISTENT
     assert pod.volume("data").key == ResourceUri("ccinit", "demo", "volume-key-data")
     assert pod.secrets[0].mode == 0o400
     assert pod.allow.exit_code_to_host is False
+
+
+def test_image_of_which_nothing_is_said_may_be_encrypted() -> None:
+    plain = POD.replace('encryption = "required"\nkeys = ["kbs:///ccinit/demo/image-key"]\n', "")
+    image = parse_pod_manifest(plain).image("web")
+    assert (image.encryption, image.keys) == (ImageEncryption.ALLOWED, ())
 
 
 def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
@@ -82,6 +93,9 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param("version = 1", "version = 1\nx = 1", "pod.unknown", id="unknown"),
         pytest.param('name = "demo"', 'name = "De"', "pod.name", id="upper-case"),
         pytest.param('name = "demo"', 'name = "-d"', "pod.name", id="leading-hyphen"),
+        pytest.param('"required"', '"maybe"', "pod.image.encryption", id="encryption"),
+        pytest.param('"required"', '"none"', "pod.image.keys", id="keys-of-a-plain-image"),
+        pytest.param('["kbs:', '["https:', "pod.image.keys", id="key-elsewhere"),
         pytest.param('image = "web"', 'image = "other"', "pod.container.image", id="no-image"),
         pytest.param('volume = "data"', 'volume = "x"', "pod.container.mount.volume", id="no-vol"),
         pytest.param('["first"]', '["main"]', "pod.container.depends_on", id="depends-on-itself"),

@@ -6,9 +6,11 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.formats.oci_reference import parse_image_reference
+from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.fetch import fetch_image
 from ccinit.pull.messages import Downloaded, PulledBlobs, PullLimits, PullRequest
 from ccinit.pull.registry import Registry
+from tests.fakes.encrypted_image import make_encrypted_image, seal
 from tests.fakes.registry import (
     FAST,
     FakeHttp,
@@ -39,12 +41,19 @@ class Harness:
         self.http = FakeHttp(image)
         self.channel = Channel(workspace)
         self.image = image
+        self.encryption = ImageEncryption.ALLOWED
 
     def fetch(self, tar_bytes: int = 1 << 20) -> PulledBlobs:
         reference = parse_image_reference(f"r.example/a@{self.image.digest}")
-        limits = PullLimits(tar_bytes=tar_bytes, total_seconds=60)
+        request = PullRequest(
+            reference=str(reference),
+            ca_pem="",
+            auth=b"",
+            limits=PullLimits(tar_bytes=tar_bytes, total_seconds=60),
+            encryption=self.encryption,
+        )
         registry = Registry(self.http, reference, None, FAST, Waits())
-        return fetch_image(registry, reference.digest, limits, self.channel)
+        return fetch_image(registry, reference.digest, request, self.channel)
 
     def refusal(self, tar_bytes: int = 1 << 20) -> str:
         with pytest.raises(CcinitError) as refused:
@@ -58,8 +67,8 @@ def test_image_is_fetched_into_one_tar_for_each_layer(tmp_path: Path) -> None:
     blobs = harness.fetch()
     assert blobs.documents == (IMAGE.manifest,)
     assert blobs.config == IMAGE.config
-    assert blobs.tars == ("layer-0.tar", "layer-1.tar")
-    assert [(tmp_path / name).read_bytes() for name in blobs.tars] == TARS
+    assert blobs.files == ("layer-0.tar", "layer-1.tar")
+    assert [(tmp_path / name).read_bytes() for name in blobs.files] == TARS
     assert blobs.downloaded_bytes == sum(len(IMAGE.blobs[name]) for name in LAYERS)
     assert harness.channel.notices[-1] == Downloaded(layer_bytes=blobs.downloaded_bytes)
 
@@ -78,6 +87,20 @@ def test_layer_that_breaks_once_is_whole(tmp_path: Path, reason: str) -> None:
     harness.http.script(LAYERS[1], broken_after(IMAGE.blobs[LAYERS[1]][:30], reason))
     harness.fetch()
     assert (tmp_path / "layer-1.tar").read_bytes() == TARS[1]
+
+
+def test_encrypted_layer_is_left_as_it_is(tmp_path: Path) -> None:
+    sealed = seal(TARS[1])
+    image = make_encrypted_image([IMAGE.blobs[LAYERS[0]], sealed], TARS)
+    assert Harness(tmp_path, image).fetch().files == ("layer-0.tar", "layer-1.encrypted")
+    assert (tmp_path / "layer-1.encrypted").read_bytes() == sealed.blob
+
+
+def test_r59_image_is_refused_before_any_layer_is_fetched(tmp_path: Path) -> None:
+    harness = Harness(tmp_path)
+    harness.encryption = ImageEncryption.REQUIRED
+    assert harness.refusal() == "pull.encryption"
+    assert not any(LAYERS[0] in url for url, _headers in harness.http.seen)
 
 
 def flipped(data: bytes) -> bytes:
@@ -137,5 +160,11 @@ def test_file_that_is_there_already_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_request_does_not_show_its_credentials() -> None:
     limits = PullLimits(tar_bytes=1, total_seconds=1)
-    request = PullRequest(reference="r", ca_pem="", auth=b"password", limits=limits)
+    request = PullRequest(
+        reference="r",
+        ca_pem="",
+        auth=b"password",
+        limits=limits,
+        encryption=ImageEncryption.ALLOWED,
+    )
     assert "password" not in repr(request)

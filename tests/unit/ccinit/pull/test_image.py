@@ -8,8 +8,16 @@ import pytest
 
 from ccinit.errors import CcinitError, ChildError, KernelError
 from ccinit.formats.digest import parse_digest, sha256_digest
+from ccinit.formats.layer_encryption import LayerKey
+from ccinit.formats.pod_manifest import ImageEncryption
+from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.image import Owners, PulledImage, pull_image
+from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import (
+    DecryptReply,
+    DecryptRequest,
+    InspectedImage,
+    InspectRequest,
     LayersRequest,
     PulledBlobs,
     PullLimits,
@@ -19,6 +27,8 @@ from ccinit.pull.messages import (
     VerifiedLayers,
 )
 from ccinit.pull.verify import layers_job
+from ccinit.secret import Secret
+from tests.fakes.encrypted_image import KEY, NONCE, make_encrypted_image, seal
 from tests.fakes.registry import make_image
 from tests.fakes.tars import Entry, make_tar
 
@@ -29,6 +39,7 @@ REQUEST = PullRequest(
     ca_pem="",
     auth=b"",
     limits=PullLimits(tar_bytes=1 << 20, total_seconds=60),
+    encryption=ImageEncryption.ALLOWED,
 )
 
 
@@ -38,27 +49,45 @@ class Children:
     def __init__(self, directory: Path) -> None:
         self.workspace = str(directory)
         self.directory = directory
-        self.owners = Owners(registry=os.geteuid(), layers=os.geteuid(), index=os.geteuid())
+        uid = os.geteuid()
+        self.owners = Owners(registry=uid, decrypt=uid, layers=uid, index=uid)
         self.blobs = PulledBlobs(
             documents=(IMAGE.manifest,),
             config=IMAGE.config,
-            tars=("layer-0.tar", "layer-1.tar"),
+            files=("layer-0.tar", "layer-1.tar"),
             downloaded_bytes=0,
         )
         self.verified: VerifiedLayers | None = None
+        self.pinned = parse_digest(IMAGE.digest)
         self.order: list[str] = []
 
     async def fetch(self, request: PullRequest) -> PulledBlobs:
         self.order.append("fetch")
         assert request == REQUEST
-        for name, tar in zip(self.blobs.tars, TARS, strict=True):
+        for name, tar in zip(self.blobs.files, TARS, strict=True):
             if not (self.directory / name).is_symlink():
                 (self.directory / name).write_bytes(tar)
         return self.blobs
 
+    async def inspect(self, request: InspectRequest) -> InspectedImage:
+        self.order.append("inspect")
+        return inspect_job(request, self)
+
+    async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
+        self.order.append("keys")
+        return tuple(LayerKey(key=KEY, nonce=NONCE) for _layer in image.encrypted)
+
+    async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
+        assert keys.reveal() == KEY + NONCE
+        self.order.append("decrypt")
+        return decrypt_job(request, self)
+
+    def read_secret(self, _name: str) -> Secret:
+        return Secret(KEY + NONCE)
+
     async def verify(self, request: LayersRequest) -> VerifiedLayers:
         self.order.append("verify")
-        assert request.pinned == parse_digest(IMAGE.digest)
+        assert request.pinned == self.pinned
         for name in request.tars:  # in the guest the child owns them
             (self.directory / name).chmod(0o600)
         self.verified = self.verified or layers_job(request, self)
@@ -135,6 +164,28 @@ def test_image_goes_through_every_child_and_is_mounted(children: Children, mount
     assert image.manifest == sha256_digest(IMAGE.manifest)
 
 
+def test_encrypted_layer_is_decrypted_before_it_is_verified(
+    children: Children, mounts: Mounts
+) -> None:
+    sealed = seal(TARS[1])
+    image = make_encrypted_image([b"packed", sealed], TARS)
+    request = replace(REQUEST, reference=f"r.example/a@{image.digest}")
+    names = ("layer-0.tar", "layer-1.encrypted")
+
+    async def fetch(_request: PullRequest) -> PulledBlobs:
+        for name, data in zip(names, (TARS[0], sealed.blob), strict=True):
+            (children.directory / name).write_bytes(data)
+        return PulledBlobs(
+            documents=(image.manifest,), config=image.config, files=names, downloaded_bytes=0
+        )
+
+    children.pinned = parse_digest(image.digest)
+    children.fetch = fetch  # type: ignore[method-assign]
+    pulled = run(pull_image(request, str(children.directory), children))
+    assert children.order == ["inspect", "keys", "decrypt", "verify", "index", "index", "walk"]
+    assert Path(pulled.layers[1].tar).read_bytes()[: len(TARS[1]) - 1024] == TARS[1][:-1024]
+
+
 def test_files_are_sealed_before_they_are_mounted(children: Children, mounts: Mounts) -> None:
     image = run(pull_image(REQUEST, str(children.directory), children))
     modes = {
@@ -174,11 +225,18 @@ def test_index_that_fails_ends_the_pull(
     assert mounts.calls == []
 
 
-@pytest.mark.parametrize("names", [("layer-0.tar", "../x"), ("layer-1.tar", "layer-0.tar")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("layer-0.tar", "../x"),
+        ("layer-1.tar", "layer-0.tar"),
+        ("layer-0.tar", "layer-0.encrypted"),
+    ],
+)
 def test_other_file_names_than_ours_are_refused(
     children: Children, mounts: Mounts, names: tuple[str, ...]
 ) -> None:
-    children.blobs = replace(children.blobs, tars=names)
+    children.blobs = replace(children.blobs, files=names)
     assert refusal(children) == "pull.layers"
 
 

@@ -6,6 +6,7 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.formats import wire
 from ccinit.formats.digest import parse_digest, sha256_digest
+from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.messages import LayersRequest, VerifiedLayers
 from ccinit.pull.verify import layers_job
 from tests.fakes.registry import make_image
@@ -22,6 +23,7 @@ REQUEST = LayersRequest(
     documents=(IMAGE.manifest,),
     config=IMAGE.config,
     tars=NAMES,
+    encryption=ImageEncryption.ALLOWED,
 )
 
 
@@ -60,6 +62,7 @@ def test_tar_that_was_changed_after_the_download_is_refused(tmp_path: Path) -> N
         (replace(REQUEST, documents=()), "pull.documents"),
         (replace(REQUEST, config=b"{}"), "pull.blob_size"),
         (replace(REQUEST, tars=NAMES[:1]), "pull.layers"),
+        (replace(REQUEST, encryption=ImageEncryption.REQUIRED), "pull.encryption"),
         (replace(REQUEST, tars=("layer-0.tar", "other")), "kernel.open"),
     ],
 )
