@@ -40,16 +40,10 @@ from tests.integration.registry_fixture import (
     TOOLS,
     USER,
     Authority,
-    make_authority,
     running_registry,
 )
 
 PACKAGES = Path("build/cache/container")
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")

@@ -43,13 +43,11 @@ from tests.fakes.encrypted_image import (
 from tests.fakes.registry import LAYER, REPOSITORY, FakeImage, make_image, serve_hostile
 from tests.fakes.tars import Entry, make_tar
 from tests.integration.pull_fixture import describe_tree, overlaid, pulled, run_mkfs
-from tests.integration.recipients import Recipient, make_recipients
+from tests.integration.recipients import Recipient
 from tests.integration.registry_fixture import (
     TOOLS,
     Authority,
     Registry,
-    make_authority,
-    running_registry,
 )
 
 KEY_URI = "kbs:///ccinit/demo/image-key"
@@ -58,22 +56,6 @@ TARS = (
     make_tar(Entry("etc/more", b"world"), Entry(".wh.old")),
     make_tar(Entry("big", os.urandom(3_000_001))),
 )
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Registry]:
-    with running_registry(tmp_path_factory.mktemp("registry"), authority) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def recipients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recipient]:
-    return make_recipients(tmp_path_factory.mktemp("recipients"))
 
 
 @pytest.fixture(scope="module")

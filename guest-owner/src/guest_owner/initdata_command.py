@@ -159,6 +159,7 @@ def _show(arguments: argparse.Namespace) -> int:
 def _resources(pod: PodManifest) -> list[str]:
     """Return the URIs that this pod asks its KBS for."""
     uris = [image.auth for image in pod.images]
+    uris += [key for image in pod.images for key in image.keys]
     uris += [secret.uri for secret in pod.secrets]
     uris += [volume.key for volume in pod.volumes]
     return sorted({str(uri) for uri in uris if uri is not None})

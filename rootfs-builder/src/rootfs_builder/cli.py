@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ccinit.errors import CcinitError
-from rootfs_builder import container_image
+from rootfs_builder import container_image_command
 from rootfs_builder.builder_key import open_builder_key
 from rootfs_builder.exclusive import exclusive
 from rootfs_builder.image import PROFILES, ImageBuild, read_lock
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     lock = commands.add_parser("lock", help="renew the lock files and say what changed")
     lock.set_defaults(func=_run_lock)
 
-    container_image.add_parser(commands)
+    container_image_command.add_parser(commands)
     return parser
 
 

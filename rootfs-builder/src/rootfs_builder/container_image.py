@@ -4,24 +4,26 @@ A small network service, run by Debian's python3 as its own user: it answers HTT
 file, counts on a volume and prints a line for each request. Its three layers have the three
 compressions that image-spec v1.1 names; the uppermost takes away what the ones below brought, by
 whiteouts of both kinds. apt resolves and verifies the packages in the tools tree, nothing of them
-is executed. The same packages give the same image, bit for bit. Pushing is skopeo's part.
+is executed. The same packages give the same image, bit for bit. The commands are
+`container_image_command`'s.
 """
 
-import argparse
-import hashlib
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import ConfigError
+from rootfs_builder.debian_root import (
+    extract_packages,
+    fetch_packages,
+    settle_certificates,
+    settle_users,
+)
+from rootfs_builder.image_build import pack_layer
+from rootfs_builder.image_location import Registries, write_image_to
 from rootfs_builder.oci_layout import (
-    EPOCH,
-    LAYER_TYPE,
     TAG,
     ContainerImage,
-    ImageLayer,
     TarSource,
     tar_entries,
     tar_tree,
@@ -45,7 +47,6 @@ PACKAGES: Final = (
 )
 SERVICE_UID: Final = 10001
 SERVICE_PORT: Final = 8080
-_MAX_PUSH_SECONDS: Final = 600
 
 _SERVICE: Final = '''\
 """Answers every GET with what a pod's workload can show: a count, and that it has its secret.
@@ -133,7 +134,7 @@ def build_container_image(
         ConfigError: a tool failed.
     """
     progress.say("container image: fetching packages")
-    files = fetch_packages(tools, packages)
+    files = fetch_packages(tools, packages, PACKAGES)
     work = layout.with_name(f"{layout.name}.partial")
     _remove(work)
     try:
@@ -141,15 +142,20 @@ def build_container_image(
         root.mkdir(parents=True)
         progress.say(f"container image: unpacking {len(files)} packages")
         extract_packages(tools, files, root)
-        _add_users(root)
+        settle_users(
+            root,
+            f"service:x:{SERVICE_UID}:{SERVICE_UID}::/srv:/usr/sbin/nologin\n",
+            f"service:x:{SERVICE_UID}:\n",
+        )
+        settle_certificates(root)
         base = tar_tree(root)
         service = tar_entries(_service_entries(root))
         removal = tar_entries(_removal_entries())
         progress.say("container image: packing the layers")
         layers = (
-            _pack(tools, base, "gzip"),
-            _pack(tools, service, "zstd"),
-            _pack(tools, removal, ""),
+            pack_layer(tools, base, "gzip"),
+            pack_layer(tools, service, "zstd"),
+            pack_layer(tools, removal, ""),
         )
         image = write_layout(layers, _service_config(), work / "layout")
         _remove(layout)
@@ -157,69 +163,6 @@ def build_container_image(
     finally:
         _remove(work)
     return ContainerImage(layout=layout, digest=image.digest, bytes=image.bytes)
-
-
-def fetch_packages(tools: ToolsTree, directory: Path) -> tuple[Path, ...]:
-    """Return the files of `PACKAGES` and all they depend on, sorted by name.
-
-    apt gets an empty status file, so that what the tools tree happens to hold does not count.
-    """
-    for name in ("lists/partial", "archives/partial"):
-        (directory / name).mkdir(parents=True, exist_ok=True)
-    status = directory / "status"
-    status.write_text("")
-    options = (
-        *("-o", f"Dir::State::lists={directory / 'lists'}"),
-        *("-o", f"Dir::State::status={status}"),
-        *("-o", f"Dir::Cache::archives={directory / 'archives'}"),
-        *("-o", f"Dir::Cache::pkgcache={directory / 'pkgcache.bin'}"),
-        *("-o", f"Dir::Cache::srcpkgcache={directory / 'srcpkgcache.bin'}"),
-        *("-o", "APT::Install-Recommends=false", "-o", "APT::Sandbox::User=root", "-y", "-q"),
-    )
-
-    def apt(*arguments: str) -> str:
-        return tools.run(("apt-get", *options, *arguments), directories=(directory,)).decode()
-
-    try:
-        apt("install", "--download-only", *PACKAGES)
-    except ConfigError:  # no lists yet, or the archive has moved on since they were fetched
-        apt("update")
-        apt("install", "--download-only", *PACKAGES)
-    wanted: list[Path] = []
-    for line in apt("install", "--simulate", *PACKAGES).splitlines():
-        action, _blank, rest = line.partition(" ")
-        if action == "Inst":
-            name, _blank, details = rest.partition(" ")
-            version = details.lstrip("(").partition(" ")[0].replace(":", "%3a")
-            wanted += (directory / "archives").glob(f"{name}_{version}_*.deb")
-    if not wanted:
-        raise ConfigError("container_image.packages", "apt resolved no package")
-    return tuple(sorted(wanted))
-
-
-def extract_packages(tools: ToolsTree, files: Iterable[Path], root: Path) -> None:
-    """Unpack packages over each other; their maintainer scripts do not run."""
-    files = tuple(files)
-    loop = 'root=$1; shift; for file; do dpkg-deb --extract "$file" "$root"; done'
-    folders = tuple(sorted({file.parent for file in files}))
-    tools.run(("sh", "-euc", loop, "extract", root, *files), directories=(*folders, root))
-
-
-def _add_users(root: Path) -> None:
-    """Do what base-passwd's and ca-certificates' scripts would do, and add the service's user."""
-    share = root / "usr/share/base-passwd"
-    users = (share / "passwd.master").read_text().replace(":*:", ":x:")
-    groups = (share / "group.master").read_text().replace(":*:", ":x:")
-    (root / "etc/passwd").write_text(
-        f"{users}service:x:{SERVICE_UID}:{SERVICE_UID}::/srv:/usr/sbin/nologin\n"
-    )
-    (root / "etc/group").write_text(f"{groups}service:x:{SERVICE_UID}:\n")
-    authorities = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
-    bundle = root / "etc/ssl/certs/ca-certificates.crt"
-    bundle.parent.mkdir(parents=True, exist_ok=True)
-    bundle.write_text("".join(path.read_text() for path in authorities))
-    for path in (root / "etc/passwd", root / "etc/group", bundle):
-        os.utime(path, (EPOCH, EPOCH))
 
 
 def _service_entries(root: Path) -> Iterator[TarSource]:
@@ -253,19 +196,6 @@ def _service_config() -> Mapping[str, object]:
     }
 
 
-def _pack(tools: ToolsTree, tar: bytes, compression: str) -> ImageLayer:
-    commands = {
-        "gzip": ("gzip", "-n", "-6"),
-        "zstd": ("zstd", "-q", "-c", "-10", "--single-thread"),
-    }
-    blob = tools.run(commands[compression], input_data=tar) if compression else tar
-    return ImageLayer(
-        media_type=f"{LAYER_TYPE}+{compression}" if compression else LAYER_TYPE,
-        blob=blob,
-        diff_id=f"sha256:{hashlib.sha256(tar).hexdigest()}",
-    )
-
-
 def push_container_image(
     tools: ToolsTree, image: ContainerImage, repository: str, ca: Path, credential: str = ""
 ) -> str:
@@ -281,50 +211,8 @@ def push_container_image(
     Raises:
         ConfigError: skopeo failed.
     """
-    login = ("--dest-creds", credential) if credential else ()
-    tools.run(
-        (
-            *("skopeo", f"--command-timeout={_MAX_PUSH_SECONDS}s", "copy", "--quiet"),
-            *("--insecure-policy", "--preserve-digests"),
-            *("--dest-cert-dir", ca.parent, *login),
-            *(f"oci:{image.layout}:{TAG}", f"docker://{repository}:{TAG}"),
-        ),
-        directories=(image.layout, ca.parent),
-    )
-    return f"{repository}@{image.digest}"
-
-
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the `container-image` command."""
-    parser = subparsers.add_parser(
-        "container-image", help="make the demo's container image from Debian packages"
-    )
-    parser.add_argument("layout", type=Path, help="OCI layout directory to write")
-    parser.add_argument("--tools", type=Path, default=Path("build/tools"), help="the tools tree")
-    parser.add_argument(
-        "--packages", type=Path, default=Path("build/cache/container"), help="package cache"
-    )
-    parser.add_argument("--push", metavar="HOST[:PORT]/REPOSITORY", help="push it there, too")
-    parser.add_argument("--ca", type=Path, help="PEM file of the registry's authority")
-    parser.set_defaults(func=run_container_image)
-
-
-def run_container_image(arguments: argparse.Namespace) -> int:
-    """Run the `container-image` command; prints the reference or the digest."""
-    tools = ToolsTree(arguments.tools)
-    image = build_container_image(
-        tools,
-        arguments.packages.resolve(),
-        arguments.layout.resolve(),
-        Progress(name="container-image"),
-    )
-    if arguments.push is None:
-        print(image.digest)
-        return 0
-    if arguments.ca is None:
-        raise ConfigError("container_image.ca", "--push needs --ca")
-    print(push_container_image(tools, image, arguments.push, arguments.ca.resolve()))
-    return 0
+    registries = Registries(tools=tools, ca=ca, credential=credential)
+    return write_image_to(image, f"docker://{repository}:{TAG}", registries)
 
 
 def _remove(path: Path) -> None:

@@ -1,4 +1,3 @@
-import argparse
 import ast
 import gzip
 import hashlib
@@ -18,10 +17,8 @@ from rootfs_builder import container_image
 from rootfs_builder.container_image import (
     PACKAGES,
     SERVICE_UID,
-    add_parser,
     build_container_image,
     push_container_image,
-    run_container_image,
 )
 from rootfs_builder.oci_layout import EPOCH, TAG, ContainerImage
 from rootfs_builder.progress import Progress
@@ -196,30 +193,6 @@ def test_image_is_pushed_as_it_is(image: ContainerImage, tmp_path: Path) -> None
     (skopeo,) = CALLS
     assert skopeo[-2:] == (f"oci:{image.layout}:{TAG}", f"docker://localhost:5000/a/b:{TAG}")
     assert "--preserve-digests" in skopeo
-    assert skopeo[skopeo.index("--dest-creds") + 1] == "me:secret"
+    assert "--dest-creds=me:secret" in skopeo
+    assert f"--dest-cert-dir={ca.parent}" in skopeo
     assert stat.S_ISDIR(image.layout.stat().st_mode)
-
-
-def parse(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    return parser.parse_args(["container-image", *words])
-
-
-def test_command_prints_the_digest_or_the_reference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("rootfs_builder.container_image.ToolsTree", Tools)
-    CALLS.clear()
-    words = (str(tmp_path / "layout"), "--packages", str(tmp_path / "packages"))
-    arguments = parse(*words)
-    assert arguments.func is run_container_image
-    assert run_container_image(arguments) == 0
-    digest = capsys.readouterr().out.strip()
-    assert digest.startswith("sha256:")
-    pushed = parse(*words, "--push", "localhost/a", "--ca", str(tmp_path / "ca.crt"))
-    assert run_container_image(pushed) == 0
-    assert capsys.readouterr().out.strip().startswith("localhost/a@sha256:")
-    with pytest.raises(ConfigError) as refused:
-        run_container_image(parse(*words, "--push", "localhost/a"))
-    assert refused.value.reason == "container_image.ca"

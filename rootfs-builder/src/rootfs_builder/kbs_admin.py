@@ -1,0 +1,94 @@
+"""Put a resource into a KBS over its administration interface, as Trustee's has it.
+
+`POST /kbs/v0/resource/REPOSITORY/TYPE/TAG` with the body as it will be sent to guests, and a JWT
+(RFC 7519, EdDSA) that says `role: admin`. The status is looked at: anything but success is an
+error, so that nobody pushes an image whose key is nowhere.
+"""
+
+import http.client
+import json
+import ssl
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from ccinit.errors import ConfigError, PeerError
+from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.strict_json import encode_base64url
+
+TOKEN_SECONDS: Final = 300
+_TIMEOUT_SECONDS: Final = 30
+_MAX_ANSWER_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KbsAdmin:
+    """An administrator of one KBS.
+
+    Attributes:
+        url: `https://host[:port]`.
+        context: with the roots that may vouch for it.
+        key: signs the tokens.
+    """
+
+    url: str
+    context: ssl.SSLContext
+    key: Ed25519PrivateKey = field(repr=False)
+
+    def register(self, uri: ResourceUri, body: bytes) -> None:
+        """Store a resource's body, replacing an older one.
+
+        Raises:
+            PeerError: `kbs.unreachable`, `kbs.status`.
+        """
+        target = urlsplit(self.url)
+        connection = http.client.HTTPSConnection(
+            target.netloc, timeout=_TIMEOUT_SECONDS, context=self.context
+        )
+        headers = {
+            "Authorization": f"Bearer {encode_token(self.key, int(time.time()))}",
+            "Content-Type": "application/octet-stream",
+        }
+        try:
+            connection.request("POST", f"/kbs/v0/resource/{uri.path}", body, headers)
+            reply = connection.getresponse()
+            answer = reply.read(_MAX_ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise PeerError("kbs.unreachable", f"{self.url}: {error}") from error
+        finally:
+            connection.close()
+        if reply.status not in (200, 201, 204):
+            text = answer.decode("ascii", "replace")
+            raise PeerError("kbs.status", f"{uri}: the KBS says {reply.status}: {text}")
+
+
+def open_admin(url: str, ca: Path, key: Path) -> KbsAdmin:
+    """Return an administrator with the PEM files of the KBS's authority and of an Ed25519 key.
+
+    Raises:
+        ConfigError: `kbs.url`, `kbs.admin_key`.
+    """
+    target = urlsplit(url)
+    if target.scheme != "https" or not target.netloc or target.path not in ("", "/"):
+        raise ConfigError("kbs.url", "expected https://host[:port] without a path")
+    try:
+        private = load_pem_private_key(key.read_bytes(), None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError("kbs.admin_key", f"{key} is no private key in PEM") from error
+    if not isinstance(private, Ed25519PrivateKey):
+        raise ConfigError("kbs.admin_key", f"{key} is no Ed25519 key")
+    context = ssl.create_default_context(cafile=ca)
+    return KbsAdmin(url=url, context=context, key=private)
+
+
+def encode_token(key: Ed25519PrivateKey, now: int) -> str:
+    """Return an administrator's token that is valid from `now` on, seconds since 1970."""
+    header = {"alg": "EdDSA", "typ": "JWT"}
+    claims = {"role": "admin", "iat": now, "nbf": now, "exp": now + TOKEN_SECONDS}
+    text = ".".join(encode_base64url(json.dumps(part).encode()) for part in (header, claims))
+    return f"{text}.{encode_base64url(key.sign(text.encode()))}"
