@@ -1,7 +1,8 @@
 """The mount calls; what to mount where is `boot`'s and `run`'s.
 
 File systems are mounted by the old call: it takes every option that is needed here (erofs
-`device=`, overlay layers) in one string of at most a page, and one call leaves nothing half made.
+`device=`, say) in one string of at most a page, and one call leaves nothing half made. An overlay
+may have more layers than fit: `ccinit.kernel.overlay`.
 """
 
 import enum

@@ -18,12 +18,18 @@ from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, KernelError, LimitExceededError
 from ccinit.kernel.libc import kernel_error
-from ccinit.kernel.mount import OPTIONS_LIMIT_BYTES, MountFlag, UmountFlag, mount, umount2
+from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.openat2 import open_in_root
+from ccinit.kernel.overlay import MAX_VALUE_BYTES, mount_overlay
 from ccinit.run.spec import KERNEL_PLACES
 
 # kernel defaults differ by build; these switch off what lets a layer point outside itself
-_FIXED_OPTIONS: Final = "redirect_dir=nofollow,metacopy=off,index=off,xino=off"
+_FIXED_OPTIONS: Final = (
+    ("redirect_dir", "nofollow"),
+    ("metacopy", "off"),
+    ("index", "off"),
+    ("xino", "off"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +57,17 @@ class MountOverlay:
     """Mount the overlay."""
 
     target: str
-    options: str
+    lowers: tuple[str, ...]
+    options: tuple[tuple[str, str], ...]
 
     def describe(self) -> str:
         """Return the step in words."""
-        return f"mount overlay {self.target} {self.options}"
+        options = (f"{name}={value}" for name, value in self.options)
+        return " ".join(("mount overlay", self.target, *self.lowers, *options))
 
     def execute(self) -> None:
         """Do it."""
-        mount("overlay", self.target, "overlay", MountFlag.NODEV | MountFlag.NOSUID, self.options)
+        mount_overlay(self.target, self.lowers, self.options)
 
 
 RootStep = MakeDirectory | MountOverlay
@@ -75,7 +83,7 @@ def plan_rootfs(lowers: tuple[str, ...], scratch: str, target: str) -> tuple[Roo
 
     Raises:
         ConfigError: `run.rootfs`: no layer, one twice, or a path that overlayfs would misread.
-        LimitExceededError: `run.rootfs`: more layers than fit into mount options.
+        LimitExceededError: `run.rootfs`: a path that is longer than the kernel takes.
     """
     upper, work = f"{scratch}/upper", f"{scratch}/work"
     if not lowers or len(set(lowers)) != len(lowers):
@@ -83,15 +91,18 @@ def plan_rootfs(lowers: tuple[str, ...], scratch: str, target: str) -> tuple[Roo
     for path in (*lowers, upper):
         if any(character in path for character in ":,\\\0"):
             raise ConfigError("run.rootfs", f"{path!r} has a character with a meaning")
-    options = f"lowerdir={':'.join(lowers)},upperdir={upper},workdir={work},{_FIXED_OPTIONS}"
-    if len(options.encode()) > OPTIONS_LIMIT_BYTES:
-        raise LimitExceededError("run.rootfs", f"{len(lowers)} layers do not fit into the options")
+        if len(os.fsencode(path)) > MAX_VALUE_BYTES:
+            raise LimitExceededError("run.rootfs", f"{path[:80]!r} is too long a path")
     return (
         MakeDirectory(path=scratch, mode=0o700),
         MakeDirectory(path=upper, mode=0o755),
         MakeDirectory(path=work, mode=0o700),
         MakeDirectory(path=target, mode=0o700),
-        MountOverlay(target=target, options=options),
+        MountOverlay(
+            target=target,
+            lowers=lowers,
+            options=(("upperdir", upper), ("workdir", work), *_FIXED_OPTIONS),
+        ),
     )
 
 

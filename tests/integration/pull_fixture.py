@@ -20,7 +20,8 @@ from ccinit.errors import ChildError, VerificationError
 from ccinit.formats.layer_encryption import LayerKey
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
+from ccinit.kernel.mount import UmountFlag, umount2
+from ccinit.kernel.overlay import mount_overlay
 from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.fetch import registry_job
 from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
@@ -180,10 +181,10 @@ def overlaid(image: PulledImage, directory: Path) -> Iterator[Path]:
     os.chown(upper, root.st_uid, root.st_gid)
     upper.chmod(stat.S_IMODE(root.st_mode))
     os.utime(upper, (root.st_mtime, root.st_mtime))
-    lower = ":".join(layer.mount_point for layer in reversed(image.layers))
+    lowers = [layer.mount_point for layer in reversed(image.layers)]
     merged = directory / "merged"
-    options = f"lowerdir={lower},upperdir={upper},workdir={directory}/work"
-    mount("overlay", str(merged), "overlay", MountFlag(0), options)
+    options = (("upperdir", str(upper)), ("workdir", str(directory / "work")))
+    mount_overlay(str(merged), lowers, options)
     try:
         yield merged
     finally:

@@ -15,9 +15,11 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.formats.digest import parse_digest
+from ccinit.formats.oci_image import MAX_LAYERS
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.messages import PulledBlobs, PullLimits, PullRequest
+from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs, plan_rootfs
 from rootfs_builder.oci_layout import TAG, ImageLayer, write_layout
 from tests.fakes.registry import LAYER, FakeImage, make_image
 from tests.fakes.tars import END, Entry, encode, header, long_name, make_tar
@@ -242,6 +244,25 @@ def test_layer_that_stands_twice_is_mounted_twice(tmp_path: Path) -> None:
         overlaid(image, tmp_path / "overlay") as merged,
     ):
         assert (merged / "etc/one").read_bytes() == b"1"
+
+
+def test_as_many_layers_as_an_image_may_have_are_mounted_over_each_other(tmp_path: Path) -> None:
+    """As the guest does it, with paths as long as a manifest's names make them."""
+    tars = [
+        make_tar(Entry(f"f{n}", b"%d" % n), Entry("last", b"%d" % n)) for n in range(MAX_LAYERS)
+    ]
+    folder = tmp_path / ("image-" + "x" * 63)
+    with image_of(tars, folder) as image:
+        lowers = tuple(layer.mount_point for layer in reversed(image.layers))
+        root = tmp_path / "root"
+        activate_rootfs(plan_rootfs(lowers, str(tmp_path / "scratch"), str(root)))
+        try:
+            assert (root / "f0").read_bytes() == b"0"
+            assert (root / "last").read_bytes() == b"%d" % (MAX_LAYERS - 1)
+            assert sum(1 for _ in root.iterdir()) == MAX_LAYERS + 1
+        finally:
+            deactivate_rootfs(str(root))
+        assert not root.is_mount()
 
 
 def test_twenty_thousand_files_are_where_they_belong(tmp_path: Path) -> None:
