@@ -32,6 +32,7 @@ from ccinit.formats.pod_manifest import PodManifest, Volume
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.sealed_log import BootId, report_data
 from ccinit.kernel.entropy import random_bytes
+from ccinit.pull.messages import PolicyKey
 from ccinit.secret import Secret
 
 _EVIDENCE_SECONDS = 60.0
@@ -48,9 +49,14 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attested:
-    """What the owner's KBS gave to this boot."""
+    """What the owner's KBS gave to this boot.
+
+    Attributes:
+        policy_keys: public keys and roots that image policies name.
+    """
 
     grants: Mapping[ResourceUri, Grant]
+    policy_keys: tuple[PolicyKey, ...] = ()
 
     def volume_grant(self, volume: Volume) -> Grant:
         """The grant of a persistent volume; the manifest's grammar gives each of them a key."""
@@ -82,7 +88,10 @@ async def attest(guest: Guest, configured: Configured) -> Attested:
     guest.teardown.push("secrets", undoing(lambda: wipe_grants(grants)))
     set_clock(reply.date, read_build_time())
     guest.log.mix(grants[log_psk_uri(configured.manifest)].secret)
-    return Attested(grants=grants)
+    policy_keys = tuple(
+        PolicyKey(resource=str(released.uri), data=released.data) for released in reply.policy_keys
+    )
+    return Attested(grants=grants, policy_keys=policy_keys)
 
 
 async def fetch_grants(
@@ -196,17 +205,21 @@ def log_psk_uri(manifest: PodManifest) -> ResourceUri:
 
 def plan_resources(manifest: PodManifest) -> tuple[Wanted, ...]:
     """List what the manifest needs from the KBS, each once, the log's key first."""
+    policies = {image.policy for image in manifest.images}
     wanted = {log_psk_uri(manifest): EnvelopeKind.LOG_PSK}
     for volume in manifest.volumes:
         if volume.key is not None:
             wanted[volume.key] = EnvelopeKind.VOLUME_KEY
     for image in manifest.images:
-        if image.auth is not None:
-            wanted[image.auth] = EnvelopeKind.FILE
+        for uri in (image.auth, image.policy):
+            if uri is not None:
+                wanted[uri] = EnvelopeKind.FILE
         wanted |= dict.fromkeys(image.keys, EnvelopeKind.IMAGE_KEY)
     for secret in manifest.secrets:
         wanted[secret.uri] = EnvelopeKind.FILE
-    return tuple(Wanted(uri=uri, kind=kind) for uri, kind in wanted.items())
+    return tuple(
+        Wanted(uri=uri, kind=kind, is_policy=uri in policies) for uri, kind in wanted.items()
+    )
 
 
 def wipe_grants(grants: Mapping[ResourceUri, Grant]) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from ccinit.agent.attestation import Attested
+from ccinit.agent.channel import printable
+from ccinit.agent.children import Answer
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.image_keys import open_layer_keys
@@ -18,20 +20,27 @@ from ccinit.formats.pod_manifest import Image
 from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
 from ccinit.pull.messages import (
     KEYS_PIPE,
+    AcceptedImage,
     DecryptReply,
     DecryptRequest,
     Downloaded,
+    FoundSignatures,
     InspectedImage,
     InspectRequest,
     LayersRequest,
     PulledBlobs,
     PullLimits,
     PullRequest,
+    SignaturePolicy,
+    SignatureRequest,
     TreeDigests,
     TreeRequest,
     VerifiedLayers,
 )
+from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
+
+_JUDGE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +62,10 @@ async def pull(
     for image in configured.manifest.images:
         directory = f"{unlocked.store}/image-{image.name}"
         make_directory(directory, 0o700)
+        policy = _policy(attested, image)
         request = _request(configured, attested, image)
         children = _PullChildren(guest, configured, attested, image, directory)
-        pulled = await pull_image(request, directory, children)
+        pulled = await pull_image(request, directory, children, policy)
         guest.teardown.push(f"image {image.name}", undoing(partial(_unmount, pulled)))
         guest.event(
             f"image {image.name}: manifest {pulled.manifest}, {len(pulled.layers)} layers, "
@@ -76,7 +86,15 @@ def _request(configured: Configured, attested: Attested, image: Image) -> PullRe
         auth=attested.grants[image.auth].secret.reveal() if image.auth is not None else b"",
         limits=PullLimits(tar_bytes=limits.image_bytes, total_seconds=limits.pull_seconds),
         encryption=image.encryption,
+        with_signatures=image.policy is not None,
     )
+
+
+def _policy(attested: Attested, image: Image) -> SignaturePolicy | None:
+    if image.policy is None:
+        return None
+    document = attested.grants[image.policy].secret.reveal()
+    return SignaturePolicy(document=document, keys=attested.policy_keys)
 
 
 def _unmount(image: PulledImage) -> None:
@@ -111,14 +129,19 @@ class _PullChildren:
             index=RIGHTS[Role.INDEX].uid,
         )
 
-    async def fetch(self, request: PullRequest) -> PulledBlobs:
+    async def fetch(self, request: PullRequest, decide: Decide) -> PulledBlobs:
         """Download; progress is for the owner."""
+
+        async def answer(found: FoundSignatures) -> Answer:
+            return Answer(value=await decide(found))
+
         return await self._guest.children.run(
             Role.REGISTRY,
             request,
             PulledBlobs,
             seconds=self._seconds,
             workspace=self._directory,
+            answers={FoundSignatures: answer},
             notices={Downloaded: self._progress},
         )
 
@@ -145,6 +168,15 @@ class _PullChildren:
             workspace=self._directory,
         )
 
+    async def judge(self, request: SignatureRequest) -> AcceptedImage:
+        """Ask the policy."""
+        accepted = await self._guest.children.run(
+            Role.SIGNATURE, request, AcceptedImage, seconds=_JUDGE_SECONDS
+        )
+        reasons = printable("; ".join(accepted.reasons))
+        self._guest.event(f"image {self._image.name}: the policy accepts it: {reasons}")
+        return accepted
+
     async def verify(self, request: LayersRequest) -> VerifiedLayers:
         """Hash and read the tars."""
         return await self._guest.children.run(
@@ -170,4 +202,4 @@ class _PullChildren:
         )
 
     def _progress(self, notice: Downloaded) -> None:
-        self._guest.event(f"pull: {notice.layer_bytes} bytes of layers")
+        self._guest.event(f"image {self._image.name}: {notice.layer_bytes} bytes of layers")

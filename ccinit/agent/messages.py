@@ -68,10 +68,15 @@ class EvidenceReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A resource and the use it must be meant for."""
+    """A resource and the use it must be meant for.
+
+    Attributes:
+        is_policy: it is an image policy; the resources that it names are wanted too.
+    """
 
     uri: ResourceUri
     kind: EnvelopeKind
+    is_policy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +123,12 @@ class Released:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KbsReply:
-    """Everything that was wanted, in its order, and the KBS's time in seconds since 1970."""
+    """Everything that was wanted, in its order, and the KBS's time in seconds since 1970.
+
+    Attributes:
+        policy_keys: what the image policies among it name.
+    """
 
     released: tuple[Released, ...]
+    policy_keys: tuple[Released, ...]
     date: int

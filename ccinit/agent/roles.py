@@ -37,6 +37,7 @@ class Role(enum.StrEnum):
     KBS = "kbs"
     FORMAT = "format"
     REGISTRY = "registry"
+    SIGNATURE = "signature"
     INSPECT = "inspect"
     UNWRAP = "unwrap"
     DECRYPT = "decrypt"
@@ -137,6 +138,13 @@ RIGHTS: Mapping[Role, Rights] = {
         workspace=Workspace.WRITE,
         memory_bytes=1024 * MIB,
         messages=1 << 16,
+    ),
+    # the registry's signatures, and the owner's policy for them
+    Role.SIGNATURE: Rights(
+        job="ccinit.pull.signatures:signature_job",
+        uid=FIRST_UID + 16,
+        syscalls=PARSER,
+        preload=("cryptography.hazmat.backends.openssl.backend",),
     ),
     # the manifest of an image with encrypted layers
     Role.INSPECT: Rights(

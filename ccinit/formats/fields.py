@@ -47,6 +47,10 @@ class Fields:
         """Whether `key` is present; does not count as reading it."""
         return key in self._table
 
+    def value(self, key: str) -> object:
+        """A required value of any type, for a reader of its own."""
+        return self._take(key)
+
     def text(self, key: str, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
         """A required string of at most `max_bytes` UTF-8 bytes, without NUL."""
         return self._text(self._take(key), key, max_bytes)

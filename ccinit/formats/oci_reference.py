@@ -67,8 +67,7 @@ def parse_image_reference(text: str) -> ImageReference:
     _check_host(host)
     if ":" in repository:
         raise FormatError("reference.tag", "a tag beside a digest names nothing")
-    for component in repository.split("/"):
-        _check_component(component)
+    check_repository(repository, "reference.repository")
     return ImageReference(
         host=host,
         port=_parse_port(port_text) if colon else None,
@@ -97,7 +96,17 @@ def _parse_port(text: str) -> int:
     return port
 
 
-def _check_component(component: str) -> None:
+def check_repository(repository: str, reason: str) -> None:
+    """Check a `<name>` of distribution-spec: components between slashes.
+
+    Raises:
+        FormatError: with `reason`.
+    """
+    for component in repository.split("/"):
+        _check_component(component, reason)
+
+
+def _check_component(component: str, reason: str) -> None:
     """Runs of letters and digits, between them one dot, one or two underscores, or hyphens."""
     separator = ""
     seen = False
@@ -116,4 +125,4 @@ def _check_component(component: str) -> None:
     else:
         if seen and not separator:
             return
-    raise FormatError("reference.repository", f"{component[:80]!r} is no repository component")
+    raise FormatError(reason, f"{component[:80]!r} is no repository component")

@@ -74,6 +74,8 @@ class Image:
 
     Attributes:
         reference: `host[:port]/repository@sha256:…`; parsed by `oci_reference`.
+        policy: resource with the `policy.json` that the image's signatures must satisfy; without
+            one the digest is what the owner trusts.
         auth: resource with registry credentials.
         ca_pem: the only roots that may vouch for the registry.
         keys: resources with private keys that open encrypted layers (jwe, pkcs7). A key that a
@@ -82,6 +84,7 @@ class Image:
 
     name: str
     reference: str
+    policy: ResourceUri | None
     auth: ResourceUri | None
     ca_pem: str
     encryption: ImageEncryption = ImageEncryption.ALLOWED
@@ -205,6 +208,7 @@ def _read_image(fields: Fields) -> Image:
     image = Image(
         name=_name(fields, "name", "pod.image"),
         reference=fields.text("reference", max_bytes=512),
+        policy=_optional_uri(fields, "policy", "pod.image"),
         auth=_optional_uri(fields, "auth", "pod.image"),
         ca_pem=fields.text("ca", max_bytes=_MAX_PEM_BYTES),
         encryption=fields.choice("encryption", ImageEncryption, default=ImageEncryption.ALLOWED),

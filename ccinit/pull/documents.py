@@ -26,10 +26,19 @@ def verify_pinned(data: bytes, pinned: Digest, content_type: str | None) -> Mani
         VerificationError: `pull.manifest_digest`.
         FormatError: `manifest.…`.
     """
-    if sha256_digest(data) != pinned:
-        raise VerificationError("pull.manifest_digest", f"the registry's answer is not {pinned}")
-    document = parse_image_document(data, content_type)
+    document = parse_image_document(verify_digest(data, pinned), content_type)
     return document if isinstance(document, Manifest) else select_platform(document)
+
+
+def verify_digest(data: bytes, digest: Digest) -> bytes:
+    """Return `data` if it is the manifest that `digest` names.
+
+    Raises:
+        VerificationError: `pull.manifest_digest`.
+    """
+    if sha256_digest(data) != digest:
+        raise VerificationError("pull.manifest_digest", f"the registry's answer is not {digest}")
+    return data
 
 
 def verify_selected(data: bytes, selected: Descriptor, content_type: str | None) -> Manifest:

@@ -9,7 +9,7 @@ of the guest, which hashes again in a child that never saw the network (`verify`
 
 import contextlib
 import os
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ccinit.errors import VerificationError
 from ccinit.formats.digest import Digest
@@ -17,6 +17,7 @@ from ccinit.formats.oci_image import Compression, Descriptor, Layer, Manifest
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
+from ccinit.pull.attachments import find_signatures
 from ccinit.pull.blob import BlobVerifier
 from ccinit.pull.decompress import Decompressor, OutputLimit, make_decompressor
 from ccinit.pull.documents import (
@@ -26,9 +27,19 @@ from ccinit.pull.documents import (
     verify_selected,
 )
 from ccinit.pull.layer_file import LayerFile
-from ccinit.pull.messages import Downloaded, PulledBlobs, PullLimits, PullRequest, layer_file
+from ccinit.pull.messages import (
+    AcceptedImage,
+    Downloaded,
+    FoundSignatures,
+    PulledBlobs,
+    PullLimits,
+    PullRequest,
+    layer_file,
+)
 from ccinit.pull.registry import Registry, RegistryLimits
 from ccinit.pull.registry_auth import find_credential
+
+A = TypeVar("A")
 
 _PROGRESS_BYTES = 16 << 20
 
@@ -42,6 +53,9 @@ class FetchChannel(Protocol):
 
     def notify(self, notice: object, /) -> None:
         """Send a `Downloaded`."""
+
+    def ask(self, question: object, answer: type[A], /) -> A:
+        """Put a `FoundSignatures`, and wait for the `AcceptedImage`."""
 
 
 def registry_job(request: PullRequest, channel: FetchChannel) -> PulledBlobs:
@@ -62,15 +76,13 @@ def fetch_image(
     registry: Registry, pinned: Digest, request: PullRequest, channel: FetchChannel
 ) -> PulledBlobs:
     """Fetch the image that `pinned` names; see `registry_job`."""
-    reply = registry.manifest(pinned)
-    documents = [reply.body]
-    manifest = verify_pinned(reply.body, pinned, reply.header("content-type"))
-    if not isinstance(manifest, Manifest):
-        selected = manifest
-        reply = registry.manifest(selected.digest)
-        documents.append(reply.body)
-        manifest = verify_selected(reply.body, selected, reply.header("content-type"))
+    documents, manifest = _fetch_documents(registry, pinned)
     verify_encryption(manifest, request.encryption)
+    if request.with_signatures:
+        # Nothing else of the image is fetched unless the owner's policy accepts it; PID 1, which
+        # asks another child, remembers for which documents it has.
+        manifests = find_signatures(registry, documents)
+        channel.ask(FoundSignatures(documents=documents, manifests=manifests), AcceptedImage)
     collected = _Collected(manifest.config)
     registry.blob(manifest.config.digest, collected)
     verify_config(bytes(collected.data), manifest)
@@ -83,11 +95,23 @@ def fetch_image(
                 os.unlink(os.path.join(channel.workspace, name))
         raise
     return PulledBlobs(
-        documents=tuple(documents),
+        documents=documents,
         config=bytes(collected.data),
         files=tuple(names),
         downloaded_bytes=downloaded,
     )
+
+
+def _fetch_documents(registry: Registry, pinned: Digest) -> tuple[tuple[bytes, ...], Manifest]:
+    """Return the manifest in use, and the documents that lead to it."""
+    reply = registry.manifest(pinned)
+    found = verify_pinned(reply.body, pinned, reply.header("content-type"))
+    if isinstance(found, Manifest):
+        return (reply.body,), found
+    index = reply.body
+    reply = registry.manifest(found.digest)
+    manifest = verify_selected(reply.body, found, reply.header("content-type"))
+    return (index, reply.body), manifest
 
 
 def _fetch_layers(

@@ -1,6 +1,7 @@
 """One image, end to end: what PID 1 does between the children that do the work.
 
     PullRequest ──registry──▶ PulledBlobs      a network child wrote files; nothing is believed
+                  signature   AcceptedImage    asked in between, before any layer is fetched
                 ──decrypt───▶ (tars)           only if layers are encrypted, see `encrypted_layers`
                 ──layers────▶ VerifiedLayers   hashed and checked without a network, completed
                 ──index─────▶ IndexedLayers    erofs metadata over each tar
@@ -29,14 +30,18 @@ from ccinit.pull.encrypted_layers import DecryptChildren, decrypt_layers
 from ccinit.pull.handover import give_directory, hand_over
 from ccinit.pull.index import index_arguments
 from ccinit.pull.messages import (
+    AcceptedImage,
     LayersRequest,
     PulledBlobs,
     PullRequest,
+    SignaturePolicy,
+    SignatureRequest,
     TreeDigests,
     TreeRequest,
     VerifiedLayers,
     layer_file,
 )
+from ccinit.pull.verdict import Decide, Verdict
 
 _FLAGS = MountFlag.RDONLY | CONFINED | MountFlag.NOATIME
 
@@ -58,8 +63,11 @@ class PullChildren(DecryptChildren, Protocol):
     def owners(self) -> Owners:
         """Their user ids."""
 
-    async def fetch(self, request: PullRequest) -> PulledBlobs:
-        """Run `fetch.registry_job`."""
+    async def fetch(self, request: PullRequest, decide: Decide) -> PulledBlobs:
+        """Run `fetch.registry_job`; `decide` answers its question about signatures."""
+
+    async def judge(self, request: SignatureRequest) -> AcceptedImage:
+        """Run `signatures.signature_job`."""
 
     async def verify(self, request: LayersRequest) -> VerifiedLayers:
         """Run `verify.layers_job`."""
@@ -111,8 +119,19 @@ class PulledImage:
     file_bytes: int
 
 
-async def pull_image(request: PullRequest, directory: str, children: PullChildren) -> PulledImage:
+async def pull_image(
+    request: PullRequest,
+    directory: str,
+    children: PullChildren,
+    policy: SignaturePolicy | None = None,
+) -> PulledImage:
     """Pull the image that `request` names into `directory`, an empty one on scratch.
+
+    Args:
+        request: with `with_signatures` if there is a policy.
+        directory: for its files.
+        children: who does the work.
+        policy: which signatures it needs; None if its digest in the manifest is enough.
 
     Raises:
         CcinitError: of any family; nothing stays mounted, the files stay for the caller to remove.
@@ -120,7 +139,9 @@ async def pull_image(request: PullRequest, directory: str, children: PullChildre
     pinned = parse_image_reference(request.reference).digest
     owners = children.owners
     give_directory(directory, owners.registry)
-    blobs = await children.fetch(request)
+    verdict = Verdict(request.reference, policy, children.judge)
+    blobs = await children.fetch(request, verdict.decide)
+    documents = verdict.verify_documents(blobs.documents)
     tars = _check_names(blobs.files)
     if tars != blobs.files:
         encrypted = [name for name in blobs.files if name not in tars]
@@ -130,7 +151,7 @@ async def pull_image(request: PullRequest, directory: str, children: PullChildre
     verified = await children.verify(
         LayersRequest(
             pinned=pinned,
-            documents=blobs.documents,
+            documents=documents,
             config=blobs.config,
             tars=tars,
             encryption=request.encryption,

@@ -34,6 +34,7 @@ class PullRequest:
         ca_pem: the only roots that may vouch for the registry.
         auth: a containers-auth.json document with credentials, or empty.
         encryption: what the pod manifest demands of the layers.
+        with_signatures: whether it must find the image's signatures and ask before it goes on.
     """
 
     reference: str
@@ -41,6 +42,7 @@ class PullRequest:
     auth: bytes = field(repr=False)
     limits: PullLimits
     encryption: ImageEncryption
+    with_signatures: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,64 @@ class Downloaded:
     """A notice of the job: bytes of layers that have come so far."""
 
     layer_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachedManifest:
+    """A manifest with signatures, and its blobs that are any, in their order; unverified."""
+
+    manifest: bytes
+    blobs: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundSignatures:
+    """A question of the registry child: may the image with these documents be downloaded?"""
+
+    documents: tuple[bytes, ...]
+    manifests: tuple[AttachedManifest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyKey:
+    """A resource that a policy names: PEM text."""
+
+    resource: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignaturePolicy:
+    """The owner's `policy.json`, and the keys that it names instead of containing them."""
+
+    document: bytes
+    keys: tuple[PolicyKey, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureRequest:
+    """What the signature child is asked: does the policy accept this image?
+
+    Attributes:
+        reference: as the owner wrote it.
+    """
+
+    reference: str
+    policy: SignaturePolicy
+    found: FoundSignatures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedImage:
+    """The policy accepts an image.
+
+    Attributes:
+        documents: digests of the documents that it has accepted.
+        reasons: why, one for each requirement.
+    """
+
+    documents: tuple[Digest, ...]
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ download goes on where it stopped; that is safe because whoever takes the bytes 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
@@ -115,6 +115,26 @@ class Registry:
 
         url = f"{self._base}/manifests/{digest}"
         return self._get(url, send, MAX_MANIFEST_BYTES, _ACCEPT_MANIFEST)
+
+    def find(self, path: str, max_bytes: int, accept: Sequence[str]) -> HttpReply | None:
+        """Fetch something small below the repository, or None if the registry has it not.
+
+        Args:
+            path: after `/v2/<repository>/`.
+            max_bytes: of the body.
+            accept: media types to ask for; empty means any.
+        """
+
+        def send(url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
+            return self._http.request("GET", url, headers=headers, limits=limits)
+
+        headers = (("accept", ", ".join(accept)),) if accept else ()
+        try:
+            return self._get(f"{self._base}/{path}", send, max_bytes, headers)
+        except PeerError as error:
+            if error.reason == "registry.not_found":
+                return None
+            raise
 
     def blob(self, digest: Digest, download: Download) -> None:
         """Download a blob whole; after a break from where it stopped.

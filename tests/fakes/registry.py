@@ -130,7 +130,7 @@ class FakeHttp:
             return step
         if isinstance(step, Exception):
             raise step
-        if url.endswith(self.image.digest):
+        if url.endswith(f"/manifests/{self.image.digest}"):
             return reply(200, self.image.manifest, content_type=self.image.content_type)
         return reply(404)
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from ccinit.agent.image_keys import select_wraps
 from ccinit.errors import ChildError, VerificationError
@@ -27,22 +27,28 @@ from ccinit.pull.fetch import registry_job
 from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import (
+    AcceptedImage,
     DecryptReply,
     DecryptRequest,
     Downloaded,
+    FoundSignatures,
     InspectedImage,
     InspectRequest,
     LayersRequest,
     PulledBlobs,
     PullLimits,
     PullRequest,
+    SignaturePolicy,
+    SignatureRequest,
     TreeDigests,
     TreeRequest,
     UnwrapRequest,
     VerifiedLayers,
 )
+from ccinit.pull.signatures import signature_job
 from ccinit.pull.tree import tree_job
 from ccinit.pull.unwrap import unwrap_job
+from ccinit.pull.verdict import Decide
 from ccinit.pull.verify import layers_job
 from ccinit.secret import Secret
 from tests.integration.registry_fixture import TOOLS
@@ -59,6 +65,7 @@ class Channel:
     workspace: str
     notices: list[Downloaded] = field(default_factory=list)
     secrets: dict[str, bytes] = field(default_factory=dict)
+    decide: Decide | None = None
 
     def notify(self, notice: object) -> None:
         assert isinstance(notice, Downloaded)
@@ -66,6 +73,13 @@ class Channel:
 
     def read_secret(self, name: str) -> Secret:
         return Secret(self.secrets.pop(name))
+
+    def ask(self, question: object, answer: type[T]) -> T:
+        assert isinstance(question, FoundSignatures)
+        assert self.decide is not None
+        value = drive(cast("Coroutine[object, None, AcceptedImage]", self.decide(question)))
+        assert isinstance(value, answer)
+        return value
 
 
 class LocalChildren:
@@ -76,8 +90,10 @@ class LocalChildren:
     def __init__(self, workspace: Path, keys: Mapping[str, bytes] = NO_KEYS) -> None:
         self.channel = Channel(str(workspace))
         self.keys = keys
+        self.verdicts: list[AcceptedImage] = []
 
-    async def fetch(self, request: PullRequest) -> PulledBlobs:
+    async def fetch(self, request: PullRequest, decide: Decide) -> PulledBlobs:
+        self.channel.decide = decide
         return registry_job(request, self.channel)
 
     async def inspect(self, request: InspectRequest) -> InspectedImage:
@@ -101,6 +117,10 @@ class LocalChildren:
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
         self.channel.secrets["keys"] = keys.reveal()
         return decrypt_job(request, self.channel)
+
+    async def judge(self, request: SignatureRequest) -> AcceptedImage:
+        self.verdicts.append(signature_job(request, self.channel))
+        return self.verdicts[-1]
 
     async def verify(self, request: LayersRequest) -> VerifiedLayers:
         return layers_job(request, self.channel)
@@ -154,6 +174,7 @@ def pulled(
     *,
     keys: Mapping[str, bytes] = NO_KEYS,
     encryption: ImageEncryption = ImageEncryption.ALLOWED,
+    policy: SignaturePolicy | None = None,
 ) -> Iterator[PulledImage]:
     """Pull an image; its layers are mounted within the block.
 
@@ -161,9 +182,14 @@ def pulled(
     """
     directory.mkdir(parents=True)
     request = PullRequest(
-        reference=reference, ca_pem=ca_pem, auth=auth, limits=limits, encryption=encryption
+        reference=reference,
+        ca_pem=ca_pem,
+        auth=auth,
+        limits=limits,
+        encryption=encryption,
+        with_signatures=policy is not None,
     )
-    image = drive(pull_image(request, str(directory), LocalChildren(directory, keys)))
+    image = drive(pull_image(request, str(directory), LocalChildren(directory, keys), policy))
     try:
         yield image
     finally:

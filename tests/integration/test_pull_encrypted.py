@@ -286,6 +286,7 @@ def test_whole_pull_works_under_the_restrictions_of_its_children(
     image = Image(
         name="web",
         reference=encrypt_with_skopeo(plain, registry, files, "confined"),
+        policy=None,
         auth=None,
         ca_pem=registry.authority.ca_pem,
         encryption=ImageEncryption.REQUIRED,

@@ -19,6 +19,7 @@ from ccinit.formats.oci_image import MAX_LAYERS
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.messages import PulledBlobs, PullLimits, PullRequest
+from ccinit.pull.verdict import Decide
 from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs, plan_rootfs
 from rootfs_builder.oci_layout import TAG, ImageLayer, write_layout
 from tests.fakes.registry import LAYER, FakeImage, make_image
@@ -37,7 +38,7 @@ class Downloaded(LocalChildren):
         self.image = image
         self.tars = tars
 
-    async def fetch(self, request: PullRequest) -> PulledBlobs:  # noqa: ARG002
+    async def fetch(self, request: PullRequest, decide: Decide) -> PulledBlobs:  # noqa: ARG002
         names = tuple(f"layer-{position}.tar" for position in range(len(self.tars)))
         for name, tar in zip(names, self.tars, strict=True):
             (Path(self.channel.workspace) / name).write_bytes(tar)

@@ -4,6 +4,7 @@ The session's private key lives and dies in this process. It has no TPM: for evi
 """
 
 import json
+from collections.abc import Sequence
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.messages import (
@@ -16,12 +17,17 @@ from ccinit.agent.messages import (
 )
 from ccinit.attest.client import KbsClient
 from ccinit.attest.patience import AttestLimits
-from ccinit.errors import PeerError
+from ccinit.errors import LimitExceededError, PeerError
+from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy
+from ccinit.formats.image_policy import parse_image_policy
+from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
+
+MAX_POLICY_KEYS = 32
 
 
 def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
@@ -47,7 +53,24 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
         if result.date is None:
             raise PeerError("kbs.date", "the reply has no Date, and the guest has no other clock")
         released = tuple(_release(client, wanted, request.envelope) for wanted in request.wanted)
-    return KbsReply(released=released, date=result.date)
+        policy_keys = tuple(
+            _release(client, Wanted(uri=uri, kind=EnvelopeKind.FILE), request.envelope)
+            for uri in resources_of_policies(request.wanted, released)
+        )
+    return KbsReply(released=released, policy_keys=policy_keys, date=result.date)
+
+
+def resources_of_policies(
+    wanted: Sequence[Wanted], released: Sequence[Released]
+) -> Sequence[ResourceUri]:
+    """List the keys that image policies name instead of containing them, each once."""
+    found: dict[ResourceUri, None] = {}
+    for one, resource in zip(wanted, released, strict=True):
+        if one.is_policy:
+            found |= dict.fromkeys(parse_image_policy(resource.data).resources())
+    if len(found) > MAX_POLICY_KEYS:
+        raise LimitExceededError("policy.keys", f"more than {MAX_POLICY_KEYS} resources")
+    return tuple(found)
 
 
 def _release(client: KbsClient, wanted: Wanted, policy: EnvelopePolicy) -> Released:

@@ -104,6 +104,10 @@ def grant(content: bytes) -> Grant:
     return Grant(secret=Secret(content), create=False)
 
 
+def make_image(*keys: ResourceUri) -> Image:
+    return Image(name="i", reference="", policy=None, auth=None, ca_pem="", keys=keys)
+
+
 class Harness:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **listed: bytes) -> None:
         self.children = Children()
@@ -116,7 +120,9 @@ class Harness:
             cast("Guest", SimpleNamespace(children=self.children)),
             cast("Configured", None),
             Attested(grants={uri: grant(data) for uri, data in self.listed.items()}),
-            Image(name="i", reference="", auth=None, ca_pem="", keys=tuple(self.listed)),
+            Image(
+                name="i", reference="", policy=None, auth=None, ca_pem="", keys=tuple(self.listed)
+            ),
             image,
         )
         return finish(coroutine)
@@ -205,7 +211,7 @@ def test_keys_that_were_given_are_wiped_if_one_does_not_open(
 
 
 def test_listed_keys_are_fetched_with_everything_else() -> None:
-    image = Image(name="i", reference="", auth=None, ca_pem="", keys=(LISTED,))
+    image = make_image(LISTED)
     manifest = cast(
         "PodManifest", SimpleNamespace(name="p", volumes=(), images=(image,), secrets=())
     )

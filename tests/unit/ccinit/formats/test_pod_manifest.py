@@ -20,6 +20,8 @@ name = "demo"
 [[image]]
 name = "web"
 reference = "registry.example:5000/web@sha256:00"
+policy = "kbs:///ccinit/demo/file-policy"
+auth = "kbs:///ccinit/demo/file-auth"
 ca = "pem"
 encryption = "required"
 keys = ["kbs:///ccinit/demo/image-key"]
@@ -59,6 +61,11 @@ key = "kbs:///ccinit/demo/volume-key-data"
 
 def test_pod_manifest_whole_schema_is_read() -> None:
     pod = parse_pod_manifest(POD)
+    (image,) = pod.images
+    assert (image.policy, image.auth) == (
+        ResourceUri("ccinit", "demo", "file-policy"),
+        ResourceUri("ccinit", "demo", "file-auth"),
+    )
     main, first = pod.containers
     assert (main.kind, first.kind) == (ContainerKind.MAIN, ContainerKind.INIT)
     assert (main.read_only, main.restart) == (True, Restart.NEVER)

@@ -1,14 +1,22 @@
 import errno
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, ChildError
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.fetch import fetch_image
-from ccinit.pull.messages import Downloaded, PulledBlobs, PullLimits, PullRequest
+from ccinit.pull.messages import (
+    AcceptedImage,
+    Downloaded,
+    FoundSignatures,
+    PulledBlobs,
+    PullLimits,
+    PullRequest,
+)
 from ccinit.pull.registry import Registry
 from tests.fakes.encrypted_image import make_encrypted_image, seal
 from tests.fakes.registry import (
@@ -27,10 +35,22 @@ IMAGE = make_image(TARS)
 LAYERS = IMAGE.blob_names()
 
 
+T = TypeVar("T")
+
+
 class Channel:
     def __init__(self, workspace: Path) -> None:
         self.workspace = str(workspace)
         self.notices: list[object] = []
+        self.questions: list[object] = []
+        self.answer: object = AcceptedImage(documents=(), reasons=())
+
+    def ask(self, question: object, answer: type[T]) -> T:
+        self.questions.append(question)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        assert isinstance(self.answer, answer)
+        return self.answer
 
     def notify(self, notice: object) -> None:
         self.notices.append(notice)
@@ -43,14 +63,15 @@ class Harness:
         self.image = image
         self.encryption = ImageEncryption.ALLOWED
 
-    def fetch(self, tar_bytes: int = 1 << 20) -> PulledBlobs:
+    def fetch(self, tar_bytes: int = 1 << 20, *, with_signatures: bool = False) -> PulledBlobs:
         reference = parse_image_reference(f"r.example/a@{self.image.digest}")
         request = PullRequest(
-            reference=str(reference),
+            reference=reference.text,
             ca_pem="",
             auth=b"",
             limits=PullLimits(tar_bytes=tar_bytes, total_seconds=60),
             encryption=self.encryption,
+            with_signatures=with_signatures,
         )
         registry = Registry(self.http, reference, None, FAST, Waits())
         return fetch_image(registry, reference.digest, request, self.channel)
@@ -101,6 +122,22 @@ def test_r59_image_is_refused_before_any_layer_is_fetched(tmp_path: Path) -> Non
     harness.encryption = ImageEncryption.REQUIRED
     assert harness.refusal() == "pull.encryption"
     assert not any(LAYERS[0] in url for url, _headers in harness.http.seen)
+
+
+def test_signatures_are_put_before_pid_1_before_anything_is_fetched(tmp_path: Path) -> None:
+    harness = Harness(tmp_path)
+    harness.fetch(with_signatures=True)
+    assert harness.channel.questions == [FoundSignatures(documents=(IMAGE.manifest,), manifests=())]
+    refusing = Harness(tmp_path / "refused")
+    (tmp_path / "refused").mkdir()
+    refusing.channel.answer = ChildError("child.orphaned", "PID 1 hangs up")
+    with pytest.raises(ChildError):
+        refusing.fetch(with_signatures=True)
+    assert not any("/blobs/" in url for url, _headers in refusing.http.seen)
+    without = Harness(tmp_path / "without")
+    (tmp_path / "without").mkdir()
+    without.fetch()
+    assert without.channel.questions == []
 
 
 def flipped(data: bytes) -> bytes:

@@ -14,18 +14,23 @@ from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.image import Owners, PulledImage, pull_image
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import (
+    AcceptedImage,
     DecryptReply,
     DecryptRequest,
+    FoundSignatures,
     InspectedImage,
     InspectRequest,
     LayersRequest,
     PulledBlobs,
     PullLimits,
     PullRequest,
+    SignaturePolicy,
+    SignatureRequest,
     TreeDigests,
     TreeRequest,
     VerifiedLayers,
 )
+from ccinit.pull.verdict import Decide
 from ccinit.pull.verify import layers_job
 from ccinit.secret import Secret
 from tests.fakes.encrypted_image import KEY, NONCE, make_encrypted_image, seal
@@ -41,6 +46,7 @@ REQUEST = PullRequest(
     limits=PullLimits(tar_bytes=1 << 20, total_seconds=60),
     encryption=ImageEncryption.ALLOWED,
 )
+POLICY = SignaturePolicy(document=b"{}", keys=())
 
 
 class Children:
@@ -60,10 +66,13 @@ class Children:
         self.verified: VerifiedLayers | None = None
         self.pinned = parse_digest(IMAGE.digest)
         self.order: list[str] = []
+        self.asks: tuple[bytes, ...] | None = None
 
-    async def fetch(self, request: PullRequest) -> PulledBlobs:
+    async def fetch(self, request: PullRequest, decide: Decide) -> PulledBlobs:
         self.order.append("fetch")
-        assert request == REQUEST
+        assert replace(request, with_signatures=False) == REQUEST
+        if self.asks is not None:
+            await decide(FoundSignatures(documents=self.asks, manifests=()))
         for name, tar in zip(self.blobs.files, TARS, strict=True):
             if not (self.directory / name).is_symlink():
                 (self.directory / name).write_bytes(tar)
@@ -84,6 +93,13 @@ class Children:
 
     def read_secret(self, _name: str) -> Secret:
         return Secret(KEY + NONCE)
+
+    async def judge(self, request: SignatureRequest) -> AcceptedImage:
+        self.order.append("judge")
+        assert request.reference == REQUEST.reference
+        assert request.policy == POLICY
+        digests = tuple(sha256_digest(document) for document in request.found.documents)
+        return AcceptedImage(documents=digests, reasons=())
 
     async def verify(self, request: LayersRequest) -> VerifiedLayers:
         self.order.append("verify")
@@ -140,9 +156,9 @@ def run(coroutine: Coroutine[object, None, PulledImage]) -> PulledImage:
     return image
 
 
-def refusal(children: Children) -> str:
+def refusal(children: Children, policy: SignaturePolicy | None = None) -> str:
     with pytest.raises(CcinitError) as refused:
-        pull_image(REQUEST, str(children.directory), children).send(None)
+        pull_image(REQUEST, str(children.directory), children, policy).send(None)
     return refused.value.reason
 
 
@@ -172,7 +188,7 @@ def test_encrypted_layer_is_decrypted_before_it_is_verified(
     request = replace(REQUEST, reference=f"r.example/a@{image.digest}")
     names = ("layer-0.tar", "layer-1.encrypted")
 
-    async def fetch(_request: PullRequest) -> PulledBlobs:
+    async def fetch(_request: PullRequest, _decide: Decide) -> PulledBlobs:
         for name, data in zip(names, (TARS[0], sealed.blob), strict=True):
             (children.directory / name).write_bytes(data)
         return PulledBlobs(
@@ -184,6 +200,26 @@ def test_encrypted_layer_is_decrypted_before_it_is_verified(
     pulled = run(pull_image(request, str(children.directory), children))
     assert children.order == ["inspect", "keys", "decrypt", "verify", "index", "index", "walk"]
     assert Path(pulled.layers[1].tar).read_bytes()[: len(TARS[1]) - 1024] == TARS[1][:-1024]
+
+
+def test_policy_is_asked_before_the_image_is_taken(children: Children, mounts: Mounts) -> None:
+    children.asks = (IMAGE.manifest,)
+    run(pull_image(REQUEST, str(children.directory), children, POLICY))
+    assert children.order[:3] == ["fetch", "judge", "verify"]
+
+
+@pytest.mark.parametrize("asks", [None, (b"another manifest",), (IMAGE.manifest, b"more")])
+def test_image_that_the_policy_has_not_accepted_is_not_taken(
+    children: Children, mounts: Mounts, asks: tuple[bytes, ...] | None
+) -> None:
+    children.asks = asks
+    assert refusal(children, POLICY) == "signature.documents"
+    assert "verify" not in children.order
+
+
+def test_question_without_a_policy_is_a_childs_fault(children: Children, mounts: Mounts) -> None:
+    children.asks = (IMAGE.manifest,)
+    assert refusal(children) == "child.protocol"
 
 
 def test_files_are_sealed_before_they_are_mounted(children: Children, mounts: Mounts) -> None:
