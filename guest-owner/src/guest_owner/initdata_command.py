@@ -158,7 +158,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _resources(pod: PodManifest) -> list[str]:
     """Return the URIs that this pod asks its KBS for."""
-    uris = [image.auth for image in pod.images]
+    uris = [uri for image in pod.images for uri in (image.auth, image.policy)]
     uris += [key for image in pod.images for key in image.keys]
     uris += [secret.uri for secret in pod.secrets]
     uris += [volume.key for volume in pod.volumes]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ccinit.errors import FormatError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.image_policy import MAX_POLICY_BYTES, parse_image_policy
 from ccinit.formats.initdata import MAX_DOCUMENT_BYTES
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.tee import Tee
@@ -23,7 +24,7 @@ from guest_owner.volume_key_command import check_volume_key
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add `register reference`, `ak`, `root`, `requirements`, `initdata` and `resource`."""
+    """Add what can be registered, a command each."""
     commands = add_group(
         subparsers, "register", "Register what is trusted, and the resources for it."
     )
@@ -80,6 +81,16 @@ def add_parser(subparsers: Subparsers) -> None:
         help="with a volume key: the guest may format a blank disk with it",
     )
     resource.set_defaults(func=_resource)
+    _add_image_policy(commands)
+
+
+def _add_image_policy(commands: Subparsers) -> None:
+    summary = "Keep a policy.json: which signatures a pod's images need."
+    policy = commands.add_parser("image-policy", help=summary, description=summary)
+    policy.add_argument("uri", metavar="URI", help="what `policy` of an [[image]] names")
+    _add_file(policy, "policy.json, as podman and skopeo read it")
+    policy.add_argument("--envelope", action="store_true", help="as for a resource")
+    policy.set_defaults(func=_image_policy)
 
 
 def _add_file(parser: argparse.ArgumentParser, summary: str) -> None:
@@ -156,4 +167,18 @@ def _resource(arguments: argparse.Namespace) -> int:
         raise FormatError("resource.create", "--create is part of an envelope: add --envelope")
     Store(arguments.state).write_resource(uri, body)
     print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
+    return 0
+
+
+def _image_policy(arguments: argparse.Namespace) -> int:
+    uri = parse_resource_uri(arguments.uri, "resource.uri")
+    data = read_capped(arguments.file, MAX_POLICY_BYTES)
+    policy = parse_image_policy(data)
+    body = data
+    if arguments.envelope:
+        body = encode_envelope(Envelope(uri=uri, kind=EnvelopeKind.FILE, data=data))
+    Store(arguments.state).write_resource(uri, body)
+    print(f"registered {uri}: {len(policy.scopes)} scopes")
+    for resource in policy.resources():
+        print(f"it names {resource}: register the key there, too")
     return 0

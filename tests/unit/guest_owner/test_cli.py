@@ -21,6 +21,7 @@ from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.unit.ccinit.formats.image_policy_cases import policy
 from tests.unit.guest_owner.command_line import error_of, run
 from tests.unit.guest_owner.documents import CONFIG, POD
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
@@ -174,6 +175,24 @@ def test_register_resource_flags_that_need_others_are_refused(
     path = write(tmp_path / "file", b"data")
     assert run("register", "resource", "--state", state, "kbs:///a/b/c", path, *flags) == 1
     assert f"[{reason}]" in error_of(capsys)
+
+
+def test_register_image_policy_reads_it_as_the_guest_will(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = ResourceUri("ccinit", "shop", "file-policy")
+    key = "kbs:///default/keys/cosign"
+    good = policy({"type": "sigstoreSigned", "keyPath": key}, transports={"docker": {}})
+    path = write(tmp_path / "policy.json", good)
+    assert run("register", "image-policy", "--state", state, uri, path, "--envelope") == 0
+    assert key in capsys.readouterr().out
+    assert verify_envelope(Store(state).read_resource(uri), uri, EnvelopeKind.FILE).data == good
+    assert run("register", "image-policy", "--state", state, uri, path) == 0
+    assert Store(state).read_resource(uri) == good
+    wrong = write(tmp_path / "wrong.json", policy())
+    assert run("register", "image-policy", "--state", state, uri, wrong) == 1
+    assert "[policy.default]" in error_of(capsys)
+    assert Store(state).read_resource(uri) == good
 
 
 def test_initdata_make_show_and_register(
