@@ -45,6 +45,9 @@ class Authority:
         context.load_cert_chain(self.certificate, self.key)
         return context
 
+    def client_context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.ca))
+
 
 LOOPBACK = ("localhost", "127.0.0.1", "127.0.0.2")
 
