@@ -29,6 +29,7 @@ from ccinit.errors import ChildError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.log_evidence import encode_log_evidence
 from ccinit.formats.pod_manifest import PodManifest, Volume
+from ccinit.formats.registries import rule_keys
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.sealed_log import BootId, report_data
 from ccinit.kernel.entropy import random_bytes
@@ -215,6 +216,8 @@ def plan_resources(manifest: PodManifest) -> tuple[Wanted, ...]:
             if uri is not None:
                 wanted[uri] = EnvelopeKind.FILE
         wanted |= dict.fromkeys(image.keys, EnvelopeKind.IMAGE_KEY)
+    for rule in manifest.registries:
+        wanted |= dict.fromkeys(rule_keys(rule), EnvelopeKind.FILE)
     for secret in manifest.secrets:
         wanted[secret.uri] = EnvelopeKind.FILE
     return tuple(

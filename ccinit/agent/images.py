@@ -16,7 +16,9 @@ from ccinit.agent.storage import Unlocked
 from ccinit.boot.directories import make_directory
 from ccinit.errors import ChildError
 from ccinit.formats.layer_encryption import LayerKey
+from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.formats.pod_manifest import Image
+from ccinit.formats.registries import RegistryRule, rule_keys, select_rule
 from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
 from ccinit.pull.messages import (
     KEYS_PIPE,
@@ -24,6 +26,7 @@ from ccinit.pull.messages import (
     DecryptReply,
     DecryptRequest,
     Downloaded,
+    FetchBegun,
     FoundSignatures,
     InspectedImage,
     InspectRequest,
@@ -33,9 +36,11 @@ from ccinit.pull.messages import (
     PullRequest,
     SignaturePolicy,
     SignatureRequest,
+    SourceFailed,
     TreeDigests,
     TreeRequest,
     VerifiedLayers,
+    key_pipe,
 )
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
@@ -63,8 +68,10 @@ async def pull(
         directory = f"{unlocked.store}/image-{image.name}"
         make_directory(directory, 0o700)
         policy = _policy(attested, image)
-        request = _request(configured, attested, image)
-        children = _PullChildren(guest, configured, attested, image, directory)
+        rule = select_rule(configured.manifest.registries, parse_image_reference(image.reference))
+        request = _request(configured, attested, image, rule)
+        keys = _client_keys(attested, rule)
+        children = _PullChildren(guest, configured, attested, image, directory, keys)
         pulled = await pull_image(request, directory, children, policy)
         guest.teardown.push(f"image {image.name}", undoing(partial(_unmount, pulled)))
         guest.event(
@@ -78,7 +85,9 @@ async def pull(
     return Pulled(images=images)
 
 
-def _request(configured: Configured, attested: Attested, image: Image) -> PullRequest:
+def _request(
+    configured: Configured, attested: Attested, image: Image, rule: RegistryRule | None
+) -> PullRequest:
     limits = configured.config.limits
     return PullRequest(
         reference=image.reference,
@@ -87,7 +96,16 @@ def _request(configured: Configured, attested: Attested, image: Image) -> PullRe
         limits=PullLimits(tar_bytes=limits.image_bytes, total_seconds=limits.pull_seconds),
         encryption=image.encryption,
         with_signatures=image.policy is not None,
+        registry=rule,
     )
+
+
+def _client_keys(attested: Attested, rule: RegistryRule | None) -> Mapping[str, Secret]:
+    """Return the keys of this image's client certificates by the names of their pipes."""
+    return {
+        key_pipe(position): attested.grants[uri].secret
+        for position, uri in enumerate(rule_keys(rule))
+    }
 
 
 def _policy(attested: Attested, image: Image) -> SignaturePolicy | None:
@@ -111,11 +129,13 @@ class _PullChildren:
         attested: Attested,
         image: Image,
         directory: str,
+        client_keys: Mapping[str, Secret],
     ) -> None:
         self._guest = guest
         self._configured = configured
         self._attested = attested
         self._image = image
+        self._client_keys = client_keys
         self._seconds = configured.config.limits.pull_seconds
         self._directory = directory
 
@@ -141,8 +161,13 @@ class _PullChildren:
             PulledBlobs,
             seconds=self._seconds,
             workspace=self._directory,
+            secrets=self._client_keys,
             answers={FoundSignatures: answer},
-            notices={Downloaded: self._progress},
+            notices={
+                SourceFailed: self._source_failed,
+                FetchBegun: self._fetch_begun,
+                Downloaded: self._progress,
+            },
         )
 
     async def inspect(self, request: InspectRequest) -> InspectedImage:
@@ -200,6 +225,14 @@ class _PullChildren:
         return await self._guest.children.run(
             Role.TREE, request, TreeDigests, seconds=self._seconds, workspace=self._directory
         )
+
+    def _source_failed(self, notice: SourceFailed) -> None:
+        text = printable(f"{notice.reference}: {notice.error}")
+        self._guest.event(f"image {self._image.name}: passed over {text}")
+
+    def _fetch_begun(self, notice: FetchBegun) -> None:
+        size = f"{notice.layers} layers of {notice.layer_bytes} bytes"
+        self._guest.event(f"image {self._image.name}: {size} to fetch")
 
     def _progress(self, notice: Downloaded) -> None:
         self._guest.event(f"image {self._image.name}: {notice.layer_bytes} bytes of layers")

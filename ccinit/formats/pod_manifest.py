@@ -13,6 +13,7 @@ from string import ascii_lowercase, digits
 from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
 from ccinit.formats.initdata import parse_toml
+from ccinit.formats.registries import RegistryRule, read_registry
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 
 _MAX_NAME_BYTES = 63
@@ -174,6 +175,7 @@ class PodManifest:
     secrets: tuple[PodSecret, ...]
     volumes: tuple[Volume, ...]
     allow: Allow
+    registries: tuple[RegistryRule, ...] = ()
 
     def volume(self, name: str) -> Volume:
         """The volume of that name; it exists once the manifest is parsed."""
@@ -199,6 +201,7 @@ def parse_pod_manifest(text: str) -> PodManifest:
             secrets=fields.tables("secret", _read_secret),
             volumes=fields.tables("volume", _read_volume),
             allow=fields.table("allow", _read_allow, default=Allow()),
+            registries=fields.tables("registry", read_registry),
         )
     _check_names(manifest)
     return manifest
@@ -337,6 +340,8 @@ def _check_variable(name: str, reason: str) -> None:
 def _check_names(manifest: PodManifest) -> None:
     images = _unique(manifest.images, "pod.image.name")
     volumes = _unique(manifest.volumes, "pod.volume.name")
+    if len({rule.prefix for rule in manifest.registries}) != len(manifest.registries):
+        raise FormatError("pod.registry.prefix", "a prefix is used twice")
     containers = _unique(manifest.containers, "pod.container.name")
     for container in manifest.containers:
         _check_known(container.image, images, "pod.container.image")

@@ -58,6 +58,27 @@ def pinned_context(roots_pem: str, *, check_time: bool) -> ssl.SSLContext:
     return context
 
 
+def present_certificate(context: ssl.SSLContext, path: str) -> None:
+    """Let the client show a certificate to services that ask for one.
+
+    Args:
+        context: of the client.
+        path: file with the certificate, what leads to its root, and its key, PEM; the ssl module
+            takes them from a file only.
+
+    Raises:
+        ConfigError: `net.client_certificate`.
+    """
+
+    def refuse_password() -> str:
+        raise ValueError("the key is encrypted")
+
+    try:
+        context.load_cert_chain(path, password=refuse_password)
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigError("net.client_certificate", "not a certificate with its key") from error
+
+
 def tls_error(error: ssl.SSLError, target: str) -> PeerError:
     """Return what a failed handshake or record means, by OpenSSL's reason and no other text."""
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -15,8 +15,6 @@ from ccinit.errors import VerificationError
 from ccinit.formats.digest import Digest
 from ccinit.formats.oci_image import Compression, Descriptor, Layer, Manifest
 from ccinit.formats.oci_reference import parse_image_reference
-from ccinit.net.http import HttpClient
-from ccinit.net.tls import pinned_context
 from ccinit.pull.attachments import find_signatures
 from ccinit.pull.blob import BlobVerifier
 from ccinit.pull.decompress import Decompressor, OutputLimit, make_decompressor
@@ -30,29 +28,26 @@ from ccinit.pull.layer_file import LayerFile
 from ccinit.pull.messages import (
     AcceptedImage,
     Downloaded,
+    FetchBegun,
     FoundSignatures,
     PulledBlobs,
     PullLimits,
     PullRequest,
     layer_file,
 )
-from ccinit.pull.registry import Registry, RegistryLimits
-from ccinit.pull.registry_auth import find_credential
+from ccinit.pull.registry import Registry
+from ccinit.pull.sources import SourceChannel, open_source
 
 A = TypeVar("A")
 
 _PROGRESS_BYTES = 16 << 20
 
 
-class FetchChannel(Protocol):
+class FetchChannel(SourceChannel, Protocol):
     """What the job has of the outside: an empty directory for the tars, and somebody to tell."""
 
-    @property
-    def workspace(self) -> str:
-        """The path of the directory."""
-
     def notify(self, notice: object, /) -> None:
-        """Send a `Downloaded`."""
+        """Send a `FetchBegun`, a `Downloaded`, or what `SourceChannel` sends."""
 
     def ask(self, question: object, answer: type[A], /) -> A:
         """Put a `FoundSignatures`, and wait for the `AcceptedImage`."""
@@ -64,12 +59,9 @@ def registry_job(request: PullRequest, channel: FetchChannel) -> PulledBlobs:
     Raises:
         CcinitError: of any family; no tar is left behind.
     """
-    reference = parse_image_reference(request.reference)
-    credential = find_credential(request.auth, reference) if request.auth else None
-    patience = RegistryLimits(total_seconds=request.limits.total_seconds)
-    with HttpClient(pinned_context(request.ca_pem, check_time=True)) as http:
-        registry = Registry(http, reference, credential, patience)
-        return fetch_image(registry, reference.digest, request, channel)
+    pinned = parse_image_reference(request.reference).digest
+    with open_source(request, channel) as registry:
+        return fetch_image(registry, pinned, request, channel)
 
 
 def fetch_image(
@@ -83,6 +75,8 @@ def fetch_image(
         # asks another child, remembers for which documents it has.
         manifests = find_signatures(registry, documents)
         channel.ask(FoundSignatures(documents=documents, manifests=manifests), AcceptedImage)
+    layer_bytes = sum(layer.blob.size for layer in manifest.layers)
+    channel.notify(FetchBegun(layers=len(manifest.layers), layer_bytes=layer_bytes))
     collected = _Collected(manifest.config)
     registry.blob(manifest.config.digest, collected)
     verify_config(bytes(collected.data), manifest)

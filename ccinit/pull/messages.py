@@ -10,6 +10,7 @@ from ccinit.formats.digest import Digest
 from ccinit.formats.layer_encryption import KeyWrap, LayerKey
 from ccinit.formats.oci_image import Compression, ImageConfig
 from ccinit.formats.pod_manifest import ImageEncryption
+from ccinit.formats.registries import RegistryRule
 
 KEY_PIPE = "key"
 """The name under which the `unwrap` child finds its one key."""
@@ -30,8 +31,9 @@ class PullRequest:
     """What the registry child is asked for.
 
     Attributes:
-        reference: `host[:port]/repository@sha256:…`.
+        reference: `host[:port]/repository@sha256:…`, as the owner wrote it.
         ca_pem: the only roots that may vouch for the registry.
+        registry: where else the image may come from.
         auth: a containers-auth.json document with credentials, or empty.
         encryption: what the pod manifest demands of the layers.
         with_signatures: whether it must find the image's signatures and ask before it goes on.
@@ -43,6 +45,28 @@ class PullRequest:
     limits: PullLimits
     encryption: ImageEncryption
     with_signatures: bool = False
+    registry: RegistryRule | None = None
+
+
+def key_pipe(position: int) -> str:
+    """Return the name of the pipe with the client key at `position` of `rule_keys`."""
+    return f"client-key-{position}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFailed:
+    """A notice of the job: a mirror does not give the image, and the next source is tried."""
+
+    reference: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchBegun:
+    """A notice of the job: what is about to be downloaded."""
+
+    layers: int
+    layer_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

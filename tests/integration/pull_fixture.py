@@ -19,6 +19,7 @@ from ccinit.agent.image_keys import select_wraps
 from ccinit.errors import ChildError, VerificationError
 from ccinit.formats.layer_encryption import LayerKey
 from ccinit.formats.pod_manifest import ImageEncryption
+from ccinit.formats.registries import RegistryRule
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.overlay import mount_overlay
@@ -31,6 +32,7 @@ from ccinit.pull.messages import (
     DecryptReply,
     DecryptRequest,
     Downloaded,
+    FetchBegun,
     FoundSignatures,
     InspectedImage,
     InspectRequest,
@@ -40,6 +42,7 @@ from ccinit.pull.messages import (
     PullRequest,
     SignaturePolicy,
     SignatureRequest,
+    SourceFailed,
     TreeDigests,
     TreeRequest,
     UnwrapRequest,
@@ -63,12 +66,12 @@ class Channel:
     """What a job has of the outside."""
 
     workspace: str
-    notices: list[Downloaded] = field(default_factory=list)
+    notices: list[object] = field(default_factory=list)
     secrets: dict[str, bytes] = field(default_factory=dict)
     decide: Decide | None = None
 
     def notify(self, notice: object) -> None:
-        assert isinstance(notice, Downloaded)
+        assert isinstance(notice, Downloaded | FetchBegun | SourceFailed)
         self.notices.append(notice)
 
     def read_secret(self, name: str) -> Secret:
@@ -87,8 +90,13 @@ class LocalChildren:
 
     owners = Owners(registry=906, decrypt=909, layers=908, index=907)
 
-    def __init__(self, workspace: Path, keys: Mapping[str, bytes] = NO_KEYS) -> None:
-        self.channel = Channel(str(workspace))
+    def __init__(
+        self,
+        workspace: Path,
+        keys: Mapping[str, bytes] = NO_KEYS,
+        channel: Channel | None = None,
+    ) -> None:
+        self.channel = channel or Channel(str(workspace))
         self.keys = keys
         self.verdicts: list[AcceptedImage] = []
 
@@ -175,6 +183,8 @@ def pulled(
     keys: Mapping[str, bytes] = NO_KEYS,
     encryption: ImageEncryption = ImageEncryption.ALLOWED,
     policy: SignaturePolicy | None = None,
+    registry: RegistryRule | None = None,
+    channel: Channel | None = None,
 ) -> Iterator[PulledImage]:
     """Pull an image; its layers are mounted within the block.
 
@@ -188,8 +198,10 @@ def pulled(
         limits=limits,
         encryption=encryption,
         with_signatures=policy is not None,
+        registry=registry,
     )
-    image = drive(pull_image(request, str(directory), LocalChildren(directory, keys), policy))
+    children = LocalChildren(directory, keys, channel)
+    image = drive(pull_image(request, str(directory), children, policy))
     try:
         yield image
     finally:

@@ -109,6 +109,28 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
+def make_client() -> tuple[str, bytes]:
+    """Make a client's certificate, self-signed; return it and its key, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "guest")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(
+            x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return certificate.public_bytes(Encoding.PEM).decode(), pem
+
+
 def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=not sign_certificates,
@@ -137,20 +159,36 @@ class Registry:
 
 @contextmanager
 def running_registry(
-    directory: Path, authority: Authority, *, with_password: bool = False
+    directory: Path,
+    authority: Authority,
+    *,
+    with_password: bool = False,
+    client_ca: Path | None = None,
 ) -> Iterator[Registry]:
-    """Start docker-registry with its storage in `directory`; stop it at the end."""
+    """Start docker-registry with its storage in `directory`; stop it at the end.
+
+    Args:
+        directory: made if absent.
+        authority: of its own certificate.
+        with_password: whether it asks for `USER` and `PASSWORD`.
+        client_ca: roots of the certificates that it asks its clients for.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
     config = directory / "config.yml"
-    config.write_text(_config(directory, authority, port, with_password=with_password))
+    clients = f", clientcas: [{client_ca}]" if client_ca else ""
+    config.write_text(_config(directory, authority, port, clients, with_password=with_password))
     if with_password:
         (directory / "htpasswd").write_text(f"{USER}:{_bcrypt(PASSWORD)}\n")
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
             TOOLS.command(
                 ("docker-registry", "serve", config),
-                directories=(directory, authority.certificate.parent),
+                directories=(
+                    directory,
+                    authority.certificate.parent,
+                    *((client_ca.parent,) if client_ca else ()),
+                ),
                 environment={"OTEL_TRACES_EXPORTER": "none"},
             ),
             stdout=log,
@@ -165,14 +203,16 @@ def running_registry(
         shutil.rmtree(directory / "storage", ignore_errors=True)
 
 
-def _config(directory: Path, authority: Authority, port: int, *, with_password: bool) -> str:
+def _config(
+    directory: Path, authority: Authority, port: int, clients: str, *, with_password: bool
+) -> str:
     auth = f"auth: {{htpasswd: {{realm: test, path: {directory}/htpasswd}}}}\n"
     return (
         "version: 0.1\n"
         "log: {level: warn, accesslog: {disabled: true}}\n"
         f"storage: {{filesystem: {{rootdirectory: {directory}/storage}}}}\n"
         f"http: {{addr: '127.0.0.1:{port}', "
-        f"tls: {{certificate: {authority.certificate}, key: {authority.key}}}}}\n"
+        f"tls: {{certificate: {authority.certificate}, key: {authority.key}{clients}}}}}\n"
         + (auth if with_password else "")
     )
 

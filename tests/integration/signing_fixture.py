@@ -1,6 +1,7 @@
 """Real signers and an independent verifier: cosign and skopeo from the tools tree, on loopback."""
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ class Client:
 
     registry: Registry
     repository: str
+    certificate: tuple[str, bytes] | None = None
 
     @property
     def name(self) -> str:
@@ -68,6 +70,11 @@ class Client:
 
     def _client(self) -> httpx.Client:
         context = self.registry.authority.client_context()
+        if self.certificate is not None:
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(self.certificate[0].encode() + self.certificate[1])
+                file.flush()
+                context.load_cert_chain(file.name)
         return httpx.Client(base_url=f"https://{self.registry.host}", verify=context, timeout=30)
 
 

@@ -98,7 +98,7 @@ def attest(kbs: Kbs, **options: Any) -> KbsReply:
         PodSecret(container="c", uri=parse_resource_uri(uri), file="/f", mode=0o400, env=None)
         for uri in URIS
     )
-    manifest = SimpleNamespace(name=POD, volumes=(), images=(), secrets=secrets)
+    manifest = SimpleNamespace(name=POD, volumes=(), images=(), registries=(), secrets=secrets)
     configured = SimpleNamespace(
         config=SimpleNamespace(kbs=config, limits=Limits(attest_seconds=30)),
         manifest=manifest,
@@ -160,6 +160,6 @@ def test_document_of_the_host_gets_nothing(kbs: Kbs, tpm: SocketTpm) -> None:
 
 
 def test_resources_are_planned_once_each_with_the_logs_key_first() -> None:
-    manifest = SimpleNamespace(name=POD, volumes=(), images=(), secrets=())
+    manifest = SimpleNamespace(name=POD, volumes=(), images=(), registries=(), secrets=())
     [wanted] = plan_resources(cast("Any", manifest))
     assert (str(wanted.uri), wanted.kind) == ("kbs:///ccinit/shop/log-psk", EnvelopeKind.LOG_PSK)

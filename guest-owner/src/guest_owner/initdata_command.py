@@ -26,6 +26,7 @@ from ccinit.formats.initdata import (
     parse_initdata,
 )
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.registries import rule_keys
 from ccinit.formats.tee import Tee, initdata_binding
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
@@ -160,6 +161,7 @@ def _resources(pod: PodManifest) -> list[str]:
     """Return the URIs that this pod asks its KBS for."""
     uris = [uri for image in pod.images for uri in (image.auth, image.policy)]
     uris += [key for image in pod.images for key in image.keys]
+    uris += [uri for rule in pod.registries for uri in rule_keys(rule)]
     uris += [secret.uri for secret in pod.secrets]
     uris += [volume.key for volume in pod.volumes]
     return sorted({str(uri) for uri in uris if uri is not None})

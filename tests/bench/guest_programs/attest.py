@@ -55,7 +55,7 @@ def configured(url: str, ca_pem: str, document: bytes) -> Configured:
     )
     parts = SimpleNamespace(
         config=SimpleNamespace(kbs=kbs, limits=Limits()),
-        manifest=SimpleNamespace(name=POD, volumes=(), images=(), secrets=()),
+        manifest=SimpleNamespace(name=POD, volumes=(), images=(), registries=(), secrets=()),
         platform=SimpleNamespace(tee=Tee.TPM, open_report=None),
         document=document,
     )

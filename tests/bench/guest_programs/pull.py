@@ -46,7 +46,8 @@ def configured(reference: str, ca_pem: str) -> Configured:
     """Return as much of a configuration as PULL looks at: limits, and one image."""
     image = Image(name="large", reference=reference, policy=None, auth=None, ca_pem=ca_pem)
     parts = SimpleNamespace(
-        config=SimpleNamespace(limits=Limits()), manifest=SimpleNamespace(images=(image,))
+        config=SimpleNamespace(limits=Limits()),
+        manifest=SimpleNamespace(images=(image,), registries=()),
     )
     return cast("Configured", parts)
 

@@ -213,7 +213,8 @@ def test_keys_that_were_given_are_wiped_if_one_does_not_open(
 def test_listed_keys_are_fetched_with_everything_else() -> None:
     image = make_image(LISTED)
     manifest = cast(
-        "PodManifest", SimpleNamespace(name="p", volumes=(), images=(image,), secrets=())
+        "PodManifest",
+        SimpleNamespace(name="p", volumes=(), images=(image,), registries=(), secrets=()),
     )
     assert Wanted(uri=LISTED, kind=EnvelopeKind.IMAGE_KEY) in plan_resources(manifest)
 

@@ -25,6 +25,10 @@ auth = "kbs:///ccinit/demo/file-auth"
 ca = "pem"
 encryption = "required"
 keys = ["kbs:///ccinit/demo/image-key"]
+[[registry]]
+prefix = "registry.example:5000"
+[[registry.mirror]]
+location = "mirror.example"
 [[container]]
 name = "main"
 image = "web"
@@ -61,6 +65,8 @@ key = "kbs:///ccinit/demo/volume-key-data"
 
 def test_pod_manifest_whole_schema_is_read() -> None:
     pod = parse_pod_manifest(POD)
+    (rule,) = pod.registries
+    assert (rule.prefix, len(rule.mirrors)) == ("registry.example:5000", 1)
     (image,) = pod.images
     assert (image.policy, image.auth) == (
         ResourceUri("ccinit", "demo", "file-policy"),
@@ -103,6 +109,8 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param('"required"', '"maybe"', "pod.image.encryption", id="encryption"),
         pytest.param('"required"', '"none"', "pod.image.keys", id="keys-of-a-plain-image"),
         pytest.param('["kbs:', '["https:', "pod.image.keys", id="key-elsewhere"),
+        pytest.param("[[registry]]\n", '[[registry]]\nprefix = "registry.example:5000"\n'
+                     "[[registry]]\n", "pod.registry.prefix", id="prefix-twice"),
         pytest.param('image = "web"', 'image = "other"', "pod.container.image", id="no-image"),
         pytest.param('volume = "data"', 'volume = "x"', "pod.container.mount.volume", id="no-vol"),
         pytest.param('["first"]', '["main"]', "pod.container.depends_on", id="depends-on-itself"),

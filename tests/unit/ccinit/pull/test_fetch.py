@@ -12,12 +12,14 @@ from ccinit.pull.fetch import fetch_image
 from ccinit.pull.messages import (
     AcceptedImage,
     Downloaded,
+    FetchBegun,
     FoundSignatures,
     PulledBlobs,
     PullLimits,
     PullRequest,
 )
 from ccinit.pull.registry import Registry
+from ccinit.secret import Secret
 from tests.fakes.encrypted_image import make_encrypted_image, seal
 from tests.fakes.registry import (
     FAST,
@@ -55,6 +57,9 @@ class Channel:
     def notify(self, notice: object) -> None:
         self.notices.append(notice)
 
+    def read_secret(self, name: str) -> Secret:
+        raise AssertionError(f"{name}: this source has no key")
+
 
 class Harness:
     def __init__(self, workspace: Path, image: FakeImage = IMAGE) -> None:
@@ -91,6 +96,7 @@ def test_image_is_fetched_into_one_tar_for_each_layer(tmp_path: Path) -> None:
     assert blobs.files == ("layer-0.tar", "layer-1.tar")
     assert [(tmp_path / name).read_bytes() for name in blobs.files] == TARS
     assert blobs.downloaded_bytes == sum(len(IMAGE.blobs[name]) for name in LAYERS)
+    assert harness.channel.notices[0] == FetchBegun(layers=2, layer_bytes=blobs.downloaded_bytes)
     assert harness.channel.notices[-1] == Downloaded(layer_bytes=blobs.downloaded_bytes)
 
 

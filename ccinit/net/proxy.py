@@ -1,0 +1,60 @@
+"""Connections through an HTTP proxy: CONNECT (RFC 9110 section 9.3.6), and nothing else.
+
+The proxy carries bytes of a TLS connection that ends elsewhere; it learns a host's name and port.
+It is reached in clear, needs no password, and resolves the name.
+"""
+
+import socket
+import time
+
+from ccinit.errors import PeerError
+from ccinit.net.stream import Dial, dial_tcp
+
+_MAX_HEAD_BYTES = 8 * 1024
+_END = b"\r\n\r\n"
+
+
+def dial_through(proxy: str, dial: Dial = dial_tcp) -> Dial:
+    """Return a way to reach hosts through `proxy`.
+
+    Args:
+        proxy: `host:port`.
+        dial: how to reach the proxy.
+    """
+    name, _colon, port = proxy.rpartition(":")
+
+    def connect(host: str, target_port: int, timeout_seconds: float) -> socket.socket:
+        end = time.monotonic() + timeout_seconds
+        connection = dial(name, int(port), timeout_seconds)
+        try:
+            target = f"[{host}]:{target_port}" if ":" in host else f"{host}:{target_port}"
+            connection.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+            _check_status(_read_head(connection, end), proxy)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    return connect
+
+
+def _read_head(connection: socket.socket, end: float) -> bytes:
+    """Read to the end of the reply's head, and no byte of what follows."""
+    head = bytearray()
+    while not head.endswith(_END):
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the proxy does not answer")
+        connection.settimeout(left)
+        byte = connection.recv(1)
+        if not byte or len(head) >= _MAX_HEAD_BYTES:
+            raise PeerError("net.proxy", "the proxy's answer has no end")
+        head += byte
+    return bytes(head)
+
+
+def _check_status(head: bytes, proxy: str) -> None:
+    version, _blank, rest = head.partition(b" ")
+    if not version.startswith(b"HTTP/1.") or rest[:1] != b"2":
+        status = rest[:3].decode("ascii", "replace")
+        raise PeerError("net.proxy", f"{proxy}: the proxy says {status!r}")

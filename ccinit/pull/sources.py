@@ -1,0 +1,107 @@
+"""One image's sources, tried in their order: mirrors, then the registry itself.
+
+A mirror counts if it gives the manifest by its digest, in little time; then all of the image comes
+from it. A mirror that does not is passed over, whatever its reason: it can deny, not deceive. Each
+source has roots, a client certificate and a proxy of its own, and the owner's credentials are
+looked up under its own name, so that no source learns another's.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from ccinit.errors import CcinitError, KernelError
+from ccinit.formats.oci_reference import parse_image_reference
+from ccinit.formats.registries import PullSource, plan_sources, rule_keys
+from ccinit.formats.resource_uri import ResourceUri
+from ccinit.net.http import HttpClient
+from ccinit.net.proxy import dial_through
+from ccinit.net.stream import boottime, dial_tcp
+from ccinit.net.tls import pinned_context, present_certificate
+from ccinit.pull.documents import verify_digest
+from ccinit.pull.messages import PullRequest, SourceFailed, key_pipe
+from ccinit.pull.registry import Registry, RegistryLimits
+from ccinit.pull.registry_auth import find_credential
+from ccinit.secret import Secret
+
+_MIRROR = RegistryLimits(total_seconds=30.0, wait_seconds=10.0, attempts=1)
+_IDENTITY_FILE = "client.pem"
+
+
+class SourceChannel(Protocol):
+    """What opening a source has of the outside."""
+
+    @property
+    def workspace(self) -> str:
+        """The path of a directory."""
+
+    def notify(self, notice: object, /) -> None:
+        """Send a `SourceFailed`."""
+
+    def read_secret(self, name: str, /) -> Secret:
+        """Read a client's key, under its `key_pipe` name."""
+
+
+@contextmanager
+def open_source(request: PullRequest, channel: SourceChannel) -> Iterator[Registry]:
+    """Open the first source that has the image.
+
+    Raises:
+        CcinitError: what the last source said.
+    """
+    end = boottime() + request.limits.total_seconds
+    wanted = parse_image_reference(request.reference)
+    sources = plan_sources(request.registry, wanted, request.ca_pem)
+    keys = _read_keys(request, channel)
+    for source in sources[:-1]:
+        reference = parse_image_reference(source.reference)
+        try:
+            with _client(source, keys, channel.workspace) as http:
+                probe = Registry(http, reference, find_credential(request.auth, reference), _MIRROR)
+                verify_digest(probe.manifest(wanted.digest).body, wanted.digest)
+        except CcinitError as error:
+            channel.notify(SourceFailed(reference=source.reference, error=str(error)[:500]))
+        else:
+            break
+    else:
+        source, reference = sources[-1], parse_image_reference(sources[-1].reference)
+    limits = RegistryLimits(total_seconds=end - boottime())
+    with _client(source, keys, channel.workspace) as http:
+        yield Registry(http, reference, find_credential(request.auth, reference), limits)
+
+
+def _read_keys(request: PullRequest, channel: SourceChannel) -> Mapping[ResourceUri, Secret]:
+    return {
+        uri: channel.read_secret(key_pipe(position))
+        for position, uri in enumerate(rule_keys(request.registry))
+    }
+
+
+def _client(source: PullSource, keys: Mapping[ResourceUri, Secret], directory: str) -> HttpClient:
+    context = pinned_context(source.ca_pem, check_time=True)
+    if source.key is not None:
+        path = os.path.join(directory, _IDENTITY_FILE)
+        with _written(path, source.certificate_pem.encode(), keys[source.key].reveal()):
+            present_certificate(context, path)
+    return HttpClient(context, dial=dial_through(source.proxy) if source.proxy else dial_tcp)
+
+
+@contextmanager
+def _written(path: str, *parts: bytes) -> Iterator[None]:
+    """Have a file for as long as the ssl module, which takes no bytes, needs to read it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600)
+        try:
+            os.write(fd, b"\n".join(parts))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelError(error.errno or 0, "open", path) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the workspace is emptied if the pull fails
+            os.unlink(path)

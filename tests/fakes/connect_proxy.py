@@ -1,0 +1,75 @@
+"""An HTTP proxy for tests: CONNECT only, one thread for each direction, to loopback."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+
+@dataclass
+class ConnectProxy:
+    """A running proxy.
+
+    Attributes:
+        refusal: answer to every request, instead of a connection.
+        asked: the targets, in order.
+    """
+
+    listener: socket.socket
+    refusal: bytes = b""
+    asked: list[str] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def serve(self) -> None:
+        with suppress(OSError):  # shut down at the end
+            while True:
+                client, _address = self.listener.accept()
+                thread = threading.Thread(target=self._answer, args=(client,))
+                self.threads.append(thread)
+                thread.start()
+
+    def _answer(self, client: socket.socket) -> None:
+        with client:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += client.recv(1024)
+            target = head.split(b" ", 2)[1].decode()
+            self.asked.append(target)
+            if self.refusal:
+                client.sendall(self.refusal)
+                return
+            host, _colon, port = target.rpartition(":")
+            with socket.create_connection((host, int(port)), timeout=10) as server:
+                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                back = threading.Thread(target=_copy, args=(server, client))
+                back.start()
+                _copy(client, server)
+                back.join(timeout=10)
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def running_proxy() -> Iterator[ConnectProxy]:
+    """Listen on a free port of loopback until the end of the block."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        proxy = ConnectProxy(listener)
+        thread = threading.Thread(target=proxy.serve)
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for one in (thread, *proxy.threads):
+                one.join(timeout=10)

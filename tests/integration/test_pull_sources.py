@@ -1,0 +1,273 @@
+"""Mirrors, client certificates and proxies, with real registries on loopback."""
+
+import json
+import os
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccinit.agent.children import Answer, Children
+from ccinit.agent.roles import RIGHTS, Role
+from ccinit.errors import CcinitError
+from ccinit.formats.fields import Fields
+from ccinit.formats.registries import RegistryRule, read_registry
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.pull.messages import (
+    AcceptedImage,
+    Downloaded,
+    FetchBegun,
+    FoundSignatures,
+    PulledBlobs,
+    PullRequest,
+    SignaturePolicy,
+    SourceFailed,
+    key_pipe,
+)
+from ccinit.secret import Secret
+from tests.fakes import signatures as fake
+from tests.fakes.connect_proxy import running_proxy
+from tests.fakes.registry import REPOSITORY, Fault, make_image, serve_hostile
+from tests.fakes.tars import Entry, make_tar
+from tests.integration.pull_fixture import LIMITS, Channel, pulled
+from tests.integration.registry_fixture import (
+    Authority,
+    Registry,
+    make_authority,
+    make_client,
+    running_registry,
+)
+from tests.integration.signing_fixture import Client
+
+IMAGE = make_image([make_tar(Entry("etc/motd", b"hello"))])
+PRIMARY = f"registry.invalid/team/app@{IMAGE.digest}"
+"""A name that does not resolve: whatever is pulled came from somewhere else."""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def mirror(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with running_registry(tmp_path_factory.mktemp("mirror"), authority) as registry:
+        Client(registry, "cache/team/app").push(IMAGE)
+        yield registry
+
+
+def rule(text: str) -> RegistryRule:
+    with Fields(tomllib.loads(text), "pod.registry") as fields:
+        return read_registry(fields)
+
+
+def mirrors(*places: str, more: str = "") -> RegistryRule:
+    tables = "".join(f'[[mirror]]\nlocation = "{place}"\n' for place in places)
+    return rule(f'prefix = "registry.invalid"\n{more}{tables}')
+
+
+def reason(
+    authority: Authority,
+    directory: Path,
+    registry: RegistryRule | None,
+    reference: str = PRIMARY,
+    channel: Channel | None = None,
+    policy: bytes = b"",
+) -> str | None:
+    """Pull; return the reason of a refusal, or None."""
+    document = SignaturePolicy(document=policy, keys=()) if policy else None
+    channel = channel or Channel(str(directory))
+    try:
+        with pulled(
+            reference,
+            authority.ca_pem,
+            directory,
+            policy=document,
+            registry=registry,
+            channel=channel,
+        ):
+            assert not (directory / "client.pem").exists()
+            return None
+    except CcinitError as error:
+        assert list(directory.iterdir()) == []
+        return error.reason
+
+
+def test_image_comes_from_its_mirror(
+    authority: Authority, mirror: Registry, tmp_path: Path
+) -> None:
+    channel = Channel(str(tmp_path / "taken"))
+    rewritten = mirrors(f"{mirror.host}/cache")
+    assert reason(authority, tmp_path / "taken", rewritten, channel=channel) is None
+    assert not any(isinstance(notice, SourceFailed) for notice in channel.notices)
+    assert reason(authority, tmp_path / "primary", None) == "net.dns"
+
+
+def test_location_is_asked_instead_of_the_registry(
+    authority: Authority, mirror: Registry, tmp_path: Path
+) -> None:
+    moved = rule(f'prefix = "registry.invalid"\nlocation = "{mirror.host}/cache"')
+    assert reason(authority, tmp_path / "taken", moved) is None
+
+
+def test_mirror_that_does_not_have_it_is_passed_over(
+    authority: Authority, mirror: Registry, tmp_path: Path
+) -> None:
+    other = make_image([make_tar(Entry("etc/motd", b"another"))])
+    with serve_hostile(IMAGE, authority.server_context()) as liar:
+        liar.faults[IMAGE.digest] = Fault(body=other.manifest)
+        places = (f"{mirror.host}/empty", f"localhost:{liar.port}", f"{mirror.host}/cache")
+        channel = Channel(str(tmp_path / "taken"))
+        assert reason(authority, tmp_path / "taken", mirrors(*places), channel=channel) is None
+    failed = [notice for notice in channel.notices if isinstance(notice, SourceFailed)]
+    assert [notice.error.partition(":")[0] for notice in failed] == [
+        "registry.not_found",
+        "pull.manifest_digest",
+    ]
+    only_bad = mirrors(f"{mirror.host}/empty")
+    assert reason(authority, tmp_path / "none", only_bad) == "net.dns"  # what the registry said
+
+
+def test_mirror_learns_only_the_credentials_under_its_own_name(
+    authority: Authority, tmp_path: Path
+) -> None:
+    document = json.dumps({"auths": {"registry.invalid": {"auth": fake.b64(b"me:secret")}}})
+    with serve_hostile(IMAGE, authority.server_context()) as curious:
+        curious.faults[IMAGE.digest] = Fault(
+            status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}
+        )
+        with (
+            pytest.raises(CcinitError),
+            pulled(
+                PRIMARY,
+                authority.ca_pem,
+                tmp_path / "pull",
+                auth=document.encode(),
+                registry=mirrors(f"localhost:{curious.port}"),
+            ),
+        ):
+            pass
+        assert len(curious.requests) == 1
+        assert all("authorization" not in headers for _path, headers in curious.requests)
+
+
+def test_policy_is_that_of_the_owners_name_wherever_the_bytes_come_from(
+    authority: Authority, mirror: Registry, tmp_path: Path
+) -> None:
+    accept, reject = [{"type": "insecureAcceptAnything"}], [{"type": "reject"}]
+
+    def policy(**scopes: object) -> bytes:
+        docker = {name.replace("_", "."): one for name, one in scopes.items()}
+        return json.dumps({"default": reject, "transports": {"docker": docker}}).encode()
+
+    rewritten = mirrors(f"{mirror.host}/cache")
+    theirs = policy(localhost=accept, **{mirror.host: accept})
+    assert reason(authority, tmp_path / "theirs", rewritten, policy=theirs) == "policy.reject"
+    ours = policy(registry_invalid=accept, **{mirror.host: reject})
+    assert reason(authority, tmp_path / "ours", rewritten, policy=ours) is None
+
+
+def test_registry_that_wants_a_certificate_gets_one(authority: Authority, tmp_path: Path) -> None:
+    certificate, key = make_client()
+    stranger, stranger_key = make_client()
+    (tmp_path / "clients").mkdir()
+    roots = tmp_path / "clients" / "clients.pem"
+    roots.write_text(certificate)
+    with running_registry(tmp_path / "registry", authority, client_ca=roots) as registry:
+        client = Client(registry, "team/app", certificate=(certificate, key))
+        reference = client.push(IMAGE)
+
+        def attempt(name: str, shown: str, secret: bytes) -> str | None:
+            known = rule(
+                f'prefix = "{registry.host}"\nkey = "kbs:///default/client/key"\n'
+                f"certificate = '''{shown}'''"
+            )
+            channel = Channel(str(tmp_path / name), secrets={key_pipe(0): secret})
+            return reason(authority, tmp_path / name, known, reference, channel)
+
+        assert attempt("taken", certificate, key) is None
+        assert attempt("stranger", stranger, stranger_key) in {"net.closed", "net.tls"}
+        assert attempt("mixed", certificate, stranger_key) == "net.client_certificate"
+        assert attempt("broken", certificate, b"no key") == "net.client_certificate"
+        assert reason(authority, tmp_path / "none", None, reference) in {"net.closed", "net.tls"}
+
+
+def test_registry_behind_a_proxy_is_reached_through_it(
+    authority: Authority, mirror: Registry, tmp_path: Path
+) -> None:
+    reference = f"{mirror.host}/cache/team/app@{IMAGE.digest}"
+    with running_proxy() as proxy:
+        known = rule(f'prefix = "{mirror.host}"\nproxy = "{proxy.address}"')
+        assert reason(authority, tmp_path / "taken", known, reference) is None
+        assert set(proxy.asked) == {mirror.host}
+        proxy.refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
+        assert reason(authority, tmp_path / "refused", known, reference) == "net.proxy"
+        proxy.refusal = b"x" * 10_000
+        assert reason(authority, tmp_path / "endless", known, reference) == "net.proxy"
+
+
+def test_hostile_fixture_serves_the_image_that_the_other_tests_tamper_with(
+    authority: Authority, tmp_path: Path
+) -> None:
+    with serve_hostile(IMAGE, authority.server_context()) as honest:
+        reference = f"localhost:{honest.port}/{REPOSITORY}@{IMAGE.digest}"
+        assert reason(authority, tmp_path / "taken", None, reference) is None
+
+
+def test_child_fetches_with_the_rights_of_its_role_only(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """Its own user, one directory, and the system calls of the table; the key by a pipe."""
+    certificate, key = make_client()
+    (tmp_path / "clients").mkdir()
+    roots = tmp_path / "clients" / "clients.pem"
+    roots.write_text(certificate)
+    uid = RIGHTS[Role.REGISTRY].uid
+    with (
+        running_registry(tmp_path / "registry", authority, client_ca=roots) as registry,
+        running_proxy() as proxy,
+        tempfile.TemporaryDirectory() as directory,
+    ):
+        reference = Client(registry, "team/app", certificate=(certificate, key)).push(IMAGE)
+        known = rule(
+            f'prefix = "{registry.host}"\nkey = "kbs:///default/client/key"\n'
+            f"certificate = '''{certificate}'''\nproxy = \"{proxy.address}\"\n"
+            f'[[mirror]]\nlocation = "{registry.host}/empty"'
+        )
+        request = PullRequest(
+            reference=reference,
+            ca_pem=authority.ca_pem,
+            auth=b"",
+            limits=LIMITS,
+            with_signatures=True,
+            registry=known,
+        )
+        heard: list[object] = []
+        workspace = Path(directory) / "workspace"
+        workspace.mkdir()
+        Path(directory).chmod(0o711)
+        os.chown(workspace, uid, uid)
+
+        async def answer(question: FoundSignatures) -> Answer:
+            assert question == FoundSignatures(documents=(IMAGE.manifest,), manifests=())
+            return Answer(value=AcceptedImage(documents=(), reasons=()))
+
+        children = Children((sys.executable, "-m", "ccinit"), {"PYTHONPATH": str(Path.cwd())})
+        blobs = EventLoop().run(
+            children.run(
+                Role.REGISTRY,
+                request,
+                PulledBlobs,
+                seconds=60,
+                secrets={key_pipe(0): Secret(bytearray(key))},
+                answers={FoundSignatures: answer},
+                notices=dict.fromkeys((SourceFailed, FetchBegun, Downloaded), heard.append),
+                workspace=str(workspace),
+            )
+        )
+        assert sorted(path.name for path in workspace.iterdir()) == sorted(blobs.tars)
+    assert blobs.documents == (IMAGE.manifest,)
+    assert [type(notice) for notice in heard] == [SourceFailed, FetchBegun, Downloaded]
