@@ -236,19 +236,21 @@ def _descriptor(value: _Object, max_bytes: int) -> Descriptor:
 
 
 def select_platform(index: ImageIndex) -> Descriptor:
-    """Return the one manifest for linux/amd64.
+    """Return the first manifest for linux/amd64 (image-spec, "Image Index": the first is used).
+
+    Entries of other types and platforms are none of the guest's business, attestations of
+    BuildKit's (platform `unknown`) among them.
 
     Raises:
-        FormatError: `manifest.platform` (none or several match) or `manifest.nested` (it is an
-            index itself).
+        FormatError: `manifest.platform` (none matches) or `manifest.nested` (it is an index).
     """
     matching = [
         entry.manifest
         for entry in index.entries
         if (entry.os, entry.architecture) == ("linux", "amd64") and entry.variant in ("", "v1")
     ]
-    if len(matching) != 1:
-        raise FormatError("manifest.platform", f"{len(matching)} manifests for linux/amd64")
+    if not matching:
+        raise FormatError("manifest.platform", "no manifest for linux/amd64")
     if matching[0].media_type not in _MANIFEST_TYPES:
         raise FormatError("manifest.nested", "an index must name a manifest")
     return matching[0]

@@ -187,8 +187,15 @@ def test_index_selects_the_one_manifest_for_this_platform() -> None:
     assert select(index(ARM64, v3, AMD64, attestation, None)) == DIGEST
 
 
-@pytest.mark.parametrize("platforms", [(), (ARM64,), (None,), (AMD64, AMD64)])
-def test_index_with_none_or_several_matches_is_refused(platforms: tuple[Json | None, ...]) -> None:
+def test_r53_first_of_several_matches_is_taken() -> None:
+    first = descriptor(MediaType.OCI_MANIFEST.value, platform=AMD64, digest=f"sha256:{'1' * 64}")
+    other = descriptor(MediaType.OCI_MANIFEST.value, platform=AMD64, digest=f"sha256:{'2' * 64}")
+    strange = descriptor("application/x.attestation", platform=ARM64)
+    assert select(index(manifests=[strange, first, other])) == f"sha256:{'1' * 64}"
+
+
+@pytest.mark.parametrize("platforms", [(), (ARM64,), (None,)])
+def test_index_without_a_match_is_refused(platforms: tuple[Json | None, ...]) -> None:
     with pytest.raises(FormatError) as refused:
         select(index(*platforms))
     assert refused.value.reason == "manifest.platform"
