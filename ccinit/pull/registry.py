@@ -10,24 +10,24 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from ccinit.errors import LimitExceededError, PeerError, VerificationError
 from ccinit.formats.digest import Digest
 from ccinit.formats.oci_image import MAX_MANIFEST_BYTES, MediaType
 from ccinit.formats.oci_reference import HTTPS_PORT, ImageReference
-from ccinit.net.http import Headers, HttpLimits, HttpReply
+from ccinit.net.http import Headers, HttpLimits, HttpReply, parse_http_date
 from ccinit.net.stream import boottime
+from ccinit.pull.redirect import MAX_REDIRECTS, follow_redirect
 from ccinit.pull.registry_auth import (
     MAX_TOKEN_REPLY_BYTES,
     Credential,
     Scheme,
     parse_challenge,
     parse_token,
-    token_url,
+    token_request,
 )
 
-_MAX_REDIRECTS = 3
 _MIN_BODY_BYTES = 64 * 1024
 _MAX_WAIT_SECONDS = 60.0
 _FIRST_WAIT_SECONDS = 1.0
@@ -44,7 +44,9 @@ Send = Callable[[str, Headers, HttpLimits], HttpReply]
 class Http(Protocol):
     """What is used of `ccinit.net.http.HttpClient`."""
 
-    def request(self, method: str, url: str, *, headers: Headers, limits: HttpLimits) -> HttpReply:
+    def request(
+        self, method: str, url: str, *, headers: Headers, body: bytes = b"", limits: HttpLimits
+    ) -> HttpReply:
         """Send a request and return the whole reply."""
 
     def stream_get(
@@ -200,9 +202,9 @@ class Registry:
                 has_authenticated = True
             elif reply.status in _REDIRECTS:
                 redirects += 1
-                if redirects > _MAX_REDIRECTS:
-                    raise PeerError("registry.redirects", f"more than {_MAX_REDIRECTS}")
-                target = self._redirect(target, reply.header("location"))
+                if redirects > MAX_REDIRECTS:
+                    raise PeerError("registry.redirects", f"more than {MAX_REDIRECTS}")
+                target = follow_redirect(target, reply.header("location"), self._reference.host)
             else:
                 return reply
 
@@ -220,36 +222,21 @@ class Registry:
         """Return the `Authorization` value that a 401 reply asks for."""
         challenge = parse_challenge(reply.header("www-authenticate"))
         if challenge.scheme is Scheme.BASIC:
-            if self._credential is None:
+            if self._credential is None or self._credential.identity_token:
                 raise PeerError("registry.unauthorized", "a password is needed and none is known")
             return self._credential.authorization()
-        headers: Headers = ()
-        if self._credential is not None:
-            headers = (("authorization", self._credential.authorization()),)
         limits = HttpLimits(
             wait_seconds=self._limits.wait_seconds,
             total_seconds=self._left(),
             max_body_bytes=MAX_TOKEN_REPLY_BYTES,
         )
-        url = token_url(challenge, self._reference)
-        token = self._http.request("GET", url, headers=headers, limits=limits)
+        ask = token_request(challenge, self._reference, self._credential)
+        token = self._http.request(
+            ask.method, ask.url, headers=ask.headers, body=ask.body, limits=limits
+        )
         if token.status != 200:
             raise PeerError("registry.token", f"the token service says {token.status}")
         return parse_token(token.body)
-
-    def _redirect(self, url: str, location: str | None) -> str:
-        if not location:
-            raise PeerError("registry.redirect", "a redirect that leads nowhere")
-        try:
-            target = urlsplit(urljoin(url, location))
-            port = target.port
-        except ValueError as error:
-            raise PeerError("registry.redirect", "a redirect to no URL") from error
-        host = target.hostname or ""
-        is_plain = target.scheme == "https" and target.username is None and host.isascii()
-        if not is_plain or (host != self._reference.host and _is_local(host)):
-            raise PeerError("registry.redirect", f"a redirect to {host[:80]!r}, port {port}")
-        return target._replace(fragment="").geturl()
 
     def _is_registry(self, url: str) -> bool:
         target = urlsplit(url)
@@ -266,15 +253,13 @@ class Registry:
         return seconds
 
 
-def _is_local(host: str) -> bool:
-    """An address literal of either kind, or a name that no DNS root has."""
-    last = host.rpartition(".")[2]
-    return ":" in host or last.isdigit() or last.startswith("0x") or last in ("", "localhost", host)
-
-
 def _retry_after(reply: HttpReply) -> float:
+    """Seconds or a date (RFC 9110 section 10.2.3); a date counts from the reply's own."""
     text = reply.header("retry-after") or ""
-    return float(text) if text.isdigit() and len(text) < 6 else 0.0
+    if text.isascii() and text.isdigit() and len(text) < 6:
+        return float(text)
+    date = parse_http_date(text)
+    return 0.0 if date is None or reply.date is None else float(max(0, date - reply.date))
 
 
 def _refusal(status: int) -> PeerError:

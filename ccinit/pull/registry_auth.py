@@ -6,26 +6,36 @@ else an answer points (CVE-2020-15157). The document with credentials is the one
 docker write, containers-auth.json. Sending is left to `registry`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlencode, urlsplit
 
 from ccinit.errors import FormatError, PeerError
 from ccinit.formats.oci_reference import ImageReference
-from ccinit.formats.strict_json import decode_base64, encode_base64, parse_json
+from ccinit.formats.strict_json import JsonValue, decode_base64, encode_base64, parse_json
 
 _MAX_DOCUMENT_BYTES = 64 * 1024
 _MAX_CHALLENGE_BYTES = 4096
 _MAX_TOKEN_BYTES = 64 * 1024
 MAX_TOKEN_REPLY_BYTES = 1 << 20
+_CLIENT = "ccinit"
+_FORM = (("content-type", "application/x-www-form-urlencoded"),)
+_DOCKER_HUB = "docker.io"
+_DOCKER_HUB_REGISTRY = "registry-1.docker.io"
+_DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # as `docker login` writes it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """User and password for one registry."""
+    """User and password for one registry, or a token that its token service exchanges.
+
+    Attributes:
+        identity_token: if not empty, the password is not used.
+    """
 
     user_password: str = field(repr=False)
+    identity_token: str = field(repr=False, default="")
 
     def authorization(self) -> str:
         """Return the Basic `Authorization` value."""
@@ -49,24 +59,62 @@ class Challenge:
     scope: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """A GET, or with a body a POST; headers and body may hold a secret."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def method(self) -> str:
+        """What to send."""
+        return "POST" if self.body else "GET"
+
+
 def find_credential(document: bytes, reference: ImageReference) -> Credential | None:
     """Return the credential for an image: the longest matching prefix of its name, or None.
+
+    Args:
+        document: the owner's; empty means none.
+        reference: where the image is to come from.
 
     Raises:
         FormatError: `auth.…`, the document is malformed.
     """
+    if not document:
+        return None
     value = parse_json(document, "auth", _MAX_DOCUMENT_BYTES)
     auths = value.get("auths") if isinstance(value, Mapping) else None
     if not isinstance(auths, Mapping):
         raise FormatError("auth.form", "expected an object with auths")
-    name = f"{reference.authority}/{reference.repository}"
-    while name:
+    for name in _names(reference):
         if name in auths:
-            entry = auths[name]
-            encoded = entry.get("auth") if isinstance(entry, Mapping) else None
-            return _credential(decode_base64(encoded, "auth.base64"))
-        name = name.rpartition("/")[0]
+            return _read_entry(auths[name])
     return None
+
+
+def _names(reference: ImageReference) -> Iterator[str]:
+    """Yield the keys that a credential may stand under, the most specific first."""
+    hub = reference.authority == _DOCKER_HUB_REGISTRY
+    name = f"{_DOCKER_HUB if hub else reference.authority}/{reference.repository}"
+    while name:
+        yield name
+        name = name.rpartition("/")[0]
+    if hub:
+        yield _DOCKER_HUB_KEY
+
+
+def _read_entry(entry: JsonValue) -> Credential:
+    if not isinstance(entry, Mapping):
+        raise FormatError("auth.form", "expected an object for each registry")
+    token = entry.get("identitytoken", "")
+    if not isinstance(token, str) or len(token) > _MAX_TOKEN_BYTES or not token.isascii():
+        raise FormatError("auth.identitytoken", "expected a token")
+    if token:
+        return Credential(user_password="", identity_token=token)
+    return _credential(decode_base64(entry.get("auth"), "auth.base64"))
 
 
 def _credential(data: bytes) -> Credential:
@@ -122,10 +170,13 @@ def _parse_parameters(text: str) -> Mapping[str, str]:
     return parameters
 
 
-def token_url(challenge: Challenge, reference: ImageReference) -> str:
-    """Return where to get a token to pull `reference`, and nothing more.
+def token_request(
+    challenge: Challenge, reference: ImageReference, credential: Credential | None
+) -> TokenRequest:
+    """Return how to get a token to pull `reference`, and nothing more.
 
-    The scope is what this image needs, whatever the challenge says.
+    The scope is what this image needs, whatever the challenge says. A password goes by GET, as
+    Docker has it; an identity token by POST, as OAuth 2 (RFC 6749 section 6) has it.
 
     Raises:
         PeerError: `registry.realm`, the token service does not belong with the registry.
@@ -140,10 +191,16 @@ def token_url(challenge: Challenge, reference: ImageReference) -> str:
         raise PeerError("registry.realm", "the realm is no plain https URL")
     if not same and (has_port or not _is_sibling(realm.hostname or "", reference.host)):
         raise PeerError("registry.realm", f"{(realm.hostname or '')[:80]!r} is another origin")
+    url = f"https://{realm.netloc}{realm.path or '/'}"
     query = [("scope", f"repository:{reference.repository}:pull")]
     if challenge.service:
         query.insert(0, ("service", challenge.service))
-    return f"https://{realm.netloc}{realm.path or '/'}?{urlencode(query)}"
+    if credential is not None and credential.identity_token:
+        grant = ("refresh_token", credential.identity_token)
+        form = [("grant_type", "refresh_token"), grant, ("client_id", _CLIENT), *query]
+        return TokenRequest(url=url, headers=_FORM, body=urlencode(form).encode())
+    headers = () if credential is None else (("authorization", credential.authorization()),)
+    return TokenRequest(url=f"{url}?{urlencode(query)}", headers=headers, body=b"")
 
 
 def _is_sibling(host: str, registry: str) -> bool:

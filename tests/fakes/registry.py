@@ -117,13 +117,23 @@ class FakeHttp:
     image: FakeImage
     scripts: dict[str, list[object]] = field(default_factory=dict)
     seen: list[tuple[str, Headers]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
 
     def script(self, ending: str, *steps: object) -> None:
         """Let the next requests for URLs with this ending go so."""
         self.scripts[ending] = list(steps)
 
-    def request(self, method: str, url: str, *, headers: Headers, limits: HttpLimits) -> HttpReply:  # noqa: ARG002
-        assert method == "GET"
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers,
+        body: bytes = b"",
+        limits: HttpLimits,  # noqa: ARG002
+    ) -> HttpReply:
+        assert method == ("POST" if body else "GET")
+        self.bodies.append(body)
         self.seen.append((url, headers))
         step = self._next(url)
         if isinstance(step, HttpReply):

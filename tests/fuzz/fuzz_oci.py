@@ -20,7 +20,7 @@ from ccinit.formats.oci_image import (
     select_platform,
 )
 from ccinit.formats.oci_reference import parse_image_reference
-from ccinit.pull.registry_auth import find_credential, parse_challenge, parse_token, token_url
+from ccinit.pull.registry_auth import find_credential, parse_challenge, parse_token, token_request
 from tests.fakes.registry import make_image, make_index
 
 IMAGE = make_image([b"one", b"two"], config={"Env": ["A=b"], "User": "x", "Cmd": ["/x"]})
@@ -69,7 +69,7 @@ def select(document: object) -> None:
 
 def ask(challenge: object) -> None:
     """The token service stands below the registry's domain and is asked over TLS."""
-    url = urlsplit(token_url(challenge, REFERENCE))  # type: ignore[arg-type]
+    url = urlsplit(token_request(challenge, REFERENCE, None).url)  # type: ignore[arg-type]
     assert url.scheme == "https"
     assert url.hostname is not None
     assert url.hostname == "team.example" or url.hostname.endswith(".team.example")

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -105,6 +106,30 @@ def test_busy_registry_is_given_the_time_it_asks_for() -> None:
     harness.http.script(str(LAYER), reply(429, retry_after="7"), reply(503, retry_after="99999"))
     assert harness.download() == BLOB
     assert harness.waits == [7.0, pytest.approx(60.0, abs=1.0)]
+
+
+def test_busy_registry_may_name_a_date() -> None:
+    harness = Harness()
+    later = replace(reply(503, retry_after="Wed, 21 Oct 2026 07:28:09 GMT"), date=1_792_567_680)
+    no_date = reply(503, retry_after="Wed, 21 Oct 2026 07:28:09 GMT")
+    harness.http.script(str(LAYER), later, no_date)
+    assert harness.download() == BLOB
+    assert harness.waits == [9.0, 18.0]
+
+
+def test_identity_token_is_exchanged_and_never_sent_to_the_registry() -> None:
+    harness = Harness()
+    known = Credential(user_password="", identity_token="identity")
+    harness.registry = Registry(harness.http, REFERENCE, known, FAST, harness.waits)
+    realm = 'Bearer realm="https://auth.docker.example/token"'
+    harness.http.script(str(LAYER), reply(401, www_authenticate=realm))
+    harness.http.script("/token", reply(200, b'{"access_token":"t"}'))
+    assert harness.download() == BLOB
+    assert harness.authorizations() == [None, None, "Bearer t"]
+    assert b"refresh_token=identity" in harness.http.bodies[0]
+    harness.http.script(str(LAYER), *[reply(401, www_authenticate="Basic")])
+    harness.blob = Blob()
+    assert harness.refusal(harness.download) == "registry.unauthorized"
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,18 @@
 import base64
 import json
+from urllib.parse import parse_qsl
 
 import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.formats.oci_reference import ImageReference, parse_image_reference
 from ccinit.pull.registry_auth import (
+    Credential,
     Scheme,
     find_credential,
     parse_challenge,
     parse_token,
-    token_url,
+    token_request,
 )
 
 
@@ -44,7 +46,8 @@ def test_credential_of_another_registry_is_not_taken() -> None:
         (b"{", "auth.json"),
         (b"{}", "auth.form"),
         (b'{"auths":[]}', "auth.form"),
-        (b'{"auths":{"registry-1.docker.example":{"identitytoken":"x"}}}', "auth.base64"),
+        (b'{"auths":{"registry-1.docker.example":{}}}', "auth.base64"),
+        (b'{"auths":{"registry-1.docker.example":[]}}', "auth.form"),
         (b'{"auths":{"registry-1.docker.example":{"auth":"***"}}}', "auth.base64"),
         (document(**{"registry-1.docker.example": "nocolon"}), "auth.form"),
         (document(**{"registry-1.docker.example": "a:b\r\nX: y"}), "auth.form"),
@@ -105,7 +108,8 @@ def test_token_is_asked_for_beside_the_registry(host: str, realm: str, url: str)
         f'Bearer realm="{realm}",service="s&t",scope="repository:other:push"'
     )
     expected = f"{url}?service=s%26t&scope=repository%3Ateam%2Fapp%3Apull"
-    assert token_url(challenge, reference(host)) == expected
+    request = token_request(challenge, reference(host), None)
+    assert (request.method, request.url, request.headers) == ("GET", expected, ())
 
 
 @pytest.mark.parametrize(
@@ -127,8 +131,50 @@ def test_token_is_asked_for_beside_the_registry(host: str, realm: str, url: str)
 )
 def test_token_service_elsewhere_is_refused(host: str, realm: str) -> None:
     with pytest.raises(CcinitError) as refused:
-        token_url(parse_challenge(f'Bearer realm="{realm}"'), reference(host))
+        token_request(parse_challenge(f'Bearer realm="{realm}"'), reference(host), None)
     assert refused.value.reason == "registry.realm"
+
+
+def test_password_goes_with_the_request_and_identity_token_in_its_body() -> None:
+    challenge = parse_challenge('Bearer realm="https://auth.docker.example/t",service="s"')
+    place = reference("registry-1.docker.example")
+    password = token_request(challenge, place, Credential(user_password="me:secret"))
+    assert password.headers == (("authorization", "Basic bWU6c2VjcmV0"),)
+    assert (password.method, password.body) == ("GET", b"")
+    known = Credential(user_password="", identity_token="i&d")
+    identity = token_request(challenge, place, known)
+    assert (identity.method, identity.url) == ("POST", "https://auth.docker.example/t")
+    assert dict(parse_qsl(identity.body.decode())) == {
+        "grant_type": "refresh_token",
+        "refresh_token": "i&d",
+        "client_id": "ccinit",
+        "service": "s",
+        "scope": "repository:team/app:pull",
+    }
+    for request in (password, identity):
+        assert "secret" not in repr(request)
+        assert "i&d" not in repr(request)
+
+
+def test_identity_token_comes_before_a_password() -> None:
+    entry = {"auth": base64.b64encode(b"user:").decode(), "identitytoken": "token"}
+    document = json.dumps({"auths": {"r.example": entry}}).encode()
+    found = find_credential(document, reference("r.example"))
+    assert found == Credential(user_password="", identity_token="token")
+    for wrong in ({"identitytoken": 7}, {"identitytoken": "\u00e9"}):
+        document = json.dumps({"auths": {"r.example": wrong}}).encode()
+        with pytest.raises(CcinitError) as refused:
+            find_credential(document, reference("r.example"))
+        assert refused.value.reason == "auth.identitytoken"
+
+
+@pytest.mark.parametrize("key", ["docker.io/team/app", "docker.io", "https://index.docker.io/v1/"])
+def test_docker_hub_is_known_by_its_names(key: str) -> None:
+    entry = {"auth": base64.b64encode(b"me:secret").decode()}
+    document = json.dumps({"auths": {key: entry}}).encode()
+    found = find_credential(document, reference("registry-1.docker.io"))
+    assert found == Credential(user_password="me:secret")
+    assert find_credential(document, reference("registry.example")) is None
 
 
 def test_token_of_either_name_is_taken() -> None:
