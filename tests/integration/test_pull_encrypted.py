@@ -303,7 +303,7 @@ def test_whole_pull_works_under_the_restrictions_of_its_children(
     with open_folder() as folder:
         directory = folder / "image"
         directory.mkdir()
-        children = Confined(guest, configured, attested, image, str(directory))
+        children = Confined(guest, configured, attested, image, str(directory), {})
         done = EventLoop().run(
             pull_image(_request(configured, attested, image), str(directory), children)
         )
