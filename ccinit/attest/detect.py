@@ -6,15 +6,15 @@ no fallback: a guest that cannot tell what vouches for it asks for no key.
 """
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from ccinit.errors import ConfigError
 from ccinit.formats.tee import Tee
 from ccinit.kernel import tsm
+from ccinit.kernel.tsm import OpenReport
 
+_MAX_TEXT = 256
 _NO_ATTESTER = "there is no attester for it"
 
 
@@ -25,10 +25,6 @@ class Node:
     name: str
     path: str
     writable: bool
-
-
-OpenReport = Callable[[bytes], AbstractContextManager[Mapping[str, int]]]
-"""Asks for a report over report data; holds its descriptors open, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +65,7 @@ class KernelSigns:
         """See Signs."""
         try:
             with open(path, encoding="ascii") as file:
-                return file.read(16)
+                return file.read(_MAX_TEXT)
         except (OSError, UnicodeDecodeError):
             return ""
 
@@ -151,12 +147,24 @@ def detect_platform(signs: Signs | None = None) -> Platform:
     signs = signs or KernelSigns()
     provider = signs.tsm_provider()
     found = [row for row in TABLE if row.shows(signs, provider)]
-    if len(found) > 1:
-        names = ", ".join(row.name for row in found)
-        raise ConfigError("attest.ambiguous", f"expected one platform, found {names}")
+    simulated = _find_simulated(signs)
+    names = [row.name for row in found] + ["a simulated snp"] * (simulated is not None)
+    if len(names) > 1:
+        raise ConfigError("attest.ambiguous", f"expected one platform, found {', '.join(names)}")
+    if simulated is not None:
+        return Platform(tee=Tee.SNP, open_report=simulated)
     if not found:
         raise ConfigError("attest.none", "no platform can vouch for this guest")
     return _reach(found[0], signs, provider)
+
+
+def _find_simulated(signs: Signs) -> OpenReport | None:
+    """Return the stand-in's reports; only images of the `test` profile hold its module."""
+    try:
+        from ccinit.attest.simulated import find_simulated  # noqa: PLC0415  # not always there
+    except ModuleNotFoundError:
+        return None
+    return find_simulated(signs.read)
 
 
 def _reach(row: _Row, signs: Signs, provider: str) -> Platform:

@@ -17,6 +17,7 @@ from ccinit.formats.snp_report import (
     BYTE_FIELDS,
     NUMBER_FIELDS,
     OPTIONAL_FIELDS,
+    SIGNATURE_PART_BYTES,
     TCB_FIELDS,
     FirmwareVersion,
     SnpReport,
@@ -29,7 +30,6 @@ MAX_TABLE_BYTES = 16 * 1024  # SEV_FW_BLOB_MAX_SIZE, what the kernel hands out a
 MAX_CERTIFICATES = 8
 
 _ENTRY = struct.Struct("<16sII")
-_SIGNATURE_PART_BYTES = 72
 
 
 class CertType(StrEnum):
@@ -159,8 +159,8 @@ def _parse_report(value: JsonValue) -> SnpReport:
         **fields,
         current=_parse_version(table["current"], "current"),
         committed=_parse_version(table["committed"], "committed"),
-        signature_r=_bytes(signature["r"], "signature", _SIGNATURE_PART_BYTES),
-        signature_s=_bytes(signature["s"], "signature", _SIGNATURE_PART_BYTES),
+        signature_r=_bytes(signature["r"], "signature", SIGNATURE_PART_BYTES),
+        signature_s=_bytes(signature["s"], "signature", SIGNATURE_PART_BYTES),
     )
     # One reading of the bytes is the only truth: what does not survive it was never a report.
     if parse_snp_report(report.to_bytes()) != report:

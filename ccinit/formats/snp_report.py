@@ -17,6 +17,7 @@ from ccinit.errors import FormatError
 
 REPORT_BYTES = 1184
 SIGNED_BYTES = 672
+SIGNATURE_PART_BYTES = 72
 REPORT_DATA_BYTES = 64
 MEASUREMENT_BYTES = 48
 HOST_DATA_BYTES = 32
@@ -25,8 +26,7 @@ MIN_VERSION, MAX_VERSION = 2, 5
 ECDSA_P384_SHA384 = 1
 FAMILY_TURIN = 0x1A  # CPUID family whose TCB version begins with the FMC
 
-_SIGNATURE_PART_BYTES = 72
-_RESERVED_SIGNATURE_BYTES = REPORT_BYTES - SIGNED_BYTES - 2 * _SIGNATURE_PART_BYTES
+_RESERVED_SIGNATURE_BYTES = REPORT_BYTES - SIGNED_BYTES - 2 * SIGNATURE_PART_BYTES
 
 
 class PolicyBit(IntFlag):
@@ -265,10 +265,10 @@ def parse_snp_report(data: bytes) -> SnpReport:
     for name in _VERSIONS:
         build, minor, major, _reserved = values[name]
         values[name] = FirmwareVersion(major=major, minor=minor, build=build)
-    middle = SIGNED_BYTES + _SIGNATURE_PART_BYTES
+    middle = SIGNED_BYTES + SIGNATURE_PART_BYTES
     return SnpReport(
         signature_r=data[SIGNED_BYTES:middle],
-        signature_s=data[middle : middle + _SIGNATURE_PART_BYTES],
+        signature_s=data[middle : middle + SIGNATURE_PART_BYTES],
         **{name: value for name, value in values.items() if name not in _RESERVED},
     )
 

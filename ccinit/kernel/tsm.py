@@ -16,7 +16,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -38,6 +38,10 @@ _TRANSIENT = frozenset((errno.EIO, errno.EAGAIN, errno.EBUSY))
 _MAX_ATTEMPTS = 6
 _FIRST_DELAY_SECONDS = 0.05
 _MAX_TEXT_BYTES = 4096
+
+
+OpenReport = Callable[[bytes], AbstractContextManager[Mapping[str, int]]]
+"""Asks for a report over report data; holds ATTRIBUTES open, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

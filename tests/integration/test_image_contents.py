@@ -146,7 +146,7 @@ def test_bytecode_in_root_and_initrd_is_never_checked_for_dates(image: Image) ->
 def test_r19_root_lacks_excluded_and_test_only_modules(image: Image) -> None:
     excluded = {entry.name for entry in read_listed(LISTS / "python-excluded.list")}
     if image.profile == "prod":
-        excluded |= {entry.name for entry in read_listed(LISTS / "test-only.list")}
+        excluded |= test_only_modules()
     for name in excluded:
         for folder in ("python3.13", "ccinit"):
             path = image.root / "usr/lib" / folder / name.replace(".", "/")
@@ -154,11 +154,27 @@ def test_r19_root_lacks_excluded_and_test_only_modules(image: Image) -> None:
             assert not path.with_name(f"{path.name}.pyc").exists(), name
 
 
+def test_only_modules() -> set[str]:
+    return {entry.name for entry in read_listed(LISTS / "test-only.list")}
+
+
+def test_r19_simulated_tee_is_in_test_images_alone(image: Image) -> None:
+    assert "ccinit.attest.simulated" in test_only_modules()
+    module = image.root / "usr/lib/ccinit/ccinit/attest/simulated.pyc"
+    assert module.exists() is (image.profile == "test")
+    # Nor is there anything else that knows of it by what it reads.
+    readers = [name for name, path in image.files() if b"product_serial" in path.read_bytes()]
+    assert len(readers) == (image.profile == "test")
+
+
 def test_every_module_of_ours_can_be_imported_in_the_root(image: Image) -> None:
+    absent = set() if image.profile == "test" else test_only_modules()
     names = sorted(
-        ".".join(path.relative_to("ccinit").parts).removesuffix(".py").removesuffix(".__init__")
+        name
         for path in Path("ccinit").rglob("*.py")
         if path.name not in {"__init__.py", "__main__.py"}
+        and (name := ".".join(path.relative_to("ccinit").parts).removesuffix(".py"))
+        and f"ccinit.{name}" not in absent
     )
     code = (
         "import sys\n"

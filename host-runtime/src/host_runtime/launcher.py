@@ -79,6 +79,7 @@ class GuestConfig:
     Attributes:
         folder: a folder for this boot's logs and sinks; made if missing, must be empty.
         firmware: OVMF code and *pristine* variables; the guest gets a copy of the latter.
+        serial_number: of the machine, as its SMBIOS table has it; production guests never read it.
         tpm: a vTPM made by `host_runtime.swtpm.manufacture_tpm`.
     """
 
@@ -95,6 +96,7 @@ class GuestConfig:
     vsock: VsockKind = VsockKind.USER
     guest_cid: int = 3
     restarts_on_reset: bool = False
+    serial_number: str = ""
 
 
 class Guest:
@@ -253,6 +255,7 @@ def _start_devices(
         tpm_socket=tpm_socket,
         vsock=vsock,
         restarts_on_reset=config.restarts_on_reset,
+        serial_number=config.serial_number,
         data_folders=data_folders(config.tools),
     )
     return machine, link

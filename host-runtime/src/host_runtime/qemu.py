@@ -125,6 +125,7 @@ class MachineConfig:
     tpm_socket: Path | None = None
     vsock: UserVsock | KernelVsock | None = None
     restarts_on_reset: bool = False
+    serial_number: str = ""
     data_folders: tuple[Path, ...] = ()
 
 
@@ -175,6 +176,7 @@ def _machine(config: MachineConfig) -> tuple[str, ...]:
         *("-m", f"{config.memory_mib}M"),
         *("-object", f"memory-backend-memfd,id=memory,size={config.memory_mib}M,share=on"),
         *(() if config.restarts_on_reset else ("-no-reboot",)),
+        *(("-smbios", f"type=1,serial={config.serial_number}") if config.serial_number else ()),
         "-S",
         *("-chardev", f"socket,id=qmp,path={_quote(config.qmp_socket)},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),

@@ -121,6 +121,12 @@ def test_full_plan_is_unchanged() -> None:
     )
 
 
+def test_serial_number_is_in_the_table_of_the_machine() -> None:
+    command = plan_command(replace(DIRECT, serial_number="abc"))
+    assert command[command.index("-smbios") + 1] == "type=1,serial=abc"
+    assert "-smbios" not in plan_command(DIRECT)
+
+
 def test_kernel_vsock_names_the_cid() -> None:
     words = plan_command(replace(DIRECT, vsock=KernelVsock(guest_cid=9)))
     assert words[-2:] == ("-device", "vhost-vsock-pci,guest-cid=9")
