@@ -3,22 +3,33 @@
 Exit code 0 and a last line `demo: ok`, or 1 and which party failed, why, and what to do.
 """
 
+import argparse
 import signal
 import sys
 import time
 from types import FrameType
 
 from ccinit.errors import CcinitError
+from tests.demo.platforms import TrustedPlatform
 from tests.demo.show import DemoError, Show, fail
 from tests.demo.story import tell
 
 
 def main() -> int:
     """Run the demo."""
+    parser = argparse.ArgumentParser(prog="python -m tests.demo")
+    parser.add_argument(
+        "--tee",
+        type=TrustedPlatform,
+        default=TrustedPlatform.TPM,
+        choices=tuple(TrustedPlatform),
+        help="what vouches for the guests",
+    )
+    platform = parser.parse_args().tee
     began = time.monotonic()
     signal.signal(signal.SIGTERM, _leave)
     try:
-        tell(Show())
+        tell(Show(), platform)
     except DemoError as error:
         return fail(error)
     except (CcinitError, OSError) as error:  # outside of every party's step

@@ -1,6 +1,6 @@
-"""The host attacks: four guests that are not what the owner registered, and what became of them.
+"""The host attacks: guests that are not what the owner registered, and what became of them.
 
-Each attack is judged by who stopped it (the guest itself in stage 0, or the owner's verifier), by
+Each attack is judged by who stopped it (the guest itself, or the owner's verifier), by
 the claims that the KBS's audit log names, and by what was released to it, which has to be nothing.
 The registers that the audit log shows must be those that the *forged* image leads to: so it was
 booted as it is, and no broken file ended the attack early. How the forgeries are made is
@@ -15,14 +15,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ccinit.attest.simulated import PREFIX
 from ccinit.formats.host_rpc import Code, Phase
 from host_runtime.guest_files import GuestFiles
 from host_runtime.launcher import EndReason, GuestConfig
-from host_runtime.swtpm import VirtualTpm
 from rootfs_builder.tools_tree import ToolsTree
 from tests.demo import forge, world
 from tests.demo.life import Life
 from tests.demo.parties import make_log_key
+from tests.demo.platforms import TrustedPlatform
 from tests.demo.world import World, pack_initdata, predict
 
 Record = Mapping[str, Any]
@@ -32,6 +33,7 @@ class Where(StrEnum):
     """Who stops an attack, as the report names it."""
 
     STAGE0 = "stage0"
+    CONFIG = "config"
     VERIFIER = "verifier"
 
 
@@ -70,29 +72,57 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forgeries:
-    """What takes time to forge; the log key is the attacker's, and so are both documents."""
+class ForgedPod:
+    """A pod of the attacker's, with a log that the attacker can read."""
+
+    initdata: Path
+    log_key: Path
+
+    @property
+    def disk(self) -> Path:
+        """The disk that carries the document."""
+        return self.initdata.with_suffix(".img")
+
+    @property
+    def refusal(self) -> Mapping[str, str]:
+        """What the owner's verifier has to name."""
+        digest = hashlib.sha256(self.initdata.read_bytes()).hexdigest()
+        return {"initdata.digest": f"sha256:{digest}"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgedImages:
+    """Images of the attacker's: another command line, another root."""
 
     image: forge.PublishedImage
     token: Path
     root: Path
-    initdata: Path
-    log_key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgeries:
+    """What takes time to forge; no images where none is measured."""
+
+    pod: ForgedPod
+    images: ForgedImages | None
 
 
 def make_forgeries(scene: World) -> Forgeries:
     """Forge everything that does not depend on a boot."""
-    image = forge.read_image(world.IMAGES, "prod")
-    tools, folder = ToolsTree(scene.tools.tree or Path("/")), scene.folder / "forged"
+    folder = scene.folder / "forged"
     folder.mkdir()
     log_key = folder / "log.key"
-    return Forgeries(
+    pod = ForgedPod(initdata=_forge_initdata(scene, folder, log_key), log_key=log_key)
+    if scene.platform is not TrustedPlatform.TPM:
+        return Forgeries(pod=pod, images=None)
+    image = forge.read_image(world.IMAGES, "prod")
+    tools = ToolsTree(scene.tools.tree or Path("/"))
+    images = ForgedImages(
         image=image,
         token=forge.forge_token(tools, image, folder / "token"),
         root=forge.forge_root(tools, image, folder / "root"),
-        initdata=_forge_initdata(scene, folder, log_key),
-        log_key=log_key,
     )
+    return Forgeries(pod=pod, images=images)
 
 
 def _forge_initdata(scene: World, folder: Path, log_key: Path) -> Path:
@@ -106,53 +136,83 @@ def _forge_initdata(scene: World, folder: Path, log_key: Path) -> Path:
 
 
 def plan_attacks(scene: World, forged: Forgeries, honest: GuestConfig) -> tuple[Attack, ...]:
-    """Describe the four guests, each with its own registered vTPM.
+    """Describe the guests of the attackers.
 
     Args:
-        scene: with four spare vTPMs at least.
+        scene: with four spare vTPMs at least, if it has any.
         forged: the files.
         honest: a guest that has ended: its firmware made the boot option that is forged.
     """
-    uki = world.IMAGES / "ccinit-prod.efi"
-    files, tpms = GuestFiles(folder=honest.folder), scene.spare_tpms
+    if forged.images is None:
+        return _plan_launch_attacks(scene, forged.pod)
+    return _plan_boot_attacks(scene, forged.images, forged.pod, honest)
+
+
+def _plan_launch_attacks(scene: World, pod: ForgedPod) -> tuple[Attack, ...]:
+    """What a host can try where it sets a launch field: both times the pod is its own."""
+    uki = world.IMAGES / scene.platform.uki
+    return (
+        Attack(
+            party="host a",
+            what="initdata packed again, beside HOSTDATA of the owner's",
+            where=Where.CONFIG,
+            config=scene.guest("attack-a", uki=uki, initdata_disk=pod.disk, spare=1),
+            failing={},
+        ),
+        Attack(
+            party="host b",
+            what="initdata packed again, with HOSTDATA that is its digest",
+            where=Where.VERIFIER,
+            config=scene.guest(
+                "attack-b", uki=uki, initdata_disk=pod.disk, bound=pod.initdata, spare=2
+            ),
+            failing=pod.refusal,
+        ),
+    )
+
+
+def _plan_boot_attacks(
+    scene: World, images: ForgedImages, pod: ForgedPod, honest: GuestConfig
+) -> tuple[Attack, ...]:
+    """What a host can try where the boot is measured: four guests, each with its own vTPM."""
+    uki = world.IMAGES / scene.platform.uki
+    files = GuestFiles(folder=honest.folder)
     variables = scene.folder / "forged" / "variables.fd"
     variables.write_bytes(
         forge.forge_load_options(
             files.variables.read_bytes(),
             files.pristine_variables.read_bytes(),
-            forged.image.line + forge.WISH,
+            images.image.line + forge.WISH,
         )
     )
-    disk = forged.initdata.with_suffix(".img")
-    digest = hashlib.sha256(forged.initdata.read_bytes()).hexdigest()
     return (
         Attack(
             party="host a",
             what="another command line through boot LoadOptions",
             where=Where.STAGE0,
-            config=scene.guest("attack-a", uki=uki, variables=variables, tpm=tpms[0]),
+            config=scene.guest("attack-a", uki=uki, variables=variables, spare=1),
             failing={},
         ),
         Attack(
             party="host b",
             what="a UKI rebuilt with another token and the matching expected line",
             where=Where.VERIFIER,
-            config=scene.guest("attack-b", uki=forged.token, tpm=tpms[1]),
-            failing=_differing_registers(scene, forged.token),
+            config=scene.guest("attack-b", uki=images.token, spare=2),
+            failing=_differing_registers(scene, images.token),
         ),
         Attack(
             party="host c",
             what="initdata packed again with the attacker's log key",
             where=Where.VERIFIER,
-            config=scene.guest("attack-c", uki=uki, initdata_disk=disk, tpm=tpms[2]),
-            failing={"initdata.digest": f"sha256:{digest}"},
+            config=scene.guest("attack-c", uki=uki, initdata_disk=pod.disk, spare=3),
+            failing=pod.refusal,
         ),
         Attack(
             party="host d",
             what="a root rebuilt with one byte of crun changed",
             where=Where.VERIFIER,
-            config=scene.guest("attack-d", uki=forged.root, tpm=tpms[3]),
-            failing=_differing_registers(scene, forged.root),
+            config=scene.guest("attack-d", uki=images.root, spare=4),
+            failing=_differing_registers(scene, images.root),
         ),
     )
 
@@ -172,13 +232,16 @@ def judge(attack: Attack, life: Life, records: Sequence[Record]) -> Outcome:
         life: what the host saw.
         records: of the KBS's audit log.
     """
-    mine = tuple(records_of(_tpm(attack), records))
+    mine = tuple(records_of(attack.config, records))
     attested = [record for record in mine if record["event"] == "attest"]
     named = tuple(dict.fromkeys(claim["name"] for record in attested for claim in _failing(record)))
-    if attack.where is Where.STAGE0:
-        complaints = _judge_stage0(life, attested)
-    else:
-        complaints = _judge_verifier(attack, life, attested)
+    match attack.where:
+        case Where.STAGE0:
+            complaints = _judge_stage0(life, attested)
+        case Where.CONFIG:
+            complaints = _judge_config(life, attested)
+        case Where.VERIFIER:
+            complaints = _judge_verifier(attack, life, attested)
     if life.end is not EndReason.RESET:
         complaints.append(f"the guest ended with {life.end}")
     return Outcome(
@@ -190,16 +253,35 @@ def judge(attack: Attack, life: Life, records: Sequence[Record]) -> Outcome:
     )
 
 
-def records_of(tpm: VirtualTpm, records: Sequence[Record]) -> Iterator[Record]:
-    """Yield the records of every session in which evidence came from this vTPM."""
-    key = f"sha256:{hashlib.sha256(tpm.ak_public_der()).hexdigest()}"
+def records_of(config: GuestConfig, records: Sequence[Record]) -> Iterator[Record]:
+    """Yield the records of every session in which evidence came from this guest.
+
+    A guest is known by its vTPM's key, or by what its host bound at launch.
+    """
+    if config.tpm is None:
+        name, value = "initdata.digest", f"sha256:{config.serial_number.removeprefix(PREFIX)}"
+    else:
+        digest = hashlib.sha256(config.tpm.ak_public_der()).hexdigest()
+        name, value = "ak.unregistered", f"sha256:{digest}"
     sessions = {
         record["session"]
         for record in records
         for claim in record.get("claims", ())
-        if claim["name"] == "ak.unregistered" and claim["got"] == key
+        if claim["name"] == name and claim["got"] == value
     }
     return (record for record in records if record["session"] in sessions)
+
+
+def _judge_config(life: Life, attested: Sequence[Record]) -> list[str]:
+    complaints = []
+    if Phase.CONFIG not in life.reached or Phase.NET in life.reached:
+        phases = ", ".join(phase.name for phase in sorted(life.reached))
+        complaints.append(f"it did not end in CONFIG; the host saw {phases}")
+    if Code.CONFIG not in life.codes:
+        complaints.append(f"the host was told {sorted(code.name for code in life.codes)}")
+    if attested:
+        complaints.append("the guest attested")
+    return complaints
 
 
 def _judge_stage0(life: Life, attested: Sequence[Record]) -> list[str]:
@@ -229,8 +311,3 @@ def _judge_verifier(attack: Attack, life: Life, attested: Sequence[Record]) -> l
 
 def _failing(record: Record) -> Iterator[Mapping[str, str]]:
     return (claim for claim in record.get("claims", ()) if not claim["holds"])
-
-
-def _tpm(attack: Attack) -> VirtualTpm:
-    assert attack.config.tpm is not None
-    return attack.config.tpm

@@ -9,8 +9,6 @@ from ccinit.formats.host_rpc import Code
 from tests.demo.attacks import Outcome
 from tests.demo.host_view import HostView
 
-_REGISTERS = ("4", "9", "11")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
@@ -19,13 +17,15 @@ class Findings:
     Attributes:
         phases: (name, milliseconds) of each step of the builder, the owner and the host, then of
             each phase of the first guest.
-        predicted: registers in hex, by index, as the builder said before any boot.
+        group: what the audit log calls the kind of registers: `pcr`, or `snp`.
+        predicted: registers in hex, by index or name, as the builder said before any boot.
         quoted: as the audit log has them of the accepted evidence.
         codes: every code that a host was told by an honest guest.
     """
 
     phases: Sequence[tuple[str, float]]
     tee: str
+    group: str
     predicted: Mapping[str, str]
     quoted: Mapping[str, str]
     image_digest: str
@@ -45,9 +45,9 @@ def encode_report(findings: Findings) -> str:
     report = {
         "phases": [{"name": name, "ms": round(ms)} for name, ms in findings.phases],
         "tee": findings.tee,
-        "pcr": {
-            "predicted": {index: findings.predicted[index] for index in _REGISTERS},
-            "quoted": {index: findings.quoted[index] for index in _REGISTERS},
+        findings.group: {
+            "predicted": dict(findings.predicted),
+            "quoted": {index: findings.quoted[index] for index in findings.predicted},
         },
         "image": {
             "digest": findings.image_digest,

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ccinit.attest.simulated import MEASUREMENT
 from ccinit.formats.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason, GuestConfig, boot_guest
 from tests.demo import pod, world
@@ -29,6 +30,7 @@ from tests.demo.life import Life, accompany, live, live_together, write_stream
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.parties import run
 from tests.demo.phase_table import PhaseRow, plan_rows
+from tests.demo.platforms import TrustedPlatform
 from tests.demo.report import Findings, write_report
 from tests.demo.show import DemoError, Show
 from tests.demo.world import World, make_world, predict
@@ -36,7 +38,6 @@ from tests.demo.world import World, make_world, predict
 REPORT = Path("build/demo/report.json")
 _WORLD = Path("build/demo/world")
 _REQUESTS = 2
-_UKI = "ccinit-prod.efi"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +60,12 @@ class Story:
 
     show: Show
     scene: World
+    platform: TrustedPlatform
     view: HostView = field(default_factory=lambda: HostView(sinks={}))
     complaints: list[tuple[str, str]] = field(default_factory=list)
 
 
-def tell(show: Show) -> None:
+def tell(show: Show, platform: TrustedPlatform = TrustedPlatform.TPM) -> None:
     """Run the whole demo; the files of a run that failed stay for whoever looks for the reason.
 
     Raises:
@@ -72,12 +74,12 @@ def tell(show: Show) -> None:
     shutil.rmtree(_WORLD, ignore_errors=True)
     REPORT.unlink(missing_ok=True)
     _WORLD.mkdir(parents=True)
-    predicted = _build_image(show)
-    with make_world(_WORLD.absolute(), show, spare_tpms=4) as scene:
-        story = Story(show=show, scene=scene)
+    predicted = _build_image(show, platform)
+    with make_world(_WORLD.absolute(), show, platform=platform, spare_tpms=4) as scene:
+        story = Story(show=show, scene=scene, platform=platform)
         show.title("4, 5  The host boots the guest; the guest goes through its phases")
-        with show.step("host", "put a machine together: OVMF, vTPM, UKI, three disks, vsock"):
-            first_guest = scene.guest("first", uki=world.IMAGES / _UKI)
+        with show.step("host", f"put a machine together: OVMF, {platform}, UKI, disks, vsock"):
+            first_guest = scene.guest("first", uki=world.IMAGES / platform.uki)
         first, forged = _first_boot(story, first_guest)
         _look_from_both_sides(story, first, predicted)
         show.title("7  The guest was stopped over RPC; it boots again when the attacks are over")
@@ -90,19 +92,22 @@ def tell(show: Show) -> None:
     shutil.rmtree(_WORLD)
 
 
-def _build_image(show: Show) -> Mapping[str, str]:
-    """Step 1; returns the predicted registers."""
+def _build_image(show: Show, platform: TrustedPlatform) -> Mapping[str, str]:
+    """Step 1; returns what will be measured, by name, as far as it is known before any boot."""
     show.title("1  The guest image")
     with show.step("builder", "build the guest image with mkosi (profiles prod and test)"):
         run("builder", "rootfs-builder", "image", remedy="the builder's message above says why")
-    described = json.loads((world.IMAGES / "ccinit-prod.json").read_text())
+    described = json.loads((world.IMAGES / f"ccinit-{platform.profile}.json").read_text())
     show.say("builder", f"root hash {described['root_hash']}")
-    values = predict(world.IMAGES / _UKI, _WORLD / "predicted.json")
+    for difference in described["differences"]:
+        show.say("builder", f"NOT THE LOCKED VERSION: {difference}")
+    if platform is not TrustedPlatform.TPM:
+        show.say("builder", f"a simulated launch always measures {MEASUREMENT.hex()}")
+        return {"measurement": MEASUREMENT.hex()}
+    values = predict(world.IMAGES / platform.uki, _WORLD / "predicted.json")
     registers: Mapping[str, str] = json.loads(values.read_text())["pcr"]
     for index, value in registers.items():
         show.say("builder", f"predicted PCR {index:>2} {value}")
-    for difference in described["differences"]:
-        show.say("builder", f"NOT THE LOCKED VERSION: {difference}")
     return registers
 
 
@@ -124,7 +129,7 @@ def _first_boot(story: Story, config: GuestConfig) -> tuple[Boot, Forgeries]:
 
 def _second_boot(story: Story) -> Boot:
     with story.show.step("host", "the second guest's life"):
-        config = story.scene.guest("second", uki=world.IMAGES / _UKI)
+        config = story.scene.guest("second", uki=world.IMAGES / story.platform.uki)
         life = live(config, story.show, requests=_REQUESTS)
     return _examine(story, "second", config, life)
 
@@ -139,10 +144,9 @@ def _examine(story: Story, name: str, config: GuestConfig, life: Life) -> Boot:
         phase, code = life.last
         raise DemoError("guest", f"{log.report()} (the host saw {phase.name}, {code.name})")
     story.view += look(config, scene.canaries.by_name())
-    assert config.tpm is not None
     accepted = [
         record
-        for record in records_of(config.tpm, scene.owner.audit())
+        for record in records_of(config, scene.owner.audit())
         if record["event"] == "attest" and record["decision"] == "accepted"
     ]
     return Boot(
@@ -165,9 +169,10 @@ def _look_from_both_sides(story: Story, boot: Boot, predicted: Mapping[str, str]
         for line in boot.log.workload_lines(scene.canaries.container)
     ):
         story.complaints.append(("guest", "the workload does not show that it got the secret"))
-    quoted = {index: boot.accepted["pcr"][index] for index in predicted}
+    quoted = {index: boot.accepted[story.platform.group][index] for index in predicted}
     agree = quoted == dict(predicted)
-    show.say("owner", f"quoted PCR 4, 9, 11 {'are' if agree else 'ARE NOT'} the predicted ones")
+    names = f"{story.platform.group} {', '.join(predicted)}"
+    show.say("owner", f"quoted {names}: {'as' if agree else 'NOT as'} predicted")
     if not agree:
         story.complaints.append(("builder", f"predicted {dict(predicted)}, quoted {quoted}"))
     files = (
@@ -196,13 +201,14 @@ def _attack(story: Story, forged: Forgeries, honest: GuestConfig) -> tuple[Outco
     """Step 8."""
     show, scene = story.show, story.scene
     show.title("8  The host attacks")
-    with show.step("host", "prepare four attacks"):
+    with show.step("host", "prepare the attacks"):
         attacks = plan_attacks(scene, forged, honest)
     for attack in attacks:
         show.say(attack.party, attack.what)
     before = _count_released(scene.owner.audit())
     lives: dict[str, Life] = {}
-    for pair in (attacks[:2], attacks[2:]):  # two cores
+    for first in range(0, len(attacks), 2):  # two cores
+        pair = attacks[first : first + 2]
         names = " and ".join(attack.party[-1] for attack in pair)
         with show.step("host", f"attacks {names}"):
             lives |= live_together({attack.party: attack.config for attack in pair}, show)
@@ -215,7 +221,8 @@ def _attack(story: Story, forged: Forgeries, honest: GuestConfig) -> tuple[Outco
     show.say("owner", f"the audit log has {released} releases during the attacks")
     if released:
         story.complaints.append(("owner", f"{released} resources were released to attackers"))
-    _read_attackers_log(story, attacks[2], lives[attacks[2].party], forged)
+    own = next(attack for attack in attacks if attack.failing == forged.pod.refusal)
+    _read_attackers_log(story, own, lives[own.party], forged)
     return outcomes
 
 
@@ -233,7 +240,7 @@ def _read_attackers_log(story: Story, attack: Attack, life: Life, forged: Forger
     """The attacker has the key of its own guest's log: it must find nothing but public numbers."""
     scene = story.scene
     stream = write_stream(life, scene.folder / f"{attack.config.folder.name}.stream")
-    log = read_log(scene.owner, stream, key=forged.log_key, is_own=False)
+    log = read_log(scene.owner, stream, key=forged.pod.log_key, is_own=False)
     kinds = sorted({entry.kind for entry in log.entries})
     story.show.say(attack.party, f"with my own key I read: {', '.join(kinds)}")
     if not set(kinds) <= {"code", "end", "evidence"}:
@@ -271,7 +278,8 @@ def _conclude(
         phases=(*show.phases, *((f"guest: {row.name}", row.milliseconds) for row in rows)),
         tee=str(first.accepted["tee"]),
         predicted=predicted,
-        quoted=first.accepted["pcr"],
+        group=story.platform.group,
+        quoted=first.accepted[story.platform.group],
         image_digest=scene.image_digest,
         image_bytes=scene.image_bytes,
         pull_ms=first.log.took_ms(Phase.PULL),

@@ -27,6 +27,12 @@ from host_runtime.swtpm import VirtualTpm, manufacture_tpm
 from host_runtime.tools import Tools
 from tests.demo import pod
 from tests.demo.parties import Owner, make_log_key, random_secret, run
+from tests.demo.platforms import (
+    SIMULATED_REQUIREMENTS,
+    SIMULATED_ROOTS,
+    TrustedPlatform,
+    simulated_reference,
+)
 from tests.demo.show import Show
 from tests.integration.registry_fixture import (
     Registry,
@@ -49,13 +55,15 @@ class World:
         image_digest: of the container image in the registry.
         image_bytes: its size there.
         initdata: path of the document; `initdata_disk` carries it.
-        reference: file of the registers that the builder predicted.
-        spare_tpms: registered like `tpm`, for guests that run beside the first.
+        reference: file of what the image is expected to measure.
+        tpms: registered, the first for guests that run one after the other; none where the
+            platform is no TPM.
         service_port: port on loopback that leads to the pod's service.
     """
 
     folder: Path
     tools: Tools
+    platform: TrustedPlatform
     owner: Owner
     kbs_port: int
     registry: Registry
@@ -65,8 +73,7 @@ class World:
     initdata: Path
     initdata_disk: Path
     reference: Path
-    tpm: VirtualTpm
-    spare_tpms: tuple[VirtualTpm, ...]
+    tpms: tuple[VirtualTpm, ...]
     service_port: int
 
     @property
@@ -81,7 +88,8 @@ class World:
         uki: Path,
         initdata_disk: Path | None = None,
         variables: Path | None = None,
-        tpm: VirtualTpm | None = None,
+        spare: int | None = None,
+        bound: Path | None = None,
     ) -> GuestConfig:
         """Describe a guest; its folder is `name`, its scratch disk is new.
 
@@ -90,15 +98,16 @@ class World:
             uki: what firmware boots.
             initdata_disk: in place of the world's.
             variables: EFI variables to start with, in place of pristine ones.
-            tpm: one of `spare_tpms`; such a guest may run beside the first, so it gets a copy of
-                the volume and another port.
+            spare: 1 or more for a guest that may run beside the first: it gets the vTPM of that
+                number, a copy of the volume and another port.
+            bound: the document that the host binds at launch, in place of the world's.
         """
         folder = self.folder / name
         folder.mkdir()
         esp = create_esp(self.tools, uki, folder.with_name(f"{name}.esp.img"))
         scratch = create_sparse_disk(folder.with_name(f"{name}.scratch.img"), pod.SCRATCH_BYTES)
         volume, port = self.volume, self.service_port
-        if tpm is not None:
+        if spare is not None:
             volume = copy_disk(volume, folder.with_name(f"{name}.volume.img"))
             port = free_port()
         return GuestConfig(
@@ -124,7 +133,8 @@ class World:
                     _forward(pod.REGISTRY_ADDRESS, pod.REGISTRY_PORT, self.registry.port),
                 ),
             ),
-            tpm=tpm or self.tpm,
+            tpm=self.tpms[spare or 0] if self.tpms else None,
+            serial_number=self.platform.serial_number(bound or self.initdata),
         )  # fmt: skip
 
 
@@ -140,7 +150,11 @@ def _forward(address: str, port: int, host_port: int) -> GuestForward:
 
 @contextmanager
 def make_world(
-    folder: Path, show: Show, *, profile: str = "prod", spare_tpms: int = 0
+    folder: Path,
+    show: Show,
+    *,
+    platform: TrustedPlatform = TrustedPlatform.TPM,
+    spare_tpms: int = 0,
 ) -> Iterator[World]:
     """Set the scene: registry with an image, KBS with registrations, disks, vTPMs."""
     tools = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
@@ -159,18 +173,23 @@ def make_world(
         canaries = make_canaries()
         with show.step("owner", "make keys and write the pod down"):
             initdata = write_initdata(owner, digest, registry, canaries)
-        with show.step("host", f"make {1 + spare_tpms} vTPMs"):
-            tpms = tuple(
-                manufacture_tpm(tools, folder / f"tpm{number}") for number in range(1 + spare_tpms)
-            )
+        tpms: tuple[VirtualTpm, ...] = ()
+        if platform is TrustedPlatform.TPM:
+            with show.step("host", f"make {1 + spare_tpms} vTPMs"):
+                tpms = tuple(
+                    manufacture_tpm(tools, folder / f"tpm{number}")
+                    for number in range(1 + spare_tpms)
+                )
         with show.step("owner", "register what may run and what it may have"):
-            reference = register(owner, tpms, initdata, canaries, profile)
+            reference = register_platform(owner, platform, tpms)
+            register(owner, initdata, canaries, platform.profile)
         with show.step("owner", "start the KBS with TLS on loopback"):
             kbs_port = stack.enter_context(owner.serving())
         create_sparse_disk(folder / "volume.img", pod.VOLUME_BYTES)
         yield World(
             folder=folder,
             tools=tools,
+            platform=platform,
             owner=owner,
             kbs_port=kbs_port,
             registry=registry,
@@ -180,8 +199,7 @@ def make_world(
             initdata=initdata,
             initdata_disk=initdata.with_suffix(".img"),
             reference=reference,
-            tpm=tpms[0],
-            spare_tpms=tpms[1:],
+            tpms=tpms,
             service_port=free_port(),
         )
 
@@ -244,24 +262,30 @@ def predict(uki: Path, output: Path) -> Path:
     return output
 
 
-def register(
-    owner: Owner,
-    tpms: Sequence[VirtualTpm],
-    initdata: Path,
-    canaries: pod.Canaries,
-    profile: str,
-) -> Path:
-    """Register reference values, the vTPMs' keys, the document, the resources, and the policy.
-
-    Returns the file of the reference values.
-    """
+def register_platform(owner: Owner, platform: TrustedPlatform, tpms: Sequence[VirtualTpm]) -> Path:
+    """Register what the image measures and who signs for it; return the reference value file."""
     state = ("--state", owner.state)
-    reference = predict(IMAGES / f"ccinit-{profile}.efi", owner.folder / "reference.json")
+    reference = owner.folder / "reference.json"
+    if platform is TrustedPlatform.TPM:
+        predict(IMAGES / platform.uki, reference)
+        for number, tpm in enumerate(tpms):
+            key = owner.folder / f"ak{number}.der"
+            key.write_bytes(tpm.ak_public_der())
+            owner.run("register", "ak", key, *state)
+    else:
+        reference.write_text(simulated_reference())
+        requirements = owner.folder / "snp.toml"
+        requirements.write_text(SIMULATED_REQUIREMENTS)
+        snp = ("--platform", "snp", *state)
+        owner.run("register", "root", SIMULATED_ROOTS, *snp)
+        owner.run("register", "requirements", requirements, *snp)
     owner.run("register", "reference", reference, *state)
-    for number, tpm in enumerate(tpms):
-        key = owner.folder / f"ak{number}.der"
-        key.write_bytes(tpm.ak_public_der())
-        owner.run("register", "ak", key, *state)
+    return reference
+
+
+def register(owner: Owner, initdata: Path, canaries: pod.Canaries, profile: str) -> None:
+    """Register the document, the resources, and the policy."""
+    state = ("--state", owner.state)
     owner.run("register", "initdata", initdata, "--name", "demo", *state)
     owner.register_resource(pod.SECRET_URI, canaries.secret.encode(), "file")
     owner.register_resource(pod.VOLUME_KEY_URI, os.urandom(64), "volume-key", "--create")
@@ -272,4 +296,3 @@ def register(
         *("--profile", profile),
         *state,
     )
-    return reference

@@ -131,9 +131,10 @@ def plan_guest(
     image: DirectImage,
     folder: Path,
     *,
-    tpm: VirtualTpm,
+    tpm: VirtualTpm | None = None,
     initdata_disks: tuple[Path, ...],
     command_line: str | None = None,
+    serial_number: str = "",
 ) -> GuestConfig:
     """Describe a guest with the root's disk and these initdata disks."""
     disks = (image.root, *initdata_disks)
@@ -152,6 +153,7 @@ def plan_guest(
         ),
         network=UserNetwork(),
         tpm=tpm,
+        serial_number=serial_number,
     )
 
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.attest.simulated import PREFIX
 from ccinit.formats.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason, GuestConfig
 from host_runtime.qemu import Accelerator, EspBoot
 from host_runtime.swtpm import VirtualTpm
 from host_runtime.tools import Tools
-from tests.demo.attacks import Attack, Record, Where, judge
+from tests.demo.attacks import Attack, Record, Where, judge, records_of
 from tests.demo.life import Life
 
 KEY = b"public key"
@@ -95,6 +96,27 @@ def test_guest_that_ends_before_attestation_is_a_complaint(config: GuestConfig) 
     life = make_life((Phase.CONFIG, Code.OK), (Phase.STOP, Code.CONFIG))
     outcome = judge(make_attack(config), life, [])
     assert any("did not end in ATTEST" in complaint for complaint in outcome.complaints)
+
+
+def test_guest_that_stops_itself_in_config_is_refused_with_its_code(config: GuestConfig) -> None:
+    life = make_life((Phase.CONFIG, Code.OK), (Phase.STOP, Code.CONFIG))
+    outcome = judge(make_attack(config, Where.CONFIG), life, [])
+    assert outcome.refused
+    assert outcome.code is Code.CONFIG
+
+
+def test_guest_that_takes_a_forged_configuration_is_a_complaint(config: GuestConfig) -> None:
+    life = make_life((Phase.CONFIG, Code.OK), (Phase.NET, Code.OK), (Phase.STOP, Code.REFUSED))
+    complaints = judge(make_attack(config, Where.CONFIG), life, [refused()]).complaints
+    assert [text[:10] for text in complaints] == ["it did not", "the host w", "the guest "]
+
+
+def test_guest_without_a_vtpm_is_known_by_what_was_bound(config: GuestConfig) -> None:
+    simulated = replace(config, tpm=None, serial_number=f"{PREFIX}{'ab' * 32}")
+    claim = {"name": "initdata.digest", "expected": "", "got": f"sha256:{'ab' * 32}"}
+    mine = {**refused(), "claims": [{**claim, "holds": False}]}
+    other = {**mine, "session": "s2", "claims": [{**claim, "got": "sha256:00", "holds": False}]}
+    assert list(records_of(simulated, [mine, other])) == [mine]
 
 
 def test_guest_that_stops_itself_in_stage0_is_refused_without_a_code(config: GuestConfig) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def make_findings(*, complaints: tuple[str, ...] = ()) -> Findings:
     return Findings(
         phases=(("builder: build", 12.6), ("guest: PULL", 5)),
         tee="tpm",
+        group="pcr",
         predicted={index: REGISTERS[index] for index in ("4", "9", "11")},
         quoted=REGISTERS,
         image_digest="sha256:aa",
@@ -59,6 +61,16 @@ def test_report_has_exactly_the_published_keys() -> None:
     assert set(report["pid1"]) == {"pss_bytes", "exec_to_rpc_ms"}
     assert set(report["host_view"]) == {"sinks", "canary_hits", "codes"}
     assert set(report["tampered"][0]) == {"what", "where", "refused", "released", "code"}
+
+
+def test_report_of_another_platform_has_its_own_registers() -> None:
+    values = {"measurement": "ab", "host_data": "cd"}
+    findings = replace(
+        make_findings(), tee="snp", group="snp", predicted={"measurement": "ab"}, quoted=values
+    )
+    report = json.loads(encode_report(findings))
+    assert report["snp"] == {"predicted": {"measurement": "ab"}, "quoted": {"measurement": "ab"}}
+    assert "pcr" not in report
 
 
 def test_report_holds_plain_values() -> None:
