@@ -196,7 +196,11 @@ async def collect_evidence(guest: Guest, configured: Configured, report_data: by
 
 
 def _evidence_request(configured: Configured, report_data: bytes) -> EvidenceRequest:
-    return EvidenceRequest(tee=configured.platform.tee, report_data=report_data)
+    return EvidenceRequest(
+        tee=configured.platform.tee,
+        report_data=report_data,
+        events=configured.measurement.records,
+    )
 
 
 def log_psk_uri(manifest: PodManifest) -> ResourceUri:

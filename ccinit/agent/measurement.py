@@ -15,13 +15,13 @@ from ccinit.agent.devices import open_device
 from ccinit.agent.guest import Guest
 from ccinit.agent.messages import ExtendReply, ExtendRequest
 from ccinit.agent.roles import Role
-from ccinit.attest.detect import Platform
+from ccinit.attest.detect import Node, Platform
 from ccinit.errors import ChildError
 from ccinit.formats.aael import COCO_DOMAIN, AaelEvent
 from ccinit.formats.digest import Digest
 from ccinit.formats.rcar import canonical_json
-from ccinit.measure.event_log import EventLog
-from ccinit.measure.register import EVENT_REGISTERS, EventRegister
+from ccinit.measure.event_log import EventLog, Extension
+from ccinit.measure.register import EVENT_REGISTERS
 
 _SECONDS = 60.0
 DOMAIN = "ccinit"
@@ -47,12 +47,14 @@ class RuntimeMeasurement:
 
     def __init__(self, guest: Guest, platform: Platform) -> None:
         self._guest = guest
-        self._platform = platform
+        self._tee = platform.tee
         self._noted: list[AaelEvent] = []
-        self._register = find_event_register(platform)
-        self._log: EventLog | None = None
-        if self._register is not None:
-            self._log = EventLog(self._register.number, self._register.algorithm)
+        self._node = platform.register
+        self._name, self._log = "", None
+        if self._node is not None:
+            register = EVENT_REGISTERS[platform.tee]
+            self._name = register.name
+            self._log = EventLog(register.number, register.algorithm)
 
     @property
     def records(self) -> bytes:
@@ -70,37 +72,25 @@ class RuntimeMeasurement:
             CcinitError: it could not be; the thing that is about to happen must not happen.
         """
         events, self._noted = tuple(self._noted), []
-        if self._register is None or self._log is None:
+        if self._node is None or self._log is None:
             for event in events:
                 self._guest.event(f"event, no register to measure it into: {event}")
             return
-        self._log.announce(events)
+        extension = self._log.announce(events)
         for event in events:
-            self._guest.event(f"event for {self._register.name}: {event}")
-        value = await self._extend(self._register, self._log)
+            self._guest.event(f"event for {self._name}: {event}")
+        value = await self._extend(self._node, extension)
         self._log.settle(value)
-        self._guest.event(f"{self._register.name} holds {value.hex()}")
+        self._guest.event(f"{self._name} holds {value.hex()}")
 
-    async def _extend(self, register: EventRegister, log: EventLog) -> bytes:
+    async def _extend(self, node: Node, extension: Extension) -> bytes:
         """Have a child extend the register; one that died is followed by one that goes on."""
-        path = next(node.path for node in self._platform.nodes if node.name == register.node)
-        extension = log.announce(())
-        request = ExtendRequest(
-            tee=self._platform.tee, before=extension.before, digests=extension.digests
-        )
-        with open_device(path, os.O_RDWR) as device:
-            fds = {register.node: device}
+        request = ExtendRequest(tee=self._tee, before=extension.before, digests=extension.digests)
+        with open_device(node.path, os.O_RDWR) as device:
+            fds = {node.name: device}
             run = self._guest.children.run
             try:
                 reply = await run(Role.EXTEND, request, ExtendReply, seconds=_SECONDS, fds=fds)
             except ChildError:
                 reply = await run(Role.EXTEND, request, ExtendReply, seconds=_SECONDS, fds=fds)
         return reply.value
-
-
-def find_event_register(platform: Platform) -> EventRegister | None:
-    """Return the register of the platform's event log; None if the guest may extend none."""
-    register = EVENT_REGISTERS.get(platform.tee)
-    if register is None or all(node.name != register.node for node in platform.nodes):
-        return None
-    return register

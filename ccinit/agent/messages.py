@@ -53,10 +53,16 @@ class NetworkReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceRequest:
-    """What the evidence has to carry, at most 64 bytes."""
+    """What the evidence has to carry.
+
+    Attributes:
+        report_data: at most 64 bytes.
+        events: records of the guest's own event log, for platforms whose evidence has it.
+    """
 
     tee: Tee
     report_data: bytes
+    events: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

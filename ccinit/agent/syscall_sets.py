@@ -15,6 +15,7 @@ CLONE_THREAD = 0x0001_0000
 FD_IOCTL_NUMBERS = (0x5451, 0x5421, 0x5450, 0x541B)  # FIOCLEX, FIONBIO, FIONCLEX, FIONREAD
 FS_IOC_FIEMAP = 0xC020660B
 SNP_GET_EXT_REPORT = 0xC0205302
+TDX_CMD_GET_REPORT0 = 0xC4405401
 PROT_EXEC = 4
 
 
@@ -88,7 +89,9 @@ ATTESTER = SyscallPolicy(
     | FD_ONLY
     | {
         "ioctl": ArgumentRule(
-            argument=1, values=(*FD_IOCTL_NUMBERS, SNP_GET_EXT_REPORT), errno=errno.ENOTTY
+            argument=1,
+            values=(*FD_IOCTL_NUMBERS, SNP_GET_EXT_REPORT, TDX_CMD_GET_REPORT0),
+            errno=errno.ENOTTY,
         )
     },
 )

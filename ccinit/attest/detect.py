@@ -15,6 +15,7 @@ from ccinit.kernel import tsm
 from ccinit.kernel.tsm import OpenReport
 
 _MAX_TEXT = 256
+REGISTER = "register"
 _NO_ATTESTER = "there is no attester for it"
 
 
@@ -34,11 +35,14 @@ class Platform:
     Attributes:
         nodes: files that a child needs for it.
         open_report: where the request is made by PID 1, and a child only reads the report.
+        register: the file through which the register of the event log is extended; None where the
+            guest may extend none.
     """
 
     tee: Tee
     nodes: tuple[Node, ...] = ()
     open_report: OpenReport | None = None
+    register: Node | None = None
 
 
 class Signs(Protocol):
@@ -86,6 +90,11 @@ class _Row:
         tee: its verifier, if there is an Attester.
         devices: nodes that an Attester can use, the best first, under the name `device`.
         device: the name that its Attester knows them by.
+        files: what its Attester needs beside a report of configfs-tsm.
+        extras: what it takes, too, where the kernel has it.
+        register: the file of the event log's register, where the kernel has it.
+        register_in_device: the register is reached through the device.
+        unreachable: why there is no evidence without a report of configfs-tsm or a device.
         refusal: why there is no Attester.
     """
 
@@ -96,6 +105,11 @@ class _Row:
     tee: Tee | None = None
     devices: tuple[str, ...] = ()
     device: str = ""
+    files: tuple[Node, ...] = ()
+    extras: tuple[Node, ...] = ()
+    register: str = ""
+    register_in_device: bool = False
+    unreachable: str = "its driver is not there"
     refusal: str = _NO_ATTESTER
 
     def shows(self, signs: Signs, provider: str) -> bool:
@@ -120,6 +134,11 @@ TABLE = (
         name="tdx",
         paths=("/dev/tdx_guest", "/sys/devices/virtual/misc/tdx_guest"),
         provider="tdx_guest",
+        tee=Tee.TDX,
+        files=(Node(name="tdx_guest", path="/dev/tdx_guest", writable=True),),
+        extras=(Node(name="ccel", path="/sys/firmware/acpi/tables/data/CCEL", writable=False),),
+        register="/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384",
+        unreachable="quotes need configfs-tsm and the tdx_guest driver of Linux 6.7 or later",
     ),
     _Row(name="sev", paths=("/sys/kernel/security/secrets/coco",)),
     _Row(name="sgx", paths=("/dev/attestation/attestation_type", "/dev/sgx_enclave")),
@@ -132,7 +151,13 @@ TABLE = (
         refusal="POWER's ultravisor hands its secrets out at launch and signs no report for a KBS",
     ),
     # Either node of the first chip: the resource-managed one does not disturb the kernel's own use.
-    _Row(name="tpm", tee=Tee.TPM, devices=("/dev/tpmrm0", "/dev/tpm0"), device="tpm"),
+    _Row(
+        name="tpm",
+        tee=Tee.TPM,
+        devices=("/dev/tpmrm0", "/dev/tpm0"),
+        device="tpm",
+        register_in_device=True,
+    ),
     _Row(name="a second tpm", paths=("/dev/tpm1",)),
 )
 
@@ -171,8 +196,23 @@ def _reach(row: _Row, signs: Signs, provider: str) -> Platform:
     if row.tee is None:
         raise ConfigError("attest.unsupported", f"{row.name}: {row.refusal}")
     if row.provider and row.provider == provider:
-        return Platform(tee=row.tee, open_report=tsm.open_report_entry)
+        if not all(signs.exists(node.path) for node in row.files):
+            raise ConfigError("tee.io", f"{row.name}: its device is not there")
+        extras = tuple(node for node in row.extras if signs.exists(node.path))
+        register = None
+        if row.register and signs.exists(row.register):
+            register = Node(name=REGISTER, path=row.register, writable=True)
+        return Platform(
+            tee=row.tee,
+            nodes=(*row.files, *extras),
+            open_report=tsm.open_report_entry,
+            register=register,
+        )
     path = next(filter(signs.exists, row.devices), None)
     if path is None:
-        raise ConfigError("tee.io", f"{row.name}: its driver is not there")
-    return Platform(tee=row.tee, nodes=(Node(name=row.device, path=path, writable=True),))
+        raise ConfigError("tee.io", f"{row.name}: {row.unreachable}")
+    return Platform(
+        tee=row.tee,
+        nodes=(Node(name=row.device, path=path, writable=True),),
+        register=Node(name=REGISTER, path=path, writable=True) if row.register_in_device else None,
+    )

@@ -1,4 +1,4 @@
-"""What a TDX guest gets from its module through the kernel: its report, and a register.
+"""What a TDX guest gets from its module and firmware: its report, a register, an event log.
 
 The report comes by TDCALL and never leaves the guest, so that, unlike a quote, the host has no hand
 in it. Linux, Documentation/virt/coco/tdx-guest.rst and include/uapi/linux/tdx-guest.h; registers:
@@ -15,6 +15,7 @@ from ccinit.kernel.libc import kernel_error
 TDX_CMD_GET_REPORT0 = 0xC4405401  # _IOWR('T', 1, struct tdx_report_req), 64 + 1024 bytes
 _REPORT_DATA_BYTES, _TDREPORT_BYTES = 64, 1024
 _RTMR_BYTES = 48
+_MAX_EVENT_LOG_BYTES = 1 << 20  # firmware reserves 64 KiB
 
 
 def read_td_report(fd: int, report_data: bytes) -> bytes:
@@ -29,6 +30,24 @@ def read_td_report(fd: int, report_data: bytes) -> bytes:
     except OSError as error:
         raise kernel_error(error, "tdx_report", "tdx_guest") from error
     return bytes(request[_REPORT_DATA_BYTES:])
+
+
+def read_event_log(fd: int) -> bytes:
+    """Return the memory in which firmware left its event log (ACPI table CCEL), to its end.
+
+    Raises:
+        KernelError: `kernel.ccel_read`.
+        PeerError: `tee.io`, it has more than 1 MiB.
+    """
+    data = bytearray()
+    try:
+        while piece := os.read(fd, _MAX_EVENT_LOG_BYTES + 1 - len(data)):
+            data += piece
+    except OSError as error:
+        raise kernel_error(error, "ccel_read", "CCEL") from error
+    if len(data) > _MAX_EVENT_LOG_BYTES:
+        raise PeerError("tee.io", f"more than {_MAX_EVENT_LOG_BYTES} bytes of event log")
+    return bytes(data)
 
 
 class Rtmr:

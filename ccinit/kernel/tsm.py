@@ -30,8 +30,9 @@ REPORTS = "/sys/kernel/config/tsm/report"
 INBLOB_MAX_BYTES = 64
 OUTBLOB_MAX_BYTES = 32 * 1024  # TSM_OUTBLOB_MAX
 
-# What a child gets, read-only.
-ATTRIBUTES = ("provider", "generation", "outblob", "auxblob")
+# What a child gets, read-only. Not every driver has something to say beside its report.
+ATTRIBUTES = ("provider", "generation", "outblob")
+OPTIONAL_ATTRIBUTES = ("auxblob",)
 
 # The secure processor is shared by all guests of a host, and refuses for a while when it is busy.
 _TRANSIENT = frozenset((errno.EIO, errno.EAGAIN, errno.EBUSY))
@@ -68,7 +69,7 @@ def read_provider(directory: str = REPORTS) -> str:
 
 @contextmanager
 def open_report_entry(report_data: bytes, directory: str = REPORTS) -> Iterator[Mapping[str, int]]:
-    """Ask for a report over `report_data`, 1 to 64 bytes; yields ATTRIBUTES as descriptors.
+    """Ask for a report over `report_data`, 1 to 64 bytes; yields attributes as descriptors.
 
     Where the platform has privilege levels, the report is of the highest one that the guest may
     name: `privlevel_floor`.
@@ -82,7 +83,10 @@ def open_report_entry(report_data: bytes, directory: str = REPORTS) -> Iterator[
             _write(entry, "privlevel", _read_text(entry, "privlevel_floor").encode())
         _write(entry, "inblob", report_data)
         fds = {}
-        for name in ATTRIBUTES:
+        optional = (
+            name for name in OPTIONAL_ATTRIBUTES if os.path.exists(os.path.join(entry, name))
+        )
+        for name in (*ATTRIBUTES, *optional):
             fds[name] = _open(entry, name, os.O_RDONLY)
             stack.callback(os.close, fds[name])
         yield fds
@@ -92,7 +96,7 @@ def read_report(fds: Mapping[str, int], provider: str) -> TsmReport:
     """Read the report that was asked for.
 
     Args:
-        fds: ATTRIBUTES by name.
+        fds: attributes by name.
         provider: the driver that the caller knows the format of.
 
     Raises:
@@ -105,7 +109,8 @@ def read_report(fds: Mapping[str, int], provider: str) -> TsmReport:
         raise PeerError("tee.provider", f"expected {provider}, found {found[:64]!r}")
     before = _read(fds, "generation", _MAX_TEXT_BYTES)
     outblob = until_ready(lambda: _read(fds, "outblob"))
-    report = TsmReport(outblob=outblob, auxblob=_read(fds, "auxblob"))
+    auxblob = _read(fds, "auxblob") if "auxblob" in fds else b""
+    report = TsmReport(outblob=outblob, auxblob=auxblob)
     os.lseek(fds["generation"], 0, os.SEEK_SET)
     if _read(fds, "generation", _MAX_TEXT_BYTES) != before:
         raise PeerError("tee.generation", "the request changed while its report was read")

@@ -59,20 +59,17 @@ class EventRegister:
     Attributes:
         name: for people.
         number: in records of the log.
-        node: the file of the platform that it is extended through; without it there is none.
+        algorithm: of its digests.
     """
 
     name: str
     number: int
     algorithm: Algorithm
-    node: str
 
 
 EVENT_REGISTERS: Final[Mapping[Tee, EventRegister]] = {
-    Tee.TPM: EventRegister(
-        name="PCR 14", number=Pcr.EVENT_LOG, algorithm=Algorithm.SHA256, node="tpm"
-    ),
+    Tee.TPM: EventRegister(name="PCR 14", number=Pcr.EVENT_LOG, algorithm=Algorithm.SHA256),
     # Records of a confidential VM count from 1 (UEFI 2.10, section 38.4.1). Linux has it from 6.16.
-    Tee.TDX: EventRegister(name="RTMR 3", number=4, algorithm=Algorithm.SHA384, node="rtmr3"),
+    Tee.TDX: EventRegister(name="RTMR 3", number=4, algorithm=Algorithm.SHA384),
 }
 """Platforms that are not here have no register that the guest may extend: SNP, for one."""

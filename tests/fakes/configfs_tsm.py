@@ -50,6 +50,7 @@ class FakeConfigfs:
         make_report: gives report and certificates for report data and privilege level.
         provider: the driver's name; "" is a kernel without a driver.
         floor: least privilege level; None is a driver without such levels.
+        has_auxblob: whether the driver says something beside its reports.
         errors: errno numbers, one for each report that will not be made.
         piece_bytes: how much one read gives at most.
         before_read: called when `outblob` is opened for a report; a second writer may come there.
@@ -58,6 +59,7 @@ class FakeConfigfs:
     make_report: MakeReport
     provider: str = "sev_guest"
     floor: int | None = 0
+    has_auxblob: bool = True
     errors: list[int] = field(default_factory=list)
     piece_bytes: int = 1 << 20
     before_read: Callable[[Request], None] | None = None
@@ -148,8 +150,9 @@ class FakeConfigfs:
         return data
 
     def _attributes(self) -> tuple[str, ...]:
-        common = ("provider", "generation", "inblob", "outblob", "auxblob")
-        return common if self.floor is None else (*common, "privlevel", "privlevel_floor")
+        levels = () if self.floor is None else ("privlevel", "privlevel_floor")
+        beside = ("auxblob",) if self.has_auxblob else ()
+        return ("provider", "generation", "inblob", "outblob", *beside, *levels)
 
     def _content(self, file: OpenFile) -> bytes:
         request = file.request

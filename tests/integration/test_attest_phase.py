@@ -103,6 +103,7 @@ def attest(kbs: Kbs, **options: Any) -> KbsReply:
         config=SimpleNamespace(kbs=config, limits=Limits(attest_seconds=30)),
         manifest=manifest,
         platform=SimpleNamespace(tee=Tee.TPM, open_report=None),
+        measurement=SimpleNamespace(records=b""),
         document=options.get("document", DOCUMENT),
     )
     children = Children(

@@ -194,7 +194,7 @@ def test_child_extends_the_register_of_events_and_no_event_twice(
         fd = swtpm.connect()
         try:
             reply = EventLoop().run(
-                CHILDREN.run(Role.EXTEND, request, ExtendReply, seconds=30, fds={"tpm": fd})
+                CHILDREN.run(Role.EXTEND, request, ExtendReply, seconds=30, fds={"register": fd})
             )
         finally:
             os.close(fd)

@@ -5,19 +5,22 @@ from functools import partial
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.messages import EvidenceReply, EvidenceRequest
+from ccinit.attest import snp, tdx
 from ccinit.attest.attester import Attester
-from ccinit.attest.snp import PROVIDER, RawReport, SnpAttester
+from ccinit.attest.snp import RawReport, SnpAttester
+from ccinit.attest.tdx import TdxAttester, join_event_logs
 from ccinit.attest.tpm import TpmAttester
 from ccinit.formats.rcar import canonical_json
 from ccinit.formats.tee import ReportData, Tee
 from ccinit.kernel.sev_guest import get_extended_report
+from ccinit.kernel.tdx_guest import read_event_log
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.kernel.tsm import read_report
 
 
 def run(request: EvidenceRequest, channel: JobChannel) -> EvidenceReply:
     """Do the job; descriptors are named as in `ccinit.attest.detect`."""
-    attester = ATTESTERS[request.tee](channel.fds)
+    attester = ATTESTERS[request.tee](channel.fds, request.events)
     evidence = attester.collect_evidence(ReportData(request.report_data))
     return EvidenceReply(evidence=canonical_json(evidence.value))
 
@@ -33,12 +36,23 @@ def snp_attester(fds: Mapping[str, int]) -> SnpAttester:
         return SnpAttester(partial(get_extended_report, fds["sev_guest"]))
 
     def source(_report_data: bytes) -> RawReport:
-        return read_report(fds, PROVIDER)
+        return read_report(fds, snp.PROVIDER)
 
     return SnpAttester(source)
 
 
-ATTESTERS: Mapping[Tee, Callable[[Mapping[str, int]], Attester]] = {
-    Tee.TPM: tpm_attester,
-    Tee.SNP: snp_attester,
+def tdx_attester(fds: Mapping[str, int], events: bytes) -> TdxAttester:
+    """Return the Attester over a quote that was asked for, and both event logs."""
+    firmware = read_event_log(fds["ccel"]) if "ccel" in fds else None
+    return TdxAttester(
+        lambda _report_data: read_report(fds, tdx.PROVIDER).outblob,
+        join_event_logs(firmware, events),
+    )
+
+
+ATTESTERS: Mapping[Tee, Callable[[Mapping[str, int], bytes], Attester]] = {
+    # Evidence of these two has no place for an event log; the owner finds it in the sealed log.
+    Tee.TPM: lambda fds, _events: tpm_attester(fds),
+    Tee.SNP: lambda fds, _events: snp_attester(fds),
+    Tee.TDX: tdx_attester,
 }

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.messages import ExtendReply, ExtendRequest
+from ccinit.attest.detect import REGISTER
 from ccinit.formats.tee import Tee
 from ccinit.kernel.tdx_guest import Rtmr
 from ccinit.kernel.tpm import TpmDevice
@@ -12,11 +13,11 @@ from ccinit.measure.register import EVENT_REGISTERS, MeasurementRegister, Pcr, T
 
 
 def run(request: ExtendRequest, channel: JobChannel) -> ExtendReply:
-    """Do the job; the register's descriptor has the name that `EVENT_REGISTERS` gives it."""
-    row = EVENT_REGISTERS[request.tee]
-    register = REGISTERS[request.tee](channel.fds[row.node])
+    """Do the job; the register's descriptor is named as in `ccinit.attest.detect`."""
+    register = REGISTERS[request.tee](channel.fds[REGISTER])
+    algorithm = EVENT_REGISTERS[request.tee].algorithm
     extension = Extension(before=request.before, digests=request.digests)
-    return ExtendReply(value=extend_register(register, extension, row.algorithm))
+    return ExtendReply(value=extend_register(register, extension, algorithm))
 
 
 def _open_pcr(fd: int) -> MeasurementRegister:

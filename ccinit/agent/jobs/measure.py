@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs.evidence import snp_attester
 from ccinit.agent.messages import BindReply, BindRequest
-from ccinit.formats.tee import Tee, initdata_binding
+from ccinit.formats.tdx_report import parse_td_report
+from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding
+from ccinit.kernel.tdx_guest import read_td_report
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.initdata import bind_initdata, compare_initdata
 from ccinit.measure.register import Pcr, TpmPcr
@@ -25,7 +27,14 @@ def _compare_host_data(fds: Mapping[str, int], digest: bytes) -> bytes:
     return compare_initdata(host_data, digest, initdata_binding(Tee.SNP).size_bytes)
 
 
+def _compare_mrconfigid(fds: Mapping[str, int], digest: bytes) -> bytes:
+    """By the module's own report: a quote comes from the host, who could put anything there."""
+    report = parse_td_report(read_td_report(fds["tdx_guest"], NO_REPORT_DATA))
+    return compare_initdata(report.mrconfigid, digest, initdata_binding(Tee.TDX).size_bytes)
+
+
 BINDERS: Mapping[Tee, Callable[[Mapping[str, int], bytes], bytes]] = {
     Tee.TPM: _extend_pcr,
     Tee.SNP: _compare_host_data,
+    Tee.TDX: _compare_mrconfigid,
 }

@@ -57,6 +57,7 @@ def configured(url: str, ca_pem: str, document: bytes) -> Configured:
         config=SimpleNamespace(kbs=kbs, limits=Limits()),
         manifest=SimpleNamespace(name=POD, volumes=(), images=(), registries=(), secrets=()),
         platform=SimpleNamespace(tee=Tee.TPM, open_report=None),
+        measurement=SimpleNamespace(records=b""),
         document=document,
     )
     return cast("Configured", parts)

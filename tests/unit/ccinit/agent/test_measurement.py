@@ -11,7 +11,6 @@ import pytest
 from ccinit.agent.measurement import (
     RuntimeMeasurement,
     container_starts,
-    find_event_register,
     image_pulled,
 )
 from ccinit.agent.messages import ExtendReply, ExtendRequest
@@ -66,7 +65,7 @@ class FakeChildren:
     ) -> ExtendReply:
         assert role is Role.EXTEND
         assert seconds > 0
-        assert list(fds) == ["rtmr3"]
+        assert list(fds) == ["register"]
         self.requests.append(request)
         death = self.deaths.pop(0) if self.deaths else ""
         if death == "before":
@@ -81,11 +80,11 @@ class FakeChildren:
 class Bench:
     """A measurement with its surroundings."""
 
-    def __init__(self, nodes: tuple[Node, ...], tee: Tee = Tee.TDX) -> None:
+    def __init__(self, register: Node | None, tee: Tee = Tee.TDX) -> None:
         self.children = FakeChildren()
         self.sealed: list[str] = []
         guest = SimpleNamespace(event=self.sealed.append, children=self.children)
-        platform = Platform(tee=tee, nodes=nodes)
+        platform = Platform(tee=tee, register=register)
         self.measurement = RuntimeMeasurement(cast("Guest", guest), platform)
 
     def measure(self) -> None:
@@ -102,7 +101,7 @@ def finish(body: Coroutine[object, None, None]) -> None:
 def bench(tmp_path: Path) -> Bench:
     node = tmp_path / "rtmr3"
     node.write_bytes(bytes(48))
-    return Bench((Node(name="rtmr3", path=str(node), writable=True),))
+    return Bench(Node(name="register", path=str(node), writable=True))
 
 
 def test_events_have_canonical_json_as_content() -> None:
@@ -174,17 +173,9 @@ def test_register_that_somebody_else_extended_ends_the_boot(bench: Bench) -> Non
 
 @pytest.mark.parametrize("tee", [Tee.TDX, Tee.SNP])
 def test_without_a_register_events_are_in_the_sealed_log_which_says_so(tee: Tee) -> None:
-    bench = Bench((), tee)
+    bench = Bench(None, tee)
     bench.measurement.note(PULLED)
     bench.measure()
     assert bench.sealed == [f"event, no register to measure it into: {PULLED}"]
     assert bench.children.requests == []
     assert bench.measurement.records == b""
-
-
-def test_tpm_measures_into_pcr_14() -> None:
-    node = Node(name="tpm", path="/dev/tpmrm0", writable=True)
-    register = find_event_register(Platform(tee=Tee.TPM, nodes=(node,)))
-    assert register is not None
-    assert (register.name, register.number) == ("PCR 14", 14)
-    assert register.algorithm is Algorithm.SHA256

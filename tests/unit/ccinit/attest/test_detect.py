@@ -1,6 +1,6 @@
 """Exactly one platform, found by its signs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -33,18 +33,39 @@ def device(tee: Tee, name: str, path: str) -> Platform:
     return Platform(tee=tee, nodes=(Node(name=name, path=path, writable=True),))
 
 
+def tpm(path: str) -> Platform:
+    register = Node(name="register", path=path, writable=True)
+    return replace(device(Tee.TPM, "tpm", path), register=register)
+
+
 REPORTS = Platform(tee=Tee.SNP, open_report=open_report_entry)
+TDX_GUEST = Node(name="tdx_guest", path="/dev/tdx_guest", writable=True)
+CCEL = Node(name="ccel", path="/sys/firmware/acpi/tables/data/CCEL", writable=False)
+RTMR3 = Node(
+    name="register",
+    path="/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384",
+    writable=True,
+)
+QUOTES = Platform(tee=Tee.TDX, nodes=(TDX_GUEST,), open_report=open_report_entry)
+LOGGED = replace(QUOTES, nodes=(TDX_GUEST, CCEL))
 SEV_GUEST = device(Tee.SNP, "sev_guest", "/dev/sev-guest")
 
 
 @pytest.mark.parametrize(
     ("paths", "provider", "platform"),
     [
-        ({"/dev/tpmrm0", "/dev/tpm0"}, "", device(Tee.TPM, "tpm", "/dev/tpmrm0")),
-        ({"/dev/tpm0"}, "", device(Tee.TPM, "tpm", "/dev/tpm0")),
+        ({"/dev/tpmrm0", "/dev/tpm0"}, "", tpm("/dev/tpmrm0")),
+        ({"/dev/tpm0"}, "", tpm("/dev/tpm0")),
         ({"/sys/devices/platform/sev-guest", "/dev/sev-guest"}, "sev_guest", REPORTS),
         (set(), "sev_guest", REPORTS),
         ({"/sys/devices/platform/sev-guest", "/dev/sev-guest"}, "", SEV_GUEST),
+        ({TDX_GUEST.path}, "tdx_guest", QUOTES),
+        ({TDX_GUEST.path, CCEL.path}, "tdx_guest", LOGGED),
+        (
+            {TDX_GUEST.path, CCEL.path, RTMR3.path},
+            "tdx_guest",
+            replace(LOGGED, register=RTMR3),
+        ),
     ],
 )
 def test_one_platform_is_found(paths: set[str], provider: str, platform: Platform) -> None:
@@ -56,10 +77,13 @@ def test_one_platform_is_found(paths: set[str], provider: str, platform: Platfor
     [
         pytest.param(FakeSigns(), "attest.none", "", id="nothing"),
         pytest.param(
-            FakeSigns(paths={"/dev/tdx_guest"}), "attest.unsupported", "tdx: there", id="tdx"
+            FakeSigns(paths={"/dev/tdx_guest"}),
+            "tee.io",
+            "tdx: quotes need configfs-tsm",
+            id="r17 tdx without quotes",
         ),
         pytest.param(
-            FakeSigns(provider="tdx_guest"), "attest.unsupported", "tdx: there", id="tdx by tsm"
+            FakeSigns(provider="tdx_guest"), "tee.io", "tdx: its device", id="r17 tdx by tsm only"
         ),
         pytest.param(
             FakeSigns(provider="arm_cca_guest"), "attest.unsupported", "cca: there", id="cca"

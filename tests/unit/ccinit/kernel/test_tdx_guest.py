@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import KernelError, PeerError
-from ccinit.kernel.tdx_guest import Rtmr, read_td_report
+from ccinit.kernel.tdx_guest import Rtmr, read_event_log, read_td_report
 from tests.fakes.tdx_device import td_report
 from tests.fakes.tdx_quote import FakeTdx
 
@@ -48,6 +48,32 @@ def test_refused_td_report_carries_the_errno(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(KernelError) as caught:
         read_td_report(7, REPORT_DATA)
     assert (caught.value.reason, caught.value.errno) == ("kernel.tdx_report", errno.ENOTTY)
+
+
+@pytest.mark.parametrize("length", [0, 1000, 1 << 20])
+def test_event_log_is_read_to_its_end(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "CCEL"
+    path.write_bytes(b"x" * length)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        assert read_event_log(fd) == b"x" * length
+    finally:
+        os.close(fd)
+
+
+def test_event_log_without_an_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "CCEL"
+    path.write_bytes(bytes((1 << 20) + 1))
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        with pytest.raises(PeerError) as caught:
+            read_event_log(fd)
+    finally:
+        os.close(fd)
+    assert caught.value.reason == "tee.io"
+    with pytest.raises(KernelError) as refused:
+        read_event_log(fd)
+    assert refused.value.reason == "kernel.ccel_read"
 
 
 def test_register_is_written_whole_and_read_from_its_beginning(register: int) -> None:

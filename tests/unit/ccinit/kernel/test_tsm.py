@@ -61,6 +61,14 @@ def test_report_without_certificates_is_a_report(configfs: FakeConfigfs) -> None
     assert ask() == TsmReport(outblob=REPORT_DATA, auxblob=b"")
 
 
+def test_driver_without_anything_beside_its_report_is_not_asked_for_it(
+    configfs: FakeConfigfs,
+) -> None:
+    configfs.has_auxblob = False
+    assert ask() == TsmReport(outblob=make_report(REPORT_DATA, 0)[0], auxblob=b"")
+    assert configfs.open_files == 0
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.EAGAIN, errno.EBUSY])
 def test_r17_device_that_recovers_in_time_is_waited_for(
     configfs: FakeConfigfs, number: int

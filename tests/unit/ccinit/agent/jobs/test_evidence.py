@@ -31,7 +31,7 @@ def configfs(monkeypatch: pytest.MonkeyPatch) -> FakeConfigfs:
 
 
 def test_detected_platforms_have_an_attester_and_no_others() -> None:
-    assert set(evidence.ATTESTERS) == DETECTED >= {Tee.TPM, Tee.SNP}
+    assert set(evidence.ATTESTERS) == DETECTED >= {Tee.TPM, Tee.SNP, Tee.TDX}
 
 
 def test_detected_platforms_bind_initdata_and_no_others() -> None:
@@ -40,7 +40,7 @@ def test_detected_platforms_bind_initdata_and_no_others() -> None:
 
 def test_snp_evidence_is_made_through_configfs(configfs: FakeConfigfs) -> None:
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        made = evidence.ATTESTERS[Tee.SNP](fds).collect_evidence(REPORT_DATA)
+        made = evidence.ATTESTERS[Tee.SNP](fds, b"").collect_evidence(REPORT_DATA)
     parsed = parse_snp_evidence(made.value)
     assert (parsed.report.report_data, parsed.report.vmpl) == (REPORT_DATA, 0)
     assert [entry.cert_type for entry in parsed.certificates] == ["VCEK"]
@@ -49,7 +49,7 @@ def test_snp_evidence_is_made_through_configfs(configfs: FakeConfigfs) -> None:
 def test_vmpl_of_a_guest_under_an_svsm_is_its_own(configfs: FakeConfigfs) -> None:
     configfs.floor = 2
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        made = evidence.ATTESTERS[Tee.SNP](fds).collect_evidence(REPORT_DATA)
+        made = evidence.ATTESTERS[Tee.SNP](fds, b"").collect_evidence(REPORT_DATA)
     assert parse_snp_evidence(made.value).report.vmpl == 2
 
 
@@ -72,7 +72,7 @@ def test_r04_host_data_is_compared_with_the_digest(configfs: FakeConfigfs) -> No
 def test_r17_device_that_fails_ends_the_job(configfs: FakeConfigfs) -> None:
     configfs.errors = [errno.EIO] * 10
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        attester = evidence.ATTESTERS[Tee.SNP](fds)
+        attester = evidence.ATTESTERS[Tee.SNP](fds, b"")
         with pytest.raises(CcinitError) as refused:
             attester.collect_evidence(REPORT_DATA)
     assert refused.value.reason == "tee.io"

@@ -1,0 +1,67 @@
+"""The Attester of TDX: a quote, with the log of what was measured into the registers it covers.
+
+Where the quote comes from is the platform's (`ccinit.kernel.tsm`): the guest's report goes to the
+host, whose quoting enclave signs it. So the quote is untrusted here; it is only held against what
+was asked for, and judged by the verifier. What the *guest* wants to know about itself it must not
+read from a quote: that is in the module's own report (`ccinit.kernel.tdx_guest`).
+"""
+
+from collections.abc import Callable
+
+from ccinit.attest.attester import Evidence
+from ccinit.errors import PeerError
+from ccinit.formats.event_log import END_OF_RECORDS, Algorithm, encode_header, parse_event_log
+from ccinit.formats.tdx_evidence import TdxEvidence
+from ccinit.formats.tdx_quote import parse_tdx_quote
+from ccinit.formats.tee import ReportData, Tee
+
+PROVIDER = "tdx_guest"
+
+QuoteSource = Callable[[bytes], bytes]
+"""Gives the quote over 64 bytes of report data."""
+
+
+class TdxAttester:
+    """Makes `tdx` evidence."""
+
+    def __init__(self, source: QuoteSource, event_log: bytes | None) -> None:
+        """Args: source: gives the quote; event_log: what `join_event_logs` returned."""
+        self._source = source
+        self._event_log = event_log
+
+    @property
+    def tee(self) -> Tee:
+        """The name of the verifier."""
+        return Tee.TDX
+
+    def collect_evidence(self, report_data: ReportData) -> Evidence:
+        """Return a quote over 64 bytes of `report_data`.
+
+        Raises:
+            PeerError: `attest.report`, the quote is over something else; or the source's refusal.
+            FormatError: `tdx_quote.…`, `tdx_evidence.…`.
+        """
+        quote = self._source(report_data)
+        if parse_tdx_quote(quote).body.report_data != report_data:
+            raise PeerError("attest.report", "the quote is not over what was asked for")
+        evidence = TdxEvidence(quote=quote, event_log=self._event_log)
+        return Evidence(tee=self.tee, value=evidence.to_json_value())
+
+
+def join_event_logs(firmware: bytes | None, own: bytes) -> bytes | None:
+    """Return one log of firmware's events and the guest's own; None if there are neither.
+
+    Args:
+        firmware: the memory that ACPI table CCEL points to, which is larger than the log in it.
+        own: records of the guest's events, without a header.
+
+    Raises:
+        FormatError: `event_log.…`: firmware's is none.
+    """
+    if firmware is not None:
+        records = parse_event_log(firmware, Algorithm.SHA384, end_marker=True).records
+    elif own:
+        records = encode_header(Algorithm.SHA384)
+    else:
+        return None
+    return records + own + END_OF_RECORDS
