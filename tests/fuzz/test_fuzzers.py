@@ -16,6 +16,7 @@ from tests.fuzz import (
     fuzz_signatures,
     fuzz_tar,
     fuzz_tdx,
+    fuzz_tdx_verifier,
     fuzz_tpm2,
 )
 
@@ -29,6 +30,7 @@ FUZZERS = (
     fuzz_signatures,
     fuzz_tar,
     fuzz_tdx,
+    fuzz_tdx_verifier,
     fuzz_tpm2,
 )
 each_fuzzer = pytest.mark.parametrize(

@@ -7,12 +7,14 @@ chain is verified as RFC 5280 says, at the present time. Revocation is not asked
 floor above the revoked level, or withdrawing the root, has that effect without a network.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import (
     ExtensionPolicy,
     PolicyBuilder,
@@ -54,8 +56,11 @@ def load_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
         FormatError: `pck.chain`.
     """
     try:
-        chain = tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError as error:
+        with warnings.catch_warnings():
+            # What the library still loads, but will not in its next version, is malformed too.
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            chain = tuple(x509.load_pem_x509_certificates(pem))
+    except (ValueError, x509.InvalidVersion, CryptographyDeprecationWarning) as error:
         raise FormatError("pck.chain", "not certificates in PEM") from error
     if len(chain) > MAX_CERTIFICATES:
         raise FormatError("pck.chain", f"{len(chain)} certificates, at most {MAX_CERTIFICATES}")

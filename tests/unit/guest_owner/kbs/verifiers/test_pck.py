@@ -1,5 +1,7 @@
 """Intel's certificate extension, its malformed forms, and chains."""
 
+import base64
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -49,6 +51,25 @@ def test_chain_without_its_own_root_reaches_the_registered_one() -> None:
 def test_chain_that_is_none_is_refused(pem: bytes) -> None:
     with pytest.raises(FormatError) as caught:
         load_chain(pem)
+    assert caught.value.reason == "pck.chain"
+
+
+VERSION = b"\xa0\x03\x02\x01\x02"
+
+
+@pytest.mark.parametrize(
+    ("offset", "byte"),
+    [
+        pytest.param(4, 0x3F, id="no such version"),
+        pytest.param(7, 0xFF, id="negative serial number"),
+    ],
+)
+def test_certificate_that_the_library_balks_at_is_refused(offset: int, byte: int) -> None:
+    leaf = bytearray(load_chain(PCK.chain_pem)[0].public_bytes(Encoding.DER))
+    leaf[leaf.index(VERSION) + offset] = byte
+    body = base64.b64encode(bytes(leaf))
+    with pytest.raises(FormatError) as caught:
+        load_chain(b"-----BEGIN CERTIFICATE-----\n" + body + b"\n-----END CERTIFICATE-----\n")
     assert caught.value.reason == "pck.chain"
 
 
