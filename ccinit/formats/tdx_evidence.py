@@ -11,8 +11,8 @@ from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.strict_json import JsonValue, decode_base64, encode_base64, members
 from ccinit.formats.tdx_quote import MAX_QUOTE_BYTES
 
-MAX_LOG_BYTES = 128 * 1024
-"""Firmware's area has 64 KiB; the guest's own records follow."""
+MAX_LOG_BYTES = 144 * 1024
+"""Firmware's area has 64 KiB, the guest's own records behind it as many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,22 @@ configfs_tsm.py); quotes, certificates, event logs and everything behind them ar
 """
 
 import hashlib
+import json
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ccinit.agent.children import Children
 from ccinit.agent.jobs.evidence import tdx_attester
 from ccinit.agent.measurement import container_starts, image_pulled
+from ccinit.agent.messages import EvidenceReply, EvidenceRequest
+from ccinit.agent.roles import Role
 from ccinit.attest.client import KbsClient
 from ccinit.errors import CcinitError
 from ccinit.formats.aael import AaelEvent
@@ -24,8 +30,10 @@ from ccinit.formats.event_log import Algorithm, replay
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.sealed_log import parse_boot_id, report_data
 from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.tdx_evidence import parse_tdx_evidence
 from ccinit.formats.tee import ReportData, Tee
 from ccinit.kernel import tsm
+from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.tsm import open_report_entry
 from ccinit.measure.event_log import EventLog
 from ccinit.measure.register import EVENT_REGISTERS
@@ -40,6 +48,11 @@ from tests.fakes.tdx_quote import FakePck, FakeTdx, measurement
 from tests.integration.kbs_harness import DOCUMENT, SECRET, URI, Kbs, make_state, run, running_kbs
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import REQUIREMENTS_TOML, tdx_reference
 
+ROOT = Path(__file__).parents[2]
+CHILDREN = Children(
+    (sys.executable, "-m", "ccinit"),
+    {"PYTHONPATH": os.pathsep.join((str(ROOT), *filter(None, sys.path)))},
+)
 TDX_DOCUMENT = DOCUMENT.replace(b"sha256", b"sha384")
 MANIFEST = Digest("ab" * 32)
 EVENTS = (
@@ -148,6 +161,30 @@ def test_guest_on_tdx_gets_its_resource(guest: Guest, version: int, body_type: i
     assert attest["td"] == {"mrtd": guest.domain.mrtd.hex()}
     assert attest["rtmr"] == {str(n): value.hex() for n, value in enumerate(guest.domain.rtmrs)}
     assert (release["decision"], release["tee"]) == ("released", "tdx")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
+def test_evidence_is_made_by_a_child_without_rights(guest: Guest, tmp_path: Path) -> None:
+    """The real child under its own rights; plain files are read as the kernel's are."""
+    data = ReportData(bytes(range(64)))
+    files = {
+        "provider": b"tdx_guest\n",
+        "generation": b"1\n",
+        "outblob": guest.domain.quote(data),
+        "ccel": guest.ccel.read_bytes(),
+    }
+    with ExitStack() as stack:
+        fds = {}
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+            fds[name] = stack.enter_context((tmp_path / name).open("rb")).fileno()
+        request = EvidenceRequest(tee=Tee.TDX, report_data=data, events=guest.events)
+        reply = EventLoop().run(
+            CHILDREN.run(Role.EVIDENCE, request, EvidenceReply, seconds=30, fds=fds)
+        )
+    made = parse_tdx_evidence(json.loads(reply.evidence))
+    assert made.quote == files["outblob"]
+    assert made.event_log == FakeBoot().log
 
 
 def test_guest_that_has_measured_events_gets_its_resource(guest: Guest) -> None:

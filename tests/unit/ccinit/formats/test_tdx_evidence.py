@@ -37,7 +37,7 @@ def test_evidence_has_the_verifiers_json() -> None:
             {"quote": "cXVvdGU=", "cc_eventlog": "?"}, "tdx_evidence.cc_eventlog", id="no base64"
         ),
         pytest.param(
-            {"quote": "cXVvdGU=", "cc_eventlog": "A" * 4 * 43692},
+            {"quote": "cXVvdGU=", "cc_eventlog": "A" * 4 * 49153},
             "tdx_evidence.cc_eventlog",
             id="long log",
         ),
