@@ -20,7 +20,8 @@ from guest_owner.kbs.tdx_measurements import PREDICTED_RTMRS, PredictedEvent, Td
 
 _SHA384 = Algorithm.SHA384
 _SEPARATOR = 0x4
-_GOOD_SEPARATOR = _SHA384.hash(bytes(4))  # others report that firmware failed
+# Two values are as good as each other; any other one says that firmware failed (table 27).
+_GOOD_SEPARATORS = frozenset((_SHA384.hash(bytes(4)), _SHA384.hash(b"\xff" * 4)))
 _CONFIGURATION_KINDS = frozenset(
     (
         _SEPARATOR,
@@ -104,7 +105,7 @@ def _first_stranger(index: int, events: tuple[LoggedEvent, ...]) -> str:
 def _not_configuration(event: LoggedEvent) -> str:
     if event.kind not in _CONFIGURATION_KINDS:
         return f"type {event.kind:#x}"
-    if event.kind == _SEPARATOR and event.digest != _GOOD_SEPARATOR:
+    if event.kind == _SEPARATOR and event.digest not in _GOOD_SEPARATORS:
         return "firmware reports an error"
     return ""
 
