@@ -6,15 +6,18 @@ later, if a session is renewed, a new one each time. What comes back is wrapped 
 one for each use, and wiped with the guest.
 """
 
+import errno
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from ccinit.agent.children import Answer, PreparedChild
+from ccinit.agent.children import Answer, Answers, PreparedChild
 from ccinit.agent.configuration import Configured
 from ccinit.agent.devices import open_platform, run_on_platform
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.messages import (
+    ConnectionAnswer,
+    ConnectionQuestion,
     EvidenceAnswer,
     EvidenceQuestion,
     EvidenceReply,
@@ -25,14 +28,16 @@ from ccinit.agent.messages import (
 )
 from ccinit.agent.roles import Role
 from ccinit.boot.clock import read_build_time, set_clock
-from ccinit.errors import ChildError
+from ccinit.errors import ChildError, DeadlineError, KernelError
 from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.guest_config import KBS_VSOCK_PORT, KbsTransport
 from ccinit.formats.log_evidence import encode_log_evidence
 from ccinit.formats.pod_manifest import PodManifest, Volume
 from ccinit.formats.registries import rule_keys
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.sealed_log import BootId, report_data
 from ccinit.kernel.entropy import random_bytes
+from ccinit.kernel.vsock_stream import connect_to_host
 from ccinit.pull.messages import PolicyKey
 from ccinit.secret import Secret
 
@@ -162,11 +167,14 @@ async def _run_kbs_child(
     answer: Callable[[EvidenceQuestion], Awaitable[Answer]],
 ) -> KbsReply:
     config = configured.config
+    by_relay = config.kbs.transport is KbsTransport.VSOCK
+    connections: Answers = {ConnectionQuestion: _connect_to_relay} if by_relay else {}
     return await guest.children.run(
         Role.KBS,
         KbsRequest(
             url=config.kbs.url,
             ca_pem=config.kbs.ca_pem,
+            transport=config.kbs.transport,
             tee=configured.platform.tee,
             document=configured.document.decode(),
             envelope=config.kbs.envelope,
@@ -176,8 +184,19 @@ async def _run_kbs_child(
         ),
         KbsReply,
         seconds=config.limits.attest_seconds,
-        answers={EvidenceQuestion: answer},
+        answers={EvidenceQuestion: answer, **connections},
     )
+
+
+async def _connect_to_relay(question: ConnectionQuestion) -> Answer:
+    """A relay that is not there (yet) is for the child to try again; it ends no job."""
+    try:
+        connection = await connect_to_host(KBS_VSOCK_PORT, question.milliseconds / 1000)
+    except KernelError as error:
+        return Answer(value=ConnectionAnswer(errno=error.errno or errno.EIO))
+    except DeadlineError:
+        return Answer(value=ConnectionAnswer(errno=errno.ETIMEDOUT))
+    return Answer(value=ConnectionAnswer(errno=0), fds=(connection.detach(),))
 
 
 async def collect_evidence(guest: Guest, configured: Configured, report_data: bytes) -> bytes:

@@ -7,7 +7,7 @@ that makes them (TLS, netlink, ciphers). The types of a pull are `ccinit.pull.me
 from dataclasses import dataclass, field
 
 from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import EnvelopePolicy
+from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.tee import Tee
@@ -96,6 +96,7 @@ class KbsRequest:
 
     url: str
     ca_pem: str
+    transport: KbsTransport
     tee: Tee
     document: str
     envelope: EnvelopePolicy
@@ -116,6 +117,20 @@ class EvidenceAnswer:
     """The evidence as JSON text."""
 
     evidence: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionQuestion:
+    """A connection to the host's relay is needed; what a connect may take."""
+
+    milliseconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionAnswer:
+    """The connection comes as an fd; `errno` says why none did, else it is 0."""
+
+    errno: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,9 @@ GIB = 1 << 30
 
 _MAX_PEM_BYTES = 64 * 1024
 _MAX_URL_BYTES = 1024
+KBS_VSOCK_PORT = 1025
+"""Where the host's relay to the KBS listens; the host plane's own port is the guest's 1024."""
+
 LOG_PUBLIC_KEY_BYTES = 1184 + 32
 """ML-KEM-768 encapsulation key (FIPS 203) followed by an X25519 public key (RFC 7748)."""
 
@@ -34,6 +37,7 @@ class KbsTransport(StrEnum):
     """How the KBS is reached."""
 
     TCP = "tcp"
+    VSOCK = "vsock"  # a relay of the host's carries the same TLS; no network card takes part
 
 
 class StartBy(StrEnum):

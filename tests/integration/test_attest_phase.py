@@ -4,6 +4,7 @@ Natively: the children are fresh interpreters without rights, the TPM is simulat
 What the guest does with the result (clock, log, wiping) is left out.
 """
 
+import errno
 import os
 import socket
 import sys
@@ -22,9 +23,15 @@ from ccinit.agent import attestation, devices
 from ccinit.agent.attestation import plan_resources, request_resources
 from ccinit.agent.children import Children
 from ccinit.agent.messages import KbsReply
-from ccinit.errors import CcinitError, PeerError
+from ccinit.errors import CcinitError, DeadlineError, KernelError, PeerError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
+from ccinit.formats.guest_config import (
+    KBS_VSOCK_PORT,
+    EnvelopePolicy,
+    KbsConfig,
+    KbsTransport,
+    Limits,
+)
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.pod_manifest import PodSecret
 from ccinit.formats.resource_uri import parse_resource_uri
@@ -32,6 +39,7 @@ from ccinit.formats.tee import Tee
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.process import owned_pids
 from guest_owner.kbs.store import Store
+from host_runtime.kbs_relay import KbsAddress, guest_path, open_unix_listener, serve
 from tests.fakes.tpm_device import SimulatedTpm
 from tests.integration.kbs_harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs
 
@@ -149,6 +157,55 @@ def test_r33_session_that_ends_amid_the_keys_takes_a_second_piece_of_evidence(
     released = [record for record in kbs.audit()[before:] if record["decision"] == "released"]
     assert len(released) == len(wanted_data())
     assert events.count("attest") == tpm.given
+
+
+@pytest.fixture
+def relay(kbs: Kbs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[CcinitError]]:
+    """The host's relay, in place of vsock; yields failures that connections are to meet first."""
+    failures: list[CcinitError] = []
+    path = guest_path(tmp_path / "vsock")
+
+    async def connect_to_host(port: int, seconds: float) -> socket.socket:
+        assert port == KBS_VSOCK_PORT
+        assert 0 < seconds <= 60
+        if failures:
+            raise failures.pop(0)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(path))
+        connection.setblocking(False)  # noqa: FBT003 (positional only)
+        return connection
+
+    monkeypatch.setattr(attestation, "connect_to_host", connect_to_host)
+    with open_unix_listener(path) as listener:
+        address = KbsAddress(host="127.0.0.1", port=kbs.port)
+        thread = threading.Thread(target=serve, args=(listener, address))
+        thread.start()
+        yield failures
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def test_kbs_is_reached_through_the_hosts_relay(
+    kbs: Kbs, tpm: SocketTpm, relay: list[CcinitError]
+) -> None:
+    # The relay is late: nothing listens, then nothing answers.
+    relay += [
+        KernelError(errno.ECONNRESET, "connect", "nobody"),
+        DeadlineError("vsock.connect", "silence"),
+    ]
+    reply = attest(kbs, transport=KbsTransport.VSOCK)
+    assert [released.data for released in reply.released] == wanted_data()
+    assert not relay
+    assert tpm.given == 1
+
+
+def test_relay_is_not_used_unless_the_document_says_so(
+    kbs: Kbs, tpm: SocketTpm, relay: list[CcinitError]
+) -> None:
+    relay.append(KernelError(errno.ECONNRESET, "connect", "nobody"))
+    attest(kbs)
+    assert len(relay) == 1
+    assert tpm.given == 1
 
 
 def test_document_of_the_host_gets_nothing(kbs: Kbs, tpm: SocketTpm) -> None:

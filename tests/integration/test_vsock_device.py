@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.formats.guest_config import KBS_VSOCK_PORT
+from host_runtime.kbs_relay import KbsAddress, guest_path, open_unix_listener, serve
 from host_runtime.process import OwnedProcess, python_command, python_environment, wait_for_path
 from host_runtime.socket_folder import open_socket_folder
 from host_runtime.vsock.capture import Stream, read_capture
 from host_runtime.vsock.packets import Operation, Shutdown
 from host_runtime.vsock.vhost_user import encode_request
+from tests.fakes.tls_server import TlsServer
 from tests.fakes.vhost_front_end import GUEST_BASE, GUEST_CID, MEMORY_BYTES, RING_SIZE, FrontEnd
 
 GUEST_PORT = 1024
@@ -206,6 +210,22 @@ def test_guest_connection_reaches_a_listening_socket(device: Device) -> None:
             assert stream.recv(100) == b"hello"
             stream.sendall(b"hi")
             assert device.guest.receive()[1] == b"hi"
+
+
+def test_guest_connection_is_carried_to_the_kbs(device: Device) -> None:
+    def answer(connection: socket.socket) -> None:
+        assert connection.recv(100) == b"hello, kbs"
+        connection.sendall(b"hello, guest")
+
+    path = guest_path(device.folder / "vsock")
+    with TlsServer(None, answer) as kbs, open_unix_listener(path) as listener:
+        address = KbsAddress(host="127.0.0.1", port=kbs.port)
+        threading.Thread(target=serve, args=(listener, address), daemon=True).start()
+        device.guest.send(Operation.REQUEST, port=99, host_port=KBS_VSOCK_PORT)
+        assert device.guest.receive()[0].operation == Operation.RESPONSE
+        device.guest.send(Operation.RW, port=99, host_port=KBS_VSOCK_PORT, payload=b"hello, kbs")
+        assert device.guest.receive()[1] == b"hello, guest"
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_guest_connection_to_nobody_is_reset(device: Device) -> None:

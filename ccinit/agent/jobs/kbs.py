@@ -1,13 +1,20 @@
 """Role `kbs`: attest to the owner's KBS and bring back what it releases.
 
 The session's private key lives and dies in this process. It has no TPM: for evidence it asks PID 1.
+Nor may it make vsock connections: if the KBS is reached through the host's relay, each connection
+comes from PID 1 as a descriptor, to that one port.
 """
 
+import errno
 import json
+import os
+import socket
 from collections.abc import Sequence
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.messages import (
+    ConnectionAnswer,
+    ConnectionQuestion,
     EvidenceAnswer,
     EvidenceQuestion,
     KbsReply,
@@ -19,12 +26,13 @@ from ccinit.attest.client import KbsClient
 from ccinit.attest.patience import AttestLimits
 from ccinit.errors import LimitExceededError, PeerError
 from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import EnvelopePolicy
+from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport
 from ccinit.formats.image_policy import parse_image_policy
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData
 from ccinit.net.http import HttpClient
+from ccinit.net.stream import Dial, dial_tcp
 from ccinit.net.tls import pinned_context
 
 MAX_POLICY_KEYS = 32
@@ -39,7 +47,8 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
         return value
 
     context = pinned_context(request.ca_pem, check_time=False)
-    with HttpClient(context) as transport:
+    dial = dial_tcp if request.transport is KbsTransport.TCP else _dial_relay(channel)
+    with HttpClient(context, dial=dial) as transport:
         client = KbsClient(
             url=request.url,
             transport=transport,
@@ -71,6 +80,18 @@ def resources_of_policies(
     if len(found) > MAX_POLICY_KEYS:
         raise LimitExceededError("policy.keys", f"more than {MAX_POLICY_KEYS} resources")
     return tuple(found)
+
+
+def _dial_relay(channel: JobChannel) -> Dial:
+    def dial(_host: str, _port: int, timeout_seconds: float) -> socket.socket:
+        question = ConnectionQuestion(milliseconds=max(1, int(timeout_seconds * 1000)))
+        answer, fds = channel.ask_for_fds(question, ConnectionAnswer)
+        if answer.errno or len(fds) != 1:
+            number = answer.errno or errno.EPROTO
+            raise OSError(number, os.strerror(number))
+        return socket.socket(fileno=fds[0])
+
+    return dial
 
 
 def _release(client: KbsClient, wanted: Wanted, policy: EnvelopePolicy) -> Released:

@@ -13,6 +13,7 @@ from host_runtime.accelerator import choose_accelerator
 from host_runtime.esp import create_esp
 from host_runtime.firmware_text import FirmwareRecord, firmware_name, read_record, write_record
 from host_runtime.guest_files import GuestFiles
+from host_runtime.kbs_relay import parse_address
 from host_runtime.launcher import GuestConfig, VsockKind, boot_guest
 from host_runtime.qemu import (
     Accelerator,
@@ -59,6 +60,7 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
         default="user",
         help="only `user` is captured",
     )
+    add("--kbs", metavar="HOST:PORT", help="carry the guest's vsock connections to this KBS")
     add("--cid", type=int, default=3, help="the guest's CID (default: 3)")
     add("--hello-seconds", type=float, default=120.0, help="0: do not wait for a hello")
     add("--seconds", type=float, default=86400.0, help="end the guest after this time")
@@ -133,6 +135,7 @@ def _plan(options: argparse.Namespace) -> GuestConfig:
         tpm=None if options.tpm is None else _open_tpm(tools, options.tpm.absolute()),
         vsock=_choose_vsock(options.vsock),
         guest_cid=options.cid,
+        kbs=None if options.kbs is None else parse_address(options.kbs),
     )
 
 

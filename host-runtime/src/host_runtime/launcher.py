@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ChildError, DeadlineError, PeerError
+from ccinit.formats.guest_config import KBS_VSOCK_PORT
 from ccinit.formats.host_rpc import PORT
 from host_runtime.guest_files import GuestFiles
+from host_runtime.kbs_relay import KbsAddress, guest_path
 from host_runtime.process import (
     OwnedProcess,
     python_command,
@@ -80,6 +82,7 @@ class GuestConfig:
         folder: a folder for this boot's logs and sinks; made if missing, must be empty.
         firmware: OVMF code and *pristine* variables; the guest gets a copy of the latter.
         serial_number: of the machine, as its SMBIOS table has it; production guests never read it.
+        kbs: where the guest's vsock connections to its KBS are carried to; None carries none.
         tpm: a vTPM made by `host_runtime.swtpm.manufacture_tpm`.
     """
 
@@ -95,6 +98,7 @@ class GuestConfig:
     tpm: VirtualTpm | None = None
     vsock: VsockKind = VsockKind.USER
     guest_cid: int = 3
+    kbs: KbsAddress | None = None
     restarts_on_reset: bool = False
     serial_number: str = ""
 
@@ -242,6 +246,9 @@ def _start_devices(
             KernelVsock(guest_cid=config.guest_cid),
             KernelLink(guest_cid=config.guest_cid),
         )
+    if config.kbs is not None:
+        say(f"relaying the guest's vsock port {KBS_VSOCK_PORT} to {config.kbs}")
+        stack.enter_context(_start_kbs_relay(config, files, sockets))
     machine = MachineConfig(
         memory_mib=config.memory_mib,
         vcpus=config.vcpus,
@@ -262,23 +269,39 @@ def _start_devices(
 
 
 def _start_vsock_device(config: GuestConfig, files: GuestFiles, sockets: Path) -> OwnedProcess:
+    command = (
+        *python_command("host_runtime.vsock.device"),
+        *("--socket", str(sockets / "vhost"), "--path", str(sockets / "vsock")),
+        *("--cid", str(config.guest_cid), "--capture", str(files.vsock_capture)),
+    )
+    return _start_ready(command, files.log("vsock"), "the vsock device")
+
+
+def _start_kbs_relay(config: GuestConfig, files: GuestFiles, sockets: Path) -> OwnedProcess:
+    path = ("--path", str(guest_path(sockets / "vsock")))
+    command = (
+        *python_command("host_runtime.kbs_relay"),
+        *(path if config.vsock is VsockKind.USER else ()),
+        str(config.kbs),
+    )
+    return _start_ready(command, files.log("kbs-relay"), "the relay to the KBS")
+
+
+def _start_ready(command: Sequence[str], log: Path, name: str) -> OwnedProcess:
+    """Start one of our own programs and return when it listens."""
     reader, writer = os.pipe()
     try:
-        command = (
-            *python_command("host_runtime.vsock.device"),
-            *("--socket", str(sockets / "vhost"), "--path", str(sockets / "vsock")),
-            *("--cid", str(config.guest_cid), "--ready", str(writer)),
-            *("--capture", str(files.vsock_capture)),
-        )
-        log = files.log("vsock")
         child = OwnedProcess(
-            command, log=log, environment=python_environment(), descriptors=(writer,)
+            (*command, "--ready", str(writer)),
+            log=log,
+            environment=python_environment(),
+            descriptors=(writer,),
         )
         os.close(writer)
         writer = -1
         if not os.read(reader, 1):  # closed without a word: the process has ended
             child.stop()
-            raise ChildError("process.ended", f"the vsock device: {child.log_tail()}")
+            raise ChildError("process.ended", f"{name}: {child.log_tail()}")
         return child
     finally:
         os.close(reader)

@@ -8,6 +8,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.guest_config import (
     LOG_PUBLIC_KEY_BYTES,
     EnvelopePolicy,
+    KbsTransport,
     Limits,
     StartBy,
     parse_guest_config,
@@ -42,6 +43,12 @@ def test_guest_config_names_the_kind_of_the_tee_key() -> None:
     for algorithm in TeeKeyAlgorithm:
         text = CONFIG.replace("[log]", f'tee_key_algorithm = "{algorithm.value}"\n[log]')
         assert parse_guest_config(text).kbs.tee_key_algorithm is algorithm
+
+
+def test_guest_config_names_the_way_to_the_kbs() -> None:
+    assert parse_guest_config(CONFIG).kbs.transport is KbsTransport.TCP
+    text = CONFIG.replace("[log]", 'transport = "vsock"\n[log]')
+    assert parse_guest_config(text).kbs.transport is KbsTransport.VSOCK
 
 
 def test_guest_config_limits_are_taken() -> None:

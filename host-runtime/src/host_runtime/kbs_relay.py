@@ -1,0 +1,117 @@
+"""Carries a guest's connections to the Key Broker Service: vsock on one side, TCP on the other.
+
+For guests without a network card (`kbs.transport = "vsock"`). The relay is the host's and sees what
+any router sees: TLS between guest and KBS, which ends in neither of its sockets. One connection of
+the guest is one TCP connection, copied in a thread of its own; beyond the cap, and while the KBS
+does not answer, a guest's connection is closed at once, and the guest tries again later.
+"""
+
+import argparse
+import os
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError
+from ccinit.formats.guest_config import KBS_VSOCK_PORT
+from host_runtime.forward import forward
+
+_CONNECTIONS: Final = 16
+_CONNECT_SECONDS: Final = 10.0
+_VMADDR_CID_ANY: Final = 0xFFFF_FFFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KbsAddress:
+    """Where the KBS listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> KbsAddress:
+    """Parse `HOST:PORT`; an IPv6 address is in brackets.
+
+    Raises:
+        ConfigError: `kbs.address`.
+    """
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise ConfigError("kbs.address", f"{text}: expected HOST:PORT")
+    return KbsAddress(host=host, port=int(port))
+
+
+def guest_path(vsock_path: Path) -> Path:
+    """Return where our vsock device looks for the local end of a guest's connection."""
+    return vsock_path.with_name(f"{vsock_path.name}_{KBS_VSOCK_PORT}")
+
+
+def open_unix_listener(path: Path) -> socket.socket:
+    """Listen where our vsock device connects to."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(_CONNECTIONS)
+    return listener
+
+
+def open_kernel_listener() -> socket.socket:
+    """Listen on the kernel's AF_VSOCK, for every guest of this host."""
+    listener = socket.socket(socket.AF_VSOCK)
+    listener.bind((_VMADDR_CID_ANY, KBS_VSOCK_PORT))
+    listener.listen(_CONNECTIONS)
+    return listener
+
+
+def serve(listener: socket.socket, address: KbsAddress) -> None:
+    """Relay connections until the listener is closed."""
+    free = threading.BoundedSemaphore(_CONNECTIONS)
+    with suppress(OSError):
+        while True:
+            guest, _ = listener.accept()
+            if not free.acquire(blocking=False):
+                guest.close()
+                continue
+            threading.Thread(target=_relay, args=(guest, address, free), daemon=True).start()
+
+
+def _relay(guest: socket.socket, address: KbsAddress, free: threading.Semaphore) -> None:
+    try:
+        with guest, socket.create_connection((address.host, address.port), _CONNECT_SECONDS) as kbs:
+            kbs.settimeout(None)
+            kbs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            forward(guest, kbs)
+    except OSError as error:
+        print(f"kbs relay: {address}: {error}", file=sys.stderr, flush=True)
+    finally:
+        free.release()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Relay until the process is ended."""
+    parser = argparse.ArgumentParser(
+        prog="python -m host_runtime.kbs_relay", description="vsock relay to a KBS"
+    )
+    parser.add_argument("address", type=parse_address, metavar="HOST:PORT", help="the KBS")
+    parser.add_argument("--path", type=Path, help="Unix socket (default: the kernel's AF_VSOCK)")
+    parser.add_argument("--ready", type=int, metavar="FD", help="written to when listening")
+    options = parser.parse_args(arguments)
+    path: Path | None = options.path
+    with open_kernel_listener() if path is None else open_unix_listener(path) as listener:
+        if options.ready is not None:
+            os.write(options.ready, b"\n")
+            os.close(options.ready)
+        serve(listener, options.address)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
