@@ -179,6 +179,7 @@ async def _run_kbs_child(
             document=configured.document.decode(),
             envelope=config.kbs.envelope,
             tee_key_algorithm=config.kbs.tee_key_algorithm,
+            passport=config.kbs.passport,
             wanted=wanted,
             seconds=config.limits.attest_seconds,
         ),

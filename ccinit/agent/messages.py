@@ -7,7 +7,7 @@ that makes them (TLS, netlink, ciphers). The types of a pull are `ccinit.pull.me
 from dataclasses import dataclass, field
 
 from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport
+from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport, PassportConfig
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.tee import Tee
@@ -101,6 +101,7 @@ class KbsRequest:
     document: str
     envelope: EnvelopePolicy
     tee_key_algorithm: TeeKeyAlgorithm
+    passport: PassportConfig | None
     wanted: tuple[Wanted, ...]
     seconds: int
 

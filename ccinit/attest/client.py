@@ -9,13 +9,14 @@ A session is renewed, always with a new key, before the KBS's own word ends it, 
 each call if the KBS says that it has ended earlier. What had been fetched by then stays fetched.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from ccinit.attest.composite import DeviceAttester, collect_additional_evidence
 from ccinit.attest.exchange import Exchange
 from ccinit.attest.jwe import decrypt_jwe
+from ccinit.attest.passport import PassportSource
 from ccinit.attest.patience import (
     DEFAULT_LIMITS,
     AttestLimits,
@@ -23,6 +24,7 @@ from ccinit.attest.patience import (
     Waiting,
     parse_retry_after,
 )
+from ccinit.attest.ports import EvidenceFor, HttpTransport
 from ccinit.attest.refusal import KbsRefusedError, Remedy, refusal
 from ccinit.attest.session import (
     COOKIE_NAME,
@@ -36,12 +38,9 @@ from ccinit.formats.envelope import Envelope, EnvelopeKind, verify_envelope
 from ccinit.formats.jwk import PublicJwk, TeeKeyAlgorithm
 from ccinit.formats.rcar import Nonce
 from ccinit.formats.resource_uri import ResourceUri
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.tee import Tee
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.secret import Secret
-
-EvidenceFor = Callable[[ReportData], JsonValue]
 
 PATH: Final = "/kbs/v0"
 
@@ -52,21 +51,6 @@ _RETRYABLE: Final = frozenset(
 )
 
 
-class HttpTransport(Protocol):
-    """What the client needs of `ccinit.net.http.HttpClient`."""
-
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Headers = (),
-        body: bytes = b"",
-        limits: HttpLimits,
-    ) -> HttpReply:
-        """Send one request and return its reply."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttestationResult:
     """A finished handshake.
@@ -74,7 +58,7 @@ class AttestationResult:
     Attributes:
         token: the KBS's encoded attestation result; opaque here, and a credential.
         tee_pubkey: the key that this session's resources are encrypted to.
-        date: of the KBS's last reply, seconds since 1970, or None.
+        date: of the KBS's last reply, seconds since 1970, or None; no other service's.
     """
 
     token: str
@@ -129,6 +113,7 @@ class KbsClient:
         evidence_for: EvidenceFor,
         init_data: str | None,
         devices: Sequence[DeviceAttester] = (),
+        passport: PassportSource | None = None,
         key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.P256,
         limits: AttestLimits = DEFAULT_LIMITS,
         waiting: Waiting | None = None,
@@ -142,6 +127,7 @@ class KbsClient:
             evidence_for: makes the evidence that carries the given report data.
             init_data: the initdata document's text.
             devices: what else vouches for this guest.
+            passport: who appraises this guest; None leaves that to the KBS, by a handshake.
             key_algorithm: the kind of key that each handshake offers, and its replies must use.
             limits: patience.
             waiting: where time comes from.
@@ -152,12 +138,14 @@ class KbsClient:
         self._evidence_for = evidence_for
         self._init_data = init_data
         self._devices = devices
+        self._passport = passport
         self._key_algorithm = key_algorithm
         self._limits = limits
         self._waiting = waiting or Waiting()
         self._used_nonces = set[Nonce]()
         self._session: _Session | None = None
         self._cookie = ""
+        self._token = ""
         self._retry_after: float | None = None
 
     def attest(self) -> AttestationResult:
@@ -217,6 +205,8 @@ class KbsClient:
     def _attest(self, patience: Patience) -> AttestationResult:
         while True:
             try:
+                if self._passport is not None:
+                    return self._obtain_passport(self._passport, patience)
                 return self._handshake(patience)
             except PeerError as error:
                 if not _may_retry(error):
@@ -244,6 +234,17 @@ class KbsClient:
         self._session = _Session(key=key, ends_at=None if life is None else began + life)
         return AttestationResult(token=token, tee_pubkey=key.public_jwk, date=reply.date)
 
+    def _obtain_passport(self, source: PassportSource, patience: Patience) -> AttestationResult:
+        key = generate_tee_key(self._key_algorithm)
+        self._session, self._token = None, ""
+        self._retry_after = None
+        began = self._waiting.now()
+        passport = source.obtain(key.public_jwk, patience.request_seconds)
+        self._token = passport.token
+        life = usable_seconds(passport.seconds)
+        self._session = _Session(key=key, ends_at=None if life is None else began + life)
+        return AttestationResult(token=passport.token, tee_pubkey=key.public_jwk, date=None)
+
     def _fetch(self, uri: ResourceUri, patience: Patience) -> Resource:
         while True:
             try:
@@ -265,6 +266,8 @@ class KbsClient:
 
     def _send(self, method: str, path: str, patience: Patience, body: bytes = b"") -> HttpReply:
         headers: Headers = (("cookie", f"{COOKIE_NAME}={self._cookie}"),) if self._cookie else ()
+        if self._token:
+            headers = (*headers, ("authorization", f"Bearer {self._token}"))
         if body:
             headers = (*headers, ("content-type", "application/json"))
         limits = HttpLimits(

@@ -72,8 +72,13 @@ def refusal(status: int, body: bytes) -> KbsRefusedError:
     return KbsRefusedError(reason, detail, remedy)
 
 
+def is_transient(status: int) -> bool:
+    """Whether the same request may be answered later."""
+    return status in _TRANSIENT_STATUSES
+
+
 def _by_status(status: int) -> KbsRefusedError:
-    if status in _TRANSIENT_STATUSES:
+    if is_transient(status):
         return KbsRefusedError("kbs.busy", f"status {status}", Remedy.RETRY)
     if status == 403:
         return KbsRefusedError("kbs.forbidden", f"status {status}", Remedy.STOP)

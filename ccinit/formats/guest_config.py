@@ -19,6 +19,7 @@ GIB = 1 << 30
 
 _MAX_PEM_BYTES = 64 * 1024
 _MAX_URL_BYTES = 1024
+_MAX_API_KEY_BYTES = 256
 KBS_VSOCK_PORT = 1025
 """Where the host's relay to the KBS listens; the host plane's own port is the guest's 1024."""
 
@@ -40,11 +41,37 @@ class KbsTransport(StrEnum):
     VSOCK = "vsock"  # a relay of the host's carries the same TLS; no network card takes part
 
 
+class AttestationService(StrEnum):
+    """Public services that can appraise the guest in place of the KBS."""
+
+    AZURE = "azure-attestation"
+    INTEL_TRUST_AUTHORITY_V1 = "intel-trust-authority-v1"
+    INTEL_TRUST_AUTHORITY_V2 = "intel-trust-authority-v2"
+
+
 class StartBy(StrEnum):
     """Who says that the pod may start."""
 
     GUEST = "guest"
     HOST = "host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassportConfig:
+    """Whose token is shown to the KBS.
+
+    Attributes:
+        url: `https://host[:port]`, no path.
+        ca_pem: the only roots that may vouch for it.
+        api_key: names the owner's account with the service; the host can read it.
+        policy_ids: policies of that account; Intel's service only.
+    """
+
+    service: AttestationService
+    url: str
+    ca_pem: str
+    api_key: str | None
+    policy_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +82,7 @@ class KbsConfig:
         url: `https://host[:port]`, no path.
         ca_pem: the only roots that may vouch for it.
         tee_key_algorithm: the kind of key that the guest has its secrets encrypted to.
+        passport: the service that appraises the guest; None leaves that to the KBS.
     """
 
     url: str
@@ -62,6 +90,7 @@ class KbsConfig:
     envelope: EnvelopePolicy
     transport: KbsTransport
     tee_key_algorithm: TeeKeyAlgorithm
+    passport: PassportConfig | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,21 +140,54 @@ def parse_guest_config(text: str) -> GuestConfig:
         )
 
 
-def _read_kbs(fields: Fields) -> KbsConfig:
+def _read_url(fields: Fields, where: str) -> str:
     url = fields.text("url", max_bytes=_MAX_URL_BYTES)
     if not url.startswith("https://") or url.count("/") != len("//") or " " in url:
-        raise FormatError("ccinit.kbs.url", "expected https://host[:port] without a path")
+        raise FormatError(f"{where}.url", "expected https://host[:port] without a path")
+    return url
+
+
+def _read_ca(fields: Fields, where: str) -> str:
     ca_pem = fields.text("ca", max_bytes=_MAX_PEM_BYTES)
     if "-----BEGIN CERTIFICATE-----" not in ca_pem:
-        raise FormatError("ccinit.kbs.ca", "expected PEM certificates")
+        raise FormatError(f"{where}.ca", "expected PEM certificates")
+    return ca_pem
+
+
+def _read_passport(fields: Fields) -> PassportConfig:
+    where = "ccinit.kbs.passport"
+    passport = PassportConfig(
+        service=fields.choice("service", AttestationService),
+        url=_read_url(fields, where),
+        ca_pem=_read_ca(fields, where),
+        api_key=fields.optional_text("api_key", max_bytes=_MAX_API_KEY_BYTES),
+        policy_ids=fields.texts("policy_ids", max_items=16, max_bytes=64),
+    )
+    if passport.service is AttestationService.AZURE and (passport.api_key or passport.policy_ids):
+        raise FormatError(
+            f"{where}.service", "Azure Attestation takes no api_key and no policy_ids"
+        )
+    if passport.api_key is not None and not _is_plain(passport.api_key):
+        raise FormatError(f"{where}.api_key", "expected letters, digits and +/.=_-")
+    if not all(map(_is_plain, passport.policy_ids)):
+        raise FormatError(f"{where}.policy_ids", "expected letters, digits and +/.=_-")
+    return passport
+
+
+def _is_plain(text: str) -> bool:
+    return bool(text) and text.isascii() and all(one.isalnum() or one in "+/.=_-" for one in text)
+
+
+def _read_kbs(fields: Fields) -> KbsConfig:
     return KbsConfig(
-        url=url,
-        ca_pem=ca_pem,
+        url=_read_url(fields, "ccinit.kbs"),
+        ca_pem=_read_ca(fields, "ccinit.kbs"),
         envelope=fields.choice("envelope", EnvelopePolicy),
         transport=fields.choice("transport", KbsTransport, default=KbsTransport.TCP),
         tee_key_algorithm=fields.choice(
             "tee_key_algorithm", TeeKeyAlgorithm, default=TeeKeyAlgorithm.P256
         ),
+        passport=fields.table("passport", _read_passport) if fields.has("passport") else None,
     )
 
 

@@ -57,6 +57,7 @@ class FakeKbs:
     Attributes:
         seal: how a released resource is encrypted to the session's key.
         extra_params: of every challenge.
+        passports: tokens of other services, with the keys that their claims name.
         cookie_seconds: what the cookie says about its life; None says nothing.
         token_seconds: likewise the token.
         released: paths of the resources that left, in their order.
@@ -75,6 +76,7 @@ class FakeKbs:
     released: list[str] = field(default_factory=list)
     seal: Callable[[bytes, Recipient], object] = seal
     extra_params: object = ""
+    passports: dict[str, Recipient] = field(default_factory=dict)
     cookie_seconds: int | None = 300
     token_seconds: int | None = None
     _sessions: dict[str, Recipient] = field(default_factory=dict)
@@ -154,7 +156,8 @@ class FakeKbs:
         return f"header.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.signature"
 
     def _resource(self, call: Call) -> HttpReply:
-        key = self._sessions.get(_cookie(call))
+        token = dict(call.headers).get("authorization", "").removeprefix("Bearer ")
+        key = self.passports.get(token) or self._sessions.get(_cookie(call))
         if key is None:
             return refuse(401, "TokenNotFound")
         path = call.path.removeprefix("resource/")

@@ -14,6 +14,7 @@ from typing import Self
 
 from ccinit.attest.client import KbsClient
 from ccinit.attest.patience import AttestLimits
+from ccinit.attest.ports import HttpTransport
 from ccinit.errors import PeerError
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.tee import Tee
@@ -29,12 +30,19 @@ QUICK = AttestLimits(total_seconds=3.0, request_seconds=1.0, first_delay_seconds
 
 @dataclass(kw_only=True)
 class KbsServer:
-    """A KBS on loopback; `requests` are the bytes of each request, head and body."""
+    """A KBS on loopback; `requests` are the bytes of each request, head and body.
+
+    Attributes:
+        service: what answers in place of the KBS.
+        base: what it takes for its own URL.
+    """
 
     kbs: FakeKbs = field(default_factory=FakeKbs)
     authority: Authority = field(default_factory=make_authority)
     context: ssl.SSLContext | None = None
     requests: list[bytes] = field(default_factory=list)
+    service: HttpTransport | None = None
+    base: str = URL
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -69,8 +77,8 @@ class KbsServer:
                 body += connection.recv(65536)
             self.requests.append(head + b"\r\n\r\n" + body)
             try:
-                reply = self.kbs.request(
-                    method, URL + path, headers=headers, body=body, limits=HttpLimits()
+                reply = (self.service or self.kbs).request(
+                    method, self.base + path, headers=headers, body=body, limits=HttpLimits()
                 )
             except PeerError:
                 return

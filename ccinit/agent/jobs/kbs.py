@@ -10,6 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.messages import (
@@ -23,7 +24,9 @@ from ccinit.agent.messages import (
     Wanted,
 )
 from ccinit.attest.client import KbsClient
+from ccinit.attest.passport import PassportSource
 from ccinit.attest.patience import AttestLimits
+from ccinit.attest.ports import EvidenceFor
 from ccinit.errors import LimitExceededError, PeerError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport
@@ -46,27 +49,60 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
         value: JsonValue = json.loads(answer.evidence)
         return value
 
-    context = pinned_context(request.ca_pem, check_time=False)
-    dial = dial_tcp if request.transport is KbsTransport.TCP else _dial_relay(channel)
-    with HttpClient(context, dial=dial) as transport:
+    with ExitStack() as stack:
         client = KbsClient(
             url=request.url,
-            transport=transport,
+            transport=stack.enter_context(_transport(request, channel)),
             tee=request.tee,
             evidence_for=evidence_for,
             init_data=request.document,
+            passport=_passport(request, evidence_for, stack),
             key_algorithm=request.tee_key_algorithm,
             limits=AttestLimits(total_seconds=request.seconds),
         )
-        result = client.attest()
-        if result.date is None:
-            raise PeerError("kbs.date", "the reply has no Date, and the guest has no other clock")
-        released = tuple(_release(client, wanted, request.envelope) for wanted in request.wanted)
-        policy_keys = tuple(
-            _release(client, Wanted(uri=uri, kind=EnvelopeKind.FILE), request.envelope)
+        date = client.attest().date
+        released, told = _release_all(client, request.wanted, request)
+        keys = tuple(
+            Wanted(uri=uri, kind=EnvelopeKind.FILE)
             for uri in resources_of_policies(request.wanted, released)
         )
-    return KbsReply(released=released, policy_keys=policy_keys, date=result.date)
+        policy_keys, _ = _release_all(client, keys, request)
+    date = told if date is None else date
+    if date is None:
+        raise PeerError("kbs.date", "the reply has no Date, and the guest has no other clock")
+    return KbsReply(released=released, policy_keys=policy_keys, date=date)
+
+
+def _release_all(
+    client: KbsClient, wanted: Sequence[Wanted], request: KbsRequest
+) -> tuple[tuple[Released, ...], int | None]:
+    """Fetch all of `wanted`; also return the first date that a reply told."""
+    released, date = [], None
+    for one in wanted:
+        resource, told = _release(client, one, request.envelope)
+        released.append(resource)
+        date = told if date is None else date
+    return tuple(released), date
+
+
+def _transport(request: KbsRequest, channel: JobChannel) -> HttpClient:
+    dial = dial_tcp if request.transport is KbsTransport.TCP else _dial_relay(channel)
+    return HttpClient(pinned_context(request.ca_pem, check_time=False), dial=dial)
+
+
+def _passport(
+    request: KbsRequest, evidence_for: EvidenceFor, stack: ExitStack
+) -> PassportSource | None:
+    config = request.passport
+    if config is None:
+        return None
+    context = pinned_context(config.ca_pem, check_time=False)
+    return PassportSource(
+        config,
+        transport=stack.enter_context(HttpClient(context)),
+        tee=request.tee,
+        evidence_for=evidence_for,
+    )
 
 
 def resources_of_policies(
@@ -94,9 +130,15 @@ def _dial_relay(channel: JobChannel) -> Dial:
     return dial
 
 
-def _release(client: KbsClient, wanted: Wanted, policy: EnvelopePolicy) -> Released:
+def _release(
+    client: KbsClient, wanted: Wanted, policy: EnvelopePolicy
+) -> tuple[Released, int | None]:
+    """Fetch one resource; also return what time the KBS said it is."""
     if policy is EnvelopePolicy.REQUIRED:
-        envelope = client.get_envelope(wanted.uri, wanted.kind).envelope
-        return Released(uri=wanted.uri, data=envelope.data, create=envelope.create)
-    with client.get_resource(wanted.uri).body as body:
-        return Released(uri=wanted.uri, data=body.reveal(), create=False)
+        resource = client.get_envelope(wanted.uri, wanted.kind)
+        envelope = resource.envelope
+        released = Released(uri=wanted.uri, data=envelope.data, create=envelope.create)
+        return released, resource.date
+    plain = client.get_resource(wanted.uri)
+    with plain.body as body:
+        return Released(uri=wanted.uri, data=body.reveal(), create=False), plain.date

@@ -138,6 +138,7 @@ def _show(arguments: argparse.Namespace) -> int:
     parsed = parse_initdata(data)
     config = parse_guest_config(parsed.config_toml)
     pod = parse_pod_manifest(parsed.pod_toml)
+    passport = config.kbs.passport
     digest = sha256_digest(data)
     rows = [
         ("digest", str(digest)),
@@ -147,6 +148,7 @@ def _show(arguments: argparse.Namespace) -> int:
         ("kbs", config.kbs.url),
         ("envelope", config.kbs.envelope.value),
         ("tee key", config.kbs.tee_key_algorithm.value),
+        ("appraised by", "the KBS" if passport is None else f"{passport.service} {passport.url}"),
         ("debug allowed", "yes" if config.debug_allowed else "no"),
         ("pod", pod.name),
         *(("image", f"{image.name} {image.reference}") for image in pod.images),

@@ -7,9 +7,11 @@ import pytest
 from ccinit.errors import FormatError
 from ccinit.formats.guest_config import (
     LOG_PUBLIC_KEY_BYTES,
+    AttestationService,
     EnvelopePolicy,
     KbsTransport,
     Limits,
+    PassportConfig,
     StartBy,
     parse_guest_config,
 )
@@ -88,3 +90,43 @@ def test_guest_config_outside_its_schema_is_refused(old: str, new: str, reason: 
     with pytest.raises(FormatError) as caught:
         parse_guest_config(CONFIG.replace(old, new, 1))
     assert caught.value.reason == reason
+
+
+PASSPORT = """[kbs.passport]
+service = "intel-trust-authority-v2"
+url = "https://api.example"
+ca = "-----BEGIN CERTIFICATE-----"
+api_key = "djE6YWJj=="
+policy_ids = ["2b5e0a2c-1111-4222-8333-444455556666"]
+"""
+
+
+def test_guest_config_names_who_appraises_the_guest() -> None:
+    assert parse_guest_config(CONFIG).kbs.passport is None
+    assert parse_guest_config(CONFIG + PASSPORT).kbs.passport == PassportConfig(
+        service=AttestationService.INTEL_TRUST_AUTHORITY_V2,
+        url="https://api.example",
+        ca_pem="-----BEGIN CERTIFICATE-----",
+        api_key="djE6YWJj==",
+        policy_ids=("2b5e0a2c-1111-4222-8333-444455556666",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        pytest.param("intel-trust-authority-v2", "another", "service", id="service"),
+        pytest.param("intel-trust-authority-v2", "azure-attestation", "service", id="azure-key"),
+        pytest.param("https://", "http://", "url", id="plain-http"),
+        pytest.param("BEGIN", "END", "ca", id="no-certificate"),
+        pytest.param("djE6YWJj==", "a\\r\\nx: y", "api_key", id="header-injection"),
+        pytest.param("djE6YWJj==", "", "api_key", id="empty-key"),
+        pytest.param("2b5e0a2c-", "ä", "policy_ids", id="policy"),
+        pytest.param("api_key", "api_kay", "unknown", id="unknown"),
+    ],
+)
+def test_guest_config_with_a_wrong_passport_is_refused(old: str, new: str, key: str) -> None:
+    parse_guest_config(CONFIG + PASSPORT)
+    with pytest.raises(FormatError) as refused:
+        parse_guest_config(CONFIG + PASSPORT.replace(old, new, 1))
+    assert refused.value.reason == f"ccinit.kbs.passport.{key}"

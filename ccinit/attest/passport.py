@@ -1,0 +1,123 @@
+"""RATS' passport model: another service appraises the guest, and its token is shown to the KBS.
+
+A Verifier that the owner's KBS trusts, Azure Attestation or Intel Trust Authority, is given
+evidence that binds this session's key, and returns a token that names the key. Which service, under
+which root, is measured configuration; the KBS decides whose tokens it takes. The token is opaque.
+Fetching resources with it, and the attempts, are `ccinit.attest.client`'s.
+"""
+
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from ccinit.attest.ports import EvidenceFor, HttpTransport
+from ccinit.attest.refusal import KbsRefusedError, Remedy, is_transient
+from ccinit.attest.session import token_seconds
+from ccinit.errors import ConfigError
+from ccinit.formats.guest_config import AttestationService, PassportConfig
+from ccinit.formats.jwk import PublicJwk
+from ccinit.formats.passport import (
+    AZURE_PATH,
+    azure_report_data,
+    encode_azure_request,
+    encode_intel_request,
+    encode_runtime_data,
+    intel_path,
+    intel_report_data,
+    parse_verifier_nonce,
+    quote_of,
+)
+from ccinit.formats.rcar import MAX_TOKEN_BYTES, parse_token_reply
+from ccinit.formats.tee import Tee
+from ccinit.net.http import Headers, HttpLimits, HttpReply
+
+_INTEL_VERSIONS: Final = {
+    AttestationService.INTEL_TRUST_AUTHORITY_V1: 1,
+    AttestationService.INTEL_TRUST_AUTHORITY_V2: 2,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passport:
+    """A token for one key, and its life in seconds, None if it does not say; a credential."""
+
+    token: str
+    seconds: float | None
+
+    def __repr__(self) -> str:
+        return f"Passport(seconds={self.seconds})"
+
+
+class PassportSource:
+    """One service, asked about one guest."""
+
+    def __init__(
+        self,
+        config: PassportConfig,
+        *,
+        transport: HttpTransport,
+        tee: Tee,
+        evidence_for: EvidenceFor,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            config: which service.
+            transport: under a context pinned to the service's root.
+            tee: the platform.
+            evidence_for: makes the evidence that carries the given report data.
+
+        Raises:
+            ConfigError: `attest.passport`, a platform that these services are not asked about.
+        """
+        if tee is not Tee.TDX:
+            raise ConfigError("attest.passport", f"{config.service} is asked about tdx, not {tee}")
+        self._config = config
+        self._transport = transport
+        self._evidence_for = evidence_for
+
+    def obtain(self, key: PublicJwk, request_seconds: float) -> Passport:
+        """Have the guest appraised, with evidence that binds `key`.
+
+        Raises:
+            KbsRefusedError: `passport.refused`, or `passport.busy` to be tried again.
+            FormatError: `passport.…`, `rcar.…`.
+            PeerError: `net.…`.
+        """
+        runtime_data = encode_runtime_data(key)
+        match self._config.service:
+            case AttestationService.AZURE:
+                quote = quote_of(self._evidence_for(azure_report_data(runtime_data)))
+                body = encode_azure_request(quote, runtime_data)
+                reply = self._send("POST", AZURE_PATH, request_seconds, body)
+            case (
+                AttestationService.INTEL_TRUST_AUTHORITY_V1
+                | AttestationService.INTEL_TRUST_AUTHORITY_V2
+            ):
+                reply = self._ask_intel(runtime_data, request_seconds)
+            case _:
+                assert_never(self._config.service)
+        token = parse_token_reply(reply.body).token
+        return Passport(token=token, seconds=token_seconds(token, reply.date))
+
+    def _ask_intel(self, runtime_data: bytes, request_seconds: float) -> HttpReply:
+        version = _INTEL_VERSIONS[self._config.service]
+        challenge = self._send("GET", intel_path(version, "nonce"), request_seconds)
+        nonce = parse_verifier_nonce(challenge.body)
+        quote = quote_of(self._evidence_for(intel_report_data(nonce, runtime_data)))
+        body = encode_intel_request(version, quote, runtime_data, nonce, self._config.policy_ids)
+        return self._send("POST", intel_path(version, "attest"), request_seconds, body)
+
+    def _send(self, method: str, path: str, seconds: float, body: bytes = b"") -> HttpReply:
+        headers: Headers = (("content-type", "application/json"),) if body else ()
+        if self._config.api_key is not None:
+            headers = (*headers, ("x-api-key", self._config.api_key))
+        limits = HttpLimits(total_seconds=seconds, max_body_bytes=MAX_TOKEN_BYTES)
+        reply = self._transport.request(
+            method, self._config.url + path, headers=headers, body=body, limits=limits
+        )
+        if reply.status == 200:
+            return reply
+        detail = f"{self._config.service}: status {reply.status}"
+        if is_transient(reply.status):
+            raise KbsRefusedError("passport.busy", detail, Remedy.RETRY)
+        raise KbsRefusedError("passport.refused", detail, Remedy.STOP)

@@ -1,0 +1,26 @@
+"""What attestation needs from outside: someone who makes evidence, and a way to send requests."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.tee import ReportData
+from ccinit.net.http import Headers, HttpLimits, HttpReply
+
+EvidenceFor = Callable[[ReportData], JsonValue]
+"""Makes the evidence that carries the given report data."""
+
+
+class HttpTransport(Protocol):
+    """What is needed of `ccinit.net.http.HttpClient`."""
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers = (),
+        body: bytes = b"",
+        limits: HttpLimits,
+    ) -> HttpReply:
+        """Send one request and return its reply."""

@@ -1,0 +1,133 @@
+"""What public attestation services are asked, and what they answer, about a TDX quote.
+
+* Azure Attestation, REST API 2025-06-01: `POST /attest/TdxVm`; the first 32 bytes of the quote's
+  report data are SHA-256 of the runtime data.
+* Intel Trust Authority, appraisal API v1 and v2: `GET …/nonce`, then `POST …/attest`; the report
+  data is SHA-512 of the nonce's value and time and the runtime data.
+
+Both reply with `{"token": …}`, which `ccinit.formats.rcar` reads. The runtime data names the
+guest's key in the form that a KBS looks for it in the token's claims. Paths and bytes only; HTTP is
+`ccinit.attest.passport`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ccinit.errors import FormatError
+from ccinit.formats.jwk import PublicJwk
+from ccinit.formats.rcar import canonical_json
+from ccinit.formats.strict_json import (
+    JsonValue,
+    decode_base64,
+    encode_base64,
+    encode_base64url,
+    members,
+    parse_json,
+)
+from ccinit.formats.tee import ReportData
+
+AZURE_PATH: Final = "/attest/TdxVm?api-version=2025-06-01"
+_MAX_NONCE_REPLY_BYTES = 16 * 1024
+_MAX_NONCE_PART_BYTES = 1024
+_REPORT_DATA_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierNonce:
+    """Intel's challenge: a value, when it was made, and Intel's signature over both."""
+
+    val: bytes
+    iat: bytes
+    signature: bytes
+
+    def to_json_object(self) -> dict[str, str]:
+        """Return the nonce as it came."""
+        return {
+            "val": encode_base64(self.val),
+            "iat": encode_base64(self.iat),
+            "signature": encode_base64(self.signature),
+        }
+
+
+def encode_runtime_data(key: PublicJwk) -> bytes:
+    """Return the text that the evidence binds and the token repeats."""
+    return canonical_json({"tee-pubkey": key.to_json_object()})
+
+
+def quote_of(evidence: JsonValue) -> bytes:
+    """Return the TDX quote of evidence in the form of Trustee's verifier.
+
+    Raises:
+        FormatError: `passport.evidence`.
+    """
+    if not isinstance(evidence, Mapping) or "quote" not in evidence:
+        raise FormatError("passport.evidence", "expected a quote")
+    return decode_base64(evidence["quote"], "passport.evidence")
+
+
+def azure_report_data(runtime_data: bytes) -> ReportData:
+    """Return what the quote has to carry for Azure Attestation, 64 bytes."""
+    return ReportData(hashlib.sha256(runtime_data).digest().ljust(_REPORT_DATA_BYTES, b"\0"))
+
+
+def encode_azure_request(quote: bytes, runtime_data: bytes) -> bytes:
+    """Encode the body of `POST /attest/TdxVm`."""
+    return _encode(
+        {
+            "quote": encode_base64url(quote),
+            "runtimeData": {"data": encode_base64url(runtime_data), "dataType": "JSON"},
+        }
+    )
+
+
+def intel_path(version: int, call: str) -> str:
+    """Return the path of `nonce` or `attest` in the appraisal API of `version` 1 or 2."""
+    return f"/appraisal/v{version}/{call}"
+
+
+def parse_verifier_nonce(data: bytes) -> VerifierNonce:
+    """Read the reply to `GET …/nonce`.
+
+    Raises:
+        FormatError: `passport.nonce…`.
+    """
+    value = members(
+        parse_json(data, "passport.nonce", _MAX_NONCE_REPLY_BYTES),
+        frozenset(("val", "iat", "signature")),
+        "passport.nonce",
+    )
+    parts = {name: decode_base64(part, "passport.nonce") for name, part in value.items()}
+    if not all(0 < len(part) <= _MAX_NONCE_PART_BYTES for part in parts.values()):
+        raise FormatError("passport.nonce", "a part is empty or too long")
+    return VerifierNonce(**parts)
+
+
+def intel_report_data(nonce: VerifierNonce, runtime_data: bytes) -> ReportData:
+    """Return what the quote has to carry for Intel Trust Authority, 64 bytes."""
+    return ReportData(hashlib.sha512(nonce.val + nonce.iat + runtime_data).digest())
+
+
+def encode_intel_request(
+    version: int,
+    quote: bytes,
+    runtime_data: bytes,
+    nonce: VerifierNonce,
+    policy_ids: tuple[str, ...],
+) -> bytes:
+    """Encode the body of `POST …/attest`: version 2 puts each kind of evidence under its name."""
+    evidence: dict[str, JsonValue] = {
+        "quote": encode_base64(quote),
+        "verifier_nonce": nonce.to_json_object(),
+        "runtime_data": encode_base64(runtime_data),
+    }
+    body: dict[str, JsonValue] = evidence if version == 1 else {"tdx": evidence}
+    if policy_ids:
+        body["policy_ids"] = list(policy_ids)
+    return _encode(body)
+
+
+def _encode(value: Mapping[str, JsonValue]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")

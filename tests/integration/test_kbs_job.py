@@ -1,0 +1,122 @@
+"""What the child `kbs` does with its request, over real TLS; PID 1 is played.
+
+Its restrictions and its place in the phase are `test_attest_phase`'s.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import pytest
+
+from ccinit.agent.jobs import kbs as job
+from ccinit.agent.messages import EvidenceAnswer, EvidenceQuestion, KbsReply, KbsRequest, Wanted
+from ccinit.errors import CcinitError
+from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.guest_config import (
+    AttestationService,
+    EnvelopePolicy,
+    KbsTransport,
+    PassportConfig,
+)
+from ccinit.formats.jwk import TeeKeyAlgorithm
+from ccinit.formats.rcar import canonical_json
+from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.tee import ReportData, Tee
+from tests.fakes import attestation_service
+from tests.fakes.attestation_service import AzureAttestation, tdx_evidence
+from tests.fakes.kbs_http import DATE, FakeKbs, evidence_for
+from tests.fakes.kbs_tls import KbsServer
+from tests.fakes.tls_server import make_authority
+
+URI = parse_resource_uri("kbs:///ccinit/pod/log-psk")
+KIND = EnvelopeKind.LOG_PSK
+
+
+@dataclass
+class PlayedChannel:
+    """PID 1 answers for evidence of a platform."""
+
+    tee: Tee
+    asked: list[bytes] = field(default_factory=list)
+
+    def ask(self, question: EvidenceQuestion, answer: type[EvidenceAnswer]) -> EvidenceAnswer:
+        assert answer is EvidenceAnswer
+        self.asked.append(question.report_data)
+        make = evidence_for if self.tee is Tee.TPM else tdx_evidence
+        evidence = make(ReportData(question.report_data))
+        return EvidenceAnswer(evidence=canonical_json(evidence))
+
+
+def run(request: KbsRequest) -> tuple[KbsReply, PlayedChannel]:
+    channel = PlayedChannel(request.tee)
+    return job.run(request, cast("Any", channel)), channel
+
+
+def request_to(server: KbsServer, **changes: Any) -> KbsRequest:
+    request = KbsRequest(
+        url=server.url,
+        ca_pem=server.authority.pem,
+        transport=KbsTransport.TCP,
+        tee=Tee.TPM,
+        document="",
+        envelope=EnvelopePolicy.REQUIRED,
+        tee_key_algorithm=TeeKeyAlgorithm.P256,
+        passport=None,
+        wanted=(Wanted(uri=URI, kind=KIND),),
+        seconds=3,
+    )
+    return replace(request, **changes)
+
+
+def fake_kbs() -> FakeKbs:
+    body = encode_envelope(Envelope(uri=URI, kind=KIND, data=b"psk"))
+    return FakeKbs(resources={URI.path: body})
+
+
+def test_resources_come_with_the_time_of_the_kbs() -> None:
+    with KbsServer(kbs=fake_kbs()) as server:
+        reply, channel = run(request_to(server))
+    assert ([released.data for released in reply.released], reply.date) == ([b"psk"], DATE)
+    assert len(channel.asked) == 1
+
+
+def test_bodies_without_envelopes_come_as_they_are_only_if_that_was_said() -> None:
+    kbs = FakeKbs(resources={URI.path: b"plain"})
+    with KbsServer(kbs=kbs) as server:
+        reply, _ = run(request_to(server, envelope=EnvelopePolicy.NONE))
+        assert [released.data for released in reply.released] == [b"plain"]
+        with pytest.raises(CcinitError) as refused:
+            run(request_to(server))
+    assert refused.value.reason == "envelope.json"
+
+
+def test_passport_is_got_under_the_services_own_root_and_time_is_the_kbss() -> None:
+    kbs = fake_kbs()
+    service = AzureAttestation(kbs=kbs)
+    with (
+        KbsServer(kbs=kbs) as server,
+        KbsServer(service=service, base=attestation_service.URL) as azure,
+    ):
+        passport = PassportConfig(
+            service=AttestationService.AZURE,
+            url=azure.url,
+            ca_pem=azure.authority.pem,
+            api_key=None,
+            policy_ids=(),
+        )
+        reply, channel = run(request_to(server, tee=Tee.TDX, passport=passport))
+        assert [released.data for released in reply.released] == [b"psk"]
+        assert reply.date == DATE
+        assert len(channel.asked) == len(azure.requests) == len(server.requests) == 1
+        assert b"\r\nAuthorization: Bearer header." in server.requests[0].replace(
+            b"authorization", b"Authorization"
+        )
+
+        for changed in (
+            replace(passport, ca_pem=server.authority.pem),
+            replace(passport, ca_pem=make_authority().pem),
+        ):
+            with pytest.raises(CcinitError) as refused:
+                run(request_to(server, tee=Tee.TDX, passport=changed))
+            assert refused.value.reason == "net.certificate"
+        assert len(azure.requests) == len(server.requests) == 1
