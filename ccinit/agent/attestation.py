@@ -34,7 +34,7 @@ from ccinit.formats.guest_config import KBS_VSOCK_PORT, KbsTransport
 from ccinit.formats.log_evidence import encode_log_evidence
 from ccinit.formats.pod_manifest import PodManifest, Volume
 from ccinit.formats.registries import rule_keys
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.sealed_log import BootId, report_data
 from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.vsock_stream import connect_to_host
@@ -61,7 +61,7 @@ class Attested:
         policy_keys: public keys and roots that image policies name.
     """
 
-    grants: Mapping[ResourceUri, Grant]
+    grants: Mapping[KbsUri, Grant]
     policy_keys: tuple[PolicyKey, ...] = ()
 
     def volume_grant(self, volume: Volume) -> Grant:
@@ -102,7 +102,7 @@ async def attest(guest: Guest, configured: Configured) -> Attested:
 
 async def fetch_grants(
     guest: Guest, configured: Configured, wanted: tuple[Wanted, ...]
-) -> dict[ResourceUri, Grant]:
+) -> dict[KbsUri, Grant]:
     """Attest anew and fetch what only a later phase could name; the caller wipes it.
 
     Raises:
@@ -111,7 +111,7 @@ async def fetch_grants(
     return _grants(await request_resources(guest, configured, wanted))
 
 
-def _grants(reply: KbsReply) -> dict[ResourceUri, Grant]:
+def _grants(reply: KbsReply) -> dict[KbsUri, Grant]:
     return {
         released.uri: Grant(secret=Secret(released.data), create=released.create)
         for released in reply.released
@@ -231,7 +231,7 @@ def log_psk_uri(manifest: PodManifest) -> ResourceUri:
 def plan_resources(manifest: PodManifest) -> tuple[Wanted, ...]:
     """List what the manifest needs from the KBS, each once, the log's key first."""
     policies = {image.policy for image in manifest.images}
-    wanted = {log_psk_uri(manifest): EnvelopeKind.LOG_PSK}
+    wanted: dict[KbsUri, EnvelopeKind] = {log_psk_uri(manifest): EnvelopeKind.LOG_PSK}
     for volume in manifest.volumes:
         if volume.key is not None:
             wanted[volume.key] = EnvelopeKind.VOLUME_KEY
@@ -249,7 +249,7 @@ def plan_resources(manifest: PodManifest) -> tuple[Wanted, ...]:
     )
 
 
-def wipe_grants(grants: Mapping[ResourceUri, Grant]) -> None:
+def wipe_grants(grants: Mapping[KbsUri, Grant]) -> None:
     """Overwrite every secret."""
     for grant in grants.values():
         grant.secret.wipe()

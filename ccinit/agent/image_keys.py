@@ -17,7 +17,7 @@ from ccinit.errors import ChildError, LimitExceededError, VerificationError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.layer_encryption import LayerKey, WrapScheme, is_packet_key
 from ccinit.formats.pod_manifest import Image
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.resource_uri import KbsUri
 from ccinit.pull.messages import (
     KEY_PIPE,
     EncryptedLayer,
@@ -81,7 +81,7 @@ def plan_named_keys(inspected: InspectedImage, opened: LayerKeys) -> tuple[Wante
     return tuple(Wanted(uri=uri, kind=EnvelopeKind.IMAGE_KEY) for uri in named)
 
 
-def select_wraps(layer: EncryptedLayer, uri: ResourceUri, key_bytes: int) -> Iterator[WrappedKey]:
+def select_wraps(layer: EncryptedLayer, uri: KbsUri, key_bytes: int) -> Iterator[WrappedKey]:
     """Yield the wraps that the resource `uri`, a key of `key_bytes`, may open."""
     for wrap in layer.wraps:
         is_packet = wrap.scheme is WrapScheme.PROVIDER
@@ -90,7 +90,7 @@ def select_wraps(layer: EncryptedLayer, uri: ResourceUri, key_bytes: int) -> Ite
 
 
 async def _unwrap(
-    guest: Guest, inspected: InspectedImage, opened: LayerKeys, uri: ResourceUri, grant: Grant
+    guest: Guest, inspected: InspectedImage, opened: LayerKeys, uri: KbsUri, grant: Grant
 ) -> None:
     """Add to `opened` what the key opens."""
     wrapped = tuple(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport, PassportConfig
 from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.resource_uri import KbsUri
 from ccinit.formats.tee import Tee
 
 
@@ -80,7 +80,7 @@ class Wanted:
         is_policy: it is an image policy; the resources that it names are wanted too.
     """
 
-    uri: ResourceUri
+    uri: KbsUri
     kind: EnvelopeKind
     is_policy: bool = False
 
@@ -138,7 +138,7 @@ class ConnectionAnswer:
 class Released:
     """One resource; `create` is the owner's grant to format an empty disk with it."""
 
-    uri: ResourceUri
+    uri: KbsUri
     data: bytes = field(repr=False)
     create: bool
 

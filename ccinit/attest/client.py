@@ -37,12 +37,13 @@ from ccinit.errors import PeerError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, verify_envelope
 from ccinit.formats.jwk import PublicJwk, TeeKeyAlgorithm
 from ccinit.formats.rcar import Nonce
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.tee import Tee
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.secret import Secret
 
 PATH: Final = "/kbs/v0"
+_PLAIN_TYPE: Final = "text/xml"  # of Trustee's plugins that ask for no encryption
 
 # Nothing of the reply has arrived, so the request may be sent again. Everything else that `net`
 # refuses (certificate, version, framing) will not become right by asking again.
@@ -159,13 +160,15 @@ class KbsClient:
         """
         return self._attest(Patience(self._limits, self._waiting))
 
-    def get_resource(self, uri: ResourceUri) -> Resource:
-        """Fetch and decrypt one resource; attest first if there is no session, or hardly any left.
+    def get_resource(self, uri: KbsUri) -> Resource:
+        """Fetch and decrypt one resource, or what a plugin of the KBS makes for this guest.
 
+        Attests first if there is no session, or hardly anything left of one.
         A session that ends in between is renewed once, with a new key.
 
         Raises:
             KbsRefusedError: `kbs.…`, final.
+            PeerError: `kbs.unencrypted`, a plugin whose replies anyone on the way can read.
             VerificationError: `jwe.decrypt`.
             FormatError: `jwe.…`, `jwk.…` or `rcar.…`.
             PeerError, DeadlineError: as `attest`.
@@ -245,7 +248,7 @@ class KbsClient:
         self._session = _Session(key=key, ends_at=None if life is None else began + life)
         return AttestationResult(token=passport.token, tee_pubkey=key.public_jwk, date=None)
 
-    def _fetch(self, uri: ResourceUri, patience: Patience) -> Resource:
+    def _fetch(self, uri: KbsUri, patience: Patience) -> Resource:
         while True:
             try:
                 return self._get(uri, patience)
@@ -254,13 +257,15 @@ class KbsClient:
                     raise
                 patience.wait_after(error, self._retry_after)
 
-    def _get(self, uri: ResourceUri, patience: Patience) -> Resource:
+    def _get(self, uri: KbsUri, patience: Patience) -> Resource:
         if self._session is None:
             raise RuntimeError("a resource is fetched in a session")
         key = self._session.key
-        reply = self._send("GET", f"/resource/{uri.path}", patience)
+        reply = self._send("GET", f"/{uri.request_path}", patience)
         if reply.status != 200:
             raise refusal(reply.status, reply.body)
+        if (reply.header("content-type") or "").startswith(_PLAIN_TYPE):
+            raise PeerError("kbs.unencrypted", f"{uri}: the KBS does not encrypt what this makes")
         body = decrypt_jwe(reply.body, key)
         return Resource(body=body, date=reply.date, tee_pubkey=key.public_jwk)
 

@@ -8,8 +8,8 @@ bytes that are parsed; the disk is read once.
 import os
 from dataclasses import dataclass
 
-from ccinit.errors import KernelError, VerificationError
-from ccinit.formats.guest_config import GuestConfig, parse_guest_config
+from ccinit.errors import FormatError, KernelError, VerificationError
+from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
 from ccinit.formats.initdata import (
     HEADER_BYTES,
     MAGIC,
@@ -18,6 +18,7 @@ from ccinit.formats.initdata import (
     parse_initdata,
 )
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.resource_uri import PluginUri
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +82,22 @@ def parse_configuration(document: bytes) -> Configuration:
         FormatError: `initdata.…`, `ccinit.…` or `pod.…`.
     """
     initdata = parse_initdata(document)
-    return Configuration(
+    configuration = Configuration(
         algorithm=initdata.algorithm,
         config=parse_guest_config(initdata.config_toml),
         manifest=parse_pod_manifest(initdata.pod_toml),
     )
+    _check_envelopes(configuration)
+    return configuration
+
+
+def _check_envelopes(configuration: Configuration) -> None:
+    """A plugin's reply has no envelope that could say that it is what was asked for."""
+    if configuration.config.kbs.envelope is not EnvelopePolicy.REQUIRED:
+        return
+    for secret in configuration.manifest.secrets:
+        if isinstance(secret.uri, PluginUri):
+            raise FormatError("pod.secret.uri", f'{secret.uri} needs kbs.envelope = "none"')
 
 
 def _read(fd: int, length: int, offset: int) -> bytes:

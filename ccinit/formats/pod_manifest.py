@@ -14,7 +14,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
 from ccinit.formats.initdata import parse_toml
 from ccinit.formats.registries import RegistryRule, read_registry
-from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, parse_resource_uri
 
 _MAX_NAME_BYTES = 63
 _MAX_PEM_BYTES = 64 * 1024
@@ -140,7 +140,7 @@ class PodSecret:
     """A resource given to a container as `file` (with `mode`) or as variable `env`."""
 
     container: str
-    uri: ResourceUri
+    uri: KbsUri
     file: str | None
     mode: int
     env: str | None
@@ -278,7 +278,7 @@ def _read_secret(fields: Fields) -> PodSecret:
         _check_variable(env or "", "pod.secret.env")
     return PodSecret(
         container=_name(fields, "container", "pod.secret"),
-        uri=parse_resource_uri(fields.text("uri"), "pod.secret.uri"),
+        uri=parse_kbs_uri(fields.text("uri"), "pod.secret.uri"),
         file=file,
         mode=fields.integer("mode", low=0, high=_MAX_MODE, default=0o400),
         env=env,

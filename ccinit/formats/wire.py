@@ -3,8 +3,9 @@
 A dataclass becomes an array of its fields in their order of definition; the reader states the type
 it expects and gets exactly that, or `FormatError`. The field annotations are the schema, so a value
 cannot cross the boundary in a form that the type checker has not seen. Annotations may be `bool`,
-`int`, `str`, `bytes`, an enum, a `NewType` of these, `X | None`, `tuple[X, ...]`, a fixed tuple, or
-another dataclass; integers have 64 bits.
+`int`, `str`, `bytes`, an enum, a `NewType` of these, `X | None`, `tuple[X, ...]`, a fixed tuple,
+another dataclass, or a union of dataclasses that each have a `WIRE_TAG` (a class variable: a text
+of their own, which then comes first in the array); integers have 64 bits.
 
 PID 1 decodes what a child that has parsed hostile bytes sends it: the sender is not trusted.
 """
@@ -63,7 +64,7 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if is_dataclass(value):
-        return [_plain(getattr(value, field.name)) for field in fields(value)]
+        return [*_tag(type(value)), *(_plain(getattr(value, one.name)) for one in fields(value))]
     raise TypeError(f"{type(value).__name__} does not cross a process boundary")
 
 
@@ -71,7 +72,7 @@ def _typed(kind: object, value: object, where: str) -> object:
     if isinstance(kind, NewType):
         kind = kind.__supertype__
     if isinstance(kind, UnionType):
-        return _typed_optional(kind, value, where)
+        return _typed_union(kind, value, where)
     if isinstance(kind, GenericAlias):
         return _typed_tuple(kind, value, where)
     if isinstance(kind, type):
@@ -79,11 +80,21 @@ def _typed(kind: object, value: object, where: str) -> object:
     raise TypeError(f"{where}: {kind!r} is not a wire type")
 
 
-def _typed_optional(kind: UnionType, value: object, where: str) -> object:
+def _tag(kind: type) -> tuple[str, ...]:
+    tag: str = getattr(kind, "WIRE_TAG", "")
+    return (tag,) if tag else ()
+
+
+def _typed_union(kind: UnionType, value: object, where: str) -> object:
     if value is None and NoneType in kind.__args__:
         return None
-    (inner,) = (argument for argument in kind.__args__ if argument is not NoneType)
-    return _typed(inner, value, where)
+    members = [argument for argument in kind.__args__ if argument is not NoneType]
+    if len(members) == 1:
+        return _typed(members[0], value, where)
+    for member in members:
+        if isinstance(value, list) and value and (value[0],) == _tag(member):
+            return _typed_class(member, value, where)
+    raise _wrong(where, "one of a union", value)
 
 
 def _typed_tuple(kind: GenericAlias, value: object, where: str) -> object:
@@ -112,13 +123,15 @@ def _typed_class(kind: type, value: object, where: str) -> object:
             raise _wrong(where, kind.__name__, value) from error
     if not is_dataclass(kind):
         raise TypeError(f"{where}: {kind.__name__} is not a wire type")
-    members = fields(kind)
-    if not isinstance(value, list) or len(value) != len(members):
+    members, tag = fields(kind), _tag(kind)
+    if not isinstance(value, list) or len(value) != len(tag) + len(members):
         raise _wrong(where, f"{len(members)} fields", value)
+    if tuple(value[: len(tag)]) != tag:
+        raise _wrong(where, tag[0], value)
     return kind(
         **{
             member.name: _typed(member.type, item, f"{where}.{member.name}")
-            for member, item in zip(members, value, strict=True)
+            for member, item in zip(members, value[len(tag) :], strict=True)
         }
     )
 

@@ -160,7 +160,7 @@ class FakeKbs:
         key = self.passports.get(token) or self._sessions.get(_cookie(call))
         if key is None:
             return refuse(401, "TokenNotFound")
-        path = call.path.removeprefix("resource/")
+        path = call.path.removeprefix("resource/")  # what is left of a plugin's is whole
         if path not in self.resources:
             return refuse(401, "PluginInternalError")
         self.released.append(path)

@@ -20,7 +20,7 @@ from ccinit.formats.guest_config import (
 )
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.rcar import canonical_json
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.resource_uri import parse_kbs_uri, parse_resource_uri
 from ccinit.formats.tee import ReportData, Tee
 from tests.fakes import attestation_service
 from tests.fakes.attestation_service import AzureAttestation, tdx_evidence
@@ -88,6 +88,19 @@ def test_bodies_without_envelopes_come_as_they_are_only_if_that_was_said() -> No
         with pytest.raises(CcinitError) as refused:
             run(request_to(server))
     assert refused.value.reason == "envelope.json"
+
+
+def test_what_a_plugin_makes_is_taken_only_without_envelopes() -> None:
+    uri = parse_kbs_uri("kbs+nebula-ca:///credential?name=pod")
+    kbs = FakeKbs(resources={"nebula-ca/credential?name=pod": b"a credential"})
+    wanted = (Wanted(uri=uri, kind=EnvelopeKind.FILE),)
+    with KbsServer(kbs=kbs) as server:
+        reply, _ = run(request_to(server, envelope=EnvelopePolicy.NONE, wanted=wanted))
+        assert [released.data for released in reply.released] == [b"a credential"]
+        with pytest.raises(CcinitError) as refused:
+            run(request_to(server, wanted=wanted))
+    assert refused.value.reason == "kbs.envelope"
+    assert kbs.released == ["nebula-ca/credential?name=pod"]
 
 
 def test_passport_is_got_under_the_services_own_root_and_time_is_the_kbss() -> None:

@@ -27,7 +27,7 @@ from ccinit.attest.client import KbsClient
 from ccinit.attest.passport import PassportSource
 from ccinit.attest.patience import AttestLimits
 from ccinit.attest.ports import EvidenceFor
-from ccinit.errors import LimitExceededError, PeerError
+from ccinit.errors import ConfigError, LimitExceededError, PeerError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport
 from ccinit.formats.image_policy import parse_image_policy
@@ -135,6 +135,8 @@ def _release(
 ) -> tuple[Released, int | None]:
     """Fetch one resource; also return what time the KBS said it is."""
     if policy is EnvelopePolicy.REQUIRED:
+        if not isinstance(wanted.uri, ResourceUri):
+            raise ConfigError("kbs.envelope", f"{wanted.uri}: what a plugin makes has no envelope")
         resource = client.get_envelope(wanted.uri, wanted.kind)
         envelope = resource.envelope
         released = Released(uri=wanted.uri, data=envelope.data, create=envelope.create)

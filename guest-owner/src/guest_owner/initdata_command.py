@@ -161,11 +161,12 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _resources(pod: PodManifest) -> list[str]:
     """Return the URIs that this pod asks its KBS for."""
-    uris = [uri for image in pod.images for uri in (image.auth, image.policy)]
-    uris += [key for image in pod.images for key in image.keys]
-    uris += [uri for rule in pod.registries for uri in rule_keys(rule)]
-    uris += [secret.uri for secret in pod.secrets]
-    uris += [volume.key for volume in pod.volumes]
+    uris = [
+        *(uri for image in pod.images for uri in (image.auth, image.policy, *image.keys)),
+        *(uri for rule in pod.registries for uri in rule_keys(rule)),
+        *(secret.uri for secret in pod.secrets),
+        *(volume.key for volume in pod.volumes),
+    ]
     return sorted({str(uri) for uri in uris if uri is not None})
 
 

@@ -14,7 +14,7 @@ from ccinit.errors import CcinitError, DeadlineError, FormatError, PeerError, Ve
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.rcar import MAX_ADDITIONAL_BYTES
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.resource_uri import parse_kbs_uri, parse_resource_uri
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData, Tee
 from tests.fakes.device import SampleDevice
@@ -178,6 +178,31 @@ def test_every_handshake_offers_a_key_of_the_configured_kind(
     assert guest.get() == b"secret a"
     name = kbs.keys[0]["alg"] + ("-" + kbs.keys[0].get("crv", "")).rstrip("-").replace("P-", "P")
     assert name == algorithm.value
+
+
+class TestPlugins:
+    """What a plugin of the KBS makes for this guest."""
+
+    URI = parse_kbs_uri("kbs+nebula-ca:///credential?name=pod1&ip=10.0.0.2/24")
+    PATH = "nebula-ca/credential?name=pod1&ip=10.0.0.2/24"
+
+    def test_encrypted_reply_is_opened(self, kbs: FakeKbs) -> None:
+        kbs.resources[self.PATH] = b"credential"
+        assert Guest(kbs).client.get_resource(self.URI).body.reveal() == b"credential"
+        assert kbs.paths == [*HANDSHAKE, self.PATH]
+
+    def test_plain_reply_is_refused(self, kbs: FakeKbs) -> None:
+        plain = reply(200, b"credential", ("content-type", "text/xml; charset=utf-8"))
+        kbs.faults = [None, None, answer(plain)]
+        guest = Guest(kbs)
+        assert refused_reason(lambda: guest.client.get_resource(self.URI)) == "kbs.unencrypted"
+        kbs.faults = [answer(reply(200, b"credential"))]
+        assert refused_reason(lambda: guest.client.get_resource(self.URI)) == "jwe.json"
+
+    def test_absent_plugin_is_final(self, kbs: FakeKbs) -> None:
+        kbs.faults = [None, None, answer(refuse(404, "PluginNotFound"))]
+        guest = Guest(kbs)
+        assert refused_reason(lambda: guest.client.get_resource(self.URI)) == "kbs.plugin_not_found"
 
 
 class TestDevices:

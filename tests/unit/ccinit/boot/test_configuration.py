@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.boot.configuration import parse_configuration, read_initdata
+from ccinit.boot.configuration import Configuration, parse_configuration, read_initdata
 from ccinit.errors import CcinitError
+from ccinit.formats import wire
 from ccinit.formats.initdata import encode_device_image
 from tests.unit.ccinit.formats.test_guest_config import CONFIG
 from tests.unit.ccinit.formats.test_pod_manifest import POD
@@ -94,3 +95,22 @@ def test_configuration_with_a_wrong_file_is_refused_by_that_files_key() -> None:
     with pytest.raises(CcinitError) as caught:
         parse_configuration(document.encode())
     assert caught.value.reason == "pod.version"
+
+
+@pytest.mark.parametrize("envelope", ["required", "none"])
+@pytest.mark.parametrize("uri", ["kbs+nebula-ca:///credential?name=pod", "kbs:///a/b/c"])
+def test_configuration_with_a_secret_that_has_no_envelope_says_so(envelope: str, uri: str) -> None:
+    config = CONFIG.replace('envelope = "required"', f'envelope = "{envelope}"')
+    secret = f'[[secret]]\ncontainer = "main"\nuri = "{uri}"\nfile = "/run/credential"\n'
+    document = (
+        'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n'
+        f'"ccinit.toml" = """\n{config}"""\n"pod.toml" = """\n{POD}{secret}"""\n'
+    )
+    if envelope == "none" or uri.startswith("kbs:"):
+        parsed = parse_configuration(document.encode())
+        assert [str(one.uri) for one in parsed.manifest.secrets][-1:] == [uri]
+        assert wire.decode(Configuration, wire.encode(parsed)) == parsed
+        return
+    with pytest.raises(CcinitError) as caught:
+        parse_configuration(document.encode())
+    assert caught.value.reason == "pod.secret.uri"

@@ -4,7 +4,12 @@ import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats.digest import parse_digest, sha256_digest
-from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.resource_uri import (
+    PluginUri,
+    ResourceUri,
+    parse_kbs_uri,
+    parse_resource_uri,
+)
 
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -60,3 +65,62 @@ def test_resource_uri_other_form_is_refused(text: str) -> None:
     with pytest.raises(FormatError) as caught:
         parse_resource_uri(text)
     assert caught.value.reason == "uri.form"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("kbs+nebula-ca:///credential?name=pod1&ip=10.1.2.3/24",
+         PluginUri("nebula-ca", "credential", "name=pod1&ip=10.1.2.3/24")),
+        ("kbs+provisioner:///default/0b1c/root", PluginUri("provisioner", "default/0b1c/root", "")),
+        ("kbs+external:///backend/a.b?x=", PluginUri("external", "backend/a.b", "x=")),
+        ("kbs:///a/b/c", ResourceUri("a", "b", "c")),
+    ],
+)  # fmt: skip
+def test_kbs_uri_comes_back_as_it_was(text: str, expected: object) -> None:
+    uri = parse_kbs_uri(text)
+    assert uri == expected
+    assert str(uri) == text
+    plugin = "resource" if isinstance(uri, ResourceUri) else uri.plugin
+    assert uri.request_path == plugin + "/" + text.partition(":///")[2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kbs+:///a",
+        "kbs+Nebula:///a",
+        "kbs+a_b:///a",
+        "kbs+" + "a" * 33 + ":///a",
+        "kbs+resource:///a/b/c",
+        "kbs+auth:///a",
+        "kbs+attest:///a",
+        "kbs+resource-policy:///a",
+        "kbs+a/b:///a",
+        "kbs+a://host/a",
+        "kbs+a:///",
+        "kbs+a:///b//c",
+        "kbs+a:///b/../c",
+        "kbs+a:///.b",
+        "kbs+a:///b%2fc",
+        "kbs+a:///" + "b/" * 8 + "b",
+        "kbs+a:///b?",
+        "kbs+a:///b?x",
+        "kbs+a:///b?=y",
+        "kbs+a:///b?x=1&x=2",
+        "kbs+a:///b?x=1&&y=2",
+        "kbs+a:///b?x=1 2",
+        "kbs+a:///b?x=%41",
+        "kbs+a:///b?x=1#y",
+        "kbs+a:///b?x=1?y=2",
+        "kbs+a:///b?x=" + "1" * 512,
+        "kbs+a:///b c",
+        "kbs+a:///b\r\nx",
+        "kbs:///a/b/c?x=1",
+    ],
+)
+def test_kbs_uri_other_form_is_refused(text: str) -> None:
+    parse_kbs_uri("kbs+a:///b?x=1")
+    with pytest.raises(FormatError) as caught:
+        parse_kbs_uri(text, "secret.uri")
+    assert caught.value.reason == "secret.uri"

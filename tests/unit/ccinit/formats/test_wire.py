@@ -3,7 +3,7 @@
 import contextlib
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import NewType
+from typing import ClassVar, NewType
 
 import msgpack
 import pytest
@@ -97,3 +97,56 @@ def test_wire_a_list_is_a_bug_of_the_sender() -> None:
 def test_wire_any_bytes_decode_or_raise_a_format_error(data: bytes) -> None:
     with contextlib.suppress(FormatError):
         wire.decode(Outer, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Circle:
+    WIRE_TAG: ClassVar[str] = "circle"
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    WIRE_TAG: ClassVar[str] = "square"
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    shape: Circle | Square
+    frame: Circle | Square | None
+
+
+def test_wire_union_is_told_apart_by_its_tags() -> None:
+    for drawing in (
+        Drawing(shape=Circle(1), frame=Square(2)),
+        Drawing(shape=Square(1), frame=None),
+    ):
+        assert wire.decode(Drawing, wire.encode(drawing)) == drawing
+    assert wire.decode(Circle, wire.encode(Circle(1))) == Circle(1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [["oval", 1], None],
+        [["circle"], None],
+        [["circle", 1, 2], None],
+        [[1], None],
+        [[], None],
+        [None, None],
+        ["circle", None],
+        [["circle", "1"], None],
+    ],
+)
+def test_wire_union_of_another_form_is_refused(value: object) -> None:
+    wire.decode(Drawing, msgpack.packb([["circle", 1], None]))
+    with pytest.raises(FormatError) as refused:
+        wire.decode(Drawing, msgpack.packb(value))
+    assert refused.value.reason == "wire.type"
+
+
+def test_wire_class_with_a_tag_is_not_another_with_the_same_fields() -> None:
+    with pytest.raises(FormatError) as refused:
+        wire.decode(Circle, wire.encode(Square(1)))
+    assert refused.value.reason == "wire.type"
