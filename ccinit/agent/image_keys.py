@@ -56,8 +56,8 @@ async def open_layer_keys(
     if named:
         grants = await fetch_grants(guest, configured, named)
         try:
-            for uri, grant in grants.items():
-                await _unwrap(guest, inspected, opened, uri, grant)
+            for name, grant in grants.items():
+                await _unwrap(guest, inspected, opened, name, grant)
         finally:
             wipe_grants(grants)
     for layer in inspected.encrypted:

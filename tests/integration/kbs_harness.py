@@ -25,6 +25,7 @@ from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_s
 from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import Store
+from guest_owner.plane.minting import TlsIdentityMinter
 from tests.fakes.tpm_quote import FakeTpm, extend, rsa_key
 
 SECRET = b"the owner's secret, 7d1c"
@@ -221,7 +222,7 @@ def running_kbs(state: Path) -> Iterator[Kbs]:
     (state / "audit.jsonl").unlink(missing_ok=True)
     clock = Clock()
     server = build_server(
-        open_service(state, LIMITS, clock),
+        open_service(state, LIMITS, TlsIdentityMinter(state), clock),
         LIMITS,
         certificate=state / "server.pem",
         key=state / "server-key.pem",

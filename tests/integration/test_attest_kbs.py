@@ -6,6 +6,7 @@ by the guest's Attester over a simulated TPM.
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,9 @@ class Guest:
     init_data: str = DOCUMENT.decode()
     roots: Path | None = None
 
-    def fetch(self, *uris: str, between: object = None) -> list[bytes]:
+    @contextmanager
+    def client(self) -> Iterator[KbsClient]:
+        """The guest's client, which has not attested yet."""
         attester = TpmAttester(SimulatedDevice(SimulatedTpm(tpm=self.tpm)))
 
         def evidence_for(report_data: ReportData) -> JsonValue:
@@ -59,14 +62,17 @@ class Guest:
 
         roots = (self.roots or self.kbs.state / "ca.pem").read_text()
         with HttpClient(pinned_context(roots, check_time=False)) as transport:
-            client = KbsClient(
+            yield KbsClient(
                 url=self.kbs.url,
                 transport=transport,
                 tee=Tee.TPM,
                 evidence_for=evidence_for,
                 init_data=self.init_data,
             )
-            bodies = []
+
+    def fetch(self, *uris: str, between: object = None) -> list[bytes]:
+        bodies = []
+        with self.client() as client:
             for uri in uris:
                 resource = client.get_resource(parse_resource_uri(uri))
                 assert resource.date is not None
@@ -74,7 +80,7 @@ class Guest:
                 bodies.append(resource.body.reveal())
                 if callable(between):
                     between()
-            return bodies
+        return bodies
 
 
 def refused_reason(guest: Guest, uri: str = str(RESOURCE)) -> str:

@@ -13,6 +13,7 @@ from guest_owner.kbs.limits import DEFAULT_LIMITS
 from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import EMPTY_POLICY
+from guest_owner.plane.minting import TlsIdentityMinter
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -65,7 +66,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     limits = DEFAULT_LIMITS
     host, port = parse_listen(arguments.listen)
     server = build_server(
-        open_service(state, limits),
+        open_service(state, limits, TlsIdentityMinter(state)),
         limits,
         certificate=arguments.certificate or state / "server.pem",
         key=arguments.key or state / "server-key.pem",

@@ -13,12 +13,14 @@ from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.tee import Tee
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import read_capped
+from guest_owner.kbs.minting import MintOrder
 from guest_owner.kbs.references import MAX_REFERENCE_BYTES, Profile, parse_reference_set
 from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES
 from guest_owner.kbs.requirements import READERS as DEMANDING
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS
 from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store, attestation_key_name
+from guest_owner.plane.authority import CERTIFICATE_FILE, KEY_FILE, create_authority
 from guest_owner.registration_files import read_public_key
 from guest_owner.volume_key_command import check_volume_key
 
@@ -82,6 +84,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     resource.set_defaults(func=_resource)
     _add_image_policy(commands)
+    _add_identity(commands)
 
 
 def _add_image_policy(commands: Subparsers) -> None:
@@ -91,6 +94,21 @@ def _add_image_policy(commands: Subparsers) -> None:
     _add_file(policy, "policy.json, as podman and skopeo read it")
     policy.add_argument("--envelope", action="store_true", help="as for a resource")
     policy.set_defaults(func=_image_policy)
+
+
+def _add_identity(commands: Subparsers) -> None:
+    summary = "Let the KBS make a TLS identity for each boot of a pod, signed by owner-ca.pem."
+    identity = commands.add_parser("tls-identity", help=summary, description=summary)
+    add_state(identity)
+    identity.add_argument("uri", metavar="URI", help="kbs:///ccinit/POD/tls-identity")
+    identity.add_argument(
+        "--life-hours",
+        type=int,
+        default=24,
+        metavar="N",
+        help="how long a certificate is valid (default: %(default)s)",
+    )
+    identity.set_defaults(func=_identity)
 
 
 def _add_file(parser: argparse.ArgumentParser, summary: str) -> None:
@@ -181,4 +199,15 @@ def _image_policy(arguments: argparse.Namespace) -> int:
     print(f"registered {uri}: {len(policy.scopes)} scopes")
     for resource in policy.resources():
         print(f"it names {resource}: register the key there, too")
+    return 0
+
+
+def _identity(arguments: argparse.Namespace) -> int:
+    state: Path = arguments.state
+    uri = parse_resource_uri(arguments.uri, "resource.uri")
+    Store(state).write_order(uri, MintOrder(arguments.life_hours * 3600))
+    if not (state / KEY_FILE).exists():
+        create_authority(state)
+    print(f"each boot that may have {uri} gets a key and a certificate of its own")
+    print(f"its owner's tools know the guest by {state / CERTIFICATE_FILE}")
     return 0

@@ -20,10 +20,10 @@ from guest_owner.kbs.appraisal import Claim
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
+from tests.fakes.documents import CONFIG, POD
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
 from tests.unit.ccinit.formats.image_policy_cases import policy
 from tests.unit.guest_owner.command_line import error_of, run
-from tests.unit.guest_owner.documents import CONFIG, POD
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.values import reference_set
 

@@ -34,6 +34,7 @@ _OPTIONAL_TEXTS = (
     "initdata",
     "initdata_name",
     "resource",
+    "minted",
     "request",
     "administrator",
 )
@@ -72,6 +73,7 @@ class AuditRecord:
         reference: name and profile of the reference values, only of appraised guests.
         initdata: digest and registered name of the bound document, only of appraised guests.
         resource: URI, only for resources.
+        minted: what was made for this guest: kind and SHA-256 of a certificate.
         request: method and path, only for administration.
         administrator: name of the key that signed the token, only for administration.
     """
@@ -88,6 +90,7 @@ class AuditRecord:
     initdata: str = ""
     initdata_name: str = ""
     resource: str = ""
+    minted: str = ""
     request: str = ""
     administrator: str = ""
 

@@ -9,30 +9,23 @@ checks the chain, the names, the key usage, but not the dates; the lifetimes bel
 else. P-256 with SHA-256 throughout (RFC 5280, RFC 5480).
 """
 
-import ipaddress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ccinit.errors import ConfigError, FormatError
+from guest_owner.certificates import certificate_builder, general_name, key_usage, private_pem
 from guest_owner.kbs.files import PRIVATE_MODE, PUBLIC_MODE, read_capped, write_atomically
 
 AUTHORITY_LIFE = timedelta(days=3650)
 SERVER_LIFE = timedelta(days=825)
 MAX_PEM_BYTES = 64 * 1024
-
-_BACKDATE = timedelta(days=1)  # the peers' clocks may be behind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +53,10 @@ def create_identity(names: tuple[str, ...]) -> KbsIdentity:
     certificate = _sign_server(authority, authority_key, server_key, names)
     return KbsIdentity(
         authority=authority.public_bytes(Encoding.PEM),
-        authority_key=_private_pem(authority_key),
+        authority_key=private_pem(authority_key),
         certificate=certificate.public_bytes(Encoding.PEM),
-        certificate_key=_private_pem(server_key),
-        token_key=_private_pem(ec.generate_private_key(ec.SECP256R1())),
+        certificate_key=private_pem(server_key),
+        token_key=private_pem(ec.generate_private_key(ec.SECP256R1())),
     )
 
 
@@ -112,9 +105,9 @@ def _sign_authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     )
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     return (
-        _builder(subject, subject, key.public_key(), AUTHORITY_LIFE)
+        certificate_builder(subject, subject, key.public_key(), AUTHORITY_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(key_usage(signs_certificates=True), critical=True)
         .add_extension(identifier, critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
@@ -132,12 +125,12 @@ def _sign_server(
 ) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     return (
-        _builder(subject, authority.subject, key.public_key(), SERVER_LIFE)
+        certificate_builder(subject, authority.subject, key.public_key(), SERVER_LIFE)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(
-            x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
+            x509.SubjectAlternativeName([general_name(name) for name in names]), critical=False
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
@@ -146,50 +139,3 @@ def _sign_server(
         )
         .sign(authority_key, SHA256())
     )
-
-
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    public_key: ec.EllipticCurvePublicKey,
-    life: timedelta,
-) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATE)
-        .not_valid_after(now + life)
-    )
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        pass
-    try:
-        return x509.DNSName(name)
-    except ValueError as error:
-        raise FormatError("certificate.name", f"{name!r} is no DNS name or address") from error
-
-
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

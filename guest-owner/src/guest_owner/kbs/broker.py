@@ -7,6 +7,7 @@ flush of the log), and the server makes them from one thread: no two of them int
 """
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
+from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.rcar import (
     PROTOCOL_VERSION,
     Challenge,
@@ -21,6 +22,7 @@ from ccinit.formats.tee import Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.jwe import encrypt_to_guest
+from guest_owner.kbs.minting import IdentityMinter
 from guest_owner.kbs.policy import Deny, decide
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session, Sessions
@@ -33,12 +35,18 @@ class KeyBroker:
     """One KBS over one state directory."""
 
     def __init__(
-        self, store: Store, audit: AuditLog, sessions: Sessions, signer: TokenSigner
+        self,
+        store: Store,
+        audit: AuditLog,
+        sessions: Sessions,
+        signer: TokenSigner,
+        mint: IdentityMinter,
     ) -> None:
         self._store = store
         self._audit = audit
         self._sessions = sessions
         self._signer = signer
+        self._mint = mint
 
     def authenticate(self, body: bytes) -> tuple[Session, bytes]:
         """Answer `POST auth`: open a session and return it with the challenge.
@@ -116,14 +124,28 @@ class KeyBroker:
         if refusal:
             raise self._refuse_resource(attested, str(uri), refusal, Variant.POLICY_DENY)
         try:
-            body = self._store.read_resource(uri)
+            body, minted = self._make_body(attested, uri)
         except CcinitError as error:
             raise self._refuse_resource(
                 attested, str(uri), str(error), Variant.PLUGIN_INTERNAL_ERROR
             ) from error
         reply = encrypt_to_guest(body, attested.tee_pubkey)
-        self._audit_resource(attested, str(uri), Decision.RELEASED, "")
+        self._audit_resource(attested, str(uri), Decision.RELEASED, "", minted)
         return reply
+
+    def _make_body(self, attested: Attested, uri: ResourceUri) -> tuple[bytes, str]:
+        """Return a stored body, or a minted one and what the audit log says about it."""
+        order = self._store.read_order(uri)
+        if order is None:
+            return self._store.read_resource(uri), ""
+        # The certificate names the pod that the guest is bound to, and not what it asks for.
+        pod = self._store.read_pod_name(attested.subject.initdata_name)
+        if uri.type != pod:
+            raise VerificationError("mint.pod", f"{uri} is not of pod {pod}")
+        identity = self._mint(pod=pod, session=attested.label, life_seconds=order.life_seconds)
+        kind = EnvelopeKind.TLS_IDENTITY
+        body = encode_envelope(Envelope(uri=uri, kind=kind, data=identity.data))
+        return body, f"{kind} sha256:{identity.fingerprint}"
 
     def _decide(self, attested: Attested, uri: ResourceUri) -> str:
         """Return why the resource stays, or "" if it may be released."""
@@ -212,7 +234,12 @@ class KeyBroker:
         return KbsRefusedError(variant, told)
 
     def _audit_resource(
-        self, attested: Attested, resource: str, decision: Decision, reason: str
+        self,
+        attested: Attested,
+        resource: str,
+        decision: Decision,
+        reason: str,
+        minted: str = "",
     ) -> None:
         subject = attested.subject
         self._audit.append(
@@ -227,6 +254,7 @@ class KeyBroker:
                 initdata=str(subject.initdata_digest),
                 initdata_name=subject.initdata_name,
                 resource=resource,
+                minted=minted,
             )
         )
 

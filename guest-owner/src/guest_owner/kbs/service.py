@@ -11,6 +11,7 @@ from guest_owner.kbs.authority import read_token_key
 from guest_owner.kbs.broker import KeyBroker
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import Metrics
+from guest_owner.kbs.minting import IdentityMinter
 from guest_owner.kbs.sessions import Sessions
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.token import TokenSigner
@@ -27,14 +28,20 @@ class Service:
 
 
 def open_service(
-    state: Path, limits: Limits, clock: Callable[[], float] = time.monotonic
+    state: Path,
+    limits: Limits,
+    mint: IdentityMinter,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Service:
-    """Return the service over a state directory; `clock` counts the life of sessions."""
+    """Return the service over a state directory.
+
+    `mint` makes the TLS identities of guests; `clock` counts the life of sessions.
+    """
     store = Store(state)
     metrics = Metrics()
     audit = AuditLog(state / AUDIT_NAME, limits, metrics.count)
     signer = TokenSigner(read_token_key(state), life_seconds=limits.token_seconds)
-    broker = KeyBroker(store, audit, Sessions(limits, clock), signer)
+    broker = KeyBroker(store, audit, Sessions(limits, clock), signer, mint)
     return Service(
         broker=broker,
         administration=Administration(store, audit),

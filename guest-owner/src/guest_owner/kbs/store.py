@@ -1,6 +1,7 @@
 """The owner's state directory: resources, registrations, the policy.
 
     resources/REPOSITORY/TYPE/TAG      body of a resource, as it is sent
+    minted/REPOSITORY/TYPE/TAG         order for a resource that is made for whoever gets it
     references/NAME.json               predicted measurements of an image
     attestation-keys/NAME.der          SubjectPublicKeyInfo of a TPM's attestation key
     roots/PLATFORM/NAME.pem            certificates of a TEE's vendor
@@ -24,6 +25,7 @@ from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.tee import Tee
 from guest_owner.kbs.admin_token import AdminKey, parse_admin_key
 from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
+from guest_owner.kbs.minting import MAX_ORDER_BYTES, MintOrder, encode_order, parse_order
 from guest_owner.kbs.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from guest_owner.kbs.references import (
     MAX_REFERENCE_BYTES,
@@ -37,6 +39,7 @@ from guest_owner.kbs.references import (
     parse_reference_set,
     register_initdata,
 )
+from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.requirements import (
     MAX_REQUIREMENTS_BYTES,
     Requirements,
@@ -168,34 +171,64 @@ class Store:
         return register_initdata(name, document)
 
     def read_resource(self, uri: ResourceUri) -> bytes:
-        """Return a resource's body.
+        """Return a stored resource's body.
 
         Raises:
             VerificationError: `resource.absent`.
         """
-        if not self.has_resource(uri):
+        path = self._path("resources", uri)
+        if not path.is_file():
             raise VerificationError("resource.absent", f"{uri} is not registered")
-        return read_capped(self._resource_path(uri), MAX_RESOURCE_BYTES)
+        return read_capped(path, MAX_RESOURCE_BYTES)
 
     def has_resource(self, uri: ResourceUri) -> bool:
-        """Whether a resource is registered."""
-        return self._resource_path(uri).is_file()
+        """Whether a resource is stored, or ordered."""
+        return self._path("resources", uri).is_file() or self.read_order(uri) is not None
 
     def write_resource(self, uri: ResourceUri, body: bytes) -> None:
-        """Store a resource's body, replacing an older one."""
+        """Store a resource's body, replacing an older one.
+
+        Raises:
+            FormatError: `resource.size`.
+            ConfigError: `resource.minted`, it is one that is made for whoever gets it.
+        """
         if not 0 < len(body) <= MAX_RESOURCE_BYTES:
             raise FormatError("resource.size", f"{len(body)} bytes, 1 to {MAX_RESOURCE_BYTES}")
-        write_atomically(self._resource_path(uri), body)
+        if self.read_order(uri) is not None:
+            raise ConfigError("resource.minted", f"{uri} is minted; delete that first")
+        write_atomically(self._path("resources", uri), body)
+
+    def read_order(self, uri: ResourceUri) -> MintOrder | None:
+        """Return the order for a resource that is minted; None for any other."""
+        path = self._path("minted", uri)
+        return parse_order(read_capped(path, MAX_ORDER_BYTES)) if path.is_file() else None
+
+    def write_order(self, uri: ResourceUri, order: MintOrder) -> None:
+        """Order a resource, replacing an older order.
+
+        Raises:
+            ConfigError: `resource.stored`, there is a body under this name.
+        """
+        if self._path("resources", uri).is_file():
+            raise ConfigError("resource.stored", f"{uri} is stored; delete that first")
+        write_atomically(self._path("minted", uri), encode_order(order), mode=PUBLIC_MODE)
 
     def delete_resource(self, uri: ResourceUri) -> None:
-        """Remove a resource.
+        """Remove a resource's body or the order for it.
 
         Raises:
             VerificationError: `resource.absent`.
         """
         if not self.has_resource(uri):
             raise VerificationError("resource.absent", f"{uri} is not registered")
-        self._resource_path(uri).unlink()
+        for folder in ("resources", "minted"):
+            self._path(folder, uri).unlink(missing_ok=True)
+
+    def read_pod_name(self, initdata_name: str) -> str:
+        """Return the name of the pod that a registered document describes."""
+        name = check_name(initdata_name, "initdata.name")
+        document = read_capped(self.root / "initdata" / f"{name}.toml", MAX_DOCUMENT_BYTES)
+        return parse_registrable_initdata(document).pod_name
 
     def read_admin_keys(self) -> tuple[AdminKey, ...]:
         """Read who may administer; without a key nobody may."""
@@ -210,10 +243,10 @@ class Store:
         parse_admin_key(name, pem)
         write_atomically(self.root / "admin-keys" / f"{name}.pem", pem, mode=PUBLIC_MODE)
 
-    def _resource_path(self, uri: ResourceUri) -> Path:
+    def _path(self, folder: str, uri: ResourceUri) -> Path:
         # A ResourceUri can be built without its parser; a path must not be.
         checked = parse_resource_uri(str(uri), "resource.uri")
-        return self.root / "resources" / checked.repository / checked.type / checked.tag
+        return self.root / folder / checked.repository / checked.type / checked.tag
 
     def _entries(self, folder: str, suffix: str, max_bytes: int) -> list[tuple[str, bytes]]:
         directory = self.root / folder

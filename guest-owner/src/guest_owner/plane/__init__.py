@@ -1,0 +1,1 @@
+"""The owner's end of the owner plane: certificates, connection, and what a terminal needs."""
