@@ -16,6 +16,7 @@ rules := [
 		"initdata": [
 			"tpm:37d7456df43f441ba82ad495d9ec19790eca31daea26b4fc2bc158565d9bbf99",
 			"snp:8042cc8a65ff2a61c55127924ce8bd58f7c44d6fce009fa81bf07ac067619290",
+			"snp:gELMimX/KmHFUSeSTOi9WPfETW/OAJ+oG/B6wGdhkpA=",
 			"tdx:03df5bfe67d88c2075aafd5e536bd3a80f0678b4fbb079507aa6f5f9074c5afd0efd38c4ae4428c36d9c3872b1b68675"
 		],
 		"resources": [

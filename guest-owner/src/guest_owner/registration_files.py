@@ -1,8 +1,8 @@
 """Files that say what is trusted, as the owner names them on a command line.
 
 `register` copies them into the state directory; `verify` trusts them for one run. Their formats are
-`guest_owner.kbs.references`, `guest_owner.kbs.roots` and, for keys, SubjectPublicKeyInfo (RFC 5280
-section 4.1) in PEM or DER.
+`guest_owner.kbs.references`, `roots` and `requirements` beside it and, for keys,
+SubjectPublicKeyInfo (RFC 5280 section 4.1) in PEM or DER.
 """
 
 from collections.abc import Iterable
@@ -26,6 +26,7 @@ from guest_owner.kbs.references import (
     parse_reference_set,
     register_initdata,
 )
+from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES, parse_requirements
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, parse_certificates
 from guest_owner.kbs.store import MAX_KEY_BYTES
 
@@ -52,11 +53,12 @@ def read_named_files(
     references: Iterable[Path],
     attestation_keys: Iterable[Path],
     roots: Iterable[Path],
+    requirements: Iterable[Path],
     documents: Iterable[Path],
 ) -> References:
     """Return the registrations that these files amount to; what is not named is not trusted.
 
-    The certificates of `roots` speak for the platform `tee`.
+    The certificates of `roots` speak for the platform `tee`; `requirements` are demands on it.
     """
     return References(
         sets=tuple(
@@ -73,6 +75,10 @@ def read_named_files(
                 certificates=parse_certificates(read_capped(path, MAX_ROOT_BYTES)),
             )
             for path in roots
+        ),
+        requirements=tuple(
+            parse_requirements(read_capped(path, MAX_REQUIREMENTS_BYTES), tee)
+            for path in requirements
         ),
         initdata=tuple(
             register_initdata(path.stem, read_capped(path, MAX_DOCUMENT_BYTES))

@@ -43,6 +43,7 @@ def add_parser(subparsers: Subparsers) -> None:
         ("--reference", "reference values"),
         ("--ak", "attestation key of a TPM, PEM or DER"),
         ("--root", "certificates of the platform's vendor, PEM"),
+        ("--requirements", "what is demanded of the platform, TOML"),
         ("--initdata", "initdata document"),
     ):
         parser.add_argument(
@@ -51,7 +52,7 @@ def add_parser(subparsers: Subparsers) -> None:
             type=Path,
             default=[],
             metavar="FILE",
-            help=f"trust this: {meaning}; may be repeated",
+            help=f"judge by this: {meaning}; may be repeated",
         )
     add_state(parser)
     parser.add_argument(
@@ -90,14 +91,15 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _trusted(arguments: argparse.Namespace, tee: Tee) -> References:
-    if arguments.reference or arguments.ak or arguments.root or arguments.initdata:
-        return read_named_files(
-            tee,
-            references=arguments.reference,
-            attestation_keys=arguments.ak,
-            roots=arguments.root,
-            documents=arguments.initdata,
-        )
+    named = {
+        "references": arguments.reference,
+        "attestation_keys": arguments.ak,
+        "roots": arguments.root,
+        "requirements": arguments.requirements,
+        "documents": arguments.initdata,
+    }
+    if any(named.values()):
+        return read_named_files(tee, **named)
     return Store(arguments.state).read_references()
 
 

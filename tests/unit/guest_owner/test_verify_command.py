@@ -11,8 +11,11 @@ from ccinit.formats.tee import Tee, report_data_for
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event, decode_claims
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.store import Store
+from tests.fakes.snp import Chain
 from tests.fakes.tpm_quote import FakeTpm
 from tests.unit.guest_owner.command_line import error_of, run
+from tests.unit.guest_owner.kbs.snp_values import REPORT_DATA as SNP_REPORT_DATA
+from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS, booted_snp, snp_image
 from tests.unit.guest_owner.kbs.values import (
     DOCUMENT,
     REPORT_DATA,
@@ -206,3 +209,26 @@ def test_unknown_platform_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         verify(tmp_path / "evidence", "--tee", "sample")
     assert ended.value.code == 2
+
+
+def test_snp_evidence_is_judged_by_roots_and_requirements(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "image.json").write_bytes(encode_reference_set(snp_image()))
+    (tmp_path / "amd.pem").write_bytes(Chain().pem)
+    (tmp_path / "snp.toml").write_bytes(REQUIREMENTS)
+    (tmp_path / "shop.toml").write_bytes(DOCUMENT)
+    named = (
+        *("--tee", "snp", "--report-data", SNP_REPORT_DATA.hex()),
+        *("--reference", tmp_path / "image.json", "--root", tmp_path / "amd.pem"),
+        *("--initdata", tmp_path / "shop.toml"),
+    )
+    path = tmp_path / "evidence"
+    path.write_text(json.dumps(booted_snp().evidence(SNP_REPORT_DATA)))
+    assert verify(path, *named, "--requirements", tmp_path / "snp.toml") == 0
+    assert "accepted: image image-1 (prod), initdata shop" in capsys.readouterr().out
+    assert verify(path, *named) == 1
+    assert "REFUSED" in capsys.readouterr().out
+    path.write_text(json.dumps(booted_snp(vmpl=1).evidence(SNP_REPORT_DATA)))
+    assert verify(path, *named, "--requirements", tmp_path / "snp.toml") == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "refused: snp.vmpl"

@@ -9,10 +9,12 @@
 #   ccinit_tpm_boot              "uki:PCR4:PCR9:PCR11" or "direct:PCR4:PCR9:0…0", of one image each
 #   ccinit_tpm_initdata          PCR 8 after the one extend of a document's SHA-256
 #   ccinit_tpm_attestation_keys  SubjectPublicKeyInfo, standard base64
-#   ccinit_snp_measurement       launch measurement
-#   ccinit_snp_tcb               "BOOTLOADER:TEE:SNP:MICROCODE" in decimal
+#   ccinit_snp_measurement       launch measurement; also in base64, as some releases show it
+#   ccinit_snp_tcb               "BOOTLOADER:TEE:SNP:MICROCODE" in decimal: oldest firmware
 #   ccinit_tdx_boot              "MRTD:RTMR1:RTMR2", of one image each
-#   ccinit_initdata_sha256       SHA-256 of a document (HOSTDATA)
+#   ccinit_tdx_domain            "ATTRIBUTES:XFAM" of a trust domain, exactly
+#   ccinit_tdx_module            MRSEAM of a TDX module
+#   ccinit_initdata_sha256       SHA-256 of a document (HOSTDATA); also in base64
 #   ccinit_initdata_sha384       SHA-384 of a document (MRCONFIGID)
 #
 # `checks` lists what must hold on each platform, and `holds` what does; everything is decided by
@@ -32,14 +34,20 @@ checks := {
 	},
 	"snp": {
 		"executables": {"snp.measurement"},
-		"configuration": {"snp.host_data", "snp.policy.debug", "snp.policy.migration", "snp.vmpl"},
+		"configuration": {"snp.host_data", "snp.policy.debug", "snp.policy.migrate_ma", "snp.vmpl"},
 		"hardware": {"snp.tcb"},
 		"instance-identity": set(),
 	},
 	"tdx": {
-		"executables": {"tdx.mr_td", "tdx.rtmr_1", "tdx.rtmr_2", "tdx.image"},
-		"configuration": {"tdx.mr_config_id", "tdx.attributes.debug"},
-		"hardware": {"tdx.tee_type", "tdx.vendor_id", "tdx.tcb_status", "tdx.collateral"},
+		"executables": {"td.mrtd", "rtmr.1", "rtmr.2", "td.image"},
+		"configuration": {
+			"td.mrconfigid", "td.debug", "td.attributes",
+			"td.mrowner", "td.mrownerconfig", "td.mrservicetd",
+		},
+		"hardware": {
+			"quote.tee_type", "quote.vendor", "td.mrseam",
+			"pck.tcb_status", "pck.collateral",
+		},
 		"instance-identity": set(),
 	},
 }
@@ -166,9 +174,9 @@ holds contains "snp.policy.debug" if snp.policy.debug_allowed == false
 
 holds contains "snp.policy.debug" if snp.policy_debug_allowed in {false, "false"}
 
-holds contains "snp.policy.migration" if snp.policy.migrate_ma_allowed == false
+holds contains "snp.policy.migrate_ma" if snp.policy.migrate_ma_allowed == false
 
-holds contains "snp.policy.migration" if snp.policy_migrate_ma in {false, "false"}
+holds contains "snp.policy.migrate_ma" if snp.policy_migrate_ma in {false, "false"}
 
 # Trustee's verifier refuses reports of another VMPL than 0; checked again where it shows the claim.
 holds contains "snp.vmpl" if {
@@ -185,59 +193,97 @@ holds contains "snp.host_data" if {
 	input.init_data in query_reference_value("ccinit_initdata_sha256")
 }
 
-snp_tcb := [
+snp_tcb := numbers([
 	snp.reported_tcb.bootloader, snp.reported_tcb.tee,
 	snp.reported_tcb.snp, snp.reported_tcb.microcode,
-]
+])
 
-snp_tcb := [
+snp_tcb := numbers([
 	snp.reported_tcb_bootloader, snp.reported_tcb_tee,
 	snp.reported_tcb_snp, snp.reported_tcb_microcode,
-]
+])
 
+numbers(parts) := [to_number(part) | some part in parts]
+
+# No claim names the processor. So the firmware has to be new enough for each one that is accepted.
 holds contains "snp.tcb" if {
-	parts := [sprintf("%v", [part]) | some part in snp_tcb]
-	concat(":", parts) in query_reference_value("ccinit_snp_tcb")
+	floors := query_reference_value("ccinit_snp_tcb")
+	count(floors) > 0
+	count(snp_tcb) == 4
+	every floor in floors {
+		reaches(snp_tcb, numbers(split(floor, ":")))
+	}
+}
+
+reaches(parts, floor) if {
+	count(floor) == 4
+	parts[0] >= floor[0]
+	parts[1] >= floor[1]
+	parts[2] >= floor[2]
+	parts[3] >= floor[3]
 }
 
 ##### Intel TDX
 
+tdx_body := input.tdx.quote.body
+
+zero_measurement := concat("", [zero_register, "00000000000000000000000000000000"])
+
+# The images that this guest could be, each as [MRTD, RTMR 1, RTMR 2].
 tdx_images := [split(boot, ":") | some boot in query_reference_value("ccinit_tdx_boot")]
 
-holds contains "tdx.mr_td" if {
+holds contains "td.mrtd" if {
 	some image in tdx_images
-	input.tdx.quote.body.mr_td == image[0]
+	tdx_body.mr_td == image[0]
 }
 
-holds contains "tdx.rtmr_1" if {
+holds contains "rtmr.1" if {
 	some image in tdx_images
-	input.tdx.quote.body.rtmr_1 == image[1]
+	tdx_body.rtmr_1 == image[1]
 }
 
-holds contains "tdx.rtmr_2" if {
+holds contains "rtmr.2" if {
 	some image in tdx_images
-	input.tdx.quote.body.rtmr_2 == image[2]
+	tdx_body.rtmr_2 == image[2]
 }
 
-holds contains "tdx.image" if {
-	body := input.tdx.quote.body
-	concat(":", [body.mr_td, body.rtmr_1, body.rtmr_2]) in query_reference_value("ccinit_tdx_boot")
+# Registers of two images never mix.
+holds contains "td.image" if {
+	boot := concat(":", [tdx_body.mr_td, tdx_body.rtmr_1, tdx_body.rtmr_2])
+	boot in query_reference_value("ccinit_tdx_boot")
 }
 
-# The register itself, and what Trustee compared with the document: both are of this quote.
-holds contains "tdx.mr_config_id" if {
-	input.tdx.quote.body.mr_config_id == input.init_data
+# The field itself, and what Trustee compared with the document: both are of this quote.
+holds contains "td.mrconfigid" if {
+	tdx_body.mr_config_id == input.init_data
 	input.init_data in query_reference_value("ccinit_initdata_sha384")
 }
 
-holds contains "tdx.attributes.debug" if input.tdx.td_attributes.debug == false
+holds contains "td.debug" if input.tdx.td_attributes.debug == false
 
-holds contains "tdx.tee_type" if input.tdx.quote.header.tee_type == "81000000"
+holds contains "td.attributes" if {
+	domain := concat(":", [tdx_body.td_attributes, tdx_body.xfam])
+	domain in query_reference_value("ccinit_tdx_domain")
+}
 
-holds contains "tdx.vendor_id" if {
+# The host built and serves the domain as nobody else's.
+holds contains "td.mrowner" if tdx_body.mr_owner == zero_measurement
+
+holds contains "td.mrownerconfig" if tdx_body.mr_owner_config == zero_measurement
+
+# Quotes of TDX 1.0 have no such field.
+holds contains "td.mrservicetd" if {
+	object.get(tdx_body, "mr_servicetd", zero_measurement) == zero_measurement
+}
+
+holds contains "quote.tee_type" if input.tdx.quote.header.tee_type == "81000000"
+
+holds contains "quote.vendor" if {
 	input.tdx.quote.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
 }
 
-holds contains "tdx.tcb_status" if input.tdx.tcb_status == "UpToDate"
+holds contains "td.mrseam" if tdx_body.mr_seam in query_reference_value("ccinit_tdx_module")
 
-holds contains "tdx.collateral" if input.tdx.collateral_expiration_status == "0"
+holds contains "pck.tcb_status" if input.tdx.tcb_status == "UpToDate"
+
+holds contains "pck.collateral" if input.tdx.collateral_expiration_status == "0"

@@ -6,15 +6,20 @@ extractor (a JSON object from name to values) and of its policy engine. Pure; wr
 `guest_owner.policy_export_command`.
 """
 
-import base64
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from importlib.resources import files
 
 from ccinit.errors import ConfigError
-from guest_owner.kbs.measurements import BOOT_PCRS, TpmMeasurements
+from ccinit.formats.strict_json import encode_base64
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.measurements import BOOT_PCRS, SnpMeasurements, TpmMeasurements
 from guest_owner.kbs.policy import Policy, Rule
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.requirements import Requirements, SnpRequirements
+from guest_owner.kbs.tdx_measurements import TdxMeasurements
+from guest_owner.kbs.tdx_requirements import TdxRequirements
 
 _RULES_MARK = "@RULES@"
 
@@ -38,40 +43,91 @@ def resource_policy(policy: Policy, references: References) -> str:
 
 def reference_values(references: References) -> Mapping[str, list[str]]:
     """Return the values that `default_cpu.rego` asks for; test images are left out."""
+    boots = [
+        boot
+        for known in references.sets
+        if known.profile is Profile.PROD
+        for boot in boot_values(known)
+    ]
+    bound = [value for known in references.initdata for value in bound_values(known)]
     return {
-        "ccinit_tpm_boot": [
-            boot_value(measured)
-            for known, measured in _tpm_sets(references)
-            if known.profile is Profile.PROD
-        ],
-        "ccinit_tpm_initdata": [known.register.hex() for known in references.initdata],
+        "ccinit_tpm_boot": _of(Tee.TPM, boots),
+        "ccinit_tpm_initdata": _of(Tee.TPM, bound),
         "ccinit_tpm_attestation_keys": [
-            base64.b64encode(known.public_der).decode() for known in references.attestation_keys
+            encode_base64(known.public_der) for known in references.attestation_keys
         ],
-        "ccinit_snp_measurement": [],
-        "ccinit_snp_tcb": [],
-        "ccinit_tdx_boot": [],
-        "ccinit_initdata_sha256": [known.digest.hex for known in references.initdata],
-        "ccinit_initdata_sha384": [known.sha384.hex() for known in references.initdata],
+        "ccinit_snp_measurement": _of(Tee.SNP, boots),
+        "ccinit_tdx_boot": _of(Tee.TDX, boots),
+        "ccinit_initdata_sha256": _of(Tee.SNP, bound),
+        "ccinit_initdata_sha384": _of(Tee.TDX, bound),
+        **_demanded_values(references.requirements),
     }
 
 
 def rvps_message(values: Mapping[str, list[str]]) -> bytes:
     """Return the message for `POST /kbs/v0/reference-value` and `rvps-tool`."""
-    payload = base64.b64encode(json.dumps(values, sort_keys=True).encode()).decode()
+    payload = encode_base64(json.dumps(values, sort_keys=True).encode())
     message = {"version": "0.1.0", "type": "sample", "payload": payload}
     return json.dumps(message).encode() + b"\n"
 
 
-def boot_value(measured: TpmMeasurements) -> str:
-    """Return predicted registers as one string, so that those of two images never mix."""
-    return ":".join((measured.boot.value, *(measured.pcr[index].hex() for index in BOOT_PCRS)))
+def boot_values(reference: ReferenceSet) -> tuple[str, ...]:
+    """Return what an image may have booted as: texts that begin with their platform.
+
+    All measurements of one boot are in one text, so that those of two images never mix.
+    """
+    match reference.measured:
+        case TpmMeasurements(boot=boot, pcr=pcr):
+            return (":".join((Tee.TPM, boot, *(pcr[index].hex() for index in BOOT_PCRS))),)
+        case SnpMeasurements(values=values):
+            return tuple(text for value in values for text in _snp_texts(value))
+        case TdxMeasurements(mrtd=mrtd, rtmr1=rtmr1, rtmr2=rtmr2):
+            return (f"{Tee.TDX}:{mrtd.hex()}:{rtmr1.hex()}:{rtmr2.hex()}",)
 
 
-def _tpm_sets(references: References) -> Iterator[tuple[ReferenceSet, TpmMeasurements]]:
-    for known in references.sets:
-        if isinstance(known.measured, TpmMeasurements):
-            yield known, known.measured
+def bound_values(known: RegisteredInitdata) -> tuple[str, ...]:
+    """Return what binds a document on each platform: PCR 8, HOSTDATA, MRCONFIGID."""
+    return (
+        f"{Tee.TPM}:{known.register.hex()}",
+        *_snp_texts(known.digest.raw),
+        f"{Tee.TDX}:{known.sha384.hex()}",
+    )
+
+
+def _snp_texts(value: bytes) -> tuple[str, str]:
+    # Releases of Trustee differ in how their `snp` verifier writes bytes.
+    return f"{Tee.SNP}:{value.hex()}", f"{Tee.SNP}:{encode_base64(value)}"
+
+
+def _demanded_values(demanded: Collection[Requirements]) -> dict[str, list[str]]:
+    """Return what the owner demands of platforms, as far as a claim of Trustee shows it."""
+    snp = [known for known in demanded if isinstance(known, SnpRequirements)]
+    tdx = [known for known in demanded if isinstance(known, TdxRequirements)]
+    return {
+        # A product whose firmware has a part that no claim shows is left out.
+        "ccinit_snp_tcb": [
+            f"{floor.bootloader}:{floor.tee}:{floor.snp}:{floor.microcode}"
+            for known in snp
+            for floor in known.floors.values()
+            if floor.fmc is None
+        ],
+        "ccinit_tdx_domain": [
+            ":".join(
+                value.to_bytes(8, "little").hex() for value in (known.td_attributes, known.xfam)
+            )
+            for known in tdx
+        ],
+        "ccinit_tdx_module": [module.hex() for known in tdx for module in known.mrseam],
+    }
+
+
+def _little_endian(value: int) -> str:
+    return value.to_bytes(8, "little").hex()
+
+
+def _of(tee: Tee, values: Collection[str]) -> list[str]:
+    """Return the values of one platform, without its name."""
+    return [value.removeprefix(f"{tee}:") for value in values if value.startswith(f"{tee}:")]
 
 
 def narrow(
@@ -84,10 +140,9 @@ def narrow(
     """
     _check_known("export.reference", images, {known.name for known in references.sets})
     _check_known("export.initdata", documents, {known.name for known in references.initdata})
-    return References(
+    return replace(
+        references,
         sets=tuple(known for known in references.sets if not images or known.name in images),
-        attestation_keys=references.attestation_keys,
-        roots=references.roots,
         initdata=tuple(
             known for known in references.initdata if not documents or known.name in documents
         ),
@@ -104,23 +159,19 @@ def _resolve(rule: Rule, references: References) -> dict[str, list[str]]:
     return {
         "resources": list(rule.resources.segments),
         "boots": [
-            f"tpm:{boot_value(measured)}"
-            for known, measured in _tpm_sets(references)
+            boot
+            for known in references.sets
             if known.profile is rule.profile
             and (not rule.references or known.name in rule.references)
+            for boot in boot_values(known)
         ],
         "initdata": [
             bound
             for known in references.initdata
             if not rule.initdata.isdisjoint((known.name, str(known.digest)))
-            for bound in _bound_values(known)
+            for bound in bound_values(known)
         ],
     }
-
-
-def _bound_values(known: RegisteredInitdata) -> tuple[str, str, str]:
-    """Return what binds a document on each platform: PCR 8, HOSTDATA, MRCONFIGID."""
-    return (f"tpm:{known.register.hex()}", f"snp:{known.digest.hex}", f"tdx:{known.sha384.hex()}")
 
 
 def _template(name: str) -> str:

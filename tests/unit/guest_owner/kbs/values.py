@@ -12,7 +12,7 @@ from guest_owner.kbs.references import (
     RegisteredKey,
     register_initdata,
 )
-from guest_owner.trustee.export import boot_value
+from guest_owner.trustee.export import boot_values
 from tests.fakes.tpm_quote import FakeTpm, extend, rsa_key
 
 DOCUMENT = b'algorithm = "sha256"\nversion = "0.1.0"\n\n[data]\n'
@@ -34,8 +34,8 @@ def reference_set(
 
 def boot_of(reference: ReferenceSet) -> str:
     """The set as the one string that Trustee's policies compare."""
-    assert isinstance(reference.measured, TpmMeasurements)
-    return boot_value(reference.measured)
+    (boot,) = boot_values(reference)
+    return boot.removeprefix("tpm:")
 
 
 def registers_of(reference: ReferenceSet) -> Mapping[int, bytes]:

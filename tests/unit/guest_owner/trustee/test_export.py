@@ -1,12 +1,13 @@
 """The exported policies: complete, free of test images, and equal to the copies in docs/."""
 
+import base64
 import json
 import re
 from pathlib import Path
 
 import pytest
 
-from guest_owner.kbs.measurements import Boot
+from guest_owner.kbs.measurements import Boot, SnpMeasurements
 from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.references import Profile, References, RegisteredKey
 from guest_owner.trustee.export import (
@@ -14,6 +15,7 @@ from guest_owner.trustee.export import (
     reference_values,
     resource_policy,
 )
+from tests.unit.guest_owner.kbs.snp_values import requirements, snp_image, snp_references
 from tests.unit.guest_owner.kbs.values import boot_of, initdata, reference_set
 
 DOCS = Path(__file__).parents[4] / "docs/trustee-policy"
@@ -60,10 +62,40 @@ def test_resource_policy_holds_the_resolved_production_rules() -> None:
             "initdata": [
                 f"tpm:{initdata().register.hex()}",
                 f"snp:{initdata().digest.hex}",
+                f"snp:{base64.b64encode(initdata().digest.raw).decode()}",
                 f"tdx:{initdata().sha384.hex()}",
             ],
         }
     ]
+
+
+def test_snp_images_are_exported_as_each_release_shows_them() -> None:
+    known = snp_references(snp_image(), snp_image("image-2-test", Profile.TEST))
+    values = reference_values(known)
+    measured = snp_image().measured
+    assert isinstance(measured, SnpMeasurements)
+    assert values["ccinit_snp_measurement"] == [
+        text
+        for value in measured.values
+        for text in (value.hex(), base64.b64encode(value).decode())
+    ]
+    assert values["ccinit_snp_tcb"] == ["4:0:24:219"]
+    (rule,) = json.loads(json.dumps(rules_of(resource_policy(POLICY, known))))
+    assert rule["boots"] == [f"snp:{text}" for text in values["ccinit_snp_measurement"]]
+
+
+def test_firmware_with_a_part_that_no_claim_shows_is_not_exported() -> None:
+    turin = b"""
+[[product]]
+name = "Turin"
+fmc = 1
+bootloader = 1
+tee = 1
+snp = 1
+microcode = 1
+"""
+    known = snp_references(demanded=requirements(turin))
+    assert reference_values(known)["ccinit_snp_tcb"] == ["4:0:24:219"]
 
 
 def test_every_reference_value_that_the_policy_asks_for_is_exported() -> None:
