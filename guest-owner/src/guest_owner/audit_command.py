@@ -8,7 +8,7 @@ from guest_owner.claims_table import format_claims
 from guest_owner.kbs.audit import AUDIT_NAME, decode_claims, read_audit
 from guest_owner.table import format_table
 
-_COLUMNS = ("time", "event", "session", "decision", "resource", "reason")
+_HEADER = ("time", "event", "who", "decision", "what", "reason")
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -32,12 +32,23 @@ def _show(arguments: argparse.Namespace) -> int:
     records = [
         record for record in read_audit(path) if arguments.session in (None, record["session"])
     ]
-    rows = [tuple(str(record.get(column, "")) for column in _COLUMNS) for record in records]
-    print(format_table(_COLUMNS, rows))
+    print(format_table(_HEADER, map(_cells, records)))
     if arguments.session is not None:
         for record in records:
             _print_claims(record, with_holding=arguments.all)
     return 0
+
+
+def _cells(record: Mapping[str, object]) -> tuple[str, ...]:
+    """Return a record's line: who is a session or an administrator, what a resource or a call."""
+    return (
+        str(record["time"]),
+        str(record["event"]),
+        str(record["session"] or record.get("administrator", "")),
+        str(record["decision"]),
+        str(record.get("resource") or record.get("request", "")),
+        str(record["reason"]),
+    )
 
 
 def _print_claims(record: Mapping[str, object], *, with_holding: bool) -> None:

@@ -294,6 +294,25 @@ def test_audit_show_prints_decisions_and_claims(
     assert "pcr.4" in capsys.readouterr().out
 
 
+def test_audit_show_names_administrators_and_what_they_did(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    AuditLog(state / "audit.jsonl").append(
+        AuditRecord(
+            event=Event.ADMIN,
+            session="",
+            tee="",
+            decision=Decision.ACCEPTED,
+            request="DELETE /kbs/v0/resource/a/b/c",
+            administrator="alice",
+        )
+    )
+    assert run("audit", "show", "--state", state) == 0
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == ["time", "event", "who", "decision", "what", "reason"]
+    assert line.split()[1:] == ["admin", "alice", "accepted", "DELETE", "/kbs/v0/resource/a/b/c"]
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [("127.0.0.1:8443", ("127.0.0.1", 8443)), ("[::1]:0", ("::1", 0)), ("kbs:1", ("kbs", 1))],
