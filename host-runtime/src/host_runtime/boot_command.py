@@ -14,7 +14,7 @@ from host_runtime.esp import create_esp
 from host_runtime.firmware_text import FirmwareRecord, firmware_name, read_record, write_record
 from host_runtime.guest_files import GuestFiles
 from host_runtime.kbs_relay import parse_address
-from host_runtime.launcher import GuestConfig, VsockKind, boot_guest
+from host_runtime.launcher import GuestConfig, VsockKind, boot_guest, plan_launch
 from host_runtime.qemu import (
     Accelerator,
     DirectBoot,
@@ -26,6 +26,13 @@ from host_runtime.qemu import (
 )
 from host_runtime.sinks import report_bytes
 from host_runtime.swtpm import VirtualTpm, manufacture_tpm
+from host_runtime.tee import SnpGuest, TdxGuest
+from host_runtime.tee_options import (
+    add_tee,
+    choose_firmware,
+    choose_tee,
+    require_accelerator,
+)
 from host_runtime.tools import Tools
 from host_runtime.transport import is_kernel_vsock_usable
 
@@ -64,6 +71,7 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
     add("--cid", type=int, default=3, help="the guest's CID (default: 3)")
     add("--hello-seconds", type=float, default=120.0, help="0: do not wait for a hello")
     add("--seconds", type=float, default=86400.0, help="end the guest after this time")
+    add_tee(parser)
     parser.set_defaults(command=_boot)
 
 
@@ -75,7 +83,11 @@ def add_record(parser: argparse.ArgumentParser) -> None:
 
 
 def _boot(options: argparse.Namespace) -> int:
+    if options.print:
+        print("\n".join(plan_launch(_plan(options))))
+        return 0
     config = _plan(options)
+    require_accelerator(config.tee, config.accelerator)
     with boot_guest(config, _report) as guest:
         _report("the guest runs; `host-runtime state --guest FOLDER` asks where it is")
         if options.hello_seconds:
@@ -110,33 +122,47 @@ def _plan(options: argparse.Namespace) -> GuestConfig:
     if options.folder.exists() and any(options.folder.iterdir()):
         raise ConfigError("boot.folder", f"{options.folder} is not empty: name a new folder")
     tools = Tools(tree=options.tools and options.tools.absolute())
-    options.folder.mkdir(parents=True, exist_ok=True)
-    boot: EspBoot | DirectBoot
-    if options.uki is not None:
-        boot = EspBoot(image=create_esp(tools, options.uki, options.folder.absolute() / "esp.img"))
-    else:
-        boot = DirectBoot(
-            kernel=options.kernel, initrd=options.initrd, command_line=options.command_line
-        )
+    tee = choose_tee(options)  # first: what is refused must leave nothing behind
+    boot = _choose_boot(options, tools)
+    default = ovmf(tools) if options.uki is not None or options.ovmf else None
     return GuestConfig(
         tools=tools,
         folder=options.folder,
         boot=boot,
-        accelerator=(
-            choose_accelerator(tools)
-            if options.accelerator == "auto"
-            else Accelerator(options.accelerator)
-        ),
+        accelerator=_choose_accelerator(options, tools, tee),
         memory_mib=options.memory,
         vcpus=options.vcpus,
-        firmware=ovmf(tools) if options.uki is not None or options.ovmf else None,
+        firmware=choose_firmware(options, tee, default),
         disks=tuple(map(_parse_disk, options.disk)),
         network=_plan_network(options),
-        tpm=None if options.tpm is None else _open_tpm(tools, options.tpm.absolute()),
+        tpm=None if options.tpm is None else _open_tpm(options, tools),
         vsock=_choose_vsock(options.vsock),
         guest_cid=options.cid,
         kbs=None if options.kbs is None else parse_address(options.kbs),
+        tee=tee,
     )
+
+
+def _choose_boot(options: argparse.Namespace, tools: Tools) -> EspBoot | DirectBoot:
+    if options.kernel is not None:
+        return DirectBoot(
+            kernel=options.kernel, initrd=options.initrd, command_line=options.command_line
+        )
+    image = options.folder.absolute() / "esp.img"
+    if not options.print:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        create_esp(tools, options.uki, image)
+    return EspBoot(image=image)
+
+
+def _choose_accelerator(
+    options: argparse.Namespace, tools: Tools, tee: SnpGuest | TdxGuest | None
+) -> Accelerator:
+    if options.accelerator != "auto":
+        return Accelerator(options.accelerator)
+    if options.print and tee is not None:
+        return Accelerator.KVM  # of the host that it is planned for
+    return choose_accelerator(tools)
 
 
 def ovmf(tools: Tools) -> Firmware:
@@ -168,8 +194,11 @@ def _parse_disk(text: str) -> Disk:
     return Disk(path=path, serial=serial, is_read_only=text.endswith(":ro"))
 
 
-def _open_tpm(tools: Tools, folder: Path) -> VirtualTpm:
-    return VirtualTpm(folder=folder) if folder.exists() else manufacture_tpm(tools, folder)
+def _open_tpm(options: argparse.Namespace, tools: Tools) -> VirtualTpm:
+    folder = options.tpm.absolute()
+    if folder.exists() or options.print:
+        return VirtualTpm(folder=folder)
+    return manufacture_tpm(tools, folder)
 
 
 def _choose_vsock(name: str) -> VsockKind:

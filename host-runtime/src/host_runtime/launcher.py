@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -44,6 +44,7 @@ from host_runtime.qmp import QmpClient
 from host_runtime.rpc_client import GuestClient, Hello
 from host_runtime.socket_folder import open_socket_folder
 from host_runtime.swtpm import VirtualTpm
+from host_runtime.tee import SnpGuest, TdxGuest
 from host_runtime.tools import Tools
 from host_runtime.transport import KernelLink, UserLink, VsockLink
 
@@ -101,6 +102,7 @@ class GuestConfig:
     kbs: KbsAddress | None = None
     restarts_on_reset: bool = False
     serial_number: str = ""
+    tee: SnpGuest | TdxGuest | None = None
 
 
 class Guest:
@@ -226,12 +228,10 @@ def data_folders(tools: Tools) -> tuple[Path, ...]:
 def _start_devices(
     config: GuestConfig, files: GuestFiles, sockets: Path, stack: ExitStack, say: Progress
 ) -> tuple[MachineConfig, VsockLink]:
-    tpm_socket = None
     if config.tpm is not None:
         say("starting the vTPM")
-        tpm_socket = sockets / "tpm"
         stack.enter_context(
-            config.tpm.start(config.tools, control_socket=tpm_socket, log=files.log("swtpm"))
+            config.tpm.start(config.tools, control_socket=sockets / "tpm", log=files.log("swtpm"))
         )
     vsock: UserVsock | KernelVsock
     link: VsockLink
@@ -249,23 +249,53 @@ def _start_devices(
     if config.kbs is not None:
         say(f"relaying the guest's vsock port {KBS_VSOCK_PORT} to {config.kbs}")
         stack.enter_context(_start_kbs_relay(config, files, sockets))
-    machine = MachineConfig(
+    firmware = _copy_firmware(config.firmware, files)
+    machine = _describe_machine(config, files, sockets, firmware=firmware, vsock=vsock)
+    return machine, link
+
+
+def plan_launch(config: GuestConfig) -> tuple[str, ...]:
+    """Return the whole command that would start this guest's QEMU; nothing is made or started.
+
+    Paths of sockets, which are made anew for each boot, are below the guest's folder here.
+    """
+    files = GuestFiles(folder=config.folder.absolute())
+    sockets = files.folder / "sockets"
+    vsock: UserVsock | KernelVsock = KernelVsock(guest_cid=config.guest_cid)
+    if config.vsock is VsockKind.USER:
+        vsock = UserVsock(socket=sockets / "vhost")
+    firmware = config.firmware
+    if firmware is not None and firmware.variables is not None:
+        firmware = replace(firmware, variables=files.variables)
+    machine = _describe_machine(config, files, sockets, firmware=firmware, vsock=vsock)
+    return (*config.tools.command("qemu-system-x86_64"), *plan_command(machine))
+
+
+def _describe_machine(
+    config: GuestConfig,
+    files: GuestFiles,
+    sockets: Path,
+    *,
+    firmware: Firmware | None,
+    vsock: UserVsock | KernelVsock,
+) -> MachineConfig:
+    return MachineConfig(
         memory_mib=config.memory_mib,
         vcpus=config.vcpus,
         accelerator=config.accelerator,
         boot=config.boot,
         qmp_socket=sockets / "qmp",
         sinks=files.sinks,
-        firmware=_copy_firmware(config.firmware, files),
+        firmware=firmware,
         disks=config.disks,
         network=config.network,
-        tpm_socket=tpm_socket,
+        tpm_socket=None if config.tpm is None else sockets / "tpm",
         vsock=vsock,
         restarts_on_reset=config.restarts_on_reset,
         serial_number=config.serial_number,
         data_folders=data_folders(config.tools),
+        tee=config.tee,
     )
-    return machine, link
 
 
 def _start_vsock_device(config: GuestConfig, files: GuestFiles, sockets: Path) -> OwnedProcess:
@@ -310,8 +340,8 @@ def _start_ready(command: Sequence[str], log: Path, name: str) -> OwnedProcess:
 
 
 def _copy_firmware(firmware: Firmware | None, files: GuestFiles) -> Firmware | None:
-    if firmware is None:
-        return None
+    if firmware is None or firmware.variables is None:
+        return firmware
     for copy in (files.pristine_variables, files.variables):
         shutil.copyfile(firmware.variables, copy)
         copy.chmod(0o600)

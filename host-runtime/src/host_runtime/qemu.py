@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, assert_never
 
+from host_runtime.tee import TEE_ID, SnpGuest, TdxGuest, plan_tee_object
+
 
 class Accelerator(StrEnum):
     """What runs the guest's instructions; `host_runtime.accelerator` chooses."""
@@ -20,10 +22,13 @@ class Accelerator(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firmware:
-    """OVMF: its code, shared, and this guest's own copy of its variables."""
+    """OVMF: its code, shared, and this guest's own copy of its variables.
+
+    A TEE measures one file and has no place for variables: there `variables` is None.
+    """
 
     code: Path
-    variables: Path
+    variables: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +132,7 @@ class MachineConfig:
     restarts_on_reset: bool = False
     serial_number: str = ""
     data_folders: tuple[Path, ...] = ()
+    tee: SnpGuest | TdxGuest | None = None
 
 
 _FIRMWARE_DEBUG_PORT: Final = "0x402"
@@ -158,9 +164,20 @@ def cpu_model(accelerator: Accelerator) -> str:
             return "max"
 
 
+def _cpu_model(config: MachineConfig) -> str:
+    """Return the model; SEV-SNP measures its signature, so it is named and not the host's."""
+    if isinstance(config.tee, SnpGuest):
+        return config.tee.cpu_model
+    return cpu_model(config.accelerator)
+
+
 def _machine(config: MachineConfig) -> tuple[str, ...]:
     machine = "q35,memory-backend=memory,vmport=off"
-    if config.firmware is not None:
+    if config.tee is not None:
+        machine += f",confidential-guest-support={TEE_ID}"
+        if isinstance(config.tee, TdxGuest):
+            machine += ",kernel-irqchip=split"
+    elif config.firmware is not None:
         machine += ",pflash0=firmware,pflash1=variables"
     spawns = config.network is not None and bool(config.network.guest_forwards)
     return (
@@ -171,10 +188,11 @@ def _machine(config: MachineConfig) -> tuple[str, ...]:
         *("-sandbox", "on" if spawns else "on,elevateprivileges=deny,spawn=deny"),
         *("-machine", machine),
         *("-accel", config.accelerator.value),
-        *("-cpu", cpu_model(config.accelerator)),
+        *("-cpu", _cpu_model(config)),
         *("-smp", str(config.vcpus)),
         *("-m", f"{config.memory_mib}M"),
         *("-object", f"memory-backend-memfd,id=memory,size={config.memory_mib}M,share=on"),
+        *(() if config.tee is None else ("-object", plan_tee_object(config.tee))),
         *(() if config.restarts_on_reset else ("-no-reboot",)),
         *(("-smbios", f"type=1,serial={config.serial_number}") if config.serial_number else ()),
         "-S",
@@ -184,12 +202,7 @@ def _machine(config: MachineConfig) -> tuple[str, ...]:
 
 
 def _boot(config: MachineConfig) -> tuple[str, ...]:
-    arguments: tuple[str, ...] = ()
-    if config.firmware is not None:
-        arguments = (
-            *("-blockdev", _file_node("firmware", config.firmware.code, is_read_only=True)),
-            *("-blockdev", _file_node("variables", config.firmware.variables)),
-        )
+    arguments = _firmware(config)
     match config.boot:
         case EspBoot(image=image):
             if config.firmware is None:
@@ -210,6 +223,17 @@ def _boot(config: MachineConfig) -> tuple[str, ...]:
             )
         case _:
             assert_never(config.boot)
+
+
+def _firmware(config: MachineConfig) -> tuple[str, ...]:
+    if config.firmware is None:
+        return ()
+    if config.firmware.variables is None:
+        return ("-bios", str(config.firmware.code))
+    return (
+        *("-blockdev", _file_node("firmware", config.firmware.code, is_read_only=True)),
+        *("-blockdev", _file_node("variables", config.firmware.variables)),
+    )
 
 
 def _sinks(sinks: SinkFiles) -> tuple[str, ...]:

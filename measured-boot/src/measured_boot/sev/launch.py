@@ -98,17 +98,27 @@ def snp_launch_digest(
         ConfigError: `launch.firmware`: not built for SEV-SNP; `launch.kernel_hashes`: it takes no
             hashes, so its guests would boot whatever they are given; `launch.reset_address`.
     """
+    hash_area = require_snp(firmware)
+    launch = SnpLaunch()
+    launch.add_content(firmware.address, firmware.data)
+    for pages in firmware.special_pages:
+        _add_pages(launch, pages, _hash_page(pages, hash_area, hashes))
+    for page in _save_areas(firmware, processors, processors.features):
+        launch.add_save_area(page)
+    return launch.digest
+
+
+def require_snp(firmware: SevFirmware) -> int:
+    """Return the address of the hash area of firmware that can boot a measured kernel.
+
+    Raises:
+        ConfigError: `launch.firmware`, `launch.kernel_hashes`, as `snp_launch_digest`.
+    """
     if not firmware.special_pages:
         raise ConfigError("launch.firmware", "this firmware is not built for SEV-SNP")
     if not firmware.has_hash_page or firmware.hash_area is None:
         raise _no_hashes()
-    launch = SnpLaunch()
-    launch.add_content(firmware.address, firmware.data)
-    for pages in firmware.special_pages:
-        _add_pages(launch, pages, _hash_page(pages, firmware.hash_area, hashes))
-    for page in _save_areas(firmware, processors, processors.features):
-        launch.add_save_area(page)
-    return launch.digest
+    return firmware.hash_area
 
 
 def sev_es_launch_digest(

@@ -1,0 +1,72 @@
+"""Objects of confidential guests, as the installed QEMU reads them.
+
+There is no such hardware here. QEMU reads all properties of an object before it looks for any, so
+what it complains of tells whether it knows them. Needs the tools tree (`CCINIT_TOOLS`).
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import ChildError
+from host_runtime import process
+from host_runtime.tee import IdentityBlock, SnpGuest, TdxGuest, plan_tee_object
+from host_runtime.tools import Tools
+
+TOOLS = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
+IDENTITY = IdentityBlock(block=bytes(96), authentication=bytes(4096), has_author_key=True)
+SNP = plan_tee_object(SnpGuest(host_data=bytes(32), cpu_model="EPYC-Milan", identity=IDENTITY))
+TDX = plan_tee_object(TdxGuest(mrconfigid=bytes(48)))
+# Of every object of SEV, and not in QEMU's list because they belong to its instances.
+UNLISTED = {"cbitpos", "reduced-phys-bits"}
+
+
+def qemu(*arguments: str) -> str:
+    """Return what QEMU prints or complains of."""
+    command = (*TOOLS.command("qemu-system-x86_64"), *arguments)
+    try:
+        return process.run(command, environment=TOOLS.environment()).decode()
+    except ChildError as error:
+        return error.detail
+
+
+def start_with(object_value: str) -> str:
+    machine = (
+        "-machine",
+        "q35,confidential-guest-support=tee",
+        "-accel",
+        "tcg",
+        "-display",
+        "none",
+    )
+    return qemu("-nodefaults", "-S", *machine, "-object", object_value)
+
+
+def test_every_property_of_snp_is_in_qemus_list() -> None:
+    listed = re.findall(r"^  ([a-z-]+)=<", qemu("-object", "sev-snp-guest,help"), re.MULTILINE)
+    used = {word.partition("=")[0] for word in SNP.split(",")[1:]} - {"id"}
+    assert used - UNLISTED <= set(listed)
+    assert "kernel-hashes" in listed
+
+
+def test_object_of_snp_is_read_to_the_end() -> None:
+    assert "KVM required" in start_with(SNP)
+
+
+@pytest.mark.parametrize("property_name", ["cbitpos", "host-data", "kernel-hashes", "policy"])
+def test_a_property_that_qemu_does_not_know_is_named(property_name: str) -> None:
+    complaint = start_with(SNP.replace(f"{property_name}=", f"x{property_name}="))
+    assert "KVM required" not in complaint
+    assert property_name in complaint
+
+
+@pytest.mark.parametrize("model", ["EPYC-Milan", "EPYC-Genoa", "EPYC-v4"])
+def test_processor_models_are_qemus(model: str) -> None:
+    assert re.search(rf"^  {model} ", qemu("-cpu", "help"), re.MULTILINE)
+
+
+def test_this_qemu_has_no_tdx_so_that_the_refusal_is_its_own() -> None:
+    assert "tdx-guest" in start_with(TDX)
+    assert "tdx-guest" not in qemu("-object", "help")
