@@ -7,13 +7,11 @@ Thin: files to values, values to text. From Python, use `measured_boot.predictio
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from ccinit.errors import CcinitError
-from ccinit.formats.event_log import Algorithm, parse_event_log
-from measured_boot.event_log import Difference, find_differences
 from measured_boot.platforms import PLATFORMS, Platform
-from measured_boot.predict_command import PREDICT_HELP, add_image, add_predict, read_prediction
+from measured_boot.predict_command import PREDICT_HELP, add_predict
+from measured_boot.replay_command import REPLAY_HELP, add_replay
 from measured_boot.verify_command import VERIFY_HELP, add_verify
 
 
@@ -28,17 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"measured-boot: {error}", file=sys.stderr)
     return 1
-
-
-def _compare(options: argparse.Namespace) -> int:
-    prediction = read_prediction(options)
-    log = parse_event_log(options.log.read_bytes(), Algorithm.SHA256)
-    differences = find_differences(prediction.events, log.events)
-    for difference in differences:
-        print(_describe(difference))
-    if not differences:
-        print("the log is as predicted")
-    return 1 if differences else 0
 
 
 def _platforms(options: argparse.Namespace) -> int:
@@ -59,16 +46,6 @@ def _describe_platform(platform: Platform) -> tuple[str, str]:
     )
 
 
-def _describe(difference: Difference) -> str:
-    where = f"PCR {difference.register}, event {difference.position + 1}:"
-    if difference.predicted is None:
-        return f"{where} predicted nothing more, the log has {difference.logged_digest}"
-    return (
-        f"{where} {difference.predicted.subject}: predicted {difference.predicted.digest.hex()}, "
-        f"the log has {difference.logged_digest}"
-    )
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="measured-boot",
@@ -78,10 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = commands.add_parser("predict", help=PREDICT_HELP, description=PREDICT_HELP)
     add_predict(add)
-    add = commands.add_parser("compare", help="find where a firmware's event log differs")
-    add_image(add)
-    add.add_argument("log", type=Path, help="a guest's binary_bios_measurements")
-    add.set_defaults(command=_compare)
+    add = commands.add_parser("replay", help=REPLAY_HELP, description=REPLAY_HELP)
+    add_replay(add)
     add = commands.add_parser("verify", help=VERIFY_HELP, description=VERIFY_HELP)
     add_verify(add)
     add = commands.add_parser("platforms", help="list what predictions hold for")

@@ -1,48 +1,101 @@
 """Say which event of a firmware's log is the first that differs from a prediction.
 
-Reading the log is `ccinit.formats.event_log`'s; Linux shows it as
-`/sys/kernel/security/tpm0/binary_bios_measurements`. A log proves nothing by itself: only its
-replay against a quoted register does, and registers are what verifiers compare (`guest_owner.kbs`).
+Reading the log is `ccinit.formats.event_log`'s. Linux shows that of a TPM as
+`/sys/kernel/security/tpm0/binary_bios_measurements`, that of a confidential VM as
+`/sys/firmware/acpi/tables/data/CCEL`. A log proves nothing by itself: only its replay against a
+quoted register does, and registers are what verifiers compare (`guest_owner.kbs`).
+
+Specification: UEFI 2.10, section 38.4.1 (in a CC log, register 1 is RTMR 0).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from ccinit.formats.event_log import LoggedEvent
+from ccinit.errors import FormatError
+from ccinit.formats.event_log import Algorithm, EventLog, LoggedEvent, parse_event_log
+from measured_boot.boot_events import EXITS
 from measured_boot.pcr import PREDICTED_REGISTERS, Event
+from measured_boot.tdx.registers import PREDICTED_RTMRS, rtmr_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirmwareLog:
+    """A log of either kind; made by `read_firmware_log`."""
+
+    log: EventLog
+    algorithm: Algorithm
+
+    @property
+    def is_of_tdx(self) -> bool:
+        """Whether its registers are RTMRs and not PCRs."""
+        return self.algorithm is Algorithm.SHA384
+
+    def name_of(self, register: int) -> str:
+        """Return the name of a register of this log."""
+        return f"rtmr{register - 1}" if self.is_of_tdx else f"pcr{register}"
+
+    def replay(self) -> dict[str, bytes]:
+        """Return each register that an event extends, by name."""
+        numbers = sorted({event.register for event in self.log.events})
+        return {self.name_of(number): self.log.replay(number, self.algorithm) for number in numbers}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The first event of a register that is not as predicted; None where one side has no more."""
+    """The first event of a register that is not as predicted; None where one side has no more.
+
+    Attributes:
+        register: its number in the log.
+    """
 
     register: int
     position: int
     predicted: Event | None
     logged: LoggedEvent | None
 
-    @property
-    def logged_digest(self) -> str:
-        """The logged digest as text."""
-        return "nothing more" if self.logged is None else self.logged.digest.hex()
+
+def read_firmware_log(data: bytes) -> FirmwareLog:
+    """Read a TPM's log, or that of a confidential VM, which has SHA-384 digests only.
+
+    Raises:
+        FormatError: with a reason below `event_log`.
+    """
+    try:
+        log = parse_event_log(data, Algorithm.SHA256)
+    except FormatError as error:
+        if error.reason != "event_log.header":
+            raise
+        log = parse_event_log(data, Algorithm.SHA384, end_marker=True)
+        return FirmwareLog(log=log, algorithm=Algorithm.SHA384)
+    return FirmwareLog(log=log, algorithm=Algorithm.SHA256)
 
 
-def find_differences(
-    predicted: Iterable[Event], logged: Iterable[LoggedEvent]
-) -> tuple[Difference, ...]:
+def find_differences(predicted: Iterable[Event], firmware: FirmwareLog) -> tuple[Difference, ...]:
     """Return the first difference of each predicted register, in the order of registers."""
-    expected, actual = tuple(predicted), tuple(logged)
-    differences = []
-    for register in PREDICTED_REGISTERS:
-        pairs = zip_longest(
-            (event for event in expected if event.register == register),
-            (event for event in actual if event.register == register),
+    if firmware.is_of_tdx:
+        rows = [(rtmr_of(event.register) + 1, event) for event in (*predicted, *EXITS)]
+        registers = tuple(index + 1 for index in PREDICTED_RTMRS)
+    else:
+        rows = [(event.register, event) for event in predicted]
+        registers = PREDICTED_REGISTERS
+    found = (
+        _find_first(
+            register,
+            [event for number, event in rows if number == register],
+            [event for event in firmware.log.events if event.register == register],
+            is_wide=firmware.is_of_tdx,
         )
-        for position, (ours, theirs) in enumerate(pairs):
-            if ours is None or theirs is None or ours.digest != theirs.digest:
-                differences.append(
-                    Difference(register=register, position=position, predicted=ours, logged=theirs)
-                )
-                break
-    return tuple(differences)
+        for register in registers
+    )
+    return tuple(difference for difference in found if difference is not None)
+
+
+def _find_first(
+    register: int, predicted: list[Event], logged: list[LoggedEvent], *, is_wide: bool
+) -> Difference | None:
+    for position, (ours, theirs) in enumerate(zip_longest(predicted, logged)):
+        digest = None if ours is None else ours.wide_digest if is_wide else ours.digest
+        if theirs is None or digest != theirs.digest:
+            return Difference(register=register, position=position, predicted=ours, logged=theirs)
+    return None

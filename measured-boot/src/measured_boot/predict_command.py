@@ -15,7 +15,6 @@ from measured_boot.platforms import Boot, Platform, Technology, find_named_platf
 from measured_boot.prediction import (
     LaunchPrediction,
     Machine,
-    Prediction,
     predict,
     predict_launch,
 )
@@ -28,7 +27,7 @@ _NOT_COMPARED: Final = "computed by the specification; no boot of such hardware 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
     """Make `parser` that of the command `predict`."""
-    add_image(parser)
+    _add_image(parser)
     add = parser.add_argument
     add("--profile", choices=[member.value for member in Profile])
     add("--name", help="of the reference values (default: the image's file name)")
@@ -56,25 +55,12 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_predict)
 
 
-def add_image(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say what is booted, and where."""
+def _add_image(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("image", type=Path, help="a UKI, with --initrd a kernel, or a built image's .json")
     add("--initrd", type=Path, help="direct boot: the initrd that QEMU is given")
     add("--command-line", type=Path, metavar="FILE", help="direct boot: the line QEMU is given")
     add("--platform", help="one of `measured-boot platforms` (default: the one that fits)")
-
-
-def read_prediction(options: argparse.Namespace) -> Prediction:
-    """Return the prediction for a TPM.
-
-    Raises:
-        CcinitError: as `measured_boot.prediction.predict`.
-    """
-    platform = _named(options)
-    files = _files(options)
-    boot = None if platform is None else platform.boot
-    return predict(files.read(boot), options.platform)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -89,7 +75,9 @@ def _predict(options: argparse.Namespace) -> int:
 def _print_registers(options: argparse.Namespace) -> None:
     if options.firmware is not None:
         raise ConfigError("predict.what", "--firmware is for a platform of AMD or Intel: name one")
-    prediction = read_prediction(options)
+    platform = _named(options)
+    what = _files(options).read(None if platform is None else platform.boot)
+    prediction = predict(what, options.platform)
     boot = prediction.platform.boot
     path = "" if boot is Boot.UKI else f"-{boot.value}"  # an owner keeps both of one image
     name = options.name or options.image.stem.lower() + path

@@ -107,7 +107,7 @@ def predict(what: UkiBoot | DirectKernelBoot, platform: str | None = None) -> Pr
         FormatError: a file is not what it should be, with a reason below `pe`, `stub` or `direct`.
         ConfigError: the platform is unknown or does not fit.
     """
-    found, line, events = _predict_events(what, platform)
+    found, line, events = predict_events(what, platform)
     if found.technology is not Technology.TPM:
         raise ConfigError("platform.mismatch", f"{found.name} has no TPM")
     return Prediction(
@@ -130,7 +130,7 @@ def predict_launch(
         ConfigError: the platform is unknown or does not fit, `platform.firmware`: it is another
             build; `cpu_model.…`, `launch.…`: nothing can be predicted for this machine.
     """
-    found, line, events = _predict_events(what, platform)
+    found, line, events = predict_events(what, platform)
     match found.technology:
         case Technology.TPM:
             raise ConfigError("platform.mismatch", f"{found.name} is measured into a TPM")
@@ -153,9 +153,14 @@ def predict_launch(
     )
 
 
-def _predict_events(
-    what: UkiBoot | DirectKernelBoot, platform: str | None
+def predict_events(
+    what: UkiBoot | DirectKernelBoot, platform: str | None = None
 ) -> tuple[Platform, str, tuple[Event, ...]]:
+    """Return the platform, the command line and the events of one boot.
+
+    Raises:
+        FormatError, ConfigError: as `predict`.
+    """
     match what:
         case UkiBoot(uki=data):
             image = parse_pe(data)

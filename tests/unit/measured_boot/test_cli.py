@@ -8,9 +8,7 @@ from measured_boot.pcr import replay
 from measured_boot.platforms import PLATFORMS
 from measured_boot.prediction import DirectKernelBoot, UkiBoot, predict
 from measured_boot.reference_values import reference_values
-from tests.fakes.event_logs import log_header
 from tests.fakes.pe_images import kernel_image, uki_image
-from tests.unit.measured_boot.test_event_log import event, log_of_prediction
 
 LINE = "quiet oops=panic"
 
@@ -117,28 +115,6 @@ def test_predict_missing_file_is_an_error(
 ) -> None:
     assert main(["predict", str(tmp_path / "none.efi")]) == 1
     assert "none.efi" in capsys.readouterr().err
-
-
-def test_compare_log_as_predicted(
-    uki: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    log = tmp_path / "log"
-    log.write_bytes(log_of_prediction())
-    assert main(["compare", uki, str(log)]) == 0
-    assert capsys.readouterr().out == "the log is as predicted\n"
-
-
-def test_compare_names_what_differs(
-    uki: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    log = tmp_path / "log"
-    log.write_bytes(log_of_prediction() + event(9, bytes(32)))
-    assert main(["compare", uki, str(log)]) == 1
-    printed = capsys.readouterr().out
-    assert printed.startswith("PCR 9, event 3: predicted nothing more, the log has 0000")
-    log.write_bytes(log_header())
-    assert main(["compare", uki, str(log)]) == 1
-    assert "PCR 11, event 1: name of section .linux: predicted" in capsys.readouterr().out
 
 
 def test_platforms_lists_all(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,18 @@
-from ccinit.formats.event_log import Algorithm, LoggedEvent, parse_event_log
-from measured_boot.event_log import find_differences
+import hashlib
+
+import pytest
+
+from ccinit.errors import FormatError
+from ccinit.formats.event_log import Algorithm, LoggedEvent
+from measured_boot.boot_events import EXITS
+from measured_boot.event_log import FirmwareLog, find_differences, read_firmware_log
 from measured_boot.prediction import UkiBoot, predict
-from tests.fakes.event_logs import SHA1, SHA256, log_event, log_header
+from measured_boot.tdx.registers import replay_rtmrs, rtmr_of
+from tests.fakes.event_logs import SHA1, SHA256, SHA384, log_event, log_header
 from tests.fakes.pe_images import uki_image
 
 PREDICTED = predict(UkiBoot(uki=uki_image())).events
+CC_HEADER = log_header(((SHA384, 48),))
 
 
 def event(register: int, digest: bytes, kind: int = 0xD) -> bytes:
@@ -15,35 +23,96 @@ def log_of_prediction() -> bytes:
     return log_header() + b"".join(event(row.register, row.digest, row.kind) for row in PREDICTED)
 
 
-def logged_events(data: bytes) -> tuple[LoggedEvent, ...]:
-    return parse_event_log(data, Algorithm.SHA256).events
-
-
-def test_find_differences_none_when_the_log_is_as_predicted() -> None:
-    logged = logged_events(
-        log_header() + event(0, bytes(32)) + log_of_prediction()[len(log_header()) :]
+def cc_log_of_prediction() -> bytes:
+    rows = (
+        log_event(rtmr_of(row.register) + 1, {SHA384: row.wide_digest}, row.kind)
+        for row in (*PREDICTED, *EXITS)
     )
-    assert find_differences(PREDICTED, logged) == ()
+    return CC_HEADER + b"".join(rows) + b"\xff" * 64
 
 
-def test_find_differences_names_the_first_of_each_register() -> None:
-    logged = list(logged_events(log_of_prediction()))
+def with_events(log: FirmwareLog, events: list[LoggedEvent]) -> FirmwareLog:
+    return FirmwareLog(
+        log=type(log.log)(events=tuple(events), records=b""), algorithm=log.algorithm
+    )
+
+
+TPM = read_firmware_log(log_of_prediction())
+TDX = read_firmware_log(cc_log_of_prediction())
+
+
+def test_read_firmware_log_tells_the_two_kinds_apart() -> None:
+    assert (TPM.is_of_tdx, TPM.name_of(4)) == (False, "pcr4")
+    assert (TDX.is_of_tdx, TDX.name_of(2)) == (True, "rtmr1")
+
+
+def test_replay_gives_the_predicted_registers() -> None:
+    registers = predict(UkiBoot(uki=uki_image())).registers
+    assert TPM.replay() == {f"pcr{index}": registers[index] for index in (4, 9, 11)}
+    assert TDX.replay() == {
+        f"rtmr{index}": value for index, value in replay_rtmrs(PREDICTED).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "event_log.truncated"),
+        (log_header(((SHA1, 20),)), "event_log.header"),
+        (log_of_prediction()[:-1], "event_log.truncated"),
+        (cc_log_of_prediction()[:-70], "event_log.truncated"),
+    ],
+)
+def test_read_firmware_log_refuses(data: bytes, reason: str) -> None:
+    with pytest.raises(FormatError) as error:
+        read_firmware_log(data)
+    assert error.value.reason == reason
+
+
+@pytest.mark.parametrize("log", [TPM, TDX], ids=["tpm", "tdx"])
+def test_find_differences_none_when_the_log_is_as_predicted(log: FirmwareLog) -> None:
+    other = LoggedEvent(register=1, kind=1, digest=log.algorithm.hash(b""), data=b"")
+    assert find_differences(PREDICTED, log) == ()
+    assert find_differences(PREDICTED, with_events(log, [other, *log.log.events])) == ()
+
+
+@pytest.mark.parametrize(
+    ("log", "register", "subject"),
+    [
+        (TPM, 4, "firmware tries a boot option"),
+        (TPM, 9, "command line"),
+        (TDX, 2, "firmware tries a boot option"),
+        (TDX, 3, "name of section .linux"),
+    ],
+)
+def test_find_differences_names_the_first_of_each_register(
+    log: FirmwareLog, register: int, subject: str
+) -> None:
+    wrong = hashlib.sha256(b"").digest()
     changed = [
-        LoggedEvent(register=row.register, kind=row.kind, digest=bytes(32), data=b"")
-        if row.register == 9
+        LoggedEvent(register=register, kind=row.kind, digest=wrong, data=b"")
+        if row.register == register
         else row
-        for row in logged
+        for row in log.log.events
     ]
-    (difference,) = find_differences(PREDICTED, changed)
-    assert (difference.register, difference.position) == (9, 0)
+    (difference,) = find_differences(PREDICTED, with_events(log, changed))
+    assert (difference.register, difference.position) == (register, 0)
     assert difference.predicted is not None
-    assert difference.predicted.subject == "command line"
-    assert difference.logged_digest == "00" * 32
+    assert difference.predicted.subject == subject
+    assert (
+        difference.logged
+        == changed[next(index for index, row in enumerate(changed) if row.register == register)]
+    )
 
 
-def test_find_differences_sees_missing_and_additional_events() -> None:
-    logged = logged_events(log_of_prediction())
-    (missing,) = find_differences(PREDICTED, logged[:-1])
-    assert (missing.register, missing.logged, missing.logged_digest) == (9, None, "nothing more")
-    (additional,) = find_differences(PREDICTED[:-1], logged)
-    assert (additional.register, additional.predicted) == (9, None)
+@pytest.mark.parametrize(("log", "register"), [(TPM, 9), (TDX, 2)])
+def test_find_differences_sees_missing_and_additional_events(
+    log: FirmwareLog, register: int
+) -> None:
+    events = list(log.log.events)
+    (missing,) = find_differences(PREDICTED, with_events(log, events[:-1]))
+    assert (missing.register, missing.logged) == (register, None)
+    assert missing.predicted is not None
+    (additional,) = find_differences(PREDICTED, with_events(log, [*events, events[-1]]))
+    assert (additional.register, additional.predicted) == (register, None)
+    assert log.algorithm in {Algorithm.SHA256, Algorithm.SHA384}

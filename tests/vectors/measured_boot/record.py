@@ -4,8 +4,8 @@ Run as root, `python -m tests.vectors.measured_boot.record KERNEL RELEASE WORK`:
 times under OVMF with a vTPM and emulation (about 70 seconds): in a UKI such as the project's, in
 one with all other sections that a prediction knows, and directly. Writes `uki.json`,
 `all_sections.json` and `direct.json` beside this file and compares nothing: the unit tests do, and
-`measured-boot compare WORK/uki/reporter.efi WORK/uki/log`. WORK is a new folder; what was booted
-stays there. Needs the tools tree (`CCINIT_TOOLS`, or build/tools).
+`measured-boot replay WORK/uki/log --image WORK/uki/reporter.efi`. WORK is a new folder; what was
+booted stays there. Needs the tools tree (`CCINIT_TOOLS`, or build/tools).
 """
 
 import hashlib

@@ -1,0 +1,75 @@
+"""Say in words what a logged event is about, as far as its type and data tell.
+
+The data of an event need not be what was measured, so the words are a hint for people and nothing
+is decided by them.
+
+Specification: TCG PC Client Platform Firmware Profile 1.06, section 10.4 (event types) and 10.5
+(their data).
+"""
+
+import struct
+from typing import Final
+
+from ccinit.formats.event_log import LoggedEvent
+
+_MAX_CHARACTERS: Final = 80
+_GUID_BYTES: Final = 16
+_VARIABLE_SIZES: Final = struct.Struct("<QQ")  # characters of the name, bytes of the value
+_TAG: Final = struct.Struct("<II")  # identity, bytes
+_FIXED: Final = {
+    0x00000004: "separator",
+    0x80000003: "a program that firmware started",
+    0x80000004: "a driver",
+    0x80000006: "a disk's partition table",
+    0x80000008: "a volume of firmware",
+    0x80000009: "hand-off tables",
+    0x8000000A: "a volume of firmware",
+    0x8000000B: "hand-off tables",
+}
+_TEXT: Final = {
+    0x00000008: "version of firmware",
+    0x0000000A: "platform data",
+    0x0000000D: "loader's measurement",
+    0x80000007: "action",
+}
+_TAGGED: Final = 0x00000006
+_VARIABLES: Final = {
+    0x80000001: "Secure Boot variable",
+    0x80000002: "boot variable",
+    0x800000E0: "authority by which a program was allowed",
+}
+
+
+def describe_event(event: LoggedEvent) -> str:
+    """Return a few words of printable ASCII about an event."""
+    if event.kind in _FIXED:
+        return _FIXED[event.kind]
+    if event.kind in _TEXT:
+        return _with_text(_TEXT[event.kind], event.data)
+    if event.kind in _VARIABLES:
+        return _with_text(_VARIABLES[event.kind], _variable_name(event.data))
+    if event.kind == _TAGGED:
+        return _with_text("tagged event", event.data[_TAG.size :])
+    return f"event of type {event.kind:#x}"
+
+
+def _with_text(what: str, data: bytes) -> str:
+    text = _printable(data)
+    return f'{what} "{text}"' if text else what
+
+
+def _printable(data: bytes) -> str:
+    """Return text that firmware wrote in ASCII or UTF-16, without what a terminal would obey."""
+    encoding = "utf-16-le" if data[1:2] == b"\0" else "ascii"
+    text = data[: 2 * _MAX_CHARACTERS].decode(encoding, "replace").split("\0")[0]
+    return "".join(
+        mark if mark.isascii() and mark.isprintable() else "?" for mark in text[:_MAX_CHARACTERS]
+    )
+
+
+def _variable_name(data: bytes) -> bytes:
+    end = _GUID_BYTES + _VARIABLE_SIZES.size
+    if len(data) < end:
+        return b""
+    characters, _ = _VARIABLE_SIZES.unpack_from(data, _GUID_BYTES)
+    return data[end : end + 2 * min(characters, _MAX_CHARACTERS)]

@@ -1,0 +1,111 @@
+"""The command `measured-boot replay`: what a log leads to, and where a boot went another way.
+
+Without options it prints the registers. With a quote's registers it says whether the log is the one
+that led there; with an image, which event is the first that the prediction does not have.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import FormatError, LimitExceededError
+from measured_boot.event_log import (
+    Difference,
+    FirmwareLog,
+    find_differences,
+    read_firmware_log,
+)
+from measured_boot.event_words import describe_event
+from measured_boot.image_files import ImageFiles
+from measured_boot.platforms import find_named_platform
+from measured_boot.prediction import predict_events
+
+REPLAY_HELP: Final = "Replay a firmware's event log; compare with a quote and with an image."
+MAX_QUOTE_BYTES: Final = 64 * 1024
+
+
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    """Make `parser` that of the command `replay`."""
+    add = parser.add_argument
+    add("log", type=Path, help="binary_bios_measurements of a TPM, or data/CCEL of a TD")
+    add("--quote", type=Path, help="JSON of registers: NAME (pcr4, 4, rtmr1) to HEX")
+    add("--image", type=Path, help="a UKI, with --initrd a kernel, or a built image's .json")
+    add("--initrd", type=Path, help="direct boot: the initrd that QEMU was given")
+    add("--command-line", type=Path, metavar="FILE", help="direct boot: the line QEMU was given")
+    add("--platform", help="one of `measured-boot platforms` (default: the one that fits)")
+    parser.set_defaults(command=_replay)
+
+
+def parse_quote(data: bytes) -> Mapping[str, bytes]:
+    """Return the registers of a JSON file by our names.
+
+    `{"4": HEX}`, `{"pcr4": HEX}` and the same below a member `pcr` or `registers` are read, so that
+    reference values and predictions can be compared, too.
+
+    Raises:
+        FormatError: `quote.form`.
+    """
+    if len(data) > MAX_QUOTE_BYTES:
+        raise LimitExceededError("quote.form", f"more than {MAX_QUOTE_BYTES} bytes")
+    try:
+        value = json.loads(data)
+        value = value.get("pcr", value.get("registers", value))
+        named = {str(name): bytes.fromhex(text) for name, text in value.items()}
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise FormatError("quote.form", "not an object of registers in hex") from error
+    return {f"pcr{name}" if name.isdigit() else name: value for name, value in named.items()}
+
+
+def _replay(options: argparse.Namespace) -> int:
+    firmware = read_firmware_log(options.log.read_bytes())
+    for name, value in firmware.replay().items():
+        print(f"{name} {value.hex()}")
+    complaints: list[str] = []
+    if options.quote is not None:
+        complaints += _compare_quote(firmware, parse_quote(options.quote.read_bytes()))
+    if options.image is not None:
+        complaints += _compare_image(firmware, options)
+    for complaint in complaints:
+        print(complaint)
+    return 1 if complaints else 0
+
+
+def _compare_quote(firmware: FirmwareLog, quoted: Mapping[str, bytes]) -> list[str]:
+    """Return a line for each register that the log does not lead to."""
+    replayed = firmware.replay()
+    complaints = []
+    for name, value in quoted.items():
+        ours = replayed.get(name, bytes(len(value)))
+        if ours != value:
+            complaints.append(
+                f"{name}: the log leads to {ours.hex()}, the quote has {value.hex()}: "
+                "something else extended it, or the log was changed"
+            )
+    return complaints
+
+
+def _compare_image(firmware: FirmwareLog, options: argparse.Namespace) -> list[str]:
+    platform = None if options.platform is None else find_named_platform(options.platform)
+    files = ImageFiles(
+        image=options.image, initrd=options.initrd, command_line=options.command_line
+    )
+    what = files.read(None if platform is None else platform.boot)
+    _, _, events = predict_events(what, options.platform)
+    differences = find_differences(events, firmware)
+    if not differences:
+        print("the log is as predicted")
+    return [_describe(firmware, difference) for difference in differences]
+
+
+def _describe(firmware: FirmwareLog, difference: Difference) -> str:
+    name = firmware.name_of(difference.register)
+    ours, theirs = "nothing more", "has nothing more"
+    if difference.predicted is not None:
+        event = difference.predicted
+        digest = event.wide_digest if firmware.is_of_tdx else event.digest
+        ours = f"{event.subject} ({digest.hex()})"
+    if difference.logged is not None:
+        theirs = f"has {describe_event(difference.logged)} ({difference.logged.digest.hex()})"
+    return f"{name}, event {difference.position + 1}: predicted {ours}, the log {theirs}"

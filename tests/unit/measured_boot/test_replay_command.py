@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import FormatError, LimitExceededError
+from measured_boot import replay_command
+from measured_boot.cli import main
+from measured_boot.prediction import UkiBoot, predict
+from measured_boot.reference_values import reference_values
+from measured_boot.replay_command import parse_quote
+from tests.fakes.event_logs import log_header
+from tests.fakes.pe_images import uki_image
+from tests.unit.measured_boot.test_event_log import (
+    cc_log_of_prediction,
+    event,
+    log_of_prediction,
+)
+
+PREDICTION = predict(UkiBoot(uki=uki_image()))
+TDX_UKI = "tdx_ovmf-2025.02_stub-257.13_qemu-10.1"
+
+
+@pytest.fixture
+def uki(tmp_path: Path) -> str:
+    path = tmp_path / "image.efi"
+    path.write_bytes(uki_image())
+    return str(path)
+
+
+def replay(folder: Path, log: bytes, *options: str) -> int:
+    (folder / "log").write_bytes(log)
+    return main(["replay", str(folder / "log"), *options])
+
+
+def test_replay_prints_the_registers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert replay(tmp_path, log_of_prediction()) == 0
+    expected = (f"pcr{index} {value.hex()}" for index, value in PREDICTION.registers.items())
+    assert capsys.readouterr().out.splitlines() == list(expected)
+
+
+def test_replay_of_a_log_as_predicted(
+    tmp_path: Path, uki: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert replay(tmp_path, log_of_prediction(), "--image", uki) == 0
+    assert capsys.readouterr().out.endswith("the log is as predicted\n")
+    assert replay(tmp_path, cc_log_of_prediction(), "--image", uki, "--platform", TDX_UKI) == 0
+    assert capsys.readouterr().out.endswith("the log is as predicted\n")
+
+
+def test_replay_names_in_words_what_differs(
+    tmp_path: Path, uki: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = log_of_prediction() + event(9, bytes(32))
+    assert replay(tmp_path, more, "--image", uki) == 1
+    assert (
+        "pcr9, event 3: predicted nothing more, the log has loader's measurement "
+        f'"text" ({"00" * 32})\n'
+    ) in capsys.readouterr().out
+    assert replay(tmp_path, log_header(), "--image", uki) == 1
+    digest = next(row.digest.hex() for row in PREDICTION.events if row.register == 11)
+    assert (
+        f"pcr11, event 1: predicted name of section .linux ({digest}), the log has nothing more\n"
+    ) in capsys.readouterr().out
+
+
+def test_replay_another_image_under_tdx_is_named_by_its_register(
+    tmp_path: Path, uki: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(uki).write_bytes(uki_image({".cmdline": b"quiet"}))
+    assert replay(tmp_path, cc_log_of_prediction(), "--image", uki) == 1
+    printed = capsys.readouterr().out
+    assert "rtmr1, event 3: predicted UKI (" in printed
+    assert "rtmr2, event 6: predicted section .cmdline (" in printed
+
+
+def test_replay_quote_of_the_same_boot_is_what_the_log_leads_to(tmp_path: Path) -> None:
+    quote = tmp_path / "quote.json"
+    quote.write_bytes(reference_values(PREDICTION, "x").to_bytes())
+    assert replay(tmp_path, log_of_prediction(), "--quote", str(quote)) == 0
+
+
+@pytest.mark.parametrize("name", ["9", "pcr9", "pcr12"])
+def test_replay_quote_of_another_boot_names_the_register(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quote = tmp_path / "quote.json"
+    quote.write_text(json.dumps({name: "11" * 32}))
+    assert replay(tmp_path, log_of_prediction(), "--quote", str(quote)) == 1
+    printed = capsys.readouterr().out
+    assert f"{name if name.startswith('pcr') else 'pcr9'}: the log leads to " in printed
+    assert f"the quote has {'11' * 32}" in printed
+
+
+def test_parse_quote_reads_the_forms_that_have_registers() -> None:
+    expected = {"pcr4": b"\1", "rtmr1": b"\2"}
+    for value in (
+        {"4": "01", "rtmr1": "02"},
+        {"pcr": {"pcr4": "01", "rtmr1": "02"}},
+        {"registers": {"4": "01", "rtmr1": "02"}, "version": 1},
+    ):
+        assert parse_quote(json.dumps(value).encode()) == expected
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"4": 1}', b'{"4": "x"}', b'{"pcr": []}'])
+def test_parse_quote_refuses(data: bytes) -> None:
+    with pytest.raises(FormatError) as error:
+        parse_quote(data)
+    assert error.value.reason == "quote.form"
+
+
+def test_parse_quote_refuses_what_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_command, "MAX_QUOTE_BYTES", 1)
+    with pytest.raises(LimitExceededError) as error:
+        parse_quote(b"{}")
+    assert error.value.reason == "quote.form"
