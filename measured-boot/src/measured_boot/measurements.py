@@ -8,7 +8,6 @@ accepts that. Names of registers are `pcr4`, `pcr9`, `pcr11`; `launch_digest`; `
 `rtmr2`. A register that the boot leaves zero is not named: nobody may match it.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -56,8 +55,3 @@ def describe_events(prediction: Prediction | LaunchPrediction) -> list[dict[str,
         }
         for event in prediction.events
     ]
-
-
-def encode(prediction: Prediction | LaunchPrediction) -> bytes:
-    """Return the JSON text of one prediction, the same bytes for the same values."""
-    return json.dumps(describe(prediction), indent=2).encode() + b"\n"

@@ -1,7 +1,7 @@
 """The command `measured-boot predict`: its arguments, and what it prints.
 
-Platforms with a TPM give the file that a guest's owner registers; those of AMD and Intel the form
-of `measured_boot.measurements`.
+With --json and --output it gives the file that a guest's owner registers
+(`measured_boot.reference_values`).
 """
 
 import argparse
@@ -10,7 +10,7 @@ from typing import Final
 
 from ccinit.errors import ConfigError
 from measured_boot.image_files import ImageFiles
-from measured_boot.measurements import encode, name_registers
+from measured_boot.measurements import name_registers
 from measured_boot.platforms import Boot, Platform, Technology, find_named_platform
 from measured_boot.prediction import (
     LaunchPrediction,
@@ -18,7 +18,13 @@ from measured_boot.prediction import (
     predict,
     predict_launch,
 )
-from measured_boot.reference_values import Profile, profile_of, reference_values, require_profile
+from measured_boot.reference_values import (
+    Profile,
+    encode_launches,
+    profile_of,
+    reference_values,
+)
+from measured_boot.sev.launch import MAX_PROCESSORS
 from measured_boot.sev.vmsa import SNP_ACTIVE
 
 PREDICT_HELP: Final = "Say what an image will leave in the registers of a platform."
@@ -38,14 +44,14 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     machine = parser.add_argument_group("the host's machine, for a platform of AMD or Intel")
     add = machine.add_argument
     add("--firmware", type=Path, help="the OVMF file that the launch measures")
-    add("--vcpus", type=int, default=1, help="default: 1")
+    add("--vcpus", type=_parse_counts, default=(1,), help="one number or more: 4, 1,2,8, 1-16")
     add(
         "--memory",
         type=int,
         metavar="MIB",
         help="recorded; nothing that is predicted depends on it",
     )
-    add("--cpu-model", help="QEMU's name of the processor model, for SEV-ES and SEV-SNP")
+    add("--cpu-model", action="append", help="SEV-ES, SEV-SNP: QEMU's name; repeatable")
     add(
         "--guest-features",
         type=lambda text: int(text, 0),
@@ -95,36 +101,56 @@ def _print_registers(options: argparse.Namespace) -> None:
 
 
 def _print_launch(options: argparse.Namespace, platform: Platform) -> None:
-    prediction = predict_launch(
-        _files(options).read(platform.boot), platform.name, _machine(options)
+    what = _files(options).read(platform.boot)
+    predictions = tuple(
+        predict_launch(what, platform.name, machine) for machine in _list_machines(options)
     )
-    require_profile(
-        prediction.command_line, None if options.profile is None else Profile(options.profile)
-    )
-    if not _write(options, encode(prediction)):
+    technology, boot = platform.technology.value, platform.boot.value
+    path = f"{technology}-{boot}" if platform.technology is Technology.TDX else technology
+    name = options.name or f"{options.image.stem.lower()}-{path}"
+    profile = None if options.profile is None else Profile(options.profile)
+    if _write(options, encode_launches(predictions, name, profile)):
+        return
+    print(f"{name}: {profile_of(predictions[0].command_line).value}, {boot} boot")
+    print(f"platform {platform.name}: {_NOT_COMPARED}")
+    for prediction in predictions:
         _describe_launch(prediction)
 
 
 def _describe_launch(prediction: LaunchPrediction) -> None:
-    platform = prediction.platform
-    print(f"{profile_of(prediction.command_line).value}, {platform.boot.value} boot")
-    print(f"platform {platform.name}: {_NOT_COMPARED}")
     for name, value in prediction.inputs.items():
         print(f"with {name} {value}")
     for name, digest in name_registers(prediction).items():
         print(f"{name} {digest.hex()}")
 
 
-def _machine(options: argparse.Namespace) -> Machine | None:
+def _list_machines(options: argparse.Namespace) -> tuple[Machine | None, ...]:
+    """Return a machine for each number and model of processors; None: there is no firmware."""
     if options.firmware is None:
-        return None
-    return Machine(
-        firmware=options.firmware.read_bytes(),
-        vcpus=options.vcpus,
-        memory_mib=options.memory,
-        cpu_model=options.cpu_model,
-        guest_features=options.guest_features,
+        return (None,)
+    firmware = options.firmware.read_bytes()
+    return tuple(
+        Machine(
+            firmware=firmware,
+            vcpus=vcpus,
+            memory_mib=options.memory,
+            cpu_model=model,
+            guest_features=options.guest_features,
+        )
+        for model in options.cpu_model or [None]
+        for vcpus in options.vcpus
     )
+
+
+def _parse_counts(text: str) -> tuple[int, ...]:
+    """Return the numbers of "1,2,4-8"."""
+    counts: list[int] = []
+    for part in text.split(","):
+        low, _, high = part.partition("-")
+        counts += range(int(low), min(int(high or low), MAX_PROCESSORS + 1) + 1)
+    if not counts:
+        raise ValueError(text)
+    return tuple(counts)
 
 
 def _write(options: argparse.Namespace, data: bytes) -> bool:

@@ -1,20 +1,27 @@
-"""Write the file that a guest's owner registers: the registers of one image on one boot path.
+"""Write the file that a guest's owner registers: the registers of one image on one platform.
 
     {"version": 1, "name", "profile": "prod" | "test", "boot": "uki" | "direct",
      "pcr": {"4": HEX, "9": HEX, "11": HEX}}
+    {"version": 1, "name", "profile", "platform": "snp" | "sev-es" | "sev", "measurement": [HEX]}
+    {"version": 1, "name", "profile", "platform": "tdx", "mrtd", "rtmr1", "rtmr2",
+     "events": {"1": [{"digest", "subject"}], "2": […]}}
 
-Reading and enforcing it is the owner's part (`guest_owner.kbs.references`).
+Under SEV an image has one launch digest for each number and model of processors. Reading and
+enforcing it is the owner's part (`guest_owner.kbs.references`).
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from ccinit.errors import ConfigError
+from measured_boot.boot_events import EXITS
 from measured_boot.pcr import PREDICTED_REGISTERS, PcrValue
-from measured_boot.platforms import Boot
-from measured_boot.prediction import Prediction
+from measured_boot.platforms import Boot, Technology
+from measured_boot.prediction import LaunchPrediction, Prediction
+from measured_boot.tdx.registers import PREDICTED_RTMRS, rtmr_of
 
 VERSION: Final = 1
 MAX_NAME_BYTES: Final = 64
@@ -92,10 +99,7 @@ def reference_values(
     Raises:
         ConfigError: `reference.name`; `reference.profile`: the image is not of that profile.
     """
-    if not 0 < len(name) <= MAX_NAME_BYTES or name.startswith("."):
-        raise ConfigError("reference.name", f"1 to {MAX_NAME_BYTES} characters, no leading dot")
-    if not _NAME_CHARACTERS.issuperset(name):
-        raise ConfigError("reference.name", "expected lower-case letters, digits, '-', '_', '.'")
+    _require_name(name)
     actual = require_profile(prediction.command_line, profile)
     pcr4, pcr9, pcr11 = (prediction.registers[index] for index in PREDICTED_REGISTERS)
     return ReferenceValues(
@@ -106,3 +110,52 @@ def reference_values(
         pcr9=pcr9,
         pcr11=pcr11,
     )
+
+
+def encode_launches(
+    predictions: Sequence[LaunchPrediction], name: str, profile: Profile | None = None
+) -> bytes:
+    """Return the file to register for launches of one image under a TEE.
+
+    Args:
+        predictions: for one platform; under TDX exactly one.
+        name: as for `reference_values`.
+        profile: as for `reference_values`.
+
+    Raises:
+        ConfigError: `reference.name`, `reference.profile`.
+    """
+    _require_name(name)
+    first = predictions[0]
+    value: dict[str, Any] = {
+        "version": VERSION,
+        "name": name,
+        "profile": require_profile(first.command_line, profile).value,
+        "platform": first.platform.technology.value,
+    }
+    if first.platform.technology is Technology.TDX:
+        value |= {register: digest.hex() for register, digest in first.registers.items()}
+        value["events"] = _list_events(first)
+    else:
+        digests = (prediction.registers["launch_digest"].hex() for prediction in predictions)
+        value["measurement"] = list(dict.fromkeys(digests))  # some models share a signature
+    return json.dumps(value, indent=2).encode() + b"\n"
+
+
+def _list_events(prediction: LaunchPrediction) -> dict[str, list[dict[str, str]]]:
+    events = (*prediction.events, *EXITS)
+    return {
+        str(index): [
+            {"digest": event.wide_digest.hex(), "subject": event.subject}
+            for event in events
+            if rtmr_of(event.register) == index
+        ]
+        for index in PREDICTED_RTMRS
+    }
+
+
+def _require_name(name: str) -> None:
+    if not 0 < len(name) <= MAX_NAME_BYTES or name.startswith("."):
+        raise ConfigError("reference.name", f"1 to {MAX_NAME_BYTES} characters, no leading dot")
+    if not _NAME_CHARACTERS.issuperset(name):
+        raise ConfigError("reference.name", "expected lower-case letters, digits, '-', '_', '.'")

@@ -1,6 +1,4 @@
-import json
-
-from measured_boot.measurements import describe, encode, name_registers
+from measured_boot.measurements import describe, describe_events, name_registers
 from measured_boot.prediction import (
     DirectKernelBoot,
     Machine,
@@ -41,6 +39,16 @@ def test_describe_says_whether_a_boot_was_compared() -> None:
     assert describe(predict(DIRECT))["inputs"] == {}
 
 
-def test_encode_is_one_line_of_json_at_the_end() -> None:
-    assert json.loads(encode(SNP)) == describe(SNP)
-    assert encode(SNP).endswith(b"}\n")
+def test_describe_events_has_both_digests_of_each() -> None:
+    prediction = predict(DIRECT)
+    assert describe_events(prediction) == [
+        {
+            "pcr": event.register,
+            "kind": event.kind.value,
+            "sha256": event.digest.hex(),
+            "sha384": event.wide_digest.hex(),
+            "subject": event.subject,
+        }
+        for event in prediction.events
+    ]
+    assert describe_events(SNP) == describe_events(prediction)

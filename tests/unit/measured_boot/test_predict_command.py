@@ -1,13 +1,14 @@
 """Launches under a TEE; predictions for a TPM are in `test_cli`."""
 
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from measured_boot.cli import main
 from measured_boot.image_files import read_reported
-from measured_boot.measurements import describe
 from measured_boot.platforms import Boot, find_named_platform
 from measured_boot.prediction import Machine, predict, predict_launch
 from tests.fakes.built_image import write_built_image
@@ -29,19 +30,47 @@ def snp(image: str, *more: str) -> list[str]:
     return ["predict", image, "--platform", SNP, "--firmware", firmware, *machine, *more]
 
 
-def test_predict_launch_json_and_output_describe_it(
+def launch(image: str, **machine: Any) -> str:
+    what = read_reported(Path(image), Boot.DIRECT)
+    prediction = predict_launch(what, SNP, Machine(firmware=FIRMWARE, **machine))
+    return prediction.registers["launch_digest"].hex()
+
+
+def test_predict_launch_json_and_output_are_what_the_owner_registers(
     image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "snp.json"
     more = ("--memory", "2048", "--guest-features", "0x21", "--json", "--output", str(output))
     assert main(snp(image, *more)) == 0
-    machine = Machine(
-        firmware=FIRMWARE, vcpus=2, cpu_model="EPYC-v4", memory_mib=2048, guest_features=0x21
-    )
-    expected = predict_launch(read_reported(Path(image), Boot.DIRECT), SNP, machine)
     printed = capsys.readouterr().out
-    assert json.loads(printed) == describe(expected)
+    assert json.loads(printed) == {
+        "version": 1,
+        "name": "ccinit-prod-snp",
+        "profile": "prod",
+        "platform": "snp",
+        "measurement": [launch(image, vcpus=2, cpu_model="EPYC-v4", guest_features=0x21)],
+    }
     assert output.read_text() == printed
+
+
+def test_predict_launch_of_many_machines_is_one_file(
+    image: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = ("--cpu-model", "EPYC-Milan", "--cpu-model", "EPYC-Milan-v2")
+    assert main(snp(image, *models, "--vcpus", "1,3-4", "--json")) == 0
+    values = json.loads(capsys.readouterr().out)["measurement"]
+    assert values == [
+        launch(image, vcpus=vcpus, cpu_model=model)
+        for model in ("EPYC-v4", "EPYC-Milan")  # the last model has the signature of this one
+        for vcpus in (1, 3, 4)
+    ]
+
+
+@pytest.mark.parametrize("vcpus", ["", "x", "4-1", "1,,2"])
+def test_predict_launch_numbers_that_are_none_are_refused(image: str, vcpus: str) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(snp(image, "--vcpus", vcpus))
+    assert error.value.code == 2
 
 
 def test_predict_launch_as_text_says_what_it_depends_on(
@@ -49,7 +78,8 @@ def test_predict_launch_as_text_says_what_it_depends_on(
 ) -> None:
     assert main(snp(image)) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f"prod, direct boot\nplatform {SNP}: computed by the specification")
+    first = f"ccinit-prod-snp: prod, direct boot\nplatform {SNP}: computed by the specification"
+    assert printed.startswith(first)
     assert "with vcpus 2\nwith cpu_model EPYC-v4\n" in printed
     assert printed.splitlines()[-1].startswith("launch_digest ")
 
@@ -60,8 +90,19 @@ def test_predict_launch_of_a_named_firmware_needs_no_file(
     platform = find_named_platform("tdx_ovmf-2025.02_stub-257.13_qemu-10.1")
     assert main(["predict", image, "--platform", platform.name, "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
-    assert value["registers"]["mrtd"] == platform.mrtd
-    assert value["inputs"] == {"firmware_sha256": platform.firmware_sha256}
+    what = read_reported(Path(image), Boot.UKI)
+    registers = predict_launch(what, platform.name).registers
+    assert list(value) == [
+        *("version", "name", "profile", "platform", "mrtd", "rtmr1", "rtmr2", "events")
+    ]
+    assert (value["name"], value["platform"]) == ("ccinit-prod-tdx-uki", "tdx")
+    assert value["mrtd"] == platform.mrtd
+    for index in (1, 2):
+        register = bytes(48)
+        for event in value["events"][str(index)]:
+            assert event["subject"]
+            register = hashlib.sha384(register + bytes.fromhex(event["digest"])).digest()
+        assert value[f"rtmr{index}"] == register.hex() == registers[f"rtmr{index}"].hex()
 
 
 def test_predict_report_without_platform_is_its_uki(
@@ -83,12 +124,19 @@ def test_predict_report_without_platform_is_its_uki(
         (["--platform", SNP], "launch.machine"),
         (["--firmware", "/dev/null"], "predict.what"),
         (["--platform", SNP, "--firmware", "/dev/null"], "firmware.length"),
+        (["--platform", SNP, "--firmware", "OVMF.fd"], "launch.cpu_model"),
+        (["--platform", SNP, "--firmware", "OVMF.fd", "--vcpus", "0"], "launch.cpu_model"),
         (["--platform", "snp"], "platform.unknown"),
     ],
 )
 def test_predict_launch_refuses(
-    image: str, arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+    image: str,
+    arguments: list[str],
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(Path(image).parent)
     assert main(["predict", image, *arguments]) == 1
     assert f"[{reason}]" in capsys.readouterr().err
 
