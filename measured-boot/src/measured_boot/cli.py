@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ccinit.errors import CcinitError
+from measured_boot.explain_command import EXPLAIN_HELP, add_explain
 from measured_boot.platforms import PLATFORMS, Platform
 from measured_boot.predict_command import PREDICT_HELP, add_predict
 from measured_boot.replay_command import REPLAY_HELP, add_replay
@@ -55,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = commands.add_parser("predict", help=PREDICT_HELP, description=PREDICT_HELP)
     add_predict(add)
+    add = commands.add_parser("explain", help=EXPLAIN_HELP, description=EXPLAIN_HELP)
+    add_explain(add)
     add = commands.add_parser("replay", help=REPLAY_HELP, description=REPLAY_HELP)
     add_replay(add)
     add = commands.add_parser("verify", help=VERIFY_HELP, description=VERIFY_HELP)
