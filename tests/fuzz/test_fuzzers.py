@@ -8,6 +8,7 @@ import pytest
 
 from tests.fuzz import (
     fuzz_event_log,
+    fuzz_firmware,
     fuzz_jwe,
     fuzz_oci,
     fuzz_pe,
@@ -22,6 +23,7 @@ from tests.fuzz import (
 
 FUZZERS = (
     fuzz_event_log,
+    fuzz_firmware,
     fuzz_jwe,
     fuzz_oci,
     fuzz_pe,
