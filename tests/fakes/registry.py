@@ -1,4 +1,4 @@
-"""Registries for tests: small images, an in-memory one for unit tests, a hostile one over TLS.
+"""Registries for tests: small images, and a registry in memory; `hostile_registry` has a real one.
 
 `FakeImage` is honest; a test takes its documents and blobs and tampers with one of them.
 """
@@ -6,13 +6,8 @@
 import gzip
 import hashlib
 import json
-import ssl
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 
 from ccinit.errors import PeerError
 from ccinit.formats.oci_image import MediaType
@@ -193,140 +188,3 @@ class Waits(list[float]):
 
 
 FAST = RegistryLimits(total_seconds=60, attempts=3)
-
-
-@dataclass
-class Fault:
-    """How a hostile registry answers one URL ending; the numbers are bytes and seconds.
-
-    Attributes:
-        status: instead of 200.
-        headers: added or replaced; None removes one.
-        body: instead of the right one.
-        cut: send so many bytes, then close; `times` says for how many requests.
-        stall: wait so long before the body's second half.
-        ignore_range: answer 200 with everything to a range request.
-    """
-
-    status: int = 200
-    headers: Mapping[str, str | None] = field(default_factory=dict)
-    body: bytes | None = None
-    cut: int | None = None
-    times: int = 1_000_000
-    stall: float = 0.0
-    ignore_range: bool = False
-
-
-class HostileRegistry:
-    """Serves an image, and for chosen URL endings a fault."""
-
-    def __init__(self, image: FakeImage, documents: Mapping[str, tuple[bytes, str]]) -> None:
-        self.image = image
-        self.faults: dict[str, Fault] = {}
-        self.requests: list[tuple[str, Mapping[str, str]]] = []
-        self.documents = {image.digest: (image.manifest, image.content_type), **documents}
-        self.port = 0
-
-    def find(self, path: str) -> tuple[bytes, str] | None:
-        name = path.rpartition("/")[2]
-        if "/manifests/" in path:
-            return self.documents.get(name)
-        blob = self.image.blobs.get(name)
-        return None if blob is None else (blob, "application/octet-stream")
-
-    def fault(self, path: str) -> Fault | None:
-        for ending, fault in self.faults.items():
-            if path.endswith(ending) and fault.times > 0:
-                fault.times -= 1
-                return fault
-        return None
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    registry: ClassVar[HostileRegistry]
-
-    def do_GET(self) -> None:
-        registry = self.registry
-        registry.requests.append((self.path, dict(self.headers.items())))
-        fault = registry.fault(self.path) or Fault()
-        found = registry.find(self.path)
-        if fault.body is not None:
-            found = (fault.body, "application/octet-stream" if found is None else found[1])
-        if found is None and fault.status == 200:
-            self._send(404, b"", {}, Fault())
-            return
-        body, content_type = found or (b"", "text/plain")
-        status = fault.status
-        if status != 200 and fault.body is None:
-            body = b""
-        headers: dict[str, str | None] = {"Content-Type": content_type}
-        requested = self.headers.get("Range")
-        if requested and status == 200 and not fault.ignore_range:
-            start = int(requested.removeprefix("bytes=").removesuffix("-"))
-            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-            body, status = body[start:], 206
-        self._send(status, body, headers, fault)
-
-    def _send(
-        self, status: int, body: bytes, headers: Mapping[str, str | None], fault: Fault
-    ) -> None:
-        self.send_response(status)
-        for name, value in {
-            **headers,
-            "Content-Length": str(len(body)),
-            **fault.headers,
-        }.items():
-            if value is not None:
-                self.send_header(name, value)
-        self.end_headers()
-        try:
-            self._send_body(body, fault)
-        except (OSError, ssl.SSLError):
-            self.close_connection = True
-
-    def _send_body(self, body: bytes, fault: Fault) -> None:
-        if fault.cut is not None:
-            self.wfile.write(body[: fault.cut])
-            self.wfile.flush()
-            self.close_connection = True
-            return
-        if fault.stall:
-            half = len(body) // 2
-            self.wfile.write(body[:half])
-            self.wfile.flush()
-            threading.Event().wait(fault.stall)  # tests may replace time.sleep
-            body = body[half:]
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is what the tests want."""
-
-
-@contextmanager
-def serve_hostile(
-    image: FakeImage,
-    context: ssl.SSLContext,
-    documents: Mapping[str, tuple[bytes, str]] | None = None,
-) -> Iterator[HostileRegistry]:
-    """Serve on a free port of loopback until the end of the block."""
-    registry = HostileRegistry(image, documents or {})
-    handler = type("Handler", (_Handler,), {"registry": registry})
-    server = _Server(("127.0.0.1", 0), handler)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    registry.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield registry
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=10)

@@ -7,8 +7,7 @@ and that the same harness accepts the image without the fault.
 import base64
 import gzip
 import json
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,15 +22,13 @@ from rootfs_builder.container_image import (
 )
 from rootfs_builder.oci_layout import TAG, ImageLayer, write_layout
 from rootfs_builder.progress import Progress
+from tests.fakes.hostile_registry import HostileRegistry, serve_hostile
 from tests.fakes.registry import (
     LAYER,
     REPOSITORY,
     FakeImage,
-    Fault,
-    HostileRegistry,
     make_image,
     make_index,
-    serve_hostile,
 )
 from tests.fakes.tars import Entry, make_tar
 from tests.integration.pull_fixture import LIMITS, describe_tree, overlaid, pulled
@@ -169,163 +166,28 @@ def pull(
         pass
 
 
-# A hostile registry. The layer is large enough that a fault can hit its middle.
-
-CONTENT = random.Random(1).randbytes(1 << 20)  # noqa: S311  # does not compress
-HOSTILE_IMAGE = make_image([make_tar(Entry("data", CONTENT), Entry("etc", None))])
-LAYER_URL = HOSTILE_IMAGE.blob_names()[0]
-BLOB = HOSTILE_IMAGE.blobs[LAYER_URL]
+HONEST = make_image([make_tar(Entry("data", b"content"), Entry("etc", None))])
 
 
-@pytest.fixture
-def hostile(authority: Authority) -> Iterator[HostileRegistry]:
-    with serve_hostile(HOSTILE_IMAGE, authority.server_context()) as registry:
-        yield registry
-
-
-def hostile_reference(registry: HostileRegistry) -> str:
+def reference_at(registry: HostileRegistry) -> str:
     return f"localhost:{registry.port}/{REPOSITORY}@{registry.image.digest}"
-
-
-FLIPPED = BLOB[:-9] + bytes([BLOB[-9] ^ 1]) + BLOB[-8:]
-ELSEWHERE: dict[str, str | None] = {"Location": "https://127.0.0.2:9/steal"}
-REALM: dict[str, str | None] = {
-    "WWW-Authenticate": 'Bearer realm="https://tokens.example/steal",service="x"'
-}
-
-FAULTS: dict[str, tuple[str, Fault, str]] = {
-    "manifest of another image": (
-        HOSTILE_IMAGE.digest,
-        Fault(body=HOSTILE_IMAGE.manifest + b" "),
-        "pull.manifest_digest",
-    ),
-    "manifest with another content type": (
-        HOSTILE_IMAGE.digest,
-        Fault(headers={"Content-Type": "application/vnd.oci.image.index.v1+json"}),
-        "manifest.media_type",
-    ),
-    "manifest beyond its cap": (
-        HOSTILE_IMAGE.digest,
-        Fault(body=b" " * (2 << 20)),
-        "pull.blob_size",
-    ),
-    "flipped bit": (LAYER_URL, Fault(body=FLIPPED), "pull.blob_digest"),
-    "shorter": (LAYER_URL, Fault(body=BLOB[:-1]), "pull.blob_size"),
-    "longer": (LAYER_URL, Fault(body=BLOB + b"x"), "pull.blob_size"),
-    "always cut": (LAYER_URL, Fault(cut=1000), "net.truncated"),
-    "not there": (LAYER_URL, Fault(status=404), "registry.not_found"),
-    "always busy": (LAYER_URL, Fault(status=503), "registry.busy"),
-    "redirect to an address": (
-        LAYER_URL,
-        Fault(status=307, headers=ELSEWHERE),
-        "registry.redirect",
-    ),
-    "redirect to a file": (
-        LAYER_URL,
-        Fault(status=302, headers={"Location": "file:///etc/passwd"}),
-        "registry.redirect",
-    ),
-    "redirect in circles": (
-        LAYER_URL,
-        Fault(status=307, headers={"Location": f"/v2/{REPOSITORY}/blobs/{LAYER_URL}"}),
-        "registry.redirects",
-    ),
-    "token service elsewhere": (
-        HOSTILE_IMAGE.digest,
-        Fault(status=401, headers=REALM),
-        "registry.realm",
-    ),
-    "content coding": (
-        LAYER_URL,
-        Fault(headers={"Content-Encoding": "gzip"}),
-        "net.encoding",
-    ),
-    "stall": (LAYER_URL, Fault(stall=30), "registry.deadline"),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_hostile_registry_is_refused_and_nothing_is_left(
-    hostile: HostileRegistry,
-    authority: Authority,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-) -> None:
-    monkeypatch.setattr("ccinit.pull.registry._FIRST_WAIT_SECONDS", 0.01)
-    ending, fault, reason = FAULTS[name]
-    hostile.faults[ending] = fault
-    limits = PullLimits(tar_bytes=LIMITS.tar_bytes, total_seconds=2 if fault.stall else 60)
-    with pytest.raises(CcinitError) as refused:
-        pull(hostile_reference(hostile), authority, tmp_path / "refused", limits=limits)
-    assert refused.value.reason in {reason, "net.deadline" if fault.stall else reason}
-    assert list((tmp_path / "refused").iterdir()) == []
-    hostile.faults.clear()
-    pull(hostile_reference(hostile), authority, tmp_path / "taken")
-
-
-@pytest.mark.parametrize("ignore_range", [False, True])
-def test_broken_download_goes_on_and_ends_whole(
-    hostile: HostileRegistry,
-    authority: Authority,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    ignore_range: bool,
-) -> None:
-    monkeypatch.setattr("ccinit.pull.registry._FIRST_WAIT_SECONDS", 0.01)
-    hostile.faults[LAYER_URL] = Fault(cut=len(BLOB) * 99 // 100, times=1)
-    if ignore_range:
-        first = hostile.faults[LAYER_URL]
-        hostile.faults = {LAYER_URL: first, "/" + LAYER_URL: Fault(ignore_range=True)}
-    with (
-        pulled(hostile_reference(hostile), authority.ca_pem, tmp_path / "pull") as image,
-        overlaid(image, tmp_path / "overlay") as merged,
-    ):
-        assert (merged / "data").read_bytes() == CONTENT
-    ranges = [headers.get("range") for path, headers in hostile.requests if LAYER_URL in path]
-    assert ranges[0] is None
-    assert ranges[1] is not None
-
-
-def test_redirect_takes_no_password_to_another_origin(authority: Authority, tmp_path: Path) -> None:
-    with (
-        serve_hostile(HOSTILE_IMAGE, authority.server_context()) as storage,
-        serve_hostile(HOSTILE_IMAGE, authority.server_context()) as registry,
-    ):
-        registry.faults[HOSTILE_IMAGE.digest] = Fault(
-            status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}, times=1
-        )
-        target = f"https://localhost:{storage.port}/v2/{REPOSITORY}/blobs/{LAYER_URL}"
-        registry.faults[LAYER_URL] = Fault(status=307, headers={"Location": target})
-        host = f"localhost:{registry.port}"
-        pull(
-            hostile_reference(registry),
-            authority,
-            tmp_path / "pull",
-            auth=auth_document(host, PASSWORD),
-        )
-        told = [headers for _path, headers in registry.requests if "authorization" in headers]
-    assert len(told) == len(registry.requests) - 1  # all but the one that was answered 401
-    assert len(storage.requests) == 1
-    assert "authorization" not in storage.requests[0][1]
 
 
 def test_index_leads_to_the_manifest_for_this_platform(
     authority: Authority, tmp_path: Path
 ) -> None:
     index = make_index(
-        HOSTILE_IMAGE, platforms=[("linux", "arm64"), ("linux", "amd64"), ("unknown", "unknown")]
+        HONEST, platforms=[("linux", "arm64"), ("linux", "amd64"), ("unknown", "unknown")]
     )
     pinned = FakeImage(
-        index, HOSTILE_IMAGE.config, HOSTILE_IMAGE.blobs, "application/vnd.oci.image.index.v1+json"
+        index, HONEST.config, HONEST.blobs, "application/vnd.oci.image.index.v1+json"
     )
-    documents = {HOSTILE_IMAGE.digest: (HOSTILE_IMAGE.manifest, HOSTILE_IMAGE.content_type)}
+    documents = {HONEST.digest: (HONEST.manifest, HONEST.content_type)}
     with (
         serve_hostile(pinned, authority.server_context(), documents) as registry,
-        pulled(hostile_reference(registry), authority.ca_pem, tmp_path / "pull") as image,
+        pulled(reference_at(registry), authority.ca_pem, tmp_path / "pull") as image,
     ):
-        assert str(image.manifest) == HOSTILE_IMAGE.digest
+        assert str(image.manifest) == HONEST.digest
 
 
 def bomb_zstd(tar: bytes) -> bytes:
@@ -357,10 +219,10 @@ def test_bomb_is_refused_before_it_fills_the_disk(
     limits = PullLimits(tar_bytes=tar_bytes, total_seconds=60)
     context = authority.server_context()
     with serve_hostile(bomb, context) as registry, pytest.raises(CcinitError) as refused:
-        pull(hostile_reference(registry), authority, tmp_path / "refused", limits=limits)
+        pull(reference_at(registry), authority, tmp_path / "refused", limits=limits)
     assert refused.value.reason == reason
     with serve_hostile(honest, context) as registry:
-        pull(hostile_reference(registry), authority, tmp_path / "taken", limits=limits)
+        pull(reference_at(registry), authority, tmp_path / "taken", limits=limits)
 
 
 def test_layer_that_is_not_its_diff_id_is_refused(authority: Authority, tmp_path: Path) -> None:
@@ -368,7 +230,7 @@ def test_layer_that_is_not_its_diff_id_is_refused(authority: Authority, tmp_path
     lying = make_image([tar], diff_ids=["sha256:" + "0" * 64])
     context = authority.server_context()
     with serve_hostile(lying, context) as registry, pytest.raises(CcinitError) as refused:
-        pull(hostile_reference(registry), authority, tmp_path / "refused")
+        pull(reference_at(registry), authority, tmp_path / "refused")
     assert refused.value.reason == "pull.diff_id"
     with serve_hostile(make_image([tar]), context) as registry:
-        pull(hostile_reference(registry), authority, tmp_path / "taken")
+        pull(reference_at(registry), authority, tmp_path / "taken")

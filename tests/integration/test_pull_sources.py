@@ -30,7 +30,8 @@ from ccinit.pull.messages import (
 from ccinit.secret import Secret
 from tests.fakes import signatures as fake
 from tests.fakes.connect_proxy import running_proxy
-from tests.fakes.registry import REPOSITORY, Fault, make_image, serve_hostile
+from tests.fakes.hostile_registry import Fault, serve_hostile
+from tests.fakes.registry import make_image
 from tests.fakes.tars import Entry, make_tar
 from tests.integration.pull_fixture import LIMITS, Channel, pulled
 from tests.integration.registry_fixture import (
@@ -207,14 +208,6 @@ def test_registry_behind_a_proxy_is_reached_through_it(
         assert reason(authority, tmp_path / "refused", known, reference) == "net.proxy"
         proxy.refusal = b"x" * 10_000
         assert reason(authority, tmp_path / "endless", known, reference) == "net.proxy"
-
-
-def test_hostile_fixture_serves_the_image_that_the_other_tests_tamper_with(
-    authority: Authority, tmp_path: Path
-) -> None:
-    with serve_hostile(IMAGE, authority.server_context()) as honest:
-        reference = f"localhost:{honest.port}/{REPOSITORY}@{IMAGE.digest}"
-        assert reason(authority, tmp_path / "taken", None, reference) is None
 
 
 def test_child_fetches_with_the_rights_of_its_role_only(

@@ -66,7 +66,7 @@ def test_reference_of_every_legal_form_keeps_its_text(name: str) -> None:
         ("a" * 600, "reference.length"),
     ],
 )
-def test_reference_against_the_grammar_is_refused(text: str, reason: str) -> None:
+def test_r50_reference_against_the_grammar_is_refused(text: str, reason: str) -> None:
     with pytest.raises(FormatError) as refused:
         parse_image_reference(text)
     assert refused.value.reason == reason
