@@ -1,0 +1,96 @@
+"""One way to hold layers against umoci: the same tars through the whole pull, and unpacked."""
+
+import gzip
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ccinit.formats.pod_manifest import ImageEncryption
+from ccinit.pull.image import PulledImage, pull_image, unmount_layers
+from ccinit.pull.messages import PulledBlobs, PullLimits, PullRequest, layer_file
+from ccinit.pull.verdict import Decide
+from rootfs_builder.oci_layout import TAG, ImageLayer, write_layout
+from tests.fakes.registry import LAYER, FakeImage, make_image
+from tests.integration.pull_fixture import LocalChildren, describe_tree, drive, overlaid
+from tests.integration.registry_fixture import TOOLS
+
+
+class Downloaded(LocalChildren):
+    """The registry child's part is played: the tars are there."""
+
+    def __init__(self, workspace: Path, image: FakeImage, tars: Sequence[bytes]) -> None:
+        super().__init__(workspace)
+        self.image = image
+        self.tars = tars
+
+    async def fetch(self, request: PullRequest, decide: Decide) -> PulledBlobs:  # noqa: ARG002
+        names = tuple(layer_file(position) for position in range(len(self.tars)))
+        for name, tar in zip(names, self.tars, strict=True):
+            (Path(self.channel.workspace) / name).write_bytes(tar)
+        return PulledBlobs(
+            documents=(self.image.manifest,),
+            config=self.image.config,
+            files=names,
+            downloaded_bytes=0,
+        )
+
+
+def request_for(image: FakeImage) -> PullRequest:
+    return PullRequest(
+        reference=f"r.example/a@{image.digest}",
+        ca_pem="",
+        auth=b"",
+        limits=PullLimits(tar_bytes=1 << 30, total_seconds=60),
+        encryption=ImageEncryption.ALLOWED,
+    )
+
+
+@contextmanager
+def image_of(tars: Sequence[bytes], directory: Path) -> Iterator[PulledImage]:
+    """Pull an image of these layers; they are mounted within the block."""
+    directory.mkdir()
+    image = make_image(tars)
+    children = Downloaded(directory, image, tars)
+    result = drive(pull_image(request_for(image), str(directory), children))
+    try:
+        yield result
+    finally:
+        unmount_layers(result.layers)
+
+
+def unpack_with_umoci(tars: Sequence[bytes], directory: Path) -> Path:
+    """Return the root that umoci makes of the same layers."""
+    directory.mkdir()
+    layers = [
+        ImageLayer(
+            media_type=f"{LAYER}+gzip",
+            blob=gzip.compress(tar),
+            diff_id=f"sha256:{hashlib.sha256(tar).hexdigest()}",
+        )
+        for tar in tars
+    ]
+    write_layout(layers, {}, directory / "layout")
+    TOOLS.run(
+        ("umoci", "unpack", "--image", f"{directory / 'layout'}:{TAG}", directory / "bundle"),
+        directories=(directory,),
+    )
+    return directory / "bundle" / "rootfs"
+
+
+def assert_same_tree_as_umoci(tars: Sequence[bytes], work: Path) -> None:
+    """Content, modes, owners, links, times and extended attributes agree, path by path."""
+    with image_of(tars, work / "pull") as image, overlaid(image, work / "overlay") as merged:
+        ours = describe_tree(merged)
+    theirs = describe_tree(unpack_with_umoci(tars, work / "umoci"))
+    assert ours.keys() == theirs.keys()
+    different = {path: (ours[path], theirs[path]) for path in ours if ours[path] != theirs[path]}
+    # umoci leaves "now" as the time of a directory that a layer only adds to.
+    assert {
+        path for path, (one, two) in different.items() if _without_time(one) != _without_time(two)
+    } == set()
+    assert {path for path in different if not ours[path][0].startswith("d")} == set()  # type: ignore[attr-defined]
+
+
+def _without_time(row: tuple[object, ...]) -> tuple[object, ...]:
+    return row[:3] + row[4:]
