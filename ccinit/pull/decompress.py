@@ -21,7 +21,9 @@ Sink = Callable[[bytes], None]
 _CHUNK_BYTES = 1 << 20
 _GZIP_WBITS = 31  # a gzip wrapper, the largest window
 _GZIP_MAGIC = b"\x1f\x8b"
-_MAX_WINDOW_BYTES = 128 << 20  # what `zstd --long` writes
+_MAX_WINDOW_BYTES = 16 << 20
+"""What every level up to 19 stays below; RFC 8878 asks readers for 8 MiB. More is the guest's
+memory in the hands of whoever packed the layer."""
 _MAX_RATIO = 1100
 """DEFLATE cannot do better than 1032:1; zstd can, and only for a bomb."""
 _RATIO_FREE_BYTES = 64 << 20
