@@ -160,6 +160,22 @@ class Event(Wait):
         self._waiters.remove(task)
 
 
+class Turn:
+    """One task at a time: `async with` waits until nobody else is inside."""
+
+    def __init__(self) -> None:
+        self._free = Event()
+        self._free.set()
+
+    async def __aenter__(self) -> None:
+        while not self._free.is_set():  # of those that a leave wakes, the first one enters
+            await self._free.wait()
+        self._free.clear()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._free.set()
+
+
 def readable(fd: int) -> Awaitable[object]:
     """Wait until reading `fd` would not block; end of file and errors count as readable."""
     return _WaitFd(fd, selectors.EVENT_READ)

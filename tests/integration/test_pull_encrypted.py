@@ -14,19 +14,22 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.children import Children
-from ccinit.agent.images import _PullChildren, _request
+from ccinit.agent.guest import Teardown
+from ccinit.agent.images import _PullChildren, _request, pull
+from ccinit.agent.storage import Unlocked
 from ccinit.errors import CcinitError
 from ccinit.formats.guest_config import Limits
 from ccinit.formats.pod_manifest import Image, ImageEncryption
 from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import EventLoop, Turn
 from ccinit.pull.image import pull_image, unmount_layers
+from ccinit.pull.messages import PulledBlobs, PullRequest
 from ccinit.secret import Secret
 from rootfs_builder.container_image import push_container_image
 from rootfs_builder.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
@@ -279,6 +282,66 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
+def guest_with_children() -> Any:
+    """As much of a guest as PULL looks at."""
+    environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(Path.cwd()), *sys.path)))}
+    return SimpleNamespace(
+        children=Children((sys.executable, "-m", "ccinit"), environment),
+        event=print,
+        teardown=Teardown(),
+    )
+
+
+def configured_with(*images: Image) -> Any:
+    """As much of a configuration as PULL looks at."""
+    return SimpleNamespace(
+        config=SimpleNamespace(limits=Limits()), manifest=SimpleNamespace(images=images)
+    )
+
+
+class Watched(Confined):
+    """Tells when a download begins and ends."""
+
+    order: ClassVar[list[str]] = []
+
+    async def fetch(self, request: PullRequest) -> PulledBlobs:
+        Watched.order.append("begin")
+        blobs = await super().fetch(request)
+        Watched.order.append("end")
+        return blobs
+
+
+def test_images_are_pulled_at_once_and_a_failure_leaves_no_mount(
+    plain: ContainerImage, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ccinit.agent.images._PullChildren", Watched)
+    repository = f"{registry.host}/several/image"
+    reference = push_container_image(TOOLS, plain, repository, registry.authority.ca)
+    images = [
+        Image(name=name, reference=reference, auth=None, ca_pem=registry.authority.ca_pem)
+        for name in ("one", "two", "three", "four")
+    ]
+    refused = replace(images[3], name="refused", encryption=ImageEncryption.REQUIRED)
+    for wanted in ((*images, refused), tuple(images)):
+        Watched.order.clear()
+        guest, loop = guest_with_children(), EventLoop()
+        with open_folder() as store:
+            unlocked = Unlocked(volumes={}, store=str(store))
+            attested = Attested(grants={})
+            try:
+                if refused in wanted:
+                    with pytest.raises(CcinitError) as error:
+                        loop.run(pull(guest, configured_with(*wanted), attested, unlocked))
+                    assert error.value.reason == "pull.encryption"
+                else:
+                    done = loop.run(pull(guest, configured_with(*wanted), attested, unlocked))
+                    assert done.images.keys() == {image.name for image in images}
+                    assert Watched.order[:3] == ["begin"] * 3
+            finally:
+                EventLoop().run(guest.teardown.run())
+            assert not [path for path in store.rglob("layer-?") if path.is_mount()]
+
+
 def test_whole_pull_works_under_the_restrictions_of_its_children(
     plain: ContainerImage, registry: Registry, recipients: dict[str, Recipient]
 ) -> None:
@@ -294,18 +357,13 @@ def test_whole_pull_works_under_the_restrictions_of_its_children(
     )
     secret = Secret(recipients["p256"].private_pem)
     attested = Attested(grants={image.keys[0]: Grant(secret=secret, create=False)})
-    # As much of a configuration and of a guest as PULL looks at.
-    configured: Any = SimpleNamespace(config=SimpleNamespace(limits=Limits()))
-    environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(Path.cwd()), *sys.path)))}
-    guest: Any = SimpleNamespace(
-        children=Children((sys.executable, "-m", "ccinit"), environment), event=print
-    )
+    guest, configured = guest_with_children(), configured_with(image)
     with open_folder() as folder:
         directory = folder / "image"
         directory.mkdir()
-        children = Confined(guest, configured, attested, image, str(directory), {})
+        children = Confined(guest, configured, attested, image, str(directory), {}, Turn())
         done = EventLoop().run(
-            pull_image(_request(configured, attested, image), str(directory), children)
+            pull_image(_request(configured, attested, image, None), str(directory), children)
         )
         try:
             assert len(done.layers) == len(TARS)

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -13,6 +14,7 @@ from ccinit.kernel.event_loop import (
     Interrupted,
     Task,
     TaskGroup,
+    Turn,
     boottime,
     deadline,
     readable,
@@ -231,6 +233,38 @@ def test_both_directions_of_one_fd_are_watched_apart() -> None:
 
     with near, far:
         assert loop.run(main()) == ["writable", "readable"]
+
+
+def test_turn_lets_one_task_in_at_a_time() -> None:
+    turn, inside, seen = Turn(), [], []
+
+    async def visit(name: str) -> None:
+        async with turn:
+            inside.append(name)
+            seen.append(tuple(inside))
+            await sleep(0)
+            inside.remove(name)
+
+    async def main() -> None:
+        async with TaskGroup() as group:
+            for name in "abc":
+                group.start(visit(name), name)
+
+    EventLoop().run(main())
+    assert sorted(seen) == [("a",), ("b",), ("c",)]
+
+
+def test_turn_is_free_again_after_a_failure() -> None:
+    turn = Turn()
+
+    async def main() -> str:
+        with suppress(ValueError):
+            async with turn:
+                raise ValueError
+        async with turn:
+            return "inside"
+
+    assert EventLoop().run(main()) == "inside"
 
 
 def test_event_set_wakes_every_waiter() -> None:
