@@ -205,19 +205,19 @@ def _attack(story: Story, forged: Forgeries, honest: GuestConfig) -> tuple[Outco
         attacks = plan_attacks(scene, forged, honest)
     for attack in attacks:
         show.say(attack.party, attack.what)
-    before = _count_released(scene.owner.audit())
+    before = len(scene.owner.audit())  # an attacker may bind what an honest host bound
     lives: dict[str, Life] = {}
     for first in range(0, len(attacks), 2):  # two cores
         pair = attacks[first : first + 2]
         names = " and ".join(attack.party[-1] for attack in pair)
         with show.step("host", f"attacks {names}"):
             lives |= live_together({attack.party: attack.config for attack in pair}, show)
-    records = scene.owner.audit()
+    records = scene.owner.audit()[before:]
     outcomes = tuple(judge(attack, lives[attack.party], records) for attack in attacks)
     for attack, outcome in zip(attacks, outcomes, strict=True):
         story.view += look(attack.config, scene.canaries.by_name())
         _tell_outcome(story, outcome)
-    released = _count_released(records) - before
+    released = _count_released(records)
     show.say("owner", f"the audit log has {released} releases during the attacks")
     if released:
         story.complaints.append(("owner", f"{released} resources were released to attackers"))
