@@ -37,6 +37,12 @@ _ISSUER_BITS = 4096
 _SALT_BYTES = 48
 _INTEGER, _OCTET_STRING, _IA5_STRING = 0x02, 0x04, 0x16
 _PADDING = PSS(mgf=MGF1(SHA384()), salt_length=_SALT_BYTES)
+# Variants that share the keys of their generation's vendor chain.
+_PRODUCTS = {
+    **{product.value: product for product in SnpProduct},
+    "Bergamo": SnpProduct.GENOA,
+    "Siena": SnpProduct.GENOA,
+}
 _LEAVES = {CertType.VCEK: "SEV-VCEK", CertType.VLEK: "SEV-VLEK"}
 
 
@@ -163,10 +169,9 @@ def _read_product(certificate: x509.Certificate) -> SnpProduct:
     # `Milan-B0`: the stepping does not matter here.
     text = _content(_extension(certificate, _PRODUCT), _IA5_STRING).decode("ascii", "replace")
     name = text.partition("-")[0]
-    for product in SnpProduct:
-        if product.value == name:
-            return product
-    raise FormatError("snp.endorsement_key", f"unknown product {text[:40]!r}")
+    if name not in _PRODUCTS:
+        raise FormatError("snp.endorsement_key", f"unknown product {text[:40]!r}")
+    return _PRODUCTS[name]
 
 
 def _read_byte(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> int:

@@ -10,7 +10,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.snp_evidence import parse_snp_evidence
 from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee
 from ccinit.kernel import tsm
-from ccinit.kernel.tsm import open_report_entry
+from ccinit.kernel.tsm import TsmReport, open_report_entry
 from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs
 from tests.fakes.snp import FakeSnp
 
@@ -44,6 +44,18 @@ def test_snp_evidence_is_made_through_configfs(configfs: FakeConfigfs) -> None:
     parsed = parse_snp_evidence(made.value)
     assert (parsed.report.report_data, parsed.report.vmpl) == (REPORT_DATA, 0)
     assert [entry.cert_type for entry in parsed.certificates] == ["VCEK"]
+
+
+def test_snp_evidence_is_made_through_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    snp = FakeSnp()
+
+    def ask(fd: int, report_data: bytes) -> TsmReport:
+        assert fd == 7
+        return TsmReport(outblob=snp.report(report_data), auxblob=snp.chain.table())
+
+    monkeypatch.setattr(evidence, "get_extended_report", ask)
+    made = evidence.ATTESTERS[Tee.SNP]({"sev_guest": 7}).collect_evidence(REPORT_DATA)
+    assert parse_snp_evidence(made.value).report.report_data == REPORT_DATA
 
 
 def test_vmpl_of_a_guest_under_an_svsm_is_its_own(configfs: FakeConfigfs) -> None:

@@ -1,6 +1,7 @@
 """Which chains of keys are AMD's: each link made wrong once."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -10,9 +11,11 @@ from ccinit.errors import CcinitError
 from ccinit.formats.snp_evidence import Certificate, CertType, SnpEvidence
 from ccinit.formats.snp_report import TcbVersion, parse_snp_report
 from guest_owner.kbs.requirements import SnpProduct
+from guest_owner.kbs.roots import parse_certificates
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey, verify_endorsement_key
 from tests.fakes.snp import CHIP_ID, OIDS, WEAK, Chain, FakeSnp, der_of
 
+VECTORS = Path(__file__).parents[5] / "tests/vectors/snp"
 REPORT = parse_snp_report(FakeSnp().report(bytes(64)))
 CHAIN = Chain()
 
@@ -44,6 +47,29 @@ def test_key_under_a_registered_root_is_returned() -> None:
     assert (key.kind, key.product, key.hwid) == (CertType.VCEK, SnpProduct.MILAN, CHIP_ID)
     assert key.tcb == TcbVersion(fmc=None, bootloader=4, tee=0, snp=24, microcode=219)
     assert key.key.public_numbers() == CHAIN.leaf_key.public_key().public_numbers()
+
+
+def test_chain_of_amd_itself_is_followed() -> None:
+    pem = (VECTORS / "vcek_genoa.pem").read_bytes()
+    trusted = parse_certificates((VECTORS / "ask_ark_genoa.pem").read_bytes())
+    key = verify(evidence((CertType.VCEK, pem)), trusted)
+    assert (key.kind, key.product) == (CertType.VCEK, SnpProduct.GENOA)
+    assert key.tcb == TcbVersion(fmc=None, bootloader=10, tee=0, snp=23, microcode=84)
+    assert key.hwid.hex().startswith("0506ffba875e939c2729d20c74eb72b4")
+    assert reason_of(evidence((CertType.VCEK, pem))) == "snp.chain"
+
+
+@pytest.mark.parametrize(
+    ("text", "product"),
+    [
+        ("Milan-B0", SnpProduct.MILAN),
+        ("Genoa", SnpProduct.GENOA),
+        ("Siena-A0", SnpProduct.GENOA),
+        ("Bergamo-A0", SnpProduct.GENOA),
+    ],
+)
+def test_product_is_that_of_the_generation(text: str, product: SnpProduct) -> None:
+    assert verify(of(Chain(product=text))).product is product
 
 
 def test_certificate_in_pem_is_read_too() -> None:
