@@ -23,6 +23,7 @@ from host_runtime.boot_command import ovmf
 from host_runtime.disks import create_disk
 from host_runtime.esp import create_esp
 from host_runtime.forward import forward_command
+from host_runtime.kbs_relay import KbsAddress, guest_path
 from host_runtime.launcher import EndReason, GuestConfig, boot_guest
 from host_runtime.process import OwnedProcess
 from host_runtime.qemu import Accelerator, EspBoot
@@ -30,6 +31,7 @@ from host_runtime.socket_folder import open_socket_folder
 from host_runtime.swtpm import VirtualTpm, manufacture_tpm
 from host_runtime.tools import Tools
 from host_runtime.transport import UserLink
+from tests.fakes.tls_server import TlsServer
 
 TOOLS = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
 SYSTEM = Tools()
@@ -201,6 +203,23 @@ def test_guest_is_ended_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not guest.files.vsock_link.is_symlink()
     children = Path("/proc/self/task").glob("*/children")
     assert "".join(path.read_text() for path in children).split() == []
+
+
+def test_guests_connections_to_its_kbs_are_carried_while_it_runs(tmp_path: Path) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"kbs: " + connection.recv(100))
+
+    said: list[str] = []
+    with TlsServer(None, answer) as kbs:
+        config = replace(_firmware_only(tmp_path), kbs=KbsAddress(host="127.0.0.1", port=kbs.port))
+        with boot_guest(config, said.append) as guest:
+            path = guest_path(guest.files.vsock_link.resolve())
+            with socket.socket(socket.AF_UNIX) as device:  # as the vsock device connects
+                device.connect(str(path))
+                device.sendall(b"hello")
+                assert device.recv(100) == b"kbs: hello"
+    assert f"relaying the guest's vsock port 1025 to 127.0.0.1:{kbs.port}" in said
+    assert not path.exists()
 
 
 def test_failing_caller_ends_the_guest_too(tmp_path: Path) -> None:
