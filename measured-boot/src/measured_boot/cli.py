@@ -13,6 +13,7 @@ from measured_boot.explain_command import EXPLAIN_HELP, add_explain
 from measured_boot.platforms import PLATFORMS, Platform
 from measured_boot.predict_command import PREDICT_HELP, add_predict
 from measured_boot.replay_command import REPLAY_HELP, add_replay
+from measured_boot.unverified_command import UNVERIFIED_HELP, add_unverified
 from measured_boot.verify_command import VERIFY_HELP, add_verify
 
 
@@ -62,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     add_replay(add)
     add = commands.add_parser("verify", help=VERIFY_HELP, description=VERIFY_HELP)
     add_verify(add)
+    add = commands.add_parser("unverified", help=UNVERIFIED_HELP, description=UNVERIFIED_HELP)
+    add_unverified(add)
     add = commands.add_parser("platforms", help="list what predictions hold for")
     add.set_defaults(command=_platforms)
     return parser
