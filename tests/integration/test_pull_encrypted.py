@@ -43,7 +43,8 @@ from tests.fakes.encrypted_image import (
     private_options,
     seal,
 )
-from tests.fakes.registry import LAYER, REPOSITORY, FakeImage, make_image, serve_hostile
+from tests.fakes.hostile_registry import serve_hostile
+from tests.fakes.registry import LAYER, REPOSITORY, FakeImage, make_image
 from tests.fakes.tars import Entry, make_tar
 from tests.integration.pull_fixture import describe_tree, overlaid, pulled, run_mkfs
 from tests.integration.recipients import Recipient
