@@ -30,6 +30,7 @@ from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.kernel.event_loop import EventLoop, Turn
 from ccinit.pull.image import pull_image, unmount_layers
 from ccinit.pull.messages import PulledBlobs, PullRequest
+from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
 from rootfs_builder.container_image import push_container_image
 from rootfs_builder.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
@@ -296,7 +297,9 @@ def guest_with_children() -> Any:
 def configured_with(*images: Image) -> Any:
     """As much of a configuration as PULL looks at."""
     return SimpleNamespace(
-        config=SimpleNamespace(limits=Limits()), manifest=SimpleNamespace(images=images)
+        config=SimpleNamespace(limits=Limits()),
+        manifest=SimpleNamespace(images=images, registries=()),
+        measurement=SimpleNamespace(note=lambda _event: None),
     )
 
 
@@ -305,9 +308,9 @@ class Watched(Confined):
 
     order: ClassVar[list[str]] = []
 
-    async def fetch(self, request: PullRequest) -> PulledBlobs:
+    async def fetch(self, request: PullRequest, decide: Decide) -> PulledBlobs:
         Watched.order.append("begin")
-        blobs = await super().fetch(request)
+        blobs = await super().fetch(request, decide)
         Watched.order.append("end")
         return blobs
 
@@ -318,8 +321,9 @@ def test_images_are_pulled_at_once_and_a_failure_leaves_no_mount(
     monkeypatch.setattr("ccinit.agent.images._PullChildren", Watched)
     repository = f"{registry.host}/several/image"
     reference = push_container_image(TOOLS, plain, repository, registry.authority.ca)
+    ca_pem = registry.authority.ca_pem
     images = [
-        Image(name=name, reference=reference, auth=None, ca_pem=registry.authority.ca_pem)
+        Image(name=name, reference=reference, policy=None, auth=None, ca_pem=ca_pem)
         for name in ("one", "two", "three", "four")
     ]
     refused = replace(images[3], name="refused", encryption=ImageEncryption.REQUIRED)
