@@ -48,6 +48,7 @@ def configured(reference: str, ca_pem: str) -> Configured:
     parts = SimpleNamespace(
         config=SimpleNamespace(limits=Limits()),
         manifest=SimpleNamespace(images=(image,), registries=()),
+        measurement=SimpleNamespace(note=lambda _event: None),
     )
     return cast("Configured", parts)
 
