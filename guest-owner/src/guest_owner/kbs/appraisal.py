@@ -45,6 +45,10 @@ class ClaimList:
         """Add one comparison."""
         self.made.append(Claim(name=name, expected=expected, got=got, holds=holds))
 
+    def compare_bytes(self, name: str, expected: bytes, got: bytes) -> None:
+        """Add the comparison of two values that have to be equal."""
+        self.compare(name, expected.hex(), got.hex(), holds=expected == got)
+
     def fail(self, error: FormatError) -> None:
         """Add a part that cannot be read; the claim has the error's reason."""
         self.compare(error.reason, "well-formed", error.detail, holds=False)

@@ -2,7 +2,7 @@
 
 Part of the appraisal policy for evidence (RATS, RFC 9334), one TOML file for each platform. Without
 one nothing of the platform is accepted: how old its firmware may be is for the owner to say. Of
-SEV-SNP:
+TDX: `guest_owner.kbs.tdx_requirements`. Of SEV-SNP:
 
     version = 1
     report_version = 3                # the oldest version of the report; 2 names no processor
@@ -38,6 +38,7 @@ from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.fields import Fields
 from ccinit.formats.snp_report import MAX_VERSION, MIN_VERSION, PlatformBit, PolicyBit, TcbVersion
 from ccinit.formats.tee import Tee
+from guest_owner.kbs.tdx_requirements import TdxRequirements, read_tdx_requirements
 
 B = TypeVar("B")
 
@@ -106,7 +107,7 @@ class SnpRequirements:
     id_block: IdBlock
 
 
-Requirements: TypeAlias = SnpRequirements
+Requirements: TypeAlias = SnpRequirements | TdxRequirements
 
 
 def parse_requirements(data: bytes, platform: Tee) -> Requirements:
@@ -188,4 +189,7 @@ def _read_id_block(fields: Fields) -> IdBlock:
     return IdBlock(keys=keys, author_keys=authors, guest_svn=guest_svn)
 
 
-READERS: Mapping[Tee, Callable[[Fields], Requirements]] = {Tee.SNP: _read_snp}
+READERS: Mapping[Tee, Callable[[Fields], Requirements]] = {
+    Tee.SNP: _read_snp,
+    Tee.TDX: read_tdx_requirements,
+}

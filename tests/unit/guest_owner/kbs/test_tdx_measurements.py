@@ -20,8 +20,6 @@ def test_reference_set_is_read_as_it_was_written() -> None:
     value = json.loads(ENCODED)
     assert value["platform"] == "tdx"
     assert value["mrtd"] == measurement("firmware").hex()
-    assert value["td_attributes"] == "0000000010000000"
-    assert value["tcb"]["pce_svn"] == 13
     assert value["events"]["1"][0]["subject"] == "RTMR 1 of image-1"
 
 
@@ -43,20 +41,7 @@ def test_events_may_be_left_out() -> None:
         (("rtmr1",), "00" * 48, "reference.rtmr1"),
         (("rtmr2",), "AA" * 48, "reference.rtmr2"),
         (("rtmr0",), "11" * 48, "reference.unknown"),
-        (("xfam",), "e7", "reference.xfam"),
-        (("td_attributes",), "0000000010000001", "reference.td_attributes"),
-        (("td_attributes",), "0000000010000080", "reference.td_attributes"),
-        (("td_attributes",), "0000000000000000", "reference.td_attributes"),
-        (("mrseam",), [], "reference.mrseam"),
-        (("mrseam",), ["11" * 32], "reference.mrseam"),
-        (("tcb", "fmspc"), [], "reference.tcb.fmspc"),
-        (("tcb", "fmspc"), ["11" * 5], "reference.tcb.fmspc"),
-        (("tcb", "tee_tcb_svn"), "11" * 15, "reference.tcb.tee_tcb_svn"),
-        (("tcb", "cpu_svn"), None, "reference.tcb.cpu_svn"),
-        (("tcb", "pce_svn"), -1, "reference.tcb.pce_svn"),
-        (("tcb", "qe_mrsigner"), "", "reference.tcb.qe_mrsigner"),
-        (("tcb", "qe_isv_svn"), 1 << 16, "reference.tcb.qe_isv_svn"),
-        (("tcb", "status"), "UpToDate", "reference.tcb.unknown"),
+        (("tcb",), {}, "reference.unknown"),
         (("events", "0"), [], "reference.events.unknown"),
         (("events", "1"), [{"digest": "11"}], "reference.events.1.digest"),
         (("events", "1"), [{"digest": "11" * 48}], "reference.events.1.subject"),

@@ -13,7 +13,8 @@ from guest_owner.kbs.references import (
     RegisteredRoot,
     register_initdata,
 )
-from guest_owner.kbs.tdx_measurements import PredictedEvent, TdxMeasurements, TdxTcb
+from guest_owner.kbs.tdx_measurements import PredictedEvent, TdxMeasurements
+from guest_owner.kbs.tdx_requirements import TdxRequirements, TdxTcb
 from tests.fakes.tdx_boot import FakeBoot, image, replayed
 from tests.fakes.tdx_quote import FMSPC, QE_SIGNER, FakePck, FakeTdx, measurement
 
@@ -27,6 +28,23 @@ TCB = TdxTcb(
     qe_mrsigner=QE_SIGNER,
     qe_isv_svn=4,
 )
+DEMANDED = TdxRequirements(
+    xfam=0x0602E7, td_attributes=1 << 28, mrseam=(measurement("TDX module"),), tcb=TCB
+)
+REQUIREMENTS_TOML = f"""\
+version = 1
+xfam = "00000000000602e7"
+td_attributes = "0000000010000000"
+mrseam = ["{measurement("TDX module").hex()}"]
+
+[tcb]
+fmspc = ["{FMSPC.hex()}"]
+tee_tcb_svn = "{TCB.tee_tcb_svn.hex()}"
+cpu_svn = "{TCB.cpu_svn.hex()}"
+pce_svn = 13
+qe_mrsigner = "{QE_SIGNER.hex()}"
+qe_isv_svn = 4
+"""
 
 
 def tdx_reference(name: str = "image-1") -> ReferenceSet:
@@ -38,10 +56,6 @@ def tdx_reference(name: str = "image-1") -> ReferenceSet:
             mrtd=measurement("firmware"),
             rtmr1=replayed(events, 1),
             rtmr2=replayed(events, 2),
-            xfam=0x0602E7,
-            td_attributes=1 << 28,
-            mrseam=(measurement("TDX module"),),
-            tcb=TCB,
             events={
                 rtmr: tuple(
                     PredictedEvent(digest=event.digest, subject=f"RTMR {rtmr} of {name}")
@@ -66,6 +80,7 @@ def tdx_references(*sets: ReferenceSet, pck: FakePck | None = None) -> Reference
     return References(
         sets=sets or (tdx_reference(),),
         roots=(root_of(pck or FakePck()),),
+        requirements=(DEMANDED,),
         initdata=(register_initdata("shop", DOCUMENT),),
     )
 

@@ -407,7 +407,12 @@ def test_step_14_without_a_document_mrconfigid_selects_a_listed_one() -> None:
 def test_nothing_registered_for_tdx_is_refused(sets: tuple[object, ...]) -> None:
     trusted = References(sets=sets, roots=tdx_references().roots)  # type: ignore[arg-type]
     error = refusal(evidence(booted_domain(), LOG), trusted)
-    assert failed(error) == ["td.mrtd", "initdata.digest"]
+    assert failed(error) == ["td.requirements", "td.mrtd", "initdata.digest"]
+
+
+def test_step_7_platform_without_requirements_is_refused() -> None:
+    error = refusal(evidence(booted_domain(), LOG), replace(tdx_references(), requirements=()))
+    assert failed(error) == ["td.requirements"]
 
 
 def test_refusal_collects_every_difference() -> None:

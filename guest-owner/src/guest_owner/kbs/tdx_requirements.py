@@ -1,0 +1,106 @@
+"""What the owner demands of a platform with TDX; numbers of bytes in hex, most significant first.
+
+    version = 1
+    xfam = "00000000000602e7"             # extended features of the domain, exactly
+    td_attributes = "0000000010000000"    # of the domain, exactly
+    mrseam = ["96 hex digits"]            # TDX modules that may run it
+
+    [tcb]                                 # machines, and the lowest versions
+    fmspc = ["00806f050000"]
+    tee_tcb_svn = "05010200000000000000000000000000"
+    cpu_svn = "07070202030100030000000000000000"
+    pce_svn = 13
+    qe_mrsigner = "64 hex digits"
+    qe_isv_svn = 4
+
+The versions are those of Intel's TCB Info and QE Identity for that FMSPC; a newer advisory is
+answered by registering higher ones.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ccinit.errors import FormatError
+from ccinit.formats.fields import Fields
+from ccinit.formats.tdx_report import MEASUREMENT_BYTES
+from ccinit.formats.tee import Tee
+
+FMSPC_BYTES = 6
+COMPONENTS = 16
+
+_MAX_SVN = 0xFFFF
+# ATTRIBUTES bits 0 to 7 are those of a domain that others can look into, DEBUG among them; without
+# SEPT_VE_DISABLE the host can inject exceptions on private memory.
+UNDER_DEBUG = 0xFF
+SEPT_VE_DISABLE = 1 << 28
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdxTcb:
+    """Which machines are good enough; numbers are the lowest that may be, lists what may be.
+
+    Attributes:
+        fmspc: processor families and platforms, 6 bytes each.
+        tee_tcb_svn: of the TDX module, 16 components.
+        cpu_svn: of microcode and its like, 16 components.
+        pce_svn: of the provisioning enclave.
+        qe_mrsigner: of the quoting enclave, exactly.
+        qe_isv_svn: of the quoting enclave.
+    """
+
+    fmspc: tuple[bytes, ...]
+    tee_tcb_svn: bytes
+    cpu_svn: bytes
+    pce_svn: int
+    qe_mrsigner: bytes
+    qe_isv_svn: int
+
+    def __post_init__(self) -> None:
+        if not self.fmspc:
+            raise FormatError("requirements.tcb.fmspc", "name at least one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdxRequirements:
+    """What is demanded of TDX.
+
+    Attributes:
+        xfam, td_attributes: of the domain, exactly.
+        mrseam: TDX modules, 48 bytes each.
+    """
+
+    tee: ClassVar[Tee] = Tee.TDX
+    xfam: int
+    td_attributes: int
+    mrseam: tuple[bytes, ...]
+    tcb: TdxTcb
+
+    def __post_init__(self) -> None:
+        if not self.mrseam:
+            raise FormatError("requirements.mrseam", "name at least one TDX module")
+        if self.td_attributes & UNDER_DEBUG or not self.td_attributes & SEPT_VE_DISABLE:
+            raise FormatError(
+                "requirements.td_attributes",
+                "no bit below 8 may be set, and SEPT_VE_DISABLE (bit 28) must be",
+            )
+
+
+def read_tdx_requirements(fields: Fields) -> TdxRequirements:
+    """Read the members after `version`."""
+    return TdxRequirements(
+        xfam=int.from_bytes(fields.hexadecimal("xfam", size_bytes=8), "big"),
+        td_attributes=int.from_bytes(fields.hexadecimal("td_attributes", size_bytes=8), "big"),
+        mrseam=fields.hexadecimals("mrseam", size_bytes=MEASUREMENT_BYTES),
+        tcb=fields.table("tcb", _read_tcb),
+    )
+
+
+def _read_tcb(fields: Fields) -> TdxTcb:
+    return TdxTcb(
+        fmspc=fields.hexadecimals("fmspc", size_bytes=FMSPC_BYTES),
+        tee_tcb_svn=fields.hexadecimal("tee_tcb_svn", size_bytes=COMPONENTS),
+        cpu_svn=fields.hexadecimal("cpu_svn", size_bytes=COMPONENTS),
+        pce_svn=fields.integer("pce_svn", low=0, high=_MAX_SVN),
+        qe_mrsigner=fields.hexadecimal("qe_mrsigner", size_bytes=32),
+        qe_isv_svn=fields.integer("qe_isv_svn", low=0, high=_MAX_SVN),
+    )
