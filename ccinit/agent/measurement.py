@@ -6,6 +6,9 @@ each event would be felt in the boot. A container that is started again by its r
 measured again, or a workload could fill the log; such starts are in the sealed log only. Every
 event is in the sealed log, with the register's value, so that the owner can replay them; where the
 platform has no register (SNP, TDX before Linux 6.16) that is all, and the log says so.
+
+A host that sees the digests on their way to a vTPM learns nothing: the texts are made of the
+manifest, which it delivered itself.
 """
 
 import os

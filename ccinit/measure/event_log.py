@@ -95,18 +95,15 @@ def extend_register(
     Raises:
         VerificationError: `event_log.register`: it holds something else.
     """
-    value, after = register.read(), extension.before
-    done = None
-    for count in range(len(extension.digests) + 1):
-        if value == after:
-            done = count
-        if count < len(extension.digests):
-            after = replay((extension.digests[count],), algorithm, after)
-    if done is None:
+    values = [extension.before]
+    for digest in extension.digests:
+        values.append(replay((digest,), algorithm, values[-1]))
+    value = register.read()
+    if value not in values:
         raise VerificationError("event_log.register", f"somebody else extended it: {value.hex()}")
-    for digest in extension.digests[done:]:
+    for digest in extension.digests[values.index(value) :]:
         register.extend(digest)
     value = register.read()
-    if value != after:
-        raise VerificationError("event_log.register", f"{value.hex()}, not {after.hex()}")
+    if value != values[-1]:
+        raise VerificationError("event_log.register", f"{value.hex()}, not {values[-1].hex()}")
     return value

@@ -1,0 +1,106 @@
+"""Containers are measured before they start, in the order in which they start."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from ccinit.agent import pod
+from ccinit.errors import CcinitError, VerificationError
+from ccinit.formats.digest import Digest
+from ccinit.kernel.event_loop import Event, EventLoop
+from ccinit.run.container import ContainerState, Life, StartOrder
+
+if TYPE_CHECKING:
+    from ccinit.agent.configuration import Configured
+    from ccinit.agent.guest import Guest
+    from ccinit.agent.images import Pulled
+    from ccinit.formats.aael import AaelEvent
+    from ccinit.run.supervisor import Supervisor
+
+ORDER = StartOrder(init=("migrate",), waves=(("db", "cache"), ("web",)))
+NAMES = ("migrate", "db", "cache", "web")
+
+
+class Measurement:
+    """Keeps the diary; fails before the container that it is told."""
+
+    def __init__(self, diary: list[str], fails_for: str = "") -> None:
+        self._diary = diary
+        self._fails_for = fails_for
+        self._noted: list[str] = []
+
+    def note(self, event: "AaelEvent") -> None:
+        assert event.operation == "StartContainer"
+        self._noted.append(event.content.split('"')[3])
+
+    async def measure(self) -> None:
+        if self._fails_for in self._noted:
+            raise VerificationError("event_log.register", "somebody else extended it")
+        self._diary += [f"measured {name}" for name in self._noted]
+        self._noted = []
+
+
+class FakeSupervisor:
+    """Runs at once; an init container ends, the others stay until they are cancelled."""
+
+    def __init__(self, name: str, diary: list[str]) -> None:
+        self.name, self.diary = name, diary
+        self.up = Event()
+        self.life = Life()
+
+    async def run(self) -> Life:
+        self.diary.append(f"started {self.name}")
+        self.life = Life(state=ContainerState.DONE, starts=1)
+        self.up.set()
+        return self.life
+
+
+def start(measurement: Callable[[list[str]], Measurement]) -> list[str]:
+    diary: list[str] = []
+    loop = EventLoop()
+    guest = SimpleNamespace(loop=loop, teardown=SimpleNamespace(push=lambda *_: None))
+    image = SimpleNamespace(manifest=Digest("ab" * 32))
+    configured = SimpleNamespace(
+        config=SimpleNamespace(limits=SimpleNamespace(stop_grace_seconds=1)),
+        manifest=SimpleNamespace(
+            containers=[SimpleNamespace(name=name, image="shop") for name in NAMES]
+        ),
+        measurement=measurement(diary),
+    )
+    supervisors = {name: FakeSupervisor(name, diary) for name in NAMES}
+    try:
+        loop.run(
+            pod._start_in_order(
+                cast("Guest", guest),
+                cast("Configured", configured),
+                ORDER,
+                cast("dict[str, Supervisor]", supervisors),
+                cast("Pulled", SimpleNamespace(images={"shop": image})),
+            )
+        )
+    except CcinitError as error:
+        diary.append(error.reason)
+    return diary
+
+
+def test_each_group_is_measured_before_it_starts() -> None:
+    diary = start(Measurement)
+    assert diary == [
+        "measured migrate",
+        "started migrate",
+        "measured db",
+        "measured cache",
+        "started db",
+        "started cache",
+        "measured web",
+        "started web",
+    ]
+
+
+@pytest.mark.parametrize("name", ["migrate", "db", "web"])
+def test_what_cannot_be_measured_does_not_start(name: str) -> None:
+    diary = start(lambda kept: Measurement(kept, fails_for=name))
+    assert diary[-1] == "event_log.register"
+    assert f"started {name}" not in diary
