@@ -10,7 +10,7 @@ import pytest
 
 from guest_owner.cli import main
 from guest_owner.kbs.references import encode_reference_set
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.store import Store, attestation_key_name
 from tests.integration.kbs_harness import (
     IMAGE,
     SECRET,
@@ -142,6 +142,8 @@ def test_reference_values_registered_over_the_network_count_at_once(kbs: Kbs, to
     text = encode_reference_set(IMAGE).decode()
     body = rvps({"ccinit_reference": text, "ccinit_attestation_key": [public]})
     assert call(kbs, "POST", "/kbs/v0/reference-value", token, body).status_code == 200
+    name = attestation_key_name(booted_tpm().public_der)
+    assert kbs.audit()[-1]["registered"] == f"reference image-1, ak {name}"
     guest.auth()
     assert guest.attest().status_code == 200
     assert guest.open(guest.get()) == SECRET

@@ -62,6 +62,12 @@ class AdminCall:
         except CcinitError as error:
             raise self._refuse(error, Variant.RVPS_ERROR) from error
 
+        names = {
+            "reference": [reference.name for reference in registrations.references],
+            "ak": [attestation_key_name(key) for key in registrations.attestation_keys],
+            "initdata": [initdata.pod_name for initdata in registrations.documents],
+        }
+
         def commit() -> None:
             for reference in registrations.references:
                 self._store.add_reference(reference)
@@ -70,7 +76,8 @@ class AdminCall:
             for initdata in registrations.documents:
                 self._store.add_initdata(initdata.pod_name, initdata.document)
 
-        self._perform(commit, Variant.RVPS_ERROR)
+        registered = ", ".join(f"{kind} {name}" for kind, some in names.items() for name in some)
+        self._perform(commit, Variant.RVPS_ERROR, registered)
 
     def list_references(self, name: str) -> bytes:
         """Return the registered reference values, JSON; `name` is theirs or "" for all.
@@ -99,8 +106,8 @@ class AdminCall:
             raise self._refuse(error, Variant.PLUGIN_INTERNAL_ERROR) from error
         self._perform(lambda: change(uri), Variant.PLUGIN_INTERNAL_ERROR)
 
-    def _perform(self, commit: Callable[[], None], variant: Variant) -> None:
-        self._record(Decision.ACCEPTED)
+    def _perform(self, commit: Callable[[], None], variant: Variant, registered: str = "") -> None:
+        self._record(Decision.ACCEPTED, registered=registered)
         try:
             commit()
         except CcinitError as error:
@@ -115,8 +122,16 @@ class AdminCall:
         self._record(Decision.REFUSED, reason)
         return KbsRefusedError(variant, reason, status=status)
 
-    def _record(self, decision: Decision, reason: str = "") -> None:
-        _record_call(self._audit, self._request, decision, reason, self._administrator)
+    def _record(self, decision: Decision, reason: str = "", registered: str = "") -> None:
+        self._audit.append(
+            _call_record(
+                self._request,
+                decision,
+                reason,
+                administrator=self._administrator,
+                registered=registered,
+            )
+        )
 
 
 class Administration:
@@ -140,23 +155,21 @@ class Administration:
             keys = self._store.read_admin_keys()
             administrator = verify_admin_token(bearer or "", keys, now=self._clock())
         except CcinitError as error:
-            _record_call(self._audit, request, Decision.REFUSED, str(error))
+            self._audit.append(_call_record(request, Decision.REFUSED, str(error)))
             raise KbsRefusedError(Variant.ADMIN_AUTH_ACCESS, "admin access denied") from error
         return AdminCall(self._store, self._audit, request, administrator)
 
 
-def _record_call(
-    audit: AuditLog, request: str, decision: Decision, reason: str, administrator: str = ""
-) -> None:
-    """Write the audit record of one call."""
-    audit.append(
-        AuditRecord(
-            event=Event.ADMIN,
-            session="",
-            tee="",
-            decision=decision,
-            reason=reason,
-            request=request,
-            administrator=administrator,
-        )
+def _call_record(
+    request: str, decision: Decision, reason: str, *, administrator: str = "", registered: str = ""
+) -> AuditRecord:
+    return AuditRecord(
+        event=Event.ADMIN,
+        session="",
+        tee="",
+        decision=decision,
+        reason=reason,
+        request=request,
+        administrator=administrator,
+        registered=registered,
     )

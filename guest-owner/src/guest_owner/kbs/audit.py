@@ -36,6 +36,7 @@ _OPTIONAL_TEXTS = (
     "resource",
     "minted",
     "request",
+    "registered",
     "administrator",
 )
 _TOP_KEYS = ("time", "event", "session", "tee", "decision", "reason")
@@ -75,6 +76,7 @@ class AuditRecord:
         resource: URI, only for resources.
         minted: what was made for this guest: kind and SHA-256 of a certificate.
         request: method and path, only for administration.
+        registered: kinds and names of what an administrator registered.
         administrator: name of the key that signed the token, only for administration.
     """
 
@@ -92,6 +94,7 @@ class AuditRecord:
     resource: str = ""
     minted: str = ""
     request: str = ""
+    registered: str = ""
     administrator: str = ""
 
 
