@@ -143,10 +143,10 @@ def test_bytecode_in_root_and_initrd_is_never_checked_for_dates(image: Image) ->
     assert {int.from_bytes(data[4:8], "little") for data in compiled.values()} == {PYC_UNCHECKED}
 
 
-def test_r19_root_lacks_excluded_and_test_only_modules(image: Image) -> None:
+def test_r19_root_lacks_excluded_and_modules_for_tests_alone(image: Image) -> None:
     excluded = {entry.name for entry in read_listed(LISTS / "python-excluded.list")}
     if image.profile == "prod":
-        excluded |= test_only_modules()
+        excluded |= modules_for_tests_alone()
     for name in excluded:
         for folder in ("python3.13", "ccinit"):
             path = image.root / "usr/lib" / folder / name.replace(".", "/")
@@ -154,12 +154,12 @@ def test_r19_root_lacks_excluded_and_test_only_modules(image: Image) -> None:
             assert not path.with_name(f"{path.name}.pyc").exists(), name
 
 
-def test_only_modules() -> set[str]:
+def modules_for_tests_alone() -> set[str]:
     return {entry.name for entry in read_listed(LISTS / "test-only.list")}
 
 
 def test_r19_simulated_tee_is_in_test_images_alone(image: Image) -> None:
-    assert "ccinit.attest.simulated" in test_only_modules()
+    assert "ccinit.attest.simulated" in modules_for_tests_alone()
     module = image.root / "usr/lib/ccinit/ccinit/attest/simulated.pyc"
     assert module.exists() is (image.profile == "test")
     # Nor is there anything else that knows of it by what it reads.
@@ -168,7 +168,7 @@ def test_r19_simulated_tee_is_in_test_images_alone(image: Image) -> None:
 
 
 def test_every_module_of_ours_can_be_imported_in_the_root(image: Image) -> None:
-    absent = set() if image.profile == "test" else test_only_modules()
+    absent = set() if image.profile == "test" else modules_for_tests_alone()
     names = sorted(
         name
         for path in Path("ccinit").rglob("*.py")
