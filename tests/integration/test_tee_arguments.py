@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.errors import ChildError
+from ccinit.errors import ChildError, ConfigError
 from host_runtime import process
 from host_runtime.tee import IdentityBlock, SnpGuest, TdxGuest, plan_tee_object
+from host_runtime.tee_options import require_emulator
 from host_runtime.tools import Tools
 
 TOOLS = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
 IDENTITY = IdentityBlock(block=bytes(96), authentication=bytes(4096), has_author_key=True)
-SNP = plan_tee_object(SnpGuest(host_data=bytes(32), cpu_model="EPYC-Milan", identity=IDENTITY))
-TDX = plan_tee_object(TdxGuest(mrconfigid=bytes(48)))
+SNP_GUEST = SnpGuest(host_data=bytes(32), cpu_model="EPYC-Milan", identity=IDENTITY)
+TDX_GUEST = TdxGuest(mrconfigid=bytes(48))
+SNP = plan_tee_object(SNP_GUEST)
 # Of every object of SEV, and not in QEMU's list because they belong to its instances.
 UNLISTED = {"cbitpos", "reduced-phys-bits"}
 
@@ -67,6 +69,9 @@ def test_processor_models_are_qemus(model: str) -> None:
     assert re.search(rf"^  {model} ", qemu("-cpu", "help"), re.MULTILINE)
 
 
-def test_this_qemu_has_no_tdx_so_that_the_refusal_is_its_own() -> None:
-    assert "tdx-guest" in start_with(TDX)
-    assert "tdx-guest" not in qemu("-object", "help")
+def test_a_qemu_without_tdx_is_refused_before_it_is_started() -> None:
+    assert "tdx-guest" in start_with(plan_tee_object(TDX_GUEST))  # it complains of the type
+    with pytest.raises(ConfigError) as error:
+        require_emulator(TDX_GUEST, TOOLS)
+    assert error.value.reason == "tee.emulator"
+    require_emulator(SNP_GUEST, TOOLS)

@@ -31,7 +31,7 @@ from host_runtime.tee_options import (
     add_tee,
     choose_firmware,
     choose_tee,
-    require_accelerator,
+    require_host,
 )
 from host_runtime.tools import Tools
 from host_runtime.transport import is_kernel_vsock_usable
@@ -87,7 +87,7 @@ def _boot(options: argparse.Namespace) -> int:
         print("\n".join(plan_launch(_plan(options))))
         return 0
     config = _plan(options)
-    require_accelerator(config.tee, config.accelerator)
+    require_host(config.tee, config.accelerator, config.tools)
     with boot_guest(config, _report) as guest:
         _report("the guest runs; `host-runtime state --guest FOLDER` asks where it is")
         if options.hello_seconds:

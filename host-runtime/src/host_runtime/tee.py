@@ -95,21 +95,26 @@ class TdxGuest:
             raise ConfigError("tee.mrconfigid", "expected a SHA-384 digest")
 
 
+def object_type(tee: SnpGuest | TdxGuest) -> str:
+    """Return the type of QEMU's object for a confidential guest."""
+    return "sev-snp-guest" if isinstance(tee, SnpGuest) else "tdx-guest"
+
+
 def plan_tee_object(tee: SnpGuest | TdxGuest) -> str:
     """Return the value of QEMU's `-object` for a confidential guest."""
     match tee:
         case SnpGuest():
             return _plan_snp(tee)
-        case TdxGuest(mrconfigid=mrconfigid):
+        case TdxGuest():
             service = {
                 "type": "vsock",
                 "cid": _QUOTE_SERVICE_CID,
                 "port": _QUOTE_SERVICE_PORT,
             }
             value = {
-                "qom-type": "tdx-guest",
+                "qom-type": object_type(tee),
                 "id": TEE_ID,
-                "mrconfigid": _encode(mrconfigid),
+                "mrconfigid": _encode(tee.mrconfigid),
                 "quote-generation-socket": service,
             }
             return json.dumps(value, separators=(",", ":"))
@@ -119,7 +124,7 @@ def plan_tee_object(tee: SnpGuest | TdxGuest) -> str:
 
 def _plan_snp(guest: SnpGuest) -> str:
     words = [
-        "sev-snp-guest",
+        object_type(guest),
         f"id={TEE_ID}",
         f"cbitpos={guest.encryption_bit}",
         f"reduced-phys-bits={guest.lost_address_bits}",

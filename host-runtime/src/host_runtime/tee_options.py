@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import assert_never
 
 from ccinit.errors import ConfigError
+from host_runtime import process
 from host_runtime.qemu import Accelerator, Firmware
-from host_runtime.tee import DEFAULT_POLICY, IdentityBlock, SnpGuest, TdxGuest
+from host_runtime.tee import DEFAULT_POLICY, IdentityBlock, SnpGuest, TdxGuest, object_type
+from host_runtime.tools import Tools
 from measured_boot.sev.cpu_models import find_signature
 from measured_boot.sev.firmware import parse_sev_firmware
 from measured_boot.sev.launch import require_snp
@@ -80,14 +82,33 @@ def choose_firmware(
     return default if tee is None else Firmware(code=options.firmware)
 
 
-def require_accelerator(tee: SnpGuest | TdxGuest | None, accelerator: Accelerator) -> None:
+def require_host(tee: SnpGuest | TdxGuest | None, accelerator: Accelerator, tools: Tools) -> None:
     """Refuse to start a confidential guest where nothing encrypts it.
 
     Raises:
-        ConfigError: `tee.hardware`.
+        ConfigError: `tee.hardware`: no KVM; `tee.emulator`: this QEMU is too old.
     """
-    if tee is not None and accelerator is not Accelerator.KVM:
+    if tee is None:
+        return
+    if accelerator is not Accelerator.KVM:
         raise ConfigError("tee.hardware", "a TEE needs KVM and a processor that has it")
+    require_emulator(tee, tools)
+
+
+def require_emulator(tee: SnpGuest | TdxGuest, tools: Tools) -> None:
+    """Refuse a QEMU that has no object for this TEE.
+
+    Raises:
+        ConfigError: `tee.emulator`.
+        ChildError: QEMU did not run.
+    """
+    command = (*tools.command("qemu-system-x86_64"), "-object", "help")
+    listed = process.run(command, environment=tools.environment()).decode().split()
+    wanted = object_type(tee)
+    if wanted not in listed:
+        raise ConfigError(
+            "tee.emulator", f"this QEMU has no {wanted} (SEV-SNP from 9.1 on, TDX from 10.1 on)"
+        )
 
 
 def _choose_snp(options: argparse.Namespace) -> SnpGuest:

@@ -3,11 +3,27 @@ import json
 import pytest
 
 from ccinit.errors import ConfigError
-from guest_owner.kbs.measurements import TpmMeasurements
+from guest_owner.kbs.measurements import SnpMeasurements, TpmMeasurements
 from guest_owner.kbs.references import parse_reference_set
-from measured_boot.prediction import DirectKernelBoot, Prediction, UkiBoot, predict
-from measured_boot.reference_values import Profile, profile_of, reference_values
+from measured_boot.prediction import (
+    DirectKernelBoot,
+    LaunchPrediction,
+    Machine,
+    Prediction,
+    UkiBoot,
+    predict,
+    predict_launch,
+)
+from measured_boot.reference_values import (
+    Profile,
+    encode_launches,
+    profile_of,
+    reference_values,
+)
+from tests.fakes.firmware import FakeFirmware
 from tests.fakes.pe_images import kernel_image, uki_image
+
+DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"initrd", command_line="quiet oops=panic")
 
 
 def uki(line: str = "quiet oops=panic") -> Prediction:
@@ -15,9 +31,38 @@ def uki(line: str = "quiet oops=panic") -> Prediction:
 
 
 def direct() -> Prediction:
-    return predict(
-        DirectKernelBoot(kernel=kernel_image(), initrd=b"initrd", command_line="quiet oops=panic")
-    )
+    return predict(DIRECT)
+
+
+def launches(*counts: int, model: str = "EPYC-Milan") -> list[LaunchPrediction]:
+    firmware = FakeFirmware().to_bytes()
+    return [
+        predict_launch(
+            DIRECT,
+            "snp_direct_qemu-10",
+            Machine(firmware=firmware, vcpus=count, cpu_model=model),
+        )
+        for count in counts
+    ]
+
+
+def test_encode_launches_of_snp_is_what_the_owner_reads() -> None:
+    predictions = [*launches(1, 2), *launches(1, 2, model="EPYC-Milan-v2")]  # the same signature
+    read = parse_reference_set(encode_launches(predictions, "trixie-snp"))
+    assert (read.name, read.profile.value) == ("trixie-snp", "prod")
+    assert isinstance(read.measured, SnpMeasurements)
+    assert read.measured.values == tuple(row.registers["launch_digest"] for row in launches(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "reason"),
+    [("X", None, "reference.name"), ("x", Profile.TEST, "reference.profile")],
+)
+def test_encode_launches_refuses(name: str, profile: Profile | None, reason: str) -> None:
+    assert encode_launches(launches(1), "x", Profile.PROD)
+    with pytest.raises(ConfigError) as error:
+        encode_launches(launches(1), name, profile)
+    assert error.value.reason == reason
 
 
 @pytest.mark.parametrize("prediction", [uki(), direct(), uki("quiet")])
