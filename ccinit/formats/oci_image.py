@@ -31,6 +31,13 @@ MAX_LAYER_BYTES = 1 << 40
 _MAX_ITEMS = 512
 _MAX_TEXT_BYTES = 32 * 1024
 _MAX_USER_BYTES = 256
+_MAX_SIGNAL_BYTES = 32
+_MAX_VOLUMES = 64
+_PLAIN_REASONS = {
+    "User": "image_config.user",
+    "WorkingDir": "image_config.working_dir",
+    "StopSignal": "image_config.stop_signal",
+}
 
 _Object: TypeAlias = Mapping[str, JsonValue]
 
@@ -132,6 +139,8 @@ class ImageConfig:
         user: as written; empty means root.
         env: `NAME=value` texts in their order.
         diff_ids: digests of the uncompressed layer tars, bottom first.
+        volumes: absolute, normal paths of directories that the program writes to.
+        stop_signal: as written; empty means SIGTERM.
     """
 
     user: str
@@ -140,6 +149,8 @@ class ImageConfig:
     cmd: tuple[str, ...]
     working_dir: str
     diff_ids: tuple[Digest, ...]
+    volumes: tuple[str, ...] = ()
+    stop_signal: str = ""
 
 
 def parse_image_document(data: bytes, content_type: str | None = None) -> ImageIndex | Manifest:
@@ -277,6 +288,8 @@ def parse_image_config(data: bytes) -> ImageConfig:
         cmd=_texts(config, "Cmd", "image_config.cmd"),
         working_dir=_plain(config, "WorkingDir", 4096),
         diff_ids=tuple(parse_digest(text, "image_config.diff_ids") for text in diff_ids),
+        volumes=_volumes(config),
+        stop_signal=_plain(config, "StopSignal", _MAX_SIGNAL_BYTES),
     )
 
 
@@ -289,9 +302,23 @@ def _environment(config: _Object) -> tuple[str, ...]:
     return env
 
 
+def _volumes(config: _Object) -> tuple[str, ...]:
+    """The keys of an object whose values mean nothing."""
+    reason = "image_config.volumes"
+    value = _object(_or_empty(config, "Volumes"), reason)
+    if len(value) > _MAX_VOLUMES:
+        raise LimitExceededError(reason, f"{len(value)} volumes, at most {_MAX_VOLUMES}")
+    paths = tuple(_checked_text(path, reason).rstrip("/") for path in value)
+    for path in paths:
+        parts = path.split("/")
+        if parts[0] or not all(parts[1:]) or {".", ".."} & set(parts) or not path.isprintable():
+            raise FormatError(reason, f"{path[:80]!r} is no normal absolute path")
+    return paths
+
+
 def _plain(config: _Object, key: str, max_bytes: int) -> str:
     """Text without control characters."""
-    reason = f"image_config.{'user' if key == 'User' else 'working_dir'}"
+    reason = _PLAIN_REASONS[key]
     text = _text(config, key, reason)
     if len(text.encode()) > max_bytes or not text.isprintable():
         raise FormatError(reason, f"expected at most {max_bytes} printable bytes")

@@ -2,8 +2,9 @@
 
 Scope: `config.json` of the OCI runtime spec 1.0.2 (config.md, config-linux.md) as far as this guest
 uses it, and the rules for what of an image's config counts: environment and working directory do
-(R70), labels, volumes and annotations do not. Left to others: the root file system
-(`ccinit.run.rootfs`), identity (`ccinit.run.users`), what `crun` makes of it.
+(R70), labels and annotations do not. Left to others: the root file system (`ccinit.run.rootfs`),
+the image's volumes (`ccinit.run.image_volumes`), identity (`ccinit.run.users`), what `crun` makes
+of it.
 
 Every container has the same shape: own pid, mount, ipc, uts and cgroup namespaces, the guest's own
 network, no capability at all, no way to gain one, fresh /dev, /proc and /sys, and limits.

@@ -24,6 +24,7 @@ from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.process import ExitStatus, Process
 from ccinit.run.container import ContainerEvent, ContainerState, Life, next_life
 from ccinit.run.crun import Crun
+from ccinit.run.image_volumes import prepare_image_volumes
 from ccinit.run.rootfs import (
     activate_rootfs,
     check_mount_points,
@@ -33,6 +34,7 @@ from ccinit.run.rootfs import (
 from ccinit.run.secrets import SecretFile, erase_secrets, write_secrets
 from ccinit.run.spec import BindMount, SpecDefaults, SpecInput, plan_exec, plan_spec
 from ccinit.run.stdio import OutputSink, open_pipe, pump
+from ccinit.run.stop_signal import parse_stop_signal
 from ccinit.run.users import Identity, read_user_files, resolve_user
 
 _DRAIN_SECONDS: Final = 2.0  # for what is in the pipes when the last process is gone
@@ -94,6 +96,7 @@ class Supervisor:
         self._sinks = sinks
         self._spec: dict[str, object] = {}
         self._process: Process | None = None
+        self._stop_signal: int = signal.SIGTERM
         self._stopping = Event()
         self._ended = Event()
 
@@ -117,7 +120,7 @@ class Supervisor:
         """Ask the container to end, wait, then kill it; return when `run` is over."""
         self._stopping.set()
         if self._process is not None:
-            self._process.kill(signal.SIGTERM)
+            self._process.kill(self._stop_signal)
         try:
             async with deadline(grace_seconds, "run.grace"):
                 await self._ended.wait()
@@ -147,13 +150,14 @@ class Supervisor:
     def _prepare(self, undo: ExitStack) -> dict[str, object]:
         """Mount the root, write the secrets, and return the spec."""
         workload = self._workload
+        self._stop_signal = parse_stop_signal(workload.image.stop_signal)
         _make_directory(workload.run_dir)
         undo.callback(_remove_directory, workload.run_dir)
         root, secrets = f"{workload.run_dir}/root", f"{workload.run_dir}/secrets"
         undo.callback(_remove_directory, root)
         activate_rootfs(plan_rootfs(workload.lowers, workload.scratch, root))
         undo.callback(deactivate_rootfs, root)
-        identity = _look_into(root, workload)
+        identity, volumes = _look_into(root, workload)
         undo.callback(erase_secrets, secrets)
         secret_binds = write_secrets(secrets, workload.secret_files, identity)
         return plan_spec(
@@ -164,7 +168,7 @@ class Supervisor:
                 hostname=workload.hostname,
                 root_path=root,
                 cgroup_path=workload.cgroup_path,
-                binds=workload.binds + secret_binds,
+                binds=workload.binds + secret_binds + volumes,
                 secret_env=workload.secret_env,
                 defaults=workload.defaults,
             )
@@ -244,7 +248,8 @@ class Supervisor:
             self.up.set()
 
 
-def _look_into(root: str, workload: Workload) -> Identity:
+def _look_into(root: str, workload: Workload) -> tuple[Identity, tuple[BindMount, ...]]:
+    """Return who runs, and the binds of the image's own volumes."""
     try:
         root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -252,7 +257,12 @@ def _look_into(root: str, workload: Workload) -> Identity:
     try:
         check_mount_points(root_fd)
         user = workload.container.user
-        return resolve_user(workload.image.user if user is None else user, read_user_files(root_fd))
+        identity = resolve_user(
+            workload.image.user if user is None else user, read_user_files(root_fd)
+        )
+        taken = [bind.target for bind in workload.binds]
+        taken += [file.path for file in workload.secret_files]
+        return identity, prepare_image_volumes(root_fd, root, workload.image.volumes, taken)
     finally:
         os.close(root_fd)
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ccinit.errors import CcinitError
@@ -146,6 +147,43 @@ async def case_device_nodes() -> dict[str, object]:
     return made
 
 
+async def case_image_volumes() -> dict[str, object]:
+    """Write to what the image declares as volumes, and beside them."""
+    layer = WORK / "layer"
+    (layer / "srv/db").mkdir(parents=True)
+    (layer / "srv/db/seed").write_text("of the image")
+    os.chown(layer / "srv/db", 1000, 1000)
+    (layer / "srv/link").symlink_to("/srv/db")
+    code = (
+        "import os\n"
+        "print(open('/srv/db/seed').read())\n"
+        "for path in ('/srv/db/new', '/srv/link/too', '/srv/made/x', '/srv/x', '/data/x'):\n"
+        "    try: open(path, 'w').write('x'); print(path, 'ok')\n"
+        "    except OSError as error: print(path, error.errno)\n"
+    )
+    (WORK / "volume").mkdir()
+    given = workload(
+        container(code, user="1000"),
+        WORK,
+        lowers=(str(layer), "/"),
+        binds=(BindMount(source=str(WORK / "volume"), target="/data", read_only=True),),
+    )
+    image = replace(given.image, volumes=("/srv/link", "/srv/made", "/data"))
+    report = await supervise(replace(given, image=image), WORK)
+    written = (WORK / "scratch/upper/srv/db").iterdir()
+    return report | {"upper": sorted(path.name for path in written)}
+
+
+async def case_stop_signal() -> dict[str, object]:
+    """Stop a program that listens to the image's signal and to no other."""
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "signal.signal(signal.SIGQUIT, lambda *_: sys.exit(0))\n" + SLEEPER
+    )
+    return await stopped(code, 30, stop_signal="SIGQUIT")
+
+
 async def case_restart() -> dict[str, object]:
     """Fail twice, then succeed; what was written to the root is still there."""
     code = (
@@ -161,9 +199,11 @@ async def case_restart() -> dict[str, object]:
     return result | {"seconds": boottime() - begin}
 
 
-async def started(group: TaskGroup, code: str, record: Record) -> Supervisor:
+async def started(group: TaskGroup, code: str, record: Record, stop_signal: str = "") -> Supervisor:
     """Start a container and wait for its first output."""
-    made = supervisor(workload(container(code, restart=Restart.ALWAYS), WORK), WORK, record)
+    given = workload(container(code, restart=Restart.ALWAYS), WORK)
+    given = replace(given, image=replace(given.image, stop_signal=stop_signal))
+    made = supervisor(given, WORK, record)
     group.start(made.run(), "container")
     await made.up.wait()
     while b"ready" not in record.stdout:
@@ -171,11 +211,11 @@ async def started(group: TaskGroup, code: str, record: Record) -> Supervisor:
     return made
 
 
-async def stopped(code: str, grace: float) -> dict[str, object]:
+async def stopped(code: str, grace: float, stop_signal: str = "") -> dict[str, object]:
     """Start, then stop."""
     record = Record()
     async with TaskGroup() as group:
-        made = await started(group, code, record)
+        made = await started(group, code, record, stop_signal)
         begin = boottime()
         await made.stop(grace)
         seconds = boottime() - begin

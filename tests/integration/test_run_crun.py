@@ -196,3 +196,25 @@ def test_exec_runs_beside_the_program_with_its_rights() -> None:
     assert_clean(report)
     assert report["exec"].startswith("1000 /usr/local/sbin:")
     assert report["exec_status"] == "exit code 5"
+
+
+def test_r70_image_volumes_are_writable_and_on_scratch() -> None:
+    report = run_case("image_volumes")
+    assert_clean(report)
+    seed, *written = report["stdout"].splitlines()
+    assert seed == "of the image"
+    assert written == [
+        "/srv/db/new ok",
+        "/srv/link/too ok",
+        "/srv/made/x 13",  # made for root, as the image says nothing of it
+        "/srv/x 30",
+        "/data/x 30",  # the manifest mounts it, read-only
+    ]
+    assert report["upper"] == ["new", "too"]
+
+
+def test_program_is_stopped_by_the_signal_of_its_image() -> None:
+    report = run_case("stop_signal")
+    assert_clean(report)
+    assert report["seconds"] < 20
+    assert report["state"] == "stopped"

@@ -53,7 +53,8 @@ def config(**changes: object) -> Json:
             "Cmd": None,
             "WorkingDir": "/srv",
             "Labels": {"run": "rm -rf /"},
-            "Volumes": {"/data": {}},
+            "Volumes": {"/data": {}, "/var/lib/x/": {}},
+            "StopSignal": "SIGQUIT",
         },
         "rootfs": {"type": "layers", "diff_ids": [DIGEST]},
         "history": [{"created_by": "x"}],
@@ -67,6 +68,34 @@ def text(value: Json) -> bytes:
 
 AMD64: Json = {"os": "linux", "architecture": "amd64"}
 ARM64: Json = {"os": "linux", "architecture": "arm64", "variant": "v8"}
+
+
+def test_volumes_and_stop_signal_are_read() -> None:
+    found = parse_image_config(text(config()))
+    assert (found.volumes, found.stop_signal) == (("/data", "/var/lib/x"), "SIGQUIT")
+    empty = parse_image_config(text(config(config={"Volumes": None})))
+    assert (empty.volumes, empty.stop_signal) == ((), "")
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "reason"),
+    [
+        ("Volumes", ["/data"], "image_config.volumes"),
+        ("Volumes", {"data": {}}, "image_config.volumes"),
+        ("Volumes", {"/a/../b": {}}, "image_config.volumes"),
+        ("Volumes", {"/a//b": {}}, "image_config.volumes"),
+        ("Volumes", {"/a\nb": {}}, "image_config.volumes"),
+        ("Volumes", {f"/{number}": {} for number in range(65)}, "image_config.volumes"),
+        ("StopSignal", "SIG\nTERM", "image_config.stop_signal"),
+        ("StopSignal", 15, "image_config.stop_signal"),
+    ],
+)
+def test_r70_volumes_and_stop_signal_of_another_form_are_refused(
+    member: str, value: object, reason: str
+) -> None:
+    with pytest.raises(FormatError) as refused:
+        parse_image_config(text(config(config={member: value})))
+    assert refused.value.reason == reason
 
 
 def test_manifest_of_a_good_document_has_config_and_layers() -> None:

@@ -1,0 +1,89 @@
+"""Directories that an image declares as `Volumes`: writable, also below a read-only root (R70).
+
+Scope: finding or making them in the container's root, and the binds that show them. Each is bound
+onto itself out of the writable layer, so that it lies on scratch, begins with what the image has
+there, with its owners, and lives as long as the container. A place where the pod manifest mounts a
+volume is the manifest's. Left to others: the mounts (`crun`, by `ccinit.run.spec`).
+
+The paths are hostile, and so is the root: every step is resolved inside it, and what is bound is
+where the path leads there, not what it is called.
+"""
+
+import errno
+import os
+from collections.abc import Iterable
+
+from ccinit.errors import FormatError, KernelError
+from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.openat2 import open_in_root
+from ccinit.run.spec import KERNEL_PLACES, BindMount
+
+_MODE = 0o755
+_LOOK = os.O_PATH | os.O_DIRECTORY
+
+
+def prepare_image_volumes(
+    root_fd: int, root: str, volumes: Iterable[str], taken: Iterable[str]
+) -> tuple[BindMount, ...]:
+    """Return the binds for `volumes`; directories that are missing are made.
+
+    Args:
+        root_fd: the container's root, open.
+        root: its path, absolute and without symbolic links.
+        volumes: absolute paths in the container, as the image's config has them.
+        taken: where something else is mounted.
+
+    Raises:
+        FormatError: `run.image_volume`: no directory, the root itself, or a place of the kernel's.
+        KernelError: the kernel refused.
+    """
+    occupied = set(taken)
+    binds: dict[str, BindMount] = {}
+    for volume in volumes:
+        place = _settle(root_fd, root, volume)
+        if place not in occupied:
+            binds[place] = BindMount(source=root + place, target=place, read_only=False)
+    return tuple(binds.values())
+
+
+def _settle(root_fd: int, root: str, volume: str) -> str:
+    """Return where `volume` is once its symbolic links are followed; make what is missing."""
+    place = ""
+    for name in filter(None, volume.split("/")):
+        place = _step(root_fd, root, place, name)
+    inside = any(place == kernel or place.startswith(f"{kernel}/") for kernel in KERNEL_PLACES)
+    if not place or inside:
+        raise FormatError("run.image_volume", f"{volume[:80]!r} is at {place or '/'}")
+    return place
+
+
+def _step(root_fd: int, root: str, parent: str, name: str) -> str:
+    path = f"{parent}/{name}"
+    try:
+        fd = open_in_root(root_fd, path, _LOOK)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise FormatError("run.image_volume", f"{path[:80]!r} is no directory") from error
+        _make(root_fd, parent, name)
+        fd = open_in_root(root_fd, path, _LOOK, follow_links=False)
+    try:
+        found = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError as error:
+        raise kernel_error(error, "readlink", path) from error
+    finally:
+        os.close(fd)
+    if found != root and not found.startswith(f"{root}/"):
+        raise FormatError("run.image_volume", f"{path[:80]!r} leads out of the root")
+    return found.removeprefix(root)
+
+
+def _make(root_fd: int, parent: str, name: str) -> None:
+    parent_fd = open_in_root(root_fd, parent or "/", _LOOK)
+    try:
+        os.mkdir(name, _MODE, dir_fd=parent_fd)
+        os.chmod(name, _MODE, dir_fd=parent_fd)  # whatever the umask is
+    except OSError as error:
+        # A dangling symbolic link is there and leads nowhere: EEXIST.
+        raise FormatError("run.image_volume", f"{name[:80]!r} cannot be made") from error
+    finally:
+        os.close(parent_fd)

@@ -1,0 +1,86 @@
+"""An image's volumes are directories of its own root, wherever its links seem to lead."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import FormatError
+from ccinit.run.image_volumes import prepare_image_volumes
+from ccinit.run.spec import BindMount
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path.resolve() / "root"
+    (path / "var/lib/db").mkdir(parents=True, mode=0o700)
+    (path / "proc").mkdir()
+    (path / "data").symlink_to("/var/lib/db")
+    (path / "climbing").symlink_to("../../../../var")
+    (path / "host").symlink_to("/proc")
+    (path / "dangling").symlink_to("nowhere")
+    (path / "file").write_text("")
+    return path
+
+
+@pytest.fixture
+def root_fd(root: Path) -> Iterator[int]:
+    fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+def bind(root: Path, place: str) -> BindMount:
+    return BindMount(source=f"{root}{place}", target=place, read_only=False)
+
+
+def prepare(
+    root_fd: int, root: Path, *volumes: str, taken: tuple[str, ...] = ()
+) -> list[BindMount]:
+    return list(prepare_image_volumes(root_fd, str(root), volumes, taken))
+
+
+def test_volume_is_bound_onto_itself(root: Path, root_fd: int) -> None:
+    assert prepare(root_fd, root, "/var/lib/db") == [bind(root, "/var/lib/db")]
+    assert (root / "var/lib/db").stat().st_mode & 0o777 == 0o700
+
+
+def test_volume_that_is_missing_is_made(root: Path, root_fd: int) -> None:
+    before = os.umask(0o077)
+    try:
+        assert prepare(root_fd, root, "/var/new/deep") == [bind(root, "/var/new/deep")]
+    finally:
+        os.umask(before)
+    assert (root / "var/new/deep").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("volume", "place"),
+    [("/data", "/var/lib/db"), ("/climbing/lib", "/var/lib"), ("/data/new", "/var/lib/db/new")],
+)
+def test_r70_links_are_followed_inside_the_root_only(
+    root: Path, root_fd: int, volume: str, place: str
+) -> None:
+    assert prepare(root_fd, root, volume) == [bind(root, place)]
+    assert (root / place.lstrip("/")).is_dir()
+
+
+def test_two_names_of_one_place_are_one_volume(root: Path, root_fd: int) -> None:
+    assert prepare(root_fd, root, "/data", "/var/lib/db") == [bind(root, "/var/lib/db")]
+
+
+def test_place_of_the_manifest_is_the_manifests(root: Path, root_fd: int) -> None:
+    assert prepare(root_fd, root, "/data", "/var/x", taken=("/var/lib/db",)) == [
+        bind(root, "/var/x")
+    ]
+
+
+@pytest.mark.parametrize(
+    "volume", ["/", "/file", "/file/x", "/dangling", "/proc", "/proc/x", "/host", "/sys/new"]
+)
+def test_r70_volume_that_cannot_be_one_is_refused(root: Path, root_fd: int, volume: str) -> None:
+    with pytest.raises(FormatError) as refused:
+        prepare(root_fd, root, volume)
+    assert refused.value.reason == "run.image_volume"
+    assert prepare(root_fd, root, "/data") == [bind(root, "/var/lib/db")]

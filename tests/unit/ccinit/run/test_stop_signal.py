@@ -1,0 +1,39 @@
+"""Names and numbers of signals, and what is none."""
+
+import signal
+
+import pytest
+
+from ccinit.errors import FormatError
+from ccinit.run.stop_signal import parse_stop_signal
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("", signal.SIGTERM),
+        ("SIGTERM", signal.SIGTERM),
+        ("SIGQUIT", signal.SIGQUIT),
+        ("QUIT", signal.SIGQUIT),
+        ("3", 3),
+        ("SIGKILL", signal.SIGKILL),
+        ("SIGRTMIN", signal.SIGRTMIN),
+        ("SIGRTMIN+3", signal.SIGRTMIN + 3),
+        ("64", 64),
+    ],
+)
+def test_signal_of_any_usual_spelling_is_read(text: str, number: int) -> None:
+    assert parse_stop_signal(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0", "65", "-1", "999", "3 ", "\u0663"),
+        *("SIGNOTHING", "sigterm", "SIG", "SIG_DFL", "SIGTERM+1", "SIGRTMIN+", "SIGRTMIN+99"),
+    ],
+)
+def test_what_is_no_signal_is_refused(text: str) -> None:
+    with pytest.raises(FormatError) as refused:
+        parse_stop_signal(text)
+    assert refused.value.reason == "run.stop_signal"
