@@ -17,8 +17,9 @@ from typing import cast
 
 import msgpack  # type: ignore[import-untyped]
 
-from ccinit.errors import FormatError, LimitExceededError
+from ccinit.errors import FormatError
 from ccinit.formats.host_rpc import METHODS, Method, RpcError, Value, is_valid
+from ccinit.formats.msgpack_stream import Caps, ValueReader
 
 MAX_REQUEST_BYTES = 4096
 MAX_DEPTH = 3
@@ -29,6 +30,13 @@ _REQUEST_ITEMS = 4
 _REPLY_ITEMS = 4
 _BIN8_MAX = 0xFF + 2
 _BIN16_MAX = 0xFFFF + 3
+_CAPS = Caps(
+    waiting_bytes=MAX_REQUEST_BYTES,
+    text_bytes=_MAX_METHOD_BYTES,
+    binary_bytes=MAX_REQUEST_BYTES,
+    depth=MAX_DEPTH,
+    items=MAX_ITEMS,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +61,12 @@ class RequestReader:
     """The guest's side: bytes in, requests out."""
 
     def __init__(self) -> None:
-        self._unpacker = _unpacker(MAX_REQUEST_BYTES, max_bin_len=MAX_REQUEST_BYTES)
-        self._fed = 0  # offset behind the last byte taken
-        self._parsed = 0  # offset behind the last complete request
-        self._broken = False
+        self._values = ValueReader(_CAPS, "rpc.request")
 
     @property
     def unfinished(self) -> bool:
         """Whether the first part of a request waits for the rest."""
-        return self._fed > self._parsed
+        return self._values.unfinished
 
     def feed(self, data: bytes) -> Iterator[Request]:
         """Take bytes and yield the requests that are now complete.
@@ -70,27 +75,8 @@ class RequestReader:
             LimitExceededError: more than 4 KiB without a complete request.
             FormatError: `rpc.request`.
         """
-        if self._broken:
-            raise FormatError("rpc.request", "the stream is broken")
-        self._broken = True  # until this call has ended well
-        for value in self._values(data):
+        for value in self._values.feed(data):
             yield _request(value)
-        self._broken = False
-
-    def _values(self, data: bytes) -> Iterator[object]:
-        self._fed += len(data)
-        if self._fed - self._parsed > MAX_REQUEST_BYTES:
-            raise LimitExceededError("rpc.request", f"more than {MAX_REQUEST_BYTES} bytes waiting")
-        self._unpacker.feed(data)
-        while True:
-            try:
-                value = self._unpacker.unpack()
-            except msgpack.OutOfData:
-                return
-            except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-                raise FormatError("rpc.request", "not MessagePack within the limits") from error
-            self._parsed = self._unpacker.tell()
-            yield value
 
 
 class ReplyReader:
@@ -154,35 +140,15 @@ def params_of(method: Method, params: tuple[object, ...]) -> tuple[Value, ...] |
     return cast("tuple[Value, ...]", params)
 
 
-def _unpacker(max_buffer: int, *, max_bin_len: int) -> "msgpack.Unpacker":
-    return msgpack.Unpacker(
-        raw=False,
-        use_list=False,
-        max_buffer_size=max_buffer,
-        max_str_len=_MAX_METHOD_BYTES,
-        max_bin_len=max_bin_len,
-        max_array_len=MAX_ITEMS,
-        max_map_len=0,
-        max_ext_len=0,
-    )
-
-
 def _request(value: object) -> Request:
-    if not isinstance(value, tuple) or len(value) != _REQUEST_ITEMS or not _is_plain(value, 1):
-        raise FormatError("rpc.request", "not [0, msgid, method, params] of plain values")
+    if not isinstance(value, tuple) or len(value) != _REQUEST_ITEMS:
+        raise FormatError("rpc.request", "not [0, msgid, method, params]")
     kind, msgid, method, params = value
     if type(kind) is not int or kind != 0 or type(msgid) is not int or not 0 <= msgid <= _MAX_U32:
         raise FormatError("rpc.request", "not a request with a 32-bit msgid")
     if not isinstance(method, str) or not isinstance(params, tuple):
         raise FormatError("rpc.request", "method is not a string or params not an array")
     return Request(msgid=msgid, method=method, params=params)
-
-
-def _is_plain(value: object, depth: int) -> bool:
-    """Whether only arrays (to MAX_DEPTH), integers, bools, bins and strings occur."""
-    if type(value) is tuple:  # an ext value is a named tuple
-        return depth <= MAX_DEPTH and all(_is_plain(item, depth + 1) for item in value)
-    return isinstance(value, int | bytes | str)
 
 
 def _reply(method: Method, value: object) -> Reply:
