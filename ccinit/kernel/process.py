@@ -14,7 +14,8 @@ import errno
 import fcntl
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ccinit.errors import KernelError
@@ -107,6 +108,7 @@ class Process:
 
 # The kernel has one list of children for each process; so has this module.
 _owned: dict[int, Process] = {}
+_keepers = 0
 
 
 def spawn(
@@ -167,9 +169,28 @@ def adopt(pid: int) -> Process:
     return Process(pid, pidfd)
 
 
+@contextmanager
+def keeping_orphans() -> Iterator[None]:
+    """Let no orphan be collected within the block: one of them is about to be adopted.
+
+    Who runs a program that leaves a child behind adopts it by pid, when the program has ended. A
+    child that ends sooner than that would be collected as nobody's, and its status lost.
+    """
+    global _keepers  # noqa: PLW0603  # see `_owned`
+    _keepers += 1
+    try:
+        yield
+    finally:
+        _keepers -= 1
+        if not _keepers:
+            reap_orphans()
+
+
 def reap_orphans() -> int:
     """Collect every ended child, return how many were nobody's. To be called after SIGCHLD."""
     orphans = 0
+    if _keepers:
+        return orphans  # owned ones are collected by whoever waits for them
     while (found := _peek_any()) is not None:
         owner = _owned.get(found.si_pid)
         if owner is not None:

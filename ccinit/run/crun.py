@@ -2,8 +2,8 @@
 
 Scope: create, start, delete and exec by the command line of crun 1.21, and the bundle it reads.
 After `create` the container's first process is a child of PID 1, owned through a pidfd like every
-other; so it is signalled, awaited and counted without `crun`. Left to others: the spec
-(`ccinit.run.spec`), when to do what (`ccinit.run.supervisor`).
+other, and so is a program that `exec` added; so they are signalled, awaited and counted without
+`crun`. Left to others: the spec (`ccinit.run.spec`), when to do what (`ccinit.run.supervisor`).
 
 The caller must be PID 1 or a subreaper, /proc and a cgroup2 tree at /sys/fs/cgroup must be mounted.
 What `crun` writes goes to the guest's log, never further. Bundle and state lie on a tmpfs: the spec
@@ -14,12 +14,14 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from ccinit.errors import ChildError, FormatError
 from ccinit.kernel.event_loop import TaskGroup, deadline
 from ccinit.kernel.libc import kernel_error
-from ccinit.kernel.process import Process, adopt, spawn
+from ccinit.kernel.process import Process, adopt, keeping_orphans, spawn
+from ccinit.kernel.terminal import listen_for_terminal, receive_terminal
 from ccinit.run.stdio import OutputSink, drain, open_pipe, pump
 
 PROGRAM: Final = ("/usr/bin/crun",)
@@ -27,6 +29,7 @@ OPERATION_SECONDS: Final = 60.0  # 0.1 s under emulation; this ends a hang
 MAX_PID_BYTES: Final = 16
 _ENVIRONMENT: Final = {"LC_ALL": "C", "PATH": "/usr/bin"}
 _LOG_FD: Final = 3
+_numbers: Final = count()  # one file for each exec: several may be on their way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +85,12 @@ class Crun:
         await self._run(("delete", "--force", name), {})
         self._remove_bundle(name)
 
-    def exec(
+    async def exec(
         self, name: str, process: Mapping[str, object], *, stdin: int, stdout: int, stderr: int
     ) -> Process:
-        """Start another program in a running container; its exit code is that of the result.
+        """Start another program in a running container and return it.
+
+        It is a child of PID 1, as the container's first process is.
 
         Args:
             name: of the container.
@@ -95,12 +100,48 @@ class Crun:
             stderr: likewise.
 
         Raises:
+            ChildError: `crun.exec`, it could not be started.
+            DeadlineError: `crun.deadline`.
             KernelError: the kernel refused.
         """
-        path = f"{self.state_dir}/bundles/{name}/exec.json"
-        _write_private(path, json.dumps(process).encode())
-        arguments = (*self._command(), "exec", f"--process={path}", name)
-        return spawn(arguments, _ENVIRONMENT, {0: stdin, 1: stdout, 2: stderr})
+        return await self._exec(name, process, (), {0: stdin, 1: stdout, 2: stderr})
+
+    async def exec_on_terminal(
+        self, name: str, process: Mapping[str, object]
+    ) -> tuple[Process, int]:
+        """Start another program on a terminal of the container; see `exec`.
+
+        Args:
+            name: of the container.
+            process: as for `exec`, with `terminal` true.
+
+        Returns:
+            The program, and the terminal's other end, which is the caller's.
+        """
+        path = f"{self.state_dir}/console-{next(_numbers)}"
+        with listen_for_terminal(path) as listener:
+            running = await self._exec(name, process, (f"--console-socket={path}",), {})
+            return running, receive_terminal(listener)
+
+    async def _exec(
+        self,
+        name: str,
+        process: Mapping[str, object],
+        options: tuple[str, ...],
+        fds: Mapping[int, int],
+    ) -> Process:
+        bundle = f"{self.state_dir}/bundles/{name}"
+        number = next(_numbers)
+        path, pid_path = f"{bundle}/exec-{number}", f"{bundle}/exec-pid-{number}"
+        files = (f"--process={path}", f"--pid-file={pid_path}")
+        try:
+            _write_private(path, json.dumps(process).encode())
+            with keeping_orphans():
+                await self._run(("exec", "--detach", *options, *files, name), fds)
+                return adopt(_read_pid(pid_path))
+        finally:
+            _remove(path)
+            _remove(pid_path)
 
     def _command(self) -> tuple[str, ...]:
         return (*self.program, "--cgroup-manager=cgroupfs", f"--root={self.state_dir}/crun")
@@ -153,6 +194,15 @@ class Crun:
             return
         except OSError as error:
             raise kernel_error(error, "unlink", bundle) from error
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise kernel_error(error, "unlink", path) from error
 
 
 def _write_private(path: str, data: bytes) -> None:

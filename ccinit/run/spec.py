@@ -159,18 +159,33 @@ def plan_arguments(container: Container, image: ImageConfig) -> tuple[str, ...]:
     return arguments
 
 
-def plan_exec(spec: dict[str, object], arguments: tuple[str, ...]) -> dict[str, object]:
+def plan_exec(
+    spec: dict[str, object], arguments: tuple[str, ...], terminal: tuple[int, int] | None = None
+) -> dict[str, object]:
     """Return the `process` of a further program in the container that `spec` describes.
 
-    It has the same user, environment, limits and rights; only the command differs.
+    It has the same user, environment, limits and rights; only the command differs, and that it may
+    have a `terminal` of so many rows and columns.
 
     Raises:
         ConfigError: `run.args`.
     """
     process = spec["process"]
-    if not isinstance(process, dict) or not arguments:
+    if not isinstance(process, dict) or not arguments or not arguments[0]:
         raise ConfigError("run.args", "nothing says what to run")
-    return process | {"args": list(arguments)}
+    process = process | {"args": list(arguments)}
+    if terminal is not None:
+        rows, columns = terminal
+        process |= {"terminal": True, "consoleSize": {"height": rows, "width": columns}}
+    return process
+
+
+def plan_owner(spec: dict[str, object]) -> tuple[int, int]:
+    """Return user and group id of what the container's program writes."""
+    process = spec["process"]
+    if not isinstance(process, dict):
+        raise RuntimeError("a spec without process")  # noqa: TRY004  # a bug, not an input
+    return process["user"]["uid"], process["user"]["gid"]
 
 
 def plan_environment(given: SpecInput) -> tuple[str, ...]:

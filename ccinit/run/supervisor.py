@@ -19,11 +19,14 @@ from typing import Final, TypeAlias
 from ccinit.errors import CcinitError, ConfigError, DeadlineError
 from ccinit.formats.oci_image import ImageConfig
 from ccinit.formats.pod_manifest import Container
+from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
+from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import Event, TaskGroup, boottime, deadline
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.process import ExitStatus, Process
 from ccinit.run.container import ContainerEvent, ContainerState, Life, next_life
 from ccinit.run.crun import Crun
+from ccinit.run.files import open_file
 from ccinit.run.image_volumes import prepare_image_volumes
 from ccinit.run.rootfs import (
     activate_rootfs,
@@ -32,7 +35,7 @@ from ccinit.run.rootfs import (
     plan_rootfs,
 )
 from ccinit.run.secrets import SecretFile, erase_secrets, write_secrets
-from ccinit.run.spec import BindMount, SpecDefaults, SpecInput, plan_exec, plan_spec
+from ccinit.run.spec import BindMount, SpecDefaults, SpecInput, plan_exec, plan_owner, plan_spec
 from ccinit.run.stdio import OutputSink, open_pipe, pump
 from ccinit.run.stop_signal import parse_stop_signal
 from ccinit.run.users import Identity, read_user_files, resolve_user
@@ -100,6 +103,11 @@ class Supervisor:
         self._stopping = Event()
         self._ended = Event()
 
+    @property
+    def cgroup(self) -> Cgroup:
+        """Where its processes are, while it runs."""
+        return Cgroup(CGROUP_ROOT + self._workload.cgroup_path)
+
     async def run(self) -> Life:
         """Supervise until the state is final; return the life.
 
@@ -129,8 +137,10 @@ class Supervisor:
                 self._process.kill(signal.SIGKILL)
             await self._ended.wait()
 
-    def exec(self, arguments: tuple[str, ...], *, stdin: int, stdout: int, stderr: int) -> Process:
-        """Start a further program in the container; its exit code is that of the result.
+    async def exec(
+        self, arguments: tuple[str, ...], *, stdin: int, stdout: int, stderr: int
+    ) -> Process:
+        """Start a further program in the container.
 
         Args:
             arguments: absolute path of the program, and what it is told.
@@ -140,12 +150,44 @@ class Supervisor:
 
         Raises:
             ConfigError: `run.exec`, the container does not run; `run.args`.
+            ChildError: `crun.exec`, the program could not be started.
             KernelError: the kernel refused.
         """
-        if self.life.state is not ContainerState.RUNNING:
-            raise ConfigError("run.exec", f"{self._name} is {self.life.state}")
+        self._require_running()
         process = plan_exec(self._spec, arguments)
-        return self._crun.exec(self._name, process, stdin=stdin, stdout=stdout, stderr=stderr)
+        return await self._crun.exec(self._name, process, stdin=stdin, stdout=stdout, stderr=stderr)
+
+    async def exec_on_terminal(
+        self, arguments: tuple[str, ...], *, rows: int, columns: int
+    ) -> tuple[Process, int]:
+        """Start a further program on a terminal of its own; return both. See `exec`."""
+        self._require_running()
+        process = plan_exec(self._spec, arguments, terminal=(rows, columns))
+        return await self._crun.exec_on_terminal(self._name, process)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the container's first process.
+
+        Raises:
+            ConfigError: `run.exec`, the container does not run.
+            KernelError: no such signal.
+        """
+        self._require_running().kill(number)
+
+    def open_file(self, path: str, *, into: bool, mode: int) -> int:
+        """Open a regular file as the container sees it; see `ccinit.run.files.open_file`.
+
+        Raises:
+            ConfigError: `run.exec`, the container does not run; `run.file`, not a regular file.
+            KernelError: the kernel refused.
+        """
+        pid = self._require_running().pid
+        return open_file(pid, path, into=into, mode=mode, owner=plan_owner(self._spec))
+
+    def _require_running(self) -> Process:
+        if self.life.state is not ContainerState.RUNNING or self._process is None:
+            raise ConfigError("run.exec", f"{self._name} is {self.life.state}")
+        return self._process
 
     def _prepare(self, undo: ExitStack) -> dict[str, object]:
         """Mount the root, write the secrets, and return the spec."""

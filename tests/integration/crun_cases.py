@@ -10,14 +10,16 @@ and are tested in a guest.
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ccinit.errors import CcinitError
 from ccinit.formats.pod_manifest import Restart
-from ccinit.kernel.event_loop import TaskGroup, boottime, sleep
+from ccinit.kernel.event_loop import TaskGroup, boottime, readable, sleep
 from ccinit.kernel.mount import MountFlag, UmountFlag, mount, pivot_root, umount2
+from ccinit.kernel.terminal import set_window_size
 from ccinit.run import supervisor as supervisor_module
 from ccinit.run.secrets import SecretFile
 from ccinit.run.spec import BindMount, SpecInput, plan_spec
@@ -40,8 +42,8 @@ CGROUP = Path("/sys/fs/cgroup/ccinit-test")
 SLEEPER = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
 
 
-def enter(tools: Path, repository: Path, case: str) -> None:
-    """Make `tools` the root of this mount namespace, with the repository at /opt."""
+def enter(tools: Path, binds: Mapping[str, Path]) -> None:
+    """Make `tools` the root of this mount namespace, with what `binds` names at its places."""
     mount("none", "/", "", MountFlag.REC | MountFlag.PRIVATE)
     root = "/mnt"
     mount(str(tools), root, "", MountFlag.BIND)
@@ -51,17 +53,13 @@ def enter(tools: Path, repository: Path, case: str) -> None:
     mount("/dev", f"{root}/dev", "", MountFlag.BIND)
     mount("tmpfs", f"{root}/mnt", "tmpfs")
     mount("tmpfs", f"{root}/run", "tmpfs")
-    mount(str(repository), f"{root}/opt", "", MountFlag.BIND)
+    for place, source in binds.items():
+        mount(str(source), f"{root}{place}", "", MountFlag.BIND)
     # not chroot: who enters a container's mount namespace finds the root of the namespace
     os.chdir(root)
     pivot_root(".", ".")
     umount2(".", UmountFlag.DETACH)
     os.chdir("/opt")
-    os.execve(
-        PYTHON,
-        [PYTHON, "-m", "tests.integration.crun_cases", case],
-        {"PYTHONPATH": "/opt", "PYTHONDONTWRITEBYTECODE": "1"},
-    )
 
 
 def unlimited(given: SpecInput) -> dict[str, object]:
@@ -258,22 +256,110 @@ async def case_cancel() -> dict[str, object]:
 
 
 async def case_exec() -> dict[str, object]:
-    """Run a second program inside."""
+    """Run further programs inside; the last ends long before anybody could look."""
     record = Record()
     reader, writer = os.pipe()
     code = "import os, sys\nprint(os.getuid(), os.environ['PATH'])\nsys.exit(5)"
+    null = os.open("/dev/null", os.O_RDWR)
     async with TaskGroup() as group:
         made = await started(group, SLEEPER, record)
-        null = os.open("/dev/null", os.O_RDWR)
-        arguments = (PYTHON, "-I", "-c", code)
-        child = made.exec(arguments, stdin=null, stdout=writer, stderr=writer)
-        status = await child.wait()
+
+        async def run(*arguments: str) -> str:
+            process = await made.exec(arguments, stdin=null, stdout=writer, stderr=writer)
+            return str(await process.wait())
+
+        statuses = [await run(PYTHON, "-I", "-c", code)]
+        statuses += [await run("/usr/bin/true") for _ in range(5)]
+        killed = await made.exec(("/usr/bin/sleep", "60"), stdin=null, stdout=null, stderr=null)
+        killed.kill()
+        statuses.append(str(await killed.wait()))
+        try:
+            await run("/no/such/program")
+        except CcinitError as error:
+            statuses.append(error.reason)
         await made.stop(0)
+        try:
+            await run("/usr/bin/true")
+        except CcinitError as error:
+            statuses.append(error.reason)
     os.close(writer)
     os.close(null)
     with os.fdopen(reader, "rb") as stream:
         printed = stream.read().decode()
-    return summary(made, WORK, record) | {"exec": printed, "exec_status": str(status)}
+    return summary(made, WORK, record) | {"exec": printed, "exec_statuses": statuses}
+
+
+async def case_exec_on_terminal() -> dict[str, object]:
+    """Run a program on a terminal: it knows its size, is told of a new one, and echoes."""
+    record = Record()
+    code = (
+        "import os, sys\n"
+        "print(os.isatty(0), os.ttyname(0), *os.get_terminal_size(0), flush=True)\n"
+        "line = input()\n"
+        "print(line[::-1], *os.get_terminal_size(0), flush=True)\n"
+        "sys.exit(3)"
+    )
+    printed = bytearray()
+    async with TaskGroup() as group:
+        made = await started(group, SLEEPER, record)
+        process, terminal = await made.exec_on_terminal(
+            (PYTHON, "-I", "-c", code), rows=31, columns=97
+        )
+        os.set_blocking(terminal, False)
+        while b"\n" not in printed:
+            await readable(terminal)
+            printed += os.read(terminal, 4096)
+        set_window_size(terminal, 50, 120)
+        os.write(terminal, b"hello\n")
+        status = await process.wait()
+        with suppress(OSError):
+            while True:
+                printed += os.read(terminal, 4096)
+        os.close(terminal)
+        await made.stop(0)
+    lines = printed.decode().split("\r\n")
+    return summary(made, WORK, record) | {"lines": lines, "exec_status": str(status)}
+
+
+async def case_files() -> dict[str, object]:
+    """Open files as the container sees them, and what is no file at all."""
+    (WORK / "volume").mkdir()
+    os.chown(WORK / "volume", 1000, 1000)
+    code = (
+        "import os\n"
+        "os.mkfifo('/data/fifo'); os.symlink('/etc/../../etc/hostname', '/data/link')\n"
+        "open('/data/old', 'w').write('long and old')\n"
+    )
+    record = Record()
+    bind = BindMount(source=str(WORK / "volume"), target="/data", read_only=False)
+    made = supervisor(workload(container(code + SLEEPER), WORK, binds=(bind,)), WORK, record)
+    found: dict[str, object] = {}
+    async with TaskGroup() as group:
+        group.start(made.run(), "container")
+        await made.up.wait()
+        while b"ready" not in record.stdout:
+            await sleep(0.02)
+        for path, into in (
+            *(("/data/old", True), ("/data/new", True), ("/data/old", False)),
+            *(("/data/fifo", False), ("/data", False), ("/data/link", False)),
+            *(("/x", True), ("/none", False), ("/proc/1/root/etc/hostname", False)),
+        ):
+            try:
+                descriptor = made.open_file(path, into=into, mode=0o640)
+            except CcinitError as error:
+                found[f"{path} {into}"] = [error.reason, getattr(error, "errno", None)]
+                continue
+            with os.fdopen(descriptor, "wb" if into else "rb") as file:
+                if into:
+                    file.write(b"new")
+                else:
+                    found[f"{path} {into}"] = file.read().decode()
+        await made.stop(0)
+    new = (WORK / "volume" / "new").stat()
+    with open("/etc/hostname") as file:  # noqa: ASYNC230, PTH123
+        found["here"] = file.read()
+    found["new"] = [new.st_uid, new.st_gid, oct(new.st_mode)]
+    return summary(made, WORK, record) | {"found": found}
 
 
 CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
@@ -286,7 +372,12 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
 def main() -> None:
     """Run one case as PID 1."""
     if len(sys.argv) == 4:
-        enter(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+        enter(Path(sys.argv[1]), {"/opt": Path(sys.argv[2])})
+        os.execve(
+            PYTHON,
+            [PYTHON, "-m", "tests.integration.crun_cases", sys.argv[3]],
+            {"PYTHONPATH": "/opt", "PYTHONDONTWRITEBYTECODE": "1"},
+        )
     supervisor_module.plan_spec = unlimited  # type: ignore[attr-defined]
     WORK.mkdir()
     before = len(list(Path("/proc/self/fd").iterdir()))

@@ -3,6 +3,7 @@
 Needs root, `unshare` and the tools tree (CCINIT_TOOLS, by default build/tools).
 """
 
+import errno
 import json
 import os
 import subprocess
@@ -195,7 +196,31 @@ def test_exec_runs_beside_the_program_with_its_rights() -> None:
     report = run_case("exec")
     assert_clean(report)
     assert report["exec"].startswith("1000 /usr/local/sbin:")
-    assert report["exec_status"] == "exit code 5"
+    assert report["exec_statuses"] == [
+        "exit code 5",
+        *["exit code 0"] * 5,
+        "signal 9",
+        "crun.exec",
+        "run.exec",
+    ]
+
+
+def test_exec_on_a_terminal_has_its_size_and_its_echo() -> None:
+    report = run_case("exec_on_terminal")
+    assert_clean(report)
+    assert report["lines"] == ["True /dev/pts/0 97 31", "hello", "olleh 120 50", ""]
+    assert report["exec_status"] == "exit code 3"
+
+
+def test_files_are_opened_as_the_container_sees_them() -> None:
+    found = run_case("files")["found"]
+    assert found["/data/link False"] == found["here"]
+    assert found["/data/old False"] == "new"
+    assert found["new"] == [1000, 1000, "0o100640"]
+    assert found["/data/fifo False"][0] == found["/data False"][0] == "run.file"
+    assert found["/x True"] == ["kernel.openat2", errno.EROFS]
+    assert found["/none False"] == ["kernel.openat2", errno.ENOENT]
+    assert found["/proc/1/root/etc/hostname False"] == ["kernel.openat2", errno.ELOOP]
 
 
 def test_r70_image_volumes_are_writable_and_on_scratch() -> None:

@@ -1,0 +1,69 @@
+"""Pseudo-terminals: taking one that another program opened, and the size of its window.
+
+A container runtime opens the terminal inside the container, where it has its name, and passes the
+other end on by SCM_RIGHTS (unix(7)) to a socket that it is told the path of. See tty_ioctl(4) for
+the size.
+"""
+
+import fcntl
+import os
+import socket
+import struct
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ccinit.errors import ChildError
+from ccinit.kernel.libc import kernel_error
+
+
+def set_window_size(descriptor: int, rows: int, columns: int) -> None:
+    """Tell the programs on a terminal how large it is.
+
+    Raises:
+        KernelError: not a terminal.
+    """
+    try:
+        fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("=HHHH", rows, columns, 0, 0))
+    except OSError as error:
+        raise kernel_error(error, "ioctl", "TIOCSWINSZ") from error
+
+
+@contextmanager
+def listen_for_terminal(path: str) -> Iterator[socket.socket]:
+    """Have a socket at `path` that a terminal can be sent to.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            listener.bind(path)
+            listener.listen(1)
+            listener.setblocking(False)  # noqa: FBT003 (positional only)
+        except OSError as error:
+            raise kernel_error(error, "bind", path) from error
+        try:
+            yield listener
+        finally:
+            os.unlink(path)
+    finally:
+        listener.close()
+
+
+def receive_terminal(listener: socket.socket) -> int:
+    """Return the terminal that was sent; its sender has ended, so nothing is waited for.
+
+    Raises:
+        ChildError: `kernel.terminal`, none was sent.
+    """
+    try:
+        connection, _ = listener.accept()
+        with connection:
+            _data, descriptors, _flags, _address = socket.recv_fds(connection, 4096, 1)
+    except OSError as error:
+        raise ChildError("kernel.terminal", "no terminal was sent") from error
+    if not descriptors:
+        raise ChildError("kernel.terminal", "no terminal was sent")
+    return descriptors[0]

@@ -1,0 +1,70 @@
+"""One file of a running container, opened from outside as its program would see it.
+
+Scope: the way in (the root of the container's first process, volumes and secrets included, never
+out of it: openat2) and what may be opened: regular files, found so after they are open. Left to
+others: who may ask (`ccinit.agent`), moving the bytes (the owner plane's child).
+"""
+
+import errno
+import os
+import stat
+
+from ccinit.errors import ConfigError, KernelError
+from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.openat2 import open_in_root
+
+_SAFE = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # whatever it is, opening it waits for nobody
+_MODE_BITS = 0o777
+
+
+def open_file(pid: int, path: str, *, into: bool, mode: int, owner: tuple[int, int]) -> int:
+    """Open a file of the container whose first process is `pid`; return a descriptor.
+
+    Args:
+        pid: a process that was not collected, so that the number is still its own.
+        path: as the container names it.
+        into: whether to write: a file that is there is emptied, else one is made.
+        mode: permission bits of a new file.
+        owner: user and group id of a new file.
+
+    Raises:
+        ConfigError: `run.file`, not a regular file.
+        KernelError: the kernel refused: no such path, a read-only place.
+    """
+    root = _open_root(pid)
+    try:
+        made = into and _make(root, path, mode, owner)
+        descriptor = open_in_root(root, path, _SAFE | (os.O_WRONLY if into else os.O_RDONLY))
+    finally:
+        os.close(root)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigError("run.file", f"{path[:80]!r} is not a regular file")
+    if into and not made:
+        os.ftruncate(descriptor, 0)
+    return descriptor
+
+
+def _open_root(pid: int) -> int:
+    path = f"/proc/{pid}/root"
+    try:
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise kernel_error(error, "open", path) from error
+
+
+def _make(root: int, path: str, mode: int, owner: tuple[int, int]) -> bool:
+    """Make the file if it is not there; return whether it was made."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE
+    try:
+        descriptor = open_in_root(root, path, flags, mode=0o600)
+    except KernelError as error:
+        if error.errno == errno.EEXIST:
+            return False
+        raise
+    try:
+        os.fchown(descriptor, *owner)
+        os.fchmod(descriptor, mode & _MODE_BITS)
+    finally:
+        os.close(descriptor)
+    return True
