@@ -30,7 +30,7 @@ from ccinit.agent.roles import Role
 from ccinit.boot.clock import read_build_time, set_clock
 from ccinit.errors import ChildError, DeadlineError, KernelError
 from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import KBS_VSOCK_PORT, KbsTransport
+from ccinit.formats.guest_config import KBS_VSOCK_PORT, GuestConfig, KbsTransport
 from ccinit.formats.log_evidence import encode_log_evidence
 from ccinit.formats.pod_manifest import PodManifest, Volume
 from ccinit.formats.registries import rule_keys
@@ -89,7 +89,8 @@ async def attest(guest: Guest, configured: Configured) -> Attested:
     Raises:
         PeerError, VerificationError, FormatError, DeadlineError: `kbs.…`, `net.…`, `envelope.…`.
     """
-    reply = await request_resources(guest, configured, plan_resources(configured.manifest))
+    wanted = plan_resources(configured.config, configured.manifest)
+    reply = await request_resources(guest, configured, wanted)
     grants = _grants(reply)
     guest.teardown.push("secrets", undoing(lambda: wipe_grants(grants)))
     set_clock(reply.date, read_build_time())
@@ -212,6 +213,7 @@ async def collect_evidence(guest: Guest, configured: Configured, report_data: by
         report_data=report_data,
         seconds=_EVIDENCE_SECONDS,
     )
+    guest.service.figures.evidence_made += 1
     return reply.evidence
 
 
@@ -228,10 +230,17 @@ def log_psk_uri(manifest: PodManifest) -> ResourceUri:
     return ResourceUri("ccinit", manifest.name, EnvelopeKind.LOG_PSK.value)
 
 
-def plan_resources(manifest: PodManifest) -> tuple[Wanted, ...]:
-    """List what the manifest needs from the KBS, each once, the log's key first."""
+def tls_identity_uri(manifest: PodManifest) -> ResourceUri:
+    """The resource that the guest shows to its owner; see `ccinit.formats.tls_identity`."""
+    return ResourceUri("ccinit", manifest.name, EnvelopeKind.TLS_IDENTITY.value)
+
+
+def plan_resources(config: GuestConfig, manifest: PodManifest) -> tuple[Wanted, ...]:
+    """List what this pod needs from the KBS, each once, the log's key first."""
     policies = {image.policy for image in manifest.images}
     wanted: dict[KbsUri, EnvelopeKind] = {log_psk_uri(manifest): EnvelopeKind.LOG_PSK}
+    if config.owner is not None:
+        wanted[tls_identity_uri(manifest)] = EnvelopeKind.TLS_IDENTITY
     for volume in manifest.volumes:
         if volume.key is not None:
             wanted[volume.key] = EnvelopeKind.VOLUME_KEY

@@ -5,7 +5,7 @@ The moment of exec comes from stage 0 through the environment: the kernel keeps 
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ccinit.kernel.clock import boottime_us
 
@@ -20,10 +20,16 @@ class Figures:
     Attributes:
         listen_pss_bytes: when the host plane opened, before any library of a later phase.
         first_answer_us: boot time of the first answer to the host; 0 before it.
+        evidence_made: how often the platform was asked for evidence, and gave it.
+        phase_seconds: how long each phase took, by name.
+        image_bytes: bytes of files of each image, by its name in the manifest.
     """
 
     listen_pss_bytes: int = 0
     first_answer_us: int = 0
+    evidence_made: int = 0
+    phase_seconds: dict[str, float] = field(default_factory=dict)
+    image_bytes: dict[str, int] = field(default_factory=dict)
 
     def note_answer(self) -> None:
         """Remember the first answer."""

@@ -6,6 +6,7 @@ phase the guest ends in.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ccinit.agent.children import Children
 from ccinit.agent.host_service import HostService
@@ -14,6 +15,9 @@ from ccinit.errors import CcinitError
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.seal.log import SealedLog
+
+if TYPE_CHECKING:
+    from ccinit.run.supervisor import Supervisor
 
 Undo = Callable[[], Awaitable[None]]
 
@@ -55,6 +59,7 @@ class Guest:
 
     Attributes:
         teardown: the way down.
+        containers: of the manifest, by name; START fills it.
     """
 
     loop: EventLoop
@@ -63,6 +68,7 @@ class Guest:
     service: HostService
     children: Children
     teardown: Teardown
+    containers: dict[str, "Supervisor"] = field(default_factory=dict)
 
     def event(self, text: str) -> None:
         """Seal one line of the guest's own; before attestation it is only counted."""

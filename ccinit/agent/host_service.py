@@ -2,11 +2,12 @@
 
 Every method is one function in one table; the table's keys are exactly those of
 `ccinit.formats.host_rpc.METHODS` (a test compares them). The host can move nothing but two slots:
-an offer that NET will validate, and a wish to stop.
+an offer that NET will validate, and a wish to stop; and it can pass a connection on to the owner.
 """
 
+import socket
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Protocol, cast
 
 from ccinit.agent.figures import Figures
 from ccinit.agent.state import BootState
@@ -29,6 +30,19 @@ from ccinit.seal.ring import SealedRing
 _COLLECT_GRID_SECONDS = 0.25
 
 
+class OwnerConnections(Protocol):
+    """Who takes the owner's connections."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further connection is taken now."""
+        ...
+
+    def take(self, connection: socket.socket) -> None:
+        """Serve a connection, which is the callee's from now on."""
+        ...
+
+
 class HostService:
     """Answers the host; see `ccinit.rpc.dispatch.HostService`.
 
@@ -38,6 +52,7 @@ class HostService:
         stop_grace_seconds: how long the host is ready to wait, once it asked for a stop.
         stopping: set when the host asked for a stop.
         figures: told of the first answer.
+        owner: the owner plane, once it is open and if there is one.
     """
 
     def __init__(self, state: BootState, build_id: bytes, ring: SealedRing) -> None:
@@ -46,6 +61,7 @@ class HostService:
         self.stop_grace_seconds: int | None = None
         self.stopping = Event()
         self.figures = Figures()
+        self.owner: OwnerConnections | None = None
         self._state = state
         self._build_id = build_id
         self._ring = ring
@@ -106,6 +122,21 @@ class HostService:
             raise Refusal(RpcError.DENIED) from error
         return chunk.following, chunk.last, chunk.data
 
+    async def relay(self, params: tuple[Value, ...]) -> tuple[Value, ...]:  # noqa: ARG002
+        """Say whether the owner plane would take this connection."""
+        if self.owner is None:
+            raise Refusal(RpcError.DENIED)
+        if self.owner.is_full:
+            raise Refusal(RpcError.BUSY)
+        return ()
+
+    def take_over(self, connection: socket.socket) -> None:
+        """Give a relayed connection to the owner plane."""
+        if self.owner is None:
+            connection.close()
+        else:
+            self.owner.take(connection)
+
     async def _wait_for_bytes(self, cursor: int, seconds: float) -> None:
         try:
             async with deadline(seconds, "collect.wait"):
@@ -125,4 +156,5 @@ HANDLERS: dict[str, Handler] = {
     "offer_network": HostService.offer_network,
     "stop": HostService.stop,
     "collect": HostService.collect,
+    "relay": HostService.relay,
 }

@@ -108,6 +108,7 @@ async def _pull_one(
         f"{pulled.file_bytes} bytes of files"
     )
     configured.measurement.note(image_pulled(image.reference, pulled.manifest))
+    guest.service.figures.image_bytes[image.name] = pulled.file_bytes
     return pulled
 
 

@@ -9,6 +9,7 @@ from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest
 from ccinit.agent.images import Pulled
 from ccinit.agent.measurement import container_starts
+from ccinit.agent.metrics import read_memory
 from ccinit.agent.network import RESOLVER_FILE, write_file
 from ccinit.agent.storage import Unlocked
 from ccinit.boot.directories import make_directory
@@ -77,6 +78,7 @@ async def start(
         )
         for container in manifest.containers
     }
+    guest.containers.update(supervisors)
     return await _start_in_order(guest, configured, order, supervisors, pulled)
 
 
@@ -137,7 +139,7 @@ def _prepare_pod(name: str) -> None:
     make_directory(_RUN, 0o700)
     write_file(_HOSTNAME_FILE, f"{name}\n")
     write_file(_HOSTS_FILE, f"127.0.0.1 localhost {name}\n::1 localhost\n")
-    most = _total_memory_bytes() - _GUEST_RESERVE_BYTES
+    most = read_memory()["MemTotal"] - _GUEST_RESERVE_BYTES
     Cgroup(_POD_CGROUP).set_memory(most_bytes=most)
 
 
@@ -205,8 +207,3 @@ def _sink(guest: Guest, kind: Kind, source: str) -> Callable[[bytes], None]:
         guest.log.append(kind, source, data)
 
     return take
-
-
-def _total_memory_bytes() -> int:
-    with open("/proc/meminfo", encoding="ascii") as file:
-        return int(file.readline().split()[1]) * 1024

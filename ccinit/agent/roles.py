@@ -16,6 +16,7 @@ from ccinit.agent.syscall_sets import (
     PARSER,
     PROGRAM,
     TLS_CLIENT,
+    TLS_SERVER,
     TREE_WALK,
 )
 from ccinit.kernel.credentials import Capability
@@ -44,6 +45,7 @@ class Role(enum.StrEnum):
     LAYERS = "layers"
     INDEX = "index"
     TREE = "tree"
+    OWNER = "owner"
 
 
 class Workspace(enum.Enum):
@@ -188,4 +190,13 @@ RIGHTS: Mapping[Role, Rights] = {
     ),
     # the event log's register by fd
     Role.EXTEND: Rights(job="ccinit.agent.jobs.extend:run", uid=FIRST_UID + 15, syscalls=PARSER),
+    # one connection of the owner plane; calls are questions, so there may be many
+    Role.OWNER: Rights(
+        job="ccinit.agent.jobs.owner:run",
+        uid=FIRST_UID + 17,
+        syscalls=TLS_SERVER,
+        memory_bytes=256 * MIB,
+        reply_bytes=512 * 1024,
+        messages=1 << 20,
+    ),
 }

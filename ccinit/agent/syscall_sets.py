@@ -6,6 +6,7 @@ fails with an errno, because libraries try it and go on without.
 """
 
 import errno
+import os
 
 from ccinit.kernel.seccomp import ArgumentRule, SyscallPolicy
 
@@ -14,9 +15,11 @@ AT_EMPTY_PATH = 0x1000
 CLONE_THREAD = 0x0001_0000
 FD_IOCTL_NUMBERS = (0x5451, 0x5421, 0x5450, 0x541B)  # FIOCLEX, FIONBIO, FIONCLEX, FIONREAD
 FS_IOC_FIEMAP = 0xC020660B
+OPEN_TO_CHANGE = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC
 SNP_GET_EXT_REPORT = 0xC0205302
 TDX_CMD_GET_REPORT0 = 0xC4405401
 PROT_EXEC = 4
+TIOCSWINSZ = 0x5414
 
 
 def _calls(names: str) -> frozenset[str]:
@@ -126,6 +129,21 @@ NETLINK = SyscallPolicy(
     | {"socketpair": ArgumentRule(argument=0, values=(AF_UNIX,), errno=errno.EAFNOSUPPORT)},
 )
 """One netlink socket."""
+
+TLS_SERVER = SyscallPolicy(
+    allowed=COMPUTE | _calls("memfd_create"),
+    refused={name: number for name, number in NO_FILES.items() if name != "openat"},
+    rules=NO_EXECUTABLE_MEMORY
+    | FD_ONLY
+    | {
+        "ioctl": ArgumentRule(
+            argument=1, values=(*FD_IOCTL_NUMBERS, TIOCSWINSZ), errno=errno.ENOTTY
+        ),
+        # Python's ssl takes a key by path alone: /proc/self/fd/N of a memory file, to be read.
+        "openat": ArgumentRule(argument=2, mask=OPEN_TO_CHANGE, values=(0,), errno=errno.EACCES),
+    },
+)
+"""TLS and streams on given fds. Landlock leaves no file to open but memory of the child's own."""
 
 # getaddrinfo asks the kernel by netlink which address families there are.
 TLS_CLIENT = SyscallPolicy(

@@ -94,6 +94,19 @@ class KbsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerConfig:
+    """The owner plane; without it the guest has none.
+
+    Attributes:
+        port: TCP port of the pod's addresses; 0 is none, then only the host's `relay` leads there.
+        client_ca_pem: the only roots that may vouch for a client.
+    """
+
+    port: int
+    client_ca_pem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Caps that the owner may change; units in the names."""
 
@@ -118,6 +131,7 @@ class GuestConfig:
 
     kbs: KbsConfig
     log_public_key: bytes
+    owner: OwnerConfig | None
     start_by: StartBy
     debug_allowed: bool
     limits: Limits
@@ -134,6 +148,7 @@ def parse_guest_config(text: str) -> GuestConfig:
         return GuestConfig(
             kbs=fields.table("kbs", _read_kbs),
             log_public_key=fields.table("log", _read_log),
+            owner=fields.table("owner", _read_owner) if fields.has("owner") else None,
             start_by=fields.table("start", _read_start, default=StartBy.GUEST),
             debug_allowed=fields.table("debug", _read_debug, default=False),
             limits=fields.table("limits", _read_limits, default=Limits()),
@@ -147,19 +162,12 @@ def _read_url(fields: Fields, where: str) -> str:
     return url
 
 
-def _read_ca(fields: Fields, where: str) -> str:
-    ca_pem = fields.text("ca", max_bytes=_MAX_PEM_BYTES)
-    if "-----BEGIN CERTIFICATE-----" not in ca_pem:
-        raise FormatError(f"{where}.ca", "expected PEM certificates")
-    return ca_pem
-
-
 def _read_passport(fields: Fields) -> PassportConfig:
     where = "ccinit.kbs.passport"
     passport = PassportConfig(
         service=fields.choice("service", AttestationService),
         url=_read_url(fields, where),
-        ca_pem=_read_ca(fields, where),
+        ca_pem=_read_roots(fields, "ca", f"{where}.ca"),
         api_key=fields.optional_text("api_key", max_bytes=_MAX_API_KEY_BYTES),
         policy_ids=fields.texts("policy_ids", max_items=16, max_bytes=64),
     )
@@ -181,7 +189,7 @@ def _is_plain(text: str) -> bool:
 def _read_kbs(fields: Fields) -> KbsConfig:
     return KbsConfig(
         url=_read_url(fields, "ccinit.kbs"),
-        ca_pem=_read_ca(fields, "ccinit.kbs"),
+        ca_pem=_read_roots(fields, "ca", "ccinit.kbs.ca"),
         envelope=fields.choice("envelope", EnvelopePolicy),
         transport=fields.choice("transport", KbsTransport, default=KbsTransport.TCP),
         tee_key_algorithm=fields.choice(
@@ -189,6 +197,20 @@ def _read_kbs(fields: Fields) -> KbsConfig:
         ),
         passport=fields.table("passport", _read_passport) if fields.has("passport") else None,
     )
+
+
+def _read_owner(fields: Fields) -> OwnerConfig:
+    return OwnerConfig(
+        port=fields.integer("port", low=0, high=0xFFFF, default=0),
+        client_ca_pem=_read_roots(fields, "client_ca", "ccinit.owner.client_ca"),
+    )
+
+
+def _read_roots(fields: Fields, key: str, reason: str) -> str:
+    pem = fields.text(key, max_bytes=_MAX_PEM_BYTES)
+    if "-----BEGIN CERTIFICATE-----" not in pem:
+        raise FormatError(reason, "expected PEM certificates")
+    return pem
 
 
 def _read_log(fields: Fields) -> bytes:

@@ -149,6 +149,7 @@ class Method:
 
     Attributes:
         phases: the phases in which it is carried out; elsewhere the answer is `NOT_NOW`.
+        hands_over: after a good reply the connection is no longer the host plane's.
         leak: why its reply tells the host nothing that it does not know already.
     """
 
@@ -159,6 +160,7 @@ class Method:
     phases: frozenset[Phase]
     purpose: str
     leak: str
+    hands_over: bool = False
 
 
 _ALWAYS = frozenset(Phase) - {Phase.ENTRY, Phase.MOUNT, Phase.HARDEN}
@@ -227,6 +229,15 @@ _TABLE = (
         phases=_ALWAYS,
         purpose="Take sealed log bytes from `cursor` on; waits up to `ms` for some.",
         leak="padded ciphertext in three sizes, encrypted to the owner's key",
+    ),
+    Method(
+        name="relay",
+        phases=frozenset(
+            {Phase.UNLOCK, Phase.PULL, Phase.START, Phase.RUN, Phase.DEBUG, Phase.STOP}
+        ),
+        purpose="After the reply the connection is raw bytes to the owner plane, if there is one.",
+        leak="whether the measured configuration has an owner plane; then TLS 1.3 ciphertext",
+        hands_over=True,
     ),
 )
 

@@ -159,8 +159,13 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allow:
-    """What the owner lets out of the pod; everything is off by default."""
+    """What the owner lets out of the pod; everything is off by default.
 
+    Attributes:
+        exec: containers in which the owner plane may run programs, copy files and send signals.
+    """
+
+    exec: tuple[str, ...] = ()
     exit_code_to_host: bool = False
     metrics_to_host: bool = False
 
@@ -308,6 +313,7 @@ def _read_volume(fields: Fields) -> Volume:
 
 def _read_allow(fields: Fields) -> Allow:
     return Allow(
+        exec=fields.texts("exec", max_bytes=_MAX_NAME_BYTES),
         exit_code_to_host=fields.boolean("exit_code_to_host", default=False),
         metrics_to_host=fields.boolean("metrics_to_host", default=False),
     )
@@ -351,6 +357,8 @@ def _check_names(manifest: PodManifest) -> None:
             _check_known(name, containers - {container.name}, "pod.container.depends_on")
     for secret in manifest.secrets:
         _check_known(secret.container, containers, "pod.secret.container")
+    for name in manifest.allow.exec:
+        _check_known(name, containers, "pod.allow.exec")
     if not any(container.kind is ContainerKind.MAIN for container in manifest.containers):
         raise FormatError("pod.container", "the pod has no main container")
     if sum(volume.kind is VolumeKind.SCRATCH for volume in manifest.volumes) == 0:

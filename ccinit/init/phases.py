@@ -116,7 +116,15 @@ async def _attest(guest: Guest, configured: "Configured") -> "Attested":
 
     attested = await attest(guest, configured)
     guest.loop.start(pump_kernel_log(guest), "kernel log")
+    _open_owner_plane(guest, configured, attested)
     return attested
+
+
+def _open_owner_plane(guest: Guest, configured: "Configured", attested: "Attested") -> None:
+    if configured.config.owner is not None:
+        from ccinit.agent.owner_plane import open_owner_plane
+
+        open_owner_plane(guest, configured, attested, configured.config.owner)
 
 
 async def _unlock(guest: Guest, configured: "Configured", attested: "Attested") -> "Unlocked":

@@ -75,7 +75,9 @@ async def run_phase(
             result = await body
     except CcinitError as error:
         raise PhaseError(row.phase, _code(row, error), error) from error
-    guest.event(f"{row.phase.name} took {(boottime() - began) * 1000:.0f} ms")
+    seconds = boottime() - began
+    guest.service.figures.phase_seconds[row.phase.name] = seconds
+    guest.event(f"{row.phase.name} took {seconds * 1000:.0f} ms")
     return result
 
 

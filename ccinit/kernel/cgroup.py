@@ -81,6 +81,14 @@ class Cgroup:
         """Return the memory in use here and below."""
         return int(self._read("memory.current"))
 
+    def processor_us(self) -> int:
+        """Return the processor time used here and below, in microseconds."""
+        return self._count("cpu.stat", "usage_usec")
+
+    def processes(self) -> int:
+        """Return the number of processes and threads here and below."""
+        return int(self._read("pids.current"))
+
     def _count(self, file: str, key: str) -> int:
         for line in self._read(file).splitlines():
             name, _, value = line.partition(" ")

@@ -1,13 +1,11 @@
 """AF_VSOCK listeners. Who may speak to them, and what, is `rpc`'s."""
 
-import errno
 import socket
+from typing import cast
 
-from ccinit.kernel.event_loop import readable, sleep
 from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.listener import accept as listener_accept
 
-SCARCITY = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-SCARCITY_SECONDS = 0.1
 VMADDR_CID_ANY = 0xFFFF_FFFF
 
 
@@ -35,19 +33,8 @@ async def accept(listener: socket.socket) -> tuple[socket.socket, int]:
     """Wait for a connection; return it (it does not block) and the peer's CID.
 
     Raises:
-        KernelError: the listener is broken. While fds or memory are short, the peer waits.
+        KernelError: the listener is broken.
     """
-    while True:
-        await readable(listener.fileno())
-        try:
-            connection, address = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            continue  # gone again before we looked
-        except OSError as error:
-            if error.errno not in SCARCITY:
-                raise kernel_error(error, "accept", "vsock") from error
-            await sleep(SCARCITY_SECONDS)  # the peer waits in the backlog meanwhile
-            continue
-        connection.setblocking(False)  # noqa: FBT003 (positional only)
-        cid, _port = address
-        return connection, int(cid)
+    connection, address = await listener_accept(listener)
+    cid, _port = cast("tuple[int, int]", address)
+    return connection, cid

@@ -5,6 +5,8 @@ wrong parameters (`BADREQ`) before the phase (`NOT_NOW`) before the service runs
 refused request is kept or echoed except its msgid.
 """
 
+import socket
+from dataclasses import dataclass
 from typing import Protocol
 
 from ccinit.formats.host_rpc import REPLY_BYTES, Method, Phase, RpcError, Value
@@ -41,19 +43,31 @@ class HostService(Protocol):
         """
         ...
 
+    def take_over(self, connection: socket.socket) -> None:
+        """Take a connection whose last call hands it over, for good."""
+        ...
 
-async def answer(request: Request, service: HostService) -> bytes:
-    """Carry out one request and return the bytes of its reply."""
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Bytes of a reply, and whether the connection is handed over behind them."""
+
+    data: bytes
+    hands_over: bool = False
+
+
+async def answer(request: Request, service: HostService) -> Answer:
+    """Carry out one request and return its reply."""
     method = method_named(request.method)
     if method is None:
-        return encode_error(request.msgid, REPLY_BYTES, RpcError.BADREQ)
+        return Answer(encode_error(request.msgid, REPLY_BYTES, RpcError.BADREQ))
     params = params_of(method, request.params)
     if params is None:
-        return encode_error(request.msgid, method.reply_bytes, RpcError.BADREQ)
+        return Answer(encode_error(request.msgid, method.reply_bytes, RpcError.BADREQ))
     if service.phase not in method.phases:
-        return encode_error(request.msgid, method.reply_bytes, RpcError.NOT_NOW)
+        return Answer(encode_error(request.msgid, method.reply_bytes, RpcError.NOT_NOW))
     try:
         result = await service.call(method, params)
     except Refusal as refusal:
-        return encode_error(request.msgid, method.reply_bytes, refusal.error)
-    return encode_result(request.msgid, method, result)
+        return Answer(encode_error(request.msgid, method.reply_bytes, refusal.error))
+    return Answer(encode_result(request.msgid, method, result), method.hands_over)

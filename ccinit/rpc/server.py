@@ -72,7 +72,11 @@ async def _serve_connection(
         for request in reader.feed(data):
             reply = await answer(request, service)
             async with deadline(limits.reply_seconds, "rpc.reply"):
-                await _send(connection, reply)
+                await _send(connection, reply.data)
+            if reply.hands_over:
+                if not reader.unfinished:  # bytes before our reply were meant for nobody
+                    service.take_over(connection.dup())
+                return
 
 
 async def _receive(connection: socket.socket, reader: RequestReader, limits: RpcLimits) -> bytes:

@@ -7,9 +7,11 @@ others: who may read it (`ccinit.agent`), and everything that leaves the guest
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from ccinit.formats.sealed_log import Kind
+from ccinit.kernel.task import Event
 
 _ENTRY_OVERHEAD: Final = 256  # objects around the data; keeps a million empty lines from being free
 
@@ -26,10 +28,15 @@ class Entry:
 
 
 class RecentEntries:
-    """The newest entries whose data fit into `capacity` bytes."""
+    """The newest entries whose data fit into `capacity` bytes.
+
+    Attributes:
+        changed: set with every entry; who follows clears it before waiting.
+    """
 
     def __init__(self, capacity: int) -> None:
         """Args: capacity: bytes of data and of a fixed allowance per entry."""
+        self.changed: Final = Event()
         self._capacity = capacity
         self._entries: deque[Entry] = deque()
         self._size = 0
@@ -41,16 +48,20 @@ class RecentEntries:
         while self._size > self._capacity:
             gone = self._entries.popleft()
             self._size -= len(gone.data) + _ENTRY_OVERHEAD
+        self.changed.set()
+
+    @property
+    def following(self) -> int:
+        """The number that the next entry will have."""
+        return self._entries[-1].sequence + 1 if self._entries else 0
 
     def since(self, sequence: int, limit: int) -> tuple[Entry, ...]:
         """Return at most `limit` entries from number `sequence` on, oldest first."""
-        found: list[Entry] = []
-        for entry in self._entries:
-            if len(found) == limit:
-                break
-            if entry.sequence >= sequence:
-                found.append(entry)
-        return tuple(found)
+        if not self._entries:
+            return ()
+        # numbers never skip, so the place of one follows from the first
+        start = max(0, sequence - self._entries[0].sequence)
+        return tuple(islice(self._entries, start, start + limit))
 
     def clear(self) -> None:
         """Forget everything."""

@@ -5,6 +5,7 @@ The agent's own composition runs; its children's jobs run in this process, the T
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,8 @@ from ccinit.attest.attester import ReportData, Tee
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import CcinitError
 from ccinit.formats.digest import parse_digest
-from ccinit.formats.guest_config import EnvelopePolicy, Limits
+from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
+from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.layer_encryption import LayerKey
 from ccinit.formats.pod_manifest import Image, ImageEncryption
 from ccinit.pull.inspect import inspect_job
@@ -135,18 +137,25 @@ def register(kbs: Kbs, work: Path, uri: str, kind: str) -> None:
 def open_keys(
     kbs: Kbs, inspected: InspectedImage, children: Children, envelope: EnvelopePolicy
 ) -> tuple[LayerKey, ...]:
-    guest: Any = SimpleNamespace(children=children)
+    guest: Any = SimpleNamespace(
+        children=children, service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
+    )
     configured: Any = SimpleNamespace(
         config=SimpleNamespace(
-            kbs=SimpleNamespace(
-                url=kbs.url, ca_pem=(kbs.state / "ca.pem").read_text(), envelope=envelope
+            kbs=KbsConfig(
+                url=kbs.url,
+                ca_pem=(kbs.state / "ca.pem").read_text(),
+                envelope=envelope,
+                transport=KbsTransport.TCP,
+                tee_key_algorithm=TeeKeyAlgorithm.P256,
             ),
             limits=Limits(),
         ),
-        platform=SimpleNamespace(tee=Tee.TPM, device="/dev/null"),
+        platform=SimpleNamespace(tee=Tee.TPM, nodes=(), open_report=lambda _data: nullcontext({})),
+        measurement=SimpleNamespace(records=b""),
         document=DOCUMENT,
     )
-    image = Image(name="web", reference="", auth=None, ca_pem="")
+    image = Image(name="web", reference="", policy=None, auth=None, ca_pem="")
     attested = Attested(grants={})
     return drive(open_layer_keys(guest, configured, attested, image, inspected))
 

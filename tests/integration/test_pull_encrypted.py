@@ -291,6 +291,7 @@ def guest_with_children() -> Any:
         children=Children((sys.executable, "-m", "ccinit"), environment),
         event=print,
         teardown=Teardown(),
+        service=SimpleNamespace(figures=SimpleNamespace(image_bytes={})),
     )
 
 

@@ -8,6 +8,7 @@ import argparse
 import json
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -100,12 +101,32 @@ def _collect(client: GuestClient, options: argparse.Namespace) -> None:
 
 
 def _relay(client: GuestClient, options: argparse.Namespace) -> None:
-    """Give the owner plane to one client of a loopback TCP port."""
-    with socket.create_server(("127.0.0.1", options.port)) as listener:
-        _say({"listening": f"127.0.0.1:{listener.getsockname()[1]}"})
-        owner, _ = listener.accept()
-    with owner, client.relay() as guest:
+    """Lead every connection of a TCP port to the owner plane, until interrupted."""
+    host, port = options.listen
+    with socket.create_server((host, port)) as listener:
+        _say({"listening": f"{host}:{listener.getsockname()[1]}"})
+        while True:
+            owner, _ = listener.accept()
+            try:
+                guest = client.relay()
+            except CcinitError as error:
+                owner.close()
+                print(f"host-runtime: {error.detail} [{error.reason}]", file=sys.stderr)
+                continue
+            threading.Thread(target=_forward, args=(owner, guest), daemon=True).start()
+
+
+def _forward(owner: socket.socket, guest: socket.socket) -> None:
+    with owner, guest:
         forward(owner, guest)
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`, or of a port alone on loopback."""
+    host, _, port = text.rpartition(":")
+    if not port.isdigit():
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, found {text!r}")
+    return host or "127.0.0.1", int(port)
 
 
 def map_address(text: str) -> bytes:
@@ -188,7 +209,13 @@ def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
             command.add_argument("output", type=Path, help="file to append the sealed stream to")
             command.add_argument("--cursor", type=int, default=0, help="where to go on")
         case "relay":
-            command.add_argument("--port", type=int, default=0, help="TCP port (default: any)")
+            command.add_argument(
+                "--listen",
+                type=parse_listen,
+                default=("127.0.0.1", 0),
+                metavar="HOST:PORT",
+                help="where owners connect to (default: 127.0.0.1 and any port)",
+            )
         case _:
             pass
     command.set_defaults(command=lambda options: _run_call(options, call))

@@ -157,6 +157,7 @@ class GuestClient:
         stream, self._stream = self._stream, None
         if stream is None:
             raise RuntimeError("a call that succeeded has left no stream")
+        stream.settimeout(None)
         return stream
 
     def collect(self, cursor: int = 0, wait_ms: int = 10_000) -> Iterator[SealedChunk]:

@@ -54,7 +54,7 @@ def configured(url: str, ca_pem: str, document: bytes) -> Configured:
         tee_key_algorithm=TeeKeyAlgorithm.P256,
     )
     parts = SimpleNamespace(
-        config=SimpleNamespace(kbs=kbs, limits=Limits()),
+        config=SimpleNamespace(kbs=kbs, owner=None, limits=Limits()),
         manifest=SimpleNamespace(name=POD, volumes=(), images=(), registries=(), secrets=()),
         platform=SimpleNamespace(tee=Tee.TPM, open_report=None),
         measurement=SimpleNamespace(records=b""),
@@ -84,7 +84,7 @@ def main() -> None:
     loop = EventLoop()
     guest, wanted = make_guest(loop), configured(url, read(ca_file).decode(), read(document))
     began = time.perf_counter()
-    resources = attestation.plan_resources(wanted.manifest)
+    resources = attestation.plan_resources(wanted.config, wanted.manifest)
     reply = loop.run(attestation.request_resources(guest, wanted, resources))
     print((time.perf_counter() - began) * 1000)
     if len(reply.released) != 1:

@@ -1,5 +1,7 @@
 """The table of rights, held against what must hold for every row."""
 
+import os
+
 import pytest
 
 from ccinit.agent.channel import FIRST_JOB_FD
@@ -62,7 +64,15 @@ def test_only_programs_execute_and_map_code(role: Role) -> None:
 def test_role_without_paths_cannot_open_a_file(role: Role) -> None:
     rights = RIGHTS[role]
     if not rights.read and rights.workspace is Workspace.NONE:
-        assert "openat" in rights.syscalls.refused
+        assert "openat" not in rights.syscalls.allowed
+        assert "openat" in rights.syscalls.refused or role is Role.OWNER
+
+
+def test_owner_opens_nothing_to_change_it() -> None:
+    rule = RIGHTS[Role.OWNER].syscalls.rules["openat"]
+    for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_CREAT, os.O_RDONLY | os.O_TRUNC):
+        assert flags & rule.mask not in rule.values
+    assert os.O_RDONLY | os.O_CLOEXEC & rule.mask in rule.values
 
 
 @EVERY_ROLE

@@ -11,6 +11,7 @@ from ccinit.formats.guest_config import (
     EnvelopePolicy,
     KbsTransport,
     Limits,
+    OwnerConfig,
     PassportConfig,
     StartBy,
     parse_guest_config,
@@ -53,6 +54,15 @@ def test_guest_config_names_the_way_to_the_kbs() -> None:
     assert parse_guest_config(text).kbs.transport is KbsTransport.VSOCK
 
 
+def test_guest_config_owner_plane_may_have_a_port_or_only_the_relay() -> None:
+    roots = "-----BEGIN CERTIFICATE-----"
+    assert parse_guest_config(CONFIG).owner is None
+    config = parse_guest_config(CONFIG + f"[owner]\nclient_ca = '{roots}'\n")
+    assert config.owner == OwnerConfig(port=0, client_ca_pem=roots)
+    config = parse_guest_config(CONFIG + f"[owner]\nport = 8443\nclient_ca = '{roots}'\n")
+    assert config.owner == OwnerConfig(port=8443, client_ca_pem=roots)
+
+
 def test_guest_config_limits_are_taken() -> None:
     config = parse_guest_config(CONFIG + "[limits]\nattest_seconds = 9\n")
     assert config.limits == Limits(attest_seconds=9)
@@ -78,7 +88,10 @@ def test_guest_config_limits_are_taken() -> None:
         pytest.param("[kbs]", "[kbs]\nx = 1", "ccinit.kbs.unknown", id="unknown"),
         pytest.param('public_key = "', 'public_key = "!', "ccinit.log.public_key", id="base64"),
         pytest.param('public_key = "AAEC', 'public_key = "', "ccinit.log.public_key", id="short"),
-        pytest.param("[log]", "[owner]\nport = 1\n[log]", "ccinit.unknown", id="no-owner-plane"),
+        pytest.param("[log]", "[owner]\nport = 1\n[log]", "ccinit.owner.client_ca", id="no-roots"),
+        pytest.param("[log]", "[owner]\nport = 65536\n[log]", "ccinit.owner.port", id="port"),
+        pytest.param("[log]", "[owner]\nclient_ca = 'x'\n[log]", "ccinit.owner.client_ca",
+                     id="roots"),
         pytest.param("[log]", "[limits]\nimage_bytes = 0\n[log]", "ccinit.limits.image_bytes",
                      id="zero-limit"),
         pytest.param("[log]", "[debug]\nallowed = 1\n[log]", "ccinit.debug.allowed", id="debug"),

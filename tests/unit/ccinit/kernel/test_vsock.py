@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ccinit.errors import KernelError
+from ccinit.kernel import listener as listener_module
 from ccinit.kernel import vsock
 from ccinit.kernel.event_loop import EventLoop
 
@@ -37,7 +38,7 @@ class Listener:
 
 @pytest.fixture
 def accept_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Accepted]:
-    monkeypatch.setattr(vsock, "SCARCITY_SECONDS", 0.001)
+    monkeypatch.setattr(listener_module, "SCARCITY_SECONDS", 0.001)
     listeners: list[Listener] = []
 
     def run(*answers: int | tuple[int, int]) -> int:
@@ -61,7 +62,7 @@ def test_accept_of_a_peer_that_left_waits_for_the_next(accept_after: Accepted, n
     assert accept_after(number, (3, 1)) == 3
 
 
-@pytest.mark.parametrize("number", vsock.SCARCITY)
+@pytest.mark.parametrize("number", listener_module.SCARCITY)
 def test_accept_while_fds_are_short_tries_again(accept_after: Accepted, number: int) -> None:
     """R79: the peer waits, the guest lives."""
     assert accept_after(number, number, (2, 1)) == 2

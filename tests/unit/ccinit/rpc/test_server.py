@@ -24,6 +24,10 @@ class Service:
         self.phase = Phase.RUN
         self.calls: list[str] = []
         self.release = Event()
+        self.taken: list[socket.socket] = []
+
+    def take_over(self, connection: socket.socket) -> None:
+        self.taken.append(connection)
 
     async def call(self, method: Method, _params: tuple[Value, ...]) -> tuple[Value, ...]:
         self.calls.append(method.name)
@@ -33,6 +37,8 @@ class Service:
             await self.release.wait()
         if method.name == "collect":
             return 0, False, bytes(65536)
+        if method.name == "relay":
+            return ()
         return (1, 2, 3, 0)
 
 
@@ -119,6 +125,31 @@ def test_server_answers_requests_of_one_segment_in_order() -> None:
         peer.send(ask("state", msgid=1) + ask("state", msgid=2))
         data = await receive(peer, 128)
         assert [msgpack.unpackb(data[i : i + 64])[1] for i in (0, 64)] == [1, 2]
+
+    run(test)
+
+
+def test_server_hands_a_relayed_connection_over_behind_the_reply() -> None:
+    async def test(host: Host) -> None:
+        peer = host.connect()
+        peer.send(ask("relay"))
+        assert ReplyReader(METHODS["relay"]).feed(await receive(peer)) is not None
+        (taken,) = host.service.taken
+        with taken:
+            taken.send(b"raw bytes")
+            assert await receive(peer, 9) == b"raw bytes"
+
+    run(test)
+
+
+@pytest.mark.parametrize("early", [b"x", ask("state")], ids=["bytes", "request"])
+def test_server_closes_a_relay_whose_peer_did_not_wait_for_the_reply(early: bytes) -> None:
+    async def test(host: Host) -> None:
+        peer = host.connect()
+        peer.send(ask("relay") + early)
+        await receive(peer)
+        assert await receive(peer, 1) == b""
+        assert host.service.taken == []
 
     run(test)
 

@@ -54,7 +54,7 @@ def test_snp_evidence_is_made_through_the_device(monkeypatch: pytest.MonkeyPatch
         return TsmReport(outblob=snp.report(report_data), auxblob=snp.chain.table())
 
     monkeypatch.setattr(evidence, "get_extended_report", ask)
-    made = evidence.ATTESTERS[Tee.SNP]({"sev_guest": 7}).collect_evidence(REPORT_DATA)
+    made = evidence.ATTESTERS[Tee.SNP]({"sev_guest": 7}, b"").collect_evidence(REPORT_DATA)
     assert parse_snp_evidence(made.value).report.report_data == REPORT_DATA
 
 

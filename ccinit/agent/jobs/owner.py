@@ -1,0 +1,28 @@
+"""Role `owner`: one connection of the owner plane, TLS and streams; calls go to PID 1.
+
+It has the connection, and the guest's TLS identity, and no way to get anything else.
+"""
+
+from ccinit.agent.child import JobChannel
+from ccinit.errors import CcinitError
+from ccinit.net.tls_server import ServerConnection, server_context
+from ccinit.owner.connection import Connection, ConnectionLimits
+from ccinit.owner.messages import CallAnswer, Farewell, OwnerRequest, make_call
+from ccinit.owner.session import Call
+
+
+def run(request: OwnerRequest, channel: JobChannel) -> Farewell:
+    """Do the job; the socket is named `connection`, the pipe `identity`."""
+
+    def carry(call: Call) -> tuple[CallAnswer, tuple[int, ...]]:
+        return channel.ask_for_fds(make_call(call.method, call.params), CallAnswer)
+
+    with channel.read_secret("identity") as identity:
+        tls = ServerConnection(server_context(identity, request.client_ca_pem))
+    connection = Connection(channel.fds["connection"], tls, carry, ConnectionLimits())
+    channel.notify(connection.shake_hands())
+    try:
+        connection.serve()
+    except CcinitError as error:
+        return Farewell(why=str(error))
+    return Farewell(why="")

@@ -1,0 +1,119 @@
+"""Everything that is counted in this guest, for the owner plane's `metrics`.
+
+Read when asked, from kernel files and from what PID 1 holds anyway; nothing is sampled in between.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from ccinit.agent.figures import read_pss_bytes
+from ccinit.agent.guest import Guest
+from ccinit.errors import KernelError
+from ccinit.formats.prometheus import Metric, MetricKind, Sample, render
+from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.clock import boottime_us
+
+_KIB = 1024
+_C, _G = MetricKind.COUNTER, MetricKind.GAUGE
+
+
+def render_metrics(guest: Guest) -> str:
+    """Return the text of all metrics."""
+    return render((*_of_guest(guest), *_of_phases(guest), *_of_containers(guest)))
+
+
+def _of_guest(guest: Guest) -> Iterator[Metric]:
+    memory = read_memory()
+    figures, log = guest.service.figures, guest.log
+    for name, kind, text, value in (
+        ("phase", _G, "Phase of the boot, a number of the host plane.", guest.state.phase),
+        ("uptime_seconds", _C, "Since the kernel started.", boottime_us() / 1e6),
+        ("memory_total_bytes", _G, "Memory of the guest.", memory["MemTotal"]),
+        ("memory_available_bytes", _G, "Memory without swapping.", memory["MemAvailable"]),
+        ("pid1_pss_bytes", _G, "Proportional set size of PID 1.", read_pss_bytes()),
+        ("evidence_total", _C, "Evidence made by the platform.", figures.evidence_made),
+        ("log_dropped_total", _C, "Entries not sealed.", log.dropped),
+        ("log_ring_free_bytes", _G, "Room of the sealed stream.", log.ring.room),
+    ):
+        yield Metric(name=f"ccinit_{name}", kind=kind, help=text, samples=(Sample(value=value),))
+
+
+def _of_phases(guest: Guest) -> Iterator[Metric]:
+    figures = guest.service.figures
+    yield Metric(
+        name="ccinit_phase_duration_seconds",
+        kind=_G,
+        help="How long each phase took: ATTEST the attestation, PULL the images.",
+        samples=tuple(
+            Sample(value=seconds, labels=(("phase", phase),))
+            for phase, seconds in figures.phase_seconds.items()
+        ),
+    )
+    yield Metric(
+        name="ccinit_image_file_bytes",
+        kind=_G,
+        help="Bytes of files of a pulled image.",
+        samples=tuple(
+            Sample(value=size, labels=(("image", image),))
+            for image, size in figures.image_bytes.items()
+        ),
+    )
+
+
+def _of_containers(guest: Guest) -> Iterator[Metric]:
+    containers = guest.containers
+    yield Metric(
+        name="ccinit_container_state",
+        kind=_G,
+        help="1 for the state that a container is in.",
+        samples=tuple(
+            Sample(value=1, labels=(("container", name), ("state", one.life.state)))
+            for name, one in containers.items()
+        ),
+    )
+    yield Metric(
+        name="ccinit_container_starts_total",
+        kind=_C,
+        help="How often a container was started.",
+        samples=_samples({name: one.life.starts for name, one in containers.items()}),
+    )
+    used = {name: usage for name, one in containers.items() if (usage := _usage(one.cgroup))}
+    for index, (name, kind, text) in enumerate(_USAGE):
+        samples = _samples({container: usage[index] for container, usage in used.items()})
+        yield Metric(name=f"ccinit_container_{name}", kind=kind, help=text, samples=samples)
+
+
+_USAGE = (
+    ("memory_bytes", _G, "Memory in use."),
+    ("cpu_seconds_total", _C, "Processor time used."),
+    ("processes", _G, "Processes and threads."),
+    ("oom_kills_total", _C, "Processes killed for memory."),
+)
+
+
+def _usage(cgroup: Cgroup) -> tuple[float, ...]:
+    """What a container uses; nothing if it does not run now."""
+    try:
+        return (
+            cgroup.memory_bytes(),
+            cgroup.processor_us() / 1e6,
+            cgroup.processes(),
+            cgroup.oom_kills(),
+        )
+    except KernelError:
+        return ()
+
+
+def _samples(values: Mapping[str, float]) -> tuple[Sample, ...]:
+    return tuple(
+        Sample(value=value, labels=(("container", name),)) for name, value in values.items()
+    )
+
+
+def read_memory(path: str = "/proc/meminfo") -> dict[str, int]:
+    """Return the lines of /proc/meminfo (proc(5)) in bytes."""
+    memory = {}
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            memory[name] = int(rest.split()[0]) * _KIB
+    return memory

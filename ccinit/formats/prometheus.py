@@ -1,0 +1,56 @@
+"""Prometheus text format 0.0.4: numbers with names and labels as lines.
+
+prometheus.io/docs/instrumenting/exposition_formats. Label values may be any text; names are ours.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+CONTENT_TYPE = "text/plain; version=0.0.4"
+
+
+class MetricKind(StrEnum):
+    """Whether a number only grows."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One number and the labels that tell it from its siblings."""
+
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """All numbers of one name."""
+
+    name: str
+    kind: MetricKind
+    help: str
+    samples: tuple[Sample, ...]
+
+
+def render(metrics: Iterable[Metric]) -> str:
+    """Return the text; a metric without samples is left out."""
+    return "".join(line + "\n" for metric in metrics if metric.samples for line in _lines(metric))
+
+
+def _lines(metric: Metric) -> Iterator[str]:
+    yield f"# HELP {metric.name} {metric.help}"
+    yield f"# TYPE {metric.name} {metric.kind}"
+    for sample in metric.samples:
+        labels = ",".join(f'{name}="{_escape(value)}"' for name, value in sample.labels)
+        yield (
+            f"{metric.name}{{{labels}}} {sample.value:.17g}"
+            if labels
+            else (f"{metric.name} {sample.value:.17g}")
+        )
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

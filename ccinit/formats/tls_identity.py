@@ -1,0 +1,76 @@
+"""The guest's TLS identity: what a KBS resource of kind `tls-identity` holds.
+
+PEM text (RFC 7468): exactly one PKCS#8 `PRIVATE KEY`, then one to eight `CERTIFICATE`s, the
+guest's own first, each signed by the next. The owner's tools expect in the guest's own certificate
+the pod's name as its one DNS name (RFC 5280, section 4.2.1.6), and `serverAuth` as its usage; they
+trust the root that they are given, which need not be in the chain. The resource is
+`kbs:///ccinit/<pod>/tls-identity`, minted for each boot or stored.
+
+This module cuts the text and decodes base64; whether key and certificate belong together is found
+by TLS, in the child that uses them.
+"""
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+
+from ccinit.errors import FormatError, LimitExceededError
+
+MAX_BYTES = 32 * 1024
+MAX_CERTIFICATES = 8
+
+_BEGIN, _END, _DASHES = "-----BEGIN ", "-----END ", "-----"
+_KEY, _CERTIFICATE = "PRIVATE KEY", "CERTIFICATE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsIdentity:
+    """A private key and a chain.
+
+    Attributes:
+        pem: the whole text, key first, as TLS libraries load it.
+        certificate_der: the guest's own certificate.
+    """
+
+    pem: bytes = field(repr=False)
+    certificate_der: bytes
+
+
+def parse_tls_identity(data: bytes) -> TlsIdentity:
+    """Parse a resource's data.
+
+    Raises:
+        LimitExceededError: `tls_identity.size`.
+        FormatError: `tls_identity.form`.
+    """
+    if len(data) > MAX_BYTES:
+        raise LimitExceededError("tls_identity.size", f"{len(data)} bytes, at most {MAX_BYTES}")
+    blocks = _blocks(data)
+    labels = [label for label, _ in blocks]
+    if labels[:1] != [_KEY] or set(labels[1:]) != {_CERTIFICATE} or len(labels) > MAX_CERTIFICATES:
+        raise FormatError("tls_identity.form", "expected one private key, then certificates")
+    return TlsIdentity(pem=data, certificate_der=blocks[1][1])
+
+
+def _blocks(data: bytes) -> list[tuple[str, bytes]]:
+    """Return label and content of every PEM block; nothing may stand between them."""
+    blocks: list[tuple[str, bytes]] = []
+    label, body = "", ""
+    try:
+        lines = data.decode("ascii").splitlines()
+        for line in lines:
+            if not label:
+                if not line.startswith(_BEGIN) or not line.endswith(_DASHES):
+                    raise FormatError("tls_identity.form", "text outside of PEM blocks")
+                label, body = line[len(_BEGIN) : -len(_DASHES)], ""
+            elif line == f"{_END}{label}{_DASHES}":
+                blocks.append((label, base64.b64decode(body, validate=True)))
+                label = ""
+            else:
+                body += line
+    except (UnicodeDecodeError, binascii.Error) as error:
+        # The decoder's own text quotes the key.
+        raise FormatError("tls_identity.form", "not PEM") from error
+    if label:
+        raise FormatError("tls_identity.form", "a block without end")
+    return blocks

@@ -1,0 +1,53 @@
+"""Stream listeners: TCP on every address, and how to accept while descriptors are short."""
+
+import errno
+import socket
+
+from ccinit.kernel.event_loop import readable, sleep
+from ccinit.kernel.libc import kernel_error
+
+SCARCITY = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+SCARCITY_SECONDS = 0.1
+
+
+def listen_tcp(port: int, backlog: int = 8) -> socket.socket:
+    """Listen on `port` of every IPv6 and IPv4 address; the socket does not block.
+
+    Raises:
+        KernelError: the port is taken.
+    """
+    try:
+        listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    except OSError as error:
+        raise kernel_error(error, "socket", "AF_INET6") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(("::", port))
+        listener.listen(backlog)
+        listener.setblocking(False)  # noqa: FBT003 (positional only)
+    except OSError as error:
+        listener.close()
+        raise kernel_error(error, "bind", f"TCP port {port}") from error
+    return listener
+
+
+async def accept(listener: socket.socket) -> tuple[socket.socket, object]:
+    """Wait for a connection; return it (it does not block) and the peer's address.
+
+    Raises:
+        KernelError: the listener is broken. While fds or memory are short, the peer waits.
+    """
+    while True:
+        await readable(listener.fileno())
+        try:
+            connection, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            continue  # gone again before we looked
+        except OSError as error:
+            if error.errno not in SCARCITY:
+                raise kernel_error(error, "accept", "stream") from error
+            await sleep(SCARCITY_SECONDS)  # the peer waits in the backlog meanwhile
+            continue
+        connection.setblocking(False)  # noqa: FBT003 (positional only)
+        return connection, address

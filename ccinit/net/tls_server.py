@@ -1,0 +1,154 @@
+"""TLS as the server, with certificates on both sides, over bytes instead of a socket.
+
+TLS 1.3 only (RFC 8446), a client certificate under the given roots required, its dates checked
+against the clock that the KBS has set. No tickets: every connection is authenticated anew. The key
+exchange is the newest that both sides have: with OpenSSL 3.5 X25519MLKEM768 (IANA group 0x11EC),
+which is preferred over everything else. Sockets and deadlines are left to the caller.
+"""
+
+import os
+import ssl
+from typing import Final, cast
+
+from ccinit.errors import ConfigError, PeerError
+from ccinit.formats.tls_hello import selected_group
+from ccinit.net.tls import MAX_ROOTS_PEM_BYTES, tls_error
+from ccinit.secret import Secret
+
+_PEER: Final = "owner plane"
+_RECORD_BYTES: Final = 16 * 1024
+
+
+def server_context(identity: Secret, client_roots_pem: str) -> ssl.SSLContext:
+    """Return a context that shows `identity` and takes clients under the given roots.
+
+    Args:
+        identity: PEM, private key and chain.
+        client_roots_pem: one or more PEM certificates.
+
+    Raises:
+        ConfigError: `net.roots`, `net.identity`: not PEM, or key and certificate do not match.
+    """
+    if len(client_roots_pem) > MAX_ROOTS_PEM_BYTES:
+        raise ConfigError("net.roots", f"{len(client_roots_pem)} bytes")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_ciphers("DEFAULT:@SECLEVEL=2")
+    context.num_tickets = 0
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    context.options |= ssl.OP_NO_TICKET
+    try:
+        context.load_verify_locations(cadata=client_roots_pem)
+    except (ssl.SSLError, TypeError, ValueError) as error:
+        raise ConfigError("net.roots", "not PEM certificates") from error
+    _load_identity(context, identity)
+    return context
+
+
+class ServerConnection:
+    """One connection: ciphertext in and out, plaintext in and out."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._hello = b""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Ciphertext that waits for `take`."""
+        return self._outgoing.pending
+
+    def feed(self, data: bytes) -> None:
+        """Take ciphertext from the client; none at all is its end of file."""
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def take(self) -> bytes:
+        """Return ciphertext for the client."""
+        return self._outgoing.read()
+
+    def shake_hands(self) -> bool:
+        """Go on with the handshake; return whether it is done.
+
+        Raises:
+            PeerError: `net.certificate…`, `net.closed`, `net.tls`; `take` has the alert.
+        """
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            done = False
+        except ssl.SSLError as error:
+            raise tls_error(error, _PEER) from error
+        else:
+            done = True
+        if not self._hello and self._outgoing.pending:
+            self._hello = self._outgoing.read()
+            self._outgoing.write(self._hello)
+        return done
+
+    def read(self) -> bytes | None:
+        """Return plaintext, or None if there is none yet; none at all is the client's end.
+
+        Raises:
+            PeerError: `net.closed`, cut off without TLS's own end; `net.tls`.
+        """
+        try:
+            return self._tls.read(_RECORD_BYTES)
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLZeroReturnError:
+            return b""
+        except ssl.SSLError as error:
+            raise tls_error(error, _PEER) from error
+
+    def write(self, data: bytes) -> None:
+        """Encrypt `data`; `take` has it."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._tls.write(rest) :]
+
+    def close(self) -> None:
+        """Say TLS's own end; `take` has it."""
+        try:
+            self._tls.unwrap()
+        except (ssl.SSLError, OSError):
+            return  # it waits for the client's, which nobody needs
+
+    @property
+    def group(self) -> int:
+        """IANA number of the negotiated key exchange.
+
+        Raises:
+            FormatError: `tls.hello`, our own library said something else than TLS 1.3.
+        """
+        return selected_group(self._hello)
+
+    def peer_names(self) -> tuple[str, tuple[str, ...]]:
+        """Return common name (or nothing) and URIs of the client's verified certificate.
+
+        Raises:
+            PeerError: `net.certificate`, there is none.
+        """
+        certificate = self._tls.getpeercert()
+        if not certificate:
+            raise PeerError("net.certificate", "the client has shown no certificate")
+        subject = cast("tuple[tuple[tuple[str, str], ...], ...]", certificate.get("subject", ()))
+        others = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
+        names = [value for part in subject for kind, value in part if kind == "commonName"]
+        return "".join(names[:1]), tuple(value for kind, value in others if kind == "URI")
+
+
+def _load_identity(context: ssl.SSLContext, identity: Secret) -> None:
+    """Load the key by the only door that Python's ssl has: a path. The file is memory."""
+    descriptor = os.memfd_create("identity", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, identity.reveal())
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError("net.identity", "key and certificate are not usable") from error
+    finally:
+        os.pwrite(descriptor, bytes(len(identity)), 0)
+        os.close(descriptor)

@@ -1,0 +1,204 @@
+"""One client's connection from handshake to end: the child's only loop.
+
+Scope: waiting for socket and streams at once, deadlines, the order in which things happen. Left to
+others: TLS (`ccinit.net.tls_server`), credits (`session`), descriptors (`ports`), and what calls do
+(PID 1, behind `Carry`).
+
+The client is authenticated and may still be hostile, or its terminal may stand still. It gets ten
+seconds for the handshake and for a message that it has begun, a minute to take what it was sent,
+and ten minutes without any call. While it does not take what it was sent, nothing is read from it.
+"""
+
+import os
+import select
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ccinit.errors import DeadlineError, PeerError
+from ccinit.formats.host_rpc import RpcError
+from ccinit.formats.owner_rpc import ROLE_URI_PREFIX, Role
+from ccinit.formats.owner_wire import Data, Refused
+from ccinit.kernel.task import boottime
+from ccinit.net.tls_server import ServerConnection
+from ccinit.owner.messages import CallAnswer, Greeting
+from ccinit.owner.ports import CHUNK_BYTES, OpenCall
+from ccinit.owner.session import Call, Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """What one client may cost."""
+
+    handshake_seconds: float = 10.0
+    message_seconds: float = 10.0
+    sending_seconds: float = 60.0
+    idle_seconds: float = 600.0
+    pending_bytes: int = 256 * 1024
+
+
+Carry = Callable[[Call], tuple[CallAnswer, tuple[int, ...]]]
+"""Has PID 1 carry out a call; returns its answer with the descriptors that came along."""
+
+
+class Connection:
+    """The loop around one socket."""
+
+    def __init__(
+        self, descriptor: int, tls: ServerConnection, carry: Carry, limits: ConnectionLimits
+    ) -> None:
+        self._socket = descriptor
+        self._tls = tls
+        self._carry = carry
+        self._limits = limits
+        self._session = Session()
+        self._calls: dict[int, OpenCall] = {}
+        self._unsent = b""
+        self._received_at = self._sent_at = boottime()
+        self._begun_at: float | None = None
+        os.set_blocking(descriptor, False)
+
+    def shake_hands(self) -> Greeting:
+        """Authenticate the client.
+
+        Raises:
+            PeerError: `net.…`; `owner.role`, its certificate names no role, or several.
+            DeadlineError: `owner.handshake`.
+        """
+        end = boottime() + self._limits.handshake_seconds
+        try:
+            while not self._tls.shake_hands():
+                self._send()
+                self._wait_until(end)
+        finally:
+            self._send()  # the alert, if it failed
+        name, uris = self._tls.peer_names()
+        return Greeting(role=_role(uris), subject=name, group=self._tls.group)
+
+    def serve(self) -> None:
+        """Serve until the client closes.
+
+        Raises:
+            PeerError, FormatError: it broke the protocol.
+            DeadlineError: `owner.message`, `owner.sending`, `owner.idle`.
+        """
+        try:
+            while self._read():
+                self._turn()
+        finally:
+            for call in self._calls.values():
+                call.close()
+            self._tls.close()
+            self._send()
+
+    def _turn(self) -> None:
+        """Wait for something, and do what it allows."""
+        ready = self._poll()
+        if self._socket in ready:
+            self._receive()
+        for call in tuple(self._calls.values()):
+            call.move(ready, self._session)
+            if call.is_over:
+                call.close()
+                del self._calls[call.id]
+        self._send()
+        self._check_deadlines()
+
+    def _poll(self) -> dict[int, int]:
+        poller = select.poll()
+        interest = 0 if self._is_full() else select.POLLIN
+        poller.register(self._socket, interest | (select.POLLOUT if self._unsent else 0))
+        if not self._is_full():
+            for call in self._calls.values():
+                for descriptor, events in call.interests(self._session).items():
+                    poller.register(descriptor, events)
+        return dict(poller.poll(self._patience() * 1000))
+
+    def _is_full(self) -> bool:
+        return len(self._unsent) > self._limits.pending_bytes
+
+    def _read(self) -> bool:
+        """Carry out everything that has arrived; return whether the client is still there."""
+        while (data := self._tls.read()) is not None:
+            if not data:
+                return False
+            for event in self._session.feed(data):
+                match event:
+                    case Call():
+                        self._begin(event)
+                    case Data():
+                        self._calls[event.id].take(event, self._session)
+        now = boottime()
+        self._begun_at = (self._begun_at or now) if self._session.unfinished else None
+        self._send()
+        return True
+
+    def _begin(self, call: Call) -> None:
+        answer, descriptors = self._carry(call)
+        if answer.end is None:
+            self._calls[call.id] = OpenCall(call, answer.ports, descriptors)
+        elif answer.end.code:
+            end = answer.end
+            refused = Refused(code=RpcError(end.code), reason=end.reason, detail=end.detail)
+            self._session.refuse(call.id, refused)
+        else:
+            self._session.finish(call.id, answer.end.result)
+
+    def _receive(self) -> None:
+        try:
+            data = os.read(self._socket, CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise PeerError("net.closed", f"errno {error.errno}") from error
+        self._received_at = boottime()
+        self._tls.feed(data)
+
+    def _send(self) -> None:
+        """Encrypt what the session has to say, and send what the socket takes."""
+        if self._session.output:
+            self._tls.write(bytes(self._session.output))
+            self._session.output.clear()
+        if not self._unsent:
+            self._sent_at = boottime()
+        self._unsent += self._tls.take()
+        try:
+            while self._unsent:
+                count = os.write(self._socket, self._unsent)
+                self._unsent = self._unsent[count:]
+                self._sent_at = boottime()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise PeerError("net.closed", f"errno {error.errno}") from error
+
+    def _wait_until(self, end: float) -> None:
+        left = end - boottime()
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        if left <= 0 or not poller.poll(left * 1000):
+            raise DeadlineError("owner.handshake", f"{self._limits.handshake_seconds:g} s")
+        self._receive()
+
+    def _patience(self) -> float:
+        """Seconds until a deadline may be over, at least a little."""
+        waits = [self._limits.message_seconds]
+        if any(call.is_ending for call in self._calls.values()):
+            waits.append(0.1)
+        return min(waits)
+
+    def _check_deadlines(self) -> None:
+        now, limits = boottime(), self._limits
+        if self._begun_at is not None and now - self._begun_at > limits.message_seconds:
+            raise DeadlineError("owner.message", f"{limits.message_seconds:g} s")
+        if self._unsent and now - self._sent_at > limits.sending_seconds:
+            raise DeadlineError("owner.sending", f"{limits.sending_seconds:g} s")
+        if self._session.is_idle and now - self._received_at > limits.idle_seconds:
+            raise DeadlineError("owner.idle", f"{limits.idle_seconds:g} s")
+
+
+def _role(uris: tuple[str, ...]) -> Role:
+    """The role of a certificate's one URI of ours; it comes from the owner's own authority."""
+    names = [uri.removeprefix(ROLE_URI_PREFIX) for uri in uris if uri.startswith(ROLE_URI_PREFIX)]
+    if len(names) != 1 or names[0] not in set(Role):
+        raise PeerError("owner.role", "the certificate does not name one role")
+    return Role(names[0])

@@ -1,0 +1,174 @@
+"""What PID 1 and a child `owner` say to each other: values of `ccinit.formats.wire`.
+
+The child has found each call to be of its method's schema and sends it as the dataclass of that
+method: its fields are the parameters, in their order. PID 1 answers with the end of the call, or
+with descriptors that the child moves bytes through; then the end comes through one of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from ccinit.formats.owner_rpc import Method, Role, Value
+
+MAX_END_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerRequest:
+    """Serve the connection; the identity comes by pipe.
+
+    Attributes:
+        client_ca_pem: the only roots that may vouch for a client.
+    """
+
+    client_ca_pem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Farewell:
+    """The connection has ended; `why` is empty if the client closed it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """Notice: the handshake is done.
+
+    Attributes:
+        subject: common name of the client's certificate, for the log.
+        group: number of the key exchange in IANA's list of TLS supported groups.
+    """
+
+    role: Role
+    subject: str
+    group: int
+
+
+class Flow(StrEnum):
+    """What a descriptor of an answer is for."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    RESIZE = "resize"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """One descriptor of an answer, and the fd of `data` that it belongs to."""
+
+    flow: Flow
+    fd: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnd:
+    """How a call ended.
+
+    Attributes:
+        code: 0, or a number of `RpcError`.
+        result: encoded by `owner_wire.encode_result`; empty if `code` is not 0.
+    """
+
+    code: int = 0
+    reason: str = ""
+    detail: str = ""
+    result: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallAnswer:
+    """The end of a call, or the ports whose descriptors ride along."""
+
+    end: CallEnd | None
+    ports: tuple[Port, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attest:
+    """`attest`."""
+
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logs:
+    """`logs`."""
+
+    container: str
+    since: int
+    follow: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """`events`."""
+
+    since: int
+    follow: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """`metrics`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attach:
+    """`attach`."""
+
+    container: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exec:
+    """`exec`."""
+
+    container: str
+    args: tuple[str, ...]
+    tty: bool
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """`copy`."""
+
+    container: str
+    path: str
+    into: bool
+    mode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """`signal`."""
+
+    container: str
+    number: int
+
+
+Call = Attest | Logs | Events | Metrics | Attach | Exec | Copy | Signal
+
+CALLS: Mapping[str, type[Call]] = {
+    "attest": Attest,
+    "logs": Logs,
+    "events": Events,
+    "metrics": Metrics,
+    "attach": Attach,
+    "exec": Exec,
+    "copy": Copy,
+    "signal": Signal,
+}
+
+
+def make_call(method: Method, params: tuple[Value, ...]) -> Call:
+    """Return the dataclass of a call whose parameters are of its method's schema."""
+    kind: Any = CALLS[method.name]
+    names = (field.name for field in method.params)
+    call: Call = kind(**dict(zip(names, params, strict=True)))
+    return call

@@ -1,0 +1,190 @@
+"""The descriptors of one open call, and the bytes between them and its session.
+
+Scope: moving what a descriptor and a credit allow, and seeing the end: what PID 1 writes to the
+port END, or, of a file that has no such port, its last byte. Nothing here blocks: an output is read
+only if the client has room for it, input waits in a buffer that its credit bounds.
+Left to others: waiting (`ccinit.owner.connection`), what is at the other end of the descriptors.
+"""
+
+import errno
+import os
+import select
+import struct
+from typing import Final
+
+from ccinit.formats import wire
+from ccinit.formats.host_rpc import RpcError
+from ccinit.formats.owner_rpc import MAX_COPY_BYTES, Stream
+from ccinit.formats.owner_wire import Data, Refused, encode_result
+from ccinit.kernel.task import boottime
+from ccinit.kernel.terminal import set_window_size
+from ccinit.owner.messages import MAX_END_BYTES, CallEnd, Flow, Port
+from ccinit.owner.session import Call, Session
+
+DRAIN_SECONDS: Final = 2.0  # for outputs that somebody else still holds open after the end
+CHUNK_BYTES: Final = 16 * 1024
+_SIZE: Final = struct.Struct(">HH")
+
+
+class OpenCall:
+    """One streaming call between its answer and its end.
+
+    Attributes:
+        is_over: it was finished, and is to be closed.
+    """
+
+    def __init__(self, call: Call, ports: tuple[Port, ...], descriptors: tuple[int, ...]) -> None:
+        """Args: descriptors: of `ports`, in the same order; closed by `close`."""
+        self.id = call.id
+        self.is_over = False
+        self._method = call.method
+        self._moved_bytes = 0
+        self._outputs: dict[int, int] = {}  # descriptor: fd of `data`
+        self._input = self._resize = self._end = -1
+        self._waiting = bytearray()
+        self._input_ended = False
+        self._end_bytes = b""
+        self._ended: CallEnd | None = None
+        self._quiet_since = boottime()
+        for port, descriptor in zip(ports, descriptors, strict=True):
+            os.set_blocking(descriptor, False)
+            match port.flow:
+                case Flow.INPUT:
+                    self._input = descriptor
+                case Flow.OUTPUT:
+                    self._outputs[descriptor] = port.fd
+                case Flow.RESIZE:
+                    self._resize = descriptor
+                case Flow.END:
+                    self._end = descriptor
+        self._is_file = self._end < 0
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether only outputs are left, which get a limited time."""
+        return self._ended is not None
+
+    def interests(self, session: Session) -> dict[int, int]:
+        """Return what to poll for: descriptor and events."""
+        wanted: dict[int, int] = {}
+        if session.room(self.id):
+            wanted |= dict.fromkeys(self._outputs, select.POLLIN)
+        if self._input >= 0 and self._waiting:
+            wanted[self._input] = select.POLLOUT
+        if self._end >= 0:
+            wanted[self._end] = select.POLLIN
+        return wanted
+
+    def take(self, data: Data, session: Session) -> None:
+        """Take data of the client."""
+        if data.fd == Stream.RESIZE:
+            if self._resize >= 0 and len(data.content) == _SIZE.size:
+                set_window_size(self._resize, *_SIZE.unpack(data.content))
+            session.consume(self.id, len(data.content))
+            return
+        if self._input < 0:
+            session.consume(self.id, len(data.content))  # it does not listen any more
+            return
+        self._waiting += data.content
+        self._input_ended = self._input_ended or not data.content
+        self._end_input_if_due()
+
+    def move(self, ready: dict[int, int], session: Session) -> None:
+        """Move what can be moved.
+
+        Args:
+            ready: descriptors that poll found, with their events.
+            session: of this call's connection.
+        """
+        for descriptor in tuple(self._outputs):
+            if descriptor in ready:
+                self._read_output(descriptor, session)
+        if self._input in ready:
+            self._write_input(session)
+        if self._end in ready:
+            self._read_end()
+        if self._is_file:
+            self._end_file_if_due()
+        if self._ended is not None and self._is_drained(session):
+            self._finish(self._ended, session)
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for descriptor in (*self._outputs, self._input, self._resize, self._end):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._outputs = {}
+        self._input = self._resize = self._end = -1
+
+    def _read_output(self, descriptor: int, session: Session) -> None:
+        room = session.room(self.id)
+        if not room:
+            return
+        try:
+            content = os.read(descriptor, min(room, CHUNK_BYTES))
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.EIO:  # how a terminal says that nobody has it open any more
+                raise
+            content = b""
+        self._quiet_since = boottime()
+        self._moved_bytes += len(content)
+        session.send(self.id, self._outputs[descriptor], content)
+        if not content:
+            del self._outputs[descriptor]
+            os.close(descriptor)
+
+    def _write_input(self, session: Session) -> None:
+        try:
+            count = os.write(self._input, self._waiting)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno not in {errno.EPIPE, errno.EIO}:
+                raise
+            count = len(self._waiting)  # nobody reads; the rest has reached its end too
+            self._input_ended = True
+        del self._waiting[:count]
+        self._moved_bytes += count
+        session.consume(self.id, count)
+        self._end_input_if_due()
+
+    def _end_input_if_due(self) -> None:
+        if self._input_ended and not self._waiting and self._input >= 0:
+            os.close(self._input)
+            self._input = -1
+
+    def _read_end(self) -> None:
+        content = os.read(self._end, MAX_END_BYTES)
+        self._end_bytes += content
+        if content and len(self._end_bytes) <= MAX_END_BYTES:
+            return
+        os.close(self._end)
+        self._end = -1
+        self._quiet_since = boottime()
+        self._ended = wire.decode(CallEnd, self._end_bytes)
+
+    def _end_file_if_due(self) -> None:
+        if self._moved_bytes > MAX_COPY_BYTES:
+            self._ended = CallEnd(
+                code=RpcError.FAILED, reason="owner.copy_size", detail=f"{MAX_COPY_BYTES} bytes"
+            )
+            self.close()
+        elif self._input < 0 and not self._outputs and self._ended is None:
+            self._ended = CallEnd(result=encode_result(self._method, (self._moved_bytes,)))
+
+    def _is_drained(self, session: Session) -> bool:
+        if not self._outputs:
+            return True
+        if not session.room(self.id):
+            self._quiet_since = boottime()  # the client's turn: the time does not count
+        return boottime() - self._quiet_since >= DRAIN_SECONDS
+
+    def _finish(self, end: CallEnd, session: Session) -> None:
+        self.is_over = True
+        if end.code:
+            code = RpcError(end.code)
+            session.refuse(self.id, Refused(code=code, reason=end.reason, detail=end.detail))
+        else:
+            session.finish(self.id, end.result)

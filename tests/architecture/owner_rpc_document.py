@@ -1,0 +1,87 @@
+"""Writes docs/owner-rpc.md from the schema: `python -m tests.architecture.owner_rpc_document`."""
+
+from pathlib import Path
+
+from ccinit.formats.host_rpc import RpcError
+from ccinit.formats.owner_rpc import (
+    MAX_CALLS,
+    METHODS,
+    REPORT_DOMAIN,
+    ROLE_URI_PREFIX,
+    WINDOW_BYTES,
+    Field,
+    Method,
+    Role,
+    Stream,
+)
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "owner-rpc.md"
+
+_DOMAIN = REPORT_DOMAIN.decode().replace("\0", "\\0")
+_HEAD = f"""# The owner plane
+
+Generated from `ccinit/formats/owner_rpc.py`; do not edit.
+
+MessagePack-RPC over TLS 1.3 with certificates on both sides, on the TCP port `owner.port` of
+`ccinit.toml`, or through the host plane's `relay`. Without `[owner]` there is none. It opens when
+the guest has attested, and closes after the last container.
+
+* **The guest** shows the identity that its KBS has released: the resource
+  `kbs:///ccinit/POD/tls-identity`, PEM, one private key and then the chain. Its certificate bears
+  the pod's name as DNS name.
+* **The client** shows a certificate under `owner.client_ca`, for TLS clients, with exactly one URI
+  of the form `{ROLE_URI_PREFIX}ROLE` among its alternative names. Roles, each including the ones
+  before it: {", ".join(f"`{role}`" for role in Role)}.
+* **Key exchange**: the newest that both sides have; with OpenSSL 3.5 on both it is X25519MLKEM768.
+  The guest's log and `guest-owner attest` name what was taken.
+* Eight connections, two of them in their handshake; ten seconds for the handshake and for a message
+  that has begun; ten minutes without a call; {MAX_CALLS} calls open at a time.
+
+A request is `[0, msgid, method, params]`, its reply `[1, msgid, nil, result]` or
+`[1, msgid, [code, reason, detail], nil]`. A method with streams replies when they have ended; until
+then `[2, "data", [msgid, fd, bin]]` carries their bytes, an empty bin is the end of an fd, and
+`[2, "credit", [msgid, n]]` lets the other side send n more bytes. Each side begins with
+{WINDOW_BYTES} bytes of credit for each call. Whoever breaks the framing, or sends without credit,
+loses the connection.
+
+The stream of `logs` and `events` is a sequence of `[number, boottime_us, kind, source, bin]`, kinds
+as in the sealed log. Numbers count every entry of the guest: a gap is what was written for others,
+or forgotten before it was read.
+
+`attest` reports SHA-512(`{_DOMAIN}` ‖ nonce ‖ SHA-256(certificate)), where the certificate is the
+one that the guest shows on this very connection, DER.
+"""
+
+
+def render() -> str:
+    """Return the document."""
+    parts = [_HEAD, "## Methods\n"]
+    parts += [_method(method) for method in METHODS.values()]
+    parts += ["## Fds of `data`\n", _numbers(Stream)]
+    parts += ["## Errors of a call\n", _numbers(RpcError)]
+    return "\n".join(parts)
+
+
+def _method(method: Method) -> str:
+    lines = [
+        f"### `{method.name}({_fields(method.params)}) → [{_fields(method.result)}]`\n",
+        f"{method.purpose}\n",
+        f"* Role: `{method.role}`.",
+    ]
+    if method.streams:
+        names = ", ".join(f"{int(stream)} ({stream.name})" for stream in method.streams)
+        lines.append(f"* Streams: {names}.")
+    return "\n".join((*lines, ""))
+
+
+def _fields(fields: tuple[Field, ...]) -> str:
+    return ", ".join(f"{field.name} {field.kind}" for field in fields)
+
+
+def _numbers(kind: type[RpcError | Stream]) -> str:
+    rows = [f"| {int(member)} | {member.name} |" for member in kind]
+    return "\n".join(("| number | name |", "|---|---|", *rows, ""))
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(render())

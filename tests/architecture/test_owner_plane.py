@@ -1,0 +1,23 @@
+"""The owner plane, its calls, its handlers and its document say the same."""
+
+from dataclasses import fields
+
+from ccinit.agent.owner_service import HANDLERS
+from ccinit.formats.owner_rpc import METHODS
+from ccinit.owner.messages import CALLS
+from tests.architecture.owner_rpc_document import DOCUMENT, render
+
+
+def test_every_method_has_exactly_one_call_and_one_handler() -> None:
+    assert set(HANDLERS) == set(METHODS) == set(CALLS)
+
+
+def test_every_call_has_its_methods_parameters() -> None:
+    for name, method in METHODS.items():
+        assert [field.name for field in fields(CALLS[name])] == [
+            field.name for field in method.params
+        ]
+
+
+def test_document_is_generated_from_the_schema() -> None:
+    assert DOCUMENT.read_text() == render(), "run `python -m tests.architecture.owner_rpc_document`"

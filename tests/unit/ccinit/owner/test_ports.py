@@ -1,0 +1,214 @@
+"""The descriptors of one call: bytes both ways, a client that stands still, and every end."""
+
+import os
+import select
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccinit.formats import wire
+from ccinit.formats.host_rpc import RpcError
+from ccinit.formats.owner_rpc import METHODS, WINDOW_BYTES, Stream
+from ccinit.formats.owner_wire import (
+    Credit,
+    Data,
+    Message,
+    MessageReader,
+    Refused,
+    Reply,
+    encode_credit,
+    encode_data,
+    encode_request,
+    encode_result,
+)
+from ccinit.owner import ports
+from ccinit.owner.messages import CallEnd, Flow, Port
+from ccinit.owner.ports import OpenCall
+from ccinit.owner.session import Call, Session
+
+GOOD = CallEnd(result=encode_result(METHODS["exec"], (3, 0)))
+
+
+class World:
+    """A call with three pipes: we hold the program's ends."""
+
+    def __init__(self, method: str = "exec") -> None:
+        self.session = Session()
+        params = {"exec": ("web", ("x",), False, 0, 0), "copy": ("web", "/x", True, 0)}[method]
+        (event,) = self.session.feed(encode_request(1, method, params))  # type: ignore[arg-type]
+        assert isinstance(event, Call)
+        self.event = event
+        self.ours: list[int] = []
+        self.received: list[Message] = []
+        self._reader = MessageReader(of_guest=False)
+
+    def open_exec(self) -> OpenCall:
+        (stdin, theirs_in), (theirs_out, stdout), (theirs_end, end) = (os.pipe() for _ in range(3))
+        self.ours = [stdin, stdout, end]
+        named = (
+            Port(flow=Flow.INPUT, fd=Stream.INPUT),
+            Port(flow=Flow.OUTPUT, fd=Stream.OUTPUT),
+            Port(flow=Flow.END, fd=0),
+        )
+        self.call = OpenCall(self.event, named, (theirs_in, theirs_out, theirs_end))
+        return self.call
+
+    def open_file(self, path: Path, flow: Flow) -> OpenCall:
+        flags = os.O_WRONLY | os.O_CREAT if flow is Flow.INPUT else os.O_RDONLY
+        port = Port(flow=flow, fd=Stream.INPUT if flow is Flow.INPUT else Stream.OUTPUT)
+        self.call = OpenCall(self.event, (port,), (os.open(path, flags, 0o600),))
+        return self.call
+
+    def turn(self, times: int = 20) -> list[Message]:
+        """Poll and move until nothing more happens."""
+        for _ in range(times):
+            poller = select.poll()
+            if self.call.is_over:
+                break
+            for descriptor, events in self.call.interests(self.session).items():
+                poller.register(descriptor, events)
+            self.call.move(dict(poller.poll(0)), self.session)
+        fresh = list(self._reader.feed(bytes(self.session.output)))
+        self.session.output.clear()
+        self.received += fresh
+        return fresh
+
+    def end(self, end: CallEnd = GOOD) -> None:
+        os.write(self.ours[2], wire.encode(end))
+        os.close(self.ours.pop(2))
+
+    def send(self, fd: int, content: bytes) -> None:
+        for event in self.session.feed(encode_data(Data(id=1, fd=fd, content=content))):
+            assert isinstance(event, Data)
+            self.call.take(event, self.session)
+
+    def close(self) -> None:
+        self.call.close()
+        for descriptor in self.ours:
+            os.close(descriptor)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    made.open_exec()
+    yield made
+    made.close()
+
+
+def test_output_and_end_arrive_in_that_order(world: World) -> None:
+    os.write(world.ours[1], b"hello")
+    os.close(world.ours.pop(1))
+    os.write(world.ours[1], wire.encode(GOOD))
+    os.close(world.ours.pop(1))
+    assert world.turn() == [
+        Data(id=1, fd=1, content=b"hello"),
+        Data(id=1, fd=1, content=b""),
+        Reply(msgid=1, outcome=(3, 0)),
+    ]
+    assert world.call.is_over
+
+
+def test_bad_end_is_a_refusal(world: World) -> None:
+    world.end(CallEnd(code=RpcError.FAILED, reason="run.exec", detail="gone"))
+    os.close(world.ours.pop(1))
+    reply = world.turn()[-1]
+    refused = Refused(code=RpcError.FAILED, reason="run.exec", detail="gone")
+    assert reply == Reply(msgid=1, outcome=refused)
+
+
+def test_input_goes_through_and_its_end_too(world: World) -> None:
+    world.send(Stream.INPUT, b"some")
+    world.turn()
+    world.send(Stream.INPUT, b"")
+    assert os.read(world.ours[0], 100) == b"some"
+    assert os.read(world.ours[0], 100) == b""
+
+
+def test_end_of_input_waits_for_the_input(world: World) -> None:
+    world.send(Stream.INPUT, b"some")
+    world.send(Stream.INPUT, b"")
+    world.turn()
+    assert os.read(world.ours[0], 100) == b"some"
+    assert os.read(world.ours[0], 100) == b""
+
+
+def test_client_that_stands_still_stops_its_own_pipe_at_a_window(world: World) -> None:
+    os.set_blocking(world.ours[1], False)
+    written = 0
+    for _ in range(100):
+        try:
+            written += os.write(world.ours[1], bytes(4096))
+        except BlockingIOError:
+            world.turn()
+    sent = sum(len(one.content) for one in world.received if isinstance(one, Data))
+    assert sent == WINDOW_BYTES
+    assert written < 3 * WINDOW_BYTES  # the window, and what a pipe holds
+    list(world.session.feed(encode_credit(Credit(id=1, count=WINDOW_BYTES))))
+    assert sum(len(one.content) for one in world.turn(40) if isinstance(one, Data)) > 0
+
+
+def test_program_that_does_not_read_gets_a_window_and_returns_no_credit(world: World) -> None:
+    os.set_blocking(world.ours[0], False)
+    world.send(Stream.INPUT, bytes(WINDOW_BYTES))
+    world.turn()
+    world.send(Stream.INPUT, bytes(WINDOW_BYTES // 2))  # the pipe took the first
+    assert sum(one.count for one in world.received if isinstance(one, Credit)) <= WINDOW_BYTES
+    world.turn()
+    assert all(isinstance(one, Credit) for one in world.received)
+
+
+def test_input_for_a_program_that_is_gone_is_swallowed(world: World) -> None:
+    os.close(world.ours.pop(0))
+    for _ in range(4):
+        world.send(Stream.INPUT, bytes(WINDOW_BYTES // 2))
+        world.turn()
+    assert sum(one.count for one in world.received if isinstance(one, Credit)) == 2 * WINDOW_BYTES
+
+
+def test_output_that_somebody_else_holds_open_ends_after_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ports, "DRAIN_SECONDS", 0.05)
+    world.end()
+    world.turn()
+    assert not world.call.is_over
+    time.sleep(0.06)
+    world.turn()
+    assert world.received[-1] == Reply(msgid=1, outcome=(3, 0))
+
+
+def test_file_is_read_to_its_end_and_counted(tmp_path: Path) -> None:
+    world = World("copy")
+    path = tmp_path / "file"
+    path.write_bytes(bytes(40_000))
+    world.open_file(path, Flow.OUTPUT)
+    world.turn()
+    assert sum(len(one.content) for one in world.received if isinstance(one, Data)) == 40_000
+    assert world.received[-1] == Reply(msgid=1, outcome=(40_000,))
+    world.close()
+
+
+def test_file_is_written_until_the_client_says_so(tmp_path: Path) -> None:
+    world = World("copy")
+    world.open_file(tmp_path / "file", Flow.INPUT)
+    world.send(Stream.INPUT, b"content")
+    assert world.turn() == []
+    world.send(Stream.INPUT, b"")
+    assert world.turn() == [Reply(msgid=1, outcome=(7,))]
+    assert (tmp_path / "file").read_bytes() == b"content"
+    world.close()
+
+
+def test_file_beyond_the_cap_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "MAX_COPY_BYTES", 10)
+    world = World("copy")
+    world.open_file(tmp_path / "file", Flow.INPUT)
+    world.send(Stream.INPUT, bytes(11))
+    (reply,) = world.turn()
+    assert isinstance(reply, Reply)
+    assert isinstance(reply.outcome, Refused)
+    assert reply.outcome.reason == "owner.copy_size"
+    world.close()
