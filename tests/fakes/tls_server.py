@@ -63,11 +63,12 @@ class Authority:
         life: dt.timedelta = 30 * DAY,
         usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
         subject: str = "server",
+        uris: tuple[str, ...] = (),
     ) -> tuple[Key, x509.Certificate]:
-        """Sign a server certificate; `age` is how long ago it became valid."""
+        """Sign a certificate, of a server by default; `age` is how long ago it became valid."""
         key = key or ec_key()
         start = dt.datetime.now(dt.UTC) - age
-        alternatives: list[x509.GeneralName] = []
+        alternatives: list[x509.GeneralName] = [x509.UniformResourceIdentifier(u) for u in uris]
         for text in names:
             try:
                 alternatives.append(x509.IPAddress(ipaddress.ip_address(text)))

@@ -15,8 +15,11 @@ from ccinit.errors import CcinitError
 from guest_owner import (
     admin_command,
     audit_command,
+    client_certificate_command,
+    exec_command,
     initdata_command,
     kbs_command,
+    plane_command,
     policy_command,
     register_command,
     unseal_command,
@@ -34,6 +37,9 @@ COMMANDS = (
     audit_command,
     unseal_command,
     verify_command,
+    client_certificate_command,
+    plane_command,
+    exec_command,
 )
 
 
@@ -56,7 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="guest-owner",
         description=(
             "Tools of a confidential guest's owner: describe the pod, register what may run, "
-            "serve its secrets to guests that prove it, read their sealed logs."
+            "serve its secrets to guests that prove it, read their sealed logs, act in "
+            "those that run."
         ),
         epilog="`guest-owner COMMAND --help` explains each command.",
     )

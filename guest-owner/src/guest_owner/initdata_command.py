@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ccinit.errors import FormatError
 from ccinit.formats.digest import sha256_digest
-from ccinit.formats.guest_config import parse_guest_config
+from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.guest_config import GuestConfig, parse_guest_config
 from ccinit.formats.initdata import (
     HEADER_BYTES,
     MAGIC,
@@ -27,6 +28,7 @@ from ccinit.formats.initdata import (
 )
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.registries import rule_keys
+from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.tee import Tee, initdata_binding
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
@@ -153,15 +155,19 @@ def _show(arguments: argparse.Namespace) -> int:
         ("pod", pod.name),
         *(("image", f"{image.name} {image.reference}") for image in pod.images),
         *(("container", f"{one.name} ({one.kind})") for one in pod.containers),
-        *(("resource", uri) for uri in _resources(pod)),
+        *(("resource", uri) for uri in _resources(config, pod)),
     ]
     print(format_table(("part", "value"), rows))
     return 0
 
 
-def _resources(pod: PodManifest) -> list[str]:
+def _resources(config: GuestConfig, pod: PodManifest) -> list[str]:
     """Return the URIs that this pod asks its KBS for."""
+    kinds = [EnvelopeKind.LOG_PSK]
+    if config.owner is not None:
+        kinds.append(EnvelopeKind.TLS_IDENTITY)
     uris = [
+        *(ResourceUri("ccinit", pod.name, kind.value) for kind in kinds),
         *(uri for image in pod.images for uri in (image.auth, image.policy, *image.keys)),
         *(uri for rule in pod.registries for uri in rule_keys(rule)),
         *(secret.uri for secret in pod.secrets),

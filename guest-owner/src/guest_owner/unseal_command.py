@@ -203,14 +203,15 @@ def _clean(text: str) -> str:
 def _shown(entry: LogEntry) -> str:
     match entry.kind:
         case Kind.CODE:
-            return _code_text(entry.data)
+            return code_text(entry.data)
         case kind if kind in _BINARY_KINDS:
             return f"{len(entry.data)} bytes"
         case _:
             return escape_text(entry.data.removesuffix(b"\n"))
 
 
-def _code_text(data: bytes) -> str:
+def code_text(data: bytes) -> str:
+    """Return the names of a phase and a code."""
     try:
         phase, code = data
         return f"phase {Phase(phase).name} code {Code(code).name}"

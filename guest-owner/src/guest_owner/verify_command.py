@@ -113,12 +113,17 @@ def _appraise(
         return verify_attestation(tee, parse_attestation(data), references)
     if report_data is None:
         raise ConfigError("verify.report_data", "evidence alone needs --report-data")
-    return _appraise_alone(tee, value, _parse_report_data(report_data), references)
+    return appraise_alone(tee, value, _parse_report_data(report_data), references)
 
 
-def _appraise_alone(
+def appraise_alone(
     tee: Tee, evidence: JsonValue, report_data: bytes, references: References
 ) -> AppraisedEvidence:
+    """Judge evidence that came without the document it binds.
+
+    Raises:
+        EvidenceRefusedError: as `verify_evidence`.
+    """
     # One document can be compared by its digest; of several, the one that is bound is looked for.
     digest = None
     if len(references.initdata) == 1:

@@ -34,7 +34,7 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 12
     for command in (
         (),
         ("kbs",),
@@ -47,6 +47,9 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
         ("audit", "show"),
         ("unseal",),
         ("verify",),
+        ("client-cert", "new"),
+        ("logs",),
+        ("exec",),
     ):
         with pytest.raises(SystemExit) as caught:
             run(*command, "--help")
@@ -216,6 +219,8 @@ def test_initdata_make_show_and_register(
         shown.append(capsys.readouterr().out)
     assert shown[0] == shown[1]
     assert "kbs:///ccinit/shop/file-auth" in shown[0]
+    assert "kbs:///ccinit/shop/log-psk" in shown[0]
+    assert "tls-identity" not in shown[0]  # no [owner]: no owner plane
     assert "kbs:///ccinit/shop/file-password" in shown[0]
 
     assert run("register", "initdata", "--state", state, document) == 0

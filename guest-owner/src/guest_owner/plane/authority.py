@@ -2,8 +2,10 @@
 
     owner-ca.pem, owner-ca-key.pem    the authority, in the state directory
 
-It is another one than the KBS's own (`guest_owner.kbs.authority`): that one is pinned by guests to
-know their KBS, this one by the owner's tools to know a guest. P-256 with SHA-256 (RFC 5280).
+`owner-ca.pem` goes into `owner.client_ca` of `ccinit.toml`, and is what the commands check a guest
+by whose identity comes from here. A client's certificate names one role as a URI
+(`ccinit.formats.owner_rpc.Role`) and is for clients only; a guest's identity names its pod and is
+for servers only, so neither can be used as the other. P-256 with SHA-256.
 """
 
 from dataclasses import dataclass
@@ -15,16 +17,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ccinit.errors import ConfigError
-from guest_owner.certificates import certificate_builder, key_usage, private_pem
+from ccinit.errors import ConfigError, FormatError
+from ccinit.formats.owner_rpc import ROLE_URI_PREFIX, Role
+from guest_owner.certificates import certificate_builder, general_name, key_usage, private_pem
 from guest_owner.kbs.files import PRIVATE_MODE, PUBLIC_MODE, read_capped, write_atomically
 
 AUTHORITY_LIFE: Final = timedelta(days=3650)
 CERTIFICATE_FILE: Final = "owner-ca.pem"
 KEY_FILE: Final = "owner-ca-key.pem"
 MAX_PEM_BYTES: Final = 64 * 1024
+_MAX_NAME_CHARACTERS: Final = 64  # of a common name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,39 @@ class OwnerAuthority:
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate, for `owner.client_ca`."""
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    def issue_client(self, name: str, role: Role, days: int) -> bytes:
+        """Return key and certificate of a client, PEM."""
+        uri = x509.UniformResourceIdentifier(f"{ROLE_URI_PREFIX}{role}")
+        return self._issue(name, uri, ExtendedKeyUsageOID.CLIENT_AUTH, days)
+
+    def issue_guest(self, pod: str, days: int) -> bytes:
+        """Return key and certificate of a guest: the data of a `tls-identity` resource."""
+        return self._issue(pod, general_name(pod), ExtendedKeyUsageOID.SERVER_AUTH, days)
+
+    def _issue(
+        self, name: str, alternative: x509.GeneralName, usage: x509.ObjectIdentifier, days: int
+    ) -> bytes:
+        key = ec.generate_private_key(ec.SECP256R1())
+        issuer = self.certificate.subject
+        certificate = (
+            certificate_builder(_common_name(name), issuer, key.public_key(), timedelta(days=days))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(key_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
+            .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
+                critical=False,
+            )
+            .sign(self.key, SHA256())
+        )
+        return private_pem(key) + certificate.public_bytes(Encoding.PEM)
 
 
 def create_authority(state: Path) -> OwnerAuthority:
@@ -44,7 +81,7 @@ def create_authority(state: Path) -> OwnerAuthority:
     if (state / KEY_FILE).exists():
         raise ConfigError("owner_ca.exists", f"{state / KEY_FILE} exists")
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ccinit owner plane authority")])
+    subject = _common_name("ccinit owner plane authority")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
         certificate_builder(subject, subject, key.public_key(), AUTHORITY_LIFE)
@@ -53,17 +90,18 @@ def create_authority(state: Path) -> OwnerAuthority:
         .add_extension(identifier, critical=False)
         .sign(key, SHA256())
     )
+    authority = OwnerAuthority(certificate=certificate, key=key)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomically(state / KEY_FILE, private_pem(key), mode=PRIVATE_MODE)
-    pem = certificate.public_bytes(Encoding.PEM)
-    write_atomically(state / CERTIFICATE_FILE, pem, mode=PUBLIC_MODE)
-    return OwnerAuthority(certificate=certificate, key=key)
+    write_atomically(state / CERTIFICATE_FILE, authority.pem, mode=PUBLIC_MODE)
+    return authority
 
 
 def read_authority(state: Path) -> OwnerAuthority:
     """Return the authority of a state directory.
 
     Raises:
-        ConfigError: `owner_ca.form`, not what `create_authority` writes; `state.read`.
+        ConfigError: `owner_ca.form`, not what `create_authority` writes.
     """
     certificate, key = (
         read_capped(state / name, MAX_PEM_BYTES) for name in (CERTIFICATE_FILE, KEY_FILE)
@@ -76,3 +114,9 @@ def read_authority(state: Path) -> OwnerAuthority:
     if not isinstance(parsed, ec.EllipticCurvePrivateKey):
         raise ConfigError("owner_ca.form", f"{state / KEY_FILE} is not an elliptic curve key")
     return OwnerAuthority(certificate=authority, key=parsed)
+
+
+def _common_name(text: str) -> x509.Name:
+    if not text or len(text) > _MAX_NAME_CHARACTERS or not text.isprintable():
+        raise FormatError("certificate.name", f"expected 1 to {_MAX_NAME_CHARACTERS} characters")
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])

@@ -1,0 +1,138 @@
+"""`guest-owner exec`, `attach`, `cp` and `signal`: acting in a container that runs.
+
+Only containers that the measured manifest names in `[allow].exec` (`attach` takes any), and only
+with a certificate whose role is `exec` or more.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from ccinit.errors import FormatError
+from ccinit.formats.owner_rpc import Stream, Value
+from guest_owner.arguments import Subparsers
+from guest_owner.plane.client import OwnerClient, Sink, Streams
+from guest_owner.plane.endpoint import add_endpoint, connect
+from guest_owner.plane.terminal import raw_terminal
+
+_SIGNALLED = 128  # what shells add to the number of a signal
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the four commands."""
+    summary = "Run a program in a container; ends with its status."
+    parser = subparsers.add_parser("exec", help=summary, description=summary)
+    parser.add_argument("-i", "--stdin", action="store_true", help="send standard input")
+    parser.add_argument("-t", "--tty", action="store_true", help="on a terminal (with -i)")
+    add_endpoint(parser)
+    parser.add_argument("container")
+    parser.add_argument("args", nargs=argparse.REMAINDER, metavar="PROGRAM …")
+    parser.set_defaults(func=_exec)
+
+    summary = "Print what a container writes from now on, until it ends."
+    parser = subparsers.add_parser("attach", help=summary, description=summary)
+    add_endpoint(parser)
+    parser.add_argument("container")
+    parser.set_defaults(func=_attach)
+
+    summary = "Copy one file: CONTAINER:PATH FILE, or FILE CONTAINER:PATH."
+    parser = subparsers.add_parser("cp", help=summary, description=summary)
+    add_endpoint(parser)
+    parser.add_argument("source")
+    parser.add_argument("target")
+    parser.set_defaults(func=_copy)
+
+    summary = "Send a signal to a container's first process."
+    parser = subparsers.add_parser("signal", help=summary, description=summary)
+    add_endpoint(parser)
+    parser.add_argument("container")
+    parser.add_argument("number", type=_signal_number, help="number or name (TERM)")
+    parser.set_defaults(func=_signal)
+
+
+def _exec(arguments: argparse.Namespace) -> int:
+    if not arguments.args:
+        raise FormatError("exec.args", "say which program, by its absolute path")
+    with connect(arguments) as client:
+        if arguments.tty:
+            return _exec_on_terminal(client, arguments)
+        return _exec_on_pipes(client, arguments)
+
+
+def _exec_on_pipes(client: OwnerClient, arguments: argparse.Namespace) -> int:
+    streams = Streams(
+        sinks={Stream.OUTPUT: _write(sys.stdout.buffer), Stream.ERROR: _write(sys.stderr.buffer)},
+        source=sys.stdin.fileno() if arguments.stdin else None,
+    )
+    params = (arguments.container, tuple(arguments.args), False, 0, 0)
+    return _status(client.stream("exec", *params, streams=streams))
+
+
+def _exec_on_terminal(client: OwnerClient, arguments: argparse.Namespace) -> int:
+    with raw_terminal() as window:
+        streams = Streams(
+            sinks={Stream.OUTPUT: _write(sys.stdout.buffer)},
+            source=sys.stdin.fileno(),
+            events=window.take,
+        )
+        params = (arguments.container, tuple(arguments.args), True, window.rows, window.columns)
+        return _status(client.stream("exec", *params, streams=streams))
+
+
+def _attach(arguments: argparse.Namespace) -> int:
+    streams = Streams(
+        sinks={Stream.OUTPUT: _write(sys.stdout.buffer), Stream.ERROR: _write(sys.stderr.buffer)}
+    )
+    with connect(arguments) as client:
+        client.stream("attach", arguments.container, streams=streams)
+    return 0
+
+
+def _copy(arguments: argparse.Namespace) -> int:
+    container, colon, path = arguments.source.partition(":")
+    if colon:
+        with connect(arguments) as client, Path(arguments.target).open("wb") as file:
+            streams = Streams(sinks={Stream.OUTPUT: _write(file)})
+            client.stream("copy", container, path, False, 0, streams=streams)  # noqa: FBT003
+        return 0
+    container, colon, path = arguments.target.partition(":")
+    if not colon:
+        raise FormatError("cp.form", "one of both is CONTAINER:PATH")
+    with connect(arguments) as client, Path(arguments.source).open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode & 0o777
+        streams = Streams(source=file.fileno())
+        client.stream("copy", container, path, True, mode, streams=streams)  # noqa: FBT003
+    return 0
+
+
+def _signal(arguments: argparse.Namespace) -> int:
+    with connect(arguments) as client:
+        client.call("signal", arguments.container, arguments.number)
+    return 0
+
+
+def _signal_number(text: str) -> int:
+    if text.isdigit():
+        return int(text)
+    try:
+        return signal.Signals["SIG" + text.upper().removeprefix("SIG")]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"no signal {text}") from None
+
+
+def _status(result: tuple[Value, ...]) -> int:
+    code, number = result
+    if not isinstance(code, int) or not isinstance(number, int):
+        raise TypeError("the schema says integers")
+    return _SIGNALLED + number if number else code
+
+
+def _write(file: BinaryIO) -> Sink:
+    def take(data: bytes) -> None:
+        file.write(data)
+        file.flush()
+
+    return take

@@ -1,0 +1,322 @@
+"""One connection to a guest's owner plane, and one call at a time on it.
+
+The way there is of no account: a TCP port of the pod, or a port that the host's `relay` listens on.
+TLS 1.3 ends in the guest; what is checked is a certificate for the pod's name under the root that
+the owner gives. Left to others: terminals and files (`guest_owner.plane.streams`), what calls mean
+(`ccinit.formats.owner_rpc`).
+"""
+
+import contextlib
+import select
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from ccinit.errors import ConfigError, DeadlineError, FormatError, PeerError
+from ccinit.formats.owner_rpc import METHODS, WINDOW_BYTES, Method, Stream, Value
+from ccinit.formats.owner_wire import (
+    Credit,
+    Data,
+    Message,
+    MessageReader,
+    Refused,
+    Reply,
+    encode_credit,
+    encode_data,
+    encode_request,
+    result_of,
+)
+from ccinit.formats.tls_hello import selected_group
+
+CONNECT_SECONDS: Final = 90.0  # a guest under emulation starts a process for each connection
+_CHUNK_BYTES: Final = 16 * 1024
+
+Sink = Callable[[bytes], None]
+
+
+class CallRefusedError(PeerError):
+    """The guest did not carry out a call; the reason is its own.
+
+    Attributes:
+        code: of the closed list that both planes share.
+    """
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.reason, refused.detail)
+        self.code = refused.code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a guest is and who it must be.
+
+    Attributes:
+        pod: the name that its certificate must bear.
+        roots: PEM file with the only roots that may vouch for it.
+        identity: PEM file with the client's key and certificate.
+    """
+
+    host: str
+    port: int
+    pod: str
+    roots: Path
+    identity: Path
+
+
+@dataclass(slots=True, kw_only=True)
+class Streams:
+    """What a streaming call is connected to.
+
+    Attributes:
+        sinks: for each fd of the guest's data who takes it.
+        source: descriptor that is sent as fd 0; None sends its end at once.
+        events: asked before each wait for data to send: fd and bytes.
+    """
+
+    sinks: Mapping[int, Sink] = field(default_factory=dict)
+    source: int | None = None
+    events: Callable[[], tuple[tuple[int, bytes], ...]] = tuple
+
+
+class OwnerClient:
+    """An authenticated connection; a context manager.
+
+    Attributes:
+        certificate_der: the guest's own.
+        group: IANA number of the key exchange.
+    """
+
+    def __init__(self, connection: socket.socket, endpoint: Endpoint) -> None:
+        """Shake hands over `connection`, which is ours from now on.
+
+        Raises:
+            PeerError: `owner.certificate`, `owner.tls`, `owner.closed`.
+        """
+        self._socket = connection
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._reader = MessageReader(of_guest=False)
+        self._msgid = 0
+        try:
+            self._tls = _context(endpoint).wrap_bio(
+                self._incoming, self._outgoing, server_hostname=endpoint.pod
+            )
+            self.group = selected_group(self._shake_hands())
+        except BaseException:
+            connection.close()
+            raise
+        self.certificate_der = self._tls.getpeercert(binary_form=True) or b""
+
+    @classmethod
+    def connect(cls, endpoint: Endpoint) -> Self:
+        """Connect by TCP and shake hands.
+
+        Raises:
+            PeerError: `owner.unreachable`, and as above.
+        """
+        try:
+            connection = socket.create_connection(
+                (endpoint.host, endpoint.port), timeout=CONNECT_SECONDS
+            )
+        except OSError as error:
+            where = f"{endpoint.host}:{endpoint.port}"
+            raise PeerError("owner.unreachable", f"{where}: {error}") from error
+        return cls(connection, endpoint)
+
+    def call(self, name: str, *params: Value, seconds: float | None = None) -> tuple[Value, ...]:
+        """Make a plain call and return its result.
+
+        Raises:
+            CallRefusedError: with the guest's reason.
+            DeadlineError: `owner.silent`.
+            PeerError, FormatError: the guest broke the protocol.
+        """
+        return self.stream(name, *params, streams=Streams(), seconds=seconds)
+
+    def stream(
+        self, name: str, *params: Value, streams: Streams, seconds: float | None = None
+    ) -> tuple[Value, ...]:
+        """Make a call and move its streams until it ends; return its result. Raises as `call`."""
+        method = METHODS[name]
+        self._msgid += 1
+        self._send(encode_request(self._msgid, name, params))
+        if Stream.INPUT in method.streams and streams.source is None:
+            self._send(encode_data(Data(id=self._msgid, fd=Stream.INPUT, content=b"")))
+        talk = _Talk(self._msgid, method, streams)
+        while (outcome := talk.outcome) is None:
+            self._turn(talk, seconds)
+        if isinstance(outcome, Refused):
+            raise CallRefusedError(outcome)
+        return result_of(method, outcome)
+
+    def close(self) -> None:
+        """Say TLS's own end and close the connection."""
+        try:
+            with contextlib.suppress(ssl.SSLError):
+                self._tls.unwrap()  # the guest's answer is nobody's concern
+            with contextlib.suppress(PeerError):
+                self._flush()
+        finally:
+            self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _turn(self, talk: "_Talk", seconds: float | None) -> None:
+        for fd, content in talk.streams.events():
+            self._send(encode_data(Data(id=talk.id, fd=fd, content=content)))
+        watched = [self._socket.fileno(), *talk.sources()]
+        try:
+            ready, _, _ = select.select(watched, (), (), seconds)
+        except InterruptedError:
+            return  # a signal: `events` is asked again
+        if not ready:
+            raise DeadlineError("owner.silent", f"no answer within {seconds:g} s")
+        if self._socket.fileno() in ready:
+            self._receive(talk)
+        if talk.outcome is None and talk.streams.source in ready:
+            self._send(talk.read_source())
+
+    def _receive(self, talk: "_Talk") -> None:
+        for data in self._read():
+            for message in self._reader.feed(data):
+                self._send(talk.hear(message))
+
+    def _read(self) -> list[bytes]:
+        """Wait for ciphertext and return the plaintext in it."""
+        self._incoming.write(self._receive_ciphertext())
+        found = []
+        try:
+            while data := self._tls.read(_CHUNK_BYTES):
+                found.append(data)
+        except ssl.SSLWantReadError:
+            return found
+        except ssl.SSLZeroReturnError:
+            pass
+        except ssl.SSLError as error:
+            raise _tls_error(error) from error
+        if not found:
+            raise PeerError("owner.closed", "the guest ended the connection")
+        return found
+
+    def _receive_ciphertext(self) -> bytes:
+        try:
+            data = self._socket.recv(_CHUNK_BYTES)
+        except TimeoutError as error:
+            raise DeadlineError("owner.silent", f"nothing for {CONNECT_SECONDS:g} s") from error
+        except OSError as error:
+            raise PeerError("owner.closed", str(error)) from error
+        if not data:
+            raise PeerError("owner.closed", "the connection was cut off")
+        return data
+
+    def _send(self, data: bytes) -> None:
+        if data:
+            self._tls.write(data)
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            self._socket.sendall(self._outgoing.read())
+        except OSError as error:
+            raise PeerError("owner.closed", str(error)) from error
+
+    def _shake_hands(self) -> bytes:
+        """Shake hands; return what the guest sent first."""
+        flight = b""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                data = self._receive_ciphertext()
+                flight += data
+                self._incoming.write(data)
+            except ssl.SSLError as error:
+                self._flush()
+                raise _tls_error(error) from error
+            else:
+                self._flush()
+                return flight
+
+
+class _Talk:
+    """One call between request and reply, and both sides' credit."""
+
+    def __init__(self, call: int, method: Method, streams: Streams) -> None:
+        self.id = call
+        self.method = method
+        self.streams = streams
+        self.outcome: Refused | tuple[object, ...] | None = None
+        self._credit = WINDOW_BYTES
+        self._owed = 0
+
+    def sources(self) -> tuple[int, ...]:
+        """The descriptor to read from, if there is one and the guest has room."""
+        source = self.streams.source
+        return () if source is None or not self._credit else (source,)
+
+    def read_source(self) -> bytes:
+        """Read the source; return the message to send."""
+        source = self.streams.source
+        if source is None:
+            return b""
+        with open(source, "rb", buffering=0, closefd=False) as file:
+            content = file.read(min(self._credit, _CHUNK_BYTES)) or b""
+        self._credit -= len(content)
+        if not content:
+            self.streams.source = None
+        return encode_data(Data(id=self.id, fd=Stream.INPUT, content=content))
+
+    def hear(self, message: Message) -> bytes:
+        """Take a message of the guest; return what has to be sent back.
+
+        Raises:
+            FormatError: `owner.message`, of another call, or on an fd that this one has not.
+        """
+        match message:
+            case Reply(msgid=self.id, outcome=outcome):
+                self.outcome = outcome
+            case Credit(id=self.id, count=count):
+                self._credit += count
+            case Data(id=self.id, fd=fd, content=content) if fd in self.method.streams:
+                self.streams.sinks.get(fd, _discard)(content)
+                return self._repay(len(content))
+            case _:
+                raise FormatError("owner.message", f"unexpected in {self.method.name}")
+        return b""
+
+    def _repay(self, count: int) -> bytes:
+        self._owed += count
+        if self._owed < WINDOW_BYTES // 2:
+            return b""
+        owed, self._owed = self._owed, 0
+        return encode_credit(Credit(id=self.id, count=owed))
+
+
+def _context(endpoint: Endpoint) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.hostname_checks_common_name = False
+    try:
+        context.load_verify_locations(endpoint.roots)
+        context.load_cert_chain(endpoint.identity)
+    except (OSError, ssl.SSLError) as error:
+        files = f"{endpoint.roots}, {endpoint.identity}"
+        raise ConfigError("owner.identity", f"not usable: {files}: {error}") from error
+    return context
+
+
+def _tls_error(error: ssl.SSLError) -> PeerError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return PeerError("owner.certificate", f"the guest's certificate: {error.verify_message}")
+    return PeerError("owner.tls", f"TLS failed: {error.reason or error}")
+
+
+def _discard(_content: bytes) -> None:
+    """Take data that nobody wants; its credit goes back all the same."""

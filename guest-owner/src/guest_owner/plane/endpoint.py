@@ -1,0 +1,58 @@
+"""Command-line options that every command of the owner plane shares."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Final
+
+from guest_owner.arguments import add_state, parse_listen
+from guest_owner.plane.authority import CERTIFICATE_FILE
+from guest_owner.plane.client import Endpoint, OwnerClient
+
+CONNECT_VARIABLE: Final = "GUEST_OWNER_CONNECT"
+CLIENT_VARIABLE: Final = "GUEST_OWNER_CLIENT"
+POD_VARIABLE: Final = "GUEST_OWNER_POD"
+
+
+def add_endpoint(parser: argparse.ArgumentParser) -> None:
+    """Add where the guest is, who it must be, and who asks."""
+    group = parser.add_argument_group("connection")
+    for option, variable, metavar, text in (
+        ("--connect", CONNECT_VARIABLE, "HOST:PORT", "the pod's owner port, or the host's relay"),
+        ("--pod", POD_VARIABLE, "NAME", "pod whose name the guest's certificate must bear"),
+        ("--client", CLIENT_VARIABLE, "FILE", "your key and certificate (`client-cert new`)"),
+    ):
+        default = os.environ.get(variable)
+        group.add_argument(
+            option,
+            default=default,
+            required=default is None,
+            metavar=metavar,
+            help=f"{text} (default: ${variable})",
+        )
+    group.add_argument(
+        "--ca",
+        type=Path,
+        metavar="FILE",
+        help=f"root of the guest's certificate (default: {CERTIFICATE_FILE} of the state)",
+    )
+    add_state(parser)
+
+
+def connect(arguments: argparse.Namespace) -> OwnerClient:
+    """Connect as the options say.
+
+    Raises:
+        FormatError: `listen.form`, not HOST:PORT.
+        CcinitError: see `OwnerClient.connect`.
+    """
+    host, port = parse_listen(arguments.connect)
+    return OwnerClient.connect(
+        Endpoint(
+            host=host,
+            port=port,
+            pod=arguments.pod,
+            roots=arguments.ca or arguments.state / CERTIFICATE_FILE,
+            identity=Path(arguments.client),
+        )
+    )

@@ -1,0 +1,59 @@
+"""The owner's own terminal while a program in a guest has it."""
+
+import shutil
+import signal
+import struct
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ccinit.errors import ConfigError
+from ccinit.formats.owner_rpc import Stream
+
+
+@dataclass(slots=True)
+class WindowSize:
+    """Size of the terminal, and whether the guest has not heard of it yet."""
+
+    rows: int
+    columns: int
+    is_news: bool = False
+
+    def note(self, *_: object) -> None:
+        """Look again; SIGWINCH calls this."""
+        size = shutil.get_terminal_size()
+        self.rows, self.columns, self.is_news = size.lines, size.columns, True
+
+    def take(self) -> tuple[tuple[int, bytes], ...]:
+        """Return what has to be sent, as (fd, bytes)."""
+        if not self.is_news:
+            return ()
+        self.is_news = False
+        return ((Stream.RESIZE, struct.pack(">HH", self.rows, self.columns)),)
+
+
+@contextmanager
+def raw_terminal() -> Iterator[WindowSize]:
+    """Pass keys on as they are, and watch the window's size, until the block ends.
+
+    Raises:
+        ConfigError: `owner.terminal`, standard input is none.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigError("owner.terminal", "standard input is no terminal; leave out -t")
+    size = shutil.get_terminal_size()
+    window = WindowSize(size.lines, size.columns)
+    descriptor = sys.stdin.fileno()
+    settings = termios.tcgetattr(descriptor)
+    handler = signal.signal(signal.SIGWINCH, window.note)
+    # Without this, select would be resumed and the news wait for the next key.
+    signal.siginterrupt(signal.SIGWINCH, True)  # noqa: FBT003 (positional only)
+    try:
+        tty.setraw(descriptor)
+        yield window
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, settings)
+        signal.signal(signal.SIGWINCH, handler)
