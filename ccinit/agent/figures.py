@@ -54,3 +54,13 @@ def read_pss_bytes(path: str = "/proc/self/smaps_rollup") -> int:
             if name == "Pss":
                 return int(rest.split()[0]) * _KIB
     return 0
+
+
+def read_memory(path: str = "/proc/meminfo") -> dict[str, int]:
+    """Return the lines of /proc/meminfo (proc(5)) in bytes."""
+    memory = {}
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            memory[name] = int(rest.split()[0]) * _KIB
+    return memory

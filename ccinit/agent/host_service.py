@@ -5,17 +5,19 @@ Every method is one function in one table; the table's keys are exactly those of
 an offer that NET will validate, and a wish to stop; and it can pass a connection on to the owner.
 """
 
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
-from ccinit.agent.figures import Figures
+from ccinit.agent.figures import Figures, read_memory
 from ccinit.agent.state import BootState
 from ccinit.boot.network import NetworkOffer
 from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.host_rpc import (
     COLLECT_BLOB_BYTES,
     MAX_WAIT_MS,
+    METRICS_UNIT_BYTES,
     PROTOCOL,
     Method,
     Phase,
@@ -53,6 +55,9 @@ class HostService:
         stopping: set when the host asked for a stop.
         figures: told of the first answer.
         owner: the owner plane, once it is open and if there is one.
+        starting: set when the host has let the pod start.
+        may_start: whether the measured configuration waits for that; CONFIG sets it.
+        may_measure: whether the measured manifest lets the host have metrics; likewise.
     """
 
     def __init__(self, state: BootState, build_id: bytes, ring: SealedRing) -> None:
@@ -62,6 +67,9 @@ class HostService:
         self.stopping = Event()
         self.figures = Figures()
         self.owner: OwnerConnections | None = None
+        self.starting = Event()
+        self.may_start = False
+        self.may_measure = False
         self._state = state
         self._build_id = build_id
         self._ring = ring
@@ -103,6 +111,23 @@ class HostService:
         )
         self.offered.set()
         return ()
+
+    async def start(self, params: tuple[Value, ...]) -> tuple[Value, ...]:  # noqa: ARG002
+        """Let the pod start; again changes nothing."""
+        if not self.may_start:
+            raise Refusal(RpcError.DENIED)
+        self.starting.set()
+        return ()
+
+    async def metrics(self, params: tuple[Value, ...]) -> tuple[Value, ...]:  # noqa: ARG002
+        """Report memory in coarse units, and processors."""
+        if not self.may_measure:
+            raise Refusal(RpcError.DENIED)
+        memory = read_memory()
+        total, available = (
+            memory[name] // METRICS_UNIT_BYTES for name in ("MemTotal", "MemAvailable")
+        )
+        return total, available, os.cpu_count() or 1
 
     async def stop(self, params: tuple[Value, ...]) -> tuple[Value, ...]:
         """Ask for an end; asking again changes nothing."""
@@ -154,7 +179,9 @@ HANDLERS: dict[str, Handler] = {
     "state": HostService.state,
     "wait": HostService.wait,
     "offer_network": HostService.offer_network,
+    "start": HostService.start,
     "stop": HostService.stop,
+    "metrics": HostService.metrics,
     "collect": HostService.collect,
     "relay": HostService.relay,
 }

@@ -5,14 +5,13 @@ Read when asked, from kernel files and from what PID 1 holds anyway; nothing is 
 
 from collections.abc import Iterator, Mapping
 
-from ccinit.agent.figures import read_pss_bytes
+from ccinit.agent.figures import read_memory, read_pss_bytes
 from ccinit.agent.guest import Guest
 from ccinit.errors import KernelError
 from ccinit.formats.prometheus import Metric, MetricKind, Sample, render
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.clock import boottime_us
 
-_KIB = 1024
 _C, _G = MetricKind.COUNTER, MetricKind.GAUGE
 
 
@@ -107,13 +106,3 @@ def _samples(values: Mapping[str, float]) -> tuple[Sample, ...]:
     return tuple(
         Sample(value=value, labels=(("container", name),)) for name, value in values.items()
     )
-
-
-def read_memory(path: str = "/proc/meminfo") -> dict[str, int]:
-    """Return the lines of /proc/meminfo (proc(5)) in bytes."""
-    memory = {}
-    with open(path, encoding="ascii") as file:
-        for line in file:
-            name, _, rest = line.partition(":")
-            memory[name] = int(rest.split()[0]) * _KIB
-    return memory

@@ -6,10 +6,10 @@ from functools import partial
 
 from ccinit.agent.attestation import Attested
 from ccinit.agent.configuration import Configured
+from ccinit.agent.figures import read_memory
 from ccinit.agent.guest import Guest
 from ccinit.agent.images import Pulled
 from ccinit.agent.measurement import container_starts
-from ccinit.agent.metrics import read_memory
 from ccinit.agent.network import RESOLVER_FILE, write_file
 from ccinit.agent.storage import Unlocked
 from ccinit.boot.directories import make_directory

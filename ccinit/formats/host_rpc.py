@@ -165,6 +165,7 @@ class Method:
 
 _ALWAYS = frozenset(Phase) - {Phase.ENTRY, Phase.MOUNT, Phase.HARDEN}
 _STOPPABLE = _ALWAYS - {Phase.OFF}
+_CONFIGURED = _STOPPABLE - {Phase.LISTEN, Phase.CONFIG}
 _STATE = (
     Field("phase", Uint(8)),
     Field("code", Uint(8)),
@@ -211,11 +212,30 @@ _TABLE = (
         leak="inbound only",
     ),
     Method(
+        name="start",
+        phases=frozenset(
+            {Phase.NET, Phase.RANDOM, Phase.ATTEST, Phase.UNLOCK, Phase.PULL, Phase.START}
+        ),
+        purpose='Let the pod start, if the measured configuration says `start.by = "host"`.',
+        leak="inbound only; whether the measured configuration waits for it",
+    ),
+    Method(
         name="stop",
         params=(Field("grace_s", Uint(16)),),
         phases=_STOPPABLE,
         purpose="Wish for an orderly end within `grace_s` seconds (capped by the manifest).",
         leak="inbound only; always accepted",
+    ),
+    Method(
+        name="metrics",
+        result=(
+            Field("mem_total", Uint(32)),
+            Field("mem_available", Uint(32)),
+            Field("vcpus", Uint(16)),
+        ),
+        phases=_CONFIGURED,
+        purpose="Memory in units of 64 MiB and processors, if the measured manifest allows it.",
+        leak="what the hypervisor sees anyway, and memory in use in coarse steps; off by default",
     ),
     Method(
         name="collect",

@@ -54,6 +54,8 @@ async def boot(guest: Guest) -> "Started":
         _pull(guest, configured, attested, unlocked),
         limits.pull_seconds,
     )
+    if guest.service.may_start:
+        await guest.service.starting.wait()
     return await run_phase(
         guest, sequence.START, _start(guest, configured, attested, unlocked, pulled)
     )
@@ -90,9 +92,12 @@ async def _listen(guest: Guest) -> None:
 async def _configure(guest: Guest) -> "Configured":
     from ccinit.agent.attestation import open_log
     from ccinit.agent.configuration import configure
+    from ccinit.formats.guest_config import StartBy
     from ccinit.kernel.entropy import wait_for_entropy
 
     configured = await configure(guest)
+    guest.service.may_start = configured.config.start_by is StartBy.HOST
+    guest.service.may_measure = configured.manifest.allow.metrics_to_host
     await wait_for_entropy()  # the log's keys are the first that this boot makes
     await open_log(guest, configured)
     return configured

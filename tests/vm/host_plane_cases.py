@@ -10,7 +10,7 @@ from tests.vm import wire_script as wire
 HELLO = wire.request("hello", 1)
 STATE = wire.request("state")
 WELL_FORMED = (HELLO, STATE)
-UNKNOWN = ("start", "metrics", "exec", "", "Hello", "x" * 31, "x" * 64)
+UNKNOWN = ("exec", "attest", "", "Hello", "x" * 31, "x" * 64)
 
 OTHER_WIDTHS = (
     pytest.param(b"\x94\x00\xd2\x00\x00\x00\x07\xa5hello\x91\x01", id="msgid-int32"),
