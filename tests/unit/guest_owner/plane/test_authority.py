@@ -1,0 +1,85 @@
+"""The owner's small authority: what its certificates say, and what they are no good for."""
+
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from ccinit.errors import CcinitError, ConfigError, FormatError
+from ccinit.formats.owner_rpc import Role
+from ccinit.formats.tls_identity import parse_tls_identity
+from guest_owner.plane.authority import OwnerAuthority, create_authority, read_authority
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> OwnerAuthority:
+    return create_authority(tmp_path)
+
+
+def leaf(pem: bytes) -> x509.Certificate:
+    """Return the certificate of a key and its certificate; their form is that of a resource."""
+    return x509.load_der_x509_certificate(parse_tls_identity(pem).certificate_der)
+
+
+def names(certificate: x509.Certificate) -> list[object]:
+    extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return [name.value for name in extension.value]
+
+
+def usages(certificate: x509.Certificate) -> list[x509.ObjectIdentifier]:
+    return list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+
+
+@pytest.mark.parametrize("role", Role)
+def test_client_certificate_names_one_role_and_is_for_clients(
+    authority: OwnerAuthority, role: Role
+) -> None:
+    certificate = leaf(authority.issue_client("alice", role, 3))
+    assert names(certificate) == [f"urn:ccinit:role:{role}"]
+    assert usages(certificate) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    certificate.verify_directly_issued_by(authority.certificate)
+
+
+def test_guests_certificate_names_its_pod_and_is_for_servers(authority: OwnerAuthority) -> None:
+    certificate = leaf(authority.issue_guest("shop", 3))
+    assert names(certificate) == ["shop"]
+    assert usages(certificate) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    certificate.verify_directly_issued_by(authority.certificate)
+
+
+def test_no_certificate_of_it_signs_others(authority: OwnerAuthority) -> None:
+    for pem in (authority.issue_guest("shop", 3), authority.issue_client("a", Role.ADMIN, 3)):
+        constraints = leaf(pem).extensions.get_extension_for_class(x509.BasicConstraints)
+        assert (constraints.value.ca, constraints.critical) == (False, True)
+
+
+def test_authority_is_read_back(authority: OwnerAuthority, tmp_path: Path) -> None:
+    again = read_authority(tmp_path)
+    assert again.pem == authority.pem
+    leaf(again.issue_guest("shop", 3)).verify_directly_issued_by(authority.certificate)
+    assert (tmp_path / "owner-ca-key.pem").stat().st_mode & 0o077 == 0
+
+
+def test_second_authority_is_refused(authority: OwnerAuthority, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        create_authority(tmp_path)
+    assert caught.value.reason == "owner_ca.exists"
+    assert read_authority(tmp_path).pem == authority.pem
+
+
+def test_state_without_an_authority_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CcinitError):
+        read_authority(tmp_path)
+    create_authority(tmp_path)
+    (tmp_path / "owner-ca-key.pem").write_text("no key")
+    with pytest.raises(ConfigError) as caught:
+        read_authority(tmp_path)
+    assert caught.value.reason == "owner_ca.form"
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, "line\nbreak"])
+def test_names_that_would_confuse_a_log_are_refused(authority: OwnerAuthority, name: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        authority.issue_client(name, Role.LOGS, 3)
+    assert caught.value.reason == "certificate.name"
