@@ -1,12 +1,14 @@
 """One guest's life as its host drives it: boot, offer a network, watch, collect, stop."""
 
 import ipaddress
+import json
+import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason, Guest, GuestConfig, boot_guest
 from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
+from tests.demo.parties import BIN
 from tests.demo.show import Show
 
 HELLO_SECONDS = 300
@@ -58,7 +61,14 @@ class Life:
         return {code for _, _, code in self.seen}
 
 
-def live(config: GuestConfig, show: Show, *, requests: int = 0, party: str = "host") -> Life:
+def live(
+    config: GuestConfig,
+    show: Show,
+    *,
+    requests: int = 0,
+    party: str = "host",
+    visit: Callable[[Guest], None] | None = None,
+) -> Life:
     """Boot a guest, give it its network, and stay until it ends.
 
     Args:
@@ -66,9 +76,10 @@ def live(config: GuestConfig, show: Show, *, requests: int = 0, party: str = "ho
         show: told every change.
         requests: how often the pod's service is asked once it runs; then the guest is stopped.
         party: who says so.
+        visit: called once the pod runs and has answered.
     """
     with boot_guest(config) as guest:
-        return accompany(guest, config, show, requests=requests, party=party)
+        return accompany(guest, config, show, requests=requests, party=party, visit=visit)
 
 
 def live_together(configs: Mapping[str, GuestConfig], show: Show) -> Mapping[str, Life]:
@@ -87,7 +98,13 @@ def live_together(configs: Mapping[str, GuestConfig], show: Show) -> Mapping[str
 
 
 def accompany(
-    guest: Guest, config: GuestConfig, show: Show, *, requests: int = 0, party: str = "host"
+    guest: Guest,
+    config: GuestConfig,
+    show: Show,
+    *,
+    requests: int = 0,
+    party: str = "host",
+    visit: Callable[[Guest], None] | None = None,
 ) -> Life:
     """Be the host of a guest that was just started; see `live`."""
     life = Life()
@@ -112,6 +129,8 @@ def accompany(
         if state.phase is Phase.RUN:
             for _ in range(requests):
                 life.answers.append(_ask(service_port(config)))
+            if visit is not None:
+                visit(guest)
         if state.phase <= Phase.RUN:
             client.stop(10)
     _watch_end(guest, told)
@@ -125,6 +144,24 @@ def service_port(config: GuestConfig) -> int:
     """The port on loopback that leads to the pod's service."""
     assert config.network is not None
     return config.network.host_forwards[0].host_port
+
+
+def owner_address(config: GuestConfig) -> str:
+    """HOST:PORT on loopback that leads to the owner plane."""
+    assert config.network is not None
+    return f"127.0.0.1:{config.network.host_forwards[1].host_port}"
+
+
+@contextmanager
+def relaying(guest: Guest) -> Iterator[str]:
+    """Have the host relay to the owner plane; yields HOST:PORT."""
+    command = (BIN / "host-runtime", "relay", "--guest", guest.files.folder, "--listen", ":0")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())["listening"]
+        finally:
+            process.terminate()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ccinit.formats.owner_rpc import Role
 from tests.demo.show import DemoError
 
 BIN = Path(sys.executable).parent
@@ -63,6 +64,25 @@ class Owner:
     def log_psk(self) -> Path:
         """The key shared with attested guests alone, which the log's later records need too."""
         return self.folder / "log.psk"
+
+    def client(self, role: Role) -> Path:
+        """Key and certificate of a client of the owner plane."""
+        return self.folder / f"client-{role}.pem"
+
+    def ask(
+        self,
+        command: str,
+        *words: str | Path,
+        at: str,
+        role: Role = Role.EXEC,
+        stdin: bytes | None = None,
+        accept: tuple[int, ...] = (0,),
+    ) -> str:
+        """Run a command of the owner plane against the guest behind `at`, HOST:PORT."""
+        connection = ("--connect", at, "--pod", "demo", "--client", self.client(role))
+        return self.run(
+            command, *connection, "--state", self.state, *words, stdin=stdin, accept=accept
+        )
 
     def run(
         self, *command: str | Path, stdin: bytes | None = None, accept: tuple[int, ...] = (0,)

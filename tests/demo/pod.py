@@ -9,6 +9,8 @@ MIB = 1 << 20
 KBS_ADDRESS, KBS_PORT = "10.0.2.100", 8443
 REGISTRY_ADDRESS, REGISTRY_PORT = "10.0.2.101", 5000
 SERVICE_PORT = 8080
+OWNER_PORT = 8444
+POD = "demo"
 SCRATCH_BYTES = 1024 * MIB
 VOLUME_BYTES = 64 * MIB
 REPOSITORY = "demo/counter"
@@ -16,6 +18,7 @@ REPOSITORY = "demo/counter"
 SECRET_URI = "kbs:///ccinit/demo/file-token"
 VOLUME_KEY_URI = "kbs:///ccinit/demo/volume-key-data"
 LOG_PSK_URI = "kbs:///ccinit/demo/log-psk"
+TLS_IDENTITY_URI = "kbs:///ccinit/demo/tls-identity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,7 @@ class Canaries:
         }
 
 
-def ccinit_toml(*, kbs_ca_pem: str, log_public_key: str) -> str:
+def ccinit_toml(*, kbs_ca_pem: str, log_public_key: str, client_ca_pem: str) -> str:
     """`ccinit.toml` of the demo."""
     return f"""version = 1
 
@@ -59,6 +62,10 @@ envelope = "required"
 [log]
 public_key = "{log_public_key}"
 
+[owner]
+port = {OWNER_PORT}
+client_ca = {_text(client_ca_pem)}
+
 [limits]
 network_seconds = 120
 attest_seconds = 180
@@ -68,7 +75,10 @@ attest_seconds = 180
 def pod_toml(*, digest: str, registry_ca_pem: str, canaries: Canaries) -> str:
     """`pod.toml` of the demo."""
     return f"""version = 1
-name = "demo"
+name = "{POD}"
+
+[allow]
+exec = ["{canaries.container}"]
 
 [[image]]
 name = "counter"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ccinit.attest.simulated import MEASUREMENT
 from ccinit.formats.host_rpc import Code, Phase
-from host_runtime.launcher import EndReason, GuestConfig, boot_guest
+from host_runtime.launcher import EndReason, Guest, GuestConfig, boot_guest
 from tests.demo import pod, world
 from tests.demo.attacks import (
     Attack,
@@ -26,7 +26,7 @@ from tests.demo.attacks import (
     records_of,
 )
 from tests.demo.host_view import HostView, look, require_findable
-from tests.demo.life import Life, accompany, live, live_together, write_stream
+from tests.demo.life import Life, accompany, live, live_together, relaying, write_stream
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.parties import run
 from tests.demo.phase_table import PhaseRow, plan_rows
@@ -130,8 +130,28 @@ def _first_boot(story: Story, config: GuestConfig) -> tuple[Boot, Forgeries]:
 def _second_boot(story: Story) -> Boot:
     with story.show.step("host", "the second guest's life"):
         config = story.scene.guest("second", uki=world.IMAGES / story.platform.uki)
-        life = live(config, story.show, requests=_REQUESTS)
+        life = live(
+            config,
+            story.show,
+            requests=_REQUESTS,
+            visit=lambda guest: _look_inside(story, guest),
+        )
     return _examine(story, "second", config, life)
+
+
+def _look_inside(story: Story, guest: Guest) -> None:
+    """Have the owner look into the guest that runs: through the host, which learns nothing."""
+    owner, container = story.scene.owner, story.scene.canaries.container
+    code = "import platform; print(platform.release())"
+    with (
+        story.show.step("owner", "look into the running guest, through the host's relay"),
+        relaying(guest) as relay,
+    ):
+        claims, _, verdict = owner.ask("attest", at=relay).partition("\n\n")
+        lines = owner.ask("logs", "--container", container, at=relay).splitlines()
+        kernel = owner.ask("exec", container, "/usr/bin/python3", "-I", "-c", code, at=relay)
+    story.show.say("owner", f"attest: {len(claims.splitlines()) - 1} claims, {verdict.split()[0]}")
+    story.show.say("owner", f"logs: {len(lines)} lines; exec: kernel {kernel.strip()}")
 
 
 def _examine(story: Story, name: str, config: GuestConfig, life: Life) -> Boot:

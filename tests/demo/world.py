@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ccinit.formats.owner_rpc import Role
 from host_runtime.accelerator import choose_accelerator
 from host_runtime.disks import create_sparse_disk
 from host_runtime.esp import create_esp
@@ -59,6 +60,7 @@ class World:
         tpms: registered, the first for guests that run one after the other; none where the
             platform is no TPM.
         service_port: port on loopback that leads to the pod's service.
+        owner_port: likewise, to the owner plane.
     """
 
     folder: Path
@@ -75,6 +77,7 @@ class World:
     reference: Path
     tpms: tuple[VirtualTpm, ...]
     service_port: int
+    owner_port: int
 
     @property
     def volume(self) -> Path:
@@ -106,10 +109,10 @@ class World:
         folder.mkdir()
         esp = create_esp(self.tools, uki, folder.with_name(f"{name}.esp.img"))
         scratch = create_sparse_disk(folder.with_name(f"{name}.scratch.img"), pod.SCRATCH_BYTES)
-        volume, port = self.volume, self.service_port
+        volume, port, owner_port = self.volume, self.service_port, self.owner_port
         if spare is not None:
             volume = copy_disk(volume, folder.with_name(f"{name}.volume.img"))
-            port = free_port()
+            port, owner_port = free_port(), free_port()
         return GuestConfig(
             tools=self.tools,
             folder=folder,
@@ -127,7 +130,10 @@ class World:
                 Disk(path=volume, serial="data"),
             ),
             network=UserNetwork(
-                host_forwards=(HostForward(host_port=port, guest_port=pod.SERVICE_PORT),),
+                host_forwards=(
+                    HostForward(host_port=port, guest_port=pod.SERVICE_PORT),
+                    HostForward(host_port=owner_port, guest_port=pod.OWNER_PORT),
+                ),
                 guest_forwards=(
                     _forward(pod.KBS_ADDRESS, pod.KBS_PORT, self.kbs_port),
                     _forward(pod.REGISTRY_ADDRESS, pod.REGISTRY_PORT, self.registry.port),
@@ -201,6 +207,7 @@ def make_world(
             reference=reference,
             tpms=tpms,
             service_port=free_port(),
+            owner_port=free_port(),
         )
 
 
@@ -217,17 +224,16 @@ def make_canaries() -> pod.Canaries:
 def push_image(folder: Path, registry: Registry) -> tuple[str, int]:
     """Build and push the container image; return its digest and its size in bytes."""
     layout = folder / "container-image"
-    reference = run(
-        "builder",
-        "rootfs-builder",
-        "container-image",
-        layout,
-        *("--tools", os.environ.get("CCINIT_TOOLS", "build/tools")),
-        *("--push", f"{registry.host}/{pod.REPOSITORY}", "--ca", registry.authority.ca),
-        remedy="is the package archive of /etc/apt reachable?",
-    ).strip()
+    tools = ("--tools", os.environ.get("CCINIT_TOOLS", "build/tools"))
+    builder = ("builder", "rootfs-builder", "container-image")
+    run(*builder, "demo", layout, *tools, remedy="is the package archive of /etc/apt reachable?")
+    pushed = run(
+        *(*builder, "push", f"oci:{layout}", f"docker://{registry.host}/{pod.REPOSITORY}"),
+        *("--ca", registry.authority.ca, *tools),
+        remedy="the registry's log is beside its storage",
+    )
     size = sum(path.stat().st_size for path in layout.rglob("*") if path.is_file())
-    return reference.rpartition("@")[2], size
+    return pushed.split()[-1].rpartition("@")[2], size
 
 
 def write_initdata(owner: Owner, digest: str, registry: Registry, canaries: pod.Canaries) -> Path:
@@ -236,7 +242,14 @@ def write_initdata(owner: Owner, digest: str, registry: Registry, canaries: pod.
     log_public_key = make_log_key(owner, owner.log_key)
     config, manifest = owner.folder / "ccinit.toml", owner.folder / "pod.toml"
     ca_pem = (owner.state / "ca.pem").read_text()
-    config.write_text(pod.ccinit_toml(kbs_ca_pem=ca_pem, log_public_key=log_public_key))
+    owner.run("client-ca", "init", "--state", owner.state)
+    config.write_text(
+        pod.ccinit_toml(
+            kbs_ca_pem=ca_pem,
+            log_public_key=log_public_key,
+            client_ca_pem=(owner.state / "owner-ca.pem").read_text(),
+        )
+    )
     manifest.write_text(
         pod.pod_toml(digest=digest, registry_ca_pem=registry.authority.ca_pem, canaries=canaries)
     )
@@ -291,8 +304,22 @@ def register(owner: Owner, initdata: Path, canaries: pod.Canaries, profile: str)
     owner.register_resource(pod.VOLUME_KEY_URI, os.urandom(64), "volume-key", "--create")
     owner.log_psk.write_bytes(os.urandom(32))
     owner.register_resource(pod.LOG_PSK_URI, owner.log_psk.read_bytes(), "log-psk")
+    register_owner_plane(owner)
     owner.run(
         *("policy", "allow", "ccinit/demo/*", "--initdata", "demo", "--reference", "demo"),
         *("--profile", profile),
         *state,
     )
+
+
+def register_owner_plane(owner: Owner) -> None:
+    """Store the guest's TLS identity with the KBS, and make a client certificate of each role."""
+    state = ("--state", owner.state)
+    identity = owner.folder / "identity.pem"
+    owner.run("owner-identity", "new", pod.POD, "--output", identity, *state)
+    owner.register_resource(pod.TLS_IDENTITY_URI, identity.read_bytes(), "tls-identity")
+    for role in Role:
+        owner.run(
+            *("client-cert", "new", f"demo {role}", "--role", role.value),
+            *("--output", owner.client(role), *state),
+        )

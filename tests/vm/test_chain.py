@@ -23,6 +23,7 @@ from tests.demo.show import Show
 from tests.demo.world import World, make_world
 from tests.vm.direct_boot import DirectImage
 from tests.vm.harness.boot import record_boot
+from tests.vm.owner_visit import WORDS, Visit, visit_pod
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
@@ -35,6 +36,7 @@ class Chain:
     config: GuestConfig
     life: Life
     log: OwnerLog
+    visit: Visit
 
     @property
     def answers(self) -> list[Mapping[str, object]]:
@@ -49,10 +51,16 @@ def chain(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
     with make_world(folder, show) as scene:
         config = scene.guest("guest", uki=world.IMAGES / "ccinit-prod.efi")
         began = time.monotonic()
-        life = live(config, show, requests=2)
+        visits: list[Visit] = []
+        life = live(
+            config,
+            show,
+            requests=2,
+            visit=lambda guest: visits.append(visit_pod(scene, guest, config)),
+        )
         record_boot("the whole chain (prod, UKI)", time.monotonic() - began)
         log = read_log(scene.owner, write_stream(life, folder / "stream"))
-        return Chain(scene=scene, config=config, life=life, log=log)
+        return Chain(scene=scene, config=config, life=life, log=log, visit=visits[0])
 
 
 def test_guest_goes_through_every_phase_and_ends_in_order(chain: Chain) -> None:
@@ -81,6 +89,41 @@ def test_owner_reads_a_whole_log_with_the_pods_own_lines(chain: Chain) -> None:
     assert chain.log.is_whole, chain.log.report()
     lines = chain.log.workload_lines(chain.scene.canaries.container)
     assert any("counter: count=2" in line for line in lines)
+
+
+def test_owner_has_the_guest_prove_what_it_is_while_it_runs(chain: Chain) -> None:
+    claims, _, verdict = chain.visit.attest.partition("\n\n")
+    verdicts = {line.split()[0]: line.split()[-1] for line in claims.splitlines()[1:]}
+    assert {"quote.report_data", "pcr.4", "pcr.8", "pcr.15"} <= verdicts.keys()
+    assert set(verdicts.values()) == {"ok"}
+    assert verdict.startswith("accepted: image demo (prod), initdata demo\nkey exchange ")
+
+
+def test_owner_acts_in_the_container_that_the_manifest_names(chain: Chain) -> None:
+    assert chain.visit.executed == f"10001 {WORDS.decode()[::-1]}\n"
+    assert chain.visit.copied == WORDS * 10_000
+    assert chain.visit.relayed == "42\n"
+
+
+def test_owner_is_refused_by_role_and_by_manifest(chain: Chain) -> None:
+    assert chain.visit.refusals == {"role": "owner.role", "container": "owner.container"}
+
+
+def test_owner_reads_logs_events_and_metrics_of_the_running_guest(chain: Chain) -> None:
+    assert "counter: count=2" in chain.visit.logs
+    events = [json.loads(line)["text"] for line in chain.visit.events.splitlines()]
+    assert "phase RUN code OK" in events
+    assert any(event.startswith("owner: demo exec (exec): exec ") for event in events)
+    assert sum(event.startswith("owner: demo exec (exec) by ") for event in events) >= 5
+    metrics = dict(
+        line.rsplit(" ", 1) for line in chain.visit.metrics.splitlines() if line[0] != "#"
+    )
+    name = chain.scene.canaries.container
+    assert float(metrics[f'ccinit_container_memory_bytes{{container="{name}"}}']) > 1 << 20
+    assert float(metrics[f'ccinit_container_cpu_seconds_total{{container="{name}"}}']) > 0
+    assert float(metrics['ccinit_phase_duration_seconds{phase="PULL"}']) > 0
+    assert float(metrics["ccinit_evidence_total"]) >= 3
+    assert float(metrics["ccinit_pid1_pss_bytes"]) < 30e6
 
 
 def test_host_saw_no_text_and_no_canary(chain: Chain) -> None:

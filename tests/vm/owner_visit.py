@@ -1,0 +1,79 @@
+"""What the owner does to a pod that runs, by commands that a user would type; and by the relay.
+
+All of one guest's cases, so that they share a boot. Nothing is judged here.
+"""
+
+import subprocess
+from dataclasses import dataclass
+
+from ccinit.formats.owner_rpc import Role
+from host_runtime.launcher import Guest, GuestConfig
+from tests.demo.life import owner_address, relaying
+from tests.demo.parties import BIN, Owner
+from tests.demo.world import World
+
+PYTHON = "/usr/bin/python3"
+WORDS = b"words from outside"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """What the commands printed.
+
+    Attributes:
+        refusals: exit of a command that must be refused, by case: the guest's reason, or nothing.
+        copied: a file that went in and came out again.
+        relayed: through the host's relay.
+    """
+
+    attest: str
+    metrics: str
+    logs: str
+    events: str
+    executed: str
+    copied: bytes
+    relayed: str
+    refusals: dict[str, str]
+
+
+def visit_pod(scene: World, guest: Guest, config: GuestConfig) -> Visit:
+    """Make every call of the owner plane."""
+    owner, at, name = scene.owner, owner_address(config), scene.canaries.container
+    code = "import os, sys; print(os.getuid(), sys.stdin.read()[::-1]); sys.exit(7)"
+    command = ("-i", name, PYTHON, "-I", "-c", code)
+    executed = owner.ask("exec", *command, at=at, stdin=WORDS, accept=(7,))
+    owner.ask("signal", name, "CONT", at=at)
+    with relaying(guest) as relay:
+        relayed = owner.ask("exec", name, PYTHON, "-I", "-c", "print(6 * 7)", at=relay)
+    return Visit(
+        attest=owner.ask("attest", at=at, role=Role.LOGS),
+        metrics=owner.ask("metrics", at=at, role=Role.LOGS),
+        logs=owner.ask("logs", "--container", name, at=at, role=Role.LOGS),
+        executed=executed,
+        copied=_copy(owner, at, name),
+        relayed=relayed,
+        refusals={
+            "role": _refused(owner, at, "exec", name, PYTHON, role=Role.LOGS),
+            "container": _refused(owner, at, "exec", "no-such-container", PYTHON),
+        },
+        events=owner.ask("events", "--json", at=at, role=Role.LOGS),
+    )
+
+
+def _copy(owner: Owner, at: str, name: str) -> bytes:
+    there, back = owner.folder / "there", owner.folder / "back"
+    there.write_bytes(WORDS * 10_000)
+    owner.ask("cp", there, f"{name}:/dev/shm/file", at=at)
+    owner.ask("cp", f"{name}:/dev/shm/file", back, at=at)
+    return back.read_bytes()
+
+
+def _refused(owner: Owner, at: str, *words: str, role: Role = Role.EXEC) -> str:
+    """Run a command that fails; return the reason that it gives."""
+    command = (
+        *(BIN / "guest-owner", words[0], "--connect", at, "--pod", "demo"),
+        *("--client", owner.client(role), "--state", owner.state, *words[1:]),
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done
+    return done.stderr.strip().rpartition("[")[2].removesuffix("]")
