@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.references import parse_reference_set
 from measured_boot.cli import main
 from measured_boot.image_files import read_reported
 from measured_boot.platforms import Boot, find_named_platform
@@ -96,6 +98,9 @@ def test_predict_launch_of_a_named_firmware_needs_no_file(
         *("version", "name", "profile", "platform", "mrtd", "rtmr1", "rtmr2", "events")
     ]
     assert (value["name"], value["platform"]) == ("ccinit-prod-tdx-uki", "tdx")
+    registered = parse_reference_set(json.dumps(value).encode())
+    assert registered.measured.tee is Tee.TDX
+    assert registered.measured.identities == (tuple(registers.values()),)
     assert value["mrtd"] == platform.mrtd
     for index in (1, 2):
         register = bytes(48)
