@@ -16,20 +16,28 @@ from ccinit.errors import ConfigError
 from ccinit.formats.guest_config import AttestationService, PassportConfig
 from ccinit.formats.jwk import PublicJwk
 from ccinit.formats.passport import (
-    AZURE_PATH,
+    AZURE_SNP_PATH,
+    AZURE_TDX_PATH,
     azure_report_data,
-    encode_azure_request,
+    encode_azure_snp_request,
+    encode_azure_tdx_request,
     encode_intel_request,
     encode_runtime_data,
     intel_path,
     intel_report_data,
     parse_verifier_nonce,
-    quote_of,
 )
 from ccinit.formats.rcar import MAX_TOKEN_BYTES, parse_token_reply
+from ccinit.formats.snp_evidence import parse_snp_evidence
+from ccinit.formats.tdx_evidence import parse_tdx_evidence
 from ccinit.formats.tee import Tee
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 
+_PLATFORMS: Final = {
+    AttestationService.AZURE: (Tee.TDX, Tee.SNP),
+    AttestationService.INTEL_TRUST_AUTHORITY_V1: (Tee.TDX,),
+    AttestationService.INTEL_TRUST_AUTHORITY_V2: (Tee.TDX,),
+}
 _INTEL_VERSIONS: Final = {
     AttestationService.INTEL_TRUST_AUTHORITY_V1: 1,
     AttestationService.INTEL_TRUST_AUTHORITY_V2: 2,
@@ -67,11 +75,12 @@ class PassportSource:
             evidence_for: makes the evidence that carries the given report data.
 
         Raises:
-            ConfigError: `attest.passport`, a platform that these services are not asked about.
+            ConfigError: `attest.passport`, a platform that the service is not asked about.
         """
-        if tee is not Tee.TDX:
-            raise ConfigError("attest.passport", f"{config.service} is asked about tdx, not {tee}")
+        if tee not in _PLATFORMS[config.service]:
+            raise ConfigError("attest.passport", f"{config.service} is not asked about {tee}")
         self._config = config
+        self._tee = tee
         self._transport = transport
         self._evidence_for = evidence_for
 
@@ -80,15 +89,13 @@ class PassportSource:
 
         Raises:
             KbsRefusedError: `passport.refused`, or `passport.busy` to be tried again.
-            FormatError: `passport.…`, `rcar.…`.
+            FormatError: `passport.…`, `rcar.…`, or of evidence in another form.
             PeerError: `net.…`.
         """
         runtime_data = encode_runtime_data(key)
         match self._config.service:
             case AttestationService.AZURE:
-                quote = quote_of(self._evidence_for(azure_report_data(runtime_data)))
-                body = encode_azure_request(quote, runtime_data)
-                reply = self._send("POST", AZURE_PATH, request_seconds, body)
+                reply = self._ask_azure(runtime_data, request_seconds)
             case (
                 AttestationService.INTEL_TRUST_AUTHORITY_V1
                 | AttestationService.INTEL_TRUST_AUTHORITY_V2
@@ -99,12 +106,21 @@ class PassportSource:
         token = parse_token_reply(reply.body).token
         return Passport(token=token, seconds=token_seconds(token, reply.date))
 
+    def _ask_azure(self, runtime_data: bytes, request_seconds: float) -> HttpReply:
+        evidence = self._evidence_for(azure_report_data(runtime_data))
+        if self._tee is Tee.SNP:
+            body = encode_azure_snp_request(parse_snp_evidence(evidence), runtime_data)
+            return self._send("POST", AZURE_SNP_PATH, request_seconds, body)
+        body = encode_azure_tdx_request(parse_tdx_evidence(evidence), runtime_data)
+        return self._send("POST", AZURE_TDX_PATH, request_seconds, body)
+
     def _ask_intel(self, runtime_data: bytes, request_seconds: float) -> HttpReply:
         version = _INTEL_VERSIONS[self._config.service]
         challenge = self._send("GET", intel_path(version, "nonce"), request_seconds)
         nonce = parse_verifier_nonce(challenge.body)
-        quote = quote_of(self._evidence_for(intel_report_data(nonce, runtime_data)))
-        body = encode_intel_request(version, quote, runtime_data, nonce, self._config.policy_ids)
+        value = self._evidence_for(intel_report_data(nonce, runtime_data))
+        evidence = parse_tdx_evidence(value)
+        body = encode_intel_request(version, evidence, runtime_data, nonce, self._config.policy_ids)
         return self._send("POST", intel_path(version, "attest"), request_seconds, body)
 
     def _send(self, method: str, path: str, seconds: float, body: bytes = b"") -> HttpReply:

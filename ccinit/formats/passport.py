@@ -1,9 +1,10 @@
-"""What public attestation services are asked, and what they answer, about a TDX quote.
+"""What public attestation services are asked, and what they answer, about a TDX or SNP guest.
 
-* Azure Attestation, REST API 2025-06-01: `POST /attest/TdxVm`; the first 32 bytes of the quote's
-  report data are SHA-256 of the runtime data.
-* Intel Trust Authority, appraisal API v1 and v2: `GET …/nonce`, then `POST …/attest`; the report
-  data is SHA-512 of the nonce's value and time and the runtime data.
+* Azure Attestation, REST API 2025-06-01: `POST /attest/TdxVm` or `/attest/SevSnpVm`; the first 32
+  bytes of the report data are SHA-256 of the runtime data. An SNP report comes with the
+  certificates of the key that signed it, in PEM.
+* Intel Trust Authority, appraisal API v1 and v2, for TDX: `GET …/nonce`, then `POST …/attest`; the
+  report data is SHA-512 of the nonce's value and time and the runtime data.
 
 Both reply with `{"token": …}`, which `ccinit.formats.rcar` reads. The runtime data names the
 guest's key in the form that a KBS looks for it in the token's claims. Paths and bytes only; HTTP is
@@ -19,6 +20,7 @@ from typing import Final
 from ccinit.errors import FormatError
 from ccinit.formats.jwk import PublicJwk
 from ccinit.formats.rcar import canonical_json
+from ccinit.formats.snp_evidence import CertType, SnpEvidence
 from ccinit.formats.strict_json import (
     JsonValue,
     decode_base64,
@@ -27,9 +29,14 @@ from ccinit.formats.strict_json import (
     members,
     parse_json,
 )
+from ccinit.formats.tdx_evidence import TdxEvidence
 from ccinit.formats.tee import ReportData
 
-AZURE_PATH: Final = "/attest/TdxVm?api-version=2025-06-01"
+AZURE_TDX_PATH: Final = "/attest/TdxVm?api-version=2025-06-01"
+AZURE_SNP_PATH: Final = "/attest/SevSnpVm?api-version=2025-06-01"
+
+_CHAIN: Final = ((CertType.VCEK, CertType.VLEK), (CertType.ASK,), (CertType.ARK,))
+_PEM_COLUMNS = 64
 _MAX_NONCE_REPLY_BYTES = 16 * 1024
 _MAX_NONCE_PART_BYTES = 1024
 _REPORT_DATA_BYTES = 64
@@ -57,30 +64,47 @@ def encode_runtime_data(key: PublicJwk) -> bytes:
     return canonical_json({"tee-pubkey": key.to_json_object()})
 
 
-def quote_of(evidence: JsonValue) -> bytes:
-    """Return the TDX quote of evidence in the form of Trustee's verifier.
-
-    Raises:
-        FormatError: `passport.evidence`.
-    """
-    if not isinstance(evidence, Mapping) or "quote" not in evidence:
-        raise FormatError("passport.evidence", "expected a quote")
-    return decode_base64(evidence["quote"], "passport.evidence")
-
-
 def azure_report_data(runtime_data: bytes) -> ReportData:
-    """Return what the quote has to carry for Azure Attestation, 64 bytes."""
+    """Return what the evidence has to carry for Azure Attestation, 64 bytes."""
     return ReportData(hashlib.sha256(runtime_data).digest().ljust(_REPORT_DATA_BYTES, b"\0"))
 
 
-def encode_azure_request(quote: bytes, runtime_data: bytes) -> bytes:
+def encode_azure_tdx_request(evidence: TdxEvidence, runtime_data: bytes) -> bytes:
     """Encode the body of `POST /attest/TdxVm`."""
+    quote = encode_base64url(evidence.quote)
+    return _encode({"quote": quote, "runtimeData": _azure_data(runtime_data)})
+
+
+def encode_azure_snp_request(evidence: SnpEvidence, runtime_data: bytes) -> bytes:
+    """Encode the body of `POST /attest/SevSnpVm`.
+
+    Raises:
+        FormatError: `passport.certificates`, the host gave none for the key that signed.
+    """
+    report = {
+        "SnpReport": encode_base64url(evidence.report.to_bytes()),
+        "VcekCertChain": encode_base64url(_pem_chain(evidence).encode("ascii")),
+    }
     return _encode(
-        {
-            "quote": encode_base64url(quote),
-            "runtimeData": {"data": encode_base64url(runtime_data), "dataType": "JSON"},
-        }
+        {"report": encode_base64url(_encode(report)), "runtimeData": _azure_data(runtime_data)}
     )
+
+
+def _azure_data(runtime_data: bytes) -> dict[str, JsonValue]:
+    return {"data": encode_base64url(runtime_data), "dataType": "JSON"}
+
+
+def _pem_chain(evidence: SnpEvidence) -> str:
+    """Return the certificates from the signing key's to the root's; all three are needed."""
+    chain = []
+    for kinds in _CHAIN:
+        found = [entry.data for entry in evidence.certificates if entry.cert_type in kinds]
+        if len(found) != 1:
+            raise FormatError("passport.certificates", f"{len(found)} of {' or '.join(kinds)}")
+        text = encode_base64(found[0])
+        lines = [text[at : at + _PEM_COLUMNS] for at in range(0, len(text), _PEM_COLUMNS)]
+        chain += ["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----"]
+    return "\n".join((*chain, ""))
 
 
 def intel_path(version: int, call: str) -> str:
@@ -112,18 +136,18 @@ def intel_report_data(nonce: VerifierNonce, runtime_data: bytes) -> ReportData:
 
 def encode_intel_request(
     version: int,
-    quote: bytes,
+    evidence: TdxEvidence,
     runtime_data: bytes,
     nonce: VerifierNonce,
     policy_ids: tuple[str, ...],
 ) -> bytes:
     """Encode the body of `POST …/attest`: version 2 puts each kind of evidence under its name."""
-    evidence: dict[str, JsonValue] = {
-        "quote": encode_base64(quote),
+    about: dict[str, JsonValue] = {
+        "quote": encode_base64(evidence.quote),
         "verifier_nonce": nonce.to_json_object(),
         "runtime_data": encode_base64(runtime_data),
     }
-    body: dict[str, JsonValue] = evidence if version == 1 else {"tdx": evidence}
+    body: dict[str, JsonValue] = about if version == 1 else {"tdx": about}
     if policy_ids:
         body["policy_ids"] = list(policy_ids)
     return _encode(body)

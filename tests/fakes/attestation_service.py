@@ -8,13 +8,20 @@ as the real ones do, and the KBS is told of it.
 import base64
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
+
+from ccinit.formats.snp_evidence import Certificate, CertType, SnpEvidence
+from ccinit.formats.snp_report import parse_snp_report
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from tests.fakes.kbs_http import DATE, FakeKbs, recipient, reply
+from tests.fakes.snp import FakeSnp, der_of
 
 URL = "https://attest.example"
 API_KEY = "djE6YWJj"
@@ -35,6 +42,19 @@ def tdx_evidence(report_data: ReportData) -> JsonValue:
     """What a TDX Attester makes, in the form of Trustee's verifier."""
     quote = base64.b64encode(quote_over(report_data)).decode()
     return {"quote": quote, "cc_eventlog": None}
+
+
+def snp_evidence(report_data: ReportData) -> JsonValue:
+    """What an SNP Attester makes on a host that has the whole chain."""
+    processor = FakeSnp()
+    chain = processor.chain
+    kinds = ((CertType.ARK, chain.ark), (CertType.VCEK, chain.leaf), (CertType.ASK, chain.ask))
+    return SnpEvidence(
+        report=parse_snp_report(processor.report(report_data)),
+        certificates=tuple(
+            Certificate(cert_type=kind, data=der_of(known)) for kind, known in kinds
+        ),
+    ).to_json_value()
 
 
 @dataclass(kw_only=True)
@@ -87,17 +107,19 @@ class AttestationService:
 
 @dataclass(kw_only=True)
 class AzureAttestation(AttestationService):
-    """`POST /attest/TdxVm`."""
+    """`POST /attest/TdxVm` and `POST /attest/SevSnpVm`."""
 
     def answer(
         self, method: str, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, object]:
-        if (method, path) != ("POST", "/attest/TdxVm?api-version=2025-06-01"):
+        call, _, version = path.removeprefix("/attest/").partition("?")
+        if (method, version) != ("POST", "api-version=2025-06-01"):
             return 404, {}
         value = json.loads(body)
+        evidence = {"TdxVm": "quote", "SevSnpVm": "report"}.get(call)
         well_formed = (
             headers == {"content-type": "application/json"}
-            and set(value) == {"quote", "runtimeData"}
+            and set(value) == {evidence, "runtimeData"}
             and set(value["runtimeData"]) == {"data", "dataType"}
             and value["runtimeData"]["dataType"] == "JSON"
         )
@@ -105,9 +127,27 @@ class AzureAttestation(AttestationService):
             return 400, {}
         runtime_data = _decode_url(value["runtimeData"]["data"])
         expected = hashlib.sha256(runtime_data).digest() + bytes(32)
-        if _decode_url(value["quote"]) != quote_over(expected):
+        carried = _decode_url(value[evidence])
+        if call == "SevSnpVm":
+            carried = self._open_report(json.loads(carried))
+            expected_evidence = carried[:0x50] + expected + carried[0x90:]
+        else:
+            expected_evidence = quote_over(expected)
+        if carried != expected_evidence:
             return 400, {}
         return 200, self.issue(runtime_data, "x-ms-runtime")
+
+    def _open_report(self, value: dict[str, str]) -> bytes:
+        assert list(value) == ["SnpReport", "VcekCertChain"]
+        with warnings.catch_warnings():  # AMD's certificates have the serial number zero
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            chain = x509.load_pem_x509_certificates(_decode_url(value["VcekCertChain"]))
+        leaf, ask, ark = chain
+        for issued, issuer in ((leaf, ask), (ask, ark), (ark, ark)):
+            assert issued.issuer == issuer.subject
+        report = _decode_url(value["SnpReport"])
+        assert len(report) == 1184
+        return report
 
 
 @dataclass(kw_only=True)

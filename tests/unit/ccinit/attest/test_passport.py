@@ -21,10 +21,12 @@ from tests.fakes.attestation_service import (
     AttestationService,
     AzureAttestation,
     IntelTrustAuthority,
+    snp_evidence,
     tdx_evidence,
 )
 from tests.fakes.kbs_http import URL as KBS_URL
 from tests.fakes.kbs_http import FakeKbs, answer, refuse, reply
+from tests.fakes.snp import FakeSnp
 
 URI = parse_resource_uri("kbs:///ccinit/pod/file-a")
 AZURE_CALL = ("POST", "/attest/TdxVm?api-version=2025-06-01")
@@ -73,17 +75,18 @@ class Guest:
         *,
         evidence_for: Callable[[ReportData], JsonValue] = tdx_evidence,
         algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.P256,
+        tee: Tee = Tee.TDX,
     ) -> None:
         self.kbs = FakeKbs(resources={URI.path: b"secret a"})
         self.service = SERVICES[name](self.kbs)
         self.now = 0.0
         source = PassportSource(
-            config(name), transport=self.service, tee=Tee.TDX, evidence_for=evidence_for
+            config(name), transport=self.service, tee=tee, evidence_for=evidence_for
         )
         self.client = KbsClient(
             url=KBS_URL,
             transport=self.kbs,
-            tee=Tee.TDX,
+            tee=tee,
             evidence_for=evidence_for,
             init_data="",
             passport=source,
@@ -219,9 +222,39 @@ def test_nonce_outside_the_rule_is_refused_unquoted(version: int, body: bytes, r
 @pytest.mark.parametrize("evidence", [None, [], {}, {"quote": 1}, {"quote": "not base64"}])
 def test_evidence_without_a_quote_is_sent_nowhere(name: Service, evidence: JsonValue) -> None:
     guest = Guest(name, evidence_for=lambda _report_data: evidence)
-    assert refused_reason(guest.get) == "passport.evidence"
+    assert refused_reason(guest.get).startswith("tdx_evidence.")
     assert AZURE_CALL not in guest.service.calls
     assert not guest.kbs.calls
+
+
+class TestSnp:
+    """Azure Attestation is asked about SNP guests, too."""
+
+    CALL = ("POST", "/attest/SevSnpVm?api-version=2025-06-01")
+
+    def test_report_goes_with_its_chain_and_gets_a_token(self) -> None:
+        guest = Guest(Service.AZURE, tee=Tee.SNP, evidence_for=snp_evidence)
+        assert guest.get() == b"secret a"
+        assert guest.service.calls == [self.CALL]
+
+    def test_report_over_another_key_gets_no_token(self) -> None:
+        def moved(report_data: ReportData) -> JsonValue:
+            return snp_evidence(ReportData(report_data[:-1] + b"\x01"))
+
+        guest = Guest(Service.AZURE, tee=Tee.SNP, evidence_for=moved)
+        assert refused_reason(guest.get) == "passport.refused"
+        assert not guest.kbs.calls
+
+    def test_report_without_the_whole_chain_is_sent_nowhere(self) -> None:
+        guest = Guest(Service.AZURE, tee=Tee.SNP, evidence_for=FakeSnp().evidence)
+        assert refused_reason(guest.get) == "passport.certificates"
+        assert not guest.service.calls
+
+    @pytest.mark.parametrize("version", [1, 2])
+    def test_intels_service_is_not_asked_about_it(self, version: int) -> None:
+        with pytest.raises(ConfigError) as refused:
+            Guest(list(Service)[version], tee=Tee.SNP)
+        assert refused.value.reason == "attest.passport"
 
 
 @EVERY
