@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from ccinit.errors import ConfigError
 from guest_owner.kbs.measurements import SnpMeasurements, TpmMeasurements
 from guest_owner.kbs.references import parse_reference_set
+from guest_owner.kbs.tdx_measurements import TdxMeasurements
 from measured_boot.prediction import (
     DirectKernelBoot,
     LaunchPrediction,
@@ -52,6 +54,22 @@ def test_encode_launches_of_snp_is_what_the_owner_reads() -> None:
     assert (read.name, read.profile.value) == ("trixie-snp", "prod")
     assert isinstance(read.measured, SnpMeasurements)
     assert read.measured.values == tuple(row.registers["launch_digest"] for row in launches(1, 2))
+
+
+@pytest.mark.parametrize("what", [DIRECT, UkiBoot(uki=uki_image())])
+def test_encode_launches_of_tdx_is_what_the_owner_reads(what: DirectKernelBoot | UkiBoot) -> None:
+    path = "direct" if what is DIRECT else "stub-257.13"
+    prediction = predict_launch(what, f"tdx_ovmf-2025.02_{path}_qemu-10.1")
+    read = parse_reference_set(encode_launches([prediction], "trixie-tdx"))
+    assert isinstance(read.measured, TdxMeasurements)
+    for name in ("mrtd", "rtmr1", "rtmr2"):
+        assert getattr(read.measured, name) == prediction.registers[name]
+    assert list(read.measured.events) == [1, 2]
+    for index, events in read.measured.events.items():
+        register = bytes(48)
+        for event in events:
+            register = hashlib.sha384(register + event.digest).digest()
+        assert register == read.measured.rtmr(index)
 
 
 @pytest.mark.parametrize(
