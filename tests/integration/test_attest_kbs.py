@@ -4,22 +4,31 @@ Both ends are this project's; each is tested against independent code elsewhere.
 by the guest's Attester over a simulated TPM.
 """
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ccinit.agent.jobs.kbs import run as kbs_job
+from ccinit.agent.messages import EvidenceAnswer, EvidenceQuestion, KbsRequest, Wanted
 from ccinit.attest.client import KbsClient
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import CcinitError
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport
+from ccinit.formats.jwk import TeeKeyAlgorithm
+from ccinit.formats.rcar import canonical_json
+from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData, Tee
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
+from guest_owner.kbs.store import Store
 from tests.fakes.tls_server import make_authority
 from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
 from tests.fakes.tpm_quote import FakeTpm
@@ -119,6 +128,47 @@ def test_r35_rotated_key_reaches_only_the_next_boot(kbs: Kbs, tmp_path: Path) ->
     assert held == b"the first key"
     assert released == [len(kbs.audit())]
     assert Guest(kbs, booted_tpm()).fetch(uri) == [b"the second key"]
+
+
+class Asking:
+    """A job's channel: PID 1 answers with evidence."""
+
+    def __init__(self) -> None:
+        self.attester = TpmAttester(SimulatedDevice(SimulatedTpm(tpm=booted_tpm())))
+
+    def ask(self, question: EvidenceQuestion, _answer: type[EvidenceAnswer]) -> EvidenceAnswer:
+        evidence = self.attester.collect_evidence(ReportData(question.report_data))
+        return EvidenceAnswer(evidence=canonical_json(evidence.value))
+
+
+def test_keys_that_an_image_policy_names_come_with_it(kbs: Kbs) -> None:
+    policy, key = (ResourceUri("ccinit", "shop", f"file-{name}") for name in ("policy", "cosign"))
+    document = json.dumps({"default": [{"type": "sigstoreSigned", "keyPath": str(key)}]}).encode()
+    Store(kbs.state).write_resource(policy, document)
+    Store(kbs.state).write_resource(key, b"PEM")
+    request = KbsRequest(
+        url=kbs.url,
+        ca_pem=(kbs.state / "ca.pem").read_text(),
+        tee=Tee.TPM,
+        document=DOCUMENT.decode(),
+        envelope=EnvelopePolicy.NONE,
+        transport=KbsTransport.TCP,
+        tee_key_algorithm=TeeKeyAlgorithm.P256,
+        passport=None,
+        wanted=(
+            Wanted(uri=policy, kind=EnvelopeKind.FILE, is_policy=True),
+            Wanted(uri=RESOURCE, kind=EnvelopeKind.FILE),
+        ),
+        seconds=30,
+    )
+    channel: Any = Asking()
+    reply = kbs_job(request, channel)
+    assert [one.data for one in reply.released] == [document, SECRET]
+    assert [(one.uri, one.data) for one in reply.policy_keys] == [(key, b"PEM")]
+    Store(kbs.state).write_resource(policy, b"{}")
+    with pytest.raises(CcinitError) as refused:
+        kbs_job(request, channel)
+    assert refused.value.reason == "policy.default"
 
 
 def test_unregistered_key_and_changed_image_are_refused(kbs: Kbs) -> None:
