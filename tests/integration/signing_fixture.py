@@ -13,6 +13,7 @@ from tests.fakes.registry import FakeImage, digest_of
 from tests.fakes.signatures import EMPTY, Attachment
 from tests.integration.registry_fixture import TOOLS, Registry
 
+TRUSTED_ROOT = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
 PASSWORD = {"COSIGN_PASSWORD": "", "COSIGN_YES": "true"}
 
 
@@ -109,6 +110,38 @@ def cosign(
         directories=tuple(dict.fromkeys(directories)),
         environment={**PASSWORD, **(environment or {})},
     )
+
+
+def cosign_sign_blob(keys: KeyPair, blob: Path) -> bytes:
+    """Let cosign sign a file; return the bundle."""
+    bundle = blob.with_suffix(".bundle")
+    TOOLS.run(
+        (
+            *("cosign", "sign-blob", "--new-bundle-format", "--tlog-upload=false"),
+            *("--bundle", bundle, "--key", keys.private, blob),
+        ),
+        directories=(keys.private.parent, blob.parent),
+        environment=PASSWORD,
+    )
+    return bundle.read_bytes()
+
+
+def cosign_verifies_blob(key: Path, blob: Path, bundle: Path) -> bool:
+    """Return what cosign says of a bundle that it has not made; it trusts no service."""
+    nobody = bundle.with_suffix(".json")
+    nobody.write_text(json.dumps({"mediaType": TRUSTED_ROOT}))
+    try:
+        TOOLS.run(
+            (
+                *("cosign", "verify-blob", "--new-bundle-format", "--insecure-ignore-tlog"),
+                *("--trusted-root", nobody, "--bundle", bundle, "--key", key, blob),
+            ),
+            directories=(key.parent, blob.parent, bundle.parent),
+            environment=PASSWORD,
+        )
+    except ConfigError:
+        return False
+    return True
 
 
 def skopeo_accepts(

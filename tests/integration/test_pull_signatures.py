@@ -39,6 +39,8 @@ from tests.integration.signing_fixture import (
     Client,
     KeyPair,
     cosign,
+    cosign_sign_blob,
+    cosign_verifies_blob,
     make_key_pair,
     policy_json,
     skopeo_accepts,
@@ -146,6 +148,33 @@ def test_bundle_made_by_cosign_is_a_signature_if_it_says_so(
         assert verdict(registry, reference, policy, tmp_path / folder) == reason
         strange = policy_json(by_key(stranger, signedIdentity=DIGEST_ONLY))
         assert verdict(registry, reference, strange, tmp_path / f"{folder}-2") == "signature.key"
+
+
+def test_bundle_over_the_manifest_itself_made_by_cosign_is_a_signature(
+    registry: Registry, keys: KeyPair, stranger: KeyPair, tmp_path: Path
+) -> None:
+    client, image = Client(registry, "cosign/blob"), image_of("blob")
+    reference = client.push(image)
+    (tmp_path / "work").mkdir()
+    document = tmp_path / "work" / "manifest.json"
+    document.write_bytes(image.manifest)
+    artifact = fake.bundle_artifact(image.manifest, cosign_sign_blob(keys, document))
+    client.attach("artifact", artifact)
+    client.manifest(
+        fake.referrers_tag(image.digest),
+        fake.referrers(artifact),
+        "application/vnd.oci.image.index.v1+json",
+    )
+    policy = policy_json(by_key(keys, signedIdentity=DIGEST_ONLY))
+    assert verdict(registry, reference, policy, tmp_path / "taken") is None
+    strange = policy_json(by_key(stranger, signedIdentity=DIGEST_ONLY))
+    assert verdict(registry, reference, strange, tmp_path / "strange") == "signature.key"
+    # And cosign verifies what the tests' own encoder makes.
+    (tmp_path / "work" / "key.pub").write_bytes(fake.public_pem(KEY))
+    bundle = tmp_path / "work" / "ours.bundle"
+    bundle.write_bytes(fake.message_bundle(image.manifest, KEY))
+    assert cosign_verifies_blob(tmp_path / "work" / "key.pub", document, bundle)
+    assert not cosign_verifies_blob(keys.public, document, bundle)
 
 
 def test_image_signed_by_skopeo_is_pulled(
