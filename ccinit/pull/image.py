@@ -8,13 +8,14 @@
                 (mount)       MountedLayers    read-only, file-backed
                 ──tree──────▶ PulledImage      what the kernel shows is what the tars say
 
-Each step takes the type that the one before returns. A child is gone before the next one starts,
-and its files change hands in between: no child can change what another has checked. Who starts a
-child, with which rights, is `agent`'s; overlaying the layers is `run`'s.
+Each step takes the type that the one before returns. Children of one step are gone before the next
+step starts, and their files change hands in between: no child can change what another step has
+checked. Who starts a child, with which rights, is `agent`'s; overlaying the layers is `run`'s.
 """
 
 import errno
 import os
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ccinit.errors import CcinitError, FormatError, KernelError, VerificationErr
 from ccinit.formats.digest import Digest
 from ccinit.formats.oci_image import ImageConfig
 from ccinit.formats.oci_reference import parse_image_reference
+from ccinit.kernel.event_loop import TaskGroup
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
 from ccinit.pull.encrypted_layers import DecryptChildren, decrypt_layers
@@ -42,6 +44,9 @@ from ccinit.pull.messages import (
     layer_file,
 )
 from ccinit.pull.verdict import Decide, Verdict
+
+INDEXES_AT_ONCE = 4
+"""Most of an index is the start of its child, which waits for files while others compute."""
 
 _FLAGS = MountFlag.RDONLY | CONFINED | MountFlag.NOATIME
 
@@ -181,8 +186,16 @@ async def _index_layers(
         )
         for position, tar in enumerate(tars)
     )
-    for layer in files:
-        await children.index(index_arguments(layer.tar, layer.index))
+    waiting = deque(files)
+
+    async def index_waiting() -> None:
+        while waiting:
+            layer = waiting.popleft()
+            await children.index(index_arguments(layer.tar, layer.index))
+
+    async with TaskGroup() as group:
+        for number in range(INDEXES_AT_ONCE):
+            group.start(index_waiting(), f"index {number}")
     indexes = [os.path.basename(layer.index) for layer in files]
     hand_over(directory, (*tars, *indexes), os.geteuid())
     return IndexedLayers(verified=verified, files=files)

@@ -21,6 +21,7 @@ from ccinit.formats.layer_encryption import LayerKey
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.formats.registries import RegistryRule
 from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.overlay import mount_overlay
 from ccinit.pull.decrypt import decrypt_job
@@ -163,13 +164,8 @@ def run_mkfs(arguments: tuple[str, ...]) -> None:
 
 
 def drive(coroutine: Coroutine[object, None, T]) -> T:
-    """Run a coroutine that waits for nothing."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        value: T = done.value
-        return value
-    raise AssertionError("the coroutine waits")
+    """Run a coroutine in a loop of its own."""
+    return EventLoop().run(coroutine)
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from ccinit.errors import CcinitError, ChildError, KernelError
 from ccinit.formats.digest import parse_digest, sha256_digest
 from ccinit.formats.layer_encryption import LayerKey
 from ccinit.formats.pod_manifest import ImageEncryption
+from ccinit.kernel.event_loop import EventLoop, sleep
 from ccinit.pull.decrypt import decrypt_job
-from ccinit.pull.image import Owners, PulledImage, pull_image
+from ccinit.pull.image import INDEXES_AT_ONCE, Owners, PulledImage, pull_image
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import (
     AcceptedImage,
@@ -150,15 +151,12 @@ def mounts(monkeypatch: pytest.MonkeyPatch) -> Mounts:
 
 
 def run(coroutine: Coroutine[object, None, PulledImage]) -> PulledImage:
-    with pytest.raises(StopIteration) as done:
-        coroutine.send(None)
-    image: PulledImage = done.value.value
-    return image
+    return EventLoop().run(coroutine)
 
 
 def refusal(children: Children, policy: SignaturePolicy | None = None) -> str:
     with pytest.raises(CcinitError) as refused:
-        pull_image(REQUEST, str(children.directory), children, policy).send(None)
+        run(pull_image(REQUEST, str(children.directory), children, policy))
     return refused.value.reason
 
 
@@ -248,6 +246,43 @@ def test_mount_that_fails_leaves_none(children: Children, mounts: Mounts) -> Non
     mounts.fail_at = "layer-1"
     assert refusal(children) == "kernel.mount"
     assert mounts.mounted == []
+
+
+def test_indexes_are_made_at_once_but_not_all(
+    children: Children, mounts: Mounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tars = [make_tar(Entry(f"f{number}", b"x")) for number in range(9)]
+    image = make_image(tars)
+    names = tuple(f"layer-{number}.tar" for number in range(9))
+    running, most = 0, 0
+
+    async def fetch(_request: PullRequest) -> PulledBlobs:
+        for name, tar in zip(names, tars, strict=True):
+            (children.directory / name).write_bytes(tar)
+        return PulledBlobs(
+            documents=(image.manifest,), config=image.config, files=names, downloaded_bytes=0
+        )
+
+    async def index(arguments: tuple[str, ...]) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await sleep(0)
+        made = children.directory / arguments[-2].rpartition("/")[2]
+        made.touch()
+        running -= 1
+
+    async def walk(_request: TreeRequest) -> TreeDigests:
+        assert running == 0
+        assert children.verified is not None
+        return TreeDigests(listings=tuple(layer.listing for layer in children.verified.layers))
+
+    children.pinned = parse_digest(image.digest)
+    for name, played in (("fetch", fetch), ("index", index), ("walk", walk)):
+        monkeypatch.setattr(children, name, played)
+    request = replace(REQUEST, reference=f"r.example/a@{image.digest}")
+    assert len(run(pull_image(request, str(children.directory), children)).layers) == 9
+    assert most == INDEXES_AT_ONCE
 
 
 def test_index_that_fails_ends_the_pull(
