@@ -137,6 +137,7 @@ async def request_resources(
             else:
                 request = _evidence_request(configured, question.report_data)
                 made = await first.run(request, EvidenceReply, seconds=_EVIDENCE_SECONDS)
+                guest.service.figures.evidence_made += 1
                 evidence = made.evidence
             return Answer(value=EvidenceAnswer(evidence=evidence))
 

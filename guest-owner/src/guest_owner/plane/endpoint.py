@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from ccinit.errors import ConfigError
 from guest_owner.arguments import add_state, parse_listen
 from guest_owner.plane.authority import CERTIFICATE_FILE
 from guest_owner.plane.client import Endpoint, OwnerClient
@@ -22,11 +23,9 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
         ("--pod", POD_VARIABLE, "NAME", "pod whose name the guest's certificate must bear"),
         ("--client", CLIENT_VARIABLE, "FILE", "your key and certificate (`client-cert new`)"),
     ):
-        default = os.environ.get(variable)
         group.add_argument(
             option,
-            default=default,
-            required=default is None,
+            default=os.environ.get(variable),
             metavar=metavar,
             help=f"{text} (default: ${variable})",
         )
@@ -43,9 +42,13 @@ def connect(arguments: argparse.Namespace) -> OwnerClient:
     """Connect as the options say.
 
     Raises:
+        ConfigError: `owner.options`, one is missing.
         FormatError: `listen.form`, not HOST:PORT.
         CcinitError: see `OwnerClient.connect`.
     """
+    for option in ("connect", "pod", "client"):
+        if getattr(arguments, option) is None:
+            raise ConfigError("owner.options", f"--{option} is missing")
     host, port = parse_listen(arguments.connect)
     return OwnerClient.connect(
         Endpoint(
