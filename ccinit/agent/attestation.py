@@ -30,7 +30,7 @@ from ccinit.agent.roles import Role
 from ccinit.boot.clock import read_build_time, set_clock
 from ccinit.errors import ChildError, DeadlineError, KernelError
 from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import KBS_VSOCK_PORT, GuestConfig, KbsTransport
+from ccinit.formats.guest_config import KBS_VSOCK_PORT, KbsTransport
 from ccinit.formats.log_evidence import encode_log_evidence
 from ccinit.formats.pod_manifest import PodManifest, Volume
 from ccinit.formats.registries import rule_keys
@@ -89,7 +89,8 @@ async def attest(guest: Guest, configured: Configured) -> Attested:
     Raises:
         PeerError, VerificationError, FormatError, DeadlineError: `kbs.…`, `net.…`, `envelope.…`.
     """
-    wanted = plan_resources(configured.config, configured.manifest)
+    with_identity = configured.config.owner is not None
+    wanted = plan_resources(configured.manifest, with_identity=with_identity)
     reply = await request_resources(guest, configured, wanted)
     grants = _grants(reply)
     guest.teardown.push("secrets", undoing(lambda: wipe_grants(grants)))
@@ -236,11 +237,16 @@ def tls_identity_uri(manifest: PodManifest) -> ResourceUri:
     return ResourceUri("ccinit", manifest.name, EnvelopeKind.TLS_IDENTITY.value)
 
 
-def plan_resources(config: GuestConfig, manifest: PodManifest) -> tuple[Wanted, ...]:
-    """List what this pod needs from the KBS, each once, the log's key first."""
+def plan_resources(manifest: PodManifest, *, with_identity: bool = False) -> tuple[Wanted, ...]:
+    """List what this pod needs from the KBS, each once, the log's key first.
+
+    Args:
+        manifest: names most of it.
+        with_identity: whether there is an owner plane, which needs a TLS identity.
+    """
     policies = {image.policy for image in manifest.images}
     wanted: dict[KbsUri, EnvelopeKind] = {log_psk_uri(manifest): EnvelopeKind.LOG_PSK}
-    if config.owner is not None:
+    if with_identity:
         wanted[tls_identity_uri(manifest)] = EnvelopeKind.TLS_IDENTITY
     for volume in manifest.volumes:
         if volume.key is not None:

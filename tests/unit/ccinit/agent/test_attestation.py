@@ -19,5 +19,10 @@ def test_everything_that_the_manifest_names_is_wanted_and_policies_are_marked() 
         "image-key",
         "file-token",
     ]
+    (identity,) = set(plan_resources(pod, with_identity=True)) - set(wanted)
+    assert (str(identity.uri), identity.kind) == (
+        "kbs:///ccinit/demo/tls-identity",
+        EnvelopeKind.TLS_IDENTITY,
+    )
     assert [one.uri.tag for one in wanted if one.is_policy] == ["file-policy"]
     assert wanted[3].kind is EnvelopeKind.FILE
