@@ -256,7 +256,7 @@ def test_indexes_are_made_at_once_but_not_all(
     names = tuple(f"layer-{number}.tar" for number in range(9))
     running, most = 0, 0
 
-    async def fetch(_request: PullRequest) -> PulledBlobs:
+    async def fetch(_request: PullRequest, _decide: Decide) -> PulledBlobs:
         for name, tar in zip(names, tars, strict=True):
             (children.directory / name).write_bytes(tar)
         return PulledBlobs(
