@@ -45,7 +45,6 @@ from tests.integration.kbs_harness import DOCUMENT, Kbs, booted_tpm, make_state,
 
 ROOT = Path(__file__).parents[2]
 POD = "shop"
-NO_OWNER_PLANE = cast("Any", SimpleNamespace(owner=None))
 URIS = [f"kbs:///ccinit/{POD}/file-{number}" for number in range(3)]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
@@ -121,7 +120,7 @@ def attest(kbs: Kbs, **options: Any) -> KbsReply:
     )
     service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
     guest = SimpleNamespace(children=children, service=service)
-    wanted = plan_resources(NO_OWNER_PLANE, cast("Any", manifest))
+    wanted = plan_resources(cast("Any", manifest))
     loop = EventLoop()
     try:
         return loop.run(request_resources(cast("Any", guest), cast("Any", configured), wanted))
@@ -221,5 +220,5 @@ def test_document_of_the_host_gets_nothing(kbs: Kbs, tpm: SocketTpm) -> None:
 
 def test_resources_are_planned_once_each_with_the_logs_key_first() -> None:
     manifest = SimpleNamespace(name=POD, volumes=(), images=(), registries=(), secrets=())
-    [wanted] = plan_resources(NO_OWNER_PLANE, cast("Any", manifest))
+    [wanted] = plan_resources(cast("Any", manifest))
     assert (str(wanted.uri), wanted.kind) == ("kbs:///ccinit/shop/log-psk", EnvelopeKind.LOG_PSK)

@@ -84,7 +84,7 @@ def main() -> None:
     loop = EventLoop()
     guest, wanted = make_guest(loop), configured(url, read(ca_file).decode(), read(document))
     began = time.perf_counter()
-    resources = attestation.plan_resources(wanted.config, wanted.manifest)
+    resources = attestation.plan_resources(wanted.manifest)
     reply = loop.run(attestation.request_resources(guest, wanted, resources))
     print((time.perf_counter() - began) * 1000)
     if len(reply.released) != 1:

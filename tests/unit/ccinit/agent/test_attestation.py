@@ -1,6 +1,3 @@
-from types import SimpleNamespace
-from typing import Any, cast
-
 from ccinit.agent.attestation import plan_resources
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.pod_manifest import parse_pod_manifest
@@ -9,8 +6,7 @@ from tests.unit.ccinit.formats.test_pod_manifest import POD
 
 def test_everything_that_the_manifest_names_is_wanted_and_policies_are_marked() -> None:
     pod = parse_pod_manifest(POD)
-    config = cast("Any", SimpleNamespace(owner=None))
-    wanted = plan_resources(config, pod)
+    wanted = plan_resources(pod)
     assert [str(one.uri).rpartition("/")[2] for one in wanted] == [
         "log-psk",
         "volume-key-data",

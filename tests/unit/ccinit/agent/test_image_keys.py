@@ -3,7 +3,7 @@
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -211,13 +211,12 @@ def test_keys_that_were_given_are_wiped_if_one_does_not_open(
 
 
 def test_listed_keys_are_fetched_with_everything_else() -> None:
-    config = cast("Any", SimpleNamespace(owner=None))
     image = make_image(LISTED)
     manifest = cast(
         "PodManifest",
         SimpleNamespace(name="p", volumes=(), images=(image,), registries=(), secrets=()),
     )
-    assert Wanted(uri=LISTED, kind=EnvelopeKind.IMAGE_KEY) in plan_resources(config, manifest)
+    assert Wanted(uri=LISTED, kind=EnvelopeKind.IMAGE_KEY) in plan_resources(manifest)
 
 
 def test_what_is_named_leaves_out_what_is_open() -> None:
