@@ -1,6 +1,8 @@
 """Digests and resource names: one spelling each."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ccinit.errors import FormatError
 from ccinit.formats.digest import parse_digest, sha256_digest
@@ -124,3 +126,16 @@ def test_kbs_uri_other_form_is_refused(text: str) -> None:
     with pytest.raises(FormatError) as caught:
         parse_kbs_uri(text, "secret.uri")
     assert caught.value.reason == "secret.uri"
+
+
+@given(st.text(alphabet="ab-_.:/?=&+%#~, \r\n\0é", max_size=40))
+def test_kbs_uri_has_one_spelling_and_no_way_out_of_its_path(rest: str) -> None:
+    for text in (f"kbs:///{rest}", f"kbs+{rest}", f"kbs+a:///{rest}"):
+        try:
+            uri = parse_kbs_uri(text)
+        except FormatError:
+            continue
+        assert str(uri) == text
+        path = uri.request_path.partition("?")[0].split("/")
+        assert all(segment and not segment.startswith(".") for segment in path)
+        assert not set(uri.request_path) & set("%# \r\n\0é")
