@@ -29,6 +29,7 @@ from ccinit.formats.tee import ReportData, Tee
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
 from guest_owner.kbs.store import Store
+from tests.fakes.device import SampleDevice
 from tests.fakes.tls_server import make_authority
 from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
 from tests.fakes.tpm_quote import FakeTpm
@@ -60,6 +61,7 @@ class Guest:
     tpm: FakeTpm
     init_data: str = DOCUMENT.decode()
     roots: Path | None = None
+    devices: tuple[SampleDevice, ...] = ()
 
     @contextmanager
     def client(self) -> Iterator[KbsClient]:
@@ -77,6 +79,7 @@ class Guest:
                 tee=Tee.TPM,
                 evidence_for=evidence_for,
                 init_data=self.init_data,
+                devices=self.devices,
             )
 
     def fetch(self, *uris: str, between: object = None) -> list[bytes]:
@@ -176,6 +179,13 @@ def test_unregistered_key_and_changed_image_are_refused(kbs: Kbs) -> None:
     changed = booted_tpm()
     changed.pcrs[4] = b"\x01" * 32
     assert refused_reason(Guest(kbs, changed)) == "kbs.attestation_error"
+
+
+def test_device_that_nobody_can_judge_is_refused_by_name(kbs: Kbs) -> None:
+    assert Guest(kbs, booted_tpm()).fetch(str(RESOURCE)) == [SECRET]
+    guest = Guest(kbs, booted_tpm(), devices=(SampleDevice(),))
+    assert refused_reason(guest) == "kbs.attestation_error"
+    assert str(kbs.audit()[-1]["reason"]).startswith("rcar.additional_evidence")
 
 
 def test_document_of_the_host_is_refused(kbs: Kbs) -> None:
