@@ -25,13 +25,17 @@ def commands(
                 yield from found or [(" ".join((*path, shown.dest)), shown.help or "")]
 
 
-def examples() -> list[str]:
-    """Every command line in the README's shell blocks, continued lines joined."""
+def shell_lines(first_word: str) -> list[str]:
+    """Every line in the README's shell blocks that begins so, continued lines joined."""
     found = []
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL):
         lines = block.replace("\\\n", " ").splitlines()
-        found += [line for line in lines if line.startswith("guest-owner ")]
+        found += [line for line in lines if line.startswith(first_word + " ")]
     return found
+
+
+def examples() -> list[str]:
+    return shell_lines("guest-owner")
 
 
 def test_readme_lists_every_command_with_its_summary() -> None:
@@ -45,7 +49,10 @@ def test_readme_shows_how_to_use_every_group() -> None:
 
 
 @pytest.mark.parametrize("line", examples(), ids=lambda line: line.partition("#")[0].strip())
-def test_readme_example_is_a_valid_command_line(line: str) -> None:
+def test_readme_example_is_a_valid_command_line(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    for exported in shell_lines("export"):
+        for word in shlex.split(exported, comments=True)[1:]:
+            monkeypatch.setenv(*word.split("=", 1))
     words = shlex.split(line, comments=True)[1:]
     assert callable(build_parser().parse_args(words).func)
 

@@ -1,8 +1,10 @@
 """A TLS identity for each boot: from the KBS through the guest's own client into a handshake."""
 
 import hashlib
+import socket
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from ccinit.errors import CcinitError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.tls_identity import parse_tls_identity
 from guest_owner.cli import main
 from guest_owner.initdata_command import make_document
 from guest_owner.kbs.store import Store
+from guest_owner.plane.client import Endpoint, OwnerClient
 from tests.fakes.documents import CONFIG, POD
 from tests.fakes.tpm_quote import extend
 from tests.integration.kbs_harness import TEST_IMAGE, Kbs, booted_tpm, make_state, running_kbs
@@ -76,7 +80,8 @@ def test_each_boot_shows_an_identity_of_its_own_to_its_owner(kbs: Kbs, tmp_path:
     shown = []
     for boot in ("one", "two"):
         path = tmp_path / f"{boot}.pem"
-        path.write_bytes(fetch(guest(kbs)))
+        # The guest's own reader takes it.
+        path.write_bytes(parse_tls_identity(fetch(guest(kbs))).pem)
         shown.append(shake_hands(path, kbs.state / "owner-ca.pem", "shop"))
     assert shown[0].public_key() != shown[1].public_key()
 
@@ -91,6 +96,33 @@ def test_each_boot_shows_an_identity_of_its_own_to_its_owner(kbs: Kbs, tmp_path:
         shake_hands(path, kbs.state / "owner-ca.pem", "bank")
     with pytest.raises(ssl.SSLCertVerificationError):
         shake_hands(path, kbs.state / "ca.pem", "shop")
+
+
+@pytest.mark.parametrize("pod", ["shop", "bank"])
+def test_owners_client_knows_the_guest_by_its_minted_identity(
+    kbs: Kbs, tmp_path: Path, pod: str
+) -> None:
+    identity, client = tmp_path / "guest.pem", tmp_path / "alice.pem"
+    identity.write_bytes(fetch(guest(kbs)))
+    owner(kbs.state, "client-cert", "new", "alice", "--role", "exec", "--output", str(client))
+    roots = kbs.state / "owner-ca.pem"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(roots)
+    endpoint = Endpoint(host="", port=0, pod=pod, roots=roots, identity=client)
+    here, there = socket.socketpair()
+    with here, there, ThreadPoolExecutor(1) as pool:
+        served = pool.submit(context.wrap_socket, there, server_side=True)
+        if pod == "shop":
+            shown = x509.load_der_x509_certificate(OwnerClient(here, endpoint).certificate_der)
+            assert shown == x509.load_pem_x509_certificate(identity.read_bytes())
+            served.result().close()
+        else:
+            with pytest.raises(CcinitError) as caught:
+                OwnerClient(here, endpoint)
+            assert caught.value.reason == "owner.certificate"
+            assert isinstance(served.exception(), OSError)
 
 
 def refused(who: Guest, uri: ResourceUri = IDENTITY) -> str:
