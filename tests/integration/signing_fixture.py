@@ -8,9 +8,12 @@ from pathlib import Path
 
 import httpx
 
-from ccinit.errors import ConfigError
-from tests.fakes.registry import FakeImage, digest_of
+from ccinit.errors import CcinitError, ConfigError
+from ccinit.pull.messages import SignaturePolicy
+from tests.fakes.registry import FakeImage, digest_of, make_image
 from tests.fakes.signatures import EMPTY, Attachment
+from tests.fakes.tars import Entry, make_tar
+from tests.integration.pull_fixture import pulled
 from tests.integration.registry_fixture import TOOLS, Registry
 
 TRUSTED_ROOT = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
@@ -189,3 +192,18 @@ def policy_json(requirement: Mapping[str, object]) -> bytes:
     """A policy with one requirement for every registry."""
     transports = {"docker": {"": [requirement]}}
     return json.dumps({"default": [{"type": "reject"}], "transports": transports}).encode()
+
+
+def image_of(name: str) -> FakeImage:
+    return make_image([make_tar(Entry("etc/motd", name.encode()))])
+
+
+def verdict(registry: Registry, reference: str, policy: bytes, directory: Path) -> str | None:
+    """Pull as the guest does; return the reason of a refusal."""
+    document = SignaturePolicy(document=policy, keys=())
+    try:
+        with pulled(reference, registry.authority.ca_pem, directory, policy=document):
+            return None
+    except CcinitError as error:
+        assert list(directory.iterdir()) == []
+        return error.reason

@@ -1,18 +1,12 @@
-"""Signed images from a real registry: by cosign, by skopeo, and judged by skopeo as well.
-
-Every case that is not real (no service of Sigstore's is here) comes from `tests.fakes.signatures`,
-and skopeo, which shares no code with the guest, has to say the same about it.
-"""
+"""Signed images from a real registry, by cosign and by skopeo."""
 
 import base64
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from ccinit.agent.children import Children
 from ccinit.agent.roles import Role
@@ -26,14 +20,16 @@ from ccinit.pull.messages import (
     SignatureRequest,
 )
 from tests.fakes import signatures as fake
-from tests.fakes.registry import FakeImage, make_image
-from tests.fakes.tars import Entry, make_tar
-from tests.integration.pull_fixture import pulled
 from tests.integration.registry_fixture import (
     Authority,
     Registry,
     make_authority,
     running_registry,
+)
+from tests.integration.signature_cases import (
+    KEY,
+    certified,
+    fulcio_requirement,
 )
 from tests.integration.signing_fixture import (
     Client,
@@ -41,12 +37,13 @@ from tests.integration.signing_fixture import (
     cosign,
     cosign_sign_blob,
     cosign_verifies_blob,
+    image_of,
     make_key_pair,
     policy_json,
     skopeo_accepts,
     skopeo_sign,
+    verdict,
 )
-from tests.unit.ccinit.formats.image_policy_cases import REFUSED
 
 DIGEST_ONLY = {"type": "matchDigest"}
 REPOSITORY = {"type": "matchRepository"}
@@ -73,24 +70,9 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
     return make_key_pair(tmp_path_factory.mktemp("stranger") / "pair")
 
 
-def image_of(name: str) -> FakeImage:
-    return make_image([make_tar(Entry("etc/motd", name.encode()))])
-
-
 def by_key(keys: KeyPair, **more: object) -> dict[str, object]:
     data = base64.b64encode(keys.public.read_bytes()).decode()
     return {"type": "sigstoreSigned", "keyData": data, **more}
-
-
-def verdict(registry: Registry, reference: str, policy: bytes, directory: Path) -> str | None:
-    """Pull as the guest does; return the reason of a refusal."""
-    document = SignaturePolicy(document=policy, keys=())
-    try:
-        with pulled(reference, registry.authority.ca_pem, directory, policy=document):
-            return None
-    except CcinitError as error:
-        assert list(directory.iterdir()) == []
-        return error.reason
 
 
 def test_image_signed_by_cosign_is_pulled(
@@ -189,260 +171,6 @@ def test_image_signed_by_skopeo_is_pulled(
     assert verdict(registry, source, policy_json(by_key(keys)), tmp_path / "source") == (
         "signature.none"
     )
-
-
-# Judged twice: by the guest's code, and by skopeo's.
-
-Layer = tuple[bytes, dict[str, str]]
-
-KEY, STRANGER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-LOG, STRANGE_LOG = fake.Log(), fake.Log()
-FULCIO, STRANGE_FULCIO = fake.Authority(), fake.Authority()
-CHAIN = (FULCIO.intermediate, FULCIO.root)
-
-
-def key_requirement(**more: object) -> dict[str, object]:
-    return {"type": "sigstoreSigned", "keyData": fake.b64(fake.public_pem(KEY)), **more}
-
-
-def named(kind: str, **more: object) -> dict[str, object]:
-    return key_requirement(signedIdentity={"type": kind, **more})
-
-
-def fulcio_requirement(**more: object) -> dict[str, object]:
-    fulcio = {
-        "caData": fake.b64(fake.pem(FULCIO.root).encode()),
-        "oidcIssuer": fake.ISSUER,
-        "subjectEmail": fake.SUBJECT,
-        **more,
-    }
-    return {"type": "sigstoreSigned", "fulcio": fulcio, **LOGGED}
-
-
-LOGGED = {"rekorPublicKeyData": fake.b64(fake.public_pem(LOG.key))}
-PLAIN = key_requirement()
-
-
-def signature(name: str, digest: str, **more: object) -> Layer:
-    return fake.classic_layer(fake.payload_of(digest, name), KEY, **more)  # type: ignore[arg-type]
-
-
-def certified(name: str, digest: str, **more: object) -> Layer:
-    given = {"certificate": FULCIO.issue(KEY), "chain": CHAIN, "log": LOG, **more}
-    return signature(name, digest, **given)
-
-
-def moved(layer: Layer, other: Layer) -> Layer:
-    """A signature with another's log entry."""
-    key = "dev.sigstore.cosign/bundle"
-    return layer[0], {**layer[1], key: other[1][key]}
-
-
-OTHER_DIGEST = "sha256:" + "5" * 64
-
-CASES: dict[str, tuple[Callable[[str, str], Sequence[Layer]], dict[str, object], str | None]] = {
-    "none": (lambda _name, _digest: (), PLAIN, "signature.none"),
-    "by tag": (lambda n, d: (signature(f"{n}:v1", d),), PLAIN, None),
-    "by name": (lambda n, d: (signature(n, d),), PLAIN, "signature.identity"),
-    "by digest": (lambda n, d: (signature(f"{n}@{d}", d),), PLAIN, None),
-    "another repository": (lambda n, d: (signature(f"{n}x:v1", d),), PLAIN, "signature.identity"),
-    "another image": (lambda n, _d: (signature(n, OTHER_DIGEST),), PLAIN, "signature.digest"),
-    "another key": (
-        lambda n, d: (fake.classic_layer(fake.payload_of(d, n), STRANGER),),
-        PLAIN,
-        "signature.key",
-    ),
-    "one good of three": (
-        lambda n, d: (
-            fake.classic_layer(b"no payload", KEY),
-            fake.classic_layer(fake.payload_of(d, n), STRANGER),
-            signature(f"{n}:v1", d),
-        ),
-        PLAIN,
-        None,
-    ),
-    "member too much": (
-        lambda n, d: (fake.classic_layer(fake.payload_of(d, n, more=1), KEY),),
-        PLAIN,
-        "signature.payload.members",
-    ),
-    "another type": (
-        lambda n, d: (fake.classic_layer(fake.payload_of(d, n, type="x"), KEY),),
-        PLAIN,
-        "signature.payload.type",
-    ),
-    "exact name of a digest": (
-        lambda n, d: (signature(f"{n}@{d}", d),),
-        named("matchExact"),
-        None,
-    ),
-    "same repository": (
-        lambda n, d: (signature(n, d),),
-        named("matchRepository"),
-        None,
-    ),
-    "this reference": (
-        lambda _n, d: (signature("dev.example/a:1", d),),
-        named("exactReference", dockerReference="dev.example/a:1"),
-        None,
-    ),
-    "not this reference": (
-        lambda _n, d: (signature("dev.example/a:2", d),),
-        named("exactReference", dockerReference="dev.example/a:1"),
-        "signature.identity",
-    ),
-    "this repository": (
-        lambda _n, d: (signature("dev.example/a:2", d),),
-        named("exactRepository", dockerRepository="dev.example/a"),
-        None,
-    ),
-    "short name": (
-        lambda _n, d: (signature("docker.io/library/busybox", d),),
-        named("exactRepository", dockerRepository="busybox"),
-        None,
-    ),
-    "recorded": (
-        lambda n, d: (signature(f"{n}:v1", d, log=LOG),),
-        key_requirement(**LOGGED),
-        None,
-    ),
-    "not recorded": (
-        lambda n, d: (signature(f"{n}:v1", d),),
-        key_requirement(**LOGGED),
-        "signature.log",
-    ),
-    "recorded by another": (
-        lambda n, d: (signature(f"{n}:v1", d, log=STRANGE_LOG),),
-        key_requirement(**LOGGED),
-        "signature.log",
-    ),
-    "record of another signature": (
-        lambda n, d: (moved(signature(f"{n}:v1", d), signature(n, OTHER_DIGEST, log=LOG)),),
-        key_requirement(**LOGGED),
-        "signature.log_entry",
-    ),
-    "certificate": (lambda n, d: (certified(f"{n}:v1", d),), fulcio_requirement(), None),
-    "certificate without a log": (
-        lambda n, d: (certified(f"{n}:v1", d, log=None),),
-        fulcio_requirement(),
-        "signature.log",
-    ),
-    "certificate after its time": (
-        lambda n, d: (certified(f"{n}:v1", d, log=replace(LOG, time=fake.NOW + 3600)),),
-        fulcio_requirement(),
-        "signature.certificate",
-    ),
-    "certificate of another root": (
-        lambda n, d: (
-            certified(
-                f"{n}:v1",
-                d,
-                certificate=STRANGE_FULCIO.issue(KEY),
-                chain=(STRANGE_FULCIO.intermediate, STRANGE_FULCIO.root),
-            ),
-        ),
-        fulcio_requirement(),
-        "signature.certificate",
-    ),
-    "certificate for somebody else": (
-        lambda n, d: (
-            certified(f"{n}:v1", d, certificate=FULCIO.issue(KEY, subject="x@y.example")),
-        ),
-        fulcio_requirement(),
-        "signature.subject",
-    ),
-    "certificate from elsewhere": (
-        lambda n, d: (certified(f"{n}:v1", d),),
-        fulcio_requirement(oidcIssuer="https://other.example"),
-        "signature.issuer",
-    ),
-    "certificate of another key": (
-        lambda n, d: (certified(f"{n}:v1", d, certificate=FULCIO.issue(STRANGER)),),
-        fulcio_requirement(),
-        "signature.key",
-    ),
-    "certificate instead of a key": (
-        lambda n, d: (certified(f"{n}:v1", d, certificate=FULCIO.issue(STRANGER)),),
-        key_requirement(),
-        None,
-    ),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_skopeo_says_the_same_of_a_signature(registry: Registry, tmp_path: Path, case: str) -> None:
-    layers, requirement, reason = CASES[case]
-    client = Client(registry, "case/" + case.replace(" ", "-"))
-    image = image_of(case)
-    reference = client.push(image)
-    client.attach(
-        fake.signature_tag(image.digest), fake.classic(*layers(client.name, image.digest))
-    )
-    policy = policy_json(requirement)
-    assert verdict(registry, reference, policy, tmp_path / "ours") == reason
-    complaint = skopeo_accepts(registry, reference, policy, tmp_path / "skopeo")
-    assert (complaint is None) == (reason is None), complaint
-
-
-def test_remapped_name_is_what_skopeo_takes_too(registry: Registry, tmp_path: Path) -> None:
-    client = Client(registry, "remap/app")
-    image = image_of("remap")
-    reference = client.push(image)
-    layer = signature("dev.example/remap/app:v1", image.digest)
-    client.attach(fake.signature_tag(image.digest), fake.classic(layer))
-    for number, (prefix, reason) in enumerate(
-        ((registry.host, None), (f"{registry.host}/re", "signature.identity"))
-    ):
-        signed_prefix = "dev.example" if reason is None else "dev.example/re"
-        remap = named("remapIdentity", prefix=prefix, signedPrefix=signed_prefix)
-        policy = policy_json(remap)
-        assert verdict(registry, reference, policy, tmp_path / f"ours-{number}") == reason
-        complaint = skopeo_accepts(registry, reference, policy, tmp_path / f"skopeo-{number}")
-        assert (complaint is None) == (reason is None), complaint
-
-
-@pytest.fixture(scope="module")
-def unsigned(registry: Registry) -> str:
-    return Client(registry, "policy/app").push(image_of("policy"))
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_skopeo_refuses_the_same_policies(
-    registry: Registry, unsigned: str, tmp_path: Path, name: str
-) -> None:
-    document, reason = REFUSED[name]
-    assert verdict(registry, unsigned, document, tmp_path / "ours") == reason
-    complaint = skopeo_accepts(registry, unsigned, document, tmp_path / "skopeo")
-    assert complaint is not None
-    assert "invalid policy" in complaint
-
-
-SCOPES = {
-    "{name}@{digest}": True,
-    "{name}": True,
-    "{host}/scopes": True,
-    "{host}": True,
-    "{name}:v1": False,
-    "{host}/scope": False,
-    "{name}/": False,
-    "localhost": False,
-    "*.localhost": False,
-}
-
-
-@pytest.mark.parametrize("scope", SCOPES)
-def test_skopeo_applies_the_same_scopes(registry: Registry, tmp_path: Path, scope: str) -> None:
-    client = Client(registry, "scopes/app")
-    image = image_of("scopes")
-    reference = client.push(image)
-    name = scope.format(name=client.name, host=registry.host, digest=image.digest)
-    docker = {name: [{"type": "insecureAcceptAnything"}]}
-    value = {"default": [{"type": "reject"}], "transports": {"docker": docker}}
-    policy = json.dumps(value).encode()
-    reason = None if SCOPES[scope] else "policy.reject"
-    assert verdict(registry, reference, policy, tmp_path / "ours") == reason
-    complaint = skopeo_accepts(registry, reference, policy, tmp_path / "skopeo")
-    assert (complaint is None) == SCOPES[scope], complaint
 
 
 def test_child_judges_with_the_rights_of_its_role_only() -> None:
