@@ -120,7 +120,7 @@ def _recipient(protected: Mapping[str, JsonValue], item: JsonValue) -> JweRecipi
         raise FormatError("enc.jwe.header", "a parameter that is not known here")
     if protected.get("enc") != CONTENT_ALGORITHM:
         raise FormatError("enc.jwe.enc", f"only {CONTENT_ALGORITHM} is accepted")
-    if header.get("alg") not in set(KeyAlgorithm):
+    if header.get("alg") not in tuple(KeyAlgorithm):
         raise FormatError("enc.jwe.alg", f"none of: {', '.join(KeyAlgorithm)}")
     algorithm = KeyAlgorithm(str(header["alg"]))
     return JweRecipient(

@@ -179,7 +179,7 @@ def parse_key_packet(data: bytes) -> KeyPacket:
     ):
         raise FormatError("enc.packet.provider", "only the guest's own KBS has keys")
     wrap_type = packet["wrap_type"]
-    if wrap_type not in set(PacketCipher):
+    if wrap_type not in tuple(PacketCipher):
         raise FormatError("enc.packet.wrap_type", f"none of: {', '.join(PacketCipher)}")
     cipher = PacketCipher(str(wrap_type))
     return KeyPacket(

@@ -121,6 +121,7 @@ FOREIGN: dict[str, tuple[Json, str]] = {
     "notes for a service": (packet(annotations={"x": "y"}), "enc.packet.provider"),
     "a later version": (packet(version="0.2.0"), "enc.packet.version"),
     "another cipher": (packet(wrap_type="A128GCM"), "enc.packet.wrap_type"),
+    "a cipher that is no text": (packet(wrap_type=[]), "enc.packet.wrap_type"),
     "an IV of the other cipher": (packet(wrap_type="A256CTR"), "enc.packet.iv"),
     "a member more": (packet(url="https://kbs.example"), "enc.packet.members"),
 }

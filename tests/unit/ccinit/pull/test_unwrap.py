@@ -186,6 +186,7 @@ TWICE = [{**TWO["recipients"][0], "header": {"alg": "RSA-OAEP", "enc": "A256GCM"
     ("wrap", "reason"),
     [
         (jwe(protected=header(alg="dir")), "enc.jwe.alg"),
+        (jwe(protected=header(alg={})), "enc.jwe.alg"),
         (jwe(protected=header(enc="A128CBC-HS256")), "enc.jwe.enc"),
         (jwe(protected=header(zip="DEF")), "enc.jwe.header"),
         (jwe(protected=header(crit=["x"])), "enc.jwe.header"),
