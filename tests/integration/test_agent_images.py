@@ -59,6 +59,8 @@ class Guest:
         self.events: list[str] = []
         self.undo: list[object] = []
         self.teardown = SimpleNamespace(push=lambda _name, undo: self.undo.append(undo))
+        self.service = SimpleNamespace(figures=SimpleNamespace(image_bytes={}))
+        self.measured: list[str] = []
 
     def event(self, text: str) -> None:
         self.events.append(text)
@@ -86,7 +88,11 @@ def pull(guest: Guest, reference: str, host: str, authority: Authority, store: P
         mirrors=(mirror,),
     )
     manifest = SimpleNamespace(images=(image,), registries=(rule,))
-    configured: Any = SimpleNamespace(config=SimpleNamespace(limits=Limits()), manifest=manifest)
+    configured: Any = SimpleNamespace(
+        config=SimpleNamespace(limits=Limits()),
+        manifest=manifest,
+        measurement=SimpleNamespace(note=lambda event: guest.measured.append(event.operation)),
+    )
     requirement = {
         "type": "sigstoreSigned",
         "keyPath": KEY_URI,
@@ -117,6 +123,7 @@ def test_signed_image_is_pulled_and_the_owner_is_told_how(
         with pytest.raises(CcinitError) as refused:
             pull(guest, reference, registry.host, authority, store / "unsigned")
         assert refused.value.reason == "signature.none"
+        assert guest.measured == []
         payload = fake.payload_of(IMAGE.digest, client.name)
         client.attach(
             fake.signature_tag(IMAGE.digest), fake.classic(fake.classic_layer(payload, KEY))
@@ -136,3 +143,4 @@ def test_signed_image_is_pulled_and_the_owner_is_told_how(
         f"image web: manifest {IMAGE.digest}, 2 layers, 7 bytes of files",
     ]
     assert len(guest.undo) == 1
+    assert guest.measured == ["PullImage"]

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.pod_manifest import ImageEncryption
+from ccinit.pull.messages import SignaturePolicy
 from rootfs_builder.cli import main
 from rootfs_builder.oci_layout import TAG, open_layout, read_blob
 from tests.integration.pull_fixture import describe_tree, overlaid, pulled
@@ -147,7 +148,10 @@ def test_signature_by_the_builder_is_verified_by_skopeo(
 def test_encrypted_and_signed_image_is_one_that_both_accept(
     layout: Path, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Encrypt first, then sign: the signature is over the manifest that the guest pins."""
+    """Encrypt first, then sign: the signature is over the manifest that the guest pins.
+
+    The builder's policy is what the guest is given.
+    """
     ca, output = ("--ca", registry.authority.ca), ("--output", tmp_path / "output")
     target = f"docker://{registry.host}/both/image:1"
     run("encrypt", f"oci:{layout}", target, "--recipient", URI, *ca, *output)
@@ -155,12 +159,33 @@ def test_encrypted_and_signed_image_is_one_that_both_accept(
     key = write_signing_key(tmp_path / "signing.pem")
     run("sign", f"docker://{reference}", "--key", key, *ca, *output)
     skopeo_verifies(tmp_path / "output/policy.json", reference, registry, tmp_path)
-    kek = (tmp_path / "output/keys/ccinit/demo/image-key-web").read_bytes()
-    with pulled(reference, registry.authority.ca_pem, tmp_path / "pull", keys={URI: kek}) as image:
+    keys = {URI: (tmp_path / "output/keys/ccinit/demo/image-key-web").read_bytes()}
+    policy = policy_in(tmp_path / "output")
+    roots = registry.authority.ca_pem
+    with pulled(reference, roots, tmp_path / "pull", keys=keys, policy=policy) as image:
         assert str(image.manifest) == reference.partition("@")[2]
     with (
         pytest.raises(CcinitError) as refused,
-        pulled(reference, registry.authority.ca_pem, tmp_path / "refused", keys={}),
+        pulled(reference, roots, tmp_path / "refused", keys={}, policy=policy),
     ):
         pass
     assert refused.value.reason == "pull.layer_key"
+    other = write_signing_key(tmp_path / "other.pem")
+    unused = ("--signature", f"oci:{tmp_path}/unused", "--output", tmp_path / "other")
+    run("sign", f"docker://{reference}", "--key", other, *ca, *unused)
+    with (
+        pytest.raises(CcinitError) as unsigned,
+        pulled(
+            reference,
+            roots,
+            tmp_path / "other-key",
+            keys=keys,
+            policy=policy_in(tmp_path / "other"),
+        ),
+    ):
+        pass
+    assert unsigned.value.reason == "signature.key"
+
+
+def policy_in(output: Path) -> SignaturePolicy:
+    return SignaturePolicy(document=(output / "policy.json").read_bytes(), keys=())

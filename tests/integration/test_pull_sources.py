@@ -14,6 +14,7 @@ from ccinit.agent.children import Answer, Children
 from ccinit.agent.roles import RIGHTS, Role
 from ccinit.errors import CcinitError
 from ccinit.formats.fields import Fields
+from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.formats.registries import RegistryRule, read_registry
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.pull.messages import (
@@ -235,6 +236,7 @@ def test_child_fetches_with_the_rights_of_its_role_only(
             ca_pem=authority.ca_pem,
             auth=b"",
             limits=LIMITS,
+            encryption=ImageEncryption.ALLOWED,
             with_signatures=True,
             registry=known,
         )
@@ -261,6 +263,6 @@ def test_child_fetches_with_the_rights_of_its_role_only(
                 workspace=str(workspace),
             )
         )
-        assert sorted(path.name for path in workspace.iterdir()) == sorted(blobs.tars)
+        assert sorted(path.name for path in workspace.iterdir()) == sorted(blobs.files)
     assert blobs.documents == (IMAGE.manifest,)
     assert [type(notice) for notice in heard] == [SourceFailed, FetchBegun, Downloaded]
