@@ -22,6 +22,7 @@ from ccinit.agent.children import Children
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, Teardown
 from ccinit.agent.host_service import HostService
+from ccinit.agent.measurement import RuntimeMeasurement
 from ccinit.agent.owner_plane import open_owner_plane
 from ccinit.agent.state import BootState
 from ccinit.attest.detect import Node, Platform
@@ -69,7 +70,7 @@ def make_guest(loop: EventLoop) -> Guest:
     )
 
 
-def make_configured() -> Configured:
+def make_configured(guest: Guest) -> Configured:
     """What the planes look at: names, what is allowed, a platform that is not there."""
     names = ("web", "db")
     manifest = PodManifest(
@@ -80,16 +81,16 @@ def make_configured() -> Configured:
         volumes=(),
         allow=Allow(exec=("web",)),
     )
+    node = Node(name="tpm", path="/dev/no-tpm", writable=True)
+    platform = Platform(tee=Tee.TPM, nodes=(node,))
     return Configured(
-        platform=Platform(
-            tee=Tee.TPM, nodes=(Node(name="tpm", path="/dev/no-tpm", writable=True),)
-        ),
+        platform=platform,
         document=b"",
         config=cast("Any", None),
         manifest=manifest,
         initdata=cast("Any", None),
         disks=(),
-        measurement=cast("Any", None),
+        measurement=RuntimeMeasurement(guest, platform),
     )
 
 
@@ -119,7 +120,8 @@ def make_sinks(guest: Guest, name: str) -> Sinks:
 
 async def live(loop: EventLoop, settings: dict[str, str]) -> dict[str, object]:
     """Open both planes, start the containers, say where; stop when standard input ends."""
-    guest, configured = make_guest(loop), make_configured()
+    guest = make_guest(loop)
+    configured = make_configured(guest)
     loop.start(reap(), "reaper")
     before = count_fds()
     identity = Secret(settings["identity"].encode())

@@ -539,6 +539,7 @@ def test_strangers_neither_stay_nor_push_out_who_is_known(world: OwnerWorld) -> 
     """R81: half a handshake, then silence; meanwhile the known go on."""
     address = ("127.0.0.1", world.owner_port)
     with world.client() as known:
+        known.call("metrics", seconds=SECONDS)  # until then it may be a stranger itself
         strangers = [socket.create_connection(address, 30) for _ in range(6)]
         strangers[0].send(b"\x16\x03\x01")
         began = time.monotonic()
