@@ -313,11 +313,9 @@ def register(owner: Owner, initdata: Path, canaries: pod.Canaries, profile: str)
 
 
 def register_owner_plane(owner: Owner) -> None:
-    """Store the guest's TLS identity with the KBS, and make a client certificate of each role."""
+    """Let the KBS make a TLS identity for each boot, and make a client certificate of each role."""
     state = ("--state", owner.state)
-    identity = owner.folder / "identity.pem"
-    owner.run("owner-identity", "new", pod.POD, "--output", identity, *state)
-    owner.register_resource(pod.TLS_IDENTITY_URI, identity.read_bytes(), "tls-identity")
+    owner.run("register", "tls-identity", pod.TLS_IDENTITY_URI, *state)
     for role in Role:
         owner.run(
             *("client-cert", "new", f"demo {role}", "--role", role.value),
