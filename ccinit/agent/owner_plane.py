@@ -106,6 +106,8 @@ class OwnerPlane:
                 self._guest.event(f"owner: {caller}: connection ended: {printable(farewell.why)}")
         except CcinitError as error:
             self._guest.event(f"owner: {caller}: connection ended: {error}")
+        except OSError as error:  # no descriptor or process to be had now: it may come again
+            self._guest.event(f"owner: {caller}: connection ended: errno {error.errno}")
         finally:
             self._connections -= 1
             self._strangers -= not caller.is_known
