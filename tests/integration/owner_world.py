@@ -2,25 +2,50 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ccinit.formats.owner_rpc import Role, Stream
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from ccinit.formats.host_rpc import RpcError
+from ccinit.formats.owner_rpc import Role, Stream, Value
 from ccinit.formats.owner_wire import LogLine, LogLineReader
 from guest_owner.plane.authority import OwnerAuthority, create_authority
-from guest_owner.plane.client import Endpoint, OwnerClient, Streams
+from guest_owner.plane.client import CallRefusedError, Endpoint, OwnerClient, Streams
+from host_runtime.rpc_client import CallRefusedError as HostRefusedError
+from host_runtime.rpc_client import GuestClient
 from rootfs_builder.tools_tree import ToolsTree
+from tests.fakes.tls_server import Authority, make_authority
 from tests.vm.harness.site_packages import open_site_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", ROOT / "build" / "tools")).resolve()
 POD = "shop"
+SECONDS = 30.0
 YES, NO = True, False  # parameters by position, as on the wire
+
+
+GOOD_PARAMS: dict[str, tuple[Value, ...]] = {
+    "attest": (bytes(32),),
+    "logs": ("web", 0, False),
+    "events": (0, False),
+    "metrics": (),
+    "attach": ("web",),
+    "exec": ("web", ("/usr/bin/true",), False, 0, 0),
+    "copy": ("web", "/etc/hostname", False, 0),
+    "signal": ("web", 10),
+}
+CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
+ROLE_URI = "urn:ccinit:role:exec"
 
 
 @dataclass(slots=True)
@@ -109,3 +134,64 @@ def read_lines(client: OwnerClient, method: str, *params: Any) -> list[LogLine]:
 
 def texts(lines: list[LogLine]) -> list[str]:
     return [line.data.decode() for line in lines]
+
+
+@contextmanager
+def opened_world(folder: Path) -> Iterator[OwnerWorld]:
+    """Go through a guest's life; before its owner plane is open, the host finds none."""
+    with running_world(folder) as made:
+        with pytest.raises(HostRefusedError) as caught, host(made) as client:
+            client.relay()
+        assert caught.value.error is RpcError.NOT_NOW
+        made.owner_port = made.step()["owner"]
+        with made.client() as owner:
+            assert refusal(owner, "exec", *GOOD_PARAMS["exec"])[1] == "owner.not_now"
+        assert made.step() == {"running": ["db", "web"]}
+        yield made
+    assert made.report["ssl"] is False  # PID 1 has never loaded it
+    assert made.report["owned"] == []
+    assert made.report["fds"] == 0
+    assert made.report["failures"] == []
+
+
+def host(world: OwnerWorld) -> GuestClient:
+    return GuestClient(lambda: socket.create_connection(("127.0.0.1", world.host_port), 10))
+
+
+def run(
+    client: OwnerClient, *args: str, source: int | None = None
+) -> tuple[tuple[Value, ...], bytes, bytes]:
+    """Run a program in `web`; return its status and what it wrote."""
+    out, err = bytearray(), bytearray()
+    streams = Streams(sinks={Stream.OUTPUT: out.extend, Stream.ERROR: err.extend}, source=source)
+    status = client.stream("exec", "web", args, NO, 0, 0, streams=streams, seconds=SECONDS)
+    return status, bytes(out), bytes(err)
+
+
+def refusal(client: OwnerClient, method: str, *params: Value) -> tuple[RpcError, str]:
+    with pytest.raises(CallRefusedError) as caught:
+        client.stream(method, *params, streams=Streams(), seconds=SECONDS)
+    return caught.value.code, caught.value.reason
+
+
+def identity(world: OwnerWorld, name: str, *, foreign: bool = False, **changes: Any) -> Path:
+    """Make a client's key and certificate with one thing changed, or nothing."""
+    ours = world.authority
+    authority = Authority(key=ours.key, certificate=ours.certificate)
+    if foreign:
+        authority = make_authority()
+    given = {"uris": (ROLE_URI,), "usage": CLIENT} | changes
+    key, certificate = authority.issue((), subject=name, **given)
+    path = world.folder / f"client-{name}.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    return path
+
+
+def require_event(world: OwnerWorld, text: str) -> None:
+    """Wait until the guest has logged it."""
+    deadline = time.monotonic() + SECONDS
+    with world.client(Role.LOGS) as client:
+        while not any(text in event for event in texts(read_lines(client, "events"))):
+            assert time.monotonic() < deadline, text
+            time.sleep(0.1)
