@@ -290,6 +290,16 @@ def test_offer_after_its_phase_comes_too_late(plane: Plane) -> None:
     assert plane.state().phase == Phase.ATTEST
 
 
+def test_what_the_owner_has_not_allowed_is_refused_and_changes_nothing(plane: Plane) -> None:
+    """This guest starts by itself, keeps its metrics, and its owner plane is not open yet."""
+    before = plane.state()
+    with plane.stream() as stream:
+        assert wire.ask(stream, wire.request("start")) == wire.refusal(wire.DENIED)
+        assert wire.ask(stream, wire.request("metrics")) == wire.refusal(wire.DENIED)
+        assert wire.ask(stream, wire.request("relay")) == wire.refusal(wire.NOT_NOW)
+        assert wire.decode_state(wire.ask(stream, cases.STATE)) == before
+
+
 # The end
 
 
