@@ -13,15 +13,20 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 from ccinit.errors import FormatError
+from ccinit.formats.tpm2_frames import (
+    EMPTY_AUTHORIZATION,
+    TAG_NO_SESSIONS,
+    TAG_SESSIONS,
+    Reader,
+    encode_command,
+    open_response,
+    open_sessions,
+)
 
 PCR_COUNT = 24
 DIGEST_BYTES = 32
 MAX_PCRS_PER_READ = 8  # TPML_DIGEST holds eight
 
-_HEADER = struct.Struct(">HII")
-_TAG_NO_SESSIONS, _TAG_SESSIONS = 0x8001, 0x8002
-# One session: the password authorization TPM_RS_PW with an empty password (part 1, section 19.4).
-_EMPTY_AUTHORIZATION = struct.pack(">IIHBH", 9, 0x40000009, 0, 0, 0)
 _GENERATED = 0xFF544347  # TPM_GENERATED_VALUE
 _ATTEST_QUOTE = 0x8018  # TPM_ST_ATTEST_QUOTE
 _NULL = 0x0010  # TPM_ALG_NULL
@@ -132,7 +137,7 @@ class Quote:
 
 def encode_pcr_read(selection: PcrSelection) -> bytes:
     """Encode TPM2_PCR_Read; the reply may hold fewer PCRs than were asked for."""
-    return _command(_TAG_NO_SESSIONS, 0x17E, selection.to_bytes())
+    return encode_command(TAG_NO_SESSIONS, 0x17E, selection.to_bytes())
 
 
 def encode_pcr_extend(pcr: int, digest: bytes) -> bytes:
@@ -142,18 +147,20 @@ def encode_pcr_extend(pcr: int, digest: bytes) -> bytes:
     if len(digest) != DIGEST_BYTES:
         raise FormatError("tpm2.digest", f"{len(digest)} bytes, expected 32")
     values = struct.pack(">IH", 1, Algorithm.SHA256) + digest
-    return _command(_TAG_SESSIONS, 0x182, struct.pack(">I", pcr) + _EMPTY_AUTHORIZATION + values)
+    return encode_command(
+        TAG_SESSIONS, 0x182, struct.pack(">I", pcr) + EMPTY_AUTHORIZATION + values
+    )
 
 
 def encode_quote(key_handle: int, extra_data: bytes, selection: PcrSelection) -> bytes:
     """Encode TPM2_Quote with the key's own scheme; `extra_data` is 1 to 64 bytes."""
     if not 1 <= len(extra_data) <= 64:
         raise FormatError("tpm2.extra_data", f"{len(extra_data)} bytes, expected 1 to 64")
-    return _command(
-        _TAG_SESSIONS,
+    return encode_command(
+        TAG_SESSIONS,
         0x158,
         struct.pack(">I", key_handle)
-        + _EMPTY_AUTHORIZATION
+        + EMPTY_AUTHORIZATION
         + struct.pack(">H", len(extra_data))
         + extra_data
         + struct.pack(">H", _NULL)
@@ -163,26 +170,14 @@ def encode_quote(key_handle: int, extra_data: bytes, selection: PcrSelection) ->
 
 def encode_read_public(handle: int) -> bytes:
     """Encode TPM2_ReadPublic."""
-    return _command(_TAG_NO_SESSIONS, 0x173, struct.pack(">I", handle))
-
-
-def response_code(response: bytes) -> int:
-    """Return the code of a response whose header and length agree."""
-    if len(response) < _HEADER.size:
-        raise FormatError("tpm2.header", f"{len(response)} bytes, a header has 10")
-    tag, size, code = _HEADER.unpack_from(response)
-    if size != len(response):
-        raise FormatError("tpm2.size", f"the header says {size}, received {len(response)}")
-    if tag not in (_TAG_NO_SESSIONS, _TAG_SESSIONS):
-        raise FormatError("tpm2.tag", f"unknown tag {tag:#06x}")
-    return int(code)
+    return encode_command(TAG_NO_SESSIONS, 0x173, struct.pack(">I", handle))
 
 
 def parse_pcr_read(response: bytes) -> PcrValues:
     """Read the reply of TPM2_PCR_Read; one 32-byte value for each selected PCR."""
-    reader = _open_response(response, _TAG_NO_SESSIONS)
+    reader = open_response(response, TAG_NO_SESSIONS)
     counter = reader.u32()
-    selections = reader.pcr_selections()
+    selections = _pcr_selections(reader)
     count = reader.u32()
     expected = sum(len(selection.pcrs) for selection in selections)
     if count != expected or count > MAX_PCRS_PER_READ:
@@ -196,19 +191,19 @@ def parse_pcr_read(response: bytes) -> PcrValues:
 
 def parse_pcr_extend(response: bytes) -> None:
     """Check the reply of TPM2_PCR_Extend, which carries nothing."""
-    _open_sessions(response).end()
+    open_sessions(response).end()
 
 
 def parse_quote(response: bytes) -> Quote:
     """Read the reply of TPM2_Quote."""
-    parameters = _open_sessions(response)
+    parameters = open_sessions(response)
     message = parameters.sized()
     return Quote(message=message, signature=parameters.rest())
 
 
 def parse_read_public(response: bytes) -> TpmtPublic:
     """Read the reply of TPM2_ReadPublic; the TPM's own name must be the computed one."""
-    reader = _open_response(response, _TAG_NO_SESSIONS)
+    reader = open_response(response, TAG_NO_SESSIONS)
     public = parse_tpmt_public(reader.sized())
     name = reader.sized()
     reader.sized()  # qualified name: depends on the hierarchy, nothing to compare it with
@@ -220,7 +215,7 @@ def parse_read_public(response: bytes) -> TpmtPublic:
 
 def parse_tpms_attest(data: bytes) -> TpmsAttest:
     """Read a TPMS_ATTEST; anything but a quote made by a TPM is refused."""
-    reader = _Reader(data)
+    reader = Reader(data)
     if reader.u32() != _GENERATED:
         raise FormatError("tpm2.magic", "not generated by a TPM")
     if reader.u16() != _ATTEST_QUOTE:
@@ -228,9 +223,9 @@ def parse_tpms_attest(data: bytes) -> TpmsAttest:
     attest = TpmsAttest(
         qualified_signer=reader.sized(),
         extra_data=reader.sized(),
-        clock_info=reader.clock_info(),
+        clock_info=_clock_info(reader),
         firmware_version=reader.u64(),
-        pcr_selections=reader.pcr_selections(),
+        pcr_selections=_pcr_selections(reader),
         pcr_digest=reader.sized(),
     )
     reader.end()
@@ -239,7 +234,7 @@ def parse_tpms_attest(data: bytes) -> TpmsAttest:
 
 def parse_tpmt_signature(data: bytes) -> TpmtSignature:
     """Read a TPMT_SIGNATURE; only RSASSA with SHA-256 is known."""
-    reader = _Reader(data)
+    reader = Reader(data)
     if reader.u16() != Algorithm.RSASSA:
         raise FormatError("tpm2.signature_scheme", "the signature is not RSASSA")
     if reader.u16() != Algorithm.SHA256:
@@ -251,7 +246,7 @@ def parse_tpmt_signature(data: bytes) -> TpmtSignature:
 
 def parse_tpmt_public(data: bytes) -> TpmtPublic:
     """Read a TPMT_PUBLIC; only RSA keys named by SHA-256 are known."""
-    reader = _Reader(data)
+    reader = Reader(data)
     if reader.u16() != Algorithm.RSA:
         raise FormatError("tpm2.key_type", "the key is not RSA")
     if reader.u16() != Algorithm.SHA256:
@@ -272,92 +267,31 @@ def parse_tpmt_public(data: bytes) -> TpmtPublic:
     return TpmtPublic(attributes=attributes, modulus=modulus, exponent=exponent, name=name)
 
 
-def _command(tag: int, code: int, body: bytes) -> bytes:
-    return _HEADER.pack(tag, _HEADER.size + len(body), code) + body
+def _clock_info(reader: Reader) -> ClockInfo:
+    clock, reset_count, restart_count = reader.u64(), reader.u32(), reader.u32()
+    safe = reader.take(1)[0]
+    if safe > 1:
+        raise FormatError("tpm2.yes_no", f"TPMI_YES_NO is {safe}")
+    return ClockInfo(
+        clock=clock,
+        reset_count=reset_count,
+        restart_count=restart_count,
+        is_safe=bool(safe),
+    )
 
 
-class _Reader:
-    """A cursor over big-endian fields; running out of bytes is `tpm2.truncated`."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._offset = 0
-
-    def take(self, length: int) -> bytes:
-        end = self._offset + length
-        if end > len(self._data):
-            raise FormatError("tpm2.truncated", f"{end - len(self._data)} bytes are missing")
-        data = self._data[self._offset : end]
-        self._offset = end
-        return data
-
-    def u16(self) -> int:
-        return int.from_bytes(self.take(2), "big")
-
-    def u32(self) -> int:
-        return int.from_bytes(self.take(4), "big")
-
-    def u64(self) -> int:
-        return int.from_bytes(self.take(8), "big")
-
-    def sized(self) -> bytes:
-        """A TPM2B: 16-bit length, then the bytes."""
-        return self.take(self.u16())
-
-    def clock_info(self) -> ClockInfo:
-        clock, reset_count, restart_count = self.u64(), self.u32(), self.u32()
-        safe = self.take(1)[0]
-        if safe > 1:
-            raise FormatError("tpm2.yes_no", f"TPMI_YES_NO is {safe}")
-        return ClockInfo(
-            clock=clock,
-            reset_count=reset_count,
-            restart_count=restart_count,
-            is_safe=bool(safe),
-        )
-
-    def pcr_selections(self) -> tuple[PcrSelection, ...]:
-        """A TPML_PCR_SELECTION; each bank at most once, and only SHA-256."""
-        count = self.u32()
-        if count > 1:
-            raise FormatError("tpm2.banks", f"{count} banks, at most one is asked for")
-        selections = []
-        for _ in range(count):
-            if self.u16() != Algorithm.SHA256:
-                raise FormatError("tpm2.bank", "the bank is not SHA-256")
-            bitmap = int.from_bytes(self.take(self.take(1)[0]), "little")
-            if bitmap >> PCR_COUNT:
-                raise FormatError("tpm2.pcr", "a PCR beyond 23 is selected")
-            pcrs = tuple(pcr for pcr in range(PCR_COUNT) if bitmap >> pcr & 1)
-            selections.append(PcrSelection(algorithm=Algorithm.SHA256, pcrs=pcrs))
-        return tuple(selections)
-
-    def rest(self) -> bytes:
-        return self.take(len(self._data) - self._offset)
-
-    def end(self) -> None:
-        if self._offset != len(self._data):
-            raise FormatError("tpm2.trailing", f"{len(self._data) - self._offset} bytes too many")
-
-
-def _open_response(response: bytes, tag: int) -> _Reader:
-    code = response_code(response)
-    if code:  # TPM_RC_SUCCESS is 0
-        raise FormatError("tpm2.response_code", f"the response is an error, {code:#x}")
-    reader = _Reader(response)
-    if reader.u16() != tag:
-        raise FormatError("tpm2.tag", "the response has the tag of another command")
-    reader.take(8)
-    return reader
-
-
-def _open_sessions(response: bytes) -> _Reader:
-    """Return the parameters of a response with sessions, after a look at what follows them.
-
-    Under TPM_RS_PW the session's reply is an empty nonce, continueSession and an empty HMAC.
-    """
-    reader = _open_response(response, _TAG_SESSIONS)
-    parameters = reader.take(reader.u32())
-    if reader.rest() != b"\x00\x00\x01\x00\x00":
-        raise FormatError("tpm2.session", "the session part is not that of a password")
-    return _Reader(parameters)
+def _pcr_selections(reader: Reader) -> tuple[PcrSelection, ...]:
+    """A TPML_PCR_SELECTION; each bank at most once, and only SHA-256."""
+    count = reader.u32()
+    if count > 1:
+        raise FormatError("tpm2.banks", f"{count} banks, at most one is asked for")
+    selections = []
+    for _ in range(count):
+        if reader.u16() != Algorithm.SHA256:
+            raise FormatError("tpm2.bank", "the bank is not SHA-256")
+        bitmap = int.from_bytes(reader.take(reader.take(1)[0]), "little")
+        if bitmap >> PCR_COUNT:
+            raise FormatError("tpm2.pcr", "a PCR beyond 23 is selected")
+        pcrs = tuple(pcr for pcr in range(PCR_COUNT) if bitmap >> pcr & 1)
+        selections.append(PcrSelection(algorithm=Algorithm.SHA256, pcrs=pcrs))
+    return tuple(selections)

@@ -23,6 +23,19 @@ from ccinit.formats.tpm2 import (
     parse_quote,
     parse_read_public,
 )
+from ccinit.formats.tpm2_nv import (
+    MAX_CHUNK_BYTES,
+    NvPublic,
+    encode_list_nv_indexes,
+    encode_nv_define,
+    encode_nv_read,
+    encode_nv_read_public,
+    encode_nv_write,
+    parse_list_nv_indexes,
+    parse_nv_done,
+    parse_nv_read,
+    parse_nv_read_public,
+)
 
 
 class Carrier(Protocol):
@@ -68,3 +81,29 @@ class TpmCommands:
     def read_public(self, handle: int) -> TpmtPublic:
         """Return the public part of the object at `handle`."""
         return parse_read_public(self.carrier.transmit(encode_read_public(handle)))
+
+    def list_nv_indexes(self) -> tuple[int, ...]:
+        """Return every index that is defined."""
+        return parse_list_nv_indexes(self.carrier.transmit(encode_list_nv_indexes()))
+
+    def read_nv_public(self, index: int) -> NvPublic:
+        """Return what an index is, without its content."""
+        return parse_nv_read_public(self.carrier.transmit(encode_nv_read_public(index)))
+
+    def read_nv(self, index: int) -> bytes:
+        """Return the whole content of an index, by the owner's empty authorization."""
+        size_bytes = self.read_nv_public(index).size_bytes
+        content = b""
+        while len(content) < size_bytes:
+            length = min(MAX_CHUNK_BYTES, size_bytes - len(content))
+            command = encode_nv_read(index, length, len(content))
+            content += parse_nv_read(self.carrier.transmit(command), length)
+        return content
+
+    def define_nv(self, index: int, size_bytes: int) -> None:
+        """Make an ordinary index that the owner reads and writes."""
+        parse_nv_done(self.carrier.transmit(encode_nv_define(index, size_bytes)))
+
+    def write_nv(self, index: int, data: bytes) -> None:
+        """Write an index from its beginning; at most 1024 bytes."""
+        parse_nv_done(self.carrier.transmit(encode_nv_write(index, data)))

@@ -6,10 +6,7 @@ Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools). The checks of th
 
 import hashlib
 import os
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,9 +41,8 @@ from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.initdata import bind_initdata
 from ccinit.measure.register import Pcr, TpmPcr
-from rootfs_builder.tools_tree import ToolsTree
+from tests.fakes.swtpm import Swtpm
 
-TOOLS = ToolsTree(Path(os.environ.get("CCINIT_TOOLS", "build/tools")))
 DIGEST = hashlib.sha256(b"initdata").digest()
 ROOT = Path(__file__).parents[2]
 CHILDREN = Children(
@@ -55,74 +51,11 @@ CHILDREN = Children(
 )
 
 
-class Swtpm:
-    """One emulator with an attestation key at its persistent handle."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._socket = directory / "tpm.sock"
-        (directory / "state").mkdir()
-        self._process = subprocess.Popen(
-            TOOLS.command(
-                (
-                    *("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={directory / 'state'}"),
-                    *("--server", f"type=unixio,path={self._socket}"),
-                    *("--ctrl", f"type=unixio,path={self._socket}.ctrl"),
-                    *("--flags", "not-need-init,startup-clear"),
-                ),
-                directories=(directory,),
-            ),
-            stderr=subprocess.DEVNULL,  # a line for every client that leaves
-        )
-        deadline = time.monotonic() + 20
-        while not self._socket.exists():
-            assert self._process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def tools(self, *command: str) -> None:
-        """Run one command of tpm2-tools, and free the slots that it leaves taken."""
-        self._run(*command)
-        self._run("tpm2", "flushcontext", "-t")  # there is no resource manager in front
-
-    def _run(self, *command: str) -> None:
-        TOOLS.run(
-            command,
-            directories=(self.directory,),
-            working_directory=self.directory,
-            environment={"TPM2TOOLS_TCTI": f"swtpm:path={self._socket}"},
-        )
-
-    def connect(self) -> int:
-        """Return a descriptor that takes commands."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.connect(str(self._socket))
-            return connection.detach()
-
-    def open(self) -> TpmDevice:
-        """Return the emulator as the guest's code sees a TPM."""
-        return TpmDevice(self.connect(), name="swtpm")
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=20)
-
-
-def provision(tpm: Swtpm) -> None:
-    """Make the attestation key, as a platform does before its first guest."""
-    tpm.tools("tpm2", "createek", "-G", "rsa", "-c", "ek.ctx", "-u", "ek.pub")
-    tpm.tools(
-        *("tpm2", "createak", "-C", "ek.ctx", "-c", "ak.ctx", "-G", "rsa", "-g", "sha256"),
-        *("-s", "rsassa", "-u", "ak.pem", "-f", "pem"),
-    )
-    tpm.tools("tpm2", "evictcontrol", "-c", "ak.ctx", hex(AK_HANDLE))
-
-
 @pytest.fixture(scope="module")
 def swtpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swtpm]:
     tpm = Swtpm(tmp_path_factory.mktemp("swtpm"))
     try:
-        provision(tpm)
+        tpm.provision(AK_HANDLE)
         yield tpm
     finally:
         tpm.stop()

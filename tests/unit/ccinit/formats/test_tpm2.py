@@ -25,7 +25,6 @@ from ccinit.formats.tpm2 import (
     parse_tpms_attest,
     parse_tpmt_public,
     parse_tpmt_signature,
-    response_code,
 )
 
 EXCHANGES = [
@@ -189,7 +188,3 @@ def test_commands_outside_the_form_are_refused() -> None:
         with pytest.raises(FormatError) as refused:
             encode_quote(0x81010002, extra_data, ALL_SHA256_PCRS)
         assert refused.value.reason == "tpm2.extra_data"
-
-
-def test_response_code_is_that_of_the_header() -> None:
-    assert response_code(struct.pack(">HII", 0x8001, 10, 0x922)) == 0x922
