@@ -18,6 +18,9 @@ from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.messages import (
     ConnectionAnswer,
     ConnectionQuestion,
+    EndorsementAnswer,
+    EndorsementQuestion,
+    EndorseRequest,
     EvidenceAnswer,
     EvidenceQuestion,
     EvidenceReply,
@@ -36,6 +39,7 @@ from ccinit.formats.pod_manifest import PodManifest, Volume
 from ccinit.formats.registries import rule_keys
 from ccinit.formats.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.sealed_log import BootId, report_data
+from ccinit.formats.tee import evidence_needs_network
 from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.vsock_stream import connect_to_host
 from ccinit.pull.messages import PolicyKey
@@ -71,15 +75,29 @@ class Attested:
         return self.grants[volume.key]
 
 
-async def open_log(guest: Guest, configured: Configured) -> None:
-    """Begin the sealed stream and bind its key by evidence that does not go through the KBS.
+def open_log(guest: Guest, configured: Configured) -> bytes:
+    """Begin the sealed stream; return the report data that binds its key.
+
+    Raises:
+        FormatError: `seal.owner_key`.
+    """
+    boot_id = BootId(random_bytes(_BOOT_ID_BYTES))
+    public_key = guest.log.open(configured.config.log_public_key, boot_id)
+    return report_data(boot_id, public_key)
+
+
+async def bind_log(guest: Guest, configured: Configured, binding: bytes) -> None:
+    """Bind the log's key by evidence that does not go through the KBS.
+
+    Args:
+        guest: whose log it is.
+        configured: on what.
+        binding: what `open_log` returned.
 
     Raises:
         CcinitError: the platform made no evidence.
     """
-    boot_id = BootId(random_bytes(_BOOT_ID_BYTES))
-    public_key = guest.log.open(configured.config.log_public_key, boot_id)
-    evidence = await collect_evidence(guest, configured, report_data(boot_id, public_key))
+    evidence = await collect_evidence(guest, configured, binding)
     guest.log.bind(encode_log_evidence(configured.platform.tee, evidence))
 
 
@@ -137,7 +155,12 @@ async def request_resources(
                 evidence = await collect_evidence(guest, configured, question.report_data)
             else:
                 request = _evidence_request(configured, question.report_data)
-                made = await first.run(request, EvidenceReply, seconds=_EVIDENCE_SECONDS)
+                made = await first.run(
+                    request,
+                    EvidenceReply,
+                    seconds=_EVIDENCE_SECONDS,
+                    answers=_endorsements(guest, configured),
+                )
                 guest.service.figures.evidence_made += 1
                 evidence = made.evidence
             return Answer(value=EvidenceAnswer(evidence=evidence))
@@ -214,9 +237,25 @@ async def collect_evidence(guest: Guest, configured: Configured, report_data: by
         EvidenceReply,
         report_data=report_data,
         seconds=_EVIDENCE_SECONDS,
+        answers=_endorsements(guest, configured),
     )
     guest.service.figures.evidence_made += 1
     return reply.evidence
+
+
+def _endorsements(guest: Guest, configured: Configured) -> Answers:
+    """Answer a child that has a report and no network by one that has the network only."""
+    tee = configured.platform.tee
+    if not evidence_needs_network(tee):
+        return {}
+
+    async def endorse(question: EndorsementQuestion) -> Answer:
+        request = EndorseRequest(tee=tee, hardware=question.hardware)
+        run = guest.children.run
+        answer = await run(Role.ENDORSE, request, EndorsementAnswer, seconds=_EVIDENCE_SECONDS)
+        return Answer(value=answer)
+
+    return {EndorsementQuestion: endorse}
 
 
 def _evidence_request(configured: Configured, report_data: bytes) -> EvidenceRequest:

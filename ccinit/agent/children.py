@@ -61,8 +61,10 @@ class PreparedChild:
         self._child = child
         self._rights = rights
 
-    async def run(self, request: object, reply: type[R], *, seconds: float) -> R:
-        """Give it the job and return the result; the job asks nothing and tells nothing.
+    async def run(
+        self, request: object, reply: type[R], *, seconds: float, answers: Answers | None = None
+    ) -> R:
+        """Give it the job and return the result; the job tells nothing on the way.
 
         Raises:
             DeadlineError: `child.late`.
@@ -73,7 +75,7 @@ class PreparedChild:
             raise RuntimeError("a child does one job")
         self.is_used = True
         async with deadline(seconds, "child.late"):
-            talk = Conversation(self._child.connection, self._rights, reply, {}, {})
+            talk = Conversation(self._child.connection, self._rights, reply, answers or {}, {})
             return await self._child.hold(talk, request)
 
 

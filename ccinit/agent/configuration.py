@@ -1,14 +1,14 @@
 """CONFIG: from the host's disks to a configuration that is bound to the platform.
 
 1. a child finds and inflates the one initdata document;
-2. PID 1 hashes those bytes and has the digest bound to the platform;
+2. PID 1 hashes those bytes and has the digest bound to the platform, which a child names;
 3. only then a child parses them, and PID 1 takes the typed result;
 4. the document's algorithm must be the one that the platform was bound with.
 """
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ccinit.agent.devices import open_device, run_on_platform
 from ccinit.agent.guest import Guest
@@ -22,11 +22,11 @@ from ccinit.boot.configuration import (
     ParseInitdata,
     ReadInitdata,
 )
-from ccinit.errors import VerificationError
+from ccinit.errors import ChildError, VerificationError
 from ccinit.formats.guest_config import GuestConfig
 from ccinit.formats.initdata import document_digest
 from ccinit.formats.pod_manifest import PodManifest
-from ccinit.formats.tee import NO_REPORT_DATA, initdata_binding
+from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding
 from ccinit.kernel.block import BlockDevice, list_virtio_disks
 
 _SECONDS = 60.0
@@ -67,7 +67,7 @@ async def configure(guest: Guest) -> Configured:
         raise VerificationError("config.absent", "the child names a disk that does not exist")
     algorithm = initdata_binding(platform.tee).algorithm
     digest = document_digest(found.document, algorithm)
-    await run_on_platform(
+    bound = await run_on_platform(
         guest,
         platform,
         Role.MEASURE,
@@ -76,6 +76,7 @@ async def configure(guest: Guest) -> Configured:
         report_data=NO_REPORT_DATA,
         seconds=_SECONDS,
     )
+    platform = _name_platform(platform, bound.tee)
     parsed = await guest.children.run(
         Role.CONFIG, ParseInitdata(document=found.document), Configuration, seconds=_SECONDS
     )
@@ -93,6 +94,17 @@ async def configure(guest: Guest) -> Configured:
         disks=disks,
         measurement=RuntimeMeasurement(guest, platform),
     )
+
+
+def _name_platform(platform: Platform, tee: Tee) -> Platform:
+    """Take a child's word for which of the platforms that look the same it is.
+
+    Raises:
+        ChildError: `child.protocol`, it is none of them.
+    """
+    if tee not in (platform.tee, *platform.asked):
+        raise ChildError("child.protocol", f"{platform.tee} was named {tee}")
+    return replace(platform, tee=tee)
 
 
 async def _read_document(guest: Guest, disks: tuple[BlockDevice, ...]) -> InitdataDocument:

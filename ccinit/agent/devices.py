@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
+from ccinit.agent.conversation import Answers
 from ccinit.agent.guest import Guest
 from ccinit.agent.roles import Role
 from ccinit.attest.detect import Platform
@@ -30,6 +31,7 @@ async def run_on_platform(
     *,
     report_data: bytes,
     seconds: float,
+    answers: Answers | None = None,
 ) -> R:
     """Run a job that has the platform, anew while somebody else disturbs its request.
 
@@ -41,6 +43,7 @@ async def run_on_platform(
         reply: what it returns.
         report_data: what a report has to carry, where it is PID 1 that asks for one.
         seconds: for each attempt.
+        answers: to what the job asks.
 
     Raises:
         PeerError: `tee.generation`, disturbed in each of 16 requests; and what the job raises.
@@ -48,7 +51,9 @@ async def run_on_platform(
     for attempt in range(MAX_REQUESTS):
         with open_platform(platform, report_data) as fds:
             try:
-                return await guest.children.run(role, request, reply, seconds=seconds, fds=fds)
+                return await guest.children.run(
+                    role, request, reply, seconds=seconds, fds=fds, answers=answers
+                )
             except PeerError as error:
                 if error.reason != _CHANGED or attempt + 1 == MAX_REQUESTS:
                     raise

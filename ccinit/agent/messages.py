@@ -23,8 +23,14 @@ class BindRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BindReply:
-    """What holds the digest now: the register's new value, or the launch field."""
+    """What the digest was bound to.
 
+    Attributes:
+        tee: the platform, as its device names it.
+        value: what holds the digest now: the register's new value, or the launch field.
+    """
+
+    tee: Tee
     value: bytes
 
 
@@ -70,6 +76,28 @@ class EvidenceReply:
     """The evidence as JSON text, in the form of the platform's verifier."""
 
     evidence: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndorsementQuestion:
+    """The cloud's service is to endorse a report of the hardware, encoded."""
+
+    hardware: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndorsementAnswer:
+    """What it says: a certificate, or a quote."""
+
+    endorsement: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndorseRequest:
+    """Whose service to ask, and for what; see `EndorsementQuestion`."""
+
+    tee: Tee
+    hardware: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

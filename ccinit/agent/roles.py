@@ -35,6 +35,7 @@ class Role(enum.StrEnum):
     CONFIG = "config"
     NET = "net"
     EVIDENCE = "evidence"
+    ENDORSE = "endorse"
     KBS = "kbs"
     FORMAT = "format"
     REGISTRY = "registry"
@@ -111,6 +112,16 @@ RIGHTS: Mapping[Role, Rights] = {
     # the TPM or the TEE's report by fd
     Role.EVIDENCE: Rights(
         job="ccinit.agent.jobs.evidence:run", uid=FIRST_UID + 5, syscalls=ATTESTER
+    ),
+    # a cloud's metadata service
+    Role.ENDORSE: Rights(
+        job="ccinit.agent.jobs.endorse:run",
+        uid=FIRST_UID + 18,
+        syscalls=TLS_CLIENT,
+        connect=True,
+        preload=("encodings.idna",),
+        read=RESOLVER,
+        reply_bytes=256 * 1024,
     ),
     # the Key Broker Service
     Role.KBS: Rights(

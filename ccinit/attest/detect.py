@@ -33,6 +33,7 @@ class Platform:
     """What was found: its name, and how it makes evidence.
 
     Attributes:
+        asked: what else it may turn out to be when its device is asked.
         nodes: files that a child needs for it.
         open_report: where the request is made by PID 1, and a child only reads the report.
         register: the file through which the register of the event log is extended; None where the
@@ -40,6 +41,7 @@ class Platform:
     """
 
     tee: Tee
+    asked: tuple[Tee, ...] = ()
     nodes: tuple[Node, ...] = ()
     open_report: OpenReport | None = None
     register: Node | None = None
@@ -79,7 +81,7 @@ class KernelSigns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
+class Row:
     """How one platform shows itself.
 
     Attributes:
@@ -88,6 +90,7 @@ class _Row:
         flag: a file that holds `1`.
         provider: its name in configfs-tsm.
         tee: its verifier, if there is an Attester.
+        asked: other platforms that look the same; which one it is, the device has to say.
         devices: nodes that an Attester can use, the best first, under the name `device`.
         device: the name that its Attester knows them by.
         files: what its Attester needs beside a report of configfs-tsm.
@@ -103,6 +106,7 @@ class _Row:
     flag: str = ""
     provider: str = ""
     tee: Tee | None = None
+    asked: tuple[Tee, ...] = ()
     devices: tuple[str, ...] = ()
     device: str = ""
     files: tuple[Node, ...] = ()
@@ -122,7 +126,7 @@ class _Row:
 
 
 TABLE = (
-    _Row(
+    Row(
         name="snp",
         paths=("/sys/devices/platform/sev-guest",),
         provider="sev_guest",
@@ -130,7 +134,7 @@ TABLE = (
         devices=("/dev/sev-guest",),
         device="sev_guest",
     ),
-    _Row(
+    Row(
         name="tdx",
         paths=("/dev/tdx_guest", "/sys/devices/virtual/misc/tdx_guest"),
         provider="tdx_guest",
@@ -140,25 +144,27 @@ TABLE = (
         register="/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384",
         unreachable="quotes need configfs-tsm and the tdx_guest driver of Linux 6.7 or later",
     ),
-    _Row(name="sev", paths=("/sys/kernel/security/secrets/coco",)),
-    _Row(name="sgx", paths=("/dev/attestation/attestation_type", "/dev/sgx_enclave")),
-    _Row(name="csv", paths=("/dev/csv-guest",)),
-    _Row(name="cca", paths=("/sys/devices/platform/arm-cca-dev",), provider="arm_cca_guest"),
-    _Row(name="se", flag="/sys/firmware/uv/prot_virt_guest"),
-    _Row(
+    Row(name="sev", paths=("/sys/kernel/security/secrets/coco",)),
+    Row(name="sgx", paths=("/dev/attestation/attestation_type", "/dev/sgx_enclave")),
+    Row(name="csv", paths=("/dev/csv-guest",)),
+    Row(name="cca", paths=("/sys/devices/platform/arm-cca-dev",), provider="arm_cca_guest"),
+    Row(name="se", flag="/sys/firmware/uv/prot_virt_guest"),
+    Row(
         name="pef",
         flag="/sys/devices/system/cpu/svm",
         refusal="POWER's ultravisor hands its secrets out at launch and signs no report for a KBS",
     ),
     # Either node of the first chip: the resource-managed one does not disturb the kernel's own use.
-    _Row(
+    # A paravisor hides the hardware and shows a TPM of its own.
+    Row(
         name="tpm",
         tee=Tee.TPM,
+        asked=(Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM),
         devices=("/dev/tpmrm0", "/dev/tpm0"),
         device="tpm",
         register_in_device=True,
     ),
-    _Row(name="a second tpm", paths=("/dev/tpm1",)),
+    Row(name="a second tpm", paths=("/dev/tpm1",)),
 )
 
 
@@ -192,7 +198,7 @@ def _find_simulated(signs: Signs) -> OpenReport | None:
     return find_simulated(signs.read)
 
 
-def _reach(row: _Row, signs: Signs, provider: str) -> Platform:
+def _reach(row: Row, signs: Signs, provider: str) -> Platform:
     if row.tee is None:
         raise ConfigError("attest.unsupported", f"{row.name}: {row.refusal}")
     if row.provider and row.provider == provider:
@@ -213,6 +219,7 @@ def _reach(row: _Row, signs: Signs, provider: str) -> Platform:
         raise ConfigError("tee.io", f"{row.name}: {row.unreachable}")
     return Platform(
         tee=row.tee,
+        asked=row.asked,
         nodes=(Node(name=row.device, path=path, writable=True),),
         register=Node(name=REGISTER, path=path, writable=True) if row.register_in_device else None,
     )

@@ -58,11 +58,19 @@ class InitdataBinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """`kept` bytes of a report digest, padded with zeros to `size` bytes; the initdata's place."""
+    """What one platform makes of digests.
+
+    Attributes:
+        kept: so many bytes of a report digest are carried,
+        size: padded with zeros to so many.
+        initdata: the place of its digest.
+        needs_network: a part of the evidence comes from a service of the cloud.
+    """
 
     kept: int
     size: int
     initdata: InitdataBinding
+    needs_network: bool = False
 
 
 _PCR_8 = InitdataBinding(binding=Binding.EXTENDED, algorithm="sha256", size_bytes=32)
@@ -72,8 +80,8 @@ _PERSONALIZATION = InitdataBinding(binding=Binding.COMPARED, algorithm="sha384",
 
 _ROWS: Final[Mapping[Tee, _Row]] = {
     Tee.TPM: _Row(kept=32, size=32, initdata=_PCR_8),
-    Tee.AZ_SNP_VTPM: _Row(kept=48, size=48, initdata=_PCR_8),
-    Tee.AZ_TDX_VTPM: _Row(kept=48, size=48, initdata=_PCR_8),
+    Tee.AZ_SNP_VTPM: _Row(kept=48, size=48, initdata=_PCR_8, needs_network=True),
+    Tee.AZ_TDX_VTPM: _Row(kept=48, size=48, initdata=_PCR_8, needs_network=True),
     Tee.SNP: _Row(kept=48, size=64, initdata=_HOSTDATA),
     Tee.TDX: _Row(kept=48, size=64, initdata=_MRCONFIGID),
     Tee.CCA: _Row(kept=48, size=64, initdata=_PERSONALIZATION),
@@ -95,3 +103,8 @@ def report_data_for(tee: Tee, digest: bytes) -> ReportData:
 def initdata_binding(tee: Tee) -> InitdataBinding:
     """Return where a platform holds the initdata digest."""
     return _ROWS[tee].initdata
+
+
+def evidence_needs_network(tee: Tee) -> bool:
+    """Return whether a platform can make evidence only where there is a network already."""
+    return _ROWS[tee].needs_network

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ccinit.errors import FormatError
 from ccinit.formats.strict_json import JsonValue, decode_base64, encode_base64, members
-from ccinit.formats.tpm2 import DIGEST_BYTES, PCR_COUNT, TpmtPublic
+from ccinit.formats.tpm2 import DIGEST_BYTES, PCR_COUNT
 
 MAX_PART_BYTES = 4096
 
@@ -69,10 +69,10 @@ def parse_tpm_evidence(value: JsonValue) -> TpmEvidence:
     )
 
 
-def encode_rsa_public_key(public: TpmtPublic) -> bytes:
+def encode_rsa_public_key(modulus: bytes, exponent: int) -> bytes:
     """Encode an RSA key as DER SubjectPublicKeyInfo (RFC 5280 section 4.1, RFC 8017 A.1.1)."""
-    exponent = public.exponent.to_bytes((public.exponent.bit_length() + 7) // 8, "big")
-    key = _der(0x30, _der_integer(public.modulus) + _der_integer(exponent))
+    digits = exponent.to_bytes((exponent.bit_length() + 7) // 8, "big")
+    key = _der(0x30, _der_integer(modulus) + _der_integer(digits))
     return _der(0x30, _RSA_ALGORITHM + _der(0x03, b"\0" + key))
 
 

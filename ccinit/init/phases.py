@@ -40,9 +40,11 @@ async def boot(guest: Guest) -> "Started":
     await run_phase(guest, sequence.MOUNT, _mount())
     await run_phase(guest, sequence.HARDEN, _harden())
     await run_phase(guest, sequence.LISTEN, _listen(guest))
-    configured = await run_phase(guest, sequence.CONFIG, _configure(guest))
+    configured, log_binding = await run_phase(guest, sequence.CONFIG, _configure(guest))
     limits = configured.config.limits
-    await run_phase(guest, sequence.NET, _connect(guest), limits.network_seconds)
+    await run_phase(
+        guest, sequence.NET, _connect(guest, configured, log_binding), limits.network_seconds
+    )
     await run_phase(guest, sequence.RANDOM, _wait_for_entropy())
     attested = await run_phase(
         guest, sequence.ATTEST, _attest(guest, configured), limits.attest_seconds
@@ -89,24 +91,32 @@ async def _listen(guest: Guest) -> None:
     guest.service.figures.listen_pss_bytes = read_pss_bytes()
 
 
-async def _configure(guest: Guest) -> "Configured":
-    from ccinit.agent.attestation import open_log
+async def _configure(guest: Guest) -> tuple["Configured", bytes]:
+    """Return the configuration, and what binds the key of the log that is now open."""
+    from ccinit.agent.attestation import bind_log, open_log
     from ccinit.agent.configuration import configure
     from ccinit.formats.guest_config import StartBy
+    from ccinit.formats.tee import evidence_needs_network
     from ccinit.kernel.entropy import wait_for_entropy
 
     configured = await configure(guest)
     guest.service.may_start = configured.config.start_by is StartBy.HOST
     guest.service.may_measure = configured.manifest.allow.metrics_to_host
     await wait_for_entropy()  # the log's keys are the first that this boot makes
-    await open_log(guest, configured)
-    return configured
+    binding = open_log(guest, configured)
+    if not evidence_needs_network(configured.platform.tee):
+        await bind_log(guest, configured, binding)
+    return configured, binding
 
 
-async def _connect(guest: Guest) -> None:
+async def _connect(guest: Guest, configured: "Configured", log_binding: bytes) -> None:
+    from ccinit.agent.attestation import bind_log
     from ccinit.agent.network import connect
+    from ccinit.formats.tee import evidence_needs_network
 
     await connect(guest)
+    if evidence_needs_network(configured.platform.tee):
+        await bind_log(guest, configured, log_binding)
 
 
 async def _wait_for_entropy() -> None:

@@ -67,8 +67,12 @@ class EventRegister:
     algorithm: Algorithm
 
 
+_PCR_14: Final = EventRegister(name="PCR 14", number=Pcr.EVENT_LOG, algorithm=Algorithm.SHA256)
+
 EVENT_REGISTERS: Final[Mapping[Tee, EventRegister]] = {
-    Tee.TPM: EventRegister(name="PCR 14", number=Pcr.EVENT_LOG, algorithm=Algorithm.SHA256),
+    Tee.TPM: _PCR_14,
+    Tee.AZ_SNP_VTPM: _PCR_14,
+    Tee.AZ_TDX_VTPM: _PCR_14,
     # Records of a confidential VM count from 1 (UEFI 2.10, section 38.4.1). Linux has it from 6.16.
     Tee.TDX: EventRegister(name="RTMR 3", number=4, algorithm=Algorithm.SHA384),
 }

@@ -1,9 +1,9 @@
 """HTTP/1.1 over TLS, under caps: the only client in the guest.
 
-RFC 9110 and 9112 as httpx speaks them, narrowed: https only, no redirect is followed, no proxy or
-other setting comes from the environment, no cookie is kept, no content coding is undone, and a
-reply is bounded in headers, body, silence and total time. A body that ends early is an error. What
-a status means is left to the callers in `ccinit.attest` and `ccinit.pull`.
+RFC 9110 and 9112 as httpx speaks them, narrowed: https (but for `ccinit.net.metadata`), no redirect
+is followed, no proxy or other setting comes from the environment, no cookie is kept, no content
+coding is undone, and a reply is bounded in headers, body, silence and total time. A body that ends
+early is an error. What a status means is left to the callers in `ccinit.attest` and `ccinit.pull`.
 """
 
 import email.utils
@@ -88,9 +88,18 @@ class HttpReply:
 class HttpClient:
     """Requests to https services under one TLS context; one at a time, with kept connections."""
 
-    def __init__(self, context: ssl.SSLContext, *, dial: Dial = dial_tcp) -> None:
-        """Args: context: see `pinned_context`; dial: how to reach a host and port."""
+    def __init__(
+        self, context: ssl.SSLContext, *, dial: Dial = dial_tcp, plain_host: str = ""
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            context: see `pinned_context`.
+            dial: how to reach a host and port.
+            plain_host: the one host that is spoken to without TLS; see `ccinit.net.metadata`.
+        """
         self._deadline = Deadline()
+        self._plain_host = plain_host
         self._client = httpx.Client(
             transport=_PinnedTransport(context, DeadlineBackend(self._deadline, dial)),
             trust_env=False,
@@ -168,7 +177,7 @@ class HttpClient:
         self, method: str, url: str, headers: Headers, body: bytes, limits: HttpLimits
     ) -> Iterator[httpx.Response]:
         self._deadline.start(total_seconds=limits.total_seconds, wait_seconds=limits.wait_seconds)
-        target = _check_url(url)
+        target = _check_url(url, self._plain_host)
         try:
             with self._client.stream(method, url, headers=headers, content=body) as response:
                 _check_head(response, limits)
@@ -250,7 +259,7 @@ def parse_http_date(text: str | None) -> int | None:
     return seconds if email.utils.formatdate(seconds, usegmt=True) == text else None
 
 
-def _check_url(url: str) -> str:
+def _check_url(url: str, plain_host: str) -> str:
     """Return `host:port` for error texts.
 
     Raises:
@@ -260,8 +269,9 @@ def _check_url(url: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise PeerError("net.url", "not a URL") from error
-    if parsed.scheme != "https":
-        raise PeerError("net.url", "only https is spoken")
+    scheme = "http" if plain_host and parsed.host == plain_host else "https"
+    if parsed.scheme != scheme:
+        raise PeerError("net.url", f"only {scheme} is spoken")
     if not parsed.host or parsed.userinfo or parsed.fragment:
         raise PeerError("net.url", "expected a host, and neither user nor fragment")
     return f"{parsed.host}:{parsed.port or 443}"

@@ -6,6 +6,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
 from ccinit.kernel.tpm import TpmDevice
 from rootfs_builder.tools_tree import ToolsTree
 
@@ -63,6 +66,13 @@ class Swtpm:
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait(timeout=20)
+
+    @property
+    def ak_modulus(self) -> bytes:
+        """Of the key that `provision` made."""
+        key = load_pem_public_key((self.directory / "ak.pem").read_bytes())
+        assert isinstance(key, RSAPublicKey)
+        return key.public_numbers().n.to_bytes(256, "big")
 
     def provision(self, ak_handle: int) -> None:
         """Make an attestation key, as a platform does before its first guest; see `ak.pem`."""

@@ -4,9 +4,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from ccinit.agent.child import JobChannel
-from ccinit.agent.messages import EvidenceReply, EvidenceRequest
+from ccinit.agent.messages import (
+    EndorsementAnswer,
+    EndorsementQuestion,
+    EvidenceReply,
+    EvidenceRequest,
+)
 from ccinit.attest import snp, tdx
 from ccinit.attest.attester import Attester
+from ccinit.attest.azure import AzureAttester
 from ccinit.attest.snp import RawReport, SnpAttester
 from ccinit.attest.tdx import TdxAttester, join_event_logs
 from ccinit.attest.tpm import TpmAttester
@@ -20,7 +26,7 @@ from ccinit.kernel.tsm import read_report
 
 def run(request: EvidenceRequest, channel: JobChannel) -> EvidenceReply:
     """Do the job; descriptors are named as in `ccinit.attest.detect`."""
-    attester = ATTESTERS[request.tee](channel.fds, request.events)
+    attester = ATTESTERS[request.tee](channel, request.events)
     evidence = attester.collect_evidence(ReportData(request.report_data))
     return EvidenceReply(evidence=canonical_json(evidence.value))
 
@@ -28,6 +34,16 @@ def run(request: EvidenceRequest, channel: JobChannel) -> EvidenceReply:
 def tpm_attester(fds: Mapping[str, int]) -> TpmAttester:
     """Return the Attester over the TPM's device."""
     return TpmAttester(TpmDevice(fds["tpm"]))
+
+
+def azure_attester(tee: Tee, channel: JobChannel) -> AzureAttester:
+    """Return the Attester over a paravisor's TPM; PID 1 finds somebody to endorse its hardware."""
+
+    def endorse(hardware: bytes) -> bytes:
+        question = EndorsementQuestion(hardware=hardware)
+        return channel.ask(question, EndorsementAnswer).endorsement
+
+    return AzureAttester(tee, TpmDevice(channel.fds["tpm"]), endorse)
 
 
 def snp_attester(fds: Mapping[str, int]) -> SnpAttester:
@@ -50,9 +66,11 @@ def tdx_attester(fds: Mapping[str, int], events: bytes) -> TdxAttester:
     )
 
 
-ATTESTERS: Mapping[Tee, Callable[[Mapping[str, int], bytes], Attester]] = {
-    # Evidence of these two has no place for an event log; the owner finds it in the sealed log.
-    Tee.TPM: lambda fds, _events: tpm_attester(fds),
-    Tee.SNP: lambda fds, _events: snp_attester(fds),
-    Tee.TDX: tdx_attester,
+ATTESTERS: Mapping[Tee, Callable[[JobChannel, bytes], Attester]] = {
+    # Evidence of these has no place for an event log; the owner finds it in the sealed log.
+    Tee.TPM: lambda channel, _events: tpm_attester(channel.fds),
+    Tee.AZ_SNP_VTPM: lambda channel, _events: azure_attester(Tee.AZ_SNP_VTPM, channel),
+    Tee.AZ_TDX_VTPM: lambda channel, _events: azure_attester(Tee.AZ_TDX_VTPM, channel),
+    Tee.SNP: lambda channel, _events: snp_attester(channel.fds),
+    Tee.TDX: lambda channel, events: tdx_attester(channel.fds, events),
 }

@@ -1,10 +1,15 @@
-"""Role `measure`: bind the initdata digest; the platform's devices come as descriptors."""
+"""Role `measure`: name the platform, and bind the initdata digest to it.
+
+The platform's devices come as descriptors. Naming it comes first: a TPM whose report cannot be read
+is none that anything is measured into.
+"""
 
 from collections.abc import Callable, Mapping
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs.evidence import snp_attester
 from ccinit.agent.messages import BindReply, BindRequest
+from ccinit.attest.azure import identify_paravisor
 from ccinit.formats.tdx_report import parse_td_report
 from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding
 from ccinit.kernel.tdx_guest import read_td_report
@@ -15,7 +20,15 @@ from ccinit.measure.register import Pcr, TpmPcr
 
 def run(request: BindRequest, channel: JobChannel) -> BindReply:
     """Do the job; descriptors are named as in `ccinit.attest.detect`."""
-    return BindReply(value=BINDERS[request.tee](channel.fds, request.digest))
+    tee = _identify(request.tee, channel.fds)
+    return BindReply(tee=tee, value=BINDERS[tee](channel.fds, request.digest))
+
+
+def _identify(tee: Tee, fds: Mapping[str, int]) -> Tee:
+    """Ask a TPM whose it is; the others show it by what they are."""
+    if tee is not Tee.TPM:
+        return tee
+    return identify_paravisor(TpmDevice(fds["tpm"])) or tee
 
 
 def _extend_pcr(fds: Mapping[str, int], digest: bytes) -> bytes:
@@ -35,6 +48,8 @@ def _compare_mrconfigid(fds: Mapping[str, int], digest: bytes) -> bytes:
 
 BINDERS: Mapping[Tee, Callable[[Mapping[str, int], bytes], bytes]] = {
     Tee.TPM: _extend_pcr,
+    Tee.AZ_SNP_VTPM: _extend_pcr,
+    Tee.AZ_TDX_VTPM: _extend_pcr,
     Tee.SNP: _compare_host_data,
     Tee.TDX: _compare_mrconfigid,
 }

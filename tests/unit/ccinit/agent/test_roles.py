@@ -50,7 +50,7 @@ def test_role_with_capabilities_has_neither_network_nor_anything_to_write(role: 
 
 @EVERY_ROLE
 def test_only_clients_of_the_network_connect(role: Role) -> None:
-    assert RIGHTS[role].connect == (role in {Role.KBS, Role.REGISTRY})
+    assert RIGHTS[role].connect == (role in {Role.ENDORSE, Role.KBS, Role.REGISTRY})
 
 
 @EVERY_ROLE

@@ -35,7 +35,8 @@ def device(tee: Tee, name: str, path: str) -> Platform:
 
 def tpm(path: str) -> Platform:
     register = Node(name="register", path=path, writable=True)
-    return replace(device(Tee.TPM, "tpm", path), register=register)
+    asked = (Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM)
+    return replace(device(Tee.TPM, "tpm", path), asked=asked, register=register)
 
 
 REPORTS = Platform(tee=Tee.SNP, open_report=open_report_entry)

@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import FormatError
 from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tpm2 import ObjectAttribute, TpmtPublic
 from ccinit.formats.tpm_evidence import TpmEvidence, encode_rsa_public_key, parse_tpm_evidence
 
 EVIDENCE = TpmEvidence(
@@ -71,7 +70,6 @@ def test_evidence_with_one_wrong_part_is_refused(
 def test_public_key_is_the_der_of_another_implementation(bits: int, exponent: int) -> None:
     key = rsa.generate_private_key(public_exponent=exponent, key_size=bits).public_key()
     modulus = key.public_numbers().n.to_bytes(bits // 8, "big")
-    public = TpmtPublic(attributes=ObjectAttribute(0), modulus=modulus, exponent=exponent, name=b"")
-    assert encode_rsa_public_key(public) == key.public_bytes(
+    assert encode_rsa_public_key(modulus, exponent) == key.public_bytes(
         Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     )

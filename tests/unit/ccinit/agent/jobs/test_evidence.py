@@ -1,22 +1,31 @@
 """Every platform that can be detected has an Attester and a way to bind initdata."""
 
 import errno
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from ccinit.agent.jobs import evidence, measure
-from ccinit.attest.detect import TABLE
+from ccinit.agent.child import JobChannel
+from ccinit.agent.jobs import evidence, extend, measure
+from ccinit.attest.detect import TABLE, Row
 from ccinit.errors import CcinitError
 from ccinit.formats.snp_evidence import parse_snp_evidence
-from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee
+from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee, initdata_binding
 from ccinit.kernel import tsm
 from ccinit.kernel.tsm import TsmReport, open_report_entry
+from ccinit.measure.register import EVENT_REGISTERS
 from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs
 from tests.fakes.snp import FakeSnp
 
-DETECTED = {row.tee for row in TABLE if row.tee is not None}
+DETECTED = {row.tee for row in TABLE if row.tee} | {tee for row in TABLE for tee in row.asked}
 REPORT_DATA = ReportData(bytes(range(64)))
 DIGEST = b"d" * 32
+
+
+def channel(fds: Mapping[str, int]) -> JobChannel:
+    return cast("JobChannel", SimpleNamespace(fds=fds))
 
 
 @pytest.fixture
@@ -38,9 +47,22 @@ def test_detected_platforms_bind_initdata_and_no_others() -> None:
     assert set(measure.BINDERS) == DETECTED
 
 
+def test_platforms_whose_events_have_a_register_are_those_that_extend_one() -> None:
+    assert set(extend.REGISTERS) == set(EVENT_REGISTERS) <= DETECTED
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.asked], ids=lambda row: row.name)
+def test_platforms_that_look_the_same_are_bound_the_same_way(row: Row) -> None:
+    """Or the digest that PID 1 made before it was told the name would be another."""
+    assert row.tee is not None
+    for tee in row.asked:
+        assert initdata_binding(tee) == initdata_binding(row.tee)
+        assert measure.BINDERS[tee] is measure.BINDERS[row.tee]
+
+
 def test_snp_evidence_is_made_through_configfs(configfs: FakeConfigfs) -> None:
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        made = evidence.ATTESTERS[Tee.SNP](fds, b"").collect_evidence(REPORT_DATA)
+        made = evidence.ATTESTERS[Tee.SNP](channel(fds), b"").collect_evidence(REPORT_DATA)
     parsed = parse_snp_evidence(made.value)
     assert (parsed.report.report_data, parsed.report.vmpl) == (REPORT_DATA, 0)
     assert [entry.cert_type for entry in parsed.certificates] == ["VCEK"]
@@ -54,14 +76,14 @@ def test_snp_evidence_is_made_through_the_device(monkeypatch: pytest.MonkeyPatch
         return TsmReport(outblob=snp.report(report_data), auxblob=snp.chain.table())
 
     monkeypatch.setattr(evidence, "get_extended_report", ask)
-    made = evidence.ATTESTERS[Tee.SNP]({"sev_guest": 7}, b"").collect_evidence(REPORT_DATA)
+    made = evidence.ATTESTERS[Tee.SNP](channel({"sev_guest": 7}), b"").collect_evidence(REPORT_DATA)
     assert parse_snp_evidence(made.value).report.report_data == REPORT_DATA
 
 
 def test_vmpl_of_a_guest_under_an_svsm_is_its_own(configfs: FakeConfigfs) -> None:
     configfs.floor = 2
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        made = evidence.ATTESTERS[Tee.SNP](fds, b"").collect_evidence(REPORT_DATA)
+        made = evidence.ATTESTERS[Tee.SNP](channel(fds), b"").collect_evidence(REPORT_DATA)
     assert parse_snp_evidence(made.value).report.vmpl == 2
 
 
@@ -84,7 +106,7 @@ def test_r04_host_data_is_compared_with_the_digest(configfs: FakeConfigfs) -> No
 def test_r17_device_that_fails_ends_the_job(configfs: FakeConfigfs) -> None:
     configfs.errors = [errno.EIO] * 10
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        attester = evidence.ATTESTERS[Tee.SNP](fds, b"")
+        attester = evidence.ATTESTERS[Tee.SNP](channel(fds), b"")
         with pytest.raises(CcinitError) as refused:
             attester.collect_evidence(REPORT_DATA)
     assert refused.value.reason == "tee.io"

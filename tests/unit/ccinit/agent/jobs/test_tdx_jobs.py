@@ -58,7 +58,7 @@ def test_evidence_is_made_through_configfs_with_both_logs(
     configfs: FakeConfigfs, ccel: int
 ) -> None:
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        attester = evidence.ATTESTERS[Tee.TDX]({**fds, "ccel": ccel}, EVENTS)
+        attester = evidence.tdx_attester({**fds, "ccel": ccel}, EVENTS)
         made = parse_tdx_evidence(attester.collect_evidence(REPORT_DATA).value)
     assert parse_tdx_quote(made.quote).body.report_data == REPORT_DATA
     assert made.event_log is not None
@@ -71,7 +71,7 @@ def test_evidence_is_made_through_configfs_with_both_logs(
 
 def test_firmware_without_a_log_leaves_it_out(configfs: FakeConfigfs) -> None:
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        attester = evidence.ATTESTERS[Tee.TDX](fds, b"")
+        attester = evidence.tdx_attester(fds, b"")
         made = parse_tdx_evidence(attester.collect_evidence(REPORT_DATA).value)
     assert made.event_log is None
 
@@ -79,7 +79,7 @@ def test_firmware_without_a_log_leaves_it_out(configfs: FakeConfigfs) -> None:
 def test_r17_host_that_makes_no_quotes_ends_the_job(configfs: FakeConfigfs) -> None:
     configfs.errors = [errno.EIO] * 10
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        attester = evidence.ATTESTERS[Tee.TDX](fds, b"")
+        attester = evidence.tdx_attester(fds, b"")
         with pytest.raises(CcinitError) as refused:
             attester.collect_evidence(REPORT_DATA)
     assert refused.value.reason == "tee.io"
@@ -88,7 +88,7 @@ def test_r17_host_that_makes_no_quotes_ends_the_job(configfs: FakeConfigfs) -> N
 def test_r17_quote_that_is_cut_ends_the_job(configfs: FakeConfigfs, domain: FakeTdx) -> None:
     configfs.make_report = lambda inblob, _level: (domain.quote(inblob)[:1000], b"")
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        attester = evidence.ATTESTERS[Tee.TDX](fds, b"")
+        attester = evidence.tdx_attester(fds, b"")
         with pytest.raises(CcinitError) as refused:
             attester.collect_evidence(REPORT_DATA)
     assert refused.value.reason == "tdx_quote.truncated"

@@ -1,0 +1,87 @@
+"""Endorsements of an Azure VM's hardware report, from the VM's metadata service.
+
+Azure Instance Metadata Service: `GET metadata/THIM/amd/certification` has the VCEK of this host's
+processor, `POST acc/tdquote` turns a TD report into a quote. The service is the host's; what it
+gives is believed by the verifier, for the vendor's signature on it. Errors here mean only that the
+guest cannot attest.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from ccinit.attest.ports import HttpTransport
+from ccinit.errors import FormatError, PeerError
+from ccinit.formats.azure_evidence import MAX_ENDORSEMENT_BYTES
+from ccinit.formats.hcl_report import TD_REPORT_BYTES
+from ccinit.formats.strict_json import JsonValue, decode_base64, decode_base64url, parse_json
+from ccinit.formats.tee import Tee
+from ccinit.net.http import Headers, HttpLimits
+
+HOST: Final = "169.254.169.254"
+
+_HEADERS: Final[Headers] = (("metadata", "true"),)
+_LIMITS: Final = HttpLimits(total_seconds=30.0, max_body_bytes=4 * MAX_ENDORSEMENT_BYTES)
+_PEM_BEGIN, _PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
+
+def fetch_endorsement(
+    transport: HttpTransport, tee: Tee, hardware: bytes, host: str = HOST
+) -> bytes:
+    """Return what the evidence of `tee`, one of the two, has beside a hardware report.
+
+    Raises:
+        PeerError, FormatError: as `fetch_vcek` and `fetch_td_quote`.
+    """
+    if tee is Tee.AZ_SNP_VTPM:
+        return fetch_vcek(transport, host)
+    return fetch_td_quote(transport, hardware, host)
+
+
+def fetch_vcek(transport: HttpTransport, host: str = HOST) -> bytes:
+    """Return the certificate of this host's versioned chip endorsement key, DER.
+
+    Raises:
+        PeerError: `azure.metadata`, or as the transport's.
+        FormatError: `azure.vcek`.
+    """
+    url = f"http://{host}/metadata/THIM/amd/certification"
+    member = _ask(transport, "GET", url, b"", "vcekCert")
+    if not isinstance(member, str):
+        raise FormatError("azure.vcek", "the certificate is no text")
+    begin, end = member.find(_PEM_BEGIN), member.find(_PEM_END)
+    if begin < 0 or end < begin:
+        raise FormatError("azure.vcek", "not a PEM certificate")
+    text = "".join(member[begin + len(_PEM_BEGIN) : end].split())
+    return decode_base64(text, "azure.vcek")
+
+
+def fetch_td_quote(transport: HttpTransport, td_report: bytes, host: str = HOST) -> bytes:
+    """Return a quote over a TD report of 1024 bytes.
+
+    Raises:
+        PeerError: `azure.metadata`, or as the transport's.
+        FormatError: `azure.td_quote`.
+    """
+    if len(td_report) != TD_REPORT_BYTES:
+        raise RuntimeError(f"a TD report of {len(td_report)} bytes")
+    report = base64.urlsafe_b64encode(td_report).decode("ascii").rstrip("=")
+    body = json.dumps({"report": report}).encode("ascii")
+    member = _ask(transport, "POST", f"http://{host}/acc/tdquote", body, "quote")
+    if not isinstance(member, str):
+        raise FormatError("azure.td_quote", "the quote is no text")
+    return decode_base64url(member.rstrip("="), "azure.td_quote")
+
+
+def _ask(transport: HttpTransport, method: str, url: str, body: bytes, name: str) -> JsonValue:
+    """Return one member of the reply; the service may add others."""
+    headers = (*_HEADERS, ("content-type", "application/json")) if body else _HEADERS
+    reply = transport.request(method, url, headers=headers, body=body, limits=_LIMITS)
+    if reply.status != 200:
+        raise PeerError("azure.metadata", f"{url}: status {reply.status}")
+    value = parse_json(reply.body, "azure.metadata", _LIMITS.max_body_bytes)
+    if not isinstance(value, Mapping) or name not in value:
+        raise PeerError("azure.metadata", f"{url}: the reply has no {name!r}")
+    member: JsonValue = value[name]
+    return member
