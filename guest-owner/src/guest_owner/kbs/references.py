@@ -99,6 +99,10 @@ class References:
     requirements: tuple[Requirements, ...] = ()
     initdata: tuple[RegisteredInitdata, ...] = ()
 
+    def roots_of(self, platform: Tee) -> tuple[RegisteredRoot, ...]:
+        """Return the vendor certificates that speak for a platform."""
+        return tuple(root for root in self.roots if root.platform is platform)
+
     def __post_init__(self) -> None:
         profiles: dict[tuple[Tee, tuple[bytes, ...]], Profile] = {}
         for known in self.sets:

@@ -26,17 +26,30 @@ TDX: `guest_owner.kbs.tdx_requirements`. Of SEV-SNP:
     keys = ["HEX of SHA-384"]
     author_keys = []
     guest_svn = 0
+
+Of Azure's confidential VMs (`az-snp-vtpm`, `az-tdx-vtpm`): what is demanded of the hardware, in the
+same form, and which paravisors may stand between it and the guest:
+
+    paravisor = ["HEX"]               # launch measurements (SNP) or MRTD (TDX), 48 bytes each
 """
 
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import ClassVar, TypeAlias, TypeVar
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.fields import Fields
-from ccinit.formats.snp_report import MAX_VERSION, MIN_VERSION, PlatformBit, PolicyBit, TcbVersion
+from ccinit.formats.snp_report import (
+    MAX_VERSION,
+    MEASUREMENT_BYTES,
+    MIN_VERSION,
+    PlatformBit,
+    PolicyBit,
+    TcbVersion,
+)
 from ccinit.formats.tee import Tee
 from guest_owner.kbs.tdx_requirements import TdxRequirements, read_tdx_requirements
 
@@ -107,7 +120,25 @@ class SnpRequirements:
     id_block: IdBlock
 
 
-Requirements: TypeAlias = SnpRequirements | TdxRequirements
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureRequirements:
+    """What is demanded of an Azure VM.
+
+    Attributes:
+        hardware: of SEV-SNP or TDX below the paravisor.
+        paravisors: measurements of those that may run; their vTPM is as good as they are.
+    """
+
+    tee: Tee
+    hardware: SnpRequirements | TdxRequirements
+    paravisors: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        if not self.paravisors:
+            raise FormatError("requirements.paravisor", "name at least one")
+
+
+Requirements: TypeAlias = SnpRequirements | TdxRequirements | AzureRequirements
 
 
 def parse_requirements(data: bytes, platform: Tee) -> Requirements:
@@ -189,7 +220,18 @@ def _read_id_block(fields: Fields) -> IdBlock:
     return IdBlock(keys=keys, author_keys=authors, guest_svn=guest_svn)
 
 
+def _read_azure(fields: Fields, tee: Tee) -> AzureRequirements:
+    read = _read_snp if tee is Tee.AZ_SNP_VTPM else read_tdx_requirements
+    return AzureRequirements(
+        tee=tee,
+        hardware=read(fields),
+        paravisors=fields.hexadecimals("paravisor", size_bytes=MEASUREMENT_BYTES),
+    )
+
+
 READERS: Mapping[Tee, Callable[[Fields], Requirements]] = {
     Tee.SNP: _read_snp,
     Tee.TDX: read_tdx_requirements,
+    Tee.AZ_SNP_VTPM: partial(_read_azure, tee=Tee.AZ_SNP_VTPM),
+    Tee.AZ_TDX_VTPM: partial(_read_azure, tee=Tee.AZ_TDX_VTPM),
 }

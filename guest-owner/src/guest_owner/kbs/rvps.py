@@ -26,7 +26,7 @@ from ccinit.formats.strict_json import (
 )
 from guest_owner.kbs.references import ReferenceSet, encode_reference_set, parse_reference_set
 from guest_owner.kbs.registrable import RegistrableInitdata, parse_registrable_initdata
-from guest_owner.kbs.verifiers.tpm import parse_attestation_key
+from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 
 MAX_MESSAGE_BYTES = 2 * MAX_DOCUMENT_BYTES
 REFERENCE, ATTESTATION_KEY, INITDATA = (

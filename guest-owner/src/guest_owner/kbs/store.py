@@ -51,7 +51,7 @@ from guest_owner.kbs.roots import (
     parse_certificates,
     parse_platform,
 )
-from guest_owner.kbs.verifiers.tpm import parse_attestation_key
+from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 
 MAX_RESOURCE_BYTES = 1 << 20
 MAX_KEY_BYTES = 4096

@@ -5,7 +5,7 @@ import pytest
 from ccinit.errors import FormatError
 from ccinit.formats.snp_report import PlatformBit, PolicyBit, TcbVersion
 from ccinit.formats.tee import Tee
-from guest_owner.kbs.requirements import IdBlock, SnpProduct, parse_requirements
+from guest_owner.kbs.requirements import AzureRequirements, IdBlock, SnpProduct, parse_requirements
 
 PRODUCT = '[[product]]\nname = "Milan"\nbootloader = 4\ntee = 0\nsnp = 24\nmicrocode = 219\n'
 LEAST = "version = 1\n" + PRODUCT
@@ -64,6 +64,29 @@ def test_file_that_says_everything_is_read() -> None:
 def test_parse_requirements_refuses(text: str, reason: str) -> None:
     with pytest.raises(FormatError) as caught:
         parse_requirements(text.encode(), Tee.SNP)
+    assert caught.value.reason == reason
+
+
+def test_azure_demands_hardware_and_a_paravisor() -> None:
+    text = f'paravisor = ["{"ab" * 48}"]\n'
+    demanded = parse_requirements((text + LEAST).encode(), Tee.AZ_SNP_VTPM)
+    assert isinstance(demanded, AzureRequirements)
+    assert (demanded.tee, demanded.paravisors) == (Tee.AZ_SNP_VTPM, (b"\xab" * 48,))
+    assert demanded.hardware == parse_requirements(LEAST.encode(), Tee.SNP)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (LEAST, "requirements.paravisor"),
+        ("paravisor = []\n" + LEAST, "requirements.paravisor"),
+        ('paravisor = ["ab"]\n' + LEAST, "requirements.paravisor"),
+        (f'paravisor = ["{"ab" * 48}"]\nversion = 1', "requirements.product"),
+    ],
+)
+def test_azure_without_one_of_both_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        parse_requirements(text.encode(), Tee.AZ_SNP_VTPM)
     assert caught.value.reason == reason
 
 

@@ -49,7 +49,12 @@ from guest_owner.kbs.appraisal import (
     list_known,
 )
 from guest_owner.kbs.measurements import SnpMeasurements
-from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.references import (
+    References,
+    ReferenceSet,
+    RegisteredInitdata,
+    RegisteredRoot,
+)
 from guest_owner.kbs.requirements import SnpProduct
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey, verify_endorsement_key
 from guest_owner.kbs.verifiers.snp_platform import check_platform
@@ -79,10 +84,7 @@ def verify_evidence(
     """
     parsed = parse_snp_evidence(evidence)
     report, claims = parsed.report, ClaimList()
-    key = _check_chain(parsed, references, claims)
-    if key is not None:
-        _check_signature(report, key, claims)
-        _check_identity(report, key, claims)
+    key = check_origin(parsed, references.roots_of(Tee.SNP), claims)
     claims.compare(
         "snp.report_data",
         report_data.hex(),
@@ -92,7 +94,7 @@ def verify_evidence(
     authentic = claims.all_hold
     reference = _check_measurement(report, references.sets, claims)
     initdata = _check_initdata(report, initdata_digest, references.initdata, claims)
-    claims.compare("snp.vmpl", "0", str(report.vmpl), holds=report.vmpl == 0)
+    check_level(report, claims)
     check_platform(report, None if key is None else key.product, references.requirements, claims)
     made = tuple(claims.made)
     if reference is None or initdata is None or not claims.all_hold:
@@ -111,22 +113,28 @@ def verify_evidence(
                 "reported_tcb": str(report.reported_tcb),
             }
         },
-        token_claims=_token_claims(report),
+        token_claims=report_claims(report),
         claims=made,
     )
 
 
+def check_origin(
+    evidence: SnpEvidence, roots: tuple[RegisteredRoot, ...], claims: ClaimList
+) -> EndorsementKey | None:
+    """Make steps 1 to 4: a secure processor made the report; return its key, None if none did."""
+    key = _check_chain(evidence, roots, claims)
+    if key is not None:
+        _check_signature(evidence.report, key, claims)
+        _check_identity(evidence.report, key, claims)
+    return key
+
+
 def _check_chain(
-    evidence: SnpEvidence, references: References, claims: ClaimList
+    evidence: SnpEvidence, roots: tuple[RegisteredRoot, ...], claims: ClaimList
 ) -> EndorsementKey | None:
     # Step 1
-    trusted = [
-        certificate
-        for root in references.roots
-        if root.platform is Tee.SNP
-        for certificate in root.certificates
-    ]
-    names = tuple(root.name for root in references.roots if root.platform is Tee.SNP)
+    trusted = [certificate for root in roots for certificate in root.certificates]
+    names = tuple(root.name for root in roots)
     try:
         key = verify_endorsement_key(evidence, trusted)
     except CcinitError as error:
@@ -187,6 +195,11 @@ def _check_identity(report: SnpReport, key: EndorsementKey, claims: ClaimList) -
         )
 
 
+def check_level(report: SnpReport, claims: ClaimList) -> None:
+    """Make step 8."""
+    claims.compare("snp.vmpl", "0", str(report.vmpl), holds=report.vmpl == 0)
+
+
 def _check_measurement(
     report: SnpReport, sets: tuple[ReferenceSet, ...], claims: ClaimList
 ) -> ReferenceSet | None:
@@ -223,7 +236,7 @@ def _check_initdata(
     return found
 
 
-def _token_claims(report: SnpReport) -> dict[str, JsonValue]:
+def report_claims(report: SnpReport) -> dict[str, JsonValue]:
     """Return the claims of Trustee's `snp` verifier, texts all of them."""
     tcb = report.reported_tcb
     bits = {

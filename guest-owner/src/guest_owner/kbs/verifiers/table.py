@@ -6,6 +6,7 @@ table has no verifier.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.initdata import document_digest
@@ -16,12 +17,14 @@ from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import Tee, initdata_binding, report_data_for
 from guest_owner.kbs.appraisal import AppraisedEvidence, Verifier
 from guest_owner.kbs.references import References
-from guest_owner.kbs.verifiers import snp, tdx, tpm
+from guest_owner.kbs.verifiers import azure, snp, tdx, tpm
 
 VERIFIERS: Mapping[Tee, Verifier] = {
     Tee.TPM: tpm.verify_evidence,
     Tee.SNP: snp.verify_evidence,
     Tee.TDX: tdx.verify_evidence,
+    Tee.AZ_SNP_VTPM: partial(azure.verify_evidence, Tee.AZ_SNP_VTPM),
+    Tee.AZ_TDX_VTPM: partial(azure.verify_evidence, Tee.AZ_TDX_VTPM),
 }
 
 

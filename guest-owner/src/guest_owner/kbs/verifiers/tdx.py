@@ -50,7 +50,12 @@ from guest_owner.kbs.appraisal import (
     EvidenceRefusedError,
     list_known,
 )
-from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.references import (
+    References,
+    ReferenceSet,
+    RegisteredInitdata,
+    RegisteredRoot,
+)
 from guest_owner.kbs.tdx_measurements import TdxMeasurements
 from guest_owner.kbs.verifiers.pck import PckPlatform, load_chain, read_platform, verify_chain
 from guest_owner.kbs.verifiers.tdx_platform import DEBUG, check_platform
@@ -76,7 +81,7 @@ def verify_evidence(
     received = parse_tdx_evidence(evidence)
     quote = parse_tdx_quote(received.quote)
     claims = ClaimList()
-    platform = _check_signatures(quote, references, claims)
+    platform = check_origin(quote, references.roots_of(Tee.TDX), claims)
     claims.compare_bytes("quote.report_data", report_data, quote.body.report_data)
     authentic = claims.all_hold
     check_platform(quote, platform, references.requirements, claims)
@@ -89,7 +94,7 @@ def verify_evidence(
         claims.compare_bytes("td.mrtd", measured.mrtd, quote.body.mrtd)
         check_registers(quote.body, received.event_log, measured, claims)
     initdata = _check_initdata(quote.body, initdata_digest, references.initdata, claims)
-    _check_unused(quote.body, claims)
+    check_unused(quote.body, claims)
     made = tuple(claims.made)
     if reference is None or initdata is None or not claims.all_hold:
         raise EvidenceRefusedError(made, authentic=authentic)
@@ -100,29 +105,24 @@ def verify_evidence(
         initdata_field=quote.body.mrconfigid,
         report_data=report_data,
         measured=_measured(quote.body),
-        token_claims=_token_claims(quote),
+        token_claims=quote_claims(quote),
         claims=made,
     )
 
 
-def _check_signatures(
-    quote: TdxQuote, references: References, claims: ClaimList
+def check_origin(
+    quote: TdxQuote, roots: tuple[RegisteredRoot, ...], claims: ClaimList
 ) -> PckPlatform | None:
-    """Steps 1 to 5; return what the PCK certificate says, None if it says nothing."""
+    """Make steps 1 to 5; return what the PCK certificate says, None if it says nothing."""
     # Step 1: its form was read; this is the one part of it with a value.
     claims.compare_bytes("quote.vendor", VENDOR_INTEL, quote.qe_vendor_id)
     certification = quote.certification
     # Step 2
-    roots = tuple(
-        certificate
-        for root in references.roots
-        if root.platform is Tee.TDX
-        for certificate in root.certificates
-    )
+    trusted = tuple(certificate for root in roots for certificate in root.certificates)
     pck, platform = None, None
     try:
         chain = load_chain(certification.chain_pem)
-        pck = verify_chain(chain, roots)
+        pck = verify_chain(chain, trusted)
         platform = read_platform(chain[0])
     except FormatError as error:
         claims.fail(error)
@@ -155,8 +155,8 @@ def _check_initdata(
     return found
 
 
-def _check_unused(body: TdReportBody, claims: ClaimList) -> None:
-    # Step 15
+def check_unused(body: TdReportBody, claims: ClaimList) -> None:
+    """Make step 15."""
     claims.compare_bytes("td.mrowner", ZERO_MEASUREMENT, body.mrowner)
     claims.compare_bytes("td.mrownerconfig", ZERO_MEASUREMENT, body.mrownerconfig)
     if body.mrservicetd is not None:
@@ -207,7 +207,7 @@ def _measured(body: TdReportBody) -> dict[str, dict[str, str]]:
     return {"td": {"mrtd": body.mrtd.hex()}, "rtmr": registers}
 
 
-def _token_claims(quote: TdxQuote) -> dict[str, JsonValue]:
+def quote_claims(quote: TdxQuote) -> dict[str, JsonValue]:
     """Return the members of Trustee's claims that say something about this domain."""
     body = quote.body
     return {

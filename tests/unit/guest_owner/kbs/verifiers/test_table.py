@@ -15,8 +15,12 @@ from tests.unit.guest_owner.kbs.values import booted_tpm, reference_set, referen
 IMAGE = reference_set()
 
 
+PARAVISORS = {Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM}
+
+
 def test_platforms_with_a_verifier_have_reference_values_and_no_others() -> None:
-    assert set(VERIFIERS) == set(READERS)
+    """The vTPM of a paravisor has the registers of any TPM."""
+    assert set(VERIFIERS) - PARAVISORS == set(READERS)
 
 
 def test_find_verified_tee_knows_the_table() -> None:

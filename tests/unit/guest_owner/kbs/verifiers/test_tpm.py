@@ -13,7 +13,8 @@ from ccinit.formats.tpm_evidence import TpmEvidence
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.measurements import Boot
 from guest_owner.kbs.references import Profile, References, RegisteredKey
-from guest_owner.kbs.verifiers.tpm import parse_attestation_key, verify_evidence
+from guest_owner.kbs.verifiers.tpm import verify_evidence
+from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from tests.fakes.tpm_quote import CERTIFY, RSAPSS, SHA1, SHA384, FakeTpm, extend, rsa_key
 from tests.unit.guest_owner.kbs.values import (
     DOCUMENT,
