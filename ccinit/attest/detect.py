@@ -147,7 +147,13 @@ TABLE = (
     Row(name="sev", paths=("/sys/kernel/security/secrets/coco",)),
     Row(name="sgx", paths=("/dev/attestation/attestation_type", "/dev/sgx_enclave")),
     Row(name="csv", paths=("/dev/csv-guest",)),
-    Row(name="cca", paths=("/sys/devices/platform/arm-cca-dev",), provider="arm_cca_guest"),
+    Row(
+        name="cca",
+        paths=("/sys/devices/platform/arm-cca-dev",),
+        provider="arm_cca_guest",
+        tee=Tee.CCA,
+        unreachable="tokens need configfs-tsm and the arm_cca_guest driver of Linux 6.13 or later",
+    ),
     Row(name="se", flag="/sys/firmware/uv/prot_virt_guest"),
     Row(
         name="pef",

@@ -10,9 +10,10 @@ from ccinit.agent.messages import (
     EvidenceReply,
     EvidenceRequest,
 )
-from ccinit.attest import snp, tdx
+from ccinit.attest import cca, snp, tdx
 from ccinit.attest.attester import Attester
 from ccinit.attest.azure import AzureAttester
+from ccinit.attest.cca import CcaAttester
 from ccinit.attest.snp import RawReport, SnpAttester
 from ccinit.attest.tdx import TdxAttester, join_event_logs
 from ccinit.attest.tpm import TpmAttester
@@ -66,11 +67,17 @@ def tdx_attester(fds: Mapping[str, int], events: bytes) -> TdxAttester:
     )
 
 
+def cca_attester(fds: Mapping[str, int]) -> CcaAttester:
+    """Return the Attester over a token that was asked for."""
+    return CcaAttester(lambda _challenge: read_report(fds, cca.PROVIDER).outblob)
+
+
 ATTESTERS: Mapping[Tee, Callable[[JobChannel, bytes], Attester]] = {
     # Evidence of these has no place for an event log; the owner finds it in the sealed log.
     Tee.TPM: lambda channel, _events: tpm_attester(channel.fds),
     Tee.AZ_SNP_VTPM: lambda channel, _events: azure_attester(Tee.AZ_SNP_VTPM, channel),
     Tee.AZ_TDX_VTPM: lambda channel, _events: azure_attester(Tee.AZ_TDX_VTPM, channel),
+    Tee.CCA: lambda channel, _events: cca_attester(channel.fds),
     Tee.SNP: lambda channel, _events: snp_attester(channel.fds),
     Tee.TDX: lambda channel, events: tdx_attester(channel.fds, events),
 }

@@ -7,7 +7,7 @@ is none that anything is measured into.
 from collections.abc import Callable, Mapping
 
 from ccinit.agent.child import JobChannel
-from ccinit.agent.jobs.evidence import snp_attester
+from ccinit.agent.jobs.evidence import cca_attester, snp_attester
 from ccinit.agent.messages import BindReply, BindRequest
 from ccinit.attest.azure import identify_paravisor
 from ccinit.formats.tdx_report import parse_td_report
@@ -46,10 +46,16 @@ def _compare_mrconfigid(fds: Mapping[str, int], digest: bytes) -> bytes:
     return compare_initdata(report.mrconfigid, digest, initdata_binding(Tee.TDX).size_bytes)
 
 
+def _compare_personalization(fds: Mapping[str, int], digest: bytes) -> bytes:
+    personalization = cca_attester(fds).read_personalization()
+    return compare_initdata(personalization, digest, initdata_binding(Tee.CCA).size_bytes)
+
+
 BINDERS: Mapping[Tee, Callable[[Mapping[str, int], bytes], bytes]] = {
     Tee.TPM: _extend_pcr,
     Tee.AZ_SNP_VTPM: _extend_pcr,
     Tee.AZ_TDX_VTPM: _extend_pcr,
+    Tee.CCA: _compare_personalization,
     Tee.SNP: _compare_host_data,
     Tee.TDX: _compare_mrconfigid,
 }

@@ -60,6 +60,11 @@ SEV_GUEST = device(Tee.SNP, "sev_guest", "/dev/sev-guest")
         ({"/sys/devices/platform/sev-guest", "/dev/sev-guest"}, "sev_guest", REPORTS),
         (set(), "sev_guest", REPORTS),
         ({"/sys/devices/platform/sev-guest", "/dev/sev-guest"}, "", SEV_GUEST),
+        (
+            {"/sys/devices/platform/arm-cca-dev"},
+            "arm_cca_guest",
+            Platform(tee=Tee.CCA, open_report=open_report_entry),
+        ),
         ({TDX_GUEST.path}, "tdx_guest", QUOTES),
         ({TDX_GUEST.path, CCEL.path}, "tdx_guest", LOGGED),
         (
@@ -87,7 +92,10 @@ def test_one_platform_is_found(paths: set[str], provider: str, platform: Platfor
             FakeSigns(provider="tdx_guest"), "tee.io", "tdx: its device", id="r17 tdx by tsm only"
         ),
         pytest.param(
-            FakeSigns(provider="arm_cca_guest"), "attest.unsupported", "cca: there", id="cca"
+            FakeSigns(paths={"/sys/devices/platform/arm-cca-dev"}),
+            "tee.io",
+            "cca: tokens need configfs-tsm",
+            id="r17 cca without tokens",
         ),
         pytest.param(
             FakeSigns(paths={"/dev/csv-guest"}), "attest.unsupported", "csv: there", id="csv"
