@@ -16,7 +16,6 @@ from ccinit.kernel.tsm import OpenReport
 
 _MAX_TEXT = 256
 REGISTER = "register"
-_NO_ATTESTER = "there is no attester for it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +96,7 @@ class Row:
         extras: what it takes, too, where the kernel has it.
         register: the file of the event log's register, where the kernel has it.
         register_in_device: the register is reached through the device.
+        comprises: rows whose signs it shows, too; it stands in their place.
         unreachable: why there is no evidence without a report of configfs-tsm or a device.
         refusal: why there is no Attester.
     """
@@ -113,8 +113,9 @@ class Row:
     extras: tuple[Node, ...] = ()
     register: str = ""
     register_in_device: bool = False
+    comprises: tuple[str, ...] = ()
     unreachable: str = "its driver is not there"
-    refusal: str = _NO_ATTESTER
+    refusal: str = ""
 
     def shows(self, signs: Signs, provider: str) -> bool:
         """Return whether there is any sign of the platform."""
@@ -144,9 +145,22 @@ TABLE = (
         register="/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384",
         unreachable="quotes need configfs-tsm and the tdx_guest driver of Linux 6.7 or later",
     ),
-    Row(name="sev", paths=("/sys/kernel/security/secrets/coco",)),
-    Row(name="sgx", paths=("/dev/attestation/attestation_type", "/dev/sgx_enclave")),
-    Row(name="csv", paths=("/dev/csv-guest",)),
+    # SEV and SEV-ES: the secrets that the firmware handed on, by the driver efi_secret.
+    Row(
+        name="sev",
+        paths=("/sys/kernel/security/secrets/coco",),
+        refusal="a secret that was injected at launch answers no nonce and vouches for no key",
+    ),
+    Row(
+        name="sgx",
+        paths=("/dev/attestation/attestation_type", "/dev/sgx_enclave"),
+        refusal="an enclave is no guest: what is around it is the host's",
+    ),
+    Row(
+        name="csv",
+        paths=("/dev/csv-guest",),
+        refusal="its reports and their chain are by SM2 and SM3, which nothing here speaks",
+    ),
     Row(
         name="cca",
         paths=("/sys/devices/platform/arm-cca-dev",),
@@ -154,7 +168,11 @@ TABLE = (
         tee=Tee.CCA,
         unreachable="tokens need configfs-tsm and the arm_cca_guest driver of Linux 6.13 or later",
     ),
-    Row(name="se", flag="/sys/firmware/uv/prot_virt_guest"),
+    Row(
+        name="se",
+        flag="/sys/firmware/uv/prot_virt_guest",
+        refusal="its request comes in the KBS's nonce, by SHA-512; this handshake is by SHA-384",
+    ),
     Row(
         name="pef",
         flag="/sys/devices/system/cpu/svm",
@@ -170,7 +188,13 @@ TABLE = (
         device="tpm",
         register_in_device=True,
     ),
-    Row(name="a second tpm", paths=("/dev/tpm1",)),
+    Row(name="a second tpm", paths=("/dev/tpm1",), refusal="which of two is the platform's?"),
+    Row(
+        name="svsm",
+        paths=("/sys/devices/platform/tpm-svsm",),
+        comprises=("snp", "tpm"),
+        refusal="no verifier of a KBS knows a vTPM by its SVSM, and reports are not of VMPL 0",
+    ),
 )
 
 
@@ -183,7 +207,9 @@ def detect_platform(signs: Signs | None = None) -> Platform:
     """
     signs = signs or KernelSigns()
     provider = signs.tsm_provider()
-    found = [row for row in TABLE if row.shows(signs, provider)]
+    shown = [row for row in TABLE if row.shows(signs, provider)]
+    comprised = {name for row in shown for name in row.comprises}
+    found = [row for row in shown if row.name not in comprised]
     simulated = _find_simulated(signs)
     names = [row.name for row in found] + ["a simulated snp"] * (simulated is not None)
     if len(names) > 1:

@@ -49,6 +49,7 @@ RTMR3 = Node(
 )
 QUOTES = Platform(tee=Tee.TDX, nodes=(TDX_GUEST,), open_report=open_report_entry)
 LOGGED = replace(QUOTES, nodes=(TDX_GUEST, CCEL))
+SVSM = "/sys/devices/platform/tpm-svsm"
 SEV_GUEST = device(Tee.SNP, "sev_guest", "/dev/sev-guest")
 
 
@@ -98,18 +99,21 @@ def test_one_platform_is_found(paths: set[str], provider: str, platform: Platfor
             id="r17 cca without tokens",
         ),
         pytest.param(
-            FakeSigns(paths={"/dev/csv-guest"}), "attest.unsupported", "csv: there", id="csv"
+            FakeSigns(paths={"/dev/csv-guest"}),
+            "attest.unsupported",
+            "csv: its reports",
+            id="csv",
         ),
         pytest.param(
             FakeSigns(paths={"/sys/kernel/security/secrets/coco"}),
             "attest.unsupported",
-            "sev: there",
+            "sev: a secret that was injected",
             id="sev",
         ),
         pytest.param(
             FakeSigns(texts={"/sys/firmware/uv/prot_virt_guest": "1\n"}),
             "attest.unsupported",
-            "se: there",
+            "se: its request comes in",
             id="se",
         ),
         pytest.param(
@@ -117,6 +121,21 @@ def test_one_platform_is_found(paths: set[str], provider: str, platform: Platfor
             "attest.unsupported",
             "pef: POWER's ultravisor",
             id="pef",
+        ),
+        pytest.param(
+            FakeSigns(paths={"/dev/sgx_enclave"}), "attest.unsupported", "sgx: an enclave", id="sgx"
+        ),
+        pytest.param(
+            FakeSigns(paths={SVSM, "/dev/sev-guest", "/dev/tpmrm0"}, provider="sev_guest"),
+            "attest.unsupported",
+            "svsm: no verifier",
+            id="svsm",
+        ),
+        pytest.param(
+            FakeSigns(paths={SVSM, "/dev/tpmrm0", "/dev/tdx_guest"}),
+            "attest.ambiguous",
+            "tdx, svsm",
+            id="svsm and another",
         ),
         pytest.param(
             FakeSigns(texts={"/sys/devices/system/cpu/svm": "0\n"}), "attest.none", "", id="POWER"
