@@ -207,6 +207,7 @@ async def _run_kbs_child(
             tee_key_algorithm=config.kbs.tee_key_algorithm,
             passport=config.kbs.passport,
             wanted=wanted,
+            devices=configured.platform.devices,
             seconds=config.limits.attest_seconds,
         ),
         KbsReply,

@@ -120,6 +120,7 @@ class KbsRequest:
     Attributes:
         document: the initdata document's text, which the KBS appraises whole.
         seconds: patience for each call.
+        devices: names of what vouches for the guest beside the platform.
     """
 
     url: str
@@ -132,6 +133,7 @@ class KbsRequest:
     passport: PassportConfig | None
     wanted: tuple[Wanted, ...]
     seconds: int
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ and none can be left out afterwards. A production image has no device Attester: 
 empty, which the platform's evidence covers as well.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 from ccinit.errors import ConfigError
 from ccinit.formats.rcar import encode_additional_evidence
@@ -23,6 +23,31 @@ class DeviceAttester(Protocol):
 
     def collect_evidence(self, digest: bytes) -> JsonValue:
         """Return evidence that carries the 48-byte device digest as its verifier expects it."""
+
+
+def _known_devices() -> Mapping[str, Callable[[], DeviceAttester]]:
+    """Return makers of Attesters; only images of the `test` profile hold the one that there is."""
+    try:
+        from ccinit.attest.sample_device import SampleDevice  # noqa: PLC0415  # not always there
+    except ModuleNotFoundError:
+        return {}
+    return {SampleDevice.name: SampleDevice}
+
+
+# Made with the module, while a child can still read files.
+_KNOWN: Final = _known_devices()
+
+
+def make_device_attesters(names: Sequence[str]) -> tuple[DeviceAttester, ...]:
+    """Return the Attesters of devices that were found.
+
+    Raises:
+        ConfigError: `attest.device`, there is none for one of them.
+    """
+    for name in names:
+        if name not in _KNOWN:
+            raise ConfigError("attest.device", f"no attester for {name!r}")
+    return tuple(_KNOWN[name]() for name in names)
 
 
 def collect_additional_evidence(devices: Sequence[DeviceAttester], digest: bytes) -> str:

@@ -6,7 +6,7 @@ no fallback: a guest that cannot tell what vouches for it asks for no key.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ccinit.errors import ConfigError
@@ -37,6 +37,7 @@ class Platform:
         open_report: where the request is made by PID 1, and a child only reads the report.
         register: the file through which the register of the event log is extended; None where the
             guest may extend none.
+        devices: names of what else vouches for this guest; see `ccinit.attest.composite`.
     """
 
     tee: Tee
@@ -44,6 +45,7 @@ class Platform:
     nodes: tuple[Node, ...] = ()
     open_report: OpenReport | None = None
     register: Node | None = None
+    devices: tuple[str, ...] = ()
 
 
 class Signs(Protocol):
@@ -214,11 +216,12 @@ def detect_platform(signs: Signs | None = None) -> Platform:
     names = [row.name for row in found] + ["a simulated snp"] * (simulated is not None)
     if len(names) > 1:
         raise ConfigError("attest.ambiguous", f"expected one platform, found {', '.join(names)}")
+    devices = _find_devices(signs)
     if simulated is not None:
-        return Platform(tee=Tee.SNP, open_report=simulated)
+        return Platform(tee=Tee.SNP, open_report=simulated, devices=devices)
     if not found:
         raise ConfigError("attest.none", "no platform can vouch for this guest")
-    return _reach(found[0], signs, provider)
+    return replace(_reach(found[0], signs, provider), devices=devices)
 
 
 def _find_simulated(signs: Signs) -> OpenReport | None:
@@ -228,6 +231,15 @@ def _find_simulated(signs: Signs) -> OpenReport | None:
     except ModuleNotFoundError:
         return None
     return find_simulated(signs.read)
+
+
+def _find_devices(signs: Signs) -> tuple[str, ...]:
+    """Return the names of devices beside the platform; a production image knows none."""
+    try:
+        from ccinit.attest.sample_device import find_sample_device  # noqa: PLC0415  # likewise
+    except ModuleNotFoundError:
+        return ()
+    return find_sample_device(signs.read)
 
 
 def _reach(row: Row, signs: Signs, provider: str) -> Platform:

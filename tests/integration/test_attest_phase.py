@@ -23,6 +23,7 @@ from ccinit.agent import attestation, devices
 from ccinit.agent.attestation import plan_resources, request_resources
 from ccinit.agent.children import Children
 from ccinit.agent.messages import KbsReply
+from ccinit.attest.detect import Platform
 from ccinit.errors import CcinitError, DeadlineError, KernelError, PeerError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.guest_config import (
@@ -110,7 +111,7 @@ def attest(kbs: Kbs, **options: Any) -> KbsReply:
     configured = SimpleNamespace(
         config=SimpleNamespace(kbs=config, limits=Limits(attest_seconds=30)),
         manifest=manifest,
-        platform=SimpleNamespace(tee=Tee.TPM, open_report=None),
+        platform=Platform(tee=Tee.TPM),
         measurement=SimpleNamespace(records=b""),
         document=options.get("document", DOCUMENT),
     )

@@ -19,6 +19,7 @@ from ccinit.agent.jobs import kbs as kbs_job
 from ccinit.agent.messages import EvidenceReply, EvidenceRequest, KbsRequest
 from ccinit.agent.roles import Role
 from ccinit.attest.attester import ReportData, Tee
+from ccinit.attest.detect import Platform
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import CcinitError
 from ccinit.formats.digest import parse_digest
@@ -151,7 +152,7 @@ def open_keys(
             ),
             limits=Limits(),
         ),
-        platform=SimpleNamespace(tee=Tee.TPM, nodes=(), open_report=lambda _data: nullcontext({})),
+        platform=Platform(tee=Tee.TPM, open_report=lambda _data: nullcontext({})),
         measurement=SimpleNamespace(records=b""),
         document=DOCUMENT,
     )

@@ -3,6 +3,7 @@
 Its restrictions and its place in the phase are `test_attest_phase`'s.
 """
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -88,6 +89,18 @@ def test_bodies_without_envelopes_come_as_they_are_only_if_that_was_said() -> No
         with pytest.raises(CcinitError) as refused:
             run(request_to(server))
     assert refused.value.reason == "envelope.json"
+
+
+def test_device_that_the_host_asked_for_attests_first() -> None:
+    kbs = fake_kbs()
+    with KbsServer(kbs=kbs) as server:
+        reply, _ = run(request_to(server, devices=("sampledevice",)))
+        assert [released.data for released in reply.released] == [b"psk"]
+        with pytest.raises(CcinitError) as refused:
+            run(request_to(server, devices=("nvidia",)))
+    assert refused.value.reason == "attest.device"
+    (additional,) = kbs.additional
+    assert set(json.loads(additional)) == {"sampledevice"}
 
 
 def test_what_a_plugin_makes_is_taken_only_without_envelopes() -> None:

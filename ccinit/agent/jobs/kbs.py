@@ -24,6 +24,7 @@ from ccinit.agent.messages import (
     Wanted,
 )
 from ccinit.attest.client import KbsClient
+from ccinit.attest.composite import make_device_attesters
 from ccinit.attest.passport import PassportSource
 from ccinit.attest.patience import AttestLimits
 from ccinit.attest.ports import EvidenceFor
@@ -56,6 +57,7 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
             tee=request.tee,
             evidence_for=evidence_for,
             init_data=request.document,
+            devices=make_device_attesters(request.devices),
             passport=_passport(request, evidence_for, stack),
             key_algorithm=request.tee_key_algorithm,
             limits=AttestLimits(total_seconds=request.seconds),

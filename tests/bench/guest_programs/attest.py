@@ -21,6 +21,7 @@ from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, Teardown
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
+from ccinit.attest.detect import Platform
 from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.tee import Tee
@@ -56,7 +57,7 @@ def configured(url: str, ca_pem: str, document: bytes) -> Configured:
     parts = SimpleNamespace(
         config=SimpleNamespace(kbs=kbs, owner=None, limits=Limits()),
         manifest=SimpleNamespace(name=POD, volumes=(), images=(), registries=(), secrets=()),
-        platform=SimpleNamespace(tee=Tee.TPM, open_report=None),
+        platform=Platform(tee=Tee.TPM),
         measurement=SimpleNamespace(records=b""),
         document=document,
     )
