@@ -173,7 +173,7 @@ TABLE = (
     Row(
         name="se",
         flag="/sys/firmware/uv/prot_virt_guest",
-        refusal="its request comes in the KBS's nonce, by SHA-512; this handshake is by SHA-384",
+        refusal="nothing that its verifiers compare binds the initdata, so the host could give any",
     ),
     Row(
         name="pef",

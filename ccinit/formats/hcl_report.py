@@ -55,7 +55,7 @@ class HclReport:
         claims: the JSON text, as the hardware's report data hashes it.
         ak_modulus: of the RSA key that signs this vTPM's quotes, big-endian, and
         ak_exponent: its exponent.
-        user_data: the 64 bytes that the guest had put into the vTPM before.
+        user_data: the 64 bytes that the guest had put into the vTPM before; empty if it never had.
     """
 
     kind: HardwareKind
@@ -137,6 +137,8 @@ def _object(value: JsonValue) -> Mapping[str, JsonValue]:
 
 
 def _user_data(value: JsonValue) -> bytes:
+    if value is None:
+        return b""
     if not isinstance(value, str) or len(value) != 2 * USER_DATA_BYTES:
         raise FormatError("hcl.user_data", f"expected {2 * USER_DATA_BYTES} hex digits")
     try:

@@ -113,7 +113,7 @@ def test_one_platform_is_found(paths: set[str], provider: str, platform: Platfor
         pytest.param(
             FakeSigns(texts={"/sys/firmware/uv/prot_virt_guest": "1\n"}),
             "attest.unsupported",
-            "se: its request comes in",
+            "se: nothing that its verifiers compare",
             id="se",
         ),
         pytest.param(

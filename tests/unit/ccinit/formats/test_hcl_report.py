@@ -1,6 +1,7 @@
 """The paravisor's report: what is read of it, and every way in which it can be wrong."""
 
 import hashlib
+import json
 from collections.abc import Callable
 
 import pytest
@@ -67,6 +68,13 @@ def test_claims_that_cannot_be_read_are_refused(claims: bytes, reason: str) -> N
     with pytest.raises(FormatError) as error:
         parse_hcl_report(encode_report(SNP, SNP_REPORT, claims))
     assert error.value.reason == reason
+
+
+def test_report_from_before_the_guest_wrote_user_data_has_none() -> None:
+    claims = json.loads(CLAIMS)
+    del claims["user-data"]
+    report = parse_hcl_report(encode_report(SNP, SNP_REPORT, json.dumps(claims).encode()))
+    assert report.user_data == b""
 
 
 GOOD = encode_report(SNP, SNP_REPORT, CLAIMS)
