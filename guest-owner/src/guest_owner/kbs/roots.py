@@ -41,7 +41,7 @@ def parse_certificates(pem: bytes) -> tuple[bytes, ...]:
     with _serial_zero():
         try:
             certificates = x509.load_pem_x509_certificates(pem)
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             raise FormatError("root.form", "not certificates in PEM") from error
     if len(certificates) > _MAX_CERTIFICATES:
         raise FormatError("root.form", f"more than {_MAX_CERTIFICATES} certificates")
@@ -57,10 +57,14 @@ def load_certificate(data: bytes, reason: str) -> x509.Certificate:
     with _serial_zero():
         try:
             if data.startswith(b"-----"):
-                return x509.load_pem_x509_certificate(data)
-            return x509.load_der_x509_certificate(data)
-        except ValueError as error:
+                certificate = x509.load_pem_x509_certificate(data)
+            else:
+                certificate = x509.load_der_x509_certificate(data)
+            # The library reads names when they are asked for: not amid a comparison, then.
+            _names = certificate.subject, certificate.issuer
+        except (ValueError, x509.InvalidVersion) as error:
             raise FormatError(reason, "not a certificate") from error
+        return certificate
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -137,7 +137,7 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         if not isinstance(key, RSAPublicKey) or key.key_size != _ISSUER_BITS:
             return False
         key.verify(certificate.signature, certificate.tbs_certificate_bytes, _PADDING, SHA384())
-    except (InvalidSignature, ValueError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
         return False
     return True
 

@@ -160,3 +160,24 @@ def test_key_that_the_host_does_not_have_may_be_registered() -> None:
     others = (Chain(hwid=bytes(64)), Chain(reported=bytes(8)))
     wrong = (*CHAIN.trusted, *(der_of(chain.leaf) for chain in others))
     assert reason_of(evidence(), wrong) == "snp.endorsement_key"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        pytest.param("a003020102", "a003020137", id="an unknown version"),
+        pytest.param("0c0953", "010953", id="a name that is no text"),
+    ],
+)
+@pytest.mark.parametrize("kind", [CertType.VCEK, CertType.ASK])
+def test_certificate_that_the_library_balks_at_is_refused(
+    kind: CertType, right: str, wrong: str
+) -> None:
+    issued = {CertType.VCEK: CHAIN.leaf, CertType.ASK: CHAIN.ask}
+    good = der_of(issued[kind])
+    bad = good.replace(bytes.fromhex(right), bytes.fromhex(wrong))
+    assert bad != good
+    others = {CertType.VCEK: der_of(CHAIN.leaf), kind: bad}
+    assert reason_of(evidence(*others.items())) == "snp.certificate"
+    others[kind] = good
+    assert verify(evidence(*others.items())).kind is CertType.VCEK
