@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import (
+    fuzz_azure,
     fuzz_event_log,
     fuzz_firmware,
     fuzz_jwe,
@@ -26,6 +27,7 @@ from tests.fuzz import (
 )
 
 FUZZERS = (
+    fuzz_azure,
     fuzz_event_log,
     fuzz_firmware,
     fuzz_jwe,
