@@ -1,0 +1,72 @@
+"""When the sealed log's key is bound: as soon as the platform can make evidence."""
+
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ccinit.agent import attestation, configuration, network
+from ccinit.formats.guest_config import StartBy
+from ccinit.formats.tee import Tee
+from ccinit.init import phases
+from ccinit.kernel import entropy
+from ccinit.kernel.event_loop import EventLoop
+
+BINDING = b"report data"
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was done, in order; nothing of it is."""
+    done: list[str] = []
+
+    def noting(name: str) -> Callable[..., Awaitable[None]]:
+        async def step(*arguments: object) -> None:
+            done.append(name)
+            if name == "bind":
+                assert arguments[2] == BINDING
+
+        return step
+
+    def open_log(*_arguments: object) -> bytes:
+        done.append("open")
+        return BINDING
+
+    monkeypatch.setattr(attestation, "open_log", open_log)
+    monkeypatch.setattr(attestation, "bind_log", noting("bind"))
+    monkeypatch.setattr(entropy, "wait_for_entropy", noting("entropy"))
+    monkeypatch.setattr(network, "connect", noting("connect"))
+    return done
+
+
+@pytest.mark.parametrize(
+    ("tee", "expected"),
+    [
+        *((tee, ["entropy", "open", "bind", "connect"]) for tee in (Tee.TPM, Tee.SNP, Tee.TDX)),
+        (Tee.CCA, ["entropy", "open", "bind", "connect"]),
+        (Tee.AZ_SNP_VTPM, ["entropy", "open", "connect", "bind"]),
+        (Tee.AZ_TDX_VTPM, ["entropy", "open", "connect", "bind"]),
+    ],
+)
+def test_log_is_bound_before_there_is_a_network_or_with_its_help(
+    tee: Tee, expected: list[str], done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured: Any = SimpleNamespace(
+        platform=SimpleNamespace(tee=tee),
+        config=SimpleNamespace(start_by=StartBy.GUEST),
+        manifest=SimpleNamespace(allow=SimpleNamespace(metrics_to_host=False)),
+    )
+
+    async def configure(_guest: object) -> object:
+        return configured
+
+    monkeypatch.setattr(configuration, "configure", configure)
+    guest: Any = SimpleNamespace(service=SimpleNamespace())
+
+    async def boot() -> None:
+        _, binding = await phases._configure(guest)
+        await phases._connect(guest, configured, binding)
+
+    EventLoop().run(boot())
+    assert done == expected
