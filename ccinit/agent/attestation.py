@@ -138,8 +138,21 @@ def _grants(reply: KbsReply) -> dict[KbsUri, Grant]:
     }
 
 
+async def request_token(guest: Guest, configured: Configured) -> str:
+    """Attest anew and return the KBS's attestation result; the session's key dies with its child.
+
+    Raises:
+        PeerError, VerificationError, FormatError, DeadlineError: as `attest`.
+    """
+    return (await request_resources(guest, configured, (), with_token=True)).token
+
+
 async def request_resources(
-    guest: Guest, configured: Configured, wanted: tuple[Wanted, ...]
+    guest: Guest,
+    configured: Configured,
+    wanted: tuple[Wanted, ...],
+    *,
+    with_token: bool = False,
 ) -> KbsReply:
     """Hold the handshake in a child and return all of `wanted`, in its order.
 
@@ -165,7 +178,7 @@ async def request_resources(
                 evidence = made.evidence
             return Answer(value=EvidenceAnswer(evidence=evidence))
 
-        reply = await _run_kbs_child(guest, configured, wanted, answer)
+        reply = await _run_kbs_child(guest, configured, wanted, answer, with_token=with_token)
     if tuple(released.uri for released in reply.released) != tuple(one.uri for one in wanted):
         raise ChildError("child.protocol", "the KBS child brought other resources than asked for")
     return reply
@@ -191,6 +204,8 @@ async def _run_kbs_child(
     configured: Configured,
     wanted: tuple[Wanted, ...],
     answer: Callable[[EvidenceQuestion], Awaitable[Answer]],
+    *,
+    with_token: bool,
 ) -> KbsReply:
     config = configured.config
     by_relay = config.kbs.transport is KbsTransport.VSOCK
@@ -209,6 +224,7 @@ async def _run_kbs_child(
             wanted=wanted,
             devices=configured.platform.devices,
             seconds=config.limits.attest_seconds,
+            with_token=with_token,
         ),
         KbsReply,
         seconds=config.limits.attest_seconds,

@@ -19,15 +19,20 @@ from ccinit.agent.guest import Guest
 from ccinit.agent.messages import ExtendReply, ExtendRequest
 from ccinit.agent.roles import Role
 from ccinit.attest.detect import Node, Platform
-from ccinit.errors import ChildError
+from ccinit.errors import ChildError, LimitExceededError
 from ccinit.formats.aael import COCO_DOMAIN, AaelEvent
 from ccinit.formats.digest import Digest
 from ccinit.formats.rcar import canonical_json
+from ccinit.formats.workload_api import EVENT_DOMAIN_PREFIX
+from ccinit.kernel.event_loop import Turn
 from ccinit.measure.event_log import EventLog, Extension
 from ccinit.measure.register import EVENT_REGISTERS
 
 _SECONDS = 60.0
 DOMAIN = "ccinit"
+MAX_WORKLOAD_BYTES = 16 * 1024
+"""Of all events of workloads together, so that the guest's own always have room."""
+_RECORD_BYTES = 128  # more than what a record has beside its text
 
 
 def image_pulled(reference: str, manifest: Digest) -> AaelEvent:
@@ -38,6 +43,17 @@ def image_pulled(reference: str, manifest: Digest) -> AaelEvent:
 def container_starts(name: str, manifest: Digest) -> AaelEvent:
     """A container is about to run for the first time."""
     return _event(DOMAIN, "StartContainer", {"container": name, "image": str(manifest)})
+
+
+def workload_event(container: str, domain: str, operation: str, content: str) -> AaelEvent:
+    """Something that a container says; its domain shows which one, and cannot be another's.
+
+    Raises:
+        FormatError, LimitExceededError: `aael.…`.
+    """
+    inner = AaelEvent(domain=domain, operation=operation, content=content)
+    outer = f"{EVENT_DOMAIN_PREFIX}/{container}/{inner.domain}"
+    return AaelEvent(domain=outer, operation=operation, content=content)
 
 
 def _event(domain: str, operation: str, content: Mapping[str, str]) -> AaelEvent:
@@ -52,6 +68,8 @@ class RuntimeMeasurement:
         self._guest = guest
         self._tee = platform.tee
         self._noted: list[AaelEvent] = []
+        self._workload_bytes = 0
+        self._turn = Turn()  # the register takes one after another
         self._node = platform.register
         self._name, self._log = "", None
         if self._node is not None:
@@ -75,6 +93,24 @@ class RuntimeMeasurement:
             CcinitError: it could not be; the thing that is about to happen must not happen.
         """
         events, self._noted = tuple(self._noted), []
+        async with self._turn:
+            await self._measure(events)
+
+    async def measure_for_workload(self, event: AaelEvent) -> None:
+        """Measure an event of a container.
+
+        Raises:
+            LimitExceededError: `event_log.workload`, containers have no more room.
+            CcinitError: it could not be measured.
+        """
+        size = len(str(event)) + _RECORD_BYTES
+        if self._workload_bytes + size > MAX_WORKLOAD_BYTES:
+            raise LimitExceededError("event_log.workload", f"at most {MAX_WORKLOAD_BYTES} bytes")
+        self._workload_bytes += size
+        async with self._turn:
+            await self._measure((event,))
+
+    async def _measure(self, events: tuple[AaelEvent, ...]) -> None:
         if self._node is None or self._log is None:
             for event in events:
                 self._guest.event(f"event, no register to measure it into: {event}")

@@ -121,6 +121,7 @@ class KbsRequest:
         document: the initdata document's text, which the KBS appraises whole.
         seconds: patience for each call.
         devices: names of what vouches for the guest beside the platform.
+        with_token: the KBS's attestation result is wanted, too.
     """
 
     url: str
@@ -134,6 +135,7 @@ class KbsRequest:
     wanted: tuple[Wanted, ...]
     seconds: int
     devices: tuple[str, ...] = ()
+    with_token: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +181,10 @@ class KbsReply:
 
     Attributes:
         policy_keys: what the image policies among it name.
+        token: the attestation result, if it was wanted; a credential.
     """
 
     released: tuple[Released, ...]
     policy_keys: tuple[Released, ...]
     date: int
+    token: str = field(default="", repr=False)

@@ -47,6 +47,7 @@ class Role(enum.StrEnum):
     INDEX = "index"
     TREE = "tree"
     OWNER = "owner"
+    WORKLOAD = "workload"
 
 
 class Workspace(enum.Enum):
@@ -209,5 +210,14 @@ RIGHTS: Mapping[Role, Rights] = {
         memory_bytes=256 * MIB,
         reply_bytes=512 * 1024,
         messages=1 << 20,
+    ),
+    # one HTTP request of a container; the call is a question
+    Role.WORKLOAD: Rights(
+        job="ccinit.agent.jobs.workload:run",
+        uid=FIRST_UID + 19,
+        syscalls=PARSER,
+        memory_bytes=128 * MIB,
+        reply_bytes=64 * 1024,
+        messages=2,
     ),
 }

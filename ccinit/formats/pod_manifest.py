@@ -163,11 +163,13 @@ class Allow:
 
     Attributes:
         exec: containers in which the owner plane may run programs, copy files and send signals.
+        evidence: containers that may ask for evidence and tokens, and add to the event log.
     """
 
     exec: tuple[str, ...] = ()
     exit_code_to_host: bool = False
     metrics_to_host: bool = False
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,6 +318,7 @@ def _read_allow(fields: Fields) -> Allow:
         exec=fields.texts("exec", max_bytes=_MAX_NAME_BYTES),
         exit_code_to_host=fields.boolean("exit_code_to_host", default=False),
         metrics_to_host=fields.boolean("metrics_to_host", default=False),
+        evidence=fields.texts("evidence", max_bytes=_MAX_NAME_BYTES),
     )
 
 
@@ -359,6 +362,8 @@ def _check_names(manifest: PodManifest) -> None:
         _check_known(secret.container, containers, "pod.secret.container")
     for name in manifest.allow.exec:
         _check_known(name, containers, "pod.allow.exec")
+    for name in manifest.allow.evidence:
+        _check_known(name, containers, "pod.allow.evidence")
     if not any(container.kind is ContainerKind.MAIN for container in manifest.containers):
         raise FormatError("pod.container", "the pod has no main container")
     if sum(volume.kind is VolumeKind.SCRATCH for volume in manifest.volumes) == 0:

@@ -164,5 +164,7 @@ async def _start(
     pulled: "Pulled",
 ) -> "Started":
     from ccinit.agent.pod import start
+    from ccinit.agent.workload_plane import open_workload_api
 
+    open_workload_api(guest, configured, attested)  # before any container could take its port
     return await start(guest, configured, attested, unlocked, pulled)

@@ -44,6 +44,13 @@ class Cgroup:
         except OSError as error:
             raise kernel_error(error, "rmdir", self.path) from error
 
+    def id(self) -> int:
+        """Return the number by which the kernel names this group, the directory's inode."""
+        try:
+            return os.stat(self.path).st_ino
+        except OSError as error:
+            raise kernel_error(error, "stat", self.path) from error
+
     def add(self, pid: int) -> None:
         """Move a process here."""
         self._write("cgroup.procs", str(pid))

@@ -1,4 +1,4 @@
-"""Stream listeners: TCP on every address, and how to accept while descriptors are short."""
+"""Stream listeners: TCP everywhere or on loopback; accepting while descriptors are short."""
 
 import errno
 import socket
@@ -16,19 +16,36 @@ def listen_tcp(port: int, backlog: int = 8) -> socket.socket:
     Raises:
         KernelError: the port is taken.
     """
+    listener = _open(socket.AF_INET6)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    return _listen(listener, "::", port, backlog)
+
+
+def listen_loopback(port: int, backlog: int = 16) -> socket.socket:
+    """Listen on `port` of 127.0.0.1 alone; the socket does not block.
+
+    Raises:
+        KernelError: the port is taken.
+    """
+    return _listen(_open(socket.AF_INET), "127.0.0.1", port, backlog)
+
+
+def _open(family: socket.AddressFamily) -> socket.socket:
     try:
-        listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        return socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        raise kernel_error(error, "socket", "AF_INET6") from error
+        raise kernel_error(error, "socket", family.name) from error
+
+
+def _listen(listener: socket.socket, address: str, port: int, backlog: int) -> socket.socket:
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.bind(("::", port))
+        listener.bind((address, port))
         listener.listen(backlog)
         listener.setblocking(False)  # noqa: FBT003 (positional only)
     except OSError as error:
         listener.close()
-        raise kernel_error(error, "bind", f"TCP port {port}") from error
+        raise kernel_error(error, "bind", f"TCP port {port} of {address}") from error
     return listener
 
 

@@ -44,6 +44,7 @@ from tests.vm.guest.containers import PYTHON, container, workload
 
 WORK = Path("/mnt/ccinit")
 SITE = "/srv"
+PATHS = f"/opt:{SITE}:/opt/rootfs-builder/mkosi/replaced"  # as the image has them
 POD = "shop"
 TICKER = (
     "import signal, sys, time\n"
@@ -60,7 +61,7 @@ TICKER = (
 
 def make_guest(loop: EventLoop) -> Guest:
     state = BootState()
-    children = Children((PYTHON, "-S", "-B", "-m", "ccinit"), {"PYTHONPATH": f"/opt:{SITE}"})
+    children = Children((PYTHON, "-S", "-B", "-m", "ccinit"), {"PYTHONPATH": PATHS})
     from ccinit.seal.log import SealedLog  # noqa: PLC0415
 
     log = SealedLog()
@@ -94,7 +95,9 @@ def make_configured(guest: Guest) -> Configured:
     )
 
 
-def make_supervisors(guest: Guest, configured: Configured) -> None:
+def make_supervisors(
+    guest: Guest, configured: Configured, cgroup_path: str = "/ccinit-test/"
+) -> None:
     (WORK / "state").mkdir()
     crun = Crun(
         state_dir=str(WORK / "state"),
@@ -105,7 +108,7 @@ def make_supervisors(guest: Guest, configured: Configured) -> None:
             workload(one, WORK),
             scratch=f"{WORK}/scratch-{one.name}",
             run_dir=f"{WORK}/run-{one.name}",
-            cgroup_path=f"/ccinit-test/{one.name}",
+            cgroup_path=cgroup_path + one.name,
         )
         guest.containers[one.name] = Supervisor(given, crun, make_sinks(guest, one.name))
 

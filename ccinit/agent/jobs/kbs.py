@@ -62,7 +62,8 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
             key_algorithm=request.tee_key_algorithm,
             limits=AttestLimits(total_seconds=request.seconds),
         )
-        date = client.attest().date
+        result = client.attest()
+        date = result.date
         released, told = _release_all(client, request.wanted, request)
         keys = tuple(
             Wanted(uri=uri, kind=EnvelopeKind.FILE)
@@ -72,7 +73,8 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
     date = told if date is None else date
     if date is None:
         raise PeerError("kbs.date", "the reply has no Date, and the guest has no other clock")
-    return KbsReply(released=released, policy_keys=policy_keys, date=date)
+    token = result.token if request.with_token else ""
+    return KbsReply(released=released, policy_keys=policy_keys, date=date, token=token)
 
 
 def _release_all(

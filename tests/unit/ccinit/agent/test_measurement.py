@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ccinit.agent.measurement import (
+    MAX_WORKLOAD_BYTES,
     RuntimeMeasurement,
     container_starts,
     image_pulled,
+    workload_event,
 )
 from ccinit.agent.messages import ExtendReply, ExtendRequest
 from ccinit.agent.roles import Role
 from ccinit.attest.detect import Node, Platform
-from ccinit.errors import ChildError, VerificationError
+from ccinit.errors import ChildError, FormatError, LimitExceededError, VerificationError
 from ccinit.formats.digest import Digest
 from ccinit.formats.event_log import Algorithm, encode_header, parse_event_log
 from ccinit.formats.tee import Tee
@@ -179,3 +181,30 @@ def test_without_a_register_events_are_in_the_sealed_log_which_says_so(tee: Tee)
     assert bench.sealed == [f"event, no register to measure it into: {PULLED}"]
     assert bench.children.requests == []
     assert bench.measurement.records == b""
+
+
+def test_event_of_a_container_shows_whose_it_is() -> None:
+    assert str(workload_event("web", "app", "seen", "it")) == "workload/web/app seen it"
+    for texts in (("", "seen", "it"), ("a b", "seen", "it"), ("app", "seen", "it\nccinit")):
+        with pytest.raises(FormatError):
+            workload_event("web", *texts)
+
+
+def test_events_of_containers_leave_room_for_the_guests_own(bench: Bench) -> None:
+    event = workload_event("web", "app", "seen", "x" * 4000)
+    for _ in range(MAX_WORKLOAD_BYTES // 4200):
+        finish(bench.measurement.measure_for_workload(event))
+    with pytest.raises(LimitExceededError) as caught:
+        finish(bench.measurement.measure_for_workload(event))
+    assert caught.value.reason == "event_log.workload"
+    assert 0 < len(bench.measurement.records) <= MAX_WORKLOAD_BYTES
+    bench.measurement.note(STARTS)
+    bench.measure()
+    assert bench.measurement.records.count(b"StartContainer") == 1
+
+
+def test_containers_event_does_not_take_what_was_noted_for_the_guest(bench: Bench) -> None:
+    bench.measurement.note(PULLED)
+    finish(bench.measurement.measure_for_workload(workload_event("web", "app", "seen", "it")))
+    bench.measure()
+    assert [len(request.digests) for request in bench.children.requests] == [1, 1]

@@ -87,14 +87,16 @@ def test_pod_manifest_whole_schema_is_read() -> None:
     assert pod.volume("data").key == ResourceUri("ccinit", "demo", "volume-key-data")
     assert pod.secrets[0].mode == 0o400
     assert pod.allow.exit_code_to_host is False
-    assert pod.allow.exec == ()
+    assert pod.allow.exec == pod.allow.evidence == ()
 
 
-def test_pod_manifest_allows_exec_by_name_of_a_container() -> None:
-    assert parse_pod_manifest(POD + '[allow]\nexec = ["main"]\n').allow.exec == ("main",)
+@pytest.mark.parametrize("what", ["exec", "evidence"])
+def test_pod_manifest_allows_by_name_of_a_container(what: str) -> None:
+    allow = parse_pod_manifest(POD + f'[allow]\n{what} = ["main"]\n').allow
+    assert getattr(allow, what) == ("main",)
     with pytest.raises(FormatError) as caught:
-        parse_pod_manifest(POD + '[allow]\nexec = ["main", "other"]\n')
-    assert caught.value.reason == "pod.allow.exec"
+        parse_pod_manifest(POD + f'[allow]\n{what} = ["main", "other"]\n')
+    assert caught.value.reason == f"pod.allow.{what}"
 
 
 def test_image_of_which_nothing_is_said_may_be_encrypted() -> None:

@@ -1,0 +1,134 @@
+"""One HTTP/1.1 request as a server reads it (RFC 9112), narrowed to what small local APIs need.
+
+A request line in origin form, header lines without folding, and a body by Content-Length only.
+What else HTTP knows (chunks, upgrades, several requests in a row) is refused or not used: one
+connection carries one request.
+"""
+
+from dataclasses import dataclass
+from string import ascii_letters, ascii_uppercase, digits
+from typing import Final
+from urllib.parse import parse_qsl
+
+from ccinit.errors import FormatError
+
+MAX_HEAD_BYTES: Final = 16 * 1024
+MAX_BODY_BYTES: Final = 8 * 1024
+_MAX_HEADERS: Final = 64
+_MAX_PARAMETERS: Final = 8
+_MAX_METHOD_BYTES: Final = 16
+_END: Final = b"\r\n\r\n"
+_TOKEN: Final = frozenset(ascii_letters + digits + "!#$%&'*+-.^_`|~")
+_VERSIONS: Final = ("HTTP/1.0", "HTTP/1.1")
+
+
+class HttpRequestError(FormatError):
+    """A request is refused; `status` is the reply's."""
+
+    def __init__(self, status: int, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRequest:
+    """A request.
+
+    Attributes:
+        path: as it was sent; escapes stay.
+        parameters: of the query, decoded as a form's; each name once.
+    """
+
+    method: str
+    path: str
+    parameters: dict[str, str]
+    body: bytes
+
+
+class HttpRequestReader:
+    """Collects the bytes of one request."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> HttpRequest | None:
+        """Add bytes; return the request once it is whole. What follows it is never looked at.
+
+        Raises:
+            HttpRequestError: `http.…`.
+        """
+        self._buffer += data
+        head, end, body = bytes(self._buffer).partition(_END)
+        if len(head) > MAX_HEAD_BYTES:
+            raise HttpRequestError(431, "http.head", f"more than {MAX_HEAD_BYTES} bytes")
+        if not end:
+            return None
+        line, *headers = head.split(b"\r\n")
+        length = _body_bytes(headers)
+        if len(body) < length:
+            return None
+        method, path, query = _read_line(line)
+        return HttpRequest(
+            method=method, path=path, parameters=_read_query(query), body=body[:length]
+        )
+
+
+def _read_line(line: bytes) -> tuple[str, str, str]:
+    """Return method, path and query."""
+    parts = _ascii(line).split(" ")
+    if len(parts) != 3 or parts[2] not in _VERSIONS:
+        raise HttpRequestError(400, "http.line", "expected METHOD /target HTTP/1.1")
+    method, target, _ = parts
+    if not 0 < len(method) <= _MAX_METHOD_BYTES or not set(method) <= set(ascii_uppercase):
+        raise HttpRequestError(400, "http.method", "not a method's name")
+    path, _, query = target.partition("?")
+    if not path.startswith("/") or "#" in target:
+        raise HttpRequestError(400, "http.target", "expected a path that begins with /")
+    return method, path, query
+
+
+def _body_bytes(headers: list[bytes]) -> int:
+    """Check the form of all headers; return the length of the body that they announce."""
+    if len(headers) > _MAX_HEADERS:
+        raise HttpRequestError(431, "http.headers", f"more than {_MAX_HEADERS}")
+    found: list[str] = []
+    for line in headers:
+        name, colon, value = _ascii(line).partition(":")
+        if not colon or not name or not _TOKEN.issuperset(name):
+            raise HttpRequestError(400, "http.header", "expected name: value")
+        if name.lower() == "transfer-encoding":
+            raise HttpRequestError(411, "http.length", "a body has to have a Content-Length")
+        if name.lower() == "content-length":
+            found.append(value.strip(" \t"))
+    if not found:
+        return 0
+    if len(found) > 1 or not 0 < len(found[0]) <= 8 or not set(found[0]) <= set(digits):
+        raise HttpRequestError(400, "http.length", "expected one Content-Length in digits")
+    if int(found[0]) > MAX_BODY_BYTES:
+        raise HttpRequestError(413, "http.body", f"more than {MAX_BODY_BYTES} bytes")
+    return int(found[0])
+
+
+def _read_query(query: str) -> dict[str, str]:
+    if not query:
+        return {}
+    try:
+        pairs = parse_qsl(
+            query,
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=_MAX_PARAMETERS,
+        )
+    except ValueError as error:
+        raise HttpRequestError(400, "http.query", "not the form of a query") from error
+    if len(dict(pairs)) != len(pairs):
+        raise HttpRequestError(400, "http.query", "a parameter occurs twice")
+    return dict(pairs)
+
+
+def _ascii(data: bytes) -> str:
+    text = data.decode("latin-1")
+    if not all(" " <= letter <= "~" or letter == "\t" for letter in text):
+        raise HttpRequestError(400, "http.characters", "expected printable ASCII")
+    return text

@@ -1,0 +1,103 @@
+"""Who made the socket at the other end of a local TCP connection: inet_diag over netlink.
+
+The kernel notes for each socket the cgroup of the process that made it; a process can neither
+choose nor change that by passing the socket on. Interface: include/uapi/linux/inet_diag.h and
+sock_diag.h; Linux 5.11 or later tells the cgroup.
+
+A question about four numbers is also answered with a *listener* that a connection with these
+numbers would reach. So an answer counts only if it has exactly the numbers that were asked for, and
+is established.
+"""
+
+import errno
+import socket
+import struct
+from typing import Final
+
+from ccinit.kernel.libc import kernel_error
+
+Address = tuple[str, int]
+"""IPv4 address in dotted form, port."""
+
+_NETLINK_SOCK_DIAG: Final = 4
+_SOCK_DIAG_BY_FAMILY: Final = 20
+_NLM_F_REQUEST: Final = 1
+_NLMSG_ERROR: Final = 2
+_ALL_STATES: Final = 0xFFF
+_ESTABLISHED: Final = 1
+_CGROUP_ID: Final = 21  # INET_DIAG_CGROUP_ID, a u64
+_ANY_COOKIE: Final = 0xFFFF_FFFF
+
+_MESSAGE = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+_QUESTION = struct.Struct("=BBBBI")  # family, protocol, extensions, padding, states
+_ANSWER = struct.Struct("=BBBB")  # family, state, timer, retransmissions
+_NUMBERS = struct.Struct("!HH4s12x4s12x")  # ports and addresses: source, destination
+_INTERFACE_AND_COOKIE = struct.Struct("=III")
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_ATTRIBUTES_AT: Final = 88  # after the header (16) and struct inet_diag_msg (72)
+_REPLY_BYTES: Final = 8192
+
+
+def find_cgroup_id(client: Address, server: Address) -> int | None:
+    """Return the cgroup id of the socket that `client` has connected to `server`.
+
+    The id is the inode number of the cgroup's directory. None if there is no such socket here, or
+    it is no longer established.
+
+    Raises:
+        KernelError: `kernel.sock_diag`.
+    """
+    numbers = _NUMBERS.pack(
+        client[1], server[1], socket.inet_aton(client[0]), socket.inet_aton(server[0])
+    )
+    question = (
+        _QUESTION.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0, _ALL_STATES)
+        + numbers
+        + _INTERFACE_AND_COOKIE.pack(0, _ANY_COOKIE, _ANY_COOKIE)
+    )
+    length = _MESSAGE.size + len(question)
+    header = _MESSAGE.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
+    try:
+        with socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG
+        ) as netlink:
+            netlink.send(header + question)
+            # The kernel answers while it takes the question, so this never waits.
+            reply = netlink.recv(_REPLY_BYTES, socket.MSG_DONTWAIT)
+    except OSError as error:
+        raise kernel_error(error, "sock_diag", f"port {client[1]}") from error
+    return read_cgroup_id(reply, numbers)
+
+
+def read_cgroup_id(reply: bytes, numbers: bytes) -> int | None:
+    """Read the kernel's answer to a question about `numbers`; pure.
+
+    Raises:
+        KernelError: `kernel.sock_diag`, the kernel refused the question.
+    """
+    _, kind, *_ = _MESSAGE.unpack_from(reply)
+    if kind == _NLMSG_ERROR:
+        (code,) = struct.unpack_from("=i", reply, _MESSAGE.size)
+        if -code == errno.ENOENT:
+            return None
+        raise kernel_error(OSError(-code, "netlink"), "sock_diag", "question")
+    _, state, *_ = _ANSWER.unpack_from(reply, _MESSAGE.size)
+    start = _MESSAGE.size + _ANSWER.size
+    if state != _ESTABLISHED or reply[start : start + len(numbers)] != numbers:
+        return None
+    return _find_attribute(reply[_ATTRIBUTES_AT:])
+
+
+def _find_attribute(data: bytes) -> int | None:
+    while len(data) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data)
+        if kind == _CGROUP_ID:
+            return int.from_bytes(data[_ATTRIBUTE.size : length], "little")
+        data = data[max(_ATTRIBUTE.size, (length + 3) & ~3) :]
+    return None
+
+
+def is_established(connection: socket.socket) -> bool:
+    """Return whether a TCP connection is whole: neither end has closed its half."""
+    state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    return state[0] == _ESTABLISHED

@@ -1,0 +1,1 @@
+"""The workload API towards containers: HTTP on one connection, typed questions to PID 1."""

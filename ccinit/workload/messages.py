@@ -1,0 +1,37 @@
+"""What PID 1 and a child `workload` say to each other: values of `ccinit.formats.wire`.
+
+The questions are the calls of `ccinit.formats.workload_api`. The child is not told who the caller
+is: PID 1 knows, and answers for that container only.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class MediaType(StrEnum):
+    """Of a reply's body."""
+
+    BYTES = "application/octet-stream"
+    JSON = "application/json"
+    TEXT = "text/plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadRequest:
+    """Serve the one request on the connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadAnswer:
+    """PID 1's answer to a call; `status` is HTTP's."""
+
+    status: int
+    media_type: MediaType
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadEnd:
+    """The connection has ended; `why` is empty if a reply was sent."""
+
+    why: str

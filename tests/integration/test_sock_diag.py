@@ -1,0 +1,58 @@
+"""The running kernel's word for who made a socket. The id of a cgroup2's root is 1."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccinit.kernel.sock_diag import find_cgroup_id, is_established
+
+OWN = next(
+    line.removeprefix("0::")
+    for line in Path("/proc/self/cgroup").read_text().splitlines()
+    if line.startswith("0::")
+)
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A client's socket, and the server's end of it."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        server, _ = listener.accept()
+        with server:
+            yield client, server
+
+
+def test_connected_socket_has_the_cgroup_of_who_made_it(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    client, server = pair
+    found = find_cgroup_id(client.getsockname(), server.getsockname())
+    assert found is not None
+    if OWN == "/":
+        assert found == 1
+    else:
+        assert found == Path(f"/sys/fs/cgroup{OWN}").stat().st_ino
+    assert is_established(server)
+
+
+def test_listener_on_the_same_port_is_not_the_client(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    """The kernel itself would answer with the listener."""
+    _, server = pair
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert find_cgroup_id(other.getsockname(), server.getsockname()) is None
+
+
+def test_client_that_has_closed_is_nobody(pair: tuple[socket.socket, socket.socket]) -> None:
+    client, server = pair
+    address = client.getsockname()
+    client.close()
+    assert server.recv(1) == b""
+    assert find_cgroup_id(address, server.getsockname()) is None
+    assert not is_established(server)

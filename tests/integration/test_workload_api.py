@@ -1,0 +1,298 @@
+"""The workload API for real: crun's containers, the kernel's word for who asks, the owner's KBS.
+
+Needs root, `unshare` and the tools tree (CCINIT_TOOLS, by default build/tools).
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ccinit.agent.workload_plane import MAX_CONNECTIONS_EACH
+from ccinit.formats.strict_json import encode_base64url
+from ccinit.formats.workload_api import report_data
+from rootfs_builder.tools_tree import ToolsTree
+from tests.fakes.tpm_device import SimulatedTpm
+from tests.integration.kbs_harness import DOCUMENT, SECRET, Kbs, booted_tpm, make_state, running_kbs
+from tests.integration.owner_world import ROOT, TOOLS
+from tests.vm.harness.site_packages import open_site_packages
+
+SECRETS = {"web": "kbs:///ccinit/shop/web-key", "db": "kbs:///ccinit/shop/db-key"}
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """Of the API; a status of 0 is a connection that was closed without a word."""
+
+    status: int
+    headers: str
+    body: bytes
+
+
+@dataclass(kw_only=True)
+class World:
+    """A guest with two containers, its KBS and its TPM.
+
+    Attributes:
+        report: what PID 1 said at its end.
+    """
+
+    kbs: Kbs
+    tpm: SimulatedTpm
+    ports: dict[str, int]
+    api: int
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def ask(self, container: str, target: str, method: str = "GET", body: bytes = b"") -> Reply:
+        head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        return self.send(self.ports[container], head.encode() + b"\r\n" + body)
+
+    def send(self, port: int, data: bytes) -> Reply:
+        with socket.create_connection(("127.0.0.1", port), 60) as connection:
+            connection.sendall(data)
+            if port != self.api:
+                connection.shutdown(socket.SHUT_WR)  # to the relay, which does not pass it on
+            reply = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, _, rest = reply.partition(b"\r\n\r\n")
+        line, _, headers = head.decode().partition("\r\n")
+        status = int(line.split(" ")[1]) if line.startswith("HTTP/1.1 ") else 0
+        return Reply(status=status, headers=headers, body=rest)
+
+
+@contextmanager
+def served_tpm(tpm: SimulatedTpm) -> Iterator[int]:
+    """Serve a simulated TPM on a port, one connection after another."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with suppress(OSError), connection:
+                    while command := connection.recv(4096):
+                        connection.sendall(tpm.respond(command))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def free_ports(count: int) -> list[int]:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
+@contextmanager
+def running(world: World, settings: Path) -> Iterator[None]:
+    site = open_site_packages(ToolsTree(TOOLS), ROOT / "build" / "cache" / "vm")
+    command = (
+        *("unshare", "--mount", "--pid", "--fork", "--kill-child", sys.executable),
+        *("-m", "tests.integration.workload_program", TOOLS, ROOT, site.resolve(), settings),
+    )
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline()) == {"running": ["db", "web"]}
+            for port in world.ports.values():
+                wait_for(port)
+            yield
+        finally:
+            rest, _ = process.communicate(timeout=60)
+            world.report = json.loads(rest.splitlines()[-1]) if rest else {}
+    assert process.returncode == 0
+
+
+def wait_for(port: int) -> None:
+    for _ in range(600):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"nobody listens on {port}")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("workload")
+    state = make_state(folder)
+    tpm = SimulatedTpm(tpm=booted_tpm())
+    web, db, api = free_ports(3)
+    with running_kbs(state) as kbs, served_tpm(tpm) as tpm_port:
+        made = World(kbs=kbs, tpm=tpm, ports={"web": web, "db": db}, api=api)
+        settings = folder / "settings.json"
+        settings.write_text(
+            json.dumps(
+                {
+                    "api": api,
+                    "ports": made.ports,
+                    "tpm": tpm_port,
+                    "secrets": SECRETS,
+                    "kbs_url": kbs.url,
+                    "kbs_ca": (state / "ca.pem").read_text(),
+                    "document": DOCUMENT.decode(),
+                }
+            )
+        )
+        with running(made, settings):
+            yield made
+    assert made.report["ssl"] is False  # PID 1 has never loaded it
+    assert made.report["owned"] == []
+    assert made.report["fds"] == 0
+    assert made.report["failures"] == []
+
+
+# Resources
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_container_gets_what_the_manifest_gives_it(world: World, name: str) -> None:
+    reply = world.ask(name, f"/cdh/resource/ccinit/shop/{name}-key")
+    assert (reply.status, reply.body) == (200, f"for {name}".encode())
+    assert "Content-Type: application/octet-stream" in reply.headers
+
+
+def test_container_gets_neither_anothers_resource_nor_one_that_nobody_has(world: World) -> None:
+    foreign = world.ask("db", "/cdh/resource/ccinit/shop/web-key")
+    absent = world.ask("db", "/cdh/resource/ccinit/shop/none")
+    assert (foreign.status, foreign.body) == (403, b"workload.resource\n")
+    assert foreign == absent
+
+
+# Who is calling
+
+
+def test_caller_outside_of_every_container_is_forbidden(world: World) -> None:
+    reply = world.send(world.api, b"GET /info HTTP/1.1\r\n\r\n")
+    assert (reply.status, reply.body) == (403, b"")
+    assert world.ask("db", "/info").status == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "body"),
+    [
+        ("/aa/evidence?runtime_data=abc", "GET", b""),
+        ("/aa/token?token_type=kbs", "GET", b""),
+        ("/aa/aael", "POST", b'{"domain":"app","operation":"seen","content":"it"}'),
+    ],
+)
+def test_evidence_token_and_event_log_are_for_those_that_the_manifest_names(
+    world: World, target: str, method: str, body: bytes
+) -> None:
+    refused = world.ask("db", target, method, body)
+    assert (refused.status, refused.body) == (403, b"workload.allow\n")
+    assert world.ask("web", target, method, body).status == 200
+
+
+# What is given
+
+
+def test_token_is_one_that_the_kbs_made_now_and_comes_without_a_key(world: World) -> None:
+    before = len(world.kbs.audit())
+    reply = world.ask("web", "/aa/token?token_type=kbs")
+    assert reply.status == 200
+    found = json.loads(reply.body)
+    assert found.keys() == {"token"}
+    assert found["token"].count(".") == 2
+    assert [record["event"] for record in world.kbs.audit()[before:]] == ["attest"]
+    bearer = world.kbs.client().get(token=found["token"])
+    assert bearer.status_code == 200  # encrypted to a key that is gone
+    assert SECRET not in bearer.content
+
+
+def test_info_says_what_this_container_may(world: World) -> None:
+    web, db = (json.loads(world.ask(name, "/info").body) for name in ("web", "db"))
+    assert web["tee"] == db["tee"] == "tpm"
+    assert (web["feature"], db["feature"]) == (["resource", "attestation"], ["resource"])
+
+
+def test_evidence_for_a_containers_session_is_refused_by_the_kbs(world: World) -> None:
+    """A container cannot attest as the guest: its evidence is never for the bytes it gave."""
+    client = world.kbs.client(world.tpm.tpm)
+    assert client.auth().status_code == 200
+    data = client.report_data()
+    asked = f"/aa/evidence?runtime_data={encode_base64url(data)}&encoding=base64"
+    reply = world.ask("web", asked)
+    assert reply.status == 200
+
+    refused = client.attest(evidence=json.loads(reply.body))
+    assert refused.status_code == 401
+    record = world.kbs.audit()[-1]
+    claims: Any = record["claims"]
+    assert (record["event"], record["decision"]) == ("attest", "refused")
+    assert str(record["reason"]).startswith("quote.report_data: ")
+    (wrong,) = [claim for claim in claims if not claim["holds"]]
+    assert wrong["name"] == "quote.report_data"
+    assert (wrong["expected"], wrong["got"]) == (data.hex(), report_data("web", data).hex())
+
+    # the same machine's evidence for the same session, made for the guest itself
+    assert client.auth().status_code == 200
+    assert client.attest().status_code == 200
+
+
+# Bad requests, from a container
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "data"),
+    [
+        (404, "workload.path", b"GET /aa/nothing HTTP/1.1\r\n\r\n"),
+        (405, "workload.method", b"POST /info HTTP/1.1\r\n\r\n"),
+        (400, "workload.resource", b"GET /cdh/resource/a/../b HTTP/1.1\r\n\r\n"),
+        (400, "workload.token_type", b"GET /aa/token?token_type=coco_as HTTP/1.1\r\n\r\n"),
+        (400, "http.characters", b"\x16\x03\x01\r\n\r\n"),
+        (431, "http.head", b"GET /" + b"a" * 20000),
+        (411, "http.length", b"POST /aa/aael HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    ],
+)
+def test_bad_request_is_told_why(world: World, status: int, reason: str, data: bytes) -> None:
+    reply = world.send(world.ports["web"], data)
+    assert reply.status == status
+    assert reply.body.decode().startswith(reason)
+    assert world.ask("web", "/info").status == 200
+
+
+def test_container_that_stands_still_takes_its_own_connections_only(world: World) -> None:
+    statuses: list[int] = []
+
+    def stand_still() -> None:
+        statuses.append(world.send(world.ports["web"], b"GET").status)
+
+    slow = [threading.Thread(target=stand_still) for _ in range(MAX_CONNECTIONS_EACH + 3)]
+    for thread in slow:
+        thread.start()
+    try:
+        assert eventually(lambda: statuses == [503] * 3)  # the others hold what there is
+        assert world.ask("web", "/info").status == 503
+        assert world.ask("db", "/info").status == 200
+    finally:
+        for thread in slow:
+            thread.join(30)
+    assert sorted(statuses) == [0] * MAX_CONNECTIONS_EACH + [503] * 3
+    assert eventually(lambda: world.ask("web", "/info").status == 200)
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    for _ in range(90):
+        if holds():
+            return True
+        time.sleep(0.1)
+    return False

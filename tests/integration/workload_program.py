@@ -1,0 +1,177 @@
+"""PID 1 with the workload API and two containers, for real, in namespaces of its own.
+
+The parts are the product's: event loop, children by the table of roles, supervisors over crun, the
+kernel's answer about sockets. The test's are: the API's port (8006 of this machine may be in use),
+the TPM, which is simulated behind a TCP port, and limits, left out as in `crun_cases`. The KBS is a
+real one, outside.
+
+Each container relays: what one writes to its port goes to the API from inside the container.
+"""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from ccinit.agent import attestation, devices
+from ccinit.agent.attestation import Attested, Grant
+from ccinit.agent.configuration import Configured
+from ccinit.agent.guest import Guest
+from ccinit.agent.measurement import RuntimeMeasurement
+from ccinit.agent.workload_plane import open_workload_api
+from ccinit.attest.detect import Platform
+from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
+from ccinit.formats.jwk import TeeKeyAlgorithm
+from ccinit.formats.pod_manifest import Allow, PodManifest, PodSecret
+from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.sealed_log import Kind
+from ccinit.formats.tee import Tee
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.process import owned_pids
+from ccinit.run import supervisor as supervisor_module
+from ccinit.secret import Secret
+from tests.integration.crun_cases import enter, unlimited
+from tests.integration.owner_plane_program import (
+    SITE,
+    WORK,
+    count_fds,
+    make_guest,
+    make_supervisors,
+    read_line,
+    reap,
+    say,
+)
+from tests.vm.guest.containers import PYTHON, container
+
+NAMES = ("web", "db")
+RELAY = (
+    "import signal, socket, sys, threading\n"
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+    "def relay(ours):\n"
+    "    request = ours.makefile('rb').read()\n"
+    "    if not request:\n"
+    "        return ours.close()\n"
+    "    try:\n"
+    "        with socket.create_connection(('127.0.0.1', int(sys.argv[2])), 60) as api:\n"
+    "            api.sendall(request)\n"
+    "            reply = b''.join(iter(lambda: api.recv(65536), b''))\n"
+    "    except OSError as error:\n"
+    "        reply = str(error).encode()\n"
+    "    with ours:\n"
+    "        ours.sendall(reply)\n"
+    "listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+    "while True:\n"
+    "    threading.Thread(target=relay, args=(listener.accept()[0],), daemon=True).start()\n"
+)
+
+
+def make_configured(guest: Guest, settings: Mapping[str, Any]) -> Configured:
+    """What the API looks at; only `web` may ask for evidence."""
+    manifest = PodManifest(
+        name="shop",
+        images=(),
+        containers=tuple(
+            container(RELAY, str(settings["ports"][name]), str(settings["api"]), name=name)
+            for name in NAMES
+        ),
+        secrets=tuple(
+            PodSecret(
+                container=name, uri=parse_resource_uri(uri), file="/secret", mode=0o400, env=None
+            )
+            for name, uri in settings["secrets"].items()
+        ),
+        volumes=(),
+        allow=Allow(evidence=("web",)),
+    )
+    kbs = KbsConfig(
+        url=settings["kbs_url"],
+        ca_pem=settings["kbs_ca"],
+        envelope=EnvelopePolicy.NONE,
+        transport=KbsTransport.TCP,
+        tee_key_algorithm=TeeKeyAlgorithm.P256,
+    )
+    platform = Platform(tee=Tee.TPM, nodes=())
+    return Configured(
+        platform=platform,
+        document=settings["document"].encode(),
+        config=cast("Any", SimpleNamespace(kbs=kbs, limits=Limits(attest_seconds=30))),
+        manifest=manifest,
+        initdata=cast("Any", None),
+        disks=(),
+        measurement=RuntimeMeasurement(guest, platform),
+    )
+
+
+def simulate_tpm(port: int) -> None:
+    """Give children a connection to the simulated TPM where they would get the device."""
+
+    @contextmanager
+    def open_platform(_platform: object, _report_data: bytes) -> Iterator[Mapping[str, int]]:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            yield {"tpm": connection.fileno()}
+
+    for module in (attestation, devices):
+        module.open_platform = open_platform  # type: ignore[attr-defined]
+
+
+async def live(loop: EventLoop, settings: Mapping[str, Any]) -> dict[str, object]:
+    """Open the API, start the containers, stop when standard input ends."""
+    guest = make_guest(loop)
+    configured = make_configured(guest, settings)
+    loop.start(reap(), "reaper")
+    before = count_fds()
+    grants = {
+        secret.uri: Grant(secret=Secret(f"for {secret.container}".encode()), create=False)
+        for secret in configured.manifest.secrets
+    }
+    open_workload_api(guest, configured, Attested(grants=grants), settings["api"])
+    make_supervisors(guest, configured, f"/ccinit-test/api-{settings['api']}-")
+    tasks = [loop.start(one.run(), name) for name, one in guest.containers.items()]
+    for one in guest.containers.values():
+        await one.up.wait()
+    say({"running": sorted(guest.containers)})
+    await read_line()
+    for one in guest.containers.values():
+        await one.stop(5)
+    for task in tasks:
+        await task.join()
+    failures = await guest.teardown.run()
+    return {
+        "ssl": "ssl" in sys.modules,
+        "owned": owned_pids(),
+        "fds": count_fds() - before,
+        "failures": [str(error) for _, error in failures],
+        "events": [
+            entry.data.decode()
+            for entry in guest.log.recent.since(0, 1 << 20)
+            if entry.kind is Kind.EVENT
+        ],
+    }
+
+
+def main() -> None:
+    """Be one half or the other."""
+    if len(sys.argv) == 5:
+        tools, repository, site, settings = map(Path, sys.argv[1:])
+        text = settings.read_text()
+        enter(tools, {"/opt": repository, SITE: site})
+        os.execve(
+            PYTHON,
+            [PYTHON, "-m", "tests.integration.workload_program", text],
+            {"PYTHONPATH": f"/opt:{SITE}", "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+    settings = json.loads(sys.argv[1])
+    supervisor_module.plan_spec = unlimited  # type: ignore[attr-defined]
+    simulate_tpm(settings["tpm"])
+    WORK.mkdir()
+    loop = EventLoop()
+    say(loop.run(live(loop, settings)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""One connection of a container, over a socket pair."""
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from ccinit.errors import DeadlineError, PeerError
+from ccinit.formats.workload_api import InfoCall, WorkloadCall
+from ccinit.workload import connection
+from ccinit.workload.connection import encode_reply, serve
+from ccinit.workload.messages import MediaType, WorkloadAnswer
+
+REQUEST = b"GET /info HTTP/1.1\r\n\r\n"
+ANSWER = WorkloadAnswer(status=200, media_type=MediaType.JSON, body=b"{}")
+
+
+class Pair:
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.theirs.setblocking(False)  # noqa: FBT003 (positional only)
+        self.calls: list[WorkloadCall] = []
+        self.answer = ANSWER
+
+    def serve(self) -> None:
+        def carry(call: WorkloadCall) -> WorkloadAnswer:
+            self.calls.append(call)
+            return self.answer
+
+        serve(self.theirs.fileno(), carry)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    made = Pair()
+    with made.ours, made.theirs:
+        yield made
+
+
+def test_call_is_carried_and_its_answer_sent(pair: Pair) -> None:
+    pair.ours.sendall(REQUEST)
+    pair.serve()
+    assert pair.calls == [InfoCall()]
+    assert (
+        pair.ours.recv(4096)
+        == encode_reply(ANSWER)
+        == (
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+            b"Cache-Control: no-store\r\nConnection: close\r\n\r\n{}"
+        )
+    )
+
+
+def test_bad_request_is_answered_without_a_call(pair: Pair) -> None:
+    pair.ours.sendall(b"GET /nothing HTTP/1.1\r\n\r\n")
+    pair.serve()
+    assert pair.calls == []
+    reply = pair.ours.recv(4096)
+    assert reply.startswith(b"HTTP/1.1 404 Not Found\r\n")
+    assert reply.endswith(b"\r\n\r\nworkload.path: no such path\n")
+
+
+def test_container_that_goes_away_is_a_peers_error(pair: Pair) -> None:
+    pair.ours.sendall(REQUEST[:-1])
+    pair.ours.close()
+    with pytest.raises(PeerError) as caught:
+        pair.serve()
+    assert caught.value.reason == "workload.closed"
+    assert pair.calls == []
+
+
+def test_request_that_does_not_come_is_waited_for_in_vain(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.05)
+    pair.ours.sendall(REQUEST[:-1])
+    with pytest.raises(DeadlineError) as caught:
+        pair.serve()
+    assert caught.value.reason == "workload.request"
+
+
+def test_reply_that_nobody_takes_has_a_deadline(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REPLY_SECONDS", 0.05)
+    pair.answer = WorkloadAnswer(status=200, media_type=MediaType.BYTES, body=os.urandom(1 << 20))
+    pair.ours.sendall(REQUEST)
+    with pytest.raises(DeadlineError) as caught:
+        pair.serve()
+    assert caught.value.reason == "workload.reply"
