@@ -213,24 +213,27 @@ def detect_platform(signs: Signs | None = None) -> Platform:
     comprised = {name for row in shown for name in row.comprises}
     found = [row for row in shown if row.name not in comprised]
     simulated = _find_simulated(signs)
-    names = [row.name for row in found] + ["a simulated snp"] * (simulated is not None)
+    names = [row.name for row in found] + (
+        [] if simulated is None else [f"a simulated {simulated.tee}"]
+    )
     if len(names) > 1:
         raise ConfigError("attest.ambiguous", f"expected one platform, found {', '.join(names)}")
     devices = _find_devices(signs)
     if simulated is not None:
-        return Platform(tee=Tee.SNP, open_report=simulated, devices=devices)
+        return replace(simulated, devices=devices)
     if not found:
         raise ConfigError("attest.none", "no platform can vouch for this guest")
     return replace(_reach(found[0], signs, provider), devices=devices)
 
 
-def _find_simulated(signs: Signs) -> OpenReport | None:
-    """Return the stand-in's reports; only images of the `test` profile hold its module."""
+def _find_simulated(signs: Signs) -> Platform | None:
+    """Return the stand-in; only images of the `test` profile hold its package."""
     try:
-        from ccinit.attest.simulated import find_simulated  # noqa: PLC0415  # not always there
+        from ccinit.attest.simulated.machine import find_simulated  # noqa: PLC0415  # not always there
     except ModuleNotFoundError:
         return None
-    return find_simulated(signs.read)
+    found = find_simulated(signs.read)
+    return None if found is None else Platform(tee=found[0], open_report=found[1])
 
 
 def _find_devices(signs: Signs) -> tuple[str, ...]:

@@ -15,15 +15,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ccinit.attest.simulated import PREFIX
 from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.initdata import document_digest
+from ccinit.formats.tee import Tee, initdata_binding
 from host_runtime.guest_files import GuestFiles
 from host_runtime.launcher import EndReason, GuestConfig
 from rootfs_builder.tools_tree import ToolsTree
 from tests.demo import forge, world
 from tests.demo.life import Life
 from tests.demo.parties import make_log_key
-from tests.demo.platforms import TrustedPlatform
+from tests.demo.platforms import TrustedPlatform, claimed_initdata, claimed_launch_field
 from tests.demo.world import World, pack_initdata, predict
 
 Record = Mapping[str, Any]
@@ -75,6 +76,7 @@ class Outcome:
 class ForgedPod:
     """A pod of the attacker's, with a log that the attacker can read."""
 
+    tee: Tee
     initdata: Path
     log_key: Path
 
@@ -86,8 +88,9 @@ class ForgedPod:
     @property
     def refusal(self) -> Mapping[str, str]:
         """What the owner's verifier has to name."""
-        digest = hashlib.sha256(self.initdata.read_bytes()).hexdigest()
-        return {"initdata.digest": f"sha256:{digest}"}
+        algorithm = initdata_binding(self.tee).algorithm
+        digest = document_digest(self.initdata.read_bytes(), algorithm)
+        return {"initdata.digest": claimed_initdata(self.tee, digest.hex())}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +115,8 @@ def make_forgeries(scene: World) -> Forgeries:
     folder = scene.folder / "forged"
     folder.mkdir()
     log_key = folder / "log.key"
-    pod = ForgedPod(initdata=_forge_initdata(scene, folder, log_key), log_key=log_key)
+    initdata = _forge_initdata(scene, folder, log_key)
+    pod = ForgedPod(tee=scene.platform.tee, initdata=initdata, log_key=log_key)
     if scene.platform is not TrustedPlatform.TPM:
         return Forgeries(pod=pod, images=None)
     image = forge.read_image(world.IMAGES, "prod")
@@ -132,7 +136,8 @@ def _forge_initdata(scene: World, folder: Path, log_key: Path) -> Path:
     text = (owner.folder / "ccinit.toml").read_text()
     config = folder / "ccinit.toml"
     config.write_text(text.replace(own, make_log_key(owner, log_key)))
-    return pack_initdata(owner, config, owner.folder / "pod.toml", folder / "initdata.toml")
+    manifest = owner.folder / "pod.toml"
+    return pack_initdata(owner, config, manifest, folder / "initdata.toml", scene.platform.tee)
 
 
 def plan_attacks(scene: World, forged: Forgeries, honest: GuestConfig) -> tuple[Attack, ...]:
@@ -151,17 +156,18 @@ def plan_attacks(scene: World, forged: Forgeries, honest: GuestConfig) -> tuple[
 def _plan_launch_attacks(scene: World, pod: ForgedPod) -> tuple[Attack, ...]:
     """What a host can try where it sets a launch field: both times the pod is its own."""
     uki = world.IMAGES / scene.platform.uki
+    field = {Tee.SNP: "HOSTDATA", Tee.TDX: "MRCONFIGID"}[scene.platform.tee]
     return (
         Attack(
             party="host a",
-            what="initdata packed again, beside HOSTDATA of the owner's",
+            what=f"initdata packed again, beside {field} of the owner's",
             where=Where.CONFIG,
             config=scene.guest("attack-a", uki=uki, initdata_disk=pod.disk, spare=1),
             failing={},
         ),
         Attack(
             party="host b",
-            what="initdata packed again, with HOSTDATA that is its digest",
+            what=f"initdata packed again, with {field} that is its digest",
             where=Where.VERIFIER,
             config=scene.guest(
                 "attack-b", uki=uki, initdata_disk=pod.disk, bound=pod.initdata, spare=2
@@ -259,7 +265,7 @@ def records_of(config: GuestConfig, records: Sequence[Record]) -> Iterator[Recor
     A guest is known by its vTPM's key, or by what its host bound at launch.
     """
     if config.tpm is None:
-        name, value = "initdata.digest", f"sha256:{config.serial_number.removeprefix(PREFIX)}"
+        name, value = "initdata.digest", claimed_launch_field(config.serial_number)
     else:
         digest = hashlib.sha256(config.tpm.ak_public_der()).hexdigest()
         name, value = "ak.unregistered", f"sha256:{digest}"

@@ -1,21 +1,26 @@
-"""What vouches for the demo's guests: a vTPM of this host, or a simulated SEV-SNP.
+"""What vouches for the demo's guests: a vTPM of this host, or a platform that a guest simulates.
 
-Neither protects anything here. The vTPM measures the production image; the simulation is in the
-`test` image only (`ccinit.attest.simulated`), its launch measurement is a constant, and what it
-shows is everything behind the processor: the launch field that the guest compares, reports in their
-real format, the vendor's chain, and the verifier.
+None of it protects anything here. The vTPM measures the production image; simulations are in the
+`test` image only (`ccinit.attest.simulated`), what they measure is constant, and what they show is
+everything behind the processor: the launch field that the guest compares, evidence in its real
+format, the vendor's chain, and the verifier.
 """
 
-import hashlib
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from ccinit.attest.simulated import MEASUREMENT, PREFIX
+from ccinit.attest.simulated import snp, tdx
+from ccinit.attest.simulated.machine import serial_number
+from ccinit.formats.initdata import document_digest
+from ccinit.formats.tee import Tee, initdata_binding
+from guest_owner.kbs.measurements import Measurements, SnpMeasurements
+from guest_owner.kbs.references import Profile, ReferenceSet
+from guest_owner.kbs.tdx_measurements import TdxMeasurements
 
-SIMULATED_ROOTS: Final = Path("tests/vectors/snp_sim/ask_ark.pem")
-SIMULATED_REQUIREMENTS: Final = """version = 1
+_SNP_REQUIREMENTS = """version = 1
 report_version = 3
 
 [[product]]
@@ -28,6 +33,67 @@ microcode = 219
 [policy]
 allow = ["smt"]
 """
+_TDX_REQUIREMENTS = f"""version = 1
+xfam = "00000000000602e7"
+td_attributes = "0000000010000000"
+mrseam = ["{tdx.MRSEAM.hex()}"]
+
+[tcb]
+fmspc = ["00806f050000"]
+tee_tcb_svn = "05010200000000000000000000000000"
+cpu_svn = "07070202030100030000000000000000"
+pce_svn = 13
+qe_mrsigner = "c7085ef08e02d25c3f541967bf3ec012e79210c17de6d41b51fae038d2b11fc4"
+qe_isv_svn = 8
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """What an owner registers to accept guests that simulate a platform.
+
+    Attributes:
+        roots: certificates of the vendor that does not exist.
+        requirements: what is demanded of the platform, as a file has it.
+        measured: the constants.
+        group: where the KBS's audit log has what was measured.
+        quoted: what it has to have there.
+    """
+
+    tee: Tee
+    roots: Path
+    requirements: str
+    measured: Measurements
+    group: str
+    quoted: Mapping[str, str]
+
+    @property
+    def reference(self) -> ReferenceSet:
+        """The reference set, of the `test` profile."""
+        return ReferenceSet(name="demo", profile=Profile.TEST, measured=self.measured)
+
+    def serial_number(self, document: bytes) -> str:
+        """Return what tells a machine to simulate, and what the host binds at its launch."""
+        digest = document_digest(document, initdata_binding(self.tee).algorithm)
+        return serial_number(self.tee, digest)
+
+
+SNP: Final = Simulation(
+    tee=Tee.SNP,
+    roots=Path("tests/vectors/snp_sim/ask_ark.pem"),
+    requirements=_SNP_REQUIREMENTS,
+    measured=SnpMeasurements(values=(snp.MEASUREMENT,)),
+    group="snp",
+    quoted={"measurement": snp.MEASUREMENT.hex()},
+)
+TDX: Final = Simulation(
+    tee=Tee.TDX,
+    roots=Path("tests/vectors/tdx_sim/root.pem"),
+    requirements=_TDX_REQUIREMENTS,
+    measured=TdxMeasurements(mrtd=tdx.MRTD, rtmr1=tdx.RTMRS[1], rtmr2=tdx.RTMRS[2], events={}),
+    group="rtmr",
+    quoted={"1": tdx.RTMRS[1].hex(), "2": tdx.RTMRS[2].hex()},
+)
 
 
 class TrustedPlatform(StrEnum):
@@ -35,11 +101,22 @@ class TrustedPlatform(StrEnum):
 
     TPM = "tpm"
     SNP_SIM = "snp-sim"
+    TDX_SIM = "tdx-sim"
+
+    @property
+    def simulation(self) -> Simulation | None:
+        """How it is simulated; None where it is not."""
+        return _SIMULATIONS.get(self)
+
+    @property
+    def tee(self) -> Tee:
+        """The name of its verifier."""
+        return Tee.TPM if self.simulation is None else self.simulation.tee
 
     @property
     def profile(self) -> str:
         """Whose image the guests boot."""
-        return "prod" if self is TrustedPlatform.TPM else "test"
+        return "prod" if self.simulation is None else "test"
 
     @property
     def uki(self) -> str:
@@ -49,23 +126,24 @@ class TrustedPlatform(StrEnum):
     @property
     def group(self) -> str:
         """Where the KBS's audit log has what was measured."""
-        return "pcr" if self is TrustedPlatform.TPM else "snp"
+        return "pcr" if self.simulation is None else self.simulation.group
 
     def serial_number(self, document: Path) -> str:
-        """Return what tells a machine to simulate, and what the host binds at its launch."""
-        if self is TrustedPlatform.TPM:
+        """Return what a machine that simulates has as its serial number; else nothing."""
+        if self.simulation is None:
             return ""
-        return PREFIX + hashlib.sha256(document.read_bytes()).hexdigest()
+        return self.simulation.serial_number(document.read_bytes())
 
 
-def simulated_reference() -> str:
-    """Return the reference value file of the simulation."""
-    return json.dumps(
-        {
-            "version": 1,
-            "name": "demo",
-            "profile": "test",
-            "platform": "snp",
-            "measurement": [MEASUREMENT.hex()],
-        }
-    )
+_SIMULATIONS = {TrustedPlatform.SNP_SIM: SNP, TrustedPlatform.TDX_SIM: TDX}
+
+
+def claimed_initdata(tee: Tee, digest: str) -> str:
+    """Return how the audit log names a document by the hex digest that the platform holds."""
+    return digest if tee is Tee.TDX else f"sha256:{digest}"
+
+
+def claimed_launch_field(serial: str) -> str:
+    """Return how the audit log names the document that a machine's host bound at launch."""
+    tee = next(one.tee for one in (SNP, TDX) if serial.startswith(serial_number(one.tee)))
+    return claimed_initdata(tee, serial.removeprefix(serial_number(tee)))

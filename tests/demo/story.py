@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccinit.attest.simulated import MEASUREMENT
 from ccinit.formats.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason, Guest, GuestConfig, boot_guest
 from tests.demo import pod, world
@@ -101,9 +100,10 @@ def _build_image(show: Show, platform: TrustedPlatform) -> Mapping[str, str]:
     show.say("builder", f"root hash {described['root_hash']}")
     for difference in described["differences"]:
         show.say("builder", f"NOT THE LOCKED VERSION: {difference}")
-    if platform is not TrustedPlatform.TPM:
-        show.say("builder", f"a simulated launch always measures {MEASUREMENT.hex()}")
-        return {"measurement": MEASUREMENT.hex()}
+    if platform.simulation is not None:
+        for name, value in platform.simulation.quoted.items():
+            show.say("builder", f"a simulated launch always has {platform.group} {name} {value}")
+        return platform.simulation.quoted
     values = predict(world.IMAGES / platform.uki, _WORLD / "predicted.json")
     registers: Mapping[str, str] = json.loads(values.read_text())["pcr"]
     for index, value in registers.items():

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccinit.formats.owner_rpc import Role
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.references import encode_reference_set
 from host_runtime.accelerator import choose_accelerator
 from host_runtime.disks import create_sparse_disk
 from host_runtime.esp import create_esp
@@ -28,12 +30,7 @@ from host_runtime.swtpm import VirtualTpm, manufacture_tpm
 from host_runtime.tools import Tools
 from tests.demo import pod
 from tests.demo.parties import Owner, make_log_key, random_secret, run
-from tests.demo.platforms import (
-    SIMULATED_REQUIREMENTS,
-    SIMULATED_ROOTS,
-    TrustedPlatform,
-    simulated_reference,
-)
+from tests.demo.platforms import TrustedPlatform
 from tests.demo.show import Show
 from tests.integration.registry_fixture import (
     Registry,
@@ -178,7 +175,7 @@ def make_world(
         owner = Owner(folder=folder)
         canaries = make_canaries()
         with show.step("owner", "make keys and write the pod down"):
-            initdata = write_initdata(owner, digest, registry, canaries)
+            initdata = write_initdata(owner, digest, registry, canaries, platform.tee)
         tpms: tuple[VirtualTpm, ...] = ()
         if platform is TrustedPlatform.TPM:
             with show.step("host", f"make {1 + spare_tpms} vTPMs"):
@@ -236,7 +233,9 @@ def push_image(folder: Path, registry: Registry) -> tuple[str, int]:
     return pushed.split()[-1].rpartition("@")[2], size
 
 
-def write_initdata(owner: Owner, digest: str, registry: Registry, canaries: pod.Canaries) -> Path:
+def write_initdata(
+    owner: Owner, digest: str, registry: Registry, canaries: pod.Canaries, tee: Tee
+) -> Path:
     """Make the KBS's state, the log key, both files and the initdata document with its disk."""
     owner.run("kbs", "init", "--state", owner.state, "--name", pod.KBS_ADDRESS)
     log_public_key = make_log_key(owner, owner.log_key)
@@ -253,13 +252,13 @@ def write_initdata(owner: Owner, digest: str, registry: Registry, canaries: pod.
     manifest.write_text(
         pod.pod_toml(digest=digest, registry_ca_pem=registry.authority.ca_pem, canaries=canaries)
     )
-    return pack_initdata(owner, config, manifest, owner.folder / "initdata.toml")
+    return pack_initdata(owner, config, manifest, owner.folder / "initdata.toml", tee)
 
 
-def pack_initdata(owner: Owner, config: Path, manifest: Path, document: Path) -> Path:
+def pack_initdata(owner: Owner, config: Path, manifest: Path, document: Path, tee: Tee) -> Path:
     """Join both files to a document; its disk gets the same name with `.img`."""
     owner.run(
-        *("initdata", "make", "--config", config, "--pod", manifest),
+        *("initdata", "make", "--config", config, "--pod", manifest, "--platform", tee.value),
         *("--output", document, "--disk-image", document.with_suffix(".img")),
     )
     return document
@@ -279,19 +278,20 @@ def register_platform(owner: Owner, platform: TrustedPlatform, tpms: Sequence[Vi
     """Register what the image measures and who signs for it; return the reference value file."""
     state = ("--state", owner.state)
     reference = owner.folder / "reference.json"
-    if platform is TrustedPlatform.TPM:
+    simulation = platform.simulation
+    if simulation is None:
         predict(IMAGES / platform.uki, reference)
         for number, tpm in enumerate(tpms):
             key = owner.folder / f"ak{number}.der"
             key.write_bytes(tpm.ak_public_der())
             owner.run("register", "ak", key, *state)
     else:
-        reference.write_text(simulated_reference())
-        requirements = owner.folder / "snp.toml"
-        requirements.write_text(SIMULATED_REQUIREMENTS)
-        snp = ("--platform", "snp", *state)
-        owner.run("register", "root", SIMULATED_ROOTS, *snp)
-        owner.run("register", "requirements", requirements, *snp)
+        reference.write_bytes(encode_reference_set(simulation.reference))
+        requirements = owner.folder / "requirements.toml"
+        requirements.write_text(simulation.requirements)
+        of_platform = ("--platform", simulation.tee.value, *state)
+        owner.run("register", "root", simulation.roots, *of_platform)
+        owner.run("register", "requirements", requirements, *of_platform)
     owner.run("register", "reference", reference, *state)
     return reference
 

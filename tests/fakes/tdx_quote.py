@@ -236,6 +236,19 @@ class FakeTdx:
             )
         )
 
+    def certification(self) -> bytes:
+        """What vouches for the attestation key: the same in every quote of a platform."""
+        report = self.qe_report()
+        chain = self.pck.chain_pem + b"\0"
+        return (
+            report
+            + raw_signature(p256_key(self.qe_report_signer), report)
+            + struct.pack("<H", len(self.qe_authentication))
+            + self.qe_authentication
+            + struct.pack("<HI", 5, len(chain))
+            + chain
+        )
+
     def quote(self, report_data: bytes) -> bytes:
         """Sign a quote over the domain as it is."""
         header = struct.pack("<HHI4x", self.version, self.key_type, self.tee_type)
@@ -244,16 +257,7 @@ class FakeTdx:
         if self.version == 5:
             signed += struct.pack("<HI", self.body_type, len(body))
         signed += body
-        report = self.qe_report()
-        chain = self.pck.chain_pem + b"\0"
-        nested = (
-            report
-            + raw_signature(p256_key(self.qe_report_signer), report)
-            + struct.pack("<H", len(self.qe_authentication))
-            + self.qe_authentication
-            + struct.pack("<HI", 5, len(chain))
-            + chain
-        )
+        nested = self.certification()
         signature_data = (
             raw_signature(p256_key(self.quote_signer), signed)
             + raw_public_key(p256_key(self.attestation_key))

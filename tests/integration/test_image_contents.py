@@ -160,8 +160,8 @@ def modules_for_tests_alone() -> set[str]:
 
 def test_r19_simulated_tee_is_in_test_images_alone(image: Image) -> None:
     assert "ccinit.attest.simulated" in modules_for_tests_alone()
-    module = image.root / "usr/lib/ccinit/ccinit/attest/simulated.pyc"
-    assert module.exists() is (image.profile == "test")
+    package = image.root / "usr/lib/ccinit/ccinit/attest/simulated"
+    assert package.is_dir() is (image.profile == "test")
     # Nor is there anything else that knows of it by what it reads.
     readers = [name for name, path in image.files() if b"product_serial" in path.read_bytes()]
     assert len(readers) == (image.profile == "test")
@@ -174,7 +174,7 @@ def test_every_module_of_ours_can_be_imported_in_the_root(image: Image) -> None:
         for path in Path("ccinit").rglob("*.py")
         if path.name not in {"__init__.py", "__main__.py"}
         and (name := ".".join(path.relative_to("ccinit").parts).removesuffix(".py"))
-        and f"ccinit.{name}" not in absent
+        and not any(f"ccinit.{name}.".startswith(f"{one}.") for one in absent)
     )
     code = (
         "import sys\n"

@@ -109,19 +109,22 @@ def build_image(profile: str) -> DirectImage:
     )
 
 
-def make_initdata(folder: Path, *, network_seconds: int = 900) -> PreparedInitdata:
+def make_initdata(
+    folder: Path, *, network_seconds: int = 900, algorithm: str = "sha256"
+) -> PreparedInitdata:
     """Write a document that the guest accepts; the KBS that it names is reached by no guest here.
 
     Args:
         folder: where the disk image and a certificate authority go.
         network_seconds: how long the guest waits for the host's network offer.
+        algorithm: by which the platform holds the document.
     """
     key = new_log_key()
     ca_pem = make_authority(folder / "authority").ca_pem
     config = _CONFIG.format(
         ca=json.dumps(ca_pem), log_key=key.public_text, network_seconds=network_seconds
     )
-    document = make_document(config, _MANIFEST.format(ca=json.dumps(ca_pem)))
+    document = make_document(config, _MANIFEST.format(ca=json.dumps(ca_pem)), algorithm)
     disk = folder / "initdata.img"
     disk.write_bytes(encode_device_image(document))
     return PreparedInitdata(document=document, disk=disk, log_key=key)

@@ -4,13 +4,14 @@ The platform's devices come as descriptors. Naming it comes first: a TPM whose r
 is none that anything is measured into.
 """
 
+import os
 from collections.abc import Callable, Mapping
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs.evidence import cca_attester, snp_attester
 from ccinit.agent.messages import BindReply, BindRequest
 from ccinit.attest.azure import identify_paravisor
-from ccinit.formats.tdx_report import parse_td_report
+from ccinit.formats.tdx_report import TDREPORT_BYTES, parse_td_report
 from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding
 from ccinit.kernel.tdx_guest import read_td_report
 from ccinit.kernel.tpm import TpmDevice
@@ -42,7 +43,11 @@ def _compare_host_data(fds: Mapping[str, int], digest: bytes) -> bytes:
 
 def _compare_mrconfigid(fds: Mapping[str, int], digest: bytes) -> bytes:
     """By the module's own report: a quote comes from the host, who could put anything there."""
-    report = parse_td_report(read_td_report(fds["tdx_guest"], NO_REPORT_DATA))
+    if "td_report" in fds:  # only from `ccinit.attest.simulated`, which has no device to ask
+        raw = os.read(fds["td_report"], TDREPORT_BYTES)
+    else:
+        raw = read_td_report(fds["tdx_guest"], NO_REPORT_DATA)
+    report = parse_td_report(raw)
     return compare_initdata(report.mrconfigid, digest, initdata_binding(Tee.TDX).size_bytes)
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.attest.simulated import PREFIX
+from ccinit.attest.simulated.machine import serial_number
 from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.tee import Tee
 from host_runtime.launcher import EndReason, GuestConfig
 from host_runtime.qemu import Accelerator, EspBoot
 from host_runtime.swtpm import VirtualTpm
@@ -111,9 +112,15 @@ def test_guest_that_takes_a_forged_configuration_is_a_complaint(config: GuestCon
     assert [text[:10] for text in complaints] == ["it did not", "the host w", "the guest "]
 
 
-def test_guest_without_a_vtpm_is_known_by_what_was_bound(config: GuestConfig) -> None:
-    simulated = replace(config, tpm=None, serial_number=f"{PREFIX}{'ab' * 32}")
-    claim = {"name": "initdata.digest", "expected": "", "got": f"sha256:{'ab' * 32}"}
+@pytest.mark.parametrize(
+    ("tee", "field", "claimed"),
+    [(Tee.SNP, b"\xab" * 32, f"sha256:{'ab' * 32}"), (Tee.TDX, b"\xab" * 48, "ab" * 48)],
+)
+def test_guest_without_a_vtpm_is_known_by_what_was_bound(
+    config: GuestConfig, tee: Tee, field: bytes, claimed: str
+) -> None:
+    simulated = replace(config, tpm=None, serial_number=serial_number(tee, field))
+    claim = {"name": "initdata.digest", "expected": "", "got": claimed}
     mine = {**refused(), "claims": [{**claim, "holds": False}]}
     other = {**mine, "session": "s2", "claims": [{**claim, "got": "sha256:00", "holds": False}]}
     assert list(records_of(simulated, [mine, other])) == [mine]

@@ -5,7 +5,7 @@ import hashlib
 import textwrap
 from pathlib import Path
 
-from ccinit.attest.simulated import CHIP_ID
+from ccinit.attest.simulated.snp import CHIP_ID
 from tests.fakes.snp import Chain, der_of
 
 

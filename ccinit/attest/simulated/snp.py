@@ -1,29 +1,22 @@
-"""A stand-in for SEV-SNP, in images of the `test` profile and nowhere else.
+"""The stand-in for SEV-SNP; what the host gives at launch is HOSTDATA.
 
-It is listed in rootfs-builder/mkosi/test-only.list: a production root does not hold this module,
-and there is no switch besides that. A host that has no SEV-SNP asks for it in the machine's serial
-number, which also carries what a real host gives at launch: HOSTDATA. Reports have the real format
-and are really signed, by a key that anybody can read below. They prove nothing; their measurement
-belongs to no image, and the chain to no vendor (tests/vectors/snp_sim).
+Reports have the real format and are really signed, by a key that anybody can read below. They prove
+nothing; their measurement belongs to no image, and the chain to no vendor (tests/vectors/snp_sim).
 """
 
 import base64
 import hashlib
-import os
 import struct
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
-from ccinit.errors import ConfigError
+from ccinit.attest.snp import PROVIDER
 from ccinit.formats.snp_report import (
     ECDSA_P384_SHA384,
-    HOST_DATA_BYTES,
     SIGNATURE_PART_BYTES,
     FirmwareVersion,
     PlatformBit,
@@ -31,11 +24,6 @@ from ccinit.formats.snp_report import (
     SnpReport,
     TcbVersion,
 )
-from ccinit.kernel.tsm import OpenReport
-
-SERIAL_NUMBER = "/sys/class/dmi/id/product_serial"
-PREFIX = "ccinit-snp-sim:"
-PROVIDER = "sev_guest"
 
 MEASUREMENT = hashlib.sha384(b"ccinit simulated launch").digest()
 CHIP_ID = hashlib.sha512(b"ccinit simulated processor").digest()
@@ -70,44 +58,14 @@ _CERTIFICATE = (
 )
 
 
-def find_simulated(read: Callable[[str], str]) -> OpenReport | None:
-    """Return how reports are asked for, if the host says that this machine simulates SEV-SNP.
-
-    Args:
-        read: the text of a file, "" if there is none.
-
-    Raises:
-        ConfigError: `attest.simulated`, the host gave no HOSTDATA of 32 bytes.
-    """
-    serial = read(SERIAL_NUMBER).strip()
-    if not serial.startswith(PREFIX):
-        return None
-    try:
-        host_data = bytes.fromhex(serial.removeprefix(PREFIX))
-    except ValueError as error:
-        raise ConfigError("attest.simulated", "HOSTDATA is not hex") from error
-    if len(host_data) != HOST_DATA_BYTES:
-        raise ConfigError("attest.simulated", f"HOSTDATA of {len(host_data)} bytes")
-    return partial(open_report_entry, host_data)
-
-
-@contextmanager
-def open_report_entry(host_data: bytes, report_data: bytes) -> Iterator[Mapping[str, int]]:
-    """Do what `ccinit.kernel.tsm.open_report_entry` does, with files in memory."""
-    contents = {
+def make_files(host_data: bytes, report_data: bytes) -> Mapping[str, bytes]:
+    """Return an entry's attributes by name, as configfs-tsm has them."""
+    return {
         "provider": PROVIDER.encode() + b"\n",
         "generation": b"2\n",
         "outblob": make_report(host_data, report_data),
         "auxblob": make_certificate_table(),
     }
-    with ExitStack() as stack:
-        fds = {}
-        for name, content in contents.items():
-            fds[name] = os.memfd_create(name)
-            stack.callback(os.close, fds[name])
-            os.write(fds[name], content)
-            os.lseek(fds[name], 0, os.SEEK_SET)
-        yield fds
 
 
 def make_report(host_data: bytes, report_data: bytes) -> bytes:

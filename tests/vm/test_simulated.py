@@ -1,31 +1,22 @@
-"""A guest on the simulated SEV-SNP of the `test` image, booted directly, without a KBS.
+"""Guests on the simulated platforms of the `test` image, booted directly, without a KBS.
 
-HOSTDATA is compared in the real child under its filter, and the sealed log's evidence is judged by
-the owner's verifier. The handshake is the demo's (`make demo TEE=snp-sim`).
+The launch field is compared in the real child under its filter, and the sealed log's evidence is
+judged by the owner's verifier. The handshake is the demo's (`make demo TEE=snp-sim`, …).
 """
 
-import hashlib
 from pathlib import Path
 
 import pytest
 
-from ccinit.attest.simulated import MEASUREMENT, PREFIX
 from ccinit.formats.host_rpc import Code, Phase
-from ccinit.formats.tee import Tee
-from guest_owner.kbs.measurements import SnpMeasurements
-from guest_owner.kbs.references import (
-    Profile,
-    References,
-    ReferenceSet,
-    RegisteredRoot,
-    register_initdata,
-)
+from ccinit.formats.tee import initdata_binding
+from guest_owner.kbs.references import References, RegisteredRoot, register_initdata
 from guest_owner.kbs.requirements import parse_requirements
 from guest_owner.kbs.roots import parse_certificates
 from guest_owner.unseal import unseal
 from guest_owner.unseal_command import evidence_verifier
 from host_runtime.launcher import EndReason
-from tests.demo.platforms import SIMULATED_REQUIREMENTS, SIMULATED_ROOTS
+from tests.demo.platforms import SNP, TDX, Simulation
 from tests.vm.direct_boot import (
     BOOT_TEST_SECONDS,
     END_SECONDS,
@@ -46,34 +37,29 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(BOOT_TEST_SECONDS)]
 PHASE_SECONDS = 120.0
 
 
-def references(initdata: PreparedInitdata) -> References:
-    image = ReferenceSet(
-        name="sim", profile=Profile.TEST, measured=SnpMeasurements(values=(MEASUREMENT,))
-    )
-    roots = parse_certificates(SIMULATED_ROOTS.read_bytes())
+def references(simulation: Simulation, initdata: PreparedInitdata) -> References:
+    roots = parse_certificates(simulation.roots.read_bytes())
     return References(
-        sets=(image,),
-        roots=(RegisteredRoot(name="sim", platform=Tee.SNP, certificates=roots),),
-        requirements=(parse_requirements(SIMULATED_REQUIREMENTS.encode(), Tee.SNP),),
+        sets=(simulation.reference,),
+        roots=(RegisteredRoot(name="sim", platform=simulation.tee, certificates=roots),),
+        requirements=(parse_requirements(simulation.requirements.encode(), simulation.tee),),
         initdata=(register_initdata("direct", initdata.document),),
     )
 
 
-def serial_number(document: bytes) -> str:
-    return PREFIX + hashlib.sha256(document).hexdigest()
-
-
+@pytest.mark.parametrize("simulation", [SNP, TDX], ids=lambda one: one.tee.value)
 def test_guest_whose_host_bound_its_document_makes_evidence(
-    test_image: DirectImage, tmp_path: Path
+    test_image: DirectImage, tmp_path: Path, simulation: Simulation
 ) -> None:
-    initdata = make_initdata(tmp_path)
+    algorithm = initdata_binding(simulation.tee).algorithm
+    initdata = make_initdata(tmp_path, algorithm=algorithm)
     config = plan_guest(
         test_image,
         tmp_path / "guest",
         initdata_disks=(initdata.disk,),
-        serial_number=serial_number(initdata.document),
+        serial_number=simulation.serial_number(initdata.document),
     )
-    with recorded_guest(config, "simulated SEV-SNP (test, direct)") as guest:
+    with recorded_guest(config, f"simulated {simulation.tee} (test, direct)") as guest:
         guest.wait_for_hello(HELLO_SECONDS)
         assert wait_for_phase(guest, Phase.NET, PHASE_SECONDS).phase is Phase.NET
         with guest.client() as client:
@@ -81,10 +67,11 @@ def test_guest_whose_host_bound_its_document_makes_evidence(
         states, sealed = follow_to_the_end(guest)
         assert guest.wait_for_end(END_SECONDS) is EndReason.RESET
     assert {state.code for state in states} == {Code.OK}
-    judge = evidence_verifier(references(initdata))
+    known = references(simulation, initdata)
+    judge = evidence_verifier(known)
     read = unseal(sealed, initdata.log_key, verify_evidence=judge)
-    assert (read.bound, read.guest) == (True, "image sim (test), pod direct")
-    stranger = evidence_verifier(References(initdata=references(initdata).initdata))
+    assert (read.bound, read.guest) == (True, "image demo (test), pod direct")
+    stranger = evidence_verifier(References(initdata=known.initdata))
     assert unseal(sealed, initdata.log_key, verify_evidence=stranger).bound is False
     assert console_bytes(guest_sinks(guest, config)) == {}
 
@@ -97,7 +84,7 @@ def test_r04_guest_whose_host_bound_another_document_stops_in_config(
         test_image,
         tmp_path / "guest",
         initdata_disks=(initdata.disk,),
-        serial_number=serial_number(initdata.document + b"\n"),
+        serial_number=SNP.serial_number(initdata.document + b"\n"),
     )
     with recorded_guest(config, "HOSTDATA of another document (test, direct)") as guest:
         guest.wait_for_hello(HELLO_SECONDS)

@@ -1,7 +1,6 @@
 """The stand-in for SEV-SNP: really verified under its own chain, and under no other."""
 
 import hashlib
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,9 @@ import pytest
 from ccinit.agent.jobs.evidence import snp_attester
 from ccinit.agent.jobs.measure import BINDERS
 from ccinit.attest.detect import detect_platform
-from ccinit.attest.simulated import MEASUREMENT, PREFIX, SERIAL_NUMBER, find_simulated
-from ccinit.errors import CcinitError, ConfigError
+from ccinit.attest.simulated.machine import SERIAL_NUMBER, serial_number
+from ccinit.attest.simulated.snp import MEASUREMENT
+from ccinit.errors import CcinitError
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
@@ -18,16 +18,15 @@ from guest_owner.kbs.measurements import SnpMeasurements
 from guest_owner.kbs.references import Profile, References, ReferenceSet
 from guest_owner.kbs.roots import parse_certificates
 from guest_owner.kbs.verifiers.snp import verify_evidence
-from rootfs_builder.file_list import read_listed
 from tests.fakes.snp import Chain
 from tests.unit.ccinit.attest.test_detect import FakeSigns
 from tests.unit.guest_owner.kbs.snp_values import snp_references
 from tests.unit.guest_owner.kbs.values import DOCUMENT
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 REPORT_DATA = ReportData(bytes(range(64)))
 HOST_DATA = hashlib.sha256(DOCUMENT).digest()
-SIGNS = FakeSigns(texts={SERIAL_NUMBER: f"{PREFIX}{HOST_DATA.hex()}\n"})
+SIGNS = FakeSigns(texts={SERIAL_NUMBER: f"{serial_number(Tee.SNP, HOST_DATA)}\n"})
 
 
 def evidence() -> JsonValue:
@@ -76,36 +75,3 @@ def test_initdata_is_compared_with_what_the_host_gave() -> None:
             with pytest.raises(CcinitError) as refused:
                 BINDERS[Tee.SNP](fds, digest)
             assert refused.value.reason == reason
-
-
-@pytest.mark.parametrize("serial", ["", "Not Specified", "snp-sim:" + "00" * 32])
-def test_machine_that_does_not_ask_for_it_has_none(serial: str) -> None:
-    assert find_simulated({SERIAL_NUMBER: serial}.__getitem__) is None
-
-
-@pytest.mark.parametrize("host_data", ["", "00" * 31, "00" * 33, "no hex"])
-def test_host_data_of_another_form_is_refused(host_data: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        find_simulated({SERIAL_NUMBER: PREFIX + host_data}.__getitem__)
-    assert refused.value.reason == "attest.simulated"
-
-
-@pytest.mark.parametrize("more", [{"/dev/tpmrm0"}, {"/dev/sev-guest"}])
-def test_simulated_platform_beside_a_real_one_is_refused(more: set[str]) -> None:
-    with pytest.raises(ConfigError, match="a simulated snp") as refused:
-        detect_platform(FakeSigns(paths=more, texts=SIGNS.texts))
-    assert refused.value.reason == "attest.ambiguous"
-
-
-def test_r19_root_without_the_module_has_no_simulated_platform(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "ccinit.attest.simulated", None)
-    with pytest.raises(ConfigError) as refused:
-        detect_platform(SIGNS)
-    assert refused.value.reason == "attest.none"
-
-
-def test_r19_module_is_listed_for_test_images_alone() -> None:
-    listed = read_listed(ROOT / "rootfs-builder/mkosi/test-only.list")
-    assert "ccinit.attest.simulated" in {entry.name for entry in listed}
