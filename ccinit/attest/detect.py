@@ -1,8 +1,9 @@
 """Which platform this guest runs on: exactly one, or an error that names what was found.
 
 One table. Platforms that have no Attester here are still known by name, so that a guest on one of
-them says so instead of quoting a vTPM that happens to be there too. There is no sample platform and
-no fallback: a guest that cannot tell what vouches for it asks for no key.
+them says so instead of quoting a vTPM that happens to be there too. What proves nothing is found in
+`test` images only (`ccinit.attest.simulated`), if the host asks for it. There is no fallback: a
+guest that cannot tell what vouches for it asks for no key.
 """
 
 import os

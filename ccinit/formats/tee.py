@@ -26,6 +26,7 @@ class Tee(StrEnum):
     AZ_SNP_VTPM = "az-snp-vtpm"
     AZ_TDX_VTPM = "az-tdx-vtpm"
     CCA = "cca"
+    SAMPLE = "sample"
     SNP = "snp"
     TDX = "tdx"
     TPM = "tpm"
@@ -35,11 +36,13 @@ class Binding(Enum):
     """How the initdata digest gets into a platform's evidence.
 
     A register is *extended* by the guest, once. A launch field was set by the host before the
-    guest's first instruction; the guest *compares*, or it would run whatever the host made.
+    guest's first instruction; the guest *compares*, or it would run whatever the host made. The
+    sample platform has neither: NOTHING binds its document, and it exists for tests only.
     """
 
     EXTENDED = auto()
     COMPARED = auto()
+    NOTHING = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,8 @@ _HOSTDATA = InitdataBinding(binding=Binding.COMPARED, algorithm="sha256", size_b
 _MRCONFIGID = InitdataBinding(binding=Binding.COMPARED, algorithm="sha384", size_bytes=48)
 _PERSONALIZATION = InitdataBinding(binding=Binding.COMPARED, algorithm="sha384", size_bytes=64)
 
+_NOWHERE = InitdataBinding(binding=Binding.NOTHING, algorithm="sha256", size_bytes=0)
+
 _ROWS: Final[Mapping[Tee, _Row]] = {
     Tee.TPM: _Row(kept=32, size=32, initdata=_PCR_8),
     Tee.AZ_SNP_VTPM: _Row(kept=48, size=48, initdata=_PCR_8, needs_network=True),
@@ -85,6 +90,7 @@ _ROWS: Final[Mapping[Tee, _Row]] = {
     Tee.SNP: _Row(kept=48, size=64, initdata=_HOSTDATA),
     Tee.TDX: _Row(kept=48, size=64, initdata=_MRCONFIGID),
     Tee.CCA: _Row(kept=48, size=64, initdata=_PERSONALIZATION),
+    Tee.SAMPLE: _Row(kept=48, size=48, initdata=_NOWHERE),
 }
 
 

@@ -24,7 +24,7 @@ from rootfs_builder.tools_tree import ToolsTree
 from tests.demo import forge, world
 from tests.demo.life import Life
 from tests.demo.parties import make_log_key
-from tests.demo.platforms import TrustedPlatform, claimed_initdata, claimed_launch_field
+from tests.demo.platforms import TrustedPlatform, claimed_document, claimed_initdata
 from tests.demo.world import World, pack_initdata, predict
 
 Record = Mapping[str, Any]
@@ -148,8 +148,10 @@ def plan_attacks(scene: World, forged: Forgeries, honest: GuestConfig) -> tuple[
         forged: the files.
         honest: a guest that has ended: its firmware made the boot option that is forged.
     """
-    if forged.images is None:
+    if forged.images is None and scene.platform.binds_initdata:
         return _plan_launch_attacks(scene, forged.pod)
+    if forged.images is None:
+        return (_plan_unbound_attack(scene, forged.pod),)
     return _plan_boot_attacks(scene, forged.images, forged.pod, honest)
 
 
@@ -174,6 +176,18 @@ def _plan_launch_attacks(scene: World, pod: ForgedPod) -> tuple[Attack, ...]:
             ),
             failing=pod.refusal,
         ),
+    )
+
+
+def _plan_unbound_attack(scene: World, pod: ForgedPod) -> Attack:
+    """All that is refused where nothing is bound: a guest that tells which pod it has."""
+    uki = world.IMAGES / scene.platform.uki
+    return Attack(
+        party="host a",
+        what="initdata packed again, and sent as it is",
+        where=Where.VERIFIER,
+        config=scene.guest("attack-a", uki=uki, initdata_disk=pod.disk, spare=1),
+        failing=pod.refusal,
     )
 
 
@@ -265,7 +279,10 @@ def records_of(config: GuestConfig, records: Sequence[Record]) -> Iterator[Recor
     A guest is known by its vTPM's key, or by what its host bound at launch.
     """
     if config.tpm is None:
-        name, value = "initdata.digest", claimed_launch_field(config.serial_number)
+        name, value = (
+            "initdata.digest",
+            claimed_document(config.serial_number, config.disks[0].path.with_suffix(".toml")),
+        )
     else:
         digest = hashlib.sha256(config.tpm.ak_public_der()).hexdigest()
         name, value = "ak.unregistered", f"sha256:{digest}"

@@ -12,12 +12,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from ccinit.attest.simulated import snp, tdx
+from ccinit.attest.simulated import sample, snp, tdx
 from ccinit.attest.simulated.machine import serial_number
 from ccinit.formats.initdata import document_digest
-from ccinit.formats.tee import Tee, initdata_binding
+from ccinit.formats.tee import Binding, Tee, initdata_binding
 from guest_owner.kbs.measurements import Measurements, SnpMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet
+from guest_owner.kbs.sample_measurements import SampleMeasurements
 from guest_owner.kbs.tdx_measurements import TdxMeasurements
 
 _SNP_REQUIREMENTS = """version = 1
@@ -53,15 +54,15 @@ class Simulation:
     """What an owner registers to accept guests that simulate a platform.
 
     Attributes:
-        roots: certificates of the vendor that does not exist.
-        requirements: what is demanded of the platform, as a file has it.
+        roots: certificates of the vendor that does not exist; None where nobody signs.
+        requirements: what is demanded of the platform, as a file has it; may be empty likewise.
         measured: the constants.
         group: where the KBS's audit log has what was measured.
         quoted: what it has to have there.
     """
 
     tee: Tee
-    roots: Path
+    roots: Path | None
     requirements: str
     measured: Measurements
     group: str
@@ -74,8 +75,10 @@ class Simulation:
 
     def serial_number(self, document: bytes) -> str:
         """Return what tells a machine to simulate, and what the host binds at its launch."""
-        digest = document_digest(document, initdata_binding(self.tee).algorithm)
-        return serial_number(self.tee, digest)
+        place = initdata_binding(self.tee)
+        if place.binding is Binding.NOTHING:
+            return serial_number(self.tee)
+        return serial_number(self.tee, document_digest(document, place.algorithm))
 
 
 SNP: Final = Simulation(
@@ -96,12 +99,23 @@ TDX: Final = Simulation(
 )
 
 
+SAMPLE: Final = Simulation(
+    tee=Tee.SAMPLE,
+    roots=None,
+    requirements="",
+    measured=SampleMeasurements(svns=(sample.SVN,)),
+    group="sample",
+    quoted={"svn": sample.SVN},
+)
+
+
 class TrustedPlatform(StrEnum):
     """By the name that `make demo TEE=` takes."""
 
     TPM = "tpm"
     SNP_SIM = "snp-sim"
     TDX_SIM = "tdx-sim"
+    SAMPLE_TEST = "sample-test"
 
     @property
     def simulation(self) -> Simulation | None:
@@ -112,6 +126,11 @@ class TrustedPlatform(StrEnum):
     def tee(self) -> Tee:
         """The name of its verifier."""
         return Tee.TPM if self.simulation is None else self.simulation.tee
+
+    @property
+    def binds_initdata(self) -> bool:
+        """Whether evidence says which document a guest has."""
+        return initdata_binding(self.tee).binding is not Binding.NOTHING
 
     @property
     def profile(self) -> str:
@@ -135,7 +154,11 @@ class TrustedPlatform(StrEnum):
         return self.simulation.serial_number(document.read_bytes())
 
 
-_SIMULATIONS = {TrustedPlatform.SNP_SIM: SNP, TrustedPlatform.TDX_SIM: TDX}
+_SIMULATIONS = {
+    TrustedPlatform.SNP_SIM: SNP,
+    TrustedPlatform.TDX_SIM: TDX,
+    TrustedPlatform.SAMPLE_TEST: SAMPLE,
+}
 
 
 def claimed_initdata(tee: Tee, digest: str) -> str:
@@ -143,7 +166,17 @@ def claimed_initdata(tee: Tee, digest: str) -> str:
     return digest if tee is Tee.TDX else f"sha256:{digest}"
 
 
-def claimed_launch_field(serial: str) -> str:
-    """Return how the audit log names the document that a machine's host bound at launch."""
-    tee = next(one.tee for one in (SNP, TDX) if serial.startswith(serial_number(one.tee)))
-    return claimed_initdata(tee, serial.removeprefix(serial_number(tee)))
+def claimed_document(serial: str, document: Path) -> str:
+    """Return how the audit log names what a guest that simulates has.
+
+    Args:
+        serial: of its machine: the document that its host bound at launch.
+        document: what it was given, which is all there is where nothing is bound.
+    """
+    tee = next(
+        one.tee for one in _SIMULATIONS.values() if serial.startswith(serial_number(one.tee))
+    )
+    bound = serial.removeprefix(serial_number(tee))
+    if not bound:
+        bound = document_digest(document.read_bytes(), initdata_binding(tee).algorithm).hex()
+    return claimed_initdata(tee, bound)

@@ -287,11 +287,13 @@ def register_platform(owner: Owner, platform: TrustedPlatform, tpms: Sequence[Vi
             owner.run("register", "ak", key, *state)
     else:
         reference.write_bytes(encode_reference_set(simulation.reference))
-        requirements = owner.folder / "requirements.toml"
-        requirements.write_text(simulation.requirements)
         of_platform = ("--platform", simulation.tee.value, *state)
-        owner.run("register", "root", simulation.roots, *of_platform)
-        owner.run("register", "requirements", requirements, *of_platform)
+        if simulation.roots is not None:
+            owner.run("register", "root", simulation.roots, *of_platform)
+        if simulation.requirements:
+            requirements = owner.folder / "requirements.toml"
+            requirements.write_text(simulation.requirements)
+            owner.run("register", "requirements", requirements, *of_platform)
     owner.run("register", "reference", reference, *state)
     return reference
 

@@ -16,7 +16,7 @@ from guest_owner.kbs.roots import parse_certificates
 from guest_owner.unseal import unseal
 from guest_owner.unseal_command import evidence_verifier
 from host_runtime.launcher import EndReason
-from tests.demo.platforms import SNP, TDX, Simulation
+from tests.demo.platforms import SAMPLE, SNP, TDX, Simulation
 from tests.vm.direct_boot import (
     BOOT_TEST_SECONDS,
     END_SECONDS,
@@ -38,6 +38,7 @@ PHASE_SECONDS = 120.0
 
 
 def references(simulation: Simulation, initdata: PreparedInitdata) -> References:
+    assert simulation.roots is not None
     roots = parse_certificates(simulation.roots.read_bytes())
     return References(
         sets=(simulation.reference,),
@@ -98,3 +99,31 @@ def test_r04_guest_whose_host_bound_another_document_stops_in_config(
         Phase.OFF,
     }
     assert sealed == b""  # nobody's key is known, so nothing is written for anybody
+
+
+def test_sample_guest_goes_on_with_a_document_that_nothing_binds(
+    test_image: DirectImage, tmp_path: Path
+) -> None:
+    initdata = make_initdata(tmp_path)
+    config = plan_guest(
+        test_image,
+        tmp_path / "guest",
+        initdata_disks=(initdata.disk,),
+        serial_number=SAMPLE.serial_number(initdata.document),
+    )
+    with recorded_guest(config, "sample platform (test, direct)") as guest:
+        guest.wait_for_hello(HELLO_SECONDS)
+        assert wait_for_phase(guest, Phase.NET, PHASE_SECONDS).phase is Phase.NET
+        with guest.client() as client:
+            client.stop(0)
+        _, sealed = follow_to_the_end(guest)
+        assert guest.wait_for_end(END_SECONDS) is EndReason.RESET
+    known = References(
+        sets=(SAMPLE.reference,), initdata=(register_initdata("direct", initdata.document),)
+    )
+    read = unseal(sealed, initdata.log_key, verify_evidence=evidence_verifier(known))
+    # It is the guest's evidence in every other respect; the log of such a guest is bound to no pod.
+    assert (read.bound, read.guest) == (False, "")
+    (found,) = read.findings
+    assert found.detail.endswith("evidence refused: initdata.digest")
+    assert console_bytes(guest_sinks(guest, config)) == {}

@@ -1,6 +1,7 @@
 """Role `evidence`: make the platform's evidence; its devices come as descriptors."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from ccinit.agent.child import JobChannel
@@ -72,7 +73,7 @@ def cca_attester(fds: Mapping[str, int]) -> CcaAttester:
     return CcaAttester(lambda _challenge: read_report(fds, cca.PROVIDER).outblob)
 
 
-ATTESTERS: Mapping[Tee, Callable[[JobChannel, bytes], Attester]] = {
+ATTESTERS: dict[Tee, Callable[[JobChannel, bytes], Attester]] = {
     # Evidence of these has no place for an event log; the owner finds it in the sealed log.
     Tee.TPM: lambda channel, _events: tpm_attester(channel.fds),
     Tee.AZ_SNP_VTPM: lambda channel, _events: azure_attester(Tee.AZ_SNP_VTPM, channel),
@@ -81,3 +82,7 @@ ATTESTERS: Mapping[Tee, Callable[[JobChannel, bytes], Attester]] = {
     Tee.SNP: lambda channel, _events: snp_attester(channel.fds),
     Tee.TDX: lambda channel, events: tdx_attester(channel.fds, events),
 }
+with suppress(ModuleNotFoundError):  # only images of the `test` profile hold it
+    from ccinit.attest.simulated import sample
+
+    ATTESTERS[Tee.SAMPLE] = lambda _channel, _events: sample.SampleAttester()

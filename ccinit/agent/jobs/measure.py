@@ -6,6 +6,7 @@ is none that anything is measured into.
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs.evidence import cca_attester, snp_attester
@@ -56,7 +57,7 @@ def _compare_personalization(fds: Mapping[str, int], digest: bytes) -> bytes:
     return compare_initdata(personalization, digest, initdata_binding(Tee.CCA).size_bytes)
 
 
-BINDERS: Mapping[Tee, Callable[[Mapping[str, int], bytes], bytes]] = {
+BINDERS: dict[Tee, Callable[[Mapping[str, int], bytes], bytes]] = {
     Tee.TPM: _extend_pcr,
     Tee.AZ_SNP_VTPM: _extend_pcr,
     Tee.AZ_TDX_VTPM: _extend_pcr,
@@ -64,3 +65,7 @@ BINDERS: Mapping[Tee, Callable[[Mapping[str, int], bytes], bytes]] = {
     Tee.SNP: _compare_host_data,
     Tee.TDX: _compare_mrconfigid,
 }
+with suppress(ModuleNotFoundError):  # only images of the `test` profile hold it
+    from ccinit.attest.simulated import sample
+
+    BINDERS[Tee.SAMPLE] = sample.leave_unbound

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from ccinit.attest.simulated import snp, tdx
+from ccinit.attest.simulated import sample, snp, tdx
 from ccinit.errors import ConfigError
 from ccinit.formats.tee import Tee, initdata_binding
 from ccinit.kernel.tsm import OpenReport
@@ -20,7 +20,11 @@ SERIAL_NUMBER = "/sys/class/dmi/id/product_serial"
 MakeFiles = Callable[[bytes, bytes], Mapping[str, bytes]]
 """Takes the launch field and 64 bytes of report data; returns contents by the names of files."""
 
-SIMULATIONS: Mapping[Tee, MakeFiles] = {Tee.SNP: snp.make_files, Tee.TDX: tdx.make_files}
+SIMULATIONS: Mapping[Tee, MakeFiles] = {
+    Tee.SNP: snp.make_files,
+    Tee.TDX: tdx.make_files,
+    Tee.SAMPLE: sample.make_files,
+}
 
 
 def serial_number(tee: Tee, launch_field: bytes = b"") -> str:

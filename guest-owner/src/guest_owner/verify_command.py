@@ -12,7 +12,7 @@ from pathlib import Path
 from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.rcar import MAX_ATTESTATION_BYTES, parse_attestation
 from ccinit.formats.strict_json import JsonValue, parse_json
-from ccinit.formats.tee import Tee, initdata_binding
+from ccinit.formats.tee import Binding, Tee, initdata_binding
 from guest_owner.arguments import Subparsers, add_state
 from guest_owner.claims_table import format_claims
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
@@ -125,9 +125,10 @@ def appraise_alone(
         EvidenceRefusedError: as `verify_evidence`.
     """
     # One document can be compared by its digest; of several, the one that is bound is looked for.
-    digest = None
-    if len(references.initdata) == 1:
-        digest = references.initdata[0].digest_by(initdata_binding(tee).algorithm)
+    # Where a platform binds none, the owner's own list says nothing about what the guest has.
+    digest, place = None, initdata_binding(tee)
+    if len(references.initdata) == 1 and place.binding is not Binding.NOTHING:
+        digest = references.initdata[0].digest_by(place.algorithm)
     return verify_evidence(
         tee, evidence, report_data=report_data, initdata_digest=digest, references=references
     )

@@ -8,24 +8,27 @@ from ccinit.attest.simulated.machine import serial_number
 from ccinit.formats.host_rpc import Code, Phase
 from ccinit.formats.tee import Tee
 from host_runtime.launcher import EndReason, GuestConfig
-from host_runtime.qemu import Accelerator, EspBoot
+from host_runtime.qemu import Accelerator, Disk, EspBoot
 from host_runtime.swtpm import VirtualTpm
 from host_runtime.tools import Tools
 from tests.demo.attacks import Attack, Record, Where, judge, records_of
 from tests.demo.life import Life
 
 KEY = b"public key"
+DOCUMENT = b"what the guest was given"
 PCR9 = "99" * 32
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> GuestConfig:
     (tmp_path / "ak.der").write_bytes(KEY)
+    (tmp_path / "initdata.toml").write_bytes(DOCUMENT)
     return GuestConfig(
         tools=Tools(),
         folder=tmp_path / "guest",
         boot=EspBoot(image=tmp_path / "esp"),
         accelerator=Accelerator.TCG,
+        disks=(Disk(path=tmp_path / "initdata.img", serial="initdata", is_read_only=True),),
         tpm=VirtualTpm(folder=tmp_path),
     )
 
@@ -114,9 +117,14 @@ def test_guest_that_takes_a_forged_configuration_is_a_complaint(config: GuestCon
 
 @pytest.mark.parametrize(
     ("tee", "field", "claimed"),
-    [(Tee.SNP, b"\xab" * 32, f"sha256:{'ab' * 32}"), (Tee.TDX, b"\xab" * 48, "ab" * 48)],
+    [
+        (Tee.SNP, b"\xab" * 32, f"sha256:{'ab' * 32}"),
+        (Tee.TDX, b"\xab" * 48, "ab" * 48),
+        (Tee.SAMPLE, b"", f"sha256:{hashlib.sha256(DOCUMENT).hexdigest()}"),
+    ],
+    ids=["snp", "tdx", "sample"],
 )
-def test_guest_without_a_vtpm_is_known_by_what_was_bound(
+def test_guest_without_a_vtpm_is_known_by_its_document(
     config: GuestConfig, tee: Tee, field: bytes, claimed: str
 ) -> None:
     simulated = replace(config, tpm=None, serial_number=serial_number(tee, field))

@@ -46,6 +46,33 @@ def test_log_with_one_fault_is_not_whole(verdict: dict[str, object]) -> None:
     assert not make_log(**verdict).is_whole
 
 
+def unbound(**verdict: object) -> OwnerLog:
+    found = {"index": 1, "reason": "unseal.evidence", "detail": "evidence refused: initdata.digest"}
+    return make_log(**{"bound": False, "findings": [found], **verdict})
+
+
+def test_log_of_a_platform_that_binds_nothing_is_whole_but_for_that() -> None:
+    assert unbound().is_whole_but_unbound
+    assert not unbound().is_whole
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        {"bound": True, "findings": []},
+        {"bound": None},
+        {"ended": False},
+        {"mixed": False},
+        {"signed": 4},
+        {"findings": []},
+        {"findings": [{"reason": "unseal.evidence", "index": 1, "detail": "sample.svn"}]},
+        {"findings": [{"reason": "unseal.tag", "index": 3, "detail": "initdata.digest"}]},
+    ],
+)
+def test_unbound_log_with_another_fault_is_not_whole(verdict: dict[str, object]) -> None:
+    assert not unbound(**verdict).is_whole_but_unbound
+
+
 def test_workload_lines_are_those_of_the_container_alone() -> None:
     log = make_log(
         row("stdout", "one", "a"),

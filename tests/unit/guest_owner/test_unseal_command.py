@@ -156,7 +156,7 @@ def test_evidence_that_does_not_verify_is_loud() -> None:
 
 def test_evidence_of_an_unknown_tee_is_refused() -> None:
     verify = evidence_verifier(References(sets=(), attestation_keys=(), initdata=()))
-    evidence = encode_log_evidence("sample", b"{}")
+    evidence = encode_log_evidence("sampledevice", b"{}")
     with pytest.raises(CcinitError) as error:
         verify(evidence, BootId(bytes(16)), bytes(32))
     assert error.value.reason == "evidence.tee"

@@ -207,7 +207,7 @@ def test_malformed_input_is_refused(
 
 def test_unknown_platform_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
-        verify(tmp_path / "evidence", "--tee", "sample")
+        verify(tmp_path / "evidence", "--tee", "sampledevice")
     assert ended.value.code == 2
 
 

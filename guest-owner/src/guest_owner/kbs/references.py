@@ -47,6 +47,10 @@ class ReferenceSet:
 
     def __post_init__(self) -> None:
         check_name(self.name, "reference.name")
+        if self.measured.tee is Tee.SAMPLE and self.profile is not Profile.TEST:
+            raise FormatError(
+                "reference.profile", "anybody can make sample evidence: it is for `test` only"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ DIGEST = bytes(range(1, 49))
         (Tee.SNP, DIGEST + bytes(16)),
         (Tee.TDX, DIGEST + bytes(16)),
         (Tee.CCA, DIGEST + bytes(16)),
+        (Tee.SAMPLE, DIGEST),
     ],
 )
 def test_digest_enters_the_report_data_of_each_platform(tee: Tee, report_data: bytes) -> None:
@@ -40,6 +41,7 @@ def test_digest_of_another_length_is_refused(tee: Tee, length: int) -> None:
         (Tee.SNP, Binding.COMPARED, "sha256", 32),
         (Tee.TDX, Binding.COMPARED, "sha384", 48),
         (Tee.CCA, Binding.COMPARED, "sha384", 64),
+        (Tee.SAMPLE, Binding.NOTHING, "sha256", 0),
     ],
 )
 def test_initdata_has_one_place_and_one_algorithm_by_platform(

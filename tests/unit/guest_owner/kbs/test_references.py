@@ -72,7 +72,6 @@ def test_file_without_a_platform_is_one_of_a_tpm() -> None:
         ({"name": "../x"}, "reference.name"),
         ({"name": ""}, "reference.name"),
         ({"profile": "any"}, "reference.profile"),
-        ({"platform": "sample"}, "reference.platform"),
         ({"platform": "cca"}, "reference.platform"),
         ({"boot": "grub"}, "reference.boot"),
         ({"boot": "direct"}, "reference.pcr.11"),

@@ -17,7 +17,7 @@ from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import Tee, initdata_binding, report_data_for
 from guest_owner.kbs.appraisal import AppraisedEvidence, Verifier
 from guest_owner.kbs.references import References
-from guest_owner.kbs.verifiers import azure, snp, tdx, tpm
+from guest_owner.kbs.verifiers import azure, sample, snp, tdx, tpm
 
 VERIFIERS: Mapping[Tee, Verifier] = {
     Tee.TPM: tpm.verify_evidence,
@@ -25,6 +25,7 @@ VERIFIERS: Mapping[Tee, Verifier] = {
     Tee.TDX: tdx.verify_evidence,
     Tee.AZ_SNP_VTPM: partial(azure.verify_evidence, Tee.AZ_SNP_VTPM),
     Tee.AZ_TDX_VTPM: partial(azure.verify_evidence, Tee.AZ_TDX_VTPM),
+    Tee.SAMPLE: sample.verify_evidence,
 }
 
 

@@ -1,6 +1,8 @@
 """Every platform that can be detected has an Attester and a way to bind initdata."""
 
 import errno
+import runpy
+import sys
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import cast
@@ -10,6 +12,7 @@ import pytest
 from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs import evidence, extend, measure
 from ccinit.attest.detect import TABLE, Row
+from ccinit.attest.simulated.machine import SIMULATIONS
 from ccinit.errors import CcinitError
 from ccinit.formats.snp_evidence import parse_snp_evidence
 from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee, initdata_binding
@@ -40,11 +43,20 @@ def configfs(monkeypatch: pytest.MonkeyPatch) -> FakeConfigfs:
 
 
 def test_detected_platforms_have_an_attester_and_no_others() -> None:
-    assert set(evidence.ATTESTERS) == DETECTED >= {Tee.TPM, Tee.SNP, Tee.TDX}
+    assert {Tee.TPM, Tee.SNP, Tee.TDX} <= DETECTED
+    assert set(evidence.ATTESTERS) == DETECTED | set(SIMULATIONS)
 
 
 def test_detected_platforms_bind_initdata_and_no_others() -> None:
-    assert set(measure.BINDERS) == DETECTED
+    assert set(measure.BINDERS) == DETECTED | set(SIMULATIONS)
+
+
+def test_r19_root_without_stand_ins_has_the_detected_platforms_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ccinit.attest.simulated", None)
+    assert set(runpy.run_path(evidence.__file__)["ATTESTERS"]) == DETECTED
+    assert set(runpy.run_path(measure.__file__)["BINDERS"]) == DETECTED
 
 
 def test_platforms_whose_events_have_a_register_are_those_that_extend_one() -> None:

@@ -1,7 +1,6 @@
 """How a host asks for a stand-in, and where there is none to be had."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,11 +37,9 @@ def test_machine_that_asks_for_a_platform_has_it(tee: Tee) -> None:
 
 
 @pytest.mark.parametrize("tee", list(SIMULATIONS))
-@pytest.mark.parametrize(
-    "change", [lambda text: text[:-2], lambda text: text + "00", lambda text: text[:-2] + "no"]
-)
-def test_launch_field_of_another_form_is_refused(tee: Tee, change: Callable[[str], str]) -> None:
-    serial = change(asking(tee)[SERIAL_NUMBER])
+@pytest.mark.parametrize("more", ["00", "no", "0"])
+def test_launch_field_of_another_form_is_refused(tee: Tee, more: str) -> None:
+    serial = asking(tee)[SERIAL_NUMBER] + more
     with pytest.raises(ConfigError) as refused:
         find_simulated({SERIAL_NUMBER: serial}.__getitem__)
     assert refused.value.reason == "attest.simulated"

@@ -51,6 +51,7 @@ def verify(certificates: tuple[bytes, ...]) -> str:
 
 
 def test_simulated_evidence_is_verified_under_its_own_chain() -> None:
+    assert TDX.roots is not None
     assert verify(parse_certificates(TDX.roots.read_bytes())) == "demo"
 
 

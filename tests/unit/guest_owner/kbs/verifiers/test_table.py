@@ -27,7 +27,7 @@ def test_find_verified_tee_knows_the_table() -> None:
     assert [find_verified_tee(tee.value) for tee in VERIFIERS] == list(VERIFIERS)
 
 
-@pytest.mark.parametrize("name", ["", "sample", "TPM", "tpm ", "cca", "x" * 1000])
+@pytest.mark.parametrize("name", ["", "sampledevice", "TPM", "tpm ", "cca", "x" * 1000])
 def test_find_verified_tee_refuses_other_names(name: str) -> None:
     with pytest.raises(FormatError, match="no verifier for") as refused:
         find_verified_tee(name)

@@ -1,0 +1,37 @@
+"""The sample platform of Confidential Containers: evidence that anybody can write down.
+
+Nothing is measured, nothing is signed, and nothing holds the initdata digest: the document that a
+request carries is the sender's word for it, which the owner's verifier says, too. It exists so that
+everything around a platform can be tried where there is none.
+"""
+
+from collections.abc import Mapping
+
+from ccinit.attest.attester import Evidence
+from ccinit.formats.strict_json import encode_base64
+from ccinit.formats.tee import ReportData, Tee
+
+SVN = "1"
+
+
+class SampleAttester:
+    """Makes `sample` evidence."""
+
+    @property
+    def tee(self) -> Tee:
+        """The name of the verifier."""
+        return Tee.SAMPLE
+
+    def collect_evidence(self, report_data: ReportData) -> Evidence:
+        """Return what Trustee's `sample` verifier reads."""
+        return Evidence(tee=self.tee, value={"svn": SVN, "report_data": encode_base64(report_data)})
+
+
+def leave_unbound(_fds: Mapping[str, int], _digest: bytes) -> bytes:
+    """Return the empty field of a platform that has none to compare the digest with."""
+    return b""
+
+
+def make_files(_launch_field: bytes, _report_data: bytes) -> Mapping[str, bytes]:
+    """Return no file: there is no driver."""
+    return {}
