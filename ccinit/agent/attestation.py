@@ -35,7 +35,8 @@ from ccinit.errors import ChildError, DeadlineError, KernelError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import KBS_VSOCK_PORT, KbsTransport
 from ccinit.formats.log_evidence import encode_log_evidence
-from ccinit.formats.pod_manifest import PodManifest, Volume
+from ccinit.formats.pod_manifest import PodManifest
+from ccinit.formats.pod_volume import Volume
 from ccinit.formats.registries import rule_keys
 from ccinit.formats.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.sealed_log import BootId, report_data

@@ -37,6 +37,7 @@ class Role(enum.StrEnum):
     EVIDENCE = "evidence"
     ENDORSE = "endorse"
     KBS = "kbs"
+    LUKS2 = "luks2"
     FORMAT = "format"
     REGISTRY = "registry"
     SIGNATURE = "signature"
@@ -132,6 +133,14 @@ RIGHTS: Mapping[Role, Rights] = {
         connect=True,
         preload=("encodings.idna",),
         read=RESOLVER,
+    ),
+    # the header of a LUKS2 volume, in memory; its passphrase by pipe
+    Role.LUKS2: Rights(
+        job="ccinit.unlock.luks2:luks2_job",
+        uid=FIRST_UID + 18,
+        syscalls=PARSER,
+        preload=("cryptography.hazmat.backends.openssl.backend",),
+        memory_bytes=256 * MIB,
     ),
     # an empty file system on an encrypted device
     Role.FORMAT: Rights(

@@ -1,35 +1,34 @@
 """UNLOCK: every disk gets its one role, then scratch and volumes are opened and mounted.
 
 Roles first, for all disks, before any disk is written: a disk too many or too few ends the boot.
-Each file system shows containers one directory of itself, so that the guest's own files on a
-scratch disk (images, writable layers) are out of their reach.
+A file system that the guest made shows containers one directory of itself, so that the guest's own
+files on a scratch disk (images, writable layers) are out of their reach.
 """
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ccinit.agent.attestation import Attested, Grant
+from ccinit.agent.attestation import Attested
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.roles import RIGHTS, Role
+from ccinit.agent.volumes import find_volumes, open_volume
 from ccinit.boot.directories import make_directory
 from ccinit.boot.disks import (
     DeclaredScratch,
     DiskRoles,
     assign_roles,
-    select_candidates,
     select_held,
 )
 from ccinit.errors import ChildError
-from ccinit.formats.pod_manifest import PodManifest, ScratchProfile, Volume, VolumeKind
-from ccinit.kernel.block import BlockDevice
+from ccinit.formats.pod_manifest import PodManifest
+from ccinit.formats.pod_volume import ScratchProfile, Volume, VolumeKind
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.mount import CONFINED, mount
 from ccinit.unlock.filesystem import FormatDevice, unmount
 from ccinit.unlock.scratch import ScratchRequest, activate_scratch, plan_scratch
 from ccinit.unlock.stack import DiskStack
-from ccinit.unlock.volume import VolumeRequest, activate_volume, select_volume_disk
 
 ROOT = "/run/ccinit/volumes"
 _SHARED = "volume"  # what containers see of a file system
@@ -61,48 +60,30 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
     manifest = configured.manifest
     control = DmControl()
     guest.teardown.push("device-mapper", undoing(control.close))
-    roles = _assign(control, configured, attested)
+    found = await find_volumes(guest, control, configured, attested)
+    roles = assign_roles(
+        configured.disks,
+        initdata=configured.initdata,
+        root=select_held(configured.disks),
+        volumes={one.volume.name: one.disk for one in found},
+        scratch=[
+            DeclaredScratch(name=volume.name, size_bytes=volume.size_bytes)
+            for volume in _of_kind(manifest, VolumeKind.SCRATCH)
+        ],
+    )
     await _open_scratch(guest, control, configured, roles)
-    for name, disk in roles.volumes:
-        key = attested.volume_grant(manifest.volume(name))
-        request = _request(configured, manifest.volume(name), key, disk)
-        _make_directory(request.target, 0o711)
-        stack = await activate_volume(control, request, key.secret, _formatter(guest))
-        _keep(guest, name, stack)
+    for one in found:
+        target = _make_directory(f"{ROOT}/{one.volume.name}", 0o711)
+        stack = await open_volume(control, one, manifest.name, attested, target, _formatter(guest))
+        _keep(guest, one.volume, stack)
     for volume in _of_kind(manifest, VolumeKind.PERSISTENT):
         attested.volume_grant(volume).secret.wipe()  # from here on the kernel alone has it
     for volume in _of_kind(manifest, VolumeKind.TMPFS):
         _mount_tmpfs(guest, volume)
     first = _of_kind(manifest, VolumeKind.SCRATCH)[0].name
     return Unlocked(
-        volumes={one.name: f"{ROOT}/{one.name}/{_SHARED}" for one in manifest.volumes},
+        volumes={volume.name: _shown(volume) for volume in manifest.volumes},
         store=_make_directory(f"{ROOT}/{first}/{_OWN}", 0o711),
-    )
-
-
-def _assign(control: DmControl, configured: Configured, attested: Attested) -> DiskRoles:
-    disks, manifest = configured.disks, configured.manifest
-    root = select_held(disks)
-    taken: list[BlockDevice | None] = [configured.initdata, root]
-    found: dict[str, BlockDevice] = {}
-    for volume in _of_kind(manifest, VolumeKind.PERSISTENT):
-        grant = attested.volume_grant(volume)
-        requests = [
-            _request(configured, volume, grant, disk)
-            for disk in select_candidates(disks, taken, volume.size_bytes)
-        ]
-        chosen = select_volume_disk(control, requests, grant.secret)
-        found[volume.name] = chosen.disk
-        taken.append(chosen.disk)
-    return assign_roles(
-        disks,
-        initdata=configured.initdata,
-        root=root,
-        volumes=found,
-        scratch=[
-            DeclaredScratch(name=volume.name, size_bytes=volume.size_bytes)
-            for volume in _of_kind(manifest, VolumeKind.SCRATCH)
-        ],
     )
 
 
@@ -121,19 +102,7 @@ async def _open_scratch(
     budget = configured.config.limits.scratch_tags_bytes
     for plan in plan_scratch(requests, budget_bytes=budget):
         stack = await activate_scratch(control, plan, _formatter(guest))
-        _keep(guest, plan.name, stack)
-
-
-def _request(
-    configured: Configured, volume: Volume, grant: Grant, disk: BlockDevice
-) -> VolumeRequest:
-    return VolumeRequest(
-        pod=configured.manifest.name,
-        name=volume.name,
-        disk=disk,
-        target=f"{ROOT}/{volume.name}",
-        may_create=grant.create,
-    )
+        _keep(guest, configured.manifest.volume(plan.name), stack)
 
 
 def _profile(volume: Volume) -> ScratchProfile:
@@ -159,9 +128,16 @@ def _formatter(guest: Guest) -> FormatDevice:
     return format_device
 
 
-def _keep(guest: Guest, name: str, stack: DiskStack) -> None:
-    guest.teardown.push(f"volume {name}", undoing(stack.close))
-    _make_directory(f"{ROOT}/{name}/{_SHARED}", 0o777)
+def _keep(guest: Guest, volume: Volume, stack: DiskStack) -> None:
+    guest.teardown.push(f"volume {volume.name}", undoing(stack.close))
+    if not volume.is_made_elsewhere:
+        _make_directory(_shown(volume), 0o777)
+
+
+def _shown(volume: Volume) -> str:
+    """What containers may see: all of a volume that was made elsewhere, else a directory of it."""
+    path = f"{ROOT}/{volume.name}"
+    return path if volume.is_made_elsewhere else f"{path}/{_SHARED}"
 
 
 def _mount_tmpfs(guest: Guest, volume: Volume) -> None:

@@ -8,21 +8,19 @@ guest can honour it (disks, platform) is the rooms' business.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from string import ascii_lowercase, digits
 
 from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
 from ccinit.formats.initdata import parse_toml
+from ccinit.formats.pod_name import MAX_NAME_BYTES, read_name
+from ccinit.formats.pod_volume import Volume, VolumeKind, read_volume
 from ccinit.formats.registries import RegistryRule, read_registry
 from ccinit.formats.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, parse_resource_uri
 
-_MAX_NAME_BYTES = 63
 _MAX_PEM_BYTES = 64 * 1024
-_NAME_CHARACTERS = frozenset(ascii_lowercase + digits + "-")
 _MAX_MODE = 0o777
 _MAX_IMAGE_KEYS = 16
 _TIB = 1 << 40
-MIN_DISK_BYTES = 1 << 20
 
 
 class ContainerKind(StrEnum):
@@ -40,33 +38,12 @@ class Restart(StrEnum):
     ALWAYS = "always"
 
 
-class VolumeKind(StrEnum):
-    """Where a volume's bytes live and who has its key."""
-
-    SCRATCH = "scratch"
-    PERSISTENT = "persistent"
-    TMPFS = "tmpfs"
-
-
 class ImageEncryption(StrEnum):
     """Which layers of an image have to be encrypted: all, any, or none."""
 
     REQUIRED = "required"
     ALLOWED = "allowed"
     NONE = "none"
-
-
-class ScratchProfile(StrEnum):
-    """How a scratch disk is protected; its content is encrypted in each of them.
-
-    `aead-ram` keeps the blocks' tags in guest memory: changed, moved and replayed blocks are
-    refused. `aead-disk` keeps them on the disk and cannot see that the host puts back an old
-    block with its old tag. `crypt` has no tags: what the host changes reads as other bytes.
-    """
-
-    AEAD_RAM = "aead-ram"
-    AEAD_DISK = "aead-disk"
-    CRYPT = "crypt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,17 +124,6 @@ class PodSecret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Volume:
-    """A disk or memory area; `size_bytes` of a disk selects it among the host's disks."""
-
-    name: str
-    kind: VolumeKind
-    size_bytes: int
-    profile: ScratchProfile | None
-    key: ResourceUri | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Allow:
     """What the owner lets out of the pod; everything is off by default.
 
@@ -202,11 +168,11 @@ def parse_pod_manifest(text: str) -> PodManifest:
     with Fields(parse_toml(text.encode(), "pod.toml"), "pod") as fields:
         fields.integer("version", low=1, high=1)
         manifest = PodManifest(
-            name=_name(fields, "name", "pod"),
+            name=read_name(fields, "name", "pod"),
             images=fields.tables("image", _read_image),
             containers=fields.tables("container", _read_container),
             secrets=fields.tables("secret", _read_secret),
-            volumes=fields.tables("volume", _read_volume),
+            volumes=fields.tables("volume", read_volume),
             allow=fields.table("allow", _read_allow, default=Allow()),
             registries=fields.tables("registry", read_registry),
         )
@@ -216,7 +182,7 @@ def parse_pod_manifest(text: str) -> PodManifest:
 
 def _read_image(fields: Fields) -> Image:
     image = Image(
-        name=_name(fields, "name", "pod.image"),
+        name=read_name(fields, "name", "pod.image"),
         reference=fields.text("reference", max_bytes=512),
         policy=_optional_uri(fields, "policy", "pod.image"),
         auth=_optional_uri(fields, "auth", "pod.image"),
@@ -240,8 +206,8 @@ def _read_container(fields: Fields) -> Container:
     for name, _ in env:
         _check_variable(name, "pod.container.env")
     return Container(
-        name=_name(fields, "name", "pod.container"),
-        image=_name(fields, "image", "pod.container"),
+        name=read_name(fields, "name", "pod.container"),
+        image=read_name(fields, "image", "pod.container"),
         kind=fields.choice("kind", ContainerKind, default=ContainerKind.MAIN),
         args=fields.texts("args"),
         env=env,
@@ -267,7 +233,7 @@ def _read_mount(fields: Fields) -> Mount:
     path = fields.text("path")
     _check_path(path, "pod.container.mount.path")
     return Mount(
-        volume=_name(fields, "volume", "pod.container.mount"),
+        volume=read_name(fields, "volume", "pod.container.mount"),
         path=path,
         read_only=fields.boolean("read_only", default=False),
     )
@@ -284,7 +250,7 @@ def _read_secret(fields: Fields) -> PodSecret:
     else:
         _check_variable(env or "", "pod.secret.env")
     return PodSecret(
-        container=_name(fields, "container", "pod.secret"),
+        container=read_name(fields, "container", "pod.secret"),
         uri=parse_kbs_uri(fields.text("uri"), "pod.secret.uri"),
         file=file,
         mode=fields.integer("mode", low=0, high=_MAX_MODE, default=0o400),
@@ -292,30 +258,9 @@ def _read_secret(fields: Fields) -> PodSecret:
     )
 
 
-def _read_volume(fields: Fields) -> Volume:
-    kind = fields.choice("kind", VolumeKind)
-    scratch, persistent = kind is VolumeKind.SCRATCH, kind is VolumeKind.PERSISTENT
-    if persistent != fields.has("key"):
-        raise FormatError("pod.volume.key", "a persistent volume, and no other, has a key")
-    if fields.has("profile") and not scratch:
-        raise FormatError("pod.volume.profile", "only a scratch volume has a profile")
-    size_bytes = fields.integer("size_bytes", low=MIN_DISK_BYTES, high=_TIB)
-    if size_bytes % 4096:
-        raise FormatError("pod.volume.size_bytes", "not a multiple of 4096")
-    return Volume(
-        name=_name(fields, "name", "pod.volume"),
-        kind=kind,
-        size_bytes=size_bytes,
-        profile=fields.choice("profile", ScratchProfile, default=ScratchProfile.AEAD_RAM)
-        if scratch
-        else None,
-        key=_optional_uri(fields, "key", "pod.volume"),
-    )
-
-
 def _read_allow(fields: Fields) -> Allow:
     return Allow(
-        exec=fields.texts("exec", max_bytes=_MAX_NAME_BYTES),
+        exec=fields.texts("exec", max_bytes=MAX_NAME_BYTES),
         exit_code_to_host=fields.boolean("exit_code_to_host", default=False),
         metrics_to_host=fields.boolean("metrics_to_host", default=False),
         evidence=fields.texts("evidence", max_bytes=_MAX_NAME_BYTES),
@@ -325,13 +270,6 @@ def _read_allow(fields: Fields) -> Allow:
 def _optional_uri(fields: Fields, key: str, where: str) -> ResourceUri | None:
     text = fields.optional_text(key)
     return None if text is None else parse_resource_uri(text, f"{where}.{key}")
-
-
-def _name(fields: Fields, key: str, where: str) -> str:
-    name = fields.text(key, max_bytes=_MAX_NAME_BYTES)
-    if not name or not _NAME_CHARACTERS.issuperset(name) or name[0] == "-":
-        raise FormatError(f"{where}.{key}", f"expected [a-z0-9-]{{1,63}}, found {name!r}")
-    return name
 
 
 def _check_path(path: str, reason: str) -> None:

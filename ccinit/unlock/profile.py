@@ -51,14 +51,23 @@ class CryptProfile:
 CRYPT = CryptProfile(cipher="capi:xts(aes)-plain64", key_bytes=64)
 
 
-def plan_crypt_target(disk_bytes: int, disk_node: str, key_description: str) -> DmTarget:
-    """Return the dm-crypt target of `CRYPT` over a disk; arguments as for `plan_aead_target`."""
+def plan_crypt_target(
+    disk_bytes: int, disk: str, key_description: str, *, start_bytes: int = 0
+) -> DmTarget:
+    """Return the dm-crypt target of `CRYPT` over a disk.
+
+    Args:
+        disk_bytes: of the whole disk.
+        disk: its node, or its `major:minor`, as the kernel reports an active table.
+        key_description: of a logon key in the process keyring.
+        start_bytes: what lies before the ciphertext.
+    """
     return DmTarget(
-        length_sectors=disk_bytes // SECTOR_BYTES,
+        length_sectors=(disk_bytes - start_bytes) // SECTOR_BYTES,
         kind="crypt",
         parameters=(
-            f"{CRYPT.cipher} :{CRYPT.key_bytes}:logon:{key_description} 0 {disk_node} 0"
-            f" 1 sector_size:{BLOCK_BYTES}"
+            f"{CRYPT.cipher} :{CRYPT.key_bytes}:logon:{key_description} 0 {disk}"
+            f" {start_bytes // SECTOR_BYTES} 1 sector_size:{BLOCK_BYTES}"
         ),
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from ccinit.errors import VerificationError
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl, DmDevice, DmTarget
 from ccinit.kernel.keyring import add_logon_key, remove_key
@@ -77,17 +78,23 @@ def activate_stack(
     raise RuntimeError("an exit stack swallowed an exception")
 
 
-def activate_crypt(control: DmControl, name: str, disk: BlockDevice, key: Secret) -> DiskStack:
-    """Activate dm-crypt without integrity over the whole of `disk`; 64 bytes of key.
+def activate_crypt(
+    control: DmControl, name: str, disk: BlockDevice, key: Secret, *, start_bytes: int = 0
+) -> DiskStack:
+    """Activate dm-crypt without integrity over `disk` from `start_bytes` on; 64 bytes of key.
 
-    Otherwise as `activate_stack`.
+    Otherwise as `activate_stack`, with the reason `crypt.table`.
     """
     if len(key) != CRYPT.key_bytes:
         raise RuntimeError(f"a disk key of {len(key)} bytes")
+    size, key_name = disk.size_bytes, _describe(name)
     with ExitStack() as undo:
-        target = plan_crypt_target(disk.size_bytes, disk.node, _describe(name))
+        target = plan_crypt_target(size, disk.node, key_name, start_bytes=start_bytes)
         crypt = _start_crypt(control, name, target, key, undo)
-        return DiskStack(node=crypt.node, size_bytes=disk.size_bytes, undo=undo.pop_all())
+        (table,) = control.read_table(crypt)
+        if table != plan_crypt_target(size, disk.number, key_name, start_bytes=start_bytes):
+            raise VerificationError("crypt.table", f"the active table is {table!r}"[:500])
+        return DiskStack(node=crypt.node, size_bytes=size - start_bytes, undo=undo.pop_all())
     raise RuntimeError("an exit stack swallowed an exception")
 
 

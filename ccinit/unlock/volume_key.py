@@ -1,4 +1,4 @@
-"""From the 64 bytes that the KBS releases to the key of one volume.
+"""From what the KBS releases to the keys of one volume.
 
 HKDF-SHA256 (RFC 5869) ties the disk key to pod and volume, so that one resource put under two names
 gives two keys. What looks like a mistake instead of a key is refused: a wrong length, one byte
@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ccinit.errors import VerificationError
+from ccinit.formats.luks2 import SEAL_KEY_BYTES, seal_info
 from ccinit.secret import Secret
 from ccinit.unlock.profile import AEAD
 
@@ -21,13 +22,33 @@ def derive_encryption_key(released: Secret, pod: str, volume: str) -> Secret:
     Raises:
         VerificationError: `volume.key`, what the KBS released is no key.
     """
-    content = _verify_random(released.reveal())
+    content = verify_released(released).reveal()
     info = f"ccinit/volume/v1/{pod}/{volume}/encryption".encode()
-    hkdf = HKDF(algorithm=SHA256(), length=AEAD.key_bytes, salt=None, info=info)
+    return _derive(content, info, AEAD.key_bytes)
+
+
+def derive_seal_key(released: Secret, pod: str, volume: str) -> Secret:
+    """Return the 32-byte key that seals the LUKS2 header of `volume` in `pod`.
+
+    Raises:
+        VerificationError: `volume.key`, what the KBS released is no key.
+    """
+    content = verify_released(released).reveal()
+    return _derive(content, seal_info(pod, volume), SEAL_KEY_BYTES)
+
+
+def _derive(content: bytes, info: bytes, length: int) -> Secret:
+    hkdf = HKDF(algorithm=SHA256(), length=length, salt=None, info=info)
     return Secret(hkdf.derive(content))
 
 
-def _verify_random(content: bytes) -> bytes:
+def verify_released(released: Secret) -> Secret:
+    """Return what the KBS released if it can be a key.
+
+    Raises:
+        VerificationError: `volume.key`.
+    """
+    content = released.reveal()
     if len(content) != RELEASED_BYTES:
         raise VerificationError("volume.key", f"{len(content)} bytes, expected {RELEASED_BYTES}")
     if len(set(content)) == 1:
@@ -35,4 +56,4 @@ def _verify_random(content: bytes) -> bytes:
     # 64 random bytes are all below 128 once in 2^64 times.
     if content.isascii():
         raise VerificationError("volume.key", "text instead of random bytes")
-    return content
+    return released

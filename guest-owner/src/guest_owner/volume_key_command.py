@@ -2,13 +2,27 @@
 
 A volume key is 64 bytes from the kernel's random generator; the guest derives the disk's keys from
 it. Whoever loses it has lost the volume.
+
+A LUKS2 volume that was made elsewhere has the same 64 bytes as its passphrase. Sealing its header
+lets the guest refuse a header that its owner did not write, before it reads it.
 """
 
 import argparse
 import secrets
 from pathlib import Path
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from ccinit.errors import ConfigError, FormatError
+from ccinit.formats.luks2 import (
+    COPY_BYTES,
+    SEAL_KEY_BYTES,
+    SEAL_OFFSET,
+    make_seal,
+    parse_luks2_header,
+    seal_info,
+)
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import write_atomically
 
@@ -16,12 +30,19 @@ VOLUME_KEY_BYTES = 64
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add `volume-key new`."""
-    commands = add_group(subparsers, "volume-key", "Make keys of persistent volumes.")
+    """Add `volume-key new` and `volume-key seal-header`."""
+    commands = add_group(subparsers, "volume-key", "Make keys of persistent volumes; seal headers.")
     summary = "Write a new volume key: 64 random bytes."
     new = commands.add_parser("new", help=summary, description=summary)
     new.add_argument("file", type=Path, metavar="FILE", help="where to write it; must not exist")
     new.set_defaults(func=_new)
+    summary = "Seal the header of a LUKS2 volume that was made elsewhere."
+    seal = commands.add_parser("seal-header", help=summary, description=summary)
+    seal.add_argument("disk", type=Path, metavar="DISK", help="the volume, a device or a file")
+    seal.add_argument("key", type=Path, metavar="KEY", help="its passphrase: a volume key")
+    seal.add_argument("--pod", required=True, help="name of the pod that will open it")
+    seal.add_argument("--volume", required=True, help="name of the volume in that pod")
+    seal.set_defaults(func=_seal)
 
 
 def check_volume_key(data: bytes) -> None:
@@ -48,3 +69,20 @@ def _new(arguments: argparse.Namespace) -> int:
     write_atomically(path, secrets.token_bytes(VOLUME_KEY_BYTES))
     print(f"wrote {path}; keep a copy where the volume's loss would not take it along")
     return 0
+
+
+def _seal(arguments: argparse.Namespace) -> int:
+    key = arguments.key.read_bytes()
+    check_volume_key(key)
+    with arguments.disk.open("r+b") as disk:
+        header = disk.read(COPY_BYTES)
+        parse_luks2_header(header)
+        disk.seek(SEAL_OFFSET)
+        disk.write(make_seal(header, _derive_seal_key(key, arguments.pod, arguments.volume)))
+    print(f"sealed the header of {arguments.disk}; seal it again after any change of it")
+    return 0
+
+
+def _derive_seal_key(key: bytes, pod: str, volume: str) -> bytes:
+    info = seal_info(pod, volume)
+    return HKDF(algorithm=SHA256(), length=SEAL_KEY_BYTES, salt=None, info=info).derive(key)

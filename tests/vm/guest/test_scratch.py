@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ChildError, KernelError, VerificationError
-from ccinit.formats.pod_manifest import ScratchProfile
+from ccinit.formats.pod_volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice, read_direct, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
@@ -141,7 +141,7 @@ def test_scratch_closed_leaves_no_device_no_key_no_mount(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("profile", ScratchProfile)
-def test_scratch_over_foreign_superblock_ignores_it(
+def test_r37_scratch_over_foreign_superblock_ignores_it(
     tmp_path: Path, profile: ScratchProfile
 ) -> None:
     device = disk("small")
@@ -160,7 +160,7 @@ def test_scratch_over_foreign_superblock_ignores_it(
         pytest.param(24, (2).to_bytes(4, "little"), id="recalculating"),
     ],
 )
-def test_superblock_that_the_host_puts_back_is_refused(offset: int, value: bytes) -> None:
+def test_r37_superblock_that_the_host_puts_back_is_refused(offset: int, value: bytes) -> None:
     """As if it came between our look at the zeros and the kernel's."""
     device = disk("small")
     layout = plan_disk_layout(device.size_bytes, journal_bytes=0)
@@ -173,7 +173,7 @@ def test_superblock_that_the_host_puts_back_is_refused(offset: int, value: bytes
     assert (error.value.reason, error.value.errno) == ("kernel.dm.load", errno.EINVAL)
 
 
-def test_block_with_flipped_bit_is_an_error() -> None:
+def test_r45_block_with_flipped_bit_is_an_error() -> None:
     device = disk("small")
     with open_raw(device) as stack:
         write_direct(stack.node, 0, b"a" * 8192)
@@ -184,7 +184,7 @@ def test_block_with_flipped_bit_is_an_error() -> None:
         assert read_direct(stack.node, 4096, 4096) == b"a" * 4096
 
 
-def test_block_replayed_by_the_host_is_refused() -> None:
+def test_r45_block_replayed_by_the_host_is_refused() -> None:
     device = disk("small")
     with open_raw(device) as stack:
         write_direct(stack.node, 0, b"old!" * 1024)
@@ -221,7 +221,7 @@ def test_same_plaintext_written_twice_gives_other_ciphertext() -> None:
         assert read_direct(device.node, 0, 4096) != first
 
 
-def test_scratch_mkfs_failure_is_rolled_back(tmp_path: Path) -> None:
+def test_r49_scratch_mkfs_failure_is_rolled_back(tmp_path: Path) -> None:
     before = dm_names()
     (plan,) = plan_scratch(
         [request(tmp_path, "small")],
@@ -235,7 +235,7 @@ def test_scratch_mkfs_failure_is_rolled_back(tmp_path: Path) -> None:
         assert os.path.ismount(tmp_path)
 
 
-def test_scratch_mount_failure_is_rolled_back(tmp_path: Path) -> None:
+def test_r49_scratch_mount_failure_is_rolled_back(tmp_path: Path) -> None:
     before = dm_names()
     (plan,) = plan_scratch(
         [request(tmp_path / "absent", "small")],

@@ -13,7 +13,10 @@ from rootfs_builder.tools_tree import ToolsTree
 from tests.vm.harness.cpio import CpioWriter
 from tests.vm.harness.kernel_package import GuestKernel, plan_modules
 
-PROGRAMS = ("/usr/bin/python3.13", "/usr/bin/crun", "/usr/bin/mkfs.erofs", "/usr/sbin/mke2fs")
+PROGRAMS = (
+    *("/usr/bin/python3.13", "/usr/bin/crun", "/usr/bin/mkfs.erofs", "/usr/sbin/mke2fs"),
+    "/usr/sbin/cryptsetup",  # makes LUKS2 volumes as others do; it is not in the image
+)
 _LINKS = (
     ("/bin", "usr/bin"),
     ("/lib", "usr/lib"),
@@ -41,7 +44,9 @@ MODULES = {
     "configfs": "",
     "brd": "rd_nr=4 rd_size=16777216 max_part=0",
     "dm_crypt": "",
+    "dm_flakey": "",
     "dm_integrity": "",
+    "dm_log_writes": "",
     "dm_verity": "",
     "erofs": "",
     "inet_diag": "",
@@ -62,6 +67,7 @@ _SOURCE_FILES = (
     "pyproject.toml",
     "tests/__init__.py",
     "tests/conftest.py",
+    "tests/fakes/luks2.py",
     "tests/vm/__init__.py",
     "tests/vm/harness/__init__.py",
     "tests/vm/harness/guest_disks.py",

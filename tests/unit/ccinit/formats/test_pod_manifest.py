@@ -9,10 +9,9 @@ from ccinit.formats.pod_manifest import (
     ImageEncryption,
     PodManifest,
     Restart,
-    ScratchProfile,
-    VolumeKind,
     parse_pod_manifest,
 )
+from ccinit.formats.pod_volume import ScratchProfile, VolumeFormat, VolumeKind
 from ccinit.formats.resource_uri import ResourceUri
 
 POD = """version = 1
@@ -142,7 +141,13 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param("67108864", "0", "pod.volume.size_bytes", id="empty"),
         pytest.param('\nkey = "kbs:///ccinit/demo/volume-key-data"', "", "pod.volume.key",
                      id="no-key"),
-        pytest.param('kind = "persistent"', 'kind = "verity"', "pod.volume.kind", id="later-kind"),
+        pytest.param('kind = "persistent"', 'kind = "verity"', "pod.volume.key", id="verity-key"),
+        pytest.param('kind = "persistent"', 'kind = "nfs"', "pod.volume.kind", id="no-such-kind"),
+        pytest.param('"persistent"', '"persistent"\nformat = "luks1"', "pod.volume.format",
+                     id="format"),
+        pytest.param('kind = "scratch"', 'kind = "scratch"\nformat = "luks2"', "pod.volume.format",
+                     id="format-of-scratch"),
+        pytest.param('"persistent"', '"persistent"\nsalt = "00"', "pod.volume.salt", id="salt"),
         pytest.param('"persistent"', '"persistent"\nprofile = "aead-ram"', "pod.volume.profile",
                      id="profile"),
         pytest.param('kind = "scratch"', 'kind = "tmpfs"', "pod.volume", id="no-scratch"),
@@ -153,4 +158,49 @@ def test_pod_manifest_outside_its_schema_is_refused(old: str, new: str, reason: 
     assert old in POD
     with pytest.raises(FormatError) as caught:
         parse_pod_manifest(POD.replace(old, new, 1))
+    assert caught.value.reason == reason
+
+
+VERITY = f"""
+[[volume]]
+name = "model"
+kind = "verity"
+size_bytes = 8392704
+root_hash = "{"ab" * 32}"
+salt = "{"cd" * 32}"
+data_blocks = 2032
+"""
+
+
+@pytest.mark.parametrize("word", [VolumeFormat.LUKS2, VolumeFormat.LUKS2_SEALED])
+def test_pod_manifest_names_the_format_of_a_volume(word: VolumeFormat) -> None:
+    plain = parse_pod_manifest(POD).volume("data")
+    assert (plain.format, plain.is_made_elsewhere) == (VolumeFormat.CCINIT, False)
+    text = POD.replace('"persistent"', f'"persistent"\nformat = "{word}"')
+    volume = parse_pod_manifest(text).volume("data")
+    assert (volume.format, volume.is_made_elsewhere) == (word, True)
+
+
+def test_pod_manifest_pins_a_verity_volume() -> None:
+    manifest = parse_pod_manifest(POD + VERITY)
+    volume = manifest.volume("model")
+    assert volume.verity is not None
+    assert volume.is_made_elsewhere
+    assert (volume.verity.root_hash.hex(), volume.verity.salt.hex()) == ("ab" * 32, "cd" * 32)
+    assert volume.verity.data_bytes == 2032 * 4096
+    assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("2032", "2033", "pod.volume.data_blocks"),
+        ("2032", "1", "pod.volume.data_blocks"),
+        ("ab" * 32, "ab" * 31, "pod.volume.root_hash"),
+        ('salt = "' + "cd" * 32 + '"\n', "", "pod.volume.salt"),
+    ],
+)
+def test_verity_volume_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(POD + VERITY.replace(old, new, 1))
     assert caught.value.reason == reason

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from ccinit.errors import ConfigError
-from ccinit.formats.pod_manifest import ScratchProfile
+from ccinit.formats.pod_volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice
 from ccinit.unlock.integrity import count_meta_bytes
 from ccinit.unlock.scratch import ScratchRequest, plan_scratch

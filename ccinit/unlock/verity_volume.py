@@ -1,0 +1,63 @@
+"""Read-only volumes: erofs on a disk whose every block follows from a root hash in the manifest.
+
+Nothing is decrypted, and nothing is read from a superblock of dm-verity: hash, salt and size are
+measured configuration. A block that the host changed reads as EIO.
+"""
+
+from contextlib import ExitStack
+
+from ccinit.errors import VerificationError
+from ccinit.formats.verity import BLOCK_BYTES, VerityParameters, encode_table, verify_root_block
+from ccinit.kernel.block import SECTOR_BYTES, BlockDevice, read_direct
+from ccinit.kernel.dm import DmControl, DmTarget
+from ccinit.kernel.mount import MountFlag, mount
+from ccinit.unlock.filesystem import unmount
+from ccinit.unlock.stack import DiskStack
+
+_MOUNT_FLAGS = MountFlag.RDONLY | MountFlag.NODEV | MountFlag.NOSUID
+
+
+def select_verity_disk(
+    name: str, disks: tuple[BlockDevice, ...], parameters: VerityParameters
+) -> BlockDevice:
+    """Return the first of the disks whose hash tree has the root; which of two does not matter.
+
+    Raises:
+        VerificationError: `verity.root`, none has it; `volume.missing`, there are no disks.
+        KernelError: a disk cannot be read.
+    """
+    refusal = VerificationError("volume.missing", f"no disk has the size of {name}")
+    for disk in disks:
+        try:
+            verify_root_block(
+                parameters, read_direct(disk.node, parameters.data_bytes, BLOCK_BYTES)
+            )
+        except VerificationError as error:
+            refusal = error
+        else:
+            return disk
+    raise refusal
+
+
+def activate_verity(
+    control: DmControl, name: str, disk: BlockDevice, parameters: VerityParameters, target: str
+) -> DiskStack:
+    """Open a verity volume and mount it read-only at `target`; `close` of the result undoes it.
+
+    Raises:
+        KernelError: the kernel refused a step; everything before it is undone.
+    """
+    table = DmTarget(
+        length_sectors=parameters.data_bytes // SECTOR_BYTES,
+        kind="verity",
+        parameters=encode_table(parameters, disk.node, ()),
+    )
+    with ExitStack() as undo:
+        device = control.create(f"ccinit-{name}")
+        undo.callback(control.remove, device)
+        control.load(device, (table,), read_only=True)
+        control.resume(device, read_only=True)
+        mount(device.node, target, "erofs", _MOUNT_FLAGS)
+        undo.callback(unmount, target)
+        return DiskStack(node=device.node, size_bytes=parameters.data_bytes, undo=undo.pop_all())
+    raise RuntimeError("an exit stack swallowed an exception")

@@ -1,0 +1,90 @@
+"""Read-only volumes under a root hash: the right disk, every block, and no other content."""
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import VerificationError
+from ccinit.formats.verity import BLOCK_BYTES, RootHash, Salt, VerityParameters, build_hash_tree
+from ccinit.kernel.block import read_direct, write_direct
+from ccinit.kernel.dm import DmControl
+from ccinit.unlock.verity_volume import activate_verity, select_verity_disk
+from tests.vm.guest.disks import blank, disk, dm_names, drop_caches, flip_bit
+
+CONTENT = bytes(range(256)) * 4096
+
+
+@pytest.fixture(scope="module")
+def parameters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VerityParameters]:
+    """Of a volume with two files that lies on a disk."""
+    directory = tmp_path_factory.mktemp("verity")
+    (directory / "tree").mkdir()
+    (directory / "tree/model").write_bytes(CONTENT)
+    (directory / "tree/name").write_text("a model")
+    image = directory / "image"
+    subprocess.run(("mkfs.erofs", image, directory / "tree"), check=True, capture_output=True)
+    data = image.read_bytes()
+    data += bytes(-len(data) % BLOCK_BYTES)
+    found, tree = build_hash_tree([data], Salt(bytes(range(32))))
+    write_direct(disk("odd").node, 0, data + tree)
+    yield found
+    blank(disk("odd"))
+
+
+@contextmanager
+def opened(parameters: VerityParameters, target: Path) -> Iterator[None]:
+    device = select_verity_disk("model", (disk("small"), disk("odd")), parameters)
+    assert device.serial == "odd"
+    with DmControl() as control:
+        stack = activate_verity(control, "model", device, parameters, str(target))
+        try:
+            yield
+        finally:
+            stack.close()
+    assert dm_names() == set()
+
+
+def test_volume_is_read_and_not_written(parameters: VerityParameters, tmp_path: Path) -> None:
+    with opened(parameters, tmp_path):
+        assert (tmp_path / "model").read_bytes() == CONTENT
+        with pytest.raises(OSError, match="Read-only") as error:
+            (tmp_path / "name").write_text("another")
+        assert error.value.errno == errno.EROFS
+        assert os.statvfs(tmp_path).f_flag & os.ST_RDONLY
+    with opened(parameters, tmp_path):
+        assert (tmp_path / "name").read_text() == "a model"
+
+
+def test_no_disk_with_the_root_is_refused(parameters: VerityParameters) -> None:
+    other = replace(parameters, root_hash=RootHash(bytes(32)))
+    for wanted, disks, reason in (
+        (other, (disk("small"), disk("odd")), "verity.root"),
+        (parameters, (disk("small"),), "verity.root"),
+        (parameters, (), "volume.missing"),
+    ):
+        with pytest.raises(VerificationError) as error:
+            select_verity_disk("model", disks, wanted)
+        assert error.value.reason == reason
+
+
+def test_block_that_the_host_changes_is_an_error(
+    parameters: VerityParameters, tmp_path: Path
+) -> None:
+    offset = read_direct(disk("odd").node, 0, parameters.data_bytes).index(CONTENT[:4096])
+    offset -= offset % BLOCK_BYTES
+    with opened(parameters, tmp_path):
+        flip_bit(disk("odd"), offset + 10 * BLOCK_BYTES)
+        drop_caches()
+        with pytest.raises(OSError, match="Input/output") as error:
+            (tmp_path / "model").read_bytes()
+        assert error.value.errno == errno.EIO
+        assert (tmp_path / "name").read_text() == "a model"
+        flip_bit(disk("odd"), offset + 10 * BLOCK_BYTES)
+        drop_caches()
+        assert (tmp_path / "model").read_bytes() == CONTENT
