@@ -9,9 +9,14 @@ from typing import TypeVar
 
 from ccinit.errors import ChildError
 from ccinit.kernel.block import BlockDevice, list_virtio_disks, read_direct, write_direct
+from ccinit.kernel.dm import DmControl
 from ccinit.kernel.event_loop import EventLoop
+from ccinit.secret import Secret
+from ccinit.unlock.volume import VolumeRequest, activate_volume
 
 R = TypeVar("R")
+RELEASED = bytes(range(128, 192))
+"""What the Key Broker Service releases for a volume."""
 
 
 def disk(serial: str) -> BlockDevice:
@@ -35,6 +40,20 @@ async def format_device(node: str, arguments: tuple[str, ...]) -> None:
     )
     if done.returncode:
         raise ChildError("test.mkfs", f"{node}: {done.stderr.decode()}")
+
+
+@contextmanager
+def open_volume(device: BlockDevice, target: Path, *, may_create: bool = False) -> Iterator[None]:
+    """The persistent volume `data` of the pod `web` on `device`, mounted at `target`."""
+    request = VolumeRequest(
+        pod="web", name="data", disk=device, target=str(target), may_create=may_create
+    )
+    with DmControl() as control:
+        stack = run(activate_volume(control, request, Secret(RELEASED), format_device))
+        try:
+            yield
+        finally:
+            stack.close()
 
 
 async def refuse_to_format(node: str, arguments: tuple[str, ...]) -> None:

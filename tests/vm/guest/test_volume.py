@@ -113,7 +113,7 @@ def test_volume_of_another_pod_is_refused(target: Path) -> None:
     assert refused(other) == "volume.unlock"
 
 
-def test_volume_on_blank_disk_without_grant_is_refused(target: Path) -> None:
+def test_r43_volume_on_blank_disk_without_grant_is_refused(target: Path) -> None:
     with changed(0, bytes(1 << 20)):
         assert refused(request(target)) == "volume.blank"
         assert not any(read_direct(disk("volume").node, 0, 1 << 20))
@@ -159,7 +159,7 @@ def test_volume_with_tampered_superblock_is_refused(target: Path, field: str) ->
         assert refused(request(target)) == "volume.unlock"
 
 
-def test_volume_on_read_only_disk_is_refused(tmp_path: Path) -> None:
+def test_r36_volume_on_read_only_disk_is_refused(tmp_path: Path) -> None:
     wanted = request(tmp_path, serial="sealed")
     assert wanted.disk.read_only
     with pytest.raises(ConfigError) as error, open_volume(wanted):
@@ -179,7 +179,7 @@ def test_volume_is_found_among_disks_of_its_size(target: Path) -> None:
     assert dm_names() == set()
 
 
-def test_volume_mount_failure_is_rolled_back(target: Path) -> None:
+def test_r49_volume_mount_failure_is_rolled_back(target: Path) -> None:
     with pytest.raises(KernelError), open_volume(request(target / "absent")):
         pass
     assert dm_names() == set()

@@ -90,21 +90,21 @@ def test_second_disk_of_a_declared_size_is_refused() -> None:
     assert refused((*ALL, disk("vdf", 256 * MIB))) == "disk.surplus"
 
 
-def test_absent_scratch_disk_is_refused() -> None:
+def test_r36_absent_scratch_disk_is_refused() -> None:
     assert refused((INITDATA, ROOT, DATA, VOLUME)) == "disk.missing"
 
 
 @pytest.mark.parametrize("size_bytes", [256 * MIB - 512, 256 * MIB + 512])
-def test_scratch_disk_of_almost_the_size_is_refused(size_bytes: int) -> None:
+def test_r36_scratch_disk_of_almost_the_size_is_refused(size_bytes: int) -> None:
     assert refused((INITDATA, ROOT, disk("vdc", size_bytes), CACHE, VOLUME)) == "disk.missing"
 
 
-def test_read_only_scratch_disk_is_refused() -> None:
+def test_r36_read_only_scratch_disk_is_refused() -> None:
     broken = disk("vdc", 256 * MIB, read_only=True)
     assert refused((INITDATA, ROOT, broken, CACHE, VOLUME)) == "disk.read_only"
 
 
-def test_serial_number_given_twice_is_refused() -> None:
+def test_r36_serial_number_given_twice_is_refused() -> None:
     twins = (disk("vdc", 256 * MIB, serial="x"), disk("vdd", 512 * MIB, serial="x"))
     assert refused((INITDATA, ROOT, *twins, VOLUME)) == "disk.serial"
 

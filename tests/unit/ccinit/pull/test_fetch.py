@@ -182,9 +182,9 @@ def test_tars_beyond_the_cap_of_the_image_are_refused(tmp_path: Path) -> None:
     Harness(tmp_path).fetch(total)
 
 
-def test_full_disk_has_a_reason_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R46."""
-
+def test_r46_full_disk_has_a_reason_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(_fd: int, _data: object) -> int:
         raise OSError(errno.ENOSPC, "full")
 

@@ -113,7 +113,7 @@ def test_stack_goes_up_and_comes_down_in_reverse(monkeypatch: pytest.MonkeyPatch
         pytest.param("remove key", DOWN, id="remove-key"),
     ],
 )
-def test_stack_that_fails_half_way_is_undone(
+def test_r49_stack_that_fails_half_way_is_undone(
     monkeypatch: pytest.MonkeyPatch, fail_at: str, undone: tuple[str, ...]
 ) -> None:
     control = RecordingControl(fail_at)
@@ -123,7 +123,7 @@ def test_stack_that_fails_half_way_is_undone(
     assert tuple(control.steps) == (*UP[: UP.index(fail_at) + 1], *undone)
 
 
-def test_stack_undoes_the_rest_when_undoing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_r49_stack_undoes_the_rest_when_undoing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     control = RecordingControl(f"suspend {CRYPT}")
     stack = activate(control, monkeypatch)
     control.steps.clear()
