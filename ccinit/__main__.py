@@ -12,8 +12,9 @@ def main() -> None:
         from ccinit.agent.child import main as child_main  # noqa: PLC0415  # only what is needed
 
         child_main(sys.argv[2:])
-    # PID 1 hashes a few kilobytes in its life; a second OpenSSL would cost it 4 MB for that.
-    sys.modules["_hashlib"] = None  # type: ignore[assignment]  # `hashlib` then has its own SHA-2
+    from ccinit.init.lean import leave_openssl_out  # noqa: PLC0415  # only what is needed
+
+    leave_openssl_out()
     from ccinit.init.main import main as init_main  # noqa: PLC0415  # only what is needed
 
     init_main()

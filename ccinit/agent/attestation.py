@@ -9,7 +9,6 @@ one for each use, and wiped with the guest.
 import errno
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 from ccinit.agent.children import Answer, Answers, PreparedChild
 from ccinit.agent.configuration import Configured
@@ -45,12 +44,13 @@ from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.vsock_stream import connect_to_host
 from ccinit.pull.messages import PolicyKey
 from ccinit.secret import Secret
+from ccinit.values import frozen
 
 _EVIDENCE_SECONDS = 60.0
 _BOOT_ID_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Grant:
     """A released resource; `create` lets the guest format an empty disk with it."""
 
@@ -58,7 +58,7 @@ class Grant:
     create: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Attested:
     """What the owner's KBS gave to this boot.
 

@@ -4,18 +4,18 @@
     PID 1 → child   REQUEST (once), ANSWER (one for each QUESTION, fds may ride along)
     child → PID 1   QUESTION, NOTICE (no answer), then RESULT or FAILURE (once, the last)
 
-Payloads are values of `ccinit.formats.wire`. A QUESTION or NOTICE names its dataclass, for a job
+Payloads are values of `ccinit.formats.wire`. A QUESTION or NOTICE names its class, for a job
 may have several. Both ends read under caps; PID 1 trusts nothing in a frame, its length included.
 """
 
 import enum
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ccinit import errors
 from ccinit.errors import CcinitError, ChildError, KernelError, LimitExceededError
 from ccinit.formats import wire
+from ccinit.values import frozen
 
 HEADER = struct.Struct(">IB")
 LENGTH_BYTES = 4
@@ -52,15 +52,15 @@ class Kind(enum.IntEnum):
     FAILURE = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Named:
-    """Payload of QUESTION and NOTICE: an encoded dataclass and its class's name."""
+    """Payload of QUESTION and NOTICE: an encoded value and its class's name."""
 
     name: str
     body: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Failure:
     """Payload of FAILURE: an error as it travels.
 
@@ -75,7 +75,7 @@ class Failure:
     errno: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProgramRequest:
     """The request of a role whose job is a program."""
 

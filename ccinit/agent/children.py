@@ -11,7 +11,6 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from ccinit.agent.channel import (
@@ -28,6 +27,7 @@ from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import deadline, readable
 from ccinit.kernel.process import ExitStatus, Process, spawn
 from ccinit.secret import Secret
+from ccinit.values import frozen
 
 __all__ = ["Answer", "Answers", "Children", "Notices", "PreparedChild", "ProgramEnd"]
 
@@ -41,7 +41,7 @@ SIGSYS = 31
 WORD_SECONDS = 1.0  # from the end of the channel to the end of the process
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProgramEnd:
     """How a program ended, and the first 4 KiB of what it printed, made harmless."""
 
@@ -118,8 +118,8 @@ class Children:
 
         Args:
             role: the row of rights.
-            request: a dataclass of the type that the job takes.
-            reply: the dataclass that it returns.
+            request: a value of the type that the job takes.
+            reply: the class that it returns.
             seconds: until it is killed.
             fds: the child gets copies under these names.
             secrets: likewise, each in a pipe of its own; at most 64 KiB.

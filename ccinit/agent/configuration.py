@@ -8,7 +8,6 @@
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 
 from ccinit.agent.devices import open_device, run_on_platform
 from ccinit.agent.guest import Guest
@@ -28,11 +27,12 @@ from ccinit.formats.initdata import document_digest
 from ccinit.formats.pod_manifest import PodManifest
 from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding
 from ccinit.kernel.block import BlockDevice, list_virtio_disks
+from ccinit.values import frozen, replace
 
 _SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Configured:
     """What the owner wants, and on what.
 

@@ -8,7 +8,6 @@ under the caps of its role and decoded as the types that the caller named, and a
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ccinit.agent.channel import (
@@ -25,13 +24,14 @@ from ccinit.errors import ChildError, FormatError
 from ccinit.formats import wire
 from ccinit.kernel.event_loop import readable, writable
 from ccinit.kernel.libc import kernel_error
+from ccinit.values import frozen
 
 R = TypeVar("R")
 
 CHUNK_BYTES = 1 << 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Answer:
     """What PID 1 says to a question; `fds` go to the child and are closed here once sent."""
 

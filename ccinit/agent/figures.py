@@ -5,7 +5,6 @@ The moment of exec comes from stage 0 through the environment: the kernel keeps 
 """
 
 import os
-from dataclasses import dataclass, field
 
 from ccinit.kernel.clock import boottime_us
 
@@ -13,7 +12,6 @@ EXECUTED_VARIABLE = "CCINIT_EXECUTED_US"  # set by ccinit.init.stage0
 _KIB = 1024
 
 
-@dataclass(slots=True)
 class Figures:
     """Filled in as the boot goes.
 
@@ -25,11 +23,12 @@ class Figures:
         image_bytes: bytes of files of each image, by its name in the manifest.
     """
 
-    listen_pss_bytes: int = 0
-    first_answer_us: int = 0
-    evidence_made: int = 0
-    phase_seconds: dict[str, float] = field(default_factory=dict)
-    image_bytes: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.listen_pss_bytes = 0
+        self.first_answer_us = 0
+        self.evidence_made = 0
+        self.phase_seconds: dict[str, float] = {}
+        self.image_bytes: dict[str, int] = {}
 
     def note_answer(self) -> None:
         """Remember the first answer."""

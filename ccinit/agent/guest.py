@@ -5,7 +5,6 @@ phase the guest ends in.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ccinit.agent.children import Children
@@ -15,6 +14,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.seal.log import SealedLog
+from ccinit.values import field, frozen
 
 if TYPE_CHECKING:
     from ccinit.run.supervisor import Supervisor
@@ -31,11 +31,11 @@ def undoing(step: Callable[[], None]) -> Undo:
     return undo
 
 
-@dataclass(slots=True)
 class Teardown:
     """A stack of named steps; each runs once, a failing step does not stop the next."""
 
-    _steps: list[tuple[str, Undo]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._steps: list[tuple[str, Undo]] = []
 
     def push(self, name: str, undo: Undo) -> None:
         """Register how to undo what has just been done."""
@@ -53,7 +53,7 @@ class Teardown:
         return tuple(failures)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Guest:
     """The parts that every phase may use.
 

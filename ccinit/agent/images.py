@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from ccinit.agent.attestation import Attested
@@ -46,13 +45,14 @@ from ccinit.pull.messages import (
 )
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
+from ccinit.values import frozen
 
 _JUDGE_SECONDS = 60.0
 AT_ONCE = 3
 """Pulls that run at once: one downloads while another one's index is made. Each takes 60 MB."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Pulled:
     """The manifest's images by name, mounted and compared with their tars."""
 

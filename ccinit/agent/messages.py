@@ -4,16 +4,15 @@ Values of `ccinit.formats.wire`, in a module of their own: PID 1 needs them, and
 that makes them (TLS, netlink, ciphers). The types of a pull are `ccinit.pull.messages`'s.
 """
 
-from dataclasses import dataclass, field
-
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport, PassportConfig
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.resource_uri import KbsUri
 from ccinit.formats.tee import Tee
+from ccinit.values import field, frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BindRequest:
     """Digest of the initdata document, by the platform's algorithm."""
 
@@ -21,7 +20,7 @@ class BindRequest:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BindReply:
     """What the digest was bound to.
 
@@ -34,7 +33,7 @@ class BindReply:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExtendRequest:
     """Digests for the event log's register, whose value before the first of them is known."""
 
@@ -43,21 +42,21 @@ class ExtendRequest:
     digests: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExtendReply:
     """The register's value, read back."""
 
     value: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkReady:
     """Index of the link that is now up."""
 
     link: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EvidenceRequest:
     """What the evidence has to carry.
 
@@ -71,28 +70,28 @@ class EvidenceRequest:
     events: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EvidenceReply:
     """The evidence as JSON text, in the form of the platform's verifier."""
 
     evidence: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EndorsementQuestion:
     """The cloud's service is to endorse a report of the hardware, encoded."""
 
     hardware: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EndorsementAnswer:
     """What it says: a certificate, or a quote."""
 
     endorsement: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EndorseRequest:
     """Whose service to ask, and for what; see `EndorsementQuestion`."""
 
@@ -100,7 +99,7 @@ class EndorseRequest:
     hardware: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Wanted:
     """A resource and the use it must be meant for.
 
@@ -113,7 +112,7 @@ class Wanted:
     is_policy: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class KbsRequest:
     """What to ask of which KBS.
 
@@ -138,35 +137,35 @@ class KbsRequest:
     with_token: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EvidenceQuestion:
     """Evidence is needed that carries these bytes."""
 
     report_data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EvidenceAnswer:
     """The evidence as JSON text."""
 
     evidence: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConnectionQuestion:
     """A connection to the host's relay is needed; what a connect may take."""
 
     milliseconds: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConnectionAnswer:
     """The connection comes as an fd; `errno` says why none did, else it is 0."""
 
     errno: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Released:
     """One resource; `create` is the owner's grant to format an empty disk with it."""
 
@@ -175,7 +174,7 @@ class Released:
     create: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class KbsReply:
     """Everything that was wanted, in its order, and the KBS's time in seconds since 1970.
 

@@ -8,7 +8,6 @@ function in one table, whose keys are exactly those of `ccinit.formats.owner_rpc
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from ccinit.agent.attestation import collect_evidence
@@ -108,7 +107,6 @@ class Caller:
         return f"{printable(self._greeting.subject)} ({self._greeting.role})"
 
 
-@dataclass(slots=True, kw_only=True)
 class OwnerService:
     """Answers the owner.
 
@@ -117,10 +115,11 @@ class OwnerService:
         is_attesting: one quote at a time; the device takes one user.
     """
 
-    guest: Guest
-    configured: Configured
-    certificate_der: bytes
-    is_attesting: bool = False
+    def __init__(self, *, guest: Guest, configured: Configured, certificate_der: bytes) -> None:
+        self.guest = guest
+        self.configured = configured
+        self.certificate_der = certificate_der
+        self.is_attesting = False
 
     def answers(self, caller: Caller) -> Answers:
         """Return what answers the questions of one connection's child."""

@@ -6,7 +6,6 @@ and nothing else. Whatever is started here belongs to the connection's task grou
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from ccinit.agent.children import Answer
@@ -19,6 +18,7 @@ from ccinit.kernel.event_loop import writable
 from ccinit.kernel.process import Process
 from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Port
 from ccinit.seal.recent import Entry, RecentEntries
+from ccinit.values import frozen
 
 BATCH_ENTRIES: Final = 64
 _OUTPUT_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR})
@@ -26,7 +26,7 @@ _OUTPUT_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR})
 Wanted = Callable[[Entry], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Pipe:
     """Our end does not block; the child's goes away with the answer that carries it."""
 

@@ -1,7 +1,6 @@
 """START and RUN: the manifest's containers, in their order, until the last main one is done."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from ccinit.agent.attestation import Attested
@@ -23,6 +22,7 @@ from ccinit.run.crun import Crun
 from ccinit.run.secrets import SecretFile
 from ccinit.run.spec import BindMount
 from ccinit.run.supervisor import Sinks, Supervisor, Workload
+from ccinit.values import frozen
 
 _RUN = "/run/ccinit/pod"
 _HOSTS_FILE = "/run/ccinit/hosts"
@@ -31,7 +31,7 @@ _GUEST_RESERVE_BYTES = 96 * 1024 * 1024
 _POD_CGROUP = "/sys/fs/cgroup/pod"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Running:
     """A container that was started and the task that keeps it."""
 
@@ -39,7 +39,7 @@ class Running:
     task: Task[Life]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Started:
     """The pod with all its main containers started."""
 

@@ -7,7 +7,6 @@ row only ever adds. `child` carries it out, `children` holds the other end.
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ccinit.agent.syscall_sets import (
     ATTESTER,
@@ -21,6 +20,7 @@ from ccinit.agent.syscall_sets import (
 )
 from ccinit.kernel.credentials import Capability
 from ccinit.kernel.seccomp import SyscallPolicy
+from ccinit.values import frozen
 
 MIB = 1 << 20
 FIRST_UID = 900
@@ -59,7 +59,7 @@ class Workspace(enum.Enum):
     WRITE = enum.auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Rights:
     """What one role has.
 

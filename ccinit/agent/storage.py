@@ -7,7 +7,6 @@ files on a scratch disk (images, writable layers) are out of their reach.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ccinit.agent.attestation import Attested
 from ccinit.agent.configuration import Configured
@@ -29,6 +28,7 @@ from ccinit.kernel.mount import CONFINED, mount
 from ccinit.unlock.filesystem import FormatDevice, unmount
 from ccinit.unlock.scratch import ScratchRequest, activate_scratch, plan_scratch
 from ccinit.unlock.stack import DiskStack
+from ccinit.values import frozen
 
 ROOT = "/run/ccinit/volumes"
 _SHARED = "volume"  # what containers see of a file system
@@ -36,7 +36,7 @@ _OWN = "ccinit"  # what they do not
 _FORMAT_SECONDS = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Unlocked:
     """Mounted storage.
 

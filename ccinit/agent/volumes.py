@@ -7,7 +7,6 @@ read exactly once, here, and taken apart by a child; the key that comes back is 
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.children import Children
@@ -34,11 +33,12 @@ from ccinit.unlock.luks2 import (
 from ccinit.unlock.stack import DiskStack
 from ccinit.unlock.verity_volume import activate_verity, select_verity_disk
 from ccinit.unlock.volume import VolumeRequest, activate_volume, select_volume_disk
+from ccinit.values import frozen
 
 _HEADER_SECONDS = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FoundVolume:
     """A volume and its disk.
 

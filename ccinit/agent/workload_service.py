@@ -7,7 +7,6 @@ in `[allow].evidence`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -41,7 +40,6 @@ class RefusedCall(Exception):  # noqa: N818  # an answer, not a fault
         self.status, self.reason = status, reason
 
 
-@dataclass(slots=True, kw_only=True)
 class WorkloadService:
     """Answers containers.
 
@@ -49,10 +47,11 @@ class WorkloadService:
         turn: for evidence and handshakes; the platform's device takes one user.
     """
 
-    guest: Guest
-    configured: Configured
-    attested: Attested
-    turn: Turn = field(default_factory=Turn)
+    def __init__(self, *, guest: Guest, configured: Configured, attested: Attested) -> None:
+        self.guest = guest
+        self.configured = configured
+        self.attested = attested
+        self.turn = Turn()
 
     def answers(self, container: str) -> Answers:
         """Return what answers the question of one connection's child."""

@@ -4,14 +4,14 @@ One implementation for each platform; they do not know each other, and there is 
 to another. Which one a guest has is found by `ccinit.attest.detect`.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData, Tee
+from ccinit.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Evidence:
     """One piece of evidence; `value` is the JSON that Trustee's verifier of `tee` reads."""
 

@@ -10,7 +10,6 @@ each call if the KBS says that it has ended earlier. What had been fetched by th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from ccinit.attest.composite import DeviceAttester, collect_additional_evidence
@@ -41,6 +40,7 @@ from ccinit.formats.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.tee import Tee
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.secret import Secret
+from ccinit.values import frozen
 
 PATH: Final = "/kbs/v0"
 _PLAIN_TYPE: Final = "text/xml"  # of Trustee's plugins that ask for no encryption
@@ -52,7 +52,7 @@ _RETRYABLE: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AttestationResult:
     """A finished handshake.
 
@@ -70,7 +70,7 @@ class AttestationResult:
         return f"AttestationResult(date={self.date})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Resource:
     """A released resource.
 
@@ -85,7 +85,7 @@ class Resource:
     tee_pubkey: PublicJwk
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EnvelopedResource:
     """A released resource that is what was asked for; `date` and `tee_pubkey` as in Resource."""
 
@@ -94,7 +94,7 @@ class EnvelopedResource:
     tee_pubkey: PublicJwk
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Session:
     """An attested session; `ends_at` on the clock of `Waiting`, None if nothing says when."""
 

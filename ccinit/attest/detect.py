@@ -7,19 +7,19 @@ guest that cannot tell what vouches for it asks for no key.
 """
 
 import os
-from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ccinit.errors import ConfigError
 from ccinit.formats.tee import Tee
 from ccinit.kernel import tsm
 from ccinit.kernel.tsm import OpenReport
+from ccinit.values import frozen, replace
 
 _MAX_TEXT = 256
 REGISTER = "register"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Node:
     """A file that PID 1 opens for a child, which then has it by name and by nothing else."""
 
@@ -28,7 +28,7 @@ class Node:
     writable: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Platform:
     """What was found: its name, and how it makes evidence.
 
@@ -82,7 +82,7 @@ class KernelSigns:
         return tsm.read_provider()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Row:
     """How one platform shows itself.
 

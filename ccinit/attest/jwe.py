@@ -9,7 +9,6 @@ plaintext is the resource that was asked for is `ccinit.formats.envelope`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -21,6 +20,7 @@ from ccinit.formats.concat_kdf import concat_kdf
 from ccinit.formats.jwk import ECDH_ALGORITHM, EcPublicJwk, PublicJwk, parse_epk
 from ccinit.formats.strict_json import JsonValue, decode_base64url, members, parse_json
 from ccinit.secret import Secret
+from ccinit.values import frozen
 
 CONTENT_ALGORITHM = "A256GCM"
 MAX_JWE_BYTES = 1024 * 1024
@@ -32,7 +32,7 @@ _TAG_BYTES = 16
 _MEMBERS = frozenset(("protected", "encrypted_key", "iv", "ciphertext", "tag"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Jwe:
     """A JWE whose algorithms are the pinned ones; nothing in it is trusted yet.
 

@@ -6,7 +6,6 @@ which root, is measured configuration; the KBS decides whose tokens it takes. Th
 Fetching resources with it, and the attempts, are `ccinit.attest.client`'s.
 """
 
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 from ccinit.attest.ports import EvidenceFor, HttpTransport
@@ -32,6 +31,7 @@ from ccinit.formats.snp_evidence import parse_snp_evidence
 from ccinit.formats.tdx_evidence import parse_tdx_evidence
 from ccinit.formats.tee import Tee
 from ccinit.net.http import Headers, HttpLimits, HttpReply
+from ccinit.values import frozen
 
 _PLATFORMS: Final = {
     AttestationService.AZURE: (Tee.TDX, Tee.SNP),
@@ -44,7 +44,7 @@ _INTEL_VERSIONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Passport:
     """A token for one key, and its life in seconds, None if it does not say; a credential."""
 

@@ -8,13 +8,13 @@ tested without waiting.
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from ccinit.errors import CcinitError, DeadlineError
+from ccinit.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AttestLimits:
     """Patience towards a KBS.
 
@@ -48,7 +48,7 @@ def random_fraction() -> float:
     return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Waiting:
     """Where time comes from."""
 

@@ -8,12 +8,12 @@ signature is for the KBS.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.strict_json import decode_base64url, parse_json
 from ccinit.net.http import HttpReply, parse_http_date
+from ccinit.values import frozen
 
 COOKIE_NAME: Final = "kbs-session-id"
 
@@ -26,7 +26,7 @@ _MAX_CLAIMS_BYTES: Final = 256 * 1024
 _RESERVE_SECONDS: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SessionCookie:
     """The session's credential and its life in seconds, None if it does not say."""
 

@@ -6,17 +6,17 @@ values are good is the verifier's question.
 """
 
 import hashlib
-from dataclasses import dataclass
 
 from ccinit.errors import PeerError
 from ccinit.formats.tpm2 import ALL_SHA256_PCRS, Quote, parse_tpms_attest
 from ccinit.formats.tpm_commands import TpmCommands
+from ccinit.values import frozen
 
 # Extends are rare and come in bursts; a register that changes in each of these is not at rest.
 _MAX_ROUNDS = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class QuotedPcrs:
     """A quote, and the 24 values of the SHA-256 bank that it covers, 32 bytes each."""
 

@@ -6,7 +6,6 @@ bytes that are parsed; the disk is read once.
 """
 
 import os
-from dataclasses import dataclass
 
 from ccinit.errors import FormatError, KernelError, VerificationError
 from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
@@ -19,16 +18,17 @@ from ccinit.formats.initdata import (
 )
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.resource_uri import PluginUri
+from ccinit.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ReadInitdata:
     """How many disks the host has attached."""
 
     disks: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InitdataDocument:
     """The document's exact bytes and which of the disks it came from."""
 
@@ -36,14 +36,14 @@ class InitdataDocument:
     document: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ParseInitdata:
     """A document that is bound to the platform."""
 
     document: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Configuration:
     """What the measured document says."""
 

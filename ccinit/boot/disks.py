@@ -9,13 +9,13 @@ Pure: the proofs are made by others and come in as arguments.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ccinit.errors import VerificationError
 from ccinit.kernel.block import BlockDevice
+from ccinit.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeclaredScratch:
     """A scratch disk of the pod manifest."""
 
@@ -23,7 +23,7 @@ class DeclaredScratch:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DiskRoles:
     """Every disk of the guest under its one role.
 

@@ -5,13 +5,12 @@ these are the rest. Each row says which way out of the guest or into the kernel 
 loading is already off: stage 0 does that when the last module is in.
 """
 
-from dataclasses import dataclass
-
 from ccinit.kernel.resource_limits import protect_from_oom, set_core_limit
 from ccinit.kernel.sysctl import write_sysctl
+from ccinit.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Setting:
     """One file below /proc/sys, its value and why."""
 

@@ -6,9 +6,9 @@ and no text is taken. IPv4 travels in IPv4-mapped form (RFC 4291, section 2.5.5.
 """
 
 import ipaddress
-from dataclasses import dataclass
 
 from ccinit.errors import FormatError, VerificationError
+from ccinit.values import frozen
 
 MIN_MTU, MAX_MTU = 1280, 9000
 _MAC_BYTES = 6
@@ -18,7 +18,7 @@ _V4_LONGEST, _V6_LONGEST = 30, 126
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkOffer:
     """What the host sent; nothing of it is checked yet but the lengths."""
 
@@ -30,7 +30,7 @@ class NetworkOffer:
     dns: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkPlan:
     """A validated offer in the text forms that netlink and resolv.conf take."""
 

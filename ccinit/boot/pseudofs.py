@@ -5,14 +5,14 @@
 """
 
 import os
-from dataclasses import dataclass
 
 from ccinit.kernel.mount import MountFlag, mount
+from ccinit.values import frozen
 
 _PLAIN = MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MountSpec:
     """One mount: the arguments of mount(2)."""
 

@@ -12,12 +12,12 @@ describes is written by nobody. Which events there are is decided by `ccinit.age
 """
 
 import struct
-from dataclasses import dataclass
 from typing import Final
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.event_log import Algorithm, LoggedEvent
 from ccinit.formats.little_endian import LittleEndianReader
+from ccinit.values import frozen
 
 TAG: Final = 0x4141454C
 EVENT_TAG: Final = 6  # EV_EVENT_TAG
@@ -25,7 +25,7 @@ COCO_DOMAIN: Final = "github.com/confidential-containers"
 MAX_TEXT_BYTES: Final = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AaelEvent:
     """One event; each text is printable ASCII without spaces, all three together 4 KiB at most."""
 

@@ -8,7 +8,6 @@ Judging them is left to the verifier.
 
 import base64
 import binascii
-from dataclasses import dataclass
 from typing import Final
 
 from ccinit.errors import FormatError
@@ -16,6 +15,7 @@ from ccinit.formats.hcl_report import MAX_REPORT_BYTES
 from ccinit.formats.strict_json import JsonValue, members
 from ccinit.formats.tee import Tee
 from ccinit.formats.tpm2 import DIGEST_BYTES, PCR_COUNT
+from ccinit.values import frozen
 
 VERSION: Final = 2
 MAX_QUOTE_PART_BYTES: Final = 4096
@@ -25,7 +25,7 @@ ENDORSEMENT: Final = {Tee.AZ_SNP_VTPM: "vcek", Tee.AZ_TDX_VTPM: "td_quote"}
 that Azure's quoting enclave made of the TD report."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AzureEvidence:
     """One quote of a paravisor's vTPM.
 

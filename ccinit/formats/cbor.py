@@ -5,16 +5,16 @@ nested to a cap; nothing else. Bytes in, plain values out: what they mean is lef
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.values import frozen
 
 MAX_DEPTH = 8
 MAX_ITEMS = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Tagged:
     """A value with a tag's number before it."""
 

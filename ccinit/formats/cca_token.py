@@ -8,11 +8,11 @@ signatures are the verifier's business, and so are all other claims.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ccinit.errors import FormatError
 from ccinit.formats.cbor import CborValue, Tagged, parse_cbor
 from ccinit.formats.strict_json import JsonValue
+from ccinit.values import frozen
 
 MAX_TOKEN_BYTES = 16 * 1024
 CHALLENGE_BYTES = 64
@@ -23,7 +23,7 @@ _PLATFORM, _REALM = 44234, 44241
 _CHALLENGE, _PERSONALIZATION = 10, 44235
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RealmClaims:
     """What a realm learns of itself; 64 bytes each."""
 

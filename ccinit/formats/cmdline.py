@@ -5,11 +5,11 @@ in it read. The comparison is a second line of defence (`rdinit=` acts before an
 verifier checks the register that the line was measured into.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.verity import HASH_BYTES, SALT_BYTES, RootHash, Salt, VerityParameters
+from ccinit.values import frozen
 
 MAX_BYTES = 2048
 """COMMAND_LINE_SIZE on x86: the kernel cuts a longer line."""
@@ -26,7 +26,7 @@ class Carrier(StrEnum):
     RAM = "ram"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RootLocation:
     """Where stage 0 finds the root.
 

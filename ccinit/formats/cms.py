@@ -6,10 +6,10 @@ stands in EnvelopedData, its tag behind the ciphertext, is what the writer does)
 `pull.unwrap`'s.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.values import frozen
 
 MAX_RECIPIENTS: Final = 16
 NONCE_BYTES: Final = 12
@@ -30,7 +30,7 @@ _AES_GCM = {  # OID: bytes of the key
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EnvelopedData:
     """A parsed message.
 

@@ -5,15 +5,15 @@ way to name the same content.
 """
 
 import hashlib
-from dataclasses import dataclass
 
 from ccinit.errors import FormatError
+from ccinit.values import frozen
 
 _HEX_DIGITS = frozenset("0123456789abcdef")
 _SHA256_HEX_LENGTH = 64
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Digest:
     """A SHA-256 digest; `str()` gives `sha256:<64 lower-case hex digits>`."""
 

@@ -6,12 +6,12 @@ image are equal once parsed. What the guest is told to pull is narrower and has 
 `oci_reference`; what a policy makes of names is `signed_identity`'s.
 """
 
-from dataclasses import dataclass
 from string import ascii_letters, digits
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.digest import Digest, parse_digest
 from ccinit.formats.oci_reference import MAX_NAME_BYTES, MAX_REFERENCE_BYTES, check_repository
+from ccinit.values import frozen
 
 _DEFAULT_HOST = "docker.io"
 _OLD_DEFAULT_HOST = "index.docker.io"
@@ -21,7 +21,7 @@ _HOST_CHARACTERS = frozenset(ascii_letters + digits + ".-")
 _TAG_CHARACTERS = frozenset(ascii_letters + digits + "_.-")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DockerReference:
     """A name in its normal form, with tag or digest or both or neither.
 

@@ -9,12 +9,12 @@ with what it asked for. JSON: `{"v": 1, "uri": …, "kind": …, "data": base64}
 import base64
 import binascii
 import json
-from dataclasses import dataclass
 from enum import StrEnum
 
 from ccinit.errors import FormatError, LimitExceededError, VerificationError
 from ccinit.formats.fields import Fields
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.values import frozen
 
 MAX_BYTES = 1 << 20
 
@@ -30,7 +30,7 @@ class EnvelopeKind(StrEnum):
     FILE = "file"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Envelope:
     """A parsed envelope; `repr` leaves the data out.
 

@@ -11,12 +11,12 @@ TCG PC Client Platform Firmware Profile 1.06, section 10; UEFI 2.10, section 38.
 import hashlib
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.little_endian import LittleEndianReader
+from ccinit.values import frozen
 
 MAX_LOG_BYTES: Final = 4 * 1024 * 1024
 MAX_REGISTER: Final = 23
@@ -46,7 +46,7 @@ class Algorithm(IntEnum):
         return hashlib.new(self.name.lower(), data).digest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoggedEvent:
     """One record.
 
@@ -63,7 +63,7 @@ class LoggedEvent:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EventLog:
     """A whole log.
 

@@ -6,13 +6,13 @@ only fixes form and limits.
 
 import base64
 import binascii
-from dataclasses import dataclass
 from enum import StrEnum
 
 from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
 from ccinit.formats.initdata import parse_toml
 from ccinit.formats.jwk import TeeKeyAlgorithm
+from ccinit.values import frozen
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -56,7 +56,7 @@ class StartBy(StrEnum):
     HOST = "host"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PassportConfig:
     """Whose token is shown to the KBS.
 
@@ -74,7 +74,7 @@ class PassportConfig:
     policy_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class KbsConfig:
     """The owner's Key Broker Service.
 
@@ -93,7 +93,7 @@ class KbsConfig:
     passport: PassportConfig | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OwnerConfig:
     """The owner plane; without it the guest has none.
 
@@ -106,7 +106,7 @@ class OwnerConfig:
     client_ca_pem: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Limits:
     """Caps that the owner may change; units in the names."""
 
@@ -119,7 +119,7 @@ class Limits:
     stop_grace_seconds: int = 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GuestConfig:
     """The whole of `ccinit.toml`.
 

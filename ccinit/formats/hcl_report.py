@@ -16,11 +16,11 @@ Whether the hardware vouches for them is the verifier's question.
 import hashlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.strict_json import JsonValue, decode_base64url, parse_json
+from ccinit.values import frozen
 
 MAX_REPORT_BYTES = 8 * 1024
 TD_REPORT_BYTES = 1024
@@ -46,7 +46,7 @@ HARDWARE_BYTES = {HardwareKind.SNP: 1184, HardwareKind.TDX: TD_REPORT_BYTES}
 """Length of the hardware's report."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HclReport:
     """One report.
 

@@ -8,8 +8,9 @@ The framing (MessagePack-RPC over AF_VSOCK port 1024) is `msgpack_rpc`'s.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+
+from ccinit.values import frozen
 
 PORT = 1024
 PROTOCOL = 1
@@ -82,7 +83,7 @@ class StateFlag(IntFlag):
     DEBUG = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Uint:
     """An unsigned integer below 2**bits, in any of MessagePack's widths."""
 
@@ -92,7 +93,7 @@ class Uint:
         return f"u{self.bits}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Binary:
     """A bin of exactly `length` bytes."""
 
@@ -102,7 +103,7 @@ class Binary:
         return f"b{self.length}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class BinaryUpTo:
     """A bin of at most `length` bytes."""
 
@@ -112,7 +113,7 @@ class BinaryUpTo:
         return f"b≤{self.length}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Boolean:
     """true or false."""
 
@@ -120,7 +121,7 @@ class Boolean:
         return "bool"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class ListUpTo:
     """An array of at most `count` bins of exactly `length` bytes."""
 
@@ -135,7 +136,7 @@ Kind = Uint | Binary | BinaryUpTo | Boolean | ListUpTo
 Value = int | bytes | bool | tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Field:
     """One positional parameter or result."""
 
@@ -143,7 +144,7 @@ class Field:
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Method:
     """One call.
 

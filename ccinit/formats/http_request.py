@@ -5,12 +5,12 @@ What else HTTP knows (chunks, upgrades, several requests in a row) is refused or
 connection carries one request.
 """
 
-from dataclasses import dataclass
 from string import ascii_letters, ascii_uppercase, digits
 from typing import Final
 from urllib.parse import parse_qsl
 
 from ccinit.errors import FormatError
+from ccinit.values import frozen
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 MAX_BODY_BYTES: Final = 8 * 1024
@@ -30,7 +30,7 @@ class HttpRequestError(FormatError):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HttpRequest:
     """A request.
 

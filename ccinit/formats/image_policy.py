@@ -8,7 +8,6 @@ Which signatures satisfy a requirement is `ccinit.pull.sigstore`'s business.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from ccinit.errors import FormatError, LimitExceededError
@@ -21,6 +20,7 @@ from ccinit.formats.signed_identity import (
     read_signed_identity,
 )
 from ccinit.formats.strict_json import decode_base64, parse_json
+from ccinit.values import frozen
 
 MAX_POLICY_BYTES = 256 * 1024
 MAX_KEY_BYTES = 64 * 1024
@@ -31,22 +31,22 @@ _TRANSPORT = "docker"  # the transport of registries; the guest has no other
 _GPG_KEY_TYPES = frozenset({"GPGKeys", "signedByGPGKeys", "X509Certificates", "signedByX509CAs"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AcceptAnything:
     """`insecureAcceptAnything`: no signature is needed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Reject:
     """`reject`: nothing satisfies it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SignedBy:
     """`signedBy`: an OpenPGP signature, which this guest cannot check."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class KeySource:
     """PEM text, either in the policy or in a resource of the KBS."""
 
@@ -54,7 +54,7 @@ class KeySource:
     resource: ResourceUri | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Fulcio:
     """Certificates instead of keys: by which roots, and for whom.
 
@@ -68,7 +68,7 @@ class Fulcio:
     subject_email: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SigstoreSigned:
     """`sigstoreSigned`: one good signature by one of the keys, or by a Fulcio certificate.
 
@@ -86,7 +86,7 @@ Requirement: TypeAlias = AcceptAnything | Reject | SignedBy | SigstoreSigned
 Requirements: TypeAlias = tuple[Requirement, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImagePolicy:
     """The whole document; of the transports only the registries' is kept.
 

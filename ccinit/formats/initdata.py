@@ -13,10 +13,10 @@ import gzip
 import hashlib
 import tomllib
 import zlib
-from dataclasses import dataclass
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.fields import Fields
+from ccinit.values import frozen
 
 MAGIC = b"initdata"
 HEADER_BYTES = 16
@@ -30,7 +30,7 @@ _KEYS = ("ccinit.toml", "pod.toml")
 _GZIP_WBITS = 16 + zlib.MAX_WBITS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Initdata:
     """A parsed document.
 

@@ -7,11 +7,11 @@ its own reader, `attest.jwe`. Ciphers are `pull.unwrap`'s.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.strict_json import JsonValue, decode_base64url, parse_json
+from ccinit.values import frozen
 
 CONTENT_ALGORITHM = "A256GCM"
 IV_BYTES = 12
@@ -40,7 +40,7 @@ class KeyAlgorithm(StrEnum):
         return int(self[-5:-2]) // 8 if self.startswith("ECDH") else 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EphemeralKey:
     """The sender's key: a curve's name and two coordinates, not checked to be a point on it."""
 
@@ -49,7 +49,7 @@ class EphemeralKey:
     y: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class JweRecipient:
     """The content key for one recipient; `ephemeral` is there if its algorithm is ECDH-ES."""
 
@@ -58,7 +58,7 @@ class JweRecipient:
     ephemeral: EphemeralKey | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class JweMessage:
     """A parsed message; `additional_data` is the protected header as received."""
 

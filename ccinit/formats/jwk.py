@@ -11,12 +11,12 @@ measured configuration; private keys and key agreement are left to `ccinit.attes
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
 
 from ccinit.errors import FormatError
 from ccinit.formats.strict_json import JsonValue, decode_base64url, encode_base64url, members
+from ccinit.values import frozen
 
 ECDH_ALGORITHM: Final = "ECDH-ES+A256KW"
 RSA_ALGORITHM: Final = "RSA-OAEP-256"
@@ -34,7 +34,7 @@ class TeeKeyAlgorithm(StrEnum):
     RSA_OAEP_256 = "RSA-OAEP-256"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Curve:
     """A curve y^2 = x^3 - 3x + b over the field of `prime`, of cofactor 1."""
 
@@ -66,7 +66,7 @@ P521: Final = Curve(
 _CURVES: Final = {curve.name: curve for curve in (P256, P521)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EcPublicJwk:
     """A point on a curve; `x` and `y` are big-endian, each as long as the curve's field."""
 
@@ -105,7 +105,7 @@ class EcPublicJwk:
         return _thumbprint(self.to_epk_object())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RsaPublicJwk:
     """An RSA key with the exponent 65537; `modulus` is big-endian without leading zeros."""
 

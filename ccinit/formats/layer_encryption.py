@@ -11,12 +11,12 @@ here but the private options; opening the wraps is `pull.unwrap`'s.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.strict_json import JsonValue, decode_base64, parse_json
+from ccinit.values import field, frozen
 
 PREFIX = "org.opencontainers.image.enc."
 PUBLIC_OPTIONS = f"{PREFIX}pubopts"
@@ -52,7 +52,7 @@ class PacketCipher(StrEnum):
 _PACKET_IV_BYTES = {PacketCipher.GCM: 12, PacketCipher.CTR: 16}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class KeyWrap:
     """One wrap of a layer's private options, as the annotation has it.
 
@@ -65,7 +65,7 @@ class KeyWrap:
     kek: ResourceUri | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LayerEncryption:
     """Public facts of one encrypted layer.
 
@@ -80,7 +80,7 @@ class LayerEncryption:
     wraps: tuple[KeyWrap, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class KeyPacket:
     """Private options under a key of the KBS; nothing binds it to its layer but the HMAC."""
 
@@ -90,7 +90,7 @@ class KeyPacket:
     wrapped: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LayerKey:
     """What decrypts a layer: the key, and the initial counter block."""
 

@@ -5,16 +5,16 @@ those of the KBS protocol's attestation (`ccinit.formats.rcar`), so that one ver
 The stream around it is `ccinit.formats.sealed_log`.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from ccinit.formats.sealed_log import MAX_EVIDENCE_BYTES
 from ccinit.formats.strict_json import JsonValue, members, parse_json, text_member
+from ccinit.values import frozen
 
 _MAX_TEE_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogEvidence:
     """Evidence whose report data is `sealed_log.report_data` of the stream's boot and key."""
 

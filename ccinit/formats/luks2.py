@@ -16,12 +16,12 @@ first block behind the key slot, compared before a byte of the header is parsed.
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeAlias
 
 from ccinit.errors import FormatError, LimitExceededError, VerificationError
 from ccinit.formats.strict_json import JsonValue, decode_base64, parse_json
+from ccinit.values import frozen
 
 HEADER_BYTES = 16 * 1024
 """Of one copy; the second follows at once."""
@@ -49,7 +49,7 @@ _CIPHER = "aes-xts-plain64"
 _SEAL_MAGIC = b"ccinit/luks2/v1\0"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Pbkdf2:
     """Salt and iterations of one PBKDF2-HMAC-SHA256."""
 
@@ -57,7 +57,7 @@ class Pbkdf2:
     iterations: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Luks2Header:
     """What a header may choose; the rest is constant.
 

@@ -12,7 +12,6 @@ a host that reads a bad *reply* raises it with `rpc.reply`.
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import msgpack  # type: ignore[import-untyped]
@@ -20,6 +19,7 @@ import msgpack  # type: ignore[import-untyped]
 from ccinit.errors import FormatError
 from ccinit.formats.host_rpc import METHODS, Method, RpcError, Value, is_valid
 from ccinit.formats.msgpack_stream import Caps, ValueReader
+from ccinit.values import frozen
 
 MAX_REQUEST_BYTES = 4096
 MAX_DEPTH = 3
@@ -39,7 +39,7 @@ _CAPS = Caps(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Request:
     """A well-formed request; its method may be unknown and its parameters wrong."""
 
@@ -48,7 +48,7 @@ class Request:
     params: tuple[object, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Reply:
     """A reply that agrees with its method's schema; `error` or `result` is set."""
 

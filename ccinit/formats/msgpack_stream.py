@@ -6,16 +6,16 @@ that has raised stays broken: on a stream there is no next boundary to trust.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgpack  # type: ignore[import-untyped]
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.values import frozen
 
 _PLAIN = int | bytes | str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Caps:
     """How much a peer may say before it makes sense.
 

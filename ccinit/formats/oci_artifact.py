@@ -7,12 +7,12 @@ attached to an image (SBOMs, attestations of other makers) is none of the guest'
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.digest import Digest, parse_digest
 from ccinit.formats.oci_image import Descriptor, MediaType
 from ccinit.formats.strict_json import JsonValue, parse_json
+from ccinit.values import frozen
 
 MAX_ARTIFACT_BYTES = 512 * 1024
 MAX_SIGNATURE_BYTES = 256 * 1024
@@ -36,7 +36,7 @@ ARTIFACT_TYPES = (
 _WHERE = "signature.manifest"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SignatureLayer:
     """A blob with a classic payload or a bundle, and the annotations that belong to it."""
 

@@ -9,7 +9,6 @@ with and its members have to agree. Digests of the documents are the caller's to
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TypeAlias
 
@@ -21,6 +20,7 @@ from ccinit.formats.layer_encryption import (
     parse_layer_encryption,
 )
 from ccinit.formats.strict_json import JsonValue, parse_json
+from ccinit.values import frozen
 
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_CONFIG_BYTES = 1 << 20
@@ -83,7 +83,7 @@ _LAYER_TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Descriptor:
     """A blob's type, digest and size in bytes, always together."""
 
@@ -92,7 +92,7 @@ class Descriptor:
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Layer:
     """A layer blob.
 
@@ -106,7 +106,7 @@ class Layer:
     encryption: LayerEncryption | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class IndexEntry:
     """One manifest of an index; an absent platform is three empty texts."""
 
@@ -116,14 +116,14 @@ class IndexEntry:
     variant: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageIndex:
     """Several manifests for several platforms."""
 
     entries: tuple[IndexEntry, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Manifest:
     """One image: its config and its layers, bottom first."""
 
@@ -131,7 +131,7 @@ class Manifest:
     layers: tuple[Layer, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageConfig:
     """What of an image's config the guest honours.
 

@@ -5,11 +5,11 @@ the digest is required, so there is no default registry, no tag and no short nam
 the digest names (an index or a manifest) is `oci_image`'s business, fetching it `pull.registry`'s.
 """
 
-from dataclasses import dataclass
 from string import ascii_lowercase, digits
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.digest import Digest, parse_digest
+from ccinit.values import frozen
 
 MAX_REFERENCE_BYTES = 512
 MAX_NAME_BYTES = 255
@@ -24,7 +24,7 @@ _LABEL = _ALPHANUMERIC | {"-"}
 _SEPARATORS = frozenset({".", "_", "__"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageReference:
     """Where an image is and which one it is."""
 

@@ -12,12 +12,12 @@ of credit for each id. The framing is `owner_wire`'s.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
 
 from ccinit.formats.host_rpc import Binary, BinaryUpTo, Boolean, Uint
 from ccinit.formats.host_rpc import is_valid as is_valid_host_value
+from ccinit.values import frozen
 
 NONCE_BYTES: Final = 32
 WINDOW_BYTES: Final = 64 * 1024
@@ -59,7 +59,7 @@ class Stream(IntEnum):
     RESIZE = 4
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Text:
     """A string of at most `length` UTF-8 bytes without NUL."""
 
@@ -69,7 +69,7 @@ class Text:
         return f"text≤{self.length}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Texts:
     """An array of at most `count` strings of at most `length` bytes."""
 
@@ -84,7 +84,7 @@ Kind = Uint | Binary | BinaryUpTo | Boolean | Text | Texts
 Value = int | bytes | bool | str | tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Field:
     """One positional parameter or result."""
 
@@ -92,7 +92,7 @@ class Field:
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Method:
     """One call.
 

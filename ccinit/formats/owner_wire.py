@@ -10,7 +10,6 @@ dotted reason: only the owner can read it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, cast
 
 import msgpack  # type: ignore[import-untyped]
@@ -27,6 +26,7 @@ from ccinit.formats.owner_rpc import (
     are_valid,
 )
 from ccinit.formats.sealed_log import Kind as LogKind
+from ccinit.values import frozen
 
 MAX_REASON_BYTES: Final = 64
 MAX_DETAIL_BYTES: Final = 1024
@@ -47,7 +47,7 @@ _ENTRY: Final = Caps(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Request:
     """A call; its method may be unknown and its parameters wrong."""
 
@@ -56,7 +56,7 @@ class Request:
     params: tuple[object, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Refused:
     """Why a call was not carried out, or ended badly."""
 
@@ -65,7 +65,7 @@ class Refused:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Reply:
     """The end of a call; `result` is checked by `result_of`."""
 
@@ -73,7 +73,7 @@ class Reply:
     outcome: Refused | tuple[object, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Data:
     """Bytes of a call's stream; none at all is the end of that fd."""
 
@@ -82,7 +82,7 @@ class Data:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Credit:
     """How many more bytes the other side may send."""
 
@@ -93,7 +93,7 @@ class Credit:
 Message = Request | Reply | Data | Credit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogLine:
     """One entry of the streams of `logs` and `events`; see `ccinit.seal.recent`."""
 

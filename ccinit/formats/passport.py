@@ -14,7 +14,6 @@ guest's key in the form that a KBS looks for it in the token's claims. Paths and
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from ccinit.errors import FormatError
@@ -31,6 +30,7 @@ from ccinit.formats.strict_json import (
 )
 from ccinit.formats.tdx_evidence import TdxEvidence
 from ccinit.formats.tee import ReportData
+from ccinit.values import frozen
 
 AZURE_TDX_PATH: Final = "/attest/TdxVm?api-version=2025-06-01"
 AZURE_SNP_PATH: Final = "/attest/SevSnpVm?api-version=2025-06-01"
@@ -42,7 +42,7 @@ _MAX_NONCE_PART_BYTES = 1024
 _REPORT_DATA_BYTES = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VerifierNonce:
     """Intel's challenge: a value, when it was made, and Intel's signature over both."""
 

@@ -6,7 +6,6 @@ guest can honour it (disks, platform) is the rooms' business.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from ccinit.errors import FormatError
@@ -16,6 +15,7 @@ from ccinit.formats.pod_name import MAX_NAME_BYTES, read_name
 from ccinit.formats.pod_volume import Volume, VolumeKind, read_volume
 from ccinit.formats.registries import RegistryRule, read_registry
 from ccinit.formats.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, parse_resource_uri
+from ccinit.values import frozen
 
 _MAX_PEM_BYTES = 64 * 1024
 _MAX_MODE = 0o777
@@ -46,7 +46,7 @@ class ImageEncryption(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Image:
     """An image by digest.
 
@@ -69,7 +69,7 @@ class Image:
     keys: tuple[ResourceUri, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Mount:
     """A volume's place in a container; `path` is absolute and normal."""
 
@@ -78,7 +78,7 @@ class Mount:
     read_only: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Resources:
     """Limits of one container; 0 means the pod's default."""
 
@@ -87,7 +87,7 @@ class Resources:
     cpu_milli: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Container:
     """One container.
 
@@ -112,7 +112,7 @@ class Container:
     mounts: tuple[Mount, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PodSecret:
     """A resource given to a container as `file` (with `mode`) or as variable `env`."""
 
@@ -123,7 +123,7 @@ class PodSecret:
     env: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Allow:
     """What the owner lets out of the pod; everything is off by default.
 
@@ -138,7 +138,7 @@ class Allow:
     evidence: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PodManifest:
     """The whole of `pod.toml`; every name it uses is defined in it."""
 
@@ -263,7 +263,7 @@ def _read_allow(fields: Fields) -> Allow:
         exec=fields.texts("exec", max_bytes=MAX_NAME_BYTES),
         exit_code_to_host=fields.boolean("exit_code_to_host", default=False),
         metrics_to_host=fields.boolean("metrics_to_host", default=False),
-        evidence=fields.texts("evidence", max_bytes=_MAX_NAME_BYTES),
+        evidence=fields.texts("evidence", max_bytes=MAX_NAME_BYTES),
     )
 
 

@@ -4,7 +4,6 @@ Every choice of how a disk is protected stands here, so it is measured: a host c
 nothing about them.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from ccinit.errors import FormatError
@@ -20,6 +19,7 @@ from ccinit.formats.verity import (
     Salt,
     VerityParameters,
 )
+from ccinit.values import frozen
 
 MIN_DISK_BYTES = 1 << 20
 _MAX_DISK_BYTES = 1 << 40
@@ -63,7 +63,7 @@ class VolumeFormat(StrEnum):
 _MADE_ELSEWHERE = frozenset({VolumeFormat.LUKS2, VolumeFormat.LUKS2_SEALED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Volume:
     """A disk or memory area; `size_bytes` of a disk selects it among the host's disks.
 

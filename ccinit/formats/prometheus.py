@@ -4,8 +4,9 @@ prometheus.io/docs/instrumenting/exposition_formats. Label values may be any tex
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+
+from ccinit.values import frozen
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 
@@ -17,7 +18,7 @@ class MetricKind(StrEnum):
     GAUGE = "gauge"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Sample:
     """One number and the labels that tell it from its siblings."""
 
@@ -25,7 +26,7 @@ class Sample:
     labels: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Metric:
     """All numbers of one name."""
 

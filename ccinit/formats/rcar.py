@@ -10,7 +10,6 @@ evidence is read by the verifier.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, NewType
 
 from ccinit.errors import FormatError, LimitExceededError
@@ -23,6 +22,7 @@ from ccinit.formats.strict_json import (
     parse_json,
     text_member,
 )
+from ccinit.values import frozen
 
 Nonce = NewType("Nonce", str)
 
@@ -38,7 +38,7 @@ MAX_ADDITIONAL_BYTES = 256 * 1024
 MIN_NONCE_BYTES, MAX_NONCE_BYTES = 16, 128
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Request:
     """`POST auth`: which protocol version and platform the guest speaks for."""
 
@@ -47,7 +47,7 @@ class Request:
     extra_params: JsonValue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Challenge:
     """The KBS's answer to a Request; the nonce is echoed as the text it came as."""
 
@@ -55,7 +55,7 @@ class Challenge:
     extra_params: JsonValue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Attestation:
     """`POST attest`.
 
@@ -74,14 +74,14 @@ class Attestation:
     additional_evidence: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TokenReply:
     """The KBS's answer to an Attestation: an encoded attestation result, opaque to the guest."""
 
     token: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ErrorInformation:
     """The body of every refusal.
 

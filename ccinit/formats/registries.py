@@ -8,13 +8,13 @@ are compared with what the owner wrote. Fetching is `pull.registry`'s business.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.docker_reference import parse_name_prefix
 from ccinit.formats.fields import Fields
 from ccinit.formats.oci_reference import ImageReference, parse_image_reference
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.values import frozen, replace
 
 MAX_SOURCES = 8
 _MAX_PEM_BYTES = 64 * 1024
@@ -25,7 +25,7 @@ _DOCKER_HUB_REGISTRY = "registry-1.docker.io"
 _OFFICIAL = "library"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Access:
     """How one location is reached.
 
@@ -42,7 +42,7 @@ class Access:
     proxy: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Location:
     """What replaces a prefix, `host[:port][/path]`; empty leaves it."""
 
@@ -50,7 +50,7 @@ class Location:
     access: Access
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RegistryRule:
     """One `[[registry]]`.
 
@@ -65,7 +65,7 @@ class RegistryRule:
     mirrors: tuple[Location, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PullSource:
     """One place to try.
 

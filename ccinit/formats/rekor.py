@@ -7,7 +7,6 @@ body is read only after the promise holds, and only as far as it says what was r
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ccinit.errors import FormatError
 from ccinit.formats.strict_json import (
@@ -19,6 +18,7 @@ from ccinit.formats.strict_json import (
     parse_json,
     text_member,
 )
+from ccinit.values import frozen
 
 MAX_ENTRY_BYTES = 64 * 1024
 _WHERE = "signature.rekor"
@@ -27,7 +27,7 @@ _PAYLOAD = frozenset({"body", "integratedTime", "logIndex", "logID"})
 _HEX = frozenset("0123456789abcdef")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogEntry:
     """An entry and the log's signature for it; nothing of it is verified.
 
@@ -52,7 +52,7 @@ class LogEntry:
         ).encode("ascii")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Recorded:
     """What the body of a verified entry says.
 

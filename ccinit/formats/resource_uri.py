@@ -6,11 +6,11 @@ kind, and maybe a query of distinct names with values, without escapes. The auth
 empty here: which KBS answers is chosen by the measured `ccinit.toml` alone, never by a name.
 """
 
-from dataclasses import dataclass
 from string import ascii_letters, ascii_lowercase, digits
 from typing import ClassVar, TypeAlias
 
 from ccinit.errors import FormatError
+from ccinit.values import frozen
 
 _SCHEME = "kbs:///"
 _PLUGIN_SCHEME, _PLUGIN_SEPARATOR = "kbs+", ":///"
@@ -30,7 +30,7 @@ _NOT_PLUGINS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class ResourceUri:
     """One resource; `str()` gives the `kbs:///` form."""
 
@@ -54,7 +54,7 @@ class ResourceUri:
         return _SCHEME + self.path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class PluginUri:
     """What a plugin of the KBS makes; `str()` gives the `kbs+<plugin>:///` form."""
 

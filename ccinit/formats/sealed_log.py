@@ -62,13 +62,13 @@ What the kinds carry:
 import hashlib
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NewType
 
 import msgpack  # type: ignore[import-untyped]
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.values import frozen
 
 MAGIC: Final = b"CCLOG1"
 SUITE: Final = 1
@@ -141,7 +141,7 @@ class Kind(IntEnum):
     END = 11
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Header:
     """Record 0. `sealed_seed` is the HPKE message: encapsulated key, then ciphertext and tag."""
 
@@ -153,7 +153,7 @@ class Header:
         return _PREFIX.pack(MAGIC, SUITE, self.boot_id) + self.sealed_seed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Record:
     """The plaintext of one record. `more`: the entry goes on in the next record of its kind."""
 
@@ -165,7 +165,7 @@ class Record:
     more: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RecordHead:
     """The clear part of a record."""
 
@@ -273,7 +273,7 @@ def _record_of(fields: object) -> Record:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Piece:
     """One record of an entry: `entry[start:stop]` sealed at `size_class`."""
 

@@ -7,7 +7,6 @@ is this guest's own: a signature that names no image at all (a Sigstore bundle, 
 the digest that it is over.
 """
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from ccinit.errors import FormatError, VerificationError
@@ -17,40 +16,41 @@ from ccinit.formats.docker_reference import (
     parse_name_prefix,
 )
 from ccinit.formats.fields import Fields
+from ccinit.values import frozen
 
 _REASON = "signature.identity"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MatchExact:
     """The same name, with the same tag or digest."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MatchRepoDigestOrExact:
     """The same tag; or any tag or digest in the same repository if the image has a digest."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MatchRepository:
     """The same repository."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExactReference:
     """This name with this tag or digest, whatever is pulled."""
 
     reference: DockerReference
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExactRepository:
     """This repository, whatever is pulled."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RemapIdentity:
     """`MatchRepoDigestOrExact` once `prefix` of what is pulled is replaced by `signed_prefix`."""
 
@@ -58,7 +58,7 @@ class RemapIdentity:
     signed_prefix: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MatchDigest:
     """The digest is enough; the signature's name, if it has one, says nothing."""
 

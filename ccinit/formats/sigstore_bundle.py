@@ -7,11 +7,11 @@ are not; where a policy wants a log, an entry without a promise is not enough.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.rekor import LogEntry, make_entry
 from ccinit.formats.strict_json import JsonValue, decode_base64, parse_json
+from ccinit.values import frozen
 
 MAX_BUNDLE_BYTES = 256 * 1024
 _MAX_ENTRIES = 8
@@ -22,7 +22,7 @@ MEDIA_TYPES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MessageSignature:
     """A signature over the artifact itself; `sha256` is the digest it claims to be over."""
 
@@ -30,7 +30,7 @@ class MessageSignature:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DsseEnvelope:
     """A signature over the pre-authentication encoding of a typed payload."""
 
@@ -39,7 +39,7 @@ class DsseEnvelope:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SigstoreBundle:
     """One bundle; nothing of it is verified.
 

@@ -5,17 +5,16 @@ exactly its members, `optional` is data without a meaning here. Bytes are read o
 signature over them holds.
 """
 
-from dataclasses import dataclass
-
 from ccinit.errors import FormatError
 from ccinit.formats.digest import Digest, parse_digest
 from ccinit.formats.strict_json import members, parse_json, text_member
+from ccinit.values import frozen
 
 MAX_PAYLOAD_BYTES = 64 * 1024
 _TYPE = "cosign container image signature"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SignedImage:
     """What a signature says.
 

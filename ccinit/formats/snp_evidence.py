@@ -8,7 +8,6 @@ section 4.1.8.1): entries of GUID, offset and length, ended by one of zeros, the
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from ccinit.formats.snp_report import (
     parse_snp_report,
 )
 from ccinit.formats.strict_json import JsonValue, members
+from ccinit.values import frozen
 
 MAX_TABLE_BYTES = 16 * 1024  # SEV_FW_BLOB_MAX_SIZE, what the kernel hands out at most
 MAX_CERTIFICATES = 8
@@ -51,7 +51,7 @@ _GUIDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Certificate:
     """One entry of the table; `data` is DER (a host may also have put PEM there)."""
 
@@ -59,7 +59,7 @@ class Certificate:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SnpEvidence:
     """A report, and whatever certificates the host had for it; none is common."""
 

@@ -9,11 +9,11 @@ carried field by field and put together again to the byte. Judging it is the ver
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntFlag
 from typing import Final
 
 from ccinit.errors import FormatError
+from ccinit.values import frozen
 
 REPORT_BYTES = 1184
 SIGNED_BYTES = 672
@@ -130,7 +130,7 @@ TCB_FIELDS: Final = tuple(name for name in _NAMES if name in _TCBS)
 """The fields by kind, for `ccinit.formats.snp_evidence`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TcbVersion:
     """Security versions of the firmware's parts, one byte each; `fmc` on Turin only."""
 
@@ -158,7 +158,7 @@ class TcbVersion:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@frozen
 class FirmwareVersion:
     """ABI version and build of the secure processor's firmware."""
 
@@ -169,8 +169,12 @@ class FirmwareVersion:
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.build}"
 
+    def at_least(self, floor: "FirmwareVersion") -> bool:
+        """Whether this is not older than `floor`."""
+        return (self.major, self.minor, self.build) >= (floor.major, floor.minor, floor.build)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen
 class SnpReport:
     """One report.
 

@@ -7,10 +7,10 @@ mean together, is `pull.tar_pass`'s business; reading the blocks is also the cal
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.values import frozen
 
 BLOCK_BYTES = 512
 ZERO_BLOCK = bytes(BLOCK_BYTES)
@@ -78,7 +78,7 @@ EXTENSION_TYPES = frozenset({b"x", b"g", b"L", b"K"})
 """Types whose payload describes the entry that follows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TarHeader:
     """One header block, its fields read but not yet joined with extensions.
 
@@ -99,7 +99,7 @@ class TarHeader:
     mtime: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TarEntry:
     """One entry, everything said about it joined.
 

@@ -5,17 +5,16 @@ base64. The quote's bytes are read by `ccinit.formats.tdx_quote`, the log's by
 `ccinit.formats.event_log`; judging them is left to the verifier.
 """
 
-from dataclasses import dataclass
-
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.strict_json import JsonValue, decode_base64, encode_base64, members
 from ccinit.formats.tdx_quote import MAX_QUOTE_BYTES
+from ccinit.values import frozen
 
 MAX_LOG_BYTES = 144 * 1024
 """Firmware's area has 64 KiB, the guest's own records behind it as many."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TdxEvidence:
     """One quote.
 

@@ -12,8 +12,6 @@ untouched. Intel TDX DCAP Quoting Library API, appendix A; Intel SGX ECDSA Quote
 appendix A (QE report, certification data).
 """
 
-from dataclasses import dataclass
-
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.little_endian import LittleEndianReader
 from ccinit.formats.tdx_report import (
@@ -22,6 +20,7 @@ from ccinit.formats.tdx_report import (
     TdReportBody,
     read_td_report_body,
 )
+from ccinit.values import frozen
 
 MAX_QUOTE_BYTES = 16 * 1024  # the kernel's buffer
 MAX_CHAIN_BYTES = 12 * 1024
@@ -38,7 +37,7 @@ _BODY_BYTES = {2: BODY_1_0_BYTES, 3: BODY_1_5_BYTES}
 _CERTIFIED_BY_QE_REPORT, _PCK_CHAIN = 6, 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class QeReport:
     """The SGX report of the quoting enclave (384 bytes), the fields that identify it."""
 
@@ -52,7 +51,7 @@ class QeReport:
     report_data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class QeCertification:
     """What makes the attestation key trustworthy.
 
@@ -69,7 +68,7 @@ class QeCertification:
     chain_pem: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TdxQuote:
     """One quote.
 

@@ -6,10 +6,9 @@ reads what it was launched with. Intel TDX DCAP Quoting Library API, appendix A.
 Intel TDX Module Base Architecture, "TDREPORT_STRUCT" and "TDINFO_STRUCT". Little-endian.
 """
 
-from dataclasses import dataclass
-
 from ccinit.errors import FormatError
 from ccinit.formats.little_endian import LittleEndianReader
+from ccinit.values import frozen
 
 MEASUREMENT_BYTES = 48  # SHA-384
 REPORT_DATA_BYTES = 64
@@ -25,7 +24,7 @@ _REPORT_DATA_OFFSET = 128
 _REPORT_TYPE_TDX = 0x81
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TdReportBody:
     """TD Quote Body of TDX 1.0 (584 bytes) or 1.5 (648 bytes).
 
@@ -57,7 +56,7 @@ class TdReportBody:
     mrservicetd: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TdReport:
     """The parts of TDREPORT_STRUCT that a guest needs to know about itself."""
 

@@ -7,11 +7,11 @@ document's own word for it is checked, never followed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Final, NewType
 
 from ccinit.errors import FormatError
+from ccinit.values import frozen
 
 ReportData = NewType("ReportData", bytes)
 
@@ -45,7 +45,7 @@ class Binding(Enum):
     NOTHING = auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InitdataBinding:
     """Where the digest of the initdata document is held, and by which algorithm.
 
@@ -59,7 +59,7 @@ class InitdataBinding:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Row:
     """What one platform makes of digests.
 

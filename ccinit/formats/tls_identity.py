@@ -12,9 +12,9 @@ by TLS, in the child that uses them.
 
 import base64
 import binascii
-from dataclasses import dataclass, field
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.values import field, frozen
 
 MAX_BYTES = 32 * 1024
 MAX_CERTIFICATES = 8
@@ -23,7 +23,7 @@ _BEGIN, _END, _DASHES = "-----BEGIN ", "-----END ", "-----"
 _KEY, _CERTIFICATE = "PRIVATE KEY", "CERTIFICATE"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TlsIdentity:
     """A private key and a chain.
 

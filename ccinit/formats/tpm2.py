@@ -9,7 +9,6 @@ whether a signature holds and a key is known is the verifier's question.
 
 import hashlib
 import struct
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 from ccinit.errors import FormatError
@@ -22,6 +21,7 @@ from ccinit.formats.tpm2_frames import (
     open_response,
     open_sessions,
 )
+from ccinit.values import frozen
 
 PCR_COUNT = 24
 DIGEST_BYTES = 32
@@ -63,7 +63,7 @@ ATTESTATION_KEY_ATTRIBUTES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PcrSelection:
     """TPMS_PCR_SELECTION: which PCRs (ascending numbers, 0 to 23) of which bank."""
 
@@ -79,7 +79,7 @@ class PcrSelection:
 ALL_SHA256_PCRS = PcrSelection(algorithm=Algorithm.SHA256, pcrs=tuple(range(PCR_COUNT)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ClockInfo:
     """TPMS_CLOCK_INFO; `clock` is milliseconds of powered time."""
 
@@ -89,7 +89,7 @@ class ClockInfo:
     is_safe: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TpmsAttest:
     """TPMS_ATTEST of a quote; `extra_data` is the verifier's fresh data, up to 64 bytes."""
 
@@ -101,14 +101,14 @@ class TpmsAttest:
     pcr_digest: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TpmtSignature:
     """TPMT_SIGNATURE: RSASSA (PKCS #1 v1.5) with SHA-256."""
 
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TpmtPublic:
     """TPMT_PUBLIC of an RSA key; `name` is computed from the encoded structure."""
 
@@ -118,7 +118,7 @@ class TpmtPublic:
     name: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PcrValues:
     """Reply of PCR_Read: values of the PCRs that the TPM chose to return this time."""
 
@@ -127,7 +127,7 @@ class PcrValues:
     values: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Quote:
     """Reply of Quote: the encoded TPMS_ATTEST and TPMT_SIGNATURE, not yet parsed."""
 

@@ -6,7 +6,6 @@ TPM keeps its report there. The commands as calls are `ccinit.formats.tpm_comman
 """
 
 import struct
-from dataclasses import dataclass
 from enum import IntFlag
 
 from ccinit.errors import FormatError, LimitExceededError
@@ -19,6 +18,7 @@ from ccinit.formats.tpm2_frames import (
     open_response,
     open_sessions,
 )
+from ccinit.values import frozen
 
 MAX_CHUNK_BYTES = 1024
 """Of one read or write; what MAX_NV_BUFFER_SIZE is at least in practice."""
@@ -41,7 +41,7 @@ class NvAttribute(IntFlag):
     WRITTEN = 1 << 29
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NvPublic:
     """TPMS_NV_PUBLIC; the authorization policy is left out."""
 

@@ -5,7 +5,6 @@ values are those of `ccinit.formats.tpm2`; the carrier in the guest is `ccinit.k
 registers mean what, and whether a quote is good, is left to the rooms and the verifier.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from ccinit.errors import PeerError
@@ -36,6 +35,7 @@ from ccinit.formats.tpm2_nv import (
     parse_nv_read,
     parse_nv_read_public,
 )
+from ccinit.values import frozen
 
 
 class Carrier(Protocol):
@@ -45,7 +45,7 @@ class Carrier(Protocol):
         """Send one command and return its successful reply."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class TpmCommands:
     """The commands; each raises what its carrier raises, and `FormatError` for a broken reply."""
 

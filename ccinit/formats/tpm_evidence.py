@@ -6,11 +6,10 @@ encoded as the TPM made them, since the signature is over those bytes; `ccinit.f
 them. Judging them is left to the verifier.
 """
 
-from dataclasses import dataclass
-
 from ccinit.errors import FormatError
 from ccinit.formats.strict_json import JsonValue, decode_base64, encode_base64, members
 from ccinit.formats.tpm2 import DIGEST_BYTES, PCR_COUNT
+from ccinit.values import frozen
 
 MAX_PART_BYTES = 4096
 
@@ -18,7 +17,7 @@ MAX_PART_BYTES = 4096
 _RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TpmEvidence:
     """One quote.
 

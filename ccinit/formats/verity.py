@@ -7,11 +7,11 @@ Activating a device is left to `ccinit.kernel.dm` and its callers.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import NewType
 
 from ccinit.errors import FormatError, VerificationError
+from ccinit.values import frozen
 
 RootHash = NewType("RootHash", bytes)
 Salt = NewType("Salt", bytes)
@@ -27,7 +27,7 @@ PANIC_OPTIONS = ("panic_on_corruption", "panic_on_error")
 """A running guest does not survive a wrong block: it could be half of an attack."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VerityParameters:
     """What pins one device's content.
 

@@ -1,16 +1,15 @@
-"""How PID 1 and its children pass typed values: frozen dataclasses as MessagePack arrays.
+"""How PID 1 and its children pass typed values: frozen values as MessagePack arrays.
 
-A dataclass becomes an array of its fields in their order of definition; the reader states the type
+A value becomes an array of its fields in their order of definition; the reader states the type
 it expects and gets exactly that, or `FormatError`. The field annotations are the schema, so a value
 cannot cross the boundary in a form that the type checker has not seen. Annotations may be `bool`,
 `int`, `str`, `bytes`, an enum, a `NewType` of these, `X | None`, `tuple[X, ...]`, a fixed tuple,
-another dataclass, or a union of dataclasses that each have a `WIRE_TAG` (a class variable: a text
+another such value, or a union of classes that each have a `WIRE_TAG` (a class variable: a text
 of their own, which then comes first in the array); integers have 64 bits.
 
 PID 1 decodes what a child that has parsed hostile bytes sends it: the sender is not trusted.
 """
 
-from dataclasses import fields, is_dataclass
 from enum import Enum
 from types import GenericAlias, NoneType, UnionType
 from typing import NewType, TypeVar, cast
@@ -18,6 +17,7 @@ from typing import NewType, TypeVar, cast
 import msgpack  # type: ignore[import-untyped]
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.values import fields, is_frozen
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ _PLAIN = (bool, int, str, bytes, NoneType)
 
 
 def encode(value: object) -> bytes:
-    """Encode a dataclass (or plain value) of the kinds named above."""
+    """Encode a frozen value (or plain one) of the kinds named above."""
     return cast("bytes", msgpack.packb(_plain(value), use_bin_type=True))
 
 
@@ -63,7 +63,7 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    if is_dataclass(value):
+    if is_frozen(value):
         return [*_tag(type(value)), *(_plain(getattr(value, one.name)) for one in fields(value))]
     raise TypeError(f"{type(value).__name__} does not cross a process boundary")
 
@@ -121,7 +121,7 @@ def _typed_class(kind: type, value: object, where: str) -> object:
             return kind(value)
         except ValueError as error:
             raise _wrong(where, kind.__name__, value) from error
-    if not is_dataclass(kind):
+    if not is_frozen(kind):
         raise TypeError(f"{where}: {kind.__name__} is not a wire type")
     members, tag = fields(kind), _tag(kind)
     if not isinstance(value, list) or len(value) != len(tag) + len(members):
@@ -130,7 +130,7 @@ def _typed_class(kind: type, value: object, where: str) -> object:
         raise _wrong(where, tag[0], value)
     return kind(
         **{
-            member.name: _typed(member.type, item, f"{where}.{member.name}")
+            member.name: _typed(member.kind, item, f"{where}.{member.name}")
             for member, item in zip(members, value[len(tag) :], strict=True)
         }
     )

@@ -7,13 +7,13 @@ the child that read it sends to PID 1 as a question.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from ccinit.errors import FormatError
 from ccinit.formats.http_request import HttpRequest, HttpRequestError
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.strict_json import decode_base64url, members, parse_json, text_member
+from ccinit.values import frozen
 
 PORT: Final = 8006
 REPORT_DOMAIN: Final = b"ccinit/workload/v1\0"
@@ -23,26 +23,26 @@ _MAX_EVENT_BYTES: Final = 4096
 _EVENT_MEMBERS: Final = frozenset(("domain", "operation", "content"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ResourceCall:
     """GET /cdh/resource/{repository}/{type}/{tag}."""
 
     uri: ResourceUri
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TokenCall:
     """GET /aa/token?token_type=kbs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EvidenceCall:
     """GET /aa/evidence?runtime_data=…[&encoding=base64]; the data decoded."""
 
     runtime_data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EventCall:
     """POST /aa/aael, the three texts as the container wrote them."""
 
@@ -51,7 +51,7 @@ class EventCall:
     content: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InfoCall:
     """GET /info."""
 

@@ -5,7 +5,6 @@ measures nothing, so it is generous: ten times what a slow machine needs.
 """
 
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import TypeVar
 
 from ccinit.agent.guest import Guest
@@ -13,11 +12,12 @@ from ccinit.errors import CcinitError, DeadlineError, PeerError
 from ccinit.formats.host_rpc import Code, Phase
 from ccinit.kernel.event_loop import deadline
 from ccinit.kernel.task import boottime
+from ccinit.values import frozen
 
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Row:
     """One phase of the boot.
 

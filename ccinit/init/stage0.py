@@ -13,7 +13,6 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Never
 
 from ccinit.errors import CcinitError, FormatError, KernelError, VerificationError
@@ -32,6 +31,7 @@ from ccinit.kernel.loop import open_loop
 from ccinit.kernel.modules import load_module
 from ccinit.kernel.mount import CONFINED, MountFlag, mount, switch_root
 from ccinit.kernel.power import reboot
+from ccinit.values import frozen
 
 EXPECTED_LINE = "/ccinit.cmdline"
 MODULES = "/modules"
@@ -47,7 +47,7 @@ PID1_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin"}
 """Not the kernel's: it passes on unknown words of the command line."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModuleLine:
     """One line of the load order: a file below /modules and its parameters."""
 

@@ -11,10 +11,10 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from ccinit.errors import KernelError
 from ccinit.kernel.libc import kernel_error
+from ccinit.values import frozen
 
 BLKGETSIZE64 = 0x80081272
 SECTOR_BYTES = 512
@@ -25,7 +25,7 @@ _U64 = struct.Struct("=Q")
 SYSFS_BLOCK = "/sys/class/block"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BlockDevice:
     """One virtio disk as sysfs shows it.
 

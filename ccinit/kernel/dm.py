@@ -9,12 +9,12 @@ import fcntl
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from ccinit.errors import FormatError
 from ccinit.kernel.libc import kernel_error
+from ccinit.values import frozen
 
 CONTROL_PATH = "/dev/mapper/control"
 
@@ -44,7 +44,7 @@ MAX_KIND_BYTES = 15
 _REPLY_BYTES = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DmTarget:
     """One line of a table, or of a status: `start` and `length` in sectors of 512 bytes."""
 
@@ -54,7 +54,7 @@ class DmTarget:
     parameters: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DmDevice:
     """A mapped device that exists, with or without a table."""
 
@@ -67,7 +67,7 @@ class DmDevice:
         return f"/dev/dm-{self.minor}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DmReply:
     """What the kernel wrote back.
 

@@ -6,17 +6,17 @@ gap in the sequence numbers.
 """
 
 import os
-from dataclasses import dataclass
 
 from ccinit.errors import FormatError
 from ccinit.kernel.event_loop import readable
 from ccinit.kernel.libc import kernel_error
+from ccinit.values import frozen
 
 DEVICE = "/dev/kmsg"
 RECORD_LIMIT_BYTES = 8192  # PRINTKRB_RECORD_MAX and the longest header fit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class KernelRecord:
     """One line of the kernel log.
 

@@ -16,11 +16,11 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from ccinit.errors import KernelError
 from ccinit.kernel.event_loop import readable
 from ccinit.kernel.libc import kernel_error, syscall
+from ccinit.values import frozen
 
 CLOSE_RANGE_CLOEXEC = 4
 FIRST_TEMPORARY_FD = 64  # above every number that a child is given
@@ -32,7 +32,7 @@ STANDARD_FDS = (0, 1, 2)
 _RESET_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExitStatus:
     """How a process ended: by `code`, or by `signal` if that is not zero."""
 

@@ -11,9 +11,9 @@ tests run it on an interpreter of classic BPF. Which role may call what is `agen
 import ctypes
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from ccinit.kernel.libc import check, libc
+from ccinit.values import field, frozen
 
 AUDIT_ARCH_X86_64 = 0xC000_003E
 NR_SECCOMP = 317
@@ -60,7 +60,7 @@ SYSCALLS: Mapping[str, int] = {
 """Numbers of <asm/unistd_64.h>, of the calls that a filter of ours may name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ArgumentRule:
     """A system call that is allowed while (argument & mask) is one of `values`.
 
@@ -75,7 +75,7 @@ class ArgumentRule:
     errno: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SyscallPolicy:
     """What a filter lets through; calls in none of the three end the process.
 

@@ -17,12 +17,12 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from typing import TypeVar
 
 from ccinit.errors import KernelError, PeerError
 from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.libc import kernel_error
+from ccinit.values import frozen
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ OpenReport = Callable[[bytes], AbstractContextManager[Mapping[str, int]]]
 """Asks for a report over report data; holds ATTRIBUTES open, by name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TsmReport:
     """One report in the provider's own format; `auxblob` is empty where there is none."""
 

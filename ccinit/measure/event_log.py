@@ -13,18 +13,18 @@ Which events there are, and who does the extending, is decided by `ccinit.agent`
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ccinit.errors import LimitExceededError, VerificationError
 from ccinit.formats.aael import AaelEvent
 from ccinit.formats.event_log import Algorithm, encode_event, replay
 from ccinit.measure.register import MeasurementRegister
+from ccinit.values import frozen
 
 MAX_LOG_BYTES = 64 * 1024
 """What evidence has room for, beside firmware's own log."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Extension:
     """Digests to extend a register with, and its value before the first of them."""
 

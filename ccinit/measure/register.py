@@ -6,13 +6,13 @@ which register of a platform the event log belongs to; what else goes where is d
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
 
 from ccinit.formats.event_log import Algorithm
 from ccinit.formats.tee import Tee
 from ccinit.formats.tpm_commands import Carrier, TpmCommands
+from ccinit.values import frozen
 
 
 class Pcr(IntEnum):
@@ -36,7 +36,7 @@ class MeasurementRegister(Protocol):
         """Return the current value."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class TpmPcr:
     """A PCR of the SHA-256 bank; 32 bytes."""
 
@@ -52,7 +52,7 @@ class TpmPcr:
         return TpmCommands(self.device).read_pcrs((self.pcr,))[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EventRegister:
     """The register that proves the event log.
 

@@ -10,7 +10,6 @@ import email.utils
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,6 +18,7 @@ import httpx
 
 from ccinit.errors import LimitExceededError, PeerError
 from ccinit.net.stream import Deadline, DeadlineBackend, Dial, dial_tcp
+from ccinit.values import field, frozen
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -44,7 +44,7 @@ _MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply that a download did not as
 _REQUEST_HEADERS = (("user-agent", "ccinit"), ("accept", "*/*"), ("accept-encoding", "identity"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HttpLimits:
     """What one request may cost.
 
@@ -64,7 +64,7 @@ class HttpLimits:
 DEFAULT_LIMITS: Final = HttpLimits()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HttpReply:
     """One reply.
 

@@ -12,7 +12,6 @@ and ten minutes without any call. While it does not take what it was sent, nothi
 import os
 import select
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.host_rpc import RpcError
@@ -23,9 +22,10 @@ from ccinit.net.tls_server import ServerConnection
 from ccinit.owner.messages import CallAnswer, Greeting
 from ccinit.owner.ports import CHUNK_BYTES, OpenCall
 from ccinit.owner.session import Call, Session
+from ccinit.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConnectionLimits:
     """What one client may cost."""
 

@@ -1,21 +1,21 @@
 """What PID 1 and a child `owner` say to each other: values of `ccinit.formats.wire`.
 
-The child has found each call to be of its method's schema and sends it as the dataclass of that
+The child has found each call to be of its method's schema and sends it as the value of that
 method: its fields are the parameters, in their order. PID 1 answers with the end of the call, or
 with descriptors that the child moves bytes through; then the end comes through one of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from ccinit.formats.owner_rpc import Method, Role, Value
+from ccinit.values import frozen
 
 MAX_END_BYTES: Final = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OwnerRequest:
     """Serve the connection; the identity comes by pipe.
 
@@ -26,14 +26,14 @@ class OwnerRequest:
     client_ca_pem: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Farewell:
     """The connection has ended; `why` is empty if the client closed it."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Greeting:
     """Notice: the handshake is done.
 
@@ -56,7 +56,7 @@ class Flow(StrEnum):
     END = "end"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Port:
     """One descriptor of an answer, and the fd of `data` that it belongs to."""
 
@@ -64,7 +64,7 @@ class Port:
     fd: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CallEnd:
     """How a call ended.
 
@@ -79,7 +79,7 @@ class CallEnd:
     result: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CallAnswer:
     """The end of a call, or the ports whose descriptors ride along."""
 
@@ -87,14 +87,14 @@ class CallAnswer:
     ports: tuple[Port, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Attest:
     """`attest`."""
 
     nonce: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Logs:
     """`logs`."""
 
@@ -103,7 +103,7 @@ class Logs:
     follow: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Events:
     """`events`."""
 
@@ -111,19 +111,19 @@ class Events:
     follow: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Metrics:
     """`metrics`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Attach:
     """`attach`."""
 
     container: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Exec:
     """`exec`."""
 
@@ -134,7 +134,7 @@ class Exec:
     columns: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Copy:
     """`copy`."""
 
@@ -144,7 +144,7 @@ class Copy:
     mode: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Signal:
     """`signal`."""
 
@@ -167,7 +167,7 @@ CALLS: Mapping[str, type[Call]] = {
 
 
 def make_call(method: Method, params: tuple[Value, ...]) -> Call:
-    """Return the dataclass of a call whose parameters are of its method's schema."""
+    """Return the value of a call whose parameters are of its method's schema."""
     kind: Any = CALLS[method.name]
     names = (field.name for field in method.params)
     call: Call = kind(**dict(zip(names, params, strict=True)))

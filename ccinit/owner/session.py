@@ -14,7 +14,6 @@ Theory of operation
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ccinit.errors import PeerError
 from ccinit.formats.host_rpc import RpcError
@@ -39,9 +38,10 @@ from ccinit.formats.owner_wire import (
     encode_refusal,
     encode_reply,
 )
+from ccinit.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Call:
     """A call of a known method with parameters of its schema."""
 
@@ -50,12 +50,14 @@ class Call:
     params: tuple[Value, ...]
 
 
-@dataclass(slots=True, kw_only=True)
 class _Windows:
-    method: Method
-    to_client: int = WINDOW_BYTES
-    to_guest: int = WINDOW_BYTES
-    owed: int = 0  # consumed, and not yet told to the client
+    __slots__ = ("method", "owed", "to_client", "to_guest")
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        self.to_client = WINDOW_BYTES
+        self.to_guest = WINDOW_BYTES
+        self.owed = 0  # consumed, and not yet told to the client
 
 
 class Session:
@@ -140,7 +142,7 @@ class Session:
         elif len(self._open) == MAX_CALLS:
             self._answer(request.msgid, RpcError.BUSY, "owner.calls", f"{MAX_CALLS} are open")
         else:
-            self._open[request.msgid] = _Windows(method=method)
+            self._open[request.msgid] = _Windows(method)
             params: tuple[Value, ...] = request.params  # type: ignore[assignment]
             yield Call(id=request.msgid, method=method, params=params)
 

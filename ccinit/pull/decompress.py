@@ -7,7 +7,6 @@ digests of input and output are checked elsewhere (`blob`, `tar_pass`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 import zstandard
@@ -15,6 +14,7 @@ from isal import isal_zlib
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.oci_image import Compression
+from ccinit.values import frozen
 
 Sink = Callable[[bytes], None]
 
@@ -29,7 +29,7 @@ _MAX_RATIO = 1100
 _RATIO_FREE_BYTES = 64 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OutputLimit:
     """How many bytes a layer may have when its compression is undone."""
 

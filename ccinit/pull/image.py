@@ -18,7 +18,6 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Protocol
 
 from ccinit.errors import CcinitError, FormatError, KernelError, VerificationError
@@ -44,6 +43,7 @@ from ccinit.pull.messages import (
     layer_file,
 )
 from ccinit.pull.verdict import Decide, Verdict
+from ccinit.values import frozen
 
 INDEXES_AT_ONCE = 4
 """Most of an index is the start of its child, which waits for files while others compute."""
@@ -51,7 +51,7 @@ INDEXES_AT_ONCE = 4
 _FLAGS = MountFlag.RDONLY | CONFINED | MountFlag.NOATIME
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Owners:
     """User ids that the children's files are handed to."""
 
@@ -84,7 +84,7 @@ class PullChildren(DecryptChildren, Protocol):
         """Run `tree.tree_job`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LayerFiles:
     """One layer: its tar, the erofs index over it, and where it is mounted; absolute paths."""
 
@@ -93,7 +93,7 @@ class LayerFiles:
     mount_point: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class IndexedLayers:
     """A verified image with an index for each layer."""
 
@@ -101,14 +101,14 @@ class IndexedLayers:
     files: tuple[LayerFiles, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MountedLayers:
     """An image whose layers are mounted, but not yet compared with its tars."""
 
     indexed: IndexedLayers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PulledImage:
     """An image that may be run.
 

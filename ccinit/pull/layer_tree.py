@@ -10,11 +10,11 @@ whiteouts (R66), sizes of everything (R67), repeated paths (R68).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.tar import TarEntry, TarKind
 from ccinit.pull.listing import HOLDS_WHITEOUTS, OPAQUE, Attributes, Listing, NodeKind
+from ccinit.values import frozen
 
 _WHITEOUT = b".wh."
 _OPAQUE_MARKER = b".wh..wh..opq"
@@ -22,7 +22,7 @@ _MAX_XATTR_NAME_BYTES = 255
 _ROOT_OWNED = Attributes(mode=0o755, uid=0, gid=0, mtime=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TreeLimits:
     """Caps on one layer; a guest has little memory and mkfs.erofs searches directories in line."""
 

@@ -11,10 +11,10 @@ Order: a directory before its children, children by the bytes of their names.
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 
 from ccinit.formats.digest import Digest
+from ccinit.values import frozen
 
 OPAQUE = (b"trusted.overlay.opaque", b"y")
 """What makes overlayfs hide the lower layers' content of a directory."""
@@ -32,7 +32,7 @@ class NodeKind(Enum):
     WHITEOUT = b"w"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Attributes:
     """Permission bits, owner, whole seconds since 1970, and xattrs sorted by name."""
 

@@ -4,13 +4,12 @@ Values of `ccinit.formats.wire`, in a module of their own: PID 1 needs them, and
 that makes them (HTTP, decompression, tar). Who says what to whom is drawn in `image`.
 """
 
-from dataclasses import dataclass, field
-
 from ccinit.formats.digest import Digest
 from ccinit.formats.layer_encryption import KeyWrap, LayerKey
 from ccinit.formats.oci_image import Compression, ImageConfig
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.formats.registries import RegistryRule
+from ccinit.values import field, frozen
 
 KEY_PIPE = "key"
 """The name under which the `unwrap` child finds its one key."""
@@ -18,7 +17,7 @@ KEYS_PIPE = "keys"
 """The name under which the `decrypt` child finds the layers' keys (`join_keys`)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PullLimits:
     """Caps on one image: bytes of all its tars, and seconds for all of the download."""
 
@@ -26,7 +25,7 @@ class PullLimits:
     total_seconds: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PullRequest:
     """What the registry child is asked for.
 
@@ -53,7 +52,7 @@ def key_pipe(position: int) -> str:
     return f"client-key-{position}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SourceFailed:
     """A notice of the job: a mirror does not give the image, and the next source is tried."""
 
@@ -61,7 +60,7 @@ class SourceFailed:
     error: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FetchBegun:
     """A notice of the job: what is about to be downloaded."""
 
@@ -69,14 +68,14 @@ class FetchBegun:
     layer_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Downloaded:
     """A notice of the job: bytes of layers that have come so far."""
 
     layer_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AttachedManifest:
     """A manifest with signatures, and its blobs that are any, in their order; unverified."""
 
@@ -84,7 +83,7 @@ class AttachedManifest:
     blobs: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FoundSignatures:
     """A question of the registry child: may the image with these documents be downloaded?"""
 
@@ -92,7 +91,7 @@ class FoundSignatures:
     manifests: tuple[AttachedManifest, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PolicyKey:
     """A resource that a policy names: PEM text."""
 
@@ -100,7 +99,7 @@ class PolicyKey:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SignaturePolicy:
     """The owner's `policy.json`, and the keys that it names instead of containing them."""
 
@@ -108,7 +107,7 @@ class SignaturePolicy:
     keys: tuple[PolicyKey, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SignatureRequest:
     """What the signature child is asked: does the policy accept this image?
 
@@ -121,7 +120,7 @@ class SignatureRequest:
     found: FoundSignatures
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AcceptedImage:
     """The policy accepts an image.
 
@@ -134,7 +133,7 @@ class AcceptedImage:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PulledBlobs:
     """What the registry child found; unverified.
 
@@ -157,7 +156,7 @@ def layer_file(position: int, *, is_encrypted: bool = False) -> str:
     return f"layer-{position}.{'encrypted' if is_encrypted else 'tar'}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InspectRequest:
     """The documents that the `registry` child left, and the digest that it was asked for."""
 
@@ -166,7 +165,7 @@ class InspectRequest:
     encryption: ImageEncryption
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EncryptedLayer:
     """An encrypted layer of the verified manifest; the fields are those of its descriptor.
 
@@ -182,7 +181,7 @@ class EncryptedLayer:
     wraps: tuple[KeyWrap, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InspectedImage:
     """What has to be decrypted before the layers can be read, bottom first."""
 
@@ -190,7 +189,7 @@ class InspectedImage:
     encrypted: tuple[EncryptedLayer, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WrappedKey:
     """One wrap of one layer's key; `nonce` as in `EncryptedLayer`."""
 
@@ -199,14 +198,14 @@ class WrappedKey:
     nonce: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UnwrapRequest:
     """Wraps that one key may open; the key comes by pipe."""
 
     wrapped: tuple[WrappedKey, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UnwrappedKey:
     """A layer and its key."""
 
@@ -214,14 +213,14 @@ class UnwrappedKey:
     key: LayerKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UnwrapReply:
     """The layers whose key was opened, each once, in the order of the request."""
 
     keys: tuple[UnwrappedKey, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DecryptRequest:
     """Layers to decrypt, whose keys come by pipe in the same order.
 
@@ -235,14 +234,14 @@ class DecryptRequest:
     tar_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DecryptReply:
     """How many bytes the new tars have."""
 
     tar_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LayersRequest:
     """What the `registry` child left, decrypted, and the digest that it was asked for."""
 
@@ -253,7 +252,7 @@ class LayersRequest:
     encryption: ImageEncryption
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PassedLayer:
     """What a layer is, by our reading.
 
@@ -268,7 +267,7 @@ class PassedLayer:
     file_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VerifiedLayers:
     """An image whose every byte is what its digest says; its layers wait for their index.
 
@@ -282,14 +281,14 @@ class VerifiedLayers:
     layers: tuple[PassedLayer, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TreeRequest:
     """Which mounted layers to walk: each directory is the root of one erofs mount."""
 
     roots: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TreeDigests:
     """The digests of the canonical listings, in the order of the request."""
 

@@ -8,7 +8,6 @@ download goes on where it stopped; that is safe because whoever takes the bytes 
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -27,6 +26,7 @@ from ccinit.pull.registry_auth import (
     parse_token,
     token_request,
 )
+from ccinit.values import frozen
 
 _MIN_BODY_BYTES = 64 * 1024
 _MAX_WAIT_SECONDS = 60.0
@@ -79,7 +79,7 @@ class Download(Protocol):
         """Forget what has come."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RegistryLimits:
     """How patient a pull is: for everything together, for one silence, and how often."""
 

@@ -7,13 +7,13 @@ docker write, containers-auth.json. Sending is left to `registry`.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlencode, urlsplit
 
 from ccinit.errors import FormatError, PeerError
 from ccinit.formats.oci_reference import ImageReference
 from ccinit.formats.strict_json import JsonValue, decode_base64, encode_base64, parse_json
+from ccinit.values import field, frozen
 
 _MAX_DOCUMENT_BYTES = 64 * 1024
 _MAX_CHALLENGE_BYTES = 4096
@@ -26,7 +26,7 @@ _DOCKER_HUB_REGISTRY = "registry-1.docker.io"
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # as `docker login` writes it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Credential:
     """User and password for one registry, or a token that its token service exchanges.
 
@@ -49,7 +49,7 @@ class Scheme(Enum):
     BEARER = "bearer"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Challenge:
     """One `WWW-Authenticate` header; realm, service and scope only of a bearer's."""
 
@@ -59,7 +59,7 @@ class Challenge:
     scope: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TokenRequest:
     """A GET, or with a body a POST; headers and body may hold a secret."""
 

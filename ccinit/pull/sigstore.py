@@ -14,7 +14,6 @@ Nothing of a payload is read before step 3. Which requirement applies is `signat
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from cryptography import x509
@@ -39,6 +38,7 @@ from ccinit.pull.certificate import load_der_certificate, load_pem_certificates
 from ccinit.pull.fulcio import verify_certificate
 from ccinit.pull.public_key import PublicKey, verify_signature
 from ccinit.pull.transparency_log import Signer, verify_recorded
+from ccinit.values import frozen
 
 _SIGNATURE = "dev.cosignproject.cosign/signature"
 _CERTIFICATE = "dev.sigstore.cosign/certificate"
@@ -47,7 +47,7 @@ _CERTIFICATE_REASON = "signature.certificate"
 _SET = "dev.sigstore.cosign/bundle"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TrustRoot:
     """A requirement with its keys loaded."""
 
@@ -58,7 +58,7 @@ class TrustRoot:
     identity: SignedIdentity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UsedImage:
     """The image in question.
 
@@ -71,7 +71,7 @@ class UsedImage:
     documents: Mapping[Digest, bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AttachedSignature:
     """A blob of a signature manifest with its annotations; nothing of it is verified."""
 
@@ -79,7 +79,7 @@ class AttachedSignature:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Signed:
     """One signature in whichever form it came.
 

@@ -6,7 +6,6 @@ refused request is kept or echoed except its msgid.
 """
 
 import socket
-from dataclasses import dataclass
 from typing import Protocol
 
 from ccinit.formats.host_rpc import REPLY_BYTES, Method, Phase, RpcError, Value
@@ -17,6 +16,7 @@ from ccinit.formats.msgpack_rpc import (
     method_named,
     params_of,
 )
+from ccinit.values import frozen
 
 
 class Refusal(Exception):  # noqa: N818  # an answer, not a fault
@@ -48,7 +48,7 @@ class HostService(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Answer:
     """Bytes of a reply, and whether the connection is handed over behind them."""
 

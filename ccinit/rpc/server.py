@@ -7,7 +7,6 @@ word. Peers other than the host (CID 2), workloads of this guest included, are c
 
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from ccinit.errors import DeadlineError, FormatError
 from ccinit.formats.host_rpc import HOST_CID
@@ -15,11 +14,12 @@ from ccinit.formats.msgpack_rpc import RequestReader
 from ccinit.kernel.event_loop import TaskGroup, deadline
 from ccinit.kernel.task import readable, writable
 from ccinit.rpc.dispatch import HostService, answer
+from ccinit.values import frozen
 
 _CHUNK_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RpcLimits:
     """What one peer may cost."""
 

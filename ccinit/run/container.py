@@ -14,12 +14,12 @@ A start that fails counts as a bad exit: `PENDING`, `CREATED` and `RETRYING` tak
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from ccinit.errors import ConfigError
 from ccinit.formats.pod_manifest import Container, ContainerKind, Restart
+from ccinit.values import frozen
 
 FIRST_DELAY_SECONDS: Final = 1.0
 LONGEST_DELAY_SECONDS: Final = 60.0
@@ -71,7 +71,7 @@ TRANSITIONS: Final[dict[tuple[ContainerState, ContainerEvent], tuple[_S, _S]]] =
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Life:
     """State of one container, and what its restart policy has to remember.
 
@@ -134,7 +134,7 @@ def _restarts(policy: Restart, event: ContainerEvent) -> bool:
             return event in {ContainerEvent.EXIT_GOOD, ContainerEvent.EXIT_BAD}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StartOrder:
     """Names of containers.
 

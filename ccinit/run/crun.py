@@ -13,7 +13,6 @@ holds secrets given as variables.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
@@ -23,6 +22,7 @@ from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.process import Process, adopt, keeping_orphans, spawn
 from ccinit.kernel.terminal import listen_for_terminal, receive_terminal
 from ccinit.run.stdio import OutputSink, drain, open_pipe, pump
+from ccinit.values import frozen
 
 PROGRAM: Final = ("/usr/bin/crun",)
 OPERATION_SECONDS: Final = 60.0  # 0.1 s under emulation; this ends a hang
@@ -32,7 +32,7 @@ _LOG_FD: Final = 3
 _numbers: Final = count()  # one file for each exec: several may be on their way
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Crun:
     """How `crun` is called.
 

@@ -12,7 +12,6 @@ container whose root is read-only, because `crun` makes missing mount points in 
 
 import errno
 import os
-from dataclasses import dataclass
 from stat import S_ISDIR
 from typing import Final
 
@@ -22,6 +21,7 @@ from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.openat2 import open_in_root
 from ccinit.kernel.overlay import MAX_VALUE_BYTES, mount_overlay
 from ccinit.run.spec import KERNEL_PLACES
+from ccinit.values import frozen
 
 # kernel defaults differ by build; these switch off what lets a layer point outside itself
 _FIXED_OPTIONS: Final = (
@@ -32,7 +32,7 @@ _FIXED_OPTIONS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MakeDirectory:
     """Make one directory; it must not exist."""
 
@@ -52,7 +52,7 @@ class MakeDirectory:
             raise kernel_error(error, "mkdir", self.path) from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MountOverlay:
     """Mount the overlay."""
 

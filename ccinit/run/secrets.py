@@ -5,7 +5,6 @@ Scope: writing and erasing them. Left to others: fetching (`ccinit.attest`), the
 """
 
 import os
-from dataclasses import dataclass
 from typing import Final
 
 from ccinit.errors import LimitExceededError
@@ -13,11 +12,12 @@ from ccinit.kernel.libc import kernel_error
 from ccinit.run.spec import BindMount
 from ccinit.run.users import Identity
 from ccinit.secret import Secret
+from ccinit.values import frozen
 
 MAX_SECRET_BYTES: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SecretFile:
     """One secret of one container; `mode` are permission bits, `path` is inside the container."""
 

@@ -12,7 +12,6 @@ network, no capability at all, no way to gain one, fresh /dev, /proc and /sys, a
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
@@ -20,6 +19,7 @@ from ccinit.formats.oci_image import ImageConfig
 from ccinit.formats.pod_manifest import Container
 from ccinit.run.seccomp_profile import workload_seccomp
 from ccinit.run.users import Identity
+from ccinit.values import field, frozen
 
 OCI_VERSION: Final = "1.0.2"
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -67,7 +67,7 @@ _KERNEL_MOUNTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BindMount:
     """A file or directory of the guest, seen by the container at `target`."""
 
@@ -76,7 +76,7 @@ class BindMount:
     read_only: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SpecDefaults:
     """Limits of a container whose manifest names none.
 
@@ -91,7 +91,7 @@ class SpecDefaults:
     open_files: tuple[int, int] = (1024, 524_288)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SpecInput:
     """All that decides how one container runs.
 

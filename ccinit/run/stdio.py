@@ -8,11 +8,11 @@ The sink never blocks, so a pipe is always drained and no workload waits for who
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from ccinit.kernel.event_loop import readable
 from ccinit.kernel.libc import kernel_error
+from ccinit.values import frozen
 
 CHUNK_BYTES: Final = 64 << 10
 
@@ -20,7 +20,7 @@ OutputSink: TypeAlias = Callable[[bytes], None]
 """Takes some bytes of one stream; must not raise or wait."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Pipe:
     """Two descriptors, both close-on-exec; reading does not block."""
 

@@ -13,7 +13,6 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from ccinit.errors import CcinitError, ConfigError, DeadlineError
@@ -39,6 +38,7 @@ from ccinit.run.spec import BindMount, SpecDefaults, SpecInput, plan_exec, plan_
 from ccinit.run.stdio import OutputSink, open_pipe, pump
 from ccinit.run.stop_signal import parse_stop_signal
 from ccinit.run.users import Identity, read_user_files, resolve_user
+from ccinit.values import field, frozen
 
 _DRAIN_SECONDS: Final = 2.0  # for what is in the pipes when the last process is gone
 
@@ -46,7 +46,7 @@ EventSink: TypeAlias = Callable[[str], None]
 """Takes one line for the guest's owner; must not raise or wait."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Workload:
     """One container, with everything that others have fetched for it.
 
@@ -71,7 +71,7 @@ class Workload:
     defaults: SpecDefaults = field(default_factory=SpecDefaults)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Sinks:
     """Where output and the guest's own remarks go."""
 

@@ -9,12 +9,12 @@ putting the identity on a process (`crun`, by `ccinit.run.spec`).
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from stat import S_ISREG
 from typing import Final
 
 from ccinit.errors import FormatError, KernelError, LimitExceededError
 from ccinit.kernel.openat2 import open_in_root
+from ccinit.values import frozen
 
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_GROUPS: Final = 1024
@@ -25,7 +25,7 @@ _USERS: Final = "/etc/passwd"
 _GROUPS: Final = "/etc/group"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Identity:
     """Numeric identity of a process; `home` is empty if the image does not say."""
 
@@ -35,7 +35,7 @@ class Identity:
     home: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UserFiles:
     """Content of the image's /etc/passwd and /etc/group; empty if it has none."""
 
@@ -43,7 +43,7 @@ class UserFiles:
     group: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _User:
     name: str
     uid: int

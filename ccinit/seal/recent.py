@@ -6,17 +6,17 @@ others: who may read it (`ccinit.agent`), and everything that leaves the guest
 """
 
 from collections import deque
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.task import Event
+from ccinit.values import frozen
 
 _ENTRY_OVERHEAD: Final = 256  # objects around the data; keeps a million empty lines from being free
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Entry:
     """One thing that was logged; `sequence` counts from 0 and never skips."""
 

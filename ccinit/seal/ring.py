@@ -10,13 +10,13 @@ Left to others: waiting for bytes (PID 1's event loop), padding of the reply
 (`ccinit.formats.host_rpc`).
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from ccinit.errors import PeerError
+from ccinit.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Chunk:
     """Bytes of the stream; `following` is the next cursor, `last` says that nothing follows."""
 

@@ -10,12 +10,12 @@ the tags), no recalculation and no bitmap.
 """
 
 import struct
-from dataclasses import dataclass
 
 from ccinit.errors import ConfigError, VerificationError
 from ccinit.kernel.block import SECTOR_BYTES
 from ccinit.kernel.dm import DmTarget
 from ccinit.unlock.profile import AEAD, BLOCK_BYTES, BLOCK_SECTORS
+from ccinit.values import frozen
 
 SUPERBLOCK_BYTES = 4096
 _SUPERBLOCK_SECTORS = SUPERBLOCK_BYTES // SECTOR_BYTES
@@ -38,7 +38,7 @@ _BITMAP_BLOCKS_LOG2 = 15 - 3
 _RUN_PADDING_BYTES = SECTOR_BYTES << 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class IntegrityLayout:
     """What one dm-integrity device must look like.
 

@@ -13,7 +13,6 @@ import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Protocol
 
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -38,6 +37,7 @@ from ccinit.unlock.filesystem import mount_ext4, unmount
 from ccinit.unlock.profile import check_size
 from ccinit.unlock.stack import DiskStack, activate_crypt
 from ccinit.unlock.volume_key import derive_seal_key, verify_released
+from ccinit.values import frozen
 
 HEADER_FD = "header"
 """The copy, in memory."""
@@ -51,7 +51,7 @@ VOLUME_KEY_FD = "volume-key"
 _HASH_BYTES = hashlib.sha256().digest_size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Luks2Request:
     """Which volume the header must be of; `sealed` asks for the owner's seal."""
 
@@ -60,7 +60,7 @@ class Luks2Request:
     sealed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Luks2Reply:
     """The header opens; the key is in the pipe."""
 

@@ -9,11 +9,10 @@ random, so that the host cannot tell whether a rewritten block changed. `CRYPT`:
 for scratch whose owner has chosen it; nothing else may be without tags.
 """
 
-from dataclasses import dataclass
-
 from ccinit.errors import ConfigError
 from ccinit.kernel.block import SECTOR_BYTES
 from ccinit.kernel.dm import DmTarget
+from ccinit.values import frozen
 
 BLOCK_BYTES = 4096
 """The unit of encryption, of authentication and of ext4; disk sizes are multiples of it."""
@@ -21,7 +20,7 @@ BLOCK_BYTES = 4096
 BLOCK_SECTORS = BLOCK_BYTES // SECTOR_BYTES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AeadProfile:
     """A cipher with the only lengths that are right for it.
 
@@ -40,7 +39,7 @@ AEAD = AeadProfile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CryptProfile:
     """A cipher without tags, and the length of its key."""
 

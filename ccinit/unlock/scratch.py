@@ -16,7 +16,6 @@ How blocks are protected is the manifest's choice (`ScratchProfile`), so it is m
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import assert_never
 
 from ccinit.errors import ConfigError, VerificationError
@@ -35,6 +34,7 @@ from ccinit.unlock.integrity import (
 )
 from ccinit.unlock.profile import AEAD, CRYPT, check_size
 from ccinit.unlock.stack import DiskStack, activate_crypt, activate_stack
+from ccinit.values import frozen
 
 RAM_DEVICES = 4
 """As many as stage 0 lets brd make (`rd_nr=4`); one for each disk whose tags are in memory."""
@@ -43,7 +43,7 @@ RAM_DEVICE_BYTES = 16 << 30
 _RAM_MAJOR = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScratchPlan:
     """One scratch disk, before anything is touched.
 
@@ -61,7 +61,7 @@ class ScratchPlan:
     meta_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScratchRequest:
     """What the manifest and the disk roles say about one scratch disk."""
 

@@ -7,7 +7,6 @@ wipe the kernel's copy of the key, remove dm-crypt, remove dm-integrity.
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from ccinit.errors import VerificationError
 from ccinit.kernel.block import BlockDevice
@@ -16,11 +15,12 @@ from ccinit.kernel.keyring import add_logon_key, remove_key
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import IntegrityLayout, verify_active
 from ccinit.unlock.profile import AEAD, CRYPT, plan_aead_target, plan_crypt_target
+from ccinit.values import frozen
 
 _KEY_WIPE = "key wipe"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DiskStack:
     """An active device; `close` undoes it, once.
 

@@ -13,7 +13,6 @@ neither blank nor a volume, and is refused: the host must offer a blank one agai
 import errno
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from ccinit.errors import ConfigError, KernelError, VerificationError
 from ccinit.kernel.block import BlockDevice, read_direct, read_size_bytes
@@ -30,6 +29,7 @@ from ccinit.unlock.integrity import SUPERBLOCK_BYTES, IntegrityLayout, plan_disk
 from ccinit.unlock.profile import check_size
 from ccinit.unlock.stack import DiskStack, activate_stack
 from ccinit.unlock.volume_key import derive_encryption_key
+from ccinit.values import frozen
 
 JOURNAL_BYTES = 8 << 20
 """Held in guest memory too while the volume is open."""
@@ -37,7 +37,7 @@ JOURNAL_BYTES = 8 << 20
 _WRONG_DISK = ("volume.blank", "volume.unlock")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VolumeRequest:
     """One persistent volume to open.
 

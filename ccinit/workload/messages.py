@@ -4,8 +4,9 @@ The questions are the calls of `ccinit.formats.workload_api`. The child is not t
 is: PID 1 knows, and answers for that container only.
 """
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from ccinit.values import field, frozen
 
 
 class MediaType(StrEnum):
@@ -16,12 +17,12 @@ class MediaType(StrEnum):
     TEXT = "text/plain"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WorkloadRequest:
     """Serve the one request on the connection."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WorkloadAnswer:
     """PID 1's answer to a call; `status` is HTTP's."""
 
@@ -30,7 +31,7 @@ class WorkloadAnswer:
     body: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WorkloadEnd:
     """The connection has ended; `why` is empty if a reply was sent."""
 

@@ -1,10 +1,9 @@
 """The owner plane, its calls, its handlers and its document say the same."""
 
-from dataclasses import fields
-
 from ccinit.agent.owner_service import HANDLERS
 from ccinit.formats.owner_rpc import METHODS
 from ccinit.owner.messages import CALLS
+from ccinit.values import fields
 from tests.architecture.owner_rpc_document import DOCUMENT, render
 
 

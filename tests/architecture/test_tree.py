@@ -93,8 +93,9 @@ def test_pid1_imports_no_heavy_library_before_its_phase() -> None:
         "sys.argv[1:] = []\n"
         "try: main()\n"
         "except SystemExit as end: assert 'is PID 1' in end.code\n"
-        "heavy = {'_hashlib', 'asyncio', 'cryptography', 'httpx', 'pyroute2', 'ssl', 'subprocess',"
-        " 'threading', 'logging', 'json', 'typing_extensions'}\n"
+        "heavy = {'_hashlib', 'asyncio', 'cryptography', 'dataclasses', 'httpx',"
+        " 'inspect', 'pyroute2', 'ssl', 'subprocess', 'threading', 'logging', 'json',"
+        " 'typing_extensions'}\n"
         "print(sorted(name for name in heavy if sys.modules.get(name)))"
     )
     loaded = subprocess.run(

@@ -1,7 +1,6 @@
 """A child whose roles do what a taken-over parser would try. Run like `ccinit child …`."""
 
 import ctypes
-import dataclasses
 import mmap
 import os
 import shutil
@@ -11,18 +10,18 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from ccinit.agent.channel import Kind, encode_frame
 from ccinit.agent.child import JobChannel, main
 from ccinit.agent.roles import RIGHTS, Rights, Role
 from ccinit.errors import KernelError, VerificationError
+from ccinit.values import frozen, replace
 
 NR_KEYCTL, NR_MOUNT, NR_PTRACE, NR_UNSHARE = 250, 165, 101, 272
 PTRACE_ATTACH = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Order:
     """Which of the deeds below, and with what."""
 
@@ -31,26 +30,26 @@ class Order:
     number: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Outcome:
     text: str = ""
     number: int = 0
     data: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Halt:
     """Question: look at me."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Continue:
     number: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Step:
     """Notice."""
 
@@ -249,9 +248,9 @@ def host_path(program: str) -> str:
 
 
 TABLE: Mapping[Role, Rights] = {
-    role: dataclasses.replace(rights, job=host_path(rights.job))
+    role: replace(rights, job=host_path(rights.job))
     if rights.is_program()
-    else dataclasses.replace(rights, job="tests.integration.child_program:run", messages=200)
+    else replace(rights, job="tests.integration.child_program:run", messages=200)
     for role, rights in RIGHTS.items()
 }
 

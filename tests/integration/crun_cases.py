@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from ccinit.errors import CcinitError
@@ -25,6 +24,7 @@ from ccinit.run.secrets import SecretFile
 from ccinit.run.spec import BindMount, SpecInput, plan_spec
 from ccinit.run.supervisor import Supervisor
 from ccinit.secret import Secret
+from ccinit.values import replace
 from tests.vm.guest.containers import (
     PROBE,
     PYTHON,

@@ -13,7 +13,6 @@ import json
 import os
 import socket
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +38,7 @@ from ccinit.run import supervisor as supervisor_module
 from ccinit.run.crun import Crun
 from ccinit.run.supervisor import Sinks, Supervisor
 from ccinit.secret import Secret
+from ccinit.values import replace
 from tests.integration.crun_cases import enter, unlimited
 from tests.vm.guest.containers import PYTHON, container, workload
 

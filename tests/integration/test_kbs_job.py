@@ -4,7 +4,7 @@ Its restrictions and its place in the phase are `test_attest_phase`'s.
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
@@ -23,6 +23,7 @@ from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.rcar import canonical_json
 from ccinit.formats.resource_uri import parse_kbs_uri, parse_resource_uri
 from ccinit.formats.tee import ReportData, Tee
+from ccinit.values import replace
 from tests.fakes import attestation_service
 from tests.fakes.attestation_service import AzureAttestation, tdx_evidence
 from tests.fakes.kbs_http import DATE, FakeKbs, evidence_for

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from ccinit import values
 from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.children import Children
 from ccinit.agent.guest import Teardown
@@ -327,7 +328,7 @@ def test_images_are_pulled_at_once_and_a_failure_leaves_no_mount(
         Image(name=name, reference=reference, policy=None, auth=None, ca_pem=ca_pem)
         for name in ("one", "two", "three", "four")
     ]
-    refused = replace(images[3], name="refused", encryption=ImageEncryption.REQUIRED)
+    refused = values.replace(images[3], name="refused", encryption=ImageEncryption.REQUIRED)
     for wanted in ((*images, refused), tuple(images)):
         Watched.order.clear()
         guest, loop = guest_with_children(), EventLoop()

@@ -3,7 +3,6 @@
 import base64
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from ccinit.pull.messages import (
     SignaturePolicy,
     SignatureRequest,
 )
+from ccinit.values import replace
 from tests.fakes import signatures as fake
 from tests.integration.registry_fixture import (
     Authority,

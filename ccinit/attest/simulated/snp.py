@@ -8,7 +8,6 @@ import base64
 import hashlib
 import struct
 from collections.abc import Mapping
-from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -24,6 +23,7 @@ from ccinit.formats.snp_report import (
     SnpReport,
     TcbVersion,
 )
+from ccinit.values import replace
 
 MEASUREMENT = hashlib.sha384(b"ccinit simulated launch").digest()
 CHIP_ID = hashlib.sha512(b"ccinit simulated processor").digest()

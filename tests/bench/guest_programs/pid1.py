@@ -4,6 +4,12 @@ Imports what `ccinit.init.main` imports, makes the same parts, and serves the ho
 socket whose number is the one argument.
 """
 
+# ruff: noqa: E402  # the first import changes what the others load
+
+from ccinit.init.lean import leave_openssl_out
+
+leave_openssl_out()
+
 import socket
 import sys
 from collections.abc import Awaitable

@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from ccinit.agent.child import JobChannel, main
 from ccinit.agent.roles import RIGHTS, Rights, Role
+from ccinit.values import frozen, replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Appetite:
     """How much memory to take, and touch."""
 

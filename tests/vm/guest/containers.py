@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
 from ccinit.kernel.process import reap_orphans
 from ccinit.run.crun import Crun
 from ccinit.run.supervisor import Sinks, Supervisor, Workload
+from ccinit.values import replace
 
 R = TypeVar("R")
 

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from ccinit.unlock.integrity import plan_memory_layout
 from ccinit.unlock.scratch import ScratchPlan, ScratchRequest, activate_scratch, plan_scratch
 from ccinit.unlock.stack import DiskStack, activate_stack
 from ccinit.unlock.volume import VolumeRequest, activate_volume
+from ccinit.values import replace
 from tests.vm.guest.disks import (
     RELEASED,
     blank,

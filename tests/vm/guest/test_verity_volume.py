@@ -5,7 +5,6 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from ccinit.formats.verity import BLOCK_BYTES, RootHash, Salt, VerityParameters,
 from ccinit.kernel.block import read_direct, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.unlock.verity_volume import activate_verity, select_verity_disk
+from ccinit.values import replace
 from tests.vm.guest.disks import blank, disk, dm_names, drop_caches, flip_bit
 
 CONTENT = bytes(range(256)) * 4096

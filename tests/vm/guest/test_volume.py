@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from ccinit.unlock.volume import (
     activate_volume,
     select_volume_disk,
 )
+from ccinit.values import replace
 from tests.vm.guest.disks import (
     blank,
     disk,

@@ -1,6 +1,6 @@
 """Exactly one platform, found by its signs."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from ccinit.attest.detect import KernelSigns, Node, Platform, detect_platform
 from ccinit.errors import ConfigError
 from ccinit.formats.tee import Tee
 from ccinit.kernel.tsm import open_report_entry
+from ccinit.values import replace
 
 
 @dataclass(kw_only=True)

@@ -1,12 +1,12 @@
 """Invariant: an offer becomes a plan of plain unicast addresses, or is refused by its field."""
 
 import ipaddress
-from dataclasses import replace
 
 import pytest
 
 from ccinit.boot.network import NetworkOffer, verify_offer
 from ccinit.errors import CcinitError, FormatError
+from ccinit.values import replace
 
 
 def v4(text: str) -> bytes:

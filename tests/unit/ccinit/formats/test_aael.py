@@ -1,12 +1,11 @@
 """AAEL records against the digests that Trustee's own tests have (recomputed with OpenSSL)."""
 
-from dataclasses import replace
-
 import pytest
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.aael import AaelEvent, parse_aael_event
 from ccinit.formats.event_log import Algorithm, LoggedEvent, encode_event
+from ccinit.values import replace
 from tests.fakes.event_logs import SHA384, log_event
 
 EVENT = AaelEvent(domain="domain", operation="operation", content="content")

@@ -1,7 +1,6 @@
 """Invariant: what decodes is exactly what was encoded, of exactly the type that was asked for."""
 
 import contextlib
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import ClassVar, NewType
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats import wire
+from ccinit.values import frozen
 
 Key = NewType("Key", bytes)
 
@@ -24,13 +24,13 @@ class Number(IntEnum):
     ONE = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Inner:
     key: Key
     pair: tuple[int, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Outer:
     text: str
     flag: bool
@@ -99,19 +99,19 @@ def test_wire_any_bytes_decode_or_raise_a_format_error(data: bytes) -> None:
         wire.decode(Outer, data)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Circle:
     WIRE_TAG: ClassVar[str] = "circle"
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen(kw_only=False)
 class Square:
     WIRE_TAG: ClassVar[str] = "square"
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Drawing:
     shape: Circle | Square
     frame: Circle | Square | None

@@ -2,7 +2,6 @@
 
 import gzip
 import hmac
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from ccinit.pull import decrypt
 from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.messages import DecryptReply, DecryptRequest, EncryptedLayer
 from ccinit.secret import Secret
+from ccinit.values import replace
 from tests.fakes.encrypted_image import KEY, NONCE, ctr
 from tests.fakes.tars import Entry, make_tar
 

@@ -1,7 +1,6 @@
 """The steps between the children of an encrypted image, with the real jobs in this process."""
 
 from collections.abc import Coroutine
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from ccinit.pull.messages import (
     PullRequest,
 )
 from ccinit.secret import Secret
+from ccinit.values import replace
 from tests.fakes.encrypted_image import KEY, NONCE, make_encrypted_image, seal
 from tests.fakes.tars import Entry, make_tar
 

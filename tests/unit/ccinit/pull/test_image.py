@@ -1,6 +1,5 @@
 import os
 from collections.abc import Coroutine
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -34,6 +33,7 @@ from ccinit.pull.messages import (
 from ccinit.pull.verdict import Decide
 from ccinit.pull.verify import layers_job
 from ccinit.secret import Secret
+from ccinit.values import replace
 from tests.fakes.encrypted_image import KEY, NONCE, make_encrypted_image, seal
 from tests.fakes.registry import make_image
 from tests.fakes.tars import Entry, make_tar

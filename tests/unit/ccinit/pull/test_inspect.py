@@ -1,7 +1,5 @@
 """Which layers are encrypted is read from documents that are what was pinned."""
 
-from dataclasses import replace
-
 import pytest
 
 from ccinit.errors import CcinitError
@@ -11,6 +9,7 @@ from ccinit.formats.oci_image import Compression
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import InspectedImage, InspectRequest
+from ccinit.values import replace
 from tests.fakes.encrypted_image import KID, make_encrypted_image, seal
 from tests.fakes.registry import FakeImage, make_image
 

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -8,6 +7,7 @@ from ccinit.formats.digest import parse_digest
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.pull.registry import Registry
 from ccinit.pull.registry_auth import Credential
+from ccinit.values import replace
 from tests.fakes.registry import FAST, FakeHttp, Waits, broken_after, make_image, reply
 
 IMAGE = make_image([b"tar"])

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from ccinit.formats.digest import parse_digest, sha256_digest
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.messages import LayersRequest, VerifiedLayers
 from ccinit.pull.verify import layers_job
+from ccinit.values import replace
 from tests.fakes.registry import make_image
 from tests.fakes.tars import Entry, make_tar
 

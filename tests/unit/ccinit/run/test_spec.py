@@ -1,7 +1,6 @@
 """The runtime spec: what of image and manifest counts (R70), and what is always the same."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from ccinit.run.spec import (
     plan_spec,
 )
 from ccinit.run.users import Identity
+from ccinit.values import replace
 
 CONTAINER = Container(
     name="web",

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 
 from ccinit.errors import ConfigError, VerificationError
@@ -10,6 +8,7 @@ from ccinit.unlock.integrity import (
     plan_memory_layout,
     verify_active,
 )
+from ccinit.values import replace
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -103,7 +102,7 @@ def test_active_table_that_differs_is_refused(old: str, new: str) -> None:
 
 
 def test_active_table_of_another_length_is_refused() -> None:
-    table = dataclasses.replace(GOOD_TABLE, length_sectors=8)
+    table = replace(GOOD_TABLE, length_sectors=8)
     with pytest.raises(VerificationError) as error:
         verify_active(MEMORY, "254:16", table, GOOD_STATUS)
     assert error.value.reason == "integrity.table"

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 
 from ccinit.errors import ConfigError
@@ -7,6 +5,7 @@ from ccinit.formats.pod_volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice
 from ccinit.unlock.integrity import count_meta_bytes
 from ccinit.unlock.scratch import ScratchRequest, plan_scratch
+from ccinit.values import replace
 
 GIB = 1 << 30
 DISK = BlockDevice(
@@ -15,8 +14,8 @@ DISK = BlockDevice(
 REQUEST = ScratchRequest(
     name="data", disk=DISK, target="/run/scratch/data", profile=ScratchProfile.AEAD_RAM
 )
-ON_DISK = dataclasses.replace(REQUEST, profile=ScratchProfile.AEAD_DISK)
-CRYPT = dataclasses.replace(REQUEST, profile=ScratchProfile.CRYPT)
+ON_DISK = replace(REQUEST, profile=ScratchProfile.AEAD_DISK)
+CRYPT = replace(REQUEST, profile=ScratchProfile.CRYPT)
 NEEDED_BYTES = count_meta_bytes(32 * GIB)
 
 
@@ -57,7 +56,7 @@ def test_only_tags_in_memory_count_against_the_memory_devices() -> None:
 
 
 def refused(disk: BlockDevice = DISK, *, count: int = 1, budget_bytes: int = 1 << 40) -> str:
-    request = dataclasses.replace(REQUEST, disk=disk)
+    request = replace(REQUEST, disk=disk)
     with pytest.raises(ConfigError) as error:
         plan_scratch([request] * count, budget_bytes=budget_bytes)
     return error.value.reason
@@ -72,7 +71,7 @@ def test_scratch_disks_share_one_budget() -> None:
 
 
 def test_scratch_whose_tags_exceed_a_memory_device_is_refused() -> None:
-    assert refused(dataclasses.replace(DISK, size_bytes=2048 * GIB)) == "scratch.budget"
+    assert refused(replace(DISK, size_bytes=2048 * GIB)) == "scratch.budget"
 
 
 def test_more_scratch_disks_than_memory_devices_are_refused() -> None:
@@ -80,14 +79,12 @@ def test_more_scratch_disks_than_memory_devices_are_refused() -> None:
 
 
 def test_read_only_scratch_is_refused() -> None:
-    assert refused(dataclasses.replace(DISK, read_only=True)) == "disk.read_only"
+    assert refused(replace(DISK, read_only=True)) == "disk.read_only"
 
 
 @pytest.mark.parametrize("profile", ScratchProfile)
 def test_scratch_of_partial_blocks_is_refused(profile: ScratchProfile) -> None:
-    disk = dataclasses.replace(DISK, size_bytes=GIB + 512)
+    disk = replace(DISK, size_bytes=GIB + 512)
     with pytest.raises(ConfigError) as error:
-        plan_scratch(
-            [dataclasses.replace(REQUEST, disk=disk, profile=profile)], budget_bytes=1 << 40
-        )
+        plan_scratch([replace(REQUEST, disk=disk, profile=profile)], budget_bytes=1 << 40)
     assert error.value.reason == "disk.size"

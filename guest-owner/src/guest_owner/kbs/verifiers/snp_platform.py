@@ -112,7 +112,7 @@ def _check_order(report: SnpReport, claims: ClaimList) -> None:
         "snp.firmware",
         f"at least {report.committed}",
         str(report.current),
-        holds=report.current >= report.committed,
+        holds=report.current.at_least(report.committed),
     )
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from ccinit import values
 from ccinit.errors import FormatError
 from ccinit.formats.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
@@ -69,7 +70,7 @@ def pcr(index: int, vm: AzureVm) -> AzureVm:
 def requoted(vm: AzureVm) -> AzureVm:
     """Registers are changed after they were quoted."""
     honest = vm.tpm.quote
-    vm.tpm.quote = lambda data: replace(honest(data), pcrs=(b"x" * 32, *vm.tpm.pcrs[1:]))
+    vm.tpm.quote = lambda data: values.replace(honest(data), pcrs=(b"x" * 32, *vm.tpm.pcrs[1:]))
     return vm
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccinit import values
 from ccinit.errors import FormatError
 from ccinit.formats.tee import Tee
 from ccinit.formats.tpm_evidence import TpmEvidence
@@ -118,7 +119,7 @@ def test_step_3_message_changed_after_signing_is_refused(tpm: FakeTpm, trusted: 
     evidence = tpm.quote(REPORT_DATA)
     changed = bytearray(evidence.message)
     changed[-40 - 16] ^= 1  # firmwareVersion: nothing else looks at it
-    error = refusal(replace(evidence, message=bytes(changed)), trusted)
+    error = refusal(values.replace(evidence, message=bytes(changed)), trusted)
     assert failed(error) == ["quote.signature"]
     assert not error.authentic
 
@@ -126,7 +127,9 @@ def test_step_3_message_changed_after_signing_is_refused(tpm: FakeTpm, trusted: 
 def test_step_3_signature_of_another_key_under_a_registered_name_is_refused(
     tpm: FakeTpm, trusted: References
 ) -> None:
-    forged = replace(booted_tpm(IMAGE, key=1).quote(REPORT_DATA), ak_public_der=tpm.public_der)
+    forged = values.replace(
+        booted_tpm(IMAGE, key=1).quote(REPORT_DATA), ak_public_der=tpm.public_der
+    )
     assert failed(refusal(forged, trusted)) == ["quote.signature"]
 
 
@@ -175,7 +178,7 @@ def test_step_7_registers_that_were_not_quoted_are_refused(
 ) -> None:
     honest = tpm.pcrs.copy()
     tpm.pcrs[9] = register("a changed initrd")
-    evidence = replace(tpm.quote(REPORT_DATA), pcrs=tuple(honest))
+    evidence = values.replace(tpm.quote(REPORT_DATA), pcrs=tuple(honest))
     error = refusal(evidence, trusted)
     assert failed(error) == ["quote.pcr_digest"]
     assert not error.authentic
@@ -318,5 +321,5 @@ def test_any_changed_byte_of_the_quote_is_refused(data: st.DataObject) -> None:
     part = data.draw(st.sampled_from(("message", "signature", "ak_public_der")))
     changed = bytearray(getattr(evidence, part))
     changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
-    error = refusal(replace(evidence, **{part: bytes(changed)}), trusted)
+    error = refusal(values.replace(evidence, **{part: bytes(changed)}), trusted)
     assert not error.authentic

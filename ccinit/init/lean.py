@@ -1,0 +1,12 @@
+"""What PID 1 goes without; to be said before anything else is imported."""
+
+import sys
+
+
+def leave_openssl_out() -> None:
+    """Make `hashlib` use the interpreter's own SHA-2.
+
+    PID 1 hashes a few kilobytes in its life. A second OpenSSL beside that of its ciphers would cost
+    it 4 MB for that.
+    """
+    sys.modules["_hashlib"] = None  # type: ignore[assignment]  # how an import is made to fail

@@ -1,0 +1,205 @@
+"""Frozen values: of `dataclasses` what the guest uses, without its cost at import.
+
+`dataclasses` writes source text for each class and compiles it when the module is imported, and for
+that it imports `inspect`, `ast` and `re`. PID 1 and each of its children are fresh interpreters in
+which this was half of the time to the first useful step (docs/decisions/0012). Here all classes
+share one set of methods.
+
+A value has slots, equality and hash by its fields in their order, a `repr`, and no way to change.
+The type checker reads `frozen` as it reads `dataclass` (PEP 681).
+"""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, ClassVar, TypeVar, cast, dataclass_transform, get_origin, overload
+
+C = TypeVar("C")
+V = TypeVar("V")
+
+_FIELDS = "__value_fields__"
+_NOTHING = object()  # no default: None may be one
+_put = object.__setattr__  # the values' own refuses
+
+
+class Field:
+    """A field of a value class.
+
+    Attributes:
+        kind: its annotation.
+        is_shown: whether `repr` has its content.
+    """
+
+    __slots__ = ("_factory", "is_shown", "kind", "name")
+
+    def __init__(self, factory: Callable[[], object] | None, *, is_shown: bool) -> None:
+        self.name = ""
+        self.kind: object = None
+        self.is_shown = is_shown
+        self._factory = factory
+
+    def default(self) -> object:
+        """Return what the field holds if it is not given.
+
+        Raises:
+            TypeError: it has to be given.
+        """
+        if self._factory is None:
+            raise TypeError(f"{self.name!r} is not given")
+        return self._factory()
+
+
+def field(
+    *,
+    default: object = _NOTHING,
+    default_factory: Callable[[], object] | None = None,
+    repr: bool = True,  # noqa: A002  # as in `dataclasses`
+) -> Any:
+    """Describe a field as `dataclasses.field` does; `repr=False` keeps its content out of texts."""
+    if default is not _NOTHING:
+        return Field(lambda: default, is_shown=repr)
+    return Field(default_factory, is_shown=repr)
+
+
+@overload
+def frozen(cls: type[C], /) -> type[C]: ...
+@overload
+def frozen(*, kw_only: bool = True) -> Callable[[type[C]], type[C]]: ...
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+def frozen(
+    cls: type[C] | None = None, /, *, kw_only: bool = True
+) -> type[C] | Callable[[type[C]], type[C]]:
+    """Make a value class from a class with annotations; see the module.
+
+    `__post_init__`, if the class has one, is called last. Methods that the class defines itself
+    (`__repr__`, say) stay.
+    """
+    if cls is None:
+        return lambda given: _make(given, kw_only=kw_only)
+    return _make(cls, kw_only=kw_only)
+
+
+def fields(kind: object) -> tuple[Field, ...]:
+    """Return the fields of a value class or a value; none if it is neither."""
+    return cast("tuple[Field, ...]", getattr(kind, _FIELDS, ()))
+
+
+def is_frozen(kind: object) -> bool:
+    """Whether this is a value class or a value."""
+    return hasattr(kind, _FIELDS)
+
+
+def replace(old: V, **changes: object) -> V:
+    """Return a value like `old` with other content in the named fields.
+
+    Raises:
+        TypeError: `old` is not of a value class, or has no such field.
+    """
+    if not is_frozen(old):
+        raise TypeError(f"{type(old).__name__} is no value class")
+    kept = {one.name: getattr(old, one.name) for one in fields(old)}
+    return type(old)(**(kept | changes))
+
+
+def _make(cls: type[C], *, kw_only: bool) -> type[C]:
+    """Make the class again, with slots: they cannot be added to one that exists."""
+    namespace = {
+        name: item for name, item in cls.__dict__.items() if name not in ("__dict__", "__weakref__")
+    }
+    own = [
+        _take_field(namespace, name, kind)
+        for name, kind in cls.__annotations__.items()
+        if not _is_of_class(kind)
+    ]
+    all_fields = (*fields(cls), *own)
+    names = tuple(one.name for one in all_fields)
+    methods = {
+        "__init__": _initialiser(
+            all_fields, kw_only=kw_only, completes="__post_init__" in namespace
+        ),
+        "__eq__": _equal,
+        "__hash__": _hash,
+        "__repr__": _describe,
+        "__setattr__": _refuse_to_set,
+        "__delattr__": _refuse_to_delete,
+    }
+    namespace = {
+        **methods,
+        **namespace,
+        _FIELDS: all_fields,
+        "__value_content__": staticmethod(_content_of(names)),
+        "__slots__": tuple(one.name for one in own),
+        "__match_args__": () if kw_only else names,
+        "__qualname__": cls.__qualname__,
+    }
+    metaclass: Any = type(cls)
+    return cast("type[C]", metaclass(cls.__name__, cls.__bases__, namespace))
+
+
+def _take_field(namespace: dict[str, Any], name: str, kind: object) -> Field:
+    given = namespace.pop(name, _NOTHING)
+    one: Field = given if isinstance(given, Field) else field(default=given)
+    one.name, one.kind = name, kind
+    return one
+
+
+def _is_of_class(kind: object) -> bool:
+    origin: object = get_origin(kind)
+    return origin is ClassVar
+
+
+def _initialiser(
+    all_fields: tuple[Field, ...], *, kw_only: bool, completes: bool
+) -> Callable[..., None]:
+    names = tuple(one.name for one in all_fields)
+
+    def initialise(self: Any, *positional: object, **given: object) -> None:
+        if positional:
+            if kw_only or len(positional) > len(names):
+                raise TypeError(f"{len(positional)} positional arguments are too many")
+            given = dict(zip(names, positional, strict=False)) | _without(given, positional, names)
+        for one in all_fields:
+            name = one.name
+            _put(self, name, given.pop(name) if name in given else one.default())
+        if given:
+            raise TypeError(f"{', '.join(given)}: no such field")
+        if completes:
+            self.__post_init__()
+
+    return initialise
+
+
+def _without(
+    given: dict[str, object], positional: tuple[object, ...], names: tuple[str, ...]
+) -> dict[str, object]:
+    twice = given.keys() & set(names[: len(positional)])
+    if twice:
+        raise TypeError(f"{', '.join(sorted(twice))}: given twice")
+    return given
+
+
+def _content_of(names: tuple[str, ...]) -> Callable[[object], object]:
+    """What equality and hash look at; `attrgetter` gives one name's value bare."""
+    return attrgetter(*names) if names else lambda _value: ()
+
+
+def _equal(self: Any, other: Any) -> Any:
+    if other.__class__ is not self.__class__:
+        return NotImplemented
+    return self.__value_content__(self) == self.__value_content__(other)
+
+
+def _hash(self: Any) -> int:
+    return hash(self.__value_content__(self))
+
+
+def _describe(self: object) -> str:
+    shown = (f"{one.name}={getattr(self, one.name)!r}" for one in fields(self) if one.is_shown)
+    return f"{type(self).__qualname__}({', '.join(shown)})"
+
+
+def _refuse_to_set(self: object, name: str, _content: object) -> None:
+    raise AttributeError(f"{type(self).__name__}.{name} cannot be set")
+
+
+def _refuse_to_delete(self: object, name: str) -> None:
+    raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted")
