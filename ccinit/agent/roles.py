@@ -137,7 +137,7 @@ RIGHTS: Mapping[Role, Rights] = {
     # the header of a LUKS2 volume, in memory; its passphrase by pipe
     Role.LUKS2: Rights(
         job="ccinit.unlock.luks2:luks2_job",
-        uid=FIRST_UID + 18,
+        uid=FIRST_UID + 20,
         syscalls=PARSER,
         preload=("cryptography.hazmat.backends.openssl.backend",),
         memory_bytes=256 * MIB,

@@ -33,6 +33,8 @@ WANTED = {
     "sev-es": "sev",
     "pef": "pef",
 }
+# The table is of production images; `sample` is in those of the `test` profile alone.
+ATTESTED = frozenset(ATTESTERS) - {Tee.SAMPLE}
 REFUSED = [row for row in TABLE if row.tee is None]
 
 
@@ -49,7 +51,7 @@ def test_every_platform_of_the_field_is_told_and_answered(platform: str, name: s
 
 
 def test_document_has_every_platform_and_no_others() -> None:
-    assert set(ROWS) == {tee.value for tee in ATTESTERS} | {row.name for row in REFUSED}
+    assert set(ROWS) == {tee.value for tee in ATTESTED} | {row.name for row in REFUSED}
 
 
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: row.name)
@@ -57,7 +59,7 @@ def test_document_gives_the_reason_of_a_refusal(row: Row) -> None:
     assert ROWS[row.name] == ["", "", "", "", row.refusal]
 
 
-@pytest.mark.parametrize("tee", ATTESTERS)
+@pytest.mark.parametrize("tee", sorted(ATTESTED))
 def test_document_says_what_is_done(tee: Tee) -> None:
     source, initdata, events, verifier, refusal = ROWS[tee]
     how = {Binding.EXTENDED: "extended", Binding.COMPARED: "compared"}
