@@ -5,13 +5,13 @@ Everything but the address is the product's: the rights of the role `endorse`, c
 
 import os
 import sys
-from dataclasses import replace
 
 from ccinit.agent.child import JobChannel, main
 from ccinit.agent.messages import EndorsementAnswer, EndorseRequest
 from ccinit.agent.roles import RIGHTS, Role
 from ccinit.attest.azure_metadata import fetch_endorsement
 from ccinit.net.metadata import metadata_client
+from ccinit.values import replace
 
 HOST = os.environ["METADATA_HOST"]
 NAME = "tests.integration.endorse_program"
