@@ -123,7 +123,7 @@ def _toml_string(text: str) -> str:
 
 def _make(arguments: argparse.Namespace) -> int:
     algorithm = initdata_binding(Tee(arguments.platform)).algorithm
-    document = make_document(_read_text(arguments.config), _read_text(arguments.pod), algorithm)
+    document = make_document(read_text(arguments.config), read_text(arguments.pod), algorithm)
     write_atomically(arguments.output, document, mode=PUBLIC_MODE)
     print(f"wrote {arguments.output}: {sha256_digest(document)}")
     if arguments.disk_image is not None:
@@ -176,7 +176,13 @@ def _resources(config: GuestConfig, pod: PodManifest) -> list[str]:
     return sorted({str(uri) for uri in uris if uri is not None})
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a part of a document.
+
+    Raises:
+        FormatError: `initdata.encoding`.
+        ConfigError, LimitExceededError: as `read_capped`.
+    """
     try:
         return read_capped(path, MAX_DOCUMENT_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:

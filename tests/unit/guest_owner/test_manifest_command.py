@@ -1,0 +1,135 @@
+"""`guest-owner manifest`: what it begins, what it finds, and what the guest says to the same."""
+
+from pathlib import Path
+
+import pytest
+
+from ccinit.agent.pod import _pod_files
+from ccinit.errors import ConfigError
+from ccinit.formats.initdata import document_digest
+from ccinit.formats.pod_manifest import parse_pod_manifest
+from ccinit.run.container import plan_start_order
+from ccinit.run.spec import KERNEL_PLACES as KERNEL_PLACES_OF_THE_GUEST
+from guest_owner.manifest_command import KERNEL_PLACES, POD_FILES
+from tests.unit.ccinit.formats.test_guest_config import CONFIG
+from tests.unit.guest_owner.command_line import error_of, run
+
+IMAGE = f"registry.example/team/shop@sha256:{'ab' * 32}"
+CA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+SECOND = '[[container]]\nname = "other"\nimage = "shop"\n'
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Path:
+    """A pod.toml as `init` makes it."""
+    (tmp_path / "ca.pem").write_text(CA)
+    assert init(tmp_path, IMAGE) == 0
+    return tmp_path / "pod.toml"
+
+
+def init(folder: Path, image: str) -> int:
+    return run(
+        *("manifest", "init", image, "--name", "shop", "--ca", folder / "ca.pem"),
+        *("--scratch-mib", "64", "--output", folder / "pod.toml"),
+    )
+
+
+def test_begun_manifest_is_one_that_the_guest_accepts(
+    pod: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = parse_pod_manifest(pod.read_text())
+    assert (made.name, made.images[0].reference, made.images[0].ca_pem) == ("shop", IMAGE, CA)
+    assert made.volume("scratch").size_bytes == 64 << 20
+    assert made.allow.exec == made.allow.evidence == ()
+    assert run("manifest", "check", pod) == 0
+    assert "would accept" in capsys.readouterr().out
+
+
+def test_image_without_a_digest_begins_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ca.pem").write_text(CA)
+    assert init(tmp_path, "registry.example/team/shop:latest") == 1
+    assert "[reference." in error_of(capsys)
+    assert not (tmp_path / "pod.toml").exists()
+
+
+def test_manifest_of_another_form_is_refused_as_the_guest_would(
+    pod: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pod.write_text(pod.read_text() + "[allow]\nshell = true\n")
+    assert run("manifest", "check", pod) == 1
+    assert "[pod.allow" in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        ("shop waits for other, which starts later", 'kind = "init"\ndepends_on = ["other"]\n'),
+        ("has to end", 'kind = "init"\nrestart = "always"\n'),
+        ("wait for each other", 'depends_on = ["other"]\n'),
+    ],
+)
+def test_order_that_cannot_be_is_found_before_the_guest_does(
+    pod: Path, capsys: pytest.CaptureFixture[str], found: str, text: str
+) -> None:
+    begun = pod.read_text().replace('restart = "on-failure"\n', "")
+    circle = 'depends_on = ["shop"]\n' if "wait for each" in found else ""
+    pod.write_text(begun.replace('image = "shop"\n', f'image = "shop"\n{text}') + SECOND + circle)
+    with pytest.raises(ConfigError) as caught:
+        plan_start_order(parse_pod_manifest(pod.read_text()).containers)
+    assert run("manifest", "check", pod) == 1
+    printed = capsys.readouterr().out
+    assert caught.value.reason in printed
+    assert found in printed
+
+
+@pytest.mark.parametrize(
+    ("found", "file"),
+    [
+        ("two things at /etc/hosts", "/etc/hosts"),
+        ("two things at /data", "/data"),
+        ("/proc/key is the kernel's", "/proc/key"),
+    ],
+)
+def test_place_that_is_taken_is_found(
+    pod: Path, capsys: pytest.CaptureFixture[str], found: str, file: str
+) -> None:
+    mount = '[[container.mount]]\nvolume = "scratch"\npath = "/data"\n'
+    secret = f'[[secret]]\ncontainer = "shop"\nuri = "kbs:///a/b/c"\nfile = "{file}"\n'
+    text = pod.read_text().replace("[[volume]]", f"{mount}\n[[volume]]")
+    pod.write_text(text)
+    assert run("manifest", "check", pod) == 0
+    pod.write_text(text + secret)
+    assert run("manifest", "check", pod) == 1
+    assert found in capsys.readouterr().out
+
+
+def test_places_are_those_of_the_guest() -> None:
+    assert set(KERNEL_PLACES) == set(KERNEL_PLACES_OF_THE_GUEST)
+    assert set(POD_FILES) == {bind.target for bind in _pod_files()}
+
+
+def test_plugins_secret_needs_a_kbs_without_envelopes(
+    pod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "ccinit.toml"
+    secret = '[[secret]]\ncontainer = "shop"\nuri = "kbs+pki:///cert"\nfile = "/cert"\n'
+    pod.write_text(pod.read_text() + secret)
+    for envelope, status in (("required", 1), ("none", 0)):
+        config.write_text(CONFIG.replace('"required"', f'"{envelope}"'))
+        assert run("manifest", "check", pod, "--config", config) == status
+    assert "kbs.envelope" in capsys.readouterr().out
+
+
+def test_digests_are_those_of_the_documents_that_would_be_made(
+    pod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, document = tmp_path / "ccinit.toml", tmp_path / "initdata.toml"
+    config.write_text(CONFIG)
+    assert run("manifest", "digest", pod, "--config", config) == 0
+    printed = capsys.readouterr().out
+    for platform, algorithm in (("tpm", "sha256"), ("tdx", "sha384")):
+        made = ("--config", config, "--pod", pod, "--output", document, "--platform", platform)
+        assert run("initdata", "make", *made) == 0
+        assert document_digest(document.read_bytes(), algorithm).hex() in printed
