@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ccinit.errors import FormatError
 from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
-from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, document_digest
+from ccinit.formats.initdata import document_digest
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.formats.pod_manifest import (
     Container,
@@ -24,7 +24,8 @@ from ccinit.formats.pod_manifest import (
 from ccinit.formats.resource_uri import PluginUri
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.initdata_command import make_document, read_text
-from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
+from guest_owner.kbs.files import PUBLIC_MODE, write_atomically
+from guest_owner.kubernetes_pod import convert_pod
 from guest_owner.table import format_table
 
 ALGORITHMS = ("sha256", "sha384")
@@ -38,10 +39,14 @@ Finding = tuple[str, str]
 def add_parser(subparsers: Subparsers) -> None:
     """Add `manifest init`, `manifest check` and `manifest digest`."""
     commands = add_group(subparsers, "manifest", "Begin, check and identify a pod.toml.")
-    summary = "Begin a pod.toml with one container of an image."
+    summary = "Begin a pod.toml with a container of an image, or from a Kubernetes Pod."
     init = commands.add_parser("init", help=summary, description=summary)
-    init.add_argument("image", metavar="IMAGE", help="HOST/REPOSITORY@sha256:…")
-    init.add_argument("--name", required=True, help="of the pod, and of its container")
+    source = init.add_mutually_exclusive_group(required=True)
+    source.add_argument("--image", metavar="IMAGE", help="HOST/REPOSITORY@sha256:…")
+    source.add_argument("--kubernetes", type=Path, metavar="FILE", help="a Pod in YAML")
+    init.add_argument(
+        "--name", default="pod", help="of an image's pod and container (default: pod)"
+    )
     init.add_argument(
         "--ca", type=Path, required=True, metavar="FILE", help="roots of the registry, PEM"
     )
@@ -150,8 +155,13 @@ def _find_shared_places(pod: PodManifest, container: Container) -> Iterator[Find
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    ca_pem = read_capped(arguments.ca, MAX_DOCUMENT_BYTES).decode("ascii", "replace")
-    text = make_manifest(arguments.name, arguments.image, ca_pem, arguments.scratch_mib * _MIB)
+    ca_pem, scratch_bytes = read_text(arguments.ca), arguments.scratch_mib * _MIB
+    if arguments.kubernetes is None:
+        text = make_manifest(arguments.name, arguments.image, ca_pem, scratch_bytes)
+    else:
+        text = convert_pod(read_text(arguments.kubernetes), ca_pem, scratch_bytes)
+        for reason, detail in find_refusals(parse_pod_manifest(text), None):
+            raise FormatError(reason, detail)
     write_atomically(arguments.output, text.encode(), mode=PUBLIC_MODE)
     print(f"wrote {arguments.output}")
     print(f"next: guest-owner manifest check {arguments.output}")

@@ -29,7 +29,7 @@ def pod(tmp_path: Path) -> Path:
 
 def init(folder: Path, image: str) -> int:
     return run(
-        *("manifest", "init", image, "--name", "shop", "--ca", folder / "ca.pem"),
+        *("manifest", "init", "--image", image, "--name", "shop", "--ca", folder / "ca.pem"),
         *("--scratch-mib", "64", "--output", folder / "pod.toml"),
     )
 

@@ -1,0 +1,275 @@
+"""A pod.toml that does what a Kubernetes Pod asks for, as far as an immutable pod can.
+
+Strict: a field that is not listed here is refused by its path, so that nothing that the Pod's
+author relied on is lost without a word. Fields that only tell a cluster where to run the pod, and
+who may reach it, are left out. A secret becomes a resource of the KBS, under the name
+`kbs:///ccinit/<pod>/file-<secret>-<key>`.
+"""
+
+import json
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import yaml
+
+from ccinit.errors import FormatError
+
+_LEFT_OUT: Final = frozenset(
+    (
+        *("affinity", "dnsPolicy", "enableServiceLinks", "nodeName", "nodeSelector"),
+        *("priorityClassName", "runtimeClassName", "schedulerName", "tolerations"),
+    )
+)
+_CONTAINER_LEFT_OUT: Final = frozenset(("imagePullPolicy", "ports"))
+_RESTART: Final = {"Always": "always", "OnFailure": "on-failure", "Never": "never"}
+_UNITS: Final = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "": 1}
+Lines = Iterator[str]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice; YAML's readers disagree about which one counts."""
+
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002 - overridden
+    ) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        if len(set(keys)) != len(keys):
+            raise FormatError("kubernetes.duplicate", f"a key stands twice: {sorted(keys)}")
+        return super().construct_mapping(node, deep)
+
+
+def convert_pod(text: str, ca_pem: str, scratch_bytes: int) -> str:
+    """Return the text of a pod.toml.
+
+    Args:
+        text: YAML, one document.
+        ca_pem: roots of every image's registry.
+        scratch_bytes: size of the disk for images and what containers write.
+
+    Raises:
+        FormatError: `kubernetes.…`, what cannot be taken over.
+    """
+    try:
+        document = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise FormatError("kubernetes.yaml", str(error)) from error
+    pod = _table(document, "pod", {"apiVersion", "kind", "metadata", "spec"}, left_out={"status"})
+    if (pod.get("apiVersion"), pod.get("kind")) != ("v1", "Pod"):
+        raise FormatError("kubernetes.kind", "expected apiVersion v1, kind Pod")
+    allowed = {"name"}
+    left_out = {"annotations", "labels", "namespace"}
+    name = _text(_table(pod.get("metadata"), "metadata", allowed, left_out=left_out), "name")
+    allowed = {"containers", "initContainers", "restartPolicy", "volumes"}
+    spec = _table(pod.get("spec"), "spec", allowed, left_out=_LEFT_OUT)
+    return "\n".join((*_Pod(name, spec, ca_pem, scratch_bytes).lines(), ""))
+
+
+class _Pod:
+    """One conversion."""
+
+    def __init__(self, name: str, spec: Mapping[str, Any], ca_pem: str, scratch_bytes: int) -> None:
+        self._name = name
+        self._spec = spec
+        self._ca_pem = ca_pem
+        self._scratch_bytes = scratch_bytes
+        self._volumes = {
+            _text(one, "name"): one
+            for one in _tables(spec, "volumes", {"name", "emptyDir", "secret"})
+        }
+
+    def lines(self) -> Lines:
+        policy = self._spec.get("restartPolicy", "Always")
+        if policy not in _RESTART:
+            raise FormatError("kubernetes.restartPolicy", f"unknown: {policy!r}")
+        yield from ("version = 1", f"name = {_quote(self._name)}")
+        again = "never" if policy == "Never" else "on-failure"
+        for place, kind, restart in (
+            ("initContainers", "init", again),
+            ("containers", "main", _RESTART[policy]),
+        ):
+            for one in _tables(self._spec, place, _CONTAINER_FIELDS, left_out=_CONTAINER_LEFT_OUT):
+                yield from self._container(one, kind, restart)
+        for volume in self._volumes.values():
+            yield from _empty_directory(volume)
+        yield from ("", "[[volume]]", 'name = "ccinit-scratch"', 'kind = "scratch"')
+        yield f"size_bytes = {self._scratch_bytes}"
+
+    def _container(self, one: Mapping[str, Any], kind: str, restart: str) -> Lines:
+        name = _text(one, "name")
+        yield from ("", "[[image]]", f"name = {_quote(name)}")
+        yield f"reference = {_quote(_text(one, 'image'))}"
+        yield f"ca = '''\n{self._ca_pem.rstrip()}\n'''"
+        yield from ("", "[[container]]", f"name = {_quote(name)}", f"image = {_quote(name)}")
+        yield from (f"kind = {_quote(kind)}", f"restart = {_quote(restart)}")
+        yield from _program(one)
+        yield from _rights(one)
+        variables = _tables(one, "env", {"name", "value", "valueFrom"})
+        plain = [
+            (_text(each, "name"), _text(each, "value")) for each in variables if "value" in each
+        ]
+        if plain:
+            yield f"env = {{ {', '.join(f'{_quote(k)} = {_quote(v)}' for k, v in plain)} }}"
+        yield from _limits(one)
+        secrets: list[str] = []
+        for mount in _tables(one, "volumeMounts", {"name", "mountPath", "readOnly"}):
+            secrets += self._mount_secret(name, mount)
+            yield from self._mount(mount)
+        for each in variables:
+            if "value" not in each:
+                source = _table(each.get("valueFrom"), "valueFrom", {"secretKeyRef"})
+                key = _table(source.get("secretKeyRef"), "secretKeyRef", {"name", "key"})
+                secrets += self._secret(name, _text(key, "name"), _text(key, "key"))
+                secrets.append(f"env = {_quote(_text(each, 'name'))}")
+        yield from secrets
+
+    def _mount(self, mount: Mapping[str, Any]) -> Lines:
+        if "emptyDir" in self._volume(mount):
+            yield from ("", "[[container.mount]]", f"volume = {_quote(_text(mount, 'name'))}")
+            yield f"path = {_quote(_text(mount, 'mountPath'))}"
+            yield f"read_only = {_boolean(mount.get('readOnly', False))}"
+
+    def _mount_secret(self, container: str, mount: Mapping[str, Any]) -> Lines:
+        volume = self._volume(mount)
+        if "secret" not in volume:
+            return
+        secret = _table(volume["secret"], "secret", {"secretName", "items"})
+        items = _tables(secret, "items", {"key", "path"})
+        if not items:
+            raise FormatError("kubernetes.secret", "name its keys as items: a KBS lists nothing")
+        for item in items:
+            yield from self._secret(container, _text(secret, "secretName"), _text(item, "key"))
+            yield f"file = {_quote(_text(mount, 'mountPath') + '/' + _text(item, 'path'))}"
+
+    def _secret(self, container: str, secret: str, key: str) -> Lines:
+        yield from ("", "[[secret]]", f"container = {_quote(container)}")
+        yield f"uri = {_quote(f'kbs:///ccinit/{self._name}/file-{secret}-{key}')}"
+
+    def _volume(self, mount: Mapping[str, Any]) -> Mapping[str, Any]:
+        name = _text(mount, "name")
+        if name not in self._volumes:
+            raise FormatError("kubernetes.volumeMounts", f"no volume {name!r}")
+        return self._volumes[name]
+
+
+_CONTAINER_FIELDS: Final = frozenset(
+    (
+        *("name", "image", "command", "args", "env", "workingDir", "securityContext"),
+        *("resources", "volumeMounts"),
+    )
+)
+
+
+def _program(one: Mapping[str, Any]) -> Lines:
+    command, args = one.get("command"), one.get("args")
+    if command is None and args is not None:
+        raise FormatError("kubernetes.args", "args need a command: the image's is not known here")
+    if command is not None:
+        words = [_string(word, "command") for word in (*command, *(args or ()))]
+        yield f"args = {json.dumps(words, ensure_ascii=False)}"
+    if "workingDir" in one:
+        yield f"cwd = {_quote(_text(one, 'workingDir'))}"
+
+
+def _rights(one: Mapping[str, Any]) -> Lines:
+    allowed = {"runAsUser", "runAsGroup", "readOnlyRootFilesystem", "allowPrivilegeEscalation"}
+    context = _table(one.get("securityContext", {}), "securityContext", allowed)
+    if context.get("allowPrivilegeEscalation", False) is not False:
+        raise FormatError("kubernetes.allowPrivilegeEscalation", "no container may")
+    if "runAsUser" in context:
+        ids = [context["runAsUser"], context.get("runAsGroup", context["runAsUser"])]
+        if not all(type(number) is int for number in ids):
+            raise FormatError("kubernetes.runAsUser", "expected numbers")
+        yield f'user = "{ids[0]}:{ids[1]}"'
+    yield f"read_only = {_boolean(context.get('readOnlyRootFilesystem', False))}"
+
+
+def _limits(one: Mapping[str, Any]) -> Lines:
+    resources = _table(one.get("resources", {}), "resources", {"limits"}, left_out={"requests"})
+    limits = _table(resources.get("limits", {}), "limits", {"memory", "cpu"})
+    if limits:
+        yield "[container.resources]"
+    if "memory" in limits:
+        yield f"memory_bytes = {_bytes(limits['memory'])}"
+    if "cpu" in limits:
+        yield f"cpu_milli = {_milli(limits['cpu'])}"
+
+
+def _empty_directory(volume: Mapping[str, Any]) -> Lines:
+    if "emptyDir" not in volume:
+        return
+    wanted = _table(volume["emptyDir"], "emptyDir", {"medium", "sizeLimit"})
+    if "sizeLimit" not in wanted:
+        raise FormatError("kubernetes.emptyDir", f"{volume['name']} needs a sizeLimit")
+    kind = {"Memory": "tmpfs", "": "scratch"}.get(wanted.get("medium", ""))
+    if kind is None:
+        raise FormatError("kubernetes.emptyDir", f"unknown medium {wanted['medium']!r}")
+    yield from ("", "[[volume]]", f"name = {_quote(_text(volume, 'name'))}")
+    yield from (f"kind = {_quote(kind)}", f"size_bytes = {_bytes(wanted['sizeLimit'])}")
+
+
+def _table(
+    value: object,
+    where: str,
+    allowed: set[str] | frozenset[str],
+    *,
+    left_out: set[str] | frozenset[str] = frozenset(),
+) -> Mapping[str, Any]:
+    """Return a mapping that has no other keys than these."""
+    if not isinstance(value, dict):
+        raise FormatError(f"kubernetes.{where}", "expected a mapping")
+    unknown = sorted(str(key) for key in value.keys() - allowed - left_out)
+    if unknown:
+        raise FormatError(f"kubernetes.{where}", f"cannot be taken over: {', '.join(unknown)}")
+    return value
+
+
+def _tables(
+    value: Mapping[str, Any],
+    key: str,
+    allowed: set[str] | frozenset[str],
+    *,
+    left_out: set[str] | frozenset[str] = frozenset(),
+) -> Sequence[Mapping[str, Any]]:
+    found = value.get(key, [])
+    if not isinstance(found, list):
+        raise FormatError(f"kubernetes.{key}", "expected a list")
+    return [_table(one, key, allowed, left_out=left_out) for one in found]
+
+
+def _text(value: Mapping[str, Any], key: str) -> str:
+    return _string(value.get(key), key)
+
+
+def _string(value: object, where: str) -> str:
+    if not isinstance(value, str) or "\x7f" in value:
+        raise FormatError(f"kubernetes.{where}", "expected text; numbers stand in quotes")
+    return value
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # its escapes are TOML's
+
+
+def _boolean(value: object) -> str:
+    if not isinstance(value, bool):
+        raise FormatError("kubernetes.boolean", f"expected true or false, found {value!r}")
+    return str(value).lower()
+
+
+def _bytes(value: object) -> int:
+    number, unit = str(value), ""
+    if number[-2:] in _UNITS:
+        number, unit = number[:-2], number[-2:]
+    if not number.isascii() or not number.isdigit():
+        raise FormatError("kubernetes.quantity", f"expected bytes, Ki, Mi or Gi: {value!r}")
+    return int(number) * _UNITS[unit]
+
+
+def _milli(value: object) -> int:
+    text = str(value)
+    number, factor = (text[:-1], 1) if text.endswith("m") else (text, 1000)
+    if not number.isascii() or not number.isdigit():
+        raise FormatError("kubernetes.quantity", f"expected whole or milli processors: {value!r}")
+    return int(number) * factor

@@ -1,0 +1,126 @@
+"""A Kubernetes Pod becomes a manifest that the guest accepts, or is refused by the field's path."""
+
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import FormatError
+from ccinit.formats.pod_manifest import (
+    ContainerKind,
+    Mount,
+    PodManifest,
+    Resources,
+    Restart,
+    VolumeKind,
+    parse_pod_manifest,
+)
+from guest_owner.kubernetes_pod import convert_pod
+from tests.unit.guest_owner.command_line import error_of, run
+
+CA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+DIGEST = f"sha256:{'ab' * 32}"
+POD = f"""\
+apiVersion: v1
+kind: Pod
+metadata: {{name: shop, labels: {{app: shop}}}}
+spec:
+  restartPolicy: OnFailure
+  runtimeClassName: confidential
+  initContainers:
+  - name: migrate
+    image: registry.example/migrate@{DIGEST}
+  containers:
+  - name: web
+    image: registry.example/web@{DIGEST}
+    command: ["/bin/web"]
+    args: ["--port", "80"]
+    workingDir: /srv
+    ports: [{{containerPort: 80}}]
+    securityContext: {{runAsUser: 1000, readOnlyRootFilesystem: true}}
+    resources: {{limits: {{memory: 64Mi, cpu: 500m}}}}
+    env:
+    - {{name: GREETING, value: "say \\"hello\\""}}
+    - name: TOKEN
+      valueFrom: {{secretKeyRef: {{name: api, key: token}}}}
+    volumeMounts:
+    - {{name: cache, mountPath: /cache}}
+    - {{name: tls, mountPath: /tls, readOnly: true}}
+  volumes:
+  - {{name: cache, emptyDir: {{medium: Memory, sizeLimit: 8Mi}}}}
+  - name: tls
+    secret: {{secretName: web-tls, items: [{{key: tls.key, path: key.pem}}]}}
+"""
+
+
+def convert(text: str = POD) -> PodManifest:
+    return parse_pod_manifest(convert_pod(text, CA, 1 << 30))
+
+
+def test_pod_becomes_a_manifest() -> None:
+    pod = convert()
+    migrate, web = pod.containers
+    assert pod.name == "shop"
+    assert [image.name for image in pod.images] == ["migrate", "web"]
+    assert (migrate.kind, migrate.args, migrate.read_only) == (ContainerKind.INIT, (), False)
+    assert (web.kind, web.restart, web.cwd) == (ContainerKind.MAIN, Restart.ON_FAILURE, "/srv")
+    assert web.args == ("/bin/web", "--port", "80")
+    assert web.env == (("GREETING", 'say "hello"'),)
+    assert (web.user, web.read_only) == ("1000:1000", True)
+    assert web.resources == Resources(memory_bytes=64 << 20, cpu_milli=500)
+    assert web.mounts == (Mount(volume="cache", path="/cache", read_only=False),)
+    assert [(one.name, one.kind, one.size_bytes) for one in pod.volumes] == [
+        ("cache", VolumeKind.TMPFS, 8 << 20),
+        ("ccinit-scratch", VolumeKind.SCRATCH, 1 << 30),
+    ]
+
+
+def test_secrets_become_resources_of_the_kbs() -> None:
+    found = {(one.container, str(one.uri), one.file, one.env) for one in convert().secrets}
+    assert found == {
+        ("web", "kbs:///ccinit/shop/file-web-tls-tls.key", "/tls/key.pem", None),
+        ("web", "kbs:///ccinit/shop/file-api-token", None, "TOKEN"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("reason", "old", "new"),
+    [
+        ("kubernetes.kind", "kind: Pod", "kind: Deployment"),
+        ("kubernetes.spec", "  restartPolicy:", "  hostNetwork: true\n  restartPolicy:"),
+        ("kubernetes.containers", "    workingDir:", "    livenessProbe: {}\n    workingDir:"),
+        ("kubernetes.securityContext", "runAsUser:", "privileged: true, runAsUser:"),
+        ("kubernetes.allowPrivilegeEscalation", "runAs", "allowPrivilegeEscalation: true, runAs"),
+        ("kubernetes.args", '    command: ["/bin/web"]\n', ""),
+        ("kubernetes.value", 'value: "say \\"hello\\""', "value: 1"),
+        ("kubernetes.quantity", "64Mi", "64M"),
+        ("kubernetes.quantity", "500m", "0.5"),
+        ("kubernetes.emptyDir", ", sizeLimit: 8Mi", ""),
+        ("kubernetes.emptyDir", "medium: Memory", "medium: HugePages"),
+        ("kubernetes.secret", ", items: [{key: tls.key, path: key.pem}]", ""),
+        ("kubernetes.volumes", "emptyDir: {medium: Memory, sizeLimit: 8Mi}", "hostPath: {path: /}"),
+        ("kubernetes.volumeMounts", "{name: cache, mountPath", "{name: other, mountPath"),
+        ("kubernetes.restartPolicy", "OnFailure", "Sometimes"),
+        ("kubernetes.duplicate", "kind: Pod", "kind: Pod\nkind: Pod"),
+        ("kubernetes.yaml", "kind: Pod", "kind: [Pod"),
+        ("kubernetes.yaml", "kind: Pod", "kind: !!python/name:os.system"),
+        ("kubernetes.pod", POD, "- a list"),
+    ],
+)
+def test_what_cannot_be_taken_over_is_refused_by_its_field(reason: str, old: str, new: str) -> None:
+    assert old in POD
+    with pytest.raises(FormatError) as caught:
+        convert(POD.replace(old, new, 1))
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(("tag", "status"), [(f"@{DIGEST}", 0), (":latest", 1)])
+def test_init_takes_images_by_digest_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tag: str, status: int
+) -> None:
+    source, made = tmp_path / "pod.yaml", tmp_path / "pod.toml"
+    source.write_text(POD.replace(f"web@{DIGEST}", f"web{tag}"))
+    (tmp_path / "ca.pem").write_text(CA)
+    words = ("--kubernetes", source, "--ca", tmp_path / "ca.pem", "--output", made)
+    assert run("manifest", "init", *words) == status
+    assert made.exists() == (status == 0)
+    assert ("[reference." in error_of(capsys)) == (status == 1)
