@@ -1,7 +1,6 @@
 """LUKS2 volumes made by cryptsetup in this guest, opened by ours with the real child."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,50 +13,26 @@ from ccinit.errors import FormatError, KernelError, VerificationError
 from ccinit.formats.luks2 import COPY_BYTES, PAYLOAD_OFFSET, SEAL_OFFSET, make_seal
 from ccinit.kernel.block import BlockDevice, read_direct, write_direct
 from ccinit.kernel.dm import DmControl, DmDevice
-from ccinit.kernel.mount import mount, umount2
 from ccinit.secret import Secret
 from ccinit.unlock import stack as stack_module
 from ccinit.unlock.luks2 import Luks2Request, activate_luks2
 from ccinit.unlock.stack import activate_crypt
 from ccinit.unlock.volume_key import derive_seal_key
 from tests.fakes.luks2 import NULL_CIPHERS, PASSPHRASE, make_header
-from tests.vm.guest.disks import blank, disk, dm_names, drop_caches, format_device, run
+from tests.vm.guest.disks import blank, disk, dm_names, drop_caches, run
+from tests.vm.guest.made_elsewhere import LUKS2_FILE, make_luks2
 
 SIZE_BYTES = 256 << 20
 PYTHON = "/usr/bin/python3.13"
 PLAIN = Luks2Request(pod="web", name="data", sealed=False)
 SEALED = Luks2Request(pod="web", name="data", sealed=True)
-CANARY = b"canary of the owner's volume"
-
-
-def cryptsetup(*arguments: str) -> None:
-    Path("/run/cryptsetup").mkdir(exist_ok=True)
-    done = subprocess.run(
-        ("cryptsetup", "-q", "--disable-keyring", "--key-file", "-", *arguments),
-        input=PASSPHRASE,
-        capture_output=True,
-        check=False,
-        env={"PATH": "/usr/sbin", "DM_DISABLE_UDEV": "1"},
-    )
-    assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.fixture(scope="module")
 def header(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
     """The header of a volume that cryptsetup has made, with a file in it."""
     device, target = disk("volume"), tmp_path_factory.mktemp("elsewhere")
-    blank(device)
-    cryptsetup(
-        *("luksFormat", "--type", "luks2", "--cipher", "aes-xts-plain64", "--key-size", "512"),
-        *("--hash", "sha256", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"),
-        *("--sector-size", "4096", device.node),
-    )
-    cryptsetup("open", device.node, "elsewhere")
-    run(format_device("/dev/mapper/elsewhere", ("-q", "/dev/mapper/elsewhere")))
-    mount("/dev/mapper/elsewhere", str(target), "ext4")
-    (target / "file").write_bytes(CANARY)
-    umount2(str(target))
-    cryptsetup("close", "elsewhere")
+    make_luks2(device, target)
     yield read_direct(device.node, 0, COPY_BYTES)
     blank(device)
 
@@ -96,13 +71,13 @@ def opened(found: tuple[BlockDevice, Secret], target: Path) -> Iterator[None]:
 
 def test_volume_made_by_cryptsetup_opens_and_opens_again(tmp_path: Path) -> None:
     with opened(find(), tmp_path):
-        assert (tmp_path / "file").read_bytes() == CANARY
+        assert (tmp_path / "file").read_bytes() == LUKS2_FILE
         (tmp_path / "ours").write_bytes(b"written here")
     with opened(find(), tmp_path):
         drop_caches()
         assert (tmp_path / "ours").read_bytes() == b"written here"
     assert dm_names() == set()
-    assert CANARY not in read_direct(disk("volume").node, 0, 64 << 20)
+    assert LUKS2_FILE not in read_direct(disk("volume").node, 0, 64 << 20)
 
 
 def test_volume_is_found_among_disks_that_are_none() -> None:
@@ -133,7 +108,7 @@ def test_sealed_header_opens_and_an_unsealed_one_does_not(header: bytes, tmp_pat
     with derive_seal_key(Secret(PASSPHRASE), "web", "data") as key:
         write_direct(disk("volume").node, SEAL_OFFSET, make_seal(header, key.reveal()))
     with opened(find(SEALED), tmp_path):
-        assert (tmp_path / "file").read_bytes() == CANARY
+        assert (tmp_path / "file").read_bytes() == LUKS2_FILE
 
 
 @pytest.mark.parametrize("name", NULL_CIPHERS)
@@ -147,8 +122,8 @@ def test_r42_header_swapped_after_it_was_read_has_no_effect(tmp_path: Path) -> N
     found = find()
     write_direct(disk("volume").node, 0, make_header(NULL_CIPHERS["segment"][0]))
     with opened(found, tmp_path):
-        assert (tmp_path / "file").read_bytes() == CANARY
-        (tmp_path / "later").write_bytes(CANARY * 1000)
+        assert (tmp_path / "file").read_bytes() == LUKS2_FILE
+        (tmp_path / "later").write_bytes(LUKS2_FILE * 1000)
         drop_caches()
         with DmControl() as control:
             (table,) = control.read_table(DmDevice(name="ccinit-data", minor=0))
@@ -157,7 +132,7 @@ def test_r42_header_swapped_after_it_was_read_has_no_effect(tmp_path: Path) -> N
             f"capi:xts(aes)-plain64 :64:logon:ccinit:data 0 {disk('volume').number}"
             f" {PAYLOAD_OFFSET // 512} 1 sector_size:4096"
         )
-    assert CANARY not in read_direct(disk("volume").node, 0, 64 << 20)
+    assert LUKS2_FILE not in read_direct(disk("volume").node, 0, 64 << 20)
 
 
 def test_r42_table_that_is_not_what_was_loaded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

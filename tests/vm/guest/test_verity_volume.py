@@ -2,7 +2,6 @@
 
 import errno
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,29 +9,20 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import VerificationError
-from ccinit.formats.verity import BLOCK_BYTES, RootHash, Salt, VerityParameters, build_hash_tree
-from ccinit.kernel.block import read_direct, write_direct
+from ccinit.formats.verity import BLOCK_BYTES, RootHash, VerityParameters
+from ccinit.kernel.block import read_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.unlock.verity_volume import activate_verity, select_verity_disk
 from ccinit.values import replace
 from tests.vm.guest.disks import blank, disk, dm_names, drop_caches, flip_bit
-
-CONTENT = bytes(range(256)) * 4096
+from tests.vm.guest.made_elsewhere import VERITY_FILE, make_verity
 
 
 @pytest.fixture(scope="module")
 def parameters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VerityParameters]:
     """Of a volume with two files that lies on a disk."""
     directory = tmp_path_factory.mktemp("verity")
-    (directory / "tree").mkdir()
-    (directory / "tree/model").write_bytes(CONTENT)
-    (directory / "tree/name").write_text("a model")
-    image = directory / "image"
-    subprocess.run(("mkfs.erofs", image, directory / "tree"), check=True, capture_output=True)
-    data = image.read_bytes()
-    data += bytes(-len(data) % BLOCK_BYTES)
-    found, tree = build_hash_tree([data], Salt(bytes(range(32))))
-    write_direct(disk("odd").node, 0, data + tree)
+    found = make_verity(disk("odd"), directory)
     yield found
     blank(disk("odd"))
 
@@ -52,7 +42,7 @@ def opened(parameters: VerityParameters, target: Path) -> Iterator[None]:
 
 def test_volume_is_read_and_not_written(parameters: VerityParameters, tmp_path: Path) -> None:
     with opened(parameters, tmp_path):
-        assert (tmp_path / "model").read_bytes() == CONTENT
+        assert (tmp_path / "model").read_bytes() == VERITY_FILE
         with pytest.raises(OSError, match="Read-only") as error:
             (tmp_path / "name").write_text("another")
         assert error.value.errno == errno.EROFS
@@ -76,7 +66,7 @@ def test_no_disk_with_the_root_is_refused(parameters: VerityParameters) -> None:
 def test_block_that_the_host_changes_is_an_error(
     parameters: VerityParameters, tmp_path: Path
 ) -> None:
-    offset = read_direct(disk("odd").node, 0, parameters.data_bytes).index(CONTENT[:4096])
+    offset = read_direct(disk("odd").node, 0, parameters.data_bytes).index(VERITY_FILE[:4096])
     offset -= offset % BLOCK_BYTES
     with opened(parameters, tmp_path):
         flip_bit(disk("odd"), offset + 10 * BLOCK_BYTES)
@@ -87,4 +77,4 @@ def test_block_that_the_host_changes_is_an_error(
         assert (tmp_path / "name").read_text() == "a model"
         flip_bit(disk("odd"), offset + 10 * BLOCK_BYTES)
         drop_caches()
-        assert (tmp_path / "model").read_bytes() == CONTENT
+        assert (tmp_path / "model").read_bytes() == VERITY_FILE

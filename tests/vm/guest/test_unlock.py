@@ -1,0 +1,147 @@
+"""UNLOCK as the agent does it: every kind of volume in one manifest, on the guest's disks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from ccinit.agent import storage
+from ccinit.agent.attestation import Attested, Grant
+from ccinit.agent.children import Children
+from ccinit.agent.guest import Guest, Teardown
+from ccinit.errors import VerificationError
+from ccinit.formats.guest_config import Limits
+from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.verity import VerityParameters
+from ccinit.kernel.block import list_virtio_disks
+from ccinit.secret import Secret
+from tests.fakes.luks2 import PASSPHRASE
+from tests.vm.guest.disks import RELEASED, blank, disk, dm_names, format_device, run
+from tests.vm.guest.made_elsewhere import LUKS2_FILE, make_luks2, make_verity
+
+if TYPE_CHECKING:
+    from ccinit.agent.configuration import Configured
+
+DATA, OLD = (f"kbs:///ccinit/web/volume-key-{name}" for name in ("data", "old"))
+
+
+@dataclass(frozen=True, slots=True)
+class Disks:
+    """What is on the disks besides blanks."""
+
+    parameters: VerityParameters
+
+
+@pytest.fixture(autouse=True)
+def _mkfs_without_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_formatter", lambda _: format_device)
+
+
+@pytest.fixture(scope="module")
+def disks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disks]:
+    blank(disk("small"))
+    make_luks2(disk("volume"), tmp_path_factory.mktemp("luks2"))
+    yield Disks(make_verity(disk("odd"), tmp_path_factory.mktemp("verity")))
+    for serial in ("small", "volume", "odd"):
+        blank(disk(serial))
+
+
+def manifest(parameters: VerityParameters) -> PodManifest:
+    return parse_pod_manifest(f"""
+version = 1
+name = "web"
+[[image]]
+name = "web"
+reference = "registry.example/web@sha256:00"
+ca = "pem"
+[[container]]
+name = "main"
+image = "web"
+[[volume]]
+name = "scratch"
+kind = "scratch"
+size_bytes = {disk("big").size_bytes}
+profile = "aead-disk"
+[[volume]]
+name = "data"
+kind = "persistent"
+size_bytes = {disk("small").size_bytes}
+key = "{DATA}"
+[[volume]]
+name = "old"
+kind = "persistent"
+size_bytes = {disk("volume").size_bytes}
+format = "luks2"
+key = "{OLD}"
+[[volume]]
+name = "model"
+kind = "verity"
+size_bytes = {disk("odd").size_bytes}
+root_hash = "{parameters.root_hash.hex()}"
+salt = "{parameters.salt.hex()}"
+data_blocks = {parameters.data_blocks}
+[[volume]]
+name = "cache"
+kind = "tmpfs"
+size_bytes = 1048576
+""")
+
+
+def make_guest() -> Guest:
+    environment = {"PYTHONPATH": f"/src:/site:{Path(__file__).with_name('replaced')}"}
+    children = Children(("/usr/bin/python3.13", "-m", "ccinit"), environment)
+    return cast("Guest", SimpleNamespace(teardown=Teardown(), children=children))
+
+
+def unlock(guest: Guest, disks: Disks, *, create: bool, old: bytes = PASSPHRASE) -> dict[str, Path]:
+    """Open everything; return what containers would see."""
+    Path("/run/ccinit").mkdir(mode=0o711, exist_ok=True)
+    configured = SimpleNamespace(
+        manifest=manifest(disks.parameters),
+        config=SimpleNamespace(limits=Limits()),
+        disks=list_virtio_disks(),
+        initdata=disk("sealed"),
+    )
+    keys = {DATA: Grant(secret=Secret(RELEASED), create=create)}
+    keys[OLD] = Grant(secret=Secret(old), create=False)
+    attested = Attested(grants={parse_resource_uri(uri, "uri"): one for uri, one in keys.items()})
+    unlocked = run(storage.unlock(guest, cast("Configured", configured), attested))
+    assert all(len(grant.secret) == 0 for grant in keys.values())
+    return {name: Path(path) for name, path in unlocked.volumes.items()}
+
+
+def names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+def close(guest: Guest) -> None:
+    assert run(guest.teardown.run()) == ()
+    assert dm_names() == set()
+
+
+def test_every_kind_of_volume_opens_in_one_pod_and_again(disks: Disks) -> None:
+    for boot in range(2):
+        guest = make_guest()
+        try:
+            seen = unlock(guest, disks, create=boot == 0)
+            assert (seen["old"] / "file").read_bytes() == LUKS2_FILE
+            assert (seen["model"] / "name").read_text() == "a model"
+            assert names(seen["scratch"]) == names(seen["cache"]) == []
+            assert names(seen["data"]) == ["boot"] * boot
+            (seen["data"] / "boot").write_text(str(boot))
+            with pytest.raises(OSError, match="No space left"):
+                (seen["cache"] / "large").write_bytes(bytes(2 << 20))
+        finally:
+            close(guest)
+
+
+def test_volume_that_is_refused_leaves_no_disk_open(disks: Disks) -> None:
+    guest = make_guest()
+    with pytest.raises(VerificationError) as error:
+        unlock(guest, disks, create=True, old=PASSPHRASE[::-1])
+    assert error.value.reason == "luks2.key"
+    close(guest)
