@@ -6,6 +6,7 @@ of bad inputs.
 """
 
 import datetime as dt
+import gc
 import json
 import socket
 import ssl
@@ -79,6 +80,9 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
+# A reset that arrives just before the handshake makes `ssl.SSLSocket` leave its socket to the
+# garbage collector. In the guest that is the end of the child.
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 def test_r20_reset_connections_are_retried_until_the_deadline(server: KbsServer) -> None:
     assert fetch(server) == SECRET
     with TlsServer(None, reset) as hostile:
@@ -88,6 +92,7 @@ def test_r20_reset_connections_are_retried_until_the_deadline(server: KbsServer)
         assert refused.value.reason == "kbs.unreachable"
         assert 1.0 < time.monotonic() - start < 4.0
         assert hostile.connections > 3
+    gc.collect()
 
 
 @pytest.mark.parametrize("name", ["closed port", "no such name", "silence"])
