@@ -1,7 +1,6 @@
 """Our reading of real PE files against pefile's, against Debian's signature, and against ukify's.
 
-Needs the tools tree (`CCINIT_TOOLS`, or build/tools); images that `make image` has built are read
-too, if they are there.
+Needs the tools tree (`CCINIT_TOOLS`, or build/tools), and builds the images if they are not there.
 """
 
 import hashlib
@@ -15,15 +14,25 @@ from measured_boot.pe import parse_pe
 from measured_boot.prediction import UkiBoot, predict
 from measured_boot.reference_values import reference_values
 from measured_boot.stub import stub_version
+from rootfs_builder.cli import main
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.pe_images import kernel_image
 
 TREE = Path(os.environ.get("CCINIT_TOOLS", "build/tools"))
 EFI = TREE / "usr/lib/systemd/boot/efi"
-BUILT = sorted(Path("build/image").glob("*.efi")) + sorted(Path("build/image").glob("*.vmlinuz"))
-FILES = [*(EFI / name for name in ("linuxx64.efi.stub", "systemd-bootx64.efi")), *BUILT]
-KERNELS = [path for path in BUILT if path.suffix == ".vmlinuz"]
-UKIS = [path for path in BUILT if path.suffix == ".efi"]
+IMAGES = Path("build/image").absolute()
+KERNELS = [IMAGES / f"ccinit-{profile}.vmlinuz" for profile in ("prod", "test")]
+UKIS = [path.with_suffix(".efi") for path in KERNELS]
+FILES = [
+    *(EFI / name for name in ("linuxx64.efi.stub", "systemd-bootx64.efi")),
+    *KERNELS,
+    *UKIS,
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built() -> None:
+    assert main(["image", "--output", str(IMAGES)]) == 0
 
 
 def hash_with_pefile(path: Path) -> bytes:
