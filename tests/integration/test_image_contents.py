@@ -282,5 +282,5 @@ def test_nothing_else_is_published(image: Image) -> None:
     names = {path.name for path in IMAGES.glob(f"ccinit-{image.profile}.*")}
     assert names == set(image.report["files"]) | {f"ccinit-{image.profile}.json"}
     images = {path.name for path in IMAGES.glob("ccinit-*.*")}
-    assert {name.split(".")[0] for name in images} == {"ccinit-prod", "ccinit-test"}
+    assert {name.split(".")[0] for name in images} <= {"ccinit-prod", "ccinit-test"}
     assert {path.name for path in IMAGES.iterdir()} - images == BESIDE_THE_IMAGES
