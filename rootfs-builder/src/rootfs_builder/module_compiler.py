@@ -5,8 +5,10 @@ from exactly the interpreter that will load it. Takes a job and gives a result, 
 standard input and output. The side that starts it is `rootfs_builder.guest_python`.
 """
 
+import ast
+import importlib.util
 import json
-import py_compile
+import marshal
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from rootfs_builder.import_closure import (
     SearchRoot,
     compute_closure,
 )
+
+_UNCHECKED_HASH = 0b01  # flags of PEP 552: hash-based, not checked
 
 
 def compile_job(job: dict[str, Any]) -> list[dict[str, str]]:
@@ -45,18 +49,42 @@ def compile_job(job: dict[str, Any]) -> list[dict[str, str]]:
             compiled = Path(job["output"]) / target.lstrip("/")
             compiled = compiled.with_suffix(".pyc")
             compiled.parent.mkdir(parents=True, exist_ok=True)
-            py_compile.compile(
-                str(module.path),
-                cfile=str(compiled),
-                dfile=target,  # what tracebacks show
-                doraise=True,
-                optimize=0,
-                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-            )
+            compiled.write_bytes(compile_module(module.path.read_bytes(), target))
             result.append({"name": name, "target": f"{target}c", "file": str(compiled)})
         else:
             result.append({"name": name, "target": target, "file": str(module.path)})
     return result
+
+
+def compile_module(source: bytes, shown_as: str) -> bytes:
+    """Return the bytecode file of a module (PEP 552), which is never compared with a source.
+
+    Docstrings are left out: nobody in a guest reads them, and PID 1 would hold half a megabyte of
+    them. Assertions stay, which `optimize=2` would take too: libraries check with them.
+
+    Args:
+        source: text of the module.
+        shown_as: its path in the guest, which tracebacks name.
+
+    Raises:
+        SyntaxError: it cannot be compiled.
+    """
+    tree = ast.parse(source, shown_as)
+    for node in ast.walk(tree):
+        _remove_docstring(node)
+    code = compile(tree, shown_as, "exec", dont_inherit=True, optimize=0)
+    header = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH.to_bytes(4, "little")
+    return header + importlib.util.source_hash(source) + marshal.dumps(code)
+
+
+def _remove_docstring(node: ast.AST) -> None:
+    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    if ast.get_docstring(node, clean=False) is None:
+        return
+    docstring = node.body.pop(0)
+    if not node.body and not isinstance(node, ast.Module):  # only a module may be empty
+        node.body.append(ast.copy_location(ast.Pass(), docstring))
 
 
 if __name__ == "__main__":

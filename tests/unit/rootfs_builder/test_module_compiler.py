@@ -4,8 +4,11 @@ import marshal
 import os
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
-from rootfs_builder.module_compiler import compile_job
+import pytest
+
+from rootfs_builder.module_compiler import compile_job, compile_module
 
 UNCHECKED_HASH = 0b01
 
@@ -52,3 +55,33 @@ def test_bytecode_is_never_checked_and_shows_the_guests_path(tmp_path: Path) -> 
     code = marshal.loads(data[16:])  # noqa: S302  # made two lines above
     assert isinstance(code, CodeType)
     assert code.co_filename == "/usr/lib/ccinit/main.py"
+
+
+def load(source: str) -> dict[str, Any]:
+    """Run the bytecode of a module and return its names."""
+    data = compile_module(source.encode(), "/usr/lib/ccinit/main.py")
+    names: dict[str, Any] = {"__name__": "main"}
+    exec(marshal.loads(data[16:]), names)  # noqa: S102, S302  # made in the line above
+    return names
+
+
+def test_docstrings_are_left_out() -> None:
+    names = load(
+        '"""A module."""\n'
+        'class Empty:\n    """A class."""\n'
+        'class Whole:\n    """A class."""\n    def method(self):\n        """A method."""\n'
+        'async def wait():\n    """A coroutine."""\n    return "text"\n'
+    )
+    whole = names["Whole"]
+    assert names.get("__doc__") is None
+    assert [names["Empty"].__doc__, whole.__doc__, whole.method.__doc__] == [None] * 3
+    assert names["wait"].__doc__ is None
+    assert "text" in names["wait"].__code__.co_consts
+
+
+def test_assertions_stay_and_lines_keep_their_numbers() -> None:
+    names = load('"""A module\nof two lines."""\ndef check(value):\n    assert value\n')
+    names["check"](1)
+    with pytest.raises(AssertionError) as caught:
+        names["check"](0)
+    assert caught.traceback[-1].lineno + 1 == 4
