@@ -6,9 +6,8 @@ image are equal once parsed. What the guest is told to pull is narrower and has 
 `oci_reference`; what a policy makes of names is `signed_identity`'s.
 """
 
-from string import ascii_letters, digits
-
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.alphabet import DIGITS, LETTERS
 from ccinit.formats.digest import Digest, parse_digest
 from ccinit.formats.oci_reference import MAX_NAME_BYTES, MAX_REFERENCE_BYTES, check_repository
 from ccinit.values import frozen
@@ -17,8 +16,8 @@ _DEFAULT_HOST = "docker.io"
 _OLD_DEFAULT_HOST = "index.docker.io"
 _OFFICIAL = "library"
 _MAX_TAG_BYTES = 128
-_HOST_CHARACTERS = frozenset(ascii_letters + digits + ".-")
-_TAG_CHARACTERS = frozenset(ascii_letters + digits + "_.-")
+_HOST_CHARACTERS = frozenset(LETTERS + DIGITS + ".-")
+_TAG_CHARACTERS = frozenset(LETTERS + DIGITS + "_.-")
 
 
 @frozen

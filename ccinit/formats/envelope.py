@@ -6,7 +6,6 @@ with what it asked for. JSON: `{"v": 1, "uri": …, "kind": …, "data": base64}
 `"create": true`: the grant to format an empty disk.
 """
 
-import base64
 import binascii
 import json
 from enum import StrEnum
@@ -94,7 +93,7 @@ def encode_envelope(envelope: Envelope) -> bytes:
         "v": 1,
         "uri": str(envelope.uri),
         "kind": envelope.kind.value,
-        "data": base64.b64encode(envelope.data).decode(),
+        "data": binascii.b2a_base64(envelope.data, newline=False).decode(),
     }
     if envelope.create:
         value["create"] = True
@@ -103,7 +102,7 @@ def encode_envelope(envelope: Envelope) -> bytes:
 
 def _decode(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        return binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise FormatError("envelope.data", "not base64") from error
 

@@ -4,7 +4,6 @@ Version 1, strict: an unknown key is refused. What each key *does* is left to th
 only fixes form and limits.
 """
 
-import base64
 import binascii
 from enum import StrEnum
 
@@ -215,8 +214,8 @@ def _read_roots(fields: Fields, key: str, reason: str) -> str:
 
 def _read_log(fields: Fields) -> bytes:
     try:
-        key = base64.b64decode(fields.text("public_key"), validate=True)
-    except binascii.Error as error:
+        key = binascii.a2b_base64(fields.text("public_key"), strict_mode=True)
+    except ValueError as error:  # of which `binascii.Error` is one
         raise FormatError("ccinit.log.public_key", "not base64") from error
     if len(key) != LOG_PUBLIC_KEY_BYTES:
         raise FormatError(

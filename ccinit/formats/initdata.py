@@ -6,12 +6,11 @@ padding to a multiple of 512. The length comes from the host, so it is checked a
 the bytes at hand before anything is allocated. The digest is over the document's exact bytes;
 nothing here re-serialises them.
 
-Reading the device and comparing the digest with a register are left to `boot` and `measure`.
+Reading the device and comparing the digest with a register are left to `boot` and `measure`. PID 1
+shares constants of this module and parses no TOML: what does is imported where it is used.
 """
 
-import gzip
 import hashlib
-import tomllib
 import zlib
 
 from ccinit.errors import FormatError, LimitExceededError
@@ -114,6 +113,8 @@ def parse_toml(document: bytes, reason: str) -> dict[str, object]:
     Raises:
         FormatError: with `reason`.
     """
+    import tomllib  # noqa: PLC0415  # see the module
+
     try:
         return tomllib.loads(document.decode("utf-8", errors="strict"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
@@ -122,6 +123,6 @@ def parse_toml(document: bytes, reason: str) -> dict[str, object]:
 
 def encode_device_image(document: bytes) -> bytes:
     """Make the block-device image of a document, padded to whole sectors."""
-    member = gzip.compress(document, mtime=0)
+    member = zlib.compress(document, level=9, wbits=_GZIP_WBITS)
     image = MAGIC + len(member).to_bytes(8, "little") + member
     return image + bytes(-len(image) % SECTOR_BYTES)

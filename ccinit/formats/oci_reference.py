@@ -5,9 +5,8 @@ the digest is required, so there is no default registry, no tag and no short nam
 the digest names (an index or a manifest) is `oci_image`'s business, fetching it `pull.registry`'s.
 """
 
-from string import ascii_lowercase, digits
-
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.alphabet import DIGITS, LOWERCASE
 from ccinit.formats.digest import Digest, parse_digest
 from ccinit.values import frozen
 
@@ -19,7 +18,7 @@ HTTPS_PORT = 443
 
 _MAX_LABEL_BYTES = 63
 _MAX_PORT = 65_535
-_ALPHANUMERIC = frozenset(ascii_lowercase + digits)
+_ALPHANUMERIC = frozenset(LOWERCASE + DIGITS)
 _LABEL = _ALPHANUMERIC | {"-"}
 _SEPARATORS = frozenset({".", "_", "__"})
 

@@ -1,12 +1,11 @@
 """Names in `pod.toml`: of the pod, and of what it consists of."""
 
-from string import ascii_lowercase, digits
-
 from ccinit.errors import FormatError
+from ccinit.formats.alphabet import DIGITS, LOWERCASE
 from ccinit.formats.fields import Fields
 
 MAX_NAME_BYTES = 63
-_CHARACTERS = frozenset(ascii_lowercase + digits + "-")
+_CHARACTERS = frozenset(LOWERCASE + DIGITS + "-")
 
 
 def read_name(fields: Fields, key: str, where: str) -> str:

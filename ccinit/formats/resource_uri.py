@@ -6,23 +6,23 @@ kind, and maybe a query of distinct names with values, without escapes. The auth
 empty here: which KBS answers is chosen by the measured `ccinit.toml` alone, never by a name.
 """
 
-from string import ascii_letters, ascii_lowercase, digits
 from typing import ClassVar, TypeAlias
 
 from ccinit.errors import FormatError
+from ccinit.formats.alphabet import DIGITS, LETTERS, LOWERCASE
 from ccinit.values import frozen
 
 _SCHEME = "kbs:///"
 _PLUGIN_SCHEME, _PLUGIN_SEPARATOR = "kbs+", ":///"
-_FIRST = frozenset(ascii_letters + digits + "_-")
+_FIRST = frozenset(LETTERS + DIGITS + "_-")
 _REST = _FIRST | {"."}
 _MAX_SEGMENT_BYTES = 128
 _SEGMENTS = 3
-_PLUGIN_CHARACTERS = frozenset(ascii_lowercase + digits + "-")
+_PLUGIN_CHARACTERS = frozenset(LOWERCASE + DIGITS + "-")
 _MAX_PLUGIN_BYTES = 32
 _MAX_PLUGIN_SEGMENTS = 8
 # Unreserved (RFC 3986 section 2.3), and what addresses are written with.
-_QUERY_CHARACTERS = frozenset(ascii_letters + digits + "_-.~:/,")
+_QUERY_CHARACTERS = frozenset(LETTERS + DIGITS + "_-.~:/,")
 _MAX_QUERY_BYTES = 512
 # First segments of the KBS's API that are no plugins; a resource has its own scheme.
 _NOT_PLUGINS = frozenset(

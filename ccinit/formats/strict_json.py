@@ -5,7 +5,6 @@ depth. Base64 is accepted in its one canonical spelling. What the members mean i
 modules of each format; TOML tables have their own reader in `ccinit.formats.fields`.
 """
 
-import base64
 import binascii
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +18,9 @@ JsonValue: TypeAlias = (
 
 MAX_DEPTH = 32
 MAX_INTEGER = 2**53 - 1  # RFC 7493: what every JSON reader keeps exactly
+
+_TO_URL = str.maketrans("+/", "-_")
+_FROM_URL = str.maketrans("-_", "+/")
 
 
 def parse_json(data: bytes, where: str, max_bytes: int) -> JsonValue:
@@ -108,7 +110,7 @@ def text_member(
 
 def encode_base64url(data: bytes) -> str:
     """Encode without padding (RFC 7515 section 2)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return encode_base64(data).rstrip("=").translate(_TO_URL)
 
 
 def decode_base64url(value: JsonValue, reason: str) -> bytes:
@@ -120,7 +122,8 @@ def decode_base64url(value: JsonValue, reason: str) -> bytes:
     if not isinstance(value, str) or not value.isascii():
         raise FormatError(reason, "expected base64url text")
     try:
-        data = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
+        padded = value.translate(_FROM_URL) + "=" * (-len(value) % 4)
+        data = binascii.a2b_base64(padded, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise FormatError(reason, "malformed base64url") from error
     # Padding, the standard alphabet and set unused bits all decode, but to a text that differs.

@@ -10,7 +10,6 @@ This module cuts the text and decodes base64; whether key and certificate belong
 by TLS, in the child that uses them.
 """
 
-import base64
 import binascii
 
 from ccinit.errors import FormatError, LimitExceededError
@@ -64,7 +63,7 @@ def _blocks(data: bytes) -> list[tuple[str, bytes]]:
                     raise FormatError("tls_identity.form", "text outside of PEM blocks")
                 label, body = line[len(_BEGIN) : -len(_DASHES)], ""
             elif line == f"{_END}{label}{_DASHES}":
-                blocks.append((label, base64.b64decode(body, validate=True)))
+                blocks.append((label, binascii.a2b_base64(body, strict_mode=True)))
                 label = ""
             else:
                 body += line

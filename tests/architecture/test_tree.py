@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+NEVER_IN_PID1 = {
+    *("_hashlib", "asyncio", "base64", "dataclasses", "gzip", "httpx", "inspect", "logging"),
+    *("pyroute2", "ssl", "string", "subprocess", "threading", "tomllib", "typing_extensions"),
+}
 PACKAGES = (
     ROOT / "ccinit",
     ROOT / "guest-owner/src",
@@ -87,21 +91,33 @@ def test_nothing_unfinished_and_no_machine_path_is_committed() -> None:
 
 
 def test_pid1_imports_no_heavy_library_before_its_phase() -> None:
-    code = (
-        "import sys\n"
+    loaded = modules_loaded_by(
         "from ccinit.__main__ import main\n"
         "sys.argv[1:] = []\n"
         "try: main()\n"
         "except SystemExit as end: assert 'is PID 1' in end.code\n"
-        "heavy = {'_hashlib', 'asyncio', 'cryptography', 'dataclasses', 'httpx',"
-        " 'inspect', 'pyroute2', 'ssl', 'subprocess', 'threading', 'logging', 'json',"
-        " 'typing_extensions'}\n"
-        "print(sorted(name for name in heavy if sys.modules.get(name)))"
     )
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    assert loaded == "[]"
+    assert loaded & {*NEVER_IN_PID1, "cryptography", "json"} == set()
+
+
+def test_pid1_never_imports_what_reads_for_its_children() -> None:
+    phases = ast.parse((ROOT / "ccinit/init/phases.py").read_text())
+    names = {node.module for node in ast.walk(phases) if isinstance(node, ast.ImportFrom)}
+    assert "ccinit.agent.pod" in names
+    loaded = modules_loaded_by(
+        "from ccinit.init.lean import leave_openssl_out\n"
+        "leave_openssl_out()\n"
+        + "".join(f"import {name}\n" for name in sorted(filter(None, names)))
+    )
+    assert loaded & NEVER_IN_PID1 == set()
+
+
+def modules_loaded_by(code: str) -> set[str]:
+    """Return what a fresh interpreter has imported once it ran `code`."""
+    report = "\nprint(*(name for name, module in sys.modules.items() if module))"
+    command = [sys.executable, "-S", "-c", f"import sys\nsys.path[:0] = {sys.path}\n{code}{report}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
 
 
 def test_distribution_is_not_the_stranger_of_the_public_index() -> None:
