@@ -1,13 +1,13 @@
 """What PID 1 holds while the guest lives, and the stack that undoes it.
 
 Teardown is registered right after set-up, so the way down is the way up in reverse, from whatever
-phase the guest ends in.
+phase the guest ends in. Up to LISTEN there is an `EarlyGuest`; what else a `Guest` has is imported
+when the host already gets its answers.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from ccinit.agent.children import Children
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
 from ccinit.errors import CcinitError
@@ -17,6 +17,7 @@ from ccinit.seal.log import SealedLog
 from ccinit.values import field, frozen
 
 if TYPE_CHECKING:
+    from ccinit.agent.children import Children
     from ccinit.run.supervisor import Supervisor
 
 Undo = Callable[[], Awaitable[None]]
@@ -54,22 +55,32 @@ class Teardown:
 
 
 @frozen
-class Guest:
-    """The parts that every phase may use.
+class EarlyGuest:
+    """The parts that every phase may use, the first ones included.
 
     Attributes:
         teardown: the way down.
-        containers: of the manifest, by name; START fills it.
     """
 
     loop: EventLoop
     state: BootState
     log: SealedLog
     service: HostService
-    children: Children
     teardown: Teardown
-    containers: dict[str, "Supervisor"] = field(default_factory=dict)
 
     def event(self, text: str) -> None:
         """Seal one line of the guest's own; before attestation it is only counted."""
         self.log.append(Kind.EVENT, "ccinit", text.encode())
+
+
+@frozen
+class Guest(EarlyGuest):
+    """The parts that every phase from CONFIG on may use.
+
+    Attributes:
+        children: where untrusted bytes are read.
+        containers: of the manifest, by name; START fills it.
+    """
+
+    children: "Children"
+    containers: dict[str, "Supervisor"] = field(default_factory=dict)

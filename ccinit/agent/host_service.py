@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from ccinit.agent.figures import Figures, read_memory
 from ccinit.agent.state import BootState
-from ccinit.boot.network import NetworkOffer
+from ccinit.boot.network_offer import NetworkOffer
 from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.host_rpc import (
     COLLECT_BLOB_BYTES,

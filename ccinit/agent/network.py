@@ -8,7 +8,8 @@ import os
 from ccinit.agent.guest import Guest
 from ccinit.agent.messages import NetworkReady
 from ccinit.agent.roles import Role
-from ccinit.boot.network import NetworkPlan, verify_offer
+from ccinit.boot.network import verify_offer
+from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import FormatError, VerificationError
 from ccinit.kernel.libc import kernel_error
 

@@ -1,4 +1,4 @@
-"""The host's network offer: validated, turned into a plan, applied.
+"""The host's network offer, validated and turned into a plan.
 
 The host decides where packets go anyway, so an offer needs no trust, but it must not reach anything
 else: addresses are plain unicast, the gateway lies in the offered subnet, nothing touches loopback,
@@ -7,8 +7,8 @@ and no text is taken. IPv4 travels in IPv4-mapped form (RFC 4291, section 2.5.5.
 
 import ipaddress
 
+from ccinit.boot.network_offer import NetworkOffer, NetworkPlan
 from ccinit.errors import FormatError, VerificationError
-from ccinit.values import frozen
 
 MIN_MTU, MAX_MTU = 1280, 9000
 _MAC_BYTES = 6
@@ -16,34 +16,6 @@ _MULTICAST_BIT = 1
 _V4_LONGEST, _V6_LONGEST = 30, 126
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-@frozen
-class NetworkOffer:
-    """What the host sent; nothing of it is checked yet but the lengths."""
-
-    mac: bytes
-    address: bytes
-    prefix: int
-    gateway: bytes
-    mtu: int
-    dns: tuple[bytes, ...]
-
-
-@frozen
-class NetworkPlan:
-    """A validated offer in the text forms that netlink and resolv.conf take."""
-
-    mac: str
-    address: str
-    prefix: int
-    gateway: str
-    mtu: int
-    dns: tuple[str, ...]
-
-    def resolver_file(self) -> str:
-        """The text of /etc/resolv.conf."""
-        return "".join(f"nameserver {server}\n" for server in self.dns)
 
 
 def verify_offer(offer: NetworkOffer) -> NetworkPlan:

@@ -5,7 +5,7 @@ the machine goes down; a kernel panic looks the same (`reboot(RB_AUTOBOOT)` unde
 does not restart). Each step is bounded, and a step that fails does not keep the next from running.
 """
 
-from ccinit.agent.guest import Guest
+from ccinit.agent.guest import EarlyGuest
 from ccinit.errors import CcinitError, DeadlineError
 from ccinit.formats.host_rpc import Code, Phase
 from ccinit.init.sequence import PhaseError
@@ -18,7 +18,7 @@ _OFFER_SECONDS = 2.0
 _REBOOT_AGAIN_SECONDS = 1.0
 
 
-async def end(guest: Guest, cause: PhaseError | None) -> None:
+async def end(guest: EarlyGuest, cause: PhaseError | None) -> None:
     """End the guest; returns only if the kernel will not reset.
 
     Args:
@@ -52,7 +52,7 @@ async def reset() -> None:
             await sleep(_REBOOT_AGAIN_SECONDS)
 
 
-async def _offer_report(guest: Guest, report: bytes) -> None:
+async def _offer_report(guest: EarlyGuest, report: bytes) -> None:
     """Seal the last words and give the host two seconds to take them.
 
     Always two: how long the guest takes to go must not depend on what there was to say.

@@ -10,8 +10,7 @@ import signal
 import sys
 from typing import Never
 
-from ccinit.agent.children import Children
-from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.guest import EarlyGuest, Teardown
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
 from ccinit.errors import CcinitError, ChildError
@@ -21,15 +20,11 @@ from ccinit.init.phases import boot
 from ccinit.init.sequence import PhaseError
 from ccinit.init.silence import silence
 from ccinit.kernel import power
-from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.kernel.process import reap_orphans
 from ccinit.kernel.signals import SignalSource, block_signals
 from ccinit.kernel.task import Interrupted, Task
 from ccinit.seal.log import SealedLog
 
-INTERPRETER = ("/usr/bin/python3.13", "-I", "-S", "-B", "/usr/lib/ccinit")
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin"}
 BUILD_ID_FILE = "/usr/lib/ccinit/build_id"
 
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGPWR})
@@ -74,22 +69,21 @@ async def live(loop: EventLoop) -> None:
     await end(guest, cause)
 
 
-def make_guest(loop: EventLoop) -> Guest:
+def make_guest(loop: EventLoop) -> EarlyGuest:
     """Put the parts together; nothing is done yet."""
     state, log = BootState(), SealedLog()
     with open(BUILD_ID_FILE, encoding="ascii") as file:
         build_id = bytes.fromhex(file.read().strip())
-    return Guest(
+    return EarlyGuest(
         loop=loop,
         state=state,
         log=log,
         service=HostService(state, build_id, log.ring),
-        children=Children(INTERPRETER, ENVIRONMENT, Cgroup("/sys/fs/cgroup/children")),
         teardown=Teardown(),
     )
 
 
-async def _boot_and_run(guest: Guest) -> None:
+async def _boot_and_run(guest: EarlyGuest) -> None:
     started = await boot(guest)
     guest.state.enter(Phase.RUN)
     guest.log.public_event(Phase.RUN, Code.OK)
@@ -98,23 +92,25 @@ async def _boot_and_run(guest: Guest) -> None:
     guest.state.fail(Code.WORKLOAD_EXIT)
 
 
-async def _handle_signals(guest: Guest) -> None:
+async def _handle_signals(guest: EarlyGuest) -> None:
     """Reap whatever nobody owns; take the orderly stop from inside the guest."""
     source = SignalSource({signal.SIGCHLD, *_STOP_SIGNALS})
     while True:
         for number in await source.next():
             if number == signal.SIGCHLD:
+                from ccinit.kernel.process import reap_orphans  # noqa: PLC0415  # none before CONFIG
+
                 reap_orphans()
             elif number in _STOP_SIGNALS:
                 guest.service.stopping.set()
 
 
-async def _stop_on_wish(guest: Guest, life: Task[None]) -> None:
+async def _stop_on_wish(guest: EarlyGuest, life: Task[None]) -> None:
     await guest.service.stopping.wait()
     life.cancel()
 
 
-def _internal(guest: Guest, error: BaseException) -> PhaseError:
+def _internal(guest: EarlyGuest, error: BaseException) -> PhaseError:
     """A bug of ours: the owner gets its class and place, the host one code."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:

@@ -10,7 +10,7 @@ that LISTEN does not use.
 from typing import TYPE_CHECKING
 
 from ccinit.agent.figures import read_pss_bytes
-from ccinit.agent.guest import Guest
+from ccinit.agent.guest import EarlyGuest, Guest
 from ccinit.boot.directories import RUN, make_directory
 from ccinit.boot.harden import harden
 from ccinit.boot.pseudofs import mount_all
@@ -28,18 +28,21 @@ if TYPE_CHECKING:
     from ccinit.agent.pod import Started
     from ccinit.agent.storage import Unlocked
 
+INTERPRETER = ("/usr/bin/python3.13", "-I", "-S", "-B", "/usr/lib/ccinit")
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin"}
 _AGENT_MEMORY_BYTES = 64 * 1024 * 1024
 
 
-async def boot(guest: Guest) -> "Started":
+async def boot(early: EarlyGuest) -> "Started":
     """Run every phase up to a running pod.
 
     Raises:
         PhaseError: one failed; the guest has to end.
     """
-    await run_phase(guest, sequence.MOUNT, _mount())
-    await run_phase(guest, sequence.HARDEN, _harden())
-    await run_phase(guest, sequence.LISTEN, _listen(guest))
+    await run_phase(early, sequence.MOUNT, _mount())
+    await run_phase(early, sequence.HARDEN, _harden())
+    await run_phase(early, sequence.LISTEN, _listen(early))
+    guest = _complete(early)
     configured, log_binding = await run_phase(guest, sequence.CONFIG, _configure(guest))
     limits = configured.config.limits
     await run_phase(
@@ -80,7 +83,7 @@ async def _harden() -> None:
     root.create("pod").enable(("cpu", "memory", "pids"))
 
 
-async def _listen(guest: Guest) -> None:
+async def _listen(guest: EarlyGuest) -> None:
     listener = vsock.listen(PORT)
 
     async def serve_host() -> None:
@@ -89,6 +92,20 @@ async def _listen(guest: Guest) -> None:
 
     guest.loop.start(serve_host(), "host plane")
     guest.service.figures.listen_pss_bytes = read_pss_bytes()
+
+
+def _complete(early: EarlyGuest) -> Guest:
+    from ccinit.agent.children import Children
+
+    children = Children(INTERPRETER, ENVIRONMENT, Cgroup("/sys/fs/cgroup/children"))
+    return Guest(
+        loop=early.loop,
+        state=early.state,
+        log=early.log,
+        service=early.service,
+        teardown=early.teardown,
+        children=children,
+    )
 
 
 async def _configure(guest: Guest) -> tuple["Configured", bytes]:

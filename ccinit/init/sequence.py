@@ -7,7 +7,7 @@ measures nothing, so it is generous: ten times what a slow machine needs.
 from collections.abc import Coroutine
 from typing import TypeVar
 
-from ccinit.agent.guest import Guest
+from ccinit.agent.guest import EarlyGuest
 from ccinit.errors import CcinitError, DeadlineError, PeerError
 from ccinit.formats.host_rpc import Code, Phase
 from ccinit.kernel.event_loop import deadline
@@ -54,7 +54,7 @@ class PhaseError(Exception):
 
 
 async def run_phase(
-    guest: Guest, row: Row, body: Coroutine[object, None, R], seconds: float = 0
+    guest: EarlyGuest, row: Row, body: Coroutine[object, None, R], seconds: float = 0
 ) -> R:
     """Enter a phase, run its body under its deadline and log both ends.
 

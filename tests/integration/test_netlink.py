@@ -11,7 +11,7 @@ import pytest
 from ccinit.agent.children import Children
 from ccinit.agent.jobs.net import NetworkReady
 from ccinit.agent.roles import Role
-from ccinit.boot.network import NetworkPlan
+from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import CcinitError
 from ccinit.kernel.event_loop import EventLoop
 

@@ -2,7 +2,7 @@
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.messages import NetworkReady
-from ccinit.boot.network import NetworkPlan
+from ccinit.boot.network_offer import NetworkPlan
 from ccinit.kernel.netlink import LOOPBACK_INDEX, NetworkLinks
 
 

@@ -25,7 +25,7 @@ from ccinit.attest.detect import Platform
 from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.tee import Tee
-from ccinit.init.main import ENVIRONMENT, INTERPRETER
+from ccinit.init.phases import ENVIRONMENT, INTERPRETER
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.seal.log import SealedLog
 

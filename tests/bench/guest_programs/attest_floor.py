@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from ccinit.init.main import INTERPRETER
+from ccinit.init.phases import INTERPRETER
 from ccinit.net.tls import pinned_context
 
 _IMPORTS = (

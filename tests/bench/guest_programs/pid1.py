@@ -14,7 +14,7 @@ import socket
 import sys
 from collections.abc import Awaitable
 
-from ccinit.agent.guest import Guest
+from ccinit.agent.guest import EarlyGuest
 from ccinit.formats.host_rpc import HOST_CID, Phase
 from ccinit.init.main import make_guest
 from ccinit.kernel.event_loop import EventLoop
@@ -22,7 +22,7 @@ from ccinit.kernel.task import Event
 from ccinit.rpc.server import RpcLimits, serve
 
 
-async def listen(guest: Guest, connection: socket.socket) -> None:
+async def listen(guest: EarlyGuest, connection: socket.socket) -> None:
     """Serve one connection for ever."""
     connections = [connection]
 

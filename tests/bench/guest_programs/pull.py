@@ -22,7 +22,7 @@ from ccinit.agent.state import BootState
 from ccinit.agent.storage import Unlocked
 from ccinit.formats.guest_config import Limits
 from ccinit.formats.pod_manifest import Image
-from ccinit.init.main import ENVIRONMENT, INTERPRETER
+from ccinit.init.phases import ENVIRONMENT, INTERPRETER
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.seal.log import SealedLog
 

@@ -4,7 +4,8 @@ import ipaddress
 
 import pytest
 
-from ccinit.boot.network import NetworkOffer, verify_offer
+from ccinit.boot.network import verify_offer
+from ccinit.boot.network_offer import NetworkOffer
 from ccinit.errors import CcinitError, FormatError
 from ccinit.values import replace
 

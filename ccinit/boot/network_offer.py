@@ -1,0 +1,34 @@
+"""What the host offers as the pod's network, and the plan that `network` makes of it.
+
+Apart from the validation: the host plane takes offers long before one is looked at.
+"""
+
+from ccinit.values import frozen
+
+
+@frozen
+class NetworkOffer:
+    """What the host sent; nothing of it is checked yet but the lengths."""
+
+    mac: bytes
+    address: bytes
+    prefix: int
+    gateway: bytes
+    mtu: int
+    dns: tuple[bytes, ...]
+
+
+@frozen
+class NetworkPlan:
+    """A validated offer in the text forms that netlink and resolv.conf take."""
+
+    mac: str
+    address: str
+    prefix: int
+    gateway: str
+    mtu: int
+    dns: tuple[str, ...]
+
+    def resolver_file(self) -> str:
+        """The text of /etc/resolv.conf."""
+        return "".join(f"nameserver {server}\n" for server in self.dns)
