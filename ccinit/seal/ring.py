@@ -1,10 +1,10 @@
 """Sealed bytes on their way to a host that may be slow, absent or hostile (R91).
 
 Scope: a bounded byte store with the cursor of RPC `collect`. A cursor is an offset in the whole
-stream; asking from a cursor says that everything before it has arrived. Bytes that were
-acknowledged stay readable until their room is needed, so a collector that starts over loses
-little; bytes that were not are never thrown away, because a chain with a hole cannot be read. What
-does not fit is refused here and counted by `ccinit.seal.log`.
+stream; asking from a cursor says that everything before it has arrived. The newest bytes that were
+acknowledged stay readable, so a collector that starts over loses little; bytes that were not are
+never thrown away, because a chain with a hole cannot be read. What does not fit is refused here and
+counted by `ccinit.seal.log`.
 
 Left to others: waiting for bytes (PID 1's event loop), padding of the reply
 (`ccinit.formats.host_rpc`).
@@ -14,6 +14,9 @@ from typing import Final
 
 from ccinit.errors import PeerError
 from ccinit.values import frozen
+
+KEPT_BYTES: Final = 512 << 10
+"""Of what has arrived: a boot's log, or eight replies; the whole capacity would be dead weight."""
 
 
 @frozen
@@ -28,9 +31,10 @@ class Chunk:
 class SealedRing:
     """A FIFO of bytes with stable offsets; `capacity` bounds its memory."""
 
-    def __init__(self, capacity: int) -> None:
-        """Args: capacity: bytes."""
+    def __init__(self, capacity: int, kept: int = KEPT_BYTES) -> None:
+        """Args: capacity: bytes in all; kept: at most so many of them have arrived."""
         self.capacity: Final = capacity
+        self._kept = kept
         self._bytes = bytearray()
         self._base = 0  # stream offset of the first byte kept
         self._acknowledged = 0
@@ -59,10 +63,7 @@ class SealedRing:
         """
         if self._closed or len(data) > self.room:
             raise RuntimeError("the ring does not take these bytes")
-        excess = len(self._bytes) + len(data) - self.capacity
-        if excess > 0:
-            del self._bytes[:excess]
-            self._base += excess
+        self._forget(self.end + len(data) - self.capacity)
         self._bytes += data
 
     def close(self) -> None:
@@ -90,4 +91,12 @@ class SealedRing:
         """Like `read`, and take the cursor as the receipt for everything before it."""
         chunk = self.read(cursor, limit)
         self._acknowledged = max(self._acknowledged, cursor)
+        self._forget(self._acknowledged - self._kept)
         return chunk
+
+    def _forget(self, end: int) -> None:
+        """Drop what lies before the stream offset `end`."""
+        excess = end - self._base
+        if excess > 0:
+            del self._bytes[:excess]
+            self._base = end

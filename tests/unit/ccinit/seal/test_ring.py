@@ -56,6 +56,17 @@ def test_acknowledged_bytes_stay_until_their_room_is_needed() -> None:
     assert ring.end == 20
 
 
+def test_only_the_newest_acknowledged_bytes_are_kept() -> None:
+    ring = SealedRing(16, kept=4)
+    ring.append(b"0123456789abcdef")
+    chunk = ring.collect(12, 2)
+    assert chunk == Chunk(data=b"cd", following=14, last=False)
+    assert ring.read(0, 16) == Chunk(data=b"89abcdef", following=16, last=False)
+    assert ring.room == 12
+    ring.append(b"GHIJKLMNOPQR")
+    assert ring.read(12, 16).data == b"cdefGHIJKLMNOPQR"
+
+
 def test_receipt_is_not_taken_back_by_an_older_cursor() -> None:
     ring = ring_with(b"a" * 16)
     ring.collect(16, 1)
