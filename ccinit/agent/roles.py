@@ -69,7 +69,7 @@ class Rights:
         syscalls: what the filter lets through.
         capabilities: kept through the change of user.
         connect: may make TCP connections.
-        preload: modules that libraries import when first used, which would be too late.
+        preload: modules that are imported when first used, which would be too late.
         read: paths that may be read.
         workspace: what it may do with the one path that a job names.
         memory_bytes: address space, and memory of the child's cgroup.
@@ -103,7 +103,12 @@ RIGHTS: Mapping[Role, Rights] = {
     # the TPM or the TEE's report by fd
     Role.MEASURE: Rights(job="ccinit.agent.jobs.measure:run", uid=FIRST_UID + 2, syscalls=ATTESTER),
     # the document, now bound to the platform
-    Role.CONFIG: Rights(job="ccinit.agent.jobs.config:run", uid=FIRST_UID + 3, syscalls=PARSER),
+    Role.CONFIG: Rights(
+        job="ccinit.agent.jobs.config:run",
+        uid=FIRST_UID + 3,
+        syscalls=PARSER,
+        preload=("tomllib",),
+    ),
     # the host's network offer, already validated
     Role.NET: Rights(
         job="ccinit.agent.jobs.net:run",
@@ -225,6 +230,7 @@ RIGHTS: Mapping[Role, Rights] = {
         job="ccinit.agent.jobs.workload:run",
         uid=FIRST_UID + 19,
         syscalls=PARSER,
+        preload=("urllib.parse",),
         memory_bytes=128 * MIB,
         reply_bytes=64 * 1024,
         messages=2,

@@ -1,15 +1,19 @@
 """The table of rights, held against what must hold for every row."""
 
+import ast
 import os
+from pathlib import Path
 
 import pytest
 
+from ccinit import formats
 from ccinit.agent.channel import FIRST_JOB_FD
 from ccinit.agent.child import OPEN_FILES
 from ccinit.agent.roles import FIRST_UID, RIGHTS, Role, Workspace
 from ccinit.kernel.credentials import Capability
 from ccinit.kernel.seccomp import SYSCALLS
 
+FORMATS = Path(formats.__path__[0])
 EVERY_ROLE = pytest.mark.parametrize("role", list(Role))
 
 
@@ -27,6 +31,24 @@ def test_every_role_has_a_user_of_its_own() -> None:
 def test_role_names_only_known_system_calls(role: Role) -> None:
     policy = RIGHTS[role].syscalls
     assert SYSCALLS.keys() >= {*policy.allowed, *policy.refused, *policy.rules}
+
+
+def test_what_formats_import_late_is_loaded_before_rights_are_given_up() -> None:
+    late = {name for path in FORMATS.glob("*.py") for name in late_imports(path)}
+    assert late == {"tomllib", "urllib.parse"}
+    assert "tomllib" in RIGHTS[Role.CONFIG].preload
+    assert "urllib.parse" in RIGHTS[Role.WORKLOAD].preload
+
+
+def late_imports(path: Path) -> set[str]:
+    """Return what functions of a module import."""
+    functions = [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)
+    ]
+    statements = [node for function in functions for node in ast.walk(function)]
+    return {node.module or "" for node in statements if isinstance(node, ast.ImportFrom)} | {
+        alias.name for node in statements if isinstance(node, ast.Import) for alias in node.names
+    }
 
 
 CAPABILITIES = {
