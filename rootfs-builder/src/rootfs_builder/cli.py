@@ -18,7 +18,7 @@ from rootfs_builder.lock_command import (
 )
 from rootfs_builder.progress import Progress
 from rootfs_builder.publication import publish
-from rootfs_builder.tools_tree import ToolsTree, build_tools_tree
+from rootfs_builder.tools_tree import ToolsTree, build_tools_tree, open_tools_tree
 from rootfs_builder.wheels import parse_requirements
 from rootfs_builder.workspace import Workspace
 
@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    tools = commands.add_parser("tools", help="make the tools tree, build/tools")
+    tools = commands.add_parser(
+        "tools", help="make the tools tree, build/tools (CCINIT_TOOLS names one that is there)"
+    )
     tools.set_defaults(func=_run_tools)
 
     image = commands.add_parser("image", help="build the guest image")
@@ -83,7 +85,11 @@ def _workspace(parsed: argparse.Namespace) -> Workspace:
 
 def _tools(workspace: Workspace) -> ToolsTree:
     package_list = workspace.lists / "tools.list"
-    return build_tools_tree(workspace.build / "tools", package_list, Progress(name="tools"))
+    own = workspace.build / "tools"
+    given = Path(os.environ.get("CCINIT_TOOLS", own)).resolve()
+    if given != own.resolve():
+        return open_tools_tree(given, package_list)
+    return build_tools_tree(own, package_list, Progress(name="tools"))
 
 
 def _run_tools(parsed: argparse.Namespace) -> int:

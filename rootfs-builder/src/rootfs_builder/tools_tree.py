@@ -176,6 +176,17 @@ def build_tools_tree(path: Path, package_list: Path, progress: Progress) -> Tool
     return ToolsTree(path)
 
 
+def open_tools_tree(path: Path, package_list: Path) -> ToolsTree:
+    """Return a tree that somebody else keeps; it is never made or replaced here.
+
+    Raises:
+        ConfigError: `tools.other`, there is none, or it was made from another list.
+    """
+    if _read_key(path) != tools_key([entry.name for entry in read_listed(package_list)]):
+        raise ConfigError("tools.other", f"{path} is not the tools tree of {package_list.name}")
+    return ToolsTree(path)
+
+
 def read_apt_configuration() -> str:
     """Return the host's apt configuration as `apt-config dump` prints it."""
     return _capture("apt-config", "dump")

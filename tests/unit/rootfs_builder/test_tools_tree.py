@@ -7,7 +7,12 @@ import pytest
 from ccinit.errors import ConfigError
 from rootfs_builder import tools_tree
 from rootfs_builder.progress import Progress
-from rootfs_builder.tools_tree import ToolsTree, build_tools_tree, tools_key
+from rootfs_builder.tools_tree import (
+    ToolsTree,
+    build_tools_tree,
+    open_tools_tree,
+    tools_key,
+)
 
 
 def arguments_inside(command: tuple[str, ...]) -> list[str]:
@@ -57,6 +62,21 @@ def test_tree_made_from_the_same_list_is_kept(tmp_path: Path) -> None:
     (tree / "etc").mkdir(parents=True)
     (tree / "etc/ccinit-tools.key").write_text(tools_key(["a"]) + "\n")
     assert build_tools_tree(tree, package_list, Progress(name="test")).path == tree
+
+
+def test_tree_of_somebody_else_is_used_but_never_replaced(tmp_path: Path) -> None:
+    package_list = tmp_path / "tools.list"
+    package_list.write_text("a # reason\n")
+    tree = tmp_path / "tools"
+    (tree / "etc").mkdir(parents=True)
+    key = tree / "etc/ccinit-tools.key"
+    key.write_text(tools_key(["a"]) + "\n")
+    assert open_tools_tree(tree, package_list).path == tree
+    key.write_text(tools_key(["b"]) + "\n")
+    with pytest.raises(ConfigError) as error:
+        open_tools_tree(tree, package_list)
+    assert error.value.reason == "tools.other"
+    assert key.read_text() == tools_key(["b"]) + "\n"
 
 
 def test_tree_with_a_mount_in_it_is_not_deleted(
