@@ -163,7 +163,7 @@ _SIMULATIONS = {
 
 def claimed_initdata(tee: Tee, digest: str) -> str:
     """Return how the audit log names a document by the hex digest that the platform holds."""
-    return digest if tee is Tee.TDX else f"sha256:{digest}"
+    return f"{initdata_binding(tee).algorithm}:{digest}"
 
 
 def claimed_document(serial: str, document: Path) -> str:

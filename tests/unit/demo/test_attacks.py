@@ -119,7 +119,7 @@ def test_guest_that_takes_a_forged_configuration_is_a_complaint(config: GuestCon
     ("tee", "field", "claimed"),
     [
         (Tee.SNP, b"\xab" * 32, f"sha256:{'ab' * 32}"),
-        (Tee.TDX, b"\xab" * 48, "ab" * 48),
+        (Tee.TDX, b"\xab" * 48, f"sha384:{'ab' * 48}"),
         (Tee.SAMPLE, b"", f"sha256:{hashlib.sha256(DOCUMENT).hexdigest()}"),
     ],
     ids=["snp", "tdx", "sample"],

@@ -19,12 +19,12 @@ from ccinit.formats.fields import Fields
 from ccinit.formats.strict_json import JsonValue, decode_base64, encode_base64
 from ccinit.formats.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, EvidenceRefusedError, list_known
-from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.references import References, ReferenceSet
 from guest_owner.kbs.sample_measurements import SampleMeasurements
+from guest_owner.kbs.verifiers.document import check_document
 
 _MAX_SVN_BYTES = 64
 _MAX_REPORT_DATA_TEXT_BYTES = 128
-_UNBOUND = "nothing that binds a document"
 
 
 def verify_evidence(
@@ -49,7 +49,8 @@ def verify_evidence(
     # Step 2
     claims.compare_bytes("sample.report_data", report_data, got)
     reference = _check_svn(svn, references.sets, claims)
-    initdata = _check_initdata(initdata_digest, references.initdata, claims)
+    # Step 4
+    initdata = check_document(Tee.SAMPLE, initdata_digest, references.initdata, claims)
     made = tuple(claims.made)
     if reference is None or initdata is None or not claims.all_hold:
         raise EvidenceRefusedError(made, authentic=False)
@@ -75,15 +76,4 @@ def _check_svn(svn: str, sets: tuple[ReferenceSet, ...], claims: ClaimList) -> R
     found = next((known for known, svns in listed if svn in svns), None)
     names = tuple(f"a version of {known.name}" for known, _ in listed)
     claims.compare("sample.svn", list_known(names), svn, holds=found is not None)
-    return found
-
-
-def _check_initdata(
-    digest: bytes | None, listed: tuple[RegisteredInitdata, ...], claims: ClaimList
-) -> RegisteredInitdata | None:
-    # Step 4
-    found = next((known for known in listed if known.digest.raw == digest), None)
-    names = tuple(f"{known.digest} ({known.name})" for known in listed)
-    got = _UNBOUND if digest is None else f"sha256:{digest.hex()}"
-    claims.compare("initdata.digest", list_known(names), got, holds=found is not None)
     return found

@@ -56,6 +56,7 @@ from guest_owner.kbs.references import (
     RegisteredRoot,
 )
 from guest_owner.kbs.requirements import SnpProduct
+from guest_owner.kbs.verifiers.document import check_document
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey, verify_endorsement_key
 from guest_owner.kbs.verifiers.snp_platform import check_platform
 
@@ -229,11 +230,7 @@ def _check_initdata(
             "snp.host_data", digest.hex(), report.host_data.hex(), holds=report.host_data == digest
         )
     bound = report.host_data if digest is None else digest
-    found = next((known for known in listed if known.digest.raw == bound), None)
-    names = tuple(f"{known.digest} ({known.name})" for known in listed)
-    got = f"sha256:{bound.hex()}"
-    claims.compare("initdata.digest", list_known(names), got, holds=found is not None)
-    return found
+    return check_document(Tee.SNP, bound, listed, claims)
 
 
 def report_claims(report: SnpReport) -> dict[str, JsonValue]:

@@ -48,7 +48,6 @@ from guest_owner.kbs.appraisal import (
     AppraisedEvidence,
     ClaimList,
     EvidenceRefusedError,
-    list_known,
 )
 from guest_owner.kbs.references import (
     References,
@@ -57,6 +56,7 @@ from guest_owner.kbs.references import (
     RegisteredRoot,
 )
 from guest_owner.kbs.tdx_measurements import TdxMeasurements
+from guest_owner.kbs.verifiers.document import check_document
 from guest_owner.kbs.verifiers.pck import PckPlatform, load_chain, read_platform, verify_chain
 from guest_owner.kbs.verifiers.tdx_platform import DEBUG, check_platform
 from guest_owner.kbs.verifiers.tdx_registers import check_registers
@@ -149,10 +149,7 @@ def _check_initdata(
         claims.compare_bytes("td.mrconfigid", digest, body.mrconfigid)
     # Step 14
     wanted = body.mrconfigid if digest is None else digest
-    found = next((known for known in listed if known.sha384 == wanted), None)
-    names = tuple(f"{known.sha384.hex()} ({known.name})" for known in listed)
-    claims.compare("initdata.digest", list_known(names), wanted.hex(), holds=found is not None)
-    return found
+    return check_document(Tee.TDX, wanted, listed, claims)
 
 
 def check_unused(body: TdReportBody, claims: ClaimList) -> None:

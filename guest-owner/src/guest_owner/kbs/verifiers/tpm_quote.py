@@ -15,10 +15,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ccinit.errors import FormatError
+from ccinit.formats.tee import Tee
 from ccinit.formats.tpm2 import ALL_SHA256_PCRS, TpmsAttest, parse_tpms_attest
-from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
+from guest_owner.kbs.appraisal import NOTHING, ClaimList
 from guest_owner.kbs.measurements import BOOT_PCRS, ZERO_PCR, TpmMeasurements
 from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.verifiers.document import check_document, check_register
 
 INITDATA_PCR = 8
 UNUSED_PCRS = (12, 13, 15)
@@ -139,20 +141,13 @@ def _check_initdata(
     listed: tuple[RegisteredInitdata, ...],
     claims: ClaimList,
 ) -> RegisteredInitdata | None:
+    # Steps 9 and 10; without a document PCR 8 selects one.
     register = pcrs[INITDATA_PCR]
     if digest is None:
-        found = next((known for known in listed if known.register == register), None)
-        got = f"PCR 8 {register.hex()}"
-    else:
-        # Step 9
-        bound = hashlib.sha256(ZERO_PCR + digest).digest()
-        claims.compare("pcr.8", bound.hex(), register.hex(), holds=bound == register)
-        found = next((known for known in listed if known.digest.raw == digest), None)
-        got = f"sha256:{digest.hex()}"
-    # Step 10
-    names = tuple(f"{known.digest} ({known.name})" for known in listed)
-    claims.compare("initdata.digest", list_known(names), got, holds=found is not None)
-    return found
+        return check_register(register, listed, claims)
+    bound = hashlib.sha256(ZERO_PCR + digest).digest()
+    claims.compare("pcr.8", bound.hex(), register.hex(), holds=bound == register)
+    return check_document(Tee.TPM, digest, listed, claims)
 
 
 def _check_unused(pcrs: tuple[bytes, ...], claims: ClaimList) -> None:
