@@ -20,7 +20,8 @@ from ccinit.formats.passport import (
     azure_report_data,
     encode_azure_snp_request,
     encode_azure_tdx_request,
-    encode_intel_request,
+    encode_intel_v1_request,
+    encode_intel_v2_request,
     encode_runtime_data,
     intel_path,
     intel_report_data,
@@ -36,11 +37,7 @@ from ccinit.values import frozen
 _PLATFORMS: Final = {
     AttestationService.AZURE: (Tee.TDX, Tee.SNP),
     AttestationService.INTEL_TRUST_AUTHORITY_V1: (Tee.TDX,),
-    AttestationService.INTEL_TRUST_AUTHORITY_V2: (Tee.TDX,),
-}
-_INTEL_VERSIONS: Final = {
-    AttestationService.INTEL_TRUST_AUTHORITY_V1: 1,
-    AttestationService.INTEL_TRUST_AUTHORITY_V2: 2,
+    AttestationService.INTEL_TRUST_AUTHORITY_V2: (Tee.TDX, Tee.SNP),
 }
 
 
@@ -96,11 +93,10 @@ class PassportSource:
         match self._config.service:
             case AttestationService.AZURE:
                 reply = self._ask_azure(runtime_data, request_seconds)
-            case (
-                AttestationService.INTEL_TRUST_AUTHORITY_V1
-                | AttestationService.INTEL_TRUST_AUTHORITY_V2
-            ):
-                reply = self._ask_intel(runtime_data, request_seconds)
+            case AttestationService.INTEL_TRUST_AUTHORITY_V1:
+                reply = self._ask_intel(1, runtime_data, request_seconds)
+            case AttestationService.INTEL_TRUST_AUTHORITY_V2:
+                reply = self._ask_intel(2, runtime_data, request_seconds)
             case _:
                 assert_never(self._config.service)
         token = parse_token_reply(reply.body).token
@@ -114,13 +110,17 @@ class PassportSource:
         body = encode_azure_tdx_request(parse_tdx_evidence(evidence), runtime_data)
         return self._send("POST", AZURE_TDX_PATH, request_seconds, body)
 
-    def _ask_intel(self, runtime_data: bytes, request_seconds: float) -> HttpReply:
-        version = _INTEL_VERSIONS[self._config.service]
+    def _ask_intel(self, version: int, runtime_data: bytes, request_seconds: float) -> HttpReply:
         challenge = self._send("GET", intel_path(version, "nonce"), request_seconds)
         nonce = parse_verifier_nonce(challenge.body)
         value = self._evidence_for(intel_report_data(nonce, runtime_data))
-        evidence = parse_tdx_evidence(value)
-        body = encode_intel_request(version, evidence, runtime_data, nonce, self._config.policy_ids)
+        policies = self._config.policy_ids
+        if version == 1:
+            body = encode_intel_v1_request(parse_tdx_evidence(value), runtime_data, nonce, policies)
+        else:
+            snp = self._tee is Tee.SNP
+            evidence = parse_snp_evidence(value) if snp else parse_tdx_evidence(value)
+            body = encode_intel_v2_request(evidence, runtime_data, nonce, policies)
         return self._send("POST", intel_path(version, "attest"), request_seconds, body)
 
     def _send(self, method: str, path: str, seconds: float, body: bytes = b"") -> HttpReply:

@@ -3,12 +3,17 @@
 * Azure Attestation, REST API 2025-06-01: `POST /attest/TdxVm` or `/attest/SevSnpVm`; the first 32
   bytes of the report data are SHA-256 of the runtime data. An SNP report comes with the
   certificates of the key that signed it, in PEM.
-* Intel Trust Authority, appraisal API v1 and v2, for TDX: `GET …/nonce`, then `POST …/attest`; the
-  report data is SHA-512 of the nonce's value and time and the runtime data.
+* Intel Trust Authority, appraisal API v1 (TDX) and v2 (TDX, and SNP as Intel previews it):
+  `GET …/nonce`, then `POST …/attest`; the report data is SHA-512 of the nonce's value and time and
+  the runtime data. An SNP report comes without certificates: the service has AMD's.
 
 Both reply with `{"token": …}`, which `ccinit.formats.rcar` reads. The runtime data names the
 guest's key in the form that a KBS looks for it in the token's claims. Paths and bytes only; HTTP is
 `ccinit.attest.passport`.
+
+Neither is asked about an Azure VM behind a paravisor. By `SevSnpVm` and `TdxVm` a token would tell
+of the paravisor alone, by `AzureGuest` of PCR 0 to 7: none shows PCR 4, 8, 9 and 11 together, so
+none says which image and which pod asks.
 """
 
 import hashlib
@@ -134,20 +139,42 @@ def intel_report_data(nonce: VerifierNonce, runtime_data: bytes) -> ReportData:
     return ReportData(hashlib.sha512(nonce.val + nonce.iat + runtime_data).digest())
 
 
-def encode_intel_request(
-    version: int,
-    evidence: TdxEvidence,
+def encode_intel_v1_request(
+    evidence: TdxEvidence, runtime_data: bytes, nonce: VerifierNonce, policy_ids: tuple[str, ...]
+) -> bytes:
+    """Encode the body of `POST …/attest` of version 1."""
+    quote = {"quote": encode_base64(evidence.quote)}
+    return _encode_intel(_intel_evidence(quote, runtime_data, nonce), policy_ids)
+
+
+def encode_intel_v2_request(
+    evidence: TdxEvidence | SnpEvidence,
     runtime_data: bytes,
     nonce: VerifierNonce,
     policy_ids: tuple[str, ...],
 ) -> bytes:
-    """Encode the body of `POST …/attest`: version 2 puts each kind of evidence under its name."""
-    about: dict[str, JsonValue] = {
-        "quote": encode_base64(evidence.quote),
+    """Encode the body of `POST …/attest` of version 2: each kind of evidence under its name."""
+    if isinstance(evidence, SnpEvidence):
+        report = {"report": encode_base64(evidence.report.to_bytes())}
+        body = {"sevsnp": _intel_evidence(report, runtime_data, nonce)}
+    else:
+        quote = {"quote": encode_base64(evidence.quote)}
+        body = {"tdx": _intel_evidence(quote, runtime_data, nonce)}
+    return _encode_intel(body, policy_ids)
+
+
+def _intel_evidence(
+    evidence: Mapping[str, JsonValue], runtime_data: bytes, nonce: VerifierNonce
+) -> dict[str, JsonValue]:
+    return {
+        **evidence,
         "verifier_nonce": nonce.to_json_object(),
         "runtime_data": encode_base64(runtime_data),
     }
-    body: dict[str, JsonValue] = about if version == 1 else {"tdx": about}
+
+
+def _encode_intel(evidence: Mapping[str, JsonValue], policy_ids: tuple[str, ...]) -> bytes:
+    body = dict(evidence)
     if policy_ids:
         body["policy_ids"] = list(policy_ids)
     return _encode(body)

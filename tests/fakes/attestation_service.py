@@ -1,12 +1,11 @@
 """Azure Attestation and Intel Trust Authority as a guest sees them, and as strict as can be.
 
-Both look at every member, header and byte of a request, and at nothing else: the quote is a frame
-with the report data in its place, not signed by anyone. A token names the key of the runtime data,
-as the real ones do, and the KBS is told of it.
+Both look at every member, header and byte of a request, and of the evidence at its report data: who
+signed it is for whoever makes it. Tokens are as the real ones (`attestation_tokens`); a fake KBS is
+told of each and of its key.
 """
 
 import base64
-import hashlib
 import json
 import warnings
 from collections.abc import Callable
@@ -20,6 +19,15 @@ from ccinit.formats.snp_report import parse_snp_report
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData
 from ccinit.net.http import Headers, HttpLimits, HttpReply
+from tests.fakes.attestation_tokens import (
+    INTEL,
+    Claims,
+    FakeIssuer,
+    azure_claims,
+    azure_report_data,
+    intel_claims,
+    intel_report_data,
+)
 from tests.fakes.kbs_http import DATE, FakeKbs, recipient, reply
 from tests.fakes.snp import FakeSnp, der_of
 
@@ -29,7 +37,10 @@ POLICY = "2b5e0a2c-1111-4222-8333-444455556666"
 _HTTP_HEADERS = frozenset(
     ("accept", "accept-encoding", "connection", "content-length", "host", "user-agent")
 )
-_REPORT_DATA = slice(48 + 520, 48 + 584)  # header, then the TD report body (TDX DCAP quote v4)
+# Header, then the TD report body (TDX DCAP quote v4); a report of SEV-SNP (AMD 56860).
+_TDX_REPORT_DATA = slice(48 + 520, 48 + 584)
+_SNP_REPORT_DATA = slice(0x50, 0x90)
+_SNP_REPORT_BYTES = 1184
 
 
 def quote_over(report_data: bytes) -> bytes:
@@ -59,9 +70,11 @@ def snp_evidence(report_data: ReportData) -> JsonValue:
 
 @dataclass(kw_only=True)
 class AttestationService:
-    """What both have in common; `life_seconds` of its tokens.
+    """What both have in common.
 
     Attributes:
+        life_seconds: of its tokens.
+        now: seconds since 1970.
         faults: replies given instead of an answer, one for each request.
         calls: method and path of every request.
         tamper: changes an answer's body.
@@ -69,6 +82,8 @@ class AttestationService:
 
     kbs: FakeKbs
     life_seconds: int = 300
+    now: Callable[[], int] = lambda: DATE
+    issuer: FakeIssuer = field(default_factory=FakeIssuer)
     faults: list[HttpReply | None] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     tamper: Callable[[bytes], bytes] = lambda body: body
@@ -97,11 +112,10 @@ class AttestationService:
     ) -> tuple[int, object]:
         raise NotImplementedError
 
-    def issue(self, runtime_data: bytes, claim: str) -> dict[str, str]:
-        claims = {"exp": DATE + self.life_seconds, claim: json.loads(runtime_data)}
-        payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-        token = f"header.{payload}.signature{len(self.calls)}"
-        self.kbs.passports[token] = recipient(claims[claim]["tee-pubkey"])
+    def issue(self, runtime_data: bytes, claims: Claims, algorithm: str) -> dict[str, str]:
+        claims |= {"jti": str(len(self.calls)), "iss": self.issuer.iss}
+        token = self.issuer.sign(claims, algorithm=algorithm)
+        self.kbs.passports[token] = recipient(json.loads(runtime_data)["tee-pubkey"])
         return {"token": token}
 
 
@@ -126,16 +140,13 @@ class AzureAttestation(AttestationService):
         if not well_formed:
             return 400, {}
         runtime_data = _decode_url(value["runtimeData"]["data"])
-        expected = hashlib.sha256(runtime_data).digest() + bytes(32)
         carried = _decode_url(value[evidence])
         if call == "SevSnpVm":
             carried = self._open_report(json.loads(carried))
-            expected_evidence = carried[:0x50] + expected + carried[0x90:]
-        else:
-            expected_evidence = quote_over(expected)
-        if carried != expected_evidence:
+        if report_data_of(carried) != azure_report_data(runtime_data):
             return 400, {}
-        return 200, self.issue(runtime_data, "x-ms-runtime")
+        claims = azure_claims(carried, runtime_data, now=self.now(), life=self.life_seconds)
+        return 200, self.issue(runtime_data, claims, "RS256")
 
     def _open_report(self, value: dict[str, str]) -> bytes:
         assert list(value) == ["SnpReport", "VcekCertChain"]
@@ -146,7 +157,7 @@ class AzureAttestation(AttestationService):
         for issued, issuer in ((leaf, ask), (ask, ark), (ark, ark)):
             assert issued.issuer == issuer.subject
         report = _decode_url(value["SnpReport"])
-        assert len(report) == 1184
+        assert len(report) == _SNP_REPORT_BYTES
         return report
 
 
@@ -156,6 +167,7 @@ class IntelTrustAuthority(AttestationService):
 
     version: int
     policies: tuple[str, ...] = ()
+    issuer: FakeIssuer = field(default_factory=lambda: FakeIssuer(iss=INTEL))
     _nonces: list[dict[str, str]] = field(default_factory=list)
 
     def answer(
@@ -176,26 +188,43 @@ class IntelTrustAuthority(AttestationService):
 
     def _appraise(self, headers: dict[str, str], value: dict[str, object]) -> tuple[int, object]:
         policies = value.pop("policy_ids", [])
+        member = "quote"
         if self.version == 2:
-            if set(value) != {"tdx"}:
+            if set(value) not in ({"tdx"}, {"sevsnp"}):
                 return 400, {}
-            value = value["tdx"]  # type: ignore[assignment]
+            ((kind, value),) = value.items()  # type: ignore[assignment]
+            member = "report" if kind == "sevsnp" else "quote"
         well_formed = (
             headers == {"content-type": "application/json"}
             and policies == list(self.policies)
-            and set(value) == {"quote", "verifier_nonce", "runtime_data"}
+            and set(value) == {member, "verifier_nonce", "runtime_data"}
             and value["verifier_nonce"] in self._nonces
         )
         if not well_formed:
             return 400, {}
-        nonce = value["verifier_nonce"]
-        self._nonces.remove(nonce)  # type: ignore[arg-type]
+        nonce: dict[str, str] = value["verifier_nonce"]  # type: ignore[assignment]
+        self._nonces.remove(nonce)
         runtime_data = base64.b64decode(str(value["runtime_data"]), validate=True)
-        val, iat = (base64.b64decode(nonce[name]) for name in ("val", "iat"))  # type: ignore[index]
-        expected = hashlib.sha512(val + iat + runtime_data).digest()
-        if base64.b64decode(str(value["quote"]), validate=True)[_REPORT_DATA] != expected:
+        carried = base64.b64decode(str(value[member]), validate=True)
+        of_its_kind = (len(carried) == _SNP_REPORT_BYTES) == (member == "report")
+        if not of_its_kind or report_data_of(carried) != intel_report_data(nonce, runtime_data):
             return 400, {}
-        return 200, self.issue(runtime_data, "attester_runtime_data")
+        claims = intel_claims(
+            carried,
+            runtime_data,
+            nonce,
+            version=self.version,
+            now=self.now(),
+            life=self.life_seconds,
+            policies=self.policies,
+        )
+        return 200, self.issue(runtime_data, claims, "PS384")
+
+
+def report_data_of(evidence: bytes) -> bytes:
+    """The 64 bytes that a report or a quote carries."""
+    is_snp = len(evidence) == _SNP_REPORT_BYTES
+    return evidence[_SNP_REPORT_DATA if is_snp else _TDX_REPORT_DATA]
 
 
 def _own_headers(headers: Headers) -> dict[str, str]:

@@ -228,7 +228,7 @@ def test_evidence_without_a_quote_is_sent_nowhere(name: Service, evidence: JsonV
 
 
 class TestSnp:
-    """Azure Attestation is asked about SNP guests, too."""
+    """Azure Attestation and, in version 2, Intel's service are asked about SNP guests, too."""
 
     CALL = ("POST", "/attest/SevSnpVm?api-version=2025-06-01")
 
@@ -250,10 +250,29 @@ class TestSnp:
         assert refused_reason(guest.get) == "passport.certificates"
         assert not guest.service.calls
 
-    @pytest.mark.parametrize("version", [1, 2])
-    def test_intels_service_is_not_asked_about_it(self, version: int) -> None:
+    def test_intels_service_gets_the_report_alone(self) -> None:
+        name = Service.INTEL_TRUST_AUTHORITY_V2
+        guest = Guest(name, tee=Tee.SNP, evidence_for=FakeSnp().evidence)
+        assert guest.get() == b"secret a"
+        assert guest.service.calls == CALLS[name]
+
+    def test_report_over_another_nonce_gets_no_token_of_intels(self) -> None:
+        def moved(report_data: ReportData) -> JsonValue:
+            return snp_evidence(ReportData(report_data[:-1] + b"\x01"))
+
+        name = Service.INTEL_TRUST_AUTHORITY_V2
+        guest = Guest(name, tee=Tee.SNP, evidence_for=moved)
+        assert refused_reason(guest.get) == "passport.refused"
+        assert not guest.kbs.calls
+
+    def test_quote_is_no_report(self) -> None:
+        name = Service.INTEL_TRUST_AUTHORITY_V2
+        guest = Guest(name, tee=Tee.SNP, evidence_for=tdx_evidence)
+        assert refused_reason(guest.get).startswith("snp_evidence.")
+
+    def test_first_version_of_intels_service_is_not_asked_about_it(self) -> None:
         with pytest.raises(ConfigError) as refused:
-            Guest(list(Service)[version], tee=Tee.SNP)
+            Guest(Service.INTEL_TRUST_AUTHORITY_V1, tee=Tee.SNP)
         assert refused.value.reason == "attest.passport"
 
 
@@ -261,9 +280,10 @@ class TestSnp:
 def test_other_platform_is_refused_before_anything_is_sent(name: Service) -> None:
     service = SERVICES[name](FakeKbs())
     PassportSource(config(name), transport=service, tee=Tee.TDX, evidence_for=tdx_evidence)
-    with pytest.raises(ConfigError) as refused:
-        PassportSource(config(name), transport=service, tee=Tee.TPM, evidence_for=tdx_evidence)
-    assert refused.value.reason == "attest.passport"
+    for tee in (Tee.TPM, Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM):
+        with pytest.raises(ConfigError) as refused:
+            PassportSource(config(name), transport=service, tee=tee, evidence_for=tdx_evidence)
+        assert refused.value.reason == "attest.passport"
 
 
 def test_services_are_told_apart_by_their_version() -> None:
