@@ -22,6 +22,12 @@ from ccinit.formats.strict_json import (
     parse_json,
     text_member,
 )
+from ccinit.formats.tee import (
+    MAX_VERIFIERS_REQUEST_BYTES,
+    Tee,
+    evidence_needs_request,
+    report_hash,
+)
 from ccinit.values import frozen
 
 Nonce = NewType("Nonce", str)
@@ -109,6 +115,18 @@ def parse_nonce(text: str) -> Nonce:
     return Nonce(text)
 
 
+def parse_request_text(text: str) -> Nonce:
+    """Check a nonce that is a verifier's request: printable ASCII; what it says is not read here.
+
+    Secure Execution is the one platform that has it: the request is JSON, and echoed as a text.
+    """
+    if not 0 < len(text) <= MAX_VERIFIERS_REQUEST_BYTES:
+        raise LimitExceededError("rcar.nonce", f"a request of {len(text)} characters")
+    if any(not " " <= character <= "~" for character in text):
+        raise FormatError("rcar.nonce", "a request is printable ASCII")
+    return Nonce(text)
+
+
 def parse_request(data: bytes) -> Request:
     """Read `POST auth`; the version is not judged here."""
     value = members(
@@ -130,17 +148,23 @@ def encode_request(request: Request) -> bytes:
     )
 
 
-def parse_challenge(data: bytes) -> Challenge:
-    """Read a challenge; one that selects another hash than SHA-384 is refused."""
+def parse_challenge(data: bytes, tee: Tee | None = None) -> Challenge:
+    """Read a challenge for `tee`; one that selects another hash than the platform's is refused.
+
+    Without a platform, SHA-384 and a nonce are expected, as of most.
+    """
+    expected = HASH_ALGORITHM if tee is None else report_hash(tee)
     value = members(
         parse_json(data, "rcar", MAX_SMALL_BYTES), frozenset(("nonce", "extra-params")), "rcar"
     )
     extra = value["extra-params"]
     if isinstance(extra, Mapping) and "selected-hash-algorithm" in extra:
         selected = extra["selected-hash-algorithm"]
-        if not isinstance(selected, str) or selected.lower() != HASH_ALGORITHM:
-            raise FormatError("rcar.hash", "the challenge selects a hash other than sha384")
-    nonce = parse_nonce(text_member(value, "nonce", "rcar", max_bytes=MAX_SMALL_BYTES))
+        if not isinstance(selected, str) or selected.lower() != expected:
+            raise FormatError("rcar.hash", f"the challenge selects a hash other than {expected}")
+    elif expected != HASH_ALGORITHM:
+        raise FormatError("rcar.hash", f"the challenge does not select {expected}")
+    nonce = _parse_nonce_for(tee, text_member(value, "nonce", "rcar", max_bytes=MAX_SMALL_BYTES))
     return Challenge(nonce=nonce, extra_params=extra)
 
 
@@ -149,8 +173,8 @@ def encode_challenge(challenge: Challenge) -> bytes:
     return _encode({"nonce": challenge.nonce, "extra-params": challenge.extra_params})
 
 
-def parse_attestation(data: bytes) -> Attestation:
-    """Read `POST attest`."""
+def parse_attestation(data: bytes, tee: Tee | None = None) -> Attestation:
+    """Read `POST attest`; the platform says of what kind the nonce is."""
     value = members(
         parse_json(data, "rcar", MAX_ATTESTATION_BYTES),
         frozenset(("init-data", "runtime-data", "tee-evidence")),
@@ -163,7 +187,9 @@ def parse_attestation(data: bytes) -> Attestation:
         "rcar.evidence",
     )
     return Attestation(
-        nonce=parse_nonce(text_member(runtime, "nonce", "rcar")),
+        nonce=_parse_nonce_for(
+            tee, text_member(runtime, "nonce", "rcar", max_bytes=MAX_VERIFIERS_REQUEST_BYTES)
+        ),
         tee_pubkey=parse_jwk(runtime["tee-pubkey"]),
         init_data=_parse_init_data(value["init-data"]),
         primary_evidence=evidence["primary_evidence"],
@@ -171,6 +197,11 @@ def parse_attestation(data: bytes) -> Attestation:
             evidence, "additional_evidence", "rcar", max_bytes=MAX_ADDITIONAL_BYTES
         ),
     )
+
+
+def _parse_nonce_for(tee: Tee | None, text: str) -> Nonce:
+    takes_request = tee is not None and evidence_needs_request(tee)
+    return parse_request_text(text) if takes_request else parse_nonce(text)
 
 
 def _parse_init_data(value: JsonValue) -> str | None:
@@ -251,10 +282,10 @@ def canonical_json(value: JsonValue) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def device_digest(nonce: Nonce, tee_pubkey: PublicJwk) -> bytes:
-    """Return the 48-byte SHA-384 that the evidence of every additional device has to carry."""
+def device_digest(nonce: Nonce, tee_pubkey: PublicJwk, hash_name: str = HASH_ALGORITHM) -> bytes:
+    """Return the digest that the evidence of every additional device has to carry."""
     text = canonical_json({"nonce": nonce, "tee-pubkey": tee_pubkey.to_json_object()})
-    return hashlib.sha384(text).digest()
+    return hashlib.new(hash_name, text).digest()
 
 
 def encode_additional_evidence(evidence: Mapping[str, JsonValue]) -> str:
@@ -271,8 +302,13 @@ def encode_additional_evidence(evidence: Mapping[str, JsonValue]) -> str:
     return text
 
 
-def report_digest(nonce: Nonce, tee_pubkey: PublicJwk, additional_evidence: str) -> bytes:
-    """Return the 48-byte SHA-384 that the primary evidence has to carry."""
+def report_digest(
+    nonce: Nonce,
+    tee_pubkey: PublicJwk,
+    additional_evidence: str,
+    hash_name: str = HASH_ALGORITHM,
+) -> bytes:
+    """Return the digest that the primary evidence has to carry, by the platform's hash."""
     text = canonical_json(
         {
             "additional-evidence": additional_evidence,
@@ -280,7 +316,7 @@ def report_digest(nonce: Nonce, tee_pubkey: PublicJwk, additional_evidence: str)
             "tee-pubkey": tee_pubkey.to_json_object(),
         }
     )
-    return hashlib.sha384(text).digest()
+    return hashlib.new(hash_name, text).digest()
 
 
 def _encode(value: JsonValue) -> bytes:

@@ -20,6 +20,10 @@ NO_REPORT_DATA: Final = ReportData(bytes(64))
 """For a report that is asked for its launch fields and shown to nobody."""
 
 
+MAX_VERIFIERS_REQUEST_BYTES: Final = 48 * 1024
+"""Of a request that comes as a handshake's nonce; 255 machines' keys fit."""
+
+
 class Tee(StrEnum):
     """Platforms by their RCAR name."""
 
@@ -27,6 +31,7 @@ class Tee(StrEnum):
     AZ_TDX_VTPM = "az-tdx-vtpm"
     CCA = "cca"
     SAMPLE = "sample"
+    SE = "se"
     SNP = "snp"
     TDX = "tdx"
     TPM = "tpm"
@@ -36,12 +41,15 @@ class Binding(Enum):
     """How the initdata digest gets into a platform's evidence.
 
     A register is *extended* by the guest, once. A launch field was set by the host before the
-    guest's first instruction; the guest *compares*, or it would run whatever the host made. The
-    sample platform has neither: NOTHING binds its document, and it exists for tests only.
+    guest's first instruction; the guest *compares*, or it would run whatever the host made. Where
+    there is neither, the measured guest *states* the digest in what is signed with its measurement,
+    each time anew. The sample platform can do none of it: NOTHING binds its document, and it exists
+    for tests only.
     """
 
     EXTENDED = auto()
     COMPARED = auto()
+    STATED = auto()
     NOTHING = auto()
 
 
@@ -67,21 +75,28 @@ class _Row:
         kept: so many bytes of a report digest are carried,
         size: padded with zeros to so many.
         initdata: the place of its digest.
+        hash_name: by which a handshake's digest is made.
         needs_network: a part of the evidence comes from a service of the cloud.
+        needs_request: evidence answers a verifier's own request, which is a handshake's nonce.
     """
 
     kept: int
     size: int
     initdata: InitdataBinding
+    hash_name: str = "sha384"
     needs_network: bool = False
+    needs_request: bool = False
 
 
 _PCR_8 = InitdataBinding(binding=Binding.EXTENDED, algorithm="sha256", size_bytes=32)
 _HOSTDATA = InitdataBinding(binding=Binding.COMPARED, algorithm="sha256", size_bytes=32)
 _MRCONFIGID = InitdataBinding(binding=Binding.COMPARED, algorithm="sha384", size_bytes=48)
 _PERSONALIZATION = InitdataBinding(binding=Binding.COMPARED, algorithm="sha384", size_bytes=64)
+_USER_DATA = InitdataBinding(binding=Binding.STATED, algorithm="sha384", size_bytes=48)
 
 _NOWHERE = InitdataBinding(binding=Binding.NOTHING, algorithm="sha256", size_bytes=0)
+
+_DIGEST_BYTES: Final = {"sha384": 48, "sha512": 64}
 
 _ROWS: Final[Mapping[Tee, _Row]] = {
     Tee.TPM: _Row(kept=32, size=32, initdata=_PCR_8),
@@ -90,25 +105,36 @@ _ROWS: Final[Mapping[Tee, _Row]] = {
     Tee.SNP: _Row(kept=48, size=64, initdata=_HOSTDATA),
     Tee.TDX: _Row(kept=48, size=64, initdata=_MRCONFIGID),
     Tee.CCA: _Row(kept=48, size=64, initdata=_PERSONALIZATION),
+    Tee.SE: _Row(kept=64, size=64, initdata=_USER_DATA, hash_name="sha512", needs_request=True),
     Tee.SAMPLE: _Row(kept=48, size=48, initdata=_NOWHERE),
 }
 
 
 def report_data_for(tee: Tee, digest: bytes) -> ReportData:
-    """Return what a handshake's 48-byte digest becomes in the report data of a platform.
+    """Return what a handshake's digest, by the platform's hash, becomes in its report data.
 
     Raises:
-        FormatError: `rcar.digest`, not 48 bytes.
+        FormatError: `rcar.digest`, of another hash.
     """
-    if len(digest) != 48:
-        raise FormatError("rcar.digest", f"{len(digest)} bytes, a report digest has 48")
     row = _ROWS[tee]
+    if len(digest) != _DIGEST_BYTES[row.hash_name]:
+        raise FormatError("rcar.digest", f"{len(digest)} bytes, not a {row.hash_name}")
     return ReportData(digest[: row.kept].ljust(row.size, b"\0"))
 
 
 def initdata_binding(tee: Tee) -> InitdataBinding:
     """Return where a platform holds the initdata digest."""
     return _ROWS[tee].initdata
+
+
+def report_hash(tee: Tee) -> str:
+    """Return by which hash a handshake's digests are made for a platform."""
+    return _ROWS[tee].hash_name
+
+
+def evidence_needs_request(tee: Tee) -> bool:
+    """Return whether a platform makes evidence only in answer to a verifier's request."""
+    return _ROWS[tee].needs_request
 
 
 def evidence_needs_network(tee: Tee) -> bool:

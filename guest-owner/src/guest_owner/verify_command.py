@@ -110,7 +110,7 @@ def _appraise(
     if isinstance(value, dict) and "tee-evidence" in value:
         if report_data is not None:
             raise ConfigError("verify.report_data", "an attest body says itself what it binds")
-        return verify_attestation(tee, parse_attestation(data), references)
+        return verify_attestation(tee, parse_attestation(data, tee), references)
     if report_data is None:
         raise ConfigError("verify.report_data", "evidence alone needs --report-data")
     return appraise_alone(tee, value, _parse_report_data(report_data), references)

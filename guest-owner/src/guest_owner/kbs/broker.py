@@ -18,13 +18,14 @@ from ccinit.formats.rcar import (
     parse_request,
 )
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
-from ccinit.formats.tee import Tee
+from ccinit.formats.tee import Tee, evidence_needs_request, report_hash
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.jwe import encrypt_to_guest
 from guest_owner.kbs.minting import IdentityMinter
 from guest_owner.kbs.policy import Deny, decide
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
+from guest_owner.kbs.se_requests import make_se_nonce
 from guest_owner.kbs.sessions import Attested, Session, Sessions
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.token import TokenSigner
@@ -68,8 +69,16 @@ class KeyBroker:
             tee = find_verified_tee(request.tee)
         except FormatError as error:
             raise self._refuse_auth(request.tee, error.detail) from error
-        session = self._sessions.open(tee)
-        return session, encode_challenge(Challenge(nonce=session.nonce, extra_params=""))
+        if not evidence_needs_request(tee):
+            session = self._sessions.open(tee)
+            return session, encode_challenge(Challenge(nonce=session.nonce, extra_params=""))
+        try:
+            nonce = make_se_nonce(self._store.read_references())
+        except CcinitError as error:
+            raise self._refuse_auth(request.tee, str(error)) from error
+        session = self._sessions.open(tee, nonce)
+        extra = {"selected-hash-algorithm": report_hash(tee)}
+        return session, encode_challenge(Challenge(nonce=nonce, extra_params=extra))
 
     def attest(self, cookie: str | None, body: bytes) -> tuple[Session, bytes]:
         """Answer `POST attest`: appraise the evidence and return the session and the token.
@@ -79,7 +88,7 @@ class KeyBroker:
         """
         session = self._take_session(cookie)
         try:
-            attestation = parse_attestation(body)
+            attestation = parse_attestation(body, Tee(session.tee))
             if attestation.nonce != session.nonce:
                 raise VerificationError("rcar.nonce", "not the nonce of this session")
             evidence = verify_attestation(

@@ -1,8 +1,8 @@
 """What each platform measures of an image, in the form of reference values (RATS, RFC 9334).
 
 One class for each platform that has a verifier, with the part of a reference value file that is
-its own (`guest_owner.kbs.tdx_measurements` and `sample_measurements` are beside this); the rest of
-such a file is `guest_owner.kbs.references`.
+its own (`guest_owner.kbs.tdx_measurements`, `se_measurements` and `sample_measurements` are beside
+this); the rest of such a file is `guest_owner.kbs.references`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ from ccinit.formats.fields import Fields
 from ccinit.formats.snp_report import MEASUREMENT_BYTES
 from ccinit.formats.tee import Tee
 from guest_owner.kbs.sample_measurements import SampleMeasurements, read_sample
+from guest_owner.kbs.se_measurements import SeMeasurements, read_se
 from guest_owner.kbs.tdx_measurements import TdxMeasurements, read_tdx
 
 PCR_BYTES = 32
@@ -111,11 +112,14 @@ def read_snp(fields: Fields) -> SnpMeasurements:
     )
 
 
-Measurements: TypeAlias = TpmMeasurements | SnpMeasurements | TdxMeasurements | SampleMeasurements
+Measurements: TypeAlias = (
+    TpmMeasurements | SnpMeasurements | TdxMeasurements | SeMeasurements | SampleMeasurements
+)
 
 READERS: Mapping[Tee, Callable[[Fields], Measurements]] = {
     Tee.TPM: read_tpm,
     Tee.SNP: read_snp,
     Tee.TDX: read_tdx,
+    Tee.SE: read_se,
     Tee.SAMPLE: read_sample,
 }

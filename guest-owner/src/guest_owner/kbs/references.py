@@ -14,7 +14,7 @@ anything, so its values must never be registered as `prod`.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ccinit.errors import FormatError, LimitExceededError
@@ -95,13 +95,18 @@ class RegisteredInitdata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """Everything that evidence is compared with; empty means that nothing is trusted."""
+    """Everything that evidence is compared with; empty means that nothing is trusted.
+
+    Attributes:
+        request_key: under which the secrets of requests to ultravisors are sealed; private.
+    """
 
     sets: tuple[ReferenceSet, ...] = ()
     attestation_keys: tuple[RegisteredKey, ...] = ()
     roots: tuple[RegisteredRoot, ...] = ()
     requirements: tuple[Requirements, ...] = ()
     initdata: tuple[RegisteredInitdata, ...] = ()
+    request_key: bytes | None = field(default=None, repr=False)
 
     def roots_of(self, platform: Tee) -> tuple[RegisteredRoot, ...]:
         """Return the vendor certificates that speak for a platform."""

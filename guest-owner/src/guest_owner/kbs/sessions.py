@@ -62,14 +62,14 @@ class Sessions:
         self._clock = clock
         self._by_cookie: dict[str, Session] = {}
 
-    def open(self, tee: str) -> Session:
-        """Start a session with a fresh nonce; never fails."""
+    def open(self, tee: str, nonce: Nonce | None = None) -> Session:
+        """Start a session with a fresh nonce, or with a verifier's fresh request in its place."""
         self._purge()
         session = Session(
             cookie=secrets.token_hex(16),
             label=secrets.token_hex(8),
             tee=tee,
-            nonce=Nonce(encode_base64(secrets.token_bytes(_NONCE_BYTES))),
+            nonce=nonce or Nonce(encode_base64(secrets.token_bytes(_NONCE_BYTES))),
             expires_at=self._clock() + self._limits.session_seconds,
         )
         self._by_cookie[session.cookie] = session

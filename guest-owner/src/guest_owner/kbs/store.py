@@ -6,6 +6,7 @@
     attestation-keys/NAME.der          SubjectPublicKeyInfo of a TPM's attestation key
     roots/PLATFORM/NAME.pem            certificates of a TEE's vendor
     requirements/PLATFORM.toml         what is demanded of a TEE's firmware and host
+    request.key                        under which requests to ultravisors are sealed; private
     initdata/NAME.toml                 a document that may run; trusted by the digest of its bytes
     policy.toml                        who may get what
     admin-keys/NAME.pem                public key of who may administer over the network
@@ -17,6 +18,7 @@ belongs on the owner's machine, never on the host that runs the guests.
 """
 
 import hashlib
+import os
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
@@ -51,6 +53,7 @@ from guest_owner.kbs.roots import (
     parse_certificates,
     parse_platform,
 )
+from guest_owner.kbs.se_requests import SEALING_KEY_BYTES, read_host_key
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 
 MAX_RESOURCE_BYTES = 1 << 20
@@ -130,6 +133,7 @@ class Store:
             roots=roots,
             requirements=requirements,
             initdata=documents,
+            request_key=self._read_request_key(),
         )
 
     def add_reference(self, reference: ReferenceSet) -> None:
@@ -153,6 +157,11 @@ class Store:
         check_name(name, "root.name")
         parse_platform(platform)
         certificates = parse_certificates(pem)
+        if platform is Tee.SE:
+            for certificate in certificates:
+                read_host_key(certificate)
+            if self._read_request_key() is None:
+                write_atomically(self._request_key_path, os.urandom(SEALING_KEY_BYTES))
         write_atomically(self.root / "roots" / platform / f"{name}.pem", pem, mode=PUBLIC_MODE)
         return RegisteredRoot(name=name, platform=platform, certificates=certificates)
 
@@ -242,6 +251,18 @@ class Store:
         check_name(name, "admin.name")
         parse_admin_key(name, pem)
         write_atomically(self.root / "admin-keys" / f"{name}.pem", pem, mode=PUBLIC_MODE)
+
+    @property
+    def _request_key_path(self) -> Path:
+        return self.root / "request.key"
+
+    def _read_request_key(self) -> bytes | None:
+        if not self._request_key_path.is_file():
+            return None
+        key = read_capped(self._request_key_path, SEALING_KEY_BYTES)
+        if len(key) != SEALING_KEY_BYTES:
+            raise ConfigError("state.request_key", f"expected {SEALING_KEY_BYTES} bytes")
+        return key
 
     def _path(self, folder: str, uri: ResourceUri) -> Path:
         # A ResourceUri can be built without its parser; a path must not be.

@@ -19,6 +19,7 @@ from guest_owner.kbs.policy import Policy, Rule
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredInitdata
 from guest_owner.kbs.requirements import Requirements, SnpRequirements
 from guest_owner.kbs.sample_measurements import SampleMeasurements
+from guest_owner.kbs.se_measurements import SeMeasurements
 from guest_owner.kbs.tdx_measurements import TdxMeasurements
 from guest_owner.kbs.tdx_requirements import TdxRequirements
 
@@ -84,6 +85,8 @@ def boot_values(reference: ReferenceSet) -> tuple[str, ...]:
             return tuple(text for value in values for text in _snp_texts(value))
         case TdxMeasurements(mrtd=mrtd, rtmr1=rtmr1, rtmr2=rtmr2):
             return (f"{Tee.TDX}:{mrtd.hex()}:{rtmr1.hex()}:{rtmr2.hex()}",)
+        case SeMeasurements():
+            return ()  # Trustee's verifier shows no claim that binds the document
         case SampleMeasurements():
             return ()  # the exported policy is for platforms that prove something
 

@@ -31,6 +31,7 @@ from ccinit.formats.rcar import (
     report_digest,
 )
 from ccinit.formats.strict_json import JsonValue, encode_base64
+from ccinit.formats.tee import Tee
 
 VECTORS = json.loads(Path("tests/vectors/rcar/messages.json").read_text())
 NONCE = Nonce(encode_base64(bytes(range(32))))
@@ -102,6 +103,33 @@ def test_r25_challenge_that_selects_another_hash_is_refused(extra: JsonValue, re
     with pytest.raises(FormatError) as refused:
         parse_challenge(json.dumps({"nonce": NONCE, "extra-params": extra}).encode())
     assert refused.value.reason == reason
+
+
+def test_platform_that_answers_requests_has_one_in_the_nonces_place() -> None:
+    request = '{"request_blob": "AAAA"}'
+    extra = {"selected-hash-algorithm": "sha512"}
+    challenge = {"nonce": request, "extra-params": extra}
+    data = json.dumps(challenge).encode()
+    assert parse_challenge(data, Tee.SE) == Challenge(nonce=Nonce(request), extra_params=extra)
+    with pytest.raises(FormatError) as refused:
+        parse_challenge(json.dumps({**challenge, "extra-params": ""}).encode())
+    assert refused.value.reason == "rcar.nonce"
+    for other in ("", {}, {"selected-hash-algorithm": "sha384"}):
+        with pytest.raises(FormatError) as refused:
+            parse_challenge(json.dumps({**challenge, "extra-params": other}).encode(), Tee.SE)
+        assert refused.value.reason == "rcar.hash"
+
+
+@pytest.mark.parametrize("nonce", ["", "\n", "\x7f", "ä", "x" * (48 * 1024 + 1)])
+def test_r24_request_outside_the_rule_is_refused(nonce: str) -> None:
+    def challenge(text: str) -> bytes:
+        extra = {"selected-hash-algorithm": "sha512"}
+        return json.dumps({"nonce": text, "extra-params": extra}).encode()
+
+    assert parse_challenge(challenge("x" * (48 * 1024)), Tee.SE)
+    with pytest.raises(FormatError) as refused:
+        parse_challenge(challenge(nonce), Tee.SE)
+    assert refused.value.reason == "rcar.nonce"
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.formats.tee import Binding, Tee, initdata_binding, report_data_for
+from ccinit.formats.tee import Binding, Tee, initdata_binding, report_data_for, report_hash
 
 DIGEST = bytes(range(1, 49))
+LONG_DIGEST = bytes(range(1, 65))
 
 
 @pytest.mark.parametrize(
@@ -18,14 +19,18 @@ DIGEST = bytes(range(1, 49))
         (Tee.TDX, DIGEST + bytes(16)),
         (Tee.CCA, DIGEST + bytes(16)),
         (Tee.SAMPLE, DIGEST),
+        (Tee.SE, LONG_DIGEST),
     ],
 )
 def test_digest_enters_the_report_data_of_each_platform(tee: Tee, report_data: bytes) -> None:
-    assert report_data_for(tee, DIGEST) == report_data
+    digest = LONG_DIGEST if report_hash(tee) == "sha512" else DIGEST
+    assert report_data_for(tee, digest) == report_data
 
 
-@pytest.mark.parametrize("length", [0, 32, 47, 49, 64])
-@pytest.mark.parametrize("tee", Tee)
+@pytest.mark.parametrize(
+    ("tee", "length"),
+    [(tee, length) for tee in Tee for length in (0, 32, 47, 49, 64 if tee is not Tee.SE else 48)],
+)
 def test_digest_of_another_length_is_refused(tee: Tee, length: int) -> None:
     with pytest.raises(FormatError) as refused:
         report_data_for(tee, bytes(length))
@@ -41,6 +46,7 @@ def test_digest_of_another_length_is_refused(tee: Tee, length: int) -> None:
         (Tee.SNP, Binding.COMPARED, "sha256", 32),
         (Tee.TDX, Binding.COMPARED, "sha384", 48),
         (Tee.CCA, Binding.COMPARED, "sha384", 64),
+        (Tee.SE, Binding.STATED, "sha384", 48),
         (Tee.SAMPLE, Binding.NOTHING, "sha256", 0),
     ],
 )

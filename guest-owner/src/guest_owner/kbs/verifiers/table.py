@@ -14,10 +14,10 @@ from ccinit.formats.rcar import Attestation, report_digest
 from ccinit.formats.sealed_log import BootId
 from ccinit.formats.sealed_log import report_data as log_report_data
 from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import Tee, initdata_binding, report_data_for
+from ccinit.formats.tee import Tee, initdata_binding, report_data_for, report_hash
 from guest_owner.kbs.appraisal import AppraisedEvidence, Verifier
 from guest_owner.kbs.references import References
-from guest_owner.kbs.verifiers import azure, sample, snp, tdx, tpm
+from guest_owner.kbs.verifiers import azure, sample, se, snp, tdx, tpm
 
 VERIFIERS: Mapping[Tee, Verifier] = {
     Tee.TPM: tpm.verify_evidence,
@@ -25,6 +25,7 @@ VERIFIERS: Mapping[Tee, Verifier] = {
     Tee.TDX: tdx.verify_evidence,
     Tee.AZ_SNP_VTPM: partial(azure.verify_evidence, Tee.AZ_SNP_VTPM),
     Tee.AZ_TDX_VTPM: partial(azure.verify_evidence, Tee.AZ_TDX_VTPM),
+    Tee.SE: se.verify_evidence,
     Tee.SAMPLE: sample.verify_evidence,
 }
 
@@ -70,7 +71,7 @@ def verify_attestation(
     if attestation.additional_evidence:
         raise VerificationError("rcar.additional_evidence", "no device has a verifier here")
     initdata = attestation.init_data
-    digest = report_digest(attestation.nonce, attestation.tee_pubkey, "")
+    digest = report_digest(attestation.nonce, attestation.tee_pubkey, "", report_hash(tee))
     algorithm = initdata_binding(tee).algorithm
     return verify_evidence(
         tee,

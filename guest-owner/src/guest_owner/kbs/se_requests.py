@@ -1,0 +1,176 @@
+"""Requests to the ultravisors of IBM Z: what this KBS asks a Secure Execution guest to answer.
+
+An attestation request control block (s390-tools, `pvattest create`; numbers big-endian):
+
+    header       48   8 zeros, version, size, IV (12), 11 zeros, key slots (1), 4 zeros, secret size
+    flags         8   from the most significant bit: 1 nonce, 2 and 3 the hashes of host keys
+    algorithm     4   1, HMAC-SHA-512; then 4 zeros
+    public key  160   of the request, on P-521; coordinates of 80 bytes
+    key slot     80   one for each machine: SHA-256 of its key, wrapped request key (32), tag (16)
+    secret       80   encrypted by the request key: key of the measurement (64), nonce (16)
+    tag          16
+
+Host key documents are certificates of machines, which the owner registers as `roots` of `se` after
+checking their chain to IBM (`pvverify` or `genprotimg` do that): whoever has one of their private
+keys can make any evidence. The key of a measurement goes to the guest sealed under a key of this
+KBS and comes back with the evidence, so that nothing has to be remembered, and that `unseal` can
+judge a log without the KBS.
+"""
+
+import hashlib
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ccinit.errors import FormatError, VerificationError
+from ccinit.formats.rcar import Nonce
+from ccinit.formats.se_attestation import HEADER_TAGS_BYTES, SeRequest, encode_se_request
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.references import References
+from guest_owner.kbs.roots import load_certificate
+
+SEALING_KEY_BYTES = 32
+HASH_BYTES = 32
+ADDITIONAL_BYTES = 2 * HASH_BYTES
+MEASUREMENT_KEY_BYTES, NONCE_BYTES = 64, 16
+MAX_HOST_KEYS = 255
+
+_HEADER = struct.Struct(">8xII12s11xB4xI")
+_VERSION = 0x100
+_ATTESTATION = struct.Struct(">QI4x")
+_FLAGS = 1 << 62 | 1 << 61 | 1 << 60
+_HMAC_SHA512 = 1
+_COORDINATE_BYTES = 80
+_TAG_BYTES, _IV_BYTES = 16, 12
+_KEY_LABEL, _NONCE_LABEL = b"ccinit/se/key/v1", b"ccinit/se/nonce/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """The public key of one machine."""
+
+    key: ec.EllipticCurvePublicKey
+
+    @property
+    def hash(self) -> bytes:
+        """Its name in key slots and additional data, 32 bytes."""
+        return hashlib.sha256(_coordinates(self.key)).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSecrets:
+    """What only the maker of a request and the machine's ultravisor have."""
+
+    measurement_key: bytes
+    nonce: bytes
+
+
+def read_host_key(certificate: bytes) -> HostKey:
+    """Return the key of a host key document, DER.
+
+    Raises:
+        FormatError: `se.host_key`, not one of a machine's.
+    """
+    key = _public_key(load_certificate(certificate, "se.host_key"))
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP521R1):
+        raise FormatError("se.host_key", "a host key document has a key on P-521")
+    return HostKey(key)
+
+
+def make_request(host_keys: Sequence[HostKey], sealing_key: bytes) -> SeRequest:
+    """Make a request that any of the machines can answer.
+
+    Raises:
+        VerificationError: `se.host_key`, none is registered, or more than fit.
+    """
+    if not 0 < len(host_keys) <= MAX_HOST_KEYS:
+        raise VerificationError("se.host_key", f"{len(host_keys)} registered, 1 to 255 fit")
+    secrets = RequestSecrets(os.urandom(MEASUREMENT_KEY_BYTES), os.urandom(NONCE_BYTES))
+    return SeRequest(
+        blob=_encrypt(host_keys, secrets),
+        additional_bytes=ADDITIONAL_BYTES,
+        sealed_key=_seal(sealing_key, _KEY_LABEL, secrets.measurement_key),
+        sealed_nonce=_seal(sealing_key, _NONCE_LABEL, secrets.nonce),
+        # Trustee's place for the image that it expects; here any registered one may answer.
+        header_tags=bytes(HEADER_TAGS_BYTES),
+    )
+
+
+def make_se_nonce(references: References) -> Nonce:
+    """Return the nonce of a handshake: a request that a registered machine can answer, as JSON.
+
+    Raises:
+        VerificationError: `se.host_key`, no machine is registered.
+        FormatError: `se.host_key`.
+    """
+    host_keys = [
+        read_host_key(certificate)
+        for root in references.roots_of(Tee.SE)
+        for certificate in root.certificates
+    ]
+    if references.request_key is None:
+        raise VerificationError("se.host_key", "no machine is registered")
+    return Nonce(encode_se_request(make_request(host_keys, references.request_key)).decode())
+
+
+def open_secrets(sealing_key: bytes, sealed_key: bytes, sealed_nonce: bytes) -> RequestSecrets:
+    """Return the secrets of a request that was made under this key.
+
+    Raises:
+        VerificationError: `se.request`, it was not.
+    """
+    return RequestSecrets(
+        _unseal(sealing_key, _KEY_LABEL, sealed_key, MEASUREMENT_KEY_BYTES),
+        _unseal(sealing_key, _NONCE_LABEL, sealed_nonce, NONCE_BYTES),
+    )
+
+
+def _encrypt(host_keys: Sequence[HostKey], secrets: RequestSecrets) -> bytes:
+    own = ec.generate_private_key(ec.SECP521R1())
+    request_key, iv = os.urandom(32), os.urandom(_IV_BYTES)
+    secret = secrets.measurement_key + secrets.nonce
+    body = _ATTESTATION.pack(_FLAGS, _HMAC_SHA512) + _coordinates(own.public_key())
+    body += b"".join(_slot(own, known, request_key) for known in host_keys)
+    size = _HEADER.size + len(body) + len(secret) + _TAG_BYTES
+    authenticated = _HEADER.pack(_VERSION, size, iv, len(host_keys), len(secret)) + body
+    return authenticated + AESGCM(request_key).encrypt(iv, secret, authenticated)
+
+
+def _slot(own: ec.EllipticCurvePrivateKey, host_key: HostKey, request_key: bytes) -> bytes:
+    shared = own.exchange(ec.ECDH(), host_key.key)
+    wrapping_key = hashlib.sha256(shared + (1).to_bytes(4, "big")).digest()
+    # The key wraps once only: both sides of the exchange are of this request alone.
+    return host_key.hash + AESGCM(wrapping_key).encrypt(bytes(_IV_BYTES), request_key, b"")
+
+
+def _coordinates(key: ec.EllipticCurvePublicKey) -> bytes:
+    numbers = key.public_numbers()
+    return b"".join(value.to_bytes(_COORDINATE_BYTES, "big") for value in (numbers.x, numbers.y))
+
+
+def _seal(key: bytes, label: bytes, secret: bytes) -> bytes:
+    iv = os.urandom(_IV_BYTES)
+    return iv + AESGCM(key).encrypt(iv, secret, label)
+
+
+def _unseal(key: bytes, label: bytes, sealed: bytes, size: int) -> bytes:
+    try:
+        secret = AESGCM(key).decrypt(sealed[:_IV_BYTES], sealed[_IV_BYTES:], label)
+    except (InvalidTag, ValueError) as error:
+        raise VerificationError("se.request", "not one that this KBS made") from error
+    if len(secret) != size:
+        raise VerificationError("se.request", "not one that this KBS made")
+    return secret
+
+
+def _public_key(certificate: x509.Certificate) -> object:
+    try:
+        return certificate.public_key()
+    except ValueError as error:
+        raise FormatError("se.host_key", "the certificate's key cannot be read") from error

@@ -1,0 +1,188 @@
+"""Appraisal of `se` evidence: an ultravisor's measurement against what the owner registered.
+
+Pure: bytes and registrations in, `AppraisedEvidence` or `EvidenceRefusedError` out. Formats are
+`ccinit.formats.se_attestation`; requests and their keys are `guest_owner.kbs.se_requests`.
+
+The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
+
+    1. The request is one that this KBS made: its secrets open [`se.request`].
+    2. The measurement is the HMAC by that request's key over a registered image's header, this
+       guest's id, its user data, the request's nonce and the additional data [`se.measurement`].
+    3. The machines that unpacked image and request are registered ones: additional data are exactly
+       their two hashes [`se.additional`, `se.image_host_key`, `se.attestation_host_key`].
+    4. User data are the expected report data, whole, and a digest [`se.user_data`,
+       `se.report_data`].
+    5. That digest is the initdata document's SHA-384, which is on the owner's list [`se.initdata`,
+       `initdata.digest`].
+
+Steps 1 to 4 make the evidence authentic: an HMAC is checked for each registered image, and one of
+an image that is not registered cannot be told from one of nobody's. The image's tags that came
+along with the evidence are not looked at. The header covers the image, its command line and the
+flags that let a host dump the guest.
+"""
+
+import hashlib
+import hmac
+
+from ccinit.errors import CcinitError
+from ccinit.formats.se_attestation import (
+    INITDATA_BYTES,
+    REPORT_DATA_BYTES,
+    SeEvidence,
+    measured_items,
+    parse_se_evidence,
+)
+from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.appraisal import (
+    AppraisedEvidence,
+    ClaimList,
+    EvidenceRefusedError,
+    list_known,
+)
+from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.se_measurements import SeMeasurements
+from guest_owner.kbs.se_requests import (
+    ADDITIONAL_BYTES,
+    HASH_BYTES,
+    RequestSecrets,
+    open_secrets,
+    read_host_key,
+)
+
+_VERSION = 0x100  # of requests, as Trustee's verifier tells it
+
+
+def verify_evidence(
+    evidence: JsonValue,
+    *,
+    report_data: bytes,
+    initdata_digest: bytes | None,
+    references: References,
+) -> AppraisedEvidence:
+    """Make steps 1 to 5, as a `guest_owner.kbs.appraisal.Verifier`; report data: 64 bytes.
+
+    Raises:
+        FormatError: `se_evidence.…`, `se.host_key`.
+        EvidenceRefusedError: at least one step failed.
+    """
+    parsed, claims = parse_se_evidence(evidence), ClaimList()
+    secrets = _open(parsed, references.request_key, claims)
+    reference = _check_measurement(parsed, secrets, references.sets, claims)
+    _check_machines(parsed.additional, references, claims)
+    stated = _check_user_data(parsed.user_data, report_data, claims)
+    authentic = claims.all_hold
+    initdata = _check_initdata(stated, initdata_digest, references.initdata, claims)
+    made = tuple(claims.made)
+    if reference is None or initdata is None or not claims.all_hold:
+        raise EvidenceRefusedError(made, authentic=authentic)
+    return AppraisedEvidence(
+        tee=Tee.SE,
+        reference=reference,
+        initdata=initdata,
+        initdata_field=stated,
+        report_data=report_data,
+        measured={"se": _measured(parsed, reference)},
+        token_claims={**_measured(parsed, reference), "version": _VERSION},
+        claims=made,
+    )
+
+
+def _open(
+    evidence: SeEvidence, sealing_key: bytes | None, claims: ClaimList
+) -> RequestSecrets | None:
+    # Step 1
+    holds, got, secrets = True, "opens", None
+    try:
+        if sealing_key is None:
+            holds, got = False, "there is no key that requests were made under"
+        else:
+            secrets = open_secrets(sealing_key, evidence.sealed_key, evidence.sealed_nonce)
+    except CcinitError as error:
+        holds, got = False, error.detail
+    claims.compare("se.request", "opens", got, holds=holds)
+    return secrets
+
+
+def _check_measurement(
+    evidence: SeEvidence,
+    secrets: RequestSecrets | None,
+    sets: tuple[ReferenceSet, ...],
+    claims: ClaimList,
+) -> ReferenceSet | None:
+    # Step 2
+    listed = [known for known in sets if isinstance(known.measured, SeMeasurements)]
+    found = None
+    if secrets is not None:
+        found = next((known for known in listed if _measures(evidence, secrets, known)), None)
+    names = tuple(f"that of {known.name}" for known in listed)
+    claims.compare(
+        "se.measurement", list_known(names), evidence.measurement.hex(), holds=found is not None
+    )
+    return found
+
+
+def _measures(evidence: SeEvidence, secrets: RequestSecrets, reference: ReferenceSet) -> bool:
+    measured = reference.measured
+    if not isinstance(measured, SeMeasurements):
+        return False
+    items = measured_items(evidence, measured.header_tags, secrets.nonce)
+    expected = hmac.new(secrets.measurement_key, items, hashlib.sha512).digest()
+    return hmac.compare_digest(expected, evidence.measurement)
+
+
+def _check_machines(additional: bytes, references: References, claims: ClaimList) -> None:
+    # Step 3
+    known = {
+        read_host_key(certificate).hash: root.name
+        for root in references.roots_of(Tee.SE)
+        for certificate in root.certificates
+    }
+    claims.compare(
+        "se.additional",
+        f"{ADDITIONAL_BYTES} bytes",
+        f"{len(additional)} bytes",
+        holds=len(additional) == ADDITIONAL_BYTES,
+    )
+    expected = list_known(tuple(f"{hash_.hex()} ({name})" for hash_, name in known.items()))
+    for index, name in enumerate(("se.image_host_key", "se.attestation_host_key")):
+        got = additional[index * HASH_BYTES : (index + 1) * HASH_BYTES]
+        claims.compare(name, expected, got.hex(), holds=got in known)
+
+
+def _check_user_data(user_data: bytes, report_data: bytes, claims: ClaimList) -> bytes:
+    # Step 4
+    size = REPORT_DATA_BYTES + INITDATA_BYTES
+    claims.compare(
+        "se.user_data", f"{size} bytes", f"{len(user_data)} bytes", holds=len(user_data) == size
+    )
+    claims.compare_bytes("se.report_data", report_data, user_data[:REPORT_DATA_BYTES])
+    return user_data[REPORT_DATA_BYTES:]
+
+
+def _check_initdata(
+    stated: bytes,
+    digest: bytes | None,
+    listed: tuple[RegisteredInitdata, ...],
+    claims: ClaimList,
+) -> RegisteredInitdata | None:
+    # Step 5
+    if digest is not None:
+        claims.compare_bytes("se.initdata", digest, stated)
+    bound = stated if digest is None else digest
+    found = next((known for known in listed if known.sha384 == bound), None)
+    names = tuple(f"{known.sha384.hex()} ({known.name})" for known in listed)
+    claims.compare("initdata.digest", list_known(names), bound.hex(), holds=found is not None)
+    return found
+
+
+def _measured(evidence: SeEvidence, reference: ReferenceSet) -> dict[str, str]:
+    """Return the claims of Trustee's `se` verifier, as far as they are values of the guest."""
+    tag = reference.measured.tag if isinstance(reference.measured, SeMeasurements) else b""
+    return {
+        "cuid": evidence.config_uid.hex(),
+        "report_data": evidence.user_data[:REPORT_DATA_BYTES].hex(),
+        "image_phkh": evidence.additional[:HASH_BYTES].hex(),
+        "attestation_phkh": evidence.additional[HASH_BYTES:].hex(),
+        "tag": tag.hex(),
+    }

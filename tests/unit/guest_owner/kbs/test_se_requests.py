@@ -1,0 +1,121 @@
+"""Requests to ultravisors: made for registered machines, opened by their maker alone."""
+
+import json
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ccinit.errors import CcinitError, FormatError
+from ccinit.formats.se_attestation import parse_se_request
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.references import Profile, encode_reference_set, parse_reference_set
+from guest_owner.kbs.se_measurements import SeMeasurements
+from guest_owner.kbs.se_requests import make_request, make_se_nonce, open_secrets, read_host_key
+from guest_owner.kbs.store import Store
+from tests.fakes.snp import der_of
+from tests.fakes.ultravisor import HEADER, Ultravisor, host_key_document, host_key_pem
+from tests.unit.guest_owner.kbs.se_values import (
+    SEALING_KEY,
+    machine_root,
+    se_image,
+    se_references,
+    se_request,
+)
+
+
+def test_only_registered_machines_can_open_a_request() -> None:
+    keys = [read_host_key(der_of(host_key_document(number))) for number in (0, 1)]
+    request = make_request(keys, SEALING_KEY)
+    secrets = open_secrets(SEALING_KEY, request.sealed_key, request.sealed_nonce)
+    for machine in (0, 1):
+        opened = Ultravisor(machine=machine).open(request.blob)
+        assert opened == (secrets.measurement_key, secrets.nonce)
+    assert Ultravisor(machine=2).open(request.blob) is None
+
+
+def test_changed_request_is_not_opened() -> None:
+    blob = se_request().blob
+    assert Ultravisor().open(blob)
+    for spot in (0x10, 0xE0 + 40, -97, -96, -1):  # IV, slot, its tag, secret, tag
+        changed = bytearray(blob)
+        changed[spot] ^= 1
+        assert Ultravisor().open(bytes(changed)) is None
+
+
+def test_every_request_has_secrets_of_its_own() -> None:
+    first, second = (
+        open_secrets(SEALING_KEY, request.sealed_key, request.sealed_nonce)
+        for request in (se_request(), se_request())
+    )
+    assert first.measurement_key != second.measurement_key
+    assert first.nonce != second.nonce
+
+
+def test_secrets_open_under_their_key_and_in_their_place_only() -> None:
+    request = se_request()
+    for key, sealed in (
+        (bytes(32), (request.sealed_key, request.sealed_nonce)),
+        (SEALING_KEY, (request.sealed_nonce, request.sealed_key)),
+        (SEALING_KEY, (b"", request.sealed_nonce)),
+    ):
+        with pytest.raises(CcinitError) as refused:
+            open_secrets(key, *sealed)
+        assert refused.value.reason == "se.request"
+
+
+def test_nonce_is_a_request_in_trustees_form() -> None:
+    nonce = make_se_nonce(se_references())
+    assert Ultravisor().open(parse_se_request(nonce.encode()).blob)
+    assert set(json.loads(nonce)) == {
+        *("request_blob", "measurement_size", "additional_size"),
+        *("encr_measurement_key", "encr_request_nonce", "image_hdr_tags"),
+    }
+
+
+def test_request_needs_a_machine() -> None:
+    assert make_se_nonce(se_references())
+    for references in (se_references(roots=()), se_references(request_key=None)):
+        with pytest.raises(CcinitError) as refused:
+            make_se_nonce(references)
+        assert refused.value.reason == "se.host_key"
+    key = read_host_key(machine_root().certificates[0])
+    assert make_request([key] * 255, SEALING_KEY)
+    with pytest.raises(CcinitError) as refused:
+        make_request([key] * 256, SEALING_KEY)
+    assert refused.value.reason == "se.host_key"
+
+
+def test_host_key_of_another_kind_is_refused() -> None:
+    other = host_key_document(key=ec.generate_private_key(ec.SECP384R1()))
+    with pytest.raises(FormatError) as refused:
+        read_host_key(der_of(other))
+    assert refused.value.reason == "se.host_key"
+
+
+def test_registering_a_machine_makes_the_sealing_key_once(tmp_path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    store = Store(tmp_path)
+    assert store.read_references().request_key is None
+    store.add_root("machine", Tee.SE, host_key_pem())
+    key = store.read_references().request_key
+    assert key is not None
+    assert len(key) == 32
+    assert (tmp_path / "request.key").stat().st_mode & 0o777 == 0o600
+    store.add_root("machine-1", Tee.SE, host_key_pem(1))
+    assert store.read_references().request_key == key
+    assert key.hex() not in repr(store.read_references())
+    (tmp_path / "request.key").write_bytes(b"short")
+    with pytest.raises(CcinitError) as refused:
+        store.read_references()
+    assert refused.value.reason == "state.request_key"
+
+
+def test_reference_values_are_the_headers() -> None:
+    image = se_image()
+    assert parse_reference_set(encode_reference_set(image)) == image
+    value = json.loads(encode_reference_set(image))
+    assert (value["platform"], value["profile"]) == ("se", Profile.PROD)
+    for name, part in HEADER.items():
+        for wrong in (bytes(len(part)), part + b"x"):
+            with pytest.raises(FormatError) as refused:
+                SeMeasurements(**{**HEADER, name: wrong})
+            assert refused.value.reason == f"reference.{name}"
