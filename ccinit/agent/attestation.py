@@ -33,13 +33,20 @@ from ccinit.boot.clock import read_build_time, set_clock
 from ccinit.errors import ChildError, DeadlineError, KernelError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import KBS_VSOCK_PORT, KbsTransport
+from ccinit.formats.initdata import document_digest
 from ccinit.formats.log_evidence import encode_log_evidence
 from ccinit.formats.pod_manifest import PodManifest
 from ccinit.formats.pod_volume import Volume
 from ccinit.formats.registries import rule_keys
 from ccinit.formats.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.sealed_log import BootId, report_data
-from ccinit.formats.tee import evidence_needs_network
+from ccinit.formats.tee import (
+    MAX_VERIFIERS_REQUEST_BYTES,
+    Binding,
+    evidence_needs_network,
+    evidence_needs_request,
+    initdata_binding,
+)
 from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.vsock_stream import connect_to_host
 from ccinit.pull.messages import PolicyKey
@@ -102,8 +109,13 @@ async def bind_log(guest: Guest, configured: Configured, binding: bytes) -> None
     guest.log.bind(encode_log_evidence(configured.platform.tee, evidence))
 
 
-async def attest(guest: Guest, configured: Configured) -> Attested:
+async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> Attested:
     """Hold the handshake, fetch everything that the manifest names, set the clock.
+
+    Args:
+        guest: who attests.
+        configured: on what.
+        log_binding: what `open_log` returned, for platforms that only now can bind the log.
 
     Raises:
         PeerError, VerificationError, FormatError, DeadlineError: `kbs.…`, `net.…`, `envelope.…`.
@@ -114,6 +126,8 @@ async def attest(guest: Guest, configured: Configured) -> Attested:
     grants = _grants(reply)
     guest.teardown.push("secrets", undoing(lambda: wipe_grants(grants)))
     set_clock(reply.date, read_build_time())
+    if evidence_needs_request(configured.platform.tee):
+        await bind_log(guest, configured, log_binding)
     guest.log.mix(grants[log_psk_uri(configured.manifest)].secret)
     policy_keys = tuple(
         PolicyKey(resource=str(released.uri), data=released.data) for released in reply.policy_keys
@@ -165,10 +179,11 @@ async def request_resources(
         first = await _prepare_evidence(guest, configured, stack)
 
         async def answer(question: EvidenceQuestion) -> Answer:
+            _keep_request(guest, configured, question.request)
             if first is None or first.is_used:
                 evidence = await collect_evidence(guest, configured, question.report_data)
             else:
-                request = _evidence_request(configured, question.report_data)
+                request = _evidence_request(guest, configured, question.report_data)
                 made = await first.run(
                     request,
                     EvidenceReply,
@@ -251,7 +266,7 @@ async def collect_evidence(guest: Guest, configured: Configured, report_data: by
         guest,
         platform,
         Role.EVIDENCE,
-        _evidence_request(configured, report_data),
+        _evidence_request(guest, configured, report_data),
         EvidenceReply,
         report_data=report_data,
         seconds=_EVIDENCE_SECONDS,
@@ -276,11 +291,31 @@ def _endorsements(guest: Guest, configured: Configured) -> Answers:
     return {EndorsementQuestion: endorse}
 
 
-def _evidence_request(configured: Configured, report_data: bytes) -> EvidenceRequest:
+def _keep_request(guest: Guest, configured: Configured, request: bytes) -> None:
+    """Keep a request from the child that spoke with the KBS; PID 1 does not read it.
+
+    Raises:
+        ChildError: `child.protocol`, one too many, or none.
+    """
+    needed = evidence_needs_request(configured.platform.tee)
+    if bool(request) is not needed or len(request) > MAX_VERIFIERS_REQUEST_BYTES:
+        raise ChildError("child.protocol", f"a request of {len(request)} bytes")
+    if needed:
+        guest.verifiers_request.text = request
+
+
+def _evidence_request(guest: Guest, configured: Configured, report_data: bytes) -> EvidenceRequest:
+    tee = configured.platform.tee
+    place = initdata_binding(tee)
+    stated = b""
+    if place.binding is Binding.STATED:
+        stated = document_digest(configured.document, place.algorithm)
     return EvidenceRequest(
-        tee=configured.platform.tee,
+        tee=tee,
         report_data=report_data,
         events=configured.measurement.records,
+        initdata=stated,
+        request=guest.verifiers_request.text if evidence_needs_request(tee) else b"",
     )
 
 

@@ -54,6 +54,17 @@ class Teardown:
         return tuple(failures)
 
 
+class VerifiersRequest:
+    """What the owner's KBS last asked for, on platforms whose evidence answers a request.
+
+    Evidence that goes elsewhere (the sealed log's, a container's, the owner's) answers it, too:
+    what makes it fresh is its report data, and only the owner has the request's key.
+    """
+
+    def __init__(self) -> None:
+        self.text = b""
+
+
 @frozen
 class EarlyGuest:
     """The parts that every phase may use, the first ones included.
@@ -80,7 +91,9 @@ class Guest(EarlyGuest):
     Attributes:
         children: where untrusted bytes are read.
         containers: of the manifest, by name; START fills it.
+        verifiers_request: see there.
     """
 
     children: "Children"
     containers: dict[str, "Supervisor"] = field(default_factory=dict)
+    verifiers_request: VerifiersRequest = field(default_factory=VerifiersRequest)

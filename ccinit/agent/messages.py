@@ -63,11 +63,15 @@ class EvidenceRequest:
     Attributes:
         report_data: at most 64 bytes.
         events: records of the guest's own event log, for platforms whose evidence has it.
+        initdata: digest of the document, for platforms whose evidence states it.
+        request: the verifier's, for platforms whose evidence answers one.
     """
 
     tee: Tee
     report_data: bytes
     events: bytes = b""
+    initdata: bytes = b""
+    request: bytes = b""
 
 
 @frozen
@@ -139,9 +143,10 @@ class KbsRequest:
 
 @frozen
 class EvidenceQuestion:
-    """Evidence is needed that carries these bytes."""
+    """Evidence is needed that carries these bytes, and answers the verifier's request if any."""
 
     report_data: bytes
+    request: bytes = b""
 
 
 @frozen

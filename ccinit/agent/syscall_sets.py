@@ -20,6 +20,7 @@ SNP_GET_EXT_REPORT = 0xC0205302
 TDX_CMD_GET_REPORT0 = 0xC4405401
 PROT_EXEC = 4
 TIOCSWINSZ = 0x5414
+UVIO_IOCTL_ATT = 0xC0407501
 
 
 def _calls(names: str) -> frozenset[str]:
@@ -93,7 +94,12 @@ ATTESTER = SyscallPolicy(
     | {
         "ioctl": ArgumentRule(
             argument=1,
-            values=(*FD_IOCTL_NUMBERS, SNP_GET_EXT_REPORT, TDX_CMD_GET_REPORT0),
+            values=(
+                *FD_IOCTL_NUMBERS,
+                SNP_GET_EXT_REPORT,
+                TDX_CMD_GET_REPORT0,
+                UVIO_IOCTL_ATT,
+            ),
             errno=errno.ENOTTY,
         )
     },

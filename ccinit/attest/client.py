@@ -23,7 +23,7 @@ from ccinit.attest.patience import (
     Waiting,
     parse_retry_after,
 )
-from ccinit.attest.ports import EvidenceFor, HttpTransport
+from ccinit.attest.ports import EvidenceFor, EvidenceOnRequest, HttpTransport
 from ccinit.attest.refusal import KbsRefusedError, Remedy, refusal
 from ccinit.attest.session import (
     COOKIE_NAME,
@@ -37,7 +37,8 @@ from ccinit.formats.envelope import Envelope, EnvelopeKind, verify_envelope
 from ccinit.formats.jwk import PublicJwk, TeeKeyAlgorithm
 from ccinit.formats.rcar import Nonce
 from ccinit.formats.resource_uri import KbsUri, ResourceUri
-from ccinit.formats.tee import Tee
+from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.tee import ReportData, Tee, evidence_needs_request
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.secret import Secret
 from ccinit.values import frozen
@@ -113,6 +114,7 @@ class KbsClient:
         tee: Tee,
         evidence_for: EvidenceFor,
         init_data: str | None,
+        evidence_on_request: EvidenceOnRequest | None = None,
         devices: Sequence[DeviceAttester] = (),
         passport: PassportSource | None = None,
         key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.P256,
@@ -127,6 +129,7 @@ class KbsClient:
             tee: the platform.
             evidence_for: makes the evidence that carries the given report data.
             init_data: the initdata document's text.
+            evidence_on_request: takes the place of `evidence_for` on platforms that need a request.
             devices: what else vouches for this guest.
             passport: who appraises this guest; None leaves that to the KBS, by a handshake.
             key_algorithm: the kind of key that each handshake offers, and its replies must use.
@@ -137,6 +140,7 @@ class KbsClient:
         self._transport = transport
         self._tee = tee
         self._evidence_for = evidence_for
+        self._evidence_on_request = evidence_on_request
         self._init_data = init_data
         self._devices = devices
         self._passport = passport
@@ -228,7 +232,7 @@ class KbsClient:
         cookie = parse_session_cookie(reply)
         self._cookie = cookie.value
         additional = collect_additional_evidence(self._devices, digest)
-        evidence = self._evidence_for(exchange.bind_devices(additional))
+        evidence = self._make_evidence(exchange.bind_devices(additional), exchange.nonce)
         body = exchange.encode_attestation(evidence, self._init_data)
         reply = self._send("POST", "/attest", patience, body)
         token = exchange.receive_token(reply.status, reply.body).token
@@ -256,6 +260,13 @@ class KbsClient:
                 if not _may_retry(error):
                     raise
                 patience.wait_after(error, self._retry_after)
+
+    def _make_evidence(self, report_data: ReportData, nonce: Nonce) -> JsonValue:
+        if not evidence_needs_request(self._tee):
+            return self._evidence_for(report_data)
+        if self._evidence_on_request is None:
+            raise RuntimeError(f"{self._tee} answers requests, and there is nobody to")
+        return self._evidence_on_request(report_data, nonce.encode())
 
     def _get(self, uri: KbsUri, patience: Patience) -> Resource:
         if self._session is None:

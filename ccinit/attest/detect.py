@@ -89,7 +89,7 @@ class Row:
     Attributes:
         name: in errors.
         paths: one of them exists; the kernel makes them when a driver has found its platform.
-        flag: a file that holds `1`.
+        flag: a file that holds `1`; where a row has one, its devices are no sign.
         provider: its name in configfs-tsm.
         tee: its verifier, if there is an Attester.
         asked: other platforms that look the same; which one it is, the device has to say.
@@ -123,7 +123,7 @@ class Row:
     def shows(self, signs: Signs, provider: str) -> bool:
         """Return whether there is any sign of the platform."""
         return (
-            any(map(signs.exists, (*self.paths, *self.devices)))
+            any(map(signs.exists, self.paths if self.flag else (*self.paths, *self.devices)))
             or (bool(self.flag) and signs.read(self.flag).strip() == "1")
             or (bool(self.provider) and self.provider == provider)
         )
@@ -174,7 +174,10 @@ TABLE = (
     Row(
         name="se",
         flag="/sys/firmware/uv/prot_virt_guest",
-        refusal="nothing that its verifiers compare binds the initdata, so the host could give any",
+        tee=Tee.SE,
+        devices=("/dev/uv",),
+        device="uv",
+        unreachable="the ultravisor is asked through the uvdevice driver of Linux 5.19 or later",
     ),
     Row(
         name="pef",

@@ -23,7 +23,6 @@ from ccinit.attest.refusal import refusal
 from ccinit.attest.tee_key import TeeKey
 from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.rcar import (
-    HASH_ALGORITHM,
     PROTOCOL_VERSION,
     Attestation,
     Nonce,
@@ -37,7 +36,7 @@ from ccinit.formats.rcar import (
     report_digest,
 )
 from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData, Tee, report_data_for
+from ccinit.formats.tee import ReportData, Tee, report_data_for, report_hash
 
 
 class State(Enum):
@@ -98,7 +97,7 @@ class Exchange:
             Request(
                 version=PROTOCOL_VERSION,
                 tee=self._tee.value,
-                extra_params={"supported-hash-algorithms": [HASH_ALGORITHM]},
+                extra_params={"supported-hash-algorithms": [report_hash(self._tee)]},
             )
         )
 
@@ -113,7 +112,7 @@ class Exchange:
         try:
             if status != 200:
                 raise refusal(status, body)
-            challenge = parse_challenge(body)
+            challenge = parse_challenge(body, self._tee)
             if challenge.nonce in self._used_nonces:
                 raise PeerError("kbs.nonce_repeated", "the nonce is that of an earlier handshake")
         except CcinitError:
@@ -121,7 +120,7 @@ class Exchange:
             raise
         self._move(Event.CHALLENGE)
         self._nonce = challenge.nonce
-        return device_digest(self._nonce, self._key.public_jwk)
+        return device_digest(self._nonce, self._key.public_jwk, report_hash(self._tee))
 
     def bind_devices(self, additional_evidence: str) -> ReportData:
         """Take the text of the devices' evidence; return what the primary evidence has to carry.
@@ -130,7 +129,9 @@ class Exchange:
         """
         self._move(Event.DEVICES)
         self._additional_evidence = additional_evidence
-        digest = report_digest(self._nonce, self._key.public_jwk, additional_evidence)
+        digest = report_digest(
+            self._nonce, self._key.public_jwk, additional_evidence, report_hash(self._tee)
+        )
         return report_data_for(self._tee, digest)
 
     def encode_attestation(self, evidence: JsonValue, init_data: str | None) -> bytes:

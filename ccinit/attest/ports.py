@@ -10,6 +10,9 @@ from ccinit.net.http import Headers, HttpLimits, HttpReply
 EvidenceFor = Callable[[ReportData], JsonValue]
 """Makes the evidence that carries the given report data."""
 
+EvidenceOnRequest = Callable[[ReportData, bytes], JsonValue]
+"""The same in answer to a verifier's request, on platforms that need one."""
+
 
 class HttpTransport(Protocol):
     """What is needed of `ccinit.net.http.HttpClient`."""

@@ -50,7 +50,7 @@ async def boot(early: EarlyGuest) -> "Started":
     )
     await run_phase(guest, sequence.RANDOM, _wait_for_entropy())
     attested = await run_phase(
-        guest, sequence.ATTEST, _attest(guest, configured), limits.attest_seconds
+        guest, sequence.ATTEST, _attest(guest, configured, log_binding), limits.attest_seconds
     )
     unlocked = await run_phase(guest, sequence.UNLOCK, _unlock(guest, configured, attested))
     pulled = await run_phase(
@@ -113,7 +113,7 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
     from ccinit.agent.attestation import bind_log, open_log
     from ccinit.agent.configuration import configure
     from ccinit.formats.guest_config import StartBy
-    from ccinit.formats.tee import evidence_needs_network
+    from ccinit.formats.tee import evidence_needs_network, evidence_needs_request
     from ccinit.kernel.entropy import wait_for_entropy
 
     configured = await configure(guest)
@@ -121,7 +121,8 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
     guest.service.may_measure = configured.manifest.allow.metrics_to_host
     await wait_for_entropy()  # the log's keys are the first that this boot makes
     binding = open_log(guest, configured)
-    if not evidence_needs_network(configured.platform.tee):
+    tee = configured.platform.tee
+    if not evidence_needs_network(tee) and not evidence_needs_request(tee):
         await bind_log(guest, configured, binding)
     return configured, binding
 
@@ -142,11 +143,11 @@ async def _wait_for_entropy() -> None:
     await wait_for_entropy()
 
 
-async def _attest(guest: Guest, configured: "Configured") -> "Attested":
+async def _attest(guest: Guest, configured: "Configured", log_binding: bytes) -> "Attested":
     from ccinit.agent.attestation import attest
     from ccinit.agent.log_pump import pump_kernel_log
 
-    attested = await attest(guest, configured)
+    attested = await attest(guest, configured, log_binding)
     guest.loop.start(pump_kernel_log(guest), "kernel log")
     _open_owner_plane(guest, configured, attested)
     return attested

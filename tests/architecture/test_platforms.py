@@ -6,7 +6,13 @@ import pytest
 
 from ccinit.agent.jobs.evidence import ATTESTERS
 from ccinit.attest.detect import TABLE, Row
-from ccinit.formats.tee import Binding, Tee, evidence_needs_network, initdata_binding
+from ccinit.formats.tee import (
+    Binding,
+    Tee,
+    evidence_needs_network,
+    evidence_needs_request,
+    initdata_binding,
+)
 from ccinit.measure.register import EVENT_REGISTERS
 from guest_owner.kbs.verifiers.table import VERIFIERS
 
@@ -62,10 +68,15 @@ def test_document_gives_the_reason_of_a_refusal(row: Row) -> None:
 @pytest.mark.parametrize("tee", sorted(ATTESTED))
 def test_document_says_what_is_done(tee: Tee) -> None:
     source, initdata, events, verifier, refusal = ROWS[tee]
-    how = {Binding.EXTENDED: "extended", Binding.COMPARED: "compared"}
+    how = {
+        Binding.EXTENDED: "extended",
+        Binding.COMPARED: "compared",
+        Binding.STATED: "stated",
+    }
     assert initdata.endswith(how[initdata_binding(tee).binding])
     register = EVENT_REGISTERS.get(tee)
     assert events.startswith("sealed log only" if register is None else register.name)
     assert ("ours" in verifier) == (tee in VERIFIERS)
     assert ("metadata service" in source) == evidence_needs_network(tee)
+    assert ("request" in source) == evidence_needs_request(tee)
     assert not refusal

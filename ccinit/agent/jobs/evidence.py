@@ -15,6 +15,7 @@ from ccinit.attest import cca, snp, tdx
 from ccinit.attest.attester import Attester
 from ccinit.attest.azure import AzureAttester
 from ccinit.attest.cca import CcaAttester
+from ccinit.attest.se import SeAttester
 from ccinit.attest.snp import RawReport, SnpAttester
 from ccinit.attest.tdx import TdxAttester, join_event_logs
 from ccinit.attest.tpm import TpmAttester
@@ -24,11 +25,12 @@ from ccinit.kernel.sev_guest import get_extended_report
 from ccinit.kernel.tdx_guest import read_event_log
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.kernel.tsm import read_report
+from ccinit.kernel.uv import retrieve_measurement
 
 
 def run(request: EvidenceRequest, channel: JobChannel) -> EvidenceReply:
     """Do the job; descriptors are named as in `ccinit.attest.detect`."""
-    attester = ATTESTERS[request.tee](channel, request.events)
+    attester = ATTESTERS[request.tee](channel, request)
     evidence = attester.collect_evidence(ReportData(request.report_data))
     return EvidenceReply(evidence=canonical_json(evidence.value))
 
@@ -73,16 +75,26 @@ def cca_attester(fds: Mapping[str, int]) -> CcaAttester:
     return CcaAttester(lambda _challenge: read_report(fds, cca.PROVIDER).outblob)
 
 
-ATTESTERS: dict[Tee, Callable[[JobChannel, bytes], Attester]] = {
-    # Evidence of these has no place for an event log; the owner finds it in the sealed log.
-    Tee.TPM: lambda channel, _events: tpm_attester(channel.fds),
-    Tee.AZ_SNP_VTPM: lambda channel, _events: azure_attester(Tee.AZ_SNP_VTPM, channel),
-    Tee.AZ_TDX_VTPM: lambda channel, _events: azure_attester(Tee.AZ_TDX_VTPM, channel),
-    Tee.CCA: lambda channel, _events: cca_attester(channel.fds),
-    Tee.SNP: lambda channel, _events: snp_attester(channel.fds),
-    Tee.TDX: lambda channel, events: tdx_attester(channel.fds, events),
+def se_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SeAttester:
+    """Return the Attester over the ultravisor's device, in answer to the verifier's request."""
+    return SeAttester(
+        partial(retrieve_measurement, fds["uv"]),
+        request=request.request,
+        initdata_digest=request.initdata,
+    )
+
+
+ATTESTERS: dict[Tee, Callable[[JobChannel, EvidenceRequest], Attester]] = {
+    # Evidence has no place for an event log but on TDX; the owner finds it in the sealed log.
+    Tee.TPM: lambda channel, _request: tpm_attester(channel.fds),
+    Tee.AZ_SNP_VTPM: lambda channel, _request: azure_attester(Tee.AZ_SNP_VTPM, channel),
+    Tee.AZ_TDX_VTPM: lambda channel, _request: azure_attester(Tee.AZ_TDX_VTPM, channel),
+    Tee.CCA: lambda channel, _request: cca_attester(channel.fds),
+    Tee.SE: lambda channel, request: se_attester(channel.fds, request),
+    Tee.SNP: lambda channel, _request: snp_attester(channel.fds),
+    Tee.TDX: lambda channel, request: tdx_attester(channel.fds, request.events),
 }
 with suppress(ModuleNotFoundError):  # only images of the `test` profile hold it
     from ccinit.attest.simulated import sample
 
-    ATTESTERS[Tee.SAMPLE] = lambda _channel, _events: sample.SampleAttester()
+    ATTESTERS[Tee.SAMPLE] = lambda _channel, _request: sample.SampleAttester()

@@ -45,8 +45,9 @@ MAX_POLICY_KEYS = 32
 def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
     """Do the job."""
 
-    def evidence_for(report_data: ReportData) -> JsonValue:
-        answer = channel.ask(EvidenceQuestion(report_data=report_data), EvidenceAnswer)
+    def evidence_for(report_data: ReportData, verifiers_request: bytes = b"") -> JsonValue:
+        question = EvidenceQuestion(report_data=report_data, request=verifiers_request)
+        answer = channel.ask(question, EvidenceAnswer)
         value: JsonValue = json.loads(answer.evidence)
         return value
 
@@ -56,6 +57,7 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
             transport=stack.enter_context(_transport(request, channel)),
             tee=request.tee,
             evidence_for=evidence_for,
+            evidence_on_request=evidence_for,
             init_data=request.document,
             devices=make_device_attesters(request.devices),
             passport=_passport(request, evidence_for, stack),

@@ -57,11 +57,17 @@ def _compare_personalization(fds: Mapping[str, int], digest: bytes) -> bytes:
     return compare_initdata(personalization, digest, initdata_binding(Tee.CCA).size_bytes)
 
 
+def _leave_to_evidence(_fds: Mapping[str, int], digest: bytes) -> bytes:
+    """Bind nothing yet: the ultravisor measures what this guest states, with all its evidence."""
+    return digest
+
+
 BINDERS: dict[Tee, Callable[[Mapping[str, int], bytes], bytes]] = {
     Tee.TPM: _extend_pcr,
     Tee.AZ_SNP_VTPM: _extend_pcr,
     Tee.AZ_TDX_VTPM: _extend_pcr,
     Tee.CCA: _compare_personalization,
+    Tee.SE: _leave_to_evidence,
     Tee.SNP: _compare_host_data,
     Tee.TDX: _compare_mrconfigid,
 }

@@ -1,6 +1,27 @@
-from ccinit.agent.attestation import plan_resources
+"""What ATTEST asks for, what evidence is made of, and when the log is bound."""
+
+import hashlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ccinit.agent import attestation
+from ccinit.agent.attestation import plan_resources, request_resources
+from ccinit.agent.guest import VerifiersRequest
+from ccinit.agent.messages import (
+    EvidenceAnswer,
+    EvidenceQuestion,
+    EvidenceRequest,
+    KbsReply,
+    Released,
+)
+from ccinit.attest.detect import Platform
+from ccinit.errors import ChildError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.pod_manifest import parse_pod_manifest
+from ccinit.formats.tee import Tee
+from ccinit.kernel.event_loop import EventLoop
 from tests.unit.ccinit.formats.test_pod_manifest import POD
 
 
@@ -22,3 +43,116 @@ def test_everything_that_the_manifest_names_is_wanted_and_policies_are_marked() 
     )
     assert [one.uri.tag for one in wanted if one.is_policy] == ["file-policy"]
     assert wanted[3].kind is EnvelopeKind.FILE
+
+
+DOCUMENT = b"document"
+
+
+def configured_on(tee: Tee) -> Any:
+    return SimpleNamespace(
+        platform=Platform(tee=tee),
+        document=DOCUMENT,
+        measurement=SimpleNamespace(records=b"events"),
+        manifest=parse_pod_manifest(POD),
+        config=SimpleNamespace(owner=None),
+    )
+
+
+class Session:
+    """A KBS child that asks for evidence, and what the evidence child is asked for then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[EvidenceRequest] = []
+        self.questions: list[EvidenceQuestion] = []
+        self.done: list[str] = []
+        self.guest: Any = SimpleNamespace(
+            verifiers_request=VerifiersRequest(),
+            service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
+            teardown=SimpleNamespace(push=lambda *_step: None),
+            log=SimpleNamespace(
+                mix=lambda _psk: self.done.append("mix"),
+                bind=lambda evidence: self.done.append(f"bind {evidence.decode()}"),
+            ),
+        )
+
+        async def no_child(*_arguments: object) -> None:
+            return None
+
+        async def kbs_child(
+            _guest: object, _configured: object, wanted: Any, answer: Any, **_options: object
+        ) -> KbsReply:
+            for question in self.questions:
+                given = await answer(question)
+                assert given.value == EvidenceAnswer(evidence=b"{}")
+            return KbsReply(released=(), policy_keys=(), date=0)
+
+        async def on_platform(*arguments: Any, **_options: object) -> object:
+            self.made.append(arguments[3])
+            return SimpleNamespace(evidence=b"{}")
+
+        monkeypatch.setattr(attestation, "_prepare_evidence", no_child)
+        monkeypatch.setattr(attestation, "_run_kbs_child", kbs_child)
+        monkeypatch.setattr(attestation, "run_on_platform", on_platform)
+
+    def run(self, tee: Tee, *questions: EvidenceQuestion) -> list[EvidenceRequest]:
+        self.questions = list(questions)
+        EventLoop().run(request_resources(self.guest, configured_on(tee), ()))
+        return self.made
+
+
+DATA = bytes(64)
+
+
+def test_verifiers_request_and_the_document_reach_the_evidence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = Session(monkeypatch)
+    (asked,) = session.run(Tee.SE, EvidenceQuestion(report_data=DATA, request=b"a request"))
+    assert asked == EvidenceRequest(
+        tee=Tee.SE,
+        report_data=DATA,
+        events=b"events",
+        initdata=hashlib.sha384(DOCUMENT).digest(),
+        request=b"a request",
+    )
+    assert session.guest.verifiers_request.text == b"a request"
+
+
+def test_other_platforms_state_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    (asked,) = Session(monkeypatch).run(Tee.TPM, EvidenceQuestion(report_data=DATA))
+    assert asked == EvidenceRequest(tee=Tee.TPM, report_data=DATA, events=b"events")
+
+
+@pytest.mark.parametrize(
+    ("tee", "request_"), [(Tee.SE, b""), (Tee.SE, bytes(48 * 1024 + 1)), (Tee.TPM, b"a request")]
+)
+def test_request_where_none_belongs_and_none_where_one_does_are_refused(
+    tee: Tee, request_: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(monkeypatch)
+    with pytest.raises(ChildError) as refused:
+        session.run(tee, EvidenceQuestion(report_data=DATA, request=request_))
+    assert refused.value.reason == "child.protocol"
+    assert not session.made
+
+
+@pytest.mark.parametrize(
+    ("tee", "done"),
+    [(Tee.SE, ['bind {"evidence":{},"tee":"se"}', "mix"]), (Tee.TPM, ["mix"])],
+)
+def test_log_is_bound_by_the_kbss_request_where_it_takes_one(
+    tee: Tee, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(monkeypatch)
+
+    async def reply(guest: Any, _configured: object, wanted: Any, **_options: object) -> KbsReply:
+        guest.verifiers_request.text = b"a request"
+        released = tuple(Released(uri=one.uri, data=b"x", create=False) for one in wanted)
+        return KbsReply(released=released, policy_keys=(), date=0)
+
+    monkeypatch.setattr(attestation, "request_resources", reply)
+    monkeypatch.setattr(attestation, "set_clock", lambda *_times: None)
+    monkeypatch.setattr(attestation, "read_build_time", lambda: 0)
+    EventLoop().run(attestation.attest(session.guest, configured_on(tee), b"binding"))
+    assert session.done == done
+    assert [asked.report_data for asked in session.made] == ([b"binding"] if done[1:] else [])

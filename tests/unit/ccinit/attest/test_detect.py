@@ -50,6 +50,7 @@ RTMR3 = Node(
 )
 QUOTES = Platform(tee=Tee.TDX, nodes=(TDX_GUEST,), open_report=open_report_entry)
 LOGGED = replace(QUOTES, nodes=(TDX_GUEST, CCEL))
+SE = {"/sys/firmware/uv/prot_virt_guest": "1\n"}
 SVSM = "/sys/devices/platform/tpm-svsm"
 SEV_GUEST = device(Tee.SNP, "sev_guest", "/dev/sev-guest")
 
@@ -78,6 +79,11 @@ SEV_GUEST = device(Tee.SNP, "sev_guest", "/dev/sev-guest")
 )
 def test_one_platform_is_found(paths: set[str], provider: str, platform: Platform) -> None:
     assert detect_platform(FakeSigns(paths=paths, provider=provider)) == platform
+
+
+def test_secure_execution_is_told_by_its_flag() -> None:
+    signs = FakeSigns(paths={"/dev/uv"}, texts=SE)
+    assert detect_platform(signs) == device(Tee.SE, "uv", "/dev/uv")
 
 
 @pytest.mark.parametrize(
@@ -112,10 +118,19 @@ def test_one_platform_is_found(paths: set[str], provider: str, platform: Platfor
             id="sev",
         ),
         pytest.param(
-            FakeSigns(texts={"/sys/firmware/uv/prot_virt_guest": "1\n"}),
-            "attest.unsupported",
-            "se: nothing that its verifiers compare",
-            id="se",
+            FakeSigns(texts=SE), "tee.io", "se: the ultravisor is asked", id="r17 se without device"
+        ),
+        pytest.param(
+            FakeSigns(paths={"/dev/uv"}, texts={"/sys/firmware/uv/prot_virt_guest": "0\n"}),
+            "attest.none",
+            "",
+            id="a host of se",
+        ),
+        pytest.param(
+            FakeSigns(paths={"/dev/uv", "/dev/tpm0"}, texts=SE),
+            "attest.ambiguous",
+            "se, tpm",
+            id="se with a tpm",
         ),
         pytest.param(
             FakeSigns(texts={"/sys/devices/system/cpu/svm": "1\n"}),

@@ -1,5 +1,6 @@
 """The handshake's states: one way through, and FAILED has no way out."""
 
+import hashlib
 import json
 from collections.abc import Callable
 
@@ -66,6 +67,24 @@ def test_whole_handshake_binds_nonce_and_key() -> None:
     assert attestation.additional_evidence == additional
     assert exchange.receive_token(200, TOKEN).token == "header.claims.signature"
     assert exchange.state is State.ATTESTED
+
+
+def test_secure_executions_handshake_is_by_its_own_hash() -> None:
+    exchange = Exchange(Tee.SE, KEY)
+    request = parse_request(exchange.encode_request())
+    assert request.extra_params == {"supported-hash-algorithms": ["sha512"]}
+    text = json.dumps({"request_blob": "AAAA"})
+    challenge = {"nonce": text, "extra-params": {"selected-hash-algorithm": "sha512"}}
+    digest = exchange.receive_challenge(200, json.dumps(challenge).encode())
+    nonce = Nonce(text)
+    assert digest == device_digest(nonce, KEY.public_jwk, "sha512")
+    report_data = exchange.bind_devices("")
+    escaped = json.dumps(text)
+    key = json.dumps(KEY.public_jwk.to_json_object(), sort_keys=True, separators=(",", ":"))
+    hashed = f'{{"additional-evidence":"","nonce":{escaped},"tee-pubkey":{key}}}'
+    assert report_data == hashlib.sha512(hashed.encode()).digest()
+    sent = parse_attestation(exchange.encode_attestation({}, None), Tee.SE)
+    assert sent.nonce == nonce
 
 
 ACTIONS: dict[State, Callable[[Exchange], object]] = {

@@ -9,7 +9,7 @@ import pytest
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs import evidence, measure
-from ccinit.agent.messages import BindRequest
+from ccinit.agent.messages import BindRequest, EvidenceRequest
 from ccinit.errors import CcinitError
 from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee
 from ccinit.kernel import tsm
@@ -18,6 +18,7 @@ from tests.fakes.cca import FakeRealm
 from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs
 
 REPORT_DATA = ReportData(bytes(range(64)))
+REQUEST = EvidenceRequest(tee=Tee.CCA, report_data=REPORT_DATA)
 DIGEST = hashlib.sha384(b"document").digest()
 
 
@@ -40,7 +41,7 @@ def channel(fds: Mapping[str, int]) -> JobChannel:
 
 def collect(report_data: ReportData) -> object:
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        attester = evidence.ATTESTERS[Tee.CCA](channel(fds), b"")
+        attester = evidence.ATTESTERS[Tee.CCA](channel(fds), REQUEST)
         return attester.collect_evidence(report_data).value
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs import evidence, extend, measure
+from ccinit.agent.messages import EvidenceRequest
 from ccinit.attest.detect import TABLE, Row
 from ccinit.attest.simulated.machine import SIMULATIONS
 from ccinit.errors import CcinitError
@@ -24,6 +25,7 @@ from tests.fakes.snp import FakeSnp
 
 DETECTED = {row.tee for row in TABLE if row.tee} | {tee for row in TABLE for tee in row.asked}
 REPORT_DATA = ReportData(bytes(range(64)))
+REQUEST = EvidenceRequest(tee=Tee.SNP, report_data=REPORT_DATA)
 DIGEST = b"d" * 32
 
 
@@ -74,7 +76,7 @@ def test_platforms_that_look_the_same_are_bound_the_same_way(row: Row) -> None:
 
 def test_snp_evidence_is_made_through_configfs(configfs: FakeConfigfs) -> None:
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        made = evidence.ATTESTERS[Tee.SNP](channel(fds), b"").collect_evidence(REPORT_DATA)
+        made = evidence.ATTESTERS[Tee.SNP](channel(fds), REQUEST).collect_evidence(REPORT_DATA)
     parsed = parse_snp_evidence(made.value)
     assert (parsed.report.report_data, parsed.report.vmpl) == (REPORT_DATA, 0)
     assert [entry.cert_type for entry in parsed.certificates] == ["VCEK"]
@@ -88,14 +90,15 @@ def test_snp_evidence_is_made_through_the_device(monkeypatch: pytest.MonkeyPatch
         return TsmReport(outblob=snp.report(report_data), auxblob=snp.chain.table())
 
     monkeypatch.setattr(evidence, "get_extended_report", ask)
-    made = evidence.ATTESTERS[Tee.SNP](channel({"sev_guest": 7}), b"").collect_evidence(REPORT_DATA)
+    attester = evidence.ATTESTERS[Tee.SNP](channel({"sev_guest": 7}), REQUEST)
+    made = attester.collect_evidence(REPORT_DATA)
     assert parse_snp_evidence(made.value).report.report_data == REPORT_DATA
 
 
 def test_vmpl_of_a_guest_under_an_svsm_is_its_own(configfs: FakeConfigfs) -> None:
     configfs.floor = 2
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        made = evidence.ATTESTERS[Tee.SNP](channel(fds), b"").collect_evidence(REPORT_DATA)
+        made = evidence.ATTESTERS[Tee.SNP](channel(fds), REQUEST).collect_evidence(REPORT_DATA)
     assert parse_snp_evidence(made.value).report.vmpl == 2
 
 
@@ -118,7 +121,7 @@ def test_r04_host_data_is_compared_with_the_digest(configfs: FakeConfigfs) -> No
 def test_r17_device_that_fails_ends_the_job(configfs: FakeConfigfs) -> None:
     configfs.errors = [errno.EIO] * 10
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
-        attester = evidence.ATTESTERS[Tee.SNP](channel(fds), b"")
+        attester = evidence.ATTESTERS[Tee.SNP](channel(fds), REQUEST)
         with pytest.raises(CcinitError) as refused:
             attester.collect_evidence(REPORT_DATA)
     assert refused.value.reason == "tee.io"

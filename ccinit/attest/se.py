@@ -1,0 +1,89 @@
+"""The Attester of IBM Secure Execution: the ultravisor's measurement, in answer to a request.
+
+There is no evidence without a request: its maker, the verifier, has the key of the measurement.
+The user data are the report data and the digest of the initdata document. Nothing that the host
+sets at launch holds that digest and no register does; it is the measured image that says it, and
+the ultravisor measures what it says together with the image. It is said anew each time, so a guest
+that was broken into can say another; who keeps registers is better off there.
+"""
+
+from typing import Protocol
+
+from ccinit.attest.attester import Evidence
+from ccinit.errors import ConfigError
+from ccinit.formats.se_attestation import (
+    MEASUREMENT_BYTES,
+    SeEvidence,
+    encode_user_data,
+    parse_se_request,
+)
+from ccinit.formats.tee import ReportData, Tee
+
+
+class Measurement(Protocol):
+    """What an ultravisor gives."""
+
+    @property
+    def measurement(self) -> bytes:
+        """The HMAC."""
+
+    @property
+    def additional(self) -> bytes:
+        """What was asked for beside it."""
+
+    @property
+    def config_uid(self) -> bytes:
+        """The guest's id."""
+
+
+class Ultravisor(Protocol):
+    """What is needed of `ccinit.kernel.uv.retrieve_measurement`, given its device."""
+
+    def __call__(
+        self, request: bytes, user_data: bytes, *, measurement_bytes: int, additional_bytes: int
+    ) -> Measurement:
+        """Measure this guest."""
+
+
+class SeAttester:
+    """Makes `se` evidence."""
+
+    def __init__(self, ultravisor: Ultravisor, *, request: bytes, initdata_digest: bytes) -> None:
+        """Args: request: the verifier's, JSON; initdata_digest: SHA-384 of the document."""
+        self._ultravisor = ultravisor
+        self._request = request
+        self._initdata_digest = initdata_digest
+
+    @property
+    def tee(self) -> Tee:
+        """The name of the verifier."""
+        return Tee.SE
+
+    def collect_evidence(self, report_data: ReportData) -> Evidence:
+        """Return a measurement over 64 bytes of `report_data` and the document's digest.
+
+        Raises:
+            ConfigError: `attest.request`, there is none to answer.
+            FormatError: `se_request.…`, `se_user_data.…`.
+            PeerError: the ultravisor's refusal.
+        """
+        if not self._request:
+            raise ConfigError("attest.request", "no verifier has sent a request yet")
+        request = parse_se_request(self._request)
+        user_data = encode_user_data(report_data, self._initdata_digest)
+        answer = self._ultravisor(
+            request.blob,
+            user_data,
+            measurement_bytes=MEASUREMENT_BYTES,
+            additional_bytes=request.additional_bytes,
+        )
+        evidence = SeEvidence(
+            measurement=answer.measurement,
+            additional=answer.additional,
+            user_data=user_data,
+            config_uid=answer.config_uid,
+            sealed_key=request.sealed_key,
+            sealed_nonce=request.sealed_nonce,
+            header_tags=request.header_tags,
+        )
+        return Evidence(tee=self.tee, value=evidence.to_json_value())
