@@ -11,6 +11,7 @@ HASH_AREA = UUID("7255371f-3a3b-4b04-927b-1da6efa8d454")
 SEV_METADATA = UUID("dc886566-984a-4798-a75e-5585a7bf67cc")
 TDX_METADATA = UUID("e47a6535-984a-4798-865e-4685a7bf8ec2")
 MEMORY, SECRETS, CPUID, CALLING_AREA, KERNEL_HASHES = 1, 2, 3, 4, 0x10
+SVSM_INFO = UUID("a789a612-0597-4c4b-a49f-cbb1fe9d1ddd")
 SEV_LIST_OFFSET = 0x100
 TDX_LIST_OFFSET = 0x400
 
@@ -22,6 +23,13 @@ SNP_PAGES = (
     (0x80F000, 0x1000, CALLING_AREA),
     (0x810000, 0x1000, KERNEL_HASHES),
     (0x811000, 0x2000, MEMORY),
+)
+
+SVSM_PAGES = (
+    (0x1000, 0x8000, MEMORY),
+    (0x9000, 0x1000, SECRETS),
+    (0xA000, 0x1000, CPUID),
+    (0x10000, 0x20000, MEMORY),
 )
 
 # offset, length, address, size, kind, attributes: firmware, its variables, memory for later
@@ -106,3 +114,17 @@ class FakeFirmware:
         end = self.size - 32
         data[end - len(table) : end] = table
         return bytes(data)
+
+
+def fake_svsm(
+    size: int = 0x3000,
+    entry_offset: int | None = 0x1000,
+    pages: Sequence[tuple[int, int, int]] | None = SVSM_PAGES,
+    more: bytes = b"",
+) -> bytes:
+    """Return an SVSM's file: the table of firmware, with an entry that names its start."""
+    if entry_offset is not None:
+        more += entry(SVSM_INFO, struct.pack("<I", entry_offset))
+    return FakeFirmware(
+        size=size, reset_address=None, hash_area=None, pages=pages, more=more
+    ).to_bytes()

@@ -1,5 +1,6 @@
 """Invariant: any bytes given as firmware are a value or an error with a reason of that reader; what
-is accepted for SEV-SNP or TDX gives another measurement as soon as one measured byte differs.
+is accepted for SEV-SNP or TDX gives another measurement as soon as one measured byte differs. The
+same holds for an SVSM.
 
 Run as `python -m tests.fuzz.fuzz_firmware [SECONDS [SEED]]`.
 """
@@ -8,12 +9,14 @@ import random
 import struct
 import sys
 import time
+from collections.abc import Callable
 
 from ccinit.errors import CcinitError
 from measured_boot.sev.cpu_models import find_signature
 from measured_boot.sev.firmware import parse_sev_firmware
 from measured_boot.sev.kernel_hashes import hash_kernel_files
 from measured_boot.sev.launch import Processors, snp_launch_digest
+from measured_boot.sev.svsm import parse_svsm, svsm_launch_digest
 from measured_boot.tdx.build_measurement import measure_build
 from measured_boot.tdx.firmware import parse_tdx_sections
 from tests.fakes.firmware import (
@@ -21,13 +24,15 @@ from tests.fakes.firmware import (
     TDX_LIST_OFFSET,
     TDX_SECTIONS,
     FakeFirmware,
+    fake_svsm,
     tdx_list,
 )
 
 GOOD = FakeFirmware(lists={TDX_LIST_OFFSET: tdx_list(TDX_SECTIONS)}).to_bytes()
 TABLE = len(GOOD) - 32 - 160
 SPECIAL = (0, 1, 0x10, 0xFF, 0xFFF, 0x1000, 0x7FFFFFFF, 0x80000000, 0xFFFFF000, 0xFFFFFFFF)
-REASONS = ("firmware.", "launch.")
+SVSM = fake_svsm(len(GOOD))  # its table lies where that of firmware does
+REASONS = ("firmware.", "launch.", "svsm.")
 PROCESSORS = Processors(count=2, signature=find_signature("EPYC-Milan"))
 HASHES = hash_kernel_files(b"kernel", b"initrd", "quiet")
 
@@ -51,41 +56,44 @@ def mutate(source: random.Random, seed: bytes) -> bytes:
     return bytes(data)
 
 
-def measure_or_refuse(data: bytes) -> tuple[bytes | None, bytes | None]:
-    """Return launch digest and MRTD, each None for a refusal of the right family."""
-    found: list[bytes | None] = []
-    for measure in (_measure_snp, _measure_tdx):
-        try:
-            found.append(measure(data))
-        except CcinitError as error:
-            assert error.reason.startswith(REASONS), error  # noqa: PT017
-            found.append(None)
-    return found[0], found[1]
+def measure_or_refuse(measure: Callable[[bytes], bytes], data: bytes) -> bytes | None:
+    """Return a measurement, or None for a refusal of the right family."""
+    try:
+        return measure(data)
+    except CcinitError as error:
+        assert error.reason.startswith(REASONS), error  # noqa: PT017
+        return None
 
 
 def _measure_snp(data: bytes) -> bytes:
     return snp_launch_digest(parse_sev_firmware(data), PROCESSORS, HASHES)
 
 
+def _measure_svsm(data: bytes) -> bytes:
+    firmware = parse_sev_firmware(GOOD)
+    return svsm_launch_digest(firmware, parse_svsm(data), PROCESSORS, 0x1000)
+
+
 def _measure_tdx(data: bytes) -> bytes:
     return measure_build(parse_tdx_sections(data))
+
+
+MEASURED = ((_measure_snp, GOOD), (_measure_svsm, SVSM), (_measure_tdx, GOOD))
 
 
 def main(seconds: int = 10, seed: int = 0) -> int:
     """Check mutations for a while; return how many."""
     source = random.Random(seed)  # noqa: S311  # mutations, not keys
     end, count = time.monotonic() + seconds, 0
-    snp, tdx = measure_or_refuse(GOOD)
-    assert None not in (snp, tdx)
+    good = [(measure, data, measure(data)) for measure, data in MEASURED]
     while time.monotonic() < end:
-        measure_or_refuse(mutate(source, GOOD))
-        flipped = bytearray(GOOD)
-        spot = source.randrange(len(flipped))
-        flipped[spot] ^= 1 << source.randrange(8)
-        other_snp, other_tdx = measure_or_refuse(bytes(flipped))
-        assert other_snp != snp, spot
-        if 0x1000 <= spot < 0x4000:  # the section of code, which is measured
-            assert other_tdx != tdx, spot
+        for measure, data, measurement in good:
+            measure_or_refuse(measure, mutate(source, data))
+            flipped = bytearray(data)
+            spot = source.randrange(len(flipped))
+            flipped[spot] ^= 1 << source.randrange(8)
+            if measure is not _measure_tdx or 0x1000 <= spot < 0x4000:  # its section of code
+                assert measure_or_refuse(measure, bytes(flipped)) != measurement, spot
         count += 1
     return count
 

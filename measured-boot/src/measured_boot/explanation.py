@@ -30,7 +30,7 @@ class Step:
 
     Attributes:
         who: the program, or the processor.
-        action: `measures`, `checks`, `extends` or `compares`.
+        action: `measures`, `checks`, `opens`, `extends`, `compares` or `refuses`.
         what: is looked at.
         where: it shows: a register, or what it is checked against.
         digest: hex, of what is measured; empty where there is none to predict.
@@ -65,6 +65,9 @@ def _explain_launch(platform: Platform) -> Iterator[Step]:
             return
         case Technology.TDX:
             yield _measured("TDX module", "pages of the firmware", "MRTD")
+        case Technology.SNP_SVSM:
+            for what in ("pages of the firmware", "pages of the SVSM", "state of each processor"):
+                yield _measured("security processor", what, _DIGEST)
         case Technology.SEV | Technology.SEV_ES | Technology.SNP:
             yield _measured("security processor", "pages of the firmware", _DIGEST)
             for what in ("kernel", "initrd", "command line"):
@@ -79,7 +82,7 @@ def _explain_launch(platform: Platform) -> Iterator[Step]:
 
 def _explain_events(platform: Platform, events: tuple[Event, ...]) -> Iterator[Step]:
     match platform.technology:
-        case Technology.TPM:
+        case Technology.TPM | Technology.SNP_SVSM:
             for event in events:
                 where = f"PCR {event.register}"
                 yield _explain_event(platform.boot, event, where, event.digest.hex())
@@ -133,6 +136,10 @@ def _explain_guest(technology: Technology, command_line: str) -> Iterator[Step]:
         case Technology.SNP:
             yield Step(who=_PID_1, action="compares", what="initdata document", where="HOSTDATA")
             compared = f"{_DIGEST}, HOSTDATA"
+        case Technology.SNP_SVSM:
+            where = "no KBS knows its evidence"
+            yield Step(who=_PID_1, action="refuses", what="the platform", where=where)
+            return
         case Technology.SEV | Technology.SEV_ES:
             compared = _DIGEST
         case _:

@@ -5,7 +5,8 @@
 
 `compared` is false where no real boot has had these registers yet: a policy has to say that it
 accepts that. Names of registers are `pcr4`, `pcr9`, `pcr11`; `launch_digest`; `mrtd`, `rtmr1`,
-`rtmr2`. A register that the boot leaves zero is not named: nobody may match it.
+`rtmr2`; `svsm_launch_digest`, which says nothing without the PCRs beside it. A register that the
+boot leaves zero is not named: nobody may match it.
 """
 
 from collections.abc import Mapping

@@ -24,6 +24,7 @@ class Technology(StrEnum):
     SEV = "sev"
     SEV_ES = "sev-es"
     SNP = "snp"
+    SNP_SVSM = "snp-svsm"
     TDX = "tdx"
 
 
@@ -110,6 +111,16 @@ PLATFORMS: Final = (
     _operators_firmware(Technology.SNP),
     _operators_firmware(Technology.SEV_ES),
     _operators_firmware(Technology.SEV),
+    Platform(
+        name="snp-svsm_stub-257.13_qemu-8.0-svsm",
+        technology=Technology.SNP_SVSM,
+        boot=Boot.UKI,
+        firmware=None,
+        firmware_sha256=None,
+        stub=_STUB_TRIXIE,
+        emulator="8.0 of COCONUT-SVSM",
+        is_compared=False,
+    ),
     Platform(
         name="tdx_ovmf-2025.02_direct_qemu-10.1",
         technology=Technology.TDX,

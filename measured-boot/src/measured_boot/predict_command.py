@@ -58,6 +58,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         default=SNP_ACTIVE,
         help="SEV_FEATURES of SEV-SNP (default: 1)",
     )
+    add("--svsm", type=Path, help="SEV-SNP: the file of an SVSM below firmware (no IGVM file)")
+    add("--variables", type=Path, help="SVSM: firmware's variables in between; their size counts")
     parser.set_defaults(command=_predict)
 
 
@@ -71,6 +73,10 @@ def _add_image(parser: argparse.ArgumentParser) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     platform = _named(options)
+    if options.svsm is not None and options.firmware is None:
+        raise ConfigError("predict.what", "--svsm is measured after --firmware: give both")
+    if options.variables is not None and options.svsm is None:
+        raise ConfigError("predict.what", "--variables is for a launch with --svsm")
     if platform is None or platform.technology is Technology.TPM:
         _print_registers(options)
     else:
@@ -129,9 +135,13 @@ def _list_machines(options: argparse.Namespace) -> tuple[Machine | None, ...]:
     if options.firmware is None:
         return (None,)
     firmware = options.firmware.read_bytes()
+    svsm = None if options.svsm is None else options.svsm.read_bytes()
+    variables_bytes = 0 if options.variables is None else options.variables.stat().st_size
     return tuple(
         Machine(
             firmware=firmware,
+            svsm=svsm,
+            variables_bytes=variables_bytes,
             vcpus=vcpus,
             memory_mib=options.memory,
             cpu_model=model,

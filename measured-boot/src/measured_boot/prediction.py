@@ -25,6 +25,7 @@ from measured_boot.sev.launch import (
     sev_launch_digest,
     snp_launch_digest,
 )
+from measured_boot.sev.svsm import parse_svsm, svsm_launch_digest
 from measured_boot.sev.vmsa import SNP_ACTIVE
 from measured_boot.stub import command_line, predict_uki, stub_version
 from measured_boot.tdx.build_measurement import measure_build
@@ -74,6 +75,8 @@ class Machine:
         memory_mib: for the record only: no predicted register depends on it.
         cpu_model: QEMU's name; None where the technology does not measure it.
         guest_features: SEV_FEATURES of SEV-SNP.
+        svsm: the file of an SVSM that is loaded below firmware; None without one.
+        variables_bytes: size of firmware's variables, between both; 0 without an SVSM.
     """
 
     firmware: bytes
@@ -81,6 +84,8 @@ class Machine:
     memory_mib: int | None = None
     cpu_model: str | None = None
     guest_features: int = SNP_ACTIVE
+    svsm: bytes | None = None
+    variables_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +94,9 @@ class LaunchPrediction:
 
     Attributes:
         events: of the boot; AMD's processors keep no register of them.
-        registers: `launch_digest` of AMD; `mrtd`, `rtmr1`, `rtmr2` of Intel.
+        registers: `launch_digest` of AMD; `mrtd`, `rtmr1`, `rtmr2` of Intel; with an SVSM
+            `svsm_launch_digest` and `pcr4`, `pcr9`, `pcr11` of its vTPM, which only together
+            say what was booted.
         inputs: what of the machine they depend on, for the record.
     """
 
@@ -131,6 +138,8 @@ def predict_launch(
             build; `cpu_model.…`, `launch.…`: nothing can be predicted for this machine.
     """
     found, line, events = predict_events(what, platform)
+    if machine is not None and machine.svsm is not None:
+        _require_svsm_platform(found)
     match found.technology:
         case Technology.TPM:
             raise ConfigError("platform.mismatch", f"{found.name} is measured into a TPM")
@@ -142,6 +151,8 @@ def predict_launch(
             if machine is None:
                 raise ConfigError("launch.machine", f"{found.name} measures the host's machine")
             registers = {"launch_digest": _predict_sev(what, found.technology, machine)}
+        case Technology.SNP_SVSM:
+            registers = _predict_svsm(events, machine)
         case _:
             assert_never(found.technology)
     return LaunchPrediction(
@@ -178,16 +189,38 @@ def _predict_sev(what: DirectKernelBoot, technology: Technology, machine: Machin
     hashes = hash_kernel_files(what.kernel, what.initrd, what.command_line)
     if technology is Technology.SEV:
         return sev_launch_digest(firmware, hashes)
+    processors = _find_processors(machine)
+    if technology is Technology.SEV_ES:
+        return sev_es_launch_digest(firmware, processors, hashes)
+    return snp_launch_digest(firmware, processors, hashes)
+
+
+def _require_svsm_platform(platform: Platform) -> None:
+    if platform.technology is not Technology.SNP_SVSM:
+        raise ConfigError("launch.svsm", f"{platform.name} has no SVSM")
+
+
+def _predict_svsm(events: tuple[Event, ...], machine: Machine | None) -> Mapping[str, bytes]:
+    if machine is None or machine.svsm is None:
+        raise ConfigError("launch.svsm", "firmware and an SVSM are measured: give both")
+    digest = svsm_launch_digest(
+        parse_sev_firmware(machine.firmware),
+        parse_svsm(machine.svsm),
+        _find_processors(machine),
+        machine.variables_bytes,
+    )
+    registers = replay_events(events).items()
+    return {"svsm_launch_digest": digest, **{f"pcr{index}": value for index, value in registers}}
+
+
+def _find_processors(machine: Machine) -> Processors:
     if machine.cpu_model is None:
         raise ConfigError("launch.cpu_model", "the digest depends on it: name a processor model")
-    processors = Processors(
+    return Processors(
         count=machine.vcpus,
         signature=find_signature(machine.cpu_model),
         features=machine.guest_features,
     )
-    if technology is Technology.SEV_ES:
-        return sev_es_launch_digest(firmware, processors, hashes)
-    return snp_launch_digest(firmware, processors, hashes)
 
 
 def _predict_tdx(
@@ -209,7 +242,10 @@ def _describe_inputs(platform: Platform, machine: Machine | None) -> Mapping[str
     inputs: dict[str, str | int] = {"firmware_sha256": hashlib.sha256(machine.firmware).hexdigest()}
     if machine.memory_mib is not None:
         inputs["memory_mib"] = machine.memory_mib
-    if platform.technology in {Technology.SEV_ES, Technology.SNP}:
+    if machine.svsm is not None:
+        inputs["svsm_sha256"] = hashlib.sha256(machine.svsm).hexdigest()
+        inputs["variables_bytes"] = machine.variables_bytes
+    if platform.technology in {Technology.SEV_ES, Technology.SNP, Technology.SNP_SVSM}:
         inputs |= {"vcpus": machine.vcpus, "cpu_model": machine.cpu_model or ""}
     if platform.technology is Technology.SNP:
         inputs["guest_features"] = machine.guest_features

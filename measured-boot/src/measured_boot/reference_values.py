@@ -5,9 +5,11 @@
     {"version": 1, "name", "profile", "platform": "snp" | "sev-es" | "sev", "measurement": [HEX]}
     {"version": 1, "name", "profile", "platform": "tdx", "mrtd", "rtmr1", "rtmr2",
      "events": {"1": [{"digest", "subject"}], "2": […]}}
+    {"version": 1, "name", "profile", "platform": "snp-svsm", "measurement": [HEX], "pcr": {…}}
 
 Under SEV an image has one launch digest for each number and model of processors. Reading and
-enforcing it is the owner's part (`guest_owner.kbs.references`).
+enforcing it is the owner's part (`guest_owner.kbs.references`), which refuses the last: no KBS has
+a verifier for a vTPM of an SVSM, and its launch digest alone would let any image in.
 """
 
 import json
@@ -136,10 +138,18 @@ def encode_launches(
     if first.platform.technology is Technology.TDX:
         value |= {register: digest.hex() for register, digest in first.registers.items()}
         value["events"] = _list_events(first)
+    elif first.platform.technology is Technology.SNP_SVSM:
+        value["measurement"] = _list_digests(predictions, "svsm_launch_digest")
+        registers = {str(index): first.registers[f"pcr{index}"] for index in PREDICTED_REGISTERS}
+        value["pcr"] = {index: register.hex() for index, register in registers.items()}
     else:
-        digests = (prediction.registers["launch_digest"].hex() for prediction in predictions)
-        value["measurement"] = list(dict.fromkeys(digests))  # some models share a signature
+        value["measurement"] = _list_digests(predictions, "launch_digest")
     return json.dumps(value, indent=2).encode() + b"\n"
+
+
+def _list_digests(predictions: Sequence[LaunchPrediction], register: str) -> list[str]:
+    digests = (prediction.registers[register].hex() for prediction in predictions)
+    return list(dict.fromkeys(digests))  # some models share a signature
 
 
 def _list_events(prediction: LaunchPrediction) -> dict[str, list[dict[str, str]]]:

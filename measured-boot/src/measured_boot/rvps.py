@@ -18,7 +18,7 @@ from ccinit.errors import ConfigError
 from measured_boot.boot_events import KERNEL_INPUTS
 from measured_boot.measurements import name_registers
 from measured_boot.pcr import EventKind
-from measured_boot.platforms import Boot
+from measured_boot.platforms import Boot, Technology
 from measured_boot.prediction import LaunchPrediction, Prediction
 from measured_boot.reference_values import Profile, profile_of
 
@@ -37,10 +37,13 @@ def name_values(
     """Return the reference values by Trustee's names.
 
     Raises:
-        ConfigError: `rvps.profile`: a prediction is one of a `test` image.
+        ConfigError: `rvps.profile`: a prediction is one of a `test` image; `rvps.svsm`: its
+            registers are of an SVSM's vTPM, for which there is no name.
     """
     values: dict[str, list[str] | str] = {}
     for prediction in predictions:
+        if prediction.platform.technology is Technology.SNP_SVSM:
+            raise ConfigError("rvps.svsm", "no verifier knows a vTPM by its SVSM")
         if profile_of(prediction.command_line) is not Profile.PROD:
             raise ConfigError("rvps.profile", "a test image can be made to say anything")
         for register, value in name_registers(prediction).items():

@@ -14,15 +14,18 @@ from measured_boot.image_files import read_reported
 from measured_boot.platforms import Boot, find_named_platform
 from measured_boot.prediction import Machine, predict, predict_launch
 from tests.fakes.built_image import write_built_image
-from tests.fakes.firmware import FakeFirmware
+from tests.fakes.firmware import FakeFirmware, fake_svsm
 
 SNP = "snp_direct_qemu-10"
+SVSM = "snp-svsm_stub-257.13_qemu-8.0-svsm"
 FIRMWARE = FakeFirmware().to_bytes()
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> str:
     (tmp_path / "OVMF.fd").write_bytes(FIRMWARE)
+    (tmp_path / "svsm.bin").write_bytes(fake_svsm())
+    (tmp_path / "OVMF_VARS.fd").write_bytes(bytes(0x84000))
     return str(write_built_image(tmp_path))
 
 
@@ -66,6 +69,43 @@ def test_predict_launch_of_many_machines_is_one_file(
         for model in ("EPYC-v4", "EPYC-Milan")  # the last model has the signature of this one
         for vcpus in (1, 3, 4)
     ]
+
+
+def test_predict_launch_with_an_svsm_takes_the_size_of_the_variables(
+    image: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(image).parent)
+    files = ("--firmware", "OVMF.fd", "--svsm", "svsm.bin", "--variables", "OVMF_VARS.fd")
+    arguments = ["predict", image, "--platform", SVSM, *files, "--cpu-model", "EPYC-Milan"]
+    assert main([*arguments, "--vcpus", "1,2", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    what = read_reported(Path(image), Boot.UKI)
+    launched = [
+        predict_launch(
+            what,
+            SVSM,
+            Machine(
+                firmware=FIRMWARE,
+                vcpus=vcpus,
+                cpu_model="EPYC-Milan",
+                svsm=fake_svsm(),
+                variables_bytes=0x84000,
+            ),
+        ).registers
+        for vcpus in (1, 2)
+    ]
+    assert value == {
+        "version": 1,
+        "name": "ccinit-prod-snp-svsm",
+        "profile": "prod",
+        "platform": "snp-svsm",
+        "measurement": [registers["svsm_launch_digest"].hex() for registers in launched],
+        "pcr": {str(index): launched[0][f"pcr{index}"].hex() for index in (4, 9, 11)},
+    }
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "with variables_bytes 540672\n" in printed
+    assert "\nsvsm_launch_digest " in printed
 
 
 @pytest.mark.parametrize("vcpus", ["", "x", "4-1", "1,,2"])
@@ -132,6 +172,14 @@ def test_predict_report_without_platform_is_its_uki(
         (["--platform", SNP, "--firmware", "OVMF.fd"], "launch.cpu_model"),
         (["--platform", SNP, "--firmware", "OVMF.fd", "--vcpus", "0"], "launch.cpu_model"),
         (["--platform", "snp"], "platform.unknown"),
+        (["--platform", SVSM], "launch.svsm"),
+        (["--platform", SVSM, "--firmware", "OVMF.fd"], "launch.svsm"),
+        (["--platform", SVSM, "--svsm", "svsm.bin"], "predict.what"),
+        (
+            ["--platform", SNP, "--firmware", "OVMF.fd", "--variables", "OVMF_VARS.fd"],
+            "predict.what",
+        ),
+        (["--platform", SNP, "--firmware", "OVMF.fd", "--svsm", "svsm.bin"], "launch.svsm"),
     ],
 )
 def test_predict_launch_refuses(

@@ -27,11 +27,18 @@ from measured_boot.sev.launch import (
     sev_launch_digest,
     snp_launch_digest,
 )
+from measured_boot.sev.svsm import parse_svsm, svsm_launch_digest
 from measured_boot.stub import predict_uki
 from measured_boot.tdx.build_measurement import measure_build
 from measured_boot.tdx.firmware import parse_tdx_sections
 from measured_boot.tdx.registers import replay_rtmrs
-from tests.fakes.firmware import TDX_LIST_OFFSET, TDX_SECTIONS, FakeFirmware, tdx_list
+from tests.fakes.firmware import (
+    TDX_LIST_OFFSET,
+    TDX_SECTIONS,
+    FakeFirmware,
+    fake_svsm,
+    tdx_list,
+)
 from tests.fakes.pe_images import STUB_MARK, kernel_image, uki_image
 
 DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"initrd", command_line="quiet")
@@ -78,6 +85,14 @@ HASHES = hash_kernel_files(DIRECT.kernel, DIRECT.initrd, DIRECT.command_line)
 PROCESSORS = Processors(count=4, signature=find_signature("EPYC-Milan"), features=0x21)
 SEV_FIRMWARE = parse_sev_firmware(FIRMWARE)
 TDX_DIRECT, TDX_UKI = (row.name for row in PLATFORMS if row.technology is Technology.TDX)
+SVSM = "snp-svsm_stub-257.13_qemu-8.0-svsm"
+SVSM_MACHINE = Machine(
+    firmware=FIRMWARE,
+    vcpus=4,
+    cpu_model="EPYC-Milan",
+    svsm=fake_svsm(),
+    variables_bytes=0x84000,
+)
 
 
 @pytest.fixture
@@ -128,6 +143,53 @@ def test_predict_launch_of_intel_has_build_and_boot(platform: str) -> None:
         "rtmr2": rtmrs[2],
     }
     assert set(prediction.inputs) == {"firmware_sha256"}
+
+
+def test_predict_launch_with_an_svsm_has_the_registers_of_its_tpm_beside_the_digest() -> None:
+    uki = UkiBoot(uki=uki_image())
+    prediction = predict_launch(uki, SVSM, SVSM_MACHINE)
+    given = replace(PROCESSORS, features=1)
+    assert prediction.registers == {
+        "svsm_launch_digest": svsm_launch_digest(
+            SEV_FIRMWARE, parse_svsm(fake_svsm()), given, 0x84000
+        ),
+        **{f"pcr{index}": value for index, value in predict(uki).registers.items()},
+    }
+    assert prediction.inputs == {
+        "firmware_sha256": hashlib.sha256(FIRMWARE).hexdigest(),
+        "svsm_sha256": hashlib.sha256(fake_svsm()).hexdigest(),
+        "variables_bytes": 0x84000,
+        "vcpus": 4,
+        "cpu_model": "EPYC-Milan",
+    }
+
+
+@pytest.mark.parametrize(
+    ("what", "platform", "machine", "reason"),
+    [
+        (UkiBoot(uki=uki_image()), SVSM, None, "launch.svsm"),
+        (UkiBoot(uki=uki_image()), SVSM, replace(SVSM_MACHINE, svsm=None), "launch.svsm"),
+        (UkiBoot(uki=uki_image()), SVSM, replace(SVSM_MACHINE, svsm=FIRMWARE), "svsm.table"),
+        (UkiBoot(uki=uki_image()), SVSM, replace(SVSM_MACHINE, svsm=b"IGVM"), "svsm.igvm"),
+        (
+            UkiBoot(uki=uki_image()),
+            SVSM,
+            replace(SVSM_MACHINE, guest_features=0x21),
+            "launch.features",
+        ),
+        (UkiBoot(uki=uki_image()), SVSM, replace(SVSM_MACHINE, cpu_model=None), "launch.cpu_model"),
+        (DIRECT, SVSM, SVSM_MACHINE, "platform.mismatch"),
+        (DIRECT, "snp_direct_qemu-10", SVSM_MACHINE, "launch.svsm"),
+        (UkiBoot(uki=uki_image()), TDX_UKI, SVSM_MACHINE, "launch.svsm"),
+    ],
+)
+def test_predict_launch_with_an_svsm_refuses(
+    what: UkiBoot | DirectKernelBoot, platform: str, machine: Machine | None, reason: str
+) -> None:
+    assert predict_launch(UkiBoot(uki=uki_image()), SVSM, SVSM_MACHINE)
+    with pytest.raises(ConfigError) as error:
+        predict_launch(what, platform, machine)
+    assert error.value.reason == reason
 
 
 def test_predict_launch_memory_is_recorded_and_changes_nothing() -> None:

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from ccinit.errors import ConfigError
+from ccinit.errors import ConfigError, FormatError
 from guest_owner.kbs.measurements import SnpMeasurements, TpmMeasurements
 from guest_owner.kbs.references import parse_reference_set
 from guest_owner.kbs.tdx_measurements import TdxMeasurements
@@ -22,7 +22,7 @@ from measured_boot.reference_values import (
     profile_of,
     reference_values,
 )
-from tests.fakes.firmware import FakeFirmware
+from tests.fakes.firmware import FakeFirmware, fake_svsm
 from tests.fakes.pe_images import kernel_image, uki_image
 
 DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"initrd", command_line="quiet oops=panic")
@@ -70,6 +70,23 @@ def test_encode_launches_of_tdx_is_what_the_owner_reads(what: DirectKernelBoot |
         for event in events:
             register = hashlib.sha384(register + event.digest).digest()
         assert register == read.measured.rtmr(index)
+
+
+def test_encode_launches_with_an_svsm_is_what_no_owner_takes_for_snp() -> None:
+    """Its digest is the same for every image: it must not be read without the registers."""
+    machine = Machine(firmware=FakeFirmware().to_bytes(), cpu_model="EPYC-Milan", svsm=fake_svsm())
+    platform = "snp-svsm_stub-257.13_qemu-8.0-svsm"
+    prediction = predict_launch(UkiBoot(uki=uki_image()), platform, machine)
+    data = encode_launches([prediction], "trixie-svsm")
+    value = json.loads(data)
+    assert (value["platform"], value["pcr"]["4"]) == (
+        "snp-svsm",
+        predict(UkiBoot(uki=uki_image())).registers[4].hex(),
+    )
+    assert value["measurement"] == [prediction.registers["svsm_launch_digest"].hex()]
+    with pytest.raises(FormatError) as error:
+        parse_reference_set(data)
+    assert error.value.reason == "reference.platform"
 
 
 @pytest.mark.parametrize(

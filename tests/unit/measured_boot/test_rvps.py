@@ -1,5 +1,6 @@
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from measured_boot.prediction import (
     predict_launch,
 )
 from measured_boot.rvps import encode_message, name_values
-from tests.fakes.firmware import FakeFirmware
+from tests.fakes.firmware import FakeFirmware, fake_svsm
 from tests.fakes.pe_images import kernel_image, uki_image
 
 UKI = UkiBoot(uki=uki_image())
@@ -54,6 +55,14 @@ def test_name_values_of_tdx_names_kernel_and_command_line_of_the_direct_boot() -
 def test_name_values_of_snp_is_the_launch_digest() -> None:
     expected = {"snp_launch_measurement": [SNP.registers["launch_digest"].hex()]}
     assert name_values((SNP,)) == expected
+
+
+def test_name_values_of_an_svsm_are_refused_since_its_digest_covers_no_image() -> None:
+    machine = replace(MACHINE, svsm=fake_svsm())
+    prediction = predict_launch(UKI, "snp-svsm_stub-257.13_qemu-8.0-svsm", machine)
+    with pytest.raises(ConfigError) as error:
+        name_values((SNP, prediction))
+    assert error.value.reason == "rvps.svsm"
 
 
 def test_name_values_of_a_test_image_are_refused() -> None:

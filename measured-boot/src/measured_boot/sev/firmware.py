@@ -1,10 +1,13 @@
 """What a launch under SEV reads from an OVMF file: entry points, hash area, list of special pages.
 
+An SVSM's file has the same table with an entry of its own (`measured_boot.sev.svsm`).
+
 Specification: EDK2, `OvmfPkg/ResetVector/X64/OvmfSevMetadata.asm` (list of pages, "ASEV") and
 `Ia16/ResetVectorVtf0.asm` (reset block, hash area).
 """
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -91,8 +94,18 @@ def parse_sev_firmware(data: bytes) -> SevFirmware:
         data=data,
         reset_address=_read_reset_address(table.get(_RESET_BLOCK)),
         hash_area=_read_hash_area(table.get(_HASH_AREA)),
-        special_pages=_read_special_pages(data, table.get(_METADATA)),
+        special_pages=read_special_pages(data, table),
     )
+
+
+def read_special_pages(data: bytes, table: Mapping[UUID, bytes]) -> tuple[SpecialPages, ...]:
+    """Return the list of pages that a file with this table wants; empty if it has none.
+
+    Raises:
+        FormatError: `firmware.metadata`.
+    """
+    content = table.get(_METADATA)
+    return () if content is None else _read_list(data, content)
 
 
 def _read_reset_address(content: bytes | None) -> int | None:
@@ -113,9 +126,7 @@ def _read_hash_area(content: bytes | None) -> int | None:
     return int(address) or None
 
 
-def _read_special_pages(data: bytes, content: bytes | None) -> tuple[SpecialPages, ...]:
-    if content is None:
-        return ()
+def _read_list(data: bytes, content: bytes) -> tuple[SpecialPages, ...]:
     start = read_offset_from_end(content, data, "firmware.metadata")
     require_inside(data, start, _METADATA_HEADER.size, "firmware.metadata")
     magic, size, version, count = _METADATA_HEADER.unpack_from(data, start)

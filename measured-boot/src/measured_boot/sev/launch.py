@@ -81,6 +81,20 @@ class SnpLaunch:
         for offset in range(0, size, PAGE_BYTES):
             self._extend(kind, address + offset, _NOTHING)
 
+    def add_listed(self, pages: SpecialPages, hash_page: bytes) -> None:
+        """Measure pages that firmware lists; `hash_page` is what those for kernel hashes hold."""
+        match pages.kind:
+            case PageKind.MEMORY | PageKind.SVSM_CALLING_AREA:
+                self.add_special(_ZERO, pages.address, pages.size)
+            case PageKind.SECRETS:
+                self.add_special(_SECRETS, pages.address, pages.size)
+            case PageKind.CPUID:
+                self.add_special(_CPUID, pages.address, pages.size)
+            case PageKind.KERNEL_HASHES:
+                self.add_content(pages.address, hash_page)
+            case _:
+                assert_never(pages.kind)
+
     def _extend(self, kind: int, address: int, content: bytes) -> None:
         # PAGE_INFO: after the two digests its length, the kind, no migration image, and no rights
         # for the three lower privilege levels.
@@ -102,7 +116,7 @@ def snp_launch_digest(
     launch = SnpLaunch()
     launch.add_content(firmware.address, firmware.data)
     for pages in firmware.special_pages:
-        _add_pages(launch, pages, _hash_page(pages, hash_area, hashes))
+        launch.add_listed(pages, _hash_page(pages, hash_area, hashes))
     for page in _save_areas(firmware, processors, processors.features):
         launch.add_save_area(page)
     return launch.digest
@@ -148,20 +162,6 @@ def _hash_encrypted(firmware: SevFirmware, hashes: KernelHashes, *pages: bytes) 
     for content in (hashes.to_bytes(), *pages):
         digest.update(content)
     return LaunchDigest(digest.digest())
-
-
-def _add_pages(launch: SnpLaunch, pages: SpecialPages, hash_page: bytes) -> None:
-    match pages.kind:
-        case PageKind.MEMORY | PageKind.SVSM_CALLING_AREA:
-            launch.add_special(_ZERO, pages.address, pages.size)
-        case PageKind.SECRETS:
-            launch.add_special(_SECRETS, pages.address, pages.size)
-        case PageKind.CPUID:
-            launch.add_special(_CPUID, pages.address, pages.size)
-        case PageKind.KERNEL_HASHES:
-            launch.add_content(pages.address, hash_page)
-        case _:
-            assert_never(pages.kind)
 
 
 def _hash_page(pages: SpecialPages, hash_area: int, hashes: KernelHashes) -> bytes:
