@@ -17,6 +17,7 @@ from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.messages import (
     ConnectionAnswer,
     ConnectionQuestion,
+    CounterStep,
     EndorsementAnswer,
     EndorsementQuestion,
     EndorseRequest,
@@ -36,9 +37,10 @@ from ccinit.formats.guest_config import KBS_VSOCK_PORT, KbsTransport
 from ccinit.formats.initdata import document_digest
 from ccinit.formats.log_evidence import encode_log_evidence
 from ccinit.formats.pod_manifest import PodManifest
-from ccinit.formats.pod_volume import Volume
+from ccinit.formats.pod_volume import RollbackAnchor, Volume
 from ccinit.formats.registries import rule_keys
-from ccinit.formats.resource_uri import KbsUri, ResourceUri
+from ccinit.formats.resource_uri import KbsUri, PluginUri, ResourceUri
+from ccinit.formats.rollback_counter import counter_uri
 from ccinit.formats.sealed_log import BootId, report_data
 from ccinit.formats.tee import (
     MAX_VERIFIERS_REQUEST_BYTES,
@@ -51,7 +53,7 @@ from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.vsock_stream import connect_to_host
 from ccinit.pull.messages import PolicyKey
 from ccinit.secret import Secret
-from ccinit.values import frozen
+from ccinit.values import field, frozen
 
 _EVIDENCE_SECONDS = 60.0
 _BOOT_ID_BYTES = 16
@@ -71,10 +73,12 @@ class Attested:
 
     Attributes:
         policy_keys: public keys and roots that image policies name.
+        counters: how far the KBS says that volumes are, those with a rollback counter.
     """
 
     grants: Mapping[KbsUri, Grant]
     policy_keys: tuple[PolicyKey, ...] = ()
+    counters: Mapping[PluginUri, int] = field(default_factory=dict)
 
     def volume_grant(self, volume: Volume) -> Grant:
         """The grant of a persistent volume; the manifest's grammar gives each of them a key."""
@@ -122,7 +126,8 @@ async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> At
     """
     with_identity = configured.config.owner is not None
     wanted = plan_resources(configured.manifest, with_identity=with_identity)
-    reply = await request_resources(guest, configured, wanted)
+    counters = plan_counters(configured.manifest)
+    reply = await request_resources(guest, configured, wanted, counters=counters)
     grants = _grants(reply)
     guest.teardown.push("secrets", undoing(lambda: wipe_grants(grants)))
     set_clock(reply.date, read_build_time())
@@ -132,7 +137,9 @@ async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> At
     policy_keys = tuple(
         PolicyKey(resource=str(released.uri), data=released.data) for released in reply.policy_keys
     )
-    return Attested(grants=grants, policy_keys=policy_keys)
+    steps = zip(counters, reply.counters, strict=True)
+    known = {step.uri: counter for step, counter in steps}
+    return Attested(grants=grants, policy_keys=policy_keys, counters=known)
 
 
 async def fetch_grants(
@@ -168,8 +175,9 @@ async def request_resources(
     wanted: tuple[Wanted, ...],
     *,
     with_token: bool = False,
+    counters: tuple[CounterStep, ...] = (),
 ) -> KbsReply:
-    """Hold the handshake in a child and return all of `wanted`, in its order.
+    """Hold the handshake in a child and return all of `wanted` and `counters`, in their order.
 
     Raises:
         ChildError: `child.protocol`, other resources came back.
@@ -194,8 +202,11 @@ async def request_resources(
                 evidence = made.evidence
             return Answer(value=EvidenceAnswer(evidence=evidence))
 
-        reply = await _run_kbs_child(guest, configured, wanted, answer, with_token=with_token)
-    if tuple(released.uri for released in reply.released) != tuple(one.uri for one in wanted):
+        reply = await _run_kbs_child(
+            guest, configured, wanted, answer, with_token=with_token, counters=counters
+        )
+    brought = tuple(released.uri for released in reply.released)
+    if brought != tuple(one.uri for one in wanted) or len(reply.counters) != len(counters):
         raise ChildError("child.protocol", "the KBS child brought other resources than asked for")
     return reply
 
@@ -222,6 +233,7 @@ async def _run_kbs_child(
     answer: Callable[[EvidenceQuestion], Awaitable[Answer]],
     *,
     with_token: bool,
+    counters: tuple[CounterStep, ...],
 ) -> KbsReply:
     config = configured.config
     by_relay = config.kbs.transport is KbsTransport.VSOCK
@@ -241,6 +253,7 @@ async def _run_kbs_child(
             devices=configured.platform.devices,
             seconds=config.limits.attest_seconds,
             with_token=with_token,
+            counters=counters,
         ),
         KbsReply,
         seconds=config.limits.attest_seconds,
@@ -354,6 +367,15 @@ def plan_resources(manifest: PodManifest, *, with_identity: bool = False) -> tup
         wanted[secret.uri] = EnvelopeKind.FILE
     return tuple(
         Wanted(uri=uri, kind=kind, is_policy=uri in policies) for uri, kind in wanted.items()
+    )
+
+
+def plan_counters(manifest: PodManifest) -> tuple[CounterStep, ...]:
+    """List the rollback counters that are read while the KBS is asked for the rest."""
+    return tuple(
+        CounterStep(uri=counter_uri(manifest.name, volume.name))
+        for volume in manifest.volumes
+        if volume.rollback is RollbackAnchor.KBS_COUNTER
     )
 
 

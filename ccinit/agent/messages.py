@@ -7,7 +7,8 @@ that makes them (TLS, netlink, ciphers). The types of a pull are `ccinit.pull.me
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport, PassportConfig
 from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.resource_uri import KbsUri
+from ccinit.formats.resource_uri import KbsUri, PluginUri
+from ccinit.formats.rollback_counter import CounterAdvance
 from ccinit.formats.tee import Tee
 from ccinit.values import field, frozen
 
@@ -117,6 +118,14 @@ class Wanted:
 
 
 @frozen
+class CounterStep:
+    """A volume's rollback counter: read, or moved first if `advance` says so."""
+
+    uri: PluginUri
+    advance: CounterAdvance | None = None
+
+
+@frozen
 class KbsRequest:
     """What to ask of which KBS.
 
@@ -125,6 +134,7 @@ class KbsRequest:
         seconds: patience for each call.
         devices: names of what vouches for the guest beside the platform.
         with_token: the KBS's attestation result is wanted, too.
+        counters: rollback counters, after the resources.
     """
 
     url: str
@@ -139,6 +149,7 @@ class KbsRequest:
     seconds: int
     devices: tuple[str, ...] = ()
     with_token: bool = False
+    counters: tuple[CounterStep, ...] = ()
 
 
 @frozen
@@ -186,9 +197,11 @@ class KbsReply:
     Attributes:
         policy_keys: what the image policies among it name.
         token: the attestation result, if it was wanted; a credential.
+        counters: where the rollback counters are now, in their order.
     """
 
     released: tuple[Released, ...]
     policy_keys: tuple[Released, ...]
     date: int
     token: str = field(default="", repr=False)
+    counters: tuple[int, ...] = ()

@@ -12,7 +12,8 @@ from ccinit.agent.attestation import Attested
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.roles import RIGHTS, Role
-from ccinit.agent.volumes import find_volumes, open_volume
+from ccinit.agent.rollback import Anchor
+from ccinit.agent.volumes import FoundVolume, find_volumes, open_volume
 from ccinit.boot.directories import make_directory
 from ccinit.boot.disks import (
     DeclaredScratch,
@@ -55,6 +56,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
     Raises:
         VerificationError: `disk.…`, `volume.…`, `integrity.…`.
         ConfigError: `scratch.…`, `disk.…`.
+        PeerError, DeadlineError: the KBS does not advance a volume's counter.
         KernelError, ChildError: a step failed; the teardown undoes those before.
     """
     manifest = configured.manifest
@@ -73,9 +75,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
     )
     await _open_scratch(guest, control, configured, roles)
     for one in found:
-        target = _make_directory(f"{ROOT}/{one.volume.name}", 0o711)
-        stack = await open_volume(control, one, manifest.name, attested, target, _formatter(guest))
-        _keep(guest, one.volume, stack)
+        await _open_found(guest, control, configured, attested, one)
     for volume in _of_kind(manifest, VolumeKind.PERSISTENT):
         attested.volume_grant(volume).secret.wipe()  # from here on the kernel alone has it
     for volume in _of_kind(manifest, VolumeKind.TMPFS):
@@ -105,6 +105,24 @@ async def _open_scratch(
         _keep(guest, configured.manifest.volume(plan.name), stack)
 
 
+async def _open_found(
+    guest: Guest, control: DmControl, configured: Configured, attested: Attested, one: FoundVolume
+) -> None:
+    volume, pod = one.volume, configured.manifest.name
+    target = _make_directory(f"{ROOT}/{volume.name}", 0o711)
+    anchor = Anchor.of(guest, configured, attested, volume)
+    may_create = anchor is None or anchor.may_create
+    if anchor is not None:  # the KBS is told last
+        guest.teardown.push(f"counter of volume {volume.name}", anchor.tell)
+    stack = await open_volume(
+        control, one, pod, attested, target, _formatter(guest), may_create=may_create
+    )
+    _keep(guest, volume, stack, anchor)
+    if anchor is not None:
+        await anchor.open(_make_directory(f"{target}/{_OWN}", 0o711))
+        guest.teardown.push(f"counter in volume {volume.name}", undoing(anchor.write))
+
+
 def _profile(volume: Volume) -> ScratchProfile:
     """Of a scratch volume; the manifest's grammar gives each of them one."""
     if volume.profile is None:
@@ -128,8 +146,13 @@ def _formatter(guest: Guest) -> FormatDevice:
     return format_device
 
 
-def _keep(guest: Guest, volume: Volume, stack: DiskStack) -> None:
-    guest.teardown.push(f"volume {volume.name}", undoing(stack.close))
+def _keep(guest: Guest, volume: Volume, stack: DiskStack, anchor: Anchor | None = None) -> None:
+    def close() -> None:
+        stack.close()
+        if anchor is not None:
+            anchor.closed()
+
+    guest.teardown.push(f"volume {volume.name}", undoing(close))
     if not volume.is_made_elsewhere:
         _make_directory(_shown(volume), 0o777)
 

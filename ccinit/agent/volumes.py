@@ -33,7 +33,7 @@ from ccinit.unlock.luks2 import (
 from ccinit.unlock.stack import DiskStack
 from ccinit.unlock.verity_volume import activate_verity, select_verity_disk
 from ccinit.unlock.volume import VolumeRequest, activate_volume, select_volume_disk
-from ccinit.values import frozen
+from ccinit.values import frozen, replace
 
 _HEADER_SECONDS = 300.0
 
@@ -105,8 +105,12 @@ async def open_volume(
     attested: Attested,
     target: str,
     format_device: FormatDevice,
+    *,
+    may_create: bool,
 ) -> DiskStack:
     """Open a volume that was found and mount it at `target`.
+
+    Without `may_create` a blank disk is none, whatever its key's grant says.
 
     Raises:
         VerificationError: `volume.…`, `crypt.table`.
@@ -120,6 +124,7 @@ async def open_volume(
             return activate_luks2(control, volume.name, found.disk, key, target)
     grant = attested.volume_grant(volume)
     request = _request(pod, volume, grant, found.disk, target)
+    request = replace(request, may_create=request.may_create and may_create)
     return await activate_volume(control, request, grant.secret, format_device)
 
 

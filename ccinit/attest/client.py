@@ -164,11 +164,15 @@ class KbsClient:
         """
         return self._attest(Patience(self._limits, self._waiting))
 
-    def get_resource(self, uri: KbsUri) -> Resource:
+    def get_resource(self, uri: KbsUri, *, post: bytes = b"") -> Resource:
         """Fetch and decrypt one resource, or what a plugin of the KBS makes for this guest.
 
         Attests first if there is no session, or hardly anything left of one.
         A session that ends in between is renewed once, with a new key.
+
+        Args:
+            uri: what.
+            post: a body for a plugin, which it may get more than once; without one it is a GET.
 
         Raises:
             KbsRefusedError: `kbs.…`, final.
@@ -181,12 +185,12 @@ class KbsClient:
         if not self._is_session_usable():
             self._attest(patience)
         try:
-            return self._fetch(uri, patience)
+            return self._fetch(uri, post, patience)
         except KbsRefusedError as error:
             if error.remedy is not Remedy.ATTEST_AGAIN:
                 raise
         self._attest(patience)
-        return self._fetch(uri, patience)
+        return self._fetch(uri, post, patience)
 
     def get_envelope(self, uri: ResourceUri, kind: EnvelopeKind) -> EnvelopedResource:
         """Fetch a resource whose body has to say that it is `uri` and `kind`.
@@ -252,10 +256,10 @@ class KbsClient:
         self._session = _Session(key=key, ends_at=None if life is None else began + life)
         return AttestationResult(token=passport.token, tee_pubkey=key.public_jwk, date=None)
 
-    def _fetch(self, uri: KbsUri, patience: Patience) -> Resource:
+    def _fetch(self, uri: KbsUri, post: bytes, patience: Patience) -> Resource:
         while True:
             try:
-                return self._get(uri, patience)
+                return self._get(uri, post, patience)
             except PeerError as error:
                 if not _may_retry(error):
                     raise
@@ -268,11 +272,12 @@ class KbsClient:
             raise RuntimeError(f"{self._tee} answers requests, and there is nobody to")
         return self._evidence_on_request(report_data, nonce.encode())
 
-    def _get(self, uri: KbsUri, patience: Patience) -> Resource:
+    def _get(self, uri: KbsUri, post: bytes, patience: Patience) -> Resource:
         if self._session is None:
             raise RuntimeError("a resource is fetched in a session")
         key = self._session.key
-        reply = self._send("GET", f"/{uri.request_path}", patience)
+        method = "POST" if post else "GET"
+        reply = self._send(method, f"/{uri.request_path}", patience, post)
         if reply.status != 200:
             raise refusal(reply.status, reply.body)
         if (reply.header("content-type") or "").startswith(_PLAIN_TYPE):

@@ -60,6 +60,13 @@ class VolumeFormat(StrEnum):
     LUKS2_SEALED = "luks2-sealed"
 
 
+class RollbackAnchor(StrEnum):
+    """Who knows how old a persistent volume is: nobody, or the KBS by a counter."""
+
+    NONE = "none"
+    KBS_COUNTER = "kbs-counter"
+
+
 _MADE_ELSEWHERE = frozenset({VolumeFormat.LUKS2, VolumeFormat.LUKS2_SEALED})
 
 
@@ -71,6 +78,7 @@ class Volume:
         profile: of a scratch volume.
         key: of a persistent volume.
         format: of a persistent volume.
+        rollback: of a persistent volume in the guest's own format.
         verity: of a verity volume, which is erofs and read-only.
     """
 
@@ -81,6 +89,7 @@ class Volume:
     key: ResourceUri | None
     format: VolumeFormat | None = None
     verity: VerityParameters | None = None
+    rollback: RollbackAnchor = RollbackAnchor.NONE
 
     @property
     def is_made_elsewhere(self) -> bool:
@@ -100,7 +109,7 @@ def read_volume(fields: Fields) -> Volume:
     if size_bytes % BLOCK_BYTES:
         raise FormatError("pod.volume.size_bytes", f"not a multiple of {BLOCK_BYTES}")
     is_scratch, is_persistent = kind is VolumeKind.SCRATCH, kind is VolumeKind.PERSISTENT
-    return Volume(
+    volume = Volume(
         name=read_name(fields, "name", "pod.volume"),
         kind=kind,
         size_bytes=size_bytes,
@@ -112,7 +121,12 @@ def read_volume(fields: Fields) -> Volume:
         if is_persistent
         else None,
         verity=_read_verity(fields, size_bytes) if kind is VolumeKind.VERITY else None,
+        rollback=fields.choice("rollback", RollbackAnchor, default=RollbackAnchor.NONE),
     )
+    if volume.rollback is not RollbackAnchor.NONE and volume.format is not VolumeFormat.CCINIT:
+        # Where blocks are not authenticated, neither is the counter in them.
+        raise FormatError("pod.volume.rollback", "only a volume of format ccinit has an anchor")
+    return volume
 
 
 def _check_keys(fields: Fields, kind: VolumeKind) -> None:
@@ -121,6 +135,7 @@ def _check_keys(fields: Fields, kind: VolumeKind) -> None:
     for key, owner in (
         ("profile", VolumeKind.SCRATCH),
         ("format", VolumeKind.PERSISTENT),
+        ("rollback", VolumeKind.PERSISTENT),
         ("root_hash", VolumeKind.VERITY),
         ("salt", VolumeKind.VERITY),
         ("data_blocks", VolumeKind.VERITY),

@@ -20,7 +20,7 @@ ROWS: dict[int, tuple[str, ...]] = {
     41: ("unit",),
     42: ("vm",),
     43: ("vm",),
-    44: ("vm",),
+    44: ("integration", "vm"),
     45: ("vm",),
     46: ("unit", "vm"),
     47: ("vm",),

@@ -16,6 +16,7 @@ from ccinit.agent.child import JobChannel
 from ccinit.agent.messages import (
     ConnectionAnswer,
     ConnectionQuestion,
+    CounterStep,
     EvidenceAnswer,
     EvidenceQuestion,
     KbsReply,
@@ -33,6 +34,7 @@ from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport
 from ccinit.formats.image_policy import parse_image_policy
 from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.rollback_counter import encode_counter_advance, verify_counter_reply
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData
 from ccinit.net.http import HttpClient
@@ -72,11 +74,14 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
             for uri in resources_of_policies(request.wanted, released)
         )
         policy_keys, _ = _release_all(client, keys, request)
+        counters = tuple(step_counter(client, step) for step in request.counters)
     date = told if date is None else date
     if date is None:
         raise PeerError("kbs.date", "the reply has no Date, and the guest has no other clock")
     token = result.token if request.with_token else ""
-    return KbsReply(released=released, policy_keys=policy_keys, date=date, token=token)
+    return KbsReply(
+        released=released, policy_keys=policy_keys, date=date, token=token, counters=counters
+    )
 
 
 def _release_all(
@@ -89,6 +94,17 @@ def _release_all(
         released.append(resource)
         date = told if date is None else date
     return tuple(released), date
+
+
+def step_counter(client: KbsClient, step: CounterStep) -> int:
+    """Return where a rollback counter is, once it was moved if that is asked for.
+
+    Raises:
+        CcinitError: as `KbsClient.get_resource`; `counter.…`, the reply is about something else.
+    """
+    post = b"" if step.advance is None else encode_counter_advance(step.advance)
+    with client.get_resource(step.uri, post=post).body as body:
+        return verify_counter_reply(body.reveal(), step.uri)
 
 
 def _transport(request: KbsRequest, channel: JobChannel) -> HttpClient:

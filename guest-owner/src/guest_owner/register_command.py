@@ -11,6 +11,7 @@ from ccinit.formats.image_policy import MAX_POLICY_BYTES, parse_image_policy
 from ccinit.formats.initdata import MAX_DOCUMENT_BYTES
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.tee import Tee
+from guest_owner import rollback_counter_command
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.minting import MintOrder
@@ -83,8 +84,8 @@ def add_parser(subparsers: Subparsers) -> None:
         help="with a volume key: the guest may format a blank disk with it",
     )
     resource.set_defaults(func=_resource)
-    _add_image_policy(commands)
-    _add_identity(commands)
+    for add in (_add_image_policy, _add_identity, rollback_counter_command.add_parser):
+        add(commands)
 
 
 def _add_image_policy(commands: Subparsers) -> None:

@@ -30,6 +30,12 @@ def blank(device: BlockDevice) -> None:
     write_direct(device.node, 0, bytes(1 << 20))
 
 
+def copy_disk(source: BlockDevice, target: BlockDevice) -> None:
+    """Copy the whole of `source` to the beginning of `target`."""
+    for offset in range(0, source.size_bytes, 1 << 20):
+        write_direct(target.node, offset, read_direct(source.node, offset, 1 << 20))
+
+
 def run(main: Coroutine[object, None, R]) -> R:
     return EventLoop().run(main)
 

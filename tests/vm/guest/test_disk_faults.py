@@ -24,6 +24,7 @@ from ccinit.values import replace
 from tests.vm.guest.disks import (
     RELEASED,
     blank,
+    copy_disk,
     disk,
     dm_names,
     drop_caches,
@@ -138,12 +139,6 @@ def block_digests(device: BlockDevice) -> list[bytes]:
         for piece in [read_direct(device.node, offset, MIB)]
         for start in range(0, MIB, 4096)
     ]
-
-
-def copy_disk(source: BlockDevice, target: BlockDevice) -> None:
-    """Copy the whole of `source` to the beginning of `target`."""
-    for offset in range(0, source.size_bytes, MIB):
-        write_direct(target.node, offset, read_direct(source.node, offset, MIB))
 
 
 def fill(layer: LayerFile) -> None:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ccinit.errors import CcinitError
+from ccinit.formats import rollback_counter
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import CONTENT_TYPE as METRICS_TYPE
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
@@ -68,6 +69,13 @@ class KbsEndpoint:
             case ("GET", ["kbs", "v0", "resource", *segments]):
                 reply = self._broker.resource(
                     request.cookies.get(COOKIE), _bearer(request), "/".join(segments)
+                )
+                return Response(reply, media_type=_JSON)
+            case ("GET" | "POST", ["kbs", "v0", rollback_counter.PLUGIN, *segments]):
+                limit = rollback_counter.MAX_MESSAGE_BYTES
+                wish = await self._read_body(request, limit) if request.method == "POST" else None
+                reply = self._broker.counter(
+                    request.cookies.get(COOKIE), _bearer(request), "/".join(segments), wish
                 )
                 return Response(reply, media_type=_JSON)
             case (_, ["kbs", "v0", name, *_]) if name in _ADMIN_PATHS:

@@ -74,7 +74,7 @@ class AuditRecord:
         reference: name and profile of the reference values, only of appraised guests.
         initdata: digest and registered name of the bound document, only of appraised guests.
         resource: URI, only for resources.
-        minted: what was made for this guest: kind and SHA-256 of a certificate.
+        minted: what was made for this guest: kind and SHA-256 of a certificate, or a counter.
         request: method and path, only for administration.
         registered: kinds and names of what an administrator registered.
         administrator: name of the key that signed the token, only for administration.

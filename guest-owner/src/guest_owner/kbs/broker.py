@@ -18,9 +18,17 @@ from ccinit.formats.rcar import (
     parse_request,
 )
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.rollback_counter import (
+    CounterReply,
+    counter_rule,
+    encode_counter_reply,
+    parse_counter_advance,
+    parse_counter_path,
+)
 from ccinit.formats.tee import Tee, evidence_needs_request, report_hash
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.jwe import encrypt_to_guest
 from guest_owner.kbs.minting import IdentityMinter
 from guest_owner.kbs.policy import Deny, decide
@@ -48,6 +56,7 @@ class KeyBroker:
         self._sessions = sessions
         self._signer = signer
         self._mint = mint
+        self._counters = Counters(store.root)
 
     def authenticate(self, body: bytes) -> tuple[Session, bytes]:
         """Answer `POST auth`: open a session and return it with the challenge.
@@ -141,6 +150,44 @@ class KeyBroker:
         reply = encrypt_to_guest(body, attested.tee_pubkey)
         self._audit_resource(attested, str(uri), Decision.RELEASED, "", minted)
         return reply
+
+    def counter(
+        self, cookie: str | None, bearer: str | None, path: str, wish: bytes | None
+    ) -> bytes:
+        """Answer `rollback-counter/{path}`: a POST's body moves it first; None only reads it.
+
+        Raises:
+            KbsRefusedError: not attested, refused by the policy, of another pod, absent, or moved
+                by someone else.
+        """
+        attested = self._identify(cookie, bearer)
+        resource = path
+        try:
+            uri = parse_counter_path(path)
+            resource = str(uri)
+            if refusal := self._decide(attested, counter_rule(uri)):
+                raise self._refuse_resource(attested, resource, refusal, Variant.POLICY_DENY)
+            self._require_pod(attested, uri.path.partition("/")[0])
+            counter = (
+                self._counters.read(uri)
+                if wish is None
+                else self._counters.advance(uri, parse_counter_advance(wish))
+            )
+        except KbsRefusedError:
+            raise
+        except CcinitError as error:
+            raise self._refuse_resource(
+                attested, resource, str(error), Variant.PLUGIN_INTERNAL_ERROR
+            ) from error
+        body = encode_counter_reply(CounterReply(uri=uri, counter=counter.value))
+        reply = encrypt_to_guest(body, attested.tee_pubkey)
+        self._audit_resource(attested, resource, Decision.RELEASED, "", f"counter {counter.value}")
+        return reply
+
+    def _require_pod(self, attested: Attested, pod: str) -> None:
+        registered = self._store.read_pod_name(attested.subject.initdata_name)
+        if pod != registered:
+            raise VerificationError("counter.pod", f"asked for {pod}, the guest is {registered}")
 
     def _make_body(self, attested: Attested, uri: ResourceUri) -> tuple[bytes, str]:
         """Return a stored body, or a minted one and what the audit log says about it."""

@@ -8,6 +8,7 @@
     requirements/PLATFORM.toml         what is demanded of a TEE's firmware and host
     request.key                        under which requests to ultravisors are sealed; private
     initdata/NAME.toml                 a document that may run; trusted by the digest of its bytes
+    rollback-counters/POD/VOLUME.json  how often a volume was opened and closed
     policy.toml                        who may get what
     admin-keys/NAME.pem                public key of who may administer over the network
 

@@ -11,7 +11,7 @@ from ccinit.formats.pod_manifest import (
     Restart,
     parse_pod_manifest,
 )
-from ccinit.formats.pod_volume import ScratchProfile, VolumeFormat, VolumeKind
+from ccinit.formats.pod_volume import RollbackAnchor, ScratchProfile, VolumeFormat, VolumeKind
 from ccinit.formats.resource_uri import ResourceUri
 
 POD = """version = 1
@@ -147,6 +147,12 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
                      id="format"),
         pytest.param('kind = "scratch"', 'kind = "scratch"\nformat = "luks2"', "pod.volume.format",
                      id="format-of-scratch"),
+        pytest.param('"persistent"', '"persistent"\nrollback = "tpm"', "pod.volume.rollback",
+                     id="rollback"),
+        pytest.param('"persistent"', '"persistent"\nformat = "luks2"\nrollback = "kbs-counter"',
+                     "pod.volume.rollback", id="rollback-of-luks2"),
+        pytest.param('kind = "scratch"', 'kind = "scratch"\nrollback = "none"',
+                     "pod.volume.rollback", id="rollback-of-scratch"),
         pytest.param('"persistent"', '"persistent"\nsalt = "00"', "pod.volume.salt", id="salt"),
         pytest.param('"persistent"', '"persistent"\nprofile = "aead-ram"', "pod.volume.profile",
                      id="profile"),
@@ -179,6 +185,12 @@ def test_pod_manifest_names_the_format_of_a_volume(word: VolumeFormat) -> None:
     text = POD.replace('"persistent"', f'"persistent"\nformat = "{word}"')
     volume = parse_pod_manifest(text).volume("data")
     assert (volume.format, volume.is_made_elsewhere) == (word, True)
+
+
+def test_pod_manifest_asks_for_a_rollback_counter() -> None:
+    assert parse_pod_manifest(POD).volume("data").rollback is RollbackAnchor.NONE
+    text = POD.replace('"persistent"', '"persistent"\nrollback = "kbs-counter"')
+    assert parse_pod_manifest(text).volume("data").rollback is RollbackAnchor.KBS_COUNTER
 
 
 def test_pod_manifest_pins_a_verity_volume() -> None:

@@ -1,0 +1,99 @@
+"""Rollback counters of persistent volumes: `rollback-counters/POD/VOLUME.json`, one number each.
+
+    {"version": 1, "counter": 7, "holder": BASE64URL}
+
+A counter exists once the owner has registered it, and grows by one at a time: from N to N + 1 only
+for the first boot that asks, so that of two guests that run on copies of one disk the second is
+refused. What a guest compares it with is `ccinit.unlock.rollback`'s.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ccinit.errors import ConfigError, FormatError, VerificationError
+from ccinit.formats.fields import Fields
+from ccinit.formats.resource_uri import PluginUri
+from ccinit.formats.rollback_counter import CounterAdvance, parse_counter_path
+from ccinit.formats.strict_json import MAX_INTEGER, decode_base64url, encode_base64url
+from guest_owner.kbs.files import read_capped, write_atomically
+
+FOLDER = "rollback-counters"
+_MAX_FILE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counter:
+    """One counter; `holder` is the boot that moved it last, b"" before the first."""
+
+    value: int
+    holder: bytes = b""
+
+
+class Counters:
+    """All counters of one state directory."""
+
+    def __init__(self, root: Path) -> None:
+        """Args: root: the state directory."""
+        self._root = root
+
+    def register(self, uri: PluginUri, value: int = 0) -> None:
+        """Begin to count, or go on from another number: that of a backup the owner accepts.
+
+        Raises:
+            FormatError: `counter.value`.
+        """
+        if not 0 <= value < MAX_INTEGER:
+            raise FormatError("counter.value", f"{value} is not a counter")
+        self._write(uri, Counter(value=value))
+
+    def read(self, uri: PluginUri) -> Counter:
+        """Return a counter.
+
+        Raises:
+            VerificationError: `counter.absent`.
+        """
+        path = self._path(uri)
+        if not path.is_file():
+            raise VerificationError("counter.absent", f"{uri} is not registered")
+        return _parse(read_capped(path, _MAX_FILE_BYTES))
+
+    def advance(self, uri: PluginUri, wish: CounterAdvance) -> Counter:
+        """Move a counter by one; it is on the disk before this returns.
+
+        Raises:
+            VerificationError: `counter.absent`; `counter.taken`, it is not where the guest thinks.
+        """
+        now = self.read(uri)
+        wanted = Counter(value=wish.to, holder=wish.holder)
+        if now == wanted:  # its reply was lost
+            return now
+        if wish.to != now.value + 1:
+            raise VerificationError("counter.taken", f"it is at {now.value}, not {wish.to - 1}")
+        self._write(uri, wanted)
+        return wanted
+
+    def _write(self, uri: PluginUri, counter: Counter) -> None:
+        value = {
+            "version": 1,
+            "counter": counter.value,
+            "holder": encode_base64url(counter.holder),
+        }
+        write_atomically(self._path(uri), json.dumps(value).encode() + b"\n")
+
+    def _path(self, uri: PluginUri) -> Path:
+        # A PluginUri can be built without its parser; a path must not be.
+        return self._root / FOLDER / f"{parse_counter_path(uri.path).path}.json"
+
+
+def _parse(data: bytes) -> Counter:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError("counter.file", "malformed JSON") from error
+    with Fields(value, "counter") as fields:
+        fields.integer("version", low=1, high=1)
+        return Counter(
+            value=fields.integer("counter", low=0, high=MAX_INTEGER),
+            holder=decode_base64url(fields.text("holder"), "counter.holder"),
+        )

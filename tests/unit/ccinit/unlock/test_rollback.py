@@ -1,0 +1,62 @@
+"""The rollback anchor: which two numbers belong together, and the file of one of them."""
+
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import CcinitError, KernelError, VerificationError
+from ccinit.unlock.rollback import FILE, read_counter, verify_counter, write_counter
+
+
+@pytest.mark.parametrize(("found", "anchored"), [(0, 0), (1, 0), (7, 7), (8, 7)])
+def test_volume_of_now_or_one_ahead_is_accepted(found: int, anchored: int) -> None:
+    verify_counter("data", found, anchored)
+
+
+@pytest.mark.parametrize(
+    ("found", "anchored", "reason"),
+    [
+        (0, 1, "volume.rollback"),
+        (6, 7, "volume.rollback"),
+        (1, 700, "volume.rollback"),
+        (9, 7, "volume.counter_ahead"),
+        (2, 0, "volume.counter_ahead"),
+    ],
+)
+def test_any_other_age_is_refused(found: int, anchored: int, reason: str) -> None:
+    with pytest.raises(VerificationError) as error:
+        verify_counter("data", found, anchored)
+    assert error.value.reason == reason
+
+
+def test_counter_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert read_counter(str(tmp_path)) == 0
+    for counter in (1, 2, 2**53 - 2):
+        write_counter(str(tmp_path), counter)
+        assert read_counter(str(tmp_path)) == counter
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\n", b"0\n", b"-1\n", b"1x\n", b"\xb2\n", b"9007199254740991\n", b"1" * 40]
+)
+def test_file_with_anything_else_is_refused(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / FILE).write_bytes(text)
+    with pytest.raises(CcinitError) as error:
+        read_counter(str(tmp_path))
+    assert error.value.reason == "volume.counter"
+
+
+def test_link_in_the_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"7\n")
+    (tmp_path / FILE).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(KernelError):
+        read_counter(str(tmp_path))
+
+
+def test_write_cut_short_leaves_the_old_counter(tmp_path: Path) -> None:
+    write_counter(str(tmp_path), 7)
+    (tmp_path / f"{FILE}.new").write_bytes(b"8")
+    assert read_counter(str(tmp_path)) == 7
+    write_counter(str(tmp_path), 8)
+    assert read_counter(str(tmp_path)) == 8

@@ -1,0 +1,63 @@
+"""Counters move by one, for one boot, and only if they were registered."""
+
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import CcinitError
+from ccinit.formats.rollback_counter import CounterAdvance, counter_uri
+from guest_owner.kbs.counters import FOLDER, Counter, Counters
+
+URI = counter_uri("shop", "data")
+ONE, OTHER = b"1" * 16, b"2" * 16
+
+
+@pytest.fixture
+def counters(tmp_path: Path) -> Counters:
+    made = Counters(tmp_path)
+    made.register(URI)
+    return made
+
+
+def refused(counters: Counters, to: int, holder: bytes = ONE) -> str:
+    with pytest.raises(CcinitError) as error:
+        counters.advance(URI, CounterAdvance(to=to, holder=holder))
+    return error.value.reason
+
+
+def test_counter_moves_by_one(counters: Counters) -> None:
+    assert counters.read(URI) == Counter(value=0)
+    for to in (1, 2, 3):
+        assert counters.advance(URI, CounterAdvance(to=to, holder=ONE)).value == to
+    assert counters.read(URI) == Counter(value=3, holder=ONE)
+
+
+def test_counter_moves_by_nothing_else(counters: Counters) -> None:
+    counters.register(URI, 7)
+    assert [refused(counters, to) for to in (1, 6, 7, 9)] == ["counter.taken"] * 4
+    assert counters.read(URI) == Counter(value=7)
+
+
+def test_second_boot_on_a_copy_is_refused_and_a_repeated_wish_is_not(counters: Counters) -> None:
+    wish = CounterAdvance(to=1, holder=ONE)
+    assert counters.advance(URI, wish) == counters.advance(URI, wish)
+    assert refused(counters, 1, OTHER) == "counter.taken"
+
+
+def test_counter_that_nobody_registered_is_absent(tmp_path: Path) -> None:
+    assert refused(Counters(tmp_path), 1) == "counter.absent"
+
+
+def test_counter_of_a_name_that_is_a_path_is_refused(counters: Counters) -> None:
+    with pytest.raises(CcinitError) as error:
+        counters.register(counter_uri("..", ".."))
+    assert error.value.reason == "counter.path"
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b'{"version": 1, "counter": -1, "holder": ""}'])
+def test_damaged_file_is_an_error_and_no_zero(
+    counters: Counters, tmp_path: Path, text: bytes
+) -> None:
+    (tmp_path / FOLDER / "shop" / "data.json").write_bytes(text)
+    with pytest.raises(CcinitError):
+        counters.read(URI)
