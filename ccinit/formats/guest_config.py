@@ -11,6 +11,14 @@ from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
 from ccinit.formats.initdata import parse_toml
 from ccinit.formats.jwk import TeeKeyAlgorithm
+from ccinit.formats.verity import (
+    HASH_BYTES,
+    MAX_DATA_BLOCKS,
+    SALT_BYTES,
+    RootHash,
+    Salt,
+    VerityParameters,
+)
 from ccinit.values import frozen
 
 MIB = 1 << 20
@@ -22,6 +30,7 @@ _MAX_API_KEY_BYTES = 256
 KBS_VSOCK_PORT = 1025
 """Where the host's relay to the KBS listens; the host plane's own port is the guest's 1024."""
 
+_NO_DEBUG: tuple[bool, VerityParameters | None] = (False, None)
 LOG_PUBLIC_KEY_BYTES = 1184 + 32
 """ML-KEM-768 encapsulation key (FIPS 203) followed by an X25519 public key (RFC 7748)."""
 
@@ -126,6 +135,7 @@ class GuestConfig:
         log_public_key: MLKEM768-X25519 public key that the sealed log is encrypted to.
         start_by: `host` waits for the RPC method `start` before the pod runs.
         debug_allowed: whether debug may open on a platform without a runtime register.
+        debug_tools: the one disk that debug may mount, whole: erofs and hash tree, no superblock.
     """
 
     kbs: KbsConfig
@@ -134,6 +144,7 @@ class GuestConfig:
     start_by: StartBy
     debug_allowed: bool
     limits: Limits
+    debug_tools: VerityParameters | None = None
 
 
 def parse_guest_config(text: str) -> GuestConfig:
@@ -144,13 +155,15 @@ def parse_guest_config(text: str) -> GuestConfig:
     """
     with Fields(parse_toml(text.encode(), "ccinit.toml"), "ccinit") as fields:
         fields.integer("version", low=1, high=1)
+        debug_allowed, debug_tools = fields.table("debug", _read_debug, default=_NO_DEBUG)
         return GuestConfig(
             kbs=fields.table("kbs", _read_kbs),
             log_public_key=fields.table("log", _read_log),
             owner=fields.table("owner", _read_owner) if fields.has("owner") else None,
             start_by=fields.table("start", _read_start, default=StartBy.GUEST),
-            debug_allowed=fields.table("debug", _read_debug, default=False),
+            debug_allowed=debug_allowed,
             limits=fields.table("limits", _read_limits, default=Limits()),
+            debug_tools=debug_tools,
         )
 
 
@@ -228,8 +241,17 @@ def _read_start(fields: Fields) -> StartBy:
     return fields.choice("by", StartBy, default=StartBy.GUEST)
 
 
-def _read_debug(fields: Fields) -> bool:
-    return fields.boolean("allowed", default=False)
+def _read_debug(fields: Fields) -> tuple[bool, VerityParameters | None]:
+    allowed = fields.boolean("allowed", default=False)
+    return allowed, fields.table("tools", _read_debug_tools) if fields.has("tools") else None
+
+
+def _read_debug_tools(fields: Fields) -> VerityParameters:
+    return VerityParameters(
+        root_hash=RootHash(fields.hexadecimal("root_hash", size_bytes=HASH_BYTES)),
+        salt=Salt(fields.hexadecimal("salt", size_bytes=SALT_BYTES)),
+        data_blocks=fields.integer("data_blocks", low=2, high=MAX_DATA_BLOCKS),
+    )
 
 
 def _read_limits(fields: Fields) -> Limits:

@@ -152,6 +152,7 @@ def _show(arguments: argparse.Namespace) -> int:
         ("tee key", config.kbs.tee_key_algorithm.value),
         ("appraised by", "the KBS" if passport is None else f"{passport.service} {passport.url}"),
         ("debug allowed", "yes" if config.debug_allowed else "no"),
+        ("debug tools", _tools_root(config)),
         ("pod", pod.name),
         *(("image", f"{image.name} {image.reference}") for image in pod.images),
         *(("container", f"{one.name} ({one.kind})") for one in pod.containers),
@@ -159,6 +160,10 @@ def _show(arguments: argparse.Namespace) -> int:
     ]
     print(format_table(("part", "value"), rows))
     return 0
+
+
+def _tools_root(config: GuestConfig) -> str:
+    return "none" if config.debug_tools is None else config.debug_tools.root_hash.hex()
 
 
 def _resources(config: GuestConfig, pod: PodManifest) -> list[str]:

@@ -37,7 +37,7 @@ def test_guest_config_smallest_form_takes_the_defaults() -> None:
     assert config.kbs.envelope is EnvelopePolicy.REQUIRED
     assert config.log_public_key == KEY
     assert config.start_by is StartBy.GUEST
-    assert config.debug_allowed is False
+    assert (config.debug_allowed, config.debug_tools) == (False, None)
     assert config.limits == Limits()
 
 
@@ -61,6 +61,24 @@ def test_guest_config_owner_plane_may_have_a_port_or_only_the_relay() -> None:
     assert config.owner == OwnerConfig(port=0, client_ca_pem=roots)
     config = parse_guest_config(CONFIG + f"[owner]\nport = 8443\nclient_ca = '{roots}'\n")
     assert config.owner == OwnerConfig(port=8443, client_ca_pem=roots)
+
+
+def test_guest_config_may_declare_the_one_disk_that_debug_mounts() -> None:
+    tools = f"[debug.tools]\nroot_hash = '{'ab' * 32}'\nsalt = '{'cd' * 32}'\ndata_blocks = 300\n"
+    config = parse_guest_config(CONFIG + tools)
+    assert config.debug_allowed is False
+    assert config.debug_tools is not None
+    assert config.debug_tools.root_hash == b"\xab" * 32
+    assert config.debug_tools.device_bytes == (300 + 4) * 4096
+    for old, new, reason in (
+        ("data_blocks = 300", "data_blocks = 1", "ccinit.debug.tools.data_blocks"),
+        ("ab", "AB", "ccinit.debug.tools.root_hash"),
+        ("salt = ", "seed = ", "ccinit.debug.tools.salt"),
+        ("data_blocks", "x = 1\ndata_blocks", "ccinit.debug.tools.unknown"),
+    ):
+        with pytest.raises(FormatError) as caught:
+            parse_guest_config(CONFIG + tools.replace(old, new))
+        assert caught.value.reason == reason
 
 
 def test_guest_config_limits_are_taken() -> None:
