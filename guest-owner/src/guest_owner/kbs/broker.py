@@ -6,6 +6,9 @@ are `guest_owner.kbs.app`. All calls are synchronous and short (an RSA verificat
 flush of the log), and the server makes them from one thread: no two of them interleave.
 """
 
+import time
+from collections.abc import Callable
+
 from ccinit.errors import CcinitError, FormatError, VerificationError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.rcar import (
@@ -30,7 +33,7 @@ from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.jwe import encrypt_to_guest
-from guest_owner.kbs.minting import IdentityMinter
+from guest_owner.kbs.minting import DebugOrder, IdentityMinter, mint_debug_grant
 from guest_owner.kbs.policy import Deny, decide
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.se_requests import make_se_nonce
@@ -50,13 +53,16 @@ class KeyBroker:
         sessions: Sessions,
         signer: TokenSigner,
         mint: IdentityMinter,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """Args: clock: seconds since 1970."""
         self._store = store
         self._audit = audit
         self._sessions = sessions
         self._signer = signer
         self._mint = mint
         self._counters = Counters(store.root)
+        self._clock = clock
 
     def authenticate(self, body: bytes) -> tuple[Session, bytes]:
         """Answer `POST auth`: open a session and return it with the challenge.
@@ -194,14 +200,17 @@ class KeyBroker:
         order = self._store.read_order(uri)
         if order is None:
             return self._store.read_resource(uri), ""
-        # The certificate names the pod that the guest is bound to, and not what it asks for.
+        # What is made is for the pod that the guest is bound to, and not for what it asks for.
         pod = self._store.read_pod_name(attested.subject.initdata_name)
         if uri.type != pod:
             raise VerificationError("mint.pod", f"{uri} is not of pod {pod}")
-        identity = self._mint(pod=pod, session=attested.label, life_seconds=order.life_seconds)
-        kind = EnvelopeKind.TLS_IDENTITY
-        body = encode_envelope(Envelope(uri=uri, kind=kind, data=identity.data))
-        return body, f"{kind} sha256:{identity.fingerprint}"
+        if isinstance(order, DebugOrder):
+            data = mint_debug_grant(order, attested.tee_pubkey, self._clock())
+            kind, told = EnvelopeKind.DEBUG_GRANT, attested.tee_pubkey.thumbprint().hex()
+        else:
+            identity = self._mint(pod=pod, session=attested.label, life_seconds=order.life_seconds)
+            data, kind, told = identity.data, EnvelopeKind.TLS_IDENTITY, identity.fingerprint
+        return encode_envelope(Envelope(uri=uri, kind=kind, data=data)), f"{kind} sha256:{told}"
 
     def _decide(self, attested: Attested, uri: ResourceUri) -> str:
         """Return why the resource stays, or "" if it may be released."""

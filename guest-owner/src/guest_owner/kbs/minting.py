@@ -1,10 +1,13 @@
 """Resources that are made for whoever asks instead of stored: the orders for them.
 
-An order stands in the state directory in the place of a body, and says what to make. Only TLS
-identities are ordered so far; who makes them is passed to the broker, since the authority that
-signs them is the owner plane's and not the KBS's.
+An order stands in the state directory in the place of a body, and says what to make. Who makes TLS
+identities is passed to the broker, since the authority that signs them is the owner plane's and not
+the KBS's. A debug grant is made for the key that the guest has just attested with, so no stored
+body could be one; its order ends when its grants do.
 
     {"version": 1, "kind": "tls-identity", "life_seconds": 86400}
+    {"version": 1, "kind": "debug-grant", "expires_s": 1900000000, "tools_root": "…64 hex digits…",
+     "keep_pod": false}
 """
 
 import json
@@ -12,9 +15,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from ccinit.errors import FormatError
+from ccinit.errors import FormatError, VerificationError
+from ccinit.formats.debug_grant import DebugGrant, encode_debug_grant
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.fields import Fields
+from ccinit.formats.jwk import PublicJwk
+from ccinit.formats.verity import HASH_BYTES, RootHash
 
 MAX_ORDER_BYTES = 4096
 MIN_LIFE_SECONDS, MAX_LIFE_SECONDS = 60, 7 * 24 * 3600
@@ -22,6 +28,7 @@ MIN_LIFE_SECONDS, MAX_LIFE_SECONDS = 60, 7 * 24 * 3600
 
 class _Orderable(StrEnum):
     TLS_IDENTITY = EnvelopeKind.TLS_IDENTITY.value
+    DEBUG_GRANT = EnvelopeKind.DEBUG_GRANT.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,18 @@ class MintOrder:
             raise FormatError(
                 "mint.life", f"expected {MIN_LIFE_SECONDS} to {MAX_LIFE_SECONDS} seconds"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebugOrder:
+    """An order for debug grants; see `ccinit.formats.debug_grant.DebugGrant`."""
+
+    expires_s: int
+    tools_root: RootHash
+    keep_pod: bool
+
+
+Order = MintOrder | DebugOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +79,25 @@ class IdentityMinter(Protocol):
         """Return a new key and its certificate for a guest that runs `pod`."""
 
 
-def parse_order(data: bytes) -> MintOrder:
+def mint_debug_grant(order: DebugOrder, session_key: PublicJwk, now_s: float) -> bytes:
+    """Return the data of a grant for who has attested with `session_key`.
+
+    Raises:
+        VerificationError: `mint.expired`, the order has ended.
+    """
+    if order.expires_s <= now_s:
+        raise VerificationError("mint.expired", "the order for debug grants has ended")
+    return encode_debug_grant(
+        DebugGrant(
+            evidence_key=session_key.thumbprint(),
+            expires_s=order.expires_s,
+            tools_root=order.tools_root,
+            keep_pod=order.keep_pod,
+        )
+    )
+
+
+def parse_order(data: bytes) -> Order:
     """Read an order.
 
     Raises:
@@ -72,15 +109,27 @@ def parse_order(data: bytes) -> MintOrder:
         raise FormatError("mint.json", "malformed JSON") from error
     with Fields(value, "mint") as fields:
         fields.integer("version", low=1, high=1)
-        fields.choice("kind", _Orderable)
-        return MintOrder(fields.integer("life_seconds", low=0, high=2**31))
+        kind = fields.choice("kind", _Orderable)
+        if kind is _Orderable.TLS_IDENTITY:
+            return MintOrder(fields.integer("life_seconds", low=0, high=2**31))
+        return DebugOrder(
+            expires_s=fields.integer("expires_s", low=0, high=2**40),
+            tools_root=RootHash(fields.hexadecimal("tools_root", size_bytes=HASH_BYTES)),
+            keep_pod=fields.boolean("keep_pod"),
+        )
 
 
-def encode_order(order: MintOrder) -> bytes:
+def encode_order(order: Order) -> bytes:
     """Encode an order as `parse_order` reads it."""
-    value = {
-        "version": 1,
-        "kind": _Orderable.TLS_IDENTITY.value,
-        "life_seconds": order.life_seconds,
-    }
-    return json.dumps(value).encode() + b"\n"
+    value: dict[str, object]
+    match order:
+        case MintOrder(life_seconds):
+            value = {"kind": _Orderable.TLS_IDENTITY.value, "life_seconds": life_seconds}
+        case DebugOrder():
+            value = {
+                "kind": _Orderable.DEBUG_GRANT.value,
+                "expires_s": order.expires_s,
+                "tools_root": order.tools_root.hex(),
+                "keep_pod": order.keep_pod,
+            }
+    return json.dumps({"version": 1} | value).encode() + b"\n"

@@ -28,7 +28,7 @@ from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.tee import Tee
 from guest_owner.kbs.admin_token import AdminKey, parse_admin_key
 from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
-from guest_owner.kbs.minting import MAX_ORDER_BYTES, MintOrder, encode_order, parse_order
+from guest_owner.kbs.minting import MAX_ORDER_BYTES, Order, encode_order, parse_order
 from guest_owner.kbs.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from guest_owner.kbs.references import (
     MAX_REFERENCE_BYTES,
@@ -208,12 +208,12 @@ class Store:
             raise ConfigError("resource.minted", f"{uri} is minted; delete that first")
         write_atomically(self._path("resources", uri), body)
 
-    def read_order(self, uri: ResourceUri) -> MintOrder | None:
+    def read_order(self, uri: ResourceUri) -> Order | None:
         """Return the order for a resource that is minted; None for any other."""
         path = self._path("minted", uri)
         return parse_order(read_capped(path, MAX_ORDER_BYTES)) if path.is_file() else None
 
-    def write_order(self, uri: ResourceUri, order: MintOrder) -> None:
+    def write_order(self, uri: ResourceUri, order: Order) -> None:
         """Order a resource, replacing an older order.
 
         Raises:
