@@ -32,6 +32,7 @@ from ccinit.agent.messages import (
 from ccinit.agent.roles import Role
 from ccinit.boot.clock import read_build_time, set_clock
 from ccinit.errors import ChildError, DeadlineError, KernelError
+from ccinit.formats.debug_grant import DebugGrant
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import KBS_VSOCK_PORT, KbsTransport
 from ccinit.formats.initdata import document_digest
@@ -169,6 +170,20 @@ async def request_token(guest: Guest, configured: Configured) -> str:
     return (await request_resources(guest, configured, (), with_token=True)).token
 
 
+async def request_debug_grant(guest: Guest, configured: Configured) -> tuple[DebugGrant, int]:
+    """Attest anew and return the grant for the key of that session, and the KBS's time.
+
+    Raises:
+        VerificationError, FormatError: `debug.…`, `envelope.…`.
+        PeerError, DeadlineError: as `attest`.
+    """
+    uri = ResourceUri("ccinit", configured.manifest.name, EnvelopeKind.DEBUG_GRANT.value)
+    reply = await request_resources(guest, configured, (), debug_grant=uri)
+    if reply.debug_grant is None:
+        raise ChildError("child.protocol", "the KBS child brought no debug grant")
+    return reply.debug_grant, reply.date
+
+
 async def request_resources(
     guest: Guest,
     configured: Configured,
@@ -176,6 +191,7 @@ async def request_resources(
     *,
     with_token: bool = False,
     counters: tuple[CounterStep, ...] = (),
+    debug_grant: ResourceUri | None = None,
 ) -> KbsReply:
     """Hold the handshake in a child and return all of `wanted` and `counters`, in their order.
 
@@ -202,9 +218,14 @@ async def request_resources(
                 evidence = made.evidence
             return Answer(value=EvidenceAnswer(evidence=evidence))
 
-        reply = await _run_kbs_child(
-            guest, configured, wanted, answer, with_token=with_token, counters=counters
+        request = _kbs_request(
+            configured,
+            wanted,
+            with_token=with_token,
+            counters=counters,
+            debug_grant=debug_grant,
         )
+        reply = await _run_kbs_child(guest, configured, request, answer)
     brought = tuple(released.uri for released in reply.released)
     if brought != tuple(one.uri for one in wanted) or len(reply.counters) != len(counters):
         raise ChildError("child.protocol", "the KBS child brought other resources than asked for")
@@ -229,35 +250,44 @@ async def _prepare_evidence(
 async def _run_kbs_child(
     guest: Guest,
     configured: Configured,
-    wanted: tuple[Wanted, ...],
+    request: KbsRequest,
     answer: Callable[[EvidenceQuestion], Awaitable[Answer]],
-    *,
-    with_token: bool,
-    counters: tuple[CounterStep, ...],
 ) -> KbsReply:
-    config = configured.config
-    by_relay = config.kbs.transport is KbsTransport.VSOCK
+    by_relay = request.transport is KbsTransport.VSOCK
     connections: Answers = {ConnectionQuestion: _connect_to_relay} if by_relay else {}
     return await guest.children.run(
         Role.KBS,
-        KbsRequest(
-            url=config.kbs.url,
-            ca_pem=config.kbs.ca_pem,
-            transport=config.kbs.transport,
-            tee=configured.platform.tee,
-            document=configured.document.decode(),
-            envelope=config.kbs.envelope,
-            tee_key_algorithm=config.kbs.tee_key_algorithm,
-            passport=config.kbs.passport,
-            wanted=wanted,
-            devices=configured.platform.devices,
-            seconds=config.limits.attest_seconds,
-            with_token=with_token,
-            counters=counters,
-        ),
+        request,
         KbsReply,
-        seconds=config.limits.attest_seconds,
+        seconds=configured.config.limits.attest_seconds,
         answers={EvidenceQuestion: answer, **connections},
+    )
+
+
+def _kbs_request(
+    configured: Configured,
+    wanted: tuple[Wanted, ...],
+    *,
+    with_token: bool,
+    counters: tuple[CounterStep, ...],
+    debug_grant: ResourceUri | None,
+) -> KbsRequest:
+    config = configured.config
+    return KbsRequest(
+        url=config.kbs.url,
+        ca_pem=config.kbs.ca_pem,
+        transport=config.kbs.transport,
+        tee=configured.platform.tee,
+        document=configured.document.decode(),
+        envelope=config.kbs.envelope,
+        tee_key_algorithm=config.kbs.tee_key_algorithm,
+        passport=config.kbs.passport,
+        wanted=wanted,
+        devices=configured.platform.devices,
+        seconds=config.limits.attest_seconds,
+        with_token=with_token,
+        counters=counters,
+        debug_grant=debug_grant,
     )
 
 

@@ -12,13 +12,16 @@ from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
 from ccinit.errors import CcinitError
 from ccinit.formats.sealed_log import Kind
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import EventLoop, Turn
 from ccinit.seal.log import SealedLog
 from ccinit.values import field, frozen
 
 if TYPE_CHECKING:
     from ccinit.agent.children import Children
     from ccinit.run.supervisor import Supervisor
+
+OWNER_PLANE_STEP = "owner plane"
+"""In the teardown: what comes after it is the pod's, and ends when debug opens."""
 
 Undo = Callable[[], Awaitable[None]]
 
@@ -37,6 +40,7 @@ class Teardown:
 
     def __init__(self) -> None:
         self._steps: list[tuple[str, Undo]] = []
+        self._turn = Turn()  # the order down holds, whoever else has begun to go down
 
     def push(self, name: str, undo: Undo) -> None:
         """Register how to undo what has just been done."""
@@ -44,13 +48,27 @@ class Teardown:
 
     async def run(self) -> tuple[tuple[str, CcinitError], ...]:
         """Undo everything, newest first; return the steps that failed and why."""
+        return await self._run_above("")
+
+    async def run_above(self, name: str) -> tuple[tuple[str, CcinitError], ...]:
+        """Undo what came after the step `name`, which stays with those before it; as `run`.
+
+        Raises:
+            RuntimeError: there is no such step (a bug).
+        """
+        if all(step != name for step, _ in self._steps):
+            raise RuntimeError(f"nothing undoes {name}")
+        return await self._run_above(name)
+
+    async def _run_above(self, last: str) -> tuple[tuple[str, CcinitError], ...]:
         failures = []
-        while self._steps:
-            name, undo = self._steps.pop()
-            try:
-                await undo()
-            except CcinitError as error:
-                failures.append((name, error))
+        async with self._turn:
+            while self._steps and self._steps[-1][0] != last:
+                name, undo = self._steps.pop()
+                try:
+                    await undo()
+                except CcinitError as error:
+                    failures.append((name, error))
         return tuple(failures)
 
 

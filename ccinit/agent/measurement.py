@@ -19,14 +19,16 @@ from ccinit.agent.guest import Guest
 from ccinit.agent.messages import ExtendReply, ExtendRequest
 from ccinit.agent.roles import Role
 from ccinit.attest.detect import Node, Platform
-from ccinit.errors import ChildError, LimitExceededError
+from ccinit.errors import ChildError, LimitExceededError, VerificationError
 from ccinit.formats.aael import COCO_DOMAIN, AaelEvent
+from ccinit.formats.debug_grant import DebugGrant
 from ccinit.formats.digest import Digest
+from ccinit.formats.event_log import replay
 from ccinit.formats.rcar import canonical_json
 from ccinit.formats.workload_api import EVENT_DOMAIN_PREFIX
 from ccinit.kernel.event_loop import Turn
 from ccinit.measure.event_log import EventLog, Extension
-from ccinit.measure.register import EVENT_REGISTERS
+from ccinit.measure.register import DEBUG_REGISTERS, EVENT_REGISTERS
 
 _SECONDS = 60.0
 DOMAIN = "ccinit"
@@ -43,6 +45,17 @@ def image_pulled(reference: str, manifest: Digest) -> AaelEvent:
 def container_starts(name: str, manifest: Digest) -> AaelEvent:
     """A container is about to run for the first time."""
     return _event(DOMAIN, "StartContainer", {"container": name, "image": str(manifest)})
+
+
+def debug_opens(grant: DebugGrant) -> AaelEvent:
+    """The guest is about to be opened to whoever its owner's KBS has granted that to."""
+    content = {
+        "evidence_key": grant.evidence_key.hex(),
+        "expires_s": str(grant.expires_s),
+        "keep_pod": "true" if grant.keep_pod else "false",
+        "tools_root": grant.tools_root.hex(),
+    }
+    return _event(DOMAIN, "OpenDebug", content)
 
 
 def workload_event(container: str, domain: str, operation: str, content: str) -> AaelEvent:
@@ -110,6 +123,30 @@ class RuntimeMeasurement:
         async with self._turn:
             await self._measure((event,))
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether there is a register, so that a verifier sees what is measured."""
+        return self._node is not None
+
+    async def measure_debug(self, event: AaelEvent) -> None:
+        """Measure that debug opens, into the register that is for that alone, where there is one.
+
+        Raises:
+            CcinitError: it could not be measured; debug must not open.
+        """
+        boundary = DEBUG_REGISTERS.get(self._tee)
+        async with self._turn:
+            if self._node is None or boundary is None:
+                await self._measure((event,))
+                return
+            before = bytes(boundary.algorithm.digest_bytes)  # once in the life of a boot
+            extension = Extension(before=before, digests=(event.digest(boundary.algorithm),))
+            self._guest.event(f"event for {boundary.name}: {event}")
+            value = await self._extend(self._node, extension, boundary=True)
+            if value != replay(extension.digests, boundary.algorithm, before):
+                raise VerificationError("event_log.register", f"{boundary.name}: {value.hex()}")
+            self._guest.event(f"{boundary.name} holds {value.hex()}")
+
     async def _measure(self, events: tuple[AaelEvent, ...]) -> None:
         if self._node is None or self._log is None:
             for event in events:
@@ -122,9 +159,14 @@ class RuntimeMeasurement:
         self._log.settle(value)
         self._guest.event(f"{self._name} holds {value.hex()}")
 
-    async def _extend(self, node: Node, extension: Extension) -> bytes:
+    async def _extend(self, node: Node, extension: Extension, *, boundary: bool = False) -> bytes:
         """Have a child extend the register; one that died is followed by one that goes on."""
-        request = ExtendRequest(tee=self._tee, before=extension.before, digests=extension.digests)
+        request = ExtendRequest(
+            tee=self._tee,
+            before=extension.before,
+            digests=extension.digests,
+            boundary=boundary,
+        )
         with open_device(node.path, os.O_RDWR) as device:
             fds = {node.name: device}
             run = self._guest.children.run

@@ -4,10 +4,11 @@ Values of `ccinit.formats.wire`, in a module of their own: PID 1 needs them, and
 that makes them (TLS, netlink, ciphers). The types of a pull are `ccinit.pull.messages`'s.
 """
 
+from ccinit.formats.debug_grant import DebugGrant
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport, PassportConfig
 from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.resource_uri import KbsUri, PluginUri
+from ccinit.formats.resource_uri import KbsUri, PluginUri, ResourceUri
 from ccinit.formats.rollback_counter import CounterAdvance
 from ccinit.formats.tee import Tee
 from ccinit.values import field, frozen
@@ -36,11 +37,16 @@ class BindReply:
 
 @frozen
 class ExtendRequest:
-    """Digests for the event log's register, whose value before the first of them is known."""
+    """Digests for a register whose value before the first of them is known.
+
+    Attributes:
+        boundary: the register is that of the debug boundary, not that of the event log.
+    """
 
     tee: Tee
     before: bytes
     digests: tuple[bytes, ...]
+    boundary: bool = False
 
 
 @frozen
@@ -135,6 +141,7 @@ class KbsRequest:
         devices: names of what vouches for the guest beside the platform.
         with_token: the KBS's attestation result is wanted, too.
         counters: rollback counters, after the resources.
+        debug_grant: where a debug grant is, if one is wanted.
     """
 
     url: str
@@ -150,6 +157,7 @@ class KbsRequest:
     devices: tuple[str, ...] = ()
     with_token: bool = False
     counters: tuple[CounterStep, ...] = ()
+    debug_grant: ResourceUri | None = None
 
 
 @frozen
@@ -198,6 +206,7 @@ class KbsReply:
         policy_keys: what the image policies among it name.
         token: the attestation result, if it was wanted; a credential.
         counters: where the rollback counters are now, in their order.
+        debug_grant: if it was wanted: for the key of this session, and valid at `date`.
     """
 
     released: tuple[Released, ...]
@@ -205,3 +214,4 @@ class KbsReply:
     date: int
     token: str = field(default="", repr=False)
     counters: tuple[int, ...] = ()
+    debug_grant: DebugGrant | None = None

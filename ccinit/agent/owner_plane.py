@@ -12,7 +12,7 @@ from typing import Final
 from ccinit.agent.attestation import Attested, tls_identity_uri
 from ccinit.agent.channel import printable
 from ccinit.agent.configuration import Configured
-from ccinit.agent.guest import Guest
+from ccinit.agent.guest import OWNER_PLANE_STEP, Guest
 from ccinit.agent.owner_service import Caller, OwnerService
 from ccinit.agent.roles import Role
 from ccinit.errors import CcinitError
@@ -41,13 +41,16 @@ def open_owner_plane(
     secret = attested.grants[tls_identity_uri(configured.manifest)].secret
     identity = parse_tls_identity(secret.reveal())
     service = OwnerService(
-        guest=guest, configured=configured, certificate_der=identity.certificate_der
+        guest=guest,
+        configured=configured,
+        attested=attested,
+        certificate_der=identity.certificate_der,
     )
     plane = OwnerPlane(guest, config, secret, service)
     listener = listen_tcp(config.port) if config.port else None
     task = guest.loop.start(plane.serve(listener), "owner plane")
     guest.service.owner = plane
-    guest.teardown.push("owner plane", task.stop)
+    guest.teardown.push(OWNER_PLANE_STEP, task.stop)
 
 
 class OwnerPlane:

@@ -9,8 +9,9 @@ function in one table, whose keys are exactly those of `ccinit.formats.owner_rpc
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
-from ccinit.agent.attestation import collect_evidence
+from ccinit.agent.attestation import Attested, collect_evidence
 from ccinit.agent.channel import printable
 from ccinit.agent.children import Answer, Answers
 from ccinit.agent.configuration import Configured
@@ -28,12 +29,13 @@ from ccinit.agent.owner_streams import (
     refused,
     streaming,
 )
-from ccinit.errors import CcinitError
-from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import METHODS, Stream, report_data
+from ccinit.errors import CcinitError, ConfigError
+from ccinit.formats.host_rpc import Phase, RpcError
+from ccinit.formats.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, report_data
 from ccinit.formats.sealed_log import Kind
 from ccinit.formats.tls_hello import group_name
-from ccinit.kernel.event_loop import Event, TaskGroup
+from ccinit.kernel.event_loop import Event, TaskGroup, boottime
+from ccinit.kernel.process import Process
 from ccinit.owner.messages import (
     CALLS,
     Attach,
@@ -46,9 +48,13 @@ from ccinit.owner.messages import (
     Greeting,
     Logs,
     Metrics,
+    OpenDebug,
     Signal,
 )
 from ccinit.run.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from ccinit.agent.debug import DebugBoundary
 
 _LOG_KINDS = frozenset({Kind.STDOUT, Kind.STDERR, Kind.KERNEL, Kind.RUNTIME})
 _EVENT_KINDS = frozenset({Kind.EVENT, Kind.CODE})
@@ -61,6 +67,20 @@ class RefusedCall(Exception):  # noqa: N818  # an answer, not a fault
     def __init__(self, code: RpcError, reason: str, detail: str) -> None:
         super().__init__(reason)
         self.code, self.reason, self.detail = code, reason, detail
+
+
+class Executor(Protocol):
+    """Where programs can be started: a container of the pod, or the debug environment."""
+
+    async def exec(
+        self, arguments: tuple[str, ...], *, stdin: int, stdout: int, stderr: int
+    ) -> Process:
+        """Start a program with these streams."""
+
+    async def exec_on_terminal(
+        self, arguments: tuple[str, ...], *, rows: int, columns: int
+    ) -> tuple[Process, int]:
+        """Start a program on a terminal of its own; return both."""
 
 
 class Caller:
@@ -95,11 +115,18 @@ class Caller:
         Raises:
             RefusedCall: `owner.role`, its certificate does not say enough for `method`.
         """
-        needed = METHODS[method].role
-        if self._greeting is None or not self._greeting.role.includes(needed):
-            self._event(f"owner: {self}: {method} refused, needs the role {needed}")
-            raise RefusedCall(RpcError.DENIED, "owner.role", f"{method} needs the role {needed}")
+        self.require_role(METHODS[method].role, method)
         self._event(f"owner: {self}: {method} {target}")
+
+    def require_role(self, needed: Role, what: str) -> None:
+        """Refuse who has less than the role that `what` needs.
+
+        Raises:
+            RefusedCall: `owner.role`.
+        """
+        if self._greeting is None or not self._greeting.role.includes(needed):
+            self._event(f"owner: {self}: {what} refused, needs the role {needed}")
+            raise RefusedCall(RpcError.DENIED, "owner.role", f"{what} needs the role {needed}")
 
     def __str__(self) -> str:
         if self._greeting is None:
@@ -113,13 +140,23 @@ class OwnerService:
     Attributes:
         certificate_der: the guest's own, which `attest` binds to its evidence.
         is_attesting: one quote at a time; the device takes one user.
+        debug: the way into debug, once somebody has asked for it.
     """
 
-    def __init__(self, *, guest: Guest, configured: Configured, certificate_der: bytes) -> None:
+    def __init__(
+        self,
+        *,
+        guest: Guest,
+        configured: Configured,
+        attested: Attested,
+        certificate_der: bytes,
+    ) -> None:
         self.guest = guest
         self.configured = configured
+        self.attested = attested
         self.certificate_der = certificate_der
         self.is_attesting = False
+        self.debug: DebugBoundary | None = None
 
     def answers(self, caller: Caller) -> Answers:
         """Return what answers the questions of one connection's child."""
@@ -187,7 +224,7 @@ class OwnerService:
 
     async def exec(self, caller: Caller, call: Exec) -> Answer:
         """Run a further program in a container."""
-        container = self._allowed(call.container)
+        container = self._executor(caller, call.container)
         if call.tty:
             return await _exec_on_terminal(container, caller, call)
         return await _exec_on_pipes(container, caller, call)
@@ -207,6 +244,23 @@ class OwnerService:
         self._allowed(call.container).send_signal(call.number)
         return done("signal", ())
 
+    async def open_debug(self, _caller: Caller, _call: OpenDebug) -> Answer:
+        """Open debug; see `ccinit.agent.debug`, which is loaded for it."""
+        from ccinit.agent.debug import DebugBoundary  # noqa: PLC0415
+
+        if self.guest.state.phase is not Phase.RUN:
+            raise RefusedCall(RpcError.NOT_NOW, "owner.not_now", "the pod does not run")
+        if self.debug is None:
+            self.debug = DebugBoundary(self.guest, self.configured, self.attested)
+        if self.debug.is_busy or self.guest.state.is_debug:
+            raise RefusedCall(RpcError.BUSY, "owner.debug", "debug is open, or about to be")
+        try:
+            opened = await self.debug.open()
+        except ConfigError as error:
+            raise RefusedCall(RpcError.DENIED, error.reason, error.detail) from error
+        seconds = max(0, int(opened.ends_at - boottime()))
+        return done("open_debug", (seconds, opened.grant.keep_pod))
+
     def _follow(
         self, caller: Caller, method: str, since: int, wanted: Wanted, *, follow: bool
     ) -> Answer:
@@ -217,6 +271,14 @@ class OwnerService:
         )
         caller.tasks.start(task, f"owner {method}")
         return streaming((Flow.OUTPUT, Stream.OUTPUT, out.theirs), (Flow.END, 0, end.theirs))
+
+    def _executor(self, caller: Caller, name: str) -> Executor:
+        if name != DEBUG_CONTAINER:
+            return self._allowed(name)
+        caller.require_role(METHODS["open_debug"].role, f"exec in {DEBUG_CONTAINER}")
+        if self.debug is None or self.debug.opened is None:
+            raise RefusedCall(RpcError.NOT_NOW, "owner.debug", "debug is not open")
+        return self.debug.opened.environment
 
     def _require_known(self, name: str) -> None:
         if all(one.name != name for one in self.configured.manifest.containers):
@@ -236,7 +298,7 @@ class OwnerService:
         return container
 
 
-async def _exec_on_pipes(container: Supervisor, caller: Caller, call: Exec) -> Answer:
+async def _exec_on_pipes(container: Executor, caller: Caller, call: Exec) -> Answer:
     pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
     (stdin, ours_in), (ours_out, stdout), (ours_err, stderr) = pipes
     try:
@@ -256,7 +318,7 @@ async def _exec_on_pipes(container: Supervisor, caller: Caller, call: Exec) -> A
     )
 
 
-async def _exec_on_terminal(container: Supervisor, caller: Caller, call: Exec) -> Answer:
+async def _exec_on_terminal(container: Executor, caller: Caller, call: Exec) -> Answer:
     process, terminal = await container.exec_on_terminal(
         call.args, rows=call.rows, columns=call.columns
     )
@@ -284,4 +346,5 @@ HANDLERS: Mapping[str, Callable[..., Awaitable[Answer]]] = {
     "exec": OwnerService.exec,
     "copy": OwnerService.copy,
     "signal": OwnerService.signal,
+    "open_debug": OwnerService.open_debug,
 }

@@ -37,6 +37,16 @@ class BootState:
             self.code = code
             self._change()
 
+    @property
+    def is_debug(self) -> bool:
+        """Whether debug was opened in this boot."""
+        return StateFlag.DEBUG in self.flags
+
+    def open_debug(self) -> None:
+        """Show that debug is open, for the rest of the boot."""
+        self.flags |= StateFlag.DEBUG
+        self._change()
+
     def report(self) -> tuple[int, int, int, int]:
         """The results of `state`: phase, code, seq, flags."""
         return int(self.phase), int(self.code), self._seq, int(self.flags)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from ccinit.agent.attestation import Attested
 from ccinit.agent.configuration import Configured
+from ccinit.agent.debug_tools import ROLE as TOOLS_ROLE
+from ccinit.agent.debug_tools import find_tools_disk
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.roles import RIGHTS, Role
 from ccinit.agent.rollback import Anchor
@@ -62,12 +64,16 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
     manifest = configured.manifest
     control = DmControl()
     guest.teardown.push("device-mapper", undoing(control.close))
-    found = await find_volumes(guest, control, configured, attested)
+    tools = find_tools_disk(configured)
+    found = await find_volumes(guest, control, configured, attested, apart=tools)
+    volumes = {one.volume.name: one.disk for one in found}
+    if tools is not None:
+        volumes[TOOLS_ROLE] = tools
     roles = assign_roles(
         configured.disks,
         initdata=configured.initdata,
         root=select_held(configured.disks),
-        volumes={one.volume.name: one.disk for one in found},
+        volumes=volumes,
         scratch=[
             DeclaredScratch(name=volume.name, size_bytes=volume.size_bytes)
             for volume in _of_kind(manifest, VolumeKind.SCRATCH)

@@ -52,16 +52,28 @@ class FoundVolume:
 
 
 async def find_volumes(
-    guest: Guest, control: DmControl, configured: Configured, attested: Attested
+    guest: Guest,
+    control: DmControl,
+    configured: Configured,
+    attested: Attested,
+    *,
+    apart: BlockDevice | None = None,
 ) -> tuple[FoundVolume, ...]:
     """Find the disks of all verity and persistent volumes, in this order.
+
+    Args:
+        guest: whose children read headers.
+        control: device-mapper.
+        configured: what to find, and where.
+        attested: keys.
+        apart: a disk that is none of them.
 
     Raises:
         VerificationError: `volume.…`, `verity.root`, `luks2.…`: no disk is this volume, or two are.
         FormatError: `luks2.…`, likewise.
         KernelError, ChildError: a step failed.
     """
-    taken: list[BlockDevice | None] = [configured.initdata, select_held(configured.disks)]
+    taken: list[BlockDevice | None] = [configured.initdata, select_held(configured.disks), apart]
     found: list[FoundVolume] = []
     for kind in (VolumeKind.VERITY, VolumeKind.PERSISTENT):
         for volume in configured.manifest.volumes:

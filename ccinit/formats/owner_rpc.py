@@ -182,7 +182,18 @@ _TABLE = (
         params=(_CONTAINER, Field("number", Uint(8))),
         purpose="Send a signal to a container's first process; it must be in `[allow].exec`.",
     ),
+    Method(
+        name="open_debug",
+        role=Role.ADMIN,
+        result=(Field("seconds", Uint(32)), Field("keep_pod", Boolean())),
+        purpose="Open debug, if the KBS grants it to this guest: the guest asks for the grant, "
+        "measures that it opens, and stops its pod. Then `exec` with the container `@debug` runs "
+        "programs of the tools volume, for `seconds`; after that the guest ends.",
+    ),
 )
+
+DEBUG_CONTAINER: Final = "@debug"
+"""What `exec` names when it means the debug environment; no container can be called so."""
 
 METHODS: Mapping[str, Method] = {method.name: method for method in _TABLE}
 

@@ -22,7 +22,7 @@ from ccinit.init.silence import silence
 from ccinit.kernel import power
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.signals import SignalSource, block_signals
-from ccinit.kernel.task import Interrupted, Task
+from ccinit.kernel.task import Event, Interrupted, Task
 from ccinit.seal.log import SealedLog
 
 BUILD_ID_FILE = "/usr/lib/ccinit/build_id"
@@ -89,6 +89,9 @@ async def _boot_and_run(guest: EarlyGuest) -> None:
     guest.log.public_event(Phase.RUN, Code.OK)
     guest.event(guest.service.figures.describe())
     await started.run()
+    if guest.state.is_debug:
+        del started  # with it the values that the pod's secrets were given as
+        await Event().wait()  # the end of the grant stops the guest, or its host does
     guest.state.fail(Code.WORKLOAD_EXIT)
 
 

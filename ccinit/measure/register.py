@@ -54,7 +54,7 @@ class TpmPcr:
 
 @frozen
 class EventRegister:
-    """The register that proves the event log.
+    """A register that proves what the guest has done.
 
     Attributes:
         name: for people.
@@ -67,6 +67,7 @@ class EventRegister:
     algorithm: Algorithm
 
 
+_PCR_15: Final = EventRegister(name="PCR 15", number=Pcr.DEBUG, algorithm=Algorithm.SHA256)
 _PCR_14: Final = EventRegister(name="PCR 14", number=Pcr.EVENT_LOG, algorithm=Algorithm.SHA256)
 
 EVENT_REGISTERS: Final[Mapping[Tee, EventRegister]] = {
@@ -77,3 +78,11 @@ EVENT_REGISTERS: Final[Mapping[Tee, EventRegister]] = {
     Tee.TDX: EventRegister(name="RTMR 3", number=4, algorithm=Algorithm.SHA384),
 }
 """Platforms that are not here have no register that the guest may extend: SNP, for one."""
+
+DEBUG_REGISTERS: Final[Mapping[Tee, EventRegister]] = {
+    Tee.TPM: _PCR_15,
+    Tee.AZ_SNP_VTPM: _PCR_15,
+    Tee.AZ_TDX_VTPM: _PCR_15,
+}
+"""The register that says that debug was opened, and nothing else. TDX has none to spare: there it
+is an event among the others, in RTMR 3."""

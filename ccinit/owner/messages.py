@@ -152,7 +152,12 @@ class Signal:
     number: int
 
 
-Call = Attest | Logs | Events | Metrics | Attach | Exec | Copy | Signal
+@frozen
+class OpenDebug:
+    """`open_debug`."""
+
+
+Call = Attest | Logs | Events | Metrics | Attach | Exec | Copy | Signal | OpenDebug
 
 CALLS: Mapping[str, type[Call]] = {
     "attest": Attest,
@@ -163,6 +168,7 @@ CALLS: Mapping[str, type[Call]] = {
     "exec": Exec,
     "copy": Copy,
     "signal": Signal,
+    "open_debug": OpenDebug,
 }
 
 

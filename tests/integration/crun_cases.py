@@ -20,6 +20,8 @@ from ccinit.kernel.event_loop import TaskGroup, boottime, readable, sleep
 from ccinit.kernel.mount import MountFlag, UmountFlag, mount, pivot_root, umount2
 from ccinit.kernel.terminal import set_window_size
 from ccinit.run import supervisor as supervisor_module
+from ccinit.run.crun import Crun
+from ccinit.run.debug_environment import open_environment
 from ccinit.run.secrets import SecretFile
 from ccinit.run.spec import BindMount, SpecInput, plan_spec
 from ccinit.run.supervisor import Supervisor
@@ -29,6 +31,7 @@ from tests.vm.guest.containers import (
     PROBE,
     PYTHON,
     Record,
+    children,
     container,
     run_as_pid1,
     summary,
@@ -287,6 +290,61 @@ async def case_exec() -> dict[str, object]:
     with os.fdopen(reader, "rb") as stream:
         printed = stream.read().decode()
     return summary(made, WORK, record) | {"exec": printed, "exec_statuses": statuses}
+
+
+async def case_debug() -> dict[str, object]:
+    """Run programs in the debug environment, one of which does not want to end."""
+    root, state = WORK / "tools", WORK / "state"
+    root.mkdir()
+    state.mkdir()
+    mount("/", str(root), "", MountFlag.BIND)
+    record = Record()
+    crun = Crun(state_dir=str(state), log=record.crun.extend)
+    try:
+        environment = await open_environment(crun, str(root), "/ccinit-test/debug")
+    except CcinitError as error:
+        raise AssertionError(record.crun.decode()) from error
+    reader, writer = os.pipe()
+    null = os.open("/dev/null", os.O_RDWR)
+    statuses = []
+    for program in DEBUG_PROGRAMS:
+        process = await environment.exec(
+            ("/bin/sh", "-c", program), stdin=null, stdout=writer, stderr=writer
+        )
+        statuses.append(str(await process.wait()))
+    process, terminal = await environment.exec_on_terminal(
+        ("/bin/sh", "-c", "stty size"), rows=31, columns=97
+    )
+    statuses.append(str(await process.wait()))
+    size = os.read(terminal, 64).decode().strip()
+    try:
+        await environment.exec(("/no/such",), stdin=null, stdout=null, stderr=null)
+    except CcinitError as error:
+        statuses.append(error.reason)
+    for descriptor in (writer, null, terminal):
+        os.close(descriptor)
+    await environment.close()
+    umount2(str(root), UmountFlag.NOFOLLOW)
+    with os.fdopen(reader, "rb") as stream:
+        printed = stream.read().decode().splitlines()
+    return {
+        "printed": printed,
+        "statuses": statuses,
+        "size": size,
+        "left": sorted(path.name for path in (state / "bundles").glob("*")),
+        "children": children(),
+        "cgroup": os.access("/sys/fs/cgroup/ccinit-test/debug", os.F_OK),
+    }
+
+
+DEBUG_PROGRAMS = (
+    "id -u; grep -h CapEff /proc/self/status /proc/1/status | sort -u | wc -l",
+    "cat /proc/1/comm; readlink /proc/1/ns/pid /proc/self/ns/pid /proc/1/ns/net /proc/self/ns/net",
+    "touch /root-is-read-only; touch /tmp/is-not && echo written",
+    "dd if=/dev/kmsg of=/dev/null count=0 status=none && echo the kernel log",
+    "ls /proc/1/root/mnt/ccinit",
+    "(sleep 600 &) ; exit 7",
+)
 
 
 async def case_exec_on_terminal() -> dict[str, object]:

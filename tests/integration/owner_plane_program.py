@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from ccinit.agent.attestation import Attested, Grant, tls_identity_uri
@@ -87,7 +88,7 @@ def make_configured(guest: Guest) -> Configured:
     return Configured(
         platform=platform,
         document=b"",
-        config=cast("Any", None),
+        config=cast("Any", SimpleNamespace(debug_tools=None, debug_allowed=False)),
         manifest=manifest,
         initdata=cast("Any", None),
         disks=(),

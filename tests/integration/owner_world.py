@@ -43,6 +43,7 @@ GOOD_PARAMS: dict[str, tuple[Value, ...]] = {
     "exec": ("web", ("/usr/bin/true",), False, 0, 0),
     "copy": ("web", "/etc/hostname", False, 0),
     "signal": ("web", 10),
+    "open_debug": (),
 }
 CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
 ROLE_URI = "urn:ccinit:role:exec"
@@ -144,7 +145,7 @@ def opened_world(folder: Path) -> Iterator[OwnerWorld]:
             client.relay()
         assert caught.value.error is RpcError.NOT_NOW
         made.owner_port = made.step()["owner"]
-        with made.client() as owner:
+        with made.client(Role.ADMIN) as owner:
             assert refusal(owner, "exec", *GOOD_PARAMS["exec"])[1] == "owner.not_now"
         assert made.step() == {"running": ["db", "web"]}
         yield made

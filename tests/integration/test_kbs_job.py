@@ -12,6 +12,8 @@ import pytest
 from ccinit.agent.jobs import kbs as job
 from ccinit.agent.messages import EvidenceAnswer, EvidenceQuestion, KbsReply, KbsRequest, Wanted
 from ccinit.errors import CcinitError
+from ccinit.formats import wire
+from ccinit.formats.debug_grant import DebugGrant, encode_debug_grant
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.guest_config import (
     AttestationService,
@@ -19,10 +21,11 @@ from ccinit.formats.guest_config import (
     KbsTransport,
     PassportConfig,
 )
-from ccinit.formats.jwk import TeeKeyAlgorithm
+from ccinit.formats.jwk import TeeKeyAlgorithm, parse_jwk
 from ccinit.formats.rcar import canonical_json
 from ccinit.formats.resource_uri import parse_kbs_uri, parse_resource_uri
 from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.verity import RootHash
 from ccinit.values import replace
 from tests.fakes import attestation_service
 from tests.fakes.attestation_service import AzureAttestation, tdx_evidence
@@ -147,3 +150,61 @@ def test_passport_is_got_under_the_services_own_root_and_time_is_the_kbss() -> N
                 run(request_to(server, tee=Tee.TDX, passport=changed))
             assert refused.value.reason == "net.certificate"
         assert len(azure.requests) == len(server.requests) == 1
+
+
+GRANT_URI = parse_resource_uri("kbs:///ccinit/pod/debug-grant")
+
+
+def granting_kbs(*, kind: EnvelopeKind = EnvelopeKind.DEBUG_GRANT, **changes: Any) -> FakeKbs:
+    """A KBS that makes a debug grant for the key of whoever asks, with something changed."""
+    kbs = FakeKbs()
+
+    def make_grant(_call: object) -> None:
+        grant = DebugGrant(
+            evidence_key=parse_jwk(kbs.keys[-1]).thumbprint(),
+            expires_s=DATE + 600,
+            tools_root=RootHash(b"\xab" * 32),
+            keep_pod=True,
+        )
+        data = encode_debug_grant(replace(grant, **changes))
+        body = encode_envelope(Envelope(uri=GRANT_URI, kind=kind, data=data))
+        kbs.resources[GRANT_URI.path] = body
+
+    kbs.faults = [None, None, make_grant]
+    return kbs
+
+
+def ask_for_grant(kbs: FakeKbs, **changes: Any) -> KbsReply:
+    with KbsServer(kbs=kbs) as server:
+        reply, _ = run(request_to(server, wanted=(), debug_grant=GRANT_URI, **changes))
+    return reply
+
+
+@pytest.mark.parametrize("envelope", list(EnvelopePolicy))
+def test_debug_grant_is_for_the_sessions_own_key(envelope: EnvelopePolicy) -> None:
+    kbs = granting_kbs()
+    reply = ask_for_grant(kbs, envelope=envelope)
+    assert reply.debug_grant == DebugGrant(
+        evidence_key=parse_jwk(kbs.keys[-1]).thumbprint(),
+        expires_s=DATE + 600,
+        tools_root=RootHash(b"\xab" * 32),
+        keep_pod=True,
+    )
+    assert (reply.date, reply.released) == (DATE, ())
+    assert wire.decode(KbsReply, wire.encode(reply)) == reply
+
+
+@pytest.mark.parametrize(
+    ("kbs", "reason"),
+    [
+        (granting_kbs(evidence_key=bytes(32)), "debug.evidence_key"),
+        (granting_kbs(expires_s=DATE), "debug.expired"),
+        (granting_kbs(expires_s=DATE + (1 << 20)), "debug.too_long"),
+        (granting_kbs(kind=EnvelopeKind.FILE), "envelope.kind"),
+        (FakeKbs(), "kbs.plugin_internal_error"),
+    ],
+)
+def test_debug_grant_that_is_none_is_refused(kbs: FakeKbs, reason: str) -> None:
+    with pytest.raises(CcinitError) as refused:
+        ask_for_grant(kbs)
+    assert refused.value.reason == reason

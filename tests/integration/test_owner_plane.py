@@ -14,7 +14,7 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import METHODS, Role, Stream, Value
+from ccinit.formats.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, Value
 from ccinit.formats.owner_wire import encode_request
 from ccinit.formats.sealed_log import Kind
 from guest_owner.plane.client import OwnerClient, Streams
@@ -262,6 +262,9 @@ def test_role_decides_and_the_reason_says_so(world: OwnerWorld, method: str, rol
             client._send(encode_request(1, method, GOOD_PARAMS[method]))
         elif allowed and method == "attest":  # as far as it gets without a TPM
             assert refusal(client, method, *GOOD_PARAMS[method])[1] == "kernel.open"
+        elif allowed and method == "open_debug":  # this guest declares no tools
+            found = refusal(client, method, *GOOD_PARAMS[method])
+            assert found == (RpcError.DENIED, "debug.tools")
         elif allowed:
             client.stream(method, *GOOD_PARAMS[method], streams=Streams(), seconds=SECONDS)
         else:
@@ -291,6 +294,14 @@ def test_container_that_is_not_in_the_manifest_does_not_exist(
     params = ("no-such", *GOOD_PARAMS[method][1:])
     with world.client() as client:
         assert refusal(client, method, *params) == (RpcError.BADREQ, "owner.container")
+
+
+def test_debug_environment_is_for_admins_and_only_while_it_is_open(world: OwnerWorld) -> None:
+    params = (DEBUG_CONTAINER, ("/bin/sh",), False, 0, 0)
+    with world.client(Role.EXEC) as client:
+        assert refusal(client, "exec", *params) == (RpcError.DENIED, "owner.role")
+    with world.client(Role.ADMIN) as client:
+        assert refusal(client, "exec", *params) == (RpcError.NOT_NOW, "owner.debug")
 
 
 # The host's relay

@@ -46,6 +46,21 @@ def probe() -> dict[str, Any]:
     return inside
 
 
+def test_debug_environment_is_the_guest_seen_from_the_tools_volume() -> None:
+    report = run_case("debug")
+    printed = report["printed"]
+    assert printed[0] == "0"
+    assert printed[1] == "1"  # the same capabilities
+    assert printed[2].startswith("python3")  # the tester's PID 1
+    assert printed[3] == printed[4]
+    assert printed[5] == printed[6]
+    assert printed[7].endswith("Read-only file system")
+    assert printed[8:] == ["written", "the kernel log", *("state", "tools")]  # of PID 1's root
+    assert report["size"] == "31 97"
+    assert report["statuses"] == ["exit code 0"] * 5 + ["exit code 7", "exit code 0", "crun.exec"]
+    assert (report["left"], report["children"], report["cgroup"]) == ([], [], False)
+
+
 def test_container_has_no_capability_and_can_gain_none(probe: dict[str, Any]) -> None:
     none = "0000000000000000"
     assert probe["status"] == {

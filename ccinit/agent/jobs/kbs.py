@@ -30,6 +30,7 @@ from ccinit.attest.passport import PassportSource
 from ccinit.attest.patience import AttestLimits
 from ccinit.attest.ports import EvidenceFor
 from ccinit.errors import ConfigError, LimitExceededError, PeerError
+from ccinit.formats.debug_grant import DebugGrant, verify_debug_grant
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport
 from ccinit.formats.image_policy import parse_image_policy
@@ -75,13 +76,33 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
         )
         policy_keys, _ = _release_all(client, keys, request)
         counters = tuple(step_counter(client, step) for step in request.counters)
-    date = told if date is None else date
+        date = told if date is None else date
+        grant = None
+        if request.debug_grant is not None:
+            grant, date = _fetch_debug_grant(client, request.debug_grant)
     if date is None:
         raise PeerError("kbs.date", "the reply has no Date, and the guest has no other clock")
     token = result.token if request.with_token else ""
     return KbsReply(
-        released=released, policy_keys=policy_keys, date=date, token=token, counters=counters
+        released=released,
+        policy_keys=policy_keys,
+        date=date,
+        token=token,
+        counters=counters,
+        debug_grant=grant,
     )
+
+
+def _fetch_debug_grant(client: KbsClient, uri: ResourceUri) -> tuple[DebugGrant, int]:
+    """Fetch the grant for the key of this session, and the time that the KBS told with it.
+
+    It comes in an envelope whatever `kbs.envelope` says: without one it would be any resource.
+    """
+    resource = client.get_envelope(uri, EnvelopeKind.DEBUG_GRANT)
+    if resource.date is None:
+        raise PeerError("kbs.date", "the reply has no Date, so nothing says when the grant ends")
+    grant = verify_debug_grant(resource.envelope.data, resource.tee_pubkey, resource.date)
+    return grant, resource.date
 
 
 def _release_all(

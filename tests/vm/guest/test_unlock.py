@@ -102,7 +102,7 @@ def unlock(guest: Guest, disks: Disks, *, create: bool, old: bytes = PASSPHRASE)
     Path("/run/ccinit").mkdir(mode=0o711, exist_ok=True)
     configured = SimpleNamespace(
         manifest=manifest(disks.parameters),
-        config=SimpleNamespace(limits=Limits()),
+        config=SimpleNamespace(limits=Limits(), debug_tools=None),
         disks=list_virtio_disks(),
         initdata=disk("sealed"),
     )

@@ -1,6 +1,5 @@
 """What is measured of a boot, in which order, and what the owner reads of it."""
 
-import hashlib
 from collections.abc import Coroutine
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from ccinit.agent.measurement import (
     MAX_WORKLOAD_BYTES,
     RuntimeMeasurement,
     container_starts,
+    debug_opens,
     image_pulled,
     workload_event,
 )
@@ -19,9 +19,11 @@ from ccinit.agent.messages import ExtendReply, ExtendRequest
 from ccinit.agent.roles import Role
 from ccinit.attest.detect import Node, Platform
 from ccinit.errors import ChildError, FormatError, LimitExceededError, VerificationError
+from ccinit.formats.debug_grant import DebugGrant
 from ccinit.formats.digest import Digest
 from ccinit.formats.event_log import Algorithm, encode_header, parse_event_log
 from ccinit.formats.tee import Tee
+from ccinit.formats.verity import RootHash
 from ccinit.measure.event_log import Extension, extend_register
 
 if TYPE_CHECKING:
@@ -31,18 +33,27 @@ MANIFEST = Digest("ab" * 32)
 REFERENCE = f"registry.example/shop@{MANIFEST}"
 PULLED = image_pulled(REFERENCE, MANIFEST)
 STARTS = container_starts("web", MANIFEST)
+OPENS = debug_opens(
+    DebugGrant(
+        evidence_key=b"\x01" * 32,
+        expires_s=1_800_000_000,
+        tools_root=RootHash(b"\x02" * 32),
+        keep_pod=False,
+    )
+)
 
 
 class Register:
-    """In memory; by SHA-384."""
+    """In memory."""
 
-    def __init__(self) -> None:
-        self.value = bytes(48)
+    def __init__(self, algorithm: Algorithm = Algorithm.SHA384) -> None:
+        self.algorithm = algorithm
+        self.value = bytes(algorithm.digest_bytes)
         self.extends = 0
 
     def extend(self, digest: bytes) -> None:
         self.extends += 1
-        self.value = hashlib.sha384(self.value + digest).digest()
+        self.value = self.algorithm.hash(self.value + digest)
 
     def read(self) -> bytes:
         return self.value
@@ -53,6 +64,7 @@ class FakeChildren:
 
     def __init__(self) -> None:
         self.register = Register()
+        self.boundary = Register(Algorithm.SHA256)
         self.requests: list[ExtendRequest] = []
         self.deaths: list[str] = []
 
@@ -73,7 +85,8 @@ class FakeChildren:
         if death == "before":
             raise ChildError("child.ended", "killed")
         extension = Extension(before=request.before, digests=request.digests)
-        value = extend_register(self.register, extension, Algorithm.SHA384)
+        register = self.boundary if request.boundary else self.register
+        value = extend_register(register, extension, register.algorithm)
         if death == "after":
             raise ChildError("child.ended", "killed")
         return reply(value=value)
@@ -91,6 +104,13 @@ class Bench:
 
     def measure(self) -> None:
         finish(self.measurement.measure())
+
+
+def of_boundary(bench: Bench, deaths: tuple[str, ...] = ()) -> ExtendRequest:
+    """Measure that debug opens; return the last request."""
+    bench.children.deaths = list(deaths)
+    finish(bench.measurement.measure_debug(OPENS))
+    return bench.children.requests[-1]
 
 
 def finish(body: Coroutine[object, None, None]) -> None:
@@ -208,3 +228,54 @@ def test_containers_event_does_not_take_what_was_noted_for_the_guest(bench: Benc
     finish(bench.measurement.measure_for_workload(workload_event("web", "app", "seen", "it")))
     bench.measure()
     assert [len(request.digests) for request in bench.children.requests] == [1, 1]
+
+
+@pytest.fixture
+def tpm(tmp_path: Path) -> Bench:
+    node = tmp_path / "tpmrm0"
+    node.write_bytes(b"")
+    return Bench(Node(name="register", path=str(node), writable=True), Tee.TPM)
+
+
+def test_debug_boundary_of_a_tpm_is_a_register_of_its_own(tpm: Bench) -> None:
+    request = of_boundary(tpm)
+    assert request.boundary
+    assert request.digests == (OPENS.digest(Algorithm.SHA256),)
+    value = Algorithm.SHA256.hash(bytes(32) + request.digests[0])
+    assert (tpm.children.boundary.value, tpm.children.register.extends) == (value, 0)
+    assert tpm.measurement.records == b""
+    assert tpm.sealed == [f"event for PCR 15: {OPENS}", f"PCR 15 holds {value.hex()}"]
+    assert str(OPENS) == (
+        f'ccinit OpenDebug {{"evidence_key":"{"01" * 32}","expires_s":"1800000000",'
+        f'"keep_pod":"false","tools_root":"{"02" * 32}"}}'
+    )
+
+
+@pytest.mark.parametrize("death", ["before", "after"])
+def test_debug_boundary_is_measured_once_whoever_dies(tpm: Bench, death: str) -> None:
+    of_boundary(tpm, (death,))
+    assert tpm.children.boundary.extends == 1
+
+
+def test_debug_boundary_that_was_used_is_not_crossed_again(tpm: Bench) -> None:
+    tpm.children.boundary.extend(bytes(32))
+    with pytest.raises(VerificationError) as caught:
+        finish(tpm.measurement.measure_debug(OPENS))
+    assert caught.value.reason == "event_log.register"
+    assert tpm.children.boundary.extends == 1
+
+
+def test_debug_boundary_of_a_td_is_an_event_among_the_others(bench: Bench) -> None:
+    bench.measurement.note(PULLED)
+    bench.measure()
+    request = of_boundary(bench)
+    assert (request.boundary, bench.children.boundary.extends) == (False, 0)
+    assert bench.measurement.records.count(b"OpenDebug") == 1
+    assert bench.measurement.is_proven
+
+
+def test_debug_boundary_without_a_register_is_in_the_sealed_log() -> None:
+    bench = Bench(None, Tee.SNP)
+    finish(bench.measurement.measure_debug(OPENS))
+    assert bench.sealed == [f"event, no register to measure it into: {OPENS}"]
+    assert not bench.measurement.is_proven

@@ -4,7 +4,10 @@ import hashlib
 
 import pytest
 
+from ccinit.errors import FormatError
+from ccinit.formats.fields import Fields
 from ccinit.formats.owner_rpc import (
+    DEBUG_CONTAINER,
     METHODS,
     Field,
     Kind,
@@ -16,6 +19,7 @@ from ccinit.formats.owner_rpc import (
     is_valid,
     report_data,
 )
+from ccinit.formats.pod_name import read_name
 
 
 def test_roles_include_the_ones_before_them() -> None:
@@ -27,11 +31,18 @@ def test_roles_include_the_ones_before_them() -> None:
 
 
 def test_what_changes_the_pod_needs_more_than_logs() -> None:
-    changing = {"exec", "copy", "signal"}
+    acting, changing = {"exec", "copy", "signal"}, {"open_debug"}
     assert {name for name, one in METHODS.items() if one.role is Role.LOGS} == (
-        METHODS.keys() - changing
+        METHODS.keys() - acting - changing
     )
-    assert {METHODS[name].role for name in changing} == {Role.EXEC}
+    assert {METHODS[name].role for name in acting} == {Role.EXEC}
+    assert {METHODS[name].role for name in changing} == {Role.ADMIN}
+
+
+def test_no_container_can_be_called_like_the_debug_environment() -> None:
+    assert read_name(Fields({"name": "debug"}, "pod"), "name", "pod") == "debug"
+    with pytest.raises(FormatError):
+        read_name(Fields({"name": DEBUG_CONTAINER}, "pod"), "name", "pod")
 
 
 def test_only_what_acts_takes_data() -> None:
