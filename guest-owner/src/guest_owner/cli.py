@@ -16,6 +16,7 @@ from guest_owner import (
     admin_command,
     audit_command,
     client_certificate_command,
+    debug_command,
     exec_command,
     initdata_command,
     kbs_command,
@@ -42,6 +43,7 @@ COMMANDS = (
     client_certificate_command,
     plane_command,
     exec_command,
+    debug_command,
 )
 
 

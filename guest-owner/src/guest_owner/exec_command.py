@@ -56,29 +56,32 @@ def add_parser(subparsers: Subparsers) -> None:
 def _exec(arguments: argparse.Namespace) -> int:
     if not arguments.args:
         raise FormatError("exec.args", "say which program, by its absolute path")
+    container, program = arguments.container, tuple(arguments.args)
     with connect(arguments) as client:
-        if arguments.tty:
-            return _exec_on_terminal(client, arguments)
-        return _exec_on_pipes(client, arguments)
+        return run_program(client, container, program, stdin=arguments.stdin, tty=arguments.tty)
 
 
-def _exec_on_pipes(client: OwnerClient, arguments: argparse.Namespace) -> int:
+def run_program(
+    client: OwnerClient, container: str, program: tuple[str, ...], *, stdin: bool, tty: bool
+) -> int:
+    """Run a program with our own streams, or our terminal; return the exit status."""
+    if tty:
+        return _exec_on_terminal(client, container, program)
     streams = Streams(
         sinks={Stream.OUTPUT: _write(sys.stdout.buffer), Stream.ERROR: _write(sys.stderr.buffer)},
-        source=sys.stdin.fileno() if arguments.stdin else None,
+        source=sys.stdin.fileno() if stdin else None,
     )
-    params = (arguments.container, tuple(arguments.args), False, 0, 0)
-    return _status(client.stream("exec", *params, streams=streams))
+    return _status(client.stream("exec", container, program, False, 0, 0, streams=streams))  # noqa: FBT003
 
 
-def _exec_on_terminal(client: OwnerClient, arguments: argparse.Namespace) -> int:
+def _exec_on_terminal(client: OwnerClient, container: str, program: tuple[str, ...]) -> int:
     with raw_terminal() as window:
         streams = Streams(
             sinks={Stream.OUTPUT: _write(sys.stdout.buffer)},
             source=sys.stdin.fileno(),
             events=window.take,
         )
-        params = (arguments.container, tuple(arguments.args), True, window.rows, window.columns)
+        params = (container, program, True, window.rows, window.columns)
         return _status(client.stream("exec", *params, streams=streams))
 
 

@@ -34,7 +34,7 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) == 13
+    assert len(COMMANDS) == 14
     for command in (
         (),
         ("kbs",),
@@ -50,6 +50,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
         ("client-cert", "new"),
         ("logs",),
         ("exec",),
+        ("debug", "open"),
     ):
         with pytest.raises(SystemExit) as caught:
             run(*command, "--help")

@@ -1,0 +1,140 @@
+"""`guest-owner debug`: what a pod needs to be debugged, the grant, and the shell.
+
+Nothing but a grant that the guest itself fetches opens debug, so `debug open` first leaves an order
+for one with the KBS, has the guest ask for it, and takes the order back: it would open every guest
+of the pod. With `--granted` somebody else has left it (`debug grant`, where the KBS's state is).
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ccinit.errors import ConfigError
+from ccinit.formats.debug_grant import MAX_GRANT_SECONDS
+from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.owner_rpc import DEBUG_CONTAINER
+from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.debug_tools import MAX_TOOLS_BYTES, format_config, parse_debug_tools
+from guest_owner.exec_command import run_program
+from guest_owner.kbs.files import read_capped
+from guest_owner.kbs.minting import DebugOrder
+from guest_owner.kbs.store import Store
+from guest_owner.plane.client import OwnerClient
+from guest_owner.plane.endpoint import add_endpoint, connect
+
+_SHELL = ("/bin/sh", "-i")
+_MAX_MINUTES = MAX_GRANT_SECONDS // 60
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `debug tools`, `debug grant` and `debug open`."""
+    commands = add_group(
+        subparsers, "debug", "Open a running guest for debugging, which every verifier then sees."
+    )
+    summary = "Print `[debug.tools]` for ccinit.toml: the one disk that debug may mount."
+    tools = commands.add_parser("tools", help=summary, description=summary)
+    tools.add_argument("file", type=Path, metavar="FILE", help="ccinit-debug-tools.json")
+    tools.set_defaults(func=_tools)
+
+    summary = "Have the KBS grant debug to guests of a pod, each for its own session, for a while."
+    grant = commands.add_parser("grant", help=summary, description=summary)
+    add_state(grant)
+    grant.add_argument("pod", metavar="POD", help="name of the pod")
+    grant.add_argument("--tools", type=Path, metavar="FILE", required=True, help=_TOOLS_HELP)
+    _add_terms(grant)
+    grant.set_defaults(func=_grant)
+
+    summary = "Grant debug to one guest, have it open, and run a program of the tools: a shell."
+    opening = commands.add_parser("open", help=summary, description=summary)
+    opening.add_argument("-i", "--stdin", action="store_true", help="send standard input")
+    opening.add_argument("-t", "--tty", action="store_true", help="on a terminal (with -i)")
+    which = opening.add_mutually_exclusive_group(required=True)
+    which.add_argument("--tools", type=Path, metavar="FILE", help=_TOOLS_HELP)
+    which.add_argument("--granted", action="store_true", help="`debug grant` was done elsewhere")
+    _add_terms(opening)
+    add_endpoint(opening)
+    opening.add_argument(
+        "args", nargs="*", metavar="PROGRAM …", help=f"default: {' '.join(_SHELL)}"
+    )
+    opening.set_defaults(func=_open)
+
+
+_TOOLS_HELP = "ccinit-debug-tools.json of the image build"
+
+
+def _add_terms(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--minutes",
+        type=int,
+        default=60,
+        metavar="N",
+        help="until the guest ends (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep-pod",
+        action="store_true",
+        help="let the pod go on, with its secrets in reach of whoever debugs",
+    )
+
+
+def _tools(arguments: argparse.Namespace) -> int:
+    print(format_config(parse_debug_tools(read_capped(arguments.file, MAX_TOOLS_BYTES))), end="")
+    return 0
+
+
+def _grant(arguments: argparse.Namespace) -> int:
+    uri, order = _grant_uri(arguments.pod), _make_order(arguments)
+    Store(arguments.state).write_order(uri, order)
+    ends = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(order.expires_s))
+    print(f"until {ends} a guest that may have {uri} may be debugged by its owner's admins")
+    return 0
+
+
+def _open(arguments: argparse.Namespace) -> int:
+    with connect(arguments) as client:
+        with _granting(arguments):
+            seconds, keeps_pod = client.call("open_debug")
+        pod = "goes on" if keeps_pod else "was stopped"
+        print(f"debug is open: the guest ends in {seconds!r} s, its pod {pod}", file=sys.stderr)
+        return _run(client, arguments)
+
+
+def _run(client: OwnerClient, arguments: argparse.Namespace) -> int:
+    program = tuple(arguments.args) or _SHELL
+    return run_program(client, DEBUG_CONTAINER, program, stdin=arguments.stdin, tty=arguments.tty)
+
+
+@contextmanager
+def _granting(arguments: argparse.Namespace) -> Iterator[None]:
+    """Have an order for the grant stand for as long as the block runs, if it is ours to give."""
+    if arguments.granted:
+        yield
+        return
+    store, uri = Store(arguments.state), _grant_uri(arguments.pod)
+    if store.has_resource(uri):
+        raise ConfigError("debug.granted", f"{uri} is there: use --granted, or wait for its end")
+    store.write_order(uri, _make_order(arguments))
+    try:
+        yield
+    finally:
+        store.delete_resource(uri)
+
+
+def _grant_uri(pod: str) -> ResourceUri:
+    kind = EnvelopeKind.DEBUG_GRANT.value
+    return parse_resource_uri(f"kbs:///ccinit/{pod}/{kind}", "debug.pod")
+
+
+def _make_order(arguments: argparse.Namespace) -> DebugOrder:
+    if not 1 <= arguments.minutes <= _MAX_MINUTES:
+        raise ConfigError("debug.minutes", f"expected 1 to {_MAX_MINUTES}")
+    tools = parse_debug_tools(read_capped(arguments.tools, MAX_TOOLS_BYTES))
+    return DebugOrder(
+        expires_s=int(time.time()) + arguments.minutes * 60,
+        tools_root=tools.root_hash,
+        keep_pod=arguments.keep_pod,
+    )
