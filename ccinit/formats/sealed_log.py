@@ -1,6 +1,6 @@
 """The sealed log: a byte stream that the host stores and only the owner of the guest can read.
 
-Scope: the layout of version 1 (DESIGN section 12, "Sealed stream"), the contexts that its ciphers
+Scope: the layout of version 1 (for readers in other languages: docs/sealed-log.md), the contexts that its ciphers
 and signatures are bound to, and how a long entry is cut into records. Left to others: encryption
 and the ratchet (`ccinit.seal.stream`), what may be logged when (`ccinit.seal.log`), decryption and
 the verdict on a stream (`guest_owner.unseal`).
