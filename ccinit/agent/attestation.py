@@ -14,6 +14,7 @@ from ccinit.agent.children import Answer, Answers, PreparedChild
 from ccinit.agent.configuration import Configured
 from ccinit.agent.devices import open_platform, run_on_platform
 from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.log_pump import keep_pace
 from ccinit.agent.messages import (
     ConnectionAnswer,
     ConnectionQuestion,
@@ -89,13 +90,16 @@ class Attested:
 
 
 def open_log(guest: Guest, configured: Configured) -> bytes:
-    """Begin the sealed stream; return the report data that binds its key.
+    """Begin the sealed stream as its owner wants it; return the report data that binds its key.
 
     Raises:
         FormatError: `seal.owner_key`.
     """
+    log, capacity = configured.config.log, configured.config.limits.log_ring_bytes
+    guest.log.arrange(capacity=capacity, batch_bytes=log.batch_bytes if log.batch_ms else 0)
     boot_id = BootId(random_bytes(_BOOT_ID_BYTES))
-    public_key = guest.log.open(configured.config.log_public_key, boot_id)
+    public_key = guest.log.open(log.public_key, boot_id)
+    guest.loop.start(keep_pace(guest.log, log), "log pace")
     return report_data(boot_id, public_key)
 
 

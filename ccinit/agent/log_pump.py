@@ -1,8 +1,24 @@
-"""The kernel's own records into the sealed log."""
+"""What the sealed log gets from PID 1's loop: the kernel's own records, and its pace."""
 
 from ccinit.agent.guest import Guest
+from ccinit.formats.guest_config import LogConfig
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.kmsg import KernelLog
+from ccinit.kernel.task import sleep
+from ccinit.seal.log import SealedLog
+
+
+async def keep_pace(log: SealedLog, config: LogConfig) -> None:
+    """Show the host a batch, or else sign the log, at fixed times until cancelled.
+
+    A batch ends with a signature if it had to be filled, so it is a heartbeat too.
+    """
+    while config.batch_ms:
+        await sleep(config.batch_ms / 1000)
+        log.release_batch()
+    while config.heartbeat_seconds:
+        await sleep(config.heartbeat_seconds)
+        log.sign()
 
 
 async def pump_kernel_log(guest: Guest) -> None:

@@ -11,6 +11,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
 from ccinit.formats.initdata import parse_toml
 from ccinit.formats.jwk import TeeKeyAlgorithm
+from ccinit.formats.sealed_log import SizeClass
 from ccinit.formats.verity import (
     HASH_BYTES,
     MAX_DATA_BLOCKS,
@@ -27,6 +28,7 @@ GIB = 1 << 30
 _MAX_PEM_BYTES = 64 * 1024
 _MAX_URL_BYTES = 1024
 _MAX_API_KEY_BYTES = 256
+_LEAST_BATCH_MS = 50
 KBS_VSOCK_PORT = 1025
 """Where the host's relay to the KBS listens; the host plane's own port is the guest's 1024."""
 
@@ -115,6 +117,23 @@ class OwnerConfig:
 
 
 @frozen
+class LogConfig:
+    """The sealed log.
+
+    Attributes:
+        public_key: MLKEM768-X25519 public key that it is encrypted to.
+        heartbeat_seconds: how often it is signed though nothing happens; 0 is never.
+        batch_ms: how often the host is shown a batch; 0 shows it each record as it comes.
+        batch_bytes: how long every batch is.
+    """
+
+    public_key: bytes
+    heartbeat_seconds: int = 60
+    batch_ms: int = 0
+    batch_bytes: int = 16 << 10
+
+
+@frozen
 class Limits:
     """Caps that the owner may change; units in the names."""
 
@@ -132,14 +151,13 @@ class GuestConfig:
     """The whole of `ccinit.toml`.
 
     Attributes:
-        log_public_key: MLKEM768-X25519 public key that the sealed log is encrypted to.
         start_by: `host` waits for the RPC method `start` before the pod runs.
         debug_allowed: whether debug may open on a platform without a runtime register.
         debug_tools: the one disk that debug may mount, whole: erofs and hash tree, no superblock.
     """
 
     kbs: KbsConfig
-    log_public_key: bytes
+    log: LogConfig
     owner: OwnerConfig | None
     start_by: StartBy
     debug_allowed: bool
@@ -158,7 +176,7 @@ def parse_guest_config(text: str) -> GuestConfig:
         debug_allowed, debug_tools = fields.table("debug", _read_debug, default=_NO_DEBUG)
         return GuestConfig(
             kbs=fields.table("kbs", _read_kbs),
-            log_public_key=fields.table("log", _read_log),
+            log=fields.table("log", _read_log),
             owner=fields.table("owner", _read_owner) if fields.has("owner") else None,
             start_by=fields.table("start", _read_start, default=StartBy.GUEST),
             debug_allowed=debug_allowed,
@@ -225,7 +243,21 @@ def _read_roots(fields: Fields, key: str, reason: str) -> str:
     return pem
 
 
-def _read_log(fields: Fields) -> bytes:
+def _read_log(fields: Fields) -> LogConfig:
+    log = LogConfig(
+        public_key=_read_log_key(fields),
+        heartbeat_seconds=fields.integer("heartbeat_seconds", low=0, high=3600, default=60),
+        batch_ms=fields.integer("batch_ms", low=0, high=60_000, default=0),
+        batch_bytes=fields.integer("batch_bytes", low=4096, high=64 << 10, default=16 << 10),
+    )
+    if 0 < log.batch_ms < _LEAST_BATCH_MS:
+        raise FormatError("ccinit.log.batch_ms", f"0, or {_LEAST_BATCH_MS} and more")
+    if log.batch_bytes % SizeClass.SMALL.wire_bytes:
+        raise FormatError("ccinit.log.batch_bytes", "expected a multiple of 512")
+    return log
+
+
+def _read_log_key(fields: Fields) -> bytes:
     try:
         key = binascii.a2b_base64(fields.text("public_key"), strict_mode=True)
     except ValueError as error:  # of which `binascii.Error` is one
@@ -263,7 +295,9 @@ def _read_limits(fields: Fields) -> Limits:
     return Limits(
         scratch_tags_bytes=size("scratch_tags_bytes", default.scratch_tags_bytes, 64 * GIB),
         image_bytes=size("image_bytes", default.image_bytes, 1024 * GIB),
-        log_ring_bytes=size("log_ring_bytes", default.log_ring_bytes, 256 * MIB),
+        log_ring_bytes=fields.integer(
+            "log_ring_bytes", low=MIB, high=256 * MIB, default=default.log_ring_bytes
+        ),
         attest_seconds=size("attest_seconds", default.attest_seconds, 86_400),
         pull_seconds=size("pull_seconds", default.pull_seconds, 86_400),
         network_seconds=size("network_seconds", default.network_seconds, 86_400),

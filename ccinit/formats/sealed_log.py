@@ -1,9 +1,9 @@
 """The sealed log: a byte stream that the host stores and only the owner of the guest can read.
 
-Scope: the layout of version 1 (for readers in other languages: docs/sealed-log.md), the contexts that its ciphers
-and signatures are bound to, and how a long entry is cut into records. Left to others: encryption
-and the ratchet (`ccinit.seal.stream`), what may be logged when (`ccinit.seal.log`), decryption and
-the verdict on a stream (`guest_owner.unseal`).
+Scope: the layout of version 1 (for readers in other languages: docs/sealed-log.md), the contexts
+that its ciphers and signatures are bound to, and how a long entry is cut into records. Left to
+others: encryption and the ratchet (`ccinit.seal.stream`), what may be logged when
+(`ccinit.seal.log`), decryption and the verdict on a stream (`guest_owner.unseal`).
 
 Integers are big-endian. A stream is one header and then records, without gaps or separators.
 
@@ -57,6 +57,7 @@ What the kinds carry:
     RUNTIME    what crun and other programs of the guest wrote
     REPORT     the reason of the guest's end
     END        empty; followed by one SIGNATURE and nothing more
+    FILL       empty; makes a batch as long as every other
 """
 
 import hashlib
@@ -139,6 +140,7 @@ class Kind(IntEnum):
     RUNTIME = 9
     REPORT = 10
     END = 11
+    FILL = 12
 
 
 @frozen

@@ -2,8 +2,9 @@
 
 Scope: what may enter the sealed stream in which state (DESIGN section 5, "Any failure"), cutting
 and capping of entries (R93), room for the guest's own last words when workloads fill the ring
-(R91). Left to others: ciphers (`ccinit.seal.stream`), the evidence (its bytes are given), reading
-pipes and /dev/kmsg (PID 1's loop).
+(R91), and batches, which hide from the host how much is written when. Left to others: ciphers
+(`ccinit.seal.stream`), the evidence (its bytes are given), reading pipes and /dev/kmsg, and the
+time for the next batch or signature (PID 1's loop).
 
     DISCARDING   no owner key yet: everything is counted and thrown away
     UNBOUND      the key is known, the evidence is not: public codes wait
@@ -44,6 +45,7 @@ _MAX_WAITING_CODES: Final = 64
 # what streams leave to the guest's events, and events to the end (report, END, signatures)
 _CLOSING_RESERVE: Final = SizeClass.LARGE.wire_bytes + 16 * SizeClass.SMALL.wire_bytes
 _EVENT_RESERVE: Final = 128 << 10
+_ENDING_BYTES: Final = 2 * SizeClass.SMALL.wire_bytes  # END and its signature
 MIN_CAPACITY: Final = 1 << 20
 _BULK_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR, Kind.KERNEL, Kind.RUNTIME})
 _ENTRY_KINDS: Final = _BULK_KINDS | {Kind.EVENT}
@@ -90,7 +92,23 @@ class SealedLog:
         self._clock = clock
         self._stream: SealedStream | None = None
         self._sequence = 0
+        self._batch_bytes = 0
         self._waiting: list[tuple[int, bytes]] = []
+
+    def arrange(self, *, capacity: int, batch_bytes: int = 0) -> None:
+        """Take the owner's sizes, before the stream begins.
+
+        Args:
+            capacity: bytes of the ring.
+            batch_bytes: how many bytes `release_batch` shows, a multiple of the smallest record;
+                0 shows each record as it comes.
+        """
+        if self.state is not LogState.DISCARDING:
+            raise RuntimeError("the log is open")
+        if capacity < MIN_CAPACITY or batch_bytes % SizeClass.SMALL.wire_bytes:
+            raise LimitExceededError("seal.capacity", f"{capacity} and {batch_bytes} bytes")
+        self.ring.capacity = capacity
+        self._batch_bytes = batch_bytes
 
     def open(self, owner_key: bytes, boot_id: BootId) -> bytes:
         """Begin the stream; return the Ed25519 public key that evidence has to report.
@@ -105,6 +123,8 @@ class SealedLog:
 
         self._stream = open_stream(owner_key, boot_id)
         self.ring.append(self._stream.header)
+        if self._batch_bytes:
+            self.ring.release(self.ring.end)
         self.state = LogState.UNBOUND
         return self._stream.public_key
 
@@ -177,13 +197,28 @@ class SealedLog:
         stream = self._stream
         if stream is None or self.state not in {LogState.PUBLIC, LogState.PRIVATE}:
             return
-        if self.ring.room >= _CLOSING_RESERVE:
+        if self.ring.room >= _CLOSING_RESERVE + self._batch_bytes:
             self.ring.append(
                 stream.signature_record(boottime_us=self._clock(), dropped=self.dropped)
             )
 
+    def release_batch(self) -> None:
+        """Show readers the next batch, filled up if less was written.
+
+        Nothing is shown before the evidence is there, nor while readers leave a quarter of the ring
+        unread; else every call shows as many bytes. Neither depends on what the pod writes, and the
+        rest of the ring has room for the filling.
+        """
+        behind = self.ring.unread >= self.ring.capacity // 4
+        if behind or self.state not in {LogState.PUBLIC, LogState.PRIVATE}:
+            return
+        self._fill(self._batch_bytes - (self.ring.end - self.ring.released))
+        self.ring.release(self.ring.released + self._batch_bytes)
+
     def close(self, report: bytes = b"") -> None:
         """End the stream and forget its keys; `report` says why, and is kept only if allowed.
+
+        What is left comes at once, in whole batches.
 
         Before the log is private the report is dropped like every text. Safe in every state.
         """
@@ -196,6 +231,7 @@ class SealedLog:
             elif report:
                 self.dropped += 1
             self._sign_if_due(stream)
+            self._fill_last_batch()
             self.ring.append(stream.end_records(boottime_us=self._clock(), dropped=self.dropped))
         self.state = LogState.ENDED
         self._stream = None
@@ -209,7 +245,7 @@ class SealedLog:
         # a signature may be due before each of them
         needed = sum(piece.size_class.wire_bytes for piece in pieces)
         needed += SizeClass.SMALL.wire_bytes * (len(pieces) // 63 + 1)
-        if self.ring.room < needed + _reserve(kind):
+        if self.ring.room < needed + _reserve(kind) + self._batch_bytes:
             self.dropped += 1
             return False
         for piece in pieces:
@@ -224,6 +260,29 @@ class SealedLog:
             )
             self.ring.append(stream.record(record, piece.size_class))
         return True
+
+    def _fill(self, count: int) -> None:
+        """Write `count` bytes of which the owner learns that the guest lives."""
+        stream = self._stream
+        if stream is None or count <= 0:
+            return
+        self.ring.append(stream.signature_record(boottime_us=self._clock(), dropped=self.dropped))
+        end = self.ring.end + count - SizeClass.SMALL.wire_bytes
+        while (rest := end - self.ring.end) > 0:
+            size_class = max(one for one in SizeClass if one.wire_bytes <= rest)
+            fill = Record(
+                boottime_us=self._clock(),
+                kind=Kind.FILL,
+                source="",
+                dropped=self.dropped,
+                data=b"",
+            )
+            self.ring.append(stream.record(fill, size_class))
+
+    def _fill_last_batch(self) -> None:
+        if self._batch_bytes:
+            backlog = self.ring.end - self.ring.released + _ENDING_BYTES
+            self._fill(-backlog % self._batch_bytes)
 
     def _sign_if_due(self, stream: "SealedStream") -> None:
         if stream.signature_due:

@@ -7,7 +7,7 @@ never thrown away, because a chain with a hole cannot be read. What does not fit
 counted by `ccinit.seal.log`.
 
 Left to others: waiting for bytes (PID 1's event loop), padding of the reply
-(`ccinit.formats.host_rpc`).
+(`ccinit.formats.host_rpc`), when bytes are shown (`ccinit.seal.log`).
 """
 
 from typing import Final
@@ -33,12 +33,18 @@ class SealedRing:
 
     def __init__(self, capacity: int, kept: int = KEPT_BYTES) -> None:
         """Args: capacity: bytes in all; kept: at most so many of them have arrived."""
-        self.capacity: Final = capacity
+        self.capacity = capacity
         self._kept = kept
         self._bytes = bytearray()
         self._base = 0  # stream offset of the first byte kept
         self._acknowledged = 0
+        self._released: int | None = None  # None: everything is shown as it comes
         self._closed = False
+
+    @property
+    def released(self) -> int:
+        """Stream offset behind the last byte that readers are shown."""
+        return self.end if self._released is None else self._released
 
     @property
     def end(self) -> int:
@@ -49,6 +55,11 @@ class SealedRing:
     def closed(self) -> bool:
         """Whether nothing will follow."""
         return self._closed
+
+    @property
+    def unread(self) -> int:
+        """How many bytes readers are shown and have not acknowledged."""
+        return self.released - self._acknowledged
 
     @property
     def room(self) -> int:
@@ -66,13 +77,24 @@ class SealedRing:
         self._forget(self.end + len(data) - self.capacity)
         self._bytes += data
 
+    def release(self, end: int) -> None:
+        """Show readers the bytes before `end`, and from now on no others until told to.
+
+        Raises:
+            RuntimeError: `end` is not in the stream, or was passed.
+        """
+        if not (self._released or 0) <= end <= self.end:
+            raise RuntimeError("what is released was written, and stays released")
+        self._released = end
+
     def close(self) -> None:
-        """Say that the stream is complete."""
+        """Say that the stream is complete, and show all of it."""
         self._closed = True
+        self._released = None
 
     def waiting(self, cursor: int) -> bool:
         """Whether `read` from `cursor` has something to say now."""
-        return self._closed or cursor < self.end
+        return self._closed or cursor < self.released
 
     def read(self, cursor: int, limit: int) -> Chunk:
         """Return at most `limit` bytes from `cursor`, or from the oldest byte kept if later.
@@ -80,10 +102,11 @@ class SealedRing:
         Raises:
             PeerError: `collect.cursor`, a place that the stream has not reached.
         """
-        if not 0 <= cursor <= self.end:
-            raise PeerError("collect.cursor", f"cursor {cursor} of {self.end}")
+        if not 0 <= cursor <= self.released:
+            raise PeerError("collect.cursor", f"cursor {cursor} of {self.released}")
         start = max(cursor - self._base, 0)
-        data = bytes(self._bytes[start : start + limit])
+        stop = min(start + limit, self.released - self._base)
+        data = bytes(self._bytes[start:stop])
         following = self._base + start + len(data)
         return Chunk(data=data, following=following, last=self._closed and following == self.end)
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 HEADER_SIZE = 1192
 SIZES = {1: 512, 2: 4096, 3: 65536}
-EVIDENCE, SIGNATURE, MIX, END = 6, 7, 8, 11
+EVIDENCE, SIGNATURE, MIX, END, FILL = 6, 7, 8, 11, 12
 GOES_ON = 0x80
 LONGEST_ENTRY = 1 << 20
 SUITE_ID = b"HPKE" + struct.pack(">HHH", 0x647A, 1, 2)
@@ -209,6 +209,8 @@ def _put_together(plains: list[Plain]) -> Iterator[Entry]:
             continue
         kind = plain.kind & ~GOES_ON
         first = first if parts else index
+        if kind == FILL and not parts:
+            continue
         parts.append(plain)
         if {(part.kind & ~GOES_ON, part.source) for part in parts} != {(kind, plain.source)}:
             raise UnreadableError(4, index, "an entry does not go on")

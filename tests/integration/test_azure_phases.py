@@ -30,7 +30,13 @@ from ccinit.agent.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.errors import CcinitError
 from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
+from ccinit.formats.guest_config import (
+    EnvelopePolicy,
+    KbsConfig,
+    KbsTransport,
+    Limits,
+    LogConfig,
+)
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.log_evidence import parse_log_evidence
 from ccinit.formats.resource_uri import parse_resource_uri
@@ -201,7 +207,7 @@ class Guest:
         )
         return SimpleNamespace(
             config=SimpleNamespace(
-                kbs=config, limits=Limits(attest_seconds=60), log_public_key=b"owner"
+                kbs=config, limits=Limits(attest_seconds=60), log=LogConfig(public_key=b"owner")
             ),
             platform=Platform(tee=TEES[self.kind]),
             measurement=SimpleNamespace(records=b""),
@@ -270,6 +276,9 @@ def test_service_that_endorses_nothing_ends_the_attestation(guest: Guest) -> Non
 class Log:
     """The sealed log, as far as its key is concerned."""
 
+    def arrange(self, *, capacity: int, batch_bytes: int) -> None:
+        """Its sizes are of no concern."""
+
     def open(self, _owner_key: bytes, boot_id: BootId) -> bytes:
         self.boot_id = boot_id
         return b"k" * 32
@@ -283,7 +292,10 @@ def test_logs_key_is_bound_once_there_is_a_network(guest: Guest, kind: int) -> N
     guest.bind()
     log, configured = Log(), guest.configured()
     service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
-    host = cast("Any", SimpleNamespace(children=guest.children, service=service, log=log))
+    loop = SimpleNamespace(start=lambda pace, _name: pace.close())
+    host = cast(
+        "Any", SimpleNamespace(children=guest.children, service=service, log=log, loop=loop)
+    )
     binding = open_log(host, configured)
     EventLoop().run(bind_log(host, configured, binding))
     bound = parse_log_evidence(log.evidence)

@@ -95,6 +95,7 @@ class Unsealed:
         entries: everything that was read before the first fatal finding.
         records: how many records opened.
         signed: up to which record a signature covers the stream; 0 is none.
+        signed_us: boot time of that signature; the guest lived then.
         bound: whether evidence vouches for the signing key; None is "nobody checked".
         guest: what the verifier of the evidence says about the writer; empty if not bound.
         mixed: whether the owner's shared key protects the rest of the stream.
@@ -106,6 +107,7 @@ class Unsealed:
     entries: tuple[LogEntry, ...]
     records: int
     signed: int
+    signed_us: int
     bound: bool | None
     guest: str
     mixed: bool
@@ -149,7 +151,7 @@ class _Reading:
         self._tag = Tag(b"")
         self._transcript = hashlib.sha256()
         self._signing_key: Ed25519PublicKey | None = None
-        self._records = self._signed = self._dropped = 0
+        self._records = self._signed = self._signed_us = self._dropped = 0
         self._bound: bool | None = None
         self._guest = ""
         self._mixed = self._ended = False
@@ -175,6 +177,7 @@ class _Reading:
             entries=tuple(self._entries),
             records=self._records,
             signed=self._signed,
+            signed_us=self._signed_us,
             bound=self._bound,
             guest=self._guest,
             mixed=self._mixed,
@@ -275,7 +278,10 @@ class _Reading:
             return
         if self._index - self._signed >= SIGNED_AT_LEAST_EVERY:
             raise VerificationError("unseal.unsigned", "a signature is late")
-        self._join(record)
+        if record.kind is not Kind.FILL:
+            self._join(record)
+        elif self._partial or record.data:
+            raise FormatError("unseal.order", "a filler inside an entry, or with content")
 
     def _join(self, record: Record) -> None:
         if self._partial:
@@ -334,7 +340,7 @@ class _Reading:
             self._signing_key.verify(record.data, message)
         except InvalidSignature as error:
             raise VerificationError("unseal.signature", "not by the key of record 1") from error
-        self._signed = self._index
+        self._signed, self._signed_us = self._index, record.boottime_us
         self._ended = self._closing
 
     def judge_tail(self) -> None:

@@ -137,7 +137,8 @@ def text_lines(result: Unsealed) -> Iterator[str]:
 def _verdict_lines(result: Unsealed) -> Iterator[str]:
     boot_id = "unknown" if result.boot_id is None else result.boot_id.hex()
     yield f"boot       {boot_id}"
-    yield f"records    {result.records}, signed up to {result.signed}"
+    alive = f" ({result.signed_us / 1e6:.6f})" if result.signed else ""
+    yield f"records    {result.records}, signed up to {result.signed}{alive}"
     match result.bound:
         case None:
             yield "evidence   NOT CHECKED: give --state to learn who wrote this"
@@ -172,6 +173,7 @@ def json_lines(result: Unsealed) -> Iterator[str]:
             "boot_id": None if result.boot_id is None else result.boot_id.hex(),
             "records": result.records,
             "signed": result.signed,
+            "signed_boottime_us": result.signed_us,
             "bound": result.bound,
             "guest": result.guest,
             "mixed": result.mixed,

@@ -21,6 +21,7 @@ from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.transport import KernelLink, UserLink, VsockLink
 
 _CONNECT_SECONDS = 5.0
+_FOLLOW_MS = 10_000
 
 Call = Callable[[GuestClient, argparse.Namespace], None]
 
@@ -91,9 +92,10 @@ def _metrics(client: GuestClient, options: argparse.Namespace) -> None:
 
 
 def _collect(client: GuestClient, options: argparse.Namespace) -> None:
-    cursor = options.cursor
     with options.output.open("ab") as output:
-        for chunk in client.collect(cursor):
+        cursor = output.tell() if options.cursor is None else options.cursor
+        wait_ms = _FOLLOW_MS if options.follow else 0
+        for chunk in client.collect(cursor, wait_ms, follow=options.follow):
             output.write(chunk.blob)
             output.flush()
             cursor = chunk.next_cursor
@@ -207,7 +209,12 @@ def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
             command.add_argument("--grace", type=int, default=10, help="seconds (default: 10)")
         case "collect":
             command.add_argument("output", type=Path, help="file to append the sealed stream to")
-            command.add_argument("--cursor", type=int, default=0, help="where to go on")
+            command.add_argument(
+                "--cursor", type=int, help="where to go on (default: where the file ends)"
+            )
+            command.add_argument(
+                "--follow", action="store_true", help="go on until the guest ends its log"
+            )
         case "relay":
             command.add_argument(
                 "--listen",

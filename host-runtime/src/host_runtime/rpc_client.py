@@ -160,8 +160,15 @@ class GuestClient:
         stream.settimeout(None)
         return stream
 
-    def collect(self, cursor: int = 0, wait_ms: int = 10_000) -> Iterator[SealedChunk]:
-        """Yield the sealed stream from `cursor` on, until its end; empty chunks are left out.
+    def collect(
+        self, cursor: int = 0, wait_ms: int = 10_000, *, follow: bool = True
+    ) -> Iterator[SealedChunk]:
+        """Yield the sealed stream from `cursor` on; empty chunks are left out.
+
+        Args:
+            cursor: everything before it has arrived.
+            wait_ms: how long the guest is to wait for bytes before it says that there are none.
+            follow: go on to the end of the stream, or stop where there is nothing more for now.
 
         Raises:
             FormatError: `rpc.cursor`: the guest's next cursor is not behind its bytes.
@@ -178,6 +185,8 @@ class GuestClient:
             cursor, is_last = chunk.next_cursor, chunk.is_last
             if chunk.blob or is_last:
                 yield chunk
+            elif not follow:
+                return
 
     def close(self) -> None:
         """Close the connection, if there is one."""

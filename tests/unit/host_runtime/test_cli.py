@@ -1,9 +1,11 @@
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
 from ccinit.formats.host_rpc import METHODS
+from ccinit.formats.msgpack_rpc import RequestReader, encode_result
 from host_runtime.cli import main, map_address
 
 
@@ -50,6 +52,23 @@ def test_record_of_a_silent_boot_is_written(
     assert main(["record", str(tmp_path), str(tmp_path / "code.fd")]) == 0
     path = Path(capsys.readouterr().out.strip().rpartition(" ")[2])
     assert json.loads(path.read_text())["texts"] == {"serial": ["BdsDxe\r\n"]}
+
+
+def test_collect_goes_on_where_the_file_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest, outside = socket.socketpair()
+    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    for msgid, values in enumerate(((5, False, b"de"), (5, False, b"")), start=1):
+        guest.sendall(encode_result(msgid, METHODS["collect"], values))
+    log = tmp_path / "sealed.log"
+    log.write_bytes(b"abc")
+    with guest:
+        assert main(["collect", str(log), "--guest", str(tmp_path)]) == 0
+        requests = RequestReader().feed(guest.recv(4096))
+    assert log.read_bytes() == b"abcde"
+    assert json.loads(capsys.readouterr().out) == {"next_cursor": 5}
+    assert [request.params for request in requests] == [(3, 0), (5, 0)]
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,15 @@ def test_collect_goes_on_to_the_last_chunk(guest: ScriptedGuest, client: GuestCl
     ]
 
 
+def test_collect_without_following_stops_where_nothing_waits(
+    guest: ScriptedGuest, client: GuestClient
+) -> None:
+    guest.will_answer("collect", 3, False, b"abc")  # noqa: FBT003
+    guest.will_answer("collect", 3, False, b"")  # noqa: FBT003
+    chunks = list(client.collect(wait_ms=0, follow=False))
+    assert chunks == [SealedChunk(next_cursor=3, is_last=False, blob=b"abc")]
+
+
 @pytest.mark.parametrize(("following", "blob"), [(4, b"x"), (5, b"x")])
 def test_collect_with_a_cursor_that_does_not_grow_is_refused(
     guest: ScriptedGuest, client: GuestClient, following: int, blob: bytes

@@ -11,6 +11,7 @@ from ccinit.formats.guest_config import (
     EnvelopePolicy,
     KbsTransport,
     Limits,
+    LogConfig,
     OwnerConfig,
     PassportConfig,
     StartBy,
@@ -35,7 +36,7 @@ def test_guest_config_smallest_form_takes_the_defaults() -> None:
     config = parse_guest_config(CONFIG)
     assert config.kbs.url == "https://kbs.example:8443"
     assert config.kbs.envelope is EnvelopePolicy.REQUIRED
-    assert config.log_public_key == KEY
+    assert config.log == LogConfig(public_key=KEY)
     assert config.start_by is StartBy.GUEST
     assert (config.debug_allowed, config.debug_tools) == (False, None)
     assert config.limits == Limits()
@@ -79,6 +80,30 @@ def test_guest_config_may_declare_the_one_disk_that_debug_mounts() -> None:
         with pytest.raises(FormatError) as caught:
             parse_guest_config(CONFIG + tools.replace(old, new))
         assert caught.value.reason == reason
+
+
+def test_guest_config_log_may_have_a_pace() -> None:
+    text = CONFIG + "heartbeat_seconds = 0\nbatch_ms = 250\nbatch_bytes = 8192\n"
+    assert parse_guest_config(text).log == LogConfig(
+        public_key=KEY, heartbeat_seconds=0, batch_ms=250, batch_bytes=8192
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("heartbeat_seconds", "3601"),
+        ("batch_ms", "49"),
+        ("batch_ms", "60001"),
+        ("batch_bytes", "4095"),
+        ("batch_bytes", "4097"),
+        ("batch_bytes", "66048"),
+    ],
+)
+def test_guest_config_pace_outside_its_limits_is_refused(key: str, value: str) -> None:
+    with pytest.raises(FormatError) as error:
+        parse_guest_config(CONFIG + f"{key} = {value}\n")
+    assert error.value.reason == f"ccinit.log.{key}"
 
 
 def test_guest_config_limits_are_taken() -> None:

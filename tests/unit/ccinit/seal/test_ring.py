@@ -83,3 +83,31 @@ def test_last_comes_with_the_last_byte_of_a_closed_stream() -> None:
     assert ring.read(4, 3) == Chunk(data=b"", following=4, last=True)
     with pytest.raises(RuntimeError):
         ring.append(b"e")
+
+
+def test_held_bytes_are_not_there_for_readers() -> None:
+    ring = ring_with(b"abcdef")
+    ring.release(2)
+    assert ring.read(0, 16) == Chunk(data=b"ab", following=2, last=False)
+    assert not ring.waiting(2)
+    with pytest.raises(PeerError):
+        ring.collect(3, 16)
+    ring.append(b"gh")
+    assert not ring.waiting(2)
+    ring.release(7)
+    assert ring.read(2, 16) == Chunk(data=b"cdefg", following=7, last=False)
+
+
+def test_end_shows_what_was_held() -> None:
+    ring = ring_with(b"abc")
+    ring.release(1)
+    ring.close()
+    assert ring.read(1, 16) == Chunk(data=b"bc", following=3, last=True)
+
+
+@pytest.mark.parametrize("end", [1, 4])
+def test_release_goes_forward_and_not_beyond_the_end(end: int) -> None:
+    ring = ring_with(b"abc")
+    ring.release(2)
+    with pytest.raises(RuntimeError):
+        ring.release(end)
