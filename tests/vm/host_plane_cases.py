@@ -111,11 +111,11 @@ def offer(
     gateway: str = "10.0.2.2",
     mtu: int = 1500,
     dns: tuple[str, ...] = (),
+    msgid: int = 1,
 ) -> bytes:
     servers: list[wire.Item] = [mapped(server) for server in dns]
-    return wire.request(
-        "offer_network", bytes.fromhex(mac), mapped(address), prefix, mapped(gateway), mtu, servers
-    )
+    interface = (bytes.fromhex(mac), mapped(address), prefix, mapped(gateway), mtu, servers)
+    return wire.request("offer_network", *interface, msgid=msgid)
 
 
 def mapped(address: str) -> bytes:

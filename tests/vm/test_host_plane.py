@@ -40,6 +40,7 @@ from tests.vm.direct_boot import (
     recorded_guest,
     wait_for_phase,
 )
+from tests.vm.host_plane_machine import drive
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(BOOT_TEST_SECONDS)]
 
@@ -298,6 +299,14 @@ def test_what_the_owner_has_not_allowed_is_refused_and_changes_nothing(plane: Pl
         assert wire.ask(stream, wire.request("metrics")) == wire.refusal(wire.DENIED)
         assert wire.ask(stream, wire.request("relay")) == wire.refusal(wire.NOT_NOW)
         assert wire.decode_state(wire.ask(stream, cases.STATE)) == before
+
+
+def test_random_sequences_of_calls_get_known_replies_and_change_nothing(plane: Plane) -> None:
+    """R83, R84, R86: this guest finds no KBS, so it stays in ATTEST whatever the host does."""
+    state, build_id = plane.state(), plane.ask(cases.HELLO)[8:24]
+    assert state.phase == Phase.ATTEST
+    drive(lambda: plane.guest.connect(PORT), state, build_id)
+    assert wire.decode_state(ask_until_answered(plane, cases.STATE)) == state
 
 
 # The end
