@@ -79,7 +79,7 @@ class Session:
             return None
 
         async def kbs_child(
-            _guest: object, _configured: object, wanted: Any, answer: Any, **_options: object
+            _guest: object, _configured: object, _request: object, answer: Any
         ) -> KbsReply:
             for question in self.questions:
                 given = await answer(question)
@@ -91,6 +91,7 @@ class Session:
             return SimpleNamespace(evidence=b"{}")
 
         monkeypatch.setattr(attestation, "_prepare_evidence", no_child)
+        monkeypatch.setattr(attestation, "_kbs_request", lambda *_parts, **_options: None)
         monkeypatch.setattr(attestation, "_run_kbs_child", kbs_child)
         monkeypatch.setattr(attestation, "run_on_platform", on_platform)
 
