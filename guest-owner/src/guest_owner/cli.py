@@ -24,6 +24,7 @@ from guest_owner import (
     plane_command,
     policy_command,
     register_command,
+    top_command,
     unseal_command,
     verify_command,
     volume_key_command,
@@ -42,6 +43,7 @@ COMMANDS = (
     verify_command,
     client_certificate_command,
     plane_command,
+    top_command,
     exec_command,
     debug_command,
 )

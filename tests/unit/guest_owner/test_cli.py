@@ -34,7 +34,7 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) == 14
+    assert len(COMMANDS) == 15
     for command in (
         (),
         ("kbs",),
@@ -51,6 +51,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
         ("logs",),
         ("exec",),
         ("debug", "open"),
+        ("top",),
     ):
         with pytest.raises(SystemExit) as caught:
             run(*command, "--help")

@@ -1,0 +1,61 @@
+"""`guest-owner top`: what the guest and its containers use, now and again."""
+
+import argparse
+import sys
+import time
+
+from guest_owner.arguments import Subparsers
+from guest_owner.plane.client import OwnerClient
+from guest_owner.plane.endpoint import add_endpoint, connect
+from guest_owner.table import format_table
+from guest_owner.usage import HEADER, Readings, parse_metrics, rows, summarize
+
+_CLEAR = "\x1b[H\x1b[J"
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `top`."""
+    summary = "Show what the guest and its containers use: processor, memory, processes."
+    parser = subparsers.add_parser("top", help=summary, description=summary)
+    parser.add_argument("--once", action="store_true", help="print one table and end")
+    parser.add_argument(
+        "--interval",
+        type=_interval,
+        default=2.0,
+        metavar="SECONDS",
+        help="between two readings (default: %(default)g)",
+    )
+    add_endpoint(parser)
+    parser.set_defaults(func=_top)
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    with connect(arguments) as client:
+        before = _read(client)
+        while True:
+            time.sleep(arguments.interval)
+            now = _read(client)
+            _show(before, now, clear=sys.stdout.isatty() and not arguments.once)
+            if arguments.once:
+                return 0
+            before = now
+
+
+def _show(before: Readings, now: Readings, *, clear: bool) -> None:
+    text = f"{summarize(now)}\n\n{format_table(HEADER, rows(before, now))}\n"
+    sys.stdout.write(f"{_CLEAR}{text}" if clear else text)
+    sys.stdout.flush()
+
+
+def _read(client: OwnerClient) -> Readings:
+    (text,) = client.call("metrics")
+    if not isinstance(text, bytes):
+        raise TypeError("the schema says bin")
+    return parse_metrics(text.decode())
+
+
+def _interval(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError("expected 0.1 to 3600 seconds")
+    return value
