@@ -74,11 +74,12 @@ class Attested:
     """What the owner's KBS gave to this boot.
 
     Attributes:
+        grants: rotation replaces secrets in it.
         policy_keys: public keys and roots that image policies name.
         counters: how far the KBS says that volumes are, those with a rollback counter.
     """
 
-    grants: Mapping[KbsUri, Grant]
+    grants: dict[KbsUri, Grant]
     policy_keys: tuple[PolicyKey, ...] = ()
     counters: Mapping[PluginUri, int] = field(default_factory=dict)
 

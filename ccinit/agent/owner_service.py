@@ -29,6 +29,7 @@ from ccinit.agent.owner_streams import (
     refused,
     streaming,
 )
+from ccinit.agent.rotation import Rotation
 from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.host_rpc import Phase, RpcError
 from ccinit.formats.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, report_data
@@ -49,6 +50,7 @@ from ccinit.owner.messages import (
     Logs,
     Metrics,
     OpenDebug,
+    Rotate,
     Signal,
 )
 from ccinit.run.supervisor import Supervisor
@@ -140,6 +142,7 @@ class OwnerService:
     Attributes:
         certificate_der: the guest's own, which `attest` binds to its evidence.
         is_attesting: one quote at a time; the device takes one user.
+        rotation: of the pod's secrets.
         debug: the way into debug, once somebody has asked for it.
     """
 
@@ -154,6 +157,7 @@ class OwnerService:
         self.guest = guest
         self.configured = configured
         self.attested = attested
+        self.rotation = Rotation(guest, configured, attested)
         self.certificate_der = certificate_der
         self.is_attesting = False
         self.debug: DebugBoundary | None = None
@@ -243,6 +247,12 @@ class OwnerService:
             raise RefusedCall(RpcError.BADREQ, "owner.signal", f"no signal {call.number}")
         self._allowed(call.container).send_signal(call.number)
         return done("signal", ())
+
+    async def rotate(self, _caller: Caller, _call: Rotate) -> Answer:
+        """Bring the pod's secret files up to date."""
+        if self.guest.state.phase is not Phase.RUN or not self.guest.containers:
+            raise RefusedCall(RpcError.NOT_NOW, "owner.not_now", "the pod does not run")
+        return done("rotate", (await self.rotation.rotate(),))
 
     async def open_debug(self, _caller: Caller, _call: OpenDebug) -> Answer:
         """Open debug; see `ccinit.agent.debug`, which is loaded for it."""
@@ -346,5 +356,6 @@ HANDLERS: Mapping[str, Callable[..., Awaitable[Answer]]] = {
     "exec": OwnerService.exec,
     "copy": OwnerService.copy,
     "signal": OwnerService.signal,
+    "rotate": OwnerService.rotate,
     "open_debug": OwnerService.open_debug,
 }

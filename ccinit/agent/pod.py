@@ -10,6 +10,7 @@ from ccinit.agent.guest import Guest
 from ccinit.agent.images import Pulled
 from ccinit.agent.measurement import container_starts
 from ccinit.agent.network import RESOLVER_FILE, write_file
+from ccinit.agent.rotation import Rotation
 from ccinit.agent.storage import Unlocked
 from ccinit.boot.directories import make_directory
 from ccinit.errors import ChildError
@@ -79,7 +80,9 @@ async def start(
         for container in manifest.containers
     }
     guest.containers.update(supervisors)
-    return await _start_in_order(guest, configured, order, supervisors, pulled)
+    started = await _start_in_order(guest, configured, order, supervisors, pulled)
+    _keep_secrets_fresh(guest, configured, attested)
+    return started
 
 
 async def _start_in_order(
@@ -118,6 +121,15 @@ async def _start_in_order(
                 raise ChildError("pod.start", f"{running.task.name} never ran")
         main += begun
     return Started(main=tuple(main))
+
+
+def _keep_secrets_fresh(guest: Guest, configured: Configured, attested: Attested) -> None:
+    """Rotate by the manifest's schedule, if it has one."""
+    seconds = configured.manifest.rotate_every_seconds
+    if seconds:
+        rotation = Rotation(guest, configured, attested)
+        task = guest.loop.start(rotation.keep(seconds), "rotation")
+        guest.teardown.push("rotation", task.stop)
 
 
 class _Grace:
@@ -162,7 +174,12 @@ def _workload(
         cgroup_path=f"/pod/{container.name}",
         binds=(*_pod_files(), *_volume_binds(container, unlocked)),
         secret_files=tuple(
-            SecretFile(path=one.file, mode=one.mode, content=attested.grants[one.uri].secret)
+            SecretFile(
+                path=one.file,
+                mode=one.mode,
+                content=attested.grants[one.uri].secret,
+                rotates=one.rotate,
+            )
             for one in secrets
             if one.file is not None
         ),

@@ -183,6 +183,13 @@ _TABLE = (
         purpose="Send a signal to a container's first process; it must be in `[allow].exec`.",
     ),
     Method(
+        name="rotate",
+        role=Role.ADMIN,
+        result=(Field("files", Uint(16)),),
+        purpose="Attest anew, and replace the secret files that may rotate by what the KBS holds "
+        "now; containers whose files have changed get the signal that the manifest names.",
+    ),
+    Method(
         name="open_debug",
         role=Role.ADMIN,
         result=(Field("seconds", Uint(32)), Field("keep_pod", Boolean())),

@@ -21,6 +21,7 @@ _MAX_PEM_BYTES = 64 * 1024
 _MAX_MODE = 0o777
 _MAX_IMAGE_KEYS = 16
 _TIB = 1 << 40
+_MIN_ROTATE_SECONDS, _MAX_ROTATE_SECONDS = 60, 366 * 86_400
 
 
 class ContainerKind(StrEnum):
@@ -36,6 +37,15 @@ class Restart(StrEnum):
     NEVER = "never"
     ON_FAILURE = "on-failure"
     ALWAYS = "always"
+
+
+class RotateSignal(StrEnum):
+    """What tells a container's program that its secret files have changed."""
+
+    HUP = "HUP"
+    USR1 = "USR1"
+    USR2 = "USR2"
+    TERM = "TERM"
 
 
 class ImageEncryption(StrEnum):
@@ -96,6 +106,7 @@ class Container:
         env: added to the image's environment, in this order.
         user: `uid[:gid]` or a name of the image; None takes the image's.
         cwd: None takes the image's.
+        rotate_signal: sent to its first process when files of its secrets have changed.
     """
 
     name: str
@@ -110,17 +121,29 @@ class Container:
     depends_on: tuple[str, ...]
     resources: Resources
     mounts: tuple[Mount, ...]
+    rotate_signal: RotateSignal | None = None
 
 
 @frozen
 class PodSecret:
-    """A resource given to a container as `file` (with `mode`) or as variable `env`."""
+    """A resource given to a container as `file` (with `mode`) or as variable `env`.
+
+    Attributes:
+        rotate: the file may be replaced while the container runs; its directory is then a mount
+            that shows nothing else.
+    """
 
     container: str
     uri: KbsUri
     file: str | None
     mode: int
     env: str | None
+    rotate: bool = False
+
+    @property
+    def directory(self) -> str:
+        """Of the file."""
+        return (self.file or "").rpartition("/")[0]
 
 
 @frozen
@@ -140,7 +163,11 @@ class Allow:
 
 @frozen
 class PodManifest:
-    """The whole of `pod.toml`; every name it uses is defined in it."""
+    """The whole of `pod.toml`; every name it uses is defined in it.
+
+    Attributes:
+        rotate_every_seconds: how often secrets rotate by themselves; 0 is never.
+    """
 
     name: str
     images: tuple[Image, ...]
@@ -149,6 +176,7 @@ class PodManifest:
     volumes: tuple[Volume, ...]
     allow: Allow
     registries: tuple[RegistryRule, ...] = ()
+    rotate_every_seconds: int = 0
 
     def volume(self, name: str) -> Volume:
         """The volume of that name; it exists once the manifest is parsed."""
@@ -175,8 +203,10 @@ def parse_pod_manifest(text: str) -> PodManifest:
             volumes=fields.tables("volume", read_volume),
             allow=fields.table("allow", _read_allow, default=Allow()),
             registries=fields.tables("registry", read_registry),
+            rotate_every_seconds=fields.table("rotate", _read_rotate, default=0),
         )
     _check_names(manifest)
+    _check_rotation(manifest)
     return manifest
 
 
@@ -218,6 +248,9 @@ def _read_container(fields: Fields) -> Container:
         depends_on=fields.texts("depends_on"),
         resources=fields.table("resources", _read_resources, default=Resources()),
         mounts=fields.tables("mount", _read_mount),
+        rotate_signal=fields.choice("rotate_signal", RotateSignal)
+        if fields.has("rotate_signal")
+        else None,
     )
 
 
@@ -245,6 +278,8 @@ def _read_secret(fields: Fields) -> PodSecret:
         raise FormatError("pod.secret.file", "expected exactly one of file and env")
     if env is not None and fields.has("mode"):
         raise FormatError("pod.secret.mode", "only a file has a mode")
+    if env is not None and fields.has("rotate"):
+        raise FormatError("pod.secret.rotate", "only a file can be replaced")
     if file is not None:
         _check_path(file, "pod.secret.file")
     else:
@@ -255,7 +290,12 @@ def _read_secret(fields: Fields) -> PodSecret:
         file=file,
         mode=fields.integer("mode", low=0, high=_MAX_MODE, default=0o400),
         env=env,
+        rotate=fields.boolean("rotate", default=False),
     )
+
+
+def _read_rotate(fields: Fields) -> int:
+    return fields.integer("every_seconds", low=_MIN_ROTATE_SECONDS, high=_MAX_ROTATE_SECONDS)
 
 
 def _read_allow(fields: Fields) -> Allow:
@@ -306,6 +346,34 @@ def _check_names(manifest: PodManifest) -> None:
         raise FormatError("pod.container", "the pod has no main container")
     if sum(volume.kind is VolumeKind.SCRATCH for volume in manifest.volumes) == 0:
         raise FormatError("pod.volume", "the pod has no scratch volume to hold its images")
+
+
+def _check_rotation(manifest: PodManifest) -> None:
+    """A directory of files that rotate is a mount of its own, so nothing else can be in it."""
+    rotating = {(one.container, one.directory) for one in manifest.secrets if one.rotate}
+    if manifest.rotate_every_seconds and not rotating:
+        raise FormatError("pod.rotate", "no secret says rotate = true")
+    for container, directory in rotating:
+        if not directory:
+            raise FormatError("pod.secret.rotate", "a file in / cannot be replaced")
+        inside = f"{directory}/"
+        places = [
+            mount.path
+            for one in manifest.containers
+            if one.name == container
+            for mount in one.mounts
+        ]
+        places += [
+            one.file
+            for one in manifest.secrets
+            if one.container == container
+            and one.file is not None
+            and not (one.rotate and one.directory == directory)
+        ]
+        if any(place == directory or place.startswith(inside) for place in places):
+            raise FormatError(
+                "pod.secret.rotate", f"{directory[:80]} has something in it that does not rotate"
+            )
 
 
 def _unique(items: Sequence[Image | Volume | Container], reason: str) -> set[str]:

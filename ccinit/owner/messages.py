@@ -153,11 +153,16 @@ class Signal:
 
 
 @frozen
+class Rotate:
+    """`rotate`."""
+
+
+@frozen
 class OpenDebug:
     """`open_debug`."""
 
 
-Call = Attest | Logs | Events | Metrics | Attach | Exec | Copy | Signal | OpenDebug
+Call = Attest | Logs | Events | Metrics | Attach | Exec | Copy | Signal | Rotate | OpenDebug
 
 CALLS: Mapping[str, type[Call]] = {
     "attest": Attest,
@@ -168,6 +173,7 @@ CALLS: Mapping[str, type[Call]] = {
     "exec": Exec,
     "copy": Copy,
     "signal": Signal,
+    "rotate": Rotate,
     "open_debug": OpenDebug,
 }
 

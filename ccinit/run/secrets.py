@@ -1,7 +1,10 @@
 """Secrets as files: on a tmpfs of the guest, owned by the container's user, bound read-only.
 
-Scope: writing and erasing them. Left to others: fetching (`ccinit.attest`), the bind mount
-(`ccinit.run.spec`), the tmpfs itself (`ccinit.boot`; a guest has no swap).
+A file that may be replaced while the container runs cannot be a mount point: a mount keeps the file
+that it was made of. So its directory is bound, and a new file is renamed over the old one.
+
+Scope: writing, replacing and erasing them. Left to others: fetching (`ccinit.attest`), the bind
+mount (`ccinit.run.spec`), the tmpfs itself (`ccinit.boot`; a guest has no swap).
 """
 
 import os
@@ -15,15 +18,27 @@ from ccinit.secret import Secret
 from ccinit.values import frozen
 
 MAX_SECRET_BYTES: Final = 1 << 20
+_FRESH: Final = "fresh"
 
 
 @frozen
 class SecretFile:
-    """One secret of one container; `mode` are permission bits, `path` is inside the container."""
+    """One secret of one container; `mode` are permission bits, `path` is inside the container.
+
+    Attributes:
+        rotates: it may be replaced later.
+    """
 
     path: str
     mode: int
     content: Secret
+    rotates: bool = False
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Its directory and its name there."""
+        directory, _, name = self.path.rpartition("/")
+        return directory, name
 
 
 def write_secrets(
@@ -31,31 +46,91 @@ def write_secrets(
 ) -> tuple[BindMount, ...]:
     """Write `files` into the new directory `directory`; return the mounts that show them.
 
-    The names there are numbers: a path from a manifest never names a file of the guest.
+    The names there are numbers: a path from a manifest never names a file of the guest. Only in
+    directories that are bound whole are they what the container sees, the last part of a path.
 
     Raises:
         LimitExceededError: `run.secret`.
         KernelError: the kernel refused; `erase_secrets` cleans up what exists.
     """
-    if sum(len(file.content) for file in files) > MAX_SECRET_BYTES:
-        raise LimitExceededError("run.secret", f"more than {MAX_SECRET_BYTES} bytes")
+    _check_size(files)
+    owner = (identity.uid, identity.gid)
+    fixed = tuple(file for file in files if not file.rotates)
+    folders = _folders(files)
     try:
         os.mkdir(directory, 0o700)
-        for number, file in enumerate(files):
-            _write(f"{directory}/{number}", file, identity)
+        for number, file in enumerate(fixed):
+            _write(f"{directory}/{number}", file, owner)
+        for folder in folders.values():
+            os.mkdir(f"{directory}/{folder}", 0o700)
+            os.chmod(f"{directory}/{folder}", 0o755)  # noqa: S103  # of one container
+        for file in files:
+            if file.rotates:
+                place, name = file.place
+                _write(f"{directory}/{folders[place]}/{name}", file, owner)
     except OSError as error:
         raise kernel_error(error, "write_secret", directory) from error
-    return tuple(
-        BindMount(source=f"{directory}/{number}", target=file.path, read_only=True)
-        for number, file in enumerate(files)
+    return (
+        *(
+            BindMount(source=f"{directory}/{number}", target=file.path, read_only=True)
+            for number, file in enumerate(fixed)
+        ),
+        *(
+            BindMount(source=f"{directory}/{folder}", target=place, read_only=True)
+            for place, folder in folders.items()
+        ),
     )
+
+
+def replace_secrets(
+    directory: str,
+    written: tuple[SecretFile, ...],
+    files: tuple[SecretFile, ...],
+    owner: tuple[int, int],
+) -> None:
+    """Replace files that rotate, each at once: whoever opens it has all of one content.
+
+    Args:
+        directory: of `write_secrets`.
+        written: what that was given.
+        files: with the new content.
+        owner: user and group id.
+
+    Raises:
+        LimitExceededError: `run.secret`.
+        KernelError: the kernel refused; files that were not replaced have their old content.
+    """
+    _check_size(files)
+    folders = _folders(written)
+    fresh = f"{directory}/{_FRESH}"
+    try:
+        for file in files:
+            place, name = file.place
+            _write(fresh, file, owner)
+            os.rename(fresh, f"{directory}/{folders[place]}/{name}")
+    except OSError as error:
+        raise kernel_error(error, "write_secret", directory) from error
+
+
+def _check_size(files: tuple[SecretFile, ...]) -> None:
+    if sum(len(file.content) for file in files) > MAX_SECRET_BYTES:
+        raise LimitExceededError("run.secret", f"more than {MAX_SECRET_BYTES} bytes")
+
+
+def _folders(files: tuple[SecretFile, ...]) -> dict[str, str]:
+    """Return the name here of each directory that is bound whole."""
+    places = dict.fromkeys(file.place[0] for file in files if file.rotates)
+    return {place: f"directory-{number}" for number, place in enumerate(places)}
 
 
 def erase_secrets(directory: str) -> None:
     """Overwrite and remove what `write_secrets` wrote; a directory that is not there is fine."""
     try:
-        for name in os.listdir(directory):
-            _erase(f"{directory}/{name}")
+        for entry in tuple(os.scandir(directory)):
+            if entry.is_dir(follow_symlinks=False):
+                erase_secrets(entry.path)
+            else:
+                _erase(entry.path)
         os.rmdir(directory)
     except FileNotFoundError:
         return
@@ -63,7 +138,7 @@ def erase_secrets(directory: str) -> None:
         raise kernel_error(error, "erase_secret", directory) from error
 
 
-def _write(path: str, file: SecretFile, identity: Identity) -> None:
+def _write(path: str, file: SecretFile, owner: tuple[int, int]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(path, flags, 0o600)
     try:
@@ -72,7 +147,7 @@ def _write(path: str, file: SecretFile, identity: Identity) -> None:
         while written < len(content):
             written += os.write(fd, content[written:])
         # the owner first: chown clears bits that chmod sets
-        os.fchown(fd, identity.uid, identity.gid)
+        os.fchown(fd, *owner)
         os.fchmod(fd, file.mode)
     finally:
         os.close(fd)

@@ -33,7 +33,7 @@ from ccinit.run.rootfs import (
     deactivate_rootfs,
     plan_rootfs,
 )
-from ccinit.run.secrets import SecretFile, erase_secrets, write_secrets
+from ccinit.run.secrets import SecretFile, erase_secrets, replace_secrets, write_secrets
 from ccinit.run.spec import BindMount, SpecDefaults, SpecInput, plan_exec, plan_owner, plan_spec
 from ccinit.run.stdio import OutputSink, open_pipe, pump
 from ccinit.run.stop_signal import parse_stop_signal
@@ -173,6 +173,18 @@ class Supervisor:
             KernelError: no such signal.
         """
         self._require_running().kill(number)
+
+    def replace_secrets(self, files: tuple[SecretFile, ...]) -> None:
+        """Replace secret files that rotate; a program that is started later finds the new ones.
+
+        Raises:
+            ConfigError: `run.exec`, the container is not prepared.
+            LimitExceededError, KernelError: see `ccinit.run.secrets.replace_secrets`.
+        """
+        if not self._spec or self.life.is_final:
+            raise ConfigError("run.exec", f"{self._name} is {self.life.state}")
+        directory = f"{self._workload.run_dir}/secrets"
+        replace_secrets(directory, self._workload.secret_files, files, plan_owner(self._spec))
 
     def open_file(self, path: str, *, into: bool, mode: int) -> int:
         """Open a regular file as the container sees it; see `ccinit.run.files.open_file`.

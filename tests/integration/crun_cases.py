@@ -9,6 +9,7 @@ and are tested in a guest.
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -292,6 +293,44 @@ async def case_exec() -> dict[str, object]:
     return summary(made, WORK, record) | {"exec": printed, "exec_statuses": statuses}
 
 
+async def case_rotate() -> dict[str, object]:
+    """Replace a secret file while a program of another user runs, and tell it."""
+    code = (
+        "import os, signal, time\n"
+        "def show(*_):\n"
+        "    print(open('/run/secrets/key').read(), os.listdir('/run/secrets'), flush=True)\n"
+        "    try: open('/run/secrets/mine', 'w')\n"
+        "    except OSError as error: print(error.errno, flush=True)\n"
+        "signal.signal(signal.SIGHUP, show)\n"
+        "show()\n"
+        "time.sleep(60)\n"
+    )
+
+    def file(content: bytes) -> SecretFile:
+        secret = Secret(content)
+        return SecretFile(path="/run/secrets/key", mode=0o400, content=secret, rotates=True)
+
+    given = workload(container(code), WORK, secret_files=(file(b"the first"),))
+    record = Record()
+    made = supervisor(given, WORK, record)
+    async with TaskGroup() as group:
+        group.start(made.run(), "supervisor")
+        await shown(record, 0)
+        for content in (b"the second", b"the third"):
+            before = len(record.stdout)
+            made.replace_secrets((file(content),))
+            made.send_signal(signal.SIGHUP)
+            await shown(record, before)
+        await made.stop(0)
+    return summary(made, WORK, record)
+
+
+async def shown(record: Record, before: int) -> None:
+    """Wait until the program of `case_rotate` has said everything once more."""
+    while not record.stdout[before:].endswith(b"30\n"):
+        await sleep(0.02)
+
+
 async def case_debug() -> dict[str, object]:
     """Run programs in the debug environment, one of which does not want to end."""
     root, state = WORK / "tools", WORK / "state"
@@ -312,8 +351,10 @@ async def case_debug() -> dict[str, object]:
             ("/bin/sh", "-c", program), stdin=null, stdout=writer, stderr=writer
         )
         statuses.append(str(await process.wait()))
+    # crun sets the size while the program starts already
+    size_once_known = 'while [ "$(stty size)" = "0 0" ]; do sleep 0.1; done; stty size'
     process, terminal = await environment.exec_on_terminal(
-        ("/bin/sh", "-c", "stty size"), rows=31, columns=97
+        ("/bin/sh", "-c", size_once_known), rows=31, columns=97
     )
     statuses.append(str(await process.wait()))
     size = os.read(terminal, 64).decode().strip()

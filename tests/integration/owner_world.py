@@ -43,6 +43,7 @@ GOOD_PARAMS: dict[str, tuple[Value, ...]] = {
     "exec": ("web", ("/usr/bin/true",), False, 0, 0),
     "copy": ("web", "/etc/hostname", False, 0),
     "signal": ("web", 10),
+    "rotate": (),
     "open_debug": (),
 }
 CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH

@@ -262,6 +262,9 @@ def test_role_decides_and_the_reason_says_so(world: OwnerWorld, method: str, rol
             client._send(encode_request(1, method, GOOD_PARAMS[method]))
         elif allowed and method == "attest":  # as far as it gets without a TPM
             assert refusal(client, method, *GOOD_PARAMS[method])[1] == "kernel.open"
+        elif allowed and method == "rotate":  # nor has it a secret that may rotate
+            found = refusal(client, method, *GOOD_PARAMS[method])
+            assert found == (RpcError.FAILED, "rotate.none")
         elif allowed and method == "open_debug":  # this guest declares no tools
             found = refusal(client, method, *GOOD_PARAMS[method])
             assert found == (RpcError.DENIED, "debug.tools")

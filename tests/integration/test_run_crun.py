@@ -46,6 +46,16 @@ def probe() -> dict[str, Any]:
     return inside
 
 
+def test_secret_is_replaced_while_its_container_runs_and_says_so() -> None:
+    report = run_case("rotate")
+    assert_clean(report)
+    assert report["stdout"].splitlines() == [
+        *("the first ['key']", "30"),  # EROFS
+        *("the second ['key']", "30"),
+        *("the third ['key']", "30"),
+    ]
+
+
 def test_debug_environment_is_the_guest_seen_from_the_tools_volume() -> None:
     report = run_case("debug")
     printed = report["printed"]

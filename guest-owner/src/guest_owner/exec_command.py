@@ -1,4 +1,4 @@
-"""`guest-owner exec`, `attach`, `cp` and `signal`: acting in a container that runs.
+"""`guest-owner exec`, `attach`, `cp`, `signal` and `rotate`: acting in a pod that runs.
 
 Only containers that the measured manifest names in `[allow].exec` (`attach` takes any), and only
 with a certificate whose role is `exec` or more.
@@ -22,7 +22,7 @@ _SIGNALLED = 128  # what shells add to the number of a signal
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add the four commands."""
+    """Add the five commands."""
     summary = "Run a program in a container; ends with its status."
     parser = subparsers.add_parser("exec", help=summary, description=summary)
     parser.add_argument("-i", "--stdin", action="store_true", help="send standard input")
@@ -51,6 +51,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("container")
     parser.add_argument("number", type=_signal_number, help="number or name (TERM)")
     parser.set_defaults(func=_signal)
+
+    summary = "Have the guest replace its secret files by what the KBS holds now."
+    parser = subparsers.add_parser("rotate", help=summary, description=summary)
+    add_endpoint(parser)
+    parser.set_defaults(func=_rotate)
 
 
 def _exec(arguments: argparse.Namespace) -> int:
@@ -114,6 +119,13 @@ def _copy(arguments: argparse.Namespace) -> int:
 def _signal(arguments: argparse.Namespace) -> int:
     with connect(arguments) as client:
         client.call("signal", arguments.container, arguments.number)
+    return 0
+
+
+def _rotate(arguments: argparse.Namespace) -> int:
+    with connect(arguments) as client:
+        (files,) = client.call("rotate")
+    print(f"{files!r} secret files have changed")
     return 0
 
 

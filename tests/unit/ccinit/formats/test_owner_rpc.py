@@ -31,7 +31,7 @@ def test_roles_include_the_ones_before_them() -> None:
 
 
 def test_what_changes_the_pod_needs_more_than_logs() -> None:
-    acting, changing = {"exec", "copy", "signal"}, {"open_debug"}
+    acting, changing = {"exec", "copy", "signal"}, {"open_debug", "rotate"}
     assert {name for name, one in METHODS.items() if one.role is Role.LOGS} == (
         METHODS.keys() - acting - changing
     )

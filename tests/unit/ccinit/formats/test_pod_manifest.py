@@ -9,6 +9,7 @@ from ccinit.formats.pod_manifest import (
     ImageEncryption,
     PodManifest,
     Restart,
+    RotateSignal,
     parse_pod_manifest,
 )
 from ccinit.formats.pod_volume import RollbackAnchor, ScratchProfile, VolumeFormat, VolumeKind
@@ -215,4 +216,48 @@ def test_pod_manifest_pins_a_verity_volume() -> None:
 def test_verity_volume_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:
     with pytest.raises(FormatError) as caught:
         parse_pod_manifest(POD + VERITY.replace(old, new, 1))
+    assert caught.value.reason == reason
+
+
+ROTATING = (
+    POD.replace('file = "/run/secrets/token"', 'file = "/run/secrets/token"\nrotate = true')
+    .replace('user = "www-data"', 'user = "www-data"\nrotate_signal = "HUP"')
+    .replace("[[volume]]", "[rotate]\nevery_seconds = 3600\n[[volume]]", 1)
+)
+ANOTHER = '[[secret]]\ncontainer = "main"\nuri = "kbs:///ccinit/demo/b"\n'
+
+
+def test_pod_manifest_lets_secrets_rotate() -> None:
+    plain, manifest = parse_pod_manifest(POD), parse_pod_manifest(ROTATING)
+    assert (plain.secrets[0].rotate, plain.rotate_every_seconds) == (False, 0)
+    assert plain.containers[0].rotate_signal is None
+    assert (manifest.secrets[0].rotate, manifest.rotate_every_seconds) == (True, 3600)
+    assert manifest.containers[0].rotate_signal is RotateSignal.HUP
+    assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
+    both = ROTATING + ANOTHER + 'file = "/run/secrets/b"\nrotate = true\n'
+    assert parse_pod_manifest(both).secrets[1].directory == "/run/secrets"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"HUP"', '"KILL"', "pod.container.rotate_signal"),
+        ("every_seconds = 3600", "every_seconds = 59", "pod.rotate.every_seconds"),
+        ("every_seconds = 3600", "", "pod.rotate.every_seconds"),
+        ("every_seconds", "x = 1\nevery_seconds", "pod.rotate.unknown"),
+        ("rotate = true", "", "pod.rotate"),
+        ("rotate = true", "rotate = 1", "pod.secret.rotate"),
+        ('file = "/run/secrets/token"', 'env = "TOKEN"', "pod.secret.rotate"),
+        ('"/run/secrets/token"', '"/token"', "pod.secret.rotate"),
+        ('"/run/secrets/token"', '"/data/token"', "pod.secret.rotate"),
+        ('"/run/secrets/token"', '"/data/../token"', "pod.secret.file"),
+        ('path = "/data"', 'path = "/run/secrets/data"', "pod.secret.rotate"),
+        ("[[secret]]", f'{ANOTHER}file = "/run/secrets/b"\n[[secret]]', "pod.secret.rotate"),
+        ("[[secret]]", f'{ANOTHER}file = "/run/secrets/b/c"\n[[secret]]', "pod.secret.rotate"),
+    ],
+)
+def test_pod_manifest_refuses_what_cannot_rotate(old: str, new: str, reason: str) -> None:
+    assert old in ROTATING
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(ROTATING.replace(old, new, 1))
     assert caught.value.reason == reason

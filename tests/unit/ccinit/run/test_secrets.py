@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.run.secrets import MAX_SECRET_BYTES, SecretFile, erase_secrets, write_secrets
+from ccinit.run.secrets import (
+    MAX_SECRET_BYTES,
+    SecretFile,
+    erase_secrets,
+    replace_secrets,
+    write_secrets,
+)
 from ccinit.run.spec import BindMount
 from ccinit.run.users import Identity
 from ccinit.secret import Secret
@@ -58,3 +64,58 @@ def test_secrets_never_go_to_a_place_that_exists(tmp_path: Path) -> None:
     with pytest.raises(CcinitError) as error:
         write_secrets(str(tmp_path), (secret("/a", b"x"),), ME)
     assert error.value.reason == "kernel.write_secret"
+
+
+def rotating(path: str, content: bytes, mode: int = 0o400) -> SecretFile:
+    return SecretFile(path=path, mode=mode, content=Secret(content), rotates=True)
+
+
+def test_secrets_that_rotate_are_shown_by_their_directory(tmp_path: Path) -> None:
+    directory = tmp_path / "secrets"
+    files = (secret("/etc/b", b"B"), rotating("/run/s/a", b"A", 0o440), rotating("/run/s/c", b"C"))
+    binds = write_secrets(str(directory), files, ME)
+    assert binds == (
+        BindMount(source=f"{directory}/0", target="/etc/b", read_only=True),
+        BindMount(source=f"{directory}/directory-0", target="/run/s", read_only=True),
+    )
+    shown = directory / "directory-0"
+    assert sorted(path.name for path in shown.iterdir()) == ["a", "c"]
+    assert (shown / "a").read_bytes() == b"A"
+    assert (shown / "a").stat().st_mode & 0o7777 == 0o440
+    assert shown.stat().st_mode & 0o777 == 0o755
+    kept = tmp_path / "another name"
+    os.link(shown / "a", kept)
+    erase_secrets(str(directory))
+    assert not directory.exists()
+    assert kept.read_bytes() == b"\0"
+
+
+def test_secret_that_is_replaced_is_one_or_the_other_and_never_absent(tmp_path: Path) -> None:
+    directory = tmp_path / "secrets"
+    files = (rotating("/run/s/a", b"old" * 9), rotating("/run/s/c", b"C"))
+    write_secrets(str(directory), files, ME)
+    shown = directory / "directory-0"
+    with (shown / "a").open("rb") as opened:
+        me = (ME.uid, ME.gid)
+        replace_secrets(str(directory), files, (rotating("/run/s/a", b"new", 0o440),), me)
+        assert opened.read() == b"old" * 9  # who had it open keeps what it was
+    assert (shown / "a").read_bytes() == b"new"
+    assert (shown / "a").stat().st_mode & 0o7777 == 0o440
+    assert (shown / "c").read_bytes() == b"C"
+    assert sorted(path.name for path in directory.rglob("*")) == ["a", "c", "directory-0"]
+
+
+def test_secret_that_cannot_be_replaced_stays_whole(tmp_path: Path) -> None:
+    directory = tmp_path / "secrets"
+    files = (rotating("/run/s/a", b"old"),)
+    write_secrets(str(directory), files, ME)
+    me = (ME.uid, ME.gid)
+    too_large = rotating("/run/s/a", bytes(MAX_SECRET_BYTES + 1))
+    with pytest.raises(CcinitError) as error:
+        replace_secrets(str(directory), files, (too_large,), me)
+    assert error.value.reason == "run.secret"
+    (directory / "fresh").mkdir()
+    with pytest.raises(CcinitError) as error:
+        replace_secrets(str(directory), files, (rotating("/run/s/a", b"new"),), me)
+    assert error.value.reason == "kernel.write_secret"
+    assert (directory / "directory-0/a").read_bytes() == b"old"
