@@ -18,6 +18,7 @@ REPOSITORY = "demo/counter"
 SECRET_URI = "kbs:///ccinit/demo/file-token"
 VOLUME_KEY_URI = "kbs:///ccinit/demo/volume-key-data"
 LOG_PSK_URI = "kbs:///ccinit/demo/log-psk"
+DEBUG_GRANT_URI = "kbs:///ccinit/demo/debug-grant"
 TLS_IDENTITY_URI = "kbs:///ccinit/demo/tls-identity"
 
 
@@ -50,8 +51,10 @@ class Canaries:
         }
 
 
-def ccinit_toml(*, kbs_ca_pem: str, log_public_key: str, client_ca_pem: str) -> str:
-    """`ccinit.toml` of the demo."""
+def ccinit_toml(
+    *, kbs_ca_pem: str, log_public_key: str, client_ca_pem: str, debug_tools: str
+) -> str:
+    """`ccinit.toml` of the demo; `debug_tools` is what `guest-owner debug tools` prints."""
     return f"""version = 1
 
 [kbs]
@@ -69,7 +72,8 @@ client_ca = {_text(client_ca_pem)}
 [limits]
 network_seconds = 120
 attest_seconds = 180
-"""
+
+{debug_tools}"""
 
 
 def pod_toml(*, digest: str, registry_ca_pem: str, canaries: Canaries) -> str:
@@ -99,6 +103,7 @@ path = "/data"
 container = "{canaries.container}"
 uri = "{SECRET_URI}"
 file = "/run/secrets/{canaries.file_name}"
+rotate = true
 
 [[volume]]
 name = "scratch"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.owner_rpc import Role
 from host_runtime.launcher import EndReason, Guest, GuestConfig, boot_guest
 from tests.demo import pod, world
 from tests.demo.attacks import (
@@ -134,7 +135,7 @@ def _second_boot(story: Story) -> Boot:
             config,
             story.show,
             requests=_REQUESTS,
-            visit=lambda guest: _look_inside(story, guest),
+            visit=lambda guest: _visit(story, guest),
         )
     return _examine(story, "second", config, life)
 
@@ -158,6 +159,33 @@ def _look_inside(story: Story, guest: Guest) -> None:
         + (verdict.split()[0] if verdict else "refused: it binds no document"),
     )
     story.show.say("owner", f"logs: {len(lines)} lines; exec: kernel {kernel.strip()}")
+
+
+def _visit(story: Story, guest: Guest) -> None:
+    _look_inside(story, guest)
+    _open_debug(story, guest)
+
+
+def _open_debug(story: Story, guest: Guest) -> None:
+    """Have the owner debug the guest; without a register that would show it, the guest refuses."""
+    owner, opens = story.scene.owner, story.platform is TrustedPlatform.TPM
+    with (
+        story.show.step("owner", "debug the guest, by a grant of the KBS, through the relay"),
+        relaying(guest) as relay,
+    ):
+        printed = owner.run(
+            *("debug", "open", "--connect", relay, "--pod", pod.POD, "--state", owner.state),
+            *("--client", owner.client(Role.ADMIN), "--minutes", "10"),
+            *("--tools", story.scene.debug_tools.description),
+            *("--", "/bin/sh", "-c", "echo uid $(id -u), PID 1 is $(cat /proc/1/comm)"),
+            accept=(0,) if opens else (1,),
+        )
+    with guest.client() as client:
+        state = client.state()
+    if state.is_debug is not opens:
+        story.complaints.append(("guest", f"debug is {state.is_debug}, expected {opens}"))
+    story.show.say("owner", f"debug: {printed.strip() or 'refused: no register would show it'}")
+    story.show.say("host", f"phase {state.phase.value} as before, debug bit {state.is_debug:d}")
 
 
 def _examine(story: Story, name: str, config: GuestConfig, life: Life) -> Boot:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ccinit.formats.owner_rpc import Role
 from host_runtime.launcher import Guest, GuestConfig
+from tests.demo import pod
 from tests.demo.life import owner_address, relaying
 from tests.demo.parties import BIN, Owner
 from tests.demo.world import World
@@ -23,11 +24,14 @@ class Visit:
     Attributes:
         refusals: exit of a command that must be refused, by case: the guest's reason, or nothing.
         copied: a file that went in and came out again.
+        rotated: what `rotate` said, twice, and then the container of its secret.
         relayed: through the host's relay.
     """
 
     attest: str
     metrics: str
+    top: str
+    rotated: tuple[str, str, str]
     logs: str
     events: str
     executed: str
@@ -48,6 +52,8 @@ def visit_pod(scene: World, guest: Guest, config: GuestConfig) -> Visit:
     return Visit(
         attest=owner.ask("attest", at=at, role=Role.LOGS),
         metrics=owner.ask("metrics", at=at, role=Role.LOGS),
+        top=owner.ask("top", "--once", at=at, role=Role.LOGS),
+        rotated=_rotate(scene, at),
         logs=owner.ask("logs", "--container", name, at=at, role=Role.LOGS),
         executed=executed,
         copied=_copy(owner, at, name),
@@ -58,6 +64,16 @@ def visit_pod(scene: World, guest: Guest, config: GuestConfig) -> Visit:
         },
         events=owner.ask("events", "--json", at=at, role=Role.LOGS),
     )
+
+
+def _rotate(scene: World, at: str) -> tuple[str, str, str]:
+    """Give the KBS another secret and have the guest take it, twice."""
+    owner, canaries = scene.owner, scene.canaries
+    owner.register_resource(pod.SECRET_URI, WORDS, "file")
+    told = [owner.ask("rotate", at=at, role=Role.ADMIN) for _ in range(2)]
+    code = f"print(open('/run/secrets/{canaries.file_name}').read())"
+    seen = owner.ask("exec", canaries.container, PYTHON, "-I", "-c", code, at=at)
+    return told[0], told[1], seen
 
 
 def _copy(owner: Owner, at: str, name: str) -> bytes:

@@ -13,14 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.formats.aael import AaelEvent
+from ccinit.formats.event_log import Algorithm
 from ccinit.formats.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason, GuestConfig
-from tests.demo import world
+from tests.demo import pod, world
 from tests.demo.host_view import look, require_findable
 from tests.demo.life import Life, live, write_stream
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.show import Show
 from tests.demo.world import World, make_world
+from tests.vm.debug_visit import DebugVisit, visit_debug
 from tests.vm.direct_boot import DirectImage
 from tests.vm.harness.boot import record_boot
 from tests.vm.owner_visit import WORDS, Visit, visit_pod
@@ -37,6 +40,7 @@ class Chain:
     life: Life
     log: OwnerLog
     visit: Visit
+    debug: DebugVisit
 
     @property
     def answers(self) -> list[Mapping[str, object]]:
@@ -51,16 +55,19 @@ def chain(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
     with make_world(folder, show) as scene:
         config = scene.guest("guest", uki=world.IMAGES / "ccinit-prod.efi")
         began = time.monotonic()
-        visits: list[Visit] = []
+        visits: list[tuple[Visit, DebugVisit]] = []
         life = live(
             config,
             show,
             requests=2,
-            visit=lambda guest: visits.append(visit_pod(scene, guest, config)),
+            visit=lambda guest: visits.append(
+                (visit_pod(scene, guest, config), visit_debug(scene, guest, config))
+            ),
         )
         record_boot("the whole chain (prod, UKI)", time.monotonic() - began)
         log = read_log(scene.owner, write_stream(life, folder / "stream"))
-        return Chain(scene=scene, config=config, life=life, log=log, visit=visits[0])
+        visit, debug = visits[0]
+        return Chain(scene=scene, config=config, life=life, log=log, visit=visit, debug=debug)
 
 
 def test_guest_goes_through_every_phase_and_ends_in_order(chain: Chain) -> None:
@@ -105,6 +112,22 @@ def test_owner_acts_in_the_container_that_the_manifest_names(chain: Chain) -> No
     assert chain.visit.relayed == "42\n"
 
 
+def test_secret_rotates_in_the_running_container(chain: Chain) -> None:
+    first, second, seen = chain.visit.rotated
+    assert (first, second) == ("1 secret files have changed\n", "0 secret files have changed\n")
+    assert seen == f"{WORDS.decode()}\n"
+
+
+def test_owner_sees_what_the_container_uses(chain: Chain) -> None:
+    guest, _, header, row = chain.visit.top.splitlines()
+    assert guest.startswith("up ")
+    values = dict(zip(header.split(), row.replace(" MiB", "").split(), strict=True))
+    assert values["CONTAINER"] == chain.scene.canaries.container
+    assert (values["STATE"], values["STARTS"], values["OOM"]) == ("running", "1", "0")
+    assert values["CPU"].endswith("%")
+    assert float(values["MEMORY"]) > 1
+
+
 def test_owner_is_refused_by_role_and_by_manifest(chain: Chain) -> None:
     assert chain.visit.refusals == {"role": "owner.role", "container": "owner.container"}
 
@@ -124,6 +147,62 @@ def test_owner_reads_logs_events_and_metrics_of_the_running_guest(chain: Chain) 
     assert float(metrics['ccinit_phase_duration_seconds{phase="PULL"}']) > 0
     assert float(metrics["ccinit_evidence_total"]) >= 3
     assert float(metrics["ccinit_pid1_pss_bytes"]) < 30e6
+
+
+def test_refused_or_forged_grant_leaves_the_pod_and_the_register(chain: Chain) -> None:
+    assert chain.debug.refusals == {
+        "role": "owner.role",
+        "absent": "kbs.plugin_internal_error",
+        "forged": "debug.evidence_key",
+    }
+    answer, attested = chain.debug.spared
+    assert answer == "still here\n"
+    assert "accepted: image demo (prod)" in attested
+    assert (chain.debug.before.phase, chain.debug.before.is_debug) == (Phase.RUN, False)
+
+
+def test_granted_debug_is_a_shell_over_the_relay_and_one_bit_for_the_host(chain: Chain) -> None:
+    status, printed, told = chain.debug.opened
+    assert (status, told.count("its pod was stopped")) == (9, 1), told
+    lines = printed.splitlines()
+    assert lines[:2] == ["0", "python3.13"]
+    assert {"debug", "volumes"} <= set(lines)
+    assert any(line.endswith("Read-only file system") for line in lines)
+    assert lines[-2:] == ["kernel log", "tpm0"]
+    before, after = chain.debug.before, chain.debug.after
+    assert (after.phase, after.code, after.is_debug) == (before.phase, before.code, True)
+    assert after.sequence == before.sequence + 1
+
+
+def test_pod_is_gone_when_debug_is_open(chain: Chain) -> None:
+    mounts = chain.debug.shell
+    assert " / erofs ro" in mounts
+    for gone in ("ext4", "overlay", "/run/ccinit/volumes"):
+        assert gone not in mounts
+    assert chain.debug.late == {
+        "again": "owner.debug",
+        "pod": "owner.not_now",
+        "role": "owner.role",
+    }
+
+
+def test_every_verifier_sees_that_debug_was_opened(chain: Chain) -> None:
+    status, printed = chain.debug.claims
+    assert status == 1
+    (claim,) = (line.split() for line in printed.splitlines() if line.startswith("pcr.15"))
+    head = "event for PCR 15: "
+    (text,) = (one.text for one in chain.log.entries if one.text.startswith(head))
+    domain, operation, content = text.removeprefix(head).split(" ")
+    opens = AaelEvent(domain=domain, operation=operation, content=content)
+    value = Algorithm.SHA256.hash(bytes(32) + opens.digest(Algorithm.SHA256)).hex()
+    assert claim[1:3] == ["00" * 32, value]
+    assert claim[-1] != "ok"
+    released = [
+        record["resource"]
+        for record in chain.scene.owner.audit()
+        if record["decision"] == "released"
+    ]
+    assert released[-1] == pod.DEBUG_GRANT_URI
 
 
 def test_host_saw_no_text_and_no_canary(chain: Chain) -> None:

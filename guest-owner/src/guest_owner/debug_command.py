@@ -58,7 +58,7 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_terms(opening)
     add_endpoint(opening)
     opening.add_argument(
-        "args", nargs="*", metavar="PROGRAM …", help=f"default: {' '.join(_SHELL)}"
+        "args", nargs="*", metavar="PROGRAM …", help=f"after --; default: {' '.join(_SHELL)}"
     )
     opening.set_defaults(func=_open)
 

@@ -1,0 +1,128 @@
+"""The owner debugs a pod that runs, through the host's relay: refused first, then granted.
+
+All of one guest's cases, at the end of its life: nothing of the pod is there afterwards. Nothing is
+judged here.
+"""
+
+import json
+import subprocess
+from dataclasses import dataclass
+
+from ccinit.formats.owner_rpc import DEBUG_CONTAINER, Role
+from host_runtime.launcher import Guest, GuestConfig
+from host_runtime.rpc_client import GuestState
+from tests.demo import pod
+from tests.demo.life import owner_address, relaying
+from tests.demo.parties import BIN, Owner
+from tests.demo.world import World
+
+LOOK = (
+    "id -u; cat /proc/1/comm; ls /proc/1/root/run/ccinit; "
+    "touch /no-way 2>/tmp/refused || cat /tmp/refused; "
+    "dmesg >/tmp/log && echo kernel log; ls /sys/class/tpm; exit 9"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebugVisit:
+    """What came of it.
+
+    Attributes:
+        refusals: by case, the guest's reason.
+        spared: what the pod and the platform said after the refusals.
+        before, after: what the host was told.
+        opened: exit status, output and messages of the command that opened it.
+        claims: of an attestation afterwards, with its exit status.
+        shell: output of a second program, on pipes with input.
+        late: reasons of what is refused once debug is open.
+    """
+
+    refusals: dict[str, str]
+    spared: tuple[str, str]
+    before: GuestState
+    after: GuestState
+    opened: tuple[int, str, str]
+    claims: tuple[int, str]
+    shell: str
+    late: dict[str, str]
+
+
+def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
+    """Try without a grant and with a forged one, then open debug and look around."""
+    owner, name, at = scene.owner, scene.canaries.container, owner_address(config)
+    tools = ("--tools", scene.debug_tools.description)
+    refusals = {"role": _reason(owner, at, Role.EXEC, "debug", "open", "--granted")}
+    refusals["absent"] = _reason(owner, at, Role.ADMIN, "debug", "open", "--granted")
+    _forge_grant(scene)
+    refusals["forged"] = _reason(owner, at, Role.ADMIN, "debug", "open", "--granted")
+    (owner.state / "resources" / pod.DEBUG_GRANT_URI.removeprefix("kbs:///")).unlink()
+    spared = (
+        owner.ask("exec", name, "/usr/bin/python3", "-I", "-c", "print('still here')", at=at),
+        owner.ask("attest", at=at),
+    )
+    before = _host_state(guest)
+    with relaying(guest) as relay:
+        opened = _run(
+            owner, relay, Role.ADMIN, "debug", "open", *tools, "--minutes", "10",
+            "--", "/bin/sh", "-c", LOOK,
+        )  # fmt: skip
+        after = _host_state(guest)
+        shell = _run(
+            owner, relay, Role.ADMIN, "exec", "-i", DEBUG_CONTAINER, "/bin/sh",
+            stdin="cat /proc/mounts\n",
+        )  # fmt: skip
+        claims = _run(owner, relay, Role.LOGS, "attest")
+        late = {
+            "again": _reason(owner, relay, Role.ADMIN, "debug", "open", *tools),
+            "pod": _reason(owner, relay, Role.EXEC, "exec", name, "/usr/bin/python3"),
+            "role": _reason(owner, relay, Role.EXEC, "exec", DEBUG_CONTAINER, "/bin/sh"),
+        }
+    return DebugVisit(
+        refusals=refusals,
+        spared=spared,
+        before=before,
+        after=after,
+        opened=(opened.returncode, opened.stdout, opened.stderr),
+        claims=(claims.returncode, claims.stdout),
+        shell=shell.stdout,
+        late=late,
+    )
+
+
+def _forge_grant(scene: World) -> None:
+    """Store a grant that looks right and is for a key that no guest has."""
+    tools = json.loads(scene.debug_tools.description.read_text())
+    grant = {
+        "evidence_key": "00" * 32,
+        "expires_s": 1 << 40,
+        "tools_root": tools["root_hash"],
+        "keep_pod": False,
+    }
+    scene.owner.register_resource(pod.DEBUG_GRANT_URI, json.dumps(grant).encode(), "debug-grant")
+
+
+def _host_state(guest: Guest) -> GuestState:
+    with guest.client() as client:
+        return client.state()
+
+
+def _run(
+    owner: Owner, at: str, role: Role, *words: object, stdin: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command of the owner plane, whatever comes of it."""
+    path = 2 if words[0] == "debug" else 1
+    command = (
+        *(BIN / "guest-owner", *words[:path], "--connect", at, "--pod", "demo"),
+        *("--client", owner.client(role), "--state", owner.state, *words[path:]),
+    )
+    return subprocess.run(
+        [str(word) for word in command],
+        input=stdin, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def _reason(owner: Owner, at: str, role: Role, *words: object) -> str:
+    """Run a command that fails; return the reason that it gives."""
+    done = _run(owner, at, role, *words)
+    assert done.returncode == 1, done
+    return done.stderr.strip().rpartition("[")[2].removesuffix("]")
