@@ -14,6 +14,7 @@ from ccinit.agent.children import Answer, Answers, PreparedChild
 from ccinit.agent.configuration import Configured
 from ccinit.agent.devices import open_platform, run_on_platform
 from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.launch_secrets import read_launch_secrets
 from ccinit.agent.log_pump import keep_pace
 from ccinit.agent.messages import (
     ConnectionAnswer,
@@ -32,11 +33,12 @@ from ccinit.agent.messages import (
 )
 from ccinit.agent.roles import Role
 from ccinit.boot.clock import read_build_time, set_clock
-from ccinit.errors import ChildError, DeadlineError, KernelError
+from ccinit.errors import ChildError, ConfigError, DeadlineError, KernelError
 from ccinit.formats.debug_grant import DebugGrant
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import KBS_VSOCK_PORT, KbsTransport
 from ccinit.formats.initdata import document_digest
+from ccinit.formats.launch_secret import vouch_for_log
 from ccinit.formats.log_evidence import encode_log_evidence
 from ccinit.formats.pod_manifest import PodManifest
 from ccinit.formats.pod_volume import RollbackAnchor, Volume
@@ -50,6 +52,7 @@ from ccinit.formats.tee import (
     evidence_needs_network,
     evidence_needs_request,
     initdata_binding,
+    is_judged_at_launch,
 )
 from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.vsock_stream import connect_to_host
@@ -133,13 +136,23 @@ async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> At
     with_identity = configured.config.owner is not None
     wanted = plan_resources(configured.manifest, with_identity=with_identity)
     counters = plan_counters(configured.manifest)
-    reply = await request_resources(guest, configured, wanted, counters=counters)
+    tee = configured.platform.tee
+    if is_judged_at_launch(tee):
+        if counters:
+            raise ConfigError("attest.launch_only", f"on {tee} nobody keeps a rollback counter")
+        reply = await read_launch_secrets(guest, configured, wanted)
+    else:
+        reply = await request_resources(guest, configured, wanted, counters=counters)
     grants = _grants(reply)
     guest.teardown.push("secrets", undoing(lambda: wipe_grants(grants)))
     set_clock(reply.date, read_build_time())
-    if evidence_needs_request(configured.platform.tee):
+    psk = grants[log_psk_uri(configured.manifest)].secret
+    if evidence_needs_request(tee):
         await bind_log(guest, configured, log_binding)
-    guest.log.mix(grants[log_psk_uri(configured.manifest)].secret)
+    elif is_judged_at_launch(tee):
+        voucher = vouch_for_log(psk.reveal(), log_binding)
+        guest.log.bind(encode_log_evidence(tee, voucher))
+    guest.log.mix(psk)
     policy_keys = tuple(
         PolicyKey(resource=str(released.uri), data=released.data) for released in reply.policy_keys
     )
@@ -201,9 +214,11 @@ async def request_resources(
     """Hold the handshake in a child and return all of `wanted` and `counters`, in their order.
 
     Raises:
+        ConfigError: `attest.launch_only`, the platform has no evidence for a KBS.
         ChildError: `child.protocol`, other resources came back.
         CcinitError: as `attest`.
     """
+    _require_evidence(configured)
     async with AsyncExitStack() as stack:
         first = await _prepare_evidence(guest, configured, stack)
 
@@ -308,7 +323,13 @@ async def _connect_to_relay(question: ConnectionQuestion) -> Answer:
 
 
 async def collect_evidence(guest: Guest, configured: Configured, report_data: bytes) -> bytes:
-    """Return evidence over `report_data` as JSON text."""
+    """Return evidence over `report_data` as JSON text.
+
+    Raises:
+        ConfigError: `attest.launch_only`, the platform has none.
+        CcinitError: it made none.
+    """
+    _require_evidence(configured)
     platform = configured.platform
     reply = await run_on_platform(
         guest,
@@ -337,6 +358,14 @@ def _endorsements(guest: Guest, configured: Configured) -> Answers:
         return Answer(value=answer)
 
     return {EndorsementQuestion: endorse}
+
+
+def _require_evidence(configured: Configured) -> None:
+    if is_judged_at_launch(configured.platform.tee):
+        raise ConfigError(
+            "attest.launch_only",
+            "the owner judged this launch once; there is no evidence, and nothing to fetch with it",
+        )
 
 
 def _keep_request(guest: Guest, configured: Configured, request: bytes) -> None:

@@ -10,7 +10,7 @@ import os
 from contextlib import ExitStack
 
 from ccinit.agent.devices import open_device, run_on_platform
-from ccinit.agent.guest import Guest
+from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.measurement import RuntimeMeasurement
 from ccinit.agent.messages import BindReply, BindRequest
 from ccinit.agent.roles import Role
@@ -25,8 +25,9 @@ from ccinit.errors import ChildError, VerificationError
 from ccinit.formats.guest_config import GuestConfig
 from ccinit.formats.initdata import document_digest
 from ccinit.formats.pod_manifest import PodManifest
-from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding
+from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding, is_judged_at_launch
 from ccinit.kernel.block import BlockDevice, list_virtio_disks
+from ccinit.kernel.efi_secret import wipe_secrets
 from ccinit.values import frozen, replace
 
 _SECONDS = 60.0
@@ -61,6 +62,8 @@ async def configure(guest: Guest) -> Configured:
         ConfigError: `attest.…`: not exactly one platform.
     """
     platform = detect_platform()
+    if is_judged_at_launch(platform.tee):
+        guest.teardown.push("launch secrets", undoing(wipe_secrets))
     disks = list_virtio_disks()
     found = await _read_document(guest, disks)
     if not 0 <= found.disk < len(disks):

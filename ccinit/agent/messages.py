@@ -161,6 +161,13 @@ class KbsRequest:
 
 
 @frozen
+class LaunchRequest:
+    """What the launch's secrets have to be; the reply is a KbsReply without a token."""
+
+    wanted: tuple[Wanted, ...]
+
+
+@frozen
 class EvidenceQuestion:
     """Evidence is needed that carries these bytes, and answers the verifier's request if any."""
 

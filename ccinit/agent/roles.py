@@ -37,6 +37,7 @@ class Role(enum.StrEnum):
     EVIDENCE = "evidence"
     ENDORSE = "endorse"
     KBS = "kbs"
+    LAUNCH = "launch"
     LUKS2 = "luks2"
     FORMAT = "format"
     REGISTRY = "registry"
@@ -139,6 +140,8 @@ RIGHTS: Mapping[Role, Rights] = {
         preload=("encodings.idna",),
         read=RESOLVER,
     ),
+    # the secrets of a launch that its owner judged, by fd
+    Role.LAUNCH: Rights(job="ccinit.agent.jobs.launch:run", uid=FIRST_UID + 21, syscalls=PARSER),
     # the header of a LUKS2 volume, in memory; its passphrase by pipe
     Role.LUKS2: Rights(
         job="ccinit.unlock.luks2:luks2_job",

@@ -10,8 +10,10 @@ import os
 from typing import Protocol
 
 from ccinit.errors import ConfigError
+from ccinit.formats.launch_secret import STATEMENT
 from ccinit.formats.tee import Tee
 from ccinit.kernel import tsm
+from ccinit.kernel.efi_secret import SECRETS
 from ccinit.kernel.tsm import OpenReport
 from ccinit.values import frozen, replace
 
@@ -95,7 +97,7 @@ class Row:
         asked: other platforms that look the same; which one it is, the device has to say.
         devices: nodes that an Attester can use, the best first, under the name `device`.
         device: the name that its Attester knows them by.
-        files: what its Attester needs beside a report of configfs-tsm.
+        files: what a child needs beside a report of configfs-tsm, or without one.
         extras: what it takes, too, where the kernel has it.
         register: the file of the event log's register, where the kernel has it.
         register_in_device: the register is reached through the device.
@@ -151,8 +153,10 @@ TABLE = (
     # SEV and SEV-ES: the secrets that the firmware handed on, by the driver efi_secret.
     Row(
         name="sev",
-        paths=("/sys/kernel/security/secrets/coco",),
-        refusal="a secret that was injected at launch answers no nonce and vouches for no key",
+        paths=(SECRETS,),
+        tee=Tee.SEV,
+        files=(Node(name="statement", path=f"{SECRETS}/{STATEMENT}", writable=False),),
+        unreachable="the owner injected no secret that names the document",
     ),
     Row(
         name="sgx",
@@ -265,6 +269,8 @@ def _reach(row: Row, signs: Signs, provider: str) -> Platform:
             open_report=tsm.open_report_entry,
             register=register,
         )
+    if row.files and not row.provider and all(signs.exists(node.path) for node in row.files):
+        return Platform(tee=row.tee, nodes=row.files)
     path = next(filter(signs.exists, row.devices), None)
     if path is None:
         raise ConfigError("tee.io", f"{row.name}: {row.unreachable}")

@@ -32,6 +32,7 @@ PSEUDO_FILESYSTEMS = (
     MountSpec(fstype="cgroup2", target="/sys/fs/cgroup",
               data="nsdelegate,memory_recursiveprot"),
     MountSpec(fstype="configfs", target="/sys/kernel/config"),
+    MountSpec(fstype="securityfs", target="/sys/kernel/security"),
 )  # fmt: skip
 
 

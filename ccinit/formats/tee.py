@@ -32,6 +32,7 @@ class Tee(StrEnum):
     CCA = "cca"
     SAMPLE = "sample"
     SE = "se"
+    SEV = "sev"  # SEV-ES, too; of RCAR's old versions, for there is no evidence of it
     SNP = "snp"
     TDX = "tdx"
     TPM = "tpm"
@@ -40,8 +41,9 @@ class Tee(StrEnum):
 class Binding(Enum):
     """How the initdata digest gets into a platform's evidence.
 
-    A register is *extended* by the guest, once. A launch field was set by the host before the
-    guest's first instruction; the guest *compares*, or it would run whatever the host made. Where
+    A register is *extended* by the guest, once. A launch field was set by the host (a secret of the
+    launch by the owner) before the guest's first instruction; the guest *compares*, or it would run
+    whatever the host made. Where
     there is neither, the measured guest *states* the digest in what is signed with its measurement,
     each time anew. The sample platform can do none of it: NOTHING binds its document, and it exists
     for tests only.
@@ -78,6 +80,7 @@ class _Row:
         hash_name: by which a handshake's digest is made.
         needs_network: a part of the evidence comes from a service of the cloud.
         needs_request: evidence answers a verifier's own request, which is a handshake's nonce.
+        is_judged_at_launch: there is no evidence; the owner judged the launch and gave it secrets.
     """
 
     kept: int
@@ -86,6 +89,7 @@ class _Row:
     hash_name: str = "sha384"
     needs_network: bool = False
     needs_request: bool = False
+    is_judged_at_launch: bool = False
 
 
 _PCR_8 = InitdataBinding(binding=Binding.EXTENDED, algorithm="sha256", size_bytes=32)
@@ -93,6 +97,7 @@ _HOSTDATA = InitdataBinding(binding=Binding.COMPARED, algorithm="sha256", size_b
 _MRCONFIGID = InitdataBinding(binding=Binding.COMPARED, algorithm="sha384", size_bytes=48)
 _PERSONALIZATION = InitdataBinding(binding=Binding.COMPARED, algorithm="sha384", size_bytes=64)
 _USER_DATA = InitdataBinding(binding=Binding.STATED, algorithm="sha384", size_bytes=48)
+_LAUNCH_SECRET = InitdataBinding(binding=Binding.COMPARED, algorithm="sha256", size_bytes=32)
 
 _NOWHERE = InitdataBinding(binding=Binding.NOTHING, algorithm="sha256", size_bytes=0)
 
@@ -106,6 +111,7 @@ _ROWS: Final[Mapping[Tee, _Row]] = {
     Tee.TDX: _Row(kept=48, size=64, initdata=_MRCONFIGID),
     Tee.CCA: _Row(kept=48, size=64, initdata=_PERSONALIZATION),
     Tee.SE: _Row(kept=64, size=64, initdata=_USER_DATA, hash_name="sha512", needs_request=True),
+    Tee.SEV: _Row(kept=48, size=64, initdata=_LAUNCH_SECRET, is_judged_at_launch=True),
     Tee.SAMPLE: _Row(kept=48, size=48, initdata=_NOWHERE),
 }
 
@@ -135,6 +141,11 @@ def report_hash(tee: Tee) -> str:
 def evidence_needs_request(tee: Tee) -> bool:
     """Return whether a platform makes evidence only in answer to a verifier's request."""
     return _ROWS[tee].needs_request
+
+
+def is_judged_at_launch(tee: Tee) -> bool:
+    """Return whether a platform has secrets that the owner injected in place of evidence."""
+    return _ROWS[tee].is_judged_at_launch
 
 
 def evidence_needs_network(tee: Tee) -> bool:

@@ -113,7 +113,11 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
     from ccinit.agent.attestation import bind_log, open_log
     from ccinit.agent.configuration import configure
     from ccinit.formats.guest_config import StartBy
-    from ccinit.formats.tee import evidence_needs_network, evidence_needs_request
+    from ccinit.formats.tee import (
+        evidence_needs_network,
+        evidence_needs_request,
+        is_judged_at_launch,
+    )
     from ccinit.kernel.entropy import wait_for_entropy
 
     configured = await configure(guest)
@@ -122,7 +126,7 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
     await wait_for_entropy()  # the log's keys are the first that this boot makes
     binding = open_log(guest, configured)
     tee = configured.platform.tee
-    if not evidence_needs_network(tee) and not evidence_needs_request(tee):
+    if not (evidence_needs_network(tee) or evidence_needs_request(tee) or is_judged_at_launch(tee)):
         await bind_log(guest, configured, binding)
     return configured, binding
 

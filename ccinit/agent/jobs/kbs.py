@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ccinit.agent.child import JobChannel
+from ccinit.agent.jobs.policy_keys import resources_of_policies
 from ccinit.agent.messages import (
     ConnectionAnswer,
     ConnectionQuestion,
@@ -29,11 +30,10 @@ from ccinit.attest.composite import make_device_attesters
 from ccinit.attest.passport import PassportSource
 from ccinit.attest.patience import AttestLimits
 from ccinit.attest.ports import EvidenceFor
-from ccinit.errors import ConfigError, LimitExceededError, PeerError
+from ccinit.errors import ConfigError, PeerError
 from ccinit.formats.debug_grant import DebugGrant, verify_debug_grant
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport
-from ccinit.formats.image_policy import parse_image_policy
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.rollback_counter import encode_counter_advance, verify_counter_reply
 from ccinit.formats.strict_json import JsonValue
@@ -41,8 +41,6 @@ from ccinit.formats.tee import ReportData
 from ccinit.net.http import HttpClient
 from ccinit.net.stream import Dial, dial_tcp
 from ccinit.net.tls import pinned_context
-
-MAX_POLICY_KEYS = 32
 
 
 def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
@@ -146,19 +144,6 @@ def _passport(
         tee=request.tee,
         evidence_for=evidence_for,
     )
-
-
-def resources_of_policies(
-    wanted: Sequence[Wanted], released: Sequence[Released]
-) -> Sequence[ResourceUri]:
-    """List the keys that image policies name instead of containing them, each once."""
-    found: dict[ResourceUri, None] = {}
-    for one, resource in zip(wanted, released, strict=True):
-        if one.is_policy:
-            found |= dict.fromkeys(parse_image_policy(resource.data).resources())
-    if len(found) > MAX_POLICY_KEYS:
-        raise LimitExceededError("policy.keys", f"more than {MAX_POLICY_KEYS} resources")
-    return tuple(found)
 
 
 def _dial_relay(channel: JobChannel) -> Dial:

@@ -12,8 +12,10 @@ from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs.evidence import cca_attester, snp_attester
 from ccinit.agent.messages import BindReply, BindRequest
 from ccinit.attest.azure import identify_paravisor
+from ccinit.formats.launch_secret import MAX_ENTRY_BYTES, parse_launch_statement
 from ccinit.formats.tdx_report import TDREPORT_BYTES, parse_td_report
 from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding
+from ccinit.kernel.efi_secret import read_secret
 from ccinit.kernel.tdx_guest import read_td_report
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.initdata import bind_initdata, compare_initdata
@@ -62,12 +64,20 @@ def _leave_to_evidence(_fds: Mapping[str, int], digest: bytes) -> bytes:
     return digest
 
 
+def _compare_launch_statement(fds: Mapping[str, int], digest: bytes) -> bytes:
+    """By the owner's own word, which came with the launch; of its secrets only this is here."""
+    statement = parse_launch_statement(read_secret(fds["statement"], MAX_ENTRY_BYTES))
+    named = statement.initdata.raw
+    return compare_initdata(named, digest, initdata_binding(Tee.SEV).size_bytes)
+
+
 BINDERS: dict[Tee, Callable[[Mapping[str, int], bytes], bytes]] = {
     Tee.TPM: _extend_pcr,
     Tee.AZ_SNP_VTPM: _extend_pcr,
     Tee.AZ_TDX_VTPM: _extend_pcr,
     Tee.CCA: _compare_personalization,
     Tee.SE: _leave_to_evidence,
+    Tee.SEV: _compare_launch_statement,
     Tee.SNP: _compare_host_data,
     Tee.TDX: _compare_mrconfigid,
 }

@@ -50,6 +50,8 @@ RTMR3 = Node(
 )
 QUOTES = Platform(tee=Tee.TDX, nodes=(TDX_GUEST,), open_report=open_report_entry)
 LOGGED = replace(QUOTES, nodes=(TDX_GUEST, CCEL))
+COCO = "/sys/kernel/security/secrets/coco"
+STATEMENT = f"{COCO}/ca2fa1f2-1c46-4003-9bac-6f2c80542909"
 SE = {"/sys/firmware/uv/prot_virt_guest": "1\n"}
 SVSM = "/sys/devices/platform/tpm-svsm"
 SEV_GUEST = device(Tee.SNP, "sev_guest", "/dev/sev-guest")
@@ -79,6 +81,12 @@ SEV_GUEST = device(Tee.SNP, "sev_guest", "/dev/sev-guest")
 )
 def test_one_platform_is_found(paths: set[str], provider: str, platform: Platform) -> None:
     assert detect_platform(FakeSigns(paths=paths, provider=provider)) == platform
+
+
+def test_launch_that_was_judged_has_the_owners_statement() -> None:
+    node = Node(name="statement", path=STATEMENT, writable=False)
+    found = detect_platform(FakeSigns(paths={COCO, STATEMENT}))
+    assert found == Platform(tee=Tee.SEV, nodes=(node,))
 
 
 def test_secure_execution_is_told_by_its_flag() -> None:
@@ -112,10 +120,19 @@ def test_secure_execution_is_told_by_its_flag() -> None:
             id="csv",
         ),
         pytest.param(
-            FakeSigns(paths={"/sys/kernel/security/secrets/coco"}),
-            "attest.unsupported",
-            "sev: a secret that was injected",
-            id="sev",
+            FakeSigns(paths={COCO}), "tee.io", "sev: the owner injected no", id="sev unjudged"
+        ),
+        pytest.param(
+            FakeSigns(paths={COCO, STATEMENT, "/dev/sev-guest"}, provider="sev_guest"),
+            "attest.ambiguous",
+            "snp, sev",
+            id="sev that is snp",
+        ),
+        pytest.param(
+            FakeSigns(paths={COCO, STATEMENT, "/dev/tpm0"}),
+            "attest.ambiguous",
+            "sev, tpm",
+            id="sev with a tpm",
         ),
         pytest.param(
             FakeSigns(texts=SE), "tee.io", "se: the ultravisor is asked", id="r17 se without device"

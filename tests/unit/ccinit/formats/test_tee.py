@@ -20,6 +20,7 @@ LONG_DIGEST = bytes(range(1, 65))
         (Tee.CCA, DIGEST + bytes(16)),
         (Tee.SAMPLE, DIGEST),
         (Tee.SE, LONG_DIGEST),
+        (Tee.SEV, DIGEST + bytes(16)),
     ],
 )
 def test_digest_enters_the_report_data_of_each_platform(tee: Tee, report_data: bytes) -> None:
@@ -47,6 +48,7 @@ def test_digest_of_another_length_is_refused(tee: Tee, length: int) -> None:
         (Tee.TDX, Binding.COMPARED, "sha384", 48),
         (Tee.CCA, Binding.COMPARED, "sha384", 64),
         (Tee.SE, Binding.STATED, "sha384", 48),
+        (Tee.SEV, Binding.COMPARED, "sha256", 32),
         (Tee.SAMPLE, Binding.NOTHING, "sha256", 0),
     ],
 )

@@ -46,6 +46,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         *((tee, ["entropy", "open", "bind", "connect"]) for tee in (Tee.TPM, Tee.SNP, Tee.TDX)),
         (Tee.CCA, ["entropy", "open", "bind", "connect"]),
         (Tee.SE, ["entropy", "open", "connect"]),
+        (Tee.SEV, ["entropy", "open", "connect"]),
         (Tee.AZ_SNP_VTPM, ["entropy", "open", "connect", "bind"]),
         (Tee.AZ_TDX_VTPM, ["entropy", "open", "connect", "bind"]),
     ],

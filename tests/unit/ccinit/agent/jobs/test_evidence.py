@@ -16,7 +16,13 @@ from ccinit.attest.detect import TABLE, Row
 from ccinit.attest.simulated.machine import SIMULATIONS
 from ccinit.errors import CcinitError
 from ccinit.formats.snp_evidence import parse_snp_evidence
-from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee, initdata_binding
+from ccinit.formats.tee import (
+    NO_REPORT_DATA,
+    ReportData,
+    Tee,
+    initdata_binding,
+    is_judged_at_launch,
+)
 from ccinit.kernel import tsm
 from ccinit.kernel.tsm import TsmReport, open_report_entry
 from ccinit.measure.register import EVENT_REGISTERS
@@ -24,6 +30,7 @@ from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs
 from tests.fakes.snp import FakeSnp
 
 DETECTED = {row.tee for row in TABLE if row.tee} | {tee for row in TABLE for tee in row.asked}
+ATTESTED = {tee for tee in DETECTED if not is_judged_at_launch(tee)}
 REPORT_DATA = ReportData(bytes(range(64)))
 REQUEST = EvidenceRequest(tee=Tee.SNP, report_data=REPORT_DATA)
 DIGEST = b"d" * 32
@@ -46,7 +53,7 @@ def configfs(monkeypatch: pytest.MonkeyPatch) -> FakeConfigfs:
 
 def test_detected_platforms_have_an_attester_and_no_others() -> None:
     assert {Tee.TPM, Tee.SNP, Tee.TDX} <= DETECTED
-    assert set(evidence.ATTESTERS) == DETECTED | set(SIMULATIONS)
+    assert set(evidence.ATTESTERS) == ATTESTED | set(SIMULATIONS)
 
 
 def test_detected_platforms_bind_initdata_and_no_others() -> None:
@@ -57,7 +64,7 @@ def test_r19_root_without_stand_ins_has_the_detected_platforms_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "ccinit.attest.simulated", None)
-    assert set(runpy.run_path(evidence.__file__)["ATTESTERS"]) == DETECTED
+    assert set(runpy.run_path(evidence.__file__)["ATTESTERS"]) == ATTESTED
     assert set(runpy.run_path(measure.__file__)["BINDERS"]) == DETECTED
 
 

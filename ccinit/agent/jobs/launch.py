@@ -1,0 +1,37 @@
+"""Role `launch`: read the secrets of a launch that its owner judged; they come as descriptors.
+
+They take the place of a KBS's replies, and so does the result. There is no session and no token.
+"""
+
+from ccinit.agent.child import JobChannel
+from ccinit.agent.jobs.policy_keys import resources_of_policies
+from ccinit.agent.messages import KbsReply, LaunchRequest, Released, Wanted
+from ccinit.attest.launch import LaunchSecrets
+from ccinit.errors import VerificationError
+from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.launch_secret import (
+    MAX_ENTRY_BYTES,
+    STATEMENT,
+    is_guid,
+    parse_launch_statement,
+)
+from ccinit.kernel.efi_secret import read_secret
+
+
+def run(request: LaunchRequest, channel: JobChannel) -> KbsReply:
+    """Do the job; descriptors are named by GUID."""
+    entries = {name: read_secret(fd, MAX_ENTRY_BYTES) for name, fd in channel.fds.items()}
+    if not all(map(is_guid, entries)):
+        raise VerificationError("launch_secret.name", "a secret whose name is no GUID")
+    statement = parse_launch_statement(entries.pop(STATEMENT, b""))
+    secrets = LaunchSecrets(entries.values())
+    released = tuple(_release(secrets, wanted) for wanted in request.wanted)
+    named = resources_of_policies(request.wanted, released)
+    policy_keys = tuple(_release(secrets, Wanted(uri=uri, kind=EnvelopeKind.FILE)) for uri in named)
+    secrets.end()
+    return KbsReply(released=released, policy_keys=policy_keys, date=statement.date)
+
+
+def _release(secrets: LaunchSecrets, wanted: Wanted) -> Released:
+    envelope = secrets.take(wanted.uri, wanted.kind)
+    return Released(uri=wanted.uri, data=envelope.data, create=envelope.create)

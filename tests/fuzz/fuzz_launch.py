@@ -1,0 +1,86 @@
+"""Invariant: any bytes in a launch's secrets end in a `CcinitError` with a reason of their parser,
+or are the very secrets that the owner put there; and only the owner's voucher vouches for a log.
+
+Run as `python -m tests.fuzz.fuzz_launch [SECONDS [SEED]]`.
+"""
+
+import random
+import sys
+import time
+from contextlib import suppress
+
+from ccinit.agent.attestation import plan_resources
+from ccinit.attest.launch import LaunchSecrets
+from ccinit.errors import CcinitError, FormatError
+from ccinit.formats.launch_secret import (
+    encode_launch_statement,
+    parse_launch_statement,
+    verify_log_voucher,
+    vouch_for_log,
+)
+from ccinit.formats.pod_manifest import parse_pod_manifest
+from ccinit.formats.strict_json import parse_json
+from tests.fakes.launch import PSK, STATEMENT, Launch
+from tests.fuzz.fuzz_snp import mutate
+from tests.unit.ccinit.formats.test_pod_manifest import POD
+
+WANTED = plan_resources(parse_pod_manifest(POD))
+REPORT_DATA = bytes(64)
+VOUCHER = vouch_for_log(PSK, REPORT_DATA)
+
+
+def check_statement(data: bytes) -> None:
+    """Carry a statement, if it is one."""
+    reason = "launch_statement."
+    try:
+        statement = parse_launch_statement(data)
+        assert parse_launch_statement(encode_launch_statement(statement)) == statement
+    except FormatError as error:
+        reason = error.reason
+    assert reason.startswith("launch_statement."), reason
+
+
+def check_entries(entries: list[bytes]) -> None:
+    """Take what the pod asks for, each as what it is."""
+    reason = "envelope."
+    try:
+        secrets = LaunchSecrets(entries)
+        for one in WANTED:
+            taken = secrets.take(one.uri, one.kind)
+            assert (taken.uri, taken.kind) == (one.uri, one.kind)
+        secrets.end()
+    except CcinitError as error:
+        reason = error.reason
+    assert reason.startswith(("envelope.", "launch_secret.")), reason
+
+
+def check_voucher(data: bytes) -> None:
+    """Let nothing vouch but the one voucher."""
+    with suppress(CcinitError):
+        value = parse_json(data, "fuzz", 4096)
+        verify_log_voucher(value, PSK, REPORT_DATA)
+        assert value == parse_json(VOUCHER, "fuzz", 4096)
+
+
+def main(seconds: int = 10, seed: int = 0) -> int:
+    """Check mutations for a while; return how many."""
+    source = random.Random(seed)  # noqa: S311  # mutations, not keys
+    entries = Launch().entries
+    statement = entries.pop(STATEMENT)
+    bodies = list(entries.values())
+    check_entries(bodies)
+    verify_log_voucher(parse_json(VOUCHER, "fuzz", 4096), PSK, REPORT_DATA)
+    end, count = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        check_statement(mutate(source, statement))
+        check_voucher(mutate(source, VOUCHER))
+        changed = list(bodies)
+        spot = source.randrange(len(changed))
+        changed[spot] = mutate(source, changed[spot])
+        check_entries(changed)
+        count += 1
+    return count
+
+
+if __name__ == "__main__":
+    print(main(*map(int, sys.argv[1:3])))
