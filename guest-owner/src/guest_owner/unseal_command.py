@@ -15,9 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
+from ccinit.errors import ConfigError
 from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.launch_secret import verify_log_voucher
 from ccinit.formats.log_evidence import parse_log_evidence
-from ccinit.formats.sealed_log import BootId, Kind
+from ccinit.formats.sealed_log import BootId, Kind, report_data
+from ccinit.formats.tee import Tee
 from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
@@ -79,7 +82,7 @@ def run_unseal(arguments: argparse.Namespace) -> int:
     psk = None if arguments.psk is None else read_capped(arguments.psk, _MAX_KEY_BYTES)
     verifier = None
     if arguments.state is not None:
-        verifier = evidence_verifier(Store(arguments.state).read_references())
+        verifier = evidence_verifier(Store(arguments.state).read_references(), psk)
     stream = read_capped(arguments.file, _MAX_STREAM_BYTES)
     result = unseal(stream, key, psk=psk, verify_evidence=verifier)
     lines = json_lines(result) if arguments.json else text_lines(result)
@@ -87,11 +90,21 @@ def run_unseal(arguments: argparse.Namespace) -> int:
     return exit_code(result)
 
 
-def evidence_verifier(references: References) -> EvidenceVerifier:
-    """Return a judge of record 1 that trusts what is registered with the KBS."""
+def evidence_verifier(references: References, psk: bytes | None = None) -> EvidenceVerifier:
+    """Return a judge of record 1 that trusts what is registered with the KBS.
+
+    Args:
+        references: the registrations.
+        psk: the pod's log-psk, which stands for evidence where launches are judged before they run.
+    """
 
     def verify(evidence: bytes, boot_id: BootId, signing_key: bytes) -> str:
         parsed = parse_log_evidence(evidence)
+        if parsed.tee == Tee.SEV:
+            if psk is None:
+                raise ConfigError("unseal.psk", "a launch vouches by the pod's log-psk; give --psk")
+            verify_log_voucher(parsed.evidence, psk, report_data(boot_id, signing_key))
+            return "a launch that its owner judged, and gave this log-psk"
         appraised = verify_log_evidence(
             find_verified_tee(parsed.tee),
             parsed.evidence,

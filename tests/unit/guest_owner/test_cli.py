@@ -34,7 +34,7 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) == 15
+    assert len(COMMANDS) == 16
     for command in (
         (),
         ("kbs",),

@@ -8,8 +8,9 @@ import pytest
 
 from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.launch_secret import vouch_for_log
 from ccinit.formats.log_evidence import encode_log_evidence
-from ccinit.formats.sealed_log import BootId, Kind
+from ccinit.formats.sealed_log import BootId, Kind, report_data
 from ccinit.seal.log import MIN_CAPACITY, SealedLog
 from ccinit.secret import Secret
 from guest_owner import unseal_command
@@ -126,7 +127,7 @@ def test_command_names_what_is_wrong(files: Path, capsys: pytest.CaptureFixture[
 def test_command_with_a_state_judges_the_evidence(
     files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(unseal_command, "evidence_verifier", lambda _: lambda *_: "image x (prod)")
+    monkeypatch.setattr(unseal_command, "evidence_verifier", lambda *_: lambda *_: "image x (prod)")
     arguments = ["unseal", str(files / "log"), "--key", str(files / "key"), "--state", str(files)]
     assert run(*arguments, "--psk", str(files / "psk")) == EXIT_GOOD
     assert "evidence   image x (prod)" in capsys.readouterr().out
@@ -169,6 +170,27 @@ def test_tpm_evidence_goes_to_its_verifier() -> None:
     with pytest.raises(CcinitError) as error:
         verify(encode_log_evidence("tpm", evidence), BootId(bytes(16)), bytes(32))
     assert error.value.reason.startswith("tpm2.")
+
+
+def test_log_of_a_judged_launch_is_vouched_for_by_its_psk() -> None:
+    log = SealedLog(capacity=MIN_CAPACITY, clock=lambda: 1_500_000)
+    boot_id = BootId(b"b" * 16)
+    public_key = log.open(OWNER.public_bytes, boot_id)
+    voucher = vouch_for_log(PSK, report_data(boot_id, public_key))
+    log.bind(encode_log_evidence("sev", voucher))
+    log.mix(Secret(PSK))
+    log.close()
+    stream = log.ring.read(0, MIN_CAPACITY).data
+
+    def read(psk: bytes | None) -> Unsealed:
+        judge = evidence_verifier(References(), psk)
+        return unseal(stream, OWNER, psk=PSK, verify_evidence=judge)
+
+    result = read(PSK)
+    assert (result.bound, exit_code(result)) == (True, EXIT_GOOD)
+    assert "judged" in result.guest
+    for psk in (b"q" * 32, None):
+        assert read(psk).bound is False
 
 
 @pytest.mark.parametrize(

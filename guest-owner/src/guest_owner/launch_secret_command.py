@@ -1,0 +1,139 @@
+"""`guest-owner launch-secret`: what the owner injects into a launch under SEV or SEV-ES.
+
+Makes the entries (`ccinit.formats.launch_secret`): a statement that names the document, and the
+resources that its pod asks for, as they are registered. Judging the launch's measurement and
+encrypting the entries for that one launch is left to the tools that hold the launch's keys.
+"""
+
+import argparse
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from ccinit.errors import ConfigError, FormatError
+from ccinit.formats.digest import sha256_digest
+from ccinit.formats.envelope import EnvelopeKind, verify_envelope
+from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
+from ccinit.formats.image_policy import parse_image_policy
+from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
+from ccinit.formats.launch_secret import (
+    MAX_ENTRIES,
+    MIN_PSK_BYTES,
+    STATEMENT,
+    LaunchStatement,
+    encode_launch_statement,
+)
+from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.registries import rule_keys
+from ccinit.formats.resource_uri import PluginUri, ResourceUri
+from guest_owner.arguments import Subparsers, add_state
+from guest_owner.kbs.files import read_capped, write_atomically
+from guest_owner.kbs.store import Store
+
+OVMF_AREA_BYTES = 0xC00  # PcdSevLaunchSecretSize of OVMF's AmdSev
+_TABLE_HEAD_BYTES, _ENTRY_HEAD_BYTES = 20, 20
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `launch-secret`."""
+    summary = "Make the secrets of a launch under SEV or SEV-ES, one file for each GUID."
+    parser = subparsers.add_parser(
+        "launch-secret",
+        help=summary,
+        description=summary,
+        epilog="Inject them only into a launch whose measurement you have judged: "
+        "virt-qemu-sev-validate … --inject-secret GUID:DIRECTORY/GUID",
+    )
+    add_state(parser)
+    parser.add_argument(
+        "document", type=Path, metavar="DOCUMENT", help="initdata that the launch is for"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIRECTORY", help="must not exist"
+    )
+    parser.set_defaults(func=_make)
+
+
+def plan_resources(config: GuestConfig, pod: PodManifest) -> Mapping[ResourceUri, EnvelopeKind]:
+    """Return what a pod asks for, but for what its image policies name.
+
+    Raises:
+        ConfigError: `launch_secret.plugin`, nothing but a KBS can make it.
+    """
+    wanted: dict[object, EnvelopeKind] = {
+        ResourceUri("ccinit", pod.name, EnvelopeKind.LOG_PSK.value): EnvelopeKind.LOG_PSK
+    }
+    if config.owner is not None:
+        kind = EnvelopeKind.TLS_IDENTITY
+        wanted[ResourceUri("ccinit", pod.name, kind.value)] = kind
+    for volume in pod.volumes:
+        if volume.key is not None:
+            wanted[volume.key] = EnvelopeKind.VOLUME_KEY
+    for image in pod.images:
+        files = (image.auth, image.policy)
+        wanted |= {uri: EnvelopeKind.FILE for uri in files if uri is not None}
+        wanted |= dict.fromkeys(image.keys, EnvelopeKind.IMAGE_KEY)
+    for rule in pod.registries:
+        wanted |= dict.fromkeys(rule_keys(rule), EnvelopeKind.FILE)
+    wanted |= {secret.uri: EnvelopeKind.FILE for secret in pod.secrets}
+    planned = {}
+    for uri, kind in wanted.items():
+        if isinstance(uri, PluginUri) or not isinstance(uri, ResourceUri):
+            raise ConfigError("launch_secret.plugin", f"{uri}: only a KBS's plugin can make it")
+        planned[uri] = kind
+    return planned
+
+
+def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes]:
+    """Return the entries of a launch for a document, by GUID.
+
+    Raises:
+        ConfigError: `launch_secret.envelope`, the document does without envelopes;
+            `launch_secret.plugin`.
+        VerificationError: `resource.absent`; `envelope.…`, registered without `--envelope`, or as
+            another kind.
+        FormatError: `initdata.…`, `launch_secret.…`.
+    """
+    parsed = parse_initdata(document)
+    if parsed.algorithm != "sha256":
+        raise FormatError("initdata.algorithm", f"{parsed.algorithm}; a launch names a sha256")
+    config, pod = parse_guest_config(parsed.config_toml), parse_pod_manifest(parsed.pod_toml)
+    if config.kbs.envelope is not EnvelopePolicy.REQUIRED:
+        raise ConfigError("launch_secret.envelope", 'the document says kbs.envelope = "none"')
+    wanted = dict(plan_resources(config, pod))
+    policies = {image.policy for image in pod.images}
+    bodies = {}
+    while wanted:
+        uri = next(iter(wanted))
+        kind = wanted.pop(uri)
+        bodies[uri] = store.read_resource(uri)
+        data = verify_envelope(bodies[uri], uri, kind).data
+        if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
+            raise FormatError("launch_secret.log_psk", f"needs {MIN_PSK_BYTES} bytes or more")
+        if uri in policies:
+            named = parse_image_policy(data).resources()
+            wanted |= {one: EnvelopeKind.FILE for one in named if one not in bodies}
+    if len(bodies) >= MAX_ENTRIES:
+        raise FormatError("launch_secret.entries", f"{len(bodies)} resources, at most 63")
+    statement = LaunchStatement(initdata=sha256_digest(document), date=date)
+    named_by = {str(uuid.uuid5(uuid.UUID(STATEMENT), str(uri))): uri for uri in bodies}
+    return {
+        STATEMENT: encode_launch_statement(statement),
+        **{guid: bodies[uri] for guid, uri in named_by.items()},
+    }
+
+
+def _make(arguments: argparse.Namespace) -> int:
+    if arguments.output.exists():
+        raise ConfigError("launch_secret.output", f"{arguments.output} exists")
+    document = read_capped(arguments.document, MAX_DOCUMENT_BYTES)
+    entries = make_entries(document, Store(arguments.state), int(time.time()))
+    for guid, data in entries.items():
+        write_atomically(arguments.output / guid, data)
+        print(f"{guid}  {len(data)} bytes")
+    size = _TABLE_HEAD_BYTES + sum(_ENTRY_HEAD_BYTES + len(data) for data in entries.values())
+    print(f"{size} bytes as a table")
+    if size > OVMF_AREA_BYTES:
+        print(f"note: OVMF's own area has {OVMF_AREA_BYTES} bytes; this needs another firmware")
+    return 0
