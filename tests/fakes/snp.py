@@ -158,6 +158,11 @@ class Chain:
         guid = VCEK if self.leaf_name == "SEV-VCEK" else VLEK
         return certificate_table({guid: der_of(self.leaf)})
 
+    def whole_table(self) -> bytes:
+        """Likewise of a host that has AMD's certificates, too."""
+        known = {VCEK: self.leaf, ASK: self.ask, ARK: self.ark}
+        return certificate_table({guid: der_of(one) for guid, one in known.items()})
+
     def _sign(
         self,
         subject: str,
