@@ -102,9 +102,16 @@ class FakeIssuer:
     def _certificate(self) -> bytes:
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, self.iss)])
         start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-        builder = x509.CertificateBuilder(name, name, self.key.public_key(), 1, start)
-        signed = builder.not_valid_after(start + dt.timedelta(days=1)).sign(self.key, SHA256())
-        return signed.public_bytes(Encoding.DER)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(self.key.public_key())
+            .serial_number(1)
+            .not_valid_before(start)
+            .not_valid_after(start + dt.timedelta(days=1))
+        )
+        return builder.sign(self.key, SHA256()).public_bytes(Encoding.DER)
 
 
 def azure_claims(evidence: bytes, runtime_data: bytes, *, now: int, life: int = 300) -> Claims:

@@ -15,6 +15,8 @@ from guest_owner import rollback_counter_command
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.minting import MintOrder
+from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES
+from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES
 from guest_owner.kbs.references import MAX_REFERENCE_BYTES, Profile, parse_reference_set
 from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES
@@ -60,12 +62,20 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     requirements.set_defaults(func=_requirements)
 
+    _add_issuer(commands)
+
     summary = "Trust a pod: the initdata document that describes it, byte for byte."
     initdata = commands.add_parser("initdata", help=summary, description=summary)
     _add_file(initdata, "document that `guest-owner initdata make` wrote")
     _add_name(initdata, "the pod's")
     initdata.set_defaults(func=_initdata)
 
+    _add_resource(commands)
+    for add in (_add_image_policy, _add_identity, rollback_counter_command.add_parser):
+        add(commands)
+
+
+def _add_resource(commands: Subparsers) -> None:
     summary = "Keep a resource for guests that the policy allows it to."
     resource = commands.add_parser("resource", help=summary, description=summary)
     resource.add_argument("uri", metavar="URI", help="kbs:///repository/type/tag")
@@ -84,8 +94,21 @@ def add_parser(subparsers: Subparsers) -> None:
         help="with a volume key: the guest may format a blank disk with it",
     )
     resource.set_defaults(func=_resource)
-    for add in (_add_image_policy, _add_identity, rollback_counter_command.add_parser):
-        add(commands)
+
+
+def _add_issuer(commands: Subparsers) -> None:
+    summary = "Trust another Verifier: its tokens, and what they have to say of a TEE."
+    issuer = commands.add_parser("issuer", help=summary, description=summary)
+    _add_file(issuer, "TOML file; kbs/passports/issuer.py of guest-owner says what is in it")
+    issuer.add_argument(
+        "--keys",
+        required=True,
+        type=Path,
+        metavar="JWKS",
+        help="the keys by which it signs, as it publishes them (JSON)",
+    )
+    _add_name(issuer, "the file's, without its ending")
+    issuer.set_defaults(func=_issuer)
 
 
 def _add_image_policy(commands: Subparsers) -> None:
@@ -154,6 +177,17 @@ def _requirements(arguments: argparse.Namespace) -> int:
     text = read_capped(arguments.file, MAX_REQUIREMENTS_BYTES)
     requirements = Store(arguments.state).set_requirements(Tee(arguments.platform), text)
     print(f"registered requirements for {requirements.tee}")
+    return 0
+
+
+def _issuer(arguments: argparse.Namespace) -> int:
+    terms = read_capped(arguments.file, MAX_ISSUER_BYTES)
+    keys = read_capped(arguments.keys, MAX_KEY_SET_BYTES)
+    name = arguments.name or arguments.file.stem
+    issuer = Store(arguments.state).add_issuer(name, terms, keys)
+    platforms = " and ".join(issuer.terms.platforms)
+    print(f"registered issuer {issuer.name} for {platforms}: {len(issuer.keys)} keys")
+    print("its keys are not fetched again: when it has new ones, register it anew")
     return 0
 
 

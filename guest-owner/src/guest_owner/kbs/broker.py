@@ -34,12 +34,14 @@ from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.jwe import encrypt_to_guest
 from guest_owner.kbs.minting import DebugOrder, IdentityMinter, mint_debug_grant
+from guest_owner.kbs.passport_admission import PassportAdmission
+from guest_owner.kbs.passports.signature import name_issuer
 from guest_owner.kbs.policy import Deny, decide
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.se_requests import make_se_nonce
 from guest_owner.kbs.sessions import Attested, Session, Sessions
 from guest_owner.kbs.store import Store
-from guest_owner.kbs.token import TokenSigner
+from guest_owner.kbs.token import ISSUER, TokenSigner
 from guest_owner.kbs.verifiers.table import find_verified_tee, verify_attestation
 
 
@@ -53,6 +55,7 @@ class KeyBroker:
         sessions: Sessions,
         signer: TokenSigner,
         mint: IdentityMinter,
+        passports: PassportAdmission,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Args: clock: seconds since 1970."""
@@ -63,6 +66,7 @@ class KeyBroker:
         self._mint = mint
         self._counters = Counters(store.root)
         self._clock = clock
+        self._passports = passports
 
     def authenticate(self, body: bytes) -> tuple[Session, bytes]:
         """Answer `POST auth`: open a session and return it with the challenge.
@@ -232,11 +236,18 @@ class KeyBroker:
         if bearer is None:
             self._audit_anonymous("no attested session and no token")
             raise KbsRefusedError(Variant.TOKEN_NOT_FOUND, "Attestation Token not found")
+        told = "Token Verifier error"
         try:
-            return self._signer.verify(bearer)
+            if name_issuer(bearer) in {"", ISSUER}:
+                return self._signer.verify(bearer)
+            return self._passports.admit(bearer)
+        except EvidenceRefusedError as error:
+            # An issuer of the owner's signed it: whoever shows it may know what is wrong.
+            told = f"{told}: {error.detail}"
+            raise KbsRefusedError(Variant.TOKEN_VERIFIER_ERROR, told) from error
         except CcinitError as error:
             self._audit_anonymous(str(error))
-            raise KbsRefusedError(Variant.TOKEN_VERIFIER_ERROR, "Token Verifier error") from error
+            raise KbsRefusedError(Variant.TOKEN_VERIFIER_ERROR, told) from error
 
     def _parse_path(self, attested: Attested, path: str) -> ResourceUri:
         try:

@@ -12,6 +12,7 @@ from guest_owner.kbs.broker import KeyBroker
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import Metrics
 from guest_owner.kbs.minting import IdentityMinter
+from guest_owner.kbs.passport_admission import PassportAdmission
 from guest_owner.kbs.sessions import Sessions
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.token import TokenSigner
@@ -41,7 +42,8 @@ def open_service(
     metrics = Metrics()
     audit = AuditLog(state / AUDIT_NAME, limits, metrics.count)
     signer = TokenSigner(read_token_key(state), life_seconds=limits.token_seconds)
-    broker = KeyBroker(store, audit, Sessions(limits, clock), signer, mint)
+    passports = PassportAdmission(store, audit)
+    broker = KeyBroker(store, audit, Sessions(limits, clock), signer, mint, passports)
     return Service(
         broker=broker,
         administration=Administration(store, audit),

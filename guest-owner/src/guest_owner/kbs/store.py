@@ -7,6 +7,8 @@
     roots/PLATFORM/NAME.pem            certificates of a TEE's vendor
     requirements/PLATFORM.toml         what is demanded of a TEE's firmware and host
     request.key                        under which requests to ultravisors are sealed; private
+    issuers/NAME.toml                  another Verifier whose tokens count, and what they must say
+    issuer-keys/NAME.json              the keys by which it signs, a JWK Set
     initdata/NAME.toml                 a document that may run; trusted by the digest of its bytes
     rollback-counters/POD/VOLUME.json  how often a volume was opened and closed
     policy.toml                        who may get what
@@ -29,6 +31,12 @@ from ccinit.formats.tee import Tee
 from guest_owner.kbs.admin_token import AdminKey, parse_admin_key
 from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
 from guest_owner.kbs.minting import MAX_ORDER_BYTES, Order, encode_order, parse_order
+from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, Issuer, parse_issuer
+from guest_owner.kbs.passports.key_set import (
+    MAX_KEY_SET_BYTES,
+    encode_key_set,
+    parse_key_set,
+)
 from guest_owner.kbs.policy import MAX_POLICY_BYTES, Policy, parse_policy
 from guest_owner.kbs.references import (
     MAX_REFERENCE_BYTES,
@@ -172,6 +180,35 @@ class Store:
         path = self.root / "requirements" / f"{platform}.toml"
         write_atomically(path, text, mode=PUBLIC_MODE)
         return requirements
+
+    def read_issuers(self) -> tuple[Issuer, ...]:
+        """Read whose tokens count; one that does not parse makes all fail."""
+        keys = dict(self._entries("issuer-keys", ".json", MAX_KEY_SET_BYTES))
+        terms = self._entries("issuers", ".toml", MAX_ISSUER_BYTES)
+        if set(keys) != {name for name, _ in terms}:
+            raise ConfigError("state.issuers", "issuers and issuer-keys differ; register anew")
+        return tuple(
+            Issuer(name=name, terms=parse_issuer(data), keys=parse_key_set(keys[name]))
+            for name, data in terms
+        )
+
+    def add_issuer(self, name: str, terms: bytes, key_set: bytes) -> Issuer:
+        """Register an issuer of tokens with its keys, replacing one of the same name.
+
+        Raises:
+            FormatError: below `issuer`.
+            ConfigError: `issuer.exists`, its tokens would be those of another registration.
+        """
+        check_name(name, "issuer.name")
+        issuer = Issuer(name=name, terms=parse_issuer(terms), keys=parse_key_set(key_set))
+        for known in self.read_issuers():
+            if known.name != name and known.terms.issuer == issuer.terms.issuer:
+                raise ConfigError("issuer.exists", f"{known.name} is registered as that issuer")
+        # The keys first: without its terms an issuer does not count.
+        path = self.root / "issuer-keys" / f"{name}.json"
+        write_atomically(path, encode_key_set(issuer.keys), mode=PUBLIC_MODE)
+        write_atomically(self.root / "issuers" / f"{name}.toml", terms, mode=PUBLIC_MODE)
+        return issuer
 
     def add_initdata(self, name: str, document: bytes) -> RegisteredInitdata:
         """Register a document; it must be one that a guest on some platform would accept."""

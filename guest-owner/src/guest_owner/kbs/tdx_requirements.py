@@ -78,11 +78,17 @@ class TdxRequirements:
     def __post_init__(self) -> None:
         if not self.mrseam:
             raise FormatError("requirements.mrseam", "name at least one TDX module")
-        if self.td_attributes & UNDER_DEBUG or not self.td_attributes & SEPT_VE_DISABLE:
-            raise FormatError(
-                "requirements.td_attributes",
-                "no bit below 8 may be set, and SEPT_VE_DISABLE (bit 28) must be",
-            )
+        check_attributes(self.td_attributes, "requirements.td_attributes")
+
+
+def check_attributes(td_attributes: int, reason: str) -> None:
+    """Check that nobody may look into a domain with these attributes, nor disturb it.
+
+    Raises:
+        FormatError: with `reason`.
+    """
+    if td_attributes & UNDER_DEBUG or not td_attributes & SEPT_VE_DISABLE:
+        raise FormatError(reason, "no bit below 8 may be set, and SEPT_VE_DISABLE (bit 28) must be")
 
 
 def read_tdx_requirements(fields: Fields) -> TdxRequirements:

@@ -31,6 +31,7 @@ because the owner who looks for the reason wants the whole list.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -85,7 +86,8 @@ def verify_evidence(
     claims.compare_bytes("quote.report_data", report_data, quote.body.report_data)
     authentic = claims.all_hold
     check_platform(quote, platform, references.requirements, claims)
-    reference = _closest(quote.body, references.sets)
+    values = (quote.body.mrtd, *quote.body.rtmrs[1:3])
+    reference = closest_image(values, references.sets)
     measured = None if reference is None else reference.measured
     if not isinstance(measured, TdxMeasurements):
         claims.compare("td.mrtd", NOTHING, quote.body.mrtd.hex(), holds=False)
@@ -160,9 +162,13 @@ def check_unused(body: TdReportBody, claims: ClaimList) -> None:
         claims.compare_bytes("td.mrservicetd", ZERO_MEASUREMENT, body.mrservicetd)
 
 
-def _closest(body: TdReportBody, sets: tuple[ReferenceSet, ...]) -> ReferenceSet | None:
-    """Return the set with the fewest differences, so that the log shows no more than these."""
-    values = (body.mrtd, *body.rtmrs[1:3])
+def closest_image(
+    values: Sequence[bytes | None], sets: tuple[ReferenceSet, ...]
+) -> ReferenceSet | None:
+    """Return the set with the fewest differences, so that the log shows no more than these.
+
+    Args: values: MRTD, RTMR 1 and RTMR 2.
+    """
 
     def agreement(known: ReferenceSet) -> int:
         (identity,) = known.measured.identities

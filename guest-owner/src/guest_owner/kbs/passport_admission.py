@@ -1,0 +1,87 @@
+"""Guests that show a token of another Verifier: who they are, and what the audit log says of it.
+
+A token is judged at every request, by what is registered then. The log has its claims once, under a
+label that follows from the token and tells nothing of it, and every refusal.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+
+from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
+from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.passports.judge import judge_passport
+from guest_owner.kbs.passports.signature import SignedClaims, verify_signature
+from guest_owner.kbs.sessions import Attested
+from guest_owner.kbs.store import Store
+
+_MAX_REMEMBERED = 4096
+
+
+class PassportAdmission:
+    """Admits who shows a token of a registered issuer that holds in every step."""
+
+    def __init__(
+        self, store: Store, audit: AuditLog, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Args: clock: seconds since 1970."""
+        self._store = store
+        self._audit = audit
+        self._clock = clock
+        self._logged: dict[str, None] = {}
+
+    def admit(self, token: str) -> Attested:
+        """Return whom a token is about.
+
+        Raises:
+            FormatError, VerificationError: nobody registered says so; nothing is logged yet.
+            EvidenceRefusedError: a registered issuer says what is not accepted; this is logged.
+        """
+        signed = verify_signature(token, self._store.read_issuers())
+        label = hashlib.sha256(token.encode("ascii")).hexdigest()[:16]
+        try:
+            passport = judge_passport(signed, self._store.read_references(), now=self._clock())
+        except EvidenceRefusedError as error:
+            self._log_refusal(label, signed, error)
+            raise
+        self._log_once(label, passport.evidence)
+        return Attested(
+            label=label,
+            tee=passport.evidence.tee,
+            subject=passport.evidence.subject,
+            tee_pubkey=passport.tee_pubkey,
+        )
+
+    def _log_refusal(self, label: str, signed: SignedClaims, error: EvidenceRefusedError) -> None:
+        self._audit.append(
+            AuditRecord(
+                event=Event.ATTEST,
+                session=label,
+                tee="",
+                decision=Decision.REFUSED,
+                reason=str(error),
+                claims=error.claims,
+                measured={"passport": {"issuer": signed.issuer.name}},
+            )
+        )
+
+    def _log_once(self, label: str, evidence: AppraisedEvidence) -> None:
+        if label in self._logged:
+            return
+        self._audit.append(
+            AuditRecord(
+                event=Event.ATTEST,
+                session=label,
+                tee=evidence.tee,
+                decision=Decision.ACCEPTED,
+                claims=evidence.claims,
+                measured=evidence.measured,
+                reference=evidence.reference.name,
+                profile=evidence.reference.profile.value,
+                initdata=str(evidence.initdata.digest),
+                initdata_name=evidence.initdata.name,
+            )
+        )
+        self._logged[label] = None
+        if len(self._logged) > _MAX_REMEMBERED:
+            del self._logged[next(iter(self._logged))]

@@ -1,0 +1,1 @@
+"""Tokens of other Verifiers, shown by guests instead of evidence (RATS' passport model)."""

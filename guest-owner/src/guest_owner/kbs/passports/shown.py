@@ -1,0 +1,16 @@
+"""Values of a token as text of a claim; what a token does not show is said so."""
+
+NOT_SHOWN = "not shown"
+
+
+def show(value: bytes | int | str | None) -> str:
+    """Return bytes in hex, a switch as on or off, anything else as it is."""
+    match value:
+        case None:
+            return NOT_SHOWN
+        case bool():
+            return "on" if value else "off"
+        case bytes():
+            return value.hex()
+        case _:
+            return str(value)

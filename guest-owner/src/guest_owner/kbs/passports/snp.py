@@ -1,0 +1,71 @@
+"""A token about SEV-SNP against registrations and the owner's demands: step 10 of `judge`.
+
+The names are those of `guest_owner.kbs.verifiers.snp` and `snp_platform`, where they are explained:
+`snp.measurement`, `initdata.digest`, `snp.policy.debug`, `snp.policy.migrate_ma`,
+`snp.policy.allowed`, `snp.vmpl`, `snp.tcb.reported`, `snp.id_key`, `snp.author_key`,
+`snp.family_id`, `snp.image_id`, `snp.guest_svn`. What the token does not show holds nowhere.
+"""
+
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.appraisal import ClaimList, list_known
+from guest_owner.kbs.passports.issuer import SnpDemands
+from guest_owner.kbs.passports.shown import show
+from guest_owner.kbs.passports.statement import SnpStatement
+from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
+from guest_owner.kbs.requirements import IdBlock
+from guest_owner.kbs.verifiers.document import check_document
+from guest_owner.kbs.verifiers.snp import check_measurement
+
+
+def judge_snp(
+    about: SnpStatement, demands: SnpDemands, references: References, claims: ClaimList
+) -> tuple[ReferenceSet | None, RegisteredInitdata | None]:
+    """Make every comparison; return the image and the document, as far as they are registered."""
+    reference = check_measurement(about.measurement, references.sets, claims)
+    initdata = check_document(Tee.SNP, about.host_data, references.initdata, claims)
+    for name, value in (("debug", about.debug), ("migrate_ma", about.migration)):
+        claims.compare(f"snp.policy.{name}", "off", show(value), holds=value is False)
+    claims.compare(
+        "snp.policy.allowed",
+        "smt on or off" if demands.smt_allowed else "smt off",
+        f"smt {show(about.smt)}",
+        holds=about.smt is False or (demands.smt_allowed and about.smt is True),
+    )
+    claims.compare("snp.vmpl", "0", show(about.vmpl), holds=about.vmpl == 0)
+    claims.compare(
+        "snp.tcb.reported",
+        f"at least {demands.floor}",
+        show(None if about.tcb is None else str(about.tcb)),
+        holds=about.tcb is not None and about.tcb.at_least(demands.floor),
+    )
+    _check_launch(about, demands.id_block, claims)
+    return reference, initdata
+
+
+def _check_launch(about: SnpStatement, block: IdBlock, claims: ClaimList) -> None:
+    """A signed launch is signed by a registered key; an unsigned one says nothing about itself."""
+    for name, digest, known in (
+        ("id_key", about.id_key_digest, block.keys),
+        ("author_key", about.author_key_digest, block.author_keys),
+    ):
+        claims.compare(
+            f"snp.{name}",
+            "none, or " + list_known(tuple(one.hex() for one in sorted(known))),
+            show(digest),
+            holds=digest is not None and (not any(digest) or digest in known),
+        )
+    signed = about.id_key_digest is not None and any(about.id_key_digest)
+    for name, value in (("family_id", about.family_id), ("image_id", about.image_id)):
+        claims.compare(
+            f"snp.{name}",
+            "of a signed launch" if signed else "zero",
+            show(value),
+            holds=value is not None and (signed or not any(value)),
+        )
+    svn, least = about.guest_svn, block.guest_svn
+    claims.compare(
+        "snp.guest_svn",
+        f"at least {least}" if signed else "0",
+        show(svn),
+        holds=svn is not None and (svn >= least if signed else svn == 0),
+    )
