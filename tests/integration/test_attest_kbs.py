@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from ccinit.agent.jobs.kbs import run as kbs_job
 from ccinit.agent.messages import EvidenceAnswer, EvidenceQuestion, KbsRequest, Wanted
 from ccinit.attest.client import KbsClient
+from ccinit.attest.sample_device import SampleDevice
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import CcinitError
 from ccinit.formats.envelope import EnvelopeKind
@@ -29,13 +30,13 @@ from ccinit.formats.tee import ReportData, Tee
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
 from guest_owner.kbs.store import Store
-from tests.fakes.device import SampleDevice
 from tests.fakes.tls_server import make_authority
 from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
 from tests.fakes.tpm_quote import FakeTpm
 from tests.integration.kbs_harness import (
     DOCUMENT,
     SECRET,
+    TEST_IMAGE,
     URI,
     Kbs,
     booted_tpm,
@@ -181,11 +182,56 @@ def test_unregistered_key_and_changed_image_are_refused(kbs: Kbs) -> None:
     assert refused_reason(Guest(kbs, changed)) == "kbs.attestation_error"
 
 
-def test_device_that_nobody_can_judge_is_refused_by_name(kbs: Kbs) -> None:
+def test_device_that_no_rule_names_is_refused_by_name(kbs: Kbs) -> None:
     assert Guest(kbs, booted_tpm()).fetch(str(RESOURCE)) == [SECRET]
     guest = Guest(kbs, booted_tpm(), devices=(SampleDevice(),))
     assert refused_reason(guest) == "kbs.attestation_error"
-    assert str(kbs.audit()[-1]["reason"]).startswith("rcar.additional_evidence")
+    assert str(kbs.audit()[-1]["reason"]).startswith("device.sampledevice: ")
+
+
+@pytest.fixture
+def device_rule(kbs: Kbs, tmp_path: Path) -> Iterator[str]:
+    """A rule for guests of the test image that have the device; return a resource of theirs."""
+    uri = "kbs:///test/shop/password"
+    (tmp_path / "secret").write_bytes(b"for tests")
+    state = ("--state", kbs.state)
+    run("register", "resource", *state, uri, tmp_path / "secret")
+    options = ("--initdata", "shop", "--profile", "test", "--device", "sampledevice")
+    run("policy", "allow", *state, "test/shop/*", *options)
+    yield uri
+    run("policy", "remove", *state, 2)
+
+
+def test_device_vouches_where_a_test_rule_names_it(kbs: Kbs, device_rule: str) -> None:
+    """The device that images of the test profile have, and evidence that is composed by them."""
+    guest = Guest(kbs, booted_tpm(TEST_IMAGE), devices=(SampleDevice(),))
+    assert guest.fetch(device_rule) == [b"for tests"]
+    attest, release = kbs.audit()[-2:]
+    assert (attest["decision"], attest["devices"]) == ("accepted", "sampledevice")
+    assert release["decision"] == "released"
+    assert refused_reason(replace(guest, devices=()), device_rule) == "kbs.policy_deny"
+    assert kbs.audit()[-1]["reason"] == "the guest has no sampledevice"
+
+
+def test_device_opens_nothing_of_productions(kbs: Kbs, device_rule: str) -> None:
+    guest = Guest(kbs, booted_tpm(), devices=(SampleDevice(),))
+    assert refused_reason(guest) == "kbs.policy_deny"
+    assert kbs.audit()[-1]["reason"] == "device sampledevice is not named"
+    assert refused_reason(guest, device_rule) == "kbs.policy_deny"
+    assert Guest(kbs, booted_tpm()).fetch(str(RESOURCE)) == [SECRET]
+
+
+class StaleDevice(SampleDevice):
+    """Says what it said in another handshake."""
+
+    def collect_evidence(self, _digest: bytes) -> JsonValue:
+        return super().collect_evidence(bytes(48))
+
+
+def test_device_of_another_handshake_is_refused_by_name(kbs: Kbs, device_rule: str) -> None:
+    guest = Guest(kbs, booted_tpm(TEST_IMAGE), devices=(StaleDevice(),))
+    assert refused_reason(guest, device_rule) == "kbs.attestation_error"
+    assert str(kbs.audit()[-1]["reason"]).startswith("sampledevice.report_data: ")
 
 
 def test_document_of_the_host_is_refused(kbs: Kbs) -> None:

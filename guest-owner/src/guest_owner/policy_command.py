@@ -8,6 +8,7 @@ from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.policy import (
     MAX_POLICY_BYTES,
     Rule,
+    check_device,
     check_initdata_name,
     parse_pattern,
 )
@@ -66,6 +67,13 @@ def _add_allow(commands: Subparsers) -> None:
         default=Profile.PROD.value,
         help="of the reference values (default: %(default)s)",
     )
+    allow.add_argument(
+        "--device",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="device beside the platform that the guest has, exactly; may be repeated",
+    )
     allow.set_defaults(func=_allow)
 
 
@@ -76,6 +84,7 @@ def _allow(arguments: argparse.Namespace) -> int:
         profile=Profile(arguments.profile),
         references=frozenset(check_name(name, "policy.reference") for name in arguments.reference),
         initdata=frozenset(check_initdata_name(name) for name in arguments.initdata),
+        devices=frozenset(check_device(name) for name in arguments.device),
     )
     store.write_policy(add_rule(_read_text(store), rule).encode())
     print(f"{rule.resources} may go to {rule.profile} guests with the named initdata")
@@ -88,7 +97,7 @@ def _list(arguments: argparse.Namespace) -> int:
         print("no rules: nothing is released")
         return 0
     rows = [(str(number), *_cells(rule)) for number, rule in enumerate(policy.rules, 1)]
-    print(format_table(("rule", "resources", "profile", "references", "initdata"), rows))
+    print(format_table(("rule", "resources", "profile", "references", "initdata", "devices"), rows))
     return 0
 
 
@@ -100,12 +109,13 @@ def _remove(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _cells(rule: Rule) -> tuple[str, str, str, str]:
+def _cells(rule: Rule) -> tuple[str, ...]:
     return (
         str(rule.resources),
         rule.profile.value,
         ", ".join(sorted(rule.references)) or "any",
         ", ".join(sorted(rule.initdata)),
+        ", ".join(sorted(rule.devices)) or "none",
     )
 
 

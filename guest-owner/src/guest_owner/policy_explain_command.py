@@ -31,6 +31,13 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--initdata", metavar="NAME", help="with --reference: and this registered document"
     )
+    parser.add_argument(
+        "--device",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --reference: and with this device; may be repeated",
+    )
     parser.set_defaults(func=_explain)
 
 
@@ -41,7 +48,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     subject = (
         _of_session(arguments.state / AUDIT_NAME, arguments.session)
         if arguments.session is not None
-        else _described(references, arguments.reference, arguments.initdata)
+        else _described(references, arguments)
     )
     policy = store.read_policy()
     print(f"guest: image {subject.reference} ({subject.profile}), initdata {subject.initdata_name}")
@@ -65,7 +72,8 @@ def _released(store: Store, uri: ResourceUri) -> str:
     return "released" if store.has_resource(uri) else "nothing is registered, would be released"
 
 
-def _described(references: References, image: str, document: str | None) -> Subject:
+def _described(references: References, arguments: argparse.Namespace) -> Subject:
+    image, document = arguments.reference, arguments.initdata
     if document is None:
         raise ConfigError("explain.initdata", "--reference needs --initdata")
     for known in references.sets:
@@ -76,6 +84,7 @@ def _described(references: References, image: str, document: str | None) -> Subj
                     profile=known.profile,
                     initdata_name=bound.name,
                     initdata_digest=bound.digest,
+                    devices=frozenset(arguments.device),
                 )
     raise ConfigError("explain.unknown", f"{image!r} and {document!r} are not both registered")
 
@@ -87,10 +96,12 @@ def _of_session(log: Path, label: str) -> Subject:
         if record["decision"] != Decision.ACCEPTED.value:
             raise ConfigError("explain.session", f"{label} was refused: {record['reason']}")
         digest = parse_digest(str(record["initdata"]), "audit.initdata")
+        devices = str(record.get("devices", ""))
         return Subject(
             reference=str(record["reference"]),
             profile=Profile(str(record["profile"])),
             initdata_name=str(record["initdata_name"]),
             initdata_digest=digest,
+            devices=frozenset(devices.split(", ") if devices else ()),
         )
     raise ConfigError("explain.session", f"no attestation of {label!r} is in the audit log")

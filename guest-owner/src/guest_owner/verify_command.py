@@ -17,7 +17,9 @@ from guest_owner.arguments import Subparsers, add_state
 from guest_owner.claims_table import format_claims
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.audit import encode_claims
+from guest_owner.kbs.devices import Device
 from guest_owner.kbs.files import read_capped
+from guest_owner.kbs.policy import check_device
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import VERIFIERS, verify_attestation, verify_evidence
@@ -64,6 +66,14 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--report-data", metavar="HEX", help="with evidence alone: what it has to carry"
     )
+    parser.add_argument(
+        "--device",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="device beside the platform that may vouch, too (default: those that the policy "
+        "names, if the state directory is trusted); may be repeated",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(func=_verify)
 
@@ -73,7 +83,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     references = _trusted(arguments, tee)
     data = read_capped(arguments.evidence, MAX_ATTESTATION_BYTES)
     try:
-        appraised = _appraise(tee, data, arguments.report_data, references)
+        appraised = _appraise(tee, data, arguments, references)
     except EvidenceRefusedError as refusal:
         if arguments.json:
             print(_encode_refusal(tee, refusal))
@@ -90,27 +100,41 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _trusted(arguments: argparse.Namespace, tee: Tee) -> References:
-    named = {
+def _named(arguments: argparse.Namespace) -> dict[str, list[Path]]:
+    return {
         "references": arguments.reference,
         "attestation_keys": arguments.ak,
         "roots": arguments.root,
         "requirements": arguments.requirements,
         "documents": arguments.initdata,
     }
+
+
+def _devices(arguments: argparse.Namespace) -> frozenset[Device]:
+    given = frozenset(check_device(name) for name in arguments.device)
+    if given or any(_named(arguments).values()):
+        return given
+    return Store(arguments.state).read_policy().devices
+
+
+def _trusted(arguments: argparse.Namespace, tee: Tee) -> References:
+    named = _named(arguments)
     if any(named.values()):
         return read_named_files(tee, **named)
     return Store(arguments.state).read_references()
 
 
 def _appraise(
-    tee: Tee, data: bytes, report_data: str | None, references: References
+    tee: Tee, data: bytes, arguments: argparse.Namespace, references: References
 ) -> AppraisedEvidence:
+    report_data: str | None = arguments.report_data
     value = parse_json(data, "verify", MAX_ATTESTATION_BYTES)
     if isinstance(value, dict) and "tee-evidence" in value:
         if report_data is not None:
             raise ConfigError("verify.report_data", "an attest body says itself what it binds")
-        return verify_attestation(tee, parse_attestation(data, tee), references)
+        attestation = parse_attestation(data, tee)
+        devices = _devices(arguments) if attestation.additional_evidence else frozenset()
+        return verify_attestation(tee, attestation, references, devices)
     if report_data is None:
         raise ConfigError("verify.report_data", "evidence alone needs --report-data")
     return appraise_alone(tee, value, _parse_report_data(report_data), references)

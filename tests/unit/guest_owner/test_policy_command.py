@@ -29,11 +29,27 @@ def test_allow_appends_a_rule_that_list_prints(
     capsys.readouterr()
     assert run("policy", "list", "--state", state) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["1", "ccinit/shop/*", "prod", "image-1", "shop"]
-    assert lines[2].split() == ["2", "test/*/*", "test", "any", "shop"]
+    assert lines[1].split() == ["1", "ccinit/shop/*", "prod", "image-1", "shop", "none"]
+    assert lines[2].split() == ["2", "test/*/*", "test", "any", "shop", "none"]
     assert allow(state, "ccinit/*/*", "--profile", "test") == 1
     assert "[policy.rule.overlap]" in error_of(capsys)
     assert len(Store(state).read_policy().rules) == 2
+
+
+def test_device_that_proves_nothing_is_named_by_test_rules_only(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = ("--device", "sampledevice")
+    assert allow(state, "test/*/*", "--profile", "test", *device) == 0
+    assert run("policy", "list", "--state", state) == 0
+    assert capsys.readouterr().out.split()[-1] == "sampledevice"
+    (rule,) = Store(state).read_policy().rules
+    assert rule.devices == {"sampledevice"}
+    assert allow(state, "ccinit/*/*", *device) == 1
+    assert "[policy.rule.devices]" in error_of(capsys)
+    assert allow(state, "test/a/*", "--profile", "test", "--device", "nvidia") == 1
+    assert "[policy.rule.devices]" in error_of(capsys)
+    assert len(Store(state).read_policy().rules) == 1
 
 
 def test_remove_takes_one_rule_away_and_says_which(
@@ -43,7 +59,7 @@ def test_remove_takes_one_rule_away_and_says_which(
         assert allow(state, pattern) == 0
     capsys.readouterr()
     assert run("policy", "remove", "--state", state, 2) == 0
-    assert capsys.readouterr().out.split() == ["removed:", "d/e/f", "prod", "any", "shop"]
+    assert capsys.readouterr().out.split() == ["removed:", "d/e/f", "prod", "any", "shop", "none"]
     rules = Store(state).read_policy().rules
     assert [str(rule.resources) for rule in rules] == ["a/b/c", "g/h/i"]
     assert run("policy", "remove", "--state", state, 3) == 1

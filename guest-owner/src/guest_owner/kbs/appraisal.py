@@ -67,6 +67,7 @@ class Subject:
     profile: Profile
     initdata_name: str
     initdata_digest: Digest
+    devices: frozenset[str] = frozenset()
 
     def is_registered(self, references: References) -> bool:
         """Whether what the guest was appraised with is still registered."""
@@ -74,6 +75,14 @@ class Subject:
             known.name == self.reference and known.profile is self.profile
             for known in references.sets
         ) and any(known.digest == self.initdata_digest for known in references.initdata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppraisedDevice:
+    """What a device beside the platform said; `token_claims` as of Trustee's verifier of it."""
+
+    name: str
+    token_claims: Mapping[str, JsonValue]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +98,8 @@ class AppraisedEvidence:
         measured: for the audit log: hex values by name, in groups (`{"pcr": {"0": …}}`).
         token_claims: what Trustee's verifier of this platform would say about it.
         claims: every comparison that was made, all of which hold.
+        devices: what else vouches for the guest.
+        additional_evidence: the text of their evidence, which the platform's covers.
     """
 
     tee: Tee
@@ -99,6 +110,8 @@ class AppraisedEvidence:
     measured: Mapping[str, Mapping[str, str]]
     token_claims: Mapping[str, JsonValue]
     claims: tuple[Claim, ...]
+    devices: tuple[AppraisedDevice, ...] = ()
+    additional_evidence: str = ""
 
     @property
     def subject(self) -> Subject:
@@ -108,6 +121,7 @@ class AppraisedEvidence:
             profile=self.reference.profile,
             initdata_name=self.initdata.name,
             initdata_digest=self.initdata.digest,
+            devices=frozenset(device.name for device in self.devices),
         )
 
 

@@ -33,6 +33,7 @@ _OPTIONAL_TEXTS = (
     "profile",
     "initdata",
     "initdata_name",
+    "devices",
     "resource",
     "minted",
     "request",
@@ -73,6 +74,7 @@ class AuditRecord:
             `"pcr": {"0": HEX, …}` of a TPM.
         reference: name and profile of the reference values, only of appraised guests.
         initdata: digest and registered name of the bound document, only of appraised guests.
+        devices: names of what else vouched, only of appraised guests.
         resource: URI, only for resources.
         minted: what was made for this guest: kind and SHA-256 of a certificate, or a counter.
         request: method and path, only for administration.
@@ -91,6 +93,7 @@ class AuditRecord:
     profile: str = ""
     initdata: str = ""
     initdata_name: str = ""
+    devices: str = ""
     resource: str = ""
     minted: str = ""
     request: str = ""

@@ -13,6 +13,7 @@ from ccinit.errors import CcinitError, FormatError, VerificationError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.rcar import (
     PROTOCOL_VERSION,
+    Attestation,
     Challenge,
     TokenReply,
     encode_challenge,
@@ -29,7 +30,7 @@ from ccinit.formats.rollback_counter import (
     parse_counter_path,
 )
 from ccinit.formats.tee import Tee, evidence_needs_request, report_hash
-from guest_owner.kbs.appraisal import EvidenceRefusedError
+from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.jwe import encrypt_to_guest
@@ -110,9 +111,7 @@ class KeyBroker:
             attestation = parse_attestation(body, Tee(session.tee))
             if attestation.nonce != session.nonce:
                 raise VerificationError("rcar.nonce", "not the nonce of this session")
-            evidence = verify_attestation(
-                Tee(session.tee), attestation, self._store.read_references()
-            )
+            evidence = self._appraise(session, attestation)
         except CcinitError as error:
             self._sessions.drop(session)
             raise self._refuse_attest(session, error) from error
@@ -135,10 +134,18 @@ class KeyBroker:
                 profile=evidence.reference.profile.value,
                 initdata=str(evidence.initdata.digest),
                 initdata_name=evidence.initdata.name,
+                devices=", ".join(sorted(evidence.subject.devices)),
             )
         )
         self._sessions.complete(session, attested)
         return session, encode_token_reply(TokenReply(token=token))
+
+    def _appraise(self, session: Session, attestation: Attestation) -> AppraisedEvidence:
+        tee, references = Tee(session.tee), self._store.read_references()
+        if not attestation.additional_evidence:
+            return verify_attestation(tee, attestation, references)
+        devices = self._store.read_policy().devices
+        return verify_attestation(tee, attestation, references, devices)
 
     def resource(self, cookie: str | None, bearer: str | None, path: str) -> bytes:
         """Answer `GET resource/{path}`: return the resource, encrypted to the attested key.

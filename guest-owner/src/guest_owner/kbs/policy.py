@@ -9,10 +9,14 @@ A policy is a TOML file that the owner can read aloud:
     profile    = "prod"              # of the reference values; "test" for test images only
     references = ["trixie-1"]        # registered reference values; empty: any of the profile
     initdata   = ["shop"]            # names or sha256: digests of registered initdata documents
+    devices    = []                  # beside the platform, exactly; see guest_owner.kbs.devices
 
 A rule that names no initdata is refused: the document is the pod, and a rule for any pod would
 release to one that the host made. Patterns of `prod` and `test` rules must not overlap, so that a
 test guest can never get a resource that a production guest gets, whatever order the rules are in.
+
+A device that proves nothing can be named by `test` rules alone. A guest that has another device
+than the rule names, or lacks one, gets nothing by it.
 
 Whether evidence is genuine is `guest_owner.kbs.verifiers`; nothing here looks at evidence.
 """
@@ -25,6 +29,7 @@ from ccinit.formats.digest import parse_digest
 from ccinit.formats.fields import Fields
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.kbs.appraisal import Subject
+from guest_owner.kbs.devices import PROVING, Device
 from guest_owner.kbs.references import Profile, check_name
 
 MAX_POLICY_BYTES = 256 * 1024
@@ -58,6 +63,15 @@ class Rule:
     profile: Profile
     references: frozenset[str]
     initdata: frozenset[str]
+    devices: frozenset[Device] = frozenset()
+
+    def __post_init__(self) -> None:
+        idle = self.devices - PROVING
+        if idle and self.profile is not Profile.TEST:
+            raise FormatError(
+                "policy.rule.devices",
+                f"anybody can make evidence of {', '.join(sorted(idle))}: it is for `test` only",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +90,11 @@ class Policy:
                         "policy.rule.overlap",
                         f"test rule {rule.resources} overlaps prod rule {other.resources}",
                     )
+
+    @property
+    def devices(self) -> frozenset[Device]:
+        """Every device that some rule names: no other one's evidence is looked at."""
+        return frozenset(device for rule in self.rules for device in rule.devices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +116,8 @@ class RuleOutcome:
     """What one rule says about one request.
 
     Attributes:
-        conditions_met: of resource, profile, reference values and initdata, in this order, how many
-            hold before the first that does not.
+        conditions_met: of resource, profile, reference values, initdata and devices, in this order,
+            how many hold before the first that does not.
         reason: the first that does not; "" if the rule allows the release.
     """
 
@@ -136,9 +155,17 @@ def _apply(rule: Rule, uri: ResourceUri, subject: Subject) -> RuleOutcome:
         met, reason = 2, f"reference values {subject.reference} are not named"
     elif rule.initdata.isdisjoint((subject.initdata_name, str(subject.initdata_digest))):
         met, reason = 3, f"initdata {subject.initdata_name} is not named"
+    elif subject.devices != rule.devices:
+        met, reason = 4, _differing_devices(rule, subject)
     else:
-        met, reason = 4, ""
+        met, reason = 5, ""
     return RuleOutcome(rule=rule, conditions_met=met, reason=reason)
+
+
+def _differing_devices(rule: Rule, subject: Subject) -> str:
+    for name in sorted(subject.devices - rule.devices):
+        return f"device {name} is not named"
+    return f"the guest has no {min(rule.devices - subject.devices)}"
 
 
 def parse_policy(data: bytes) -> Policy:
@@ -169,7 +196,20 @@ def _read_rule(fields: Fields) -> Rule:
             check_name(name, "policy.rule.references") for name in fields.texts("references")
         ),
         initdata=frozenset(check_initdata_name(name) for name in initdata),
+        devices=frozenset(check_device(name) for name in fields.texts("devices")),
     )
+
+
+def check_device(name: str) -> Device:
+    """Return a device that can be judged.
+
+    Raises:
+        FormatError: `policy.rule.devices`.
+    """
+    if name not in set(Device):
+        known = ", ".join(Device)
+        raise FormatError("policy.rule.devices", f"{name[:40]!r} is none of: {known}")
+    return Device(name)
 
 
 def parse_pattern(text: str) -> Pattern:

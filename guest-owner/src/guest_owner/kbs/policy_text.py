@@ -25,6 +25,7 @@ def add_rule(text: str, rule: Rule) -> str:
         "profile": rule.profile.value,
         "references": sorted(rule.references),
         "initdata": sorted(rule.initdata),
+        "devices": sorted(rule.devices),
     }
     # Checked names and patterns hold nothing that JSON and TOML would write differently.
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value]

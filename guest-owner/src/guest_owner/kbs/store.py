@@ -77,6 +77,7 @@ EMPTY_POLICY = b"""\
 # profile    = "prod"            # "test" for test images, whose resources overlap no prod rule
 # references = ["IMAGE"]         # registered reference values; leave out for any of the profile
 # initdata   = ["POD"]           # registered initdata documents, by name or sha256: digest
+# devices    = []                # what vouches beside the platform, exactly; test rules only
 
 version = 1
 """

@@ -83,7 +83,7 @@ class TokenSigner:
             "exp": now + self._life_seconds,
             "iss": ISSUER,
             "ear.verifier-id": {"developer": "ccinit", "build": "guest-owner"},
-            "submods": {"cpu0": _submodule(evidence, attested, nonce)},
+            "submods": {"cpu0": _submodule(evidence, attested, nonce), **_devices(evidence)},
             "tee-pubkey": attested.tee_pubkey.to_json_object(),
             "ccinit": _private_claims(attested),
         }
@@ -146,12 +146,13 @@ class TokenSigner:
                     profile=fields.choice("profile", Profile),
                     initdata_name=fields.text("initdata_name"),
                     initdata_digest=parse_digest(fields.text("initdata"), "token.ccinit.initdata"),
+                    devices=frozenset(fields.texts("devices")),
                 ),
                 tee_pubkey=parse_jwk(claims.get("tee-pubkey")),
             )
 
 
-def _private_claims(attested: Attested) -> dict[str, str]:
+def _private_claims(attested: Attested) -> dict[str, JsonValue]:
     subject = attested.subject
     return {
         "session": attested.label,
@@ -160,6 +161,7 @@ def _private_claims(attested: Attested) -> dict[str, str]:
         "profile": subject.profile.value,
         "initdata_name": subject.initdata_name,
         "initdata": str(subject.initdata_digest),
+        "devices": sorted(subject.devices),
     }
 
 
@@ -178,9 +180,22 @@ def _submodule(
             "runtime_data_claims": {
                 "nonce": nonce,
                 "tee-pubkey": attested.tee_pubkey.to_json_object(),
-                "additional-evidence": "",
+                "additional-evidence": evidence.additional_evidence,
             },
         },
+    }
+
+
+def _devices(evidence: AppraisedEvidence) -> dict[str, JsonValue]:
+    """Return a submodule for each device; Trustee's class for those that there are is `gpu`."""
+    return {
+        f"gpu{number}": {
+            "ear.status": "none",  # what such a device says is no claim about anything
+            "ear.trustworthiness-vector": dict.fromkeys(_TRUST_VECTOR, 0),
+            "ear.appraisal-policy-id": "default",
+            "ear.veraison.annotated-evidence": {device.name: device.token_claims},
+        }
+        for number, device in enumerate(evidence.devices)
     }
 
 

@@ -27,15 +27,25 @@ initdata = ["shop"]
 """
 
 
+DEVICES = frozenset(("sampledevice",))
+
+
 def policy(*rules: str) -> Policy:
     return parse_policy(("version = 1\n" + "".join(rules)).encode())
 
 
 def subject(
-    reference: str = "image-1", profile: Profile = Profile.PROD, initdata: str = "shop"
+    reference: str = "image-1",
+    profile: Profile = Profile.PROD,
+    initdata: str = "shop",
+    devices: frozenset[str] = frozenset(),
 ) -> Subject:
     return Subject(
-        reference=reference, profile=profile, initdata_name=initdata, initdata_digest=POD
+        reference=reference,
+        profile=profile,
+        initdata_name=initdata,
+        initdata_digest=POD,
+        devices=devices,
     )
 
 
@@ -52,10 +62,35 @@ def test_decide_named_guest_is_allowed() -> None:
         (KEY, subject(profile=Profile.TEST), "the guest's image has profile test"),
         (KEY, subject(reference="image-2"), "reference values image-2 are not named"),
         (KEY, subject(initdata="bank"), "initdata bank is not named"),
+        (KEY, subject(devices=DEVICES), "device sampledevice is not named"),
     ],
 )
 def test_decide_anyone_else_is_denied(uri: ResourceUri, who: Subject, reason: str) -> None:
     assert decide(policy(RULE), uri, who) == Deny(reason)
+
+
+def test_decide_devices_are_those_of_the_rule_exactly() -> None:
+    rules = policy(RULE, TEST_RULE + 'devices = ["sampledevice"]\n')
+    uri, who = ResourceUri("test", "a", "b"), subject(profile=Profile.TEST, devices=DEVICES)
+    assert isinstance(decide(rules, uri, who), Allow)
+    assert decide(rules, uri, subject(profile=Profile.TEST)) == Deny(
+        "the guest has no sampledevice"
+    )
+    more = subject(profile=Profile.TEST, devices=DEVICES | {"nvidia"})
+    assert decide(rules, uri, more) == Deny("device nvidia is not named")
+    assert rules.devices == {"sampledevice"}
+    assert policy(RULE).devices == frozenset()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [RULE + 'devices = ["sampledevice"]\n', TEST_RULE + 'devices = ["nvidia"]\n'],
+    ids=["production", "unknown"],
+)
+def test_parse_policy_refuses_a_device_that_cannot_be_judged(rule: str) -> None:
+    with pytest.raises(FormatError) as refused:
+        policy(rule)
+    assert refused.value.reason == "policy.rule.devices"
 
 
 def test_decide_by_empty_policy_denies() -> None:

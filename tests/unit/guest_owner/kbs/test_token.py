@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -8,6 +9,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from ccinit.errors import CcinitError
 from ccinit.formats.rcar import Nonce
 from ccinit.formats.strict_json import decode_base64url, encode_base64url
+from guest_owner.kbs.appraisal import AppraisedDevice, AppraisedEvidence
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.sessions import Attested
 from guest_owner.kbs.token import TokenSigner
@@ -20,29 +22,29 @@ from tests.unit.guest_owner.kbs.values import (
 )
 
 KEY = ec.generate_private_key(ec.SECP256R1())
-GUEST = Attested(
-    label="label",
-    tee="tpm",
-    subject=verify_evidence(
-        booted_tpm(reference_set()).quote(REPORT_DATA).to_json_value(),
-        report_data=REPORT_DATA,
-        initdata_digest=None,
-        references=references(reference_set(), tpm=booted_tpm(reference_set())),
-    ).subject,
-    tee_pubkey=public_jwk(ec.generate_private_key(ec.SECP256R1()).public_key()),
-)
 
 
-def sign(key: ec.EllipticCurvePrivateKey = KEY, now: float = 1_800_000_000) -> str:
+def appraised() -> AppraisedEvidence:
     tpm = booted_tpm(reference_set())
-    evidence = verify_evidence(
+    return verify_evidence(
         tpm.quote(REPORT_DATA).to_json_value(),
         report_data=REPORT_DATA,
         initdata_digest=None,
         references=references(reference_set(), tpm=tpm),
     )
+
+
+GUEST = Attested(
+    label="label",
+    tee="tpm",
+    subject=appraised().subject,
+    tee_pubkey=public_jwk(ec.generate_private_key(ec.SECP256R1()).public_key()),
+)
+
+
+def sign(key: ec.EllipticCurvePrivateKey = KEY, now: float = 1_800_000_000) -> str:
     signer = TokenSigner(key, life_seconds=300, clock=lambda: now)
-    return signer.sign(evidence, GUEST, Nonce("bm9uY2U="))
+    return signer.sign(appraised(), GUEST, Nonce("bm9uY2U="))
 
 
 def verify(token: str, now: float = 1_800_000_000) -> Attested:
@@ -57,6 +59,21 @@ def reason_of(token: str, now: float = 1_800_000_000) -> str:
 
 def test_verify_gives_back_who_was_attested() -> None:
     assert verify(sign()) == GUEST
+
+
+def test_devices_are_in_the_token() -> None:
+    said = '{"sampledevice":{"svn":"2"}}'
+    device = AppraisedDevice(name="sampledevice", token_claims={"svn": "2"})
+    evidence = replace(appraised(), devices=(device,), additional_evidence=said)
+    guest = replace(GUEST, subject=evidence.subject)
+    signer = TokenSigner(KEY, life_seconds=300, clock=lambda: 1_800_000_000)
+    token = signer.sign(evidence, guest, Nonce("bm9uY2U="))
+    assert signer.verify(token).subject.devices == {"sampledevice"}
+    claims = json.loads(decode_base64url(token.split(".")[1], "claims"))
+    evidence_of = "ear.veraison.annotated-evidence"
+    assert claims["submods"]["gpu0"][evidence_of] == {"sampledevice": {"svn": "2"}}
+    runtime = claims["submods"]["cpu0"][evidence_of]["runtime_data_claims"]
+    assert runtime["additional-evidence"] == said
 
 
 def test_token_verifies_by_rfc_7515_alone() -> None:

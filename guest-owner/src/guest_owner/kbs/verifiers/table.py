@@ -6,18 +6,21 @@ table has no verifier.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
-from ccinit.errors import FormatError, VerificationError
+from ccinit.errors import FormatError
 from ccinit.formats.initdata import document_digest
-from ccinit.formats.rcar import Attestation, report_digest
+from ccinit.formats.rcar import Attestation, device_digest, report_digest
 from ccinit.formats.sealed_log import BootId
 from ccinit.formats.sealed_log import report_data as log_report_data
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import Tee, initdata_binding, report_data_for, report_hash
-from guest_owner.kbs.appraisal import AppraisedEvidence, Verifier
+from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError, Verifier
+from guest_owner.kbs.devices import Device
 from guest_owner.kbs.references import References
 from guest_owner.kbs.verifiers import azure, sample, se, snp, tdx, tpm
+from guest_owner.kbs.verifiers.devices import judge_devices
 
 VERIFIERS: Mapping[Tee, Verifier] = {
     Tee.TPM: tpm.verify_evidence,
@@ -58,30 +61,45 @@ def verify_evidence(
 
 
 def verify_attestation(
-    tee: Tee, attestation: Attestation, references: References
+    tee: Tee,
+    attestation: Attestation,
+    references: References,
+    devices: frozenset[Device] = frozenset(),
 ) -> AppraisedEvidence:
     """Judge the evidence of one RCAR handshake: for its nonce, its key and its initdata.
 
     Whether the nonce is fresh is for whoever sent it to say.
 
+    Args:
+        tee: the platform.
+        attestation: untrusted.
+        references: everything that is trusted.
+        devices: those beside the platform that may vouch for a guest, too; another one's evidence
+            is refused.
+
     Raises:
-        VerificationError: `rcar.additional_evidence`, evidence of a device.
-        EvidenceRefusedError, FormatError: as `Verifier`.
+        EvidenceRefusedError, FormatError: as `Verifier`; `device.…`, `rcar.additional_evidence…`.
     """
-    if attestation.additional_evidence:
-        raise VerificationError("rcar.additional_evidence", "no device has a verifier here")
-    initdata = attestation.init_data
-    digest = report_digest(attestation.nonce, attestation.tee_pubkey, "", report_hash(tee))
-    algorithm = initdata_binding(tee).algorithm
-    return verify_evidence(
-        tee,
-        attestation.primary_evidence,
-        report_data=report_data_for(tee, digest),
-        initdata_digest=(
-            None if initdata is None else document_digest(initdata.encode(), algorithm)
-        ),
-        references=references,
-    )
+    nonce, key, text = attestation.nonce, attestation.tee_pubkey, attestation.additional_evidence
+    judged = judge_devices(text, device_digest(nonce, key), devices)
+    initdata, algorithm = attestation.init_data, initdata_binding(tee).algorithm
+    try:
+        appraised = verify_evidence(
+            tee,
+            attestation.primary_evidence,
+            report_data=report_data_for(tee, report_digest(nonce, key, text, report_hash(tee))),
+            initdata_digest=(
+                None if initdata is None else document_digest(initdata.encode(), algorithm)
+            ),
+            references=references,
+        )
+    except EvidenceRefusedError as refused:
+        made = (*refused.claims, *judged.claims.made)
+        raise EvidenceRefusedError(made, authentic=refused.authentic) from refused
+    made = (*appraised.claims, *judged.claims.made)
+    if not judged.claims.all_hold:
+        raise EvidenceRefusedError(made, authentic=True)
+    return replace(appraised, claims=made, devices=judged.devices, additional_evidence=text)
 
 
 def verify_log_evidence(
