@@ -6,16 +6,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, ConfigError
 from rootfs_builder import container_image_command
 from rootfs_builder.builder_key import open_builder_key
 from rootfs_builder.exclusive import exclusive
-from rootfs_builder.image import PROFILES, ImageBuild, read_lock
+from rootfs_builder.image import PROFILES, ImageBuild
 from rootfs_builder.lock_command import (
     print_differences,
+    print_passed_over,
     renew_package_lock,
     renew_wheel_lock,
 )
+from rootfs_builder.package_source import PackageSource, read_lock
 from rootfs_builder.progress import Progress
 from rootfs_builder.publication import publish
 from rootfs_builder.tools_tree import ToolsTree, build_tools_tree, open_tools_tree
@@ -60,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         help="build only this profile (may be repeated; default: all)",
     )
     image.add_argument(
-        "--output", type=Path, default=Path("build/image"), help="folder for what is published"
+        "--output",
+        type=Path,
+        help="folder for what is published (default: build/image, a project's in the project)",
     )
     image.add_argument(
         "--release", action="store_true", help="refuse packages that are not the locked ones"
@@ -70,22 +74,43 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="Ed25519 key that signs; made if absent (default: build/builder-key.pem)",
     )
+    image.add_argument(
+        "--offline", action="store_true", help="use packages and lists of the cache alone"
+    )
+    _add_project(image)
     image.set_defaults(func=_run_image)
 
     lock = commands.add_parser("lock", help="renew the lock files and say what changed")
+    lock.add_argument(
+        "--newest",
+        action="store_true",
+        help="take -security and -updates where they are newer than the point release",
+    )
+    _add_project(lock)
     lock.set_defaults(func=_run_lock)
 
     container_image_command.add_parser(commands)
     return parser
 
 
+def _add_project(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--project",
+        type=Path,
+        help="folder of a mkosi.conf that includes ours, with lists of what it adds",
+    )
+
+
 def _workspace(parsed: argparse.Namespace) -> Workspace:
-    return Workspace(parsed.repository.resolve())
+    project: Path | None = getattr(parsed, "project", None)
+    if project is not None and not (project / "mkosi.conf").is_file():
+        raise ConfigError("project.missing", f"{project} has no mkosi.conf")
+    return Workspace(parsed.repository.resolve(), project.resolve() if project else None)
 
 
 def _tools(workspace: Workspace) -> ToolsTree:
     package_list = workspace.lists / "tools.list"
-    own = workspace.build / "tools"
+    own = workspace.tools
     given = Path(os.environ.get("CCINIT_TOOLS", own)).resolve()
     if given != own.resolve():
         return open_tools_tree(given, package_list)
@@ -100,19 +125,20 @@ def _run_tools(parsed: argparse.Namespace) -> int:
 def _run_image(parsed: argparse.Namespace) -> int:
     workspace = _workspace(parsed)
     progress = Progress(name="image")
-    build = ImageBuild(
+    packages = PackageSource(
         workspace=workspace,
         tools=_tools(workspace),
-        output=parsed.output.resolve(),
         release=parsed.release,
+        offline=parsed.offline,
         progress=progress,
     )
-    for report in build.run(parsed.profile or PROFILES):
+    output = (parsed.output or workspace.build / "image").resolve()
+    for report in ImageBuild(packages=packages, output=output).run(parsed.profile or PROFILES):
         sys.stdout.write(f"{report}\n")
     wheels = parse_requirements(workspace.guest_requirements.read_text())
     key = open_builder_key(parsed.builder_key or workspace.builder_key)
     with exclusive(workspace.image_lock, progress):
-        image_id = publish(build.output, read_lock(workspace), wheels, key)
+        image_id = publish(output, read_lock(workspace), wheels, key)
     sys.stdout.write(f"{image_id}\n")
     return 0
 
@@ -121,9 +147,13 @@ def _run_lock(parsed: argparse.Namespace) -> int:
     workspace = _workspace(parsed)
     progress = Progress(name="lock")
     tools = _tools(workspace)
+    wheels: tuple[str, ...] = ()
     with exclusive(workspace.image_lock, progress):
-        wheels = renew_wheel_lock(workspace, progress)
-        packages = renew_package_lock(workspace, tools, progress)
-    print_differences("requirements/guest.txt", wheels)
-    print_differences("rootfs-builder/packages.lock", packages)
+        if workspace.project is None:
+            wheels = renew_wheel_lock(workspace, progress)
+        packages, passed_over = renew_package_lock(workspace, tools, progress, newest=parsed.newest)
+    if workspace.project is None:
+        print_differences("requirements/guest.txt", wheels)
+    print_differences(os.path.relpath(workspace.package_lock, workspace.home), packages)
+    print_passed_over(passed_over)
     return 0

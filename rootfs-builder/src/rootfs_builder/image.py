@@ -7,7 +7,6 @@ Each has its own expected command line in its own initrd. Predicting what a boot
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,30 +17,24 @@ from ccinit.errors import ConfigError
 from ccinit.formats.cmdline import MAX_BYTES, Carrier, RootLocation
 from measured_boot.uki import OS_RELEASE, UkiParts, plan_ukify
 from measured_boot.verity import VerityDisk, append_hash_tree
+from rootfs_builder.baseline import require_baseline
 from rootfs_builder.erofs import make_erofs
 from rootfs_builder.exclusive import exclusive
-from rootfs_builder.file_list import read_listed
 from rootfs_builder.guest_python import (
     compile_root_modules,
     compile_stage0_modules,
     prepare_site,
 )
-from rootfs_builder.import_closure import SearchRoot, compute_closure
+from rootfs_builder.inputs import digest_inputs
 from rootfs_builder.kernel_modules import plan_modules
-from rootfs_builder.package_lock import (
-    PackageLock,
-    describe_differences,
-    find_replaced_content,
-    parse_lock,
-)
-from rootfs_builder.progress import Progress
-from rootfs_builder.quarry import Quarry, build_quarry, read_command_line
+from rootfs_builder.package_lock import PackageLock
+from rootfs_builder.package_source import PackageSource, read_lock
+from rootfs_builder.quarry import Quarry, read_command_line
 from rootfs_builder.report import Origin, encode_report, read_current
-from rootfs_builder.root_tree import plan_interpreter, plan_root, write_tree
+from rootfs_builder.root_tree import members_of, plan_interpreter, plan_root, write_tree
 from rootfs_builder.stage0_archive import compress, encode_stage0, join_initrd
-from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.wheels import fetch_wheels
-from rootfs_builder.workspace import Workspace
+from rootfs_builder.workspace import DEBUG_TOOLS_LIST, Workspace
 
 PROFILES: Final = ("prod", "test")
 _STUB: Final = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
@@ -63,18 +56,17 @@ class ImageBuild:
     """One call of the builder.
 
     Attributes:
-        workspace: the repository.
-        tools: where mkosi runs.
+        packages: where they come from, and which will do.
         output: folder for published files.
-        release: whether anything but the locked packages is refused.
-        progress: where to say what takes time.
     """
 
-    workspace: Workspace
-    tools: ToolsTree
+    packages: PackageSource
     output: Path
-    release: bool
-    progress: Progress
+
+    @property
+    def workspace(self) -> Workspace:
+        """The repository."""
+        return self.packages.workspace
 
     def run(self, profiles: Iterable[str]) -> tuple[Path, ...]:
         """Build all profiles that are not up to date and return their reports.
@@ -82,28 +74,35 @@ class ImageBuild:
         Raises:
             ConfigError: a tool failed, a part is too large, or a release would not be as locked.
         """
-        with exclusive(self.workspace.image_lock, self.progress):
+        with exclusive(self.workspace.image_lock, self.packages.progress):
             lock = read_lock(self.workspace)
             return tuple(self._bring_up_to_date(profile, lock) for profile in profiles)
 
+    def _say(self, text: str) -> None:
+        self.packages.progress.say(text)
+
+    def _require_budget(self, what: str, size: int, limit: int) -> None:
+        if self.workspace.project is None:  # a project's image is as large as its owner wants
+            require_budget(what, size, limit)
+
     def _bring_up_to_date(self, profile: str, lock: PackageLock) -> Path:
-        inputs = digest_inputs(self.workspace, profile)
+        inputs = digest_image_inputs(self.workspace, profile)
         report = self.output / f"ccinit-{profile}.json"
         current = read_current(report, inputs)
         if current is None:
             self._build(profile, inputs, lock)
         else:
-            self.progress.say(f"{profile}: up to date")
-            self._judge(tuple(current["differences"]))
+            self._say(f"{profile}: up to date")
+            self.packages.judge(tuple(current["differences"]))
         return report
 
     def _build(self, profile: str, inputs: str, lock: PackageLock) -> None:
-        quarry = build_quarry(self.workspace, self.tools, lock, self.progress)
-        differences = describe_differences(lock.packages, quarry.packages)
-        if replaced := find_replaced_content(lock.packages, quarry.packages):
-            raise ConfigError("lock.content", f"same version, other content: {replaced}")
-        self._judge(differences)
-        wheels = fetch_wheels(self.workspace.guest_requirements, self.workspace.wheel_cache)
+        quarry, differences = self.packages.open(lock)
+        wheels = fetch_wheels(
+            self.workspace.guest_requirements,
+            self.workspace.wheel_cache,
+            offline=self.packages.offline,
+        )
         origin = Origin(
             inputs=inputs,
             kernel_release=quarry.kernel_release,
@@ -111,14 +110,14 @@ class ImageBuild:
             wheels=tuple(wheel.name for wheel in wheels),
             differences=differences,
         )
-        self.progress.say(f"{profile}: choosing and compiling Python modules")
+        self._say(f"{profile}: choosing and compiling Python modules")
         site = prepare_site(self.workspace, wheels, profile)
         root = self._make_root(quarry, site, profile, lock)
         common = self._make_stage0(quarry, site, profile)
         partial = self.workspace.staging / f"image-{profile}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        base = read_command_line(self.workspace, self.tools, profile)
+        base = read_command_line(self.workspace, self.packages.tools, profile)
         on_disk = RootLocation(carrier=Carrier.DISK, verity=root.disk.parameters)
         lines = {
             "uki": command_line(base, RootLocation(carrier=Carrier.RAM)),
@@ -134,21 +133,29 @@ class ImageBuild:
 
     def _make_root(self, quarry: Quarry, site: Path, profile: str, lock: PackageLock) -> "_Root":
         modules = compile_root_modules(self.workspace, quarry.tree, site)
-        programs = read_listed(self.workspace.lists / "programs.list")
+        tree = plan_root(
+            quarry,
+            self.workspace.read_list("programs.list"),
+            modules,
+            lock.date,
+            self.workspace.read_list("files.list"),
+        )
+        require_baseline("root", members_of(tree))
         folder = self.workspace.staging / f"root-{profile}"
-        write_tree(plan_root(quarry, programs, modules, lock.date), folder)
-        self.progress.say(f"{profile}: compressing the root ({len(modules)} Python modules)")
+        write_tree(tree, folder)
+        self._say(f"{profile}: compressing the root ({len(modules)} Python modules)")
         image = make_erofs(quarry.tree, folder, folder.with_suffix(".erofs"))
-        require_budget("root", len(image), _Budget().root)
+        self._require_budget("root", len(image), _Budget().root)
         return _Root(image=image, disk=append_hash_tree(image))
 
     def _make_stage0(self, quarry: Quarry, site: Path, profile: str) -> bytes:
         interpreter = plan_interpreter(
             quarry, compile_stage0_modules(self.workspace, quarry.tree, site)
         )
+        require_baseline("stage 0", members_of(interpreter))
         folder = f"/usr/lib/modules/{quarry.kernel_release}"
         modules = plan_modules(
-            read_listed(self.workspace.lists / "modules.list"),
+            self.workspace.read_list("modules.list"),
             quarry.read(f"{folder}/modules.dep").decode(),
             quarry.read(f"{folder}/modules.builtin").decode(),
         )
@@ -161,14 +168,14 @@ class ImageBuild:
         digest = hashlib.sha256(archive).hexdigest()
         cached = self.workspace.staging / f"stage0-{digest}.zst"
         if not cached.is_file():
-            self.progress.say(f"{profile}: compressing stage 0 ({len(modules)} kernel modules)")
+            self._say(f"{profile}: compressing stage 0 ({len(modules)} kernel modules)")
             for old in self.workspace.staging.glob("stage0-*.zst"):
                 old.unlink()
             partial = cached.with_suffix(".partial")
             partial.write_bytes(compress(quarry, archive))
             partial.rename(cached)
         packed = cached.read_bytes()
-        require_budget("stage 0", len(packed), _Budget().stage0)
+        self._require_budget("stage 0", len(packed), _Budget().stage0)
         return packed
 
     def _make_uki(self, quarry: Quarry, stem: Path, line: str, initrd: bytes) -> None:
@@ -189,9 +196,9 @@ class ImageBuild:
             ),
             output,
         )
-        self.progress.say(f"{stem.name}: joining the UKI")
+        self._say(f"{stem.name}: joining the UKI")
         quarry.tree.run(command, directories=(self.workspace.staging,))
-        require_budget("UKI", output.stat().st_size, _Budget().uki)
+        self._require_budget("UKI", output.stat().st_size, _Budget().uki)
 
     def _publish(self, partial: Path, profile: str) -> None:
         """Move finished files in place; the report comes last, since it vouches for the others."""
@@ -202,34 +209,13 @@ class ImageBuild:
             path.chmod(0o644)
             shutil.move(path, self.output / path.name)
         partial.rmdir()
-        self.progress.say(f"{profile}: done, {report}")
-
-    def _judge(self, differences: tuple[str, ...]) -> None:
-        if not differences:
-            return
-        text = "\n".join(f"  {line}" for line in differences)
-        if self.release:
-            raise ConfigError(
-                "lock.release", f"packages are not the locked ones; `make lock` renews:\n{text}"
-            )
-        self.progress.say(f"WARNING: {len(differences)} packages are not the locked ones:\n{text}")
+        self._say(f"{profile}: done, {report}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Root:
     image: bytes
     disk: VerityDisk
-
-
-def read_lock(workspace: Workspace) -> PackageLock:
-    """Return the lock file's content.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if not workspace.package_lock.is_file():
-        raise ConfigError("lock.missing", "no rootfs-builder/packages.lock: run `make lock`")
-    return parse_lock(workspace.package_lock.read_text())
 
 
 def command_line(base: str, location: RootLocation) -> str:
@@ -265,28 +251,18 @@ def write_parts(
     stem.with_suffix(".root.erofs").write_bytes(disk.data)
 
 
-def digest_inputs(workspace: Workspace, profile: str) -> str:
-    """Return one digest over everything in the repository that decides the result.
+def digest_image_inputs(workspace: Workspace, profile: str) -> str:
+    """Return one digest over everything that decides the result.
 
     Of the builder's own code that is what this module imports, and what it starts.
     """
-    builder = workspace.repository / "rootfs-builder"
-    predictor = workspace.repository / "measured-boot" / "src"
     files = {
         workspace.repository / "mkosi.conf",
         workspace.guest_requirements,
         workspace.package_lock,
+        *workspace.project_files(),
     }
     for folder in (workspace.guest_sources, workspace.lists):
         files.update(path for path in folder.rglob("*") if path.is_file())
-    roots = tuple(SearchRoot(path=path) for path in (builder / "src", predictor))
-    code = compute_closure(("rootfs_builder.image", _COMPILER), roots, frozenset())
-    files.update(module.path for module in code.values())
-    digest = hashlib.sha256(profile.encode())
-    for path in sorted(files):
-        if "__pycache__" in path.parts:
-            continue
-        name = os.fsencode(path.relative_to(workspace.repository))
-        data = path.read_bytes()
-        digest.update(b"%d %s %d %s" % (len(name), name, len(data), data))
-    return digest.hexdigest()
+    files.discard(workspace.lists / DEBUG_TOOLS_LIST)
+    return digest_inputs(workspace, profile, files, ("rootfs_builder.image", _COMPILER))

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from rootfs_builder.package_lists import list_passed_over, read_versions
 from rootfs_builder.package_lock import PackageLock, describe_differences, encode_lock, parse_lock
 from rootfs_builder.progress import Progress
 from rootfs_builder.quarry import build_quarry
-from rootfs_builder.tools_tree import ToolsTree
+from rootfs_builder.tools_tree import RELEASE, ToolsTree
 from rootfs_builder.wheels import (
     Requirement,
     describe_wheel,
@@ -28,23 +29,36 @@ _WHEEL_HEADER: Final = (
 
 
 def renew_package_lock(
-    workspace: Workspace, tools: ToolsTree, progress: Progress
-) -> tuple[str, ...]:
-    """Write a lock of what the archive offers now and return what changed.
+    workspace: Workspace, tools: ToolsTree, progress: Progress, *, newest: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Write a lock of what the archive offers now; return what changed, and what was passed over.
 
-    If nothing changed, the file stays as it is, its date included.
+    If nothing changed, the file stays as it is, its date included. Passed over are newer versions
+    of other suites than the point release.
+
+    Args:
+        workspace: the repository.
+        tools: where mkosi runs.
+        progress: where to say what takes time.
+        newest: whether nothing is passed over.
 
     Raises:
         ConfigError: mkosi failed.
     """
     path = workspace.package_lock
     old = parse_lock(path.read_text()) if path.is_file() else None
-    quarry = build_quarry(workspace, tools, None, progress)
+    quarry = build_quarry(workspace, tools, None, progress, newest=newest)
     differences = describe_differences(old.packages if old else (), quarry.packages)
     if old is None or differences:
         now = datetime.now(UTC).replace(microsecond=0)
         path.write_text(encode_lock(PackageLock(date=now, packages=quarry.packages)))
-    return differences
+
+    def is_newer(version: str, other: str) -> bool:
+        compare = ("dpkg", "--compare-versions", version, "gt", other)
+        return tools.run(("sh", "-c", '"$@" && echo yes || true', "compare", *compare)) == b"yes\n"
+
+    versions = read_versions(workspace.package_cache / "lib/apt/lists")
+    return differences, list_passed_over(versions, quarry.packages, RELEASE, is_newer)
 
 
 def renew_wheel_lock(workspace: Workspace, progress: Progress) -> tuple[str, ...]:
@@ -84,6 +98,12 @@ def print_differences(what: str, differences: tuple[str, ...]) -> None:
     """Say what a renewed lock changes."""
     sys.stdout.write(f"{what}: {len(differences) or 'no'} changes\n")
     sys.stdout.writelines(f"  {line}\n" for line in differences)
+
+
+def print_passed_over(lines: tuple[str, ...]) -> None:
+    """Say which packages are the point release's although another suite has a newer one."""
+    sys.stdout.write(f"point release preferred over newer versions: {len(lines) or 'none'}\n")
+    sys.stdout.writelines(f"  {line}\n" for line in lines)
 
 
 def _version(requirements: dict[str, Requirement], name: str) -> str:

@@ -82,6 +82,15 @@ def encode_apt_pins(lock: PackageLock) -> str:
     )
 
 
+def encode_release_pin(release: str) -> str:
+    """Return apt preferences that take the point release's version wherever it has one.
+
+    A version of a point release stays in the archive until the next; what -security and -updates
+    have besides is replaced at any time, and whoever builds from the lock then gets another.
+    """
+    return f"Package: *\nPin: release n={release}\nPin-Priority: 990\n"
+
+
 def describe_differences(
     locked: Iterable[LockedPackage], used: Iterable[LockedPackage]
 ) -> tuple[str, ...]:

@@ -22,13 +22,18 @@ from rootfs_builder.apt_sources import (
     read_host_sources,
     select_settings,
 )
-from rootfs_builder.package_lock import LockedPackage, PackageLock, encode_apt_pins
+from rootfs_builder.package_lock import (
+    LockedPackage,
+    PackageLock,
+    encode_apt_pins,
+    encode_release_pin,
+)
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import RELEASE, ToolsTree, read_apt_configuration
 from rootfs_builder.workspace import Workspace
 
 _RECORD: Final = "quarry.json"
-_REPOSITORY: Final = Path("/repository")
+_SEEN: Final = Path("/repository")
 """Where mkosi sees the repository: its real path may hold spaces, which mkosi cannot take."""
 _STATUS_FIELD: Final = re.compile(r"^(Package|Version|Architecture|Status): (.*)$", re.MULTILINE)
 
@@ -78,11 +83,25 @@ class Quarry:
 
 
 def build_quarry(
-    workspace: Workspace, tools: ToolsTree, lock: PackageLock | None, progress: Progress
+    workspace: Workspace,
+    tools: ToolsTree,
+    lock: PackageLock | None,
+    progress: Progress,
+    *,
+    offline: bool = False,
+    newest: bool = False,
 ) -> Quarry:
     """Return the quarry for this mkosi.conf and lock, made first unless it is there already.
 
     Without a lock it is always made anew: of whatever the archive offers now.
+
+    Args:
+        workspace: the repository.
+        tools: where mkosi runs.
+        lock: what to ask for.
+        progress: where to say what takes time.
+        offline: whether package lists and packages come from the cache alone.
+        newest: whether, without a lock, newer versions than the point release's are taken.
 
     Raises:
         ConfigError: mkosi failed; its log is named.
@@ -93,12 +112,16 @@ def build_quarry(
     if lock is not None and path.is_dir() and _serves(record, workspace, lock):
         return _open(path, record)
     record.unlink(missing_ok=True)
-    prepare_sandbox(workspace.mkosi / "sandbox", read_host_sources(), lock)
-    progress.say("mkosi installs the package set, ~60 s (log: build/mkosi/mkosi.log)")
+    pins = encode_apt_pins(lock) if lock else "" if newest else encode_release_pin(RELEASE)
+    prepare_sandbox(workspace.mkosi / "sandbox", read_host_sources(), pins)
+    progress.say(f"mkosi installs the package set, ~60 s (log: {workspace.mkosi}/mkosi.log)")
     log = workspace.mkosi / "mkosi.log"
+    cache_only = "always" if offline else "auto"
     with log.open("wb") as output:
         try:
-            _mkosi(workspace, tools, "--force", "build", output=output)
+            _mkosi(
+                workspace, tools, f"--cache-only={cache_only}", "--force", "build", output=output
+            )
         except ConfigError as error:
             last = log.read_text(errors="replace").strip().splitlines()[-15:]
             raise ConfigError("quarry.mkosi", "\n".join(last)) from error
@@ -119,10 +142,15 @@ def read_command_line(workspace: Workspace, tools: ToolsTree, profile: str) -> s
     return " ".join(summary["Images"][-1]["KernelCommandLine"])
 
 
-def prepare_sandbox(sandbox: Path, host: Iterable[AptSource], lock: PackageLock | None) -> None:
-    """Write what mkosi's apt reads: archives, keyrings, settings and pins.
+def prepare_sandbox(sandbox: Path, host: Iterable[AptSource], pins: str) -> None:
+    """Write what mkosi's apt reads: archives, keyrings, settings and preferences.
 
     mkosi's own default archives include one for debug symbols that many mirrors lack.
+
+    Args:
+        sandbox: folder to write, emptied first.
+        host: what the host's apt reads.
+        pins: apt preferences; may be empty.
     """
     if sandbox.exists():
         shutil.rmtree(sandbox)
@@ -136,8 +164,7 @@ def prepare_sandbox(sandbox: Path, host: Iterable[AptSource], lock: PackageLock 
         sources.append(replace(source, signed_by=f"/etc/apt/keyrings/{keyring.name}"))
     (apt / "sources.list.d" / "mkosi.sources").write_text(encode_deb822(sources))
     (apt / "apt.conf.d" / "50host").write_text(select_settings(read_apt_configuration()))
-    if lock is not None:
-        (apt / "preferences.d" / "ccinit-lock").write_text(encode_apt_pins(lock))
+    (apt / "preferences.d" / "ccinit-lock").write_text(pins)
 
 
 def read_installed(root: Path, cache: Path) -> tuple[LockedPackage, ...]:
@@ -164,10 +191,25 @@ def read_installed(root: Path, cache: Path) -> tuple[LockedPackage, ...]:
 def _mkosi(
     workspace: Workspace, tools: ToolsTree, *arguments: str, output: IO[bytes] | None = None
 ) -> bytes:
+    outer = workspace.surroundings
+
+    def seen(path: Path) -> Path:
+        return _SEEN / path.resolve().relative_to(outer)
+
+    # Given here and not only in mkosi.conf: a project's own file may say something else, and what
+    # it includes names folders of the repository.
+    places = (
+        *("--format=directory", "--output=quarry"),
+        f"--output-directory={seen(workspace.mkosi / 'output')}",
+        f"--cache-directory={seen(workspace.mkosi / 'cache')}",
+        f"--workspace-directory={seen(workspace.mkosi / 'workspace')}",
+        f"--package-cache-directory={seen(workspace.package_cache)}",
+        *("--sandbox-tree=", f"--sandbox-tree={seen(workspace.mkosi / 'sandbox')}"),
+    )
     return tools.run(
-        ["mkosi", *arguments],
-        mounts={workspace.repository.resolve(): _REPOSITORY},
-        working_directory=_REPOSITORY,
+        ["mkosi", f"--directory={seen(workspace.home)}", *places, *arguments],
+        mounts={outer: _SEEN},
+        working_directory=_SEEN,
         output=output,
     )
 
@@ -184,8 +226,7 @@ def _serves(record: Path, workspace: Workspace, lock: PackageLock) -> bool:
 
 def _digest_configuration(workspace: Workspace) -> str:
     digest = hashlib.sha256()
-    profiles = sorted((workspace.lists / "profiles").iterdir())
-    for path in (workspace.repository / "mkosi.conf", *profiles):
+    for path in workspace.configuration():
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
 

@@ -8,6 +8,7 @@ in memory; `write_tree` lays it out for mkfs.erofs (`rootfs_builder.erofs`).
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from ccinit.errors import ConfigError
+from rootfs_builder.baseline import Member
 from rootfs_builder.elf import is_elf, parse_elf
 from rootfs_builder.file_list import Listed
 from rootfs_builder.guest_python import SITE, GuestModule
@@ -64,7 +66,11 @@ class RootTree:
 
 
 def plan_root(
-    quarry: Quarry, programs: Iterable[Listed], modules: Iterable[GuestModule], built: datetime
+    quarry: Quarry,
+    programs: Iterable[Listed],
+    modules: Iterable[GuestModule],
+    built: datetime,
+    files: Iterable[Listed] = (),
 ) -> RootTree:
     """Return the tree of a guest's root.
 
@@ -73,11 +79,10 @@ def plan_root(
         programs: target path, and as option the path in the quarry if it is another.
         modules: all Python files.
         built: the earliest time that a guest may believe.
+        files: listed as programs are, but not executable.
     """
-    entries: dict[str, TreeEntry] = {}
-    for program in programs:
-        source = program.options[0] if program.options else program.name
-        entries[program.name] = TreeEntry(data=quarry.read(f"/{source}"), executable=True)
+    entries = take_listed(quarry, programs, executable=True)
+    entries |= take_listed(quarry, files, executable=False)
     entries |= _module_entries(modules)
     entries |= collect_libraries(quarry, entries)
     for path, target in _LINKS.items():
@@ -88,6 +93,27 @@ def plan_root(
     entries[f"{SITE}/build_time".lstrip("/")] = TreeEntry(data=f"{seconds}\n".encode())
     entries[f"{SITE}/build_id".lstrip("/")] = TreeEntry(data=f"{build_id(entries)}\n".encode())
     return RootTree(entries=dict(sorted(entries.items())), empty_folders=_EMPTY_FOLDERS)
+
+
+def take_listed(
+    quarry: Quarry, listed: Iterable[Listed], *, executable: bool
+) -> dict[str, TreeEntry]:
+    """Return files of the quarry, each under the name that its list gives it."""
+    sources = {entry.name: entry.options[0] if entry.options else entry.name for entry in listed}
+    return {
+        name: TreeEntry(data=quarry.read(f"/{source}"), executable=executable)
+        for name, source in sources.items()
+    }
+
+
+def members_of(tree: RootTree) -> Iterable[Member]:
+    """Return what a tree will hold, folders not counted."""
+    for path, entry in tree.entries.items():
+        if entry.link:
+            yield Member(path=path, mode=stat.S_IFLNK | 0o777)
+        else:
+            mode = stat.S_IFREG | (0o755 if entry.executable else 0o644)
+            yield Member(path=path, mode=mode, data=entry.data)
 
 
 def build_id(entries: Mapping[str, TreeEntry]) -> str:

@@ -92,15 +92,18 @@ def download_command(requirements: Path, destination: Path) -> tuple[str, ...]:
     )
 
 
-def fetch_wheels(requirements_file: Path, cache: Path) -> tuple[Path, ...]:
+def fetch_wheels(
+    requirements_file: Path, cache: Path, *, offline: bool = False
+) -> tuple[Path, ...]:
     """Return the wheel of each locked package, in the file's order, downloaded where missing.
 
     Raises:
-        ConfigError: pip failed, or a package's wheel did not come.
+        ConfigError: pip failed, or a package's wheel did not come, or was not in the cache of an
+            offline build.
     """
     requirements = parse_requirements(requirements_file.read_text())
     wheels = _find(requirements, cache)
-    if None in wheels:
+    if None in wheels and not offline:
         run_pip((*download_command(requirements_file, cache), "--require-hashes"))
         wheels = _find(requirements, cache)
     for requirement, wheel in zip(requirements, wheels, strict=True):

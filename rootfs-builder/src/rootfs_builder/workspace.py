@@ -1,14 +1,48 @@
-"""Where a build reads and writes; the only place that knows a path of the repository."""
+"""Where a build reads and writes; the only place that knows a path of the repository.
 
+A build is of the repository itself, or of a project: somebody else's mkosi configuration that
+includes ours, with lists of what their image has besides (docs/examples).
+"""
+
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError, FormatError
+from rootfs_builder.file_list import Listed, read_listed
+
+DEBUG_TOOLS_LIST: Final = "debug-tools.list"
+"""The one list that decides nothing in an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The repository with its `build` folder; nothing outside of it is written."""
+    """The repository, or a project beside it, with a `build` folder.
+
+    Nothing is written outside of `build` but downloads, which projects share with the repository.
+    """
 
     repository: Path
+    project: Path | None = None
+
+    @property
+    def home(self) -> Path:
+        """The folder whose mkosi.conf is built."""
+        return self.project or self.repository
+
+    @property
+    def surroundings(self) -> Path:
+        """A folder that holds both repository and project, so that includes lead somewhere.
+
+        Raises:
+            ConfigError: `project.place`, there is only `/`.
+        """
+        common = Path(os.path.commonpath((self.repository.resolve(), self.home.resolve())))
+        if common == Path("/"):
+            raise ConfigError("project.place", "project and repository share no folder but /")
+        return common
 
     @property
     def lists(self) -> Path:
@@ -23,6 +57,8 @@ class Workspace:
     @property
     def package_lock(self) -> Path:
         """Locked Debian packages of the guest."""
+        if self.project is not None:
+            return self.project / "packages.lock"
         return self.repository / "rootfs-builder" / "packages.lock"
 
     @property
@@ -33,22 +69,27 @@ class Workspace:
     @property
     def build(self) -> Path:
         """Everything that is made."""
-        return self.repository / "build"
+        return self.home / "build"
+
+    @property
+    def tools(self) -> Path:
+        """The tools tree."""
+        return self.repository / "build" / "tools"
 
     @property
     def mkosi(self) -> Path:
-        """What mkosi reads and writes (the paths in mkosi.conf)."""
+        """What mkosi reads and writes (for the repository, the paths in mkosi.conf)."""
         return self.build / "mkosi"
 
     @property
     def package_cache(self) -> Path:
         """Debian packages as downloaded."""
-        return self.build / "cache" / "packages"
+        return self.repository / "build" / "cache" / "packages"
 
     @property
     def wheel_cache(self) -> Path:
         """Wheels as downloaded."""
-        return self.build / "cache" / "wheels"
+        return self.repository / "build" / "cache" / "wheels"
 
     @property
     def staging(self) -> Path:
@@ -62,8 +103,36 @@ class Workspace:
 
     @property
     def image_lock(self) -> Path:
-        """Held by whoever writes below `mkosi` and `staging`."""
-        return self.build / "image.lock"
+        """Held by whoever writes below `mkosi`, `staging` and the caches."""
+        return self.repository / "build" / "image.lock"
+
+    def read_list(self, name: str) -> tuple[Listed, ...]:
+        """Return the entries of a list, the project's last.
+
+        Raises:
+            FormatError: `list.…`.
+        """
+        folders = (self.lists, *([self.project] if self.project else []))
+        paths = [folder / name for folder in folders if (folder / name).is_file()]
+        entries = tuple(entry for path in paths for entry in read_listed(path))
+        names = [entry.name for entry in entries]
+        if twice := sorted({entry for entry in names if names.count(entry) > 1}):
+            raise FormatError("list.twice", f"{name}: listed by both: {', '.join(twice)}")
+        return entries
+
+    def configuration(self) -> Iterator[Path]:
+        """Return every file that decides which packages there are."""
+        yield self.repository / "mkosi.conf"
+        yield from sorted((self.lists / "profiles").iterdir())
+        yield from self.project_files()
+
+    def project_files(self) -> Iterator[Path]:
+        """Return every file of the project that is not made."""
+        if self.project is None:
+            return
+        for path in sorted(self.project.rglob("*")):
+            if path.is_file() and not path.is_relative_to(self.build) and path.suffix != ".md":
+                yield path
 
     def prepare(self) -> None:
         """Make the folders that must exist before mkosi starts."""

@@ -26,7 +26,7 @@ def test_image_builds_all_profiles_unless_told(
     calls: list[tuple[Path, bool, tuple[str, ...]]] = []
 
     def run(build: ImageBuild, profiles: tuple[str, ...]) -> tuple[Path, ...]:
-        calls.append((build.output, build.release, tuple(profiles)))
+        calls.append((build.output, build.packages.release, tuple(profiles)))
         return (build.output / "ccinit-prod.json",)
 
     monkeypatch.setattr(ImageBuild, "run", run)

@@ -11,11 +11,11 @@ from ccinit.formats.cmdline import Carrier, RootLocation
 from rootfs_builder.image import (
     ImageBuild,
     command_line,
-    digest_inputs,
-    read_lock,
+    digest_image_inputs,
     require_budget,
 )
 from rootfs_builder.package_lock import encode_lock
+from rootfs_builder.package_source import PackageSource, read_lock
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
@@ -35,6 +35,7 @@ def workspace(tmp_path: Path) -> Workspace:
         "rootfs-builder/src/rootfs_builder/__init__.py": "",
         "rootfs-builder/src/rootfs_builder/image.py": "import measured_boot.verity\n",
         "rootfs-builder/src/rootfs_builder/module_compiler.py": "",
+        "rootfs-builder/mkosi/debug-tools.list": "usr/bin/ls # reason\n",
         "rootfs-builder/src/rootfs_builder/container_image.py": "",
         "measured-boot/src/measured_boot/__init__.py": "",
         "measured-boot/src/measured_boot/verity.py": "",
@@ -50,14 +51,14 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def build(workspace: Workspace, *, release: bool) -> tuple[ImageBuild, io.StringIO]:
     stream = io.StringIO()
-    image = ImageBuild(
+    packages = PackageSource(
         workspace=workspace,
-        tools=ToolsTree(workspace.build / "tools"),
-        output=workspace.build / "image",
+        tools=ToolsTree(workspace.tools),
         release=release,
+        offline=True,
         progress=Progress(name="image", stream=stream),
     )
-    return image, stream
+    return ImageBuild(packages=packages, output=workspace.build / "image"), stream
 
 
 def finish(workspace: Workspace, differences: list[str]) -> None:
@@ -65,7 +66,7 @@ def finish(workspace: Workspace, differences: list[str]) -> None:
     output = workspace.build / "image"
     output.mkdir(parents=True)
     content = {
-        "inputs": digest_inputs(workspace, "prod"),
+        "inputs": digest_image_inputs(workspace, "prod"),
         "files": {},
         "differences": differences,
     }
@@ -86,27 +87,28 @@ def finish(workspace: Workspace, differences: list[str]) -> None:
     ],
 )
 def test_inputs_change_with_each_file_that_decides(workspace: Workspace, name: str) -> None:
-    before = digest_inputs(workspace, "prod")
+    before = digest_image_inputs(workspace, "prod")
     path = workspace.repository / name
     path.write_text(path.read_text() + "# changed\n")
-    assert digest_inputs(workspace, "prod") != before
+    assert digest_image_inputs(workspace, "prod") != before
 
 
 @pytest.mark.parametrize(
     "name",
     [
+        "rootfs-builder/mkosi/debug-tools.list",
         "rootfs-builder/src/rootfs_builder/container_image.py",
         "measured-boot/src/measured_boot/pcr.py",
     ],
 )
 def test_inputs_do_not_change_with_other_files(workspace: Workspace, name: str) -> None:
-    before = digest_inputs(workspace, "prod")
+    before = digest_image_inputs(workspace, "prod")
     (workspace.repository / name).write_text("# changed\n")
-    assert digest_inputs(workspace, "prod") == before
+    assert digest_image_inputs(workspace, "prod") == before
 
 
 def test_profiles_have_different_inputs(workspace: Workspace) -> None:
-    assert digest_inputs(workspace, "prod") != digest_inputs(workspace, "test")
+    assert digest_image_inputs(workspace, "prod") != digest_image_inputs(workspace, "test")
 
 
 def test_image_that_is_up_to_date_is_not_built_again(workspace: Workspace) -> None:

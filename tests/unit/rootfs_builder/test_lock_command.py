@@ -2,7 +2,11 @@
 
 import pytest
 
-from rootfs_builder.lock_command import describe_wheel_differences, print_differences
+from rootfs_builder.lock_command import (
+    describe_wheel_differences,
+    print_differences,
+    print_passed_over,
+)
 from rootfs_builder.wheels import Requirement
 
 
@@ -29,3 +33,13 @@ def test_summary_counts_and_lists(capsys: pytest.CaptureFixture[str]) -> None:
     print_differences("file", ("a: 1 -> 2",))
     print_differences("other", ())
     assert capsys.readouterr().out == "file: 1 changes\n  a: 1 -> 2\nother: no changes\n"
+
+
+def test_versions_passed_over_are_counted_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    print_passed_over(("a: 1; trixie-security has 2",))
+    print_passed_over(())
+    assert capsys.readouterr().out == (
+        "point release preferred over newer versions: 1\n"
+        "  a: 1; trixie-security has 2\n"
+        "point release preferred over newer versions: none\n"
+    )

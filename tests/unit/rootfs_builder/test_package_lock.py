@@ -11,6 +11,7 @@ from rootfs_builder.package_lock import (
     describe_differences,
     encode_apt_pins,
     encode_lock,
+    encode_release_pin,
     find_replaced_content,
     parse_lock,
 )
@@ -50,6 +51,12 @@ def test_pins_ask_for_each_version_even_if_it_is_older() -> None:
         "Package: a\nPin: version 1:2.0-1\nPin-Priority: 1001",
         "Package: b\nPin: version 3~rc1\nPin-Priority: 1001\n",
     ]
+
+
+def test_release_pin_beats_a_newer_version_and_yields_to_a_lock() -> None:
+    pin = encode_release_pin("trixie")
+    assert pin.splitlines()[:2] == ["Package: *", "Pin: release n=trixie"]
+    assert 500 < int(pin.rpartition(": ")[2]) < 1001  # apt's default, and a lock's
 
 
 def test_same_packages_have_no_differences() -> None:

@@ -1,0 +1,72 @@
+"""A project adds to our lists and keeps what it makes to itself; downloads are shared."""
+
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import ConfigError, FormatError
+from rootfs_builder.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    files = {
+        "ccinit/mkosi.conf": "[Config]\n",
+        "ccinit/rootfs-builder/mkosi/programs.list": "usr/bin/crun # reason\n",
+        "ccinit/rootfs-builder/mkosi/profiles/prod.conf": "",
+        "shop/mkosi.conf": "[Include]\nInclude=../ccinit\n",
+        "shop/programs.list": "usr/bin/wg # reason\n",
+        "shop/README.md": "words",
+        "shop/build/mkosi/output": "made",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return Workspace(tmp_path / "ccinit", tmp_path / "shop")
+
+
+def names(workspace: Workspace, name: str) -> list[str]:
+    return [entry.name for entry in workspace.read_list(name)]
+
+
+def test_lists_of_a_project_are_added_to_ours(workspace: Workspace) -> None:
+    assert names(workspace, "programs.list") == ["usr/bin/crun", "usr/bin/wg"]
+    assert names(Workspace(workspace.repository), "programs.list") == ["usr/bin/crun"]
+    assert names(workspace, "files.list") == []
+
+
+def test_project_that_lists_what_we_list_is_refused(workspace: Workspace) -> None:
+    (workspace.home / "programs.list").write_text("usr/bin/crun # another reason\n")
+    with pytest.raises(FormatError) as error:
+        workspace.read_list("programs.list")
+    assert error.value.reason == "list.twice"
+    assert "usr/bin/crun" in error.value.detail
+
+
+def test_project_keeps_what_it_makes_and_shares_downloads(workspace: Workspace) -> None:
+    own = Workspace(workspace.repository)
+    for path in (workspace.build, workspace.mkosi, workspace.staging, workspace.package_lock):
+        assert path.is_relative_to(workspace.home)
+    assert workspace.package_cache == own.package_cache
+    assert workspace.wheel_cache == own.wheel_cache
+    assert workspace.image_lock == own.image_lock
+    assert workspace.tools == own.tools
+
+
+def test_configuration_of_a_project_is_ours_and_all_its_files_but_words(
+    workspace: Workspace,
+) -> None:
+    root = workspace.surroundings
+    assert [str(path.relative_to(root)) for path in workspace.configuration()] == [
+        "ccinit/mkosi.conf",
+        "ccinit/rootfs-builder/mkosi/profiles/prod.conf",
+        "shop/mkosi.conf",
+        "shop/programs.list",
+    ]
+
+
+def test_project_that_shares_no_folder_with_us_is_refused() -> None:
+    with pytest.raises(ConfigError) as error:
+        _ = Workspace(Path("/ccinit"), Path("/shop")).surroundings
+    assert error.value.reason == "project.place"
+    assert Workspace(Path("/a/ccinit"), Path("/a/shop")).surroundings == Path("/a")
