@@ -9,8 +9,10 @@ from pathlib import Path
 from ccinit.errors import CcinitError, ConfigError
 from rootfs_builder import container_image_command
 from rootfs_builder.builder_key import open_builder_key
+from rootfs_builder.erofs_reader import ErofsReader
 from rootfs_builder.exclusive import exclusive
 from rootfs_builder.image import PROFILES, ImageBuild
+from rootfs_builder.image_difference import explain_folders
 from rootfs_builder.lock_command import (
     print_differences,
     print_passed_over,
@@ -89,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_project(lock)
     lock.set_defaults(func=_run_lock)
 
+    compare = commands.add_parser(
+        "compare", help="say in words where two folders of published files differ first"
+    )
+    compare.add_argument("first", type=Path)
+    compare.add_argument("second", type=Path)
+    compare.set_defaults(func=_run_compare)
+
     container_image_command.add_parser(commands)
     return parser
 
@@ -157,3 +166,10 @@ def _run_lock(parsed: argparse.Namespace) -> int:
     print_differences(os.path.relpath(workspace.package_lock, workspace.home), packages)
     print_passed_over(passed_over)
     return 0
+
+
+def _run_compare(parsed: argparse.Namespace) -> int:
+    tools = _tools(_workspace(parsed))
+    difference = explain_folders(parsed.first, parsed.second, ErofsReader(tools))
+    sys.stdout.write(f"{difference or 'the same bytes'}\n")
+    return 1 if difference else 0
