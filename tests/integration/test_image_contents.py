@@ -5,6 +5,7 @@ tools tree (build/tools, made if absent).
 """
 
 import json
+import os
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 import zstandard
 
 from measured_boot.pe import parse_pe
+from rootfs_builder.baseline import Member, list_violations
 from rootfs_builder.cli import main
 from rootfs_builder.elf import is_elf, parse_elf
 from rootfs_builder.file_list import read_listed
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.timeout(900)  # the first test may have to build
 
 IMAGES = Path("build/image").absolute()
 LISTS = Path("rootfs-builder/mkosi")
-TOOLS = ToolsTree(Path("build/tools").absolute())
+TOOLS = ToolsTree(Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
 PROGRAMS = {"crun", "mkfs.erofs", "mkfs.ext4", "python3.13"}
 LOADER = "ld-linux-x86-64.so.2"
 PYC_UNCHECKED = 0b01
@@ -124,6 +126,27 @@ def test_root_gives_no_rights_by_modes(image: Image) -> None:
             continue
         assert stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode), path
         assert stat.S_IMODE(status.st_mode) in {0o755, 0o644}, path
+
+
+def test_nothing_is_in_an_image_that_no_guest_may_hold(image: Image) -> None:
+    root = [
+        Member(
+            path=str(path.relative_to(image.root)),
+            mode=path.lstat().st_mode,
+            data=path.read_bytes() if path.is_file() and not path.is_symlink() else b"",
+        )
+        for path in image.root.rglob("*")
+    ]
+    assert len(root) > 500
+    assert list_violations(root) == ()
+    for initrd in (image.direct, image.uki):
+        members = [
+            Member(path=name, mode=mode, data=b"" if name == "root.erofs" else data)
+            for name, (mode, data) in initrd.items()
+            if name != "TRAILER!!!"
+        ]
+        assert len(members) > 100
+        assert list_violations(members) == ()
 
 
 def test_root_trusts_no_public_authority(image: Image) -> None:
@@ -282,5 +305,7 @@ def test_nothing_else_is_published(image: Image) -> None:
     names = {path.name for path in IMAGES.glob(f"ccinit-{image.profile}.*")}
     assert names == set(image.report["files"]) | {f"ccinit-{image.profile}.json"}
     images = {path.name for path in IMAGES.glob("ccinit-*.*")}
-    assert {name.split(".")[0] for name in images} <= {"ccinit-prod", "ccinit-test"}
+    assert {name.split(".")[0] for name in images} <= {
+        *("ccinit-prod", "ccinit-test", "ccinit-debug-tools"),
+    }
     assert {path.name for path in IMAGES.iterdir()} - images == BESIDE_THE_IMAGES

@@ -9,6 +9,7 @@ from pathlib import Path
 from ccinit.errors import CcinitError, ConfigError
 from rootfs_builder import container_image_command
 from rootfs_builder.builder_key import open_builder_key
+from rootfs_builder.debug_tools import DebugToolsBuild
 from rootfs_builder.erofs_reader import ErofsReader
 from rootfs_builder.exclusive import exclusive
 from rootfs_builder.image import PROFILES, ImageBuild
@@ -144,6 +145,8 @@ def _run_image(parsed: argparse.Namespace) -> int:
     output = (parsed.output or workspace.build / "image").resolve()
     for report in ImageBuild(packages=packages, output=output).run(parsed.profile or PROFILES):
         sys.stdout.write(f"{report}\n")
+    if workspace.project is None:
+        DebugToolsBuild(packages=packages, output=output).run()
     wheels = parse_requirements(workspace.guest_requirements.read_text())
     key = open_builder_key(parsed.builder_key or workspace.builder_key)
     with exclusive(workspace.image_lock, progress):

@@ -9,6 +9,7 @@
     builder.pub           the builder's public key
     provenance.dsse.json  the builder's signed statement about all of it
 
+The volume with tools for debugging (`rootfs_builder.debug_tools`) is summed and signed with them.
 All but the last two are the same bytes for every builder of the same inputs.
 """
 
@@ -40,6 +41,7 @@ from measured_boot.reference_values import Profile
 from measured_boot.rvps import encode_message, name_values
 from measured_boot.sev.kernel_hashes import hash_kernel_files
 from measured_boot.verify_command import ENVELOPE, PUBLIC_KEY
+from rootfs_builder.debug_tools import DESCRIPTION, VOLUME
 from rootfs_builder.package_lock import LockedPackage, PackageLock
 from rootfs_builder.provenance import encode_statement
 from rootfs_builder.report import describe_file
@@ -97,6 +99,8 @@ def publish(
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     for image in images:
         digests |= image.digests
+    tools = [output / name for name in (VOLUME, DESCRIPTION) if (output / name).is_file()]
+    digests |= {path.name: describe_file(path)["sha256"] for path in tools}
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     contents[_SUMS] = lines.encode("ascii")
     digests[_SUMS] = hashlib.sha256(contents[_SUMS]).hexdigest()

@@ -6,6 +6,7 @@ import pytest
 
 from ccinit.errors import ConfigError
 from rootfs_builder import cli
+from rootfs_builder.debug_tools import DebugToolsBuild
 from rootfs_builder.image import ImageBuild
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
@@ -29,7 +30,9 @@ def test_image_builds_all_profiles_unless_told(
         calls.append((build.output, build.packages.release, tuple(profiles)))
         return (build.output / "ccinit-prod.json",)
 
+    tools: list[Path] = []
     monkeypatch.setattr(ImageBuild, "run", run)
+    monkeypatch.setattr(DebugToolsBuild, "run", lambda build: tools.append(build.output))
     key = str(tmp_path / "key.pem")
     output = tmp_path / "image"
     write_built_image(output)
@@ -37,6 +40,7 @@ def test_image_builds_all_profiles_unless_told(
     assert cli.main(command) == 0
     assert cli.main([*command, "--profile", "test", "--release"]) == 0
     assert calls == [(output, False, ("prod", "test")), (output, True, ("test",))]
+    assert tools == [output, output]
     image_id = (output / "image-id").read_text().strip()
     assert capsys.readouterr().out.splitlines() == [str(output / "ccinit-prod.json"), image_id] * 2
 

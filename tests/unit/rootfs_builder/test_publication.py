@@ -54,6 +54,18 @@ def test_publish_sums_cover_everything_that_does_not_depend_on_the_key(tmp_path:
     assert (tmp_path / "image-id").read_text() == f"{image_id}\n"
 
 
+def test_publish_sums_and_signs_the_debug_tools(tmp_path: Path) -> None:
+    tools = {"ccinit-debug-tools.verity", "ccinit-debug-tools.json"}
+    for name in tools:
+        (tmp_path / name).write_bytes(name.encode())
+    write_publication(tmp_path)
+    rows = [line.split("  ") for line in (tmp_path / "SHA256SUMS").read_text().splitlines()]
+    digests = {name: digest for digest, name in rows if name in tools}
+    assert digests == {name: hashlib.sha256(name.encode()).hexdigest() for name in tools}
+    signed = {row["name"]: row["digest"]["sha256"] for row in statement(tmp_path)["subject"]}
+    assert digests.items() <= signed.items()
+
+
 def test_publish_another_builder_differs_by_key_only(tmp_path: Path) -> None:
     write_publication(tmp_path)
     before = contents(tmp_path)
