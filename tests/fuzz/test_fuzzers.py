@@ -8,6 +8,7 @@ import pytest
 
 from tests.fuzz import (
     fuzz_azure,
+    fuzz_difference,
     fuzz_event_log,
     fuzz_firmware,
     fuzz_jwe,
@@ -32,6 +33,7 @@ from tests.fuzz import (
 
 FUZZERS = (
     fuzz_azure,
+    fuzz_difference,
     fuzz_event_log,
     fuzz_firmware,
     fuzz_jwe,

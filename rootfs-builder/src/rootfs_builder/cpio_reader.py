@@ -21,7 +21,9 @@ _MAGIC: Final = b"070701"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _HEADER_BYTES: Final = 110
 _TRAILER: Final = "TRAILER!!!"
-_MAX_UNPACKED_BYTES: Final = 1 << 30
+_MAX_UNPACKED_BYTES: Final = 1 << 28
+_PIECE_BYTES: Final = 4096
+"""Few enough that what one piece unpacks to does not matter beside the limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +99,15 @@ def _aligned(length: int) -> int:
 
 def _unpack(data: bytes) -> bytes:
     """Unpack one frame; like the kernel, ignore the padding behind it."""
+    reader = zstandard.ZstdDecompressor().decompressobj()
+    unpacked = bytearray()
     try:
-        reader = zstandard.ZstdDecompressor().decompressobj(write_size=1 << 20)
-        unpacked = reader.decompress(data)
+        for start in range(0, len(data), _PIECE_BYTES):
+            unpacked += reader.decompress(data[start : start + _PIECE_BYTES])
+            if reader.eof or len(unpacked) > _MAX_UNPACKED_BYTES:
+                break
     except zstandard.ZstdError as error:
         raise FormatError("cpio.zstd", "the compressed archive cannot be unpacked") from error
     if not reader.eof or len(unpacked) > _MAX_UNPACKED_BYTES:
         raise FormatError("cpio.zstd", "the compressed archive is cut, or too long")
-    return unpacked
+    return bytes(unpacked)

@@ -59,7 +59,7 @@ def explain_file(name: str, first: bytes, second: bytes, open_erofs: ErofsOpener
             return _explain_initrd(first, second, open_erofs)
         if name.endswith(".json"):
             return _explain_json(json.loads(first), json.loads(second)) or "spaces only"
-    except (CcinitError, ValueError) as error:
+    except (CcinitError, ValueError, RecursionError) as error:
         return f"{explain_bytes(first, second)} (cannot be opened: {error})"
     return explain_bytes(first, second)
 
