@@ -70,7 +70,7 @@ def read_image(folder: Path, profile: str) -> PublishedImage:
 def forge_token(tools: ToolsTree, image: PublishedImage, folder: Path) -> Path:
     """Make a UKI with one more word in its command line, and the expected line to match."""
     line = image.line + WISH
-    return _join_uki(tools, image, folder, line, join_initrd(image.common, line, image.root))
+    return join_uki(tools, image, folder, line, join_initrd(image.common, line, image.root))
 
 
 def forge_root(tools: ToolsTree, image: PublishedImage, folder: Path) -> Path:
@@ -83,7 +83,7 @@ def forge_root(tools: ToolsTree, image: PublishedImage, folder: Path) -> Path:
     program.write_bytes(change_byte(program.read_bytes(), _UNUSED_WORD))
     tools.run(erofs_command(tree, forged), directories=(folder,))
     initrd = join_initrd(image.common, image.line, forged.read_bytes())
-    return _join_uki(tools, image, folder, image.line, initrd)
+    return join_uki(tools, image, folder, image.line, initrd)
 
 
 def change_byte(data: bytes, word: bytes) -> bytes:
@@ -96,9 +96,10 @@ def change_byte(data: bytes, word: bytes) -> bytes:
     return data[:position] + bytes((data[position] ^ 0x20,)) + data[position + 1 :]
 
 
-def _join_uki(
+def join_uki(
     tools: ToolsTree, image: PublishedImage, folder: Path, line: str, initrd: bytes
 ) -> Path:
+    """Make a UKI of the image's other sections and return its path below `folder`."""
     folder.mkdir(exist_ok=True)
     parts = {
         "kernel": bytes(image.uki.section(".linux")),

@@ -1,7 +1,8 @@
 """Direct boots of the real image, as its builder publishes it: the shortest way to its host plane.
 
 SeaBIOS starts the kernel; the root is a read-only disk under dm-verity. What is measured on this
-way is nobody's reference, so a KBS would refuse: whole chains boot the UKI (`tests.demo.world`).
+way is nobody's reference, so a KBS would refuse: whole chains boot the UKI (`tests.demo.world`),
+and `tests.vm.measured_boots` goes by OVMF.
 """
 
 import json
@@ -27,6 +28,7 @@ from host_runtime.rpc_client import GuestState
 from host_runtime.sinks import Sink
 from host_runtime.swtpm import VirtualTpm
 from host_runtime.tools import Tools
+from measured_boot.direct_line import line_of_kernel
 from tests.integration.registry_fixture import make_authority
 from tests.vm.harness.boot import record_boot
 
@@ -39,6 +41,7 @@ BOOT_TEST_SECONDS = 1800
 
 _BUILD_SECONDS = 1500
 _WAIT_MS = 10_000
+_END_EVENTS = frozenset({"SHUTDOWN", "RESET", "POWERDOWN", "STOP", "SUSPEND", "WATCHDOG"})
 _SILENT_SINKS = frozenset({"serial", "console", "debugcon", "firmware_debug", "pvpanic", "pstore"})
 
 _CONFIG = """version = 1
@@ -76,7 +79,11 @@ size_bytes = 1073741824
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectImage:
-    """The published files of one profile that a direct boot takes."""
+    """The published files of one profile that a direct boot takes.
+
+    Attributes:
+        command_line: as the kernel has to see it; OVMF adds its last word itself.
+    """
 
     kernel: Path
     initrd: Path
@@ -104,7 +111,7 @@ def build_image(profile: str) -> DirectImage:
     return DirectImage(
         kernel=stem.with_suffix(".vmlinuz"),
         initrd=stem.with_suffix(".direct.initrd"),
-        command_line=stem.with_suffix(".direct.cmdline").read_text(),
+        command_line=line_of_kernel(stem.with_suffix(".direct.cmdline").read_text()),
         root=stem.with_suffix(".root.erofs"),
     )
 
@@ -201,11 +208,18 @@ def follow_to_the_end(guest: Guest) -> tuple[tuple[GuestState, ...], bytes]:
         return tuple(states), bytes(stream)  # it is gone, which is what it was asked for
 
 
+def end_events(guest: Guest) -> list[object]:
+    """Return the data of every event that tells of an end; pvpanic's are among the sinks."""
+    events = [json.loads(line) for line in guest.files.events.read_bytes().splitlines()]
+    return [event["data"] for event in events if event["event"] in _END_EVENTS]
+
+
 def guest_sinks(guest: Guest, config: GuestConfig) -> tuple[Sink, ...]:
-    """Return every sink of a guest that SeaBIOS booted."""
+    """Return every sink of a guest, without what its firmware itself is known to say."""
     assert config.network is not None
+    code = TOOLS.path(SEABIOS) if config.firmware is None else config.firmware.code
     return guest.files.all_sinks(
-        firmware=firmware_name(TOOLS.path(SEABIOS)), disks=config.disks, mac=config.network.mac
+        firmware=firmware_name(code), disks=config.disks, mac=config.network.mac
     )
 
 

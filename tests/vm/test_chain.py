@@ -17,6 +17,7 @@ from ccinit.formats.aael import AaelEvent
 from ccinit.formats.event_log import Algorithm
 from ccinit.formats.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason, GuestConfig
+from measured_boot.prediction import UkiBoot, predict
 from tests.demo import pod, world
 from tests.demo.host_view import look, require_findable
 from tests.demo.life import Life, live, write_stream
@@ -104,6 +105,18 @@ def test_owner_has_the_guest_prove_what_it_is_while_it_runs(chain: Chain) -> Non
     assert {"quote.report_data", "pcr.4", "pcr.8", "pcr.15"} <= verdicts.keys()
     assert set(verdicts.values()) == {"ok"}
     assert verdict.startswith("accepted: image demo (prod), initdata demo\nkey exchange ")
+
+
+def test_registers_are_quoted_to_the_kbs_as_they_were_predicted(chain: Chain) -> None:
+    """The UKI with its root inside; the other boots are `test_measured_boots`'."""
+    prediction = predict(UkiBoot(uki=(world.IMAGES / "ccinit-prod.efi").read_bytes()))
+    predicted = {str(index): value.hex() for index, value in prediction.registers.items()}
+    records = [record for record in chain.scene.owner.audit() if record["event"] == "attest"]
+    assert records
+    for record in records:
+        quoted = record["pcr"]
+        assert record["decision"] == "accepted"
+        assert {index: quoted[index] for index in predicted} == predicted
 
 
 def test_owner_acts_in_the_container_that_the_manifest_names(chain: Chain) -> None:

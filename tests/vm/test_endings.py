@@ -1,18 +1,17 @@
 """Guests that end before they attest: why differs, how they go does not.
 
 One boot for each cause. A host must not be able to tell causes apart by the way the machine goes
-down, so each of them, the orderly stop included, must give the same event. That a panic of the real
-kernel gives it too is for the fault suite to show.
+down, so each of them, and the orderly stop in `test_measured_boots`, must give the same event. That
+a panic of the real kernel gives it too is for the fault suite to show.
 """
 
-import json
 from pathlib import Path
 
 import pytest
 
 from ccinit.errors import ChildError
 from ccinit.formats.host_rpc import Code, Phase
-from host_runtime.launcher import EndReason, Guest
+from host_runtime.launcher import EndReason
 from host_runtime.swtpm import VirtualTpm
 from host_runtime.vsock.capture import Stream, read_capture
 from tests.vm.direct_boot import (
@@ -21,25 +20,17 @@ from tests.vm.direct_boot import (
     HELLO_SECONDS,
     DirectImage,
     console_bytes,
+    end_events,
     follow_to_the_end,
     guest_sinks,
     make_initdata,
     plan_guest,
     recorded_guest,
-    wait_for_phase,
 )
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(BOOT_TEST_SECONDS)]
 
-PHASE_SECONDS = 120.0
 ONE_END = [{"guest": True, "reason": "guest-reset"}]
-_END_EVENTS = frozenset({"SHUTDOWN", "RESET", "POWERDOWN", "STOP", "SUSPEND", "WATCHDOG"})
-
-
-def end_events(guest: Guest) -> list[object]:
-    """The data of every event that tells of an end; pvpanic's are among the sinks."""
-    events = [json.loads(line) for line in guest.files.events.read_bytes().splitlines()]
-    return [event["data"] for event in events if event["event"] in _END_EVENTS]
 
 
 def test_command_line_with_one_word_more_ends_in_stage_0(
@@ -85,23 +76,4 @@ def test_guest_without_its_document_stops_in_config(
         Phase.OFF,
     }
     assert sealed == b""  # nobody's key is known, so nothing is written for anybody
-    assert console_bytes(guest_sinks(guest, config)) == {}
-
-
-def test_stop_while_the_guest_waits_for_its_network(
-    test_image: DirectImage, tpm: VirtualTpm, tmp_path: Path
-) -> None:
-    initdata = make_initdata(tmp_path)
-    config = plan_guest(test_image, tmp_path / "guest", tpm=tpm, initdata_disks=(initdata.disk,))
-    with recorded_guest(config, "stop in NET (test, direct)") as guest:
-        guest.wait_for_hello(HELLO_SECONDS)
-        assert wait_for_phase(guest, Phase.NET, PHASE_SECONDS).phase is Phase.NET
-        with guest.client() as client:
-            client.stop(0)
-        states, sealed = follow_to_the_end(guest)
-        assert guest.wait_for_end(END_SECONDS) is EndReason.RESET
-        assert end_events(guest) == ONE_END
-    assert {state.code for state in states} == {Code.OK}
-    assert {state.phase for state in states} <= {Phase.NET, Phase.STOP, Phase.OFF}
-    assert sealed
     assert console_bytes(guest_sinks(guest, config)) == {}

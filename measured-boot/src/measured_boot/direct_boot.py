@@ -5,10 +5,8 @@ copy whose boot header QEMU has filled in, which depends on the guest's memory: 
 There is no UKI, so PCR 11 stays zero.
 
 Specification: QEMU, `hw/i386/x86-common.c` (named blobs `etc/boot/…`); EDK2,
-`OvmfPkg/QemuKernelLoaderFsDxe` and `GenericQemuLoadImageLib`, which adds `initrd=initrd`.
+`OvmfPkg/QemuKernelLoaderFsDxe` and `GenericQemuLoadImageLib`.
 """
-
-from typing import Final
 
 from ccinit.errors import FormatError
 from measured_boot.boot_events import (
@@ -17,11 +15,9 @@ from measured_boot.boot_events import (
     measure_application,
     measure_kernel_inputs,
 )
+from measured_boot.direct_line import FIRMWARE_SUFFIX, line_of_kernel
 from measured_boot.pcr import Event
 from measured_boot.pe import PeImage
-
-FIRMWARE_SUFFIX: Final = " initrd=initrd"
-"""What firmware adds to the command line when there is an initrd."""
 
 
 def predict_direct_boot(kernel: PeImage, initrd: bytes, command_line: str) -> tuple[Event, ...]:
@@ -45,5 +41,5 @@ def predict_direct_boot(kernel: PeImage, initrd: bytes, command_line: str) -> tu
         measure_application(kernel, "kernel"),  # loaded before firmware tries any boot option
         BOOT_ATTEMPT,
         SEPARATOR,
-        *measure_kernel_inputs(command_line + FIRMWARE_SUFFIX, (initrd,)),
+        *measure_kernel_inputs(line_of_kernel(command_line), (initrd,)),
     )

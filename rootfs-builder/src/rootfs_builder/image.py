@@ -1,7 +1,7 @@
 """Build the image of a profile: every published file, from what the other modules make.
 
 Two boot paths are served. `uki`: one EFI file that holds the root (carrier `ram`). `direct`:
-kernel, initrd and command line given to the virtual machine, the root on a disk (carrier `disk`).
+kernel, initrd and command line given to OVMF by QEMU, the root on a disk (carrier `disk`).
 Each has its own expected command line in its own initrd. Predicting what a boot measures is
 `measured_boot`'s part.
 """
@@ -15,6 +15,7 @@ from typing import Final
 
 from ccinit.errors import ConfigError
 from ccinit.formats.cmdline import MAX_BYTES, Carrier, RootLocation
+from measured_boot.direct_line import line_of_kernel
 from measured_boot.uki import OS_RELEASE, UkiParts, plan_ukify
 from measured_boot.verity import VerityDisk, append_hash_tree
 from rootfs_builder.baseline import require_baseline
@@ -246,7 +247,8 @@ def write_parts(
     """Write what a direct boot needs: kernel, initrd, command line, root disk."""
     kernel = quarry.read(f"/usr/lib/modules/{quarry.kernel_release}/vmlinuz")
     stem.with_suffix(".vmlinuz").write_bytes(kernel)
-    stem.with_suffix(".direct.initrd").write_bytes(join_initrd(common, direct_line))
+    initrd = join_initrd(common, line_of_kernel(direct_line))
+    stem.with_suffix(".direct.initrd").write_bytes(initrd)
     stem.with_suffix(".direct.cmdline").write_text(direct_line)
     stem.with_suffix(".root.erofs").write_bytes(disk.data)
 

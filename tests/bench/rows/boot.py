@@ -33,6 +33,7 @@ from host_runtime.accelerator import choose_accelerator
 from host_runtime.disks import create_sparse_disk
 from host_runtime.launcher import GuestConfig, boot_guest
 from host_runtime.qemu import DirectBoot, Disk
+from measured_boot.direct_line import line_of_kernel
 from tests.bench.bare_guest import COMMAND_LINE, boot_bare, write_bare_initrd
 from tests.bench.guest_root import GuestRoot, open_guest_root
 from tests.bench.interpreter import start_bare
@@ -145,7 +146,7 @@ class _Boots:
         stem = self._images / "ccinit-prod"
         config = self._plain(
             stem.with_suffix(".direct.initrd"),
-            stem.with_suffix(".direct.cmdline").read_text(),
+            line_of_kernel(stem.with_suffix(".direct.cmdline").read_text()),
             (Disk(path=stem.with_suffix(".root.erofs"), serial="root", is_read_only=True),),
         )
         with boot_guest(config) as guest:

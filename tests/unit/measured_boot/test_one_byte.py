@@ -1,8 +1,8 @@
 """One byte of anything that decides what runs changes a value that the appraisal policy compares.
 
 Inputs go the way of the build: the root through its hash tree into the command line (carrier
-`disk`), or behind the initrd into the UKI (carrier `ram`). A file that firmware would not load is
-refused by the prediction, which counts as noticed.
+`disk`), or in front of stage 0 into the initrd (carrier `ram`), on either boot path. A file that
+firmware would not load is refused by the prediction, which counts as noticed.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ import pytest
 from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.cmdline import Carrier, RootLocation
 from host_runtime.tee import SnpGuest, TdxGuest
+from measured_boot.direct_line import line_of_kernel
 from measured_boot.pcr import ZERO_PCR, extend
 from measured_boot.prediction import (
     DirectKernelBoot,
@@ -60,20 +61,27 @@ GOOD = Inputs(
 )
 
 
-def direct_boot(inputs: Inputs) -> DirectKernelBoot:
-    disk = append_hash_tree(inputs.root)
-    location = RootLocation(carrier=Carrier.DISK, verity=disk.parameters)
-    line = command_line(inputs.base_line.decode("latin-1"), location)
-    initrd = join_initrd(inputs.stage0, line)
+def line_and_root(inputs: Inputs, carrier: Carrier) -> tuple[str, bytes]:
+    """Return the command line, and the root as far as the initrd has it."""
+    base = inputs.base_line.decode("latin-1")
+    if carrier is Carrier.RAM:
+        return command_line(base, RootLocation(carrier=carrier)), inputs.root
+    verity = append_hash_tree(inputs.root).parameters
+    return command_line(base, RootLocation(carrier=carrier, verity=verity)), b""
+
+
+def direct_boot(inputs: Inputs, carrier: Carrier) -> DirectKernelBoot:
+    line, root = line_and_root(inputs, carrier)
+    initrd = join_initrd(inputs.stage0, line_of_kernel(line), root)
     return DirectKernelBoot(kernel=inputs.kernel, initrd=initrd, command_line=line)
 
 
-def uki_boot(inputs: Inputs) -> UkiBoot:
-    line = command_line(inputs.base_line.decode("latin-1"), RootLocation(carrier=Carrier.RAM))
+def uki_boot(inputs: Inputs, carrier: Carrier) -> UkiBoot:
+    line, root = line_and_root(inputs, carrier)
     sections = {
         ".linux": inputs.kernel,
         ".cmdline": line.encode("latin-1"),
-        ".initrd": join_initrd(inputs.stage0, line, inputs.root),
+        ".initrd": join_initrd(inputs.stage0, line, root),
     }
     return UkiBoot(uki=uki_image(sections))
 
@@ -87,9 +95,9 @@ def on_tpm(inputs: Inputs, what: UkiBoot | DirectKernelBoot) -> Mapping[str, str
     }
 
 
-def on_snp(inputs: Inputs) -> Mapping[str, str]:
+def on_snp(inputs: Inputs, what: DirectKernelBoot) -> Mapping[str, str]:
     machine = Machine(firmware=inputs.firmware, vcpus=2, cpu_model="EPYC-Milan")
-    launch = predict_launch(direct_boot(inputs), "snp_direct_qemu-10", machine)
+    launch = predict_launch(what, "snp_direct_qemu-10", machine)
     host_data = hashlib.sha256(inputs.initdata).digest()
     return {
         "ccinit_snp_measurement": launch.registers["launch_digest"].hex(),
@@ -106,14 +114,24 @@ def on_tdx(inputs: Inputs, what: UkiBoot | DirectKernelBoot, platform: str) -> M
     }
 
 
-PLATFORMS: Mapping[str, Callable[[Inputs], Mapping[str, str]]] = {
-    "tpm-uki": lambda inputs: on_tpm(inputs, uki_boot(inputs)),
-    "tpm-direct": lambda inputs: on_tpm(inputs, direct_boot(inputs)),
-    "snp": on_snp,
-    "tdx-uki": lambda inputs: on_tdx(inputs, uki_boot(inputs), TDX_UKI),
-    "tdx-direct": lambda inputs: on_tdx(inputs, direct_boot(inputs), TDX_DIRECT),
-}
-MEASURE_AUTHENTICODE = ("tpm-direct", "tdx-direct")
+def platforms_of(carrier: Carrier) -> Mapping[str, Callable[[Inputs], Mapping[str, str]]]:
+    def uki(inputs: Inputs) -> UkiBoot:
+        return uki_boot(inputs, carrier)
+
+    def direct(inputs: Inputs) -> DirectKernelBoot:
+        return direct_boot(inputs, carrier)
+
+    return {
+        f"tpm-uki-{carrier}": lambda inputs: on_tpm(inputs, uki(inputs)),
+        f"tpm-direct-{carrier}": lambda inputs: on_tpm(inputs, direct(inputs)),
+        f"snp-{carrier}": lambda inputs: on_snp(inputs, direct(inputs)),
+        f"tdx-uki-{carrier}": lambda inputs: on_tdx(inputs, uki(inputs), TDX_UKI),
+        f"tdx-direct-{carrier}": lambda inputs: on_tdx(inputs, direct(inputs), TDX_DIRECT),
+    }
+
+
+PLATFORMS = {**platforms_of(Carrier.DISK), **platforms_of(Carrier.RAM)}
+MEASURE_AUTHENTICODE = tuple(name for name in PLATFORMS if "direct" in name)
 
 
 @cache
@@ -148,6 +166,11 @@ def unmeasured_of_the_kernel() -> set[int]:
     }
 
 
+def test_every_input_is_here_for_both_carriers_on_both_paths() -> None:
+    assert {*Carrier} == {Carrier.DISK, Carrier.RAM}
+    assert len(PLATFORMS) == 10
+
+
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_every_value_is_one_that_the_policy_compares(platform: str) -> None:
     asked = set(re.findall(r'query_reference_value\("([a-z0-9_]+)"\)', POLICY))
@@ -177,7 +200,8 @@ def test_what_authenticode_leaves_out_is_left_out_and_no_more(platform: str) -> 
 
 
 def test_one_byte_of_the_firmware_is_noticed_by_snp() -> None:
-    assert [place for place in positions("firmware") if not noticed("snp", "firmware", place)] == []
+    places = positions("firmware")
+    assert [place for place in places if not noticed("snp-disk", "firmware", place)] == []
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
