@@ -81,7 +81,7 @@ def verify_attestation(
         EvidenceRefusedError, FormatError: as `Verifier`; `device.…`, `rcar.additional_evidence…`.
     """
     nonce, key, text = attestation.nonce, attestation.tee_pubkey, attestation.additional_evidence
-    judged = judge_devices(text, device_digest(nonce, key), devices)
+    judged = judge_devices(text, device_digest(nonce, key, report_hash(tee)), devices)
     initdata, algorithm = attestation.init_data, initdata_binding(tee).algorithm
     try:
         appraised = verify_evidence(
