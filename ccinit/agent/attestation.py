@@ -15,7 +15,7 @@ from ccinit.agent.configuration import Configured
 from ccinit.agent.devices import open_platform, run_on_platform
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.launch_secrets import read_launch_secrets
-from ccinit.agent.log_pump import keep_pace
+from ccinit.agent.log_pace import keep_pace
 from ccinit.agent.messages import (
     ConnectionAnswer,
     ConnectionQuestion,

@@ -89,6 +89,7 @@ class EarlyGuest:
 
     Attributes:
         teardown: the way down.
+        failures: why the guest gives up although no phase failed.
     """
 
     loop: EventLoop
@@ -96,6 +97,12 @@ class EarlyGuest:
     log: SealedLog
     service: HostService
     teardown: Teardown
+    failures: list[CcinitError] = field(default_factory=list)
+
+    def give_up(self, error: CcinitError) -> None:
+        """End the guest, in order, for a fault that no phase waits for."""
+        self.failures.append(error)
+        self.service.stopping.set()
 
     def event(self, text: str) -> None:
         """Seal one line of the guest's own; before attestation it is only counted."""

@@ -1,35 +1,41 @@
-"""What the sealed log gets from PID 1's loop: the kernel's own records, and its pace."""
+"""The kernel's own records into the sealed log, and before whoever else has to see them."""
 
 from ccinit.agent.guest import Guest
-from ccinit.formats.guest_config import LogConfig
+from ccinit.agent.storage_watch import StorageWatch
 from ccinit.formats.sealed_log import Kind
-from ccinit.kernel.kmsg import KernelLog
-from ccinit.kernel.task import sleep
-from ccinit.seal.log import SealedLog
+from ccinit.kernel.kmsg import KernelLog, KernelRecord
 
 
-async def keep_pace(log: SealedLog, config: LogConfig) -> None:
-    """Show the host a batch, or else sign the log, at fixed times until cancelled.
+class LogPump:
+    """Seals every record of /dev/kmsg, the oldest kept one first."""
 
-    A batch ends with a signature if it had to be filled, so it is a heartbeat too.
-    """
-    while config.batch_ms:
-        await sleep(config.batch_ms / 1000)
-        log.release_batch()
-    while config.heartbeat_seconds:
-        await sleep(config.heartbeat_seconds)
-        log.sign()
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self._log = KernelLog()
+        self._watch: StorageWatch | None = None
 
+    async def run(self) -> None:
+        """Pump until cancelled."""
+        try:
+            while True:
+                self._take(await self._log.next())
+        finally:
+            self._log.close()
 
-async def pump_kernel_log(guest: Guest) -> None:
-    """Seal every record of /dev/kmsg, the oldest kept one first, until cancelled."""
-    log = KernelLog()
-    try:
-        while True:
-            record = await log.next()
-            if record.dropped:
-                guest.event(f"{record.dropped} kernel records were overwritten unread")
-            line = f"<{record.priority}>[{record.boottime_us}] ".encode() + record.text
-            guest.log.append(Kind.KERNEL, "kernel", line)
-    finally:
-        log.close()
+    def watch(self, watch: StorageWatch) -> None:
+        """From the next record of the kernel's on, show them to `watch`.
+
+        Those until now are taken first: while disks were told apart, blocks that do not
+        authenticate were no faults.
+        """
+        while (record := self._log.read()) is not None:
+            self._take(record)
+        self._watch = watch
+
+    def _take(self, record: KernelRecord) -> None:
+        if record.dropped:
+            self._guest.event(f"{record.dropped} kernel records were overwritten unread")
+        line = f"<{record.priority}>[{record.boottime_us}] ".encode() + record.text
+        self._guest.log.append(Kind.KERNEL, "kernel", line)
+        if self._watch is not None:
+            self._watch.see(record)

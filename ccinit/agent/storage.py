@@ -12,6 +12,7 @@ from ccinit.agent.attestation import Attested
 from ccinit.agent.configuration import Configured
 from ccinit.agent.debug_tools import ROLE as TOOLS_ROLE
 from ccinit.agent.debug_tools import find_tools_disk
+from ccinit.agent.figures import read_memory
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.roles import RIGHTS, Role
 from ccinit.agent.rollback import Anchor
@@ -29,7 +30,12 @@ from ccinit.formats.pod_volume import ScratchProfile, Volume, VolumeKind
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.mount import CONFINED, mount
 from ccinit.unlock.filesystem import FormatDevice, unmount
-from ccinit.unlock.scratch import ScratchRequest, activate_scratch, plan_scratch
+from ccinit.unlock.scratch import (
+    ScratchRequest,
+    activate_scratch,
+    plan_scratch,
+    verify_memory,
+)
 from ccinit.unlock.stack import DiskStack
 from ccinit.values import frozen
 
@@ -106,7 +112,9 @@ async def _open_scratch(
         for name, disk in roles.scratch
     ]
     budget = configured.config.limits.scratch_tags_bytes
-    for plan in plan_scratch(requests, budget_bytes=budget):
+    plans = plan_scratch(requests, budget_bytes=budget)
+    verify_memory(plans, read_memory()["MemAvailable"])
+    for plan in plans:
         stack = await activate_scratch(control, plan, _formatter(guest))
         _keep(guest, configured.manifest.volume(plan.name), stack)
 

@@ -56,6 +56,16 @@ class ImageEncryption(StrEnum):
     NONE = "none"
 
 
+class OnStorageError(StrEnum):
+    """What happens when a disk gives back other bytes than it was given, or loses a write.
+
+    Whoever reads or syncs gets EIO, and the sealed log an event, always; `stop` ends the pod, too.
+    """
+
+    REPORT = "report"
+    STOP = "stop"
+
+
 @frozen
 class Image:
     """An image by digest.
@@ -177,6 +187,7 @@ class PodManifest:
     allow: Allow
     registries: tuple[RegistryRule, ...] = ()
     rotate_every_seconds: int = 0
+    on_storage_error: OnStorageError = OnStorageError.REPORT
 
     def volume(self, name: str) -> Volume:
         """The volume of that name; it exists once the manifest is parsed."""
@@ -204,6 +215,9 @@ def parse_pod_manifest(text: str) -> PodManifest:
             allow=fields.table("allow", _read_allow, default=Allow()),
             registries=fields.tables("registry", read_registry),
             rotate_every_seconds=fields.table("rotate", _read_rotate, default=0),
+            on_storage_error=fields.choice(
+                "on_storage_error", OnStorageError, default=OnStorageError.REPORT
+            ),
         )
     _check_names(manifest)
     _check_rotation(manifest)

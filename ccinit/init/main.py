@@ -63,7 +63,7 @@ async def live(loop: EventLoop) -> None:
         cause = error
     except Interrupted as error:
         # Our own cancellation is the orderly stop; else a background task failed.
-        cause = None if life.was_cancelled() else _internal(guest, error)
+        cause = _given_up(guest) if life.was_cancelled() else _internal(guest, error)
     except Exception as error:  # noqa: BLE001  # the outermost task boundary: sealed, then the end
         cause = _internal(guest, error)
     await end(guest, cause)
@@ -111,6 +111,16 @@ async def _handle_signals(guest: EarlyGuest) -> None:
 async def _stop_on_wish(guest: EarlyGuest, life: Task[None]) -> None:
     await guest.service.stopping.wait()
     life.cancel()
+
+
+def _given_up(guest: EarlyGuest) -> PhaseError | None:
+    """Why the guest stopped itself; None if someone wished it.
+
+    Only the disks make it do so; another cause would have to bring its own code.
+    """
+    if not guest.failures:
+        return None
+    return PhaseError(guest.state.phase, Code.STORAGE, guest.failures[0])
 
 
 def _internal(guest: EarlyGuest, error: BaseException) -> PhaseError:

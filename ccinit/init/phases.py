@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ccinit.agent.attestation import Attested
     from ccinit.agent.configuration import Configured
     from ccinit.agent.images import Pulled
+    from ccinit.agent.log_pump import LogPump
     from ccinit.agent.pod import Started
     from ccinit.agent.storage import Unlocked
 
@@ -49,10 +50,10 @@ async def boot(early: EarlyGuest) -> "Started":
         guest, sequence.NET, _connect(guest, configured, log_binding), limits.network_seconds
     )
     await run_phase(guest, sequence.RANDOM, _wait_for_entropy())
-    attested = await run_phase(
+    attested, pump = await run_phase(
         guest, sequence.ATTEST, _attest(guest, configured, log_binding), limits.attest_seconds
     )
-    unlocked = await run_phase(guest, sequence.UNLOCK, _unlock(guest, configured, attested))
+    unlocked = await run_phase(guest, sequence.UNLOCK, _unlock(guest, configured, attested, pump))
     pulled = await run_phase(
         guest,
         sequence.PULL,
@@ -104,6 +105,7 @@ def _complete(early: EarlyGuest) -> Guest:
         log=early.log,
         service=early.service,
         teardown=early.teardown,
+        failures=early.failures,
         children=children,
     )
 
@@ -147,14 +149,18 @@ async def _wait_for_entropy() -> None:
     await wait_for_entropy()
 
 
-async def _attest(guest: Guest, configured: "Configured", log_binding: bytes) -> "Attested":
+async def _attest(
+    guest: Guest, configured: "Configured", log_binding: bytes
+) -> tuple["Attested", "LogPump"]:
+    """Return what the KBS gave, and what seals the kernel's log from now on."""
     from ccinit.agent.attestation import attest
-    from ccinit.agent.log_pump import pump_kernel_log
+    from ccinit.agent.log_pump import LogPump
 
     attested = await attest(guest, configured, log_binding)
-    guest.loop.start(pump_kernel_log(guest), "kernel log")
+    pump = LogPump(guest)
+    guest.loop.start(pump.run(), "kernel log")
     _open_owner_plane(guest, configured, attested)
-    return attested
+    return attested, pump
 
 
 def _open_owner_plane(guest: Guest, configured: "Configured", attested: "Attested") -> None:
@@ -164,10 +170,15 @@ def _open_owner_plane(guest: Guest, configured: "Configured", attested: "Atteste
         open_owner_plane(guest, configured, attested, configured.config.owner)
 
 
-async def _unlock(guest: Guest, configured: "Configured", attested: "Attested") -> "Unlocked":
+async def _unlock(
+    guest: Guest, configured: "Configured", attested: "Attested", pump: "LogPump"
+) -> "Unlocked":
     from ccinit.agent.storage import unlock
+    from ccinit.agent.storage_watch import StorageWatch
 
-    return await unlock(guest, configured, attested)
+    unlocked = await unlock(guest, configured, attested)
+    pump.watch(StorageWatch(guest, configured.manifest))
+    return unlocked
 
 
 async def _pull(

@@ -97,6 +97,22 @@ def plan_scratch(
     return plans
 
 
+def verify_memory(plans: Sequence[ScratchPlan], available_bytes: int) -> None:
+    """Accept plans whose tags leave half of the memory to the pod, were every block written.
+
+    The host decides how much memory there is, and brd takes a page when a tag is written: without
+    one the kernel waits, and kills the pod to get it.
+
+    Raises:
+        ConfigError: `scratch.memory`.
+    """
+    needed = sum(plan.meta_bytes for plan in plans)
+    if needed > available_bytes // 2:
+        raise ConfigError(
+            "scratch.memory", f"tags take up to {needed} bytes of {available_bytes} that are free"
+        )
+
+
 def _plan_one(request: ScratchRequest, ram_indexes: Iterator[int]) -> ScratchPlan:
     size = check_size(request.disk.size_bytes)
     if request.disk.read_only:

@@ -7,6 +7,7 @@ from ccinit.formats import wire
 from ccinit.formats.pod_manifest import (
     ContainerKind,
     ImageEncryption,
+    OnStorageError,
     PodManifest,
     Restart,
     RotateSignal,
@@ -192,6 +193,15 @@ def test_pod_manifest_asks_for_a_rollback_counter() -> None:
     assert parse_pod_manifest(POD).volume("data").rollback is RollbackAnchor.NONE
     text = POD.replace('"persistent"', '"persistent"\nrollback = "kbs-counter"')
     assert parse_pod_manifest(text).volume("data").rollback is RollbackAnchor.KBS_COUNTER
+
+
+def test_pod_manifest_says_what_a_disk_fault_does() -> None:
+    assert parse_pod_manifest(POD).on_storage_error is OnStorageError.REPORT
+    text = POD.replace("version = 1\n", 'version = 1\non_storage_error = "stop"\n')
+    assert parse_pod_manifest(text).on_storage_error is OnStorageError.STOP
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(text.replace('"stop"', '"ignore"'))
+    assert caught.value.reason == "pod.on_storage_error"
 
 
 def test_pod_manifest_pins_a_verity_volume() -> None:

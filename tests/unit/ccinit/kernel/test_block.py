@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import KernelError
-from ccinit.kernel.block import BlockDevice, list_virtio_disks
+from ccinit.kernel.block import BlockDevice, describe_mapping, list_virtio_disks
 
 
 def add_device(sysfs: Path, name: str, driver: str | None, **files: str) -> None:
@@ -51,3 +51,17 @@ def test_disk_that_vanishes_is_a_kernel_error(tmp_path: Path) -> None:
         list_virtio_disks(str(tmp_path))
     assert error.value.reason == "kernel.block.list"
     assert error.value.errno == errno.ENOENT
+
+
+def test_mapping_is_described_by_its_name_or_by_that_of_what_is_built_on_it(tmp_path: Path) -> None:
+    mapped = tmp_path / "class/block/dm-1"
+    (mapped / "dm").mkdir(parents=True)
+    (mapped / "holders").mkdir()
+    (mapped / "dm/name").write_text("ccinit-data\n")
+    disk = tmp_path / "dev/block/254:16/holders"
+    disk.mkdir(parents=True)
+    (disk / "dm-1").symlink_to(mapped)
+    assert describe_mapping("dm-1", str(tmp_path)) == "ccinit-data"
+    assert describe_mapping("254:16", str(tmp_path)) == "ccinit-data"
+    for absent in ("dm-2", "254:32", ""):
+        assert describe_mapping(absent, str(tmp_path)) == absent

@@ -4,7 +4,7 @@ from ccinit.errors import ConfigError
 from ccinit.formats.pod_volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice
 from ccinit.unlock.integrity import count_meta_bytes
-from ccinit.unlock.scratch import ScratchRequest, plan_scratch
+from ccinit.unlock.scratch import ScratchRequest, plan_scratch, verify_memory
 from ccinit.values import replace
 
 GIB = 1 << 30
@@ -53,6 +53,14 @@ def test_scratch_without_tags_has_no_layout() -> None:
 def test_only_tags_in_memory_count_against_the_memory_devices() -> None:
     plans = plan_scratch([REQUEST] * 4 + [ON_DISK, CRYPT], budget_bytes=4 * NEEDED_BYTES)
     assert len(plans) == 6
+
+
+def test_tags_may_take_half_of_the_memory_that_is_free_and_no_more() -> None:
+    plans = plan_scratch([REQUEST, ON_DISK], budget_bytes=NEEDED_BYTES)
+    verify_memory(plans, 2 * NEEDED_BYTES)
+    with pytest.raises(ConfigError) as error:
+        verify_memory(plans, 2 * NEEDED_BYTES - 2)
+    assert error.value.reason == "scratch.memory"
 
 
 def refused(disk: BlockDevice = DISK, *, count: int = 1, budget_bytes: int = 1 << 40) -> str:

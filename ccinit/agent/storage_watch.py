@@ -1,0 +1,59 @@
+"""What becomes of a disk fault while the pod runs: an event, and the guest's end if it shall be.
+
+Whoever reads or syncs is told by the kernel, with EIO. This is for the owner, and for pods that
+must not go on with a disk that lies (`on_storage_error = "stop"`, in the manifest and so measured).
+The policy is the pod's and not a volume's, because the kernel's lines are rate-limited over all
+disks: one that fails without end could hide the only line about another.
+"""
+
+from collections.abc import Callable
+
+from ccinit.agent.guest import Guest
+from ccinit.errors import CcinitError, VerificationError
+from ccinit.formats.pod_manifest import OnStorageError, PodManifest
+from ccinit.formats.pod_volume import VolumeKind
+from ccinit.kernel.block import describe_mapping
+from ccinit.kernel.kmsg import KernelRecord
+from ccinit.unlock.kernel_faults import DiskFault, FaultKind, parse_disk_fault
+
+_PREFIX = "ccinit-"
+_WORDS = {FaultKind.INTEGRITY: "integrity", FaultKind.LOST_WRITE: "lost_write"}
+
+
+class StorageWatch:
+    """Looks at each record of the kernel's log once the volumes are open."""
+
+    def __init__(
+        self,
+        guest: Guest,
+        manifest: PodManifest,
+        name_of: Callable[[str], str] = describe_mapping,
+    ) -> None:
+        """Args: name_of: gives the device-mapper name of a device as the kernel names it."""
+        self._guest = guest
+        self._manifest = manifest
+        self._name_of = name_of
+
+    def see(self, record: KernelRecord) -> None:
+        """Take note of one record."""
+        if record.dropped and self._manifest.on_storage_error is OnStorageError.STOP:
+            # One of them could have been the line.
+            self._report(VerificationError("disk.log_gap", f"{record.dropped} records are lost"))
+        fault = parse_disk_fault(record.text)
+        if fault is not None:
+            self._report(self._describe(fault, record.text))
+
+    def _describe(self, fault: DiskFault, text: bytes) -> CcinitError:
+        name = self._name_of(fault.device)
+        volume = name.removeprefix(_PREFIX).removesuffix("-integrity")
+        kinds = {one.name: one.kind for one in self._manifest.volumes}
+        where = "disk"
+        if name.startswith(_PREFIX) and volume in kinds:
+            where = "scratch" if kinds[volume] is VolumeKind.SCRATCH else "volume"
+        line = text.partition(b"\n")[0].decode("ascii", "replace")
+        return VerificationError(f"{where}.{_WORDS[fault.kind]}", f"{volume or name}: {line}")
+
+    def _report(self, error: CcinitError) -> None:
+        self._guest.event(str(error))
+        if self._manifest.on_storage_error is OnStorageError.STOP:
+            self._guest.give_up(error)

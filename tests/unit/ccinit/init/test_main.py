@@ -1,0 +1,69 @@
+"""How a life ends: by a wish, or because the guest gives up."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ccinit.agent.guest import Guest, Teardown
+from ccinit.errors import VerificationError
+from ccinit.formats.host_rpc import Code, Phase
+from ccinit.init import main
+from ccinit.init.sequence import PhaseError
+from ccinit.kernel.event_loop import Event, EventLoop
+from ccinit.kernel.task import sleep
+
+
+def live(monkeypatch: pytest.MonkeyPatch, act: Callable[[Guest], None]) -> PhaseError | None:
+    """Let a guest run whose pod does nothing; return why it ended."""
+    causes: list[PhaseError | None] = []
+
+    def make_guest(loop: EventLoop) -> Guest:
+        parts: Any = SimpleNamespace(phase=Phase.RUN, stopping=Event())
+        return Guest(
+            loop=loop,
+            state=parts,
+            log=parts,
+            service=parts,
+            children=parts,
+            teardown=Teardown(),
+        )
+
+    async def boot_and_run(guest: Guest) -> None:
+        await sleep(0)
+        act(guest)
+        await sleep(60)
+
+    async def do_nothing(_guest: Guest) -> None:
+        await sleep(60)
+
+    async def end(_guest: Guest, cause: PhaseError | None) -> None:
+        causes.append(cause)
+
+    monkeypatch.setattr(main, "make_guest", make_guest)
+    monkeypatch.setattr(main, "_boot_and_run", boot_and_run)
+    monkeypatch.setattr(main, "_handle_signals", do_nothing)
+    monkeypatch.setattr(main, "end", end)
+    loop = EventLoop()
+    loop.run(main.live(loop))
+    (cause,) = causes
+    return cause
+
+
+def test_wish_to_stop_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert live(monkeypatch, lambda guest: guest.service.stopping.set()) is None
+
+
+def test_guest_that_gives_up_says_why_and_the_host_gets_the_code_of_disks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors = [VerificationError("scratch.integrity", word) for word in ("first", "second")]
+
+    def give_up(guest: Guest) -> None:
+        for error in errors:
+            guest.give_up(error)
+
+    cause = live(monkeypatch, give_up)
+    assert cause is not None
+    assert (cause.phase, cause.code, cause.error) == (Phase.RUN, Code.STORAGE, errors[0])
