@@ -17,7 +17,6 @@ from ccinit.formats.guest_config import Limits
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.verity import VerityParameters
-from ccinit.kernel.block import list_virtio_disks
 from ccinit.secret import Secret
 from tests.fakes.luks2 import PASSPHRASE
 from tests.vm.guest.disks import RELEASED, blank, disk, dm_names, format_device, run
@@ -103,7 +102,7 @@ def unlock(guest: Guest, disks: Disks, *, create: bool, old: bytes = PASSPHRASE)
     configured = SimpleNamespace(
         manifest=manifest(disks.parameters),
         config=SimpleNamespace(limits=Limits(), debug_tools=None),
-        disks=list_virtio_disks(),
+        disks=tuple(map(disk, ("big", "small", "volume", "odd", "sealed"))),
         initdata=disk("sealed"),
     )
     keys = {DATA: Grant(secret=Secret(RELEASED), create=create)}

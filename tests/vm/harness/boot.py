@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rootfs_builder.tools_tree import ToolsTree
-from tests.vm.harness.guest_disks import DISKS, GuestDisk
+from tests.vm.harness.guest_disks import DISKS, RESIZED, UNPLUGGED, GuestDisk
+from tests.vm.harness.hostile_host import host_arguments, hostile_host
 from tests.vm.harness.initrd import write_initrd
 from tests.vm.harness.kernel_package import open_guest_kernel
 from tests.vm.harness.site_packages import open_site_packages
@@ -50,8 +51,15 @@ class BootResult:
     seconds: float
 
 
-def boot_guest(node_ids: Sequence[str], name: str = "guest tests") -> BootResult:
+def boot_guest(
+    node_ids: Sequence[str], name: str = "guest tests", *, modules: Sequence[str] = ()
+) -> BootResult:
     """Boot a guest that runs `node_ids`, and wait until it has reset itself.
+
+    Args:
+        node_ids: tests, as pytest names them.
+        name: of the boot in the list of boots.
+        modules: of the kernel, besides those of every test guest.
 
     Raises:
         ConfigError: a tool is missing or failed.
@@ -65,12 +73,12 @@ def boot_guest(node_ids: Sequence[str], name: str = "guest tests") -> BootResult
         tpm = manufacture_tpm(tools, CACHE)
     with tempfile.TemporaryDirectory(prefix="guest-", dir=WORK) as directory:
         work = Path(directory).resolve()
-        write_initrd(work / "initrd", tools, kernel, site, node_ids)
+        write_initrd(work / "initrd", tools, kernel, site, node_ids, modules)
         shutil.copy2(kernel.image, work / "kernel")
-        for disk in DISKS:
+        for disk in (*DISKS, RESIZED, UNPLUGGED):
             with (work / f"{disk.serial}.disk").open("wb") as file:
                 file.truncate(disk.size_bytes)
-        with running_tpm(tools, tpm, work) as tpm_socket:
+        with running_tpm(tools, tpm, work) as tpm_socket, hostile_host(work):
             seconds = _run_qemu(tools, work, tpm_socket)
         record_boot(name, seconds)
         console = (work / "console").read_bytes()[-_CONSOLE_TAIL_BYTES:]
@@ -117,6 +125,7 @@ def qemu_arguments(work: Path, tpm_socket: Path) -> tuple[str, ...]:
                 f"virtio-blk-pci,drive={disk.serial},serial={disk.serial}",
             )
         ),
+        *host_arguments(work),
     )
 
 

@@ -22,3 +22,10 @@ ODD = GuestDisk("odd", 300 * MIB + 12_288)
 SEALED = GuestDisk("sealed", 16 * MIB, read_only=True)
 
 DISKS = (BIG, SMALL, VOLUME, ODD, SEALED)
+
+HOSTILE = GuestDisk("hostile", 64 * MIB)
+"""Lies on demand; see `hostile_host`."""
+
+RESIZED = GuestDisk("resized", 64 * MIB)
+UNPLUGGED = GuestDisk("unplugged", 64 * MIB)
+"""Once in a boot: it does not come back."""

@@ -75,7 +75,12 @@ _SOURCE_FILES = (
 
 
 def write_initrd(
-    path: Path, tools: ToolsTree, kernel: GuestKernel, site: Path, node_ids: Sequence[str]
+    path: Path,
+    tools: ToolsTree,
+    kernel: GuestKernel,
+    site: Path,
+    node_ids: Sequence[str],
+    modules: Sequence[str] = (),
 ) -> None:
     """Write the archive.
 
@@ -85,6 +90,7 @@ def write_initrd(
         kernel: source of modules.
         site: third-party packages, see `site_packages`.
         node_ids: the tests to run, as pytest names them from the repository's root.
+        modules: besides `MODULES`.
     """
     with path.open("wb") as file:
         archive = CpioWriter(file)
@@ -95,7 +101,7 @@ def write_initrd(
         archive.add_device("/dev/console", 5, 1)
         archive.add_device("/dev/null", 1, 3)
         _add_programs(archive, tools, site)
-        _add_modules(archive, kernel)
+        _add_modules(archive, kernel, modules)
         archive.add_tree("/site", site)
         for source in SOURCES:
             archive.add_tree(f"/src/{source}", Path(source))
@@ -133,9 +139,9 @@ def _libraries(tools: ToolsTree, objects: Sequence[str], site: Path) -> set[str]
     return {word for word in words if word.startswith("/lib/")} | {_LOADER}
 
 
-def _add_modules(archive: CpioWriter, kernel: GuestKernel) -> None:
+def _add_modules(archive: CpioWriter, kernel: GuestKernel, more: Sequence[str]) -> None:
     lines = []
-    for path in plan_modules(kernel, MODULES):
+    for path in plan_modules(kernel, (*MODULES, *more)):
         name = path.name.split(".")[0].replace("-", "_")
         lines.append(f"{path.name} {MODULES.get(name, '')}".rstrip())
         archive.add_file(f"/modules/{path.name}", path)
