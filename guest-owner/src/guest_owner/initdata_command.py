@@ -27,8 +27,10 @@ from ccinit.formats.initdata import (
     parse_initdata,
 )
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod_volume import RollbackAnchor
 from ccinit.formats.registries import rule_keys
 from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.rollback_counter import counter_uri
 from ccinit.formats.tee import Tee, initdata_binding
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
@@ -178,7 +180,12 @@ def _resources(config: GuestConfig, pod: PodManifest) -> list[str]:
         *(secret.uri for secret in pod.secrets),
         *(volume.key for volume in pod.volumes),
     ]
-    return sorted({str(uri) for uri in uris if uri is not None})
+    counters = (
+        counter_uri(pod.name, volume.name)
+        for volume in pod.volumes
+        if volume.rollback is RollbackAnchor.KBS_COUNTER
+    )
+    return sorted({*(str(uri) for uri in uris if uri is not None), *map(str, counters)})
 
 
 def read_text(path: Path) -> str:

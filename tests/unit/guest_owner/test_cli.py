@@ -13,11 +13,13 @@ from cryptography.hazmat.primitives.serialization import (
 from ccinit.formats.envelope import EnvelopeKind, verify_envelope
 from ccinit.formats.initdata import decompress_document, parse_header, parse_initdata
 from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.rollback_counter import counter_uri
 from guest_owner.arguments import parse_listen
 from guest_owner.cli import COMMANDS
 from guest_owner.initdata_command import make_document
 from guest_owner.kbs.appraisal import Claim
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
 from tests.fakes.documents import CONFIG, POD
@@ -230,6 +232,28 @@ def test_initdata_make_show_and_register(
     assert known.name == "shop"
     assert str(known.digest) in shown[0]
     assert known.register.hex() in shown[0]
+
+
+def test_register_rollback_counter_begins_one_that_initdata_show_lists(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume = """
+[[volume]]
+name = "data"
+kind = "persistent"
+size_bytes = 67108864
+key = "kbs:///ccinit/shop/volume-key-data"
+rollback = "kbs-counter"
+"""
+    document = write(tmp_path / "initdata.toml", make_document(CONFIG, POD + volume))
+    assert run("initdata", "show", document) == 0
+    assert "kbs+rollback-counter:///shop/data" in capsys.readouterr().out
+    for words, value in (((), 0), (("--value", "8"), 8)):
+        register = ("register", "rollback-counter", "shop", "data", "--state", state)
+        assert run(*register, *words) == 0
+        assert Counters(state).read(counter_uri("shop", "data")).value == value
+    assert run("register", "rollback-counter", "../shop", "data", "--state", state) == 1
+    assert "[counter.path]" in error_of(capsys)
 
 
 @pytest.mark.parametrize(
