@@ -106,16 +106,37 @@ class _SocketStream(httpcore.NetworkStream):
         self._socket = connection
         self._deadline = deadline
         self._target = target
+        self._failure: OSError | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = self._wait_for_data(max_bytes)
+        self._deadline.received_bytes += len(data)
+        self._deadline.ended = not data
+        return data
+
+    def _wait_for_data(self, max_bytes: int) -> bytes:
+        """Wait for some, then take what else is there: TLS gives one record of 16 KiB at a time."""
+        failure, self._failure = self._failure, None
         try:
+            if failure is not None:
+                raise failure
             self._socket.settimeout(self._deadline.left(self._target))
             data = self._socket.recv(max_bytes)
         except OSError as error:
             raise _peer_error(error, self._target, self._deadline) from error
-        self._deadline.received_bytes += len(data)
-        self._deadline.ended = not data
-        return data
+        parts, size = [data], len(data)
+        self._socket.settimeout(0)
+        while data and size < max_bytes:
+            try:
+                data = self._socket.recv(max_bytes - size)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                break
+            except OSError as error:
+                self._failure = error  # after what came before it
+                break
+            parts.append(data)
+            size += len(data)
+        return b"".join(parts)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         view = memoryview(buffer)
