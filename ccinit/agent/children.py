@@ -29,7 +29,15 @@ from ccinit.kernel.process import ExitStatus, Process, spawn
 from ccinit.secret import Secret
 from ccinit.values import frozen
 
-__all__ = ["Answer", "Answers", "Children", "Notices", "PreparedChild", "ProgramEnd"]
+__all__ = [
+    "Answer",
+    "Answers",
+    "Children",
+    "Notices",
+    "PreparedChild",
+    "PreparedProgram",
+    "ProgramEnd",
+]
 
 R = TypeVar("R")
 
@@ -77,6 +85,33 @@ class PreparedChild:
         async with deadline(seconds, "child.late"):
             talk = Conversation(self._child.connection, self._rights, reply, answers or {}, {})
             return await self._child.hold(talk, request)
+
+
+class PreparedProgram:
+    """A child that waits for the arguments of its program.
+
+    Attributes:
+        is_used: it has been given them, and takes no others.
+    """
+
+    def __init__(self, child: "_Child", rights: Rights, output: int) -> None:
+        self.is_used = False
+        self._child = child
+        self._rights = rights
+        self._output = output
+
+    async def run(self, arguments: Sequence[str], *, seconds: float) -> ProgramEnd:
+        """Run the program; see `Children.run_program`."""
+        if self.is_used:
+            raise RuntimeError("a child becomes one program")
+        self.is_used = True
+        request = ProgramRequest(arguments=tuple(arguments))
+        async with deadline(seconds, "child.late"):
+            # Silence is success: the program that took the child's place has no channel.
+            talk = Conversation(self._child.connection, self._rights, Failure, {}, {})
+            await talk.hold(request)
+            output = await _read_output(self._output)
+            return ProgramEnd(status=await self._child.process.wait(), output=output)
 
 
 class Children:
@@ -146,7 +181,7 @@ class Children:
 
     @asynccontextmanager
     async def prepare(
-        self, role: Role, *, fds: Mapping[str, int]
+        self, role: Role, *, fds: Mapping[str, int], workspace: str = ""
     ) -> AsyncIterator["PreparedChild"]:
         """Start a child for a job that is soon to come; yields it, and ends it with the block.
 
@@ -157,7 +192,7 @@ class Children:
             KernelError: it could not be started.
         """
         rights = self._table[role]
-        async with self._start(role, fds, "") as child:
+        async with self._start(role, fds, workspace) as child:
             child.enclose(self._cgroup, rights)
             yield PreparedChild(child, rights)
 
@@ -184,24 +219,31 @@ class Children:
             DeadlineError: `child.late`.
             CcinitError: the rights could not be given up, or the program not be started.
         """
+        async with self.prepare_program(role, workspace=workspace, fds=fds) as program:
+            return await program.run(arguments, seconds=seconds)
+
+    @asynccontextmanager
+    async def prepare_program(
+        self, role: Role, *, workspace: str, fds: Mapping[str, int] | None = None
+    ) -> AsyncIterator["PreparedProgram"]:
+        """Start a child that waits to become the program of `role`; see `prepare`.
+
+        Raises:
+            KernelError: it could not be started.
+        """
         rights = self._table[role]
-        request = ProgramRequest(arguments=tuple(arguments))
-        async with deadline(seconds, "child.late"):
-            reader, writer = os.pipe()
+        reader, writer = os.pipe()
+        try:
+            os.set_blocking(reader, False)
             try:
-                os.set_blocking(reader, False)
-                try:
-                    child = self._start(role, fds or {}, workspace, output=writer)
-                finally:
-                    os.close(writer)
-                async with child:
-                    child.enclose(self._cgroup, rights)
-                    # Silence is success: the program that took the child's place has no channel.
-                    await Conversation(child.connection, rights, Failure, {}, {}).hold(request)
-                    output = await _read_output(reader)
-                    return ProgramEnd(status=await child.process.wait(), output=output)
+                child = self._start(role, fds or {}, workspace, output=writer)
             finally:
-                os.close(reader)
+                os.close(writer)
+            async with child:
+                child.enclose(self._cgroup, rights)
+                yield PreparedProgram(child, rights, reader)
+        finally:
+            os.close(reader)
 
     def _start(
         self, role: Role, fds: Mapping[str, int], workspace: str, output: int | None = None
