@@ -1,7 +1,10 @@
 """One deadline for all that a stream does."""
 
 import socket
+import ssl
+from typing import Any
 
+import httpcore
 import pytest
 
 from ccinit.errors import PeerError
@@ -54,6 +57,66 @@ def test_stream_counts_what_it_reads_and_sees_the_end() -> None:
         assert connection.get_extra_info("ssl_object") is None
         assert connection.get_extra_info("server_addr") is None
     connection.close()
+
+
+class Pieces:
+    """A socket that gives one piece for each call, as TLS gives records; then what is last."""
+
+    def __init__(self, pieces: list[bytes], last: Exception) -> None:
+        self.pieces = pieces
+        self.last = last
+        self.timeout: float | None = None
+
+    def settimeout(self, seconds: float) -> None:
+        self.timeout = seconds
+
+    def recv(self, size: int) -> bytes:
+        if self.pieces:
+            assert len(self.pieces[0]) <= size
+            return self.pieces.pop(0)
+        # Whoever waits gets what is last; whoever only looks must not wait.
+        raise self.last if self.timeout else ssl.SSLWantReadError
+
+
+def stream_of(pieces: list[bytes], last: Exception) -> tuple[httpcore.NetworkStream, Deadline]:
+    deadline = Deadline()
+    deadline.start(total_seconds=10, wait_seconds=1)
+    played: Any = Pieces(pieces, last)
+    backend = DeadlineBackend(deadline, lambda _host, _port, _timeout: played)
+    return backend.connect_tcp("h", 1), deadline
+
+
+def test_read_takes_all_that_has_come_and_no_more_than_asked_for() -> None:
+    connection, deadline = stream_of([b"one", b"two", b"three"], TimeoutError())
+    assert connection.read(6) == b"onetwo"
+    assert connection.read(100) == b"three"
+    assert deadline.received_bytes == 11
+    with pytest.raises(PeerError) as refused:
+        connection.read(100)
+    assert refused.value.reason == "net.timeout"
+
+
+def test_end_behind_data_is_told_by_the_next_read() -> None:
+    connection, deadline = stream_of([b"one", b""], TimeoutError())
+    assert connection.read(100) == b"one"
+    assert not deadline.ended
+
+
+def test_failure_behind_data_is_told_by_the_next_read() -> None:
+    class Failing(Pieces):
+        def recv(self, size: int) -> bytes:
+            if not self.pieces:
+                raise ConnectionResetError
+            return super().recv(size)
+
+    deadline = Deadline()
+    deadline.start(total_seconds=10, wait_seconds=1)
+    played: Any = Failing([b"one"], TimeoutError())
+    connection = DeadlineBackend(deadline, lambda _h, _p, _t: played).connect_tcp("h", 1)
+    assert connection.read(100) == b"one"
+    with pytest.raises(PeerError) as refused:
+        connection.read(100)
+    assert refused.value.reason == "net.truncated"
 
 
 @pytest.mark.parametrize(
