@@ -14,6 +14,7 @@ from ccinit.agent.syscall_sets import (
     NETLINK,
     PARSER,
     PROGRAM,
+    REGISTRY_CLIENT,
     TLS_CLIENT,
     TLS_SERVER,
     TREE_WALK,
@@ -45,6 +46,7 @@ class Role(enum.StrEnum):
     INSPECT = "inspect"
     UNWRAP = "unwrap"
     DECRYPT = "decrypt"
+    UNPACK = "unpack"
     LAYERS = "layers"
     INDEX = "index"
     TREE = "tree"
@@ -158,16 +160,14 @@ RIGHTS: Mapping[Role, Rights] = {
         read=LIBRARIES,
         workspace=Workspace.WRITE,
     ),
-    # manifests and layers, decompressed into the workspace
+    # manifests, and the blobs of layers, which go on into a pipe
     Role.REGISTRY: Rights(
         job="ccinit.pull.fetch:registry_job",
         uid=FIRST_UID + 8,
-        syscalls=TLS_CLIENT,
+        syscalls=REGISTRY_CLIENT,
         connect=True,
         preload=("encodings.idna",),
         read=RESOLVER,
-        workspace=Workspace.WRITE,
-        memory_bytes=1024 * MIB,
         messages=1 << 16,
     ),
     # the registry's signatures, and the owner's policy for them
@@ -183,15 +183,13 @@ RIGHTS: Mapping[Role, Rights] = {
     ),
     # wraps of layer keys; one key of the KBS by pipe
     Role.UNWRAP: Rights(job="ccinit.pull.unwrap:unwrap_job", uid=FIRST_UID + 13, syscalls=PARSER),
-    # encrypted layers, decompressed into the workspace; their keys by pipe
+    # encrypted layers in a file by fd, decrypted into a pipe; their keys by pipe
     Role.DECRYPT: Rights(
-        job="ccinit.pull.decrypt:decrypt_job",
-        uid=FIRST_UID + 14,
-        syscalls=FILE_PARSER,
-        workspace=Workspace.WRITE,
-        memory_bytes=1024 * MIB,
+        job="ccinit.pull.decrypt:decrypt_job", uid=FIRST_UID + 14, syscalls=PARSER
     ),
-    # the pass over a layer's tar
+    # compressed layers, from pipe to pipe
+    Role.UNPACK: Rights(job="ccinit.pull.unpack:unpack_job", uid=FIRST_UID + 21, syscalls=PARSER),
+    # tars that come by pipe, into the workspace
     Role.LAYERS: Rights(
         job="ccinit.pull.verify:layers_job",
         uid=FIRST_UID + 9,

@@ -158,6 +158,11 @@ TLS_CLIENT = SyscallPolicy(
 )
 """Name resolution, TCP, TLS, and files given by fd."""
 
+REGISTRY_CLIENT = SyscallPolicy(
+    allowed=TLS_CLIENT.allowed | _calls("memfd_create"), rules=TLS_CLIENT.rules
+)
+"""The same with a certificate of its own, whose key Python's ssl takes by path alone."""
+
 PROGRAM = SyscallPolicy(
     allowed=COMPUTE | OUTPUT | FILES | START | frozenset({"mmap", "mprotect", "ioctl", "umask"}),
     # Without clone3 glibc makes its threads by clone, whose flags a filter can see.

@@ -16,7 +16,7 @@ from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.oci_image import Compression
 from ccinit.values import frozen
 
-Sink = Callable[[bytes], None]
+Sink = Callable[[bytes | memoryview], None]
 
 _CHUNK_BYTES = 1 << 20
 _GZIP_WBITS = 31  # a gzip wrapper, the largest window
@@ -39,7 +39,7 @@ class OutputLimit:
 class Decompressor(Protocol):
     """Takes a compressed stream and gives the plain one to its sink."""
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take the next compressed bytes."""
 
     def finish(self) -> None:
@@ -71,7 +71,7 @@ class _BoundedOutput:
         self._written = 0
         self.input_bytes = 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         self._written += len(data)
         if self._written > self._limit.max_bytes:
             raise LimitExceededError("pull.layer_bytes", f"more than {self._limit.max_bytes}")
@@ -85,7 +85,7 @@ class _Plain:
     def __init__(self, output: _BoundedOutput) -> None:
         self._output = output
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         self._output.input_bytes += len(data)
         self._output.write(data)
 
@@ -100,19 +100,19 @@ class _Gzip:
         self._rest = b""  # too short to tell whether a member begins
         self._has_begun = False
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         self._output.input_bytes += len(data)
-        data = self._rest + data
+        left = self._rest + data
         self._rest = b""
-        while data:
+        while left:
             if not self._has_begun:
-                if len(data) < len(_GZIP_MAGIC):
-                    self._rest = data
+                if len(left) < len(_GZIP_MAGIC):
+                    self._rest = left
                     return
-                if not data.startswith(_GZIP_MAGIC):
+                if not left.startswith(_GZIP_MAGIC):
                     raise FormatError("pull.gzip", "bytes that are no gzip member")
                 self._has_begun = True
-            data = self._step(data)
+            left = self._step(left)
 
     def finish(self) -> None:
         if self._has_begun or self._rest:
@@ -148,7 +148,7 @@ class _Zstd:
             closefd=False,
         )
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         self._output.input_bytes += len(data)
         try:
             self._frames.write(data)

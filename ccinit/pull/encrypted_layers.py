@@ -2,7 +2,7 @@
 
     documents ──inspect──▶ InspectedImage   which layers, which wraps; verified, without a network
               ──(keys)───▶ LayerKey each    KBS and `unwrap` children, `agent`'s composition
-    ciphertext ──decrypt─▶ tar              HMAC first; layer keys of this image and nothing else
+    ciphertext ──decrypt─▶ layers           HMAC first; layer keys of this image and nothing else
 
 No child that has a key has a network, and the one that speaks with the registry has no key.
 """
@@ -15,11 +15,10 @@ from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.pull.messages import (
     DecryptReply,
     DecryptRequest,
+    FoundImage,
     InspectedImage,
     InspectRequest,
-    PulledBlobs,
     PullRequest,
-    layer_file,
 )
 from ccinit.secret import Secret
 
@@ -37,13 +36,13 @@ class DecryptChildren(Protocol):
         """
 
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
-        """Run `decrypt.decrypt_job` with `keys` in its pipe."""
+        """Run `decrypt.decrypt_job` on what was downloaded, with `keys` in its pipe."""
 
 
 async def decrypt_layers(
-    request: PullRequest, blobs: PulledBlobs, children: DecryptChildren
+    request: PullRequest, found: FoundImage, children: DecryptChildren
 ) -> None:
-    """Make tars of the encrypted layers of `blobs`, whose files the `decrypt` child owns.
+    """Pass the layers of `found`, which were downloaded into a file, on to be decompressed.
 
     Raises:
         CcinitError: of any family.
@@ -51,25 +50,12 @@ async def decrypt_layers(
     inspected = await children.inspect(
         InspectRequest(
             pinned=parse_image_reference(request.reference).digest,
-            documents=blobs.documents,
+            documents=found.documents,
             encryption=request.encryption,
         )
     )
-    encrypted = {layer.position for layer in inspected.encrypted}
-    expected = tuple(
-        layer_file(position, is_encrypted=position in encrypted)
-        for position in range(inspected.layers)
-    )
-    if blobs.files != expected:
-        raise FormatError("pull.layers", "the files are not those of the manifest's layers")
-    decryption = DecryptRequest(
-        layers=inspected.encrypted,
-        tars=tuple(
-            layer_file(position)
-            for position in range(inspected.layers)
-            if position not in encrypted
-        ),
-        tar_bytes=request.limits.tar_bytes,
-    )
+    if inspected.layers != found.layers:
+        raise FormatError("pull.layers", "the registry child names other layers")
+    decryption = DecryptRequest(layers=len(inspected.layers), encrypted=inspected.encrypted)
     with Secret(join_keys(await children.open_keys(inspected))) as keys:
         await children.decrypt(decryption, keys)

@@ -1,39 +1,36 @@
-"""The job of the `registry` child: one image, from the registry to files on scratch.
+"""The job of the `registry` child: one image, from the registry into a pipe.
 
-It owns the network and nothing else: it writes below one directory and answers with documents and
-file names. A layer becomes its tar on the way; one that is encrypted stays as it is, for keys and
-network are never in one process (`decrypt`). Every digest of what is downloaded is checked here,
-and what was made from bytes that turn out wrong is removed; yet all of it is unverified to the rest
-of the guest, which hashes again in a child that never saw the network (`verify`).
+It owns the network and nothing else: no file, no key. Blobs go on as they come, compressed or
+encrypted; whoever undoes that has no network. Every digest of what is downloaded is checked here,
+yet all of it is unverified to the rest of the guest, which hashes again in a child that never saw
+the network (`verify`).
 """
 
-import contextlib
-import os
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from ccinit.errors import VerificationError
+from ccinit.errors import ChildError, VerificationError
 from ccinit.formats.digest import Digest
-from ccinit.formats.oci_image import Compression, Descriptor, Layer, Manifest
+from ccinit.formats.oci_image import Descriptor, Layer, Manifest
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.pull.attachments import find_signatures
 from ccinit.pull.blob import BlobVerifier
-from ccinit.pull.decompress import Decompressor, OutputLimit, make_decompressor
 from ccinit.pull.documents import (
     verify_config,
     verify_encryption,
     verify_pinned,
     verify_selected,
 )
-from ccinit.pull.layer_file import LayerFile
+from ccinit.pull.layer_stream import LayerWriter
 from ccinit.pull.messages import (
     AcceptedImage,
     Downloaded,
     FetchBegun,
+    FoundImage,
     FoundSignatures,
     PulledBlobs,
-    PullLimits,
     PullRequest,
-    layer_file,
+    SendLayers,
 )
 from ccinit.pull.registry import Registry
 from ccinit.pull.sources import SourceChannel, open_source
@@ -44,7 +41,7 @@ _PROGRESS_BYTES = 16 << 20
 
 
 class FetchChannel(SourceChannel, Protocol):
-    """What the job has of the outside: an empty directory for the tars, and somebody to tell."""
+    """What the job has of the outside: somebody to tell and to ask."""
 
     def notify(self, notice: object, /) -> None:
         """Send a `FetchBegun`, a `Downloaded`, or what `SourceChannel` sends."""
@@ -52,12 +49,15 @@ class FetchChannel(SourceChannel, Protocol):
     def ask(self, question: object, answer: type[A], /) -> A:
         """Put a `FoundSignatures`, and wait for the `AcceptedImage`."""
 
+    def ask_for_fds(self, question: object, answer: type[A], /) -> tuple[A, tuple[int, ...]]:
+        """Put a `FoundImage`, and wait for `SendLayers` and where to; that stays open."""
+
 
 def registry_job(request: PullRequest, channel: FetchChannel) -> PulledBlobs:
     """Pull one image.
 
     Raises:
-        CcinitError: of any family; no tar is left behind.
+        CcinitError: of any family; `pull.neighbour`: nobody takes the layers any more.
     """
     pinned = parse_image_reference(request.reference).digest
     with open_source(request, channel) as registry:
@@ -80,20 +80,17 @@ def fetch_image(
     collected = _Collected(manifest.config)
     registry.blob(manifest.config.digest, collected)
     verify_config(bytes(collected.data), manifest)
-    names: list[str] = []
-    try:
-        downloaded = _fetch_layers(registry, manifest.layers, names, request.limits, channel)
-    except BaseException:
-        for name in names:
-            with contextlib.suppress(OSError):  # the reason to give up is the one to tell
-                os.unlink(os.path.join(channel.workspace, name))
-        raise
-    return PulledBlobs(
+    found = FoundImage(
         documents=documents,
         config=bytes(collected.data),
-        files=tuple(names),
-        downloaded_bytes=downloaded,
+        layers=tuple(layer.compression for layer in manifest.layers),
+        is_encrypted=any(layer.encryption is not None for layer in manifest.layers),
     )
+    _answer, fds = channel.ask_for_fds(found, SendLayers)
+    if len(fds) != 1:
+        raise ChildError("child.protocol", f"{len(fds)} places for the layers")
+    downloaded = _fetch_layers(registry, manifest.layers, LayerWriter(fds[0]), channel)
+    return PulledBlobs(downloaded_bytes=downloaded)
 
 
 def _fetch_documents(registry: Registry, pinned: Digest) -> tuple[tuple[bytes, ...], Manifest]:
@@ -109,22 +106,14 @@ def _fetch_documents(registry: Registry, pinned: Digest) -> tuple[tuple[bytes, .
 
 
 def _fetch_layers(
-    registry: Registry,
-    layers: tuple[Layer, ...],
-    names: list[str],
-    limits: PullLimits,
-    channel: FetchChannel,
+    registry: Registry, layers: tuple[Layer, ...], sink: LayerWriter, channel: FetchChannel
 ) -> int:
-    """Download each layer into its file; `names` gains a name before its file exists."""
-    left = limits.tar_bytes
     downloaded = 0
-    for position, layer in enumerate(layers):
-        names.append(layer_file(position, is_encrypted=layer.encryption is not None))
-        with LayerFile(os.path.join(channel.workspace, names[-1])) as file:
-            download = _LayerDownload(layer, file, left, channel, downloaded)
-            registry.blob(layer.blob.digest, download)
-            download.finish()
-            left -= file.size
+    for layer in layers:
+        download = _LayerDownload(layer.blob, sink.write, channel, downloaded)
+        registry.blob(layer.blob.digest, download)
+        download.finish()
+        sink.end_layer()
         downloaded += layer.blob.size
         channel.notify(Downloaded(layer_bytes=downloaded))
     return downloaded
@@ -155,18 +144,21 @@ class _Collected:
 
 
 class _LayerDownload:
-    """Bytes of a layer blob on their way: hashed, decompressed unless encrypted, written."""
+    """Bytes of a layer blob on their way: hashed, and passed on.
+
+    What was passed on cannot be taken back. If the blob is begun anew, only what is new goes on: if
+    it does not fit what went before, no digest will.
+    """
 
     def __init__(
-        self, layer: Layer, file: LayerFile, max_bytes: int, channel: FetchChannel, before: int
+        self, blob: Descriptor, sink: Callable[[bytes], None], channel: FetchChannel, before: int
     ) -> None:
-        self._layer = layer
-        self._file = file
-        self._limit = OutputLimit(max_bytes=max_bytes)
+        self._blob = blob
+        self._sink = sink
         self._channel = channel
         self._before = before
-        self._told = 0
-        self._verifier, self._decompressor = self._begin()
+        self._sent = self._told = 0
+        self._verifier = BlobVerifier(blob)
 
     @property
     def received_bytes(self) -> int:
@@ -177,23 +169,17 @@ class _LayerDownload:
         return self._verifier.missing_bytes
 
     def feed(self, data: bytes) -> None:
+        known = self._sent - self.received_bytes
         self._verifier.feed(data)
-        self._decompressor.feed(data)
-        if self.received_bytes - self._told >= _PROGRESS_BYTES:
-            self._told = self.received_bytes
+        if known < len(data):
+            self._sink(data[known:] if known else data)
+            self._sent = self.received_bytes
+        if self._sent - self._told >= _PROGRESS_BYTES:
+            self._told = self._sent
             self._channel.notify(Downloaded(layer_bytes=self._before + self._told))
 
     def restart(self) -> None:
-        self._file.clear()
-        self._told = 0
-        self._verifier, self._decompressor = self._begin()
+        self._verifier = BlobVerifier(self._blob)
 
     def finish(self) -> None:
         self._verifier.finish()
-        self._decompressor.finish()
-
-    def _begin(self) -> tuple[BlobVerifier, Decompressor]:
-        is_plain = self._layer.encryption is None
-        compression = self._layer.compression if is_plain else Compression.NONE
-        decompressor = make_decompressor(compression, self._file.write, self._limit)
-        return BlobVerifier(self._layer.blob), decompressor

@@ -1,16 +1,18 @@
 """One image, end to end: what PID 1 does between the children that do the work.
 
-    PullRequest ──registry──▶ PulledBlobs      a network child wrote files; nothing is believed
+    PullRequest ──registry──▶ (blobs)          a network child passes bytes on; nothing is believed
                   signature   AcceptedImage    asked in between, before any layer is fetched
-                ──decrypt───▶ (tars)           only if layers are encrypted, see `encrypted_layers`
-                ──layers────▶ VerifiedLayers   hashed and checked without a network, completed
+                ──decrypt───▶ (blobs)          only if layers are encrypted, see `encrypted_layers`
+                ──unpack────▶ (tars)           decompressed, by a child that has nothing else
+                ──layers────▶ VerifiedLayers   hashed, checked, written, completed
                 ──index─────▶ IndexedLayers    erofs metadata over each tar
                 (mount)       MountedLayers    read-only, file-backed
                 ──tree──────▶ PulledImage      what the kernel shows is what the tars say
 
-Each step takes the type that the one before returns. Children of one step are gone before the next
-step starts, and their files change hands in between: no child can change what another step has
-checked. Who starts a child, with which rights, is `agent`'s; overlaying the layers is `run`'s.
+The children up to `layers` work at the same time (`reception`). From there on each step takes the
+type that the one before returns; children of one step are gone before the next step starts, and
+their files change hands in between: no child can change what another step has checked. Who starts a
+child, with which rights, is `agent`'s; overlaying the layers is `run`'s.
 """
 
 import errno
@@ -20,20 +22,16 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
-from ccinit.errors import CcinitError, FormatError, KernelError, VerificationError
+from ccinit.errors import CcinitError, KernelError, VerificationError
 from ccinit.formats.digest import Digest
 from ccinit.formats.oci_image import ImageConfig
-from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.kernel.event_loop import TaskGroup
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
-from ccinit.pull.encrypted_layers import DecryptChildren, decrypt_layers
 from ccinit.pull.handover import give_directory, hand_over
 from ccinit.pull.index import index_arguments
 from ccinit.pull.messages import (
     AcceptedImage,
-    LayersRequest,
-    PulledBlobs,
     PullRequest,
     SignaturePolicy,
     SignatureRequest,
@@ -42,7 +40,8 @@ from ccinit.pull.messages import (
     VerifiedLayers,
     layer_file,
 )
-from ccinit.pull.verdict import Decide, Verdict
+from ccinit.pull.reception import ReceivingChildren, receive_layers
+from ccinit.pull.verdict import Verdict
 from ccinit.values import frozen
 
 INDEXES_AT_ONCE = 4
@@ -55,27 +54,19 @@ _FLAGS = MountFlag.RDONLY | CONFINED | MountFlag.NOATIME
 class Owners:
     """User ids that the children's files are handed to."""
 
-    registry: int
-    decrypt: int
     layers: int
     index: int
 
 
-class PullChildren(DecryptChildren, Protocol):
+class PullChildren(ReceivingChildren, Protocol):
     """The children of a pull; each call starts one in the image's directory and buries it."""
 
     @property
     def owners(self) -> Owners:
         """Their user ids."""
 
-    async def fetch(self, request: PullRequest, decide: Decide) -> PulledBlobs:
-        """Run `fetch.registry_job`; `decide` answers its question about signatures."""
-
     async def judge(self, request: SignatureRequest) -> AcceptedImage:
         """Run `signatures.signature_job`."""
-
-    async def verify(self, request: LayersRequest) -> VerifiedLayers:
-        """Run `verify.layers_job`."""
 
     async def index(self, arguments: tuple[str, ...]) -> None:
         """Run `index.MKFS_EROFS`; raise `ChildError` unless it succeeds."""
@@ -141,28 +132,10 @@ async def pull_image(
     Raises:
         CcinitError: of any family; nothing stays mounted, the files stay for the caller to remove.
     """
-    pinned = parse_image_reference(request.reference).digest
-    owners = children.owners
-    give_directory(directory, owners.registry)
+    give_directory(directory, children.owners.layers)
     verdict = Verdict(request.reference, policy, children.judge)
-    blobs = await children.fetch(request, verdict.decide)
-    documents = verdict.verify_documents(blobs.documents)
-    tars = _check_names(blobs.files)
-    if tars != blobs.files:
-        encrypted = [name for name in blobs.files if name not in tars]
-        hand_over(directory, encrypted, owners.decrypt)
-        await decrypt_layers(request, blobs, children)
-    hand_over(directory, tars, owners.layers)
-    verified = await children.verify(
-        LayersRequest(
-            pinned=pinned,
-            documents=documents,
-            config=blobs.config,
-            tars=tars,
-            encryption=request.encryption,
-        )
-    )
-    indexed = await _index_layers(verified, tars, directory, children)
+    verified = await receive_layers(request, verdict, children)
+    indexed = await _index_layers(verified, directory, children)
     mounted = mount_layers(indexed)
     try:
         roots = tuple(files.mount_point for files in indexed.files)
@@ -173,10 +146,9 @@ async def pull_image(
 
 
 async def _index_layers(
-    verified: VerifiedLayers, tars: Sequence[str], directory: str, children: PullChildren
+    verified: VerifiedLayers, directory: str, children: PullChildren
 ) -> IndexedLayers:
-    if len(verified.layers) != len(tars):
-        raise FormatError("pull.layers", "a tar was neither verified nor refused")
+    tars = [layer_file(position) for position in range(len(verified.layers))]
     hand_over(directory, tars, children.owners.index)
     files = tuple(
         LayerFiles(
@@ -253,17 +225,6 @@ def _mount_layer(layer: LayerFiles) -> None:
             index = stack.enter_context(open_loop(layer.index))
             tar = stack.enter_context(open_loop(layer.tar))
             mount(index.node, layer.mount_point, "erofs", _FLAGS, f"device={tar.node}")
-
-
-def _check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the tars that there are to be in the end.
-
-    The `registry` child names files; only the names that it was to use are taken.
-    """
-    for position, name in enumerate(names):
-        if name not in (layer_file(position), layer_file(position, is_encrypted=True)):
-            raise FormatError("pull.layers", "the registry child names other files")
-    return tuple(layer_file(position) for position in range(len(names)))
 
 
 def _make_directory(path: str) -> None:

@@ -30,4 +30,6 @@ def inspect_job(request: InspectRequest, channel: object) -> InspectedImage:  # 
         for position, layer in enumerate(manifest.layers)
         if layer.encryption is not None
     )
-    return InspectedImage(layers=len(manifest.layers), encrypted=encrypted)
+    return InspectedImage(
+        layers=tuple(layer.compression for layer in manifest.layers), encrypted=encrypted
+    )

@@ -1,4 +1,4 @@
-"""A file of the image's directory on scratch that is being written."""
+"""A layer's tar on scratch while it is being written."""
 
 import errno
 import os
@@ -10,9 +10,10 @@ _FILE_MODE = 0o600
 
 
 class LayerFile:
-    """A new file for one layer: its tar, or its ciphertext.
+    """A new file for one layer's tar.
 
     Attributes:
+        fd: of the file, open for writing.
         size: bytes written so far.
     """
 
@@ -21,7 +22,7 @@ class LayerFile:
         self._path = path
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._fd = os.open(path, flags, _FILE_MODE)
+            self.fd = os.open(path, flags, _FILE_MODE)
         except OSError as error:
             raise KernelError(error.errno or 0, "open", path) from error
         self.size = 0
@@ -30,9 +31,9 @@ class LayerFile:
         return self
 
     def __exit__(self, *_details: object) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append `data`.
 
         Raises:
@@ -42,15 +43,9 @@ class LayerFile:
         view = memoryview(data)
         try:
             while view:
-                view = view[os.write(self._fd, view) :]
+                view = view[os.write(self.fd, view) :]
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise LimitExceededError("pull.enospc", "the scratch disk is full") from error
             raise KernelError(error.errno or 0, "write", self._path) from error
         self.size += len(data)
-
-    def clear(self) -> None:
-        """Make the file empty again."""
-        os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
-        self.size = 0

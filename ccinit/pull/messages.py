@@ -15,6 +15,9 @@ KEY_PIPE = "key"
 """The name under which the `unwrap` child finds its one key."""
 KEYS_PIPE = "keys"
 """The name under which the `decrypt` child finds the layers' keys (`join_keys`)."""
+SOURCE = "source"
+SINK = "sink"
+"""The names under which children find the pipes that layers come and go by."""
 
 
 @frozen
@@ -134,26 +137,61 @@ class AcceptedImage:
 
 
 @frozen
-class PulledBlobs:
-    """What the registry child found; unverified.
+class FoundImage:
+    """A question of the registry child: what is to be done with the layers of this image?
+
+    Unverified: whoever reads the layers hashes all of it again.
 
     Attributes:
         documents: the manifest, or the index and the manifest it names for this platform.
         config: the image config.
-        files: names of the layers' files in the directory, bottom first: a tar, or the ciphertext
-            of an encrypted layer (`layer_file`).
-        downloaded_bytes: sum of the layer blobs.
+        layers: how each is packed, bottom first.
+        is_encrypted: whether any layer is encrypted.
     """
 
     documents: tuple[bytes, ...]
     config: bytes
-    files: tuple[str, ...]
+    layers: tuple[Compression, ...]
+    is_encrypted: bool
+
+
+@frozen
+class SendLayers:
+    """The answer: write the blobs of all layers, bottom first, into what comes with it.
+
+    A pipe; or a file if any layer is encrypted, for keys and network are never in one process.
+    """
+
+
+@frozen
+class PulledBlobs:
+    """What the registry child has downloaded; unverified.
+
+    Attributes:
+        downloaded_bytes: sum of the layer blobs.
+    """
+
     downloaded_bytes: int
 
 
-def layer_file(position: int, *, is_encrypted: bool = False) -> str:
-    """Return the name of a layer's file in the image's directory."""
-    return f"layer-{position}.{'encrypted' if is_encrypted else 'tar'}"
+@frozen
+class UnpackRequest:
+    """How the layers that will come are packed, and the cap on all their tars."""
+
+    layers: tuple[Compression, ...]
+    tar_bytes: int
+
+
+@frozen
+class UnpackReply:
+    """How many bytes the tars have."""
+
+    tar_bytes: int
+
+
+def layer_file(position: int) -> str:
+    """Return the name of a layer's tar in the image's directory."""
+    return f"layer-{position}.tar"
 
 
 @frozen
@@ -183,9 +221,13 @@ class EncryptedLayer:
 
 @frozen
 class InspectedImage:
-    """What has to be decrypted before the layers can be read, bottom first."""
+    """What has to be decrypted before the layers can be read, bottom first.
 
-    layers: int
+    Attributes:
+        layers: how each is packed, under its encryption if it has one.
+    """
+
+    layers: tuple[Compression, ...]
     encrypted: tuple[EncryptedLayer, ...]
 
 
@@ -222,34 +264,37 @@ class UnwrapReply:
 
 @frozen
 class DecryptRequest:
-    """Layers to decrypt, whose keys come by pipe in the same order.
+    """An image's layers, some to decrypt, whose keys come by pipe in the same order.
 
     Attributes:
-        tars: names of the tars that are there already; they count against `tar_bytes`.
-        tar_bytes: cap on all tars of the image.
+        layers: how many there are.
+        encrypted: those that are, bottom first.
     """
 
-    layers: tuple[EncryptedLayer, ...]
-    tars: tuple[str, ...]
-    tar_bytes: int
+    layers: int
+    encrypted: tuple[EncryptedLayer, ...]
 
 
 @frozen
 class DecryptReply:
-    """How many bytes the new tars have."""
+    """How many bytes have gone into the pipe."""
 
-    tar_bytes: int
+    sent_bytes: int
 
 
 @frozen
 class LayersRequest:
-    """What the `registry` child left, decrypted, and the digest that it was asked for."""
+    """What the `registry` child has found, and the digest that it was asked for.
+
+    Attributes:
+        tar_bytes: cap on all tars of the image.
+    """
 
     pinned: Digest
     documents: tuple[bytes, ...]
     config: bytes
-    tars: tuple[str, ...]
     encryption: ImageEncryption
+    tar_bytes: int
 
 
 @frozen

@@ -6,7 +6,6 @@ source has roots, a client certificate and a proxy of its own, and the owner's c
 looked up under its own name, so that no source learns another's.
 """
 
-import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,15 +26,10 @@ from ccinit.pull.registry_auth import find_credential
 from ccinit.secret import Secret
 
 _MIRROR = RegistryLimits(total_seconds=30.0, wait_seconds=10.0, attempts=1)
-_IDENTITY_FILE = "client.pem"
 
 
 class SourceChannel(Protocol):
     """What opening a source has of the outside."""
-
-    @property
-    def workspace(self) -> str:
-        """The path of a directory."""
 
     def notify(self, notice: object, /) -> None:
         """Send a `SourceFailed`."""
@@ -58,7 +52,7 @@ def open_source(request: PullRequest, channel: SourceChannel) -> Iterator[Regist
     for source in sources[:-1]:
         reference = parse_image_reference(source.reference)
         try:
-            with _client(source, keys, channel.workspace) as http:
+            with _client(source, keys) as http:
                 probe = Registry(http, reference, find_credential(request.auth, reference), _MIRROR)
                 verify_digest(probe.manifest(wanted.digest).body, wanted.digest)
         except CcinitError as error:
@@ -68,7 +62,7 @@ def open_source(request: PullRequest, channel: SourceChannel) -> Iterator[Regist
     else:
         source, reference = sources[-1], parse_image_reference(sources[-1].reference)
     limits = RegistryLimits(total_seconds=end - boottime())
-    with _client(source, keys, channel.workspace) as http:
+    with _client(source, keys) as http:
         yield Registry(http, reference, find_credential(request.auth, reference), limits)
 
 
@@ -79,29 +73,23 @@ def _read_keys(request: PullRequest, channel: SourceChannel) -> Mapping[Resource
     }
 
 
-def _client(source: PullSource, keys: Mapping[ResourceUri, Secret], directory: str) -> HttpClient:
+def _client(source: PullSource, keys: Mapping[ResourceUri, Secret]) -> HttpClient:
     context = pinned_context(source.ca_pem, check_time=True)
     if source.key is not None:
-        path = os.path.join(directory, _IDENTITY_FILE)
-        with _written(path, source.certificate_pem.encode(), keys[source.key].reveal()):
+        with _in_memory(source.certificate_pem.encode(), keys[source.key].reveal()) as path:
             present_certificate(context, path)
     return HttpClient(context, dial=dial_through(source.proxy) if source.proxy else dial_tcp)
 
 
 @contextmanager
-def _written(path: str, *parts: bytes) -> Iterator[None]:
-    """Have a file for as long as the ssl module, which takes no bytes, needs to read it."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+def _in_memory(*parts: bytes) -> Iterator[str]:
+    """Yield a path to the parts, for the ssl module takes no bytes; they are in memory only."""
     try:
-        fd = os.open(path, flags, 0o600)
-        try:
-            os.write(fd, b"\n".join(parts))
-        finally:
-            os.close(fd)
+        fd = os.memfd_create("identity", os.MFD_CLOEXEC)
     except OSError as error:
-        raise KernelError(error.errno or 0, "open", path) from error
+        raise KernelError(error.errno or 0, "memfd_create", "identity") from error
     try:
-        yield
+        os.write(fd, b"\n".join(parts))
+        yield f"/proc/self/fd/{fd}"
     finally:
-        with contextlib.suppress(OSError):  # the workspace is emptied if the pull fails
-            os.unlink(path)
+        os.close(fd)

@@ -1,25 +1,35 @@
-"""The job of the `layers` child: from downloaded bytes to layers that may be indexed.
+"""The job of the `layers` child: from tars that come by pipe to layers that may be indexed.
 
-It has no network and trusts nothing that the `registry` child says: the pinned digest leads to the
+It has no network and trusts nobody at the other end of the pipe: the pinned digest leads to the
 manifest, that to the config, that to the digest of each layer's tar, and all of them are hashed
-here. Only then are the tars read, bottom first, each on top of what the ones before show.
+here. Each tar is hashed, written and read for its headers as it comes, bottom first, each on top of
+what the ones before show. Whatever its headers say counts only once its digest is right.
 """
 
+import contextlib
+import hashlib
 import os
+from collections.abc import Mapping
 from typing import Protocol
 
-from ccinit.errors import FormatError, KernelError, LimitExceededError
-from ccinit.formats.digest import sha256_digest
+from ccinit.errors import KernelError, LimitExceededError, VerificationError
+from ccinit.formats.digest import Digest, sha256_digest
 from ccinit.pull.documents import verify_config, verify_documents, verify_encryption
-from ccinit.pull.layer_tree import TreeLimits, empty_merged_root
-from ccinit.pull.messages import LayersRequest, PassedLayer, VerifiedLayers
-from ccinit.pull.tar_pass import pass_layer, verify_diff_id
+from ccinit.pull.layer_file import LayerFile
+from ccinit.pull.layer_stream import LayerReader
+from ccinit.pull.layer_tree import MergedDirectory, TreeLimits, empty_merged_root
+from ccinit.pull.messages import SOURCE, LayersRequest, PassedLayer, VerifiedLayers, layer_file
+from ccinit.pull.tar_pass import LayerPass
 
 MAX_IMAGE_RECORDS = 1_000_000
 
 
 class LayersChannel(Protocol):
-    """What the job has of the outside: the directory with the tars."""
+    """What the job has of the outside: a pipe, and a directory for the tars."""
+
+    @property
+    def fds(self) -> Mapping[str, int]:
+        """The pipe by its name."""
 
     @property
     def workspace(self) -> str:
@@ -27,39 +37,72 @@ class LayersChannel(Protocol):
 
 
 def layers_job(request: LayersRequest, channel: LayersChannel) -> VerifiedLayers:
-    """Verify an image, check and complete its layers' tars.
+    """Verify an image, write, check and complete its layers' tars.
 
     Raises:
         VerificationError: `pull.…`, a digest does not fit.
         FormatError: `manifest.…`, `image_config.…`, `tar.…`.
+        LimitExceededError: `pull.layer_bytes`, `pull.enospc`, `tar.…`.
+        ChildError: `pull.neighbour`, `pull.stream`.
+        CcinitError: no tar is left behind.
     """
     manifest = verify_encryption(
         verify_documents(request.documents, request.pinned), request.encryption
     )
     config = verify_config(request.config, manifest)
-    if len(request.tars) != len(config.diff_ids):
-        raise FormatError("pull.layers", f"{len(request.tars)} tars, not {len(config.diff_ids)}")
-    merged = empty_merged_root()
-    passed: list[PassedLayer] = []
-    for name, diff_id in zip(request.tars, config.diff_ids, strict=True):
-        tar = _open_tar(os.path.join(channel.workspace, name))
-        try:
-            verify_diff_id(tar, diff_id)
-            passed.append(pass_layer(tar, merged, TreeLimits()))
-        except OSError as error:
-            if isinstance(error, KernelError):
-                raise
-            raise KernelError(error.errno or 0, "tar", name) from error
-        finally:
-            os.close(tar)
-        if sum(layer.records for layer in passed) > MAX_IMAGE_RECORDS:
-            raise LimitExceededError("tar.entries", f"more than {MAX_IMAGE_RECORDS} in the image")
-    used = request.documents[-1]
-    return VerifiedLayers(manifest=sha256_digest(used), config=config, layers=tuple(passed))
-
-
-def _open_tar(path: str) -> int:
+    tars = _Tars(LayerReader(channel.fds[SOURCE]), channel.workspace, request.tar_bytes)
     try:
-        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise KernelError(error.errno or 0, "open", path) from error
+        layers = tuple(tars.receive(diff_id) for diff_id in config.diff_ids)
+    except BaseException:
+        tars.remove()
+        raise
+    used = request.documents[-1]
+    return VerifiedLayers(manifest=sha256_digest(used), config=config, layers=layers)
+
+
+class _Tars:
+    """The tars of one image, on their way to the disk."""
+
+    def __init__(self, source: LayerReader, directory: str, max_bytes: int) -> None:
+        self._source = source
+        self._directory = directory
+        self._left_bytes = max_bytes
+        self._left_records = MAX_IMAGE_RECORDS
+        self._merged = empty_merged_root()
+        self._paths: list[str] = []
+
+    def receive(self, diff_id: Digest) -> PassedLayer:
+        """Take the next one."""
+        path = os.path.join(self._directory, layer_file(len(self._paths)))
+        with LayerFile(path) as tar:
+            self._paths.append(path)
+            try:
+                passed = self._pass(tar, diff_id, self._merged)
+            except OSError as error:
+                if isinstance(error, KernelError):
+                    raise
+                raise KernelError(error.errno or 0, "tar", path) from error
+        self._left_bytes -= tar.size
+        self._left_records -= passed.records
+        if self._left_records < 0:
+            raise LimitExceededError("tar.entries", f"more than {MAX_IMAGE_RECORDS} in the image")
+        return passed
+
+    def remove(self) -> None:
+        """Take all of them back."""
+        for path in self._paths:
+            with contextlib.suppress(OSError):  # the reason to give up is the one to tell
+                os.unlink(path)
+
+    def _pass(self, tar: LayerFile, diff_id: Digest, merged: MergedDirectory) -> PassedLayer:
+        found = hashlib.sha256()
+        layer = LayerPass(merged, TreeLimits())
+        for chunk in self._source.chunks():
+            if tar.size + len(chunk) > self._left_bytes:
+                raise LimitExceededError("pull.layer_bytes", f"more than {self._left_bytes}")
+            found.update(chunk)
+            tar.write(chunk)
+            layer.feed(chunk)
+        if found.hexdigest() != diff_id.hex:
+            raise VerificationError("pull.diff_id", f"the layer's tar is not {diff_id}")
+        return layer.finish(tar.fd)

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ccinit.formats.oci_image import Compression
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
-from ccinit.pull.messages import PulledBlobs, PullLimits, PullRequest, layer_file
+from ccinit.pull.messages import FoundImage, PulledBlobs, PullLimits, PullRequest
+from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from rootfs_builder.oci_layout import TAG, ImageLayer, write_layout
+from tests.fakes.layer_pipes import LayerPipe
 from tests.fakes.registry import LAYER, FakeImage, make_image
 from tests.integration.pull_fixture import LocalChildren, describe_tree, drive, overlaid
 from tests.integration.registry_fixture import TOOLS
@@ -24,16 +27,23 @@ class Downloaded(LocalChildren):
         self.image = image
         self.tars = tars
 
-    async def fetch(self, request: PullRequest, decide: Decide) -> PulledBlobs:  # noqa: ARG002
-        names = tuple(layer_file(position) for position in range(len(self.tars)))
-        for name, tar in zip(names, self.tars, strict=True):
-            (Path(self.channel.workspace) / name).write_bytes(tar)
-        return PulledBlobs(
-            documents=(self.image.manifest,),
-            config=self.image.config,
-            files=names,
-            downloaded_bytes=0,
+    async def fetch(
+        self,
+        request: PullRequest,  # noqa: ARG002
+        decide: Decide,  # noqa: ARG002
+        begin: Begin,
+    ) -> PulledBlobs:
+        begin(
+            FoundImage(
+                documents=(self.image.manifest,),
+                config=self.image.config,
+                layers=(Compression.NONE,) * len(self.tars),
+                is_encrypted=False,
+            )
         )
+        self.blob_pipe = LayerPipe(self.tars)
+        self.has_sent.set()
+        return PulledBlobs(downloaded_bytes=0)
 
 
 def request_for(image: FakeImage) -> PullRequest:

@@ -21,7 +21,7 @@ from ccinit.formats.layer_encryption import LayerKey
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.formats.registries import RegistryRule
 from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import Event, EventLoop
 from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.overlay import mount_overlay
 from ccinit.pull.decrypt import decrypt_job
@@ -29,11 +29,14 @@ from ccinit.pull.fetch import registry_job
 from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import (
+    SINK,
+    SOURCE,
     AcceptedImage,
     DecryptReply,
     DecryptRequest,
     Downloaded,
     FetchBegun,
+    FoundImage,
     FoundSignatures,
     InspectedImage,
     InspectRequest,
@@ -41,20 +44,26 @@ from ccinit.pull.messages import (
     PulledBlobs,
     PullLimits,
     PullRequest,
+    SendLayers,
     SignaturePolicy,
     SignatureRequest,
     SourceFailed,
     TreeDigests,
     TreeRequest,
+    UnpackReply,
+    UnpackRequest,
     UnwrapRequest,
     VerifiedLayers,
 )
+from ccinit.pull.reception import Begin
 from ccinit.pull.signatures import signature_job
 from ccinit.pull.tree import tree_job
+from ccinit.pull.unpack import unpack_job
 from ccinit.pull.unwrap import unwrap_job
 from ccinit.pull.verdict import Decide
 from ccinit.pull.verify import layers_job
 from ccinit.secret import Secret
+from tests.fakes.layer_pipes import LayerPipe
 from tests.integration.registry_fixture import TOOLS
 
 T = TypeVar("T")
@@ -69,7 +78,9 @@ class Channel:
     workspace: str
     notices: list[object] = field(default_factory=list)
     secrets: dict[str, bytes] = field(default_factory=dict)
+    fds: dict[str, int] = field(default_factory=dict)
     decide: Decide | None = None
+    begin: Begin | None = None
 
     def notify(self, notice: object) -> None:
         assert isinstance(notice, Downloaded | FetchBegun | SourceFailed)
@@ -85,11 +96,19 @@ class Channel:
         assert isinstance(value, answer)
         return value
 
+    def ask_for_fds(self, question: object, answer: type[T]) -> tuple[T, tuple[int, ...]]:
+        assert isinstance(question, FoundImage)
+        assert self.begin is not None
+        self.begin(question)
+        value = SendLayers()
+        assert isinstance(value, answer)
+        return value, (self.fds[SINK],)
+
 
 class LocalChildren:
-    """The children of one pull, without processes of their own but for mkfs.erofs."""
+    """The children of one pull, one after the other, without processes but for mkfs.erofs."""
 
-    owners = Owners(registry=906, decrypt=909, layers=908, index=907)
+    owners = Owners(layers=908, index=907)
 
     def __init__(
         self,
@@ -100,10 +119,24 @@ class LocalChildren:
         self.channel = channel or Channel(str(workspace))
         self.keys = keys
         self.verdicts: list[AcceptedImage] = []
+        self.file, self.blob_pipe, self.tar_pipe = LayerPipe(), LayerPipe(), LayerPipe()
+        self.has_sent = Event()
+        self.has_unpacked = Event()
 
-    async def fetch(self, request: PullRequest, decide: Decide) -> PulledBlobs:
-        self.channel.decide = decide
-        return registry_job(request, self.channel)
+    async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
+        is_encrypted = False
+
+        def begin_here(found: FoundImage) -> None:
+            nonlocal is_encrypted
+            begin(found)
+            is_encrypted = found.is_encrypted
+            self.channel.fds[SINK] = (self.file if is_encrypted else self.blob_pipe).fd
+
+        self.channel.decide, self.channel.begin = decide, begin_here
+        blobs = registry_job(request, self.channel)
+        if not is_encrypted:
+            self.has_sent.set()
+        return blobs
 
     async def inspect(self, request: InspectRequest) -> InspectedImage:
         return inspect_job(request, self.channel)
@@ -125,13 +158,25 @@ class LocalChildren:
 
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
         self.channel.secrets["keys"] = keys.reveal()
-        return decrypt_job(request, self.channel)
+        self.channel.fds |= {SOURCE: self.file.fd, SINK: self.blob_pipe.fd}
+        reply = decrypt_job(request, self.channel)
+        self.has_sent.set()
+        return reply
+
+    async def unpack(self, request: UnpackRequest) -> UnpackReply:
+        await self.has_sent.wait()
+        self.channel.fds |= {SOURCE: self.blob_pipe.rewind(), SINK: self.tar_pipe.fd}
+        reply = unpack_job(request, self.channel)
+        self.has_unpacked.set()
+        return reply
 
     async def judge(self, request: SignatureRequest) -> AcceptedImage:
         self.verdicts.append(signature_job(request, self.channel))
         return self.verdicts[-1]
 
     async def verify(self, request: LayersRequest) -> VerifiedLayers:
+        await self.has_unpacked.wait()
+        self.channel.fds[SOURCE] = self.tar_pipe.rewind()
         return layers_job(request, self.channel)
 
     async def index(self, arguments: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ccinit.agent import images
 from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.children import Children
+from ccinit.agent.pull_children import ImageChildren
 from ccinit.agent.storage import Unlocked
 from ccinit.errors import CcinitError
 from ccinit.formats.guest_config import Limits
@@ -114,7 +115,7 @@ def pull(guest: Guest, reference: str, host: str, authority: Authority, store: P
 def test_signed_image_is_pulled_and_the_owner_is_told_how(
     authority: Authority, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images._PullChildren, "index", index)
+    monkeypatch.setattr(ImageChildren, "index", index)
     with running_registry(tmp_path / "registry", authority) as registry:
         client = Client(registry, "team/app")
         reference = client.push(IMAGE)

@@ -22,15 +22,17 @@ from ccinit import values
 from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.children import Children
 from ccinit.agent.guest import Teardown
-from ccinit.agent.images import _PullChildren, _request, pull
+from ccinit.agent.images import _request, pull
+from ccinit.agent.pull_children import ImageChildren
 from ccinit.agent.storage import Unlocked
 from ccinit.errors import CcinitError
 from ccinit.formats.guest_config import Limits
 from ccinit.formats.pod_manifest import Image, ImageEncryption
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.kernel.event_loop import EventLoop, Turn
-from ccinit.pull.image import pull_image, unmount_layers
+from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.messages import PulledBlobs, PullRequest
+from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
 from rootfs_builder.container_image import push_container_image
@@ -269,7 +271,7 @@ def test_r59_mixture_is_taken_only_if_the_manifest_allows_it(
     hostile_pull(mixed, authority, tmp_path / "taken", encryption=ImageEncryption.ALLOWED)
 
 
-class Confined(_PullChildren):
+class Confined(ImageChildren):
     """The agent's children; only the program for the index comes from the tools tree."""
 
     async def index(self, arguments: tuple[str, ...]) -> None:
@@ -310,9 +312,9 @@ class Watched(Confined):
 
     order: ClassVar[list[str]] = []
 
-    async def fetch(self, request: PullRequest, decide: Decide) -> PulledBlobs:
+    async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
         Watched.order.append("begin")
-        blobs = await super().fetch(request, decide)
+        blobs = await super().fetch(request, decide, begin)
         Watched.order.append("end")
         return blobs
 
@@ -320,7 +322,7 @@ class Watched(Confined):
 def test_images_are_pulled_at_once_and_a_failure_leaves_no_mount(
     plain: ContainerImage, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ccinit.agent.images._PullChildren", Watched)
+    monkeypatch.setattr("ccinit.agent.images.ImageChildren", Watched)
     repository = f"{registry.host}/several/image"
     reference = push_container_image(TOOLS, plain, repository, registry.authority.ca)
     ca_pem = registry.authority.ca_pem
@@ -369,12 +371,17 @@ def test_whole_pull_works_under_the_restrictions_of_its_children(
         directory = folder / "image"
         directory.mkdir()
         children = Confined(guest, configured, attested, image, str(directory), {}, Turn())
-        done = EventLoop().run(
-            pull_image(_request(configured, attested, image, None), str(directory), children)
-        )
+
+        async def pull_confined() -> PulledImage:
+            async with children:
+                request = _request(configured, attested, image, None)
+                return await pull_image(request, str(directory), children)
+
+        done = EventLoop().run(pull_confined())
         try:
             assert len(done.layers) == len(TARS)
-            assert not list(directory.glob("*.encrypted"))
+            names = {f"layer-{n}{end}" for n in range(len(TARS)) for end in ("", ".tar", ".erofs")}
+            assert {path.name for path in directory.iterdir()} == names
             content = Path(done.layers[0].mount_point) / "etc/motd"
             assert content.read_bytes() == b"hello" * 1000
         finally:

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.agent.children import Answer, Children
-from ccinit.agent.roles import RIGHTS, Role
+from ccinit.agent.roles import Role
 from ccinit.errors import CcinitError
 from ccinit.formats.fields import Fields
 from ccinit.formats.pod_manifest import ImageEncryption
@@ -21,9 +20,11 @@ from ccinit.pull.messages import (
     AcceptedImage,
     Downloaded,
     FetchBegun,
+    FoundImage,
     FoundSignatures,
     PulledBlobs,
     PullRequest,
+    SendLayers,
     SignaturePolicy,
     SourceFailed,
     key_pipe,
@@ -32,6 +33,7 @@ from ccinit.secret import Secret
 from tests.fakes import signatures as fake
 from tests.fakes.connect_proxy import running_proxy
 from tests.fakes.hostile_registry import Fault, serve_hostile
+from tests.fakes.layer_pipes import LayerPipe
 from tests.fakes.registry import make_image
 from tests.fakes.tars import Entry, make_tar
 from tests.integration.pull_fixture import LIMITS, Channel, pulled
@@ -214,16 +216,15 @@ def test_registry_behind_a_proxy_is_reached_through_it(
 def test_child_fetches_with_the_rights_of_its_role_only(
     authority: Authority, tmp_path: Path
 ) -> None:
-    """Its own user, one directory, and the system calls of the table; the key by a pipe."""
+    """Its own user, no file, and the system calls of the table; the key by a pipe."""
     certificate, key = make_client()
     (tmp_path / "clients").mkdir()
     roots = tmp_path / "clients" / "clients.pem"
     roots.write_text(certificate)
-    uid = RIGHTS[Role.REGISTRY].uid
+    layers = LayerPipe()
     with (
         running_registry(tmp_path / "registry", authority, client_ca=roots) as registry,
         running_proxy() as proxy,
-        tempfile.TemporaryDirectory() as directory,
     ):
         reference = Client(registry, "team/app", certificate=(certificate, key)).push(IMAGE)
         known = rule(
@@ -241,14 +242,14 @@ def test_child_fetches_with_the_rights_of_its_role_only(
             registry=known,
         )
         heard: list[object] = []
-        workspace = Path(directory) / "workspace"
-        workspace.mkdir()
-        Path(directory).chmod(0o711)
-        os.chown(workspace, uid, uid)
 
         async def answer(question: FoundSignatures) -> Answer:
             assert question == FoundSignatures(documents=(IMAGE.manifest,), manifests=())
             return Answer(value=AcceptedImage(documents=(), reasons=()))
+
+        async def send(question: FoundImage) -> Answer:
+            assert question.documents == (IMAGE.manifest,)
+            return Answer(value=SendLayers(), fds=(os.dup(layers.fd),))
 
         children = Children((sys.executable, "-m", "ccinit"), {"PYTHONPATH": str(Path.cwd())})
         blobs = EventLoop().run(
@@ -258,11 +259,11 @@ def test_child_fetches_with_the_rights_of_its_role_only(
                 PulledBlobs,
                 seconds=60,
                 secrets={key_pipe(0): Secret(bytearray(key))},
-                answers={FoundSignatures: answer},
+                answers={FoundSignatures: answer, FoundImage: send},
                 notices=dict.fromkeys((SourceFailed, FetchBegun, Downloaded), heard.append),
-                workspace=str(workspace),
             )
         )
-        assert sorted(path.name for path in workspace.iterdir()) == sorted(blobs.files)
-    assert blobs.documents == (IMAGE.manifest,)
+    sent = layers.layers()
+    assert sent == [IMAGE.blobs[name] for name in IMAGE.blob_names()]
+    assert blobs.downloaded_bytes == sum(map(len, sent))
     assert [type(notice) for notice in heard] == [SourceFailed, FetchBegun, Downloaded]

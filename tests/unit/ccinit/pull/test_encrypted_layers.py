@@ -1,28 +1,32 @@
 """The steps between the children of an encrypted image, with the real jobs in this process."""
 
+import gzip
 from collections.abc import Coroutine
-from pathlib import Path
 
 import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.formats.layer_encryption import LayerKey
+from ccinit.formats.oci_image import Compression
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.encrypted_layers import decrypt_layers
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import (
+    SINK,
+    SOURCE,
     DecryptReply,
     DecryptRequest,
+    FoundImage,
     InspectedImage,
     InspectRequest,
-    PulledBlobs,
     PullLimits,
     PullRequest,
 )
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.fakes.encrypted_image import KEY, NONCE, make_encrypted_image, seal
+from tests.fakes.layer_pipes import LayerPipe
 from tests.fakes.tars import Entry, make_tar
 
 TARS = [make_tar(Entry("a", b"x")), make_tar(Entry("b", b"yy"))]
@@ -35,23 +39,22 @@ REQUEST = PullRequest(
     limits=PullLimits(tar_bytes=1 << 20, total_seconds=60),
     encryption=ImageEncryption.ALLOWED,
 )
-BLOBS = PulledBlobs(
+FOUND = FoundImage(
     documents=(IMAGE.manifest,),
     config=IMAGE.config,
-    files=("layer-0.tar", "layer-1.encrypted"),
-    downloaded_bytes=0,
+    layers=(Compression.GZIP, Compression.GZIP),
+    is_encrypted=True,
 )
 
 
 class Children:
-    """Play the children: the jobs themselves, on one directory."""
+    """Play the children: the jobs themselves, between two pipes."""
 
-    def __init__(self, directory: Path) -> None:
-        self.workspace = str(directory)
+    def __init__(self) -> None:
         self.keys = (LayerKey(key=KEY, nonce=NONCE),)
         self.piped: Secret | None = None
-        (directory / "layer-0.tar").write_bytes(TARS[0])
-        (directory / "layer-1.encrypted").write_bytes(SEALED.blob)
+        self.source, self.sink = LayerPipe([b"packed", SEALED.blob]), LayerPipe()
+        self.fds = {SOURCE: self.source.fd, SINK: self.sink.fd}
 
     async def inspect(self, request: InspectRequest) -> InspectedImage:
         return inspect_job(request, self)
@@ -61,7 +64,7 @@ class Children:
         return self.keys
 
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
-        assert request.tars == ("layer-0.tar",)
+        assert request.layers == 2
         self.piped = keys
         return decrypt_job(request, self)
 
@@ -75,26 +78,20 @@ def finish(coroutine: Coroutine[object, None, None]) -> None:
         coroutine.send(None)
 
 
-def test_layers_become_tars_and_the_keys_are_wiped(tmp_path: Path) -> None:
-    children = Children(tmp_path)
-    finish(decrypt_layers(REQUEST, BLOBS, children))
-    assert {path.name for path in tmp_path.iterdir()} == {"layer-0.tar", "layer-1.tar"}
-    assert (tmp_path / "layer-1.tar").read_bytes() == TARS[1]
+def test_layers_are_decrypted_and_the_keys_are_wiped() -> None:
+    children = Children()
+    finish(decrypt_layers(REQUEST, FOUND, children))
+    packed, opened = children.sink.layers()
+    assert packed == b"packed"
+    assert gzip.decompress(opened) == TARS[1]
     assert children.piped is not None
     assert len(children.piped) == 0
 
 
-@pytest.mark.parametrize(
-    "files",
-    [
-        ("layer-0.encrypted", "layer-1.tar"),
-        ("layer-0.encrypted", "layer-1.encrypted"),
-        ("layer-0.tar",),
-    ],
-)
-def test_files_that_are_not_those_of_the_manifest_are_refused(
-    tmp_path: Path, files: tuple[str, ...]
+@pytest.mark.parametrize("layers", [(Compression.GZIP,), (Compression.GZIP, Compression.ZSTD), ()])
+def test_layers_that_are_not_those_of_the_manifest_are_refused(
+    layers: tuple[Compression, ...],
 ) -> None:
     with pytest.raises(CcinitError) as refused:
-        finish(decrypt_layers(REQUEST, replace(BLOBS, files=files), Children(tmp_path)))
+        finish(decrypt_layers(REQUEST, replace(FOUND, layers=layers), Children()))
     assert refused.value.reason == "pull.layers"

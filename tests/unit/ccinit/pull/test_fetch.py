@@ -1,11 +1,10 @@
-import errno
-import os
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from ccinit.errors import CcinitError, ChildError
+from ccinit.formats import wire
+from ccinit.formats.oci_image import Compression
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.fetch import fetch_image
@@ -13,14 +12,17 @@ from ccinit.pull.messages import (
     AcceptedImage,
     Downloaded,
     FetchBegun,
+    FoundImage,
     FoundSignatures,
     PulledBlobs,
     PullLimits,
     PullRequest,
+    SendLayers,
 )
 from ccinit.pull.registry import Registry
 from ccinit.secret import Secret
 from tests.fakes.encrypted_image import make_encrypted_image, seal
+from tests.fakes.layer_pipes import LayerPipe
 from tests.fakes.registry import (
     FAST,
     FakeHttp,
@@ -41,8 +43,9 @@ T = TypeVar("T")
 
 
 class Channel:
-    def __init__(self, workspace: Path) -> None:
-        self.workspace = str(workspace)
+    def __init__(self) -> None:
+        self.pipe = LayerPipe()
+        self.found: list[FoundImage] = []
         self.notices: list[object] = []
         self.questions: list[object] = []
         self.answer: object = AcceptedImage(documents=(), reasons=())
@@ -54,6 +57,13 @@ class Channel:
         assert isinstance(self.answer, answer)
         return self.answer
 
+    def ask_for_fds(self, question: object, answer: type[T]) -> tuple[T, tuple[int, ...]]:
+        assert isinstance(question, FoundImage)
+        self.found.append(wire.decode(FoundImage, wire.encode(question)))
+        value = SendLayers()
+        assert isinstance(value, answer)
+        return value, (self.pipe.fd,)
+
     def notify(self, notice: object) -> None:
         self.notices.append(notice)
 
@@ -62,86 +72,100 @@ class Channel:
 
 
 class Harness:
-    def __init__(self, workspace: Path, image: FakeImage = IMAGE) -> None:
+    def __init__(self, image: FakeImage = IMAGE) -> None:
         self.http = FakeHttp(image)
-        self.channel = Channel(workspace)
+        self.channel = Channel()
         self.image = image
         self.encryption = ImageEncryption.ALLOWED
 
-    def fetch(self, tar_bytes: int = 1 << 20, *, with_signatures: bool = False) -> PulledBlobs:
+    def fetch(self, *, with_signatures: bool = False) -> PulledBlobs:
         reference = parse_image_reference(f"r.example/a@{self.image.digest}")
         request = PullRequest(
             reference=reference.text,
             ca_pem="",
             auth=b"",
-            limits=PullLimits(tar_bytes=tar_bytes, total_seconds=60),
+            limits=PullLimits(tar_bytes=1 << 20, total_seconds=60),
             encryption=self.encryption,
             with_signatures=with_signatures,
         )
         registry = Registry(self.http, reference, None, FAST, Waits())
         return fetch_image(registry, reference.digest, request, self.channel)
 
-    def refusal(self, tar_bytes: int = 1 << 20) -> str:
+    def refusal(self) -> str:
         with pytest.raises(CcinitError) as refused:
-            self.fetch(tar_bytes)
-        assert list(Path(self.channel.workspace).iterdir()) == []
+            self.fetch()
         return refused.value.reason
 
 
-def test_image_is_fetched_into_one_tar_for_each_layer(tmp_path: Path) -> None:
-    harness = Harness(tmp_path)
+def test_image_is_told_and_its_blobs_are_sent_as_they_are() -> None:
+    harness = Harness()
     blobs = harness.fetch()
-    assert blobs.documents == (IMAGE.manifest,)
-    assert blobs.config == IMAGE.config
-    assert blobs.files == ("layer-0.tar", "layer-1.tar")
-    assert [(tmp_path / name).read_bytes() for name in blobs.files] == TARS
+    assert harness.channel.found == [
+        FoundImage(
+            documents=(IMAGE.manifest,),
+            config=IMAGE.config,
+            layers=(Compression.GZIP,) * 2,
+            is_encrypted=False,
+        )
+    ]
+    assert harness.channel.pipe.layers() == [IMAGE.blobs[name] for name in LAYERS]
     assert blobs.downloaded_bytes == sum(len(IMAGE.blobs[name]) for name in LAYERS)
     assert harness.channel.notices[0] == FetchBegun(layers=2, layer_bytes=blobs.downloaded_bytes)
     assert harness.channel.notices[-1] == Downloaded(layer_bytes=blobs.downloaded_bytes)
 
 
-def test_image_behind_an_index_is_fetched_with_both_documents(tmp_path: Path) -> None:
+def test_image_behind_an_index_is_fetched_with_both_documents() -> None:
     index = make_index(IMAGE, platforms=[("linux", "amd64")])
     pinned = FakeImage(index, IMAGE.config, IMAGE.blobs, "application/vnd.oci.image.index.v1+json")
-    harness = Harness(tmp_path, pinned)
+    harness = Harness(pinned)
     harness.http.script(IMAGE.digest, reply(200, IMAGE.manifest, content_type=IMAGE.content_type))
-    assert harness.fetch().documents == (index, IMAGE.manifest)
+    harness.fetch()
+    assert harness.channel.found[0].documents == (index, IMAGE.manifest)
 
 
 @pytest.mark.parametrize("reason", ["net.truncated", "net.range"])
-def test_layer_that_breaks_once_is_whole(tmp_path: Path, reason: str) -> None:
-    harness = Harness(tmp_path)
+def test_layer_that_breaks_once_is_sent_once(reason: str) -> None:
+    harness = Harness()
     harness.http.script(LAYERS[1], broken_after(IMAGE.blobs[LAYERS[1]][:30], reason))
     harness.fetch()
-    assert (tmp_path / "layer-1.tar").read_bytes() == TARS[1]
+    assert harness.channel.pipe.layers()[1] == IMAGE.blobs[LAYERS[1]]
 
 
-def test_encrypted_layer_is_left_as_it_is(tmp_path: Path) -> None:
+def test_layer_that_is_another_when_it_is_begun_anew_is_refused() -> None:
+    harness = Harness()
+    blob = IMAGE.blobs[LAYERS[1]]
+    harness.http.script(LAYERS[1], broken_after(blob[:29] + b"?", "net.range"))
+    harness.fetch()  # the second answer is whole, so its digest is right; what was sent is not
+    assert harness.channel.pipe.layers()[1] == blob[:29] + b"?" + blob[30:]
+
+
+def test_encrypted_image_says_so_and_is_sent_as_it_is() -> None:
     sealed = seal(TARS[1])
     image = make_encrypted_image([IMAGE.blobs[LAYERS[0]], sealed], TARS)
-    assert Harness(tmp_path, image).fetch().files == ("layer-0.tar", "layer-1.encrypted")
-    assert (tmp_path / "layer-1.encrypted").read_bytes() == sealed.blob
+    harness = Harness(image)
+    harness.fetch()
+    assert harness.channel.found[0].is_encrypted
+    assert harness.channel.pipe.layers() == [IMAGE.blobs[LAYERS[0]], sealed.blob]
 
 
-def test_r59_image_is_refused_before_any_layer_is_fetched(tmp_path: Path) -> None:
-    harness = Harness(tmp_path)
+def test_r59_image_is_refused_before_any_layer_is_fetched() -> None:
+    harness = Harness()
     harness.encryption = ImageEncryption.REQUIRED
     assert harness.refusal() == "pull.encryption"
     assert not any(LAYERS[0] in url for url, _headers in harness.http.seen)
 
 
-def test_signatures_are_put_before_pid_1_before_anything_is_fetched(tmp_path: Path) -> None:
-    harness = Harness(tmp_path)
+def test_signatures_are_put_before_pid_1_before_anything_is_fetched() -> None:
+    harness = Harness()
     harness.fetch(with_signatures=True)
     assert harness.channel.questions == [FoundSignatures(documents=(IMAGE.manifest,), manifests=())]
-    refusing = Harness(tmp_path / "refused")
-    (tmp_path / "refused").mkdir()
+    refusing = Harness()
     refusing.channel.answer = ChildError("child.orphaned", "PID 1 hangs up")
     with pytest.raises(ChildError):
         refusing.fetch(with_signatures=True)
     assert not any("/blobs/" in url for url, _headers in refusing.http.seen)
-    without = Harness(tmp_path / "without")
-    (tmp_path / "without").mkdir()
+    assert refusing.channel.found == []
+    without = Harness()
     without.fetch()
     assert without.channel.questions == []
 
@@ -150,55 +174,28 @@ def flipped(data: bytes) -> bytes:
     return bytes([data[0]]) + bytes([data[1]]) + data[2:-1] + bytes([data[-1] ^ 1])
 
 
-def test_layer_that_differs_is_refused_and_removed(tmp_path: Path) -> None:
+def test_layer_that_differs_is_refused() -> None:
     wrong = dict(IMAGE.blobs)
     wrong[LAYERS[1]] = flipped(wrong[LAYERS[1]])
     lying = FakeImage(IMAGE.manifest, IMAGE.config, wrong)
-    assert Harness(tmp_path, lying).refusal() in {"pull.gzip", "pull.blob_digest"}
-    Harness(tmp_path).fetch()
+    assert Harness(lying).refusal() == "pull.blob_digest"
+    Harness().fetch()
 
 
 @pytest.mark.parametrize(("change", "reason"), [(b"x", "pull.blob_size"), (None, "pull.blob_size")])
-def test_layer_of_another_length_is_refused(
-    tmp_path: Path, change: bytes | None, reason: str
-) -> None:
+def test_layer_of_another_length_is_refused(change: bytes | None, reason: str) -> None:
     blob = IMAGE.blobs[LAYERS[0]]
     other = blob + change if change else blob[:-1]
     lying = FakeImage(IMAGE.manifest, IMAGE.config, {**IMAGE.blobs, LAYERS[0]: other})
-    assert Harness(tmp_path, lying).refusal() == reason
+    assert Harness(lying).refusal() == reason
 
 
-def test_config_that_is_longer_is_refused_before_any_layer(tmp_path: Path) -> None:
+def test_config_that_is_longer_is_refused_before_any_layer() -> None:
     name = next(name for name in IMAGE.blobs if name not in LAYERS)
     lying = FakeImage(IMAGE.manifest, IMAGE.config, {**IMAGE.blobs, name: IMAGE.config + b" "})
-    harness = Harness(tmp_path, lying)
+    harness = Harness(lying)
     assert harness.refusal() == "pull.blob_size"
     assert not any(LAYERS[0] in url for url, _headers in harness.http.seen)
-
-
-def test_tars_beyond_the_cap_of_the_image_are_refused(tmp_path: Path) -> None:
-    total = sum(map(len, TARS))
-    assert Harness(tmp_path).refusal(total - 1) == "pull.layer_bytes"
-    Harness(tmp_path).fetch(total)
-
-
-def test_r46_full_disk_has_a_reason_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_fd: int, _data: object) -> int:
-        raise OSError(errno.ENOSPC, "full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
-        assert Harness(tmp_path).refusal() == "pull.enospc"
-    Harness(tmp_path).fetch()
-
-
-def test_file_that_is_there_already_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "layer-0.tar").symlink_to("/etc/passwd")
-    with pytest.raises(CcinitError) as refused:
-        Harness(tmp_path).fetch()
-    assert refused.value.reason == "kernel.open"
 
 
 def test_request_does_not_show_its_credentials() -> None:

@@ -1,22 +1,35 @@
+import gzip
 import os
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Self
 
 import pytest
 
-from ccinit.errors import CcinitError, ChildError, KernelError
+from ccinit.errors import (
+    CcinitError,
+    ChildError,
+    FormatError,
+    KernelError,
+    PeerError,
+    VerificationError,
+)
 from ccinit.formats.digest import parse_digest, sha256_digest
 from ccinit.formats.layer_encryption import LayerKey
+from ccinit.formats.oci_image import Compression
 from ccinit.formats.pod_manifest import ImageEncryption
-from ccinit.kernel.event_loop import EventLoop, sleep
+from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.image import INDEXES_AT_ONCE, Owners, PulledImage, pull_image
 from ccinit.pull.inspect import inspect_job
+from ccinit.pull.layer_stream import NEIGHBOUR_ENDED
 from ccinit.pull.messages import (
+    SINK,
+    SOURCE,
     AcceptedImage,
     DecryptReply,
     DecryptRequest,
+    FoundImage,
     FoundSignatures,
     InspectedImage,
     InspectRequest,
@@ -28,13 +41,17 @@ from ccinit.pull.messages import (
     SignatureRequest,
     TreeDigests,
     TreeRequest,
+    UnpackReply,
+    UnpackRequest,
     VerifiedLayers,
 )
+from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from ccinit.pull.verify import layers_job
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.fakes.encrypted_image import KEY, NONCE, make_encrypted_image, seal
+from tests.fakes.layer_pipes import LayerPipe
 from tests.fakes.registry import make_image
 from tests.fakes.tars import Entry, make_tar
 
@@ -50,6 +67,14 @@ REQUEST = PullRequest(
 POLICY = SignaturePolicy(document=b"{}", keys=())
 
 
+FOUND = FoundImage(
+    documents=(IMAGE.manifest,),
+    config=IMAGE.config,
+    layers=(Compression.GZIP,) * 2,
+    is_encrypted=False,
+)
+
+
 class Children:
     """Play the children: each leaves what the honest one would, unless a test changes it."""
 
@@ -57,27 +82,25 @@ class Children:
         self.workspace = str(directory)
         self.directory = directory
         uid = os.geteuid()
-        self.owners = Owners(registry=uid, decrypt=uid, layers=uid, index=uid)
-        self.blobs = PulledBlobs(
-            documents=(IMAGE.manifest,),
-            config=IMAGE.config,
-            files=("layer-0.tar", "layer-1.tar"),
-            downloaded_bytes=0,
-        )
-        self.verified: VerifiedLayers | None = None
+        self.owners = Owners(layers=uid, index=uid)
         self.pinned = parse_digest(IMAGE.digest)
+        self.found: tuple[FoundImage, ...] = (FOUND,)
+        self.file, self.sink, self.tars = LayerPipe(), LayerPipe(), list(TARS)
+        self.fds: dict[str, int] = {}
+        self.has_sent = Event()
+        self.verified: VerifiedLayers | None = None
         self.order: list[str] = []
         self.asks: tuple[bytes, ...] | None = None
 
-    async def fetch(self, request: PullRequest, decide: Decide) -> PulledBlobs:
+    async def fetch(self, _request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
         self.order.append("fetch")
-        assert replace(request, with_signatures=False) == REQUEST
         if self.asks is not None:
             await decide(FoundSignatures(documents=self.asks, manifests=()))
-        for name, tar in zip(self.blobs.files, TARS, strict=True):
-            if not (self.directory / name).is_symlink():
-                (self.directory / name).write_bytes(tar)
-        return self.blobs
+        for found in self.found:
+            begin(found)
+        if not any(found.is_encrypted for found in self.found):
+            self.has_sent.set()
+        return PulledBlobs(downloaded_bytes=0)
 
     async def inspect(self, request: InspectRequest) -> InspectedImage:
         self.order.append("inspect")
@@ -90,10 +113,20 @@ class Children:
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
         assert keys.reveal() == KEY + NONCE
         self.order.append("decrypt")
-        return decrypt_job(request, self)
+        self.fds = {SOURCE: self.file.fd, SINK: self.sink.fd}
+        reply = decrypt_job(request, self)
+        self.tars = [gzip.decompress(layer) for layer in self.sink.layers()]
+        self.has_sent.set()
+        return reply
 
     def read_secret(self, _name: str) -> Secret:
         return Secret(KEY + NONCE)
+
+    async def unpack(self, request: UnpackRequest) -> UnpackReply:
+        await self.has_sent.wait()
+        self.order.append("unpack")
+        assert request.tar_bytes == REQUEST.limits.tar_bytes
+        return UnpackReply(tar_bytes=0)
 
     async def judge(self, request: SignatureRequest) -> AcceptedImage:
         self.order.append("judge")
@@ -103,10 +136,11 @@ class Children:
         return AcceptedImage(documents=digests, reasons=())
 
     async def verify(self, request: LayersRequest) -> VerifiedLayers:
+        await self.has_sent.wait()
         self.order.append("verify")
         assert request.pinned == self.pinned
-        for name in request.tars:  # in the guest the child owns them
-            (self.directory / name).chmod(0o600)
+        tars = LayerPipe(self.tars)
+        self.fds = {SOURCE: tars.fd}
         self.verified = self.verified or layers_job(request, self)
         return self.verified
 
@@ -118,7 +152,7 @@ class Children:
     async def walk(self, request: TreeRequest) -> TreeDigests:
         self.order.append("walk")
         assert self.verified is not None
-        assert len(request.roots) == 2
+        assert len(request.roots) == len(self.tars)
         return TreeDigests(listings=tuple(layer.listing for layer in self.verified.layers))
 
 
@@ -168,7 +202,7 @@ def children(tmp_path: Path) -> Children:
 
 def test_image_goes_through_every_child_and_is_mounted(children: Children, mounts: Mounts) -> None:
     image = run(pull_image(REQUEST, str(children.directory), children))
-    assert children.order == ["fetch", "verify", "index", "index", "walk"]
+    assert children.order == ["fetch", "unpack", "verify", "index", "index", "walk"]
     assert [layer.mount_point for layer in image.layers] == mounts.mounted
     source, target, options = mounts.calls[1]
     assert source == str(children.directory / "layer-1.erofs")
@@ -182,28 +216,23 @@ def test_encrypted_layer_is_decrypted_before_it_is_verified(
     children: Children, mounts: Mounts
 ) -> None:
     sealed = seal(TARS[1])
-    image = make_encrypted_image([b"packed", sealed], TARS)
+    image = make_encrypted_image([gzip.compress(TARS[0]), sealed], TARS)
     request = replace(REQUEST, reference=f"r.example/a@{image.digest}")
-    names = ("layer-0.tar", "layer-1.encrypted")
-
-    async def fetch(_request: PullRequest, _decide: Decide) -> PulledBlobs:
-        for name, data in zip(names, (TARS[0], sealed.blob), strict=True):
-            (children.directory / name).write_bytes(data)
-        return PulledBlobs(
-            documents=(image.manifest,), config=image.config, files=names, downloaded_bytes=0
-        )
-
+    children.file = LayerPipe([gzip.compress(TARS[0]), sealed.blob])
+    children.found = (
+        replace(FOUND, documents=(image.manifest,), config=image.config, is_encrypted=True),
+    )
     children.pinned = parse_digest(image.digest)
-    children.fetch = fetch  # type: ignore[method-assign]
     pulled = run(pull_image(request, str(children.directory), children))
-    assert children.order == ["inspect", "keys", "decrypt", "verify", "index", "index", "walk"]
+    received = ["fetch", "inspect", "keys", "decrypt", "unpack", "verify"]
+    assert children.order == [*received, "index", "index", "walk"]
     assert Path(pulled.layers[1].tar).read_bytes()[: len(TARS[1]) - 1024] == TARS[1][:-1024]
 
 
 def test_policy_is_asked_before_the_image_is_taken(children: Children, mounts: Mounts) -> None:
     children.asks = (IMAGE.manifest,)
     run(pull_image(REQUEST, str(children.directory), children, POLICY))
-    assert children.order[:3] == ["fetch", "judge", "verify"]
+    assert children.order[:4] == ["fetch", "judge", "unpack", "verify"]
 
 
 @pytest.mark.parametrize("asks", [None, (b"another manifest",), (IMAGE.manifest, b"more")])
@@ -253,15 +282,7 @@ def test_indexes_are_made_at_once_but_not_all(
 ) -> None:
     tars = [make_tar(Entry(f"f{number}", b"x")) for number in range(9)]
     image = make_image(tars)
-    names = tuple(f"layer-{number}.tar" for number in range(9))
     running, most = 0, 0
-
-    async def fetch(_request: PullRequest, _decide: Decide) -> PulledBlobs:
-        for name, tar in zip(names, tars, strict=True):
-            (children.directory / name).write_bytes(tar)
-        return PulledBlobs(
-            documents=(image.manifest,), config=image.config, files=names, downloaded_bytes=0
-        )
 
     async def index(arguments: tuple[str, ...]) -> None:
         nonlocal running, most
@@ -277,8 +298,9 @@ def test_indexes_are_made_at_once_but_not_all(
         assert children.verified is not None
         return TreeDigests(listings=tuple(layer.listing for layer in children.verified.layers))
 
-    children.pinned = parse_digest(image.digest)
-    for name, played in (("fetch", fetch), ("index", index), ("walk", walk)):
+    children.pinned, children.tars = parse_digest(image.digest), tars
+    children.found = (replace(FOUND, documents=(image.manifest,), config=image.config),)
+    for name, played in (("index", index), ("walk", walk)):
         monkeypatch.setattr(children, name, played)
     request = replace(REQUEST, reference=f"r.example/a@{image.digest}")
     assert len(run(pull_image(request, str(children.directory), children)).layers) == 9
@@ -296,30 +318,57 @@ def test_index_that_fails_ends_the_pull(
     assert mounts.calls == []
 
 
+@pytest.mark.parametrize("found", [(), (FOUND, FOUND)])
+def test_child_that_finds_no_image_or_two_is_at_fault(
+    children: Children, mounts: Mounts, found: tuple[FoundImage, ...]
+) -> None:
+    children.found = found
+    assert refusal(children) == "child.protocol"
+    assert "verify" not in children.order
+
+
+def play_failures(children: Children, failures: dict[str, CcinitError]) -> str:
+    """Let these children fail, the first one first; return what the pull says."""
+
+    def fails(name: str, error: CcinitError) -> Callable[..., Awaitable[object]]:
+        played = getattr(children, name)
+
+        async def fail(*arguments: object) -> object:
+            if name == "fetch":
+                await played(*arguments)
+            await sleep(0.01 * list(failures).index(name))
+            raise error
+
+        return fail
+
+    for name, error in failures.items():
+        setattr(children, name, fails(name, error))
+    return refusal(children)
+
+
+ALONE = ChildError(NEIGHBOUR_ENDED, "")
+WRONG = VerificationError("pull.diff_id", "")
+CUT = PeerError("net.truncated", "")
+BOMB = FormatError("pull.gzip", "")
+
+
 @pytest.mark.parametrize(
-    "names",
+    ("failures", "told"),
     [
-        ("layer-0.tar", "../x"),
-        ("layer-1.tar", "layer-0.tar"),
-        ("layer-0.tar", "layer-0.encrypted"),
+        ({"fetch": CUT, "unpack": ALONE, "verify": ALONE}, "net.truncated"),
+        ({"verify": ALONE, "unpack": ALONE, "fetch": CUT}, "net.truncated"),
+        ({"unpack": BOMB, "verify": ALONE, "fetch": ALONE}, "pull.gzip"),
+        ({"verify": ALONE, "fetch": ALONE, "unpack": BOMB}, "pull.gzip"),
+        ({"verify": WRONG, "unpack": ALONE, "fetch": ALONE}, "pull.diff_id"),
+        ({"unpack": ALONE, "fetch": ALONE, "verify": WRONG}, "pull.diff_id"),
+        ({"unpack": ALONE, "verify": ALONE}, "pull.neighbour"),
     ],
 )
-def test_other_file_names_than_ours_are_refused(
-    children: Children, mounts: Mounts, names: tuple[str, ...]
+def test_child_that_has_the_reason_is_heard_whoever_ends_first(
+    children: Children, mounts: Mounts, failures: dict[str, CcinitError], told: str
 ) -> None:
-    children.blobs = replace(children.blobs, files=names)
-    assert refusal(children) == "pull.layers"
-
-
-def test_tar_that_is_a_symlink_is_refused(children: Children, mounts: Mounts) -> None:
-    (children.directory / "layer-1.tar").symlink_to("/etc/passwd")
-    assert refusal(children) == "kernel.open"
-
-
-def test_tar_with_a_second_name_is_refused(children: Children, mounts: Mounts) -> None:
-    (children.directory / "layer-1.tar").write_bytes(b"")
-    os.link(children.directory / "layer-1.tar", children.directory / "kept")
-    assert refusal(children) == "pull.file"
+    assert play_failures(children, failures) == told
+    assert mounts.calls == []
 
 
 def test_file_that_cannot_back_erofs_is_put_on_a_loop_device(

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -6,9 +8,10 @@ from ccinit.errors import CcinitError
 from ccinit.formats import wire
 from ccinit.formats.digest import parse_digest, sha256_digest
 from ccinit.formats.pod_manifest import ImageEncryption
-from ccinit.pull.messages import LayersRequest, VerifiedLayers
+from ccinit.pull.messages import SOURCE, LayersRequest, VerifiedLayers
 from ccinit.pull.verify import layers_job
 from ccinit.values import replace
+from tests.fakes.layer_pipes import LayerPipe
 from tests.fakes.registry import make_image
 from tests.fakes.tars import Entry, make_tar
 
@@ -22,16 +25,16 @@ REQUEST = LayersRequest(
     pinned=parse_digest(IMAGE.digest),
     documents=(IMAGE.manifest,),
     config=IMAGE.config,
-    tars=NAMES,
     encryption=ImageEncryption.ALLOWED,
+    tar_bytes=1 << 20,
 )
 
 
 class Channel:
     def __init__(self, workspace: Path, tars: list[bytes]) -> None:
         self.workspace = str(workspace)
-        for name, tar in zip(NAMES, tars, strict=True):
-            (workspace / name).write_bytes(tar)
+        self.pipe = LayerPipe(tars)
+        self.fds = {SOURCE: self.pipe.fd}
 
 
 def test_image_that_is_what_was_pinned_is_verified(tmp_path: Path) -> None:
@@ -40,6 +43,9 @@ def test_image_that_is_what_was_pinned_is_verified(tmp_path: Path) -> None:
     assert verified.config.cmd == ("/bin/true",)
     assert [layer.file_bytes for layer in verified.layers] == [1, 2]
     assert [layer.records for layer in verified.layers] == [3, 4]
+    assert {path.name for path in tmp_path.iterdir()} == set(NAMES)
+    for name, tar in zip(NAMES, TARS, strict=True):
+        assert (tmp_path / name).read_bytes().startswith(tar[:-1024])
 
 
 def test_request_and_result_cross_the_boundary(tmp_path: Path) -> None:
@@ -48,11 +54,59 @@ def test_request_and_result_cross_the_boundary(tmp_path: Path) -> None:
     assert wire.decode(VerifiedLayers, wire.encode(verified)) == verified
 
 
-def test_tar_that_was_changed_after_the_download_is_refused(tmp_path: Path) -> None:
-    changed = [TARS[0], make_tar(Entry("tmp/evil"))]
+def refusal(directory: Path, tars: list[bytes], request: LayersRequest = REQUEST) -> str:
     with pytest.raises(CcinitError) as refused:
-        layers_job(REQUEST, Channel(tmp_path, changed))
-    assert refused.value.reason == "pull.diff_id"
+        layers_job(request, Channel(directory, tars))
+    assert list(directory.iterdir()) == []
+    return refused.value.reason
+
+
+@pytest.mark.parametrize(
+    "other", [make_tar(Entry("tmp/evil")), b"no tar at all" * 100, TARS[1] + b"\0", b""]
+)
+def test_tar_that_is_another_one_is_refused_for_that_whatever_it_says(
+    tmp_path: Path, other: bytes
+) -> None:
+    assert refusal(tmp_path, [TARS[0], other]) == "pull.diff_id"
+
+
+def test_right_tar_that_breaks_a_rule_is_refused_for_that(tmp_path: Path) -> None:
+    tars = [TARS[0], make_tar(Entry("a", kind=b"2", link="/etc"), Entry("a/passwd"))]
+    image = make_image(tars)
+    request = replace(
+        REQUEST,
+        pinned=parse_digest(image.digest),
+        documents=(image.manifest,),
+        config=image.config,
+    )
+    assert refusal(tmp_path, tars, request) == "tar.parent"
+
+
+def test_tars_beyond_the_cap_of_the_image_are_refused(tmp_path: Path) -> None:
+    short = replace(REQUEST, tar_bytes=sum(map(len, TARS)) - 1)
+    assert refusal(tmp_path, TARS, short) == "pull.layer_bytes"
+    layers_job(replace(REQUEST, tar_bytes=sum(map(len, TARS))), Channel(tmp_path, TARS))
+
+
+def test_layers_that_end_early_are_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path, TARS[:1]) == "pull.neighbour"
+
+
+def test_r46_full_disk_has_a_reason_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = Channel(tmp_path, TARS)
+
+    def full(_fd: int, _data: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(CcinitError) as refused:
+        layers_job(REQUEST, channel)
+    monkeypatch.undo()
+    assert refused.value.reason == "pull.enospc"
+    assert list(tmp_path.iterdir()) == []
+    layers_job(REQUEST, Channel(tmp_path, TARS))
 
 
 @pytest.mark.parametrize(
@@ -61,9 +115,7 @@ def test_tar_that_was_changed_after_the_download_is_refused(tmp_path: Path) -> N
         (replace(REQUEST, pinned=sha256_digest(b"")), "pull.manifest_digest"),
         (replace(REQUEST, documents=()), "pull.documents"),
         (replace(REQUEST, config=b"{}"), "pull.blob_size"),
-        (replace(REQUEST, tars=NAMES[:1]), "pull.layers"),
         (replace(REQUEST, encryption=ImageEncryption.REQUIRED), "pull.encryption"),
-        (replace(REQUEST, tars=("layer-0.tar", "other")), "kernel.open"),
     ],
 )
 def test_claim_of_the_registry_child_that_does_not_fit_is_refused(
@@ -74,13 +126,12 @@ def test_claim_of_the_registry_child_that_does_not_fit_is_refused(
     assert refused.value.reason == reason
 
 
-def test_tar_that_is_a_symlink_is_refused(tmp_path: Path) -> None:
-    channel = Channel(tmp_path, TARS)
-    (tmp_path / "layer-1.tar").rename(tmp_path / "elsewhere")
-    (tmp_path / "layer-1.tar").symlink_to("elsewhere")
+def test_file_that_is_there_already_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / NAMES[1]).symlink_to("/etc/passwd")
     with pytest.raises(CcinitError) as refused:
-        layers_job(REQUEST, channel)
+        layers_job(REQUEST, Channel(tmp_path, TARS))
     assert refused.value.reason == "kernel.open"
+    assert [path.name for path in tmp_path.iterdir()] == [NAMES[1]]
 
 
 def test_image_with_too_many_paths_is_refused(

@@ -1,0 +1,234 @@
+"""The children of one pull: which role does what, and the pipes between them."""
+
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from ccinit.agent.attestation import Attested
+from ccinit.agent.channel import printable
+from ccinit.agent.children import Answer, PreparedChild, PreparedProgram
+from ccinit.agent.configuration import Configured
+from ccinit.agent.guest import Guest
+from ccinit.agent.image_keys import open_layer_keys
+from ccinit.agent.roles import RIGHTS, Role
+from ccinit.errors import ChildError, KernelError
+from ccinit.formats.layer_encryption import LayerKey
+from ccinit.formats.pod_manifest import Image
+from ccinit.kernel.event_loop import Turn
+from ccinit.pull.image import Owners
+from ccinit.pull.layer_stream import open_pipe
+from ccinit.pull.messages import (
+    KEYS_PIPE,
+    SINK,
+    SOURCE,
+    AcceptedImage,
+    DecryptReply,
+    DecryptRequest,
+    Downloaded,
+    FetchBegun,
+    FoundImage,
+    FoundSignatures,
+    InspectedImage,
+    InspectRequest,
+    LayersRequest,
+    PulledBlobs,
+    PullRequest,
+    SendLayers,
+    SignatureRequest,
+    SourceFailed,
+    TreeDigests,
+    TreeRequest,
+    UnpackReply,
+    UnpackRequest,
+    VerifiedLayers,
+)
+from ccinit.pull.reception import Begin
+from ccinit.pull.verdict import Decide
+from ccinit.secret import Secret
+
+_JUDGE_SECONDS = 60.0
+
+
+class ImageChildren:
+    """See `ccinit.pull.image.PullChildren`; to be entered for one pull.
+
+    Those that wait for others are started ahead and load their code meanwhile: the two behind the
+    pipes while the registry is asked for the manifest, the two for the index and for the mounts
+    while the last tar is read.
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        configured: Configured,
+        attested: Attested,
+        image: Image,
+        directory: str,
+        client_keys: Mapping[str, Secret],
+        turn: Turn,
+    ) -> None:
+        self._guest = guest
+        self._configured = configured
+        self._attested = attested
+        self._image = image
+        self._client_keys = client_keys
+        self._turn = turn
+        self._seconds = configured.config.limits.pull_seconds
+        self._directory = directory
+        self._stack = AsyncExitStack()
+        self._fds: dict[str, int] = {}
+        self._unpack: PreparedChild | None = None
+        self._layers: PreparedChild | None = None
+        self._index: PreparedProgram | None = None
+        self._tree: PreparedChild | None = None
+
+    async def __aenter__(self) -> Self:
+        blobs_out, self._fds["blobs"] = open_pipe()
+        tars_out, tars_in = open_pipe()
+        try:
+            prepare = self._guest.children.prepare
+            unpack = prepare(Role.UNPACK, fds={SOURCE: blobs_out, SINK: tars_in})
+            self._unpack = await self._stack.enter_async_context(unpack)
+            layers = prepare(Role.LAYERS, fds={SOURCE: tars_out}, workspace=self._directory)
+            self._layers = await self._stack.enter_async_context(layers)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        finally:
+            for fd in (blobs_out, tars_out, tars_in):
+                os.close(fd)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for name in tuple(self._fds):
+            os.close(self._fds.pop(name))
+        await self._stack.aclose()
+
+    @property
+    def owners(self) -> Owners:
+        """Their user ids."""
+        return Owners(layers=RIGHTS[Role.LAYERS].uid, index=RIGHTS[Role.INDEX].uid)
+
+    async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
+        """Download; progress is for the owner."""
+
+        async def answer(found: FoundSignatures) -> Answer:
+            return Answer(value=await decide(found))
+
+        async def send(found: FoundImage) -> Answer:
+            begin(found)
+            sink = self._open_file() if found.is_encrypted else self._fds.pop("blobs")
+            return Answer(value=SendLayers(), fds=(sink,))
+
+        return await self._guest.children.run(
+            Role.REGISTRY,
+            request,
+            PulledBlobs,
+            seconds=self._seconds,
+            secrets=self._client_keys,
+            answers={FoundSignatures: answer, FoundImage: send},
+            notices={
+                SourceFailed: self._source_failed,
+                FetchBegun: self._fetch_begun,
+                Downloaded: self._progress,
+            },
+        )
+
+    async def inspect(self, request: InspectRequest) -> InspectedImage:
+        """Read the manifest without a network."""
+        return await self._guest.children.run(
+            Role.INSPECT, request, InspectedImage, seconds=self._seconds
+        )
+
+    async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
+        """Have the KBS's keys open the layers' wraps; one handshake at a time has the TPM."""
+        async with self._turn:
+            return await open_layer_keys(
+                self._guest, self._configured, self._attested, self._image, image
+            )
+
+    async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
+        """Decrypt what was downloaded into a file."""
+        file, pipe = self._fds.pop("file"), self._fds.pop("blobs")
+        try:
+            return await self._guest.children.run(
+                Role.DECRYPT,
+                request,
+                DecryptReply,
+                seconds=self._seconds,
+                fds={SOURCE: file, SINK: pipe},
+                secrets={KEYS_PIPE: keys},
+            )
+        finally:
+            os.close(file)
+            os.close(pipe)
+
+    async def unpack(self, request: UnpackRequest) -> UnpackReply:
+        """Undo the layers' compression."""
+        reply = await _prepared(self._unpack).run(request, UnpackReply, seconds=self._seconds)
+        children, enter = self._guest.children, self._stack.enter_async_context
+        self._index = await enter(children.prepare_program(Role.INDEX, workspace=self._directory))
+        self._tree = await enter(children.prepare(Role.TREE, fds={}, workspace=self._directory))
+        return reply
+
+    async def judge(self, request: SignatureRequest) -> AcceptedImage:
+        """Ask the policy."""
+        accepted = await self._guest.children.run(
+            Role.SIGNATURE, request, AcceptedImage, seconds=_JUDGE_SECONDS
+        )
+        reasons = printable("; ".join(accepted.reasons))
+        self._guest.event(f"image {self._image.name}: the policy accepts it: {reasons}")
+        return accepted
+
+    async def verify(self, request: LayersRequest) -> VerifiedLayers:
+        """Hash, read and write the tars."""
+        return await _prepared(self._layers).run(request, VerifiedLayers, seconds=self._seconds)
+
+    async def index(self, arguments: tuple[str, ...]) -> None:
+        """Run mkfs.erofs over one tar."""
+        prepared, self._index = self._index, None
+        if prepared is not None:
+            end = await prepared.run(arguments, seconds=self._seconds)
+        else:
+            end = await self._guest.children.run_program(
+                Role.INDEX, arguments, seconds=self._seconds, workspace=self._directory
+            )
+        if not end.status.is_success():
+            raise ChildError("pull.index", f"mkfs.erofs: {end.status}: {end.output}")
+
+    async def walk(self, request: TreeRequest) -> TreeDigests:
+        """List the mounted layers."""
+        return await _prepared(self._tree).run(request, TreeDigests, seconds=self._seconds)
+
+    def _open_file(self) -> int:
+        """Return a file without a name for encrypted layers; another fd of it is kept."""
+        try:
+            file = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._fds["file"] = file
+            return os.dup(file)
+        except OSError as error:
+            raise KernelError(error.errno or 0, "open", self._directory) from error
+
+    def _source_failed(self, notice: SourceFailed) -> None:
+        text = printable(f"{notice.reference}: {notice.error}")
+        self._guest.event(f"image {self._image.name}: passed over {text}")
+
+    def _fetch_begun(self, notice: FetchBegun) -> None:
+        size = f"{notice.layers} layers of {notice.layer_bytes} bytes"
+        self._guest.event(f"image {self._image.name}: {size} to fetch")
+
+    def _progress(self, notice: Downloaded) -> None:
+        self._guest.event(f"image {self._image.name}: {notice.layer_bytes} bytes of layers")
+
+
+def _prepared(child: PreparedChild | None) -> PreparedChild:
+    if child is None:
+        raise RuntimeError("the children were not entered")
+    return child

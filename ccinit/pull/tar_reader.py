@@ -1,0 +1,120 @@
+"""The entries of a tar that comes in pieces, as they come.
+
+It keeps no more than a header: content is passed over. Nothing but zeros may follow the last entry,
+so that no reader finds another archive there. What one header means is `formats.tar`'s; what
+entries mean together is for whoever takes them.
+"""
+
+from collections.abc import Callable
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.tar import (
+    BLOCK_BYTES,
+    EXTENSION_TYPES,
+    MAX_LONG_NAME_BYTES,
+    MAX_PAX_BYTES,
+    ZERO_BLOCK,
+    HeaderGroup,
+    TarEntry,
+    TarHeader,
+    padded,
+    parse_header,
+)
+
+_EXTENSION_LIMITS = {
+    b"x": MAX_PAX_BYTES,
+    b"g": MAX_PAX_BYTES,
+    b"L": MAX_LONG_NAME_BYTES,
+    b"K": MAX_LONG_NAME_BYTES,
+}
+
+
+class TarReader:
+    """Follows one archive.
+
+    Attributes:
+        file_bytes: content of all files so far.
+    """
+
+    def __init__(self, take: Callable[[TarEntry], None]) -> None:
+        """Args: take: gets each entry once its header is there; the content may still be coming."""
+        self.file_bytes = 0
+        self._take_entry = take
+        self._group = HeaderGroup()
+        self._extension: TarHeader | None = None  # whose payload comes next
+        self._part = bytearray()  # of a header, or of an extension's payload
+        self._wanted = BLOCK_BYTES  # the length of that when it is whole
+        self._skip = 0  # bytes to pass over before it
+        self._offset = 0  # of the next header or payload in the archive
+        self._has_ended = False
+
+    def feed(self, data: memoryview) -> None:
+        """Take the next bytes of the archive.
+
+        Raises:
+            FormatError: `tar.…`.
+            LimitExceededError: `tar.extension`, and what `take` raises.
+        """
+        start, length = 0, len(data)
+        while start < length and not self._has_ended:
+            if self._skip:
+                step = min(self._skip, length - start)
+                self._skip -= step
+                start += step
+                continue
+            piece = data[start : start + self._wanted - len(self._part)]
+            start += len(piece)
+            self._part += piece
+            if len(self._part) == self._wanted:
+                part = bytes(self._part)
+                self._part.clear()
+                self._take(part)
+        if self._has_ended and bytes(data[start:]).count(0) != length - start:
+            raise FormatError("tar.trailing", "bytes behind the end of the archive")
+
+    def finish(self) -> int:
+        """Say that the archive is over; return the offset behind its last entry.
+
+        Raises:
+            FormatError: `tar.truncated`.
+        """
+        if self._skip or self._part or self._extension is not None:
+            raise FormatError("tar.truncated", "an entry reaches beyond the archive")
+        if self._group.is_open:
+            raise FormatError("tar.truncated", "an extended header without its entry")
+        return self._offset
+
+    def _take(self, part: bytes) -> None:
+        if self._extension is not None:
+            header, self._extension = self._extension, None
+            self._take_extension(header, part)
+        elif part == ZERO_BLOCK:
+            self._has_ended = True
+        else:
+            self._take_header(parse_header(part))
+
+    def _take_header(self, header: TarHeader) -> None:
+        self._offset += BLOCK_BYTES
+        if header.type_flag not in EXTENSION_TYPES:
+            entry = self._group.entry(header, self._offset)
+            self._take_entry(entry)
+            self.file_bytes += entry.size
+            self._pass_over(entry.size, 0)
+            return
+        limit = _EXTENSION_LIMITS[header.type_flag]
+        if header.size > limit:
+            raise LimitExceededError("tar.extension", f"{header.size} bytes, at most {limit}")
+        if not header.size:
+            self._take_extension(header, b"")
+            return
+        self._extension, self._wanted = header, header.size
+
+    def _take_extension(self, header: TarHeader, payload: bytes) -> None:
+        self._group.extend(header, payload)
+        self._pass_over(header.size, len(payload))
+
+    def _pass_over(self, size: int, taken: int) -> None:
+        """Go to the header behind a payload of `size` bytes, of which some were taken."""
+        self._offset += padded(size)
+        self._skip = padded(size) - taken
+        self._wanted = BLOCK_BYTES
