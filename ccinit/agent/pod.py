@@ -23,6 +23,7 @@ from ccinit.run.crun import Crun
 from ccinit.run.secrets import SecretFile
 from ccinit.run.spec import BindMount
 from ccinit.run.supervisor import Sinks, Supervisor, Workload
+from ccinit.secret import Secret
 from ccinit.values import frozen
 
 _RUN = "/run/ccinit/pod"
@@ -141,8 +142,10 @@ class _Grace:
 
     async def stop(self, running: Running) -> None:
         """Stop one container."""
+        most = running.supervisor.stop_grace_seconds
+        most = self._most_seconds if most is None else most
         wished = self._guest.service.stop_grace_seconds
-        seconds = self._most_seconds if wished is None else min(wished, self._most_seconds)
+        seconds = most if wished is None else min(wished, most)
         if not running.task.is_done():
             await running.supervisor.stop(seconds)
 
@@ -173,15 +176,22 @@ def _workload(
         hostname=configured.manifest.name,
         cgroup_path=f"/pod/{container.name}",
         binds=(*_pod_files(), *_volume_binds(container, unlocked)),
-        secret_files=tuple(
-            SecretFile(
-                path=one.file,
-                mode=one.mode,
-                content=attested.grants[one.uri].secret,
-                rotates=one.rotate,
-            )
-            for one in secrets
-            if one.file is not None
+        secret_files=(
+            *(
+                SecretFile(
+                    path=one.file,
+                    mode=one.mode,
+                    content=attested.grants[one.uri].secret,
+                    rotates=one.rotate,
+                )
+                for one in secrets
+                if one.file is not None
+            ),
+            *(  # no secrets, but they come the same way
+                SecretFile(path=one.path, mode=one.mode, content=Secret(one.text.encode()))
+                for one in configured.manifest.files
+                if one.container == container.name
+            ),
         ),
         secret_env=tuple(
             (one.env, attested.grants[one.uri].secret.reveal().decode())

@@ -101,6 +101,14 @@ class Fields:
         allowed = ", ".join(member.value for member in kind)
         raise FormatError(self._reason(key), f"{value[:80]!r} is none of: {allowed}")
 
+    def choices(self, key: str, kind: type[E], *, max_items: int = MAX_ITEMS) -> tuple[E, ...]:
+        """An array of different members of a closed set; absent means empty."""
+        names = self.texts(key, max_items=max_items)
+        members = {member.value: member for member in kind}
+        if len(set(names)) != len(names) or not members.keys() >= set(names):
+            raise self._wrong(key, f"each at most once, of: {', '.join(members)}")
+        return tuple(members[name] for name in names)
+
     def texts(
         self, key: str, *, max_items: int = MAX_ITEMS, max_bytes: int = MAX_TEXT_BYTES
     ) -> tuple[str, ...]:

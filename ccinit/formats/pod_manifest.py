@@ -11,7 +11,9 @@ from enum import StrEnum
 from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
 from ccinit.formats.initdata import parse_toml
+from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_name import MAX_NAME_BYTES, read_name
+from ccinit.formats.pod_probe import Probe, read_probe
 from ccinit.formats.pod_volume import Volume, VolumeKind, read_volume
 from ccinit.formats.registries import RegistryRule, read_registry
 from ccinit.formats.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, parse_resource_uri
@@ -19,6 +21,7 @@ from ccinit.values import frozen
 
 _MAX_PEM_BYTES = 64 * 1024
 _MAX_MODE = 0o777
+_MAX_FILE_BYTES = 64 * 1024
 _MAX_IMAGE_KEYS = 16
 _TIB = 1 << 40
 _MIN_ROTATE_SECONDS, _MAX_ROTATE_SECONDS = 60, 366 * 86_400
@@ -117,6 +120,10 @@ class Container:
         user: `uid[:gid]` or a name of the image; None takes the image's.
         cwd: None takes the image's.
         rotate_signal: sent to its first process when files of its secrets have changed.
+        capabilities: none but these, for root as for others.
+        stop_grace_seconds: None takes `limits.stop_grace_seconds`.
+        ready: those that depend on it wait for a yes; None asks nothing.
+        alive: a no ends the program, as a failure; None asks nothing.
     """
 
     name: str
@@ -132,6 +139,20 @@ class Container:
     resources: Resources
     mounts: tuple[Mount, ...]
     rotate_signal: RotateSignal | None = None
+    capabilities: tuple[Capability, ...] = ()
+    stop_grace_seconds: int | None = None
+    ready: Probe | None = None
+    alive: Probe | None = None
+
+
+@frozen
+class ConfigFile:
+    """A text that the manifest itself gives a container as a read-only file; it is no secret."""
+
+    container: str
+    path: str
+    mode: int
+    text: str
 
 
 @frozen
@@ -188,6 +209,7 @@ class PodManifest:
     registries: tuple[RegistryRule, ...] = ()
     rotate_every_seconds: int = 0
     on_storage_error: OnStorageError = OnStorageError.REPORT
+    files: tuple[ConfigFile, ...] = ()
 
     def volume(self, name: str) -> Volume:
         """The volume of that name; it exists once the manifest is parsed."""
@@ -218,6 +240,7 @@ def parse_pod_manifest(text: str) -> PodManifest:
             on_storage_error=fields.choice(
                 "on_storage_error", OnStorageError, default=OnStorageError.REPORT
             ),
+            files=fields.tables("file", _read_file),
         )
     _check_names(manifest)
     _check_rotation(manifest)
@@ -265,6 +288,14 @@ def _read_container(fields: Fields) -> Container:
         rotate_signal=fields.choice("rotate_signal", RotateSignal)
         if fields.has("rotate_signal")
         else None,
+        capabilities=fields.choices("capabilities", Capability),
+        stop_grace_seconds=(
+            fields.integer("stop_grace_seconds", low=0, high=3600)
+            if fields.has("stop_grace_seconds")
+            else None
+        ),
+        ready=fields.table("ready", read_probe) if fields.has("ready") else None,
+        alive=fields.table("alive", read_probe) if fields.has("alive") else None,
     )
 
 
@@ -312,6 +343,17 @@ def _read_rotate(fields: Fields) -> int:
     return fields.integer("every_seconds", low=_MIN_ROTATE_SECONDS, high=_MAX_ROTATE_SECONDS)
 
 
+def _read_file(fields: Fields) -> ConfigFile:
+    path = fields.text("path")
+    _check_path(path, "pod.file.path")
+    return ConfigFile(
+        container=read_name(fields, "container", "pod.file"),
+        path=path,
+        mode=fields.integer("mode", low=0, high=_MAX_MODE, default=0o444),
+        text=fields.text("text", max_bytes=_MAX_FILE_BYTES),
+    )
+
+
 def _read_allow(fields: Fields) -> Allow:
     return Allow(
         exec=fields.texts("exec", max_bytes=MAX_NAME_BYTES),
@@ -352,6 +394,8 @@ def _check_names(manifest: PodManifest) -> None:
             _check_known(name, containers - {container.name}, "pod.container.depends_on")
     for secret in manifest.secrets:
         _check_known(secret.container, containers, "pod.secret.container")
+    for file in manifest.files:
+        _check_known(file.container, containers, "pod.file.container")
     for name in manifest.allow.exec:
         _check_known(name, containers, "pod.allow.exec")
     for name in manifest.allow.evidence:

@@ -7,7 +7,8 @@ the image's volumes (`ccinit.run.image_volumes`), identity (`ccinit.run.users`),
 of it.
 
 Every container has the same shape: own pid, mount, ipc, uts and cgroup namespaces, the guest's own
-network, no capability at all, no way to gain one, fresh /dev, /proc and /sys, and limits.
+network, no capability but what the manifest gives, no way to gain one, fresh /dev, /proc and /sys,
+and limits.
 """
 
 import os
@@ -248,9 +249,7 @@ def _process(given: SpecInput) -> dict[str, object]:
         "args": list(plan_arguments(given.container, given.image)),
         "env": list(plan_environment(given)),
         "cwd": plan_cwd(given.container, given.image),
-        "capabilities": {
-            name: [] for name in ("bounding", "effective", "inheritable", "permitted", "ambient")
-        },
+        "capabilities": _capabilities(given.container),
         "noNewPrivileges": True,
         "oomScoreAdj": 0,  # PID 1's own -1000 would be inherited
         "rlimits": [
@@ -258,6 +257,13 @@ def _process(given: SpecInput) -> dict[str, object]:
             {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
         ],
     }
+
+
+def _capabilities(container: Container) -> dict[str, object]:
+    """Return the same few in every set: ambient ones reach programs of users other than root."""
+    names = [f"CAP_{capability}" for capability in container.capabilities]
+    sets = ("bounding", "effective", "inheritable", "permitted", "ambient")
+    return dict.fromkeys(sets, names)
 
 
 def _mounts(binds: Iterable[BindMount]) -> list[dict[str, object]]:

@@ -18,15 +18,18 @@ from typing import Final, TypeAlias
 from ccinit.errors import CcinitError, ConfigError, DeadlineError
 from ccinit.formats.oci_image import ImageConfig
 from ccinit.formats.pod_manifest import Container
+from ccinit.formats.pod_probe import Probe
 from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import Event, TaskGroup, boottime, deadline
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.process import ExitStatus, Process
+from ccinit.kernel.task import Task, sleep
 from ccinit.run.container import ContainerEvent, ContainerState, Life, next_life
 from ccinit.run.crun import Crun
 from ccinit.run.files import open_file
 from ccinit.run.image_volumes import prepare_image_volumes
+from ccinit.run.probe import asking, wait_for_no, wait_for_yes
 from ccinit.run.rootfs import (
     activate_rootfs,
     check_mount_points,
@@ -41,6 +44,7 @@ from ccinit.run.users import Identity, read_user_files, resolve_user
 from ccinit.values import field, frozen
 
 _DRAIN_SECONDS: Final = 2.0  # for what is in the pipes when the last process is gone
+_CONDEMNED_SECONDS: Final = 10.0  # for a program that does not answer to end in order
 
 EventSink: TypeAlias = Callable[[str], None]
 """Takes one line for the guest's owner; must not raise or wait."""
@@ -86,7 +90,7 @@ class Supervisor:
     Attributes:
         life: its state and restarts.
         last_status: how its program ended last; None before, or if it could not be started.
-        up: set once it runs, or once it is clear that it never will.
+        up: set once it runs and is ready, or once it is clear that it never will be.
     """
 
     def __init__(self, workload: Workload, crun: Crun, sinks: Sinks) -> None:
@@ -100,8 +104,15 @@ class Supervisor:
         self._spec: dict[str, object] = {}
         self._process: Process | None = None
         self._stop_signal: int = signal.SIGTERM
+        self._ask = asking(self.exec, lambda text: sinks.event(f"{self._name}: {text}"))
         self._stopping = Event()
+        self._condemned = False
         self._ended = Event()
+
+    @property
+    def stop_grace_seconds(self) -> int | None:
+        """How long the manifest gives it to end in order; None if it does not say."""
+        return self._workload.container.stop_grace_seconds
 
     @property
     def cgroup(self) -> Cgroup:
@@ -232,11 +243,13 @@ class Supervisor:
         """Run the program once, and decide what comes next."""
         begin = boottime()
         self.last_status = None
+        self._condemned = False
         try:
             self.last_status = await self._run_once(spec)
         except CcinitError as error:
             self._sinks.event(f"{self._name}: {error}")
         good = self.last_status is not None and self.last_status.is_success()
+        good = good and not self._condemned
         event = ContainerEvent.EXIT_GOOD if good else ContainerEvent.EXIT_BAD
         if self.last_status is not None:
             self._sinks.event(f"{self._name}: {self.last_status}")
@@ -268,13 +281,16 @@ class Supervisor:
                 group.start(pump(out, self._sinks.stdout), f"{self._name} stdout"),
                 group.start(pump(err, self._sinks.stderr), f"{self._name} stderr"),
             )
+            probes: list[Task[None]] = []
             try:
                 self._move(ContainerEvent.CREATE)
                 await self._crun.start(self._name)
                 self._move(ContainerEvent.START)
-                self.up.set()
+                probes = self._start_probes(group, process)
                 await process.wait()
             finally:
+                for task in probes:
+                    await task.stop()
                 process.kill()
                 status = await process.wait()
                 self._process = None
@@ -286,6 +302,33 @@ class Supervisor:
             except DeadlineError:
                 group.cancel()
         return status
+
+    def _start_probes(self, group: TaskGroup, process: Process) -> list[Task[None]]:
+        """Begin to ask what the manifest wants to know; who is not asked is up at once."""
+        container, tasks = self._workload.container, []
+        if container.ready is None:
+            self.up.set()
+        else:
+            tasks.append(group.start(self._become_ready(container.ready), f"{self._name} ready"))
+        if container.alive is not None:
+            alive = self._condemn(container.alive, process)
+            tasks.append(group.start(alive, f"{self._name} alive"))
+        return tasks
+
+    async def _become_ready(self, probe: Probe) -> None:
+        await wait_for_yes(probe, self._ask)
+        if not self.up.is_set():
+            self._sinks.event(f"{self._name}: is ready")
+        self.up.set()
+
+    async def _condemn(self, probe: Probe, process: Process) -> None:
+        """End a program that does not answer any more; that is a failure, however it ends."""
+        await wait_for_no(probe, self._ask)
+        self._sinks.event(f"{self._name}: does not answer, and is ended")
+        self._condemned = True
+        process.kill(self._stop_signal)
+        await sleep(_CONDEMNED_SECONDS)
+        process.kill()
 
     async def _pause(self) -> None:
         try:

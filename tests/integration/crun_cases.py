@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from ccinit.errors import CcinitError
@@ -28,6 +29,7 @@ from ccinit.run.spec import BindMount, SpecInput, plan_spec
 from ccinit.run.supervisor import Supervisor
 from ccinit.secret import Secret
 from ccinit.values import replace
+from tests.integration import crun_probe_cases as probe_cases
 from tests.vm.guest.containers import (
     PROBE,
     PYTHON,
@@ -465,6 +467,14 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
     name.removeprefix("case_"): value
     for name, value in list(globals().items())
     if name.startswith("case_")
+} | {
+    case.__name__: partial(case, WORK)
+    for case in (
+        probe_cases.ready,
+        probe_cases.never_ready,
+        probe_cases.alive,
+        probe_cases.capabilities,
+    )
 }
 
 

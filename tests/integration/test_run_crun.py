@@ -268,3 +268,33 @@ def test_program_is_stopped_by_the_signal_of_its_image() -> None:
     assert_clean(report)
     assert report["seconds"] < 20
     assert report["state"] == "stopped"
+
+
+def test_container_is_up_when_its_port_answers() -> None:
+    report = run_case("ready")
+    assert_clean(report)
+    assert report["waited"] > 1.9
+    assert "probe: is ready" in report["events"]
+
+
+def test_container_that_ends_before_it_was_ready_keeps_nobody_waiting() -> None:
+    report = run_case("never_ready")
+    assert_clean(report)
+    assert (report["state"], report["starts"]) == ("done", 1)
+    assert "probe: is ready" not in report["events"]
+
+
+def test_container_that_does_not_answer_is_ended_and_has_failed() -> None:
+    report = run_case("alive")
+    assert_clean(report)
+    said, first, second = report["events"]
+    assert said == "probe: does not answer, and is ended"
+    assert first == second == "probe: exit code 0"  # in order, and yet a failure
+    assert (report["state"], report["starts"]) == ("done", 2)
+
+
+def test_capability_of_the_manifest_is_there_for_a_plain_user_and_no_other() -> None:
+    report = run_case("capabilities")
+    assert_clean(report)
+    assert report["chown"] is None
+    assert report["chroot"] == report["clock"] == errno.EPERM

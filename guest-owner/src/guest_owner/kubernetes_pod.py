@@ -13,6 +13,7 @@ from typing import Any, Final
 import yaml
 
 from ccinit.errors import FormatError
+from ccinit.formats.pod_capability import Capability
 
 _LEFT_OUT: Final = frozenset(
     (
@@ -23,6 +24,12 @@ _LEFT_OUT: Final = frozenset(
 _CONTAINER_LEFT_OUT: Final = frozenset(("imagePullPolicy", "ports"))
 _RESTART: Final = {"Always": "always", "OnFailure": "on-failure", "Never": "never"}
 _UNITS: Final = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "": 1}
+_RHYTHM: Final = {
+    "initialDelaySeconds": "delay_seconds",
+    "periodSeconds": "period_seconds",
+    "timeoutSeconds": "timeout_seconds",
+    "failureThreshold": "failures",
+}
 Lines = Iterator[str]
 
 
@@ -61,7 +68,10 @@ def convert_pod(text: str, ca_pem: str, scratch_bytes: int) -> str:
     allowed = {"name"}
     left_out = {"annotations", "labels", "namespace"}
     name = _text(_table(pod.get("metadata"), "metadata", allowed, left_out=left_out), "name")
-    allowed = {"containers", "initContainers", "restartPolicy", "volumes"}
+    allowed = {
+        *("containers", "initContainers", "restartPolicy", "volumes"),
+        "terminationGracePeriodSeconds",
+    }
     spec = _table(pod.get("spec"), "spec", allowed, left_out=_LEFT_OUT)
     return "\n".join((*_Pod(name, spec, ca_pem, scratch_bytes).lines(), ""))
 
@@ -103,6 +113,9 @@ class _Pod:
         yield f"ca = '''\n{self._ca_pem.rstrip()}\n'''"
         yield from ("", "[[container]]", f"name = {_quote(name)}", f"image = {_quote(name)}")
         yield from (f"kind = {_quote(kind)}", f"restart = {_quote(restart)}")
+        if "terminationGracePeriodSeconds" in self._spec:
+            seconds = _number(self._spec, "terminationGracePeriodSeconds")
+            yield f"stop_grace_seconds = {seconds}"
         yield from _program(one)
         yield from _rights(one)
         variables = _tables(one, "env", {"name", "value", "valueFrom"})
@@ -112,6 +125,9 @@ class _Pod:
         if plain:
             yield f"env = {{ {', '.join(f'{_quote(k)} = {_quote(v)}' for k, v in plain)} }}"
         yield from _limits(one)
+        for place, table in (("readinessProbe", "ready"), ("livenessProbe", "alive")):
+            if place in one:
+                yield from _probe(one[place], place, table)
         secrets: list[str] = []
         for mount in _tables(one, "volumeMounts", {"name", "mountPath", "readOnly"}):
             secrets += self._mount_secret(name, mount)
@@ -156,7 +172,7 @@ class _Pod:
 _CONTAINER_FIELDS: Final = frozenset(
     (
         *("name", "image", "command", "args", "env", "workingDir", "securityContext"),
-        *("resources", "volumeMounts"),
+        *("resources", "volumeMounts", "readinessProbe", "livenessProbe"),
     )
 )
 
@@ -173,7 +189,10 @@ def _program(one: Mapping[str, Any]) -> Lines:
 
 
 def _rights(one: Mapping[str, Any]) -> Lines:
-    allowed = {"runAsUser", "runAsGroup", "readOnlyRootFilesystem", "allowPrivilegeEscalation"}
+    allowed = {
+        *("runAsUser", "runAsGroup", "readOnlyRootFilesystem", "allowPrivilegeEscalation"),
+        "capabilities",
+    }
     context = _table(one.get("securityContext", {}), "securityContext", allowed)
     if context.get("allowPrivilegeEscalation", False) is not False:
         raise FormatError("kubernetes.allowPrivilegeEscalation", "no container may")
@@ -183,6 +202,32 @@ def _rights(one: Mapping[str, Any]) -> Lines:
             raise FormatError("kubernetes.runAsUser", "expected numbers")
         yield f'user = "{ids[0]}:{ids[1]}"'
     yield f"read_only = {_boolean(context.get('readOnlyRootFilesystem', False))}"
+    # what a cluster's runtime gives unasked is not given here, so `drop` has nothing to take away
+    wanted = _table(context.get("capabilities", {}), "capabilities", {"add"}, left_out={"drop"})
+    names = [_string(name, "capabilities") for name in wanted.get("add", ())]
+    unknown = sorted(set(names) - set(Capability))
+    if unknown:
+        raise FormatError("kubernetes.capabilities", f"no container may have {unknown[0]}")
+    if names:
+        yield f"capabilities = {json.dumps(names)}"
+
+
+def _probe(value: object, place: str, table: str) -> Lines:
+    allowed = {"exec", "tcpSocket", *_RHYTHM}
+    probe = _table(value, place, allowed, left_out={"successThreshold"})
+    if probe.get("successThreshold", 1) != 1:
+        raise FormatError(f"kubernetes.{place}", "one success is enough here")
+    yield f"[container.{table}]"
+    if "exec" in probe:
+        words = _table(probe["exec"], "exec", {"command"}).get("command", ())
+        yield f"exec = {json.dumps([_string(word, 'command') for word in words])}"
+    if "tcpSocket" in probe:
+        yield f"tcp_port = {_number(_table(probe['tcpSocket'], 'tcpSocket', {'port'}), 'port')}"
+    for name, key in _RHYTHM.items():
+        if name in probe:
+            yield f"{key} = {_number(probe, name)}"
+    if "timeoutSeconds" not in probe:
+        yield "timeout_seconds = 1"
 
 
 def _limits(one: Mapping[str, Any]) -> Lines:
@@ -246,6 +291,13 @@ def _string(value: object, where: str) -> str:
     if not isinstance(value, str) or "\x7f" in value:
         raise FormatError(f"kubernetes.{where}", "expected text; numbers stand in quotes")
     return value
+
+
+def _number(value: Mapping[str, Any], key: str) -> int:
+    number = value.get(key)
+    if type(number) is not int:
+        raise FormatError(f"kubernetes.{key}", f"expected a number, found {number!r}")
+    return number
 
 
 def _quote(text: str) -> str:

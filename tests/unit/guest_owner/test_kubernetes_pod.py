@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import FormatError
+from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_manifest import (
     ContainerKind,
     Mount,
@@ -26,6 +27,7 @@ metadata: {{name: shop, labels: {{app: shop}}}}
 spec:
   restartPolicy: OnFailure
   runtimeClassName: confidential
+  terminationGracePeriodSeconds: 20
   initContainers:
   - name: migrate
     image: registry.example/migrate@{DIGEST}
@@ -36,7 +38,11 @@ spec:
     args: ["--port", "80"]
     workingDir: /srv
     ports: [{{containerPort: 80}}]
-    securityContext: {{runAsUser: 1000, readOnlyRootFilesystem: true}}
+    securityContext:
+      {{runAsUser: 1000, readOnlyRootFilesystem: true,
+       capabilities: {{drop: [ALL], add: [NET_BIND_SERVICE]}}}}
+    readinessProbe: {{exec: {{command: [/bin/ready, now]}}, periodSeconds: 3}}
+    livenessProbe: {{initialDelaySeconds: 9, timeoutSeconds: 2, tcpSocket: {{port: 80}}}}
     resources: {{limits: {{memory: 64Mi, cpu: 500m}}}}
     env:
     - {{name: GREETING, value: "say \\"hello\\""}}
@@ -74,6 +80,18 @@ def test_pod_becomes_a_manifest() -> None:
     ]
 
 
+def test_rights_probes_and_grace_are_taken_over() -> None:
+    migrate, web = convert().containers
+    assert web.capabilities == (Capability.NET_BIND_SERVICE,)
+    assert (migrate.stop_grace_seconds, web.stop_grace_seconds) == (20, 20)
+    assert (migrate.ready, migrate.alive) == (None, None)
+    assert web.ready is not None
+    assert web.ready.exec == ("/bin/ready", "now")
+    assert (web.ready.period_seconds, web.ready.timeout_seconds, web.ready.failures) == (3, 1, 3)
+    assert web.alive is not None
+    assert (web.alive.tcp_port, web.alive.delay_seconds, web.alive.timeout_seconds) == (80, 9, 2)
+
+
 def test_secrets_become_resources_of_the_kbs() -> None:
     found = {(one.container, str(one.uri), one.file, one.env) for one in convert().secrets}
     assert found == {
@@ -87,7 +105,12 @@ def test_secrets_become_resources_of_the_kbs() -> None:
     [
         ("kubernetes.kind", "kind: Pod", "kind: Deployment"),
         ("kubernetes.spec", "  restartPolicy:", "  hostNetwork: true\n  restartPolicy:"),
-        ("kubernetes.containers", "    workingDir:", "    livenessProbe: {}\n    workingDir:"),
+        ("kubernetes.containers", "    workingDir:", "    startupProbe: {}\n    workingDir:"),
+        ("kubernetes.livenessProbe", "port: 80}}", "port: 80}, successThreshold: 2}"),
+        ("kubernetes.readinessProbe", "{exec: {", "{httpGet: {"),
+        ("kubernetes.port", "{port: 80}}", "{port: http}}"),
+        ("kubernetes.capabilities", "NET_BIND_SERVICE", "SYS_ADMIN"),
+        ("kubernetes.terminationGracePeriodSeconds", "Seconds: 20", "Seconds: soon"),
         ("kubernetes.securityContext", "runAsUser:", "privileged: true, runAsUser:"),
         ("kubernetes.allowPrivilegeEscalation", "runAs", "allowPrivilegeEscalation: true, runAs"),
         ("kubernetes.args", '    command: ["/bin/web"]\n', ""),

@@ -4,6 +4,7 @@ import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats import wire
+from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_manifest import (
     ContainerKind,
     ImageEncryption,
@@ -13,6 +14,7 @@ from ccinit.formats.pod_manifest import (
     RotateSignal,
     parse_pod_manifest,
 )
+from ccinit.formats.pod_probe import Probe
 from ccinit.formats.pod_volume import RollbackAnchor, ScratchProfile, VolumeFormat, VolumeKind
 from ccinit.formats.resource_uri import ResourceUri
 
@@ -37,6 +39,16 @@ args = ["serve"]
 user = "www-data"
 cwd = "/srv"
 depends_on = ["first"]
+capabilities = ["CHOWN", "NET_BIND_SERVICE"]
+stop_grace_seconds = 5
+[container.ready]
+tcp_port = 8080
+[container.alive]
+exec = ["/bin/check", "-q"]
+delay_seconds = 1
+period_seconds = 2
+timeout_seconds = 3
+failures = 4
 [container.env]
 A = "1"
 [container.resources]
@@ -52,6 +64,10 @@ kind = "init"
 container = "main"
 uri = "kbs:///ccinit/demo/file-token"
 file = "/run/secrets/token"
+[[file]]
+container = "main"
+path = "/etc/web.conf"
+text = "port = 8080"
 [[volume]]
 name = "scratch"
 kind = "scratch"
@@ -98,6 +114,27 @@ def test_pod_manifest_allows_by_name_of_a_container(what: str) -> None:
     with pytest.raises(FormatError) as caught:
         parse_pod_manifest(POD + f'[allow]\n{what} = ["main", "other"]\n')
     assert caught.value.reason == f"pod.allow.{what}"
+
+
+def test_pod_manifest_says_what_containers_may_and_how_they_are_asked() -> None:
+    pod = parse_pod_manifest(POD)
+    main, first = pod.containers
+    assert main.capabilities == (Capability.CHOWN, Capability.NET_BIND_SERVICE)
+    assert (main.stop_grace_seconds, first.stop_grace_seconds) == (5, None)
+    rhythm = {"delay_seconds": 0, "period_seconds": 10, "timeout_seconds": 5, "failures": 3}
+    assert main.ready == Probe(exec=(), tcp_port=8080, **rhythm)
+    assert main.alive == Probe(
+        exec=("/bin/check", "-q"),
+        tcp_port=0,
+        delay_seconds=1,
+        period_seconds=2,
+        timeout_seconds=3,
+        failures=4,
+    )
+    assert (first.capabilities, first.ready, first.alive) == ((), None, None)
+    (file,) = pod.files
+    assert (file.container, file.path, file.mode) == ("main", "/etc/web.conf", 0o444)
+    assert file.text == "port = 8080"
 
 
 def test_image_of_which_nothing_is_said_may_be_encrypted() -> None:
@@ -160,6 +197,18 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
                      id="profile"),
         pytest.param('kind = "scratch"', 'kind = "tmpfs"', "pod.volume", id="no-scratch"),
         pytest.param('args = ["serve"]', 'kind = "init"', "pod.container", id="no-main"),
+        pytest.param('"CHOWN"', '"SYS_ADMIN"', "pod.container.capabilities", id="capability"),
+        pytest.param('"CHOWN"', '"NET_BIND_SERVICE"', "pod.container.capabilities",
+                     id="capability-twice"),
+        pytest.param("tcp_port = 8080", "", "pod.container.probe", id="probe-asks-nothing"),
+        pytest.param("tcp_port = 8080", 'tcp_port = 8080\nexec = ["/x"]', "pod.container.probe",
+                     id="probe-asks-twice"),
+        pytest.param('"/bin/check"', '"check"', "pod.container.probe", id="probe-without-path"),
+        pytest.param("failures = 4", "failures = 0", "pod.container.alive.failures",
+                     id="probe-that-never-fails"),
+        pytest.param('"/etc/web.conf"', '"etc"', "pod.file.path", id="file-path"),
+        pytest.param('container = "main"\npath', 'container = "x"\npath', "pod.file.container",
+                     id="file-of-nobody"),
     ],
 )  # fmt: skip
 def test_pod_manifest_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.oci_image import ImageConfig
+from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_manifest import Container, ContainerKind, Resources, Restart
 from ccinit.run.spec import (
     BindMount,
@@ -69,6 +70,10 @@ def test_spec_gives_no_right_to_anything() -> None:
         *("bounding", "effective", "inheritable", "permitted", "ambient"),
     }
     assert not any(process["capabilities"].values())
+    some = changed(container=replace(CONTAINER, capabilities=(Capability.CHOWN,)))
+    given = plan_spec(some)["process"]
+    assert isinstance(given, dict)
+    assert given["capabilities"] == {key: ["CAP_CHOWN"] for key in process["capabilities"]}
     assert process["noNewPrivileges"] is True
     assert process["terminal"] is False
     assert process["oomScoreAdj"] == 0

@@ -1,0 +1,76 @@
+"""Asking a container, again and again, whether it works.
+
+Scope: one question, the rhythm of many, and when answers add up to a verdict. Left to others:
+starting a program in the container (given), and what follows from a verdict
+(`ccinit.run.supervisor`).
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
+
+from ccinit.errors import CcinitError, DeadlineError
+from ccinit.formats.pod_probe import Probe
+from ccinit.kernel.event_loop import deadline
+from ccinit.kernel.loopback import accepts_connections
+from ccinit.kernel.process import Process
+from ccinit.kernel.task import sleep
+
+Ask: TypeAlias = Callable[[Probe], Awaitable[bool]]
+"""Asks once; never raises for what a container does."""
+
+
+class Execute(Protocol):
+    """See `ccinit.run.supervisor.Supervisor.exec`."""
+
+    async def __call__(
+        self, arguments: tuple[str, ...], *, stdin: int, stdout: int, stderr: int
+    ) -> Process:
+        """Start a program in the container."""
+
+
+def asking(execute: Execute, say: Callable[[str], None]) -> Ask:
+    """Return what asks the container that `execute` reaches; it says why a question failed."""
+
+    async def ask(probe: Probe) -> bool:
+        if probe.tcp_port:
+            return await accepts_connections(probe.tcp_port, probe.timeout_seconds)
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            program = await execute(probe.exec, stdin=nothing, stdout=nothing, stderr=nothing)
+        except CcinitError as error:
+            say(f"probe: {error}")
+            return False
+        finally:
+            os.close(nothing)
+        return await _succeeds(program, probe.timeout_seconds)
+
+    return ask
+
+
+async def _succeeds(program: Process, seconds: float) -> bool:
+    try:
+        async with deadline(seconds, "probe.timeout"):
+            return (await program.wait()).is_success()
+    except DeadlineError:
+        return False
+    finally:
+        program.kill()
+
+
+async def wait_for_yes(probe: Probe, ask: Ask) -> None:
+    """Return when the answer is yes for the first time."""
+    await sleep(probe.delay_seconds)
+    while not await ask(probe):
+        await sleep(probe.period_seconds)
+
+
+async def wait_for_no(probe: Probe, ask: Ask) -> None:
+    """Return when as many answers in a row as the probe allows were no."""
+    await sleep(probe.delay_seconds)
+    failures = 0
+    while True:
+        failures = 0 if await ask(probe) else failures + 1
+        if failures == probe.failures:
+            return
+        await sleep(probe.period_seconds)

@@ -1,0 +1,74 @@
+"""docs/configuration.md names every key that a guest's two files may have, and no other.
+
+Which keys those are is found out by parsing a whole example of each while every question to a table
+is written down.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ccinit.formats.fields import Fields
+from ccinit.formats.guest_config import parse_guest_config
+from ccinit.formats.pod_manifest import parse_pod_manifest
+from tests.unit.ccinit.formats.test_guest_config import CONFIG
+from tests.unit.ccinit.formats.test_pod_manifest import POD, VERITY
+
+DOCUMENT = Path("docs/configuration.md").read_text(encoding="utf-8")
+EVERY_TABLE = {
+    "ccinit": CONFIG.replace(
+        "[log]",
+        "[kbs.passport]\nservice = 'azure-attestation'\nurl = 'https://a.example'\n"
+        "ca = '-----BEGIN CERTIFICATE-----'\n[log]",
+    )
+    + "[owner]\nclient_ca = '-----BEGIN CERTIFICATE-----'\n[start]\n[limits]\n"
+    + f"[debug.tools]\nroot_hash = '{'00' * 32}'\nsalt = '{'00' * 32}'\ndata_blocks = 2\n",
+    "pod": POD + VERITY + "[allow]\n",
+}
+PARSERS = {"ccinit": parse_guest_config, "pod": parse_pod_manifest}
+
+
+def documented(name: str) -> dict[str, set[str]]:
+    """Keys by table, as the page has them."""
+    page = re.split(r"^# ", DOCUMENT, flags=re.MULTILINE)
+    (chapter,) = (one for one in page if one.startswith(f"{name}.toml\n"))
+    top, *tables = re.split(r"^## ", chapter, flags=re.MULTILINE)
+    found = {name: keys_of(top)}
+    for table in tables:
+        title = table.partition("\n")[0].strip("[] ")
+        found[f"{name}.{title}"] = keys_of(table)
+    return found
+
+
+def keys_of(text: str) -> set[str]:
+    keys = re.findall(r"^\| `([a-z0-9_-]+)` \|", text, flags=re.MULTILINE)
+    assert len(set(keys)) == len(keys)
+    return set(keys)
+
+
+def asked(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+    """Keys by table, as the parser asks for them, but for tables within."""
+    found: dict[str, set[str]] = {}
+
+    def noting(method: str) -> None:
+        original = getattr(Fields, method)
+
+        def note(self: Fields, key: str) -> object:
+            found.setdefault(self._where, set()).add(key)
+            return original(self, key)
+
+        monkeypatch.setattr(Fields, method, note)
+
+    noting("has")
+    noting("_take")
+    PARSERS[name](EVERY_TABLE[name])
+    found[name] -= {where.split(".")[1] for where in found if where != name}  # headings
+    return found
+
+
+@pytest.mark.parametrize("name", ["ccinit", "pod"])
+def test_document_has_the_keys_that_the_parser_asks_for(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert documented(name) == asked(name, monkeypatch)
