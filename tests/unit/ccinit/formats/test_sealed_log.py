@@ -129,7 +129,7 @@ def test_plaintext_at_capacity_fits_and_one_byte_more_does_not() -> None:
         (packed(*(1, 3, "x", True, b"")), "sealed_log.fields"),
         (packed({}, 3, "x", 0, b""), "sealed_log.fields"),
         (packed(1, 0, "x", 0, b""), "sealed_log.kind"),
-        (packed(1, 12, "x", 0, b""), "sealed_log.kind"),
+        (packed(1, 13, "x", 0, b""), "sealed_log.kind"),
         (packed(1, 256 + 3, "x", 0, b""), "sealed_log.kind"),
         (packed(1, 3, "x" * 64, 0, b""), "sealed_log.source"),
         (packed(1, 3, "x", 0, b"")[:-1] + b"\x01", "sealed_log.padding"),
