@@ -421,6 +421,7 @@ def _check_rotation(manifest: PodManifest) -> None:
             if one.name == container
             for mount in one.mounts
         ]
+        places += [one.path for one in manifest.files if one.container == container]
         places += [
             one.file
             for one in manifest.secrets

@@ -24,7 +24,9 @@ EVERY_TABLE = {
     )
     + "[owner]\nclient_ca = '-----BEGIN CERTIFICATE-----'\n[start]\n[limits]\n"
     + f"[debug.tools]\nroot_hash = '{'00' * 32}'\nsalt = '{'00' * 32}'\ndata_blocks = 2\n",
-    "pod": POD + VERITY + "[allow]\n",
+    "pod": POD.replace('secrets/token"\n', 'secrets/token"\nrotate = true\n')
+    + VERITY
+    + "[allow]\n[rotate]\nevery_seconds = 60\n",
 }
 PARSERS = {"ccinit": parse_guest_config, "pod": parse_pod_manifest}
 

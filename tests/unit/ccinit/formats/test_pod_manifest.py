@@ -311,6 +311,7 @@ def test_pod_manifest_lets_secrets_rotate() -> None:
         ('"/run/secrets/token"', '"/data/token"', "pod.secret.rotate"),
         ('"/run/secrets/token"', '"/data/../token"', "pod.secret.file"),
         ('path = "/data"', 'path = "/run/secrets/data"', "pod.secret.rotate"),
+        ('path = "/etc/web.conf"', 'path = "/run/secrets/x"', "pod.secret.rotate"),
         ("[[secret]]", f'{ANOTHER}file = "/run/secrets/b"\n[[secret]]', "pod.secret.rotate"),
         ("[[secret]]", f'{ANOTHER}file = "/run/secrets/b/c"\n[[secret]]', "pod.secret.rotate"),
     ],
