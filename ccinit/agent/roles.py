@@ -188,7 +188,7 @@ RIGHTS: Mapping[Role, Rights] = {
         job="ccinit.pull.decrypt:decrypt_job", uid=FIRST_UID + 14, syscalls=PARSER
     ),
     # compressed layers, from pipe to pipe
-    Role.UNPACK: Rights(job="ccinit.pull.unpack:unpack_job", uid=FIRST_UID + 21, syscalls=PARSER),
+    Role.UNPACK: Rights(job="ccinit.pull.unpack:unpack_job", uid=FIRST_UID + 22, syscalls=PARSER),
     # tars that come by pipe, into the workspace
     Role.LAYERS: Rights(
         job="ccinit.pull.verify:layers_job",
