@@ -41,10 +41,9 @@ from ccinit.formats.initdata import document_digest
 from ccinit.formats.launch_secret import vouch_for_log
 from ccinit.formats.log_evidence import encode_log_evidence
 from ccinit.formats.pod_manifest import PodManifest
-from ccinit.formats.pod_volume import RollbackAnchor, Volume
-from ccinit.formats.registries import rule_keys
+from ccinit.formats.pod_resources import log_psk_uri, name_counters, name_resources
+from ccinit.formats.pod_volume import Volume
 from ccinit.formats.resource_uri import KbsUri, PluginUri, ResourceUri
-from ccinit.formats.rollback_counter import counter_uri
 from ccinit.formats.sealed_log import BootId, report_data
 from ccinit.formats.tee import (
     MAX_VERIFIERS_REQUEST_BYTES,
@@ -396,51 +395,32 @@ def _evidence_request(guest: Guest, configured: Configured, report_data: bytes) 
     )
 
 
-def log_psk_uri(manifest: PodManifest) -> ResourceUri:
-    """The resource that makes the rest of the log unreadable to a host-made key."""
-    return ResourceUri("ccinit", manifest.name, EnvelopeKind.LOG_PSK.value)
-
-
-def tls_identity_uri(manifest: PodManifest) -> ResourceUri:
-    """The resource that the guest shows to its owner; see `ccinit.formats.tls_identity`."""
-    return ResourceUri("ccinit", manifest.name, EnvelopeKind.TLS_IDENTITY.value)
-
-
 def plan_resources(manifest: PodManifest, *, with_identity: bool = False) -> tuple[Wanted, ...]:
-    """List what this pod needs from the KBS, each once, the log's key first.
+    """List what this pod needs from the KBS; see `ccinit.formats.pod_resources`."""
+    return want(manifest, name_resources(manifest, with_identity=with_identity))
 
-    Args:
-        manifest: names most of it.
-        with_identity: whether there is an owner plane, which needs a TLS identity.
-    """
+
+def want(manifest: PodManifest, resources: Mapping[KbsUri, EnvelopeKind]) -> tuple[Wanted, ...]:
+    """Say of each of `resources` what the manifest says of it."""
     policies = {image.policy for image in manifest.images}
-    wanted: dict[KbsUri, EnvelopeKind] = {log_psk_uri(manifest): EnvelopeKind.LOG_PSK}
-    if with_identity:
-        wanted[tls_identity_uri(manifest)] = EnvelopeKind.TLS_IDENTITY
-    for volume in manifest.volumes:
-        if volume.key is not None:
-            wanted[volume.key] = EnvelopeKind.VOLUME_KEY
-    for image in manifest.images:
-        for uri in (image.auth, image.policy):
-            if uri is not None:
-                wanted[uri] = EnvelopeKind.FILE
-        wanted |= dict.fromkeys(image.keys, EnvelopeKind.IMAGE_KEY)
-    for rule in manifest.registries:
-        wanted |= dict.fromkeys(rule_keys(rule), EnvelopeKind.FILE)
-    for secret in manifest.secrets:
-        wanted[secret.uri] = EnvelopeKind.FILE
     return tuple(
-        Wanted(uri=uri, kind=kind, is_policy=uri in policies) for uri, kind in wanted.items()
+        Wanted(
+            uri=uri,
+            kind=kind,
+            is_policy=uri in policies,
+            sealed=tuple(
+                secret.sealed
+                for secret in manifest.secrets
+                if secret.uri == uri and secret.sealed is not None
+            ),
+        )
+        for uri, kind in resources.items()
     )
 
 
 def plan_counters(manifest: PodManifest) -> tuple[CounterStep, ...]:
     """List the rollback counters that are read while the KBS is asked for the rest."""
-    return tuple(
-        CounterStep(uri=counter_uri(manifest.name, volume.name))
-        for volume in manifest.volumes
-        if volume.rollback is RollbackAnchor.KBS_COUNTER
-    )
+    return tuple(CounterStep(uri=uri) for uri in name_counters(manifest))
 
 
 def wipe_grants(grants: Mapping[KbsUri, Grant]) -> None:

@@ -17,7 +17,6 @@ PID 1 loads this module when debug is asked for, and not before.
 from ccinit.agent.attestation import (
     Attested,
     request_debug_grant,
-    tls_identity_uri,
     wipe_grants,
 )
 from ccinit.agent.configuration import Configured
@@ -28,6 +27,7 @@ from ccinit.boot.directories import make_directory
 from ccinit.errors import CcinitError, ConfigError, VerificationError
 from ccinit.formats.debug_grant import DebugGrant
 from ccinit.formats.host_rpc import Phase
+from ccinit.formats.pod_resources import tls_identity_uri
 from ccinit.formats.sealed_log import Kind
 from ccinit.formats.verity import VerityParameters
 from ccinit.kernel.block import BlockDevice

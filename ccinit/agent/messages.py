@@ -10,6 +10,7 @@ from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport, PassportCo
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.resource_uri import KbsUri, PluginUri, ResourceUri
 from ccinit.formats.rollback_counter import CounterAdvance
+from ccinit.formats.sealed_secret import SealedSecret
 from ccinit.formats.tee import Tee
 from ccinit.values import field, frozen
 
@@ -116,11 +117,13 @@ class Wanted:
 
     Attributes:
         is_policy: it is an image policy; the resources that it names are wanted too.
+        sealed: how it was named, if by sealed secrets; their keys are wanted, too.
     """
 
     uri: KbsUri
     kind: EnvelopeKind
     is_policy: bool = False
+    sealed: tuple[SealedSecret, ...] = ()
 
 
 @frozen

@@ -9,7 +9,7 @@ their handshake at a time, and it has to end soon.
 import socket
 from typing import Final
 
-from ccinit.agent.attestation import Attested, tls_identity_uri
+from ccinit.agent.attestation import Attested
 from ccinit.agent.channel import printable
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import OWNER_PLANE_STEP, Guest
@@ -17,6 +17,7 @@ from ccinit.agent.owner_service import Caller, OwnerService
 from ccinit.agent.roles import Role
 from ccinit.errors import CcinitError
 from ccinit.formats.guest_config import OwnerConfig
+from ccinit.formats.pod_resources import tls_identity_uri
 from ccinit.formats.tls_identity import parse_tls_identity
 from ccinit.kernel.event_loop import Event, TaskGroup, deadline
 from ccinit.kernel.listener import accept, listen_tcp

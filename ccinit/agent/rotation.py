@@ -9,10 +9,9 @@ goes on with what it has, and the log says why.
 import signal
 from collections.abc import Mapping, Sequence
 
-from ccinit.agent.attestation import Attested, Grant, fetch_grants, wipe_grants
+from ccinit.agent.attestation import Attested, Grant, fetch_grants, want, wipe_grants
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest
-from ccinit.agent.messages import Wanted
 from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.pod_manifest import PodSecret
@@ -43,8 +42,10 @@ class Rotation:
         secrets = self._rotating()
         if not secrets:
             raise ConfigError("rotate.none", "no [[secret]] of the manifest says rotate = true")
-        uris = dict.fromkeys(secret.uri for secret in secrets)
-        wanted = tuple(Wanted(uri=uri, kind=EnvelopeKind.FILE) for uri in uris)
+        resources = dict.fromkeys(
+            (uri for secret in secrets for uri in secret.resources()), EnvelopeKind.FILE
+        )
+        wanted = want(self._configured.manifest, resources)
         async with self._turn:
             fetched = await fetch_grants(self._guest, self._configured, wanted)
             try:

@@ -17,6 +17,7 @@ from ccinit.formats.pod_probe import Probe, read_probe
 from ccinit.formats.pod_volume import Volume, VolumeKind, read_volume
 from ccinit.formats.registries import RegistryRule, read_registry
 from ccinit.formats.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, parse_resource_uri
+from ccinit.formats.sealed_secret import PREFIX, SealedSecret, parse_sealed_secret
 from ccinit.values import frozen
 
 _MAX_PEM_BYTES = 64 * 1024
@@ -162,6 +163,7 @@ class PodSecret:
     Attributes:
         rotate: the file may be replaced while the container runs; its directory is then a mount
             that shows nothing else.
+        sealed: how `uri` was named, if by a sealed secret.
     """
 
     container: str
@@ -170,6 +172,11 @@ class PodSecret:
     mode: int
     env: str | None
     rotate: bool = False
+    sealed: SealedSecret | None = None
+
+    def resources(self) -> tuple[KbsUri, ...]:
+        """What has to be fetched for it: itself, and the key that vouches for its name."""
+        return (self.uri,) if self.sealed is None else (self.uri, self.sealed.key)
 
     @property
     def directory(self) -> str:
@@ -329,9 +336,13 @@ def _read_secret(fields: Fields) -> PodSecret:
         _check_path(file, "pod.secret.file")
     else:
         _check_variable(env or "", "pod.secret.env")
+    text, sealed = fields.text("uri"), None
+    if text.startswith(PREFIX):
+        sealed = parse_sealed_secret(text, "pod.secret.uri")
     return PodSecret(
         container=read_name(fields, "container", "pod.secret"),
-        uri=parse_kbs_uri(fields.text("uri"), "pod.secret.uri"),
+        uri=parse_kbs_uri(text, "pod.secret.uri") if sealed is None else sealed.resource,
+        sealed=sealed,
         file=file,
         mode=fields.integer("mode", low=0, high=_MAX_MODE, default=0o400),
         env=env,

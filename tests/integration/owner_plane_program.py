@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from ccinit.agent.attestation import Attested, Grant, tls_identity_uri
+from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.children import Children
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, Teardown
@@ -29,6 +29,7 @@ from ccinit.attest.detect import Node, Platform
 from ccinit.formats.guest_config import OwnerConfig
 from ccinit.formats.host_rpc import HOST_CID, Phase
 from ccinit.formats.pod_manifest import Allow, PodManifest
+from ccinit.formats.pod_resources import tls_identity_uri
 from ccinit.formats.sealed_log import Kind
 from ccinit.formats.tee import Tee
 from ccinit.kernel.event_loop import EventLoop, readable, sleep

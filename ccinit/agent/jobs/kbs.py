@@ -14,6 +14,7 @@ from contextlib import ExitStack
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs.policy_keys import resources_of_policies
+from ccinit.agent.jobs.sealed_secrets import verify_names
 from ccinit.agent.messages import (
     ConnectionAnswer,
     ConnectionQuestion,
@@ -68,6 +69,7 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
         result = client.attest()
         date = result.date
         released, told = _release_all(client, request.wanted, request)
+        verify_names(request.wanted, released)
         keys = tuple(
             Wanted(uri=uri, kind=EnvelopeKind.FILE)
             for uri in resources_of_policies(request.wanted, released)

@@ -5,6 +5,7 @@ They take the place of a KBS's replies, and so does the result. There is no sess
 
 from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs.policy_keys import resources_of_policies
+from ccinit.agent.jobs.sealed_secrets import verify_names
 from ccinit.agent.messages import KbsReply, LaunchRequest, Released, Wanted
 from ccinit.attest.launch import LaunchSecrets
 from ccinit.errors import VerificationError
@@ -26,6 +27,7 @@ def run(request: LaunchRequest, channel: JobChannel) -> KbsReply:
     statement = parse_launch_statement(entries.pop(STATEMENT, b""))
     secrets = LaunchSecrets(entries.values())
     released = tuple(_release(secrets, wanted) for wanted in request.wanted)
+    verify_names(request.wanted, released)
     named = resources_of_policies(request.wanted, released)
     policy_keys = tuple(_release(secrets, Wanted(uri=uri, kind=EnvelopeKind.FILE)) for uri in named)
     secrets.end()

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ccinit.errors import FormatError
 from ccinit.formats.digest import sha256_digest
-from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import GuestConfig, parse_guest_config
 from ccinit.formats.initdata import (
     HEADER_BYTES,
@@ -27,10 +26,7 @@ from ccinit.formats.initdata import (
     parse_initdata,
 )
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
-from ccinit.formats.pod_volume import RollbackAnchor
-from ccinit.formats.registries import rule_keys
-from ccinit.formats.resource_uri import ResourceUri
-from ccinit.formats.rollback_counter import counter_uri
+from ccinit.formats.pod_resources import name_counters, name_resources
 from ccinit.formats.tee import Tee, initdata_binding
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
@@ -170,22 +166,8 @@ def _tools_root(config: GuestConfig) -> str:
 
 def _resources(config: GuestConfig, pod: PodManifest) -> list[str]:
     """Return the URIs that this pod asks its KBS for."""
-    kinds = [EnvelopeKind.LOG_PSK]
-    if config.owner is not None:
-        kinds.append(EnvelopeKind.TLS_IDENTITY)
-    uris = [
-        *(ResourceUri("ccinit", pod.name, kind.value) for kind in kinds),
-        *(uri for image in pod.images for uri in (image.auth, image.policy, *image.keys)),
-        *(uri for rule in pod.registries for uri in rule_keys(rule)),
-        *(secret.uri for secret in pod.secrets),
-        *(volume.key for volume in pod.volumes),
-    ]
-    counters = (
-        counter_uri(pod.name, volume.name)
-        for volume in pod.volumes
-        if volume.rollback is RollbackAnchor.KBS_COUNTER
-    )
-    return sorted({*(str(uri) for uri in uris if uri is not None), *map(str, counters)})
+    resources = name_resources(pod, with_identity=config.owner is not None)
+    return sorted(map(str, (*resources, *name_counters(pod))))
 
 
 def read_text(path: Path) -> str:

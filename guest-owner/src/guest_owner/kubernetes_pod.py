@@ -14,6 +14,7 @@ import yaml
 
 from ccinit.errors import FormatError
 from ccinit.formats.pod_capability import Capability
+from ccinit.formats.sealed_secret import PREFIX
 
 _LEFT_OUT: Final = frozenset(
     (
@@ -119,9 +120,10 @@ class _Pod:
         yield from _program(one)
         yield from _rights(one)
         variables = _tables(one, "env", {"name", "value", "valueFrom"})
-        plain = [
+        texts = [
             (_text(each, "name"), _text(each, "value")) for each in variables if "value" in each
         ]
+        plain = [(key, value) for key, value in texts if not value.startswith(PREFIX)]
         if plain:
             yield f"env = {{ {', '.join(f'{_quote(k)} = {_quote(v)}' for k, v in plain)} }}"
         yield from _limits(one)
@@ -132,6 +134,10 @@ class _Pod:
         for mount in _tables(one, "volumeMounts", {"name", "mountPath", "readOnly"}):
             secrets += self._mount_secret(name, mount)
             yield from self._mount(mount)
+        for variable, value in texts:
+            if value.startswith(PREFIX):
+                secrets += self._resource(name, value)
+                secrets.append(f"env = {_quote(variable)}")
         for each in variables:
             if "value" not in each:
                 source = _table(each.get("valueFrom"), "valueFrom", {"secretKeyRef"})
@@ -159,8 +165,10 @@ class _Pod:
             yield f"file = {_quote(_text(mount, 'mountPath') + '/' + _text(item, 'path'))}"
 
     def _secret(self, container: str, secret: str, key: str) -> Lines:
-        yield from ("", "[[secret]]", f"container = {_quote(container)}")
-        yield f"uri = {_quote(f'kbs:///ccinit/{self._name}/file-{secret}-{key}')}"
+        return self._resource(container, f"kbs:///ccinit/{self._name}/file-{secret}-{key}")
+
+    def _resource(self, container: str, uri: str) -> Lines:
+        yield from ("", "[[secret]]", f"container = {_quote(container)}", f"uri = {_quote(uri)}")
 
     def _volume(self, mount: Mapping[str, Any]) -> Mapping[str, Any]:
         name = _text(mount, "name")

@@ -25,8 +25,8 @@ from ccinit.formats.launch_secret import (
     encode_launch_statement,
 )
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
-from ccinit.formats.registries import rule_keys
-from ccinit.formats.resource_uri import PluginUri, ResourceUri
+from ccinit.formats.pod_resources import name_resources
+from ccinit.formats.resource_uri import ResourceUri
 from guest_owner.arguments import Subparsers, add_state
 from guest_owner.kbs.files import read_capped, write_atomically
 from guest_owner.kbs.store import Store
@@ -61,25 +61,10 @@ def plan_resources(config: GuestConfig, pod: PodManifest) -> Mapping[ResourceUri
     Raises:
         ConfigError: `launch_secret.plugin`, nothing but a KBS can make it.
     """
-    wanted: dict[object, EnvelopeKind] = {
-        ResourceUri("ccinit", pod.name, EnvelopeKind.LOG_PSK.value): EnvelopeKind.LOG_PSK
-    }
-    if config.owner is not None:
-        kind = EnvelopeKind.TLS_IDENTITY
-        wanted[ResourceUri("ccinit", pod.name, kind.value)] = kind
-    for volume in pod.volumes:
-        if volume.key is not None:
-            wanted[volume.key] = EnvelopeKind.VOLUME_KEY
-    for image in pod.images:
-        files = (image.auth, image.policy)
-        wanted |= {uri: EnvelopeKind.FILE for uri in files if uri is not None}
-        wanted |= dict.fromkeys(image.keys, EnvelopeKind.IMAGE_KEY)
-    for rule in pod.registries:
-        wanted |= dict.fromkeys(rule_keys(rule), EnvelopeKind.FILE)
-    wanted |= {secret.uri: EnvelopeKind.FILE for secret in pod.secrets}
+    wanted = name_resources(pod, with_identity=config.owner is not None)
     planned = {}
     for uri, kind in wanted.items():
-        if isinstance(uri, PluginUri) or not isinstance(uri, ResourceUri):
+        if not isinstance(uri, ResourceUri):
             raise ConfigError("launch_secret.plugin", f"{uri}: only a KBS's plugin can make it")
         planned[uri] = kind
     return planned

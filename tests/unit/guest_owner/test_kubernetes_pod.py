@@ -16,6 +16,7 @@ from ccinit.formats.pod_manifest import (
     parse_pod_manifest,
 )
 from guest_owner.kubernetes_pod import convert_pod
+from tests.fakes.sealed_secrets import seal
 from tests.unit.guest_owner.command_line import error_of, run
 
 CA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -98,6 +99,15 @@ def test_secrets_become_resources_of_the_kbs() -> None:
         ("web", "kbs:///ccinit/shop/file-web-tls-tls.key", "/tls/key.pem", None),
         ("web", "kbs:///ccinit/shop/file-api-token", None, "TOKEN"),
     }
+
+
+def test_sealed_secret_in_a_variable_becomes_one_of_the_pod() -> None:
+    text = POD.replace('"say \\"hello\\""', seal())
+    assert text != POD
+    pod = convert(text)
+    (sealed,) = (one for one in pod.secrets if one.sealed is not None)
+    assert (sealed.env, str(sealed.uri)) == ("GREETING", "kbs:///ccinit/demo/file-token")
+    assert pod.containers[1].env == ()
 
 
 @pytest.mark.parametrize(

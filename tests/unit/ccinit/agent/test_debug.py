@@ -7,13 +7,14 @@ from typing import Any, cast
 import pytest
 
 from ccinit.agent import debug
-from ccinit.agent.attestation import Attested, Grant, tls_identity_uri
+from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.debug import DebugBoundary, OpenDebug
 from ccinit.agent.guest import OWNER_PLANE_STEP, Guest, Teardown, undoing
 from ccinit.agent.state import BootState
 from ccinit.errors import CcinitError, ConfigError, KernelError, PeerError, VerificationError
 from ccinit.formats.debug_grant import DebugGrant
 from ccinit.formats.host_rpc import Phase, StateFlag
+from ccinit.formats.pod_resources import tls_identity_uri
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.tee import Tee
 from ccinit.formats.verity import RootHash, Salt, VerityParameters

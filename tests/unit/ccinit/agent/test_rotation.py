@@ -66,6 +66,7 @@ class Bench:
         self.grants = {uri: Grant(secret=one, create=False) for uri, one in self.old.items()}
         self.loop = EventLoop()
         self.manifest = SimpleNamespace(
+            images=(),
             secrets=(
                 secret(TOKEN, "web"),
                 secret(CERT, "web"),

@@ -1,0 +1,58 @@
+"""What a pod needs from its owner: a pure function of its manifest.
+
+The guest asks for exactly this, so the owner's tools know from the document alone what to register,
+and what to inject where a launch is judged.
+"""
+
+from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.pod_manifest import PodManifest
+from ccinit.formats.pod_volume import RollbackAnchor
+from ccinit.formats.registries import rule_keys
+from ccinit.formats.resource_uri import KbsUri, PluginUri, ResourceUri
+from ccinit.formats.rollback_counter import counter_uri
+
+
+def log_psk_uri(manifest: PodManifest) -> ResourceUri:
+    """The resource that makes the rest of the log unreadable to a host-made key."""
+    return ResourceUri("ccinit", manifest.name, EnvelopeKind.LOG_PSK.value)
+
+
+def tls_identity_uri(manifest: PodManifest) -> ResourceUri:
+    """The resource that the guest shows to its owner; see `ccinit.formats.tls_identity`."""
+    return ResourceUri("ccinit", manifest.name, EnvelopeKind.TLS_IDENTITY.value)
+
+
+def name_resources(
+    manifest: PodManifest, *, with_identity: bool = False
+) -> dict[KbsUri, EnvelopeKind]:
+    """Return what this pod needs, each once, and the kind it has to be; the log's key is first.
+
+    Args:
+        manifest: names most of it.
+        with_identity: whether there is an owner plane, which needs a TLS identity.
+    """
+    wanted: dict[KbsUri, EnvelopeKind] = {log_psk_uri(manifest): EnvelopeKind.LOG_PSK}
+    if with_identity:
+        wanted[tls_identity_uri(manifest)] = EnvelopeKind.TLS_IDENTITY
+    for volume in manifest.volumes:
+        if volume.key is not None:
+            wanted[volume.key] = EnvelopeKind.VOLUME_KEY
+    for image in manifest.images:
+        for uri in (image.auth, image.policy):
+            if uri is not None:
+                wanted[uri] = EnvelopeKind.FILE
+        wanted |= dict.fromkeys(image.keys, EnvelopeKind.IMAGE_KEY)
+    for rule in manifest.registries:
+        wanted |= dict.fromkeys(rule_keys(rule), EnvelopeKind.FILE)
+    for secret in manifest.secrets:
+        wanted |= dict.fromkeys(secret.resources(), EnvelopeKind.FILE)
+    return wanted
+
+
+def name_counters(manifest: PodManifest) -> tuple[PluginUri, ...]:
+    """Return the rollback counters of its volumes."""
+    return tuple(
+        counter_uri(manifest.name, volume.name)
+        for volume in manifest.volumes
+        if volume.rollback is RollbackAnchor.KBS_COUNTER
+    )
