@@ -8,7 +8,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,7 +132,8 @@ def accompany(
             if visit is not None:
                 visit(guest)
         if state.phase <= Phase.RUN:
-            client.stop(10)
+            with suppress(CcinitError):  # a visit may have ended it
+                client.stop(10)
     _watch_end(guest, told)
     collector.join(END_SECONDS)
     life.end = guest.wait_for_end(END_SECONDS)
