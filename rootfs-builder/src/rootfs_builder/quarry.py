@@ -32,7 +32,8 @@ from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import RELEASE, ToolsTree, read_apt_configuration
 from rootfs_builder.workspace import Workspace
 
-_RECORD: Final = "quarry.json"
+_TREE: Final = "tree"
+_RECORD: Final = "record.json"
 _SEEN: Final = Path("/repository")
 """Where mkosi sees the repository: its real path may hold spaces, which mkosi cannot take."""
 _STATUS_FIELD: Final = re.compile(r"^(Package|Version|Architecture|Status): (.*)$", re.MULTILINE)
@@ -107,8 +108,8 @@ def build_quarry(
         ConfigError: mkosi failed; its log is named.
     """
     workspace.prepare()
-    path = workspace.mkosi / "output" / "quarry"
-    record = workspace.mkosi / "output" / _RECORD
+    path = workspace.quarry / _TREE
+    record = workspace.quarry / _RECORD
     if lock is not None and path.is_dir() and _serves(record, workspace, lock):
         return _open(path, record)
     record.unlink(missing_ok=True)
@@ -199,8 +200,8 @@ def _mkosi(
     # Given here and not only in mkosi.conf: a project's own file may say something else, and what
     # it includes names folders of the repository.
     places = (
-        *("--format=directory", "--output=quarry"),
-        f"--output-directory={seen(workspace.mkosi / 'output')}",
+        *("--format=directory", f"--output={_TREE}"),
+        f"--output-directory={seen(workspace.quarry)}",
         f"--cache-directory={seen(workspace.mkosi / 'cache')}",
         f"--workspace-directory={seen(workspace.mkosi / 'workspace')}",
         f"--package-cache-directory={seen(workspace.package_cache)}",

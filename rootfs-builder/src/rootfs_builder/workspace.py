@@ -82,6 +82,14 @@ class Workspace:
         return self.build / "mkosi"
 
     @property
+    def quarry(self) -> Path:
+        """The package set that images are made of, and its record.
+
+        Not where `mkosi build` puts its result by itself: nobody has compared that with a lock.
+        """
+        return self.build / "quarry"
+
+    @property
     def package_cache(self) -> Path:
         """Debian packages as downloaded."""
         return self.repository / "build" / "cache" / "packages"
@@ -121,10 +129,12 @@ class Workspace:
         return entries
 
     def configuration(self) -> Iterator[Path]:
-        """Return every file that decides which packages there are."""
+        """Return every file that decides what mkosi makes: of a project, all but its lists."""
         yield self.repository / "mkosi.conf"
         yield from sorted((self.lists / "profiles").iterdir())
-        yield from self.project_files()
+        for path in self.project_files():
+            if path.suffix not in {".list", ".lock"}:
+                yield path
 
     def project_files(self) -> Iterator[Path]:
         """Return every file of the project that is not made."""
@@ -138,7 +148,7 @@ class Workspace:
         """Make the folders that must exist before mkosi starts."""
         for path in (
             self.mkosi / "cache",
-            self.mkosi / "output",
+            self.quarry,
             self.mkosi / "sandbox",
             self.mkosi / "workspace",
             self.package_cache,

@@ -45,7 +45,7 @@ def test_project_that_lists_what_we_list_is_refused(workspace: Workspace) -> Non
 
 def test_project_keeps_what_it_makes_and_shares_downloads(workspace: Workspace) -> None:
     own = Workspace(workspace.repository)
-    for path in (workspace.build, workspace.mkosi, workspace.staging, workspace.package_lock):
+    for path in (workspace.build, workspace.mkosi, workspace.quarry, workspace.package_lock):
         assert path.is_relative_to(workspace.home)
     assert workspace.package_cache == own.package_cache
     assert workspace.wheel_cache == own.wheel_cache
@@ -53,7 +53,7 @@ def test_project_keeps_what_it_makes_and_shares_downloads(workspace: Workspace) 
     assert workspace.tools == own.tools
 
 
-def test_configuration_of_a_project_is_ours_and_all_its_files_but_words(
+def test_configuration_of_a_project_is_ours_and_its_own(
     workspace: Workspace,
 ) -> None:
     root = workspace.surroundings
@@ -61,8 +61,21 @@ def test_configuration_of_a_project_is_ours_and_all_its_files_but_words(
         "ccinit/mkosi.conf",
         "ccinit/rootfs-builder/mkosi/profiles/prod.conf",
         "shop/mkosi.conf",
-        "shop/programs.list",
     ]
+
+
+def test_lists_and_lock_of_a_project_decide_its_image_but_no_package(workspace: Workspace) -> None:
+    (workspace.home / "packages.lock").write_text("")
+    files = {path.name for path in workspace.project_files()}
+    assert files == {"mkosi.conf", "packages.lock", "programs.list"}
+    assert files & {path.name for path in workspace.configuration()} == {"mkosi.conf"}
+
+
+def test_own_quarry_is_not_where_mkosi_puts_one_by_itself(workspace: Workspace) -> None:
+    native = Workspace(Path()).home / "mkosi.conf"
+    (output,) = (line for line in native.read_text().splitlines() if "OutputDirectory" in line)
+    assert output.partition("=")[2] == "build/mkosi/output"
+    assert not workspace.quarry.is_relative_to(workspace.mkosi)
 
 
 def test_project_that_shares_no_folder_with_us_is_refused() -> None:
