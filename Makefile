@@ -44,6 +44,7 @@ lock: setup tools ## Renew every lock file and say what changed.
 	  diff <(grep == build/$$name.before) <(grep == requirements/$$name.txt) | grep '^[<>]' || true; \
 	done
 	@$(BIN)/rootfs-builder lock
+	@$(BIN)/rootfs-builder lock --project docs/examples/wireguard-guest
 
 clean: ## Remove everything that was built.
 	rm -rf build
