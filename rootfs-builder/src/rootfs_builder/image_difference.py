@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ccinit.errors import CcinitError
-from measured_boot.pe import parse_pe
+from measured_boot.pe import PeImage, parse_pe
 from measured_boot.verify_command import ENVELOPE, PUBLIC_KEY
 from rootfs_builder.cpio_reader import FIELDS, CpioMember, read_initrd
 from rootfs_builder.erofs_reader import ErofsFile, data_bytes, read_superblock
@@ -119,9 +119,7 @@ def _explain_uki(first: bytes, second: bytes, open_erofs: ErofsOpener) -> str:
     if names[0] != names[1]:
         return f"sections {' '.join(names[0])} and {' '.join(names[1])}"
     for name in names[0]:
-        if not one.has_section(name):
-            continue
-        contents = [bytes(_section(image.data, image.sections, name)) for image in (one, two)]
+        contents = [_read_section(image, name) for image in (one, two)]
         if contents[0] == contents[1]:
             continue
         if name == ".initrd":
@@ -130,11 +128,11 @@ def _explain_uki(first: bytes, second: bytes, open_erofs: ErofsOpener) -> str:
     return f"headers or padding: {explain_bytes(first, second)}"
 
 
-def _section(data: bytes, sections: Any, name: str) -> memoryview:
-    """Return what of a section lies in the file; `.bss`-like ones have nothing there."""
-    section = next(section for section in sections if section.name == name)
+def _read_section(image: PeImage, name: str) -> bytes:
+    """Return what of a section lies in the file; some have less there than in memory."""
+    section = next(section for section in image.sections if section.name == name)
     length = min(section.virtual_size, section.raw_size)
-    return memoryview(data)[section.raw_offset : section.raw_offset + length]
+    return image.data[section.raw_offset : section.raw_offset + length]
 
 
 def _explain_initrd(first: bytes, second: bytes, open_erofs: ErofsOpener) -> str:

@@ -1,5 +1,6 @@
 """The command reports failures by their reason and exits with a status."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,47 @@ def test_failure_is_one_reason_and_one_detail(
 def test_unknown_profile_is_refused() -> None:
     with pytest.raises(SystemExit):
         cli.main(["image", "--profile", "debug"])
+
+
+def test_project_without_configuration_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["image", "--project", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("rootfs-builder: project.missing\n")
+
+
+def test_project_builds_into_its_own_folder_and_no_debug_tools(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project = tmp_path / "shop"
+    project.mkdir()
+    (project / "mkosi.conf").write_text("[Include]\nInclude=../ccinit\n")
+    (project / "packages.lock").write_text("date 2026-01-02T03:04:05Z\n")
+    outputs: list[Path] = []
+
+    def run(build: ImageBuild, _profiles: tuple[str, ...]) -> tuple[Path, ...]:
+        outputs.append(build.output)
+        build.output.parent.mkdir()
+        return (write_built_image(build.output),)
+
+    monkeypatch.setattr(ImageBuild, "run", run)
+    monkeypatch.setattr(DebugToolsBuild, "run", lambda _build: pytest.fail("not of a project"))
+    monkeypatch.setattr(cli, "exclusive", lambda *_: nullcontext())
+    assert cli.main(["image", "--project", str(project)]) == 0
+    assert outputs == [project / "build/image"]
+    assert (project / "build/image/SHA256SUMS").is_file()
+
+
+def test_compare_says_what_differs_and_how_by_its_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        write_built_image(folder)
+    command = ["compare", *map(str, folders)]
+    assert cli.main(command) == 0
+    (folders[1] / "ccinit-prod.direct.cmdline").write_bytes(b"quiet oops=panic ccinit.carrier=disc")
+    assert cli.main(command) == 1
+    assert capsys.readouterr().out == (
+        "the same bytes\nccinit-prod.direct.cmdline: line 1: 'k' and 'c'\n"
+    )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.errors import FormatError
+from ccinit.errors import ConfigError, FormatError
+from rootfs_builder import wheels
 from rootfs_builder.wheels import (
     Requirement,
     describe_wheel,
@@ -70,6 +71,21 @@ def test_cached_wheel_is_found_by_its_digest_alone(tmp_path: Path) -> None:
     file = tmp_path / "guest.txt"
     file.write_text(encode_requirements((requirement,)))
     assert fetch_wheels(file, tmp_path) == (path,)
+
+
+def test_offline_build_asks_nobody_for_a_wheel_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "guest.txt"
+    file.write_text(encode_requirements(REQUIREMENTS))
+    asked: list[object] = []
+    monkeypatch.setattr(wheels, "run_pip", asked.append)
+    with pytest.raises(ConfigError) as error:
+        fetch_wheels(file, tmp_path, offline=True)
+    assert (error.value.reason, asked) == ("wheels.missing", [])
+    with pytest.raises(ConfigError):
+        fetch_wheels(file, tmp_path)
+    assert len(asked) == 1
 
 
 def test_unpacked_wheel_has_modules_and_stripped_libraries_only(tmp_path: Path) -> None:
