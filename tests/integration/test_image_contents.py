@@ -276,6 +276,22 @@ def test_each_boot_path_expects_its_own_line(image: Image) -> None:
     assert lines["direct"] != lines["uki"]
 
 
+def test_each_line_has_every_word_of_the_baseline(image: Image) -> None:
+    words = {
+        *("console=ttynull", "quiet", "loglevel=0", "panic=-1", "mce=off", "no-kvmclock"),
+        *("tsc=reliable", "random.trust_cpu=on", "random.trust_bootloader=off"),
+        *("ia32_emulation=off", "vsyscall=none", "pci=nommconf,noearly", "efi=noruntime"),
+        *("efi_pstore.pstore_disable=1", "lockdown=confidentiality", "module.sig_enforce=1"),
+        *("slab_nomerge", "init_on_alloc=1", "init_on_free=1"),
+        *(("oops=panic", "8250.nr_uarts=0") if image.profile == "prod" else ()),
+    }
+    for path, carrier in (("direct", "disk"), ("uki", "ram")):
+        line = image.report["command_lines"][path].split()
+        assert len(line) == len(set(line))
+        assert words <= set(line)
+        assert f"ccinit.carrier={carrier}" in line
+
+
 def test_uki_carries_the_root_of_the_disk(image: Image) -> None:
     carried = image.uki["root.erofs"][1]
     disk = image.file("root.erofs").read_bytes()
