@@ -85,9 +85,11 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
             for volume in _of_kind(manifest, VolumeKind.SCRATCH)
         ],
     )
+    anchors = _make_anchors(guest, configured, attested, found)
     await _open_scratch(guest, control, configured, roles)
     for one in found:
-        await _open_found(guest, control, configured, attested, one)
+        anchor = anchors.get(one.volume.name)
+        await _open_found(guest, control, configured, attested, one, anchor)
     for volume in _of_kind(manifest, VolumeKind.PERSISTENT):
         attested.volume_grant(volume).secret.wipe()  # from here on the kernel alone has it
     for volume in _of_kind(manifest, VolumeKind.TMPFS):
@@ -119,15 +121,33 @@ async def _open_scratch(
         _keep(guest, configured.manifest.volume(plan.name), stack)
 
 
+def _make_anchors(
+    guest: Guest, configured: Configured, attested: Attested, found: tuple[FoundVolume, ...]
+) -> Mapping[str, Anchor]:
+    """Make the anchors of volumes that shall have one, by name.
+
+    Before any disk is opened, so that on the way down no key waits for the KBS to be told.
+    """
+    anchors = {}
+    for one in found:
+        anchor = Anchor.of(guest, configured, attested, one.volume)
+        if anchor is not None:
+            guest.teardown.push(f"counter of volume {one.volume.name}", anchor.tell)
+            anchors[one.volume.name] = anchor
+    return anchors
+
+
 async def _open_found(
-    guest: Guest, control: DmControl, configured: Configured, attested: Attested, one: FoundVolume
+    guest: Guest,
+    control: DmControl,
+    configured: Configured,
+    attested: Attested,
+    one: FoundVolume,
+    anchor: Anchor | None,
 ) -> None:
     volume, pod = one.volume, configured.manifest.name
     target = _make_directory(f"{ROOT}/{volume.name}", 0o711)
-    anchor = Anchor.of(guest, configured, attested, volume)
     may_create = anchor is None or anchor.may_create
-    if anchor is not None:  # the KBS is told last
-        guest.teardown.push(f"counter of volume {volume.name}", anchor.tell)
     stack = await open_volume(
         control, one, pod, attested, target, _formatter(guest), may_create=may_create
     )
