@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.kernel.block import read_direct, write_direct
 from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.dm import DmControl
 from ccinit.kernel.resource_limits import protect_from_oom, write_oom_score
+from ccinit.secret import Secret
+from ccinit.unlock.integrity import SUPERBLOCK_BYTES, plan_memory_layout
+from ccinit.unlock.stack import activate_stack
+from tests.vm.guest.disks import disk
 
 MIB = 1 << 20
+STRIDE = 512 << 10
+"""One page of tags is for as much of the disk."""
 HOG = """
 import sys
 sys.stdin.read(1)
@@ -32,11 +40,20 @@ def pod() -> Iterator[Cgroup]:
 
 def run_hog(group: Cgroup) -> int:
     """Let a process of the pod take memory until it ends; return how it ended."""
+    hog = start_hog(group)
+    hog.communicate()
+    return hog.returncode
+
+
+def start_hog(group: Cgroup) -> subprocess.Popen[bytes]:
+    """Have a process of the pod take memory from now on."""
     hog = subprocess.Popen(("/usr/bin/python3.13", "-I", "-S", "-c", HOG), stdin=subprocess.PIPE)
     group.add(hog.pid)
     write_oom_score(0, hog.pid)
-    hog.communicate(b"x")
-    return hog.returncode
+    assert hog.stdin is not None
+    hog.stdin.write(b"x")
+    hog.stdin.flush()
+    return hog
 
 
 def test_r74_hog_is_killed_at_the_limit_of_its_pod(pod: Cgroup) -> None:
@@ -53,6 +70,35 @@ def test_r74_hog_is_killed_before_pid_1_when_the_guest_is_full(pod: Cgroup) -> N
         assert pod.oom_kills() == 1
     finally:
         write_oom_score(0)
+
+
+def test_r46_tags_for_which_memory_runs_out_cost_the_pod_and_no_block(pod: Cgroup) -> None:
+    """Each block here makes brd take a page: it waits for one until the hog is gone."""
+    device = disk("big")
+    layout = plan_memory_layout(device.size_bytes, "/dev/ram1", "1:1")
+    write_direct(layout.meta_node, 0, bytes(SUPERBLOCK_BYTES))
+    protect_from_oom()
+    try:
+        with DmControl() as control:
+            stack = activate_stack(control, "raw", device, layout, Secret(bytes(range(96))))
+            try:
+                hog, written = start_hog(pod), 0
+                while hog.poll() is None or written < 64:
+                    write_direct(stack.node, written * STRIDE, number(written))
+                    written += 1
+                hog.communicate()
+                assert hog.returncode == -signal.SIGKILL
+                for index in range(written):
+                    assert read_direct(stack.node, index * STRIDE, 4096) == number(index)
+            finally:
+                stack.close()
+    finally:
+        write_oom_score(0)
+    print(f"{written} blocks were written meanwhile")
+
+
+def number(index: int) -> bytes:
+    return index.to_bytes(8, "big") * 512
 
 
 def test_guest_has_no_swap() -> None:
