@@ -127,10 +127,10 @@ class DebugBoundary:
         try:
             await self._configured.measurement.measure_debug(debug_opens(grant))
             guest.state.open_debug()
-            if guest.state.phase is not Phase.RUN:
-                raise ConfigError("owner.not_now", "the guest ends")
+            _require_running(guest)
             if not grant.keep_pod:
                 await self._stop_pod()
+                _require_running(guest)
             environment = await _open_environment(guest, permitted)
         except CcinitError as error:
             guest.event(f"debug: failed: {error}")
@@ -157,6 +157,12 @@ class DebugBoundary:
             guest.event(f"debug: teardown of {name} failed: {error}")
         if failures:
             raise failures[0][1]
+
+
+def _require_running(guest: Guest) -> None:
+    """Open nothing in a guest that has meanwhile begun to end."""
+    if guest.state.phase is not Phase.RUN:
+        raise ConfigError("owner.not_now", "the guest ends")
 
 
 async def _open_environment(guest: Guest, permitted: _Permitted) -> DebugEnvironment:

@@ -91,7 +91,7 @@ async def _boot_and_run(guest: EarlyGuest) -> None:
     await started.run()
     if guest.state.is_debug:
         del started  # with it the values that the pod's secrets were given as
-        await Event().wait()  # the end of the grant stops the guest, or its host does
+        await Event().wait()  # the grant's end stops the guest, or its host, and nothing else does
     guest.state.fail(Code.WORKLOAD_EXIT)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.fuzz import (
     fuzz_azure,
+    fuzz_debug_grant,
     fuzz_difference,
     fuzz_event_log,
     fuzz_firmware,
@@ -33,6 +34,7 @@ from tests.fuzz import (
 
 FUZZERS = (
     fuzz_azure,
+    fuzz_debug_grant,
     fuzz_difference,
     fuzz_event_log,
     fuzz_firmware,

@@ -3,7 +3,7 @@
 import pytest
 
 from ccinit.agent.state import BootState
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.host_rpc import Code, Phase, StateFlag
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import boottime, sleep
 
@@ -28,6 +28,16 @@ def test_state_first_code_stays() -> None:
     state.fail(Code.STORAGE)
     state.fail(Code.IMAGE)
     assert state.report() == (Phase.ENTRY, Code.STORAGE, 1, 0)
+
+
+def test_debug_is_one_bit_that_stays_and_no_phase() -> None:
+    state = BootState()
+    state.enter(Phase.RUN)
+    assert not state.is_debug
+    state.open_debug()
+    assert state.is_debug
+    state.enter(Phase.STOP)
+    assert state.report() == (Phase.STOP, Code.OK, 3, StateFlag.DEBUG)
 
 
 def test_wait_returns_on_a_change_and_all_waiters_see_it() -> None:

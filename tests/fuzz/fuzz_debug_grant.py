@@ -1,0 +1,114 @@
+"""Invariant: any bytes given as a debug grant are a value or a refusal of that format; what is
+accepted is written as the same value again, opens the session whose key it names and no other, and
+nothing before its day or after its end.
+
+Run as `python -m tests.fuzz.fuzz_debug_grant [SECONDS [SEED]]`.
+"""
+
+import json
+import random
+import sys
+import time
+
+from ccinit.attest.tee_key import generate_tee_key
+from ccinit.errors import FormatError, LimitExceededError, VerificationError
+from ccinit.formats.debug_grant import (
+    MAX_GRANT_SECONDS,
+    DebugGrant,
+    encode_debug_grant,
+    parse_debug_grant,
+    verify_debug_grant,
+)
+from ccinit.formats.jwk import TeeKeyAlgorithm
+from ccinit.formats.verity import RootHash
+
+KEY, OTHER = (generate_tee_key(TeeKeyAlgorithm.P256).public_jwk for _ in range(2))
+GRANT = DebugGrant(
+    evidence_key=KEY.thumbprint(),
+    expires_s=1_800_000_000,
+    tools_root=RootHash(b"\xab" * 32),
+    keep_pod=False,
+)
+SEED = encode_debug_grant(GRANT)
+PIECES = (
+    b"true",
+    b"false",
+    b"null",
+    b"0",
+    b"-1",
+    b"1e9",
+    b'"',
+    b"{",
+    b"}",
+    b"[]",
+    b",",
+    b"\\u0000",
+)
+
+
+def parse_or_refuse(data: bytes) -> DebugGrant | None:
+    """Return the grant, or None for a refusal of the right family."""
+    try:
+        return parse_debug_grant(data)
+    except (FormatError, LimitExceededError) as error:
+        refused = error
+    assert refused.reason.startswith("debug.grant."), refused
+    return None
+
+
+def is_verified(data: bytes, key: object, now_s: int) -> bool:
+    """Whether the grant opens that session at that time."""
+    try:
+        verify_debug_grant(data, key, now_s)  # type: ignore[arg-type]
+    except VerificationError as error:
+        assert error.reason in {"debug.evidence_key", "debug.expired", "debug.too_long"}  # noqa: PT017
+        return False
+    return True
+
+
+def mutate(source: random.Random) -> bytes:
+    """Change members, or bytes."""
+    if source.randrange(2):
+        value = json.loads(SEED)
+        name = source.choice(tuple(value))
+        other = source.choice((0, 1, -1, 2**53, 1.5, "", "ab" * 32, True, None, [], {}))
+        changed = {name: other} if source.randrange(3) else {f"{name}x": other}
+        return json.dumps(value | changed).encode()
+    data = bytearray(SEED)
+    for _ in range(source.randrange(1, 4)):
+        spot = source.randrange(len(data) + 1)
+        match source.randrange(3):
+            case 0:
+                del data[spot : spot + source.randrange(1, 9)]
+            case 1:
+                data[spot:spot] = source.choice(PIECES)
+            case _:
+                data[spot : spot + 1] = source.randbytes(1)
+    return bytes(data)
+
+
+def main(seconds: float = 10, seed: int = 0) -> int:
+    """Check mutations for a while; return how many."""
+    source = random.Random(seed)  # noqa: S311  # mutations, not keys
+    end, count = time.monotonic() + seconds, 0
+    assert is_verified(SEED, KEY, GRANT.expires_s - 1)
+    while time.monotonic() < end:
+        data = mutate(source)
+        grant = parse_or_refuse(data)
+        count += 1
+        if grant is None:
+            continue
+        assert parse_or_refuse(encode_debug_grant(grant)) == grant
+        now_s = grant.expires_s - source.randrange(1, MAX_GRANT_SECONDS + 1)
+        assert is_verified(data, KEY, now_s) == (grant.evidence_key == KEY.thumbprint())
+        for key, when in (
+            (OTHER, now_s),
+            (KEY, grant.expires_s),
+            (KEY, grant.expires_s - MAX_GRANT_SECONDS - 1),
+        ):
+            assert not is_verified(data, key, when)
+    return count
+
+
+if __name__ == "__main__":
+    print(main(*map(int, sys.argv[1:3])))
