@@ -35,7 +35,7 @@ class Rotation:
         """Fetch and replace; return how many files have changed.
 
         Raises:
-            ConfigError: `rotate.none`, the manifest lets nothing rotate.
+            ConfigError: `rotate.none`, the manifest lets nothing rotate; `rotate.ended`.
             CcinitError: as `fetch_grants`; nothing has changed.
             KernelError: a file could not be replaced and has its old content; so may others.
         """
@@ -82,6 +82,8 @@ class Rotation:
 
     def _replace(self, files: Sequence[PodSecret], fetched: Mapping[KbsUri, Grant]) -> None:
         """Replace files of containers that are alive, then signal those."""
+        if not self._guest.containers:
+            raise ConfigError("rotate.ended", "the pod has been stopped meanwhile")
         for container in self._configured.manifest.containers:
             mine = tuple(
                 SecretFile(

@@ -78,9 +78,8 @@ class Bench:
                 SimpleNamespace(name="db", rotate_signal=None),
             ),
         )
-        guest = SimpleNamespace(
-            containers={"web": self.web, "db": self.db}, event=self.events.append
-        )
+        self.containers = {"web": self.web, "db": self.db}
+        guest = SimpleNamespace(containers=self.containers, event=self.events.append)
         monkeypatch.setattr(module, "fetch_grants", self.fetch)
         self.rotation = Rotation(
             cast("Guest", guest),
@@ -174,6 +173,27 @@ def test_container_that_does_not_run_is_not_signalled(
     bench.rotate()
     assert bool(bench.web.contents) is replaced
     assert bool(bench.web.signals) is told
+
+
+def test_pod_that_was_stopped_meanwhile_gets_no_new_secrets(bench: Bench) -> None:
+    bench.now[TOKEN] = b"new token"
+
+    async def main() -> None:
+        with pytest.raises(ConfigError) as refused:
+            await bench.rotation.rotate()
+        assert refused.value.reason == "rotate.ended"
+
+    async def stop() -> None:
+        bench.containers.clear()
+
+    async def both() -> None:
+        rotating = bench.loop.start(main(), "rotation")
+        bench.loop.start(stop(), "debug")
+        await rotating.join()
+
+    bench.run(both())
+    assert bench.asked
+    bench.require_untouched()
 
 
 def test_manifest_in_which_nothing_rotates_asks_nobody(bench: Bench) -> None:

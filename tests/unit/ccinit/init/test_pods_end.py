@@ -1,0 +1,60 @@
+"""The end of the pod is the end of the guest, unless it was stopped for debugging."""
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from ccinit.agent.figures import Figures
+from ccinit.agent.state import BootState
+from ccinit.formats.host_rpc import Code, Phase
+from ccinit.init import main as module
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.task import sleep
+
+if TYPE_CHECKING:
+    from ccinit.agent.guest import Guest
+
+
+def make_guest(monkeypatch: pytest.MonkeyPatch, *, debug: bool) -> "Guest":
+    """A guest whose pod ends at once, with debug opened meanwhile or not."""
+    state = BootState()
+    state.enter(Phase.START)
+
+    async def run() -> None:
+        await sleep(0)
+        if debug:
+            state.open_debug()
+
+    async def boot(_guest: object) -> object:
+        return SimpleNamespace(run=run)
+
+    monkeypatch.setattr(module, "boot", boot)
+    guest = SimpleNamespace(
+        state=state,
+        log=SimpleNamespace(public_event=lambda *_: None),
+        event=lambda _: None,
+        service=SimpleNamespace(figures=Figures()),
+    )
+    return cast("Guest", guest)
+
+
+@pytest.mark.parametrize(("debug", "code"), [(False, Code.WORKLOAD_EXIT), (True, Code.OK)])
+def test_pod_that_is_stopped_for_debugging_leaves_the_guest(
+    monkeypatch: pytest.MonkeyPatch,
+    debug: bool,  # noqa: FBT001
+    code: Code,
+) -> None:
+    guest, loop = make_guest(monkeypatch, debug=debug), EventLoop()
+
+    async def main() -> bool:
+        life = loop.start(module._boot_and_run(guest), "life")
+        await sleep(0.05)
+        ended = life.is_done()
+        if not ended:
+            await life.stop()
+        return ended
+
+    assert loop.run(main()) is not debug
+    assert guest.state.code is code
+    assert guest.state.phase is Phase.RUN
