@@ -67,12 +67,14 @@ def visit_pod(scene: World, guest: Guest, config: GuestConfig) -> Visit:
 
 
 def _rotate(scene: World, at: str) -> tuple[str, str, str]:
-    """Give the KBS another secret and have the guest take it, twice."""
+    """Give the KBS another secret, have the guest take it, twice, and the first one again."""
     owner, canaries = scene.owner, scene.canaries
     owner.register_resource(pod.SECRET_URI, WORDS, "file")
     told = [owner.ask("rotate", at=at, role=Role.ADMIN) for _ in range(2)]
     code = f"print(open('/run/secrets/{canaries.file_name}').read())"
     seen = owner.ask("exec", canaries.container, PYTHON, "-I", "-c", code, at=at)
+    owner.register_resource(pod.SECRET_URI, canaries.secret.encode(), "file")
+    owner.ask("rotate", at=at, role=Role.ADMIN)
     return told[0], told[1], seen
 
 
