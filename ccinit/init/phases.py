@@ -198,6 +198,8 @@ async def _start(
 ) -> "Started":
     from ccinit.agent.pod import start
     from ccinit.agent.workload_plane import open_workload_api
+    from ccinit.kernel.memory import page_out_code
 
+    page_out_code()  # everything is imported: the rest of the memory is the pod's
     open_workload_api(guest, configured, attested)  # before any container could take its port
     return await start(guest, configured, attested, unlocked, pulled)

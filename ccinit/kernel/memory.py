@@ -1,0 +1,46 @@
+"""Memory of this process that the kernel may have back (madvise(2)).
+
+A mapped file's pages stay with whoever used them once. PID 1 cannot be reclaimed from (HARDEN gives
+it `memory.min`), so without this the code that only its start and its first phases ran would be
+held for the life of the guest.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from ccinit.kernel.libc import syscall
+from ccinit.values import frozen
+
+MADV_PAGEOUT = 21
+NR_MADVISE = 28
+
+
+@frozen(kw_only=False)
+class Mapping:
+    """A part of the address space."""
+
+    start: int
+    length: int
+
+
+def page_out_code(maps: str = "/proc/self/maps") -> None:
+    """Give back the pages of program files that nobody else has mapped just now.
+
+    What is used again is read again, from the verified root. Written pages stay: the guest has no
+    swap.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    with open(maps, encoding="ascii") as file:
+        mappings = tuple(code_mappings(file))
+    for mapping in mappings:
+        syscall(NR_MADVISE, mapping.start, mapping.length, MADV_PAGEOUT, operation="madvise")
+
+
+def code_mappings(lines: Iterable[str]) -> Iterator[Mapping]:
+    """Yield the mappings of files that cannot be written to, from /proc/PID/maps (proc(5))."""
+    for line in lines:
+        addresses, rights, *_, path = line.split(maxsplit=5)
+        if path.startswith("/") and "w" not in rights:
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            yield Mapping(start, end - start)
