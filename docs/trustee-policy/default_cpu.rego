@@ -14,6 +14,11 @@
 #   ccinit_tdx_boot              "MRTD:RTMR1:RTMR2", of one image each
 #   ccinit_tdx_domain            "ATTRIBUTES:XFAM" of a trust domain, exactly
 #   ccinit_tdx_module            MRSEAM of a TDX module
+#   ccinit_az_snp_paravisor      launch measurement of a paravisor of Azure's; also in base64
+#   ccinit_az_snp_tcb            as ccinit_snp_tcb, for Azure
+#   ccinit_az_tdx_paravisor      MRTD of a paravisor of Azure's
+#   ccinit_az_tdx_domain         as ccinit_tdx_domain, for Azure
+#   ccinit_az_tdx_module         as ccinit_tdx_module, for Azure
 #   ccinit_initdata_sha256       SHA-256 of a document (HOSTDATA); also in base64
 #   ccinit_initdata_sha384       SHA-384 of a document (MRCONFIGID)
 #
@@ -36,6 +41,27 @@ checks := {
 		"executables": {"snp.measurement"},
 		"configuration": {"snp.host_data", "snp.policy.debug", "snp.policy.migrate_ma", "snp.vmpl"},
 		"hardware": {"snp.tcb"},
+		"instance-identity": set(),
+	},
+	"az-snp-vtpm": {
+		"executables": {"quote.selection", "pcr.4", "pcr.9", "pcr.11", "pcr.image"},
+		"configuration": {
+			"quote.selection", "pcr.8", "pcr.12", "pcr.13", "pcr.15",
+			"snp.policy.debug", "snp.policy.migrate_ma", "snp.vmpl",
+		},
+		"hardware": {"paravisor.measurement", "snp.tcb"},
+		"instance-identity": set(),
+	},
+	"az-tdx-vtpm": {
+		"executables": {"quote.selection", "pcr.4", "pcr.9", "pcr.11", "pcr.image"},
+		"configuration": {
+			"quote.selection", "pcr.8", "pcr.12", "pcr.13", "pcr.15",
+			"td.debug", "td.attributes", "td.mrowner", "td.mrownerconfig", "td.mrservicetd",
+		},
+		"hardware": {
+			"paravisor.measurement", "quote.tee_type", "quote.vendor", "td.mrseam",
+			"pck.tcb_status", "pck.collateral",
+		},
 		"instance-identity": set(),
 	},
 	"tdx": {
@@ -84,8 +110,8 @@ default configuration := 36
 
 configuration := 2 if passes("configuration")
 
-# A TPM is known by its key. On SNP and TDX the verifier checks the chip's certificates, and which
-# chip it is does not matter: no assertion.
+# A TPM is known by its key. On SNP, TDX and Azure the verifier checks the chip's certificates, and
+# which chip it is does not matter: no assertion.
 default instance_identity := 97
 
 instance_identity := 2 if {
@@ -93,7 +119,7 @@ instance_identity := 2 if {
 	passes("instance-identity")
 }
 
-instance_identity := 0 if platform in {"snp", "tdx"}
+instance_identity := 0 if platform in {"snp", "tdx", "az-snp-vtpm", "az-tdx-vtpm"}
 
 trust_claims := {
 	"executables": executables,
@@ -110,14 +136,19 @@ extensions := []
 
 ##### TPM: a quote over all 24 registers of the sha256 bank
 
+# The owner vouches for a TPM's key, the hardware for that of a paravisor's (Azure).
+tpm := input.tpm if platform == "tpm"
+
+tpm := input[platform].tpm if platform in {"az-snp-vtpm", "az-tdx-vtpm"}
+
 zero_register := "0000000000000000000000000000000000000000000000000000000000000000"
 
 # Direct boot measures no UKI sections: there, and only there, PCR 11 stays zero.
-tpm_kind := "direct" if input.tpm.pcr11 == zero_register
+tpm_kind := "direct" if tpm.pcr11 == zero_register
 
-tpm_kind := "uki" if input.tpm.pcr11 != zero_register
+tpm_kind := "uki" if tpm.pcr11 != zero_register
 
-tpm_boot := concat(":", [tpm_kind, input.tpm.pcr04, input.tpm.pcr09, input.tpm.pcr11])
+tpm_boot := concat(":", [tpm_kind, tpm.pcr04, tpm.pcr09, tpm.pcr11])
 
 # The images that this guest could be, each as [kind, PCR 4, PCR 9, PCR 11].
 tpm_images := [split(boot, ":") | some boot in query_reference_value("ccinit_tpm_boot")]
@@ -125,49 +156,53 @@ tpm_images := [split(boot, ":") | some boot in query_reference_value("ccinit_tpm
 # Trustee's verifier does not look at which registers were quoted and names values by their place in
 # the list, so a shorter list could pass one register off as another. Only all 24 give 24 values.
 holds contains "quote.selection" if {
-	input.tpm.pcr23
-	not input.tpm.pcr24
+	tpm.pcr23
+	not tpm.pcr24
 }
 
 # The quote says nothing unless its key is one that the owner knows.
 holds contains "ak.unregistered" if {
-	input.tpm.ak_public in query_reference_value("ccinit_tpm_attestation_keys")
+	tpm.ak_public in query_reference_value("ccinit_tpm_attestation_keys")
 }
 
 holds contains "pcr.4" if {
-	input.tpm.pcr04 != zero_register
+	tpm.pcr04 != zero_register
 	some image in tpm_images
-	input.tpm.pcr04 == image[1]
+	tpm.pcr04 == image[1]
 }
 
 holds contains "pcr.9" if {
-	input.tpm.pcr09 != zero_register
+	tpm.pcr09 != zero_register
 	some image in tpm_images
-	input.tpm.pcr09 == image[2]
+	tpm.pcr09 == image[2]
 }
 
 holds contains "pcr.11" if {
 	some image in tpm_images
 	tpm_kind == image[0]
-	input.tpm.pcr11 == image[3]
+	tpm.pcr11 == image[3]
 }
 
 # Registers of two images never mix.
 holds contains "pcr.image" if tpm_boot in query_reference_value("ccinit_tpm_boot")
 
-holds contains "pcr.8" if input.tpm.pcr08 in query_reference_value("ccinit_tpm_initdata")
+holds contains "pcr.8" if tpm.pcr08 in query_reference_value("ccinit_tpm_initdata")
 
 # PCR 12, 13: nothing was added to the image (command line, credentials, extensions).
-holds contains "pcr.12" if input.tpm.pcr12 == zero_register
+holds contains "pcr.12" if tpm.pcr12 == zero_register
 
-holds contains "pcr.13" if input.tpm.pcr13 == zero_register
+holds contains "pcr.13" if tpm.pcr13 == zero_register
 
 # PCR 15: debug was never opened.
-holds contains "pcr.15" if input.tpm.pcr15 == zero_register
+holds contains "pcr.15" if tpm.pcr15 == zero_register
 
 ##### AMD SEV-SNP: as `snp.evidence` of newer releases, or as flat claims in text form
 
-snp := object.get(input.snp, "evidence", input.snp)
+snp_claims := input.snp if platform == "snp"
+
+snp_claims := input["az-snp-vtpm"] if platform == "az-snp-vtpm"
+
+snp := object.get(snp_claims, "evidence", snp_claims)
 
 # Text or not, what is not exactly "false" or 0 does not pass.
 holds contains "snp.policy.debug" if snp.policy.debug_allowed == false
@@ -180,7 +215,7 @@ holds contains "snp.policy.migrate_ma" if snp.policy_migrate_ma in {false, "fals
 
 # Trustee's verifier refuses reports of another VMPL than 0; checked again where it shows the claim.
 holds contains "snp.vmpl" if {
-	input.snp
+	snp_claims
 	object.get(snp, "vmpl", 0) == 0
 }
 
@@ -206,11 +241,14 @@ snp_tcb := numbers([
 numbers(parts) := [to_number(part) | some part in parts]
 
 # No claim names the processor. So the firmware has to be new enough for each one that is accepted.
+snp_floors := query_reference_value("ccinit_snp_tcb") if platform == "snp"
+
+snp_floors := query_reference_value("ccinit_az_snp_tcb") if platform == "az-snp-vtpm"
+
 holds contains "snp.tcb" if {
-	floors := query_reference_value("ccinit_snp_tcb")
-	count(floors) > 0
+	count(snp_floors) > 0
 	count(snp_tcb) == 4
-	every floor in floors {
+	every floor in snp_floors {
 		reaches(snp_tcb, numbers(split(floor, ":")))
 	}
 }
@@ -225,7 +263,11 @@ reaches(parts, floor) if {
 
 ##### Intel TDX
 
-tdx_body := input.tdx.quote.body
+tdx := input.tdx if platform == "tdx"
+
+tdx := input["az-tdx-vtpm"] if platform == "az-tdx-vtpm"
+
+tdx_body := tdx.quote.body
 
 zero_measurement := concat("", [zero_register, "00000000000000000000000000000000"])
 
@@ -259,11 +301,18 @@ holds contains "td.mrconfigid" if {
 	input.init_data in query_reference_value("ccinit_initdata_sha384")
 }
 
-holds contains "td.debug" if input.tdx.td_attributes.debug == false
+holds contains "td.debug" if tdx.td_attributes.debug == false
+
+tdx_domain := concat(":", [tdx_body.td_attributes, tdx_body.xfam])
 
 holds contains "td.attributes" if {
-	domain := concat(":", [tdx_body.td_attributes, tdx_body.xfam])
-	domain in query_reference_value("ccinit_tdx_domain")
+	platform == "tdx"
+	tdx_domain in query_reference_value("ccinit_tdx_domain")
+}
+
+holds contains "td.attributes" if {
+	platform == "az-tdx-vtpm"
+	tdx_domain in query_reference_value("ccinit_az_tdx_domain")
 }
 
 # The host built and serves the domain as nobody else's.
@@ -276,14 +325,34 @@ holds contains "td.mrservicetd" if {
 	object.get(tdx_body, "mr_servicetd", zero_measurement) == zero_measurement
 }
 
-holds contains "quote.tee_type" if input.tdx.quote.header.tee_type == "81000000"
+holds contains "quote.tee_type" if tdx.quote.header.tee_type == "81000000"
 
 holds contains "quote.vendor" if {
-	input.tdx.quote.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
+	tdx.quote.header.vendor_id == "939a7233f79c4ca9940a0db3957f0607"
 }
 
-holds contains "td.mrseam" if tdx_body.mr_seam in query_reference_value("ccinit_tdx_module")
+holds contains "td.mrseam" if {
+	platform == "tdx"
+	tdx_body.mr_seam in query_reference_value("ccinit_tdx_module")
+}
 
-holds contains "pck.tcb_status" if input.tdx.tcb_status == "UpToDate"
+holds contains "td.mrseam" if {
+	platform == "az-tdx-vtpm"
+	tdx_body.mr_seam in query_reference_value("ccinit_az_tdx_module")
+}
 
-holds contains "pck.collateral" if input.tdx.collateral_expiration_status == "0"
+holds contains "pck.tcb_status" if tdx.tcb_status == "UpToDate"
+
+holds contains "pck.collateral" if tdx.collateral_expiration_status == "0"
+
+##### Azure: a paravisor's TPM is as good as the paravisor, which the hardware has measured
+
+holds contains "paravisor.measurement" if {
+	platform == "az-snp-vtpm"
+	snp.measurement in query_reference_value("ccinit_az_snp_paravisor")
+}
+
+holds contains "paravisor.measurement" if {
+	platform == "az-tdx-vtpm"
+	tdx_body.mr_td in query_reference_value("ccinit_az_tdx_paravisor")
+}

@@ -58,22 +58,27 @@ any_not_affirmed if {
 evidence := claims.submods.cpu0["ear.veraison.annotated-evidence"]
 
 platforms contains name if {
-	some name in {"tpm", "snp", "tdx"}
+	some name in {"tpm", "snp", "tdx", "az-snp-vtpm", "az-tdx-vtpm"}
 	evidence[name]
 }
 
 zero_register := "0000000000000000000000000000000000000000000000000000000000000000"
 
-kind := "direct" if evidence.tpm.pcr11 == zero_register
+# An image's registers are the same in every TPM; whose TPM it is was for the appraisal to judge.
+tpm := evidence.tpm if platforms == {"tpm"}
 
-kind := "uki" if evidence.tpm.pcr11 != zero_register
+tpm := evidence["az-snp-vtpm"].tpm if platforms == {"az-snp-vtpm"}
+
+tpm := evidence["az-tdx-vtpm"].tpm if platforms == {"az-tdx-vtpm"}
+
+kind := "direct" if tpm.pcr11 == zero_register
+
+kind := "uki" if tpm.pcr11 != zero_register
 
 snp := object.get(evidence.snp, "evidence", evidence.snp)
 
 # What was booted and which document was bound: two values of one platform, or none at all.
-boot := concat(":", ["tpm", kind, evidence.tpm.pcr04, evidence.tpm.pcr09, evidence.tpm.pcr11]) if {
-	platforms == {"tpm"}
-}
+boot := concat(":", ["tpm", kind, tpm.pcr04, tpm.pcr09, tpm.pcr11])
 
 boot := concat(":", ["snp", snp.measurement]) if platforms == {"snp"}
 
@@ -82,7 +87,7 @@ boot := concat(":", ["tdx", body.mr_td, body.rtmr_1, body.rtmr_2]) if {
 	body := evidence.tdx.quote.body
 }
 
-bound := concat(":", ["tpm", evidence.tpm.pcr08]) if platforms == {"tpm"}
+bound := concat(":", ["tpm", tpm.pcr08])
 
 bound := concat(":", ["snp", evidence.init_data]) if platforms == {"snp"}
 

@@ -17,7 +17,7 @@ from ccinit.formats.tee import Tee
 from guest_owner.kbs.measurements import BOOT_PCRS, SnpMeasurements, TpmMeasurements
 from guest_owner.kbs.policy import Policy, Rule
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredInitdata
-from guest_owner.kbs.requirements import Requirements, SnpRequirements
+from guest_owner.kbs.requirements import AzureRequirements, Requirements, SnpRequirements
 from guest_owner.kbs.sample_measurements import SampleMeasurements
 from guest_owner.kbs.se_measurements import SeMeasurements
 from guest_owner.kbs.tdx_measurements import TdxMeasurements
@@ -107,28 +107,57 @@ def _snp_texts(value: bytes) -> tuple[str, str]:
 
 def _demanded_values(demanded: Collection[Requirements]) -> dict[str, list[str]]:
     """Return what the owner demands of platforms, as far as a claim of Trustee shows it."""
-    snp = [known for known in demanded if isinstance(known, SnpRequirements)]
-    tdx = [known for known in demanded if isinstance(known, TdxRequirements)]
+    azure = [known for known in demanded if isinstance(known, AzureRequirements)]
+    below = [known.hardware for known in azure]
     return {
-        # A product whose firmware has a part that no claim shows is left out.
-        "ccinit_snp_tcb": [
-            f"{floor.bootloader}:{floor.tee}:{floor.snp}:{floor.microcode}"
-            for known in snp
-            for floor in known.floors.values()
-            if floor.fmc is None
+        "ccinit_snp_tcb": _floors(demanded),
+        "ccinit_tdx_domain": _domains(demanded),
+        "ccinit_tdx_module": _modules(demanded),
+        "ccinit_az_snp_paravisor": [
+            text.removeprefix(f"{Tee.SNP}:")
+            for known in azure
+            if known.tee is Tee.AZ_SNP_VTPM
+            for paravisor in known.paravisors
+            for text in _snp_texts(paravisor)
         ],
-        "ccinit_tdx_domain": [
-            ":".join(
-                value.to_bytes(8, "little").hex() for value in (known.td_attributes, known.xfam)
-            )
-            for known in tdx
+        "ccinit_az_snp_tcb": _floors(below),
+        "ccinit_az_tdx_paravisor": [
+            paravisor.hex()
+            for known in azure
+            if known.tee is Tee.AZ_TDX_VTPM
+            for paravisor in known.paravisors
         ],
-        "ccinit_tdx_module": [module.hex() for known in tdx for module in known.mrseam],
+        "ccinit_az_tdx_domain": _domains(below),
+        "ccinit_az_tdx_module": _modules(below),
     }
 
 
-def _little_endian(value: int) -> str:
-    return value.to_bytes(8, "little").hex()
+def _floors(demanded: Collection[Requirements]) -> list[str]:
+    # A product whose firmware has a part that no claim shows is left out.
+    return [
+        f"{floor.bootloader}:{floor.tee}:{floor.snp}:{floor.microcode}"
+        for known in demanded
+        if isinstance(known, SnpRequirements)
+        for floor in known.floors.values()
+        if floor.fmc is None
+    ]
+
+
+def _domains(demanded: Collection[Requirements]) -> list[str]:
+    return [
+        ":".join(value.to_bytes(8, "little").hex() for value in (known.td_attributes, known.xfam))
+        for known in demanded
+        if isinstance(known, TdxRequirements)
+    ]
+
+
+def _modules(demanded: Collection[Requirements]) -> list[str]:
+    return [
+        module.hex()
+        for known in demanded
+        if isinstance(known, TdxRequirements)
+        for module in known.mrseam
+    ]
 
 
 def _of(tee: Tee, values: Collection[str]) -> list[str]:

@@ -127,10 +127,10 @@ def test_registers_that_say_nothing_about_image_and_pod_do_not_matter(
     [
         {},
         {"sample": {"svn": "1"}},
-        {"az-snp-vtpm": {"tpm": tpm_claims(booted_tpm(IMAGE))["tpm"]}},
+        {"cca": {"tpm": tpm_claims(booted_tpm(IMAGE))["tpm"]}},
         {**tpm_claims(booted_tpm(IMAGE)), "snp": {"measurement": "00"}},
     ],
-    ids=["none", "sample", "az-snp-vtpm", "two platforms"],
+    ids=["none", "sample", "cca", "two platforms"],
 )
 def test_claims_of_no_known_platform_or_of_two_are_refused(
     trustee: Trustee, claims: Mapping[str, Any]
