@@ -34,6 +34,7 @@ class Tee(StrEnum):
     SE = "se"
     SEV = "sev"  # SEV-ES, too; of RCAR's old versions, for there is no evidence of it
     SNP = "snp"
+    SVSM = "svsm"  # ours: no KBS protocol has a name for it
     TDX = "tdx"
     TPM = "tpm"
 
@@ -107,6 +108,7 @@ _ROWS: Final[Mapping[Tee, _Row]] = {
     Tee.TPM: _Row(kept=32, size=32, initdata=_PCR_8),
     Tee.AZ_SNP_VTPM: _Row(kept=48, size=48, initdata=_PCR_8, needs_network=True),
     Tee.AZ_TDX_VTPM: _Row(kept=48, size=48, initdata=_PCR_8, needs_network=True),
+    Tee.SVSM: _Row(kept=48, size=64, initdata=_PCR_8, needs_request=True),
     Tee.SNP: _Row(kept=48, size=64, initdata=_HOSTDATA),
     Tee.TDX: _Row(kept=48, size=64, initdata=_MRCONFIGID),
     Tee.CCA: _Row(kept=48, size=64, initdata=_PERSONALIZATION),

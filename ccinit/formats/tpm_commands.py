@@ -22,6 +22,19 @@ from ccinit.formats.tpm2 import (
     parse_quote,
     parse_read_public,
 )
+from ccinit.formats.tpm2_keys import (
+    PrimaryKey,
+    encode_activate_credential,
+    encode_create_primary,
+    encode_endorsement_policy,
+    encode_flush,
+    encode_start_policy,
+    parse_activate_credential,
+    parse_create_primary,
+    parse_endorsement_policy,
+    parse_flush,
+    parse_start_policy,
+)
 from ccinit.formats.tpm2_nv import (
     MAX_CHUNK_BYTES,
     NvPublic,
@@ -81,6 +94,34 @@ class TpmCommands:
     def read_public(self, handle: int) -> TpmtPublic:
         """Return the public part of the object at `handle`."""
         return parse_read_public(self.carrier.transmit(encode_read_public(handle)))
+
+    def create_primary(self, template: bytes) -> PrimaryKey:
+        """Make a primary key of the endorsement hierarchy; it is the same whenever it is made."""
+        return parse_create_primary(self.carrier.transmit(encode_create_primary(template)))
+
+    def flush(self, handle: int) -> None:
+        """Free what a handle stands for."""
+        parse_flush(self.carrier.transmit(encode_flush(handle)))
+
+    def activate_credential(
+        self, key: int, endorsement_key: int, blob: bytes, secret: bytes, nonce: bytes
+    ) -> bytes:
+        """Return what a credential holds for `key`, if both keys are in this TPM.
+
+        Args:
+            key: handle, with empty authorization.
+            endorsement_key: handle, of the default template.
+            blob: TPM2B_ID_OBJECT, without its length.
+            secret: the encrypted seed, without its length.
+            nonce: 32 random bytes for the policy session.
+        """
+        session = parse_start_policy(self.carrier.transmit(encode_start_policy(nonce)))
+        try:
+            parse_endorsement_policy(self.carrier.transmit(encode_endorsement_policy(session)))
+            command = encode_activate_credential(key, endorsement_key, session, blob, secret)
+            return parse_activate_credential(self.carrier.transmit(command))
+        finally:
+            self.flush(session)
 
     def list_nv_indexes(self) -> tuple[int, ...]:
         """Return every index that is defined."""

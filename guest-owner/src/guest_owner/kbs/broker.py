@@ -39,11 +39,10 @@ from guest_owner.kbs.passport_admission import PassportAdmission
 from guest_owner.kbs.passports.signature import name_issuer
 from guest_owner.kbs.policy import Deny, decide
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
-from guest_owner.kbs.se_requests import make_se_nonce
 from guest_owner.kbs.sessions import Attested, Session, Sessions
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.token import ISSUER, TokenSigner
-from guest_owner.kbs.verifiers.table import find_verified_tee, verify_attestation
+from guest_owner.kbs.verifiers.table import REQUESTS, find_verified_tee, verify_attestation
 
 
 class KeyBroker:
@@ -93,7 +92,7 @@ class KeyBroker:
             session = self._sessions.open(tee)
             return session, encode_challenge(Challenge(nonce=session.nonce, extra_params=""))
         try:
-            nonce = make_se_nonce(self._store.read_references())
+            nonce = REQUESTS[tee](self._store.read_references(), request.extra_params)
         except CcinitError as error:
             raise self._refuse_auth(request.tee, str(error)) from error
         session = self._sessions.open(tee, nonce)

@@ -98,7 +98,7 @@ class References:
     """Everything that evidence is compared with; empty means that nothing is trusted.
 
     Attributes:
-        request_key: under which the secrets of requests to ultravisors are sealed; private.
+        request_key: under which the secrets of requests are sealed; private.
     """
 
     sets: tuple[ReferenceSet, ...] = ()

@@ -27,8 +27,9 @@ TDX: `guest_owner.kbs.tdx_requirements`. Of SEV-SNP:
     author_keys = []
     guest_svn = 0
 
-Of Azure's confidential VMs (`az-snp-vtpm`, `az-tdx-vtpm`): what is demanded of the hardware, in the
-same form, and which paravisors may stand between it and the guest:
+Of Azure's confidential VMs (`az-snp-vtpm`, `az-tdx-vtpm`), and of guests with an SVSM (`svsm`):
+what is demanded of the hardware, in the same form, and which paravisors may stand between it and
+the guest; an SVSM is one, measured together with its firmware:
 
     paravisor = ["HEX"]               # launch measurements (SNP) or MRTD (TDX), 48 bytes each
 """
@@ -122,7 +123,7 @@ class SnpRequirements:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AzureRequirements:
-    """What is demanded of an Azure VM.
+    """What is demanded of an Azure VM, or of an SVSM's guest.
 
     Attributes:
         hardware: of SEV-SNP or TDX below the paravisor.
@@ -221,7 +222,7 @@ def _read_id_block(fields: Fields) -> IdBlock:
 
 
 def _read_azure(fields: Fields, tee: Tee) -> AzureRequirements:
-    read = _read_snp if tee is Tee.AZ_SNP_VTPM else read_tdx_requirements
+    read = read_tdx_requirements if tee is Tee.AZ_TDX_VTPM else _read_snp
     return AzureRequirements(
         tee=tee,
         hardware=read(fields),
@@ -234,4 +235,5 @@ READERS: Mapping[Tee, Callable[[Fields], Requirements]] = {
     Tee.TDX: read_tdx_requirements,
     Tee.AZ_SNP_VTPM: partial(_read_azure, tee=Tee.AZ_SNP_VTPM),
     Tee.AZ_TDX_VTPM: partial(_read_azure, tee=Tee.AZ_TDX_VTPM),
+    Tee.SVSM: partial(_read_azure, tee=Tee.SVSM),
 }

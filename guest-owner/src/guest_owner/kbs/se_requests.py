@@ -24,7 +24,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -34,8 +33,8 @@ from ccinit.formats.se_attestation import HEADER_TAGS_BYTES, SeRequest, encode_s
 from ccinit.formats.tee import Tee
 from guest_owner.kbs.references import References
 from guest_owner.kbs.roots import load_certificate
+from guest_owner.kbs.sealing import seal, unseal
 
-SEALING_KEY_BYTES = 32
 HASH_BYTES = 32
 ADDITIONAL_BYTES = 2 * HASH_BYTES
 MEASUREMENT_KEY_BYTES, NONCE_BYTES = 64, 16
@@ -48,6 +47,7 @@ _FLAGS = 1 << 62 | 1 << 61 | 1 << 60
 _HMAC_SHA512 = 1
 _COORDINATE_BYTES = 80
 _TAG_BYTES, _IV_BYTES = 16, 12
+_REASON = "se.request"
 _KEY_LABEL, _NONCE_LABEL = b"ccinit/se/key/v1", b"ccinit/se/nonce/v1"
 
 
@@ -95,8 +95,8 @@ def make_request(host_keys: Sequence[HostKey], sealing_key: bytes) -> SeRequest:
     return SeRequest(
         blob=_encrypt(host_keys, secrets),
         additional_bytes=ADDITIONAL_BYTES,
-        sealed_key=_seal(sealing_key, _KEY_LABEL, secrets.measurement_key),
-        sealed_nonce=_seal(sealing_key, _NONCE_LABEL, secrets.nonce),
+        sealed_key=seal(sealing_key, _KEY_LABEL, secrets.measurement_key),
+        sealed_nonce=seal(sealing_key, _NONCE_LABEL, secrets.nonce),
         # Trustee's place for the image that it expects; here any registered one may answer.
         header_tags=bytes(HEADER_TAGS_BYTES),
     )
@@ -126,8 +126,8 @@ def open_secrets(sealing_key: bytes, sealed_key: bytes, sealed_nonce: bytes) -> 
         VerificationError: `se.request`, it was not.
     """
     return RequestSecrets(
-        _unseal(sealing_key, _KEY_LABEL, sealed_key, MEASUREMENT_KEY_BYTES),
-        _unseal(sealing_key, _NONCE_LABEL, sealed_nonce, NONCE_BYTES),
+        unseal(sealing_key, _KEY_LABEL, sealed_key, MEASUREMENT_KEY_BYTES, _REASON),
+        unseal(sealing_key, _NONCE_LABEL, sealed_nonce, NONCE_BYTES, _REASON),
     )
 
 
@@ -152,21 +152,6 @@ def _slot(own: ec.EllipticCurvePrivateKey, host_key: HostKey, request_key: bytes
 def _coordinates(key: ec.EllipticCurvePublicKey) -> bytes:
     numbers = key.public_numbers()
     return b"".join(value.to_bytes(_COORDINATE_BYTES, "big") for value in (numbers.x, numbers.y))
-
-
-def _seal(key: bytes, label: bytes, secret: bytes) -> bytes:
-    iv = os.urandom(_IV_BYTES)
-    return iv + AESGCM(key).encrypt(iv, secret, label)
-
-
-def _unseal(key: bytes, label: bytes, sealed: bytes, size: int) -> bytes:
-    try:
-        secret = AESGCM(key).decrypt(sealed[:_IV_BYTES], sealed[_IV_BYTES:], label)
-    except (InvalidTag, ValueError) as error:
-        raise VerificationError("se.request", "not one that this KBS made") from error
-    if len(secret) != size:
-        raise VerificationError("se.request", "not one that this KBS made")
-    return secret
 
 
 def _public_key(certificate: x509.Certificate) -> object:

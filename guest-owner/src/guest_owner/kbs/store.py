@@ -6,7 +6,7 @@
     attestation-keys/NAME.der          SubjectPublicKeyInfo of a TPM's attestation key
     roots/PLATFORM/NAME.pem            certificates of a TEE's vendor
     requirements/PLATFORM.toml         what is demanded of a TEE's firmware and host
-    request.key                        under which requests to ultravisors are sealed; private
+    request.key                        under which what guests carry for us is sealed; private
     issuers/NAME.toml                  another Verifier whose tokens count, and what they must say
     issuer-keys/NAME.json              the keys by which it signs, a JWK Set
     initdata/NAME.toml                 a document that may run; trusted by the digest of its bytes
@@ -27,7 +27,7 @@ from pathlib import Path
 from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
-from ccinit.formats.tee import Tee
+from ccinit.formats.tee import Tee, evidence_needs_request
 from guest_owner.kbs.admin_token import AdminKey, parse_admin_key
 from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
 from guest_owner.kbs.minting import MAX_ORDER_BYTES, Order, encode_order, parse_order
@@ -62,7 +62,8 @@ from guest_owner.kbs.roots import (
     parse_certificates,
     parse_platform,
 )
-from guest_owner.kbs.se_requests import SEALING_KEY_BYTES, read_host_key
+from guest_owner.kbs.se_requests import read_host_key
+from guest_owner.kbs.sealing import SEALING_KEY_BYTES
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 
 MAX_RESOURCE_BYTES = 1 << 20
@@ -170,8 +171,8 @@ class Store:
         if platform is Tee.SE:
             for certificate in certificates:
                 read_host_key(certificate)
-            if self._read_request_key() is None:
-                write_atomically(self._request_key_path, os.urandom(SEALING_KEY_BYTES))
+        if evidence_needs_request(platform) and self._read_request_key() is None:
+            write_atomically(self._request_key_path, os.urandom(SEALING_KEY_BYTES))
         write_atomically(self.root / "roots" / platform / f"{name}.pem", pem, mode=PUBLIC_MODE)
         return RegisteredRoot(name=name, platform=platform, certificates=certificates)
 

@@ -21,6 +21,7 @@ LONG_DIGEST = bytes(range(1, 65))
         (Tee.SAMPLE, DIGEST),
         (Tee.SE, LONG_DIGEST),
         (Tee.SEV, DIGEST + bytes(16)),
+        (Tee.SVSM, DIGEST + bytes(16)),
     ],
 )
 def test_digest_enters_the_report_data_of_each_platform(tee: Tee, report_data: bytes) -> None:
@@ -49,6 +50,7 @@ def test_digest_of_another_length_is_refused(tee: Tee, length: int) -> None:
         (Tee.CCA, Binding.COMPARED, "sha384", 64),
         (Tee.SE, Binding.STATED, "sha384", 48),
         (Tee.SEV, Binding.COMPARED, "sha256", 32),
+        (Tee.SVSM, Binding.EXTENDED, "sha256", 32),
         (Tee.SAMPLE, Binding.NOTHING, "sha256", 0),
     ],
 )

@@ -5,13 +5,13 @@ platform is accepted by all of them or by none. There is no default: a name that
 table has no verifier.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
 from ccinit.errors import FormatError
 from ccinit.formats.initdata import document_digest
-from ccinit.formats.rcar import Attestation, device_digest, report_digest
+from ccinit.formats.rcar import Attestation, Nonce, device_digest, report_digest
 from ccinit.formats.sealed_log import BootId
 from ccinit.formats.sealed_log import report_data as log_report_data
 from ccinit.formats.strict_json import JsonValue
@@ -19,7 +19,9 @@ from ccinit.formats.tee import Tee, initdata_binding, report_data_for, report_ha
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError, Verifier
 from guest_owner.kbs.devices import Device
 from guest_owner.kbs.references import References
-from guest_owner.kbs.verifiers import azure, sample, se, snp, tdx, tpm
+from guest_owner.kbs.se_requests import make_se_nonce
+from guest_owner.kbs.svsm_requests import make_svsm_nonce
+from guest_owner.kbs.verifiers import azure, sample, se, snp, svsm, tdx, tpm
 from guest_owner.kbs.verifiers.devices import judge_devices
 
 VERIFIERS: Mapping[Tee, Verifier] = {
@@ -29,8 +31,17 @@ VERIFIERS: Mapping[Tee, Verifier] = {
     Tee.AZ_SNP_VTPM: partial(azure.verify_evidence, Tee.AZ_SNP_VTPM),
     Tee.AZ_TDX_VTPM: partial(azure.verify_evidence, Tee.AZ_TDX_VTPM),
     Tee.SE: se.verify_evidence,
+    Tee.SVSM: svsm.verify_evidence,
     Tee.SAMPLE: sample.verify_evidence,
 }
+
+
+REQUESTS: Mapping[Tee, Callable[[References, JsonValue], Nonce]] = {
+    Tee.SE: lambda references, _parameters: make_se_nonce(references),
+    Tee.SVSM: make_svsm_nonce,
+}
+"""What takes a nonce's place on platforms whose evidence answers a request; given what the guest's
+own request says."""
 
 
 def find_verified_tee(name: str) -> Tee:

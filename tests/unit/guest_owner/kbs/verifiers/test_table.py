@@ -15,7 +15,7 @@ from tests.unit.guest_owner.kbs.values import booted_tpm, reference_set, referen
 IMAGE = reference_set()
 
 
-PARAVISORS = {Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM}
+PARAVISORS = {Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM, Tee.SVSM}
 
 
 def test_platforms_with_a_verifier_have_reference_values_and_no_others() -> None:

@@ -1,0 +1,37 @@
+"""What this KBS lets a guest carry for it: sealed under a key that never leaves the state.
+
+A verifier is pure and remembers nothing, and a sealed log is judged without a session. So what a
+request's maker has to know later goes along with it and comes back with the evidence.
+"""
+
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ccinit.errors import VerificationError
+
+SEALING_KEY_BYTES = 32
+_IV_BYTES = 12
+
+
+def seal(key: bytes, label: bytes, content: bytes) -> bytes:
+    """Return `content`, sealed; only the same key and label open it."""
+    iv = os.urandom(_IV_BYTES)
+    return iv + AESGCM(key).encrypt(iv, content, label)
+
+
+def unseal(key: bytes, label: bytes, sealed: bytes, size_bytes: int, reason: str) -> bytes:
+    """Return what was sealed.
+
+    Raises:
+        VerificationError: with `reason`, it was not sealed under this key and label, or has
+            another size.
+    """
+    try:
+        content = AESGCM(key).decrypt(sealed[:_IV_BYTES], sealed[_IV_BYTES:], label)
+    except (InvalidTag, ValueError) as error:
+        raise VerificationError(reason, "not one that this KBS made") from error
+    if len(content) != size_bytes:
+        raise VerificationError(reason, "not one that this KBS made")
+    return content

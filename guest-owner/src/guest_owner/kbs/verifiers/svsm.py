@@ -1,0 +1,177 @@
+"""Appraisal of `svsm` evidence: the vTPM of an SVSM, and the SEV-SNP guest that both are in.
+
+The SVSM and firmware are what is measured at launch; the vTPM is the SVSM's, and its registers have
+what firmware started. Formats: `ccinit.formats.svsm_evidence`; requests: `svsm_requests`.
+
+The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
+
+     1. The request is one that this KBS made: its secrets open [`svsm.request`].
+     2. The manifest is the endorsement key that the request's credential was made for, of the
+        default template [`svsm.manifest`, `svsm.ek`].
+     3. The attestation key is the one that it was made for: restricted to sign, and fixed to its
+        TPM; and the one that is said to have quoted [`svsm.ak`, `svsm.ak_public`].
+     4. The guest knows what the credential held, so both keys are in one TPM [`svsm.credential`].
+     5. A secure processor made the report: steps 1 to 4 of `snp` [`snp.…`].
+     6. Its report data are the SHA-512 of the expected report data and the manifest
+        [`snp.report_data`], and it is one of VMPL 0 [`snp.vmpl`]: no guest of the SVSM has another.
+     7. The attestation key signed the quote [`ak.signature`]; it is as steps 4 to 7 of `tpm` say
+        [`quote.report_data`, `quote.selection`, `quote.pcr_digest`, `tpm2.…`].
+     8. Requirements are registered, and the launch is one of theirs [`paravisor.requirements`,
+        `paravisor.measurement`]: an SVSM that is trusted with a TPM.
+     9. The platform is as the owner demands: `snp_platform` [`snp.…`].
+    10. The registers are those of a registered image and document: steps 8 to 11 of `tpm`
+        [`pcr.…`, `initdata.digest`].
+
+Steps 1 to 7 make the registers authentic, if the SVSM is a good one, which is step 8. HOSTDATA is
+not judged: the document is in PCR 8.
+"""
+
+import hashlib
+import hmac
+
+from ccinit.errors import CcinitError, FormatError
+from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.svsm_evidence import SvsmEvidence, parse_svsm_evidence, service_report_data
+from ccinit.formats.tee import Tee
+from ccinit.formats.tpm2 import parse_tpmt_signature
+from ccinit.formats.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, parse_made_key
+from ccinit.formats.tpm_evidence import TpmEvidence, encode_rsa_public_key
+from guest_owner.kbs.appraisal import (
+    NOTHING,
+    AppraisedEvidence,
+    ClaimList,
+    EvidenceRefusedError,
+    list_known,
+)
+from guest_owner.kbs.references import References
+from guest_owner.kbs.requirements import AzureRequirements
+from guest_owner.kbs.svsm_requests import open_svsm_secrets
+from guest_owner.kbs.verifiers import snp, snp_platform
+from guest_owner.kbs.verifiers.snp_chain import EndorsementKey
+from guest_owner.kbs.verifiers.tpm_quote import (
+    INITDATA_PCR,
+    check_quote,
+    check_registers,
+    check_signature,
+    measured_pcrs,
+    pcr_claims,
+)
+
+
+def verify_evidence(
+    evidence: JsonValue,
+    *,
+    report_data: bytes,
+    initdata_digest: bytes | None,
+    references: References,
+) -> AppraisedEvidence:
+    """Make steps 1 to 10, as a `guest_owner.kbs.appraisal.Verifier`; report data: 64 bytes.
+
+    Raises:
+        FormatError: `svsm_evidence.…`, `snp_evidence.…`, `snp_report.…`, `tpm_evidence.…`.
+        EvidenceRefusedError: at least one step failed.
+    """
+    parsed, claims = parse_svsm_evidence(evidence), ClaimList()
+    _check_keys(parsed, references.request_key, claims)
+    report = parsed.snp.report
+    # Steps 5 and 6
+    key = snp.check_origin(parsed.snp, references.roots_of(Tee.SVSM), claims)
+    expected = service_report_data(report_data, parsed.manifest)
+    claims.compare_bytes("snp.report_data", expected, report.report_data)
+    snp.check_level(report, claims)
+    _check_quote(parsed.tpm, report_data, claims)
+    authentic = claims.all_hold
+    _check_requirements(parsed, key, references, claims)
+    # Step 10
+    pcrs = parsed.tpm.pcrs
+    reference, initdata = check_registers(pcrs, initdata_digest, references, claims)
+    made = tuple(claims.made)
+    if reference is None or initdata is None or not claims.all_hold:
+        raise EvidenceRefusedError(made, authentic=authentic)
+    return AppraisedEvidence(
+        tee=Tee.SVSM,
+        reference=reference,
+        initdata=initdata,
+        initdata_field=pcrs[INITDATA_PCR],
+        report_data=report_data,
+        measured={
+            "pcr": measured_pcrs(pcrs),
+            "snp": {
+                "measurement": report.measurement.hex(),
+                "chip_id": report.chip_id.hex(),
+                "reported_tcb": str(report.reported_tcb),
+            },
+        },
+        token_claims={**snp.report_claims(report), "tpm": pcr_claims(pcrs)},
+        claims=made,
+    )
+
+
+def _check_keys(evidence: SvsmEvidence, sealing_key: bytes | None, claims: ClaimList) -> None:
+    # Step 1
+    secrets, got = None, "there is no key that requests were made under"
+    if sealing_key is not None:
+        try:
+            secrets, got = open_svsm_secrets(sealing_key, evidence.sealed), "opens"
+        except CcinitError as error:
+            got = error.detail
+    claims.compare("svsm.request", "opens", got, holds=secrets is not None)
+    # Steps 2 and 3
+    made_for = (b"", b"") if secrets is None else (secrets.ek, secrets.ak)
+    for name, key, known in zip(
+        ("svsm.manifest", "svsm.ak"), (evidence.manifest, evidence.ak), made_for, strict=True
+    ):
+        claims.compare_bytes(name, known, hashlib.sha256(key).digest())
+    try:
+        parse_made_key(evidence.manifest, EK_TEMPLATE, "svsm.ek")
+        public = parse_made_key(evidence.ak, AK_TEMPLATE, "svsm.ak")
+        claims.compare_bytes(
+            "svsm.ak_public",
+            encode_rsa_public_key(public.modulus, public.exponent),
+            evidence.tpm.ak_public_der,
+        )
+    except FormatError as error:
+        claims.fail(error)
+    # Step 4
+    holds = secrets is not None and hmac.compare_digest(secrets.content, evidence.activated)
+    claims.compare(
+        "svsm.credential", "what it held", "that" if holds else "something else", holds=holds
+    )
+
+
+def _check_quote(evidence: TpmEvidence, report_data: bytes, claims: ClaimList) -> None:
+    # Step 7
+    try:
+        signature = parse_tpmt_signature(evidence.signature).signature
+    except FormatError as error:
+        claims.fail(error)
+        signature = b""
+    check_signature("ak.signature", evidence.ak_public_der, signature, evidence.message, claims)
+    check_quote(evidence.message, evidence.pcrs, report_data, claims)
+
+
+def _check_requirements(
+    evidence: SvsmEvidence, key: EndorsementKey | None, references: References, claims: ClaimList
+) -> None:
+    # Step 8
+    demanded = next(
+        (
+            known
+            for known in references.requirements
+            if isinstance(known, AzureRequirements) and known.tee is Tee.SVSM
+        ),
+        None,
+    )
+    if demanded is None:
+        claims.compare("paravisor.requirements", "registered requirements", NOTHING, holds=False)
+        return
+    measurement = evidence.snp.report.measurement
+    claims.compare(
+        "paravisor.measurement",
+        list_known(tuple(known.hex() for known in demanded.paravisors)),
+        measurement.hex(),
+        holds=measurement in demanded.paravisors,
+    )
+    # Step 9
+    product = None if key is None else key.product
+    snp_platform.check_platform(evidence.snp.report, product, (demanded.hardware,), claims)
