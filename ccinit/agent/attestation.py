@@ -291,18 +291,19 @@ def _kbs_request(
     counters: tuple[CounterStep, ...],
     debug_grant: ResourceUri | None,
 ) -> KbsRequest:
-    config = configured.config
+    config, tee = configured.config, configured.platform.tee
     return KbsRequest(
         url=config.kbs.url,
         ca_pem=config.kbs.ca_pem,
         transport=config.kbs.transport,
-        tee=configured.platform.tee,
+        tee=tee,
         document=configured.document.decode(),
         envelope=config.kbs.envelope,
         tee_key_algorithm=config.kbs.tee_key_algorithm,
         passport=config.kbs.passport,
         wanted=wanted,
         devices=configured.platform.devices,
+        parameters=configured.parameters if evidence_needs_request(tee) else b"",
         seconds=config.limits.attest_seconds,
         with_token=with_token,
         counters=counters,

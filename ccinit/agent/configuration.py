@@ -42,6 +42,7 @@ class Configured:
         initdata: the disk that carried it.
         disks: every disk that the host has attached.
         measurement: of what the guest does from now on.
+        parameters: what a KBS's request has to say of the platform, JSON; empty for nothing.
     """
 
     platform: Platform
@@ -51,6 +52,7 @@ class Configured:
     initdata: BlockDevice
     disks: tuple[BlockDevice, ...]
     measurement: RuntimeMeasurement
+    parameters: bytes = b""
 
 
 async def configure(guest: Guest) -> Configured:
@@ -96,6 +98,7 @@ async def configure(guest: Guest) -> Configured:
         initdata=disks[found.disk],
         disks=disks,
         measurement=RuntimeMeasurement(guest, platform),
+        parameters=bound.parameters,
     )
 
 

@@ -30,10 +30,12 @@ class BindReply:
     Attributes:
         tee: the platform, as its device names it.
         value: what holds the digest now: the register's new value, or the launch field.
+        parameters: what a KBS's request has to say of this platform, JSON; empty for nothing.
     """
 
     tee: Tee
     value: bytes
+    parameters: bytes = b""
 
 
 @frozen
@@ -142,6 +144,7 @@ class KbsRequest:
         document: the initdata document's text, which the KBS appraises whole.
         seconds: patience for each call.
         devices: names of what vouches for the guest beside the platform.
+        parameters: of the platform, for the request; JSON, or empty.
         with_token: the KBS's attestation result is wanted, too.
         counters: rollback counters, after the resources.
         debug_grant: where a debug grant is, if one is wanted.
@@ -158,6 +161,7 @@ class KbsRequest:
     wanted: tuple[Wanted, ...]
     seconds: int
     devices: tuple[str, ...] = ()
+    parameters: bytes = b""
     with_token: bool = False
     counters: tuple[CounterStep, ...] = ()
     debug_grant: ResourceUri | None = None

@@ -9,7 +9,7 @@ A session is renewed, always with a new key, before the KBS's own word ends it, 
 each call if the KBS says that it has ended earlier. What had been fetched by then stays fetched.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ccinit.attest.composite import DeviceAttester, collect_additional_evidence
@@ -115,6 +115,7 @@ class KbsClient:
         evidence_for: EvidenceFor,
         init_data: str | None,
         evidence_on_request: EvidenceOnRequest | None = None,
+        parameters: Mapping[str, JsonValue] | None = None,
         devices: Sequence[DeviceAttester] = (),
         passport: PassportSource | None = None,
         key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.P256,
@@ -130,6 +131,7 @@ class KbsClient:
             evidence_for: makes the evidence that carries the given report data.
             init_data: the initdata document's text.
             evidence_on_request: takes the place of `evidence_for` on platforms that need a request.
+            parameters: what a request has to say of the platform.
             devices: what else vouches for this guest.
             passport: who appraises this guest; None leaves that to the KBS, by a handshake.
             key_algorithm: the kind of key that each handshake offers, and its replies must use.
@@ -142,6 +144,7 @@ class KbsClient:
         self._evidence_for = evidence_for
         self._evidence_on_request = evidence_on_request
         self._init_data = init_data
+        self._parameters = parameters or {}
         self._devices = devices
         self._passport = passport
         self._key_algorithm = key_algorithm
@@ -229,7 +232,9 @@ class KbsClient:
         key = generate_tee_key(self._key_algorithm)
         self._session, self._cookie = None, ""
         began = self._waiting.now()
-        exchange = Exchange(self._tee, key, used_nonces=self._used_nonces)
+        exchange = Exchange(
+            self._tee, key, used_nonces=self._used_nonces, parameters=self._parameters
+        )
         reply = self._send("POST", "/auth", patience, exchange.encode_request())
         digest = exchange.receive_challenge(reply.status, reply.body)
         self._used_nonces.add(exchange.nonce)

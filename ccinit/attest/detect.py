@@ -91,16 +91,19 @@ class Row:
     Attributes:
         name: in errors.
         paths: one of them exists; the kernel makes them when a driver has found its platform.
-        flag: a file that holds `1`; where a row has one, its devices are no sign.
+        flag: a file that holds `1`.
         provider: its name in configfs-tsm.
         tee: its verifier, if there is an Attester.
         asked: other platforms that look the same; which one it is, the device has to say.
         devices: nodes that an Attester can use, the best first, under the name `device`.
+        devices_are_signs: whether a node is only there on this platform.
         device: the name that its Attester knows them by.
         files: what a child needs beside a report of configfs-tsm, or without one.
         extras: what it takes, too, where the kernel has it.
         register: the file of the event log's register, where the kernel has it.
         register_in_device: the register is reached through the device.
+        beside: the driver in configfs-tsm whose reports vouch for the device, and
+        open_report: how they are asked for.
         comprises: rows whose signs it shows, too; it stands in their place.
         unreachable: why there is no evidence without a report of configfs-tsm or a device.
         refusal: why there is no Attester.
@@ -113,11 +116,14 @@ class Row:
     tee: Tee | None = None
     asked: tuple[Tee, ...] = ()
     devices: tuple[str, ...] = ()
+    devices_are_signs: bool = True
     device: str = ""
     files: tuple[Node, ...] = ()
     extras: tuple[Node, ...] = ()
     register: str = ""
     register_in_device: bool = False
+    beside: str = ""
+    open_report: OpenReport | None = None
     comprises: tuple[str, ...] = ()
     unreachable: str = "its driver is not there"
     refusal: str = ""
@@ -125,7 +131,7 @@ class Row:
     def shows(self, signs: Signs, provider: str) -> bool:
         """Return whether there is any sign of the platform."""
         return (
-            any(map(signs.exists, self.paths if self.flag else (*self.paths, *self.devices)))
+            any(map(signs.exists, (*self.paths, *(self.devices if self.devices_are_signs else ()))))
             or (bool(self.flag) and signs.read(self.flag).strip() == "1")
             or (bool(self.provider) and self.provider == provider)
         )
@@ -180,6 +186,7 @@ TABLE = (
         flag="/sys/firmware/uv/prot_virt_guest",
         tee=Tee.SE,
         devices=("/dev/uv",),
+        devices_are_signs=False,
         device="uv",
         unreachable="the ultravisor is asked through the uvdevice driver of Linux 5.19 or later",
     ),
@@ -203,7 +210,14 @@ TABLE = (
         name="svsm",
         paths=("/sys/devices/platform/tpm-svsm",),
         comprises=("snp", "tpm"),
-        refusal="no verifier of a KBS knows a vTPM by its SVSM, and reports are not of VMPL 0",
+        tee=Tee.SVSM,
+        devices=("/dev/tpmrm0", "/dev/tpm0"),
+        devices_are_signs=False,
+        device="tpm",
+        register_in_device=True,
+        beside="sev_guest",
+        open_report=tsm.open_vtpm_entry,
+        unreachable="its vTPM is not there, or nothing reports it: that takes configfs-tsm",
     ),
 )
 
@@ -272,11 +286,12 @@ def _reach(row: Row, signs: Signs, provider: str) -> Platform:
     if row.files and not row.provider and all(signs.exists(node.path) for node in row.files):
         return Platform(tee=row.tee, nodes=row.files)
     path = next(filter(signs.exists, row.devices), None)
-    if path is None:
+    if path is None or row.beside not in ("", provider):
         raise ConfigError("tee.io", f"{row.name}: {row.unreachable}")
     return Platform(
         tee=row.tee,
         asked=row.asked,
         nodes=(Node(name=row.device, path=path, writable=True),),
+        open_report=row.open_report,
         register=Node(name=REGISTER, path=path, writable=True) if row.register_in_device else None,
     )

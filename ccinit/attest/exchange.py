@@ -15,7 +15,7 @@ protocol is the peer's fault (`FormatError`, `PeerError`). Transport, cookies, r
 are left to `ccinit.attest.client`.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from enum import Enum, auto
 from typing import Final
 
@@ -76,11 +76,26 @@ _MOVES: Final = {
 class Exchange:
     """One handshake."""
 
-    def __init__(self, tee: Tee, key: TeeKey, *, used_nonces: Container[Nonce] = ()) -> None:
-        """Args: used_nonces: those of earlier handshakes, none of which may come again."""
+    def __init__(
+        self,
+        tee: Tee,
+        key: TeeKey,
+        *,
+        used_nonces: Container[Nonce] = (),
+        parameters: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        """Begin with nothing sent.
+
+        Args:
+            tee: the platform.
+            key: of this handshake alone.
+            used_nonces: those of earlier handshakes, none of which may come again.
+            parameters: what the request has to say of the platform.
+        """
         self._tee = tee
         self._key = key
         self._used_nonces = used_nonces
+        self._parameters = parameters or {}
         self._nonce = Nonce("")
         self._additional_evidence = ""
         self.state = State.START
@@ -97,7 +112,10 @@ class Exchange:
             Request(
                 version=PROTOCOL_VERSION,
                 tee=self._tee.value,
-                extra_params={"supported-hash-algorithms": [report_hash(self._tee)]},
+                extra_params={
+                    "supported-hash-algorithms": [report_hash(self._tee)],
+                    **self._parameters,
+                },
             )
         )
 

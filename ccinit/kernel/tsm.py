@@ -32,7 +32,8 @@ OUTBLOB_MAX_BYTES = 32 * 1024  # TSM_OUTBLOB_MAX
 
 # What a child gets, read-only. Not every driver has something to say beside its report.
 ATTRIBUTES = ("provider", "generation", "outblob")
-OPTIONAL_ATTRIBUTES = ("auxblob",)
+OPTIONAL_ATTRIBUTES = ("auxblob", "manifestblob")
+SVSM, VTPM_SERVICE = "svsm", "c476f1eb-0123-45a5-9641-b4e7dde5bfe3"
 
 # The secure processor is shared by all guests of a host, and refuses for a while when it is busy.
 _TRANSIENT = frozenset((errno.EIO, errno.EAGAIN, errno.EBUSY))
@@ -47,10 +48,16 @@ OpenReport = Callable[[bytes], AbstractContextManager[Mapping[str, int]]]
 
 @frozen
 class TsmReport:
-    """One report in the provider's own format; `auxblob` is empty where there is none."""
+    """One report in the provider's own format; the other blobs are empty where there is none.
+
+    Attributes:
+        auxblob: certificates.
+        manifestblob: of the service that the report is about.
+    """
 
     outblob: bytes
-    auxblob: bytes
+    auxblob: bytes = b""
+    manifestblob: bytes = b""
 
 
 def read_provider(directory: str = REPORTS) -> str:
@@ -77,11 +84,35 @@ def open_report_entry(report_data: bytes, directory: str = REPORTS) -> Iterator[
     Raises:
         KernelError: `kernel.tsm_…`.
     """
-    with _entry(directory) as entry, ExitStack() as stack:
+    with _entry(directory) as entry:
         floor = os.path.join(entry, "privlevel_floor")
         if os.path.exists(floor):
             _write(entry, "privlevel", _read_text(entry, "privlevel_floor").encode())
         _write(entry, "inblob", report_data)
+        with _open_attributes(entry) as fds:
+            yield fds
+
+
+@contextmanager
+def open_vtpm_entry(report_data: bytes, directory: str = REPORTS) -> Iterator[Mapping[str, int]]:
+    """Ask the guest's SVSM for a report of its vTPM, over `report_data`, padded to 64 bytes.
+
+    The report is one of VMPL 0, whatever level the guest has; Linux has it from 6.10 on.
+
+    Raises:
+        KernelError: `kernel.tsm_…`.
+    """
+    with _entry(directory) as entry:
+        _write(entry, "service_provider", SVSM.encode())
+        _write(entry, "service_guid", VTPM_SERVICE.encode())
+        _write(entry, "inblob", report_data.ljust(INBLOB_MAX_BYTES, b"\0"))
+        with _open_attributes(entry) as fds:
+            yield fds
+
+
+@contextmanager
+def _open_attributes(entry: str) -> Iterator[Mapping[str, int]]:
+    with ExitStack() as stack:
         fds = {}
         optional = (
             name for name in OPTIONAL_ATTRIBUTES if os.path.exists(os.path.join(entry, name))
@@ -109,8 +140,8 @@ def read_report(fds: Mapping[str, int], provider: str) -> TsmReport:
         raise PeerError("tee.provider", f"expected {provider}, found {found[:64]!r}")
     before = _read(fds, "generation", _MAX_TEXT_BYTES)
     outblob = until_ready(lambda: _read(fds, "outblob"))
-    auxblob = _read(fds, "auxblob") if "auxblob" in fds else b""
-    report = TsmReport(outblob=outblob, auxblob=auxblob)
+    beside = {name: _read(fds, name) for name in OPTIONAL_ATTRIBUTES if name in fds}
+    report = TsmReport(outblob=outblob, **beside)
     os.lseek(fds["generation"], 0, os.SEEK_SET)
     if _read(fds, "generation", _MAX_TEXT_BYTES) != before:
         raise PeerError("tee.generation", "the request changed while its report was read")

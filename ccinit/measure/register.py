@@ -74,6 +74,7 @@ EVENT_REGISTERS: Final[Mapping[Tee, EventRegister]] = {
     Tee.TPM: _PCR_14,
     Tee.AZ_SNP_VTPM: _PCR_14,
     Tee.AZ_TDX_VTPM: _PCR_14,
+    Tee.SVSM: _PCR_14,
     # Records of a confidential VM count from 1 (UEFI 2.10, section 38.4.1). Linux has it from 6.16.
     Tee.TDX: EventRegister(name="RTMR 3", number=4, algorithm=Algorithm.SHA384),
 }

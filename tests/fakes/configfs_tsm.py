@@ -6,7 +6,8 @@ Behaves as Linux 6.12 (drivers/virt/coco/tsm.c, fs/configfs/file.c) where it mat
 * a binary attribute is committed when its last descriptor closes, its errors going nowhere;
 * `outblob` is made when it is first read, and kept in the open file; a failed reading is not kept;
 * without `inblob` reading is EINVAL, without a driver making a request is ENXIO;
-* attributes that the driver does not have do not exist.
+* attributes that the driver does not have do not exist; those of services only below an SVSM;
+* a service's report is made by the service provider, whatever the privilege level.
 """
 
 import errno
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 
 MakeReport = Callable[[bytes, int], tuple[bytes, bytes]]
 DIRECTORY = "/fake/tsm/report"
+SERVICES = ("service_provider", "service_guid", "service_manifest_version", "manifestblob")
+WRITTEN = frozenset(("inblob", "privlevel", *SERVICES[:3]))
 TEXTS = ("provider", "generation", "privlevel_floor")
 
 
@@ -29,6 +32,9 @@ class Request:
     read: int = 0
     outblob: bytes = b""
     auxblob: bytes = b""
+    manifestblob: bytes = b""
+    service_provider: str = ""
+    service_guid: str = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(kw_only=True)
@@ -53,6 +59,8 @@ class FakeConfigfs:
         has_auxblob: whether the driver says something beside its reports.
         errors: errno numbers, one for each report that will not be made.
         piece_bytes: how much one read gives at most.
+        make_service: gives report and manifest of a service for its GUID and report data; None is
+            a guest without an SVSM.
         before_read: called when `outblob` is opened for a report; a second writer may come there.
     """
 
@@ -62,6 +70,7 @@ class FakeConfigfs:
     has_auxblob: bool = True
     errors: list[int] = field(default_factory=list)
     piece_bytes: int = 1 << 20
+    make_service: Callable[[str, bytes], tuple[bytes, bytes]] | None = None
     before_read: Callable[[Request], None] | None = None
     requests: dict[str, Request] = field(default_factory=dict)
     made: int = 0
@@ -107,7 +116,7 @@ class FakeConfigfs:
             raise OSError(errno.ENOENT, path)
         entry, _, name = path.rpartition("/")
         writing = bool(flags & os.O_WRONLY)
-        if writing is not (name in {"inblob", "privlevel"}):
+        if writing is not (name in WRITTEN):
             raise OSError(errno.EACCES, path)
         self._next += 1
         request = self.requests[entry]
@@ -121,6 +130,12 @@ class FakeConfigfs:
             if self.floor is None or not self.floor <= level <= 3:
                 raise OSError(errno.EINVAL, "privlevel")
             file.request.privlevel = level
+            file.request.written += 1
+            return len(data)
+        if file.name.startswith("service_"):
+            if file.name == "service_provider" and data != b"svsm":
+                raise OSError(errno.EINVAL, "service_provider")
+            setattr(file.request, file.name, data.decode())
             file.request.written += 1
             return len(data)
         content = (file.content or b"") + data
@@ -152,7 +167,8 @@ class FakeConfigfs:
     def _attributes(self) -> tuple[str, ...]:
         levels = () if self.floor is None else ("privlevel", "privlevel_floor")
         beside = ("auxblob",) if self.has_auxblob else ()
-        return ("provider", "generation", "inblob", "outblob", *beside, *levels)
+        services = () if self.make_service is None else SERVICES
+        return ("provider", "generation", "inblob", "outblob", *beside, *levels, *services)
 
     def _content(self, file: OpenFile) -> bytes:
         request = file.request
@@ -165,7 +181,8 @@ class FakeConfigfs:
                 return f"{self.floor}\n".encode()
             case _:
                 self._make(request)
-                return request.outblob if file.name == "outblob" else request.auxblob
+                content: bytes = getattr(request, file.name)
+                return content
 
     def _make(self, request: Request) -> None:
         if not request.inblob:
@@ -176,5 +193,11 @@ class FakeConfigfs:
             return
         if self.errors:
             raise OSError(self.errors.pop(0), "no report")
-        request.outblob, request.auxblob = self.make_report(request.inblob, request.privlevel)
+        if request.service_provider and self.make_service is not None:
+            if len(request.inblob) != 64:
+                raise OSError(errno.EINVAL, "a nonce of 64 bytes")
+            made = self.make_service(request.service_guid, request.inblob)
+            request.outblob, request.manifestblob = made
+        else:
+            request.outblob, request.auxblob = self.make_report(request.inblob, request.privlevel)
         request.read = request.written

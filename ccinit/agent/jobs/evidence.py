@@ -11,16 +11,18 @@ from ccinit.agent.messages import (
     EvidenceReply,
     EvidenceRequest,
 )
-from ccinit.attest import cca, snp, tdx
+from ccinit.attest import cca, snp, svsm, tdx
 from ccinit.attest.attester import Attester
 from ccinit.attest.azure import AzureAttester
 from ccinit.attest.cca import CcaAttester
 from ccinit.attest.se import SeAttester
 from ccinit.attest.snp import RawReport, SnpAttester
+from ccinit.attest.svsm import SvsmAttester
 from ccinit.attest.tdx import TdxAttester, join_event_logs
 from ccinit.attest.tpm import TpmAttester
 from ccinit.formats.rcar import canonical_json
 from ccinit.formats.tee import ReportData, Tee
+from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.sev_guest import get_extended_report
 from ccinit.kernel.tdx_guest import read_event_log
 from ccinit.kernel.tpm import TpmDevice
@@ -84,6 +86,16 @@ def se_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SeAttester:
     )
 
 
+def svsm_attester(fds: Mapping[str, int], request: EvidenceRequest) -> SvsmAttester:
+    """Return the Attester over the vTPM's device and a report of it that was asked for."""
+    return SvsmAttester(
+        TpmDevice(fds["tpm"]),
+        lambda: read_report(fds, svsm.PROVIDER),
+        request=request.request,
+        nonce=random_bytes(32),
+    )
+
+
 ATTESTERS: dict[Tee, Callable[[JobChannel, EvidenceRequest], Attester]] = {
     # Evidence has no place for an event log but on TDX; the owner finds it in the sealed log.
     Tee.TPM: lambda channel, _request: tpm_attester(channel.fds),
@@ -92,6 +104,7 @@ ATTESTERS: dict[Tee, Callable[[JobChannel, EvidenceRequest], Attester]] = {
     Tee.CCA: lambda channel, _request: cca_attester(channel.fds),
     Tee.SE: lambda channel, request: se_attester(channel.fds, request),
     Tee.SNP: lambda channel, _request: snp_attester(channel.fds),
+    Tee.SVSM: lambda channel, request: svsm_attester(channel.fds, request),
     Tee.TDX: lambda channel, request: tdx_attester(channel.fds, request.events),
 }
 with suppress(ModuleNotFoundError):  # only images of the `test` profile hold it

@@ -43,6 +43,7 @@ def _open_boundary(fd: int) -> MeasurementRegister:
 REGISTERS: Mapping[Tee, Callable[[int], MeasurementRegister]] = {
     Tee.TPM: _open_pcr,
     Tee.AZ_SNP_VTPM: _open_pcr,
+    Tee.SVSM: _open_pcr,
     Tee.AZ_TDX_VTPM: _open_pcr,
     Tee.TDX: Rtmr,
 }

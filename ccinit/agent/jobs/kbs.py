@@ -61,6 +61,7 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
             evidence_for=evidence_for,
             evidence_on_request=evidence_for,
             init_data=request.document,
+            parameters=json.loads(request.parameters or b"{}"),
             devices=make_device_attesters(request.devices),
             passport=_passport(request, evidence_for, stack),
             key_algorithm=request.tee_key_algorithm,

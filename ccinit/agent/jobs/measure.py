@@ -12,7 +12,10 @@ from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs.evidence import cca_attester, snp_attester
 from ccinit.agent.messages import BindReply, BindRequest
 from ccinit.attest.azure import identify_paravisor
+from ccinit.attest.svsm import read_keys
 from ccinit.formats.launch_secret import MAX_ENTRY_BYTES, parse_launch_statement
+from ccinit.formats.rcar import canonical_json
+from ccinit.formats.svsm_evidence import PARAMETER, encode_svsm_keys
 from ccinit.formats.tdx_report import TDREPORT_BYTES, parse_td_report
 from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding
 from ccinit.kernel.efi_secret import read_secret
@@ -25,7 +28,9 @@ from ccinit.measure.register import Pcr, TpmPcr
 def run(request: BindRequest, channel: JobChannel) -> BindReply:
     """Do the job; descriptors are named as in `ccinit.attest.detect`."""
     tee = _identify(request.tee, channel.fds)
-    return BindReply(tee=tee, value=BINDERS[tee](channel.fds, request.digest))
+    value = BINDERS[tee](channel.fds, request.digest)
+    parameters = PARAMETERS[tee](channel.fds) if tee in PARAMETERS else b""
+    return BindReply(tee=tee, value=value, parameters=parameters)
 
 
 def _identify(tee: Tee, fds: Mapping[str, int]) -> Tee:
@@ -78,9 +83,20 @@ BINDERS: dict[Tee, Callable[[Mapping[str, int], bytes], bytes]] = {
     Tee.CCA: _compare_personalization,
     Tee.SE: _leave_to_evidence,
     Tee.SEV: _compare_launch_statement,
+    Tee.SVSM: _extend_pcr,
     Tee.SNP: _compare_host_data,
     Tee.TDX: _compare_mrconfigid,
 }
+
+
+def _name_keys(fds: Mapping[str, int]) -> bytes:
+    keys = encode_svsm_keys(read_keys(TpmDevice(fds["tpm"])))
+    return canonical_json({PARAMETER: keys})
+
+
+PARAMETERS: dict[Tee, Callable[[Mapping[str, int]], bytes]] = {Tee.SVSM: _name_keys}
+"""What a KBS has to know before it can ask for evidence."""
+
 with suppress(ModuleNotFoundError):  # only images of the `test` profile hold it
     from ccinit.attest.simulated import sample
 

@@ -157,3 +157,27 @@ def test_log_is_bound_by_the_kbss_request_where_it_takes_one(
     EventLoop().run(attestation.attest(session.guest, configured_on(tee), b"binding"))
     assert session.done == done
     assert [asked.report_data for asked in session.made] == ([b"binding"] if done[1:] else [])
+
+
+@pytest.mark.parametrize(("tee", "sent"), [(Tee.SVSM, b"{}"), (Tee.TPM, b"")])
+def test_parameters_of_the_platform_go_into_the_request(tee: Tee, sent: bytes) -> None:
+    asked: list[Any] = []
+
+    async def run(_role: object, request: object, *_rest: object, **_options: object) -> KbsReply:
+        asked.append(request)
+        return KbsReply(released=(), policy_keys=(), date=0)
+
+    async def answer(_question: object) -> Any:
+        raise AssertionError("nobody asks")
+
+    configured = configured_on(tee)
+    configured.parameters = b"{}"
+    configured.config = SimpleNamespace(
+        kbs=SimpleNamespace(
+            url="", ca_pem="", transport=None, envelope=None, tee_key_algorithm=None, passport=None
+        ),
+        limits=SimpleNamespace(attest_seconds=1),
+    )
+    guest: Any = SimpleNamespace(children=SimpleNamespace(run=run))
+    EventLoop().run(attestation._run_kbs_child(guest, configured, (), answer, with_token=False))
+    assert asked[0].parameters == sent

@@ -8,7 +8,7 @@ import pytest
 from ccinit.attest.detect import KernelSigns, Node, Platform, detect_platform
 from ccinit.errors import ConfigError
 from ccinit.formats.tee import Tee
-from ccinit.kernel.tsm import open_report_entry
+from ccinit.kernel.tsm import open_report_entry, open_vtpm_entry
 from ccinit.values import replace
 
 
@@ -81,6 +81,13 @@ SEV_GUEST = device(Tee.SNP, "sev_guest", "/dev/sev-guest")
 )
 def test_one_platform_is_found(paths: set[str], provider: str, platform: Platform) -> None:
     assert detect_platform(FakeSigns(paths=paths, provider=provider)) == platform
+
+
+@pytest.mark.parametrize("node", ["/dev/tpmrm0", "/dev/tpm0"])
+def test_vtpm_of_an_svsm_stands_for_the_platform_that_it_is_in(node: str) -> None:
+    signs = FakeSigns(paths={SVSM, "/dev/sev-guest", node}, provider="sev_guest")
+    expected = replace(tpm(node), tee=Tee.SVSM, asked=(), open_report=open_vtpm_entry)
+    assert detect_platform(signs) == expected
 
 
 def test_launch_that_was_judged_has_the_owners_statement() -> None:
@@ -159,10 +166,22 @@ def test_secure_execution_is_told_by_its_flag() -> None:
             FakeSigns(paths={"/dev/sgx_enclave"}), "attest.unsupported", "sgx: an enclave", id="sgx"
         ),
         pytest.param(
-            FakeSigns(paths={SVSM, "/dev/sev-guest", "/dev/tpmrm0"}, provider="sev_guest"),
-            "attest.unsupported",
-            "svsm: no verifier",
-            id="svsm",
+            FakeSigns(paths={SVSM, "/dev/sev-guest", "/dev/tpmrm0"}),
+            "tee.io",
+            "svsm: its vTPM is not there, or nothing reports it",
+            id="svsm without reports",
+        ),
+        pytest.param(
+            FakeSigns(paths={SVSM, "/dev/sev-guest"}, provider="sev_guest"),
+            "tee.io",
+            "svsm: its vTPM is not there",
+            id="svsm without its driver",
+        ),
+        pytest.param(
+            FakeSigns(paths={SVSM, "/dev/tpmrm0", "/dev/tpm1"}, provider="sev_guest"),
+            "attest.ambiguous",
+            "a second tpm, svsm",
+            id="svsm with a tpm of the host's",
         ),
         pytest.param(
             FakeSigns(paths={SVSM, "/dev/tpmrm0", "/dev/tdx_guest"}),

@@ -87,6 +87,14 @@ def test_secure_executions_handshake_is_by_its_own_hash() -> None:
     assert sent.nonce == nonce
 
 
+def test_request_says_what_a_platform_has_to_say() -> None:
+    exchange = Exchange(Tee.SVSM, KEY, parameters={"svsm": {"ek": "AAAA"}})
+    assert parse_request(exchange.encode_request()).extra_params == {
+        "supported-hash-algorithms": ["sha384"],
+        "svsm": {"ek": "AAAA"},
+    }
+
+
 ACTIONS: dict[State, Callable[[Exchange], object]] = {
     State.START: lambda exchange: exchange.encode_request(),
     State.REQUESTED: lambda exchange: exchange.receive_challenge(200, CHALLENGE),

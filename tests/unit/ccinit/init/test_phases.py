@@ -47,6 +47,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (Tee.CCA, ["entropy", "open", "bind", "connect"]),
         (Tee.SE, ["entropy", "open", "connect"]),
         (Tee.SEV, ["entropy", "open", "connect"]),
+        (Tee.SVSM, ["entropy", "open", "connect"]),
         (Tee.AZ_SNP_VTPM, ["entropy", "open", "connect", "bind"]),
         (Tee.AZ_TDX_VTPM, ["entropy", "open", "connect", "bind"]),
     ],

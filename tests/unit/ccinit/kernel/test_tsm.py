@@ -6,7 +6,13 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.kernel import tsm
-from ccinit.kernel.tsm import TsmReport, open_report_entry, read_provider, read_report
+from ccinit.kernel.tsm import (
+    TsmReport,
+    open_report_entry,
+    open_vtpm_entry,
+    read_provider,
+    read_report,
+)
 from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs, Request
 
 REPORT_DATA = bytes(range(64))
@@ -143,3 +149,32 @@ def test_kernel_without_configfs_tsm_has_no_provider() -> None:
 def test_entries_do_not_collide(configfs: FakeConfigfs) -> None:
     with open_report_entry(REPORT_DATA, DIRECTORY), open_report_entry(REPORT_DATA, DIRECTORY):
         assert len(configfs.requests) == 2
+
+
+VTPM = "c476f1eb-0123-45a5-9641-b4e7dde5bfe3"
+
+
+def ask_service(data: bytes = REPORT_DATA) -> TsmReport:
+    with open_vtpm_entry(data, DIRECTORY) as fds:
+        return read_report(fds, "sev_guest")
+
+
+def test_services_report_comes_with_its_manifest(configfs: FakeConfigfs) -> None:
+    configfs.floor = 2
+    configfs.make_service = lambda guid, nonce: (b"report " + nonce, guid.encode())
+    made = ask_service()
+    assert made == TsmReport(outblob=b"report " + REPORT_DATA, manifestblob=VTPM.encode())
+    assert ask_service(b"n" * 48).outblob == b"report " + b"n" * 48 + bytes(16)
+    assert (configfs.requests, configfs.open_files) == ({}, 0)
+
+
+def test_guest_without_an_svsm_has_no_services(configfs: FakeConfigfs) -> None:
+    with pytest.raises(CcinitError) as caught:
+        ask_service()
+    assert caught.value.reason == "kernel.tsm_open"
+    assert configfs.requests == {}
+
+
+def test_plain_report_below_an_svsm_has_an_empty_manifest(configfs: FakeConfigfs) -> None:
+    configfs.make_service = lambda _guid, _nonce: (b"", b"")
+    assert ask().manifestblob == b""

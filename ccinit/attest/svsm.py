@@ -1,0 +1,130 @@
+"""The Attester of a vTPM that an SVSM runs below the guest, at VMPL 0 of SEV-SNP.
+
+The TPM is transient: its seeds are new in each boot, so no key of it can be registered. What leads
+to the hardware instead:
+
+    1. the processor's report, which the SVSM asks for, has the vTPM's endorsement key;
+    2. a credential that the verifier made for that key and the attestation key opens only in the
+       TPM that has both;
+    3. the attestation key quotes the registers.
+
+Both keys are primary keys of fixed templates: every process that has the TPM finds the same ones.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from ccinit.attest.attester import Evidence
+from ccinit.attest.tpm_quote import quote_all_pcrs
+from ccinit.errors import ConfigError, PeerError
+from ccinit.formats.snp_evidence import SnpEvidence, parse_certificate_table
+from ccinit.formats.snp_report import parse_snp_report
+from ccinit.formats.svsm_evidence import (
+    SvsmEvidence,
+    SvsmKeys,
+    parse_svsm_request,
+    service_report_data,
+)
+from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.tpm2 import parse_tpmt_public
+from ccinit.formats.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, PrimaryKey
+from ccinit.formats.tpm_commands import Carrier, TpmCommands
+from ccinit.formats.tpm_evidence import TpmEvidence, encode_rsa_public_key
+
+PROVIDER = "sev_guest"
+
+
+class ServiceReport(Protocol):
+    """What a report of a service gives."""
+
+    @property
+    def outblob(self) -> bytes:
+        """The processor's report."""
+
+    @property
+    def auxblob(self) -> bytes:
+        """The certificate table; may be empty."""
+
+    @property
+    def manifestblob(self) -> bytes:
+        """The service's manifest."""
+
+
+ServiceSource = Callable[[], ServiceReport]
+"""Gives the vTPM's report over the report data that it was asked for."""
+
+
+@contextmanager
+def _made(tpm: TpmCommands, template: bytes) -> Iterator[PrimaryKey]:
+    key = tpm.create_primary(template)
+    try:
+        yield key
+    finally:
+        tpm.flush(key.handle)
+
+
+def read_keys(device: Carrier) -> SvsmKeys:
+    """Return the public parts of the vTPM's keys.
+
+    Raises:
+        PeerError: the TPM's refusal.
+        FormatError: `tpm2.…`.
+    """
+    tpm = TpmCommands(device)
+    with _made(tpm, EK_TEMPLATE) as ek, _made(tpm, AK_TEMPLATE) as ak:
+        return SvsmKeys(ek=ek.encoded, ak=ak.encoded)
+
+
+class SvsmAttester:
+    """Makes `svsm` evidence."""
+
+    def __init__(
+        self, device: Carrier, source: ServiceSource, *, request: bytes, nonce: bytes
+    ) -> None:
+        """Args: request: the verifier's, JSON; nonce: 32 random bytes for the TPM's session."""
+        self._tpm = TpmCommands(device)
+        self._source = source
+        self._request = request
+        self._nonce = nonce
+
+    @property
+    def tee(self) -> Tee:
+        """The name of the verifier."""
+        return Tee.SVSM
+
+    def collect_evidence(self, report_data: ReportData) -> Evidence:
+        """Return a quote and a report that both carry `report_data`, 64 bytes.
+
+        Raises:
+            ConfigError: `attest.request`, there is none to answer.
+            FormatError: `svsm_request.…`, `snp_report.…`, `snp_certificates.…`, `tpm2.…`.
+            PeerError: `attest.report`, the report is over something else; or as `quote_all_pcrs`.
+        """
+        if not self._request:
+            raise ConfigError("attest.request", "no verifier has sent a request yet")
+        request = parse_svsm_request(self._request)
+        raw = self._source()
+        report = parse_snp_report(raw.outblob)
+        if report.report_data != service_report_data(report_data, raw.manifestblob):
+            raise PeerError("attest.report", "the report is not over what was asked for")
+        with _made(self._tpm, EK_TEMPLATE) as ek, _made(self._tpm, AK_TEMPLATE) as ak:
+            activated = self._tpm.activate_credential(
+                ak.handle, ek.handle, request.blob, request.secret, self._nonce
+            )
+            quoted = quote_all_pcrs(self._tpm, ak.handle, report_data)
+        public = parse_tpmt_public(ak.encoded)
+        evidence = SvsmEvidence(
+            snp=SnpEvidence(report=report, certificates=parse_certificate_table(raw.auxblob)),
+            tpm=TpmEvidence(
+                message=quoted.quote.message,
+                signature=quoted.quote.signature,
+                pcrs=quoted.pcrs,
+                ak_public_der=encode_rsa_public_key(public.modulus, public.exponent),
+            ),
+            manifest=raw.manifestblob,
+            ak=ak.encoded,
+            activated=activated,
+            sealed=request.sealed,
+        )
+        return Evidence(tee=self.tee, value=evidence.to_json_value())
