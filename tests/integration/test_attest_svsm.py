@@ -4,13 +4,11 @@ The TPM is an emulator, spoken to by the guest's own code; processor, SVSM and t
 them are stand-ins (tests/fakes). Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools).
 """
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,8 +33,6 @@ from ccinit.kernel.tsm import open_vtpm_entry
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
 from ccinit.values import replace as but
-from guest_owner.kbs.measurements import Boot, TpmMeasurements
-from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.svsm import verify_evidence
 from guest_owner.kbs.verifiers.table import verify_log_evidence
@@ -45,57 +41,14 @@ from tests.fakes.snp import Chain, FakeSnp, der_of
 from tests.fakes.svsm import Svsm
 from tests.fakes.swtpm import Swtpm
 from tests.fakes.tpm_quote import extend
-from tests.integration.kbs_harness import DOCUMENT, SECRET, URI, Kbs, make_state, run, running_kbs
-from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
-
-DIGEST = hashlib.sha256(DOCUMENT).digest()
-LAUNCH = hashlib.sha384(b"svsm and firmware").digest()
-DEMANDED = REQUIREMENTS.decode().replace(
-    "version = 1\n", f'version = 1\nparavisor = ["{LAUNCH.hex()}"]\n'
-)
-EVENTS = {index: hashlib.sha256(b"boot %d" % index).digest() for index in (4, 9, 11)}
-IMAGE = ReferenceSet(
-    name="svsm-image",
-    profile=Profile.PROD,
-    measured=TpmMeasurements(
-        boot=Boot.UKI, pcr={index: extend(bytes(32), event) for index, event in EVENTS.items()}
-    ),
-)
+from tests.integration.kbs_harness import DOCUMENT, SECRET, URI, Kbs
+from tests.integration.svsm_world import DIGEST, LAUNCH, booted, svsm_kbs
 
 
 @pytest.fixture(scope="module")
 def kbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kbs]:
-    root = tmp_path_factory.mktemp("owner")
-    state = make_state(root)
-    (root / "amd.pem").write_bytes(Chain().pem)
-    (root / "vcek.pem").write_bytes(_pem(Chain()))
-    (root / "svsm.toml").write_text(DEMANDED)
-    (root / "image.json").write_bytes(encode_reference_set(IMAGE))
-    platform = ("--platform", "svsm", "--state", state)
-    run("register", "root", *platform, root / "amd.pem", "--name", "amd")
-    # An SVSM passes no certificates on, so the owner has the chip's.
-    run("register", "root", *platform, root / "vcek.pem", "--name", "chip")
-    run("register", "requirements", *platform, root / "svsm.toml")
-    run("register", "reference", "--state", state, root / "image.json")
-    with running_kbs(state) as server:
+    with svsm_kbs(tmp_path_factory.mktemp("owner")) as server:
         yield server
-
-
-def _pem(chain: Chain) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
-
-    return chain.leaf.public_bytes(Encoding.PEM)
-
-
-def booted(directory: Path, *, bound: bool = True) -> Swtpm:
-    """A TPM as firmware leaves it, and CONFIG after it."""
-    tpm = Swtpm(directory)
-    with tpm.open() as device:
-        for index, event in EVENTS.items():
-            TpmCommands(device).extend_pcr(index, event)
-        if bound:
-            TpmCommands(device).extend_pcr(8, DIGEST)
-    return tpm
 
 
 @pytest.fixture(scope="module")
