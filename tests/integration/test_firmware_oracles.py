@@ -8,15 +8,19 @@ import os
 from pathlib import Path
 
 import pytest
+from sevsnpmeasure.guest import calc_launch_digest  # type: ignore[import-untyped]
 from sevsnpmeasure.ovmf import OVMF  # type: ignore[import-untyped]
+from sevsnpmeasure.sev_mode import SevMode  # type: ignore[import-untyped]
 
 from ccinit.errors import ConfigError
 from measured_boot.platforms import PLATFORMS, Technology
-from measured_boot.prediction import DirectKernelBoot, Machine, predict_launch
+from measured_boot.prediction import DirectKernelBoot, Machine, UkiBoot, predict_launch
+from measured_boot.sev.cpu_models import find_signature
 from measured_boot.sev.firmware import parse_sev_firmware
 from measured_boot.tdx.build_measurement import measure_build
 from measured_boot.tdx.firmware import parse_tdx_sections
-from tests.fakes.pe_images import kernel_image
+from tests.fakes.firmware import fake_svsm
+from tests.fakes.pe_images import kernel_image, uki_image
 
 TREE = Path(os.environ.get("CCINIT_TOOLS", "build/tools"))
 OVMF_FILE = TREE / "usr/share/ovmf/OVMF.fd"
@@ -39,6 +43,36 @@ def test_debians_firmware_is_refused_for_amd_because_it_checks_no_kernel() -> No
         with pytest.raises(ConfigError) as error:
             predict_launch(DIRECT, f"{technology.value}_direct_qemu-10", machine)
         assert error.value.reason == "launch.kernel_hashes"
+
+
+@pytest.mark.parametrize("vcpus", [1, 4])
+def test_debians_firmware_under_an_svsm_is_what_the_other_program_measures(
+    tmp_path: Path, vcpus: int
+) -> None:
+    code, variables = (TREE / f"usr/share/OVMF/OVMF_{name}_4M.fd" for name in ("CODE", "VARS"))
+    (tmp_path / "svsm").write_bytes(fake_svsm(0x40000))
+    theirs = calc_launch_digest(
+        SevMode.SEV_SNP_SVSM,
+        vcpus,
+        find_signature("EPYC-Milan"),
+        str(code),
+        "",
+        "",
+        "",
+        1,
+        svsm_file=f"{tmp_path}/svsm",
+        ovmf_vars_size=variables.stat().st_size,
+    )
+    machine = Machine(
+        firmware=code.read_bytes(),
+        vcpus=vcpus,
+        cpu_model="EPYC-Milan",
+        svsm=fake_svsm(0x40000),
+        variables_bytes=variables.stat().st_size,
+    )
+    uki = UkiBoot(uki=uki_image())
+    ours = predict_launch(uki, "snp-svsm_stub-257.13_qemu-8.0-svsm", machine)
+    assert ours.registers["svsm_launch_digest"] == theirs
 
 
 def test_debians_firmware_is_the_build_that_platforms_of_intel_name() -> None:
