@@ -1,0 +1,105 @@
+"""A boot by its stages, for both carriers, against mkosi's smallest system with systemd.
+
+All machines are alike (1 CPU, 512 MiB, the accelerator that works here, no firmware between QEMU
+and the kernel), and all guests have one kernel, its words on the command line and the same first
+two lines of shell, which mark where user space begins (`marked_guests`). Ours ends where PID 1
+listens to the host, the peer's where its first ordinary service runs.
+
+    firmware   power-on to the kernel's first instruction, QEMU's loading of the files included
+    kernel     from there to the first instruction of user space, unpacking the initrd included
+    stage 0    to the exec of the root's PID 1: modules, root, switch
+    PID 1      to LISTEN
+    user space both of these
+
+Goals, as parts of the peer's same stage, and for stage 0 and PID 1 of its whole user space. User
+space a quarter: the promise. Stage 0 three fifths of that, PID 1 the rest: stage 0 starts an
+interpreter and loads some fifty modules, PID 1 starts another and imports what a host plane needs.
+Firmware and kernel 1.1: files of both are of like size, and what a host sees of them is not ours.
+"""
+
+import shutil
+from collections.abc import Mapping
+from typing import Final
+
+from ccinit.formats.cmdline import Carrier
+from host_runtime.launcher import GuestConfig
+from tests.bench.marked_guests import START, make_marked_guests
+from tests.bench.marks import Mark, boot_until
+from tests.bench.measurement import Bench, Row, Side, compare, interleave
+
+ROUNDS: Final = 5
+PEER: Final = "mkosi, systemd to its first service"
+USER_SPACE: Final = "user space"
+GOALS: Final[Mapping[str, float]] = {
+    "firmware": 1.1,
+    "kernel": 1.1,
+    "stage 0": 0.15,
+    "PID 1": 0.10,
+    USER_SPACE: 0.25,
+}
+
+Sample = Mapping[str, float]
+
+
+def measure(bench: Bench) -> tuple[Row, ...]:
+    """Measure all boots in the same rounds.
+
+    Raises:
+        BenchError: a guest did not get where it had to.
+    """
+    guests = make_marked_guests(bench)
+    sides: dict[str, Side[Sample]] = {
+        "peer": lambda: split_peer(_boot(guests.peer, "service")),
+        **{carrier.value: _side(guests.ours[carrier]) for carrier in Carrier},
+    }
+    seen = interleave(sides, bench.rounds(ROUNDS), bench.say)
+    return tuple(
+        compare(
+            f"boot, {carrier}: {stage}",
+            "ms",
+            ours=[sample[stage] for sample in seen[carrier]],
+            peer=[sample.get(stage, sample[USER_SPACE]) for sample in seen["peer"]],
+            peer_name=PEER,
+            goal=goal,
+        )
+        for carrier in Carrier
+        for stage, goal in GOALS.items()
+    )
+
+
+def split_ours(marks: Mapping[str, Mark]) -> Sample:
+    """Return the milliseconds of each stage from the marks of our guest."""
+    pid1 = marks["pid1"]
+    now_us, executed_us = pid1.numbers
+    kernel = pid1.milliseconds - now_us / 1000
+    executed = kernel + executed_us / 1000
+    start, listen = marks[START].milliseconds, marks["listen"].milliseconds
+    return {
+        "firmware": kernel,
+        "kernel": start - kernel,
+        "stage 0": executed - start,
+        "PID 1": listen - executed,
+        USER_SPACE: listen - start,
+    }
+
+
+def split_peer(marks: Mapping[str, Mark]) -> Sample:
+    """Return the milliseconds of each stage from the marks of the peer, which gives seconds."""
+    start, service = marks[START], marks["service"]
+    kernel = service.milliseconds - service.numbers[0] * 1000
+    return {
+        "firmware": kernel,
+        "kernel": start.milliseconds - kernel,
+        USER_SPACE: service.milliseconds - start.milliseconds,
+    }
+
+
+def _side(config: GuestConfig) -> Side[Sample]:
+    return lambda: split_ours(_boot(config, "listen"))
+
+
+def _boot(config: GuestConfig, last: str) -> Mapping[str, Mark]:
+    try:
+        return boot_until(config, last)
+    finally:
+        shutil.rmtree(config.folder, ignore_errors=True)
