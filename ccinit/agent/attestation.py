@@ -1,32 +1,24 @@
-"""ATTEST: evidence for the KBS, the resources that it releases, and the clock that it tells.
+"""ATTEST: the handshake with the KBS, the resources that it releases, and the clock that it tells.
 
-The child `kbs` holds the session; whenever it needs evidence it asks, and a second child that has
-the platform's device, and no network, makes it: the first time one that was started along with it,
-later, if a session is renewed, a new one each time. What comes back is wrapped into `Secret`s here,
-one for each use, and wiped with the guest.
+The child `kbs` holds the session; whenever it needs evidence it asks (`ccinit.agent.evidence`).
+What comes back is wrapped into `Secret`s here, one for each use, and wiped with the guest.
 """
 
 import errno
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
-from ccinit.agent.children import Answer, Answers, PreparedChild
+from ccinit.agent.children import Answer, Answers
 from ccinit.agent.configuration import Configured
-from ccinit.agent.devices import open_platform, run_on_platform
+from ccinit.agent.evidence import answering, require_evidence
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.launch_secrets import read_launch_secrets
-from ccinit.agent.log_pace import keep_pace
+from ccinit.agent.log_binding import bind_log
 from ccinit.agent.messages import (
     ConnectionAnswer,
     ConnectionQuestion,
     CounterStep,
-    EndorsementAnswer,
-    EndorsementQuestion,
-    EndorseRequest,
-    EvidenceAnswer,
     EvidenceQuestion,
-    EvidenceReply,
-    EvidenceRequest,
     KbsReply,
     KbsRequest,
     Wanted,
@@ -37,30 +29,20 @@ from ccinit.errors import ChildError, ConfigError, DeadlineError, KernelError
 from ccinit.formats.debug_grant import DebugGrant
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import KBS_VSOCK_PORT, KbsTransport
-from ccinit.formats.initdata import document_digest
 from ccinit.formats.launch_secret import vouch_for_log
 from ccinit.formats.log_evidence import encode_log_evidence
 from ccinit.formats.pod_manifest import PodManifest
 from ccinit.formats.pod_resources import log_psk_uri, name_counters, name_resources
 from ccinit.formats.pod_volume import Volume
 from ccinit.formats.resource_uri import KbsUri, PluginUri, ResourceUri
-from ccinit.formats.sealed_log import BootId, report_data
 from ccinit.formats.tee import (
-    MAX_VERIFIERS_REQUEST_BYTES,
-    Binding,
-    evidence_needs_network,
     evidence_needs_request,
-    initdata_binding,
     is_judged_at_launch,
 )
-from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.vsock_stream import connect_to_host
 from ccinit.pull.messages import PolicyKey
 from ccinit.secret import Secret
 from ccinit.values import field, frozen
-
-_EVIDENCE_SECONDS = 60.0
-_BOOT_ID_BYTES = 16
 
 
 @frozen
@@ -90,35 +72,6 @@ class Attested:
         if volume.key is None:
             raise RuntimeError(f"{volume.name} has no key")
         return self.grants[volume.key]
-
-
-def open_log(guest: Guest, configured: Configured) -> bytes:
-    """Begin the sealed stream as its owner wants it; return the report data that binds its key.
-
-    Raises:
-        FormatError: `seal.owner_key`.
-    """
-    log, capacity = configured.config.log, configured.config.limits.log_ring_bytes
-    guest.log.arrange(capacity=capacity, batch_bytes=log.batch_bytes if log.batch_ms else 0)
-    boot_id = BootId(random_bytes(_BOOT_ID_BYTES))
-    public_key = guest.log.open(log.public_key, boot_id)
-    guest.loop.start(keep_pace(guest.log, log), "log pace")
-    return report_data(boot_id, public_key)
-
-
-async def bind_log(guest: Guest, configured: Configured, binding: bytes) -> None:
-    """Bind the log's key by evidence that does not go through the KBS.
-
-    Args:
-        guest: whose log it is.
-        configured: on what.
-        binding: what `open_log` returned.
-
-    Raises:
-        CcinitError: the platform made no evidence.
-    """
-    evidence = await collect_evidence(guest, configured, binding)
-    guest.log.bind(encode_log_evidence(configured.platform.tee, evidence))
 
 
 async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> Attested:
@@ -217,26 +170,9 @@ async def request_resources(
         ChildError: `child.protocol`, other resources came back.
         CcinitError: as `attest`.
     """
-    _require_evidence(configured)
+    require_evidence(configured)
     async with AsyncExitStack() as stack:
-        first = await _prepare_evidence(guest, configured, stack)
-
-        async def answer(question: EvidenceQuestion) -> Answer:
-            _keep_request(guest, configured, question.request)
-            if first is None or first.is_used:
-                evidence = await collect_evidence(guest, configured, question.report_data)
-            else:
-                request = _evidence_request(guest, configured, question.report_data)
-                made = await first.run(
-                    request,
-                    EvidenceReply,
-                    seconds=_EVIDENCE_SECONDS,
-                    answers=_endorsements(guest, configured),
-                )
-                guest.service.figures.evidence_made += 1
-                evidence = made.evidence
-            return Answer(value=EvidenceAnswer(evidence=evidence))
-
+        answer = await answering(guest, configured, stack)
         request = _kbs_request(
             configured,
             wanted,
@@ -249,21 +185,6 @@ async def request_resources(
     if brought != tuple(one.uri for one in wanted) or len(reply.counters) != len(counters):
         raise ChildError("child.protocol", "the KBS child brought other resources than asked for")
     return reply
-
-
-async def _prepare_evidence(
-    guest: Guest, configured: Configured, stack: AsyncExitStack
-) -> PreparedChild | None:
-    """Start the first evidence child: it loads while the other does, until the challenge is there.
-
-    Returns None where the report data has to be known when the files are opened.
-    """
-    platform = configured.platform
-    if platform.open_report is not None:
-        return None
-    with open_platform(platform, b"") as fds:
-        prepare = guest.children.prepare(Role.EVIDENCE, fds=fds)
-        return await stack.enter_async_context(prepare)
 
 
 async def _run_kbs_child(
@@ -320,80 +241,6 @@ async def _connect_to_relay(question: ConnectionQuestion) -> Answer:
     except DeadlineError:
         return Answer(value=ConnectionAnswer(errno=errno.ETIMEDOUT))
     return Answer(value=ConnectionAnswer(errno=0), fds=(connection.detach(),))
-
-
-async def collect_evidence(guest: Guest, configured: Configured, report_data: bytes) -> bytes:
-    """Return evidence over `report_data` as JSON text.
-
-    Raises:
-        ConfigError: `attest.launch_only`, the platform has none.
-        CcinitError: it made none.
-    """
-    _require_evidence(configured)
-    platform = configured.platform
-    reply = await run_on_platform(
-        guest,
-        platform,
-        Role.EVIDENCE,
-        _evidence_request(guest, configured, report_data),
-        EvidenceReply,
-        report_data=report_data,
-        seconds=_EVIDENCE_SECONDS,
-        answers=_endorsements(guest, configured),
-    )
-    guest.service.figures.evidence_made += 1
-    return reply.evidence
-
-
-def _endorsements(guest: Guest, configured: Configured) -> Answers:
-    """Answer a child that has a report and no network by one that has the network only."""
-    tee = configured.platform.tee
-    if not evidence_needs_network(tee):
-        return {}
-
-    async def endorse(question: EndorsementQuestion) -> Answer:
-        request = EndorseRequest(tee=tee, hardware=question.hardware)
-        run = guest.children.run
-        answer = await run(Role.ENDORSE, request, EndorsementAnswer, seconds=_EVIDENCE_SECONDS)
-        return Answer(value=answer)
-
-    return {EndorsementQuestion: endorse}
-
-
-def _require_evidence(configured: Configured) -> None:
-    if is_judged_at_launch(configured.platform.tee):
-        raise ConfigError(
-            "attest.launch_only",
-            "the owner judged this launch once; there is no evidence, and nothing to fetch with it",
-        )
-
-
-def _keep_request(guest: Guest, configured: Configured, request: bytes) -> None:
-    """Keep a request from the child that spoke with the KBS; PID 1 does not read it.
-
-    Raises:
-        ChildError: `child.protocol`, one too many, or none.
-    """
-    needed = evidence_needs_request(configured.platform.tee)
-    if bool(request) is not needed or len(request) > MAX_VERIFIERS_REQUEST_BYTES:
-        raise ChildError("child.protocol", f"a request of {len(request)} bytes")
-    if needed:
-        guest.verifiers_request.text = request
-
-
-def _evidence_request(guest: Guest, configured: Configured, report_data: bytes) -> EvidenceRequest:
-    tee = configured.platform.tee
-    place = initdata_binding(tee)
-    stated = b""
-    if place.binding is Binding.STATED:
-        stated = document_digest(configured.document, place.algorithm)
-    return EvidenceRequest(
-        tee=tee,
-        report_data=report_data,
-        events=configured.measurement.records,
-        initdata=stated,
-        request=guest.verifiers_request.text if evidence_needs_request(tee) else b"",
-    )
 
 
 def plan_resources(manifest: PodManifest, *, with_identity: bool = False) -> tuple[Wanted, ...]:

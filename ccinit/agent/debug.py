@@ -14,11 +14,7 @@ second grant either.
 PID 1 loads this module when debug is asked for, and not before.
 """
 
-from ccinit.agent.attestation import (
-    Attested,
-    request_debug_grant,
-    wipe_grants,
-)
+from ccinit.agent.attestation import Attested, request_debug_grant, wipe_grants
 from ccinit.agent.configuration import Configured
 from ccinit.agent.debug_tools import find_tools_disk
 from ccinit.agent.guest import OWNER_PLANE_STEP, Guest, undoing

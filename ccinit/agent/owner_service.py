@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from ccinit.agent.attestation import Attested, collect_evidence
+from ccinit.agent.attestation import Attested
 from ccinit.agent.channel import printable
 from ccinit.agent.children import Answer, Answers
 from ccinit.agent.configuration import Configured
+from ccinit.agent.evidence import collect_evidence
 from ccinit.agent.guest import Guest
 from ccinit.agent.metrics import render_metrics
 from ccinit.agent.owner_streams import (

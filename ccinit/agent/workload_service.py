@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-from ccinit.agent.attestation import Attested, collect_evidence, request_token
+from ccinit.agent.attestation import Attested, request_token
 from ccinit.agent.children import Answer, Answers
 from ccinit.agent.configuration import Configured
+from ccinit.agent.evidence import collect_evidence
 from ccinit.agent.guest import Guest
 from ccinit.agent.measurement import workload_event
 from ccinit.errors import CcinitError, FormatError

@@ -112,8 +112,8 @@ def _complete(early: EarlyGuest) -> Guest:
 
 async def _configure(guest: Guest) -> tuple["Configured", bytes]:
     """Return the configuration, and what binds the key of the log that is now open."""
-    from ccinit.agent.attestation import bind_log, open_log
     from ccinit.agent.configuration import configure
+    from ccinit.agent.log_binding import bind_log, open_log
     from ccinit.formats.guest_config import StartBy
     from ccinit.formats.tee import (
         evidence_needs_network,
@@ -134,7 +134,7 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
 
 
 async def _connect(guest: Guest, configured: "Configured", log_binding: bytes) -> None:
-    from ccinit.agent.attestation import bind_log
+    from ccinit.agent.log_binding import bind_log
     from ccinit.agent.network import connect
     from ccinit.formats.tee import evidence_needs_network
 

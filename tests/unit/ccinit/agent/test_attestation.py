@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ccinit.agent import attestation
+from ccinit.agent import evidence as evidence_module
 from ccinit.agent.attestation import plan_resources, request_resources
 from ccinit.agent.guest import VerifiersRequest
 from ccinit.agent.messages import (
@@ -90,10 +91,10 @@ class Session:
             self.made.append(arguments[3])
             return SimpleNamespace(evidence=b"{}")
 
-        monkeypatch.setattr(attestation, "_prepare_evidence", no_child)
+        monkeypatch.setattr(evidence_module, "_prepare_evidence", no_child)
         monkeypatch.setattr(attestation, "_kbs_request", lambda *_parts, **_options: None)
         monkeypatch.setattr(attestation, "_run_kbs_child", kbs_child)
-        monkeypatch.setattr(attestation, "run_on_platform", on_platform)
+        monkeypatch.setattr(evidence_module, "run_on_platform", on_platform)
 
     def run(self, tee: Tee, *questions: EvidenceQuestion) -> list[EvidenceRequest]:
         self.questions = list(questions)
@@ -179,5 +180,8 @@ def test_parameters_of_the_platform_go_into_the_request(tee: Tee, sent: bytes) -
         limits=SimpleNamespace(attest_seconds=1),
     )
     guest: Any = SimpleNamespace(children=SimpleNamespace(run=run))
-    EventLoop().run(attestation._run_kbs_child(guest, configured, (), answer, with_token=False))
+    request = attestation._kbs_request(
+        configured, (), with_token=False, counters=(), debug_grant=None
+    )
+    EventLoop().run(attestation._run_kbs_child(guest, configured, request, answer))
     assert asked[0].parameters == sent

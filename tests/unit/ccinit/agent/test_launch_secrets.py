@@ -11,8 +11,9 @@ from typing import Any, cast
 import pytest
 
 from ccinit.agent import attestation, launch_secrets
-from ccinit.agent.attestation import attest, collect_evidence, plan_resources, request_resources
+from ccinit.agent.attestation import attest, plan_resources, request_resources
 from ccinit.agent.child import JobChannel
+from ccinit.agent.evidence import collect_evidence
 from ccinit.agent.jobs import launch, measure
 from ccinit.agent.messages import BindRequest, KbsReply, LaunchRequest
 from ccinit.agent.roles import Role

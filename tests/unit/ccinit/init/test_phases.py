@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent import attestation, configuration, network
+from ccinit.agent import configuration, log_binding, network
 from ccinit.formats.guest_config import StartBy
 from ccinit.formats.tee import Tee
 from ccinit.init import phases
@@ -33,8 +33,8 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append("open")
         return BINDING
 
-    monkeypatch.setattr(attestation, "open_log", open_log)
-    monkeypatch.setattr(attestation, "bind_log", noting("bind"))
+    monkeypatch.setattr(log_binding, "open_log", open_log)
+    monkeypatch.setattr(log_binding, "bind_log", noting("bind"))
     monkeypatch.setattr(entropy, "wait_for_entropy", noting("entropy"))
     monkeypatch.setattr(network, "connect", noting("connect"))
     return done
