@@ -43,7 +43,12 @@ class Visit:
 def visit_pod(scene: World, guest: Guest, config: GuestConfig) -> Visit:
     """Make every call of the owner plane."""
     owner, at, name = scene.owner, owner_address(config), scene.canaries.container
-    code = "import os, sys; print(os.getuid(), sys.stdin.read()[::-1]); sys.exit(7)"
+    code = (
+        "import os, sys; words = sys.stdin.read()\n"
+        "with open('/data/words', 'w') as file: file.write(words)\n"
+        "os.sync()\n"
+        "print(os.getuid(), words[::-1]); sys.exit(7)"
+    )
     command = ("-i", name, PYTHON, "-I", "-c", code)
     executed = owner.ask("exec", *command, at=at, stdin=WORDS, accept=(7,))
     owner.ask("signal", name, "CONT", at=at)

@@ -16,7 +16,10 @@ import pytest
 from ccinit.formats.aael import AaelEvent
 from ccinit.formats.event_log import Algorithm
 from ccinit.formats.host_rpc import Code, Phase
+from host_runtime.disks import create_sparse_disk
 from host_runtime.launcher import EndReason, GuestConfig
+from host_runtime.search import Hit, encode_canary, find_canaries
+from host_runtime.sinks import DiskSink
 from measured_boot.prediction import UkiBoot, predict
 from tests.demo import pod, world
 from tests.demo.host_view import look, require_findable
@@ -28,6 +31,9 @@ from tests.vm.debug_visit import DebugVisit, visit_debug
 from tests.vm.direct_boot import DirectImage
 from tests.vm.harness.boot import record_boot
 from tests.vm.owner_visit import WORDS, Visit, visit_pod
+
+IMAGE_LINE = b'server_version = "counter"'
+"""A line of the pod's program: the image is on scratch, and so is the file."""
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
@@ -223,6 +229,30 @@ def test_host_saw_no_text_and_no_canary(chain: Chain) -> None:
     assert view.complaints() == ()
     assert view.sinks["vsock"] > 0
     assert view.sinks["network"] > 0
+
+
+@pytest.mark.parametrize("name", ["scratch", "data"])
+def test_raw_disk_holds_no_canary_in_any_form(chain: Chain, name: str, tmp_path: Path) -> None:
+    """The file behind each disk, after the guest's end; and beside it a disk without encryption."""
+    (path,) = (disk.path for disk in chain.config.disks if disk.serial == name)
+    canaries = {**chain.scene.canaries.by_name(), "image": IMAGE_LINE, "volume": WORDS}
+    written = DiskSink(images=(path,))
+    assert written.bytes_seen() > 1 << 20
+    assert find_canaries(canaries, (written,)) == ()
+
+    forms = [
+        (canary, encoding, form)
+        for canary, content in canaries.items()
+        for encoding, form in encode_canary(content).items()
+    ]
+    planted = create_sparse_disk(tmp_path / "planted", path.stat().st_size)
+    with planted.open("r+b") as file:
+        for number, (_, _, form) in enumerate(forms):
+            file.seek(planted.stat().st_size // len(forms) * number + 17)
+            file.write(form)
+    assert set(find_canaries(canaries, (DiskSink(images=(planted,)),))) == {
+        Hit(sink="disks", canary=canary, encoding=encoding) for canary, encoding, _ in forms
+    }
 
 
 def test_search_finds_the_same_canaries_where_they_are(chain: Chain) -> None:

@@ -29,6 +29,8 @@ class Encoding(StrEnum):
     BASE64URL_1 = "base64url-1"
     BASE64URL_2 = "base64url-2"
     UTF16LE = "utf-16le"
+    UTF16BE = "utf-16be"
+    REVERSED = "reversed"
     PERCENT = "percent"
     PERCENT_ALL_LOWER = "percent-all-lower"
     PERCENT_ALL_UPPER = "percent-all-upper"
@@ -75,6 +77,8 @@ def encode_canary(canary: bytes) -> Mapping[Encoding, bytes]:
         Encoding.HEX_LOWER: canary.hex().encode(),
         Encoding.HEX_UPPER: canary.hex().upper().encode(),
         Encoding.UTF16LE: canary.decode("latin-1").encode("utf-16-le"),
+        Encoding.UTF16BE: canary.decode("latin-1").encode("utf-16-be"),
+        Encoding.REVERSED: canary[::-1],
         Encoding.PERCENT: quote_from_bytes(canary, safe="").encode(),
         Encoding.PERCENT_ALL_LOWER: all_percent.encode(),
         Encoding.PERCENT_ALL_UPPER: all_percent.upper().encode(),

@@ -37,6 +37,8 @@ def test_base64_is_found_at_each_position(before: bytes) -> None:
         (CANARY.hex().encode(), Encoding.HEX_LOWER),
         (CANARY.hex().upper().encode(), Encoding.HEX_UPPER),
         (CANARY.decode("latin-1").encode("utf-16-le"), Encoding.UTF16LE),
+        (CANARY.decode("latin-1").encode("utf-16-be"), Encoding.UTF16BE),
+        (CANARY[::-1], Encoding.REVERSED),
         (quote(CANARY, safe="").encode(), Encoding.PERCENT),
         (b"".join(b"%%%02x" % byte for byte in CANARY), Encoding.PERCENT_ALL_LOWER),
         (b"".join(b"%%%02X" % byte for byte in CANARY), Encoding.PERCENT_ALL_UPPER),
