@@ -20,12 +20,13 @@ from rootfs_builder.tools_tree import ToolsTree
 from tests.bench.chart import encode_chart
 from tests.bench.measurement import Bench, BenchError, Row, describe_machine
 from tests.bench.report import encode_report, table_lines
-from tests.bench.rows import attest, boot, memory, pid1, pull, size, stages, storage
+from tests.bench.rows import attest, boot, memory, pid1, pull, seal, size, stages, storage
 
 # One line for each module of tests/bench/rows, quick ones first.
 GROUPS: Mapping[str, Callable[[Bench], Sequence[Row]]] = {
     "size": size.measure,
     "pid1": pid1.measure,
+    "seal": seal.measure,
     "attest": attest.measure,
     "storage": storage.measure,
     "memory": memory.measure,
