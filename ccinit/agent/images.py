@@ -16,6 +16,7 @@ from ccinit.formats.pod_manifest import Image
 from ccinit.formats.registries import RegistryRule, rule_keys, select_rule
 from ccinit.kernel.event_loop import TaskGroup, Turn
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
+from ccinit.pull.layer_store import LayerStore
 from ccinit.pull.messages import PullLimits, PullRequest, SignaturePolicy, key_pipe
 from ccinit.secret import Secret
 from ccinit.values import frozen
@@ -41,14 +42,14 @@ async def pull(
     """
     images: dict[str, PulledImage] = {}
     waiting = deque(configured.manifest.images)
-    turn = Turn()
+    turn, store = Turn(), LayerStore()
 
     async def pull_waiting() -> None:
         while waiting:
             image = waiting.popleft()
             directory = f"{unlocked.store}/image-{image.name}"
             images[image.name] = await _pull_one(
-                guest, configured, attested, image, directory, turn
+                guest, configured, attested, image, directory, turn, store
             )
 
     async with TaskGroup() as group:
@@ -66,6 +67,7 @@ async def _pull_one(
     image: Image,
     directory: str,
     turn: Turn,
+    store: LayerStore,
 ) -> PulledImage:
     make_directory(directory, 0o700)
     policy = _policy(attested, image)
@@ -74,7 +76,7 @@ async def _pull_one(
     keys = _client_keys(attested, rule)
     children = ImageChildren(guest, configured, attested, image, directory, keys, turn)
     async with children:
-        pulled = await pull_image(request, directory, children, policy)
+        pulled = await pull_image(request, directory, children, store, policy)
     guest.teardown.push(f"image {image.name}", undoing(partial(_unmount, pulled)))
     guest.event(
         f"image {image.name}: manifest {pulled.manifest}, {len(pulled.layers)} layers, "
@@ -116,4 +118,4 @@ def _policy(attested: Attested, image: Image) -> SignaturePolicy | None:
 
 
 def _unmount(image: PulledImage) -> None:
-    unmount_layers(image.layers)
+    unmount_layers(image.own)

@@ -18,6 +18,7 @@ from ccinit.formats.layer_encryption import LayerKey
 from ccinit.formats.pod_manifest import Image
 from ccinit.kernel.event_loop import Turn
 from ccinit.pull.image import Owners
+from ccinit.pull.layer_store import StoredLayer
 from ccinit.pull.layer_stream import open_pipe
 from ccinit.pull.messages import (
     KEYS_PIPE,
@@ -32,7 +33,9 @@ from ccinit.pull.messages import (
     FoundSignatures,
     InspectedImage,
     InspectRequest,
+    KeptTar,
     LayersRequest,
+    OpenedTar,
     PulledBlobs,
     PullRequest,
     SendLayers,
@@ -55,8 +58,8 @@ class ImageChildren:
     """See `ccinit.pull.image.PullChildren`; to be entered for one pull.
 
     Those that wait for others are started ahead and load their code meanwhile: the two behind the
-    pipes while the registry is asked for the manifest, the two for the index and for the mounts
-    while the last tar is read.
+    pipes and the one that reads the manifest while the registry is asked for it, the two for the
+    index and for the mounts while the last tar is read.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class ImageChildren:
         self._directory = directory
         self._stack = AsyncExitStack()
         self._fds: dict[str, int] = {}
+        self._inspect: PreparedChild | None = None
         self._unpack: PreparedChild | None = None
         self._layers: PreparedChild | None = None
         self._index: PreparedProgram | None = None
@@ -89,6 +93,8 @@ class ImageChildren:
         tars_out, tars_in = open_pipe()
         try:
             prepare = self._guest.children.prepare
+            inspect = prepare(Role.INSPECT, fds={})
+            self._inspect = await self._stack.enter_async_context(inspect)
             unpack = prepare(Role.UNPACK, fds={SOURCE: blobs_out, SINK: tars_in})
             self._unpack = await self._stack.enter_async_context(unpack)
             layers = prepare(Role.LAYERS, fds={SOURCE: tars_out}, workspace=self._directory)
@@ -123,9 +129,12 @@ class ImageChildren:
             return Answer(value=await decide(found))
 
         async def send(found: FoundImage) -> Answer:
-            begin(found)
-            sink = self._open_file() if found.is_encrypted else self._fds.pop("blobs")
-            return Answer(value=SendLayers(), fds=(sink,))
+            sending = await begin(found)
+            if sending.first:
+                kept = f"{sending.first} layers are there already"
+                self._guest.event(f"image {self._image.name}: {kept}")
+            sink = self._open_file() if sending.to_file else self._fds.pop("blobs")
+            return Answer(value=SendLayers(first=sending.first), fds=(sink,))
 
         return await self._guest.children.run(
             Role.REGISTRY,
@@ -142,10 +151,8 @@ class ImageChildren:
         )
 
     async def inspect(self, request: InspectRequest) -> InspectedImage:
-        """Read the manifest without a network."""
-        return await self._guest.children.run(
-            Role.INSPECT, request, InspectedImage, seconds=self._seconds
-        )
+        """Read the documents without a network."""
+        return await _prepared(self._inspect).run(request, InspectedImage, seconds=self._seconds)
 
     async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
         """Have the KBS's keys open the layers' wraps; one handshake at a time has the TPM."""
@@ -187,9 +194,17 @@ class ImageChildren:
         self._guest.event(f"image {self._image.name}: the policy accepts it: {reasons}")
         return accepted
 
-    async def verify(self, request: LayersRequest) -> VerifiedLayers:
+    async def verify(self, request: LayersRequest, kept: tuple[StoredLayer, ...]) -> VerifiedLayers:
         """Hash, read and write the tars."""
-        return await _prepared(self._layers).run(request, VerifiedLayers, seconds=self._seconds)
+
+        async def answer(question: KeptTar) -> Answer:
+            if not 0 <= question.position < len(kept):
+                raise ChildError("child.protocol", "a tar that is not there")
+            return Answer(value=OpenedTar(), fds=(_open_tar(kept[question.position]),))
+
+        return await _prepared(self._layers).run(
+            request, VerifiedLayers, seconds=self._seconds, answers={KeptTar: answer}
+        )
 
     async def index(self, arguments: tuple[str, ...]) -> None:
         """Run mkfs.erofs over one tar."""
@@ -226,6 +241,13 @@ class ImageChildren:
 
     def _progress(self, notice: Downloaded) -> None:
         self._guest.event(f"image {self._image.name}: {notice.layer_bytes} bytes of layers")
+
+
+def _open_tar(layer: StoredLayer) -> int:
+    try:
+        return os.open(layer.files.tar, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError(error.errno or 0, "open", layer.files.tar) from error
 
 
 def _prepared(child: PreparedChild | None) -> PreparedChild:

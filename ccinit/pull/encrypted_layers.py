@@ -9,25 +9,13 @@ No child that has a key has a network, and the one that speaks with the registry
 
 from typing import Protocol
 
-from ccinit.errors import FormatError
 from ccinit.formats.layer_encryption import LayerKey, join_keys
-from ccinit.formats.oci_reference import parse_image_reference
-from ccinit.pull.messages import (
-    DecryptReply,
-    DecryptRequest,
-    FoundImage,
-    InspectedImage,
-    InspectRequest,
-    PullRequest,
-)
+from ccinit.pull.messages import DecryptReply, DecryptRequest, InspectedImage
 from ccinit.secret import Secret
 
 
 class DecryptChildren(Protocol):
     """The children that only an encrypted image needs."""
-
-    async def inspect(self, request: InspectRequest) -> InspectedImage:
-        """Run `inspect.inspect_job`."""
 
     async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
         """Get the keys of the image's encrypted layers, in their order, or raise.
@@ -39,23 +27,12 @@ class DecryptChildren(Protocol):
         """Run `decrypt.decrypt_job` on what was downloaded, with `keys` in its pipe."""
 
 
-async def decrypt_layers(
-    request: PullRequest, found: FoundImage, children: DecryptChildren
-) -> None:
-    """Pass the layers of `found`, which were downloaded into a file, on to be decompressed.
+async def decrypt_layers(image: InspectedImage, children: DecryptChildren) -> None:
+    """Pass the layers, which were downloaded into a file, on to be decompressed.
 
     Raises:
         CcinitError: of any family.
     """
-    inspected = await children.inspect(
-        InspectRequest(
-            pinned=parse_image_reference(request.reference).digest,
-            documents=found.documents,
-            encryption=request.encryption,
-        )
-    )
-    if inspected.layers != found.layers:
-        raise FormatError("pull.layers", "the registry child names other layers")
-    decryption = DecryptRequest(layers=len(inspected.layers), encrypted=inspected.encrypted)
-    with Secret(join_keys(await children.open_keys(inspected))) as keys:
-        await children.decrypt(decryption, keys)
+    request = DecryptRequest(layers=len(image.layers), encrypted=image.encrypted)
+    with Secret(join_keys(await children.open_keys(image))) as keys:
+        await children.decrypt(request, keys)

@@ -75,21 +75,17 @@ def fetch_image(
         # asks another child, remembers for which documents it has.
         manifests = find_signatures(registry, documents)
         channel.ask(FoundSignatures(documents=documents, manifests=manifests), AcceptedImage)
-    layer_bytes = sum(layer.blob.size for layer in manifest.layers)
-    channel.notify(FetchBegun(layers=len(manifest.layers), layer_bytes=layer_bytes))
     collected = _Collected(manifest.config)
     registry.blob(manifest.config.digest, collected)
     verify_config(bytes(collected.data), manifest)
-    found = FoundImage(
-        documents=documents,
-        config=bytes(collected.data),
-        layers=tuple(layer.compression for layer in manifest.layers),
-        is_encrypted=any(layer.encryption is not None for layer in manifest.layers),
-    )
-    _answer, fds = channel.ask_for_fds(found, SendLayers)
+    found = FoundImage(documents=documents, config=bytes(collected.data))
+    answer, fds = channel.ask_for_fds(found, SendLayers)
     if len(fds) != 1:
         raise ChildError("child.protocol", f"{len(fds)} places for the layers")
-    downloaded = _fetch_layers(registry, manifest.layers, LayerWriter(fds[0]), channel)
+    wanted = manifest.layers[answer.first :]
+    layer_bytes = sum(layer.blob.size for layer in wanted)
+    channel.notify(FetchBegun(layers=len(wanted), layer_bytes=layer_bytes))
+    downloaded = _fetch_layers(registry, wanted, LayerWriter(fds[0]), channel)
     return PulledBlobs(downloaded_bytes=downloaded)
 
 

@@ -30,6 +30,7 @@ from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
 from ccinit.pull.handover import give_directory, hand_over
 from ccinit.pull.index import index_arguments
+from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer
 from ccinit.pull.messages import (
     AcceptedImage,
     PullRequest,
@@ -40,7 +41,7 @@ from ccinit.pull.messages import (
     VerifiedLayers,
     layer_file,
 )
-from ccinit.pull.reception import ReceivingChildren, receive_layers
+from ccinit.pull.reception import Received, ReceivingChildren, receive_layers
 from ccinit.pull.verdict import Verdict
 from ccinit.values import frozen
 
@@ -76,17 +77,8 @@ class PullChildren(ReceivingChildren, Protocol):
 
 
 @frozen
-class LayerFiles:
-    """One layer: its tar, the erofs index over it, and where it is mounted; absolute paths."""
-
-    tar: str
-    index: str
-    mount_point: str
-
-
-@frozen
 class IndexedLayers:
-    """A verified image with an index for each layer."""
+    """Verified layers with an index for each."""
 
     verified: VerifiedLayers
     files: tuple[LayerFiles, ...]
@@ -106,12 +98,14 @@ class PulledImage:
     Attributes:
         manifest: digest of the manifest in use.
         layers: bottom first.
+        own: those of them that this pull has mounted.
         file_bytes: content of all files of all layers.
     """
 
     manifest: Digest
     config: ImageConfig
     layers: tuple[LayerFiles, ...]
+    own: tuple[LayerFiles, ...]
     file_bytes: int
 
 
@@ -119,6 +113,7 @@ async def pull_image(
     request: PullRequest,
     directory: str,
     children: PullChildren,
+    store: LayerStore,
     policy: SignaturePolicy | None = None,
 ) -> PulledImage:
     """Pull the image that `request` names into `directory`, an empty one on scratch.
@@ -127,6 +122,7 @@ async def pull_image(
         request: with `with_signatures` if there is a policy.
         directory: for its files.
         children: who does the work.
+        store: the pod's layers, to which this image's are added.
         policy: which signatures it needs; None if its digest in the manifest is enough.
 
     Raises:
@@ -134,21 +130,31 @@ async def pull_image(
     """
     give_directory(directory, children.owners.layers)
     verdict = Verdict(request.reference, policy, children.judge)
-    verified = await receive_layers(request, verdict, children)
-    indexed = await _index_layers(verified, directory, children)
+    received = await receive_layers(request, verdict, store, children)
+    indexed = await _index_layers(received, directory, children)
     mounted = mount_layers(indexed)
     try:
         roots = tuple(files.mount_point for files in indexed.files)
-        return verify_trees(mounted, await children.walk(TreeRequest(roots=roots)))
+        walked = await children.walk(TreeRequest(roots=roots))
+        image = verify_trees(mounted, walked, received.kept)
     except BaseException:
         unmount_layers(indexed.files)
         raise
+    received.claim.fulfil(
+        [
+            StoredLayer(files=files, passed=passed)
+            for files, passed in zip(indexed.files, received.verified.layers, strict=True)
+        ]
+    )
+    return image
 
 
 async def _index_layers(
-    verified: VerifiedLayers, directory: str, children: PullChildren
+    received: Received, directory: str, children: PullChildren
 ) -> IndexedLayers:
-    tars = [layer_file(position) for position in range(len(verified.layers))]
+    first = len(received.kept)
+    positions = range(first, first + len(received.verified.layers))
+    tars = [layer_file(position) for position in positions]
     hand_over(directory, tars, children.owners.index)
     files = tuple(
         LayerFiles(
@@ -156,7 +162,7 @@ async def _index_layers(
             index=os.path.join(directory, f"layer-{position}.erofs"),
             mount_point=os.path.join(directory, f"layer-{position}"),
         )
-        for position, tar in enumerate(tars)
+        for position, tar in zip(positions, tars, strict=True)
     )
     waiting = deque(files)
 
@@ -170,7 +176,7 @@ async def _index_layers(
             group.start(index_waiting(), f"index {number}")
     indexes = [os.path.basename(layer.index) for layer in files]
     hand_over(directory, (*tars, *indexes), os.geteuid())
-    return IndexedLayers(verified=verified, files=files)
+    return IndexedLayers(verified=received.verified, files=files)
 
 
 def mount_layers(indexed: IndexedLayers) -> MountedLayers:
@@ -191,8 +197,15 @@ def mount_layers(indexed: IndexedLayers) -> MountedLayers:
     return MountedLayers(indexed=indexed)
 
 
-def verify_trees(mounted: MountedLayers, walked: TreeDigests) -> PulledImage:
+def verify_trees(
+    mounted: MountedLayers, walked: TreeDigests, kept: tuple[StoredLayer, ...] = ()
+) -> PulledImage:
     """Return the image if what the kernel shows is what our pass over the tars said.
+
+    Args:
+        mounted: its own layers.
+        walked: what the kernel shows of those.
+        kept: the layers below them, which were compared when they were made.
 
     Raises:
         VerificationError: `pull.tree`.
@@ -200,11 +213,14 @@ def verify_trees(mounted: MountedLayers, walked: TreeDigests) -> PulledImage:
     verified = mounted.indexed.verified
     if walked.listings != tuple(layer.listing for layer in verified.layers):
         raise VerificationError("pull.tree", "a mounted layer is not what its tar says")
+    own = mounted.indexed.files
+    passed = (*(layer.passed for layer in kept), *verified.layers)
     return PulledImage(
         manifest=verified.manifest,
         config=verified.config,
-        layers=mounted.indexed.files,
-        file_bytes=sum(layer.file_bytes for layer in verified.layers),
+        layers=(*(layer.files for layer in kept), *own),
+        own=own,
+        file_bytes=sum(layer.file_bytes for layer in passed),
     )
 
 

@@ -1,24 +1,25 @@
-"""The job of the `inspect` child: which layers are encrypted, and what can open them.
+"""The job of the `inspect` child: what an image consists of, before any layer is fetched.
 
-It comes between the `registry` child and the KBS: whatever names a key to be fetched is read from
-documents that are hashed here, without a network. An image without encrypted layers needs none of
-this.
+It comes between the `registry` child and whatever is decided by an image's documents: which layers
+are there already, which are encrypted and what can open them. So they are hashed here, without a
+network, and their grammar is not PID 1's.
 """
 
-from ccinit.pull.documents import verify_documents, verify_encryption
+from ccinit.pull.documents import verify_config, verify_documents, verify_encryption
 from ccinit.pull.messages import EncryptedLayer, InspectedImage, InspectRequest
 
 
 def inspect_job(request: InspectRequest, channel: object) -> InspectedImage:  # noqa: ARG001
-    """Verify the documents and list the encrypted layers.
+    """Verify the documents and list the layers.
 
     Raises:
         VerificationError: `pull.…`, a digest does not fit; `pull.encryption`.
-        FormatError: `manifest.…`, `enc.…`.
+        FormatError: `manifest.…`, `image_config.…`, `enc.…`.
     """
     manifest = verify_encryption(
         verify_documents(request.documents, request.pinned), request.encryption
     )
+    config = verify_config(request.config, manifest)
     encrypted = tuple(
         EncryptedLayer(
             position=position,
@@ -31,5 +32,7 @@ def inspect_job(request: InspectRequest, channel: object) -> InspectedImage:  # 
         if layer.encryption is not None
     )
     return InspectedImage(
-        layers=tuple(layer.compression for layer in manifest.layers), encrypted=encrypted
+        layers=tuple(layer.compression for layer in manifest.layers),
+        diff_ids=config.diff_ids,
+        encrypted=encrypted,
     )

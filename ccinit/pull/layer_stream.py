@@ -53,18 +53,22 @@ class LayerWriter:
         view = memoryview(data)
         for start in range(0, len(view), MAX_CHUNK_BYTES):
             chunk = view[start : start + MAX_CHUNK_BYTES]
-            self._send(_LENGTH.pack(len(chunk)))
-            self._send(chunk)
+            self._send(_LENGTH.pack(len(chunk)), chunk)
 
     def end_layer(self) -> None:
         """Say that the layer is over; raises as `write`."""
         self._send(_LENGTH.pack(0))
 
-    def _send(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
+    def _send(self, *parts: bytes | memoryview) -> None:
+        """Write all parts, at once if there is room: each write wakes the reader."""
+        views = [memoryview(part) for part in parts]
         try:
-            while view:
-                view = view[os.write(self._fd, view) :]
+            while views:
+                sent = os.writev(self._fd, views)
+                while views and sent >= len(views[0]):
+                    sent -= len(views.pop(0))
+                if views:
+                    views[0] = views[0][sent:]
         except BrokenPipeError as error:
             raise ChildError(NEIGHBOUR_ENDED, "nobody reads the layers") from error
         except OSError as error:

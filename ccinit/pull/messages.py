@@ -145,22 +145,23 @@ class FoundImage:
     Attributes:
         documents: the manifest, or the index and the manifest it names for this platform.
         config: the image config.
-        layers: how each is packed, bottom first.
-        is_encrypted: whether any layer is encrypted.
     """
 
     documents: tuple[bytes, ...]
     config: bytes
-    layers: tuple[Compression, ...]
-    is_encrypted: bool
 
 
 @frozen
 class SendLayers:
-    """The answer: write the blobs of all layers, bottom first, into what comes with it.
+    """The answer: write the blobs of layers, bottom first, into what comes with it.
 
     A pipe; or a file if any layer is encrypted, for keys and network are never in one process.
+
+    Attributes:
+        first: position of the first one; those below are there already.
     """
+
+    first: int
 
 
 @frozen
@@ -196,10 +197,11 @@ def layer_file(position: int) -> str:
 
 @frozen
 class InspectRequest:
-    """The documents that the `registry` child left, and the digest that it was asked for."""
+    """What the `registry` child has found, and the digest that it was asked for."""
 
     pinned: Digest
     documents: tuple[bytes, ...]
+    config: bytes
     encryption: ImageEncryption
 
 
@@ -221,13 +223,16 @@ class EncryptedLayer:
 
 @frozen
 class InspectedImage:
-    """What has to be decrypted before the layers can be read, bottom first.
+    """What has to be done with the layers of an image; verified, unlike the layers.
 
     Attributes:
-        layers: how each is packed, under its encryption if it has one.
+        layers: how each is packed, under its encryption if it has one; bottom first.
+        diff_ids: of each.
+        encrypted: those that have to be decrypted, bottom first.
     """
 
     layers: tuple[Compression, ...]
+    diff_ids: tuple[Digest, ...]
     encrypted: tuple[EncryptedLayer, ...]
 
 
@@ -287,7 +292,9 @@ class LayersRequest:
     """What the `registry` child has found, and the digest that it was asked for.
 
     Attributes:
-        tar_bytes: cap on all tars of the image.
+        tar_bytes: cap on all tars that come.
+        kept: how many layers, from the bottom, are there already; their tars do not come.
+        kept_records: paths in those.
     """
 
     pinned: Digest
@@ -295,6 +302,20 @@ class LayersRequest:
     config: bytes
     encryption: ImageEncryption
     tar_bytes: int
+    kept: int = 0
+    kept_records: int = 0
+
+
+@frozen
+class KeptTar:
+    """A question of the `layers` child: the tar of the layer at this position, please."""
+
+    position: int
+
+
+@frozen
+class OpenedTar:
+    """The answer; the tar comes with it, complete and sealed."""
 
 
 @frozen
@@ -318,7 +339,7 @@ class VerifiedLayers:
 
     Attributes:
         manifest: digest of the manifest in use, which an index may have named.
-        layers: bottom first, one for each tar.
+        layers: bottom first, one for each tar that has come.
     """
 
     manifest: Digest

@@ -4,20 +4,24 @@
     registry ──blobs──▶ file, then file ──decrypt──▶ unpack ──tars──▶ layers      if encrypted
 
 Bytes go from child to child by pipe and never back. Each child asks nothing of the one before but
-bytes, and the last one, which has neither network nor decompressors, hashes them. Nothing is on
-scratch that this child has not written, and nothing is indexed before it has ended well.
+bytes, and the last one, which has neither network nor decompressors, hashes them. The tars on
+scratch are what this child has written, and nothing is indexed before it has ended well.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol, TypeVar
 
 from ccinit.errors import ChildError
+from ccinit.formats.digest import Digest
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.kernel.event_loop import Event, TaskGroup
 from ccinit.pull.encrypted_layers import DecryptChildren, decrypt_layers
+from ccinit.pull.layer_store import Claim, LayerStore, StoredLayer, claim_alone
 from ccinit.pull.layer_stream import NEIGHBOUR_ENDED
 from ccinit.pull.messages import (
     FoundImage,
+    InspectedImage,
+    InspectRequest,
     LayersRequest,
     PulledBlobs,
     PullRequest,
@@ -26,9 +30,25 @@ from ccinit.pull.messages import (
     VerifiedLayers,
 )
 from ccinit.pull.verdict import Decide, Verdict
+from ccinit.values import frozen
 
 T = TypeVar("T")
-Begin = Callable[[FoundImage], None]
+
+
+@frozen
+class Sending:
+    """What the registry child is to send.
+
+    Attributes:
+        first: position of the first layer that is wanted.
+        to_file: whether into a file, for some are encrypted, instead of the pipe.
+    """
+
+    first: int
+    to_file: bool
+
+
+Begin = Callable[[FoundImage], Awaitable[Sending]]
 
 
 class ReceivingChildren(DecryptChildren, Protocol):
@@ -37,26 +57,51 @@ class ReceivingChildren(DecryptChildren, Protocol):
     async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
         """Run `fetch.registry_job`.
 
-        `decide` answers its question about signatures, `begin` hears its question about the image,
-        which is answered with the pipe, or the file if the image is encrypted.
+        `decide` answers its question about signatures, `begin` that about the image.
         """
+
+    async def inspect(self, request: InspectRequest) -> InspectedImage:
+        """Run `inspect.inspect_job`."""
 
     async def unpack(self, request: UnpackRequest) -> UnpackReply:
         """Run `unpack.unpack_job` between the pipes."""
 
-    async def verify(self, request: LayersRequest) -> VerifiedLayers:
-        """Run `verify.layers_job` at the last pipe."""
+    async def verify(self, request: LayersRequest, kept: tuple[StoredLayer, ...]) -> VerifiedLayers:
+        """Run `verify.layers_job` at the last pipe; `kept` are those it may ask for."""
+
+
+@frozen
+class Received:
+    """An image's verified layers.
+
+    Attributes:
+        kept: those that were there already, bottom first.
+        verified: those above.
+        claim: by which others wait for these.
+    """
+
+    kept: tuple[StoredLayer, ...]
+    verified: VerifiedLayers
+    claim: Claim
+
+
+@frozen
+class _Plan:
+    found: FoundImage
+    inspected: InspectedImage
+    claim: Claim
+    kept: tuple[StoredLayer, ...]
 
 
 async def receive_layers(
-    request: PullRequest, verdict: Verdict, children: ReceivingChildren
-) -> VerifiedLayers:
-    """Have the image's layers downloaded, decrypted, decompressed, verified and written.
+    request: PullRequest, verdict: Verdict, store: LayerStore, children: ReceivingChildren
+) -> Received:
+    """Have those of the image's layers that nobody has downloaded, verified and written.
 
     Raises:
         CcinitError: of any family; all children have ended.
     """
-    reception = _Reception(request, verdict, children)
+    reception = _Reception(request, verdict, store, children)
     async with TaskGroup() as group:
         group.start(reception.keep(reception.send), "send layers")
         group.start(reception.keep(reception.unpack), "unpack layers")
@@ -65,37 +110,47 @@ async def receive_layers(
 
 
 class _Reception:
-    def __init__(self, request: PullRequest, verdict: Verdict, children: ReceivingChildren) -> None:
+    def __init__(
+        self,
+        request: PullRequest,
+        verdict: Verdict,
+        store: LayerStore,
+        children: ReceivingChildren,
+    ) -> None:
         self._request = request
         self._verdict = verdict
+        self._store = store
         self._children = children
-        self._found: FoundImage | None = None
-        self._has_begun = Event()
+        self._plan: _Plan | None = None
+        self._has_begun = False
+        self._is_planned = Event()
         self._left_alone: list[ChildError] = []
 
     async def send(self) -> None:
         await self._children.fetch(self._request, self._verdict.decide, self._begin)
-        if self._found is None:
+        if self._plan is None:
             raise ChildError("child.protocol", "an image without its documents")
-        if self._found.is_encrypted:
-            await decrypt_layers(self._request, self._found, self._children)
+        if self._plan.inspected.encrypted:
+            await decrypt_layers(self._plan.inspected, self._children)
 
     async def unpack(self) -> None:
-        found = await self._image()
-        limits = self._request.limits
-        await self._children.unpack(UnpackRequest(layers=found.layers, tar_bytes=limits.tar_bytes))
+        plan = await self._planned()
+        layers = plan.inspected.layers[len(plan.kept) :]
+        tar_bytes = self._request.limits.tar_bytes
+        await self._children.unpack(UnpackRequest(layers=layers, tar_bytes=tar_bytes))
 
     async def verify(self) -> VerifiedLayers:
-        found = await self._image()
-        return await self._children.verify(
-            LayersRequest(
-                pinned=parse_image_reference(self._request.reference).digest,
-                documents=found.documents,
-                config=found.config,
-                encryption=self._request.encryption,
-                tar_bytes=self._request.limits.tar_bytes,
-            )
+        plan = await self._planned()
+        request = LayersRequest(
+            pinned=self._pinned(),
+            documents=plan.found.documents,
+            config=plan.found.config,
+            encryption=self._request.encryption,
+            tar_bytes=self._request.limits.tar_bytes,
+            kept=len(plan.kept),
+            kept_records=sum(layer.passed.records for layer in plan.kept),
         )
+        return await self._children.verify(request, plan.kept)
 
     async def keep(self, part: Callable[[], Coroutine[object, None, T]]) -> T | None:
         """Run one part. If it fails for its neighbour's end, the neighbour has the reason."""
@@ -107,23 +162,40 @@ class _Reception:
             self._left_alone.append(error)
             return None
 
-    def conclude(self, verified: VerifiedLayers | None) -> VerifiedLayers:
+    def conclude(self, verified: VerifiedLayers | None) -> Received:
         """Return what came out of it, unless a child has ended without saying why."""
         if self._left_alone:
             raise self._left_alone[0]
-        if verified is None:
+        if verified is None or self._plan is None:
             raise RuntimeError("nothing was verified, and nothing failed")
-        return verified
+        return Received(kept=self._plan.kept, verified=verified, claim=self._plan.claim)
 
-    def _begin(self, found: FoundImage) -> None:
-        if self._found is not None:
+    async def _begin(self, found: FoundImage) -> Sending:
+        if self._has_begun:
             raise ChildError("child.protocol", "a second image")
+        self._has_begun = True
         self._verdict.verify_documents(found.documents)
-        self._found = found
-        self._has_begun.set()
+        inspected = await self._children.inspect(
+            InspectRequest(
+                pinned=self._pinned(),
+                documents=found.documents,
+                config=found.config,
+                encryption=self._request.encryption,
+            )
+        )
+        # Whoever encrypts an image has its layers opened by its own keys, not by another image.
+        claim_layers = claim_alone if inspected.encrypted else self._store.claim
+        claim = claim_layers(inspected.diff_ids)
+        kept = await claim.wait()
+        self._plan = _Plan(found=found, inspected=inspected, claim=claim, kept=kept)
+        self._is_planned.set()
+        return Sending(first=len(kept), to_file=bool(inspected.encrypted))
 
-    async def _image(self) -> FoundImage:
-        await self._has_begun.wait()
-        if self._found is None:
-            raise RuntimeError("begun without an image")
-        return self._found
+    async def _planned(self) -> _Plan:
+        await self._is_planned.wait()
+        if self._plan is None:
+            raise RuntimeError("planned without a plan")
+        return self._plan
+
+    def _pinned(self) -> Digest:
+        return parse_image_reference(self._request.reference).digest

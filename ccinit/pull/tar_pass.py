@@ -7,6 +7,7 @@ in `formats.tar` (one header) and `layer_tree` (entries together); making the in
 """
 
 import os
+from collections.abc import Iterator
 
 from ccinit.errors import CcinitError
 from ccinit.formats.tar import END_OF_ARCHIVE, TarEntry, TarKind
@@ -17,6 +18,9 @@ from ccinit.pull.tar_reader import TarReader
 from ccinit.pull.tar_supplement import encode_directory
 
 _CHUNK_BYTES = 1 << 20
+_HEADERS_BYTES = 1 << 14
+_COMPLETED = TreeLimits(entries=1 << 20)
+"""Of a tar that has passed, with what it was completed by."""
 
 
 class LayerPass:
@@ -82,17 +86,34 @@ class LayerPass:
         )
 
 
+def lay_over(tar: int, below: MergedDirectory) -> None:
+    """Lay the layer in the file `tar`, which has been passed and completed, over those below."""
+    tree = LayerTree(below, _COMPLETED)
+    reader = TarReader(tree.add)
+    offset = 0
+    while chunk := os.pread(tar, _HEADERS_BYTES, offset):
+        reader.feed(memoryview(chunk))
+        offset += len(chunk) + reader.leap()
+    reader.finish()
+    below.apply(tree.root)
+
+
 def pass_layer(tar: int, below: MergedDirectory, limits: TreeLimits) -> PassedLayer:
     """Check and complete the archive in the file `tar`, open for reading and writing.
 
     Raises as `LayerPass.finish`.
     """
     layer = LayerPass(below, limits)
+    for chunk in _chunks(tar):
+        layer.feed(chunk)
+    return layer.finish(tar)
+
+
+def _chunks(tar: int) -> Iterator[memoryview]:
     offset = 0
     while chunk := os.pread(tar, _CHUNK_BYTES, offset):
-        layer.feed(memoryview(chunk))
+        yield memoryview(chunk)
         offset += len(chunk)
-    return layer.finish(tar)
 
 
 def _complete(tar: int, end: int, data: bytes) -> None:

@@ -72,6 +72,11 @@ class TarReader:
         if self._has_ended and bytes(data[start:]).count(0) != length - start:
             raise FormatError("tar.trailing", "bytes behind the end of the archive")
 
+    def leap(self) -> int:
+        """Return how many bytes of content come next, which then are not to be fed."""
+        skip, self._skip = self._skip, 0
+        return skip
+
     def finish(self) -> int:
         """Say that the archive is over; return the offset behind its last entry.
 

@@ -10,22 +10,32 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from ccinit.errors import KernelError, LimitExceededError, VerificationError
+from ccinit.errors import ChildError, KernelError, LimitExceededError, VerificationError
 from ccinit.formats.digest import Digest, sha256_digest
 from ccinit.pull.documents import verify_config, verify_documents, verify_encryption
 from ccinit.pull.layer_file import LayerFile
 from ccinit.pull.layer_stream import LayerReader
 from ccinit.pull.layer_tree import MergedDirectory, TreeLimits, empty_merged_root
-from ccinit.pull.messages import SOURCE, LayersRequest, PassedLayer, VerifiedLayers, layer_file
-from ccinit.pull.tar_pass import LayerPass
+from ccinit.pull.messages import (
+    SOURCE,
+    KeptTar,
+    LayersRequest,
+    OpenedTar,
+    PassedLayer,
+    VerifiedLayers,
+    layer_file,
+)
+from ccinit.pull.tar_pass import LayerPass, lay_over
+
+A = TypeVar("A")
 
 MAX_IMAGE_RECORDS = 1_000_000
 
 
 class LayersChannel(Protocol):
-    """What the job has of the outside: a pipe, and a directory for the tars."""
+    """What the job has of the outside: a pipe, a directory, and tars that are there already."""
 
     @property
     def fds(self) -> Mapping[str, int]:
@@ -34,6 +44,9 @@ class LayersChannel(Protocol):
     @property
     def workspace(self) -> str:
         """The path of the directory."""
+
+    def ask_for_fds(self, question: object, answer: type[A], /) -> tuple[A, tuple[int, ...]]:
+        """Put a `KeptTar`, and wait for `OpenedTar` and the file."""
 
 
 def layers_job(request: LayersRequest, channel: LayersChannel) -> VerifiedLayers:
@@ -50,9 +63,11 @@ def layers_job(request: LayersRequest, channel: LayersChannel) -> VerifiedLayers
         verify_documents(request.documents, request.pinned), request.encryption
     )
     config = verify_config(request.config, manifest)
-    tars = _Tars(LayerReader(channel.fds[SOURCE]), channel.workspace, request.tar_bytes)
+    tars = _Tars(channel, request)
     try:
-        layers = tuple(tars.receive(diff_id) for diff_id in config.diff_ids)
+        for position in range(request.kept if request.kept < len(config.diff_ids) else 0):
+            tars.keep(position)
+        layers = tuple(tars.receive(diff_id) for diff_id in config.diff_ids[request.kept :])
     except BaseException:
         tars.remove()
         raise
@@ -63,17 +78,28 @@ def layers_job(request: LayersRequest, channel: LayersChannel) -> VerifiedLayers
 class _Tars:
     """The tars of one image, on their way to the disk."""
 
-    def __init__(self, source: LayerReader, directory: str, max_bytes: int) -> None:
-        self._source = source
-        self._directory = directory
-        self._left_bytes = max_bytes
-        self._left_records = MAX_IMAGE_RECORDS
+    def __init__(self, channel: LayersChannel, request: LayersRequest) -> None:
+        self._channel = channel
+        self._source = LayerReader(channel.fds[SOURCE])
+        self._left_bytes = request.tar_bytes
+        self._left_records = MAX_IMAGE_RECORDS - request.kept_records
+        self._position = request.kept
         self._merged = empty_merged_root()
         self._paths: list[str] = []
 
+    def keep(self, position: int) -> None:
+        """Take note of one that is there already, for what the next ones stand on."""
+        _answer, fds = self._channel.ask_for_fds(KeptTar(position=position), OpenedTar)
+        if len(fds) != 1:
+            raise ChildError("child.protocol", f"{len(fds)} tars")
+        try:
+            lay_over(fds[0], self._merged)
+        finally:
+            os.close(fds[0])
+
     def receive(self, diff_id: Digest) -> PassedLayer:
         """Take the next one."""
-        path = os.path.join(self._directory, layer_file(len(self._paths)))
+        path = os.path.join(self._channel.workspace, layer_file(self._position))
         with LayerFile(path) as tar:
             self._paths.append(path)
             try:
@@ -82,6 +108,7 @@ class _Tars:
                 if isinstance(error, KernelError):
                     raise
                 raise KernelError(error.errno or 0, "tar", path) from error
+        self._position += 1
         self._left_bytes -= tar.size
         self._left_records -= passed.records
         if self._left_records < 0:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ccinit.formats.oci_image import Compression
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
+from ccinit.pull.layer_store import LayerStore
 from ccinit.pull.messages import FoundImage, PulledBlobs, PullLimits, PullRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
@@ -33,15 +33,9 @@ class Downloaded(LocalChildren):
         decide: Decide,  # noqa: ARG002
         begin: Begin,
     ) -> PulledBlobs:
-        begin(
-            FoundImage(
-                documents=(self.image.manifest,),
-                config=self.image.config,
-                layers=(Compression.NONE,) * len(self.tars),
-                is_encrypted=False,
-            )
-        )
-        self.blob_pipe = LayerPipe(self.tars)
+        await begin(FoundImage(documents=(self.image.manifest,), config=self.image.config))
+        blobs = [self.image.blobs[name] for name in self.image.blob_names()]
+        self.blob_pipe = LayerPipe(blobs)
         self.has_sent.set()
         return PulledBlobs(downloaded_bytes=0)
 
@@ -62,7 +56,7 @@ def image_of(tars: Sequence[bytes], directory: Path) -> Iterator[PulledImage]:
     directory.mkdir()
     image = make_image(tars)
     children = Downloaded(directory, image, tars)
-    result = drive(pull_image(request_for(image), str(directory), children))
+    result = drive(pull_image(request_for(image), str(directory), children, LayerStore()))
     try:
         yield result
     finally:

@@ -28,6 +28,7 @@ from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.fetch import registry_job
 from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
 from ccinit.pull.inspect import inspect_job
+from ccinit.pull.layer_store import LayerStore, StoredLayer
 from ccinit.pull.messages import (
     SINK,
     SOURCE,
@@ -40,7 +41,9 @@ from ccinit.pull.messages import (
     FoundSignatures,
     InspectedImage,
     InspectRequest,
+    KeptTar,
     LayersRequest,
+    OpenedTar,
     PulledBlobs,
     PullLimits,
     PullRequest,
@@ -55,7 +58,7 @@ from ccinit.pull.messages import (
     UnwrapRequest,
     VerifiedLayers,
 )
-from ccinit.pull.reception import Begin
+from ccinit.pull.reception import Begin, Sending
 from ccinit.pull.signatures import signature_job
 from ccinit.pull.tree import tree_job
 from ccinit.pull.unpack import unpack_job
@@ -81,6 +84,7 @@ class Channel:
     fds: dict[str, int] = field(default_factory=dict)
     decide: Decide | None = None
     begin: Begin | None = None
+    kept: tuple[StoredLayer, ...] = ()
 
     def notify(self, notice: object) -> None:
         assert isinstance(notice, Downloaded | FetchBegun | SourceFailed)
@@ -97,10 +101,14 @@ class Channel:
         return value
 
     def ask_for_fds(self, question: object, answer: type[T]) -> tuple[T, tuple[int, ...]]:
+        if isinstance(question, KeptTar):
+            opened = OpenedTar()
+            assert isinstance(opened, answer)
+            return opened, (os.open(self.kept[question.position].files.tar, os.O_RDONLY),)
         assert isinstance(question, FoundImage)
         assert self.begin is not None
-        self.begin(question)
-        value = SendLayers()
+        sending = drive(cast("Coroutine[object, None, Sending]", self.begin(question)))
+        value = SendLayers(first=sending.first)
         assert isinstance(value, answer)
         return value, (self.fds[SINK],)
 
@@ -124,17 +132,18 @@ class LocalChildren:
         self.has_unpacked = Event()
 
     async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
-        is_encrypted = False
+        to_file = False
 
-        def begin_here(found: FoundImage) -> None:
-            nonlocal is_encrypted
-            begin(found)
-            is_encrypted = found.is_encrypted
-            self.channel.fds[SINK] = (self.file if is_encrypted else self.blob_pipe).fd
+        async def begin_here(found: FoundImage) -> Sending:
+            nonlocal to_file
+            sending = await begin(found)
+            to_file = sending.to_file
+            self.channel.fds[SINK] = (self.file if to_file else self.blob_pipe).fd
+            return sending
 
         self.channel.decide, self.channel.begin = decide, begin_here
         blobs = registry_job(request, self.channel)
-        if not is_encrypted:
+        if not to_file:
             self.has_sent.set()
         return blobs
 
@@ -174,8 +183,9 @@ class LocalChildren:
         self.verdicts.append(signature_job(request, self.channel))
         return self.verdicts[-1]
 
-    async def verify(self, request: LayersRequest) -> VerifiedLayers:
+    async def verify(self, request: LayersRequest, kept: tuple[StoredLayer, ...]) -> VerifiedLayers:
         await self.has_unpacked.wait()
+        self.channel.kept = kept
         self.channel.fds[SOURCE] = self.tar_pipe.rewind()
         return layers_job(request, self.channel)
 
@@ -226,6 +236,7 @@ def pulled(
     policy: SignaturePolicy | None = None,
     registry: RegistryRule | None = None,
     channel: Channel | None = None,
+    store: LayerStore | None = None,
 ) -> Iterator[PulledImage]:
     """Pull an image; its layers are mounted within the block.
 
@@ -242,11 +253,11 @@ def pulled(
         registry=registry,
     )
     children = LocalChildren(directory, keys, channel)
-    image = drive(pull_image(request, str(directory), children, policy))
+    image = drive(pull_image(request, str(directory), children, store or LayerStore(), policy))
     try:
         yield image
     finally:
-        unmount_layers(image.layers)
+        unmount_layers(image.own)
 
 
 @contextmanager

@@ -118,10 +118,13 @@ def make_inspected(work: Path, uri: str) -> InspectedImage:
     options = ("--recipient", uri, "--output", str(work / "output"), "--tools", str(TOOLS.path))
     assert rootfs_builder((*command, *options)) == 0
     image = open_layout(work / "encrypted")
+    manifest = read_blob(image.layout, image.digest)
+    config: str = json.loads(manifest)["config"]["digest"]
     return inspect_job(
         InspectRequest(
             pinned=parse_digest(image.digest),
-            documents=(read_blob(image.layout, image.digest),),
+            documents=(manifest,),
+            config=read_blob(image.layout, config),
             encryption=ImageEncryption.REQUIRED,
         ),
         None,

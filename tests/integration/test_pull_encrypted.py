@@ -31,6 +31,7 @@ from ccinit.formats.pod_manifest import Image, ImageEncryption
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.kernel.event_loop import EventLoop, Turn
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
+from ccinit.pull.layer_store import LayerStore
 from ccinit.pull.messages import PulledBlobs, PullRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
@@ -345,6 +346,8 @@ def test_images_are_pulled_at_once_and_a_failure_leaves_no_mount(
                 else:
                     done = loop.run(pull(guest, configured_with(*wanted), attested, unlocked))
                     assert done.images.keys() == {image.name for image in images}
+                    assert len({image.layers for image in done.images.values()}) == 1
+                    assert sum(bool(image.own) for image in done.images.values()) == 1
                     assert Watched.order[:3] == ["begin"] * 3
             finally:
                 EventLoop().run(guest.teardown.run())
@@ -375,7 +378,7 @@ def test_whole_pull_works_under_the_restrictions_of_its_children(
         async def pull_confined() -> PulledImage:
             async with children:
                 request = _request(configured, attested, image, None)
-                return await pull_image(request, str(directory), children)
+                return await pull_image(request, str(directory), children, LayerStore())
 
         done = EventLoop().run(pull_confined())
         try:

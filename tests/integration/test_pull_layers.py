@@ -14,6 +14,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.digest import parse_digest
 from ccinit.formats.oci_image import MAX_LAYERS
 from ccinit.pull.image import pull_image
+from ccinit.pull.layer_store import LayerStore
 from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs, plan_rootfs
 from tests.fakes.registry import FakeImage, make_image
 from tests.fakes.tars import END, Entry, encode, header, long_name, make_tar, pad, record
@@ -355,7 +356,7 @@ def test_index_that_shows_another_tree_is_refused(tmp_path: Path, name: str) -> 
     (tmp_path / "refused").mkdir()
     cheat = Cheat(tmp_path / "refused", image, [tar], other)
     with pytest.raises(CcinitError) as refused:
-        drive(pull_image(request_for(image), str(tmp_path / "refused"), cheat))
+        drive(pull_image(request_for(image), str(tmp_path / "refused"), cheat, LayerStore()))
     assert refused.value.reason in {"pull.tree", "tree.kind"}
     assert not (tmp_path / "refused" / "layer-0").is_mount()
     with image_of((tar,), tmp_path / "taken") as taken:

@@ -249,7 +249,7 @@ def test_child_fetches_with_the_rights_of_its_role_only(
 
         async def send(question: FoundImage) -> Answer:
             assert question.documents == (IMAGE.manifest,)
-            return Answer(value=SendLayers(), fds=(os.dup(layers.fd),))
+            return Answer(value=SendLayers(first=0), fds=(os.dup(layers.fd),))
 
         children = Children((sys.executable, "-m", "ccinit"), {"PYTHONPATH": str(Path.cwd())})
         blobs = EventLoop().run(

@@ -44,7 +44,8 @@ def layer_key(position: int) -> LayerKey:
 
 def inspected(*layers: tuple[KeyWrap, ...]) -> InspectedImage:
     return InspectedImage(
-        layers=len(layers),
+        layers=(Compression.GZIP,) * len(layers),
+        diff_ids=(),
         encrypted=tuple(
             EncryptedLayer(
                 position=position,

@@ -4,7 +4,6 @@ import pytest
 
 from ccinit.errors import CcinitError, ChildError
 from ccinit.formats import wire
-from ccinit.formats.oci_image import Compression
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.fetch import fetch_image
@@ -45,6 +44,7 @@ T = TypeVar("T")
 class Channel:
     def __init__(self) -> None:
         self.pipe = LayerPipe()
+        self.first = 0
         self.found: list[FoundImage] = []
         self.notices: list[object] = []
         self.questions: list[object] = []
@@ -60,7 +60,7 @@ class Channel:
     def ask_for_fds(self, question: object, answer: type[T]) -> tuple[T, tuple[int, ...]]:
         assert isinstance(question, FoundImage)
         self.found.append(wire.decode(FoundImage, wire.encode(question)))
-        value = SendLayers()
+        value = SendLayers(first=self.first)
         assert isinstance(value, answer)
         return value, (self.pipe.fd,)
 
@@ -100,14 +100,7 @@ class Harness:
 def test_image_is_told_and_its_blobs_are_sent_as_they_are() -> None:
     harness = Harness()
     blobs = harness.fetch()
-    assert harness.channel.found == [
-        FoundImage(
-            documents=(IMAGE.manifest,),
-            config=IMAGE.config,
-            layers=(Compression.GZIP,) * 2,
-            is_encrypted=False,
-        )
-    ]
+    assert harness.channel.found == [FoundImage(documents=(IMAGE.manifest,), config=IMAGE.config)]
     assert harness.channel.pipe.layers() == [IMAGE.blobs[name] for name in LAYERS]
     assert blobs.downloaded_bytes == sum(len(IMAGE.blobs[name]) for name in LAYERS)
     assert harness.channel.notices[0] == FetchBegun(layers=2, layer_bytes=blobs.downloaded_bytes)
@@ -139,12 +132,24 @@ def test_layer_that_is_another_when_it_is_begun_anew_is_refused() -> None:
     assert harness.channel.pipe.layers()[1] == blob[:29] + b"?" + blob[30:]
 
 
-def test_encrypted_image_says_so_and_is_sent_as_it_is() -> None:
+def test_layers_that_are_there_already_are_not_fetched() -> None:
+    harness = Harness()
+    harness.channel.first = 1
+    harness.fetch()
+    assert harness.channel.pipe.layers() == [IMAGE.blobs[LAYERS[1]]]
+    assert not any(LAYERS[0] in url for url, _headers in harness.http.seen)
+    size = len(IMAGE.blobs[LAYERS[1]])
+    assert harness.channel.notices == [
+        FetchBegun(layers=1, layer_bytes=size),
+        Downloaded(layer_bytes=size),
+    ]
+
+
+def test_encrypted_image_is_sent_as_it_is() -> None:
     sealed = seal(TARS[1])
     image = make_encrypted_image([IMAGE.blobs[LAYERS[0]], sealed], TARS)
     harness = Harness(image)
     harness.fetch()
-    assert harness.channel.found[0].is_encrypted
     assert harness.channel.pipe.layers() == [IMAGE.blobs[LAYERS[0]], sealed.blob]
 
 

@@ -2,7 +2,7 @@ import gzip
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import pytest
 
@@ -16,12 +16,12 @@ from ccinit.errors import (
 )
 from ccinit.formats.digest import parse_digest, sha256_digest
 from ccinit.formats.layer_encryption import LayerKey
-from ccinit.formats.oci_image import Compression
 from ccinit.formats.pod_manifest import ImageEncryption
-from ccinit.kernel.event_loop import Event, EventLoop, sleep
+from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, sleep
 from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.image import INDEXES_AT_ONCE, Owners, PulledImage, pull_image
 from ccinit.pull.inspect import inspect_job
+from ccinit.pull.layer_store import LayerStore, StoredLayer
 from ccinit.pull.layer_stream import NEIGHBOUR_ENDED
 from ccinit.pull.messages import (
     SINK,
@@ -33,7 +33,9 @@ from ccinit.pull.messages import (
     FoundSignatures,
     InspectedImage,
     InspectRequest,
+    KeptTar,
     LayersRequest,
+    OpenedTar,
     PulledBlobs,
     PullLimits,
     PullRequest,
@@ -64,15 +66,11 @@ REQUEST = PullRequest(
     limits=PullLimits(tar_bytes=1 << 20, total_seconds=60),
     encryption=ImageEncryption.ALLOWED,
 )
+T = TypeVar("T")
 POLICY = SignaturePolicy(document=b"{}", keys=())
 
 
-FOUND = FoundImage(
-    documents=(IMAGE.manifest,),
-    config=IMAGE.config,
-    layers=(Compression.GZIP,) * 2,
-    is_encrypted=False,
-)
+FOUND = FoundImage(documents=(IMAGE.manifest,), config=IMAGE.config)
 
 
 class Children:
@@ -88,6 +86,8 @@ class Children:
         self.file, self.sink, self.tars = LayerPipe(), LayerPipe(), list(TARS)
         self.fds: dict[str, int] = {}
         self.has_sent = Event()
+        self.firsts: list[int] = []
+        self.kept: tuple[StoredLayer, ...] = ()
         self.verified: VerifiedLayers | None = None
         self.order: list[str] = []
         self.asks: tuple[bytes, ...] | None = None
@@ -97,9 +97,10 @@ class Children:
         if self.asks is not None:
             await decide(FoundSignatures(documents=self.asks, manifests=()))
         for found in self.found:
-            begin(found)
-        if not any(found.is_encrypted for found in self.found):
-            self.has_sent.set()
+            sending = await begin(found)
+            self.firsts.append(sending.first)
+            if not sending.to_file:
+                self.has_sent.set()
         return PulledBlobs(downloaded_bytes=0)
 
     async def inspect(self, request: InspectRequest) -> InspectedImage:
@@ -135,11 +136,18 @@ class Children:
         digests = tuple(sha256_digest(document) for document in request.found.documents)
         return AcceptedImage(documents=digests, reasons=())
 
-    async def verify(self, request: LayersRequest) -> VerifiedLayers:
+    def ask_for_fds(self, question: object, answer: type[T]) -> tuple[T, tuple[int, ...]]:
+        assert isinstance(question, KeptTar)
+        value = OpenedTar()
+        assert isinstance(value, answer)
+        return value, (os.open(self.kept[question.position].files.tar, os.O_RDONLY),)
+
+    async def verify(self, request: LayersRequest, kept: tuple[StoredLayer, ...]) -> VerifiedLayers:
         await self.has_sent.wait()
         self.order.append("verify")
         assert request.pinned == self.pinned
-        tars = LayerPipe(self.tars)
+        self.kept = kept
+        tars = LayerPipe(self.tars[len(kept) :])
         self.fds = {SOURCE: tars.fd}
         self.verified = self.verified or layers_job(request, self)
         return self.verified
@@ -152,7 +160,7 @@ class Children:
     async def walk(self, request: TreeRequest) -> TreeDigests:
         self.order.append("walk")
         assert self.verified is not None
-        assert len(request.roots) == len(self.tars)
+        assert len(request.roots) == len(self.tars) - len(self.kept)
         return TreeDigests(listings=tuple(layer.listing for layer in self.verified.layers))
 
 
@@ -190,7 +198,7 @@ def run(coroutine: Coroutine[object, None, PulledImage]) -> PulledImage:
 
 def refusal(children: Children, policy: SignaturePolicy | None = None) -> str:
     with pytest.raises(CcinitError) as refused:
-        run(pull_image(REQUEST, str(children.directory), children, policy))
+        run(pull_image(REQUEST, str(children.directory), children, LayerStore(), policy))
     return refused.value.reason
 
 
@@ -201,8 +209,8 @@ def children(tmp_path: Path) -> Children:
 
 
 def test_image_goes_through_every_child_and_is_mounted(children: Children, mounts: Mounts) -> None:
-    image = run(pull_image(REQUEST, str(children.directory), children))
-    assert children.order == ["fetch", "unpack", "verify", "index", "index", "walk"]
+    image = run(pull_image(REQUEST, str(children.directory), children, LayerStore()))
+    assert children.order == ["fetch", "inspect", "unpack", "verify", "index", "index", "walk"]
     assert [layer.mount_point for layer in image.layers] == mounts.mounted
     source, target, options = mounts.calls[1]
     assert source == str(children.directory / "layer-1.erofs")
@@ -219,11 +227,9 @@ def test_encrypted_layer_is_decrypted_before_it_is_verified(
     image = make_encrypted_image([gzip.compress(TARS[0]), sealed], TARS)
     request = replace(REQUEST, reference=f"r.example/a@{image.digest}")
     children.file = LayerPipe([gzip.compress(TARS[0]), sealed.blob])
-    children.found = (
-        replace(FOUND, documents=(image.manifest,), config=image.config, is_encrypted=True),
-    )
+    children.found = (FoundImage(documents=(image.manifest,), config=image.config),)
     children.pinned = parse_digest(image.digest)
-    pulled = run(pull_image(request, str(children.directory), children))
+    pulled = run(pull_image(request, str(children.directory), children, LayerStore()))
     received = ["fetch", "inspect", "keys", "decrypt", "unpack", "verify"]
     assert children.order == [*received, "index", "index", "walk"]
     assert Path(pulled.layers[1].tar).read_bytes()[: len(TARS[1]) - 1024] == TARS[1][:-1024]
@@ -231,8 +237,8 @@ def test_encrypted_layer_is_decrypted_before_it_is_verified(
 
 def test_policy_is_asked_before_the_image_is_taken(children: Children, mounts: Mounts) -> None:
     children.asks = (IMAGE.manifest,)
-    run(pull_image(REQUEST, str(children.directory), children, POLICY))
-    assert children.order[:4] == ["fetch", "judge", "unpack", "verify"]
+    run(pull_image(REQUEST, str(children.directory), children, LayerStore(), POLICY))
+    assert children.order[:4] == ["fetch", "judge", "inspect", "unpack"]
 
 
 @pytest.mark.parametrize("asks", [None, (b"another manifest",), (IMAGE.manifest, b"more")])
@@ -250,7 +256,7 @@ def test_question_without_a_policy_is_a_childs_fault(children: Children, mounts:
 
 
 def test_files_are_sealed_before_they_are_mounted(children: Children, mounts: Mounts) -> None:
-    image = run(pull_image(REQUEST, str(children.directory), children))
+    image = run(pull_image(REQUEST, str(children.directory), children, LayerStore()))
     modes = {
         Path(path).stat().st_mode & 0o777
         for layer in image.layers
@@ -303,8 +309,69 @@ def test_indexes_are_made_at_once_but_not_all(
     for name, played in (("index", index), ("walk", walk)):
         monkeypatch.setattr(children, name, played)
     request = replace(REQUEST, reference=f"r.example/a@{image.digest}")
-    assert len(run(pull_image(request, str(children.directory), children)).layers) == 9
+    pulled = run(pull_image(request, str(children.directory), children, LayerStore()))
+    assert len(pulled.layers) == 9
     assert most == INDEXES_AT_ONCE
+
+
+def children_of(work: Path, name: str, tars: list[bytes]) -> tuple[Children, PullRequest]:
+    """The children of another image of the pod, and what is asked of them."""
+    image = make_image(tars)
+    (work / name).mkdir()
+    children = Children(work / name)
+    children.pinned, children.tars = parse_digest(image.digest), tars
+    children.found = (FoundImage(documents=(image.manifest,), config=image.config),)
+    return children, replace(REQUEST, reference=f"r.example/a@{image.digest}")
+
+
+OVER = [make_tar(Entry("tmp", None, mode=0o1777), Entry("a/b", b"x")), make_tar(Entry("tmp/c"))]
+
+
+def test_layers_that_two_images_share_are_made_once(tmp_path: Path, mounts: Mounts) -> None:
+    """At the same time: the second one waits, and its own layer stands on the first one's."""
+    lower, lower_request = children_of(tmp_path, "lower", OVER[:1])
+    upper, upper_request = children_of(tmp_path, "upper", OVER)
+    alone, alone_request = children_of(tmp_path, "alone", OVER)
+    again, again_request = children_of(tmp_path, "again", OVER[:1])
+    store = LayerStore()
+
+    async def pull_both() -> tuple[PulledImage, PulledImage, PulledImage]:
+        async with TaskGroup() as group:
+            tasks = [
+                group.start(pull_image(request, children.workspace, children, store), "pull")
+                for children, request in ((lower, lower_request), (upper, upper_request))
+            ]
+        third = await pull_image(again_request, again.workspace, again, store)
+        return await tasks[0].join(), await tasks[1].join(), third
+
+    one, two, three = EventLoop().run(pull_both())
+    expected = run(pull_image(alone_request, alone.workspace, alone, LayerStore()))
+    assert (lower.firsts, upper.firsts, again.firsts) == ([0], [1], [1])
+    assert two.layers[0] == one.layers[0] == three.layers[0]
+    assert (two.own, three.own) == (two.layers[1:], ())
+    assert [layer.mount_point for layer in one.own + two.own] == mounts.mounted[:2]
+    assert two.file_bytes == expected.file_bytes == 1
+    # tmp is not described by the upper layer: what it looks like comes from the one below.
+    assert upper.verified is not None
+    assert alone.verified is not None
+    assert upper.verified.layers == alone.verified.layers[1:]
+    assert again.order == ["fetch", "inspect", "unpack", "verify", "walk"]
+
+
+def test_layers_of_an_encrypted_image_are_its_own(children: Children, mounts: Mounts) -> None:
+    sealed = seal(TARS[1])
+    image = make_encrypted_image([gzip.compress(TARS[0]), sealed], TARS)
+    store = LayerStore()
+    run(pull_image(REQUEST, str(children.directory), children, store))
+    (children.directory / "encrypted").mkdir()
+    other = Children(children.directory / "encrypted")
+    other.file = LayerPipe([gzip.compress(TARS[0]), sealed.blob])
+    other.found = (FoundImage(documents=(image.manifest,), config=image.config),)
+    other.pinned = parse_digest(image.digest)
+    request = replace(REQUEST, reference=f"r.example/a@{image.digest}")
+    pulled = run(pull_image(request, other.workspace, other, store))
+    assert other.firsts == [0]
+    assert pulled.own == pulled.layers
 
 
 def test_index_that_fails_ends_the_pull(
@@ -391,6 +458,6 @@ def test_file_that_cannot_back_erofs_is_put_on_a_loop_device(
 
     monkeypatch.setattr("ccinit.pull.image.mount", only_devices)
     monkeypatch.setattr("ccinit.pull.image.open_loop", Loop)
-    run(pull_image(REQUEST, str(children.directory), children))
+    run(pull_image(REQUEST, str(children.directory), children, LayerStore()))
     source, _target, options = mounts.calls[0]
     assert (source, options) == ("/dev/loop-layer-0.erofs", "device=/dev/loop-layer-0.tar")

@@ -1,4 +1,4 @@
-"""Which layers are encrypted is read from documents that are what was pinned."""
+"""What an image consists of is read from documents that are what was pinned."""
 
 import pytest
 
@@ -22,7 +22,10 @@ NONE = make_image(TARS)
 
 def request_for(image: FakeImage, encryption: ImageEncryption) -> InspectRequest:
     return InspectRequest(
-        pinned=parse_digest(image.digest), documents=(image.manifest,), encryption=encryption
+        pinned=parse_digest(image.digest),
+        documents=(image.manifest,),
+        config=image.config,
+        encryption=encryption,
     )
 
 
@@ -31,6 +34,7 @@ def test_encrypted_layers_are_listed_with_their_keys() -> None:
     found = inspect_job(wire.decode(InspectRequest, wire.encode(request)), None)
     assert wire.decode(InspectedImage, wire.encode(found)) == found
     assert found.layers == (Compression.GZIP,) * 2
+    assert found.diff_ids == tuple(sha256_digest(tar) for tar in TARS)
     (layer,) = found.encrypted
     assert (layer.position, layer.compression) == (1, Compression.GZIP)
     assert [str(wrap.kek) for wrap in layer.wraps] == [KID]
@@ -66,3 +70,6 @@ def test_documents_that_were_not_pinned_are_refused() -> None:
     with pytest.raises(CcinitError) as refused:
         inspect_job(replace(request, pinned=sha256_digest(b"")), None)
     assert refused.value.reason == "pull.manifest_digest"
+    with pytest.raises(CcinitError) as refused:
+        inspect_job(replace(request, config=NONE.config + b" "), None)
+    assert refused.value.reason == "pull.blob_size"

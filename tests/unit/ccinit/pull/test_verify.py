@@ -1,6 +1,7 @@
 import errno
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -8,7 +9,13 @@ from ccinit.errors import CcinitError
 from ccinit.formats import wire
 from ccinit.formats.digest import parse_digest, sha256_digest
 from ccinit.formats.pod_manifest import ImageEncryption
-from ccinit.pull.messages import SOURCE, LayersRequest, VerifiedLayers
+from ccinit.pull.messages import (
+    SOURCE,
+    KeptTar,
+    LayersRequest,
+    OpenedTar,
+    VerifiedLayers,
+)
 from ccinit.pull.verify import layers_job
 from ccinit.values import replace
 from tests.fakes.layer_pipes import LayerPipe
@@ -30,11 +37,23 @@ REQUEST = LayersRequest(
 )
 
 
+T = TypeVar("T")
+
+
 class Channel:
     def __init__(self, workspace: Path, tars: list[bytes]) -> None:
         self.workspace = str(workspace)
         self.pipe = LayerPipe(tars)
         self.fds = {SOURCE: self.pipe.fd}
+        self.asked: list[int] = []
+        self.kept = [workspace / "kept"]
+
+    def ask_for_fds(self, question: object, answer: type[T]) -> tuple[T, tuple[int, ...]]:
+        assert isinstance(question, KeptTar)
+        self.asked.append(question.position)
+        value = OpenedTar()
+        assert isinstance(value, answer)
+        return value, tuple(os.open(path, os.O_RDONLY) for path in self.kept)
 
 
 def test_image_that_is_what_was_pinned_is_verified(tmp_path: Path) -> None:
@@ -46,6 +65,49 @@ def test_image_that_is_what_was_pinned_is_verified(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(NAMES)
     for name, tar in zip(NAMES, TARS, strict=True):
         assert (tmp_path / name).read_bytes().startswith(tar[:-1024])
+
+
+def test_layer_that_is_there_already_is_stood_upon(tmp_path: Path) -> None:
+    """Whole, the layers are verified in one go; then the upper one on what that left."""
+    whole, upper = tmp_path / "whole", tmp_path / "upper"
+    whole.mkdir()
+    upper.mkdir()
+    expected = layers_job(REQUEST, Channel(whole, TARS))
+    channel = Channel(upper, TARS[1:])
+    channel.kept = [whole / NAMES[0]]
+    verified = layers_job(replace(REQUEST, kept=1), channel)
+    assert verified == replace(expected, layers=expected.layers[1:])
+    assert channel.asked == [0]
+    assert (upper / NAMES[1]).read_bytes() == (whole / NAMES[1]).read_bytes()
+    nothing = Channel(upper, [])
+    assert layers_job(replace(REQUEST, kept=2), nothing).layers == ()
+    assert nothing.asked == []
+
+
+def test_large_file_of_a_layer_that_is_there_is_leapt_over(tmp_path: Path) -> None:
+    tars = [make_tar(Entry("big", b"x" * 100_000), Entry("tmp", None, mode=0o1777)), TARS[1]]
+    image = make_image(tars)
+    request = replace(
+        REQUEST,
+        pinned=parse_digest(image.digest),
+        documents=(image.manifest,),
+        config=image.config,
+    )
+    whole, upper = tmp_path / "whole", tmp_path / "upper"
+    whole.mkdir()
+    upper.mkdir()
+    expected = layers_job(request, Channel(whole, tars))
+    channel = Channel(upper, tars[1:])
+    channel.kept = [whole / NAMES[0]]
+    assert layers_job(replace(request, kept=1), channel).layers == expected.layers[1:]
+
+
+def test_records_of_layers_that_are_there_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ccinit.pull.verify.MAX_IMAGE_RECORDS", 10)
+    assert refusal(tmp_path, TARS, replace(REQUEST, kept_records=4)) == "tar.entries"
+    layers_job(replace(REQUEST, kept_records=3), Channel(tmp_path, TARS))
 
 
 def test_request_and_result_cross_the_boundary(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""The layers of one pod: each is pulled, verified and indexed once, for all images that have it.
+
+Key is the chain id (image-spec config.md, "Layer ChainID"): what a layer looks like depends on the
+layers below it, so two images share a layer only if they share all below it. The first image that
+needs a layer claims it, others wait until it is mounted and compared with its tar. Claims are made
+whole, so an image only ever waits for one that has claimed before it: nobody waits in a circle. An
+image that fails ends the pod, and with it whoever waits.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from ccinit.formats.digest import Digest, sha256_digest
+from ccinit.kernel.event_loop import Event
+from ccinit.pull.messages import PassedLayer
+from ccinit.values import frozen
+
+
+@frozen
+class LayerFiles:
+    """One layer: its tar, the erofs index over it, and where it is mounted; absolute paths."""
+
+    tar: str
+    index: str
+    mount_point: str
+
+
+@frozen
+class StoredLayer:
+    """A layer that is mounted, and what our pass over its tar has said of it."""
+
+    files: LayerFiles
+    passed: PassedLayer
+
+
+class _Place:
+    """Where a layer will be once whoever has claimed it is done."""
+
+    def __init__(self) -> None:
+        self.layer: StoredLayer | None = None
+        self.is_filled = Event()
+
+
+class Claim:
+    """What one image gets from others, and owes them.
+
+    Attributes:
+        kept: how many layers, from the bottom, others have made or are making.
+    """
+
+    def __init__(self, others: Sequence[_Place], own: Sequence[_Place]) -> None:
+        self.kept = len(others)
+        self._others = others
+        self._own = own
+
+    async def wait(self) -> tuple[StoredLayer, ...]:
+        """Return the layers that others make, bottom first, when all are there."""
+        layers = []
+        for place in self._others:
+            await place.is_filled.wait()
+            if place.layer is None:
+                raise RuntimeError("a layer that is there and is not")
+            layers.append(place.layer)
+        return tuple(layers)
+
+    def fulfil(self, layers: Sequence[StoredLayer]) -> None:
+        """Give the others the layers above those, bottom first."""
+        for place, layer in zip(self._own, layers, strict=True):
+            place.layer = layer
+            place.is_filled.set()
+
+
+class LayerStore:
+    """All layers of the pod by chain id."""
+
+    def __init__(self) -> None:
+        self._places: dict[Digest, _Place] = {}
+
+    def claim(self, diff_ids: Sequence[Digest]) -> Claim:
+        """Claim what nobody has claimed of an image's layers; the diff_ids must be verified."""
+        others: list[_Place] = []
+        own: list[_Place] = []
+        for chain_id in chain_ids(diff_ids):
+            known = self._places.get(chain_id)
+            if known is not None and not own:
+                others.append(known)
+                continue
+            own.append(_Place())
+            self._places[chain_id] = own[-1]
+        return Claim(others, own)
+
+
+def claim_alone(diff_ids: Sequence[Digest]) -> Claim:
+    """Claim an image's layers for itself; nobody else gets them."""
+    return LayerStore().claim(diff_ids)
+
+
+def chain_ids(diff_ids: Iterable[Digest]) -> tuple[Digest, ...]:
+    """Return the chain id of each layer, bottom first."""
+    chain: list[Digest] = []
+    for diff_id in diff_ids:
+        chain.append(sha256_digest(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
+    return tuple(chain)

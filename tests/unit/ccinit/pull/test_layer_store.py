@@ -1,0 +1,75 @@
+"""Who makes a layer, and who waits for it."""
+
+import hashlib
+from collections.abc import Coroutine
+
+import pytest
+
+from ccinit.formats.digest import Digest, sha256_digest
+from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer, chain_ids, claim_alone
+from ccinit.pull.messages import PassedLayer
+
+A, B, C = (sha256_digest(name) for name in (b"a", b"b", b"c"))
+
+
+def layer(name: str) -> StoredLayer:
+    return StoredLayer(
+        files=LayerFiles(tar=name, index=name, mount_point=name),
+        passed=PassedLayer(listing=A, records=1, file_bytes=1),
+    )
+
+
+def finish(coroutine: Coroutine[object, object, tuple[StoredLayer, ...]]) -> tuple[str, ...]:
+    with pytest.raises(StopIteration) as end:
+        coroutine.send(None)
+    return tuple(one.files.tar for one in end.value.value)
+
+
+def test_chain_id_is_image_specs() -> None:
+    two = hashlib.sha256(f"{A} {B}".encode()).hexdigest()
+    three = hashlib.sha256(f"sha256:{two} {A}".encode()).hexdigest()
+    assert chain_ids((A, B, A)) == (A, Digest(two), Digest(three))
+    assert chain_ids(()) == ()
+
+
+def test_first_image_makes_all_and_the_next_one_what_is_above() -> None:
+    store = LayerStore()
+    first, second = store.claim((A, B)), store.claim((A, B, C))
+    assert (first.kept, second.kept) == (0, 2)
+    first.fulfil([layer("a"), layer("b")])
+    assert finish(second.wait()) == ("a", "b")
+    second.fulfil([layer("c")])
+    third = store.claim((A, B, C))
+    assert third.kept == 3
+    assert finish(third.wait()) == ("a", "b", "c")
+    third.fulfil([])
+
+
+def test_layer_on_another_one_is_another_layer() -> None:
+    store = LayerStore()
+    store.claim((A, B))
+    assert store.claim((B,)).kept == 0
+    assert store.claim((A, C, B)).kept == 1
+    assert store.claim((A, C, B)).kept == 3
+
+
+def test_whoever_needs_a_layer_waits_until_it_is_there() -> None:
+    store = LayerStore()
+    first, second = store.claim((A,)), store.claim((A,))
+    waiting = second.wait()
+    assert waiting.send(None) is not None
+    waiting.close()
+    first.fulfil([layer("a")])
+    assert finish(second.wait()) == ("a",)
+
+
+def test_layers_claimed_alone_are_nobody_elses() -> None:
+    store = LayerStore()
+    store.claim((A,))
+    assert claim_alone((A, B)).kept == 0
+    assert store.claim((A, B)).kept == 1
+
+
+def test_layers_of_another_number_than_claimed_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        LayerStore().claim((A, B)).fulfil([layer("a")])
