@@ -123,6 +123,7 @@ class DebugBoundary:
         try:
             await self._configured.measurement.measure_debug(debug_opens(grant))
             guest.state.open_debug()
+            guest.loop.start(_expire(guest, permitted.ends_at), "debug expiry")
             _require_running(guest)
             if not grant.keep_pod:
                 await self._stop_pod()
@@ -136,7 +137,6 @@ class DebugBoundary:
         finally:
             self.is_busy = False
         self.opened = OpenDebug(environment=environment, grant=grant, ends_at=permitted.ends_at)
-        guest.loop.start(_expire(guest, permitted.ends_at), "debug expiry")
         guest.event(f"debug: open for {permitted.ends_at - boottime():.0f} s")
         return None
 

@@ -174,6 +174,23 @@ def test_guest_ends_with_the_grant(bench: Bench) -> None:
     assert 0 <= bench.run(main) < 1
 
 
+def test_guest_ends_with_the_grant_even_if_the_pod_does_not(bench: Bench) -> None:
+    bench.answer = replace(GRANT, expires_s=NOW + 1)
+
+    async def never() -> None:
+        await Event().wait()
+
+    bench.teardown.push("container stuck", never)
+
+    async def main() -> None:
+        bench.loop.start(bench.boundary.open(), "caller")
+        await bench.stopping.wait()
+        assert bench.boundary.is_busy
+
+    bench.run(main)
+    assert bench.steps == ["measured ccinit OpenDebug"]
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
