@@ -14,7 +14,7 @@ from ccinit.agent.rotation import Rotation
 from ccinit.agent.storage import Unlocked
 from ccinit.boot.directories import make_directory
 from ccinit.errors import ChildError
-from ccinit.formats.pod_manifest import Container
+from ccinit.formats.pod_container import Container
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.task import Task

@@ -11,9 +11,8 @@ from enum import StrEnum
 from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
 from ccinit.formats.initdata import parse_toml
-from ccinit.formats.pod_capability import Capability
-from ccinit.formats.pod_name import MAX_NAME_BYTES, read_name
-from ccinit.formats.pod_probe import Probe, read_probe
+from ccinit.formats.pod_container import Container, ContainerKind, read_container
+from ccinit.formats.pod_name import MAX_NAME_BYTES, check_path, check_variable, read_name
 from ccinit.formats.pod_volume import Volume, VolumeKind, read_volume
 from ccinit.formats.registries import RegistryRule, read_registry
 from ccinit.formats.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, parse_resource_uri
@@ -24,32 +23,7 @@ _MAX_PEM_BYTES = 64 * 1024
 _MAX_MODE = 0o777
 _MAX_FILE_BYTES = 64 * 1024
 _MAX_IMAGE_KEYS = 16
-_TIB = 1 << 40
 _MIN_ROTATE_SECONDS, _MAX_ROTATE_SECONDS = 60, 366 * 86_400
-
-
-class ContainerKind(StrEnum):
-    """`init` containers run one after another to success before any `main` one starts."""
-
-    INIT = "init"
-    MAIN = "main"
-
-
-class Restart(StrEnum):
-    """What happens when a main container ends."""
-
-    NEVER = "never"
-    ON_FAILURE = "on-failure"
-    ALWAYS = "always"
-
-
-class RotateSignal(StrEnum):
-    """What tells a container's program that its secret files have changed."""
-
-    HUP = "HUP"
-    USR1 = "USR1"
-    USR2 = "USR2"
-    TERM = "TERM"
 
 
 class ImageEncryption(StrEnum):
@@ -91,59 +65,6 @@ class Image:
     ca_pem: str
     encryption: ImageEncryption = ImageEncryption.ALLOWED
     keys: tuple[ResourceUri, ...] = ()
-
-
-@frozen
-class Mount:
-    """A volume's place in a container; `path` is absolute and normal."""
-
-    volume: str
-    path: str
-    read_only: bool
-
-
-@frozen
-class Resources:
-    """Limits of one container; 0 means the pod's default."""
-
-    memory_bytes: int = 0
-    pids: int = 0
-    cpu_milli: int = 0
-
-
-@frozen
-class Container:
-    """One container.
-
-    Attributes:
-        args: replaces entrypoint and command of the image if not empty.
-        env: added to the image's environment, in this order.
-        user: `uid[:gid]` or a name of the image; None takes the image's.
-        cwd: None takes the image's.
-        rotate_signal: sent to its first process when files of its secrets have changed.
-        capabilities: none but these, for root as for others.
-        stop_grace_seconds: None takes `limits.stop_grace_seconds`.
-        ready: those that depend on it wait for a yes; None asks nothing.
-        alive: a no ends the program, as a failure; None asks nothing.
-    """
-
-    name: str
-    image: str
-    kind: ContainerKind
-    args: tuple[str, ...]
-    env: tuple[tuple[str, str], ...]
-    user: str | None
-    cwd: str | None
-    read_only: bool
-    restart: Restart
-    depends_on: tuple[str, ...]
-    resources: Resources
-    mounts: tuple[Mount, ...]
-    rotate_signal: RotateSignal | None = None
-    capabilities: tuple[Capability, ...] = ()
-    stop_grace_seconds: int | None = None
-    ready: Probe | None = None
-    alive: Probe | None = None
 
 
 @frozen
@@ -238,7 +159,7 @@ def parse_pod_manifest(text: str) -> PodManifest:
         manifest = PodManifest(
             name=read_name(fields, "name", "pod"),
             images=fields.tables("image", _read_image),
-            containers=fields.tables("container", _read_container),
+            containers=fields.tables("container", read_container),
             secrets=fields.tables("secret", _read_secret),
             volumes=fields.tables("volume", read_volume),
             allow=fields.table("allow", _read_allow, default=Allow()),
@@ -272,58 +193,6 @@ def _read_image(fields: Fields) -> Image:
     return image
 
 
-def _read_container(fields: Fields) -> Container:
-    cwd = fields.optional_text("cwd")
-    if cwd is not None:
-        _check_path(cwd, "pod.container.cwd")
-    env = fields.text_table("env")
-    for name, _ in env:
-        _check_variable(name, "pod.container.env")
-    return Container(
-        name=read_name(fields, "name", "pod.container"),
-        image=read_name(fields, "image", "pod.container"),
-        kind=fields.choice("kind", ContainerKind, default=ContainerKind.MAIN),
-        args=fields.texts("args"),
-        env=env,
-        user=fields.optional_text("user", max_bytes=64),
-        cwd=cwd,
-        read_only=fields.boolean("read_only", default=True),
-        restart=fields.choice("restart", Restart, default=Restart.NEVER),
-        depends_on=fields.texts("depends_on"),
-        resources=fields.table("resources", _read_resources, default=Resources()),
-        mounts=fields.tables("mount", _read_mount),
-        rotate_signal=fields.choice("rotate_signal", RotateSignal)
-        if fields.has("rotate_signal")
-        else None,
-        capabilities=fields.choices("capabilities", Capability),
-        stop_grace_seconds=(
-            fields.integer("stop_grace_seconds", low=0, high=3600)
-            if fields.has("stop_grace_seconds")
-            else None
-        ),
-        ready=fields.table("ready", read_probe) if fields.has("ready") else None,
-        alive=fields.table("alive", read_probe) if fields.has("alive") else None,
-    )
-
-
-def _read_resources(fields: Fields) -> Resources:
-    return Resources(
-        memory_bytes=fields.integer("memory_bytes", low=1 << 20, high=_TIB, default=0),
-        pids=fields.integer("pids", low=1, high=1 << 22, default=0),
-        cpu_milli=fields.integer("cpu_milli", low=10, high=1_024_000, default=0),
-    )
-
-
-def _read_mount(fields: Fields) -> Mount:
-    path = fields.text("path")
-    _check_path(path, "pod.container.mount.path")
-    return Mount(
-        volume=read_name(fields, "volume", "pod.container.mount"),
-        path=path,
-        read_only=fields.boolean("read_only", default=False),
-    )
-
-
 def _read_secret(fields: Fields) -> PodSecret:
     file, env = fields.optional_text("file"), fields.optional_text("env", max_bytes=128)
     if (file is None) == (env is None):
@@ -333,9 +202,9 @@ def _read_secret(fields: Fields) -> PodSecret:
     if env is not None and fields.has("rotate"):
         raise FormatError("pod.secret.rotate", "only a file can be replaced")
     if file is not None:
-        _check_path(file, "pod.secret.file")
+        check_path(file, "pod.secret.file")
     else:
-        _check_variable(env or "", "pod.secret.env")
+        check_variable(env or "", "pod.secret.env")
     text, sealed = fields.text("uri"), None
     if text.startswith(PREFIX):
         sealed = parse_sealed_secret(text, "pod.secret.uri")
@@ -356,7 +225,7 @@ def _read_rotate(fields: Fields) -> int:
 
 def _read_file(fields: Fields) -> ConfigFile:
     path = fields.text("path")
-    _check_path(path, "pod.file.path")
+    check_path(path, "pod.file.path")
     return ConfigFile(
         container=read_name(fields, "container", "pod.file"),
         path=path,
@@ -377,18 +246,6 @@ def _read_allow(fields: Fields) -> Allow:
 def _optional_uri(fields: Fields, key: str, where: str) -> ResourceUri | None:
     text = fields.optional_text(key)
     return None if text is None else parse_resource_uri(text, f"{where}.{key}")
-
-
-def _check_path(path: str, reason: str) -> None:
-    """Refuse what is not absolute and normal; nobody has to resolve `..` later."""
-    parts = path.split("/")
-    if parts[0] != "" or not all(parts[1:]) or {".", ".."} & set(parts):
-        raise FormatError(reason, f"expected a normal absolute path, found {path[:80]!r}")
-
-
-def _check_variable(name: str, reason: str) -> None:
-    if not name or "=" in name:
-        raise FormatError(reason, f"{name[:80]!r} is not a variable's name")
 
 
 def _check_names(manifest: PodManifest) -> None:

@@ -1,4 +1,4 @@
-"""Names in `pod.toml`: of the pod, and of what it consists of."""
+"""Names in `pod.toml`: of the pod, of what it consists of, and of files and variables in it."""
 
 from ccinit.errors import FormatError
 from ccinit.formats.alphabet import DIGITS, LOWERCASE
@@ -18,3 +18,24 @@ def read_name(fields: Fields, key: str, where: str) -> str:
     if not name or not _CHARACTERS.issuperset(name) or name[0] == "-":
         raise FormatError(f"{where}.{key}", f"expected [a-z0-9-]{{1,63}}, found {name!r}")
     return name
+
+
+def check_path(path: str, reason: str) -> None:
+    """Refuse what is not absolute and normal; nobody has to resolve `..` later.
+
+    Raises:
+        FormatError: with `reason`.
+    """
+    parts = path.split("/")
+    if parts[0] != "" or not all(parts[1:]) or {".", ".."} & set(parts):
+        raise FormatError(reason, f"expected a normal absolute path, found {path[:80]!r}")
+
+
+def check_variable(name: str, reason: str) -> None:
+    """Refuse what no environment can hold.
+
+    Raises:
+        FormatError: with `reason`.
+    """
+    if not name or "=" in name:
+        raise FormatError(reason, f"{name[:80]!r} is not a variable's name")

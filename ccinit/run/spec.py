@@ -17,7 +17,7 @@ from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
 from ccinit.formats.oci_image import ImageConfig
-from ccinit.formats.pod_manifest import Container
+from ccinit.formats.pod_container import Container
 from ccinit.run.seccomp_profile import workload_seccomp
 from ccinit.run.users import Identity
 from ccinit.values import field, frozen

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 from ccinit.errors import CcinitError, ConfigError, DeadlineError
 from ccinit.formats.oci_image import ImageConfig
-from ccinit.formats.pod_manifest import Container
+from ccinit.formats.pod_container import Container
 from ccinit.formats.pod_probe import Probe
 from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from ccinit.errors import CcinitError
-from ccinit.formats.pod_manifest import Restart
+from ccinit.formats.pod_container import Restart
 from ccinit.kernel.event_loop import TaskGroup, boottime, readable, sleep
 from ccinit.kernel.mount import MountFlag, UmountFlag, mount, pivot_root, umount2
 from ccinit.kernel.terminal import set_window_size

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from ccinit.formats.pod_capability import Capability
-from ccinit.formats.pod_manifest import Restart
+from ccinit.formats.pod_container import Restart
 from ccinit.formats.pod_probe import Probe
 from ccinit.kernel.event_loop import TaskGroup, boottime
 from tests.vm.guest.containers import (

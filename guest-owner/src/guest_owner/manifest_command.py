@@ -14,13 +14,8 @@ from ccinit.errors import FormatError
 from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
 from ccinit.formats.initdata import document_digest
 from ccinit.formats.oci_reference import parse_image_reference
-from ccinit.formats.pod_manifest import (
-    Container,
-    ContainerKind,
-    PodManifest,
-    Restart,
-    parse_pod_manifest,
-)
+from ccinit.formats.pod_container import Container, ContainerKind, Restart
+from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.resource_uri import PluginUri
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.initdata_command import make_document, read_text

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.formats.pod_manifest import Resources
+from ccinit.formats.pod_container import Resources
 from tests.vm.guest.containers import PROBE, container, run_as_pid1, supervise, workload
 
 LIBC = ctypes.CDLL(None, use_errno=True)

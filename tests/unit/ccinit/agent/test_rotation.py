@@ -13,7 +13,8 @@ from ccinit.agent.messages import Wanted
 from ccinit.agent.rotation import Rotation
 from ccinit.errors import CcinitError, ConfigError, KernelError, PeerError
 from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.pod_manifest import PodSecret, RotateSignal
+from ccinit.formats.pod_container import RotateSignal
+from ccinit.formats.pod_manifest import PodSecret
 from ccinit.formats.resource_uri import KbsUri, parse_resource_uri
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import sleep

@@ -5,13 +5,11 @@ import pytest
 from ccinit.errors import FormatError
 from ccinit.formats import wire
 from ccinit.formats.pod_capability import Capability
+from ccinit.formats.pod_container import ContainerKind, Restart, RotateSignal
 from ccinit.formats.pod_manifest import (
-    ContainerKind,
     ImageEncryption,
     OnStorageError,
     PodManifest,
-    Restart,
-    RotateSignal,
     parse_pod_manifest,
 )
 from ccinit.formats.pod_probe import Probe

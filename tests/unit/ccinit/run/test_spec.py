@@ -8,7 +8,7 @@ import pytest
 from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.oci_image import ImageConfig
 from ccinit.formats.pod_capability import Capability
-from ccinit.formats.pod_manifest import Container, ContainerKind, Resources, Restart
+from ccinit.formats.pod_container import Container, ContainerKind, Resources, Restart
 from ccinit.run.spec import (
     BindMount,
     SpecDefaults,
