@@ -31,6 +31,7 @@ from tests.fuzz import (
     fuzz_tdx,
     fuzz_tdx_verifier,
     fuzz_tpm2,
+    fuzz_workload_api,
 )
 
 FUZZERS = (
@@ -58,6 +59,7 @@ FUZZERS = (
     fuzz_tdx,
     fuzz_tdx_verifier,
     fuzz_tpm2,
+    fuzz_workload_api,
 )
 each_fuzzer = pytest.mark.parametrize(
     "fuzz",
