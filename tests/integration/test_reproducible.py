@@ -17,7 +17,7 @@ from rootfs_builder.image_difference import BUILDERS_OWN, explain_folders
 from rootfs_builder.tools_tree import ToolsTree
 from tests.integration.second_build import build_elsewhere, copy_repository
 
-pytestmark = pytest.mark.timeout(900)  # the first test may have to build twice
+pytestmark = pytest.mark.timeout(1800)  # the first test may have to build twice
 
 IMAGES = Path("build/image").absolute()
 TOOLS = ToolsTree(Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
