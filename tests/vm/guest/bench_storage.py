@@ -6,6 +6,7 @@ file read again with cold caches.
 """
 
 import json
+import mmap
 import os
 import time
 from collections.abc import Iterator
@@ -15,16 +16,19 @@ from pathlib import Path
 import pytest
 
 from ccinit.formats.pod_volume import ScratchProfile
-from ccinit.kernel.block import BlockDevice
+from ccinit.kernel.block import BlockDevice, write_direct
 from ccinit.kernel.dm import DmControl
+from ccinit.secret import Secret
 from ccinit.unlock.filesystem import create_ext4, mount_ext4, unmount
 from ccinit.unlock.scratch import ScratchRequest, activate_scratch, plan_scratch
+from ccinit.unlock.stack import activate_stack
 from tests.vm.guest.disks import disk, drop_caches, format_device, run
 
 BARE = "bare"
 SIDES = (BARE, *ScratchProfile)
 MAX_ROUNDS = 30
 FILE_MIB = 32
+TAGGED_BYTES = 8 << 30
 PIECE = os.urandom(1 << 20)
 
 
@@ -71,6 +75,41 @@ def measure_file(side: str, target: Path) -> dict[str, float]:
     return {"write_ms": (written - began) * 1000, "read_ms": (read - reading) * 1000}
 
 
+def measure_tags(side: str, target: Path) -> dict[str, float]:
+    """Mebibytes of guest memory for the tags of 8 GiB, some of each page of them written.
+
+    One page of tags is for 512 KiB, and is taken when the first of its blocks is written: so this
+    is what it would be, were all of it written.
+    """
+    device = disk("big")
+    request = ScratchRequest(
+        name="bench", disk=device, target=str(target), profile=ScratchProfile(side)
+    )
+    (plan,) = plan_scratch([request], budget_bytes=1 << 30)
+    assert plan.layout is not None
+    with DmControl() as control, Secret(os.urandom(96)) as key:
+        write_direct(plan.layout.meta_node or device.node, 0, bytes(4096))
+        stack = activate_stack(control, "bench", device, plan.layout, key)
+        try:
+            before = available_bytes()
+            fd = os.open(stack.node, os.O_WRONLY | os.O_DIRECT)
+            with mmap.mmap(-1, 4096) as block:
+                for offset in range(0, TAGGED_BYTES, 512 << 10):
+                    os.pwrite(fd, block, offset)
+            os.close(fd)
+            return {"tags_mib": (before - available_bytes()) / (1 << 20)}
+        finally:
+            stack.close()
+
+
+def available_bytes() -> int:
+    """Memory that is free once caches are given back."""
+    drop_caches()
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) * 1024
+
+
 def measure_mount(side: str, target: Path) -> dict[str, float]:
     """Milliseconds from a raw disk of 64 GiB to a mounted file system."""
     began = time.perf_counter()
@@ -78,6 +117,7 @@ def measure_mount(side: str, target: Path) -> dict[str, float]:
         return {"mount_ms": (time.perf_counter() - began) * 1000}
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("rounds", range(1, MAX_ROUNDS + 1))
 def test_measure_scratch(tmp_path: Path, rounds: int) -> None:
     """Print one JSON object: for each side a list of rounds, the warm-up left out."""
@@ -88,3 +128,10 @@ def test_measure_scratch(tmp_path: Path, rounds: int) -> None:
             if number:
                 seen[side].append(values)
     print(json.dumps(seen))
+
+
+@pytest.mark.timeout(600)
+def test_measure_tags(tmp_path: Path) -> None:
+    """Print one JSON object: for each side with tags a list of one round."""
+    sides = (ScratchProfile.AEAD_RAM, ScratchProfile.AEAD_DISK)
+    print(json.dumps({side: [measure_tags(side, tmp_path)] for side in sides}))
