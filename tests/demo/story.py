@@ -33,7 +33,7 @@ from tests.demo.phase_table import PhaseRow, plan_rows
 from tests.demo.platforms import TrustedPlatform
 from tests.demo.report import Findings, write_report
 from tests.demo.show import DemoError, Show
-from tests.demo.world import World, make_world, predict
+from tests.demo.world import DEBUG_TOOLS_DESCRIPTION, World, make_world, predict
 
 REPORT = Path("build/demo/report.json")
 _WORLD = Path("build/demo/world")
@@ -176,7 +176,7 @@ def _open_debug(story: Story, guest: Guest) -> None:
         printed = owner.run(
             *("debug", "open", "--connect", relay, "--pod", pod.POD, "--state", owner.state),
             *("--client", owner.client(Role.ADMIN), "--minutes", "10"),
-            *("--tools", story.scene.debug_tools.description),
+            *("--tools", DEBUG_TOOLS_DESCRIPTION),
             *("--", "/bin/sh", "-c", "echo uid $(id -u), PID 1 is $(cat /proc/1/comm)"),
             accept=(0,) if opens else (1,),
         )

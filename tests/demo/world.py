@@ -29,7 +29,6 @@ from host_runtime.qemu import (
 from host_runtime.swtpm import VirtualTpm, manufacture_tpm
 from host_runtime.tools import Tools
 from tests.demo import pod
-from tests.demo.debug_tools import DebugTools, make_debug_tools
 from tests.demo.parties import Owner, make_log_key, random_secret, run
 from tests.demo.platforms import TrustedPlatform
 from tests.demo.show import Show
@@ -43,6 +42,8 @@ from tests.integration.registry_fixture import (
 OVMF_CODE = "usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"
 IMAGES = Path("build/image")
+DEBUG_TOOLS = IMAGES / "ccinit-debug-tools.verity"
+DEBUG_TOOLS_DESCRIPTION = DEBUG_TOOLS.with_suffix(".json")
 _MEMORY_MIB = 512
 
 
@@ -53,7 +54,6 @@ class World:
     Attributes:
         image_digest: of the container image in the registry.
         image_bytes: its size there.
-        debug_tools: the volume that every guest of this document has as a disk.
         initdata: path of the document; `initdata_disk` carries it.
         reference: file of what the image is expected to measure.
         tpms: registered, the first for guests that run one after the other; none where the
@@ -71,7 +71,6 @@ class World:
     image_digest: str
     image_bytes: int
     canaries: pod.Canaries
-    debug_tools: DebugTools
     initdata: Path
     initdata_disk: Path
     reference: Path
@@ -128,7 +127,7 @@ class World:
                      is_read_only=True),
                 Disk(path=scratch, serial="scratch"),
                 Disk(path=volume, serial="data"),
-                Disk(path=self.debug_tools.volume, serial="tools", is_read_only=True),
+                Disk(path=DEBUG_TOOLS.absolute(), serial="tools", is_read_only=True),
             ),
             network=UserNetwork(
                 host_forwards=(
@@ -175,8 +174,6 @@ def make_world(
         with show.step("builder", "make a container image from Debian packages and push it"):
             digest, size = push_image(folder, registry)
         show.say("builder", f"{digest}, {size / 1e6:.0f} MB in the registry")
-        with show.step("builder", "make the volume of debug tools"):
-            debug_tools = make_debug_tools(tools.tree, folder / "debug-tools")
         show.title("3  The owner's Key Broker Service, and what it may release to whom")
         owner = Owner(folder=folder)
         canaries = make_canaries()
@@ -184,7 +181,7 @@ def make_world(
             manifest = pod.pod_toml(
                 digest=digest, registry_ca_pem=registry.authority.ca_pem, canaries=canaries
             )
-            initdata = write_initdata(owner, manifest, debug_tools, platform.tee)
+            initdata = write_initdata(owner, manifest, platform.tee)
         tpms: tuple[VirtualTpm, ...] = ()
         if platform is TrustedPlatform.TPM:
             with show.step("host", f"make {1 + spare_tpms} vTPMs"):
@@ -208,7 +205,6 @@ def make_world(
             image_digest=digest,
             image_bytes=size,
             canaries=canaries,
-            debug_tools=debug_tools,
             initdata=initdata,
             initdata_disk=initdata.with_suffix(".img"),
             reference=reference,
@@ -243,7 +239,7 @@ def push_image(folder: Path, registry: Registry) -> tuple[str, int]:
     return pushed.split()[-1].rpartition("@")[2], size
 
 
-def write_initdata(owner: Owner, pod_toml: str, debug_tools: DebugTools, tee: Tee) -> Path:
+def write_initdata(owner: Owner, pod_toml: str, tee: Tee) -> Path:
     """Make the KBS's state, the log key, both files and the initdata document with its disk."""
     owner.run("kbs", "init", "--state", owner.state, "--name", pod.KBS_ADDRESS)
     log_public_key = make_log_key(owner, owner.log_key)
@@ -255,7 +251,7 @@ def write_initdata(owner: Owner, pod_toml: str, debug_tools: DebugTools, tee: Te
             kbs_ca_pem=ca_pem,
             log_public_key=log_public_key,
             client_ca_pem=(owner.state / "owner-ca.pem").read_text(),
-            debug_tools=owner.run("debug", "tools", debug_tools.description),
+            debug_tools=owner.run("debug", "tools", DEBUG_TOOLS_DESCRIPTION),
         )
     )
     manifest.write_text(pod_toml)

@@ -14,7 +14,7 @@ from host_runtime.rpc_client import GuestState
 from tests.demo import pod
 from tests.demo.life import owner_address, relaying
 from tests.demo.parties import BIN, Owner
-from tests.demo.world import World
+from tests.demo.world import DEBUG_TOOLS_DESCRIPTION, World
 
 LOOK = (
     "id -u; cat /proc/1/comm; ls /proc/1/root/run/ccinit; "
@@ -50,7 +50,7 @@ class DebugVisit:
 def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
     """Try without a grant and with a forged one, then open debug and look around."""
     owner, name, at = scene.owner, scene.canaries.container, owner_address(config)
-    tools = ("--tools", scene.debug_tools.description)
+    tools = ("--tools", DEBUG_TOOLS_DESCRIPTION)
     refusals = {"role": _reason(owner, at, Role.EXEC, "debug", "open", "--granted")}
     refusals["absent"] = _reason(owner, at, Role.ADMIN, "debug", "open", "--granted")
     _forge_grant(scene)
@@ -91,7 +91,7 @@ def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
 
 def _forge_grant(scene: World) -> None:
     """Store a grant that looks right and is for a key that no guest has."""
-    tools = json.loads(scene.debug_tools.description.read_text())
+    tools = json.loads(DEBUG_TOOLS_DESCRIPTION.read_text())
     grant = {
         "evidence_key": "00" * 32,
         "expires_s": 1 << 40,
