@@ -57,6 +57,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     tools.set_defaults(func=_run_tools)
 
+    _add_image(commands)
+
+    lock = commands.add_parser("lock", help="renew the lock files and say what changed")
+    lock.add_argument(
+        "--newest",
+        action="store_true",
+        help="take -security and -updates where they are newer than the point release",
+    )
+    _add_project(lock)
+    lock.set_defaults(func=_run_lock)
+
+    compare = commands.add_parser(
+        "compare", help="say in words where two folders of published files differ first"
+    )
+    compare.add_argument("first", type=Path)
+    compare.add_argument("second", type=Path)
+    compare.set_defaults(func=_run_compare)
+
+    container_image_command.add_parser(commands)
+    return parser
+
+
+def _add_image(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     image = commands.add_parser("image", help="build the guest image")
     image.add_argument(
         "--profile",
@@ -82,25 +105,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_project(image)
     image.set_defaults(func=_run_image)
-
-    lock = commands.add_parser("lock", help="renew the lock files and say what changed")
-    lock.add_argument(
-        "--newest",
-        action="store_true",
-        help="take -security and -updates where they are newer than the point release",
-    )
-    _add_project(lock)
-    lock.set_defaults(func=_run_lock)
-
-    compare = commands.add_parser(
-        "compare", help="say in words where two folders of published files differ first"
-    )
-    compare.add_argument("first", type=Path)
-    compare.add_argument("second", type=Path)
-    compare.set_defaults(func=_run_compare)
-
-    container_image_command.add_parser(commands)
-    return parser
 
 
 def _add_project(parser: argparse.ArgumentParser) -> None:

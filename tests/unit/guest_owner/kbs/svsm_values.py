@@ -54,15 +54,15 @@ def svsm_references(*sets: ReferenceSet, request_key: bytes | None = SEALING_KEY
     )
 
 
-def svsm_evidence(tpm: FakeTpm | None = None) -> SvsmEvidence:
+def svsm_evidence(tpm: FakeTpm | None = None, *, report_data: bytes = REPORT_DATA) -> SvsmEvidence:
     """What a guest answers whose TPM has opened its credential."""
     named, tpm = keys(), tpm or booted_tpm(IMAGE)
     request = make_svsm_request(named, SEALING_KEY)
     svsm = Svsm(snp=FakeSnp().with_fields(measurement=LAUNCH), manifest=named.ek)
-    report, manifest = svsm.attest(VTPM, REPORT_DATA)
+    report, manifest = svsm.attest(VTPM, report_data)
     return SvsmEvidence(
         snp=SnpEvidence(report=parse_snp_report(report), certificates=()),
-        tpm=tpm.quote(REPORT_DATA),
+        tpm=tpm.quote(report_data),
         manifest=manifest,
         ak=named.ak,
         activated=open_svsm_secrets(SEALING_KEY, request.sealed).content,

@@ -49,6 +49,7 @@ from guest_owner.kbs.se_requests import (
     open_secrets,
     read_host_key,
 )
+from guest_owner.kbs.verifiers.document import check_document
 
 _VERSION = 0x100  # of requests, as Trustee's verifier tells it
 
@@ -170,10 +171,7 @@ def _check_initdata(
     if digest is not None:
         claims.compare_bytes("se.initdata", digest, stated)
     bound = stated if digest is None else digest
-    found = next((known for known in listed if known.sha384 == bound), None)
-    names = tuple(f"{known.sha384.hex()} ({known.name})" for known in listed)
-    claims.compare("initdata.digest", list_known(names), bound.hex(), holds=found is not None)
-    return found
+    return check_document(Tee.SE, bound, listed, claims)
 
 
 def _measured(evidence: SeEvidence, reference: ReferenceSet) -> dict[str, str]:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from ccinit.formats.se_attestation import encode_user_data
 from ccinit.formats.strict_json import JsonValue, encode_base64
-from ccinit.formats.tee import Tee, initdata_binding, report_data_for
+from ccinit.formats.tee import Tee, initdata_binding, report_data_for, report_hash
 from guest_owner.kbs.appraisal import Claim, ClaimList
 from guest_owner.kbs.references import (
     Profile,
@@ -18,7 +19,11 @@ from guest_owner.kbs.sample_measurements import SampleMeasurements
 from guest_owner.kbs.verifiers.document import NO_DOCUMENT, check_document, check_register
 from guest_owner.kbs.verifiers.table import VERIFIERS, verify_evidence
 from tests.fakes.tdx_boot import FakeBoot
+from tests.fakes.ultravisor import Ultravisor
+from tests.unit.guest_owner.kbs.se_values import INITDATA as SE_DOCUMENT_DIGEST
+from tests.unit.guest_owner.kbs.se_values import measured, se_references, se_request
 from tests.unit.guest_owner.kbs.snp_values import booted_snp, snp_references
+from tests.unit.guest_owner.kbs.svsm_values import svsm_evidence, svsm_references
 from tests.unit.guest_owner.kbs.values import (
     DOCUMENT,
     booted_tpm,
@@ -29,7 +34,6 @@ from tests.unit.guest_owner.kbs.values import (
 from tests.unit.guest_owner.kbs.verifiers import tdx_values
 from tests.unit.guest_owner.kbs.verifiers.azure_values import azure_references, azure_vm
 
-DIGEST = hashlib.sha384(b"nonce and key").digest()
 SAMPLE = ReferenceSet(name="any", profile=Profile.TEST, measured=SampleMeasurements(svns=("1",)))
 
 
@@ -55,6 +59,13 @@ MAKERS: dict[Tee, Callable[[bytes], tuple[JsonValue, References]]] = {
     Tee.TDX: made_tdx,
     Tee.AZ_SNP_VTPM: lambda data: (azure_vm(Tee.AZ_SNP_VTPM).evidence(data), azure_references()),
     Tee.AZ_TDX_VTPM: lambda data: (azure_vm(Tee.AZ_TDX_VTPM).evidence(data), azure_references()),
+    Tee.SE: lambda data: (
+        measured(
+            Ultravisor(), se_request(), encode_user_data(data, SE_DOCUMENT_DIGEST)
+        ).to_json_value(),
+        se_references(),
+    ),
+    Tee.SVSM: lambda data: (svsm_evidence(report_data=data).to_json_value(), svsm_references()),
     Tee.SAMPLE: made_sample,
 }
 """Genuine evidence of each platform, and what makes it accepted."""
@@ -62,7 +73,7 @@ MAKERS: dict[Tee, Callable[[bytes], tuple[JsonValue, References]]] = {
 
 @pytest.mark.parametrize("tee", VERIFIERS)
 def test_expected_and_got_of_accepted_evidence_are_one_text(tee: Tee) -> None:
-    data = report_data_for(tee, DIGEST)
+    data = report_data_for(tee, hashlib.new(report_hash(tee), b"nonce and key").digest())
     evidence, trusted = MAKERS[tee](data)
     algorithm = initdata_binding(tee).algorithm
     document = tdx_values.DOCUMENT if tee is Tee.TDX else DOCUMENT
