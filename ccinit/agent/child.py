@@ -11,6 +11,7 @@ Only then is the job read. Standard fds stay /dev/null, errors travel as frames,
 traceback exists. A role whose job is a program becomes that program, under the same rights.
 """
 
+import gc
 import os
 import resource
 import socket
@@ -130,9 +131,7 @@ def run(rights: Rights, channel: JobChannel) -> int:
     try:
         if rights.is_program():
             become_program(rights, channel)
-        for module in rights.preload:
-            __import__(module)
-        job, request_type = load_job(rights.job)
+        job, request_type = load_code(rights)
         give_up_rights(rights, channel.workspace)
         request = wire.decode(request_type, channel.receive(Kind.REQUEST))
         channel.end(Kind.RESULT, job(request, channel))
@@ -140,6 +139,21 @@ def run(rights: Rights, channel: JobChannel) -> int:
         channel.end(Kind.FAILURE, describe_error(error))
         return FAILURE
     return SUCCESS
+
+
+def load_code(rights: Rights) -> tuple[Callable[[object, JobChannel], object], type[object]]:
+    """Import all that a role needs; return its job with the type of its request.
+
+    Modules leave no garbage, and to look for it among their objects takes a tenth of the time of
+    the larger roles: the collector rests meanwhile, and leaves them alone afterwards.
+    """
+    gc.disable()
+    for module in rights.preload:
+        __import__(module)
+    job = load_job(rights.job)
+    gc.freeze()
+    gc.enable()
+    return job
 
 
 def load_job(name: str) -> tuple[Callable[[object, JobChannel], object], type[object]]:

@@ -1,6 +1,7 @@
 """A child whose roles do what a taken-over parser would try. Run like `ccinit child …`."""
 
 import ctypes
+import gc
 import mmap
 import os
 import shutil
@@ -83,6 +84,14 @@ def write_given_fd(order: Order, channel: JobChannel) -> Outcome:
     os.write(fd, order.text.encode())
     os.close(fd)
     return Outcome()
+
+
+def leave_garbage(_order: Order, _channel: JobChannel) -> Outcome:
+    """Say how many objects are looked at for garbage no more, and what was found of ours."""
+    mine: list[object] = []
+    mine.append(mine)
+    del mine
+    return Outcome(text=str(gc.isenabled()), number=gc.collect(), data=b"x" * gc.get_freeze_count())
 
 
 def list_fds(_order: Order, channel: JobChannel) -> Outcome:
@@ -229,10 +238,10 @@ def netlink(_order: Order, _channel: JobChannel) -> Outcome:
 DEEDS: Mapping[str, Callable[[Order, JobChannel], Outcome]] = {
     deed.__name__: deed
     for deed in (
-        echo, halt, count, grow, swallow, write_given_fd, list_fds, read_secret, refuse,
-        refuse_by_kernel, stumble, end, crash, hang, babble, flood, wrong_type, close_channel,
-        pass_fd, open_file, write_file, open_socket, listen_tcp, connect_tcp, tls, fork, execute,
-        become_root, kill_init, raw, executable_memory, netlink,
+        echo, halt, count, grow, swallow, write_given_fd, leave_garbage, list_fds, read_secret,
+        refuse, refuse_by_kernel, stumble, end, crash, hang, babble, flood, wrong_type,
+        close_channel, pass_fd, open_file, write_file, open_socket, listen_tcp, connect_tcp, tls,
+        fork, execute, become_root, kill_init, raw, executable_memory, netlink,
     )
 }  # fmt: skip
 

@@ -201,6 +201,12 @@ def test_secret_reaches_the_job_by_pipe(children: Children) -> None:
     assert outcome.data == b"9876543210"
 
 
+def test_jobs_own_garbage_is_collected_and_its_modules_are_left_alone(children: Children) -> None:
+    outcome = run_order(children, "leave_garbage")
+    assert (outcome.text, outcome.number >= 1) == ("True", True)
+    assert len(outcome.data) > 1000
+
+
 def test_child_has_exactly_the_listed_fds(children: Children) -> None:
     stray = os.dup(0)
     os.set_inheritable(stray, True)  # noqa: FBT003
