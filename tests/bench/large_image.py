@@ -1,10 +1,11 @@
-"""An image of about 500 MB in one gzip layer, as a Dockerfile's `RUN apt-get install …` makes it.
+"""An image of about 500 MB, as a Dockerfile's `RUN apt-get install …` makes it, packed in some way.
 
 Files of the tools tree, in the order of their names, until there is enough: thousands of small
-ones, and some of 20 MB and more. Equal trees give equal images. It is kept, since packing takes
+ones, and some of 20 MB and more. Equal trees give equal images. Each is kept, since packing takes
 half a minute.
 """
 
+import enum
 import gzip
 import hashlib
 import io
@@ -13,8 +14,12 @@ import shutil
 import stat
 import tarfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+import zstandard
 
 from rootfs_builder.oci_layout import (
     EPOCH,
@@ -28,8 +33,30 @@ from tests.bench.measurement import Bench
 
 FOLDERS = ("usr/share", "usr/lib", "usr/bin")
 FILE_BYTES = 508_000_000
-_VERSION = b"1"
+_VERSION = b"2"
 _GZIP_LEVEL = 6
+_ZSTD_LEVEL = 3
+MANY_LAYERS = 60
+
+
+class Sink(Protocol):
+    """What a tar is written to."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take the next bytes."""
+
+
+class Packing(enum.Enum):
+    """How the files are put into layers."""
+
+    GZIP = "one gzip layer"
+    ZSTD = "one zstd layer"
+    MANY = "60 gzip layers"
+
+    @property
+    def layers(self) -> int:
+        """How many layers there are."""
+        return MANY_LAYERS if self is Packing.MANY else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,47 +64,46 @@ class LargeImage:
     """The image and what is in it.
 
     Attributes:
-        layer: the gzip blob of the only layer.
         files: regular files in it.
         file_bytes: sum of their sizes.
     """
 
     image: ContainerImage
-    layer: Path
     files: int
     file_bytes: int
 
 
-def open_large_image(bench: Bench) -> LargeImage:
+def open_large_image(bench: Bench, packing: Packing = Packing.GZIP) -> LargeImage:
     """Return the image, made unless the cache has it."""
     paths = tuple(select_files(bench.tools.path, FILE_BYTES))
     sizes = [path.lstat().st_size for path in paths if is_plain(path)]
-    target = bench.cache / f"image-{_key(bench.tools.path, paths)}"
+    folder = f"image-{packing.name.lower()}"
+    target = bench.cache / f"{folder}-{_key(bench.tools.path, paths)}"
     summary = target / "summary.json"
     if not summary.is_file():
-        bench.say(f"packing an image of {sum(sizes) / 1e6:.0f} MB, {len(sizes)} files (half a min)")
-        remove_others(bench.cache, "image-*")
+        size = f"{sum(sizes) / 1e6:.0f} MB, {len(sizes)} files"
+        bench.say(f"packing an image of {size} in {packing.value} (half a min)")
+        remove_others(bench.cache, f"{folder}-*")
         partial = target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        layer = pack(bench.tools.path, paths)
-        made = write_layout((layer,), {"Cmd": ["/usr/bin/true"]}, partial)
+        layers = [pack(bench.tools.path, part, packing) for part in split(paths, packing.layers)]
+        made = write_layout(layers, {"Cmd": ["/usr/bin/true"]}, partial)
         (partial / "summary.json").write_text(
-            json.dumps(
-                {
-                    "digest": made.digest,
-                    "bytes": made.bytes,
-                    "layer": hashlib.sha256(layer.blob).hexdigest(),
-                }
-            )
+            json.dumps({"digest": made.digest, "bytes": made.bytes})
         )
         partial.rename(target)
     known = json.loads(summary.read_text())
     return LargeImage(
         image=ContainerImage(layout=target, digest=known["digest"], bytes=known["bytes"]),
-        layer=target / "blobs" / "sha256" / known["layer"],
         files=len(sizes),
         file_bytes=sum(sizes),
     )
+
+
+def split(paths: tuple[Path, ...], parts: int) -> Iterator[tuple[Path, ...]]:
+    """Yield the paths in that many parts of nearly equal length."""
+    for part in range(parts):
+        yield paths[part * len(paths) // parts : (part + 1) * len(paths) // parts]
 
 
 def select_files(root: Path, enough_bytes: int) -> Iterator[Path]:
@@ -99,21 +125,26 @@ def is_plain(path: Path) -> bool:
     return stat.S_ISREG(path.lstat().st_mode)
 
 
-def pack(root: Path, paths: tuple[Path, ...]) -> ImageLayer:
-    """Return the layer: tar and gzip in one pass, both hashed by content."""
+def pack(root: Path, paths: tuple[Path, ...], packing: Packing = Packing.GZIP) -> ImageLayer:
+    """Return the layer: tar and compression in one pass, both hashed by content."""
     blob = io.BytesIO()
-    with gzip.GzipFile(
-        filename="", mode="wb", fileobj=blob, compresslevel=_GZIP_LEVEL, mtime=0
-    ) as packed:
+    with _compressor(blob, packing) as packed:
         stream = _Hashed(packed)
         with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar:
             for path in paths:
                 _add(tar, root, path)
     return ImageLayer(
-        media_type=f"{LAYER_TYPE}+gzip",
+        media_type=f"{LAYER_TYPE}+{'zstd' if packing is Packing.ZSTD else 'gzip'}",
         blob=blob.getvalue(),
         diff_id=f"sha256:{stream.digest.hexdigest()}",
     )
+
+
+def _compressor(blob: io.BytesIO, packing: Packing) -> AbstractContextManager[Sink]:
+    if packing is Packing.ZSTD:
+        compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        return compressor.stream_writer(blob, closefd=False)
+    return gzip.GzipFile(filename="", mode="wb", fileobj=blob, compresslevel=_GZIP_LEVEL, mtime=0)
 
 
 def _add(tar: tarfile.TarFile, root: Path, path: Path) -> None:
@@ -135,7 +166,7 @@ def _add(tar: tarfile.TarFile, root: Path, path: Path) -> None:
 class _Hashed(io.RawIOBase):
     """Passes bytes on and hashes them."""
 
-    def __init__(self, target: gzip.GzipFile) -> None:
+    def __init__(self, target: Sink) -> None:
         self._target = target
         self.digest = hashlib.sha256()
 

@@ -1,7 +1,8 @@
 """PULL as the agent does it, with its children under all their restrictions; then the end.
 
-Arguments: the image's reference, and the file with the registry's authority. The image's tars,
-indexes and mounts go below /tmp/store. Prints the bytes of all files of the image.
+Arguments: the image's reference, the file with the registry's authority, and, if it is encrypted,
+the file with the key that a KBS would release. The image's tars, indexes and mounts go below
+/tmp/store. Prints the bytes of all files of the image.
 
 Not as in the guest: no cgroups around the children, and /tmp is the machine's disk, not an
 encrypted one.
@@ -12,7 +13,7 @@ import sys
 from types import SimpleNamespace
 from typing import cast
 
-from ccinit.agent.attestation import Attested
+from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.children import Children
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, Teardown
@@ -22,11 +23,14 @@ from ccinit.agent.state import BootState
 from ccinit.agent.storage import Unlocked
 from ccinit.formats.guest_config import Limits
 from ccinit.formats.pod_manifest import Image
+from ccinit.formats.resource_uri import ResourceUri
 from ccinit.init.phases import ENVIRONMENT, INTERPRETER
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.seal.log import SealedLog
+from ccinit.secret import Secret
 
 STORE = "/tmp/store"
+KEY = ResourceUri("ccinit", "bench", "file-key")
 
 
 def make_guest(loop: EventLoop) -> Guest:
@@ -42,9 +46,11 @@ def make_guest(loop: EventLoop) -> Guest:
     )
 
 
-def configured(reference: str, ca_pem: str) -> Configured:
+def configured(reference: str, ca_pem: str, *keys: ResourceUri) -> Configured:
     """Return as much of a configuration as PULL looks at: limits, and one image."""
-    image = Image(name="large", reference=reference, policy=None, auth=None, ca_pem=ca_pem)
+    image = Image(
+        name="large", reference=reference, policy=None, auth=None, ca_pem=ca_pem, keys=keys
+    )
     parts = SimpleNamespace(
         config=SimpleNamespace(limits=Limits()),
         manifest=SimpleNamespace(images=(image,), registries=()),
@@ -53,18 +59,25 @@ def configured(reference: str, ca_pem: str) -> Configured:
     return cast("Configured", parts)
 
 
+def read(name: str) -> bytes:
+    """Return the content of a file."""
+    with open(name, "rb") as file:  # noqa: PTH123  # as guest code
+        return file.read()
+
+
 def main() -> None:
     """Pull once."""
-    reference, ca_file = sys.argv[1:]
-    with open(ca_file) as file:  # noqa: PTH123  # as guest code
-        ca_pem = file.read()
+    reference, ca_file, *key_files = sys.argv[1:]
+    grants = {}
+    if key_files:
+        grants[KEY] = Grant(secret=Secret(read(key_files[0])), create=False)
     os.mkdir(STORE, 0o711)  # noqa: PTH102
     loop = EventLoop()
     done = loop.run(
         pull(
             make_guest(loop),
-            configured(reference, ca_pem),
-            Attested(grants={}),
+            configured(reference, read(ca_file).decode(), *grants),
+            Attested(grants=grants),
             Unlocked(volumes={}, store=STORE),
         )
     )

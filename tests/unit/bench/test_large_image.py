@@ -5,8 +5,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import zstandard
 
-from tests.bench.large_image import FOLDERS, pack, select_files
+from tests.bench.large_image import FOLDERS, Packing, pack, select_files, split
 
 
 @pytest.fixture
@@ -36,3 +37,19 @@ def test_pack_gives_a_tar_that_its_diff_id_names(tree: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(tar)) as found:
         assert found.getnames() == [str(path.relative_to(tree)) for path in paths]
         assert found.getmember("usr/lib/link").linkname == "a"
+
+
+def test_pack_in_zstd_gives_the_same_tar(tree: Path) -> None:
+    paths = tuple(select_files(tree, 1000))
+    layer = pack(tree, paths, Packing.ZSTD)
+    assert layer.media_type.endswith("+zstd")
+    assert layer.diff_id == pack(tree, paths).diff_id
+    tar = zstandard.ZstdDecompressor().decompressobj().decompress(layer.blob)
+    assert layer.diff_id == f"sha256:{hashlib.sha256(tar).hexdigest()}"
+
+
+def test_split_leaves_nothing_out(tree: Path) -> None:
+    paths = tuple(select_files(tree, 1000))
+    parts = list(split(paths, 4))
+    assert [path for part in parts for path in part] == list(paths)
+    assert {len(part) for part in parts} <= {len(paths) // 4, len(paths) // 4 + 1}

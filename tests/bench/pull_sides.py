@@ -1,0 +1,140 @@
+"""Every way to pull one image: ours, skopeo with umoci, podman, and the floor.
+
+All pull the same digest from the same registry over TLS on loopback, onto the same disk, each into
+nothing; a pull is over when the image's files can be read. Ours is the agent's PULL from the
+published root: a fresh PID 1, its children under their restrictions, every digest checked, the
+kernel's tree compared with the tar.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rootfs_builder.oci_layout import TAG
+from tests.bench.guest_root import ENVIRONMENT, GuestRoot, run
+from tests.bench.measurement import Bench, BenchError
+from tests.bench.pull_floor import FloorImage, pull_to_nowhere
+from tests.bench.usage import processor_seconds, watch_memory
+from tests.integration.registry_fixture import Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one pull took."""
+
+    seconds: float
+    processor_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """One image in the registry.
+
+    Attributes:
+        file_bytes: of all files, by which our side shows that it has them.
+        key: file that opens its layers, or None.
+    """
+
+    bench: Bench
+    root: GuestRoot
+    program: str
+    registry: Registry
+    reference: str
+    file_bytes: int
+    key: Path | None = None
+
+    @property
+    def certificates(self) -> Path:
+        """The folder with the registry's authority."""
+        return self.registry.authority.ca.parent
+
+    def ours(self, folder: Path) -> None:
+        """The agent's PULL."""
+        folder.chmod(0o711)  # the children's users pass through it
+        shutil.copy(self.registry.authority.ca, folder / "authority.crt")
+        arguments = [self.program, self.reference, "/tmp/authority.crt"]
+        if self.key is not None:
+            shutil.copy(self.key, folder / "key.pem")
+            arguments.append("/tmp/key.pem")
+        said = run(self.root.command_with_store(folder, *arguments), ENVIRONMENT)
+        if int(said) != self.file_bytes:
+            raise BenchError(f"our pull has {said} bytes of files, not {self.file_bytes}")
+
+    def skopeo_umoci(self, folder: Path) -> None:
+        """Copy to an OCI layout, then unpack."""
+        copy = ["copy", "--quiet", "--src-cert-dir", self.certificates, *self._decryption()]
+        self._run_tool(
+            folder, ("skopeo", *copy, f"docker://{self.reference}", f"oci:{folder}/oci:large")
+        )
+        unpack = ("umoci", "unpack", "--image", f"{folder}/oci:large", f"{folder}/bundle")
+        self._run_tool(folder, unpack)
+
+    def podman(self, folder: Path) -> None:
+        """Pull into a store of its own."""
+        store = ("--root", folder / "root", "--runroot", folder / "run")
+        driver = ("--storage-driver", "overlay", "--cgroup-manager", "cgroupfs")
+        options = ("pull", "--quiet", "--cert-dir", self.certificates, *self._decryption())
+        # It does not decrypt what it was asked for by digest.
+        tagged = f"{self.reference.partition('@')[0]}:{TAG}"
+        name = self.reference if self.key is None else tagged
+        self._run_tool(folder, ("podman", *store, *driver, *options, name))
+
+    def floor(self, _folder: Path) -> None:
+        """Only what nobody can leave out."""
+        host, _slash, rest = self.reference.partition("/")
+        repository, _at, digest = rest.partition("@")
+        pull_to_nowhere(
+            FloorImage(
+                port=int(host.rpartition(":")[2]),
+                repository=repository,
+                digest=digest,
+                ca=str(self.registry.authority.ca),
+            )
+        )
+
+    def _decryption(self) -> tuple[str, ...]:
+        return () if self.key is None else (f"--decryption-key={self.key}",)
+
+    def _run_tool(self, folder: Path, arguments: Sequence[str | os.PathLike[str]]) -> None:
+        keys = () if self.key is None else (self.key.parent,)
+        command = self.bench.tools.command(
+            arguments,
+            directories=(folder, self.certificates, *keys),
+            environment={"TMPDIR": str(folder)},
+        )
+        run(command)
+
+
+Side = Callable[[Path], None]
+
+
+def measure_cost(bench: Bench, side: Side) -> Cost:
+    """Pull once; the processor time is that of the processes that the side starts."""
+    with _folder(bench) as folder:
+        before, began = processor_seconds(), time.perf_counter()
+        side(folder)
+        return Cost(
+            seconds=time.perf_counter() - began, processor_seconds=processor_seconds() - before
+        )
+
+
+def measure_memory(bench: Bench, side: Side) -> float:
+    """Pull once more; return the most memory that its processes had together, in MB."""
+    with _folder(bench) as folder, watch_memory() as peak:
+        side(folder)
+    return peak.bytes / 1e6
+
+
+@contextmanager
+def _folder(bench: Bench) -> Iterator[Path]:
+    folder = bench.work.resolve() / "pull"
+    folder.mkdir()
+    os.sync()  # what the one before left to be written is not this one's load
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)

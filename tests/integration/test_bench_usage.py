@@ -1,0 +1,32 @@
+import os
+import subprocess
+import sys
+import time
+
+from tests.bench.usage import processor_seconds, watch_memory
+
+HOLD = "import time; held = b'x' * (64 << 20); time.sleep(2)"
+
+
+def test_processor_time_is_that_of_children_that_ended() -> None:
+    before, began = processor_seconds(), time.monotonic()
+    loop = "import time; end = time.process_time() + 0.2\nwhile time.process_time() < end: pass"
+    subprocess.run((sys.executable, "-c", loop), check=True)
+    spent = processor_seconds() - before
+    assert 0.2 <= spent <= time.monotonic() - began + 0.1
+
+
+def test_memory_is_that_of_all_that_run_together() -> None:
+    with watch_memory() as peak:
+        held = [subprocess.Popen((sys.executable, "-c", HOLD)) for _ in range(2)]
+        for process in held:
+            process.wait()
+    assert 2 * (64 << 20) < peak.bytes < 3 * (64 << 20)
+
+
+def test_memory_of_what_ran_before_does_not_count() -> None:
+    with subprocess.Popen((sys.executable, "-c", HOLD)) as process:
+        with watch_memory() as peak:
+            os.sched_yield()
+        process.wait()
+    assert peak.bytes == 0
