@@ -367,6 +367,8 @@ async def case_debug() -> dict[str, object]:
     for descriptor in (writer, null, terminal):
         os.close(descriptor)
     await environment.close()
+    while children():  # what was killed is nobody's, and the reaper's
+        await sleep(0.01)
     umount2(str(root), UmountFlag.NOFOLLOW)
     with os.fdopen(reader, "rb") as stream:
         printed = stream.read().decode().splitlines()
