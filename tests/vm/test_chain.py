@@ -32,6 +32,9 @@ from tests.vm.direct_boot import DirectImage
 from tests.vm.harness.boot import record_boot
 from tests.vm.owner_visit import WORDS, Visit, visit_pod
 
+IMAGE_LINE = b'server_version = "counter"'
+"""A line of the pod's program: the image is on scratch, and so is the file."""
+
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1200)]
 
 

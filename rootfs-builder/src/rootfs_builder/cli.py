@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     tools.set_defaults(func=_run_tools)
 
-    _add_image(commands)
+    _add_image(commands.add_parser("image", help="build the guest image"))
 
     lock = commands.add_parser("lock", help="renew the lock files and say what changed")
     lock.add_argument(
@@ -79,8 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_image(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    image = commands.add_parser("image", help="build the guest image")
+def _add_image(image: argparse.ArgumentParser) -> None:
     image.add_argument(
         "--profile",
         action="append",
