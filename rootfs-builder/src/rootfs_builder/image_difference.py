@@ -16,6 +16,7 @@ from measured_boot.pe import PeImage, parse_pe
 from measured_boot.verify_command import ENVELOPE, PUBLIC_KEY
 from rootfs_builder.cpio_reader import FIELDS, CpioMember, read_initrd
 from rootfs_builder.erofs_reader import ErofsFile, data_bytes, read_superblock
+from rootfs_builder.guest_python import SITE
 
 ErofsOpener = Callable[[bytes], Mapping[str, ErofsFile]]
 
@@ -23,9 +24,12 @@ BUILDERS_OWN: Final = frozenset({PUBLIC_KEY, ENVELOPE})
 """Files that differ between builders by their key."""
 
 _CAUSES_FIRST: Final = (
-    *(".cmdline", ".vmlinuz", ".root.erofs", ".initrd", ".efi", ".verity", ".json"),
+    # The command line names the root's hash, the initrd holds the line, a UKI holds most.
+    *(".vmlinuz", ".root.erofs", ".cmdline", ".initrd", ".efi", ".verity", ".json"),
 )
 _ROOT_MEMBER: Final = "root.erofs"
+_DIGESTS: Final = frozenset({f"{SITE}/build_id".lstrip("/")})
+"""Files of the root that follow from all others."""
 _SHOWN_BYTES: Final = 8
 _BYTECODE_HEADER_BYTES: Final = 16
 
@@ -90,7 +94,7 @@ def _explain_disk(first: bytes, second: bytes, open_erofs: ErofsOpener) -> str:
 
 def _explain_erofs(first: bytes, second: bytes, open_erofs: ErofsOpener) -> str:
     one, two = open_erofs(first), open_erofs(second)
-    for path in sorted(one.keys() | two.keys()):
+    for path in sorted(one.keys() | two.keys(), key=lambda path: (path in _DIGESTS, path)):
         if path not in one or path not in two:
             return f"erofs file {path}: only in the {'first' if path in one else 'second'}"
         if one[path] != two[path]:

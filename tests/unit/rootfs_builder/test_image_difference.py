@@ -162,7 +162,7 @@ def write(folder: Path, **changes: bytes) -> Path:
     folder.mkdir()
     root = changes.get("root", ROOT)
     contents = {
-        "ccinit-prod.direct.cmdline": b"quiet",
+        "ccinit-prod.direct.cmdline": f"quiet ccinit.root={hash(root):x}".encode(),
         "ccinit-prod.root.erofs": disk(root),
         "ccinit-prod.efi": uki(initrd=initrd(root=root)),
         "ccinit-prod.json": json.dumps({"root_hash": root[-40:].hex()}).encode(),
@@ -185,6 +185,16 @@ def test_cause_is_named_before_its_effects(tmp_path: Path) -> None:
     assert explain_folders(first, second, open_erofs) == (
         "ccinit-prod.root.erofs: erofs file usr/bin/crun: line 1: 'f' and 'g'"
     )
+
+
+def test_build_id_is_named_only_if_nothing_else_differs() -> None:
+    build_id = "usr/lib/ccinit/build_id"
+    roots = [disk(erofs_image({**FILES, build_id: text, "usr/z": text})) for text in ("a", "b")]
+    words = explain_file("a.root.erofs", roots[0], roots[1], open_erofs)
+    assert words == "erofs file usr/z: line 1: 'a' and 'b'"
+    roots = [disk(erofs_image({**FILES, build_id: text, "usr/z": "a"})) for text in ("a", "b")]
+    words = explain_file("a.root.erofs", roots[0], roots[1], open_erofs)
+    assert words == f"erofs file {build_id}: line 1: 'a' and 'b'"
 
 
 @pytest.mark.parametrize("which", ["first", "second"])
