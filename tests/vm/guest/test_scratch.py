@@ -99,6 +99,25 @@ def test_scratch_of_64_gib_holds_8000_files(tmp_path: Path, profile: ScratchProf
     assert mounted_s < 10
 
 
+@pytest.mark.long
+@pytest.mark.timeout(1100)
+def test_scratch_of_64_gib_holds_100000_files(tmp_path: Path) -> None:
+    """Every tenth has content; the others are what a large image has most of, names and inodes."""
+    with kernel_errors() as errors, open_scratch(tmp_path, "big"):
+        started = time.monotonic()
+        write_files(tmp_path, 100_000, step=10)
+        written_s = time.monotonic() - started
+        drop_caches()
+        started = time.monotonic()
+        names = {entry.name for entry in os.scandir(tmp_path)}
+        listed_s = time.monotonic() - started
+        assert {f"file-{index}" for index in range(100_000)} <= names
+        for index in range(0, 100_000, 250):
+            assert (tmp_path / f"file-{index}").read_bytes() == b"%d" % index
+    print(f"100 000 files: written in {written_s:.1f} s, listed in {listed_s:.1f} s")
+    assert errors == []
+
+
 @pytest.mark.parametrize("profile", ScratchProfile)
 def test_scratch_throughput_is_reported(tmp_path: Path, profile: ScratchProfile) -> None:
     with open_scratch(tmp_path, "small", profile):
