@@ -20,7 +20,18 @@ from rootfs_builder.tools_tree import ToolsTree
 from tests.bench.chart import encode_chart
 from tests.bench.measurement import Bench, BenchError, Row, describe_machine
 from tests.bench.report import encode_report, table_lines
-from tests.bench.rows import attest, boot, memory, pid1, pull, seal, size, stages, storage
+from tests.bench.rows import (
+    attest,
+    boot,
+    memory,
+    pid1,
+    plane,
+    pull,
+    seal,
+    size,
+    stages,
+    storage,
+)
 
 # One line for each module of tests/bench/rows, quick ones first.
 GROUPS: Mapping[str, Callable[[Bench], Sequence[Row]]] = {
@@ -32,6 +43,7 @@ GROUPS: Mapping[str, Callable[[Bench], Sequence[Row]]] = {
     "memory": memory.measure,
     "stages": stages.measure,
     "pull": pull.measure,
+    "plane": plane.measure,
     "boot": boot.measure,
 }
 TREE = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
