@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import pytest
 
-from ccinit.agent import attestation, devices
+from ccinit.agent import devices, evidence
 from ccinit.agent.attestation import plan_resources, request_resources
 from ccinit.agent.children import Children
 from ccinit.agent.messages import KbsReply
@@ -89,7 +89,7 @@ class SocketTpm:
 @pytest.fixture
 def tpm(monkeypatch: pytest.MonkeyPatch) -> SocketTpm:
     device = SocketTpm()
-    for module in (attestation, devices):
+    for module in (evidence, devices):
         monkeypatch.setattr(module, "open_platform", device.open)
     return device
 

@@ -21,7 +21,7 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ccinit.agent import attestation, devices
+from ccinit.agent import devices, evidence
 from ccinit.agent.attestation import request_resources
 from ccinit.agent.children import Children
 from ccinit.agent.devices import run_on_platform
@@ -235,7 +235,7 @@ def guest(
         metadata.quote = lambda report: hardware.quote(report[128:192])
     guest = Guest(kind=kind, kbs=kbs, swtpm=swtpm, metadata=metadata, hardware=hardware)
     guest.has_a_report()
-    for module in (attestation, devices):
+    for module in (evidence, devices):
         monkeypatch.setattr(module, "open_platform", guest.open)
     return guest
 

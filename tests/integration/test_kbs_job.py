@@ -138,7 +138,8 @@ def test_passport_is_got_under_the_services_own_root_and_time_is_the_kbss() -> N
         assert [released.data for released in reply.released] == [b"psk"]
         assert reply.date == DATE
         assert len(channel.asked) == len(azure.requests) == len(server.requests) == 1
-        assert b"\r\nAuthorization: Bearer header." in server.requests[0].replace(
+        [token] = kbs.passports
+        assert b"\r\nAuthorization: Bearer " + token.encode() in server.requests[0].replace(
             b"authorization", b"Authorization"
         )
 

@@ -26,7 +26,7 @@ from ccinit.attest.detect import Platform
 from ccinit.attest.svsm import read_keys
 from ccinit.errors import CcinitError
 from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
+from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits, LogConfig
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.log_evidence import parse_log_evidence
 from ccinit.formats.resource_uri import parse_resource_uri
@@ -81,6 +81,7 @@ class Guest:
                 service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
                 verifiers_request=VerifiersRequest(),
                 log=self,
+                loop=SimpleNamespace(start=lambda pace, _name: pace.close()),
             ),
         )
 
@@ -129,7 +130,7 @@ class Guest:
         )
         return SimpleNamespace(
             config=SimpleNamespace(
-                kbs=config, limits=Limits(attest_seconds=60), log_public_key=b"owner"
+                kbs=config, limits=Limits(attest_seconds=60), log=LogConfig(public_key=b"owner")
             ),
             platform=self.platform,
             measurement=SimpleNamespace(records=b""),
@@ -142,6 +143,9 @@ class Guest:
         return EventLoop().run(request_resources(self.pid1, self.configured(), (wanted,)))
 
     # The sealed log, as far as its key is concerned.
+
+    def arrange(self, *, capacity: int, batch_bytes: int) -> None:
+        """Its sizes are of no concern."""
 
     def open(self, _owner_key: bytes, boot_id: BootId) -> bytes:
         self.boot_id = boot_id

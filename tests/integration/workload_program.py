@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from ccinit.agent import attestation, devices
+from ccinit.agent import devices, evidence
 from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest
@@ -115,7 +115,7 @@ def simulate_tpm(port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)) as connection:
             yield {"tpm": connection.fileno()}
 
-    for module in (attestation, devices):
+    for module in (evidence, devices):
         module.open_platform = open_platform  # type: ignore[attr-defined]
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import cast
 
-from ccinit.agent import attestation, devices
+from ccinit.agent import attestation, devices, evidence
 from ccinit.agent.children import Children
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, Teardown
@@ -80,7 +80,7 @@ def main() -> None:
             device.connect(tpm)
             yield {"tpm": device.fileno()}
 
-    for module in (attestation, devices):
+    for module in (evidence, devices):
         module.open_platform = open_platform  # type: ignore[attr-defined]
     loop = EventLoop()
     guest, wanted = make_guest(loop), configured(url, read(ca_file).decode(), read(document))
