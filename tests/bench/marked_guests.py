@@ -30,12 +30,15 @@ from tests.demo.forge import read_image
 from tests.vm.harness.cpio import CpioWriter
 
 START: Final = "start"
-"""The first instruction of user space that a guest chooses."""
+"""The first instruction of user space that a guest chooses; with it comes the kernel's uptime."""
 
 _BEGIN: Final = "/bench-begin"
 _BUSYBOX: Final = "/busybox"  # by this name it takes the program from its first argument
 _TELL: Final = f"""#!{_BUSYBOX} sh
-echo bench {START} >/dev/ttyS0
+{_BUSYBOX} mount -t proc proc /proc
+read up idle </proc/uptime
+{_BUSYBOX} umount /proc
+echo bench {START} $up >/dev/ttyS0
 exec /init
 """
 _MEASURE: Final = f"""#!{_BUSYBOX} sh
@@ -98,7 +101,8 @@ class _Maker:
 
     def ours(self, carrier: Carrier, base: str) -> GuestConfig:
         image = read_image(self.bench.images, "prod")
-        verity, root, disks = self.root.parameters, b"", ()
+        verity, root = self.root.parameters, b""
+        disks: tuple[Disk, ...] = ()
         if carrier is Carrier.RAM:
             line = command_line(base, RootLocation(carrier=carrier))
             root = self.root.data[: verity.data_bytes]

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import pytest
 
-from ccinit.agent import devices, evidence
+from ccinit.agent import attestation, devices, evidence
 from ccinit.agent.attestation import plan_resources, request_resources
 from ccinit.agent.children import Children
 from ccinit.agent.messages import KbsReply

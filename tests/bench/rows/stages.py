@@ -69,29 +69,44 @@ def measure(bench: Bench) -> tuple[Row, ...]:
 
 def split_ours(marks: Mapping[str, Mark]) -> Sample:
     """Return the milliseconds of each stage from the marks of our guest."""
-    pid1 = marks["pid1"]
-    now_us, executed_us = pid1.numbers
-    kernel = pid1.milliseconds - now_us / 1000
-    executed = kernel + executed_us / 1000
-    start, listen = marks[START].milliseconds, marks["listen"].milliseconds
+    start, listen = marks[START], marks["listen"]
+    executed_us = marks["pid1"].numbers[1]
+    clock = _GuestClock(start, listen.milliseconds, listen.numbers[0] / 1e6)
+    executed = clock.on_host(executed_us / 1e6)
     return {
-        "firmware": kernel,
-        "kernel": start - kernel,
-        "stage 0": executed - start,
-        "PID 1": listen - executed,
-        USER_SPACE: listen - start,
+        "firmware": clock.on_host(0.0),
+        "kernel": start.milliseconds - clock.on_host(0.0),
+        "stage 0": executed - start.milliseconds,
+        "PID 1": listen.milliseconds - executed,
+        USER_SPACE: listen.milliseconds - start.milliseconds,
     }
 
 
 def split_peer(marks: Mapping[str, Mark]) -> Sample:
-    """Return the milliseconds of each stage from the marks of the peer, which gives seconds."""
+    """Return the milliseconds of each stage from the marks of the peer."""
     start, service = marks[START], marks["service"]
-    kernel = service.milliseconds - service.numbers[0] * 1000
+    clock = _GuestClock(start, service.milliseconds, service.numbers[0])
     return {
-        "firmware": kernel,
-        "kernel": start.milliseconds - kernel,
+        "firmware": clock.on_host(0.0),
+        "kernel": start.milliseconds - clock.on_host(0.0),
         USER_SPACE: service.milliseconds - start.milliseconds,
     }
+
+
+class _GuestClock:
+    """When the host saw what the guest dates, from a first and a last mark that both have dated.
+
+    A guest measures its clock against the machine's timer, which a busy host serves late; so that
+    clock can go wrong, but it goes evenly.
+    """
+
+    def __init__(self, start: Mark, last_ms: float, last_s: float) -> None:
+        self._start = start
+        self._scale = (last_ms - start.milliseconds) / (last_s - start.numbers[0])
+
+    def on_host(self, guest_s: float) -> float:
+        """Return the milliseconds since power-on at which the guest's clock showed this."""
+        return self._start.milliseconds + (guest_s - self._start.numbers[0]) * self._scale
 
 
 def _side(config: GuestConfig) -> Side[Sample]:
