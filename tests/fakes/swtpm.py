@@ -64,7 +64,7 @@ class Swtpm:
         return TpmDevice(self.connect(), name="swtpm")
 
     def stop(self) -> None:
-        self._process.terminate()
+        self._process.kill()  # it can miss a SIGTERM that comes just before it waits
         self._process.wait(timeout=20)
 
     @property
