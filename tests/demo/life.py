@@ -68,6 +68,7 @@ def live(
     requests: int = 0,
     party: str = "host",
     visit: Callable[[Guest], None] | None = None,
+    watch: Callable[[Guest], None] | None = None,
 ) -> Life:
     """Boot a guest, give it its network, and stay until it ends.
 
@@ -77,9 +78,12 @@ def live(
         requests: how often the pod's service is asked once it runs; then the guest is stopped.
         party: who says so.
         visit: called once the pod runs and has answered.
+        watch: called in every new state, the last one aside.
     """
     with boot_guest(config) as guest:
-        return accompany(guest, config, show, requests=requests, party=party, visit=visit)
+        return accompany(
+            guest, config, show, requests=requests, party=party, visit=visit, watch=watch
+        )
 
 
 def live_together(configs: Mapping[str, GuestConfig], show: Show) -> Mapping[str, Life]:
@@ -105,10 +109,17 @@ def accompany(
     requests: int = 0,
     party: str = "host",
     visit: Callable[[Guest], None] | None = None,
+    watch: Callable[[Guest], None] | None = None,
 ) -> Life:
     """Be the host of a guest that was just started; see `live`."""
     life = Life()
-    told = _Witness(life=life, began=guest.started_at, show=show, party=party)
+    told = _Witness(
+        life=life,
+        began=guest.started_at,
+        show=show,
+        party=party,
+        watch=lambda: None if watch is None else watch(guest),
+    )
     try:
         guest.wait_for_hello(HELLO_SECONDS)
     except CcinitError:
@@ -173,6 +184,7 @@ class _Witness:
     began: float
     show: Show
     party: str
+    watch: Callable[[], None]
 
     def milliseconds(self) -> float:
         """Since QEMU started."""
@@ -196,6 +208,8 @@ class _Witness:
         life.seen.append((now, state.phase, state.code))
         what = f"phase {state.phase.value} ({state.phase.name}), code {state.code:#04x}"
         self.show.say(self.party, f"{now / 1000:7.1f} s  {what}")
+        if state.phase < Phase.OFF:
+            self.watch()
 
 
 def _watch_end(guest: Guest, told: _Witness) -> None:

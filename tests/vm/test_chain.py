@@ -31,6 +31,7 @@ from tests.vm.debug_visit import DebugVisit, visit_debug
 from tests.vm.direct_boot import DirectImage
 from tests.vm.harness.boot import record_boot
 from tests.vm.owner_visit import WORDS, Visit, visit_pod
+from tests.vm.phase_sweep import sweep
 
 IMAGE_LINE = b'server_version = "counter"'
 """A line of the pod's program: the image is on scratch, and so is the file."""
@@ -48,6 +49,7 @@ class Chain:
     log: OwnerLog
     visit: Visit
     debug: DebugVisit
+    swept: frozenset[Phase]
 
     @property
     def answers(self) -> list[Mapping[str, object]]:
@@ -63,10 +65,12 @@ def chain(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
         config = scene.guest("guest", uki=world.IMAGES / "ccinit-prod.efi")
         began = time.monotonic()
         visits: list[tuple[Visit, DebugVisit]] = []
+        swept: set[Phase] = set()
         life = live(
             config,
             show,
             requests=2,
+            watch=lambda guest: swept.update(sweep(guest)),
             visit=lambda guest: visits.append(
                 (visit_pod(scene, guest, config), visit_debug(scene, guest, config))
             ),
@@ -74,7 +78,15 @@ def chain(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
         record_boot("the whole chain (prod, UKI)", time.monotonic() - began)
         log = read_log(scene.owner, write_stream(life, folder / "stream"))
         visit, debug = visits[0]
-        return Chain(scene=scene, config=config, life=life, log=log, visit=visit, debug=debug)
+        return Chain(
+            scene=scene,
+            config=config,
+            life=life,
+            log=log,
+            visit=visit,
+            debug=debug,
+            swept=frozenset(swept),
+        )
 
 
 def test_guest_goes_through_every_phase_and_ends_in_order(chain: Chain) -> None:
@@ -90,6 +102,14 @@ def test_guest_goes_through_every_phase_and_ends_in_order(chain: Chain) -> None:
     assert wanted <= chain.life.reached
     assert chain.life.last[1] is Code.OK
     assert chain.life.end is EndReason.RESET
+
+
+def test_host_asked_everything_in_every_phase_and_got_what_it_may(chain: Chain) -> None:
+    """The replies were compared when they came; see `phase_sweep`."""
+    assert chain.swept >= set(Phase) - {Phase.ENTRY, Phase.MOUNT, Phase.HARDEN, Phase.DEBUG} - {
+        Phase.LISTEN,  # left before the host has found it
+        Phase.OFF,
+    }
 
 
 def test_pod_has_its_secret_and_its_volume(chain: Chain) -> None:
