@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -157,5 +158,5 @@ def _coordinates(key: ec.EllipticCurvePublicKey) -> bytes:
 def _public_key(certificate: x509.Certificate) -> object:
     try:
         return certificate.public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise FormatError("se.host_key", "the certificate's key cannot be read") from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
 from ccinit.errors import FormatError
@@ -101,8 +102,8 @@ def _parse_certificate(value: Mapping[str, JsonValue]) -> RSAPublicKey:
     try:
         certificate = x509.load_der_x509_certificate(base64.b64decode(chain[0], validate=True))
         public_key = certificate.public_key()
-    except (binascii.Error, ValueError, x509.InvalidVersion) as error:
-        raise FormatError("issuer.keys.x5c", "not a certificate in base64") from error
+    except (binascii.Error, ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+        raise FormatError("issuer.keys.x5c", "no certificate in base64 of a known key") from error
     if not isinstance(public_key, RSAPublicKey):
         raise FormatError("issuer.keys.x5c", "the certificate's key is no RSA key")
     return public_key

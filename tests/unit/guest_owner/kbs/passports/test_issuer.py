@@ -124,6 +124,10 @@ def short_key() -> dict[str, Any]:
 
 
 EC_CERTIFICATE = base64.b64encode(FakePck().root_certificate.public_bytes(Encoding.DER)).decode()
+CURVE = bytes.fromhex("06072a8648ce3d0201")  # id-ecPublicKey, RFC 5480
+UNKNOWN_CERTIFICATE = base64.b64encode(
+    base64.b64decode(EC_CERTIFICATE).replace(CURVE, CURVE[:-1] + b"\x7f")
+).decode()
 
 
 @pytest.mark.parametrize(
@@ -150,6 +154,7 @@ EC_CERTIFICATE = base64.b64encode(FakePck().root_certificate.public_bytes(Encodi
         ([key(n=None, x5c=None)], "issuer.keys.x5c"),
         ([key(n=None, x5c=[])], "issuer.keys.x5c"),
         ([key(n=None, x5c=[EC_CERTIFICATE])], "issuer.keys.x5c"),
+        ([key(n=None, x5c=[UNKNOWN_CERTIFICATE])], "issuer.keys.x5c"),
     ],
 )
 def test_key_set_outside_the_rule_is_refused(keys: object, reason: str) -> None:
