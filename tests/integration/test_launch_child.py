@@ -26,12 +26,14 @@ from tests.unit.ccinit.formats.test_pod_manifest import POD
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
 
+ROOT = Path(__file__).resolve().parents[2]
 WANTED = plan_resources(parse_pod_manifest(POD))
 
 
 @pytest.fixture
 def children() -> Children:
-    return Children((sys.executable, "-m", "ccinit"), {"PYTHONPATH": os.environ["PYTHONPATH"]})
+    path = os.pathsep.join((str(ROOT), *filter(None, sys.path)))
+    return Children((sys.executable, "-m", "ccinit"), {"PYTHONPATH": path})
 
 
 @contextmanager

@@ -89,8 +89,8 @@ def chain(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
         )
 
 
-def test_guest_goes_through_every_phase_and_ends_in_order(chain: Chain) -> None:
-    wanted = {
+LASTING = frozenset(
+    {
         Phase.CONFIG,
         Phase.NET,
         Phase.ATTEST,
@@ -99,17 +99,19 @@ def test_guest_goes_through_every_phase_and_ends_in_order(chain: Chain) -> None:
         Phase.RUN,
         Phase.STOP,
     }
-    assert wanted <= chain.life.reached
+)
+"""The phases that a host can be sure to see; the others may be over before it asks."""
+
+
+def test_guest_goes_through_every_phase_and_ends_in_order(chain: Chain) -> None:
+    assert chain.life.reached >= LASTING
     assert chain.life.last[1] is Code.OK
     assert chain.life.end is EndReason.RESET
 
 
 def test_host_asked_everything_in_every_phase_and_got_what_it_may(chain: Chain) -> None:
     """The replies were compared when they came; see `phase_sweep`."""
-    assert chain.swept >= set(Phase) - {Phase.ENTRY, Phase.MOUNT, Phase.HARDEN, Phase.DEBUG} - {
-        Phase.LISTEN,  # left before the host has found it
-        Phase.OFF,
-    }
+    assert chain.swept >= LASTING
 
 
 def test_pod_has_its_secret_and_its_volume(chain: Chain) -> None:
