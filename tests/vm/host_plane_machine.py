@@ -7,6 +7,7 @@ ends that connection without a byte; and nothing of it changes what the guest do
 """
 
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ SETTINGS = settings(
 MSGIDS = st.sampled_from([0, 1, 127, 128, 65_536, (1 << 32) - 1])
 BROKEN = [case.values[0] for case in cases.NO_REQUESTS]
 PLACES = 4
+FREED_SECONDS = 30.0  # a peer may leave a reply unread, for which the guest waits ten
 REFUSED = {"relay": wire.NOT_NOW, "start": wire.DENIED, "metrics": wire.DENIED}
 NAMES = (
     *("hello", "state", "wait", "collect", "offer_network", *REFUSED),
@@ -135,12 +137,14 @@ class HostPlane(RuleBasedStateMachine):
 
     def _connect_soon(self) -> socket.socket:
         """A place is free when the guest has seen the close of the one before; it says hello."""
-        for _ in range(100):
+        deadline = time.monotonic() + FREED_SECONDS
+        while time.monotonic() < deadline:
             with suppress(PeerError, OSError):
                 stream = self.connect()
                 if wire.ask(stream, cases.STATE):
                     return stream
                 stream.close()
+            time.sleep(0.05)
         raise AssertionError("no place was freed")
 
     @rule(

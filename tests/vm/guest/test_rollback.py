@@ -84,7 +84,7 @@ class World:
         guest = SimpleNamespace(teardown=Teardown(), event=self.events.append)
         configured = SimpleNamespace(
             manifest=manifest(),
-            config=SimpleNamespace(limits=Limits()),
+            config=SimpleNamespace(limits=Limits(), debug_tools=None),
             disks=(disk("big"), self.device.disk, disk("sealed")),
             initdata=disk("sealed"),
         )
