@@ -9,7 +9,7 @@ ends that connection without a byte; and nothing of it changes what the guest do
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
@@ -139,11 +139,11 @@ class HostPlane(RuleBasedStateMachine):
         """A place is free when the guest has seen the close of the one before; it says hello."""
         deadline = time.monotonic() + FREED_SECONDS
         while time.monotonic() < deadline:
-            with suppress(PeerError, OSError):
-                stream = self.connect()
+            with suppress(PeerError, OSError), ExitStack() as stack:
+                stream = stack.enter_context(self.connect())
                 if wire.ask(stream, cases.STATE):
+                    stack.pop_all()
                     return stream
-                stream.close()
             time.sleep(0.05)
         raise AssertionError("no place was freed")
 
