@@ -31,7 +31,7 @@ from tests.vm import wire_script as wire
 Connect = Callable[[], socket.socket]
 
 SETTINGS = settings(
-    max_examples=30,
+    max_examples=12,
     stateful_step_count=40,
     derandomize=True,  # the same sequences in every run
     database=None,
