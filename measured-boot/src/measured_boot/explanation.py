@@ -137,9 +137,9 @@ def _explain_guest(technology: Technology, command_line: str) -> Iterator[Step]:
             yield Step(who=_PID_1, action="compares", what="initdata document", where="HOSTDATA")
             compared = f"{_DIGEST}, HOSTDATA"
         case Technology.SNP_SVSM:
-            where = "no KBS knows its evidence"
-            yield Step(who=_PID_1, action="refuses", what="the platform", where=where)
-            return
+            where = "PCR 8 of the SVSM's TPM"
+            yield Step(who=_PID_1, action="extends", what="initdata document", where=where)
+            compared = f"{_DIGEST} of the SVSM, PCR 4, 8, 9, 11"
         case Technology.SEV | Technology.SEV_ES:
             compared = _DIGEST
         case _:

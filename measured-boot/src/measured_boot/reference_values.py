@@ -8,8 +8,9 @@
     {"version": 1, "name", "profile", "platform": "snp-svsm", "measurement": [HEX], "pcr": {…}}
 
 Under SEV an image has one launch digest for each number and model of processors. Reading and
-enforcing it is the owner's part (`guest_owner.kbs.references`), which refuses the last: no KBS has
-a verifier for a vTPM of an SVSM, and its launch digest alone would let any image in.
+enforcing it is the owner's part (`guest_owner.kbs.references`), which refuses the last: the launch
+digest of an SVSM is no image's and would let any in. It belongs into the owner's requirements, as
+that of a `paravisor`; what the SVSM's TPM will hold is registered as a TPM's.
 """
 
 import json

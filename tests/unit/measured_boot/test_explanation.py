@@ -1,5 +1,5 @@
 from measured_boot.explanation import Step, explain
-from measured_boot.platforms import PLATFORMS, Boot, Platform, Technology, find_named_platform
+from measured_boot.platforms import PLATFORMS, Boot, Platform, find_named_platform
 from measured_boot.prediction import DirectKernelBoot, UkiBoot, predict_events
 from tests.fakes.built_image import PROD_LINE
 from tests.fakes.pe_images import kernel_image, uki_image
@@ -63,7 +63,8 @@ def test_explain_svsm_is_measured_with_firmware_and_its_tpm_says_what_was_booted
     measured = [what for _, what, where in found if where == "launch digest"]
     assert measured == ["pages of the firmware", "pages of the SVSM", "state of each processor"]
     assert ("systemd-stub", "section .initrd", "PCR 11") in found
-    assert found[-1] == ("PID 1", "the platform", "no KBS knows its evidence")
+    assert ("PID 1", "initdata document", "PCR 8 of the SVSM's TPM") in found
+    assert found[-1][2] == "launch digest of the SVSM, PCR 4, 8, 9, 11"
 
 
 def test_explain_tdx_folds_registers_and_ends_with_the_kernels_take_over() -> None:
@@ -76,8 +77,7 @@ def test_explain_tdx_folds_registers_and_ends_with_the_kernels_take_over() -> No
 def test_explain_every_platform_ends_with_the_verifier_and_gives_measured_digests() -> None:
     for platform in PLATFORMS:
         found = steps(platform)
-        is_refused = platform.technology is Technology.SNP_SVSM
-        assert found[-1].who == ("PID 1" if is_refused else "verifier")
+        assert found[-1].who == "verifier"
         _, _, events = predict_events(UKI if platform.boot is Boot.UKI else DIRECT, platform.name)
         digests = {event.digest.hex() for event in events}
         digests |= {event.wide_digest.hex() for event in events}
