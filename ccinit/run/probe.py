@@ -11,10 +11,11 @@ from typing import Protocol, TypeAlias
 
 from ccinit.errors import CcinitError, DeadlineError
 from ccinit.formats.pod_probe import Probe
-from ccinit.kernel.event_loop import deadline
+from ccinit.kernel.event_loop import TaskGroup, deadline
 from ccinit.kernel.loopback import accepts_connections
 from ccinit.kernel.process import Process
 from ccinit.kernel.task import sleep
+from ccinit.run.stdio import open_pipe, pump
 
 Ask: TypeAlias = Callable[[Probe], Awaitable[bool]]
 """Asks once; never raises for what a container does."""
@@ -35,17 +36,41 @@ def asking(execute: Execute, say: Callable[[str], None]) -> Ask:
     async def ask(probe: Probe) -> bool:
         if probe.tcp_port:
             return await accepts_connections(probe.tcp_port, probe.timeout_seconds)
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            program = await execute(probe.exec, stdin=nothing, stdout=nothing, stderr=nothing)
+            return await _run(execute, probe)
         except CcinitError as error:
             say(f"probe: {error}")
             return False
-        finally:
-            os.close(nothing)
-        return await _succeeds(program, probe.timeout_seconds)
 
     return ask
+
+
+async def _run(execute: Execute, probe: Probe) -> bool:
+    """Run a probe's program on pipes of its own: crun gives what it gets to the container's user.
+
+    So never /dev/null, which the container could then close to every child of the guest.
+    """
+    nothing, output = open_pipe(), open_pipe()
+    os.close(nothing.writer)
+    try:
+        try:
+            program = await execute(
+                probe.exec, stdin=nothing.reader, stdout=output.writer, stderr=output.writer
+            )
+        finally:
+            os.close(nothing.reader)
+            os.close(output.writer)
+        async with TaskGroup() as group:
+            group.start(pump(output.reader, _forget), "probe output")
+            good = await _succeeds(program, probe.timeout_seconds)
+            group.cancel()
+        return good
+    finally:
+        os.close(output.reader)
+
+
+def _forget(_data: bytes) -> None:
+    """What a probe says is nobody's business."""
 
 
 async def _succeeds(program: Process, seconds: float) -> bool:

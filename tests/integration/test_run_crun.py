@@ -26,7 +26,7 @@ def run_case(name: str) -> dict[str, Any]:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr.decode()
     report: dict[str, Any] = json.loads(result.stdout)
-    assert report["fds_left"] == 0
+    assert report["fds_left"] == report["null_owner"] == 0
     return report
 
 

@@ -59,7 +59,7 @@ def test_program_that_cannot_be_started_is_a_no_that_the_owner_learns_of() -> No
 
     async def execute(arguments: tuple[str, ...], *, stdin: int, stdout: int, stderr: int) -> Never:
         assert arguments == PROBE.exec
-        assert stdin == stdout == stderr
+        assert stdin != stdout == stderr
         raise ConfigError("run.exec", "it is retrying")
 
     assert EventLoop().run(asking(execute, said.append)(PROBE)) is False
