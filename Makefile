@@ -47,7 +47,7 @@ lock: setup tools ## Renew every lock file and say what changed.
 	@$(BIN)/rootfs-builder lock --project docs/examples/wireguard-guest
 
 clean: ## Remove everything that was built.
-	rm -rf build
+	rm -rf --one-file-system build
 
 setup: $(VENV)/.stamp
 
