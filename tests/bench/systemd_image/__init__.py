@@ -12,7 +12,8 @@ from typing import Final
 from ccinit.errors import ConfigError
 from rootfs_builder.apt_sources import read_host_sources
 from rootfs_builder.file_list import read_listed
-from rootfs_builder.image import read_lock
+from rootfs_builder.package_lock import encode_apt_pins
+from rootfs_builder.package_source import read_lock
 from rootfs_builder.quarry import prepare_sandbox
 from rootfs_builder.workspace import Workspace
 from tests.bench.guest_root import remove_others
@@ -57,7 +58,7 @@ def build_systemd_image(bench: Bench) -> SystemdImage:
     shutil.copytree(_CONFIG, folder, symlinks=True)
     for name in ("cache", "output", "packages", "workspace"):
         (folder / name).mkdir()
-    prepare_sandbox(folder / "sandbox", read_host_sources(), lock)
+    prepare_sandbox(folder / "sandbox", read_host_sources(), encode_apt_pins(lock))
     try:
         bench.tools.run(
             ("mkosi", *settings, "build"), mounts={folder: _INSIDE}, working_directory=_INSIDE
