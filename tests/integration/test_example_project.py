@@ -92,7 +92,7 @@ def test_project_cannot_list_what_no_guest_may_hold(
     finally:
         programs.write_text(good)
     words = capsys.readouterr().err
-    assert "rootfs-builder: image.baseline" in words
+    assert "[image.baseline]" in words
     assert "usr/bin/bash: a shell" in words
 
 

@@ -30,6 +30,7 @@ from guest_owner import (
     verify_command,
     volume_key_command,
 )
+from measured_boot.command_errors import describe_error
 
 COMMANDS = (
     kbs_command,
@@ -56,10 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     try:
         status: int = parsed.func(parsed)
-    except CcinitError as error:
-        print(f"guest-owner: {error.detail} [{error.reason}]", file=sys.stderr)
-        return 1
     except BrokenPipeError:
+        return 1
+    except (CcinitError, OSError) as error:
+        print(f"guest-owner: {describe_error(error)}", file=sys.stderr)
         return 1
     return status
 

@@ -19,6 +19,7 @@ from host_runtime import boot_command
 from host_runtime.forward import forward
 from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.transport import KernelLink, UserLink, VsockLink
+from measured_boot.command_errors import describe_error
 
 _CONNECT_SECONDS = 5.0
 _FOLLOW_MS = 10_000
@@ -32,10 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
-    except CcinitError as error:
-        print(f"host-runtime: {error.detail} [{error.reason}]", file=sys.stderr)
-    except OSError as error:
-        print(f"host-runtime: {error}", file=sys.stderr)
+    except (CcinitError, OSError) as error:
+        print(f"host-runtime: {describe_error(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         print("host-runtime: interrupted; the guest was ended", file=sys.stderr)
     return 1

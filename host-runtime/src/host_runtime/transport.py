@@ -86,7 +86,8 @@ def _closed_on_error(stream: socket.socket, port: int, seconds: float) -> Iterat
         raise DeadlineError("vsock.connect", f"port {port}: no answer in {seconds} s") from error
     except OSError as error:
         stream.close()
-        raise PeerError("vsock.refused", f"no way to the guest's port {port}: {error}") from error
+        detail = f"no guest answers on port {port} ({error.strerror}): is it booted?"
+        raise PeerError("vsock.refused", detail) from error
     except BaseException:
         stream.close()
         raise

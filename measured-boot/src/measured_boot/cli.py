@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ccinit.errors import CcinitError
+from measured_boot.command_errors import describe_error
 from measured_boot.explain_command import EXPLAIN_HELP, add_explain
 from measured_boot.platforms import PLATFORMS, Platform
 from measured_boot.predict_command import PREDICT_HELP, add_predict
@@ -23,10 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
-    except CcinitError as error:
-        print(f"measured-boot: {error.detail} [{error.reason}]", file=sys.stderr)
-    except OSError as error:
-        print(f"measured-boot: {error}", file=sys.stderr)
+    except (CcinitError, OSError) as error:
+        print(f"measured-boot: {describe_error(error)}", file=sys.stderr)
     return 1
 
 

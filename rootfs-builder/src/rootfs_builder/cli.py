@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ccinit.errors import CcinitError, ConfigError
+from measured_boot.command_errors import describe_error
 from rootfs_builder import container_image_command
 from rootfs_builder.builder_key import open_builder_key
 from rootfs_builder.debug_tools import DebugToolsBuild
@@ -34,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.umask(0o022)  # modes of caches and trees must not depend on who builds
     try:
         status: int = parsed.func(parsed)
-    except CcinitError as error:
-        sys.stderr.write(f"rootfs-builder: {error.reason}\n{error.detail}\n")
+    except (CcinitError, OSError) as error:
+        print(f"rootfs-builder: {describe_error(error)}", file=sys.stderr)
         return 1
     return status
 
@@ -115,6 +116,9 @@ def _add_project(parser: argparse.ArgumentParser) -> None:
 
 
 def _workspace(parsed: argparse.Namespace) -> Workspace:
+    if not (parsed.repository / "mkosi.conf").is_file():
+        detail = f"{parsed.repository.resolve()} has no mkosi.conf: name ccinit's --repository"
+        raise ConfigError("repository.missing", detail)
     project: Path | None = getattr(parsed, "project", None)
     if project is not None and not (project / "mkosi.conf").is_file():
         raise ConfigError("project.missing", f"{project} has no mkosi.conf")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, ConfigError
 from measured_boot.pe import PeImage, parse_pe
 from measured_boot.verify_command import ENVELOPE, PUBLIC_KEY
 from rootfs_builder.cpio_reader import FIELDS, CpioMember, read_initrd
@@ -41,8 +41,15 @@ def explain_folders(first: Path, second: Path, open_erofs: ErofsOpener) -> str:
         first: one folder.
         second: the other.
         open_erofs: gives the files of an erofs image.
+
+    Raises:
+        ConfigError: `image.missing`, a folder is empty.
+        OSError: it cannot be read.
     """
     names = [{path.name for path in folder.iterdir()} - BUILDERS_OWN for folder in (first, second)]
+    for folder, found in zip((first, second), names, strict=True):
+        if not found:
+            raise ConfigError("image.missing", f"{folder} holds nothing that was published")
     if alone := sorted(names[0] ^ names[1]):
         return f"{alone[0]}: only in the {'first' if alone[0] in names[0] else 'second'} folder"
     for name in sorted(names[0], key=_rank):

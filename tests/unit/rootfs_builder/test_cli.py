@@ -54,7 +54,7 @@ def test_failure_is_one_reason_and_one_detail(
 
     monkeypatch.setattr(ImageBuild, "run", run)
     assert cli.main(["image"]) == 1
-    assert capsys.readouterr().err == "rootfs-builder: lock.release\nnot as locked\n"
+    assert capsys.readouterr().err == "rootfs-builder: not as locked [lock.release]\n"
 
 
 def test_unknown_profile_is_refused() -> None:
@@ -66,7 +66,31 @@ def test_project_without_configuration_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["image", "--project", str(tmp_path)]) == 1
-    assert capsys.readouterr().err.startswith("rootfs-builder: project.missing\n")
+    said = f"rootfs-builder: {tmp_path} has no mkosi.conf [project.missing]\n"
+    assert capsys.readouterr().err == said
+
+
+def test_command_outside_the_repository_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["--repository", str(tmp_path), "tools"]) == 1
+    assert capsys.readouterr().err.endswith("name ccinit's --repository [repository.missing]\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_comparison_with_a_folder_that_is_not_there_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = tmp_path / "absent"
+    assert cli.main(["compare", str(absent), str(absent)]) == 1
+    assert capsys.readouterr().err == f"rootfs-builder: {absent}: No such file or directory\n"
+
+
+def test_comparison_with_an_empty_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["compare", str(tmp_path), str(tmp_path)]) == 1
+    assert capsys.readouterr().err.endswith("nothing that was published [image.missing]\n")
 
 
 def test_project_builds_into_its_own_folder_and_no_debug_tools(
