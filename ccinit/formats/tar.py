@@ -8,6 +8,7 @@ mean together, is `pull.tar_pass`'s business; reading the blocks is also the cal
 
 from collections.abc import Mapping
 from enum import Enum
+from functools import lru_cache
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.values import frozen
@@ -27,6 +28,9 @@ MAX_ID = 0xFFFF_FFFE  # the next one means "leave unchanged" to chown(2)
 MAX_OCTAL_SIZE = 0o77777777777
 MAX_OCTAL_ID = 0o7777777
 """The largest numbers that a ustar header holds in its fields of 12 and 8 bytes."""
+
+_KNOWN_NUMBERS = 512
+"""Modes, owners and times of an archive repeat."""
 
 _TYPE_BITS = 0o170000
 XATTR_PREFIX = b"SCHILY.xattr."
@@ -162,7 +166,8 @@ def parse_header(block: bytes) -> TarHeader:
 
 def _check_sum(block: bytes) -> None:
     expected = _number(block[148:156], "tar.checksum")
-    found = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    # Most of a header is zeros, which add nothing.
+    found = sum(block.translate(None, b"\0")) - sum(block[148:156]) + 8 * ord(" ")
     if found != expected:
         # Sums over signed bytes, as in archives of the 1980s, are not accepted either.
         raise FormatError("tar.checksum", f"header sums to {found}, states {expected}")
@@ -185,6 +190,7 @@ def _until_nul(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
 
 
+@lru_cache(maxsize=_KNOWN_NUMBERS)
 def _number(field: bytes, reason: str) -> int:
     """An octal text, or GNU's base-256 form; never negative, never empty."""
     if field[0] & 0x80:
@@ -310,9 +316,9 @@ def _kind(header: TarHeader) -> TarKind:
 
 def _pax_number(pax: Mapping[bytes, bytes], key: bytes, in_header: int, largest: int) -> int:
     """A number that a PAX record may state; the header must agree or be unable to hold it."""
-    reason = f"tar.pax_{key.decode()}"
     value = in_header
     if (text := pax.get(key)) is not None:
+        reason = f"tar.pax_{key.decode()}"
         value = _decimal(text, reason)
         fits = value <= (MAX_OCTAL_SIZE if key == b"size" else MAX_OCTAL_ID)
         if in_header != value and (fits or in_header != 0):
@@ -367,16 +373,23 @@ def normal_path(name: bytes) -> bytes:
         name.decode("utf-8")
     except UnicodeDecodeError as error:
         raise FormatError("tar.path_utf8", f"{name[:80]!r} is not UTF-8") from error
-    components = name.split(b"/")
-    if components[0] == b".":
-        del components[0]
-    for component in components:
-        if component in (b"", b".", b".."):
-            reason = "tar.path_dotdot" if component == b".." else "tar.path_empty"
-            raise FormatError(reason, f"{name[:80]!r} has a component {component!r}")
-        if len(component) > MAX_NAME_BYTES:
-            raise FormatError("tar.path_length", f"a component of {len(component)} bytes")
-    return b"/".join(components)
+    if name == b".":
+        return b""
+    path = name[2:] if name.startswith(b"./") else name
+    framed = b"/" + path + b"/"
+    # One look at the whole; most names need no other.
+    if b"//" in framed or b"/./" in framed or b"/../" in framed or len(path) > MAX_NAME_BYTES:
+        for component in path.split(b"/"):
+            _check_component(component, name)
+    return path
+
+
+def _check_component(component: bytes, name: bytes) -> None:
+    if component in (b"", b".", b".."):
+        reason = "tar.path_dotdot" if component == b".." else "tar.path_empty"
+        raise FormatError(reason, f"{name[:80]!r} has a component {component!r}")
+    if len(component) > MAX_NAME_BYTES:
+        raise FormatError("tar.path_length", f"a component of {len(component)} bytes")
 
 
 def _link(link: bytes, kind: TarKind) -> bytes:
@@ -391,6 +404,8 @@ def _link(link: bytes, kind: TarKind) -> bytes:
 
 
 def _xattrs(pax: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    if not pax:
+        return ()
     return tuple(
         sorted(
             (key[len(XATTR_PREFIX) :], value)

@@ -13,7 +13,14 @@ from collections.abc import Iterator
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.tar import TarEntry, TarKind
-from ccinit.pull.listing import HOLDS_WHITEOUTS, OPAQUE, Attributes, Listing, NodeKind
+from ccinit.pull.listing import (
+    HOLDS_WHITEOUTS,
+    OPAQUE,
+    Attributes,
+    Listing,
+    NodeKind,
+    attributes_of,
+)
 from ccinit.values import frozen
 
 _WHITEOUT = b".wh."
@@ -35,7 +42,7 @@ class TreeLimits:
 class Node:
     """One inode of the layer; two names of one file share it."""
 
-    __slots__ = ("attributes", "first", "kind", "link", "offset", "size")
+    __slots__ = ("attributes", "first", "has_names", "kind", "link", "offset", "size")
 
     def __init__(self, kind: NodeKind, attributes: Attributes, entry: TarEntry | None) -> None:
         self.kind = kind
@@ -43,6 +50,7 @@ class Node:
         self.size = entry.size if entry else 0
         self.offset = entry.offset if entry and entry.size else 0
         self.link = entry.link if entry else b""
+        self.has_names = False  # more than one
         self.first: bytes | None = None
 
 
@@ -111,6 +119,7 @@ class LayerTree:
         self._below = below
         self._limits = limits
         self._entries = 0
+        self._last: tuple[bytes, Directory] = (b"", self.root)
 
     def add(self, entry: TarEntry) -> None:
         """Apply the next entry.
@@ -139,6 +148,7 @@ class LayerTree:
             return
         if existing is not None:  # the last one wins, whatever stood there
             del parent.children[name]
+            self._last = (b"", self.root)
         self._put(parent, name, self._make(entry, attributes))
 
     def settle_implied(self) -> Iterator[tuple[bytes, Attributes]]:
@@ -168,7 +178,9 @@ class LayerTree:
             elif node.kind is NodeKind.WHITEOUT:
                 listing.whiteout(path)
             else:
-                first = node.first = path if node.first is None else node.first
+                first = path
+                if node.has_names:
+                    first = node.first = path if node.first is None else node.first
                 if node.kind is NodeKind.SYMLINK:
                     listing.symlink(path, node.attributes, node.link, first)
                 else:
@@ -194,20 +206,26 @@ class LayerTree:
     def _attributes(self, entry: TarEntry) -> Attributes:
         if not entry.is_indexable:
             raise FormatError("tar.v7", "a header without the ustar magic or without a type")
+        if entry.xattrs:
+            self._check_xattrs(entry)
+        return attributes_of(entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs)
+
+    def _check_xattrs(self, entry: TarEntry) -> None:
         for name, _value in entry.xattrs:
             allowed = name == b"security.capability" or (
                 name.startswith(b"user.") and not name.startswith(b"user.overlay.")
             )
             if not allowed or name == b"user." or len(name) > _MAX_XATTR_NAME_BYTES:
                 raise FormatError("tar.xattr", f"{name[:80]!r} may not be set by a layer")
-        if entry.xattrs and entry.kind not in (TarKind.FILE, TarKind.DIRECTORY):
+        if entry.kind not in (TarKind.FILE, TarKind.DIRECTORY):
             raise FormatError("tar.xattr", f"extended attributes on a {entry.kind.value}")
         if sum(len(name) + len(value) for name, value in entry.xattrs) > self._limits.xattr_bytes:
             raise LimitExceededError("tar.xattr", f"more than {self._limits.xattr_bytes} bytes")
-        return Attributes(entry.mode, entry.uid, entry.gid, entry.mtime, entry.xattrs)
 
     def _parent(self, path: bytes) -> Directory:
         """The directory at `path`, made where it is missing."""
+        if path == self._last[0]:
+            return self._last[1]
         directory = self.root
         for name in path.split(b"/") if path else ():
             child = directory.children.get(name)
@@ -221,6 +239,7 @@ class LayerTree:
             if not isinstance(child, Directory):
                 raise FormatError("tar.parent", f"{name[:80]!r} is no directory of this layer")
             directory = child
+        self._last = (path, directory)
         return directory
 
     def _whiteout(self, parent: Directory, name: bytes, entry: TarEntry) -> None:
@@ -270,6 +289,7 @@ class LayerTree:
             raise FormatError("tar.hardlink_missing", f"{path[:80]!r} is not in this layer yet")
         if isinstance(node, Directory):
             raise FormatError("tar.hardlink_directory", f"{path[:80]!r} is a directory")
+        node.has_names = True
         return node
 
 

@@ -12,9 +12,15 @@ Order: a directory before its children, children by the bytes of their names.
 import hashlib
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 
 from ccinit.formats.digest import Digest
 from ccinit.values import frozen
+
+Xattrs = tuple[tuple[bytes, bytes], ...]
+"""Names and values, sorted by name."""
+
+_MAX_KNOWN = 1024
 
 OPAQUE = (b"trusted.overlay.opaque", b"y")
 """What makes overlayfs hide the lower layers' content of a directory."""
@@ -40,7 +46,13 @@ class Attributes:
     uid: int
     gid: int
     mtime: int
-    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    xattrs: Xattrs = ()
+
+
+@lru_cache(maxsize=_MAX_KNOWN)
+def attributes_of(mode: int, uid: int, gid: int, mtime: int, xattrs: Xattrs) -> Attributes:
+    """Return the attributes; most paths of a layer look like others, and share one value."""
+    return Attributes(mode, uid, gid, mtime, xattrs)
 
 
 class Listing:

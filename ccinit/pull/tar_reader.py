@@ -62,6 +62,11 @@ class TarReader:
                 self._skip -= step
                 start += step
                 continue
+            if not self._part and length - start >= self._wanted:  # nearly always
+                part = bytes(data[start : start + self._wanted])
+                start += self._wanted
+                self._take(part)
+                continue
             piece = data[start : start + self._wanted - len(self._part)]
             start += len(piece)
             self._part += piece

@@ -17,7 +17,7 @@ import struct
 
 from ccinit.errors import FormatError, KernelError, LimitExceededError, VerificationError
 from ccinit.formats.digest import Digest
-from ccinit.pull.listing import Attributes, Listing
+from ccinit.pull.listing import Listing, Xattrs, attributes_of
 from ccinit.pull.messages import TreeDigests, TreeRequest
 
 MAX_RECORDS = 1_000_000
@@ -26,6 +26,8 @@ _FS_IOC_FIEMAP = 0xC020660B
 _FIEMAP = struct.Struct("=QQIIII")  # start, length, flags, mapped, count, reserved
 _EXTENT = struct.Struct("=QQQQQIIII")  # logical, physical, length, 2 reserved, flags, 3 reserved
 _MAX_EXTENTS = 2
+_ASK = _FIEMAP.pack(0, 0xFFFF_FFFF_FFFF_FFFF, 0, 0, _MAX_EXTENTS, 0)
+_NO_EXTENTS = bytes(_MAX_EXTENTS * _EXTENT.size)
 _NANOSECONDS = 1_000_000_000
 
 
@@ -85,7 +87,7 @@ class _Walk:
                 raise FormatError("tree.kind", f"{path[:80]!r} is a device")
             self._listing.whiteout(path)
             return []
-        attributes = Attributes(
+        attributes = attributes_of(
             stat.S_IMODE(status.st_mode),
             status.st_uid,
             status.st_gid,
@@ -108,15 +110,16 @@ class _Walk:
         return []
 
 
-def _xattrs(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+def _xattrs(path: bytes) -> Xattrs:
     names = sorted(name.encode() for name in os.listxattr(path, follow_symlinks=False))
+    if not names:
+        return ()
     return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
 
 
 def _offset_in_tar(path: bytes, size: int) -> int:
     """Where the one extent of a file begins in the layer's tar."""
-    buffer = bytearray(_FIEMAP.size + _MAX_EXTENTS * _EXTENT.size)
-    _FIEMAP.pack_into(buffer, 0, 0, 0xFFFF_FFFF_FFFF_FFFF, 0, 0, _MAX_EXTENTS, 0)
+    buffer = bytearray(_ASK + _NO_EXTENTS)
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.ioctl(fd, _FS_IOC_FIEMAP, buffer)
