@@ -63,7 +63,9 @@ async def live(loop: EventLoop) -> None:
         cause = error
     except Interrupted as error:
         # Our own cancellation is the orderly stop; else a background task failed.
-        cause = _given_up(guest) if life.was_cancelled() else _internal(guest, error)
+        cause = (
+            _given_up(guest) if life.was_cancelled() else _internal(guest, loop.failure or error)
+        )
     except Exception as error:  # noqa: BLE001  # the outermost task boundary: sealed, then the end
         cause = _internal(guest, error)
     await end(guest, cause)

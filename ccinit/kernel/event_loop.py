@@ -78,6 +78,11 @@ class EventLoop:
         self._main: AnyTask | None = None
         self._failures: list[BaseException] = []
 
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the main task was interrupted: the first failure of a task that nobody joined."""
+        return self._failures[0] if self._failures else None
+
     def run(self, main: Coroutine[object, None, R]) -> R:
         """Run `main` to its end, then cancel every task it left and wait for those too.
 

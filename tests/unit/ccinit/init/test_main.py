@@ -1,6 +1,7 @@
 """How a life ends: by a wish, or because the guest gives up."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,18 @@ from ccinit.kernel.event_loop import Event, EventLoop
 from ccinit.kernel.task import sleep
 
 
-def live(monkeypatch: pytest.MonkeyPatch, act: Callable[[Guest], None]) -> PhaseError | None:
-    """Let a guest run whose pod does nothing; return why it ended."""
+def live(
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[Guest], None],
+    *left: type[Exception],
+) -> PhaseError | None:
+    """Let a guest run whose pod does nothing; return why it ended.
+
+    Args:
+        monkeypatch: takes away what a guest needs.
+        act: what happens to it.
+        left: what the loop raises behind the end, which resets nothing here.
+    """
     causes: list[PhaseError | None] = []
 
     def make_guest(loop: EventLoop) -> Guest:
@@ -46,13 +57,36 @@ def live(monkeypatch: pytest.MonkeyPatch, act: Callable[[Guest], None]) -> Phase
     monkeypatch.setattr(main, "_handle_signals", do_nothing)
     monkeypatch.setattr(main, "end", end)
     loop = EventLoop()
-    loop.run(main.live(loop))
+    with suppress(*left):
+        loop.run(main.live(loop))
     (cause,) = causes
     return cause
 
 
 def test_wish_to_stop_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert live(monkeypatch, lambda guest: guest.service.stopping.set()) is None
+
+
+@pytest.mark.parametrize("kind", [MemoryError, RecursionError, RuntimeError, ZeroDivisionError])
+@pytest.mark.parametrize("in_background", [False, True])
+def test_r77_bug_of_ours_ends_the_guest_by_one_code_and_tells_no_text(
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[Exception],
+    in_background: bool,  # noqa: FBT001
+) -> None:
+    async def fail() -> None:
+        raise kind("the words of a secret")
+
+    def act(guest: Guest) -> None:
+        if not in_background:
+            raise kind("the words of a secret")
+        guest.loop.start(fail(), "background")
+
+    cause = live(monkeypatch, act, kind)
+    assert cause is not None
+    assert (cause.phase, cause.code, cause.error.reason) == (Phase.RUN, Code.INTERNAL, "internal")
+    assert cause.error.detail.startswith(f"{kind.__name__} at ")
+    assert "secret" not in str(cause.error)
 
 
 def test_guest_that_gives_up_says_why_and_the_host_gets_the_code_of_disks(
