@@ -4,11 +4,23 @@ All of one guest's cases, at the end of its life: nothing of the pod is there af
 judged here.
 """
 
-import json
 import subprocess
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ccinit.formats.debug_grant import (
+    MAX_GRANT_SECONDS,
+    DebugGrant,
+    encode_debug_grant,
+)
+from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.owner_rpc import DEBUG_CONTAINER, Role
+from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.verity import RootHash
+from guest_owner.debug_tools import parse_debug_tools
+from guest_owner.kbs.minting import DebugOrder
+from guest_owner.kbs.store import Store
 from host_runtime.launcher import Guest, GuestConfig
 from host_runtime.rpc_client import GuestState
 from tests.demo import pod
@@ -21,6 +33,8 @@ LOOK = (
     "touch /no-way 2>/tmp/refused || cat /tmp/refused; "
     "dmesg >/tmp/log && echo kernel log; ls /sys/class/tpm; exit 9"
 )
+GRANT_URI = parse_resource_uri(pod.DEBUG_GRANT_URI)
+OTHER_TOOLS = RootHash(b"\xab" * 32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +43,7 @@ class DebugVisit:
 
     Attributes:
         refusals: by case, the guest's reason.
+        audited: by case, why the KBS gave nothing; empty if it gave something.
         spared: what the pod and the platform said after the refusals.
         before, after: what the host was told.
         opened: exit status, output and messages of the command that opened it.
@@ -38,6 +53,7 @@ class DebugVisit:
     """
 
     refusals: dict[str, str]
+    audited: dict[str, str]
     spared: tuple[str, str]
     before: GuestState
     after: GuestState
@@ -48,14 +64,18 @@ class DebugVisit:
 
 
 def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
-    """Try without a grant and with a forged one, then open debug and look around."""
+    """Try without a grant and with each that must be refused, then open debug and look around."""
     owner, name, at = scene.owner, scene.canaries.container, owner_address(config)
     tools = ("--tools", DEBUG_TOOLS_DESCRIPTION)
     refusals = {"role": _reason(owner, at, Role.EXEC, "debug", "open", "--granted")}
-    refusals["absent"] = _reason(owner, at, Role.ADMIN, "debug", "open", "--granted")
-    _forge_grant(scene)
-    refusals["forged"] = _reason(owner, at, Role.ADMIN, "debug", "open", "--granted")
-    (owner.state / "resources" / pod.DEBUG_GRANT_URI.removeprefix("kbs:///")).unlink()
+    audited = {}
+    store = Store(owner.state)
+    for case, leave in _REFUSED.items():
+        leave(store)
+        refusals[case] = _reason(owner, at, Role.ADMIN, "debug", "open", "--granted")
+        audited[case] = str(owner.audit()[-1].get("reason", ""))
+        if store.has_resource(GRANT_URI):
+            store.delete_resource(GRANT_URI)
     spared = (
         owner.ask("exec", name, "/usr/bin/python3", "-I", "-c", "print('still here')", at=at),
         owner.ask("attest", at=at),
@@ -79,6 +99,7 @@ def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
         }
     return DebugVisit(
         refusals=refusals,
+        audited=audited,
         spared=spared,
         before=before,
         after=after,
@@ -89,16 +110,36 @@ def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
     )
 
 
-def _forge_grant(scene: World) -> None:
+def _leave_forged(store: Store, kind: EnvelopeKind = EnvelopeKind.DEBUG_GRANT) -> None:
     """Store a grant that looks right and is for a key that no guest has."""
-    tools = json.loads(DEBUG_TOOLS_DESCRIPTION.read_text())
-    grant = {
-        "evidence_key": "00" * 32,
-        "expires_s": 1 << 40,
-        "tools_root": tools["root_hash"],
-        "keep_pod": False,
-    }
-    scene.owner.register_resource(pod.DEBUG_GRANT_URI, json.dumps(grant).encode(), "debug-grant")
+    grant = DebugGrant(
+        evidence_key=bytes(32), expires_s=1 << 40, tools_root=_tools_root(), keep_pod=False
+    )
+    envelope = Envelope(uri=GRANT_URI, kind=kind, data=encode_debug_grant(grant))
+    store.write_resource(GRANT_URI, encode_envelope(envelope))
+
+
+def _leave_order(store: Store, *, tools: RootHash | None = None, seconds: int = 600) -> None:
+    """Have the KBS make grants: for whoever attests, so their key is always the right one."""
+    order = DebugOrder(
+        expires_s=int(time.time()) + seconds, tools_root=tools or _tools_root(), keep_pod=False
+    )
+    store.write_order(GRANT_URI, order)
+
+
+def _tools_root() -> RootHash:
+    return parse_debug_tools(DEBUG_TOOLS_DESCRIPTION.read_bytes()).root_hash
+
+
+_REFUSED: Mapping[str, Callable[[Store], None]] = {
+    "absent": lambda _store: None,
+    "key": _leave_forged,
+    "kind": lambda store: _leave_forged(store, EnvelopeKind.FILE),
+    "tools": lambda store: _leave_order(store, tools=OTHER_TOOLS),
+    "ended": lambda store: _leave_order(store, seconds=-1),
+    "too long": lambda store: _leave_order(store, seconds=MAX_GRANT_SECONDS + 600),
+}
+"""What the KBS has in the place of a grant."""
 
 
 def _host_state(guest: Guest) -> GuestState:

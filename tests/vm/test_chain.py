@@ -191,14 +191,23 @@ def test_owner_reads_logs_events_and_metrics_of_the_running_guest(chain: Chain) 
 
 
 def test_refused_or_forged_grant_leaves_the_pod_and_the_register(chain: Chain) -> None:
+    """Each for its own reason; the grant that opens debug takes the same way."""
     assert chain.debug.refusals == {
         "role": "owner.role",
         "absent": "kbs.plugin_internal_error",
-        "forged": "debug.evidence_key",
+        "key": "debug.evidence_key",
+        "kind": "envelope.kind",
+        "tools": "debug.tools_root",
+        "ended": "kbs.plugin_internal_error",
+        "too long": "debug.too_long",
     }
+    given, withheld = chain.debug.audited, {"absent": "resource.absent", "ended": "mint.expired"}
+    assert {case: reason.partition(":")[0] for case, reason in given.items() if reason} == withheld
     answer, attested = chain.debug.spared
     assert answer == "still here\n"
     assert "accepted: image demo (prod)" in attested
+    (claim,) = (line.split() for line in attested.splitlines() if line.startswith("pcr.15"))
+    assert claim[1:] == ["00" * 32, "00" * 32, "ok"]
     assert (chain.debug.before.phase, chain.debug.before.is_debug) == (Phase.RUN, False)
 
 
