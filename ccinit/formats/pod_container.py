@@ -6,6 +6,7 @@ from ccinit.formats.fields import Fields
 from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_name import check_path, check_variable, read_name
 from ccinit.formats.pod_probe import Probe, read_probe
+from ccinit.formats.pod_seccomp import Seccomp, read_seccomp
 from ccinit.values import frozen
 
 _TIB = 1 << 40
@@ -67,6 +68,7 @@ class Container:
         stop_grace_seconds: None takes `limits.stop_grace_seconds`.
         ready: those that depend on it wait for a yes; None asks nothing.
         alive: a no ends the program, as a failure; None asks nothing.
+        seccomp: what differs from the profile of every container.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Container:
     stop_grace_seconds: int | None = None
     ready: Probe | None = None
     alive: Probe | None = None
+    seccomp: Seccomp = Seccomp()
 
 
 def read_container(fields: Fields) -> Container:
@@ -124,6 +127,7 @@ def read_container(fields: Fields) -> Container:
         ),
         ready=fields.table("ready", read_probe) if fields.has("ready") else None,
         alive=fields.table("alive", read_probe) if fields.has("alive") else None,
+        seccomp=fields.table("seccomp", read_seccomp, default=Seccomp()),
     )
 
 

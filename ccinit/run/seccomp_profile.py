@@ -1,8 +1,9 @@
 """The system calls of a workload: what it may call, what it is refused, and why (R73).
 
-Scope: one profile for every container, in the form of the OCI runtime spec (config-linux.md,
-"Seccomp"). Left to others: loading it (`crun` with libseccomp); the guest's own children have
-much smaller filters of their own.
+Scope: the profile of every container, in the form of the OCI runtime spec (config-linux.md,
+"Seccomp"), with what its manifest changes. Left to others: which names a manifest may use
+(`ccinit.formats.pod_seccomp`), loading the filter (`crun` with libseccomp); the guest's own
+children have much smaller filters of their own.
 
 Three answers: listed calls are allowed; calls that a workload must not have get EPERM, socket
 families EAFNOSUPPORT, as if the kernel lacked them; everything else, so every call that a later
@@ -10,7 +11,11 @@ kernel adds, gets ENOSYS, on which C libraries fall back to older calls. 32-bit 
 `socketcall` with them, end the process: only one architecture is named.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
+
+from ccinit.formats.pod_seccomp import Seccomp
+from ccinit.formats.system_calls import FORBIDDEN
 
 Rule: TypeAlias = dict[str, object]
 
@@ -26,6 +31,12 @@ AF_NETLINK: Final = 16
 AF_ALG: Final = 38
 AF_VSOCK: Final = 40
 NETLINK_ROUTE: Final = 0
+
+_ALLOW: Final = "SCMP_ACT_ALLOW"
+_ERRNO: Final = "SCMP_ACT_ERRNO"
+_EQUAL: Final = "SCMP_CMP_EQ"
+_GREATER: Final = "SCMP_CMP_GT"
+_MASKED: Final = "SCMP_CMP_MASKED_EQ"
 
 # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}
 _NEW_NAMESPACES: Final = tuple(1 << bit for bit in (17, 25, 26, 27, 28, 29, 30))
@@ -119,62 +130,73 @@ ALLOWED: Final[tuple[tuple[str, str], ...]] = (
     ),
 )
 
-REFUSED: Final[tuple[tuple[str, str], ...]] = (
+REFUSED_UNASKED: Final[tuple[tuple[str, str], ...]] = (
     (
-        "the mount tree and the root: the spec is all there is to see",
+        "other processes' memory and its place; few programs work on more than their own",
         (
-            "mount umount umount2 mount_setattr move_mount open_tree open_tree_attr fsopen"
-            " fsconfig fsmount fspick pivot_root statmount listmount"
-        ),
-    ),
-    ("new namespaces give capabilities over what is inside them", "unshare setns"),
-    (
-        "large and young kernel interfaces with a record of holes",
-        "io_uring_setup io_uring_enter io_uring_register bpf userfaultfd perf_event_open",
-    ),
-    ("the kernel's keyrings are not namespaced", "add_key request_key keyctl"),
-    (
-        "other processes' memory and descriptors; a debugger comes with its owner's grant",
-        (
-            "ptrace process_vm_readv process_vm_writev process_madvise pidfd_getfd kcmp"
-            " move_pages migrate_pages mbind set_mempolicy set_mempolicy_home_node"
+            "process_madvise kcmp move_pages migrate_pages mbind set_mempolicy"
+            " set_mempolicy_home_node"
         ),
     ),
     (
-        "the machine: time, modules, power, swap, ports, accounting, its log",
-        (
-            "settimeofday clock_settime clock_adjtime adjtimex stime init_module finit_module"
-            " delete_module create_module kexec_load kexec_file_load reboot swapon swapoff"
-            " ioperm iopl acct quotactl quotactl_fd syslog sethostname setdomainname vhangup"
-            " nfsservctl uselib lookup_dcookie fanotify_init fanotify_mark"
-        ),
+        "nobody sets the clock; asking how well it is kept is the same call",
+        "adjtimex clock_adjtime",
     ),
     (
-        "files by handle reach around every mount",
-        "name_to_handle_at open_by_handle_at",
+        "rare ways to watch and to name files, with a record of holes",
+        "fanotify_init fanotify_mark name_to_handle_at",
     ),
 )
+"""Reasons, and calls that fail with EPERM unless the manifest allows them."""
 
 # execution domains that exist, and the "tell me" value; others switch on emulations
 _PERSONALITIES: Final = (0x0, 0x8, 0x40000, 0x20000, 0x20008, 0xFFFF_FFFF)
 
 
-def workload_seccomp() -> dict[str, object]:
-    """Return `linux.seccomp` of every container's spec."""
-    rules: list[Rule] = [_rule(names, "SCMP_ACT_ALLOW") for _, names in ALLOWED]
-    rules += [_rule(names, "SCMP_ACT_ERRNO", errno=EPERM) for _, names in REFUSED]
-    rules += _socket_rules()
-    rules += _clone_rules()
-    rules += [
-        _rule("personality", "SCMP_ACT_ALLOW", (0, "SCMP_CMP_EQ", value, 0))
-        for value in _PERSONALITIES
+def workload_seccomp(changes: Seccomp) -> dict[str, object]:
+    """Return `linux.seccomp` of a container's spec.
+
+    Args:
+        changes: the container's own; its names have passed `ccinit.formats.pod_seccomp`.
+    """
+    allowed = [names.split() for _, names in ALLOWED]
+    refused = [names.split() for _, names in (*FORBIDDEN, *REFUSED_UNASKED)]
+    filtered = {
+        "socket": _socket_rules(),
+        "socketpair": [_rule("socketpair", _ALLOW, (0, _EQUAL, AF_UNIX, 0))],
+        "clone": _clone_rules(),
+        "personality": [
+            _rule("personality", _ALLOW, (0, _EQUAL, value, 0)) for value in _PERSONALITIES
+        ],
+    }
+    unasked = {name for names in allowed for name in names} | filtered.keys()
+    added = [name for name in changes.allow if name not in unasked]
+    # a call that was not to be had anyway keeps its answer: ENOSYS makes libraries fall back
+    denied = [name for name in changes.deny if name in unasked]
+    rules = [
+        *_plain_rules([*_without(allowed, denied), added], _ALLOW),
+        *_plain_rules([*_without(refused, added), denied], _ERRNO, errno=EPERM),
+        *(rule for name, own in filtered.items() if name not in denied for rule in own),
+        _rule("clone3", _ERRNO, errno=ENOSYS),  # its flags are in memory, out of sight
     ]
     return {
-        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultAction": _ERRNO,
         "defaultErrnoRet": ENOSYS,
         "architectures": ["SCMP_ARCH_X86_64"],
         "syscalls": rules,
     }
+
+
+def _without(groups: Iterable[Iterable[str]], names: Iterable[str]) -> list[list[str]]:
+    taken = set(names)
+    return [[name for name in group if name not in taken] for group in groups]
+
+
+def _plain_rules(
+    groups: Iterable[Sequence[str]], action: str, errno: int | None = None
+) -> list[Rule]:
+    """Return a rule for each group that is not empty: crun refuses one without a name."""
+    return [_rule(" ".join(group), action, errno=errno) for group in groups if group]
 
 
 def _socket_rules() -> list[Rule]:
@@ -183,39 +205,31 @@ def _socket_rules() -> list[Rule]:
     The kernel reads 32 bits of the family and the filter compares 64: a rule that only named what
     is refused would let 2^32 + 40 through as AF_VSOCK.
     """
-    family = "SCMP_CMP_EQ"
     rules = [
-        _rule("socket", "SCMP_ACT_ALLOW", (0, family, allowed, 0))
-        for allowed in (AF_UNIX, AF_INET, AF_INET6)
+        _rule("socket", _ALLOW, (0, _EQUAL, allowed, 0)) for allowed in (AF_UNIX, AF_INET, AF_INET6)
     ]
-    rules.append(
-        _rule("socket", "SCMP_ACT_ALLOW", (0, family, AF_NETLINK, 0), (2, family, NETLINK_ROUTE, 0))
-    )
-    other_netlink = ((0, family, AF_NETLINK, 0), (2, "SCMP_CMP_GT", NETLINK_ROUTE, 0))
-    rules.append(_rule("socket", "SCMP_ACT_ERRNO", *other_netlink, errno=EPROTONOSUPPORT))
-    rules.append(_rule("socketpair", "SCMP_ACT_ALLOW", (0, family, AF_UNIX, 0)))
+    rules.append(_rule("socket", _ALLOW, (0, _EQUAL, AF_NETLINK, 0), (2, _EQUAL, NETLINK_ROUTE, 0)))
+    other_netlink = ((0, _EQUAL, AF_NETLINK, 0), (2, _GREATER, NETLINK_ROUTE, 0))
+    rules.append(_rule("socket", _ERRNO, *other_netlink, errno=EPROTONOSUPPORT))
     passing = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK}
     rules += [
-        _rule("socket", "SCMP_ACT_ERRNO", (0, family, refused, 0), errno=EAFNOSUPPORT)
+        _rule("socket", _ERRNO, (0, _EQUAL, refused, 0), errno=EAFNOSUPPORT)
         for refused in range(AF_NETLINK)
         if refused not in passing
     ]
-    above = (0, "SCMP_CMP_GT", AF_NETLINK, 0)
-    rules.append(_rule("socket", "SCMP_ACT_ERRNO", above, errno=EAFNOSUPPORT))
+    rules.append(_rule("socket", _ERRNO, (0, _GREATER, AF_NETLINK, 0), errno=EAFNOSUPPORT))
     return rules
 
 
 def _clone_rules() -> list[Rule]:
-    """Allow clone() without new namespaces; clone3() has its flags in memory, out of sight."""
-    rules = [
-        _rule("clone", "SCMP_ACT_ALLOW", (0, "SCMP_CMP_MASKED_EQ", sum(_NEW_NAMESPACES), 0)),
-        _rule("clone3", "SCMP_ACT_ERRNO", errno=ENOSYS),
+    """Allow clone() without new namespaces."""
+    return [
+        _rule("clone", _ALLOW, (0, _MASKED, sum(_NEW_NAMESPACES), 0)),
+        *(
+            _rule("clone", _ERRNO, (0, _MASKED, flag, flag), errno=EPERM)
+            for flag in _NEW_NAMESPACES
+        ),
     ]
-    rules += [
-        _rule("clone", "SCMP_ACT_ERRNO", (0, "SCMP_CMP_MASKED_EQ", flag, flag), errno=EPERM)
-        for flag in _NEW_NAMESPACES
-    ]
-    return rules
 
 
 def _rule(

@@ -133,7 +133,7 @@ def plan_spec(given: SpecInput) -> dict[str, object]:
             "namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts", "cgroup")],
             "cgroupsPath": given.cgroup_path,
             "resources": _resources(given),
-            "seccomp": workload_seccomp(),
+            "seccomp": workload_seccomp(given.container.seccomp),
             "maskedPaths": list(MASKED_PATHS),
             "readonlyPaths": list(READONLY_PATHS),
             "rootfsPropagation": "private",

@@ -12,6 +12,7 @@ import pytest
 from ccinit.formats.fields import Fields
 from ccinit.formats.guest_config import parse_guest_config
 from ccinit.formats.pod_manifest import parse_pod_manifest
+from ccinit.run.seccomp_profile import REFUSED_UNASKED
 from tests.unit.ccinit.formats.test_guest_config import CONFIG
 from tests.unit.ccinit.formats.test_pod_manifest import POD, VERITY
 
@@ -74,3 +75,12 @@ def test_document_has_the_keys_that_the_parser_asks_for(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert documented(name) == asked(name, monkeypatch)
+
+
+def test_document_lists_the_system_calls_that_are_refused_unasked() -> None:
+    (line,) = re.findall(
+        r"^\| `allow` \| `\[\]` \| pass: (.*), and what fails", DOCUMENT, re.MULTILINE
+    )
+    assert line.split(", ") == sorted(
+        name for _, names in REFUSED_UNASKED for name in names.split()
+    )

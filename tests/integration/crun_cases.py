@@ -29,6 +29,7 @@ from ccinit.run.spec import BindMount, SpecInput, plan_spec
 from ccinit.run.supervisor import Supervisor
 from ccinit.secret import Secret
 from ccinit.values import replace
+from tests.integration import crun_pod_cases as pod_cases
 from tests.integration import crun_probe_cases as probe_cases
 from tests.vm.guest.containers import (
     PROBE,
@@ -476,6 +477,7 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
         probe_cases.never_ready,
         probe_cases.alive,
         probe_cases.capabilities,
+        pod_cases.seccomp,
     )
 }
 

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from ccinit.formats.system_calls import KNOWN
+from tests.vm.guest.containers import PYTHON
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", ROOT / "build" / "tools")).resolve()
 
@@ -298,3 +301,32 @@ def test_capability_of_the_manifest_is_there_for_a_plain_user_and_no_other() -> 
     assert_clean(report)
     assert report["chown"] is None
     assert report["chroot"] == report["clock"] == errno.EPERM
+
+
+def test_container_calls_what_its_manifest_allows_and_not_what_it_denies() -> None:
+    report = run_case("seccomp")
+    default, allow, deny = report["default"], report["allow"], report["deny"]
+    assert default["getpid"] == default["inet"] == "ok"
+    assert (default["chmod"], default["vsock"]) == ("ENOENT", "EAFNOSUPPORT")
+    assert default["adjtimex"] == default["name_to_handle_at"] == default["mount"] == "EPERM"
+    assert default["clone3"] == "ENOSYS"
+    # no room for a handle, or a file system without them
+    assert allow.pop("name_to_handle_at") in {"EOVERFLOW", "ENOTSUP"}
+    assert deny == {**default, "chmod": "EPERM", "inet": "EPERM", "vsock": "EPERM"}
+    del default["name_to_handle_at"]
+    assert allow == {**default, "adjtimex": "ok"}
+
+
+def test_known_system_calls_are_those_of_the_filters_maker() -> None:
+    """A name that the library does not know would be skipped by crun without a word."""
+    code = (
+        "import ctypes\n"
+        "library = ctypes.CDLL('libseccomp.so.2')\n"
+        "library.seccomp_syscall_resolve_num_arch.restype = ctypes.c_char_p\n"
+        "for number in range(1000):\n"
+        "    name = library.seccomp_syscall_resolve_num_arch(0xC000003E, number)\n"
+        "    if name: print(name.decode())\n"
+    )
+    command = ("chroot", TOOLS, PYTHON, "-I", "-c", code)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.split() == KNOWN.split()

@@ -31,6 +31,13 @@ _RHYTHM: Final = {
     "timeoutSeconds": "timeout_seconds",
     "failureThreshold": "failures",
 }
+_NO_SECCOMP: Final = {
+    "RuntimeDefault": "a localhostProfile beside type RuntimeDefault",
+    "Unconfined": "no container goes without a profile; name the calls it needs"
+    " in [container.seccomp] allow",
+    "Localhost": "the profile is a file of a node; say what it changes"
+    " in [container.seccomp] allow and deny",
+}
 Lines = Iterator[str]
 
 
@@ -70,10 +77,12 @@ def convert_pod(text: str, ca_pem: str, scratch_bytes: int) -> str:
     left_out = {"annotations", "labels", "namespace"}
     name = _text(_table(pod.get("metadata"), "metadata", allowed, left_out=left_out), "name")
     allowed = {
-        *("containers", "initContainers", "restartPolicy", "volumes"),
+        *("containers", "initContainers", "restartPolicy", "securityContext", "volumes"),
         "terminationGracePeriodSeconds",
     }
     spec = _table(pod.get("spec"), "spec", allowed, left_out=_LEFT_OUT)
+    context = _table(spec.get("securityContext", {}), "securityContext", {"seccompProfile"})
+    _check_seccomp(context)
     return "\n".join((*_Pod(name, spec, ca_pem, scratch_bytes).lines(), ""))
 
 
@@ -199,11 +208,12 @@ def _program(one: Mapping[str, Any]) -> Lines:
 def _rights(one: Mapping[str, Any]) -> Lines:
     allowed = {
         *("runAsUser", "runAsGroup", "readOnlyRootFilesystem", "allowPrivilegeEscalation"),
-        "capabilities",
+        *("capabilities", "seccompProfile"),
     }
     context = _table(one.get("securityContext", {}), "securityContext", allowed)
     if context.get("allowPrivilegeEscalation", False) is not False:
         raise FormatError("kubernetes.allowPrivilegeEscalation", "no container may")
+    _check_seccomp(context)
     if "runAsUser" in context:
         ids = [context["runAsUser"], context.get("runAsGroup", context["runAsUser"])]
         if not all(type(number) is int for number in ids):
@@ -218,6 +228,17 @@ def _rights(one: Mapping[str, Any]) -> Lines:
         raise FormatError("kubernetes.capabilities", f"no container may have {unknown[0]}")
     if names:
         yield f"capabilities = {json.dumps(names)}"
+
+
+def _check_seccomp(context: Mapping[str, Any]) -> None:
+    """Let the default stand for the default; the others cannot be said as changes to it."""
+    if "seccompProfile" not in context:
+        return
+    profile = _table(context["seccompProfile"], "seccompProfile", {"type", "localhostProfile"})
+    kind = _text(profile, "type")
+    why = _NO_SECCOMP.get(kind, f"unknown type {kind!r}")
+    if kind != "RuntimeDefault" or "localhostProfile" in profile:
+        raise FormatError("kubernetes.seccompProfile", why)
 
 
 def _probe(value: object, place: str, table: str) -> Lines:

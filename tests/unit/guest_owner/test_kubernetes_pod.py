@@ -8,6 +8,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_container import ContainerKind, Mount, Resources, Restart
 from ccinit.formats.pod_manifest import PodManifest, VolumeKind, parse_pod_manifest
+from ccinit.formats.pod_seccomp import Seccomp
 from guest_owner.kubernetes_pod import convert_pod
 from tests.fakes.sealed_secrets import seal
 from tests.unit.guest_owner.command_line import error_of, run
@@ -52,6 +53,9 @@ spec:
 """
 
 
+DEFAULT = "{type: RuntimeDefault}"
+
+
 def convert(text: str = POD) -> PodManifest:
     return parse_pod_manifest(convert_pod(text, CA, 1 << 30))
 
@@ -86,6 +90,40 @@ def test_rights_probes_and_grace_are_taken_over() -> None:
     assert (web.alive.tcp_port, web.alive.delay_seconds, web.alive.timeout_seconds) == (80, 9, 2)
 
 
+def test_default_seccomp_profile_is_the_default_one() -> None:
+    said = POD.replace("spec:", f"spec:\n  securityContext: {{seccompProfile: {DEFAULT}}}")
+    said = said.replace("runAsUser", f"seccompProfile: {DEFAULT}, runAsUser")
+    assert said.count(DEFAULT) == 2
+    assert convert(said) == convert()
+    assert [one.seccomp for one in convert().containers] == [Seccomp()] * 2
+
+
+@pytest.mark.parametrize(
+    ("profile", "why"),
+    [
+        ("{type: Unconfined}", "no container goes without a profile"),
+        ("{type: Localhost, localhostProfile: web.json}", "a file of a node"),
+        ("{type: RuntimeDefault, localhostProfile: web.json}", "beside type RuntimeDefault"),
+        ("{type: Whatever}", "unknown type 'Whatever'"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("spec:", "spec:\n  securityContext: {seccompProfile: PROFILE}"),
+        ("runAsUser", "seccompProfile: PROFILE, runAsUser"),
+    ],
+)
+def test_other_seccomp_profiles_are_refused_with_a_way_on(
+    profile: str, why: str, old: str, new: str
+) -> None:
+    convert(POD.replace(old, new.replace("PROFILE", DEFAULT), 1))
+    with pytest.raises(FormatError) as caught:
+        convert(POD.replace(old, new.replace("PROFILE", profile), 1))
+    assert caught.value.reason == "kubernetes.seccompProfile"
+    assert why in caught.value.detail
+
+
 def test_secrets_become_resources_of_the_kbs() -> None:
     found = {(one.container, str(one.uri), one.file, one.env) for one in convert().secrets}
     assert found == {
@@ -115,6 +153,8 @@ def test_sealed_secret_in_a_variable_becomes_one_of_the_pod() -> None:
         ("kubernetes.capabilities", "NET_BIND_SERVICE", "SYS_ADMIN"),
         ("kubernetes.terminationGracePeriodSeconds", "Seconds: 20", "Seconds: soon"),
         ("kubernetes.securityContext", "runAsUser:", "privileged: true, runAsUser:"),
+        ("kubernetes.seccompProfile", "runAs", "seccompProfile: {kind: x}, runAs"),
+        ("kubernetes.securityContext", "spec:", "spec:\n  securityContext: {fsGroup: 7}"),
         ("kubernetes.allowPrivilegeEscalation", "runAs", "allowPrivilegeEscalation: true, runAs"),
         ("kubernetes.args", '    command: ["/bin/web"]\n', ""),
         ("kubernetes.value", 'value: "say \\"hello\\""', "value: 1"),

@@ -47,6 +47,8 @@ delay_seconds = 1
 period_seconds = 2
 timeout_seconds = 3
 failures = 4
+[container.seccomp]
+deny = ["chroot"]
 [container.env]
 A = "1"
 [container.resources]

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
 
-from ccinit.run.seccomp_profile import ALLOWED, REFUSED, workload_seccomp
+from ccinit.formats.pod_seccomp import Seccomp
+from ccinit.formats.system_calls import FILTERED, FORBIDDEN, KNOWN
+from ccinit.run.seccomp_profile import ALLOWED, REFUSED_UNASKED, workload_seccomp
 
-PROFILE: dict[str, Any] = json.loads(json.dumps(workload_seccomp()))
-RULES: list[dict[str, Any]] = PROFILE["syscalls"]
+DEFAULT = Seccomp()
+GROUPS = (*ALLOWED, *FORBIDDEN, *REFUSED_UNASKED)
 OPERATORS: dict[str, Callable[[int, int, int], bool]] = {
     "SCMP_CMP_EQ": lambda given, value, _: given == value,
     "SCMP_CMP_GT": lambda given, value, _: given > value,
@@ -17,10 +20,17 @@ OPERATORS: dict[str, Callable[[int, int, int], bool]] = {
 }
 
 
-def answer(name: str, *arguments: int) -> object:
+@cache
+def profile(changes: Seccomp = DEFAULT) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(json.dumps(workload_seccomp(changes)))
+    return made
+
+
+def answer(name: str, *arguments: int, changes: Seccomp = DEFAULT) -> object:
     """Return what the profile says, as libseccomp would: rules are disjoint, or agree."""
     found = set()
-    for rule in RULES:
+    made = profile(changes)
+    for rule in made["syscalls"]:
         conditions = rule.get("args", [])
         if name in rule["names"] and all(
             OPERATORS[one["op"]](arguments[one["index"]], one["value"], one["valueTwo"])
@@ -28,21 +38,23 @@ def answer(name: str, *arguments: int) -> object:
         ):
             found.add(rule.get("errnoRet", 0))
     assert len(found) <= 1, (name, arguments)
-    return found.pop() if found else PROFILE["defaultErrnoRet"]
+    return found.pop() if found else made["defaultErrnoRet"]
 
 
 def test_profile_names_each_call_once() -> None:
-    names = [name for _, group in (*ALLOWED, *REFUSED) for name in group.split()]
+    names = [name for _, group in (*GROUPS, *FILTERED) for name in group.split()]
     assert len(names) == len(set(names))
+    # by 32-bit programs only, and too young for the library
+    assert set(names) - set(KNOWN.split()) == {"socketcall", "open_tree_attr"}
 
 
 def test_profile_gives_a_reason_for_each_group() -> None:
-    assert all(len(reason) > 5 for reason, _ in (*ALLOWED, *REFUSED))
+    assert all(len(reason) > 5 for reason, _ in (*GROUPS, *FILTERED))
 
 
 def test_profile_refuses_what_it_does_not_know() -> None:
-    assert PROFILE["defaultAction"] == "SCMP_ACT_ERRNO"
-    assert PROFILE["architectures"] == ["SCMP_ARCH_X86_64"]
+    assert profile()["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert profile()["architectures"] == ["SCMP_ARCH_X86_64"]
     assert answer("a_call_of_the_year_2040") == 38
 
 
@@ -91,3 +103,38 @@ def test_profile_allows_known_personalities_only() -> None:
 def test_profile_lets_programs_run() -> None:
     for name in ("read", "write", "execve", "futex", "epoll_wait", "mmap", "exit_group", "openat"):
         assert answer(name) == 0
+
+
+@pytest.mark.parametrize("name", ["mbind", "adjtimex", "name_to_handle_at", "lsm_list_modules"])
+def test_call_that_the_manifest_allows_passes_and_nothing_else_does(name: str) -> None:
+    changes = Seccomp(allow=(name,))
+    assert answer(name) != 0
+    assert answer(name, changes=changes) == 0
+    others = [*KNOWN.split(), "a_call_of_the_year_2040"]
+    others.remove(name)
+    for other in others:
+        assert answer(other, 40, 0, 0, changes=changes) == answer(other, 40, 0, 0), other
+
+
+@pytest.mark.parametrize("name", ["chmod", "socket", "clone", "personality", "socketpair"])
+def test_call_that_the_manifest_denies_fails_whatever_its_arguments(name: str) -> None:
+    changes = Seccomp(deny=(name,))
+    assert answer(name, 1, 0, 0) == 0 or name == "personality"
+    for argument in (0, 1, 2, 16, 40, 0xFFFF_FFFF):
+        assert answer(name, argument, 0, 0, changes=changes) == 1
+    assert answer("read", changes=changes) == answer("openat", changes=changes) == 0
+
+
+def test_call_that_is_not_to_be_had_keeps_its_answer_when_it_is_denied() -> None:
+    changes = Seccomp(deny=("clone3", "tuxcall", "mount"))
+    assert [answer(name, changes=changes) for name in changes.deny] == [38, 38, 1]
+
+
+def test_allowing_what_is_allowed_changes_nothing() -> None:
+    assert profile(Seccomp(allow=("read", "openat"))) == profile()
+
+
+def test_rule_without_a_name_is_never_made() -> None:
+    every_time = next(names for _, names in ALLOWED if "clock_getres" in names)
+    made = profile(Seccomp(deny=tuple(every_time.split())))
+    assert all(rule["names"] for rule in made["syscalls"])
