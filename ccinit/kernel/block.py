@@ -9,7 +9,7 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ccinit.errors import KernelError
@@ -155,6 +155,29 @@ def write_direct(node: str, offset: int, data: bytes) -> None:
             raise kernel_error(error, "block.write", node) from error
         if done != len(data):
             raise KernelError(_EIO, "block.write", node)
+
+
+def zero_direct(node: str, extents: Sequence[tuple[int, int]]) -> None:
+    """Write zeros past the page cache, and flush the device's own cache once, at the end.
+
+    Args:
+        node: the device.
+        extents: offsets and lengths in bytes, multiples of 4096.
+
+    Raises:
+        KernelError: `kernel.block.write`.
+    """
+    longest = max((length for _, length in extents), default=0)
+    if not longest:
+        return
+    with _opened(node, os.O_RDWR | os.O_DIRECT) as fd, mmap.mmap(-1, longest) as zeros:
+        try:
+            for offset, length in extents:
+                if os.pwritev(fd, [memoryview(zeros)[:length]], offset) != length:
+                    raise KernelError(_EIO, "block.write", node)
+            os.fsync(fd)
+        except OSError as error:
+            raise kernel_error(error, "block.write", node) from error
 
 
 @contextmanager

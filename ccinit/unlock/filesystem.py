@@ -1,16 +1,19 @@
 """ext4 on a device whose blocks cannot be read before they were written.
 
 A block without a valid tag reads as an error, so nothing may read what it has not written: no
-backup superblocks (mke2fs wipes around each), no resize inode, inode tables left to be initialised
-when used, no discard (it would show the host what is free). The first 64 KiB are written as zeros
-before, because mke2fs changes parts of them through the page cache.
+resize inode, inode tables left to be initialised when used, no discard (it would show the host what
+is free). mke2fs changes parts of the first 64 KiB, and of each block with a backup superblock,
+through the page cache: so these are written as zeros before. Scratch has no backups. A volume has
+them, because Linux grows no file system without (`ccinit.unlock.growth`), and its group descriptors
+lie with their groups (`meta_bg`), because those of new groups have to lie somewhere.
 
 `mkfs.ext4` runs in a child of its own; starting it, with which rights, is `agent`'s.
 """
 
 from collections.abc import Awaitable, Callable
 
-from ccinit.kernel.block import write_direct
+from ccinit.formats.ext4 import GROUP_BLOCKS, Ext4Superblock, parse_ext4_superblock
+from ccinit.kernel.block import read_direct, read_size_bytes, write_direct, zero_direct
 from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
 from ccinit.unlock.profile import BLOCK_BYTES
 
@@ -22,7 +25,7 @@ START_BYTES = 64 * 1024
 _JOURNAL_MIB = 16
 
 _COMMON = ("-F", "-q", "-t", "ext4", "-b", str(BLOCK_BYTES), "-m", "0")
-_EXTENDED = "nodiscard,lazy_itable_init=1,num_backup_sb=0"
+_EXTENDED = "nodiscard,lazy_itable_init=1"
 _MOUNT_FLAGS = MountFlag.NODEV | MountFlag.NOSUID
 _MOUNT_OPTIONS = "noinit_itable,errors=remount-ro"
 
@@ -37,14 +40,14 @@ def plan_mkfs(node: str, *, journal: bool) -> tuple[str, ...]:
     if journal:
         features: tuple[str, ...] = (
             "-O",
-            "^resize_inode,sparse_super2",
+            "^resize_inode,meta_bg",
             "-J",
             f"size={_JOURNAL_MIB}",
         )
         extended = f"{_EXTENDED},lazy_journal_init=0"
     else:
         features = ("-O", "^has_journal,^resize_inode,sparse_super2")
-        extended = _EXTENDED
+        extended = f"{_EXTENDED},num_backup_sb=0"
     return (*_COMMON, *features, "-E", extended, node)
 
 
@@ -56,7 +59,38 @@ async def create_ext4(node: str, format_device: FormatDevice, *, journal: bool) 
         ChildError: mkfs failed.
     """
     write_direct(node, 0, bytes(START_BYTES))
+    if journal:
+        blocks = find_backups(read_size_bytes(node) // BLOCK_BYTES)
+        zero_direct(node, [(block * BLOCK_BYTES, BLOCK_BYTES) for block in blocks])
     await format_device(node, plan_mkfs(node, journal=journal))
+
+
+def find_backups(block_count: int) -> tuple[int, ...]:
+    """Return the blocks that hold backups of a file system's superblock (`sparse_super`).
+
+    They are the first ones of group 1 and of the groups whose numbers are powers of 3, 5 and 7.
+    """
+    groups = {1}
+    for base in (3, 5, 7):
+        power = base
+        while power * GROUP_BLOCKS < block_count:
+            groups.add(power)
+            power *= base
+    return tuple(
+        group * GROUP_BLOCKS for group in sorted(groups) if group * GROUP_BLOCKS < block_count
+    )
+
+
+def read_superblock(node: str) -> Ext4Superblock:
+    """Read what a device's superblock says; its size is the newest once it is or was mounted.
+
+    Mounting replays the journal, and waits for what it has replayed.
+
+    Raises:
+        KernelError: the device cannot be read.
+        FormatError: `ext4.superblock`.
+    """
+    return parse_ext4_superblock(read_direct(node, 0, BLOCK_BYTES))
 
 
 def mount_ext4(node: str, target: str) -> None:

@@ -1,4 +1,5 @@
-from ccinit.unlock.filesystem import plan_mkfs
+from ccinit.formats.ext4 import GROUP_BLOCKS
+from ccinit.unlock.filesystem import find_backups, plan_mkfs
 
 
 def test_scratch_has_no_journal_and_no_backup_superblocks() -> None:
@@ -12,6 +13,17 @@ def test_scratch_has_no_journal_and_no_backup_superblocks() -> None:
 def test_volume_has_a_journal_that_is_written_at_once() -> None:
     assert plan_mkfs("/dev/dm-1", journal=True) == (
         *("-F", "-q", "-t", "ext4", "-b", "4096", "-m", "0"),
-        *("-O", "^resize_inode,sparse_super2", "-J", "size=16"),
-        *("-E", "nodiscard,lazy_itable_init=1,num_backup_sb=0,lazy_journal_init=0", "/dev/dm-1"),
+        *("-O", "^resize_inode,meta_bg", "-J", "size=16"),
+        *("-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=0", "/dev/dm-1"),
     )
+
+
+def test_backups_are_in_group_one_and_in_powers_of_three_five_and_seven() -> None:
+    groups = [block // GROUP_BLOCKS for block in find_backups(130 * GROUP_BLOCKS)]
+    assert groups == [1, 3, 5, 7, 9, 25, 27, 49, 81, 125]
+
+
+def test_backup_that_would_lie_behind_the_end_is_none() -> None:
+    assert find_backups(GROUP_BLOCKS) == ()
+    assert find_backups(GROUP_BLOCKS + 1) == (GROUP_BLOCKS,)
+    assert find_backups(3 * GROUP_BLOCKS) == (GROUP_BLOCKS,)
