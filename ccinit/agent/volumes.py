@@ -195,5 +195,10 @@ def _request(
     pod: str, volume: Volume, grant: Grant, disk: BlockDevice, target: str
 ) -> VolumeRequest:
     return VolumeRequest(
-        pod=pod, name=volume.name, disk=disk, target=target, may_create=grant.create
+        pod=pod,
+        name=volume.name,
+        disk=disk,
+        target=target,
+        may_create=grant.create,
+        former_bytes=volume.grown_from_bytes,
     )

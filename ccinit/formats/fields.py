@@ -8,7 +8,7 @@ skipped silently. Errors carry the reason `<where>.<key>`.
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from ccinit.errors import FormatError, LimitExceededError
 
@@ -69,6 +69,20 @@ class Fields:
         if not low <= value <= high:
             raise LimitExceededError(self._reason(key), f"{value} is not within {low}..{high}")
         return value
+
+    def integers(
+        self, key: str, *, low: int, high: int, max_items: int = MAX_ITEMS
+    ) -> tuple[int, ...]:
+        """An array of different integers within [low, high]; absent means empty."""
+        values = self._array(key, max_items)
+        for value in values:
+            if type(value) is not int:
+                raise self._wrong(key, "integers")
+            if not low <= value <= high:
+                raise LimitExceededError(self._reason(key), f"{value} is not within {low}..{high}")
+        if len(set(values)) != len(values):
+            raise self._wrong(key, "each at most once")
+        return tuple(cast("Sequence[int]", values))
 
     def hexadecimal(self, key: str, *, size_bytes: int) -> bytes:
         """Required bytes of exactly `size_bytes`, written as lower-case hex."""

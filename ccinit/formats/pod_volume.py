@@ -23,6 +23,7 @@ from ccinit.values import frozen
 
 MIN_DISK_BYTES = 1 << 20
 _MAX_DISK_BYTES = 1 << 40
+_MAX_FORMER_SIZES = 8
 
 
 class VolumeKind(StrEnum):
@@ -79,6 +80,8 @@ class Volume:
         key: of a persistent volume.
         format: of a persistent volume.
         rollback: of a persistent volume in the guest's own format.
+        grown_from_bytes: sizes that such a volume's disk had before; its file system grows from
+            these, and from no other, to the size of the disk.
         verity: of a verity volume, which is erofs and read-only.
     """
 
@@ -90,6 +93,7 @@ class Volume:
     format: VolumeFormat | None = None
     verity: VerityParameters | None = None
     rollback: RollbackAnchor = RollbackAnchor.NONE
+    grown_from_bytes: tuple[int, ...] = ()
 
     @property
     def is_made_elsewhere(self) -> bool:
@@ -122,10 +126,14 @@ def read_volume(fields: Fields) -> Volume:
         else None,
         verity=_read_verity(fields, size_bytes) if kind is VolumeKind.VERITY else None,
         rollback=fields.choice("rollback", RollbackAnchor, default=RollbackAnchor.NONE),
+        grown_from_bytes=_read_former_sizes(fields, size_bytes),
     )
     if volume.rollback is not RollbackAnchor.NONE and volume.format is not VolumeFormat.CCINIT:
         # Where blocks are not authenticated, neither is the counter in them.
         raise FormatError("pod.volume.rollback", "only a volume of format ccinit has an anchor")
+    if fields.has("grown_from_bytes") and volume.format is not VolumeFormat.CCINIT:
+        # What was made elsewhere grows elsewhere, with the tools that made it.
+        raise FormatError("pod.volume.grown_from_bytes", "only a volume of format ccinit grows")
     return volume
 
 
@@ -136,12 +144,25 @@ def _check_keys(fields: Fields, kind: VolumeKind) -> None:
         ("profile", VolumeKind.SCRATCH),
         ("format", VolumeKind.PERSISTENT),
         ("rollback", VolumeKind.PERSISTENT),
+        ("grown_from_bytes", VolumeKind.PERSISTENT),
         ("root_hash", VolumeKind.VERITY),
         ("salt", VolumeKind.VERITY),
         ("data_blocks", VolumeKind.VERITY),
     ):
         if fields.has(key) and kind is not owner:
             raise FormatError(f"pod.volume.{key}", f"only a {owner} volume has it")
+
+
+def _read_former_sizes(fields: Fields, size_bytes: int) -> tuple[int, ...]:
+    sizes = fields.integers(
+        "grown_from_bytes",
+        low=MIN_DISK_BYTES,
+        high=size_bytes - BLOCK_BYTES,
+        max_items=_MAX_FORMER_SIZES,
+    )
+    if any(size % BLOCK_BYTES for size in sizes):
+        raise FormatError("pod.volume.grown_from_bytes", f"not multiples of {BLOCK_BYTES}")
+    return sizes
 
 
 def _read_verity(fields: Fields, size_bytes: int) -> VerityParameters:

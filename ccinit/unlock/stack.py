@@ -5,17 +5,18 @@ behind, and an error while undoing is not hidden. The order down is that of `clo
 wipe the kernel's copy of the key, remove dm-crypt, remove dm-integrity.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from ccinit.errors import VerificationError
-from ccinit.kernel.block import BlockDevice
+from ccinit.kernel.block import SECTOR_BYTES, BlockDevice
 from ccinit.kernel.dm import DmControl, DmDevice, DmTarget
 from ccinit.kernel.keyring import add_logon_key, remove_key
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import IntegrityLayout, verify_active
 from ccinit.unlock.profile import AEAD, CRYPT, plan_aead_target, plan_crypt_target
-from ccinit.values import frozen
+from ccinit.values import frozen, replace
 
 _KEY_WIPE = "key wipe"
 
@@ -76,6 +77,30 @@ def activate_stack(
         crypt = _start_crypt(control, name, target, key, undo)
         return DiskStack(node=crypt.node, size_bytes=layout.provided_bytes, undo=undo.pop_all())
     raise RuntimeError("an exit stack swallowed an exception")
+
+
+@contextmanager
+def shortened(
+    control: DmControl, name: str, disk: BlockDevice, size_bytes: int
+) -> Iterator[BlockDevice]:
+    """Show the beginning of a disk as a disk of its own.
+
+    Raises:
+        KernelError: the kernel refused a step; everything before it is undone.
+    """
+    with ExitStack() as undo:
+        device = _create(control, f"ccinit-{name}-former", undo)
+        target = DmTarget(
+            length_sectors=size_bytes // SECTOR_BYTES, kind="linear", parameters=f"{disk.node} 0"
+        )
+        _start(control, device, target)
+        number = os.stat(device.node).st_rdev
+        yield replace(
+            disk,
+            name=f"dm-{device.minor}",
+            number=f"{os.major(number)}:{os.minor(number)}",
+            size_bytes=size_bytes,
+        )
 
 
 def activate_crypt(

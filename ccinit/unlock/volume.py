@@ -8,6 +8,10 @@ kernel found on the disk is compared with them before and after it is opened.
 A blank disk is formatted only under a grant that came with the key. Otherwise a host could make the
 owner's data disappear behind a fresh file system. A creation that was cut off leaves a disk that is
 neither blank nor a volume, and is refused: the host must offer a blank one again.
+
+A disk that was smaller may have the superblock of that size, if the owner has named it. It is then
+looked at as the disk that it was, so that nothing is changed that is not the volume, or that could
+not grow; opening it makes the kernel write the new size.
 """
 
 import errno
@@ -15,19 +19,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ccinit.errors import ConfigError, KernelError, VerificationError
+from ccinit.formats.ext4 import parse_ext4_superblock
 from ccinit.kernel.block import BlockDevice, read_direct, read_size_bytes
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret
-from ccinit.unlock.filesystem import (
-    START_BYTES,
-    FormatDevice,
-    create_ext4,
-    mount_ext4,
-    unmount,
-)
+from ccinit.unlock.filesystem import START_BYTES, FormatDevice, create_ext4, unmount
+from ccinit.unlock.growth import mount_volume, verify_can_grow
 from ccinit.unlock.integrity import SUPERBLOCK_BYTES, IntegrityLayout, plan_disk_layout
-from ccinit.unlock.profile import check_size
-from ccinit.unlock.stack import DiskStack, activate_stack
+from ccinit.unlock.profile import BLOCK_BYTES, check_size
+from ccinit.unlock.stack import DiskStack, activate_stack, shortened
 from ccinit.unlock.volume_key import derive_encryption_key
 from ccinit.values import frozen
 
@@ -46,6 +46,7 @@ class VolumeRequest:
         name: name of the volume; both go into the key.
         target: an existing directory to mount it at.
         may_create: the key came with the grant to format a blank disk.
+        former_bytes: sizes that the disk may have had, each smaller than it is.
     """
 
     pod: str
@@ -53,6 +54,7 @@ class VolumeRequest:
     disk: BlockDevice
     target: str
     may_create: bool
+    former_bytes: tuple[int, ...] = ()
 
 
 def select_volume_disk(
@@ -102,15 +104,12 @@ def authenticate_volume(control: DmControl, request: VolumeRequest, released: Se
         VerificationError: it is neither; reasons as for `activate_volume`.
         KernelError: the kernel refused a step; everything before it is undone.
     """
-    layout = _plan(request)
-    if _decide_creation(request, layout):
+    _check_disk(request)
+    size_bytes = _find_size(request)
+    if size_bytes is None:
         return False
     with derive_encryption_key(released, request.pod, request.name) as key:
-        stack = _activate(control, request, layout, key)
-    try:
-        _verify_key(stack, request.name)
-    finally:
-        stack.close()
+        _read_authenticated(control, request, size_bytes, key)
     return True
 
 
@@ -128,77 +127,100 @@ async def activate_volume(
     Raises:
         VerificationError: `volume.key`; `volume.blank`, a blank disk without the grant;
             `volume.unlock`, foreign data, another layout or another key, not told apart;
-            `disk.changed`.
+            `volume.size`, `volume.growth`, as `plan_growth` has them; `disk.changed`.
+        FormatError: `ext4.superblock`.
         ConfigError: `disk.size`, `disk.read_only`.
         KernelError: the kernel refused a step; everything before it is undone.
         ChildError: mkfs failed; likewise.
     """
-    layout = _plan(request)
-    is_new = _decide_creation(request, layout)
+    _check_disk(request)
+    size_bytes = _find_size(request)
     with ExitStack() as undo:
         with derive_encryption_key(released, request.pod, request.name) as key:
-            stack = _activate(control, request, layout, key)
+            if size_bytes in request.former_bytes:
+                start = _read_authenticated(control, request, size_bytes, key)
+                verify_can_grow(request.name, parse_ext4_superblock(start))
+            stack = _activate(control, request.name, request.disk, key)
         undo.callback(stack.close)
-        if is_new:
+        if size_bytes is None:
             await create_ext4(stack.node, format_device, journal=True)
         else:
             _verify_key(stack, request.name)
-        mount_ext4(stack.node, request.target)
+        former = tuple(_plan(size).provided_bytes // BLOCK_BYTES for size in request.former_bytes)
+        await mount_volume(request.name, stack.node, request.target, former)
         stack.push(lambda: unmount(request.target))
         undo.pop_all()
         return stack
     raise RuntimeError("an exit stack swallowed an exception")
 
 
-def _plan(request: VolumeRequest) -> IntegrityLayout:
+def _check_disk(request: VolumeRequest) -> None:
     disk = request.disk
     if disk.read_only:
         raise ConfigError("disk.read_only", f"{request.name} cannot be written")
     if read_size_bytes(disk.node) != disk.size_bytes:
         raise VerificationError("disk.changed", f"{request.name} has another size than it had")
-    return plan_disk_layout(check_size(disk.size_bytes), JOURNAL_BYTES)
 
 
-def _decide_creation(request: VolumeRequest, layout: IntegrityLayout) -> bool:
-    """Return whether the disk is blank and may be formatted; it is a volume if not.
+def _plan(disk_bytes: int) -> IntegrityLayout:
+    return plan_disk_layout(check_size(disk_bytes), JOURNAL_BYTES)
+
+
+def _find_size(request: VolumeRequest) -> int | None:
+    """Return the size for which the disk was laid out; None if it is blank and may be formatted.
 
     Raises:
         VerificationError: `volume.blank` or `volume.unlock`.
+        ConfigError: `disk.size`.
     """
-    start = _read_start(request.disk)
+    start = read_direct(request.disk.node, 0, START_BYTES)
     if not any(start):
         if not request.may_create:
             raise VerificationError("volume.blank", f"{request.name} is blank, without a grant")
-        return True
-    if start[:SUPERBLOCK_BYTES] != layout.to_superblock():
-        raise _locked(request.name)
-    return False
+        return None
+    for size_bytes in (request.disk.size_bytes, *request.former_bytes):
+        if start[:SUPERBLOCK_BYTES] == _plan(size_bytes).to_superblock():
+            return size_bytes
+    raise _locked(request.name)
 
 
-def _activate(
-    control: DmControl, request: VolumeRequest, layout: IntegrityLayout, key: Secret
-) -> DiskStack:
+def _read_authenticated(
+    control: DmControl, request: VolumeRequest, size_bytes: int, key: Secret
+) -> bytes:
+    """Open the disk in the size for which it was laid out, and read what every volume starts with.
+
+    Raises:
+        VerificationError: `volume.unlock`.
+        KernelError: the kernel refused a step; everything before it is undone.
+    """
+    with ExitStack() as undo:
+        disk = request.disk
+        if size_bytes != disk.size_bytes:
+            disk = undo.enter_context(shortened(control, request.name, disk, size_bytes))
+        stack = _activate(control, request.name, disk, key)
+        undo.callback(stack.close)
+        return _verify_key(stack, request.name)
+    raise RuntimeError("an exit stack swallowed an exception")
+
+
+def _activate(control: DmControl, name: str, disk: BlockDevice, key: Secret) -> DiskStack:
     """Activate; what the kernel says about the *content* of the disk is the one refusal."""
     try:
-        return activate_stack(control, request.name, request.disk, layout, key)
+        return activate_stack(control, name, disk, _plan(disk.size_bytes), key)
     except VerificationError as error:
-        raise _locked(request.name) from error
+        raise _locked(name) from error
     except KernelError as error:
         if error.reason == "kernel.dm.load" and error.errno in (errno.EINVAL, errno.EIO):
-            raise _locked(request.name) from error
+            raise _locked(name) from error
         raise
 
 
-def _verify_key(stack: DiskStack, name: str) -> None:
+def _verify_key(stack: DiskStack, name: str) -> bytes:
     """Read what every volume has written first: only its own key authenticates it."""
     try:
-        read_direct(stack.node, 0, START_BYTES)
+        return read_direct(stack.node, 0, START_BYTES)
     except KernelError as error:
         raise _locked(name) from error
-
-
-def _read_start(disk: BlockDevice) -> bytes:
-    return read_direct(disk.node, 0, START_BYTES)
 
 
 def _locked(name: str) -> VerificationError:

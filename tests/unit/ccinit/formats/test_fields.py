@@ -79,6 +79,20 @@ def test_fields_hexadecimal_has_one_spelling() -> None:
         assert caught.value.reason == "t.keys"
 
 
+def read_integers(table: object) -> tuple[int, ...]:
+    with Fields(table, "t") as fields:
+        return fields.integers("sizes", low=1, high=9, max_items=2)
+
+
+def test_fields_integers_are_different_and_within_their_limits() -> None:
+    assert read_integers({"sizes": [9, 1]}) == (9, 1)
+    assert read_integers({"sizes": []}) == read_integers({}) == ()
+    for sizes in (1, [0], [10], [True], [1.0], ["1"], [2, 2], [1, 2, 3]):
+        with pytest.raises(FormatError) as caught:
+            read_integers({"sizes": sizes})
+        assert caught.value.reason == "t.sizes"
+
+
 def test_fields_limits_raise_the_limit_error() -> None:
     with pytest.raises(LimitExceededError):
         read({"name": "abcde"})

@@ -192,6 +192,20 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
                      "pod.volume.rollback", id="rollback-of-luks2"),
         pytest.param('kind = "scratch"', 'kind = "scratch"\nrollback = "none"',
                      "pod.volume.rollback", id="rollback-of-scratch"),
+        pytest.param('"persistent"', '"persistent"\nformat = "luks2"\ngrown_from_bytes = []',
+                     "pod.volume.grown_from_bytes", id="growth-of-luks2"),
+        pytest.param('kind = "scratch"', 'kind = "scratch"\ngrown_from_bytes = [33554432]',
+                     "pod.volume.grown_from_bytes", id="growth-of-scratch"),
+        pytest.param('"persistent"', '"persistent"\ngrown_from_bytes = 33554432',
+                     "pod.volume.grown_from_bytes", id="growth-is-no-list"),
+        pytest.param('"persistent"', '"persistent"\ngrown_from_bytes = [33554433]',
+                     "pod.volume.grown_from_bytes", id="growth-unaligned"),
+        pytest.param('"persistent"', '"persistent"\ngrown_from_bytes = [67108864]',
+                     "pod.volume.grown_from_bytes", id="growth-of-nothing"),
+        pytest.param('"persistent"', '"persistent"\ngrown_from_bytes = [134217728]',
+                     "pod.volume.grown_from_bytes", id="growth-is-shrinking"),
+        pytest.param('"persistent"', '"persistent"\ngrown_from_bytes = [33554432, 33554432]',
+                     "pod.volume.grown_from_bytes", id="growth-twice-from-one-size"),
         pytest.param('"persistent"', '"persistent"\nsalt = "00"', "pod.volume.salt", id="salt"),
         pytest.param('"persistent"', '"persistent"\nprofile = "aead-ram"', "pod.volume.profile",
                      id="profile"),
@@ -242,6 +256,19 @@ def test_pod_manifest_asks_for_a_rollback_counter() -> None:
     assert parse_pod_manifest(POD).volume("data").rollback is RollbackAnchor.NONE
     text = POD.replace('"persistent"', '"persistent"\nrollback = "kbs-counter"')
     assert parse_pod_manifest(text).volume("data").rollback is RollbackAnchor.KBS_COUNTER
+
+
+def test_pod_manifest_names_the_sizes_that_a_volume_had() -> None:
+    assert parse_pod_manifest(POD).volume("data").grown_from_bytes == ()
+    text = POD.replace('"persistent"', '"persistent"\ngrown_from_bytes = [16777216, 33554432]')
+    assert parse_pod_manifest(text).volume("data").grown_from_bytes == (16 << 20, 32 << 20)
+
+
+def test_verity_volume_that_shall_grow_is_refused() -> None:
+    text = POD + VERITY.replace('"verity"', '"verity"\ngrown_from_bytes = [4194304]')
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(text)
+    assert caught.value.reason == "pod.volume.grown_from_bytes"
 
 
 def test_pod_manifest_says_what_a_disk_fault_does() -> None:

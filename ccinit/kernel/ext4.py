@@ -1,0 +1,33 @@
+"""ext4's own ioctls (`fs/ext4/ext4.h`)."""
+
+import fcntl
+import os
+import struct
+
+from ccinit.kernel.libc import kernel_error
+
+EXT4_IOC_RESIZE_FS = 0x40086610  # _IOW('f', 16, __u64)
+_U64 = struct.Struct("=Q")
+
+
+def resize_ext4(directory: str, block_count: int) -> None:
+    """Let a mounted file system grow to `block_count` blocks, or to the last group that fits.
+
+    On return the journal is empty, and the superblock on the disk says the new size. A file system
+    of this size, or of none smaller than the last group, is left alone.
+
+    Args:
+        directory: any of the file system.
+        block_count: at least what it has; the last of them is read.
+
+    Raises:
+        KernelError: `kernel.ext4.resize`; it may have grown by some groups.
+    """
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(fd, EXT4_IOC_RESIZE_FS, _U64.pack(block_count))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise kernel_error(error, "ext4.resize", directory) from error

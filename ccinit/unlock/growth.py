@@ -1,0 +1,165 @@
+"""A volume whose disk has become larger: its file system follows, from a size the owner has named.
+
+Disks are the host's, so a larger one is no reason to do anything. The manifest names the size that
+the disk must have, and in `grown_from_bytes` the earlier ones: a file system of another size than
+these is refused. Only what the owner's key authenticates counts here. dm-integrity's own superblock
+is the host's to write, and says no more than how to open what is to be looked at.
+
+Where blocks lie does not depend on the size of the disk: the runs of tags and data in turn go on
+where they ended, the last of them up to its full length.
+
+The kernel enlarges ext4 while it is mounted, in transactions of its journal, so after a crash the
+file system has its old size, the new one, or one between that ends with a group. All of them open,
+and the next boot goes on. The kernel *reads* some blocks that nobody has written (Linux 6.12,
+`fs/ext4/resize.c`), which here are errors: the last block of what it grows to, the descriptors of
+each 64th group, and for their checksums the bitmaps of groups that are not initialised, which it
+puts at the beginning of the first of up to 16 groups. So the first blocks of every new group and
+the last block of each step are written before, as long as the file system is not mounted.
+
+It writes the new groups' inode tables while it grows: 2 MiB for each 128 MiB as a rule. PID 1 waits
+for that, so it goes in steps, between which other tasks run.
+
+Linux does not enlarge a file system in which it has found errors, as it does when the disk fails in
+the middle of growing. Such a one is not made larger, but its data can be had: it opens as it is.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from ccinit.errors import VerificationError
+from ccinit.formats.ext4 import GROUP_BLOCKS, Ext4Superblock
+from ccinit.kernel.block import read_size_bytes, zero_direct
+from ccinit.kernel.event_loop import sleep
+from ccinit.kernel.ext4 import resize_ext4
+from ccinit.unlock.filesystem import mount_ext4, read_superblock, unmount
+from ccinit.unlock.profile import BLOCK_BYTES
+from ccinit.values import frozen
+
+_HEAD_BLOCKS = 64
+"""Bitmaps of 16 groups, two blocks each, behind a superblock and descriptors."""
+
+_STEP_BLOCKS = 16 * GROUP_BLOCKS
+
+Extent = tuple[int, int]
+"""Offset and length in bytes."""
+
+
+@frozen
+class Growth:
+    """What is to be done.
+
+    Attributes:
+        old_blocks: of 4096 bytes; what lies behind them is nobody's.
+        new_blocks: of the device.
+    """
+
+    old_blocks: int
+    new_blocks: int
+
+    def steps(self) -> Iterator[int]:
+        """Sizes to grow to, one after the other: whole groups, but for the last."""
+        first = self.old_blocks // _STEP_BLOCKS * _STEP_BLOCKS + _STEP_BLOCKS
+        yield from range(first, self.new_blocks, _STEP_BLOCKS)
+        yield self.new_blocks
+
+    def unwritten(self) -> Iterator[tuple[Extent, ...]]:
+        """What the kernel will read before it writes it, in as many parts as there are steps."""
+        start = self.old_blocks
+        for end in self.steps():
+            first_group = -(-start // GROUP_BLOCKS) * GROUP_BLOCKS
+            heads = [
+                (group * BLOCK_BYTES, min(_HEAD_BLOCKS, end - group) * BLOCK_BYTES)
+                for group in range(first_group, end, GROUP_BLOCKS)
+            ]
+            yield *heads, ((end - 1) * BLOCK_BYTES, BLOCK_BYTES)
+            start = end
+
+
+def plan_growth(
+    name: str, found: Ext4Superblock, device_blocks: int, former_blocks: tuple[int, ...]
+) -> Growth | None:
+    """Return how a volume's file system grows; None if it fills its device or has errors.
+
+    A rest of the device that is too small for a group of its own is left unused by whoever makes or
+    enlarges a file system.
+
+    Args:
+        name: of the volume.
+        found: its superblock.
+        device_blocks: of its device.
+        former_blocks: of the devices that the earlier disks had.
+
+    Raises:
+        VerificationError: `volume.size`, it is neither as large as its device nor as one of the
+            earlier ones, nor between them as growing leaves it; `volume.growth`, it was made by a
+            version that could not grow.
+    """
+    count = found.block_count
+    if count == device_blocks:
+        return None
+    fills_groups = count == _whole_groups(device_blocks)
+    if fills_groups and not (former_blocks and found.can_grow):
+        return None
+    if not (count in former_blocks or _is_between(count, device_blocks, former_blocks)):
+        raise VerificationError(
+            "volume.size",
+            f"{name}'s file system has {count} blocks on {device_blocks},"
+            f" and earlier sizes are {former_blocks}",
+        )
+    if found.has_errors:
+        return None
+    verify_can_grow(name, found)
+    return Growth(old_blocks=count, new_blocks=device_blocks)
+
+
+def _is_between(count: int, device_blocks: int, former_blocks: tuple[int, ...]) -> bool:
+    smallest = min(former_blocks, default=device_blocks)
+    return _whole_groups(smallest) <= count < device_blocks and count % GROUP_BLOCKS == 0
+
+
+def _whole_groups(blocks: int) -> int:
+    return blocks - blocks % GROUP_BLOCKS
+
+
+def verify_can_grow(name: str, found: Ext4Superblock) -> None:
+    """Accept a file system that Linux enlarges.
+
+    Raises:
+        VerificationError: `volume.growth`.
+    """
+    if found.has_errors:
+        raise VerificationError("volume.growth", f"the kernel has found errors in {name}")
+    if not found.can_grow:
+        raise VerificationError("volume.growth", f"{name} was made without room to grow")
+
+
+async def mount_volume(name: str, node: str, target: str, former_blocks: tuple[int, ...]) -> None:
+    """Mount a volume's file system, and let it grow to the size of its device if it shall.
+
+    Args:
+        name: of the volume.
+        node: its device, whose content is authenticated.
+        target: an existing directory.
+        former_blocks: of the devices that the earlier disks had.
+
+    Raises:
+        VerificationError: as for `plan_growth`; nothing is changed then.
+        FormatError: `ext4.superblock`.
+        KernelError: the kernel refused; the file system opens, in its old size or a larger one.
+    """
+    with ExitStack() as undo:
+        mount_ext4(node, target)
+        undo.callback(unmount, target)
+        device_blocks = read_size_bytes(node) // BLOCK_BYTES
+        growth = plan_growth(name, read_superblock(node), device_blocks, former_blocks)
+        if growth is not None:
+            undo.close()
+            for extents in growth.unwritten():
+                zero_direct(node, extents)
+                await sleep(0)
+            mount_ext4(node, target)
+            undo.callback(unmount, target)
+            for blocks in growth.steps():
+                resize_ext4(target, blocks)
+                await sleep(0)
+        undo.pop_all()
