@@ -118,6 +118,17 @@ def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Find
                 yield "kbs.envelope", f"{secret.uri}: what a plugin makes has no envelope"
 
 
+def describe_growth(pod: PodManifest) -> Iterator[str]:
+    """Yield what a guest would do with volumes whose disks have become larger."""
+    for volume in pod.volumes:
+        if volume.grown_from_bytes:
+            former = " or ".join(map(str, sorted(volume.grown_from_bytes)))
+            yield (
+                f"volume {volume.name}: a file system of a disk of {former} bytes"
+                f" grows to {volume.size_bytes}; one of any other size is refused"
+            )
+
+
 def _find_impossible_order(pod: PodManifest) -> Iterator[Finding]:
     earlier: set[str] = set()
     for one in pod.containers:
@@ -173,6 +184,8 @@ def _check(arguments: argparse.Namespace) -> int:
         print(format_table(("refused", "because"), findings))
         return 1
     print(f"{arguments.pod}: the guest would accept it")
+    for line in describe_growth(pod):
+        print(line)
     return 0
 
 

@@ -62,6 +62,29 @@ def test_manifest_of_another_form_is_refused_as_the_guest_would(
     assert "[pod.allow" in error_of(capsys)
 
 
+VOLUME = """[[volume]]
+name = "data"
+kind = "persistent"
+size_bytes = 67108864
+key = "kbs:///ccinit/shop/volume-key-data"
+grown_from_bytes = [33554432, 16777216]
+"""
+
+
+def test_volume_that_would_grow_is_told(pod: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.write_text(pod.read_text() + VOLUME)
+    assert run("manifest", "check", pod) == 0
+    assert "data: a file system of a disk of 16777216 or 33554432 bytes" in capsys.readouterr().out
+
+
+def test_volume_that_cannot_grow_is_refused_as_the_guest_would(
+    pod: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pod.write_text(pod.read_text() + VOLUME + 'format = "luks2"\n')
+    assert run("manifest", "check", pod) == 1
+    assert "ccinit grows [pod.volume.grown_from_bytes]" in error_of(capsys)
+
+
 @pytest.mark.parametrize(
     ("found", "text"),
     [
