@@ -11,14 +11,13 @@ from enum import Enum
 from functools import lru_cache
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.tar_path import MAX_PATH_BYTES, normal_path
 from ccinit.values import frozen
 
 BLOCK_BYTES = 512
 ZERO_BLOCK = bytes(BLOCK_BYTES)
 END_OF_ARCHIVE = 2 * ZERO_BLOCK
 
-MAX_PATH_BYTES = 4095
-MAX_NAME_BYTES = 255
 MAX_LONG_NAME_BYTES = MAX_PATH_BYTES + 1
 MAX_PAX_BYTES = 1 << 20
 MAX_SIZE_BYTES = 1 << 50
@@ -353,43 +352,6 @@ def _path(name: bytes, *, is_directory: bool) -> bytes:
     if not is_directory and name.endswith(b"/"):
         raise FormatError("tar.path_slash", f"{name[-80:]!r} ends with a slash and is no directory")
     return normal_path(name.rstrip(b"/") if name != b"/" else name)
-
-
-def normal_path(name: bytes) -> bytes:
-    """Return `name` without a leading `./`; `.` itself becomes empty.
-
-    Raises:
-        FormatError: `tar.path_…`, which rule it breaks.
-    """
-    if b"\0" in name:
-        raise FormatError("tar.path_nul", "a name with NUL")
-    if len(name) > MAX_PATH_BYTES:
-        raise FormatError("tar.path_length", f"a name of {len(name)} bytes")
-    if not name:
-        raise FormatError("tar.path_empty", "an entry without a name")
-    if name.startswith(b"/"):
-        raise FormatError("tar.path_absolute", f"{name[:80]!r} is absolute")
-    try:
-        name.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise FormatError("tar.path_utf8", f"{name[:80]!r} is not UTF-8") from error
-    if name == b".":
-        return b""
-    path = name[2:] if name.startswith(b"./") else name
-    framed = b"/" + path + b"/"
-    # One look at the whole; most names need no other.
-    if b"//" in framed or b"/./" in framed or b"/../" in framed or len(path) > MAX_NAME_BYTES:
-        for component in path.split(b"/"):
-            _check_component(component, name)
-    return path
-
-
-def _check_component(component: bytes, name: bytes) -> None:
-    if component in (b"", b".", b".."):
-        reason = "tar.path_dotdot" if component == b".." else "tar.path_empty"
-        raise FormatError(reason, f"{name[:80]!r} has a component {component!r}")
-    if len(component) > MAX_NAME_BYTES:
-        raise FormatError("tar.path_length", f"a component of {len(component)} bytes")
 
 
 def _link(link: bytes, kind: TarKind) -> bytes:

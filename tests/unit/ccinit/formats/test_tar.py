@@ -8,11 +8,11 @@ from ccinit.formats.tar import (
     TarEntry,
     TarFormat,
     TarKind,
-    normal_path,
     padded,
     parse_header,
     parse_pax,
 )
+from ccinit.formats.tar_path import normal_path
 from tests.fakes.tars import Entry, encode, header, long_name, record
 
 
