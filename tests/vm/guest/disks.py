@@ -49,10 +49,21 @@ async def format_device(node: str, arguments: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def open_volume(device: BlockDevice, target: Path, *, may_create: bool = False) -> Iterator[None]:
+def open_volume(
+    device: BlockDevice,
+    target: Path,
+    *,
+    may_create: bool = False,
+    former_bytes: tuple[int, ...] = (),
+) -> Iterator[None]:
     """The persistent volume `data` of the pod `web` on `device`, mounted at `target`."""
     request = VolumeRequest(
-        pod="web", name="data", disk=device, target=str(target), may_create=may_create
+        pod="web",
+        name="data",
+        disk=device,
+        target=str(target),
+        may_create=may_create,
+        former_bytes=former_bytes,
     )
     with DmControl() as control:
         stack = run(activate_volume(control, request, Secret(RELEASED), format_device))

@@ -52,6 +52,11 @@ class FaultyDisk:
         """Become a smaller disk."""
         self._load("linear", f"{self.below.node} 0", size_bytes)
 
+    def become(self, size_bytes: int) -> None:
+        """Become a disk of another size, and be listed as one."""
+        self.size_bytes = size_bytes
+        self.work()
+
     def log_writes(self, log: BlockDevice) -> None:
         """From now on write every write, flush and mark to `log` too."""
         self._load("log-writes", f"{self.below.node} {log.node}", self.size_bytes)

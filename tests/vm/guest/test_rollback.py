@@ -25,14 +25,16 @@ from tests.vm.guest.faulty_disk import MIB, FaultyDisk
 if TYPE_CHECKING:
     from ccinit.agent.configuration import Configured
 
-SIZE_BYTES = 64 * MIB
+SIZE_BYTES, GROWN_BYTES = 64 * MIB, 96 * MIB
 KEY = "kbs:///ccinit/web/volume-key-data"
 URI = counter_uri("web", "data")
 KEPT = "odd"
 """The disk on which the host keeps its copy."""
 
 
-def manifest() -> PodManifest:
+def manifest(size_bytes: int) -> PodManifest:
+    """One that knows where a larger volume came from."""
+    former = [SIZE_BYTES] if size_bytes > SIZE_BYTES else []
     return parse_pod_manifest(f"""
 version = 1
 name = "web"
@@ -51,7 +53,8 @@ profile = "crypt"
 [[volume]]
 name = "data"
 kind = "persistent"
-size_bytes = {SIZE_BYTES}
+size_bytes = {size_bytes}
+grown_from_bytes = {former}
 key = "{KEY}"
 rollback = "kbs-counter"
 """)
@@ -83,7 +86,7 @@ class World:
         Path("/run/ccinit").mkdir(mode=0o711, exist_ok=True)
         guest = SimpleNamespace(teardown=Teardown(), event=self.events.append)
         configured = SimpleNamespace(
-            manifest=manifest(),
+            manifest=manifest(self.device.size_bytes),
             config=SimpleNamespace(limits=Limits(), debug_tools=None),
             disks=(disk("big"), self.device.disk, disk("sealed")),
             initdata=disk("sealed"),
@@ -160,6 +163,16 @@ def test_r44_disk_from_before_a_boot_that_was_cut_off_is_refused(world: World) -
     world.run_pod("first")
     keep(world)
     world.boot_and_cut()
+    put_back(world)
+    assert world.refused() == "volume.rollback"
+
+
+def test_r44_disk_from_before_it_grew_is_refused(world: World) -> None:
+    world.run_pod("first")
+    keep(world)
+    world.device.become(GROWN_BYTES)
+    assert world.run_pod("second") == "first"
+    assert world.run_pod("third") == "second"
     put_back(world)
     assert world.refused() == "volume.rollback"
 

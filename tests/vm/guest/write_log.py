@@ -16,6 +16,7 @@ _MAGIC = 0x6A736677736872
 _SUPER = struct.Struct("<QQQI")
 _ENTRY = struct.Struct("<4Q")
 _CHUNK_BYTES = 4 << 20
+_PIECE_BYTES = 1 << 20  # of which the disks are whole multiples
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +71,56 @@ class _Log:
         return self._window[offset - self._start : offset - self._start + length]
 
 
+class _Image:
+    """What a disk is to hold; in memory is only what differs from its beginning."""
+
+    def __init__(self, disk: BlockDevice, base: BlockDevice | None) -> None:
+        self._disk, self._base = disk, base
+        self._changed: dict[int, bytearray] = {}
+
+    def change(self, offset: int, data: bytes) -> None:
+        while data:
+            start = offset - offset % _PIECE_BYTES
+            if start not in self._changed:
+                self._changed[start] = bytearray(self._read(start))
+            piece = self._changed[start]
+            part = data[: start + _PIECE_BYTES - offset]
+            piece[offset - start : offset - start + len(part)] = part
+            offset, data = offset + len(part), data[len(part) :]
+
+    def write(self) -> None:
+        for start in range(0, self._disk.size_bytes, _PIECE_BYTES):
+            piece = self._changed.get(start)
+            write_direct(self._disk.node, start, bytes(piece or self._read(start)))
+
+    def _read(self, start: int) -> bytes:
+        if self._base is None or start >= self._base.size_bytes:
+            return bytes(_PIECE_BYTES)
+        return read_direct(self._base.node, start, _PIECE_BYTES)
+
+
 def write_cut(
     disk: BlockDevice,
     log_node: str,
     entries: list[Entry],
     choose: random.Random,
     *,
+    base: BlockDevice | None = None,
     is_honest: bool = True,
 ) -> None:
     """Make the disk what it is after a power failure behind `entries`.
 
-    It was zero before the first of them. A disk that is not honest keeps nothing it was told to.
+    Before the first of them it began like `base`, and was zero behind that. A disk that is not
+    honest keeps nothing it was told to.
     """
     log = _Log(log_node)
     flushed = max((index for index, one in enumerate(entries) if one.flags & FLUSH), default=0)
-    image = bytearray(disk.size_bytes)
+    image = _Image(disk, base)
     for index, one in enumerate(entries):
         is_durable = is_honest and (index < flushed or one.flags & FUA)
         if is_durable or choose.random() < 0.5:
-            image[one.offset : one.offset + one.length] = log.read(one.position, one.length)
-    for offset in range(0, disk.size_bytes, _CHUNK_BYTES):
-        write_direct(disk.node, offset, bytes(image[offset : offset + _CHUNK_BYTES]))
+            image.change(one.offset, log.read(one.position, one.length))
+    image.write()
 
 
 def last_mark(entries: list[Entry]) -> int:
