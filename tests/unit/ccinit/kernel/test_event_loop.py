@@ -1,38 +1,21 @@
-"""The runner: wake-ups, interrupts, deadlines, groups, and that no exception is lost."""
-
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import suppress
+"""The runner: interrupts, deadlines, groups, and that no exception is lost."""
 
 import pytest
 
-from ccinit.errors import DeadlineError, KernelError
+from ccinit.errors import DeadlineError
 from ccinit.kernel.event_loop import (
     Event,
     EventLoop,
     Interrupted,
     Task,
     TaskGroup,
-    Turn,
-    boottime,
     deadline,
-    readable,
     sleep,
-    writable,
 )
 
 
 class BoomError(Exception):
     pass
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    reader, writer = os.pipe()
-    yield reader, writer
-    os.close(reader)
-    os.close(writer)
 
 
 async def fail(after_seconds: float = 0) -> None:
@@ -166,141 +149,6 @@ def test_cancel_before_the_first_step_never_enters_the_coroutine() -> None:
 
     loop.run(main())
     assert steps == []
-
-
-def test_readable_waits_for_bytes(pipe: tuple[int, int]) -> None:
-    loop = EventLoop()
-    reader, writer = pipe
-
-    async def write() -> None:
-        await writable(writer)
-        os.write(writer, b"x")
-
-    async def main() -> bytes:
-        loop.start(write(), "write")
-        await readable(reader)
-        return os.read(reader, 10)
-
-    assert loop.run(main()) == b"x"
-
-
-def test_readable_twice_for_one_fd_is_refused(pipe: tuple[int, int]) -> None:
-    loop = EventLoop()
-
-    async def wait() -> None:
-        await readable(pipe[0])
-
-    async def main() -> None:
-        loop.start(wait(), "first")
-        await sleep(0)
-        await wait()
-
-    with pytest.raises(RuntimeError, match="two tasks wait"):
-        loop.run(main())
-
-
-def test_readable_of_an_fd_that_epoll_refuses_is_a_kernel_error() -> None:
-    async def main() -> None:
-        fd = os.open(os.devnull, os.O_RDONLY)
-        try:
-            await readable(fd)
-        finally:
-            os.close(fd)
-
-    with pytest.raises(KernelError) as error:
-        EventLoop().run(main())
-    assert error.value.reason == "kernel.epoll_ctl"
-
-
-def test_both_directions_of_one_fd_are_watched_apart() -> None:
-    loop = EventLoop()
-    near, far = socket.socketpair()
-
-    async def main() -> list[str]:
-        seen = []
-
-        async def write() -> None:
-            await writable(near.fileno())
-            seen.append("writable")
-
-        async with TaskGroup() as group:
-            group.start(write(), "write")
-            await sleep(0.001)
-            far.send(b"x")
-            await readable(near.fileno())
-            seen.append("readable")
-        return seen
-
-    with near, far:
-        assert loop.run(main()) == ["writable", "readable"]
-
-
-def test_turn_lets_one_task_in_at_a_time() -> None:
-    turn, inside, seen = Turn(), [], []
-
-    async def visit(name: str) -> None:
-        async with turn:
-            inside.append(name)
-            seen.append(tuple(inside))
-            await sleep(0)
-            inside.remove(name)
-
-    async def main() -> None:
-        async with TaskGroup() as group:
-            for name in "abc":
-                group.start(visit(name), name)
-
-    EventLoop().run(main())
-    assert sorted(seen) == [("a",), ("b",), ("c",)]
-
-
-def test_turn_is_free_again_after_a_failure() -> None:
-    turn = Turn()
-
-    async def main() -> str:
-        with suppress(ValueError):
-            async with turn:
-                raise ValueError
-        async with turn:
-            return "inside"
-
-    assert EventLoop().run(main()) == "inside"
-
-
-def test_event_set_wakes_every_waiter() -> None:
-    loop, event, woken = EventLoop(), Event(), []
-
-    async def wait(name: str) -> None:
-        await event.wait()
-        woken.append(name)
-
-    async def main() -> None:
-        async with TaskGroup() as group:
-            for name in ("a", "b"):
-                group.start(wait(name), name)
-            await sleep(0)
-            event.set()
-
-    loop.run(main())
-    assert woken == ["a", "b"]
-
-
-def test_sleep_takes_at_least_its_time_and_lets_others_run() -> None:
-    order: list[str] = []
-
-    async def nap(seconds: float) -> None:
-        await sleep(seconds)
-        order.append(f"{seconds:g}")
-
-    async def main() -> float:
-        began = boottime()
-        async with TaskGroup() as group:
-            for seconds in (0.03, 0.01, 0.02):
-                group.start(nap(seconds), "nap")
-        return boottime() - began
-
-    assert EventLoop().run(main()) >= 0.03
-    assert order == ["0.01", "0.02", "0.03"]
 
 
 def test_waiting_for_nothing_at_all_is_a_bug() -> None:
