@@ -259,11 +259,11 @@ def host_path(program: str) -> str:
 TABLE: Mapping[Role, Rights] = {
     role: replace(rights, job=host_path(rights.job))
     if rights.is_program()
-    else replace(rights, job="tests.integration.child_program:run", messages=200)
+    else replace(rights, job="tests.integration.children.program:run", messages=200)
     for role, rights in RIGHTS.items()
 }
 
 if __name__ == "__main__":
     # Under its own name too, or the job would see other classes than this file's.
-    sys.modules["tests.integration.child_program"] = sys.modules["__main__"]
+    sys.modules["tests.integration.children.program"] = sys.modules["__main__"]
     main(sys.argv[2:], TABLE)
