@@ -1,86 +1,20 @@
-"""The vsock device's process, driven over its two sockets by a front-end that may be hostile."""
+"""The vsock device's process over its two sockets: what connections carry and how they end."""
 
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from ccinit.formats.guest_config import KBS_VSOCK_PORT
 from host_runtime.kbs_relay import KbsAddress, guest_path, open_unix_listener, serve
-from host_runtime.process import OwnedProcess, python_command, python_environment, wait_for_path
-from host_runtime.socket_folder import open_socket_folder
 from host_runtime.vsock.capture import Stream, read_capture
 from host_runtime.vsock.packets import Operation, Shutdown
-from host_runtime.vsock.vhost_user import encode_request
 from tests.fakes.tls_server import TlsServer
-from tests.fakes.vhost_front_end import GUEST_BASE, GUEST_CID, MEMORY_BYTES, RING_SIZE, FrontEnd
-
-GUEST_PORT = 1024
-
-
-@dataclass
-class Device:
-    folder: Path
-    process: OwnedProcess
-    guest: FrontEnd
-
-    def dial(self, greeting: bytes = b"CONNECT 1024\n") -> socket.socket:
-        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        stream.settimeout(5)
-        stream.connect(str(self.folder / "vsock"))
-        stream.sendall(greeting)
-        return stream
-
-    def open(self, *, buffer: int = 65536) -> tuple[socket.socket, int]:
-        """Return an accepted connection to the guest, and its host port."""
-        stream = self.dial()
-        header, _ = self.guest.receive()
-        assert header.operation == Operation.REQUEST
-        self.guest.send(
-            Operation.RESPONSE, port=GUEST_PORT, host_port=header.source_port, buffer=buffer
-        )
-        assert stream.recv(32) == f"OK {header.source_port}\n".encode()
-        return stream, header.source_port
-
-    def assert_serves(self) -> None:
-        """A byte goes to the guest and one comes back, after a reset of the device."""
-        self.guest.stop()
-        self.guest.start()
-        self.guest.give_buffers(RING_SIZE)
-        stream, port = self.open()
-        with stream:
-            stream.sendall(b"?")
-            assert self.guest.receive()[1] == b"?"
-            self.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"!")
-            assert stream.recv(1) == b"!"
-
-
-@pytest.fixture
-def device() -> Iterator[Device]:
-    with open_socket_folder() as folder:
-        command = (
-            *python_command("host_runtime.vsock.device"),
-            *("--socket", str(folder / "vhost"), "--path", str(folder / "vsock")),
-            *("--cid", str(GUEST_CID), "--capture", str(folder / "capture")),
-        )
-        log = folder / "log"
-        with OwnedProcess(command, log=log, environment=python_environment()) as process:
-            wait_for_path(folder / "vhost", process, 10)
-            time.sleep(0.05)  # bound a moment before it listens
-            with FrontEnd(folder / "vhost") as guest:
-                guest.negotiate()
-                guest.start()
-                guest.give_buffers(RING_SIZE)
-                wait_for_path(folder / "vsock", process, 10)
-                yield Device(folder=folder, process=process, guest=guest)
-                assert process.exit_code() is None, process.log_tail()
-            assert process.wait(5) == 0, process.log_tail()
+from tests.fakes.vhost_front_end import GUEST_CID
+from tests.integration.vsock_device.device import GUEST_PORT, Device
 
 
 def test_config_gives_the_guest_its_cid(device: Device) -> None:
@@ -276,141 +210,3 @@ def test_resets_that_nobody_takes_do_not_grow(device: Device) -> None:
         device.guest.send(Operation.RW, port=50, host_port=51)
         time.sleep(0.001)
     device.assert_serves()
-
-
-def _far_address(guest: FrontEnd) -> None:
-    guest.from_guest.set_descriptor(0, GUEST_BASE + MEMORY_BYTES - 10, 44, 0, 0)
-    guest.from_guest.offer(0)
-
-
-def _wrapping_length(guest: FrontEnd) -> None:
-    guest.from_guest.set_descriptor(0, 0xFFFF_FFFF_FFFF_FFF0, 0xFFFF_FFFF, 0, 0)
-    guest.from_guest.offer(0)
-
-
-def _chain_loop(guest: FrontEnd) -> None:
-    guest.from_guest.set_descriptor(0, GUEST_BASE, 4, 1, 1)
-    guest.from_guest.set_descriptor(1, GUEST_BASE, 4, 1, 0)
-    guest.from_guest.offer(0)
-
-
-def _index_outside(guest: FrontEnd) -> None:
-    guest.from_guest.offer(RING_SIZE)
-
-
-def _next_outside(guest: FrontEnd) -> None:
-    guest.from_guest.set_descriptor(0, GUEST_BASE, 4, 1, 0xFFFF)
-    guest.from_guest.offer(0)
-
-
-def _available_jump(guest: FrontEnd) -> None:
-    guest.from_guest.set_available(1 + RING_SIZE + 1)  # one packet has gone before
-
-
-def _indirect(guest: FrontEnd) -> None:
-    guest.from_guest.set_descriptor(0, GUEST_BASE, 64, 4, 0)
-    guest.from_guest.offer(0)
-
-
-def _readable_after_writable(guest: FrontEnd) -> None:
-    guest.from_guest.set_descriptor(0, GUEST_BASE, 44, 3, 1)
-    guest.from_guest.set_descriptor(1, GUEST_BASE, 44, 0, 0)
-    guest.from_guest.offer(0)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (_far_address, "ring.address"),
-        (_wrapping_length, "ring.address"),
-        (_chain_loop, "ring.loop"),
-        (_index_outside, "ring.descriptor_index"),
-        (_next_outside, "ring.descriptor_index"),
-        (_available_jump, "ring.available_index"),
-        (_indirect, "ring.indirect"),
-        (_readable_after_writable, "ring.order"),
-    ],
-)
-def test_malformed_ring_is_broken_until_the_guest_resets(
-    device: Device, spoil: Callable[[FrontEnd], None], reason: str
-) -> None:
-    stream, _ = device.open()
-    with stream:
-        spoil(device.guest)
-        device.guest.kick(device.guest.from_guest)
-        assert stream.recv(10) == b""  # its connections end
-    assert reason in device.process.log_tail()
-    device.assert_serves()
-
-
-@pytest.mark.parametrize("size", [0, 1, 44])
-def test_buffer_without_room_breaks_the_ring(device: Device, size: int) -> None:
-    device.guest.stop()
-    device.guest.start()
-    device.guest.give_buffers(1, size)
-    with device.dial() as stream:
-        assert stream.recv(10) == b""
-    assert "ring.buffer" in device.process.log_tail()
-    device.assert_serves()
-
-
-@pytest.mark.parametrize("size", [0, 3, 2048])
-def test_ring_of_impossible_size_is_broken_until_reset(device: Device, size: int) -> None:
-    device.guest.stop()
-    device.guest.start(size)
-    device.guest.send(Operation.REQUEST, port=1, host_port=2)
-    assert device.guest.is_quiet()
-    assert "ring.size" in device.process.log_tail()
-    device.assert_serves()
-
-
-def test_new_memory_table_keeps_the_rings_running(device: Device) -> None:
-    stream, port = device.open()
-    with stream:
-        device.guest.set_memory(MEMORY_BYTES)
-        device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"still here")
-        assert stream.recv(100) == b"still here"
-
-
-def test_reset_of_the_guest_closes_connections_and_leaks_no_descriptor(device: Device) -> None:
-    descriptors = Path(f"/proc/{device.process.pid}/fd")
-    counts = []
-    for _ in range(20):
-        stream, _ = device.open()
-        with stream:
-            device.guest.stop()
-            assert stream.recv(10) == b""
-        device.guest.start()
-        device.guest.give_buffers(RING_SIZE)
-        counts.append(len(tuple(descriptors.iterdir())))
-    assert counts[-1] == counts[0]
-
-
-def test_random_ring_contents_never_end_the_device(device: Device) -> None:
-    for seed in range(40):
-        noise = bytes((seed * 31 + index * 7) & 0xFF for index in range(0x800))
-        device.guest.memory[0x1000:0x1800] = noise
-        device.guest.memory[0x0000:0x0800] = noise[::-1]
-        device.guest.kick(device.guest.from_guest)
-        device.guest.kick(device.guest.to_guest)
-        time.sleep(0.002)
-        device.guest.stop()
-        device.guest.start()
-    device.assert_serves()
-
-
-def test_unknown_request_ends_the_device_with_a_reason() -> None:
-    with open_socket_folder() as folder:
-        command = (
-            *python_command("host_runtime.vsock.device"),
-            *("--socket", str(folder / "vhost"), "--path", str(folder / "vsock"), "--cid", "3"),
-        )
-        with OwnedProcess(command, log=folder / "log", environment=python_environment()) as process:
-            wait_for_path(folder / "vhost", process, 10)
-            time.sleep(0.05)
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
-                control.connect(str(folder / "vhost"))
-                control.sendall(encode_request(77, b""))
-                assert process.wait(5) == 1
-            assert "vhost.request" in process.log_tail()
-            assert not (folder / "vsock").exists()
