@@ -20,13 +20,13 @@ from ccinit.formats.strict_json import decode_base64url, encode_base64url
 from guest_owner.cli import main
 from guest_owner.kbs.audit import read_audit
 from guest_owner.kbs.limits import Limits
-from guest_owner.kbs.measurements import Boot, TpmMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
 from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import Store
 from guest_owner.plane.minting import TlsIdentityMinter
-from tests.fakes.tpm_quote import FakeTpm, extend, rsa_key
+from tests.fakes.tpm_quote import FakeTpm
+from tests.unit.guest_owner.kbs import values
 
 SECRET = b"the owner's secret, 7d1c"
 URI = "ccinit/shop/file-password"
@@ -34,34 +34,12 @@ DOCUMENT = (
     b'algorithm = "sha256"\nversion = "0.1.0"\n\n[data]\n"ccinit.toml" = ""\n"pod.toml" = ""\n'
 )
 LIMITS = Limits(body_seconds=0.5, head_seconds=0.7, session_seconds=300)
-
-
-def register(label: str) -> bytes:
-    return hashlib.sha256(label.encode()).digest()
-
-
-IMAGE = ReferenceSet(
-    name="image-1",
-    profile=Profile.PROD,
-    measured=TpmMeasurements(
-        boot=Boot.UKI, pcr={index: register(f"pcr {index}") for index in (4, 9, 11)}
-    ),
-)
-TEST_IMAGE = ReferenceSet(
-    name="image-1-test",
-    profile=Profile.TEST,
-    measured=TpmMeasurements(
-        boot=Boot.UKI, pcr={index: register(f"test pcr {index}") for index in (4, 9, 11)}
-    ),
-)
+IMAGE = values.reference_set("image-1")
+TEST_IMAGE = values.reference_set("image-1-test", Profile.TEST)
 
 
 def booted_tpm(image: ReferenceSet = IMAGE, key: int = 0) -> FakeTpm:
-    tpm = FakeTpm(key=rsa_key(key))
-    for index, value in image.measured.pcr.items():
-        tpm.pcrs[index] = value
-    tpm.pcrs[8] = extend(bytes(32), hashlib.sha256(DOCUMENT).digest())
-    return tpm
+    return values.booted_tpm(image, DOCUMENT, key)
 
 
 @dataclass
@@ -240,3 +218,19 @@ def running_kbs(state: Path) -> Iterator[Kbs]:
             server.should_exit = True
             thread.join(10)
     assert not thread.is_alive()
+
+
+def variant(reply: httpx.Response) -> str:
+    """Return the name of the error that a reply tells, in Trustee's form."""
+    body = reply.json()
+    assert set(body) == {"type", "detail"}
+    prefix = "https://github.com/confidential-containers/kbs/errors/"
+    assert body["type"].startswith(prefix)
+    return str(body["type"]).removeprefix(prefix)
+
+
+def refused(reply: httpx.Response, error: str = "AttestationError") -> str:
+    """Return the detail of a refusal, which must be of this name."""
+    assert reply.status_code == 401, reply.text
+    assert variant(reply) == error
+    return str(reply.json()["detail"])

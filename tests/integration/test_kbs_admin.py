@@ -18,9 +18,10 @@ from tests.integration.kbs_harness import (
     Kbs,
     booted_tpm,
     make_state,
+    refused,
     running_kbs,
+    variant,
 )
-from tests.integration.test_kbs import refused, variant
 
 PATH = "/kbs/v0/resource/ccinit/shop/new"
 

@@ -1,0 +1,135 @@
+"""What is no request of a guest: other paths, odd names, hostile bodies and connections."""
+
+import socket
+import ssl
+import time
+
+import pytest
+
+from guest_owner.kbs.server import open_listener
+from tests.integration.kbs_harness import LIMITS, SECRET, Kbs, refused, variant
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "error"),
+    [
+        ("GET", "/", 404, "InvalidRequestPath"),
+        ("GET", "/kbs/v0", 404, "InvalidRequestPath"),
+        ("GET", "/kbs/v0/", 404, "InvalidRequestPath"),
+        ("GET", "/kbs/v1/resource/a/b/c", 404, "InvalidRequestPath"),
+        ("GET", "/kbs/v0/pkcs11/a", 404, "PluginNotFound"),
+        ("GET", "/kbs/v0/auth", 404, "PluginNotFound"),
+        ("POST", "/kbs/v0/resource/a/b/c", 401, "AdminAuthAccess"),
+        ("DELETE", "/kbs/v0/resource/a/b/c", 401, "AdminAuthAccess"),
+        ("POST", "/kbs/v0/resource-policy", 401, "AdminAuthAccess"),
+        ("POST", "/kbs/v0/attestation-policy", 401, "AdminAuthAccess"),
+        ("GET", "/kbs/v0/resource/a/b/c", 401, "TokenNotFound"),
+    ],
+)
+def test_other_paths_are_answered_as_trustee_answers(
+    kbs: Kbs, method: str, path: str, status: int, error: str
+) -> None:
+    reply = kbs.client().http.request(method, path)
+    assert (reply.status_code, variant(reply)) == (status, error)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "ccinit/shop",
+        "ccinit/shop/file-password/x",
+        "ccinit/shop/..%2Fbank",
+        "ccinit/shop/%2e%2e",
+        "ccinit//file-password",
+        "ccinit/shop/.hidden",
+    ],
+)
+def test_odd_resource_paths_are_refused(kbs: Kbs, path: str) -> None:
+    client = kbs.client()
+    client.auth()
+    client.attest()
+    refused(client.get(path), "PluginInternalError")
+    assert client.open(client.get()) == SECRET
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("auth", b""),
+        ("auth", b"[]"),
+        ("auth", b'{"version":"0.4.0","tee":"tpm"}'),
+        ("auth", b'{"version":"0.4.0","tee":"tpm","extra-params":"","x":1}'),
+        ("auth", b"[" * 60_000),
+        ("attest", b"{}"),
+        ("attest", b"\xff"),
+    ],
+)
+def test_malformed_bodies_are_refused(kbs: Kbs, path: str, body: bytes) -> None:
+    client = kbs.client()
+    client.auth()
+    refused(client.http.post(f"/kbs/v0/{path}", content=body))
+
+
+@pytest.mark.parametrize(
+    ("path", "cap"), [("auth", LIMITS.request_bytes), ("attest", LIMITS.attestation_bytes)]
+)
+def test_oversize_body_is_cut_off(kbs: Kbs, path: str, cap: int) -> None:
+    client = kbs.client()
+    reply = client.http.post(f"/kbs/v0/{path}", content=b" " * cap)
+    assert reply.status_code == 401
+    # Trustee's HTTP layer says 413 too; chunks without a declared length are counted as they come.
+    chunk = b" " * 65536
+    reply = client.http.post(
+        f"/kbs/v0/{path}", content=(chunk for _ in range(cap // len(chunk) + 1))
+    )
+    assert (reply.status_code, variant(reply)) == (413, "AttestationError")
+    assert kbs.client().auth().status_code == 200
+
+
+def tls_connection(kbs: Kbs) -> ssl.SSLSocket:
+    raw = socket.create_connection(("127.0.0.1", kbs.port), 10)
+    return kbs.tls.wrap_socket(raw, server_hostname="localhost")
+
+
+def test_slow_body_is_cut_off(kbs: Kbs) -> None:
+    head = b"POST /kbs/v0/auth HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    with tls_connection(kbs) as connection:
+        begin = time.monotonic()
+        connection.sendall(head + b"{")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - begin < 5
+    assert kbs.client().auth().status_code == 200
+
+
+def test_slow_head_is_cut_off(kbs: Kbs) -> None:
+    with tls_connection(kbs) as connection:
+        for byte in b"POST /kbs/v0/auth HTTP":
+            connection.sendall(bytes((byte,)))
+            time.sleep(0.01)
+        assert connection.recv(4096) == b""
+    assert kbs.client().auth().status_code == 200
+
+
+def test_tls_below_1_3_is_refused(kbs: Kbs) -> None:
+    context = kbs.tls
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        socket.create_connection(("127.0.0.1", kbs.port), 10) as raw,
+        pytest.raises((ssl.SSLError, ConnectionError)),
+    ):
+        context.wrap_socket(raw, server_hostname="localhost")
+    with tls_connection(kbs) as connection:
+        assert connection.version() == "TLSv1.3"
+
+
+def test_certificate_names_only_what_the_owner_said(kbs: Kbs) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", kbs.port), 10) as raw,
+        pytest.raises(ssl.SSLCertVerificationError),
+    ):
+        kbs.tls.wrap_socket(raw, server_hostname="kbs.example")
+
+
+def test_listener_sends_replies_without_delay() -> None:
+    with open_listener("127.0.0.1", 0) as listener:
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
