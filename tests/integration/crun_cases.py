@@ -9,35 +9,31 @@ and are tested in a guest.
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from ccinit.errors import CcinitError
 from ccinit.formats.pod_container import Restart
-from ccinit.kernel.event_loop import TaskGroup, boottime, readable, sleep
+from ccinit.kernel.event_loop import TaskGroup, boottime, sleep
 from ccinit.kernel.mount import MountFlag, UmountFlag, mount, pivot_root, umount2
-from ccinit.kernel.terminal import set_window_size
 from ccinit.run import supervisor as supervisor_module
-from ccinit.run.crun import Crun
-from ccinit.run.debug_environment import open_environment
 from ccinit.run.secrets import SecretFile
 from ccinit.run.spec import BindMount, SpecInput, plan_spec
-from ccinit.run.supervisor import Supervisor
 from ccinit.secret import Secret
 from ccinit.values import replace
+from tests.integration import crun_entry_cases as entry_cases
 from tests.integration import crun_pod_cases as pod_cases
 from tests.integration import crun_probe_cases as probe_cases
 from tests.vm.guest.containers import (
     PROBE,
     PYTHON,
+    SLEEPER,
     Record,
-    children,
     container,
     run_as_pid1,
+    started,
     summary,
     supervise,
     supervisor,
@@ -46,7 +42,6 @@ from tests.vm.guest.containers import (
 
 WORK = Path("/mnt/ccinit")
 CGROUP = Path("/sys/fs/cgroup/ccinit-test")
-SLEEPER = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
 
 
 def enter(tools: Path, binds: Mapping[str, Path]) -> None:
@@ -204,23 +199,11 @@ async def case_restart() -> dict[str, object]:
     return result | {"seconds": boottime() - begin}
 
 
-async def started(group: TaskGroup, code: str, record: Record, stop_signal: str = "") -> Supervisor:
-    """Start a container and wait for its first output."""
-    given = workload(container(code, restart=Restart.ALWAYS), WORK)
-    given = replace(given, image=replace(given.image, stop_signal=stop_signal))
-    made = supervisor(given, WORK, record)
-    group.start(made.run(), "container")
-    await made.up.wait()
-    while b"ready" not in record.stdout:
-        await sleep(0.02)
-    return made
-
-
 async def stopped(code: str, grace: float, stop_signal: str = "") -> dict[str, object]:
     """Start, then stop."""
     record = Record()
     async with TaskGroup() as group:
-        made = await started(group, code, record, stop_signal)
+        made = await started(group, WORK, code, record, stop_signal)
         begin = boottime()
         await made.stop(grace)
         seconds = boottime() - begin
@@ -257,213 +240,9 @@ async def case_cancel() -> dict[str, object]:
     """End the task that supervises, as a failing phase does."""
     record = Record()
     async with TaskGroup() as group:
-        made = await started(group, SLEEPER, record)
+        made = await started(group, WORK, SLEEPER, record)
         group.cancel()
     return summary(made, WORK, record)
-
-
-async def case_exec() -> dict[str, object]:
-    """Run further programs inside; the last ends long before anybody could look."""
-    record = Record()
-    reader, writer = os.pipe()
-    code = "import os, sys\nprint(os.getuid(), os.environ['PATH'])\nsys.exit(5)"
-    null = os.memfd_create("null")  # crun gives what it gets to the container's user
-    async with TaskGroup() as group:
-        made = await started(group, SLEEPER, record)
-
-        async def run(*arguments: str) -> str:
-            process = await made.exec(arguments, stdin=null, stdout=writer, stderr=writer)
-            return str(await process.wait())
-
-        statuses = [await run(PYTHON, "-I", "-c", code)]
-        statuses += [await run("/usr/bin/true") for _ in range(5)]
-        killed = await made.exec(("/usr/bin/sleep", "60"), stdin=null, stdout=null, stderr=null)
-        killed.kill()
-        statuses.append(str(await killed.wait()))
-        try:
-            await run("/no/such/program")
-        except CcinitError as error:
-            statuses.append(error.reason)
-        await made.stop(0)
-        try:
-            await run("/usr/bin/true")
-        except CcinitError as error:
-            statuses.append(error.reason)
-    os.close(writer)
-    os.close(null)
-    with os.fdopen(reader, "rb") as stream:
-        printed = stream.read().decode()
-    return summary(made, WORK, record) | {"exec": printed, "exec_statuses": statuses}
-
-
-async def case_rotate() -> dict[str, object]:
-    """Replace a secret file while a program of another user runs, and tell it."""
-    code = (
-        "import os, signal, time\n"
-        "def show(*_):\n"
-        "    print(open('/run/secrets/key').read(), os.listdir('/run/secrets'), flush=True)\n"
-        "    try: open('/run/secrets/mine', 'w')\n"
-        "    except OSError as error: print(error.errno, flush=True)\n"
-        "signal.signal(signal.SIGHUP, show)\n"
-        "show()\n"
-        "time.sleep(60)\n"
-    )
-
-    def file(content: bytes) -> SecretFile:
-        secret = Secret(content)
-        return SecretFile(path="/run/secrets/key", mode=0o400, content=secret, rotates=True)
-
-    given = workload(container(code), WORK, secret_files=(file(b"the first"),))
-    record = Record()
-    made = supervisor(given, WORK, record)
-    async with TaskGroup() as group:
-        group.start(made.run(), "supervisor")
-        await shown(record, 0)
-        for content in (b"the second", b"the third"):
-            before = len(record.stdout)
-            made.replace_secrets((file(content),))
-            made.send_signal(signal.SIGHUP)
-            await shown(record, before)
-        await made.stop(0)
-    return summary(made, WORK, record)
-
-
-async def shown(record: Record, before: int) -> None:
-    """Wait until the program of `case_rotate` has said everything once more."""
-    while not record.stdout[before:].endswith(b"30\n"):
-        await sleep(0.02)
-
-
-async def case_debug() -> dict[str, object]:
-    """Run programs in the debug environment, one of which does not want to end."""
-    root, state = WORK / "tools", WORK / "state"
-    root.mkdir()
-    state.mkdir()
-    mount("/", str(root), "", MountFlag.BIND)
-    record = Record()
-    crun = Crun(state_dir=str(state), log=record.crun.extend)
-    try:
-        environment = await open_environment(crun, str(root), "/ccinit-test/debug")
-    except CcinitError as error:
-        raise AssertionError(record.crun.decode()) from error
-    reader, writer = os.pipe()
-    null = os.open("/dev/null", os.O_RDWR)
-    statuses = []
-    for program in DEBUG_PROGRAMS:
-        process = await environment.exec(
-            ("/bin/sh", "-c", program), stdin=null, stdout=writer, stderr=writer
-        )
-        statuses.append(str(await process.wait()))
-    # crun sets the size while the program starts already
-    size_once_known = 'while [ "$(stty size)" = "0 0" ]; do sleep 0.1; done; stty size'
-    process, terminal = await environment.exec_on_terminal(
-        ("/bin/sh", "-c", size_once_known), rows=31, columns=97
-    )
-    statuses.append(str(await process.wait()))
-    size = os.read(terminal, 64).decode().strip()
-    try:
-        await environment.exec(("/no/such",), stdin=null, stdout=null, stderr=null)
-    except CcinitError as error:
-        statuses.append(error.reason)
-    for descriptor in (writer, null, terminal):
-        os.close(descriptor)
-    await environment.close()
-    while children():  # what was killed is nobody's, and the reaper's
-        await sleep(0.01)
-    umount2(str(root), UmountFlag.NOFOLLOW)
-    with os.fdopen(reader, "rb") as stream:
-        printed = stream.read().decode().splitlines()
-    return {
-        "printed": printed,
-        "statuses": statuses,
-        "size": size,
-        "left": sorted(path.name for path in (state / "bundles").glob("*")),
-        "children": children(),
-        "cgroup": os.access("/sys/fs/cgroup/ccinit-test/debug", os.F_OK),
-    }
-
-
-DEBUG_PROGRAMS = (
-    "id -u; grep -h CapEff /proc/self/status /proc/1/status | sort -u | wc -l",
-    "cat /proc/1/comm; readlink /proc/1/ns/pid /proc/self/ns/pid /proc/1/ns/net /proc/self/ns/net",
-    "touch /root-is-read-only; touch /tmp/is-not && echo written",
-    "dd if=/dev/kmsg of=/dev/null count=0 status=none && echo the kernel log",
-    "ls /proc/1/root/mnt/ccinit",
-    "(sleep 600 &) ; exit 7",
-)
-
-
-async def case_exec_on_terminal() -> dict[str, object]:
-    """Run a program on a terminal: it knows its size, is told of a new one, and echoes."""
-    record = Record()
-    code = (
-        "import os, sys\n"
-        "print(os.isatty(0), os.ttyname(0), *os.get_terminal_size(0), flush=True)\n"
-        "line = input()\n"
-        "print(line[::-1], *os.get_terminal_size(0), flush=True)\n"
-        "sys.exit(3)"
-    )
-    printed = bytearray()
-    async with TaskGroup() as group:
-        made = await started(group, SLEEPER, record)
-        process, terminal = await made.exec_on_terminal(
-            (PYTHON, "-I", "-c", code), rows=31, columns=97
-        )
-        os.set_blocking(terminal, False)
-        while b"\n" not in printed:
-            await readable(terminal)
-            printed += os.read(terminal, 4096)
-        set_window_size(terminal, 50, 120)
-        os.write(terminal, b"hello\n")
-        status = await process.wait()
-        with suppress(OSError):
-            while True:
-                printed += os.read(terminal, 4096)
-        os.close(terminal)
-        await made.stop(0)
-    lines = printed.decode().split("\r\n")
-    return summary(made, WORK, record) | {"lines": lines, "exec_status": str(status)}
-
-
-async def case_files() -> dict[str, object]:
-    """Open files as the container sees them, and what is no file at all."""
-    (WORK / "volume").mkdir()
-    os.chown(WORK / "volume", 1000, 1000)
-    code = (
-        "import os\n"
-        "os.mkfifo('/data/fifo'); os.symlink('/etc/../../etc/hostname', '/data/link')\n"
-        "open('/data/old', 'w').write('long and old')\n"
-    )
-    record = Record()
-    bind = BindMount(source=str(WORK / "volume"), target="/data", read_only=False)
-    made = supervisor(workload(container(code + SLEEPER), WORK, binds=(bind,)), WORK, record)
-    found: dict[str, object] = {}
-    async with TaskGroup() as group:
-        group.start(made.run(), "container")
-        await made.up.wait()
-        while b"ready" not in record.stdout:
-            await sleep(0.02)
-        for path, into in (
-            *(("/data/old", True), ("/data/new", True), ("/data/old", False)),
-            *(("/data/fifo", False), ("/data", False), ("/data/link", False)),
-            *(("/x", True), ("/none", False), ("/proc/1/root/etc/hostname", False)),
-        ):
-            try:
-                descriptor = made.open_file(path, into=into, mode=0o640)
-            except CcinitError as error:
-                found[f"{path} {into}"] = [error.reason, getattr(error, "errno", None)]
-                continue
-            with os.fdopen(descriptor, "wb" if into else "rb") as file:
-                if into:
-                    file.write(b"new")
-                else:
-                    found[f"{path} {into}"] = file.read().decode()
-        await made.stop(0)
-    new = (WORK / "volume" / "new").stat()
-    with open("/etc/hostname") as file:  # noqa: ASYNC230, PTH123
-        found["here"] = file.read()
-    found["new"] = [new.st_uid, new.st_gid, oct(new.st_mode)]
-    return summary(made, WORK, record) | {"found": found}
 
 
 CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
@@ -471,8 +250,13 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
     for name, value in list(globals().items())
     if name.startswith("case_")
 } | {
-    case.__name__: partial(case, WORK)
+    case.__name__.removeprefix("case_"): partial(case, WORK)
     for case in (
+        entry_cases.case_exec,
+        entry_cases.case_exec_on_terminal,
+        entry_cases.case_files,
+        entry_cases.case_rotate,
+        entry_cases.case_debug,
         probe_cases.ready,
         probe_cases.never_ready,
         probe_cases.alive,

@@ -16,6 +16,7 @@ from ccinit.values import replace
 R = TypeVar("R")
 
 PYTHON = "/usr/bin/python3.13"
+SLEEPER = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
 PROBE = Path(__file__).with_name("container_probe.py")
 IMAGE = ImageConfig(
     user="1000:1000", env=("LANG=C",), entrypoint=(), cmd=(), working_dir="/tmp", diff_ids=()
@@ -97,6 +98,20 @@ async def supervise(given: Workload, work: Path) -> dict[str, object]:
     made = supervisor(given, work, record)
     await made.run()
     return summary(made, work, record)
+
+
+async def started(
+    group: TaskGroup, work: Path, code: str, record: Record, stop_signal: str = ""
+) -> Supervisor:
+    """Start a container whose program says `ready`, and wait until it has."""
+    given = workload(container(code, restart=Restart.ALWAYS), work)
+    given = replace(given, image=replace(given.image, stop_signal=stop_signal))
+    made = supervisor(given, work, record)
+    group.start(made.run(), "container")
+    await made.up.wait()
+    while b"ready" not in record.stdout:
+        await sleep(0.02)
+    return made
 
 
 def run_as_pid1(case: Callable[[], Awaitable[R]]) -> R:
