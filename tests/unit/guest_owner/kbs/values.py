@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 
+from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.measurements import Boot, TpmMeasurements
 from guest_owner.kbs.references import (
     Profile,
@@ -63,3 +64,8 @@ def references(*sets: ReferenceSet, tpm: FakeTpm) -> References:
         attestation_keys=(RegisteredKey(name="node", public_der=tpm.public_der),),
         initdata=(initdata(),),
     )
+
+
+def failed(error: EvidenceRefusedError) -> list[str]:
+    """The claims that do not hold, by name and in the order in which they were compared."""
+    return [claim.name for claim in error.claims if not claim.holds]

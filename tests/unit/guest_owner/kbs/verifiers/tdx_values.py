@@ -1,11 +1,13 @@
-"""What the tests of the TDX verifier register, and a domain that is as registered."""
+"""What the tests of the TDX verifier register, a domain that is as registered, and its verdicts."""
 
 import hashlib
 
+import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.formats.strict_json import JsonValue, encode_base64
 from ccinit.formats.tee import Tee
+from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.references import (
     Profile,
     References,
@@ -15,10 +17,13 @@ from guest_owner.kbs.references import (
 )
 from guest_owner.kbs.tdx_measurements import PredictedEvent, TdxMeasurements
 from guest_owner.kbs.tdx_requirements import TdxRequirements, TdxTcb
+from guest_owner.kbs.verifiers.tdx import verify_evidence
 from tests.fakes.tdx_boot import FakeBoot, image, replayed
 from tests.fakes.tdx_quote import FMSPC, QE_SIGNER, FakePck, FakeTdx, measurement
 
 DOCUMENT = b'algorithm = "sha384"\nversion = "0.1.0"\n\n[data]\n'
+DIGEST = hashlib.sha384(DOCUMENT).digest()
+LOG = FakeBoot().log
 REPORT_DATA = hashlib.sha384(b"nonce and key").digest().ljust(64, b"\0")
 TCB = TdxTcb(
     fmspc=(FMSPC,),
@@ -98,3 +103,30 @@ def evidence(
         "quote": encode_base64(domain.quote(report_data)),
         "cc_eventlog": None if log is None else encode_base64(log),
     }
+
+
+def verify(
+    given_evidence: JsonValue,
+    trusted: References | None = None,
+    digest: bytes | None = DIGEST,
+) -> AppraisedEvidence:
+    return verify_evidence(
+        given_evidence,
+        report_data=REPORT_DATA,
+        initdata_digest=digest,
+        references=trusted or tdx_references(),
+    )
+
+
+def refusal(
+    given_evidence: JsonValue,
+    trusted: References | None = None,
+    digest: bytes | None = DIGEST,
+) -> EvidenceRefusedError:
+    with pytest.raises(EvidenceRefusedError) as caught:
+        verify(given_evidence, trusted, digest)
+    return caught.value
+
+
+def got(error: EvidenceRefusedError) -> str:
+    return next(claim.got for claim in error.claims if not claim.holds)

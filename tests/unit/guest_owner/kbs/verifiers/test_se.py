@@ -22,6 +22,7 @@ from tests.unit.guest_owner.kbs.se_values import (
     se_references,
     se_request,
 )
+from tests.unit.guest_owner.kbs.values import failed
 
 OTHER = hashlib.sha384(b"another document").digest()
 
@@ -45,10 +46,6 @@ def refused(evidence: SeEvidence, **arguments: object) -> EvidenceRefusedError:
     with pytest.raises(EvidenceRefusedError) as caught:
         appraise(evidence, **arguments)  # type: ignore[arg-type]
     return caught.value
-
-
-def failed(error: EvidenceRefusedError) -> list[str]:
-    return [claim.name for claim in error.claims if not claim.holds]
 
 
 def test_measured_guest_is_accepted() -> None:

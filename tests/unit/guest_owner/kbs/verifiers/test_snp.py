@@ -25,6 +25,7 @@ from tests.unit.guest_owner.kbs.snp_values import (
     snp_image,
     snp_references,
 )
+from tests.unit.guest_owner.kbs.values import failed
 
 TRUSTED = snp_references()
 OLDER = tcb(3, 0, 24, 219)
@@ -47,10 +48,6 @@ def refusal(
     with pytest.raises(EvidenceRefusedError) as caught:
         verify(evidence, trusted, digest)
     return caught.value
-
-
-def failed(error: EvidenceRefusedError) -> list[str]:
-    return [claim.name for claim in error.claims if not claim.holds]
 
 
 def test_verify_evidence_as_registered_is_appraised() -> None:

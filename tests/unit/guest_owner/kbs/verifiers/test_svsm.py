@@ -25,7 +25,7 @@ from tests.unit.guest_owner.kbs.svsm_values import (
     svsm_evidence,
     svsm_references,
 )
-from tests.unit.guest_owner.kbs.values import DOCUMENT, booted_tpm
+from tests.unit.guest_owner.kbs.values import DOCUMENT, booted_tpm, failed
 
 INITDATA = hashlib.sha256(DOCUMENT).digest()
 HONEST = svsm_evidence()
@@ -44,10 +44,6 @@ def refused(evidence: SvsmEvidence, references: References | None = None) -> Evi
     with pytest.raises(EvidenceRefusedError) as caught:
         appraise(evidence, references)
     return caught.value
-
-
-def failed(error: EvidenceRefusedError) -> list[str]:
-    return [claim.name for claim in error.claims if not claim.holds]
 
 
 def test_guest_below_a_registered_svsm_is_accepted() -> None:

@@ -21,6 +21,7 @@ from tests.unit.guest_owner.kbs.values import (
     DOCUMENT,
     REPORT_DATA,
     booted_tpm,
+    failed,
     reference_set,
     references,
     register,
@@ -54,10 +55,6 @@ def refusal(evidence: TpmEvidence, trusted: References) -> EvidenceRefusedError:
     with pytest.raises(EvidenceRefusedError) as caught:
         verify(evidence, trusted)
     return caught.value
-
-
-def failed(error: EvidenceRefusedError) -> list[str]:
-    return [claim.name for claim in error.claims if not claim.holds]
 
 
 def test_verify_evidence_as_registered_is_appraised(tpm: FakeTpm, trusted: References) -> None:
