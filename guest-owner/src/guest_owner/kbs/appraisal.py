@@ -58,6 +58,27 @@ class ClaimList:
         """Whether nothing was refused so far."""
         return all(claim.holds for claim in self.made)
 
+    def settle(
+        self,
+        reference: ReferenceSet | None,
+        initdata: RegisteredInitdata | None,
+        *,
+        authentic: bool,
+    ) -> tuple[ReferenceSet, RegisteredInitdata]:
+        """End an appraisal: return what was found to be the guest's, if every claim holds.
+
+        Args:
+            reference: the set that the measurements equal, if there is one.
+            initdata: the document that the guest is bound to, if it is registered.
+            authentic: see `EvidenceRefusedError`.
+
+        Raises:
+            EvidenceRefusedError: a claim does not hold.
+        """
+        if reference is None or initdata is None or not self.all_hold:
+            raise EvidenceRefusedError(tuple(self.made), authentic=authentic)
+        return reference, initdata
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:

@@ -39,13 +39,7 @@ from ccinit.formats.tdx_quote import parse_tdx_quote
 from ccinit.formats.tdx_report import parse_td_report
 from ccinit.formats.tee import Tee
 from ccinit.formats.tpm_evidence import encode_rsa_public_key
-from guest_owner.kbs.appraisal import (
-    NOTHING,
-    AppraisedEvidence,
-    ClaimList,
-    EvidenceRefusedError,
-    list_known,
-)
+from guest_owner.kbs.appraisal import NOTHING, AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.references import References
 from guest_owner.kbs.requirements import AzureRequirements, Requirements
 from guest_owner.kbs.verifiers import snp, snp_platform, tdx, tdx_platform
@@ -118,18 +112,16 @@ def verify_evidence(
     authentic = claims.all_hold
     _check_requirements(tee, hardware, references.requirements, claims)
     reference, initdata = check_registers(received.pcrs, initdata_digest, references, claims)
-    made = tuple(claims.made)
-    if reference is None or initdata is None or not claims.all_hold:
-        raise EvidenceRefusedError(made, authentic=authentic)
+    image, document = claims.settle(reference, initdata, authentic=authentic)
     return AppraisedEvidence(
         tee=tee,
-        reference=reference,
-        initdata=initdata,
+        reference=image,
+        initdata=document,
         initdata_field=received.pcrs[INITDATA_PCR],
         report_data=report_data,
         measured={"pcr": measured_pcrs(received.pcrs), **hardware.measured},
         token_claims={**hardware.token_claims, "tpm": pcr_claims(received.pcrs)},
-        claims=made,
+        claims=tuple(claims.made),
     )
 
 

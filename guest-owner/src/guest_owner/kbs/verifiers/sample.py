@@ -18,7 +18,7 @@ No step makes the values authentic, so a refusal never claims that they are.
 from ccinit.formats.fields import Fields
 from ccinit.formats.strict_json import JsonValue, decode_base64, encode_base64
 from ccinit.formats.tee import Tee
-from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, EvidenceRefusedError, list_known
+from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.references import References, ReferenceSet
 from guest_owner.kbs.sample_measurements import SampleMeasurements
 from guest_owner.kbs.verifiers.document import check_document
@@ -51,18 +51,16 @@ def verify_evidence(
     reference = _check_svn(svn, references.sets, claims)
     # Step 4
     initdata = check_document(Tee.SAMPLE, initdata_digest, references.initdata, claims)
-    made = tuple(claims.made)
-    if reference is None or initdata is None or not claims.all_hold:
-        raise EvidenceRefusedError(made, authentic=False)
+    image, document = claims.settle(reference, initdata, authentic=False)
     return AppraisedEvidence(
         tee=Tee.SAMPLE,
-        reference=reference,
-        initdata=initdata,
+        reference=image,
+        initdata=document,
         initdata_field=b"",
         report_data=report_data,
         measured={"sample": {"svn": svn}},
         token_claims={"svn": svn, "report_data": encode_base64(got)},
-        claims=made,
+        claims=tuple(claims.made),
     )
 
 

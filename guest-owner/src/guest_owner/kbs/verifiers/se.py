@@ -34,12 +34,7 @@ from ccinit.formats.se_attestation import (
 )
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import Tee
-from guest_owner.kbs.appraisal import (
-    AppraisedEvidence,
-    ClaimList,
-    EvidenceRefusedError,
-    list_known,
-)
+from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
 from guest_owner.kbs.se_measurements import SeMeasurements
 from guest_owner.kbs.se_requests import (
@@ -74,18 +69,16 @@ def verify_evidence(
     stated = _check_user_data(parsed.user_data, report_data, claims)
     authentic = claims.all_hold
     initdata = _check_initdata(stated, initdata_digest, references.initdata, claims)
-    made = tuple(claims.made)
-    if reference is None or initdata is None or not claims.all_hold:
-        raise EvidenceRefusedError(made, authentic=authentic)
+    image, document = claims.settle(reference, initdata, authentic=authentic)
     return AppraisedEvidence(
         tee=Tee.SE,
-        reference=reference,
-        initdata=initdata,
+        reference=image,
+        initdata=document,
         initdata_field=stated,
         report_data=report_data,
-        measured={"se": _measured(parsed, reference)},
-        token_claims={**_measured(parsed, reference), "version": _VERSION},
-        claims=made,
+        measured={"se": _measured(parsed, image)},
+        token_claims={**_measured(parsed, image), "version": _VERSION},
+        claims=tuple(claims.made),
     )
 
 

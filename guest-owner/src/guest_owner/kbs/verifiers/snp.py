@@ -42,12 +42,7 @@ from ccinit.formats.snp_report import (
 )
 from ccinit.formats.strict_json import JsonValue, encode_base64
 from ccinit.formats.tee import Tee
-from guest_owner.kbs.appraisal import (
-    AppraisedEvidence,
-    ClaimList,
-    EvidenceRefusedError,
-    list_known,
-)
+from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.measurements import SnpMeasurements
 from guest_owner.kbs.references import (
     References,
@@ -97,13 +92,11 @@ def verify_evidence(
     initdata = _check_initdata(report, initdata_digest, references.initdata, claims)
     check_level(report, claims)
     check_platform(report, None if key is None else key.product, references.requirements, claims)
-    made = tuple(claims.made)
-    if reference is None or initdata is None or not claims.all_hold:
-        raise EvidenceRefusedError(made, authentic=authentic)
+    image, document = claims.settle(reference, initdata, authentic=authentic)
     return AppraisedEvidence(
         tee=Tee.SNP,
-        reference=reference,
-        initdata=initdata,
+        reference=image,
+        initdata=document,
         initdata_field=report.host_data,
         report_data=report_data,
         measured={
@@ -115,7 +108,7 @@ def verify_evidence(
             }
         },
         token_claims=report_claims(report),
-        claims=made,
+        claims=tuple(claims.made),
     )
 
 

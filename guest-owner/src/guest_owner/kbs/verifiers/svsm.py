@@ -36,13 +36,7 @@ from ccinit.formats.tee import Tee
 from ccinit.formats.tpm2 import parse_tpmt_signature
 from ccinit.formats.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, parse_made_key
 from ccinit.formats.tpm_evidence import TpmEvidence, encode_rsa_public_key
-from guest_owner.kbs.appraisal import (
-    NOTHING,
-    AppraisedEvidence,
-    ClaimList,
-    EvidenceRefusedError,
-    list_known,
-)
+from guest_owner.kbs.appraisal import NOTHING, AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.references import References
 from guest_owner.kbs.requirements import AzureRequirements
 from guest_owner.kbs.svsm_requests import open_svsm_secrets
@@ -85,13 +79,11 @@ def verify_evidence(
     # Step 10
     pcrs = parsed.tpm.pcrs
     reference, initdata = check_registers(pcrs, initdata_digest, references, claims)
-    made = tuple(claims.made)
-    if reference is None or initdata is None or not claims.all_hold:
-        raise EvidenceRefusedError(made, authentic=authentic)
+    image, document = claims.settle(reference, initdata, authentic=authentic)
     return AppraisedEvidence(
         tee=Tee.SVSM,
-        reference=reference,
-        initdata=initdata,
+        reference=image,
+        initdata=document,
         initdata_field=pcrs[INITDATA_PCR],
         report_data=report_data,
         measured={
@@ -103,7 +95,7 @@ def verify_evidence(
             },
         },
         token_claims={**snp.report_claims(report), "tpm": pcr_claims(pcrs)},
-        claims=made,
+        claims=tuple(claims.made),
     )
 
 

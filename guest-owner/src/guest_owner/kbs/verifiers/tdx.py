@@ -44,12 +44,7 @@ from ccinit.formats.tdx_evidence import parse_tdx_evidence
 from ccinit.formats.tdx_quote import TdxQuote, parse_qe_report, parse_tdx_quote
 from ccinit.formats.tdx_report import ZERO_MEASUREMENT, TdReportBody
 from ccinit.formats.tee import Tee
-from guest_owner.kbs.appraisal import (
-    NOTHING,
-    AppraisedEvidence,
-    ClaimList,
-    EvidenceRefusedError,
-)
+from guest_owner.kbs.appraisal import NOTHING, AppraisedEvidence, ClaimList
 from guest_owner.kbs.references import (
     References,
     ReferenceSet,
@@ -97,18 +92,16 @@ def verify_evidence(
         check_registers(quote.body, received.event_log, measured, claims)
     initdata = _check_initdata(quote.body, initdata_digest, references.initdata, claims)
     check_unused(quote.body, claims)
-    made = tuple(claims.made)
-    if reference is None or initdata is None or not claims.all_hold:
-        raise EvidenceRefusedError(made, authentic=authentic)
+    image, document = claims.settle(reference, initdata, authentic=authentic)
     return AppraisedEvidence(
         tee=Tee.TDX,
-        reference=reference,
-        initdata=initdata,
+        reference=image,
+        initdata=document,
         initdata_field=quote.body.mrconfigid,
         report_data=report_data,
         measured=_measured(quote.body),
         token_claims=quote_claims(quote),
-        claims=made,
+        claims=tuple(claims.made),
     )
 
 

@@ -33,12 +33,7 @@ from ccinit.formats.strict_json import JsonValue, encode_base64
 from ccinit.formats.tee import Tee
 from ccinit.formats.tpm2 import parse_tpmt_signature
 from ccinit.formats.tpm_evidence import TpmEvidence, parse_tpm_evidence
-from guest_owner.kbs.appraisal import (
-    AppraisedEvidence,
-    ClaimList,
-    EvidenceRefusedError,
-    list_known,
-)
+from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.references import References
 from guest_owner.kbs.verifiers.tpm_quote import (
     INITDATA_PCR,
@@ -69,13 +64,11 @@ def verify_evidence(
     check_quote(quote.message, quote.pcrs, report_data, claims)
     authentic = claims.all_hold
     reference, initdata = check_registers(quote.pcrs, initdata_digest, references, claims)
-    made = tuple(claims.made)
-    if reference is None or initdata is None or not claims.all_hold:
-        raise EvidenceRefusedError(made, authentic=authentic)
+    image, document = claims.settle(reference, initdata, authentic=authentic)
     return AppraisedEvidence(
         tee=Tee.TPM,
-        reference=reference,
-        initdata=initdata,
+        reference=image,
+        initdata=document,
         initdata_field=quote.pcrs[INITDATA_PCR],
         report_data=report_data,
         measured={"pcr": measured_pcrs(quote.pcrs)},
@@ -83,7 +76,7 @@ def verify_evidence(
             **pcr_claims(quote.pcrs),
             "ak_public": encode_base64(quote.ak_public_der),
         },
-        claims=made,
+        claims=tuple(claims.made),
     )
 
 
