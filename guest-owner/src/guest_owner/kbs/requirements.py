@@ -122,8 +122,8 @@ class SnpRequirements:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AzureRequirements:
-    """What is demanded of an Azure VM, or of an SVSM's guest.
+class ParavisorRequirements:
+    """What is demanded of a guest with a paravisor: an Azure VM, or one below an SVSM.
 
     Attributes:
         hardware: of SEV-SNP or TDX below the paravisor.
@@ -139,7 +139,7 @@ class AzureRequirements:
             raise FormatError("requirements.paravisor", "name at least one")
 
 
-Requirements: TypeAlias = SnpRequirements | TdxRequirements | AzureRequirements
+Requirements: TypeAlias = SnpRequirements | TdxRequirements | ParavisorRequirements
 
 
 def parse_requirements(data: bytes, platform: Tee) -> Requirements:
@@ -221,9 +221,9 @@ def _read_id_block(fields: Fields) -> IdBlock:
     return IdBlock(keys=keys, author_keys=authors, guest_svn=guest_svn)
 
 
-def _read_azure(fields: Fields, tee: Tee) -> AzureRequirements:
+def _read_paravisor(fields: Fields, tee: Tee) -> ParavisorRequirements:
     read = read_tdx_requirements if tee is Tee.AZ_TDX_VTPM else _read_snp
-    return AzureRequirements(
+    return ParavisorRequirements(
         tee=tee,
         hardware=read(fields),
         paravisors=fields.hexadecimals("paravisor", size_bytes=MEASUREMENT_BYTES),
@@ -233,7 +233,7 @@ def _read_azure(fields: Fields, tee: Tee) -> AzureRequirements:
 READERS: Mapping[Tee, Callable[[Fields], Requirements]] = {
     Tee.SNP: _read_snp,
     Tee.TDX: read_tdx_requirements,
-    Tee.AZ_SNP_VTPM: partial(_read_azure, tee=Tee.AZ_SNP_VTPM),
-    Tee.AZ_TDX_VTPM: partial(_read_azure, tee=Tee.AZ_TDX_VTPM),
-    Tee.SVSM: partial(_read_azure, tee=Tee.SVSM),
+    Tee.AZ_SNP_VTPM: partial(_read_paravisor, tee=Tee.AZ_SNP_VTPM),
+    Tee.AZ_TDX_VTPM: partial(_read_paravisor, tee=Tee.AZ_TDX_VTPM),
+    Tee.SVSM: partial(_read_paravisor, tee=Tee.SVSM),
 }

@@ -17,7 +17,7 @@ from ccinit.formats.tee import Tee
 from guest_owner.kbs.measurements import BOOT_PCRS, SnpMeasurements, TpmMeasurements
 from guest_owner.kbs.policy import Policy, Rule
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredInitdata
-from guest_owner.kbs.requirements import AzureRequirements, Requirements, SnpRequirements
+from guest_owner.kbs.requirements import ParavisorRequirements, Requirements, SnpRequirements
 from guest_owner.kbs.sample_measurements import SampleMeasurements
 from guest_owner.kbs.se_measurements import SeMeasurements
 from guest_owner.kbs.tdx_measurements import TdxMeasurements
@@ -107,7 +107,7 @@ def _snp_texts(value: bytes) -> tuple[str, str]:
 
 def _demanded_values(demanded: Collection[Requirements]) -> dict[str, list[str]]:
     """Return what the owner demands of platforms, as far as a claim of Trustee shows it."""
-    azure = [known for known in demanded if isinstance(known, AzureRequirements)]
+    azure = [known for known in demanded if isinstance(known, ParavisorRequirements)]
     below = [known.hardware for known in azure]
     return {
         "ccinit_snp_tcb": _floors(demanded),

@@ -5,7 +5,12 @@ import pytest
 from ccinit.errors import FormatError
 from ccinit.formats.snp_report import PlatformBit, PolicyBit, TcbVersion
 from ccinit.formats.tee import Tee
-from guest_owner.kbs.requirements import AzureRequirements, IdBlock, SnpProduct, parse_requirements
+from guest_owner.kbs.requirements import (
+    IdBlock,
+    ParavisorRequirements,
+    SnpProduct,
+    parse_requirements,
+)
 
 PRODUCT = '[[product]]\nname = "Milan"\nbootloader = 4\ntee = 0\nsnp = 24\nmicrocode = 219\n'
 LEAST = "version = 1\n" + PRODUCT
@@ -70,7 +75,7 @@ def test_parse_requirements_refuses(text: str, reason: str) -> None:
 def test_azure_demands_hardware_and_a_paravisor() -> None:
     text = f'paravisor = ["{"ab" * 48}"]\n'
     demanded = parse_requirements((text + LEAST).encode(), Tee.AZ_SNP_VTPM)
-    assert isinstance(demanded, AzureRequirements)
+    assert isinstance(demanded, ParavisorRequirements)
     assert (demanded.tee, demanded.paravisors) == (Tee.AZ_SNP_VTPM, (b"\xab" * 48,))
     assert demanded.hardware == parse_requirements(LEAST.encode(), Tee.SNP)
 

@@ -39,10 +39,11 @@ from ccinit.formats.tdx_quote import parse_tdx_quote
 from ccinit.formats.tdx_report import parse_td_report
 from ccinit.formats.tee import Tee
 from ccinit.formats.tpm_evidence import encode_rsa_public_key
-from guest_owner.kbs.appraisal import NOTHING, AppraisedEvidence, ClaimList, list_known
+from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList
 from guest_owner.kbs.references import References
-from guest_owner.kbs.requirements import AzureRequirements, Requirements
+from guest_owner.kbs.requirements import Requirements
 from guest_owner.kbs.verifiers import snp, snp_platform, tdx, tdx_platform
+from guest_owner.kbs.verifiers.paravisor import check_paravisor
 from guest_owner.kbs.verifiers.tpm_quote import (
     INITDATA_PCR,
     check_quote,
@@ -197,22 +198,7 @@ def _check_requirements(
     tee: Tee, hardware: _Hardware, requirements: tuple[Requirements, ...], claims: ClaimList
 ) -> None:
     # Step 6
-    demanded = next(
-        (
-            known
-            for known in requirements
-            if isinstance(known, AzureRequirements) and known.tee is tee
-        ),
-        None,
-    )
-    if demanded is None:
-        claims.compare("paravisor.requirements", "registered requirements", NOTHING, holds=False)
-        return
-    claims.compare(
-        "paravisor.measurement",
-        list_known(tuple(known.hex() for known in demanded.paravisors)),
-        hardware.measurement.hex(),
-        holds=hardware.measurement in demanded.paravisors,
-    )
+    demanded = check_paravisor(tee, hardware.measurement, requirements, claims)
     # Step 7
-    hardware.judge((demanded.hardware,))
+    if demanded is not None:
+        hardware.judge((demanded.hardware,))

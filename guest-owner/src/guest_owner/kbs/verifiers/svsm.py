@@ -36,11 +36,11 @@ from ccinit.formats.tee import Tee
 from ccinit.formats.tpm2 import parse_tpmt_signature
 from ccinit.formats.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, parse_made_key
 from ccinit.formats.tpm_evidence import TpmEvidence, encode_rsa_public_key
-from guest_owner.kbs.appraisal import NOTHING, AppraisedEvidence, ClaimList, list_known
+from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList
 from guest_owner.kbs.references import References
-from guest_owner.kbs.requirements import AzureRequirements
 from guest_owner.kbs.svsm_requests import open_svsm_secrets
 from guest_owner.kbs.verifiers import snp, snp_platform
+from guest_owner.kbs.verifiers.paravisor import check_paravisor
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey
 from guest_owner.kbs.verifiers.tpm_quote import (
     INITDATA_PCR,
@@ -145,25 +145,10 @@ def _check_quote(evidence: TpmEvidence, report_data: bytes, claims: ClaimList) -
 def _check_requirements(
     evidence: SvsmEvidence, key: EndorsementKey | None, references: References, claims: ClaimList
 ) -> None:
+    report = evidence.snp.report
     # Step 8
-    demanded = next(
-        (
-            known
-            for known in references.requirements
-            if isinstance(known, AzureRequirements) and known.tee is Tee.SVSM
-        ),
-        None,
-    )
-    if demanded is None:
-        claims.compare("paravisor.requirements", "registered requirements", NOTHING, holds=False)
-        return
-    measurement = evidence.snp.report.measurement
-    claims.compare(
-        "paravisor.measurement",
-        list_known(tuple(known.hex() for known in demanded.paravisors)),
-        measurement.hex(),
-        holds=measurement in demanded.paravisors,
-    )
+    demanded = check_paravisor(Tee.SVSM, report.measurement, references.requirements, claims)
     # Step 9
-    product = None if key is None else key.product
-    snp_platform.check_platform(evidence.snp.report, product, (demanded.hardware,), claims)
+    if demanded is not None:
+        product = None if key is None else key.product
+        snp_platform.check_platform(report, product, (demanded.hardware,), claims)

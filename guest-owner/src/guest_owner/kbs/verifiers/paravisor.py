@@ -1,0 +1,43 @@
+"""Who stands between the hardware and the guest: a paravisor of Azure's, or an SVSM.
+
+Such a one owns the guest's TPM, so what the TPM quotes is worth as much as it is. The step that the
+verifiers of both share, with the claims `paravisor.requirements` and `paravisor.measurement`.
+"""
+
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
+from guest_owner.kbs.requirements import ParavisorRequirements, Requirements
+
+
+def check_paravisor(
+    tee: Tee, measurement: bytes, requirements: tuple[Requirements, ...], claims: ClaimList
+) -> ParavisorRequirements | None:
+    """Hold a paravisor against the registered ones; return what is demanded besides.
+
+    Args:
+        tee: the platform that it makes.
+        measurement: 48 bytes, by the hardware.
+        requirements: everything that the owner demands.
+        claims: gets the two claims.
+
+    Returns:
+        None if the owner demands nothing of this platform; then a claim does not hold.
+    """
+    demanded = next(
+        (
+            known
+            for known in requirements
+            if isinstance(known, ParavisorRequirements) and known.tee is tee
+        ),
+        None,
+    )
+    if demanded is None:
+        claims.compare("paravisor.requirements", "registered requirements", NOTHING, holds=False)
+        return None
+    claims.compare(
+        "paravisor.measurement",
+        list_known(tuple(known.hex() for known in demanded.paravisors)),
+        measurement.hex(),
+        holds=measurement in demanded.paravisors,
+    )
+    return demanded
