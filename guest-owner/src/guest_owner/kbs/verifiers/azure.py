@@ -154,13 +154,7 @@ def _check_snp(
         report_data=report.report_data,
         measurement=report.measurement,
         judge=judge,
-        measured={
-            "snp": {
-                "measurement": report.measurement.hex(),
-                "chip_id": report.chip_id.hex(),
-                "reported_tcb": str(report.reported_tcb),
-            }
-        },
+        measured={"snp": snp.measured_values(report)},
         token_claims=snp.report_claims(report),
     )
 

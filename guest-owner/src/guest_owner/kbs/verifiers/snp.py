@@ -99,14 +99,7 @@ def verify_evidence(
         initdata=document,
         initdata_field=report.host_data,
         report_data=report_data,
-        measured={
-            "snp": {
-                "measurement": report.measurement.hex(),
-                "host_data": report.host_data.hex(),
-                "chip_id": report.chip_id.hex(),
-                "reported_tcb": str(report.reported_tcb),
-            }
-        },
+        measured={"snp": {**measured_values(report), "host_data": report.host_data.hex()}},
         token_claims=report_claims(report),
         claims=tuple(claims.made),
     )
@@ -224,6 +217,15 @@ def _check_initdata(
         )
     bound = report.host_data if digest is None else digest
     return check_document(Tee.SNP, bound, listed, claims)
+
+
+def measured_values(report: SnpReport) -> dict[str, str]:
+    """Return what a report says of launch and processor, for the audit log."""
+    return {
+        "measurement": report.measurement.hex(),
+        "chip_id": report.chip_id.hex(),
+        "reported_tcb": str(report.reported_tcb),
+    }
 
 
 def report_claims(report: SnpReport) -> dict[str, JsonValue]:

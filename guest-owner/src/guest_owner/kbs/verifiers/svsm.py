@@ -33,7 +33,6 @@ from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.svsm_evidence import SvsmEvidence, parse_svsm_evidence, service_report_data
 from ccinit.formats.tee import Tee
-from ccinit.formats.tpm2 import parse_tpmt_signature
 from ccinit.formats.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, parse_made_key
 from ccinit.formats.tpm_evidence import TpmEvidence, encode_rsa_public_key
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList
@@ -49,6 +48,7 @@ from guest_owner.kbs.verifiers.tpm_quote import (
     check_signature,
     measured_pcrs,
     pcr_claims,
+    read_signature,
 )
 
 
@@ -86,14 +86,7 @@ def verify_evidence(
         initdata=document,
         initdata_field=pcrs[INITDATA_PCR],
         report_data=report_data,
-        measured={
-            "pcr": measured_pcrs(pcrs),
-            "snp": {
-                "measurement": report.measurement.hex(),
-                "chip_id": report.chip_id.hex(),
-                "reported_tcb": str(report.reported_tcb),
-            },
-        },
+        measured={"pcr": measured_pcrs(pcrs), "snp": snp.measured_values(report)},
         token_claims={**snp.report_claims(report), "tpm": pcr_claims(pcrs)},
         claims=tuple(claims.made),
     )
@@ -133,11 +126,7 @@ def _check_keys(evidence: SvsmEvidence, sealing_key: bytes | None, claims: Claim
 
 def _check_quote(evidence: TpmEvidence, report_data: bytes, claims: ClaimList) -> None:
     # Step 7
-    try:
-        signature = parse_tpmt_signature(evidence.signature).signature
-    except FormatError as error:
-        claims.fail(error)
-        signature = b""
+    signature = read_signature(evidence.signature, claims)
     check_signature("ak.signature", evidence.ak_public_der, signature, evidence.message, claims)
     check_quote(evidence.message, evidence.pcrs, report_data, claims)
 

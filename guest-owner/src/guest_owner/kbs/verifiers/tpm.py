@@ -28,10 +28,8 @@ reason wants the whole list; the outcome is decided by all of them together.
 
 import hashlib
 
-from ccinit.errors import FormatError
 from ccinit.formats.strict_json import JsonValue, encode_base64
 from ccinit.formats.tee import Tee
-from ccinit.formats.tpm2 import parse_tpmt_signature
 from ccinit.formats.tpm_evidence import TpmEvidence, parse_tpm_evidence
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.references import References
@@ -42,6 +40,7 @@ from guest_owner.kbs.verifiers.tpm_quote import (
     check_signature,
     measured_pcrs,
     pcr_claims,
+    read_signature,
 )
 
 
@@ -82,11 +81,7 @@ def verify_evidence(
 
 def _check_signature(evidence: TpmEvidence, references: References, claims: ClaimList) -> None:
     # Step 1
-    try:
-        signature = parse_tpmt_signature(evidence.signature).signature
-    except FormatError as error:
-        claims.fail(error)
-        signature = b""
+    signature = read_signature(evidence.signature, claims)
     # Step 2
     claims.compare(
         "ak.unregistered",

@@ -2,8 +2,8 @@
 
 Which key may quote is the platform's own question (`tpm`: a registered one; `azure`: one that the
 hardware vouches for). Claims: `quote.signature`, `quote.report_data`, `quote.selection`,
-`quote.pcr_digest`, `pcr.…`, `initdata.digest`, `tpm2.…`; what each means is said in `tpm`, steps 3
-to 11, beside this. Formats: `ccinit.formats.tpm2` (TPM 2.0 Library, part 2).
+`quote.pcr_digest`, `pcr.…`, `initdata.digest`, `tpm2.…`; what each means is said in `tpm` beside
+this. Formats: `ccinit.formats.tpm2` (TPM 2.0 Library, part 2).
 """
 
 import hashlib
@@ -16,7 +16,12 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ccinit.errors import FormatError
 from ccinit.formats.tee import Tee
-from ccinit.formats.tpm2 import ALL_SHA256_PCRS, TpmsAttest, parse_tpms_attest
+from ccinit.formats.tpm2 import (
+    ALL_SHA256_PCRS,
+    TpmsAttest,
+    parse_tpms_attest,
+    parse_tpmt_signature,
+)
 from guest_owner.kbs.appraisal import NOTHING, ClaimList
 from guest_owner.kbs.measurements import BOOT_PCRS, ZERO_PCR, TpmMeasurements
 from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
@@ -43,6 +48,15 @@ def parse_attestation_key(public_der: bytes) -> RSAPublicKey:
     if not isinstance(key, RSAPublicKey) or key.key_size < MIN_KEY_BITS:
         raise FormatError("ak.form", f"expected an RSA key of at least {MIN_KEY_BITS} bits")
     return key
+
+
+def read_signature(encoded: bytes, claims: ClaimList) -> bytes:
+    """Make step 1: return the bare signature, which is empty if `encoded` is none."""
+    try:
+        return parse_tpmt_signature(encoded).signature
+    except FormatError as error:
+        claims.fail(error)
+        return b""
 
 
 def check_signature(
