@@ -1,9 +1,10 @@
 """The Key Broker: from request bodies to reply bodies, without HTTP.
 
 Joins the rooms of this package in RCAR's order: challenge, appraisal, token, policy, encryption.
-Every decision is in the audit log before its reply exists. Transport, cookies and limits on bodies
-are `guest_owner.kbs.app`. All calls are synchronous and short (an RSA verification, an ECDH, one
-flush of the log), and the server makes them from one thread: no two of them interleave.
+Every decision is in the audit log before its reply exists (`guest_owner.kbs.decisions`). Transport,
+cookies and limits on bodies are `guest_owner.kbs.app`. All calls are synchronous and short (an RSA
+verification, an ECDH, one flush of the log), and the server makes them from one thread: no two of
+them interleave.
 """
 
 import time
@@ -31,8 +32,9 @@ from ccinit.formats.rollback_counter import (
 )
 from ccinit.formats.tee import Tee, evidence_needs_request, report_hash
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.audit import AuditLog
 from guest_owner.kbs.counters import Counters
+from guest_owner.kbs.decisions import Decisions
 from guest_owner.kbs.jwe import encrypt_to_guest
 from guest_owner.kbs.minting import DebugOrder, IdentityMinter, mint_debug_grant
 from guest_owner.kbs.passport_admission import PassportAdmission
@@ -60,7 +62,7 @@ class KeyBroker:
     ) -> None:
         """Args: clock: seconds since 1970."""
         self._store = store
-        self._audit = audit
+        self._decisions = Decisions(audit)
         self._sessions = sessions
         self._signer = signer
         self._mint = mint
@@ -77,9 +79,9 @@ class KeyBroker:
         try:
             request = parse_request(body)
         except FormatError as error:
-            raise self._refuse_auth("", str(error)) from error
+            raise self._decisions.refuse_auth("", str(error)) from error
         if request.version != PROTOCOL_VERSION:
-            raise self._refuse_auth(
+            raise self._decisions.refuse_auth(
                 request.tee,
                 "KBS Client Protocol Version Mismatch: "
                 f"expect ={PROTOCOL_VERSION} while the request is {request.version}",
@@ -87,14 +89,14 @@ class KeyBroker:
         try:
             tee = find_verified_tee(request.tee)
         except FormatError as error:
-            raise self._refuse_auth(request.tee, error.detail) from error
+            raise self._decisions.refuse_auth(request.tee, error.detail) from error
         if not evidence_needs_request(tee):
             session = self._sessions.open(tee)
             return session, encode_challenge(Challenge(nonce=session.nonce, extra_params=""))
         try:
             nonce = REQUESTS[tee](self._store.read_references(), request.extra_params)
         except CcinitError as error:
-            raise self._refuse_auth(request.tee, str(error)) from error
+            raise self._decisions.refuse_auth(request.tee, str(error)) from error
         session = self._sessions.open(tee, nonce)
         extra = {"selected-hash-algorithm": report_hash(tee)}
         return session, encode_challenge(Challenge(nonce=nonce, extra_params=extra))
@@ -113,7 +115,7 @@ class KeyBroker:
             evidence = self._appraise(session, attestation)
         except CcinitError as error:
             self._sessions.drop(session)
-            raise self._refuse_attest(session, error) from error
+            raise self._decisions.refuse_evidence(session, error) from error
         attested = Attested(
             label=session.label,
             tee=session.tee,
@@ -121,21 +123,7 @@ class KeyBroker:
             tee_pubkey=attestation.tee_pubkey,
         )
         token = self._signer.sign(evidence, attested, session.nonce)
-        self._audit.append(
-            AuditRecord(
-                event=Event.ATTEST,
-                session=session.label,
-                tee=session.tee,
-                decision=Decision.ACCEPTED,
-                claims=evidence.claims,
-                measured=evidence.measured,
-                reference=evidence.reference.name,
-                profile=evidence.reference.profile.value,
-                initdata=str(evidence.initdata.digest),
-                initdata_name=evidence.initdata.name,
-                devices=", ".join(sorted(evidence.subject.devices)),
-            )
-        )
+        self._decisions.accept_evidence(session, evidence)
         self._sessions.complete(session, attested)
         return session, encode_token_reply(TokenReply(token=token))
 
@@ -154,17 +142,17 @@ class KeyBroker:
         """
         attested = self._identify(cookie, bearer)
         uri = self._parse_path(attested, path)
-        refusal = self._decide(attested, uri)
+        refusal = self._why_denied(attested, uri)
         if refusal:
-            raise self._refuse_resource(attested, str(uri), refusal, Variant.POLICY_DENY)
+            raise self._decisions.deny(attested, str(uri), refusal, Variant.POLICY_DENY)
         try:
             body, minted = self._make_body(attested, uri)
         except CcinitError as error:
-            raise self._refuse_resource(
+            raise self._decisions.deny(
                 attested, str(uri), str(error), Variant.PLUGIN_INTERNAL_ERROR
             ) from error
         reply = encrypt_to_guest(body, attested.tee_pubkey)
-        self._audit_resource(attested, str(uri), Decision.RELEASED, "", minted)
+        self._decisions.release(attested, str(uri), minted)
         return reply
 
     def counter(
@@ -181,8 +169,8 @@ class KeyBroker:
         try:
             uri = parse_counter_path(path)
             resource = str(uri)
-            if refusal := self._decide(attested, counter_rule(uri)):
-                raise self._refuse_resource(attested, resource, refusal, Variant.POLICY_DENY)
+            if refusal := self._why_denied(attested, counter_rule(uri)):
+                raise self._decisions.deny(attested, resource, refusal, Variant.POLICY_DENY)
             self._require_pod(attested, uri.path.partition("/")[0])
             counter = (
                 self._counters.read(uri)
@@ -192,12 +180,12 @@ class KeyBroker:
         except KbsRefusedError:
             raise
         except CcinitError as error:
-            raise self._refuse_resource(
+            raise self._decisions.deny(
                 attested, resource, str(error), Variant.PLUGIN_INTERNAL_ERROR
             ) from error
         body = encode_counter_reply(CounterReply(uri=uri, counter=counter.value))
         reply = encrypt_to_guest(body, attested.tee_pubkey)
-        self._audit_resource(attested, resource, Decision.RELEASED, "", f"counter {counter.value}")
+        self._decisions.release(attested, resource, f"counter {counter.value}")
         return reply
 
     def _require_pod(self, attested: Attested, pod: str) -> None:
@@ -222,7 +210,7 @@ class KeyBroker:
             data, kind, told = identity.data, EnvelopeKind.TLS_IDENTITY, identity.fingerprint
         return encode_envelope(Envelope(uri=uri, kind=kind, data=data)), f"{kind} sha256:{told}"
 
-    def _decide(self, attested: Attested, uri: ResourceUri) -> str:
+    def _why_denied(self, attested: Attested, uri: ResourceUri) -> str:
         """Return why the resource stays, or "" if it may be released."""
         subject = attested.subject
         try:
@@ -240,7 +228,7 @@ class KeyBroker:
         if attested is not None:
             return attested
         if bearer is None:
-            self._audit_anonymous("no attested session and no token")
+            self._decisions.deny_stranger("no attested session and no token")
             raise KbsRefusedError(Variant.TOKEN_NOT_FOUND, "Attestation Token not found")
         told = "Token Verifier error"
         try:
@@ -252,14 +240,14 @@ class KeyBroker:
             told = f"{told}: {error.detail}"
             raise KbsRefusedError(Variant.TOKEN_VERIFIER_ERROR, told) from error
         except CcinitError as error:
-            self._audit_anonymous(str(error))
+            self._decisions.deny_stranger(str(error))
             raise KbsRefusedError(Variant.TOKEN_VERIFIER_ERROR, told) from error
 
     def _parse_path(self, attested: Attested, path: str) -> ResourceUri:
         try:
             return parse_resource_uri("kbs:///" + path, "resource.path")
         except FormatError as error:
-            raise self._refuse_resource(
+            raise self._decisions.deny(
                 attested, path, str(error), Variant.PLUGIN_INTERNAL_ERROR
             ) from error
 
@@ -267,82 +255,5 @@ class KeyBroker:
         try:
             return self._sessions.take_for_attest(cookie)
         except KbsRefusedError as refusal:
-            self._audit.append(
-                AuditRecord(
-                    event=Event.ATTEST,
-                    session="",
-                    tee="",
-                    decision=Decision.REFUSED,
-                    reason=refusal.detail,
-                )
-            )
+            self._decisions.refuse_without_session(refusal)
             raise
-
-    def _refuse_auth(self, tee: str, detail: str) -> KbsRefusedError:
-        self._audit.append(
-            AuditRecord(
-                event=Event.AUTH, session="", tee=tee, decision=Decision.REFUSED, reason=detail
-            )
-        )
-        return KbsRefusedError(Variant.ATTESTATION_ERROR, detail)
-
-    def _refuse_attest(self, session: Session, error: CcinitError) -> KbsRefusedError:
-        claims = error.claims if isinstance(error, EvidenceRefusedError) else ()
-        self._audit.append(
-            AuditRecord(
-                event=Event.ATTEST,
-                session=session.label,
-                tee=session.tee,
-                decision=Decision.REFUSED,
-                reason=str(error),
-                claims=claims,
-            )
-        )
-        # Only the holder of a registered key learns which registers differ: to everyone else the
-        # answer would be an oracle for what is registered.
-        told = error.detail
-        if isinstance(error, EvidenceRefusedError) and not error.authentic:
-            told = f"evidence refused: {error.reason}"
-        return KbsRefusedError(Variant.ATTESTATION_ERROR, f"{told} (audit session {session.label})")
-
-    def _refuse_resource(
-        self, attested: Attested, resource: str, reason: str, variant: Variant
-    ) -> KbsRefusedError:
-        self._audit_resource(attested, resource, Decision.DENIED, reason)
-        # Trustee's texts: a client must not learn more about a resource that it may not have.
-        told = (
-            "Access denied by policy" if variant is Variant.POLICY_DENY else "Plugin internal error"
-        )
-        return KbsRefusedError(variant, told)
-
-    def _audit_resource(
-        self,
-        attested: Attested,
-        resource: str,
-        decision: Decision,
-        reason: str,
-        minted: str = "",
-    ) -> None:
-        subject = attested.subject
-        self._audit.append(
-            AuditRecord(
-                event=Event.RESOURCE,
-                session=attested.label,
-                tee=attested.tee,
-                decision=decision,
-                reason=reason,
-                reference=subject.reference,
-                profile=subject.profile.value,
-                initdata=str(subject.initdata_digest),
-                initdata_name=subject.initdata_name,
-                resource=resource,
-                minted=minted,
-            )
-        )
-
-    def _audit_anonymous(self, reason: str) -> None:
-        self._audit.append(
-            AuditRecord(
-                event=Event.RESOURCE, session="", tee="", decision=Decision.DENIED, reason=reason
-            )
-        )

@@ -1,0 +1,126 @@
+"""The broker's decisions: each in the audit log before its reply exists, and what a refusal tells.
+
+The log has the whole reason, for the owner. Who asked is told what helps a guest of the owner's and
+is no oracle for others. Deciding itself is `guest_owner.kbs.broker`'s.
+"""
+
+from ccinit.errors import CcinitError
+from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
+from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.refusal import KbsRefusedError, Variant
+from guest_owner.kbs.sessions import Attested, Session
+
+
+class Decisions:
+    """Decisions of one broker; a method that refuses returns the error to raise."""
+
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit = audit
+
+    def refuse_auth(self, tee: str, detail: str) -> KbsRefusedError:
+        """Turn a request for a session away; `tee` is its own word."""
+        self._audit.append(
+            AuditRecord(
+                event=Event.AUTH, session="", tee=tee, decision=Decision.REFUSED, reason=detail
+            )
+        )
+        return KbsRefusedError(Variant.ATTESTATION_ERROR, detail)
+
+    def refuse_without_session(self, refusal: KbsRefusedError) -> None:
+        """Note that evidence came in no session that may attest."""
+        self._audit.append(
+            AuditRecord(
+                event=Event.ATTEST,
+                session="",
+                tee="",
+                decision=Decision.REFUSED,
+                reason=refusal.detail,
+            )
+        )
+
+    def accept_evidence(self, session: Session, evidence: AppraisedEvidence) -> None:
+        """Note evidence that has passed."""
+        self._audit.append(
+            AuditRecord(
+                event=Event.ATTEST,
+                session=session.label,
+                tee=session.tee,
+                decision=Decision.ACCEPTED,
+                claims=evidence.claims,
+                measured=evidence.measured,
+                reference=evidence.reference.name,
+                profile=evidence.reference.profile.value,
+                initdata=str(evidence.initdata.digest),
+                initdata_name=evidence.initdata.name,
+                devices=", ".join(sorted(evidence.subject.devices)),
+            )
+        )
+
+    def refuse_evidence(self, session: Session, error: CcinitError) -> KbsRefusedError:
+        """Turn evidence away."""
+        claims = error.claims if isinstance(error, EvidenceRefusedError) else ()
+        self._audit.append(
+            AuditRecord(
+                event=Event.ATTEST,
+                session=session.label,
+                tee=session.tee,
+                decision=Decision.REFUSED,
+                reason=str(error),
+                claims=claims,
+            )
+        )
+        # Only the holder of a registered key learns which registers differ: to everyone else the
+        # answer would be an oracle for what is registered.
+        told = error.detail
+        if isinstance(error, EvidenceRefusedError) and not error.authentic:
+            told = f"evidence refused: {error.reason}"
+        return KbsRefusedError(Variant.ATTESTATION_ERROR, f"{told} (audit session {session.label})")
+
+    def release(self, attested: Attested, resource: str, minted: str = "") -> None:
+        """Note a release; `minted` says what was made for this guest alone."""
+        self._append_resource(attested, resource, Decision.RELEASED, minted=minted)
+
+    def deny(
+        self, attested: Attested, resource: str, reason: str, variant: Variant
+    ) -> KbsRefusedError:
+        """Turn a request for a resource away."""
+        self._append_resource(attested, resource, Decision.DENIED, reason=reason)
+        # Trustee's texts: a client must not learn more about a resource that it may not have.
+        told = (
+            "Access denied by policy" if variant is Variant.POLICY_DENY else "Plugin internal error"
+        )
+        return KbsRefusedError(variant, told)
+
+    def deny_stranger(self, reason: str) -> None:
+        """Note a request for a resource by someone who has not attested."""
+        self._audit.append(
+            AuditRecord(
+                event=Event.RESOURCE, session="", tee="", decision=Decision.DENIED, reason=reason
+            )
+        )
+
+    def _append_resource(
+        self,
+        attested: Attested,
+        resource: str,
+        decision: Decision,
+        *,
+        reason: str = "",
+        minted: str = "",
+    ) -> None:
+        subject = attested.subject
+        self._audit.append(
+            AuditRecord(
+                event=Event.RESOURCE,
+                session=attested.label,
+                tee=attested.tee,
+                decision=decision,
+                reason=reason,
+                reference=subject.reference,
+                profile=subject.profile.value,
+                initdata=str(subject.initdata_digest),
+                initdata_name=subject.initdata_name,
+                resource=resource,
+                minted=minted,
+            )
+        )
