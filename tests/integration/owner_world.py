@@ -20,7 +20,8 @@ from ccinit.formats.host_rpc import RpcError
 from ccinit.formats.owner_rpc import Role, Stream, Value
 from ccinit.formats.owner_wire import LogLine, LogLineReader
 from guest_owner.plane.authority import OwnerAuthority, create_authority
-from guest_owner.plane.client import CallRefusedError, Endpoint, OwnerClient, Streams
+from guest_owner.plane.client import CallRefusedError, Endpoint, OwnerClient
+from guest_owner.plane.open_call import Streams
 from host_runtime.rpc_client import CallRefusedError as HostRefusedError
 from host_runtime.rpc_client import GuestClient
 from rootfs_builder.tools_tree import ToolsTree

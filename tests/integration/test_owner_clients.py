@@ -19,7 +19,8 @@ from ccinit.formats.host_rpc import RpcError
 from ccinit.formats.owner_rpc import METHODS, WINDOW_BYTES, Role, Value
 from ccinit.formats.owner_wire import Data, Refused, encode_data, encode_request
 from ccinit.formats.tls_hello import group_name
-from guest_owner.plane.client import OwnerClient, Streams, _Talk
+from guest_owner.plane.client import OwnerClient
+from guest_owner.plane.open_call import OpenCall, Streams
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.tls_server import DAY
 from tests.integration.owner_world import (
@@ -193,11 +194,11 @@ def test_unknown_method_and_wrong_parameters_leave_the_connection(
     with world.client() as client:
         client._msgid += 1
         client._send(encode_request(client._msgid, method, params))
-        talk = _Talk(client._msgid, known, Streams())
-        while talk.outcome is None:
-            client._receive(talk)
-        assert isinstance(talk.outcome, Refused)
-        assert (talk.outcome.code, talk.outcome.reason) == (RpcError.BADREQ, reason)
+        call = OpenCall(client._msgid, known, Streams())
+        while call.outcome is None:
+            client._receive(call)
+        assert isinstance(call.outcome, Refused)
+        assert (call.outcome.code, call.outcome.reason) == (RpcError.BADREQ, reason)
         client.call("metrics", seconds=SECONDS)
 
 

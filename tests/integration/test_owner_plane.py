@@ -17,7 +17,8 @@ from ccinit.formats.host_rpc import RpcError
 from ccinit.formats.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, Value
 from ccinit.formats.owner_wire import encode_request
 from ccinit.formats.sealed_log import Kind
-from guest_owner.plane.client import OwnerClient, Streams
+from guest_owner.plane.client import OwnerClient
+from guest_owner.plane.open_call import Streams
 from tests.integration.owner_world import (
     GOOD_PARAMS,
     SECONDS,

@@ -14,8 +14,9 @@ from typing import BinaryIO
 from ccinit.errors import FormatError
 from ccinit.formats.owner_rpc import Stream, Value
 from guest_owner.arguments import Subparsers
-from guest_owner.plane.client import OwnerClient, Sink, Streams
+from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
+from guest_owner.plane.open_call import Sink, Streams
 from guest_owner.plane.terminal import raw_terminal
 
 _SIGNALLED = 128  # what shells add to the number of a signal

@@ -20,8 +20,8 @@ from guest_owner.claims_table import format_claims
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee
-from guest_owner.plane.client import Streams
 from guest_owner.plane.endpoint import add_endpoint, connect
+from guest_owner.plane.open_call import Streams
 from guest_owner.unseal_command import code_text, escape_text
 from guest_owner.verify_command import appraise_alone
 

@@ -16,7 +16,7 @@ from ccinit.formats.verity import RootHash, Salt, VerityParameters
 from guest_owner import debug_command
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
-from guest_owner.plane.client import Streams
+from guest_owner.plane.open_call import Streams
 from tests.unit.ccinit.formats.test_guest_config import CONFIG
 from tests.unit.guest_owner.command_line import error_of, run
 

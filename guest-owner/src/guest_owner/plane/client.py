@@ -2,39 +2,33 @@
 
 The way there is of no account: a TCP port of the pod, or a port that the host's `relay` listens on.
 TLS 1.3 ends in the guest; what is checked is a certificate for the pod's name under the root that
-the owner gives. Left to others: terminals and files (`guest_owner.plane.streams`), what calls mean
-(`ccinit.formats.owner_rpc`).
+the owner gives. Left to others: the streams of a call (`guest_owner.plane.open_call`), what calls
+mean (`ccinit.formats.owner_rpc`).
 """
 
 import contextlib
 import select
 import socket
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from ccinit.errors import ConfigError, DeadlineError, FormatError, PeerError
-from ccinit.formats.owner_rpc import METHODS, WINDOW_BYTES, Method, Stream, Value
+from ccinit.errors import ConfigError, DeadlineError, PeerError
+from ccinit.formats.owner_rpc import METHODS, Stream, Value
 from ccinit.formats.owner_wire import (
-    Credit,
     Data,
-    Message,
     MessageReader,
     Refused,
-    Reply,
-    encode_credit,
     encode_data,
     encode_request,
     result_of,
 )
 from ccinit.formats.tls_hello import selected_group
+from guest_owner.plane.open_call import OpenCall, Streams
 
 CONNECT_SECONDS: Final = 90.0  # a guest under emulation starts a process for each connection
 _CHUNK_BYTES: Final = 16 * 1024
-
-Sink = Callable[[bytes], None]
 
 
 class CallRefusedError(PeerError):
@@ -64,21 +58,6 @@ class Endpoint:
     pod: str
     roots: Path
     identity: Path
-
-
-@dataclass(slots=True, kw_only=True)
-class Streams:
-    """What a streaming call is connected to.
-
-    Attributes:
-        sinks: for each fd of the guest's data who takes it.
-        source: descriptor that is sent as fd 0; None sends its end at once.
-        events: asked before each wait for data to send: fd and bytes.
-    """
-
-    sinks: Mapping[int, Sink] = field(default_factory=dict)
-    source: int | None = None
-    events: Callable[[], tuple[tuple[int, bytes], ...]] = tuple
 
 
 class OwnerClient:
@@ -144,9 +123,9 @@ class OwnerClient:
         self._send(encode_request(self._msgid, name, params))
         if Stream.INPUT in method.streams and streams.source is None:
             self._send(encode_data(Data(id=self._msgid, fd=Stream.INPUT, content=b"")))
-        talk = _Talk(self._msgid, method, streams)
-        while (outcome := talk.outcome) is None:
-            self._turn(talk, seconds)
+        call = OpenCall(self._msgid, method, streams)
+        while (outcome := call.outcome) is None:
+            self._turn(call, seconds)
         if isinstance(outcome, Refused):
             raise CallRefusedError(outcome)
         return result_of(method, outcome)
@@ -167,10 +146,10 @@ class OwnerClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _turn(self, talk: "_Talk", seconds: float | None) -> None:
-        for fd, content in talk.streams.events():
-            self._send(encode_data(Data(id=talk.id, fd=fd, content=content)))
-        watched = [self._socket.fileno(), *talk.sources()]
+    def _turn(self, call: OpenCall, seconds: float | None) -> None:
+        for fd, content in call.streams.events():
+            self._send(encode_data(Data(id=call.id, fd=fd, content=content)))
+        watched = [self._socket.fileno(), *call.sources()]
         try:
             ready, _, _ = select.select(watched, (), (), seconds)
         except InterruptedError:
@@ -178,14 +157,14 @@ class OwnerClient:
         if not ready:
             raise DeadlineError("owner.silent", f"no answer within {seconds:g} s")
         if self._socket.fileno() in ready:
-            self._receive(talk)
-        if talk.outcome is None and talk.streams.source in ready:
-            self._send(talk.read_source())
+            self._receive(call)
+        if call.outcome is None and call.streams.source in ready:
+            self._send(call.read_source())
 
-    def _receive(self, talk: "_Talk") -> None:
+    def _receive(self, call: OpenCall) -> None:
         for data in self._read():
             for message in self._reader.feed(data):
-                self._send(talk.hear(message))
+                self._send(call.hear(message))
 
     def _read(self) -> list[bytes]:
         """Wait for ciphertext and return the plaintext in it."""
@@ -245,60 +224,6 @@ class OwnerClient:
                 return flight
 
 
-class _Talk:
-    """One call between request and reply, and both sides' credit."""
-
-    def __init__(self, call: int, method: Method, streams: Streams) -> None:
-        self.id = call
-        self.method = method
-        self.streams = streams
-        self.outcome: Refused | tuple[object, ...] | None = None
-        self._credit = WINDOW_BYTES
-        self._owed = 0
-
-    def sources(self) -> tuple[int, ...]:
-        """The descriptor to read from, if there is one and the guest has room."""
-        source = self.streams.source
-        return () if source is None or not self._credit else (source,)
-
-    def read_source(self) -> bytes:
-        """Read the source; return the message to send."""
-        source = self.streams.source
-        if source is None:
-            return b""
-        with open(source, "rb", buffering=0, closefd=False) as file:
-            content = file.read(min(self._credit, _CHUNK_BYTES)) or b""
-        self._credit -= len(content)
-        if not content:
-            self.streams.source = None
-        return encode_data(Data(id=self.id, fd=Stream.INPUT, content=content))
-
-    def hear(self, message: Message) -> bytes:
-        """Take a message of the guest; return what has to be sent back.
-
-        Raises:
-            FormatError: `owner.message`, of another call, or on an fd that this one has not.
-        """
-        match message:
-            case Reply(msgid=self.id, outcome=outcome):
-                self.outcome = outcome
-            case Credit(id=self.id, count=count):
-                self._credit += count
-            case Data(id=self.id, fd=fd, content=content) if fd in self.method.streams:
-                self.streams.sinks.get(fd, _discard)(content)
-                return self._repay(len(content))
-            case _:
-                raise FormatError("owner.message", f"unexpected in {self.method.name}")
-        return b""
-
-    def _repay(self, count: int) -> bytes:
-        self._owed += count
-        if self._owed < WINDOW_BYTES // 2:
-            return b""
-        owed, self._owed = self._owed, 0
-        return encode_credit(Credit(id=self.id, count=owed))
-
-
 def _context(endpoint: Endpoint) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -316,7 +241,3 @@ def _tls_error(error: ssl.SSLError) -> PeerError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return PeerError("owner.certificate", f"the guest's certificate: {error.verify_message}")
     return PeerError("owner.tls", f"TLS failed: {error.reason or error}")
-
-
-def _discard(_content: bytes) -> None:
-    """Take data that nobody wants; its credit goes back all the same."""

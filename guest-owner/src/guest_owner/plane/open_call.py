@@ -1,0 +1,103 @@
+"""One call between its request and its reply: its streams, and both sides' credit.
+
+Scope: from messages of the guest to the bytes that go back, and from the source to messages.
+Left to others: the connection and waiting (`guest_owner.plane.client`), what is at the other ends
+of the streams (`guest_owner.plane.terminal` and the commands).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from ccinit.errors import FormatError
+from ccinit.formats.owner_rpc import WINDOW_BYTES, Method, Stream
+from ccinit.formats.owner_wire import (
+    Credit,
+    Data,
+    Message,
+    Refused,
+    Reply,
+    encode_credit,
+    encode_data,
+)
+
+_CHUNK_BYTES: Final = 16 * 1024
+
+Sink = Callable[[bytes], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Streams:
+    """What a streaming call is connected to.
+
+    Attributes:
+        sinks: for each fd of the guest's data who takes it.
+        source: descriptor that is sent as fd 0; None sends its end at once.
+        events: asked before each wait for data to send: fd and bytes.
+    """
+
+    sinks: Mapping[int, Sink] = field(default_factory=dict)
+    source: int | None = None
+    events: Callable[[], tuple[tuple[int, bytes], ...]] = tuple
+
+
+class OpenCall:
+    """One call.
+
+    Attributes:
+        outcome: the guest's refusal, or the values of its result; None as long as it is open.
+    """
+
+    def __init__(self, call: int, method: Method, streams: Streams) -> None:
+        self.id = call
+        self.method = method
+        self.streams = streams
+        self.outcome: Refused | tuple[object, ...] | None = None
+        self._credit = WINDOW_BYTES
+        self._owed = 0
+
+    def sources(self) -> tuple[int, ...]:
+        """The descriptor to read from, if there is one and the guest has room."""
+        source = self.streams.source
+        return () if source is None or not self._credit else (source,)
+
+    def read_source(self) -> bytes:
+        """Read the source; return the message to send."""
+        source = self.streams.source
+        if source is None:
+            return b""
+        with open(source, "rb", buffering=0, closefd=False) as file:
+            content = file.read(min(self._credit, _CHUNK_BYTES)) or b""
+        self._credit -= len(content)
+        if not content:
+            self.streams.source = None
+        return encode_data(Data(id=self.id, fd=Stream.INPUT, content=content))
+
+    def hear(self, message: Message) -> bytes:
+        """Take a message of the guest; return what has to be sent back.
+
+        Raises:
+            FormatError: `owner.message`, of another call, or on an fd that this one has not.
+        """
+        match message:
+            case Reply(msgid=self.id, outcome=outcome):
+                self.outcome = outcome
+            case Credit(id=self.id, count=count):
+                self._credit += count
+            case Data(id=self.id, fd=fd, content=content) if fd in self.method.streams:
+                self.streams.sinks.get(fd, _discard)(content)
+                return self._repay(len(content))
+            case _:
+                raise FormatError("owner.message", f"unexpected in {self.method.name}")
+        return b""
+
+    def _repay(self, count: int) -> bytes:
+        self._owed += count
+        if self._owed < WINDOW_BYTES // 2:
+            return b""
+        owed, self._owed = self._owed, 0
+        return encode_credit(Credit(id=self.id, count=owed))
+
+
+def _discard(_content: bytes) -> None:
+    """Take data that nobody wants; its credit goes back all the same."""
