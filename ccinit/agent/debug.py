@@ -27,8 +27,9 @@ from ccinit.formats.pod_resources import tls_identity_uri
 from ccinit.formats.sealed_log import Kind
 from ccinit.formats.verity import VerityParameters
 from ccinit.kernel.block import BlockDevice
+from ccinit.kernel.clock import boottime
 from ccinit.kernel.dm import DmControl
-from ccinit.kernel.task import boottime, sleep
+from ccinit.kernel.task import sleep
 from ccinit.run.crun import Crun
 from ccinit.run.debug_environment import DebugEnvironment, open_environment
 from ccinit.unlock.verity_volume import activate_verity

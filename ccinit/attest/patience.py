@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ccinit.errors import CcinitError, DeadlineError
+from ccinit.kernel.clock import boottime
 from ccinit.values import frozen
 
 
@@ -36,11 +37,6 @@ class AttestLimits:
 
 
 DEFAULT_LIMITS: Final = AttestLimits()
-
-
-def boottime() -> float:
-    """Seconds of a clock that needs no wall clock."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def random_fraction() -> float:

@@ -10,8 +10,8 @@ from typing import TypeVar
 from ccinit.agent.guest import EarlyGuest
 from ccinit.errors import CcinitError, DeadlineError, PeerError
 from ccinit.formats.host_rpc import Code, Phase
+from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import deadline
-from ccinit.kernel.task import boottime
 from ccinit.values import frozen
 
 R = TypeVar("R")

@@ -5,6 +5,11 @@ import time
 from ccinit.kernel.libc import kernel_error
 
 
+def boottime() -> float:
+    """Return the seconds since boot, sleep included; needs no wall clock, and nobody can set it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def boottime_us() -> int:
     """Return the microseconds since boot, sleep included."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000

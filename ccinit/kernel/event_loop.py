@@ -34,6 +34,7 @@ from types import TracebackType
 from typing import Self, TypeVar, cast
 
 from ccinit.errors import DeadlineError
+from ccinit.kernel.clock import boottime
 from ccinit.kernel.task import (
     AnyTask,
     Event,
@@ -43,7 +44,6 @@ from ccinit.kernel.task import (
     Timer,
     Turn,
     WaitTurn,
-    boottime,
     readable,
     sleep,
     writable,

@@ -4,7 +4,6 @@ See `ccinit.kernel.event_loop` for the theory of operation.
 """
 
 import selectors
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Generic, Protocol, TypeVar, cast
@@ -13,11 +12,6 @@ from ccinit.kernel.libc import kernel_error
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
-
-def boottime() -> float:
-    """Return the seconds since boot, sleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Timer:

@@ -11,22 +11,17 @@ with timeouts of its own, which are ignored here in favour of the deadline's. Fa
 import select
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterable
 
 import httpcore
 
 from ccinit.errors import PeerError
+from ccinit.kernel.clock import boottime
 from ccinit.net.tls import tls_error
 
 Dial = Callable[[str, int, float], socket.socket]
 
 _WRITE_BYTES = 16 * 1024  # one TLS record: the longest that a write can go without a look
-
-
-def boottime() -> float:
-    """Seconds of a clock that runs without a wall clock and cannot be set."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Deadline:

@@ -17,7 +17,7 @@ from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.host_rpc import RpcError
 from ccinit.formats.owner_rpc import ROLE_URI_PREFIX, Role
 from ccinit.formats.owner_wire import Data, Refused
-from ccinit.kernel.task import boottime
+from ccinit.kernel.clock import boottime
 from ccinit.net.tls_server import ServerConnection
 from ccinit.owner.messages import CallAnswer, Greeting
 from ccinit.owner.ports import CHUNK_BYTES, OpenCall

@@ -15,8 +15,8 @@ from ccinit.errors import LimitExceededError, PeerError, VerificationError
 from ccinit.formats.digest import Digest
 from ccinit.formats.oci_image import MAX_MANIFEST_BYTES, MediaType
 from ccinit.formats.oci_reference import HTTPS_PORT, ImageReference
+from ccinit.kernel.clock import boottime
 from ccinit.net.http import Headers, HttpLimits, HttpReply, parse_http_date
-from ccinit.net.stream import boottime
 from ccinit.pull.redirect import MAX_REDIRECTS, follow_redirect
 from ccinit.pull.registry_auth import (
     MAX_TOKEN_REPLY_BYTES,

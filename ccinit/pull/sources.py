@@ -15,9 +15,10 @@ from ccinit.errors import CcinitError, KernelError
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.formats.registries import PullSource, plan_sources, rule_keys
 from ccinit.formats.resource_uri import ResourceUri
+from ccinit.kernel.clock import boottime
 from ccinit.net.http import HttpClient
 from ccinit.net.proxy import dial_through
-from ccinit.net.stream import boottime, dial_tcp
+from ccinit.net.stream import dial_tcp
 from ccinit.net.tls import pinned_context, present_certificate
 from ccinit.pull.documents import verify_digest
 from ccinit.pull.messages import PullRequest, SourceFailed, key_pipe

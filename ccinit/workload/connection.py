@@ -13,7 +13,7 @@ from typing import Final
 from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.http_request import HttpRequest, HttpRequestError, HttpRequestReader
 from ccinit.formats.workload_api import WorkloadCall, parse_call
-from ccinit.kernel.task import boottime
+from ccinit.kernel.clock import boottime
 from ccinit.workload.messages import MediaType, WorkloadAnswer
 
 REQUEST_SECONDS: Final = 10.0

@@ -18,8 +18,9 @@ from ccinit.formats.pod_resources import tls_identity_uri
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.tee import Tee
 from ccinit.formats.verity import RootHash, Salt, VerityParameters
+from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.kernel.task import Event, boottime, sleep
+from ccinit.kernel.task import Event, sleep
 from ccinit.secret import Secret
 from ccinit.values import replace
 

@@ -4,8 +4,9 @@ import pytest
 
 from ccinit.agent.state import BootState
 from ccinit.formats.host_rpc import Code, Phase, StateFlag
+from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.kernel.task import boottime, sleep
+from ccinit.kernel.task import sleep
 
 
 def test_state_counts_every_change() -> None:
