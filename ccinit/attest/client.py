@@ -9,8 +9,8 @@ A session is renewed, always with a new key, before the KBS's own word ends it, 
 each call if the KBS says that it has ended earlier. What had been fetched by then stays fetched.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 from ccinit.attest.composite import DeviceAttester, collect_additional_evidence
 from ccinit.attest.exchange import Exchange
@@ -42,6 +42,8 @@ from ccinit.formats.tee import ReportData, Tee, evidence_needs_request
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.secret import Secret
 from ccinit.values import frozen
+
+R = TypeVar("R")
 
 PATH: Final = "/kbs/v0"
 _PLAIN_TYPE: Final = "text/xml"  # of Trustee's plugins that ask for no encryption
@@ -153,7 +155,7 @@ class KbsClient:
         self._used_nonces = set[Nonce]()
         self._session: _Session | None = None
         self._cookie = ""
-        self._token = ""
+        self._bearer_token = ""
         self._retry_after: float | None = None
 
     def attest(self) -> AttestationResult:
@@ -217,11 +219,16 @@ class KbsClient:
         return ends_at is None or self._waiting.now() < ends_at
 
     def _attest(self, patience: Patience) -> AttestationResult:
+        source = self._passport
+        if source is not None:
+            return self._persist(patience, lambda: self._obtain_passport(source, patience))
+        return self._persist(patience, lambda: self._handshake(patience))
+
+    def _persist(self, patience: Patience, attempt: Callable[[], R]) -> R:
+        """Make attempts until one succeeds, cannot be helped by another, or time is over."""
         while True:
             try:
-                if self._passport is not None:
-                    return self._obtain_passport(self._passport, patience)
-                return self._handshake(patience)
+                return attempt()
             except PeerError as error:
                 if not _may_retry(error):
                     raise
@@ -252,23 +259,17 @@ class KbsClient:
 
     def _obtain_passport(self, source: PassportSource, patience: Patience) -> AttestationResult:
         key = generate_tee_key(self._key_algorithm)
-        self._session, self._token = None, ""
+        self._session, self._bearer_token = None, ""
         self._retry_after = None
         began = self._waiting.now()
         passport = source.obtain(key.public_jwk, patience.request_seconds)
-        self._token = passport.token
+        self._bearer_token = passport.token
         life = usable_seconds(passport.seconds)
         self._session = _Session(key=key, ends_at=None if life is None else began + life)
         return AttestationResult(token=passport.token, tee_pubkey=key.public_jwk, date=None)
 
     def _fetch(self, uri: KbsUri, post: bytes, patience: Patience) -> Resource:
-        while True:
-            try:
-                return self._get(uri, post, patience)
-            except PeerError as error:
-                if not _may_retry(error):
-                    raise
-                patience.wait_after(error, self._retry_after)
+        return self._persist(patience, lambda: self._get(uri, post, patience))
 
     def _make_evidence(self, report_data: ReportData, nonce: Nonce) -> JsonValue:
         if not evidence_needs_request(self._tee):
@@ -292,8 +293,8 @@ class KbsClient:
 
     def _send(self, method: str, path: str, patience: Patience, body: bytes = b"") -> HttpReply:
         headers: Headers = (("cookie", f"{COOKIE_NAME}={self._cookie}"),) if self._cookie else ()
-        if self._token:
-            headers = (*headers, ("authorization", f"Bearer {self._token}"))
+        if self._bearer_token:
+            headers = (*headers, ("authorization", f"Bearer {self._bearer_token}"))
         if body:
             headers = (*headers, ("content-type", "application/json"))
         limits = HttpLimits(
