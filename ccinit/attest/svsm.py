@@ -56,7 +56,8 @@ ServiceSource = Callable[[], ServiceReport]
 
 
 @contextmanager
-def _made(tpm: TpmCommands, template: bytes) -> Iterator[PrimaryKey]:
+def _primary_key(tpm: TpmCommands, template: bytes) -> Iterator[PrimaryKey]:
+    """Make a key from the TPM's seed for the block: the same one each time."""
     key = tpm.create_primary(template)
     try:
         yield key
@@ -72,7 +73,7 @@ def read_keys(device: Carrier) -> SvsmKeys:
         FormatError: `tpm2.…`.
     """
     tpm = TpmCommands(device)
-    with _made(tpm, EK_TEMPLATE) as ek, _made(tpm, AK_TEMPLATE) as ak:
+    with _primary_key(tpm, EK_TEMPLATE) as ek, _primary_key(tpm, AK_TEMPLATE) as ak:
         return SvsmKeys(ek=ek.encoded, ak=ak.encoded)
 
 
@@ -108,7 +109,10 @@ class SvsmAttester:
         report = parse_snp_report(raw.outblob)
         if report.report_data != service_report_data(report_data, raw.manifestblob):
             raise PeerError("attest.report", "the report is not over what was asked for")
-        with _made(self._tpm, EK_TEMPLATE) as ek, _made(self._tpm, AK_TEMPLATE) as ak:
+        with (
+            _primary_key(self._tpm, EK_TEMPLATE) as ek,
+            _primary_key(self._tpm, AK_TEMPLATE) as ak,
+        ):
             activated = self._tpm.activate_credential(
                 ak.handle, ek.handle, request.blob, request.secret, self._nonce
             )
