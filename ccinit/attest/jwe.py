@@ -14,8 +14,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
-from ccinit.attest.tee_key import EcTeeKey, TeeKey
-from ccinit.errors import FormatError, VerificationError
+from ccinit.attest.tee_key import EcTeeKey, TeeKey, undecryptable
+from ccinit.errors import FormatError
 from ccinit.formats.concat_kdf import concat_kdf
 from ccinit.formats.jwk import ECDH_ALGORITHM, EcPublicJwk, PublicJwk, parse_epk
 from ccinit.formats.strict_json import JsonValue, decode_base64url, members, parse_json
@@ -123,7 +123,7 @@ def unwrap_key(wrapping_key: bytes, wrapped: bytes) -> Secret:
         return Secret(aes_key_unwrap(wrapping_key, wrapped))
     except (InvalidUnwrap, ValueError):
         # Neither cause nor context: the chain would tell which step it was.
-        raise VerificationError("jwe.decrypt", "the reply does not decrypt") from None
+        raise undecryptable() from None
 
 
 def decrypt_content(
@@ -135,11 +135,11 @@ def decrypt_content(
         VerificationError: `jwe.decrypt`.
     """
     if (len(content_key), len(iv), len(tag)) != (_KEY_BYTES, _IV_BYTES, _TAG_BYTES):
-        raise VerificationError("jwe.decrypt", "the reply does not decrypt")
+        raise undecryptable()
     try:
         return Secret(AESGCM(content_key).decrypt(iv, ciphertext + tag, additional_data))
     except InvalidTag:
-        raise VerificationError("jwe.decrypt", "the reply does not decrypt") from None
+        raise undecryptable() from None
 
 
 def _ascii(value: JsonValue) -> bytes:

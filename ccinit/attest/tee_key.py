@@ -27,6 +27,11 @@ _RSA_BITS = 2048  # Trustee's own client offers as many; the key lives for minut
 _CURVES = {P256: ec.SECP256R1(), P521: ec.SECP521R1()}
 
 
+def undecryptable() -> VerificationError:
+    """Return the one error of every step of a decryption: which one failed is nobody's to learn."""
+    return VerificationError("jwe.decrypt", "the reply does not decrypt")
+
+
 class EcTeeKey:
     """A private key on P-256 or P-521."""
 
@@ -98,7 +103,7 @@ class RsaTeeKey:
         try:
             return Secret(self._private.decrypt(ciphertext, padding))
         except ValueError:
-            raise VerificationError("jwe.decrypt", "the reply does not decrypt") from None
+            raise undecryptable() from None
 
     def __repr__(self) -> str:
         return f"RsaTeeKey({self._private.key_size})"
