@@ -10,7 +10,7 @@ import ssl
 
 from ccinit.errors import ConfigError, PeerError
 
-MAX_ROOTS_PEM_BYTES = 256 * 1024
+_MAX_ROOTS_PEM_BYTES = 256 * 1024
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module has no name for
 
@@ -37,25 +37,39 @@ def pinned_context(roots_pem: str, *, check_time: bool) -> ssl.SSLContext:
     Raises:
         ConfigError: `net.roots`, not PEM certificates.
     """
-    if len(roots_pem) > MAX_ROOTS_PEM_BYTES:
-        raise ConfigError("net.roots", f"{len(roots_pem)} bytes, at most {MAX_ROOTS_PEM_BYTES}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and name
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    narrow(context)
     context.hostname_checks_common_name = False
+    if not check_time:
+        context.verify_flags |= _NO_CHECK_TIME
+    load_roots(context, roots_pem)
+    if not context.get_ca_certs(binary_form=True):
+        raise ConfigError("net.roots", "holds no certificate authority")
+    return context
+
+
+def narrow(context: ssl.SSLContext) -> None:
+    """Leave of TLS what the guest speaks, as client and as server."""
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
     # Level 2: RSA of 2048 bits, no SHA-1; for the certificates too. TLS 1.3 keeps its own suites.
     context.set_ciphers("DEFAULT:@SECLEVEL=2")
     # Python turns this on: then an end without close_notify would look like the end of a body.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.options |= ssl.OP_NO_TICKET
-    if not check_time:
-        context.verify_flags |= _NO_CHECK_TIME
+
+
+def load_roots(context: ssl.SSLContext, roots_pem: str) -> None:
+    """Trust the given certificates.
+
+    Raises:
+        ConfigError: `net.roots`, not PEM certificates, or more than 256 KiB.
+    """
+    if len(roots_pem) > _MAX_ROOTS_PEM_BYTES:
+        raise ConfigError("net.roots", f"{len(roots_pem)} bytes, at most {_MAX_ROOTS_PEM_BYTES}")
     try:
         context.load_verify_locations(cadata=roots_pem)
     except (ssl.SSLError, TypeError, ValueError) as error:
         raise ConfigError("net.roots", "not PEM certificates") from error
-    if not context.get_ca_certs(binary_form=True):
-        raise ConfigError("net.roots", "holds no certificate authority")
-    return context
 
 
 def present_certificate(context: ssl.SSLContext, path: str) -> None:

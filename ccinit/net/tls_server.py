@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from ccinit.errors import ConfigError, PeerError
 from ccinit.formats.tls_hello import selected_group
-from ccinit.net.tls import MAX_ROOTS_PEM_BYTES, tls_error
+from ccinit.net.tls import load_roots, narrow, tls_error
 from ccinit.secret import Secret
 
 _PEER: Final = "owner plane"
@@ -29,19 +29,11 @@ def server_context(identity: Secret, client_roots_pem: str) -> ssl.SSLContext:
     Raises:
         ConfigError: `net.roots`, `net.identity`: not PEM, or key and certificate do not match.
     """
-    if len(client_roots_pem) > MAX_ROOTS_PEM_BYTES:
-        raise ConfigError("net.roots", f"{len(client_roots_pem)} bytes")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    narrow(context)
     context.verify_mode = ssl.CERT_REQUIRED
-    context.set_ciphers("DEFAULT:@SECLEVEL=2")
     context.num_tickets = 0
-    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-    context.options |= ssl.OP_NO_TICKET
-    try:
-        context.load_verify_locations(cadata=client_roots_pem)
-    except (ssl.SSLError, TypeError, ValueError) as error:
-        raise ConfigError("net.roots", "not PEM certificates") from error
+    load_roots(context, client_roots_pem)
     _load_identity(context, identity)
     return context
 
