@@ -135,6 +135,41 @@ def unseal(
     return reading.result()
 
 
+class _EntryParts:
+    """Step 4, for entries that are longer than a record: they come whole, and one after another."""
+
+    def __init__(self) -> None:
+        self._records: list[Record] = []
+        self._index = 0  # of the first of them
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._records)
+
+    def add(self, index: int, record: Record) -> LogEntry | None:
+        """Take the record that comes next; return the entry that it completes, if it does."""
+        if not self._records:
+            self._index = index
+        first = self._records[0] if self._records else record
+        if (first.kind, first.source) != (record.kind, record.source):
+            raise FormatError("unseal.order", "an entry was not finished")
+        self._records.append(record)
+        if sum(len(part.data) for part in self._records) > MAX_ENTRY_BYTES:
+            raise FormatError("unseal.order", "an entry is too long")
+        if record.more:
+            return None
+        data = b"".join(part.data for part in self._records)
+        self._records = []
+        return LogEntry(
+            index=self._index,
+            boottime_us=first.boottime_us,
+            kind=first.kind,
+            source=first.source,
+            dropped=record.dropped,
+            data=data,
+        )
+
+
 class _Reading:
     """One pass over one stream."""
 
@@ -155,8 +190,7 @@ class _Reading:
         self._bound: bool | None = None
         self._guest = ""
         self._mixed = self._ended = False
-        self._partial: list[Record] = []
-        self._partial_index = 0
+        self._parts = _EntryParts()
         self._entries: list[LogEntry] = []
         self._findings: list[Finding] = []
 
@@ -280,31 +314,13 @@ class _Reading:
             raise VerificationError("unseal.unsigned", "a signature is late")
         if record.kind is not Kind.FILL:
             self._join(record)
-        elif self._partial or record.data:
+        elif self._parts.is_open or record.data:
             raise FormatError("unseal.order", "a filler inside an entry, or with content")
 
     def _join(self, record: Record) -> None:
-        if self._partial:
-            first = self._partial[0]
-            if (first.kind, first.source) != (record.kind, record.source):
-                raise FormatError("unseal.order", "an entry was not finished")
-        else:
-            self._partial_index = self._index
-        self._partial.append(record)
-        if sum(len(part.data) for part in self._partial) > MAX_ENTRY_BYTES:
-            raise FormatError("unseal.order", "an entry is too long")
-        if record.more:
+        entry = self._parts.add(self._index, record)
+        if entry is None:
             return
-        first = self._partial[0]
-        entry = LogEntry(
-            index=self._partial_index,
-            boottime_us=first.boottime_us,
-            kind=first.kind,
-            source=first.source,
-            dropped=record.dropped,
-            data=b"".join(part.data for part in self._partial),
-        )
-        self._partial = []
         self._entries.append(entry)
         if entry.kind is Kind.EVIDENCE:
             self._bind(entry.data)
