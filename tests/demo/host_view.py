@@ -41,8 +41,8 @@ class HostView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OwnerSide:
-    """The owner's own files as a searchable: what the search must find if it works."""
+class Contents:
+    """What is no sink, to be searched all the same: a control, or what the owner has."""
 
     contents: tuple[bytes, ...]
     name: str = "owner"
@@ -69,14 +69,19 @@ def look(config: GuestConfig, canaries: Mapping[str, bytes]) -> HostView:
 
 
 def require_findable(
-    canaries: Mapping[str, bytes], files: Iterable[Path], log_text: bytes
+    canaries: Mapping[str, bytes], files: Iterable[Path], text: bytes
 ) -> tuple[Hit, ...]:
     """Show that the search finds every canary where it has to be: on the owner's side.
+
+    Args:
+        canaries: by name.
+        files: of the owner.
+        text: of the owner's log, and what else is not in a file.
 
     Raises:
         DemoError: one was not found, so that not finding it elsewhere proves nothing.
     """
-    side = OwnerSide(contents=(*(path.read_bytes() for path in files), log_text))
+    side = Contents(contents=(*(path.read_bytes() for path in files), text))
     hits = find_canaries(canaries, (side,))
     missing = set(canaries) - {hit.canary for hit in hits}
     if missing:

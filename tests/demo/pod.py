@@ -26,10 +26,16 @@ TLS_IDENTITY_URI = "kbs:///ccinit/demo/tls-identity"
 class Canaries:
     """Texts that stand for everything the host must not see come out of a guest.
 
-    The secret and the log line it never sees at all. The other three are words of the manifest,
-    which the host carries to the guest: public, and still no guest may repeat them to it.
+    The secret and the log line it never sees at all. The others are words of the initdata and of
+    the image, which the host carries to the guest: public, and still no guest may repeat them.
+
+    Attributes:
+        comment: in both texts of the initdata.
+        label: of the container image.
     """
 
+    comment: str
+    label: str
     secret: str
     env: str
     file_name: str
@@ -48,14 +54,17 @@ class Canaries:
             "file name": self.file_name.encode(),
             "container name": self.container.encode(),
             "log line": self.log_line.encode(),
+            "initdata comment": self.comment.encode(),
+            "image label": self.label.encode(),
         }
 
 
 def ccinit_toml(
-    *, kbs_ca_pem: str, log_public_key: str, client_ca_pem: str, debug_tools: str
+    *, kbs_ca_pem: str, log_public_key: str, client_ca_pem: str, debug_tools: str, comment: str
 ) -> str:
     """`ccinit.toml` of the demo; `debug_tools` is what `guest-owner debug tools` prints."""
-    return f"""version = 1
+    return f"""# {comment}
+version = 1
 
 [kbs]
 url = "https://{KBS_ADDRESS}:{KBS_PORT}"
@@ -78,7 +87,8 @@ attest_seconds = 180
 
 def pod_toml(*, digest: str, registry_ca_pem: str, canaries: Canaries) -> str:
     """`pod.toml` of the demo."""
-    return f"""version = 1
+    return f"""# {canaries.comment}
+version = 1
 name = "{POD}"
 
 [allow]

@@ -238,7 +238,8 @@ def _look_from_both_sides(story: Story, boot: Boot, predicted: Mapping[str, str]
         scene.owner.folder / "pod.toml",
         scene.owner.state / "resources" / pod.SECRET_URI.removeprefix("kbs:///"),
     )
-    found = require_findable(scene.canaries.by_name(), files, boot.log.text())
+    texts = boot.log.text() + scene.image_config
+    found = require_findable(scene.canaries.by_name(), files, texts)
     show.say("owner", f"control: the search finds {len(found)} forms of the canaries on my side")
     life = boot.life
     numbers = ", ".join(f"{phase.value}:{code:#04x}" for _, phase, code in life.seen)

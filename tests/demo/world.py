@@ -29,6 +29,7 @@ from host_runtime.qemu import (
 from host_runtime.swtpm import VirtualTpm, manufacture_tpm
 from host_runtime.tools import Tools
 from tests.demo import pod
+from tests.demo.labels import label_image, read_config
 from tests.demo.parties import Owner, make_log_key, random_secret, run
 from tests.demo.platforms import TrustedPlatform
 from tests.demo.show import Show
@@ -77,6 +78,11 @@ class World:
     tpms: tuple[VirtualTpm, ...]
     service_port: int
     owner_port: int
+
+    @property
+    def image_config(self) -> bytes:
+        """The container image's config, as its registry has it."""
+        return read_config(self.folder / "container-image-labelled")
 
     @property
     def volume(self) -> Path:
@@ -171,17 +177,17 @@ def make_world(
                 folder / "registry-tls", names=("localhost", pod.REGISTRY_ADDRESS)
             )
             registry = stack.enter_context(running_registry(folder / "registry", authority))
+        canaries = make_canaries()
         with show.step("builder", "make a container image from Debian packages and push it"):
-            digest, size = push_image(folder, registry)
+            digest, size = push_image(folder, registry, canaries.label)
         show.say("builder", f"{digest}, {size / 1e6:.0f} MB in the registry")
         show.title("3  The owner's Key Broker Service, and what it may release to whom")
         owner = Owner(folder=folder)
-        canaries = make_canaries()
         with show.step("owner", "make keys and write the pod down"):
             manifest = pod.pod_toml(
                 digest=digest, registry_ca_pem=registry.authority.ca_pem, canaries=canaries
             )
-            initdata = write_initdata(owner, manifest, platform.tee)
+            initdata = write_initdata(owner, manifest, canaries.comment, platform.tee)
         tpms: tuple[VirtualTpm, ...] = ()
         if platform is TrustedPlatform.TPM:
             with show.step("host", f"make {1 + spare_tpms} vTPMs"):
@@ -217,6 +223,8 @@ def make_world(
 def make_canaries() -> pod.Canaries:
     """Make texts that nobody has used before."""
     return pod.Canaries(
+        comment=random_secret().decode(),
+        label=random_secret().decode(),
         secret=random_secret().decode(),
         env=random_secret().decode(),
         file_name=random_secret().decode(),
@@ -224,22 +232,22 @@ def make_canaries() -> pod.Canaries:
     )
 
 
-def push_image(folder: Path, registry: Registry) -> tuple[str, int]:
+def push_image(folder: Path, registry: Registry, label: str) -> tuple[str, int]:
     """Build and push the container image; return its digest and its size in bytes."""
     layout = folder / "container-image"
     tools = ("--tools", os.environ.get("CCINIT_TOOLS", "build/tools"))
     builder = ("builder", "rootfs-builder", "container-image")
     run(*builder, "demo", layout, *tools, remedy="is the package archive of /etc/apt reachable?")
+    image = label_image(layout, label)
     pushed = run(
-        *(*builder, "push", f"oci:{layout}", f"docker://{registry.host}/{pod.REPOSITORY}"),
+        *(*builder, "push", f"oci:{image.layout}", f"docker://{registry.host}/{pod.REPOSITORY}"),
         *("--ca", registry.authority.ca, *tools),
         remedy="the registry's log is beside its storage",
     )
-    size = sum(path.stat().st_size for path in layout.rglob("*") if path.is_file())
-    return pushed.split()[-1].rpartition("@")[2], size
+    return pushed.split()[-1].rpartition("@")[2], image.bytes
 
 
-def write_initdata(owner: Owner, pod_toml: str, tee: Tee) -> Path:
+def write_initdata(owner: Owner, pod_toml: str, comment: str, tee: Tee) -> Path:
     """Make the KBS's state, the log key, both files and the initdata document with its disk."""
     owner.run("kbs", "init", "--state", owner.state, "--name", pod.KBS_ADDRESS)
     log_public_key = make_log_key(owner, owner.log_key)
@@ -252,6 +260,7 @@ def write_initdata(owner: Owner, pod_toml: str, tee: Tee) -> Path:
             log_public_key=log_public_key,
             client_ca_pem=(owner.state / "owner-ca.pem").read_text(),
             debug_tools=owner.run("debug", "tools", DEBUG_TOOLS_DESCRIPTION),
+            comment=comment,
         )
     )
     manifest.write_text(pod_toml)

@@ -12,6 +12,17 @@ STATE = wire.request("state")
 WELL_FORMED = (HELLO, STATE)
 UNKNOWN = ("exec", "attest", "", "Hello", "x" * 31, "x" * 64)
 
+RESOLVER = "10.213.187.241"
+SAID = {
+    "address of a resolver": bytes(10) + b"\xff\xff" + socket.inet_aton(RESOLVER),
+    "name of a method": b"canary-5f0c93d1a8e24b77",
+    "parameter": b"canary-c2b6470e91fd3a58",
+    "bytes of an address": b"canary-90ad17c4e",
+    "bytes of no request": b"canary-3e8817c5d0f249ab",
+}
+"""What the host says to the guest, and no guest may repeat."""
+CANARIES = {**SAID, "resolver in a file": RESOLVER.encode()}  # which the guest makes of it
+
 OTHER_WIDTHS = (
     pytest.param(b"\x94\x00\xd2\x00\x00\x00\x07\xa5hello\x91\x01", id="msgid-int32"),
     pytest.param(b"\x94\x00\xcf" + bytes(7) + b"\x07\xa5hello\x91\x01", id="msgid-uint64"),
@@ -73,6 +84,17 @@ NO_REQUESTS = (
     ),
 )
 """After each of these the connection is closed without a byte."""
+
+
+REFUSED_WITH_WORDS = (
+    wire.request(SAID["name of a method"].decode()),
+    wire.request("stop", SAID["parameter"]),
+    wire.request("wait", SAID["parameter"], 0),
+    wire.request("hello", SAID["parameter"].decode()),
+    wire.request("start", SAID["parameter"]),
+    wire.request("relay", SAID["parameter"]),
+)
+"""Each is a bad request, of a method with short replies."""
 
 
 def mutate(chance: random.Random, message: bytes) -> bytes:
@@ -138,4 +160,8 @@ BAD_OFFERS = (
     offer(mac="015e00000001"),
     offer(mac="000000000000"),
     offer(dns=("127.0.0.1",)),
+    wire.request(
+        *("offer_network", bytes.fromhex("525400cc0001"), SAID["bytes of an address"], 64),
+        *(mapped("10.0.2.2"), 1500, []),
+    ),
 )

@@ -109,7 +109,7 @@ def test_guest_goes_through_every_phase_and_ends_in_order(chain: Chain) -> None:
     assert chain.life.end is EndReason.RESET
 
 
-def test_host_asked_everything_in_every_phase_and_got_what_it_may(chain: Chain) -> None:
+def test_r83_host_asked_everything_in_every_phase_and_got_what_it_may(chain: Chain) -> None:
     """The replies were compared when they came; see `phase_sweep`."""
     assert chain.swept >= LASTING
 
@@ -255,8 +255,8 @@ def test_every_verifier_sees_that_debug_was_opened(chain: Chain) -> None:
     assert released[-1] == pod.DEBUG_GRANT_URI
 
 
-def test_host_saw_no_text_and_no_canary(chain: Chain) -> None:
-    view = look(chain.config, chain.scene.canaries.by_name())
+def test_r89_host_saw_no_text_and_no_canary(chain: Chain) -> None:
+    view = look(chain.config, {**chain.scene.canaries.by_name(), "owner's words": WORDS})
     assert view.complaints() == ()
     assert view.sinks["vsock"] > 0
     assert view.sinks["network"] > 0
@@ -288,6 +288,7 @@ def test_raw_disk_holds_no_canary_in_any_form(chain: Chain, name: str, tmp_path:
 
 def test_search_finds_the_same_canaries_where_they_are(chain: Chain) -> None:
     owner = chain.scene.owner.folder
-    files = [path for path in Path(owner).rglob("*") if path.is_file() and path.suffix == ".toml"]
+    files = [owner / "ccinit.toml", owner / "pod.toml"]
     stored = [path for path in (owner / "kbs").rglob("*") if path.is_file()]
-    assert require_findable(chain.scene.canaries.by_name(), [*files, *stored], chain.log.text())
+    texts = chain.log.text() + chain.scene.image_config
+    assert require_findable(chain.scene.canaries.by_name(), [*files, *stored], texts)

@@ -22,8 +22,11 @@ from ccinit.formats.tpm_evidence import parse_tpm_evidence
 from guest_owner.unseal import unseal
 from host_runtime.launcher import EndReason, Guest, GuestConfig
 from host_runtime.rpc_client import GuestState
+from host_runtime.search import find_canaries
 from host_runtime.swtpm import VirtualTpm
+from host_runtime.vsock.capture import Stream, read_capture
 from measured_boot.pcr import ZERO_PCR, digest_of, extend
+from tests.demo.host_view import Contents
 from tests.vm import host_plane_cases as cases
 from tests.vm import wire_script as wire
 from tests.vm.direct_boot import (
@@ -187,11 +190,18 @@ def test_protocol_or_cursor_that_the_guest_does_not_have_is_denied(plane: Plane)
     assert plane.ask(beyond, wire.COLLECT_REPLY_BYTES) == expected
 
 
+def test_r87_words_of_a_refused_request_do_not_come_back(plane: Plane) -> None:
+    """Where else they must not be is looked up at the guest's end."""
+    for message in cases.REFUSED_WITH_WORDS:
+        assert plane.ask(message) == wire.refusal(wire.BADREQ)
+    assert plane.say_all(cases.SAID["bytes of no request"]) == b""
+
+
 # What ends the connection without a byte
 
 
 @pytest.mark.parametrize("message", cases.NO_REQUESTS)
-def test_bytes_that_are_no_request_end_the_connection(plane: Plane, message: bytes) -> None:
+def test_r80_r82_bytes_that_are_no_request_end_the_connection(plane: Plane, message: bytes) -> None:
     with plane.stream() as stream:
         stream.sendall(message)
         assert wire.read_to_the_end(stream, seconds=8) == b""
@@ -202,8 +212,8 @@ def test_garbage_behind_a_request_is_not_answered(plane: Plane) -> None:
     wire.decode_state(reply)
 
 
-def test_mutated_requests_get_known_replies_or_none(plane: Plane) -> None:
-    """R80 to R83: whatever the bytes, an answer is one of a finite set."""
+def test_r80_r82_mutated_requests_get_known_replies_or_none(plane: Plane) -> None:
+    """Whatever the bytes, an answer is one of a finite set."""
     wait_for_phase(plane.guest, Phase.NET, PHASE_SECONDS)
     state, build_id = plane.state(), plane.ask(cases.HELLO)[8:24]
     chance = random.Random(20_250_101)  # noqa: S311  # the same mutations in every run
@@ -221,7 +231,7 @@ def test_mutated_requests_get_known_replies_or_none(plane: Plane) -> None:
 # What one peer may cost
 
 
-def test_fifth_connection_is_closed_and_its_place_is_free_again(plane: Plane) -> None:
+def test_r81_fifth_connection_is_closed_and_its_place_is_free_again(plane: Plane) -> None:
     with ExitStack() as stack:
         streams = [stack.enter_context(plane.stream()) for _ in range(CONNECTIONS)]
         for stream in streams:
@@ -251,7 +261,7 @@ def ask_until_answered(plane: Plane, message: bytes) -> bytes:
         time.sleep(0.1)
 
 
-def test_half_a_request_is_given_ten_seconds_and_an_idle_peer_any_time(plane: Plane) -> None:
+def test_r81_half_a_request_is_given_ten_seconds_and_an_idle_peer_any_time(plane: Plane) -> None:
     with plane.stream() as idle, plane.stream() as half:
         began = time.monotonic()
         half.sendall(cases.STATE[:5])
@@ -260,7 +270,7 @@ def test_half_a_request_is_given_ten_seconds_and_an_idle_peer_any_time(plane: Pl
         wire.decode_state(wire.ask(idle, cases.STATE))
 
 
-def test_peers_that_leave_at_once_cost_nothing(plane: Plane) -> None:
+def test_r81_peers_that_leave_at_once_cost_nothing(plane: Plane) -> None:
     for number in range(40):
         # More than the guest has places for are refused, which costs nothing either.
         with suppress(PeerError), plane.stream() as stream:
@@ -280,7 +290,7 @@ def test_bad_offers_leave_the_guest_waiting_for_a_good_one(plane: Plane) -> None
             assert wire.ask(stream, bad) == wire.result()
             unchanged = wire.request("wait", waiting.seq, 200)
             assert wire.decode_state(wire.ask(stream, unchanged)) == waiting
-        assert wire.ask(stream, cases.offer()) == wire.result()
+        assert wire.ask(stream, cases.offer(dns=(cases.RESOLVER,))) == wire.result()
     state = wait_for_phase(plane.guest, Phase.ATTEST, PHASE_SECONDS)
     assert (state.phase, state.code) == (Phase.ATTEST, Code.OK)
 
@@ -301,8 +311,8 @@ def test_what_the_owner_has_not_allowed_is_refused_and_changes_nothing(plane: Pl
         assert wire.decode_state(wire.ask(stream, cases.STATE)) == before
 
 
-def test_random_sequences_of_calls_get_known_replies_and_change_nothing(plane: Plane) -> None:
-    """R83, R84, R86: this guest finds no KBS, so it stays in ATTEST whatever the host does."""
+def test_r83_r84_r86_random_calls_get_known_replies_and_change_nothing(plane: Plane) -> None:
+    """This guest finds no KBS, so it stays in ATTEST whatever the host does."""
     state, build_id = plane.state(), plane.ask(cases.HELLO)[8:24]
     assert state.phase == Phase.ATTEST
     drive(lambda: plane.guest.connect(PORT), state, build_id)
@@ -331,7 +341,7 @@ def ending(plane: Plane) -> Ending:
     return Ending(states=states, reason=plane.guest.wait_for_end(END_SECONDS), sealed=sealed)
 
 
-def test_stop_is_an_orderly_reset(ending: Ending) -> None:
+def test_r84_stop_is_an_orderly_reset(ending: Ending) -> None:
     assert ending.reason is EndReason.RESET
     assert {state.code for state in ending.states} == {Code.OK}
     assert {state.phase for state in ending.states} <= {Phase.ATTEST, Phase.STOP, Phase.OFF}
@@ -357,6 +367,19 @@ def test_first_record_is_a_quote_over_the_streams_key_and_the_document(
     quote = parse_tpm_evidence(evidence.evidence)
     assert parse_tpms_attest(quote.message).extra_data == report_data(log.boot_id, key)
     assert quote.pcrs[8] == extend(ZERO_PCR, digest_of(plane.initdata.document))
+
+
+def test_r87_words_of_the_host_are_in_no_sink_and_in_no_log(plane: Plane, ending: Ending) -> None:
+    sinks = guest_sinks(plane.guest, plane.config)
+    assert find_canaries(cases.CANARIES, sinks) == ()
+    log = unseal(ending.sealed, plane.initdata.log_key)
+    sealed = Contents(contents=tuple(entry.data for entry in log.entries))
+    assert find_canaries(cases.CANARIES, (sealed,)) == ()
+    # The control: all of it was said, and the search finds it in the record of the same device.
+    capture = read_capture(plane.guest.files.vsock_capture)
+    hosts = (data for (_, stream), data in capture.items() if stream is Stream.HOST_PAYLOAD)
+    said = Contents(contents=tuple(hosts))
+    assert {hit.canary for hit in find_canaries(cases.SAID, (said,))} == cases.SAID.keys()
 
 
 def test_host_saw_nothing_but_numbers_and_ciphertext(plane: Plane, ending: Ending) -> None:
