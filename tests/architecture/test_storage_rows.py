@@ -7,12 +7,12 @@ while the guest runs are made by one, too: outside of the guest, in the server o
 QEMU. Each row is in the short run; what is `long` comes besides.
 """
 
-import re
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.architecture.row_names import NAMES, ROOT, rows_in
+
 ROWS: dict[int, tuple[str, ...]] = {
     36: ("unit", "vm"),
     37: ("vm",),
@@ -33,21 +33,6 @@ ROWS: dict[int, tuple[str, ...]] = {
 }
 HOST_MADE = (36, 37, 42, 43, 44, 45, 46, 47, 48, 49, 94)
 HOST_FAULTS = ROOT / "tests/vm/guest/test_host_faults.py"
-_TEST = re.compile(r"((?:^@pytest.*\n)*)^ *(?:async )?def test_r(\d+)_\w+\(", re.MULTILINE)
-
-
-def rows_in(path: Path) -> set[int]:
-    """Rows that have a test of their name in this file, `long` ones left out."""
-    found = _TEST.findall(path.read_text())
-    return {int(row) for marks, row in found if "pytest.mark.long" not in marks}
-
-
-NAMES = {
-    (kind, row)
-    for kind in ("integration", "unit", "vm")
-    for path in sorted((ROOT / "tests" / kind).rglob("test_*.py"))
-    for row in rows_in(path)
-}
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -67,3 +52,7 @@ def test_test_that_is_long_does_not_count(tmp_path: Path) -> None:
     text = "@pytest.mark.x\ndef test_r1_a() -> None:\n@pytest.mark.long\ndef test_r2_b() -> None:\n"
     path.write_text(text)
     assert rows_in(path) == {1}
+    path.write_text("pytestmark = [pytest.mark.vm, pytest.mark.long]\n" + text)
+    assert rows_in(path) == set()
+    path.write_text("def test_r3_r14_r15_c() -> None:\n")
+    assert rows_in(path) == {3, 14, 15}

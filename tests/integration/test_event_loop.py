@@ -1,9 +1,12 @@
 """The runner with what the kernel delivers: signals, sockets, ends of processes."""
 
+import errno
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,11 @@ from ccinit.kernel.signals import SignalSource
 SHELL = "/bin/sh"
 LIBC_SIGNALS = 0b11 << 31  # 32 and 33 belong to glibc, which passes them on as it got them
 NO_ENVIRONMENT: dict[str, str] = {}
+
+
+WAVE = 300
+STORMS = (1, pytest.param(334, marks=(pytest.mark.long, pytest.mark.timeout(1800))))
+"""How many waves of orphans that end at once."""
 
 
 @pytest.fixture
@@ -130,6 +138,39 @@ def test_spawn_of_no_program_is_a_kernel_error_and_leaks_no_fd() -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Let this process open nothing within the block."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    kept = [os.open("/", os.O_PATH)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (kept[0] + 100, before[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                kept.append(os.dup(kept[0]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for fd in kept:
+            os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("fds", "operation"), [({}, "pidfd_open"), ({3: 2}, "posix_spawn")], ids=["late", "early"]
+)
+def test_r79_spawn_without_descriptors_leaves_nothing_and_works_again(
+    fds: dict[int, int], operation: str
+) -> None:
+    """Also if the child runs already, when its parent finds no descriptor to hold it by."""
+    with no_descriptors(), pytest.raises(KernelError) as error:
+        shell("sleep 60", fds)
+    assert (error.value.errno, error.value.reason) == (errno.EMFILE, f"kernel.{operation}")
+    assert owned_pids() == ()
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    assert str(EventLoop().run(shell("exit 7", fds).wait())) == "exit code 7"
+
+
 def test_spawned_process_has_only_the_listed_fds() -> None:
     """R79: also fds above the listed ones, and a source that has another target's number."""
     reader, writer = os.pipe()
@@ -167,23 +208,26 @@ def test_spawned_process_has_a_session_and_no_blocked_signals(blocked: SignalSou
     assert text.splitlines()[-1].split()[5] == str(child.pid)
 
 
-def test_orphans_are_reaped_and_owned_children_keep_their_status(blocked: SignalSource) -> None:
-    """R78: a storm of ended children, most of them nobody's."""
-    orphans = 300
+@pytest.mark.parametrize("waves", STORMS)
+def test_r78_orphans_are_reaped_and_owned_children_keep_their_status(
+    blocked: SignalSource, waves: int
+) -> None:
+    """A storm of ended children, most of them nobody's."""
 
     async def main() -> tuple[int, list[str]]:
         owned = [shell(f"exit {number % 200 + 1}") for number in range(20)]
-        for _ in range(orphans):
-            shell("exit 3").disown()
         reaped = 0
-        async with deadline(60, "test.late"):
-            while reaped < orphans:
-                await blocked.next()
-                reaped += reap_orphans()
+        for wave in range(1, waves + 1):
+            for _ in range(WAVE):
+                shell("exit 3").disown()
+            async with deadline(60, "test.late"):
+                while reaped < wave * WAVE:
+                    await blocked.next()
+                    reaped += reap_orphans()
         return reaped, [str(await child.wait()) for child in owned]
 
     reaped, statuses = EventLoop().run(main())
-    assert reaped == orphans
+    assert reaped == waves * WAVE
     assert statuses == [f"exit code {number + 1}" for number in range(20)]
     assert owned_pids() == ()
 

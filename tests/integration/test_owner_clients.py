@@ -159,7 +159,7 @@ def test_key_exchange_is_the_newest_of_both_sides(world: OwnerWorld) -> None:
         ),
     ],
 )
-def test_client_that_breaks_the_protocol_loses_its_connection_alone(
+def test_r80_r82_client_that_breaks_the_protocol_loses_its_connection_alone(
     world: OwnerWorld, name: str, data: bytes, reason: str
 ) -> None:
     path = identity(world, f"hostile-{name}")
@@ -187,7 +187,7 @@ def test_client_that_breaks_the_protocol_loses_its_connection_alone(
         ("signal", ("web", 65), "owner.signal"),
     ],
 )
-def test_unknown_method_and_wrong_parameters_leave_the_connection(
+def test_r83_unknown_method_and_wrong_parameters_leave_the_connection(
     world: OwnerWorld, method: str, params: tuple[Value, ...], reason: str
 ) -> None:
     known = METHODS.get(method, METHODS["metrics"])
@@ -202,7 +202,7 @@ def test_unknown_method_and_wrong_parameters_leave_the_connection(
         client.call("metrics", seconds=SECONDS)
 
 
-def test_half_a_message_is_waited_for_ten_seconds(world: OwnerWorld) -> None:
+def test_r81_half_a_message_is_waited_for_ten_seconds(world: OwnerWorld) -> None:
     with world.client() as client:
         client._send(encode_request(1, "metrics", ())[:-1])
         began = time.monotonic()

@@ -208,7 +208,7 @@ BOMBS: dict[str, tuple[Callable[[bytes], bytes], str, int, str]] = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bomb_is_refused_before_it_fills_the_disk(
+def test_r56_bomb_is_refused_before_it_fills_the_disk(
     authority: Authority, tmp_path: Path, name: str
 ) -> None:
     pack, compression, tar_bytes, reason = BOMBS[name]
@@ -225,7 +225,7 @@ def test_bomb_is_refused_before_it_fills_the_disk(
         pull(reference_at(registry), authority, tmp_path / "taken", limits=limits)
 
 
-def test_layer_that_is_not_its_diff_id_is_refused(authority: Authority, tmp_path: Path) -> None:
+def test_r57_layer_that_is_not_its_diff_id_is_refused(authority: Authority, tmp_path: Path) -> None:
     tar = make_tar(Entry("file", b"x"))
     lying = make_image([tar], diff_ids=["sha256:" + "0" * 64])
     context = authority.server_context()

@@ -118,14 +118,14 @@ def test_container_writes_to_volumes_only(probe: dict[str, Any]) -> None:
     assert "ro" in probe["mounts"]["/sys"]
 
 
-def test_container_has_a_fresh_dev(probe: dict[str, Any]) -> None:
+def test_r72_container_has_a_fresh_dev(probe: dict[str, Any]) -> None:
     assert set(probe["dev"]) == {
         *("core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm"),
         *("stderr", "stdin", "stdout", "tty", "urandom", "zero"),
     }
 
 
-def test_container_opens_plain_sockets_only(probe: dict[str, Any]) -> None:
+def test_r73_container_opens_plain_sockets_only(probe: dict[str, Any]) -> None:
     refused = "EAFNOSUPPORT"
     assert probe["sockets"] == {
         "vsock": refused,
@@ -143,7 +143,7 @@ def test_container_opens_plain_sockets_only(probe: dict[str, Any]) -> None:
     assert probe["vsock_with_high_bits"] == refused
 
 
-def test_container_is_refused_dangerous_calls(probe: dict[str, Any]) -> None:
+def test_r73_container_is_refused_dangerous_calls(probe: dict[str, Any]) -> None:
     calls = probe["calls"]
     assert calls.pop("getpid") == "ok"
     assert calls.pop("clone3") == "ENOSYS"
@@ -157,7 +157,7 @@ def test_device_nodes_of_an_image_are_dead() -> None:
     assert report["read_only False"] == "mem 1\ndisk 1\nnull ok\nmknod 1\n"
 
 
-def test_exit_code_and_binary_output_arrive_as_they_are() -> None:
+def test_r93_exit_code_and_binary_output_arrive_as_they_are() -> None:
     report = run_case("exit_code")
     assert_clean(report)
     assert (report["state"], report["status"]) == ("failed", "exit code 7")
@@ -189,7 +189,7 @@ def test_user_by_name_is_that_of_the_image() -> None:
     assert report["stdout"] == "1 1 /usr/sbin\n"
 
 
-def test_failing_container_is_restarted_with_growing_pauses() -> None:
+def test_r75_failing_container_is_restarted_with_growing_pauses() -> None:
     report = run_case("restart")
     assert_clean(report)
     assert (report["state"], report["starts"]) == ("done", 3)

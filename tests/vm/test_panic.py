@@ -92,6 +92,6 @@ def test_owner_sees_that_the_guest_did_not_end_its_log(death: Death) -> None:
     assert not any("Kernel panic" in entry.text for entry in death.log.entries)
 
 
-def test_panic_said_nothing_to_the_host(death: Death) -> None:
+def test_r90_panic_said_nothing_to_the_host(death: Death) -> None:
     assert death.view.complaints() == ()
     assert death.view.sinks["vsock"] > 0

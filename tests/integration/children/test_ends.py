@@ -142,8 +142,8 @@ def test_prepared_child_that_hangs_is_ended_at_the_jobs_deadline(children: Child
     assert error.value.reason == "child.late"
 
 
-def test_storm_of_failing_children_all_report(children: Children) -> None:
-    """R78: no exit status is lost or taken for another's."""
+def test_r78_storm_of_failing_children_all_report(children: Children) -> None:
+    """No exit status is lost or taken for another's."""
     many, at_once = 120, 8
 
     async def one(number: int, seen: list[str]) -> None:

@@ -101,7 +101,7 @@ def test_unseal_with_a_changed_header_is_refused(offset: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 8, 9, 100, 511])
-def test_unseal_cut_inside_a_record_names_it(cut: int) -> None:
+def test_r92_unseal_cut_inside_a_record_names_it(cut: int) -> None:
     writer = good()
     whole = len(writer.stream.header) + sum(len(record) for record in writer.records[:4])
     finding = only_finding(bytes(writer)[: whole + cut])
@@ -131,7 +131,7 @@ def test_unseal_with_a_record_lost_names_the_gap() -> None:
     assert finding.detail == "records 4 to 5 are missing"
 
 
-def test_unseal_with_records_exchanged_names_the_first() -> None:
+def test_r92_unseal_with_records_exchanged_names_the_first() -> None:
     writer = good()
     writer.records[3], writer.records[4] = writer.records[4], writer.records[3]
     result = read(bytes(writer))
@@ -140,7 +140,7 @@ def test_unseal_with_records_exchanged_names_the_first() -> None:
     assert result.records == 3
 
 
-def test_unseal_with_a_record_twice_names_the_second() -> None:
+def test_r92_unseal_with_a_record_twice_names_the_second() -> None:
     writer = good()
     writer.records.insert(4, writer.records[3])
     finding = only_finding(bytes(writer))
@@ -160,14 +160,14 @@ def test_unseal_with_an_unknown_class_is_refused(code: int) -> None:
 
 @pytest.mark.parametrize("offset", [9, 300, 495, 496, 511])
 @pytest.mark.parametrize("position", range(9))
-def test_unseal_with_a_changed_record_names_it(position: int, offset: int) -> None:
+def test_r92_unseal_with_a_changed_record_names_it(position: int, offset: int) -> None:
     writer = good()
     writer.records[position] = flipped(writer.records[position], offset)
     finding = only_finding(bytes(writer))
     assert (finding.reason, finding.index) == ("unseal.forged", position + 1)
 
 
-def test_unseal_with_a_record_of_another_stream_names_it() -> None:
+def test_r92_unseal_with_a_record_of_another_stream_names_it() -> None:
     writer, other = good(), good()
     writer.records[4] = other.records[4]
     finding = only_finding(bytes(writer))

@@ -286,8 +286,8 @@ def serve_one_client() -> bytes:
     return answer
 
 
-def test_peer_inside_the_guest_is_closed_unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R85: a workload that reaches AF_VSOCK is not the host."""
+def test_r85_peer_inside_the_guest_is_closed_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workload that reaches AF_VSOCK is not the host."""
     assert HOST_CID != CID_LOCAL
     assert serve_one_client() == b""
     monkeypatch.setattr(server, "HOST_CID", CID_LOCAL)

@@ -51,7 +51,7 @@ def oom_kills() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
-def test_container_in_a_guest_has_its_limits_and_nothing_else(work: Path) -> None:
+def test_r73_container_in_a_guest_has_its_limits_and_nothing_else(work: Path) -> None:
     # the refusals below are worth something only because the kernel has both
     socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).close()
     report = run(work, PROBE.read_text(), json.dumps([[], ["/x"]]), resources=LIMITS)
@@ -79,7 +79,7 @@ def test_user_namespaces_are_switched_off_for_those_without_a_filter(work: Path)
     assert ctypes.get_errno() == errno.ENOSPC
 
 
-def test_container_that_forks_without_end_stops_at_its_limit(work: Path) -> None:
+def test_r74_container_that_forks_without_end_stops_at_its_limit(work: Path) -> None:
     code = (
         "import os, time\n"
         "count = 0\n"

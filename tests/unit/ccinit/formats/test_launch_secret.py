@@ -1,5 +1,6 @@
 """What an owner says of a launch, and what its log-psk vouches for."""
 
+import hmac
 import json
 
 import pytest
@@ -76,6 +77,15 @@ def test_psk_vouches_for_one_log() -> None:
         with pytest.raises(CcinitError) as refused:
             verify_log_voucher(voucher, psk, report_data)
         assert refused.value.reason == "launch_voucher.mac"
+
+
+def test_r88_voucher_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other comparison decides: where this one says yes, a wrong voucher passes."""
+    voucher = parse_json(vouch_for_log(b"q" * 32, REPORT_DATA), "test", 4096)
+    with pytest.raises(CcinitError):
+        verify_log_voucher(voucher, PSK, REPORT_DATA)
+    monkeypatch.setattr(hmac, "compare_digest", lambda _found, _expected: True)
+    assert verify_log_voucher(voucher, PSK, REPORT_DATA) == REPORT_DATA
 
 
 @pytest.mark.parametrize("voucher", [{}, {"mac": 7}, {"mac": "", "more": ""}, [], "x", None])

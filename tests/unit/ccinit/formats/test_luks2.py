@@ -155,6 +155,15 @@ def test_header_without_seal_or_under_another_key_is_refused() -> None:
         assert error.value.reason == "luks2.seal"
 
 
+def test_r88_seal_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other comparison decides: where this one says yes, a header without a seal passes."""
+    header = make_header()
+    with pytest.raises(VerificationError):
+        verify_seal(header, KEY)
+    monkeypatch.setattr(hmac, "compare_digest", lambda _found, _expected: True)
+    assert verify_seal(header, KEY) == header
+
+
 def test_changed_metadata_is_refused_or_harmless() -> None:
     """Seeded: any byte of the text replaced, in both copies, with the checksums made good."""
     choose = random.Random(38)  # noqa: S311  # repeatable

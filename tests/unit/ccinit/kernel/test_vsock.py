@@ -63,8 +63,8 @@ def test_accept_of_a_peer_that_left_waits_for_the_next(accept_after: Accepted, n
 
 
 @pytest.mark.parametrize("number", listener_module.SCARCITY)
-def test_accept_while_fds_are_short_tries_again(accept_after: Accepted, number: int) -> None:
-    """R79: the peer waits, the guest lives."""
+def test_r79_accept_while_fds_are_short_tries_again(accept_after: Accepted, number: int) -> None:
+    """The peer waits, the guest lives."""
     assert accept_after(number, number, (2, 1)) == 2
 
 

@@ -96,6 +96,15 @@ def test_r58_wrong_key_and_wrong_hmac_are_refused() -> None:
     harness.run()
 
 
+def test_r88_hmac_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other comparison decides: where this one says yes, another ciphertext passes."""
+    harness = Harness()
+    harness.ciphertext = flipped(harness.ciphertext, 0)
+    assert harness.refusal() == "enc.hmac"
+    monkeypatch.setattr(hmac, "compare_digest", lambda _found, _expected: True)
+    harness.run()
+
+
 def test_wrong_nonce_gives_another_content() -> None:
     harness = Harness()
     harness.keys = join_keys((LayerKey(key=KEY, nonce=b"m" * 16),))

@@ -137,7 +137,7 @@ def test_opaque_directory_inherits_nothing_below_it(tmp_path: Path, *, first: bo
     assert below.children[b"a"].children[b"b"].attributes.mode == 0o755
 
 
-def test_repeated_path_ends_as_its_last_entry(tmp_path: Path) -> None:
+def test_r68_repeated_path_ends_as_its_last_entry(tmp_path: Path) -> None:
     """R68: a file, a directory with content, a file; and case or Unicode form are other names."""
     repeated = run_pass(
         tmp_path,

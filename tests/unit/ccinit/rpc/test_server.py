@@ -155,7 +155,7 @@ def test_server_closes_a_relay_whose_peer_did_not_wait_for_the_reply(early: byte
 
 
 @pytest.mark.parametrize("cid", [1, 3, 0xFFFF_FFFF])
-def test_server_closes_a_peer_that_is_not_the_host_unread(cid: int) -> None:
+def test_r85_server_closes_a_peer_that_is_not_the_host_unread(cid: int) -> None:
     async def test(host: Host) -> None:
         peer = host.connect(cid)
         peer.send(ask("state"))
@@ -255,7 +255,7 @@ def test_server_answers_others_while_a_call_waits() -> None:
     run(test)
 
 
-def test_server_survives_a_peer_that_leaves_in_the_middle_of_a_call() -> None:
+def test_r86_server_survives_a_peer_that_leaves_in_the_middle_of_a_call() -> None:
     async def test(host: Host) -> None:
         leaving = host.connect()
         leaving.send(ask("wait", 3, 60_000))

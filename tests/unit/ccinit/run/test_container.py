@@ -68,7 +68,7 @@ CREATE, START, GOOD, BAD, STOP = (
         (Restart.ALWAYS, BAD, ContainerState.RETRYING),
     ],
 )
-def test_exit_is_final_or_not_as_the_policy_says(
+def test_r75_exit_is_final_or_not_as_the_policy_says(
     policy: Restart, end: ContainerEvent, state: ContainerState
 ) -> None:
     life = live(policy, CREATE, START, end)
@@ -99,7 +99,7 @@ def test_final_states_have_no_way_out() -> None:
     assert not {state for state, _ in TRANSITIONS} & FINAL_STATES
 
 
-def test_pauses_double_up_to_a_minute() -> None:
+def test_r75_pauses_double_up_to_a_minute() -> None:
     life, delays = Life(), []
     for _ in range(9):
         for event in (CREATE, START, BAD):

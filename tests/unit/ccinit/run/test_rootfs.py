@@ -55,7 +55,7 @@ def check(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["proc", "sys", "dev"])
-def test_image_with_a_link_or_file_where_the_kernel_mounts_is_refused(
+def test_r72_image_with_a_link_or_file_where_the_kernel_mounts_is_refused(
     tmp_path: Path, name: str
 ) -> None:
     check(tmp_path)

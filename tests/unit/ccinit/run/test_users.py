@@ -85,7 +85,7 @@ def test_user_without_files_can_be_a_number() -> None:
         ("web:broken", "run.group"),
     ],
 )
-def test_user_malformed_or_unknown_is_refused(text: str, reason: str) -> None:
+def test_r69_user_malformed_or_unknown_is_refused(text: str, reason: str) -> None:
     with pytest.raises(FormatError) as error:
         resolve_user(text, FILES)
     assert error.value.reason == reason
@@ -124,7 +124,7 @@ def test_user_files_behind_links_stay_inside_the_image(tmp_path: Path) -> None:
     assert read(root) == FILES
 
 
-def test_user_file_larger_than_its_cap_is_refused(tmp_path: Path) -> None:
+def test_r69_user_file_larger_than_its_cap_is_refused(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     with (tmp_path / "etc" / "group").open("wb") as stream:
         stream.truncate(100 << 20)

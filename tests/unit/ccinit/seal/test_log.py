@@ -103,7 +103,7 @@ def test_log_private_takes_everything_and_keeps_bytes_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 459, 460, 5000, 65536, (1 << 20) - 1, 1 << 20, 2_500_000])
-def test_log_splits_long_payloads_without_loss(length: int) -> None:
+def test_r93_log_splits_long_payloads_without_loss(length: int) -> None:
     log = private_log(8 << 20)
     payload = bytes(index % 251 for index in range(length))
     assert log.append(Kind.STDOUT, "web", payload)
@@ -112,7 +112,7 @@ def test_log_splits_long_payloads_without_loss(length: int) -> None:
     assert len(found) == max(1, -(-length // (1 << 20)))
 
 
-def test_log_nobody_collects_drops_streams_counts_them_and_keeps_room_for_events() -> None:
+def test_r91_log_nobody_collects_drops_streams_counts_them_and_keeps_room_for_events() -> None:
     log = private_log()
     while log.append(Kind.STDOUT, "web", bytes(60_000)):
         pass
