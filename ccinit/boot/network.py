@@ -3,9 +3,12 @@
 The host decides where packets go anyway, so an offer needs no trust, but it must not reach anything
 else: addresses are plain unicast, the gateway lies in the offered subnet, nothing touches loopback,
 and no text is taken. IPv4 travels in IPv4-mapped form (RFC 4291, section 2.5.5.2).
+
+Addresses stay bytes in network order. The library's `ipaddress` is no part of PID 1: it would hold
+0.2 MB of it for the life of the guest, for one offer.
 """
 
-import ipaddress
+import socket
 
 from ccinit.boot.network_offer import NetworkOffer, NetworkPlan
 from ccinit.errors import FormatError, VerificationError
@@ -13,9 +16,12 @@ from ccinit.errors import FormatError, VerificationError
 MIN_MTU, MAX_MTU = 1280, 9000
 _MAC_BYTES = 6
 _MULTICAST_BIT = 1
+_V4_BYTES, _V6_BYTES = 4, 16
 _V4_LONGEST, _V6_LONGEST = 30, 126
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_MAPPED = bytes(10) + b"\xff\xff"
+_V4_LOOPBACK = 127
+_V4_LAST_UNICAST = 223  # above it multicast (RFC 1112) and reserved
+_V4_LINK_LOCAL = b"\xa9\xfe"  # 169.254/16, RFC 3927
 
 
 def verify_offer(offer: NetworkOffer) -> NetworkPlan:
@@ -28,24 +34,33 @@ def verify_offer(offer: NetworkOffer) -> NetworkPlan:
     """
     address = _unicast(offer.address, "net.address")
     gateway = _unicast(offer.gateway, "net.gateway")
-    longest = _V4_LONGEST if address.version == 4 else _V6_LONGEST
+    longest = _V4_LONGEST if len(address) == _V4_BYTES else _V6_LONGEST
     if not 8 <= offer.prefix <= longest:
         raise VerificationError("net.prefix", f"/{offer.prefix} is not within /8../{longest}")
-    subnet = ipaddress.ip_network((address, offer.prefix), strict=False)
-    if gateway.version != address.version or gateway not in subnet or gateway == address:
-        raise VerificationError("net.gateway", f"{gateway} is no neighbour within {subnet}")
-    if address in {subnet.network_address, subnet.broadcast_address}:
-        raise VerificationError("net.address", f"{address} is not a host of {subnet}")
+    _verify_neighbours(address, gateway, offer.prefix)
     if not MIN_MTU <= offer.mtu <= MAX_MTU:
         raise VerificationError("net.mtu", f"{offer.mtu} is not within {MIN_MTU}..{MAX_MTU}")
     return NetworkPlan(
         mac=_mac(offer.mac),
-        address=str(address),
+        address=_text(address),
         prefix=offer.prefix,
-        gateway=str(gateway),
+        gateway=_text(gateway),
         mtu=offer.mtu,
-        dns=tuple(str(_unicast(server, "net.dns")) for server in offer.dns),
+        dns=tuple(_text(_unicast(server, "net.dns")) for server in offer.dns),
     )
+
+
+def _verify_neighbours(address: bytes, gateway: bytes, prefix: int) -> None:
+    """Check that both are in the subnet and not the same, and that the address is a host's."""
+    host_bits = 8 * len(address) - prefix
+    ours, theirs = int.from_bytes(address), int.from_bytes(gateway)
+    is_near = len(gateway) == len(address) and ours >> host_bits == theirs >> host_bits
+    if not is_near or ours == theirs:
+        near = f"{_text(address)}/{prefix}"
+        raise VerificationError("net.gateway", f"{_text(gateway)} is no neighbour of {near}")
+    last = (1 << host_bits) - 1  # the subnet's broadcast address; 0 is the subnet's own
+    if ours & last in {0, last}:
+        raise VerificationError("net.address", f"{_text(address)} is not a host of /{prefix}")
 
 
 def _mac(raw: bytes) -> str:
@@ -56,18 +71,30 @@ def _mac(raw: bytes) -> str:
     return raw.hex(":")
 
 
-def _unicast(raw: bytes, reason: str) -> Address:
-    try:
-        wide = ipaddress.IPv6Address(raw)
-    except ipaddress.AddressValueError as error:
-        raise FormatError(reason, f"{len(raw)} bytes") from error
-    address: Address = wide.ipv4_mapped or wide
-    if (
-        address.is_loopback
-        or address.is_multicast
-        or address.is_unspecified
-        or address.is_link_local
-        or address.is_reserved
-    ):
-        raise VerificationError(reason, f"{address} is not a usable unicast address")
+def _unicast(raw: bytes, reason: str) -> bytes:
+    """Return the 4 or 16 bytes of an address that a neighbour may have."""
+    if len(raw) != _V6_BYTES:
+        raise FormatError(reason, f"{len(raw)} bytes")
+    address = raw.removeprefix(_MAPPED)
+    if not (_is_unicast_v4(address) if len(address) == _V4_BYTES else _is_unicast_v6(address)):
+        raise VerificationError(reason, f"{_text(address)} is not a usable unicast address")
     return address
+
+
+def _is_unicast_v4(address: bytes) -> bool:
+    """Neither this host (0/8, 127/8; RFC 1122, section 3.2.1.3) nor link-local nor many."""
+    return (
+        0 < address[0] <= _V4_LAST_UNICAST
+        and address[0] != _V4_LOOPBACK
+        and not address.startswith(_V4_LINK_LOCAL)
+    )
+
+
+def _is_unicast_v6(address: bytes) -> bool:
+    """Global unicast (2000::/3; RFC 4291, section 2.4) or unique local (fc00::/7; RFC 4193)."""
+    return address[0] >> 5 == 0b001 or address[0] >> 1 == 0b111_1110
+
+
+def _text(address: bytes) -> str:
+    family = socket.AF_INET if len(address) == _V4_BYTES else socket.AF_INET6
+    return socket.inet_ntop(family, address)

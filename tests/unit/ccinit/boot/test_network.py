@@ -43,7 +43,42 @@ def test_offer_in_ipv6_becomes_a_plan() -> None:
     offer = replace(
         OFFER, address=v6("fd00::15"), gateway=v6("fd00::2"), prefix=64, dns=(v6("fd00::3"),)
     )
-    assert verify_offer(offer).address == "fd00::15"
+    plan = verify_offer(offer)
+    assert (plan.address, plan.gateway, plan.dns) == ("fd00::15", "fd00::2", ("fd00::3",))
+
+
+def is_usable(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """What the library says; of two old forms that nobody has any more, the RFCs say no."""
+    return not (
+        address.is_loopback
+        or address.is_multicast
+        or address.is_unspecified
+        or address.is_link_local
+        or address.is_reserved
+        or address in ipaddress.ip_network("0.0.0.0/8")
+        or address in ipaddress.ip_network("fec0::/10")  # site-local, RFC 3879
+    )
+
+
+@pytest.mark.parametrize("rest", [bytes(15), b"\xff" * 15, bytes(14) + b"\x09"])
+@pytest.mark.parametrize("first", range(256))
+def test_addresses_are_judged_and_written_as_the_library_does(first: int, rest: bytes) -> None:
+    raw = bytes((first,))
+    for second in (0, 127, 128, 192, 254, 255):
+        wide = raw + bytes((second,)) + rest[1:]
+        check_server(wide, ipaddress.IPv6Address(wide))
+        narrow = raw + bytes((second,)) + rest[-2:]
+        check_server(bytes(10) + b"\xff\xff" + narrow, ipaddress.IPv4Address(narrow))
+
+
+def check_server(raw: bytes, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    offer = replace(OFFER, dns=(raw,))
+    if is_usable(address):
+        assert verify_offer(offer).dns == (str(address),)
+    else:
+        with pytest.raises(CcinitError) as caught:
+            verify_offer(offer)
+        assert caught.value.reason == "net.dns"
 
 
 @pytest.mark.parametrize(
@@ -59,10 +94,12 @@ def test_offer_in_ipv6_becomes_a_plan() -> None:
         pytest.param({"address": v4("255.255.255.255")}, "net.address", id="broadcast"),
         pytest.param({"address": v4("10.0.2.0")}, "net.address", id="network-address"),
         pytest.param({"address": v4("10.0.2.255")}, "net.address", id="subnet-broadcast"),
+        pytest.param({"address": v4("0.1.2.3")}, "net.address", id="this-network"),
         pytest.param({"prefix": 0}, "net.prefix", id="everything"),
         pytest.param({"prefix": 31}, "net.prefix", id="no-hosts"),
         pytest.param({"prefix": 200}, "net.prefix", id="too-long"),
         pytest.param({"gateway": v4("10.0.3.2")}, "net.gateway", id="elsewhere"),
+        pytest.param({"gateway": v4("9.0.2.2"), "prefix": 8}, "net.gateway", id="next-network"),
         pytest.param({"gateway": v4("10.0.2.15")}, "net.gateway", id="itself"),
         pytest.param({"gateway": v6("fd00::2")}, "net.gateway", id="other-family"),
         pytest.param({"mtu": 68}, "net.mtu", id="tiny"),
