@@ -43,6 +43,7 @@ from ccinit.secret import Secret
 A = TypeVar("A")
 
 CHUNK_BYTES = 1 << 16
+_JSON_FORMATS = "ccinit.formats.strict_json"
 DYNAMIC_LOADER = "/lib64/ld-linux-x86-64.so.2"
 OOM_SCORE = 500
 OPEN_FILES = 256
@@ -151,6 +152,8 @@ def load_code(rights: Rights) -> tuple[Callable[[object, JobChannel], object], t
     for module in rights.preload:
         __import__(module)
     job = load_job(rights.job)
+    if _JSON_FORMATS in sys.modules:
+        __import__("json")  # which PID 1 goes without
     gc.freeze()
     gc.enable()
     return job

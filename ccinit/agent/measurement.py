@@ -24,7 +24,7 @@ from ccinit.formats.aael import COCO_DOMAIN, AaelEvent
 from ccinit.formats.debug_grant import DebugGrant
 from ccinit.formats.digest import Digest
 from ccinit.formats.event_log import replay
-from ccinit.formats.rcar import canonical_json
+from ccinit.formats.json_text import canonical_json
 from ccinit.formats.workload_api import EVENT_DOMAIN_PREFIX
 from ccinit.kernel.event_loop import Turn
 from ccinit.measure.event_log import EventLog, Extension

@@ -17,7 +17,7 @@ from ccinit.agent.evidence import collect_evidence
 from ccinit.agent.guest import Guest
 from ccinit.agent.measurement import workload_event
 from ccinit.errors import CcinitError, FormatError
-from ccinit.formats.rcar import canonical_json
+from ccinit.formats.json_text import canonical_json
 from ccinit.formats.workload_api import (
     EventCall,
     EvidenceCall,

@@ -9,11 +9,11 @@ grant opens one guest in one session: a copy of it opens nothing. Digests are lo
 `expires_s` counts seconds since 1970 on the KBS's clock.
 """
 
-import json
 from typing import Final
 
 from ccinit.errors import VerificationError
 from ccinit.formats.fields import Fields
+from ccinit.formats.json_text import encode_json
 from ccinit.formats.jwk import PublicJwk
 from ccinit.formats.strict_json import MAX_INTEGER, parse_json
 from ccinit.formats.verity import HASH_BYTES, RootHash
@@ -89,4 +89,4 @@ def encode_debug_grant(grant: DebugGrant) -> bytes:
         "tools_root": grant.tools_root.hex(),
         "keep_pod": grant.keep_pod,
     }
-    return json.dumps(value).encode()
+    return encode_json(value)

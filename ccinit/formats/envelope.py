@@ -7,12 +7,13 @@ with what it asked for. JSON: `{"v": 1, "uri": …, "kind": …, "data": base64}
 """
 
 import binascii
-import json
 from enum import StrEnum
 
 from ccinit.errors import FormatError, LimitExceededError, VerificationError
 from ccinit.formats.fields import Fields
+from ccinit.formats.json_text import encode_json
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.strict_json import parse_json
 from ccinit.values import frozen
 
 MAX_BYTES = 1 << 20
@@ -54,12 +55,7 @@ def parse_envelope(body: bytes) -> Envelope:
     """
     if len(body) > MAX_BYTES:
         raise LimitExceededError("envelope.size", f"{len(body)} bytes, at most {MAX_BYTES}")
-    try:
-        value = json.loads(body, object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        # The decoder's own text quotes the body, which is secret.
-        raise FormatError("envelope.json", "not JSON") from error
-    with Fields(value, "envelope") as fields:
+    with Fields(parse_json(body, "envelope", MAX_BYTES), "envelope") as fields:
         fields.integer("v", low=1, high=1)
         envelope = Envelope(
             uri=parse_resource_uri(fields.text("uri"), "envelope.uri"),
@@ -97,7 +93,7 @@ def encode_envelope(envelope: Envelope) -> bytes:
     }
     if envelope.create:
         value["create"] = True
-    return json.dumps(value).encode()
+    return encode_json(value)
 
 
 def _decode(text: str) -> bytes:
@@ -105,10 +101,3 @@ def _decode(text: str) -> bytes:
         return binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise FormatError("envelope.data", "not base64") from error
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("duplicate key")
-    return value

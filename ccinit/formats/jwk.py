@@ -9,12 +9,12 @@ measured configuration; private keys and key agreement are left to `ccinit.attes
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, TypeAlias
 
 from ccinit.errors import FormatError
+from ccinit.formats.json_text import encode_json
 from ccinit.formats.strict_json import JsonValue, decode_base64url, encode_base64url, members
 from ccinit.values import frozen
 
@@ -189,5 +189,4 @@ def _require(value: Mapping[str, JsonValue], expected: Mapping[str, str]) -> Non
 
 
 def _thumbprint(required: Mapping[str, str]) -> bytes:
-    text = json.dumps(required, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).digest()
+    return hashlib.sha256(encode_json(required, sort_keys=True)).digest()

@@ -15,12 +15,12 @@ vouches for the sealed log's key: nobody has it but the owner and a launch that 
 
 import hashlib
 import hmac
-import json
 from typing import Final
 
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.digest import Digest, parse_digest
 from ccinit.formats.fields import Fields
+from ccinit.formats.json_text import encode_json
 from ccinit.formats.strict_json import JsonValue, members, parse_json, text_member
 from ccinit.values import frozen
 
@@ -65,7 +65,7 @@ def parse_launch_statement(data: bytes) -> LaunchStatement:
 def encode_launch_statement(statement: LaunchStatement) -> bytes:
     """Write what `parse_launch_statement` reads."""
     value = {"v": 1, "initdata": str(statement.initdata), "date": statement.date}
-    return json.dumps(value, separators=(",", ":")).encode()
+    return encode_json(value)
 
 
 def is_guid(name: str) -> bool:

@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from ccinit.errors import FormatError
+from ccinit.formats.json_text import canonical_json
 from ccinit.formats.jwk import PublicJwk
-from ccinit.formats.rcar import canonical_json
 from ccinit.formats.snp_evidence import CertType, SnpEvidence
 from ccinit.formats.strict_json import (
     JsonValue,

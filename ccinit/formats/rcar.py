@@ -8,14 +8,13 @@ evidence is read by the verifier.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Final, NewType
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.json_text import canonical_json, encode_json
 from ccinit.formats.jwk import PublicJwk, parse_jwk
 from ccinit.formats.strict_json import (
-    MAX_INTEGER,
     JsonValue,
     decode_base64,
     members,
@@ -261,27 +260,6 @@ def encode_error_information(error: ErrorInformation) -> bytes:
     return _encode({"type": error.type, "detail": error.detail})
 
 
-def canonical_json(value: JsonValue) -> bytes:
-    """Encode by RFC 8785 (JCS) the values that occur here: ASCII texts, small integers, objects.
-
-    With ASCII only, order by UTF-16 unit is order by code point and the escapes of `json.dumps`
-    are those of JCS. Floats, whose JCS form needs ECMAScript's number printing, are refused.
-    """
-    pending: list[JsonValue] = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, Mapping):
-            pending.extend(item)
-            pending.extend(item.values())
-        elif isinstance(item, (list, tuple)):
-            pending.extend(item)
-        elif isinstance(item, float) or (isinstance(item, int) and abs(item) > MAX_INTEGER):
-            raise FormatError("rcar.canonical", "only integers up to 2^53 have a form here")
-        elif isinstance(item, str) and not item.isascii():
-            raise FormatError("rcar.canonical", "only ASCII texts have a form here")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
 def device_digest(nonce: Nonce, tee_pubkey: PublicJwk, hash_name: str = HASH_ALGORITHM) -> bytes:
     """Return the digest that the evidence of every additional device has to carry."""
     text = canonical_json({"nonce": nonce, "tee-pubkey": tee_pubkey.to_json_object()})
@@ -296,7 +274,7 @@ def encode_additional_evidence(evidence: Mapping[str, JsonValue]) -> str:
     """
     if not evidence:
         return ""
-    text = json.dumps(evidence, separators=(",", ":"))
+    text = encode_json(evidence).decode()
     if len(text) > MAX_ADDITIONAL_BYTES:
         raise LimitExceededError("rcar.additional_evidence", f"{len(text)} bytes")
     return text
@@ -320,4 +298,4 @@ def report_digest(
 
 
 def _encode(value: JsonValue) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    return encode_json(value)

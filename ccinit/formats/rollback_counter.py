@@ -11,9 +11,8 @@ N - 1 and no other value, so that of two guests that opened one copy each only o
 got it may ask again; the holder is the same random text then.
 """
 
-import json
-
 from ccinit.errors import FormatError, VerificationError
+from ccinit.formats.json_text import encode_json
 from ccinit.formats.resource_uri import PluginUri, ResourceUri, parse_kbs_uri
 from ccinit.formats.strict_json import (
     MAX_INTEGER,
@@ -78,7 +77,7 @@ def parse_counter_path(path: str) -> PluginUri:
 
 def encode_counter_reply(reply: CounterReply) -> bytes:
     """Encode what `verify_counter_reply` reads."""
-    return json.dumps({"v": 1, "uri": str(reply.uri), "counter": reply.counter}).encode()
+    return encode_json({"v": 1, "uri": str(reply.uri), "counter": reply.counter})
 
 
 def verify_counter_reply(body: bytes, uri: PluginUri) -> int:
@@ -97,7 +96,7 @@ def verify_counter_reply(body: bytes, uri: PluginUri) -> int:
 def encode_counter_advance(advance: CounterAdvance) -> bytes:
     """Encode what `parse_counter_advance` reads."""
     value = {"v": 1, "to": advance.to, "holder": encode_base64url(advance.holder)}
-    return json.dumps(value).encode()
+    return encode_json(value)
 
 
 def parse_counter_advance(body: bytes) -> CounterAdvance:

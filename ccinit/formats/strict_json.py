@@ -6,7 +6,6 @@ modules of each format; TOML tables have their own reader in `ccinit.formats.fie
 """
 
 import binascii
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Never, TypeAlias
 
@@ -41,6 +40,8 @@ def parse_json(data: bytes, where: str, max_bytes: int) -> JsonValue:
         if len(members) != len(pairs):
             raise FormatError(f"{where}.duplicate", "a member occurs twice")
         return members
+
+    import json  # noqa: PLC0415  # PID 1 reads none; a child has it before files go (agent.child)
 
     try:
         value: JsonValue = json.loads(

@@ -10,13 +10,13 @@ What `crun` writes goes to the guest's log, never further. Bundle and state lie 
 holds secrets given as variables.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from itertools import count
 from typing import Final
 
 from ccinit.errors import ChildError, FormatError
+from ccinit.formats.json_text import encode_json
 from ccinit.kernel.event_loop import TaskGroup, deadline
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.process import Process, adopt, keeping_orphans, spawn
@@ -135,7 +135,7 @@ class Crun:
         path, pid_path = f"{bundle}/exec-{number}", f"{bundle}/exec-pid-{number}"
         files = (f"--process={path}", f"--pid-file={pid_path}")
         try:
-            _write_private(path, json.dumps(process).encode())
+            _write_private(path, encode_json(process))
             with keeping_orphans():
                 await self._run(("exec", "--detach", *options, *files, name), fds)
                 return adopt(_read_pid(pid_path))
@@ -181,7 +181,7 @@ class Crun:
             os.makedirs(bundle, 0o700, exist_ok=True)
         except OSError as error:
             raise kernel_error(error, "mkdir", bundle) from error
-        _write_private(f"{bundle}/config.json", json.dumps(spec).encode())
+        _write_private(f"{bundle}/config.json", encode_json(spec))
         return bundle
 
     def _remove_bundle(self, name: str) -> None:

@@ -22,8 +22,8 @@ from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import CcinitError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport
+from ccinit.formats.json_text import canonical_json
 from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.rcar import canonical_json
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData, Tee

@@ -21,8 +21,8 @@ from ccinit.formats.guest_config import (
     KbsTransport,
     PassportConfig,
 )
+from ccinit.formats.json_text import canonical_json
 from ccinit.formats.jwk import TeeKeyAlgorithm, parse_jwk
-from ccinit.formats.rcar import canonical_json
 from ccinit.formats.resource_uri import parse_kbs_uri, parse_resource_uri
 from ccinit.formats.tee import ReportData, Tee
 from ccinit.formats.verity import RootHash

@@ -20,7 +20,7 @@ from ccinit.attest.snp import RawReport, SnpAttester
 from ccinit.attest.svsm import SvsmAttester
 from ccinit.attest.tdx import TdxAttester, join_event_logs
 from ccinit.attest.tpm import TpmAttester
-from ccinit.formats.rcar import canonical_json
+from ccinit.formats.json_text import canonical_json
 from ccinit.formats.tee import ReportData, Tee
 from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.sev_guest import get_extended_report

@@ -13,8 +13,8 @@ from ccinit.agent.jobs.evidence import cca_attester, snp_attester
 from ccinit.agent.messages import BindReply, BindRequest
 from ccinit.attest.azure import identify_paravisor
 from ccinit.attest.svsm import read_keys
+from ccinit.formats.json_text import canonical_json
 from ccinit.formats.launch_secret import MAX_ENTRY_BYTES, parse_launch_statement
-from ccinit.formats.rcar import canonical_json
 from ccinit.formats.svsm_evidence import PARAMETER, encode_svsm_keys
 from ccinit.formats.tdx_report import TDREPORT_BYTES, parse_td_report
 from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding

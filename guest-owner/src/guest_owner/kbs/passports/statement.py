@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ccinit.errors import FormatError, VerificationError
+from ccinit.formats.json_text import canonical_json
 from ccinit.formats.jwk import PublicJwk, parse_jwk
-from ccinit.formats.rcar import canonical_json
 from ccinit.formats.snp_report import TcbVersion
 from ccinit.formats.strict_json import JsonValue, decode_base64, members
 from ccinit.formats.tee import Tee
