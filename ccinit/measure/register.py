@@ -1,8 +1,8 @@
 """One name for the platform's runtime measurement registers.
 
-A register changes only by `new = H(old || digest)`. Here is the TPM's (TDX: `ccinit.kernel`), and
-which register of a platform the event log belongs to; what else goes where is decided by
-`ccinit.agent` and `ccinit.measure.initdata`.
+A register changes only by `new = H(old || digest)`. Here is which one of a platform the event log
+belongs to; what else goes where is decided by `ccinit.agent` and `ccinit.measure.initdata`. The
+registers themselves are the children's: `tpm_pcr`, and `ccinit.kernel` for TDX.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,6 @@ from typing import Final, Protocol
 
 from ccinit.formats.event_log import Algorithm
 from ccinit.formats.tee import Tee
-from ccinit.formats.tpm_commands import Carrier, TpmCommands
 from ccinit.values import frozen
 
 
@@ -34,22 +33,6 @@ class MeasurementRegister(Protocol):
 
     def read(self) -> bytes:
         """Return the current value."""
-
-
-@frozen(kw_only=False)
-class TpmPcr:
-    """A PCR of the SHA-256 bank; 32 bytes."""
-
-    device: Carrier
-    pcr: Pcr
-
-    def extend(self, digest: bytes) -> None:
-        """Extend with a SHA-256 digest."""
-        TpmCommands(self.device).extend_pcr(self.pcr, digest)
-
-    def read(self) -> bytes:
-        """Return the current value, 32 bytes."""
-        return TpmCommands(self.device).read_pcrs((self.pcr,))[0]
 
 
 @frozen

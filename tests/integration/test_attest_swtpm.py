@@ -40,7 +40,8 @@ from ccinit.formats.tpm_evidence import TpmEvidence, parse_tpm_evidence
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.initdata import bind_initdata
-from ccinit.measure.register import Pcr, TpmPcr
+from ccinit.measure.register import Pcr
+from ccinit.measure.tpm_pcr import TpmPcr
 from tests.fakes.swtpm import Swtpm
 
 DIGEST = hashlib.sha256(b"initdata").digest()

@@ -17,8 +17,8 @@ from ccinit.measure.register import (
     EVENT_REGISTERS,
     MeasurementRegister,
     Pcr,
-    TpmPcr,
 )
+from ccinit.measure.tpm_pcr import TpmPcr
 
 
 def run(request: ExtendRequest, channel: JobChannel) -> ExtendReply:

@@ -22,7 +22,8 @@ from ccinit.kernel.efi_secret import read_secret
 from ccinit.kernel.tdx_guest import read_td_report
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.initdata import bind_initdata, compare_initdata
-from ccinit.measure.register import Pcr, TpmPcr
+from ccinit.measure.register import Pcr
+from ccinit.measure.tpm_pcr import TpmPcr
 
 
 def run(request: BindRequest, channel: JobChannel) -> BindReply:

@@ -13,7 +13,8 @@ from ccinit.attest.attester import ReportData
 from ccinit.attest.tpm import TpmAttester
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.initdata import bind_initdata
-from ccinit.measure.register import Pcr, TpmPcr
+from ccinit.measure.register import Pcr
+from ccinit.measure.tpm_pcr import TpmPcr
 from tests.integration.test_attest_swtpm import Swtpm, provision
 
 TRANSCRIPT = Path(__file__).with_name("transcript.json")

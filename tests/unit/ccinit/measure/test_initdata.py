@@ -6,7 +6,8 @@ import pytest
 
 from ccinit.errors import VerificationError
 from ccinit.measure.initdata import bind_initdata, compare_initdata
-from ccinit.measure.register import Pcr, TpmPcr
+from ccinit.measure.register import Pcr
+from ccinit.measure.tpm_pcr import TpmPcr
 from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
 

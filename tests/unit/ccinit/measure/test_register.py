@@ -2,7 +2,8 @@
 
 import hashlib
 
-from ccinit.measure.register import Pcr, TpmPcr
+from ccinit.measure.register import Pcr
+from ccinit.measure.tpm_pcr import TpmPcr
 from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
 
