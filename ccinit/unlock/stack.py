@@ -89,7 +89,7 @@ def shortened(
         KernelError: the kernel refused a step; everything before it is undone.
     """
     with ExitStack() as undo:
-        device = _create(control, f"ccinit-{name}-former", undo)
+        device = _create(control, f"ccinit-{name}.former", undo)
         target = DmTarget(
             length_sectors=size_bytes // SECTOR_BYTES, kind="linear", parameters=f"{disk.node} 0"
         )
