@@ -19,6 +19,7 @@ from guest_owner.kbs.admin_token import AdminKey, sign_admin_token, verify_admin
 from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.policy_text import remove_rule
 from guest_owner.kbs.rvps import parse_rvps_message
+from tests.fuzz.mutation import mutate_text
 
 NOW = 1_790_000_000
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -84,21 +85,6 @@ def _check_policy(text: str) -> None:
     assert after == before[1:]
 
 
-def mutate(source: random.Random) -> bytes:
-    """Return a seed with a few changes."""
-    data = bytearray(source.choice(SEEDS))
-    for _ in range(source.randrange(1, 4)):
-        spot = source.randrange(len(data) + 1)
-        match source.randrange(3):
-            case 0:
-                data[spot:spot] = source.choice(NOISE)
-            case 1:
-                del data[spot : spot + source.randrange(1, 30)]
-            case _:
-                data[spot : spot + 1] = source.randbytes(1)
-    return bytes(data)
-
-
 def main(seconds: int = 10, seed: int = 0) -> int:
     """Check mutations for a while; return how many."""
     source = random.Random(seed)  # noqa: S311  # mutations, not keys
@@ -106,7 +92,7 @@ def main(seconds: int = 10, seed: int = 0) -> int:
         check(data)
     end, count = time.monotonic() + seconds, 0
     while time.monotonic() < end:
-        check(mutate(source))
+        check(mutate_text(source, source.choice(SEEDS), NOISE))
         count += 1
     return count
 

@@ -19,6 +19,7 @@ from guest_owner.kbs.passports.issuer import parse_issuer
 from guest_owner.kbs.passports.judge import judge_passport
 from guest_owner.kbs.passports.key_set import encode_key_set, parse_key_set
 from guest_owner.kbs.passports.signature import name_issuer, verify_signature
+from tests.fuzz.mutation import mutate_text
 from tests.unit.guest_owner.kbs.passports.passport_values import (
     AZURE_SIGNER,
     AZURE_TOML,
@@ -81,21 +82,6 @@ def _read_files(data: bytes) -> None:
         return
 
 
-def mutate(source: random.Random) -> bytes:
-    """Return a seed with a few changes."""
-    data = bytearray(source.choice(SEEDS))
-    for _ in range(source.randrange(1, 4)):
-        spot = source.randrange(len(data) + 1)
-        match source.randrange(3):
-            case 0:
-                data[spot:spot] = source.choice(NOISE)
-            case 1:
-                del data[spot : spot + source.randrange(1, 30)]
-            case _:
-                data[spot : spot + 1] = source.randbytes(1)
-    return bytes(data)
-
-
 def main(seconds: int = 10, seed: int = 0) -> int:
     """Check mutations for a while; return how many."""
     source = random.Random(seed)  # noqa: S311  # mutations, not keys
@@ -105,7 +91,7 @@ def main(seconds: int = 10, seed: int = 0) -> int:
         check(data)
     end, count = time.monotonic() + seconds, 0
     while time.monotonic() < end:
-        check(mutate(source))
+        check(mutate_text(source, source.choice(SEEDS), NOISE))
         count += 1
     return count
 
