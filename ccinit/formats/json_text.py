@@ -38,6 +38,9 @@ def canonical_json(value: JsonValue) -> bytes:
 
     With ASCII only, order by UTF-16 unit is order by code point and the escapes of `encode_json`
     are those of JCS. Floats, whose JCS form needs ECMAScript's number printing, are refused.
+
+    Raises:
+        FormatError: `json.canonical`, a value without a form here.
     """
     pending: list[JsonValue] = [value]
     while pending:

@@ -105,7 +105,11 @@ class ErrorInformation:
 
 
 def parse_nonce(text: str) -> Nonce:
-    """Check a nonce: canonical standard base64 of 16 to 128 bytes."""
+    """Check a nonce: canonical standard base64 of 16 to 128 bytes.
+
+    Raises:
+        FormatError: `rcar.nonce`.
+    """
     if len(text) > 4 * (MAX_NONCE_BYTES + 2) // 3:
         raise LimitExceededError("rcar.nonce", f"longer than {MAX_NONCE_BYTES} bytes")
     length = len(decode_base64(text, "rcar.nonce"))
@@ -118,6 +122,9 @@ def parse_request_text(text: str) -> Nonce:
     """Check a nonce that is a verifier's request: printable ASCII; what it says is not read here.
 
     Secure Execution is the one platform that has it: the request is JSON, and echoed as a text.
+
+    Raises:
+        FormatError: `rcar.nonce`.
     """
     if not 0 < len(text) <= MAX_VERIFIERS_REQUEST_BYTES:
         raise LimitExceededError("rcar.nonce", f"a request of {len(text)} characters")
@@ -151,6 +158,9 @@ def parse_challenge(data: bytes, tee: Tee | None = None) -> Challenge:
     """Read a challenge for `tee`; one that selects another hash than the platform's is refused.
 
     Without a platform, SHA-384 and a nonce are expected, as of most.
+
+    Raises:
+        FormatError: `rcar.hash`, or another `rcar.…`.
     """
     expected = HASH_ALGORITHM if tee is None else report_hash(tee)
     value = members(
@@ -231,7 +241,11 @@ def encode_attestation(attestation: Attestation) -> bytes:
 
 
 def parse_token_reply(data: bytes) -> TokenReply:
-    """Read the reply to `POST attest`; the token is printable ASCII and not interpreted."""
+    """Read the reply to `POST attest`; the token is printable ASCII and not interpreted.
+
+    Raises:
+        FormatError: `rcar.token`, or another `rcar.…`.
+    """
     value = members(parse_json(data, "rcar", MAX_TOKEN_BYTES), frozenset(("token",)), "rcar")
     token = text_member(value, "token", "rcar", max_bytes=MAX_TOKEN_BYTES)
     if not token or any(not "!" <= character <= "~" for character in token):

@@ -23,7 +23,12 @@ _FROM_URL = str.maketrans("-_", "+/")
 
 
 def parse_json(data: bytes, where: str, max_bytes: int) -> JsonValue:
-    """Read strict JSON: UTF-8, no duplicate member, no float, no huge integer, bounded depth."""
+    """Read strict JSON: UTF-8, no duplicate member, no float, no huge integer, bounded depth.
+
+    Raises:
+        LimitExceededError: `<where>.length`.
+        FormatError: `<where>.json`, `<where>.duplicate`, `<where>.number`.
+    """
     if len(data) > max_bytes:
         raise LimitExceededError(f"{where}.length", f"{len(data)} bytes, at most {max_bytes}")
 
@@ -85,7 +90,11 @@ def _check_texts(texts: Iterable[str], where: str) -> None:
 
 
 def members(value: JsonValue, names: frozenset[str], where: str) -> Mapping[str, JsonValue]:
-    """Return `value` as an object that has exactly the members `names`."""
+    """Return `value` as an object that has exactly the members `names`.
+
+    Raises:
+        FormatError: `<where>.type`, `<where>.members`.
+    """
     if not isinstance(value, Mapping):
         raise FormatError(f"{where}.type", "expected an object")
     if set(value) != names:
@@ -96,7 +105,11 @@ def members(value: JsonValue, names: frozenset[str], where: str) -> Mapping[str,
 def text_member(
     value: Mapping[str, JsonValue], name: str, where: str, *, max_bytes: int = 4096
 ) -> str:
-    """Return member `name` as text of at most `max_bytes` UTF-8 bytes."""
+    """Return member `name` as text of at most `max_bytes` UTF-8 bytes.
+
+    Raises:
+        FormatError: `<where>.<name>`.
+    """
     text = value[name]
     if not isinstance(text, str):
         raise FormatError(f"{where}.{name}", "expected text")

@@ -52,7 +52,11 @@ class TpmEvidence:
 
 
 def parse_tpm_evidence(value: JsonValue) -> TpmEvidence:
-    """Read `tpm` evidence; missing and unknown members are refused."""
+    """Read `tpm` evidence; missing and unknown members are refused.
+
+    Raises:
+        FormatError: `tpm_evidence.…`.
+    """
     evidence = members(value, frozenset(("tpm_quote", "ak_public")), "tpm_evidence")
     quote = members(
         evidence["tpm_quote"], frozenset(("signature", "message", "pcrs")), "tpm_evidence"

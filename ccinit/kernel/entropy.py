@@ -13,7 +13,11 @@ POLL_SECONDS = 0.05  # getrandom(2) has no fd to wait on
 
 
 def is_ready() -> bool:
-    """Return whether the generator has its seed."""
+    """Return whether the generator has its seed.
+
+    Raises:
+        KernelError: `kernel.getrandom`.
+    """
     try:
         os.getrandom(1, os.GRND_NONBLOCK)
     except BlockingIOError:

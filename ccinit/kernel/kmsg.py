@@ -70,7 +70,11 @@ class KernelLog:
         os.close(self._fd)
 
     def read(self) -> KernelRecord | None:
-        """Return the next record, or None if there is none yet."""
+        """Return the next record, or None if there is none yet.
+
+        Raises:
+            KernelError: the device cannot be read.
+        """
         while True:
             try:
                 data = os.read(self._fd, RECORD_LIMIT_BYTES)

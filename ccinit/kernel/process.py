@@ -60,7 +60,11 @@ class Process:
         return f"<Process {self.pid}>"
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal; one that has ended is left alone."""
+        """Send a signal; one that has ended is left alone.
+
+        Raises:
+            KernelError: not allowed to.
+        """
         if self.status is not None:
             return
         try:

@@ -64,7 +64,11 @@ def parse_admin_key(name: str, pem: bytes) -> AdminKey:
 
 
 def sign_admin_token(key: Ed25519PrivateKey, *, now: int, life_seconds: int) -> str:
-    """Return a token that is valid from `now`, seconds since 1970, for `life_seconds`."""
+    """Return a token that is valid from `now`, seconds since 1970, for `life_seconds`.
+
+    Raises:
+        FormatError: `admin.time`, a life that no KBS accepts.
+    """
     if not 0 < life_seconds <= MAX_LIFE_SECONDS:
         raise FormatError("admin.time", f"a token lives 1 to {MAX_LIFE_SECONDS} seconds")
     header: dict[str, JsonValue] = {"alg": "EdDSA", "typ": "JWT"}

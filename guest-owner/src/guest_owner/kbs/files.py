@@ -16,7 +16,11 @@ PUBLIC_MODE = 0o644
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory, and those above it, that only its owner can enter."""
+    """Make a directory, and those above it, that only its owner can enter.
+
+    Raises:
+        ConfigError: `state.directory`.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -131,7 +131,11 @@ def register_initdata(name: str, document: bytes) -> RegisteredInitdata:
 
 
 def check_name(name: str, reason: str) -> str:
-    """Return a name that is also a safe file name: `[a-z0-9-_.]`, at most 64, no leading dot."""
+    """Return a name that is also a safe file name: `[a-z0-9-_.]`, at most 64, no leading dot.
+
+    Raises:
+        FormatError: with `reason`.
+    """
     if not name or len(name) > MAX_NAME_BYTES or name.startswith("."):
         raise FormatError(reason, f"expected 1 to {MAX_NAME_BYTES} characters, no leading dot")
     if not _NAME_CHARACTERS.issuperset(name):

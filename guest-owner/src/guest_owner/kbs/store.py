@@ -184,7 +184,12 @@ class Store:
         return requirements
 
     def read_issuers(self) -> tuple[Issuer, ...]:
-        """Read whose tokens count; one that does not parse makes all fail."""
+        """Read whose tokens count; one that does not parse makes all fail.
+
+        Raises:
+            FormatError: below `issuer`.
+            ConfigError: `state.issuers`, one has no keys, or keys have no issuer.
+        """
         keys = dict(self._entries("issuer-keys", ".json", MAX_KEY_SET_BYTES))
         terms = self._entries("issuers", ".toml", MAX_ISSUER_BYTES)
         if set(keys) != {name for name, _ in terms}:
