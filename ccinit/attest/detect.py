@@ -102,9 +102,9 @@ class Row:
         extras: what it takes, too, where the kernel has it.
         register: the file of the event log's register, where the kernel has it.
         register_in_device: the register is reached through the device.
-        beside: the driver in configfs-tsm whose reports vouch for the device, and
-        open_report: how they are asked for.
-        comprises: rows whose signs it shows, too; it stands in their place.
+        beside: the driver in configfs-tsm whose reports vouch for the device.
+        open_report: how PID 1 asks for such a report.
+        comprises: names of rows whose signs it shows, too; it stands in their place.
         unreachable: why there is no evidence without a report of configfs-tsm or a device.
         refusal: why there is no Attester.
     """
