@@ -1,4 +1,4 @@
-"""Stream listeners: TCP everywhere or on loopback; accepting while descriptors are short."""
+"""Stream listeners: TCP everywhere or on loopback, and accepting while descriptors are short."""
 
 import errno
 import socket
@@ -16,10 +16,10 @@ def listen_tcp(port: int, backlog: int = 8) -> socket.socket:
     Raises:
         KernelError: the port is taken.
     """
-    listener = _open(socket.AF_INET6)
+    listener = open_stream(socket.AF_INET6)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    return _listen(listener, "::", port, backlog)
+    return listen_on(listener, ("::", port), f"TCP port {port} of ::", backlog)
 
 
 def listen_loopback(port: int, backlog: int = 16) -> socket.socket:
@@ -28,24 +28,37 @@ def listen_loopback(port: int, backlog: int = 16) -> socket.socket:
     Raises:
         KernelError: the port is taken.
     """
-    return _listen(_open(socket.AF_INET), "127.0.0.1", port, backlog)
+    listener = open_stream(socket.AF_INET)
+    return listen_on(listener, ("127.0.0.1", port), f"TCP port {port} of 127.0.0.1", backlog)
 
 
-def _open(family: socket.AddressFamily) -> socket.socket:
+def open_stream(family: socket.AddressFamily) -> socket.socket:
+    """Return a stream socket.
+
+    Raises:
+        KernelError: this kernel has no such family, or no descriptor is left.
+    """
     try:
         return socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise kernel_error(error, "socket", family.name) from error
 
 
-def _listen(listener: socket.socket, address: str, port: int, backlog: int) -> socket.socket:
+def listen_on(
+    listener: socket.socket, address: tuple[str | int, int], name: str, backlog: int
+) -> socket.socket:
+    """Bind `listener` and let it listen, without blocking; it is closed if that fails.
+
+    Raises:
+        KernelError: the address, `name` in the error's text, is taken.
+    """
     try:
-        listener.bind((address, port))
+        listener.bind(address)
         listener.listen(backlog)
         listener.setblocking(False)  # noqa: FBT003 (positional only)
     except OSError as error:
         listener.close()
-        raise kernel_error(error, "bind", f"TCP port {port} of {address}") from error
+        raise kernel_error(error, "bind", name) from error
     return listener
 
 

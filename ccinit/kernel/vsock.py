@@ -3,8 +3,8 @@
 import socket
 from typing import cast
 
-from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.listener import accept as listener_accept
+from ccinit.kernel.listener import listen_on, open_stream
 
 VMADDR_CID_ANY = 0xFFFF_FFFF
 
@@ -15,18 +15,8 @@ def listen(port: int, backlog: int = 8) -> socket.socket:
     Raises:
         KernelError: no vsock, or the port is taken.
     """
-    try:
-        listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-    except OSError as error:
-        raise kernel_error(error, "socket", "AF_VSOCK") from error
-    try:
-        listener.bind((VMADDR_CID_ANY, port))
-        listener.listen(backlog)
-        listener.setblocking(False)  # noqa: FBT003 (positional only)
-    except OSError as error:
-        listener.close()
-        raise kernel_error(error, "bind", f"vsock port {port}") from error
-    return listener
+    listener = open_stream(socket.AF_VSOCK)
+    return listen_on(listener, (VMADDR_CID_ANY, port), f"vsock port {port}", backlog)
 
 
 async def accept(listener: socket.socket) -> tuple[socket.socket, int]:
