@@ -45,50 +45,60 @@ from ccinit.net.tls import pinned_context
 
 
 def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
-    """Do the job."""
+    """Attest, and fetch what the request names.
 
+    Raises:
+        PeerError: `kbs.date`, no reply says what time it is.
+        CcinitError: as `KbsClient`, and of what was released.
+    """
+    with ExitStack() as stack:
+        return _collect(_make_client(request, channel, stack), request)
+
+
+def _make_client(request: KbsRequest, channel: JobChannel, stack: ExitStack) -> KbsClient:
     def evidence_for(report_data: ReportData, verifiers_request: bytes = b"") -> JsonValue:
         question = EvidenceQuestion(report_data=report_data, request=verifiers_request)
         answer = channel.ask(question, EvidenceAnswer)
         value: JsonValue = json.loads(answer.evidence)
         return value
 
-    with ExitStack() as stack:
-        client = KbsClient(
-            url=request.url,
-            transport=stack.enter_context(_transport(request, channel)),
-            tee=request.tee,
-            evidence_for=evidence_for,
-            evidence_on_request=evidence_for,
-            init_data=request.document,
-            parameters=json.loads(request.parameters or b"{}"),
-            devices=make_device_attesters(request.devices),
-            passport=_passport(request, evidence_for, stack),
-            key_algorithm=request.tee_key_algorithm,
-            limits=AttestLimits(total_seconds=request.seconds),
-        )
-        result = client.attest()
-        date = result.date
-        released, told = _release_all(client, request.wanted, request)
-        verify_names(request.wanted, released)
-        keys = tuple(
-            Wanted(uri=uri, kind=EnvelopeKind.FILE)
-            for uri in resources_of_policies(request.wanted, released)
-        )
-        policy_keys, _ = _release_all(client, keys, request)
-        counters = tuple(step_counter(client, step) for step in request.counters)
-        date = told if date is None else date
-        grant = None
-        if request.debug_grant is not None:
-            grant, date = _fetch_debug_grant(client, request.debug_grant)
+    return KbsClient(
+        url=request.url,
+        transport=stack.enter_context(_transport(request, channel)),
+        tee=request.tee,
+        evidence_for=evidence_for,
+        evidence_on_request=evidence_for,
+        init_data=request.document,
+        parameters=json.loads(request.parameters or b"{}"),
+        devices=make_device_attesters(request.devices),
+        passport=_passport(request, evidence_for, stack),
+        key_algorithm=request.tee_key_algorithm,
+        limits=AttestLimits(total_seconds=request.seconds),
+    )
+
+
+def _collect(client: KbsClient, request: KbsRequest) -> KbsReply:
+    """Fetch everything in one session; a debug grant's own time counts before any other."""
+    result = client.attest()
+    released, told = _release_all(client, request.wanted, request)
+    verify_names(request.wanted, released)
+    keys = tuple(
+        Wanted(uri=uri, kind=EnvelopeKind.FILE)
+        for uri in resources_of_policies(request.wanted, released)
+    )
+    policy_keys, _ = _release_all(client, keys, request)
+    counters = tuple(step_counter(client, step) for step in request.counters)
+    date = told if result.date is None else result.date
+    grant = None
+    if request.debug_grant is not None:
+        grant, date = _fetch_debug_grant(client, request.debug_grant)
     if date is None:
         raise PeerError("kbs.date", "the reply has no Date, and the guest has no other clock")
-    token = result.token if request.with_token else ""
     return KbsReply(
         released=released,
         policy_keys=policy_keys,
         date=date,
-        token=token,
+        token=result.token if request.with_token else "",
         counters=counters,
         debug_grant=grant,
     )
