@@ -112,6 +112,18 @@ def test_forward_joins_both_ways_and_passes_the_half_close_on() -> None:
             assert child.wait(5) == 0
 
 
+def test_forward_to_nobody_is_closed_without_a_word() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = forward_command("127.0.0.1", listener.getsockname()[1])
+    inside, program_end = socket.socketpair()
+    with inside, program_end:
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), program_end.fileno())
+        with subprocess.Popen(command, **streams) as child:
+            program_end.close()
+            assert inside.recv(100) == b""
+            assert child.wait(5) == 1
+
+
 def test_child_that_does_not_obey_is_killed(tmp_path: Path) -> None:
     command = (*SYSTEM.command("sh"), "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
     log = tmp_path / "log"

@@ -38,11 +38,20 @@ def forward(inside: socket.socket, outside: socket.socket) -> None:
 
 
 def main() -> int:
-    """Forward standard input (a socket, as QEMU gives it) to the address in the arguments."""
+    """Forward standard input (a socket, as QEMU gives it) to the address in the arguments.
+
+    If nobody answers there the connection is closed, as a network would. QEMU makes it this
+    program's standard error as well, so words about it would be the server's to the guest.
+    """
     host, port = sys.argv[1], int(sys.argv[2])
-    with socket.socket(fileno=0) as inside, socket.create_connection((host, port), 10) as outside:
-        outside.settimeout(None)
-        forward(inside, outside)
+    with socket.socket(fileno=0) as inside:
+        try:
+            outside = socket.create_connection((host, port), 10)
+        except OSError:
+            return 1
+        with outside:
+            outside.settimeout(None)
+            forward(inside, outside)
     return 0
 
 
