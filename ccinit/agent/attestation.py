@@ -225,7 +225,8 @@ def _kbs_request(
         wanted=wanted,
         devices=configured.platform.devices,
         parameters=configured.parameters if evidence_needs_request(tee) else b"",
-        seconds=config.limits.attest_seconds,
+        # Less than the child itself has, or its deadline would come first and know no reason.
+        seconds=max(1, config.limits.attest_seconds * 9 // 10),
         with_token=with_token,
         counters=counters,
         debug_grant=debug_grant,

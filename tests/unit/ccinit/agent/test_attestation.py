@@ -15,6 +15,7 @@ from ccinit.agent.messages import (
     EvidenceQuestion,
     EvidenceRequest,
     KbsReply,
+    KbsRequest,
     Released,
 )
 from ccinit.attest.detect import Platform
@@ -160,12 +161,14 @@ def test_log_is_bound_by_the_kbss_request_where_it_takes_one(
     assert [asked.report_data for asked in session.made] == ([b"binding"] if done[1:] else [])
 
 
-@pytest.mark.parametrize(("tee", "sent"), [(Tee.SVSM, b"{}"), (Tee.TPM, b"")])
-def test_parameters_of_the_platform_go_into_the_request(tee: Tee, sent: bytes) -> None:
-    asked: list[Any] = []
+def ask_kbs_child(tee: Tee, *, attest_seconds: int = 1) -> tuple[KbsRequest, float]:
+    """Return what the child is asked, and its deadline in seconds."""
+    asked: list[tuple[Any, float]] = []
 
-    async def run(_role: object, request: object, *_rest: object, **_options: object) -> KbsReply:
-        asked.append(request)
+    async def run(
+        _role: object, request: object, _reply: object, *, seconds: float, **_options: object
+    ) -> KbsReply:
+        asked.append((request, seconds))
         return KbsReply(released=(), policy_keys=(), date=0)
 
     async def answer(_question: object) -> Any:
@@ -177,11 +180,24 @@ def test_parameters_of_the_platform_go_into_the_request(tee: Tee, sent: bytes) -
         kbs=SimpleNamespace(
             url="", ca_pem="", transport=None, envelope=None, tee_key_algorithm=None, passport=None
         ),
-        limits=SimpleNamespace(attest_seconds=1),
+        limits=SimpleNamespace(attest_seconds=attest_seconds),
     )
     guest: Any = SimpleNamespace(children=SimpleNamespace(run=run))
     request = attestation._kbs_request(
         configured, (), with_token=False, counters=(), debug_grant=None
     )
     EventLoop().run(attestation._run_kbs_child(guest, configured, request, answer))
-    assert asked[0].parameters == sent
+    return asked[0]
+
+
+@pytest.mark.parametrize(("tee", "sent"), [(Tee.SVSM, b"{}"), (Tee.TPM, b"")])
+def test_parameters_of_the_platform_go_into_the_request(tee: Tee, sent: bytes) -> None:
+    request, _ = ask_kbs_child(tee)
+    assert request.parameters == sent
+
+
+@pytest.mark.parametrize(("limit", "patience"), [(600, 540), (60, 54), (1, 1)])
+def test_kbs_child_gives_up_before_it_is_given_up(limit: int, patience: int) -> None:
+    """So that the owner's log has what the last attempt failed with."""
+    request, seconds = ask_kbs_child(Tee.TPM, attest_seconds=limit)
+    assert (request.seconds, seconds) == (patience, limit)
