@@ -9,7 +9,7 @@ A value has slots, equality and hash by its fields in their order, a `repr`, and
 The type checker reads `frozen` as it reads `dataclass` (PEP 681).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any, ClassVar, TypeVar, cast, dataclass_transform, get_origin, overload
 
@@ -151,21 +151,30 @@ def _initialiser(
     all_fields: tuple[Field, ...], *, kw_only: bool, completes: bool
 ) -> Callable[..., None]:
     names = tuple(one.name for one in all_fields)
+    all_names = frozenset(names)
 
     def initialise(self: Any, *positional: object, **given: object) -> None:
         if positional:
             if kw_only or len(positional) > len(names):
                 raise TypeError(f"{len(positional)} positional arguments are too many")
             given = dict(zip(names, positional, strict=False)) | _without(given, positional, names)
-        for one in all_fields:
-            name = one.name
-            _put(self, name, given.pop(name) if name in given else one.default())
-        if given:
-            raise TypeError(f"{', '.join(given)}: no such field")
+        if given.keys() != all_names:
+            given = _with_defaults(given, all_fields)
+        for name in names:
+            _put(self, name, given[name])
         if completes:
             self.__post_init__()
 
     return initialise
+
+
+def _with_defaults(given: Mapping[str, object], all_fields: tuple[Field, ...]) -> dict[str, object]:
+    content = {
+        one.name: given[one.name] if one.name in given else one.default() for one in all_fields
+    }
+    if unknown := given.keys() - content.keys():
+        raise TypeError(f"{', '.join(unknown)}: no such field")
+    return content
 
 
 def _without(
