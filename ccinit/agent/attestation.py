@@ -40,7 +40,7 @@ from ccinit.formats.tee import (
     is_judged_at_launch,
 )
 from ccinit.kernel.vsock_stream import connect_to_host
-from ccinit.pull.messages import PolicyKey
+from ccinit.pull.fetch_messages import PolicyKey
 from ccinit.secret import Secret
 from ccinit.values import field, frozen
 

@@ -188,8 +188,8 @@ def give_up_rights(rights: Rights, workspace: str) -> None:
     set_limit(resource.RLIMIT_AS, rights.memory_bytes)
     drop_privileges(rights.uid, rights.capabilities, across_exec=rights.is_program())
     paths = dict.fromkeys(rights.read, READ)
-    if rights.is_program():
-        paths |= dict.fromkeys((rights.job, DYNAMIC_LOADER), READ | Access.EXECUTE)
+    if program := rights.job if rights.is_program() else rights.program:
+        paths |= dict.fromkeys((program, DYNAMIC_LOADER), READ | Access.EXECUTE)
     if workspace:
         paths[workspace] = WRITE if rights.workspace is Workspace.WRITE else READ
     restrict(paths, connect=rights.connect)

@@ -8,7 +8,7 @@ from typing import Self
 
 from ccinit.agent.attestation import Attested
 from ccinit.agent.channel import printable
-from ccinit.agent.children import Answer, PreparedChild, PreparedProgram
+from ccinit.agent.children import Answer, PreparedChild
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest
 from ccinit.agent.image_keys import open_layer_keys
@@ -17,37 +17,36 @@ from ccinit.errors import ChildError, KernelError
 from ccinit.formats.layer_encryption import LayerKey
 from ccinit.formats.pod_manifest import Image
 from ccinit.kernel.event_loop import Turn
-from ccinit.pull.image import Owners
-from ccinit.pull.layer_store import StoredLayer
-from ccinit.pull.layer_stream import open_pipe
-from ccinit.pull.messages import (
-    KEYS_PIPE,
-    SINK,
-    SOURCE,
+from ccinit.pull.fetch_messages import (
     AcceptedImage,
-    DecryptReply,
-    DecryptRequest,
     Downloaded,
     FetchBegun,
     FoundImage,
     FoundSignatures,
-    InspectedImage,
-    InspectRequest,
-    KeptTar,
-    LayersRequest,
-    OpenedTar,
     PulledBlobs,
     PullRequest,
     SendLayers,
     SignatureRequest,
     SourceFailed,
-    TreeDigests,
-    TreeRequest,
-    UnpackReply,
-    UnpackRequest,
+)
+from ccinit.pull.image import Owners
+from ccinit.pull.index import IndexReply, IndexRequest
+from ccinit.pull.layer_store import StoredLayer
+from ccinit.pull.layer_stream import SINK, SOURCE, open_pipe
+from ccinit.pull.messages import (
+    KEYS_PIPE,
+    DecryptReply,
+    DecryptRequest,
+    InspectedImage,
+    InspectRequest,
+    KeptTar,
+    LayersRequest,
+    OpenedTar,
     VerifiedLayers,
 )
 from ccinit.pull.reception import Begin
+from ccinit.pull.tree_messages import TreeDigests, TreeRequest
+from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
 
@@ -85,7 +84,7 @@ class ImageChildren:
         self._inspect: PreparedChild | None = None
         self._unpack: PreparedChild | None = None
         self._layers: PreparedChild | None = None
-        self._index: PreparedProgram | None = None
+        self._index: PreparedChild | None = None
         self._tree: PreparedChild | None = None
 
     async def __aenter__(self) -> Self:
@@ -181,7 +180,7 @@ class ImageChildren:
         """Undo the layers' compression."""
         reply = await _prepared(self._unpack).run(request, UnpackReply, seconds=self._seconds)
         children, enter = self._guest.children, self._stack.enter_async_context
-        self._index = await enter(children.prepare_program(Role.INDEX, workspace=self._directory))
+        self._index = await enter(children.prepare(Role.INDEX, fds={}, workspace=self._directory))
         self._tree = await enter(children.prepare(Role.TREE, fds={}, workspace=self._directory))
         return reply
 
@@ -206,17 +205,9 @@ class ImageChildren:
             request, VerifiedLayers, seconds=self._seconds, answers={KeptTar: answer}
         )
 
-    async def index(self, arguments: tuple[str, ...]) -> None:
-        """Run mkfs.erofs over one tar."""
-        prepared, self._index = self._index, None
-        if prepared is not None:
-            end = await prepared.run(arguments, seconds=self._seconds)
-        else:
-            end = await self._guest.children.run_program(
-                Role.INDEX, arguments, seconds=self._seconds, workspace=self._directory
-            )
-        if not end.status.is_success():
-            raise ChildError("pull.index", f"mkfs.erofs: {end.status}: {end.output}")
+    async def index(self, request: IndexRequest) -> None:
+        """Run mkfs.erofs over each tar."""
+        await _prepared(self._index).run(request, IndexReply, seconds=self._seconds)
 
     async def walk(self, request: TreeRequest) -> TreeDigests:
         """List the mounted layers."""

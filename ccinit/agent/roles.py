@@ -15,6 +15,7 @@ from ccinit.agent.syscall_sets import (
     PARSER,
     PROGRAM,
     REGISTRY_CLIENT,
+    STARTER,
     TLS_CLIENT,
     TLS_SERVER,
     TREE_WALK,
@@ -72,6 +73,7 @@ class Rights:
         syscalls: what the filter lets through.
         capabilities: kept through the change of user.
         connect: may make TCP connections.
+        program: absolute path of what the job may start, or empty.
         preload: modules that are imported when first used, which would be too late.
         read: paths that may be read.
         workspace: what it may do with the one path that a job names.
@@ -85,6 +87,7 @@ class Rights:
     syscalls: SyscallPolicy
     capabilities: frozenset[Capability] = frozenset()
     connect: bool = False
+    program: str = ""
     preload: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
     workspace: Workspace = Workspace.NONE
@@ -197,11 +200,12 @@ RIGHTS: Mapping[Role, Rights] = {
         workspace=Workspace.WRITE,
         memory_bytes=1024 * MIB,
     ),
-    # an erofs index over a layer's tar
+    # an erofs index over each layer's tar
     Role.INDEX: Rights(
-        job="/usr/bin/mkfs.erofs",
+        job="ccinit.agent.jobs.index:run",
         uid=FIRST_UID + 10,
-        syscalls=PROGRAM,
+        syscalls=STARTER,
+        program="/usr/bin/mkfs.erofs",
         read=LIBRARIES,
         workspace=Workspace.WRITE,
         memory_bytes=2048 * MIB,

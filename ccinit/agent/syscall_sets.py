@@ -174,3 +174,8 @@ PROGRAM = SyscallPolicy(
     },
 )
 """One of the image's programs, on files of its workspace. Threads, but no processes."""
+
+STARTER = SyscallPolicy(
+    allowed=PROGRAM.allowed | _calls("clone pipe2 seccomp wait4"), refused=PROGRAM.refused
+)
+"""The same for a child that starts a program more than once, each under `PROGRAM` as well."""

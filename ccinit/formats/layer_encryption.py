@@ -34,6 +34,14 @@ _PACKET_VERSION = "0.1.0"
 _PACKET_PROVIDER = "kbs"
 
 
+class ImageEncryption(StrEnum):
+    """Which layers of an image have to be encrypted: all, any, or none."""
+
+    REQUIRED = "required"
+    ALLOWED = "allowed"
+    NONE = "none"
+
+
 class WrapScheme(StrEnum):
     """How the private options are wrapped."""
 

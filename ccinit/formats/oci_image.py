@@ -9,10 +9,11 @@ with and its members have to agree. Digests of the documents are the caller's to
 """
 
 from collections.abc import Mapping
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import TypeAlias
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.compression import Compression
 from ccinit.formats.digest import Digest, parse_digest
 from ccinit.formats.layer_encryption import (
     ENCRYPTED_SUFFIX,
@@ -59,14 +60,6 @@ _CONFIG_TYPES = frozenset(
         "application/vnd.docker.container.image.v1+json",
     }
 )
-
-
-class Compression(Enum):
-    """How a layer's tar is packed."""
-
-    NONE = "none"
-    GZIP = "gzip"
-    ZSTD = "zstd"
 
 
 _LAYER_TYPES = {

@@ -11,6 +11,7 @@ from enum import StrEnum
 from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
 from ccinit.formats.initdata import parse_toml
+from ccinit.formats.layer_encryption import ImageEncryption
 from ccinit.formats.pod_container import Container, ContainerKind, read_container
 from ccinit.formats.pod_name import MAX_NAME_BYTES, check_path, check_variable, read_name
 from ccinit.formats.pod_volume import Volume, VolumeKind, read_volume
@@ -24,14 +25,6 @@ _MAX_MODE = 0o777
 _MAX_FILE_BYTES = 64 * 1024
 _MAX_IMAGE_KEYS = 16
 _MIN_ROTATE_SECONDS, _MAX_ROTATE_SECONDS = 60, 366 * 86_400
-
-
-class ImageEncryption(StrEnum):
-    """Which layers of an image have to be encrypted: all, any, or none."""
-
-    REQUIRED = "required"
-    ALLOWED = "allowed"
-    NONE = "none"
 
 
 class OnStorageError(StrEnum):

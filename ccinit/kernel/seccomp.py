@@ -44,7 +44,7 @@ SYSCALLS: Mapping[str, int] = {
     "madvise": 28, "dup": 32, "getpid": 39, "socket": 41, "connect": 42, "sendto": 44,
     "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "bind": 49, "getsockname": 51,
     "getpeername": 52, "socketpair": 53, "setsockopt": 54, "getsockopt": 55, "clone": 56,
-    "execve": 59, "exit": 60, "uname": 63, "fcntl": 72, "fsync": 74, "fdatasync": 75,
+    "execve": 59, "exit": 60, "wait4": 61, "uname": 63, "fcntl": 72, "fsync": 74, "fdatasync": 75,
     "ftruncate": 77, "getcwd": 79, "fchdir": 81, "rename": 82, "mkdir": 83, "unlink": 87,
     "readlink": 89, "umask": 95, "getrlimit": 97, "sysinfo": 99, "getuid": 102, "getgid": 104,
     "geteuid": 107, "getegid": 108, "getppid": 110, "sigaltstack": 131, "statfs": 137, "prctl": 157,
@@ -54,8 +54,9 @@ SYSCALLS: Mapping[str, int] = {
     "clock_nanosleep": 230, "exit_group": 231, "epoll_wait": 232, "epoll_ctl": 233, "openat": 257,
     "newfstatat": 262, "unlinkat": 263, "readlinkat": 267, "faccessat": 269, "pselect6": 270,
     "ppoll": 271, "set_robust_list": 273, "fallocate": 285, "epoll_create1": 291, "dup3": 292,
-    "prlimit64": 302, "sendmmsg": 307, "getrandom": 318, "memfd_create": 319,
-    "copy_file_range": 326, "statx": 332, "rseq": 334, "clone3": 435, "faccessat2": 439,
+    "pipe2": 293, "prlimit64": 302, "sendmmsg": 307, "seccomp": 317, "getrandom": 318,
+    "memfd_create": 319, "copy_file_range": 326, "statx": 332, "rseq": 334, "clone3": 435,
+    "faccessat2": 439,
 }  # fmt: skip
 """Numbers of <asm/unistd_64.h>, of the calls that a filter of ours may name."""
 

@@ -24,7 +24,7 @@ from ccinit.formats.oci_image import MediaType
 from ccinit.net.http import HttpReply
 from ccinit.pull.blob import verify_blob
 from ccinit.pull.documents import verify_digest
-from ccinit.pull.messages import AttachedManifest
+from ccinit.pull.fetch_messages import AttachedManifest
 from ccinit.pull.registry import Registry
 
 MAX_FOUND_BYTES = 1 << 20

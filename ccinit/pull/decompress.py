@@ -13,7 +13,7 @@ import zstandard
 from isal import isal_zlib
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.oci_image import Compression
+from ccinit.formats.compression import Compression
 from ccinit.values import frozen
 
 Sink = Callable[[bytes | memoryview], None]

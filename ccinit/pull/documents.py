@@ -7,6 +7,7 @@ documents' grammar `formats.oci_image`'s.
 
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.digest import Digest, sha256_digest
+from ccinit.formats.layer_encryption import ImageEncryption
 from ccinit.formats.oci_image import (
     Descriptor,
     ImageConfig,
@@ -15,7 +16,6 @@ from ccinit.formats.oci_image import (
     parse_image_document,
     select_platform,
 )
-from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.blob import verify_blob
 
 

@@ -21,8 +21,7 @@ from ccinit.pull.documents import (
     verify_pinned,
     verify_selected,
 )
-from ccinit.pull.layer_stream import LayerWriter
-from ccinit.pull.messages import (
+from ccinit.pull.fetch_messages import (
     AcceptedImage,
     Downloaded,
     FetchBegun,
@@ -32,6 +31,7 @@ from ccinit.pull.messages import (
     PullRequest,
     SendLayers,
 )
+from ccinit.pull.layer_stream import LayerWriter
 from ccinit.pull.registry import Registry
 from ccinit.pull.sources import SourceChannel, open_source
 

@@ -17,7 +17,6 @@ child, with which rights, is `agent`'s; overlaying the layers is `run`'s.
 
 import errno
 import os
-from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Protocol
@@ -25,28 +24,17 @@ from typing import Protocol
 from ccinit.errors import CcinitError, KernelError, VerificationError
 from ccinit.formats.digest import Digest
 from ccinit.formats.oci_image import ImageConfig
-from ccinit.kernel.event_loop import TaskGroup
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
+from ccinit.pull.fetch_messages import AcceptedImage, PullRequest, SignaturePolicy, SignatureRequest
 from ccinit.pull.handover import give_directory, hand_over
-from ccinit.pull.index import index_arguments
+from ccinit.pull.index import IndexRequest, index_arguments
 from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer
-from ccinit.pull.messages import (
-    AcceptedImage,
-    PullRequest,
-    SignaturePolicy,
-    SignatureRequest,
-    TreeDigests,
-    TreeRequest,
-    VerifiedLayers,
-    layer_file,
-)
+from ccinit.pull.messages import VerifiedLayers, layer_file
 from ccinit.pull.reception import Received, ReceivingChildren, receive_layers
+from ccinit.pull.tree_messages import TreeDigests, TreeRequest
 from ccinit.pull.verdict import Verdict
 from ccinit.values import frozen
-
-INDEXES_AT_ONCE = 4
-"""Most of an index is the start of its child, which waits for files while others compute."""
 
 _FLAGS = MountFlag.RDONLY | CONFINED | MountFlag.NOATIME
 
@@ -69,8 +57,8 @@ class PullChildren(ReceivingChildren, Protocol):
     async def judge(self, request: SignatureRequest) -> AcceptedImage:
         """Run `signatures.signature_job`."""
 
-    async def index(self, arguments: tuple[str, ...]) -> None:
-        """Run `index.MKFS_EROFS`; raise `ChildError` unless it succeeds."""
+    async def index(self, request: IndexRequest) -> None:
+        """Run `index.MKFS_EROFS` over each tar; raise `ChildError` unless all succeed."""
 
     async def walk(self, request: TreeRequest) -> TreeDigests:
         """Run `tree.tree_job`."""
@@ -164,16 +152,9 @@ async def _index_layers(
         )
         for position, tar in zip(positions, tars, strict=True)
     )
-    waiting = deque(files)
-
-    async def index_waiting() -> None:
-        while waiting:
-            layer = waiting.popleft()
-            await children.index(index_arguments(layer.tar, layer.index))
-
-    async with TaskGroup() as group:
-        for number in range(INDEXES_AT_ONCE):
-            group.start(index_waiting(), f"index {number}")
+    if files:
+        runs = tuple(index_arguments(layer.tar, layer.index) for layer in files)
+        await children.index(IndexRequest(runs=runs))
     indexes = [os.path.basename(layer.index) for layer in files]
     hand_over(directory, (*tars, *indexes), os.geteuid())
     return IndexedLayers(verified=received.verified, files=files)

@@ -6,6 +6,8 @@ checked and completed. What it makes is compared with that pass afterwards (`tre
 depends on its reading the tar as we do.
 """
 
+from ccinit.values import frozen
+
 MKFS_EROFS = "/usr/bin/mkfs.erofs"
 
 INDEX_OPTIONS = (
@@ -16,6 +18,20 @@ INDEX_OPTIONS = (
     "--mkfs-time",  # build time only; files keep theirs
     "-U00000000-0000-0000-0000-000000000000",  # the same tar gives the same index
 )
+
+
+@frozen
+class IndexRequest:
+    """The arguments of each run of `MKFS_EROFS`."""
+
+    runs: tuple[tuple[str, ...], ...]
+
+
+@frozen
+class IndexReply:
+    """How many runs have succeeded: all."""
+
+    indexes: int
 
 
 def index_arguments(tar: str, index: str) -> tuple[str, ...]:

@@ -16,6 +16,9 @@ from ccinit.errors import ChildError, KernelError, LimitExceededError
 
 PIPE_BYTES = 1 << 20
 MAX_CHUNK_BYTES = 1 << 20
+SOURCE = "source"
+SINK = "sink"
+"""The names under which children find the pipes that layers come and go by."""
 NEIGHBOUR_ENDED = "pull.neighbour"
 """The reason of whoever is left alone at a pipe; why the other one ended is the one to tell."""
 

@@ -16,19 +16,11 @@ from ccinit.formats.digest import Digest
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.kernel.event_loop import Event, TaskGroup
 from ccinit.pull.encrypted_layers import DecryptChildren, decrypt_layers
+from ccinit.pull.fetch_messages import FoundImage, PulledBlobs, PullRequest
 from ccinit.pull.layer_store import Claim, LayerStore, StoredLayer, claim_alone
 from ccinit.pull.layer_stream import NEIGHBOUR_ENDED
-from ccinit.pull.messages import (
-    FoundImage,
-    InspectedImage,
-    InspectRequest,
-    LayersRequest,
-    PulledBlobs,
-    PullRequest,
-    UnpackReply,
-    UnpackRequest,
-    VerifiedLayers,
-)
+from ccinit.pull.messages import InspectedImage, InspectRequest, LayersRequest, VerifiedLayers
+from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest
 from ccinit.pull.verdict import Decide, Verdict
 from ccinit.values import frozen
 

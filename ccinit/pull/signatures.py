@@ -24,7 +24,7 @@ from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.pull.blob import verify_blob
 from ccinit.pull.certificate import load_pem_certificates
 from ccinit.pull.documents import verify_documents
-from ccinit.pull.messages import AcceptedImage, AttachedManifest, SignatureRequest
+from ccinit.pull.fetch_messages import AcceptedImage, AttachedManifest, SignatureRequest
 from ccinit.pull.public_key import load_public_key
 from ccinit.pull.sigstore import (
     AttachedSignature,

@@ -21,7 +21,7 @@ from ccinit.net.proxy import dial_through
 from ccinit.net.stream import dial_tcp
 from ccinit.net.tls import pinned_context, present_certificate
 from ccinit.pull.documents import verify_digest
-from ccinit.pull.messages import PullRequest, SourceFailed, key_pipe
+from ccinit.pull.fetch_messages import PullRequest, SourceFailed, key_pipe
 from ccinit.pull.registry import Registry, RegistryLimits
 from ccinit.pull.registry_auth import find_credential
 from ccinit.secret import Secret

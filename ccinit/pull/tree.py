@@ -18,7 +18,7 @@ import struct
 from ccinit.errors import FormatError, KernelError, LimitExceededError, VerificationError
 from ccinit.formats.digest import Digest
 from ccinit.pull.listing import Listing, Xattrs, attributes_of
-from ccinit.pull.messages import TreeDigests, TreeRequest
+from ccinit.pull.tree_messages import TreeDigests, TreeRequest
 
 MAX_RECORDS = 1_000_000
 

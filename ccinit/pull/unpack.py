@@ -8,10 +8,10 @@ to the `layers` child, which hashes it.
 from collections.abc import Mapping
 from typing import Protocol
 
-from ccinit.formats.oci_image import Compression
+from ccinit.formats.compression import Compression
 from ccinit.pull.decompress import OutputLimit, make_decompressor
-from ccinit.pull.layer_stream import LayerReader, LayerWriter
-from ccinit.pull.messages import SINK, SOURCE, UnpackReply, UnpackRequest
+from ccinit.pull.layer_stream import SINK, SOURCE, LayerReader, LayerWriter
+from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest
 
 
 class PipeChannel(Protocol):

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from ccinit.errors import ChildError, VerificationError
 from ccinit.formats.digest import Digest, sha256_digest
-from ccinit.pull.messages import (
+from ccinit.pull.fetch_messages import (
     AcceptedImage,
     FoundSignatures,
     SignaturePolicy,

@@ -16,10 +16,9 @@ from ccinit.errors import ChildError, KernelError, LimitExceededError, Verificat
 from ccinit.formats.digest import Digest, sha256_digest
 from ccinit.pull.documents import verify_config, verify_documents, verify_encryption
 from ccinit.pull.layer_file import LayerFile
-from ccinit.pull.layer_stream import LayerReader
+from ccinit.pull.layer_stream import SOURCE, LayerReader
 from ccinit.pull.layer_tree import MergedDirectory, TreeLimits, empty_merged_root
 from ccinit.pull.messages import (
-    SOURCE,
     KeptTar,
     LayersRequest,
     OpenedTar,

@@ -21,7 +21,7 @@ from ccinit.formats.oci_artifact import parse_referrers, parse_signature_manifes
 from ccinit.formats.rekor import parse_body, parse_set
 from ccinit.formats.sigstore_bundle import parse_bundle
 from ccinit.formats.simple_signing import parse_simple_signing
-from ccinit.pull.messages import (
+from ccinit.pull.fetch_messages import (
     AttachedManifest,
     FoundSignatures,
     SignaturePolicy,

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ccinit.formats.pod_manifest import ImageEncryption
+from ccinit.formats.layer_encryption import ImageEncryption
+from ccinit.pull.fetch_messages import FoundImage, PulledBlobs, PullLimits, PullRequest
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_store import LayerStore
-from ccinit.pull.messages import FoundImage, PulledBlobs, PullLimits, PullRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from rootfs_builder.oci_layout import TAG, ImageLayer, write_layout

@@ -17,8 +17,7 @@ from typing import TypeVar, cast
 
 from ccinit.agent.image_keys import select_wraps
 from ccinit.errors import ChildError, VerificationError
-from ccinit.formats.layer_encryption import LayerKey
-from ccinit.formats.pod_manifest import ImageEncryption
+from ccinit.formats.layer_encryption import ImageEncryption, LayerKey
 from ccinit.formats.registries import RegistryRule
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.kernel.event_loop import Event, EventLoop
@@ -26,24 +25,12 @@ from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.overlay import mount_overlay
 from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.fetch import registry_job
-from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
-from ccinit.pull.inspect import inspect_job
-from ccinit.pull.layer_store import LayerStore, StoredLayer
-from ccinit.pull.messages import (
-    SINK,
-    SOURCE,
+from ccinit.pull.fetch_messages import (
     AcceptedImage,
-    DecryptReply,
-    DecryptRequest,
     Downloaded,
     FetchBegun,
     FoundImage,
     FoundSignatures,
-    InspectedImage,
-    InspectRequest,
-    KeptTar,
-    LayersRequest,
-    OpenedTar,
     PulledBlobs,
     PullLimits,
     PullRequest,
@@ -51,17 +38,29 @@ from ccinit.pull.messages import (
     SignaturePolicy,
     SignatureRequest,
     SourceFailed,
-    TreeDigests,
-    TreeRequest,
-    UnpackReply,
-    UnpackRequest,
+)
+from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
+from ccinit.pull.index import IndexRequest
+from ccinit.pull.inspect import inspect_job
+from ccinit.pull.layer_store import LayerStore, StoredLayer
+from ccinit.pull.layer_stream import SINK, SOURCE
+from ccinit.pull.messages import (
+    DecryptReply,
+    DecryptRequest,
+    InspectedImage,
+    InspectRequest,
+    KeptTar,
+    LayersRequest,
+    OpenedTar,
     UnwrapRequest,
     VerifiedLayers,
 )
 from ccinit.pull.reception import Begin, Sending
 from ccinit.pull.signatures import signature_job
 from ccinit.pull.tree import tree_job
+from ccinit.pull.tree_messages import TreeDigests, TreeRequest
 from ccinit.pull.unpack import unpack_job
+from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest
 from ccinit.pull.unwrap import unwrap_job
 from ccinit.pull.verdict import Decide
 from ccinit.pull.verify import layers_job
@@ -189,8 +188,8 @@ class LocalChildren:
         self.channel.fds[SOURCE] = self.tar_pipe.rewind()
         return layers_job(request, self.channel)
 
-    async def index(self, arguments: tuple[str, ...]) -> None:
-        run_mkfs(arguments)
+    async def index(self, request: IndexRequest) -> None:
+        run_mkfs(request)
 
     async def walk(self, request: TreeRequest) -> TreeDigests:
         here = os.open(".", os.O_RDONLY)
@@ -201,8 +200,13 @@ class LocalChildren:
             os.close(here)
 
 
-def run_mkfs(arguments: tuple[str, ...]) -> None:
+def run_mkfs(request: IndexRequest) -> None:
     """Run the tools tree's mkfs.erofs by its own loader, without the cost of a chroot."""
+    for arguments in request.runs:
+        _run_mkfs(arguments)
+
+
+def _run_mkfs(arguments: tuple[str, ...]) -> None:
     root = TOOLS.path.resolve()
     done = subprocess.run(
         (

@@ -23,7 +23,8 @@ from ccinit.formats.pod_manifest import Image
 from ccinit.formats.registries import Access, Location, RegistryRule
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.pull.messages import PolicyKey
+from ccinit.pull.fetch_messages import PolicyKey
+from ccinit.pull.index import IndexRequest
 from ccinit.secret import Secret
 from tests.fakes import signatures as fake
 from tests.fakes.registry import make_image
@@ -71,9 +72,9 @@ def access() -> Access:
     return Access(ca_pem="", certificate_pem="", key=None, proxy="")
 
 
-async def index(_self: object, arguments: tuple[str, ...]) -> None:
+async def index(_self: object, request: IndexRequest) -> None:
     """Run mkfs.erofs from the tools tree; the role's is the guest's."""
-    run_mkfs(arguments)
+    run_mkfs(request)
 
 
 def pull(guest: Guest, reference: str, host: str, authority: Authority, store: Path) -> None:

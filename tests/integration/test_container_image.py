@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ccinit.errors import CcinitError, ConfigError
-from ccinit.formats.pod_manifest import ImageEncryption
-from ccinit.pull.messages import SignaturePolicy
+from ccinit.formats.layer_encryption import ImageEncryption
+from ccinit.pull.fetch_messages import SignaturePolicy
 from rootfs_builder.cli import main
 from rootfs_builder.oci_layout import TAG, open_layout, read_blob
 from tests.integration.pull_fixture import describe_tree, overlaid, pulled

@@ -25,8 +25,8 @@ from ccinit.errors import CcinitError
 from ccinit.formats.digest import parse_digest
 from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
 from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.layer_encryption import LayerKey
-from ccinit.formats.pod_manifest import Image, ImageEncryption
+from ccinit.formats.layer_encryption import ImageEncryption, LayerKey
+from ccinit.formats.pod_manifest import Image
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import InspectedImage, InspectRequest, UnwrapRequest
 from ccinit.pull.unwrap import unwrap_job

@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from ccinit.errors import CcinitError
-from ccinit.pull.messages import PullLimits
+from ccinit.pull.fetch_messages import PullLimits
 from rootfs_builder.container_image import (
     ContainerImage,
     build_container_image,

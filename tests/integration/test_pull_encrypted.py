@@ -27,12 +27,14 @@ from ccinit.agent.pull_children import ImageChildren
 from ccinit.agent.storage import Unlocked
 from ccinit.errors import CcinitError
 from ccinit.formats.guest_config import Limits
-from ccinit.formats.pod_manifest import Image, ImageEncryption
+from ccinit.formats.layer_encryption import ImageEncryption
+from ccinit.formats.pod_manifest import Image
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.kernel.event_loop import EventLoop, Turn
+from ccinit.pull.fetch_messages import PulledBlobs, PullRequest
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
+from ccinit.pull.index import IndexRequest
 from ccinit.pull.layer_store import LayerStore
-from ccinit.pull.messages import PulledBlobs, PullRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
@@ -275,8 +277,8 @@ def test_r59_mixture_is_taken_only_if_the_manifest_allows_it(
 class Confined(ImageChildren):
     """The agent's children; only the program for the index comes from the tools tree."""
 
-    async def index(self, arguments: tuple[str, ...]) -> None:
-        run_mkfs(arguments)
+    async def index(self, request: IndexRequest) -> None:
+        run_mkfs(request)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.digest import parse_digest
 from ccinit.formats.oci_image import MAX_LAYERS
 from ccinit.pull.image import pull_image
+from ccinit.pull.index import IndexRequest
 from ccinit.pull.layer_store import LayerStore
 from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs, plan_rootfs
 from tests.fakes.registry import FakeImage, make_image
@@ -319,11 +320,11 @@ class Cheat(Downloaded):
         super().__init__(workspace, image, tars)
         self.other = other
 
-    async def index(self, arguments: tuple[str, ...]) -> None:
+    async def index(self, request: IndexRequest) -> None:
         tar = Path(self.channel.workspace) / "layer-0.tar"
         checked = tar.read_bytes()
         tar.write_bytes(self.other)
-        await super().index(arguments)
+        await super().index(request)
         tar.write_bytes(checked)
 
 

@@ -11,7 +11,7 @@ from ccinit.agent.children import Children
 from ccinit.agent.roles import Role
 from ccinit.errors import CcinitError
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.pull.messages import (
+from ccinit.pull.fetch_messages import (
     AcceptedImage,
     AttachedManifest,
     FoundSignatures,

@@ -13,10 +13,10 @@ from ccinit.agent.children import Answer, Children
 from ccinit.agent.roles import Role
 from ccinit.errors import CcinitError
 from ccinit.formats.fields import Fields
-from ccinit.formats.pod_manifest import ImageEncryption
+from ccinit.formats.layer_encryption import ImageEncryption
 from ccinit.formats.registries import RegistryRule, read_registry
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.pull.messages import (
+from ccinit.pull.fetch_messages import (
     AcceptedImage,
     Downloaded,
     FetchBegun,

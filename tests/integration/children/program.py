@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 from ccinit.agent.channel import Kind, encode_frame
 from ccinit.agent.child import JobChannel, main
+from ccinit.agent.jobs.index import run_each
 from ccinit.agent.roles import RIGHTS, Rights, Role
 from ccinit.errors import KernelError, VerificationError
 from ccinit.values import frozen, replace
@@ -235,13 +236,19 @@ def netlink(_order: Order, _channel: JobChannel) -> Outcome:
         return Outcome(text="bound")
 
 
+def start_programs(order: Order, _channel: JobChannel) -> Outcome:
+    """Run each line of the text by the shell, which is the program of the role here."""
+    run_each(SHELL, tuple(("-c", line) for line in order.text.splitlines()))
+    return Outcome(text="all")
+
+
 DEEDS: Mapping[str, Callable[[Order, JobChannel], Outcome]] = {
     deed.__name__: deed
     for deed in (
         echo, halt, count, grow, swallow, write_given_fd, leave_garbage, list_fds, read_secret,
         refuse, refuse_by_kernel, stumble, end, crash, hang, babble, flood, wrong_type,
         close_channel, pass_fd, open_file, write_file, open_socket, listen_tcp, connect_tcp, tls,
-        fork, execute, become_root, kill_init, raw, executable_memory, netlink,
+        fork, execute, become_root, kill_init, raw, executable_memory, netlink, start_programs,
     )
 }  # fmt: skip
 
@@ -256,10 +263,17 @@ def host_path(program: str) -> str:
     return shutil.which(name, path="/usr/sbin:/usr/bin") or program
 
 
+SHELL = "/bin/sh"
+
 TABLE: Mapping[Role, Rights] = {
     role: replace(rights, job=host_path(rights.job))
     if rights.is_program()
-    else replace(rights, job="tests.integration.children.program:run", messages=200)
+    else replace(
+        rights,
+        job="tests.integration.children.program:run",
+        messages=200,
+        program=rights.program and SHELL,
+    )
     for role, rights in RIGHTS.items()
 }
 

@@ -22,9 +22,10 @@ from ccinit.pull.image import (
 )
 from ccinit.pull.index import index_arguments
 from ccinit.pull.layer_tree import TreeLimits, empty_merged_root
-from ccinit.pull.messages import TreeDigests, VerifiedLayers
+from ccinit.pull.messages import VerifiedLayers
 from ccinit.pull.tar_pass import pass_layer
 from ccinit.pull.tree import list_tree
+from ccinit.pull.tree_messages import TreeDigests
 from tests.vm.guest.disks import blank, disk, format_device, run
 
 CONFIG = ImageConfig(user="", env=(), entrypoint=(), cmd=(), working_dir="", diff_ids=())

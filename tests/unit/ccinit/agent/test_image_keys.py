@@ -15,9 +15,9 @@ from ccinit.agent.image_keys import LayerKeys, open_layer_keys
 from ccinit.agent.messages import Wanted
 from ccinit.agent.roles import Role
 from ccinit.errors import CcinitError
+from ccinit.formats.compression import Compression
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.layer_encryption import KeyWrap, LayerKey, WrapScheme
-from ccinit.formats.oci_image import Compression
 from ccinit.formats.pod_manifest import Image, PodManifest
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.pull.messages import (

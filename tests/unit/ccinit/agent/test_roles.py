@@ -78,8 +78,16 @@ def test_only_clients_of_the_network_connect(role: Role) -> None:
 @EVERY_ROLE
 def test_only_programs_execute_and_map_code(role: Role) -> None:
     rights = RIGHTS[role]
-    assert ("execve" in rights.syscalls.allowed) == rights.is_program()
-    assert ("mmap" in rights.syscalls.allowed) == rights.is_program()
+    executes = rights.is_program() or bool(rights.program)
+    assert ("execve" in rights.syscalls.allowed) == executes
+    assert ("mmap" in rights.syscalls.allowed) == executes
+
+
+@EVERY_ROLE
+def test_only_the_one_that_starts_programs_makes_processes(role: Role) -> None:
+    policy = RIGHTS[role].syscalls
+    assert ("clone" in policy.allowed) == (role is Role.INDEX)
+    assert ("clone3" in policy.allowed) is False
 
 
 @EVERY_ROLE

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from ccinit.errors import FormatError
+from ccinit.formats.compression import Compression
 from ccinit.formats.oci_image import (
-    Compression,
     ImageIndex,
     Manifest,
     MediaType,

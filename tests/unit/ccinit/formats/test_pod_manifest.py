@@ -4,14 +4,10 @@ import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats import wire
+from ccinit.formats.layer_encryption import ImageEncryption
 from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_container import ContainerKind, Restart, RotateSignal
-from ccinit.formats.pod_manifest import (
-    ImageEncryption,
-    OnStorageError,
-    PodManifest,
-    parse_pod_manifest,
-)
+from ccinit.formats.pod_manifest import OnStorageError, PodManifest, parse_pod_manifest
 from ccinit.formats.pod_probe import Probe
 from ccinit.formats.pod_volume import RollbackAnchor, ScratchProfile, VolumeFormat, VolumeKind
 from ccinit.formats.resource_uri import ResourceUri

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from ccinit.errors import CcinitError
-from ccinit.pull.messages import (
+from ccinit.pull.fetch_messages import (
     AcceptedImage,
     AttachedManifest,
     FoundSignatures,

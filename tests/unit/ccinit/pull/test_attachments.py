@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ccinit.errors import CcinitError
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.pull.attachments import find_signatures
-from ccinit.pull.messages import AttachedManifest
+from ccinit.pull.fetch_messages import AttachedManifest
 from ccinit.pull.registry import Registry
 from tests.fakes import signatures as fake
 from tests.fakes.registry import FAST, FakeHttp, Waits, digest_of, make_image, make_index, reply

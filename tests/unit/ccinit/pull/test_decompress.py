@@ -6,7 +6,7 @@ import pytest
 import zstandard
 
 from ccinit.errors import FormatError
-from ccinit.formats.oci_image import Compression
+from ccinit.formats.compression import Compression
 from ccinit.pull.decompress import OutputLimit, make_decompressor
 
 PLAIN = bytes(range(256)) * 5000

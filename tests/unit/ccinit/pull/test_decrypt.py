@@ -6,11 +6,12 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.formats import wire
+from ccinit.formats.compression import Compression
 from ccinit.formats.layer_encryption import LayerKey, join_keys
-from ccinit.formats.oci_image import Compression
 from ccinit.pull import decrypt
 from ccinit.pull.decrypt import decrypt_job
-from ccinit.pull.messages import SINK, SOURCE, DecryptReply, DecryptRequest, EncryptedLayer
+from ccinit.pull.layer_stream import SINK, SOURCE
+from ccinit.pull.messages import DecryptReply, DecryptRequest, EncryptedLayer
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.fakes.encrypted_image import KEY, NONCE, ctr

@@ -6,19 +6,12 @@ from collections.abc import Coroutine
 import pytest
 
 from ccinit.formats.digest import parse_digest
-from ccinit.formats.layer_encryption import LayerKey
-from ccinit.formats.pod_manifest import ImageEncryption
+from ccinit.formats.layer_encryption import ImageEncryption, LayerKey
 from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.encrypted_layers import decrypt_layers
 from ccinit.pull.inspect import inspect_job
-from ccinit.pull.messages import (
-    SINK,
-    SOURCE,
-    DecryptReply,
-    DecryptRequest,
-    InspectedImage,
-    InspectRequest,
-)
+from ccinit.pull.layer_stream import SINK, SOURCE
+from ccinit.pull.messages import DecryptReply, DecryptRequest, InspectedImage, InspectRequest
 from ccinit.secret import Secret
 from tests.fakes.encrypted_image import KEY, NONCE, make_encrypted_image, seal
 from tests.fakes.layer_pipes import LayerPipe

@@ -4,10 +4,10 @@ import pytest
 
 from ccinit.errors import CcinitError, ChildError
 from ccinit.formats import wire
+from ccinit.formats.layer_encryption import ImageEncryption
 from ccinit.formats.oci_reference import parse_image_reference
-from ccinit.formats.pod_manifest import ImageEncryption
 from ccinit.pull.fetch import fetch_image
-from ccinit.pull.messages import (
+from ccinit.pull.fetch_messages import (
     AcceptedImage,
     Downloaded,
     FetchBegun,

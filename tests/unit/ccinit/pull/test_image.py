@@ -15,39 +15,37 @@ from ccinit.errors import (
     VerificationError,
 )
 from ccinit.formats.digest import parse_digest, sha256_digest
-from ccinit.formats.layer_encryption import LayerKey
-from ccinit.formats.pod_manifest import ImageEncryption
+from ccinit.formats.layer_encryption import ImageEncryption, LayerKey
 from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, sleep
 from ccinit.pull.decrypt import decrypt_job
-from ccinit.pull.image import INDEXES_AT_ONCE, Owners, PulledImage, pull_image
-from ccinit.pull.inspect import inspect_job
-from ccinit.pull.layer_store import LayerStore, StoredLayer
-from ccinit.pull.layer_stream import NEIGHBOUR_ENDED
-from ccinit.pull.messages import (
-    SINK,
-    SOURCE,
+from ccinit.pull.fetch_messages import (
     AcceptedImage,
-    DecryptReply,
-    DecryptRequest,
     FoundImage,
     FoundSignatures,
-    InspectedImage,
-    InspectRequest,
-    KeptTar,
-    LayersRequest,
-    OpenedTar,
     PulledBlobs,
     PullLimits,
     PullRequest,
     SignaturePolicy,
     SignatureRequest,
-    TreeDigests,
-    TreeRequest,
-    UnpackReply,
-    UnpackRequest,
+)
+from ccinit.pull.image import Owners, PulledImage, pull_image
+from ccinit.pull.index import IndexRequest
+from ccinit.pull.inspect import inspect_job
+from ccinit.pull.layer_store import LayerStore, StoredLayer
+from ccinit.pull.layer_stream import NEIGHBOUR_ENDED, SINK, SOURCE
+from ccinit.pull.messages import (
+    DecryptReply,
+    DecryptRequest,
+    InspectedImage,
+    InspectRequest,
+    KeptTar,
+    LayersRequest,
+    OpenedTar,
     VerifiedLayers,
 )
 from ccinit.pull.reception import Begin
+from ccinit.pull.tree_messages import TreeDigests, TreeRequest
+from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest
 from ccinit.pull.verdict import Decide
 from ccinit.pull.verify import layers_job
 from ccinit.secret import Secret
@@ -152,10 +150,11 @@ class Children:
         self.verified = self.verified or layers_job(request, self)
         return self.verified
 
-    async def index(self, arguments: tuple[str, ...]) -> None:
+    async def index(self, request: IndexRequest) -> None:
         self.order.append("index")
-        index = self.directory / arguments[-2].rpartition("/")[2]
-        index.touch()
+        for arguments in request.runs:
+            index = self.directory / arguments[-2].rpartition("/")[2]
+            index.touch()
 
     async def walk(self, request: TreeRequest) -> TreeDigests:
         self.order.append("walk")
@@ -210,7 +209,7 @@ def children(tmp_path: Path) -> Children:
 
 def test_image_goes_through_every_child_and_is_mounted(children: Children, mounts: Mounts) -> None:
     image = run(pull_image(REQUEST, str(children.directory), children, LayerStore()))
-    assert children.order == ["fetch", "inspect", "unpack", "verify", "index", "index", "walk"]
+    assert children.order == ["fetch", "inspect", "unpack", "verify", "index", "walk"]
     assert [layer.mount_point for layer in image.layers] == mounts.mounted
     source, target, options = mounts.calls[1]
     assert source == str(children.directory / "layer-1.erofs")
@@ -231,7 +230,7 @@ def test_encrypted_layer_is_decrypted_before_it_is_verified(
     children.pinned = parse_digest(image.digest)
     pulled = run(pull_image(request, str(children.directory), children, LayerStore()))
     received = ["fetch", "inspect", "keys", "decrypt", "unpack", "verify"]
-    assert children.order == [*received, "index", "index", "walk"]
+    assert children.order == [*received, "index", "walk"]
     assert Path(pulled.layers[1].tar).read_bytes()[: len(TARS[1]) - 1024] == TARS[1][:-1024]
 
 
@@ -281,37 +280,6 @@ def test_mount_that_fails_leaves_none(children: Children, mounts: Mounts) -> Non
     mounts.fail_at = "layer-1"
     assert refusal(children) == "kernel.mount"
     assert mounts.mounted == []
-
-
-def test_indexes_are_made_at_once_but_not_all(
-    children: Children, mounts: Mounts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tars = [make_tar(Entry(f"f{number}", b"x")) for number in range(9)]
-    image = make_image(tars)
-    running, most = 0, 0
-
-    async def index(arguments: tuple[str, ...]) -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await sleep(0)
-        made = children.directory / arguments[-2].rpartition("/")[2]
-        made.touch()
-        running -= 1
-
-    async def walk(_request: TreeRequest) -> TreeDigests:
-        assert running == 0
-        assert children.verified is not None
-        return TreeDigests(listings=tuple(layer.listing for layer in children.verified.layers))
-
-    children.pinned, children.tars = parse_digest(image.digest), tars
-    children.found = (replace(FOUND, documents=(image.manifest,), config=image.config),)
-    for name, played in (("index", index), ("walk", walk)):
-        monkeypatch.setattr(children, name, played)
-    request = replace(REQUEST, reference=f"r.example/a@{image.digest}")
-    pulled = run(pull_image(request, str(children.directory), children, LayerStore()))
-    assert len(pulled.layers) == 9
-    assert most == INDEXES_AT_ONCE
 
 
 def children_of(work: Path, name: str, tars: list[bytes]) -> tuple[Children, PullRequest]:

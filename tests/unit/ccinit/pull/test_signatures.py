@@ -12,9 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ccinit.errors import CcinitError
 from ccinit.formats.digest import parse_digest
-from ccinit.pull.messages import (
-    PolicyKey,
-)
+from ccinit.pull.fetch_messages import PolicyKey
 from tests.fakes import signatures as fake
 from tests.fakes.registry import digest_of, make_index
 from tests.fakes.signatures import Attachment, b64, classic, classic_layer

@@ -6,8 +6,8 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.pull.listing import Attributes, Listing
-from ccinit.pull.messages import TreeRequest
 from ccinit.pull.tree import list_tree, tree_job
+from ccinit.pull.tree_messages import TreeRequest
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,10 @@ import zstandard
 
 from ccinit.errors import CcinitError
 from ccinit.formats import wire
-from ccinit.formats.oci_image import Compression
-from ccinit.pull.messages import SINK, SOURCE, UnpackReply, UnpackRequest
+from ccinit.formats.compression import Compression
+from ccinit.pull.layer_stream import SINK, SOURCE
 from ccinit.pull.unpack import unpack_job
+from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest
 from tests.fakes.layer_pipes import LayerPipe
 
 TARS = [b"a tar" * 500_000, b"", b"another" * 1000]

@@ -8,14 +8,9 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.formats import wire
 from ccinit.formats.digest import parse_digest, sha256_digest
-from ccinit.formats.pod_manifest import ImageEncryption
-from ccinit.pull.messages import (
-    SOURCE,
-    KeptTar,
-    LayersRequest,
-    OpenedTar,
-    VerifiedLayers,
-)
+from ccinit.formats.layer_encryption import ImageEncryption
+from ccinit.pull.layer_stream import SOURCE
+from ccinit.pull.messages import KeptTar, LayersRequest, OpenedTar, VerifiedLayers
 from ccinit.pull.verify import layers_job
 from ccinit.values import replace
 from tests.fakes.layer_pipes import LayerPipe

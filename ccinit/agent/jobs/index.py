@@ -1,0 +1,80 @@
+"""Role `index`: an erofs index over each tar of an image, a few at once.
+
+mkfs.erofs takes one tar, and its start is short beside that of a child of ours, which an image of
+60 layers would need 60 times. So one child starts the program for each. It reads nothing that
+comes from the image; what reads it is a process of its own under the filter of any program
+(`PROGRAM`), laid over the child's, which can do one thing more: start it.
+"""
+
+import os
+from collections import deque
+from typing import Never
+
+from ccinit.agent.channel import CHANNEL_FD, printable
+from ccinit.agent.child import JobChannel
+from ccinit.agent.syscall_sets import PROGRAM
+from ccinit.errors import ChildError
+from ccinit.kernel.seccomp import load_filter, plan_filter
+from ccinit.pull.index import MKFS_EROFS, IndexReply, IndexRequest
+
+AT_ONCE = 2
+_CHUNK_BYTES = 1 << 16
+_OUTPUT_BYTES = 512
+_STANDARD_FDS = (1, 2)
+_NOT_STARTED = 127
+
+
+def run(request: IndexRequest, _channel: JobChannel) -> IndexReply:
+    """Do the job.
+
+    Raises:
+        ChildError: `pull.index`, the first program that failed and what it said.
+    """
+    run_each(MKFS_EROFS, request.runs)
+    return IndexReply(indexes=len(request.runs))
+
+
+def run_each(program: str, runs: tuple[tuple[str, ...], ...]) -> None:
+    """Run `program` for each list of arguments; raises as `run`."""
+    syscalls = plan_filter(PROGRAM)
+    waiting, running = deque(runs), deque[tuple[int, int]]()
+    while waiting or running:
+        if waiting and len(running) < AT_ONCE:
+            running.append(_start(program, waiting.popleft(), syscalls))
+        else:
+            _finish(program, *running.popleft())
+
+
+def _start(program: str, arguments: tuple[str, ...], syscalls: bytes) -> tuple[int, int]:
+    """Return the process, and what its output is read from."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        _become(program, arguments, syscalls, writer)
+    os.close(writer)
+    return pid, reader
+
+
+def _become(program: str, arguments: tuple[str, ...], syscalls: bytes, output: int) -> Never:
+    try:
+        for number in _STANDARD_FDS:
+            os.dup2(output, number, inheritable=False)  # by dup3, which parsers may call, too
+            os.set_inheritable(number, True)  # noqa: FBT003 (positional only)
+        os.set_inheritable(CHANNEL_FD, False)  # noqa: FBT003 (positional only)
+        load_filter(syscalls)
+        os.execve(program, (program, *arguments), {})
+    finally:
+        os._exit(_NOT_STARTED)
+
+
+def _finish(program: str, pid: int, reader: int) -> None:
+    output = b""
+    while data := os.read(reader, _CHUNK_BYTES):
+        output = (output + data)[:_OUTPUT_BYTES]
+    os.close(reader)
+    _pid, status = os.waitpid(pid, 0)
+    if status:
+        code = os.waitstatus_to_exitcode(status)
+        how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+        text = printable(output.decode("ascii", "replace"))
+        raise ChildError("pull.index", f"{program.rpartition('/')[2]}: {how}: {text}")

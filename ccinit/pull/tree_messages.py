@@ -1,0 +1,18 @@
+"""What PID 1 and the child that walks mounted layers say to each other; see `messages`."""
+
+from ccinit.formats.digest import Digest
+from ccinit.values import frozen
+
+
+@frozen
+class TreeRequest:
+    """Which mounted layers to walk: each directory is the root of one erofs mount."""
+
+    roots: tuple[str, ...]
+
+
+@frozen
+class TreeDigests:
+    """The digests of the canonical listings, in the order of the request."""
+
+    listings: tuple[Digest, ...]
