@@ -51,6 +51,7 @@ def test_readme_command_and_its_options_exist(words: tuple[str, ...]) -> None:
         if not re.fullmatch(r"[a-z][a-z-]*", word):
             break
         names.append(word)
+    assert names, words
     while names:
         printed = subprocess.run(
             [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())",

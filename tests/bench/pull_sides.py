@@ -66,7 +66,8 @@ class Pull:
 
     def skopeo_umoci(self, folder: Path) -> None:
         """Copy to an OCI layout, then unpack."""
-        copy = ["copy", "--quiet", "--src-cert-dir", self.certificates, *self._decryption()]
+        certificates = ("--src-cert-dir", str(self.certificates))
+        copy = ("copy", "--quiet", *certificates, *self._decryption())
         self._run_tool(
             folder, ("skopeo", *copy, f"docker://{self.reference}", f"oci:{folder}/oci:large")
         )
@@ -77,7 +78,8 @@ class Pull:
         """Pull into a store of its own."""
         store = ("--root", folder / "root", "--runroot", folder / "run")
         driver = ("--storage-driver", "overlay", "--cgroup-manager", "cgroupfs")
-        options = ("pull", "--quiet", "--cert-dir", self.certificates, *self._decryption())
+        certificates = ("--cert-dir", str(self.certificates))
+        options = ("pull", "--quiet", *certificates, *self._decryption())
         # It does not decrypt what it was asked for by digest.
         tagged = f"{self.reference.partition('@')[0]}:{TAG}"
         name = self.reference if self.key is None else tagged

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from ccinit.formats.host_rpc import Code, Phase
 from ccinit.formats.initdata import document_digest
@@ -262,6 +262,8 @@ def judge(attack: Attack, life: Life, records: Sequence[Record]) -> Outcome:
             complaints = _judge_config(life, attested)
         case Where.VERIFIER:
             complaints = _judge_verifier(attack, life, attested)
+        case _:
+            assert_never(attack.where)
     if life.end is not EndReason.RESET:
         complaints.append(f"the guest ended with {life.end}")
     return Outcome(

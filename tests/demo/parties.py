@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ccinit.formats.owner_rpc import Role
 from tests.demo.show import DemoError
@@ -129,7 +130,7 @@ class Owner:
             if process.stdout is not None:
                 process.stdout.close()
 
-    def audit(self) -> list[Mapping[str, object]]:
+    def audit(self) -> list[Mapping[str, Any]]:
         """Every record of the KBS's audit log."""
         path = self.state / "audit.jsonl"
         if not path.exists():

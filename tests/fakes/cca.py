@@ -31,7 +31,8 @@ def encode(value: object) -> bytes:
         case Mapping():
             pairs = (encode(key) + encode(one) for key, one in value.items())
             return head(5, len(value)) + b"".join(pairs)
-    raise AssertionError
+        case _:
+            raise AssertionError
 
 
 def tagged(tag: int, encoded: bytes) -> bytes:

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.fakes.registry import descriptor, digest_of
 
@@ -188,7 +189,7 @@ class Authority:
 
 ISSUER_V1 = "1.3.6.1.4.1.57264.1.1"
 ISSUER_V2 = "1.3.6.1.4.1.57264.1.8"
-_CODE_SIGNING = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CODE_SIGNING])
+_CODE_SIGNING = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
 
 
 def _certificate(

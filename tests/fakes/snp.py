@@ -9,12 +9,13 @@ import hashlib
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 
@@ -103,7 +104,7 @@ class Chain:
     fmc: int | None = None
     bits: int = 4096
     padding: PSS = field(default_factory=lambda: PADDING)
-    digest: HashAlgorithm = field(default_factory=SHA384)
+    digest: SHA256 | SHA384 = field(default_factory=SHA384)
     extensions: dict[str, bytes] = field(default_factory=dict)
     curve: type[ec.EllipticCurve] = ec.SECP384R1
 
@@ -218,7 +219,7 @@ def name(common: str) -> x509.Name:
 
 
 def _with_serial_zero(
-    certificate: x509.Certificate, key: rsa.RSAPrivateKey, padding: PSS, digest: HashAlgorithm
+    certificate: x509.Certificate, key: rsa.RSAPrivateKey, padding: PSS, digest: SHA256 | SHA384
 ) -> x509.Certificate:
     """Sign again with the serial number zero, which the library makes for nobody."""
     body = certificate.tbs_certificate_bytes
@@ -271,7 +272,8 @@ class FakeSnp:
     def report(self, report_data: bytes, vmpl: int = 0) -> bytes:
         """A signed report; a test's own `report_data` or `vmpl` wins."""
         data = bytearray(1184)
-        for known, value in ({"report_data": report_data, "vmpl": vmpl} | self.fields).items():
+        given: dict[str, bytes | int] = {"report_data": report_data, "vmpl": vmpl}
+        for known, value in (given | self.fields).items():
             offset, size = FIELDS[known]
             content = value.to_bytes(size, "little") if isinstance(value, int) else value
             assert len(content) == size, known
@@ -290,4 +292,4 @@ class FakeSnp:
         ).to_json_value()
 
 
-WEAK = {"padding": PSS(mgf=MGF1(SHA256()), salt_length=32), "digest": SHA256()}
+WEAK: dict[str, Any] = {"padding": PSS(mgf=MGF1(SHA256()), salt_length=32), "digest": SHA256()}

@@ -95,7 +95,8 @@ def _empty_list(issuer: x509.Certificate, key: str) -> bytes:
         .next_update(NOW + timedelta(days=29))
         .add_extension(x509.CRLNumber(1), critical=False)
         .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()), critical=False
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(p256_key(key).public_key()),
+            critical=False,
         )
         .sign(p256_key(key), SHA256())
         .public_bytes(Encoding.DER)

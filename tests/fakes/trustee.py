@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from regopy import Interpreter
+from regopy import Interpreter  # type: ignore[import-untyped]
 
 Claims = Mapping[str, Any]
 

@@ -71,7 +71,7 @@ def mutate(source: random.Random) -> bytes:
     if source.randrange(2):
         value = json.loads(SEED)
         name = source.choice(tuple(value))
-        other = source.choice((0, 1, -1, 2**53, 1.5, "", "ab" * 32, True, None, [], {}))
+        other: object = source.choice((0, 1, -1, 2**53, 1.5, "", "ab" * 32, True, None, [], {}))
         changed = {name: other} if source.randrange(3) else {f"{name}x": other}
         return json.dumps(value | changed).encode()
     data = bytearray(SEED)

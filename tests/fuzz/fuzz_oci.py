@@ -102,9 +102,9 @@ def mutate_value(source: random.Random, data: bytes) -> bytes:
     holder = value
     while isinstance(holder, (dict, list)) and holder:
         key = source.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
-        inner = holder[key]  # type: ignore[call-overload]
+        inner = holder[key]
         if not isinstance(inner, (dict, list)) or source.random() < 0.3:
-            holder[key] = source.choice((None, [], {}, -1, 2**60, True, "x", [inner] * 200, "\0"))  # type: ignore[call-overload]
+            holder[key] = source.choice((None, [], {}, -1, 2**60, True, "x", [inner] * 200, "\0"))
             break
         holder = inner
     return json.dumps(value).encode()
@@ -122,4 +122,4 @@ def main(seconds: float = 10.0, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    main(*(float(word) for word in sys.argv[1:2]), *(int(word) for word in sys.argv[2:3]))
+    main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3]))  # type: ignore[arg-type]

@@ -157,4 +157,4 @@ def main(seconds: float = 10.0, seed: int = 0) -> int:
 
 
 if __name__ == "__main__":
-    main(*(float(word) for word in sys.argv[1:2]), *(int(word) for word in sys.argv[2:3]))
+    main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3]))  # type: ignore[arg-type]

@@ -95,4 +95,5 @@ async def capabilities(work: Path) -> dict[str, object]:
     )
     of = container(code, read_only=False, capabilities=(Capability.CHOWN,))
     report = await supervise(workload(of, work), work)
-    return report | json.loads(str(report["stdout"]))
+    seen: dict[str, object] = json.loads(str(report["stdout"]))
+    return report | seen

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -75,7 +76,7 @@ class Kbs:
         self.clients.enter_context(http)
         return StockClient(http=http, tpm=tpm or booted_tpm())
 
-    def audit(self) -> list[dict[str, object]]:
+    def audit(self) -> list[dict[str, Any]]:
         return list(read_audit(self.state / "audit.jsonl"))
 
 

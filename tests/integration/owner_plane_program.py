@@ -15,7 +15,7 @@ import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.children import Children
@@ -43,6 +43,9 @@ from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.integration.crun_cases import enter, unlimited
 from tests.vm.guest.containers import PYTHON, container, workload
+
+if TYPE_CHECKING:
+    from ccinit.formats.resource_uri import KbsUri
 
 WORK = Path("/mnt/ccinit")
 SITE = "/srv"
@@ -101,10 +104,11 @@ def make_supervisors(
     guest: Guest, configured: Configured, cgroup_path: str = "/ccinit-test/"
 ) -> None:
     (WORK / "state").mkdir()
-    crun = Crun(
-        state_dir=str(WORK / "state"),
-        log=lambda data: guest.log.append(Kind.RUNTIME, "crun", data) and None,
-    )
+
+    def log(data: bytes) -> None:
+        guest.log.append(Kind.RUNTIME, "crun", data)
+
+    crun = Crun(state_dir=str(WORK / "state"), log=log)
     for one in configured.manifest.containers:
         given = replace(
             workload(one, WORK),
@@ -116,11 +120,13 @@ def make_supervisors(
 
 
 def make_sinks(guest: Guest, name: str) -> Sinks:
-    return Sinks(
-        stdout=lambda data: guest.log.append(Kind.STDOUT, name, data) and None,
-        stderr=lambda data: guest.log.append(Kind.STDERR, name, data) and None,
-        event=guest.event,
-    )
+    def stdout(data: bytes) -> None:
+        guest.log.append(Kind.STDOUT, name, data)
+
+    def stderr(data: bytes) -> None:
+        guest.log.append(Kind.STDERR, name, data)
+
+    return Sinks(stdout=stdout, stderr=stderr, event=guest.event)
 
 
 async def live(loop: EventLoop, settings: dict[str, str]) -> dict[str, object]:
@@ -130,7 +136,9 @@ async def live(loop: EventLoop, settings: dict[str, str]) -> dict[str, object]:
     loop.start(reap(), "reaper")
     before = count_fds()
     identity = Secret(settings["identity"].encode())
-    grants = {tls_identity_uri(configured.manifest): Grant(secret=identity, create=False)}
+    grants: dict[KbsUri, Grant] = {
+        tls_identity_uri(configured.manifest): Grant(secret=identity, create=False)
+    }
     guest.state.enter(Phase.ATTEST)
     host, host_port = listen()
     plane = loop.start(serve(lambda: accept_host(host), guest.service, RpcLimits()), "host plane")

@@ -129,7 +129,8 @@ def running_world(folder: Path) -> Iterator[OwnerWorld]:
 
 def read_lines(client: OwnerClient, method: str, *params: Any) -> list[LogLine]:
     """Return what `logs` or `events` has now."""
-    reader, found = LogLineReader(), []
+    reader = LogLineReader()
+    found: list[LogLine] = []
     streams = Streams(sinks={Stream.OUTPUT: lambda data: found.extend(reader.feed(data))})
     client.stream(method, *params, 0, NO, streams=streams, seconds=30)
     return found
@@ -183,7 +184,7 @@ def identity(world: OwnerWorld, name: str, *, foreign: bool = False, **changes: 
     authority = Authority(key=ours.key, certificate=ours.certificate)
     if foreign:
         authority = make_authority()
-    given = {"uris": (ROLE_URI,), "usage": CLIENT} | changes
+    given: dict[str, Any] = {"uris": (ROLE_URI,), "usage": CLIENT} | changes
     key, certificate = authority.issue((), subject=name, **given)
     path = world.folder / f"client-{name}.pem"
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

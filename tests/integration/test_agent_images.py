@@ -24,6 +24,7 @@ from ccinit.formats.registries import Access, Location, RegistryRule
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.pull.fetch_messages import PolicyKey
+from ccinit.pull.image import unmount_layers
 from ccinit.pull.index import IndexRequest
 from ccinit.secret import Secret
 from tests.fakes import signatures as fake
@@ -110,7 +111,7 @@ def pull(guest: Guest, reference: str, host: str, authority: Authority, store: P
     done = EventLoop().run(images.pull(anybody, configured, attested, unlocked))
     layers = done.images["web"].layers
     assert (Path(layers[0].mount_point) / "etc/motd").read_bytes() == b"hello"
-    images.unmount_layers(layers)
+    unmount_layers(layers)
 
 
 def test_signed_image_is_pulled_and_the_owner_is_told_how(

@@ -20,7 +20,6 @@ from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.sealed_log import parse_boot_id, report_data
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData, Tee
-from ccinit.kernel import uv
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
 from guest_owner.kbs.references import Profile, encode_reference_set
@@ -88,7 +87,7 @@ def guest(kbs: Kbs, monkeypatch: pytest.MonkeyPatch) -> Guest:
     def ioctl(fd: int, number: int, argument: bytearray) -> int:
         return guest.machine.ioctl(fd, number, argument)  # a test may change the machine
 
-    monkeypatch.setattr(uv.fcntl, "ioctl", ioctl)
+    monkeypatch.setattr("ccinit.kernel.uv.fcntl.ioctl", ioctl)
     return guest
 
 
@@ -118,10 +117,10 @@ def test_every_handshake_has_a_request_of_its_own(guest: Guest) -> None:
 def test_answer_to_an_earlier_request_still_has_to_carry_this_handshake(guest: Guest) -> None:
     guest.fetch()
     earlier, honest = guest.request, guest.answer
-    guest.answer = lambda data, _request: honest(data, earlier)  # type: ignore[method-assign]
+    guest.answer = lambda data, request: honest(data, earlier)  # type: ignore[method-assign]  # noqa: ARG005
     assert guest.fetch() == SECRET  # what makes it fresh is the report data
     stale = honest(ReportData(bytes(64)), earlier)
-    guest.answer = lambda _data, _request: stale  # type: ignore[method-assign]
+    guest.answer = lambda data, request: stale  # type: ignore[method-assign]  # noqa: ARG005
     assert refused_as(guest).startswith("se.report_data: ")
 
 

@@ -18,7 +18,6 @@ from ccinit.agent.image_keys import open_layer_keys
 from ccinit.agent.jobs import kbs as kbs_job
 from ccinit.agent.messages import EvidenceReply, EvidenceRequest, KbsRequest
 from ccinit.agent.roles import Role
-from ccinit.attest.attester import ReportData, Tee
 from ccinit.attest.detect import Platform
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import CcinitError
@@ -27,6 +26,7 @@ from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport,
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.layer_encryption import ImageEncryption, LayerKey
 from ccinit.formats.pod_manifest import Image
+from ccinit.formats.tee import ReportData, Tee
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import InspectedImage, InspectRequest, UnwrapRequest
 from ccinit.pull.unwrap import unwrap_job

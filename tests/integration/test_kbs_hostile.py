@@ -51,8 +51,8 @@ def server() -> Iterator[KbsServer]:
         yield kbs
 
 
-def fetch(server: KbsServer, **options: str) -> bytes:
-    with Guest(server, **options) as client:
+def fetch(server: KbsServer, *, url: str = "", roots: str = "") -> bytes:
+    with Guest(server, url=url, roots=roots) as client:
         return client.get_envelope(URI, EnvelopeKind.FILE).envelope.data
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.agent.children import Children
-from ccinit.agent.jobs.net import NetworkReady
+from ccinit.agent.messages import NetworkReady
 from ccinit.agent.roles import Role
 from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import CcinitError

@@ -160,7 +160,7 @@ def test_exec_on_a_terminal_is_resized_while_it_runs(world: OwnerWorld) -> None:
         "print(*os.get_terminal_size(1), flush=True)\n"
     )
     out = bytearray()
-    resized = []
+    resized: list[bool] = []
 
     def resize() -> tuple[tuple[int, bytes], ...]:
         if b"\n" not in out or resized:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -148,7 +149,7 @@ def test_guest_with_a_passport_gets_its_resources(guest: TeeGuest) -> None:
     assert {one["session"] for one in releases} == {attest["session"]}
 
 
-CHANGES = {
+CHANGES: dict[Tee, list[tuple[dict[str, Any], str]]] = {
     Tee.SNP: [
         ({"measurement": b"m" * 48}, "snp.measurement"),
         ({"host_data": b"h" * 32}, "initdata.digest"),

@@ -132,9 +132,9 @@ def encrypt_with_skopeo(
     digest_file = image.layout.parent / f"{name}.digest"
     TOOLS.run(
         (
-            *("skopeo", "copy", "--quiet", "--insecure-policy", "--dest-cert-dir", folder),
+            *("skopeo", "copy", "--quiet", "--insecure-policy", "--dest-cert-dir", str(folder)),
             *(f"--encryption-key={scheme}:{path}" for scheme, path in recipients),
-            *("--digestfile", digest_file, *more),
+            *("--digestfile", str(digest_file), *more),
             *(f"oci:{image.layout}:{TAG}", f"docker://{repository}:{TAG}"),
         ),
         directories=(image.layout.parent, folder, *(path.parent for _scheme, path in recipients)),

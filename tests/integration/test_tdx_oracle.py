@@ -6,7 +6,7 @@ reading of Intel's tables, field by field, and against their verifier, with gene
 
 import time
 
-import dcap_qvl
+import dcap_qvl  # type: ignore[import-untyped]
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 

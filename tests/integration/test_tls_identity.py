@@ -93,9 +93,9 @@ def test_each_boot_shows_an_identity_of_its_own_to_its_owner(kbs: Kbs, tmp_path:
         assert record["minted"] == f"tls-identity sha256:{fingerprint}"
     assert b"PRIVATE KEY" not in (kbs.state / "audit.jsonl").read_bytes()
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake_hands(path, kbs.state / "owner-ca.pem", "bank")
+        shake_hands(tmp_path / "two.pem", kbs.state / "owner-ca.pem", "bank")
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake_hands(path, kbs.state / "ca.pem", "shop")
+        shake_hands(tmp_path / "two.pem", kbs.state / "ca.pem", "shop")
 
 
 @pytest.mark.parametrize("pod", ["shop", "bank"])

@@ -94,8 +94,8 @@ def _copy(owner: Owner, at: str, name: str) -> bytes:
 def _refused(owner: Owner, at: str, *words: str, role: Role = Role.EXEC) -> str:
     """Run a command that fails; return the reason that it gives."""
     command = (
-        *(BIN / "guest-owner", words[0], "--connect", at, "--pod", "demo"),
-        *("--client", owner.client(role), "--state", owner.state, *words[1:]),
+        *(str(BIN / "guest-owner"), words[0], "--connect", at, "--pod", "demo"),
+        *("--client", str(owner.client(role)), "--state", str(owner.state), *words[1:]),
     )
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1, done

@@ -23,7 +23,7 @@ from ccinit.agent.state import BootState
 from ccinit.agent.storage import Unlocked
 from ccinit.formats.guest_config import Limits
 from ccinit.formats.pod_manifest import Image
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.resource_uri import KbsUri, ResourceUri
 from ccinit.init.phases import ENVIRONMENT, INTERPRETER
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.seal.log import SealedLog
@@ -68,7 +68,7 @@ def read(name: str) -> bytes:
 def main() -> None:
     """Pull once."""
     reference, ca_file, *key_files = sys.argv[1:]
-    grants = {}
+    grants: dict[KbsUri, Grant] = {}
     if key_files:
         grants[KEY] = Grant(secret=Secret(read(key_files[0])), create=False)
     os.mkdir(STORE, 0o711)  # noqa: PTH102
@@ -76,7 +76,7 @@ def main() -> None:
     done = loop.run(
         pull(
             make_guest(loop),
-            configured(reference, read(ca_file).decode(), *grants),
+            configured(reference, read(ca_file).decode(), *[KEY] * len(grants)),
             Attested(grants=grants),
             Unlocked(volumes={}, store=STORE),
         )

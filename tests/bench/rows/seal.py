@@ -10,6 +10,8 @@ stream alone takes six times as long as a large record's, and around a small one
 a dozen of the interpreter's. It leaves 50 000 lines each second on a slow machine.
 """
 
+from functools import partial
+
 from tests.bench.guest_root import ENVIRONMENT, open_guest_root, run
 from tests.bench.measurement import Bench, Row, compare, interleave
 
@@ -32,8 +34,8 @@ def measure(bench: Bench) -> tuple[Row, ...]:
     for what, (length, count) in ENTRIES.items():
         seen = interleave(
             {
-                "ours": lambda length=length, count=count: side("log", length, count),
-                "peer": lambda length=length, count=count: side("cipher", length, count),
+                "ours": partial(side, "log", length, count),
+                "peer": partial(side, "cipher", length, count),
             },
             bench.rounds(ROUNDS),
             bench.say,

@@ -114,9 +114,10 @@ def test_prepared_child_waits_without_rights_and_does_one_job(children: Children
             (pid,) = owned_pids()
             while status_of(pid)["Seccomp"] != "2":
                 await sleep(0.02)
-            assert not prepared.is_used
+            used = [prepared.is_used]
             outcome = await prepared.run(Order(deed="echo", text="a"), Outcome, seconds=SECONDS)
-            assert prepared.is_used
+            used.append(prepared.is_used)
+            assert used == [False, True]
             with pytest.raises(RuntimeError):
                 await prepared.run(Order(deed="echo", text="b"), Outcome, seconds=SECONDS)
             return outcome

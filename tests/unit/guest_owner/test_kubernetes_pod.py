@@ -7,8 +7,9 @@ import pytest
 from ccinit.errors import FormatError
 from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_container import ContainerKind, Mount, Resources, Restart
-from ccinit.formats.pod_manifest import PodManifest, VolumeKind, parse_pod_manifest
+from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod_seccomp import Seccomp
+from ccinit.formats.pod_volume import VolumeKind
 from guest_owner.kubernetes_pod import convert_pod
 from tests.fakes.sealed_secrets import seal
 from tests.unit.guest_owner.command_line import error_of, run

@@ -1,6 +1,7 @@
 import base64
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -56,14 +57,14 @@ def test_plan_tdx_object_is_unchanged() -> None:
         ({"policy": 1 << 64 | 0x30000}, "tee.policy"),
     ],
 )
-def test_snp_guest_refuses(changes: dict[str, object], reason: str) -> None:
+def test_snp_guest_refuses(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigError) as error:
         replace(SNP, **changes)
     assert error.value.reason == reason
 
 
 @pytest.mark.parametrize("changes", [{"block": b"b" * 95}, {"authentication": b"a" * 4097}])
-def test_identity_block_of_another_size_is_refused(changes: dict[str, bytes]) -> None:
+def test_identity_block_of_another_size_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as error:
         replace(IDENTITY, **changes)
     assert error.value.reason == "tee.identity"

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_read_reported_file_that_was_changed_or_is_gone_is_refused(
 @pytest.mark.parametrize(
     "changes", [{"format": 2}, {"files": []}, {"files": {"x": {}}}, {"files": {"x": "y"}}]
 )
-def test_read_report_of_another_form_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_read_report_of_another_form_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert read_report(write_built_image(tmp_path))["profile"] == "prod"
     with pytest.raises(FormatError) as error:
         read_report(write_built_image(tmp_path, **changes))

@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+from functools import partial
 
 import pytest
 
@@ -80,11 +81,11 @@ def test_wrong_calls_are_refused() -> None:
     realm = RealmMeasurement(PARAMETERS)
     before = realm.rim
     for reason, call in (
-        ("realm.address", lambda: realm.add_data(0x1001, GRANULE)),
-        ("realm.data", lambda: realm.add_data(0x1000, GRANULE[:-1])),
-        ("realm.address", lambda: realm.add_range(0x1000, 0x1000)),
-        ("realm.address", lambda: realm.add_range(0x1000, 0x2001)),
-        ("realm.processor", lambda: realm.add_processor(0, 0, (0,) * 7)),
+        ("realm.address", partial(realm.add_data, 0x1001, GRANULE)),
+        ("realm.data", partial(realm.add_data, 0x1000, GRANULE[:-1])),
+        ("realm.address", partial(realm.add_range, 0x1000, 0x1000)),
+        ("realm.address", partial(realm.add_range, 0x1000, 0x2001)),
+        ("realm.processor", partial(realm.add_processor, 0, 0, (0,) * 7)),
     ):
         with pytest.raises(FormatError) as error:
             call()

@@ -35,7 +35,7 @@ class Tools(ToolsTree):
     calls: list[tuple[str, ...]]
     offline: bool
 
-    def run(self, arguments: Sequence[str | os.PathLike[str]], **keywords: object) -> bytes:  # type: ignore[override]
+    def run(self, arguments: Sequence[str | os.PathLike[str]], **keywords: object) -> bytes:
         words = tuple(os.fspath(argument) for argument in arguments)
         CALLS.append(words)
         match words[0]:

@@ -36,7 +36,7 @@ CALLS: list[tuple[str, ...]] = []
 class Tools(ToolsTree):
     """Plays gzip, and a registry that takes everything."""
 
-    def run(self, arguments: Sequence[str | os.PathLike[str]], **keywords: object) -> bytes:  # type: ignore[override]
+    def run(self, arguments: Sequence[str | os.PathLike[str]], **keywords: object) -> bytes:
         words = tuple(os.fspath(argument) for argument in arguments)
         CALLS.append(words)
         if words[0] == "gzip":

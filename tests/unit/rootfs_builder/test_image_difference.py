@@ -201,7 +201,8 @@ def test_build_id_is_named_only_if_nothing_else_differs() -> None:
 def test_file_of_one_folder_alone_is_named(tmp_path: Path, which: str) -> None:
     folders = {"first": write(tmp_path / "a"), "second": write(tmp_path / "b")}
     (folders[which] / "extra").write_bytes(b"")
-    assert explain_folders(*folders.values(), open_erofs) == f"extra: only in the {which} folder"
+    first, second = folders.values()
+    assert explain_folders(first, second, open_erofs) == f"extra: only in the {which} folder"
 
 
 @pytest.mark.parametrize("edit", [lambda data: data[:-1], lambda data: data + b"x"])

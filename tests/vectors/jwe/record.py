@@ -59,7 +59,8 @@ def aes_gcm(path: Path) -> list[Case]:
 def key_wrap(path: Path) -> list[Case]:
     """The 256-bit keys of a CAVS file for unwrapping: the first few good, the first few bad."""
     section = path.read_text().split("[PLAINTEXT LENGTH = 256]")[1].split("[")[0]
-    good, bad = [], []
+    good: list[Case] = []
+    bad: list[Case] = []
     for block in section.split("COUNT = ")[1:]:
         fields = dict(line.split(" = ") for line in block.splitlines()[1:] if " = " in line)
         case: Case = {"key": fields["K"], "wrapped": fields["C"], "data": fields.get("P")}

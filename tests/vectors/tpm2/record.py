@@ -9,13 +9,13 @@ import json
 import tempfile
 from pathlib import Path
 
-from ccinit.attest.attester import ReportData
-from ccinit.attest.tpm import TpmAttester
+from ccinit.attest.tpm import AK_HANDLE, TpmAttester
+from ccinit.formats.tee import ReportData
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.initdata import bind_initdata
 from ccinit.measure.register import Pcr
 from ccinit.measure.tpm_pcr import TpmPcr
-from tests.integration.test_attest_swtpm import Swtpm, provision
+from tests.fakes.swtpm import Swtpm
 
 TRANSCRIPT = Path(__file__).with_name("transcript.json")
 DIGEST = hashlib.sha256(b"initdata").digest()
@@ -39,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         tpm = Swtpm(Path(directory))
         try:
-            provision(tpm)
+            tpm.provision(AK_HANDLE)
             with RecordingDevice(tpm.connect()) as device:
                 bind_initdata(TpmPcr(device, Pcr.INITDATA), DIGEST)
                 TpmAttester(device).collect_evidence(REPORT_DATA)

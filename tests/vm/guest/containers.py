@@ -52,7 +52,7 @@ def container(*code: str, **changes: object) -> Container:
         resources=Resources(),
         mounts=(),
     )
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
 def workload(of: Container, work: Path, **changes: object) -> Workload:
@@ -66,7 +66,7 @@ def workload(of: Container, work: Path, **changes: object) -> Workload:
         hostname="pod",
         cgroup_path="/ccinit-test/probe",
     )
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
 def supervisor(given: Workload, work: Path, record: Record) -> Supervisor:

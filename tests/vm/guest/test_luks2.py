@@ -16,6 +16,7 @@ from ccinit.kernel.dm import DmControl, DmDevice
 from ccinit.secret import Secret
 from ccinit.unlock import stack as stack_module
 from ccinit.unlock.luks2 import Luks2Request, activate_luks2
+from ccinit.unlock.profile import plan_crypt_target
 from ccinit.unlock.stack import activate_crypt
 from ccinit.unlock.volume_key import derive_seal_key
 from tests.fakes.luks2 import NULL_CIPHERS, PASSPHRASE, make_header
@@ -136,7 +137,7 @@ def test_r42_header_swapped_after_it_was_read_has_no_effect(tmp_path: Path) -> N
 
 
 def test_r42_table_that_is_not_what_was_loaded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = stack_module.plan_crypt_target
+    plan = plan_crypt_target
 
     def plan_elsewhere(*arguments: object, start_bytes: int) -> object:
         is_request = str(arguments[1]).startswith("/dev/")

@@ -15,12 +15,12 @@ from ccinit.formats.oci_image import ImageConfig
 from ccinit.kernel.mount import MountFlag, mount, umount2
 from ccinit.pull.image import (
     IndexedLayers,
-    LayerFiles,
     mount_layers,
     unmount_layers,
     verify_trees,
 )
 from ccinit.pull.index import index_arguments
+from ccinit.pull.layer_store import LayerFiles
 from ccinit.pull.layer_tree import TreeLimits, empty_merged_root
 from ccinit.pull.messages import VerifiedLayers
 from ccinit.pull.tar_pass import pass_layer

@@ -15,7 +15,7 @@ from ccinit.errors import CcinitError, ConfigError, KernelError, PeerError, Veri
 from ccinit.formats.debug_grant import DebugGrant
 from ccinit.formats.host_rpc import Phase, StateFlag
 from ccinit.formats.pod_resources import tls_identity_uri
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.resource_uri import KbsUri, parse_resource_uri
 from ccinit.formats.tee import Tee
 from ccinit.formats.verity import RootHash, Salt, VerityParameters
 from ccinit.kernel.clock import boottime
@@ -66,7 +66,7 @@ class Bench:
         self.teardown = Teardown()
         for name in ("secrets", OWNER_PLANE_STEP, "volume scratch", "container web"):
             self.teardown.push(name, undoing(lambda name=name: self.steps.append(name)))  # type: ignore[misc]
-        self.grants = {
+        self.grants: dict[KbsUri, Grant] = {
             uri: Grant(secret=Secret(b"secret"), create=False) for uri in (SECRET_URI, IDENTITY_URI)
         }
         self.config = SimpleNamespace(debug_tools=TOOLS, debug_allowed=False)

@@ -19,7 +19,7 @@ from ccinit.formats.compression import Compression
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.layer_encryption import KeyWrap, LayerKey, WrapScheme
 from ccinit.formats.pod_manifest import Image, PodManifest
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.resource_uri import KbsUri, ResourceUri
 from ccinit.pull.messages import (
     EncryptedLayer,
     InspectedImage,
@@ -89,13 +89,13 @@ class Children:
 class Kbs:
     """Play the KBS: what was fetched, and what was given."""
 
-    content: dict[ResourceUri, bytes]
+    content: dict[KbsUri, bytes]
     asked: list[tuple[Wanted, ...]] = field(default_factory=list)
-    given: dict[ResourceUri, Grant] = field(default_factory=dict)
+    given: dict[KbsUri, Grant] = field(default_factory=dict)
 
     async def fetch(
         self, _guest: Guest, _configured: Configured, wanted: tuple[Wanted, ...]
-    ) -> dict[ResourceUri, Grant]:
+    ) -> dict[KbsUri, Grant]:
         self.asked.append(wanted)
         self.given = {one.uri: grant(self.content[one.uri]) for one in wanted}
         return self.given

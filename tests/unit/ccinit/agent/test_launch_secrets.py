@@ -26,7 +26,6 @@ from ccinit.formats.launch_secret import verify_log_voucher
 from ccinit.formats.log_evidence import parse_log_evidence
 from ccinit.formats.pod_manifest import parse_pod_manifest
 from ccinit.formats.tee import Tee
-from ccinit.kernel import efi_secret
 from ccinit.kernel.efi_secret import open_secrets, wipe_secrets
 from ccinit.kernel.event_loop import EventLoop
 from tests.fakes.launch import (
@@ -230,7 +229,7 @@ def test_secret_that_cannot_be_wiped_ends_the_boot(
     given: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest = booted(given, tmp_path, monkeypatch)
-    monkeypatch.setattr(efi_secret.os, "unlink", lambda _path: None)
+    monkeypatch.setattr("ccinit.kernel.efi_secret.os.unlink", lambda _path: None)
     assert guest.refused() == "tee.io"
 
 

@@ -58,13 +58,15 @@ class Bench:
     """Two containers: `web` has two secrets and wants HUP, `db` shares one and wants nothing."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = {TOKEN: b"old token", CERT: b"old cert"}
+        self.now: dict[KbsUri, bytes] = {TOKEN: b"old token", CERT: b"old cert"}
         self.failure: CcinitError | None = None
         self.asked: list[tuple[Wanted, ...]] = []
         self.events: list[str] = []
         self.web, self.db = FakeSupervisor(), FakeSupervisor()
         self.old = {uri: Secret(data) for uri, data in (self.now | {OTHER: b"other"}).items()}
-        self.grants = {uri: Grant(secret=one, create=False) for uri, one in self.old.items()}
+        self.grants: dict[KbsUri, Grant] = {
+            uri: Grant(secret=one, create=False) for uri, one in self.old.items()
+        }
         self.loop = EventLoop()
         self.manifest = SimpleNamespace(
             images=(),

@@ -34,9 +34,10 @@ def test_state_first_code_stays() -> None:
 def test_debug_is_one_bit_that_stays_and_no_phase() -> None:
     state = BootState()
     state.enter(Phase.RUN)
-    assert not state.is_debug
+    bits = [state.is_debug]
     state.open_debug()
-    assert state.is_debug
+    bits.append(state.is_debug)
+    assert bits == [False, True]
     state.enter(Phase.STOP)
     assert state.report() == (Phase.STOP, Code.OK, 3, StateFlag.DEBUG)
 

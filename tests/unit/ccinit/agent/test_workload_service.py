@@ -34,11 +34,12 @@ class Bench:
         self.sealed: list[str] = []
         self.measured: list[str] = []
         self.failure: Exception | None = None
+        uris = (OWN, FOREIGN)
         grants: dict[KbsUri, Grant] = {
-            uri: Grant(secret=Secret(uri.tag.encode()), create=False) for uri in (OWN, FOREIGN)
+            uri: Grant(secret=Secret(uri.tag.encode()), create=False) for uri in uris
         }
         secrets = [
-            PodSecret(container=uri.tag, uri=uri, file="/f", mode=0o400, env=None) for uri in grants
+            PodSecret(container=uri.tag, uri=uri, file="/f", mode=0o400, env=None) for uri in uris
         ]
         manifest = SimpleNamespace(secrets=secrets, allow=Allow(evidence=("web",)))
         configured = SimpleNamespace(manifest=manifest, measurement=self)

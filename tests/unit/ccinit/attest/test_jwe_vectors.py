@@ -12,9 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from ccinit.attest.jwe import concat_kdf, decrypt_content, unwrap_key
+from ccinit.attest.jwe import decrypt_content, unwrap_key
 from ccinit.attest.tee_key import EcTeeKey, RsaTeeKey
 from ccinit.errors import FormatError, VerificationError
+from ccinit.formats.concat_kdf import concat_kdf
 from ccinit.formats.jwk import P256, P521, Curve, EcPublicJwk, parse_epk, parse_jwk
 from ccinit.formats.strict_json import decode_base64url, encode_base64url
 

@@ -4,7 +4,7 @@ Invariant: bytes in any pieces become requests of the schema or a `FormatError`;
 method has one size and carries no text.
 """
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,7 +106,8 @@ def test_request_is_read_whole_and_byte_by_byte() -> None:
         Request(msgid=8, method="state", params=()),
     ]
     assert list(RequestReader().feed(data)) == expected
-    reader, seen = RequestReader(), []
+    reader = RequestReader()
+    seen: list[Request] = []
     for byte in data:
         seen += reader.feed(bytes((byte,)))
     assert seen == expected
@@ -167,7 +168,8 @@ def test_request_any_bytes_in_any_pieces_give_requests_or_a_format_error(
     data: bytes, step: int
 ) -> None:
     def read(pieces: list[bytes]) -> tuple[list[Request], bool]:
-        reader, seen = RequestReader(), []
+        reader = RequestReader()
+        seen: list[Request] = []
         try:
             for piece in pieces:
                 for request in reader.feed(piece):

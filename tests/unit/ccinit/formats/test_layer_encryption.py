@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ def with_options(**changes: object) -> Json:
     return {**GOOD, f"{PREFIX}pubopts": encode(public_options(CIPHERTEXT, **changes))}
 
 
-def with_packet(**changes: object) -> Json:
+def with_packet(**changes: Any) -> Json:
     return {**GOOD, PACKETS: encode(packet(**changes))}
 
 

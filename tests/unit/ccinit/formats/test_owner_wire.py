@@ -1,6 +1,6 @@
 """Messages of the owner plane: there and back in any pieces, all else refused (R80-R82)."""
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,7 +61,7 @@ def test_messages_arrive_in_any_pieces(
     reader = MessageReader(of_guest=of_guest)
     stream = b"".join(messages)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
-    found = []
+    found: list[object] = []
     for start, stop in zip((0, *cuts), (*cuts, len(stream)), strict=True):
         found += reader.feed(stream[start:stop])
     assert found == list(messages.values())

@@ -4,7 +4,7 @@ import contextlib
 from enum import IntEnum, StrEnum
 from typing import ClassVar, NewType
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_runtime_data_is_text_or_base64url() -> None:
     ],
 )
 def test_other_requests_are_refused(
-    status: int, reason: str, path: str, method: str, parameters: dict[str, str]
+    status: int, reason: str, path: str, method: str, parameters: dict[str, Any]
 ) -> None:
     with pytest.raises(HttpRequestError) as caught:
         call(path, method, **parameters)

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.kernel import sev_guest, tsm
+from ccinit.kernel import sev_guest
 from ccinit.kernel.sev_guest import get_extended_report
 
 REPORT_DATA = bytes(range(64))
@@ -46,8 +46,8 @@ class Device:
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     fake = Device()
-    monkeypatch.setattr(sev_guest.fcntl, "ioctl", fake.ioctl)
-    monkeypatch.setattr(tsm.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("ccinit.kernel.sev_guest.fcntl.ioctl", fake.ioctl)
+    monkeypatch.setattr("ccinit.kernel.tsm.time.sleep", lambda _seconds: None)
     return fake
 
 

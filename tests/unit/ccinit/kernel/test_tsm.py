@@ -26,7 +26,7 @@ def make_report(inblob: bytes, privlevel: int) -> tuple[bytes, bytes]:
 def configfs(monkeypatch: pytest.MonkeyPatch) -> FakeConfigfs:
     fake = FakeConfigfs(make_report=make_report)
     monkeypatch.setattr(tsm, "os", fake)
-    monkeypatch.setattr(tsm.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("ccinit.kernel.tsm.time.sleep", lambda _seconds: None)
     return fake
 
 

@@ -6,7 +6,6 @@ import os
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.kernel import uv
 from ccinit.kernel.uv import UvMeasurement, retrieve_measurement
 from guest_owner.kbs.se_requests import make_request, open_secrets, read_host_key
 from tests.fakes.snp import der_of
@@ -20,7 +19,7 @@ USER_DATA = os.urandom(112)
 @pytest.fixture
 def ultravisor(monkeypatch: pytest.MonkeyPatch) -> Ultravisor:
     machine = Ultravisor()
-    monkeypatch.setattr(uv.fcntl, "ioctl", machine.ioctl)
+    monkeypatch.setattr("ccinit.kernel.uv.fcntl.ioctl", machine.ioctl)
     return machine
 
 

@@ -37,7 +37,7 @@ class World:
     def __init__(self, method: str = "exec") -> None:
         self.session = Session()
         params = {"exec": ("web", ("x",), False, 0, 0), "copy": ("web", "/x", True, 0)}[method]
-        (event,) = self.session.feed(encode_request(1, method, params))  # type: ignore[arg-type]
+        (event,) = self.session.feed(encode_request(1, method, params))
         assert isinstance(event, Call)
         self.event = event
         self.ours: list[int] = []

@@ -48,9 +48,10 @@ def session_with(method: str, params: Iterable[object], call: int = 1) -> Sessio
 
 def test_call_is_open_until_it_is_finished() -> None:
     session = session_with("metrics", ())
-    assert not session.is_idle
+    idle = [session.is_idle]
     session.finish(1, encode_result(METHODS["metrics"], (b"text",)))
-    assert session.is_idle
+    idle.append(session.is_idle)
+    assert idle == [False, True]
     assert said(session) == [Reply(msgid=1, outcome=(b"text",))]
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -52,7 +53,7 @@ def by_key(key: fake.PrivateKey = KEY, **more: object) -> dict[str, object]:
     return {"type": "sigstoreSigned", "keyData": b64(fake.public_pem(key)), **more}
 
 
-def logged(log: fake.Log = LOG) -> dict[str, object]:
+def logged(log: fake.Log = LOG) -> dict[str, Any]:
     return {"rekorPublicKeyData": b64(fake.public_pem(log.key))}
 
 

@@ -17,7 +17,7 @@ SKIPPABLE = struct.pack("<II", 0x184D2A50, 4) + b"skip"
 def undo(
     compression: Compression, data: bytes, *, piece: int = 1000, limit: OutputLimit = LIMIT
 ) -> bytes:
-    output: list[bytes] = []
+    output: list[bytes | memoryview] = []
     decompressor = make_decompressor(compression, output.append, limit)
     for start in range(0, len(data), piece):
         decompressor.feed(data[start : start + piece])

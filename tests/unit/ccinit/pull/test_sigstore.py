@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.fakes import signatures as fake
 from tests.fakes.signatures import NOW, Attachment, b64, classic, classic_layer
@@ -139,7 +140,7 @@ def late(seconds: int) -> fake.Log:
     return replace(LOG, time=NOW + seconds)
 
 
-SERVER = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH])
+SERVER = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 CERTIFICATES: dict[str, tuple[Attachment, str]] = {
     "none": (classic(LOGGED), "signature.certificate"),
     "not recorded": (certified(log=None), "signature.log"),

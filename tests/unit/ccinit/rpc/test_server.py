@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable, Coroutine
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from ccinit.formats.host_rpc import METHODS, Method, Phase, RpcError, Value

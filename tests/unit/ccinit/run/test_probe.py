@@ -62,7 +62,10 @@ def test_program_that_cannot_be_started_is_a_no_that_the_owner_learns_of() -> No
         assert stdin != stdout == stderr
         raise ConfigError("run.exec", "it is retrying")
 
-    assert EventLoop().run(asking(execute, said.append)(PROBE)) is False
+    async def ask() -> bool:
+        return await asking(execute, said.append)(PROBE)
+
+    assert EventLoop().run(ask()) is False
     (line,) = said
     assert line.startswith("probe: ")
     assert "run.exec" in line

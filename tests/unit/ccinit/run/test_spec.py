@@ -56,7 +56,7 @@ INPUT = SpecInput(
 
 
 def changed(**changes: object) -> SpecInput:
-    return replace(INPUT, **changes)  # type: ignore[arg-type]
+    return replace(INPUT, **changes)
 
 
 def plan(given: SpecInput = INPUT) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import hashlib
 from ccinit.formats.tee import Tee
 from guest_owner.kbs.measurements import SnpMeasurements
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredRoot
-from guest_owner.kbs.requirements import Requirements, parse_requirements
+from guest_owner.kbs.requirements import Requirements, SnpRequirements, parse_requirements
 from tests.fakes.snp import Chain, FakeSnp
 from tests.unit.guest_owner.kbs.values import DOCUMENT, initdata
 
@@ -25,8 +25,10 @@ allow = ["smt"]
 """
 
 
-def requirements(text: bytes = b"") -> Requirements:
-    return parse_requirements(REQUIREMENTS + text, Tee.SNP)
+def requirements(text: bytes = b"") -> SnpRequirements:
+    demanded = parse_requirements(REQUIREMENTS + text, Tee.SNP)
+    assert isinstance(demanded, SnpRequirements)
+    return demanded
 
 
 def snp_image(name: str = "image-1", profile: Profile = Profile.PROD) -> ReferenceSet:

@@ -9,6 +9,7 @@ from guest_owner.kbs.requirements import (
     IdBlock,
     ParavisorRequirements,
     SnpProduct,
+    SnpRequirements,
     parse_requirements,
 )
 
@@ -19,6 +20,7 @@ TURIN = '[[product]]\nname = "Turin"\nfmc = 1\nbootloader = 2\ntee = 0\nsnp = 3\
 
 def test_file_that_says_least_demands_the_strictest() -> None:
     demanded = parse_requirements(LEAST.encode(), Tee.SNP)
+    assert isinstance(demanded, SnpRequirements)
     assert demanded.floors == {
         SnpProduct.MILAN: TcbVersion(fmc=None, bootloader=4, tee=0, snp=24, microcode=219)
     }
@@ -35,6 +37,7 @@ def test_file_that_says_everything_is_read() -> None:
         f'[id_block]\nkeys = ["{"ab" * 48}"]\nauthor_keys = ["{"cd" * 48}"]\nguest_svn = 7\n'
     )
     demanded = parse_requirements(text.encode(), Tee.SNP)
+    assert isinstance(demanded, SnpRequirements)
     assert demanded.floors[SnpProduct.TURIN].fmc == 1
     assert demanded.allowed == PolicyBit.SMT | PolicyBit.CXL
     assert demanded.promised == PolicyBit.SINGLE_SOCKET

@@ -92,8 +92,10 @@ def test_keys_of_another_template_get_no_credential(changed: SvsmKeys, reason: s
 
 
 def test_nonce_is_a_request_for_the_named_keys() -> None:
-    named = {"supported-hash-algorithms": ["sha384"], "svsm": encode_svsm_keys(KEYS)}
-    nonce = make_svsm_nonce(svsm_references(), named)
+    nonce = make_svsm_nonce(
+        svsm_references(),
+        {"supported-hash-algorithms": ["sha384"], "svsm": encode_svsm_keys(KEYS)},
+    )
     assert activate(parse_svsm_request(nonce.encode()), NAME)
     assert set(json.loads(nonce)) == {"nonce", "credential", "secret", "sealed"}
 

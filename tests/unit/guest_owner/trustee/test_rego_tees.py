@@ -39,10 +39,11 @@ initdata = ["shop"]
 
 
 HASH32, HASH48 = "ab" * 32, "cd" * 48
+TCB = {"bootloader": 4, "tee": 0, "snp": 24, "microcode": 219}
 SNP = {
     "measurement": HASH48,
     "policy": {"debug_allowed": False, "migrate_ma_allowed": False},
-    "reported_tcb": {"bootloader": 4, "tee": 0, "snp": 24, "microcode": 219},
+    "reported_tcb": TCB,
     "vmpl": 0,
 }
 SNP_VALUES = {
@@ -61,14 +62,14 @@ def snp_claims(**changes: Any) -> dict[str, Any]:
     ("claims", "failed"),
     [
         (snp_claims(), set()),
-        (snp_claims(reported_tcb=SNP["reported_tcb"] | {"snp": 25}), set()),
+        (snp_claims(reported_tcb=TCB | {"snp": 25}), set()),
         (snp_claims(measurement="ab" * 48), {"snp.measurement"}),
         (snp_claims(init_data="00" * 32), {"snp.host_data"}),
         (snp_claims(policy={"debug_allowed": True, "migrate_ma_allowed": False}),
          {"snp.policy.debug"}),
         (snp_claims(policy={"debug_allowed": False}), {"snp.policy.migrate_ma"}),
         (snp_claims(vmpl=1), {"snp.vmpl"}),
-        (snp_claims(reported_tcb=SNP["reported_tcb"] | {"snp": 23}), {"snp.tcb"}),
+        (snp_claims(reported_tcb=TCB | {"snp": 23}), {"snp.tcb"}),
         ({"snp": {}, "init_data": HASH32},
          {"snp.measurement", "snp.policy.debug", "snp.policy.migrate_ma", "snp.tcb"}),
     ],

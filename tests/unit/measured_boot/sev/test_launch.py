@@ -1,5 +1,6 @@
 """Every digest is compared with that of `sev-snp-measure`, which is written by others."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -137,8 +138,8 @@ def test_one_processor_needs_no_reset_address() -> None:
 def test_sev_and_sev_es_refuse_firmware_without_hash_area() -> None:
     firmware = parse(FakeFirmware(hash_area=(0, 0)))
     for predict in (
-        lambda: sev_launch_digest(firmware, HASHES),
-        lambda: sev_es_launch_digest(firmware, processors(), HASHES),
+        partial(sev_launch_digest, firmware, HASHES),
+        partial(sev_es_launch_digest, firmware, processors(), HASHES),
     ):
         with pytest.raises(ConfigError) as error:
             predict()

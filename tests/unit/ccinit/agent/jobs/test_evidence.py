@@ -47,7 +47,7 @@ def configfs(monkeypatch: pytest.MonkeyPatch) -> FakeConfigfs:
         make_report=lambda inblob, level: (snp.report(inblob, level), snp.chain.table())
     )
     monkeypatch.setattr(tsm, "os", fake)
-    monkeypatch.setattr(tsm.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("ccinit.kernel.tsm.time.sleep", lambda _seconds: None)
     return fake
 
 

@@ -21,7 +21,10 @@ def ask(*bodies: bytes, is_policy: bool = True) -> list[str]:
 
 
 def naming(*uris: str) -> bytes:
-    return policy(*[{"type": "sigstoreSigned", "keyPath": uri} for uri in uris])
+    requirements: list[dict[str, object]] = [
+        {"type": "sigstoreSigned", "keyPath": uri} for uri in uris
+    ]
+    return policy(*requirements)
 
 
 def test_keys_that_policies_name_are_wanted_once() -> None:

@@ -14,7 +14,6 @@ from ccinit.errors import CcinitError
 from ccinit.formats.se_attestation import encode_se_request, parse_se_evidence
 from ccinit.formats.strict_json import parse_json
 from ccinit.formats.tee import Tee
-from ccinit.kernel import uv
 from ccinit.values import replace
 from tests.fakes.ultravisor import FD, Ultravisor
 from tests.unit.guest_owner.kbs.se_values import se_request
@@ -37,7 +36,7 @@ ASKED = EvidenceRequest(
 @pytest.fixture
 def ultravisor(monkeypatch: pytest.MonkeyPatch) -> Ultravisor:
     machine = Ultravisor()
-    monkeypatch.setattr(uv.fcntl, "ioctl", machine.ioctl)
+    monkeypatch.setattr("ccinit.kernel.uv.fcntl.ioctl", machine.ioctl)
     return machine
 
 

@@ -41,7 +41,7 @@ def configfs(monkeypatch: pytest.MonkeyPatch, domain: FakeTdx) -> FakeConfigfs:
         has_auxblob=False,
     )
     monkeypatch.setattr(tsm, "os", fake)
-    monkeypatch.setattr(tsm.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("ccinit.kernel.tsm.time.sleep", lambda _seconds: None)
     return fake
 
 

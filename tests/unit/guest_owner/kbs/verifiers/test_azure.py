@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
 from ccinit import values
 from ccinit.errors import FormatError
 from ccinit.formats.tee import Tee
+from ccinit.formats.tpm_evidence import TpmEvidence
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.references import References
 from guest_owner.kbs.verifiers.table import verify_evidence
@@ -70,7 +72,11 @@ def pcr(index: int, vm: AzureVm) -> AzureVm:
 def requoted(vm: AzureVm) -> AzureVm:
     """Registers are changed after they were quoted."""
     honest = vm.tpm.quote
-    vm.tpm.quote = lambda data: values.replace(honest(data), pcrs=(b"x" * 32, *vm.tpm.pcrs[1:]))
+
+    def quote(extra_data: bytes, **more: Any) -> TpmEvidence:
+        return values.replace(honest(extra_data, **more), pcrs=(b"x" * 32, *vm.tpm.pcrs[1:]))
+
+    vm.tpm.quote = quote  # type: ignore[method-assign]
     return vm
 
 

@@ -5,6 +5,7 @@ import base64
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.errors import FormatError
@@ -87,7 +88,7 @@ def test_platform_key_on_another_curve_is_refused() -> None:
                 not_valid_before=certificate.not_valid_before_utc,
                 not_valid_after=certificate.not_valid_after_utc,
             )
-            return builder.sign(p256_key("platform ca"), certificate.signature_hash_algorithm)
+            return builder.sign(p256_key("platform ca"), SHA256())
 
     with pytest.raises(FormatError) as caught:
         verify_chain(load_chain(Large().chain_pem), (ROOT,))

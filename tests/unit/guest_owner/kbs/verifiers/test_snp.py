@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -191,7 +192,7 @@ def test_what_the_owner_demands_is_checked(
     ],
 )
 def test_versions_and_mitigations_are_demanded(
-    change: dict[str, int], fields: dict[str, bytes | int], name: str
+    change: dict[str, Any], fields: dict[str, bytes | int], name: str
 ) -> None:
     demanded = replace(requirements(), **change)
     late = {"launch_mit_vector": 0, "current_mit_vector": 0} if "version" in fields else {}
