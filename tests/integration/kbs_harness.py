@@ -5,19 +5,24 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 
+from ccinit.errors import CcinitError
 from ccinit.formats.jwk import P256, parse_epk
-from ccinit.formats.strict_json import decode_base64url, encode_base64url
+from ccinit.formats.sealed_log import parse_boot_id, report_data
+from ccinit.formats.strict_json import JsonValue, decode_base64url, encode_base64url
+from ccinit.formats.tee import ReportData, Tee
 from guest_owner.cli import main
 from guest_owner.kbs.audit import read_audit
 from guest_owner.kbs.limits import Limits
@@ -25,6 +30,7 @@ from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_s
 from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import Store
+from guest_owner.kbs.verifiers.table import verify_log_evidence
 from guest_owner.plane.minting import TlsIdentityMinter
 from tests.fakes.tpm_quote import FakeTpm
 from tests.unit.guest_owner.kbs import values
@@ -235,3 +241,21 @@ def refused(reply: httpx.Response, error: str = "AttestationError") -> str:
     assert reply.status_code == 401, reply.text
     assert variant(reply) == error
     return str(reply.json()["detail"])
+
+
+def refusal_of_another_log_key(
+    kbs: Kbs, tee: Tee, answer: Callable[[ReportData], JsonValue]
+) -> str:
+    """Bind a sealed log's key by evidence; return why the same evidence refuses another key."""
+    boot_id, signing_key = parse_boot_id(bytes(range(16))), b"k" * 32
+    judge = partial(
+        verify_log_evidence,
+        tee,
+        answer(ReportData(report_data(boot_id, signing_key))),
+        boot_id=boot_id,
+        references=Store(kbs.state).read_references(),
+    )
+    assert judge(signing_key=signing_key).initdata.name == "shop"
+    with pytest.raises(CcinitError) as caught:
+        judge(signing_key=b"j" * 32)
+    return caught.value.reason

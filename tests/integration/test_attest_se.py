@@ -17,16 +17,22 @@ from ccinit.attest.client import KbsClient
 from ccinit.errors import CcinitError
 from ccinit.formats.initdata import document_digest
 from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.sealed_log import parse_boot_id, report_data
 from ccinit.formats.strict_json import JsonValue
 from ccinit.formats.tee import ReportData, Tee
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
 from guest_owner.kbs.references import Profile, encode_reference_set
-from guest_owner.kbs.store import Store
-from guest_owner.kbs.verifiers.table import verify_log_evidence
 from tests.fakes.ultravisor import FD, HEADER, Ultravisor, host_key_pem
-from tests.integration.kbs_harness import DOCUMENT, SECRET, URI, Kbs, make_state, run, running_kbs
+from tests.integration.kbs_harness import (
+    DOCUMENT,
+    SECRET,
+    URI,
+    Kbs,
+    make_state,
+    refusal_of_another_log_key,
+    run,
+    running_kbs,
+)
 from tests.unit.guest_owner.kbs.se_values import se_image
 
 
@@ -163,16 +169,5 @@ def test_kbs_without_a_machine_says_so(tmp_path: Path, guest: Guest) -> None:
 
 def test_sealed_logs_key_is_bound_by_the_kbss_request(guest: Guest) -> None:
     guest.fetch()
-    boot_id, signing_key = parse_boot_id(bytes(range(16))), b"k" * 32
-    evidence = guest.answer(ReportData(report_data(boot_id, signing_key)), guest.request)
-    judge = partial(
-        verify_log_evidence,
-        Tee.SE,
-        evidence,
-        boot_id=boot_id,
-        references=Store(guest.kbs.state).read_references(),
-    )
-    assert judge(signing_key=signing_key).initdata.name == "shop"
-    with pytest.raises(CcinitError) as refused:
-        judge(signing_key=b"j" * 32)
-    assert refused.value.reason == "se.report_data"
+    answer = partial(guest.answer, request=guest.request)
+    assert refusal_of_another_log_key(guest.kbs, Tee.SE, answer) == "se.report_data"

@@ -21,7 +21,6 @@ from ccinit.attest.client import KbsClient
 from ccinit.attest.svsm import read_keys
 from ccinit.errors import CcinitError
 from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.sealed_log import parse_boot_id, report_data
 from ccinit.formats.snp_evidence import Certificate, CertType
 from ccinit.formats.strict_json import JsonValue, encode_base64, parse_json
 from ccinit.formats.svsm_evidence import encode_svsm_keys, parse_svsm_evidence
@@ -36,13 +35,12 @@ from ccinit.values import replace as but
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.svsm import verify_evidence
-from guest_owner.kbs.verifiers.table import verify_log_evidence
 from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs
 from tests.fakes.snp import Chain, FakeSnp, der_of
 from tests.fakes.svsm import Svsm
 from tests.fakes.swtpm import Swtpm
 from tests.fakes.tpm_quote import extend
-from tests.integration.kbs_harness import DOCUMENT, SECRET, URI, Kbs
+from tests.integration.kbs_harness import DOCUMENT, SECRET, URI, Kbs, refusal_of_another_log_key
 from tests.integration.svsm_world import DIGEST, LAUNCH, booted, svsm_kbs
 from tests.unit.guest_owner.kbs.values import failed
 
@@ -298,19 +296,8 @@ def test_credential_of_another_handshake_still_shows_where_the_keys_are(guest: G
 
 def test_sealed_logs_key_is_bound_by_the_kbss_request(guest: Guest) -> None:
     guest.fetch()
-    boot_id, signing_key = parse_boot_id(bytes(range(16))), b"k" * 32
-    evidence = guest.answer(ReportData(report_data(boot_id, signing_key)), guest.request)
-    judge = partial(
-        verify_log_evidence,
-        Tee.SVSM,
-        evidence,
-        boot_id=boot_id,
-        references=Store(guest.kbs.state).read_references(),
-    )
-    assert judge(signing_key=signing_key).initdata.name == "shop"
-    with pytest.raises(CcinitError) as refused:
-        judge(signing_key=b"j" * 32)
-    assert refused.value.reason == "snp.report_data"
+    answer = partial(guest.answer, request=guest.request)
+    assert refusal_of_another_log_key(guest.kbs, Tee.SVSM, answer) == "snp.report_data"
 
 
 def test_report_over_something_else_ends_the_job(guest: Guest) -> None:
