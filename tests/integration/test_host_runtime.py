@@ -117,8 +117,8 @@ def test_forward_to_nobody_is_closed_without_a_word() -> None:
         command = forward_command("127.0.0.1", listener.getsockname()[1])
     inside, program_end = socket.socketpair()
     with inside, program_end:
-        streams = dict.fromkeys(("stdin", "stdout", "stderr"), program_end.fileno())
-        with subprocess.Popen(command, **streams) as child:
+        end = program_end.fileno()
+        with subprocess.Popen(command, stdin=end, stdout=end, stderr=end) as child:
             program_end.close()
             assert inside.recv(100) == b""
             assert child.wait(5) == 1

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from ccinit.errors import ConfigError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.layer_encryption import KEY_BYTES
-from ccinit.formats.layer_encryption import ImageEncryption
+from ccinit.formats.layer_encryption import KEY_BYTES, ImageEncryption
 from ccinit.formats.resource_uri import ResourceUri
 from rootfs_builder.kbs_admin import KbsAdmin
 from rootfs_builder.layer_encryption import KbsRecipient

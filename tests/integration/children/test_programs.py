@@ -63,7 +63,8 @@ def test_program_that_a_child_starts_makes_no_process_and_reaches_its_workspace_
 def test_program_that_a_child_starts_has_both_filters_and_no_channel(
     children: Children, workspace: Path
 ) -> None:
-    flag, seen = workspace / "seen", []
+    flag = workspace / "seen"
+    seen: list[tuple[dict[str, str], set[str]]] = []
 
     def look() -> None:
         while not seen:
