@@ -75,3 +75,8 @@ def test_list_of_the_guest_names_no_forbidden_module() -> None:
     names = {entry.name for entry in read_listed(Path("rootfs-builder/mkosi/modules.list"))}
     assert names.isdisjoint(FORBIDDEN)
     assert {"dm_verity", "erofs", "overlay", "vsock", "sev_guest", "tdx_guest"} <= names
+
+
+def test_modules_are_hashed_by_the_processor_from_the_first_on() -> None:
+    first, *_ = read_listed(Path("rootfs-builder/mkosi/modules.list"))
+    assert first.name == "sha256_ssse3"
