@@ -19,6 +19,7 @@ from ccinit.init import sequence
 from ccinit.init.sequence import run_phase
 from ccinit.kernel import vsock
 from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.priority import ORDINARY, set_priority
 from ccinit.rpc.server import RpcLimits, serve
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ async def _listen(guest: EarlyGuest) -> None:
 
     guest.loop.start(serve_host(), "host plane")
     guest.service.figures.listen_pss_bytes = read_pss_bytes()
+    set_priority(ORDINARY)  # stage 0 came first; children begin as everybody else does
 
 
 def _complete(early: EarlyGuest) -> Guest:

@@ -20,6 +20,9 @@ from rootfs_builder.workspace import Workspace
 
 STANDARD_LIBRARY: Final = "/usr/lib/python3.13"
 SITE: Final = "/usr/lib/ccinit"
+STAGE0_ENTRIES: Final = ("ccinit.kernel.priority", "ccinit.init.stage0")
+"""What the initrd's first program imports."""
+
 _COMPILER: Final = Path(__file__).with_name("module_compiler.py")
 
 
@@ -93,13 +96,13 @@ def compile_root_modules(
 def compile_stage0_modules(
     workspace: Workspace, quarry: ToolsTree, site: Path
 ) -> tuple[GuestModule, ...]:
-    """Return what `ccinit.init.stage0` imports; of the standard library, what it always imports.
+    """Return what stage 0 imports; of the standard library, what it always imports.
 
     Raises:
         ConfigError: as for `compile_root_modules`.
     """
     entries = [
-        "ccinit.init.stage0",
+        *STAGE0_ENTRIES,
         *(entry.name for entry in read_listed(workspace.lists / "stage0-python.list")),
     ]
     job = _Job(

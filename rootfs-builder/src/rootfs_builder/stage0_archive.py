@@ -29,12 +29,18 @@ EXPECTED_LINE: Final = "ccinit.cmdline"
 ROOT_IMAGE: Final = "root.erofs"
 _MOUNT_POINTS: Final = ("dev", "proc", "sys")
 # One argument is all that a `#!` line can pass on, so both flags stand in it. No path is searched
-# that the kernel's start of PID 1 could have brought along.
+# that the kernel's start of PID 1 could have brought along. The kernel still tests its ciphers when
+# it starts PID 1, and on one processor those threads would take half of the time; a module that
+# needs a cipher waits for its test all the same.
 _INIT: Final = f"""#!/usr/bin/python3.13 -IS
 import sys
 
 sys.dont_write_bytecode = True
 sys.path.append("{SITE}")
+
+from ccinit.kernel.priority import FOREMOST, set_priority
+
+set_priority(FOREMOST)
 
 from ccinit.init.stage0 import main
 

@@ -1,6 +1,9 @@
 """The initrd is common part plus boot path, in the order that the kernel and stage 0 read."""
 
+import ast
+
 from ccinit.init.stage0 import EXPECTED_LINE, MODULE_ORDER, ROOT_IMAGE
+from rootfs_builder.guest_python import STAGE0_ENTRIES
 from rootfs_builder.kernel_modules import ModuleFile
 from rootfs_builder.root_tree import RootTree, TreeEntry
 from rootfs_builder.stage0_archive import encode_stage0, join_initrd
@@ -35,6 +38,12 @@ def test_init_is_one_call_under_the_isolated_interpreter() -> None:
     assert mode == 0o100755
     assert lines[0] == "#!/usr/bin/python3.13 -IS"
     assert lines[-1] == "main()"
+
+
+def test_init_imports_what_the_archive_is_made_of() -> None:
+    _, data = members(encode_stage0(INTERPRETER, MODULES))["init"]
+    imported = {node.module for node in ast.parse(data).body if isinstance(node, ast.ImportFrom)}
+    assert imported == set(STAGE0_ENTRIES)
 
 
 def test_initrd_of_a_disk_boot_holds_its_line_and_no_root() -> None:

@@ -12,6 +12,7 @@ from ccinit.formats.tee import Tee
 from ccinit.init import phases
 from ccinit.kernel import entropy
 from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.priority import ORDINARY
 
 BINDING = b"report data"
 
@@ -73,3 +74,18 @@ def test_log_is_bound_before_there_is_a_network_or_with_its_help(
 
     EventLoop().run(boot())
     assert done == expected
+
+
+def test_pid1_is_an_ordinary_process_before_it_has_children(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(phases, "set_priority", given.append)
+    monkeypatch.setattr(phases.vsock, "listen", lambda _port: SimpleNamespace())
+    guest: Any = SimpleNamespace(
+        loop=SimpleNamespace(start=lambda coroutine, _name: coroutine.close()),
+        service=SimpleNamespace(figures=SimpleNamespace()),
+    )
+
+    EventLoop().run(phases._listen(guest))
+    assert given == [ORDINARY]
