@@ -33,12 +33,14 @@ from ccinit.kernel.mount import CONFINED, MountFlag, mount, switch_root
 from ccinit.kernel.power import reboot
 from ccinit.values import frozen
 
+CPUINFO = "/proc/cpuinfo"
 EXPECTED_LINE = "/ccinit.cmdline"
 MODULES = "/modules"
 MODULE_ORDER = f"{MODULES}/order"
 ROOT_IMAGE = "/root.erofs"
 NEW_ROOT = "/root"
 ROOT_DEVICE_NAME = "ccinit-root"
+SEV_GUEST_DEVICE = "/sys/devices/platform/sev-guest"
 EXECUTED_VARIABLE = "CCINIT_EXECUTED_US"  # how PID 1 knows how long it took to answer
 
 PYTHON = "/usr/bin/python3.13"
@@ -80,9 +82,25 @@ def prepare_kernel() -> RootLocation:
     # No usermode helper: what the list does not name is not loaded, not even by the kernel.
     _write("/proc/sys/kernel/modprobe", b"\n")
     for module in parse_module_order(_read(MODULE_ORDER)):
-        _load(module)
+        if has_platform(module.file):
+            _load(module)
     _write("/proc/sys/kernel/modules_disabled", b"1\n")
     return location
+
+
+def has_platform(file: str) -> bool:
+    """Whether the kernel shows the platform that a module is for; of most there is nothing to ask.
+
+    These drivers look for the same signs, and refuse without them: after the kernel has checked
+    their signatures, and has waited twice until nobody can see them any more.
+    """
+    match file:
+        case "sev-guest.ko":
+            return os.path.exists(SEV_GUEST_DEVICE)
+        case "tdx-guest.ko":
+            return b"tdx_guest" in _read(CPUINFO).split()
+        case _:
+            return True
 
 
 def _load(module: ModuleLine) -> None:

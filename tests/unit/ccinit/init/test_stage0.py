@@ -9,6 +9,7 @@ from ccinit.init import stage0
 from ccinit.init.stage0 import (
     ModuleLine,
     delete_tree,
+    has_platform,
     main,
     parse_module_order,
     select_root_disk,
@@ -59,6 +60,45 @@ def test_module_order_of_another_form_is_refused(data: bytes) -> None:
     with pytest.raises(FormatError) as error:
         parse_module_order(data)
     assert error.value.reason == "modules.order"
+
+
+@pytest.fixture
+def signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which `sev-guest` and `cpuinfo` are what the kernel shows: no platform yet."""
+    (tmp_path / "cpuinfo").write_bytes(b"processor\t: 0\nflags\t\t: fpu tsc hypervisor\n")
+    monkeypatch.setattr(stage0, "CPUINFO", str(tmp_path / "cpuinfo"))
+    monkeypatch.setattr(stage0, "SEV_GUEST_DEVICE", str(tmp_path / "sev-guest"))
+    return tmp_path
+
+
+def test_drivers_of_platforms_that_are_not_there_are_not_loaded(signs: Path) -> None:
+    assert not has_platform("sev-guest.ko")
+    assert not has_platform("tdx-guest.ko")
+    assert has_platform("tsm.ko")
+    assert has_platform("dm-verity.ko")
+    (signs / "sev-guest").mkdir()
+    assert has_platform("sev-guest.ko")
+    assert not has_platform("tdx-guest.ko")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param(b"fpu tdx_guest tsc", True, id="within"),
+        pytest.param(b"fpu tdx_guest", True, id="last"),
+        pytest.param(b"fpu tdx_guest_2 no_tdx_guest", False, id="other-words"),
+    ],
+)
+def test_driver_of_tdx_is_loaded_where_the_processor_has_it(
+    signs: Path, flags: bytes, *, expected: bool
+) -> None:
+    (signs / "cpuinfo").write_bytes(b"processor\t: 0\nflags\t\t: " + flags + b"\nbugs\t\t:\n\n")
+    assert has_platform("tdx-guest.ko") is expected
+
+
+def test_platforms_asked_for_are_names_of_the_list() -> None:
+    listed = Path("rootfs-builder/mkosi/modules.list").read_text().split()
+    assert {"sev_guest", "tdx_guest"} <= set(listed)
 
 
 def test_root_disk_is_found_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
