@@ -34,7 +34,7 @@ from ccinit.agent.channel import (
 from ccinit.agent.roles import RIGHTS, Rights, Role, Workspace
 from ccinit.errors import ChildError
 from ccinit.formats import wire
-from ccinit.kernel.credentials import drop_privileges
+from ccinit.kernel.credentials import drop_privileges, enter_nowhere
 from ccinit.kernel.landlock import READ, WRITE, Access, restrict
 from ccinit.kernel.resource_limits import set_core_limit, set_limit, write_oom_score
 from ccinit.kernel.seccomp import load_filter, plan_filter
@@ -45,7 +45,6 @@ A = TypeVar("A")
 CHUNK_BYTES = 1 << 16
 _JSON_FORMATS = "ccinit.formats.strict_json"
 DYNAMIC_LOADER = "/lib64/ld-linux-x86-64.so.2"
-OOM_SCORE = 500
 OPEN_FILES = 256
 SECRET_BYTES = 1 << 16
 SUCCESS, FAILURE = 0, 1
@@ -182,10 +181,12 @@ def give_up_rights(rights: Rights, workspace: str) -> None:
     if bool(workspace) != (rights.workspace is not Workspace.NONE):
         raise ChildError("child.workspace", "given to a role without one, or not given")
     os.umask(0o077)
-    write_oom_score(OOM_SCORE)
+    write_oom_score(rights.oom_score)
     set_core_limit()
     set_limit(resource.RLIMIT_NOFILE, OPEN_FILES)
     set_limit(resource.RLIMIT_AS, rights.memory_bytes)
+    if rights.own_processes:
+        enter_nowhere()
     drop_privileges(rights.uid, rights.capabilities, across_exec=rights.is_program())
     paths = dict.fromkeys(rights.read, READ)
     if program := rights.job if rights.is_program() else rights.program:

@@ -10,7 +10,7 @@ its row in `roles`; fds travel to a child only, never back.
 import os
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Self, TypeVar
 
 from ccinit.agent.channel import (
@@ -25,6 +25,7 @@ from ccinit.agent.roles import RIGHTS, Rights, Role
 from ccinit.errors import ChildError, DeadlineError, KernelError
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import deadline, readable
+from ccinit.kernel.namespaces import NamespaceKind, new_namespace
 from ccinit.kernel.process import ExitStatus, Process, spawn
 from ccinit.secret import Secret
 from ccinit.values import frozen
@@ -62,28 +63,37 @@ class PreparedChild:
 
     Attributes:
         is_used: it has been given its job, and takes no other.
+        pid: of its process, while the block of `prepare` lasts.
     """
 
     def __init__(self, child: "_Child", rights: Rights) -> None:
         self.is_used = False
+        self.pid = child.process.pid
         self._child = child
         self._rights = rights
 
     async def run(
-        self, request: object, reply: type[R], *, seconds: float, answers: Answers | None = None
+        self,
+        request: object,
+        reply: type[R],
+        *,
+        seconds: float | None,
+        answers: Answers | None = None,
+        notices: Notices | None = None,
     ) -> R:
-        """Give it the job and return the result; the job tells nothing on the way.
+        """Give it the job and return the result; raises and takes what `Children.run` does.
 
-        Raises:
-            DeadlineError: `child.late`.
-            ChildError: `child.ended`, `child.protocol`.
-            CcinitError: what the job raised.
+        Without `seconds` it is never late: a job that lasts as long as its block.
         """
         if self.is_used:
             raise RuntimeError("a child does one job")
         self.is_used = True
+        talk = Conversation(
+            self._child.connection, self._rights, reply, answers or {}, notices or {}
+        )
+        if seconds is None:
+            return await self._child.hold(talk, request)
         async with deadline(seconds, "child.late"):
-            talk = Conversation(self._child.connection, self._rights, reply, answers or {}, {})
             return await self._child.hold(talk, request)
 
 
@@ -255,9 +265,11 @@ class Children:
             numbers |= {FIRST_JOB_FD + index: fd for index, fd in enumerate(fds.values())}
             if output is not None:
                 numbers |= {1: output, 2: output}
-            process = spawn(
-                (*self._interpreter, "child", role, workspace, *fds), self._environment, numbers
-            )
+            own_processes = self._table[role].own_processes
+            with new_namespace(NamespaceKind.PID) if own_processes else nullcontext():
+                process = spawn(
+                    (*self._interpreter, "child", role, workspace, *fds), self._environment, numbers
+                )
         except BaseException:
             ours.close()
             raise

@@ -14,19 +14,21 @@ from ccinit.agent.rotation import Rotation
 from ccinit.agent.storage import Unlocked
 from ccinit.boot.directories import make_directory
 from ccinit.errors import ChildError
-from ccinit.formats.pod_container import Container
+from ccinit.formats.pod_container import Container, ContainerKind
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.task import Task
 from ccinit.run.container import ContainerState, Life, StartOrder, plan_start_order
 from ccinit.run.crun import Crun
 from ccinit.run.secrets import SecretFile
+from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import BindMount
 from ccinit.run.supervisor import Sinks, Supervisor, Workload
 from ccinit.secret import Secret
-from ccinit.values import frozen
+from ccinit.values import frozen, replace
 
-_RUN = "/run/ccinit/pod"
+_RUN = "/run/ccinit/pod"  # a directory for each container by its name
+_SHARED = "/run/ccinit/shared"
 _HOSTS_FILE = "/run/ccinit/hosts"
 _HOSTNAME_FILE = "/run/ccinit/hostname"
 _GUEST_RESERVE_BYTES = 96 * 1024 * 1024
@@ -72,9 +74,10 @@ async def start(
     crun = Crun(
         state_dir=make_directory(f"{_RUN}/crun", 0o700), log=_sink(guest, Kind.RUNTIME, "crun")
     )
+    shared = await _share(guest, configured)
     supervisors = {
         container.name: Supervisor(
-            _workload(container, configured, attested, unlocked, pulled),
+            _workload(container, shared, configured, attested, unlocked, pulled),
             crun,
             _sinks(guest, container.name),
         )
@@ -84,6 +87,15 @@ async def start(
     started = await _start_in_order(guest, configured, order, supervisors, pulled)
     _keep_secrets_fresh(guest, configured, attested)
     return started
+
+
+async def _share(guest: Guest, configured: Configured) -> SharedNamespaces:
+    share = configured.manifest.share
+    if not (share.ipc or share.process):
+        return SharedNamespaces()
+    from ccinit.agent.pod_namespaces import share_namespaces  # noqa: PLC0415  # most pods do not
+
+    return await share_namespaces(guest, share, _SHARED)
 
 
 async def _start_in_order(
@@ -160,12 +172,15 @@ def _prepare_pod(name: str) -> None:
 
 def _workload(
     container: Container,
+    shared: SharedNamespaces,
     configured: Configured,
     attested: Attested,
     unlocked: Unlocked,
     pulled: Pulled,
 ) -> Workload:
     image = pulled.images[container.image]
+    if container.kind is ContainerKind.INIT:
+        shared = replace(shared, process="")  # its processes end before those of others begin
     secrets = [one for one in configured.manifest.secrets if one.container == container.name]
     return Workload(
         container=container,
@@ -176,6 +191,7 @@ def _workload(
         hostname=configured.manifest.name,
         cgroup_path=f"/pod/{container.name}",
         binds=(*_pod_files(), *_volume_binds(container, unlocked)),
+        shared=shared,
         secret_files=(
             *(
                 SecretFile(

@@ -53,6 +53,7 @@ class Role(enum.StrEnum):
     TREE = "tree"
     OWNER = "owner"
     WORKLOAD = "workload"
+    REAPER = "reaper"
 
 
 class Workspace(enum.Enum):
@@ -80,6 +81,9 @@ class Rights:
         memory_bytes: address space, and memory of the child's cgroup.
         reply_bytes: the longest message to PID 1.
         messages: the most messages to PID 1 in one job.
+        own_processes: is the first process of a new PID namespace, which containers will join; so
+            it is where they see none of the guest's mounts.
+        oom_score: how soon the kernel ends it for memory; 1000 is first.
     """
 
     job: str
@@ -94,6 +98,8 @@ class Rights:
     memory_bytes: int = 512 * MIB
     reply_bytes: int = 4 * MIB
     messages: int = 4096
+    own_processes: bool = False
+    oom_score: int = 500
 
     def is_program(self) -> bool:
         """Return whether the job is a program of the image."""
@@ -239,5 +245,16 @@ RIGHTS: Mapping[Role, Rights] = {
         memory_bytes=128 * MIB,
         reply_bytes=64 * 1024,
         messages=2,
+    ),
+    # nothing; with its end the kernel ends the pod's main containers
+    Role.REAPER: Rights(
+        job="ccinit.agent.jobs.reaper:run",
+        uid=FIRST_UID + 23,
+        syscalls=PARSER,
+        memory_bytes=128 * MIB,
+        reply_bytes=1024,
+        messages=1,
+        own_processes=True,
+        oom_score=0,
     ),
 }

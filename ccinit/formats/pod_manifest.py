@@ -14,6 +14,7 @@ from ccinit.formats.initdata import parse_toml
 from ccinit.formats.layer_encryption import ImageEncryption
 from ccinit.formats.pod_container import Container, ContainerKind, read_container
 from ccinit.formats.pod_name import MAX_NAME_BYTES, check_path, check_variable, read_name
+from ccinit.formats.pod_share import Share, read_share
 from ccinit.formats.pod_volume import Volume, VolumeKind, read_volume
 from ccinit.formats.registries import RegistryRule, read_registry
 from ccinit.formats.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, parse_resource_uri
@@ -131,6 +132,7 @@ class PodManifest:
     rotate_every_seconds: int = 0
     on_storage_error: OnStorageError = OnStorageError.REPORT
     files: tuple[ConfigFile, ...] = ()
+    share: Share = Share()
 
     def volume(self, name: str) -> Volume:
         """The volume of that name; it exists once the manifest is parsed."""
@@ -162,6 +164,7 @@ def parse_pod_manifest(text: str) -> PodManifest:
                 "on_storage_error", OnStorageError, default=OnStorageError.REPORT
             ),
             files=fields.tables("file", _read_file),
+            share=fields.table("share", read_share, default=Share()),
         )
     _check_names(manifest)
     _check_rotation(manifest)

@@ -66,6 +66,22 @@ def drop_privileges(
     _prctl(PR_SET_DUMPABLE, 0)
 
 
+def enter_nowhere() -> None:
+    """Make a directory without anything the root of this process.
+
+    /proc/PID/mounts of a process shows the mounts below its root, to whoever sees the process
+    (proc_pid_mounts(5)); from here that is none. The directory is one of this process's own.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    try:
+        os.chroot("/proc/self/fdinfo")
+        os.chdir("/")
+    except OSError as error:
+        raise kernel_error(error, "chroot", "nowhere") from error
+
+
 def drop_bounding_set(keep: frozenset[Capability]) -> None:
     """Drop every capability that the kernel knows, but `keep`, from the bounding set."""
     for capability in range(CAP_LAST + 1):

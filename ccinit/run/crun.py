@@ -81,7 +81,10 @@ class Crun:
         await self._run(("start", name), {})
 
     async def delete(self, name: str) -> None:
-        """Kill what is left of a container and forget it; one that is not there is fine."""
+        """Kill what is left of a container and forget it; one that is not there is fine.
+
+        crun ends every process of its cgroup: where a PID namespace is shared, nobody else does.
+        """
         await self._run(("delete", "--force", name), {})
         self._remove_bundle(name)
 

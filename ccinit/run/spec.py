@@ -6,9 +6,9 @@ uses it, and the rules for what of an image's config counts: environment and wor
 the image's volumes (`ccinit.run.image_volumes`), identity (`ccinit.run.users`), what `crun` makes
 of it.
 
-Every container has the same shape: own pid, mount, ipc, uts and cgroup namespaces, the guest's own
-network, no capability but what the manifest gives, no way to gain one, fresh /dev, /proc and /sys,
-and limits.
+Every container has the same shape: own pid, mount, ipc, uts and cgroup namespaces (but for pid and
+ipc where the pod shares them), the guest's own network, no capability but what the manifest gives,
+no way to gain one, fresh /dev, /proc and /sys, and limits.
 """
 
 import os
@@ -19,6 +19,7 @@ from ccinit.errors import ConfigError, FormatError, LimitExceededError
 from ccinit.formats.oci_image import ImageConfig
 from ccinit.formats.pod_container import Container
 from ccinit.run.seccomp_profile import workload_seccomp
+from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.users import Identity
 from ccinit.values import field, frozen
 
@@ -56,12 +57,14 @@ READONLY_PATHS: Final = (
     "/proc/sysrq-trigger",
 )
 KERNEL_PLACES: Final = ("/proc", "/sys", "/dev")
+SHM: Final = "/dev/shm"  # noqa: S108
+_SHARED_SHM_OPTIONS: Final = "bind private nosuid noexec nodev rw"
 
 _KERNEL_MOUNTS: Final = (
     ("/proc", "proc", "proc", "nosuid noexec nodev"),
     ("/dev", "tmpfs", "tmpfs", "nosuid noexec strictatime mode=755 size=64k"),
     ("/dev/pts", "devpts", "devpts", "nosuid noexec newinstance ptmxmode=0666 mode=0620"),
-    ("/dev/shm", "tmpfs", "shm", "nosuid noexec nodev mode=1777 size=64m"),  # noqa: S108
+    (SHM, "tmpfs", "shm", "nosuid noexec nodev mode=1777 size=64m"),
     ("/dev/mqueue", "mqueue", "mqueue", "nosuid noexec nodev"),
     ("/sys", "sysfs", "sysfs", "nosuid noexec nodev ro"),
     ("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid noexec nodev ro"),
@@ -101,6 +104,7 @@ class SpecInput:
         cgroup_path: absolute within the cgroup tree.
         binds: volumes, secret files, the pod's /etc files; any order.
         secret_env: secrets that the manifest gives as variables.
+        shared: namespaces that it has in common with others.
     """
 
     container: Container
@@ -112,6 +116,7 @@ class SpecInput:
     binds: tuple[BindMount, ...] = ()
     secret_env: tuple[tuple[str, str], ...] = ()
     defaults: SpecDefaults = field(default_factory=SpecDefaults)
+    shared: SharedNamespaces = SharedNamespaces()
 
 
 def plan_spec(given: SpecInput) -> dict[str, object]:
@@ -127,10 +132,9 @@ def plan_spec(given: SpecInput) -> dict[str, object]:
         "root": {"path": given.root_path, "readonly": given.container.read_only},
         "hostname": given.hostname,
         "process": _process(given),
-        "mounts": _mounts(given.binds),
+        "mounts": _mounts(given.binds, given.shared.shm),
         "linux": {
-            # no network entry: the pod shares the guest's, where the owner port is bound first
-            "namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts", "cgroup")],
+            "namespaces": _namespaces(given.shared),
             "cgroupsPath": given.cgroup_path,
             "resources": _resources(given),
             "seccomp": workload_seccomp(given.container.seccomp),
@@ -266,11 +270,22 @@ def _capabilities(container: Container) -> dict[str, object]:
     return dict.fromkeys(sets, names)
 
 
-def _mounts(binds: Iterable[BindMount]) -> list[dict[str, object]]:
-    mounts: list[dict[str, object]] = [
-        {"destination": target, "type": kind, "source": source, "options": options.split()}
-        for target, kind, source, options in _KERNEL_MOUNTS
+def _namespaces(shared: SharedNamespaces) -> list[dict[str, str]]:
+    """Name no network: the pod shares the guest's, where the owner port is bound first."""
+    paths = {"pid": shared.process, "mount": "", "ipc": shared.ipc, "uts": "", "cgroup": ""}
+    return [
+        {"type": name, "path": path} if path else {"type": name} for name, path in paths.items()
     ]
+
+
+def _mounts(binds: Iterable[BindMount], shm: str) -> list[dict[str, object]]:
+    mounts: list[dict[str, object]] = []
+    for target, kind, source, options in _KERNEL_MOUNTS:
+        if shm and target == SHM:
+            kind, source, options = "bind", shm, _SHARED_SHM_OPTIONS  # noqa: PLW2901
+        mounts.append(
+            {"destination": target, "type": kind, "source": source, "options": options.split()}
+        )
     # parents first: a mount hides what was mounted below its place before
     ordered = sorted(binds, key=lambda bind: bind.target.split("/"))
     for place in {bind.target for bind in ordered}:

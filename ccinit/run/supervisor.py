@@ -37,6 +37,7 @@ from ccinit.run.rootfs import (
     plan_rootfs,
 )
 from ccinit.run.secrets import SecretFile, erase_secrets, replace_secrets, write_secrets
+from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import BindMount, SpecDefaults, SpecInput, plan_exec, plan_owner, plan_spec
 from ccinit.run.stdio import OutputSink, open_pipe, pump
 from ccinit.run.stop_signal import parse_stop_signal
@@ -60,6 +61,7 @@ class Workload:
         run_dir: a directory that does not exist yet, on a tmpfs.
         cgroup_path: absolute within the cgroup tree.
         binds: volumes and the pod's /etc files.
+        shared: namespaces that it has in common with others.
     """
 
     container: Container
@@ -73,6 +75,7 @@ class Workload:
     secret_files: tuple[SecretFile, ...] = ()
     secret_env: tuple[tuple[str, str], ...] = ()
     defaults: SpecDefaults = field(default_factory=SpecDefaults)
+    shared: SharedNamespaces = SharedNamespaces()
 
 
 @frozen
@@ -236,6 +239,7 @@ class Supervisor:
                 binds=workload.binds + secret_binds + volumes,
                 secret_env=workload.secret_env,
                 defaults=workload.defaults,
+                shared=workload.shared,
             )
         )
 

@@ -27,7 +27,7 @@ EVERY_TABLE = {
     + f"[debug.tools]\nroot_hash = '{'00' * 32}'\nsalt = '{'00' * 32}'\ndata_blocks = 2\n",
     "pod": POD.replace('secrets/token"\n', 'secrets/token"\nrotate = true\n')
     + VERITY
-    + "[allow]\n[rotate]\nevery_seconds = 60\n",
+    + "[allow]\n[rotate]\nevery_seconds = 60\n[share]\n",
 }
 PARSERS = {"ccinit": parse_guest_config, "pod": parse_pod_manifest}
 

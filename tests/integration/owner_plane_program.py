@@ -38,6 +38,7 @@ from ccinit.kernel.process import owned_pids, reap_orphans
 from ccinit.rpc.server import RpcLimits, serve
 from ccinit.run import supervisor as supervisor_module
 from ccinit.run.crun import Crun
+from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.supervisor import Sinks, Supervisor
 from ccinit.secret import Secret
 from ccinit.values import replace
@@ -51,6 +52,7 @@ WORK = Path("/mnt/ccinit")
 SITE = "/srv"
 PATHS = f"/opt:{SITE}:/opt/rootfs-builder/mkosi/replaced"  # as the image has them
 POD = "shop"
+NOTHING_SHARED = SharedNamespaces()
 TICKER = (
     "import signal, sys, time\n"
     "signal.signal(signal.SIGUSR1, lambda *_: print('signalled', flush=True))\n"
@@ -101,7 +103,10 @@ def make_configured(guest: Guest) -> Configured:
 
 
 def make_supervisors(
-    guest: Guest, configured: Configured, cgroup_path: str = "/ccinit-test/"
+    guest: Guest,
+    configured: Configured,
+    cgroup_path: str = "/ccinit-test/",
+    shared: SharedNamespaces = NOTHING_SHARED,
 ) -> None:
     (WORK / "state").mkdir()
 
@@ -115,6 +120,7 @@ def make_supervisors(
             scratch=f"{WORK}/scratch-{one.name}",
             run_dir=f"{WORK}/run-{one.name}",
             cgroup_path=cgroup_path + one.name,
+            shared=shared,
         )
         guest.containers[one.name] = Supervisor(given, crun, make_sinks(guest, one.name))
 

@@ -132,7 +132,13 @@ def wait_for(port: int) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("workload")
+    with made_world(tmp_path_factory.mktemp("workload"), share=False) as made:
+        yield made
+
+
+@contextmanager
+def made_world(folder: Path, *, share: bool) -> Iterator[World]:
+    """Args: share: whether the containers share their process and IPC namespaces."""
     state = make_state(folder)
     tpm = SimulatedTpm(tpm=booted_tpm())
     web, db, api = free_ports(3)
@@ -143,6 +149,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             json.dumps(
                 {
                     "api": api,
+                    "share": share,
                     "ports": made.ports,
                     "tpm": tpm_port,
                     "secrets": SECRETS,
@@ -178,6 +185,19 @@ def test_container_gets_neither_anothers_resource_nor_one_that_nobody_has(world:
 
 
 # Who is calling
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_caller_is_who_it_is_whoever_shares_its_processes(tmp_path: Path, *, share: bool) -> None:
+    with made_world(tmp_path, share=share) as world:
+        for asker in SECRETS:
+            for owner in SECRETS:
+                for who in ("child", "orphan"):  # whose parent is the first process
+                    line = (
+                        f"GET /cdh/resource/ccinit/shop/{owner}-key HTTP/1.1\r\nWho: {who}\r\n\r\n"
+                    )
+                    reply = world.send(world.ports[asker], line.encode())
+                    assert reply.status == (200 if asker == owner else 403), (asker, owner, who)
 
 
 def test_caller_outside_of_every_container_is_forbidden(world: World) -> None:

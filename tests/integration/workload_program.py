@@ -23,11 +23,13 @@ from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest
 from ccinit.agent.measurement import RuntimeMeasurement
+from ccinit.agent.pod_namespaces import share_namespaces
 from ccinit.agent.workload_plane import open_workload_api
 from ccinit.attest.detect import Platform
 from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.pod_manifest import Allow, PodManifest, PodSecret
+from ccinit.formats.pod_share import Share
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.sealed_log import Kind
 from ccinit.formats.tee import Tee
@@ -50,12 +52,18 @@ from tests.vm.guest.containers import PYTHON, container
 
 NAMES = ("web", "db")
 RELAY = (
-    "import signal, socket, sys, threading\n"
+    "import os, signal, socket, sys, threading, time\n"
     "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
     "def relay(ours):\n"
     "    request = ours.makefile('rb').read()\n"
     "    if not request:\n"
     "        return ours.close()\n"
+    "    if b'orphan' in request:\n"  # who asks has lost its parent
+    "        if os.fork():\n"
+    "            os.wait()\n"
+    "            return ours.close()\n"
+    "        if os.fork(): os._exit(0)\n"
+    "        while os.getppid() != 1: time.sleep(0.01)\n"
     "    try:\n"
     "        with socket.create_connection(('127.0.0.1', int(sys.argv[2])), 60) as api:\n"
     "            api.sendall(request)\n"
@@ -64,6 +72,7 @@ RELAY = (
     "        reply = str(error).encode()\n"
     "    with ours:\n"
     "        ours.sendall(reply)\n"
+    "    if b'orphan' in request: os._exit(0)\n"
     "listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
     "while True:\n"
     "    threading.Thread(target=relay, args=(listener.accept()[0],), daemon=True).start()\n"
@@ -130,7 +139,9 @@ async def live(loop: EventLoop, settings: Mapping[str, Any]) -> dict[str, object
         for secret in configured.manifest.secrets
     }
     open_workload_api(guest, configured, Attested(grants=grants), settings["api"])
-    make_supervisors(guest, configured, f"/ccinit-test/api-{settings['api']}-")
+    share = Share(ipc=settings["share"], process=settings["share"])
+    shared = await share_namespaces(guest, share, f"{WORK}/shared")
+    make_supervisors(guest, configured, f"/ccinit-test/api-{settings['api']}-", shared)
     tasks = [loop.start(one.run(), name) for name, one in guest.containers.items()]
     for one in guest.containers.values():
         await one.up.wait()

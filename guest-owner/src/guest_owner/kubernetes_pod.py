@@ -78,7 +78,7 @@ def convert_pod(text: str, ca_pem: str, scratch_bytes: int) -> str:
     name = _text(_table(pod.get("metadata"), "metadata", allowed, left_out=left_out), "name")
     allowed = {
         *("containers", "initContainers", "restartPolicy", "securityContext", "volumes"),
-        "terminationGracePeriodSeconds",
+        *("shareProcessNamespace", "terminationGracePeriodSeconds"),
     }
     spec = _table(pod.get("spec"), "spec", allowed, left_out=_LEFT_OUT)
     context = _table(spec.get("securityContext", {}), "securityContext", {"seccompProfile"})
@@ -104,17 +104,30 @@ class _Pod:
         if policy not in _RESTART:
             raise FormatError("kubernetes.restartPolicy", f"unknown: {policy!r}")
         yield from ("version = 1", f"name = {_quote(self._name)}")
+        yield from self._share()
         again = "never" if policy == "Never" else "on-failure"
         for place, kind, restart in (
             ("initContainers", "init", again),
             ("containers", "main", _RESTART[policy]),
         ):
-            for one in _tables(self._spec, place, _CONTAINER_FIELDS, left_out=_CONTAINER_LEFT_OUT):
+            for one in self._of(place):
                 yield from self._container(one, kind, restart)
         for volume in self._volumes.values():
             yield from _empty_directory(volume)
         yield from ("", "[[volume]]", 'name = "ccinit-scratch"', 'kind = "scratch"')
         yield f"size_bytes = {self._scratch_bytes}"
+
+    def _share(self) -> Lines:
+        """Share IPC as every Pod does, if there is somebody to share it with, and what it asks."""
+        several = sum(1 for place in ("initContainers", "containers") for _ in self._of(place)) > 1
+        process = _boolean(self._spec.get("shareProcessNamespace", False))
+        if several or process == "true":
+            yield from ("", "[share]", f"process = {process}")
+        if several:
+            yield "ipc = true  # as in every Pod of Kubernetes; false if no container needs it"
+
+    def _of(self, place: str) -> Sequence[Mapping[str, Any]]:
+        return _tables(self._spec, place, _CONTAINER_FIELDS, left_out=_CONTAINER_LEFT_OUT)
 
     def _container(self, one: Mapping[str, Any], kind: str, restart: str) -> Lines:
         name = _text(one, "name")

@@ -49,7 +49,7 @@ def test_child_has_given_up_its_rights(children: Children, role: Role) -> None:
         limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
         core = next(line for line in limits if line.startswith("Max core file size"))
         assert core.split()[4:6] == ["0", "0"]
-        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == f"{rights.oom_score}\n"
         assert str(Path(f"/proc/{pid}/fd/2").readlink()) == "/dev/null"
 
     look_at_child(children, role, look)

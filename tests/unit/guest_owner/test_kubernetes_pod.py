@@ -9,6 +9,7 @@ from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_container import ContainerKind, Mount, Resources, Restart
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod_seccomp import Seccomp
+from ccinit.formats.pod_share import Share
 from ccinit.formats.pod_volume import VolumeKind
 from guest_owner.kubernetes_pod import convert_pod
 from tests.fakes.sealed_secrets import seal
@@ -125,6 +126,20 @@ def test_other_seccomp_profiles_are_refused_with_a_way_on(
     assert why in caught.value.detail
 
 
+SEVERAL = "  initContainers:"
+SHARING = "  shareProcessNamespace: true\n"
+
+
+def test_namespaces_are_shared_as_kubernetes_does() -> None:
+    assert convert().share == Share(ipc=True, process=False)
+    assert convert(POD.replace(SEVERAL, SHARING + SEVERAL)).share == Share(ipc=True, process=True)
+    single = POD[: POD.index(SEVERAL)] + POD[POD.index("  containers:") :]
+    assert convert(single).share == Share()  # IPC with nobody
+    # asked for to have somebody who collects what lost its parent
+    asked = single.replace("  containers:", SHARING + "  containers:")
+    assert convert(asked).share == Share(process=True)
+
+
 def test_secrets_become_resources_of_the_kbs() -> None:
     found = {(one.container, str(one.uri), one.file, one.env) for one in convert().secrets}
     assert found == {
@@ -157,6 +172,8 @@ def test_sealed_secret_in_a_variable_becomes_one_of_the_pod() -> None:
         ("kubernetes.seccompProfile", "runAs", "seccompProfile: {kind: x}, runAs"),
         ("kubernetes.securityContext", "spec:", "spec:\n  securityContext: {fsGroup: 7}"),
         ("kubernetes.allowPrivilegeEscalation", "runAs", "allowPrivilegeEscalation: true, runAs"),
+        ("kubernetes.boolean", "  initC", "  shareProcessNamespace: 1\n  initC"),
+        ("kubernetes.spec", "  initC", "  hostIPC: true\n  initC"),
         ("kubernetes.args", '    command: ["/bin/web"]\n', ""),
         ("kubernetes.value", 'value: "say \\"hello\\""', "value: 1"),
         ("kubernetes.quantity", "64Mi", "64M"),

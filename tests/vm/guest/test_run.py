@@ -4,20 +4,42 @@ import ctypes
 import errno
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ccinit.agent.children import Children
+from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.host_service import HostService
+from ccinit.agent.pod_namespaces import share_namespaces
+from ccinit.agent.roles import RIGHTS, Role
+from ccinit.agent.state import BootState
 from ccinit.formats.pod_container import Resources
-from tests.vm.guest.containers import PROBE, container, run_as_pid1, supervise, workload
+from ccinit.formats.pod_seccomp import Seccomp
+from ccinit.formats.pod_share import Share
+from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
+from ccinit.kernel.process import reap_orphans
+from ccinit.seal.log import SealedLog
+from tests.vm.guest.containers import (
+    PROBE,
+    PYTHON,
+    Record,
+    container,
+    run_as_pid1,
+    summary,
+    supervise,
+    supervisor,
+    workload,
+)
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWUSER = 0x1000_0000
 PR_SET_CHILD_SUBREAPER = 36
 NO_LIMIT = Resources()
 LIMITS = Resources(memory_bytes=64 << 20, pids=20, cpu_milli=500)
+REPLACED = Path(__file__).with_name("replaced")
 NAMESPACE_LIMIT = Path("/proc/sys/user/max_user_namespaces")
 
 
@@ -100,3 +122,106 @@ def test_container_that_eats_memory_is_killed_and_the_guest_lives(work: Path) ->
     report = run(work, code, resources=LIMITS)
     assert (report["state"], report["status"]) == ("failed", "signal 9")
     assert oom_kills() > before
+
+
+EATER = (
+    "import os, time\n"
+    "if os.fork() == 0: os.setsid(); time.sleep(600)\n"
+    "open('/dev/shm/eating', 'w').close()\n"
+    "kept = []\n"
+    "while True: kept.append(bytearray(1 << 20))\n"
+)
+NEIGHBOUR = (
+    "import json, os, time\n"
+    "from pathlib import Path\n"
+    "def others():\n"
+    "    pids = {int(path.name) for path in Path('/proc').glob('[0-9]*')}\n"
+    "    return pids - {1, os.getpid()}\n"
+    "while not Path('/dev/shm/eating').exists(): time.sleep(0.05)\n"
+    "while others(): time.sleep(0.05)\n"
+    "first = Path('/proc/1/status').read_text().split('Uid:')[1].split()[0]\n"
+    "mounts = Path('/proc/1/mounts').read_text()\n"
+    "count = 0\n"
+    "while True:\n"
+    "    try: pid = os.fork()\n"
+    "    except BlockingIOError: break\n"
+    "    if pid == 0: time.sleep(600)\n"
+    "    count += 1\n"
+    "print(json.dumps([count, first, mounts, os.getpid() > 1, len(others())]))\n"
+)
+
+
+def run_sharing(work: Path, programs: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Run containers by name that share what there is to share, each to its end."""
+    loop, state, log = EventLoop(), BootState(), SealedLog()
+    children = Children((PYTHON, "-m", "ccinit"), {"PYTHONPATH": f"/src:/site:{REPLACED}"})
+    guest = Guest(
+        loop=loop,
+        state=state,
+        log=log,
+        service=HostService(state, bytes(16), log.ring),
+        teardown=Teardown(),
+        children=children,
+    )
+
+    async def reap() -> None:
+        while True:
+            reap_orphans()
+            await sleep(0.01)
+
+    async def live() -> dict[str, dict[str, Any]]:
+        loop.start(reap(), "reaper of orphans")
+        shared = await share_namespaces(guest, Share(ipc=True, process=True), f"{work}/shared")
+        made, records = {}, {name: Record() for name in programs}
+        for name, program in programs.items():
+            given = workload(
+                container(program, name=name, resources=LIMITS),
+                work,
+                scratch=f"{work}/scratch-{name}",
+                run_dir=f"{work}/run-{name}",
+                cgroup_path=f"/ccinit-test/{name}",
+                shared=shared,
+            )
+            made[name] = supervisor(given, work, records[name])
+        async with TaskGroup() as group:
+            for name, one in made.items():
+                group.start(one.run(), name)
+        assert await guest.teardown.run() == ()
+        return {name: summary(made[name], work, records[name]) for name in made}
+
+    return loop.run(live())
+
+
+def test_containers_that_share_have_their_own_limits_and_their_own_ends(work: Path) -> None:
+    found = run_sharing(work, {"eater": EATER, "neighbour": NEIGHBOUR})
+    eater, neighbour = found["eater"], found["neighbour"]
+    assert (eater["state"], eater["status"]) == ("failed", "signal 9")
+    assert (neighbour["state"], neighbour["status"]) == ("done", "exit code 0")
+    uid = str(RIGHTS[Role.REAPER].uid)
+    assert json.loads(neighbour["stdout"]) == [19, uid, "", True, 19]
+    assert neighbour["children"] == []
+    for name in found:
+        assert not Path(f"/sys/fs/cgroup/ccinit-test/{name}").exists()
+
+
+def test_container_calls_what_its_manifest_allows_under_the_guests_kernel(work: Path) -> None:
+    code = (
+        "import ctypes, errno, json\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "def call(number, *arguments):\n"
+        "    ctypes.set_errno(0)\n"
+        "    if libc.syscall(number, *arguments) >= 0: return 'ok'\n"
+        "    return errno.errorcode[ctypes.get_errno()]\n"
+        "print(json.dumps([call(159, ctypes.create_string_buffer(256)), call(41, 2, 1, 0),\n"
+        "    call(41, 40, 1, 0)]))\n"
+    )
+
+    def calls(changes: Seccomp) -> list[str]:
+        of = container(code, seccomp=changes)
+        given = workload(of, work, scratch=f"{work}/{len(changes.allow)}")
+        report = run_as_pid1(lambda: supervise(given, work))
+        found: list[str] = json.loads(str(report["stdout"]))
+        return found
+
+    assert calls(Seccomp()) == ["EPERM", "ok", "EAFNOSUPPORT"]
+    assert calls(Seccomp(allow=("adjtimex",), deny=("socket",))) == ["ok", "EPERM", "EPERM"]

@@ -9,16 +9,24 @@ import pytest
 from ccinit.agent import pod
 from ccinit.errors import CcinitError, VerificationError
 from ccinit.formats.digest import Digest
+from ccinit.formats.pod_container import ContainerKind
+from ccinit.formats.pod_share import Share
 from ccinit.kernel.event_loop import Event, EventLoop
 from ccinit.run.container import ContainerState, Life, StartOrder
+from ccinit.run.shared_namespaces import SharedNamespaces
+from ccinit.values import replace
+from tests.unit.ccinit.run.test_spec import CONTAINER
 
 if TYPE_CHECKING:
+    from ccinit.agent.attestation import Attested
     from ccinit.agent.configuration import Configured
     from ccinit.agent.guest import Guest
     from ccinit.agent.images import Pulled
+    from ccinit.agent.storage import Unlocked
     from ccinit.formats.aael import AaelEvent
     from ccinit.run.supervisor import Supervisor
 
+MANIFEST: dict[str, object] = {"name": "shop", "secrets": (), "files": ()}
 ORDER = StartOrder(init=("migrate",), waves=(("db", "cache"), ("web",)))
 NAMES = ("migrate", "db", "cache", "web")
 
@@ -104,3 +112,34 @@ def test_what_cannot_be_measured_does_not_start(name: str) -> None:
     diary = start(lambda kept: Measurement(kept, fails_for=name))
     assert diary[-1] == "event_log.register"
     assert f"started {name}" not in diary
+
+
+SHARED = SharedNamespaces(ipc="/run/ipc", shm="/run/shm", process="/run/process")
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (ContainerKind.MAIN, SHARED),
+        (ContainerKind.INIT, SharedNamespaces(ipc="/run/ipc", shm="/run/shm")),
+    ],
+)
+def test_init_containers_keep_their_processes_for_themselves(
+    kind: ContainerKind, expected: SharedNamespaces
+) -> None:
+    image = SimpleNamespace(config=None, layers=())
+    made = pod._workload(
+        replace(CONTAINER, kind=kind),
+        SHARED,
+        cast("Configured", SimpleNamespace(manifest=SimpleNamespace(**MANIFEST))),
+        cast("Attested", None),
+        cast("Unlocked", SimpleNamespace(store="/store", volumes={})),
+        cast("Pulled", SimpleNamespace(images={CONTAINER.image: image})),
+    )
+    assert made.shared == expected
+
+
+def test_pod_that_shares_nothing_has_no_first_process() -> None:
+    configured = SimpleNamespace(manifest=SimpleNamespace(share=Share()))
+    made = EventLoop().run(pod._share(cast("Guest", None), cast("Configured", configured)))
+    assert made == SharedNamespaces()

@@ -63,6 +63,18 @@ def test_role_has_no_capability_but_the_agreed(role: Role) -> None:
 
 
 @EVERY_ROLE
+def test_only_the_reaper_is_where_containers_see_it(role: Role) -> None:
+    rights = RIGHTS[role]
+    assert rights.own_processes == (role is Role.REAPER)
+    assert rights.oom_score == (0 if rights.own_processes else 500)
+
+
+def test_reaper_takes_nothing_and_says_one_word() -> None:
+    rights = RIGHTS[Role.REAPER]
+    assert (rights.read, rights.workspace, rights.messages) == ((), Workspace.NONE, 1)
+
+
+@EVERY_ROLE
 def test_role_with_capabilities_has_neither_network_nor_anything_to_write(role: Role) -> None:
     rights = RIGHTS[role]
     if rights.capabilities:

@@ -2,13 +2,14 @@
 
 import pytest
 
-from ccinit.errors import FormatError
+from ccinit.errors import CcinitError, FormatError
 from ccinit.formats import wire
 from ccinit.formats.layer_encryption import ImageEncryption
 from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_container import ContainerKind, Restart, RotateSignal
 from ccinit.formats.pod_manifest import OnStorageError, PodManifest, parse_pod_manifest
 from ccinit.formats.pod_probe import Probe
+from ccinit.formats.pod_share import Share
 from ccinit.formats.pod_volume import RollbackAnchor, ScratchProfile, VolumeFormat, VolumeKind
 from ccinit.formats.resource_uri import ResourceUri
 
@@ -298,6 +299,37 @@ def test_pod_manifest_pins_a_verity_volume() -> None:
 def test_verity_volume_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:
     with pytest.raises(FormatError) as caught:
         parse_pod_manifest(POD + VERITY.replace(old, new, 1))
+    assert caught.value.reason == reason
+
+
+SHARING = POD + "[share]\nipc = true\nprocess = true\nshm_bytes = 2097152\n"
+
+
+def test_pod_manifest_says_what_containers_share() -> None:
+    assert parse_pod_manifest(POD).share == Share()
+    assert parse_pod_manifest(POD + "[share]\n").share == Share()
+    manifest = parse_pod_manifest(SHARING)
+    assert manifest.share == Share(ipc=True, process=True, shm_bytes=2 << 20)
+    assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
+    assert parse_pod_manifest(POD + "[share]\nprocess = true\n").share == Share(process=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("ipc = true", "ipc = 1", "pod.share.ipc"),
+        ("ipc = true", "ipc = false", "pod.share.shm_bytes"),
+        ("ipc = true\n", "", "pod.share.shm_bytes"),
+        ("process = true", 'process = "yes"', "pod.share.process"),
+        ("2097152", "2097153", "pod.share.shm_bytes"),
+        ("2097152", "4096", "pod.share.shm_bytes"),
+        ("process = true", "network = false", "pod.share.unknown"),
+    ],
+)
+def test_pod_manifest_refuses_to_share_otherwise(old: str, new: str, reason: str) -> None:
+    assert old in SHARING
+    with pytest.raises(CcinitError) as caught:
+        parse_pod_manifest(SHARING.replace(old, new, 1))
     assert caught.value.reason == reason
 
 

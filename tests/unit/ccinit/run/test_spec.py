@@ -9,6 +9,7 @@ from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.oci_image import ImageConfig
 from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_container import Container, ContainerKind, Resources, Restart
+from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import (
     BindMount,
     SpecDefaults,
@@ -82,6 +83,36 @@ def test_spec_gives_no_right_to_anything() -> None:
 def test_spec_has_all_namespaces_but_the_network() -> None:
     namespaces = plan()["linux"]["namespaces"]
     assert namespaces == [{"type": name} for name in ("pid", "mount", "ipc", "uts", "cgroup")]
+
+
+def test_spec_joins_what_the_pod_shares_and_nothing_else() -> None:
+    shared = SharedNamespaces(ipc="/run/ipc", shm="/run/shm", process="/run/process")
+    spec, alone = plan(changed(shared=shared)), plan()
+    assert spec["linux"].pop("namespaces") == [
+        {"type": "pid", "path": "/run/process"},
+        {"type": "mount"},
+        {"type": "ipc", "path": "/run/ipc"},
+        {"type": "uts"},
+        {"type": "cgroup"},
+    ]
+    del alone["linux"]["namespaces"]
+    mounts, own = spec.pop("mounts"), alone.pop("mounts")
+    differing = [pair for pair in zip(mounts, own, strict=True) if pair[0] != pair[1]]
+    assert [before["destination"] for _, before in differing] == ["/dev/shm"]
+    assert differing[0][0] == {
+        "destination": "/dev/shm",
+        "type": "bind",
+        "source": "/run/shm",
+        "options": ["bind", "private", "nosuid", "noexec", "nodev", "rw"],
+    }
+    assert spec == alone
+
+
+def test_spec_joins_processes_without_ipc() -> None:
+    spec = plan(changed(shared=SharedNamespaces(process="/run/process")))
+    paths = {one["type"]: one.get("path") for one in spec["linux"]["namespaces"]}
+    assert (paths["pid"], paths["ipc"]) == ("/run/process", None)
+    assert spec["mounts"] == plan()["mounts"]
 
 
 def test_spec_names_identity_root_and_place() -> None:

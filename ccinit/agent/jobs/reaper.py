@@ -1,0 +1,21 @@
+"""Role `reaper`: be the first process of the namespace that containers of the pod share.
+
+It reads nothing but its request. What loses its parent in the namespace becomes its child, and the
+kernel collects those by itself for a process that ignores SIGCHLD. Signals of containers cannot end
+it: from inside its namespace only those arrive that it handles, and it handles none.
+"""
+
+import signal
+
+from ccinit.agent.channel import Kind
+from ccinit.agent.child import JobChannel
+from ccinit.agent.messages import Reaping, ReapRequest
+
+
+def run(_request: ReapRequest, channel: JobChannel) -> Reaping:
+    """Do the job, which PID 1 ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interpreter's own handler would be one
+    channel.notify(Reaping())
+    channel.receive(Kind.ANSWER)  # never comes
+    return Reaping()

@@ -1,0 +1,83 @@
+"""Namespaces that this process makes for others: namespaces(7), unshare(2), setns(2).
+
+A namespace lives while a process is in it or a file is bound to it. So one is made by entering it
+for a moment, bound, and left; a process of another program joins it by the file.
+"""
+
+import enum
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ccinit.kernel.libc import check, kernel_error, libc
+from ccinit.kernel.mount import MountFlag, mount, umount2
+
+
+class NamespaceKind(enum.IntEnum):
+    """CLONE_NEW* of <linux/sched.h>."""
+
+    IPC = 0x0800_0000
+    PID = 0x2000_0000
+
+
+_FILES = {NamespaceKind.IPC: "ipc", NamespaceKind.PID: "pid"}
+
+
+@contextmanager
+def new_namespace(kind: NamespaceKind) -> Iterator[None]:
+    """Be in a new namespace within the block, and back in the own one after it.
+
+    Of kind PID this process itself stays where it is: the first child that it makes within the
+    block is the first process of the new one. So nothing else may be started in the block.
+
+    Raises:
+        KernelError: the kernel refused; if on the way back, this process must not go on.
+    """
+    path = namespace_file("self", kind)
+    try:
+        own = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise kernel_error(error, "open", path) from error
+    try:
+        check(libc.unshare(int(kind)), "unshare", kind.name)
+        try:
+            yield
+        finally:
+            check(libc.setns(own, int(kind)), "setns", kind.name)
+    finally:
+        os.close(own)
+
+
+def namespace_file(pid: int | str, kind: NamespaceKind) -> str:
+    """Return the path of the namespace that a process is in."""
+    return f"/proc/{pid}/ns/{_FILES[kind]}"
+
+
+def bind_namespace(source: str, target: str) -> None:
+    """Keep the namespace of the file `source` alive by `target`, which is made.
+
+    Raises:
+        KernelError: the kernel refused; nothing is left behind.
+    """
+    try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise kernel_error(error, "open", target) from error
+    try:
+        mount(source, target, "", MountFlag.BIND)
+    except BaseException:
+        os.unlink(target)
+        raise
+
+
+def release_namespace(target: str) -> None:
+    """Undo `bind_namespace`.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    umount2(target)
+    try:
+        os.unlink(target)
+    except OSError as error:
+        raise kernel_error(error, "unlink", target) from error

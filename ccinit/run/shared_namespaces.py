@@ -1,0 +1,70 @@
+"""What the containers of a pod have in common, if the manifest says so.
+
+Scope: the IPC namespace with its /dev/shm, and the files by which crun finds namespaces. Left to
+others: the first process of a shared PID namespace (`ccinit.agent.pod_namespaces`), the spec
+(`ccinit.run.spec`).
+
+Both memories of an IPC namespace outlive the container that used them, so both are bounded here:
+the kernel's own bound for System V segments is none.
+"""
+
+from typing import Final
+
+from ccinit.kernel.mount import CONFINED, UmountFlag, mount, umount2
+from ccinit.kernel.namespaces import (
+    NamespaceKind,
+    bind_namespace,
+    namespace_file,
+    new_namespace,
+    release_namespace,
+)
+from ccinit.kernel.sysctl import write_sysctl
+from ccinit.values import frozen
+
+_PAGE: Final = 4096
+
+
+@frozen
+class SharedNamespaces:
+    """Paths of what a container shares with others; empty where it has its own.
+
+    Attributes:
+        ipc: file of the IPC namespace.
+        shm: mount point of its /dev/shm.
+        process: file of the PID namespace.
+    """
+
+    ipc: str = ""
+    shm: str = ""
+    process: str = ""
+
+
+def open_shared_ipc(ipc: str, shm: str, shm_bytes: int) -> None:
+    """Make an IPC namespace, bind it to the file `ipc`, and mount its /dev/shm.
+
+    Args:
+        ipc: a path that does not exist yet.
+        shm: an empty directory.
+        shm_bytes: of /dev/shm, and of all System V segments together; whole pages.
+
+    Raises:
+        KernelError: the kernel refused; nothing is left behind.
+    """
+    with new_namespace(NamespaceKind.IPC):
+        write_sysctl("kernel.shmall", str(shm_bytes // _PAGE))
+        bind_namespace(namespace_file("self", NamespaceKind.IPC), ipc)
+    try:
+        mount("shm", shm, "tmpfs", CONFINED, f"mode=1777,size={shm_bytes}")
+    except BaseException:
+        release_namespace(ipc)
+        raise
+
+
+def close_shared_ipc(ipc: str, shm: str) -> None:
+    """Undo `open_shared_ipc`; no container is left.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    umount2(shm, UmountFlag.NOFOLLOW | UmountFlag.DETACH)
+    release_namespace(ipc)
