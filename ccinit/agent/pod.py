@@ -28,6 +28,7 @@ from ccinit.secret import Secret
 from ccinit.values import frozen, replace
 
 _RUN = "/run/ccinit/pod"  # a directory for each container by its name
+_CRUN = "/run/ccinit/crun"
 _SHARED = "/run/ccinit/shared"
 _HOSTS_FILE = "/run/ccinit/hosts"
 _HOSTNAME_FILE = "/run/ccinit/hostname"
@@ -71,9 +72,7 @@ async def start(
     manifest = configured.manifest
     order = plan_start_order(manifest.containers)
     _prepare_pod(manifest.name)
-    crun = Crun(
-        state_dir=make_directory(f"{_RUN}/crun", 0o700), log=_sink(guest, Kind.RUNTIME, "crun")
-    )
+    crun = Crun(state_dir=make_directory(_CRUN, 0o700), log=_sink(guest, Kind.RUNTIME, "crun"))
     shared = await _share(guest, configured)
     supervisors = {
         container.name: Supervisor(

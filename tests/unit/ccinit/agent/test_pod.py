@@ -143,3 +143,9 @@ def test_pod_that_shares_nothing_has_no_first_process() -> None:
     configured = SimpleNamespace(manifest=SimpleNamespace(share=Share()))
     made = EventLoop().run(pod._share(cast("Guest", None), cast("Configured", configured)))
     assert made == SharedNamespaces()
+
+
+def test_no_container_has_the_name_of_a_place_of_the_guests() -> None:
+    """Each has a directory by its name, which must not be there before."""
+    for place in (pod._CRUN, pod._SHARED):
+        assert not place.startswith(f"{pod._RUN}/")
