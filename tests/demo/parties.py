@@ -107,13 +107,13 @@ class Owner:
         )
 
     @contextmanager
-    def serving(self) -> Iterator[int]:
-        """Run the KBS on loopback; yields its port."""
+    def serving(self, port: int = 0) -> Iterator[int]:
+        """Run the KBS on loopback, on a free port if it is 0; yields the port."""
         log = self.folder / "kbs.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 (BIN / "guest-owner", "kbs", "serve", "--state", self.state,
-                 "--listen", "127.0.0.1:0"),
+                 "--listen", f"127.0.0.1:{port}"),
                 stdout=subprocess.PIPE,
                 stderr=output,
                 text=True,
