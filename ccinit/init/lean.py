@@ -1,6 +1,16 @@
 """What PID 1 goes without; to be said before anything else is imported."""
 
+import os
 import sys
+
+NO_LEGACY = {"CRYPTOGRAPHY_OPENSSL_NO_LEGACY": "1"}
+"""Environment: `cryptography` does not load OpenSSL's provider of RC4, DES and their kind."""
+
+
+def go_without() -> None:
+    """Leave out all of it."""
+    leave_openssl_out()
+    os.environ.update(NO_LEGACY)
 
 
 def leave_openssl_out() -> None:

@@ -16,6 +16,7 @@ from ccinit.boot.harden import harden
 from ccinit.boot.pseudofs import mount_all
 from ccinit.formats.host_rpc import PORT
 from ccinit.init import sequence
+from ccinit.init.lean import NO_LEGACY
 from ccinit.init.sequence import run_phase
 from ccinit.kernel import vsock
 from ccinit.kernel.cgroup import Cgroup
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ccinit.agent.storage import Unlocked
 
 INTERPRETER = ("/usr/bin/python3.13", "-I", "-S", "-B", "/usr/lib/ccinit")
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin"}
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin", **NO_LEGACY}
 _AGENT_MEMORY_BYTES = 64 * 1024 * 1024
 
 

@@ -13,15 +13,12 @@ promise.
 """
 
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, hpke
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+# The library's own extension, not the modules around it: those load RSA, padding schemes and every
+# block cipher's class, 1 MB of PID 1 for what is not used. The wheel is locked by its digest.
+from cryptography.hazmat.bindings._rust import openssl
+from cryptography.hazmat.primitives import hashes
 
 from ccinit.errors import FormatError
 from ccinit.formats.sealed_log import (
@@ -48,6 +45,9 @@ from ccinit.formats.sealed_log import (
 )
 from ccinit.secret import Secret
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 _MLKEM_BYTES: Final = 1184
 _CHAIN_KINDS: Final = frozenset({Kind.EVIDENCE, Kind.SIGNATURE, Kind.MIX, Kind.END})
 
@@ -63,6 +63,7 @@ def open_stream(owner_key: bytes, boot_id: BootId) -> "SealedStream":
         FormatError: `seal.owner_key`.
     """
     public_key = _load_owner_key(owner_key)
+    hpke = openssl.hpke
     suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
     seed = Secret(os.urandom(SEED_BYTES))
     try:
@@ -71,25 +72,25 @@ def open_stream(owner_key: bytes, boot_id: BootId) -> "SealedStream":
         seed.wipe()
         raise FormatError("seal.owner_key", "the key agrees on nothing") from error
     header = Header(boot_id=boot_id, sealed_seed=sealed)
-    return SealedStream(header=header, seed=seed, signing_key=Ed25519PrivateKey.generate())
+    return SealedStream(header=header, seed=seed, signing_key=openssl.ed25519.generate_key())
 
 
-def _load_owner_key(data: bytes) -> hpke.MLKEM768X25519PublicKey:
+def _load_owner_key(data: bytes) -> openssl.hpke.MLKEM768X25519PublicKey:
     if len(data) != OWNER_KEY_BYTES:
         raise FormatError("seal.owner_key", f"{len(data)} bytes instead of {OWNER_KEY_BYTES}")
     try:
-        return hpke.MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(data[:_MLKEM_BYTES]),
-            X25519PublicKey.from_public_bytes(data[_MLKEM_BYTES:]),
+        return openssl.hpke.MLKEM768X25519PublicKey(
+            openssl.mlkem.from_mlkem768_public_bytes(data[:_MLKEM_BYTES]),
+            openssl.x25519.from_public_bytes(data[_MLKEM_BYTES:]),
         )
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except ValueError as error:
         raise FormatError("seal.owner_key", "not an MLKEM768-X25519 public key") from error
 
 
 class SealedStream:
     """The sender's state of one stream. Each method returns bytes for the end of the stream."""
 
-    def __init__(self, *, header: Header, seed: Secret, signing_key: Ed25519PrivateKey) -> None:
+    def __init__(self, *, header: Header, seed: Secret, signing_key: "Ed25519PrivateKey") -> None:
         """Take over `seed`, which is wiped here."""
         self.header: Final = header.to_bytes()
         self.boot_id: Final = header.boot_id
@@ -195,7 +196,7 @@ class SealedStream:
         head = RecordHead(size_class=size_class, index=self._index)
         plaintext = encode_plaintext(record, size_class)
         aad = associated_data(self.boot_id, head, self._tag)
-        wire = head.to_bytes() + AESGCM(self._key).encrypt(NONCE, plaintext, aad)
+        wire = head.to_bytes() + openssl.aead.AESGCM(self._key).encrypt(NONCE, plaintext, aad)
         self._transcript.update(wire)
         self._tag = Tag(wire[-TAG_BYTES:])
         self._index += 1
@@ -205,7 +206,7 @@ class SealedStream:
 
     def _step(self, material: bytearray, label: bytes) -> None:
         following = bytearray(SEED_BYTES)
-        HKDF(hashes.SHA256(), SEED_BYTES, None, label).derive_into(material, following)
+        openssl.kdf.HKDF(hashes.SHA256(), SEED_BYTES, None, label).derive_into(material, following)
         _wipe(self._key)
         self._key = following
 

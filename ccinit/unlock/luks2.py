@@ -15,10 +15,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Protocol
 
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import XTS
-
 from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.luks2 import (
     COPY_BYTES,
@@ -132,6 +128,11 @@ def _derive(parameters: Pbkdf2, secret: bytes, length: int) -> bytes:
 
 def _decrypt_area(area: bytes, key: bytes) -> bytes:
     """Undo `aes-xts-plain64` over sectors of 512 bytes, the first of which has the number 0."""
+    # PID 1 loads this module, too, and has no use for the library's classes of ciphers
+    from cryptography.hazmat.primitives.ciphers import Cipher  # noqa: PLC0415
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES  # noqa: PLC0415
+    from cryptography.hazmat.primitives.ciphers.modes import XTS  # noqa: PLC0415
+
     plain = b""
     for sector in range(len(area) // SECTOR_BYTES):
         cipher = Cipher(AES(key), XTS(sector.to_bytes(16, "little"))).decryptor()

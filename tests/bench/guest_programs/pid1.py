@@ -6,9 +6,9 @@ socket whose number is the one argument.
 
 # ruff: noqa: E402  # the first import changes what the others load
 
-from ccinit.init.lean import leave_openssl_out
+from ccinit.init.lean import go_without
 
-leave_openssl_out()
+go_without()
 
 import socket
 import sys
