@@ -22,10 +22,11 @@ from ccinit.init.silence import silence
 from ccinit.kernel import power
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.signals import SignalSource, block_signals
-from ccinit.kernel.task import Event, Interrupted, Task
+from ccinit.kernel.task import Event, Interrupted, Task, sleep
 from ccinit.seal.log import SealedLog
 
 BUILD_ID_FILE = "/usr/lib/ccinit/build_id"
+SETTLE_SECONDS = 5.0
 
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGPWR})
 
@@ -90,11 +91,20 @@ async def _boot_and_run(guest: EarlyGuest) -> None:
     guest.state.enter(Phase.RUN)
     guest.log.public_event(Phase.RUN, Code.OK)
     guest.event(guest.service.figures.describe())
+    guest.loop.start(_settle(), "settle")
     await started.run()
     if guest.state.is_debug:
         del started  # with it the values that the pod's secrets were given as
         await Event().wait()  # the grant's end stops the guest, or its host, and nothing else does
     guest.state.fail(Code.WORKLOAD_EXIT)
+
+
+async def _settle() -> None:
+    """Give back what START has run, once nobody waits for what comes next."""
+    from ccinit.kernel.memory import page_out_code  # noqa: PLC0415  # none before START
+
+    await sleep(SETTLE_SECONDS)
+    page_out_code(singly=True)
 
 
 async def _handle_signals(guest: EarlyGuest) -> None:

@@ -1,4 +1,4 @@
-"""The end of the pod is the end of the guest, unless it was stopped for debugging."""
+"""A pod that runs, and its end: the guest's, unless it was stopped for debugging."""
 
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -9,6 +9,7 @@ from ccinit.agent.figures import Figures
 from ccinit.agent.state import BootState
 from ccinit.formats.host_rpc import Code, Phase
 from ccinit.init import main as module
+from ccinit.kernel import memory
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import sleep
 
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
     from ccinit.agent.guest import Guest
 
 
-def make_guest(monkeypatch: pytest.MonkeyPatch, *, debug: bool) -> "Guest":
-    """A guest whose pod ends at once, with debug opened meanwhile or not."""
+def make_guest(
+    monkeypatch: pytest.MonkeyPatch, loop: EventLoop, *, debug: bool, seconds: float = 0.0
+) -> "Guest":
+    """A guest whose pod ends after so long, with debug opened meanwhile or not."""
     state = BootState()
     state.enter(Phase.START)
 
     async def run() -> None:
-        await sleep(0)
+        await sleep(seconds)
         if debug:
             state.open_debug()
 
@@ -31,6 +34,7 @@ def make_guest(monkeypatch: pytest.MonkeyPatch, *, debug: bool) -> "Guest":
 
     monkeypatch.setattr(module, "boot", boot)
     guest = SimpleNamespace(
+        loop=loop,
         state=state,
         log=SimpleNamespace(public_event=lambda *_: None),
         event=lambda _: None,
@@ -45,7 +49,8 @@ def test_pod_that_is_stopped_for_debugging_leaves_the_guest(
     debug: bool,  # noqa: FBT001
     code: Code,
 ) -> None:
-    guest, loop = make_guest(monkeypatch, debug=debug), EventLoop()
+    loop = EventLoop()
+    guest = make_guest(monkeypatch, loop, debug=debug)
 
     async def main() -> bool:
         life = loop.start(module._boot_and_run(guest), "life")
@@ -58,3 +63,22 @@ def test_pod_that_is_stopped_for_debugging_leaves_the_guest(
     assert loop.run(main()) is not debug
     assert guest.state.code is code
     assert guest.state.phase is Phase.RUN
+
+
+def test_code_that_only_the_start_ran_is_given_back_once_the_pod_has_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given_back: list[bool] = []
+    monkeypatch.setattr(memory, "page_out_code", lambda *, singly: given_back.append(singly))
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.02)
+    loop = EventLoop()
+    guest = make_guest(monkeypatch, loop, debug=False, seconds=0.06)
+
+    async def main() -> None:
+        life = loop.start(module._boot_and_run(guest), "life")
+        await sleep(0.01)
+        assert given_back == []
+        await life.join()
+
+    loop.run(main())
+    assert given_back == [True]

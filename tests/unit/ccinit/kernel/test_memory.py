@@ -3,6 +3,7 @@
 import mmap
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -61,6 +62,27 @@ def resident_bytes(path: str) -> int:
         elif found and line.startswith("Rss:"):
             total += int(line.split()[1]) << 10
     return total
+
+
+def flags_of(path: str) -> set[str]:
+    """Return the kernel's flags of a mapping (proc(5), VmFlags)."""
+    mappings = Path("/proc/self/smaps").read_text().split("VmFlags:")
+    flags = [
+        after.splitlines()[0].split()
+        for before, after in pairwise(mappings)
+        if f"{path}\n" in before
+    ]
+    (found,) = flags
+    return set(found)
+
+
+@pytest.mark.parametrize("singly", [False, True])
+def test_pages_come_back_without_their_neighbours_only_if_asked_for(
+    mapped: tuple[mmap.mmap, Path], folder: Path, *, singly: bool
+) -> None:
+    _, maps = mapped
+    page_out_code(str(maps), singly=singly)
+    assert ("rr" in flags_of(str(folder / "code"))) is singly
 
 
 def test_pages_of_a_file_are_given_back_and_read_again(
