@@ -18,7 +18,7 @@ from ccinit.values import frozen
 
 Sink = Callable[[bytes | memoryview], None]
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 17
 _GZIP_WBITS = 31  # a gzip wrapper, the largest window
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_WINDOW_BYTES = 16 << 20

@@ -1,6 +1,6 @@
 """Layers on their way from one child to the next, one after the other through a pipe or a file.
 
-    layer = chunk*, end      chunk = length u32 (1 … 1 MiB), bytes      end = length 0; big-endian
+    layer = chunk*, end      chunk = length u32 (1 … 128 KiB), bytes      end = length 0; big-endian
 
 An end of its own tells a layer that is over from a writer that has died. Which layers come is
 agreed upon elsewhere; what their bytes are is for the reader to find out.
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from ccinit.errors import ChildError, KernelError, LimitExceededError
 
 PIPE_BYTES = 1 << 20
-MAX_CHUNK_BYTES = 1 << 20
+MAX_CHUNK_BYTES = 1 << 17
 SOURCE = "source"
 SINK = "sink"
 """The names under which children find the pipes that layers come and go by."""
@@ -26,7 +26,7 @@ _LENGTH = struct.Struct(">I")
 
 
 def open_pipe() -> tuple[int, int]:
-    """Return both ends, the reading one first, of a pipe with room for a chunk.
+    """Return both ends, the reading one first, of a pipe with room for some chunks.
 
     Raises:
         KernelError: the kernel refused.

@@ -9,7 +9,6 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.pull.layer_stream import (
     MAX_CHUNK_BYTES,
-    PIPE_BYTES,
     LayerReader,
     LayerWriter,
     open_pipe,
@@ -39,11 +38,12 @@ def test_pieces_are_bounded_by_a_chunk() -> None:
     assert sizes == [MAX_CHUNK_BYTES, 5]
 
 
-def test_pipe_has_room_for_a_chunk_and_its_length(pipe: list[int]) -> None:
+def test_pipe_has_room_for_three_chunks_and_their_lengths(pipe: list[int]) -> None:
     source, sink = LayerReader(pipe[0]), LayerWriter(pipe[1])
     os.set_blocking(pipe[1], False)
-    sink.write(b"x" * (PIPE_BYTES - 4096))
-    assert len(next(source.chunks())) == PIPE_BYTES - 4096
+    sink.write(b"x" * (3 * MAX_CHUNK_BYTES))
+    sink.end_layer()
+    assert [len(chunk) for chunk in source.chunks()] == [MAX_CHUNK_BYTES] * 3
 
 
 @pytest.mark.parametrize("written", [b"", b"\0\0", struct.pack(">I", 4) + b"abc"])
