@@ -18,7 +18,7 @@ from rootfs_builder.oci_layout import TAG
 from tests.bench.guest_root import ENVIRONMENT, GuestRoot, run
 from tests.bench.measurement import Bench, BenchError
 from tests.bench.pull_floor import FloorImage, pull_to_nowhere
-from tests.bench.usage import processor_seconds, watch_memory
+from tests.bench.usage import Peak, processor_seconds, watch_memory
 from tests.integration.registry_fixture import Registry
 
 
@@ -124,11 +124,15 @@ def measure_cost(bench: Bench, side: Side) -> Cost:
         )
 
 
-def measure_memory(bench: Bench, side: Side) -> float:
-    """Pull once more; return the most memory that its processes had together, in MB."""
-    with _folder(bench) as folder, watch_memory() as peak:
+def measure_memory(bench: Bench, side: Side, resident: str = "") -> Peak:
+    """Pull once more; return the most memory that its processes had together.
+
+    Args:
+        resident: see `watch_memory`.
+    """
+    with _folder(bench) as folder, watch_memory(resident) as peak:
         side(folder)
-    return peak.bytes / 1e6
+    return peak
 
 
 @contextmanager

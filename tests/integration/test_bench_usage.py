@@ -1,7 +1,9 @@
 import os
+import signal
 import subprocess
 import sys
 import time
+from tempfile import TemporaryDirectory
 
 from tests.bench.usage import processor_seconds, watch_memory
 
@@ -22,6 +24,34 @@ def test_memory_is_that_of_all_that_run_together() -> None:
         for process in held:
             process.wait()
     assert 2 * (64 << 20) < peak.bytes < 3 * (64 << 20)
+
+
+def test_memory_of_the_resident_process_counts_apart() -> None:
+    with watch_memory("resident") as peak:
+        held = [
+            subprocess.Popen((sys.executable, "-c", HOLD, word)) for word in ("resident", "another")
+        ]
+        for process in held:
+            process.wait()
+    assert 2 * (64 << 20) < peak.bytes < 3 * (64 << 20)
+    assert (64 << 20) < peak.own_bytes < 2 * (64 << 20)
+
+
+def test_memory_that_a_process_borrows_until_it_has_its_own_counts_once() -> None:
+    # What posix_spawn starts waits in its parent's memory, for nobody reads the FIFO.
+    borrow = (
+        "import os, sys\n"
+        "held = b'x' * (64 << 20)\n"
+        "action = (os.POSIX_SPAWN_OPEN, 1, sys.argv[1], os.O_WRONLY, 0)\n"
+        "os.posix_spawn('/bin/true', ['true'], {}, file_actions=[action])\n"
+    )
+    with TemporaryDirectory() as folder:
+        os.mkfifo(f"{folder}/fifo")
+        command = (sys.executable, "-c", borrow, f"{folder}/fifo")
+        with watch_memory() as peak, subprocess.Popen(command, start_new_session=True) as process:
+            time.sleep(1.5)
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (64 << 20) < peak.bytes < 2 * (64 << 20)
 
 
 def test_memory_of_what_ran_before_does_not_count() -> None:

@@ -1,8 +1,11 @@
 """Pull of a 500 MB image of 10 000 files against skopeo with umoci, and against podman.
 
 The image in one gzip layer, in one zstd layer (which this umoci does not know), in 60 gzip layers,
-and encrypted to a key: time, processor time, and memory of all processes together (`usage`; ours
-includes PID 1). How each side works is in `pull_sides`, the floor in `pull_floor`.
+and encrypted to a key: time, processor time, and memory of all processes together (`usage`). How
+each side works is in `pull_sides`, the floor in `pull_floor`.
+
+Our memory has two rows against the limit of 64 MB: with PID 1, which is resident and as large when
+nothing is pulled, and of the pull's own processes. Against the peers PID 1 counts.
 
 Goals: five times as fast as skopeo with umoci, three times as fast as podman. An index
 over the tar replaces the extraction of every file, which is most of what the peers do. What remains
@@ -29,6 +32,7 @@ MORE_ROUNDS = 3
 TIME_GOALS = {"skopeo + umoci": 0.2, "podman": 1 / 3}
 PROCESSOR_GOAL = 0.5
 MEMORY_GOAL = 1.0
+MEMORY_LIMIT_MB = 64.0
 PEERS = {"skopeo + umoci": "skopeo copy, then umoci unpack", "podman": "podman pull (overlay)"}
 
 
@@ -113,7 +117,13 @@ def _measure(bench: Bench, name: str, pull: Pull, rounds: int) -> Iterator[Row]:
         bench.say,
     )
     bench.say("looking at memory")
-    memory = {side: measure_memory(bench, play) for side, play in sides.items() if side != "floor"}
+    memory = {
+        side: measure_memory(bench, play, pull.program)
+        for side, play in sides.items()
+        if side != "floor"
+    }
+    yield _memory_row(f"memory of a pull, {name}, with PID 1", memory["ours"].bytes)
+    yield _memory_row(f"memory of a pull, {name}, its own processes", memory["ours"].own_bytes)
     for peer in peers:
         yield _time_row(name, peer, seen)
         yield compare(
@@ -127,11 +137,22 @@ def _measure(bench: Bench, name: str, pull: Pull, rounds: int) -> Iterator[Row]:
         yield compare(
             f"memory of a pull, {name}, against {peer}",
             "MB",
-            ours=[memory["ours"]],
-            peer=[memory[peer]],
+            ours=[memory["ours"].bytes / 1e6],
+            peer=[memory[peer].bytes / 1e6],
             peer_name=PEERS[peer],
             goal=MEMORY_GOAL,
         )
+
+
+def _memory_row(name: str, ours_bytes: int) -> Row:
+    return compare(
+        name,
+        "MB",
+        ours=[ours_bytes / 1e6],
+        peer=[MEMORY_LIMIT_MB],
+        peer_name=f"the limit of {MEMORY_LIMIT_MB:.0f} MB",
+        goal=MEMORY_GOAL,
+    )
 
 
 def _time_row(name: str, peer: str, seen: Mapping[str, tuple[Cost, ...]]) -> Row:
