@@ -125,7 +125,7 @@ async def case_ipc(pod: Pod) -> dict[str, object]:
     written = await pod.said("a")
     pod.start("b", "read_ipc", shared)
     pod.start("c", "read_ipc", NOTHING)
-    found = {"a": written, "b": await pod.said("b"), "c": await pod.said("c")}
+    found: dict[str, object] = {"a": written, "b": await pod.said("b"), "c": await pod.said("c")}
     await pod.stop("a")
     pod.start("d", "read_ipc", shared)  # what a container wrote stays
     return found | {"d": await pod.said("d")}

@@ -10,7 +10,7 @@ from ccinit.agent import configuration, log_binding, network
 from ccinit.formats.guest_config import StartBy
 from ccinit.formats.tee import Tee
 from ccinit.init import phases
-from ccinit.kernel import entropy
+from ccinit.kernel import entropy, vsock
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.priority import ORDINARY
 
@@ -81,7 +81,7 @@ def test_pid1_is_an_ordinary_process_before_it_has_children(
 ) -> None:
     given: list[int] = []
     monkeypatch.setattr(phases, "set_priority", given.append)
-    monkeypatch.setattr(phases.vsock, "listen", lambda _port: SimpleNamespace())
+    monkeypatch.setattr(vsock, "listen", lambda _port: SimpleNamespace())
     guest: Any = SimpleNamespace(
         loop=SimpleNamespace(start=lambda coroutine, _name: coroutine.close()),
         service=SimpleNamespace(figures=SimpleNamespace()),
