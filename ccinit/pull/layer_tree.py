@@ -119,6 +119,7 @@ class LayerTree:
         self._below = below
         self._limits = limits
         self._entries = 0
+        # The parent of the entry before; what an entry replaces lies below its own parent.
         self._last: tuple[bytes, Directory] = (b"", self.root)
 
     def add(self, entry: TarEntry) -> None:
@@ -148,7 +149,6 @@ class LayerTree:
             return
         if existing is not None:  # the last one wins, whatever stood there
             del parent.children[name]
-            self._last = (b"", self.root)
         self._put(parent, name, self._make(entry, attributes))
 
     def settle_implied(self) -> Iterator[tuple[bytes, Attributes]]:

@@ -194,6 +194,20 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
         make_tar(Entry("a", kind=b"2", link="/etc"), Entry("a/passwd")),
         "tar.parent",
     ),
+    "file through a symlink in place of its directory": (
+        make_tar(
+            *(Entry("d", None), Entry("d/e", None), Entry("d/e/one")),
+            *(Entry("d/e", kind=b"2", link="/etc"), Entry("d/e/passwd")),
+        ),
+        "tar.parent",
+    ),
+    "file through a symlink in place of the directory above": (
+        make_tar(
+            *(Entry("d", None), Entry("d/e", None), Entry("d/e/one")),
+            *(Entry("d", kind=b"2", link="/etc"), Entry("d/e/passwd")),
+        ),
+        "tar.parent",
+    ),
     "file through a file": (make_tar(Entry("a"), Entry("a/b")), "tar.parent"),
     "hard link through a symlink": (
         make_tar(Entry("e", kind=b"2", link="/"), Entry("h", kind=b"1", link="e/passwd")),
