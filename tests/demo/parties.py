@@ -4,17 +4,19 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ccinit.formats.owner_rpc import Role
 from tests.demo.show import DemoError
 
 BIN = Path(sys.executable).parent
 _COMMAND_SECONDS = 900
+_FOLLOW_SECONDS = 60
 
 
 def run(
@@ -80,10 +82,27 @@ class Owner:
         accept: tuple[int, ...] = (0,),
     ) -> str:
         """Run a command of the owner plane against the guest behind `at`, HOST:PORT."""
+        return self.run(command, *self._reach(at, role), *words, stdin=stdin, accept=accept)
+
+    @contextmanager
+    def following(self, container: str, *, at: str) -> Iterator[IO[str]]:
+        """Run `logs -f` of a container; yields what it prints, for a minute at most."""
+        command = (BIN / "guest-owner", "logs", "-f", "--container", container)
+        reach = self._reach(at, Role.LOGS)
+        with subprocess.Popen((*command, *reach), stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            last_call = threading.Timer(_FOLLOW_SECONDS, process.terminate)
+            last_call.start()
+            try:
+                yield process.stdout
+            finally:
+                last_call.cancel()
+                process.terminate()
+
+    def _reach(self, at: str, role: Role) -> tuple[str | Path, ...]:
+        """The options that every command of the owner plane takes."""
         connection = ("--connect", at, "--pod", "demo", "--client", self.client(role))
-        return self.run(
-            command, *connection, "--state", self.state, *words, stdin=stdin, accept=accept
-        )
+        return (*connection, "--state", self.state)
 
     def run(
         self, *command: str | Path, stdin: bytes | None = None, accept: tuple[int, ...] = (0,)
