@@ -1,12 +1,26 @@
-"""A layer's tar on scratch while it is being written."""
+"""A layer's tar while it is being written, on scratch or in memory."""
 
 import errno
 import os
 from typing import Self
 
-from ccinit.errors import KernelError, LimitExceededError
+from ccinit.errors import CcinitError, KernelError, LimitExceededError
 
 _FILE_MODE = 0o600
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def no_room(detail: str) -> LimitExceededError:
+    """Return the error of a store that has no room for an image."""
+    full = "the scratch disk, or without one limits.memory_store_bytes, is full"
+    return LimitExceededError("pull.enospc", f"{full}: {detail}")
+
+
+def write_error(error: OSError, operation: str, path: str) -> CcinitError:
+    """Return what it means that a file of a layer could not be written."""
+    if error.errno in _FULL:
+        return no_room(path)
+    return KernelError(error.errno or 0, operation, path)
 
 
 class LayerFile:
@@ -18,13 +32,13 @@ class LayerFile:
     """
 
     def __init__(self, path: str) -> None:
-        """Create the file; raises KernelError, also if there is one."""
+        """Create the file; raises KernelError if there is one, LimitExceededError if no room is."""
         self._path = path
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self.fd = os.open(path, flags, _FILE_MODE)
         except OSError as error:
-            raise KernelError(error.errno or 0, "open", path) from error
+            raise write_error(error, "open", path) from error
         self.size = 0
 
     def __enter__(self) -> Self:
@@ -45,7 +59,5 @@ class LayerFile:
             while view:
                 view = view[os.write(self.fd, view) :]
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise LimitExceededError("pull.enospc", "the scratch disk is full") from error
-            raise KernelError(error.errno or 0, "write", self._path) from error
+            raise write_error(error, "write", self._path) from error
         self.size += len(data)

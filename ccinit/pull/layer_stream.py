@@ -6,13 +6,13 @@ An end of its own tells a layer that is over from a writer that has died. Which 
 agreed upon elsewhere; what their bytes are is for the reader to find out.
 """
 
-import errno
 import fcntl
 import os
 import struct
 from collections.abc import Iterator
 
-from ccinit.errors import ChildError, KernelError, LimitExceededError
+from ccinit.errors import ChildError, KernelError
+from ccinit.pull.layer_file import write_error
 
 PIPE_BYTES = 1 << 20
 MAX_CHUNK_BYTES = 1 << 17
@@ -75,9 +75,7 @@ class LayerWriter:
         except BrokenPipeError as error:
             raise ChildError(NEIGHBOUR_ENDED, "nobody reads the layers") from error
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise LimitExceededError("pull.enospc", "the scratch disk is full") from error
-            raise KernelError(error.errno or 0, "write", "layers") from error
+            raise write_error(error, "write", "layers") from error
 
 
 class LayerReader:

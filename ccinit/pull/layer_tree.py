@@ -9,14 +9,16 @@ The rows of the threat table that are kept here: links (R63), special files and 
 whiteouts (R66), sizes of everything (R67), repeated paths (R68).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.digest import Digest
 from ccinit.formats.tar import TarEntry, TarKind
 from ccinit.pull.listing import (
     HOLDS_WHITEOUTS,
     OPAQUE,
     Attributes,
+    Content,
     Listing,
     NodeKind,
     attributes_of,
@@ -24,7 +26,7 @@ from ccinit.pull.listing import (
 from ccinit.values import frozen
 
 _WHITEOUT = b".wh."
-_OPAQUE_MARKER = b".wh..wh..opq"
+OPAQUE_MARKER = b".wh..wh..opq"
 _MAX_XATTR_NAME_BYTES = 255
 _ROOT_OWNED = Attributes(mode=0o755, uid=0, gid=0, mtime=0)
 
@@ -170,8 +172,13 @@ class LayerTree:
                 if isinstance(node, Directory):
                     pending.append((prefix + name, node, below and below.children.get(name)))
 
-    def list_into(self, listing: Listing) -> None:
-        """Write the canonical listing of the layer as erofs will show it."""
+    def list_into(self, listing: Listing, digests: Mapping[int, Digest] | None = None) -> None:
+        """Write the canonical listing of the layer as erofs will show it.
+
+        Args:
+            listing: what to write to.
+            digests: of each file's content by its offset in the tar, if it is to be listed by them.
+        """
         for path, node in self._walk():
             if isinstance(node, Directory):
                 listing.directory(path, node.shown())
@@ -184,7 +191,10 @@ class LayerTree:
                 if node.kind is NodeKind.SYMLINK:
                     listing.symlink(path, node.attributes, node.link, first)
                 else:
-                    listing.file(path, node.attributes, node.size, node.offset, first)
+                    content: Content = node.offset
+                    if digests is not None and node.size:
+                        content = digests[node.offset]
+                    listing.file(path, node.attributes, node.size, content, first)
 
     def _walk(self) -> Iterator[tuple[bytes, Node]]:
         pending: list[tuple[bytes, Node]] = [(b"", self.root)]
@@ -245,7 +255,7 @@ class LayerTree:
     def _whiteout(self, parent: Directory, name: bytes, entry: TarEntry) -> None:
         if entry.kind is not TarKind.FILE or entry.size:
             raise FormatError("tar.whiteout_type", f"{entry.path[:80]!r} is no empty file")
-        if name == _OPAQUE_MARKER:
+        if name == OPAQUE_MARKER:
             if parent is self.root:
                 raise FormatError("tar.opaque_root", "a layer cannot hide all layers below")
             parent.is_opaque = True

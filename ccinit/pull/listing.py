@@ -3,8 +3,8 @@
 The pass over a tar says what a layer must contain, the walk of the mounted erofs says what the
 kernel shows of it. Both write the same listing, so equal digests mean equal trees: types,
 permission bits, owners, times in seconds, sizes, link targets, extended attributes, which names are
-one inode, and for each file where in the tar its bytes lie. Sub-second times are left out (erofs
-has them, mkfs.erofs misreads the fraction).
+one inode, and for each file where in the tar its bytes lie; or their digest, where the layer has no
+tar any more. Sub-second times are left out (erofs has them, mkfs.erofs misreads the fraction).
 
 Order: a directory before its children, children by the bytes of their names.
 """
@@ -27,6 +27,10 @@ OPAQUE = (b"trusted.overlay.opaque", b"y")
 
 HOLDS_WHITEOUTS = (b"trusted.overlay.origin", b"")
 """What mkfs.erofs sets on a directory with whiteouts, so that overlayfs does not show them."""
+
+
+Content = int | Digest
+"""What tells the content of a file from others: its offset in the layer's tar, or its digest."""
 
 
 class NodeKind(Enum):
@@ -67,7 +71,7 @@ class Listing:
         self._add(NodeKind.DIRECTORY, path, _numbers(attributes), attributes.xattrs)
 
     def file(
-        self, path: bytes, attributes: Attributes, size: int, offset: int, first: bytes
+        self, path: bytes, attributes: Attributes, size: int, content: Content, first: bytes
     ) -> None:
         """Add a file.
 
@@ -75,10 +79,10 @@ class Listing:
             path: relative to the layer's root.
             attributes: of its inode.
             size: bytes.
-            offset: of the content in the tar; 0 if there is none.
+            content: where it begins in the tar, or its digest; 0 if there is none.
             first: the first path in the listing's order that has the same inode.
         """
-        numbers = b"%b %d %d" % (_numbers(attributes), size, offset)
+        numbers = b"%b %d %b" % (_numbers(attributes), size, str(content).encode())
         self._add(NodeKind.FILE, path, numbers, attributes.xattrs, first)
 
     def symlink(self, path: bytes, attributes: Attributes, target: bytes, first: bytes) -> None:

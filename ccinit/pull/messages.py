@@ -9,6 +9,7 @@ from ccinit.formats.compression import Compression
 from ccinit.formats.digest import Digest
 from ccinit.formats.layer_encryption import ImageEncryption, KeyWrap, LayerKey
 from ccinit.formats.oci_image import ImageConfig
+from ccinit.pull.layer_form import LayerForm
 from ccinit.values import frozen
 
 KEY_PIPE = "key"
@@ -20,6 +21,11 @@ KEYS_PIPE = "keys"
 def layer_file(position: int) -> str:
     """Return the name of a layer's tar in the image's directory."""
     return f"layer-{position}.tar"
+
+
+def outline_file(position: int) -> str:
+    """Return the name of a layer's outline there."""
+    return f"layer-{position}.outline.tar"
 
 
 @frozen
@@ -122,6 +128,7 @@ class LayersRequest:
         tar_bytes: cap on all tars that come.
         kept: how many layers, from the bottom, are there already; their tars do not come.
         kept_records: paths in those.
+        form: what becomes of the layers.
     """
 
     pinned: Digest
@@ -131,6 +138,7 @@ class LayersRequest:
     tar_bytes: int
     kept: int = 0
     kept_records: int = 0
+    form: LayerForm = LayerForm.INDEX
 
 
 @frozen
@@ -142,7 +150,7 @@ class KeptTar:
 
 @frozen
 class OpenedTar:
-    """The answer; the tar comes with it, complete and sealed."""
+    """The answer; the tar comes with it, complete and sealed, or the outline that is left."""
 
 
 @frozen

@@ -7,15 +7,18 @@ in `formats.tar` (one header) and `layer_tree` (entries together); making the in
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ccinit.errors import CcinitError
 from ccinit.formats.tar import END_OF_ARCHIVE, TarEntry, TarKind
+from ccinit.pull.content_digests import ContentDigests
+from ccinit.pull.layer_form import LayerForm
+from ccinit.pull.layer_outline import encode_outline
 from ccinit.pull.layer_tree import LayerTree, MergedDirectory, TreeLimits
 from ccinit.pull.listing import Listing
 from ccinit.pull.messages import PassedLayer
 from ccinit.pull.tar_reader import TarReader
-from ccinit.pull.tar_supplement import encode_directory
+from ccinit.pull.tar_supplement import encode_entry
 
 _CHUNK_BYTES = 1 << 20
 _HEADERS_BYTES = 1 << 14
@@ -26,16 +29,21 @@ _COMPLETED = TreeLimits(entries=1 << 20)
 class LayerPass:
     """The pass over one layer while its tar comes."""
 
-    def __init__(self, below: MergedDirectory, limits: TreeLimits) -> None:
+    def __init__(
+        self, below: MergedDirectory, limits: TreeLimits, form: LayerForm = LayerForm.INDEX
+    ) -> None:
         """Start.
 
         Args:
             below: the layers below, merged; in the end this layer is laid over it.
             limits: caps on the layer.
+            form: what becomes of it, and so what its files' content is known by.
         """
         self._below = below
         self._tree = LayerTree(below, limits)
-        self._reader = TarReader(self._tree.add)
+        self._digests = ContentDigests() if form is LayerForm.COMPRESSED else None
+        take_content = self._digests.feed if self._digests is not None else None
+        self._reader = TarReader(self._take, take_content)
         self._refusal: CcinitError | None = None
 
     def feed(self, data: memoryview) -> None:
@@ -50,8 +58,12 @@ class LayerPass:
         except CcinitError as error:
             self._refusal = error
 
-    def finish(self, tar: int) -> PassedLayer:
+    def finish(self, tar: int, outline: Callable[[bytes], None] | None = None) -> PassedLayer:
         """Complete the file `tar`, which holds all that came, and say what it is.
+
+        Args:
+            tar: open for writing.
+            outline: gets the parts of the layer's outline (`layer_outline`).
 
         Raises:
             FormatError: `tar.…`, the rule it breaks.
@@ -61,7 +73,7 @@ class LayerPass:
             raise self._refusal
         end = self._reader.finish()
         supplement = [
-            encode_directory(
+            encode_entry(
                 TarEntry(
                     path=path,
                     kind=TarKind.DIRECTORY,
@@ -77,7 +89,10 @@ class LayerPass:
         ]
         _complete(tar, end, b"".join((*supplement, END_OF_ARCHIVE)))
         listing = Listing()
-        self._tree.list_into(listing)
+        self._tree.list_into(listing, self._digests.finish() if self._digests else None)
+        if outline is not None:
+            for part in encode_outline(self._tree.root, self._below):
+                outline(part)
         self._below.apply(self._tree.root)
         return PassedLayer(
             listing=listing.digest(),
@@ -85,9 +100,14 @@ class LayerPass:
             file_bytes=self._reader.file_bytes,
         )
 
+    def _take(self, entry: TarEntry) -> None:
+        self._tree.add(entry)
+        if self._digests is not None:
+            self._digests.begin(entry)
+
 
 def lay_over(tar: int, below: MergedDirectory) -> None:
-    """Lay the layer in the file `tar`, which has been passed and completed, over those below."""
+    """Lay the layer in the file `tar` over those below: one that has passed, or its outline."""
     tree = LayerTree(below, _COMPLETED)
     reader = TarReader(tree.add)
     offset = 0

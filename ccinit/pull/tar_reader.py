@@ -1,7 +1,7 @@
 """The entries of a tar that comes in pieces, as they come.
 
-It keeps no more than a header: content is passed over. Nothing but zeros may follow the last entry,
-so that no reader finds another archive there. What one header means is `formats.tar`'s; what
+It keeps no more than a header: content is passed over, or on. Nothing but zeros may follow the last
+entry, so that no reader finds another archive there. What one header means is `formats.tar`'s; what
 entries mean together is for whoever takes them.
 """
 
@@ -36,10 +36,21 @@ class TarReader:
         file_bytes: content of all files so far.
     """
 
-    def __init__(self, take: Callable[[TarEntry], None]) -> None:
-        """Args: take: gets each entry once its header is there; the content may still be coming."""
+    def __init__(
+        self,
+        take: Callable[[TarEntry], None],
+        take_content: Callable[[memoryview], None] | None = None,
+    ) -> None:
+        """Start.
+
+        Args:
+            take: gets each entry once its header is there; the content may still be coming.
+            take_content: gets that content in pieces, each valid until it returns.
+        """
         self.file_bytes = 0
         self._take_entry = take
+        self._take_content = take_content
+        self._content = 0  # bytes to come of the entry's content
         self._group = HeaderGroup()
         self._extension: TarHeader | None = None  # whose payload comes next
         self._part = bytearray()  # of a header, or of an extension's payload
@@ -59,6 +70,7 @@ class TarReader:
         while start < length and not self._has_ended:
             if self._skip:
                 step = min(self._skip, length - start)
+                self._pass_content(data[start : start + step])
                 self._skip -= step
                 start += step
                 continue
@@ -109,6 +121,7 @@ class TarReader:
             entry = self._group.entry(header, self._offset)
             self._take_entry(entry)
             self.file_bytes += entry.size
+            self._content = entry.size
             self._pass_over(entry.size, 0)
             return
         limit = _EXTENSION_LIMITS[header.type_flag]
@@ -122,6 +135,13 @@ class TarReader:
     def _take_extension(self, header: TarHeader, payload: bytes) -> None:
         self._group.extend(header, payload)
         self._pass_over(header.size, len(payload))
+
+    def _pass_content(self, data: memoryview) -> None:
+        """Show what of `data` is content, and not what fills its last block."""
+        if self._take_content is not None and self._content:
+            piece = data[: self._content]
+            self._content -= len(piece)
+            self._take_content(piece)
 
     def _pass_over(self, size: int, taken: int) -> None:
         """Go to the header behind a payload of `size` bytes, of which some were taken."""

@@ -1,10 +1,11 @@
-"""Directory entries that complete a layer's tar before it is indexed.
+"""Entries that complete a layer's tar before it is indexed: directories.
 
 A layer may hold `a/b/file` without `a/` or `a/b/`. What such a directory looks like then depends on
 the layers below, which mkfs.erofs does not know: it copies the parent's owner, and its root is
 0777. So the pass over the tar works the attributes out and writes them as entries of their own over
 the end-of-archive blocks of our copy, whose digest was checked before. Encoding only (POSIX.1-2017
-pax, ustar); which directories are missing is `tar_pass`'s to say.
+pax, ustar), of empty files, too, for `layer_outline`; which directories are missing is `tar_pass`'s
+to say.
 """
 
 from collections.abc import Iterable
@@ -15,13 +16,17 @@ from ccinit.formats.tar import (
     MAX_OCTAL_SIZE,
     XATTR_PREFIX,
     TarEntry,
+    TarKind,
     padded,
 )
 
 
-def encode_directory(entry: TarEntry) -> bytes:
-    """Encode a directory entry, in an extended header what ustar has no room for."""
-    path = entry.path + b"/" if entry.path else b"./"
+def encode_entry(entry: TarEntry) -> bytes:
+    """Encode a directory or an empty file, in an extended header what ustar has no room for."""
+    is_directory = entry.kind is TarKind.DIRECTORY
+    path = entry.path
+    if is_directory:
+        path = path + b"/" if path else b"./"
     records = [(XATTR_PREFIX + name, value) for name, value in entry.xattrs]
     if len(path) > 100:
         records.append((b"path", path))
@@ -31,7 +36,13 @@ def encode_directory(entry: TarEntry) -> bytes:
             records.append((key, b"%d" % value))
             fields[key] = 0
     header = _encode_header(
-        path[:100], b"5", entry.mode, fields[b"uid"], fields[b"gid"], 0, fields[b"mtime"]
+        path[:100],
+        b"5" if is_directory else b"0",
+        entry.mode,
+        fields[b"uid"],
+        fields[b"gid"],
+        0,
+        fields[b"mtime"],
     )
     if not records:
         return header

@@ -3,7 +3,8 @@
 An erofs index is made by another program from a tar that an image's author wrote. Before anything
 runs, the mounted tree is listed in the form of `listing` and must give the digest that our pass
 over the tar gave. For the content of files the walk asks where it lies (FS_IOC_FIEMAP): in the tar,
-at the offset that the pass saw, in one piece; the bytes themselves are covered by the diff_id.
+at the offset that the pass saw, in one piece; the bytes themselves are covered by the diff_id. Of a
+compressed layer, which has no tar, the content is read and hashed.
 
 The job needs to read every directory and `trusted.*` attributes (CAP_DAC_READ_SEARCH,
 CAP_SYS_ADMIN), and nothing else; whoever spawns it gives it a system call filter without the calls
@@ -11,13 +12,15 @@ that would make more of these rights. It starts in the layer's root and follows 
 """
 
 import fcntl
+import hashlib
 import os
 import stat
 import struct
 
 from ccinit.errors import FormatError, KernelError, LimitExceededError, VerificationError
 from ccinit.formats.digest import Digest
-from ccinit.pull.listing import Listing, Xattrs, attributes_of
+from ccinit.pull.layer_form import LayerForm
+from ccinit.pull.listing import Content, Listing, Xattrs, attributes_of
 from ccinit.pull.tree_messages import TreeDigests, TreeRequest
 
 MAX_RECORDS = 1_000_000
@@ -28,6 +31,7 @@ _EXTENT = struct.Struct("=QQQQQIIII")  # logical, physical, length, 2 reserved, 
 _MAX_EXTENTS = 2
 _ASK = _FIEMAP.pack(0, 0xFFFF_FFFF_FFFF_FFFF, 0, 0, _MAX_EXTENTS, 0)
 _NO_EXTENTS = bytes(_MAX_EXTENTS * _EXTENT.size)
+_CHUNK_BYTES = 1 << 20
 _NANOSECONDS = 1_000_000_000
 
 
@@ -38,17 +42,17 @@ def tree_job(request: TreeRequest, _channel: object) -> TreeDigests:
         FormatError: `tree.…`: something is there that no layer may hold.
         KernelError: the tree cannot be read.
     """
-    return TreeDigests(listings=tuple(list_tree(root) for root in request.roots))
+    return TreeDigests(listings=tuple(list_tree(root, request.form) for root in request.roots))
 
 
-def list_tree(root: str) -> Digest:
+def list_tree(root: str, form: LayerForm = LayerForm.INDEX) -> Digest:
     """Return the digest of the canonical listing of the mounted layer at `root`."""
     directory = -1
     try:
         directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         # Relative paths from here stay below PATH_MAX, as they did in the tar.
         os.fchdir(directory)
-        return _Walk(os.fstat(directory).st_dev).digest()
+        return _Walk(os.fstat(directory).st_dev, form).digest()
     except OSError as error:
         raise KernelError(error.errno or 0, "walk", root) from error
     finally:
@@ -59,10 +63,12 @@ def list_tree(root: str) -> Digest:
 class _Walk:
     """One walk of the tree below the working directory."""
 
-    def __init__(self, device: int) -> None:
+    def __init__(self, device: int, form: LayerForm) -> None:
         self._device = device
+        self._form = form
         self._listing = Listing()
         self._first: dict[int, bytes] = {}
+        self._digests: dict[int, Digest] = {}
 
     def digest(self) -> Digest:
         pending = [b""]
@@ -103,11 +109,21 @@ class _Walk:
         if kind == stat.S_IFLNK:
             self._listing.symlink(path, attributes, os.readlink(target), first)
         elif kind == stat.S_IFREG:
-            offset = _offset_in_tar(target, status.st_size) if status.st_size else 0
-            self._listing.file(path, attributes, status.st_size, offset, first)
+            content = self._content(target, status) if status.st_size else 0
+            self._listing.file(path, attributes, status.st_size, content, first)
         else:
             raise FormatError("tree.kind", f"{path[:80]!r} is neither file, link nor directory")
         return []
+
+    def _content(self, path: bytes, status: os.stat_result) -> Content:
+        if self._form is LayerForm.INDEX:
+            return _offset_in_tar(path, status.st_size)
+        digest = self._digests.get(status.st_ino)
+        if digest is None:
+            digest = _digest(path)
+            if status.st_nlink > 1:  # its other names need no second reading
+                self._digests[status.st_ino] = digest
+        return digest
 
 
 def _xattrs(path: bytes) -> Xattrs:
@@ -115,6 +131,17 @@ def _xattrs(path: bytes) -> Xattrs:
     if not names:
         return ()
     return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
+
+
+def _digest(path: bytes) -> Digest:
+    found = hashlib.sha256()
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        while chunk := os.read(fd, _CHUNK_BYTES):
+            found.update(chunk)
+    finally:
+        os.close(fd)
+    return Digest(found.hexdigest())
 
 
 def _offset_in_tar(path: bytes, size: int) -> int:

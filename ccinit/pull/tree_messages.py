@@ -1,14 +1,20 @@
 """What PID 1 and the child that walks mounted layers say to each other; see `messages`."""
 
 from ccinit.formats.digest import Digest
+from ccinit.pull.layer_form import LayerForm
 from ccinit.values import frozen
 
 
 @frozen
 class TreeRequest:
-    """Which mounted layers to walk: each directory is the root of one erofs mount."""
+    """Which mounted layers to walk: each directory is the root of one erofs mount.
+
+    Attributes:
+        form: of all of them.
+    """
 
     roots: tuple[str, ...]
+    form: LayerForm = LayerForm.INDEX
 
 
 @frozen

@@ -10,14 +10,16 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Protocol, TypeVar
 
 from ccinit.errors import ChildError, KernelError, LimitExceededError, VerificationError
 from ccinit.formats.digest import Digest, sha256_digest
 from ccinit.pull.documents import verify_config, verify_documents, verify_encryption
-from ccinit.pull.layer_file import LayerFile
+from ccinit.pull.layer_file import LayerFile, write_error
+from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_stream import SOURCE, LayerReader
-from ccinit.pull.layer_tree import MergedDirectory, TreeLimits, empty_merged_root
+from ccinit.pull.layer_tree import TreeLimits, empty_merged_root
 from ccinit.pull.messages import (
     KeptTar,
     LayersRequest,
@@ -25,6 +27,7 @@ from ccinit.pull.messages import (
     PassedLayer,
     VerifiedLayers,
     layer_file,
+    outline_file,
 )
 from ccinit.pull.tar_pass import LayerPass, lay_over
 
@@ -82,6 +85,7 @@ class _Tars:
         self._source = LayerReader(channel.fds[SOURCE])
         self._left_bytes = request.tar_bytes
         self._left_records = MAX_IMAGE_RECORDS - request.kept_records
+        self._form = request.form
         self._position = request.kept
         self._merged = empty_merged_root()
         self._paths: list[str] = []
@@ -98,15 +102,17 @@ class _Tars:
 
     def receive(self, diff_id: Digest) -> PassedLayer:
         """Take the next one."""
-        path = os.path.join(self._channel.workspace, layer_file(self._position))
-        with LayerFile(path) as tar:
-            self._paths.append(path)
+        with ExitStack() as stack:
+            tar = stack.enter_context(self._create(layer_file(self._position)))
+            outline = None
+            if self._form is LayerForm.COMPRESSED:
+                outline = stack.enter_context(self._create(outline_file(self._position)))
             try:
-                passed = self._pass(tar, diff_id, self._merged)
+                passed = self._pass(tar, diff_id, outline)
             except OSError as error:
                 if isinstance(error, KernelError):
                     raise
-                raise KernelError(error.errno or 0, "tar", path) from error
+                raise write_error(error, "tar", layer_file(self._position)) from error
         self._position += 1
         self._left_bytes -= tar.size
         self._left_records -= passed.records
@@ -120,9 +126,15 @@ class _Tars:
             with contextlib.suppress(OSError):  # the reason to give up is the one to tell
                 os.unlink(path)
 
-    def _pass(self, tar: LayerFile, diff_id: Digest, merged: MergedDirectory) -> PassedLayer:
+    def _create(self, name: str) -> LayerFile:
+        path = os.path.join(self._channel.workspace, name)
+        file = LayerFile(path)
+        self._paths.append(path)
+        return file
+
+    def _pass(self, tar: LayerFile, diff_id: Digest, outline: LayerFile | None) -> PassedLayer:
         found = hashlib.sha256()
-        layer = LayerPass(merged, TreeLimits())
+        layer = LayerPass(self._merged, TreeLimits(), self._form)
         for chunk in self._source.chunks():
             if tar.size + len(chunk) > self._left_bytes:
                 raise LimitExceededError("pull.layer_bytes", f"more than {self._left_bytes}")
@@ -131,4 +143,4 @@ class _Tars:
             layer.feed(chunk)
         if found.hexdigest() != diff_id.hex:
             raise VerificationError("pull.diff_id", f"the layer's tar is not {diff_id}")
-        return layer.finish(tar.fd)
+        return layer.finish(tar.fd, outline.write if outline is not None else None)

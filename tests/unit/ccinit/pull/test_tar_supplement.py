@@ -7,7 +7,7 @@ from ccinit.formats.tar import (
     padded,
     parse_header,
 )
-from ccinit.pull.tar_supplement import encode_directory
+from ccinit.pull.tar_supplement import encode_entry
 
 
 def entry(path: bytes, **changes: object) -> TarEntry:
@@ -29,13 +29,13 @@ def read_back(data: bytes) -> TarEntry:
 
 
 def test_small_directory_takes_one_block() -> None:
-    data = encode_directory(entry(b"a/b"))
+    data = encode_entry(entry(b"a/b"))
     assert len(data) == BLOCK_BYTES
     assert read_back(data) == entry(b"a/b")
 
 
 def test_root_is_written_as_a_dot() -> None:
-    assert read_back(encode_directory(entry(b""))) == entry(b"")
+    assert read_back(encode_entry(entry(b""))) == entry(b"")
 
 
 def test_what_ustar_cannot_hold_is_read_back_the_same() -> None:
@@ -46,10 +46,10 @@ def test_what_ustar_cannot_hold_is_read_back_the_same() -> None:
         mtime=9 << 33,
         xattrs=((b"user.a", b"=\n\0"), (b"user.b", b"x" * 99)),
     )
-    assert read_back(encode_directory(big)) == big
+    assert read_back(encode_entry(big)) == big
 
 
 def test_name_around_the_field_width_is_read_back_the_same() -> None:
     for length in range(97, 103):
         directory = entry(b"x" * length)
-        assert read_back(encode_directory(directory)) == directory
+        assert read_back(encode_entry(directory)) == directory
