@@ -132,6 +132,9 @@ class Children:
         environment: of the interpreter.
         cgroup: parent of a cgroup for each child; without it only the process's limits hold.
         table: the rights; another one is for tests.
+
+    Attributes:
+        store_bytes: the most that files of the store take of the memory; 0 if it is on a disk.
     """
 
     def __init__(
@@ -145,6 +148,7 @@ class Children:
         self._environment = dict(environment or {})
         self._cgroup = cgroup
         self._table = table
+        self.store_bytes = 0
 
     async def run(  # noqa: PLR0913 - keywords, all but one optional
         self,
@@ -181,11 +185,11 @@ class Children:
         async with deadline(seconds, "child.late"):
             pipes = _open_secrets(secrets or {})
             try:
-                child = self._start(role, {**(fds or {}), **pipes}, workspace)
+                child = self._start(role, {**(fds or {}), **pipes}, workspace, {})
             finally:
                 _close_all(pipes.values())
             async with child:
-                child.enclose(self._cgroup, rights)
+                child.enclose(self._cgroup, rights, self.store_bytes)
                 talk = Conversation(child.connection, rights, reply, answers or {}, notices or {})
                 return await child.hold(talk, request)
 
@@ -202,8 +206,8 @@ class Children:
             KernelError: it could not be started.
         """
         rights = self._table[role]
-        async with self._start(role, fds, workspace) as child:
-            child.enclose(self._cgroup, rights)
+        async with self._start(role, fds, workspace, {}) as child:
+            child.enclose(self._cgroup, rights, self.store_bytes)
             yield PreparedChild(child, rights)
 
     async def run_program(
@@ -234,9 +238,16 @@ class Children:
 
     @asynccontextmanager
     async def prepare_program(
-        self, role: Role, *, workspace: str, fds: Mapping[str, int] | None = None
+        self,
+        role: Role,
+        *,
+        workspace: str,
+        fds: Mapping[str, int] | None = None,
+        stdin: int | None = None,
     ) -> AsyncIterator["PreparedProgram"]:
         """Start a child that waits to become the program of `role`; see `prepare`.
+
+        `stdin` is the program's standard input instead of /dev/null.
 
         Raises:
             KernelError: it could not be started.
@@ -246,25 +257,25 @@ class Children:
         try:
             os.set_blocking(reader, False)
             try:
-                child = self._start(role, fds or {}, workspace, output=writer)
+                standard = {1: writer, 2: writer} | ({} if stdin is None else {0: stdin})
+                child = self._start(role, fds or {}, workspace, standard)
             finally:
                 os.close(writer)
             async with child:
-                child.enclose(self._cgroup, rights)
+                child.enclose(self._cgroup, rights, self.store_bytes)
                 yield PreparedProgram(child, rights, reader)
         finally:
             os.close(reader)
 
     def _start(
-        self, role: Role, fds: Mapping[str, int], workspace: str, output: int | None = None
+        self, role: Role, fds: Mapping[str, int], workspace: str, standard: Mapping[int, int]
     ) -> "_Child":
         ours, theirs = socket.socketpair()
         try:
             ours.setblocking(False)  # noqa: FBT003 (positional only)
             numbers = {CHANNEL_FD: theirs.fileno()}
             numbers |= {FIRST_JOB_FD + index: fd for index, fd in enumerate(fds.values())}
-            if output is not None:
-                numbers |= {1: output, 2: output}
+            numbers |= standard
             own_processes = self._table[role].own_processes
             with new_namespace(NamespaceKind.PID) if own_processes else nullcontext():
                 process = spawn(
@@ -287,7 +298,7 @@ class _Child:
         self._role = role
         self._cgroup: Cgroup | None = None
 
-    def enclose(self, parent: Cgroup | None, rights: Rights) -> None:
+    def enclose(self, parent: Cgroup | None, rights: Rights, store_bytes: int) -> None:
         """Put the child, which waits for its request, into a cgroup of its own.
 
         Raises:
@@ -296,7 +307,8 @@ class _Child:
         if parent is None:
             return
         self._cgroup = parent.create(f"child-{self.process.pid}")
-        self._cgroup.set_memory(most_bytes=rights.memory_bytes)
+        files_bytes = store_bytes if rights.stores else 0
+        self._cgroup.set_memory(most_bytes=rights.memory_bytes + files_bytes)
         self._cgroup.set_processes(PROCESSES)
         self._cgroup.add(self.process.pid)
 

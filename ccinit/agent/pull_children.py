@@ -8,7 +8,7 @@ from typing import Self
 
 from ccinit.agent.attestation import Attested
 from ccinit.agent.channel import printable
-from ccinit.agent.children import Answer, PreparedChild
+from ccinit.agent.children import Answer, PreparedChild, ProgramEnd
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest
 from ccinit.agent.image_keys import open_layer_keys
@@ -16,7 +16,8 @@ from ccinit.agent.roles import RIGHTS, Role
 from ccinit.errors import ChildError, KernelError
 from ccinit.formats.layer_encryption import LayerKey
 from ccinit.formats.pod_manifest import Image
-from ccinit.kernel.event_loop import Turn
+from ccinit.kernel.event_loop import TaskGroup, Turn
+from ccinit.pull.feed_messages import FedTar, FeedRequest
 from ccinit.pull.fetch_messages import (
     AcceptedImage,
     Downloaded,
@@ -31,8 +32,9 @@ from ccinit.pull.fetch_messages import (
 )
 from ccinit.pull.image import Owners
 from ccinit.pull.index import IndexReply, IndexRequest
+from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import StoredLayer
-from ccinit.pull.layer_stream import SINK, SOURCE, open_pipe
+from ccinit.pull.layer_stream import NEIGHBOUR_ENDED, SINK, SOURCE, open_pipe
 from ccinit.pull.messages import (
     KEYS_PIPE,
     DecryptReply,
@@ -70,6 +72,7 @@ class ImageChildren:
         directory: str,
         client_keys: Mapping[str, Secret],
         turn: Turn,
+        form: LayerForm = LayerForm.INDEX,
     ) -> None:
         self._guest = guest
         self._configured = configured
@@ -77,6 +80,7 @@ class ImageChildren:
         self._image = image
         self._client_keys = client_keys
         self._turn = turn
+        self._form = form
         self._seconds = configured.config.limits.pull_seconds
         self._directory = directory
         self._stack = AsyncExitStack()
@@ -119,7 +123,11 @@ class ImageChildren:
     @property
     def owners(self) -> Owners:
         """Their user ids."""
-        return Owners(layers=RIGHTS[Role.LAYERS].uid, index=RIGHTS[Role.INDEX].uid)
+        return Owners(
+            layers=RIGHTS[Role.LAYERS].uid,
+            index=RIGHTS[Role.INDEX].uid,
+            compress=RIGHTS[Role.COMPRESS].uid,
+        )
 
     async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
         """Download; progress is for the owner."""
@@ -180,7 +188,9 @@ class ImageChildren:
         """Undo the layers' compression."""
         reply = await _prepared(self._unpack).run(request, UnpackReply, seconds=self._seconds)
         children, enter = self._guest.children, self._stack.enter_async_context
-        self._index = await enter(children.prepare(Role.INDEX, fds={}, workspace=self._directory))
+        if self._form is LayerForm.INDEX:
+            prepared = children.prepare(Role.INDEX, fds={}, workspace=self._directory)
+            self._index = await enter(prepared)
         self._tree = await enter(children.prepare(Role.TREE, fds={}, workspace=self._directory))
         return reply
 
@@ -199,7 +209,8 @@ class ImageChildren:
         async def answer(question: KeptTar) -> Answer:
             if not 0 <= question.position < len(kept):
                 raise ChildError("child.protocol", "a tar that is not there")
-            return Answer(value=OpenedTar(), fds=(_open_tar(kept[question.position]),))
+            tar = kept[question.position].files.tar
+            return Answer(value=OpenedTar(), fds=(_open_file(tar, os.O_RDONLY),))
 
         return await _prepared(self._layers).run(
             request, VerifiedLayers, seconds=self._seconds, answers={KeptTar: answer}
@@ -208,6 +219,41 @@ class ImageChildren:
     async def index(self, request: IndexRequest) -> None:
         """Run mkfs.erofs over each tar."""
         await _prepared(self._index).run(request, IndexReply, seconds=self._seconds)
+
+    async def compress(self, tar: str, arguments: tuple[str, ...]) -> None:
+        """Run mkfs.erofs on a tar that comes by pipe and goes as it is read."""
+        children = self._guest.children
+        async with AsyncExitStack() as stack:
+            fds = [_open_file(tar, os.O_RDWR), *open_pipe()]
+            file, source, sink = fds
+            try:
+                feed = await stack.enter_async_context(
+                    children.prepare(Role.FEED, fds={SOURCE: file, SINK: sink})
+                )
+                program = await stack.enter_async_context(
+                    children.prepare_program(Role.COMPRESS, workspace=self._directory, stdin=source)
+                )
+            finally:
+                for fd in fds:  # whoever is left alone has to notice
+                    os.close(fd)
+            async with TaskGroup() as group:
+                fed = group.start(self._feed(feed), "feed a tar")
+                ended = group.start(program.run(arguments, seconds=self._seconds), "compress it")
+            end = await ended.join()
+            _check_end(end)
+            if end.output:
+                raise ChildError("pull.index", f"mkfs.erofs complains: {end.output}")
+            if await fed.join() is None:
+                raise ChildError("pull.index", "mkfs.erofs has not read the whole tar")
+
+    async def _feed(self, child: PreparedChild) -> FedTar | None:
+        """Return None if mkfs.erofs has ended before its time: it has the reason."""
+        try:
+            return await child.run(FeedRequest(), FedTar, seconds=self._seconds)
+        except ChildError as error:
+            if error.reason != NEIGHBOUR_ENDED:
+                raise
+            return None
 
     async def walk(self, request: TreeRequest) -> TreeDigests:
         """List the mounted layers."""
@@ -234,11 +280,16 @@ class ImageChildren:
         self._guest.event(f"image {self._image.name}: {notice.layer_bytes} bytes of layers")
 
 
-def _open_tar(layer: StoredLayer) -> int:
+def _open_file(path: str, flags: int) -> int:
     try:
-        return os.open(layer.files.tar, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise KernelError(error.errno or 0, "open", layer.files.tar) from error
+        raise KernelError(error.errno or 0, "open", path) from error
+
+
+def _check_end(end: ProgramEnd) -> None:
+    if not end.status.is_success():
+        raise ChildError("pull.index", f"mkfs.erofs: {end.status}: {end.output}")
 
 
 def _prepared(child: PreparedChild | None) -> PreparedChild:

@@ -50,6 +50,8 @@ class Role(enum.StrEnum):
     UNPACK = "unpack"
     LAYERS = "layers"
     INDEX = "index"
+    FEED = "feed"
+    COMPRESS = "compress"
     TREE = "tree"
     OWNER = "owner"
     WORKLOAD = "workload"
@@ -79,6 +81,7 @@ class Rights:
         read: paths that may be read.
         workspace: what it may do with the one path that a job names.
         memory_bytes: address space, and memory of the child's cgroup.
+        stores: it fills files of the store; where that is in memory, its cgroup gets more for it.
         reply_bytes: the longest message to PID 1.
         messages: the most messages to PID 1 in one job.
         own_processes: is the first process of a new PID namespace, which containers will join; so
@@ -96,6 +99,7 @@ class Rights:
     read: tuple[str, ...] = ()
     workspace: Workspace = Workspace.NONE
     memory_bytes: int = 512 * MIB
+    stores: bool = False
     reply_bytes: int = 4 * MIB
     messages: int = 4096
     own_processes: bool = False
@@ -177,6 +181,7 @@ RIGHTS: Mapping[Role, Rights] = {
         connect=True,
         preload=("encodings.idna",),
         read=RESOLVER,
+        stores=True,  # encrypted layers
         messages=1 << 16,
     ),
     # the registry's signatures, and the owner's policy for them
@@ -205,6 +210,7 @@ RIGHTS: Mapping[Role, Rights] = {
         syscalls=FILE_PARSER,
         workspace=Workspace.WRITE,
         memory_bytes=1024 * MIB,
+        stores=True,
     ),
     # an erofs index over each layer's tar
     Role.INDEX: Rights(
@@ -215,6 +221,19 @@ RIGHTS: Mapping[Role, Rights] = {
         read=LIBRARIES,
         workspace=Workspace.WRITE,
         memory_bytes=2048 * MIB,
+        stores=True,
+    ),
+    # a tar in memory by fd, into a pipe
+    Role.FEED: Rights(job="ccinit.pull.feed:feed_job", uid=FIRST_UID + 24, syscalls=PARSER),
+    # compressed erofs of a tar that comes by pipe
+    Role.COMPRESS: Rights(
+        job="/usr/bin/mkfs.erofs",
+        uid=FIRST_UID + 25,
+        syscalls=PROGRAM,
+        read=LIBRARIES,
+        workspace=Workspace.WRITE,
+        memory_bytes=2048 * MIB,
+        stores=True,
     ),
     # mounted layers, whoever their files belong to, and the marks that only root may see
     Role.TREE: Rights(

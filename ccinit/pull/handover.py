@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ccinit.errors import KernelError, VerificationError
 
 _SEALED_MODE = 0o400
+_SHARED_MODE = 0o1730  # sticky: only a file's owner may rename or remove it
 
 
 def give_directory(directory: str, uid: int) -> None:
@@ -22,6 +23,19 @@ def give_directory(directory: str, uid: int) -> None:
     try:
         os.chown(directory, uid, uid)
         os.chmod(directory, 0o700)
+    except OSError as error:
+        raise KernelError(error.errno or 0, "chown", directory) from error
+
+
+def share_directory(directory: str, uid: int) -> None:
+    """Let a user add files to a directory of PID 1's; it can neither list nor replace others.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    try:
+        os.chown(directory, os.geteuid(), uid)
+        os.chmod(directory, _SHARED_MODE)
     except OSError as error:
         raise KernelError(error.errno or 0, "chown", directory) from error
 

@@ -5,7 +5,7 @@
                 ──decrypt───▶ (blobs)          only if layers are encrypted, see `encrypted_layers`
                 ──unpack────▶ (tars)           decompressed, by a child that has nothing else
                 ──layers────▶ VerifiedLayers   hashed, checked, written, completed
-                ──index─────▶ IndexedLayers    erofs metadata over each tar
+                ──index─────▶ IndexedLayers    erofs metadata over each tar; or see `compress`
                 (mount)       MountedLayers    read-only, file-backed
                 ──tree──────▶ PulledImage      what the kernel shows is what the tars say
 
@@ -26,9 +26,11 @@ from ccinit.formats.digest import Digest
 from ccinit.formats.oci_image import ImageConfig
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
+from ccinit.pull.compress import CompressingChildren, compress_layers
 from ccinit.pull.fetch_messages import AcceptedImage, PullRequest, SignaturePolicy, SignatureRequest
 from ccinit.pull.handover import give_directory, hand_over
 from ccinit.pull.index import IndexRequest, index_arguments
+from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer
 from ccinit.pull.messages import VerifiedLayers, layer_file
 from ccinit.pull.reception import Received, ReceivingChildren, receive_layers
@@ -45,9 +47,10 @@ class Owners:
 
     layers: int
     index: int
+    compress: int
 
 
-class PullChildren(ReceivingChildren, Protocol):
+class PullChildren(ReceivingChildren, CompressingChildren, Protocol):
     """The children of a pull; each call starts one in the image's directory and buries it."""
 
     @property
@@ -104,13 +107,13 @@ async def pull_image(
     store: LayerStore,
     policy: SignaturePolicy | None = None,
 ) -> PulledImage:
-    """Pull the image that `request` names into `directory`, an empty one on scratch.
+    """Pull the image that `request` names into `directory`, an empty one in the store.
 
     Args:
         request: with `with_signatures` if there is a policy.
         directory: for its files.
         children: who does the work.
-        store: the pod's layers, to which this image's are added.
+        store: the pod's layers, to which this image's are added in its form.
         policy: which signatures it needs; None if its digest in the manifest is enough.
 
     Raises:
@@ -119,11 +122,11 @@ async def pull_image(
     give_directory(directory, children.owners.layers)
     verdict = Verdict(request.reference, policy, children.judge)
     received = await receive_layers(request, verdict, store, children)
-    indexed = await _index_layers(received, directory, children)
+    indexed = await _make_file_systems(received, directory, children, store.form)
     mounted = mount_layers(indexed)
     try:
         roots = tuple(files.mount_point for files in indexed.files)
-        walked = await children.walk(TreeRequest(roots=roots))
+        walked = await children.walk(TreeRequest(roots=roots, form=store.form))
         image = verify_trees(mounted, walked, received.kept)
     except BaseException:
         unmount_layers(indexed.files)
@@ -137,11 +140,21 @@ async def pull_image(
     return image
 
 
-async def _index_layers(
-    received: Received, directory: str, children: PullChildren
+async def _make_file_systems(
+    received: Received, directory: str, children: PullChildren, form: LayerForm
 ) -> IndexedLayers:
     first = len(received.kept)
     positions = range(first, first + len(received.verified.layers))
+    if form is LayerForm.COMPRESSED:
+        files = await compress_layers(directory, positions, children, children.owners.compress)
+    else:
+        files = await _index_layers(directory, positions, children)
+    return IndexedLayers(verified=received.verified, files=files)
+
+
+async def _index_layers(
+    directory: str, positions: Sequence[int], children: PullChildren
+) -> tuple[LayerFiles, ...]:
     tars = [layer_file(position) for position in positions]
     hand_over(directory, tars, children.owners.index)
     files = tuple(
@@ -157,7 +170,7 @@ async def _index_layers(
         await children.index(IndexRequest(runs=runs))
     indexes = [os.path.basename(layer.index) for layer in files]
     hand_over(directory, (*tars, *indexes), os.geteuid())
-    return IndexedLayers(verified=received.verified, files=files)
+    return files
 
 
 def mount_layers(indexed: IndexedLayers) -> MountedLayers:
@@ -212,16 +225,22 @@ def unmount_layers(layers: Sequence[LayerFiles]) -> None:
 
 
 def _mount_layer(layer: LayerFiles) -> None:
+    parts = (layer.index,) if layer.is_compressed else (layer.index, layer.tar)
     try:
-        mount(layer.index, layer.mount_point, "erofs", _FLAGS, f"device={layer.tar}")
+        _mount_parts(parts, layer.mount_point)
     except KernelError as error:
         # A file on tmpfs cannot back erofs (Linux 6.12); a loop device over it can.
         if error.errno != errno.ENOTBLK:
             raise
         with ExitStack() as stack:
-            index = stack.enter_context(open_loop(layer.index))
-            tar = stack.enter_context(open_loop(layer.tar))
-            mount(index.node, layer.mount_point, "erofs", _FLAGS, f"device={tar.node}")
+            loops = [stack.enter_context(open_loop(part)) for part in parts]
+            _mount_parts([loop.node for loop in loops], layer.mount_point)
+
+
+def _mount_parts(parts: Sequence[str], target: str) -> None:
+    source, *devices = parts
+    options = ",".join(f"device={device}" for device in devices)
+    mount(source, target, "erofs", _FLAGS, options)
 
 
 def _make_directory(path: str) -> None:

@@ -11,17 +11,23 @@ from collections.abc import Iterable, Sequence
 
 from ccinit.formats.digest import Digest, sha256_digest
 from ccinit.kernel.event_loop import Event
+from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.messages import PassedLayer
 from ccinit.values import frozen
 
 
 @frozen
 class LayerFiles:
-    """One layer: its tar, the erofs index over it, and where it is mounted; absolute paths."""
+    """One layer: its tar, the erofs index over it, and where it is mounted; absolute paths.
+
+    Attributes:
+        is_compressed: the index has the content, too; what stands for the tar is its outline.
+    """
 
     tar: str
     index: str
     mount_point: str
+    is_compressed: bool = False
 
 
 @frozen
@@ -70,9 +76,14 @@ class Claim:
 
 
 class LayerStore:
-    """All layers of the pod by chain id."""
+    """All layers of the pod by chain id.
 
-    def __init__(self) -> None:
+    Attributes:
+        form: what each becomes.
+    """
+
+    def __init__(self, form: LayerForm = LayerForm.INDEX) -> None:
+        self.form = form
         self._places: dict[Digest, _Place] = {}
 
     def claim(self, diff_ids: Sequence[Digest]) -> Claim:

@@ -141,6 +141,7 @@ class _Reception:
             tar_bytes=self._request.limits.tar_bytes,
             kept=len(plan.kept),
             kept_records=sum(layer.passed.records for layer in plan.kept),
+            form=self._store.form,
         )
         return await self._children.verify(request, plan.kept)
 

@@ -33,9 +33,10 @@ class Downloaded(LocalChildren):
         decide: Decide,  # noqa: ARG002
         begin: Begin,
     ) -> PulledBlobs:
-        await begin(FoundImage(documents=(self.image.manifest,), config=self.image.config))
+        found = FoundImage(documents=(self.image.manifest,), config=self.image.config)
+        sending = await begin(found)
         blobs = [self.image.blobs[name] for name in self.image.blob_names()]
-        self.blob_pipe = LayerPipe(blobs)
+        self.blob_pipe = LayerPipe(blobs[sending.first :])
         self.has_sent.set()
         return PulledBlobs(downloaded_bytes=0)
 
@@ -51,16 +52,19 @@ def request_for(image: FakeImage) -> PullRequest:
 
 
 @contextmanager
-def image_of(tars: Sequence[bytes], directory: Path) -> Iterator[PulledImage]:
+def image_of(
+    tars: Sequence[bytes], directory: Path, store: LayerStore | None = None
+) -> Iterator[PulledImage]:
     """Pull an image of these layers; they are mounted within the block."""
     directory.mkdir()
     image = make_image(tars)
     children = Downloaded(directory, image, tars)
-    result = drive(pull_image(request_for(image), str(directory), children, LayerStore()))
+    store = store or LayerStore()
+    result = drive(pull_image(request_for(image), str(directory), children, store))
     try:
         yield result
     finally:
-        unmount_layers(result.layers)
+        unmount_layers(result.own)
 
 
 def unpack_with_umoci(tars: Sequence[bytes], directory: Path) -> Path:

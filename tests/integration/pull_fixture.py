@@ -9,9 +9,10 @@ import os
 import stat
 import subprocess
 from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from types import MappingProxyType
 from typing import TypeVar, cast
 
@@ -24,6 +25,8 @@ from ccinit.kernel.event_loop import Event, EventLoop
 from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.overlay import mount_overlay
 from ccinit.pull.decrypt import decrypt_job
+from ccinit.pull.feed import feed_job
+from ccinit.pull.feed_messages import FeedRequest
 from ccinit.pull.fetch import registry_job
 from ccinit.pull.fetch_messages import (
     AcceptedImage,
@@ -115,7 +118,7 @@ class Channel:
 class LocalChildren:
     """The children of one pull, one after the other, without processes but for mkfs.erofs."""
 
-    owners = Owners(layers=908, index=907)
+    owners = Owners(layers=908, index=907, compress=906)
 
     def __init__(
         self,
@@ -191,6 +194,9 @@ class LocalChildren:
     async def index(self, request: IndexRequest) -> None:
         run_mkfs(request)
 
+    async def compress(self, tar: str, arguments: tuple[str, ...]) -> None:
+        compress_here(tar, arguments)
+
     async def walk(self, request: TreeRequest) -> TreeDigests:
         here = os.open(".", os.O_RDONLY)
         try:
@@ -200,13 +206,39 @@ class LocalChildren:
             os.close(here)
 
 
+def compress_here(tar: str, arguments: tuple[str, ...]) -> None:
+    """Run both children of a compression, the one that feeds in a thread."""
+    source, sink = os.pipe()
+    file = os.open(tar, os.O_RDWR)
+
+    def feed() -> None:
+        with suppress(ChildError):  # mkfs.erofs has ended; it says why
+            feed_job(FeedRequest(), Channel("", fds={SOURCE: file, SINK: sink}))
+        os.close(sink)
+
+    feeder = Thread(target=feed)
+    feeder.start()
+    try:
+        said = _run_mkfs(arguments, stdin=source)
+        if said:
+            raise ChildError("pull.index", f"mkfs.erofs complains: {said}")
+    finally:
+        os.close(source)
+        feeder.join()
+        os.close(file)
+
+
 def run_mkfs(request: IndexRequest) -> None:
-    """Run the tools tree's mkfs.erofs by its own loader, without the cost of a chroot."""
+    """Make each index."""
     for arguments in request.runs:
         _run_mkfs(arguments)
 
 
-def _run_mkfs(arguments: tuple[str, ...]) -> None:
+def _run_mkfs(arguments: tuple[str, ...], stdin: int | None = None) -> str:
+    """Run the tools tree's mkfs.erofs by its own loader, without the cost of a chroot.
+
+    Returns the end of what it has said on standard error.
+    """
     root = TOOLS.path.resolve()
     done = subprocess.run(
         (
@@ -217,9 +249,12 @@ def _run_mkfs(arguments: tuple[str, ...]) -> None:
         ),
         capture_output=True,
         check=False,
+        stdin=stdin,
     )
+    said = done.stderr.decode(errors="replace")[-500:]
     if done.returncode:
-        raise ChildError("pull.index", done.stderr.decode(errors="replace")[-500:])
+        raise ChildError("pull.index", said)
+    return said
 
 
 def drive(coroutine: Coroutine[object, None, T]) -> T:

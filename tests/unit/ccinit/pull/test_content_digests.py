@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from ccinit.formats.digest import sha256_digest
+from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_tree import TreeLimits, empty_merged_root
 from ccinit.pull.listing import Attributes, Listing
-from ccinit.pull.messages import LayerForm
 from ccinit.pull.tar_pass import LayerPass
 from tests.fakes.tars import Entry, make_tar
 

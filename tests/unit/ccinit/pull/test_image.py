@@ -31,6 +31,7 @@ from ccinit.pull.fetch_messages import (
 from ccinit.pull.image import Owners, PulledImage, pull_image
 from ccinit.pull.index import IndexRequest
 from ccinit.pull.inspect import inspect_job
+from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import LayerStore, StoredLayer
 from ccinit.pull.layer_stream import NEIGHBOUR_ENDED, SINK, SOURCE
 from ccinit.pull.messages import (
@@ -78,7 +79,7 @@ class Children:
         self.workspace = str(directory)
         self.directory = directory
         uid = os.geteuid()
-        self.owners = Owners(layers=uid, index=uid)
+        self.owners = Owners(layers=uid, index=uid, compress=uid)
         self.pinned = parse_digest(IMAGE.digest)
         self.found: tuple[FoundImage, ...] = (FOUND,)
         self.file, self.sink, self.tars = LayerPipe(), LayerPipe(), list(TARS)
@@ -89,6 +90,7 @@ class Children:
         self.verified: VerifiedLayers | None = None
         self.order: list[str] = []
         self.asks: tuple[bytes, ...] | None = None
+        self.form = LayerForm.INDEX
 
     async def fetch(self, _request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
         self.order.append("fetch")
@@ -156,8 +158,13 @@ class Children:
             index = self.directory / arguments[-2].rpartition("/")[2]
             index.touch()
 
+    async def compress(self, tar: str, arguments: tuple[str, ...]) -> None:
+        self.order.append(f"compress {tar.rpartition('/')[2]}")
+        os.close(os.open(arguments[-1], os.O_CREAT | os.O_WRONLY))
+
     async def walk(self, request: TreeRequest) -> TreeDigests:
         self.order.append("walk")
+        assert request.form is self.form
         assert self.verified is not None
         assert len(request.roots) == len(self.tars) - len(self.kept)
         return TreeDigests(listings=tuple(layer.listing for layer in self.verified.layers))
@@ -217,6 +224,41 @@ def test_image_goes_through_every_child_and_is_mounted(children: Children, mount
     assert options == f"device={children.directory}/layer-1.tar"
     assert image.file_bytes == 3
     assert image.manifest == sha256_digest(IMAGE.manifest)
+
+
+def test_compressed_image_is_mounted_without_its_tars(children: Children, mounts: Mounts) -> None:
+    children.form = LayerForm.COMPRESSED
+    store = LayerStore(LayerForm.COMPRESSED)
+    image = run(pull_image(REQUEST, str(children.directory), children, store))
+    compressed = ["compress layer-0.tar", "compress layer-1.tar"]
+    assert children.order == ["fetch", "inspect", "unpack", "verify", *compressed, "walk"]
+    source, target, options = mounts.calls[1]
+    assert (source, target, options) == (
+        str(children.directory / "layer-1.erofs"),
+        str(children.directory / "layer-1"),
+        "",
+    )
+    assert not list(children.directory.glob("layer-?.tar"))
+    assert image.file_bytes == 3
+
+
+def test_compressed_layers_are_listed_by_what_is_in_them(
+    children: Children, mounts: Mounts
+) -> None:
+    run(pull_image(REQUEST, str(children.directory), children, LayerStore()))
+    by_place, children.verified = children.verified, None
+    children.form = LayerForm.COMPRESSED
+    again = children.directory / "again"
+    again.mkdir()
+    children.workspace, children.directory = str(again), again
+    children.has_sent = Event()
+    run(pull_image(REQUEST, str(again), children, LayerStore(LayerForm.COMPRESSED)))
+    assert by_place is not None
+    assert children.verified is not None
+    assert by_place.layers != children.verified.layers
+    assert [one.records for one in by_place.layers] == [
+        one.records for one in children.verified.layers
+    ]
 
 
 def test_encrypted_layer_is_decrypted_before_it_is_verified(
@@ -295,13 +337,18 @@ def children_of(work: Path, name: str, tars: list[bytes]) -> tuple[Children, Pul
 OVER = [make_tar(Entry("tmp", None, mode=0o1777), Entry("a/b", b"x")), make_tar(Entry("tmp/c"))]
 
 
-def test_layers_that_two_images_share_are_made_once(tmp_path: Path, mounts: Mounts) -> None:
+@pytest.mark.parametrize("form", LayerForm)
+def test_layers_that_two_images_share_are_made_once(
+    tmp_path: Path, mounts: Mounts, form: LayerForm
+) -> None:
     """At the same time: the second one waits, and its own layer stands on the first one's."""
     lower, lower_request = children_of(tmp_path, "lower", OVER[:1])
     upper, upper_request = children_of(tmp_path, "upper", OVER)
     alone, alone_request = children_of(tmp_path, "alone", OVER)
     again, again_request = children_of(tmp_path, "again", OVER[:1])
-    store = LayerStore()
+    store = LayerStore(form)
+    for one in (lower, upper, alone, again):
+        one.form = form
 
     async def pull_both() -> tuple[PulledImage, PulledImage, PulledImage]:
         async with TaskGroup() as group:
@@ -313,7 +360,7 @@ def test_layers_that_two_images_share_are_made_once(tmp_path: Path, mounts: Moun
         return await tasks[0].join(), await tasks[1].join(), third
 
     one, two, three = EventLoop().run(pull_both())
-    expected = run(pull_image(alone_request, alone.workspace, alone, LayerStore()))
+    expected = run(pull_image(alone_request, alone.workspace, alone, LayerStore(form)))
     assert (lower.firsts, upper.firsts, again.firsts) == ([0], [1], [1])
     assert two.layers[0] == one.layers[0] == three.layers[0]
     assert (two.own, three.own) == (two.layers[1:], ())

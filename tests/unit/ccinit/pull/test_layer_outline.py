@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_tree import MergedDirectory, TreeLimits, empty_merged_root
-from ccinit.pull.messages import LayerForm
 from ccinit.pull.tar_pass import LayerPass, lay_over
 from tests.fakes.tars import Entry, make_tar
 
