@@ -8,6 +8,7 @@ from ccinit.agent.attestation import Attested
 from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.measurement import image_pulled
+from ccinit.agent.memory_store import count_used
 from ccinit.agent.pull_children import ImageChildren
 from ccinit.agent.storage import Unlocked
 from ccinit.boot.directories import make_directory
@@ -17,6 +18,7 @@ from ccinit.formats.registries import RegistryRule, rule_keys, select_rule
 from ccinit.kernel.event_loop import TaskGroup, Turn
 from ccinit.pull.fetch_messages import PullLimits, PullRequest, SignaturePolicy, key_pipe
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
+from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import LayerStore
 from ccinit.secret import Secret
 from ccinit.values import frozen
@@ -42,7 +44,8 @@ async def pull(
     """
     images: dict[str, PulledImage] = {}
     waiting = deque(configured.manifest.images)
-    turn, store = Turn(), LayerStore()
+    in_memory = unlocked.in_memory
+    turn, store = Turn(), LayerStore(LayerForm.COMPRESSED if in_memory else LayerForm.INDEX)
 
     async def pull_waiting() -> None:
         while waiting:
@@ -53,10 +56,13 @@ async def pull(
             )
 
     async with TaskGroup() as group:
-        for number in range(AT_ONCE):
+        for number in range(1 if in_memory else AT_ONCE):  # the tars of one are enough in memory
             group.start(pull_waiting(), f"pull {number}")
     for uri in {uri for image in configured.manifest.images for uri in image.keys}:
         attested.grants[uri].secret.wipe()  # every layer is open
+    if in_memory:
+        used, free = count_used(unlocked.store)
+        guest.event(f"images take {used} bytes of memory; containers may write {free}")
     return Pulled(images=images)
 
 
@@ -74,7 +80,7 @@ async def _pull_one(
     rule = select_rule(configured.manifest.registries, parse_image_reference(image.reference))
     request = _request(configured, attested, image, rule)
     keys = _client_keys(attested, rule)
-    children = ImageChildren(guest, configured, attested, image, directory, keys, turn)
+    children = ImageChildren(guest, configured, attested, image, directory, keys, turn, store.form)
     async with children:
         pulled = await pull_image(request, directory, children, store, policy)
     guest.teardown.push(f"image {image.name}", undoing(partial(_unmount, pulled)))

@@ -9,6 +9,7 @@ from ccinit.agent.figures import read_memory
 from ccinit.agent.guest import Guest
 from ccinit.agent.images import Pulled
 from ccinit.agent.measurement import container_starts
+from ccinit.agent.memory_store import count_used
 from ccinit.agent.network import RESOLVER_FILE, write_file
 from ccinit.agent.rotation import Rotation
 from ccinit.agent.storage import Unlocked
@@ -71,7 +72,7 @@ async def start(
     """
     manifest = configured.manifest
     order = plan_start_order(manifest.containers)
-    _prepare_pod(manifest.name)
+    _prepare_pod(manifest.name, count_used(unlocked.store)[0] if unlocked.in_memory else 0)
     crun = Crun(state_dir=make_directory(_CRUN, 0o700), log=_sink(guest, Kind.RUNTIME, "crun"))
     shared = await _share(guest, configured)
     supervisors = {
@@ -161,11 +162,11 @@ class _Grace:
             await running.supervisor.stop(seconds)
 
 
-def _prepare_pod(name: str) -> None:
+def _prepare_pod(name: str, images_bytes: int) -> None:
     make_directory(_RUN, 0o700)
     write_file(_HOSTNAME_FILE, f"{name}\n")
     write_file(_HOSTS_FILE, f"127.0.0.1 localhost {name}\n::1 localhost\n")
-    most = read_memory()["MemTotal"] - _GUEST_RESERVE_BYTES
+    most = read_memory()["MemTotal"] - _GUEST_RESERVE_BYTES - images_bytes
     Cgroup(_POD_CGROUP).set_memory(most_bytes=most)
 
 

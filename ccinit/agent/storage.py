@@ -14,6 +14,7 @@ from ccinit.agent.debug_tools import ROLE as TOOLS_ROLE
 from ccinit.agent.debug_tools import find_tools_disk
 from ccinit.agent.figures import read_memory
 from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.memory_store import open_memory_store
 from ccinit.agent.roles import RIGHTS, Role
 from ccinit.agent.rollback import Anchor
 from ccinit.agent.volumes import FoundVolume, find_volumes, open_volume
@@ -51,11 +52,13 @@ class Unlocked:
 
     Attributes:
         volumes: for each volume of the manifest the directory that containers may be shown.
-        store: a directory on scratch for images and writable layers.
+        store: a directory on scratch for images and writable layers; without scratch a tmpfs.
+        in_memory: whether it is that.
     """
 
     volumes: Mapping[str, str]
     store: str
+    in_memory: bool = False
 
 
 async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Unlocked:
@@ -63,7 +66,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
 
     Raises:
         VerificationError: `disk.…`, `volume.…`, `integrity.…`.
-        ConfigError: `scratch.…`, `disk.…`.
+        ConfigError: `scratch.…`, `store.…`, `disk.…`.
         PeerError, DeadlineError: the KBS does not advance a volume's counter.
         KernelError, ChildError: a step failed; the teardown undoes those before.
     """
@@ -87,6 +90,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
     )
     anchors = _make_anchors(guest, configured, attested, found)
     await _open_scratch(guest, control, configured, roles)
+    store = _open_store(guest, configured, roles)
     for one in found:
         anchor = anchors.get(one.volume.name)
         await _open_found(guest, control, configured, attested, one, anchor)
@@ -94,10 +98,10 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
         attested.volume_grant(volume).secret.wipe()  # from here on the kernel alone has it
     for volume in _of_kind(manifest, VolumeKind.TMPFS):
         _mount_tmpfs(guest, volume)
-    first = _of_kind(manifest, VolumeKind.SCRATCH)[0].name
     return Unlocked(
         volumes={volume.name: _shown(volume) for volume in manifest.volumes},
-        store=_make_directory(f"{ROOT}/{first}/{_OWN}", 0o711),
+        store=store,
+        in_memory=not roles.scratch,
     )
 
 
@@ -119,6 +123,14 @@ async def _open_scratch(
     for plan in plans:
         stack = await activate_scratch(control, plan, _formatter(guest))
         _keep(guest, configured.manifest.volume(plan.name), stack)
+
+
+def _open_store(guest: Guest, configured: Configured, roles: DiskRoles) -> str:
+    """Return the directory for images and writable layers: on the first scratch disk, if any."""
+    if not roles.scratch:
+        return open_memory_store(guest, configured.config.limits.memory_store_bytes)
+    name, _disk = roles.scratch[0]
+    return _make_directory(f"{ROOT}/{name}/{_OWN}", 0o711)
 
 
 def _make_anchors(

@@ -138,6 +138,7 @@ class Limits:
     """Caps that the owner may change; units in the names."""
 
     scratch_tags_bytes: int = 256 * MIB
+    memory_store_bytes: int = 512 * MIB
     image_bytes: int = 8 * GIB
     log_ring_bytes: int = 4 * MIB
     attest_seconds: int = 600
@@ -294,6 +295,9 @@ def _read_limits(fields: Fields) -> Limits:
 
     return Limits(
         scratch_tags_bytes=size("scratch_tags_bytes", default.scratch_tags_bytes, 64 * GIB),
+        memory_store_bytes=fields.integer(
+            "memory_store_bytes", low=MIB, high=1024 * GIB, default=default.memory_store_bytes
+        ),
         image_bytes=size("image_bytes", default.image_bytes, 1024 * GIB),
         log_ring_bytes=fields.integer(
             "log_ring_bytes", low=MIB, high=256 * MIB, default=default.log_ring_bytes

@@ -15,7 +15,7 @@ from ccinit.formats.layer_encryption import ImageEncryption
 from ccinit.formats.pod_container import Container, ContainerKind, read_container
 from ccinit.formats.pod_name import MAX_NAME_BYTES, check_path, check_variable, read_name
 from ccinit.formats.pod_share import Share, read_share
-from ccinit.formats.pod_volume import Volume, VolumeKind, read_volume
+from ccinit.formats.pod_volume import Volume, read_volume
 from ccinit.formats.registries import RegistryRule, read_registry
 from ccinit.formats.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, parse_resource_uri
 from ccinit.formats.sealed_secret import PREFIX, SealedSecret, parse_sealed_secret
@@ -266,8 +266,6 @@ def _check_names(manifest: PodManifest) -> None:
         _check_known(name, containers, "pod.allow.evidence")
     if not any(container.kind is ContainerKind.MAIN for container in manifest.containers):
         raise FormatError("pod.container", "the pod has no main container")
-    if sum(volume.kind is VolumeKind.SCRATCH for volume in manifest.volumes) == 0:
-        raise FormatError("pod.volume", "the pod has no scratch volume to hold its images")
 
 
 def _check_rotation(manifest: PodManifest) -> None:

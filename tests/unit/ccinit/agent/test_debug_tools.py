@@ -36,6 +36,11 @@ TOOLS = disk("vdd", len(DATA + TREE))
 CONTENTS = {ROOT.node: DATA + TREE, TOOLS.node: DATA + TREE}
 
 
+VOLUME = SimpleNamespace(
+    name="scratch", kind=VolumeKind.SCRATCH, size_bytes=SCRATCH_BYTES, is_made_elsewhere=False
+)
+
+
 class Bench:
     """UNLOCK as far as the roles, on disks that are bytes."""
 
@@ -44,7 +49,10 @@ class Bench:
         self.disks = [INITDATA, ROOT, SCRATCH, TOOLS]
         self.roles: DiskRoles | None = None
         self.apart: list[BlockDevice | None] = []
-        self.config = SimpleNamespace(debug_tools=PARAMETERS)
+        limits = SimpleNamespace(memory_store_bytes=7 << 20)
+        self.config = SimpleNamespace(debug_tools=PARAMETERS, limits=limits)
+        self.volumes: tuple[Any, ...] = (VOLUME,)
+        self.unlocked = storage.Unlocked(volumes={}, store="")
         monkeypatch.setattr(verity_volume, "read_direct", self.read)
         monkeypatch.setattr(storage, "DmControl", lambda: SimpleNamespace(close=lambda: None))
         monkeypatch.setattr(storage, "find_volumes", self.find_volumes)
@@ -53,15 +61,9 @@ class Bench:
 
     @property
     def configured(self) -> Any:
-        volume = SimpleNamespace(
-            name="scratch",
-            kind=VolumeKind.SCRATCH,
-            size_bytes=SCRATCH_BYTES,
-            is_made_elsewhere=False,
-        )
         return SimpleNamespace(
             config=self.config,
-            manifest=SimpleNamespace(name="shop", volumes=(volume,)),
+            manifest=SimpleNamespace(name="shop", volumes=self.volumes),
             initdata=INITDATA,
             disks=tuple(self.disks),
         )
@@ -78,12 +80,16 @@ class Bench:
 
     def unlock(self) -> None:
         guest: Any = SimpleNamespace(teardown=SimpleNamespace(push=lambda *_: None))
-        run(storage.unlock(guest, self.configured, cast("Any", None)))
+        self.roles = None
+        self.unlocked = run(storage.unlock(guest, self.configured, cast("Any", None)))
 
 
-def run(body: Coroutine[object, None, object]) -> None:
-    with pytest.raises(StopIteration):
+def run(body: Coroutine[object, None, storage.Unlocked]) -> storage.Unlocked:
+    with pytest.raises(StopIteration) as stopped:
         body.send(None)
+    unlocked = stopped.value.value
+    assert isinstance(unlocked, storage.Unlocked)
+    return unlocked
 
 
 @pytest.fixture
@@ -105,6 +111,30 @@ def test_declared_tools_have_a_role_and_are_no_volume(bench: Bench) -> None:
     assert bench.roles.volumes == ((ROLE, TOOLS),)
     assert bench.roles.scratch == (("scratch", SCRATCH),)
     assert bench.apart == [TOOLS]
+
+
+def test_pod_without_scratch_gets_a_store_in_memory(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def open_store(_guest: object, size_bytes: int) -> str:
+        sizes.append(size_bytes)
+        return "/store"
+
+    monkeypatch.setattr(storage, "open_memory_store", open_store)
+    bench.unlock()
+    assert (bench.unlocked.store, bench.unlocked.in_memory) == (
+        f"{storage.ROOT}/scratch/ccinit",
+        False,
+    )
+    assert sizes == []
+    bench.volumes = ()
+    assert refused(bench) == "disk.surplus"
+    bench.disks.remove(SCRATCH)
+    bench.unlock()
+    assert (bench.unlocked.store, bench.unlocked.in_memory) == ("/store", True)
+    assert sizes == [7 << 20]
 
 
 def test_tools_that_are_not_declared_are_a_disk_too_many(bench: Bench) -> None:

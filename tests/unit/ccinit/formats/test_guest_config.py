@@ -135,6 +135,8 @@ def test_guest_config_limits_are_taken() -> None:
         pytest.param("[log]", "[owner]\nport = 65536\n[log]", "ccinit.owner.port", id="port"),
         pytest.param("[log]", "[owner]\nclient_ca = 'x'\n[log]", "ccinit.owner.client_ca",
                      id="roots"),
+        pytest.param("[log]", "[limits]\nmemory_store_bytes = 1048575\n[log]",
+                     "ccinit.limits.memory_store_bytes", id="small-store"),
         pytest.param("[log]", "[limits]\nimage_bytes = 0\n[log]", "ccinit.limits.image_bytes",
                      id="zero-limit"),
         pytest.param("[log]", "[debug]\nallowed = 1\n[log]", "ccinit.debug.allowed", id="debug"),

@@ -206,7 +206,6 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param('"persistent"', '"persistent"\nsalt = "00"', "pod.volume.salt", id="salt"),
         pytest.param('"persistent"', '"persistent"\nprofile = "aead-ram"', "pod.volume.profile",
                      id="profile"),
-        pytest.param('kind = "scratch"', 'kind = "tmpfs"', "pod.volume", id="no-scratch"),
         pytest.param('args = ["serve"]', 'kind = "init"', "pod.container", id="no-main"),
         pytest.param('"CHOWN"', '"SYS_ADMIN"', "pod.container.capabilities", id="capability"),
         pytest.param('"CHOWN"', '"NET_BIND_SERVICE"', "pod.container.capabilities",
@@ -376,3 +375,14 @@ def test_pod_manifest_refuses_what_cannot_rotate(old: str, new: str, reason: str
     with pytest.raises(FormatError) as caught:
         parse_pod_manifest(ROTATING.replace(old, new, 1))
     assert caught.value.reason == reason
+
+
+def test_pod_manifest_needs_no_scratch_volume() -> None:
+    scratch = '[[volume]]\nname = "scratch"\nkind = "scratch"\nsize_bytes = 1073741824\n'
+    pod = parse_pod_manifest(POD.replace(scratch, ""))
+    assert [volume.kind for volume in pod.volumes] == [VolumeKind.PERSISTENT]
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(
+            POD.replace(scratch, "").replace('volume = "data"', 'volume = "scratch"')
+        )
+    assert caught.value.reason == "pod.container.mount.volume"
