@@ -61,7 +61,7 @@ def convert_pod(text: str, ca_pem: str, scratch_bytes: int) -> str:
     Args:
         text: YAML, one document.
         ca_pem: roots of every image's registry.
-        scratch_bytes: size of the disk for images and what containers write.
+        scratch_bytes: size of the disk for images and what containers write; 0 is none.
 
     Raises:
         FormatError: `kubernetes.…`, what cannot be taken over.
@@ -114,8 +114,9 @@ class _Pod:
                 yield from self._container(one, kind, restart)
         for volume in self._volumes.values():
             yield from _empty_directory(volume)
-        yield from ("", "[[volume]]", 'name = "ccinit-scratch"', 'kind = "scratch"')
-        yield f"size_bytes = {self._scratch_bytes}"
+        if self._scratch_bytes:
+            yield from ("", "[[volume]]", 'name = "ccinit-scratch"', 'kind = "scratch"')
+            yield f"size_bytes = {self._scratch_bytes}"
 
     def _share(self) -> Lines:
         """Share IPC as every Pod does, if there is somebody to share it with, and what it asks."""

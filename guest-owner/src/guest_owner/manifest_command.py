@@ -46,7 +46,11 @@ def add_parser(subparsers: Subparsers) -> None:
         "--ca", type=Path, required=True, metavar="FILE", help="roots of the registry, PEM"
     )
     init.add_argument(
-        "--scratch-mib", type=int, default=1024, metavar="N", help="scratch disk (default: 1024)"
+        "--scratch-mib",
+        type=int,
+        default=1024,
+        metavar="N",
+        help="scratch disk (default: 1024); 0 is none: images and what is written are in memory",
     )
     init.add_argument("--output", type=Path, required=True, metavar="FILE", help="pod.toml")
     init.set_defaults(func=_init)
@@ -76,6 +80,12 @@ def make_manifest(name: str, image: str, ca_pem: str, scratch_bytes: int) -> str
         FormatError: below `pod`, or of the reference.
     """
     parse_image_reference(image)
+    scratch = (
+        "[[volume]]",
+        'name = "scratch"',
+        'kind = "scratch"',
+        f"size_bytes = {scratch_bytes}",
+    )
     text = "\n".join(
         (
             "version = 1",
@@ -91,11 +101,7 @@ def make_manifest(name: str, image: str, ca_pem: str, scratch_bytes: int) -> str
             f"image = {json.dumps(name)}",
             'restart = "on-failure"',
             "",
-            "[[volume]]",
-            'name = "scratch"',
-            'kind = "scratch"',
-            f"size_bytes = {scratch_bytes}",
-            "",
+            *((*scratch, "") if scratch_bytes else ()),
         )
     )
     parse_pod_manifest(text)

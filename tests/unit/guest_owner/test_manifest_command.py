@@ -27,10 +27,10 @@ def pod(tmp_path: Path) -> Path:
     return tmp_path / "pod.toml"
 
 
-def init(folder: Path, image: str) -> int:
+def init(folder: Path, image: str, scratch_mib: int = 64) -> int:
     return run(
         *("manifest", "init", "--image", image, "--name", "shop", "--ca", folder / "ca.pem"),
-        *("--scratch-mib", "64", "--output", folder / "pod.toml"),
+        *("--scratch-mib", scratch_mib, "--output", folder / "pod.toml"),
     )
 
 
@@ -43,6 +43,12 @@ def test_begun_manifest_is_one_that_the_guest_accepts(
     assert made.allow.exec == made.allow.evidence == ()
     assert run("manifest", "check", pod) == 0
     assert "would accept" in capsys.readouterr().out
+
+
+def test_begun_manifest_may_be_one_without_a_disk(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text(CA)
+    assert init(tmp_path, IMAGE, scratch_mib=0) == 0
+    assert parse_pod_manifest((tmp_path / "pod.toml").read_text()).volumes == ()
 
 
 def test_image_without_a_digest_begins_nothing(
