@@ -7,8 +7,17 @@ from typing import Any
 import pytest
 
 from ccinit.agent import memory_store
-from ccinit.agent.memory_store import count_used, mount_options, open_memory_store, verify_store
-from ccinit.errors import CcinitError
+from ccinit.agent.children import _Child
+from ccinit.agent.memory_store import (
+    close_memory_store,
+    count_used,
+    mount_options,
+    open_memory_store,
+    verify_store,
+)
+from ccinit.agent.roles import RIGHTS, Role
+from ccinit.errors import CcinitError, KernelError
+from ccinit.kernel.event_loop import EventLoop
 
 GIB = 1 << 30
 
@@ -67,3 +76,60 @@ def test_what_is_used_and_free_is_all_there_is(tmp_path: Path) -> None:
     used, free = count_used(str(tmp_path))
     assert used > 0
     assert free > 0
+
+
+class Group:
+    """A cgroup that notes its limit."""
+
+    def __init__(self) -> None:
+        self.most_bytes: int | None = 0
+
+    def create(self, _name: str) -> "Group":
+        return self
+
+    def set_memory(self, *, most_bytes: int | None = None) -> None:
+        self.most_bytes = most_bytes
+
+    def set_processes(self, _most: int) -> None:
+        """Not looked at."""
+
+    def add(self, _pid: int) -> None:
+        """Not looked at."""
+
+
+STORING = {Role.REGISTRY, Role.LAYERS, Role.INDEX}
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_files_of_the_store_do_not_count_against_who_writes_them(role: Role) -> None:
+    process: Any = SimpleNamespace(pid=7)
+    nothing: Any = None
+    group: Any = Group()
+    for store_bytes in (0, GIB):
+        _Child(process, nothing, role).enclose(group, RIGHTS[role], store_bytes)
+        files_bytes = store_bytes if role in STORING else 0
+        assert group.most_bytes == RIGHTS[role].memory_bytes + files_bytes
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [([16, 16, 0], ""), ([22], "kernel.umount2"), ([16] * 9, "kernel.umount2")],
+)
+def test_store_that_is_busy_is_unmounted_a_moment_later(
+    monkeypatch: pytest.MonkeyPatch, errors: list[int], reason: str
+) -> None:
+    def unmount(path: str) -> None:
+        error = errors.pop(0)
+        if error:
+            raise KernelError(error, "umount2", path)
+
+    monkeypatch.setattr(memory_store, "unmount", unmount)
+    monkeypatch.setattr(memory_store, "_TRIES", 8)
+    monkeypatch.setattr(memory_store, "_PAUSE_SECONDS", 0.001)
+    if reason:
+        with pytest.raises(CcinitError) as refused:
+            EventLoop().run(close_memory_store("/store"))
+        assert refused.value.reason == reason
+    else:
+        EventLoop().run(close_memory_store("/store"))
+    assert errors == []
