@@ -1,4 +1,7 @@
-"""Layers under the guest's kernel: erofs over a tar, from files on ext4 and from loop devices."""
+"""Layers under the guest's kernel: erofs over a tar, from files on ext4 and from loop devices.
+
+And compressed ones in memory, made by PID 1's own children in their cgroups.
+"""
 
 import io
 import os
@@ -6,13 +9,21 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from ccinit.errors import VerificationError
+from ccinit.agent.children import Children
+from ccinit.agent.memory_store import close_memory_store, count_used, mount_options
+from ccinit.agent.pull_children import ImageChildren
+from ccinit.errors import CcinitError, VerificationError
 from ccinit.formats.digest import sha256_digest
 from ccinit.formats.oci_image import ImageConfig
-from ccinit.kernel.mount import MountFlag, mount, umount2
+from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.event_loop import Turn
+from ccinit.kernel.mount import CONFINED, MountFlag, mount, umount2
+from ccinit.pull.compress import compress_layers
 from ccinit.pull.image import (
     IndexedLayers,
     mount_layers,
@@ -20,10 +31,11 @@ from ccinit.pull.image import (
     verify_trees,
 )
 from ccinit.pull.index import index_arguments
+from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import LayerFiles
 from ccinit.pull.layer_tree import TreeLimits, empty_merged_root
-from ccinit.pull.messages import VerifiedLayers
-from ccinit.pull.tar_pass import pass_layer
+from ccinit.pull.messages import PassedLayer, VerifiedLayers
+from ccinit.pull.tar_pass import LayerPass, pass_layer
 from ccinit.pull.tree import list_tree
 from ccinit.pull.tree_messages import TreeDigests
 from tests.vm.guest.disks import blank, disk, format_device, run
@@ -175,3 +187,91 @@ def test_index_whose_files_lie_elsewhere_in_the_tar_is_refused(ext4: Path) -> No
         finally:
             os.chdir("/")
             unmount_layers(indexed.files)
+
+
+MIB = 1 << 20
+PYTHON = "/usr/bin/python3.13"
+
+
+@pytest.fixture
+def store() -> Iterator[Path]:
+    """A store in memory of 24 MiB, as UNLOCK mounts it; other users may pass through."""
+    path = Path("/run/store-in-memory")
+    path.mkdir(mode=0o711)
+    mount("tmpfs", str(path), "tmpfs", CONFINED, mount_options(24 * MIB))
+    yield path
+    run(close_memory_store(str(path)))
+    path.rmdir()
+
+
+@pytest.fixture
+def children() -> Iterator[Children]:
+    """PID 1's children, each in a cgroup of its own."""
+    root = Cgroup()
+    root.enable(("memory", "pids"))
+    group = root.create("test-store")
+    group.enable(("memory", "pids"))
+    yield Children((PYTHON, "-m", "ccinit"), {"PYTHONPATH": "/src:/site"}, group)
+    group.remove()
+
+
+def image_children(children: Children, directory: Path) -> ImageChildren:
+    parts: Any = SimpleNamespace(
+        children=children, config=SimpleNamespace(limits=SimpleNamespace(pull_seconds=300))
+    )
+    nothing: Any = None
+    return ImageChildren(parts, parts, nothing, nothing, str(directory), {}, Turn())
+
+
+def write_passed(directory: Path, tars: tuple[bytes, ...]) -> tuple[PassedLayer, ...]:
+    """Leave what the child `layers` does."""
+    directory.mkdir()
+    merged, passed = empty_merged_root(), []
+    for position, data in enumerate(tars):
+        layer = LayerPass(merged, TreeLimits(), LayerForm.COMPRESSED)
+        layer.feed(memoryview(data))
+        tar = directory / f"layer-{position}.tar"
+        tar.write_bytes(data)
+        outline = directory / f"layer-{position}.outline.tar"
+        with tar.open("r+b") as file, outline.open("wb") as target:
+            passed.append(layer.finish(file.fileno(), target.write))  # type: ignore[arg-type]
+    return tuple(passed)
+
+
+def compress(children: Children, directory: Path, passed: tuple[PassedLayer, ...]) -> IndexedLayers:
+    made = image_children(children, directory)
+    positions = range(len(passed))
+    files = run(compress_layers(str(directory), positions, made, made.owners.index))
+    verified = VerifiedLayers(manifest=sha256_digest(b""), config=CONFIG, layers=passed)
+    return IndexedLayers(verified=verified, files=files)
+
+
+def test_layers_in_memory_are_compressed_and_show_their_tars(
+    store: Path, children: Children
+) -> None:
+    big = make_tar(ROOT, file("big", b"compresses well " * (10 * MIB // 16)))
+    passed = write_passed(store / "image", (big, BOTTOM, TOP))
+    before, _free = count_used(str(store))
+    children.store_bytes = 24 * MIB
+    indexed = compress(children, store / "image", passed)
+    mounted = mount_layers(indexed)
+    try:
+        roots = [layer.mount_point for layer in indexed.files]
+        listings = tuple(list_tree(root, LayerForm.COMPRESSED) for root in roots)
+        verify_trees(mounted, TreeDigests(listings=listings))
+        used, _free = count_used(str(store))
+        assert used < before // 10
+        assert not list((store / "image").glob("layer-?.tar"))
+        check_overlay(indexed, store)
+    finally:
+        os.chdir("/")
+        unmount_layers(indexed.files)
+
+
+def test_store_that_is_full_is_told_as_that(store: Path, children: Children) -> None:
+    """13 MiB that do not compress: with their copy they are more than there is room for."""
+    children.store_bytes = 24 * MIB
+    passed = write_passed(store / "image", (make_tar(ROOT, file("noise", os.urandom(13 * MIB))),))
+    with pytest.raises(CcinitError) as refused:
+        compress(children, store / "image", passed)
+    assert refused.value.reason == "pull.enospc"
