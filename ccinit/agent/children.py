@@ -9,7 +9,7 @@ its row in `roles`; fds travel to a child only, never back.
 
 import os
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Self, TypeVar
 
@@ -22,6 +22,7 @@ from ccinit.agent.channel import (
 )
 from ccinit.agent.conversation import Answer, Answers, Conversation, Notices
 from ccinit.agent.roles import RIGHTS, Rights, Role
+from ccinit.agent.secret_pipes import close_all, open_secret_pipes
 from ccinit.errors import ChildError, DeadlineError, KernelError
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import deadline, readable
@@ -183,11 +184,11 @@ class Children:
         """
         rights = self._table[role]
         async with deadline(seconds, "child.late"):
-            pipes = _open_secrets(secrets or {})
+            pipes = open_secret_pipes(secrets or {})
             try:
                 child = self._start(role, {**(fds or {}), **pipes}, workspace, {})
             finally:
-                _close_all(pipes.values())
+                close_all(pipes.values())
             async with child:
                 child.enclose(self._cgroup, rights, self.store_bytes)
                 talk = Conversation(child.connection, rights, reply, answers or {}, notices or {})
@@ -362,32 +363,6 @@ class _Child:
             return  # EBUSY: something in it is still dying, and the limits stay around it
 
 
-def _open_secrets(secrets: Mapping[str, Secret]) -> dict[str, int]:
-    pipes: dict[str, int] = {}
-    try:
-        for name, secret in secrets.items():
-            pipes[name] = _open_secret(secret)
-    except BaseException:
-        _close_all(pipes.values())
-        raise
-    return pipes
-
-
-def _open_secret(secret: Secret) -> int:
-    """Put a secret in a pipe, whose reading end this returns."""
-    reader, writer = os.pipe()
-    try:
-        os.set_blocking(writer, False)
-        if os.write(writer, secret.reveal()) != len(secret):
-            raise RuntimeError(f"a secret of {len(secret)} bytes does not fit a pipe")  # noqa: TRY301
-    except BaseException:
-        os.close(reader)
-        raise
-    finally:
-        os.close(writer)
-    return reader
-
-
 async def _read_output(reader: int) -> str:
     """Read to the end, so that nobody blocks; keep the beginning."""
     output = b""
@@ -402,8 +377,3 @@ async def _read_output(reader: int) -> str:
                 printable(line) for line in output.decode("ascii", "replace").split("\n")
             )
         output = (output + data)[:OUTPUT_BYTES]
-
-
-def _close_all(fds: Iterable[int]) -> None:
-    for fd in fds:
-        os.close(fd)

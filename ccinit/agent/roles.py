@@ -221,7 +221,6 @@ RIGHTS: Mapping[Role, Rights] = {
         read=LIBRARIES,
         workspace=Workspace.WRITE,
         memory_bytes=2048 * MIB,
-        stores=True,
     ),
     # a tar in memory by fd, into a pipe
     Role.FEED: Rights(job="ccinit.pull.feed:feed_job", uid=FIRST_UID + 24, syscalls=PARSER),

@@ -19,7 +19,7 @@ LOADER_ARGUMENTS = (
 )
 TABLE: Mapping[Role, Rights] = {
     **RIGHTS,
-    Role.INDEX: replace(RIGHTS[Role.INDEX], job=LOADER, read=(str(ROOT / "usr"),)),
+    Role.COMPRESS: replace(RIGHTS[Role.COMPRESS], job=LOADER, read=(str(ROOT / "usr"),)),
 }
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ from ccinit.formats.pod_manifest import Image
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.mount import CONFINED, mount
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
+from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import LayerStore
-from ccinit.pull.messages import LayerForm
 from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs, plan_rootfs
 from tests.fakes.hostile_registry import serve_hostile
 from tests.fakes.registry import REPOSITORY, FakeImage, make_image
@@ -240,7 +240,8 @@ def pull_confined(
     image: FakeImage, authority: Authority, store: Path
 ) -> tuple[Any, dict[str, PulledImage], list[str]]:
     """Pull by the agent; return its guest, the images, and what the owner is told."""
-    guest, events = guest_with_children(), []
+    guest = guest_with_children()
+    events: list[str] = []
     path = os.pathsep.join(filter(None, (str(Path.cwd()), *sys.path)))
     environment = {"PYTHONPATH": path, "CCINIT_TOOLS": os.environ.get("CCINIT_TOOLS", "")}
     program = (sys.executable, "-m", "tests.integration.mkfs_child")

@@ -241,7 +241,7 @@ def write_passed(directory: Path, tars: tuple[bytes, ...]) -> tuple[PassedLayer,
 def compress(children: Children, directory: Path, passed: tuple[PassedLayer, ...]) -> IndexedLayers:
     made = image_children(children, directory)
     positions = range(len(passed))
-    files = run(compress_layers(str(directory), positions, made, made.owners.index))
+    files = run(compress_layers(str(directory), positions, made, made.owners.compress))
     verified = VerifiedLayers(manifest=sha256_digest(b""), config=CONFIG, layers=passed)
     return IndexedLayers(verified=verified, files=files)
 

@@ -242,17 +242,21 @@ def test_compressed_image_is_mounted_without_its_tars(children: Children, mounts
     assert image.file_bytes == 3
 
 
+def begin_again(children: Children, form: LayerForm) -> None:
+    """Have the same children pull once more, into another directory."""
+    children.directory = children.directory / "again"
+    children.directory.mkdir()
+    children.workspace = str(children.directory)
+    children.form, children.verified, children.has_sent = form, None, Event()
+
+
 def test_compressed_layers_are_listed_by_what_is_in_them(
     children: Children, mounts: Mounts
 ) -> None:
     run(pull_image(REQUEST, str(children.directory), children, LayerStore()))
-    by_place, children.verified = children.verified, None
-    children.form = LayerForm.COMPRESSED
-    again = children.directory / "again"
-    again.mkdir()
-    children.workspace, children.directory = str(again), again
-    children.has_sent = Event()
-    run(pull_image(REQUEST, str(again), children, LayerStore(LayerForm.COMPRESSED)))
+    by_place = children.verified
+    begin_again(children, LayerForm.COMPRESSED)
+    run(pull_image(REQUEST, children.workspace, children, LayerStore(LayerForm.COMPRESSED)))
     assert by_place is not None
     assert children.verified is not None
     assert by_place.layers != children.verified.layers
@@ -347,8 +351,8 @@ def test_layers_that_two_images_share_are_made_once(
     alone, alone_request = children_of(tmp_path, "alone", OVER)
     again, again_request = children_of(tmp_path, "again", OVER[:1])
     store = LayerStore(form)
-    for one in (lower, upper, alone, again):
-        one.form = form
+    for pulling in (lower, upper, alone, again):
+        pulling.form = form
 
     async def pull_both() -> tuple[PulledImage, PulledImage, PulledImage]:
         async with TaskGroup() as group:

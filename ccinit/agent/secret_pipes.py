@@ -1,0 +1,43 @@
+"""Secrets on their way to a child: each in a pipe of its own, for one job."""
+
+import os
+from collections.abc import Iterable, Mapping
+
+from ccinit.secret import Secret
+
+
+def open_secret_pipes(secrets: Mapping[str, Secret]) -> dict[str, int]:
+    """Return for each name the reading end of a pipe that holds its secret, and nothing else.
+
+    Raises:
+        OSError: no more descriptors; none stays open.
+    """
+    pipes: dict[str, int] = {}
+    try:
+        for name, secret in secrets.items():
+            pipes[name] = _open_secret(secret)
+    except BaseException:
+        close_all(pipes.values())
+        raise
+    return pipes
+
+
+def _open_secret(secret: Secret) -> int:
+    """Put a secret in a pipe, whose reading end this returns."""
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        if os.write(writer, secret.reveal()) != len(secret):
+            raise RuntimeError(f"a secret of {len(secret)} bytes does not fit a pipe")  # noqa: TRY301
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    return reader
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close descriptors."""
+    for fd in fds:
+        os.close(fd)
