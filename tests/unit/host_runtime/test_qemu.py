@@ -68,7 +68,8 @@ SINK_WORDS = """
 DIRECT_WORDS = """
 -name ccinit-guest -no-user-config -nodefaults -display none -L share
 -sandbox on,elevateprivileges=deny,spawn=deny
--machine q35,memory-backend=memory,vmport=off -accel tcg -cpu max -smp 1 -m 512M
+-machine q35,memory-backend=memory,vmport=off -accel tcg
+-cpu max,-erms,-fsrm,-fsrs -smp 1 -m 512M
 -object memory-backend-memfd,id=memory,size=512M,share=on -no-reboot -S
 -chardev socket,id=qmp,path=s/qmp,server=on,wait=off -mon chardev=qmp,mode=control
 -kernel k -initrd i -append
