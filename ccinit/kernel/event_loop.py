@@ -65,6 +65,8 @@ __all__ = [
 ]
 
 R = TypeVar("R")
+_MAX_WAIT_SECONDS = 86400.0
+"""epoll_wait(2) counts milliseconds in an int: 24 days. A timer may be further off."""
 
 
 class EventLoop:
@@ -180,7 +182,7 @@ class EventLoop:
         while self._timers and self._timers[0].call is None:
             heapq.heappop(self._timers)
         if self._timers:
-            return max(0.0, self._timers[0].when - boottime())
+            return min(max(0.0, self._timers[0].when - boottime()), _MAX_WAIT_SECONDS)
         if not self._selector.get_map():
             raise RuntimeError("every task waits, and nothing can wake one")
         return None

@@ -1,5 +1,8 @@
 """The runner: interrupts, deadlines, groups, and that no exception is lost."""
 
+import os
+import threading
+
 import pytest
 
 from ccinit.errors import DeadlineError
@@ -10,6 +13,7 @@ from ccinit.kernel.event_loop import (
     Task,
     TaskGroup,
     deadline,
+    readable,
     sleep,
 )
 
@@ -149,6 +153,27 @@ def test_cancel_before_the_first_step_never_enters_the_coroutine() -> None:
 
     loop.run(main())
     assert steps == []
+
+
+def test_timer_may_be_a_year_off() -> None:
+    reader, writer = os.pipe()
+
+    async def wait_a_year() -> None:
+        await sleep(366 * 86400.0)
+
+    async def main() -> bytes:
+        async with TaskGroup() as group:
+            group.start(wait_a_year(), "a year")
+            await readable(reader)
+            group.cancel()
+        return os.read(reader, 1)
+
+    try:
+        threading.Timer(0.05, os.write, (writer, b"x")).start()
+        assert EventLoop().run(main()) == b"x"
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def test_waiting_for_nothing_at_all_is_a_bug() -> None:
