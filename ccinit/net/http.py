@@ -39,7 +39,6 @@ KEPT_HEADERS: Final = frozenset(
     )
 )
 
-_CHUNK_BYTES = 64 * 1024
 _MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply that a download did not ask for
 _REQUEST_HEADERS = (("user-agent", "ccinit"), ("accept", "*/*"), ("accept-encoding", "identity"))
 
@@ -305,7 +304,7 @@ def _check_range(response: httpx.Response, offset: int) -> None:
 
 def _read_body(response: httpx.Response, sink: Callable[[bytes], None], max_bytes: int) -> None:
     received = 0
-    for chunk in response.iter_raw(_CHUNK_BYTES):
+    for chunk in response.iter_raw():
         received += len(chunk)
         if received > max_bytes:
             raise LimitExceededError("net.body", f"more than {max_bytes} bytes")
