@@ -15,7 +15,6 @@ time for the next batch or signature (PID 1's loop).
 Payloads are bytes and stay bytes: nothing here decodes, trims or interprets them.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from enum import IntEnum, auto
 from typing import TYPE_CHECKING, Final
@@ -32,6 +31,7 @@ from ccinit.formats.sealed_log import (
     SizeClass,
     plan_pieces,
 )
+from ccinit.kernel.clock import boottime_us
 from ccinit.seal.recent import Entry, RecentEntries
 from ccinit.seal.ring import SealedRing
 from ccinit.secret import Secret
@@ -59,11 +59,6 @@ class LogState(IntEnum):
     PUBLIC = auto()
     PRIVATE = auto()
     ENDED = auto()
-
-
-def boottime_us() -> int:
-    """Return CLOCK_BOOTTIME in microseconds."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
 
 
 class SealedLog:
