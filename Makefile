@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TOOLS := build/tools
 export CCINIT_TOOLS ?= $(CURDIR)/$(TOOLS)
 
-.PHONY: help demo test test-long bench check image lock clean setup tools
+.PHONY: help demo test test-long bench check check-text check-types check-units image lock clean setup tools
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +26,17 @@ bench: setup tools ## Compare with other tools as ratios in one run (report in b
 	@$(BIN)/python -m tests.bench
 
 check: setup ## Lint, types, layer contracts, unit tests.
+	@$(MAKE) --no-print-directory --jobs=2 check-text check-types check-units
+
+check-text:
 	@echo "check: ruff"; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
-	@echo "check: mypy"; $(BIN)/mypy
 	@echo "check: layers"; $(BIN)/lint-imports --no-logo 2>/dev/null | tail -n 4; test $${PIPESTATUS[0]} -eq 0
 	@echo "check: spelling"; $(BIN)/codespell
+
+check-types:
+	@echo "check: mypy"; $(BIN)/mypy
+
+check-units:
 	@echo "check: unit tests"; $(BIN)/pytest -q -m "not long" tests/architecture tests/unit tests/fuzz
 
 image: setup tools ## Build the guest image, both profiles, into build/image/ (RELEASE=1: locked versions only).
