@@ -24,7 +24,7 @@ from tests.vm.harness.boot import record_boot
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(1800)]
 
 MIB = 1 << 20
-MEMORY_MIB, STORE_BYTES = 1024, 400 * MIB
+MEMORY_MIB, STORE_BYTES = 1024, 320 * MIB
 _FILL = """
 import errno, os
 file = open("/tmp/fill", "wb", buffering=0)
