@@ -64,7 +64,15 @@ class Deadline:
 
 def dial_tcp(host: str, port: int, timeout_seconds: float) -> socket.socket:
     """Connect by TCP to the first of the host's addresses that answers."""
-    return socket.create_connection((host, port), timeout=timeout_seconds)
+    connection = socket.create_connection((host, port), timeout=timeout_seconds)
+    # A handshake's end, a request's head and its body are small writes one after the other; Nagle's
+    # algorithm holds each back until the peer has confirmed the last, which it puts off for 40 ms.
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:  # reset meanwhile
+        connection.close()
+        raise
+    return connection
 
 
 class DeadlineBackend(httpcore.NetworkBackend):

@@ -7,6 +7,7 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.net.http import HttpClient, HttpLimits, HttpReply
+from ccinit.net.stream import dial_tcp
 from ccinit.net.tls import pinned_context
 from tests.fakes.tls_server import (
     Authority,
@@ -78,6 +79,14 @@ def test_download_another_range_is_refused(authority: Authority, offset: int, he
     handler = answer(b"HTTP/1.1 " + head + b"\r\nContent-Length: 5\r\n\r\nhello")
     action = lambda: download(authority, handler, offset=offset)  # noqa: E731
     assert refused_reason(action) == "net.range"
+
+
+def test_small_writes_do_not_wait_for_each_other() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        dial_tcp("127.0.0.1", server.getsockname()[1], 1.0) as connection,
+    ):
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_download_error_body_does_not_reach_the_sink(authority: Authority) -> None:
