@@ -40,6 +40,9 @@ KEPT_HEADERS: Final = frozenset(
 )
 
 _MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply that a download did not ask for
+_KEPT_CONNECTIONS = 4
+"""A registry, its token service, and the store that it redirects each layer to, take turns: with
+fewer connections each of them would shake hands again for every layer."""
 _REQUEST_HEADERS = (("user-agent", "ccinit"), ("accept", "*/*"), ("accept-encoding", "identity"))
 
 
@@ -202,7 +205,7 @@ class _PinnedTransport(httpx.BaseTransport):
         self._pool = httpcore.ConnectionPool(
             ssl_context=context,
             network_backend=backend,
-            max_connections=1,
+            max_connections=_KEPT_CONNECTIONS,
             http2=False,
             retries=0,
         )

@@ -89,6 +89,22 @@ def test_small_writes_do_not_wait_for_each_other() -> None:
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+def test_services_that_take_turns_keep_their_connections(authority: Authority) -> None:
+    def handle(connection: socket.socket) -> None:
+        while read_head(connection):
+            connection.sendall(OK)
+
+    context = server_context(authority.issue())
+    with (
+        TlsServer(context, handle) as registry,
+        TlsServer(context, handle) as store,
+        HttpClient(pinned_context(authority.pem, check_time=True)) as client,
+    ):
+        for server in (registry, store) * 3:
+            assert client.request("GET", server.url()).body == b"hello"
+        assert (registry.connections, store.connections) == (1, 1)
+
+
 def test_download_error_body_does_not_reach_the_sink(authority: Authority) -> None:
     handler = answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone")
     reply, received = download(authority, handler)
