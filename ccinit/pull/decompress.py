@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol, assert_never
 
 import zstandard
-from isal import isal_zlib
+from isal import igzip_lib
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.compression import Compression
@@ -18,8 +18,7 @@ from ccinit.values import frozen
 
 Sink = Callable[[bytes | memoryview], None]
 
-_CHUNK_BYTES = 1 << 17
-_GZIP_WBITS = 31  # a gzip wrapper, the largest window
+_CHUNK_BYTES = 1 << 18
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_WINDOW_BYTES = 16 << 20
 """What every level up to 19 stays below; RFC 8878 asks readers for 8 MiB. More is the guest's
@@ -96,42 +95,49 @@ class _Plain:
 class _Gzip:
     def __init__(self, output: _BoundedOutput) -> None:
         self._output = output
-        self._member = isal_zlib.decompressobj(wbits=_GZIP_WBITS)
+        self._member = _gzip_member()
         self._rest = b""  # too short to tell whether a member begins
         self._has_begun = False
 
     def feed(self, data: bytes | memoryview) -> None:
         self._output.input_bytes += len(data)
-        left = self._rest + data
+        left = self._rest + data if self._rest else data
         self._rest = b""
         while left:
             if not self._has_begun:
                 if len(left) < len(_GZIP_MAGIC):
-                    self._rest = left
+                    self._rest = bytes(left)
                     return
-                if not left.startswith(_GZIP_MAGIC):
+                if left[: len(_GZIP_MAGIC)] != _GZIP_MAGIC:
                     raise FormatError("pull.gzip", "bytes that are no gzip member")
                 self._has_begun = True
-            left = self._step(left)
+            left = self._inflate(left)
 
     def finish(self) -> None:
         if self._has_begun or self._rest:
             raise FormatError("pull.gzip", "the stream ends within a member")
 
-    def _step(self, data: bytes) -> bytes:
-        """Inflate at most a chunk; return the input that is left."""
-        try:
-            chunk = self._member.decompress(data, _CHUNK_BYTES)
-        except isal_zlib.IsalError as error:  # type: ignore[misc]  # the stub is wrong
-            raise FormatError("pull.gzip", f"malformed: {error}") from error
-        if chunk:
-            self._output.write(chunk)
-        if not self._member.eof:
-            return bytes(self._member.unconsumed_tail)
-        left = bytes(self._member.unused_data)
-        self._member = isal_zlib.decompressobj(wbits=_GZIP_WBITS)
+    def _inflate(self, data: bytes | memoryview) -> bytes:
+        """Inflate what `data` has of the member; return what is behind the member's end."""
+        while not self._member.eof:
+            try:
+                chunk = self._member.decompress(data, _CHUNK_BYTES)
+            except igzip_lib.IsalError as error:  # type: ignore[misc]  # the stub is wrong
+                raise FormatError("pull.gzip", f"malformed: {error}") from error
+            if chunk:
+                self._output.write(chunk)
+            if self._member.needs_input:
+                return b""
+            data = b""  # it keeps what it has not used
+        left = self._member.unused_data
+        self._member = _gzip_member()
         self._has_begun = False
         return left
+
+
+def _gzip_member() -> igzip_lib.IgzipDecompressor:
+    """Return what undoes one member, its checksum and length included."""
+    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
 
 
 class _Zstd:

@@ -1,6 +1,6 @@
 """Layers on their way from one child to the next, one after the other through a pipe or a file.
 
-    layer = chunk*, end      chunk = length u32 (1 … 128 KiB), bytes      end = length 0; big-endian
+    layer = chunk*, end      chunk = length u32 (1 … 256 KiB), bytes      end = length 0; big-endian
 
 An end of its own tells a layer that is over from a writer that has died. Which layers come is
 agreed upon elsewhere; what their bytes are is for the reader to find out.
@@ -15,7 +15,7 @@ from ccinit.errors import ChildError, KernelError
 from ccinit.pull.layer_file import write_error
 
 PIPE_BYTES = 1 << 20
-MAX_CHUNK_BYTES = 1 << 17
+MAX_CHUNK_BYTES = 1 << 18
 SOURCE = "source"
 SINK = "sink"
 """The names under which children find the pipes that layers come and go by."""
