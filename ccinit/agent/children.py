@@ -64,7 +64,7 @@ class PreparedChild:
 
     Attributes:
         is_used: it has been given its job, and takes no other.
-        pid: of its process, while the block of `prepare` lasts.
+        pid: of its process, until the job or the block of `prepare` is over.
     """
 
     def __init__(self, child: "_Child", rights: Rights) -> None:
@@ -84,7 +84,8 @@ class PreparedChild:
     ) -> R:
         """Give it the job and return the result; raises and takes what `Children.run` does.
 
-        Without `seconds` it is never late: a job that lasts as long as its block.
+        As there, it is dead when this returns, whatever it would have liked to do next. Without
+        `seconds` it is never late: a job that lasts as long as its block.
         """
         if self.is_used:
             raise RuntimeError("a child does one job")
@@ -92,10 +93,11 @@ class PreparedChild:
         talk = Conversation(
             self._child.connection, self._rights, reply, answers or {}, notices or {}
         )
-        if seconds is None:
-            return await self._child.hold(talk, request)
-        async with deadline(seconds, "child.late"):
-            return await self._child.hold(talk, request)
+        async with self._child:
+            if seconds is None:
+                return await self._child.hold(talk, request)
+            async with deadline(seconds, "child.late"):
+                return await self._child.hold(talk, request)
 
 
 class PreparedProgram:
@@ -291,13 +293,14 @@ class Children:
 
 
 class _Child:
-    """A running child and our end of its channel; dead and collected when the block ends."""
+    """A running child and our end of its channel; dead and collected when its first block ends."""
 
     def __init__(self, process: Process, connection: socket.socket, role: Role) -> None:
         self.process = process
         self.connection = connection
         self._role = role
         self._cgroup: Cgroup | None = None
+        self._is_buried = False
 
     def enclose(self, parent: Cgroup | None, rights: Rights, store_bytes: int) -> None:
         """Put the child, which waits for its request, into a cgroup of its own.
@@ -341,6 +344,9 @@ class _Child:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._is_buried:
+            return
+        self._is_buried = True
         self.connection.close()
         self.process.kill()
         try:

@@ -142,6 +142,12 @@ def babble(order: Order, channel: JobChannel) -> Outcome:
     return hang(order, channel)
 
 
+def linger(order: Order, channel: JobChannel) -> Outcome:
+    """Give the result, and stay."""
+    channel.end(Kind.RESULT, Outcome(text=order.text))
+    return hang(order, channel)
+
+
 def flood(_order: Order, channel: JobChannel) -> Outcome:
     while True:
         channel.notify(Step(number=1))
@@ -246,7 +252,7 @@ DEEDS: Mapping[str, Callable[[Order, JobChannel], Outcome]] = {
     deed.__name__: deed
     for deed in (
         echo, halt, count, grow, swallow, write_given_fd, leave_garbage, list_fds, read_secret,
-        refuse, refuse_by_kernel, stumble, end, crash, hang, babble, flood, wrong_type,
+        refuse, refuse_by_kernel, stumble, end, crash, hang, linger, babble, flood, wrong_type,
         close_channel, pass_fd, open_file, write_file, open_socket, listen_tcp, connect_tcp, tls,
         fork, execute, become_root, kill_init, raw, executable_memory, netlink, start_programs,
     )

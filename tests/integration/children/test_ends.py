@@ -133,6 +133,19 @@ def test_prepared_child_that_is_never_asked_ends_with_its_block(children: Childr
     assert EventLoop().run(job()) == 1
 
 
+def test_prepared_child_is_dead_when_its_result_is_there(children: Children) -> None:
+    """What it has written must not change under whoever checks it next."""
+
+    async def job() -> tuple[Outcome, tuple[int, ...]]:
+        async with children.prepare(Role.CONFIG, fds={}) as prepared:
+            order = Order(deed="linger", text="a")
+            outcome = await prepared.run(order, Outcome, seconds=SECONDS)
+            return outcome, owned_pids()
+
+    outcome, owned = EventLoop().run(job())
+    assert (outcome.text, tuple(owned)) == ("a", ())
+
+
 def test_prepared_child_that_hangs_is_ended_at_the_jobs_deadline(children: Children) -> None:
     async def job() -> None:
         async with children.prepare(Role.CONFIG, fds={}) as prepared:
