@@ -185,31 +185,33 @@ class Children:
             CcinitError: what the job raised, or a handler did.
         """
         rights = self._table[role]
-        async with deadline(seconds, "child.late"):
-            pipes = open_secret_pipes(secrets or {})
-            try:
-                child = self._start(role, {**(fds or {}), **pipes}, workspace, {})
-            finally:
-                close_all(pipes.values())
-            async with child:
-                child.enclose(self._cgroup, rights, self.store_bytes)
-                talk = Conversation(child.connection, rights, reply, answers or {}, notices or {})
-                return await child.hold(talk, request)
+        async with (
+            deadline(seconds, "child.late"),
+            self._start_with(role, fds or {}, secrets or {}, workspace) as child,
+        ):
+            child.enclose(self._cgroup, rights, self.store_bytes)
+            talk = Conversation(child.connection, rights, reply, answers or {}, notices or {})
+            return await child.hold(talk, request)
 
     @asynccontextmanager
     async def prepare(
-        self, role: Role, *, fds: Mapping[str, int], workspace: str = ""
+        self,
+        role: Role,
+        *,
+        fds: Mapping[str, int],
+        secrets: Mapping[str, Secret] | None = None,
+        workspace: str = "",
     ) -> AsyncIterator["PreparedChild"]:
         """Start a child for a job that is soon to come; yields it, and ends it with the block.
 
         It loads its code and gives up its rights while others work, and then waits. The fds may be
-        closed as soon as it is there.
+        closed as soon as it is there; secrets are as for `run`.
 
         Raises:
             KernelError: it could not be started.
         """
         rights = self._table[role]
-        async with self._start(role, fds, workspace, {}) as child:
+        async with self._start_with(role, fds, secrets or {}, workspace) as child:
             child.enclose(self._cgroup, rights, self.store_bytes)
             yield PreparedChild(child, rights)
 
@@ -269,6 +271,15 @@ class Children:
                 yield PreparedProgram(child, rights, reader)
         finally:
             os.close(reader)
+
+    def _start_with(
+        self, role: Role, fds: Mapping[str, int], secrets: Mapping[str, Secret], workspace: str
+    ) -> "_Child":
+        pipes = open_secret_pipes(secrets)
+        try:
+            return self._start(role, {**fds, **pipes}, workspace, {})
+        finally:
+            close_all(pipes.values())
 
     def _start(
         self, role: Role, fds: Mapping[str, int], workspace: str, standard: Mapping[int, int]

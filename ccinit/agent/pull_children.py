@@ -59,8 +59,8 @@ class ImageChildren:
     """See `ccinit.pull.image.PullChildren`; to be entered for one pull.
 
     Those that wait for others are started ahead and load their code meanwhile: the two behind the
-    pipes and the one that reads the manifest while the registry is asked for it, the two for the
-    index and for the mounts while the last tar is read.
+    pipes and the one that reads the manifest while the registry is asked for it, the one for the
+    index while the last tar is read, the one for the mounts while the index is made.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class ImageChildren:
         self._directory = directory
         self._stack = AsyncExitStack()
         self._fds: dict[str, int] = {}
+        self._registry: PreparedChild | None = None
         self._inspect: PreparedChild | None = None
         self._unpack: PreparedChild | None = None
         self._layers: PreparedChild | None = None
@@ -96,6 +97,8 @@ class ImageChildren:
         tars_out, tars_in = open_pipe()
         try:
             prepare = self._guest.children.prepare
+            registry = prepare(Role.REGISTRY, fds={}, secrets=self._client_keys)
+            self._registry = await self._stack.enter_async_context(registry)
             inspect = prepare(Role.INSPECT, fds={})
             self._inspect = await self._stack.enter_async_context(inspect)
             unpack = prepare(Role.UNPACK, fds={SOURCE: blobs_out, SINK: tars_in})
@@ -143,12 +146,10 @@ class ImageChildren:
             sink = self._open_file() if sending.to_file else self._fds.pop("blobs")
             return Answer(value=SendLayers(first=sending.first), fds=(sink,))
 
-        return await self._guest.children.run(
-            Role.REGISTRY,
+        return await _prepared(self._registry).run(
             request,
             PulledBlobs,
             seconds=self._seconds,
-            secrets=self._client_keys,
             answers={FoundSignatures: answer, FoundImage: send},
             notices={
                 SourceFailed: self._source_failed,
@@ -187,11 +188,8 @@ class ImageChildren:
     async def unpack(self, request: UnpackRequest) -> UnpackReply:
         """Undo the layers' compression."""
         reply = await _prepared(self._unpack).run(request, UnpackReply, seconds=self._seconds)
-        children, enter = self._guest.children, self._stack.enter_async_context
         if self._form is LayerForm.INDEX:
-            prepared = children.prepare(Role.INDEX, fds={}, workspace=self._directory)
-            self._index = await enter(prepared)
-        self._tree = await enter(children.prepare(Role.TREE, fds={}, workspace=self._directory))
+            self._index = await self._prepare_for_files(Role.INDEX)
         return reply
 
     async def judge(self, request: SignatureRequest) -> AcceptedImage:
@@ -212,9 +210,11 @@ class ImageChildren:
             tar = kept[question.position].files.tar
             return Answer(value=OpenedTar(), fds=(_open_file(tar, os.O_RDONLY),))
 
-        return await _prepared(self._layers).run(
+        layers = await _prepared(self._layers).run(
             request, VerifiedLayers, seconds=self._seconds, answers={KeptTar: answer}
         )
+        self._tree = await self._prepare_for_files(Role.TREE)
+        return layers
 
     async def index(self, request: IndexRequest) -> None:
         """Run mkfs.erofs over each tar."""
@@ -258,6 +258,10 @@ class ImageChildren:
     async def walk(self, request: TreeRequest) -> TreeDigests:
         """List the mounted layers."""
         return await _prepared(self._tree).run(request, TreeDigests, seconds=self._seconds)
+
+    async def _prepare_for_files(self, role: Role) -> PreparedChild:
+        prepared = self._guest.children.prepare(role, fds={}, workspace=self._directory)
+        return await self._stack.enter_async_context(prepared)
 
     def _open_file(self) -> int:
         """Return a file without a name for encrypted layers; another fd of it is kept."""
