@@ -4,7 +4,8 @@
               ──(keys)───▶ LayerKey each    KBS and `unwrap` children, `agent`'s composition
     ciphertext ──decrypt─▶ layers           HMAC first; layer keys of this image and nothing else
 
-No child that has a key has a network, and the one that speaks with the registry has no key.
+Keys are opened while the layers are downloaded. No child that has a key has a network, and the one
+that speaks with the registry has no key.
 """
 
 from typing import Protocol
@@ -27,12 +28,19 @@ class DecryptChildren(Protocol):
         """Run `decrypt.decrypt_job` on what was downloaded, with `keys` in its pipe."""
 
 
-async def decrypt_layers(image: InspectedImage, children: DecryptChildren) -> None:
+async def decrypt_layers(
+    image: InspectedImage, keys: tuple[LayerKey, ...], children: DecryptChildren
+) -> None:
     """Pass the layers, which were downloaded into a file, on to be decompressed.
+
+    Args:
+        image: what is encrypted, and how.
+        keys: what `open_keys` returned.
+        children: who does it.
 
     Raises:
         CcinitError: of any family.
     """
     request = DecryptRequest(layers=len(image.layers), encrypted=image.encrypted)
-    with Secret(join_keys(await children.open_keys(image))) as keys:
-        await children.decrypt(request, keys)
+    with Secret(join_keys(keys)) as secret:
+        await children.decrypt(request, secret)

@@ -9,12 +9,15 @@ scratch are what this child has written, and nothing is indexed before it has en
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Protocol, TypeVar
 
 from ccinit.errors import ChildError
 from ccinit.formats.digest import Digest
+from ccinit.formats.layer_encryption import LayerKey
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.kernel.event_loop import Event, TaskGroup
+from ccinit.kernel.task import Task
 from ccinit.pull.encrypted_layers import DecryptChildren, decrypt_layers
 from ccinit.pull.fetch_messages import FoundImage, PulledBlobs, PullRequest
 from ccinit.pull.layer_store import Claim, LayerStore, StoredLayer, claim_alone
@@ -95,7 +98,8 @@ async def receive_layers(
     """
     reception = _Reception(request, verdict, store, children)
     async with TaskGroup() as group:
-        group.start(reception.keep(reception.send), "send layers")
+        keys = group.start(reception.open_keys(), "open layer keys")
+        group.start(reception.keep(partial(reception.send, keys)), "send layers")
         group.start(reception.keep(reception.unpack), "unpack layers")
         verified = group.start(reception.keep(reception.verify), "verify layers")
     return reception.conclude(verified.result)
@@ -118,12 +122,16 @@ class _Reception:
         self._is_planned = Event()
         self._left_alone: list[ChildError] = []
 
-    async def send(self) -> None:
+    async def open_keys(self) -> tuple[LayerKey, ...]:
+        inspected = (await self._planned()).inspected
+        return await self._children.open_keys(inspected) if inspected.encrypted else ()
+
+    async def send(self, keys: Task[tuple[LayerKey, ...]]) -> None:
         await self._children.fetch(self._request, self._verdict.decide, self._begin)
         if self._plan is None:
             raise ChildError("child.protocol", "an image without its documents")
         if self._plan.inspected.encrypted:
-            await decrypt_layers(self._plan.inspected, self._children)
+            await decrypt_layers(self._plan.inspected, await keys.join(), self._children)
 
     async def unpack(self) -> None:
         plan = await self._planned()

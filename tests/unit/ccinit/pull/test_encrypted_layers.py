@@ -20,6 +20,7 @@ from tests.fakes.tars import Entry, make_tar
 TARS = [make_tar(Entry("a", b"x")), make_tar(Entry("b", b"yy"))]
 SEALED = seal(TARS[1])
 IMAGE = make_encrypted_image([b"packed", SEALED], TARS)
+KEYS = (LayerKey(key=KEY, nonce=NONCE),)
 REQUEST = InspectRequest(
     pinned=parse_digest(IMAGE.digest),
     documents=(IMAGE.manifest,),
@@ -32,17 +33,16 @@ class Children:
     """Play the children: the jobs themselves, between two pipes."""
 
     def __init__(self) -> None:
-        self.keys = (LayerKey(key=KEY, nonce=NONCE),)
         self.piped: Secret | None = None
         self.source, self.sink = LayerPipe([b"packed", SEALED.blob]), LayerPipe()
         self.fds = {SOURCE: self.source.fd, SINK: self.sink.fd}
 
-    async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
-        assert [layer.position for layer in image.encrypted] == [1]
-        return self.keys
+    async def open_keys(self, _image: InspectedImage) -> tuple[LayerKey, ...]:
+        raise AssertionError("they are open")
 
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
         assert request.layers == 2
+        assert [layer.position for layer in request.encrypted] == [1]
         self.piped = keys
         return decrypt_job(request, self)
 
@@ -58,7 +58,7 @@ def finish(coroutine: Coroutine[object, None, None]) -> None:
 
 def test_layers_are_decrypted_and_the_keys_are_wiped() -> None:
     children = Children()
-    finish(decrypt_layers(inspect_job(REQUEST, None), children))
+    finish(decrypt_layers(inspect_job(REQUEST, None), KEYS, children))
     packed, opened = children.sink.layers()
     assert packed == b"packed"
     assert gzip.decompress(opened) == TARS[1]

@@ -85,6 +85,7 @@ class Children:
         self.file, self.sink, self.tars = LayerPipe(), LayerPipe(), list(TARS)
         self.fds: dict[str, int] = {}
         self.has_sent = Event()
+        self.has_asked_for_keys = Event()
         self.firsts: list[int] = []
         self.kept: tuple[StoredLayer, ...] = ()
         self.verified: VerifiedLayers | None = None
@@ -99,7 +100,9 @@ class Children:
         for found in self.found:
             sending = await begin(found)
             self.firsts.append(sending.first)
-            if not sending.to_file:
+            if sending.to_file:
+                await self.has_asked_for_keys.wait()  # they are opened meanwhile
+            else:
                 self.has_sent.set()
         return PulledBlobs(downloaded_bytes=0)
 
@@ -109,6 +112,7 @@ class Children:
 
     async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
         self.order.append("keys")
+        self.has_asked_for_keys.set()
         return tuple(LayerKey(key=KEY, nonce=NONCE) for _layer in image.encrypted)
 
     async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
