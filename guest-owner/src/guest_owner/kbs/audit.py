@@ -156,8 +156,15 @@ class AuditLog:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(self._path, flags, PRIVATE_MODE)
         with os.fdopen(descriptor, "ab", buffering=0) as file:
-            file.write(line)
-            os.fsync(file.fileno())
+            size = os.fstat(descriptor).st_size
+            try:
+                rest = memoryview(line)
+                while rest:  # a disk that is nearly full takes a part, and says so the next time
+                    rest = rest[file.write(rest) :]
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)  # else the next record would continue this line
+                raise
 
 
 def read_audit(path: Path) -> Iterator[dict[str, object]]:
@@ -174,7 +181,7 @@ def read_audit(path: Path) -> Iterator[dict[str, object]]:
     for part in (*older_files(path), path):
         try:
             expected = "" if previous is None else continuation(previous)
-            with part.open(encoding="ascii") as file:
+            with part.open("rb") as file:
                 for number, line in enumerate(file, 1):
                     record = _parse_line(line, f"{part.name}, line {number}")
                     if number == 1 and previous is not None and record["reason"] != expected:
@@ -220,9 +227,9 @@ def _decode_claim(value: object) -> Claim:
         )
 
 
-def _parse_line(line: str, where: str) -> dict[str, object]:
+def _parse_line(line: bytes, where: str) -> dict[str, object]:
     try:
-        value = json.loads(line)
+        value = json.loads(line.decode("ascii"))
     except ValueError as error:
         raise FormatError("audit.line", f"{where} is not JSON") from error
     if not isinstance(value, dict) or not all(key in value for key in _TOP_KEYS):

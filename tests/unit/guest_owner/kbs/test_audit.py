@@ -1,5 +1,8 @@
 import hashlib
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,12 +70,40 @@ def test_append_that_cannot_write_says_so(tmp_path: Path) -> None:
     assert caught.value.reason == "audit.write"
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"time": "now"}'])
-def test_read_audit_names_the_line_that_is_broken(tmp_path: Path, line: str) -> None:
+@contextmanager
+def room_for(size_bytes: int) -> Iterator[None]:
+    """Let files grow to this size and no further; a write that crosses it is a short one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_record_that_fits_only_in_part_is_refused_and_leaves_the_log_as_it_was(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    observed: list[AuditRecord] = []
+    log = AuditLog(path, observe=observed.append)
+    log.append(RECORD)
+    before = path.read_bytes()
+    with room_for(len(before) + 20), pytest.raises(CcinitError) as caught:
+        log.append(RECORD)
+    assert caught.value.reason == "audit.write"
+    assert path.read_bytes() == before
+    assert observed == [RECORD]
+    log.append(RECORD)
+    assert len(list(read_audit(path))) == 2
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]", b'{"time": "now"}', b"\xff", b'{"time": "\xe9"}'])
+def test_read_audit_names_the_line_that_is_broken(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "audit.jsonl"
     AuditLog(path).append(RECORD)
-    with path.open("a") as file:
-        file.write(line + "\n")
+    with path.open("ab") as file:
+        file.write(line + b"\n")
     with pytest.raises(CcinitError, match="line 2") as caught:
         list(read_audit(path))
     assert caught.value.reason == "audit.line"
