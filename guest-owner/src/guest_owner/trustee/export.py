@@ -107,29 +107,30 @@ def _snp_texts(value: bytes) -> tuple[str, str]:
 
 def _demanded_values(demanded: Collection[Requirements]) -> dict[str, list[str]]:
     """Return what the owner demands of platforms, as far as a claim of Trustee shows it."""
-    azure = [known for known in demanded if isinstance(known, ParavisorRequirements)]
-    below = [known.hardware for known in azure]
+    snp, tdx = _of_paravisor(Tee.AZ_SNP_VTPM, demanded), _of_paravisor(Tee.AZ_TDX_VTPM, demanded)
     return {
         "ccinit_snp_tcb": _floors(demanded),
         "ccinit_tdx_domain": _domains(demanded),
         "ccinit_tdx_module": _modules(demanded),
         "ccinit_az_snp_paravisor": [
             text.removeprefix(f"{Tee.SNP}:")
-            for known in azure
-            if known.tee is Tee.AZ_SNP_VTPM
+            for known in snp
             for paravisor in known.paravisors
             for text in _snp_texts(paravisor)
         ],
-        "ccinit_az_snp_tcb": _floors(below),
+        "ccinit_az_snp_tcb": _floors([known.hardware for known in snp]),
         "ccinit_az_tdx_paravisor": [
-            paravisor.hex()
-            for known in azure
-            if known.tee is Tee.AZ_TDX_VTPM
-            for paravisor in known.paravisors
+            paravisor.hex() for known in tdx for paravisor in known.paravisors
         ],
-        "ccinit_az_tdx_domain": _domains(below),
-        "ccinit_az_tdx_module": _modules(below),
+        "ccinit_az_tdx_domain": _domains([known.hardware for known in tdx]),
+        "ccinit_az_tdx_module": _modules([known.hardware for known in tdx]),
     }
+
+
+def _of_paravisor(tee: Tee, demanded: Collection[Requirements]) -> list[ParavisorRequirements]:
+    return [
+        known for known in demanded if isinstance(known, ParavisorRequirements) and known.tee is tee
+    ]
 
 
 def _floors(demanded: Collection[Requirements]) -> list[str]:

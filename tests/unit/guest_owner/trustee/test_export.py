@@ -7,20 +7,28 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.formats.tee import Tee
 from guest_owner.kbs.measurements import Boot, SnpMeasurements
 from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.references import Profile, References, RegisteredKey
+from guest_owner.kbs.requirements import parse_requirements
 from guest_owner.trustee.export import (
     appraisal_policy,
     reference_values,
     resource_policy,
 )
-from tests.unit.guest_owner.kbs.snp_values import requirements, snp_image, snp_references
+from tests.unit.guest_owner.kbs.snp_values import (
+    REQUIREMENTS,
+    requirements,
+    snp_image,
+    snp_references,
+)
 from tests.unit.guest_owner.kbs.values import boot_of, initdata, reference_set
 
 DOCS = Path(__file__).parents[4] / "docs/trustee-policy"
 PROD, DIRECT = reference_set(), reference_set("image-2", boot=Boot.DIRECT)
 TEST = reference_set("image-1-test", Profile.TEST)
+PARAVISOR = f'paravisor = ["{"ab" * 48}"]\n'.encode() + REQUIREMENTS
 REFERENCES = References(
     sets=(PROD, DIRECT, TEST),
     attestation_keys=(RegisteredKey(name="node", public_der=b"key"),),
@@ -96,6 +104,15 @@ microcode = 1
 """
     known = snp_references(demanded=requirements(turin))
     assert reference_values(known)["ccinit_snp_tcb"] == ["4:0:24:219"]
+
+
+def test_demands_on_an_svsm_are_not_exported_as_demands_on_azure() -> None:
+    lower = PARAVISOR.replace(b"snp = 24", b"snp = 3")
+    azure = parse_requirements(PARAVISOR, Tee.AZ_SNP_VTPM)
+    svsm = parse_requirements(lower, Tee.SVSM)
+    alone = reference_values(References(requirements=(azure,)))
+    assert alone["ccinit_az_snp_tcb"] == ["4:0:24:219"]
+    assert reference_values(References(requirements=(azure, svsm))) == alone
 
 
 def test_every_reference_value_that_the_policy_asks_for_is_exported() -> None:
