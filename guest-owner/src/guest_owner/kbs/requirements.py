@@ -162,9 +162,12 @@ def parse_requirements(data: bytes, platform: Tee) -> Requirements:
 
 
 def _read_snp(fields: Fields) -> SnpRequirements:
-    floors = dict(fields.tables("product", _read_product))
+    products = fields.tables("product", _read_product)
+    floors = dict(products)
     if not floors:
         raise FormatError("requirements.product", "name at least one product")
+    if len(floors) != len(products):  # which floor counts would depend on their order
+        raise FormatError("requirements.product", "a product stands there twice")
     allowed, promised = fields.table("policy", _read_policy, default=(PolicyBit(0), PolicyBit(0)))
     launch = fields.table("id_block", _read_id_block, default=IdBlock())
     return SnpRequirements(

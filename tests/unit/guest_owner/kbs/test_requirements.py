@@ -53,6 +53,7 @@ def test_file_that_says_everything_is_read() -> None:
     [
         ("", "requirements.version"),
         ("version = 1", "requirements.product"),
+        (LEAST + PRODUCT.replace("snp = 24", "snp = 3"), "requirements.product"),
         ("version = 2\n" + PRODUCT, "requirements.version"),
         (LEAST + "colour = 1", "requirements.product.unknown"),
         (LEAST + "fmc = 1", "requirements.product.unknown"),
