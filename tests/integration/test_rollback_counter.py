@@ -236,7 +236,7 @@ def test_second_guest_on_a_copy_ends_the_clean_close_of_the_first(boots: Boots) 
 def test_kbs_that_forgot_is_noticed_and_the_owner_can_accept_a_backup(boots: Boots) -> None:
     for _ in range(3):
         boots.close(boots.open())
-    owner(boots.kbs.state, "register", "rollback-counter", "shop", "data")
+    owner(boots.kbs.state, "register", "rollback-counter", "shop", "data", "--value", "0")
     assert boots.refused() == "volume.counter_ahead"
     owner(boots.kbs.state, "register", "rollback-counter", "shop", "data", "--value", "6")
     boots.close(boots.open())

@@ -5,6 +5,7 @@ import argparse
 from ccinit.formats.rollback_counter import counter_rule, parse_counter_path
 from guest_owner.arguments import Subparsers, add_state
 from guest_owner.kbs.counters import Counters
+from guest_owner.kbs.store import Store
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -17,16 +18,20 @@ def add_parser(commands: Subparsers) -> None:
     counter.add_argument(
         "--value",
         type=int,
-        default=0,
         metavar="N",
-        help="go on from N: accept the backup of which a guest said so (default: a new volume)",
+        help="go on from N, whatever it is at: accept the backup of which a guest said so "
+        "(default: begin to count)",
     )
     counter.set_defaults(func=_register)
 
 
 def _register(arguments: argparse.Namespace) -> int:
     uri = parse_counter_path(f"{arguments.pod}/{arguments.volume}")
-    Counters(arguments.state).register(uri, arguments.value)
-    print(f"registered {uri}, at {arguments.value}")
+    counters = Counters(Store(arguments.state).root)
+    if arguments.value is None:
+        counters.begin(uri)
+    else:
+        counters.set(uri, arguments.value)
+    print(f"registered {uri}, at {counters.read(uri).value}")
     print(f"the policy decides about it as about {counter_rule(uri)}")
     return 0

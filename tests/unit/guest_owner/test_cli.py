@@ -256,6 +256,19 @@ rollback = "kbs-counter"
     assert "[counter.path]" in error_of(capsys)
 
 
+def test_counter_begins_once_and_only_where_there_is_a_state(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register = ("register", "rollback-counter", "shop", "data", "--state")
+    assert run(*register, state, "--value", "8") == 0
+    assert run(*register, state) == 1
+    assert "is at 8" in error_of(capsys)
+    assert Counters(state).read(counter_uri("shop", "data")).value == 8
+    assert run(*register, tmp_path / "absent") == 1
+    assert "[state.missing]" in error_of(capsys)
+    assert not (tmp_path / "absent").exists()
+
+
 @pytest.mark.parametrize(
     "text", ["a'''b", 'quote " and \\ backslash', "tab\tand ünïcode ☃", "ends with '", "del \x7f"]
 )

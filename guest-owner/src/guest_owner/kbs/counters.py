@@ -37,8 +37,21 @@ class Counters:
         """Args: root: the state directory."""
         self._root = root
 
-    def register(self, uri: PluginUri, value: int = 0) -> None:
-        """Begin to count, or go on from another number: that of a backup the owner accepts.
+    def begin(self, uri: PluginUri) -> None:
+        """Begin to count.
+
+        Raises:
+            ConfigError: `counter.exists`: to begin anew would forget how old the volume may be.
+        """
+        if self._path(uri).exists():
+            value = self.read(uri).value
+            raise ConfigError(
+                "counter.exists", f"{uri} is at {value}; --value N sets it on purpose"
+            )
+        self.set(uri, 0)
+
+    def set(self, uri: PluginUri, value: int) -> None:
+        """Go on from another number: that of a backup which the owner accepts.
 
         Raises:
             FormatError: `counter.value`.

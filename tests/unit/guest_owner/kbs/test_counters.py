@@ -15,7 +15,7 @@ ONE, OTHER = b"1" * 16, b"2" * 16
 @pytest.fixture
 def counters(tmp_path: Path) -> Counters:
     made = Counters(tmp_path)
-    made.register(URI)
+    made.begin(URI)
     return made
 
 
@@ -33,7 +33,7 @@ def test_counter_moves_by_one(counters: Counters) -> None:
 
 
 def test_counter_moves_by_nothing_else(counters: Counters) -> None:
-    counters.register(URI, 7)
+    counters.set(URI, 7)
     assert [refused(counters, to) for to in (1, 6, 7, 9)] == ["counter.taken"] * 4
     assert counters.read(URI) == Counter(value=7)
 
@@ -50,7 +50,7 @@ def test_counter_that_nobody_registered_is_absent(tmp_path: Path) -> None:
 
 def test_counter_of_a_name_that_is_a_path_is_refused(counters: Counters) -> None:
     with pytest.raises(CcinitError) as error:
-        counters.register(counter_uri("..", ".."))
+        counters.begin(counter_uri("..", ".."))
     assert error.value.reason == "counter.path"
 
 
