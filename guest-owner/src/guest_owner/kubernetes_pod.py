@@ -7,7 +7,7 @@ who may reach it, are left out. A secret becomes a resource of the KBS, under th
 """
 
 import json
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import yaml
@@ -49,6 +49,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         node: yaml.MappingNode,
         deep: bool = False,  # noqa: FBT001, FBT002 - overridden
     ) -> dict[Hashable, Any]:
+        if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
+            raise FormatError("kubernetes.yaml", "a key is no text")
         keys = [key.value for key, _ in node.value]
         if len(set(keys)) != len(keys):
             raise FormatError("kubernetes.duplicate", f"a key stands twice: {sorted(keys)}")
@@ -68,7 +70,7 @@ def convert_pod(text: str, ca_pem: str, scratch_bytes: int) -> str:
     """
     try:
         document = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: the 31st of June
         raise FormatError("kubernetes.yaml", str(error)) from error
     pod = _table(document, "pod", {"apiVersion", "kind", "metadata", "spec"}, left_out={"status"})
     if (pod.get("apiVersion"), pod.get("kind")) != ("v1", "Pod"):
@@ -98,9 +100,12 @@ class _Pod:
             _text(one, "name"): one
             for one in _tables(spec, "volumes", {"name", "emptyDir", "secret"})
         }
+        for volume, one in self._volumes.items():
+            if len(one.keys() & {"emptyDir", "secret"}) != 1:
+                raise FormatError("kubernetes.volumes", f"{volume}: say emptyDir or secret")
 
     def lines(self) -> Lines:
-        policy = self._spec.get("restartPolicy", "Always")
+        policy = _text({"restartPolicy": "Always", **self._spec}, "restartPolicy")
         if policy not in _RESTART:
             raise FormatError("kubernetes.restartPolicy", f"unknown: {policy!r}")
         yield from ("version = 1", f"name = {_quote(self._name)}")
@@ -140,11 +145,14 @@ class _Pod:
         if "terminationGracePeriodSeconds" in self._spec:
             seconds = _number(self._spec, "terminationGracePeriodSeconds")
             yield f"stop_grace_seconds = {seconds}"
-        yield from _program(one)
-        yield from _rights(one)
         variables = _tables(one, "env", {"name", "value", "valueFrom"})
+        names = {_text(each, "name") for each in variables}
+        yield from _program(one, names)
+        yield from _rights(one)
         texts = [
-            (_text(each, "name"), _text(each, "value")) for each in variables if "value" in each
+            (_text(each, "name"), _unexpanded(_text(each, "value"), "env", names))
+            for each in variables
+            if "value" in each
         ]
         plain = [(key, value) for key, value in texts if not value.startswith(PREFIX)]
         if plain:
@@ -208,15 +216,22 @@ _CONTAINER_FIELDS: Final = frozenset(
 )
 
 
-def _program(one: Mapping[str, Any]) -> Lines:
-    command, args = one.get("command"), one.get("args")
-    if command is None and args is not None:
+def _program(one: Mapping[str, Any], variables: Collection[str]) -> Lines:
+    command, args = _strings(one, "command"), _strings(one, "args")
+    if args and not command:
         raise FormatError("kubernetes.args", "args need a command: the image's is not known here")
-    if command is not None:
-        words = [_string(word, "command") for word in (*command, *(args or ()))]
+    if command:
+        words = [_unexpanded(word, "args", variables) for word in (*command, *args)]
         yield f"args = {json.dumps(words, ensure_ascii=False)}"
     if "workingDir" in one:
         yield f"cwd = {_quote(_text(one, 'workingDir'))}"
+
+
+def _unexpanded(text: str, where: str, variables: Collection[str]) -> str:
+    """Return a text that a cluster would leave as it is: nobody expands it here."""
+    if "$$" in text or any(f"$({name})" in text for name in variables):
+        raise FormatError(f"kubernetes.{where}", f"nothing is expanded here: {text[:80]!r}")
+    return text
 
 
 def _rights(one: Mapping[str, Any]) -> Lines:
@@ -236,7 +251,7 @@ def _rights(one: Mapping[str, Any]) -> Lines:
     yield f"read_only = {_boolean(context.get('readOnlyRootFilesystem', False))}"
     # what a cluster's runtime gives unasked is not given here, so `drop` has nothing to take away
     wanted = _table(context.get("capabilities", {}), "capabilities", {"add"}, left_out={"drop"})
-    names = [_string(name, "capabilities") for name in wanted.get("add", ())]
+    names = _strings(wanted, "add")
     unknown = sorted(set(names) - set(Capability))
     if unknown:
         raise FormatError("kubernetes.capabilities", f"no container may have {unknown[0]}")
@@ -262,8 +277,8 @@ def _probe(value: object, place: str, table: str) -> Lines:
         raise FormatError(f"kubernetes.{place}", "one success is enough here")
     yield f"[container.{table}]"
     if "exec" in probe:
-        words = _table(probe["exec"], "exec", {"command"}).get("command", ())
-        yield f"exec = {json.dumps([_string(word, 'command') for word in words])}"
+        words = _strings(_table(probe["exec"], "exec", {"command"}), "command")
+        yield f"exec = {json.dumps(words)}"
     if "tcpSocket" in probe:
         yield f"tcp_port = {_number(_table(probe['tcpSocket'], 'tcpSocket', {'port'}), 'port')}"
     for name, key in _RHYTHM.items():
@@ -290,9 +305,10 @@ def _empty_directory(volume: Mapping[str, Any]) -> Lines:
     wanted = _table(volume["emptyDir"], "emptyDir", {"medium", "sizeLimit"})
     if "sizeLimit" not in wanted:
         raise FormatError("kubernetes.emptyDir", f"{volume['name']} needs a sizeLimit")
-    kind = {"Memory": "tmpfs", "": "scratch"}.get(wanted.get("medium", ""))
+    medium = _text({"medium": "", **wanted}, "medium")
+    kind = {"Memory": "tmpfs", "": "scratch"}.get(medium)
     if kind is None:
-        raise FormatError("kubernetes.emptyDir", f"unknown medium {wanted['medium']!r}")
+        raise FormatError("kubernetes.emptyDir", f"unknown medium {medium!r}")
     yield from ("", "[[volume]]", f"name = {_quote(_text(volume, 'name'))}")
     yield from (f"kind = {_quote(kind)}", f"size_bytes = {_bytes(wanted['sizeLimit'])}")
 
@@ -328,6 +344,13 @@ def _tables(
 
 def _text(value: Mapping[str, Any], key: str) -> str:
     return _string(value.get(key), key)
+
+
+def _strings(value: Mapping[str, Any], key: str) -> Sequence[str]:
+    found = value.get(key, [])
+    if not isinstance(found, list):
+        raise FormatError(f"kubernetes.{key}", "expected a list")
+    return [_string(one, key) for one in found]
 
 
 def _string(value: object, where: str) -> str:

@@ -175,6 +175,15 @@ def test_sealed_secret_in_a_variable_becomes_one_of_the_pod() -> None:
         ("kubernetes.boolean", "  initC", "  shareProcessNamespace: 1\n  initC"),
         ("kubernetes.spec", "  initC", "  hostIPC: true\n  initC"),
         ("kubernetes.args", '    command: ["/bin/web"]\n', ""),
+        ("kubernetes.args", '"--port", "80"]', '"--hello=$(GREETING)"]'),
+        ("kubernetes.args", '"--port", "80"]', '"--hello=$(TOKEN)"]'),
+        ("kubernetes.args", '"--port", "80"]', '"costs 5$$"]'),
+        ("kubernetes.args", '["--port", "80"]', "--port=80"),
+        ("kubernetes.command", '["/bin/web"]', "/bin/web"),
+        ("kubernetes.command", '["/bin/web"]', "7"),
+        ("kubernetes.command", "[/bin/ready, now]", "/bin/ready"),
+        ("kubernetes.add", "add: [NET_BIND_SERVICE]", "add: 7"),
+        ("kubernetes.env", '"say \\"hello\\""', '"$(TOKEN)"'),
         ("kubernetes.value", 'value: "say \\"hello\\""', "value: 1"),
         ("kubernetes.quantity", "64Mi", "64M"),
         ("kubernetes.quantity", "500m", "0.5"),
@@ -182,11 +191,18 @@ def test_sealed_secret_in_a_variable_becomes_one_of_the_pod() -> None:
         ("kubernetes.emptyDir", "medium: Memory", "medium: HugePages"),
         ("kubernetes.secret", ", items: [{key: tls.key, path: key.pem}]", ""),
         ("kubernetes.volumes", "emptyDir: {medium: Memory, sizeLimit: 8Mi}", "hostPath: {path: /}"),
+        ("kubernetes.volumes", ", emptyDir: {medium: Memory, sizeLimit: 8Mi}", ""),
+        ("kubernetes.volumes", "emptyDir: {medium", "secret: {}, emptyDir: {medium"),
+        ("kubernetes.medium", "medium: Memory", "medium: [Memory]"),
         ("kubernetes.volumeMounts", "{name: cache, mountPath", "{name: other, mountPath"),
         ("kubernetes.restartPolicy", "OnFailure", "Sometimes"),
+        ("kubernetes.restartPolicy", "OnFailure", "[Always]"),
         ("kubernetes.duplicate", "kind: Pod", "kind: Pod\nkind: Pod"),
         ("kubernetes.yaml", "kind: Pod", "kind: [Pod"),
         ("kubernetes.yaml", "kind: Pod", "kind: !!python/name:os.system"),
+        ("kubernetes.yaml", "kind: Pod", "kind: 2026-02-31"),
+        ("kubernetes.yaml", "kind: Pod", "{[a]: b}: Pod"),
+        ("kubernetes.yaml", "kind: Pod", f"kind: {'[' * 20_000}"),
         ("kubernetes.pod", POD, "- a list"),
     ],
 )
@@ -195,6 +211,11 @@ def test_what_cannot_be_taken_over_is_refused_by_its_field(reason: str, old: str
     with pytest.raises(FormatError) as caught:
         convert(POD.replace(old, new, 1))
     assert caught.value.reason == reason
+
+
+def test_what_only_looks_like_a_variable_is_a_shells_and_stays() -> None:
+    web = convert(POD.replace('"--port", "80"]', '"-c", "echo $(date) $HOME"]')).containers[1]
+    assert web.args == ("/bin/web", "-c", "echo $(date) $HOME")
 
 
 @pytest.mark.parametrize(("tag", "status"), [(f"@{DIGEST}", 0), (":latest", 1)])
