@@ -32,7 +32,6 @@ from ccinit.formats.rollback_counter import (
 )
 from ccinit.formats.tee import Tee, evidence_needs_request, report_hash
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.audit import AuditLog
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.decisions import Decisions
 from guest_owner.kbs.jwe import encrypt_to_guest
@@ -53,7 +52,7 @@ class KeyBroker:
     def __init__(
         self,
         store: Store,
-        audit: AuditLog,
+        decisions: Decisions,
         sessions: Sessions,
         signer: TokenSigner,
         mint: IdentityMinter,
@@ -62,7 +61,7 @@ class KeyBroker:
     ) -> None:
         """Args: clock: seconds since 1970."""
         self._store = store
-        self._decisions = Decisions(audit)
+        self._decisions = decisions
         self._sessions = sessions
         self._signer = signer
         self._mint = mint
@@ -123,7 +122,7 @@ class KeyBroker:
             tee_pubkey=attestation.tee_pubkey,
         )
         token = self._signer.sign(evidence, attested, session.nonce)
-        self._decisions.accept_evidence(session, evidence)
+        self._decisions.accept_evidence(session.label, evidence)
         self._sessions.complete(session, attested)
         return session, encode_token_reply(TokenReply(token=token))
 

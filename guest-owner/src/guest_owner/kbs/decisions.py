@@ -1,7 +1,8 @@
-"""The broker's decisions: each in the audit log before its reply exists, and what a refusal tells.
+"""Decisions about guests: each in the audit log before its reply exists, and what a refusal tells.
 
 The log has the whole reason, for the owner. Who asked is told what helps a guest of the owner's and
-is no oracle for others. Deciding itself is `guest_owner.kbs.broker`'s.
+is no oracle for others. Deciding itself is left to `guest_owner.kbs.broker` and, about tokens of
+other Verifiers, to `guest_owner.kbs.passport_admission`.
 """
 
 from ccinit.errors import CcinitError
@@ -12,7 +13,7 @@ from guest_owner.kbs.sessions import Attested, Session
 
 
 class Decisions:
-    """Decisions of one broker; a method that refuses returns the error to raise."""
+    """Decisions of one KBS about guests; a method that refuses returns the error to raise."""
 
     def __init__(self, audit: AuditLog) -> None:
         self._audit = audit
@@ -38,13 +39,13 @@ class Decisions:
             )
         )
 
-    def accept_evidence(self, session: Session, evidence: AppraisedEvidence) -> None:
-        """Note evidence that has passed."""
+    def accept_evidence(self, label: str, evidence: AppraisedEvidence) -> None:
+        """Note evidence that has passed, or a token of it, under the label of who showed it."""
         self._audit.append(
             AuditRecord(
                 event=Event.ATTEST,
-                session=session.label,
-                tee=session.tee,
+                session=label,
+                tee=evidence.tee,
                 decision=Decision.ACCEPTED,
                 claims=evidence.claims,
                 measured=evidence.measured,
@@ -75,6 +76,20 @@ class Decisions:
         if isinstance(error, EvidenceRefusedError) and not error.authentic:
             told = f"evidence refused: {error.reason}"
         return KbsRefusedError(Variant.ATTESTATION_ERROR, f"{told} (audit session {session.label})")
+
+    def refuse_passport(self, label: str, issuer: str, error: EvidenceRefusedError) -> None:
+        """Note that an issuer of the owner's says what is not accepted."""
+        self._audit.append(
+            AuditRecord(
+                event=Event.ATTEST,
+                session=label,
+                tee="",
+                decision=Decision.REFUSED,
+                reason=str(error),
+                claims=error.claims,
+                measured={"passport": {"issuer": issuer}},
+            )
+        )
 
     def release(self, attested: Attested, resource: str, minted: str = "") -> None:
         """Note a release; `minted` says what was made for this guest alone."""

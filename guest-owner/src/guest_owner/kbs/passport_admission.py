@@ -1,4 +1,4 @@
-"""Guests that show a token of another Verifier: who they are, and what the audit log says of it.
+"""Guests that show a token of another Verifier: who they are.
 
 A token is judged at every request, by what is registered then. The log has its claims once, under a
 label that follows from the token and tells nothing of it, and every refusal.
@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.decisions import Decisions
 from guest_owner.kbs.passports.judge import judge_passport
-from guest_owner.kbs.passports.signature import SignedClaims, verify_signature
+from guest_owner.kbs.passports.signature import verify_signature
 from guest_owner.kbs.sessions import Attested
 from guest_owner.kbs.store import Store
 
@@ -22,11 +22,11 @@ class PassportAdmission:
     """Admits who shows a token of a registered issuer that holds in every step."""
 
     def __init__(
-        self, store: Store, audit: AuditLog, clock: Callable[[], float] = time.time
+        self, store: Store, decisions: Decisions, clock: Callable[[], float] = time.time
     ) -> None:
         """Args: clock: seconds since 1970."""
         self._store = store
-        self._audit = audit
+        self._decisions = decisions
         self._clock = clock
         self._logged: dict[str, None] = {}
 
@@ -42,7 +42,7 @@ class PassportAdmission:
         try:
             passport = judge_passport(signed, self._store.read_references(), now=self._clock())
         except EvidenceRefusedError as error:
-            self._log_refusal(label, signed, error)
+            self._decisions.refuse_passport(label, signed.issuer.name, error)
             raise
         self._log_once(label, passport.evidence)
         return Attested(
@@ -52,36 +52,10 @@ class PassportAdmission:
             tee_pubkey=passport.tee_pubkey,
         )
 
-    def _log_refusal(self, label: str, signed: SignedClaims, error: EvidenceRefusedError) -> None:
-        self._audit.append(
-            AuditRecord(
-                event=Event.ATTEST,
-                session=label,
-                tee="",
-                decision=Decision.REFUSED,
-                reason=str(error),
-                claims=error.claims,
-                measured={"passport": {"issuer": signed.issuer.name}},
-            )
-        )
-
     def _log_once(self, label: str, evidence: AppraisedEvidence) -> None:
         if label in self._logged:
             return
-        self._audit.append(
-            AuditRecord(
-                event=Event.ATTEST,
-                session=label,
-                tee=evidence.tee,
-                decision=Decision.ACCEPTED,
-                claims=evidence.claims,
-                measured=evidence.measured,
-                reference=evidence.reference.name,
-                profile=evidence.reference.profile.value,
-                initdata=str(evidence.initdata.digest),
-                initdata_name=evidence.initdata.name,
-            )
-        )
+        self._decisions.accept_evidence(label, evidence)
         self._logged[label] = None
         if len(self._logged) > _MAX_REMEMBERED:
             del self._logged[next(iter(self._logged))]

@@ -9,6 +9,7 @@ from guest_owner.kbs.administration import Administration
 from guest_owner.kbs.audit import AUDIT_NAME, AuditLog
 from guest_owner.kbs.authority import read_token_key
 from guest_owner.kbs.broker import KeyBroker
+from guest_owner.kbs.decisions import Decisions
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import Metrics
 from guest_owner.kbs.minting import IdentityMinter
@@ -42,8 +43,9 @@ def open_service(
     metrics = Metrics()
     audit = AuditLog(state / AUDIT_NAME, limits, metrics.count)
     signer = TokenSigner(read_token_key(state), life_seconds=limits.token_seconds)
-    passports = PassportAdmission(store, audit)
-    broker = KeyBroker(store, audit, Sessions(limits, clock), signer, mint, passports)
+    decisions = Decisions(audit)
+    passports = PassportAdmission(store, decisions)
+    broker = KeyBroker(store, decisions, Sessions(limits, clock), signer, mint, passports)
     return Service(
         broker=broker,
         administration=Administration(store, audit),
