@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -19,6 +20,7 @@ from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.admin_token import sign_admin_token
 from guest_owner.kbs.authority import MAX_PEM_BYTES
 from guest_owner.kbs.files import PRIVATE_MODE, read_capped
+from guest_owner.kbs.references import check_name
 from guest_owner.kbs.store import Store
 
 
@@ -58,6 +60,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def _new_key(arguments: argparse.Namespace) -> int:
     store = Store(arguments.state)
     path: Path = arguments.file
+    check_name(arguments.name, "admin.name")  # before a key is written that nobody registers
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     if any(known.name == arguments.name for known in store.read_admin_keys()):
@@ -72,8 +75,9 @@ def _new_key(arguments: argparse.Namespace) -> int:
 def _token(arguments: argparse.Namespace) -> int:
     try:
         key = load_pem_private_key(read_capped(arguments.file, MAX_PEM_BYTES), password=None)
-    except (ValueError, TypeError) as error:
-        raise FormatError("admin.key", f"{arguments.file} is not a PEM private key") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        detail = f"{arguments.file} is not a PEM private key without a passphrase"
+        raise FormatError("admin.key", detail) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise FormatError("admin.key", f"{arguments.file} is not an Ed25519 key")
     print(sign_admin_token(key, now=int(time.time()), life_seconds=arguments.seconds))

@@ -120,4 +120,5 @@ def _cells(rule: Rule) -> tuple[str, ...]:
 
 
 def _read_text(store: Store) -> str:
-    return read_capped(store.policy_path, MAX_POLICY_BYTES).decode("utf-8", errors="strict")
+    store.read_policy()  # of what is no policy nothing is edited, and its file is named
+    return read_capped(store.policy_path, MAX_POLICY_BYTES).decode()

@@ -22,9 +22,9 @@ from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES
 from guest_owner.kbs.requirements import READERS as DEMANDING
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS
-from guest_owner.kbs.store import MAX_RESOURCE_BYTES, Store, attestation_key_name
+from guest_owner.kbs.store import MAX_KEY_BYTES, MAX_RESOURCE_BYTES, Store, attestation_key_name
 from guest_owner.plane.authority import CERTIFICATE_FILE, KEY_FILE, create_authority
-from guest_owner.registration_files import read_public_key
+from guest_owner.registration_files import parse_public_key
 from guest_owner.volume_key_command import check_volume_key
 
 
@@ -158,7 +158,7 @@ def _reference(arguments: argparse.Namespace) -> int:
 
 
 def _attestation_key(arguments: argparse.Namespace) -> int:
-    public_der = read_public_key(arguments.file)
+    public_der = parse_public_key(read_capped(arguments.file, MAX_KEY_BYTES))
     name = arguments.name or attestation_key_name(public_der)
     Store(arguments.state).add_attestation_key(name, public_der)
     print(f"registered attestation key {name}")

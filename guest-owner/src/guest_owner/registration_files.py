@@ -5,9 +5,11 @@
 SubjectPublicKeyInfo (RFC 5280 section 4.1) in PEM or DER.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -17,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from ccinit.errors import FormatError
 from ccinit.formats.initdata import MAX_DOCUMENT_BYTES
 from ccinit.formats.tee import Tee
-from guest_owner.kbs.files import read_capped
+from guest_owner.kbs.files import naming, read_capped
 from guest_owner.kbs.references import (
     MAX_REFERENCE_BYTES,
     References,
@@ -30,20 +32,21 @@ from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES, parse_requireme
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, parse_certificates
 from guest_owner.kbs.store import MAX_KEY_BYTES
 
+T = TypeVar("T")
 
-def read_public_key(path: Path) -> bytes:
-    """Return a public key's SubjectPublicKeyInfo, DER.
+
+def parse_public_key(data: bytes) -> bytes:
+    """Return a public key's SubjectPublicKeyInfo, DER; `data` is that, or PEM.
 
     Raises:
         FormatError: `ak.form`, it looks like PEM and is none.
     """
-    data = read_capped(path, MAX_KEY_BYTES)
     if not data.startswith(b"-----"):
         return data
     try:
         key = load_pem_public_key(data)
-    except ValueError as error:
-        raise FormatError("ak.form", "not a PEM public key") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise FormatError("ak.form", "not a PEM public key of a known kind") from error
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -59,29 +62,41 @@ def read_named_files(
     """Return the registrations that these files amount to; what is not named is not trusted.
 
     The certificates of `roots` speak for the platform `tee`; `requirements` are demands on it.
+
+    Raises:
+        FormatError: as the readers of each kind say; the detail begins with the file's name.
     """
+
+    def root(path: Path, data: bytes) -> RegisteredRoot:
+        return RegisteredRoot(name=path.name, platform=tee, certificates=parse_certificates(data))
+
     return References(
-        sets=tuple(
-            parse_reference_set(read_capped(path, MAX_REFERENCE_BYTES)) for path in references
+        sets=_parsed(
+            references, MAX_REFERENCE_BYTES, lambda _path, data: parse_reference_set(data)
         ),
-        attestation_keys=tuple(
-            RegisteredKey(name=path.name, public_der=read_public_key(path))
-            for path in attestation_keys
+        attestation_keys=_parsed(
+            attestation_keys,
+            MAX_KEY_BYTES,
+            lambda path, data: RegisteredKey(name=path.name, public_der=parse_public_key(data)),
         ),
-        roots=tuple(
-            RegisteredRoot(
-                name=path.name,
-                platform=tee,
-                certificates=parse_certificates(read_capped(path, MAX_ROOT_BYTES)),
-            )
-            for path in roots
+        roots=_parsed(roots, MAX_ROOT_BYTES, root),
+        requirements=_parsed(
+            requirements, MAX_REQUIREMENTS_BYTES, lambda _path, data: parse_requirements(data, tee)
         ),
-        requirements=tuple(
-            parse_requirements(read_capped(path, MAX_REQUIREMENTS_BYTES), tee)
-            for path in requirements
-        ),
-        initdata=tuple(
-            register_initdata(path.stem, read_capped(path, MAX_DOCUMENT_BYTES))
-            for path in documents
+        initdata=_parsed(
+            documents,
+            MAX_DOCUMENT_BYTES,
+            lambda path, data: register_initdata(path.stem, data),
         ),
     )
+
+
+def _parsed(
+    paths: Iterable[Path], max_bytes: int, parse: Callable[[Path, bytes], T]
+) -> tuple[T, ...]:
+    parsed = []
+    for path in paths:
+        data = read_capped(path, max_bytes)
+        with naming(path):
+            parsed.append(parse(path, data))
+    return tuple(parsed)

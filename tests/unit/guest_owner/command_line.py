@@ -4,6 +4,14 @@ import pytest
 
 from guest_owner.cli import main
 
+# On a curve that OpenSSL knows and the library does not (`openssl genpkey -algorithm SM2`).
+SM2_PUBLIC_KEY = b"""\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoEcz1UBgi0DQgAEnhpHQdDCnP8SSOUsS6hjclSCp0mX
+ZhLRC9kFX1yE/2GinVKbWLbI1MIJqh4MkfyWvnR/+0KX+8F+6ZazUyrrGA==
+-----END PUBLIC KEY-----
+"""
+
 
 def run(*arguments: object) -> int:
     """Return the exit status."""

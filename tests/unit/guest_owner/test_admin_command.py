@@ -35,6 +35,9 @@ def test_new_key_replaces_nothing(
     assert not (tmp_path / "b").exists()
     assert run("admin", "new-key", "--state", state, tmp_path / "a", "--name", "bob") == 1
     assert "[admin.write]" in error_of(capsys)
+    assert run("admin", "new-key", "--state", state, tmp_path / "b", "--name", "Bob") == 1
+    assert "[admin.name]" in error_of(capsys)
+    assert not (tmp_path / "b").exists()
     assert before == ((tmp_path / "a").read_bytes(), (state / "admin-keys/admin.pem").read_bytes())
     assert [key.name for key in Store(state).read_admin_keys()] == ["admin"]
 

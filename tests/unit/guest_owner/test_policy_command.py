@@ -36,6 +36,20 @@ def test_allow_appends_a_rule_that_list_prints(
     assert len(Store(state).read_policy().rules) == 2
 
 
+@pytest.mark.parametrize(
+    "words", [("list",), ("allow", "ccinit/shop/*", "--initdata", "shop"), ("remove", 1)]
+)
+def test_policy_that_is_none_is_told_by_its_file_and_left_alone(
+    state: Path, capsys: pytest.CaptureFixture[str], words: tuple[object, ...]
+) -> None:
+    path = state / "policy.toml"
+    path.write_bytes("# für alle\nversion = 1\n".encode("latin-1"))
+    before = path.read_bytes()
+    assert run("policy", *words, "--state", state) == 1
+    assert f"{path}: not TOML" in error_of(capsys)
+    assert path.read_bytes() == before
+
+
 def test_device_that_proves_nothing_is_named_by_test_rules_only(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

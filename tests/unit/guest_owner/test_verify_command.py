@@ -13,7 +13,7 @@ from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.store import Store
 from tests.fakes.snp import Chain
 from tests.fakes.tpm_quote import FakeTpm
-from tests.unit.guest_owner.command_line import error_of, run
+from tests.unit.guest_owner.command_line import SM2_PUBLIC_KEY, error_of, run
 from tests.unit.guest_owner.kbs.snp_values import REPORT_DATA as SNP_REPORT_DATA
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS, booted_snp, snp_image
 from tests.unit.guest_owner.kbs.values import (
@@ -203,6 +203,17 @@ def test_malformed_input_is_refused(
     (tmp_path / "evidence").write_text(content)
     assert verify(tmp_path / "evidence", *files, *options) == 1
     assert f"[{reason}]" in error_of(capsys)
+
+
+@pytest.mark.parametrize("option", ["--reference", "--ak", "--root", "--requirements"])
+def test_file_that_cannot_be_trusted_is_named(
+    tmp_path: Path, files: tuple[object, ...], capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    body = attest_body(tmp_path / "body.json", booted_tpm(IMAGE))
+    other = tmp_path / "other"
+    other.write_bytes(SM2_PUBLIC_KEY)
+    assert run("verify", body, "--tee", "tpm", *files, option, other) == 1
+    assert f"guest-owner: {other}: " in error_of(capsys)
 
 
 def test_unknown_platform_is_wrong_usage(tmp_path: Path) -> None:

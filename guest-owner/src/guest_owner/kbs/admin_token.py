@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -56,8 +56,8 @@ def parse_admin_key(name: str, pem: bytes) -> AdminKey:
     """
     try:
         key = load_pem_public_key(pem)
-    except ValueError as error:
-        raise FormatError("admin.key", f"{name} is not a PEM public key") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise FormatError("admin.key", f"{name} is not a PEM public key of a known kind") from error
     if not isinstance(key, Ed25519PublicKey):
         raise FormatError("admin.key", f"{name} is not an Ed25519 key")
     return AdminKey(name, key)

@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
@@ -92,7 +93,7 @@ def read_token_key(state: Path) -> ec.EllipticCurvePrivateKey:
     path = state / "token-key.pem"
     try:
         key = load_pem_private_key(read_capped(path, MAX_PEM_BYTES), password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError("token_key.form", f"{path} is not a PEM private key") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ConfigError("token_key.form", f"{path} is not a P-256 key")

@@ -7,9 +7,11 @@ Only how bytes reach the disk; which files there are is `guest_owner.kbs.store` 
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from ccinit.errors import ConfigError, LimitExceededError
+from ccinit.errors import ConfigError, FormatError, LimitExceededError
 
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
@@ -66,6 +68,19 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise LimitExceededError("state.size", f"{path} is larger than {max_bytes} bytes")
     return data
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an error in the form of what `path` holds say which file it is.
+
+    Raises:
+        FormatError: with the same reason.
+    """
+    try:
+        yield
+    except FormatError as error:
+        raise type(error)(error.reason, f"{path}: {error.detail}") from error
 
 
 def _sync_directory(path: Path) -> None:

@@ -22,14 +22,16 @@ belongs on the owner's machine, never on the host that runs the guests.
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.tee import Tee, evidence_needs_request
 from guest_owner.kbs.admin_token import AdminKey, parse_admin_key
-from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
+from guest_owner.kbs.files import PUBLIC_MODE, naming, read_capped, write_atomically
 from guest_owner.kbs.minting import MAX_ORDER_BYTES, Order, encode_order, parse_order
 from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, Issuer, parse_issuer
 from guest_owner.kbs.passports.key_set import (
@@ -65,6 +67,8 @@ from guest_owner.kbs.roots import (
 from guest_owner.kbs.se_requests import read_host_key
 from guest_owner.kbs.sealing import SEALING_KEY_BYTES
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
+
+T = TypeVar("T")
 
 MAX_RESOURCE_BYTES = 1 << 20
 MAX_KEY_BYTES = 4096
@@ -107,7 +111,9 @@ class Store:
 
     def read_policy(self) -> Policy:
         """Read the policy; a missing file is an error, not an empty policy."""
-        return parse_policy(read_capped(self.policy_path, MAX_POLICY_BYTES))
+        data = read_capped(self.policy_path, MAX_POLICY_BYTES)
+        with naming(self.policy_path):
+            return parse_policy(data)
 
     def write_policy(self, text: bytes) -> Policy:
         """Replace the policy by one that parses, and return it."""
@@ -117,26 +123,25 @@ class Store:
 
     def read_references(self) -> References:
         """Read every registration; one that does not parse makes all fail."""
-        sets = tuple(
-            parse_reference_set(data, name=name)
-            for name, data in self._entries("references", ".json", MAX_REFERENCE_BYTES)
+        sets = self._parsed(
+            "references",
+            ".json",
+            MAX_REFERENCE_BYTES,
+            lambda name, data: parse_reference_set(data, name=name),
         )
-        keys = tuple(
-            RegisteredKey(name=name, public_der=data)
-            for name, data in self._entries("attestation-keys", ".der", MAX_KEY_BYTES)
+        keys = self._parsed(
+            "attestation-keys",
+            ".der",
+            MAX_KEY_BYTES,
+            lambda name, data: RegisteredKey(name=name, public_der=data),
         )
-        documents = tuple(
-            register_initdata(name, data)
-            for name, data in self._entries("initdata", ".toml", MAX_DOCUMENT_BYTES)
-        )
-        roots = tuple(
-            RegisteredRoot(name=name, platform=platform, certificates=parse_certificates(data))
-            for platform in VENDOR_PLATFORMS
-            for name, data in self._entries(f"roots/{platform}", ".pem", MAX_ROOT_BYTES)
-        )
-        requirements = tuple(
-            parse_requirements(data, parse_platform(name))
-            for name, data in self._entries("requirements", ".toml", MAX_REQUIREMENTS_BYTES)
+        documents = self._parsed("initdata", ".toml", MAX_DOCUMENT_BYTES, register_initdata)
+        roots = tuple(root for platform in VENDOR_PLATFORMS for root in self._read_roots(platform))
+        requirements = self._parsed(
+            "requirements",
+            ".toml",
+            MAX_REQUIREMENTS_BYTES,
+            lambda name, data: parse_requirements(data, parse_platform(name)),
         )
         return References(
             sets=sets,
@@ -145,6 +150,16 @@ class Store:
             requirements=requirements,
             initdata=documents,
             request_key=self._read_request_key(),
+        )
+
+    def _read_roots(self, platform: Tee) -> tuple[RegisteredRoot, ...]:
+        return self._parsed(
+            f"roots/{platform}",
+            ".pem",
+            MAX_ROOT_BYTES,
+            lambda name, data: RegisteredRoot(
+                name=name, platform=platform, certificates=parse_certificates(data)
+            ),
         )
 
     def add_reference(self, reference: ReferenceSet) -> None:
@@ -190,14 +205,20 @@ class Store:
             FormatError: below `issuer`.
             ConfigError: `state.issuers`, one has no keys, or keys have no issuer.
         """
-        keys = dict(self._entries("issuer-keys", ".json", MAX_KEY_SET_BYTES))
-        terms = self._entries("issuers", ".toml", MAX_ISSUER_BYTES)
+        keys = dict(
+            self._parsed(
+                "issuer-keys",
+                ".json",
+                MAX_KEY_SET_BYTES,
+                lambda name, data: (name, parse_key_set(data)),
+            )
+        )
+        terms = self._parsed(
+            "issuers", ".toml", MAX_ISSUER_BYTES, lambda name, data: (name, parse_issuer(data))
+        )
         if set(keys) != {name for name, _ in terms}:
             raise ConfigError("state.issuers", "issuers and issuer-keys differ; register anew")
-        return tuple(
-            Issuer(name=name, terms=parse_issuer(data), keys=parse_key_set(keys[name]))
-            for name, data in terms
-        )
+        return tuple(Issuer(name=name, terms=said, keys=keys[name]) for name, said in terms)
 
     def add_issuer(self, name: str, terms: bytes, key_set: bytes) -> Issuer:
         """Register an issuer of tokens with its keys, replacing one of the same name.
@@ -255,7 +276,11 @@ class Store:
     def read_order(self, uri: ResourceUri) -> Order | None:
         """Return the order for a resource that is minted; None for any other."""
         path = self._path("minted", uri)
-        return parse_order(read_capped(path, MAX_ORDER_BYTES)) if path.is_file() else None
+        if not path.is_file():
+            return None
+        data = read_capped(path, MAX_ORDER_BYTES)
+        with naming(path):
+            return parse_order(data)
 
     def write_order(self, uri: ResourceUri, order: Order) -> None:
         """Order a resource, replacing an older order.
@@ -286,10 +311,7 @@ class Store:
 
     def read_admin_keys(self) -> tuple[AdminKey, ...]:
         """Read who may administer; without a key nobody may."""
-        return tuple(
-            parse_admin_key(name, data)
-            for name, data in self._entries("admin-keys", ".pem", MAX_KEY_BYTES)
-        )
+        return self._parsed("admin-keys", ".pem", MAX_KEY_BYTES, parse_admin_key)
 
     def add_admin_key(self, name: str, pem: bytes) -> None:
         """Register an administrator's public key."""
@@ -314,14 +336,21 @@ class Store:
         checked = parse_resource_uri(str(uri), "resource.uri")
         return self.root / folder / checked.repository / checked.type / checked.tag
 
-    def _entries(self, folder: str, suffix: str, max_bytes: int) -> list[tuple[str, bytes]]:
+    def _parsed(
+        self, folder: str, suffix: str, max_bytes: int, parse: Callable[[str, bytes], T]
+    ) -> tuple[T, ...]:
+        """Return what `parse` makes of each file's name, without its suffix, and content."""
         directory = self.root / folder
         if not directory.is_dir():
-            return []
+            return ()
         paths = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
         if len(paths) > _MAX_ENTRIES:
             raise ConfigError("state.entries", f"more than {_MAX_ENTRIES} files in {directory}")
+        parsed = []
         for path in paths:
             if path.suffix != suffix:
                 raise ConfigError("state.stray", f"{path} is not a {suffix} file; remove it")
-        return [(path.stem, read_capped(path, max_bytes)) for path in paths]
+            data = read_capped(path, max_bytes)
+            with naming(path):
+                parsed.append(parse(path.stem, data))
+        return tuple(parsed)

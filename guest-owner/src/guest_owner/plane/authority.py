@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
@@ -109,7 +110,7 @@ def read_authority(state: Path) -> OwnerAuthority:
     try:
         parsed = load_pem_private_key(key, password=None)
         authority = x509.load_pem_x509_certificate(certificate)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError("owner_ca.form", f"{state} holds no authority") from error
     if not isinstance(parsed, ec.EllipticCurvePrivateKey):
         raise ConfigError("owner_ca.form", f"{state / KEY_FILE} is not an elliptic curve key")

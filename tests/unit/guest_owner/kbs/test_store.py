@@ -1,6 +1,7 @@
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from guest_owner.kbs.references import Profile
 from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store
 from tests.fakes.tls_server import make_authority
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.unit.guest_owner.command_line import SM2_PUBLIC_KEY
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.values import reference_set
 
@@ -116,6 +118,33 @@ def test_add_root_refuses_what_no_vendor_signs(store: Store) -> None:
     assert reason_of(store.add_root, "amd", Tee.TPM, pem) == "root.platform"
     assert reason_of(store.add_root, "../amd", Tee.SNP, pem) == "root.name"
     assert store.add_root("amd", Tee.SNP, 8 * pem)
+
+
+@pytest.mark.parametrize(
+    ("file", "reason", "read"),
+    [
+        ("references/b.json", "reference.json", Store.read_references),
+        ("roots/snp/b.pem", "root.form", Store.read_references),
+        ("requirements/snp.toml", "requirements.toml", Store.read_references),
+        ("issuers/b.toml", "issuer.toml", Store.read_issuers),
+        ("issuer-keys/b.json", "issuer.keys.json", Store.read_issuers),
+        ("admin-keys/b.pem", "admin.key", Store.read_admin_keys),
+        ("policy.toml", "policy.toml", Store.read_policy),
+        ("minted/ccinit/shop/key", "mint.json", lambda store: store.read_order(URI)),
+    ],
+)
+@pytest.mark.parametrize("content", [b"{[", SM2_PUBLIC_KEY], ids=["garbage", "a key of no use"])
+def test_registration_that_does_not_parse_is_told_by_its_file(
+    store: Store, file: str, reason: str, read: Callable[[Store], object], content: bytes
+) -> None:
+    read(store)
+    path = store.root / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(CcinitError) as caught:
+        read(store)
+    assert caught.value.reason == reason
+    assert caught.value.detail.startswith(f"{path}: ")
 
 
 def test_stray_file_among_registrations_is_refused(store: Store) -> None:
