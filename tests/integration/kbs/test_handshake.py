@@ -6,6 +6,7 @@ import json
 import time
 from email.utils import parsedate_to_datetime
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -218,7 +219,24 @@ def test_broken_policy_file_releases_nothing(kbs: Kbs) -> None:
     assert client.open(client.get()) == SECRET
 
 
-def test_full_log_releases_nothing(kbs: Kbs) -> None:
+def test_broken_registration_is_told_to_the_owner_and_to_nobody_else(kbs: Kbs) -> None:
+    path = kbs.state / "references/image-1.json"
+    saved = path.read_bytes()
+    path.write_bytes(saved + b"oops")
+    client = kbs.client()
+    client.auth()
+    try:
+        detail = client.attest().json()["detail"]
+    finally:
+        path.write_bytes(saved)
+    record = kbs.audit()[-1]
+    assert detail == f"internal error (audit session {record['session']})"
+    assert record["reason"] == f"reference.json: {path}: malformed JSON"
+    client.auth()
+    assert client.attest().status_code == 200
+
+
+def test_full_log_releases_nothing(kbs: Kbs, caplog: pytest.LogCaptureFixture) -> None:
     client = kbs.client()
     client.auth()
     client.attest()
@@ -230,6 +248,7 @@ def test_full_log_releases_nothing(kbs: Kbs) -> None:
         assert (reply.status_code, variant(reply)) == (500, "PluginInternalError")
     finally:
         path.rmdir()
+    assert f"audit.write: cannot write {path}" in caplog.text
     assert client.open(client.get()) == SECRET
 
 

@@ -6,6 +6,7 @@ RCAR's wire facts (Trustee KBS, API v0) on Starlette; what the replies say is
 """
 
 import asyncio
+import logging
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -27,6 +28,8 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ADMIN_PATHS = frozenset(("attestation-policy", "reference-value", "resource", "resource-policy"))
 _JSON = "application/json"
 
+_log = logging.getLogger(__name__)
+
 
 class KbsEndpoint:
     """Routes one request to the part of the service that answers it."""
@@ -42,8 +45,10 @@ class KbsEndpoint:
             return await self._route(request)
         except KbsRefusedError as refusal:
             return Response(refusal.to_bytes(), refusal.status, media_type=_JSON)
-        except CcinitError:
-            # The owner's own state is broken (a file that does not parse, a full disk): say no.
+        except CcinitError as error:
+            # The owner's own state is broken (a file that does not parse, a full disk): say no, and
+            # tell the owner, for whom the audit log may be what cannot be written.
+            _log.error("%s", error)
             broken = KbsRefusedError(Variant.PLUGIN_INTERNAL_ERROR, "internal error", status=500)
             return Response(broken.to_bytes(), broken.status, media_type=_JSON)
 

@@ -78,24 +78,19 @@ class KeyBroker:
         try:
             request = parse_request(body)
         except FormatError as error:
-            raise self._decisions.refuse_auth("", str(error)) from error
-        if request.version != PROTOCOL_VERSION:
-            raise self._decisions.refuse_auth(
-                request.tee,
-                "KBS Client Protocol Version Mismatch: "
-                f"expect ={PROTOCOL_VERSION} while the request is {request.version}",
-            )
+            raise self._decisions.refuse_auth("", error) from error
         try:
+            _check_version(request.version)
             tee = find_verified_tee(request.tee)
         except FormatError as error:
-            raise self._decisions.refuse_auth(request.tee, error.detail) from error
+            raise self._decisions.refuse_auth(request.tee, error) from error
         if not evidence_needs_request(tee):
             session = self._sessions.open(tee)
             return session, encode_challenge(Challenge(nonce=session.nonce, extra_params=""))
         try:
             nonce = REQUESTS[tee](self._store.read_references(), request.extra_params)
         except CcinitError as error:
-            raise self._decisions.refuse_auth(request.tee, str(error)) from error
+            raise self._decisions.refuse_auth(request.tee, error) from error
         session = self._sessions.open(tee, nonce)
         extra = {"selected-hash-algorithm": report_hash(tee)}
         return session, encode_challenge(Challenge(nonce=nonce, extra_params=extra))
@@ -256,3 +251,13 @@ class KeyBroker:
         except KbsRefusedError as refusal:
             self._decisions.refuse_without_session(refusal)
             raise
+
+
+def _check_version(version: str) -> None:
+    if version != PROTOCOL_VERSION:
+        # The text by which Trustee's clients know this refusal.
+        raise FormatError(
+            "rcar.version",
+            "KBS Client Protocol Version Mismatch: "
+            f"expect ={PROTOCOL_VERSION} while the request is {version}",
+        )

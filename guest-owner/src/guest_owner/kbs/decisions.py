@@ -5,7 +5,7 @@ is no oracle for others. Deciding itself is left to `guest_owner.kbs.broker` and
 other Verifiers, to `guest_owner.kbs.passport_admission`.
 """
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, ConfigError
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
@@ -18,14 +18,14 @@ class Decisions:
     def __init__(self, audit: AuditLog) -> None:
         self._audit = audit
 
-    def refuse_auth(self, tee: str, detail: str) -> KbsRefusedError:
+    def refuse_auth(self, tee: str, error: CcinitError) -> KbsRefusedError:
         """Turn a request for a session away; `tee` is its own word."""
         self._audit.append(
             AuditRecord(
-                event=Event.AUTH, session="", tee=tee, decision=Decision.REFUSED, reason=detail
+                event=Event.AUTH, session="", tee=tee, decision=Decision.REFUSED, reason=str(error)
             )
         )
-        return KbsRefusedError(Variant.ATTESTATION_ERROR, detail)
+        return KbsRefusedError(Variant.ATTESTATION_ERROR, _told(error))
 
     def refuse_without_session(self, refusal: KbsRefusedError) -> None:
         """Note that evidence came in no session that may attest."""
@@ -72,7 +72,7 @@ class Decisions:
         )
         # Only the holder of a registered key learns which registers differ: to everyone else the
         # answer would be an oracle for what is registered.
-        told = error.detail
+        told = _told(error)
         if isinstance(error, EvidenceRefusedError) and not error.authentic:
             told = f"evidence refused: {error.reason}"
         return KbsRefusedError(Variant.ATTESTATION_ERROR, f"{told} (audit session {session.label})")
@@ -139,3 +139,8 @@ class Decisions:
                 minted=minted,
             )
         )
+
+
+def _told(error: CcinitError) -> str:
+    """Return what a stranger may know: what is wrong with their request, nothing of our state."""
+    return "internal error" if isinstance(error, ConfigError) else error.detail

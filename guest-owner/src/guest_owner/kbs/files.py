@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ccinit.errors import ConfigError, FormatError, LimitExceededError
+from ccinit.errors import ConfigError, FormatError
 
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
@@ -57,8 +57,7 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
     """Read a whole file of at most `max_bytes`.
 
     Raises:
-        ConfigError: `state.read`.
-        LimitExceededError: `state.size`.
+        ConfigError: `state.read`, `state.size`.
     """
     try:
         with path.open("rb") as file:
@@ -66,21 +65,21 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
     except OSError as error:
         raise ConfigError("state.read", f"cannot read {path}: {error.strerror}") from error
     if len(data) > max_bytes:
-        raise LimitExceededError("state.size", f"{path} is larger than {max_bytes} bytes")
+        raise ConfigError("state.size", f"{path} is larger than {max_bytes} bytes")
     return data
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have an error in the form of what `path` holds say which file it is.
+    """Have an error in the form of what `path` holds say which file it is, and that it is ours.
 
     Raises:
-        FormatError: with the same reason.
+        ConfigError: with the same reason.
     """
     try:
         yield
     except FormatError as error:
-        raise type(error)(error.reason, f"{path}: {error.detail}") from error
+        raise ConfigError(error.reason, f"{path}: {error.detail}") from error
 
 
 def _sync_directory(path: Path) -> None:
