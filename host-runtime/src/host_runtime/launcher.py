@@ -2,13 +2,12 @@
 
 Whatever happens, the processes that were started here are ended by their own pids and reaped, and
 the sockets' folder is removed. Output of the guest goes to `SinkFiles`, output of the processes to
-logs beside them. How a machine is described is `host_runtime.qemu`'s business, what a guest says
-`host_runtime.rpc_client`'s.
+logs beside them. How a machine is described is `host_runtime.qemu`'s business, what can be done
+with a guest that runs `host_runtime.guest`'s.
 """
 
 import os
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,7 +18,7 @@ from typing import Final
 
 from ccinit.errors import ChildError, DeadlineError, PeerError
 from ccinit.formats.guest_config import KBS_VSOCK_PORT
-from ccinit.formats.host_rpc import PORT
+from host_runtime.guest import EndReason, Guest
 from host_runtime.guest_files import GuestFiles
 from host_runtime.kbs_relay import KbsAddress, guest_path
 from host_runtime.process import (
@@ -41,7 +40,6 @@ from host_runtime.qemu import (
     plan_command,
 )
 from host_runtime.qmp import QmpClient
-from host_runtime.rpc_client import GuestClient, Hello
 from host_runtime.socket_folder import open_socket_folder
 from host_runtime.swtpm import VirtualTpm
 from host_runtime.tee import SnpGuest, TdxGuest
@@ -50,22 +48,12 @@ from host_runtime.transport import KernelLink, UserLink, VsockLink
 
 _START_SECONDS: Final = 20.0
 _RETRY_SECONDS: Final = 0.1
-_CONNECT_SECONDS: Final = 5.0
 _QUIT_SECONDS: Final = 5.0
 
+# What `boot_guest` gives is told together with it: a caller needs no second import for its types.
+__all__ = ["EndReason", "Guest", "GuestConfig", "VsockKind", "boot_guest", "plan_launch"]
+
 Progress = Callable[[str], None]
-
-
-class EndReason(StrEnum):
-    """How a guest ended, as QEMU reports it."""
-
-    RESET = "guest-reset"
-    SHUTDOWN = "guest-shutdown"
-    PANIC = "guest-panic"
-    QUIT = "host-qmp-quit"
-    SIGNAL = "host-signal"
-    CRASHED = "crashed"  # QEMU ended without a word
-    OTHER = "other"
 
 
 class VsockKind(StrEnum):
@@ -103,95 +91,6 @@ class GuestConfig:
     restarts_on_reset: bool = False
     serial_number: str = ""
     tee: SnpGuest | TdxGuest | None = None
-
-
-class Guest:
-    """A running guest; made by `boot_guest`."""
-
-    def __init__(
-        self, *, files: GuestFiles, qemu: OwnedProcess, qmp: QmpClient, link: VsockLink
-    ) -> None:
-        self.files = files
-        self.link = link
-        self.started_at = time.monotonic()
-        self._qemu = qemu
-        self._qmp = qmp
-        self._end: EndReason | None = None
-
-    @property
-    def pid(self) -> int:
-        """QEMU's process id."""
-        return self._qemu.pid
-
-    @property
-    def qmp(self) -> QmpClient:
-        """The machine protocol, for fault injection and inspection."""
-        return self._qmp
-
-    def connect(self, port: int, seconds: float = _CONNECT_SECONDS) -> socket.socket:
-        """Return a stream to the guest's vsock `port`; see `VsockLink.connect`."""
-        return self.link.connect(port, seconds)
-
-    def client(self) -> GuestClient:
-        """Return a client of the guest's host plane; the caller closes it."""
-        return GuestClient(lambda: self.connect(PORT))
-
-    def wait_for_port(self, port: int, seconds: float) -> socket.socket:
-        """Return a stream to `port` as soon as the guest listens there.
-
-        Raises:
-            ChildError: `guest.ended`: the guest ended first.
-            DeadlineError: `guest.port`: nothing listened within `seconds`.
-        """
-        deadline = time.monotonic() + seconds
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise DeadlineError("guest.port", f"nothing on vsock port {port} in {seconds} s")
-            try:
-                return self.connect(port, min(left, _CONNECT_SECONDS))
-            except (PeerError, DeadlineError):
-                self._require_running()
-                time.sleep(_RETRY_SECONDS)
-
-    def wait_for_hello(self, seconds: float) -> Hello:
-        """Return the guest's hello as soon as its host plane is up.
-
-        Raises:
-            ChildError, DeadlineError: as `wait_for_port`.
-        """
-        self.wait_for_port(PORT, seconds).close()
-        with self.client() as client:
-            return client.hello()
-
-    def wait_for_end(self, seconds: float) -> EndReason:
-        """Return how the guest ended, once it has.
-
-        Raises:
-            DeadlineError: it still runs after `seconds`.
-        """
-        deadline = time.monotonic() + seconds
-        while self._end is None:
-            event = self._qmp.next_event(max(0.0, deadline - time.monotonic()))
-            if event is None:
-                self._end = EndReason.CRASHED
-            elif event.name == "SHUTDOWN":
-                self._end = _end_reason(event.data.get("reason"))
-        self._qemu.wait(max(1.0, deadline - time.monotonic()))
-        return self._end
-
-    def quit(self) -> None:
-        """End QEMU at once, as a power cut would."""
-        if self._qemu.exit_code() is None:
-            try:
-                self._qmp.execute("quit")
-                self._qemu.wait(_QUIT_SECONDS)
-            except (PeerError, DeadlineError):
-                self._qemu.stop()
-
-    def _require_running(self) -> None:
-        if self._qemu.exit_code() is not None:
-            raise ChildError("guest.ended", f"QEMU ended: {self._qemu.log_tail()}")
 
 
 @contextmanager
@@ -365,13 +264,6 @@ def _connect_qmp(path: Path, files: GuestFiles, qemu: OwnedProcess) -> QmpClient
             qemu.wait(_QUIT_SECONDS)
         qemu.require_running()  # if it has ended, its own words say more
         raise ChildError("qmp.connect", f"{path}: {error}") from error
-
-
-def _end_reason(reason: object) -> EndReason:
-    for member in EndReason:
-        if member.value == reason:
-            return member
-    return EndReason.OTHER
 
 
 def _say_nothing(text: str) -> None:

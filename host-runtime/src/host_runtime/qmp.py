@@ -1,7 +1,7 @@
 """QEMU's machine protocol: commands out, events in and onto a file (QEMU's qmp-spec).
 
 Blocking, with a deadline on every call. What an event means for a guest is left to
-`host_runtime.launcher`.
+`host_runtime.guest`.
 """
 
 import json
