@@ -4,14 +4,13 @@ Each module in `COMMANDS` has `add_parser(subparsers)`, which adds its commands 
 function from the parsed arguments to an exit status. What the commands do is in those modules.
 
 Exit status: 0 done, 1 failed or refused (with what, why and what to do on standard error), 2 wrong
-usage.
+usage, 130 interrupted; `unseal` has one more, `exec` and `debug open` end with their program's.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ccinit.errors import CcinitError
 from guest_owner import (
     admin_command,
     audit_command,
@@ -30,7 +29,7 @@ from guest_owner import (
     verify_command,
     volume_key_command,
 )
-from measured_boot.command_errors import describe_error
+from measured_boot.command_errors import run_command
 
 COMMANDS = (
     kbs_command,
@@ -55,14 +54,8 @@ COMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     parsed = build_parser().parse_args(arguments)
-    try:
-        status: int = parsed.func(parsed)
-    except BrokenPipeError:
-        return 1
-    except (CcinitError, OSError) as error:
-        print(f"guest-owner: {describe_error(error)}", file=sys.stderr)
-        return 1
-    return status
+    command: Callable[[argparse.Namespace], int] = parsed.func
+    return run_command("guest-owner", lambda: command(parsed))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,11 +1,16 @@
-"""What a command says when it fails: one form for `measured-boot` and the three beside it.
+"""How a command ends, and what it says when it fails: one form for all of our commands.
 
 As in `host-runtime: no guest answers on port 1024 (…): is it booted? [vsock.refused]`.
 """
 
 import os
+import sys
+from collections.abc import Callable
+from typing import Final
 
 from ccinit.errors import CcinitError
+
+_INTERRUPTED: Final = 130  # as shells tell a SIGINT
 
 
 def describe_error(error: CcinitError | OSError) -> str:
@@ -15,3 +20,43 @@ def describe_error(error: CcinitError | OSError) -> str:
     if error.filename is None:
         return str(error)
     return f"{os.fsdecode(error.filename)}: {error.strerror}"
+
+
+def run_command(program: str, command: Callable[[], int]) -> int:
+    """Run a command and return its exit status; if it fails, say why on standard error.
+
+    A status other than 0 also says that the output did not get where it should; only a reader that
+    goes away (`| head`) needs no words. A stream that whoever started us has closed is a null one.
+    """
+    _open_missing_streams()
+    try:
+        status = command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = 1
+    except (CcinitError, OSError) as error:
+        print(f"{program}: {describe_error(error)}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        status = _INTERRUPTED
+    else:
+        return status
+    _give_up_output()
+    return status
+
+
+def _open_missing_streams() -> None:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - for good
+
+
+def _give_up_output() -> None:
+    """Write what is left; if that cannot be, have nobody try again when the process ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

@@ -1,9 +1,12 @@
 """Whatever a command fails with becomes one line that says what and why."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from ccinit.errors import KernelError, PeerError
-from measured_boot.command_errors import describe_error
+from measured_boot.command_errors import describe_error, run_command
 
 
 @pytest.mark.parametrize(
@@ -18,3 +21,48 @@ from measured_boot.command_errors import describe_error
 )
 def test_failure_is_one_line(error: PeerError | OSError, line: str) -> None:
     assert describe_error(error) == line
+
+
+def fail(error: BaseException) -> int:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (PeerError("kbs.refused", "it said no"), 1, "tool: it said no [kbs.refused]\n"),
+        (OSError("no room"), 1, "tool: no room\n"),
+        (BrokenPipeError(), 1, ""),
+        (KeyboardInterrupt(), 130, "tool: interrupted\n"),
+    ],
+)
+def test_command_that_fails_has_a_status_and_a_line(
+    error: BaseException, status: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command("tool", lambda: 7) == 7
+    assert run_command("tool", lambda: fail(error)) == status
+    assert capsys.readouterr().err == words
+
+
+def test_output_that_finds_no_room_is_a_failure_and_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run_command("tool", lambda: print("much") or 0) == 1
+    assert capsys.readouterr().err == "tool: [Errno 28] No space left on device\n"
+
+
+def test_stream_that_was_closed_before_is_a_null_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def command() -> int:
+        sys.stdout.writelines(["lost\n"])
+        return len(sys.stdin.buffer.read())
+
+    with monkeypatch.context() as patch:
+        for name in ("stdin", "stdout", "stderr"):
+            patch.setattr(sys, name, None)
+        try:
+            assert run_command("tool", command) == 0
+        finally:
+            for stream in (sys.stdin, sys.stdout, sys.stderr):
+                stream.close()
