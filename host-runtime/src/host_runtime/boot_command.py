@@ -26,6 +26,7 @@ from host_runtime.qemu import (
 )
 from host_runtime.sinks import report_bytes
 from host_runtime.swtpm import VirtualTpm, manufacture_tpm
+from host_runtime.tcp_address import parse_port
 from host_runtime.tee import SnpGuest, TdxGuest
 from host_runtime.tee_options import (
     add_tee,
@@ -87,13 +88,16 @@ def _boot(options: argparse.Namespace) -> int:
         print("\n".join(plan_launch(_plan(options))))
         return 0
     config = _plan(options)
-    require_host(config.tee, config.accelerator, config.tools)
-    with boot_guest(config, _report) as guest:
-        _report("the guest runs; `host-runtime state --guest FOLDER` asks where it is")
-        if options.hello_seconds:
-            hello = guest.wait_for_hello(options.hello_seconds)
-            _report(f"hello from build {hello.build_id.hex()}")
-        reason = guest.wait_for_end(options.seconds)
+    try:
+        with boot_guest(config, _report) as guest:
+            _report("the guest runs; `host-runtime state --guest FOLDER` asks where it is")
+            if options.hello_seconds:
+                hello = guest.wait_for_hello(options.hello_seconds)
+                _report(f"hello from build {hello.build_id.hex()}")
+            reason = guest.wait_for_end(options.seconds)
+    except KeyboardInterrupt:
+        _report("the guest was ended")
+        raise
     network = config.network
     sinks = guest.files.all_sinks(
         firmware=firmware_name(_firmware_code(config)),
@@ -107,6 +111,8 @@ def _boot(options: argparse.Namespace) -> int:
 def _record(options: argparse.Namespace) -> int:
     record = read_record(firmware_name(options.firmware))
     files = GuestFiles(folder=options.folder)
+    if not files.sinks.serial.is_file():  # else what nobody booted would be recorded as silent
+        raise ConfigError("record.folder", f"{options.folder} is not the folder of a boot")
     empty = FirmwareRecord(firmware=record.firmware, texts={}, variables=frozenset())
     contents = {sink.name: b"".join(sink.pieces()) for sink in files.text_sinks(empty)}
     keys = files.variable_sink(empty).changed_keys()
@@ -115,44 +121,64 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> GuestConfig:
-    if (options.uki is None) == (options.kernel is None):
-        raise ConfigError("boot.what", "name either --uki or --kernel")
-    if options.kernel is not None and options.initrd is None:
-        raise ConfigError("boot.what", "--kernel needs --initrd")
-    if options.folder.exists() and any(options.folder.iterdir()):
-        raise ConfigError("boot.folder", f"{options.folder} is not empty: name a new folder")
+    _require_consistent(options)
     tools = Tools(tree=options.tools and options.tools.absolute())
-    tee = choose_tee(options)  # first: what is refused must leave nothing behind
-    boot = _choose_boot(options, tools)
+    tee = choose_tee(options)
     default = ovmf(tools) if options.uki is not None or options.ovmf else None
-    return GuestConfig(
+    config = GuestConfig(
         tools=tools,
         folder=options.folder,
-        boot=boot,
+        boot=_choose_boot(options),
         accelerator=_choose_accelerator(options, tools, tee),
         memory_mib=options.memory,
         vcpus=options.vcpus,
         firmware=choose_firmware(options, tee, default),
         disks=tuple(map(_parse_disk, options.disk)),
         network=_plan_network(options),
-        tpm=None if options.tpm is None else _open_tpm(options, tools),
+        tpm=None if options.tpm is None else VirtualTpm(folder=options.tpm.absolute()),
         vsock=_choose_vsock(options.vsock),
         guest_cid=options.cid,
         kbs=None if options.kbs is None else parse_address(options.kbs),
         tee=tee,
     )
+    if not options.print:
+        _make_files(options, config)
+    return config
 
 
-def _choose_boot(options: argparse.Namespace, tools: Tools) -> EspBoot | DirectBoot:
+def _require_consistent(options: argparse.Namespace) -> None:
+    """Refuse what contradicts itself, and what would be ignored."""
+    if (options.uki is None) == (options.kernel is None):
+        raise ConfigError("boot.what", "name either --uki or --kernel")
+    if options.kernel is not None and options.initrd is None:
+        raise ConfigError("boot.what", "--kernel needs --initrd")
+    if options.kernel is None and (options.initrd or options.command_line or options.ovmf):
+        raise ConfigError("boot.what", "--initrd, --command-line and --ovmf go with --kernel")
+    if options.network == "none" and options.forward:
+        raise ConfigError("boot.forward", "--forward goes with --network restricted or open")
+    if options.folder.exists() and any(options.folder.iterdir()):
+        raise ConfigError("boot.folder", f"{options.folder} is not empty: name a new folder")
+
+
+def _choose_boot(options: argparse.Namespace) -> EspBoot | DirectBoot:
     if options.kernel is not None:
         return DirectBoot(
             kernel=options.kernel, initrd=options.initrd, command_line=options.command_line
         )
-    image = options.folder.absolute() / "esp.img"
-    if not options.print:
+    return EspBoot(image=options.folder.absolute() / "esp.img")
+
+
+def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
+    """Make what the plan needs, last: what is refused has left nothing behind."""
+    require_host(config.tee, config.accelerator, config.tools)
+    for path in (options.uki, options.kernel, options.initrd):
+        if path is not None and not path.is_file():
+            raise ConfigError("boot.what", f"{path} is not a file")
+    if isinstance(config.boot, EspBoot):
         options.folder.mkdir(parents=True, exist_ok=True)
-        create_esp(tools, options.uki, image)
-    return EspBoot(image=image)
+        create_esp(config.tools, options.uki, config.boot.image)
+    if config.tpm is not None and not config.tpm.folder.exists():
+        manufacture_tpm(config.tools, config.tpm.folder)
 
 
 def _choose_accelerator(
@@ -180,9 +206,10 @@ def _plan_network(options: argparse.Namespace) -> UserNetwork | None:
     forwards = []
     for text in options.forward:
         host, _, guest = text.partition(":")
-        if not host.isdigit() or not guest.isdigit():
+        ports = parse_port(host), parse_port(guest)
+        if not ports[0] or not ports[1]:
             raise ConfigError("boot.forward", f"{text}: expected HOST:GUEST, two TCP ports")
-        forwards.append(HostForward(host_port=int(host), guest_port=int(guest)))
+        forwards.append(HostForward(host_port=ports[0], guest_port=ports[1]))
     return UserNetwork(is_restricted=options.network == "restricted", host_forwards=tuple(forwards))
 
 
@@ -192,13 +219,6 @@ def _parse_disk(text: str) -> Disk:
         raise ConfigError("boot.disk", f"{path} is not a file")
     serial = path.stem[:20]  # virtio-blk's limit
     return Disk(path=path, serial=serial, is_read_only=text.endswith(":ro"))
-
-
-def _open_tpm(options: argparse.Namespace, tools: Tools) -> VirtualTpm:
-    folder = options.tpm.absolute()
-    if folder.exists() or options.print:
-        return VirtualTpm(folder=folder)
-    return manufacture_tpm(tools, folder)
 
 
 def _choose_vsock(name: str) -> VsockKind:

@@ -14,30 +14,26 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from ccinit.errors import CcinitError
-from ccinit.formats.host_rpc import METHODS, PORT
+from ccinit.formats.host_rpc import MAX_WAIT_MS, METHODS, PORT
 from host_runtime import boot_command
 from host_runtime.forward import forward
 from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
+from host_runtime.tcp_address import join_address, split_address
 from host_runtime.transport import KernelLink, UserLink, VsockLink
-from measured_boot.command_errors import describe_error
+from measured_boot.command_errors import run_command
 
 _CONNECT_SECONDS = 5.0
 _FOLLOW_MS = 10_000
+_U16, _U32, _U64 = (1 << 16) - 1, (1 << 32) - 1, (1 << 64) - 1
 
 Call = Callable[[GuestClient, argparse.Namespace], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it succeeded, 1 if not, 2 for wrong arguments."""
+    """Run one command; 0 if it succeeded, 1 if not, 2 for wrong arguments, 130 if interrupted."""
     options = _parser().parse_args(arguments)
-    try:
-        command: Callable[[argparse.Namespace], int] = options.command
-        return command(options)
-    except (CcinitError, OSError) as error:
-        print(f"host-runtime: {describe_error(error)}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("host-runtime: interrupted; the guest was ended", file=sys.stderr)
-    return 1
+    command: Callable[[argparse.Namespace], int] = options.command
+    return run_command("host-runtime", lambda: command(options))
 
 
 def _hello(client: GuestClient, options: argparse.Namespace) -> None:
@@ -56,15 +52,15 @@ def _wait(client: GuestClient, options: argparse.Namespace) -> None:
 
 
 def _offer_network(client: GuestClient, options: argparse.Namespace) -> None:
-    interface = options.address.rpartition("/")
+    address, prefix = options.address
     client.offer_network(
         NetworkOffer(
-            mac=bytes.fromhex(options.mac.replace(":", "")),
-            address=map_address(interface[0]),
-            prefix=int(interface[2]),
-            gateway=map_address(options.gateway),
+            mac=options.mac,
+            address=address,
+            prefix=prefix,
+            gateway=options.gateway,
             mtu=options.mtu,
-            dns=tuple(map(map_address, options.dns)),
+            dns=tuple(options.dns),
         )
     )
 
@@ -104,8 +100,9 @@ def _collect(client: GuestClient, options: argparse.Namespace) -> None:
 def _relay(client: GuestClient, options: argparse.Namespace) -> None:
     """Lead every connection of a TCP port to the owner plane, until interrupted."""
     host, port = options.listen
-    with socket.create_server((host, port)) as listener:
-        _say({"listening": f"{host}:{listener.getsockname()[1]}"})
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listener:
+        _say({"listening": join_address(host, listener.getsockname()[1])})
         while True:
             owner, _ = listener.accept()
             try:
@@ -124,19 +121,67 @@ def _forward(owner: socket.socket, guest: socket.socket) -> None:
 
 def parse_listen(text: str) -> tuple[str, int]:
     """Return host and port of `HOST:PORT`, or of a port alone on loopback."""
-    host, _, port = text.rpartition(":")
-    if not port.isdigit():
+    address = split_address(text)
+    if address is None:
         raise argparse.ArgumentTypeError(f"expected HOST:PORT, found {text!r}")
-    return host or "127.0.0.1", int(port)
+    return address[0] or "127.0.0.1", address[1]
 
 
 def map_address(text: str) -> bytes:
     """Return an address's 16 bytes, IPv4 mapped into IPv6."""
-    match ip_address(text):
-        case IPv4Address() as address:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an IP address, found {text!r}") from None
+    match address:
+        case IPv4Address():
             return bytes(10) + b"\xff\xff" + address.packed
-        case IPv6Address() as address:
+        case IPv6Address():
             return address.packed
+
+
+def _parse_interface(text: str) -> tuple[bytes, int]:
+    address, slash, prefix = text.rpartition("/")
+    if not slash or not prefix.isascii() or not prefix.isdigit() or len(prefix) > 3:
+        raise argparse.ArgumentTypeError(f"expected ADDRESS/PREFIX, found {text!r}")
+    return map_address(address), int(prefix)
+
+
+def _parse_mac(text: str) -> bytes:
+    parts = text.split(":")
+    if len(parts) != 6 or not all(len(part) == 2 for part in parts):
+        raise argparse.ArgumentTypeError(f"expected six bytes as 52:54:00:…, found {text!r}")
+    try:
+        return bytes(int(part, 16) for part in parts)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected hex digits, found {text!r}") from None
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers in a range: what the method's schema can carry."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected {low} to {high}, found {text!r}")
+        return value
+
+    return parse
+
+
+def _parse_seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= MAX_WAIT_MS / 1000:
+        raise argparse.ArgumentTypeError(
+            f"expected 0 to {MAX_WAIT_MS / 1000:g} seconds, found {text!r}"
+        )
+    return value
 
 
 def _say(values: Mapping[str, object]) -> None:
@@ -196,20 +241,29 @@ def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
     )
     match name:
         case "wait":
-            command.add_argument("sequence", type=int, help="the sequence number that you know")
-            command.add_argument("--seconds", type=float, default=60.0, help="at most 60")
+            command.add_argument(
+                "sequence", type=_whole(0, _U32), help="the sequence number that you know"
+            )
+            command.add_argument(
+                "--seconds", type=_parse_seconds, default=60.0, help="at most 60, the default"
+            )
         case "offer_network":
-            command.add_argument("--mac", required=True, help="of the guest's interface")
-            command.add_argument("--address", required=True, help="ADDRESS/PREFIX")
-            command.add_argument("--gateway", required=True)
-            command.add_argument("--mtu", type=int, default=1500)
-            command.add_argument("--dns", action="append", default=[], help="up to three times")
+            add = command.add_argument
+            add("--mac", type=_parse_mac, required=True, help="of the guest's interface")
+            add("--address", type=_parse_interface, required=True, help="ADDRESS/PREFIX")
+            add("--gateway", type=map_address, required=True)
+            add("--mtu", type=_whole(0, _U16), default=1500)
+            add("--dns", type=map_address, action="append", default=[], help="up to three times")
         case "stop":
-            command.add_argument("--grace", type=int, default=10, help="seconds (default: 10)")
+            command.add_argument(
+                "--grace", type=_whole(0, _U16), default=10, help="seconds (default: 10)"
+            )
         case "collect":
             command.add_argument("output", type=Path, help="file to append the sealed stream to")
             command.add_argument(
-                "--cursor", type=int, help="where to go on (default: where the file ends)"
+                "--cursor",
+                type=_whole(0, _U64),
+                help="where to go on (default: where the file ends)",
             )
             command.add_argument(
                 "--follow", action="store_true", help="go on until the guest ends its log"

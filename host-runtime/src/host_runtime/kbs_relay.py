@@ -20,6 +20,7 @@ from typing import Final
 from ccinit.errors import ConfigError
 from ccinit.formats.guest_config import KBS_VSOCK_PORT
 from host_runtime.forward import forward
+from host_runtime.tcp_address import join_address, split_address
 
 _CONNECTIONS: Final = 16
 _CONNECT_SECONDS: Final = 10.0
@@ -34,7 +35,7 @@ class KbsAddress:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return join_address(self.host, self.port)
 
 
 def parse_address(text: str) -> KbsAddress:
@@ -43,11 +44,10 @@ def parse_address(text: str) -> KbsAddress:
     Raises:
         ConfigError: `kbs.address`.
     """
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+    address = split_address(text)
+    if address is None or not all(address):
         raise ConfigError("kbs.address", f"{text}: expected HOST:PORT")
-    return KbsAddress(host=host, port=int(port))
+    return KbsAddress(host=address[0], port=address[1])
 
 
 def guest_path(vsock_path: Path) -> Path:

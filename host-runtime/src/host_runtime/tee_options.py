@@ -41,8 +41,7 @@ def add_tee(parser: argparse.ArgumentParser) -> None:
     add("--cpu-model", help="snp: QEMU's name of the processor model")
     add(
         "--policy",
-        type=lambda text: int(text, 0),
-        default=DEFAULT_POLICY,
+        type=_parse_policy,
         help=f"snp: guest policy (default: {DEFAULT_POLICY:#x})",
     )
     add("--id-block", type=Path, help="snp: identity block, 96 bytes; with --id-auth")
@@ -120,7 +119,7 @@ def _choose_snp(options: argparse.Namespace) -> SnpGuest:
     return SnpGuest(
         host_data=hashlib.sha256(document).digest(),
         cpu_model=options.cpu_model,
-        policy=options.policy,
+        policy=DEFAULT_POLICY if options.policy is None else options.policy,
         identity=_choose_identity(options),
     )
 
@@ -140,12 +139,29 @@ def _require_consistent(options: argparse.Namespace, kind: TeeKind | None) -> No
     is_confidential = kind in {TeeKind.SNP, TeeKind.TDX}
     if not is_confidential and (options.firmware or options.initdata):
         raise ConfigError("tee.options", "--firmware and --initdata go with --tee snp or tdx")
-    if kind is not TeeKind.SNP and (options.id_block or options.id_auth or options.cpu_model):
-        raise ConfigError("tee.options", "these options go with --tee snp")
+    of_snp = {
+        "--cpu-model": options.cpu_model,
+        "--policy": options.policy is not None,
+        "--id-block": options.id_block,
+        "--id-auth": options.id_auth,
+        "--author-key": options.author_key,
+    }
+    given = [option for option, value in of_snp.items() if value]
+    if kind is not TeeKind.SNP and given:
+        raise ConfigError("tee.options", f"{' and '.join(given)}: only with --tee snp")
+    if options.author_key and options.id_auth is None:
+        raise ConfigError("tee.options", "--author-key is part of a signed launch: add --id-auth")
     if kind is TeeKind.TPM and options.tpm is None:
         raise ConfigError("tee.options", "--tee tpm needs --tpm FOLDER")
     if kind not in {TeeKind.TPM, None} and options.tpm is not None:
         raise ConfigError("tee.options", "--tpm goes with --tee tpm")
+
+
+def _parse_policy(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, as 0x30000: {text!r}") from None
 
 
 def _read(path: Path | None, option: str) -> bytes:

@@ -6,7 +6,9 @@ import pytest
 
 from ccinit.formats.host_rpc import METHODS
 from ccinit.formats.msgpack_rpc import RequestReader, encode_result
-from host_runtime.cli import main, map_address
+from host_runtime.cli import main, map_address, parse_listen
+
+DIRECT = ("boot", "new", "--kernel", "k", "--initrd", "i", "--accelerator", "tcg")
 
 
 @pytest.mark.parametrize("name", [*sorted(METHODS), "boot", "record"])
@@ -24,7 +26,17 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
         (["boot", "new", "--kernel", "k"], "boot.what"),
         (["boot", "new", "--kernel", "k", "--uki", "u"], "boot.what"),
         (["boot", ".", "--kernel", "k", "--initrd", "i"], "boot.folder"),
-        (["boot", "new", "--uki", "u", "--tools", "none"], "tools.program"),
+        (["boot", "new", "--uki", "u", "--tools", "none"], "tools.file"),
+        (["boot", "new", "--uki", "u", "--command-line", "debug"], "boot.what"),
+        (["boot", "new", "--uki", "u", "--initrd", "i"], "boot.what"),
+        (["boot", "new", "--uki", "u", "--ovmf"], "boot.what"),
+        ([*DIRECT, "--forward", "1:2"], "boot.forward"),
+        ([*DIRECT, "--network", "open", "--forward", "1:x"], "boot.forward"),
+        ([*DIRECT, "--network", "open", "--forward", "70000:2"], "boot.forward"),
+        ([*DIRECT], "boot.what"),
+        ([*DIRECT, "--disk", "none"], "boot.disk"),
+        ([*DIRECT, "--kbs", "kbs.example"], "kbs.address"),
+        (["record", ".", "u"], "record.folder"),
     ],
 )
 def test_wrong_use_says_what_and_why(
@@ -38,6 +50,84 @@ def test_wrong_use_says_what_and_why(
     (tmp_path / "u").write_bytes(b"uki")
     assert main(arguments) == 1
     assert f"[{reason}]" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+WAIT, STOP = ("wait", "--guest", "g"), ("stop", "--guest", "g")
+OFFER = {
+    "--mac": "52:54:00:cc:00:01",
+    "--address": "10.0.2.15/24",
+    "--gateway": "10.0.2.2",
+    "--dns": "10.0.2.3",
+    "--mtu": "1500",
+}
+
+
+def offer(option: str, value: str) -> tuple[str, ...]:
+    changed = OFFER | {option: value}
+    return ("offer-network", "--guest", "g", *(word for pair in changed.items() for word in pair))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (*WAIT, "-1"),
+        (*WAIT, "4294967296"),
+        (*WAIT, "1", "--seconds", "nan"),
+        (*WAIT, "1", "--seconds", "61"),
+        (*WAIT, "1", "--seconds", "soon"),
+        (*STOP, "--grace", "65536"),
+        ("collect", "log", "--guest", "g", "--cursor", "-1"),
+        offer("--mac", "52:54:00:cc:00"),
+        offer("--mac", "52:54:00:cc:00:zz"),
+        offer("--address", "10.0.2.15"),
+        offer("--address", "10.0.2/24"),
+        offer("--gateway", "router"),
+        offer("--dns", "10.0.2.3/24"),
+        offer("--mtu", "65536"),
+        ("relay", "--guest", "g", "--listen", "relay"),
+        ("relay", "--guest", "g", "--listen", "127.0.0.1:65536"),
+        ("relay", "--guest", "g", "--listen", "::1:80"),
+        ("relay", "--guest", "g", "--listen", "²"),
+        ("boot", "new", "--policy", "strict"),
+    ],
+)
+def test_argument_that_no_guest_can_be_told_is_wrong_usage(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert ": expected " in capsys.readouterr().err
+
+
+def test_offer_that_can_be_made_reaches_the_guest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    guest, outside = socket.socketpair()
+    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    guest.sendall(encode_result(1, METHODS["offer_network"], ()))
+    with guest:
+        assert main(offer("--mtu", "1400")) == 0
+        (request,) = RequestReader().feed(guest.recv(4096))
+    four = bytes(10) + b"\xff\xff"
+    assert request.params == (
+        *(bytes.fromhex("525400cc0001"), four + bytes((10, 0, 2, 15)), 24),
+        *(four + bytes((10, 0, 2, 2)), 1400, (four + bytes((10, 0, 2, 3)),)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("8444", ("127.0.0.1", 8444)),
+        (":8444", ("127.0.0.1", 8444)),
+        ("192.0.2.7:0", ("192.0.2.7", 0)),
+        ("[::1]:8444", ("::1", 8444)),
+    ],
+)
+def test_relay_listens_where_it_is_told(text: str, address: tuple[str, int]) -> None:
+    assert parse_listen(text) == address
 
 
 def test_record_of_a_silent_boot_is_written(

@@ -20,7 +20,9 @@ def test_address_is_host_and_port(text: str, host: str, port: int) -> None:
     assert parse_address(text) == KbsAddress(host=host, port=port)
 
 
-@pytest.mark.parametrize("text", ["", "host", ":80", "host:", "host:0", "host:65536", "host:-1"])
+@pytest.mark.parametrize(
+    "text", ["", "host", ":80", "host:", "host:0", "host:65536", "host:-1", "::1:80", "host:²"]
+)
 def test_other_address_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse_address(text)
