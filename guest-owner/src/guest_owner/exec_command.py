@@ -6,8 +6,12 @@ with a certificate whose role is `exec` or more.
 
 import argparse
 import os
+import secrets
 import signal
+import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -103,18 +107,41 @@ def _attach(arguments: argparse.Namespace) -> int:
 def _copy(arguments: argparse.Namespace) -> int:
     container, colon, path = arguments.source.partition(":")
     if colon:
-        with connect(arguments) as client, Path(arguments.target).open("wb") as file:
+        with _replacing(Path(arguments.target)) as file, connect(arguments) as client:
             streams = Streams(sinks={Stream.OUTPUT: _write(file)})
             client.stream("copy", container, path, False, 0, streams=streams)  # noqa: FBT003
         return 0
     container, colon, path = arguments.target.partition(":")
     if not colon:
         raise FormatError("cp.form", "one of both is CONTAINER:PATH")
-    with connect(arguments) as client, Path(arguments.source).open("rb") as file:
+    with Path(arguments.source).open("rb") as file, connect(arguments) as client:
         mode = os.fstat(file.fileno()).st_mode & 0o777
         streams = Streams(source=file.fileno())
         client.stream("copy", container, path, True, mode, streams=streams)  # noqa: FBT003
     return 0
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that takes the place of `path` once the block has succeeded, not before.
+
+    What is no regular file, a pipe or /dev/stdout, is written to as it is.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    target = path.resolve()  # a link stays one
+    new = target.with_name(f".new-{secrets.token_hex(8)}")
+    with new.open("xb") as file:
+        try:
+            if target.exists():
+                new.chmod(stat.S_IMODE(target.stat().st_mode))
+            yield file
+            new.replace(target)
+        except BaseException:
+            new.unlink()
+            raise
 
 
 def _signal(arguments: argparse.Namespace) -> int:
@@ -131,7 +158,7 @@ def _rotate(arguments: argparse.Namespace) -> int:
 
 
 def _signal_number(text: str) -> int:
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return int(text)
     try:
         return signal.Signals["SIG" + text.upper().removeprefix("SIG")]

@@ -1,0 +1,88 @@
+"""`guest-owner cp` from a guest: the owner's file changes if the copy is whole, and not before."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ccinit.errors import PeerError
+from ccinit.formats.owner_rpc import Stream
+from guest_owner.plane.open_call import Streams
+from tests.unit.guest_owner.command_line import error_of, run
+
+
+class FakeClient:
+    """Sends two pieces, or breaks off after the first."""
+
+    def __init__(self, *, breaks: bool) -> None:
+        self._breaks = breaks
+
+    def stream(self, name: str, *params: object, streams: Streams) -> tuple[int]:
+        assert (name, params[:2]) == ("copy", ("web", "/data/report"))
+        streams.sinks[Stream.OUTPUT](b"new ")
+        if self._breaks:
+            raise PeerError("owner.closed", "the connection was cut off")
+        streams.sinks[Stream.OUTPUT](b"content")
+        return (11,)
+
+
+@pytest.fixture
+def guest(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def connected_to(client: FakeClient) -> None:
+        @contextmanager
+        def connect(_arguments: object) -> Iterator[FakeClient]:
+            yield client
+
+        monkeypatch.setattr("guest_owner.exec_command.connect", connect)
+
+    return connected_to
+
+
+@pytest.mark.parametrize("old", [None, b"old content"])
+def test_copy_that_breaks_off_leaves_what_was_there(
+    guest: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], old: bytes | None
+) -> None:
+    target = tmp_path / "report"
+    if old is not None:
+        target.write_bytes(old)
+        target.chmod(0o640)
+    guest(FakeClient(breaks=True))
+    assert run("cp", "web:/data/report", target) == 1
+    assert "[owner.closed]" in error_of(capsys)
+    assert (target.read_bytes() if target.exists() else None) == old
+    assert list(tmp_path.iterdir()) == ([] if old is None else [target])
+    guest(FakeClient(breaks=False))
+    assert run("cp", "web:/data/report", target) == 0
+    assert target.read_bytes() == b"new content"
+    assert old is None or target.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_copy_follows_a_link_and_writes_to_what_is_no_file(guest: Any, tmp_path: Path) -> None:
+    guest(FakeClient(breaks=False))
+    target, link = tmp_path / "report", tmp_path / "link"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    assert run("cp", "web:/data/report", link) == 0
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new content"
+    assert run("cp", "web:/data/report", "/dev/null") == 0
+    assert not Path("/dev/null").is_file()
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("web:/data/report", "."), (".", "web:/x"), ("none", "web:/x")]
+)
+def test_local_file_that_cannot_be_is_told_before_anybody_is_asked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    target: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("cp", source, target) == 1
+    local = target if source.startswith("web:") else source
+    assert error_of(capsys).startswith(f"guest-owner: {local}: ")
