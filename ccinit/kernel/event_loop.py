@@ -12,10 +12,11 @@ Theory of operation
     looks again (reads the fd, tests the condition).
 
     *Interrupts* are how a task is stopped from outside: `Interrupted` is thrown at its present or
-    next wait, once for each cause (edge, not level), so a `finally` block may await again. The
-    exception names its cause, and only the cause swallows it: a deadline turns its own into
-    `DeadlineError`, a group its own into the failure that set it off, a task its own cancellation
-    into its end. Nested deadlines need nothing more.
+    next wait, once for each cause (edge, not level), so a `finally` block may await again. A task
+    that has not begun gets to its first wait, too: then what it was given is in its hands. To enter
+    a deadline or a group is no wait. The exception names its cause, and only the cause swallows it:
+    a deadline turns its own into `DeadlineError`, a group its own into the failure that set it off,
+    a task its own cancellation into its end. Nested deadlines need nothing more.
 
     *No exception is lost.* A task either belongs to a `TaskGroup`, which interrupts the siblings
     and raises the first failure when all have ended, or was started on the loop; if such a task
@@ -43,7 +44,7 @@ from ccinit.kernel.task import (
     Task,
     Timer,
     Turn,
-    WaitTurn,
+    current_task,
     readable,
     sleep,
     writable,
@@ -191,7 +192,7 @@ class EventLoop:
 def _first_of(failures: list[BaseException]) -> BaseException:
     first, *later = failures
     for error in later:
-        if error is not first:
+        if error is not first and not isinstance(error, Interrupted):
             first.add_note(f"later: {type(error).__name__}: {error}")
     return first
 
@@ -206,7 +207,7 @@ class TaskGroup:
         self._empty = Event()
 
     async def __aenter__(self) -> Self:
-        self._body = await WaitTurn()
+        self._body = current_task()
         return self
 
     def start(self, coroutine: Coroutine[object, None, R], name: str) -> Task[R]:
@@ -240,25 +241,27 @@ class TaskGroup:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        body, outer = self._body, error
+        body = self._body
         if error is not None:
+            self._note(error)
             self.cancel()
         while self._tasks:
             self._empty.clear()
             try:
                 await self._empty.wait()
             except Interrupted as interrupt:
-                outer = interrupt if outer is None else outer
+                self._note(interrupt)
                 self.cancel()
         self._body = None
         if body is not None:
             body.withdraw(self)
-        if isinstance(outer, Interrupted) and outer.cause is self:
-            outer = None
-        if outer is None and self._failures:
-            raise _first_of(self._failures)
-        if outer is not None and outer is not error:
-            raise outer
+        if self._failures and (first := _first_of(self._failures)) is not error:
+            raise first
+
+    def _note(self, error: BaseException) -> None:
+        """Keep what ends the group, in its order; our own interrupt only passes on a failure."""
+        if not (isinstance(error, Interrupted) and error.cause is self):
+            self._failures.append(error)
 
 
 class _DeadlineScope:
@@ -269,7 +272,7 @@ class _DeadlineScope:
         self._fired = False
 
     async def __aenter__(self) -> None:
-        self._task = await WaitTurn()
+        self._task = current_task()
         self._timer = self._task.loop.call_after(self._seconds, self._expire)
 
     def _expire(self) -> None:

@@ -70,7 +70,7 @@ class Interrupted(BaseException):
 
 
 class Wait:
-    """What a parked task waits for. Awaiting it yields the task itself."""
+    """What a parked task waits for."""
 
     def arm(self, task: "AnyTask") -> None:
         """Begin to watch; `task.wake` ends it."""
@@ -79,12 +79,12 @@ class Wait:
     def disarm(self, task: "AnyTask") -> None:
         """Stop watching; called once, before the task is made ready."""
 
-    def __await__(self) -> Generator["Wait", "AnyTask", "AnyTask"]:
-        return (yield self)
+    def __await__(self) -> Generator["Wait", None, None]:
+        yield self
 
 
-class WaitTurn(Wait):
-    """Wait for the next turn of the loop; the way by which a coroutine learns its own task."""
+class _WaitTurn(Wait):
+    """Wait for the next turn of the loop."""
 
     def arm(self, task: "AnyTask") -> None:
         """See `Wait`."""
@@ -182,7 +182,7 @@ def writable(fd: int) -> Awaitable[object]:
 
 def sleep(seconds: float) -> Awaitable[object]:
     """Wait for `seconds`; zero lets every other ready task run first."""
-    return _WaitTime(seconds) if seconds > 0 else WaitTurn()
+    return _WaitTime(seconds) if seconds > 0 else _WaitTurn()
 
 
 class Task(Generic[R_co]):
@@ -194,12 +194,12 @@ class Task(Generic[R_co]):
         self.loop = loop
         self.name = name
         self.failure: BaseException | None = None
-        self._coroutine = cast("Coroutine[Wait, AnyTask | None, R_co]", coroutine)
+        self._coroutine = cast("Coroutine[Wait, None, R_co]", coroutine)
         self._owner = owner
         self._wait: Wait | None = None
         self._causes: deque[object] = deque()
         self._refusal: Exception | None = None
-        self._entered = False
+        self._has_begun = False
         self._ended = Event()
         self.result: R_co | None = None
 
@@ -258,15 +258,17 @@ class Task(Generic[R_co]):
 
     def step(self) -> None:
         """Resume the coroutine until its next wait. Only the loop calls this."""
-        entered, self._entered = self._entered, True
+        global _running  # noqa: PLW0603  # see `current_task`
+        _running = self
+        has_begun, self._has_begun = self._has_begun, True
         try:
             if self._refusal is not None:
                 error, self._refusal = self._refusal, None
                 wait = self._coroutine.throw(error)
-            elif self._causes:
+            elif self._causes and has_begun:
                 wait = self._coroutine.throw(Interrupted(self._causes.popleft()))
             else:
-                wait = self._coroutine.send(self if entered else None)
+                wait = self._coroutine.send(None)
         except StopIteration as stop:
             self.result = stop.value
             self._end(None)
@@ -274,6 +276,8 @@ class Task(Generic[R_co]):
             self._end(error)
         else:
             self._park(wait)
+        finally:
+            _running = None
 
     def _park(self, wait: Wait) -> None:
         self._wait = wait
@@ -294,3 +298,16 @@ class Task(Generic[R_co]):
 
 
 AnyTask = Task[object]
+
+_running: AnyTask | None = None  # there is one loop, and it takes one step at a time
+
+
+def current_task() -> AnyTask:
+    """Return the task of the coroutine that asks.
+
+    Raises:
+        RuntimeError: it does not run under the loop.
+    """
+    if _running is None:
+        raise RuntimeError("no task is running")
+    return _running

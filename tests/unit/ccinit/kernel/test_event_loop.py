@@ -140,19 +140,46 @@ def test_stop_ends_a_task_without_an_error() -> None:
     assert loop.run(main()).was_cancelled()
 
 
-def test_cancel_before_the_first_step_never_enters_the_coroutine() -> None:
+def test_cancel_before_the_first_step_comes_at_the_first_wait() -> None:
+    """Or else what the task was given, a descriptor say, would be nobody's."""
     loop, steps = EventLoop(), []
 
     async def child() -> None:
-        steps.append("entered")
-        await sleep(0)
+        try:
+            steps.append("entered")
+            await sleep(0)
+            steps.append("not reached")
+        finally:
+            steps.append("given back")
+
+    async def main() -> Task[None]:
+        task = loop.start(child(), "child")
+        await task.stop()
+        return task
+
+    assert loop.run(main()).was_cancelled()
+    assert steps == ["entered", "given back"]
+
+
+def test_cancel_cannot_come_between_what_is_taken_and_the_group_that_keeps_it() -> None:
+    loop, steps = EventLoop(), []
+
+    async def child() -> None:
+        steps.append("taken")
+        async with deadline(60, "test.late"), TaskGroup() as group:
+            try:
+                await group.start(forever(), "grandchild").join()
+            finally:
+                steps.append("given back")
 
     async def main() -> None:
         task = loop.start(child(), "child")
+        await sleep(0)
+        assert steps == ["taken"]
         await task.stop()
 
     loop.run(main())
-    assert steps == []
+    assert steps == ["taken", "given back"]
 
 
 def test_timer_may_be_a_year_off() -> None:
@@ -313,6 +340,60 @@ def test_group_body_failure_ends_the_children_first() -> None:
     assert steps == ["child ended"]
 
 
+def test_group_failure_is_not_hidden_by_the_body_on_its_way_out() -> None:
+    async def main() -> None:
+        async with TaskGroup() as group:
+            group.start(fail(0.001), "failing")
+            try:
+                await forever()
+            finally:
+                raise ValueError("second")
+
+    with pytest.raises(BoomError) as error:
+        EventLoop().run(main())
+    assert error.value.__notes__ == ["later: ValueError: second"]
+
+
+def test_group_body_failure_is_not_hidden_by_a_child_on_its_way_out() -> None:
+    async def child() -> None:
+        try:
+            await forever()
+        finally:
+            raise ValueError("second")
+
+    async def main() -> None:
+        async with TaskGroup() as group:
+            group.start(child(), "child")
+            await sleep(0)
+            raise BoomError
+
+    with pytest.raises(BoomError) as error:
+        EventLoop().run(main())
+    assert error.value.__notes__ == ["later: ValueError: second"]
+
+
+def test_cancel_of_a_group_is_not_hidden_by_a_child_on_its_way_out() -> None:
+    loop = EventLoop()
+
+    async def child() -> None:
+        try:
+            await forever()
+        finally:
+            raise ValueError("second")
+
+    async def body() -> None:
+        async with TaskGroup() as group:
+            group.start(child(), "child")
+
+    async def main() -> Task[None]:
+        task = loop.start(body(), "body")
+        await sleep(0.001)
+        await task.stop()
+        return task
+
+    assert loop.run(main()).was_cancelled()
+
+
 def test_deadline_around_a_group_ends_its_children() -> None:
     steps = []
 
@@ -323,8 +404,7 @@ def test_deadline_around_a_group_ends_its_children() -> None:
             steps.append("child ended")
 
     async def main() -> None:
-        # Long enough for the child's first step on any machine: without it nothing would end.
-        async with deadline(0.5, "test.late"), TaskGroup() as group:
+        async with deadline(0.001, "test.late"), TaskGroup() as group:
             group.start(child(), "child")
 
     with pytest.raises(DeadlineError):
