@@ -66,6 +66,7 @@ __all__ = [
 ]
 
 R = TypeVar("R")
+_FEW_TIMERS = 256
 _MAX_WAIT_SECONDS = 86400.0
 """epoll_wait(2) counts milliseconds in an int: 24 days. A timer may be further off."""
 
@@ -77,6 +78,7 @@ class EventLoop:
         self._selector = selectors.DefaultSelector()
         self._ready: deque[AnyTask] = deque()
         self._timers: list[Timer] = []
+        self._most_timers = _FEW_TIMERS
         self._tasks: set[AnyTask] = set()
         self._main: AnyTask | None = None
         self._failures: list[BaseException] = []
@@ -136,9 +138,17 @@ class EventLoop:
 
     def call_after(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call `call` from the loop after `seconds`."""
+        if len(self._timers) >= self._most_timers:
+            self._drop_cancelled_timers()
         timer = Timer(boottime() + seconds, call)
         heapq.heappush(self._timers, timer)
         return timer
+
+    def _drop_cancelled_timers(self) -> None:
+        """Keep the heap no larger than twice what is waited for: most deadlines are kept early."""
+        self._timers = [timer for timer in self._timers if timer.call is not None]
+        heapq.heapify(self._timers)
+        self._most_timers = max(_FEW_TIMERS, 2 * len(self._timers))
 
     def watch(self, fd: int, events: int, task: AnyTask) -> None:
         """Wake `task` when `fd` has one of `events`."""

@@ -15,7 +15,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Timer:
-    """A call planned for a time; a cancelled one stays in the heap until its time comes."""
+    """A call planned for a time; a cancelled one stays in the heap for a while."""
 
     __slots__ = ("call", "when")
 

@@ -182,6 +182,33 @@ def test_cancel_cannot_come_between_what_is_taken_and_the_group_that_keeps_it() 
     assert steps == ["taken", "given back"]
 
 
+def test_deadlines_that_were_kept_do_not_pile_up() -> None:
+    """A host may ask for 60 seconds as often as it likes."""
+    loop = EventLoop()
+
+    async def main() -> int:
+        async with deadline(60, "test.outer"):
+            for _ in range(10_000):
+                async with deadline(60, "test.inner"):
+                    pass
+        return len(loop._timers)
+
+    assert loop.run(main()) < 1000
+
+
+def test_dropping_kept_deadlines_leaves_the_others() -> None:
+    async def main() -> None:
+        async with deadline(0.05, "test.outer"):
+            for _ in range(1000):
+                async with deadline(60, "test.inner"):
+                    pass
+            await forever()
+
+    with pytest.raises(DeadlineError) as error:
+        EventLoop().run(main())
+    assert error.value.reason == "test.outer"
+
+
 def test_timer_may_be_a_year_off() -> None:
     reader, writer = os.pipe()
 
