@@ -68,3 +68,17 @@ class KernelError(CcinitError, OSError):
     def __init__(self, errno: int, operation: str, target: str) -> None:
         CcinitError.__init__(self, f"kernel.{operation}", f"{target}: errno {errno}")
         self.errno = errno
+
+
+def as_known(error: BaseException) -> CcinitError:
+    """Return an error of this tree: the given one, or one that names a bug by class and place.
+
+    A stray exception's message can hold anything, a secret included; these two cannot.
+    """
+    if isinstance(error, CcinitError):
+        return error
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = "" if place is None else f" at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
+    return ChildError("internal", f"{type(error).__name__}{where}")

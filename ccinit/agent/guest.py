@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, as_known
 from ccinit.formats.sealed_log import Kind
-from ccinit.kernel.event_loop import EventLoop, Turn
+from ccinit.kernel.event_loop import EventLoop, Turn, deadline
 from ccinit.seal.log import SealedLog
 from ccinit.values import field, frozen
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 OWNER_PLANE_STEP = "owner plane"
 """In the teardown: what comes after it is the pod's, and ends when debug opens."""
+
+STEP_SECONDS = 60.0
+"""For a step of the teardown that says nothing else: programs and the KBS have had their own time
+by then."""
 
 Undo = Callable[[], Awaitable[None]]
 
@@ -36,15 +40,18 @@ def undoing(step: Callable[[], None]) -> Undo:
 
 
 class Teardown:
-    """A stack of named steps; each runs once, a failing step does not stop the next."""
+    """A stack of named steps; each runs once, and one that fails or hangs does not stop the next.
+
+    So whatever else goes wrong on the way down, keys are wiped.
+    """
 
     def __init__(self) -> None:
-        self._steps: list[tuple[str, Undo]] = []
+        self._steps: list[tuple[str, Undo, float]] = []
         self._turn = Turn()  # the order down holds, whoever else has begun to go down
 
-    def push(self, name: str, undo: Undo) -> None:
-        """Register how to undo what has just been done."""
-        self._steps.append((name, undo))
+    def push(self, name: str, undo: Undo, seconds: float = STEP_SECONDS) -> None:
+        """Register how to undo what has just been done, and how long that may take."""
+        self._steps.append((name, undo, seconds))
 
     async def run(self) -> tuple[tuple[str, CcinitError], ...]:
         """Undo everything, newest first; return the steps that failed and why."""
@@ -56,7 +63,7 @@ class Teardown:
         Raises:
             RuntimeError: there is no such step (a bug).
         """
-        if all(step != name for step, _ in self._steps):
+        if all(step != name for step, *_ in self._steps):
             raise RuntimeError(f"nothing undoes {name}")
         return await self._run_above(name)
 
@@ -64,11 +71,12 @@ class Teardown:
         failures = []
         async with self._turn:
             while self._steps and self._steps[-1][0] != last:
-                name, undo = self._steps.pop()
+                name, undo, seconds = self._steps.pop()
                 try:
-                    await undo()
-                except CcinitError as error:
-                    failures.append((name, error))
+                    async with deadline(seconds, "stop.deadline"):
+                        await undo()
+                except Exception as error:  # noqa: BLE001  # reported, and the way down goes on
+                    failures.append((name, as_known(error)))
         return tuple(failures)
 
 

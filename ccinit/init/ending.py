@@ -2,18 +2,17 @@
 
 Every cause takes this way, an orderly stop included, so that the host cannot tell them apart by how
 the machine goes down; a kernel panic looks the same (`reboot(RB_AUTOBOOT)` under a launcher that
-does not restart). Each step is bounded, and a step that fails does not keep the next from running.
+does not restart). Each step is bounded, and a step that fails does not keep the next from running
+(`Teardown`).
 """
 
 from ccinit.agent.guest import EarlyGuest
-from ccinit.errors import CcinitError, DeadlineError
+from ccinit.errors import CcinitError
 from ccinit.formats.host_rpc import Code, Phase
 from ccinit.init.sequence import PhaseError
 from ccinit.kernel import power
-from ccinit.kernel.event_loop import deadline
 from ccinit.kernel.task import sleep
 
-_TEARDOWN_SECONDS = 60
 _OFFER_SECONDS = 2.0
 _REBOOT_AGAIN_SECONDS = 1.0
 
@@ -29,11 +28,7 @@ async def end(guest: EarlyGuest, cause: PhaseError | None) -> None:
         guest.state.fail(cause.code)
     if guest.state.phase < Phase.STOP:
         guest.state.enter(Phase.STOP)
-    try:
-        async with deadline(_TEARDOWN_SECONDS, "stop.deadline"):
-            failures = await guest.teardown.run()
-    except DeadlineError as error:
-        failures = (("teardown", error),)
+    failures = await guest.teardown.run()
     if failures:
         guest.state.fail(Code.STOP_FORCED)
     await _offer_report(guest, _report(cause, failures))

@@ -10,17 +10,17 @@ import signal
 import sys
 from typing import Never
 
-from ccinit.agent.guest import EarlyGuest, Teardown
+from ccinit.agent.guest import STEP_SECONDS, EarlyGuest, Teardown
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
-from ccinit.errors import CcinitError, ChildError
+from ccinit.errors import CcinitError, as_known
 from ccinit.formats.host_rpc import Code, Phase
 from ccinit.init.ending import end
 from ccinit.init.phases import boot
 from ccinit.init.sequence import PhaseError
 from ccinit.init.silence import silence
 from ccinit.kernel import power
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import EventLoop, deadline
 from ccinit.kernel.signals import SignalSource, block_signals
 from ccinit.kernel.task import Event, Interrupted, Task, sleep
 from ccinit.seal.log import SealedLog
@@ -48,7 +48,10 @@ def main() -> Never:
     finally:
         power.sync()
         while True:
-            power.reboot()
+            try:
+                power.reboot()
+            except CcinitError:
+                continue
 
 
 async def live(loop: EventLoop) -> None:
@@ -69,7 +72,29 @@ async def live(loop: EventLoop) -> None:
         )
     except Exception as error:  # noqa: BLE001  # the outermost task boundary: sealed, then the end
         cause = _internal(guest, error)
+    await _see_through(loop.start(_end_life(guest, life, cause), "end"))
+
+
+async def _end_life(guest: EarlyGuest, life: Task[None], cause: PhaseError | None) -> None:
+    """End the guest, and before that what still boots or runs."""
+    try:
+        if not life.is_done():
+            async with deadline(STEP_SECONDS, "stop.life"):
+                await life.stop()
+    except PhaseError as error:
+        guest.event(f"{error.phase.name} was cut short: {error}")
+    except Exception as error:  # noqa: BLE001  # told, and nothing depends on it any more
+        guest.event(f"cut short: {as_known(error)}")
     await end(guest, cause)
+
+
+async def _see_through(ending: Task[None]) -> None:
+    """Wait for the end; whatever fails in the background meanwhile, it is not cut short."""
+    while not ending.is_done():
+        try:
+            await ending.join()
+        except Interrupted:
+            continue
 
 
 def make_guest(loop: EventLoop) -> EarlyGuest:
@@ -137,13 +162,4 @@ def _given_up(guest: EarlyGuest) -> PhaseError | None:
 
 def _internal(guest: EarlyGuest, error: BaseException) -> PhaseError:
     """A bug of ours: the owner gets its class and place, the host one code."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = "" if place is None else f" at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
-    wrapped = (
-        error
-        if isinstance(error, CcinitError)
-        else ChildError("internal", f"{type(error).__name__}{where}")
-    )
-    return PhaseError(guest.state.phase, Code.INTERNAL, wrapped)
+    return PhaseError(guest.state.phase, Code.INTERNAL, as_known(error))

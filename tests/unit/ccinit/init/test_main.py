@@ -1,5 +1,6 @@
 """How a life ends: by a wish, or because the guest gives up."""
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
@@ -8,10 +9,11 @@ from typing import Any
 import pytest
 
 from ccinit.agent.guest import Guest, Teardown
-from ccinit.errors import VerificationError
+from ccinit.errors import KernelError, VerificationError
 from ccinit.formats.host_rpc import Code, Phase
 from ccinit.init import main
 from ccinit.init.sequence import PhaseError
+from ccinit.kernel import power
 from ccinit.kernel.event_loop import Event, EventLoop
 from ccinit.kernel.task import sleep
 
@@ -29,6 +31,7 @@ def live(
         left: what the loop raises behind the end, which resets nothing here.
     """
     causes: list[PhaseError | None] = []
+    steps: list[str] = []
 
     def make_guest(loop: EventLoop) -> Guest:
         parts: Any = SimpleNamespace(phase=Phase.RUN, stopping=Event())
@@ -42,14 +45,20 @@ def live(
         )
 
     async def boot_and_run(guest: Guest) -> None:
-        await sleep(0)
-        act(guest)
-        await sleep(60)
+        try:
+            await sleep(0)
+            act(guest)
+            await sleep(60)
+        finally:
+            await sleep(0.01)
+            steps.append("life is over")
 
     async def do_nothing(_guest: Guest) -> None:
         await sleep(60)
 
     async def end(_guest: Guest, cause: PhaseError | None) -> None:
+        steps.append("end")
+        await sleep(0.02)
         causes.append(cause)
 
     monkeypatch.setattr(main, "make_guest", make_guest)
@@ -60,6 +69,7 @@ def live(
     with suppress(*left):
         loop.run(main.live(loop))
     (cause,) = causes
+    assert steps == ["life is over", "end"]
     return cause
 
 
@@ -101,3 +111,36 @@ def test_guest_that_gives_up_says_why_and_the_host_gets_the_code_of_disks(
     cause = live(monkeypatch, give_up)
     assert cause is not None
     assert (cause.phase, cause.code, cause.error) == (Phase.RUN, Code.STORAGE, errors[0])
+
+
+def test_failure_in_the_background_does_not_cut_the_end_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(after_seconds: float) -> None:
+        await sleep(after_seconds)
+        raise ZeroDivisionError
+
+    def act(guest: Guest) -> None:
+        guest.service.stopping.set()
+        for after_seconds in (0.015, 0.02, 0.025):
+            guest.loop.start(fail(after_seconds), "background")
+
+    assert live(monkeypatch, act, ZeroDivisionError) is None
+
+
+def test_kernel_that_does_not_reset_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter((KernelError(1, "reboot", "test"), KernelError(1, "reboot", "test"), SystemExit))
+
+    def reboot() -> None:
+        raise next(answers)
+
+    def fail() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(main, "silence", fail)
+    monkeypatch.setattr(power, "sync", lambda: None)
+    monkeypatch.setattr(power, "reboot", reboot)
+    with pytest.raises(SystemExit):
+        main.main()
+    assert next(answers, None) is None
