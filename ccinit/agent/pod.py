@@ -6,7 +6,7 @@ from functools import partial
 from ccinit.agent.attestation import Attested
 from ccinit.agent.configuration import Configured
 from ccinit.agent.figures import read_memory
-from ccinit.agent.guest import Guest
+from ccinit.agent.guest import STEP_SECONDS, Guest
 from ccinit.agent.images import Pulled
 from ccinit.agent.measurement import container_starts
 from ccinit.agent.memory_store import count_used
@@ -14,12 +14,11 @@ from ccinit.agent.network import RESOLVER_FILE, write_file
 from ccinit.agent.rotation import Rotation
 from ccinit.agent.storage import Unlocked
 from ccinit.boot.directories import make_directory
-from ccinit.errors import ChildError
+from ccinit.errors import CcinitError, ChildError
 from ccinit.formats.pod_container import Container, ContainerKind
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.cgroup import Cgroup
-from ccinit.kernel.task import Task
-from ccinit.run.container import ContainerState, Life, StartOrder, plan_start_order
+from ccinit.run.container import ContainerState, StartOrder, plan_start_order
 from ccinit.run.crun import Crun
 from ccinit.run.secrets import SecretFile
 from ccinit.run.shared_namespaces import SharedNamespaces
@@ -37,12 +36,25 @@ _GUEST_RESERVE_BYTES = 96 * 1024 * 1024
 _POD_CGROUP = "/sys/fs/cgroup/pod"
 
 
-@frozen
 class Running:
-    """A container that was started and the task that keeps it."""
+    """A main container and the task that keeps it.
 
-    supervisor: Supervisor
-    task: Task[Life]
+    Attributes:
+        failure: why it could not be prepared, or cleared away: for whoever starts or stops the pod,
+            and no end of the guest by itself.
+    """
+
+    def __init__(self, guest: Guest, name: str, supervisor: Supervisor) -> None:
+        self.supervisor = supervisor
+        self.failure: CcinitError | None = None
+        self.task = guest.loop.start(self._keep(guest, name), f"container {name}")
+
+    async def _keep(self, guest: Guest, name: str) -> None:
+        try:
+            await self.supervisor.run()
+        except CcinitError as error:
+            guest.event(f"{name}: {error}")
+            self.failure = error
 
 
 @frozen
@@ -123,15 +135,16 @@ async def _start_in_order(
         await measure_starts(*wave)
         begun = []
         for name in wave:
-            supervisor = supervisors[name]
-            task = guest.loop.start(supervisor.run(), f"container {name}")
-            begun.append(Running(supervisor=supervisor, task=task))
-            guest.teardown.push(f"container {name}", partial(grace.stop, begun[-1]))
+            running = Running(guest, name, supervisors[name])
+            begun.append(running)
+            seconds = grace.most_seconds(running) + STEP_SECONDS
+            guest.teardown.push(f"container {name}", partial(grace.stop, running), seconds)
         for running in begun:
             await running.supervisor.up.wait()
             if not running.supervisor.life.starts:
                 await running.task.join()
-                raise ChildError("pod.start", f"{running.task.name} never ran")
+                never = ChildError("pod.start", f"{running.task.name} never ran")
+                raise running.failure or never
         main += begun
     return Started(main=tuple(main))
 
@@ -152,14 +165,24 @@ class _Grace:
         self._guest = guest
         self._most_seconds = most_seconds
 
-    async def stop(self, running: Running) -> None:
-        """Stop one container."""
+    def most_seconds(self, running: Running) -> int:
+        """How long the measured configuration gives a container."""
         most = running.supervisor.stop_grace_seconds
-        most = self._most_seconds if most is None else most
+        return self._most_seconds if most is None else most
+
+    async def stop(self, running: Running) -> None:
+        """Stop one container.
+
+        Raises:
+            CcinitError: it could not be cleared away.
+        """
+        most = self.most_seconds(running)
         wished = self._guest.service.stop_grace_seconds
-        seconds = most if wished is None else min(wished, most)
         if not running.task.is_done():
-            await running.supervisor.stop(seconds)
+            await running.supervisor.stop(most if wished is None else min(wished, most))
+            await running.task.join()
+        if running.failure is not None:
+            raise running.failure
 
 
 def _prepare_pod(name: str, images_bytes: int) -> None:

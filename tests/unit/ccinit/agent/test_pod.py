@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ccinit.agent import pod
-from ccinit.errors import CcinitError, VerificationError
+from ccinit.errors import CcinitError, FormatError, VerificationError
 from ccinit.formats.digest import Digest
 from ccinit.formats.pod_container import ContainerKind
 from ccinit.formats.pod_share import Share
-from ccinit.kernel.event_loop import Event, EventLoop
+from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.run.container import ContainerState, Life, StartOrder
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.values import replace
@@ -53,6 +53,8 @@ class Measurement:
 class FakeSupervisor:
     """Runs at once; an init container ends, the others stay until they are cancelled."""
 
+    stop_grace_seconds = None
+
     def __init__(self, name: str, diary: list[str]) -> None:
         self.name, self.diary = name, diary
         self.up = Event()
@@ -65,10 +67,23 @@ class FakeSupervisor:
         return self.life
 
 
-def start(measurement: Callable[[list[str]], Measurement]) -> list[str]:
+class UnpreparedSupervisor(FakeSupervisor):
+    """Cannot be prepared."""
+
+    async def run(self) -> Life:
+        self.up.set()
+        raise FormatError("run.user", "not in the image's /etc/passwd")
+
+
+def start(
+    measurement: Callable[[list[str]], Measurement],
+    supervisor: type[FakeSupervisor] = FakeSupervisor,
+) -> list[str]:
     diary: list[str] = []
     loop = EventLoop()
-    guest = SimpleNamespace(loop=loop, teardown=SimpleNamespace(push=lambda *_: None))
+    guest = SimpleNamespace(
+        loop=loop, teardown=SimpleNamespace(push=lambda *_: None), event=lambda _: None
+    )
     image = SimpleNamespace(manifest=Digest("ab" * 32))
     configured = SimpleNamespace(
         config=SimpleNamespace(limits=SimpleNamespace(stop_grace_seconds=1)),
@@ -78,18 +93,23 @@ def start(measurement: Callable[[list[str]], Measurement]) -> list[str]:
         measurement=measurement(diary),
     )
     supervisors = {name: FakeSupervisor(name, diary) for name in NAMES}
-    try:
-        loop.run(
-            pod._start_in_order(
-                cast("Guest", guest),
-                cast("Configured", configured),
-                ORDER,
-                cast("dict[str, Supervisor]", supervisors),
-                cast("Pulled", SimpleNamespace(images={"shop": image})),
-            )
+    supervisors["db"] = supervisor("db", diary)
+
+    async def live() -> None:
+        """As PID 1 does: the phases are a task beside the main one, which waits for it."""
+        starting = pod._start_in_order(
+            cast("Guest", guest),
+            cast("Configured", configured),
+            ORDER,
+            cast("dict[str, Supervisor]", supervisors),
+            cast("Pulled", SimpleNamespace(images={"shop": image})),
         )
-    except CcinitError as error:
-        diary.append(error.reason)
+        try:
+            await loop.start(starting, "life").join()
+        except CcinitError as error:
+            diary.append(error.reason)
+
+    loop.run(live())
     return diary
 
 
@@ -112,6 +132,28 @@ def test_what_cannot_be_measured_does_not_start(name: str) -> None:
     diary = start(lambda kept: Measurement(kept, fails_for=name))
     assert diary[-1] == "event_log.register"
     assert f"started {name}" not in diary
+
+
+def test_main_container_that_cannot_be_prepared_fails_the_start_and_no_background_task() -> None:
+    """So that the host is told WORKLOAD_START and not INTERNAL."""
+    diary = start(Measurement, UnpreparedSupervisor)
+    assert diary[-1] == "run.user"
+    assert "started web" not in diary
+
+
+def test_container_that_cannot_be_cleared_away_is_told_when_it_is_stopped() -> None:
+    loop = EventLoop()
+    service = SimpleNamespace(stop_grace_seconds=None)
+    guest = SimpleNamespace(loop=loop, service=service, event=lambda _: None)
+
+    async def main() -> None:
+        supervisor = cast("Supervisor", UnpreparedSupervisor("db", []))
+        running = pod.Running(cast("Guest", guest), "db", supervisor)
+        await sleep(0)
+        await pod._Grace(cast("Guest", guest), 1).stop(running)
+
+    with pytest.raises(FormatError, match=r"run\.user"):
+        loop.run(main())
 
 
 SHARED = SharedNamespaces(ipc="/run/ipc", shm="/run/shm", process="/run/process")
