@@ -51,7 +51,12 @@ def open_owner_plane(
     listener = listen_tcp(config.port) if config.port else None
     task = guest.loop.start(plane.serve(listener), "owner plane")
     guest.service.owner = plane
-    guest.teardown.push(OWNER_PLANE_STEP, task.stop)
+
+    async def close() -> None:
+        guest.service.owner = None  # the host may relay until the end
+        await task.stop()
+
+    guest.teardown.push(OWNER_PLANE_STEP, close)
 
 
 class OwnerPlane:
