@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from ccinit.errors import DeadlineError, FormatError
 from ccinit.formats.host_rpc import HOST_CID
 from ccinit.formats.msgpack_rpc import RequestReader
+from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import TaskGroup, deadline
 from ccinit.kernel.task import readable, writable
 from ccinit.rpc.dispatch import HostService, answer
@@ -64,12 +65,14 @@ async def serve(accept: Accept, service: HostService, limits: RpcLimits) -> None
 async def _serve_connection(
     connection: socket.socket, service: HostService, limits: RpcLimits
 ) -> None:
-    reader = RequestReader()
+    reader, begun = RequestReader(), 0.0
     while True:
-        data = await _receive(connection, reader, limits)
+        is_new = not reader.unfinished
+        data = await _receive(connection, reader, begun + limits.request_seconds)
         if not data:
             return
         for request in reader.feed(data):
+            is_new = True  # what follows it is
             reply = await answer(request, service)
             async with deadline(limits.reply_seconds, "rpc.reply"):
                 await _send(connection, reply.data)
@@ -77,13 +80,16 @@ async def _serve_connection(
                 if not reader.unfinished:  # bytes before our reply were meant for nobody
                     service.take_over(connection.dup())
                 return
+        if is_new:
+            begun = boottime()
 
 
-async def _receive(connection: socket.socket, reader: RequestReader, limits: RpcLimits) -> bytes:
+async def _receive(connection: socket.socket, reader: RequestReader, end: float) -> bytes:
+    """Wait for bytes: until `end` for those of a request that has begun."""
     if not reader.unfinished:
         await readable(connection.fileno())
         return connection.recv(_CHUNK_BYTES)
-    async with deadline(limits.request_seconds, "rpc.request"):
+    async with deadline(end - boottime(), "rpc.request"):
         await readable(connection.fileno())
     return connection.recv(_CHUNK_BYTES)
 

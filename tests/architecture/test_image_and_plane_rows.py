@@ -41,7 +41,7 @@ ROWS: dict[int, tuple[str, ...]] = {
     78: ("integration",),
     79: ("integration", "unit"),
     80: ("integration", "vm"),
-    81: ("integration", "vm"),
+    81: ("integration", "unit", "vm"),
     82: ("integration", "vm"),
     83: ("integration", "vm"),
     84: ("vm",),

@@ -216,6 +216,31 @@ def test_server_closes_an_unfinished_request_after_its_time_but_not_an_idle_peer
     run(test)
 
 
+def test_r81_server_closes_a_request_that_comes_byte_by_byte_after_the_same_time() -> None:
+    async def drip(peer: socket.socket) -> None:
+        for byte in ask("offer_network", *([bytes(16)] * 20)):
+            peer.send(bytes((byte,)))
+            await sleep(0.03)
+
+    async def test(host: Host) -> None:
+        with pytest.raises(BrokenPipeError):
+            await drip(host.connect())
+
+    run(test)
+
+
+def test_server_gives_each_of_many_requests_its_own_time() -> None:
+    async def test(host: Host) -> None:
+        peer, state = host.connect(), ask("state")
+        peer.send(state[:4])
+        for _ in range(4):
+            await sleep(0.06)
+            peer.send(state[4:] + state[:4])
+        assert len(await receive(peer, 4 * 64)) == 4 * 64
+
+    run(test)
+
+
 def test_server_closes_a_peer_that_does_not_take_its_reply() -> None:
     async def test(host: Host) -> None:
         peer = host.connect()
