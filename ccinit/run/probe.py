@@ -34,9 +34,9 @@ def asking(execute: Execute, say: Callable[[str], None]) -> Ask:
     """Return what asks the container that `execute` reaches; it says why a question failed."""
 
     async def ask(probe: Probe) -> bool:
-        if probe.tcp_port:
-            return await accepts_connections(probe.tcp_port, probe.timeout_seconds)
         try:
+            if probe.tcp_port:
+                return await accepts_connections(probe.tcp_port, probe.timeout_seconds)
             return await _run(execute, probe)
         except CcinitError as error:
             say(f"probe: {error}")

@@ -1,14 +1,16 @@
 """When answers add up to a verdict."""
 
+import errno
 from typing import Never
 
 import pytest
 
-from ccinit.errors import ConfigError
+from ccinit.errors import ConfigError, KernelError
 from ccinit.formats.pod_probe import Probe
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.run import probe as probe_module
 from ccinit.run.probe import asking, wait_for_no, wait_for_yes
+from ccinit.values import replace
 
 PROBE = Probe(
     exec=("/check",), tcp_port=0, delay_seconds=7, period_seconds=2, timeout_seconds=1, failures=3
@@ -69,3 +71,22 @@ def test_program_that_cannot_be_started_is_a_no_that_the_owner_learns_of() -> No
     (line,) = said
     assert line.startswith("probe: ")
     assert "run.exec" in line
+
+
+def test_port_that_cannot_be_asked_for_want_of_a_descriptor_is_a_no(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+
+    async def fail(_port: int, _seconds: float) -> Never:
+        raise KernelError(errno.EMFILE, "socket", "AF_INET")
+
+    async def execute(arguments: tuple[str, ...], *, stdin: int, stdout: int, stderr: int) -> Never:
+        raise AssertionError((arguments, stdin, stdout, stderr))
+
+    async def ask() -> bool:
+        return await asking(execute, said.append)(replace(PROBE, exec=(), tcp_port=80))
+
+    monkeypatch.setattr(probe_module, "accepts_connections", fail)
+    assert EventLoop().run(ask()) is False
+    assert said == ["probe: kernel.socket: AF_INET: errno 24"]
