@@ -288,23 +288,31 @@ class Supervisor:
             probes: list[Task[None]] = []
             try:
                 self._move(ContainerEvent.CREATE)
-                await self._crun.start(self._name)
-                self._move(ContainerEvent.START)
-                probes = self._start_probes(group, process)
-                await process.wait()
+                if not self._stopping.is_set():  # or nobody would tell the program to end
+                    await self._crun.start(self._name)
+                    self._move(ContainerEvent.START)
+                    probes = self._start_probes(group, process)
+                    await process.wait()
             finally:
-                for task in probes:
-                    await task.stop()
-                process.kill()
-                status = await process.wait()
-                self._process = None
-                await self._crun.delete(self._name)
+                try:
+                    for task in probes:
+                        await task.stop()
+                finally:
+                    status = await self._bury(process)
             try:
                 async with deadline(_DRAIN_SECONDS, "run.drain"):
                     for task in pumps:
                         await task.join()
             except DeadlineError:
                 group.cancel()
+        return status
+
+    async def _bury(self, process: Process) -> ExitStatus:
+        """End whatever is left of the container."""
+        process.kill()
+        status = await process.wait()
+        self._process = None
+        await self._crun.delete(self._name)
         return status
 
     def _start_probes(self, group: TaskGroup, process: Process) -> list[Task[None]]:

@@ -1,0 +1,128 @@
+"""A container's end, whatever it was at when the end came; crun and its processes are fakes."""
+
+import signal
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from ccinit.errors import KernelError
+from ccinit.formats.pod_container import Restart
+from ccinit.formats.pod_probe import Probe
+from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
+from ccinit.kernel.process import ExitStatus
+from ccinit.run import supervisor as module
+from ccinit.run.container import ContainerState
+from ccinit.run.supervisor import Sinks, Supervisor, Workload
+from ccinit.values import replace
+from tests.unit.ccinit.run.test_spec import CONTAINER, IMAGE
+
+if TYPE_CHECKING:
+    from ccinit.run.crun import Crun
+
+PROBE = Probe(
+    exec=(), tcp_port=80, delay_seconds=0, period_seconds=1, timeout_seconds=1, failures=1
+)
+
+
+class FakeProcess:
+    """A first process that listens to SIGKILL only."""
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+        self._ended = Event()
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        self.signals.append(number)
+        if number == signal.SIGKILL:
+            self._ended.set()
+
+    async def wait(self) -> ExitStatus:
+        await self._ended.wait()
+        return ExitStatus(code=0, signal=signal.SIGKILL)
+
+
+class FakeCrun:
+    """Takes its time to create, and notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.diary: list[str] = []
+        self.process = FakeProcess()
+
+    async def create(self, *_: object, **__: object) -> FakeProcess:
+        self.diary.append("create")
+        await sleep(0.02)
+        return self.process
+
+    async def start(self, _name: str) -> None:
+        self.diary.append("start")
+
+    async def delete(self, _name: str) -> None:
+        assert self.process.signals[-1] == signal.SIGKILL
+        self.diary.append("delete")
+
+
+@pytest.fixture
+def crun(monkeypatch: pytest.MonkeyPatch) -> FakeCrun:
+    monkeypatch.setattr(Supervisor, "_prepare", lambda *_: {})
+    return FakeCrun()
+
+
+def run(
+    crun: FakeCrun, act: Callable[[Supervisor], Coroutine[Any, Any, None]], **changes: object
+) -> Supervisor:
+    """Run the container while `act` does something to it."""
+    container = replace(CONTAINER, restart=Restart.ALWAYS, **changes)
+    workload = Workload(
+        container=container, image=IMAGE, lowers=(), scratch="", run_dir="", hostname="",
+        cgroup_path="/test",
+    )  # fmt: skip
+    sinks = Sinks(stdout=lambda _: None, stderr=lambda _: None, event=lambda _: None)
+    supervisor, loop = Supervisor(workload, cast("Crun", crun), sinks), EventLoop()
+
+    async def main() -> None:
+        async with deadline(5, "test.late"):
+            task = loop.start(supervisor.run(), "supervisor")
+            await act(supervisor)
+            await task.join()
+
+    loop.run(main())
+    return supervisor
+
+
+def test_container_that_is_stopped_while_it_is_made_never_starts(crun: FakeCrun) -> None:
+    async def stop(supervisor: Supervisor) -> None:
+        await sleep(0.01)
+        assert crun.diary == ["create"]
+        await supervisor.stop(0)
+
+    assert run(crun, stop).life.state is ContainerState.STOPPED
+    assert crun.diary == ["create", "delete"]
+
+
+def test_container_that_is_stopped_while_it_runs_is_asked_first(crun: FakeCrun) -> None:
+    async def stop(supervisor: Supervisor) -> None:
+        await supervisor.up.wait()
+        await supervisor.stop(0.02)
+
+    assert run(crun, stop).life.state is ContainerState.STOPPED
+    assert crun.diary == ["create", "start", "delete"]
+    assert crun.process.signals[:2] == [signal.SIGTERM, signal.SIGKILL]
+
+
+def test_container_whose_probe_cannot_be_made_is_ended_all_the_same(
+    crun: FakeCrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise KernelError(24, "socket", "AF_INET")
+
+    monkeypatch.setattr(module, "wait_for_no", fail)
+
+    async def wait(supervisor: Supervisor) -> None:
+        while "delete" not in crun.diary:
+            await sleep(0.01)
+        assert supervisor.life.state is ContainerState.RETRYING
+        await supervisor.stop(0)
+
+    assert run(crun, wait, alive=PROBE).life.state is ContainerState.STOPPED
+    assert crun.diary == ["create", "start", "delete"]
