@@ -27,6 +27,7 @@ from ccinit.errors import ChildError, DeadlineError, KernelError
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import deadline, readable
 from ccinit.kernel.namespaces import NamespaceKind, new_namespace
+from ccinit.kernel.pipes import open_pipes, open_socket_pair
 from ccinit.kernel.process import ExitStatus, Process, spawn
 from ccinit.secret import Secret
 from ccinit.values import frozen
@@ -182,6 +183,7 @@ class Children:
         Raises:
             DeadlineError: `child.late`.
             ChildError: `child.ended`, `child.protocol`.
+            KernelError: it could not be started.
             CcinitError: what the job raised, or a handler did.
         """
         rights = self._table[role]
@@ -258,19 +260,20 @@ class Children:
             KernelError: it could not be started.
         """
         rights = self._table[role]
-        reader, writer = os.pipe()
+        (output,) = open_pipes(1)
         try:
-            os.set_blocking(reader, False)
+            os.set_blocking(output.reader, False)
             try:
-                standard = {1: writer, 2: writer} | ({} if stdin is None else {0: stdin})
+                standard = {1: output.writer, 2: output.writer}
+                standard |= {} if stdin is None else {0: stdin}
                 child = self._start(role, fds or {}, workspace, standard)
             finally:
-                os.close(writer)
+                os.close(output.writer)
             async with child:
                 child.enclose(self._cgroup, rights, self.store_bytes)
-                yield PreparedProgram(child, rights, reader)
+                yield PreparedProgram(child, rights, output.reader)
         finally:
-            os.close(reader)
+            os.close(output.reader)
 
     def _start_with(
         self, role: Role, fds: Mapping[str, int], secrets: Mapping[str, Secret], workspace: str
@@ -284,7 +287,7 @@ class Children:
     def _start(
         self, role: Role, fds: Mapping[str, int], workspace: str, standard: Mapping[int, int]
     ) -> "_Child":
-        ours, theirs = socket.socketpair()
+        ours, theirs = open_socket_pair()
         try:
             ours.setblocking(False)  # noqa: FBT003 (positional only)
             numbers = {CHANNEL_FD: theirs.fileno()}

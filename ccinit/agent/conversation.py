@@ -33,7 +33,10 @@ CHUNK_BYTES = 1 << 16
 
 @frozen
 class Answer:
-    """What PID 1 says to a question; `fds` go to the child and are closed here once sent."""
+    """What PID 1 says to a question; `fds` go to the child and are closed here once sent.
+
+    One that is there twice is two for the child.
+    """
 
     value: object
     fds: tuple[int, ...] = ()
@@ -97,7 +100,7 @@ class Conversation(Generic[R]):
         try:
             await self._send(encode_frame(Kind.ANSWER, answer.value), answer.fds)
         finally:
-            for fd in answer.fds:
+            for fd in set(answer.fds):
                 os.close(fd)
 
     def _hear(self, notice: Named) -> None:

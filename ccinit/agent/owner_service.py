@@ -25,7 +25,7 @@ from ccinit.agent.owner_streams import (
     follow_entries,
     follow_output,
     of_kinds,
-    open_output,
+    open_outputs,
     output_of,
     refused,
     streaming,
@@ -37,6 +37,7 @@ from ccinit.formats.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, rep
 from ccinit.formats.sealed_log import Kind
 from ccinit.formats.tls_hello import group_name
 from ccinit.kernel.event_loop import Event, TaskGroup, boottime
+from ccinit.kernel.pipes import open_pipes
 from ccinit.kernel.process import Process
 from ccinit.owner.messages import (
     CALLS,
@@ -211,7 +212,7 @@ class OwnerService:
     async def attach(self, caller: Caller, call: Attach) -> Answer:
         """Stream what a container writes from now on."""
         container = self._container(call.container)
-        out, err, end = open_output(), open_output(), open_output()
+        out, err, end = open_outputs(3)
         outputs = {Kind.STDOUT: out.ours, Kind.STDERR: err.ours}
         task = follow_output(
             self.guest.log.recent,
@@ -275,7 +276,7 @@ class OwnerService:
     def _follow(
         self, caller: Caller, method: str, since: int, wanted: Wanted, *, follow: bool
     ) -> Answer:
-        out, end = open_output(), open_output()
+        out, end = open_outputs(2)
         recent = self.guest.log.recent
         task = follow_entries(
             recent, since, wanted, method=method, follow=follow, output=out.ours, end=end.ours
@@ -310,36 +311,40 @@ class OwnerService:
 
 
 async def _exec_on_pipes(container: Executor, caller: Caller, call: Exec) -> Answer:
-    pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
-    (stdin, ours_in), (ours_out, stdout), (ours_err, stderr) = pipes
+    stdin, stdout, stderr, end = open_pipes(4)
     try:
-        process = await container.exec(call.args, stdin=stdin, stdout=stdout, stderr=stderr)
+        process = await container.exec(
+            call.args, stdin=stdin.reader, stdout=stdout.writer, stderr=stderr.writer
+        )
     except BaseException:
-        _close(ours_in, ours_out, ours_err)
+        _close(stdin.writer, stdout.reader, stderr.reader, end.reader, end.writer)
         raise
     finally:
-        _close(stdin, stdout, stderr)
-    end = open_output()
-    caller.tasks.start(attend(process, end=end.ours), "owner exec")
+        _close(stdin.reader, stdout.writer, stderr.writer)
+    caller.tasks.start(attend(process, end=end.writer), "owner exec")
     return streaming(
-        (Flow.INPUT, Stream.INPUT, ours_in),
-        (Flow.OUTPUT, Stream.OUTPUT, ours_out),
-        (Flow.OUTPUT, Stream.ERROR, ours_err),
-        (Flow.END, 0, end.theirs),
+        (Flow.INPUT, Stream.INPUT, stdin.writer),
+        (Flow.OUTPUT, Stream.OUTPUT, stdout.reader),
+        (Flow.OUTPUT, Stream.ERROR, stderr.reader),
+        (Flow.END, 0, end.reader),
     )
 
 
 async def _exec_on_terminal(container: Executor, caller: Caller, call: Exec) -> Answer:
-    process, terminal = await container.exec_on_terminal(
-        call.args, rows=call.rows, columns=call.columns
-    )
-    end = open_output()
-    caller.tasks.start(attend(process, end=end.ours), "owner exec")
+    (end,) = open_pipes(1)
+    try:
+        process, terminal = await container.exec_on_terminal(
+            call.args, rows=call.rows, columns=call.columns
+        )
+    except BaseException:
+        end.close()
+        raise
+    caller.tasks.start(attend(process, end=end.writer), "owner exec")
     return streaming(
         (Flow.INPUT, Stream.INPUT, terminal),
-        (Flow.OUTPUT, Stream.OUTPUT, os.dup(terminal)),
-        (Flow.RESIZE, Stream.RESIZE, os.dup(terminal)),
-        (Flow.END, 0, end.theirs),
+        (Flow.OUTPUT, Stream.OUTPUT, terminal),
+        (Flow.RESIZE, Stream.RESIZE, terminal),
+        (Flow.END, 0, end.reader),
     )
 
 

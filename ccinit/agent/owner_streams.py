@@ -15,6 +15,7 @@ from ccinit.formats.owner_rpc import METHODS, Value
 from ccinit.formats.owner_wire import LogLine, encode_log_line, encode_result
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import writable
+from ccinit.kernel.pipes import open_pipes
 from ccinit.kernel.process import Process
 from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Port
 from ccinit.seal.recent import Entry, RecentEntries
@@ -27,18 +28,23 @@ Wanted = Callable[[Entry], bool]
 
 
 @frozen
-class Pipe:
-    """Our end does not block; the child's goes away with the answer that carries it."""
+class Output:
+    """A pipe. Our end does not block; the child's goes away with the answer that carries it."""
 
     ours: int
     theirs: int
 
 
-def open_output() -> Pipe:
-    """Make a pipe that we write and the child reads."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(writer, False)
-    return Pipe(ours=writer, theirs=reader)
+def open_outputs(count: int) -> tuple[Output, ...]:
+    """Make pipes that we write and the child reads.
+
+    Raises:
+        KernelError: no descriptors to be had; none stays open.
+    """
+    pipes = open_pipes(count)
+    for pipe in pipes:
+        os.set_blocking(pipe.writer, False)
+    return tuple(Output(ours=pipe.writer, theirs=pipe.reader) for pipe in pipes)
 
 
 def done(method: str, result: tuple[Value, ...]) -> Answer:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 
+from ccinit.kernel.pipes import open_pipes
 from ccinit.secret import Secret
 
 
@@ -10,7 +11,7 @@ def open_secret_pipes(secrets: Mapping[str, Secret]) -> dict[str, int]:
     """Return for each name the reading end of a pipe that holds its secret, and nothing else.
 
     Raises:
-        OSError: no more descriptors; none stays open.
+        KernelError: no more descriptors; none stays open.
     """
     pipes: dict[str, int] = {}
     try:
@@ -24,17 +25,17 @@ def open_secret_pipes(secrets: Mapping[str, Secret]) -> dict[str, int]:
 
 def _open_secret(secret: Secret) -> int:
     """Put a secret in a pipe, whose reading end this returns."""
-    reader, writer = os.pipe()
+    (pipe,) = open_pipes(1)
     try:
-        os.set_blocking(writer, False)
-        if os.write(writer, secret.reveal()) != len(secret):
+        os.set_blocking(pipe.writer, False)
+        if os.write(pipe.writer, secret.reveal()) != len(secret):
             raise RuntimeError(f"a secret of {len(secret)} bytes does not fit a pipe")  # noqa: TRY301
     except BaseException:
-        os.close(reader)
+        os.close(pipe.reader)
         raise
     finally:
-        os.close(writer)
-    return reader
+        os.close(pipe.writer)
+    return pipe.reader
 
 
 def close_all(fds: Iterable[int]) -> None:

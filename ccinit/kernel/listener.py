@@ -45,7 +45,7 @@ def open_stream(family: socket.AddressFamily) -> socket.socket:
 
 
 def listen_on(
-    listener: socket.socket, address: tuple[str | int, int], name: str, backlog: int
+    listener: socket.socket, address: str | tuple[str | int, int], name: str, backlog: int
 ) -> socket.socket:
     """Bind `listener` and let it listen, without blocking; it is closed if that fails.
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from ccinit.errors import ChildError
 from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.listener import listen_on, open_stream
 
 
 def set_window_size(descriptor: int, rows: int, columns: int) -> None:
@@ -36,20 +37,11 @@ def listen_for_terminal(path: str) -> Iterator[socket.socket]:
     Raises:
         KernelError: the kernel refused.
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            listener.bind(path)
-            listener.listen(1)
-            listener.setblocking(False)  # noqa: FBT003 (positional only)
-        except OSError as error:
-            raise kernel_error(error, "bind", path) from error
+    with listen_on(open_stream(socket.AF_UNIX), path, path, backlog=1) as listener:
         try:
             yield listener
         finally:
             os.unlink(path)
-    finally:
-        listener.close()
 
 
 def receive_terminal(listener: socket.socket) -> int:

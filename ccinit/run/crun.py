@@ -21,7 +21,7 @@ from ccinit.kernel.event_loop import TaskGroup, deadline
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.process import Process, adopt, keeping_orphans, spawn
 from ccinit.kernel.terminal import listen_for_terminal, receive_terminal
-from ccinit.run.stdio import OutputSink, drain, open_pipe, pump
+from ccinit.run.stdio import OutputSink, drain, open_outputs, pump
 from ccinit.values import frozen
 
 PROGRAM: Final = ("/usr/bin/crun",)
@@ -124,7 +124,12 @@ class Crun:
         path = f"{self.state_dir}/console-{next(_numbers)}"
         with listen_for_terminal(path) as listener:
             running = await self._exec(name, process, (f"--console-socket={path}",), {})
-            return running, receive_terminal(listener)
+            try:
+                return running, receive_terminal(listener)
+            except BaseException:
+                running.kill()
+                await running.wait()
+                raise
 
     async def _exec(
         self,
@@ -151,7 +156,7 @@ class Crun:
 
     async def _run(self, arguments: tuple[str, ...], fds: Mapping[int, int]) -> None:
         """Run one operation to its end; what it says goes to the log."""
-        pipe = open_pipe()
+        (pipe,) = open_outputs(1)
         command = (*self._command(), f"--log=/proc/self/fd/{_LOG_FD}", *arguments)
         given = {_LOG_FD: pipe.writer, 1: pipe.writer, 2: pipe.writer} | dict(fds)
         try:

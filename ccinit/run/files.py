@@ -41,7 +41,11 @@ def open_file(pid: int, path: str, *, into: bool, mode: int, owner: tuple[int, i
         os.close(descriptor)
         raise ConfigError("run.file", f"{path[:80]!r} is not a regular file")
     if into and not made:
-        os.ftruncate(descriptor, 0)
+        try:
+            os.ftruncate(descriptor, 0)
+        except OSError as error:
+            os.close(descriptor)
+            raise kernel_error(error, "ftruncate", path) from error
     return descriptor
 
 

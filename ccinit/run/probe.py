@@ -15,7 +15,7 @@ from ccinit.kernel.event_loop import TaskGroup, deadline
 from ccinit.kernel.loopback import accepts_connections
 from ccinit.kernel.process import Process
 from ccinit.kernel.task import sleep
-from ccinit.run.stdio import open_pipe, pump
+from ccinit.run.stdio import open_outputs, pump
 
 Ask: TypeAlias = Callable[[Probe], Awaitable[bool]]
 """Asks once; never raises for what a container does."""
@@ -50,7 +50,7 @@ async def _run(execute: Execute, probe: Probe) -> bool:
 
     So never /dev/null, which the container could then close to every child of the guest.
     """
-    nothing, output = open_pipe(), open_pipe()
+    nothing, output = open_outputs(2)
     os.close(nothing.writer)
     try:
         try:

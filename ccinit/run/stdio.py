@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from ccinit.kernel.event_loop import readable
 from ccinit.kernel.libc import kernel_error
-from ccinit.values import frozen
+from ccinit.kernel.pipes import Pipe, open_pipes
 
 CHUNK_BYTES: Final = 64 << 10
 
@@ -20,26 +20,16 @@ OutputSink: TypeAlias = Callable[[bytes], None]
 """Takes some bytes of one stream; must not raise or wait."""
 
 
-@frozen
-class Pipe:
-    """Two descriptors, both close-on-exec; reading does not block."""
-
-    reader: int
-    writer: int
-
-
-def open_pipe() -> Pipe:
-    """Make a pipe whose writing end is for a child.
+def open_outputs(count: int) -> tuple[Pipe, ...]:
+    """Make pipes whose writing ends are for a child; reading them does not block.
 
     Raises:
         KernelError: no descriptors to be had.
     """
-    try:
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-    except OSError as error:
-        raise kernel_error(error, "pipe2") from error
-    os.set_blocking(reader, False)
-    return Pipe(reader=reader, writer=writer)
+    pipes = open_pipes(count)
+    for pipe in pipes:
+        os.set_blocking(pipe.reader, False)
+    return pipes
 
 
 async def pump(reader: int, sink: OutputSink) -> None:

@@ -39,7 +39,7 @@ from ccinit.run.rootfs import (
 from ccinit.run.secrets import SecretFile, erase_secrets, replace_secrets, write_secrets
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import BindMount, SpecDefaults, SpecInput, plan_exec, plan_owner, plan_spec
-from ccinit.run.stdio import OutputSink, open_pipe, pump
+from ccinit.run.stdio import OutputSink, open_outputs, pump
 from ccinit.run.stop_signal import parse_stop_signal
 from ccinit.run.users import Identity, read_user_files, resolve_user
 from ccinit.values import field, frozen
@@ -264,7 +264,7 @@ class Supervisor:
             await self._pause()
 
     async def _run_once(self, spec: dict[str, object]) -> ExitStatus:
-        out, err = open_pipe(), open_pipe()
+        out, err = open_outputs(2)
         try:
             try:
                 self._process = await self._crun.create(

@@ -3,11 +3,11 @@
 import os
 
 from ccinit.kernel.event_loop import EventLoop, TaskGroup
-from ccinit.run.stdio import CHUNK_BYTES, drain, open_pipe, pump
+from ccinit.run.stdio import CHUNK_BYTES, drain, open_outputs, pump
 
 
 def test_pump_moves_bytes_as_they_are_until_the_last_writer_is_gone() -> None:
-    pipe, seen = open_pipe(), bytearray()
+    (pipe,), seen = open_outputs(1), bytearray()
 
     async def main() -> None:
         async with TaskGroup() as group:
@@ -21,7 +21,7 @@ def test_pump_moves_bytes_as_they_are_until_the_last_writer_is_gone() -> None:
 
 
 def test_drain_takes_one_chunk_and_does_not_wait() -> None:
-    pipe, seen = open_pipe(), bytearray()
+    (pipe,), seen = open_outputs(1), bytearray()
     assert not drain(pipe.reader, seen.extend)
     os.write(pipe.writer, bytes(CHUNK_BYTES))
     os.close(pipe.writer)

@@ -1,0 +1,34 @@
+"""What is left of a program whose terminal never came."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Never
+
+import pytest
+
+from ccinit.errors import ChildError
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.run import crun as module
+from ccinit.run.crun import Crun
+
+
+def test_program_without_its_terminal_is_ended_and_collected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    diary: list[str] = []
+
+    async def wait() -> None:
+        diary.append("waited for")
+
+    async def execute(*_: object) -> object:
+        return SimpleNamespace(kill=lambda: diary.append("killed"), wait=wait)
+
+    def receive(_listener: object) -> Never:
+        raise ChildError("kernel.terminal", "no terminal was sent")
+
+    monkeypatch.setattr(Crun, "_exec", execute)
+    monkeypatch.setattr(module, "listen_for_terminal", nullcontext)
+    monkeypatch.setattr(module, "receive_terminal", receive)
+    with pytest.raises(ChildError, match=r"kernel\.terminal"):
+        EventLoop().run(Crun(state_dir="/", log=lambda _: None).exec_on_terminal("web", {}))
+    assert diary == ["killed", "waited for"]
