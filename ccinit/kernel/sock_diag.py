@@ -4,6 +4,9 @@ The kernel notes for each socket the cgroup of the process that made it; a proce
 choose nor change that by passing the socket on. Interface: include/uapi/linux/inet_diag.h and
 sock_diag.h; Linux 5.11 or later tells the cgroup.
 
+Whoever has CAP_NET_ADMIN can send to a netlink socket (netlink(7)), and a manifest may give that to
+a container of the same network. So an answer counts only if the kernel has sent it.
+
 A question about four numbers is also answered with a *listener* that a connection with these
 numbers would reach. So an answer counts only if it has exactly the numbers that were asked for, and
 is established.
@@ -26,6 +29,7 @@ _NLMSG_ERROR: Final = 2
 _ALL_STATES: Final = 0xFFF
 _ESTABLISHED: Final = 1
 _CGROUP_ID: Final = 21  # INET_DIAG_CGROUP_ID, a u64
+_KERNEL: Final = (0, 0)  # port and groups of a sender
 _ANY_COOKIE: Final = 0xFFFF_FFFF
 
 _MESSAGE = struct.Struct("=IHHII")  # length, type, flags, sequence, port
@@ -61,12 +65,24 @@ def find_cgroup_id(client: Address, server: Address) -> int | None:
         with socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG
         ) as netlink:
-            netlink.send(header + question)
-            # The kernel answers while it takes the question, so this never waits.
-            reply = netlink.recv(_REPLY_BYTES, socket.MSG_DONTWAIT)
+            reply = ask(netlink, header + question)
     except OSError as error:
         raise kernel_error(error, "sock_diag", f"port {client[1]}") from error
     return read_cgroup_id(reply, numbers)
+
+
+def ask(netlink: socket.socket, question: bytes) -> bytes:
+    """Return the kernel's answer; what others have sent is passed over.
+
+    Raises:
+        OSError: the kernel took no question or gave no answer.
+    """
+    netlink.send(question)
+    while True:
+        # The kernel answers while it takes the question, so this never waits.
+        reply, sender = netlink.recvfrom(_REPLY_BYTES, socket.MSG_DONTWAIT)
+        if sender == _KERNEL:
+            return reply
 
 
 def read_cgroup_id(reply: bytes, numbers: bytes) -> int | None:

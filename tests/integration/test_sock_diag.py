@@ -1,12 +1,13 @@
 """The running kernel's word for who made a socket. The id of a cgroup2's root is 1."""
 
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ccinit.kernel.sock_diag import find_cgroup_id, is_established
+from ccinit.kernel.sock_diag import ask, find_cgroup_id, is_established
 
 OWN = next(
     line.removeprefix("0::")
@@ -56,3 +57,21 @@ def test_client_that_has_closed_is_nobody(pair: tuple[socket.socket, socket.sock
     assert server.recv(1) == b""
     assert find_cgroup_id(address, server.getsockname()) is None
     assert not is_established(server)
+
+
+def test_answer_of_anybody_but_the_kernel_is_passed_over() -> None:
+    """As a container with CAP_NET_ADMIN could send it, to speak in another one's name."""
+    forged = b"forged".ljust(72, b"!")
+    question = struct.pack("=IHHII", 16, 1, 5, 7, 0)  # NLMSG_NOOP, with NLM_F_REQUEST and _ACK
+    with netlink_socket() as ours, netlink_socket() as theirs:
+        theirs.sendto(forged, ours.getsockname())
+        assert ours.recv(100, socket.MSG_PEEK) == forged
+        reply = ask(ours, question)
+    _, kind, _, sequence, _ = struct.unpack_from("=IHHII", reply)
+    assert (kind, sequence) == (2, 7)  # NLMSG_ERROR, of our question
+
+
+def netlink_socket() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4)  # NETLINK_SOCK_DIAG
+    made.bind((0, 0))
+    return made
