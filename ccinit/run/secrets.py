@@ -8,6 +8,7 @@ mount (`ccinit.run.spec`), the tmpfs itself (`ccinit.boot`; a guest has no swap)
 """
 
 import os
+from contextlib import suppress
 from typing import Final
 
 from ccinit.errors import LimitExceededError
@@ -109,6 +110,8 @@ def replace_secrets(
             _write(fresh, file, owner)
             os.rename(fresh, f"{directory}/{folders[place]}/{name}")
     except OSError as error:
+        with suppress(OSError):
+            _erase(fresh)  # it would be in the way of every later one
         raise kernel_error(error, "write_secret", directory) from error
 
 

@@ -119,3 +119,18 @@ def test_secret_that_cannot_be_replaced_stays_whole(tmp_path: Path) -> None:
         replace_secrets(str(directory), files, (rotating("/run/s/a", b"new"),), me)
     assert error.value.reason == "kernel.write_secret"
     assert (directory / "directory-0/a").read_bytes() == b"old"
+
+
+def test_secret_that_could_not_be_replaced_once_can_be_replaced_later(tmp_path: Path) -> None:
+    directory = tmp_path / "secrets"
+    files = (rotating("/run/s/a", b"old"),)
+    write_secrets(str(directory), files, ME)
+    me, shown = (ME.uid, ME.gid), directory / "directory-0"
+    shown.rename(tmp_path / "away")
+    with pytest.raises(CcinitError) as error:
+        replace_secrets(str(directory), files, (rotating("/run/s/a", b"new"),), me)
+    assert error.value.reason == "kernel.write_secret"
+    assert list(directory.iterdir()) == []  # nothing of the new one stays
+    (tmp_path / "away").rename(shown)
+    replace_secrets(str(directory), files, (rotating("/run/s/a", b"new"),), me)
+    assert (shown / "a").read_bytes() == b"new"
