@@ -7,6 +7,7 @@ read exactly once, here, and taken apart by a child; the key that comes back is 
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.children import Children
@@ -18,6 +19,7 @@ from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.pod_volume import Volume, VolumeFormat, VolumeKind
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl
+from ccinit.kernel.pipes import open_pipes
 from ccinit.secret import Secret
 from ccinit.unlock.filesystem import FormatDevice
 from ccinit.unlock.luks2 import (
@@ -154,29 +156,34 @@ async def find_luks2_disk(
         "volume.missing", f"no disk has the size of {request.name}"
     )
     opened: list[tuple[BlockDevice, Secret]] = []
-    for disk in disks:
-        try:
-            opened.append((disk, await _open_header(children, request, disk, released)))
-        except (VerificationError, FormatError) as error:
-            refusal = error
-    if len(opened) == 1:
-        return opened[0]
-    for _, key in opened:
-        key.wipe()
-    if opened:
-        raise VerificationError("volume.ambiguous", f"{len(opened)} disks could be the volume")
-    raise refusal
+    with ExitStack() as undo:
+        for disk in disks:
+            try:
+                key = await _open_header(children, request, disk, released)
+            except (VerificationError, FormatError) as error:
+                refusal = error
+            else:
+                undo.callback(key.wipe)
+                opened.append((disk, key))
+        if len(opened) > 1:
+            raise VerificationError("volume.ambiguous", f"{len(opened)} disks could be the volume")
+        if not opened:
+            raise refusal
+        undo.pop_all()
+    return opened[0]
 
 
 async def _open_header(
     children: Children, request: Luks2Request, disk: BlockDevice, released: Secret
 ) -> Secret:
     copy = copy_header(disk)
-    header = os.memfd_create(HEADER_FD, os.MFD_CLOEXEC)
-    reader, writer = os.pipe()
-    try:
+    with ExitStack() as stack:
+        header = os.memfd_create(HEADER_FD, os.MFD_CLOEXEC)
+        stack.callback(os.close, header)
         os.write(header, copy)
-        fds = {HEADER_FD: header, VOLUME_KEY_FD: writer}
+        (pipe,) = open_pipes(1)
+        stack.callback(pipe.close)
+        fds = {HEADER_FD: header, VOLUME_KEY_FD: pipe.writer}
         await children.run(
             Role.LUKS2,
             request,
@@ -185,10 +192,7 @@ async def _open_header(
             fds=fds,
             secrets={RELEASED_PIPE: released},
         )
-        return receive_volume_key(reader)
-    finally:
-        for fd in (header, reader, writer):
-            os.close(fd)
+        return receive_volume_key(pipe.reader)
 
 
 def _request(

@@ -160,12 +160,16 @@ def _diffuse(data: bytes) -> bytes:
 
 
 def receive_volume_key(fd: int) -> Secret:
-    """Return the key that the job has put into its pipe.
+    """Return the key that the job has put into its pipe, which is not waited for.
 
     Raises:
-        FormatError: `luks2.volume_key`, the job put something else there.
+        FormatError: `luks2.volume_key`, the job put something else there, or nothing.
     """
-    content = os.read(fd, KEY_BYTES + 1)
+    os.set_blocking(fd, False)
+    try:
+        content = os.read(fd, KEY_BYTES + 1)
+    except BlockingIOError:
+        content = b""
     if len(content) != KEY_BYTES:
         raise FormatError("luks2.volume_key", f"{len(content)} bytes, expected {KEY_BYTES}")
     return Secret(content)

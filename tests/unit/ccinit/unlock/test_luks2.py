@@ -119,9 +119,11 @@ def test_stripes_are_merged_to_what_was_split() -> None:
     assert merge_stripes(split(key)) == key
 
 
-def test_pipe_with_something_else_than_a_key_is_refused() -> None:
-    reader, writer = os.pipe()
-    os.write(writer, bytes(65))
+@pytest.mark.parametrize("content", [b"", bytes(63), bytes(65)])
+def test_pipe_with_something_else_than_a_key_is_refused_and_not_waited_for(content: bytes) -> None:
+    reader, writer = os.pipe()  # the writing end stays open, as it does for PID 1
+    if content:
+        os.write(writer, content)
     with pytest.raises(FormatError) as error:
         receive_volume_key(reader)
     assert error.value.reason == "luks2.volume_key"
