@@ -71,7 +71,7 @@ class KernelError(CcinitError, OSError):
 
 
 def as_known(error: BaseException) -> CcinitError:
-    """Return an error of this tree: the given one, or one that names a bug by class and place.
+    """Return an error of this tree: the given one, or one that names another by class and place.
 
     A stray exception's message can hold anything, a secret included; these two cannot.
     """
@@ -81,4 +81,7 @@ def as_known(error: BaseException) -> CcinitError:
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     where = "" if place is None else f" at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
-    return ChildError("internal", f"{type(error).__name__}{where}")
+    detail = f"{type(error).__name__}{where}"
+    if isinstance(error, OSError):
+        return KernelError(error.errno or 0, "call", detail)
+    return ChildError("internal", detail)

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import TypeVar
 
 from ccinit.agent.guest import EarlyGuest
-from ccinit.errors import CcinitError, DeadlineError, PeerError
+from ccinit.errors import CcinitError, DeadlineError, PeerError, as_known
 from ccinit.formats.host_rpc import Code, Phase
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import deadline
@@ -73,8 +73,9 @@ async def run_phase(
     try:
         async with deadline(seconds or row.seconds, f"{row.phase.name.lower()}.deadline"):
             result = await body
-    except CcinitError as error:
-        raise PhaseError(row.phase, _code(row, error), error) from error
+    except (CcinitError, OSError) as error:  # a bare one is the kernel's refusal, too
+        known = as_known(error)
+        raise PhaseError(row.phase, _code(row, known), known) from error
     seconds = boottime() - began
     guest.service.figures.phase_seconds[row.phase.name] = seconds
     guest.event(f"{row.phase.name} took {seconds * 1000:.0f} ms")

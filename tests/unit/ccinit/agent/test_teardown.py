@@ -27,7 +27,7 @@ def test_steps_are_taken_newest_first_and_once() -> None:
     ("error", "reason"),
     [
         (KernelError(16, "umount2", "/volume"), "kernel.umount2"),
-        (OSError(16, "a raw one"), "internal"),
+        (OSError(16, "a bare one"), "kernel.call"),
         (ValueError("a bug of ours"), "internal"),
     ],
 )
