@@ -105,6 +105,7 @@ async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> At
         voucher = vouch_for_log(psk.reveal(), log_binding)
         guest.log.bind(encode_log_evidence(tee, voucher))
     guest.log.mix(psk)
+    psk.wipe()  # it has had its one use
     policy_keys = tuple(
         PolicyKey(resource=str(released.uri), data=released.data) for released in reply.policy_keys
     )

@@ -17,6 +17,7 @@ from ccinit.formats.initdata import (
     parse_initdata,
 )
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod_resources import name_resources
 from ccinit.formats.resource_uri import PluginUri
 from ccinit.values import frozen
 
@@ -88,6 +89,7 @@ def parse_configuration(document: bytes) -> Configuration:
         manifest=parse_pod_manifest(initdata.pod_toml),
     )
     _check_envelopes(configuration)
+    name_resources(configuration.manifest, with_identity=configuration.config.owner is not None)
     return configuration
 
 

@@ -4,6 +4,9 @@ The guest asks for exactly this, so the owner's tools know from the document alo
 and what to inject where a launch is judged.
 """
 
+from collections.abc import Iterator
+
+from ccinit.errors import FormatError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.pod_manifest import PodManifest
 from ccinit.formats.pod_volume import RollbackAnchor
@@ -30,23 +33,37 @@ def name_resources(
     Args:
         manifest: names most of it.
         with_identity: whether there is an owner plane, which needs a TLS identity.
+
+    Raises:
+        FormatError: `pod.resource`, one resource for two uses. Keys are wiped when they have had
+            theirs: the other one would find nothing.
     """
-    wanted: dict[KbsUri, EnvelopeKind] = {log_psk_uri(manifest): EnvelopeKind.LOG_PSK}
+    wanted: dict[KbsUri, EnvelopeKind] = {}
+    for uri, kind in _uses(manifest, with_identity=with_identity):
+        if wanted.setdefault(uri, kind) is not kind:
+            raise FormatError("pod.resource", f"{uri} is wanted as {wanted[uri]} and as {kind}")
+    return wanted
+
+
+def _uses(manifest: PodManifest, *, with_identity: bool) -> Iterator[tuple[KbsUri, EnvelopeKind]]:
+    yield log_psk_uri(manifest), EnvelopeKind.LOG_PSK
     if with_identity:
-        wanted[tls_identity_uri(manifest)] = EnvelopeKind.TLS_IDENTITY
+        yield tls_identity_uri(manifest), EnvelopeKind.TLS_IDENTITY
     for volume in manifest.volumes:
         if volume.key is not None:
-            wanted[volume.key] = EnvelopeKind.VOLUME_KEY
+            yield volume.key, EnvelopeKind.VOLUME_KEY
     for image in manifest.images:
         for uri in (image.auth, image.policy):
             if uri is not None:
-                wanted[uri] = EnvelopeKind.FILE
-        wanted |= dict.fromkeys(image.keys, EnvelopeKind.IMAGE_KEY)
+                yield uri, EnvelopeKind.FILE
+        for uri in image.keys:
+            yield uri, EnvelopeKind.IMAGE_KEY
     for rule in manifest.registries:
-        wanted |= dict.fromkeys(rule_keys(rule), EnvelopeKind.FILE)
+        for uri in rule_keys(rule):
+            yield uri, EnvelopeKind.FILE
     for secret in manifest.secrets:
-        wanted |= dict.fromkeys(secret.resources(), EnvelopeKind.FILE)
-    return wanted
+        for named in secret.resources():
+            yield named, EnvelopeKind.FILE
 
 
 def name_counters(manifest: PodManifest) -> tuple[PluginUri, ...]:

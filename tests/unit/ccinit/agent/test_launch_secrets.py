@@ -129,7 +129,9 @@ def test_pod_gets_what_the_launch_was_given(
     guest = booted(given, tmp_path, monkeypatch)
     attested = guest.attest()
     assert {str(uri): grant.secret.reveal() for uri, grant in attested.grants.items()} == {
-        uri: data for uri, (_kind, data) in RESOURCES.items() if uri != POLICY_KEY
+        uri: b"" if uri.endswith("/log-psk") else data  # mixed into the log, and wiped
+        for uri, (_kind, data) in RESOURCES.items()
+        if uri != POLICY_KEY
     }
     assert [(key.resource, key.data) for key in attested.policy_keys] == [
         (POLICY_KEY, b"a public key")

@@ -114,3 +114,23 @@ def test_configuration_with_a_secret_that_has_no_envelope_says_so(envelope: str,
     with pytest.raises(CcinitError) as caught:
         parse_configuration(document.encode())
     assert caught.value.reason == "pod.secret.uri"
+
+
+@pytest.mark.parametrize("other", ["shop-db", "other"])
+def test_resource_that_is_a_volumes_key_is_no_secret_of_a_container(other: str) -> None:
+    """The key is wiped once the volume is open, and the secret would be empty."""
+    volume = (
+        '[[volume]]\nname = "db"\nkind = "persistent"\nsize_bytes = 1073741824\n'
+        'key = "kbs:///a/keys/shop-db"\n'
+    )
+    secret = f'[[secret]]\ncontainer = "main"\nuri = "kbs:///a/keys/{other}"\nfile = "/run/key"\n'
+    document = (
+        'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n'
+        f'"ccinit.toml" = """\n{CONFIG}"""\n"pod.toml" = """\n{POD}{volume}{secret}"""\n'
+    )
+    if other == "other":
+        assert parse_configuration(document.encode()).manifest.volume("db").name == "db"
+        return
+    with pytest.raises(CcinitError) as caught:
+        parse_configuration(document.encode())
+    assert caught.value.reason == "pod.resource"
