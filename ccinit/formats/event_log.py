@@ -5,7 +5,8 @@ form holds a TPM's log (registers are PCRs) and the log of a confidential VM tha
 points to (registers are its measurement registers from 1 on: TDX calls them RTMR 0 to 3). A log
 proves nothing by itself: only its replay against a quoted register does.
 
-TCG PC Client Platform Firmware Profile 1.06, section 10; UEFI 2.10, section 38.4.1 (CC event log).
+TCG PC Client Platform Firmware Profile 1.06, section 10 (10.4.5 for what a TPM's startup leaves in
+PCR 0); UEFI 2.10, section 38.4.1 (CC event log).
 """
 
 import hashlib
@@ -25,6 +26,8 @@ END_OF_RECORDS: Final = b"\xff" * 8
 """What follows the last record of a CC event log; eight zeros, untouched memory, mean the same."""
 
 _SIGNATURE: Final = b"Spec ID Event03\0"
+_STARTUP_LOCALITY: Final = b"StartupLocality\0"
+_LOCALITIES: Final = (0, 3, 4)
 _SHA1_BYTES: Final = 20
 _MAX_ALGORITHMS: Final = 16
 _SPEC_FIXED: Final = struct.Struct("<16sIBBBBI")
@@ -70,15 +73,18 @@ class EventLog:
     Attributes:
         events: those that extend a register, in order.
         records: the log's bytes without its end marker and what follows.
+        startup_locality: from which the TPM was started; PCR 0 begins with that number.
     """
 
     events: tuple[LoggedEvent, ...]
     records: bytes
+    startup_locality: int = 0
 
     def replay(self, register: int, algorithm: Algorithm) -> bytes:
         """Return the value that a register has if these events are all that extended it."""
         digests = (event.digest for event in self.events if event.register == register)
-        return replay(digests, algorithm)
+        locality = self.startup_locality if register == 0 else 0
+        return replay(digests, algorithm, locality.to_bytes(algorithm.digest_bytes, "big"))
 
 
 def parse_event_log(data: bytes, algorithm: Algorithm, *, end_marker: bool = False) -> EventLog:
@@ -91,19 +97,23 @@ def parse_event_log(data: bytes, algorithm: Algorithm, *, end_marker: bool = Fal
 
     Raises:
         FormatError: `event_log.header`, `event_log.register`, `event_log.digests`,
-            `event_log.truncated`.
+            `event_log.locality`, `event_log.truncated`.
         LimitExceededError: `event_log.length`, `event_log.header`.
     """
     if len(data) > MAX_LOG_BYTES:
         raise LimitExceededError("event_log.length", f"more than {MAX_LOG_BYTES} bytes")
     reader = LittleEndianReader(data, "event_log")
     sizes = _read_header(reader, algorithm)
-    events = []
+    events: list[LoggedEvent] = []
+    silent: list[LoggedEvent] = []
     while reader.remaining and not (end_marker and _is_end(reader.peek(len(END_OF_RECORDS)))):
         event = _read_event(reader, sizes, algorithm)
-        if event.kind != NO_ACTION:
-            events.append(event)
-    return EventLog(events=tuple(events), records=data[: reader.offset])
+        (silent if event.kind == NO_ACTION else events).append(event)
+    return EventLog(
+        events=tuple(events),
+        records=data[: reader.offset],
+        startup_locality=_read_startup_locality(silent),
+    )
 
 
 def replay(digests: Iterable[bytes], algorithm: Algorithm, start: bytes | None = None) -> bytes:
@@ -151,6 +161,19 @@ def _read_header(reader: LittleEndianReader, algorithm: Algorithm) -> dict[int, 
     if sizes.get(algorithm) != algorithm.digest_bytes:
         raise FormatError("event_log.header", f"the log has no {algorithm.name} digests")
     return sizes
+
+
+def _read_startup_locality(silent: Iterable[LoggedEvent]) -> int:
+    """Return what the one Startup Locality event says; 0 if there is none."""
+    found = [event for event in silent if event.data.startswith(_STARTUP_LOCALITY)]
+    if not found:
+        return 0
+    locality = found[0].data[len(_STARTUP_LOCALITY) :]
+    if len(found) > 1 or found[0].register != 0 or len(locality) != 1:
+        raise FormatError("event_log.locality", "expected one startup locality, for PCR 0")
+    if locality[0] not in _LOCALITIES:
+        raise FormatError("event_log.locality", f"a TPM is not started from locality {locality[0]}")
+    return locality[0]
 
 
 def _read_event(

@@ -65,6 +65,16 @@ def test_recorded_logs_are_read_and_replayed_alike(tmp_path: Path, name: str) ->
     assert {row.split()[0]: row.split()[1] for row in registers}.items() <= quoted.items()
 
 
+def test_startup_locality_is_in_pcr_0_alike(tmp_path: Path) -> None:
+    digests = {SHA1: bytes(20), SHA256: bytes(32)}
+    first = log_event(0, digests, 3, b"StartupLocality\0\3")
+    log = log_header() + first + recorded_log("uki")[len(log_header()) :]
+    _, registers = read_with_the_other_program(tmp_path, log, SHA256_NAME)
+    replayed = read_firmware_log(log).replay()
+    assert [f"{key[3:]} {value.hex()}" for key, value in replayed.items()] == registers
+    assert replayed["pcr0"] != read_firmware_log(recorded_log("uki")).replay()["pcr0"]
+
+
 def test_a_confidential_vms_log_is_read_and_replayed_alike(tmp_path: Path) -> None:
     rows = ((rtmr_of(row.register) + 1, row.wide_digest) for row in (*PREDICTED, *EXITS))
     log = log_header(((SHA384, 48),)) + b"".join(

@@ -47,6 +47,36 @@ def test_parse_event_log_leaves_out_what_extends_nothing() -> None:
     assert log.events == ()
 
 
+@pytest.mark.parametrize("locality", [0, 3, 4])
+def test_replay_of_pcr_0_begins_with_the_startup_locality(locality: int) -> None:
+    """As a machine with an authenticated code module or an H-CRTM has it."""
+    started = event(0, bytes(32), 3, b"StartupLocality\0" + bytes([locality]))
+    log = parse_event_log(log_header() + started + event(0, ONE) + event(1, ONE), Algorithm.SHA256)
+    begin = bytes(31) + bytes([locality])
+    assert log.startup_locality == locality
+    assert log.replay(0, Algorithm.SHA256) == hashlib.sha256(begin + ONE).digest()
+    assert log.replay(1, Algorithm.SHA256) == hashlib.sha256(bytes(32) + ONE).digest()
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param(event(0, bytes(32), 3, b"StartupLocality\0"), id="without a number"),
+        pytest.param(event(0, bytes(32), 3, b"StartupLocality\0\3\0"), id="with two bytes"),
+        pytest.param(event(0, bytes(32), 3, b"StartupLocality\0\1"), id="locality 1"),
+        pytest.param(event(1, bytes(32), 3, b"StartupLocality\0\3"), id="of PCR 1"),
+        pytest.param(event(0, bytes(32), 3, b"StartupLocality\0\3") * 2, id="twice"),
+    ],
+)
+def test_startup_locality_that_is_none_is_refused(events: bytes) -> None:
+    assert parse_event_log(
+        log_header() + event(0, bytes(32), 3, b"StartupLocality\0\3"), Algorithm.SHA256
+    )
+    with pytest.raises(FormatError) as caught:
+        parse_event_log(log_header() + events, Algorithm.SHA256)
+    assert caught.value.reason == "event_log.locality"
+
+
 @pytest.mark.parametrize(
     "behind", [END_OF_RECORDS, END_OF_RECORDS + b"left over", bytes(8), bytes(5000), bytes(3), b""]
 )
