@@ -11,12 +11,16 @@ Specification: UEFI 2.10, section 38.4.1 (in a CC log, register 1 is RTMR 0).
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Final
 
 from ccinit.errors import FormatError
 from ccinit.formats.event_log import Algorithm, EventLog, LoggedEvent, parse_event_log
 from measured_boot.boot_events import EXITS
 from measured_boot.pcr import PREDICTED_REGISTERS, Event
 from measured_boot.tdx.registers import PREDICTED_RTMRS, rtmr_of
+
+_CC_REGISTERS: Final = range(1, 5)
+"""RTMR 0 to 3. No event can extend 0, which is MRTD; a TPM's log begins with PCR 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +63,8 @@ def read_firmware_log(data: bytes) -> FirmwareLog:
     """Read a TPM's log, or that of a confidential VM, which has SHA-384 digests only.
 
     Raises:
-        FormatError: with a reason below `event_log`.
+        FormatError: with a reason below `event_log`; `event_log.bank`: it is a TPM's, and has no
+            digests of the bank that predictions are about.
     """
     try:
         log = parse_event_log(data, Algorithm.SHA256)
@@ -67,6 +72,9 @@ def read_firmware_log(data: bytes) -> FirmwareLog:
         if error.reason != "event_log.header":
             raise
         log = parse_event_log(data, Algorithm.SHA384, end_marker=True)
+        if not all(event.register in _CC_REGISTERS for event in log.events):
+            detail = "a TPM's log without SHA-256 digests: its bank of SHA-256 was off"
+            raise FormatError("event_log.bank", detail) from error
         return FirmwareLog(log=log, algorithm=Algorithm.SHA384)
     return FirmwareLog(log=log, algorithm=Algorithm.SHA256)
 

@@ -46,6 +46,15 @@ def test_read_firmware_log_tells_the_two_kinds_apart() -> None:
     assert (TDX.is_of_tdx, TDX.name_of(2)) == (True, "rtmr1")
 
 
+@pytest.mark.parametrize("register", [0, 5, 9])
+def test_tpms_log_of_another_bank_is_not_taken_for_that_of_a_td(register: int) -> None:
+    rows = [log_event(index, {SHA384: bytes(48)}) for index in (1, register)]
+    assert read_firmware_log(CC_HEADER + rows[0]).is_of_tdx
+    with pytest.raises(FormatError) as error:
+        read_firmware_log(CC_HEADER + b"".join(rows))
+    assert error.value.reason == "event_log.bank"
+
+
 def test_replay_gives_the_predicted_registers() -> None:
     registers = predict(UkiBoot(uki=uki_image())).registers
     assert TPM.replay() == {f"pcr{index}": registers[index] for index in (4, 9, 11)}
