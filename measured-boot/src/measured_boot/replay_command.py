@@ -6,11 +6,13 @@ that led there; with an image, which event is the first that the prediction does
 
 import argparse
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import FormatError, LimitExceededError
+from ccinit.errors import ConfigError, FormatError, LimitExceededError
+from ccinit.formats.event_log import Algorithm
 from measured_boot.event_log import (
     Difference,
     FirmwareLog,
@@ -24,6 +26,7 @@ from measured_boot.prediction import predict_events
 
 REPLAY_HELP: Final = "Replay a firmware's event log; compare with a quote and with an image."
 MAX_QUOTE_BYTES: Final = 64 * 1024
+_NAME: Final = re.compile("rtmr[0-3]|(pcr)?([0-9]|1[0-9]|2[0-3])")
 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:
@@ -41,24 +44,41 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
 def parse_quote(data: bytes) -> Mapping[str, bytes]:
     """Return the registers of a JSON file by our names.
 
-    `{"4": HEX}`, `{"pcr4": HEX}` and the same below a member `pcr` or `registers` are read, so that
-    reference values and predictions can be compared, too.
+    `{"4": HEX}`, `{"pcr4": HEX}`, `{"rtmr1": HEX}` and the same below a member `pcr` or `registers`
+    are read, so that reference values and predictions can be compared, too. Members that name no
+    register are passed over.
 
     Raises:
-        FormatError: `quote.form`.
+        FormatError: `quote.form`; no register at all is one, too.
     """
     if len(data) > MAX_QUOTE_BYTES:
         raise LimitExceededError("quote.form", f"more than {MAX_QUOTE_BYTES} bytes")
     try:
         value = json.loads(data)
         value = value.get("pcr", value.get("registers", value))
-        named = {str(name): bytes.fromhex(text) for name, text in value.items()}
+        rows = [(name, text) for name, text in value.items() if _NAME.fullmatch(name)]
+        quoted = {
+            f"pcr{name}" if name.isdigit() else name: bytes.fromhex(text) for name, text in rows
+        }
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise FormatError("quote.form", "not an object of registers in hex") from error
-    return {f"pcr{name}" if name.isdigit() else name: value for name, value in named.items()}
+    if not quoted or len(quoted) != len(rows):
+        raise FormatError("quote.form", "expected registers (4, pcr4, rtmr1, …), each once")
+    for name, register in quoted.items():
+        if len(register) != _size_of(name):
+            raise FormatError("quote.form", f"{name} has {len(register)} bytes")
+    return quoted
+
+
+def _size_of(name: str) -> int:
+    algorithm = Algorithm.SHA384 if name.startswith("rtmr") else Algorithm.SHA256
+    return algorithm.digest_bytes
 
 
 def _replay(options: argparse.Namespace) -> int:
+    about_image = (options.platform, options.initrd, options.command_line)
+    if options.image is None and any(option is not None for option in about_image):
+        raise ConfigError("replay.what", "--platform, --initrd, --command-line are about --image")
     firmware = read_firmware_log(options.log.read_bytes())
     for name, value in firmware.replay().items():
         print(f"{name} {value.hex()}")
@@ -73,16 +93,25 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _compare_quote(firmware: FirmwareLog, quoted: Mapping[str, bytes]) -> list[str]:
-    """Return a line for each register that the log does not lead to."""
+    """Return a line for each register that the log does not lead to.
+
+    Raises:
+        FormatError: `quote.kind`: registers of a TPM and the log of a TD, or the other way round.
+    """
     replayed = firmware.replay()
     complaints = []
     for name, value in quoted.items():
+        if len(value) != firmware.algorithm.digest_bytes:
+            kind = "TD" if firmware.is_of_tdx else "TPM"
+            raise FormatError("quote.kind", f"the log of a {kind} has no {name}")
         ours = replayed.get(name, bytes(len(value)))
         if ours != value:
             complaints.append(
                 f"{name}: the log leads to {ours.hex()}, the quote has {value.hex()}: "
                 "something else extended it, or the log was changed"
             )
+    if not complaints:
+        print(f"the log leads to the quoted {', '.join(quoted)}")
     return complaints
 
 

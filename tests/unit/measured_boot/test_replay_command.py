@@ -6,8 +6,8 @@ import pytest
 from ccinit.errors import FormatError, LimitExceededError
 from measured_boot import replay_command
 from measured_boot.cli import main
-from measured_boot.prediction import UkiBoot, predict
-from measured_boot.reference_values import reference_values
+from measured_boot.prediction import UkiBoot, predict, predict_launch
+from measured_boot.reference_values import encode_launches, reference_values
 from measured_boot.replay_command import parse_quote
 from tests.fakes.event_logs import log_header
 from tests.fakes.pe_images import uki_image
@@ -74,10 +74,32 @@ def test_replay_another_image_under_tdx_is_named_by_its_register(
     assert "rtmr2, event 6: predicted section .cmdline (" in printed
 
 
-def test_replay_quote_of_the_same_boot_is_what_the_log_leads_to(tmp_path: Path) -> None:
+def test_replay_quote_of_the_same_boot_is_what_the_log_leads_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     quote = tmp_path / "quote.json"
     quote.write_bytes(reference_values(PREDICTION, "x").to_bytes())
     assert replay(tmp_path, log_of_prediction(), "--quote", str(quote)) == 0
+    assert capsys.readouterr().out.endswith("the log leads to the quoted pcr4, pcr9, pcr11\n")
+
+
+def test_replay_reference_values_of_tdx_are_what_the_log_leads_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quote = tmp_path / "quote.json"
+    launch = predict_launch(UkiBoot(uki=uki_image()), TDX_UKI)
+    quote.write_bytes(encode_launches([launch], "x"))
+    assert replay(tmp_path, cc_log_of_prediction(), "--quote", str(quote)) == 0
+    assert capsys.readouterr().out.endswith("the log leads to the quoted rtmr1, rtmr2\n")
+
+
+def test_replay_quote_of_another_kind_than_the_log_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quote = tmp_path / "quote.json"
+    quote.write_bytes(reference_values(PREDICTION, "x").to_bytes())
+    assert replay(tmp_path, cc_log_of_prediction(), "--quote", str(quote)) == 1
+    assert "the log of a TD has no pcr4 [quote.kind]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["9", "pcr9", "pcr12"])
@@ -93,17 +115,29 @@ def test_replay_quote_of_another_boot_names_the_register(
 
 
 def test_parse_quote_reads_the_forms_that_have_registers() -> None:
-    expected = {"pcr4": b"\1", "rtmr1": b"\2"}
+    expected = {"pcr4": b"\1" * 32, "rtmr1": b"\2" * 48}
+    registers = {"4": "01" * 32, "rtmr1": "02" * 48}
     for value in (
-        {"4": "01", "rtmr1": "02"},
-        {"pcr": {"pcr4": "01", "rtmr1": "02"}},
-        {"registers": {"4": "01", "rtmr1": "02"}, "version": 1},
+        registers,
+        {"pcr": {"pcr4": "01" * 32, "rtmr1": "02" * 48}},
+        {"registers": {**registers, "mrtd": "03" * 48}, "version": 1},
     ):
         assert parse_quote(json.dumps(value).encode()) == expected
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b'{"4": 1}', b'{"4": "x"}', b'{"pcr": []}'])
-def test_parse_quote_refuses(data: bytes) -> None:
+ZERO = f'"{"00" * 32}"'.encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"[]", b"{}", b'{"4": 1}', b'{"4": "x"}', b'{"pcr": []}', b'{"pcr": {}}'),
+        *(b'{"4": ""}', b'{"4": "00"}', b'{"rtmr1": %s}' % ZERO, b'{"": ""}'),
+        *(b'{"24": %s}' % ZERO, b'{"pcr04": %s}' % ZERO, b'{"4": %s, "pcr4": %s}' % (ZERO, ZERO)),
+    ],
+)
+def test_parse_quote_refuses_what_names_no_register_to_compare(data: bytes) -> None:
+    assert parse_quote(b'{"4": %s}' % ZERO) == {"pcr4": bytes(32)}
     with pytest.raises(FormatError) as error:
         parse_quote(data)
     assert error.value.reason == "quote.form"
@@ -114,3 +148,11 @@ def test_parse_quote_refuses_what_is_too_long(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(LimitExceededError) as error:
         parse_quote(b"{}")
     assert error.value.reason == "quote.form"
+
+
+@pytest.mark.parametrize("option", ["--platform", "--initrd", "--command-line"])
+def test_replay_options_of_an_image_that_is_not_given_are_refused(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert replay(tmp_path, log_of_prediction(), option, "x") == 1
+    assert "[replay.what]" in capsys.readouterr().err
