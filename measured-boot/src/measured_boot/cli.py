@@ -5,11 +5,9 @@ Thin: files to values, values to text. From Python, use `measured_boot.predictio
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 
-from ccinit.errors import CcinitError
-from measured_boot.command_errors import describe_error
+from measured_boot.command_errors import run_command
 from measured_boot.explain_command import EXPLAIN_HELP, add_explain
 from measured_boot.platforms import PLATFORMS, Platform
 from measured_boot.predict_command import PREDICT_HELP, add_predict
@@ -21,12 +19,8 @@ from measured_boot.verify_command import VERIFY_HELP, add_verify
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 if not, 2 for wrong arguments."""
     options = _parser().parse_args(arguments)
-    try:
-        command: Callable[[argparse.Namespace], int] = options.command
-        return command(options)
-    except (CcinitError, OSError) as error:
-        print(f"measured-boot: {describe_error(error)}", file=sys.stderr)
-    return 1
+    command: Callable[[argparse.Namespace], int] = options.command
+    return run_command("measured-boot", lambda: command(options))
 
 
 def _platforms(options: argparse.Namespace) -> int:

@@ -3,11 +3,11 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ccinit.errors import CcinitError, ConfigError
-from measured_boot.command_errors import describe_error
+from ccinit.errors import ConfigError
+from measured_boot.command_errors import run_command
 from rootfs_builder import container_image_command
 from rootfs_builder.builder_key import open_builder_key
 from rootfs_builder.debug_tools import DebugToolsBuild
@@ -33,12 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit status."""
     parsed = _parser().parse_args(arguments)
     os.umask(0o022)  # modes of caches and trees must not depend on who builds
-    try:
-        status: int = parsed.func(parsed)
-    except (CcinitError, OSError) as error:
-        print(f"rootfs-builder: {describe_error(error)}", file=sys.stderr)
-        return 1
-    return status
+    command: Callable[[argparse.Namespace], int] = parsed.func
+    return run_command("rootfs-builder", lambda: command(parsed))
 
 
 def _parser() -> argparse.ArgumentParser:
