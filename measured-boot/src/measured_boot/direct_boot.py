@@ -32,11 +32,15 @@ def predict_direct_boot(kernel: PeImage, initrd: bytes, command_line: str) -> tu
         FormatError: `direct.command_line`, `direct.initrd`.
     """
     if not initrd:
-        raise FormatError("direct.initrd", "empty")
+        raise FormatError("direct.initrd", "the initrd is empty")
     if not command_line.isascii() or not command_line.isprintable() or not command_line:
-        raise FormatError("direct.command_line", "expected printable ASCII on one line")
+        raise FormatError(
+            "direct.command_line", "the command line is not printable ASCII on one line"
+        )
     if command_line.endswith(FIRMWARE_SUFFIX):
-        raise FormatError("direct.command_line", f"leave{FIRMWARE_SUFFIX} to firmware")
+        raise FormatError(
+            "direct.command_line", f"the command line: leave{FIRMWARE_SUFFIX} to firmware"
+        )
     return (
         measure_application(kernel, "kernel"),  # loaded before firmware tries any boot option
         BOOT_ATTEMPT,

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ccinit.errors import ConfigError, FormatError, LimitExceededError
+from ccinit.errors import ConfigError, FormatError
+from measured_boot.command_files import read_capped
+from measured_boot.pe import MAX_IMAGE_BYTES
 from measured_boot.platforms import Boot
 from measured_boot.prediction import DirectKernelBoot, UkiBoot
 
 MAX_REPORT_BYTES: Final = 1024 * 1024
+MAX_INITRD_BYTES: Final = MAX_IMAGE_BYTES
+MAX_LINE_BYTES: Final = 64 * 1024
 REPORT_SUFFIX: Final = ".json"
 
 
@@ -39,20 +43,20 @@ class ImageFiles:
 
         Raises:
             ConfigError: `predict.what`: half of a direct boot, or not ASCII.
-            FormatError: with a reason below `image_report`.
+            FormatError: with a reason below `image_report`; `file.length`.
         """
         if self.image.suffix == REPORT_SUFFIX:
             if self.initrd is not None or self.command_line is not None:
                 raise ConfigError("predict.what", "a report names its initrd and command line")
             return read_reported(self.image, boot or Boot.UKI)
         if self.initrd is None and self.command_line is None:
-            return UkiBoot(uki=self.image.read_bytes())
+            return UkiBoot(uki=read_capped(self.image, MAX_IMAGE_BYTES))
         if self.initrd is None or self.command_line is None:
             raise ConfigError("predict.what", "direct boot needs both --initrd and --command-line")
         return DirectKernelBoot(
-            kernel=self.image.read_bytes(),
-            initrd=self.initrd.read_bytes(),
-            command_line=_decode_line(self.command_line.read_bytes()),
+            kernel=read_capped(self.image, MAX_IMAGE_BYTES),
+            initrd=read_capped(self.initrd, MAX_INITRD_BYTES),
+            command_line=_decode_line(read_capped(self.command_line, MAX_LINE_BYTES)),
         )
 
 
@@ -71,7 +75,7 @@ def read_reported(report: Path, boot: Boot) -> UkiBoot | DirectKernelBoot:
         path = report.with_name(name)
         if name not in described or not path.is_file():
             raise FormatError("image_report.file", f"{name} is missing")
-        data = path.read_bytes()
+        data = read_capped(path, MAX_IMAGE_BYTES)
         if hashlib.sha256(data).hexdigest() != described[name]["sha256"]:
             raise FormatError("image_report.file", f"{name} is not the file that was built")
         return data
@@ -89,12 +93,11 @@ def read_report(report: Path) -> dict[str, Any]:
     """Return the report of a built image.
 
     Raises:
-        FormatError: `image_report.json`: it is none, or of a format that is not known.
+        FormatError: `image_report.json`: it is none, or of a format that is not known;
+            `file.length`.
     """
-    if report.stat().st_size > MAX_REPORT_BYTES:
-        raise LimitExceededError("image_report.json", f"more than {MAX_REPORT_BYTES} bytes")
     try:
-        content = json.loads(report.read_text("utf-8"))
+        content = json.loads(read_capped(report, MAX_REPORT_BYTES))
     except (ValueError, RecursionError) as error:
         raise FormatError("image_report.json", f"{report.name} is not JSON") from error
     if not isinstance(content, dict) or content.get("format") != 1:

@@ -9,14 +9,22 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
-from measured_boot.image_files import ImageFiles
+from measured_boot.command_files import naming, read_capped
+from measured_boot.image_arguments import (
+    IMAGE_HELP,
+    add_image_options,
+    named_platform,
+    read_image,
+)
 from measured_boot.measurements import name_registers
-from measured_boot.platforms import Boot, Platform, Technology, find_named_platform
+from measured_boot.ovmf import MAX_FIRMWARE_BYTES
+from measured_boot.platforms import Boot, Platform, Technology
 from measured_boot.prediction import (
     LaunchPrediction,
     Machine,
     predict,
-    predict_launch,
+    predict_events,
+    predict_launch_of,
 )
 from measured_boot.reference_values import (
     Profile,
@@ -33,7 +41,8 @@ _NOT_COMPARED: Final = "computed by the specification; no boot of such hardware 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
     """Make `parser` that of the command `predict`."""
-    _add_image(parser)
+    parser.add_argument("image", type=Path, help=IMAGE_HELP)
+    add_image_options(parser)
     add = parser.add_argument
     add("--profile", choices=[member.value for member in Profile])
     add("--name", help="of the reference values (default: the image's file name)")
@@ -63,16 +72,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_predict)
 
 
-def _add_image(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("image", type=Path, help="a UKI, with --initrd a kernel, or a built image's .json")
-    add("--initrd", type=Path, help="direct boot: the initrd that QEMU is given")
-    add("--command-line", type=Path, metavar="FILE", help="direct boot: the line QEMU is given")
-    add("--platform", help="one of `measured-boot platforms` (default: the one that fits)")
-
-
 def _predict(options: argparse.Namespace) -> int:
-    platform = _named(options)
+    platform = named_platform(options)
     if options.svsm is not None and options.firmware is None:
         raise ConfigError("predict.what", "--svsm is measured after --firmware: give both")
     if options.variables is not None and options.svsm is None:
@@ -87,9 +88,9 @@ def _predict(options: argparse.Namespace) -> int:
 def _print_registers(options: argparse.Namespace) -> None:
     if options.firmware is not None:
         raise ConfigError("predict.what", "--firmware is for a platform of AMD or Intel: name one")
-    platform = _named(options)
-    what = _files(options).read(None if platform is None else platform.boot)
-    prediction = predict(what, options.platform)
+    what = read_image(options)
+    with naming(options.image):
+        prediction = predict(what, options.platform)
     boot = prediction.platform.boot
     path = "" if boot is Boot.UKI else f"-{boot.value}"  # an owner keeps both of one image
     name = options.name or options.image.stem.lower() + path
@@ -107,17 +108,19 @@ def _print_registers(options: argparse.Namespace) -> None:
 
 
 def _print_launch(options: argparse.Namespace, platform: Platform) -> None:
-    what = _files(options).read(platform.boot)
+    what = read_image(options)
+    with naming(options.image):
+        boot = predict_events(what, platform.name)
     predictions = tuple(
-        predict_launch(what, platform.name, machine) for machine in _list_machines(options)
+        predict_launch_of(what, boot, machine) for machine in _list_machines(options)
     )
-    technology, boot = platform.technology.value, platform.boot.value
-    path = f"{technology}-{boot}" if platform.technology is Technology.TDX else technology
-    name = options.name or f"{options.image.stem.lower()}-{path}"
+    technology, path = platform.technology.value, platform.boot.value
+    suffix = f"{technology}-{path}" if platform.technology is Technology.TDX else technology
+    name = options.name or f"{options.image.stem.lower()}-{suffix}"
     profile = None if options.profile is None else Profile(options.profile)
     if _write(options, encode_launches(predictions, name, profile)):
         return
-    print(f"{name}: {profile_of(predictions[0].command_line).value}, {boot} boot")
+    print(f"{name}: {profile_of(predictions[0].command_line).value}, {path} boot")
     print(f"platform {platform.name}: {_NOT_COMPARED}")
     for prediction in predictions:
         _describe_launch(prediction)
@@ -134,8 +137,8 @@ def _list_machines(options: argparse.Namespace) -> tuple[Machine | None, ...]:
     """Return a machine for each number and model of processors; None: there is no firmware."""
     if options.firmware is None:
         return (None,)
-    firmware = options.firmware.read_bytes()
-    svsm = None if options.svsm is None else options.svsm.read_bytes()
+    firmware = read_capped(options.firmware, MAX_FIRMWARE_BYTES)
+    svsm = None if options.svsm is None else read_capped(options.svsm, MAX_FIRMWARE_BYTES)
     variables_bytes = 0 if options.variables is None else options.variables.stat().st_size
     return tuple(
         Machine(
@@ -170,11 +173,3 @@ def _write(options: argparse.Namespace, data: bytes) -> bool:
     if options.json:
         print(data.decode(), end="")
     return bool(options.json)
-
-
-def _named(options: argparse.Namespace) -> Platform | None:
-    return None if options.platform is None else find_named_platform(options.platform)
-
-
-def _files(options: argparse.Namespace) -> ImageFiles:
-    return ImageFiles(image=options.image, initrd=options.initrd, command_line=options.command_line)

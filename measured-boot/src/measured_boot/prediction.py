@@ -137,7 +137,27 @@ def predict_launch(
         ConfigError: the platform is unknown or does not fit, `platform.firmware`: it is another
             build; `cpu_model.…`, `launch.…`: nothing can be predicted for this machine.
     """
-    found, line, events = predict_events(what, platform)
+    return predict_launch_of(what, predict_events(what, platform), machine)
+
+
+def predict_launch_of(
+    what: UkiBoot | DirectKernelBoot,
+    boot: tuple[Platform, str, tuple[Event, ...]],
+    machine: Machine | None,
+) -> LaunchPrediction:
+    """Return the prediction for one launch of a boot whose events are there already.
+
+    Hashing an image takes most of the time, and its launches differ by machine only.
+
+    Args:
+        what: is booted.
+        boot: what `predict_events` says of it.
+        machine: as for `predict_launch`.
+
+    Raises:
+        FormatError, ConfigError: as `predict_launch`.
+    """
+    found, line, events = boot
     if machine is not None and machine.svsm is not None:
         _require_svsm_platform(found)
     match found.technology:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
-from ccinit.formats.event_log import Algorithm
+from ccinit.formats.event_log import MAX_LOG_BYTES, Algorithm
+from measured_boot.command_files import reading
 from measured_boot.event_log import (
     Difference,
     FirmwareLog,
@@ -20,9 +21,7 @@ from measured_boot.event_log import (
     read_firmware_log,
 )
 from measured_boot.event_words import describe_event
-from measured_boot.image_files import ImageFiles
-from measured_boot.platforms import find_named_platform
-from measured_boot.prediction import predict_events
+from measured_boot.image_arguments import IMAGE_HELP, add_image_options, predict_image
 
 REPLAY_HELP: Final = "Replay a firmware's event log; compare with a quote and with an image."
 MAX_QUOTE_BYTES: Final = 64 * 1024
@@ -34,10 +33,8 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("log", type=Path, help="binary_bios_measurements of a TPM, or data/CCEL of a TD")
     add("--quote", type=Path, help="JSON of registers: NAME (pcr4, 4, rtmr1) to HEX")
-    add("--image", type=Path, help="a UKI, with --initrd a kernel, or a built image's .json")
-    add("--initrd", type=Path, help="direct boot: the initrd that QEMU was given")
-    add("--command-line", type=Path, metavar="FILE", help="direct boot: the line QEMU was given")
-    add("--platform", help="one of `measured-boot platforms` (default: the one that fits)")
+    add("--image", type=Path, help=IMAGE_HELP)
+    add_image_options(parser)
     parser.set_defaults(command=_replay)
 
 
@@ -79,12 +76,14 @@ def _replay(options: argparse.Namespace) -> int:
     about_image = (options.platform, options.initrd, options.command_line)
     if options.image is None and any(option is not None for option in about_image):
         raise ConfigError("replay.what", "--platform, --initrd, --command-line are about --image")
-    firmware = read_firmware_log(options.log.read_bytes())
+    with reading(options.log, MAX_LOG_BYTES) as data:
+        firmware = read_firmware_log(data)
     for name, value in firmware.replay().items():
         print(f"{name} {value.hex()}")
     complaints: list[str] = []
     if options.quote is not None:
-        complaints += _compare_quote(firmware, parse_quote(options.quote.read_bytes()))
+        with reading(options.quote, MAX_QUOTE_BYTES) as data:
+            complaints += _compare_quote(firmware, parse_quote(data))
     if options.image is not None:
         complaints += _compare_image(firmware, options)
     for complaint in complaints:
@@ -116,12 +115,7 @@ def _compare_quote(firmware: FirmwareLog, quoted: Mapping[str, bytes]) -> list[s
 
 
 def _compare_image(firmware: FirmwareLog, options: argparse.Namespace) -> list[str]:
-    platform = None if options.platform is None else find_named_platform(options.platform)
-    files = ImageFiles(
-        image=options.image, initrd=options.initrd, command_line=options.command_line
-    )
-    what = files.read(None if platform is None else platform.boot)
-    _, _, events = predict_events(what, options.platform)
+    _, _, events = predict_image(options)
     differences = find_differences(events, firmware)
     if not differences:
         print("the log is as predicted")

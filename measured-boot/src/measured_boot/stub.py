@@ -95,10 +95,12 @@ def command_line(image: PeImage) -> str:
     """
     line = bytes(image.section(".cmdline")).rstrip(b"\0")  # some builders end it with a NUL
     if not line.isascii() or not line.decode("ascii").isprintable():
-        raise FormatError("stub.command_line", "a character is not printable ASCII")
+        raise FormatError("stub.command_line", "section .cmdline is not printable ASCII")
     text = line.decode("ascii")
     if not text or text != text.strip():
-        raise FormatError("stub.command_line", "empty, or spaces at its ends")
+        raise FormatError(
+            "stub.command_line", "section .cmdline is empty, or has spaces at its ends"
+        )
     return text
 
 

@@ -9,8 +9,10 @@ import json
 from pathlib import Path
 from typing import Final
 
-from measured_boot.realm_calls import measure_calls
-from measured_boot.se_header import parse_se_header
+from measured_boot.command_files import read_capped, reading
+from measured_boot.pe import MAX_IMAGE_BYTES
+from measured_boot.realm_calls import MAX_LIST_BYTES, measure_calls
+from measured_boot.se_header import MAX_HEADER_BYTES, parse_se_header
 
 UNVERIFIED_HELP: Final = "Compute values for Arm CCA and IBM Secure Execution; compared by nobody."
 
@@ -28,13 +30,15 @@ def add_unverified(parser: argparse.ArgumentParser) -> None:
 
 def _measure_realm(options: argparse.Namespace) -> int:
     folder = options.calls.parent
-    rim = measure_calls(options.calls.read_bytes(), lambda name: (folder / name).read_bytes())
+    with reading(options.calls, MAX_LIST_BYTES) as data:
+        rim = measure_calls(data, lambda name: read_capped(folder / name, MAX_IMAGE_BYTES))
     _print("cca", {"rim": rim.hex()})
     return 0
 
 
 def _read_header(options: argparse.Namespace) -> int:
-    header = parse_se_header(options.header.read_bytes())
+    with reading(options.header, MAX_HEADER_BYTES) as data:
+        header = parse_se_header(data)
     _print(
         "se",
         {

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
+from measured_boot.command_files import MAX_KEY_BYTES, read_capped
 from measured_boot.dsse import IN_TOTO, MAX_ENVELOPE_BYTES, verify_envelope
 
 VERIFY_HELP: Final = "Check that a folder of published images is what its builder has signed."
@@ -61,11 +63,11 @@ def verify_folder(folder: Path, key: Ed25519PublicKey) -> Mapping[str, str]:
 
 def _verify(options: argparse.Namespace) -> int:
     try:
-        key = load_pem_public_key(options.builder_key.read_bytes())
-    except ValueError as error:
-        raise ConfigError("verify.key", f"{options.builder_key} is no PEM public key") from error
+        key = load_pem_public_key(read_capped(options.builder_key, MAX_KEY_BYTES))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError("verify.key", f"{options.builder_key}: no PEM public key") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError("verify.key", f"{options.builder_key} is not an Ed25519 key")
+        raise ConfigError("verify.key", f"{options.builder_key}: not an Ed25519 key")
     subjects = verify_folder(options.folder, key)
     print(f"{len(subjects)} files are what this builder has signed")
     return 0

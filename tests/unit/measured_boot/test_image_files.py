@@ -85,4 +85,4 @@ def test_read_report_refuses_what_is_too_long(
     monkeypatch.setattr(image_files, "MAX_REPORT_BYTES", report.stat().st_size - 1)
     with pytest.raises(LimitExceededError) as error:
         read_report(report)
-    assert error.value.reason == "image_report.json"
+    assert error.value.reason == "file.length"
