@@ -5,6 +5,7 @@ With --json and --output it gives the file that a guest's owner registers
 """
 
 import argparse
+import re
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,17 @@ from measured_boot.sev.launch import MAX_PROCESSORS
 from measured_boot.sev.vmsa import SNP_ACTIVE
 
 PREDICT_HELP: Final = "Say what an image will leave in the registers of a platform."
+_COUNTS: Final = re.compile("([0-9]{1,4})(?:-([0-9]{1,4}))?")
+_MACHINE_OPTIONS: Final = ("firmware", "vcpus", "memory", "cpu_model", "guest_features")
+_PROCESSORS: Final = {"firmware", "memory", "vcpus", "cpu_model"}
+_MEASURED: Final = {
+    Technology.TPM: set[str](),
+    Technology.SEV: {"firmware", "memory"},
+    Technology.SEV_ES: _PROCESSORS,
+    Technology.SNP: _PROCESSORS | {"guest_features"},
+    Technology.SNP_SVSM: _PROCESSORS,
+    Technology.TDX: {"firmware", "memory"},
+}
 _NOT_COMPARED: Final = "computed by the specification; no boot of such hardware was compared"
 
 
@@ -53,7 +65,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     machine = parser.add_argument_group("the host's machine, for a platform of AMD or Intel")
     add = machine.add_argument
     add("--firmware", type=Path, help="the OVMF file that the launch measures")
-    add("--vcpus", type=_parse_counts, default=(1,), help="one number or more: 4, 1,2,8, 1-16")
+    add("--vcpus", type=_parse_counts, help="one number or more: 4, 1,2,8, 1-16 (default: 1)")
     add(
         "--memory",
         type=int,
@@ -63,8 +75,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     add("--cpu-model", action="append", help="SEV-ES, SEV-SNP: QEMU's name; repeatable")
     add(
         "--guest-features",
-        type=lambda text: int(text, 0),
-        default=SNP_ACTIVE,
+        type=_parse_features,
         help="SEV_FEATURES of SEV-SNP (default: 1)",
     )
     add("--svsm", type=Path, help="SEV-SNP: the file of an SVSM below firmware (no IGVM file)")
@@ -78,6 +89,7 @@ def _predict(options: argparse.Namespace) -> int:
         raise ConfigError("predict.what", "--svsm is measured after --firmware: give both")
     if options.variables is not None and options.svsm is None:
         raise ConfigError("predict.what", "--variables is for a launch with --svsm")
+    _require_measured(options, platform)
     if platform is None or platform.technology is Technology.TPM:
         _print_registers(options)
     else:
@@ -85,9 +97,21 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
+def _require_measured(options: argparse.Namespace, platform: Platform | None) -> None:
+    """Refuse what the platform does not measure: who gives it expects another result."""
+    technology = Technology.TPM if platform is None else platform.technology
+    for name in _MACHINE_OPTIONS:
+        if getattr(options, name) is None or name in _MEASURED[technology]:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if technology is Technology.TPM:
+            raise ConfigError(
+                "predict.what", f"{option} is for a platform of AMD or Intel: name one"
+            )
+        raise ConfigError("predict.what", f"{option} is not measured by {technology.value}")
+
+
 def _print_registers(options: argparse.Namespace) -> None:
-    if options.firmware is not None:
-        raise ConfigError("predict.what", "--firmware is for a platform of AMD or Intel: name one")
     what = read_image(options)
     with naming(options.image):
         prediction = predict(what, options.platform)
@@ -139,6 +163,7 @@ def _list_machines(options: argparse.Namespace) -> tuple[Machine | None, ...]:
         return (None,)
     firmware = read_capped(options.firmware, MAX_FIRMWARE_BYTES)
     svsm = None if options.svsm is None else read_capped(options.svsm, MAX_FIRMWARE_BYTES)
+    features: int | None = options.guest_features
     variables_bytes = 0 if options.variables is None else options.variables.stat().st_size
     return tuple(
         Machine(
@@ -148,10 +173,10 @@ def _list_machines(options: argparse.Namespace) -> tuple[Machine | None, ...]:
             vcpus=vcpus,
             memory_mib=options.memory,
             cpu_model=model,
-            guest_features=options.guest_features,
+            guest_features=SNP_ACTIVE if features is None else features,
         )
         for model in options.cpu_model or [None]
-        for vcpus in options.vcpus
+        for vcpus in options.vcpus or (1,)
     )
 
 
@@ -159,11 +184,23 @@ def _parse_counts(text: str) -> tuple[int, ...]:
     """Return the numbers of "1,2,4-8"."""
     counts: list[int] = []
     for part in text.split(","):
-        low, _, high = part.partition("-")
-        counts += range(int(low), min(int(high or low), MAX_PROCESSORS + 1) + 1)
-    if not counts:
-        raise ValueError(text)
-    return tuple(counts)
+        match = _COUNTS.fullmatch(part)
+        if match is None:
+            break
+        low, high = int(match[1]), int(match[2] or match[1])
+        if low > high:
+            break
+        counts += range(low, min(high, MAX_PROCESSORS + 1) + 1)
+    else:
+        return tuple(counts)
+    raise argparse.ArgumentTypeError("expected numbers of processors, as 4 or 1,2,8 or 1-16")
+
+
+def _parse_features(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("expected a number, as 1 or 0x21") from error
 
 
 def _write(options: argparse.Namespace, data: bytes) -> bool:

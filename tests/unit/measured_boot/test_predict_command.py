@@ -108,11 +108,47 @@ def test_predict_launch_with_an_svsm_takes_the_size_of_the_variables(
     assert "\nsvsm_launch_digest " in printed
 
 
-@pytest.mark.parametrize("vcpus", ["", "x", "4-1", "1,,2"])
-def test_predict_launch_numbers_that_are_none_are_refused(image: str, vcpus: str) -> None:
+@pytest.mark.parametrize("vcpus", ["", "x", "4-1", "1,,2", "4-", "-4", "1-2-3", "+4", "0x4", "٤"])
+def test_predict_launch_numbers_that_are_none_are_refused(
+    image: str, vcpus: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as error:
-        main(snp(image, "--vcpus", vcpus))
+        main(snp(image, f"--vcpus={vcpus}"))
     assert error.value.code == 2
+    assert "expected numbers of processors, as 4 or 1,2,8 or 1-16" in capsys.readouterr().err
+
+
+def test_predict_launch_features_that_are_no_number_are_refused(
+    image: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(snp(image, "--guest-features", "SNP"))
+    assert error.value.code == 2
+    assert "expected a number, as 1 or 0x21" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("platform", "option"),
+    [
+        (None, "--vcpus=2"),
+        (None, "--cpu-model=EPYC-Milan"),
+        (None, "--memory=512"),
+        ("ovmf-2025.02_direct_qemu-10", "--guest-features=1"),
+        ("tdx_ovmf-2025.02_direct_qemu-10.1", "--vcpus=2"),
+        ("tdx_ovmf-2025.02_direct_qemu-10.1", "--cpu-model=EPYC-Milan"),
+        ("sev_direct_qemu-10", "--vcpus=2"),
+        ("sev-es_direct_qemu-10", "--guest-features=1"),
+        (SVSM, "--guest-features=1"),
+    ],
+)
+def test_predict_option_that_this_platform_does_not_measure_is_refused(
+    image: str, platform: str | None, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = () if platform is None else ("--platform", platform)
+    assert main(["predict", image, *named, option]) == 1
+    words = capsys.readouterr().err
+    assert f"{option.partition('=')[0]} " in words
+    assert "[predict.what]" in words
 
 
 def test_predict_launch_as_text_says_what_it_depends_on(
