@@ -39,6 +39,7 @@ CPU_MODELS: Final = {
     "EPYC-Rome-v1": _ROME,
     "EPYC-Rome-v2": _ROME,
     "EPYC-Rome-v3": _ROME,
+    "EPYC-Rome-v4": _ROME,
     "EPYC-Milan": _MILAN,
     "EPYC-Milan-v1": _MILAN,
     "EPYC-Milan-v2": _MILAN,

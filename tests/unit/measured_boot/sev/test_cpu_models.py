@@ -4,9 +4,13 @@ from sevsnpmeasure.vcpu_types import CPU_SIGS  # type: ignore[import-untyped]
 from ccinit.errors import ConfigError
 from measured_boot.sev.cpu_models import CPU_MODELS, find_signature, pack_signature
 
+LATER = {"EPYC-Rome-v4"}
+"""Models of QEMU that the other program does not have (`tests/integration/test_cpu_models.py`)."""
+
 
 def test_models_are_the_other_programs() -> None:
-    assert CPU_MODELS == CPU_SIGS
+    assert {name: CPU_MODELS[name] for name in CPU_MODELS.keys() - LATER} == CPU_SIGS
+    assert not LATER & CPU_SIGS.keys()
 
 
 def test_pack_signature_is_amds_own_example() -> None:
