@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ccinit.errors import ConfigError
 from ccinit.formats.layer_encryption import ENCRYPTED_SUFFIX
+from ccinit.formats.oci_image import Manifest, parse_image_document
 from rootfs_builder.layer_encryption import Recipient, encrypt_layer
 from rootfs_builder.oci_layout import MANIFEST_TYPE, Blob, ContainerImage, read_blob, write_image
 
@@ -22,12 +23,16 @@ def encrypt_image(
     """Write `layout` with every layer of `image` encrypted to every recipient.
 
     Raises:
-        ConfigError: `encrypt.manifest`: no OCI manifest of one image; `encrypt.layer`: a layer is
-            encrypted already; `layout.blob`.
+        FormatError: `manifest.…`, as the guest would say it.
+        ConfigError: `encrypt.manifest`: not OCI's manifest of one image; `encrypt.layer`: a layer
+            is encrypted already; `layout.blob`.
     """
-    manifest = json.loads(read_blob(image.layout, image.digest))
-    if manifest.get("mediaType", MANIFEST_TYPE) != MANIFEST_TYPE or "layers" not in manifest:
-        raise ConfigError("encrypt.manifest", "expected an OCI manifest of one image")
+    data = read_blob(image.layout, image.digest)
+    if not isinstance(parse_image_document(data), Manifest):
+        raise ConfigError("encrypt.manifest", "an index of images: name one of them")
+    manifest = json.loads(data)  # once more, for the members that mean nothing to a guest
+    if manifest.get("mediaType", MANIFEST_TYPE) != MANIFEST_TYPE:
+        raise ConfigError("encrypt.manifest", "expected OCI's manifest, not Docker's")
     config = manifest["config"]
     return write_image(
         Blob(media_type=config["mediaType"], data=read_blob(image.layout, config["digest"])),

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import ConfigError
+from ccinit.errors import ConfigError, LimitExceededError
+from measured_boot.command_files import read_capped
 
 EPOCH: Final = 1_735_689_600
 """2025-01-01: the time of every file that no package brought, and the latest of all."""
@@ -23,6 +24,7 @@ MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
 TAG: Final = "image"
+_MAX_INDEX_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,14 +199,14 @@ def open_layout(layout: Path) -> ContainerImage:
         ConfigError: `layout.missing`, `layout.image`: not exactly one.
     """
     try:
-        index = json.loads((layout / "index.json").read_bytes())
+        index = json.loads(read_capped(layout / "index.json", _MAX_INDEX_BYTES))
         (entry,) = index["manifests"]
         digest = str(entry["digest"])
+        total = sum(path.stat().st_size for path in (layout / "blobs" / "sha256").iterdir())
     except OSError as error:
         raise ConfigError("layout.missing", f"{layout} is no OCI layout") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (LimitExceededError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError("layout.image", f"{layout} does not hold exactly one image") from error
-    total = sum(path.stat().st_size for path in (layout / "blobs" / "sha256").iterdir())
     return ContainerImage(layout=layout, digest=digest, bytes=total)
 
 
