@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ccinit.errors import ConfigError
+from measured_boot.command_files import MAX_KEY_BYTES, read_capped
 
 _OWNER_ONLY: Final = 0o600
 
@@ -27,8 +29,8 @@ def open_builder_key(path: Path) -> Ed25519PrivateKey:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, Ed25519PrivateKey.generate())
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError) as error:
+        key = load_pem_private_key(read_capped(path, MAX_KEY_BYTES), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError("builder_key.form", f"{path} is no unencrypted PEM key") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError("builder_key.form", f"{path} is not an Ed25519 key")

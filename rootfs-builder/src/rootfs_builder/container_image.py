@@ -205,7 +205,7 @@ def push_container_image(
         tools: runs skopeo.
         image: what to push.
         repository: `host[:port]/repository`.
-        ca: PEM file of the registry's certificate authority, named `*.crt`, alone in its folder.
+        ca: PEM file of the registry's certificate authority.
         credential: `user:password`, or empty.
 
     Raises:

@@ -5,6 +5,7 @@ prints the reference, or for a layout the digest, of what it made.
 """
 
 import argparse
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
@@ -147,15 +148,18 @@ def _add_locations(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_registry(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--ca", type=Path, help="the registry's authority: PEM, *.crt, alone in its folder"
-    )
+    parser.add_argument("--ca", type=Path, help="the registry's authority, PEM")
     parser.add_argument("--credential", default="", metavar="USER:PASSWORD")
     _add_tools(parser)
 
 
 def _add_tools(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tools", type=Path, default=Path("build/tools"), help="the tools tree")
+    parser.add_argument(
+        "--tools",
+        type=Path,
+        default=Path(os.environ.get("CCINIT_TOOLS", "build/tools")),
+        help="the tools tree (default: CCINIT_TOOLS, or build/tools)",
+    )
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -178,6 +182,9 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 def run_build(arguments: argparse.Namespace) -> int:
     """Make an image; prints its digest."""
+    for variable in arguments.env or ():
+        if variable.find("=") < 1:
+            raise ConfigError("build.env", f"{variable!r} is not NAME=VALUE")
     tools, layout = ToolsTree(arguments.tools), arguments.layout.resolve()
     settings = {
         "Entrypoint": arguments.entrypoint,
@@ -225,7 +232,7 @@ def run_encrypt(arguments: argparse.Namespace) -> int:
 
 def run_sign(arguments: argparse.Namespace) -> int:
     """Sign an image and write the policy that demands it; prints where the signature is."""
-    key = load_signing_key(arguments.key.read_bytes())
+    key = load_signing_key(arguments.key)
     repository = arguments.identity or repository_of(arguments.source)
     if not is_registry(arguments.source) and None in (arguments.identity, arguments.signature):
         raise ConfigError("sign.identity", "a layout needs --identity and --signature")
@@ -251,7 +258,7 @@ def run_push(arguments: argparse.Namespace) -> int:
 
 def _recipient(text: str, output: Path) -> Recipient:
     if text.startswith("jwe:"):
-        return load_recipient(Path(text.removeprefix("jwe:")).read_bytes())
+        return load_recipient(Path(text.removeprefix("jwe:")))
     return open_key(output, _uri(text))
 
 
@@ -262,6 +269,6 @@ def _uri(text: str) -> ResourceUri:
 def _registries(arguments: argparse.Namespace) -> Registries:
     return Registries(
         tools=ToolsTree(arguments.tools),
-        ca=arguments.ca.resolve() if arguments.ca else None,
+        ca=arguments.ca,
         credential=arguments.credential,
     )

@@ -7,11 +7,15 @@ digest stays what it was.
 
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from ccinit.errors import ConfigError
+from measured_boot.command_files import MAX_KEY_BYTES, read_capped
 from rootfs_builder.oci_layout import TAG, ContainerImage, open_layout
 from rootfs_builder.tools_tree import ToolsTree
 
@@ -26,7 +30,7 @@ class Registries:
 
     Attributes:
         tools: runs skopeo.
-        ca: PEM file of the registry's authority, named `*.crt`, alone in its folder; or None.
+        ca: PEM file of the registry's authority, or None.
         credential: `user:password`, or empty.
     """
 
@@ -34,24 +38,44 @@ class Registries:
     ca: Path | None = None
     credential: str = ""
 
-    def options(self, side: str) -> tuple[str, ...]:
-        """Return skopeo's options for its `src` or `dest` side."""
-        folder = (f"--{side}-cert-dir={self.ca.parent}",) if self.ca else ()
-        return (*folder, *((f"--{side}-creds={self.credential}",) if self.credential else ()))
-
-    def copy(self, source: str, target: str, folder: Path, *options: str) -> None:
-        """Run `skopeo copy`; `folder` is seen inside.
+    def copy(self, source: str, target: str, folder: Path, side: str, *options: str) -> None:
+        """Run `skopeo copy`; `folder` is seen inside, `side` (`src-`, `dest-`) is the registry's.
 
         Raises:
             ConfigError: `tools.skopeo`.
         """
-        self.tools.run(
-            (
-                *("skopeo", f"--command-timeout={_MAX_SECONDS}s", "copy", "--quiet"),
-                *("--insecure-policy", *options, source, target),
-            ),
-            directories=(folder, *((self.ca.parent,) if self.ca else ())),
-        )
+        command = ("skopeo", f"--command-timeout={_MAX_SECONDS}s", "copy", "--quiet")
+        with self._reach(side) as (words, folders):
+            self.tools.run(
+                (*command, "--insecure-policy", *options, *words, source, target),
+                directories=(folder, *folders),
+            )
+
+    def inspect(self, location: str) -> bytes:
+        """Return the manifest or index at a registry's location, byte for byte.
+
+        Raises:
+            ConfigError: `tools.skopeo`.
+        """
+        with self._reach("") as (words, folders):
+            return self.tools.run(
+                ("skopeo", "inspect", "--raw", *words, location), directories=folders
+            )
+
+    @contextmanager
+    def _reach(self, side: str) -> Iterator[tuple[tuple[str, ...], tuple[Path, ...]]]:
+        """Give skopeo's options for one side, and the folders that it has to see.
+
+        skopeo takes every `*.crt` of a folder, and clients' keys that lie beside them, so the
+        authority is put into one alone.
+        """
+        words = (f"--{side}creds={self.credential}",) if self.credential else ()
+        if self.ca is None:
+            yield words, ()
+            return
+        with TemporaryDirectory(prefix="ccinit-ca-") as name:
+            (Path(name) / "ca.crt").write_bytes(read_capped(self.ca, MAX_KEY_BYTES))
+            yield (f"--{side}cert-dir={name}", *words), (Path(name),)
 
 
 def read_image(location: str, registries: Registries, work: Path, *options: str) -> ContainerImage:
@@ -71,9 +95,7 @@ def read_image(location: str, registries: Registries, work: Path, *options: str)
     if not location.startswith(_REGISTRY):
         raise ConfigError("image.location", f"{location!r} is neither oci: nor docker://")
     layout = work / "source"
-    registries.copy(
-        location, f"{_LAYOUT}{layout}:{TAG}", work, *registries.options("src"), *options
-    )
+    registries.copy(location, f"{_LAYOUT}{layout}:{TAG}", work, "src-", *options)
     return open_layout(layout)
 
 
@@ -85,12 +107,7 @@ def read_digest(location: str, registries: Registries) -> str:
     """
     if not is_registry(location):
         return open_layout(Path(location.removeprefix(_LAYOUT)).resolve()).digest
-    options = (option.replace("--src-", "--") for option in registries.options("src"))
-    folders = (registries.ca.parent,) if registries.ca else ()
-    raw = registries.tools.run(
-        ("skopeo", "inspect", "--raw", *options, location), directories=folders
-    )
-    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+    return f"sha256:{hashlib.sha256(registries.inspect(location)).hexdigest()}"
 
 
 def write_image_to(image: ContainerImage, location: str, registries: Registries) -> str:
@@ -111,8 +128,8 @@ def write_image_to(image: ContainerImage, location: str, registries: Registries)
         f"{_LAYOUT}{image.layout}:{TAG}",
         location,
         image.layout,
+        "dest-",
         "--preserve-digests",
-        *registries.options("dest"),
     )
     return f"{repository_of(location)}@{image.digest}"
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -19,24 +20,26 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ccinit.errors import ConfigError
+from measured_boot.command_files import MAX_KEY_BYTES, read_capped
 from rootfs_builder.oci_layout import CONFIG_TYPE, Blob, ContainerImage, encode_json, write_image
 
 PAYLOAD_TYPE: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE_ANNOTATION: Final = "dev.cosignproject.cosign/signature"
 
 
-def load_signing_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    """Read a private key on P-256, PEM without a password.
+def load_signing_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Read the file of a private key on P-256, PEM without a password.
 
     Raises:
         ConfigError: `sign.key`.
     """
     try:
-        key = load_pem_private_key(pem, None)
-    except (ValueError, TypeError) as error:
-        raise ConfigError("sign.key", "no private key in PEM without a password") from error
+        key = load_pem_private_key(read_capped(path, MAX_KEY_BYTES), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        detail = f"{path}: no private key in PEM without a password"
+        raise ConfigError("sign.key", detail) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ConfigError("sign.key", "the key is not on P-256")
+        raise ConfigError("sign.key", f"{path}: the key is not on P-256")
     return key
 
 

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ccinit.errors import ConfigError, PeerError
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.strict_json import encode_base64url
+from measured_boot.command_files import MAX_KEY_BYTES, read_capped
 
 TOKEN_SECONDS: Final = 300
 _TIMEOUT_SECONDS: Final = 30
@@ -71,18 +73,21 @@ def open_admin(url: str, ca: Path, key: Path) -> KbsAdmin:
     """Return an administrator with the PEM files of the KBS's authority and of an Ed25519 key.
 
     Raises:
-        ConfigError: `kbs.url`, `kbs.admin_key`.
+        ConfigError: `kbs.url`, `kbs.admin_key`, `kbs.ca`.
     """
     target = urlsplit(url)
     if target.scheme != "https" or not target.netloc or target.path not in ("", "/"):
         raise ConfigError("kbs.url", "expected https://host[:port] without a path")
     try:
-        private = load_pem_private_key(key.read_bytes(), None)
-    except (ValueError, TypeError) as error:
+        private = load_pem_private_key(read_capped(key, MAX_KEY_BYTES), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError("kbs.admin_key", f"{key} is no private key in PEM") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise ConfigError("kbs.admin_key", f"{key} is no Ed25519 key")
-    context = ssl.create_default_context(cafile=ca)
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except ssl.SSLError as error:  # any other OSError names the file itself
+        raise ConfigError("kbs.ca", f"{ca} holds no certificate in PEM") from error
     return KbsAdmin(url=url, context=context, key=private)
 
 

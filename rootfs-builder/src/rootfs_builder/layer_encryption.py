@@ -12,7 +12,9 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -33,6 +35,7 @@ from ccinit.formats.layer_encryption import (
 )
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.strict_json import encode_base64url
+from measured_boot.command_files import MAX_KEY_BYTES, read_capped
 
 PACKET_SCHEME = "provider.attestation-agent"
 """The name under which CoCo's tools and agents look for their packets."""
@@ -67,21 +70,22 @@ class EncryptedBlob:
     annotations: Mapping[str, str]
 
 
-def load_recipient(pem: bytes) -> PublicKeyRecipient:
-    """Read a public key.
+def load_recipient(path: Path) -> PublicKeyRecipient:
+    """Read the file of a public key, PEM.
 
     Raises:
         ConfigError: `encrypt.recipient`.
     """
     try:
-        key = load_pem_public_key(pem)
-    except ValueError as error:
-        raise ConfigError("encrypt.recipient", "not a public key in PEM") from error
+        key = load_pem_public_key(read_capped(path, MAX_KEY_BYTES))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError("encrypt.recipient", f"{path}: not a public key in PEM") from error
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _MIN_RSA_BITS:
         return PublicKeyRecipient(key=key)
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
         return PublicKeyRecipient(key=key)
-    raise ConfigError("encrypt.recipient", "neither RSA of 2048 bits nor on a NIST curve")
+    detail = f"{path}: neither RSA of 2048 bits nor on a NIST curve"
+    raise ConfigError("encrypt.recipient", detail)
 
 
 def encrypt_layer(blob: bytes, recipients: Sequence[Recipient]) -> EncryptedBlob:

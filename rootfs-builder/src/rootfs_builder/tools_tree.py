@@ -120,8 +120,12 @@ class ToolsTree:
             output: takes standard output and error instead of this call.
 
         Raises:
-            ConfigError: the command failed; the detail ends with its last words.
+            ConfigError: `tools.missing`; `tools.NAME`: the command failed; the detail ends with its
+                last words.
         """
+        if not (self.path / "mnt").is_dir():
+            detail = f"{self.path} is no tools tree: `rootfs-builder tools` makes build/tools"
+            raise ConfigError("tools.missing", detail)
         command = self.command(
             arguments,
             directories=directories,

@@ -12,6 +12,7 @@ from measured_boot.cli import main
 from measured_boot.dsse import IN_TOTO, sign_envelope
 from measured_boot.verify_command import ENVELOPE, verify_folder
 from tests.fakes.publications import KEY, write_publication
+from tests.fakes.unsupported_keys import PUBLIC_PEM
 
 ABOVE_THE_FOLDER = json.dumps(
     {
@@ -86,6 +87,7 @@ def test_verify_refuses(
         (public_pem(Ed25519PrivateKey.from_private_bytes(bytes(32))), "dsse.signature"),
         (public_pem(X25519PrivateKey.from_private_bytes(bytes(32))), "verify.key"),
         (b"no key", "verify.key"),
+        (PUBLIC_PEM, "verify.key"),
     ],
 )
 def test_verify_with_another_key_is_refused(

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ccinit.errors import ConfigError
 from rootfs_builder.builder_key import open_builder_key
+from tests.fakes.unsupported_keys import PRIVATE_PEM
 
 
 def test_open_builder_key_makes_one_once_for_its_owner_only(tmp_path: Path) -> None:
@@ -22,6 +23,7 @@ def test_open_builder_key_of_another_kind_is_refused(tmp_path: Path) -> None:
     other = X25519PrivateKey.generate()
     for data in (
         b"nothing",
+        PRIVATE_PEM,
         other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     ):
         path.write_bytes(data)

@@ -185,7 +185,8 @@ def test_no_package_at_all_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_image_is_pushed_as_it_is(image: ContainerImage, tmp_path: Path) -> None:
     CALLS.clear()
-    ca = tmp_path / "ca" / "authority.crt"
+    ca = tmp_path / "authority.pem"
+    ca.write_text("a certificate")
     reference = push_container_image(
         Tools(Path("/tools")), image, "localhost:5000/a/b", ca, "me:secret"
     )
@@ -194,5 +195,5 @@ def test_image_is_pushed_as_it_is(image: ContainerImage, tmp_path: Path) -> None
     assert skopeo[-2:] == (f"oci:{image.layout}:{TAG}", f"docker://localhost:5000/a/b:{TAG}")
     assert "--preserve-digests" in skopeo
     assert "--dest-creds=me:secret" in skopeo
-    assert f"--dest-cert-dir={ca.parent}" in skopeo
+    assert any(word.startswith("--dest-cert-dir=") for word in skopeo)
     assert stat.S_ISDIR(image.layout.stat().st_mode)

@@ -28,6 +28,7 @@ from rootfs_builder.container_image_command import add_parser
 from rootfs_builder.kbs_admin import KbsAdmin
 from rootfs_builder.oci_layout import open_layout, read_blob
 from rootfs_builder.tools_tree import ToolsTree
+from tests.fakes.unsupported_keys import PRIVATE_PEM, PUBLIC_PEM
 
 URI = "kbs:///ccinit/demo/image-key-web"
 CALLS: list[tuple[str, ...]] = []
@@ -257,3 +258,68 @@ def test_push_copies_between_both_places(layout: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         run("push", f"oci:{layout}", "docker://r.example/a")
     assert refused.value.reason == "layout.image"
+
+
+def test_keys_on_a_curve_that_nothing_here_has_are_refused_as_others(
+    layout: Path, tmp_path: Path
+) -> None:
+    public, private = tmp_path / "public.pem", tmp_path / "private.pem"
+    public.write_bytes(PUBLIC_PEM)
+    private.write_bytes(PRIVATE_PEM)
+    output = ("--output", tmp_path / "out")
+    words = ("encrypt", f"oci:{layout}", f"oci:{tmp_path / 'x'}", *output, "--recipient")
+    assert refusal(*words, f"jwe:{public}") == "encrypt.recipient"
+    assert refusal("sign", f"oci:{layout}", "--key", private, *output) == "sign.key"
+    kbs = ("--kbs", "https://kbs.example", "--kbs-ca", public, "--kbs-admin-key", private)
+    assert refusal(*words, URI, *kbs) == "kbs.admin_key"
+
+
+def test_authority_of_a_kbs_that_is_no_certificate_is_named(layout: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        encrypt_into_kbs(layout, tmp_path)
+    assert refused.value.reason == "kbs.ca"
+    assert str(tmp_path / "kbs.pem") in refused.value.detail
+
+
+def test_registrys_authority_is_given_to_skopeo_alone_in_a_folder(
+    layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its name is: skopeo reads only `*.crt`, and keys that lie beside it, too."""
+    (tmp_path / "registry.pem").write_text("a certificate")
+    seen: list[dict[str, str]] = []
+
+    def run_skopeo(_tools: Tools, arguments: Sequence[str], **_keywords: object) -> bytes:
+        option = next(word for word in arguments if "cert-dir=" in word)
+        folder = Path(option.partition("=")[2])
+        seen.append({path.name: path.read_text() for path in folder.iterdir()})
+        return b"the raw manifest"
+
+    monkeypatch.setattr(Tools, "run", run_skopeo)
+    words = ("--ca", tmp_path / "registry.pem")
+    run("push", f"oci:{layout}", "docker://r.example/a", *words)
+    key = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    sign = ("--key", tmp_path / "key.pem", "--output", tmp_path / "out")
+    run("sign", "docker://r.example/a:1", *sign, *words)
+    assert seen == [{"ca.crt": "a certificate"}] * 3
+
+
+def test_tools_tree_is_the_one_that_the_environment_names(
+    layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr(container_image_command, "ToolsTree", opened.append)
+    monkeypatch.setenv("CCINIT_TOOLS", "/elsewhere/tools")
+    run("push", f"oci:{layout}", f"oci:{tmp_path / 'copy'}")
+    monkeypatch.delenv("CCINIT_TOOLS")
+    run("push", f"oci:{layout}", f"oci:{tmp_path / 'other'}")
+    assert opened == [Path("/elsewhere/tools"), Path("build/tools")]
+
+
+@pytest.mark.parametrize("word", ["PATH", "=value", ""])
+def test_environment_without_a_name_or_a_value_is_refused(tmp_path: Path, word: str) -> None:
+    words = ("--directory", tmp_path, "--compression", "none")
+    assert refusal("build", tmp_path / "x", *words, f"--env={word}") == "build.env"
+    assert run("build", tmp_path / "y", *words, "--env=NAME=") == 0

@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -58,9 +59,10 @@ MAKERS: dict[str, Callable[[], PrivateKey]] = {
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_layer_is_opened_by_each_recipient_alone(name: str) -> None:
+def test_layer_is_opened_by_each_recipient_alone(name: str, tmp_path: Path) -> None:
     private = MAKERS[name]()
-    encrypted = encrypt_layer(BLOB, [load_recipient(public_pem(private)), KBS])
+    (tmp_path / "pem").write_bytes(public_pem(private))
+    encrypted = encrypt_layer(BLOB, [load_recipient(tmp_path / "pem"), KBS])
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (by_private,) = opened(encrypted.annotations, pem)
     (by_kbs,) = opened(encrypted.annotations, KBS.key)
@@ -92,7 +94,9 @@ def test_layer_for_nobody_is_refused() -> None:
         public_pem(rsa.generate_private_key(65537, 1024)),  # noqa: S505  # to be refused
     ],
 )
-def test_key_of_another_kind_is_refused(pem: bytes) -> None:
+def test_key_of_another_kind_is_refused_by_its_file(pem: bytes, tmp_path: Path) -> None:
+    (tmp_path / "pem").write_bytes(pem)
     with pytest.raises(ConfigError) as refused:
-        load_recipient(pem)
+        load_recipient(tmp_path / "pem")
     assert refused.value.reason == "encrypt.recipient"
+    assert refused.value.detail.startswith(f"{tmp_path / 'pem'}: ")

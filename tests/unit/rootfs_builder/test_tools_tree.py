@@ -44,6 +44,13 @@ def test_command_shares_directories_at_their_own_path_and_mounts_elsewhere(tmp_p
     ]
 
 
+def test_tree_that_is_none_is_named_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        ToolsTree(tmp_path / "nowhere").run(["true"])
+    assert refused.value.reason == "tools.missing"
+    assert str(tmp_path / "nowhere") in refused.value.detail
+
+
 def test_command_stays_one_process() -> None:
     command = ToolsTree(Path("/tree")).command(["true"])
     assert command[:2] == ("unshare", "--mount")
