@@ -138,6 +138,9 @@ def _run_tools(parsed: argparse.Namespace) -> int:
 def _run_image(parsed: argparse.Namespace) -> int:
     workspace = _workspace(parsed)
     progress = Progress(name="image")
+    output = (parsed.output or workspace.build / "image").resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    key = open_builder_key(parsed.builder_key or workspace.builder_key)  # not minutes later
     packages = PackageSource(
         workspace=workspace,
         tools=_tools(workspace),
@@ -145,13 +148,11 @@ def _run_image(parsed: argparse.Namespace) -> int:
         offline=parsed.offline,
         progress=progress,
     )
-    output = (parsed.output or workspace.build / "image").resolve()
     for report in ImageBuild(packages=packages, output=output).run(parsed.profile or PROFILES):
         sys.stdout.write(f"{report}\n")
     if workspace.project is None:
         DebugToolsBuild(packages=packages, output=output).run()
     wheels = parse_requirements(workspace.guest_requirements.read_text())
-    key = open_builder_key(parsed.builder_key or workspace.builder_key)
     with exclusive(workspace.image_lock, progress):
         image_id = publish(output, read_lock(workspace), wheels, key)
     sys.stdout.write(f"{image_id}\n")

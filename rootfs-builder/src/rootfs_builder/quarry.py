@@ -105,13 +105,17 @@ def build_quarry(
         newest: whether, without a lock, newer versions than the point release's are taken.
 
     Raises:
-        ConfigError: mkosi failed; its log is named.
+        ConfigError: `quarry.offline`, the cache has no package lists; `quarry.mkosi`, mkosi
+            failed: its log is named.
     """
     workspace.prepare()
     path = workspace.quarry / _TREE
     record = workspace.quarry / _RECORD
     if lock is not None and path.is_dir() and _serves(record, workspace, lock):
         return _open(path, record)
+    if offline and not any((workspace.package_cache / "lib/apt/lists").glob("*_Packages*")):
+        detail = f"no package lists in {workspace.package_cache}: build once without --offline"
+        raise ConfigError("quarry.offline", detail)
     record.unlink(missing_ok=True)
     pins = encode_apt_pins(lock) if lock else "" if newest else encode_release_pin(RELEASE)
     prepare_sandbox(workspace.mkosi / "sandbox", read_host_sources(), pins)
@@ -125,7 +129,7 @@ def build_quarry(
             )
         except ConfigError as error:
             last = log.read_text(errors="replace").strip().splitlines()[-15:]
-            raise ConfigError("quarry.mkosi", "\n".join(last)) from error
+            raise ConfigError("quarry.mkosi", "\n".join([*last, f"log: {log}"])) from error
     packages = read_installed(path, workspace.package_cache)
     content = {
         "configuration": _digest_configuration(workspace),

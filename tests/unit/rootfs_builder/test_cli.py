@@ -46,14 +46,29 @@ def test_image_builds_all_profiles_unless_told(
     assert capsys.readouterr().out.splitlines() == [str(output / "ccinit-prod.json"), image_id] * 2
 
 
+@pytest.mark.parametrize("wrong", ["key", "output"])
+def test_image_looks_at_what_it_writes_with_before_it_builds(
+    wrong: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(ImageBuild, "run", lambda *_: pytest.fail("minutes later"))
+    (tmp_path / wrong).write_text("no key, and no folder")
+    command = ["--builder-key", str(tmp_path / "key"), "--output", str(tmp_path / "output")]
+    assert cli.main(["image", *command]) == 1
+    assert f"{tmp_path / wrong}" in capsys.readouterr().err
+
+
 def test_failure_is_one_reason_and_one_detail(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(_build: ImageBuild, _profiles: tuple[str, ...]) -> tuple[Path, ...]:
         raise ConfigError("lock.release", "not as locked")
 
     monkeypatch.setattr(ImageBuild, "run", run)
-    assert cli.main(["image"]) == 1
+    places = ["--builder-key", str(tmp_path / "key"), "--output", str(tmp_path / "image")]
+    assert cli.main(["image", *places]) == 1
     assert capsys.readouterr().err == "rootfs-builder: not as locked [lock.release]\n"
 
 
@@ -104,7 +119,6 @@ def test_project_builds_into_its_own_folder_and_no_debug_tools(
 
     def run(build: ImageBuild, _profiles: tuple[str, ...]) -> tuple[Path, ...]:
         outputs.append(build.output)
-        build.output.parent.mkdir()
         return (write_built_image(build.output),)
 
     monkeypatch.setattr(ImageBuild, "run", run)

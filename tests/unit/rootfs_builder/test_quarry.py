@@ -9,8 +9,10 @@ from ccinit.errors import ConfigError
 from rootfs_builder import quarry as quarry_module
 from rootfs_builder.apt_sources import AptSource, parse_deb822
 from rootfs_builder.package_lock import LockedPackage, encode_apt_pins
-from rootfs_builder.quarry import Quarry, prepare_sandbox, read_installed
+from rootfs_builder.progress import Progress
+from rootfs_builder.quarry import Quarry, build_quarry, prepare_sandbox, read_installed
 from rootfs_builder.tools_tree import ToolsTree
+from rootfs_builder.workspace import Workspace
 from tests.unit.rootfs_builder.test_package_lock import LOCK
 
 STATUS = """\
@@ -91,3 +93,21 @@ def test_sandbox_has_the_hosts_archives_keys_and_pins(
     assert (apt / "keyrings/mirror.gpg").read_bytes() == b"key"
     assert (apt / "apt.conf.d/50host").read_text() == "Acquire::Retries 3;\n"
     assert (apt / "preferences.d/ccinit-lock").read_text() == encode_apt_pins(LOCK)
+
+
+def test_offline_without_a_cache_says_so_before_mkosi_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(*_details: object) -> None:
+        raise ConfigError("mkosi.begins", "")
+
+    monkeypatch.setattr(quarry_module, "prepare_sandbox", begin)
+    monkeypatch.setattr(quarry_module, "read_host_sources", tuple)
+    (tmp_path / "mkosi.conf").touch()
+    profiles = tmp_path / "rootfs-builder/mkosi/profiles"
+    profiles.mkdir(parents=True)
+    tools, progress = ToolsTree(tmp_path / "none"), Progress(name="test")
+    for offline, reason in ((True, "quarry.offline"), (False, "mkosi.begins")):
+        with pytest.raises(ConfigError) as refused:
+            build_quarry(Workspace(tmp_path), tools, None, progress, offline=offline)
+        assert refused.value.reason == reason
