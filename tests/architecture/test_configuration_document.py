@@ -4,6 +4,7 @@ Which keys those are is found out by parsing a whole example of each while every
 is written down.
 """
 
+import base64
 import re
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from ccinit.formats.fields import Fields
 from ccinit.formats.guest_config import parse_guest_config
 from ccinit.formats.pod_manifest import parse_pod_manifest
 from ccinit.run.seccomp_profile import REFUSED_UNASKED
-from tests.unit.ccinit.formats.test_guest_config import CONFIG
+from ccinit.values import replace
+from tests.unit.ccinit.formats.test_guest_config import CONFIG, KEY
 from tests.unit.ccinit.formats.test_pod_manifest import POD, VERITY
 
 DOCUMENT = Path("docs/configuration.md").read_text(encoding="utf-8")
@@ -75,6 +77,15 @@ def test_document_has_the_keys_that_the_parser_asks_for(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert documented(name) == asked(name, monkeypatch)
+
+
+def test_document_begins_with_a_config_that_a_guest_takes() -> None:
+    (example,) = re.findall("```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+    given = example.replace('public_key = "…"', f'public_key = "{base64.b64encode(KEY).decode()}"')
+    config, least = parse_guest_config(given.replace("\n…\n", "\nx\n")), parse_guest_config(CONFIG)
+    assert config.kbs.url == "https://192.0.2.7:8443"
+    kbs = replace(config.kbs, url=least.kbs.url, ca_pem=least.kbs.ca_pem)
+    assert replace(config, kbs=kbs) == least
 
 
 def test_document_lists_the_system_calls_that_are_refused_unasked() -> None:
