@@ -1,31 +1,49 @@
-"""README, `make help` and the commands' own `--help` agree."""
+"""README and `make help` agree; command lines in documents are those that the commands take."""
 
+import argparse
 import re
+import shlex
 import subprocess
-import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import guest_owner.cli
+import host_runtime.cli
+import measured_boot.cli
+import rootfs_builder.cli
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-MODULES = {
-    "guest-owner": "guest_owner.cli",
-    "host-runtime": "host_runtime.cli",
-    "measured-boot": "measured_boot.cli",
-    "rootfs-builder": "rootfs_builder.cli",
+PAGES = [
+    "README.md",
+    "host-runtime/README.md",
+    "measured-boot/README.md",
+    "rootfs-builder/README.md",
+]
+PAGES += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "guest-owner": guest_owner.cli.main,
+    "host-runtime": host_runtime.cli.main,
+    "measured-boot": measured_boot.cli.main,
+    "rootfs-builder": rootfs_builder.cli.main,
 }
 
 
-def commands() -> list[tuple[str, ...]]:
-    """Every command line of our tools in the README's shell blocks."""
+def shell_lines(page: str) -> list[str]:
+    """Every line of the page's shell blocks, continued lines joined."""
     found = []
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL):
-        for line in block.splitlines():
-            words = line.split("#")[0].split()
-            if words and words[0] in MODULES:
-                found.append(tuple(words))
+    for block in re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+        found += block.replace("\\\n", " ").splitlines()
     return found
+
+
+def examples() -> list[tuple[str, str]]:
+    """Every command line of our tools, with its page."""
+    return [(page, line) for page in PAGES for line in shell_lines(page)
+            if line.partition(" ")[0] in COMMANDS]  # fmt: skip
 
 
 def test_readme_shows_every_make_target_as_make_help_does() -> None:
@@ -40,30 +58,47 @@ def test_readme_shows_every_make_target_as_make_help_does() -> None:
 
 
 def test_readme_uses_every_tool() -> None:
-    assert {words[0] for words in commands()} == set(MODULES)
+    lines = [line for page, line in examples() if page == "README.md"]
+    assert {line.partition(" ")[0] for line in lines} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_readme_command_and_its_options_exist(words: tuple[str, ...]) -> None:
-    module = MODULES[words[0]]
-    names: list[str] = []
-    for word in words[1:]:
-        if not re.fullmatch(r"[a-z][a-z-]*", word):
-            break
-        names.append(word)
-    assert names, words
-    while names:
-        printed = subprocess.run(
-            [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())",
-             *names, "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )  # fmt: skip
-        if printed.returncode == 0:
-            break
-        names.pop()  # the last plain word was an argument, not a command
-    assert names, printed.stderr
-    for option in (word for word in words if word.startswith("--")):
-        assert option in printed.stdout, f"{option} is not in the help of {' '.join(names)}"
+class Parsed(Exception):  # noqa: N818  # not an error
+    """The command line was read to its end."""
+
+
+def parse(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """Read a command line as its program does, and do nothing.
+
+    What may be left out is given, and an ellipsis that stands for more is not.
+    """
+    program, *words = shlex.split(re.sub(r"[][]| …(?= |$)", "", line), comments=True)
+    original = argparse.ArgumentParser.parse_args
+
+    def parse_args(*arguments: Any) -> None:
+        original(*arguments)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+    with pytest.raises(Parsed):
+        COMMANDS[program](words)
+
+
+@pytest.mark.parametrize(("page", "line"), examples(), ids=lambda text: text.partition("#")[0])
+def test_example_is_a_valid_command_line(
+    monkeypatch: pytest.MonkeyPatch, page: str, line: str
+) -> None:
+    for exported in shell_lines(page):
+        if exported.startswith("export "):
+            for word in shlex.split(exported, comments=True)[1:]:
+                monkeypatch.setenv(*word.split("=", 1))
+    parse(monkeypatch, line)
+
+
+@pytest.mark.parametrize(
+    "line", ["host-runtime wait --guest guest", "measured-boot predict", "rootfs-builder images"]
+)
+def test_an_invalid_command_line_would_be_noticed(
+    monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(monkeypatch, line)
