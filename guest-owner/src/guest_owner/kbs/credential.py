@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from ccinit.errors import FormatError
 from ccinit.formats.tpm2 import TpmtPublic
 
 _SEED_BYTES = 32
@@ -40,17 +41,28 @@ def make_credential(endorsement_key: TpmtPublic, name: bytes, content: bytes) ->
         endorsement_key: RSA, with AES-128-CFB and SHA-256, as of the default template.
         name: of the other key.
         content: what only that TPM can tell.
+
+    Raises:
+        FormatError: `tpm2.modulus`, no RSA key has this one.
     """
     seed = os.urandom(_SEED_BYTES)
-    modulus = int.from_bytes(endorsement_key.modulus, "big")
-    key = RSAPublicNumbers(endorsement_key.exponent, modulus).public_key()
-    padding = OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=b"IDENTITY\0")
+    secret = _encrypt_seed(endorsement_key, seed)
     cipher = Cipher(AES(_kdfa(seed, b"STORAGE", name, _KEY_BITS)), CFB(bytes(_BLOCK_BYTES)))
     encryptor = cipher.encryptor()
     identity = encryptor.update(_sized(content)) + encryptor.finalize()
     integrity_key = _kdfa(seed, b"INTEGRITY", b"", 256)
     outer = hmac.digest(integrity_key, identity + name, hashlib.sha256)
-    return Credential(blob=_sized(outer) + identity, secret=key.encrypt(seed, padding))
+    return Credential(blob=_sized(outer) + identity, secret=secret)
+
+
+def _encrypt_seed(endorsement_key: TpmtPublic, seed: bytes) -> bytes:
+    modulus = int.from_bytes(endorsement_key.modulus, "big")
+    padding = OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=b"IDENTITY\0")
+    try:
+        key = RSAPublicNumbers(endorsement_key.exponent, modulus).public_key()
+        return key.encrypt(seed, padding)
+    except ValueError as error:  # an even one, for example
+        raise FormatError("tpm2.modulus", "nothing can be encrypted to this key") from error
 
 
 def _kdfa(key: bytes, label: bytes, context: bytes, bits: int) -> bytes:

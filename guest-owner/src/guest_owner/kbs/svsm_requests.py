@@ -85,7 +85,7 @@ def make_svsm_nonce(references: References, parameters: JsonValue) -> Nonce:
 
     Raises:
         VerificationError: `svsm.root`, no vendor is registered for the platform.
-        FormatError: `svsm_keys.…`, `svsm.ek`, `svsm.ak`.
+        FormatError: `svsm_keys.…`, `svsm.ek`, `svsm.ak`, `tpm2.…`.
     """
     if references.request_key is None:
         raise VerificationError("svsm.root", "no vendor's certificates are registered")
