@@ -1,83 +1,33 @@
-"""The conversation with a KBS: sessions, retries and refusals, without sockets."""
+"""The conversation with a KBS, without sockets: handshakes, sessions and what comes in them."""
 
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
 
 import pytest
 
-from ccinit.attest.client import KbsClient
-from ccinit.attest.composite import DeviceAttester
-from ccinit.attest.patience import AttestLimits, Waiting
-from ccinit.errors import CcinitError, DeadlineError, FormatError, PeerError, VerificationError
+from ccinit.errors import CcinitError, FormatError, VerificationError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.rcar import MAX_ADDITIONAL_BYTES
 from ccinit.formats.resource_uri import parse_kbs_uri, parse_resource_uri
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData, Tee
 from tests.fakes.device import SampleDevice
 from tests.fakes.kbs_http import (
     DATE,
     URL,
     FakeKbs,
-    Fault,
     answer,
-    evidence_for,
-    fail,
     refuse,
     reply,
 )
-
-URI = parse_resource_uri("kbs:///ccinit/pod/file-a")
-OTHER = parse_resource_uri("kbs:///ccinit/pod/file-b")
-HANDSHAKE = ["auth", "attest"]
-FETCH = ["resource/ccinit/pod/file-a"]
-
-
-class Guest:
-    """A client whose time passes only by sleeping."""
-
-    def __init__(
-        self,
-        kbs: FakeKbs,
-        *,
-        total_seconds: float = 600.0,
-        key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.P256,
-        devices: Sequence[DeviceAttester] = (),
-    ) -> None:
-        self.now = 0.0
-        self.naps: list[float] = []
-        self.client = KbsClient(
-            url=URL,
-            transport=kbs,
-            tee=Tee.TPM,
-            evidence_for=evidence_for,
-            init_data='version = "0.1.0"',
-            key_algorithm=key_algorithm,
-            devices=devices,
-            limits=AttestLimits(total_seconds=total_seconds),
-            waiting=Waiting(now=lambda: self.now, sleep=self._sleep, fraction=lambda: 0.5),
-        )
-
-    def _sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-        self.now += seconds
-
-    def get(self) -> bytes:
-        return self.client.get_resource(URI).body.reveal()
-
-
-@pytest.fixture
-def kbs() -> FakeKbs:
-    return FakeKbs(resources={URI.path: b"secret a", OTHER.path: b"secret b"})
-
-
-def refused_reason(action: Callable[[], object]) -> str:
-    with pytest.raises(CcinitError) as refused:
-        action()
-    return refused.value.reason
+from tests.unit.ccinit.attest.guest_client import (
+    FETCH,
+    HANDSHAKE,
+    OTHER,
+    URI,
+    Guest,
+    refused_reason,
+)
 
 
 def test_attest_returns_token_key_and_date(kbs: FakeKbs) -> None:
@@ -232,123 +182,6 @@ class TestDevices:
         long = (SampleDevice(padding="x" * MAX_ADDITIONAL_BYTES),)
         assert refused_reason(Guest(kbs, devices=long).get) == "rcar.additional_evidence"
         assert kbs.paths == ["auth", "auth"]
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param(fail("net.unreachable"), id="unreachable"),
-        pytest.param(fail("net.dns"), id="no name"),
-        pytest.param(fail("net.closed"), id="reset"),
-        pytest.param(fail("net.timeout"), id="silent"),
-        pytest.param(fail("net.deadline"), id="slow"),
-        pytest.param(answer(reply(503)), id="busy"),
-        pytest.param(answer(reply(429)), id="too many"),
-        pytest.param(answer(reply(500)), id="broken"),
-    ],
-)
-@pytest.mark.parametrize(
-    ("place", "paths"),
-    [
-        (0, ["auth", *HANDSHAKE, *FETCH]),
-        (1, [*HANDSHAKE, *HANDSHAKE, *FETCH]),
-        (2, [*HANDSHAKE, *FETCH, *FETCH]),
-    ],
-    ids=["auth", "attest", "resource"],
-)
-def test_r20_passing_fault_is_waited_out(
-    kbs: FakeKbs, fault: Fault, place: int, paths: list[str]
-) -> None:
-    kbs.faults = [*[None] * place, fault]
-    guest = Guest(kbs)
-    assert guest.get() == b"secret a"
-    assert kbs.paths == paths
-    assert guest.naps == [0.375]
-    assert len(kbs.keys) == len({json.dumps(key) for key in kbs.keys})
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        pytest.param(fail("net.certificate"), "net.certificate", id="certificate"),
-        pytest.param(fail("net.tls"), "net.tls", id="tls 1.2"),
-        pytest.param(fail("net.truncated"), "net.truncated", id="truncated"),
-        pytest.param(fail("net.body"), "net.body", id="too long"),
-        pytest.param(answer(reply(302)), "kbs.redirect", id="redirect"),
-        pytest.param(answer(reply(403)), "kbs.forbidden", id="403"),
-        pytest.param(answer(reply(404)), "kbs.status", id="404"),
-        pytest.param(answer(reply(418)), "kbs.status", id="418"),
-        pytest.param(answer(refuse(401, "PolicyDeny")), "kbs.policy_deny", id="denied"),
-    ],
-)
-@pytest.mark.parametrize("place", [0, 1, 2], ids=["auth", "attest", "resource"])
-def test_r32_final_fault_is_not_tried_again(
-    kbs: FakeKbs, fault: Fault, reason: str, place: int
-) -> None:
-    kbs.faults = [*[None] * place, fault]
-    guest = Guest(kbs)
-    assert refused_reason(guest.get) == reason
-    assert len(kbs.calls) == place + 1
-    assert not guest.naps
-
-
-def test_absent_resource_is_final_by_its_type(kbs: FakeKbs) -> None:
-    kbs.resources.clear()
-    assert refused_reason(Guest(kbs).get) == "kbs.plugin_internal_error"
-
-
-def test_r20_kbs_that_never_answers_is_unreachable_in_the_end(kbs: FakeKbs) -> None:
-    kbs.faults = [fail("net.unreachable")] * 1000
-    guest = Guest(kbs, total_seconds=120)
-    with pytest.raises(DeadlineError) as ended:
-        guest.get()
-    assert ended.value.reason == "kbs.unreachable"
-    assert 100 < guest.now < 120
-    assert 8 < len(kbs.calls) < 30
-
-
-def test_r32_retry_after_is_capped(kbs: FakeKbs) -> None:
-    kbs.faults = [
-        answer(reply(503, b"", ("retry-after", "5"))),
-        answer(reply(503, b"", ("retry-after", "86400"))),
-    ]
-    guest = Guest(kbs)
-    assert guest.get() == b"secret a"
-    assert guest.naps == [5.0, 60.0]
-
-
-def test_request_limits_follow_the_deadline(kbs: FakeKbs) -> None:
-    kbs.faults = [answer(reply(503, b"", ("retry-after", "50")))]
-    Guest(kbs, total_seconds=100).get()
-    assert [call.limits.total_seconds for call in kbs.calls] == [60.0, 50.0, 50.0, 50.0]
-    assert {call.limits.max_body_bytes for call in kbs.calls} == {1024 * 1024}
-
-
-def test_r24_repeated_nonce_is_refused(kbs: FakeKbs) -> None:
-    nonce = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-    kbs.nonces = [nonce, nonce]
-    guest = Guest(kbs)
-    guest.client.attest()
-    assert refused_reason(guest.client.attest) == "kbs.nonce_repeated"
-    assert kbs.paths == [*HANDSHAKE, "auth"]
-
-
-def test_failed_handshake_leaves_no_session(kbs: FakeKbs) -> None:
-    guest = Guest(kbs)
-    guest.client.attest()
-    kbs.faults = [None, answer(refuse(401, "AttestationError"))]
-    assert refused_reason(guest.client.attest) == "kbs.attestation_error"
-    assert guest.get() == b"secret a"
-    assert kbs.paths == [*HANDSHAKE, *HANDSHAKE, *HANDSHAKE, *FETCH]
-
-
-def test_failing_attester_sends_no_attestation(kbs: FakeKbs) -> None:
-    def broken(_report_data: ReportData) -> JsonValue:
-        raise PeerError("tpm.refused", "no key")
-
-    client = KbsClient(url=URL, transport=kbs, tee=Tee.TPM, evidence_for=broken, init_data=None)
-    assert refused_reason(client.attest) == "tpm.refused"
-    assert kbs.paths == ["auth"]
 
 
 class TestEnvelope:

@@ -2,7 +2,7 @@
 
 from ccinit.formats.resource_uri import parse_kbs_uri
 from tests.fakes.kbs_http import FakeKbs, fail
-from tests.unit.ccinit.attest.test_client import HANDSHAKE, Guest
+from tests.unit.ccinit.attest.guest_client import HANDSHAKE, Guest
 
 URI = parse_kbs_uri("kbs+rollback-counter:///shop/data")
 PATH = "rollback-counter/shop/data"

@@ -1,8 +1,9 @@
+"""The pull of an image from what is asked to mounts, by children that are played here."""
+
 import gzip
-import os
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import pytest
 
@@ -14,184 +15,27 @@ from ccinit.errors import (
     PeerError,
     VerificationError,
 )
-from ccinit.formats.digest import parse_digest, sha256_digest
-from ccinit.formats.layer_encryption import ImageEncryption, LayerKey
+from ccinit.formats.digest import sha256_digest
 from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, sleep
-from ccinit.pull.decrypt import decrypt_job
-from ccinit.pull.fetch_messages import (
-    AcceptedImage,
-    FoundImage,
-    FoundSignatures,
-    PulledBlobs,
-    PullLimits,
-    PullRequest,
-    SignaturePolicy,
-    SignatureRequest,
-)
-from ccinit.pull.image import Owners, PulledImage, pull_image
-from ccinit.pull.index import IndexRequest
-from ccinit.pull.inspect import inspect_job
+from ccinit.pull.fetch_messages import FoundImage, SignaturePolicy
+from ccinit.pull.image import PulledImage, pull_image
 from ccinit.pull.layer_form import LayerForm
-from ccinit.pull.layer_store import LayerStore, StoredLayer
-from ccinit.pull.layer_stream import NEIGHBOUR_ENDED, SINK, SOURCE
-from ccinit.pull.messages import (
-    DecryptReply,
-    DecryptRequest,
-    InspectedImage,
-    InspectRequest,
-    KeptTar,
-    LayersRequest,
-    OpenedTar,
-    VerifiedLayers,
-)
-from ccinit.pull.reception import Begin
+from ccinit.pull.layer_store import LayerStore
+from ccinit.pull.layer_stream import NEIGHBOUR_ENDED
 from ccinit.pull.tree_messages import TreeDigests, TreeRequest
-from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest
-from ccinit.pull.verdict import Decide
-from ccinit.pull.verify import layers_job
-from ccinit.secret import Secret
-from ccinit.values import replace
-from tests.fakes.encrypted_image import KEY, NONCE, make_encrypted_image, seal
+from tests.fakes.encrypted_image import make_encrypted_image, seal
 from tests.fakes.layer_pipes import LayerPipe
-from tests.fakes.registry import make_image
 from tests.fakes.tars import Entry, make_tar
-
-TARS = [make_tar(Entry("a", b"x")), make_tar(Entry("b", b"yy"))]
-IMAGE = make_image(TARS)
-REQUEST = PullRequest(
-    reference=f"r.example/a@{IMAGE.digest}",
-    ca_pem="",
-    auth=b"",
-    limits=PullLimits(tar_bytes=1 << 20, total_seconds=60),
-    encryption=ImageEncryption.ALLOWED,
+from tests.unit.ccinit.pull.image_children import (
+    FOUND,
+    IMAGE,
+    POLICY,
+    REQUEST,
+    TARS,
+    Children,
+    Mounts,
+    children_of,
 )
-T = TypeVar("T")
-POLICY = SignaturePolicy(document=b"{}", keys=())
-
-
-FOUND = FoundImage(documents=(IMAGE.manifest,), config=IMAGE.config)
-
-
-class Children:
-    """Play the children: each leaves what the honest one would, unless a test changes it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.workspace = str(directory)
-        self.directory = directory
-        uid = os.geteuid()
-        self.owners = Owners(layers=uid, index=uid, compress=uid)
-        self.pinned = parse_digest(IMAGE.digest)
-        self.found: tuple[FoundImage, ...] = (FOUND,)
-        self.file, self.sink, self.tars = LayerPipe(), LayerPipe(), list(TARS)
-        self.fds: dict[str, int] = {}
-        self.has_sent = Event()
-        self.has_asked_for_keys = Event()
-        self.firsts: list[int] = []
-        self.kept: tuple[StoredLayer, ...] = ()
-        self.verified: VerifiedLayers | None = None
-        self.order: list[str] = []
-        self.asks: tuple[bytes, ...] | None = None
-        self.form = LayerForm.INDEX
-
-    async def fetch(self, _request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
-        self.order.append("fetch")
-        if self.asks is not None:
-            await decide(FoundSignatures(documents=self.asks, manifests=()))
-        for found in self.found:
-            sending = await begin(found)
-            self.firsts.append(sending.first)
-            if sending.to_file:
-                await self.has_asked_for_keys.wait()  # they are opened meanwhile
-            else:
-                self.has_sent.set()
-        return PulledBlobs(downloaded_bytes=0)
-
-    async def inspect(self, request: InspectRequest) -> InspectedImage:
-        self.order.append("inspect")
-        return inspect_job(request, self)
-
-    async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
-        self.order.append("keys")
-        self.has_asked_for_keys.set()
-        return tuple(LayerKey(key=KEY, nonce=NONCE) for _layer in image.encrypted)
-
-    async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
-        assert keys.reveal() == KEY + NONCE
-        self.order.append("decrypt")
-        self.fds = {SOURCE: self.file.fd, SINK: self.sink.fd}
-        reply = decrypt_job(request, self)
-        self.tars = [gzip.decompress(layer) for layer in self.sink.layers()]
-        self.has_sent.set()
-        return reply
-
-    def read_secret(self, _name: str) -> Secret:
-        return Secret(KEY + NONCE)
-
-    async def unpack(self, request: UnpackRequest) -> UnpackReply:
-        await self.has_sent.wait()
-        self.order.append("unpack")
-        assert request.tar_bytes == REQUEST.limits.tar_bytes
-        return UnpackReply(tar_bytes=0)
-
-    async def judge(self, request: SignatureRequest) -> AcceptedImage:
-        self.order.append("judge")
-        assert request.reference == REQUEST.reference
-        assert request.policy == POLICY
-        digests = tuple(sha256_digest(document) for document in request.found.documents)
-        return AcceptedImage(documents=digests, reasons=())
-
-    def ask_for_fds(self, question: object, answer: type[T]) -> tuple[T, tuple[int, ...]]:
-        assert isinstance(question, KeptTar)
-        value = OpenedTar()
-        assert isinstance(value, answer)
-        return value, (os.open(self.kept[question.position].files.tar, os.O_RDONLY),)
-
-    async def verify(self, request: LayersRequest, kept: tuple[StoredLayer, ...]) -> VerifiedLayers:
-        await self.has_sent.wait()
-        self.order.append("verify")
-        assert request.pinned == self.pinned
-        self.kept = kept
-        tars = LayerPipe(self.tars[len(kept) :])
-        self.fds = {SOURCE: tars.fd}
-        self.verified = self.verified or layers_job(request, self)
-        return self.verified
-
-    async def index(self, request: IndexRequest) -> None:
-        self.order.append("index")
-        for arguments in request.runs:
-            index = self.directory / arguments[-2].rpartition("/")[2]
-            index.touch()
-
-    async def compress(self, tar: str, arguments: tuple[str, ...]) -> None:
-        self.order.append(f"compress {tar.rpartition('/')[2]}")
-        os.close(os.open(arguments[-1], os.O_CREAT | os.O_WRONLY))
-
-    async def walk(self, request: TreeRequest) -> TreeDigests:
-        self.order.append("walk")
-        assert request.form is self.form
-        assert self.verified is not None
-        assert len(request.roots) == len(self.tars) - len(self.kept)
-        return TreeDigests(listings=tuple(layer.listing for layer in self.verified.layers))
-
-
-class Mounts:
-    """Stand for mount(2) and umount2(2)."""
-
-    def __init__(self) -> None:
-        self.mounted: list[str] = []
-        self.calls: list[tuple[str, str, str]] = []
-        self.fail_at = ""
-
-    def mount(self, source: str, target: str, kind: str, flags: int, options: str) -> None:
-        assert kind == "erofs"
-        assert flags & 1
-        if self.fail_at and target.endswith(self.fail_at):
-            raise KernelError(22, "mount", target)
-        self.calls.append((source, target, options))
-        self.mounted.append(target)
-
-    def umount2(self, target: str, _flags: int) -> None:
-        self.mounted.remove(target)
 
 
 @pytest.fixture
@@ -274,10 +118,8 @@ def test_encrypted_layer_is_decrypted_before_it_is_verified(
 ) -> None:
     sealed = seal(TARS[1])
     image = make_encrypted_image([gzip.compress(TARS[0]), sealed], TARS)
-    request = replace(REQUEST, reference=f"r.example/a@{image.digest}")
     children.file = LayerPipe([gzip.compress(TARS[0]), sealed.blob])
-    children.found = (FoundImage(documents=(image.manifest,), config=image.config),)
-    children.pinned = parse_digest(image.digest)
+    request = children.find(image)
     pulled = run(pull_image(request, str(children.directory), children, LayerStore()))
     received = ["fetch", "inspect", "keys", "decrypt", "unpack", "verify"]
     assert children.order == [*received, "index", "walk"]
@@ -332,16 +174,6 @@ def test_mount_that_fails_leaves_none(children: Children, mounts: Mounts) -> Non
     assert mounts.mounted == []
 
 
-def children_of(work: Path, name: str, tars: list[bytes]) -> tuple[Children, PullRequest]:
-    """The children of another image of the pod, and what is asked of them."""
-    image = make_image(tars)
-    (work / name).mkdir()
-    children = Children(work / name)
-    children.pinned, children.tars = parse_digest(image.digest), tars
-    children.found = (FoundImage(documents=(image.manifest,), config=image.config),)
-    return children, replace(REQUEST, reference=f"r.example/a@{image.digest}")
-
-
 OVER = [make_tar(Entry("tmp", None, mode=0o1777), Entry("a/b", b"x")), make_tar(Entry("tmp/c"))]
 
 
@@ -389,9 +221,7 @@ def test_layers_of_an_encrypted_image_are_its_own(children: Children, mounts: Mo
     (children.directory / "encrypted").mkdir()
     other = Children(children.directory / "encrypted")
     other.file = LayerPipe([gzip.compress(TARS[0]), sealed.blob])
-    other.found = (FoundImage(documents=(image.manifest,), config=image.config),)
-    other.pinned = parse_digest(image.digest)
-    request = replace(REQUEST, reference=f"r.example/a@{image.digest}")
+    request = other.find(image)
     pulled = run(pull_image(request, other.workspace, other, store))
     assert other.firsts == [0]
     assert pulled.own == pulled.layers
