@@ -54,17 +54,20 @@ def load_certificate(data: bytes, reason: str) -> x509.Certificate:
     Raises:
         FormatError: with `reason`.
     """
-    with _serial_zero():
-        try:
+    try:
+        with _serial_zero():
             if data.startswith(b"-----"):
                 certificate = x509.load_pem_x509_certificate(data)
             else:
                 certificate = x509.load_der_x509_certificate(data)
-            # The library reads names when they are asked for: not amid a comparison, then.
+        with warnings.catch_warnings():
+            # The library reads names when they are asked for: not amid a comparison, then. A text
+            # beyond the limits of X.520 would only be warned of.
+            warnings.simplefilter("error")
             _names = certificate.subject, certificate.issuer
-        except (ValueError, x509.InvalidVersion) as error:
-            raise FormatError(reason, "not a certificate") from error
-        return certificate
+    except (ValueError, TypeError, x509.InvalidVersion, UserWarning) as error:
+        raise FormatError(reason, "not a certificate") from error
+    return certificate
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import (
     ExtensionPolicy,
     PolicyBuilder,
@@ -57,10 +56,12 @@ def load_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
     """
     try:
         with warnings.catch_warnings():
-            # What the library still loads, but will not in its next version, is malformed too.
-            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            # What the library only warns of is malformed, too.
+            warnings.simplefilter("error")
             chain = tuple(x509.load_pem_x509_certificates(pem))
-    except (ValueError, x509.InvalidVersion, CryptographyDeprecationWarning) as error:
+            # It reads names when they are asked for: not amid its message about a chain, then.
+            _names = [(certificate.subject, certificate.issuer) for certificate in chain]
+    except (ValueError, TypeError, x509.InvalidVersion, UserWarning) as error:
         raise FormatError("pck.chain", "not certificates in PEM") from error
     if len(chain) > MAX_CERTIFICATES:
         raise FormatError("pck.chain", f"{len(chain)} certificates, at most {MAX_CERTIFICATES}")
@@ -89,7 +90,7 @@ def verify_chain(
     )
     try:
         policy.build_client_verifier().verify(chain[0], list(chain[1:]))
-    except VerificationError as error:
+    except (VerificationError, ValueError) as error:
         raise FormatError("pck.chain", str(error)[:200]) from error
     key = chain[0].public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):

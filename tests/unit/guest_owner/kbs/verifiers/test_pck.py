@@ -14,6 +14,7 @@ from tests.fakes.tdx_quote import FMSPC, FakePck, der, p256_key
 
 PCK = FakePck()
 ROOT = PCK.root_certificate.public_bytes(Encoding.DER)
+LEAF = load_chain(PCK.chain_pem)[0].public_bytes(Encoding.DER)
 
 
 class Forged(FakePck):
@@ -55,23 +56,27 @@ def test_chain_that_is_none_is_refused(pem: bytes) -> None:
     assert caught.value.reason == "pck.chain"
 
 
-VERSION = b"\xa0\x03\x02\x01\x02"
+VERSION_AT = LEAF.index(bytes.fromhex("a003020102"))
+NAME_AT = LEAF.index(b"\x0c\x19Intel SGX PCK Certificate")
 
 
 @pytest.mark.parametrize(
-    ("offset", "byte"),
+    ("place", "byte"),
     [
-        pytest.param(4, 0x3F, id="no such version"),
-        pytest.param(7, 0xFF, id="negative serial number"),
+        pytest.param(VERSION_AT + 4, 0x3F, id="no such version"),
+        pytest.param(VERSION_AT + 7, 0xFF, id="negative serial number"),
+        pytest.param(NAME_AT, 0x03, id="a name that is bits"),
+        pytest.param(NAME_AT + 2, 0xBE, id="a name that is no text"),
+        pytest.param(NAME_AT - 1, 0x06, id="a country of more than two letters"),
     ],
 )
-def test_certificate_that_the_library_balks_at_is_refused(offset: int, byte: int) -> None:
-    leaf = bytearray(load_chain(PCK.chain_pem)[0].public_bytes(Encoding.DER))
-    leaf[leaf.index(VERSION) + offset] = byte
+def test_certificate_that_the_library_balks_at_is_refused(place: int, byte: int) -> None:
+    leaf = bytearray(LEAF)
+    leaf[place] = byte
     body = base64.b64encode(bytes(leaf))
     with pytest.raises(FormatError) as caught:
         load_chain(b"-----BEGIN CERTIFICATE-----\n" + body + b"\n-----END CERTIFICATE-----\n")
-    assert caught.value.reason == "pck.chain"
+    assert (caught.value.reason, caught.value.detail) == ("pck.chain", "not certificates in PEM")
 
 
 def test_platform_key_on_another_curve_is_refused() -> None:

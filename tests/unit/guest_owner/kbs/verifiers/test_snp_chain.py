@@ -167,6 +167,8 @@ def test_key_that_the_host_does_not_have_may_be_registered() -> None:
     [
         pytest.param("a003020102", "a003020137", id="an unknown version"),
         pytest.param("0c0953", "010953", id="a name that is no text"),
+        pytest.param("0c0953", "030953", id="a name that is bits"),
+        pytest.param("0603550403", "0603550406", id="a country of more than two letters"),
     ],
 )
 @pytest.mark.parametrize("kind", [CertType.VCEK, CertType.ASK])
