@@ -32,6 +32,7 @@ from tests.vm.guest.containers import (
     SLEEPER,
     Record,
     container,
+    remove_own_cgroup,
     run_as_pid1,
     started,
     summary,
@@ -41,7 +42,6 @@ from tests.vm.guest.containers import (
 )
 
 WORK = Path("/mnt/ccinit")
-CGROUP = Path("/sys/fs/cgroup/ccinit-test")
 
 
 def enter(tools: Path, binds: Mapping[str, Path]) -> None:
@@ -279,8 +279,7 @@ def main() -> None:
     WORK.mkdir()
     before = len(list(Path("/proc/self/fd").iterdir()))
     result = run_as_pid1(CASES[sys.argv[1]])
-    if CGROUP.exists():
-        CGROUP.rmdir()
+    remove_own_cgroup()
     result["null_owner"] = Path("/dev/null").stat().st_uid
     result["fds_left"] = len(list(Path("/proc/self/fd").iterdir())) - before
     print(json.dumps(result))

@@ -23,6 +23,7 @@ from tests.vm.guest.containers import (
     Record,
     children,
     container,
+    own_cgroup,
     started,
     summary,
     supervisor,
@@ -120,7 +121,7 @@ async def case_debug(work: Path) -> dict[str, object]:
     record = Record()
     crun = Crun(state_dir=str(state), log=record.crun.extend)
     try:
-        environment = await open_environment(crun, str(root), "/ccinit-test/debug")
+        environment = await open_environment(crun, str(root), f"{own_cgroup()}/debug")
     except CcinitError as error:
         raise AssertionError(record.crun.decode()) from error
     reader, writer = os.pipe()
@@ -156,7 +157,7 @@ async def case_debug(work: Path) -> dict[str, object]:
         "size": size,
         "left": sorted(path.name for path in (state / "bundles").glob("*")),
         "children": children(),
-        "cgroup": os.access("/sys/fs/cgroup/ccinit-test/debug", os.F_OK),
+        "cgroup": os.access(f"/sys/fs/cgroup{own_cgroup()}/debug", os.F_OK),
     }
 
 

@@ -43,7 +43,7 @@ from ccinit.run.supervisor import Sinks, Supervisor
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.integration.crun_cases import enter, unlimited
-from tests.vm.guest.containers import PYTHON, container, workload
+from tests.vm.guest.containers import PYTHON, container, own_cgroup, remove_own_cgroup, workload
 
 if TYPE_CHECKING:
     from ccinit.formats.resource_uri import KbsUri
@@ -103,10 +103,7 @@ def make_configured(guest: Guest) -> Configured:
 
 
 def make_supervisors(
-    guest: Guest,
-    configured: Configured,
-    cgroup_path: str = "/ccinit-test/",
-    shared: SharedNamespaces = NOTHING_SHARED,
+    guest: Guest, configured: Configured, shared: SharedNamespaces = NOTHING_SHARED
 ) -> None:
     (WORK / "state").mkdir()
 
@@ -119,7 +116,7 @@ def make_supervisors(
             workload(one, WORK),
             scratch=f"{WORK}/scratch-{one.name}",
             run_dir=f"{WORK}/run-{one.name}",
-            cgroup_path=cgroup_path + one.name,
+            cgroup_path=f"{own_cgroup()}/{one.name}",
             shared=shared,
         )
         guest.containers[one.name] = Supervisor(given, crun, make_sinks(guest, one.name))
@@ -231,7 +228,9 @@ def main() -> None:
     supervisor_module.plan_spec = unlimited  # type: ignore[attr-defined]
     WORK.mkdir()
     loop = EventLoop()
-    say(loop.run(live(loop, json.loads(sys.argv[1]))))
+    report = loop.run(live(loop, json.loads(sys.argv[1])))
+    remove_own_cgroup()
+    say(report)
 
 
 if __name__ == "__main__":

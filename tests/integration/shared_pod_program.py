@@ -13,9 +13,8 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.pod_namespaces import share_namespaces
@@ -33,7 +32,15 @@ from ccinit.run.supervisor import Supervisor
 from ccinit.values import replace
 from tests.integration.crun_cases import enter, unlimited
 from tests.integration.owner_plane_program import SITE, WORK, count_fds, make_guest, reap
-from tests.vm.guest.containers import PYTHON, Record, children, container, workload
+from tests.vm.guest.containers import (
+    PYTHON,
+    Record,
+    children,
+    container,
+    own_cgroup,
+    remove_own_cgroup,
+    workload,
+)
 
 if TYPE_CHECKING:
     from ccinit.kernel.task import Task
@@ -44,7 +51,6 @@ SHARED = f"{WORK}/shared"
 SHM_BYTES = 1 << 20
 PATIENCE_SECONDS = 30.0
 NOTHING = SharedNamespaces()
-CGROUPS: Final = "/ccinit-test/share-"
 
 
 class Pod:
@@ -66,7 +72,7 @@ class Pod:
             workload(of, WORK),
             scratch=f"{WORK}/scratch-{name}",
             run_dir=f"{WORK}/run-{name}",
-            cgroup_path=CGROUPS + name,
+            cgroup_path=f"{own_cgroup()}/{name}",
             shared=shared,
         )
         crun = Crun(state_dir=str(WORK / "state"), log=record.crun.extend)
@@ -145,7 +151,7 @@ async def case_process(pod: Pod) -> dict[str, object]:
     found["alone"] = await pod.said("alone")
     found["exec"] = await pod.ask("a", "leave_daemon")
     found["before"] = {name: in_cgroup(name) for name in ("a", "b")}
-    (first,) = (pid for pid in owned_pids() if cgroup_of(pid) == f"{CGROUPS}b")
+    (first,) = (pid for pid in owned_pids() if cgroup_of(pid) == "/b")
     found["same"] = namespace(first) == namespace(reaper) != namespace("self")
     await pod.stop("a")
     found["after"] = {name: in_cgroup(name) for name in ("a", "b")}
@@ -199,13 +205,15 @@ def namespace(pid: int | str) -> str:
 
 def in_cgroup(name: str) -> int:
     """Return the number of processes in a container's cgroup; -1 if it is gone."""
-    path = Path(f"/sys/fs/cgroup{CGROUPS}{name}/cgroup.procs")
+    path = Path(f"/sys/fs/cgroup{own_cgroup()}/{name}/cgroup.procs")
     return len(path.read_text().split()) if path.exists() else -1
 
 
 def cgroup_of(pid: int) -> str:
+    """Return the cgroup of a process, seen from our own."""
     lines = read(f"/proc/{pid}/cgroup").splitlines()  # a machine may have older hierarchies, too
-    return next(line.removeprefix("0::") for line in lines if line.startswith("0::"))
+    (path,) = (line.removeprefix("0::") for line in lines if line.startswith("0::"))
+    return path.removeprefix(own_cgroup())
 
 
 CASES: Mapping[str, Callable[[Pod], Awaitable[dict[str, object]]]] = {
@@ -238,11 +246,9 @@ async def live(loop: EventLoop, name: str) -> dict[str, object]:
 
 def remove_cgroups() -> None:
     """Remove what stands empty: crun leaves the cgroup of a container that it could not make."""
-    parent = Path(f"/sys/fs/cgroup{CGROUPS}").parent
-    for path in parent.glob("share-*"):
+    for path in Path(f"/sys/fs/cgroup{own_cgroup()}").glob("*/"):
         path.rmdir()
-    with suppress(OSError):  # another test may be at work
-        parent.rmdir()
+    remove_own_cgroup()
 
 
 def traces() -> list[object]:

@@ -97,7 +97,7 @@ def test_first_process_has_the_rights_of_its_row(process: dict[str, Any]) -> Non
 
 
 def test_further_program_is_in_the_cgroup_of_its_container(process: dict[str, Any]) -> None:
-    assert process["exec"]["cgroup"] == "/ccinit-test/share-a"
+    assert process["exec"]["cgroup"] == "/a"
     assert process["exec"]["status"] == "exit code 0"
 
 

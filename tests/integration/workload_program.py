@@ -48,7 +48,7 @@ from tests.integration.owner_plane_program import (
     reap,
     say,
 )
-from tests.vm.guest.containers import PYTHON, container
+from tests.vm.guest.containers import PYTHON, container, remove_own_cgroup
 
 NAMES = ("web", "db")
 RELAY = (
@@ -141,7 +141,7 @@ async def live(loop: EventLoop, settings: Mapping[str, Any]) -> dict[str, object
     open_workload_api(guest, configured, Attested(grants=grants), settings["api"])
     share = Share(ipc=settings["share"], process=settings["share"])
     shared = await share_namespaces(guest, share, f"{WORK}/shared")
-    make_supervisors(guest, configured, f"/ccinit-test/api-{settings['api']}-", shared)
+    make_supervisors(guest, configured, shared)
     tasks = [loop.start(one.run(), name) for name, one in guest.containers.items()]
     for one in guest.containers.values():
         await one.up.wait()
@@ -181,7 +181,9 @@ def main() -> None:
     simulate_tpm(settings["tpm"])
     WORK.mkdir()
     loop = EventLoop()
-    say(loop.run(live(loop, settings)))
+    report = loop.run(live(loop, settings))
+    remove_own_cgroup()
+    say(report)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,18 @@ class Record:
         return Sinks(stdout=self.stdout.extend, stderr=self.stderr.extend, event=self.events.append)
 
 
+def own_cgroup() -> str:
+    """A path of nobody else on this machine: it has the number of our PID namespace."""
+    return f"/ccinit-test-{Path('/proc/self/ns/pid').stat().st_ino}"
+
+
+def remove_own_cgroup() -> None:
+    """Remove what crun has made above the containers' cgroups; of these none may be left."""
+    path = Path(f"/sys/fs/cgroup{own_cgroup()}")
+    if path.exists():
+        path.rmdir()
+
+
 def container(*code: str, **changes: object) -> Container:
     """Return a container that runs Python code."""
     plain = Container(
@@ -64,7 +76,7 @@ def workload(of: Container, work: Path, **changes: object) -> Workload:
         scratch=str(work / "scratch"),
         run_dir=str(work / "run"),
         hostname="pod",
-        cgroup_path="/ccinit-test/probe",
+        cgroup_path=f"{own_cgroup()}/probe",
     )
     return replace(plain, **changes)
 

@@ -27,6 +27,7 @@ from tests.vm.guest.containers import (
     PYTHON,
     Record,
     container,
+    own_cgroup,
     run_as_pid1,
     summary,
     supervise,
@@ -63,7 +64,7 @@ def run(work: Path, *code: str, resources: Resources = NO_LIMIT) -> dict[str, An
     report: dict[str, Any] = run_as_pid1(lambda: supervise(given, work))
     assert report["left"] == []
     assert report["children"] == []
-    assert not Path("/sys/fs/cgroup/ccinit-test/probe").exists()
+    assert not Path(f"/sys/fs/cgroup{own_cgroup()}/probe").exists()
     return report
 
 
@@ -179,7 +180,7 @@ def run_sharing(work: Path, programs: Mapping[str, str]) -> dict[str, dict[str, 
                 work,
                 scratch=f"{work}/scratch-{name}",
                 run_dir=f"{work}/run-{name}",
-                cgroup_path=f"/ccinit-test/{name}",
+                cgroup_path=f"{own_cgroup()}/{name}",
                 shared=shared,
             )
             made[name] = supervisor(given, work, records[name])
@@ -201,7 +202,7 @@ def test_containers_that_share_have_their_own_limits_and_their_own_ends(work: Pa
     assert json.loads(neighbour["stdout"]) == [19, uid, "", True, 19]
     assert neighbour["children"] == []
     for name in found:
-        assert not Path(f"/sys/fs/cgroup/ccinit-test/{name}").exists()
+        assert not Path(f"/sys/fs/cgroup{own_cgroup()}/{name}").exists()
 
 
 def test_container_calls_what_its_manifest_allows_under_the_guests_kernel(work: Path) -> None:
