@@ -154,10 +154,14 @@ def test_exec_of_a_program_that_is_not_there_is_refused_by_its_reason(world: Own
 def test_exec_on_a_terminal_is_resized_while_it_runs(world: OwnerWorld) -> None:
     code = (
         "import os, signal\n"
-        "signal.signal(signal.SIGWINCH, lambda *_: None)\n"
-        "print(os.isatty(1), *os.get_terminal_size(1), flush=True)\n"
-        "signal.pause()\n"
-        "print(*os.get_terminal_size(1), flush=True)\n"
+        "changes = {signal.SIGWINCH}\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, changes)\n"  # one that comes early waits
+        "size = first = os.get_terminal_size(1)\n"
+        "print(os.isatty(1), *first, flush=True)\n"
+        "while size == first:\n"
+        "    signal.sigwait(changes)\n"
+        "    size = os.get_terminal_size(1)\n"
+        "print(*size, flush=True)\n"
     )
     out = bytearray()
     resized: list[bool] = []
@@ -180,16 +184,13 @@ def test_exec_dies_with_its_connection(world: OwnerWorld) -> None:
     mark = "4242.4242"
     client = world.client()
     client._send(encode_request(1, "exec", ("web", ("/usr/bin/sleep", mark), False, 0, 0)))
-    assert sleepers(world, mark) == 1
+    wait_for_sleepers(world, mark, 1)
     client.close()
-    deadline = time.monotonic() + SECONDS
-    while sleepers(world, mark):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for_sleepers(world, mark, 0)
 
 
-def sleepers(world: OwnerWorld, mark: str) -> int:
-    """Count processes in `web` with that argument."""
+def wait_for_sleepers(world: OwnerWorld, mark: str, count: int) -> None:
+    """Wait until so many processes in `web` have that argument."""
     code = (
         "import os\n"
         "own = str(os.getpid())\n"
@@ -197,13 +198,11 @@ def sleepers(world: OwnerWorld, mark: str) -> int:
         " if p.isdigit() and p != own]\n"
         f"print(sum({mark!r} in line for line in lines))\n"
     )
+    deadline = time.monotonic() + SECONDS
     with world.client() as client:
-        for _ in range(50):
-            _, out, _ = run(client, PYTHON, "-I", "-c", code)
-            if int(out):
-                break
+        while int(run(client, PYTHON, "-I", "-c", code)[1]) != count:
+            assert time.monotonic() < deadline
             time.sleep(0.02)
-        return int(out)
 
 
 def test_copy_goes_both_ways(world: OwnerWorld, tmp_path: Path) -> None:
