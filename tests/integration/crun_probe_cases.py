@@ -37,11 +37,11 @@ def probe(*program: str, port: int = 0, failures: int = 2) -> Probe:
 
 
 async def ready(work: Path) -> dict[str, object]:
-    """Be ready two seconds after the start, and tell whether that was waited for."""
+    """Be ready a moment after the start, and tell whether that was waited for."""
     port = free_port()
     code = (
         "import socket, time\n"
-        "time.sleep(2)\n"
+        "time.sleep(0.5)\n"
         f"with socket.create_server(('127.0.0.1', {port})): time.sleep(60)"
     )
     record = Record()
@@ -57,7 +57,7 @@ async def ready(work: Path) -> dict[str, object]:
 
 async def never_ready(work: Path) -> dict[str, object]:
     """End while nobody has said yes yet; whoever waits is told."""
-    of = container("import time; time.sleep(1)", ready=probe("raise SystemExit(1)"))
+    of = container("import time; time.sleep(0.3)", ready=probe("raise SystemExit(1)"))
     record = Record()
     made = supervisor(workload(of, work), work, record)
     async with TaskGroup() as group:

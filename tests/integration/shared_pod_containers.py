@@ -86,7 +86,11 @@ def daemonize() -> None:
 
 
 def storm() -> None:
-    """Leave many processes that end without a parent."""
+    """Leave many processes that end without a parent, until the first process has collected them.
+
+    Where this one is the first, nobody will.
+    """
+    before = len(processes())
     for _ in range(50):
         if os.fork() == 0:
             if os.fork() == 0:
@@ -94,7 +98,9 @@ def storm() -> None:
                 os._exit(0)
             os._exit(0)
         os.wait()
-    time.sleep(1)
+    end = time.monotonic() + 5
+    while os.getpid() > 1 and len(processes()) > before and time.monotonic() < end:
+        time.sleep(0.02)
 
 
 def processes() -> dict[int, dict[str, str]]:

@@ -3,11 +3,36 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
 
 from tests.bench.usage import processor_seconds, watch_memory
 
-HOLD = "import time; held = b'x' * (64 << 20); time.sleep(2)"
+HOLD = "held = b'x' * (64 << 20); print(flush=True); input()"
+LOOK_SECONDS = 0.3  # thirty looks
+
+
+@contextmanager
+def holding(*words: str) -> Iterator[None]:
+    """Have one process for each word, and in each of them 64 MiB."""
+    with ExitStack() as stack:
+        held = [
+            stack.enter_context(
+                subprocess.Popen(
+                    (sys.executable, "-c", HOLD, word),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                )
+            )
+            for word in words
+        ]
+        for process in held:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"\n"
+        yield
+        for process in held:
+            process.communicate(b"\n")
 
 
 def test_processor_time_is_that_of_children_that_ended() -> None:
@@ -19,20 +44,14 @@ def test_processor_time_is_that_of_children_that_ended() -> None:
 
 
 def test_memory_is_that_of_all_that_run_together() -> None:
-    with watch_memory() as peak:
-        held = [subprocess.Popen((sys.executable, "-c", HOLD)) for _ in range(2)]
-        for process in held:
-            process.wait()
+    with watch_memory() as peak, holding("one", "another"):
+        time.sleep(LOOK_SECONDS)
     assert 2 * (64 << 20) < peak.bytes < 3 * (64 << 20)
 
 
 def test_memory_of_the_resident_process_counts_apart() -> None:
-    with watch_memory("resident") as peak:
-        held = [
-            subprocess.Popen((sys.executable, "-c", HOLD, word)) for word in ("resident", "another")
-        ]
-        for process in held:
-            process.wait()
+    with watch_memory("resident") as peak, holding("resident", "another"):
+        time.sleep(LOOK_SECONDS)
     assert 2 * (64 << 20) < peak.bytes < 3 * (64 << 20)
     assert (64 << 20) < peak.own_bytes < 2 * (64 << 20)
 
@@ -43,20 +62,24 @@ def test_memory_that_a_process_borrows_until_it_has_its_own_counts_once() -> Non
         "import os, sys\n"
         "held = b'x' * (64 << 20)\n"
         "action = (os.POSIX_SPAWN_OPEN, 1, sys.argv[1], os.O_WRONLY, 0)\n"
+        "print(flush=True)\n"
         "os.posix_spawn('/bin/true', ['true'], {}, file_actions=[action])\n"
     )
     with TemporaryDirectory() as folder:
         os.mkfifo(f"{folder}/fifo")
         command = (sys.executable, "-c", borrow, f"{folder}/fifo")
-        with watch_memory() as peak, subprocess.Popen(command, start_new_session=True) as process:
-            time.sleep(1.5)
+        with (
+            watch_memory() as peak,
+            subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process,
+        ):
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"\n"
+            time.sleep(LOOK_SECONDS)
             os.killpg(process.pid, signal.SIGKILL)
     assert (64 << 20) < peak.bytes < 2 * (64 << 20)
 
 
 def test_memory_of_what_ran_before_does_not_count() -> None:
-    with subprocess.Popen((sys.executable, "-c", HOLD)) as process:
-        with watch_memory() as peak:
-            os.sched_yield()
-        process.wait()
+    with holding("before"), watch_memory() as peak:
+        time.sleep(LOOK_SECONDS)
     assert peak.bytes == 0

@@ -185,7 +185,7 @@ def test_r55_blob_that_is_always_reset(hostile: Harness) -> None:
     "fault", [Fault(stall=30), Fault(drip=0.1)], ids=["silence", "a byte at a time"]
 )
 def test_r55_blob_that_does_not_come_ends_with_the_time(hostile: Harness, fault: Fault) -> None:
-    assert hostile.refusal(LAYER, fault, seconds=2) in {"registry.deadline", "net.deadline"}
+    assert hostile.refusal(LAYER, fault, seconds=1) in {"registry.deadline", "net.deadline"}
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["cut", "reset"])

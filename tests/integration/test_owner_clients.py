@@ -142,7 +142,11 @@ def test_key_exchange_is_the_newest_of_both_sides(world: OwnerWorld) -> None:
         ("map", b"\x80", "owner.message"),
         ("reply", b"\x94\x01\x01\xc0\x90", "owner.message"),
         ("float", msgpack.packb([0, 1, "metrics", [1.5]]), "owner.message"),
-        ("huge-bin", b"\x93\x02\xa4data\x93\x01\x00\xc6\xff\xff\xff\xff", "owner.message"),
+        (
+            "huge-bin",
+            b"\x93\x02\xa4data\x93\x01\x00\xc6\xff\xff\xff\xff" + bytes(5 * WINDOW_BYTES),
+            f"owner.message: more than {4 * WINDOW_BYTES} bytes waiting",
+        ),
         ("deep", msgpack.packb([0, 1, "logs", [[[[[]]]]]]), "owner.message"),
         ("flood", bytes(1 << 20), "owner.message"),
         ("two-of-one-id", encode_request(1, "events", (0, True)) * 2, "owner.msgid"),
@@ -202,21 +206,13 @@ def test_r83_unknown_method_and_wrong_parameters_leave_the_connection(
         client.call("metrics", seconds=SECONDS)
 
 
-def test_r81_half_a_message_is_waited_for_ten_seconds(world: OwnerWorld) -> None:
-    with world.client() as client:
-        client._send(encode_request(1, "metrics", ())[:-1])
-        began = time.monotonic()
-        with pytest.raises(PeerError):
-            client._read()
-    assert 8 < time.monotonic() - began < 25
-    require_event(world, "connection ended: owner.message: 10 s")
-
-
-def test_strangers_neither_stay_nor_push_out_who_is_known(world: OwnerWorld) -> None:
-    """R81: half a handshake, then silence; meanwhile the known go on."""
+def test_r81_strangers_neither_stay_nor_push_out_who_is_known(world: OwnerWorld) -> None:
+    """Half a handshake or half a message, then silence: for ten seconds. The known go on."""
     address = ("127.0.0.1", world.owner_port)
-    with world.client() as known:
-        known.call("metrics", seconds=SECONDS)  # until then it may be a stranger itself
+    with world.client() as known, world.client() as half:
+        for client in (known, half):
+            client.call("metrics", seconds=SECONDS)  # until then it may be a stranger itself
+        half._send(encode_request(2, "metrics", ())[:-1])
         strangers = [socket.create_connection(address, 30) for _ in range(6)]
         strangers[0].send(b"\x16\x03\x01")
         began = time.monotonic()
@@ -225,11 +221,14 @@ def test_strangers_neither_stay_nor_push_out_who_is_known(world: OwnerWorld) -> 
         assert time.monotonic() - began < 5
         known.call("metrics", seconds=SECONDS)
         assert [stranger.recv(1) for stranger in strangers[:2]] == [b"", b""]
+        with pytest.raises(PeerError):
+            half._read()
         assert 8 < time.monotonic() - began < 25
         for stranger in strangers:
             stranger.close()
         known.call("metrics", seconds=SECONDS)
     require_event(world, "owner: nobody: connection ended: owner.handshake")
+    require_event(world, "connection ended: owner.message: 10 s")
 
 
 def test_client_that_stands_still_holds_up_nobody(world: OwnerWorld) -> None:

@@ -3,11 +3,20 @@
 import socket
 import ssl
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from guest_owner.kbs.server import open_listener
-from tests.integration.kbs_harness import LIMITS, SECRET, Kbs, refused, variant
+from tests.integration.kbs_harness import LIMITS, SECRET, Kbs, refused, running_kbs, variant
+
+
+@pytest.fixture(scope="module")
+def kbs(registered_state: Path) -> Iterator[Kbs]:
+    """One for all: what is no request must leave nothing behind."""
+    with running_kbs(registered_state) as server:
+        yield server
 
 
 @pytest.mark.parametrize(
