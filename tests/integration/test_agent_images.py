@@ -31,18 +31,13 @@ from tests.fakes import signatures as fake
 from tests.fakes.registry import make_image
 from tests.fakes.tars import Entry, make_tar
 from tests.integration.pull_fixture import run_mkfs
-from tests.integration.registry_fixture import Authority, make_authority, running_registry
+from tests.integration.registry_fixture import Authority, running_registry
 from tests.integration.signing_fixture import Client, policy_json
 
 IMAGE = make_image([make_tar(Entry("etc/motd", b"hello")), make_tar(Entry("etc/issue", b"hi"))])
 POLICY = ResourceUri("ccinit", "shop", "file-policy")
 KEY_URI = "kbs:///ccinit/shop/file-cosign"
 KEY = ec.generate_private_key(ec.SECP256R1())
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

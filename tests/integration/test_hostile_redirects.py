@@ -1,8 +1,5 @@
 """A registry that hides signatures (R61), or sends the owner's password elsewhere (R71)."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -18,25 +15,8 @@ from tests.integration.hostile_harness import (
     LAYER,
     Harness,
 )
-from tests.integration.registry_fixture import Authority, make_authority
+from tests.integration.registry_fixture import Authority
 from tests.integration.signing_fixture import policy_json
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccinit.pull.registry._FIRST_WAIT_SECONDS", 0.01)
-
-
-@pytest.fixture
-def hostile(authority: Authority, tmp_path: Path) -> Iterator[Harness]:
-    with serve_hostile(IMAGE, authority.server_context()) as registry:
-        yield Harness(registry, authority, tmp_path)
-
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 POLICY = policy_json(

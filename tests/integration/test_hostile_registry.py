@@ -5,12 +5,10 @@ the honest image from the same registry.
 """
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.fakes.hostile_registry import Fault, serve_hostile
+from tests.fakes.hostile_registry import Fault
 from tests.fakes.registry import (
     FakeImage,
     make_image,
@@ -25,24 +23,6 @@ from tests.integration.hostile_harness import (
     Harness,
 )
 from tests.integration.pull_fixture import overlaid, pulled
-from tests.integration.registry_fixture import Authority, make_authority
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccinit.pull.registry._FIRST_WAIT_SECONDS", 0.01)
-
-
-@pytest.fixture
-def hostile(authority: Authority, tmp_path: Path) -> Iterator[Harness]:
-    with serve_hostile(IMAGE, authority.server_context()) as registry:
-        yield Harness(registry, authority, tmp_path)
-
 
 R51: dict[str, tuple[Fault, str]] = {
     "a byte more": (Fault(body=IMAGE.manifest + b" "), "pull.manifest_digest"),

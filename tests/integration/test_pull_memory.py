@@ -40,7 +40,7 @@ from tests.fakes.tars import Entry, make_tar
 from tests.integration.layer_oracle import Downloaded, image_of, request_for
 from tests.integration.mkfs_child import LOADER_ARGUMENTS, TABLE
 from tests.integration.pull_fixture import compress_here, describe_tree, drive, overlaid
-from tests.integration.registry_fixture import Authority, make_authority
+from tests.integration.registry_fixture import Authority
 from tests.integration.test_pull_encrypted import configured_with, guest_with_children
 from tests.integration.test_pull_layers import BASE, GOOD, LAYERS, TREES
 
@@ -222,11 +222,6 @@ def test_image_stands_on_layers_whose_tars_are_gone(tmp_path: Path) -> None:
             trees = [describe_tree(Path(image.layers[1].mount_point)) for image in (upper, alone)]
             assert trees[0] == trees[1]
             assert trees[0]["etc/dir"][:3] == ("drwx------", 5, 6)
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 class Confined(ImageChildren):

@@ -23,7 +23,7 @@ from tests.fakes.hostile_registry import Fault, HostileRegistry, serve_hostile
 from tests.fakes.registry import REPOSITORY, FakeImage, make_image
 from tests.fakes.tars import Entry, make_tar
 from tests.integration.pull_fixture import describe_tree
-from tests.integration.registry_fixture import Authority, make_authority
+from tests.integration.registry_fixture import Authority
 from tests.integration.test_pull_encrypted import (
     Confined,
     configured_with,
@@ -36,11 +36,6 @@ TARS = (make_tar(Entry("data", CONTENT), Entry("etc", None)), make_tar(Entry("et
 IMAGE = make_image(TARS)
 LARGE, SMALL = IMAGE.blob_names()
 MIDDLE = len(IMAGE.blobs[LARGE]) // 2
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(autouse=True)

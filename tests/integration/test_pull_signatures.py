@@ -23,7 +23,6 @@ from tests.fakes import signatures as fake
 from tests.integration.registry_fixture import (
     Authority,
     Registry,
-    make_authority,
     running_registry,
 )
 from tests.integration.signature_cases import (
@@ -47,11 +46,6 @@ from tests.integration.signing_fixture import (
 
 DIGEST_ONLY = {"type": "matchDigest"}
 REPOSITORY = {"type": "matchRepository"}
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,6 @@ from tests.integration.pull_fixture import LIMITS, Channel, pulled
 from tests.integration.registry_fixture import (
     Authority,
     Registry,
-    make_authority,
     make_client,
     running_registry,
 )
@@ -49,11 +48,6 @@ from tests.integration.signing_fixture import Client
 IMAGE = make_image([make_tar(Entry("etc/motd", b"hello"))])
 PRIMARY = f"registry.invalid/team/app@{IMAGE.digest}"
 """A name that does not resolve: whatever is pulled came from somewhere else."""
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from tests.fakes import signatures as fake
 from tests.integration.registry_fixture import (
     Authority,
     Registry,
-    make_authority,
     running_registry,
 )
 from tests.integration.signature_cases import (
@@ -30,11 +29,6 @@ from tests.integration.signing_fixture import (
     verdict,
 )
 from tests.unit.ccinit.formats.image_policy_cases import REFUSED
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")
