@@ -3,6 +3,7 @@
 from ccinit.agent.guest import Guest
 from ccinit.agent.storage_watch import StorageWatch
 from ccinit.formats.sealed_log import Kind
+from ccinit.kernel.event_loop import sleep
 from ccinit.kernel.kmsg import KernelLog, KernelRecord
 
 
@@ -19,6 +20,7 @@ class LogPump:
         try:
             while True:
                 self._take(await self._log.next())
+                await sleep(0)  # however many are there, others have their turn between them
         finally:
             self._log.close()
 
