@@ -39,6 +39,7 @@ from ccinit.formats.tee import (
     evidence_needs_request,
     is_judged_at_launch,
 )
+from ccinit.kernel.event_loop import Turn
 from ccinit.kernel.vsock_stream import connect_to_host
 from ccinit.pull.fetch_messages import PolicyKey
 from ccinit.secret import Secret
@@ -59,6 +60,7 @@ class Attested:
 
     Attributes:
         grants: rotation replaces secrets in it.
+        rotating: whose turn that is.
         policy_keys: public keys and roots that image policies name.
         counters: how far the KBS says that volumes are, those with a rollback counter.
     """
@@ -66,6 +68,7 @@ class Attested:
     grants: dict[KbsUri, Grant]
     policy_keys: tuple[PolicyKey, ...] = ()
     counters: Mapping[PluginUri, int] = field(default_factory=dict)
+    rotating: Turn = field(default_factory=Turn)
 
     def volume_grant(self, volume: Volume) -> Grant:
         """The grant of a persistent volume; the manifest's grammar gives each of them a key."""

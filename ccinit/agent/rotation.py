@@ -16,20 +16,18 @@ from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.pod_manifest import PodSecret
 from ccinit.formats.resource_uri import KbsUri
-from ccinit.kernel.event_loop import Turn
 from ccinit.kernel.task import sleep
 from ccinit.run.container import ContainerState
 from ccinit.run.secrets import SecretFile
 
 
 class Rotation:
-    """Rotates the secrets of one pod; one rotation at a time."""
+    """Rotates the secrets of one pod; one rotation at a time, whoever asks for it."""
 
     def __init__(self, guest: Guest, configured: Configured, attested: Attested) -> None:
         self._guest = guest
         self._configured = configured
         self._attested = attested
-        self._turn = Turn()
 
     async def rotate(self) -> int:
         """Fetch and replace; return how many files have changed.
@@ -46,7 +44,7 @@ class Rotation:
             (uri for secret in secrets for uri in secret.resources()), EnvelopeKind.FILE
         )
         wanted = want(self._configured.manifest, resources)
-        async with self._turn:
+        async with self._attested.rotating:
             fetched = await fetch_grants(self._guest, self._configured, wanted)
             try:
                 files = [one for one in secrets if self._differs(one.uri, fetched)]

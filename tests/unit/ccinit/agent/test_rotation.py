@@ -84,10 +84,9 @@ class Bench:
         self.containers = {"web": self.web, "db": self.db}
         guest = SimpleNamespace(containers=self.containers, event=self.events.append)
         monkeypatch.setattr(module, "fetch_grants", self.fetch)
-        self.rotation = Rotation(
-            cast("Guest", guest),
-            cast("Any", SimpleNamespace(manifest=self.manifest)),
-            Attested(grants=self.grants),
+        configured, attested = SimpleNamespace(manifest=self.manifest), Attested(grants=self.grants)
+        self.rotation, self.scheduled = (
+            Rotation(cast("Guest", guest), cast("Any", configured), attested) for _ in range(2)
         )
 
     async def fetch(
@@ -121,6 +120,23 @@ def test_only_what_may_rotate_is_asked_for_once(bench: Bench) -> None:
     (wanted,) = bench.asked
     assert wanted == tuple(Wanted(uri=uri, kind=EnvelopeKind.FILE) for uri in (TOKEN, CERT))
     bench.require_untouched()
+
+
+def test_owner_and_schedule_take_turns(bench: Bench) -> None:
+    """Or what was fetched first could be written last."""
+
+    async def rotate() -> int:
+        changed: int = await bench.rotation.rotate()
+        assert len(bench.asked) == 1
+        return changed
+
+    async def main() -> None:
+        bench.now[TOKEN] = b"new token"
+        first = bench.loop.start(rotate(), "owner")
+        second = bench.loop.start(bench.scheduled.rotate(), "schedule")
+        assert (await first.join(), await second.join()) == (2, 0)
+
+    bench.run(main())
 
 
 def test_changed_files_are_replaced_and_their_containers_told(bench: Bench) -> None:
