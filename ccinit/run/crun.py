@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Final
 
-from ccinit.errors import ChildError, FormatError
+from ccinit.errors import CcinitError, ChildError, FormatError
 from ccinit.formats.json_text import encode_json
 from ccinit.kernel.event_loop import TaskGroup, deadline
 from ccinit.kernel.libc import kernel_error
@@ -69,7 +69,7 @@ class Crun:
             await self._run(arguments, {1: stdout, 2: stderr})
             return adopt(_read_pid(pid_path))
         except BaseException:
-            await self.delete(name)
+            await self.clear(name)
             raise
 
     async def start(self, name: str) -> None:
@@ -87,6 +87,13 @@ class Crun:
         """
         await self._run(("delete", "--force", name), {})
         self._remove_bundle(name)
+
+    async def clear(self, name: str) -> None:
+        """Delete what a step that failed has left; only the log learns if that fails, too."""
+        try:
+            await self.delete(name)
+        except CcinitError as error:
+            self.log(f"{name} is not cleared away: {error}\n".encode())
 
     async def exec(
         self, name: str, process: Mapping[str, object], *, stdin: int, stdout: int, stderr: int

@@ -156,6 +156,6 @@ async def open_environment(
     except BaseException:
         holder.kill()
         await holder.wait()
-        await crun.delete(NAME)
+        await crun.clear(NAME)
         raise
     return DebugEnvironment(crun, spec, Cgroup(CGROUP_ROOT + cgroup_path), holder)

@@ -1,4 +1,4 @@
-"""What is left of a program whose terminal never came."""
+"""What is left, and what is told, of a step of crun's that failed."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -32,3 +32,19 @@ def test_program_without_its_terminal_is_ended_and_collected(
     with pytest.raises(ChildError, match=r"kernel\.terminal"):
         EventLoop().run(Crun(state_dir="/", log=lambda _: None).exec_on_terminal("web", {}))
     assert diary == ["killed", "waited for"]
+
+
+def test_failure_to_clear_away_does_not_hide_why_there_is_something_to_clear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = bytearray()
+
+    async def fail(_crun: Crun, arguments: tuple[str, ...], _fds: object) -> Never:
+        raise ChildError(f"crun.{arguments[0]}", "exit code 1")
+
+    monkeypatch.setattr(Crun, "_write_bundle", lambda *_: "/bundle")
+    monkeypatch.setattr(Crun, "_run", fail)
+    crun = Crun(state_dir="/", log=said.extend)
+    with pytest.raises(ChildError, match=r"crun\.create"):
+        EventLoop().run(crun.create("web", {}, stdout=1, stderr=2))
+    assert said == b"web is not cleared away: crun.delete: exit code 1\n"
