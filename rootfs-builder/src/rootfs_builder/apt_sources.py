@@ -5,18 +5,20 @@ addresses come from the host's own apt configuration, with the keyring that it n
 and the security archive of Debian are kept; vendors' archives and `deb-src` lines are not.
 Fetching is left to apt, mmdebstrap and mkosi.
 
-Specification: sources.list(5), both the one-line and the deb822 form.
+Specification: sources.list(5), both the one-line and the deb822 form; apt-transport-mirror(1).
 """
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
 
 DEFAULT_KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_MIRROR_LISTS: Final = ("mirror+file://", "mirror+file:", "mirror:file:")
+_NO: Final = frozenset({"no", "false", "without", "off", "disable", "0"})
 _RELEASES: Final = frozenset(
     {"bullseye", "bookworm", "trixie", "forky", "duke", "sid"}
     | {"stable", "oldstable", "oldoldstable", "testing", "unstable"}
@@ -51,7 +53,14 @@ class AptSource:
 
 
 def read_host_sources(directory: Path = Path("/etc/apt")) -> tuple[AptSource, ...]:
-    """Return all archives that the host's apt reads, in apt's order."""
+    """Return all archives that the host's apt reads, in apt's order.
+
+    A file of mirrors, as Debian's cloud images have it, stands for the first of them: the file is
+    the host's, and what is built from these addresses does not see it.
+
+    Raises:
+        ConfigError: `apt.sources`.
+    """
     sources: list[AptSource] = []
     one_line = directory / "sources.list"
     if one_line.is_file():
@@ -61,7 +70,7 @@ def read_host_sources(directory: Path = Path("/etc/apt")) -> tuple[AptSource, ..
             sources += parse_deb822(path.read_text())
         elif path.suffix == ".list":
             sources += parse_one_line(path.read_text())
-    return tuple(sources)
+    return tuple(replace(source, uri=_first_mirror(source.uri)) for source in sources)
 
 
 def parse_deb822(text: str) -> tuple[AptSource, ...]:
@@ -74,15 +83,21 @@ def parse_deb822(text: str) -> tuple[AptSource, ...]:
 
 
 def parse_one_line(text: str) -> tuple[AptSource, ...]:
-    """Return the binary archives of a one-line sources file."""
+    """Return the binary archives of a one-line sources file.
+
+    Raises:
+        ConfigError: `apt.sources`: a line is none that apt would take.
+    """
     sources = []
     for line in text.splitlines():
-        content = line.partition("#")[0].strip()
-        kind, _, rest = content.partition(" ")
+        kind, *content = line.partition("#")[0].split(maxsplit=1) or [""]
         if kind != "deb":
             continue
-        options, rest = _split_options(rest.strip())
-        uri, suite, *components = shlex.split(rest)
+        options, rest = _split_options("".join(content).strip())
+        try:
+            uri, suite, *components = shlex.split(rest)
+        except ValueError as error:
+            raise ConfigError("apt.sources", f"no archive and suite in {line[:80]!r}") from error
         sources.append(
             AptSource(
                 uri=uri,
@@ -149,6 +164,18 @@ def select_settings(dump: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def _first_mirror(uri: str) -> str:
+    scheme = next((scheme for scheme in _MIRROR_LISTS if uri.startswith(scheme)), None)
+    if scheme is None:
+        return uri
+    path = Path(uri.removeprefix(scheme))
+    lines = (line.partition("#")[0].split() for line in path.read_text().splitlines())
+    mirror = next((words[0] for words in lines if words), None)
+    if mirror is None:
+        raise ConfigError("apt.sources", f"{path} names no mirror")
+    return mirror
+
+
 def _address(source: AptSource, suites: tuple[str, ...]) -> AptSource:
     return AptSource(
         uri=source.uri,
@@ -177,7 +204,7 @@ def _stanzas(text: str) -> Iterator[Mapping[str, str]]:
 
 
 def _sources_of_stanza(stanza: Mapping[str, str]) -> Iterator[AptSource]:
-    if "deb" not in stanza.get("types", "").split() or stanza.get("enabled", "yes") == "no":
+    if "deb" not in stanza.get("types", "").split() or stanza.get("enabled", "yes").lower() in _NO:
         return
     signed_by = stanza.get("signed-by", "")
     if signed_by and not signed_by.startswith("/"):

@@ -57,6 +57,12 @@ def test_deb822_stanza_that_is_off_or_source_only_gives_nothing() -> None:
     assert parse_deb822("Types: deb-src\nURIs: http://x\nSuites: a\nComponents: main\n") == ()
 
 
+@pytest.mark.parametrize("word", ["no", "No", "false", "without", "off", "disable", "0"])
+def test_deb822_stanza_is_off_by_every_word_that_apt_takes_for_no(word: str) -> None:
+    assert len(parse_deb822(f"Enabled: yes\n{DEB822}")) == 2
+    assert parse_deb822(DEB822.replace("Types: deb", f"Enabled: {word}\nTypes: deb")) == ()
+
+
 def test_deb822_value_over_several_lines_is_one_value() -> None:
     text = "Types: deb\nURIs: http://x\nSuites: a\n b\nComponents: main\n"
     assert parse_deb822(text)[0].suites == ("a", "b")
@@ -76,6 +82,40 @@ def test_one_line_file_gives_binary_archives_with_their_keyring() -> None:
     assert (main.uri, main.signed_by) == ("http://mirror.example/debian", "/keys/a.gpg")
     assert main.components == ("main", "non-free")
     assert security == SECURITY
+
+
+def test_one_line_file_may_have_tabs_between_its_words() -> None:
+    assert parse_one_line(ONE_LINE.replace(" ", "\t")) == parse_one_line(ONE_LINE)
+    assert parse_one_line("  deb\t[ arch=amd64 ]\thttp://x  a\tmain\n")[0].suites == ("a",)
+
+
+@pytest.mark.parametrize(
+    "line", ["deb", "deb http://x", "deb [arch=amd64]", "deb http://x 'a main"]
+)
+def test_one_line_that_apt_would_not_take_is_refused(line: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_one_line(f"{ONE_LINE}{line}\n")
+    assert error.value.reason == "apt.sources"
+
+
+def test_list_of_mirrors_stands_for_the_first_of_them(tmp_path: Path) -> None:
+    """Debian's cloud images name no archive otherwise."""
+    mirrors = tmp_path / "mirrors.list"
+    mirrors.write_text("# of this cloud\n\nhttp://one.example/debian\tpriority:1\nhttp://two/\n")
+    (tmp_path / "sources.list.d").mkdir()
+    sources = tmp_path / "sources.list.d/debian.sources"
+    for form in ("mirror+file://", "mirror+file:", "mirror:file:"):
+        text = DEB822.replace("http://mirror.example/debian", f"{form}{mirrors}")
+        sources.write_text(text)
+        main, security = read_host_sources(tmp_path)
+        assert main.uri == "http://one.example/debian"
+        assert security == SECURITY
+    for content in ("", "# nothing\n"):
+        mirrors.write_text(content)
+        with pytest.raises(ConfigError) as error:
+            read_host_sources(tmp_path)
+        assert error.value.reason == "apt.sources"
+        assert str(mirrors) in error.value.detail
 
 
 def test_both_forms_are_read_in_apts_order(tmp_path: Path) -> None:
