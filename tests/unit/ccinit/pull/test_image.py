@@ -244,7 +244,8 @@ def test_child_that_finds_no_image_or_two_is_at_fault(
 ) -> None:
     children.found = found
     assert refusal(children) == "child.protocol"
-    assert "verify" not in children.order
+    assert "index" not in children.order
+    assert mounts.calls == []
 
 
 def play_failures(children: Children, failures: dict[str, CcinitError]) -> str:
