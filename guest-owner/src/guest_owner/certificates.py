@@ -1,6 +1,7 @@
 """Parts of certificates that the owner's authorities share (RFC 5280): names, dates, usages."""
 
 import ipaddress
+import re
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -10,6 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from ccinit.errors import FormatError
 
 _BACKDATE = timedelta(days=1)  # the peers' clocks may be behind
+_MAX_NAME_CHARACTERS = 253
+# RFC 1123 section 2.1 with `_`, which names inside of installations have; maybe any one label.
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DNS_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 
 
 def certificate_builder(
@@ -56,10 +61,10 @@ def general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         pass
-    try:
-        return x509.DNSName(name)
-    except ValueError as error:
-        raise FormatError("certificate.name", f"{name!r} is no DNS name or address") from error
+    # With a port, a scheme or a space in it, it would be a certificate that fits no guest's URL.
+    if len(name) > _MAX_NAME_CHARACTERS or not _DNS_NAME.fullmatch(name):
+        raise FormatError("certificate.name", f"{name[:80]!r} is no DNS name or address")
+    return x509.DNSName(name)
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

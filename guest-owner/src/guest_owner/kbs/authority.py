@@ -124,15 +124,14 @@ def _sign_server(
     key: ec.EllipticCurvePrivateKey,
     names: tuple[str, ...],
 ) -> x509.Certificate:
+    alternatives = x509.SubjectAlternativeName(map(general_name, names))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     return (
         certificate_builder(subject, authority.subject, key.public_key(), SERVER_LIFE)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.SubjectAlternativeName([general_name(name) for name in names]), critical=False
-        )
+        .add_extension(alternatives, critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),

@@ -56,6 +56,10 @@ class OwnerAuthority:
     def _issue(
         self, name: str, alternative: x509.GeneralName, usage: x509.ObjectIdentifier, days: int
     ) -> bytes:
+        if not 1 <= days <= AUTHORITY_LIFE.days:
+            raise FormatError(
+                "certificate.days", f"expected 1 to {AUTHORITY_LIFE.days}: its issuer's"
+            )
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = self.certificate.subject
         certificate = (
@@ -80,7 +84,8 @@ def create_authority(state: Path) -> OwnerAuthority:
         ConfigError: `owner_ca.exists`: a new one would lock out every client and guest of the old.
     """
     if (state / KEY_FILE).exists():
-        raise ConfigError("owner_ca.exists", f"{state / KEY_FILE} exists")
+        detail = f"{state / KEY_FILE} exists; `guest-owner client-ca show` prints the certificate"
+        raise ConfigError("owner_ca.exists", detail)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _common_name("ccinit owner plane authority")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -102,8 +107,11 @@ def read_authority(state: Path) -> OwnerAuthority:
     """Return the authority of a state directory.
 
     Raises:
-        ConfigError: `owner_ca.form`, not what `create_authority` writes.
+        ConfigError: `owner_ca.absent`; `owner_ca.form`, not what `create_authority` writes.
     """
+    if not (state / CERTIFICATE_FILE).exists():
+        detail = f"{state / CERTIFICATE_FILE} is missing; `guest-owner client-ca init` makes it"
+        raise ConfigError("owner_ca.absent", detail)
     certificate, key = (
         read_capped(state / name, MAX_PEM_BYTES) for name in (CERTIFICATE_FILE, KEY_FILE)
     )
@@ -119,5 +127,7 @@ def read_authority(state: Path) -> OwnerAuthority:
 
 def _common_name(text: str) -> x509.Name:
     if not text or len(text) > _MAX_NAME_CHARACTERS or not text.isprintable():
-        raise FormatError("certificate.name", f"expected 1 to {_MAX_NAME_CHARACTERS} characters")
+        raise FormatError(
+            "certificate.name", f"expected 1 to {_MAX_NAME_CHARACTERS} printable characters"
+        )
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])

@@ -45,7 +45,22 @@ def test_each_key_is_its_own() -> None:
     assert load_pem_private_key(IDENTITY.authority_key, None)
 
 
-@pytest.mark.parametrize("names", [(), ("kbs.ä",)])
+@pytest.mark.parametrize(
+    "name", ["kbs", "kbs_1.internal", "*.kbs.example", "x" * 63, "KBS.example"]
+)
+def test_create_identity_takes_names_that_a_url_can_have(name: str) -> None:
+    leaf = x509.load_pem_x509_certificate(create_identity((name,)).certificate)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [name]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *((), ("",), ("kbs.ä",), ("kbs.example:8443",), ("https://kbs.example",), ("a b",)),
+        *(("a\nb",), ("a..b",), ("-a",), ("x" * 64,), (f"{'x' * 50}." * 5 + "xxxx",), ("kbs", "")),
+    ],
+)
 def test_create_identity_refuses_missing_and_foreign_names(names: tuple[str, ...]) -> None:
     with pytest.raises(CcinitError) as caught:
         create_identity(names)

@@ -69,8 +69,9 @@ def test_second_authority_is_refused(authority: OwnerAuthority, tmp_path: Path) 
 
 
 def test_state_without_an_authority_says_so(tmp_path: Path) -> None:
-    with pytest.raises(CcinitError):
+    with pytest.raises(CcinitError, match="client-ca init") as absent:
         read_authority(tmp_path)
+    assert absent.value.reason == "owner_ca.absent"
     create_authority(tmp_path)
     (tmp_path / "owner-ca-key.pem").write_text("no key")
     with pytest.raises(ConfigError) as caught:
@@ -83,3 +84,15 @@ def test_names_that_would_confuse_a_log_are_refused(authority: OwnerAuthority, n
     with pytest.raises(FormatError) as caught:
         authority.issue_client(name, Role.LOGS, 3)
     assert caught.value.reason == "certificate.name"
+
+
+@pytest.mark.parametrize("days", [-5, 0, 3651, 10**9])
+def test_life_that_no_certificate_has_is_refused(authority: OwnerAuthority, days: int) -> None:
+    assert authority.issue_guest("shop", 3650)
+    for issue in (
+        lambda: authority.issue_guest("shop", days),
+        lambda: authority.issue_client("alice", Role.LOGS, days),
+    ):
+        with pytest.raises(FormatError) as caught:
+            issue()
+        assert caught.value.reason == "certificate.days"

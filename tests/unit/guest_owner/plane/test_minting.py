@@ -60,7 +60,7 @@ def test_authority_is_made_once_and_kept_private(tmp_path: Path) -> None:
 def test_without_an_authority_nothing_is_minted(tmp_path: Path, name: str) -> None:
     with pytest.raises(CcinitError) as refused:
         mint(tmp_path)
-    assert refused.value.reason == "state.read"
+    assert refused.value.reason == "owner_ca.absent"
     create_authority(tmp_path)
     (tmp_path / name).write_bytes(b"-----BEGIN nothing")
     with pytest.raises(CcinitError) as refused:
