@@ -154,7 +154,15 @@ async def live(loop: EventLoop, settings: dict[str, str]) -> dict[str, object]:
     say({"owner": owner_port})
     await read_line()
     make_supervisors(guest, configured)
-    tasks = [loop.start(one.run(), name) for name, one in guest.containers.items()]
+    failures = await run_until_told(guest)
+    await plane.stop()
+    host.close()
+    return left_behind(guest, before, failures)
+
+
+async def run_until_told(guest: Guest) -> list[str]:
+    """Run the containers until a line comes, or the end of input; return how teardown failed."""
+    tasks = [guest.loop.start(one.run(), name) for name, one in guest.containers.items()]
     for one in guest.containers.values():
         await one.up.wait()
     say({"running": sorted(guest.containers)})
@@ -163,14 +171,16 @@ async def live(loop: EventLoop, settings: dict[str, str]) -> dict[str, object]:
         await one.stop(5)
     for task in tasks:
         await task.join()
-    failures = await guest.teardown.run()
-    await plane.stop()
-    host.close()
+    return [str(error) for _, error in await guest.teardown.run()]
+
+
+def left_behind(guest: Guest, fds_before: int, failures: list[str]) -> dict[str, object]:
+    """Return what the tests look at when everything is down."""
     return {
         "ssl": "ssl" in sys.modules,
         "owned": owned_pids(),
-        "fds": count_fds() - before,
-        "failures": [str(error) for _, error in failures],
+        "fds": count_fds() - fds_before,
+        "failures": failures,
         "events": [
             entry.data.decode()
             for entry in guest.log.recent.since(0, 1 << 20)

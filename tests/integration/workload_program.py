@@ -31,10 +31,8 @@ from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.pod_manifest import Allow, PodManifest, PodSecret
 from ccinit.formats.pod_share import Share
 from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.sealed_log import Kind
 from ccinit.formats.tee import Tee
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.kernel.process import owned_pids
 from ccinit.run import supervisor as supervisor_module
 from ccinit.secret import Secret
 from tests.integration.crun_cases import enter, unlimited
@@ -42,10 +40,11 @@ from tests.integration.owner_plane_program import (
     SITE,
     WORK,
     count_fds,
+    left_behind,
     make_guest,
     make_supervisors,
-    read_line,
     reap,
+    run_until_told,
     say,
 )
 from tests.vm.guest.containers import PYTHON, container, remove_own_cgroup
@@ -142,27 +141,7 @@ async def live(loop: EventLoop, settings: Mapping[str, Any]) -> dict[str, object
     share = Share(ipc=settings["share"], process=settings["share"])
     shared = await share_namespaces(guest, share, f"{WORK}/shared")
     make_supervisors(guest, configured, shared)
-    tasks = [loop.start(one.run(), name) for name, one in guest.containers.items()]
-    for one in guest.containers.values():
-        await one.up.wait()
-    say({"running": sorted(guest.containers)})
-    await read_line()
-    for one in guest.containers.values():
-        await one.stop(5)
-    for task in tasks:
-        await task.join()
-    failures = await guest.teardown.run()
-    return {
-        "ssl": "ssl" in sys.modules,
-        "owned": owned_pids(),
-        "fds": count_fds() - before,
-        "failures": [str(error) for _, error in failures],
-        "events": [
-            entry.data.decode()
-            for entry in guest.log.recent.since(0, 1 << 20)
-            if entry.kind is Kind.EVENT
-        ],
-    }
+    return left_behind(guest, before, await run_until_told(guest))
 
 
 def main() -> None:
