@@ -3,9 +3,11 @@
 import argparse
 from collections.abc import Mapping
 
+from ccinit.errors import ConfigError
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.claims_table import format_claims
 from guest_owner.kbs.audit import AUDIT_NAME, decode_claims, read_audit
+from guest_owner.kbs.store import Store
 from guest_owner.table import format_table
 
 _HEADER = ("time", "event", "who", "decision", "what", "reason")
@@ -25,13 +27,15 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    path = arguments.state / AUDIT_NAME
+    path = Store(arguments.state).root / AUDIT_NAME
     if not path.exists():
         print("nothing was asked yet")
         return 0
     records = [
         record for record in read_audit(path) if arguments.session in (None, record["session"])
     ]
+    if arguments.session is not None and not records:
+        raise ConfigError("audit.session", f"no record of session {arguments.session!r} in {path}")
     print(format_table(_HEADER, map(_cells, records)))
     if arguments.session is not None:
         for record in records:

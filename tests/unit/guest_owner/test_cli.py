@@ -170,7 +170,11 @@ def test_register_weak_volume_key_is_refused(
 
 @pytest.mark.parametrize(
     ("flags", "reason"),
-    [(["--envelope"], "resource.kind"), (["--create"], "resource.create")],
+    [
+        (["--envelope"], "resource.kind"),
+        (["--create"], "resource.create"),
+        (["--create", "--envelope", "--kind", "file"], "resource.create"),
+    ],
 )
 def test_register_resource_flags_that_need_others_are_refused(
     state: Path,
@@ -336,6 +340,31 @@ def test_audit_show_prints_decisions_and_claims(
     assert shown.splitlines()[-1].split() == ["pcr.9", "bb", "?[31mcc", "REFUSED"]
     assert run("audit", "show", "--state", state, "--session", "two", "--all") == 0
     assert "pcr.4" in capsys.readouterr().out
+    assert run("audit", "show", "--state", state, "--session", "three") == 1
+    assert "[audit.session]" in error_of(capsys)
+
+
+def test_audit_show_tells_a_state_that_is_not_there_from_one_that_nobody_asked(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("audit", "show", "--state", state) == 0
+    assert "nothing was asked yet" in capsys.readouterr().out
+    assert run("audit", "show", "--state", tmp_path / "absent") == 1
+    assert "[state.missing]" in error_of(capsys)
+
+
+def test_resource_is_stored_or_minted_and_the_refusal_says_what_to_remove(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "file", b"data")
+    for stored, minted in (("a", "b"), ("b", "a")):
+        store = ("resource", f"kbs:///ccinit/shop/{stored}", path)
+        mint = ("tls-identity", f"kbs:///ccinit/shop/{minted}")
+        statuses = [run("register", *words, "--state", state) for words in (store, mint)]
+    assert statuses == [1, 1]
+    told = error_of(capsys)
+    assert "remove minted/ccinit/shop/b first" in told
+    assert "remove resources/ccinit/shop/a first" in told
 
 
 def test_audit_show_names_administrators_and_what_they_did(

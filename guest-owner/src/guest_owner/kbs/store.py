@@ -270,7 +270,7 @@ class Store:
         if not 0 < len(body) <= MAX_RESOURCE_BYTES:
             raise FormatError("resource.size", f"{len(body)} bytes, 1 to {MAX_RESOURCE_BYTES}")
         if self.read_order(uri) is not None:
-            raise ConfigError("resource.minted", f"{uri} is minted; delete that first")
+            raise ConfigError("resource.minted", f"{uri} is minted; remove minted/{uri.path} first")
         write_atomically(self._path("resources", uri), body)
 
     def read_order(self, uri: ResourceUri) -> Order | None:
@@ -289,7 +289,8 @@ class Store:
             ConfigError: `resource.stored`, there is a body under this name.
         """
         if self._path("resources", uri).is_file():
-            raise ConfigError("resource.stored", f"{uri} is stored; delete that first")
+            detail = f"{uri} is stored; remove resources/{uri.path} first"
+            raise ConfigError("resource.stored", detail)
         write_atomically(self._path("minted", uri), encode_order(order), mode=PUBLIC_MODE)
 
     def delete_resource(self, uri: ResourceUri) -> None:
@@ -297,11 +298,17 @@ class Store:
 
         Raises:
             VerificationError: `resource.absent`.
+            ConfigError: `state.remove`.
         """
         if not self.has_resource(uri):
             raise VerificationError("resource.absent", f"{uri} is not registered")
         for folder in ("resources", "minted"):
-            self._path(folder, uri).unlink(missing_ok=True)
+            path = self._path(folder, uri)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                detail = f"cannot remove {path}: {error.strerror}"
+                raise ConfigError("state.remove", detail) from error
 
     def read_pod_name(self, initdata_name: str) -> str:
         """Return the name of the pod that a registered document describes."""

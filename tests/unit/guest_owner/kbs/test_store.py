@@ -171,6 +171,20 @@ def test_resource_that_is_absent_empty_or_large_is_refused(store: Store) -> None
     assert reason_of(store.write_resource, URI, large) == "resource.size"
 
 
+def test_resource_that_cannot_be_removed_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_keywords: object) -> None:
+        raise OSError(30, os.strerror(30))
+
+    store.write_resource(URI, b"secret")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail)
+        assert reason_of(store.delete_resource, URI) == "state.remove"
+    store.delete_resource(URI)
+    assert reason_of(store.delete_resource, URI) == "resource.absent"
+
+
 @pytest.mark.parametrize("bad", ["..", ".", "", "a/b", "a\0b", ".hidden"])
 def test_resource_path_never_leaves_its_directory(store: Store, bad: str) -> None:
     for uri in (
