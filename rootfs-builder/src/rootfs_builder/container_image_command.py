@@ -149,7 +149,17 @@ def _add_locations(parser: argparse.ArgumentParser) -> None:
 
 def _add_registry(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ca", type=Path, help="the registry's authority, PEM")
-    parser.add_argument("--credential", default="", metavar="USER:PASSWORD")
+    parser.add_argument(
+        "--auth-file",
+        type=Path,
+        help="what `podman login --authfile` writes (containers-auth.json)",
+    )
+    parser.add_argument(
+        "--credential",
+        default="",
+        metavar="USER:PASSWORD",
+        help="shown by every list of processes: better --auth-file",
+    )
     _add_tools(parser)
 
 
@@ -267,8 +277,11 @@ def _uri(text: str) -> ResourceUri:
 
 
 def _registries(arguments: argparse.Namespace) -> Registries:
+    if arguments.credential and arguments.auth_file is not None:
+        raise ConfigError("image.credential", "--credential and --auth-file: give one of them")
     return Registries(
         tools=ToolsTree(arguments.tools),
         ca=arguments.ca,
         credential=arguments.credential,
+        auth_file=arguments.auth_file,
     )

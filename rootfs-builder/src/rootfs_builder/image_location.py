@@ -32,11 +32,13 @@ class Registries:
         tools: runs skopeo.
         ca: PEM file of the registry's authority, or None.
         credential: `user:password`, or empty.
+        auth_file: a containers-auth.json, or None.
     """
 
     tools: ToolsTree
     ca: Path | None = None
     credential: str = ""
+    auth_file: Path | None = None
 
     def copy(self, source: str, target: str, folder: Path, side: str, *options: str) -> None:
         """Run `skopeo copy`; `folder` is seen inside, `side` (`src-`, `dest-`) is the registry's.
@@ -69,13 +71,16 @@ class Registries:
         skopeo takes every `*.crt` of a folder, and clients' keys that lie beside them, so the
         authority is put into one alone.
         """
-        words = (f"--{side}creds={self.credential}",) if self.credential else ()
-        if self.ca is None:
-            yield words, ()
-            return
-        with TemporaryDirectory(prefix="ccinit-ca-") as name:
-            (Path(name) / "ca.crt").write_bytes(read_capped(self.ca, MAX_KEY_BYTES))
-            yield (f"--{side}cert-dir={name}", *words), (Path(name),)
+        words = [f"--{side}creds={self.credential}"] if self.credential else []
+        with TemporaryDirectory(prefix="ccinit-registry-") as name:
+            folder = Path(name)
+            if self.ca is not None:
+                (folder / "ca.crt").write_bytes(read_capped(self.ca, MAX_KEY_BYTES))
+                words.append(f"--{side}cert-dir={folder}")
+            if self.auth_file is not None:
+                (folder / "auth.json").write_bytes(read_capped(self.auth_file, MAX_KEY_BYTES))
+                words.append(f"--{side}authfile={folder / 'auth.json'}")
+            yield tuple(words), (folder,)
 
 
 def read_image(location: str, registries: Registries, work: Path, *options: str) -> ContainerImage:

@@ -306,6 +306,27 @@ def test_registrys_authority_is_given_to_skopeo_alone_in_a_folder(
     assert seen == [{"ca.crt": "a certificate"}] * 3
 
 
+def test_auth_file_is_given_to_skopeo_for_the_registrys_side(
+    layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "auth.json").write_text('{"auths": {}}')
+    seen: list[tuple[str, str]] = []
+
+    def run_skopeo(_tools: Tools, arguments: Sequence[str], **keywords: object) -> bytes:
+        option, _, name = next(w for w in arguments if "authfile=" in w).partition("=")
+        assert isinstance(folders := keywords["directories"], tuple)
+        assert Path(name).parent in folders
+        seen.append((option, Path(name).read_text()))
+        return b""
+
+    monkeypatch.setattr(Tools, "run", run_skopeo)
+    words = ("--auth-file", tmp_path / "auth.json")
+    run("push", f"oci:{layout}", "docker://r.example/a", *words)
+    assert seen == [("--dest-authfile", '{"auths": {}}')]
+    both = ("--credential", "me:secret", *words)
+    assert refusal("push", f"oci:{layout}", "docker://r.example/a", *both) == "image.credential"
+
+
 def test_tools_tree_is_the_one_that_the_environment_names(
     layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
