@@ -85,6 +85,8 @@ class HostPlane(RuleBasedStateMachine):
     connect: Connect
     state: wire.State
     build_id: bytes
+    held_a_place = False
+    """Whether, in any sequence, somebody has left a long reply unread."""
 
     connections = Bundle("connections")
 
@@ -94,7 +96,15 @@ class HostPlane(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for connection in self._open:
-            connection.stream.close()
+            self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
+        """Go. Who leaves a long reply unread holds a place for ten seconds: the first one may."""
+        if any(asked.size > wire.REPLY_BYTES for asked in connection.owed):
+            if type(self).held_a_place:
+                self.reads(connection)
+            type(self).held_a_place = True
+        connection.stream.close()
 
     # What a host may ask, and what it is told in this phase
 
@@ -189,8 +199,8 @@ class HostPlane(RuleBasedStateMachine):
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.stream.sendall(broken)
             assert wire.read_to_the_end(connection.stream) == b""
+        self._close(connection)
         self._open.remove(connection)
-        connection.stream.close()
 
     # What never changes
 
