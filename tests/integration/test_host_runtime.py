@@ -22,7 +22,7 @@ from host_runtime.accelerator import boots
 from host_runtime.boot_command import ovmf
 from host_runtime.disks import create_disk
 from host_runtime.esp import create_esp
-from host_runtime.forward import forward_command
+from host_runtime.forward import forward, forward_command
 from host_runtime.kbs_relay import KbsAddress, guest_path
 from host_runtime.launcher import EndReason, GuestConfig, boot_guest
 from host_runtime.process import OwnedProcess
@@ -110,6 +110,36 @@ def test_forward_joins_both_ways_and_passes_the_half_close_on() -> None:
             assert inside.recv(100) == b"reply"
             assert inside.recv(100) == b""
             assert child.wait(5) == 0
+
+
+def test_forward_hears_a_side_that_takes_nothing_for_now() -> None:
+    content = os.urandom(4 << 20)  # more than all buffers on the way hold
+    (near, inside), (outside, far) = socket.socketpair(), socket.socketpair()
+    threads = [threading.Thread(target=forward, args=(inside, outside), daemon=True)]
+    threads.append(threading.Thread(target=near.sendall, args=(content,), daemon=True))
+    near.settimeout(20)
+    far.settimeout(20)
+    with near, inside, outside, far:
+        for thread in threads:
+            thread.start()
+        threads.append(threading.Thread(target=far.sendall, args=(content,), daemon=True))
+        threads[-1].start()
+        assert receive(near, len(content)) == content  # while `far` has read nothing yet
+        assert receive(far, len(content)) == content
+        near.shutdown(socket.SHUT_WR)
+        assert far.recv(1) == b""
+        far.shutdown(socket.SHUT_WR)
+        assert near.recv(1) == b""
+        for thread in threads:
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def receive(stream: socket.socket, count: int) -> bytes:
+    content = bytearray()
+    while len(content) < count and (data := stream.recv(65536)):
+        content += data
+    return bytes(content)
 
 
 def test_forward_to_nobody_is_closed_without_a_word() -> None:

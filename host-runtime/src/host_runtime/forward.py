@@ -17,24 +17,54 @@ def forward_command(host: str, port: int) -> tuple[str, ...]:
     return (sys.executable, "-I", str(Path(__file__).absolute()), host, str(port))
 
 
+class _Way:
+    """One direction: at most one piece is held, and what comes next waits in its source."""
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.source = source
+        self.sink = sink
+        self.piece = b""
+        self.is_over = False
+
+    def read(self) -> None:
+        self.piece = self.source.recv(_PIECE_BYTES)
+        if not self.piece:
+            self.sink.shutdown(socket.SHUT_WR)
+            self.is_over = True
+
+    def write(self) -> None:
+        self.piece = self.piece[self.sink.send(self.piece) :]
+
+
 def forward(inside: socket.socket, outside: socket.socket) -> None:
-    """Copy both ways until both sides have ended; a half-close is passed on."""
-    other = {inside: outside, outside: inside}
-    with selectors.DefaultSelector() as selector:
-        for stream in other:
-            selector.register(stream, selectors.EVENT_READ)
-        while selector.get_map():
-            for key, _ in selector.select():
-                source = inside if key.fileobj is inside else outside
-                try:
-                    data = source.recv(_PIECE_BYTES)
-                    other[source].sendall(data)
-                    if not data:
-                        other[source].shutdown(socket.SHUT_WR)
-                except OSError:  # reset by either side
-                    return
-                if not data:
-                    selector.unregister(source)
+    """Copy both ways until both sides have ended; a half-close is passed on.
+
+    Neither way waits for the other: a side that takes nothing for now may still be heard.
+    """
+    ways = (_Way(inside, outside), _Way(outside, inside))
+    for stream in (inside, outside):
+        stream.settimeout(0)
+    while not all(way.is_over for way in ways):
+        # A new one each turn: what is waited for depends on who holds a piece.
+        with selectors.PollSelector() as selector:
+            for to, other in (ways, ways[::-1]):
+                events = selectors.EVENT_WRITE if to.piece else 0
+                if not other.piece and not other.is_over:
+                    events |= selectors.EVENT_READ
+                if events:
+                    selector.register(to.sink, events, (to, other))
+            ready = selector.select()
+        try:
+            for key, events in ready:
+                to, other = key.data
+                if events & selectors.EVENT_WRITE and to.piece:
+                    to.write()
+                if events & selectors.EVENT_READ and not other.piece:
+                    other.read()
+        except BlockingIOError:  # ready, and then not
+            continue
+        except OSError:  # reset by either side
+            return
 
 
 def main() -> int:
@@ -50,7 +80,6 @@ def main() -> int:
         except OSError:
             return 1
         with outside:
-            outside.settimeout(None)
             forward(inside, outside)
     return 0
 

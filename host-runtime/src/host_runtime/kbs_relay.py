@@ -86,7 +86,6 @@ def serve(listener: socket.socket, address: KbsAddress) -> None:
 def _relay(guest: socket.socket, address: KbsAddress, free: threading.Semaphore) -> None:
     try:
         with guest, socket.create_connection((address.host, address.port), _CONNECT_SECONDS) as kbs:
-            kbs.settimeout(None)
             kbs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             forward(guest, kbs)
     except OSError as error:
