@@ -196,7 +196,11 @@ def _machine(config: MachineConfig) -> tuple[str, ...]:
         *("-object", f"memory-backend-memfd,id=memory,size={config.memory_mib}M,share=on"),
         *(() if config.tee is None else ("-object", plan_tee_object(config.tee))),
         *(() if config.restarts_on_reset else ("-no-reboot",)),
-        *(("-smbios", f"type=1,serial={config.serial_number}") if config.serial_number else ()),
+        *(
+            ("-smbios", f"type=1,serial={_quote(config.serial_number)}")
+            if config.serial_number
+            else ()
+        ),
         "-S",
         *("-chardev", f"socket,id=qmp,path={_quote(config.qmp_socket)},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),
@@ -262,7 +266,7 @@ def _disks(disks: tuple[Disk, ...]) -> tuple[str, ...]:
     arguments: list[str] = []
     for number, disk in enumerate(disks):
         node = _file_node(f"disk{number}", disk.path, is_read_only=disk.is_read_only)
-        device = f"virtio-blk-pci,drive=disk{number},serial={disk.serial}"
+        device = f"virtio-blk-pci,drive=disk{number},serial={_quote(disk.serial)}"
         arguments += ("-blockdev", node, "-device", device)
     return tuple(arguments)
 
@@ -318,5 +322,6 @@ def _file_node(name: str, path: Path, *, is_read_only: bool = False) -> str:
     return f"driver=raw,node-name={name},read-only={mode},{file}"
 
 
-def _quote(path: Path) -> str:
-    return str(path).replace(",", ",,")
+def _quote(value: Path | str) -> str:
+    """Return a value as it stands in a list of QEMU's options, where commas separate."""
+    return str(value).replace(",", ",,")

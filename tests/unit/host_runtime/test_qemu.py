@@ -122,6 +122,14 @@ def test_full_plan_is_unchanged() -> None:
     )
 
 
+def test_comma_in_a_name_is_no_further_option() -> None:
+    disk = Disk(path=Path("a,b.img"), serial="a,readonly=on")
+    command = plan_command(replace(DIRECT, disks=(disk,), serial_number="1,uuid=2"))
+    assert "virtio-blk-pci,drive=disk0,serial=a,,readonly=on" in command
+    assert any(word.endswith("file.filename=a,,b.img") for word in command)
+    assert command[command.index("-smbios") + 1] == "type=1,serial=1,,uuid=2"
+
+
 def test_serial_number_is_in_the_table_of_the_machine() -> None:
     command = plan_command(replace(DIRECT, serial_number="abc"))
     assert command[command.index("-smbios") + 1] == "type=1,serial=abc"
