@@ -88,6 +88,8 @@ class OpenCall:
         self._waiting += data.content
         self._input_ended = self._input_ended or not data.content
         self._end_input_if_due()
+        if self._is_file:
+            self._end_file_if_due()
 
     def move(self, ready: dict[int, int], session: Session) -> None:
         """Move what can be moved.

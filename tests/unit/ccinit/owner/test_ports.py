@@ -202,6 +202,17 @@ def test_file_is_written_until_the_client_says_so(tmp_path: Path) -> None:
     world.close()
 
 
+def test_end_of_a_file_that_is_written_already_is_not_waited_for(tmp_path: Path) -> None:
+    world = World("copy")
+    call = world.open_file(tmp_path / "file", Flow.INPUT)
+    world.send(Stream.INPUT, b"content")
+    assert world.turn() == []
+    world.send(Stream.INPUT, b"")
+    assert call.is_ending  # no descriptor is left that could wake anybody
+    assert world.turn() == [Reply(msgid=1, outcome=(7,))]
+    world.close()
+
+
 def test_file_beyond_the_cap_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "MAX_COPY_BYTES", 10)
     world = World("copy")
