@@ -6,15 +6,12 @@ up later; `MALFORMED` names what they raise. Whether a certificate is good is `f
 
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.utils import CryptographyDeprecationWarning
 
 from ccinit.errors import FormatError
-
-T = TypeVar("T")
 
 MAX_CERTIFICATES = 8
 MALFORMED = (
@@ -34,7 +31,7 @@ def load_pem_certificates(pem: bytes, reason: str) -> tuple[x509.Certificate, ..
     Raises:
         FormatError: with `reason`.
     """
-    certificates = tuple(_load(x509.load_pem_x509_certificates, pem, reason))
+    certificates = _load(x509.load_pem_x509_certificates, pem, reason)
     if len(certificates) > MAX_CERTIFICATES:
         raise FormatError(reason, f"more than {MAX_CERTIFICATES} certificates")
     return certificates
@@ -46,14 +43,21 @@ def load_der_certificate(der: bytes, reason: str) -> x509.Certificate:
     Raises:
         FormatError: with `reason`.
     """
-    return _load(x509.load_der_x509_certificate, der, reason)
+    (certificate,) = _load(lambda data: [x509.load_der_x509_certificate(data)], der, reason)
+    return certificate
 
 
-def _load(load: Callable[[bytes], T], data: bytes, reason: str) -> T:
+def _load(
+    load: Callable[[bytes], list[x509.Certificate]], data: bytes, reason: str
+) -> tuple[x509.Certificate, ...]:
     with warnings.catch_warnings():
-        # What the library will refuse in a later release is refused now.
-        warnings.simplefilter("error", CryptographyDeprecationWarning)
+        # What the library only warns of now is malformed, too.
+        warnings.simplefilter("error")
         try:
-            return load(data)
-        except MALFORMED as error:
+            certificates = load(data)
+            # Names are decoded now, and not amid the library's verification of a chain, which lets
+            # through what they raise: a TypeError for one that is bits.
+            _names = [(certificate.subject, certificate.issuer) for certificate in certificates]
+        except (*MALFORMED, TypeError, UserWarning) as error:
             raise FormatError(reason, "not a certificate") from error
+    return tuple(certificates)
