@@ -1,9 +1,12 @@
 """The builder's images, with skopeo as the other party: it decrypts them and checks signatures."""
 
 import json
+import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
+import zstandard
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -48,6 +51,16 @@ def layer_digests(layout: Path) -> list[str]:
 def test_image_of_packages_is_the_same_again(layout: Path, tmp_path: Path) -> None:
     build(tmp_path / "again")
     assert open_layout(tmp_path / "again").digest == open_layout(layout).digest
+
+
+def test_image_of_packages_can_run_what_they_bring(layout: Path, tmp_path: Path) -> None:
+    """A program by its path in /bin, and its loader by the one in /lib64."""
+    (layer,) = layer_digests(layout)
+    tar = zstandard.ZstdDecompressor().stream_reader(read_blob(layout, layer))
+    with tarfile.open(fileobj=tar, mode="r|") as archive:
+        archive.extractall(tmp_path, filter="tar")
+    said = subprocess.check_output(("chroot", tmp_path, "/bin/mawk", "BEGIN { print 6 * 7 }"))
+    assert said == b"42\n"
 
 
 @pytest.mark.parametrize("name", ["rsa", "p256", "p384", "p521"])

@@ -33,8 +33,6 @@ from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 
 PACKAGES: Final = (
-    "base-files",
-    "base-passwd",
     "bash",  # for the owner's exec
     "ca-certificates",
     "coreutils",

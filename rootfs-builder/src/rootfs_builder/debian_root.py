@@ -8,16 +8,21 @@ of base-passwd, and the bundle of ca-certificates.
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from ccinit.errors import ConfigError
 from rootfs_builder.oci_layout import EPOCH
 from rootfs_builder.tools_tree import ToolsTree
 
+FOUNDATION: Final = ("base-files", "base-passwd")
+"""The links /bin and /lib64, by which scripts and programs name their interpreters; users."""
+
 
 def fetch_packages(tools: ToolsTree, directory: Path, packages: Sequence[str]) -> tuple[Path, ...]:
     """Return the files of `packages` and all they depend on, sorted by name.
 
-    apt gets an empty status file, so that what the tools tree happens to hold does not count.
+    Also of what no package names because every system has it (`FOUNDATION`). apt gets an empty
+    status file, so that what the tools tree happens to hold does not count.
 
     Args:
         tools: runs apt.
@@ -27,6 +32,7 @@ def fetch_packages(tools: ToolsTree, directory: Path, packages: Sequence[str]) -
     Raises:
         ConfigError: `tools.apt-get`, `container_image.packages`.
     """
+    packages = (*FOUNDATION, *packages)
     for name in ("lists/partial", "archives/partial"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     status = directory / "status"
