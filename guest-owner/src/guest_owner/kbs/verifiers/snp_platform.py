@@ -3,8 +3,9 @@
 9.1  Requirements are registered, and name the processor [`snp.requirements`, `snp.product`].
 9.2  The report is new enough [`snp.version`].
 9.3  The guest policy forbids debugging and migration, leaves open only what may be left open,
-     promises what it must, and has no unknown bit [`snp.policy.debug`, `snp.policy.migrate_ma`,
-     `snp.policy.allowed`, `snp.policy.promised`, `snp.policy.reserved`].
+     promises what it must, has no unknown bit, and asks for no newer firmware than there is
+     [`snp.policy.debug`, `snp.policy.migrate_ma`, `snp.policy.allowed`, `snp.policy.promised`,
+     `snp.policy.reserved`, `snp.policy.abi`].
 9.4  The platform's state is what it must be, and shows nothing that the policy forbids
      [`snp.platform.states`, `snp.platform.smt`, `snp.platform.reserved`].
 9.5  Firmware: reported, committed, current and launch version are at least the floor, and in
