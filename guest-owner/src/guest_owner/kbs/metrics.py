@@ -10,12 +10,14 @@ from collections import Counter
 from typing import Final
 
 from guest_owner.kbs.audit import AuditRecord
+from guest_owner.kbs.devices import Device
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MAX_SERIES: Final = 512
 _NAME: Final = "guest_owner_kbs_decisions_total"
 _DOTTED: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 _OVERFLOW: Final = "other"
+_UNKNOWN_DEVICE: Final = "device.other"
 
 
 class Metrics:
@@ -48,6 +50,12 @@ def _first_failing(record: AuditRecord) -> str:
     """Return a claim's or an error's dotted name, "" where a refusal has none."""
     for claim in record.claims:
         if not claim.holds:
-            return claim.name
+            return _UNKNOWN_DEVICE if _names_unknown_device(claim.name) else claim.name
     reason, _, _ = record.reason.partition(":")
     return reason if _DOTTED.fullmatch(reason) else ""
+
+
+def _names_unknown_device(claim: str) -> bool:
+    """Whether the claim's name ends with one that a guest made up."""
+    kind, _, device = claim.partition(".")
+    return kind == "device" and device not in set(Device)

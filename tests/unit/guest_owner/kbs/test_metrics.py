@@ -52,6 +52,15 @@ def test_only_names_of_the_code_become_labels(reason: str, claim: str) -> None:
     assert name.endswith(f'claim="{claim}"}}')
 
 
+def test_devices_that_guests_make_up_are_one_series() -> None:
+    metrics = Metrics()
+    for name in ("sampledevice", "gpuA", "gpuB"):
+        device = Claim(name=f"device.{name}", expected="none", got=name, holds=False)
+        metrics.count(record(f"device.{name}: evidence refused", (device,)))
+    claims = {name.partition('claim="')[2]: count for name, count in series(metrics).items()}
+    assert claims == {'device.sampledevice"}': 1, 'device.other"}': 2}
+
+
 def test_series_are_capped() -> None:
     metrics = Metrics()
     for number in range(MAX_SERIES + 10):
