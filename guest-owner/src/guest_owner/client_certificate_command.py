@@ -19,25 +19,29 @@ _GUEST_DAYS = 825
 def add_parser(subparsers: Subparsers) -> None:
     """Add the three groups."""
     group = add_group(subparsers, "client-ca", "Manage the authority of the owner plane.")
-    init = group.add_parser("init", help="Make it and print `owner.client_ca` for ccinit.toml.")
+    summary = "Make it and print `owner.client_ca` for ccinit.toml."
+    init = group.add_parser("init", help=summary, description=summary)
     add_state(init)
     init.set_defaults(func=_init)
-    show = group.add_parser("show", help="Print `owner.client_ca` of an authority that is there.")
+    summary = "Print `owner.client_ca` of an authority that is there."
+    show = group.add_parser("show", help=summary, description=summary)
     add_state(show)
     show.set_defaults(func=_show)
 
     group = add_group(subparsers, "client-cert", "Make certificates for the owner plane's clients.")
-    new = group.add_parser("new", help="Make a key and a certificate with one role.")
+    summary = "Make a key and a certificate with one role."
+    new = group.add_parser("new", help=summary, description=summary)
     new.add_argument("name", help="who it is for; the guest's log shows it")
     roles = [role.value for role in Role]
-    new.add_argument("--role", choices=roles, required=True, help="what it may do: logs < exec < …")
+    new.add_argument(
+        "--role", choices=roles, required=True, help="what it may do: logs < exec < admin"
+    )
     _add_output(new, _CLIENT_DAYS)
     new.set_defaults(func=_new_client)
 
     group = add_group(subparsers, "owner-identity", "Make a guest's TLS identity to store.")
-    new = group.add_parser(
-        "new", help="Make the data of kbs:///ccinit/POD/tls-identity, for `register resource`."
-    )
+    summary = "Make the data of kbs:///ccinit/POD/tls-identity, for `register resource`."
+    new = group.add_parser("new", help=summary, description=summary)
     new.add_argument("pod", help="name of the pod manifest, which clients expect")
     _add_output(new, _GUEST_DAYS)
     new.set_defaults(func=_new_identity)

@@ -21,6 +21,7 @@ from ccinit.formats.launch_secret import verify_log_voucher
 from ccinit.formats.log_evidence import parse_log_evidence
 from ccinit.formats.sealed_log import BootId, Kind, report_data
 from ccinit.formats.tee import Tee
+from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
@@ -38,11 +39,13 @@ _MAX_STREAM_BYTES: Final = 4 << 30
 _BINARY_KINDS: Final = frozenset({Kind.EVIDENCE})
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Add `unseal` and `log-key` to the owner's command line."""
+    summary = "Read and verify a collected log."
     parser = subparsers.add_parser(
         "unseal",
-        help="read and verify a collected log",
+        help=summary,
+        description=summary,
         epilog="exit code: 0 verified whole; 1 something is wrong; 3 nothing is wrong so far",
     )
     parser.add_argument("file", type=Path, help="the collected stream")
@@ -52,13 +55,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.set_defaults(func=run_unseal)
 
-    keys = subparsers.add_parser("log-key", help="make a log key, or show its public half")
-    actions = keys.add_subparsers(required=True)
-    new = actions.add_parser("new", help="make a key and print `log.public_key` for ccinit.toml")
+    actions = add_group(subparsers, "log-key", "Make a log key, or show its public half.")
+    summary = "Make a key and print `log.public_key` for ccinit.toml."
+    new = actions.add_parser("new", help=summary, description=summary)
     new.add_argument("file", type=Path, help="where the private key goes; must not exist")
     new.set_defaults(func=run_new_key)
-    show = actions.add_parser("public", help="print the public half of a key")
-    show.add_argument("file", type=Path)
+    summary = "Print the public half of a key."
+    show = actions.add_parser("public", help=summary, description=summary)
+    show.add_argument("file", type=Path, help="a private log key")
     show.set_defaults(func=run_show_key)
 
 
