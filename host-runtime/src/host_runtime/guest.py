@@ -97,11 +97,14 @@ class Guest:
         """Return how the guest ended, once it has.
 
         Raises:
-            DeadlineError: it still runs after `seconds`.
+            DeadlineError: `guest.runs`: it still does after `seconds`.
         """
         deadline = time.monotonic() + seconds
         while self._end is None:
-            event = self._qmp.next_event(max(0.0, deadline - time.monotonic()))
+            try:
+                event = self._qmp.next_event(max(0.0, deadline - time.monotonic()))
+            except DeadlineError as error:
+                raise DeadlineError("guest.runs", f"the guest runs after {seconds:g} s") from error
             if event is None:
                 self._end = EndReason.CRASHED
             elif event.name == "SHUTDOWN":
