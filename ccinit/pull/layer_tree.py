@@ -33,7 +33,11 @@ _ROOT_OWNED = Attributes(mode=0o755, uid=0, gid=0, mtime=0)
 
 @frozen
 class TreeLimits:
-    """Caps on one layer; a guest has little memory and mkfs.erofs searches directories in line."""
+    """Caps on one layer; a guest has little memory and mkfs.erofs searches directories in line.
+
+    Attributes:
+        entries: those of the tar, and the directories that they imply: a path may hold hundreds.
+    """
 
     entries: int = 400_000
     directory_entries: int = 65_536
@@ -131,7 +135,9 @@ class LayerTree:
             FormatError: `tar.…`, the rule it breaks.
             LimitExceededError: `tar.entries`, `tar.directory_entries`, `tar.depth`.
         """
-        self._count(entry)
+        if entry.path.count(b"/") >= self._limits.depth:
+            raise LimitExceededError("tar.depth", f"deeper than {self._limits.depth}")
+        self._count()
         attributes = self._attributes(entry)
         if not entry.path:
             if entry.kind is not TarKind.DIRECTORY:
@@ -206,12 +212,10 @@ class LayerTree:
                 names = sorted(node.children, reverse=True)
                 pending.extend((prefix + name, node.children[name]) for name in names)
 
-    def _count(self, entry: TarEntry) -> None:
+    def _count(self) -> None:
         self._entries += 1
         if self._entries > self._limits.entries:
             raise LimitExceededError("tar.entries", f"more than {self._limits.entries}")
-        if entry.path.count(b"/") >= self._limits.depth:
-            raise LimitExceededError("tar.depth", f"deeper than {self._limits.depth}")
 
     def _attributes(self, entry: TarEntry) -> Attributes:
         if not entry.is_indexable:
@@ -242,6 +246,7 @@ class LayerTree:
             if child is None:
                 if name.startswith(_WHITEOUT):
                     raise FormatError("tar.whiteout_name", f"{name[:80]!r} as a directory")
+                self._count()
                 child = Directory(_ROOT_OWNED, is_implied=True)
                 self._put(directory, name, child)
             if child.kind is NodeKind.WHITEOUT:

@@ -278,6 +278,10 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "overlay's own whiteout": (make_tar(Entry("a", kind=b"3", fields=DEVICE)), "tar.device"),
     # R67
     "too many entries": (make_tar(*(Entry(f"d{n % 7}/{n}") for n in range(21))), "tar.entries"),
+    "too many implied directories": (
+        make_tar(*(Entry(f"{n}/a/b/c/file") for n in range(5))),
+        "tar.entries",
+    ),
     "too many names": (make_tar(*(Entry(f"{n}") for n in range(11))), "tar.directory_entries"),
     "too deep": (make_tar(Entry("/".join("abcdef"))), "tar.depth"),
     "size beyond the archive": (make_tar(Entry("a", size=4 << 30)), "tar.truncated"),
