@@ -7,7 +7,7 @@ in `formats.tar` (one header) and `layer_tree` (entries together); making the in
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ccinit.errors import CcinitError
 from ccinit.formats.tar import END_OF_ARCHIVE, TarEntry, TarKind
@@ -72,22 +72,7 @@ class LayerPass:
         if self._refusal is not None:
             raise self._refusal
         end = self._reader.finish()
-        supplement = [
-            encode_entry(
-                TarEntry(
-                    path=path,
-                    kind=TarKind.DIRECTORY,
-                    mode=attributes.mode,
-                    uid=attributes.uid,
-                    gid=attributes.gid,
-                    size=0,
-                    mtime=attributes.mtime,
-                    xattrs=attributes.xattrs,
-                )
-            )
-            for path, attributes in self._tree.settle_implied()
-        ]
-        _complete(tar, end, b"".join((*supplement, END_OF_ARCHIVE)))
+        _complete(tar, end, self._supplement())
         listing = Listing()
         self._tree.list_into(listing, self._digests.finish() if self._digests else None)
         if outline is not None:
@@ -99,6 +84,23 @@ class LayerPass:
             records=listing.records,
             file_bytes=self._reader.file_bytes,
         )
+
+    def _supplement(self) -> Iterator[bytes]:
+        """Settle the directories that no entry describes; yield what completes the tar."""
+        for path, attributes in self._tree.settle_implied():
+            yield encode_entry(
+                TarEntry(
+                    path=path,
+                    kind=TarKind.DIRECTORY,
+                    mode=attributes.mode,
+                    uid=attributes.uid,
+                    gid=attributes.gid,
+                    size=0,
+                    mtime=attributes.mtime,
+                    xattrs=attributes.xattrs,
+                )
+            )
+        yield END_OF_ARCHIVE
 
     def _take(self, entry: TarEntry) -> None:
         self._tree.add(entry)
@@ -136,9 +138,9 @@ def _chunks(tar: int) -> Iterator[memoryview]:
         offset += len(chunk)
 
 
-def _complete(tar: int, end: int, data: bytes) -> None:
+def _complete(tar: int, end: int, parts: Iterable[bytes]) -> None:
+    """Write the parts over the end; each directory may take 6 KB, so they are not held at once."""
     os.ftruncate(tar, end)
-    while data:
-        written = os.pwrite(tar, data, end)
-        end += written
-        data = data[written:]
+    with open(tar, "wb", buffering=_CHUNK_BYTES, closefd=False) as file:
+        file.seek(end)
+        file.writelines(parts)

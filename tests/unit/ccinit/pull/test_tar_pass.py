@@ -1,6 +1,7 @@
 """Whole archives: the corpus of attacks by name, and what a good one gives."""
 
 import os
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,23 @@ def test_pass_completes_the_archive_behind_its_last_entry(tmp_path: Path) -> Non
         *(Entry(path, None, mtime=0) for path in ("./", "a/", "a/b/")),
     )
     assert completed == entries + expected
+
+
+def test_completing_a_tar_takes_little_memory(tmp_path: Path) -> None:
+    paths = ("/".join((f"{n}", *("a" * 18 for _ in range(200)), "file")) for n in range(20))
+    pax = [Entry("x", pax=(("path", path.encode()),)) for path in paths]
+    with opened(tmp_path / "layer.tar", make_tar(*pax)) as fd:
+        layer = LayerPass(empty_merged_root(), TreeLimits())
+        layer.feed(memoryview((tmp_path / "layer.tar").read_bytes()))
+        tracemalloc.start()
+        try:
+            layer.finish(fd)
+            _now, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        added_bytes = os.fstat(fd).st_size
+    assert added_bytes > 10 << 20
+    assert peak_bytes < 6 << 20
 
 
 @pytest.mark.parametrize("end", [b"", bytes(512), END, bytes(10240)])
