@@ -63,13 +63,49 @@ class Deadline:
 
 
 def dial_tcp(host: str, port: int, timeout_seconds: float) -> socket.socket:
-    """Connect by TCP to the first of the host's addresses that answers."""
-    connection = socket.create_connection((host, port), timeout=timeout_seconds)
-    # A handshake's end, a request's head and its body are small writes one after the other; Nagle's
-    # algorithm holds each back until the peer has confirmed the last, which it puts off for 40 ms.
+    """Connect by TCP to the first of the host's addresses that answers.
+
+    Each address gets its share of the time that is left: whoever answers for the name can neither
+    stretch the time by many addresses nor use it up by one that is silent.
+
+    Raises:
+        OSError: what the last address said, or that there is none.
+    """
+    end = boottime() + timeout_seconds
+    addresses = _resolve(host, port)
+    last: OSError = TimeoutError("the name took all of the time")
+    for position, address in enumerate(addresses):
+        left = end - boottime()
+        if left <= 0:
+            break
+        try:
+            return _connect(address, left / (len(addresses) - position))
+        except OSError as error:
+            last = error
+    raise last
+
+
+def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[object, ...]]]:
     try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # a label that is empty or too long
+        raise socket.gaierror(socket.EAI_NONAME, "not a host name") from error
+    return [(family, address) for family, _type, _protocol, _name, address in found]
+
+
+def _connect(
+    address: tuple[socket.AddressFamily, tuple[object, ...]], timeout_seconds: float
+) -> socket.socket:
+    family, target = address
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout_seconds)
+        connection.connect(target)
+        # A handshake's end, a request's head and its body are small writes one after the other;
+        # Nagle's algorithm holds each back until the peer has confirmed the last, which it puts off
+        # for 40 ms.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError:  # reset meanwhile
+    except OSError:
         connection.close()
         raise
     return connection

@@ -1,7 +1,9 @@
 """Downloads of the guest's HTTP client over real TLS: only what was asked for reaches the sink."""
 
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -118,3 +120,32 @@ def test_download_body_beyond_the_limit_stops_at_the_limit(authority: Authority)
     )
     action = lambda: download(authority, handler, max_body_bytes=10_000)  # noqa: E731
     assert refused_reason(action) == "net.body"
+
+
+def test_a_name_of_many_addresses_gets_no_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with full_listener() as address, socket.create_server(("127.0.0.2", 0)) as server:
+        port = server.getsockname()[1]
+        silent = (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
+        answering = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", port))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_named: [silent] * 5)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            dial_tcp("registry.example", port, 0.5)
+        assert time.monotonic() - began < 1.5
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_named: [silent, answering])
+        with dial_tcp("registry.example", port, 0.5) as connection:
+            assert connection.getpeername() == ("127.0.0.2", port)
+
+
+@contextmanager
+def full_listener() -> Iterator[tuple[str, int]]:
+    """Yield an address where connecting gets no answer: the queue is full."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _waiting in range(4):
+            client = stack.enter_context(socket.socket())
+            client.settimeout(0)
+            client.connect_ex(server.getsockname())
+        yield server.getsockname()

@@ -142,3 +142,12 @@ def test_dial_that_fails_has_a_reason(error: OSError, reason: str) -> None:
 def test_backend_never_sleeps() -> None:
     with pytest.raises(RuntimeError):
         DeadlineBackend(Deadline()).sleep(1)
+
+
+@pytest.mark.parametrize("host", ["a..example", "a" * 64 + ".example"])
+def test_host_that_no_name_can_be_does_not_resolve(host: str) -> None:
+    deadline = Deadline()
+    deadline.start(total_seconds=10, wait_seconds=1)
+    with pytest.raises(PeerError) as refused:
+        DeadlineBackend(deadline).connect_tcp(host, 443)
+    assert refused.value.reason == "net.dns"
