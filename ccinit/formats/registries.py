@@ -160,8 +160,9 @@ def select_rule(rules: Sequence[RegistryRule], reference: ImageReference) -> Reg
     Raises:
         VerificationError: `registry.blocked`.
     """
-    matching = [rule for rule in rules if _matches(rule.prefix, reference)]
-    rule = max(matching, key=lambda one: len(one.prefix), default=None)
+    named = _with_namespace(reference)
+    matching = [rule for rule in rules if _matches(rule.prefix, named)]
+    rule = max(matching, key=_precedence, default=None)
     if rule is not None and rule.blocked:
         raise VerificationError("registry.blocked", f"{rule.prefix} is blocked by the manifest")
     return rule
@@ -180,15 +181,28 @@ def plan_sources(
     Raises:
         FormatError: `reference.…`, a rewritten name is none.
     """
+    named = _with_namespace(reference)
     if rule is None:
-        return (_source(reference, _NO_ACCESS, ca_pem),)
+        return (_source(named, _NO_ACCESS, ca_pem),)
     return tuple(
-        _source(_rewrite(reference, rule.prefix, location.text), location.access, ca_pem)
+        _source(_rewrite(named, rule.prefix, location.text), location.access, ca_pem)
         for location in (*rule.mirrors, rule.location)
     )
 
 
 _NO_ACCESS = Access(ca_pem="", certificate_pem="", key=None, proxy="")
+
+
+def _precedence(rule: RegistryRule) -> tuple[bool, int]:
+    """The longest prefix first; one for every host comes after any that names this one."""
+    return not rule.prefix.startswith(_ANY_HOST), len(rule.prefix)
+
+
+def _with_namespace(reference: ImageReference) -> ImageReference:
+    """Docker Hub's official images have a namespace that references may leave out."""
+    if reference.host != _DOCKER_HUB or "/" in reference.repository:
+        return reference
+    return replace(reference, repository=f"{_OFFICIAL}/{reference.repository}")
 
 
 def _matches(prefix: str, reference: ImageReference) -> bool:
@@ -208,9 +222,7 @@ def _rewrite(reference: ImageReference, prefix: str, location: str) -> ImageRefe
 def _source(reference: ImageReference, access: Access, ca_pem: str) -> PullSource:
     if reference.host == _DOCKER_HUB:
         # The one registry whose name in references is not its own.
-        repository = reference.repository
-        official = repository if "/" in repository else f"{_OFFICIAL}/{repository}"
-        reference = replace(reference, host=_DOCKER_HUB_REGISTRY, repository=official)
+        reference = replace(_with_namespace(reference), host=_DOCKER_HUB_REGISTRY)
     return PullSource(
         reference=reference.text,
         ca_pem=access.ca_pem or ca_pem,

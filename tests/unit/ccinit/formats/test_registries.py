@@ -156,8 +156,27 @@ def test_every_location_has_its_own_access() -> None:
 def test_docker_hub_is_asked_where_it_answers(name: str, place: str) -> None:
     assert places("", name) == [place]
     mirrored = '[[registry]]\nprefix = "docker.io"\nlocation = "mirror.example/hub"'
-    path = name.removeprefix("docker.io/")
+    path = place.removeprefix("registry-1.docker.io/")
     assert places(mirrored, name) == [f"mirror.example/hub/{path}"]
+
+
+def test_official_image_of_docker_hub_is_one_of_its_namespace() -> None:
+    text = '[[registry]]\nprefix = "docker.io/library"\nblocked = true'
+    assert refusal(text, f"docker.io/nginx{DIGEST}") == "registry.blocked"
+    assert refusal(text, f"docker.io/library/nginx{DIGEST}") == "registry.blocked"
+    assert places(text, f"docker.io/team/app{DIGEST}") == [f"registry-1.docker.io/team/app{DIGEST}"]
+
+
+def test_prefix_that_names_the_host_comes_before_one_for_every_host() -> None:
+    text = """
+        [[registry]]
+        prefix = "*.example"
+        blocked = true
+        [[registry]]
+        prefix = "r.example"
+    """
+    assert places(text, f"r.example/app{DIGEST}") == [f"r.example/app{DIGEST}"]
+    assert refusal(text, f"s.example/app{DIGEST}") == "registry.blocked"
 
 
 @pytest.mark.parametrize(
