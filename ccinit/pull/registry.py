@@ -22,8 +22,8 @@ from ccinit.pull.registry_auth import (
     MAX_TOKEN_REPLY_BYTES,
     Credential,
     Scheme,
-    parse_challenge,
     parse_token,
+    select_challenge,
     token_request,
 )
 from ccinit.values import frozen
@@ -220,7 +220,9 @@ class Registry:
 
     def _authenticate(self, reply: HttpReply) -> str:
         """Return the `Authorization` value that a 401 reply asks for."""
-        challenge = parse_challenge(reply.header("www-authenticate"))
+        challenge = select_challenge(
+            [value for name, value in reply.headers if name == "www-authenticate"]
+        )
         if challenge.scheme is Scheme.BASIC:
             if self._credential is None or self._credential.identity_token:
                 raise PeerError("registry.unauthorized", "a password is needed and none is known")

@@ -6,7 +6,7 @@ else an answer points (CVE-2020-15157). The document with credentials is the one
 docker write, containers-auth.json. Sending is left to `registry`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from urllib.parse import urlencode, urlsplit
 
@@ -127,14 +127,31 @@ def _credential(data: bytes) -> Credential:
     return Credential(user_password=text)
 
 
-def parse_challenge(header: str | None) -> Challenge:
-    """Parse the challenge of a 401 reply.
+def select_challenge(headers: Sequence[str]) -> Challenge:
+    """Return which of the challenges of a 401 reply to answer: a token's before a password's.
+
+    Args:
+        headers: each `WWW-Authenticate` of the reply; those of other schemes are passed over.
+
+    Raises:
+        PeerError: `registry.challenge`, there is none of a known scheme, or it is malformed.
+    """
+    for scheme in (Scheme.BEARER, Scheme.BASIC):
+        for header in headers:
+            if header.strip().partition(" ")[0].lower() == scheme.value:
+                return parse_challenge(header)
+    offered = ", ".join(header.strip().partition(" ")[0][:40] for header in headers[:4])
+    raise PeerError("registry.challenge", f"neither Bearer nor Basic is offered, but {offered!r}")
+
+
+def parse_challenge(header: str) -> Challenge:
+    """Parse one challenge of a 401 reply.
 
     Raises:
         PeerError: `registry.challenge`.
     """
-    if header is None or len(header) > _MAX_CHALLENGE_BYTES:
-        raise PeerError("registry.challenge", "a 401 reply without a usable challenge")
+    if len(header) > _MAX_CHALLENGE_BYTES:
+        raise PeerError("registry.challenge", f"longer than {_MAX_CHALLENGE_BYTES} bytes")
     scheme, _blank, rest = header.strip().partition(" ")
     if scheme.lower() == "basic":
         return Challenge(scheme=Scheme.BASIC)

@@ -194,6 +194,14 @@ def test_bearer_challenge_is_answered_with_a_token(credential: str) -> None:
     assert last == "Bearer t"
 
 
+def test_registry_that_offers_several_schemes_gets_one_that_is_known() -> None:
+    harness = Harness("me:secret")
+    offered = [("www-authenticate", text) for text in ("Negotiate", 'Basic realm="x"')]
+    harness.http.script(str(LAYER), replace(reply(401), headers=tuple(offered)))
+    assert harness.download() == BLOB
+    assert harness.authorizations() == [None, "Basic bWU6c2VjcmV0"]
+
+
 def test_token_service_that_refuses_ends_the_pull() -> None:
     harness = Harness()
     realm = 'Bearer realm="https://auth.docker.example/token"'

@@ -12,6 +12,7 @@ from ccinit.pull.registry_auth import (
     find_credential,
     parse_challenge,
     parse_token,
+    select_challenge,
     token_request,
 )
 
@@ -73,7 +74,6 @@ def test_challenge_of_either_scheme_is_read() -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        None,
         "",
         "Negotiate abc",
         "Bearer",
@@ -85,10 +85,22 @@ def test_challenge_of_either_scheme_is_read() -> None:
         "Bearer " + "x" * 5000,
     ],
 )
-def test_challenge_that_says_nothing_usable_is_refused(header: str | None) -> None:
-    with pytest.raises(CcinitError) as refused:
-        parse_challenge(header)
-    assert refused.value.reason == "registry.challenge"
+def test_challenge_that_says_nothing_usable_is_refused(header: str) -> None:
+    for read in (parse_challenge, lambda text: select_challenge([text])):
+        with pytest.raises(CcinitError) as refused:
+            read(header)
+        assert refused.value.reason == "registry.challenge"
+
+
+def test_token_is_chosen_before_a_password_and_what_is_unknown_passed_over() -> None:
+    basic, bearer = 'Basic realm="x"', 'BEARER realm="https://auth.docker.example/token"'
+    assert select_challenge(["Negotiate", basic]).scheme is Scheme.BASIC
+    assert select_challenge(["Negotiate", basic, bearer]).scheme is Scheme.BEARER
+    for headers, offered in (((), "''"), (("Negotiate x", "NTLM"), "'Negotiate, NTLM'")):
+        with pytest.raises(CcinitError) as refused:
+            select_challenge(headers)
+        assert refused.value.reason == "registry.challenge"
+        assert offered in refused.value.detail
 
 
 @pytest.mark.parametrize(
