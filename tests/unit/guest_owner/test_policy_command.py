@@ -43,7 +43,7 @@ def test_policy_that_is_none_is_told_by_its_file_and_left_alone(
     state: Path, capsys: pytest.CaptureFixture[str], words: tuple[object, ...]
 ) -> None:
     path = state / "policy.toml"
-    path.write_bytes("# für alle\nversion = 1\n".encode("latin-1"))
+    path.write_bytes("# für uns\nversion = 1\n".encode("latin-1"))
     before = path.read_bytes()
     assert run("policy", *words, "--state", state) == 1
     assert f"{path}: not TOML" in error_of(capsys)
