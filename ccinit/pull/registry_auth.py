@@ -23,7 +23,8 @@ _CLIENT = "ccinit"
 _FORM = (("content-type", "application/x-www-form-urlencoded"),)
 _DOCKER_HUB = "docker.io"
 _DOCKER_HUB_REGISTRY = "registry-1.docker.io"
-_DOCKER_HUB_KEY = "https://index.docker.io/v1/"  # as `docker login` writes it
+_DOCKER_HUB_NAMES = frozenset((_DOCKER_HUB, _DOCKER_HUB_REGISTRY, "index.docker.io"))
+"""`docker login` writes `https://index.docker.io/v1/`."""
 
 
 @frozen
@@ -92,7 +93,8 @@ def find_credential(document: bytes, reference: ImageReference) -> Credential | 
     for name in _names(reference):
         if name in auths:
             return _read_entry(auths[name])
-    return None
+    wanted = _registry(reference.authority)
+    return next((_read_entry(auths[key]) for key in auths if _registry(key) == wanted), None)
 
 
 def _names(reference: ImageReference) -> Iterator[str]:
@@ -102,11 +104,17 @@ def _names(reference: ImageReference) -> Iterator[str]:
     while name:
         yield name
         name = name.rpartition("/")[0]
-    if hub:
-        yield _DOCKER_HUB_KEY
 
 
-def _read_entry(entry: JsonValue) -> Credential:
+def _registry(key: str) -> str:
+    """Return the registry that a key names as a whole: a URL, of which docker takes the host."""
+    is_url = key.startswith(("https://", "http://"))
+    name = key.partition("://")[2].partition("/")[0] if is_url else key
+    return _DOCKER_HUB if name in _DOCKER_HUB_NAMES else name
+
+
+def _read_entry(entry: JsonValue) -> Credential | None:
+    """Return None for an entry without a credential: docker has put it into a helper."""
     if not isinstance(entry, Mapping):
         raise FormatError("auth.form", "expected an object for each registry")
     token = entry.get("identitytoken", "")
@@ -114,6 +122,8 @@ def _read_entry(entry: JsonValue) -> Credential:
         raise FormatError("auth.identitytoken", "expected a token")
     if token:
         return Credential(user_password="", identity_token=token)
+    if not entry.get("auth"):
+        return None
     return _credential(decode_base64(entry.get("auth"), "auth.base64"))
 
 

@@ -47,7 +47,7 @@ def test_credential_of_another_registry_is_not_taken() -> None:
         (b"{", "auth.json"),
         (b"{}", "auth.form"),
         (b'{"auths":[]}', "auth.form"),
-        (b'{"auths":{"registry-1.docker.example":{}}}', "auth.base64"),
+        (b'{"auths":{"registry-1.docker.example":{"auth":7}}}', "auth.base64"),
         (b'{"auths":{"registry-1.docker.example":[]}}', "auth.form"),
         (b'{"auths":{"registry-1.docker.example":{"auth":"***"}}}', "auth.base64"),
         (document(**{"registry-1.docker.example": "nocolon"}), "auth.form"),
@@ -180,7 +180,41 @@ def test_identity_token_comes_before_a_password() -> None:
         assert refused.value.reason == "auth.identitytoken"
 
 
-@pytest.mark.parametrize("key", ["docker.io/team/app", "docker.io", "https://index.docker.io/v1/"])
+@pytest.mark.parametrize(
+    ("host", "key"),
+    [
+        ("quay.example", "https://quay.example"),
+        ("quay.example", "https://quay.example/v1/"),
+        ("quay.example", "http://quay.example/v2/"),
+        ("quay.example:5000", "https://quay.example:5000"),
+    ],
+)
+def test_key_that_is_a_url_is_the_registrys(host: str, key: str) -> None:
+    entries = {key: "a:1", f"other.{host}": "b:2", f"https://{host}.evil.test": "c:3"}
+    assert find_credential(document(**entries), reference(host)) == Credential(user_password="a:1")
+    assert find_credential(document(**entries), reference("example.test")) is None
+    entries = {key: "a:1", f"{host}/team": "d:4"}  # a name comes before any URL
+    assert find_credential(document(**entries), reference(host)) == Credential(user_password="d:4")
+
+
+@pytest.mark.parametrize("entry", [{}, {"auth": ""}, {"email": "me@mail.example"}])
+def test_entry_without_a_credential_is_none(entry: dict[str, str]) -> None:
+    document = json.dumps({"auths": {"r.example": entry}}).encode()
+    assert find_credential(document, reference("r.example")) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "docker.io/team/app",
+        "docker.io",
+        "index.docker.io",
+        "registry-1.docker.io",
+        "https://index.docker.io/v1/",
+        "https://index.docker.io",
+        "https://docker.io",
+    ],
+)
 def test_docker_hub_is_known_by_its_names(key: str) -> None:
     entry = {"auth": base64.b64encode(b"me:secret").decode()}
     document = json.dumps({"auths": {key: entry}}).encode()
