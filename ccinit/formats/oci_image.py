@@ -72,6 +72,8 @@ _LAYER_TYPES = {
     "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": Compression.ZSTD,
     "application/vnd.docker.image.rootfs.diff.tar": Compression.NONE,
     "application/vnd.docker.image.rootfs.diff.tar.gzip": Compression.GZIP,
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": Compression.ZSTD,  # BuildKit's
+    "application/vnd.docker.image.rootfs.foreign.diff.tar": Compression.NONE,
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": Compression.GZIP,
 }
 

@@ -122,6 +122,23 @@ def test_docker_manifest_is_read_as_the_same_thing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("ending", "compression"),
+    [
+        ("diff.tar", Compression.NONE),
+        ("diff.tar.gzip", Compression.GZIP),
+        ("diff.tar.zstd", Compression.ZSTD),
+        ("foreign.diff.tar", Compression.NONE),
+        ("foreign.diff.tar.gzip", Compression.GZIP),
+    ],
+)
+def test_layer_types_of_docker_say_the_compression(ending: str, compression: Compression) -> None:
+    layer = descriptor(f"application/vnd.docker.image.rootfs.{ending}")
+    parsed = parse_image_document(text(manifest(layers=[layer])))
+    assert isinstance(parsed, Manifest)
+    assert [one.compression for one in parsed.layers] == [compression]
+
+
+@pytest.mark.parametrize(
     ("document", "content_type", "reason"),
     [
         (manifest(), MediaType.OCI_INDEX.value, "manifest.media_type"),
