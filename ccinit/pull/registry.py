@@ -168,7 +168,10 @@ class Registry:
         last: PeerError | None = None
         for attempt in range(self._limits.attempts):
             if attempt:
-                self._sleep(min(wait_seconds, _MAX_WAIT_SECONDS, self._left()))
+                wait_seconds = min(wait_seconds, _MAX_WAIT_SECONDS)
+                if wait_seconds >= self._end - boottime():
+                    break  # what has failed is the one to tell
+                self._sleep(wait_seconds)
                 wait_seconds *= 2
             try:
                 reply = self._follow(url, send, max_bytes, headers)
@@ -198,7 +201,9 @@ class Registry:
             )
             reply = self._send(send, target, headers, limits)
             if reply.status == 401 and self._is_registry(target) and not has_authenticated:
-                self._authorization = self._authenticate(reply)
+                busy = self._authenticate(reply)
+                if busy is not None:
+                    return busy
                 has_authenticated = True
             elif reply.status in _REDIRECTS:
                 redirects += 1
@@ -216,17 +221,22 @@ class Registry:
         except LimitExceededError as error:
             if error.reason != "net.body":
                 raise
-            raise VerificationError("pull.blob_size", "more bytes than announced") from error
+            raise VerificationError("pull.blob_size", error.detail) from error
 
-    def _authenticate(self, reply: HttpReply) -> str:
-        """Return the `Authorization` value that a 401 reply asks for."""
+    def _authenticate(self, reply: HttpReply) -> HttpReply | None:
+        """Get the `Authorization` value that a 401 reply asks for.
+
+        Returns:
+            None, or what a token service says that is busy.
+        """
         challenge = select_challenge(
             [value for name, value in reply.headers if name == "www-authenticate"]
         )
         if challenge.scheme is Scheme.BASIC:
             if self._credential is None or self._credential.identity_token:
                 raise PeerError("registry.unauthorized", "a password is needed and none is known")
-            return self._credential.authorization()
+            self._authorization = self._credential.authorization()
+            return None
         limits = HttpLimits(
             wait_seconds=self._limits.wait_seconds,
             total_seconds=self._left(),
@@ -236,9 +246,13 @@ class Registry:
         token = self._http.request(
             ask.method, ask.url, headers=ask.headers, body=ask.body, limits=limits
         )
+        if token.status in _BUSY:
+            return token
         if token.status != 200:
-            raise PeerError("registry.token", f"the token service says {token.status}")
-        return parse_token(token.body)
+            known = "no credential" if self._credential is None else "the credential"
+            raise PeerError("registry.token", f"the token service says {token.status} to {known}")
+        self._authorization = parse_token(token.body)
+        return None
 
     def _is_registry(self, url: str) -> bool:
         target = urlsplit(url)

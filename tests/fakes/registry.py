@@ -187,4 +187,4 @@ class Waits(list[float]):
         self.append(seconds)
 
 
-FAST = RegistryLimits(total_seconds=60, attempts=3)
+FAST = RegistryLimits(total_seconds=600, attempts=3)

@@ -2,10 +2,10 @@ from collections.abc import Callable
 
 import pytest
 
-from ccinit.errors import CcinitError, LimitExceededError, PeerError
+from ccinit.errors import CcinitError, LimitExceededError, PeerError, VerificationError
 from ccinit.formats.digest import parse_digest
 from ccinit.formats.oci_reference import parse_image_reference
-from ccinit.pull.registry import Registry
+from ccinit.pull.registry import Registry, RegistryLimits
 from ccinit.pull.registry_auth import Credential
 from ccinit.values import replace
 from tests.fakes.registry import FAST, FakeHttp, Waits, broken_after, make_image, reply
@@ -210,6 +210,20 @@ def test_token_service_that_refuses_ends_the_pull() -> None:
     assert harness.refusal(harness.download) == "registry.token"
 
 
+def test_token_service_that_is_busy_is_asked_again() -> None:
+    harness = Harness()
+    challenge = reply(401, www_authenticate='Bearer realm="https://auth.docker.example/token"')
+    harness.http.script(str(LAYER), challenge, challenge)
+    harness.http.script("/token", reply(503, retry_after="5"), reply(200, b'{"token":"t"}'))
+    assert harness.download() == BLOB
+    assert harness.waits == [5.0]
+    assert harness.authorizations()[-1] == "Bearer t"
+    harness = Harness()
+    harness.http.script(str(LAYER), *[challenge] * 3)
+    harness.http.script("/token", *[reply(429)] * 3)
+    assert harness.refusal(harness.download) == "registry.busy"
+
+
 def test_token_service_elsewhere_learns_no_password() -> None:
     harness = Harness("me:secret")
     realm = 'Bearer realm="https://evil.test/token"'
@@ -282,6 +296,28 @@ def test_pull_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("ccinit.pull.registry.boottime", lambda: now[0])
     now[0] = 1e9
     assert harness.refusal(harness.download) == "registry.deadline"
+
+
+def test_pull_without_time_for_another_attempt_tells_the_last_failure() -> None:
+    harness = Harness()
+    short = RegistryLimits(total_seconds=3, attempts=3)
+    harness.registry = Registry(harness.http, REFERENCE, None, short, harness.waits)
+    harness.http.script(str(LAYER), reply(503, retry_after="9"))
+    assert harness.refusal(harness.download) == "registry.busy"
+    assert (len(harness.http.seen), harness.waits) == (1, [])
+
+
+def test_manifest_that_is_too_long_is_refused_by_the_cap() -> None:
+    harness = Harness()
+    harness.http.script(
+        str(REFERENCE.digest), LimitExceededError("net.body", "more than 1048576 bytes")
+    )
+    with pytest.raises(VerificationError) as refused:
+        harness.registry.manifest(REFERENCE.digest)
+    assert (refused.value.reason, refused.value.detail) == (
+        "pull.blob_size",
+        "more than 1048576 bytes",
+    )
 
 
 def test_empty_blob_is_not_asked_for() -> None:
