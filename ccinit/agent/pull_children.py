@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -93,25 +93,29 @@ class ImageChildren:
         self._tree: PreparedChild | None = None
 
     async def __aenter__(self) -> Self:
-        blobs_out, self._fds["blobs"] = open_pipe()
-        tars_out, tars_in = open_pipe()
         try:
-            prepare = self._guest.children.prepare
-            registry = prepare(Role.REGISTRY, fds={}, secrets=self._client_keys)
-            self._registry = await self._stack.enter_async_context(registry)
-            inspect = prepare(Role.INSPECT, fds={})
-            self._inspect = await self._stack.enter_async_context(inspect)
-            unpack = prepare(Role.UNPACK, fds={SOURCE: blobs_out, SINK: tars_in})
-            self._unpack = await self._stack.enter_async_context(unpack)
-            layers = prepare(Role.LAYERS, fds={SOURCE: tars_out}, workspace=self._directory)
-            self._layers = await self._stack.enter_async_context(layers)
+            with ExitStack() as passed_on:
+                blobs_out, self._fds["blobs"] = open_pipe()
+                passed_on.callback(os.close, blobs_out)
+                tars_out, tars_in = open_pipe()
+                passed_on.callback(os.close, tars_out)
+                passed_on.callback(os.close, tars_in)
+                await self._prepare(blobs_out, tars_out, tars_in)
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
-        finally:
-            for fd in (blobs_out, tars_out, tars_in):
-                os.close(fd)
         return self
+
+    async def _prepare(self, blobs_out: int, tars_out: int, tars_in: int) -> None:
+        prepare = self._guest.children.prepare
+        registry = prepare(Role.REGISTRY, fds={}, secrets=self._client_keys)
+        self._registry = await self._stack.enter_async_context(registry)
+        inspect = prepare(Role.INSPECT, fds={})
+        self._inspect = await self._stack.enter_async_context(inspect)
+        unpack = prepare(Role.UNPACK, fds={SOURCE: blobs_out, SINK: tars_in})
+        self._unpack = await self._stack.enter_async_context(unpack)
+        layers = prepare(Role.LAYERS, fds={SOURCE: tars_out}, workspace=self._directory)
+        self._layers = await self._stack.enter_async_context(layers)
 
     async def __aexit__(
         self,
@@ -224,18 +228,18 @@ class ImageChildren:
         """Run mkfs.erofs on a tar that comes by pipe and goes as it is read."""
         children = self._guest.children
         async with AsyncExitStack() as stack:
-            fds = [_open_file(tar, os.O_RDWR), *open_pipe()]
-            file, source, sink = fds
-            try:
+            with ExitStack() as passed_on:  # whoever is left alone has to notice
+                file = _open_file(tar, os.O_RDWR)
+                passed_on.callback(os.close, file)
+                source, sink = open_pipe()
+                passed_on.callback(os.close, source)
+                passed_on.callback(os.close, sink)
                 feed = await stack.enter_async_context(
                     children.prepare(Role.FEED, fds={SOURCE: file, SINK: sink})
                 )
                 program = await stack.enter_async_context(
                     children.prepare_program(Role.COMPRESS, workspace=self._directory, stdin=source)
                 )
-            finally:
-                for fd in fds:  # whoever is left alone has to notice
-                    os.close(fd)
             async with TaskGroup() as group:
                 fed = group.start(self._feed(feed), "feed a tar")
                 ended = group.start(program.run(arguments, seconds=self._seconds), "compress it")

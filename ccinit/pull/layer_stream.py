@@ -31,10 +31,13 @@ def open_pipe() -> tuple[int, int]:
     Raises:
         KernelError: the kernel refused.
     """
+    ends: tuple[int, ...] = ()
     try:
-        reader, writer = os.pipe()
+        ends = reader, writer = os.pipe()
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     except OSError as error:
+        for end in ends:
+            os.close(end)
         raise KernelError(error.errno or 0, "pipe", "layers") from error
     return reader, writer
 

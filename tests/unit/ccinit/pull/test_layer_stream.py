@@ -1,12 +1,14 @@
 """Layers through real pipes: what is written comes out, and an end is told from a death."""
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, KernelError
 from ccinit.pull.layer_stream import (
     MAX_CHUNK_BYTES,
     LayerReader,
@@ -44,6 +46,17 @@ def test_pipe_has_room_for_three_chunks_and_their_lengths(pipe: list[int]) -> No
     sink.write(b"x" * (3 * MAX_CHUNK_BYTES))
     sink.end_layer()
     assert [len(chunk) for chunk in source.chunks()] == [MAX_CHUNK_BYTES] * 3
+
+
+def test_pipe_that_cannot_be_widened_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise PermissionError(errno.EPERM, "over the user's share")
+
+    monkeypatch.setattr("fcntl.fcntl", refuse)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    with pytest.raises(KernelError):
+        open_pipe()
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 @pytest.mark.parametrize("written", [b"", b"\0\0", struct.pack(">I", 4) + b"abc"])
