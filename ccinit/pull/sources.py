@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from ccinit.errors import CcinitError, KernelError
+from ccinit.formats.digest import Digest
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.formats.registries import PullSource, plan_sources, rule_keys
 from ccinit.formats.resource_uri import ResourceUri
@@ -51,20 +52,38 @@ def open_source(request: PullRequest, channel: SourceChannel) -> Iterator[Regist
     sources = plan_sources(request.registry, wanted, request.ca_pem)
     keys = _read_keys(request, channel)
     for source in sources[:-1]:
-        reference = parse_image_reference(source.reference)
         try:
-            with _client(source, keys) as http:
-                probe = Registry(http, reference, find_credential(request.auth, reference), _MIRROR)
-                verify_digest(probe.manifest(wanted.digest).body, wanted.digest)
+            http = _probe(source, keys, request, wanted.digest)
         except CcinitError as error:
             channel.notify(SourceFailed(reference=source.reference, error=str(error)[:500]))
         else:
             break
     else:
-        source, reference = sources[-1], parse_image_reference(sources[-1].reference)
-    limits = RegistryLimits(total_seconds=end - boottime())
-    with _client(source, keys) as http:
-        yield Registry(http, reference, find_credential(request.auth, reference), limits)
+        source = sources[-1]
+        http = _client(source, keys)
+    with http:
+        limits = RegistryLimits(total_seconds=end - boottime())
+        yield _registry(http, source, request, limits)
+
+
+def _probe(
+    source: PullSource, keys: Mapping[ResourceUri, Secret], request: PullRequest, wanted: Digest
+) -> HttpClient:
+    """Return a client of a mirror that has given the manifest; its connections are kept."""
+    http = _client(source, keys)
+    try:
+        verify_digest(_registry(http, source, request, _MIRROR).manifest(wanted).body, wanted)
+    except BaseException:
+        http.close()
+        raise
+    return http
+
+
+def _registry(
+    http: HttpClient, source: PullSource, request: PullRequest, limits: RegistryLimits
+) -> Registry:
+    reference = parse_image_reference(source.reference)
+    return Registry(http, reference, find_credential(request.auth, reference), limits)
 
 
 def _read_keys(request: PullRequest, channel: SourceChannel) -> Mapping[ResourceUri, Secret]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from ccinit.agent.roles import Role
 from ccinit.errors import CcinitError
 from ccinit.formats.fields import Fields
 from ccinit.formats.layer_encryption import ImageEncryption
+from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.formats.registries import RegistryRule, read_registry
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.pull.fetch_messages import (
@@ -29,6 +31,7 @@ from ccinit.pull.fetch_messages import (
     SourceFailed,
     key_pipe,
 )
+from ccinit.pull.sources import open_source
 from ccinit.secret import Secret
 from tests.fakes import signatures as fake
 from tests.fakes.connect_proxy import running_proxy
@@ -36,6 +39,7 @@ from tests.fakes.hostile_registry import Fault, serve_hostile
 from tests.fakes.layer_pipes import LayerPipe
 from tests.fakes.registry import make_image
 from tests.fakes.tars import Entry, make_tar
+from tests.fakes.tls_server import TlsServer, read_head
 from tests.integration.pull_fixture import LIMITS, Channel, pulled
 from tests.integration.registry_fixture import (
     Authority,
@@ -102,6 +106,27 @@ def test_image_comes_from_its_mirror(
     assert reason(authority, tmp_path / "taken", rewritten, channel=channel) is None
     assert not any(isinstance(notice, SourceFailed) for notice in channel.notices)
     assert reason(authority, tmp_path / "primary", None) == "net.dns"
+
+
+def test_mirror_that_was_asked_for_the_manifest_keeps_its_connection(authority: Authority) -> None:
+    def handle(connection: socket.socket) -> None:
+        length = b"Content-Length: %d" % len(IMAGE.manifest)
+        while read_head(connection):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n" + IMAGE.manifest)
+
+    with TlsServer(authority.server_context(), handle) as server:
+        request = PullRequest(
+            reference=PRIMARY,
+            ca_pem=authority.ca_pem,
+            auth=b"",
+            limits=LIMITS,
+            encryption=ImageEncryption.NONE,
+            with_signatures=False,
+            registry=mirrors(server.url().removeprefix("https://").rstrip("/")),
+        )
+        with open_source(request, Channel("")) as registry:
+            assert registry.manifest(parse_image_reference(PRIMARY).digest).body == IMAGE.manifest
+        assert server.connections == 1
 
 
 def test_location_is_asked_instead_of_the_registry(
