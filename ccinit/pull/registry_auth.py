@@ -11,7 +11,7 @@ from enum import Enum
 from urllib.parse import urlencode, urlsplit
 
 from ccinit.errors import FormatError, PeerError
-from ccinit.formats.oci_reference import ImageReference
+from ccinit.formats.oci_reference import HTTPS_PORT, ImageReference
 from ccinit.formats.strict_json import JsonValue, decode_base64, encode_base64, parse_json
 from ccinit.values import field, frozen
 
@@ -210,7 +210,7 @@ def token_request(
     """
     try:
         realm = urlsplit(challenge.realm)
-        has_port = realm.port is not None and realm.port != reference.port
+        has_port = realm.port not in (None, HTTPS_PORT, reference.port)
     except ValueError as error:
         raise PeerError("registry.realm", "the realm is no URL") from error
     same = realm.hostname == reference.host

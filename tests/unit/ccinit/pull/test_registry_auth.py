@@ -111,6 +111,11 @@ def test_token_is_chosen_before_a_password_and_what_is_unknown_passed_over() -> 
             "https://auth.docker.example/token",
             "https://auth.docker.example/token",
         ),
+        (
+            "team-docker.host.example",
+            "https://team.host.example:443/v2/token",
+            "https://team.host.example:443/v2/token",
+        ),
         ("ghcr.example:5000", "https://ghcr.example:5001/t", "https://ghcr.example:5001/t"),
         ("127.0.0.1", "https://127.0.0.1", "https://127.0.0.1/"),
     ],
