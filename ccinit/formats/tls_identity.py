@@ -46,8 +46,10 @@ def parse_tls_identity(data: bytes) -> TlsIdentity:
         raise LimitExceededError("tls_identity.size", f"{len(data)} bytes, at most {MAX_BYTES}")
     blocks = _blocks(data)
     labels = [label for label, _ in blocks]
-    if labels[:1] != [_KEY] or set(labels[1:]) != {_CERTIFICATE} or len(labels) > MAX_CERTIFICATES:
+    if labels[:1] != [_KEY] or set(labels[1:]) != {_CERTIFICATE}:
         raise FormatError("tls_identity.form", "expected one private key, then certificates")
+    if len(labels) > 1 + MAX_CERTIFICATES:
+        raise LimitExceededError("tls_identity.form", f"more than {MAX_CERTIFICATES} certificates")
     return TlsIdentity(pem=data, certificate_der=blocks[1][1])
 
 
@@ -67,9 +69,9 @@ def _blocks(data: bytes) -> list[tuple[str, bytes]]:
                 label = ""
             else:
                 body += line
-    except (UnicodeDecodeError, binascii.Error) as error:
-        # The decoder's own text quotes the key.
-        raise FormatError("tls_identity.form", "not PEM") from error
+    except (UnicodeDecodeError, binascii.Error):
+        # Not the decoder's own: a UnicodeDecodeError has the whole text with it, key included.
+        raise FormatError("tls_identity.form", "not PEM") from None
     if label:
         raise FormatError("tls_identity.form", "a block without end")
     return blocks

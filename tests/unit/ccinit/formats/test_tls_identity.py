@@ -3,7 +3,7 @@
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.formats.tls_identity import MAX_BYTES, parse_tls_identity
+from ccinit.formats.tls_identity import MAX_BYTES, MAX_CERTIFICATES, parse_tls_identity
 from tests.fakes.tls_server import Authority, make_authority
 
 KEY = "-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n"
@@ -16,6 +16,11 @@ def test_tls_identity_is_a_key_and_a_chain() -> None:
     assert identity.certificate_der == b"leaf"
     assert identity.pem == (KEY + LEAF + ROOT).encode()
     assert "QUJD" not in repr(identity)
+
+
+def test_tls_identity_has_up_to_eight_certificates() -> None:
+    chain = LEAF + ROOT * (MAX_CERTIFICATES - 1)
+    assert parse_tls_identity((KEY + chain).encode()).certificate_der == b"leaf"
 
 
 def test_tls_identity_of_real_pem_has_the_certificates_own_bytes() -> None:
@@ -33,7 +38,7 @@ def test_tls_identity_of_real_pem_has_the_certificates_own_bytes() -> None:
         pytest.param(KEY, "tls_identity.form", id="no-certificate"),
         pytest.param(LEAF + KEY, "tls_identity.form", id="order"),
         pytest.param(KEY + KEY + LEAF, "tls_identity.form", id="two-keys"),
-        pytest.param(KEY + LEAF * 8, "tls_identity.form", id="long-chain"),
+        pytest.param(KEY + LEAF * (MAX_CERTIFICATES + 1), "tls_identity.form", id="long-chain"),
         pytest.param(KEY + "note\n" + LEAF, "tls_identity.form", id="text-between"),
         pytest.param(KEY + LEAF[:-10], "tls_identity.form", id="cut-off"),
         pytest.param(KEY + LEAF.replace("bGVh", "b!Vh"), "tls_identity.form", id="base64"),
