@@ -35,6 +35,9 @@ from host_runtime.vsock.packets import (
 )
 
 _COUNTER_MASK: Final = 0xFFFFFFFF
+# An object of Python's costs some fifty bytes: a guest that sends byte by byte must not make its
+# credit cost that much for each. Joining costs a copy of at most this for a packet.
+_JOINED_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,9 +201,15 @@ class Connection:
         if self.guest_ended & Shutdown.SEND or unforwarded > limits.receive_bytes:
             return False
         if payload:
-            self.to_local.append(payload)
-            self.to_local_bytes += len(payload)
+            self._keep_for_local(payload)
         return True
+
+    def _keep_for_local(self, payload: bytes) -> None:
+        self.to_local_bytes += len(payload)
+        if self.to_local and len(self.to_local[-1]) + len(payload) <= _JOINED_BYTES:
+            self.to_local[-1] += payload
+        else:
+            self.to_local.append(payload)
 
     def end(self) -> None:
         """Nothing more comes from or goes to the guest."""

@@ -94,6 +94,20 @@ def test_data_beyond_our_credit_is_answered_by_reset() -> None:
     assert connection.phase.value == "draining"
 
 
+def test_data_in_tiny_packets_is_kept_in_few_pieces() -> None:
+    connections = ConnectionTable(guest_cid=3, limits=VsockLimits())
+    connection = opened(connections)
+    sent = bytes(index % 251 for index in range(20_000))
+    for start in range(0, len(sent), 2):
+        connections.receive(packet(Operation.RW, connection), sent[start : start + 2])
+    assert connection.phase is Phase.OPEN
+    assert b"".join(connection.to_local) == sent
+    assert connection.to_local_bytes == len(sent)
+    assert len(connection.to_local) <= 5
+    connections.receive(packet(Operation.RW, connection), b"x" * 5000)
+    assert connection.to_local[-1] == b"x" * 5000
+
+
 def test_credit_is_announced_once_half_of_it_was_used() -> None:
     connections = table()
     connection = opened(connections)
