@@ -14,8 +14,9 @@ What is checked, in this order:
     4  its plaintext has its form; drops never fall; long entries are whole   record, dropped, order
     5  record 1, and nothing else, is the evidence                            evidence-place
     6  the evidence reports this boot id and signing key                      evidence
-    7  every signature is right and none is late                              signature, unsigned
-    8  the stream ends with END and a signature, and nothing follows          end, trailing
+    7  every signature is right and none is late                              signature, late
+    8  the stream ends with END and a signature, and nothing follows          end, unsigned,
+                                                                              trailing
 
 A failure of 1 to 5 or 7 (a wrong or late signature) or bytes after the end stops the reading:
 behind that record nothing can be believed. A missing end or signature at the tail, and evidence
@@ -311,7 +312,7 @@ class _Reading:
             self._verify_signature(record)
             return
         if self._index - self._signed >= SIGNED_AT_LEAST_EVERY:
-            raise VerificationError("unseal.unsigned", "a signature is late")
+            raise VerificationError("unseal.late", "a signature is late")
         if record.kind is not Kind.FILL:
             self._join(record)
         elif self._parts.is_open or record.data:

@@ -17,6 +17,7 @@ from ccinit.seal.stream import SealedStream, open_stream
 from ccinit.secret import Secret
 from guest_owner.log_key import LogKey
 from guest_owner.unseal import Finding, Unsealed, unseal
+from guest_owner.unseal_command import EXIT_BAD, EXIT_OPEN, exit_code
 
 OWNER = LogKey(b"o" * 32)
 BOOT_ID = BootId(b"b" * 16)
@@ -351,10 +352,11 @@ def test_unseal_with_a_late_signature_is_refused() -> None:
         "unseal.unsigned",
         "unseal.end",
     ]
+    assert exit_code(read(bytes(writer))) == EXIT_OPEN
     writer.event()
+    assert exit_code(read(bytes(writer))) == EXIT_BAD
     finding = only_finding(bytes(writer))
-    assert (finding.reason, finding.index) == ("unseal.unsigned", 64)
-    assert finding.detail == "a signature is late"
+    assert (finding.reason, finding.index) == ("unseal.late", 64)
 
 
 # Step 8
