@@ -91,11 +91,18 @@ class Subject:
     devices: frozenset[str] = frozenset()
 
     def is_registered(self, references: References) -> bool:
-        """Whether what the guest was appraised with is still registered."""
+        """Whether what the guest was appraised with is still registered, under the same names.
+
+        A name that stands for another document by now is not this guest's: rules and what is minted
+        go by it.
+        """
         return any(
             known.name == self.reference and known.profile is self.profile
             for known in references.sets
-        ) and any(known.digest == self.initdata_digest for known in references.initdata)
+        ) and any(
+            (known.name, known.digest) == (self.initdata_name, self.initdata_digest)
+            for known in references.initdata
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

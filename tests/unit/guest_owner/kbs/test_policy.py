@@ -7,8 +7,9 @@ from ccinit.formats.digest import sha256_digest
 from ccinit.formats.resource_uri import ResourceUri
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.policy import Allow, Deny, Policy, decide, parse_pattern, parse_policy
-from guest_owner.kbs.references import Profile
+from guest_owner.kbs.references import Profile, References, register_initdata
 from guest_owner.kbs.store import EMPTY_POLICY
+from tests.unit.guest_owner.kbs.values import reference_set
 
 POD = sha256_digest(b"pod")
 KEY = ResourceUri("ccinit", "shop", "volume-key-data")
@@ -167,3 +168,20 @@ def test_patterns_that_cover_one_resource_overlap(
         assert first.overlaps(second)
         assert second.overlaps(first)
     assert first.overlaps(first)
+
+
+def registered(*documents: tuple[str, bytes]) -> References:
+    return References(
+        sets=(reference_set("image-1"),),
+        initdata=tuple(register_initdata(name, document) for name, document in documents),
+    )
+
+
+def test_guest_is_registered_while_its_names_stand_for_the_same() -> None:
+    guest = subject()
+    assert guest.is_registered(registered(("bank", b"other"), ("shop", b"pod")))
+    assert not guest.is_registered(registered(("shop", b"other")))
+    assert not guest.is_registered(registered(("old", b"pod")))
+    # The old document is kept under another name; its guests must not act as the new `shop`.
+    assert not guest.is_registered(registered(("old", b"pod"), ("shop", b"other")))
+    assert not subject(reference="image-2").is_registered(registered(("shop", b"pod")))
