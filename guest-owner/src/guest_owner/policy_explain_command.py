@@ -49,7 +49,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         _of_session(arguments.state / AUDIT_NAME, arguments.session)
         if arguments.session is not None
         else _described(references, arguments)
-    )
+    ).with_aliases(references)
     policy = store.read_policy()
     print(f"guest: image {subject.reference} ({subject.profile}), initdata {subject.initdata_name}")
     rows = [

@@ -115,6 +115,17 @@ def test_explain_names_the_rule_that_releases(
     assert capsys.readouterr().out.splitlines()[4] == f"{URI}: released by rule 2"
 
 
+def test_explain_takes_a_document_by_each_of_its_names(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shop / "initdata/copy-of-shop.toml").write_bytes(DOCUMENT)
+    assert explain(shop, "--reference", "image-1", "--initdata", "copy-of-shop") == 0
+    assert "would be released by rule 2" in capsys.readouterr().out
+    (shop / "initdata/copy-of-shop.toml").write_bytes(DOCUMENT + b"# another\n")
+    assert explain(shop, "--reference", "image-1", "--initdata", "copy-of-shop") == 1
+    assert "denied, initdata copy-of-shop is not named" in capsys.readouterr().out
+
+
 def test_explain_says_why_not(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert explain(shop, "--reference", "image-2", "--initdata", "shop") == 1
     assert f"{URI}: denied, reference values image-2 are not named" in capsys.readouterr().out

@@ -6,8 +6,8 @@ inside the KBS, the same for every platform. Their signed form on the wire is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.digest import Digest
@@ -82,13 +82,26 @@ class ClaimList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Who asks for a resource, as far as a policy cares."""
+    """Who asks for a resource, as far as a policy cares.
+
+    Attributes:
+        initdata_aliases: every name that the document is registered under when a policy decides;
+            neither tokens nor the audit log have them.
+    """
 
     reference: str
     profile: Profile
     initdata_name: str
     initdata_digest: Digest
     devices: frozenset[str] = frozenset()
+    initdata_aliases: frozenset[str] = frozenset()
+
+    def with_aliases(self, references: References) -> Self:
+        """Return the same guest, its document going by each of its registered names."""
+        names = (
+            known.name for known in references.initdata if known.digest == self.initdata_digest
+        )
+        return replace(self, initdata_aliases=frozenset(names))
 
     def is_registered(self, references: References) -> bool:
         """Whether what the guest was appraised with is still registered, under the same names.

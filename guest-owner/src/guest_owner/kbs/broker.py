@@ -213,7 +213,7 @@ class KeyBroker:
             return str(error)
         if not subject.is_registered(references):
             return "the registration that the guest was appraised with was withdrawn"
-        decision = decide(policy, uri, subject)
+        decision = decide(policy, uri, subject.with_aliases(references))
         return decision.reason if isinstance(decision, Deny) else ""
 
     def _identify(self, cookie: str | None, bearer: str | None) -> Attested:

@@ -12,7 +12,8 @@ A policy is a TOML file that the owner can read aloud:
     devices    = []                  # beside the platform, exactly; see guest_owner.kbs.devices
 
 A rule that names no initdata is refused: the document is the pod, and a rule for any pod would
-release to one that the host made. Patterns of `prod` and `test` rules must not overlap, so that a
+release to one that the host made. A document that is registered under several names goes by each
+of them. Patterns of `prod` and `test` rules must not overlap, so that a
 test guest can never get a resource that a production guest gets, whatever order the rules are in.
 
 A device that proves nothing can be named by `test` rules alone. A guest that has another device
@@ -153,13 +154,18 @@ def _apply(rule: Rule, uri: ResourceUri, subject: Subject) -> RuleOutcome:
         met, reason = 1, f"the guest's image has profile {subject.profile}"
     elif rule.references and subject.reference not in rule.references:
         met, reason = 2, f"reference values {subject.reference} are not named"
-    elif rule.initdata.isdisjoint((subject.initdata_name, str(subject.initdata_digest))):
+    elif rule.initdata.isdisjoint(_document_names(subject)):
         met, reason = 3, f"initdata {subject.initdata_name} is not named"
     elif subject.devices != rule.devices:
         met, reason = 4, _differing_devices(rule, subject)
     else:
         met, reason = 5, ""
     return RuleOutcome(rule=rule, conditions_met=met, reason=reason)
+
+
+def _document_names(subject: Subject) -> frozenset[str]:
+    own = (subject.initdata_name, str(subject.initdata_digest))
+    return subject.initdata_aliases.union(own)
 
 
 def _differing_devices(rule: Rule, subject: Subject) -> str:

@@ -185,3 +185,12 @@ def test_guest_is_registered_while_its_names_stand_for_the_same() -> None:
     # The old document is kept under another name; its guests must not act as the new `shop`.
     assert not guest.is_registered(registered(("old", b"pod"), ("shop", b"other")))
     assert not subject(reference="image-2").is_registered(registered(("shop", b"pod")))
+
+
+def test_document_goes_by_each_of_its_names() -> None:
+    known = registered(("bank", b"pod"), ("bureau", b"other"), ("shop", b"pod"))
+    guest = subject(initdata="bank").with_aliases(known)
+    assert guest.initdata_aliases == {"bank", "shop"}
+    assert isinstance(decide(policy(RULE), KEY, guest), Allow)
+    other = subject(initdata="bank").with_aliases(registered(("bank", b"pod"), ("shop", b"other")))
+    assert decide(policy(RULE), KEY, other) == Deny("initdata bank is not named")
