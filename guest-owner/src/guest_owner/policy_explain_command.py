@@ -1,9 +1,10 @@
 """`guest-owner policy explain`: which rule decides about a resource, and why."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
-from ccinit.errors import ConfigError
+from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.digest import parse_digest
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.arguments import Subparsers, add_state
@@ -95,13 +96,27 @@ def _of_session(log: Path, label: str) -> Subject:
             continue
         if record["decision"] != Decision.ACCEPTED.value:
             raise ConfigError("explain.session", f"{label} was refused: {record['reason']}")
-        digest = parse_digest(str(record["initdata"]), "audit.initdata")
-        devices = str(record.get("devices", ""))
+        with_devices = "devices" in record
         return Subject(
-            reference=str(record["reference"]),
-            profile=Profile(str(record["profile"])),
-            initdata_name=str(record["initdata_name"]),
-            initdata_digest=digest,
-            devices=frozenset(devices.split(", ") if devices else ()),
+            reference=_written(record, "reference"),
+            profile=_profile(_written(record, "profile")),
+            initdata_name=_written(record, "initdata_name"),
+            initdata_digest=parse_digest(_written(record, "initdata"), "audit.initdata"),
+            devices=frozenset(_written(record, "devices").split(", ") if with_devices else ()),
         )
     raise ConfigError("explain.session", f"no attestation of {label!r} is in the audit log")
+
+
+def _written(record: Mapping[str, object], key: str) -> str:
+    """Return what the log says of an accepted guest; a line that was edited may not have it."""
+    value = record.get(key)
+    if not isinstance(value, str) or not value:
+        raise FormatError(f"audit.{key}", "an accepted guest's record does not say it")
+    return value
+
+
+def _profile(name: str) -> Profile:
+    for profile in Profile:
+        if profile.value == name:
+            return profile
+    raise FormatError("audit.profile", f"{name[:40]!r} is no profile")

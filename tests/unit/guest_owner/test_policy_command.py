@@ -166,6 +166,42 @@ def test_explain_of_a_session_reads_who_attested_in_it(
 
 
 @pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("reference", None),
+        ("profile", None),
+        ("profile", "staging"),
+        ("initdata", None),
+        ("initdata", "md5:0"),
+        ("initdata_name", 7),
+        ("devices", ["sampledevice"]),
+    ],
+)
+def test_explain_of_a_record_that_was_edited_says_what_is_wrong(
+    shop: Path, capsys: pytest.CaptureFixture[str], key: str, value: object
+) -> None:
+    record: dict[str, object] = {
+        "time": "2026-01-01T00:00:00.000+00:00",
+        "event": "attest",
+        "session": "one",
+        "tee": "tpm",
+        "decision": "accepted",
+        "reason": "",
+        "reference": "image-1",
+        "profile": "prod",
+        "initdata": str(initdata().digest),
+        "initdata_name": "shop",
+    }
+    log = shop / "audit.jsonl"
+    log.write_text(json.dumps(record) + "\n")
+    assert explain(shop, "--session", "one") == 0
+    edited = {name: known for name, known in record.items() if name != key}
+    log.write_text(json.dumps(edited if value is None else {**edited, key: value}) + "\n")
+    assert explain(shop, "--session", "one") == 1
+    assert f"[audit.{key}]" in error_of(capsys)
+
+
+@pytest.mark.parametrize(
     ("guest", "reason"),
     [
         (("--reference", "image-1"), "explain.initdata"),
