@@ -1,6 +1,7 @@
 """`guest-owner policy`: who may get which resource."""
 
 import argparse
+import sys
 
 from guest_owner import policy_explain_command, policy_export_command
 from guest_owner.arguments import Subparsers, add_group, add_state
@@ -13,7 +14,7 @@ from guest_owner.kbs.policy import (
     parse_pattern,
 )
 from guest_owner.kbs.policy_text import add_rule, remove_rule
-from guest_owner.kbs.references import Profile, check_name
+from guest_owner.kbs.references import Profile, References, check_name
 from guest_owner.kbs.store import Store
 from guest_owner.table import format_table
 
@@ -86,9 +87,25 @@ def _allow(arguments: argparse.Namespace) -> int:
         initdata=frozenset(check_initdata_name(name) for name in arguments.initdata),
         devices=frozenset(check_device(name) for name in arguments.device),
     )
-    store.write_policy(add_rule(_read_text(store), rule).encode())
+    text = add_rule(_read_text(store), rule).encode()
+    unknown = _unregistered(rule, store.read_references())
+    store.write_policy(text)
     print(f"{rule.resources} may go to {rule.profile} guests with the named initdata")
+    for what in unknown:
+        # No error: rules may be written before images and pods are registered.
+        print(f"warning: {what} is not registered, nothing goes to it yet", file=sys.stderr)
     return 0
+
+
+def _unregistered(rule: Rule, references: References) -> list[str]:
+    """Return what the rule names that no guest can be, in words."""
+    sets = {known.name for known in references.sets if known.profile is rule.profile}
+    documents = {known.name for known in references.initdata}
+    documents |= {str(known.digest) for known in references.initdata}
+    return [
+        *(f"initdata document {name!r}" for name in sorted(rule.initdata - documents)),
+        *(f"image {name!r} of profile {rule.profile}" for name in sorted(rule.references - sets)),
+    ]
 
 
 def _list(arguments: argparse.Namespace) -> int:

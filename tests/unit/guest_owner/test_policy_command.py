@@ -36,6 +36,24 @@ def test_allow_appends_a_rule_that_list_prints(
     assert len(Store(state).read_policy().rules) == 2
 
 
+def test_allow_warns_of_what_is_not_registered(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(state).add_reference(reference_set("image-1"))
+    (state / "initdata").mkdir()
+    (state / "initdata/shop.toml").write_bytes(DOCUMENT)
+    known = ("--initdata", str(initdata().digest), "--reference", "image-1")
+    assert allow(state, "ccinit/shop/*", *known) == 0
+    assert error_of(capsys) == ""
+    assert allow(state, "ccinit/bank/*", "--initdata", "shpo", "--reference", "image-2") == 0
+    warnings = error_of(capsys).splitlines()
+    assert ["'shpo'" in warnings[0], "'image-2' of profile prod" in warnings[1]] == [True, True]
+    assert len(warnings) == 2
+    assert allow(state, "test/*/*", "--profile", "test", "--reference", "image-1") == 0
+    assert "'image-1' of profile test" in error_of(capsys)
+    assert len(Store(state).read_policy().rules) == 3
+
+
 @pytest.mark.parametrize(
     "words", [("list",), ("allow", "ccinit/shop/*", "--initdata", "shop"), ("remove", 1)]
 )
