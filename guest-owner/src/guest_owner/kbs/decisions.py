@@ -135,6 +135,7 @@ class Decisions:
                 profile=subject.profile.value,
                 initdata=str(subject.initdata_digest),
                 initdata_name=subject.initdata_name,
+                devices=", ".join(sorted(subject.devices)),
                 resource=resource,
                 minted=minted,
             )
