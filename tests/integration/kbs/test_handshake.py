@@ -191,6 +191,13 @@ def test_policy_and_absence_are_told_apart_only_after_the_policy(kbs: Kbs) -> No
     assert client.open(client.get()) == SECRET
 
 
+def test_cookie_of_attest_ends_with_the_session_that_auth_began(kbs: Kbs) -> None:
+    client = kbs.client()
+    first = client.auth().headers["set-cookie"]
+    time.sleep(1.1)  # Expires counts whole seconds
+    assert client.attest().headers["set-cookie"] == first
+
+
 def test_withdrawn_reference_stops_an_attested_guest(kbs: Kbs) -> None:
     client = kbs.client()
     client.auth()

@@ -7,7 +7,6 @@ RCAR's wire facts (Trustee KBS, API v0) on Starlette; what the replies say is
 
 import asyncio
 import logging
-from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 from starlette.applications import Starlette
@@ -126,12 +125,13 @@ class KbsEndpoint:
             raise KbsRefusedError(Variant.ATTESTATION_ERROR, "body cut short") from error
         return bytes(body)
 
-    def _session_reply(self, session: Session, reply: bytes) -> Response:
+    @staticmethod
+    def _session_reply(session: Session, reply: bytes) -> Response:
         response = Response(reply, media_type=_JSON)
         # Trustee sets only the value and Expires; Path is what a client would take by default.
-        expires = datetime.now(UTC) + timedelta(seconds=self._limits.session_seconds)
         response.headers["set-cookie"] = (
-            f"{COOKIE}={session.cookie}; Expires={format_datetime(expires, usegmt=True)}; "
+            f"{COOKIE}={session.cookie}; "
+            f"Expires={format_datetime(session.expires, usegmt=True)}; "
             "Path=/kbs/v0; Secure; HttpOnly"
         )
         return response

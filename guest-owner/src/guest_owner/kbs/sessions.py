@@ -11,6 +11,7 @@ where people read. Life is counted by a monotonic clock from `open` on and is ne
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from ccinit.formats.jwk import PublicJwk
@@ -43,13 +44,19 @@ class Attested:
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One guest's handshake; `expires_at` in seconds of the store's clock."""
+    """One guest's handshake.
+
+    Attributes:
+        expires_at: in seconds of the store's clock, by which it ends.
+        expires: the same moment for the cookie, by the wall clock.
+    """
 
     cookie: str
     label: str
     tee: str
     nonce: Nonce
     expires_at: float
+    expires: datetime
     state: SessionState = SessionState.OPENED
     attested: Attested | None = None
 
@@ -71,6 +78,7 @@ class Sessions:
             tee=tee,
             nonce=nonce or Nonce(encode_base64(secrets.token_bytes(_NONCE_BYTES))),
             expires_at=self._clock() + self._limits.session_seconds,
+            expires=datetime.now(UTC) + timedelta(seconds=self._limits.session_seconds),
         )
         self._by_cookie[session.cookie] = session
         return session
