@@ -198,6 +198,22 @@ def test_cookie_of_attest_ends_with_the_session_that_auth_began(kbs: Kbs) -> Non
     assert client.attest().headers["set-cookie"] == first
 
 
+def test_rule_covers_a_document_by_a_name_that_is_not_its_first(kbs: Kbs) -> None:
+    (shop,) = (kbs.state / "initdata").glob("shop.toml")
+    copy = shop.with_name("a-copy.toml")
+    copy.write_bytes(shop.read_bytes())
+    try:
+        client = kbs.client()
+        client.auth()
+        client.attest()
+        assert client.open(client.get()) == SECRET
+        assert kbs.audit()[-1]["initdata_name"] == "a-copy"
+        copy.write_bytes(shop.read_bytes() + b"# another")
+        refused(client.get(), "PolicyDeny")
+    finally:
+        copy.unlink()
+
+
 def test_withdrawn_reference_stops_an_attested_guest(kbs: Kbs) -> None:
     client = kbs.client()
     client.auth()
