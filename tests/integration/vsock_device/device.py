@@ -1,6 +1,10 @@
 """The vsock device's process between its two sockets: a host's clients, and a guest's driver."""
 
+import os
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +38,15 @@ class Device:
         )
         assert stream.recv(32) == f"OK {header.source_port}\n".encode()
         return stream, header.source_port
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let the device find everything that is done meanwhile at once."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
 
     def assert_serves(self) -> None:
         """A byte goes to the guest and one comes back, after a reset of the device."""

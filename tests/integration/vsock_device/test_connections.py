@@ -95,6 +95,34 @@ def test_full_close_of_the_guest_is_answered_by_reset_and_loses_nothing(device: 
         assert content == b"x" * 60_000
 
 
+@pytest.mark.parametrize("ending", [Operation.SHUTDOWN, Operation.RST])
+def test_guest_that_answers_writes_and_ends_at_once_is_heard(
+    device: Device, ending: Operation
+) -> None:
+    with device.dial() as stream:
+        header, _ = device.guest.receive()
+        port = header.source_port
+        with device.held():  # so that it finds all three together
+            device.guest.send(Operation.RESPONSE, port=GUEST_PORT, host_port=port)
+            device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"bye")
+            device.guest.send(ending, port=GUEST_PORT, host_port=port, flags=3)
+        content = b""
+        while piece := stream.recv(100):
+            content += piece
+        assert content == f"OK {port}\nbye".encode()
+
+
+def test_guest_that_answers_and_resets_at_once_was_there(device: Device) -> None:
+    with device.dial() as stream:
+        header, _ = device.guest.receive()
+        port = header.source_port
+        with device.held():
+            device.guest.send(Operation.RESPONSE, port=GUEST_PORT, host_port=port)
+            device.guest.send(Operation.RST, port=GUEST_PORT, host_port=port)
+        assert stream.recv(100) == f"OK {port}\n".encode()
+        assert stream.recv(100) == b""
+
+
 def test_guest_credit_is_never_exceeded(device: Device) -> None:
     stream, port = device.open(buffer=10)
     with stream:

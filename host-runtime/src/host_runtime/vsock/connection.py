@@ -74,6 +74,7 @@ class Connection:
         self.to_local: deque[bytes] = deque()
         self.to_local_bytes = 0
         self.from_local = bytearray()
+        self.is_answered = False  # the guest took what we asked for, whatever became of it
         self.local_ended = False  # the local end sends no more
         self.guest_ended = Shutdown(0)
         self._shutdown_sent = Shutdown(0)
@@ -181,6 +182,7 @@ class Connection:
                 self.end()
             case (Phase.REQUESTED, Operation.RESPONSE):
                 self.phase = Phase.OPEN
+                self.is_answered = True
             case (Phase.OPEN, Operation.RW):
                 return self._receive_data(payload, limits)
             case (Phase.OPEN, Operation.CREDIT_UPDATE):

@@ -117,7 +117,8 @@ class Endpoints:
                 self._refresh(end, connection)
 
     def _refresh(self, end: LocalEnd, connection: Connection) -> None:
-        if connection.phase is Phase.OPEN and not end.is_greeted:
+        # One turn may have brought the answer and the end behind it: so it is not asked of `phase`.
+        if connection.is_answered and not end.is_greeted:
             end.is_greeted = True
             end.prefix = f"OK {connection.local_port}\n".encode()
         try:
