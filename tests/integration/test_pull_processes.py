@@ -93,16 +93,17 @@ def flipped(data: bytes, position: int) -> bytes:
     return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
 
 
-REFUSED: dict[str, tuple[Fault, str]] = {
-    "a layer that the registry denies": (Fault(status=403), "registry.unauthorized"),
+REFUSED: dict[str, tuple[Fault, set[str]]] = {
+    "a layer that the registry denies": (Fault(status=403), {"registry.unauthorized"}),
+    # Two children find it out at the same moment, and either is right.
     "a layer with other bytes at its end": (
         Fault(body=flipped(IMAGE.blobs[LARGE], len(IMAGE.blobs[LARGE]) - 1)),
-        "pull.gzip",
+        {"pull.blob_digest", "pull.gzip"},
     ),
-    "a layer that is longer": (Fault(body=IMAGE.blobs[LARGE] + b"x"), "pull.blob_size"),
+    "a layer that is longer": (Fault(body=IMAGE.blobs[LARGE] + b"x"), {"pull.blob_size"}),
     "another layer of that length": (
         Fault(body=b"\0" * len(IMAGE.blobs[LARGE])),
-        "pull.gzip",
+        {"pull.gzip"},
     ),
 }
 
@@ -111,9 +112,9 @@ REFUSED: dict[str, tuple[Fault, str]] = {
 def test_layer_is_refused_for_what_is_wrong_with_it(
     registry: HostileRegistry, authority: Authority, name: str
 ) -> None:
-    fault, reason = REFUSED[name]
+    fault, reasons = REFUSED[name]
     registry.faults[LARGE] = fault
-    assert pull_from(registry, authority) == reason
+    assert pull_from(registry, authority) in reasons
     registry.faults.clear()
     assert pull_from(registry, authority) is None
 

@@ -67,7 +67,7 @@ def test_program_that_a_child_starts_has_both_filters_and_no_channel(
     seen: list[tuple[dict[str, str], set[str]]] = []
 
     def look() -> None:
-        while not seen:
+        while len(seen) < 20:  # a loader has a library open, for a moment
             for process in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError):
                     words = (process / "cmdline").read_bytes().split(b"\0")
@@ -80,8 +80,8 @@ def test_program_that_a_child_starts_has_both_filters_and_no_channel(
     watcher.start()
     assert run_scripts(children, workspace, f"while [ ! -e {flag} ]; do :; done") == "all"
     watcher.join()
-    (status, fds) = seen[0]
-    assert fds == {"0", "1", "2"}
+    status = seen[-1][0]
+    assert set.intersection(*(fds for _status, fds in seen)) == {"0", "1", "2"}
     assert status["Seccomp_filters"].strip() == "2"
     assert status["CapEff"].strip("0\n") == ""
     assert status["Uid"].split() == [str(RIGHTS[Role.INDEX].uid)] * 4
