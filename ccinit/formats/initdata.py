@@ -117,7 +117,7 @@ def parse_toml(document: bytes, reason: str) -> dict[str, object]:
 
     try:
         return tomllib.loads(document.decode("utf-8", errors="strict"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of an integer of thousands of digits
         raise FormatError(reason, f"not TOML: {error}") from error
 
 

@@ -117,6 +117,7 @@ def test_initdata_of_exactly_the_cap_is_read() -> None:
         pytest.param(b"version", b"\xef\xbb\xbfversion", "initdata.toml", id="bom"),
         pytest.param(b'"0.1.0"', b"[" * 5000, "initdata.toml", id="depth"),
         pytest.param(b'"0.1.0"', b"\xff", "initdata.toml", id="not-utf8"),
+        pytest.param(b'"0.1.0"', b"1" * 5000, "initdata.toml", id="long-integer"),
     ],
 )
 def test_initdata_document_outside_its_schema_is_refused(
