@@ -6,14 +6,13 @@ with what it asked for. JSON: `{"v": 1, "uri": …, "kind": …, "data": base64}
 `"create": true`: the grant to format an empty disk.
 """
 
-import binascii
 from enum import StrEnum
 
 from ccinit.errors import FormatError, LimitExceededError, VerificationError
 from ccinit.formats.fields import Fields
 from ccinit.formats.json_text import encode_json
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
-from ccinit.formats.strict_json import parse_json
+from ccinit.formats.strict_json import decode_base64, encode_base64, parse_json
 from ccinit.values import frozen
 
 MAX_BYTES = 1 << 20
@@ -60,7 +59,7 @@ def parse_envelope(body: bytes) -> Envelope:
         envelope = Envelope(
             uri=parse_resource_uri(fields.text("uri"), "envelope.uri"),
             kind=fields.choice("kind", EnvelopeKind),
-            data=_decode(fields.text("data", max_bytes=MAX_BYTES)),
+            data=decode_base64(fields.text("data", max_bytes=MAX_BYTES), "envelope.data"),
             create=fields.boolean("create", default=False),
         )
     if envelope.create and envelope.kind is not EnvelopeKind.VOLUME_KEY:
@@ -89,15 +88,8 @@ def encode_envelope(envelope: Envelope) -> bytes:
         "v": 1,
         "uri": str(envelope.uri),
         "kind": envelope.kind.value,
-        "data": binascii.b2a_base64(envelope.data, newline=False).decode(),
+        "data": encode_base64(envelope.data),
     }
     if envelope.create:
         value["create"] = True
     return encode_json(value)
-
-
-def _decode(text: str) -> bytes:
-    try:
-        return binascii.a2b_base64(text, strict_mode=True)
-    except (binascii.Error, ValueError) as error:
-        raise FormatError("envelope.data", "not base64") from error

@@ -29,6 +29,7 @@ def change(**changes: object) -> bytes:
         pytest.param(change(v=None), FormatError, "envelope.v", id="no-version"),
         pytest.param(change(x=1), FormatError, "envelope.unknown", id="unknown"),
         pytest.param(change(data="%"), FormatError, "envelope.data", id="base64"),
+        pytest.param(change(data="QR=="), FormatError, "envelope.data", id="stray-bits"),
         pytest.param(change(kind="key"), FormatError, "envelope.kind", id="kind"),
         pytest.param(change(kind="file"), FormatError, "envelope.create", id="create-a-file"),
         pytest.param(b"{}x", FormatError, "envelope.json", id="json"),
