@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.jwk import EcPublicJwk
 from ccinit.formats.sealed_secret import SealedSecret
-from ccinit.formats.strict_json import decode_base64url, parse_json
+from ccinit.formats.strict_json import JsonValue, decode_base64url, parse_json
 
 _WHERE: Final = "sealed_secret.key"
 _MAX_KEY_BYTES: Final = 2048
@@ -36,12 +36,18 @@ def verify_sealed_secret(sealed: SealedSecret, key: bytes) -> None:
         ) from error
 
 
+def _verifies(operations: JsonValue) -> bool:
+    return isinstance(operations, list) and "verify" in operations
+
+
 def _load(key: bytes) -> ec.EllipticCurvePublicKey:
     value = parse_json(key, _WHERE, _MAX_KEY_BYTES)
     if not isinstance(value, dict) or not _NEEDED <= value.keys() <= _ALLOWED:
         raise FormatError(_WHERE, "missing or unknown members; a private key has no place here")
     if (value["kty"], value["crv"], value.get("alg", "ES256")) != ("EC", "P-256", "ES256"):
         raise FormatError(_WHERE, "expected a key on P-256 for ES256")
+    if value.get("use", "sig") != "sig" or not _verifies(value.get("key_ops", ["verify"])):
+        raise FormatError(_WHERE, "its use or key_ops say that it verifies no signatures")
     # checks that the point is on its curve
     point = EcPublicJwk(
         x=decode_base64url(value["x"], _WHERE), y=decode_base64url(value["y"], _WHERE)

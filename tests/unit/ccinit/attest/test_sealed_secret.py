@@ -17,7 +17,7 @@ def reason(key: bytes, sealed: object = SEALED) -> str:
     return error.value.reason
 
 
-@pytest.mark.parametrize("key", [jwk(), jwk(kid="x", use="sig")])
+@pytest.mark.parametrize("key", [jwk(), jwk(kid="x", use="sig"), jwk(key_ops=["verify"])])
 def test_signature_by_the_named_key_is_good(key: bytes) -> None:
     verify_sealed_secret(SEALED, key)
 
@@ -38,6 +38,9 @@ def test_signature_by_another_key_or_of_another_text_is_refused() -> None:
         jwk(kty="OKP"),
         jwk(alg="ES384"),
         jwk(x="AA"),
+        jwk(use="enc"),
+        jwk(key_ops=["deriveBits"]),
+        jwk(key_ops="verify"),
         b"{}",
     ],
 )
