@@ -44,11 +44,20 @@ class HttpRequest:
     body: bytes
 
 
+@frozen
+class _Head:
+    """The request line, and how many bytes follow the head."""
+
+    line: bytes
+    body_bytes: int
+
+
 class HttpRequestReader:
     """Collects the bytes of one request."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._head: _Head | None = None  # once read, for the body may come in any number of pieces
 
     def feed(self, data: bytes) -> HttpRequest | None:
         """Add bytes; return the request once it is whole. What follows it is never looked at.
@@ -56,20 +65,30 @@ class HttpRequestReader:
         Raises:
             HttpRequestError: `http.…`.
         """
+        seen = len(self._buffer)
         self._buffer += data
-        head, end, body = bytes(self._buffer).partition(_END)
-        if len(head) > MAX_HEAD_BYTES:
-            raise HttpRequestError(431, "http.head", f"more than {MAX_HEAD_BYTES} bytes")
-        if not end:
+        if self._head is None:
+            self._head = self._take_head(max(0, seen - len(_END) + 1))
+        if self._head is None or len(self._buffer) < self._head.body_bytes:
             return None
-        line, *headers = head.split(b"\r\n")
-        length = _body_bytes(headers)
-        if len(body) < length:
-            return None
-        method, path, query = _read_line(line)
+        method, path, query = _read_line(self._head.line)
         return HttpRequest(
-            method=method, path=path, parameters=_read_query(query), body=body[:length]
+            method=method,
+            path=path,
+            parameters=_read_query(query),
+            body=bytes(self._buffer[: self._head.body_bytes]),
         )
+
+    def _take_head(self, start: int) -> "_Head | None":
+        """Take the head off the buffer if it is whole; its end does not begin before `start`."""
+        end = self._buffer.find(_END, start)
+        if (len(self._buffer) if end < 0 else end) > MAX_HEAD_BYTES:
+            raise HttpRequestError(431, "http.head", f"more than {MAX_HEAD_BYTES} bytes")
+        if end < 0:
+            return None
+        line, *headers = bytes(self._buffer[:end]).split(b"\r\n")
+        del self._buffer[: end + len(_END)]
+        return _Head(line=line, body_bytes=_body_bytes(headers))
 
 
 def _read_line(line: bytes) -> tuple[str, str, str]:

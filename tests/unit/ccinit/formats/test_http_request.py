@@ -1,5 +1,6 @@
 import pytest
 
+from ccinit.formats import http_request
 from ccinit.formats.http_request import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
@@ -26,6 +27,30 @@ def test_request_is_read_however_it_is_cut() -> None:
     *early, last = (reader.feed(GOOD[at : at + 1]) for at in range(len(GOOD)))
     assert early == [None] * (len(GOOD) - 1)
     assert last == READ
+
+
+def test_head_is_read_once_however_its_body_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[bytes] = []
+
+    def count(data: bytes) -> str:
+        lines.append(data)
+        return data.decode("ascii")
+
+    monkeypatch.setattr(http_request, "_ascii", count)
+    reader = HttpRequestReader()
+    reader.feed(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
+    assert [reader.feed(b"x") for _ in range(999)] == [None] * 999
+    found = reader.feed(b"x")
+    assert found is not None
+    assert found.body == b"x" * 1000
+    assert len(lines) == 2  # the request line and one header
+
+
+def test_end_of_a_head_is_found_where_it_is_cut() -> None:
+    for at in range(1, len(GOOD)):
+        reader = HttpRequestReader()
+        assert reader.feed(GOOD[:at]) is None
+        assert reader.feed(GOOD[at:]) == READ
 
 
 def test_what_follows_a_request_is_not_part_of_it() -> None:
