@@ -27,6 +27,7 @@ GIB = 1 << 30
 
 _MAX_PEM_BYTES = 64 * 1024
 _MAX_URL_BYTES = 1024
+_BEYOND_HOST = frozenset("/?#@\\")
 _MAX_API_KEY_BYTES = 256
 _LEAST_BATCH_MS = 50
 KBS_VSOCK_PORT = 1025
@@ -188,8 +189,11 @@ def parse_guest_config(text: str) -> GuestConfig:
 
 def _read_url(fields: Fields, where: str) -> str:
     url = fields.text("url", max_bytes=_MAX_URL_BYTES)
-    if not url.startswith("https://") or url.count("/") != len("//") or " " in url:
-        raise FormatError(f"{where}.url", "expected https://host[:port] without a path")
+    authority = url.removeprefix("https://")
+    if authority in ("", url) or not all("!" <= one <= "~" for one in authority):
+        raise FormatError(f"{where}.url", "expected https://host[:port]")
+    if not _BEYOND_HOST.isdisjoint(authority):
+        raise FormatError(f"{where}.url", "expected https://host[:port] without a path or a user")
     return url
 
 
