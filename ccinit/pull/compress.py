@@ -6,20 +6,16 @@ removed. So the most that the image ever takes is all of its tars and the compre
 What comes out is mounted and compared, content included, as an index is (`image`).
 """
 
-import errno
 import os
 from collections.abc import Sequence
 from typing import Protocol
 
-from ccinit.errors import ChildError, KernelError
+from ccinit.errors import KernelError
 from ccinit.pull.handover import hand_over, share_directory
 from ccinit.pull.index import compression_arguments
-from ccinit.pull.layer_file import no_room
+from ccinit.pull.layer_file import telling_no_room
 from ccinit.pull.layer_store import LayerFiles
 from ccinit.pull.messages import layer_file, outline_file
-
-_DETAIL_LENGTH = 200
-_NO_ROOM = os.strerror(errno.ENOSPC)
 
 
 class CompressingChildren(Protocol):
@@ -72,13 +68,8 @@ def _files(directory: str, position: int) -> LayerFiles:
 
 
 async def _compress(children: CompressingChildren, tar: str, image: str) -> None:
-    try:
+    with telling_no_room():
         await children.compress(tar, compression_arguments(image))
-    except ChildError as error:
-        # Afterwards there may be room again. What a child says chooses the reason and no more.
-        if _NO_ROOM in error.detail:
-            raise no_room(error.detail[:_DETAIL_LENGTH]) from error
-        raise
     try:
         os.unlink(tar)
     except OSError as error:

@@ -30,6 +30,7 @@ from ccinit.pull.compress import CompressingChildren, compress_layers
 from ccinit.pull.fetch_messages import AcceptedImage, PullRequest, SignaturePolicy, SignatureRequest
 from ccinit.pull.handover import give_directory, hand_over
 from ccinit.pull.index import IndexRequest, index_arguments
+from ccinit.pull.layer_file import telling_no_room
 from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer
 from ccinit.pull.messages import VerifiedLayers, layer_file
@@ -167,7 +168,8 @@ async def _index_layers(
     )
     if files:
         runs = tuple(index_arguments(layer.tar, layer.index) for layer in files)
-        await children.index(IndexRequest(runs=runs))
+        with telling_no_room():
+            await children.index(IndexRequest(runs=runs))
     indexes = [os.path.basename(layer.index) for layer in files]
     hand_over(directory, (*tars, *indexes), os.geteuid())
     return files

@@ -2,18 +2,34 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
-from ccinit.errors import CcinitError, KernelError, LimitExceededError
+from ccinit.errors import CcinitError, ChildError, KernelError, LimitExceededError
 
 _FILE_MODE = 0o600
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM = os.strerror(errno.ENOSPC)
+_DETAIL_LENGTH = 200
 
 
 def no_room(detail: str) -> LimitExceededError:
     """Return the error of a store that has no room for an image."""
     full = "the scratch disk, or without one limits.memory_store_bytes, is full"
     return LimitExceededError("pull.enospc", f"{full}: {detail}")
+
+
+@contextmanager
+def telling_no_room() -> Iterator[None]:
+    """Tell a full store from other failures of a program that writes to it."""
+    try:
+        yield
+    except ChildError as error:
+        # Afterwards there may be room again. What a child says chooses the reason and no more.
+        if _NO_ROOM in error.detail:
+            raise no_room(error.detail[:_DETAIL_LENGTH]) from error
+        raise
 
 
 def write_error(error: OSError, operation: str, path: str) -> CcinitError:

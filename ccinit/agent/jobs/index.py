@@ -19,6 +19,8 @@ from ccinit.pull.index import MKFS_EROFS, IndexReply, IndexRequest
 
 AT_ONCE = 2
 _CHUNK_BYTES = 1 << 16
+_ERROR_MARK = b"<E>"
+"""Of mkfs.erofs, which says so without room and then waits for ever (1.8.6)."""
 _OUTPUT_BYTES = 512
 _STANDARD_FDS = (1, 2)
 _NOT_STARTED = 127
@@ -68,13 +70,23 @@ def _become(program: str, arguments: tuple[str, ...], syscalls: bytes, output: i
 
 
 def _finish(program: str, pid: int, reader: int) -> None:
+    """Wait for the end; who complains is left to PID 1, which ends this child with all it started.
+
+    Raises:
+        ChildError: `pull.index`.
+    """
     output = b""
     while data := os.read(reader, _CHUNK_BYTES):
         output = (output + data)[:_OUTPUT_BYTES]
+        if _ERROR_MARK in output:
+            raise _failure(program, "complains", output)
     os.close(reader)
     _pid, status = os.waitpid(pid, 0)
     if status:
         code = os.waitstatus_to_exitcode(status)
-        how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-        text = printable(output.decode("ascii", "replace"))
-        raise ChildError("pull.index", f"{program.rpartition('/')[2]}: {how}: {text}")
+        raise _failure(program, f"exit code {code}" if code >= 0 else f"signal {-code}", output)
+
+
+def _failure(program: str, how: str, output: bytes) -> ChildError:
+    text = printable(output.decode("ascii", "replace"))
+    return ChildError("pull.index", f"{program.rpartition('/')[2]}: {how}: {text}")

@@ -35,6 +35,16 @@ def test_one_child_starts_a_program_several_times(children: Children, workspace:
     assert run_scripts(children, workspace, "exit 4", ":", "exit 5").endswith("exit code 4: ")
 
 
+def test_program_that_complains_is_not_waited_for(children: Children, workspace: Path) -> None:
+    """Without room mkfs.erofs says so, and does not end."""
+    end = workspace / "end"
+    script = f"echo '<E> no room'; while [ ! -e {end} ]; do :; done"
+    told = run_scripts(children, workspace, script)
+    end.touch()
+    assert told == "pull.index: sh: complains: <E> no room?"
+    assert run_scripts(children, workspace, "echo '<W> nothing'") == "all"
+
+
 def test_long_output_of_a_program_holds_nobody_up(children: Children, workspace: Path) -> None:
     words = "while [ ${#x} -lt 200000 ]; do x=$x$x$x.; done; echo $x; echo $x"
     assert run_scripts(children, workspace, *([words] * 3)) == "all"

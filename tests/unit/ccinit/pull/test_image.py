@@ -19,6 +19,7 @@ from ccinit.formats.digest import sha256_digest
 from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, sleep
 from ccinit.pull.fetch_messages import FoundImage, SignaturePolicy
 from ccinit.pull.image import PulledImage, pull_image
+from ccinit.pull.index import IndexRequest
 from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import LayerStore
 from ccinit.pull.layer_stream import NEIGHBOUR_ENDED
@@ -227,14 +228,21 @@ def test_layers_of_an_encrypted_image_are_its_own(children: Children, mounts: Mo
     assert pulled.own == pulled.layers
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("mkfs.erofs: exit code 1: <E> no tar", "pull.index"),
+        ("mkfs.erofs: complains: <E> failed to write: No space left on device", "pull.enospc"),
+    ],
+)
 def test_index_that_fails_ends_the_pull(
-    children: Children, mounts: Mounts, monkeypatch: pytest.MonkeyPatch
+    children: Children, mounts: Mounts, monkeypatch: pytest.MonkeyPatch, said: str, reason: str
 ) -> None:
-    async def fail(_arguments: tuple[str, ...]) -> None:
-        raise ChildError("pull.index", "mkfs.erofs failed")
+    async def fail(_request: IndexRequest) -> None:
+        raise ChildError("pull.index", said)
 
     monkeypatch.setattr(children, "index", fail)
-    assert refusal(children) == "pull.index"
+    assert refusal(children) == reason
     assert mounts.calls == []
 
 
