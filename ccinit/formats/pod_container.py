@@ -98,7 +98,7 @@ def read_container(fields: Fields) -> Container:
         FormatError: `pod.container.…`.
     """
     cwd = fields.optional_text("cwd")
-    if cwd is not None:
+    if cwd not in (None, "/"):  # nothing is mounted there, so the root itself is a place, too
         check_path(cwd, "pod.container.cwd")
     env = fields.text_table("env")
     for name, _ in env:

@@ -140,6 +140,15 @@ def test_image_of_which_nothing_is_said_may_be_encrypted() -> None:
     assert (image.encryption, image.keys) == (ImageEncryption.ALLOWED, ())
 
 
+def test_container_may_work_in_the_root() -> None:
+    [container] = [
+        one
+        for one in parse_pod_manifest(POD.replace('"/srv"', '"/"', 1)).containers
+        if one.cwd is not None
+    ]
+    assert container.cwd == "/"
+
+
 def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
     pod = parse_pod_manifest(POD)
     assert wire.decode(PodManifest, wire.encode(pod)) == pod
