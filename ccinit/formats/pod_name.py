@@ -32,10 +32,10 @@ def check_path(path: str, reason: str) -> None:
 
 
 def check_variable(name: str, reason: str) -> None:
-    """Refuse what no environment can hold.
+    """Refuse what no environment can hold or show.
 
     Raises:
         FormatError: with `reason`.
     """
-    if not name or "=" in name:
+    if not name or "=" in name or not name.isprintable():
         raise FormatError(reason, f"{name[:80]!r} is not a variable's name")

@@ -175,6 +175,8 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param('"/srv"', '"/srv/"', "pod.container.cwd", id="trailing-slash"),
         pytest.param('kind = "init"', 'kind = "side"', "pod.container.kind", id="kind"),
         pytest.param('A = "1"', '"A=B" = "1"', "pod.container.env", id="variable"),
+        pytest.param('A = "1"', r'"A\u0000B" = "1"', "pod.container.env", id="variable-nul"),
+        pytest.param('A = "1"', r'"A\nB" = "1"', "pod.container.env", id="variable-line"),
         pytest.param("pids = 64", "pids = 0", "pod.container.resources.pids", id="pids"),
         pytest.param('file = "/run', 'env = "T"\nfile = "/run', "pod.secret.file", id="both"),
         pytest.param('file = "/run/secrets/token"', "", "pod.secret.file", id="neither"),
