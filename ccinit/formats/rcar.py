@@ -27,7 +27,7 @@ from ccinit.formats.tee import (
     evidence_needs_request,
     report_hash,
 )
-from ccinit.values import frozen
+from ccinit.values import field, frozen
 
 Nonce = NewType("Nonce", str)
 
@@ -81,9 +81,9 @@ class Attestation:
 
 @frozen
 class TokenReply:
-    """The KBS's answer to an Attestation: an encoded attestation result, opaque to the guest."""
+    """The KBS's answer to an Attestation: an encoded result, opaque here, and a credential."""
 
-    token: str
+    token: str = field(repr=False)
 
 
 @frozen

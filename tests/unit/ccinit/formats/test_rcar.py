@@ -181,6 +181,12 @@ def test_token_that_is_not_printable_is_refused(token: str) -> None:
     assert refused.value.reason == "rcar.token"
 
 
+def test_token_is_not_shown() -> None:
+    reply = parse_token_reply(b'{"token":"c4n4ry"}')
+    assert reply.token == "c4n4ry"
+    assert "c4n4ry" not in repr(reply)
+
+
 def test_digest_is_that_of_the_vector() -> None:
     key = parse_attestation(VECTORS["attestation"].encode()).tee_pubkey
     digest = report_digest(NONCE, key, "")
