@@ -6,6 +6,10 @@ from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import sleep
 from ccinit.kernel.kmsg import KernelLog, KernelRecord
 
+_AT_ONCE = 64
+"""Records before others have their turn. In each the host may collect what is there, in replies of
+one size: with a turn for every record the boot's 470 were 12 MB more on vsock."""
+
 
 class LogPump:
     """Seals every record of /dev/kmsg, the oldest kept one first."""
@@ -20,7 +24,8 @@ class LogPump:
         try:
             while True:
                 self._take(await self._log.next())
-                await sleep(0)  # however many are there, others have their turn between them
+                self._take_some(_AT_ONCE - 1)
+                await sleep(0)
         finally:
             self._log.close()
 
@@ -30,9 +35,18 @@ class LogPump:
         Those until now are taken first: while disks were told apart, blocks that do not
         authenticate were no faults.
         """
-        while (record := self._log.read()) is not None:
-            self._take(record)
+        while self._take_some(_AT_ONCE):
+            pass
         self._watch = watch
+
+    def _take_some(self, most: int) -> bool:
+        """Take what is there, up to so many records; return whether there were as many."""
+        for _ in range(most):
+            record = self._log.read()
+            if record is None:
+                return False
+            self._take(record)
+        return True
 
     def _take(self, record: KernelRecord) -> None:
         if record.dropped:

@@ -23,6 +23,9 @@ class EndlessLog:
         self.is_closed = False
 
     async def next(self) -> KernelRecord:
+        return self.read()
+
+    def read(self) -> KernelRecord:
         self.given += 1
         return KernelRecord(
             priority=4, sequence=self.given, boottime_us=self.given, text=b"again", dropped=1
@@ -48,7 +51,7 @@ def test_records_without_end_leave_others_their_turn(monkeypatch: pytest.MonkeyP
         await task.stop()
 
     loop.run(main())
-    assert 0 < endless.given < 10
+    assert endless.given in (64, 128, 192)  # in portions, for each turn lets the host collect
     assert len(sealed) == len(events) == endless.given
     assert sealed[0] == (Kind.KERNEL, "kernel", b"<4>[1] again")
     assert events[0] == "1 kernel records were overwritten unread"
