@@ -7,7 +7,7 @@ import pytest
 from ccinit.attest.client import KbsClient
 from ccinit.attest.passport import PassportSource
 from ccinit.attest.patience import AttestLimits, Waiting
-from ccinit.errors import CcinitError, ConfigError
+from ccinit.errors import ConfigError
 from ccinit.formats.guest_config import AttestationService as Service
 from ccinit.formats.guest_config import PassportConfig
 from ccinit.formats.jwk import TeeKeyAlgorithm
@@ -27,6 +27,7 @@ from tests.fakes.attestation_service import (
 from tests.fakes.kbs_http import URL as KBS_URL
 from tests.fakes.kbs_http import FakeKbs, answer, refuse, reply
 from tests.fakes.snp import FakeSnp
+from tests.unit.ccinit.attest.guest_client import refused_reason
 
 URI = parse_resource_uri("kbs:///ccinit/pod/file-a")
 AZURE_CALL = ("POST", "/attest/TdxVm?api-version=2025-06-01")
@@ -100,12 +101,6 @@ class Guest:
 
     def get(self) -> bytes:
         return self.client.get_resource(URI).body.reveal()
-
-
-def refused_reason(action: Callable[[], object]) -> str:
-    with pytest.raises(CcinitError) as refused:
-        action()
-    return refused.value.reason
 
 
 @EVERY
