@@ -21,7 +21,7 @@ from typing import Protocol
 
 import zstandard
 
-from rootfs_builder.oci_layout import (
+from rootfs_builder.container_image.oci_layout import (
     EPOCH,
     LAYER_TYPE,
     ContainerImage,

@@ -20,9 +20,9 @@ from host_runtime.qemu import DirectBoot, Disk
 from host_runtime.tools import Tools
 from measured_boot.image_files import read_report
 from measured_boot.verity import VerityDisk, append_hash_tree
-from rootfs_builder.erofs import erofs_command
-from rootfs_builder.image import command_line
-from rootfs_builder.stage0_archive import join_initrd
+from rootfs_builder.guest_image.build import command_line
+from rootfs_builder.guest_image.erofs import erofs_command
+from rootfs_builder.guest_image.stage0_archive import join_initrd
 from tests.bench.guest_root import open_guest_root, remove_others
 from tests.bench.measurement import Bench
 from tests.bench.systemd_image import SystemdImage, build_systemd_image

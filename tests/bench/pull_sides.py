@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rootfs_builder.oci_layout import TAG
+from rootfs_builder.container_image.oci_layout import TAG
 from tests.bench.guest_root import ENVIRONMENT, GuestRoot, run
 from tests.bench.measurement import Bench, BenchError
 from tests.bench.pull_floor import FloorImage, pull_to_nowhere

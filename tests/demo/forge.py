@@ -17,8 +17,8 @@ from ccinit.formats.verity import BLOCK_BYTES
 from host_runtime.efi_variables import EfiVariable, parse_variable_store
 from measured_boot.pe import PeImage, parse_pe
 from measured_boot.uki import UkiParts, plan_ukify
-from rootfs_builder.erofs import erofs_command
-from rootfs_builder.stage0_archive import join_initrd
+from rootfs_builder.guest_image.erofs import erofs_command
+from rootfs_builder.guest_image.stage0_archive import join_initrd
 from rootfs_builder.tools_tree import ToolsTree
 
 WISH = " mitigations=off"

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from rootfs_builder.oci_layout import (
+from rootfs_builder.container_image.oci_layout import (
     CONFIG_TYPE,
     Blob,
     ContainerImage,

@@ -5,7 +5,7 @@ import stat
 import struct
 from collections.abc import Mapping
 
-from rootfs_builder.erofs_reader import ErofsFile
+from rootfs_builder.guest_image.erofs_reader import ErofsFile
 
 BLOCK = 4096
 TEXT = BLOCK

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from rootfs_builder.package_lock import LockedPackage, PackageLock
-from rootfs_builder.publication import publish
-from rootfs_builder.wheels import Requirement
+from rootfs_builder.packages.lock import LockedPackage, PackageLock
+from rootfs_builder.packages.wheels import Requirement
+from rootfs_builder.publication.publish import publish
 from tests.fakes.built_image import write_built_image
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

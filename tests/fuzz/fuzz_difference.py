@@ -8,10 +8,10 @@ import random
 import sys
 import time
 
-from rootfs_builder.image_difference import explain_file
+from rootfs_builder.guest_image.difference import explain_file
 from tests.fakes.erofs_images import erofs_image, open_erofs
 from tests.fakes.pe_images import uki_image
-from tests.unit.rootfs_builder.test_image_difference import disk, initrd
+from tests.unit.rootfs_builder.guest_image.test_difference import disk, initrd
 
 FILES = {
     "a.efi": uki_image(),

@@ -12,7 +12,7 @@ from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_store import LayerStore
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
-from rootfs_builder.oci_layout import TAG, ImageLayer, write_layout
+from rootfs_builder.container_image.oci_layout import TAG, ImageLayer, write_layout
 from tests.fakes.layer_pipes import LayerPipe
 from tests.fakes.registry import LAYER, FakeImage, make_image
 from tests.integration.pull_fixture import LocalChildren, describe_tree, drive, overlaid

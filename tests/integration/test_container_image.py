@@ -14,7 +14,7 @@ from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.layer_encryption import ImageEncryption
 from ccinit.pull.fetch_messages import SignaturePolicy
 from rootfs_builder.cli import main
-from rootfs_builder.oci_layout import TAG, open_layout, read_blob
+from rootfs_builder.container_image.oci_layout import TAG, open_layout, read_blob
 from tests.integration.pull_fixture import describe_tree, overlaid, pulled
 from tests.integration.recipients import Recipient
 from tests.integration.registry_fixture import (

@@ -18,11 +18,11 @@ import zstandard
 
 from measured_boot.direct_line import line_of_kernel
 from measured_boot.pe import parse_pe
-from rootfs_builder.baseline import Member, list_violations
 from rootfs_builder.cli import main
 from rootfs_builder.elf import is_elf, parse_elf
 from rootfs_builder.file_list import read_listed
-from rootfs_builder.kernel_modules import FORBIDDEN
+from rootfs_builder.guest_image.baseline import Member, list_violations
+from rootfs_builder.guest_image.kernel_modules import FORBIDDEN
 from rootfs_builder.tools_tree import ToolsTree
 from tests.unit.measured_boot.test_cpio import parse
 

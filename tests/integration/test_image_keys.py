@@ -33,7 +33,12 @@ from ccinit.pull.unwrap import unwrap_job
 from ccinit.secret import Secret
 from guest_owner.cli import main as guest_owner
 from rootfs_builder.cli import main as rootfs_builder
-from rootfs_builder.oci_layout import ImageLayer, open_layout, read_blob, write_layout
+from rootfs_builder.container_image.oci_layout import (
+    ImageLayer,
+    open_layout,
+    read_blob,
+    write_layout,
+)
 from tests.fakes.registry import LAYER
 from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
 from tests.integration.kbs_harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs

@@ -15,8 +15,8 @@ import zstandard
 
 from ccinit.errors import CcinitError
 from ccinit.pull.fetch_messages import PullLimits
-from rootfs_builder.container_image import build_container_image, push_container_image
-from rootfs_builder.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
+from rootfs_builder.container_image.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
+from rootfs_builder.container_image.sample import build_container_image, push_container_image
 from rootfs_builder.progress import Progress
 from tests.fakes.hostile_registry import HostileRegistry, serve_hostile
 from tests.fakes.registry import (

@@ -38,8 +38,8 @@ from ccinit.pull.layer_store import LayerStore
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
-from rootfs_builder.container_image import push_container_image
-from rootfs_builder.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
+from rootfs_builder.container_image.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
+from rootfs_builder.container_image.sample import push_container_image
 from tests.fakes.encrypted_image import (
     KEK,
     KID,

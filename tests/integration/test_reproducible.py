@@ -12,8 +12,8 @@ import pytest
 
 from measured_boot.verity import append_hash_tree
 from rootfs_builder.cli import main
-from rootfs_builder.erofs_reader import ErofsReader, data_bytes
-from rootfs_builder.image_difference import BUILDERS_OWN, explain_folders
+from rootfs_builder.guest_image.difference import BUILDERS_OWN, explain_folders
+from rootfs_builder.guest_image.erofs_reader import ErofsReader, data_bytes
 from rootfs_builder.tools_tree import ToolsTree
 from tests.integration.second_build import build_elsewhere, copy_repository
 

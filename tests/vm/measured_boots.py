@@ -17,7 +17,7 @@ from measured_boot.direct_line import line_of_kernel
 from measured_boot.image_files import read_report
 from measured_boot.platforms import Boot
 from measured_boot.prediction import DirectKernelBoot, UkiBoot
-from rootfs_builder.stage0_archive import join_initrd
+from rootfs_builder.guest_image.stage0_archive import join_initrd
 from rootfs_builder.tools_tree import ToolsTree
 from tests.demo.forge import PublishedImage, join_uki, read_image
 from tests.vm.direct_boot import IMAGES, TOOLS

@@ -2,7 +2,7 @@
 
 One CoMID for each image; in it one reference triple for each platform, whose environment names the
 image and the platform, and one measurement for each register by its name. Not signed: it is a
-subject of the builder's provenance (`rootfs_builder.provenance`).
+subject of the builder's provenance (`rootfs_builder.publication.provenance`).
 
 Specification: draft-ietf-rats-corim-10, sections 4.1 (corim-map), 5.1 (concise-mid-tag) and 5.1.4
 (triples); hash algorithms by the IANA registry of named information.

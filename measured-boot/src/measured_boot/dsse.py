@@ -1,6 +1,6 @@
 """Sign and verify a payload in a DSSE envelope with an Ed25519 key.
 
-What the payload says is the caller's part (`rootfs_builder.provenance`).
+What the payload says is the caller's part (`rootfs_builder.publication.provenance`).
 
 Specification: Dead Simple Signing Envelope 1.0, `protocol.md` and `envelope.md`; RFC 8032.
 """

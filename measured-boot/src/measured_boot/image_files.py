@@ -1,7 +1,7 @@
 """Read what is booted: a UKI, the three files of a direct boot, or the report of a built image.
 
-The report (`ccinit-prod.json`, written by `rootfs_builder.report`) lies beside the files that it
-names, with the digest of each; a file that is not the one it names is refused.
+The report (`ccinit-prod.json`, written by `rootfs_builder.guest_image.report`) lies beside the
+files that it names, with the digest of each; a file that is not the one it names is refused.
 """
 
 import hashlib

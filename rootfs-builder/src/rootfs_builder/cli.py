@@ -8,24 +8,24 @@ from pathlib import Path
 
 from ccinit.errors import ConfigError
 from measured_boot.command_errors import run_command
-from rootfs_builder import container_image_command
-from rootfs_builder.builder_key import open_builder_key
-from rootfs_builder.debug_tools import DebugToolsBuild
-from rootfs_builder.erofs_reader import ErofsReader
+from rootfs_builder.container_image import command as container_image_command
 from rootfs_builder.exclusive import exclusive
-from rootfs_builder.image import PROFILES, ImageBuild
-from rootfs_builder.image_difference import explain_folders
-from rootfs_builder.lock_command import (
+from rootfs_builder.guest_image.build import PROFILES, ImageBuild
+from rootfs_builder.guest_image.debug_tools import DebugToolsBuild
+from rootfs_builder.guest_image.difference import explain_folders
+from rootfs_builder.guest_image.erofs_reader import ErofsReader
+from rootfs_builder.packages.lock_command import (
     print_differences,
     print_passed_over,
     renew_package_lock,
     renew_wheel_lock,
 )
-from rootfs_builder.package_source import PackageSource, read_lock
+from rootfs_builder.packages.source import PackageSource, read_lock
+from rootfs_builder.packages.wheels import parse_requirements
 from rootfs_builder.progress import Progress
-from rootfs_builder.publication import publish
+from rootfs_builder.publication.builder_key import open_builder_key
+from rootfs_builder.publication.publish import publish
 from rootfs_builder.tools_tree import ToolsTree, build_tools_tree, open_tools_tree
-from rootfs_builder.wheels import parse_requirements
 from rootfs_builder.workspace import Workspace
 
 

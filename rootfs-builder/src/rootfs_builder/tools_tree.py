@@ -3,7 +3,7 @@
 The host may be any Debian-like system; what runs on it is as little as possible. mmdebstrap makes
 the tree from the archives that the host's apt names, and commands run inside it in a mount
 namespace of their own, so that the host keeps neither packages nor mounts. Needs root. What is *in*
-the guest image comes from a locked package set instead (`rootfs_builder.quarry`).
+the guest image comes from a locked package set instead (`rootfs_builder.packages.quarry`).
 """
 
 import hashlib

@@ -27,8 +27,8 @@ from measured_boot.prediction import (
     predict_launch,
 )
 from measured_boot.verity import append_hash_tree
-from rootfs_builder.image import command_line
-from rootfs_builder.stage0_archive import join_initrd
+from rootfs_builder.guest_image.build import command_line
+from rootfs_builder.guest_image.stage0_archive import join_initrd
 from tests.fakes.firmware import FakeFirmware
 from tests.fakes.pe_images import OPTIONAL, SECURITY_ENTRY, FakePe, uki_image
 

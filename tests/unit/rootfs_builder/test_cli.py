@@ -7,8 +7,8 @@ import pytest
 
 from ccinit.errors import ConfigError
 from rootfs_builder import cli
-from rootfs_builder.debug_tools import DebugToolsBuild
-from rootfs_builder.image import ImageBuild
+from rootfs_builder.guest_image.build import ImageBuild
+from rootfs_builder.guest_image.debug_tools import DebugToolsBuild
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
 from tests.fakes.built_image import write_built_image

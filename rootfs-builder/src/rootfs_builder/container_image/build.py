@@ -1,0 +1,103 @@
+"""An image of one layer, of a directory or of Debian packages; equal input gives equal bytes."""
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ccinit.errors import ConfigError
+from rootfs_builder.container_image.debian_root import (
+    extract_packages,
+    fetch_packages,
+    settle_certificates,
+    settle_users,
+)
+from rootfs_builder.container_image.oci_layout import (
+    LAYER_TYPE,
+    ContainerImage,
+    ImageLayer,
+    tar_tree,
+    write_layout,
+)
+from rootfs_builder.tools_tree import ToolsTree
+
+_COMMANDS = {
+    "gzip": ("gzip", "-n", "-6"),
+    "zstd": ("zstd", "-q", "-c", "-10", "--single-thread"),
+}
+COMPRESSIONS = ("zstd", "gzip", "none")
+
+
+def build_from_directory(
+    tools: ToolsTree,
+    root: Path,
+    config: Mapping[str, object],
+    layout: Path,
+    compression: str = "zstd",
+) -> ContainerImage:
+    """Make an image of a directory's content; everything in it belongs to root.
+
+    Args:
+        tools: runs gzip and zstd.
+        root: the directory.
+        config: the image's `config` object (image-spec config.md).
+        layout: the OCI layout directory to write; it must not exist.
+        compression: one of `COMPRESSIONS`.
+
+    Raises:
+        ConfigError: `build.directory`, `build.file`, `image.exists`.
+    """
+    if not root.is_dir():
+        raise ConfigError("build.directory", f"{root} is no directory")
+    return _write(tools, tar_tree(root, owner=0), config, layout, compression)
+
+
+def build_from_packages(
+    tools: ToolsTree,
+    packages: Sequence[str],
+    cache: Path,
+    config: Mapping[str, object],
+    layout: Path,
+    compression: str = "zstd",
+) -> ContainerImage:
+    """Make an image of Debian packages and all they depend on; see `build_from_directory`.
+
+    Args:
+        tools: runs apt and dpkg-deb, too.
+        packages: their names.
+        cache: folder that keeps downloaded packages for the next time.
+        config: as there.
+        layout: as there.
+        compression: as there.
+
+    Raises:
+        ConfigError: `tools.…`, `container_image.packages`, `image.exists`.
+    """
+    files = fetch_packages(tools, cache, packages)
+    root = layout.with_name(f"{layout.name}.root")
+    root.mkdir(parents=True)
+    try:
+        extract_packages(tools, files, root)
+        settle_users(root)
+        settle_certificates(root)
+        return _write(tools, tar_tree(root), config, layout, compression)
+    finally:
+        shutil.rmtree(root)
+
+
+def pack_layer(tools: ToolsTree, tar: bytes, compression: str) -> ImageLayer:
+    """Return a layer; `compression` is gzip, zstd or none."""
+    command = _COMMANDS.get(compression)
+    return ImageLayer(
+        media_type=f"{LAYER_TYPE}+{compression}" if command else LAYER_TYPE,
+        blob=tools.run(command, input_data=tar) if command else tar,
+        diff_id=f"sha256:{hashlib.sha256(tar).hexdigest()}",
+    )
+
+
+def _write(
+    tools: ToolsTree, tar: bytes, config: Mapping[str, object], layout: Path, compression: str
+) -> ContainerImage:
+    if layout.exists():
+        raise ConfigError("image.exists", f"{layout} exists")
+    return write_layout((pack_layer(tools, tar, compression),), config, layout)

@@ -1,0 +1,291 @@
+"""`rootfs-builder container-image …`: build, encrypt, sign and push images for pods.
+
+An image is at `oci:DIRECTORY` or `docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`. Each command
+prints the reference, or for a layout the digest, of what it made.
+"""
+
+import argparse
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeAlias
+
+from ccinit.errors import ConfigError
+from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from rootfs_builder.container_image.build import (
+    COMPRESSIONS,
+    build_from_directory,
+    build_from_packages,
+)
+from rootfs_builder.container_image.encryption import encrypt_image
+from rootfs_builder.container_image.kbs_admin import open_admin
+from rootfs_builder.container_image.layer_encryption import KbsRecipient, Recipient, load_recipient
+from rootfs_builder.container_image.location import (
+    Registries,
+    is_registry,
+    read_digest,
+    read_image,
+    repository_of,
+    write_image_to,
+)
+from rootfs_builder.container_image.sample import build_container_image
+from rootfs_builder.container_image.second_output import (
+    open_key,
+    register_keys,
+    write_policy,
+    write_snippet,
+)
+from rootfs_builder.container_image.signature import (
+    load_signing_key,
+    sign_image,
+    signature_policy,
+    signature_tag,
+)
+from rootfs_builder.progress import Progress
+from rootfs_builder.tools_tree import ToolsTree
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+
+_LOCATION = "oci:DIRECTORY or docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]"
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the `container-image` commands."""
+    parser = subparsers.add_parser("container-image", help="build, encrypt, sign and push images")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_build(commands)
+    _add_encrypt(commands)
+    _add_sign(commands)
+    _add_push(commands)
+
+
+def _add_demo(commands: Subparsers) -> None:
+    parser = commands.add_parser("demo", help="make the demo's image from Debian packages")
+    parser.add_argument("layout", type=Path, help="OCI layout directory to write")
+    _add_build_options(parser)
+    parser.set_defaults(func=run_demo)
+
+
+def _add_build(commands: Subparsers) -> None:
+    parser = commands.add_parser("build", help="make an image of a directory or of packages")
+    parser.add_argument("layout", type=Path, help="OCI layout directory to write")
+    content = parser.add_mutually_exclusive_group(required=True)
+    content.add_argument("--directory", type=Path, help="what the root holds, owned by root")
+    content.add_argument(
+        "--package", action="append", help="Debian package, with all it depends on; may repeat"
+    )
+    parser.add_argument("--entrypoint", action="append", help="one word; may repeat")
+    parser.add_argument("--env", action="append", metavar="NAME=VALUE", help="may repeat")
+    parser.add_argument("--user", default="", help="uid[:gid] or a name of the image")
+    parser.add_argument("--cwd", default="", help="working directory")
+    parser.add_argument("--compression", choices=COMPRESSIONS, default="zstd")
+    _add_build_options(parser)
+    parser.set_defaults(func=run_build)
+
+
+def _add_build_options(parser: argparse.ArgumentParser) -> None:
+    _add_tools(parser)
+    parser.add_argument(
+        "--packages", type=Path, default=Path("build/cache/container"), help="package cache"
+    )
+
+
+def _add_encrypt(commands: Subparsers) -> None:
+    parser = commands.add_parser("encrypt", help="encrypt every layer, and write the keys")
+    _add_locations(parser)
+    parser.add_argument(
+        "--recipient",
+        action="append",
+        required=True,
+        metavar="jwe:PUBLIC.pem | kbs:///REPOSITORY/TYPE/TAG",
+        help="who can open it: a private key, or guests that get this resource; may repeat",
+    )
+    parser.add_argument(
+        "--private-key",
+        action="append",
+        default=[],
+        metavar="URI",
+        help="resource that will hold a private key of a jwe recipient, for pod.toml; may repeat",
+    )
+    parser.add_argument("--name", default="image", help="the image's name in pod.toml")
+    _add_output(parser)
+    kbs = parser.add_argument_group("put the keys into a KBS, too")
+    kbs.add_argument("--kbs", metavar="URL", help="https://host[:port]")
+    kbs.add_argument("--kbs-ca", type=Path, help="PEM file of its authority")
+    kbs.add_argument("--kbs-admin-key", type=Path, help="Ed25519 private key, PEM")
+    kbs.add_argument(
+        "--no-envelope",
+        action="store_true",
+        help='send the bare key, for kbs.envelope = "none" in ccinit.toml',
+    )
+    parser.set_defaults(func=run_encrypt)
+
+
+def _add_sign(commands: Subparsers) -> None:
+    parser = commands.add_parser("sign", help="sign as cosign does, and write the policy")
+    parser.add_argument("source", help=_LOCATION)
+    parser.add_argument("--key", type=Path, required=True, help="private key on P-256, PEM")
+    parser.add_argument(
+        "--identity",
+        metavar="HOST[:PORT]/REPOSITORY",
+        help="what the image is called (default: where it is)",
+    )
+    parser.add_argument(
+        "--signature", help="where to put the signature (default: beside the image, as cosign)"
+    )
+    _add_registry(parser)
+    _add_output(parser)
+    parser.set_defaults(func=run_sign)
+
+
+def _add_push(commands: Subparsers) -> None:
+    parser = commands.add_parser("push", help="copy an image byte for byte")
+    _add_locations(parser)
+    parser.set_defaults(func=run_push)
+
+
+def _add_locations(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help=_LOCATION)
+    parser.add_argument("target", help="the same forms; a directory must not exist")
+    _add_registry(parser)
+
+
+def _add_registry(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ca", type=Path, help="the registry's authority, PEM")
+    parser.add_argument(
+        "--auth-file",
+        type=Path,
+        help="what `podman login --authfile` writes (containers-auth.json)",
+    )
+    parser.add_argument(
+        "--credential",
+        default="",
+        metavar="USER:PASSWORD",
+        help="shown by every list of processes: better --auth-file",
+    )
+    _add_tools(parser)
+
+
+def _add_tools(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tools",
+        type=Path,
+        default=Path(os.environ.get("CCINIT_TOOLS", "build/tools")),
+        help="the tools tree (default: CCINIT_TOOLS, or build/tools)",
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder for keys, policy and image.toml"
+    )
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Make the demo's image; prints its digest."""
+    image = build_container_image(
+        ToolsTree(arguments.tools),
+        arguments.packages.resolve(),
+        arguments.layout.resolve(),
+        Progress(name="container-image"),
+    )
+    print(image.digest)
+    return 0
+
+
+def run_build(arguments: argparse.Namespace) -> int:
+    """Make an image; prints its digest."""
+    for variable in arguments.env or ():
+        if variable.find("=") < 1:
+            raise ConfigError("build.env", f"{variable!r} is not NAME=VALUE")
+    tools, layout = ToolsTree(arguments.tools), arguments.layout.resolve()
+    settings = {
+        "Entrypoint": arguments.entrypoint,
+        "Env": arguments.env,
+        "User": arguments.user,
+        "WorkingDir": arguments.cwd,
+    }
+    config = {name: value for name, value in settings.items() if value}
+    if arguments.directory is not None:
+        directory = arguments.directory.resolve()
+        image = build_from_directory(tools, directory, config, layout, arguments.compression)
+    else:
+        cache = arguments.packages.resolve()
+        image = build_from_packages(
+            tools, arguments.package, cache, config, layout, arguments.compression
+        )
+    print(image.digest)
+    return 0
+
+
+def run_encrypt(arguments: argparse.Namespace) -> int:
+    """Encrypt an image, keep its keys, register them if asked to; prints the new reference.
+
+    The KBS comes first: an image whose key was refused is not pushed.
+    """
+    recipients = [_recipient(text, arguments.output) for text in arguments.recipient]
+    keys = [one for one in recipients if isinstance(one, KbsRecipient)]
+    private = [parse_resource_uri(text, "encrypt.private_key") for text in arguments.private_key]
+    if arguments.kbs is not None:
+        if arguments.kbs_ca is None or arguments.kbs_admin_key is None:
+            raise ConfigError("kbs.options", "--kbs needs --kbs-ca and --kbs-admin-key")
+        admin = open_admin(arguments.kbs, arguments.kbs_ca, arguments.kbs_admin_key)
+        register_keys(admin, keys, envelope=not arguments.no_envelope)
+    with TemporaryDirectory() as folder:
+        work, registries = Path(folder), _registries(arguments)
+        image = encrypt_image(
+            read_image(arguments.source, registries, work), recipients, work / "encrypted"
+        )
+        made = write_image_to(image, arguments.target, registries)
+    if is_registry(arguments.target):
+        write_snippet(arguments.output, arguments.name, made, private, ca=arguments.ca)
+    print(made)
+    return 0
+
+
+def run_sign(arguments: argparse.Namespace) -> int:
+    """Sign an image and write the policy that demands it; prints where the signature is."""
+    key = load_signing_key(arguments.key)
+    repository = arguments.identity or repository_of(arguments.source)
+    if not is_registry(arguments.source) and None in (arguments.identity, arguments.signature):
+        raise ConfigError("sign.identity", "a layout needs --identity and --signature")
+    with TemporaryDirectory() as folder:
+        work, registries = Path(folder), _registries(arguments)
+        digest = read_digest(arguments.source, registries)
+        signature = sign_image(digest, repository, key, work / "signature")
+        beside = f"docker://{repository_of(arguments.source)}:{signature_tag(digest)}"
+        made = write_image_to(signature, arguments.signature or beside, registries)
+    write_policy(arguments.output, signature_policy(repository, key.public_key()))
+    print(made)
+    return 0
+
+
+def run_push(arguments: argparse.Namespace) -> int:
+    """Copy an image; prints its reference."""
+    with TemporaryDirectory() as folder:
+        registries = _registries(arguments)
+        image = read_image(arguments.source, registries, Path(folder), "--preserve-digests")
+        print(write_image_to(image, arguments.target, registries))
+    return 0
+
+
+def _recipient(text: str, output: Path) -> Recipient:
+    if text.startswith("jwe:"):
+        return load_recipient(Path(text.removeprefix("jwe:")))
+    return open_key(output, _uri(text))
+
+
+def _uri(text: str) -> ResourceUri:
+    return parse_resource_uri(text, "encrypt.recipient")
+
+
+def _registries(arguments: argparse.Namespace) -> Registries:
+    if arguments.credential and arguments.auth_file is not None:
+        raise ConfigError("image.credential", "--credential and --auth-file: give one of them")
+    return Registries(
+        tools=ToolsTree(arguments.tools),
+        ca=arguments.ca,
+        credential=arguments.credential,
+        auth_file=arguments.auth_file,
+    )

@@ -1,0 +1,224 @@
+"""Layers and OCI layouts (image-spec image-layout.md): equal input gives equal bytes.
+
+What is in an image and how its layers are compressed is `build`'s business.
+"""
+
+import hashlib
+import io
+import json
+import stat
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError, LimitExceededError
+from measured_boot.command_files import read_capped
+
+EPOCH: Final = 1_735_689_600
+"""2025-01-01: the time of every file that no package brought, and the latest of all."""
+
+INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
+MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
+CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
+TAG: Final = "image"
+_MAX_INDEX_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerImage:
+    """An image in an OCI layout directory.
+
+    Attributes:
+        layout: the directory.
+        digest: `sha256:…` of the manifest.
+        bytes: sum of all blobs.
+    """
+
+    layout: Path
+    digest: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLayer:
+    """One layer to be written: media type, the packed blob, digest of the tar in it."""
+
+    media_type: str
+    blob: bytes
+    diff_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob:
+    """A blob to be written and what its descriptor says of it."""
+
+    media_type: str
+    data: bytes
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def descriptor(self) -> dict[str, object]:
+        """Return the descriptor (image-spec descriptor.md)."""
+        return {
+            "mediaType": self.media_type,
+            "digest": f"sha256:{hashlib.sha256(self.data).hexdigest()}",
+            "size": len(self.data),
+            **({"annotations": dict(self.annotations)} if self.annotations else {}),
+        }
+
+
+def encode_json(value: Mapping[str, object]) -> bytes:
+    """Encode a document of an image; equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def tar_tree(root: Path, owner: int | None = None) -> bytes:
+    """Return a tar of a directory: sorted, numeric owners, times no later than `EPOCH`.
+
+    Args:
+        root: the directory; it becomes the root of the layer.
+        owner: user and group id of everything; None keeps those of the files.
+
+    Raises:
+        ConfigError: `build.file`, something is neither file, link nor directory.
+    """
+    output = io.BytesIO()
+    names: dict[tuple[int, int], str] = {}
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path in (root, *sorted(root.rglob("*"), key=lambda path: path.parts)):
+            status = path.lstat()
+            name = str(path.relative_to(root))
+            entry = tarfile.TarInfo(name)
+            entry.mode = stat.S_IMODE(status.st_mode)
+            entry.uid, entry.gid = (
+                (status.st_uid, status.st_gid) if owner is None else (owner, owner)
+            )
+            entry.mtime = min(int(status.st_mtime), EPOCH)
+            first = names.setdefault((status.st_dev, status.st_ino), name)
+            if path.is_symlink():
+                entry.type, entry.linkname = tarfile.SYMTYPE, str(path.readlink())
+                tar.addfile(entry)
+            elif path.is_dir():
+                entry.type = tarfile.DIRTYPE
+                tar.addfile(entry)
+            elif first != name:
+                entry.type, entry.linkname = tarfile.LNKTYPE, first
+                tar.addfile(entry)
+            elif stat.S_ISREG(status.st_mode):
+                entry.size = status.st_size
+                with path.open("rb") as content:
+                    tar.addfile(entry, content)
+            else:
+                raise ConfigError("build.file", f"{path} is neither file, link nor directory")
+    return output.getvalue()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TarSource:
+    """One entry of a layer that is written by hand; `content` None makes a directory."""
+
+    path: str
+    content: bytes | None = b""
+    mode: int = 0o644
+    owner: int = 0
+    hard_link: str = ""
+
+
+def tar_entries(entries: Iterable[TarSource]) -> bytes:
+    """Return a tar of the given entries in their order."""
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for source in entries:
+            entry = tarfile.TarInfo(source.path)
+            entry.mode, entry.mtime = source.mode, EPOCH
+            entry.uid = entry.gid = source.owner
+            if source.hard_link:
+                entry.type, entry.linkname = tarfile.LNKTYPE, source.hard_link
+            elif source.content is None:
+                entry.type = tarfile.DIRTYPE
+            else:
+                entry.size = len(source.content)
+            tar.addfile(entry, io.BytesIO(source.content or b""))
+    return output.getvalue()
+
+
+def write_layout(
+    layers: Sequence[ImageLayer], config: Mapping[str, object], layout: Path
+) -> ContainerImage:
+    """Write an OCI layout (image-spec image-layout.md) with one image for linux/amd64."""
+    created = "2025-01-01T00:00:00Z"
+    image_config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "created": created,
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+        "history": [{"created": created, "created_by": "rootfs-builder"} for _layer in layers],
+    }
+    return write_image(
+        Blob(media_type=CONFIG_TYPE, data=encode_json(image_config)),
+        [Blob(media_type=layer.media_type, data=layer.blob) for layer in layers],
+        layout,
+    )
+
+
+def write_image(
+    config: Blob, layers: Sequence[Blob], layout: Path, more: Mapping[str, object] | None = None
+) -> ContainerImage:
+    """Write an OCI layout with one manifest; `more` adds members to it."""
+    manifest = Blob(
+        media_type=MANIFEST_TYPE,
+        data=encode_json(
+            {
+                **(more or {}),
+                "schemaVersion": 2,
+                "mediaType": MANIFEST_TYPE,
+                "config": config.descriptor(),
+                "layers": [layer.descriptor() for layer in layers],
+            }
+        ),
+    )
+    blobs = layout / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    for blob in (config, *layers, manifest):
+        (blobs / hashlib.sha256(blob.data).hexdigest()).write_bytes(blob.data)
+    named = {**manifest.descriptor(), "annotations": {"org.opencontainers.image.ref.name": TAG}}
+    index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [named]}
+    (layout / "index.json").write_text(json.dumps(index))
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    total = sum(len(blob.data) for blob in (config, *layers, manifest))
+    return ContainerImage(layout=layout, digest=str(manifest.descriptor()["digest"]), bytes=total)
+
+
+def open_layout(layout: Path) -> ContainerImage:
+    """Return the one image of a layout.
+
+    Raises:
+        ConfigError: `layout.missing`, `layout.image`: not exactly one.
+    """
+    try:
+        index = json.loads(read_capped(layout / "index.json", _MAX_INDEX_BYTES))
+        (entry,) = index["manifests"]
+        digest = str(entry["digest"])
+        total = sum(path.stat().st_size for path in (layout / "blobs" / "sha256").iterdir())
+    except OSError as error:
+        raise ConfigError("layout.missing", f"{layout} is no OCI layout") from error
+    except (LimitExceededError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigError("layout.image", f"{layout} does not hold exactly one image") from error
+    return ContainerImage(layout=layout, digest=digest, bytes=total)
+
+
+def read_blob(layout: Path, digest: object) -> bytes:
+    """Return a blob whose bytes are what `digest` says.
+
+    Raises:
+        ConfigError: `layout.blob`.
+    """
+    algorithm, _colon, name = str(digest).partition(":")
+    path = layout / "blobs" / "sha256" / Path(name).name
+    data = path.read_bytes() if algorithm == "sha256" and path.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != name:
+        raise ConfigError("layout.blob", f"{layout} has no intact blob {digest}")
+    return data

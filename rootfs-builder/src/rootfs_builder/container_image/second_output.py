@@ -1,0 +1,86 @@
+"""What the owner needs of an image besides the image: keys, policy, and a piece of `pod.toml`.
+
+    DIRECTORY/keys/REPOSITORY/TYPE/TAG     content of a resource, 32 bytes, mode 0600
+    DIRECTORY/policy.json                  who has to have signed the image
+    DIRECTORY/image.toml                   the `[[image]]` table for pod.toml
+
+A key is made once: a file that is there is used again, so that a rebuilt image needs no new
+resource. `register` gives the keys to a KBS, alone or in the envelope that names their use.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ccinit.errors import ConfigError
+from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.layer_encryption import KEY_BYTES, ImageEncryption
+from ccinit.formats.resource_uri import ResourceUri
+from rootfs_builder.container_image.kbs_admin import KbsAdmin
+from rootfs_builder.container_image.layer_encryption import KbsRecipient
+
+_KEYS = "keys"
+_SECRET_MODE = 0o600
+
+
+def open_key(directory: Path, uri: ResourceUri) -> KbsRecipient:
+    """Return the key of `uri`, made if there is none.
+
+    Raises:
+        ConfigError: `encrypt.key`, the file has another length.
+    """
+    path = directory / _KEYS / uri.path
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=_SECRET_MODE, exist_ok=False)
+        path.write_bytes(secrets.token_bytes(KEY_BYTES))
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise ConfigError("encrypt.key", f"{path} has {len(key)} bytes, not {KEY_BYTES}")
+    return KbsRecipient(uri=uri, key=key)
+
+
+def register_keys(admin: KbsAdmin, keys: Sequence[KbsRecipient], *, envelope: bool) -> None:
+    """Give the keys to a KBS.
+
+    Raises:
+        PeerError: `kbs.…`; keys before the one that was refused are there.
+    """
+    for key in keys:
+        body = key.key
+        if envelope:
+            body = encode_envelope(Envelope(uri=key.uri, kind=EnvelopeKind.IMAGE_KEY, data=key.key))
+        admin.register(key.uri, body)
+
+
+def write_policy(directory: Path, policy: Mapping[str, object]) -> Path:
+    """Write the policy; return its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "policy.json"
+    path.write_text(json.dumps(policy, indent=2) + "\n")
+    return path
+
+
+def write_snippet(
+    directory: Path, name: str, reference: str, keys: Sequence[ResourceUri], *, ca: Path | None
+) -> Path:
+    """Write an `[[image]]` table that demands encryption; return its path.
+
+    Args:
+        directory: where.
+        name: the image's name in the pod.
+        reference: `host[:port]/repository@sha256:…`.
+        keys: resources with private keys, which the layers do not name.
+        ca: PEM file of the registry's authority; None leaves the key out.
+    """
+    lines = ["[[image]]", f"name = {json.dumps(name)}", f"reference = {json.dumps(reference)}"]
+    lines.append(f'encryption = "{ImageEncryption.REQUIRED.value}"')
+    if keys:
+        lines.append(f"keys = {json.dumps([str(uri) for uri in keys])}")
+    if ca is not None:
+        lines.append(f"ca = '''\n{ca.read_text().strip()}\n'''")
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "image.toml"
+    path.write_text("\n".join(lines) + "\n")
+    return path

@@ -1,0 +1,270 @@
+"""Build the image of a profile: every published file, from what the other modules make.
+
+Two boot paths are served. `uki`: one EFI file that holds the root (carrier `ram`). `direct`:
+kernel, initrd and command line given to OVMF by QEMU, the root on a disk (carrier `disk`).
+Each has its own expected command line in its own initrd. Predicting what a boot measures is
+`measured_boot`'s part.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError
+from ccinit.formats.cmdline import MAX_BYTES, Carrier, RootLocation
+from measured_boot.direct_line import line_of_kernel
+from measured_boot.uki import OS_RELEASE, UkiParts, plan_ukify
+from measured_boot.verity import VerityDisk, append_hash_tree
+from rootfs_builder.exclusive import exclusive
+from rootfs_builder.guest_image.baseline import require_baseline
+from rootfs_builder.guest_image.erofs import make_erofs
+from rootfs_builder.guest_image.inputs import digest_inputs
+from rootfs_builder.guest_image.kernel_modules import plan_modules
+from rootfs_builder.guest_image.python_modules import (
+    compile_root_modules,
+    compile_stage0_modules,
+    prepare_site,
+)
+from rootfs_builder.guest_image.report import Origin, encode_report, read_current
+from rootfs_builder.guest_image.root_tree import members_of, plan_interpreter, plan_root, write_tree
+from rootfs_builder.guest_image.stage0_archive import compress, encode_stage0, join_initrd
+from rootfs_builder.packages.lock import PackageLock
+from rootfs_builder.packages.quarry import Quarry, read_command_line
+from rootfs_builder.packages.source import PackageSource, read_lock
+from rootfs_builder.packages.wheels import fetch_wheels
+from rootfs_builder.workspace import DEBUG_TOOLS_LIST, Workspace
+
+PROFILES: Final = ("prod", "test")
+_STUB: Final = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+_COMPILER: Final = "rootfs_builder.guest_image.module_compiler"
+_MEBIBYTE: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Budget:
+    """Largest size in bytes of one part; a build that exceeds it fails."""
+
+    root: int = 27 * _MEBIBYTE
+    stage0: int = 6 * _MEBIBYTE
+    uki: int = 45 * _MEBIBYTE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageBuild:
+    """One call of the builder.
+
+    Attributes:
+        packages: where they come from, and which will do.
+        output: folder for published files.
+    """
+
+    packages: PackageSource
+    output: Path
+
+    @property
+    def workspace(self) -> Workspace:
+        """The repository."""
+        return self.packages.workspace
+
+    def run(self, profiles: Iterable[str]) -> tuple[Path, ...]:
+        """Build all profiles that are not up to date and return their reports.
+
+        Raises:
+            ConfigError: a tool failed, a part is too large, or a release would not be as locked.
+        """
+        with exclusive(self.workspace.image_lock, self.packages.progress):
+            lock = read_lock(self.workspace)
+            return tuple(self._bring_up_to_date(profile, lock) for profile in profiles)
+
+    def _say(self, text: str) -> None:
+        self.packages.progress.say(text)
+
+    def _require_budget(self, what: str, size: int, limit: int) -> None:
+        if self.workspace.project is None:  # a project's image is as large as its owner wants
+            require_budget(what, size, limit)
+
+    def _bring_up_to_date(self, profile: str, lock: PackageLock) -> Path:
+        inputs = digest_image_inputs(self.workspace, profile)
+        report = self.output / f"ccinit-{profile}.json"
+        current = read_current(report, inputs)
+        if current is None:
+            self._build(profile, inputs, lock)
+        else:
+            self._say(f"{profile}: up to date")
+            self.packages.judge(tuple(current["differences"]))
+        return report
+
+    def _build(self, profile: str, inputs: str, lock: PackageLock) -> None:
+        quarry, differences = self.packages.open(lock)
+        wheels = fetch_wheels(
+            self.workspace.guest_requirements,
+            self.workspace.wheel_cache,
+            offline=self.packages.offline,
+        )
+        origin = Origin(
+            inputs=inputs,
+            kernel_release=quarry.kernel_release,
+            packages=quarry.packages,
+            wheels=tuple(wheel.name for wheel in wheels),
+            differences=differences,
+        )
+        self._say(f"{profile}: choosing and compiling Python modules")
+        site = prepare_site(self.workspace, wheels, profile)
+        root = self._make_root(quarry, site, profile, lock)
+        common = self._make_stage0(quarry, site, profile)
+        partial = self.workspace.staging / f"image-{profile}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        base = read_command_line(self.workspace, self.packages.tools, profile)
+        on_disk = RootLocation(carrier=Carrier.DISK, verity=root.disk.parameters)
+        lines = {
+            "uki": command_line(base, RootLocation(carrier=Carrier.RAM)),
+            "direct": command_line(base, on_disk),
+        }
+        stem = partial / f"ccinit-{profile}"
+        write_parts(quarry, stem, root.disk, common, lines["direct"])
+        self._make_uki(quarry, stem, lines["uki"], join_initrd(common, lines["uki"], root.image))
+        files = tuple(partial.iterdir())
+        text = encode_report(profile, origin, root.disk.parameters, lines, files)
+        (partial / f"ccinit-{profile}.json").write_text(text)
+        self._publish(partial, profile)
+
+    def _make_root(self, quarry: Quarry, site: Path, profile: str, lock: PackageLock) -> "_Root":
+        modules = compile_root_modules(self.workspace, quarry.tree, site)
+        tree = plan_root(
+            quarry,
+            self.workspace.read_list("programs.list"),
+            modules,
+            lock.date,
+            self.workspace.read_list("files.list"),
+        )
+        require_baseline("root", members_of(tree))
+        folder = self.workspace.staging / f"root-{profile}"
+        write_tree(tree, folder)
+        self._say(f"{profile}: compressing the root ({len(modules)} Python modules)")
+        image = make_erofs(quarry.tree, folder, folder.with_suffix(".erofs"))
+        self._require_budget("root", len(image), _Budget().root)
+        return _Root(image=image, disk=append_hash_tree(image))
+
+    def _make_stage0(self, quarry: Quarry, site: Path, profile: str) -> bytes:
+        interpreter = plan_interpreter(
+            quarry, compile_stage0_modules(self.workspace, quarry.tree, site)
+        )
+        require_baseline("stage 0", members_of(interpreter))
+        folder = f"/usr/lib/modules/{quarry.kernel_release}"
+        modules = plan_modules(
+            self.workspace.read_list("modules.list"),
+            quarry.read(f"{folder}/modules.dep").decode(),
+            quarry.read(f"{folder}/modules.builtin").decode(),
+        )
+        files = [
+            (module, module.decompress(quarry.read(f"{folder}/{module.path}")))
+            for module in modules
+        ]
+        archive = encode_stage0(interpreter, files)
+        # Compressing takes long, and both profiles have the same archive unless stage 0 differs.
+        digest = hashlib.sha256(archive).hexdigest()
+        cached = self.workspace.staging / f"stage0-{digest}.zst"
+        if not cached.is_file():
+            self._say(f"{profile}: compressing stage 0 ({len(modules)} kernel modules)")
+            for old in self.workspace.staging.glob("stage0-*.zst"):
+                old.unlink()
+            partial = cached.with_suffix(".partial")
+            partial.write_bytes(compress(quarry, archive))
+            partial.rename(cached)
+        packed = cached.read_bytes()
+        self._require_budget("stage 0", len(packed), _Budget().stage0)
+        return packed
+
+    def _make_uki(self, quarry: Quarry, stem: Path, line: str, initrd: bytes) -> None:
+        parts = self.workspace.staging / f"uki-{stem.name}"
+        parts.mkdir(exist_ok=True)
+        (parts / "initrd").write_bytes(initrd)
+        (parts / "cmdline").write_text(line)
+        (parts / "os-release").write_text(OS_RELEASE)
+        output = stem.with_suffix(".efi")
+        command = plan_ukify(
+            UkiParts(
+                stub=_STUB,
+                kernel=stem.with_suffix(".vmlinuz"),
+                kernel_release=quarry.kernel_release,
+                os_release=parts / "os-release",
+                command_line=parts / "cmdline",
+                initrd=parts / "initrd",
+            ),
+            output,
+        )
+        self._say(f"{stem.name}: joining the UKI")
+        quarry.tree.run(command, directories=(self.workspace.staging,))
+        self._require_budget("UKI", output.stat().st_size, _Budget().uki)
+
+    def _publish(self, partial: Path, profile: str) -> None:
+        """Move finished files in place; the report comes last, since it vouches for the others."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        report = self.output / f"ccinit-{profile}.json"
+        report.unlink(missing_ok=True)
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == report.name):
+            path.chmod(0o644)
+            shutil.move(path, self.output / path.name)
+        partial.rmdir()
+        self._say(f"{profile}: done, {report}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Root:
+    image: bytes
+    disk: VerityDisk
+
+
+def command_line(base: str, location: RootLocation) -> str:
+    """Return the whole command line of a boot path.
+
+    Raises:
+        ConfigError: the kernel would cut it.
+    """
+    line = f"{base} {location.to_tokens()}"
+    if len(line) >= MAX_BYTES:
+        raise ConfigError("cmdline.length", f"{len(line)} bytes")
+    return line
+
+
+def require_budget(what: str, size: int, limit: int) -> None:
+    """Refuse a part that has grown beyond its budget.
+
+    Raises:
+        ConfigError: it has.
+    """
+    if size > limit:
+        raise ConfigError("image.budget", f"{what} has {size} bytes, {limit} are allowed")
+
+
+def write_parts(
+    quarry: Quarry, stem: Path, disk: VerityDisk, common: bytes, direct_line: str
+) -> None:
+    """Write what a direct boot needs: kernel, initrd, command line, root disk."""
+    kernel = quarry.read(f"/usr/lib/modules/{quarry.kernel_release}/vmlinuz")
+    stem.with_suffix(".vmlinuz").write_bytes(kernel)
+    initrd = join_initrd(common, line_of_kernel(direct_line))
+    stem.with_suffix(".direct.initrd").write_bytes(initrd)
+    stem.with_suffix(".direct.cmdline").write_text(direct_line)
+    stem.with_suffix(".root.erofs").write_bytes(disk.data)
+
+
+def digest_image_inputs(workspace: Workspace, profile: str) -> str:
+    """Return one digest over everything that decides the result.
+
+    Of the builder's own code that is what this module imports, and what it starts.
+    """
+    files = {
+        workspace.repository / "mkosi.conf",
+        workspace.guest_requirements,
+        workspace.package_lock,
+        *workspace.project_files(),
+    }
+    for folder in (workspace.guest_sources, workspace.lists):
+        files.update(path for path in folder.rglob("*") if path.is_file())
+    files.discard(workspace.lists / DEBUG_TOOLS_LIST)
+    return digest_inputs(workspace, profile, files, (__name__, _COMPILER))

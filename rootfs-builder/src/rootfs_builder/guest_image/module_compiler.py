@@ -1,0 +1,91 @@
+"""The part of the build that runs inside the guest's interpreter: find modules, compile them.
+
+Started as `python3.13 -I -S FILE` in the tree that the image is made of, so that bytecode comes
+from exactly the interpreter that will load it. Takes a job and gives a result, both JSON, by
+standard input and output. The side that starts it is `rootfs_builder.guest_image.python_modules`.
+"""
+
+import ast
+import importlib.util
+import json
+import marshal
+import sys
+from pathlib import Path
+from typing import Any
+
+# It is started as a file, so its own package is on no path yet.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from rootfs_builder.guest_image.import_closure import (
+    SearchRoot,
+    compute_closure,
+)
+
+_UNCHECKED_HASH = 0b01  # flags of PEP 552: hash-based, not checked
+
+
+def compile_job(job: dict[str, Any]) -> list[dict[str, str]]:
+    """Compile the closure that `job` describes.
+
+    Args:
+        job: `entries`, `excluded` (names); `roots`, each with `path`, `nested` and `target`, the
+            folder that its modules have in the guest; `output`, where bytecode goes.
+
+    Returns:
+        For each module its `name`, its `target` path in the guest, and the `file` to put there.
+    """
+    targets = {Path(root["path"]): root["target"] for root in job["roots"]}
+    closure = compute_closure(
+        job["entries"],
+        [SearchRoot(path=Path(root["path"]), nested=root["nested"]) for root in job["roots"]],
+        frozenset(job["excluded"]),
+    )
+    result = []
+    for name in sorted(closure):
+        module = closure[name]
+        inside = module.path.relative_to(module.root)
+        target = f"{targets[module.root]}/{inside}"
+        if module.path.suffix == ".py":
+            compiled = Path(job["output"]) / target.lstrip("/")
+            compiled = compiled.with_suffix(".pyc")
+            compiled.parent.mkdir(parents=True, exist_ok=True)
+            compiled.write_bytes(compile_module(module.path.read_bytes(), target))
+            result.append({"name": name, "target": f"{target}c", "file": str(compiled)})
+        else:
+            result.append({"name": name, "target": target, "file": str(module.path)})
+    return result
+
+
+def compile_module(source: bytes, shown_as: str) -> bytes:
+    """Return the bytecode file of a module (PEP 552), which is never compared with a source.
+
+    Docstrings are left out: nobody in a guest reads them, and PID 1 would hold half a megabyte of
+    them. Assertions stay, which `optimize=2` would take too: libraries check with them.
+
+    Args:
+        source: text of the module.
+        shown_as: its path in the guest, which tracebacks name.
+
+    Raises:
+        SyntaxError: it cannot be compiled.
+    """
+    tree = ast.parse(source, shown_as)
+    for node in ast.walk(tree):
+        _remove_docstring(node)
+    code = compile(tree, shown_as, "exec", dont_inherit=True, optimize=0)
+    header = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH.to_bytes(4, "little")
+    return header + importlib.util.source_hash(source) + marshal.dumps(code)
+
+
+def _remove_docstring(node: ast.AST) -> None:
+    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    if ast.get_docstring(node, clean=False) is None:
+        return
+    docstring = node.body.pop(0)
+    if not node.body and not isinstance(node, ast.Module):  # only a module may be empty
+        node.body.append(ast.copy_location(ast.Pass(), docstring))
+
+
+if __name__ == "__main__":
+    json.dump(compile_job(json.load(sys.stdin)), sys.stdout)

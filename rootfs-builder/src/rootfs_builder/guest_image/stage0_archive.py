@@ -1,0 +1,100 @@
+"""Make the initrd: the interpreter, stage 0's modules, kernel modules, and what to expect.
+
+The parts that a boot path adds are the expected command line and, for carrier `ram`, the root
+image; everything else is common and compressed once. What stage 0 does with them is
+`ccinit.init.stage0`'s part.
+
+Specification: Linux `Documentation/driver-api/early-userspace/buffer-format.rst`: an initramfs may
+consist of several archives, each compressed or not; later files join earlier ones.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from measured_boot.cpio import (
+    CpioEntry,
+    character_device,
+    directory,
+    encode_cpio,
+    regular_file,
+    symbolic_link,
+)
+from rootfs_builder.guest_image.kernel_modules import ModuleFile, encode_order
+from rootfs_builder.guest_image.python_modules import SITE
+from rootfs_builder.guest_image.root_tree import RootTree, folders_of
+from rootfs_builder.packages.quarry import Quarry
+
+ZSTD_COMMAND: Final = ("zstd", "-19", "--single-thread", "--no-check", "--quiet", "--stdout", "-")
+EXPECTED_LINE: Final = "ccinit.cmdline"
+ROOT_IMAGE: Final = "root.erofs"
+_MOUNT_POINTS: Final = ("dev", "proc", "sys")
+# One argument is all that a `#!` line can pass on, so both flags stand in it. No path is searched
+# that the kernel's start of PID 1 could have brought along. The kernel still tests its ciphers when
+# it starts PID 1, and on one processor those threads would take half of the time; a module that
+# needs a cipher waits for its test all the same.
+_INIT: Final = f"""#!/usr/bin/python3.13 -IS
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.append("{SITE}")
+
+from ccinit.kernel.priority import FOREMOST, set_priority
+
+set_priority(FOREMOST)
+
+from ccinit.init.stage0 import main
+
+main()
+"""
+
+
+def encode_stage0(interpreter: RootTree, modules: Iterable[tuple[ModuleFile, bytes]]) -> bytes:
+    """Return the common archive, not compressed.
+
+    Args:
+        interpreter: Python with what stage 0 imports.
+        modules: kernel modules in load order with their content, decompressed.
+    """
+    ordered = tuple(modules)
+    entries = [directory(path) for path in (*_MOUNT_POINTS, "modules", *folders_of(interpreter))]
+    entries.append(character_device("dev/null", 1, 3, 0o666))
+    entries.append(regular_file("init", _INIT.encode(), 0o755))
+    for module, data in ordered:
+        entries.append(regular_file(f"modules/{module.file_name}", data))
+    order = encode_order(module for module, _ in ordered)
+    entries.append(regular_file("modules/order", order.encode()))
+    entries += _tree_entries(interpreter)
+    return encode_cpio(entries)
+
+
+def compress(quarry: Quarry, archive: bytes) -> bytes:
+    """Return the archive as the kernel's zstd reader takes it, padded to 4 bytes.
+
+    The padding lets another archive follow.
+    """
+    packed = quarry.tree.run(ZSTD_COMMAND, input_data=archive)
+    return packed + bytes(-len(packed) % 4)
+
+
+def join_initrd(common: bytes, expected_line: str, root_image: bytes = b"") -> bytes:
+    """Return the initrd of one boot path.
+
+    The parts of the boot path come first and uncompressed: a root image is compressed in itself.
+
+    Args:
+        common: the compressed common archive.
+        expected_line: what /proc/cmdline must read, without newline.
+        root_image: the root file system, for carrier `ram` only.
+    """
+    entries = [regular_file(EXPECTED_LINE, expected_line.encode("ascii"))]
+    if root_image:
+        entries.append(regular_file(ROOT_IMAGE, root_image))
+    return encode_cpio(entries) + common
+
+
+def _tree_entries(tree: RootTree) -> Iterable[CpioEntry]:
+    for path, entry in tree.entries.items():
+        if entry.link:
+            yield symbolic_link(path, entry.link)
+        else:
+            yield regular_file(path, entry.data, 0o755 if entry.executable else 0o644)

@@ -1,0 +1,1 @@
+"""The locked packages: which Debian packages and wheels images are made of, and getting them."""

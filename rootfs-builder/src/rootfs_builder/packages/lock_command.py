@@ -1,0 +1,110 @@
+"""Renew the lock files: which Debian packages and which wheels the next images are made of."""
+
+import shutil
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rootfs_builder.packages.apt_lists import list_passed_over, read_versions
+from rootfs_builder.packages.lock import PackageLock, describe_differences, encode_lock, parse_lock
+from rootfs_builder.packages.quarry import build_quarry
+from rootfs_builder.packages.wheels import (
+    Requirement,
+    describe_wheel,
+    download_command,
+    encode_requirements,
+    parse_requirements,
+    run_pip,
+)
+from rootfs_builder.progress import Progress
+from rootfs_builder.tools_tree import RELEASE, ToolsTree
+from rootfs_builder.workspace import Workspace
+
+_WHEEL_HEADER: Final = (
+    "# Python packages of the guest image, each with its one wheel (guest.in says why each).\n"
+    "# Written by `rootfs-builder lock`.\n"
+)
+
+
+def renew_package_lock(
+    workspace: Workspace, tools: ToolsTree, progress: Progress, *, newest: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Write a lock of what the archive offers now; return what changed, and what was passed over.
+
+    If nothing changed, the file stays as it is, its date included. Passed over are newer versions
+    of other suites than the point release.
+
+    Args:
+        workspace: the repository.
+        tools: where mkosi runs.
+        progress: where to say what takes time.
+        newest: whether nothing is passed over.
+
+    Raises:
+        ConfigError: mkosi failed.
+    """
+    path = workspace.package_lock
+    old = parse_lock(path.read_text()) if path.is_file() else None
+    quarry = build_quarry(workspace, tools, None, progress, newest=newest)
+    differences = describe_differences(old.packages if old else (), quarry.packages)
+    if old is None or differences:
+        now = datetime.now(UTC).replace(microsecond=0)
+        path.write_text(encode_lock(PackageLock(date=now, packages=quarry.packages)))
+
+    def is_newer(version: str, other: str) -> bool:
+        compare = ("dpkg", "--compare-versions", version, "gt", other)
+        return tools.run(("sh", "-c", '"$@" && echo yes || true', "compare", *compare)) == b"yes\n"
+
+    versions = read_versions(workspace.package_cache / "lib/apt/lists")
+    return differences, list_passed_over(versions, quarry.packages, RELEASE, is_newer)
+
+
+def renew_wheel_lock(workspace: Workspace, progress: Progress) -> tuple[str, ...]:
+    """Write a lock of the newest wheels of what `guest.in` names and return what changed.
+
+    Raises:
+        ConfigError: pip failed.
+    """
+    path = workspace.guest_requirements
+    old = parse_requirements(path.read_text()) if path.is_file() else ()
+    progress.say("asking for the newest wheels of requirements/guest.in")
+    workspace.prepare()
+    with tempfile.TemporaryDirectory(dir=workspace.wheel_cache) as folder:
+        run_pip(download_command(path.with_suffix(".in"), Path(folder)))
+        wheels = tuple(Path(folder).glob("*.whl"))
+        new = tuple(describe_wheel(wheel) for wheel in wheels)
+        for wheel in wheels:
+            shutil.move(wheel, workspace.wheel_cache / wheel.name)
+    path.write_text(_WHEEL_HEADER + encode_requirements(new))
+    return describe_wheel_differences(old, new)
+
+
+def describe_wheel_differences(
+    old: tuple[Requirement, ...], new: tuple[Requirement, ...]
+) -> tuple[str, ...]:
+    """Return one line for each Python package that differs."""
+    before = {requirement.name: requirement for requirement in old}
+    after = {requirement.name: requirement for requirement in new}
+    return tuple(
+        f"{name}: {_version(before, name)} -> {_version(after, name)}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    )
+
+
+def print_differences(what: str, differences: tuple[str, ...]) -> None:
+    """Say what a renewed lock changes."""
+    sys.stdout.write(f"{what}: {len(differences) or 'no'} changes\n")
+    sys.stdout.writelines(f"  {line}\n" for line in differences)
+
+
+def print_passed_over(lines: tuple[str, ...]) -> None:
+    """Say which packages are the point release's although another suite has a newer one."""
+    sys.stdout.write(f"point release preferred over newer versions: {len(lines) or 'none'}\n")
+    sys.stdout.writelines(f"  {line}\n" for line in lines)
+
+
+def _version(requirements: dict[str, Requirement], name: str) -> str:
+    return requirements[name].version if name in requirements else "absent"

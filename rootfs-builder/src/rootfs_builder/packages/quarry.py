@@ -1,0 +1,255 @@
+"""The quarry: a Debian root made by mkosi from locked packages, of which the image takes parts.
+
+mkosi resolves, verifies and unpacks; both profiles use one and the same result. The quarry also
+runs the tools whose output reaches the image (interpreter, mkfs.erofs, zstd, ukify), so that the
+lock pins them too. Nothing of it is in an image unless listed (`guest_image.root_tree`).
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Final
+
+from ccinit.errors import ConfigError
+from rootfs_builder.apt_sources import (
+    AptSource,
+    encode_deb822,
+    plan_sources,
+    read_host_sources,
+    select_settings,
+)
+from rootfs_builder.packages.lock import (
+    LockedPackage,
+    PackageLock,
+    encode_apt_pins,
+    encode_release_pin,
+)
+from rootfs_builder.progress import Progress
+from rootfs_builder.tools_tree import RELEASE, ToolsTree, read_apt_configuration
+from rootfs_builder.workspace import Workspace
+
+_TREE: Final = "tree"
+_RECORD: Final = "record.json"
+_SEEN: Final = Path("/repository")
+"""Where mkosi sees the repository: its real path may hold spaces, which mkosi cannot take."""
+_STATUS_FIELD: Final = re.compile(r"^(Package|Version|Architecture|Status): (.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarry:
+    """A finished quarry.
+
+    Attributes:
+        tree: its root file system.
+        packages: what is installed in it, sorted by name.
+        kernel_release: name of the one folder below /usr/lib/modules.
+    """
+
+    tree: ToolsTree
+    packages: tuple[LockedPackage, ...]
+    kernel_release: str
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file, its path given as seen inside the tree."""
+        return self.find(path).read_bytes()
+
+    def find(self, path: str) -> Path:
+        """Return where on the host a file of the tree is, links followed inside the tree.
+
+        Raises:
+            ConfigError: there is no such file.
+        """
+        root = self.tree.path.resolve()
+        current = root
+        waiting = list(reversed(Path(path).parts))
+        for _ in range(256):
+            if not waiting:
+                return current
+            part = waiting.pop()
+            if part == "/":
+                current = root
+            elif part == "..":
+                current = current.parent if current != root else root
+            elif (current / part).is_symlink():
+                waiting += reversed((current / part).readlink().parts)
+            else:
+                current = current / part
+                if not current.exists():
+                    break
+        raise ConfigError("quarry.file", f"{path} is not in the package set")
+
+
+def build_quarry(
+    workspace: Workspace,
+    tools: ToolsTree,
+    lock: PackageLock | None,
+    progress: Progress,
+    *,
+    offline: bool = False,
+    newest: bool = False,
+) -> Quarry:
+    """Return the quarry for this mkosi.conf and lock, made first unless it is there already.
+
+    Without a lock it is always made anew: of whatever the archive offers now.
+
+    Args:
+        workspace: the repository.
+        tools: where mkosi runs.
+        lock: what to ask for.
+        progress: where to say what takes time.
+        offline: whether package lists and packages come from the cache alone.
+        newest: whether, without a lock, newer versions than the point release's are taken.
+
+    Raises:
+        ConfigError: `quarry.offline`, the cache has no package lists; `quarry.mkosi`, mkosi
+            failed: its log is named.
+    """
+    workspace.prepare()
+    path = workspace.quarry / _TREE
+    record = workspace.quarry / _RECORD
+    if lock is not None and path.is_dir() and _serves(record, workspace, lock):
+        return _open(path, record)
+    if offline and not any((workspace.package_cache / "lib/apt/lists").glob("*_Packages*")):
+        detail = f"no package lists in {workspace.package_cache}: build once without --offline"
+        raise ConfigError("quarry.offline", detail)
+    record.unlink(missing_ok=True)
+    pins = encode_apt_pins(lock) if lock else "" if newest else encode_release_pin(RELEASE)
+    prepare_sandbox(workspace.mkosi / "sandbox", read_host_sources(), pins)
+    progress.say(f"mkosi installs the package set, ~60 s (log: {workspace.mkosi}/mkosi.log)")
+    log = workspace.mkosi / "mkosi.log"
+    cache_only = "always" if offline else "auto"
+    with log.open("wb") as output:
+        try:
+            _mkosi(
+                workspace, tools, f"--cache-only={cache_only}", "--force", "build", output=output
+            )
+        except ConfigError as error:
+            last = log.read_text(errors="replace").strip().splitlines()[-15:]
+            raise ConfigError("quarry.mkosi", "\n".join([*last, f"log: {log}"])) from error
+    packages = read_installed(path, workspace.package_cache)
+    content = {
+        "configuration": _digest_configuration(workspace),
+        "lock": _digest_lock(lock) if lock else "",
+        "packages": [[p.name, p.version, p.sha256] for p in packages],
+    }
+    record.write_text(json.dumps(content))
+    return _open(path, record)
+
+
+def read_command_line(workspace: Workspace, tools: ToolsTree, profile: str) -> str:
+    """Return the kernel command line that mkosi.conf gives for a profile, without our words."""
+    workspace.prepare()
+    summary = json.loads(_mkosi(workspace, tools, f"--profile={profile}", "--json", "summary"))
+    return " ".join(summary["Images"][-1]["KernelCommandLine"])
+
+
+def prepare_sandbox(sandbox: Path, host: Iterable[AptSource], pins: str) -> None:
+    """Write what mkosi's apt reads: archives, keyrings, settings and preferences.
+
+    mkosi's own default archives include one for debug symbols that many mirrors lack.
+
+    Args:
+        sandbox: folder to write, emptied first.
+        host: what the host's apt reads.
+        pins: apt preferences; may be empty.
+    """
+    if sandbox.exists():
+        shutil.rmtree(sandbox)
+    apt = sandbox / "etc" / "apt"
+    for name in ("apt.conf.d", "keyrings", "preferences.d", "sources.list.d"):
+        (apt / name).mkdir(parents=True)
+    sources = []
+    for source in plan_sources(host, RELEASE):
+        keyring = Path(source.signed_by)
+        shutil.copyfile(keyring, apt / "keyrings" / keyring.name)
+        sources.append(replace(source, signed_by=f"/etc/apt/keyrings/{keyring.name}"))
+    (apt / "sources.list.d" / "mkosi.sources").write_text(encode_deb822(sources))
+    (apt / "apt.conf.d" / "50host").write_text(select_settings(read_apt_configuration()))
+    (apt / "preferences.d" / "ccinit-lock").write_text(pins)
+
+
+def read_installed(root: Path, cache: Path) -> tuple[LockedPackage, ...]:
+    """Return the packages installed in a tree, with the digests of the files they came from.
+
+    Raises:
+        ConfigError: the file of an installed package is not in the cache.
+    """
+    archives = cache / "cache" / "apt" / "archives"
+    packages = []
+    for stanza in (root / "var/lib/dpkg/status").read_text().split("\n\n"):
+        fields = dict(_STATUS_FIELD.findall(stanza))
+        if fields.get("Status") != "install ok installed":
+            continue
+        name, version = fields["Package"], fields["Version"]
+        file = archives / f"{name}_{version.replace(':', '%3a')}_{fields['Architecture']}.deb"
+        if not file.is_file():
+            raise ConfigError("quarry.cache", f"{file.name} is not in the package cache")
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        packages.append(LockedPackage(name=name, version=version, sha256=digest))
+    return tuple(sorted(packages))
+
+
+def _mkosi(
+    workspace: Workspace, tools: ToolsTree, *arguments: str, output: IO[bytes] | None = None
+) -> bytes:
+    outer = workspace.surroundings
+
+    def seen(path: Path) -> Path:
+        return _SEEN / path.resolve().relative_to(outer)
+
+    # Given here and not only in mkosi.conf: a project's own file may say something else, and what
+    # it includes names folders of the repository.
+    places = (
+        *("--format=directory", f"--output={_TREE}"),
+        f"--output-directory={seen(workspace.quarry)}",
+        f"--cache-directory={seen(workspace.mkosi / 'cache')}",
+        f"--workspace-directory={seen(workspace.mkosi / 'workspace')}",
+        f"--package-cache-directory={seen(workspace.package_cache)}",
+        *("--sandbox-tree=", f"--sandbox-tree={seen(workspace.mkosi / 'sandbox')}"),
+    )
+    return tools.run(
+        ["mkosi", f"--directory={seen(workspace.home)}", *places, *arguments],
+        mounts={outer: _SEEN},
+        working_directory=_SEEN,
+        output=output,
+    )
+
+
+def _serves(record: Path, workspace: Workspace, lock: PackageLock) -> bool:
+    """Whether a quarry was made for this lock, or happens to be what it asks for."""
+    if not record.is_file():
+        return False
+    content = json.loads(record.read_text())
+    if content["configuration"] != _digest_configuration(workspace):
+        return False
+    return content["lock"] == _digest_lock(lock) or _packages(content) == lock.packages
+
+
+def _digest_configuration(workspace: Workspace) -> str:
+    digest = hashlib.sha256()
+    for path in workspace.configuration():
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _digest_lock(lock: PackageLock) -> str:
+    return hashlib.sha256(repr(lock.packages).encode()).hexdigest()
+
+
+def _packages(content: dict[str, list[list[str]]]) -> tuple[LockedPackage, ...]:
+    return tuple(
+        LockedPackage(name=name, version=version, sha256=sha256)
+        for name, version, sha256 in content["packages"]
+    )
+
+
+def _open(path: Path, record: Path) -> Quarry:
+    releases = [entry.name for entry in (path / "usr/lib/modules").iterdir() if entry.is_dir()]
+    if len(releases) != 1:
+        raise ConfigError("quarry.kernel", f"expected one kernel, found {sorted(releases)}")
+    packages = _packages(json.loads(record.read_text()))
+    return Quarry(tree=ToolsTree(path), packages=packages, kernel_release=releases[0])

@@ -1,0 +1,1 @@
+"""What goes beside built images: reference values, bill of materials, provenance, signature."""

@@ -1,0 +1,133 @@
+"""A KBS's administrator: the token, the request, and every answer but success refused."""
+
+import base64
+import http.client
+import json
+from pathlib import Path
+from typing import cast
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from ccinit.errors import ConfigError, PeerError
+from ccinit.formats.resource_uri import ResourceUri
+from rootfs_builder.container_image.kbs_admin import (
+    TOKEN_SECONDS,
+    KbsAdmin,
+    encode_token,
+    open_admin,
+)
+
+KEY = Ed25519PrivateKey.generate()
+URI = ResourceUri("ccinit", "demo", "image-key")
+
+
+class Connection:
+    """Plays the KBS."""
+
+    status = 200
+    fails = False
+    requests: list[tuple[str, str, bytes, dict[str, str]]]
+
+    def __init__(self, netloc: str, timeout: int, context: object) -> None:
+        assert (netloc, context) == ("kbs.example:8443", "context")
+        assert timeout > 0
+
+    def request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> None:
+        if Connection.fails:
+            raise ConnectionRefusedError("no")
+        REQUESTS.append((method, path, body, headers))
+
+    def getresponse(self) -> "Connection":
+        return self
+
+    def read(self, most: int) -> bytes:
+        return b"because"[:most]
+
+    def close(self) -> None:
+        """Closed."""
+
+
+REQUESTS: list[tuple[str, str, bytes, dict[str, str]]] = []
+
+
+@pytest.fixture
+def admin(monkeypatch: pytest.MonkeyPatch) -> KbsAdmin:
+    REQUESTS.clear()
+    monkeypatch.setattr(http.client, "HTTPSConnection", Connection)
+    monkeypatch.setattr(Connection, "status", 200)
+    monkeypatch.setattr(Connection, "fails", False)
+    return KbsAdmin(url="https://kbs.example:8443", context=cast("None", "context"), key=KEY)  # type: ignore[arg-type]
+
+
+def decode(part: str) -> dict[str, object]:
+    value: dict[str, object] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return value
+
+
+def test_token_names_the_role_and_is_short_lived() -> None:
+    header, claims, signature = encode_token(KEY, 1000).split(".")
+    assert decode(header) == {"alg": "EdDSA", "typ": "JWT"}
+    assert decode(claims) == {
+        "role": "admin",
+        "iat": 1000,
+        "nbf": 1000,
+        "exp": 1000 + TOKEN_SECONDS,
+    }
+    raw = base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4))
+    KEY.public_key().verify(raw, f"{header}.{claims}".encode())
+
+
+def test_resource_is_posted(admin: KbsAdmin) -> None:
+    admin.register(URI, b"body")
+    ((method, path, body, headers),) = REQUESTS
+    assert (method, path, body) == ("POST", "/kbs/v0/resource/ccinit/demo/image-key", b"body")
+    assert headers["Authorization"].startswith("Bearer ")
+
+
+@pytest.mark.parametrize("status", [204, 301, 400, 401, 403, 404, 500])
+def test_any_answer_but_success_is_an_error(
+    admin: KbsAdmin, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(Connection, "status", status)
+    if status == 204:
+        admin.register(URI, b"body")
+        return
+    with pytest.raises(PeerError) as refused:
+        admin.register(URI, b"body")
+    assert refused.value.reason == "kbs.status"
+    assert "because" in refused.value.detail
+
+
+def test_kbs_that_is_not_there_is_an_error(
+    admin: KbsAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "fails", True)
+    with pytest.raises(PeerError) as refused:
+        admin.register(URI, b"body")
+    assert refused.value.reason == "kbs.unreachable"
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "reason"),
+    [
+        ("http://kbs.example", KEY, "kbs.url"),
+        ("https://kbs.example/path", KEY, "kbs.url"),
+        ("https://kbs.example", ec.generate_private_key(ec.SECP256R1()), "kbs.admin_key"),
+        ("https://kbs.example", None, "kbs.admin_key"),
+    ],
+)
+def test_url_and_key_of_another_kind_are_refused(
+    tmp_path: Path, url: str, key: Ed25519PrivateKey | None, reason: str
+) -> None:
+    path = tmp_path / "key.pem"
+    path.write_bytes(
+        b"no key"
+        if key is None
+        else key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    with pytest.raises(ConfigError) as refused:
+        open_admin(url, path, path)
+    assert refused.value.reason == reason

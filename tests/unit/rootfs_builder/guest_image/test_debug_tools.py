@@ -1,0 +1,85 @@
+"""The volume holds what is listed, with libraries; its description is exactly four values."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import ConfigError
+from ccinit.formats.verity import RootHash, Salt, VerityParameters
+from measured_boot.verity import append_hash_tree
+from rootfs_builder.file_list import Listed, read_listed
+from rootfs_builder.guest_image.debug_tools import TOOLS_SALT, encode_description, plan_tools
+from rootfs_builder.guest_image.root_tree import LIBRARIES
+from rootfs_builder.packages.quarry import Quarry
+from rootfs_builder.tools_tree import ToolsTree
+from tests.unit.rootfs_builder.test_elf import elf
+
+LIST = Path("rootfs-builder/mkosi/debug-tools.list")
+
+
+@pytest.fixture
+def quarry(tmp_path: Path) -> Quarry:
+    root = tmp_path / "quarry"
+    program = elf(interpreter=b"/lib64/ld-linux-x86-64.so.2\0")
+    library = elf(interpreter=b"", needed=False)
+    contents = {
+        "usr/bin/strace": program,
+        "usr/sbin/tc": program,
+        "usr/bin/other": b"not listed",
+        "usr/share/terminfo/d/dumb": b"terminal",
+        f"{LIBRARIES}/libone.so.1": library,
+        f"{LIBRARIES}/libtwo.so.2": library,
+        f"{LIBRARIES}/ld-linux-x86-64.so.2": library,
+    }
+    for name, data in contents.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return Quarry(tree=ToolsTree(root), packages=(), kernel_release="6.12")
+
+
+def listed(*names: str) -> list[Listed]:
+    words = [name.split() for name in names]
+    return [Listed(name=word[0], options=tuple(word[1:]), reason="test") for word in words]
+
+
+def test_volume_holds_what_is_listed_and_what_that_is_linked_with(quarry: Quarry) -> None:
+    names = listed("usr/bin/strace", "usr/bin/tc usr/sbin/tc", "usr/share/terminfo/d/dumb")
+    tree = plan_tools(quarry, names)
+    executable = {path: entry.executable for path, entry in tree.entries.items() if not entry.link}
+    assert executable == {
+        "etc/group": False,
+        "etc/passwd": False,
+        "usr/bin/strace": True,
+        "usr/bin/tc": True,
+        "usr/share/terminfo/d/dumb": False,
+        f"{LIBRARIES}/ld-linux-x86-64.so.2": True,
+        f"{LIBRARIES}/libone.so.1": False,
+        f"{LIBRARIES}/libtwo.so.2": False,
+    }
+    assert {"dev", "proc", "sys", "mnt"} <= set(tree.empty_folders)
+
+
+def test_listed_file_that_no_package_has_is_refused(quarry: Quarry) -> None:
+    with pytest.raises(ConfigError) as error:
+        plan_tools(quarry, listed("usr/bin/gone"))
+    assert error.value.reason == "quarry.file"
+
+
+def test_description_is_what_opens_the_volume() -> None:
+    disk = append_hash_tree(b"erofs" * 2000, TOOLS_SALT)
+    value = json.loads(encode_description(disk))
+    assert set(value) == {"root_hash", "salt", "data_blocks", "size_bytes"}
+    parameters = VerityParameters(
+        root_hash=RootHash(bytes.fromhex(value["root_hash"])),
+        salt=Salt(bytes.fromhex(value["salt"])),
+        data_blocks=value["data_blocks"],
+    )
+    assert parameters == disk.parameters
+    assert value["size_bytes"] == len(disk.data) == parameters.device_bytes
+
+
+def test_every_program_of_the_list_is_below_one_folder() -> None:
+    names = [entry.name for entry in read_listed(LIST)]
+    assert {"usr/bin/bash", "usr/bin/strace", "usr/bin/ip", "usr/bin/ps"} <= set(names)
+    assert {name.split("/")[1] for name in names} == {"bin", "share"}

@@ -1,0 +1,87 @@
+"""Modules come after what they need, once each, and forbidden ones never."""
+
+import lzma
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import ConfigError
+from ccinit.init.stage0 import parse_module_order
+from rootfs_builder.file_list import Listed, read_listed
+from rootfs_builder.guest_image.kernel_modules import (
+    FORBIDDEN,
+    ModuleFile,
+    encode_order,
+    plan_modules,
+)
+
+DEPENDENCIES = """\
+kernel/md/dm-mod.ko.xz:
+kernel/md/dm-bufio.ko.xz: kernel/md/dm-mod.ko.xz
+kernel/lib/rs.ko.xz:
+kernel/md/dm-verity.ko.xz: kernel/lib/rs.ko.xz kernel/md/dm-bufio.ko.xz kernel/md/dm-mod.ko.xz
+kernel/block/brd.ko.xz:
+kernel/virt/pvpanic.ko.xz:
+kernel/virt/user.ko.xz: kernel/virt/pvpanic.ko.xz
+"""
+BUILTIN = "kernel/crypto/hmac.ko\n"
+
+
+def wanted(*names: str) -> list[Listed]:
+    return [Listed(name=name, options=(), reason="test") for name in names]
+
+
+def plan(*names: str) -> list[str]:
+    return [module.file_name for module in plan_modules(wanted(*names), DEPENDENCIES, BUILTIN)]
+
+
+def test_dependencies_come_first() -> None:
+    order = plan("dm_verity")
+    assert order[-1] == "dm-verity.ko"
+    assert order.index("dm-mod.ko") < order.index("dm-bufio.ko")
+    assert sorted(order) == ["dm-bufio.ko", "dm-mod.ko", "dm-verity.ko", "rs.ko"]
+
+
+def test_module_wanted_and_needed_comes_once() -> None:
+    assert plan("dm_mod", "dm_verity", "dm-mod").count("dm-mod.ko") == 1
+
+
+def test_built_in_module_is_skipped() -> None:
+    assert plan("hmac", "brd") == ["brd.ko"]
+
+
+def test_unknown_module_is_refused() -> None:
+    with pytest.raises(ConfigError) as error:
+        plan("nothing")
+    assert error.value.reason == "modules.missing"
+
+
+@pytest.mark.parametrize("name", ["pvpanic", "user"])
+def test_forbidden_module_is_refused_even_as_a_dependency(name: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        plan(name)
+    assert error.value.reason == "modules.forbidden"
+
+
+def test_order_reads_back_by_the_guests_own_parser() -> None:
+    entry = Listed(name="brd", options=("rd_nr=4", "max_part=0"), reason="test")
+    text = encode_order(plan_modules([*wanted("dm_mod"), entry], DEPENDENCIES, BUILTIN))
+    lines = [(line.file, line.parameters) for line in parse_module_order(text.encode())]
+    assert lines == [("dm-mod.ko", ""), ("brd.ko", "rd_nr=4 max_part=0")]
+
+
+def test_compressed_module_is_taken_out_of_its_compression() -> None:
+    compressed = ModuleFile(path="kernel/a.ko.xz")
+    assert compressed.decompress(lzma.compress(b"module")) == b"module"
+    assert ModuleFile(path="kernel/a.ko").decompress(b"module") == b"module"
+
+
+def test_list_of_the_guest_names_no_forbidden_module() -> None:
+    names = {entry.name for entry in read_listed(Path("rootfs-builder/mkosi/modules.list"))}
+    assert names.isdisjoint(FORBIDDEN)
+    assert {"dm_verity", "erofs", "overlay", "vsock", "sev_guest", "tdx_guest"} <= names
+
+
+def test_modules_are_hashed_by_the_processor_from_the_first_on() -> None:
+    first, *_ = read_listed(Path("rootfs-builder/mkosi/modules.list"))
+    assert first.name == "sha256_ssse3"

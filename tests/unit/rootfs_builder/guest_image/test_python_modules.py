@@ -1,0 +1,55 @@
+"""The guest's site has wheels, our replacements and our code, by profile."""
+
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import ConfigError
+from rootfs_builder.guest_image.python_modules import prepare_site
+from rootfs_builder.workspace import Workspace
+from tests.unit.rootfs_builder.packages.test_wheels import wheel
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    files = {
+        "rootfs-builder/mkosi/test-only.list": "ccinit.sample # proves nothing\n",
+        "rootfs-builder/mkosi/replaced/certifi/__init__.py": "ours",
+        "ccinit/__init__.py": "",
+        "ccinit/__main__.py": "main",
+        "ccinit/sample.py": "",
+        "ccinit/__pycache__/sample.cpython-311.pyc": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return Workspace(tmp_path)
+
+
+def site_files(workspace: Workspace, profile: str) -> set[str]:
+    name = "certifi-1-py3-none-any.whl"
+    theirs = wheel(workspace.repository, name, {"certifi/__init__.py": b"theirs"})
+    site = prepare_site(workspace, [theirs], profile)
+    assert (site / "certifi/__init__.py").read_text() == "ours"
+    return {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
+
+
+def test_r19_production_site_lacks_what_only_tests_have(workspace: Workspace) -> None:
+    assert site_files(workspace, "prod") == {
+        "__main__.py",
+        "ccinit/__init__.py",
+        "ccinit/__main__.py",
+        "certifi/__init__.py",
+    }
+
+
+def test_test_site_has_it(workspace: Workspace) -> None:
+    assert "ccinit/sample.py" in site_files(workspace, "test")
+
+
+def test_test_only_module_that_does_not_exist_is_refused(workspace: Workspace) -> None:
+    (workspace.repository / "ccinit/sample.py").unlink()
+    with pytest.raises(ConfigError) as error:
+        site_files(workspace, "prod")
+    assert error.value.reason == "python.test-only"

@@ -1,0 +1,64 @@
+"""The initrd is common part plus boot path, in the order that the kernel and stage 0 read."""
+
+import ast
+
+from ccinit.init.stage0 import EXPECTED_LINE, MODULE_ORDER, ROOT_IMAGE
+from rootfs_builder.guest_image.kernel_modules import ModuleFile
+from rootfs_builder.guest_image.python_modules import STAGE0_ENTRIES
+from rootfs_builder.guest_image.root_tree import RootTree, TreeEntry
+from rootfs_builder.guest_image.stage0_archive import encode_stage0, join_initrd
+from tests.unit.measured_boot.test_cpio import parse
+
+INTERPRETER = RootTree(
+    entries={
+        "lib64": TreeEntry(link="usr/lib64"),
+        "usr/bin/python3.13": TreeEntry(data=b"elf", executable=True),
+    }
+)
+MODULES = [(ModuleFile(path="kernel/brd.ko.xz", parameters="rd_nr=4"), b"module")]
+
+
+def members(archive: bytes) -> dict[str, tuple[int, bytes]]:
+    return {name: (fields[1], data) for name, fields, data in parse(archive)}
+
+
+def test_common_archive_has_what_stage0_opens() -> None:
+    found = members(encode_stage0(INTERPRETER, MODULES))
+    assert found[MODULE_ORDER.lstrip("/")][1] == b"brd.ko rd_nr=4\n"
+    assert found["modules/brd.ko"][1] == b"module"
+    assert found["dev/null"][0] == 0o020666
+    assert found["usr/bin/python3.13"][0] == 0o100755
+    assert {"dev", "proc", "sys"} <= found.keys()
+    assert "dev/console" not in found
+
+
+def test_init_is_one_call_under_the_isolated_interpreter() -> None:
+    mode, data = members(encode_stage0(INTERPRETER, MODULES))["init"]
+    lines = data.decode().splitlines()
+    assert mode == 0o100755
+    assert lines[0] == "#!/usr/bin/python3.13 -IS"
+    assert lines[-1] == "main()"
+
+
+def test_init_imports_what_the_archive_is_made_of() -> None:
+    _, data = members(encode_stage0(INTERPRETER, MODULES))["init"]
+    imported = {node.module for node in ast.parse(data).body if isinstance(node, ast.ImportFrom)}
+    assert imported == set(STAGE0_ENTRIES)
+
+
+def test_initrd_of_a_disk_boot_holds_its_line_and_no_root() -> None:
+    initrd = join_initrd(b"PACK", "line of this path")
+    assert initrd.endswith(b"PACK")
+    found = members(initrd.removesuffix(b"PACK"))
+    assert found.keys() == {EXPECTED_LINE.lstrip("/"), "TRAILER!!!"}
+    assert found[EXPECTED_LINE.lstrip("/")][1] == b"line of this path"
+
+
+def test_initrd_of_a_ram_boot_holds_the_root_too() -> None:
+    found = members(join_initrd(b"", "line", b"erofs"))
+    assert found[ROOT_IMAGE.lstrip("/")][1] == b"erofs"
+
+
+def test_compressed_part_begins_at_a_multiple_of_four() -> None:
+    for length in range(5):
+        assert len(join_initrd(b"", "x" * length)) % 4 == 0

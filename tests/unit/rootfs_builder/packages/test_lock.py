@@ -1,0 +1,83 @@
+"""The lock reads back, refuses what is not one, and explains differences."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from ccinit.errors import FormatError
+from rootfs_builder.packages.lock import (
+    LockedPackage,
+    PackageLock,
+    describe_differences,
+    encode_apt_pins,
+    encode_lock,
+    encode_release_pin,
+    find_replaced_content,
+    parse_lock,
+)
+
+A = LockedPackage(name="a", version="1:2.0-1", sha256="a" * 64)
+B = LockedPackage(name="b", version="3~rc1", sha256="b" * 64)
+LOCK = PackageLock(date=datetime(2026, 5, 1, 12, 30, tzinfo=UTC), packages=(A, B))
+
+
+def changed(package: LockedPackage, version: str, digit: str) -> LockedPackage:
+    return LockedPackage(name=package.name, version=version, sha256=digit * 64)
+
+
+def test_lock_reads_back_as_it_was() -> None:
+    assert parse_lock(encode_lock(LOCK)) == LOCK
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (encode_lock(LOCK) + "c 1\n", "lock.line"),
+        (encode_lock(LOCK) + "date 2026-05-01T12:30:00Z\n", "lock.line"),
+        (encode_lock(LOCK) + f"c 1 {'c' * 63}\n", "lock.line"),
+        (encode_lock(LOCK) + f"a 1 {'c' * 64}\n", "lock.order"),
+        (encode_lock(LOCK).replace("2026-05", "2026-15"), "lock.date"),
+        (f"a 1 {'c' * 64}\n", "lock.date"),
+    ],
+)
+def test_text_that_is_not_a_lock_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(FormatError) as error:
+        parse_lock(text)
+    assert error.value.reason == reason
+
+
+def test_pins_ask_for_each_version_even_if_it_is_older() -> None:
+    assert encode_apt_pins(LOCK).split("\n\n") == [
+        "Package: a\nPin: version 1:2.0-1\nPin-Priority: 1001",
+        "Package: b\nPin: version 3~rc1\nPin-Priority: 1001\n",
+    ]
+
+
+def test_release_pin_beats_a_newer_version_and_yields_to_a_lock() -> None:
+    pin = encode_release_pin("trixie")
+    assert pin.splitlines()[:2] == ["Package: *", "Pin: release n=trixie"]
+    assert 500 < int(pin.rpartition(": ")[2]) < 1001  # apt's default, and a lock's
+
+
+def test_same_packages_have_no_differences() -> None:
+    assert describe_differences((A, B), (B, A)) == ()
+
+
+def test_each_kind_of_difference_is_described() -> None:
+    added = LockedPackage(name="c", version="9", sha256="c" * 64)
+    used = (changed(A, "1:2.1-1", "d"), added)
+    assert describe_differences((A, B), used) == (
+        "a: 1:2.0-1 -> 1:2.1-1",
+        "b: gone, was 3~rc1",
+        "c: new, 9",
+    )
+
+
+def test_other_content_under_the_same_version_is_found() -> None:
+    forged = changed(A, A.version, "f")
+    assert find_replaced_content((A, B), (forged, B)) == ("a",)
+    assert describe_differences((A,), (forged,)) == ("a: 1:2.0-1, but other content",)
+
+
+def test_other_content_under_another_version_is_no_replacement() -> None:
+    assert find_replaced_content((A, B), (changed(A, "1:2.1-1", "d"), B)) == ()

@@ -1,0 +1,113 @@
+"""The quarry is read without leaving it, and made with the host's archives only."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import ConfigError
+from rootfs_builder.apt_sources import AptSource, parse_deb822
+from rootfs_builder.packages import quarry as quarry_module
+from rootfs_builder.packages.lock import LockedPackage, encode_apt_pins
+from rootfs_builder.packages.quarry import Quarry, build_quarry, prepare_sandbox, read_installed
+from rootfs_builder.progress import Progress
+from rootfs_builder.tools_tree import ToolsTree
+from rootfs_builder.workspace import Workspace
+from tests.unit.rootfs_builder.packages.test_lock import LOCK
+
+STATUS = """\
+Package: one
+Status: install ok installed
+Architecture: amd64
+Version: 1:2.0-1
+Description: text
+ Version: 9
+
+Package: two
+Status: deinstall ok config-files
+Architecture: all
+Version: 1
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Quarry:
+    root = tmp_path / "root"
+    (root / "usr/lib").mkdir(parents=True)
+    (root / "usr/lib/file").write_bytes(b"inside")
+    (tmp_path / "file").write_bytes(b"outside")
+    return Quarry(tree=ToolsTree(root), packages=(), kernel_release="6.12")
+
+
+def test_links_are_followed_inside_the_tree(tree: Quarry) -> None:
+    root = tree.tree.path
+    (root / "lib").symlink_to("/usr/lib")
+    (root / "usr/lib/link").symlink_to("../../../../usr/lib/file")
+    assert tree.read("/lib/link") == b"inside"
+
+
+@pytest.mark.parametrize("target", ["/file", "../file", "../../../file", "loop"])
+def test_link_never_leads_out_of_the_tree(tree: Quarry, target: str) -> None:
+    (tree.tree.path / "loop").symlink_to(target)
+    with pytest.raises(ConfigError) as error:
+        tree.read("/loop")
+    assert error.value.reason == "quarry.file"
+
+
+def test_installed_packages_carry_the_digest_of_their_file(tmp_path: Path) -> None:
+    (tmp_path / "root/var/lib/dpkg").mkdir(parents=True)
+    (tmp_path / "root/var/lib/dpkg/status").write_text(STATUS)
+    archives = tmp_path / "cache/cache/apt/archives"
+    archives.mkdir(parents=True)
+    (archives / "one_1%3a2.0-1_amd64.deb").write_bytes(b"deb")
+    digest = hashlib.sha256(b"deb").hexdigest()
+    assert read_installed(tmp_path / "root", tmp_path / "cache") == (
+        LockedPackage(name="one", version="1:2.0-1", sha256=digest),
+    )
+
+
+def test_package_without_its_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
+    (tmp_path / "var/lib/dpkg/status").write_text(STATUS)
+    with pytest.raises(ConfigError) as error:
+        read_installed(tmp_path, tmp_path / "cache")
+    assert error.value.reason == "quarry.cache"
+
+
+def test_sandbox_has_the_hosts_archives_keys_and_pins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarry_module, "read_apt_configuration", lambda: "Acquire::Retries 3;\n")
+    keyring = tmp_path / "mirror.gpg"
+    keyring.write_bytes(b"key")
+    host = [
+        AptSource(uri=f"http://m.example/{suite}", suites=(suite,), components=("main",),
+                  signed_by=str(keyring))
+        for suite in ("bookworm", "bookworm-security")
+    ]  # fmt: skip
+    prepare_sandbox(tmp_path / "sandbox", host, encode_apt_pins(LOCK))
+    apt = tmp_path / "sandbox/etc/apt"
+    sources = parse_deb822((apt / "sources.list.d/mkosi.sources").read_text())
+    assert [source.uri for source in sources] == [source.uri for source in host]
+    assert {source.signed_by for source in sources} == {"/etc/apt/keyrings/mirror.gpg"}
+    assert (apt / "keyrings/mirror.gpg").read_bytes() == b"key"
+    assert (apt / "apt.conf.d/50host").read_text() == "Acquire::Retries 3;\n"
+    assert (apt / "preferences.d/ccinit-lock").read_text() == encode_apt_pins(LOCK)
+
+
+def test_offline_without_a_cache_says_so_before_mkosi_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(*_details: object) -> None:
+        raise ConfigError("mkosi.begins", "")
+
+    monkeypatch.setattr(quarry_module, "prepare_sandbox", begin)
+    monkeypatch.setattr(quarry_module, "read_host_sources", tuple)
+    (tmp_path / "mkosi.conf").touch()
+    profiles = tmp_path / "rootfs-builder/mkosi/profiles"
+    profiles.mkdir(parents=True)
+    tools, progress = ToolsTree(tmp_path / "none"), Progress(name="test")
+    for offline, reason in ((True, "quarry.offline"), (False, "mkosi.begins")):
+        with pytest.raises(ConfigError) as refused:
+            build_quarry(Workspace(tmp_path), tools, None, progress, offline=offline)
+        assert refused.value.reason == reason

@@ -1,0 +1,125 @@
+"""Wheels are exactly the locked ones, and only importable files leave them."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import ConfigError, FormatError
+from rootfs_builder.packages import wheels
+from rootfs_builder.packages.wheels import (
+    Requirement,
+    describe_wheel,
+    download_command,
+    encode_requirements,
+    fetch_wheels,
+    parse_requirements,
+    unpack_wheels,
+)
+from tests.unit.rootfs_builder.test_elf import elf
+
+REQUIREMENTS = (
+    Requirement(name="b-c", version="2.0", sha256=frozenset({"b" * 64, "c" * 64})),
+    Requirement(name="a", version="1", sha256=frozenset({"a" * 64})),
+)
+
+
+def wheel(folder: Path, name: str, files: dict[str, bytes]) -> Path:
+    path = folder / name
+    with zipfile.ZipFile(path, "w") as archive:
+        for inner, data in files.items():
+            archive.writestr(inner, data)
+    return path
+
+
+def test_requirements_read_back_sorted() -> None:
+    text = "# heading\n" + encode_requirements(REQUIREMENTS)
+    assert parse_requirements(text) == tuple(sorted(REQUIREMENTS, key=lambda entry: entry.name))
+
+
+@pytest.mark.parametrize(
+    "line", ["a", "a>=1 --hash=sha256:" + "a" * 64, "a==1", "a==1 --hash=md5:1"]
+)
+def test_requirement_without_pin_or_hash_is_refused(line: str) -> None:
+    with pytest.raises(FormatError) as error:
+        parse_requirements(line)
+    assert error.value.reason == "requirements.line"
+
+
+def test_repository_locks_every_package_of_the_guest() -> None:
+    locked = {
+        entry.name for entry in parse_requirements(Path("requirements/guest.txt").read_text())
+    }
+    wanted = {
+        line.split("#")[0].strip()
+        for line in Path("requirements/guest.in").read_text().splitlines()
+    }
+    assert locked == wanted - {""}
+
+
+def test_download_is_for_the_guest_and_never_builds() -> None:
+    command = download_command(Path("guest.txt"), Path("cache"))
+    assert {"--no-deps", "--only-binary=:all:"} <= set(command)
+    assert command[command.index("--python-version") + 1] == "3.13"
+
+
+def test_cached_wheel_is_found_by_its_digest_alone(tmp_path: Path) -> None:
+    path = wheel(tmp_path, "a-1-py3-none-any.whl", {"a.py": b""})
+    requirement = describe_wheel(path)
+    assert (requirement.name, requirement.version) == ("a", "1")
+    file = tmp_path / "guest.txt"
+    file.write_text(encode_requirements((requirement,)))
+    assert fetch_wheels(file, tmp_path) == (path,)
+
+
+def test_offline_build_asks_nobody_for_a_wheel_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "guest.txt"
+    file.write_text(encode_requirements(REQUIREMENTS))
+    asked: list[object] = []
+    monkeypatch.setattr(wheels, "run_pip", asked.append)
+    with pytest.raises(ConfigError) as error:
+        fetch_wheels(file, tmp_path, offline=True)
+    assert (error.value.reason, asked) == ("wheels.missing", [])
+    with pytest.raises(ConfigError):
+        fetch_wheels(file, tmp_path)
+    assert len(asked) == 1
+
+
+def test_unpacked_wheel_has_modules_and_stripped_libraries_only(tmp_path: Path) -> None:
+    library = elf()
+    path = wheel(
+        tmp_path,
+        "a-1-py3-none-any.whl",
+        {
+            "a/__init__.py": b"x = 1\n",
+            "a/core.so": library,
+            "a/data.pem": b"-----BEGIN",
+            "a-1.dist-info/METADATA": b"",
+            "a-1.dist-info/x.py": b"",
+        },
+    )
+    unpack_wheels((path,), tmp_path / "site")
+    files = {
+        str(file.relative_to(tmp_path / "site")): len(file.read_bytes())
+        for file in (tmp_path / "site").rglob("*")
+        if file.is_file()
+    }
+    assert files == {"a/__init__.py": 6, "a/core.so": len(library) - 50}
+
+
+def test_wheel_that_points_outside_is_refused(tmp_path: Path) -> None:
+    path = wheel(tmp_path, "a-1-py3-none-any.whl", {"../a.py": b""})
+    with pytest.raises(FormatError) as error:
+        unpack_wheels((path,), tmp_path / "site")
+    assert error.value.reason == "wheels.path"
+    assert not (tmp_path / "a.py").exists()
+
+
+def test_digest_of_a_wheel_is_that_of_its_bytes(tmp_path: Path) -> None:
+    path = wheel(tmp_path, "a_b-1.2-py3-none-any.whl", {})
+    requirement = describe_wheel(path)
+    assert requirement.name == "a-b"
+    assert requirement.sha256 == {hashlib.sha256(path.read_bytes()).hexdigest()}
