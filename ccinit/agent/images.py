@@ -83,7 +83,9 @@ async def _pull_one(
     children = ImageChildren(guest, configured, attested, image, directory, keys, turn, store.form)
     async with children:
         pulled = await pull_image(request, directory, children, store, policy)
-    guest.teardown.push(f"image {image.name}", undoing(partial(_unmount, pulled)))
+        # Nothing has been waited for since they were mounted. The end of the children is, and if
+        # another image fails meanwhile, this is interrupted there.
+        guest.teardown.push(f"image {image.name}", undoing(partial(unmount_layers, pulled.own)))
     guest.event(
         f"image {image.name}: manifest {pulled.manifest}, {len(pulled.layers)} layers, "
         f"{pulled.file_bytes} bytes of files"
@@ -121,7 +123,3 @@ def _policy(attested: Attested, image: Image) -> SignaturePolicy | None:
         return None
     document = attested.grants[image.policy].secret.reveal()
     return SignaturePolicy(document=document, keys=attested.policy_keys)
-
-
-def _unmount(image: PulledImage) -> None:
-    unmount_layers(image.own)

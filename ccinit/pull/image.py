@@ -129,15 +129,15 @@ async def pull_image(
         roots = tuple(files.mount_point for files in indexed.files)
         walked = await children.walk(TreeRequest(roots=roots, form=store.form))
         image = verify_trees(mounted, walked, received.kept)
+        received.claim.fulfil(
+            [
+                StoredLayer(files=files, passed=passed)
+                for files, passed in zip(indexed.files, received.verified.layers, strict=True)
+            ]
+        )
     except BaseException:
         unmount_layers(indexed.files)
         raise
-    received.claim.fulfil(
-        [
-            StoredLayer(files=files, passed=passed)
-            for files, passed in zip(indexed.files, received.verified.layers, strict=True)
-        ]
-    )
     return image
 
 
@@ -221,9 +221,14 @@ def verify_trees(
 
 
 def unmount_layers(layers: Sequence[LayerFiles]) -> None:
-    """Unmount layers, the last first; one that is busy goes with its last user."""
-    for layer in reversed(layers):
-        umount2(layer.mount_point, UmountFlag.DETACH | UmountFlag.NOFOLLOW)
+    """Unmount layers, the last first; one that is busy goes with its last user.
+
+    Raises:
+        KernelError: the kernel refused one; the others are unmounted.
+    """
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.callback(umount2, layer.mount_point, UmountFlag.DETACH | UmountFlag.NOFOLLOW)
 
 
 def _mount_layer(layer: LayerFiles) -> None:

@@ -169,7 +169,10 @@ class _Reception:
             raise self._left_alone[0]
         if verified is None or self._plan is None:
             raise RuntimeError("nothing was verified, and nothing failed")
-        return Received(kept=self._plan.kept, verified=verified, claim=self._plan.claim)
+        plan = self._plan
+        if len(plan.kept) + len(verified.layers) != len(plan.inspected.diff_ids):
+            raise ChildError("child.protocol", "not a layer for each diff_id")
+        return Received(kept=plan.kept, verified=verified, claim=plan.claim)
 
     async def _begin(self, found: FoundImage) -> Sending:
         if self._has_begun:

@@ -18,12 +18,13 @@ from ccinit.errors import (
 from ccinit.formats.digest import sha256_digest
 from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, sleep
 from ccinit.pull.fetch_messages import FoundImage, SignaturePolicy
-from ccinit.pull.image import PulledImage, pull_image
+from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.index import IndexRequest
 from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import LayerStore
 from ccinit.pull.layer_stream import NEIGHBOUR_ENDED
 from ccinit.pull.tree_messages import TreeDigests, TreeRequest
+from ccinit.values import replace
 from tests.fakes.encrypted_image import make_encrypted_image, seal
 from tests.fakes.layer_pipes import LayerPipe
 from tests.fakes.tars import Entry, make_tar
@@ -173,6 +174,33 @@ def test_mount_that_fails_leaves_none(children: Children, mounts: Mounts) -> Non
     mounts.fail_at = "layer-1"
     assert refusal(children) == "kernel.mount"
     assert mounts.mounted == []
+
+
+def test_layer_that_cannot_be_unmounted_keeps_no_other(
+    children: Children, mounts: Mounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(target: str, flags: int) -> None:
+        mounts.umount2(target, flags)
+        if target.endswith("layer-1"):
+            raise KernelError(22, "umount2", target)
+
+    image = run(pull_image(REQUEST, str(children.directory), children, LayerStore()))
+    monkeypatch.setattr("ccinit.pull.image.umount2", refuse)
+    with pytest.raises(KernelError):
+        unmount_layers(image.own)
+    assert mounts.mounted == []
+
+
+def test_child_that_answers_for_fewer_layers_is_at_fault(
+    children: Children, mounts: Mounts
+) -> None:
+    run(pull_image(REQUEST, str(children.directory), children, LayerStore()))
+    honest = children.verified
+    assert honest is not None
+    begin_again(children, LayerForm.INDEX)
+    children.verified = replace(honest, layers=honest.layers[:1])
+    assert refusal(children) == "child.protocol"
+    assert children.order[-1] == "verify"
 
 
 OVER = [make_tar(Entry("tmp", None, mode=0o1777), Entry("a/b", b"x")), make_tar(Entry("tmp/c"))]
