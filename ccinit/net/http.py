@@ -84,7 +84,11 @@ class HttpReply:
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, by its lower-case name."""
-        return next((value for key, value in self.headers if key == name), None)
+        return next(iter(self.header_values(name)), None)
+
+    def header_values(self, name: str) -> tuple[str, ...]:
+        """Return all values of a header, by its lower-case name, in their order."""
+        return tuple(value for key, value in self.headers if key == name)
 
 
 class HttpClient:

@@ -26,6 +26,7 @@ from ccinit.pull.blob import verify_blob
 from ccinit.pull.documents import verify_digest
 from ccinit.pull.fetch_messages import AttachedManifest
 from ccinit.pull.registry import Registry
+from ccinit.pull.web_link import find_link
 
 MAX_FOUND_BYTES = 1 << 20
 """All manifests and blobs of one image together."""
@@ -47,10 +48,17 @@ def find_signatures(
     size = 0
     for document in documents:
         for manifest in _find_manifests(registry, sha256_digest(document)):
+            if len(found) == MAX_SIGNATURES:
+                raise LimitExceededError(
+                    "signature.count",
+                    f"more than {MAX_SIGNATURES} manifests of signatures are attached to the image",
+                )
             attached = _fetch_blobs(registry, manifest)
             size += len(manifest) + sum(len(blob) for blob in attached.blobs)
-            if size > MAX_FOUND_BYTES or len(found) == MAX_SIGNATURES:
-                raise LimitExceededError("signature.size", f"more than {MAX_FOUND_BYTES} bytes")
+            if size > MAX_FOUND_BYTES:
+                raise LimitExceededError(
+                    "signature.size", f"signatures of more than {MAX_FOUND_BYTES} bytes together"
+                )
             found.append(attached)
     return tuple(found)
 
@@ -87,14 +95,11 @@ def _list_referrers(registry: Registry, image: Digest) -> Iterator[bytes]:
 
 
 def _next_page(reply: HttpReply, path: str) -> str | None:
-    """Return the query of `Link: <url>; rel="next"`, which must be the same list's."""
-    link = reply.header("link")
-    if link is None:
+    """Return the query of the next page, which must be the same list's; None after the last."""
+    target = find_link(reply.header_values("link"), "next")
+    if target is None:
         return None
-    target, bracket, parameters = link.partition(">")
-    if not target.startswith("<") or not bracket or 'rel="next"' not in parameters:
-        return None
-    before, mark, query = target[1:].partition("?")
+    before, mark, query = target.partition("?")
     if not mark or not urljoin(f"/v2/x/{path}", before).endswith(f"/{path}"):
         raise PeerError("registry.referrers", "the next page is of another list")
     return query
@@ -104,7 +109,10 @@ def _fetch_blobs(registry: Registry, manifest: bytes) -> AttachedManifest:
     blobs = []
     for layer in parse_signature_manifest(manifest):
         if layer.blob.size > MAX_SIGNATURE_BYTES:
-            raise LimitExceededError("signature.size", f"{layer.blob.size} bytes")
+            raise LimitExceededError(
+                "signature.size",
+                f"a signature of {layer.blob.size} bytes, at most {MAX_SIGNATURE_BYTES}",
+            )
         reply = registry.find(f"blobs/{layer.blob.digest}", MAX_SIGNATURE_BYTES, ())
         if reply is None:
             raise PeerError("registry.not_found", "a signature that its manifest names")

@@ -229,9 +229,7 @@ class Registry:
         Returns:
             None, or what a token service says that is busy.
         """
-        challenge = select_challenge(
-            [value for name, value in reply.headers if name == "www-authenticate"]
-        )
+        challenge = select_challenge(reply.header_values("www-authenticate"))
         if challenge.scheme is Scheme.BASIC:
             if self._credential is None or self._credential.identity_token:
                 raise PeerError("registry.unauthorized", "a password is needed and none is known")

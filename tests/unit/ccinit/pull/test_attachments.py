@@ -79,9 +79,10 @@ def test_bundles_are_found_by_the_tag_where_there_is_no_list() -> None:
     assert harness.find() == (attached(BUNDLE),)
 
 
-def test_list_of_several_pages_is_read_to_its_end() -> None:
+@pytest.mark.parametrize("relation", ['rel="next"', "rel=next"])
+def test_list_of_several_pages_is_read_to_its_end(relation: str) -> None:
     harness = Harness(BUNDLE, SECOND)
-    link = f'</v2/a/referrers/{IMAGE.digest}?last=1>; rel="next"'
+    link = f"</v2/a/referrers/{IMAGE.digest}?last=1>; {relation}"
     harness.http.script(
         f"referrers/{IMAGE.digest}",
         reply(200, fake.referrers(BUNDLE), link=link),
@@ -97,6 +98,7 @@ def test_list_of_several_pages_is_read_to_its_end() -> None:
         ('</v2/other/referrers/x?last=1>; rel="next"', "registry.referrers"),
         ('<https://evil.example/steal?x>; rel="next"', "registry.referrers"),
         (f'</v2/a/referrers/{IMAGE.digest}>; rel="next"', "registry.referrers"),
+        (f"/v2/a/referrers/{IMAGE.digest}?last=1; rel=next", "registry.link"),
     ],
 )
 def test_next_page_of_another_list_is_not_followed(link: str, reason: str) -> None:
@@ -155,3 +157,20 @@ def test_more_than_anybody_needs_is_refused() -> None:
     harness = Harness(huge)
     harness.http.script(signature_tag(IMAGE.digest), reply(200, huge.manifest))
     assert harness.refusal() == "signature.size"
+
+
+def bundles(count: int) -> list[Attachment]:
+    return [fake.bundle_artifact(IMAGE.manifest, b"%d" % number) for number in range(count)]
+
+
+def test_more_manifests_than_anybody_needs_are_refused_for_their_number() -> None:
+    """One page may list so many, and so may the next one."""
+    *page, last = bundles(33)
+    harness = Harness(*page, last)
+    link = f"</v2/a/referrers/{IMAGE.digest}?last=1>; rel=next"
+    pages = (reply(200, fake.referrers(*page), link=link), reply(200, fake.referrers(last)))
+    harness.http.script(f"referrers/{IMAGE.digest}", *pages)
+    assert harness.refusal() == "signature.count"
+    harness = Harness(*page)
+    harness.http.script(f"referrers/{IMAGE.digest}", reply(200, fake.referrers(*page)))
+    assert len(harness.find()) == 32
