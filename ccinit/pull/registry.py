@@ -36,6 +36,7 @@ _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _BROKEN = frozenset(
     {"net.closed", "net.truncated", "net.timeout", "net.unreachable", "net.protocol", "net.range"}
 )
+_WHOLE = HttpReply(status=200, headers=(), body=b"", date=None)
 _ACCEPT_MANIFEST: Headers = (("accept", ", ".join(MediaType)),)
 
 Send = Callable[[str, Headers, HttpLimits], HttpReply]
@@ -141,6 +142,8 @@ class Registry:
     def blob(self, digest: Digest, download: Download) -> None:
         """Download a blob whole; after a break from where it stopped.
 
+        Only the bytes count: a reply that has no end behind the last one is as good.
+
         Raises:
             PeerError: `registry.…` or `net.…`, the attempts are used up.
             VerificationError: `pull.blob_size`, the blob is longer than announced.
@@ -153,6 +156,8 @@ class Registry:
                     url, headers=headers, sink=download.feed, limits=limits, offset=offset
                 )
             except PeerError as error:
+                if not download.missing_bytes and error.reason in _BROKEN:
+                    return _WHOLE  # it broke behind the last byte, and there is no range to ask for
                 if error.reason == "net.range":  # the service knows no ranges
                     download.restart()
                 raise

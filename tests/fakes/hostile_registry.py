@@ -118,6 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
         requested = self.headers.get("Range")
         if requested and status == 200 and not fault.ignore_range:
             start = int(requested.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(body):
+                self._send(416, b"", headers, fault)
+                return
             told = start // 2 if fault.lie_about_range else start
             headers["Content-Range"] = f"bytes {told}-{len(body) - 1}/{len(body)}"
             body, status = body[told:], 206

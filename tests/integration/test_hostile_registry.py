@@ -187,6 +187,13 @@ def test_r55_blob_that_breaks_at_99_percent_goes_on_and_ends_whole(
     assert "range" in asked[1]
 
 
+def test_r55_blob_whose_reply_breaks_behind_its_last_byte_is_whole(hostile: Harness) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    hostile.registry.faults = {LAYER: Fault(raw=head + b"%x\r\n%b\r\n" % (len(BLOB), BLOB))}
+    assert hostile.pull() is None
+    assert sum(LAYER in path for path, _headers in hostile.registry.requests) == 1
+
+
 def test_r55_part_that_was_changed_after_a_break_is_noticed(hostile: Harness) -> None:
     first = Fault(cut=len(BLOB) // 2, times=1)
     hostile.registry.faults = {LAYER: first, "/" + LAYER: Fault(body=FLIPPED)}

@@ -79,6 +79,21 @@ def test_download_that_breaks_goes_on_where_it_stopped() -> None:
     assert harness.waits == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("reason", ["net.truncated", "net.closed", "net.timeout", "net.protocol"])
+def test_download_that_breaks_behind_its_last_byte_is_whole(reason: str) -> None:
+    """As a chunked reply may; bytes from there on are a range that no service has."""
+    harness = Harness()
+    harness.http.script(str(LAYER), broken_after(BLOB[:5]), broken_after(BLOB, reason), reply(416))
+    assert harness.download() == BLOB
+    assert len(harness.http.seen) == 2
+
+
+def test_download_that_is_refused_behind_its_last_byte_is_no_break() -> None:
+    harness = Harness()
+    harness.http.script(str(LAYER), broken_after(BLOB, "net.deadline"))
+    assert harness.refusal(harness.download) == "net.deadline"
+
+
 def test_download_from_a_service_without_ranges_begins_anew() -> None:
     harness = Harness()
     harness.http.script(str(LAYER), broken_after(BLOB[:5]), PeerError("net.range", "no ranges"))
