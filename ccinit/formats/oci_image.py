@@ -54,6 +54,7 @@ class MediaType(StrEnum):
 
 _INDEX_TYPES = frozenset({MediaType.OCI_INDEX, MediaType.DOCKER_LIST})
 _MANIFEST_TYPES = frozenset({MediaType.OCI_MANIFEST, MediaType.DOCKER_MANIFEST})
+_DOCUMENT_TYPES = _INDEX_TYPES | _MANIFEST_TYPES
 _CONFIG_TYPES = frozenset(
     {
         "application/vnd.oci.image.config.v1+json",
@@ -102,20 +103,14 @@ class Layer:
 
 
 @frozen
-class IndexEntry:
-    """One manifest of an index; an absent platform is three empty texts."""
-
-    manifest: Descriptor
-    architecture: str
-    os: str
-    variant: str
-
-
-@frozen
 class ImageIndex:
-    """Several manifests for several platforms."""
+    """Several manifests for several platforms, one of which is this guest's.
 
-    entries: tuple[IndexEntry, ...]
+    Attributes:
+        manifest: of the first entry for linux/amd64 whose type is understood; None without one.
+    """
+
+    manifest: Descriptor | None
 
 
 @frozen
@@ -188,18 +183,26 @@ def _document_type(member: JsonValue, content_type: str | None) -> MediaType | N
 
 
 def _parse_index(document: _Object) -> ImageIndex:
+    """Read types and platforms of all entries, and of the one that is used its digest and size.
+
+    What others hold is none of the guest's business: the specification has unknown types ignored,
+    and a digest by another algorithm, say, is wrong only for who has to compare it.
+    """
     items = _array(document.get("manifests"), "manifest.entries", MAX_INDEX_ENTRIES)
-    return ImageIndex(entries=tuple(_parse_entry(item) for item in items))
+    entries = [_object(item, "manifest.entry") for item in items]
+    usable = [entry for entry in entries if _is_usable(entry)]
+    return ImageIndex(manifest=_descriptor(usable[0], MAX_MANIFEST_BYTES) if usable else None)
 
 
-def _parse_entry(value: JsonValue) -> IndexEntry:
-    entry = _object(value, "manifest.entry")
+def _is_usable(entry: _Object) -> bool:
     platform = _object(_or_empty(entry, "platform"), "manifest.platform")
-    return IndexEntry(
-        manifest=_descriptor(entry, MAX_MANIFEST_BYTES),
-        architecture=_text(platform, "architecture", "manifest.platform"),
-        os=_text(platform, "os", "manifest.platform"),
-        variant=_text(platform, "variant", "manifest.platform"),
+    system, architecture, variant = (
+        _text(platform, key, "manifest.platform") for key in ("os", "architecture", "variant")
+    )
+    return (
+        (system, architecture) == ("linux", "amd64")
+        and variant in ("", "v1")
+        and _text(entry, "mediaType", "manifest.descriptor") in _DOCUMENT_TYPES
     )
 
 
@@ -244,22 +247,17 @@ def _descriptor(value: _Object, max_bytes: int) -> Descriptor:
 def select_platform(index: ImageIndex) -> Descriptor:
     """Return the first manifest for linux/amd64 (image-spec, "Image Index": the first is used).
 
-    Entries of other types and platforms are none of the guest's business, attestations of
-    BuildKit's (platform `unknown`) among them.
+    Entries of other types and platforms are passed over, attestations of BuildKit's (platform
+    `unknown`) among them.
 
     Raises:
         FormatError: `manifest.platform` (none matches) or `manifest.nested` (it is an index).
     """
-    matching = [
-        entry.manifest
-        for entry in index.entries
-        if (entry.os, entry.architecture) == ("linux", "amd64") and entry.variant in ("", "v1")
-    ]
-    if not matching:
+    if index.manifest is None:
         raise FormatError("manifest.platform", "no manifest for linux/amd64")
-    if matching[0].media_type not in _MANIFEST_TYPES:
+    if index.manifest.media_type not in _MANIFEST_TYPES:
         raise FormatError("manifest.nested", "an index must name a manifest")
-    return matching[0]
+    return index.manifest
 
 
 def parse_image_config(data: bytes) -> ImageConfig:

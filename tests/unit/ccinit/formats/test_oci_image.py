@@ -240,6 +240,57 @@ def test_r53_first_of_several_matches_is_taken() -> None:
     assert select(index(manifests=[strange, first, other])) == f"sha256:{'1' * 64}"
 
 
+MANIFEST = MediaType.OCI_MANIFEST.value
+OURS = descriptor(MANIFEST, platform=AMD64)
+FOREIGN: dict[str, Json] = {
+    "digest by another algorithm": descriptor(
+        MANIFEST, platform=ARM64, digest="sha512:" + "a" * 128
+    ),
+    "no digest": {"mediaType": MANIFEST, "size": 7, "platform": ARM64},
+    "size beyond the cap": descriptor(MANIFEST, platform=ARM64, size=2**40),
+    "no type": {"digest": DIGEST, "size": 7, "platform": ARM64},
+    "unknown type": descriptor("application/x.attestation", platform=ARM64),
+    "unknown type for this platform": descriptor("application/x.attestation", platform=AMD64),
+    "no platform": descriptor("application/x.attestation", size=-1),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_r53_entry_that_is_not_used_is_passed_over(name: str) -> None:
+    """image-spec, "Image Index": an unknown mediaType is no error."""
+    assert select(index(manifests=[FOREIGN[name], OURS])) == DIGEST
+    assert select(index(manifests=[OURS, FOREIGN[name]])) == DIGEST
+    with pytest.raises(FormatError) as refused:
+        select(index(manifests=[FOREIGN[name]]))
+    assert refused.value.reason == "manifest.platform"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"digest": "sha512:" + "a" * 128}, "manifest.digest"),
+        ({"digest": None}, "manifest.digest"),
+        ({"size": -1}, "manifest.size"),
+        ({"size": 2 << 20}, "manifest.size"),
+        ({"mediaType": 7}, "manifest.descriptor"),
+        ({"platform": [AMD64]}, "manifest.platform"),
+        ({"platform": {**AMD64, "variant": 1}}, "manifest.platform"),
+    ],
+)
+def test_r53_entry_for_this_platform_is_read_strictly(change: Json, reason: str) -> None:
+    """Even if the next one would do: the first is the one that everybody uses."""
+    with pytest.raises(FormatError) as refused:
+        select(index(manifests=[{**OURS, **change}, OURS]))
+    assert refused.value.reason == reason
+    assert select(index(manifests=[OURS, OURS])) == DIGEST
+
+
+def test_r53_entry_that_is_no_object_is_refused() -> None:
+    with pytest.raises(FormatError) as refused:
+        select(index(manifests=[OURS, 7]))
+    assert refused.value.reason == "manifest.entry"
+
+
 @pytest.mark.parametrize("platforms", [(), (ARM64,), (None,)])
 def test_index_without_a_match_is_refused(platforms: tuple[Json | None, ...]) -> None:
     with pytest.raises(FormatError) as refused:
