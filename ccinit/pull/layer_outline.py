@@ -9,7 +9,12 @@ one, and an empty file wherever something hides a directory of the layers below.
 from collections.abc import Iterator
 
 from ccinit.formats.tar import END_OF_ARCHIVE, TarEntry, TarKind
-from ccinit.pull.layer_tree import OPAQUE_MARKER, Directory, MergedDirectory
+from ccinit.pull.layer_tree import (
+    OPAQUE_MARKER,
+    Directory,
+    MergedDirectory,
+    walk_directories,
+)
 from ccinit.pull.listing import Attributes
 from ccinit.pull.tar_supplement import encode_entry
 
@@ -23,20 +28,15 @@ def encode_outline(root: Directory, below: MergedDirectory) -> Iterator[bytes]:
         root: of the layer, all directories settled.
         below: the layers below, merged; the layer is not yet laid over them.
     """
-    pending: list[tuple[bytes, Directory, MergedDirectory | None]] = [(b"", root, below)]
-    while pending:
-        path, directory, merged = pending.pop()
+    for path, directory, merged in walk_directories(root, below):
         yield _encode(path, TarKind.DIRECTORY, directory.attributes)
         prefix = path + b"/" if path else b""
         if directory.is_opaque:
             yield _encode(prefix + OPAQUE_MARKER, TarKind.FILE, _HIDING)
-            merged = None
-        for name, node in directory.children.items():
-            hidden = merged.children.get(name) if merged is not None else None
-            if isinstance(node, Directory):
-                pending.append((prefix + name, node, hidden))
-            elif hidden is not None:
-                yield _encode(prefix + name, TarKind.FILE, _HIDING)
+        elif merged is not None:
+            for name, node in directory.children.items():
+                if name in merged.children and not isinstance(node, Directory):
+                    yield _encode(prefix + name, TarKind.FILE, _HIDING)
     yield END_OF_ARCHIVE
 
 

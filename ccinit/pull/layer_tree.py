@@ -164,19 +164,10 @@ class LayerTree:
 
         To be called after the last entry: an opaque mark may come after what it concerns.
         """
-        pending: list[tuple[bytes, Directory, MergedDirectory | None]]
-        pending = [(b"", self.root, self._below)]
-        while pending:
-            path, directory, below = pending.pop()
+        for path, directory, below in walk_directories(self.root, self._below):
             if directory.is_implied:
                 directory.attributes = below.attributes if below else _ROOT_OWNED
                 yield path, directory.attributes
-            if directory.is_opaque:  # what is hidden below has nothing to say
-                below = None
-            prefix = path + b"/" if path else b""
-            for name, node in directory.children.items():
-                if isinstance(node, Directory):
-                    pending.append((prefix + name, node, below and below.children.get(name)))
 
     def list_into(self, listing: Listing, digests: Mapping[int, Digest] | None = None) -> None:
         """Write the canonical listing of the layer as erofs will show it.
@@ -203,14 +194,19 @@ class LayerTree:
                     listing.file(path, node.attributes, node.size, content, first)
 
     def _walk(self) -> Iterator[tuple[bytes, Node]]:
-        pending: list[tuple[bytes, Node]] = [(b"", self.root)]
-        while pending:
-            path, node = pending.pop()
-            yield path, node
-            if isinstance(node, Directory):
-                prefix = path + b"/" if path else b""
-                names = sorted(node.children, reverse=True)
-                pending.extend((prefix + name, node.children[name]) for name in names)
+        """Yield everything in the listing's order; memory as for `walk_directories`."""
+        yield b"", self.root
+        levels = [(b"", self.root.children, iter(sorted(self.root.children)))]
+        while levels:
+            prefix, children, names = levels[-1]
+            for name in names:
+                path, node = prefix + name, children[name]
+                yield path, node
+                if isinstance(node, Directory):
+                    levels.append((path + b"/", node.children, iter(sorted(node.children))))
+                    break
+            else:
+                levels.pop()
 
     def _count(self) -> None:
         self._entries += 1
@@ -306,6 +302,29 @@ class LayerTree:
             raise FormatError("tar.hardlink_directory", f"{path[:80]!r} is a directory")
         node.has_names = True
         return node
+
+
+def walk_directories(
+    root: Directory, below: MergedDirectory
+) -> Iterator[tuple[bytes, Directory, MergedDirectory | None]]:
+    """Yield each directory of a layer, parents first: path, and what the layers below show there.
+
+    That is None where they show nothing, or the layer hides it. A path is made when its turn comes:
+    all paths of a directory's children at once could take 65 536 times 4 KiB.
+    """
+    yield b"", root, below
+    levels = [(b"", iter(root.children.items()), None if root.is_opaque else below)]
+    while levels:
+        prefix, children, merged = levels[-1]
+        for name, node in children:
+            if isinstance(node, Directory):
+                path, under = prefix + name, merged and merged.children.get(name)
+                yield path, node, under
+                under = None if node.is_opaque else under
+                levels.append((path + b"/", iter(node.children.items()), under))
+                break
+        else:
+            levels.pop()
 
 
 def _describe(directory: Directory, attributes: Attributes) -> None:

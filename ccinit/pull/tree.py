@@ -71,12 +71,17 @@ class _Walk:
         self._digests: dict[int, Digest] = {}
 
     def digest(self) -> Digest:
-        pending = [b""]
-        while pending:
-            path = pending.pop()
-            names = self._record(path)
-            prefix = path + b"/" if path else b""
-            pending.extend(prefix + name for name in sorted(names, reverse=True))
+        levels = [(b"", iter((b"",)))]
+        while levels:
+            prefix, names = levels[-1]
+            for name in names:  # a path is made when its turn comes: all of a directory take much
+                path = prefix + name
+                children = self._record(path)
+                if children:
+                    levels.append((path + b"/" if path else b"", iter(sorted(children))))
+                    break
+            else:
+                levels.pop()
         return self._listing.digest()
 
     def _record(self, path: bytes) -> list[bytes]:
