@@ -1,7 +1,7 @@
 """One HTTP/1.1 request as a server reads it (RFC 9112), narrowed to what small local APIs need.
 
-A request line in origin form, header lines without folding, and a body by Content-Length only.
-What else HTTP knows (chunks, upgrades, several requests in a row) is refused or not used: one
+A request line in origin form, header lines without folding, one Host, and a body by Content-Length
+only. What else HTTP knows (chunks, upgrades, several requests in a row) is refused or not used: one
 connection carries one request.
 """
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from ccinit.errors import FormatError
 from ccinit.formats.alphabet import DIGITS, LETTERS, UPPERCASE
-from ccinit.values import frozen
+from ccinit.values import frozen, replace
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 MAX_BODY_BYTES: Final = 8 * 1024
@@ -19,6 +19,8 @@ _MAX_METHOD_BYTES: Final = 16
 _END: Final = b"\r\n\r\n"
 _TOKEN: Final = frozenset(LETTERS + DIGITS + "!#$%&'*+-.^_`|~")
 _VERSIONS: Final = ("HTTP/1.0", "HTTP/1.1")
+_NAME: Final = frozenset(LETTERS + DIGITS + "-._~!$&'()*+,;=%")  # RFC 3986, reg-name
+_LITERAL: Final = frozenset(DIGITS + "abcdefABCDEF:.")  # and what is between its brackets
 
 
 class HttpRequestError(FormatError):
@@ -46,9 +48,9 @@ class HttpRequest:
 
 @frozen
 class _Head:
-    """The request line, and how many bytes follow the head."""
+    """A request whose body is still empty, and how many bytes of it follow."""
 
-    line: bytes
+    request: HttpRequest
     body_bytes: int
 
 
@@ -71,13 +73,8 @@ class HttpRequestReader:
             self._head = self._take_head(max(0, seen - len(_END) + 1))
         if self._head is None or len(self._buffer) < self._head.body_bytes:
             return None
-        method, path, query = _read_line(self._head.line)
-        return HttpRequest(
-            method=method,
-            path=path,
-            parameters=_read_query(query),
-            body=bytes(self._buffer[: self._head.body_bytes]),
-        )
+        body = bytes(self._buffer[: self._head.body_bytes])
+        return replace(self._head.request, body=body)
 
     def _take_head(self, start: int) -> "_Head | None":
         """Take the head off the buffer if it is whole; its end does not begin before `start`."""
@@ -86,39 +83,72 @@ class HttpRequestReader:
             raise HttpRequestError(431, "http.head", f"more than {MAX_HEAD_BYTES} bytes")
         if end < 0:
             return None
-        line, *headers = bytes(self._buffer[:end]).split(b"\r\n")
+        lines = bytes(self._buffer[:end]).split(b"\r\n")
         del self._buffer[: end + len(_END)]
-        return _Head(line=line, body_bytes=_body_bytes(headers))
+        return _read_head(lines)
+
+
+def _read_head(lines: list[bytes]) -> _Head:
+    method, target, version = _read_line(lines[0])
+    path, _, query = target.partition("?")
+    request = HttpRequest(method=method, path=path, parameters=_read_query(query), body=b"")
+    headers = _read_headers(lines[1:])
+    _check_host(headers.get("host", []), version)
+    return _Head(request=request, body_bytes=_body_bytes(headers))
 
 
 def _read_line(line: bytes) -> tuple[str, str, str]:
-    """Return method, path and query."""
+    """Return method, target and version."""
     parts = _ascii(line).split(" ")
     if len(parts) != 3 or parts[2] not in _VERSIONS:
         raise HttpRequestError(400, "http.line", "expected METHOD /target HTTP/1.1")
-    method, target, _ = parts
+    method, target, version = parts
     if not 0 < len(method) <= _MAX_METHOD_BYTES or not set(method) <= set(UPPERCASE):
         raise HttpRequestError(400, "http.method", "not a method's name")
-    path, _, query = target.partition("?")
-    if not path.startswith("/") or "#" in target:
+    if not target.startswith("/") or "#" in target or "\t" in target:
         raise HttpRequestError(400, "http.target", "expected a path that begins with /")
-    return method, path, query
+    return method, target, version
 
 
-def _body_bytes(headers: list[bytes]) -> int:
-    """Check the form of all headers; return the length of the body that they announce."""
-    if len(headers) > _MAX_HEADERS:
+def _read_headers(lines: list[bytes]) -> dict[str, list[str]]:
+    """Return all values by their names in lower case."""
+    if len(lines) > _MAX_HEADERS:
         raise HttpRequestError(431, "http.headers", f"more than {_MAX_HEADERS}")
-    found: list[str] = []
-    for line in headers:
+    found: dict[str, list[str]] = {}
+    for line in lines:
         name, colon, value = _ascii(line).partition(":")
         if not colon or not name or not _TOKEN.issuperset(name):
             raise HttpRequestError(400, "http.header", "expected name: value")
-        if name.lower() == "transfer-encoding":
-            raise HttpRequestError(411, "http.length", "a body has to have a Content-Length")
-        if name.lower() == "content-length":
-            found.append(value.strip(" \t"))
-    if not found:
+        found.setdefault(name.lower(), []).append(value.strip(" \t"))
+    return found
+
+
+def _check_host(values: list[str], version: str) -> None:
+    """Check that a request names one host (section 3.2); HTTP/1.0 knew of none."""
+    if not values and version != "HTTP/1.0":
+        raise HttpRequestError(400, "http.host", "no Host")
+    if len(values) > 1 or not all(map(_is_host, values)):
+        raise HttpRequestError(400, "http.host", "expected one Host, a host[:port]")
+
+
+def _is_host(text: str) -> bool:
+    """Whether it is a host, maybe with a port (RFC 9110 section 7.2); it may be empty."""
+    if text.startswith("["):
+        literal, bracket, port = text[1:].partition("]")
+        is_named = bracket != "" and literal != "" and _LITERAL.issuperset(literal)
+    else:
+        name, colon, port = text.partition(":")
+        port = colon + port
+        is_named = _NAME.issuperset(name)
+    return is_named and (not port or (port[0] == ":" and set(port[1:]) <= set(DIGITS)))
+
+
+def _body_bytes(headers: dict[str, list[str]]) -> int:
+    """Return the length of the body that the headers announce."""
+    if "transfer-encoding" in headers:
+        raise HttpRequestError(411, "http.length", "a body has to have a Content-Length")
+    found = headers.get("content-length")
+    if found is None:
         return 0
     if len(found) > 1 or not 0 < len(found[0]) <= 8 or not set(found[0]) <= set(DIGITS):
         raise HttpRequestError(400, "http.length", "expected one Content-Length in digits")

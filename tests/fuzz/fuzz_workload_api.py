@@ -20,10 +20,10 @@ STATUSES = frozenset((400, 404, 405, 411, 413, 431))
 BODY = b'{"domain":"d","operation":"o","content":"c"}'
 SEEDS = (
     b"GET /cdh/resource/ccinit/demo/file-token HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
-    b"GET /aa/token?token_type=kbs HTTP/1.1\r\n\r\n",
+    b"GET /aa/token?token_type=kbs HTTP/1.1\r\nhost: [::1]:8006\r\n\r\n",
     b"GET /aa/evidence?runtime_data=eHl6&encoding=base64 HTTP/1.0\r\nAccept: */*\r\n\r\n",
-    b"POST /aa/aael HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY),
-    b"GET /info HTTP/1.1\r\n\r\n",
+    b"POST /aa/aael HTTP/1.1\r\nHost:\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY),
+    b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n",
 )
 PIECES = (
     b"\r\n\r\n",
@@ -36,6 +36,7 @@ PIECES = (
     b"%00",
     b"&a=b",
     b"..",
+    b"Host: a\r\n",
     b"Content-Length: 3\r\n",
     b"Transfer-Encoding: chunked\r\n",
     b"X: " + b"y" * 4096 + b"\r\n",

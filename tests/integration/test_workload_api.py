@@ -28,6 +28,7 @@ from tests.integration.owner_world import ROOT, TOOLS
 from tests.vm.harness.site_packages import open_site_packages
 
 SECRETS = {"web": "kbs:///ccinit/shop/web-key", "db": "kbs:///ccinit/shop/db-key"}
+HEAD = " HTTP/1.1\r\nHost: localhost\r\n"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
 
@@ -56,7 +57,7 @@ class World:
     report: dict[str, Any] = field(default_factory=dict)
 
     def ask(self, container: str, target: str, method: str = "GET", body: bytes = b"") -> Reply:
-        head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        head = f"{method} {target}{HEAD}Content-Length: {len(body)}\r\n"
         return self.send(self.ports[container], head.encode() + b"\r\n" + body)
 
     def send(self, port: int, data: bytes) -> Reply:
@@ -193,15 +194,13 @@ def test_caller_is_who_it_is_whoever_shares_its_processes(tmp_path: Path, *, sha
         for asker in SECRETS:
             for owner in SECRETS:
                 for who in ("child", "orphan"):  # whose parent is the first process
-                    line = (
-                        f"GET /cdh/resource/ccinit/shop/{owner}-key HTTP/1.1\r\nWho: {who}\r\n\r\n"
-                    )
+                    line = f"GET /cdh/resource/ccinit/shop/{owner}-key{HEAD}Who: {who}\r\n\r\n"
                     reply = world.send(world.ports[asker], line.encode())
                     assert reply.status == (200 if asker == owner else 403), (asker, owner, who)
 
 
 def test_caller_outside_of_every_container_is_forbidden(world: World) -> None:
-    reply = world.send(world.api, b"GET /info HTTP/1.1\r\n\r\n")
+    reply = world.send(world.api, f"GET /info{HEAD}\r\n".encode())
     assert (reply.status, reply.body) == (403, b"")
     assert world.ask("db", "/info").status == 200
 
@@ -274,17 +273,18 @@ def test_evidence_for_a_containers_session_is_refused_by_the_kbs(world: World) -
 @pytest.mark.parametrize(
     ("status", "reason", "data"),
     [
-        (404, "workload.path", b"GET /aa/nothing HTTP/1.1\r\n\r\n"),
-        (405, "workload.method", b"POST /info HTTP/1.1\r\n\r\n"),
-        (400, "workload.resource", b"GET /cdh/resource/a/../b HTTP/1.1\r\n\r\n"),
-        (400, "workload.token_type", b"GET /aa/token?token_type=coco_as HTTP/1.1\r\n\r\n"),
-        (400, "http.characters", b"\x16\x03\x01\r\n\r\n"),
-        (431, "http.head", b"GET /" + b"a" * 20000),
-        (411, "http.length", b"POST /aa/aael HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        (404, "workload.path", f"GET /aa/nothing{HEAD}\r\n"),
+        (405, "workload.method", f"POST /info{HEAD}\r\n"),
+        (400, "workload.resource", f"GET /cdh/resource/a/../b{HEAD}\r\n"),
+        (400, "workload.token_type", f"GET /aa/token?token_type=coco_as{HEAD}\r\n"),
+        (400, "http.characters", "\x16\x03\x01\r\n\r\n"),
+        (400, "http.host", "GET /info HTTP/1.1\r\n\r\n"),
+        (431, "http.head", "GET /" + "a" * 20000),
+        (411, "http.length", f"POST /aa/aael{HEAD}Transfer-Encoding: chunked\r\n\r\n"),
     ],
 )
-def test_bad_request_is_told_why(world: World, status: int, reason: str, data: bytes) -> None:
-    reply = world.send(world.ports["web"], data)
+def test_bad_request_is_told_why(world: World, status: int, reason: str, data: str) -> None:
+    reply = world.send(world.ports["web"], data.encode())
     assert reply.status == status
     assert reply.body.decode().startswith(reason)
     assert world.ask("web", "/info").status == 200

@@ -12,7 +12,7 @@ from ccinit.workload import connection
 from ccinit.workload.connection import encode_reply, serve
 from ccinit.workload.messages import MediaType, WorkloadAnswer
 
-REQUEST = b"GET /info HTTP/1.1\r\n\r\n"
+REQUEST = b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n"
 ANSWER = WorkloadAnswer(status=200, media_type=MediaType.JSON, body=b"{}")
 
 
@@ -53,7 +53,7 @@ def test_call_is_carried_and_its_answer_sent(pair: Pair) -> None:
 
 
 def test_bad_request_is_answered_without_a_call(pair: Pair) -> None:
-    pair.ours.sendall(b"GET /nothing HTTP/1.1\r\n\r\n")
+    pair.ours.sendall(REQUEST.replace(b"info", b"nothing"))
     pair.serve()
     assert pair.calls == []
     reply = pair.ours.recv(4096)
