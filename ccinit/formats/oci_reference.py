@@ -62,36 +62,62 @@ def parse_image_reference(text: str) -> ImageReference:
         raise FormatError("reference.form", "expected host[:port]/repository@sha256:…")
     if len(name) > MAX_NAME_BYTES:
         raise LimitExceededError("reference.length", f"name longer than {MAX_NAME_BYTES} bytes")
-    host, colon, port_text = authority.partition(":")
-    _check_host(host)
+    host, port = _parse_authority(authority, "reference.host", "reference.port")
     if ":" in repository:
         raise FormatError("reference.tag", "a tag beside a digest names nothing")
     check_repository(repository, "reference.repository")
     return ImageReference(
         host=host,
-        port=_parse_port(port_text) if colon else None,
+        port=port,
         repository=repository,
         digest=digest,
     )
 
 
-def _check_host(host: str) -> None:
-    """A DNS name or IPv4 address; a single label must be `localhost`, as registries agree."""
-    labels = host.split(".")
-    if len(labels) == 1 and host != "localhost":
-        raise FormatError("reference.host", f"{host[:80]!r} is no host name with a dot")
-    for label in labels:
+def check_location(text: str, reason: str) -> None:
+    """Check `host[:port][/path]`, with which a reference can begin.
+
+    Raises:
+        FormatError: with `reason`.
+    """
+    authority, slash, path = text.partition("/")
+    _parse_authority(authority, reason, reason)
+    if slash:
+        check_repository(path, reason)
+
+
+def check_domain(text: str, reason: str) -> None:
+    """Check a DNS name in lower case, or an IPv4 address; a name may be one label.
+
+    Raises:
+        FormatError: with `reason`.
+    """
+    for label in text.split("."):
         wrong = not label or len(label) > _MAX_LABEL_BYTES or not _LABEL.issuperset(label)
         if wrong or label[0] == "-" or label[-1] == "-":
-            raise FormatError("reference.host", f"{host[:80]!r} is no lower-case host name")
+            raise FormatError(reason, f"{text[:80]!r} is no lower-case host name")
 
 
-def _parse_port(text: str) -> int:
+def _parse_authority(text: str, host_reason: str, port_reason: str) -> tuple[str, int | None]:
+    """A single label must be `localhost`, as registries agree."""
+    host, colon, port = text.partition(":")
+    if "." not in host and host != "localhost":
+        raise FormatError(host_reason, f"{host[:80]!r} is no host name with a dot")
+    check_domain(host, host_reason)
+    return host, parse_port(port, port_reason) if colon else None
+
+
+def parse_port(text: str, reason: str) -> int:
+    """Parse a port, 1 to 65535, without leading zeros.
+
+    Raises:
+        FormatError: with `reason`.
+    """
     if not text.isascii() or not text.isdigit() or text[0] == "0" or len(text) > 5:
-        raise FormatError("reference.port", f"{text[:10]!r} is no port")
+        raise FormatError(reason, f"{text[:10]!r} is no port")
     port = int(text)
     if port > _MAX_PORT:
-        raise FormatError("reference.port", f"{port} is no port")
+        raise FormatError(reason, f"{port} is no port")
     return port
 
 

@@ -2,23 +2,28 @@
 
 The semantics of containers-registries.conf(5), version 2, as far as they can be measured: the
 longest `prefix` of the image's name wins, `location` replaces it, mirrors come first and in order,
-`blocked` refuses. Left out are short names, aliases, `insecure`, credential helpers, and a prefix
-without a port for a registry with one. Names in signatures and policies are never rewritten: they
-are compared with what the owner wrote. Fetching is `pull.registry`'s business.
+`blocked` refuses. Left out are short names, aliases, `insecure`, credential helpers, a prefix that
+has a tag or digest, and one without a port for a registry with one. A prefix that no reference can
+have is refused: it would block nothing, without a word. Names in signatures and policies are never
+rewritten: they are compared with what the owner wrote. Fetching is `pull.registry`'s business.
 """
 
 from collections.abc import Sequence
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.docker_reference import parse_name_prefix
 from ccinit.formats.fields import Fields
-from ccinit.formats.oci_reference import ImageReference, parse_image_reference
+from ccinit.formats.oci_reference import (
+    ImageReference,
+    check_domain,
+    check_location,
+    parse_image_reference,
+    parse_port,
+)
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.values import frozen, replace
 
 MAX_SOURCES = 8
 _MAX_PEM_BYTES = 64 * 1024
-_MAX_PORT = 65_535
 _ANY_HOST = "*."
 _DOCKER_HUB = "docker.io"
 _DOCKER_HUB_REGISTRY = "registry-1.docker.io"
@@ -100,11 +105,11 @@ def read_registry(fields: Fields) -> RegistryRule:
         ),
     )
     if prefix.startswith(_ANY_HOST):
-        parse_name_prefix(prefix.removeprefix(_ANY_HOST), "pod.registry.prefix")
+        check_domain(prefix.removeprefix(_ANY_HOST), "pod.registry.prefix")
         if location.text or rule.mirrors:
             raise FormatError("pod.registry.location", "a prefix of hosts has no other location")
         return replace(rule, location=replace(location, text=""))
-    parse_name_prefix(prefix, "pod.registry.prefix")
+    check_location(prefix, "pod.registry.prefix")
     return rule
 
 
@@ -122,7 +127,7 @@ def _read_mirror(fields: Fields) -> Location | None:
 def _read_location(fields: Fields) -> Location:
     text = fields.optional_text("location", max_bytes=255) or ""
     if text:
-        parse_name_prefix(text, "pod.registry.location")
+        check_location(text, "pod.registry.location")
     certificate = fields.optional_text("certificate", max_bytes=_MAX_PEM_BYTES) or ""
     key = fields.optional_text("key")
     if bool(certificate) != (key is not None):
@@ -133,17 +138,17 @@ def _read_location(fields: Fields) -> Location:
             ca_pem=fields.optional_text("ca", max_bytes=_MAX_PEM_BYTES) or "",
             certificate_pem=certificate,
             key=None if key is None else parse_resource_uri(key, "pod.registry.key"),
-            proxy=_check_proxy(fields.optional_text("proxy", max_bytes=255) or ""),
+            proxy=_read_proxy(fields),
         ),
     )
 
 
-def _check_proxy(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if text and not (colon and host and port.isascii() and port.isdigit()):
-        raise FormatError("pod.registry.proxy", "expected host:port")
-    if text and not 0 < int(port) <= _MAX_PORT:
-        raise FormatError("pod.registry.proxy", f"{port[:10]} is no port")
+def _read_proxy(fields: Fields) -> str:
+    text = fields.optional_text("proxy", max_bytes=255) or ""
+    if text:
+        host, _, port = text.partition(":")
+        check_domain(host, "pod.registry.proxy")
+        parse_port(port, "pod.registry.proxy")
     return text
 
 
