@@ -26,6 +26,7 @@ MAX_SOURCES = 8
 _MAX_PEM_BYTES = 64 * 1024
 _ANY_HOST = "*."
 _DOCKER_HUB = "docker.io"
+_OLD_DOCKER_HUB = "index.docker.io"
 _DOCKER_HUB_REGISTRY = "registry-1.docker.io"
 _OFFICIAL = "library"
 
@@ -110,6 +111,8 @@ def read_registry(fields: Fields) -> RegistryRule:
             raise FormatError("pod.registry.location", "a prefix of hosts has no other location")
         return replace(rule, location=replace(location, text=""))
     check_location(prefix, "pod.registry.prefix")
+    if prefix.partition("/")[0] == _OLD_DOCKER_HUB:
+        raise FormatError("pod.registry.prefix", f"it is called {_DOCKER_HUB} here")
     return rule
 
 
@@ -165,7 +168,7 @@ def select_rule(rules: Sequence[RegistryRule], reference: ImageReference) -> Reg
     Raises:
         VerificationError: `registry.blocked`.
     """
-    named = _with_namespace(reference)
+    named = _normal(reference)
     matching = [rule for rule in rules if _matches(rule.prefix, named)]
     rule = max(matching, key=_precedence, default=None)
     if rule is not None and rule.blocked:
@@ -186,7 +189,7 @@ def plan_sources(
     Raises:
         FormatError: `reference.…`, a rewritten name is none.
     """
-    named = _with_namespace(reference)
+    named = _normal(reference)
     if rule is None:
         return (_source(named, _NO_ACCESS, ca_pem),)
     return tuple(
@@ -203,11 +206,12 @@ def _precedence(rule: RegistryRule) -> tuple[bool, int]:
     return not rule.prefix.startswith(_ANY_HOST), len(rule.prefix)
 
 
-def _with_namespace(reference: ImageReference) -> ImageReference:
-    """Docker Hub's official images have a namespace that references may leave out."""
-    if reference.host != _DOCKER_HUB or "/" in reference.repository:
+def _normal(reference: ImageReference) -> ImageReference:
+    """Docker Hub has two names, and its official images a namespace that may be left out."""
+    if reference.host not in (_DOCKER_HUB, _OLD_DOCKER_HUB):
         return reference
-    return replace(reference, repository=f"{_OFFICIAL}/{reference.repository}")
+    namespace = "" if "/" in reference.repository else f"{_OFFICIAL}/"
+    return replace(reference, host=_DOCKER_HUB, repository=namespace + reference.repository)
 
 
 def _matches(prefix: str, reference: ImageReference) -> bool:
@@ -225,9 +229,10 @@ def _rewrite(reference: ImageReference, prefix: str, location: str) -> ImageRefe
 
 
 def _source(reference: ImageReference, access: Access, ca_pem: str) -> PullSource:
+    reference = _normal(reference)
     if reference.host == _DOCKER_HUB:
         # The one registry whose name in references is not its own.
-        reference = replace(_with_namespace(reference), host=_DOCKER_HUB_REGISTRY)
+        reference = replace(reference, host=_DOCKER_HUB_REGISTRY)
     return PullSource(
         reference=reference.text,
         ca_pem=access.ca_pem or ca_pem,

@@ -151,6 +151,8 @@ def test_every_location_has_its_own_access() -> None:
         (f"docker.io/library/nginx{DIGEST}", f"registry-1.docker.io/library/nginx{DIGEST}"),
         (f"docker.io/nginx{DIGEST}", f"registry-1.docker.io/library/nginx{DIGEST}"),
         (f"docker.io/team/app{DIGEST}", f"registry-1.docker.io/team/app{DIGEST}"),
+        (f"index.docker.io/nginx{DIGEST}", f"registry-1.docker.io/library/nginx{DIGEST}"),
+        (f"index.docker.io/team/app{DIGEST}", f"registry-1.docker.io/team/app{DIGEST}"),
     ],
 )
 def test_docker_hub_is_asked_where_it_answers(name: str, place: str) -> None:
@@ -164,6 +166,7 @@ def test_official_image_of_docker_hub_is_one_of_its_namespace() -> None:
     text = '[[registry]]\nprefix = "docker.io/library"\nblocked = true'
     assert refusal(text, f"docker.io/nginx{DIGEST}") == "registry.blocked"
     assert refusal(text, f"docker.io/library/nginx{DIGEST}") == "registry.blocked"
+    assert refusal(text, f"index.docker.io/nginx{DIGEST}") == "registry.blocked"
     assert places(text, f"docker.io/team/app{DIGEST}") == [f"registry-1.docker.io/team/app{DIGEST}"]
 
 
@@ -227,6 +230,7 @@ def test_what_cannot_be_honoured_is_refused(line: str, reason: str) -> None:
         ('prefix = "registry.example:65536"\nblocked = true', "pod.registry.prefix"),
         ('prefix = "registry"\nblocked = true', "pod.registry.prefix"),
         ('prefix = "registry.example/app:v1"\nblocked = true', "pod.registry.prefix"),
+        ('prefix = "index.docker.io/team"\nblocked = true', "pod.registry.prefix"),
         ('prefix = "*.example:5000"\nblocked = true', "pod.registry.prefix"),
         ('prefix = "*.example/team"\nblocked = true', "pod.registry.prefix"),
         ('prefix = "*.*.example"\nblocked = true', "pod.registry.prefix"),
