@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 MAX_TEXT_BYTES = 4096
 MAX_ITEMS = 64
+_SHOWN_BITS = 64
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
 
@@ -66,8 +67,7 @@ class Fields:
         value = self._take(key)
         if type(value) is not int:
             raise self._wrong(key, "an integer")
-        if not low <= value <= high:
-            raise LimitExceededError(self._reason(key), f"{value} is not within {low}..{high}")
+        self._check_range(key, value, low, high)
         return value
 
     def integers(
@@ -78,8 +78,7 @@ class Fields:
         for value in values:
             if type(value) is not int:
                 raise self._wrong(key, "integers")
-            if not low <= value <= high:
-                raise LimitExceededError(self._reason(key), f"{value} is not within {low}..{high}")
+            self._check_range(key, value, low, high)
         if len(set(values)) != len(values):
             raise self._wrong(key, "each at most once")
         return tuple(cast("Sequence[int]", values))
@@ -156,6 +155,13 @@ class Fields:
             with Fields(item, self._reason(key)) as fields:
                 values.append(read(fields))
         return tuple(values)
+
+    def _check_range(self, key: str, value: int, low: int, high: int) -> None:
+        if not low <= value <= high:
+            # Python refuses to write some thousand digits, which TOML can give in hex.
+            size = value.bit_length()
+            shown = str(value) if size <= _SHOWN_BITS else f"a number of {size} bits"
+            raise LimitExceededError(self._reason(key), f"{shown} is not within {low}..{high}")
 
     def _array(self, key: str, max_items: int) -> Sequence[object]:
         if not self.has(key):

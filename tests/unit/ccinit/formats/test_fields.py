@@ -44,6 +44,8 @@ def test_fields_absent_optional_keys_take_their_defaults() -> None:
         pytest.param({"name": 1}, "t.name", id="not-a-string"),
         pytest.param({"name": "a", "count": 0}, "t.count", id="below"),
         pytest.param({"name": "a", "count": 10}, "t.count", id="above"),
+        pytest.param({"name": "a", "count": 1 << 20_000}, "t.count", id="too-long-to-write"),
+        pytest.param({"name": "a", "count": -(1 << 20_000)}, "t.count", id="as-long-below"),
         pytest.param({"name": "a", "count": True}, "t.count", id="bool-for-int"),
         pytest.param({"name": "a", "count": 1.0}, "t.count", id="float-for-int"),
         pytest.param({"name": "a", "colour": "green"}, "t.colour", id="outside-the-set"),
