@@ -67,6 +67,7 @@ DEBUG_REGISTERS: Final[Mapping[Tee, EventRegister]] = {
     Tee.TPM: _PCR_15,
     Tee.AZ_SNP_VTPM: _PCR_15,
     Tee.AZ_TDX_VTPM: _PCR_15,
+    Tee.SVSM: _PCR_15,
 }
 """The register that says that debug was opened, and nothing else. TDX has none to spare: there it
 is an event among the others, in RTMR 3."""

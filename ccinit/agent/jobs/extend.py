@@ -52,4 +52,5 @@ BOUNDARIES: Mapping[Tee, Callable[[int], MeasurementRegister]] = {
     Tee.TPM: _open_boundary,
     Tee.AZ_SNP_VTPM: _open_boundary,
     Tee.AZ_TDX_VTPM: _open_boundary,
+    Tee.SVSM: _open_boundary,
 }

@@ -230,11 +230,11 @@ def test_containers_event_does_not_take_what_was_noted_for_the_guest(bench: Benc
     assert [len(request.digests) for request in bench.children.requests] == [1, 1]
 
 
-@pytest.fixture
-def tpm(tmp_path: Path) -> Bench:
+@pytest.fixture(params=[Tee.TPM, Tee.SVSM])
+def tpm(tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
     node = tmp_path / "tpmrm0"
     node.write_bytes(b"")
-    return Bench(Node(name="register", path=str(node), writable=True), Tee.TPM)
+    return Bench(Node(name="register", path=str(node), writable=True), request.param)
 
 
 def test_debug_boundary_of_a_tpm_is_a_register_of_its_own(tpm: Bench) -> None:

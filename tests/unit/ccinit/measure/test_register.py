@@ -2,7 +2,8 @@
 
 import hashlib
 
-from ccinit.measure.register import Pcr
+from ccinit.formats.tee import Binding, Tee, initdata_binding
+from ccinit.measure.register import DEBUG_REGISTERS, EVENT_REGISTERS, Pcr
 from ccinit.measure.tpm_pcr import TpmPcr
 from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
@@ -19,3 +20,10 @@ def test_pcr_extends_and_reads_its_own_register() -> None:
 
 def test_guest_extends_no_register_that_it_could_reset() -> None:
     assert sorted(Pcr) == [8, 14, 15]
+
+
+def test_debug_has_pcr_15_wherever_the_document_has_pcr_8() -> None:
+    by_registers = {tee for tee in Tee if initdata_binding(tee).binding is Binding.EXTENDED}
+    assert set(DEBUG_REGISTERS) == by_registers
+    assert {register.number for register in DEBUG_REGISTERS.values()} == {Pcr.DEBUG}
+    assert {EVENT_REGISTERS[tee].number for tee in by_registers} == {Pcr.EVENT_LOG}
