@@ -20,7 +20,7 @@ from ccinit.agent.messages import ExtendReply, ExtendRequest
 from ccinit.agent.roles import Role
 from ccinit.attest.detect import Node, Platform
 from ccinit.errors import ChildError, LimitExceededError, VerificationError
-from ccinit.formats.aael import COCO_DOMAIN, AaelEvent
+from ccinit.formats.aael import COCO_DOMAIN, GUEST_DOMAIN, OPEN_DEBUG, AaelEvent
 from ccinit.formats.debug_grant import DebugGrant
 from ccinit.formats.digest import Digest
 from ccinit.formats.event_log import replay
@@ -31,7 +31,6 @@ from ccinit.measure.event_log import EventLog, Extension
 from ccinit.measure.register import DEBUG_REGISTERS, EVENT_REGISTERS
 
 _SECONDS = 60.0
-DOMAIN = "ccinit"
 MAX_WORKLOAD_BYTES = 16 * 1024
 """Of all events of workloads together, so that the guest's own always have room."""
 _RECORD_BYTES = 128  # more than what a record has beside its text
@@ -44,7 +43,7 @@ def image_pulled(reference: str, manifest: Digest) -> AaelEvent:
 
 def container_starts(name: str, manifest: Digest) -> AaelEvent:
     """A container is about to run for the first time."""
-    return _event(DOMAIN, "StartContainer", {"container": name, "image": str(manifest)})
+    return _event(GUEST_DOMAIN, "StartContainer", {"container": name, "image": str(manifest)})
 
 
 def debug_opens(grant: DebugGrant) -> AaelEvent:
@@ -55,7 +54,7 @@ def debug_opens(grant: DebugGrant) -> AaelEvent:
         "keep_pod": "true" if grant.keep_pod else "false",
         "tools_root": grant.tools_root.hex(),
     }
-    return _event(DOMAIN, "OpenDebug", content)
+    return _event(GUEST_DOMAIN, OPEN_DEBUG, content)
 
 
 def workload_event(container: str, domain: str, operation: str, content: str) -> AaelEvent:

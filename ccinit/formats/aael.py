@@ -22,6 +22,9 @@ from ccinit.values import frozen
 TAG: Final = 0x4141454C
 EVENT_TAG: Final = 6  # EV_EVENT_TAG
 COCO_DOMAIN: Final = "github.com/confidential-containers"
+GUEST_DOMAIN: Final = "ccinit"
+OPEN_DEBUG: Final = "OpenDebug"
+"""The guest's own operation by which a verifier tells that it was opened."""
 MAX_TEXT_BYTES: Final = 4096
 
 

@@ -20,7 +20,8 @@ The steps, all of them MUST; each failing one becomes a claim with the name in b
     11. MRTD, RTMR 1 and RTMR 2 equal *one* registered reference set [`td.mrtd`, `rtmr.1`,
         `rtmr.2`].
     12. RTMR 0 is what the event log makes of it, by events of firmware's configuration only;
-        RTMR 3 likewise, by events of the guest's own only [`event_log.…`, `rtmr.0`, `rtmr.3`].
+        RTMR 3 likewise, by events of the guest's own only, none of which says that debug was
+        opened [`event_log.…`, `rtmr.0`, `rtmr.3`].
     13. MRCONFIGID is the SHA-384 of the initdata document [`td.mrconfigid`].
     14. That document is on the owner's list [`initdata.digest`].
     15. MROWNER, MROWNERCONFIG and MRSERVICETD are zero: the host built and serves the domain as

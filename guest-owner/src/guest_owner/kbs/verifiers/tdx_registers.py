@@ -4,7 +4,8 @@ RTMR 1 and 2 (boot loaders and kernel; command line and initrd) have to equal wh
 log or no log; the log only says which event is the first that differs. RTMR 0 (firmware's
 configuration: memory map, ACPI, boot variables) differs from machine to machine, and RTMR 3 (the
 guest's own events) from moment to moment: these two have to be exactly what the log makes of them,
-and the log may hold nothing there that does not belong there. Type numbers of RTMR 0's events
+and the log may hold nothing there that does not belong there. RTMR 3 is also what PCR 15 is to a
+TPM: a domain whose debug was opened is refused from then on. Type numbers of RTMR 0's events
 are not measured; they are believed because RTMR 1 and 2 say which program passed the log on.
 
 TCG PC Client Platform Firmware Profile 1.06, table 27 (event types); TDX Virtual Firmware Design
@@ -12,7 +13,7 @@ Guide, section 8 (which register); UEFI 2.10, section 38.4.1 (log numbers are re
 """
 
 from ccinit.errors import FormatError
-from ccinit.formats.aael import parse_aael_event
+from ccinit.formats.aael import GUEST_DOMAIN, OPEN_DEBUG, parse_aael_event
 from ccinit.formats.event_log import Algorithm, EventLog, LoggedEvent, parse_event_log
 from ccinit.formats.tdx_report import ZERO_MEASUREMENT, TdReportBody
 from guest_owner.kbs.appraisal import ClaimList
@@ -112,10 +113,11 @@ def _not_configuration(event: LoggedEvent) -> str:
 
 def _not_the_guests(event: LoggedEvent) -> str:
     try:
-        parse_aael_event(event, _SHA384)
+        said = parse_aael_event(event, _SHA384)
     except FormatError as error:
         return str(error)
-    return ""
+    opened = (said.domain, said.operation) == (GUEST_DOMAIN, OPEN_DEBUG)
+    return "debug was opened" if opened else ""
 
 
 def _first_difference(

@@ -7,6 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from ccinit.agent.measurement import debug_opens
+from ccinit.formats.debug_grant import DebugGrant
+from ccinit.formats.verity import RootHash
 from tests.fakes.tdx_boot import (
     APPLICATION,
     EVENT_TAG,
@@ -28,6 +31,15 @@ from tests.unit.guest_owner.kbs.verifiers.tdx_values import (
     tdx_reference,
     tdx_references,
     verify,
+)
+
+OPENS = debug_opens(
+    DebugGrant(
+        evidence_key=b"\1" * 32,
+        expires_s=1_800_000_000,
+        tools_root=RootHash(b"\2" * 32),
+        keep_pod=True,
+    )
 )
 
 
@@ -129,6 +141,18 @@ def test_step_12_the_guests_own_events_are_appraised() -> None:
     domain = booted_domain(boot)
     assert domain.rtmrs[3] != bytes(48)
     assert verify(evidence(domain, boot.log)).measured["rtmr"]["3"] == domain.rtmrs[3].hex()
+
+
+def test_step_12_domain_whose_debug_was_opened_is_refused() -> None:
+    boot = FakeBoot()
+    boot.events.append(own_event("ccinit StartContainer {}"))
+    boot.events.append(own_event("workload/web/ccinit OpenDebug {}"))  # a container's: anybody's
+    assert verify(evidence(booted_domain(boot), boot.log))
+    boot.events.append(own_event(str(OPENS)))
+    boot.events.append(own_event("ccinit StartContainer {}"))
+    error = refusal(evidence(booted_domain(boot), boot.log))
+    assert failed(error) == ["rtmr.3"]
+    assert got(error) == "event 3: debug was opened"
 
 
 @pytest.mark.parametrize(
