@@ -69,7 +69,9 @@ class Bench:
         self.grants: dict[KbsUri, Grant] = {
             uri: Grant(secret=Secret(b"secret"), create=False) for uri in (SECRET_URI, IDENTITY_URI)
         }
-        self.config = SimpleNamespace(debug_tools=TOOLS, debug_allowed=False)
+        self.config = SimpleNamespace(
+            debug_tools=TOOLS, debug_allowed=False, kbs=SimpleNamespace(passport=None)
+        )
         guest = SimpleNamespace(
             loop=self.loop,
             state=self.state,
@@ -223,9 +225,17 @@ def test_without_declared_tools_nothing_is_asked(
     bench.require_untouched()
 
 
+@pytest.mark.parametrize("unseen", ["platform", "passport"])
 @pytest.mark.parametrize("allowed", [False, True])
-def test_platform_without_a_register_needs_the_measured_word(bench: Bench, allowed: bool) -> None:  # noqa: FBT001
-    bench.measurement.is_proven = False
+def test_register_that_the_kbs_does_not_see_needs_the_measured_word(
+    bench: Bench,
+    allowed: bool,  # noqa: FBT001
+    unseen: str,
+) -> None:
+    if unseen == "platform":
+        bench.measurement.is_proven = False
+    else:
+        bench.config.kbs.passport = "another service"
     bench.config.debug_allowed = allowed
     if allowed:
         bench.open()
