@@ -101,6 +101,7 @@ class Chain:
     hwid: bytes = CHIP_ID
     reported: bytes = TCB
     leaf_name: str = "SEV-VCEK"
+    csp_id: str = "CN=cc-north-1.cloud.example"
     fmc: int | None = None
     bits: int = 4096
     padding: PSS = field(default_factory=lambda: PADDING)
@@ -137,6 +138,8 @@ class Chain:
             extensions[f"{OIDS}.3.9"] = der(0x02, bytes((self.fmc,)))
         if self.leaf_name == "SEV-VCEK":
             extensions[f"{OIDS}.4"] = self.hwid
+        else:
+            extensions[f"{OIDS}.5"] = der(0x16, self.csp_id.encode())
         return self._sign(
             self.leaf_name,
             "SEV-Milan",

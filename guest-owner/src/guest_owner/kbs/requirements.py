@@ -7,6 +7,8 @@ TDX: `guest_owner.kbs.tdx_requirements`. Of SEV-SNP:
     version = 1
     report_version = 3                # the oldest version of the report; 2 names no processor
     mitigations = 0                   # bits that must be set in both mitigation vectors
+    csp_ids = ["CN=cc-us-east-2.amazonaws.com"]   # providers whose key (VLEK) may stand for a
+                                      # chip's; without it none may
 
     [[product]]                       # processors that may run the guest, and their oldest firmware
     name = "Milan"                    # or "Genoa", "Turin"; Turin has an `fmc`, too
@@ -108,6 +110,7 @@ class SnpRequirements:
         promised: bits of the guest policy that must be set.
         states: bits of the platform's state that must be set.
         mitigations: bits of both mitigation vectors that must be set.
+        csp_ids: providers, as in the certificates of their keys (VLEK); none means chips only.
         id_block: which launches may be signed, and by whom.
     """
 
@@ -118,6 +121,7 @@ class SnpRequirements:
     promised: PolicyBit
     states: PlatformBit
     mitigations: int
+    csp_ids: frozenset[str]
     id_block: IdBlock
 
 
@@ -179,6 +183,7 @@ def _read_snp(fields: Fields) -> SnpRequirements:
         promised=promised,
         states=fields.table("platform", _read_platform, default=PlatformBit(0)),
         mitigations=fields.integer("mitigations", low=0, high=2**64 - 1, default=0),
+        csp_ids=frozenset(fields.texts("csp_ids")),
         id_block=launch,
     )
 

@@ -26,12 +26,14 @@ def test_file_that_says_least_demands_the_strictest() -> None:
     }
     assert demanded.allowed == PolicyBit(0)
     assert (demanded.report_version, demanded.mitigations) == (2, 0)
+    assert demanded.csp_ids == frozenset()
     assert demanded.id_block == IdBlock()
 
 
 def test_file_that_says_everything_is_read() -> None:
     text = (
-        f"version = 1\nreport_version = 3\nmitigations = 5\n{PRODUCT}{TURIN}"
+        f"version = 1\nreport_version = 3\nmitigations = 5\n"
+        f'csp_ids = ["CN=cloud"]\n{PRODUCT}{TURIN}'
         '[policy]\nallow = ["smt", "cxl"]\nrequire = ["single-socket"]\n'
         '[platform]\nrequire = ["alias-check", "ecc"]\n'
         f'[id_block]\nkeys = ["{"ab" * 48}"]\nauthor_keys = ["{"cd" * 48}"]\nguest_svn = 7\n'
@@ -43,6 +45,7 @@ def test_file_that_says_everything_is_read() -> None:
     assert demanded.promised == PolicyBit.SINGLE_SOCKET
     assert demanded.states == PlatformBit.ALIAS_CHECKED | PlatformBit.ECC
     assert (demanded.report_version, demanded.mitigations) == (3, 5)
+    assert demanded.csp_ids == {"CN=cloud"}
     assert demanded.id_block == IdBlock(
         keys=frozenset((b"\xab" * 48,)), author_keys=frozenset((b"\xcd" * 48,)), guest_svn=7
     )

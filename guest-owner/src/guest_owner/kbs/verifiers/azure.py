@@ -147,8 +147,7 @@ def _check_snp(
 
     def judge(demanded: tuple[Requirements, ...]) -> None:
         snp.check_level(report, claims)
-        product = None if key is None else key.product
-        snp_platform.check_platform(report, product, demanded, claims)
+        snp_platform.check_platform(report, key, demanded, claims)
 
     return _Hardware(
         report_data=report.report_data,

@@ -91,7 +91,7 @@ def verify_evidence(
     reference = check_measurement(report.measurement, references.sets, claims)
     initdata = _check_initdata(report, initdata_digest, references.initdata, claims)
     check_level(report, claims)
-    check_platform(report, None if key is None else key.product, references.requirements, claims)
+    check_platform(report, key, references.requirements, claims)
     image, document = claims.settle(reference, initdata, authentic=authentic)
     return AppraisedEvidence(
         tee=Tee.SNP,

@@ -32,6 +32,7 @@ _SNP = x509.ObjectIdentifier(f"{_AMD}.3.3")
 _MICROCODE = x509.ObjectIdentifier(f"{_AMD}.3.8")
 _FMC = x509.ObjectIdentifier(f"{_AMD}.3.9")
 _HWID = x509.ObjectIdentifier(f"{_AMD}.4")
+_CSP_ID = x509.ObjectIdentifier(f"{_AMD}.5")
 
 _ISSUER_BITS = 4096
 _SALT_BYTES = 48
@@ -53,6 +54,7 @@ class EndorsementKey:
     Attributes:
         kind: VCEK or VLEK.
         hwid: of the chip; empty for a VLEK.
+        csp_id: of the provider that a VLEK belongs to; empty for a VCEK.
     """
 
     kind: CertType
@@ -60,6 +62,7 @@ class EndorsementKey:
     product: SnpProduct
     tcb: TcbVersion
     hwid: bytes
+    csp_id: str
 
 
 def verify_endorsement_key(evidence: SnpEvidence, trusted: Iterable[bytes]) -> EndorsementKey:
@@ -162,16 +165,21 @@ def _read_key(certificate: x509.Certificate, kind: CertType) -> EndorsementKey:
             microcode=_read_byte(certificate, _MICROCODE),
         ),
         hwid=_read_hwid(certificate) if kind is CertType.VCEK else b"",
+        csp_id=_read_text(certificate, _CSP_ID) if kind is CertType.VLEK else "",
     )
 
 
 def _read_product(certificate: x509.Certificate) -> SnpProduct:
     # `Milan-B0`: the stepping does not matter here.
-    text = _content(_extension(certificate, _PRODUCT), _IA5_STRING).decode("ascii", "replace")
+    text = _read_text(certificate, _PRODUCT)
     name = text.partition("-")[0]
     if name not in _PRODUCTS:
         raise FormatError("snp.endorsement_key", f"unknown product {text[:40]!r}")
     return _PRODUCTS[name]
+
+
+def _read_text(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> str:
+    return _content(_extension(certificate, oid), _IA5_STRING).decode("ascii", "replace")
 
 
 def _read_byte(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> int:

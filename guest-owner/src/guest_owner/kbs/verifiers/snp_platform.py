@@ -1,6 +1,7 @@
 """What an owner demands of SEV-SNP itself, held against a report: step 9 of `snp` beside this.
 
-9.1  Requirements are registered, and name the processor [`snp.requirements`, `snp.product`].
+9.1  Requirements are registered, and name the processor; and the provider, if the key is a
+     provider's and not the chip's [`snp.requirements`, `snp.product`, `snp.csp_id`].
 9.2  The report is new enough [`snp.version`].
 9.3  The guest policy forbids debugging and migration, leaves open only what may be left open,
      promises what it must, has no unknown bit, and asks for no newer firmware than there is
@@ -17,14 +18,11 @@
 9.8  No migration agent belongs to the guest [`snp.report_id_ma`].
 """
 
+from ccinit.formats.snp_evidence import CertType
 from ccinit.formats.snp_report import KeyBit, PlatformBit, PolicyBit, SnpReport
 from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
-from guest_owner.kbs.requirements import (
-    PERMISSIONS,
-    Requirements,
-    SnpProduct,
-    SnpRequirements,
-)
+from guest_owner.kbs.requirements import PERMISSIONS, Requirements, SnpRequirements
+from guest_owner.kbs.verifiers.snp_chain import EndorsementKey
 
 _ABI_MASK = 0xFFFF
 _KNOWN_POLICY = sum(PolicyBit)
@@ -36,11 +34,11 @@ _NO_AGENT = (b"\xff" * 32, bytes(32))
 
 def check_platform(
     report: SnpReport,
-    product: SnpProduct | None,
+    key: EndorsementKey | None,
     requirements: tuple[Requirements, ...],
     claims: ClaimList,
 ) -> None:
-    """Make step 9; `product` is the endorsement key's, None if there is no such key."""
+    """Make step 9; `key` is the one that signed the report, None if there is no such key."""
     _check_policy(report, claims)
     _check_order(report, claims)
     _check_agent(report, claims)
@@ -54,8 +52,9 @@ def check_platform(
         str(report.version),
         holds=report.version >= demanded.report_version,
     )
+    _check_provider(key, demanded.csp_ids, claims)
     _check_bits(report, demanded, claims)
-    _check_floors(report, product, demanded, claims)
+    _check_floors(report, key, demanded, claims)
     _check_mitigations(report, demanded.mitigations, claims)
     _check_id_block(report, demanded, claims)
 
@@ -126,6 +125,17 @@ def _check_agent(report: SnpReport, claims: ClaimList) -> None:
     )
 
 
+def _check_provider(key: EndorsementKey | None, csp_ids: frozenset[str], claims: ClaimList) -> None:
+    if key is None or key.kind is not CertType.VLEK:
+        return
+    claims.compare(
+        "snp.csp_id",
+        list_known(tuple(sorted(csp_ids))) if csp_ids else "a key of the chip",
+        key.csp_id,
+        holds=key.csp_id in csp_ids,
+    )
+
+
 def _check_bits(report: SnpReport, demanded: SnpRequirements, claims: ClaimList) -> None:
     open_bits = report.policy & _PERMITTING & ~demanded.allowed
     claims.compare(
@@ -149,13 +159,13 @@ def _check_bits(report: SnpReport, demanded: SnpRequirements, claims: ClaimList)
 
 
 def _check_floors(
-    report: SnpReport, product: SnpProduct | None, demanded: SnpRequirements, claims: ClaimList
+    report: SnpReport, key: EndorsementKey | None, demanded: SnpRequirements, claims: ClaimList
 ) -> None:
-    floor = None if product is None else demanded.floors.get(product)
+    floor = None if key is None else demanded.floors.get(key.product)
     claims.compare(
         "snp.product",
         list_known(tuple(known.value for known in demanded.floors)),
-        "unknown" if product is None else product.value,
+        "unknown" if key is None else key.product.value,
         holds=floor is not None,
     )
     if floor is None:

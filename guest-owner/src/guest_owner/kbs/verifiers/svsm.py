@@ -139,5 +139,4 @@ def _check_requirements(
     demanded = check_paravisor(Tee.SVSM, report.measurement, references.requirements, claims)
     # Step 9
     if demanded is not None:
-        product = None if key is None else key.product
-        snp_platform.check_platform(report, product, (demanded.hardware,), claims)
+        snp_platform.check_platform(report, key, (demanded.hardware,), claims)

@@ -246,6 +246,27 @@ def test_turin_has_its_own_order_of_tcb_bytes() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("csp_ids", "names"),
+    [
+        ((), ["snp.csp_id"]),
+        (("CN=cc-south-1.cloud.example", "CN=cc-north-1.cloud"), ["snp.csp_id"]),
+        (("CN=cc-north-1.cloud.example", "CN=cc-south-1.cloud.example"), []),
+    ],
+)
+def test_key_of_a_provider_is_one_of_a_provider_that_the_owner_names(
+    csp_ids: tuple[str, ...], names: list[str]
+) -> None:
+    chain = Chain(leaf_name="SEV-VLEK")
+    snp = replace(booted_snp(key_info=1 << 2, chip_id=bytes(64)), chain=chain)
+    demanded = replace(requirements(), csp_ids=frozenset(csp_ids))
+    trusted = snp_references(demanded=demanded)
+    if names:
+        assert failed(refusal(snp.evidence(REPORT_DATA), trusted)) == names
+    else:
+        assert verify(snp.evidence(REPORT_DATA), trusted)
+
+
 def test_document_that_is_not_listed_is_refused() -> None:
     digest = hashlib.sha256(b"the host's pod").digest()
     error = refusal(booted_snp(host_data=digest).evidence(REPORT_DATA), digest=digest)

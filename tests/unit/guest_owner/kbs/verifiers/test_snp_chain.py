@@ -81,6 +81,8 @@ def test_key_of_a_provider_has_no_chip() -> None:
     chain = Chain(leaf_name="SEV-VLEK")
     key = verify(of(chain))
     assert (key.kind, key.hwid) == (CertType.VLEK, b"")
+    assert key.csp_id == "CN=cc-north-1.cloud.example"
+    assert verify(of(CHAIN)).csp_id == ""
 
 
 def test_intermediate_may_come_with_the_evidence() -> None:
@@ -129,6 +131,9 @@ def test_weaker_signatures_are_refused(chain: Chain, reason: str) -> None:
         pytest.param(Chain(extensions={f"{OIDS}.3.3": b"\x04\x01\x18"}), id="no integer"),
         pytest.param(Chain(extensions={f"{OIDS}.3.3": b"\x02\x01"}), id="cut"),
         pytest.param(Chain(product="Turin-A0"), id="Turin without FMC"),
+        pytest.param(
+            Chain(leaf_name="SEV-VLEK", extensions={f"{OIDS}.5": b"\x04\x01A"}), id="CSP id"
+        ),
     ],
 )
 def test_certificate_of_another_form_is_refused(chain: Chain) -> None:
