@@ -82,6 +82,7 @@ def _described(references: References, arguments: argparse.Namespace) -> Subject
             if (known.name, bound.name) == (image, document):
                 return Subject(
                     reference=known.name,
+                    image=known.images[0],
                     profile=known.profile,
                     initdata_name=bound.name,
                     initdata_digest=bound.digest,
@@ -99,6 +100,7 @@ def _of_session(log: Path, label: str) -> Subject:
         with_devices = "devices" in record
         return Subject(
             reference=_written(record, "reference"),
+            image=_written(record, "image"),
             profile=_profile(_written(record, "profile")),
             initdata_name=_written(record, "initdata_name"),
             initdata_digest=parse_digest(_written(record, "initdata"), "audit.initdata"),

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
 import pytest
@@ -12,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.formats.strict_json import decode_base64url, encode_base64url
+from guest_owner.kbs.references import encode_reference_set
+from guest_owner.kbs.store import Store
 from tests.fakes.tpm_quote import extend
 from tests.integration.kbs_harness import (
     DOCUMENT,
@@ -25,7 +28,7 @@ from tests.integration.kbs_harness import (
     refused,
     variant,
 )
-from tests.unit.guest_owner.kbs.values import register, registers_of
+from tests.unit.guest_owner.kbs.values import reference_set, register, registers_of
 
 
 def test_handshake_releases_the_resource_and_audits_it(kbs: Kbs) -> None:
@@ -226,6 +229,45 @@ def test_withdrawn_reference_stops_an_attested_guest(kbs: Kbs) -> None:
     finally:
         path.write_bytes(saved)
     assert client.open(client.get()) == SECRET
+
+
+def test_image_registered_anew_stops_guests_of_the_old_one(kbs: Kbs) -> None:
+    client = kbs.client()
+    client.auth()
+    token = client.attest().json()["token"]
+    store = Store(kbs.state)
+    store.add_reference(replace(reference_set("image-2"), name="image-1"))
+    try:
+        refused(client.get(), "PolicyDeny")
+        assert kbs.audit()[-1]["reason"] == (
+            "the registration that the guest was appraised with was withdrawn"
+        )
+        client.http.cookies.clear()
+        refused(client.get(token=token), "PolicyDeny")
+        assert client.auth().status_code == 200
+        assert "pcr.4" in refused(client.attest())
+    finally:
+        store.add_reference(IMAGE)
+    assert client.open(client.get(token=token)) == SECRET
+
+
+def test_rule_covers_an_image_by_a_name_that_is_not_its_first(kbs: Kbs) -> None:
+    path = kbs.state / "policy.toml"
+    saved = path.read_bytes()
+    copy = kbs.state / "references/a-copy.json"
+    try:
+        path.write_bytes(saved + b'references = ["image-1"]\n')
+        copy.write_bytes(encode_reference_set(replace(IMAGE, name="a-copy")))
+        client = kbs.client()
+        client.auth()
+        client.attest()
+        assert client.open(client.get()) == SECRET
+        assert kbs.audit()[-1]["reference"] == "a-copy"
+        path.write_bytes(saved + b'references = ["image-2"]\n')
+        refused(client.get(), "PolicyDeny")
+    finally:
+        path.write_bytes(saved)
+        copy.unlink()
 
 
 def test_broken_policy_file_releases_nothing(kbs: Kbs) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,14 @@ def test_explain_takes_a_document_by_each_of_its_names(
     assert "denied, initdata copy-of-shop is not named" in capsys.readouterr().out
 
 
+def test_explain_takes_an_image_by_each_of_its_names(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(shop).add_reference(replace(reference_set("image-1"), name="copy"))
+    assert explain(shop, "--reference", "copy", "--initdata", "shop") == 0
+    assert "would be released by rule 2" in capsys.readouterr().out
+
+
 def test_explain_says_why_not(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert explain(shop, "--reference", "image-2", "--initdata", "shop") == 1
     assert f"{URI}: denied, reference values image-2 are not named" in capsys.readouterr().out
@@ -167,6 +176,7 @@ def test_explain_of_a_session_reads_who_attested_in_it(
                 decision=decision,
                 reason="pcr.9" if decision is Decision.REFUSED else "",
                 reference=image,
+                image=reference_set(image).images[0] if image else "",
                 profile="prod",
                 initdata=str(initdata().digest),
                 initdata_name="shop",
@@ -187,6 +197,7 @@ def test_explain_of_a_session_reads_who_attested_in_it(
     ("key", "value"),
     [
         ("reference", None),
+        ("image", None),
         ("profile", None),
         ("profile", "staging"),
         ("initdata", None),
@@ -206,6 +217,7 @@ def test_explain_of_a_record_that_was_edited_says_what_is_wrong(
         "decision": "accepted",
         "reason": "",
         "reference": "image-1",
+        "image": reference_set("image-1").images[0],
         "profile": "prod",
         "initdata": str(initdata().digest),
         "initdata_name": "shop",

@@ -85,37 +85,46 @@ class Subject:
     """Who asks for a resource, as far as a policy cares.
 
     Attributes:
-        initdata_aliases: every name that the document is registered under when a policy decides;
-            neither tokens nor the audit log have them.
+        reference: the name of the set that the guest was appraised with.
+        image: what it measures, one of that set's `images`.
+        reference_aliases, initdata_aliases: every name that the image and the document are
+            registered under when a policy decides; neither tokens nor the audit log have them.
     """
 
     reference: str
+    image: str
     profile: Profile
     initdata_name: str
     initdata_digest: Digest
     devices: frozenset[str] = frozenset()
+    reference_aliases: frozenset[str] = frozenset()
     initdata_aliases: frozenset[str] = frozenset()
 
     def with_aliases(self, references: References) -> Self:
-        """Return the same guest, its document going by each of its registered names."""
-        names = (
+        """Return the same guest, image and document going by each of their registered names."""
+        images = (known.name for known in references.sets if self._measures(known))
+        documents = (
             known.name for known in references.initdata if known.digest == self.initdata_digest
         )
-        return replace(self, initdata_aliases=frozenset(names))
+        return replace(
+            self, reference_aliases=frozenset(images), initdata_aliases=frozenset(documents)
+        )
 
     def is_registered(self, references: References) -> bool:
         """Whether what the guest was appraised with is still registered, under the same names.
 
-        A name that stands for another document by now is not this guest's: rules and what is minted
-        go by it.
+        A name that stands for another image or document by now is not this guest's: rules and what
+        is minted go by it.
         """
         return any(
-            known.name == self.reference and known.profile is self.profile
-            for known in references.sets
+            known.name == self.reference and self._measures(known) for known in references.sets
         ) and any(
             (known.name, known.digest) == (self.initdata_name, self.initdata_digest)
             for known in references.initdata
         )
+
+    def _measures(self, known: ReferenceSet) -> bool:
+        return known.profile is self.profile and self.image in known.images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +141,7 @@ class AppraisedEvidence:
 
     Attributes:
         tee: whose verifier it was.
-        reference: the registered set that the measurements equal.
+        reference: the registered set that the measurements equal, with no others in it.
         initdata: the registered document that the guest is bound to.
         initdata_field: the register or launch field that binds it, as the evidence has it.
         report_data: what the evidence carries.
@@ -157,8 +166,10 @@ class AppraisedEvidence:
     @property
     def subject(self) -> Subject:
         """The part that the appraisal policy decides on."""
+        (image,) = self.reference.images
         return Subject(
             reference=self.reference.name,
+            image=image,
             profile=self.reference.profile,
             initdata_name=self.initdata.name,
             initdata_digest=self.initdata.digest,

@@ -30,6 +30,7 @@ AUDIT_NAME = "audit.jsonl"
 MAX_TEXT = 2048
 _OPTIONAL_TEXTS = (
     "reference",
+    "image",
     "profile",
     "initdata",
     "initdata_name",
@@ -73,6 +74,7 @@ class AuditRecord:
         measured: registers and launch fields, only of accepted evidence: members of the line, as
             `"pcr": {"0": HEX, …}` of a TPM.
         reference: name and profile of the reference values, only of appraised guests.
+        image: what the guest measures (`ReferenceSet.images`), only of accepted evidence.
         initdata: digest and registered name of the bound document, only of appraised guests.
         devices: names of what else vouched, only of appraised guests.
         resource: URI, only for resources.
@@ -90,6 +92,7 @@ class AuditRecord:
     claims: Sequence[Claim] = ()
     measured: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     reference: str = ""
+    image: str = ""
     profile: str = ""
     initdata: str = ""
     initdata_name: str = ""

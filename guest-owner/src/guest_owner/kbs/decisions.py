@@ -41,6 +41,7 @@ class Decisions:
 
     def accept_evidence(self, label: str, evidence: AppraisedEvidence) -> None:
         """Note evidence that has passed, or a token of it, under the label of who showed it."""
+        subject = evidence.subject
         self._audit.append(
             AuditRecord(
                 event=Event.ATTEST,
@@ -49,11 +50,12 @@ class Decisions:
                 decision=Decision.ACCEPTED,
                 claims=evidence.claims,
                 measured=evidence.measured,
-                reference=evidence.reference.name,
-                profile=evidence.reference.profile.value,
-                initdata=str(evidence.initdata.digest),
-                initdata_name=evidence.initdata.name,
-                devices=", ".join(sorted(evidence.subject.devices)),
+                reference=subject.reference,
+                image=subject.image,
+                profile=subject.profile.value,
+                initdata=str(subject.initdata_digest),
+                initdata_name=subject.initdata_name,
+                devices=", ".join(sorted(subject.devices)),
             )
         )
 

@@ -12,9 +12,9 @@ A policy is a TOML file that the owner can read aloud:
     devices    = []                  # beside the platform, exactly; see guest_owner.kbs.devices
 
 A rule that names no initdata is refused: the document is the pod, and a rule for any pod would
-release to one that the host made. A document that is registered under several names goes by each
-of them. Patterns of `prod` and `test` rules must not overlap, so that a
-test guest can never get a resource that a production guest gets, whatever order the rules are in.
+release to one that the host made. An image or a document that is registered under several names
+goes by each of them. Patterns of `prod` and `test` rules must not overlap, so that a test guest can
+never get a resource that a production guest gets, whatever order the rules are in.
 
 A device that proves nothing can be named by `test` rules alone. A guest that has another device
 than the rule names, or lacks one, gets nothing by it.
@@ -152,7 +152,7 @@ def _apply(rule: Rule, uri: ResourceUri, subject: Subject) -> RuleOutcome:
         met, reason = 0, "does not cover the resource"
     elif rule.profile is not subject.profile:
         met, reason = 1, f"the guest's image has profile {subject.profile}"
-    elif rule.references and subject.reference not in rule.references:
+    elif rule.references and rule.references.isdisjoint(_image_names(subject)):
         met, reason = 2, f"reference values {subject.reference} are not named"
     elif rule.initdata.isdisjoint(_document_names(subject)):
         met, reason = 3, f"initdata {subject.initdata_name} is not named"
@@ -161,6 +161,10 @@ def _apply(rule: Rule, uri: ResourceUri, subject: Subject) -> RuleOutcome:
     else:
         met, reason = 5, ""
     return RuleOutcome(rule=rule, conditions_met=met, reason=reason)
+
+
+def _image_names(subject: Subject) -> frozenset[str]:
+    return subject.reference_aliases.union((subject.reference,))
 
 
 def _document_names(subject: Subject) -> frozenset[str]:

@@ -52,6 +52,14 @@ class ReferenceSet:
                 "reference.profile", "anybody can make sample evidence: it is for `test` only"
             )
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """What a guest of this set may measure as, a text each: `tpm:HEX:HEX:HEX`."""
+        return tuple(
+            ":".join((self.measured.tee.value, *(value.hex() for value in identity)))
+            for identity in self.measured.identities
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredKey:
@@ -113,11 +121,10 @@ class References:
         return tuple(root for root in self.roots if root.platform is platform)
 
     def __post_init__(self) -> None:
-        profiles: dict[tuple[Tee, tuple[bytes, ...]], Profile] = {}
+        profiles: dict[str, Profile] = {}
         for known in self.sets:
-            for identity in known.measured.identities:
-                key = known.measured.tee, identity
-                if profiles.setdefault(key, known.profile) is not known.profile:
+            for image in known.images:
+                if profiles.setdefault(image, known.profile) is not known.profile:
                     raise FormatError(
                         "reference.profile",
                         f"{known.name}: the same measurements have another profile",

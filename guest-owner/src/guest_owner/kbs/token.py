@@ -143,6 +143,7 @@ class TokenSigner:
                 tee=fields.text("tee"),
                 subject=Subject(
                     reference=fields.text("reference"),
+                    image=fields.text("image"),
                     profile=fields.choice("profile", Profile),
                     initdata_name=fields.text("initdata_name"),
                     initdata_digest=parse_digest(fields.text("initdata"), "token.ccinit.initdata"),
@@ -158,6 +159,7 @@ def _private_claims(attested: Attested) -> dict[str, JsonValue]:
         "session": attested.label,
         "tee": attested.tee,
         "reference": subject.reference,
+        "image": subject.image,
         "profile": subject.profile.value,
         "initdata_name": subject.initdata_name,
         "initdata": str(subject.initdata_digest),

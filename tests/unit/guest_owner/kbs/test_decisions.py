@@ -20,6 +20,7 @@ def guest(*devices: str) -> Attested:
         tee="tpm",
         subject=Subject(
             reference="image-1",
+            image="tpm:00",
             profile=Profile.TEST,
             initdata_name="shop",
             initdata_digest=sha256_digest(b"pod"),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,9 +8,11 @@ from ccinit.errors import FormatError
 from ccinit.formats.digest import sha256_digest
 from ccinit.formats.resource_uri import ResourceUri
 from guest_owner.kbs.appraisal import Subject
+from guest_owner.kbs.measurements import SnpMeasurements
 from guest_owner.kbs.policy import Allow, Deny, Policy, decide, parse_pattern, parse_policy
 from guest_owner.kbs.references import Profile, References, register_initdata
 from guest_owner.kbs.store import EMPTY_POLICY
+from tests.unit.guest_owner.kbs.snp_values import MEASUREMENT, snp_image
 from tests.unit.guest_owner.kbs.values import reference_set
 
 POD = sha256_digest(b"pod")
@@ -28,6 +32,7 @@ initdata = ["shop"]
 """
 
 
+(IMAGE,) = reference_set("image-1").images
 DEVICES = frozenset(("sampledevice",))
 
 
@@ -43,6 +48,7 @@ def subject(
 ) -> Subject:
     return Subject(
         reference=reference,
+        image=IMAGE,
         profile=profile,
         initdata_name=initdata,
         initdata_digest=POD,
@@ -185,6 +191,49 @@ def test_guest_is_registered_while_its_names_stand_for_the_same() -> None:
     # The old document is kept under another name; its guests must not act as the new `shop`.
     assert not guest.is_registered(registered(("old", b"pod"), ("shop", b"other")))
     assert not subject(reference="image-2").is_registered(registered(("shop", b"pod")))
+
+
+def test_guest_is_registered_while_its_image_has_its_name_and_profile() -> None:
+    guest, known = subject(), registered(("shop", b"pod"))
+    assert guest.is_registered(known)
+    renewed = replace(reference_set("image-2"), name="image-1")
+    assert not guest.is_registered(replace(known, sets=(renewed,)))
+    # The old image is kept under another name; its guests must not act as the new `image-1`.
+    kept = replace(reference_set("image-1"), name="image-0")
+    assert not guest.is_registered(replace(known, sets=(kept, renewed)))
+    demoted = replace(reference_set("image-1"), profile=Profile.TEST)
+    assert not guest.is_registered(replace(known, sets=(demoted,)))
+
+
+def test_guest_is_registered_as_long_as_its_own_measurement_of_an_image_is() -> None:
+    image = snp_image()
+    documents = registered(("shop", b"pod")).initdata
+    first, second = (replace(subject(), image=text) for text in image.images)
+    both = References(sets=(image,), initdata=documents)
+    assert (first.is_registered(both), second.is_registered(both)) == (True, True)
+    kept = replace(image, measured=SnpMeasurements(values=(MEASUREMENT,)))
+    one = References(sets=(kept,), initdata=documents)
+    assert (first.is_registered(one), second.is_registered(one)) == (True, False)
+
+
+def test_image_goes_by_each_name_that_its_measurement_has() -> None:
+    known = registered(("shop", b"pod"))
+    copy = replace(reference_set("image-1"), name="a-copy")
+    both = replace(known, sets=(copy, reference_set("image-1"), reference_set("image-2")))
+    guest = subject(reference="a-copy").with_aliases(both)
+    assert guest.reference_aliases == {"a-copy", "image-1"}
+    assert isinstance(decide(policy(RULE), KEY, guest), Allow)
+    other = subject(reference="a-copy").with_aliases(replace(known, sets=(copy,)))
+    assert decide(policy(RULE), KEY, other) == Deny("reference values a-copy are not named")
+    # Two images have one of their measurements in common: a guest with it is a guest of both.
+    wide, narrow = snp_image("wide"), snp_image("narrow")
+    values = (*wide.measured.identities[0], *narrow.measured.identities[0])
+    wide = replace(wide, measured=SnpMeasurements(values=values))
+    sets = replace(known, sets=(narrow, wide))
+    common = replace(subject(), image=narrow.images[0]).with_aliases(sets)
+    only = replace(subject(), image=wide.images[0]).with_aliases(sets)
+    assert common.reference_aliases == {"narrow", "wide"}
+    assert only.reference_aliases == {"wide"}
 
 
 def test_document_goes_by_each_of_its_names() -> None:

@@ -15,6 +15,8 @@ The steps, all of them MUST; each failing one becomes a claim with the name in b
 No step makes the values authentic, so a refusal never claims that they are.
 """
 
+from dataclasses import replace
+
 from ccinit.formats.fields import Fields
 from ccinit.formats.strict_json import JsonValue, decode_base64, encode_base64
 from ccinit.formats.tee import Tee
@@ -71,7 +73,8 @@ def _check_svn(svn: str, sets: tuple[ReferenceSet, ...], claims: ClaimList) -> R
         for known in sets
         if isinstance(known.measured, SampleMeasurements)
     ]
-    found = next((known for known, svns in listed if svn in svns), None)
+    named = next((known for known, svns in listed if svn in svns), None)
+    found = None if named is None else replace(named, measured=SampleMeasurements(svns=(svn,)))
     names = tuple(f"a version of {known.name}" for known, _ in listed)
     claims.compare("sample.svn", list_known(names), svn, holds=found is not None)
     return found

@@ -24,6 +24,8 @@ What is not judged, because no value of it is worse than another: the report's o
 processor's stepping.
 """
 
+from dataclasses import replace
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -190,18 +192,23 @@ def check_level(report: SnpReport, claims: ClaimList) -> None:
 def check_measurement(
     measurement: bytes | None, sets: tuple[ReferenceSet, ...], claims: ClaimList
 ) -> ReferenceSet | None:
-    """Make step 6; None is what nobody has measured."""
+    """Make step 6; None is what nobody has measured. Return the set with no other value in it."""
     listed = [known for known in sets if isinstance(known.measured, SnpMeasurements)]
-    found = next((known for known in listed if _holds(known, measurement)), None)
+    found = _find_image(measurement, sets)
     names = tuple(f"a measurement of {known.name}" for known in listed)
     got = "none" if measurement is None else measurement.hex()
     claims.compare("snp.measurement", list_known(names), got, holds=found is not None)
     return found
 
 
-def _holds(reference: ReferenceSet, measurement: bytes | None) -> bool:
-    measured = reference.measured
-    return isinstance(measured, SnpMeasurements) and measurement in measured.values
+def _find_image(measurement: bytes | None, sets: tuple[ReferenceSet, ...]) -> ReferenceSet | None:
+    """Return the set that has this measurement, and with it nothing else: one guest's image."""
+    if measurement is None:
+        return None
+    for known in sets:
+        if isinstance(known.measured, SnpMeasurements) and measurement in known.measured.values:
+            return replace(known, measured=SnpMeasurements(values=(measurement,)))
+    return None
 
 
 def _check_initdata(

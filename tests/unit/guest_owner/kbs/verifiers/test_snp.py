@@ -15,11 +15,13 @@ from ccinit.formats.snp_report import parse_snp_report
 from ccinit.formats.strict_json import JsonValue, parse_json
 from ccinit.formats.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
+from guest_owner.kbs.measurements import SnpMeasurements
 from guest_owner.kbs.references import References
 from guest_owner.kbs.verifiers.snp import verify_evidence
 from tests.fakes.snp import FIELDS, Chain, tcb, turin_tcb
 from tests.unit.guest_owner.kbs.snp_values import (
     HOST_DATA,
+    MEASUREMENT,
     REPORT_DATA,
     booted_snp,
     requirements,
@@ -55,7 +57,8 @@ def test_verify_evidence_as_registered_is_appraised() -> None:
     snp = booted_snp()
     appraised = verify(snp.evidence(REPORT_DATA))
     assert appraised.tee is Tee.SNP
-    assert appraised.reference == snp_image()
+    booted = SnpMeasurements(values=(MEASUREMENT,))
+    assert appraised.reference == replace(snp_image(), measured=booted)
     assert (appraised.initdata.name, appraised.initdata_field) == ("shop", HOST_DATA)
     assert appraised.measured["snp"]["measurement"] == hashlib.sha384(b"image-1").hexdigest()
     assert appraised.token_claims["policy_debug_allowed"] == "false"
@@ -72,8 +75,11 @@ def test_every_version_of_the_report_is_appraised(version: int) -> None:
 
 @pytest.mark.parametrize("image", [b"image-1", b"2image-1"])
 def test_each_measurement_of_an_image_is_accepted(image: bytes) -> None:
-    snp = booted_snp(measurement=hashlib.sha384(image).digest())
-    assert verify(snp.evidence(REPORT_DATA)).reference.name == "image-1"
+    measurement = hashlib.sha384(image).digest()
+    snp = booted_snp(measurement=measurement)
+    appraised = verify(snp.evidence(REPORT_DATA))
+    assert appraised.subject.reference == "image-1"
+    assert appraised.subject.image == f"snp:{measurement.hex()}"
 
 
 FIELD_CHANGES: list[tuple[str, bytes | int, list[str]]] = [
