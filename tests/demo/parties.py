@@ -151,10 +151,8 @@ class Owner:
 
     def audit(self) -> list[Mapping[str, Any]]:
         """Every record of the KBS's audit log."""
-        path = self.state / "audit.jsonl"
-        if not path.exists():
-            return []
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        shown = self.run("audit", "show", "--json", "--state", self.state)
+        return [json.loads(line) for line in shown.splitlines()]
 
 
 def make_log_key(owner: Owner, path: Path) -> str:

@@ -204,7 +204,8 @@ def run(*arguments: object) -> None:
 @contextmanager
 def running_kbs(state: Path) -> Iterator[Kbs]:
     """Serve a state directory from a thread; the audit log is empty, tests move the clock."""
-    (state / "audit.jsonl").unlink(missing_ok=True)
+    for log in state.glob("audit*.jsonl"):
+        log.unlink()
     clock = Clock()
     server = build_server(
         open_service(state, LIMITS, TlsIdentityMinter(state), clock),

@@ -1,12 +1,13 @@
 """`guest-owner audit`: who asked the KBS for what, what was compared, what was decided."""
 
 import argparse
+import json
 from collections.abc import Mapping
 
 from ccinit.errors import ConfigError
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.claims_table import format_claims
-from guest_owner.kbs.audit import AUDIT_NAME, decode_claims, read_audit
+from guest_owner.kbs.audit import AUDIT_NAME, decode_claims, has_records, read_audit
 from guest_owner.kbs.store import Store
 from guest_owner.table import format_table
 
@@ -22,20 +23,29 @@ def add_parser(subparsers: Subparsers) -> None:
     show.add_argument(
         "--session", metavar="LABEL", help="only this session (the label that refusals quote)"
     )
-    show.add_argument("--all", action="store_true", help="with claims that hold, too")
+    form = show.add_mutually_exclusive_group()
+    form.add_argument("--all", action="store_true", help="with claims that hold, too")
+    form.add_argument(
+        "--json", action="store_true", help="print the records as the log has them, one a line"
+    )
     show.set_defaults(func=_show)
 
 
 def _show(arguments: argparse.Namespace) -> int:
     path = Store(arguments.state).root / AUDIT_NAME
-    if not path.exists():
-        print("nothing was asked yet")
+    if not has_records(path):
+        if not arguments.json:
+            print("nothing was asked yet")
         return 0
     records = [
         record for record in read_audit(path) if arguments.session in (None, record["session"])
     ]
     if arguments.session is not None and not records:
         raise ConfigError("audit.session", f"no record of session {arguments.session!r} in {path}")
+    if arguments.json:
+        for record in records:
+            print(json.dumps(record, separators=(",", ":")))
+        return 0
     print(format_table(_HEADER, map(_cells, records)))
     if arguments.session is not None:
         for record in records:
@@ -44,13 +54,18 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _cells(record: Mapping[str, object]) -> tuple[str, ...]:
-    """Return a record's line: who is a session or an administrator, what a resource or a call."""
+    """Return a record's line.
+
+    Who is a session or an administrator, what a resource, a call or, of a rotation, a count.
+    """
+    removed = str(record.get("removed", "0"))
     return (
         str(record["time"]),
         str(record["event"]),
         str(record["session"] or record.get("administrator", "")),
         str(record["decision"]),
-        str(record.get("resource") or record.get("request", "")),
+        str(record.get("resource") or record.get("request", ""))
+        or (f"{removed} records removed so far" if removed != "0" else ""),
         str(record["reason"]),
     )
 

@@ -19,8 +19,6 @@ from ccinit.formats.rollback_counter import counter_uri
 from guest_owner.arguments import parse_listen
 from guest_owner.cli import build_parser
 from guest_owner.initdata_command import make_document
-from guest_owner.kbs.appraisal import Claim
-from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
@@ -307,49 +305,6 @@ def test_initdata_make_refuses_what_the_guest_would(
     assert not output.exists()
 
 
-def test_audit_show_prints_decisions_and_claims(
-    state: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("audit", "show", "--state", state) == 0
-    assert "nothing was asked yet" in capsys.readouterr().out
-    log = AuditLog(state / "audit.jsonl")
-    claims = (
-        Claim(name="pcr.4", expected="aa", got="aa", holds=True),
-        Claim(name="pcr.9", expected="bb", got="\x1b[31mcc", holds=False),
-    )
-    for session in ("one", "two"):
-        log.append(
-            AuditRecord(
-                event=Event.ATTEST,
-                session=session,
-                tee="tpm",
-                decision=Decision.REFUSED,
-                reason="pcr.9",
-                claims=claims,
-            )
-        )
-    assert run("audit", "show", "--state", state) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
-    assert run("audit", "show", "--state", state, "--session", "two") == 0
-    shown = capsys.readouterr().out
-    assert "\x1b" not in shown
-    assert shown.splitlines()[-2].split() == ["claim", "expected", "got", "verdict"]
-    assert shown.splitlines()[-1].split() == ["pcr.9", "bb", "?[31mcc", "REFUSED"]
-    assert run("audit", "show", "--state", state, "--session", "two", "--all") == 0
-    assert "pcr.4" in capsys.readouterr().out
-    assert run("audit", "show", "--state", state, "--session", "three") == 1
-    assert "[audit.session]" in error_of(capsys)
-
-
-def test_audit_show_tells_a_state_that_is_not_there_from_one_that_nobody_asked(
-    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("audit", "show", "--state", state) == 0
-    assert "nothing was asked yet" in capsys.readouterr().out
-    assert run("audit", "show", "--state", tmp_path / "absent") == 1
-    assert "[state.missing]" in error_of(capsys)
-
-
 def test_resource_is_stored_or_minted_and_the_refusal_says_what_to_remove(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -362,25 +317,6 @@ def test_resource_is_stored_or_minted_and_the_refusal_says_what_to_remove(
     told = error_of(capsys)
     assert "remove minted/ccinit/shop/b first" in told
     assert "remove resources/ccinit/shop/a first" in told
-
-
-def test_audit_show_names_administrators_and_what_they_did(
-    state: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    AuditLog(state / "audit.jsonl").append(
-        AuditRecord(
-            event=Event.ADMIN,
-            session="",
-            tee="",
-            decision=Decision.ACCEPTED,
-            request="DELETE /kbs/v0/resource/a/b/c",
-            administrator="alice",
-        )
-    )
-    assert run("audit", "show", "--state", state) == 0
-    header, line = capsys.readouterr().out.splitlines()
-    assert header.split() == ["time", "event", "who", "decision", "what", "reason"]
-    assert line.split()[1:] == ["admin", "alice", "accepted", "DELETE", "/kbs/v0/resource/a/b/c"]
 
 
 @pytest.mark.parametrize(

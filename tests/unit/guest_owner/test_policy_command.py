@@ -190,7 +190,7 @@ def test_explain_of_a_session_reads_who_attested_in_it(
     assert explain(shop, "--session", "four") == 1
     assert "the guest's registration was withdrawn" in capsys.readouterr().out
     assert explain(shop, "--session", "five") == 1
-    assert "[explain.session]" in error_of(capsys)
+    assert "no attestation of 'five'" in error_of(capsys)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 Each record is on the disk before its reply leaves. Secrets never enter: no resource body, token,
 cookie or private key; a session is named by a label of its own, because its cookie is a
 credential. Strings that a peer chose are cut and stay JSON strings; a terminal sees them only
-through `guest_owner.table`. Where a file ends and the next begins is `guest_owner.kbs.audit_files`.
+through `guest_owner.table`. What anybody can cause has files of its own, so that no stranger can
+push out what guests and administrators did; files are `guest_owner.kbs.audit_files`.
 """
 
+import heapq
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,16 +19,21 @@ from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.fields import Fields
 from guest_owner.kbs.appraisal import Claim
 from guest_owner.kbs.audit_files import (
+    append_line,
     continuation,
+    count_records,
+    drop_unfinished,
     older_files,
     removal,
     set_aside,
+    strangers_of,
+    whole_lines,
 )
-from guest_owner.kbs.files import PRIVATE_MODE
 from guest_owner.kbs.limits import DEFAULT_LIMITS, Limits
 
 AUDIT_NAME = "audit.jsonl"
 MAX_TEXT = 2048
+_MAX_COUNT_DIGITS = 18
 _OPTIONAL_TEXTS = (
     "reference",
     "image",
@@ -40,6 +46,7 @@ _OPTIONAL_TEXTS = (
     "request",
     "registered",
     "administrator",
+    "removed",
 )
 _TOP_KEYS = ("time", "event", "session", "tee", "decision", "reason")
 
@@ -82,6 +89,7 @@ class AuditRecord:
         request: method and path, only for administration.
         registered: kinds and names of what an administrator registered.
         administrator: name of the key that signed the token, only for administration.
+        removed: how many records were removed so far to make room, only of a rotation.
     """
 
     event: Event
@@ -102,10 +110,17 @@ class AuditRecord:
     request: str = ""
     registered: str = ""
     administrator: str = ""
+    removed: str = ""
+
+    @property
+    def is_anybodys(self) -> bool:
+        """Whether who caused it is neither an appraised guest nor an administrator."""
+        refused = self.decision in {Decision.REFUSED, Decision.DENIED}
+        return refused and not self.reference and not self.administrator
 
 
 class AuditLog:
-    """An append-only file; each `append` returns after the record is on the disk."""
+    """The log; each `append` returns after the record is on the disk."""
 
     def __init__(
         self,
@@ -113,10 +128,17 @@ class AuditLog:
         limits: Limits = DEFAULT_LIMITS,
         observe: Callable[[AuditRecord], None] = lambda _record: None,
     ) -> None:
-        """Args: observe: is told every record that was written."""
-        self._path = path
-        self._limits = limits
-        self._observe = observe
+        """Take over a log, or begin one.
+
+        Args:
+            path: its newest file.
+            limits: how much is kept.
+            observe: is told every record that was written.
+        """
+        self._known = _Chain(path, limits.audit_file_bytes, limits.audit_older_files, observe)
+        self._anybodys = _Chain(
+            strangers_of(path), limits.stranger_file_bytes, limits.stranger_older_files, observe
+        )
 
     def append(self, record: AuditRecord) -> None:
         """Write one record with the current time.
@@ -124,15 +146,30 @@ class AuditLog:
         Raises:
             ConfigError: `audit.write`; the caller must then release nothing.
         """
+        (self._anybodys if record.is_anybodys else self._known).append(record)
+
+
+class _Chain:
+    """One of the log's two chains of files."""
+
+    def __init__(
+        self, path: Path, file_bytes: int, kept: int, observe: Callable[[AuditRecord], None]
+    ) -> None:
+        self._path = path
+        self._file_bytes = file_bytes
+        self._kept = kept
+        self._observe = observe
+
+    def append(self, record: AuditRecord) -> None:
         line = _to_line(record)
         try:
-            size = self._path.stat().st_size if self._path.exists() else 0
-            if size and size + len(line) > self._limits.audit_file_bytes:
+            size = drop_unfinished(self._path)
+            if size and size + len(line) > self._file_bytes:
                 set_aside(self._path)
                 size = 0
             if not size:
                 self._begin()
-            self._write(line)
+            append_line(self._path, line)
         except OSError as error:
             detail = f"cannot write {self._path}: {error.strerror}"
             raise ConfigError("audit.write", detail) from error
@@ -143,35 +180,51 @@ class AuditLog:
         older = older_files(self._path)
         if not older:
             return
-        self._write_rotation(continuation(older[-1]))
-        for path in older[: -self._limits.audit_older_files]:
-            self._write_rotation(removal(path))
+        removed = _removed_before(older[-1])
+        self._write_rotation(continuation(older[-1]), removed)
+        for path in older[: -self._kept]:
+            records = count_records(path)
+            removed += records
+            self._write_rotation(removal(path, records), removed)
             path.unlink()
 
-    def _write_rotation(self, reason: str) -> None:
+    def _write_rotation(self, reason: str, removed: int) -> None:
         rotation = AuditRecord(
-            event=Event.ROTATION, session="", tee="", decision=Decision.ACCEPTED, reason=reason
+            event=Event.ROTATION,
+            session="",
+            tee="",
+            decision=Decision.ACCEPTED,
+            reason=reason,
+            removed=str(removed),
         )
-        self._write(_to_line(rotation))
+        append_line(self._path, _to_line(rotation))
         self._observe(rotation)
 
-    def _write(self, line: bytes) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags, PRIVATE_MODE)
-        with os.fdopen(descriptor, "ab", buffering=0) as file:
-            size = os.fstat(descriptor).st_size
-            try:
-                rest = memoryview(line)
-                while rest:  # a disk that is nearly full takes a part, and says so the next time
-                    rest = rest[file.write(rest) :]
-                os.fsync(descriptor)
-            except OSError:
-                os.ftruncate(descriptor, size)  # else the next record would continue this line
-                raise
+
+def _removed_before(path: Path) -> int:
+    """Return how many records were removed by the time a file was begun: its head says it.
+
+    A head that was edited says nothing; that it was shows when the log is read.
+    """
+    removed = 0
+    for line in whole_lines(path):
+        try:
+            record = _parse_line(line, path.name)
+            if record["event"] != Event.ROTATION:
+                break
+            removed = int(str(record.get("removed", 0))[:_MAX_COUNT_DIGITS])
+        except (FormatError, ValueError):
+            break
+    return removed
+
+
+def has_records(path: Path) -> bool:
+    """Whether anything is in the log whose newest file is `path`."""
+    return any(_parts(newest) for newest in (path, strangers_of(path)))
 
 
 def read_audit(path: Path) -> Iterator[dict[str, object]]:
-    """Yield the records of a log and of its older files, oldest first.
+    """Yield the records of a log, both chains and their older files, by their time.
 
     Args:
         path: of the newest file.
@@ -180,16 +233,25 @@ def read_audit(path: Path) -> Iterator[dict[str, object]]:
         ConfigError: `audit.read`.
         FormatError: `audit.line`; `audit.chain`, a file is not the one that the next continues.
     """
+    chains = (_read_chain(newest) for newest in (path, strangers_of(path)))
+    return heapq.merge(*chains, key=lambda record: str(record["time"]))
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    # A KBS that was stopped between two files has not begun the next one.
+    return (*older_files(path), *((path,) if path.exists() else ()))
+
+
+def _read_chain(path: Path) -> Iterator[dict[str, object]]:
     previous: Path | None = None
-    for part in (*older_files(path), path):
+    for part in _parts(path):
         try:
             expected = "" if previous is None else continuation(previous)
-            with part.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    record = _parse_line(line, f"{part.name}, line {number}")
-                    if number == 1 and previous is not None and record["reason"] != expected:
-                        raise FormatError("audit.chain", f"{part.name} does not say: {expected}")
-                    yield record
+            for number, line in enumerate(whole_lines(part), 1):
+                record = _parse_line(line, f"{part.name}, line {number}")
+                if number == 1 and previous is not None and record["reason"] != expected:
+                    raise FormatError("audit.chain", f"{part.name} does not say: {expected}")
+                yield record
         except OSError as error:
             raise ConfigError("audit.read", f"cannot read {part}: {error.strerror}") from error
         previous = part
@@ -247,7 +309,7 @@ def _to_line(record: AuditRecord) -> bytes:
 
 def _to_json(record: AuditRecord, now: datetime) -> dict[str, object]:
     value: dict[str, object] = {
-        "time": now.isoformat(timespec="milliseconds"),
+        "time": now.isoformat(timespec="microseconds"),
         "event": record.event.value,
         "session": record.session,
         "tee": record.tee[:MAX_TEXT],

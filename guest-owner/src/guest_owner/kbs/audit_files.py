@@ -1,27 +1,97 @@
-"""Files of the audit log: the newest grows, older ones are numbered, the oldest make room.
+"""Files of the audit log: two chains, in which the newest file grows and the oldest makes room.
 
-    audit.jsonl              the newest
-    audit-000001.jsonl …     older ones, oldest first
+    audit.jsonl                        the newest of what guests and administrators did
+    audit-000001.jsonl …               older ones, oldest first
+    audit-strangers.jsonl              the newest of what anybody can cause: refusals of strangers
+    audit-strangers-000001.jsonl …     older ones
 
 Nothing is lost silently: a new file begins with a record that names the file it continues and its
-SHA-256, and a file is removed only after a record says so. Anyone can make the KBS write records
-(a refused request is one), so without a cap the log would fill the disk; whoever wants to keep all
-moves older files away, and what is left still says what it continues. The records themselves are
+SHA-256, and a file is removed only after a record says so and how many records were removed so far.
+Whoever reaches the KBS can make it write refusals: without a cap they would fill the disk, and in
+one chain with the rest they would push out the records of guests. Whoever wants to keep all moves
+older files away, and what is left still says what it continues. The records themselves are
 `guest_owner.kbs.audit`.
 """
 
 import hashlib
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-_NUMBER_DIGITS: Final = 6
+from guest_owner.kbs.files import PRIVATE_MODE, sync_directory
+
+_NUMBER_DIGITS: Final = 6  # at least
+
+
+def strangers_of(path: Path) -> Path:
+    """Return the newest file of strangers' records beside the newest of the others."""
+    return path.with_name(f"{path.stem}-strangers{path.suffix}")
 
 
 def older_files(path: Path) -> tuple[Path, ...]:
-    """Return the older files of the log whose newest is `path`, oldest first."""
-    pattern = f"{path.stem}-{'[0-9]' * _NUMBER_DIGITS}{path.suffix}"
-    return tuple(sorted(path.parent.glob(pattern)))
+    """Return the older files of the chain whose newest is `path`, oldest first."""
+    name = re.compile(rf"{re.escape(path.stem)}-[0-9]{{{_NUMBER_DIGITS},}}{re.escape(path.suffix)}")
+    older = (one for one in path.parent.glob(f"{path.stem}-*") if name.fullmatch(one.name))
+    return tuple(sorted(older, key=_number))
+
+
+def _number(older: Path) -> int:
+    return int(older.stem.rpartition("-")[2])
+
+
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file; what is being written, or was not finished, is none yet.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        yield from (line for line in file if line.endswith(b"\n"))
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file, all of it or nothing; it is on the disk when this returns.
+
+    Raises:
+        OSError: it cannot be written; the file is as it was.
+    """
+    is_new = not path.exists()
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    descriptor = os.open(path, flags, PRIVATE_MODE)
+    with os.fdopen(descriptor, "ab", buffering=0) as file:
+        size = os.fstat(descriptor).st_size
+        try:
+            rest = memoryview(line)
+            while rest:  # a disk that is nearly full takes a part, and says so the next time
+                rest = rest[file.write(rest) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)  # else the next line would continue this one
+            raise
+    if is_new:
+        sync_directory(path.parent)
+
+
+def drop_unfinished(path: Path) -> int:
+    """Cut off a line that a crash has left without its end; return the file's size, 0 for none.
+
+    What it was about never left: that waits for the whole line to be on the disk.
+
+    Raises:
+        OSError: it cannot be read or cut.
+    """
+    if not path.exists():
+        return 0
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        if file.read(1) not in {b"", b"\n"}:
+            file.seek(0)
+            size = file.read().rfind(b"\n") + 1
+            file.truncate(size)
+    return size
 
 
 def set_aside(path: Path) -> Path:
@@ -31,14 +101,10 @@ def set_aside(path: Path) -> Path:
         OSError: the directory cannot be written.
     """
     older = older_files(path)
-    number = int(older[-1].stem[-_NUMBER_DIGITS:]) + 1 if older else 1
+    number = _number(older[-1]) + 1 if older else 1
     target = path.with_name(f"{path.stem}-{number:0{_NUMBER_DIGITS}}{path.suffix}")
     path.rename(target)
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)
     return target
 
 
@@ -49,9 +115,13 @@ def continuation(path: Path) -> str:
     return f"continues {path.name} sha256:{digest.hexdigest()}"
 
 
-def removal(path: Path) -> str:
-    """Return what is recorded before `path` is removed: its name, its records, its digest."""
+def count_records(path: Path) -> int:
+    """Return how many records a file has."""
     with path.open("rb") as file:
-        records = sum(1 for _line in file)
+        return sum(1 for _line in file)
+
+
+def removal(path: Path, records: int) -> str:
+    """Return what is recorded before `path` is removed: its name, its records, its digest."""
     _, _, digest = continuation(path).rpartition(" ")
     return f"removes {path.name} with {records} records, {digest}"

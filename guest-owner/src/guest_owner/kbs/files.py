@@ -45,7 +45,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> No
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         if temporary is not None:
             with contextlib.suppress(OSError):
@@ -82,8 +82,13 @@ def naming(path: Path) -> Iterator[None]:
         raise ConfigError(error.reason, f"{path}: {error.detail}") from error
 
 
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory on the disk.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -20,6 +20,7 @@ class Limits:
         connections: open connections; more are answered with 503.
         audit_file_bytes: one file of the audit log; the next record begins a new one.
         audit_older_files: files kept beside the newest; the oldest is removed, with a record.
+        stranger_file_bytes, stranger_older_files: the same of records that anybody can cause.
     """
 
     request_bytes: int = 64 * 1024
@@ -34,6 +35,8 @@ class Limits:
     connections: int = 256
     audit_file_bytes: int = 16 * 1024 * 1024
     audit_older_files: int = 64
+    stranger_file_bytes: int = 4 * 1024 * 1024
+    stranger_older_files: int = 15
 
 
 DEFAULT_LIMITS = Limits()

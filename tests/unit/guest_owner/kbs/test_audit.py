@@ -3,6 +3,7 @@ import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,23 @@ from guest_owner.kbs.audit import (
     Decision,
     Event,
     decode_claims,
+    has_records,
     read_audit,
 )
+from guest_owner.kbs.audit_files import older_files, set_aside
 from guest_owner.kbs.limits import Limits
 
 RECORD = AuditRecord(
     event=Event.ATTEST,
     session="label",
+    tee="tpm",
+    decision=Decision.ACCEPTED,
+    reference="image-1",
+    claims=(Claim(name="pcr.9", expected="aa", got="aa", holds=True),),
+)
+REFUSED = AuditRecord(
+    event=Event.ATTEST,
+    session="other",
     tee="tpm",
     decision=Decision.REFUSED,
     reason="pcr.9: evidence refused",
@@ -43,7 +54,7 @@ def test_append_then_read_gives_the_records_in_order(tmp_path: Path) -> None:
         )
     )
     first, second = read_audit(tmp_path / "audit.jsonl")
-    assert first["claims"] == [{"name": "pcr.9", "expected": "aa", "got": "bb", "holds": False}]
+    assert first["claims"] == [{"name": "pcr.9", "expected": "aa", "got": "aa", "holds": True}]
     assert (second["decision"], second["resource"]) == ("released", "kbs:///a/b/c")
     assert "claims" not in second
     assert str(first["time"]) <= str(second["time"])
@@ -51,16 +62,16 @@ def test_append_then_read_gives_the_records_in_order(tmp_path: Path) -> None:
 
 
 def test_append_keeps_one_record_a_line_whatever_a_peer_sends(tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
+    path = tmp_path / "audit-strangers.jsonl"
     hostile = 'x"}\n{"time":"now"\r\u2028\x1b[2J' + "y" * (2 * MAX_TEXT)
-    AuditLog(path).append(
+    AuditLog(tmp_path / "audit.jsonl").append(
         AuditRecord(
             event=Event.AUTH, session="", tee=hostile, decision=Decision.REFUSED, reason=hostile
         )
     )
     assert path.read_bytes().count(b"\n") == 1
     assert path.read_bytes().isascii()
-    (record,) = read_audit(path)
+    (record,) = read_audit(tmp_path / "audit.jsonl")
     assert record["tee"] == hostile[:MAX_TEXT]
 
 
@@ -131,7 +142,7 @@ SMALL = Limits(audit_file_bytes=1000, audit_older_files=2)
 
 def numbered(number: int) -> AuditRecord:
     return AuditRecord(
-        event=Event.AUTH, session="", tee="tpm", decision=Decision.REFUSED, reason=str(number)
+        event=Event.ADMIN, session="", tee="tpm", decision=Decision.ACCEPTED, reason=str(number)
     )
 
 
@@ -149,7 +160,7 @@ def test_log_that_is_full_goes_on_in_a_new_file_that_names_the_old_one(tmp_path:
         "rotation",
         f"continues audit-000001.jsonl sha256:{digest}",
     )
-    reasons = [record["reason"] for record in read_audit(path) if record["event"] == "auth"]
+    reasons = [record["reason"] for record in read_audit(path) if record["event"] == "admin"]
     assert reasons == [str(number) for number in range(12)]
 
 
@@ -196,6 +207,94 @@ def test_older_files_that_were_moved_away_leave_a_readable_log(tmp_path: Path) -
         log.append(numbered(number))
     (tmp_path / "audit-000001.jsonl").unlink()
     assert next(read_audit(path))["event"] == "rotation"
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        (RECORD, "audit.jsonl"),
+        (REFUSED, "audit-strangers.jsonl"),
+        (replace(REFUSED, event=Event.AUTH, session=""), "audit-strangers.jsonl"),
+        (replace(REFUSED, event=Event.RESOURCE, decision=Decision.DENIED), "audit-strangers.jsonl"),
+        (replace(RECORD, event=Event.RESOURCE, decision=Decision.DENIED), "audit.jsonl"),
+        (replace(REFUSED, event=Event.ADMIN), "audit-strangers.jsonl"),
+        (replace(REFUSED, event=Event.ADMIN, administrator="alice"), "audit.jsonl"),
+    ],
+)
+def test_what_anybody_can_cause_has_files_of_its_own(
+    tmp_path: Path, record: AuditRecord, name: str
+) -> None:
+    AuditLog(tmp_path / "audit.jsonl").append(record)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_flood_of_strangers_pushes_out_nobody_but_strangers_and_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    written: list[AuditRecord] = []
+    limits = replace(SMALL, stranger_file_bytes=1500, stranger_older_files=2)
+    AuditLog(path, limits).append(RECORD)
+    for _ in range(60):
+        AuditLog(path, limits, written.append).append(REFUSED)
+    assert sum(one.stat().st_size for one in tmp_path.iterdir()) < 8000
+    first, *others = read_audit(path)
+    assert (first["session"], first["decision"]) == ("label", "accepted")
+    assert others[-1]["decision"] == "refused"
+    (last,) = [one for one in others if "removed" in one][-1:]
+    assert int(str(last["removed"])) == len(written) - len(others)
+
+
+def test_records_of_both_chains_are_read_by_their_time(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl")
+    wanted = [RECORD, REFUSED, REFUSED, RECORD, REFUSED]
+    for record in wanted:
+        log.append(record)
+    sessions = [record["session"] for record in read_audit(tmp_path / "audit.jsonl")]
+    assert sessions == [record.session for record in wanted]
+
+
+@pytest.mark.parametrize("torn", [b'{"time":', b"x" * (1 << 20)])
+def test_record_that_a_crash_cut_off_is_none_and_goes_with_the_next(
+    tmp_path: Path, torn: bytes
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    AuditLog(path).append(RECORD)
+    with path.open("ab") as file:
+        file.write(torn)
+    assert [record["session"] for record in read_audit(path)] == ["label"]
+    AuditLog(path).append(replace(RECORD, session="next"))
+    assert [record["session"] for record in read_audit(path)] == ["label", "next"]
+
+
+@pytest.mark.parametrize("torn", [None, b"", b'{"time":'])
+def test_log_goes_on_after_a_crash_between_two_files(tmp_path: Path, torn: bytes | None) -> None:
+    path = tmp_path / "audit.jsonl"
+    AuditLog(path).append(RECORD)
+    set_aside(path)
+    if torn is not None:
+        path.write_bytes(torn)
+    assert [record["session"] for record in read_audit(path)] == ["label"]
+    assert has_records(path)
+    AuditLog(path).append(RECORD)
+    assert [record["event"] for record in read_audit(path)] == ["attest", "rotation", "attest"]
+
+
+def test_numbers_of_older_files_grow_beyond_six_digits(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    AuditLog(path).append(RECORD)
+    set_aside(path).rename(tmp_path / "audit-999999.jsonl")
+    log = AuditLog(path, replace(SMALL, audit_file_bytes=1))
+    for _ in range(2):
+        log.append(RECORD)
+    assert [one.name for one in older_files(path)] == ["audit-999999.jsonl", "audit-1000000.jsonl"]
+    assert len(list(read_audit(path))) == 5
+
+
+def test_count_goes_on_where_a_head_was_edited(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"edited\n")
+    AuditLog(path, replace(SMALL, audit_file_bytes=1)).append(RECORD)
+    rotation, _record = map(json.loads, path.read_text().splitlines())
+    assert rotation["removed"] == "0"
 
 
 @pytest.mark.parametrize(
