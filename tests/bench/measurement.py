@@ -100,10 +100,10 @@ def compare(
     """Make the row of two series, round by round.
 
     Raises:
-        BenchError: a series is empty or the peer took nothing.
+        BenchError: a series is empty, or something took nothing: it was not measured.
     """
-    if not ours or len(ours) != len(peer) or min(peer) <= 0:
-        raise BenchError(f"{name}: {len(ours)} values against {len(peer)}, or a peer at zero")
+    if not ours or len(ours) != len(peer) or min(*ours, *peer) <= 0:
+        raise BenchError(f"{name}: {len(ours)} values against {len(peer)}, or one that is zero")
     ratio = statistics.median(ours) / statistics.median(peer)
     rounds = [left / right for left, right in zip(ours, peer, strict=True)]
     return Row(
@@ -117,7 +117,7 @@ def compare(
         goal=goal,
         met=ratio <= goal,
         runs=len(ours),
-        spread=(max(rounds) - min(rounds)) / ratio if ratio else 0.0,
+        spread=(max(rounds) - min(rounds)) / ratio,
     )
 
 

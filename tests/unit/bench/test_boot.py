@@ -2,8 +2,10 @@ import pytest
 
 from ccinit.formats.host_rpc import Code, Phase
 from tests.bench.measurement import BenchError
-from tests.bench.rows.boot import HELLO, WHOLE, split_phases
+from tests.bench.rows.boot import HELLO, PHASE_GOALS, WHOLE, add_unseen, split_phases
 from tests.demo.life import Life
+from tests.demo.owner_log import Entry, OwnerLog
+from tests.demo.show import DemoError
 
 
 def test_split_phases_gives_each_phase_its_time_and_random_to_net() -> None:
@@ -45,3 +47,19 @@ def test_split_phases_of_a_guest_that_did_not_run_refuses() -> None:
     life = Life(hello_ms=1.0, seen=[(2.0, Phase.PULL, Code.OK), (3.0, Phase.PULL, Code.IMAGE)])
     with pytest.raises(BenchError, match="PULL with code IMAGE"):
         split_phases(life)
+
+
+def log_of(*texts: str) -> OwnerLog:
+    entries = (Entry(boottime_us=0, kind="event", source="guest", text=text) for text in texts)
+    return OwnerLog(entries=tuple(entries), verdict={})
+
+
+def test_phase_that_the_host_has_missed_has_the_guests_own_figure() -> None:
+    log = log_of(*(f"{phase.name} took 7 ms" for phase in PHASE_GOALS))
+    phases = add_unseen({"NET": 25.0, HELLO: 100.0}, log)
+    assert phases == {**{phase.name: 7.0 for phase in PHASE_GOALS}, "NET": 25.0, HELLO: 100.0}
+
+
+def test_phase_that_nobody_has_timed_is_not_measured() -> None:
+    with pytest.raises(DemoError):
+        add_unseen({"NET": 25.0}, log_of("NET took 7 ms"))

@@ -37,7 +37,9 @@ def test_compare_above_goal_is_not_met() -> None:
     assert row.floor == 1.0
 
 
-@pytest.mark.parametrize(("ours", "peer"), [((), ()), ((1.0,), (1.0, 2.0)), ((1.0,), (0.0,))])
+@pytest.mark.parametrize(
+    ("ours", "peer"), [((), ()), ((1.0,), (1.0, 2.0)), ((1.0,), (0.0,)), ((0.0,), (1.0,))]
+)
 def test_compare_without_a_pair_of_values_refuses(
     ours: tuple[float, ...], peer: tuple[float, ...]
 ) -> None:
