@@ -38,10 +38,11 @@ from tests.bench.bare_guest import COMMAND_LINE, boot_bare, write_bare_initrd
 from tests.bench.guest_root import GuestRoot, open_guest_root
 from tests.bench.interpreter import start_bare
 from tests.bench.measurement import Bench, BenchError, Row, compare, interleave
+from tests.bench.told import Told
 from tests.demo import pod
 from tests.demo.life import Life, live, write_stream
 from tests.demo.owner_log import OwnerLog, read_log
-from tests.demo.show import DemoError, Show
+from tests.demo.show import DemoError
 from tests.demo.world import World, make_world
 
 ROUNDS = 3
@@ -75,7 +76,7 @@ def measure(bench: Bench) -> tuple[Row, ...]:
     """
     root = open_guest_root(bench)
     try:
-        with make_world(bench.work, _Told(bench)) as world:
+        with make_world(bench.work, Told(bench)) as world:
             boots = _Boots(bench, root, world)
             boots.bare()  # else its first boot that counts would be the one that reads QEMU
             seen = interleave(
@@ -127,7 +128,7 @@ class _Boots:
         self._images = Path(shutil.copytree(bench.images, bench.work / "image"))
         self._folder = bench.work
         self._world = world
-        self._show = _Told(bench)
+        self._show = Told(bench)
         self._initrd = write_bare_initrd(root, bench.work, bench.work / "bare.initrd")
         self._boots = 0
 
@@ -201,17 +202,3 @@ def split_phases(life: Life) -> Sample:
 def add_unseen(phases: Sample, log: OwnerLog) -> Sample:
     """Return the phases with those that the host has missed, as the guest's log has them."""
     return {phase.name: float(log.took_ms(phase)) for phase in PHASE_GOALS} | dict(phases)
-
-
-class _Told(Show):
-    """The demo's words as lines of progress."""
-
-    def __init__(self, bench: Bench) -> None:
-        super().__init__()
-        self._bench = bench
-
-    def say(self, party: str, text: str) -> None:
-        self._bench.say(f"{party}: {text}")
-
-    def title(self, text: str) -> None:
-        """Leave headings out."""

@@ -21,6 +21,7 @@ from host_runtime.launcher import Guest
 from tests.bench.guest_root import open_guest_root
 from tests.bench.interpreter import start_bare
 from tests.bench.measurement import Bench, BenchError, Row, compare, interleave
+from tests.bench.told import Told
 from tests.demo import pod
 from tests.demo.life import live, owner_address, write_stream
 from tests.demo.owner_log import read_log
@@ -51,7 +52,7 @@ def measure(bench: Bench) -> tuple[Row, ...]:
         BenchError: the guest did not get where it had to.
     """
     root = open_guest_root(bench)
-    show = _Told(bench)
+    show = Told(bench)
     try:
         with make_world(bench.work, show) as world:
             calls, figures = _visit(replace(world, initdata=add_container(world)), bench, show)
@@ -132,17 +133,3 @@ def _time(client: OwnerClient, name: str, *params: Value) -> float:
     began = time.perf_counter()
     client.call(name, *params, seconds=_CALL_SECONDS)
     return (time.perf_counter() - began) * 1000
-
-
-class _Told(Show):
-    """The demo's words as lines of progress."""
-
-    def __init__(self, bench: Bench) -> None:
-        super().__init__()
-        self._bench = bench
-
-    def say(self, party: str, text: str) -> None:
-        self._bench.say(f"{party}: {text}")
-
-    def title(self, text: str) -> None:
-        """Leave headings out."""
