@@ -7,7 +7,10 @@ from pathlib import Path
 from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_container import Restart
 from ccinit.formats.pod_probe import Probe
-from ccinit.kernel.event_loop import TaskGroup, boottime
+from ccinit.kernel.event_loop import TaskGroup
+from ccinit.kernel.loopback import accepts_connections
+from ccinit.run import probe as probe_module
+from ccinit.run.spec import BindMount
 from tests.vm.guest.containers import (
     PYTHON,
     Record,
@@ -31,28 +34,38 @@ def probe(*program: str, port: int = 0, failures: int = 2) -> Probe:
         tcp_port=port,
         delay_seconds=0,
         period_seconds=1,
-        timeout_seconds=5,
+        timeout_seconds=30,
         failures=failures,
     )
 
 
 async def ready(work: Path) -> dict[str, object]:
-    """Be ready a moment after the start, and tell whether that was waited for."""
-    port = free_port()
+    """Open the port once it was asked for in vain; tell the answers until that was waited for."""
+    chosen, answers = free_port(), list[bool]()
+    volume = work / "volume"
+    volume.mkdir(mode=0o755)
+
+    async def asked(port: int, seconds: float) -> bool:
+        answers.append(await accepts_connections(port, seconds))
+        (volume / "asked").touch()
+        return answers[-1]
+
     code = (
-        "import socket, time\n"
-        "time.sleep(0.5)\n"
-        f"with socket.create_server(('127.0.0.1', {port})): time.sleep(60)"
+        "import os, socket, time\n"
+        "while not os.path.exists('/data/asked'): time.sleep(0.01)\n"
+        f"with socket.create_server(('127.0.0.1', {chosen})): time.sleep(60)"
     )
     record = Record()
-    made = supervisor(workload(container(code, ready=probe(port=port)), work), work, record)
-    begin = boottime()
+    bind = BindMount(source=str(volume), target="/data", read_only=True)
+    given = workload(container(code, ready=probe(port=chosen)), work, binds=(bind,))
+    made = supervisor(given, work, record)
+    probe_module.accepts_connections = asked  # type: ignore[attr-defined]
     async with TaskGroup() as group:
         group.start(made.run(), "run")
         await made.up.wait()
-        waited = boottime() - begin
+        until_up = tuple(answers)
         await made.stop(0)
-    return summary(made, work, record) | {"waited": waited}
+    return summary(made, work, record) | {"answers": until_up}
 
 
 async def never_ready(work: Path) -> dict[str, object]:
@@ -67,15 +80,31 @@ async def never_ready(work: Path) -> dict[str, object]:
 
 
 async def alive(work: Path) -> dict[str, object]:
-    """Hang once, ending in order when told to; then, started again, succeed."""
+    """Hang once, ending in order when told to; then, started again, answer and succeed.
+
+    The second run ends when it was asked: a question that comes while a container ends, or that is
+    put twice before its program has begun, has an answer of its own.
+    """
     code = (
         "import os, signal, sys, time\n"
-        "if os.path.exists('/tmp/again'): sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
-        "open('/tmp/again', 'w').close()\n"
+        "def end(*_):\n"
+        "    os.rename('/tmp/hangs', '/tmp/hung')\n"
+        "    sys.exit(0)\n"
+        "if os.path.exists('/tmp/hung'):\n"
+        "    while not os.path.exists('/tmp/asked'): time.sleep(0.01)\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "open('/tmp/hangs', 'w').close()\n"
         "time.sleep(60)"
     )
-    question = "import os, sys; sys.exit(os.path.exists('/tmp/again'))"
+    question = (
+        "import os, sys, time\n"
+        "while True:\n"
+        "    if os.path.exists('/tmp/hangs'): sys.exit(1)\n"
+        "    if os.path.exists('/tmp/hung'): break\n"
+        "    time.sleep(0.01)\n"
+        "open('/tmp/asked', 'w').close()"
+    )
     of = container(code, restart=Restart.ON_FAILURE, read_only=False, alive=probe(question))
     return await supervise(workload(of, work), work)
 
