@@ -1,10 +1,14 @@
-"""Registries and keys for the tests of images."""
+"""What these tests stand on: root, mounts of their own, registries and keys for images."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from ccinit.kernel.libc import check, libc
+from ccinit.kernel.mount import MountFlag, mount
 from tests.fakes.hostile_registry import serve_hostile
 from tests.integration.hostile_harness import IMAGE, Harness
 from tests.integration.recipients import Recipient, make_recipients
@@ -14,6 +18,23 @@ from tests.integration.registry_fixture import (
     make_authority,
     running_registry,
 )
+
+CLONE_NEWNS: Final = 0x0002_0000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mounts_of_their_own() -> None:
+    """What a test mounts is gone with this process, whatever fails in it and however it ends."""
+    if os.geteuid() == 0:
+        check(libc.unshare(CLONE_NEWNS), "unshare", "mounts")
+        mount("none", "/", "", MountFlag.REC | MountFlag.SLAVE)
+
+
+@pytest.fixture(scope="session")
+def as_root() -> None:
+    """For tests that give rights up or make namespaces: were they skipped, nobody would notice."""
+    if os.geteuid() != 0:
+        pytest.fail("needs root, as CONTRIBUTING.md says of tests/integration", pytrace=False)
 
 
 @pytest.fixture(scope="module")

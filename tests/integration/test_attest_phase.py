@@ -48,7 +48,7 @@ ROOT = Path(__file__).parents[2]
 POD = "shop"
 URIS = [f"kbs:///ccinit/{POD}/file-{number}" for number in range(3)]
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
+pytestmark = pytest.mark.usefixtures("as_root")
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def test_evidence_carries_report_data_registers_and_the_provisioned_key(
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
+@pytest.mark.usefixtures("as_root")
 def test_child_extends_the_register_of_events_and_no_event_twice(
     swtpm: Swtpm, device: TpmDevice
 ) -> None:

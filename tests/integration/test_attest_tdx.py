@@ -72,7 +72,7 @@ def test_guest_on_tdx_gets_its_resource(guest: TdxGuest, version: int, body_type
     assert attest["rtmr"] == {str(n): value.hex() for n, value in enumerate(guest.domain.rtmrs)}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
+@pytest.mark.usefixtures("as_root")
 def test_evidence_is_made_by_a_child_without_rights(guest: TdxGuest, tmp_path: Path) -> None:
     """The real child under its own rights; plain files are read as the kernel's are."""
     data = ReportData(bytes(range(64)))

@@ -69,7 +69,7 @@ from tests.fakes.tpm_quote import extend
 from tests.integration.kbs_harness import DOCUMENT, SECRET, URI, Kbs, make_state, run, running_kbs
 from tests.unit.guest_owner.kbs.verifiers.azure_values import AZURE_REQUIREMENTS
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
+pytestmark = pytest.mark.usefixtures("as_root")
 
 ROOT = Path(__file__).parents[2]
 DIGEST = hashlib.sha256(DOCUMENT).digest()

@@ -24,7 +24,7 @@ from ccinit.kernel.event_loop import EventLoop
 from tests.fakes.launch import DATE, POLICY_KEY, RESOURCES, STATEMENT, Launch
 from tests.unit.ccinit.formats.test_pod_manifest import POD
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
+pytestmark = pytest.mark.usefixtures("as_root")
 
 ROOT = Path(__file__).resolve().parents[2]
 WANTED = plan_resources(parse_pod_manifest(POD))

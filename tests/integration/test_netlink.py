@@ -18,7 +18,7 @@ from ccinit.kernel.event_loop import EventLoop
 ROOT = Path(__file__).parents[2]
 MAC = "02:00:00:00:00:01"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a network namespace")
+pytestmark = pytest.mark.usefixtures("as_root")
 
 
 def in_namespace(address: str, prefix: int, gateway: str, mac: str = MAC) -> dict[str, str]:

@@ -3,7 +3,6 @@
 Needs root, `unshare` and the tools tree (CCINIT_TOOLS, by default build/tools).
 """
 
-import os
 import socket
 import ssl
 import time
@@ -37,7 +36,7 @@ from tests.integration.owner_world import (
 
 PYTHON = "/usr/bin/python3.13"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
+pytestmark = pytest.mark.usefixtures("as_root")
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ from tests.integration.owner_world import (
 
 PYTHON = "/usr/bin/python3.13"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
+pytestmark = pytest.mark.usefixtures("as_root")
 
 
 @pytest.fixture(scope="module")

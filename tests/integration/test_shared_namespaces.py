@@ -4,7 +4,6 @@ Needs root, `unshare` and the tools tree (CCINIT_TOOLS, by default build/tools).
 """
 
 import json
-import os
 import subprocess
 import sys
 from typing import Any
@@ -16,7 +15,7 @@ from rootfs_builder.tools_tree import ToolsTree
 from tests.integration.owner_world import ROOT, TOOLS
 from tests.vm.harness.site_packages import open_site_packages
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
+pytestmark = pytest.mark.usefixtures("as_root")
 
 SHM_BYTES = 1 << 20
 NO_SEGMENT = "ENOENT"

@@ -42,7 +42,7 @@ from tests.fakes.tpm_quote import extend
 from tests.integration.kbs_harness import DOCUMENT, SECRET, URI, Kbs
 from tests.integration.svsm_world import DIGEST, LAUNCH, booted, svsm_kbs
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
+pytestmark = pytest.mark.usefixtures("as_root")
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,6 @@ Needs root, `unshare` and the tools tree (CCINIT_TOOLS, by default build/tools).
 """
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from tests.vm.harness.site_packages import open_site_packages
 SECRETS = {"web": "kbs:///ccinit/shop/web-key", "db": "kbs:///ccinit/shop/db-key"}
 HEAD = " HTTP/1.1\r\nHost: localhost\r\n"
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
+pytestmark = pytest.mark.usefixtures("as_root")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """How the tests of children start one, ask it for a deed, and look at it from outside."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tests.integration.children.program import Continue, Halt, Order, Outcome
 
 SECONDS = 30.0
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give it up")
+needs_root = pytest.mark.usefixtures("as_root")
 
 
 def run_order(
