@@ -14,6 +14,9 @@ from tests.demo.show import DemoError
 CONSOLES = ("serial", "console", "debugcon", "firmware_debug", "pvpanic", "pstore")
 """Sinks to which the guest's kernel and programs must not give one byte."""
 
+BUSY = ("vsock", "network", "disks")
+"""Sinks that no pod goes without: where one is empty, nobody has written anything down."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostView:
@@ -28,6 +31,11 @@ class HostView:
             sinks={name: self.sinks.get(name, 0) + other.sinks.get(name, 0) for name in names},
             hits=self.hits + other.hits,
         )
+
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """The sinks that a guest with a pod must have filled, and has not."""
+        return tuple(name for name in BUSY if not self.sinks.get(name))
 
     def complaints(self) -> tuple[str, ...]:
         """Return what the host should not have got."""
@@ -62,8 +70,29 @@ def sinks_of(config: GuestConfig) -> tuple[Sink, ...]:
     )
 
 
+def require_recorded(files: GuestFiles) -> None:
+    """Show that what a guest says is written down: an absent record would hold no canary either.
+
+    Raises:
+        DemoError: a record is not there, or the serial port's has not even the firmware's words.
+    """
+    names = files.sinks
+    texts = (names.serial, names.console, names.debugcon, names.firmware_debug)
+    records = (*texts, names.network, files.events, files.variables, files.vsock_capture)
+    absent = [path.name for path in records if not path.exists()]
+    if not absent and not names.serial.stat().st_size:
+        absent = [names.serial.name]
+    if absent:
+        raise DemoError("host", f"{files.folder.name}: nobody wrote down {', '.join(absent)}")
+
+
 def look(config: GuestConfig, canaries: Mapping[str, bytes]) -> HostView:
-    """Measure and search every sink of a guest that has ended."""
+    """Measure and search every sink of a guest that has ended.
+
+    Raises:
+        DemoError: see `require_recorded`.
+    """
+    require_recorded(GuestFiles(folder=config.folder))
     sinks = sinks_of(config)
     return HostView(sinks=report_bytes(sinks), hits=find_canaries(canaries, sinks))
 

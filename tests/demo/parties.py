@@ -82,7 +82,25 @@ class Owner:
         accept: tuple[int, ...] = (0,),
     ) -> str:
         """Run a command of the owner plane against the guest behind `at`, HOST:PORT."""
-        return self.run(command, *self._reach(at, role), *words, stdin=stdin, accept=accept)
+        reach = self._reach(at, role)
+        return self.run(*command.split(), *reach, *words, stdin=stdin, accept=accept)
+
+    def refused(self, command: str, *words: str | Path, at: str, role: Role = Role.EXEC) -> str:
+        """Run a command of the owner plane that has to be refused; return the reason.
+
+        Raises:
+            DemoError: it was not.
+        """
+        line = (BIN / "guest-owner", *command.split(), *self._reach(at, role), *words)
+        done = subprocess.run(
+            line, stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMMAND_SECONDS,
+            text=True, check=False,
+        )  # fmt: skip
+        _, found, reason = done.stderr.strip().rpartition("[")
+        if done.returncode != 1 or not found:
+            told = f"`guest-owner {command}` ended with {done.returncode}: {done.stderr[-500:]}"
+            raise DemoError("owner", f"a refusal was expected, {told}")
+        return reason.removesuffix("]")
 
     @contextmanager
     def following(self, container: str, *, at: str) -> Iterator[IO[str]]:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccinit.formats.host_rpc import Code, Phase
-from ccinit.formats.owner_rpc import Role
-from host_runtime.launcher import EndReason, Guest, GuestConfig, boot_guest
+from host_runtime.launcher import EndReason, GuestConfig, boot_guest
 from tests.demo import pod, world
 from tests.demo.attacks import (
     Attack,
@@ -26,14 +25,15 @@ from tests.demo.attacks import (
     records_of,
 )
 from tests.demo.host_view import HostView, look, require_findable
-from tests.demo.life import Life, accompany, live, live_together, relaying, write_stream
+from tests.demo.life import Life, accompany, live, live_together, write_stream
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.parties import run
 from tests.demo.phase_table import PhaseRow, plan_rows
 from tests.demo.platforms import TrustedPlatform
 from tests.demo.report import Findings, write_report
 from tests.demo.show import DemoError, Show
-from tests.demo.world import DEBUG_TOOLS_DESCRIPTION, World, make_world, predict
+from tests.demo.visit import visit
+from tests.demo.world import World, make_world, predict
 
 REPORT = Path("build/demo/report.json")
 _WORLD = Path("build/demo/world")
@@ -77,15 +77,15 @@ def tell(show: Show, platform: TrustedPlatform = TrustedPlatform.TPM) -> None:
     predicted = _build_image(show, platform)
     with make_world(_WORLD.absolute(), show, platform=platform, spare_tpms=4) as scene:
         story = Story(show=show, scene=scene, platform=platform)
-        show.title("4, 5  The host boots the guest; the guest goes through its phases")
+        show.title("4  The host boots the guest, which goes through its phases")
         with show.step("host", f"put a machine together: OVMF, {platform}, UKI, disks, vsock"):
             first_guest = scene.guest("first", uki=world.IMAGES / platform.uki)
         first, forged = _first_boot(story, first_guest)
         _look_from_both_sides(story, first, predicted)
-        show.title("7  The guest was stopped over RPC; it boots again when the attacks are over")
+        show.title("6  How the guest ended, which the host has asked to stop")
         _require_orderly(story, first)
         outcomes = _attack(story, forged, first_guest)
-        show.title("An honest guest after the attacks, with the volume of the first")
+        show.title("8  An honest guest after the attacks, with the volume of the first")
         second = _second_boot(story)
         _require_growth(story, first, second)
         _conclude(story, predicted, (first, second), outcomes)
@@ -93,7 +93,7 @@ def tell(show: Show, platform: TrustedPlatform = TrustedPlatform.TPM) -> None:
 
 
 def _build_image(show: Show, platform: TrustedPlatform) -> Mapping[str, str]:
-    """Step 1; returns what will be measured, by name, as far as it is known before any boot."""
+    """Step 1. Return what will be measured, by name, as far as it is known before any boot."""
     show.title("1  The guest image")
     with show.step("builder", "build the guest image with mkosi (profiles prod and test)"):
         run("builder", "rootfs-builder", "image", remedy="the builder's message above says why")
@@ -129,67 +129,16 @@ def _first_boot(story: Story, config: GuestConfig) -> tuple[Boot, Forgeries]:
 
 
 def _second_boot(story: Story) -> Boot:
-    with story.show.step("host", "the second guest's life"):
-        config = story.scene.guest("second", uki=world.IMAGES / story.platform.uki)
+    show, scene = story.show, story.scene
+    with show.step("host", "the second guest's life"):
+        config = scene.guest("second", uki=world.IMAGES / story.platform.uki)
         life = live(
             config,
-            story.show,
+            show,
             requests=_REQUESTS,
-            visit=lambda guest: _visit(story, guest),
+            visit=lambda guest: story.complaints.extend(visit(show, scene, guest)),
         )
     return _examine(story, "second", config, life)
-
-
-def _look_inside(story: Story, guest: Guest) -> None:
-    """Have the owner look into the guest that runs: through the host, which learns nothing."""
-    owner, container = story.scene.owner, story.scene.canaries.container
-    code = "import os; open('/proc/1/fd/1', 'w').write(f'this is Linux {os.uname().release}\\n')"
-    with (
-        story.show.step("owner", "look into the running guest, through the host's relay"),
-        relaying(guest) as relay,
-    ):
-        # Where nothing is bound, the owner's verifier cannot accept, and says why.
-        expected = 0 if story.platform.binds_initdata else 1
-        claims, _, verdict = owner.ask("attest", at=relay, accept=(expected,)).partition("\n\n")
-        with owner.following(container, at=relay) as lines:
-            first = next(lines, "")
-            owner.ask("exec", container, "/usr/bin/python3", "-I", "-c", code, at=relay)
-            said = next((line for line in lines if "this is Linux" in line), "")
-    if not first or not said:
-        raise DemoError("owner", "logs -f did not show what the container wrote meanwhile")
-    story.show.say(
-        "owner",
-        f"attest: {len(claims.splitlines()) - 1} claims, "
-        + (verdict.split()[0] if verdict else "refused: it binds no document"),
-    )
-    story.show.say("owner", f"logs -f, while exec writes to the service's output: {said.strip()}")
-
-
-def _visit(story: Story, guest: Guest) -> None:
-    _look_inside(story, guest)
-    _open_debug(story, guest)
-
-
-def _open_debug(story: Story, guest: Guest) -> None:
-    """Have the owner debug the guest; without a register that would show it, the guest refuses."""
-    owner, opens = story.scene.owner, story.platform is TrustedPlatform.TPM
-    with (
-        story.show.step("owner", "debug the guest, by a grant of the KBS, through the relay"),
-        relaying(guest) as relay,
-    ):
-        printed = owner.run(
-            *("debug", "open", "--connect", relay, "--pod", pod.POD, "--state", owner.state),
-            *("--client", owner.client(Role.ADMIN), "--minutes", "10"),
-            *("--tools", DEBUG_TOOLS_DESCRIPTION),
-            *("--", "/bin/sh", "-c", "echo uid $(id -u), PID 1 is $(cat /proc/1/comm)"),
-            accept=(0,) if opens else (1,),
-        )
-    with guest.client() as client:
-        state = client.state()
-    if state.is_debug is not opens:
-        story.complaints.append(("guest", f"debug is {state.is_debug}, expected {opens}"))
-    story.show.say("owner", f"debug: {printed.strip() or 'refused: no register would show it'}")
-    story.show.say("host", f"phase {state.phase.value} as before, debug bit {state.is_debug:d}")
 
 
 def _examine(story: Story, name: str, config: GuestConfig, life: Life) -> Boot:
@@ -205,7 +154,9 @@ def _examine(story: Story, name: str, config: GuestConfig, life: Life) -> Boot:
     if Phase.RUN not in life.reached:
         phase, code = life.last
         raise DemoError("guest", f"{log.report()} (the host saw {phase.name}, {code.name})")
-    story.view += look(config, scene.canaries.by_name())
+    view = look(config, scene.canaries.by_name())
+    story.view += view
+    story.complaints += [("host", f"nothing was recorded of {sink}") for sink in view.unheard]
     accepted = [
         record
         for record in records_of(config, scene.owner.audit())
@@ -220,9 +171,9 @@ def _examine(story: Story, name: str, config: GuestConfig, life: Life) -> Boot:
 
 
 def _look_from_both_sides(story: Story, boot: Boot, predicted: Mapping[str, str]) -> None:
-    """Step 6."""
+    """Step 5."""
     show, scene = story.show, story.scene
-    show.title("6  What the owner reads, and what the host has")
+    show.title("5  What the owner reads, and what the host has")
     writer = boot.log.verdict["guest"] or "nobody that the evidence could name"
     show.say("owner", f"the log is whole and signed to its end, by: {writer}")
     for line in boot.log.workload_lines(scene.canaries.container):
@@ -262,9 +213,9 @@ def _require_orderly(story: Story, boot: Boot) -> None:
 
 
 def _attack(story: Story, forged: Forgeries, honest: GuestConfig) -> tuple[Outcome, ...]:
-    """Step 8."""
+    """Step 7."""
     show, scene = story.show, story.scene
-    show.title("8  The host attacks")
+    show.title("7  The host attacks")
     with show.step("host", "prepare the attacks"):
         attacks = plan_attacks(scene, forged, honest)
     if not story.platform.binds_initdata:
@@ -277,8 +228,8 @@ def _attack(story: Story, forged: Forgeries, honest: GuestConfig) -> tuple[Outco
     lives: dict[str, Life] = {}
     for first in range(0, len(attacks), 2):  # two cores
         pair = attacks[first : first + 2]
-        names = " and ".join(attack.party[-1] for attack in pair)
-        with show.step("host", f"attacks {names}"):
+        names = " and ".join(attack.party for attack in pair)
+        with show.step("host", f"boot the guests of {names}"):
             lives |= live_together({attack.party: attack.config for attack in pair}, show)
     records = scene.owner.audit()[before:]
     outcomes = tuple(judge(attack, lives[attack.party], records) for attack in attacks)
@@ -296,10 +247,12 @@ def _attack(story: Story, forged: Forgeries, honest: GuestConfig) -> tuple[Outco
 
 def _tell_outcome(story: Story, outcome: Outcome) -> None:
     show, attack = story.show, outcome.attack
-    if outcome.named:
+    if not outcome.refused:
+        show.say("owner", f"{attack.party}: NOT REFUSED as it had to be")
+    elif outcome.named:
         show.say("owner", f"{attack.party}: refused for {', '.join(outcome.named)}")
     else:
-        show.say("guest", f"{attack.party}: it stopped itself in {attack.where}; nobody asked me")
+        show.say("owner", f"{attack.party}: it stopped itself in {attack.where} and asked nobody")
     for complaint in outcome.complaints:
         story.complaints.append(("owner", f"{attack.party} ({attack.what}): {complaint}"))
 
@@ -311,7 +264,7 @@ def _read_attackers_log(story: Story, attack: Attack, life: Life, forged: Forger
     log = read_log(scene.owner, stream, key=forged.pod.log_key, is_own=False)
     kinds = sorted({entry.kind for entry in log.entries})
     story.show.say(attack.party, f"with my own key I read: {', '.join(kinds)}")
-    if not set(kinds) <= {"code", "end", "evidence"}:
+    if not {"code", "evidence"} <= set(kinds) <= {"code", "end", "evidence"}:
         story.complaints.append(("guest", f"before attestation its log has {kinds}"))
 
 

@@ -67,12 +67,12 @@ def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
     """Try without a grant and with each that must be refused, then open debug and look around."""
     owner, name, at = scene.owner, scene.canaries.container, owner_address(config)
     tools = ("--tools", DEBUG_TOOLS_DESCRIPTION)
-    refusals = {"role": _reason(owner, at, Role.EXEC, "debug", "open", "--granted")}
+    refusals = {"role": owner.refused("debug open", "--granted", at=at)}
     audited = {}
     store = Store(owner.state)
     for case, leave in _REFUSED.items():
         leave(store)
-        refusals[case] = _reason(owner, at, Role.ADMIN, "debug", "open", "--granted")
+        refusals[case] = owner.refused("debug open", "--granted", at=at, role=Role.ADMIN)
         audited[case] = str(owner.audit()[-1].get("reason", ""))
         if store.has_resource(GRANT_URI):
             store.delete_resource(GRANT_URI)
@@ -93,9 +93,9 @@ def visit_debug(scene: World, guest: Guest, config: GuestConfig) -> DebugVisit:
         )  # fmt: skip
         claims = _run(owner, relay, Role.LOGS, "attest")
         late = {
-            "again": _reason(owner, relay, Role.ADMIN, "debug", "open", *tools),
-            "pod": _reason(owner, relay, Role.EXEC, "exec", name, "/usr/bin/python3"),
-            "role": _reason(owner, relay, Role.EXEC, "exec", DEBUG_CONTAINER, "/bin/sh"),
+            "again": owner.refused("debug open", *tools, at=relay, role=Role.ADMIN),
+            "pod": owner.refused("exec", name, "/usr/bin/python3", at=relay),
+            "role": owner.refused("exec", DEBUG_CONTAINER, "/bin/sh", at=relay),
         }
     return DebugVisit(
         refusals=refusals,
@@ -160,10 +160,3 @@ def _run(
         [str(word) for word in command],
         input=stdin, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-
-
-def _reason(owner: Owner, at: str, role: Role, *words: object) -> str:
-    """Run a command that fails; return the reason that it gives."""
-    done = _run(owner, at, role, *words)
-    assert done.returncode == 1, done
-    return done.stderr.strip().rpartition("[")[2].removesuffix("]")

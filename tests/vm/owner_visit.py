@@ -3,14 +3,13 @@
 All of one guest's cases, so that they share a boot. Nothing is judged here.
 """
 
-import subprocess
 from dataclasses import dataclass
 
 from ccinit.formats.owner_rpc import Role
 from host_runtime.launcher import Guest, GuestConfig
 from tests.demo import pod
 from tests.demo.life import owner_address, relaying
-from tests.demo.parties import BIN, Owner
+from tests.demo.parties import Owner
 from tests.demo.world import World
 
 PYTHON = "/usr/bin/python3"
@@ -64,8 +63,8 @@ def visit_pod(scene: World, guest: Guest, config: GuestConfig) -> Visit:
         copied=_copy(owner, at, name),
         relayed=relayed,
         refusals={
-            "role": _refused(owner, at, "exec", name, PYTHON, role=Role.LOGS),
-            "container": _refused(owner, at, "exec", "no-such-container", PYTHON),
+            "role": owner.refused("exec", name, PYTHON, at=at, role=Role.LOGS),
+            "container": owner.refused("exec", "no-such-container", PYTHON, at=at),
         },
         events=owner.ask("events", "--json", at=at, role=Role.LOGS),
     )
@@ -89,14 +88,3 @@ def _copy(owner: Owner, at: str, name: str) -> bytes:
     owner.ask("cp", there, f"{name}:/dev/shm/file", at=at)
     owner.ask("cp", f"{name}:/dev/shm/file", back, at=at)
     return back.read_bytes()
-
-
-def _refused(owner: Owner, at: str, *words: str, role: Role = Role.EXEC) -> str:
-    """Run a command that fails; return the reason that it gives."""
-    command = (
-        *(str(BIN / "guest-owner"), words[0], "--connect", at, "--pod", "demo"),
-        *("--client", str(owner.client(role)), "--state", str(owner.state), *words[1:]),
-    )
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1, done
-    return done.stderr.strip().rpartition("[")[2].removesuffix("]")

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from host_runtime.guest_files import GuestFiles
 from host_runtime.search import Encoding, Hit
-from tests.demo.host_view import HostView, require_findable
+from tests.demo.host_view import HostView, require_findable, require_recorded
 from tests.demo.show import DemoError
 
 CANARIES = {"secret": b"canary-0123456789abcdef", "line": b"canary-fedcba9876543210"}
@@ -17,6 +18,41 @@ def test_views_add_up_by_sink() -> None:
 
 def test_silent_view_has_no_complaints() -> None:
     assert HostView(sinks={"serial": 0, "vsock": 9000, "network": 1}).complaints() == ()
+
+
+@pytest.mark.parametrize("name", ["vsock", "network", "disks"])
+def test_sink_that_every_pod_fills_is_named_where_it_is_empty(name: str) -> None:
+    full = {"serial": 0, "vsock": 1, "network": 1, "disks": 1}
+    assert HostView(sinks=full).unheard == ()
+    assert HostView(sinks={**full, name: 0}).unheard == (name,)
+
+
+RECORDS = (
+    *("serial", "console", "debugcon", "firmware-debug", "network.pcap", "events.jsonl"),
+    *("variables.fd", "vsock.capture"),
+)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> GuestFiles:
+    for name in RECORDS:
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "serial").write_bytes(b"BdsDxe: starting Boot0001")
+    require_recorded(GuestFiles(folder=tmp_path))
+    return GuestFiles(folder=tmp_path)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_record_that_is_not_there_ends_the_search(recorded: GuestFiles, name: str) -> None:
+    (recorded.folder / name).unlink()
+    with pytest.raises(DemoError, match=f"nobody wrote down {name}$"):
+        require_recorded(recorded)
+
+
+def test_serial_port_on_which_not_even_firmware_spoke_ends_the_search(recorded: GuestFiles) -> None:
+    (recorded.folder / "serial").write_bytes(b"")
+    with pytest.raises(DemoError, match=r"nobody wrote down serial$"):
+        require_recorded(recorded)
 
 
 @pytest.mark.parametrize(
