@@ -3,8 +3,9 @@
 Each attack is judged by who stopped it (the guest itself, or the owner's verifier), by
 the claims that the KBS's audit log names, and by what was released to it, which has to be nothing.
 The registers that the audit log shows must be those that the *forged* image leads to: so it was
-booted as it is, and no broken file ended the attack early. How the forgeries are made is
-`tests.demo.forge`.
+booted as it is, and no broken file ended the attack early. What stage 0 stops leaves no record, so
+another guest takes the same way as it should be, and has to come as far as the verifier. How the
+forgeries are made is `tests.demo.forge`.
 """
 
 import hashlib
@@ -28,6 +29,8 @@ from tests.demo.platforms import TrustedPlatform, claimed_document, claimed_init
 from tests.demo.world import World, pack_initdata, predict
 
 Record = Mapping[str, Any]
+SPARE_TPMS = 5
+"""How many vTPMs the attacks need besides the honest guest's."""
 
 
 class Where(StrEnum):
@@ -95,7 +98,11 @@ class ForgedPod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgedImages:
-    """Images of the attacker's: another command line, another root."""
+    """Images of the attacker's: another command line, another root.
+
+    Attributes:
+        image: the owner's, taken apart.
+    """
 
     image: forge.PublishedImage
     token: Path
@@ -144,7 +151,7 @@ def plan_attacks(scene: World, forged: Forgeries, honest: GuestConfig) -> tuple[
     """Describe the guests of the attackers.
 
     Args:
-        scene: with four spare vTPMs at least, if it has any.
+        scene: with `SPARE_TPMS` at least, if it has any.
         forged: the files.
         honest: a guest that has ended: its firmware made the boot option that is forged.
     """
@@ -194,47 +201,60 @@ def _plan_unbound_attack(scene: World, pod: ForgedPod) -> Attack:
 def _plan_boot_attacks(
     scene: World, images: ForgedImages, pod: ForgedPod, honest: GuestConfig
 ) -> tuple[Attack, ...]:
-    """What a host can try where the boot is measured: four guests, each with its own vTPM."""
-    uki = world.IMAGES / scene.platform.uki
-    files = GuestFiles(folder=honest.folder)
-    variables = scene.folder / "forged" / "variables.fd"
-    variables.write_bytes(
-        forge.forge_load_options(
-            files.variables.read_bytes(),
-            files.pristine_variables.read_bytes(),
-            images.image.line + forge.WISH,
-        )
-    )
+    """What a host can try where the boot is measured: five guests, each with its own vTPM.
+
+    The first two differ in one word alone: what stops the first is stage 0's look at that word, and
+    not the way by which it came.
+    """
+    uki, line = world.IMAGES / scene.platform.uki, images.image.line
+    another, own = (_forge_option(scene, honest, one) for one in (line + forge.WISH, line))
     return (
         Attack(
             party="host a",
             what="another command line through boot LoadOptions",
             where=Where.STAGE0,
-            config=scene.guest("attack-a", uki=uki, variables=variables, spare=1),
+            config=scene.guest("attack-a", uki=uki, variables=another, spare=1),
             failing={},
         ),
         Attack(
             party="host b",
-            what="a UKI rebuilt with another token and the matching expected line",
+            what="the image's own command line through boot LoadOptions",
             where=Where.VERIFIER,
-            config=scene.guest("attack-b", uki=images.token, spare=2),
-            failing=_differing_registers(scene, images.token),
+            config=scene.guest("attack-b", uki=uki, variables=own, spare=2),
+            failing={"pcr.12": forge.measured_load_options(line).hex()},
         ),
         Attack(
             party="host c",
-            what="initdata packed again with the attacker's log key",
+            what="a UKI rebuilt with another token and the matching expected line",
             where=Where.VERIFIER,
-            config=scene.guest("attack-c", uki=uki, initdata_disk=pod.disk, spare=3),
-            failing=pod.refusal,
+            config=scene.guest("attack-c", uki=images.token, spare=3),
+            failing=_differing_registers(scene, images.token),
         ),
         Attack(
             party="host d",
+            what="initdata packed again with the attacker's log key",
+            where=Where.VERIFIER,
+            config=scene.guest("attack-d", uki=uki, initdata_disk=pod.disk, spare=4),
+            failing=pod.refusal,
+        ),
+        Attack(
+            party="host e",
             what="a root rebuilt with one byte of crun changed",
             where=Where.VERIFIER,
-            config=scene.guest("attack-d", uki=images.root, spare=4),
+            config=scene.guest("attack-e", uki=images.root, spare=5),
             failing=_differing_registers(scene, images.root),
         ),
     )
+
+
+def _forge_option(scene: World, honest: GuestConfig, line: str) -> Path:
+    """Write EFI variables whose boot option passes a command line to the UKI."""
+    files = GuestFiles(folder=honest.folder)
+    pristine = files.pristine_variables.read_bytes()
+    forged = forge.forge_load_options(files.variables.read_bytes(), pristine, line)
+    path = scene.folder / "forged" / f"{hashlib.sha256(line.encode()).hexdigest()[:8]}.fd"
+    path.write_bytes(forged)
+    return path
 
 
 def _differing_registers(scene: World, uki: Path) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from uuid import UUID
 from ccinit.errors import FormatError
 from ccinit.formats.verity import BLOCK_BYTES
 from host_runtime.efi_variables import EfiVariable, parse_variable_store
+from measured_boot.pcr import ZERO_PCR, digest_of, extend
 from measured_boot.pe import PeImage, parse_pe
 from measured_boot.uki import UkiParts, plan_ukify
 from rootfs_builder.guest_image.erofs import erofs_command
@@ -149,12 +150,21 @@ def forge_load_options(used: bytes, pristine: bytes, line: str) -> bytes:
     forged = EfiVariable(
         vendor=option.vendor,
         name=option.name,
-        value=_without_data(option.value) + line.encode("utf-16-le") + b"\0\0",
+        value=_without_data(option.value) + _load_options(line),
     )
     order = EfiVariable(
         vendor=option.vendor, name="BootOrder", value=bytes.fromhex(option.name[4:])[::-1]
     )
     return add_variables(pristine, (forged, order))
+
+
+def measured_load_options(line: str) -> bytes:
+    """Return PCR 12 of a boot to whose stub firmware has passed this line, and nothing else."""
+    return bytes(extend(ZERO_PCR, digest_of(_load_options(line))))
+
+
+def _load_options(line: str) -> bytes:
+    return line.encode("utf-16-le") + b"\0\0"
 
 
 def add_variables(flash: bytes, variables: tuple[EfiVariable, ...]) -> bytes:

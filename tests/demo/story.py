@@ -15,6 +15,7 @@ from ccinit.formats.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason, GuestConfig, boot_guest
 from tests.demo import pod, world
 from tests.demo.attacks import (
+    SPARE_TPMS,
     Attack,
     Forgeries,
     Outcome,
@@ -75,7 +76,7 @@ def tell(show: Show, platform: TrustedPlatform = TrustedPlatform.TPM) -> None:
     REPORT.unlink(missing_ok=True)
     _WORLD.mkdir(parents=True)
     predicted = _build_image(show, platform)
-    with make_world(_WORLD.absolute(), show, platform=platform, spare_tpms=4) as scene:
+    with make_world(_WORLD.absolute(), show, platform=platform, spare_tpms=SPARE_TPMS) as scene:
         story = Story(show=show, scene=scene, platform=platform)
         show.title("4  The host boots the guest, which goes through its phases")
         with show.step("host", f"put a machine together: OVMF, {platform}, UKI, disks, vsock"):

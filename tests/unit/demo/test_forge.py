@@ -1,10 +1,17 @@
+import hashlib
 import struct
 
 import pytest
 
 from ccinit.errors import FormatError
 from host_runtime.efi_variables import EfiVariable, parse_variable_store
-from tests.demo.forge import add_variables, change_byte, encode_variable, forge_load_options
+from tests.demo.forge import (
+    add_variables,
+    change_byte,
+    encode_variable,
+    forge_load_options,
+    measured_load_options,
+)
 
 GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 HEADER_BYTES, STORE_BYTES = 72, 28
@@ -55,3 +62,9 @@ def test_changed_byte_is_one_letter_of_the_first_word() -> None:
     assert change_byte(b"..cgroup..cgroup", b"cgroup") == b"..Cgroup..cgroup"
     with pytest.raises(ValueError, match="not found"):
         change_byte(b"...", b"cgroup")
+
+
+def test_load_options_are_measured_as_the_stub_is_given_them() -> None:
+    """systemd-stub: one event in PCR 12, over the UTF-16 text with its end."""
+    event = hashlib.sha256(b"q\0u\0i\0e\0t\0\0\0").digest()
+    assert measured_load_options("quiet") == hashlib.sha256(bytes(32) + event).digest()
