@@ -122,7 +122,11 @@ class FrontEnd:
             index = encode_number(ring.index)
             self.request(Request.SET_VRING_KICK, index, (ring.kick,))
             self.request(Request.SET_VRING_CALL, index, (ring.call,))
-            self.request(Request.SET_VRING_ENABLE, encode_vring_state(ring.index, 1))
+            self.enable(ring, is_on=True)
+
+    def enable(self, ring: Ring, *, is_on: bool) -> None:
+        """Let the device serve a ring that is set up, or hold it."""
+        self.request(Request.SET_VRING_ENABLE, encode_vring_state(ring.index, int(is_on)))
 
     def stop(self) -> None:
         """Reset the device as a rebooting guest does."""

@@ -109,6 +109,25 @@ def test_new_memory_table_keeps_the_rings_running(device: Device) -> None:
         assert stream.recv(100) == b"still here"
 
 
+def test_disabled_ring_is_left_alone_and_goes_on_where_it_was(device: Device) -> None:
+    stream, port = device.open()
+    with stream:
+        device.guest.enable(device.guest.from_guest, is_on=False)
+        device.guest.enable(device.guest.to_guest, is_on=False)
+        device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"held")
+        stream.sendall(b"held, too")
+        assert device.guest.is_quiet()
+        stream.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            stream.recv(100)
+        stream.settimeout(5)
+        device.guest.enable(device.guest.from_guest, is_on=True)
+        assert stream.recv(100) == b"held"
+        assert device.guest.is_quiet()
+        device.guest.enable(device.guest.to_guest, is_on=True)
+        assert device.guest.receive()[1] == b"held, too"
+
+
 def test_reset_of_the_guest_closes_connections_and_leaks_no_descriptor(device: Device) -> None:
     descriptors = Path(f"/proc/{device.process.pid}/fd")
     counts = []

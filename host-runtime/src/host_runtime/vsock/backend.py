@@ -160,10 +160,8 @@ class VhostUserBackend:
     def _set_memory(self, memory: GuestMemory) -> None:
         self._memory = memory
         for ring in self.rings:
-            if ring.queue is not None:  # the ring goes on where it was, in the new mapping
-                ring.next_index = ring.queue.last_available
-                ring.queue = None
-            self._start(ring)
+            self._pause(ring)
+            self._start(ring)  # goes on where it was, in the new mapping
 
     def _set_address(self, payload: bytes) -> None:
         address = parse_vring_address(payload)
@@ -185,6 +183,8 @@ class VhostUserBackend:
                 ring.next_index = value
             case _:
                 ring.is_enabled = bool(value)
+                if not ring.is_enabled:
+                    self._pause(ring)
                 self._start(ring)
 
     def _set_descriptor(self, message: Message, unused: set[int]) -> None:
@@ -225,10 +225,18 @@ class VhostUserBackend:
         except FormatError as error:
             self.break_ring(ring, error)
 
-    def _stop(self, ring: Ring) -> None:
+    def _pause(self, ring: Ring) -> None:
+        """Leave a ring's buffers and its connections alone until it starts again.
+
+        The protocol has no side effects of a disabled ring, and lets a network card discard what
+        is sent meanwhile; a stream would have a hole there, so what is sent waits in the ring.
+        """
         if ring.queue is not None:
             ring.next_index = ring.queue.last_available
-        ring.queue = None
+            ring.queue = None
+
+    def _stop(self, ring: Ring) -> None:
+        self._pause(ring)
         ring.is_broken = False
         self._drop_kick(ring)
         self._observer.stop_ring(ring.index)
