@@ -10,6 +10,7 @@ from typing import Final
 
 from ccinit.errors import ConfigError
 from host_runtime.accelerator import choose_accelerator
+from host_runtime.argument_types import seconds_up_to, whole_number
 from host_runtime.esp import create_esp
 from host_runtime.firmware_text import FirmwareRecord, firmware_name, read_record, write_record
 from host_runtime.guest_files import GuestFiles
@@ -41,6 +42,11 @@ OVMF_CODE: Final = "usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES: Final = "usr/share/OVMF/OVMF_VARS_4M.fd"
 SEABIOS: Final = "usr/share/seabios/bios-256k.bin"
 
+GUEST_CID: Final = whole_number(3, 0xFFFF_FFFE)  # what is below, and the last, are not for guests
+_MEMORY_MIB: Final = whole_number(1, 1 << 24)
+_VCPUS: Final = whole_number(1, 4096)  # QEMU's limit for q35
+_YEAR_SECONDS: Final = 365 * 86400.0
+
 BOOT_HELP: Final = "Boot a guest, wait for its hello, and stay until it ends."
 RECORD_HELP: Final = "Record what firmware itself prints and stores, from a boot of a silent guest."
 
@@ -55,8 +61,8 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
     add("--initrd", type=Path, help="with --kernel")
     add("--command-line", default="", help="with --kernel")
     add("--ovmf", action="store_true", help="with --kernel: through OVMF, not SeaBIOS")
-    add("--memory", type=int, default=512, metavar="MIB", help="default: 512")
-    add("--vcpus", type=int, default=1, help="default: 1")
+    add("--memory", type=_MEMORY_MIB, default=512, metavar="MIB", help="default: 512")
+    add("--vcpus", type=_VCPUS, default=1, help="default: 1")
     add("--accelerator", choices=("auto", "kvm", "tcg"), default="auto")
     add("--disk", action="append", default=[], metavar="PATH[:ro]", help="raw image; repeatable")
     add("--tpm", type=Path, metavar="FOLDER", help="a vTPM; made if the folder does not exist")
@@ -69,9 +75,18 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
         help="only `user` is captured",
     )
     add("--kbs", metavar="HOST:PORT", help="carry the guest's vsock connections to this KBS")
-    add("--cid", type=int, default=3, help="the guest's CID (default: 3)")
-    add("--hello-seconds", type=float, default=120.0, help="0: do not wait for a hello")
-    add("--seconds", type=float, default=86400.0, help="end the guest after this time")
+    add("--cid", type=GUEST_CID, default=3, help="the guest's CID (default: 3)")
+    add(
+        "--hello-seconds",
+        type=seconds_up_to(_YEAR_SECONDS),
+        default=120.0,
+        help="end a guest that has not said hello by then; 0: do not wait (default: 120)",
+    )
+    add(
+        "--seconds",
+        type=seconds_up_to(_YEAR_SECONDS),
+        help="end the guest after this time (default: it ends itself)",
+    )
     add_tee(parser)
     parser.set_defaults(command=_boot)
 

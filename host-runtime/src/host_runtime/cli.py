@@ -16,6 +16,7 @@ from pathlib import Path
 from ccinit.errors import CcinitError
 from ccinit.formats.host_rpc import MAX_WAIT_MS, METHODS, PORT
 from host_runtime import boot_command
+from host_runtime.argument_types import seconds_up_to, whole_number
 from host_runtime.forward import forward
 from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.tcp_address import join_address, split_address
@@ -142,9 +143,11 @@ def map_address(text: str) -> bytes:
 
 def _parse_interface(text: str) -> tuple[bytes, int]:
     address, slash, prefix = text.rpartition("/")
-    if not slash or not prefix.isascii() or not prefix.isdigit() or len(prefix) > 3:
+    packed = map_address(address)
+    longest = 128 if ":" in address else 32
+    if not slash or prefix not in map(str, range(longest + 1)):
         raise argparse.ArgumentTypeError(f"expected ADDRESS/PREFIX, found {text!r}")
-    return map_address(address), int(prefix)
+    return packed, int(prefix)
 
 
 def _parse_mac(text: str) -> bytes:
@@ -155,33 +158,6 @@ def _parse_mac(text: str) -> bytes:
         return bytes(int(part, 16) for part in parts)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected hex digits, found {text!r}") from None
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    """Return a parser of whole numbers in a range: what the method's schema can carry."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"expected {low} to {high}, found {text!r}")
-        return value
-
-    return parse
-
-
-def _parse_seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= MAX_WAIT_MS / 1000:
-        raise argparse.ArgumentTypeError(
-            f"expected 0 to {MAX_WAIT_MS / 1000:g} seconds, found {text!r}"
-        )
-    return value
 
 
 def _say(values: Mapping[str, object]) -> None:
@@ -237,32 +213,30 @@ def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
     guest.add_argument("--guest", type=Path, metavar="FOLDER", help="the folder given to `boot`")
     guest.add_argument("--socket", type=Path, help="a Unix socket that leads to the guest's vsock")
     guest.add_argument(
-        "--cid", type=int, help="the guest's CID, if the host's kernel carries vsock"
+        "--cid", type=boot_command.GUEST_CID, help="the guest's CID, if the host's kernel has vsock"
     )
     match name:
         case "wait":
-            command.add_argument(
-                "sequence", type=_whole(0, _U32), help="the sequence number that you know"
-            )
-            command.add_argument(
-                "--seconds", type=_parse_seconds, default=60.0, help="at most 60, the default"
-            )
+            add = command.add_argument
+            add("sequence", type=whole_number(0, _U32), help="the sequence number that you know")
+            most = MAX_WAIT_MS / 1000
+            add("--seconds", type=seconds_up_to(most), default=most, help="at most 60, the default")
         case "offer_network":
             add = command.add_argument
             add("--mac", type=_parse_mac, required=True, help="of the guest's interface")
             add("--address", type=_parse_interface, required=True, help="ADDRESS/PREFIX")
             add("--gateway", type=map_address, required=True)
-            add("--mtu", type=_whole(0, _U16), default=1500)
+            add("--mtu", type=whole_number(0, _U16), default=1500)
             add("--dns", type=map_address, action="append", default=[], help="up to three times")
         case "stop":
             command.add_argument(
-                "--grace", type=_whole(0, _U16), default=10, help="seconds (default: 10)"
+                "--grace", type=whole_number(0, _U16), default=10, help="seconds (default: 10)"
             )
         case "collect":
             command.add_argument("output", type=Path, help="file to append the sealed stream to")
             command.add_argument(
                 "--cursor",
-                type=_whole(0, _U64),
+                type=whole_number(0, _U64),
                 help="where to go on (default: where the file ends)",
             )
             command.add_argument(

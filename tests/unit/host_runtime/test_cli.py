@@ -82,6 +82,8 @@ def offer(option: str, value: str) -> tuple[str, ...]:
         offer("--mac", "52:54:00:cc:00:zz"),
         offer("--address", "10.0.2.15"),
         offer("--address", "10.0.2/24"),
+        offer("--address", "10.0.2.15/33"),
+        offer("--address", "fe80::1/129"),
         offer("--gateway", "router"),
         offer("--dns", "10.0.2.3/24"),
         offer("--mtu", "65536"),
@@ -89,7 +91,15 @@ def offer(option: str, value: str) -> tuple[str, ...]:
         ("relay", "--guest", "g", "--listen", "127.0.0.1:65536"),
         ("relay", "--guest", "g", "--listen", "::1:80"),
         ("relay", "--guest", "g", "--listen", "²"),
-        ("boot", "new", "--policy", "strict"),
+        ("hello", "--cid", "2"),
+        *(
+            (*DIRECT, option, value)
+            for option, value in (
+                *(("--policy", "strict"), ("--memory", "0"), ("--memory", "many")),
+                *(("--vcpus", "0"), ("--vcpus", "4097"), ("--cid", "2"), ("--cid", "4294967295")),
+                *(("--seconds", "-1"), ("--seconds", "nan"), ("--hello-seconds", "inf")),
+            )
+        ),
     ],
 )
 def test_argument_that_no_guest_can_be_told_is_wrong_usage(

@@ -1,0 +1,34 @@
+"""Numbers as they stand on a command line: in range, or wrong usage before anything is done."""
+
+import argparse
+from collections.abc import Callable
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected {low} to {high}, found {text!r}")
+        return value
+
+    return parse
+
+
+def seconds_up_to(high: float) -> Callable[[str], float]:
+    """Return a parser of seconds, from 0 to `high`; they may have a fraction."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= high:  # nor is it NaN
+            raise argparse.ArgumentTypeError(f"expected 0 to {high:g} seconds, found {text!r}")
+        return value
+
+    return parse
