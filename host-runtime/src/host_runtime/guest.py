@@ -4,8 +4,10 @@ Made by `host_runtime.launcher`, which also ends whatever is left of it. Calls t
 `host_runtime.rpc_client`'s.
 """
 
+import math
 import socket
 import time
+from contextlib import suppress
 from enum import StrEnum
 from typing import Final
 
@@ -13,13 +15,15 @@ from ccinit.errors import ChildError, DeadlineError, PeerError
 from ccinit.formats.host_rpc import PORT
 from host_runtime.guest_files import GuestFiles
 from host_runtime.process import OwnedProcess
-from host_runtime.qmp import QmpClient
+from host_runtime.qmp import QmpClient, QmpEvent
 from host_runtime.rpc_client import GuestClient, Hello
 from host_runtime.transport import VsockLink
 
 _RETRY_SECONDS: Final = 0.1
 _CONNECT_SECONDS: Final = 5.0
 _QUIT_SECONDS: Final = 5.0
+_LISTEN_SECONDS: Final = 60.0  # at a time: a socket cannot wait for ever and have a limit
+_END_SECONDS: Final = 60.0  # QEMU closes its disks between its last word and its end
 
 
 class EndReason(StrEnum):
@@ -69,7 +73,7 @@ class Guest:
         """Return a stream to `port` as soon as the guest listens there.
 
         Raises:
-            ChildError: `guest.ended`: the guest ended first.
+            ChildError: `guest.ended`: the guest ended first; `guest.crashed`: QEMU did.
             DeadlineError: `guest.port`: nothing listened within `seconds`.
         """
         deadline = time.monotonic() + seconds
@@ -81,7 +85,7 @@ class Guest:
                 return self.connect(port, min(left, _CONNECT_SECONDS))
             except (PeerError, DeadlineError):
                 self._require_running()
-                time.sleep(_RETRY_SECONDS)
+                self._listen_to_qemu(_RETRY_SECONDS)
 
     def wait_for_hello(self, seconds: float) -> Hello:
         """Return the guest's hello as soon as its host plane is up.
@@ -93,24 +97,27 @@ class Guest:
         with self.client() as client:
             return client.hello()
 
-    def wait_for_end(self, seconds: float) -> EndReason:
+    def wait_for_end(self, seconds: float = math.inf) -> EndReason:
         """Return how the guest ended, once it has.
 
         Raises:
             DeadlineError: `guest.runs`: it still does after `seconds`.
         """
-        deadline = time.monotonic() + seconds
-        while self._end is None:
-            try:
-                event = self._qmp.next_event(max(0.0, deadline - time.monotonic()))
-            except DeadlineError as error:
-                raise DeadlineError("guest.runs", f"the guest runs after {seconds:g} s") from error
-            if event is None:
-                self._end = EndReason.CRASHED
-            elif event.name == "SHUTDOWN":
-                self._end = _end_reason(event.data.get("reason"))
-        self._qemu.wait(max(1.0, deadline - time.monotonic()))
+        self._listen_to_qemu(seconds)
+        if self._end is None:
+            raise DeadlineError("guest.runs", f"the guest runs after {seconds:g} s")
+        self._qemu.wait(_END_SECONDS)
         return self._end
+
+    def require_sound_end(self) -> None:
+        """Check that QEMU said how the guest ended.
+
+        Raises:
+            ChildError: `guest.crashed`: it did not; the text holds its exit code and last words.
+        """
+        if self._end is EndReason.CRASHED:
+            code, words = self._qemu.exit_code(), self._qemu.log_tail()
+            raise ChildError("guest.crashed", f"QEMU ended with {code}: {words}")
 
     def quit(self) -> None:
         """End QEMU at once, as a power cut would."""
@@ -123,7 +130,26 @@ class Guest:
 
     def _require_running(self) -> None:
         if self._qemu.exit_code() is not None:
-            raise ChildError("guest.ended", f"QEMU ended: {self._qemu.log_tail()}")
+            self._listen_to_qemu(_QUIT_SECONDS)  # it may have said why
+        if self._end is not None:
+            self.require_sound_end()
+            raise ChildError("guest.ended", f"the guest ended ({self._end}) before it was heard")
+
+    def _listen_to_qemu(self, seconds: float) -> None:
+        """Take events for `seconds`, or until one says that the guest has ended.
+
+        The clock is asked before each of them: a guest that makes many gets no time by it.
+        """
+        deadline = time.monotonic() + seconds
+        while self._end is None and (left := deadline - time.monotonic()) > 0:
+            with suppress(DeadlineError):
+                self._note_event(self._qmp.next_event(min(left, _LISTEN_SECONDS)))
+
+    def _note_event(self, event: QmpEvent | None) -> None:
+        if event is None:
+            self._end = EndReason.CRASHED
+        elif event.name == "SHUTDOWN":
+            self._end = _end_reason(event.data.get("reason"))
 
 
 def _end_reason(reason: object) -> EndReason:

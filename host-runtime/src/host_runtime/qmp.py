@@ -1,7 +1,8 @@
 """QEMU's machine protocol: commands out, events in and onto a file (QEMU's qmp-spec).
 
-Blocking, with a deadline on every call. What an event means for a guest is left to
-`host_runtime.guest`.
+Blocking, with a deadline on every call. A guest can cause as many events as it likes (each byte to
+a panic device is one), so the file ends after its first MiB. What an event means for a guest is
+left to `host_runtime.guest`.
 """
 
 import json
@@ -17,6 +18,7 @@ from ccinit.errors import DeadlineError, PeerError
 
 _CALL_SECONDS: Final = 30.0
 _MAX_LINE_BYTES: Final = 1024 * 1024
+_MAX_LOG_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class QmpEvent:
 
 
 class QmpClient:
-    """One QMP connection; a context manager. Each event is also appended to a file, as a line."""
+    """One QMP connection; a context manager. Events are also appended to a file, as lines."""
 
     def __init__(self, path: Path, event_log: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -56,8 +58,9 @@ class QmpClient:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:
             raise PeerError("qmp.closed", f"{command}: {error}") from error
-        while True:
-            message = self._next_message(_CALL_SECONDS)
+        deadline = time.monotonic() + _CALL_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            message = self._next_message(left)
             if message is None:
                 raise PeerError("qmp.closed", f"QEMU ended before it answered {command}")
             if "error" in message:
@@ -65,6 +68,7 @@ class QmpClient:
             if "return" in message:
                 result = message["return"]
                 return result if isinstance(result, dict) else {"value": result}
+        raise DeadlineError("qmp.silent", f"QEMU said much, but nothing about {command}")
 
     def next_event(self, seconds: float) -> QmpEvent | None:
         """Return the next event, or None once QEMU has closed the connection.
@@ -97,11 +101,15 @@ class QmpClient:
         if not isinstance(message, dict):
             raise PeerError("qmp.message", "expected an object")
         if "event" in message:
-            with self._event_log.open("ab") as log:
-                log.write(line + b"\n")
+            self._record(line)
             data = message.get("data", {})
             self._events.append(QmpEvent(name=str(message["event"]), data=data))
         return message
+
+    def _record(self, line: bytes) -> None:
+        with self._event_log.open("ab") as log:
+            if log.tell() < _MAX_LOG_BYTES:
+                log.write(line + b"\n")
 
     def _next_line(self, seconds: float) -> bytes | None:
         deadline = time.monotonic() + seconds

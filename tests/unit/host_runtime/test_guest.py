@@ -1,36 +1,56 @@
 """How a guest ended, as QEMU's events tell it."""
 
+import itertools
+import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Never, cast
 
 import pytest
 
-from ccinit.errors import DeadlineError
+from ccinit.errors import ChildError, DeadlineError, PeerError
 from host_runtime.guest import EndReason, Guest
 from host_runtime.guest_files import GuestFiles
 from host_runtime.qmp import QmpEvent
-from host_runtime.transport import UserLink
 
 
 class FakeQemu:
     """Both the process and its QMP connection: says what it was given, then nothing."""
 
-    def __init__(self, *events: QmpEvent | None) -> None:
-        self._events = list(events)
+    def __init__(self, events: Iterable[QmpEvent | None]) -> None:
+        self._events = iter(events)
 
-    def next_event(self, _seconds: float) -> QmpEvent | None:
-        if not self._events:
-            raise DeadlineError("qmp.silent", "QEMU said nothing in time")
-        return self._events.pop(0)
+    def next_event(self, seconds: float) -> QmpEvent | None:
+        for event in self._events:
+            return event
+        time.sleep(seconds)
+        raise DeadlineError("qmp.silent", "QEMU said nothing in time")
 
     def wait(self, _seconds: float) -> int:
         return 0
 
+    def exit_code(self) -> int:
+        return -9
+
+    def log_tail(self) -> str:
+        return "last words"
+
+
+class SilentLink:
+    """A way to a guest in which nothing listens."""
+
+    def connect(self, port: int, _seconds: float) -> Never:
+        raise PeerError("vsock.refused", f"the guest refused port {port}")
+
 
 def guest(*events: QmpEvent | None) -> Guest:
-    qemu = cast("Any", FakeQemu(*events))
-    files, link = GuestFiles(folder=Path("run")), UserLink(path=Path("run/vsock"))
-    return Guest(files=files, qemu=qemu, qmp=qemu, link=link)
+    return guest_of(events)
+
+
+def guest_of(events: Iterable[QmpEvent | None]) -> Guest:
+    qemu = cast("Any", FakeQemu(events))
+    files = GuestFiles(folder=Path("run"))
+    return Guest(files=files, qemu=qemu, qmp=qemu, link=SilentLink())
 
 
 def shutdown(reason: str) -> QmpEvent:
@@ -52,7 +72,30 @@ def test_end_is_what_qemu_says(events: tuple[QmpEvent | None, ...], end: EndReas
     assert ended.wait_for_end(1) is end  # asked again, it is known
 
 
-def test_guest_that_goes_on_is_told_as_that() -> None:
-    with pytest.raises(DeadlineError, match="runs after 2 s") as caught:
-        guest(QmpEvent(name="RESUME", data={})).wait_for_end(2)
+RESUME = QmpEvent(name="RESUME", data={})
+
+
+@pytest.mark.parametrize(
+    "events",
+    [pytest.param((RESUME,), id="quiet"), pytest.param(itertools.repeat(RESUME), id="flood")],
+)
+def test_guest_that_goes_on_is_told_as_that(events: Iterable[QmpEvent]) -> None:
+    with pytest.raises(DeadlineError, match=r"runs after 0\.1 s") as caught:
+        guest_of(events).wait_for_end(0.1)
     assert caught.value.reason == "guest.runs"
+
+
+def test_end_that_qemu_told_is_sound_and_a_crash_is_not() -> None:
+    ended, crashed = guest(shutdown("guest-reset")), guest(None)
+    ended.wait_for_end()
+    ended.require_sound_end()
+    crashed.wait_for_end()
+    with pytest.raises(ChildError, match="ended with -9: last words") as caught:
+        crashed.require_sound_end()
+    assert caught.value.reason == "guest.crashed"
+
+
+def test_guest_that_ends_before_it_is_heard_is_told_with_its_end() -> None:
+    with pytest.raises(ChildError, match="guest-panic") as caught:
+        guest(shutdown("guest-panic")).wait_for_port(1024, 5)
+    assert caught.value.reason == "guest.ended"
