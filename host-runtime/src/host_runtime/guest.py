@@ -7,6 +7,7 @@ Made by `host_runtime.launcher`, which also ends whatever is left of it. Calls t
 import math
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from typing import Final
@@ -26,6 +27,10 @@ _LISTEN_SECONDS: Final = 60.0  # at a time: a socket cannot wait for ever and ha
 _END_SECONDS: Final = 60.0  # QEMU closes its disks between its last word and its end
 
 
+Progress = Callable[[str], None]
+"""Who is told, in words, what happens to a guest."""
+
+
 class EndReason(StrEnum):
     """How a guest ended, as QEMU reports it."""
 
@@ -42,7 +47,13 @@ class Guest:
     """A running guest; made by `boot_guest`."""
 
     def __init__(
-        self, *, files: GuestFiles, qemu: OwnedProcess, qmp: QmpClient, link: VsockLink
+        self,
+        *,
+        files: GuestFiles,
+        qemu: OwnedProcess,
+        qmp: QmpClient,
+        link: VsockLink,
+        progress: Progress,
     ) -> None:
         self.files = files
         self.link = link
@@ -50,6 +61,8 @@ class Guest:
         self._qemu = qemu
         self._qmp = qmp
         self._end: EndReason | None = None
+        self._say = progress
+        self._failed_disks: set[object] = set()
 
     @property
     def pid(self) -> int:
@@ -150,6 +163,13 @@ class Guest:
             self._end = EndReason.CRASHED
         elif event.name == "SHUTDOWN":
             self._end = _end_reason(event.data.get("reason"))
+        elif event.name == "BLOCK_IO_ERROR":
+            self._note_disk_error(event.data.get("node-name"), event.data.get("reason"))
+
+    def _note_disk_error(self, disk: object, reason: object) -> None:
+        if disk not in self._failed_disks:  # once: it may be each block that it writes
+            self._failed_disks.add(disk)
+            self._say(f"{disk}: {reason}: the guest gets I/O errors")
 
 
 def _end_reason(reason: object) -> EndReason:

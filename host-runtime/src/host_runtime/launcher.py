@@ -9,7 +9,7 @@ with a guest that runs `host_runtime.guest`'s.
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -18,7 +18,7 @@ from typing import Final
 
 from ccinit.errors import ChildError, DeadlineError, PeerError
 from ccinit.formats.guest_config import KBS_VSOCK_PORT
-from host_runtime.guest import EndReason, Guest
+from host_runtime.guest import EndReason, Guest, Progress
 from host_runtime.guest_files import GuestFiles
 from host_runtime.kbs_relay import KbsAddress, guest_path
 from host_runtime.process import (
@@ -52,8 +52,6 @@ _QUIT_SECONDS: Final = 5.0
 
 # What `boot_guest` gives is told together with it: a caller needs no second import for its types.
 __all__ = ["EndReason", "Guest", "GuestConfig", "VsockKind", "boot_guest", "plan_launch"]
-
-Progress = Callable[[str], None]
 
 
 class VsockKind(StrEnum):
@@ -113,7 +111,7 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
         )
         wait_for_path(machine.qmp_socket, qemu, _START_SECONDS)
         qmp = stack.enter_context(_connect_qmp(machine.qmp_socket, files, qemu))
-        guest = Guest(files=files, qemu=qemu, qmp=qmp, link=link)
+        guest = Guest(files=files, qemu=qemu, qmp=qmp, link=link, progress=say)
         stack.callback(guest.quit)
         qmp.execute("cont")
         yield guest

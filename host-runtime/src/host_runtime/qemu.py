@@ -137,6 +137,8 @@ class MachineConfig:
 
 _FIRMWARE_DEBUG_PORT: Final = "0x402"
 _DEBUGCON_PORT: Final = "0xe9"
+# Else QEMU stops a guest whose image finds no room, and waits for somebody who makes some.
+_ON_DISK_ERROR: Final = "werror=report,rerror=report"
 
 
 def plan_command(config: MachineConfig) -> tuple[str, ...]:
@@ -267,7 +269,7 @@ def _disks(disks: tuple[Disk, ...]) -> tuple[str, ...]:
     for number, disk in enumerate(disks):
         node = _file_node(f"disk{number}", disk.path, is_read_only=disk.is_read_only)
         device = f"virtio-blk-pci,drive=disk{number},serial={_quote(disk.serial)}"
-        arguments += ("-blockdev", node, "-device", device)
+        arguments += ("-blockdev", node, "-device", f"{device},{_ON_DISK_ERROR}")
     return tuple(arguments)
 
 

@@ -117,7 +117,7 @@ def test_disabled_ring_is_left_alone_and_goes_on_where_it_was(device: Device) ->
         device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"held")
         stream.sendall(b"held, too")
         assert device.guest.is_quiet()
-        stream.setblocking(False)
+        stream.settimeout(0)
         with pytest.raises(BlockingIOError):
             stream.recv(100)
         stream.settimeout(5)

@@ -44,13 +44,13 @@ class SilentLink:
 
 
 def guest(*events: QmpEvent | None) -> Guest:
-    return guest_of(events)
+    return guest_of(events, [])
 
 
-def guest_of(events: Iterable[QmpEvent | None]) -> Guest:
+def guest_of(events: Iterable[QmpEvent | None], said: list[str]) -> Guest:
     qemu = cast("Any", FakeQemu(events))
     files = GuestFiles(folder=Path("run"))
-    return Guest(files=files, qemu=qemu, qmp=qemu, link=SilentLink())
+    return Guest(files=files, qemu=qemu, qmp=qemu, link=SilentLink(), progress=said.append)
 
 
 def shutdown(reason: str) -> QmpEvent:
@@ -81,7 +81,7 @@ RESUME = QmpEvent(name="RESUME", data={})
 )
 def test_guest_that_goes_on_is_told_as_that(events: Iterable[QmpEvent]) -> None:
     with pytest.raises(DeadlineError, match=r"runs after 0\.1 s") as caught:
-        guest_of(events).wait_for_end(0.1)
+        guest_of(events, []).wait_for_end(0.1)
     assert caught.value.reason == "guest.runs"
 
 
@@ -99,3 +99,14 @@ def test_guest_that_ends_before_it_is_heard_is_told_with_its_end() -> None:
     with pytest.raises(ChildError, match="guest-panic") as caught:
         guest(shutdown("guest-panic")).wait_for_port(1024, 5)
     assert caught.value.reason == "guest.ended"
+
+
+def test_disk_that_fails_is_told_once() -> None:
+    failed = QmpEvent(
+        name="BLOCK_IO_ERROR", data={"node-name": "disk1", "reason": "No space left on device"}
+    )
+    said: list[str] = []
+    assert guest_of((failed, failed, shutdown("guest-reset")), said).wait_for_end() is (
+        EndReason.RESET
+    )
+    assert said == ["disk1: No space left on device: the guest gets I/O errors"]

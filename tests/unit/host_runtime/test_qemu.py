@@ -89,9 +89,9 @@ FULL_MACHINE_WORDS = """
 """
 FULL_DISK_WORDS = """
 -blockdev driver=raw,node-name=disk0,read-only=on,file.driver=file,file.filename=root
--device virtio-blk-pci,drive=disk0,serial=root
+-device virtio-blk-pci,drive=disk0,serial=root,werror=report,rerror=report
 -blockdev driver=raw,node-name=disk1,read-only=off,file.driver=file,file.filename=scratch
--device virtio-blk-pci,drive=disk1,serial=scratch
+-device virtio-blk-pci,drive=disk1,serial=scratch,werror=report,rerror=report
 -netdev
 """
 FULL_NETWORK = (
@@ -125,7 +125,8 @@ def test_full_plan_is_unchanged() -> None:
 def test_comma_in_a_name_is_no_further_option() -> None:
     disk = Disk(path=Path("a,b.img"), serial="a,readonly=on")
     command = plan_command(replace(DIRECT, disks=(disk,), serial_number="1,uuid=2"))
-    assert "virtio-blk-pci,drive=disk0,serial=a,,readonly=on" in command
+    (device,) = (word for word in command if word.startswith("virtio-blk-pci,"))
+    assert device.startswith("virtio-blk-pci,drive=disk0,serial=a,,readonly=on,werror=")
     assert any(word.endswith("file.filename=a,,b.img") for word in command)
     assert command[command.index("-smbios") + 1] == "type=1,serial=1,,uuid=2"
 
