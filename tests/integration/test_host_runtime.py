@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ccinit.errors import ChildError, ConfigError, DeadlineError, PeerError
-from host_runtime import process
+from host_runtime import process, swtpm
 from host_runtime.accelerator import boots
 from host_runtime.boot_command import ovmf
 from host_runtime.disks import create_disk
@@ -206,6 +206,7 @@ def test_manufactured_tpm_has_a_restricted_signing_key(tmp_path: Path, sockets: 
     assert VirtualTpm(folder=tmp_path / "tpm").ak_public_der() == tpm.ak_public_der()
     with pytest.raises(FileExistsError):
         manufacture_tpm(TOOLS, tmp_path / "tpm")
+    assert [path.name for path in tmp_path.iterdir()] == ["tpm"]
     with tpm.start(TOOLS, control_socket=sockets / "tpm", log=tmp_path / "log") as running:
         running.require_running()
         with pytest.raises(ConfigError) as error:
@@ -213,6 +214,21 @@ def test_manufactured_tpm_has_a_restricted_signing_key(tmp_path: Path, sockets: 
         assert error.value.reason == "tpm.busy"
     with tpm.start(TOOLS, control_socket=sockets / "next", log=tmp_path / "log"):
         pass
+
+
+def test_tpm_that_could_not_be_made_leaves_no_half_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tpm"
+
+    def fail(_tools: Tools, made: Path, _sockets: Path) -> None:
+        assert made != folder  # it gets its name last: a kill could come here
+        raise ChildError("process.failed", "tpm2_createek ended with 1")
+
+    monkeypatch.setattr(swtpm, "_provision", fail)
+    with pytest.raises(ChildError):
+        manufacture_tpm(TOOLS, folder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def _firmware_only(folder: Path) -> GuestConfig:

@@ -5,6 +5,9 @@ Calls to a running guest are `host_runtime.cli`'s.
 
 import argparse
 import json
+import math
+import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +18,14 @@ from host_runtime.esp import create_esp
 from host_runtime.firmware_text import FirmwareRecord, firmware_name, read_record, write_record
 from host_runtime.guest_files import GuestFiles
 from host_runtime.kbs_relay import parse_address
-from host_runtime.launcher import GuestConfig, VsockKind, boot_guest, plan_launch
+from host_runtime.launcher import (
+    EndReason,
+    Guest,
+    GuestConfig,
+    VsockKind,
+    boot_guest,
+    plan_launch,
+)
 from host_runtime.qemu import (
     Accelerator,
     DirectBoot,
@@ -35,6 +45,7 @@ from host_runtime.tee_options import (
     choose_tee,
     require_host,
 )
+from host_runtime.termination import orderly_termination
 from host_runtime.tools import Tools
 from host_runtime.transport import is_kernel_vsock_usable
 
@@ -85,6 +96,7 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
     add(
         "--seconds",
         type=seconds_up_to(_YEAR_SECONDS),
+        default=math.inf,
         help="end the guest after this time (default: it ends itself)",
     )
     add_tee(parser)
@@ -102,17 +114,9 @@ def _boot(options: argparse.Namespace) -> int:
     if options.print:
         print("\n".join(plan_launch(_plan(options))))
         return 0
-    config = _plan(options)
-    try:
-        with boot_guest(config, _report) as guest:
-            _report("the guest runs; `host-runtime state --guest FOLDER` asks where it is")
-            if options.hello_seconds:
-                hello = guest.wait_for_hello(options.hello_seconds)
-                _report(f"hello from build {hello.build_id.hex()}")
-            reason = guest.wait_for_end(options.seconds)
-    except KeyboardInterrupt:
-        _report("the guest was ended")
-        raise
+    with orderly_termination():
+        config = _plan(options)
+        guest, reason = _stay(config, options)
     network = config.network
     sinks = guest.files.all_sinks(
         firmware=firmware_name(_firmware_code(config)),
@@ -120,7 +124,22 @@ def _boot(options: argparse.Namespace) -> int:
         mac=None if network is None else network.mac,
     )
     print(json.dumps({"ended": reason.value, "sinks": report_bytes(sinks)}), flush=True)
+    guest.require_sound_end()
     return 0
+
+
+def _stay(config: GuestConfig, options: argparse.Namespace) -> tuple[Guest, EndReason]:
+    """Boot a guest, and return it with the way it ended."""
+    try:
+        with boot_guest(config, _report) as guest:
+            _report("the guest runs; `host-runtime state --guest FOLDER` asks where it is")
+            if options.hello_seconds:
+                hello = guest.wait_for_hello(options.hello_seconds)
+                _report(f"hello from build {hello.build_id.hex()}")
+            return guest, guest.wait_for_end(options.seconds)
+    except (KeyboardInterrupt, SystemExit):
+        _report("the guest was ended")
+        raise
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -131,7 +150,7 @@ def _record(options: argparse.Namespace) -> int:
     empty = FirmwareRecord(firmware=record.firmware, texts={}, variables=frozenset())
     contents = {sink.name: b"".join(sink.pieces()) for sink in files.text_sinks(empty)}
     keys = files.variable_sink(empty).changed_keys()
-    _report(f"recorded in {write_record(record.with_boot(contents, keys))}")
+    print(f"host-runtime: recorded in {write_record(record.with_boot(contents, keys))}")
     return 0
 
 
@@ -243,4 +262,10 @@ def _choose_vsock(name: str) -> VsockKind:
 
 
 def _report(text: str) -> None:
-    print(f"host-runtime: {text}", flush=True)
+    """Say how far it is; a reader that has gone away does not end the guest."""
+    try:
+        print(f"host-runtime: {text}", file=sys.stderr, flush=True)
+    except OSError:  # nor does it change the exit status, when Python writes what is left
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, sys.stderr.fileno())
+        os.close(null)

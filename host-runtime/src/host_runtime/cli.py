@@ -31,7 +31,7 @@ Call = Callable[[GuestClient, argparse.Namespace], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it succeeded, 1 if not, 2 for wrong arguments, 130 if interrupted."""
+    """Run one command; return its exit status, as README.md lists them."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     return run_command("host-runtime", lambda: command(options))

@@ -1,18 +1,54 @@
-"""A short-lived private folder for Unix sockets: their paths must stay below 108 bytes."""
+"""A short-lived private folder for Unix sockets: their paths must stay below 108 bytes.
 
+Whoever uses one holds a lock on it, which the kernel lets go if the process is killed: so the next
+to make one removes what killed ones left. Only folders of this user, under a name that a folder
+gets after its lock.
+"""
+
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
+
+_NEW: Final = "ccinit-new-"
+_LOCKED: Final = "ccinit-run-"
 
 
 @contextmanager
 def open_socket_folder() -> Iterator[Path]:
     """Give a new folder that only this user can enter; it is removed with all that is in it."""
-    folder = Path(tempfile.mkdtemp(prefix="ccinit-", dir=os.environ.get("XDG_RUNTIME_DIR")))
+    parent = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    for path in parent.glob(f"{_LOCKED}*"):
+        _remove_abandoned(path)
+    new = Path(tempfile.mkdtemp(prefix=_NEW, dir=parent))
+    lock = _lock(new)
+    folder = new.rename(new.with_name(_LOCKED + new.name.removeprefix(_NEW)))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    with suppress(OSError):  # in use, another user's, or gone by now
+        lock = _lock(folder)
+        try:
+            if os.fstat(lock).st_uid == os.geteuid():
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -6,9 +6,11 @@ authorisation. This vTPM belongs to the host: it shows the chain of attestation,
 nothing. Quotes are the guest's business, their verification the guest owner's.
 """
 
+import errno
 import fcntl
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -56,7 +58,9 @@ class VirtualTpm:
         """
         path = self.folder / _AK_FILE
         if not path.is_file():
-            raise ConfigError("tpm.folder", f"{self.folder} holds no vTPM; manufacture one first")
+            raise ConfigError(
+                "tpm.folder", f"{self.folder} holds no vTPM: name a new folder, to have one made"
+            )
         return path.read_bytes()
 
     def start(self, tools: Tools, *, control_socket: Path, log: Path) -> OwnedProcess:
@@ -94,17 +98,23 @@ class VirtualTpm:
 def manufacture_tpm(tools: Tools, folder: Path) -> VirtualTpm:
     """Make a new vTPM in `folder`, which must not exist, and its AK (1 to 3 seconds).
 
+    It gets its name when it is whole: whoever is killed meanwhile leaves no half of one there.
+
     Raises:
         FileExistsError: `folder` is there already.
-        ChildError: swtpm or a tpm2 command failed; the text says how. `folder` is removed.
+        ChildError: swtpm or a tpm2 command failed; the text says how. `folder` is not made.
     """
-    folder.mkdir(mode=0o700, parents=True)
-    (folder / _STATE_FOLDER).mkdir()
+    if folder.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
+        (new / _STATE_FOLDER).mkdir()
         with open_socket_folder() as sockets:
-            _provision(tools, folder, sockets)
+            _provision(tools, new, sockets)
+        new.rename(folder)
     except BaseException:
-        shutil.rmtree(folder)
+        shutil.rmtree(new)
         raise
     return VirtualTpm(folder=folder)
 

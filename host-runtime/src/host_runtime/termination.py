@@ -1,0 +1,36 @@
+"""Ends a command in order when it is told to end: SIGTERM and SIGHUP as an exception, once.
+
+Without it a launcher that a service manager stops would leave its guest's sockets behind.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Never
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+_STATUS_BASE: Final = 128  # as shells tell a signal
+
+
+@contextmanager
+def orderly_termination() -> Iterator[None]:
+    """Raise `SystemExit` (143 or 129) where the program is, at the first such signal.
+
+    Those that follow are ignored, since they would only disturb what is being ended; so is a SIGHUP
+    that was ignored before (`nohup`).
+    """
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    taken = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+
+    def end(number: int, _frame: object) -> Never:
+        for each in taken:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(_STATUS_BASE + number)
+
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])

@@ -1,0 +1,101 @@
+"""`host-runtime boot` as whoever starts it sees it: how it ends, and what it leaves behind.
+
+Needs the tools tree (`CCINIT_TOOLS`, or build/tools). The guests are firmware that finds nothing to
+boot, and stays in its shell.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from host_runtime.process import python_environment
+from host_runtime.socket_folder import open_socket_folder
+
+TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
+RUNS = "the guest runs"
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    """A folder for folders of sockets, with a short path."""
+    with open_socket_folder() as folder:
+        yield folder
+
+
+def boot(folder: Path, runtime: Path) -> subprocess.Popen[str]:
+    """Start a guest; returns when it runs."""
+    uki = folder.with_name("uki")
+    uki.write_bytes(b"nothing that starts")
+    options = ("--accelerator", "tcg", "--hello-seconds", "0", "--memory", "128")
+    child = subprocess.Popen(
+        (
+            *(sys.executable, "-m", "host_runtime", "boot", str(folder)),
+            *("--tools", str(TOOLS), "--uki", str(uki), *options),
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**python_environment(), "XDG_RUNTIME_DIR": str(runtime)},
+    )
+    assert child.stderr is not None
+    said = ""
+    while RUNS not in said:
+        line = child.stderr.readline()
+        assert line, said
+        said += line
+    return child
+
+
+def descendants(pid: int) -> dict[str, int]:
+    """The ids of a process's children by their names."""
+    found = {}
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+            name = "qemu" if "qemu-system-x86_64" in words else words[words.index("-m") + 1]
+            found[name] = child
+    return found
+
+
+def wait_until_gone(pids: dict[str, int]) -> None:
+    deadline = time.monotonic() + 10
+    while alive := [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.05)
+
+
+def test_killed_launcher_takes_all_with_it_and_the_next_one_clears_up(
+    tmp_path: Path, runtime: Path
+) -> None:
+    with boot(tmp_path / "first", runtime) as first:
+        children = descendants(first.pid)
+        assert set(children) == {"qemu", "host_runtime.vsock.device"}
+        first.kill()
+    wait_until_gone(children)
+    (abandoned,) = runtime.iterdir()
+    with boot(tmp_path / "second", runtime) as second:
+        assert not abandoned.exists()
+        children = descendants(second.pid)
+        assert second.stderr is not None
+        second.stderr.close()  # a reader that goes away ends no guest
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(20) == 128 + signal.SIGTERM
+    wait_until_gone(children)
+    assert list(runtime.iterdir()) == []
+    assert not (tmp_path / "second" / "vsock").is_symlink()
+
+
+def test_qemu_that_dies_is_reported_and_fails_the_command(tmp_path: Path, runtime: Path) -> None:
+    with boot(tmp_path / "guest", runtime) as child:
+        os.kill(descendants(child.pid)["qemu"], signal.SIGKILL)
+        said, complained = child.communicate(timeout=20)
+        assert child.returncode == 1
+    assert json.loads(said)["ended"] == "crashed"
+    assert complained.endswith("QEMU ended with -9: it printed nothing [guest.crashed]\n")

@@ -1,0 +1,74 @@
+"""Folders of sockets: what is in use stays, what a killed process left goes."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from host_runtime.process import python_environment
+from host_runtime.socket_folder import open_socket_folder
+
+HOLD = """
+from host_runtime.socket_folder import open_socket_folder
+with open_socket_folder() as folder:
+    print(folder, flush=True)
+    input()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+def test_folder_is_private_and_removed_with_its_content(tmp_path: Path) -> None:
+    with open_socket_folder() as folder:
+        (folder / "socket").touch()
+        assert folder.parent == tmp_path
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    environment = {**python_environment(), "XDG_RUNTIME_DIR": str(tmp_path)}
+    with subprocess.Popen(
+        (sys.executable, "-c", HOLD),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as holder:
+        assert holder.stdout is not None
+        held = Path(holder.stdout.readline().strip())
+        (held / "socket").touch()
+        (tmp_path / "ccinit-elsewhere").mkdir()
+        with open_socket_folder() as own, open_socket_folder() as other:
+            assert {held, own, other} <= set(tmp_path.iterdir())
+        holder.send_signal(signal.SIGKILL)
+    assert held.exists()
+    with open_socket_folder() as own:
+        assert set(tmp_path.iterdir()) == {own, tmp_path / "ccinit-elsewhere"}
+
+
+@pytest.mark.parametrize(
+    "make", [Path.touch, lambda path: path.symlink_to(path.parent / "precious")]
+)
+def test_name_that_is_no_folder_is_left_alone(tmp_path: Path, make: object) -> None:
+    assert callable(make)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    make(tmp_path / "ccinit-run-x")
+    with open_socket_folder():
+        assert (tmp_path / "ccinit-run-x").exists()
+        assert precious.exists()
+
+
+def test_folder_of_another_user_is_left_alone(tmp_path: Path) -> None:
+    foreign = tmp_path / "ccinit-run-foreign"
+    foreign.mkdir()
+    shutil.chown(foreign, 12345)
+    with open_socket_folder():
+        assert foreign.exists()
