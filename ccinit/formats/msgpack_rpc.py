@@ -97,8 +97,12 @@ class ReplyReader:
             return None
         if len(self._data) > self._method.reply_bytes:
             raise FormatError("rpc.reply", "bytes behind the reply")
+        # Room for an array is taken by the count in its head: so not more than a reply has.
+        items = max(_REPLY_ITEMS, len(self._method.result) + 1)
         try:
-            value = msgpack.unpackb(bytes(self._data), raw=False, max_map_len=0, max_ext_len=0)
+            value = msgpack.unpackb(
+                bytes(self._data), raw=False, max_array_len=items, max_map_len=0, max_ext_len=0
+            )
         except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
             raise FormatError("rpc.reply", "not one MessagePack value") from error
         return _reply(self._method, value)

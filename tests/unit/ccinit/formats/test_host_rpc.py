@@ -4,6 +4,8 @@ Invariant: bytes in any pieces become requests of the schema or a `FormatError`;
 method has one size and carries no text.
 """
 
+import tracemalloc
+
 import msgpack  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
@@ -207,6 +209,22 @@ def test_reply_of_another_form_is_refused(data: bytes) -> None:
     with pytest.raises(FormatError) as caught:
         ReplyReader(METHODS["state"]).feed(data)
     assert caught.value.reason == "rpc.reply"
+
+
+def test_reply_that_announces_much_takes_no_room_for_it() -> None:
+    method = METHODS["collect"]
+    size = method.reply_bytes
+    nested = (b"\xdd" + size.to_bytes(4, "big")) * 1000  # arrays of as many items as bytes
+    reader = ReplyReader(method)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError) as caught:
+            reader.feed(nested.ljust(size, b"\xc0"))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.reason == "rpc.reply"
+    assert most < 1 << 20
 
 
 def test_field_names_are_unique_within_a_method() -> None:
