@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.host_rpc import MAX_WAIT_MS, METHODS, PORT
 from host_runtime import boot_command
 from host_runtime.argument_types import seconds_up_to, whole_number
@@ -92,6 +92,13 @@ def _collect(client: GuestClient, options: argparse.Namespace) -> None:
         cursor = output.tell() if options.cursor is None else options.cursor
         wait_ms = _FOLLOW_MS if options.follow else 0
         for chunk in client.collect(cursor, wait_ms, follow=options.follow):
+            start = chunk.next_cursor - len(chunk.blob)
+            if options.cursor is None and start != cursor:
+                raise PeerError(
+                    "collect.gap",
+                    f"{options.output} ends at {cursor}, what the guest still has begins at "
+                    f"{start}: go on with the file that was collected into before",
+                )
             output.write(chunk.blob)
             output.flush()
             cursor = chunk.next_cursor

@@ -171,6 +171,20 @@ def test_collect_goes_on_where_the_file_ends(
     assert [request.params for request in requests] == [(3, 0), (5, 0)]
 
 
+def test_collect_leaves_no_gap_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest, outside = socket.socketpair()
+    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    guest.sendall(encode_result(1, METHODS["collect"], (9, False, b"de")))
+    log = tmp_path / "sealed.log"
+    log.write_bytes(b"abc")
+    with guest:
+        assert main(["collect", str(log), "--guest", str(tmp_path)]) == 1
+    assert log.read_bytes() == b"abc"
+    assert "ends at 3, what the guest still has begins at 7" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("10.0.2.15", "00000000000000000000ffff0a00020f"), ("fe80::1", "fe80" + "0" * 27 + "1")],
