@@ -37,7 +37,7 @@ def test_reader_that_went_away_ends_the_command_without_a_word() -> None:
 def test_output_that_finds_no_room_is_a_failure() -> None:
     with Path("/dev/full").open("w") as full:
         status, words = run("platforms", stdout=full)
-    assert (status, words) == (1, "measured-boot: [Errno 28] No space left on device\n")
+    assert (status, words) == (1, "measured-boot: standard output: No space left on device\n")
 
 
 def test_output_that_was_closed_before_is_a_null_one(tmp_path: Path) -> None:

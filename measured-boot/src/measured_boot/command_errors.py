@@ -31,7 +31,7 @@ def run_command(program: str, command: Callable[[], int]) -> int:
     _open_missing_streams()
     try:
         status = command()
-        sys.stdout.flush()
+        _flush_output()
     except BrokenPipeError:
         status = 1
     except (CcinitError, OSError) as error:
@@ -50,6 +50,13 @@ def _open_missing_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - for good
+
+
+def _flush_output() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def _give_up_output() -> None:

@@ -1,5 +1,10 @@
-"""Read the files that a command line names: capped, and named where their content is wrong."""
+"""Read and write the files that a command line names.
 
+Read: capped, and named where their content is wrong. Written: whole or not at all.
+"""
+
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,3 +48,38 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except FormatError as error:
         raise type(error)(error.reason, f"{path}: {error.detail}") from error
+
+
+def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a file that has its old content, or none, until it has all of the new.
+
+    A link stays one, and a device or a pipe is written to as it is.
+
+    Args:
+        path: where; its folder has to be there.
+        data: the content.
+        mode: of a file that is new, less what the umask takes away.
+
+    Raises:
+        OSError: with the name of the file, whichever step failed.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+        else:
+            _replace(path.resolve(), data, mode)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    partial = path.with_name(f".{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)  # of a process that was killed; its mode may be another
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
+        if path.exists():
+            shutil.copymode(path, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+from measured_boot.command_files import write_whole
 from measured_boot.explanation import explain
 from measured_boot.explanation_drawing import draw_svg, draw_text
 from measured_boot.image_arguments import IMAGE_HELP, add_image_options, predict_image
@@ -26,5 +27,5 @@ def _explain(options: argparse.Namespace) -> int:
     print(f"{options.image.name}: {profile_of(line).value}, on {platform.name}")
     print(draw_text(steps), end="")
     if options.svg is not None:
-        options.svg.write_text(draw_svg(steps, platform.name))
+        write_whole(options.svg, draw_svg(steps, platform.name).encode())
     return 0

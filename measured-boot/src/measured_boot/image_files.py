@@ -74,10 +74,12 @@ def read_reported(report: Path, boot: Boot) -> UkiBoot | DirectKernelBoot:
         name = f"{stem}{suffix}"
         path = report.with_name(name)
         if name not in described or not path.is_file():
-            raise FormatError("image_report.file", f"{name} is missing")
+            raise FormatError(
+                "image_report.file", f"{path} is missing, or {report} does not name it"
+            )
         data = read_capped(path, MAX_IMAGE_BYTES)
         if hashlib.sha256(data).hexdigest() != described[name]["sha256"]:
-            raise FormatError("image_report.file", f"{name} is not the file that was built")
+            raise FormatError("image_report.file", f"{path} is not the file that {report} names")
         return data
 
     if boot is Boot.UKI:
@@ -99,14 +101,14 @@ def read_report(report: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_capped(report, MAX_REPORT_BYTES))
     except (ValueError, RecursionError) as error:
-        raise FormatError("image_report.json", f"{report.name} is not JSON") from error
+        raise FormatError("image_report.json", f"{report} is not JSON") from error
     if not isinstance(content, dict) or content.get("format") != 1:
-        raise FormatError("image_report.json", f"{report.name} is no report of a built image")
+        raise FormatError("image_report.json", f"{report} is no report of a built image")
     files = content.get("files")
     if not isinstance(files, dict) or not all(
         isinstance(entry, dict) and "sha256" in entry for entry in files.values()
     ):
-        raise FormatError("image_report.json", f"{report.name} names no files")
+        raise FormatError("image_report.json", f"{report} names no files")
     return content
 
 

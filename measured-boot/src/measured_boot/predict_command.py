@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
-from measured_boot.command_files import naming, read_capped
+from measured_boot.command_files import naming, reading, write_whole
 from measured_boot.image_arguments import (
     IMAGE_HELP,
     add_image_options,
@@ -18,7 +18,7 @@ from measured_boot.image_arguments import (
     read_image,
 )
 from measured_boot.measurements import name_registers
-from measured_boot.ovmf import MAX_FIRMWARE_BYTES
+from measured_boot.ovmf import MAX_FIRMWARE_BYTES, parse_footer_table
 from measured_boot.platforms import Boot, Platform, Technology
 from measured_boot.prediction import (
     LaunchPrediction,
@@ -100,6 +100,8 @@ def _predict(options: argparse.Namespace) -> int:
 def _require_measured(options: argparse.Namespace, platform: Platform | None) -> None:
     """Refuse what the platform does not measure: who gives it expects another result."""
     technology = Technology.TPM if platform is None else platform.technology
+    if options.events and technology is not Technology.TPM:
+        raise ConfigError("predict.what", "--events are those of a TPM: `explain` has them all")
     for name in _MACHINE_OPTIONS:
         if getattr(options, name) is None or name in _MEASURED[technology]:
             continue
@@ -117,7 +119,7 @@ def _print_registers(options: argparse.Namespace) -> None:
         prediction = predict(what, options.platform)
     boot = prediction.platform.boot
     path = "" if boot is Boot.UKI else f"-{boot.value}"  # an owner keeps both of one image
-    name = options.name or options.image.stem.lower() + path
+    name = options.image.stem.lower() + path if options.name is None else options.name
     profile = None if options.profile is None else Profile(options.profile)
     values = reference_values(prediction, name, profile)
     if _write(options, values.to_bytes()):
@@ -140,7 +142,7 @@ def _print_launch(options: argparse.Namespace, platform: Platform) -> None:
     )
     technology, path = platform.technology.value, platform.boot.value
     suffix = f"{technology}-{path}" if platform.technology is Technology.TDX else technology
-    name = options.name or f"{options.image.stem.lower()}-{suffix}"
+    name = f"{options.image.stem.lower()}-{suffix}" if options.name is None else options.name
     profile = None if options.profile is None else Profile(options.profile)
     if _write(options, encode_launches(predictions, name, profile)):
         return
@@ -161,8 +163,8 @@ def _list_machines(options: argparse.Namespace) -> tuple[Machine | None, ...]:
     """Return a machine for each number and model of processors; None: there is no firmware."""
     if options.firmware is None:
         return (None,)
-    firmware = read_capped(options.firmware, MAX_FIRMWARE_BYTES)
-    svsm = None if options.svsm is None else read_capped(options.svsm, MAX_FIRMWARE_BYTES)
+    firmware = _read_firmware(options.firmware)
+    svsm = None if options.svsm is None else _read_firmware(options.svsm)
     features: int | None = options.guest_features
     variables_bytes = 0 if options.variables is None else options.variables.stat().st_size
     return tuple(
@@ -178,6 +180,12 @@ def _list_machines(options: argparse.Namespace) -> tuple[Machine | None, ...]:
         for model in options.cpu_model or [None]
         for vcpus in options.vcpus or (1,)
     )
+
+
+def _read_firmware(path: Path) -> bytes:
+    with reading(path, MAX_FIRMWARE_BYTES) as data:
+        parse_footer_table(data)
+    return data
 
 
 def _parse_counts(text: str) -> tuple[int, ...]:
@@ -206,7 +214,7 @@ def _parse_features(text: str) -> int:
 def _write(options: argparse.Namespace, data: bytes) -> bool:
     """Write the values to where they are wanted; whether nothing else is to be printed."""
     if options.output is not None:
-        options.output.write_bytes(data)
+        write_whole(options.output, data)
     if options.json:
         print(data.decode(), end="")
     return bool(options.json)

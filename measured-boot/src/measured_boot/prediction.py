@@ -169,7 +169,9 @@ def predict_launch_of(
             if not isinstance(what, DirectKernelBoot):
                 raise ConfigError("platform.mismatch", f"{found.name} boots no UKI")
             if machine is None:
-                raise ConfigError("launch.machine", f"{found.name} measures the host's machine")
+                raise ConfigError(
+                    "launch.machine", f"{found.name} measures firmware: give --firmware"
+                )
             registers = {"launch_digest": _predict_sev(what, found.technology, machine)}
         case Technology.SNP_SVSM:
             registers = _predict_svsm(events, machine)
@@ -222,7 +224,7 @@ def _require_svsm_platform(platform: Platform) -> None:
 
 def _predict_svsm(events: tuple[Event, ...], machine: Machine | None) -> Mapping[str, bytes]:
     if machine is None or machine.svsm is None:
-        raise ConfigError("launch.svsm", "firmware and an SVSM are measured: give both")
+        raise ConfigError("launch.svsm", "both are measured: give --firmware and --svsm")
     digest = svsm_launch_digest(
         parse_sev_firmware(machine.firmware),
         parse_svsm(machine.svsm),
@@ -235,7 +237,7 @@ def _predict_svsm(events: tuple[Event, ...], machine: Machine | None) -> Mapping
 
 def _find_processors(machine: Machine) -> Processors:
     if machine.cpu_model is None:
-        raise ConfigError("launch.cpu_model", "the digest depends on it: name a processor model")
+        raise ConfigError("launch.cpu_model", "the digest depends on it: give --cpu-model")
     return Processors(
         count=machine.vcpus,
         signature=find_signature(machine.cpu_model),

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
-from measured_boot.command_files import MAX_KEY_BYTES, read_capped
+from measured_boot.command_files import MAX_KEY_BYTES, read_capped, reading
 from measured_boot.dsse import IN_TOTO, MAX_ENVELOPE_BYTES, verify_envelope
 
 VERIFY_HELP: Final = "Check that a folder of published images is what its builder has signed."
@@ -48,16 +48,20 @@ def verify_folder(folder: Path, key: Ed25519PublicKey) -> Mapping[str, str]:
         FormatError: `dsse.form`, `provenance.form`.
         VerificationError: `dsse.…`; `provenance.files`; `provenance.digest`.
     """
-    with (folder / ENVELOPE).open("rb") as file:
-        envelope = file.read(MAX_ENVELOPE_BYTES + 1)
-    subjects = _read_subjects(verify_envelope(envelope, IN_TOTO, key))  # 1, 2
+    with reading(folder / ENVELOPE, MAX_ENVELOPE_BYTES) as envelope:
+        subjects = _read_subjects(verify_envelope(envelope, IN_TOTO, key))  # 1, 2
     present = {path.name for path in folder.iterdir()} - {ENVELOPE, PUBLIC_KEY}
-    if different := sorted(present ^ subjects.keys()):  # 3
-        raise VerificationError("provenance.files", f"missing or unsigned: {', '.join(different)}")
+    if present != subjects.keys():  # 3
+        missing, unsigned = sorted(subjects.keys() - present), sorted(present - subjects.keys())
+        lists = (("missing", missing), ("not signed", unsigned))
+        detail = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists if names)
+        raise VerificationError("provenance.files", f"{folder}: {detail}")
     for name, digest in subjects.items():  # 4
         with (folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise VerificationError("provenance.digest", f"{name} is not what was signed")
+                raise VerificationError(
+                    "provenance.digest", f"{folder / name} is not what was signed"
+                )
     return subjects
 
 

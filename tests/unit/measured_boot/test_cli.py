@@ -56,6 +56,15 @@ def test_predict_json_and_output_are_the_reference_values(
     assert output.read_bytes() == expected
 
 
+@pytest.mark.parametrize("name", ["", ".", "../x", "Upper", "x" * 65])
+def test_predict_name_that_no_owner_could_register_is_refused(
+    uki: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", uki, "--name", "fine"]) == 0
+    assert main(["predict", uki, "--name", name]) == 1
+    assert "[reference.name]" in capsys.readouterr().err
+
+
 def test_predict_direct_boot(direct: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", *direct, "--json"]) == 0
     value = json.loads(capsys.readouterr().out)

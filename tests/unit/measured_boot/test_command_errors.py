@@ -50,7 +50,7 @@ def test_output_that_finds_no_room_is_a_failure_and_told_once(
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert run_command("tool", lambda: print("much") or 0) == 1
-    assert capsys.readouterr().err == "tool: [Errno 28] No space left on device\n"
+    assert capsys.readouterr().err == "tool: standard output: No space left on device\n"
 
 
 def test_stream_that_was_closed_before_is_a_null_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,7 @@ def test_predict_launch_features_that_are_no_number_are_refused(
 @pytest.mark.parametrize(
     ("platform", "option"),
     [
+        (SNP, "--events"),
         (None, "--vcpus=2"),
         (None, "--cpu-model=EPYC-Milan"),
         (None, "--memory=512"),

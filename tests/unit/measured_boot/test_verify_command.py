@@ -81,6 +81,24 @@ def test_verify_refuses(
     assert f"[{reason}]" in capsys.readouterr().err
 
 
+def test_verify_says_what_is_missing_and_what_nobody_signed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "corim.cbor").rename(folder / "more")
+    assert verify(folder) == 1
+    words = f"measured-boot: {folder}: missing: corim.cbor; not signed: more [provenance.files]\n"
+    assert capsys.readouterr().err == words
+
+
+def test_verify_names_the_file_that_is_no_envelope(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / ENVELOPE).write_bytes(b"{}")
+    assert verify(folder) == 1
+    words = f"measured-boot: {folder / ENVELOPE}: not an envelope [dsse.form]\n"
+    assert capsys.readouterr().err == words
+
+
 @pytest.mark.parametrize(
     ("key", "reason"),
     [

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ccinit.errors import ConfigError
@@ -16,6 +17,8 @@ from rootfs_builder.container_image.oci_layout import (
     LAYER_TYPE,
     ContainerImage,
     ImageLayer,
+    placing,
+    require_absent,
     tar_tree,
     write_layout,
 )
@@ -47,6 +50,7 @@ def build_from_directory(
     Raises:
         ConfigError: `build.directory`, `build.file`, `image.exists`.
     """
+    require_absent(layout)
     if not root.is_dir():
         raise ConfigError("build.directory", f"{root} is no directory")
     return _write(tools, tar_tree(root, owner=0), config, layout, compression)
@@ -73,6 +77,7 @@ def build_from_packages(
     Raises:
         ConfigError: `tools.…`, `container_image.packages`, `image.exists`.
     """
+    require_absent(layout)
     files = fetch_packages(tools, cache, packages)
     root = layout.with_name(f"{layout.name}.root")
     root.mkdir(parents=True)
@@ -98,6 +103,6 @@ def pack_layer(tools: ToolsTree, tar: bytes, compression: str) -> ImageLayer:
 def _write(
     tools: ToolsTree, tar: bytes, config: Mapping[str, object], layout: Path, compression: str
 ) -> ContainerImage:
-    if layout.exists():
-        raise ConfigError("image.exists", f"{layout} exists")
-    return write_layout((pack_layer(tools, tar, compression),), config, layout)
+    with placing(layout) as partial:
+        image = write_layout((pack_layer(tools, tar, compression),), config, partial)
+    return replace(image, layout=layout)

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from ccinit.errors import ConfigError
+from ccinit.formats.docker_reference import parse_name_prefix
 from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from rootfs_builder.container_image.build import (
     COMPRESSIONS,
@@ -26,6 +27,7 @@ from rootfs_builder.container_image.location import (
     read_digest,
     read_image,
     repository_of,
+    require_target,
     write_image_to,
 )
 from rootfs_builder.container_image.sample import build_container_image
@@ -224,6 +226,7 @@ def run_encrypt(arguments: argparse.Namespace) -> int:
 
     The KBS comes first: an image whose key was refused is not pushed.
     """
+    require_target(arguments.target)
     recipients = [_recipient(text, arguments.output) for text in arguments.recipient]
     keys = [one for one in recipients if isinstance(one, KbsRecipient)]
     private = [parse_resource_uri(text, "encrypt.private_key") for text in arguments.private_key]
@@ -247,9 +250,11 @@ def run_encrypt(arguments: argparse.Namespace) -> int:
 def run_sign(arguments: argparse.Namespace) -> int:
     """Sign an image and write the policy that demands it; prints where the signature is."""
     key = load_signing_key(arguments.key)
-    repository = arguments.identity or repository_of(arguments.source)
     if not is_registry(arguments.source) and None in (arguments.identity, arguments.signature):
         raise ConfigError("sign.identity", "a layout needs --identity and --signature")
+    repository = _repository(arguments)
+    if arguments.signature is not None:
+        require_target(arguments.signature)
     with TemporaryDirectory() as folder:
         work, registries = Path(folder), _registries(arguments)
         digest = read_digest(arguments.source, registries)
@@ -263,11 +268,22 @@ def run_sign(arguments: argparse.Namespace) -> int:
 
 def run_push(arguments: argparse.Namespace) -> int:
     """Copy an image; prints its reference."""
+    require_target(arguments.target)
     with TemporaryDirectory() as folder:
         registries = _registries(arguments)
         image = read_image(arguments.source, registries, Path(folder), "--preserve-digests")
         print(write_image_to(image, arguments.target, registries))
     return 0
+
+
+def _repository(arguments: argparse.Namespace) -> str:
+    """Return the name that the signature gives the image, and that a policy will ask for."""
+    given: str | None = arguments.identity
+    if given is None:
+        return repository_of(arguments.source)
+    if "/" not in given:
+        raise ConfigError("sign.identity", f"expected host[:port]/repository, found {given!r}")
+    return parse_name_prefix(given, "sign.identity")
 
 
 def _recipient(text: str, output: Path) -> Recipient:

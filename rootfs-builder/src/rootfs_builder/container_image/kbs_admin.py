@@ -75,20 +75,33 @@ def open_admin(url: str, ca: Path, key: Path) -> KbsAdmin:
     Raises:
         ConfigError: `kbs.url`, `kbs.admin_key`, `kbs.ca`.
     """
-    target = urlsplit(url)
-    if target.scheme != "https" or not target.netloc or target.path not in ("", "/"):
-        raise ConfigError("kbs.url", "expected https://host[:port] without a path")
+    if not _is_origin(url):
+        raise ConfigError("kbs.url", f"expected https://host[:port] without a path, found {url!r}")
     try:
         private = load_pem_private_key(read_capped(key, MAX_KEY_BYTES), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError("kbs.admin_key", f"{key} is no private key in PEM") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise ConfigError("kbs.admin_key", f"{key} is no Ed25519 key")
+    read_capped(ca, MAX_KEY_BYTES)  # names the file if it cannot be read, which ssl does not
     try:
         context = ssl.create_default_context(cafile=ca)
-    except ssl.SSLError as error:  # any other OSError names the file itself
+    except ssl.SSLError as error:
         raise ConfigError("kbs.ca", f"{ca} holds no certificate in PEM") from error
     return KbsAdmin(url=url, context=context, key=private)
+
+
+def _is_origin(url: str) -> bool:
+    """Whether it is a server's name or address and at most a port."""
+    try:
+        target = urlsplit(url)
+        port = target.port
+    except ValueError:  # brackets without an address, a port that is no number
+        return False
+    host = target.hostname or ""
+    plain = host.isascii() and not any(one.isspace() for one in url) and target.username is None
+    beyond = target.path.strip("/") or target.query or target.fragment
+    return target.scheme == "https" and bool(host) and plain and port != 0 and not beyond
 
 
 def encode_token(key: Ed25519PrivateKey, now: int) -> str:

@@ -6,7 +6,6 @@ digest stays what it was.
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,13 @@ from typing import Final
 
 from ccinit.errors import ConfigError
 from measured_boot.command_files import MAX_KEY_BYTES, read_capped
-from rootfs_builder.container_image.oci_layout import TAG, ContainerImage, open_layout
+from rootfs_builder.container_image.oci_layout import (
+    TAG,
+    ContainerImage,
+    copy_layout,
+    open_layout,
+    require_absent,
+)
 from rootfs_builder.tools_tree import ToolsTree
 
 _LAYOUT: Final = "oci:"
@@ -96,7 +101,7 @@ def read_image(location: str, registries: Registries, work: Path, *options: str)
         ConfigError: `image.location`, `layout.…`, `tools.skopeo`.
     """
     if location.startswith(_LAYOUT):
-        return open_layout(Path(location.removeprefix(_LAYOUT)).resolve())
+        return open_layout(_layout_of(location))
     if not location.startswith(_REGISTRY):
         raise ConfigError("image.location", f"{location!r} is neither oci: nor docker://")
     layout = work / "source"
@@ -111,7 +116,7 @@ def read_digest(location: str, registries: Registries) -> str:
         ConfigError: `layout.…`, `tools.skopeo`.
     """
     if not is_registry(location):
-        return open_layout(Path(location.removeprefix(_LAYOUT)).resolve()).digest
+        return open_layout(_layout_of(location)).digest
     return f"sha256:{hashlib.sha256(registries.inspect(location)).hexdigest()}"
 
 
@@ -119,16 +124,12 @@ def write_image_to(image: ContainerImage, location: str, registries: Registries)
     """Put an image where `location` says; return its reference or its digest.
 
     Raises:
-        ConfigError: `image.location`, `image.exists`, `tools.skopeo`.
+        ConfigError: as `require_target`; `layout.blob`, `tools.skopeo`.
     """
+    require_target(location)
     if location.startswith(_LAYOUT):
-        target = Path(location.removeprefix(_LAYOUT)).resolve()
-        if target.exists():
-            raise ConfigError("image.exists", f"{target} exists")
-        shutil.copytree(image.layout, target)
+        copy_layout(image, _layout_of(location))
         return image.digest
-    if not location.startswith(_REGISTRY):
-        raise ConfigError("image.location", f"{location!r} is neither oci: nor docker://")
     registries.copy(
         f"{_LAYOUT}{image.layout}:{TAG}",
         location,
@@ -139,11 +140,27 @@ def write_image_to(image: ContainerImage, location: str, registries: Registries)
     return f"{repository_of(location)}@{image.digest}"
 
 
+def require_target(location: str) -> None:
+    """Refuse a location that nothing could be put to: before minutes of work, not after.
+
+    Raises:
+        ConfigError: `image.location`, `image.exists`.
+    """
+    if location.startswith(_LAYOUT):
+        require_absent(_layout_of(location))
+    elif not location.startswith(_REGISTRY):
+        raise ConfigError("image.location", f"{location!r} is neither oci: nor docker://")
+
+
 def repository_of(location: str) -> str:
     """Return `host[:port]/repository` of a registry's location, or of such a text itself."""
     name = location.removeprefix(_REGISTRY).partition("@")[0]
     head, slash, last = name.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}"
+
+
+def _layout_of(location: str) -> Path:
+    return Path(location.removeprefix(_LAYOUT)).resolve()
 
 
 def is_registry(location: str) -> bool:

@@ -6,11 +6,14 @@ What is in an image and how its layers are compressed is `build`'s business.
 import hashlib
 import io
 import json
+import shutil
 import stat
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from ccinit.errors import ConfigError, LimitExceededError
@@ -192,6 +195,63 @@ def write_image(
     return ContainerImage(layout=layout, digest=str(manifest.descriptor()["digest"]), bytes=total)
 
 
+def require_absent(layout: Path) -> None:
+    """Refuse a place where something is already.
+
+    Raises:
+        ConfigError: `image.exists`.
+    """
+    if layout.exists():
+        raise ConfigError("image.exists", f"{layout} exists: remove it or name another")
+
+
+@contextmanager
+def placing(layout: Path) -> Iterator[Path]:
+    """Give a folder that becomes `layout` once it is complete, and is gone if it does not get so.
+
+    Raises:
+        ConfigError: `image.exists`.
+    """
+    require_absent(layout)
+    layout.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", suffix=".partial", dir=layout.parent) as folder:
+        partial = Path(folder) / "layout"
+        yield partial
+        partial.rename(layout)
+
+
+def copy_layout(image: ContainerImage, layout: Path) -> None:
+    """Copy an image, if all of it is there and unchanged.
+
+    Raises:
+        ConfigError: `image.exists`, `layout.blob`.
+    """
+    with placing(layout) as partial:
+        shutil.copytree(image.layout, partial)
+        for path in (partial / "blobs" / "sha256").iterdir():
+            with path.open("rb") as blob:
+                if hashlib.file_digest(blob, "sha256").hexdigest() != path.name:
+                    raise _damaged(image.layout, f"sha256:{path.name}")
+        for digest in _named_by(read_blob(partial, image.digest)):
+            if not (partial / "blobs" / "sha256" / Path(digest).name).is_file():
+                raise _damaged(image.layout, f"sha256:{digest}")
+
+
+def _named_by(document: bytes) -> Iterator[str]:
+    """Return the digests, in hex, that a manifest or an index names."""
+    try:
+        content = json.loads(document)
+        config = [content["config"]] if "config" in content else []
+        for entry in (*config, *content.get("layers", ()), *content.get("manifests", ())):
+            yield str(entry["digest"]).removeprefix("sha256:")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError("layout.image", "what is tagged is no image") from error
+
+
+def _damaged(layout: Path, digest: object) -> ConfigError:
+    return ConfigError("layout.blob", f"{layout} has no intact blob {digest}")
+
+
 def open_layout(layout: Path) -> ContainerImage:
     """Return the one image of a layout.
 
@@ -220,5 +280,5 @@ def read_blob(layout: Path, digest: object) -> bytes:
     path = layout / "blobs" / "sha256" / Path(name).name
     data = path.read_bytes() if algorithm == "sha256" and path.is_file() else b""
     if hashlib.sha256(data).hexdigest() != name:
-        raise ConfigError("layout.blob", f"{layout} has no intact blob {digest}")
+        raise _damaged(layout, digest)
     return data

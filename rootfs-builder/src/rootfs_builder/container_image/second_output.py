@@ -17,6 +17,7 @@ from ccinit.errors import ConfigError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.layer_encryption import KEY_BYTES, ImageEncryption
 from ccinit.formats.resource_uri import ResourceUri
+from measured_boot.command_files import write_whole
 from rootfs_builder.container_image.kbs_admin import KbsAdmin
 from rootfs_builder.container_image.layer_encryption import KbsRecipient
 
@@ -33,8 +34,7 @@ def open_key(directory: Path, uri: ResourceUri) -> KbsRecipient:
     path = directory / _KEYS / uri.path
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=_SECRET_MODE, exist_ok=False)
-        path.write_bytes(secrets.token_bytes(KEY_BYTES))
+        write_whole(path, secrets.token_bytes(KEY_BYTES), _SECRET_MODE)
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise ConfigError("encrypt.key", f"{path} has {len(key)} bytes, not {KEY_BYTES}")
@@ -58,7 +58,7 @@ def write_policy(directory: Path, policy: Mapping[str, object]) -> Path:
     """Write the policy; return its path."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "policy.json"
-    path.write_text(json.dumps(policy, indent=2) + "\n")
+    write_whole(path, json.dumps(policy, indent=2).encode() + b"\n")
     return path
 
 
@@ -82,5 +82,5 @@ def write_snippet(
         lines.append(f"ca = '''\n{ca.read_text().strip()}\n'''")
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "image.toml"
-    path.write_text("\n".join(lines) + "\n")
+    write_whole(path, "\n".join((*lines, "")).encode())
     return path

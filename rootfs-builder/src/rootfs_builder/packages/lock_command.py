@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from measured_boot.command_files import write_whole
 from rootfs_builder.packages.apt_lists import list_passed_over, read_versions
 from rootfs_builder.packages.lock import PackageLock, describe_differences, encode_lock, parse_lock
 from rootfs_builder.packages.quarry import build_quarry
@@ -51,7 +52,7 @@ def renew_package_lock(
     differences = describe_differences(old.packages if old else (), quarry.packages)
     if old is None or differences:
         now = datetime.now(UTC).replace(microsecond=0)
-        path.write_text(encode_lock(PackageLock(date=now, packages=quarry.packages)))
+        write_whole(path, encode_lock(PackageLock(date=now, packages=quarry.packages)).encode())
 
     def is_newer(version: str, other: str) -> bool:
         compare = ("dpkg", "--compare-versions", version, "gt", other)
@@ -77,7 +78,7 @@ def renew_wheel_lock(workspace: Workspace, progress: Progress) -> tuple[str, ...
         new = tuple(describe_wheel(wheel) for wheel in wheels)
         for wheel in wheels:
             shutil.move(wheel, workspace.wheel_cache / wheel.name)
-    path.write_text(_WHEEL_HEADER + encode_requirements(new))
+    write_whole(path, f"{_WHEEL_HEADER}{encode_requirements(new)}".encode())
     return describe_wheel_differences(old, new)
 
 

@@ -1,6 +1,5 @@
 """The builder's signing key: one file, made on first use, never among published files."""
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ccinit.errors import ConfigError
-from measured_boot.command_files import MAX_KEY_BYTES, read_capped
+from measured_boot.command_files import MAX_KEY_BYTES, read_capped, write_whole
 
 _OWNER_ONLY: Final = 0o600
 
@@ -27,7 +26,9 @@ def open_builder_key(path: Path) -> Ed25519PrivateKey:
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, Ed25519PrivateKey.generate())
+        made = Ed25519PrivateKey.generate()
+        data = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        write_whole(path, data, _OWNER_ONLY)
     try:
         key = load_pem_private_key(read_capped(path, MAX_KEY_BYTES), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -35,10 +36,3 @@ def open_builder_key(path: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError("builder_key.form", f"{path} is not an Ed25519 key")
     return key
-
-
-def _write(path: Path, key: Ed25519PrivateKey) -> None:
-    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)

@@ -1,12 +1,13 @@
 """The commands: what they make, where they put it, and what they refuse to do."""
 
 import argparse
+import errno
 import gzip
 import json
 import os
 import stat
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from ccinit.formats.resource_uri import ResourceUri
 from rootfs_builder.container_image import command
 from rootfs_builder.container_image.command import add_parser
 from rootfs_builder.container_image.kbs_admin import KbsAdmin
+from rootfs_builder.container_image.layer_encryption import KbsRecipient
 from rootfs_builder.container_image.oci_layout import open_layout, read_blob
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.unsupported_keys import PRIVATE_PEM, PUBLIC_PEM
@@ -136,6 +138,26 @@ def test_encrypt_refuses_wrong_recipients_and_images(layout: Path, tmp_path: Pat
     assert refusal("encrypt", "docker-archive:x", "oci:y", *other) == "image.location"
     (tmp_path / "o/keys/ccinit/demo/image-key-web").write_bytes(b"short")
     assert refusal("encrypt", f"oci:{layout}", "oci:y", *other) == "encrypt.key"
+
+
+def test_encrypt_looks_at_its_target_before_it_makes_or_tells_a_key(
+    layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kbs = Kbs(monkeypatch)
+    monkeypatch.setattr("rootfs_builder.container_image.command.open_admin", lambda *_: None)
+
+    def register(_admin: object, keys: tuple[KbsRecipient, ...], **_envelope: bool) -> None:
+        for key in keys:
+            kbs.take(key.uri, key.key)
+
+    monkeypatch.setattr("rootfs_builder.container_image.command.register_keys", register)
+    admin = ("--kbs", "https://kbs.example", "--kbs-ca", "x", "--kbs-admin-key", "x")
+    words = ("--recipient", URI, "--output", tmp_path / "o", *admin)
+    assert refusal("encrypt", f"oci:{layout}", f"oci:{layout}", *words) == "image.exists"
+    assert refusal("encrypt", f"oci:{layout}", "x", *words) == "image.location"
+    assert (kbs.taken, (tmp_path / "o").exists()) == ({}, False)
+    run("encrypt", f"oci:{layout}", f"oci:{tmp_path / 'x'}", *words)
+    assert len(kbs.taken) == 1
 
 
 class Kbs:
@@ -258,6 +280,54 @@ def test_push_copies_between_both_places(layout: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         run("push", f"oci:{layout}", "docker://r.example/a")
     assert refused.value.reason == "layout.image"
+
+
+def damage(layout: Path) -> None:
+    next((layout / "blobs/sha256").iterdir()).write_bytes(b"cut")
+
+
+def lose_the_layer(layout: Path) -> None:
+    (layer,) = manifest(layout).layers
+    (layout / "blobs/sha256" / layer.blob.digest.hex).unlink()
+
+
+@pytest.mark.parametrize("act", [damage, lose_the_layer])
+def test_push_of_a_damaged_layout_is_refused_and_leaves_nothing(
+    layout: Path, tmp_path: Path, act: Callable[[Path], None]
+) -> None:
+    (tmp_path / "to").mkdir()
+    assert run("push", f"oci:{layout}", f"oci:{tmp_path / 'to/copy'}") == 0
+    act(layout)
+    assert refusal("push", f"oci:{layout}", f"oci:{tmp_path / 'to/again'}") == "layout.blob"
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["copy"]
+
+
+def test_build_that_finds_no_room_leaves_nothing(
+    layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = sorted(tmp_path.iterdir())
+    words = ("--directory", layout, "--compression", "none")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", write)
+        with pytest.raises(OSError, match="No space"):
+            run("build", tmp_path / "x", *words)
+    assert sorted(tmp_path.iterdir()) == before
+    assert run("build", tmp_path / "x", *words) == 0
+
+
+@pytest.mark.parametrize("identity", ["", "web", "r.example/", "r.example/two words"])
+def test_signature_for_a_name_that_no_policy_can_ask_for_is_refused(
+    layout: Path, tmp_path: Path, signing_key: Path, identity: str
+) -> None:
+    words = ("--key", signing_key, "--output", tmp_path / "output")
+    where = ("--signature", f"oci:{tmp_path / 'signature'}")
+    assert refusal("sign", f"oci:{layout}", *words, *where, "--identity", identity) == (
+        "sign.identity"
+    )
+    assert not (tmp_path / "output").exists()
 
 
 def test_keys_on_a_curve_that_nothing_here_has_are_refused_as_others(
