@@ -69,8 +69,9 @@ def test_pull_that_cannot_begin_leaves_no_descriptor(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made: int, started: int
 ) -> None:
     pipes(monkeypatch, made)
-    with pytest.raises(KernelError):
+    with pytest.raises(KernelError) as refused:
         image_children(started, tmp_path).__aenter__().send(None)
+    assert refused.value.reason == ("kernel.pipe" if made < 2 else "kernel.clone3")
 
 
 @pytest.mark.usefixtures("fds")
@@ -90,5 +91,6 @@ def test_compression_that_cannot_begin_leaves_no_descriptor(
     pipes(monkeypatch, made)
     tar = tmp_path / "layer-0.tar"
     tar.write_bytes(b"")
-    with pytest.raises(KernelError):
+    with pytest.raises(KernelError) as refused:
         image_children(started, tmp_path).compress(str(tar), ()).send(None)
+    assert refused.value.reason == ("kernel.pipe" if not made else "kernel.clone3")
