@@ -15,8 +15,7 @@ from ccinit.formats.guest_config import parse_guest_config
 from ccinit.formats.pod_manifest import parse_pod_manifest
 from ccinit.run.seccomp_profile import REFUSED_UNASKED
 from ccinit.values import replace
-from tests.unit.ccinit.formats.test_guest_config import CONFIG, KEY
-from tests.unit.ccinit.formats.test_pod_manifest import POD, VERITY
+from tests.fakes.documents import CONFIG, FULL_POD, LOG_KEY, VERITY
 
 DOCUMENT = Path("docs/configuration.md").read_text(encoding="utf-8")
 EVERY_TABLE = {
@@ -27,7 +26,7 @@ EVERY_TABLE = {
     )
     + "[owner]\nclient_ca = '-----BEGIN CERTIFICATE-----'\n[start]\n[limits]\n"
     + f"[debug.tools]\nroot_hash = '{'00' * 32}'\nsalt = '{'00' * 32}'\ndata_blocks = 2\n",
-    "pod": POD.replace('secrets/token"\n', 'secrets/token"\nrotate = true\n')
+    "pod": FULL_POD.replace('secrets/token"\n', 'secrets/token"\nrotate = true\n')
     + VERITY
     + "[allow]\n[rotate]\nevery_seconds = 60\n[share]\n",
 }
@@ -81,7 +80,9 @@ def test_document_has_the_keys_that_the_parser_asks_for(
 
 def test_document_begins_with_a_config_that_a_guest_takes() -> None:
     (example,) = re.findall("```toml\n(.*?)```", DOCUMENT, re.DOTALL)
-    given = example.replace('public_key = "…"', f'public_key = "{base64.b64encode(KEY).decode()}"')
+    given = example.replace(
+        'public_key = "…"', f'public_key = "{base64.b64encode(LOG_KEY).decode()}"'
+    )
     config, least = parse_guest_config(given.replace("\n…\n", "\nx\n")), parse_guest_config(CONFIG)
     assert config.kbs.url == "https://192.0.2.7:8443"
     kbs = replace(config.kbs, url=least.kbs.url, ca_pem=least.kbs.ca_pem)

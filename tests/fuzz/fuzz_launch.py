@@ -20,11 +20,11 @@ from ccinit.formats.launch_secret import (
 )
 from ccinit.formats.pod_manifest import parse_pod_manifest
 from ccinit.formats.strict_json import parse_json
+from tests.fakes.documents import FULL_POD
 from tests.fakes.launch import PSK, STATEMENT, Launch
 from tests.fuzz.fuzz_snp import mutate
-from tests.unit.ccinit.formats.test_pod_manifest import POD
 
-WANTED = plan_resources(parse_pod_manifest(POD))
+WANTED = plan_resources(parse_pod_manifest(FULL_POD))
 REPORT_DATA = bytes(64)
 VOUCHER = vouch_for_log(PSK, REPORT_DATA)
 

@@ -21,13 +21,13 @@ from ccinit.formats.pod_manifest import parse_pod_manifest
 from ccinit.formats.tee import Tee
 from ccinit.kernel.efi_secret import open_secrets
 from ccinit.kernel.event_loop import EventLoop
+from tests.fakes.documents import FULL_POD
 from tests.fakes.launch import DATE, POLICY_KEY, RESOURCES, STATEMENT, Launch
-from tests.unit.ccinit.formats.test_pod_manifest import POD
 
 pytestmark = pytest.mark.usefixtures("as_root")
 
 ROOT = Path(__file__).resolve().parents[2]
-WANTED = plan_resources(parse_pod_manifest(POD))
+WANTED = plan_resources(parse_pod_manifest(FULL_POD))
 
 
 @pytest.fixture

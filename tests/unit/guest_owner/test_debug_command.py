@@ -17,7 +17,7 @@ from guest_owner import debug_command
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
 from guest_owner.plane.open_call import Streams
-from tests.unit.ccinit.formats.test_guest_config import CONFIG
+from tests.fakes.documents import CONFIG
 from tests.unit.guest_owner.command_line import error_of, run
 
 ROOT = RootHash(b"\xab" * 32)

@@ -22,12 +22,11 @@ from guest_owner.cli import main
 from guest_owner.initdata_command import make_document
 from guest_owner.kbs.store import Store
 from guest_owner.launch_secret_command import make_entries, plan_resources
+from tests.fakes.documents import CONFIG, FULL_POD
 from tests.fakes.launch import RESOURCES, enveloped
-from tests.unit.ccinit.formats.test_guest_config import CONFIG
-from tests.unit.ccinit.formats.test_pod_manifest import POD
 
-MANIFEST = parse_pod_manifest(POD)
-DOCUMENT = make_document(CONFIG, POD)
+MANIFEST = parse_pod_manifest(FULL_POD)
+DOCUMENT = make_document(CONFIG, FULL_POD)
 
 
 @pytest.fixture
@@ -96,12 +95,12 @@ def test_short_log_psk_is_refused(store: Store) -> None:
 
 
 def test_document_that_no_launch_can_have_is_refused(store: Store) -> None:
-    assert reason_of(make_document(CONFIG, POD, "sha384"), store) == "initdata.algorithm"
+    assert reason_of(make_document(CONFIG, FULL_POD, "sha384"), store) == "initdata.algorithm"
     without = CONFIG.replace('envelope = "required"', 'envelope = "none"')
     assert without != CONFIG
-    assert reason_of(make_document(without, POD), store) == "launch_secret.envelope"
-    plugin = POD.replace("kbs:///ccinit/demo/file-token", "kbs+sample:///a/b")
-    assert plugin != POD
+    assert reason_of(make_document(without, FULL_POD), store) == "launch_secret.envelope"
+    plugin = FULL_POD.replace("kbs:///ccinit/demo/file-token", "kbs+sample:///a/b")
+    assert plugin != FULL_POD
     assert reason_of(make_document(CONFIG, plugin), store) == "launch_secret.plugin"
 
 

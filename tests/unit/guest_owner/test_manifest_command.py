@@ -11,7 +11,7 @@ from ccinit.formats.pod_manifest import parse_pod_manifest
 from ccinit.run.container import plan_start_order
 from ccinit.run.spec import KERNEL_PLACES as KERNEL_PLACES_OF_THE_GUEST
 from guest_owner.manifest_command import KERNEL_PLACES, POD_FILES
-from tests.unit.ccinit.formats.test_guest_config import CONFIG
+from tests.fakes.documents import CONFIG
 from tests.unit.guest_owner.command_line import error_of, run
 
 IMAGE = f"registry.example/team/shop@sha256:{'ab' * 32}"

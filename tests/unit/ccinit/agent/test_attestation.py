@@ -24,11 +24,11 @@ from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.pod_manifest import parse_pod_manifest
 from ccinit.formats.tee import Tee
 from ccinit.kernel.event_loop import EventLoop
-from tests.unit.ccinit.formats.test_pod_manifest import POD
+from tests.fakes.documents import FULL_POD
 
 
 def test_everything_that_the_manifest_names_is_wanted_and_policies_are_marked() -> None:
-    pod = parse_pod_manifest(POD)
+    pod = parse_pod_manifest(FULL_POD)
     wanted = plan_resources(pod)
     assert [str(one.uri).rpartition("/")[2] for one in wanted] == [
         "log-psk",
@@ -55,7 +55,7 @@ def configured_on(tee: Tee) -> Any:
         platform=Platform(tee=tee),
         document=DOCUMENT,
         measurement=SimpleNamespace(records=b"events"),
-        manifest=parse_pod_manifest(POD),
+        manifest=parse_pod_manifest(FULL_POD),
         config=SimpleNamespace(owner=None),
     )
 

@@ -28,6 +28,7 @@ from ccinit.formats.pod_manifest import parse_pod_manifest
 from ccinit.formats.tee import Tee
 from ccinit.kernel.efi_secret import open_secrets, wipe_secrets
 from ccinit.kernel.event_loop import EventLoop
+from tests.fakes.documents import FULL_POD
 from tests.fakes.launch import (
     DATE,
     POLICY_KEY,
@@ -41,11 +42,10 @@ from tests.fakes.launch import (
 from tests.fakes.launch import (
     POD as NAMES,
 )
-from tests.unit.ccinit.formats.test_pod_manifest import POD
 
 DOCUMENT = b"document"
 DIGEST = hashlib.sha256(DOCUMENT).digest()
-MANIFEST = parse_pod_manifest(POD)
+MANIFEST = parse_pod_manifest(FULL_POD)
 BINDING = bytes(range(64))
 
 

@@ -12,8 +12,7 @@ from ccinit.boot.configuration import Configuration, parse_configuration, read_i
 from ccinit.errors import CcinitError
 from ccinit.formats import wire
 from ccinit.formats.initdata import encode_device_image
-from tests.unit.ccinit.formats.test_guest_config import CONFIG
-from tests.unit.ccinit.formats.test_pod_manifest import POD
+from tests.fakes.documents import CONFIG, FULL_POD
 
 DOCUMENT = b'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n"ccinit.toml" = ""\n"pod.toml" = ""\n'
 IMAGE = encode_device_image(DOCUMENT)
@@ -79,7 +78,7 @@ def test_initdata_disk_that_cannot_be_read_is_an_error_and_no_absence() -> None:
 def test_configuration_is_both_files_of_the_document() -> None:
     document = (
         'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n'
-        f'"ccinit.toml" = """\n{CONFIG}"""\n"pod.toml" = """\n{POD}"""\n'
+        f'"ccinit.toml" = """\n{CONFIG}"""\n"pod.toml" = """\n{FULL_POD}"""\n'
     )
     parsed = parse_configuration(document.encode())
     assert parsed.algorithm == "sha256"
@@ -104,7 +103,7 @@ def test_configuration_with_a_secret_that_has_no_envelope_says_so(envelope: str,
     secret = f'[[secret]]\ncontainer = "main"\nuri = "{uri}"\nfile = "/run/credential"\n'
     document = (
         'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n'
-        f'"ccinit.toml" = """\n{config}"""\n"pod.toml" = """\n{POD}{secret}"""\n'
+        f'"ccinit.toml" = """\n{config}"""\n"pod.toml" = """\n{FULL_POD}{secret}"""\n'
     )
     if envelope == "none" or uri.startswith("kbs:"):
         parsed = parse_configuration(document.encode())
@@ -126,7 +125,7 @@ def test_resource_that_is_a_volumes_key_is_no_secret_of_a_container(other: str) 
     secret = f'[[secret]]\ncontainer = "main"\nuri = "kbs:///a/keys/{other}"\nfile = "/run/key"\n'
     document = (
         'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n'
-        f'"ccinit.toml" = """\n{CONFIG}"""\n"pod.toml" = """\n{POD}{volume}{secret}"""\n'
+        f'"ccinit.toml" = """\n{CONFIG}"""\n"pod.toml" = """\n{FULL_POD}{volume}{secret}"""\n'
     )
     if other == "other":
         assert parse_configuration(document.encode()).manifest.volume("db").name == "db"

@@ -1,12 +1,9 @@
 """`ccinit.toml`: the whole schema, and every way out of it."""
 
-import base64
-
 import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats.guest_config import (
-    LOG_PUBLIC_KEY_BYTES,
     AttestationService,
     EnvelopePolicy,
     KbsTransport,
@@ -18,25 +15,14 @@ from ccinit.formats.guest_config import (
     parse_guest_config,
 )
 from ccinit.formats.jwk import TeeKeyAlgorithm
-
-KEY = bytes(range(256)) * 4 + bytes(LOG_PUBLIC_KEY_BYTES - 1024)
-CONFIG = f"""version = 1
-[kbs]
-url = "https://kbs.example:8443"
-ca = '''-----BEGIN CERTIFICATE-----
-x
------END CERTIFICATE-----'''
-envelope = "required"
-[log]
-public_key = "{base64.b64encode(KEY).decode()}"
-"""
+from tests.fakes.documents import CONFIG, LOG_KEY
 
 
 def test_guest_config_smallest_form_takes_the_defaults() -> None:
     config = parse_guest_config(CONFIG)
     assert config.kbs.url == "https://kbs.example:8443"
     assert config.kbs.envelope is EnvelopePolicy.REQUIRED
-    assert config.log == LogConfig(public_key=KEY)
+    assert config.log == LogConfig(public_key=LOG_KEY)
     assert config.start_by is StartBy.GUEST
     assert (config.debug_allowed, config.debug_tools) == (False, None)
     assert config.limits == Limits()
@@ -85,7 +71,7 @@ def test_guest_config_may_declare_the_one_disk_that_debug_mounts() -> None:
 def test_guest_config_log_may_have_a_pace() -> None:
     text = CONFIG + "heartbeat_seconds = 0\nbatch_ms = 250\nbatch_bytes = 8192\n"
     assert parse_guest_config(text).log == LogConfig(
-        public_key=KEY, heartbeat_seconds=0, batch_ms=250, batch_bytes=8192
+        public_key=LOG_KEY, heartbeat_seconds=0, batch_ms=250, batch_bytes=8192
     )
 
 

@@ -12,73 +12,11 @@ from ccinit.formats.pod_probe import Probe
 from ccinit.formats.pod_share import Share
 from ccinit.formats.pod_volume import RollbackAnchor, ScratchProfile, VolumeFormat, VolumeKind
 from ccinit.formats.resource_uri import ResourceUri
-
-POD = """version = 1
-name = "demo"
-[[image]]
-name = "web"
-reference = "registry.example:5000/web@sha256:00"
-policy = "kbs:///ccinit/demo/file-policy"
-auth = "kbs:///ccinit/demo/file-auth"
-ca = "pem"
-encryption = "required"
-keys = ["kbs:///ccinit/demo/image-key"]
-[[registry]]
-prefix = "registry.example:5000"
-[[registry.mirror]]
-location = "mirror.example"
-[[container]]
-name = "main"
-image = "web"
-args = ["serve"]
-user = "www-data"
-cwd = "/srv"
-depends_on = ["first"]
-capabilities = ["CHOWN", "NET_BIND_SERVICE"]
-stop_grace_seconds = 5
-[container.ready]
-tcp_port = 8080
-[container.alive]
-exec = ["/bin/check", "-q"]
-delay_seconds = 1
-period_seconds = 2
-timeout_seconds = 3
-failures = 4
-[container.seccomp]
-deny = ["chroot"]
-[container.env]
-A = "1"
-[container.resources]
-pids = 64
-[[container.mount]]
-volume = "data"
-path = "/data"
-[[container]]
-name = "first"
-image = "web"
-kind = "init"
-[[secret]]
-container = "main"
-uri = "kbs:///ccinit/demo/file-token"
-file = "/run/secrets/token"
-[[file]]
-container = "main"
-path = "/etc/web.conf"
-text = "port = 8080"
-[[volume]]
-name = "scratch"
-kind = "scratch"
-size_bytes = 1073741824
-[[volume]]
-name = "data"
-kind = "persistent"
-size_bytes = 67108864
-key = "kbs:///ccinit/demo/volume-key-data"
-"""
+from tests.fakes.documents import FULL_POD, VERITY
 
 
 def test_pod_manifest_whole_schema_is_read() -> None:
-    pod = parse_pod_manifest(POD)
+    pod = parse_pod_manifest(FULL_POD)
     (rule,) = pod.registries
     assert (rule.prefix, len(rule.mirrors)) == ("registry.example:5000", 1)
     (image,) = pod.images
@@ -106,15 +44,15 @@ def test_pod_manifest_whole_schema_is_read() -> None:
 
 @pytest.mark.parametrize("what", ["exec", "evidence"])
 def test_pod_manifest_allows_by_name_of_a_container(what: str) -> None:
-    allow = parse_pod_manifest(POD + f'[allow]\n{what} = ["main"]\n').allow
+    allow = parse_pod_manifest(FULL_POD + f'[allow]\n{what} = ["main"]\n').allow
     assert getattr(allow, what) == ("main",)
     with pytest.raises(FormatError) as caught:
-        parse_pod_manifest(POD + f'[allow]\n{what} = ["main", "other"]\n')
+        parse_pod_manifest(FULL_POD + f'[allow]\n{what} = ["main", "other"]\n')
     assert caught.value.reason == f"pod.allow.{what}"
 
 
 def test_pod_manifest_says_what_containers_may_and_how_they_are_asked() -> None:
-    pod = parse_pod_manifest(POD)
+    pod = parse_pod_manifest(FULL_POD)
     main, first = pod.containers
     assert main.capabilities == (Capability.CHOWN, Capability.NET_BIND_SERVICE)
     assert (main.stop_grace_seconds, first.stop_grace_seconds) == (5, None)
@@ -135,7 +73,9 @@ def test_pod_manifest_says_what_containers_may_and_how_they_are_asked() -> None:
 
 
 def test_image_of_which_nothing_is_said_may_be_encrypted() -> None:
-    plain = POD.replace('encryption = "required"\nkeys = ["kbs:///ccinit/demo/image-key"]\n', "")
+    plain = FULL_POD.replace(
+        'encryption = "required"\nkeys = ["kbs:///ccinit/demo/image-key"]\n', ""
+    )
     image = parse_pod_manifest(plain).image("web")
     assert (image.encryption, image.keys) == (ImageEncryption.ALLOWED, ())
 
@@ -143,14 +83,14 @@ def test_image_of_which_nothing_is_said_may_be_encrypted() -> None:
 def test_container_may_work_in_the_root() -> None:
     [container] = [
         one
-        for one in parse_pod_manifest(POD.replace('"/srv"', '"/"', 1)).containers
+        for one in parse_pod_manifest(FULL_POD.replace('"/srv"', '"/"', 1)).containers
         if one.cwd is not None
     ]
     assert container.cwd == "/"
 
 
 def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
-    pod = parse_pod_manifest(POD)
+    pod = parse_pod_manifest(FULL_POD)
     assert wire.decode(PodManifest, wire.encode(pod)) == pod
 
 
@@ -233,54 +173,43 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
     ],
 )  # fmt: skip
 def test_pod_manifest_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:
-    assert old in POD
+    assert old in FULL_POD
     with pytest.raises(FormatError) as caught:
-        parse_pod_manifest(POD.replace(old, new, 1))
+        parse_pod_manifest(FULL_POD.replace(old, new, 1))
     assert caught.value.reason == reason
-
-
-VERITY = f"""
-[[volume]]
-name = "model"
-kind = "verity"
-size_bytes = 8392704
-root_hash = "{"ab" * 32}"
-salt = "{"cd" * 32}"
-data_blocks = 2032
-"""
 
 
 @pytest.mark.parametrize("word", [VolumeFormat.LUKS2, VolumeFormat.LUKS2_SEALED])
 def test_pod_manifest_names_the_format_of_a_volume(word: VolumeFormat) -> None:
-    plain = parse_pod_manifest(POD).volume("data")
+    plain = parse_pod_manifest(FULL_POD).volume("data")
     assert (plain.format, plain.is_made_elsewhere) == (VolumeFormat.CCINIT, False)
-    text = POD.replace('"persistent"', f'"persistent"\nformat = "{word}"')
+    text = FULL_POD.replace('"persistent"', f'"persistent"\nformat = "{word}"')
     volume = parse_pod_manifest(text).volume("data")
     assert (volume.format, volume.is_made_elsewhere) == (word, True)
 
 
 def test_pod_manifest_asks_for_a_rollback_counter() -> None:
-    assert parse_pod_manifest(POD).volume("data").rollback is RollbackAnchor.NONE
-    text = POD.replace('"persistent"', '"persistent"\nrollback = "kbs-counter"')
+    assert parse_pod_manifest(FULL_POD).volume("data").rollback is RollbackAnchor.NONE
+    text = FULL_POD.replace('"persistent"', '"persistent"\nrollback = "kbs-counter"')
     assert parse_pod_manifest(text).volume("data").rollback is RollbackAnchor.KBS_COUNTER
 
 
 def test_pod_manifest_names_the_sizes_that_a_volume_had() -> None:
-    assert parse_pod_manifest(POD).volume("data").grown_from_bytes == ()
-    text = POD.replace('"persistent"', '"persistent"\ngrown_from_bytes = [16777216, 33554432]')
+    assert parse_pod_manifest(FULL_POD).volume("data").grown_from_bytes == ()
+    text = FULL_POD.replace('"persistent"', '"persistent"\ngrown_from_bytes = [16777216, 33554432]')
     assert parse_pod_manifest(text).volume("data").grown_from_bytes == (16 << 20, 32 << 20)
 
 
 def test_verity_volume_that_shall_grow_is_refused() -> None:
-    text = POD + VERITY.replace('"verity"', '"verity"\ngrown_from_bytes = [4194304]')
+    text = FULL_POD + VERITY.replace('"verity"', '"verity"\ngrown_from_bytes = [4194304]')
     with pytest.raises(FormatError) as caught:
         parse_pod_manifest(text)
     assert caught.value.reason == "pod.volume.grown_from_bytes"
 
 
 def test_pod_manifest_says_what_a_disk_fault_does() -> None:
-    assert parse_pod_manifest(POD).on_storage_error is OnStorageError.REPORT
-    text = POD.replace("version = 1\n", 'version = 1\non_storage_error = "stop"\n')
+    assert parse_pod_manifest(FULL_POD).on_storage_error is OnStorageError.REPORT
+    text = FULL_POD.replace("version = 1\n", 'version = 1\non_storage_error = "stop"\n')
     assert parse_pod_manifest(text).on_storage_error is OnStorageError.STOP
     with pytest.raises(FormatError) as caught:
         parse_pod_manifest(text.replace('"stop"', '"ignore"'))
@@ -288,7 +217,7 @@ def test_pod_manifest_says_what_a_disk_fault_does() -> None:
 
 
 def test_pod_manifest_pins_a_verity_volume() -> None:
-    manifest = parse_pod_manifest(POD + VERITY)
+    manifest = parse_pod_manifest(FULL_POD + VERITY)
     volume = manifest.volume("model")
     assert volume.verity is not None
     assert volume.is_made_elsewhere
@@ -308,20 +237,20 @@ def test_pod_manifest_pins_a_verity_volume() -> None:
 )
 def test_verity_volume_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:
     with pytest.raises(FormatError) as caught:
-        parse_pod_manifest(POD + VERITY.replace(old, new, 1))
+        parse_pod_manifest(FULL_POD + VERITY.replace(old, new, 1))
     assert caught.value.reason == reason
 
 
-SHARING = POD + "[share]\nipc = true\nprocess = true\nshm_bytes = 2097152\n"
+SHARING = FULL_POD + "[share]\nipc = true\nprocess = true\nshm_bytes = 2097152\n"
 
 
 def test_pod_manifest_says_what_containers_share() -> None:
-    assert parse_pod_manifest(POD).share == Share()
-    assert parse_pod_manifest(POD + "[share]\n").share == Share()
+    assert parse_pod_manifest(FULL_POD).share == Share()
+    assert parse_pod_manifest(FULL_POD + "[share]\n").share == Share()
     manifest = parse_pod_manifest(SHARING)
     assert manifest.share == Share(ipc=True, process=True, shm_bytes=2 << 20)
     assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
-    assert parse_pod_manifest(POD + "[share]\nprocess = true\n").share == Share(process=True)
+    assert parse_pod_manifest(FULL_POD + "[share]\nprocess = true\n").share == Share(process=True)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +273,7 @@ def test_pod_manifest_refuses_to_share_otherwise(old: str, new: str, reason: str
 
 
 ROTATING = (
-    POD.replace('file = "/run/secrets/token"', 'file = "/run/secrets/token"\nrotate = true')
+    FULL_POD.replace('file = "/run/secrets/token"', 'file = "/run/secrets/token"\nrotate = true')
     .replace('user = "www-data"', 'user = "www-data"\nrotate_signal = "HUP"')
     .replace("[[volume]]", "[rotate]\nevery_seconds = 3600\n[[volume]]", 1)
 )
@@ -352,7 +281,7 @@ ANOTHER = '[[secret]]\ncontainer = "main"\nuri = "kbs:///ccinit/demo/b"\n'
 
 
 def test_pod_manifest_lets_secrets_rotate() -> None:
-    plain, manifest = parse_pod_manifest(POD), parse_pod_manifest(ROTATING)
+    plain, manifest = parse_pod_manifest(FULL_POD), parse_pod_manifest(ROTATING)
     assert (plain.secrets[0].rotate, plain.rotate_every_seconds) == (False, 0)
     assert plain.containers[0].rotate_signal is None
     assert (manifest.secrets[0].rotate, manifest.rotate_every_seconds) == (True, 3600)
@@ -390,10 +319,10 @@ def test_pod_manifest_refuses_what_cannot_rotate(old: str, new: str, reason: str
 
 def test_pod_manifest_needs_no_scratch_volume() -> None:
     scratch = '[[volume]]\nname = "scratch"\nkind = "scratch"\nsize_bytes = 1073741824\n'
-    pod = parse_pod_manifest(POD.replace(scratch, ""))
+    pod = parse_pod_manifest(FULL_POD.replace(scratch, ""))
     assert [volume.kind for volume in pod.volumes] == [VolumeKind.PERSISTENT]
     with pytest.raises(FormatError) as caught:
         parse_pod_manifest(
-            POD.replace(scratch, "").replace('volume = "data"', 'volume = "scratch"')
+            FULL_POD.replace(scratch, "").replace('volume = "data"', 'volume = "scratch"')
         )
     assert caught.value.reason == "pod.container.mount.volume"

@@ -7,17 +7,17 @@ from ccinit.formats import wire
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod_seccomp import Seccomp
 from ccinit.formats.system_calls import FILTERED, FORBIDDEN, KNOWN
-from tests.unit.ccinit.formats.test_pod_manifest import POD
+from tests.fakes.documents import FULL_POD
 
 PLACE = '[container.seccomp]\ndeny = ["chroot"]\n'
 
 
 def parse(table: str) -> PodManifest:
-    return parse_pod_manifest(POD.replace(PLACE, f"[container.seccomp]\n{table}\n"))
+    return parse_pod_manifest(FULL_POD.replace(PLACE, f"[container.seccomp]\n{table}\n"))
 
 
 def refusal(table: str) -> CcinitError:
-    assert PLACE in POD
+    assert PLACE in FULL_POD
     with pytest.raises(CcinitError) as caught:
         parse(table)
     return caught.value

@@ -7,14 +7,14 @@ from ccinit.agent.jobs.sealed_secrets import verify_names
 from ccinit.agent.messages import Released
 from ccinit.errors import VerificationError
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from tests.fakes.documents import FULL_POD
 from tests.fakes.sealed_secrets import KEY_URI, jwk, seal
-from tests.unit.ccinit.formats.test_pod_manifest import POD
 
 PLAIN = "kbs:///ccinit/demo/file-token"
 
 
 def pod(signed_by: str = "owner") -> PodManifest:
-    return parse_pod_manifest(POD.replace(PLAIN, seal(signed_by=signed_by)))
+    return parse_pod_manifest(FULL_POD.replace(PLAIN, seal(signed_by=signed_by)))
 
 
 def released(manifest: PodManifest) -> list[Released]:
@@ -25,7 +25,7 @@ def released(manifest: PodManifest) -> list[Released]:
 
 
 def test_key_of_a_sealed_secret_is_wanted_beside_what_it_names() -> None:
-    plain = {str(one.uri) for one in plan_resources(parse_pod_manifest(POD))}
+    plain = {str(one.uri) for one in plan_resources(parse_pod_manifest(FULL_POD))}
     wanted = plan_resources(pod())
     assert {str(one.uri) for one in wanted} == plain | {KEY_URI}
     assert [str(one.uri) for one in wanted if one.sealed] == [PLAIN]
