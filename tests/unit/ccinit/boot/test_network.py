@@ -86,6 +86,7 @@ def check_server(raw: bytes, address: ipaddress.IPv4Address | ipaddress.IPv6Addr
     [
         pytest.param({"mac": bytes(6)}, "net.mac", id="zero-mac"),
         pytest.param({"mac": b"\xff" * 6}, "net.mac", id="broadcast-mac"),
+        pytest.param({"mac": bytes.fromhex("01005e000001")}, "net.mac", id="multicast-mac"),
         pytest.param({"address": v4("127.0.0.1")}, "net.address", id="loopback"),
         pytest.param({"address": v6("::1")}, "net.address", id="loopback-6"),
         pytest.param({"address": v4("224.0.0.1")}, "net.address", id="multicast"),
@@ -96,6 +97,7 @@ def check_server(raw: bytes, address: ipaddress.IPv4Address | ipaddress.IPv6Addr
         pytest.param({"address": v4("10.0.2.255")}, "net.address", id="subnet-broadcast"),
         pytest.param({"address": v4("0.1.2.3")}, "net.address", id="this-network"),
         pytest.param({"prefix": 0}, "net.prefix", id="everything"),
+        pytest.param({"prefix": 7}, "net.prefix", id="too-short"),
         pytest.param({"prefix": 31}, "net.prefix", id="no-hosts"),
         pytest.param({"prefix": 200}, "net.prefix", id="too-long"),
         pytest.param({"gateway": v4("10.0.3.2")}, "net.gateway", id="elsewhere"),
@@ -113,7 +115,26 @@ def test_offer_that_reaches_too_far_is_refused(change: dict[str, object], reason
     assert caught.value.reason == reason
 
 
-def test_offer_of_another_length_is_malformed() -> None:
+@pytest.mark.parametrize(
+    ("address", "gateway", "prefix"), [("10.9.9.9", "10.0.0.1", 8), ("10.0.2.5", "10.0.2.6", 30)]
+)
+def test_offer_may_be_of_the_widest_and_of_the_narrowest_subnet(
+    address: str, gateway: str, prefix: int
+) -> None:
+    offer = replace(OFFER, address=v4(address), gateway=v4(gateway), prefix=prefix)
+    assert verify_offer(offer).prefix == prefix
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        pytest.param({"address": b"\x7f"}, "net.address", id="address"),
+        pytest.param({"gateway": bytes(4)}, "net.gateway", id="gateway"),
+        pytest.param({"mac": bytes.fromhex("5254001234567890")}, "net.mac", id="mac"),
+        pytest.param({"dns": (bytes(17),)}, "net.dns", id="dns"),
+    ],
+)
+def test_offer_of_another_length_is_malformed(change: dict[str, object], reason: str) -> None:
     with pytest.raises(FormatError) as caught:
-        verify_offer(replace(OFFER, address=b"\x7f"))
-    assert caught.value.reason == "net.address"
+        verify_offer(replace(OFFER, **change))
+    assert caught.value.reason == reason
