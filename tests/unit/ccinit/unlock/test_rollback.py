@@ -1,11 +1,13 @@
 """The rollback anchor: which two numbers belong together, and the file of one of them."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from ccinit.errors import CcinitError, KernelError, VerificationError
 from ccinit.unlock.rollback import FILE, read_counter, verify_counter, write_counter
+from tests.fakes.scarcity import count_descriptors
 
 
 @pytest.mark.parametrize(("found", "anchored"), [(0, 0), (1, 0), (7, 7), (8, 7)])
@@ -30,15 +32,29 @@ def test_any_other_age_is_refused(found: int, anchored: int, reason: str) -> Non
 
 
 def test_counter_is_read_as_it_was_written(tmp_path: Path) -> None:
+    before = count_descriptors()
     assert read_counter(str(tmp_path)) == 0
     for counter in (1, 2, 2**53 - 2):
         write_counter(str(tmp_path), counter)
         assert read_counter(str(tmp_path)) == counter
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    assert count_descriptors() == before
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"\n", b"0\n", b"-1\n", b"1x\n", b"\xb2\n", b"9007199254740991\n", b"1" * 40]
+    "text",
+    [
+        b"",
+        b"\n",
+        b"0\n",
+        b"-1\n",
+        b"1x\n",
+        b"\xb2\n",
+        b"9007199254740991\n",
+        b"1" * 40,
+        b"7".zfill(40) + b"\n",
+    ],
 )
 def test_file_with_anything_else_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / FILE).write_bytes(text)
@@ -50,8 +66,35 @@ def test_file_with_anything_else_is_refused(tmp_path: Path, text: bytes) -> None
 def test_link_in_the_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"7\n")
     (tmp_path / FILE).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(KernelError):
+    with pytest.raises(KernelError) as error:
         read_counter(str(tmp_path))
+    assert error.value.reason == "kernel.open"
+
+
+def test_counter_that_cannot_be_read_or_written_is_an_error_and_no_zero(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    for action, reason in (
+        (lambda: read_counter(str(tmp_path)), "kernel.read"),
+        (lambda: write_counter(str(tmp_path), 1), "kernel.write"),
+        (lambda: write_counter(str(tmp_path / "elsewhere"), 1), "kernel.write"),
+    ):
+        with pytest.raises(KernelError) as error:
+            action()
+        assert error.value.reason == reason
+
+
+def test_counter_is_on_the_disk_before_its_name_is_and_the_name_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[list[str]] = []
+
+    def fsync(fd: int) -> None:
+        name = Path(f"/proc/self/fd/{fd}").readlink().name
+        flushed.append([name, *sorted(path.name for path in tmp_path.iterdir())])
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_counter(str(tmp_path), 1)
+    assert flushed == [[f"{FILE}.new", f"{FILE}.new"], [tmp_path.name, FILE]]
 
 
 def test_write_cut_short_leaves_the_old_counter(tmp_path: Path) -> None:
