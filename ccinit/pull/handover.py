@@ -62,8 +62,6 @@ def hand_over(directory: str, names: Sequence[str], uid: int) -> None:
             os.fchown(fd, uid, uid)
             os.fchmod(fd, mode)
         except OSError as error:
-            if isinstance(error, KernelError):
-                raise
             raise KernelError(error.errno or 0, "fchown", path) from error
         finally:
             os.close(fd)
