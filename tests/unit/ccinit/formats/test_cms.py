@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccinit.errors import FormatError
-from ccinit.formats.cms import parse_enveloped_data
+from ccinit.formats.cms import MAX_RECIPIENTS, parse_enveloped_data
 
 SKOPEO = json.loads(Path("tests/vectors/layer_encryption/skopeo.json").read_text())
 GOOD = base64.b64decode(SKOPEO["wraps"]["pkcs7"]["pkcs7"])
+DATA_OID = bytes.fromhex("06092a864886f70d010701")
+RECIPIENT = GOOD[GOOD.index(b"\x31\x82") + 4 : GOOD.index(DATA_OID) - 4]
 
 
 def reason(data: bytes) -> str:
@@ -31,17 +33,25 @@ def test_message_by_another_tool_is_read() -> None:
 
 def test_parameters_as_the_specification_has_them_are_read() -> None:
     """RFC 5084 section 3.2, and the content in one piece."""
+    assert parse_enveloped_data(standard(RECIPIENT)) == parse_enveloped_data(GOOD)
+
+
+def test_message_has_a_cap_of_recipients() -> None:
+    keys = parse_enveloped_data(standard(RECIPIENT * MAX_RECIPIENTS)).encrypted_keys
+    assert len(keys) == MAX_RECIPIENTS
+    assert reason(standard(RECIPIENT * (MAX_RECIPIENTS + 1))) == "enc.cms.recipients"
+
+
+def standard(recipients: bytes) -> bytes:
+    """The message in the form of the specification, with these recipients."""
     start = GOOD.index(bytes.fromhex("10133011840c"))
     nonce, rest = GOOD[start + 6 : start + 18], GOOD[start + 21 :]
-    standard = der(0x30, der(0x04, nonce) + b"\x02\x01\x10")
+    parameters = der(0x30, der(0x04, nonce) + b"\x02\x01\x10")
     content = der(0x80, rest[rest.index(b"\x04\x81") + 3 :])
     oid = bytes.fromhex("0609608648016503040106")
-    data_oid = bytes.fromhex("06092a864886f70d010701")
-    recipients = GOOD[GOOD.index(b"\x31\x82") : GOOD.index(data_oid) - 4]
-    info = der(0x30, data_oid + der(0x30, oid + standard) + content)
-    enveloped = der(0x30, b"\x02\x01\x00" + recipients + info)
-    message = der(0x30, GOOD[4:15] + der(0xA0, enveloped))
-    assert parse_enveloped_data(message) == parse_enveloped_data(GOOD)
+    info = der(0x30, DATA_OID + der(0x30, oid + parameters) + content)
+    enveloped = der(0x30, b"\x02\x01\x00" + der(0x31, recipients) + info)
+    return der(0x30, GOOD[4:15] + der(0xA0, enveloped))
 
 
 def der(tag: int, value: bytes) -> bytes:

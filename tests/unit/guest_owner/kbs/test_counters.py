@@ -54,10 +54,31 @@ def test_counter_of_a_name_that_is_a_path_is_refused(counters: Counters) -> None
     assert error.value.reason == "counter.path"
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b'{"version": 1, "counter": -1, "holder": ""}'])
+def test_counter_begins_once(counters: Counters) -> None:
+    counters.advance(URI, CounterAdvance(to=1, holder=ONE))
+    with pytest.raises(CcinitError) as error:
+        counters.begin(URI)
+    assert error.value.reason == "counter.exists"
+    assert counters.read(URI) == Counter(value=1, holder=ONE)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"", "counter.file"),
+        (b"{}", "counter.version"),
+        (b'{"version": 1, "counter": -1, "holder": ""}', "counter.counter"),
+        (b'{"version": 1, "counter": 1, "holder": "!"}', "counter.holder"),
+        (b'{"version": 1, "counter": 1, "holder": "", "x": 1}', "counter.unknown"),
+    ],
+)
 def test_damaged_file_is_an_error_and_no_zero(
-    counters: Counters, tmp_path: Path, text: bytes
+    counters: Counters, tmp_path: Path, text: bytes, reason: str
 ) -> None:
-    (tmp_path / FOLDER / "shop" / "data.json").write_bytes(text)
-    with pytest.raises(CcinitError):
+    path = tmp_path / FOLDER / "shop" / "data.json"
+    path.write_bytes(b'{"version": 1, "counter": 1, "holder": ""}')
+    assert counters.read(URI) == Counter(value=1)
+    path.write_bytes(text)
+    with pytest.raises(CcinitError) as error:
         counters.read(URI)
+    assert error.value.reason == reason
