@@ -270,24 +270,7 @@ def test_challenge_of_another_origin_is_not_answered() -> None:
     assert harness.authorizations() == [None, None]
 
 
-@pytest.mark.parametrize(
-    "location",
-    [
-        "http://cdn.example/x",
-        "file:///etc/passwd",
-        "https://127.0.0.1/x",
-        "https://169.254.169.254/latest",
-        "https://2130706433/x",
-        "https://0x7f000001/x",
-        "https://[::1]/x",
-        "https://localhost/x",
-        "https://a.localhost/x",
-        "https://intranet/x",
-        "https://user:word@cdn.example/x",
-        "https://cdn.example:99999/x",
-        "",
-    ],
-)
+@pytest.mark.parametrize("location", ["http://cdn.example/x", "https://127.0.0.1/x", ""])
 def test_redirect_to_where_no_registry_is_gets_refused(location: str) -> None:
     harness = Harness()
     harness.http.script(str(LAYER), reply(307, location=location))
@@ -306,11 +289,14 @@ def test_redirects_without_an_end_are_refused() -> None:
 
 
 def test_pull_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    harness = Harness()
-    now = [0.0]
+    now = [1000.0]
     monkeypatch.setattr("ccinit.pull.registry.boottime", lambda: now[0])
-    now[0] = 1e9
-    assert harness.refusal(harness.download) == "registry.deadline"
+    in_time, late = Harness(), Harness()
+    now[0] += FAST.total_seconds - 1
+    assert in_time.download() == BLOB
+    now[0] += 2
+    assert late.refusal(late.download) == "registry.deadline"
+    assert late.http.seen == []
 
 
 def test_pull_without_time_for_another_attempt_tells_the_last_failure() -> None:
