@@ -1,6 +1,10 @@
+import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -75,3 +79,73 @@ def test_tree_without_an_end_is_refused(root: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(CcinitError) as refused:
         list_tree(str(root))
     assert refused.value.reason == "tree.records"
+
+
+def test_other_mount_within_the_tree_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lstat = os.lstat
+
+    def with_a_mount(path: bytes) -> Any:
+        status = lstat(path)
+        seen = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+        return SimpleNamespace(**seen | {"st_dev": status.st_dev + (path == b"dir/empty")})
+
+    monkeypatch.setattr(os, "lstat", with_a_mount)
+    with pytest.raises(CcinitError) as refused:
+        list_tree(str(root))
+    assert refused.value.reason == "tree.device"
+
+
+SIZE = 1000
+
+
+@pytest.mark.parametrize(
+    ("extents", "reason"),
+    [
+        pytest.param([(0, 512, 4096)], "", id="one"),
+        pytest.param([(0, 512, SIZE)], "", id="exact"),
+        pytest.param([(0, 512, SIZE - 1)], "tree.extent", id="short"),
+        pytest.param([(512, 512, 4096)], "tree.extent", id="hole-before"),
+        pytest.param([], "tree.extent", id="none"),
+        pytest.param([(0, 512, 4096), (4096, 8192, 4096)], "tree.extent", id="two"),
+    ],
+)
+def test_file_is_one_piece_of_the_tar(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    extents: list[tuple[int, int, int]],
+    reason: str,
+) -> None:
+    """FS_IOC_FIEMAP: struct fiemap of 32 bytes, then struct fiemap_extent of 56 bytes each."""
+    (tmp_path / "file").write_bytes(bytes(SIZE))
+
+    def fiemap(_fd: int, request: int, buffer: bytearray) -> int:
+        assert request == 0xC020660B
+        struct.pack_into("=I", buffer, 20, len(extents))
+        for index, (logical, physical, length) in enumerate(extents):
+            struct.pack_into("=QQQ", buffer, 32 + 56 * index, logical, physical, length)
+        return 0
+
+    monkeypatch.setattr(fcntl, "ioctl", fiemap)
+    if not reason:
+        assert list_tree(str(tmp_path)) == listed(tmp_path, 512).digest()
+        return
+    with pytest.raises(CcinitError) as refused:
+        list_tree(str(tmp_path))
+    assert refused.value.reason == reason
+
+
+def listed(folder: Path, offset: int) -> Listing:
+    """A folder with one `file` whose content begins there."""
+    listing = Listing()
+    listing.directory(b"", attributes(folder))
+    listing.file(b"file", attributes(folder / "file"), SIZE, offset, b"file")
+    return listing
+
+
+def attributes(path: Path) -> Attributes:
+    status = path.stat()
+    return Attributes(
+        status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns // 10**9
+    )
