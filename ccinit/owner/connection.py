@@ -53,8 +53,8 @@ class Connection:
         self._session = Session()
         self._calls: dict[int, OpenCall] = {}
         self._unsent = b""
-        self._received_at = self._sent_at = boottime()
-        self._begun_at: float | None = None
+        self._received_at = self._sent_at = self._begun_at = boottime()
+        self._begun: int | None = None  # the message that `_begun_at` is about
         os.set_blocking(descriptor, False)
 
     def shake_hands(self) -> Greeting:
@@ -127,8 +127,8 @@ class Connection:
                         self._begin(event)
                     case Data():
                         self._calls[event.id].take(event, self._session)
-        now = boottime()
-        self._begun_at = (self._begun_at or now) if self._session.unfinished else None
+        if self._session.unfinished != self._begun:
+            self._begun, self._begun_at = self._session.unfinished, boottime()
         self._send()
         return True
 
@@ -188,7 +188,9 @@ class Connection:
 
     def _check_deadlines(self) -> None:
         now, limits = boottime(), self._limits
-        if self._begun_at is not None and now - self._begun_at > limits.message_seconds:
+        if self._is_full():
+            self._begun_at = now  # it is we who do not read on
+        if self._begun is not None and now - self._begun_at > limits.message_seconds:
             raise DeadlineError("owner.message", f"{limits.message_seconds:g} s")
         if self._unsent and now - self._sent_at > limits.sending_seconds:
             raise DeadlineError("owner.sending", f"{limits.sending_seconds:g} s")

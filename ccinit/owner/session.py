@@ -71,11 +71,12 @@ class Session:
         self.output = bytearray()
         self._reader = MessageReader(of_guest=True)
         self._open: dict[int, _Windows] = {}
+        self._messages = 0
 
     @property
-    def unfinished(self) -> bool:
-        """Whether the first part of a message waits for the rest."""
-        return self._reader.unfinished
+    def unfinished(self) -> int | None:
+        """Number of the message whose first part waits for the rest; None if none does."""
+        return self._messages if self._reader.unfinished else None
 
     @property
     def is_idle(self) -> bool:
@@ -90,6 +91,7 @@ class Session:
             PeerError: `owner.credit`, `owner.msgid`, `owner.stream`.
         """
         for message in self._reader.feed(data):
+            self._messages += 1
             match message:
                 case Request():
                     yield from self._request(message)

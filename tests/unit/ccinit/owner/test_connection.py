@@ -1,0 +1,258 @@
+"""The loop of one client's connection: whose it is, what it is waited for, and what is left."""
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ccinit.errors import DeadlineError, PeerError
+from ccinit.formats.host_rpc import RpcError
+from ccinit.formats.owner_rpc import METHODS, Role, Stream
+from ccinit.formats.owner_wire import MessageReader, Refused, Reply, encode_request, encode_result
+from ccinit.owner import connection as module
+from ccinit.owner.connection import Connection, ConnectionLimits
+from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Greeting, Port
+from ccinit.owner.session import Call
+from tests.fakes.scarcity import count_descriptors
+
+LARGE = encode_result(METHODS["metrics"], (bytes(32 << 10),))
+REFUSED = CallEnd(code=RpcError.DENIED, reason="owner.allow", detail="no")
+
+
+class PlainTls:
+    """Passes bytes on as they are; the socket is there to be waited for.
+
+    Attributes:
+        pieces: what the client sends, one for each time that its socket is found readable.
+        uris: of its certificate.
+        closes: once it has sent everything.
+    """
+
+    group = 0x11EC
+
+    def __init__(self, client: socket.socket) -> None:
+        self.pieces: list[bytes] = []
+        self.uris: tuple[str, ...] = ("urn:ccinit:role:exec",)
+        self.shakes = True
+        self.closes = True
+        self.is_closed = False
+        self._client = client
+        self._waiting: list[bytes] = []
+        self._out = b""
+
+    def start(self) -> None:
+        if self.pieces or self.closes:
+            self._client.send(b"!")
+
+    def shake_hands(self) -> bool:
+        return self.shakes
+
+    def peer_names(self) -> tuple[str, tuple[str, ...]]:
+        return "ops", self.uris
+
+    def feed(self, data: bytes) -> None:
+        assert data == b"!"
+        self._waiting.append(self.pieces.pop(0) if self.pieces else b"")
+        if self._waiting[-1]:
+            self.start()
+
+    def read(self) -> bytes | None:
+        return self._waiting.pop(0) if self._waiting else None
+
+    def write(self, data: bytes) -> None:
+        self._out += data
+
+    def take(self) -> bytes:
+        data, self._out = self._out, b""
+        return data
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class World:
+    """A connection with hardly any patience, and what PID 1 is asked to carry out."""
+
+    def __init__(self) -> None:
+        self.client, self.guest = socket.socketpair()
+        os.set_blocking(self.client.fileno(), False)
+        self.tls = PlainTls(self.client)
+        self.carried: list[str] = []
+        self.answer: tuple[CallAnswer, tuple[int, ...]] = (CallAnswer(end=REFUSED), ())
+        self.limits: dict[str, Any] = {"message_seconds": 0.02}
+
+    def connection(self) -> Connection:
+        unencrypted: Any = self.tls
+        limits = ConnectionLimits(**self.limits)
+        return Connection(self.guest.fileno(), unencrypted, self.carry, limits)
+
+    def carry(self, call: Call) -> tuple[CallAnswer, tuple[int, ...]]:
+        self.carried.append(call.method.name)
+        return self.answer
+
+    def serve(self) -> None:
+        self.tls.start()
+        self.connection().serve()
+
+    def deadline(self) -> str:
+        with pytest.raises(DeadlineError) as passed:
+            self.serve()
+        return passed.value.reason
+
+    def replies(self) -> list[object]:
+        received = b""
+        try:
+            while piece := self.client.recv(1 << 20):
+                received += piece
+        except BlockingIOError:
+            pass
+        return list(MessageReader(of_guest=False).feed(received))
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.client.close()
+    made.guest.close()
+
+
+def request(msgid: int = 1, method: str = "metrics", *params: Any) -> bytes:
+    return encode_request(msgid, method, params)
+
+
+def test_client_is_who_its_certificate_says(world: World) -> None:
+    greeting = world.connection().shake_hands()
+    assert greeting == Greeting(role=Role.EXEC, subject="ops", group=0x11EC)
+
+
+@pytest.mark.parametrize(
+    "uris",
+    [
+        pytest.param((), id="none"),
+        pytest.param(("urn:ccinit:role:",), id="empty"),
+        pytest.param(("urn:ccinit:role:root",), id="unknown"),
+        pytest.param(("urn:ccinit:role:exec:admin",), id="more"),
+        pytest.param(("urn:ccinit:role:logs", "urn:ccinit:role:admin"), id="two"),
+        pytest.param(("urn:ccinit:role:admin", "urn:ccinit:role:admin"), id="twice"),
+        pytest.param(("https://owner.example/admin",), id="another"),
+    ],
+)
+def test_certificate_that_names_no_role_or_several_is_refused(
+    world: World, uris: tuple[str, ...]
+) -> None:
+    world.tls.uris = uris
+    with pytest.raises(PeerError) as refused:
+        world.connection().shake_hands()
+    assert refused.value.reason == "owner.role"
+    world.tls.uris = ("https://owner.example/x", "urn:ccinit:role:admin")
+    assert world.connection().shake_hands().role is Role.ADMIN
+
+
+def test_handshake_that_does_not_go_on_is_given_up(world: World) -> None:
+    world.tls.shakes = False
+    world.limits["handshake_seconds"] = 0.02
+    with pytest.raises(DeadlineError) as passed:
+        world.connection().shake_hands()
+    assert passed.value.reason == "owner.handshake"
+
+
+def test_calls_are_carried_out_in_their_order_until_the_client_closes(world: World) -> None:
+    world.tls.pieces = [request(1) + request(2, "rotate"), request(3)[:4], request(3)[4:]]
+    world.serve()
+    assert world.carried == ["metrics", "rotate", "metrics"]
+    refused = Refused(code=RpcError.DENIED, reason="owner.allow", detail="no")
+    assert world.replies() == [Reply(msgid=msgid, outcome=refused) for msgid in (1, 2, 3)]
+    assert world.tls.is_closed
+
+
+def test_message_that_is_begun_and_not_ended_ends_the_connection(world: World) -> None:
+    world.tls.pieces, world.tls.closes = [request()[:-1]], False
+    assert world.deadline() == "owner.message"
+    assert (world.carried, world.tls.is_closed) == ([], True)
+
+
+def test_each_of_many_messages_has_its_own_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every piece ends within a message, as those of a busy client may."""
+    now = [1000.0]
+    monkeypatch.setattr(module, "boottime", lambda: now[0])
+    world.limits["message_seconds"] = 10.0
+    stream = b"".join(request(number) for number in range(5))
+    cuts = [4 + number * len(request()) for number in range(5)]
+    pieces = [
+        stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
+    ]
+    assert b"" not in pieces
+
+    def start() -> None:
+        now[0] += 4.0
+        world.client.send(b"!")
+
+    world.tls.pieces, world.tls.start = pieces, start  # type: ignore[method-assign]
+    world.serve()
+    assert len(world.carried) == 5
+
+
+def test_client_without_a_call_is_left_alone_for_a_while_only(world: World) -> None:
+    world.tls.closes = False
+    world.limits["idle_seconds"] = 0.05
+    assert world.deadline() == "owner.idle"
+    assert world.tls.is_closed
+
+
+def test_client_with_a_call_may_be_silent_and_its_descriptors_are_closed_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = count_descriptors()
+    ends = os.pipe(), os.pipe()
+    ports = (Port(flow=Flow.OUTPUT, fd=Stream.OUTPUT), Port(flow=Flow.END, fd=0))
+    world.answer = (CallAnswer(end=None, ports=ports), tuple(reader for reader, _ in ends))
+    world.tls.pieces = [request(1, "attach", "web")]
+    now = [1000.0]
+
+    def later() -> float:
+        now[0] += 200.0
+        return now[0]
+
+    monkeypatch.setattr(module, "boottime", later)
+    world.limits["message_seconds"] = 10.0
+    world.serve()
+    assert world.carried == ["attach"]
+    for _, writer in ends:
+        os.close(writer)
+    assert count_descriptors() == before
+
+
+def test_client_that_does_not_take_what_it_was_sent_is_not_read_and_then_left(
+    world: World,
+) -> None:
+    world.answer = (CallAnswer(end=CallEnd(result=LARGE)), ())
+    world.tls.pieces = [request(1), request(2)]
+    world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    world.limits |= {"sending_seconds": 0.05, "pending_bytes": 4096}
+    assert world.deadline() == "owner.sending"
+    assert world.carried == ["metrics"]
+
+
+def test_message_that_is_not_read_on_has_no_deadline(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rest waits in the socket for as long as the client does not take what it was sent."""
+    now = [1000.0]
+
+    def later() -> float:
+        now[0] += 1.0
+        return now[0]
+
+    monkeypatch.setattr(module, "boottime", later)
+    world.answer = (CallAnswer(end=CallEnd(result=LARGE)), ())
+    world.tls.pieces = [request(1) + request(2)[:4], request(2)[4:]]
+    world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    world.limits = {"message_seconds": 10.0, "sending_seconds": 20.0, "pending_bytes": 4096}
+    monkeypatch.setattr(Connection, "_patience", lambda _connection: 0.001)
+    assert world.deadline() == "owner.sending"
+    assert world.carried == ["metrics"]
