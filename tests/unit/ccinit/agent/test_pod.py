@@ -15,7 +15,7 @@ from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.run.container import ContainerState, Life, StartOrder
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.values import replace
-from tests.unit.ccinit.run.test_spec import CONTAINER
+from tests.fakes.containers import CONTAINER
 
 if TYPE_CHECKING:
     from ccinit.agent.attestation import Attested

@@ -1,6 +1,5 @@
 """Exactly one platform, found by its signs."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -10,24 +9,7 @@ from ccinit.errors import ConfigError
 from ccinit.formats.tee import Tee
 from ccinit.kernel.tsm import open_report_entry, open_vtpm_entry
 from ccinit.values import replace
-
-
-@dataclass(kw_only=True)
-class FakeSigns:
-    """What a guest sees."""
-
-    paths: set[str] = field(default_factory=set)
-    texts: dict[str, str] = field(default_factory=dict)
-    provider: str = ""
-
-    def exists(self, path: str) -> bool:
-        return path in self.paths
-
-    def read(self, path: str) -> str:
-        return self.texts.get(path, "")
-
-    def tsm_provider(self) -> str:
-        return self.provider
+from tests.fakes.platform_signs import FakeSigns
 
 
 def device(tee: Tee, name: str, path: str) -> Platform:

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from ccinit.errors import CcinitError, ConfigError
-from ccinit.formats.oci_image import ImageConfig
 from ccinit.formats.pod_capability import Capability
-from ccinit.formats.pod_container import Container, ContainerKind, Resources, Restart
+from ccinit.formats.pod_container import Resources
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import (
     BindMount,
@@ -22,29 +21,8 @@ from ccinit.run.spec import (
 )
 from ccinit.run.users import Identity
 from ccinit.values import replace
+from tests.fakes.containers import CONTAINER, IMAGE
 
-CONTAINER = Container(
-    name="web",
-    image="image",
-    kind=ContainerKind.MAIN,
-    args=(),
-    env=(),
-    user=None,
-    cwd=None,
-    read_only=True,
-    restart=Restart.NEVER,
-    depends_on=(),
-    resources=Resources(),
-    mounts=(),
-)
-IMAGE = ImageConfig(
-    user="",
-    env=("PATH=/bin", "A=1"),
-    entrypoint=("/entry",),
-    cmd=("one", "two"),
-    working_dir="/srv/",
-    diff_ids=(),
-)
 IDENTITY = Identity(uid=1000, gid=100, additional_gids=(44,), home="/home/web")
 INPUT = SpecInput(
     container=CONTAINER,
