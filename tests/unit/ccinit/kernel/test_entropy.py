@@ -50,3 +50,14 @@ def test_r15_no_byte_is_read_before_the_seed(unseeded: list[int]) -> None:
         entropy.random_bytes(32)
     assert refused.value.reason == "kernel.getrandom"
     assert len(entropy.random_bytes(32)) == 32
+
+
+def test_entropy_is_ready_and_random() -> None:
+    EventLoop().run(entropy.wait_for_entropy())
+    assert len(entropy.random_bytes(32)) == 32
+    assert entropy.random_bytes(32) != entropy.random_bytes(32)
+
+
+def test_too_many_random_bytes_at_once_is_a_bug() -> None:
+    with pytest.raises(RuntimeError):
+        entropy.random_bytes(257)
