@@ -152,8 +152,9 @@ def test_parse_pe_refuses_what_is_too_long(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("size", range(0, len(GOOD), 61))
 def test_parse_pe_of_a_cut_file_never_succeeds(size: int) -> None:
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError) as error:
         parse_pe(GOOD[:size])
+    assert error.value.reason.startswith("pe.")
 
 
 def test_image_is_a_value() -> None:

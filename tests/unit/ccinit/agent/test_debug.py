@@ -296,7 +296,8 @@ def test_client_that_goes_away_leaves_no_half_opened_guest(bench: Bench) -> None
 def test_client_that_goes_away_before_the_boundary_leaves_nothing(bench: Bench) -> None:
     async def main() -> None:
         task = bench.loop.start(bench.boundary.open(), "caller")
-        await sleep(0)
+        while not bench.boundary.is_busy:
+            await sleep(0)
         await task.stop()
         await sleep(0.01)
 

@@ -205,9 +205,14 @@ def test_without_a_register_events_are_in_the_sealed_log_which_says_so(tee: Tee)
 
 def test_event_of_a_container_shows_whose_it_is() -> None:
     assert str(workload_event("web", "app", "seen", "it")) == "workload/web/app seen it"
-    for texts in (("", "seen", "it"), ("a b", "seen", "it"), ("app", "seen", "it\nccinit")):
-        with pytest.raises(FormatError):
+    for reason, *texts in (
+        ("aael.domain", "", "seen", "it"),
+        ("aael.domain", "a b", "seen", "it"),
+        ("aael.content", "app", "seen", "it\nccinit"),
+    ):
+        with pytest.raises(FormatError) as refused:
             workload_event("web", *texts)
+        assert refused.value.reason == reason
 
 
 def test_events_of_containers_leave_room_for_the_guests_own(bench: Bench) -> None:

@@ -114,7 +114,7 @@ def test_owner_opens_nothing_to_change_it() -> None:
     rule = RIGHTS[Role.OWNER].syscalls.rules["openat"]
     for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_CREAT, os.O_RDONLY | os.O_TRUNC):
         assert flags & rule.mask not in rule.values
-    assert os.O_RDONLY | os.O_CLOEXEC & rule.mask in rule.values
+    assert (os.O_RDONLY | os.O_CLOEXEC) & rule.mask in rule.values
 
 
 @EVERY_ROLE

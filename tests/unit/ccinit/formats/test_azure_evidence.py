@@ -75,5 +75,6 @@ def test_other_evidence_is_refused(path: tuple[str, ...], content: object, reaso
 
 
 def test_evidence_of_the_other_platform_is_refused() -> None:
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError) as error:
         parse_azure_evidence(Tee.AZ_TDX_VTPM, value())
+    assert error.value.reason == "azure_evidence.members"

@@ -96,8 +96,10 @@ def test_fields_integers_are_different_and_within_their_limits() -> None:
 
 
 def test_fields_limits_raise_the_limit_error() -> None:
-    with pytest.raises(LimitExceededError):
+    assert read({"name": "abcd"})[0] == "abcd"
+    with pytest.raises(LimitExceededError) as caught:
         read({"name": "abcde"})
+    assert caught.value.reason == "t.name"
 
 
 def test_fields_an_error_inside_the_block_is_not_hidden_by_unknown_keys() -> None:

@@ -41,8 +41,9 @@ def test_what_changes_the_pod_needs_more_than_logs() -> None:
 
 def test_no_container_can_be_called_like_the_debug_environment() -> None:
     assert read_name(Fields({"name": "debug"}, "pod"), "name", "pod") == "debug"
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError) as refused:
         read_name(Fields({"name": DEBUG_CONTAINER}, "pod"), "name", "pod")
+    assert refused.value.reason == "pod.name"
 
 
 def test_only_what_acts_takes_data() -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ccinit.errors import FormatError, LimitExceededError
+from ccinit.errors import FormatError
 from ccinit.formats.sealed_secret import parse_sealed_secret
 from ccinit.formats.strict_json import encode_base64url
 from tests.fakes.sealed_secrets import HEADER, KEY_URI, PAYLOAD, part, seal
@@ -52,7 +52,11 @@ def test_sealed_secret_of_another_form_is_refused(text: str, reason: str) -> Non
 
 def test_sealed_secret_that_is_no_json_or_too_long_is_refused() -> None:
     signature = seal().rpartition(".")[2]
-    for payload in (b"{", json.dumps(PAYLOAD | {"name": "x" * 3000}).encode()):
+    for payload, reason in (
+        (b"{", f"{WHERE}.payload.json"),
+        (json.dumps(PAYLOAD | {"name": "x" * 3000}).encode(), f"{WHERE}.payload.length"),
+    ):
         text = f"sealed.{part(HEADER)}.{encode_base64url(payload)}.{signature}"
-        with pytest.raises((FormatError, LimitExceededError)):
+        with pytest.raises(FormatError) as error:
             parse_sealed_secret(text, WHERE)
+        assert error.value.reason == reason
