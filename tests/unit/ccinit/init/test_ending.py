@@ -1,0 +1,128 @@
+"""The one ending: its steps, their order, and that nothing keeps the next from being taken."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ccinit.agent.guest import Teardown, undoing
+from ccinit.agent.state import BootState
+from ccinit.errors import KernelError, VerificationError
+from ccinit.formats.host_rpc import Code, Phase
+from ccinit.init import ending
+from ccinit.init.sequence import PhaseError
+from ccinit.kernel import power
+from ccinit.kernel.event_loop import EventLoop
+
+FAILED = PhaseError(
+    Phase.UNLOCK, Code.STORAGE, VerificationError("volume.rollback", "an old state")
+)
+
+
+class ResetError(BaseException):
+    """Where the real machine is gone."""
+
+
+class Bench:
+    """A guest with two things to undo, and notes of what is done to it in which order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[str] = []
+        self.report = b""
+        self.refusals = 0
+        self.state = BootState()
+        self.state.enter(Phase.RUN)
+        self.teardown = Teardown()
+        self.teardown.push("keys", undoing(lambda: self.steps.append("keys")))
+        self.teardown.push("pod", undoing(lambda: self.steps.append("pod")))
+        monkeypatch.setattr(ending, "sleep", self.sleep)
+        monkeypatch.setattr(power, "sync", lambda: self.steps.append("sync"))
+        monkeypatch.setattr(power, "reboot", self.reboot)
+        monkeypatch.setattr(power, "libc", None)  # nothing resets the machine that runs the tests
+
+    async def sleep(self, seconds: float) -> None:
+        self.steps.append(f"{seconds:g} s of {self.state.phase.name}")
+
+    def reboot(self) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise KernelError(1, "reboot", "machine")
+        raise ResetError
+
+    def close_log(self, report: bytes) -> None:
+        self.report = report
+        self.steps.append("log")
+
+    def end(self, cause: PhaseError | None) -> None:
+        ring = SimpleNamespace(close=lambda: self.steps.append("ring"))
+        log = SimpleNamespace(close=self.close_log, ring=ring)
+        guest: Any = SimpleNamespace(state=self.state, teardown=self.teardown, log=log)
+        with pytest.raises(ResetError):
+            EventLoop().run(ending.end(guest, cause))
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+STEPS = ["pod", "keys", "log", "ring", "2 s of STOP", "0 s of OFF", "sync"]
+
+
+@pytest.mark.parametrize("cause", [None, FAILED])
+def test_every_cause_takes_the_same_way_for_the_same_time(
+    bench: Bench, cause: PhaseError | None
+) -> None:
+    bench.end(cause)
+    assert bench.steps == STEPS
+
+
+@pytest.mark.parametrize(
+    ("cause", "code", "report"),
+    [
+        (None, Code.OK, b"orderly stop"),
+        (FAILED, Code.STORAGE, b"UNLOCK failed: volume.rollback: an old state"),
+    ],
+)
+def test_host_gets_the_code_and_the_owner_the_reason(
+    bench: Bench, cause: PhaseError | None, code: Code, report: bytes
+) -> None:
+    bench.end(cause)
+    assert bench.state.report()[:2] == (Phase.OFF, code)
+    assert bench.report == report
+
+
+def test_step_that_fails_is_told_and_keeps_nothing_from_being_undone(bench: Bench) -> None:
+    def fail() -> None:
+        raise KernelError(16, "umount2", "scratch")
+
+    bench.teardown.push("scratch", undoing(fail))
+    bench.end(None)
+    assert bench.steps == STEPS
+    assert bench.state.report()[:2] == (Phase.OFF, Code.STOP_FORCED)
+    assert bench.report.splitlines() == [
+        b"orderly stop",
+        b"teardown of scratch failed: kernel.umount2: scratch: errno 16",
+    ]
+
+
+def test_first_code_stays_when_the_end_fails_too(bench: Bench) -> None:
+    def fail() -> None:
+        raise KernelError(16, "umount2", "scratch")
+
+    bench.teardown.push("scratch", undoing(fail))
+    bench.end(FAILED)
+    assert bench.state.report()[1] == Code.STORAGE
+    assert len(bench.report.splitlines()) == 2
+
+
+def test_end_that_has_begun_goes_on_from_its_phase(bench: Bench) -> None:
+    bench.state.enter(Phase.STOP)
+    bench.end(None)
+    assert bench.steps == STEPS
+
+
+def test_reset_is_asked_for_until_it_happens(bench: Bench) -> None:
+    bench.refusals = 2
+    bench.end(None)
+    assert bench.steps == [*STEPS, "1 s of OFF", "1 s of OFF"]
