@@ -171,8 +171,9 @@ def test_log_says_who_asked_for_what_and_who_was_refused(bench: Bench) -> None:
     bench.greet(Role.LOGS)
     bench.refusal(program_in("web"))
     bench.refusal(Logs(container="web", since=0, follow=False))
-    assert [line for line in bench.events if " by " not in line] == [
+    assert bench.events == [
         "owner: nobody: exec refused, needs the role exec",
+        "owner: ops? (logs) by X25519MLKEM768",
         "owner: ops? (logs): exec refused, needs the role exec",
         "owner: ops? (logs): logs web",
     ]
@@ -204,6 +205,19 @@ def test_container_that_has_not_started_is_asked_for_nothing(bench: Bench, name:
         found = bench.refusal(IN_A_CONTAINER[name](container))
         assert found == (RpcError.NOT_NOW, "owner.not_now")
     bench.require_untouched()
+
+
+def test_whatever_the_kernel_says_is_an_answer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(24, "too many open files")
+
+    monkeypatch.setattr(bench.web, "open_file", fail)
+    bench.greet(Role.EXEC)
+    assert bench.call(file_in("web")) == CallEnd(
+        code=RpcError.FAILED, reason="owner.kernel", detail="errno 24"
+    )
 
 
 @pytest.mark.parametrize("number", [-1, 0, 65])
