@@ -76,14 +76,14 @@ def test_every_fuzzer_is_in_the_list_and_states_its_invariant() -> None:
 
 
 @each_fuzzer
-def test_fuzzer_finds_nothing_from_a_fixed_seed(fuzz: Callable[[float, int], int | None]) -> None:
-    # A finding raises; some fuzzers also say how much they tried.
-    assert fuzz(1, 7) != 0
+def test_fuzzer_finds_nothing_from_a_fixed_seed(fuzz: Callable[[float, int], int]) -> None:
+    # A finding raises; the number is how much was tried.
+    assert fuzz(1, 7) > 0
 
 
 @pytest.mark.long
 @each_fuzzer
-def test_fuzzer_finds_nothing_in_a_minute(fuzz: Callable[[float, int], int | None]) -> None:
+def test_fuzzer_finds_nothing_in_a_minute(fuzz: Callable[[float, int], int]) -> None:
     seed = secrets.randbelow(1 << 32)
     print(f"seed {seed}")
-    assert fuzz(60, seed) != 0
+    assert fuzz(60, seed) > 0
