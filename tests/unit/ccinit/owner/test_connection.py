@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -80,6 +81,7 @@ class World:
         os.set_blocking(self.client.fileno(), False)
         self.tls = PlainTls(self.client)
         self.carried: list[str] = []
+        self.received = bytearray()
         self.answer: tuple[CallAnswer, tuple[int, ...]] = (CallAnswer(end=REFUSED), ())
         self.limits: dict[str, Any] = {"message_seconds": 0.02}
 
@@ -101,14 +103,13 @@ class World:
             self.serve()
         return passed.value.reason
 
+    def take(self, most: int = 1 << 20) -> None:
+        with suppress(BlockingIOError):
+            self.received += self.client.recv(most)
+
     def replies(self) -> list[object]:
-        received = b""
-        try:
-            while piece := self.client.recv(1 << 20):
-                received += piece
-        except BlockingIOError:
-            pass
-        return list(MessageReader(of_guest=False).feed(received))
+        self.take()
+        return list(MessageReader(of_guest=False).feed(bytes(self.received)))
 
 
 @pytest.fixture
@@ -157,6 +158,44 @@ def test_handshake_that_does_not_go_on_is_given_up(world: World) -> None:
     with pytest.raises(DeadlineError) as passed:
         world.connection().shake_hands()
     assert passed.value.reason == "owner.handshake"
+
+
+def test_handshake_goes_on_as_the_client_does(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def feed(data: bytes) -> None:
+        assert data == b"!"
+        world.tls.shakes = True
+
+    monkeypatch.setattr(world.tls, "feed", feed)
+    world.tls.shakes = False
+    world.tls.write(b"our flight")
+    world.client.send(b"!")
+    assert world.connection().shake_hands().subject == "ops"
+    assert world.client.recv(64) == b"our flight"
+
+
+def test_client_that_is_refused_is_sent_the_alert(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> bool:
+        world.tls.write(b"alert")
+        raise PeerError("net.certificate", "no certificate")
+
+    monkeypatch.setattr(world.tls, "shake_hands", refuse)
+    with pytest.raises(PeerError):
+        world.connection().shake_hands()
+    assert world.client.recv(64) == b"alert"
+
+
+def test_socket_that_breaks_is_the_clients_end(world: World) -> None:
+    world.answer = (CallAnswer(end=CallEnd(result=LARGE)), ())
+    world.tls.pieces, world.tls.closes = [request()], False
+    world.tls.start()
+    world.client.close()
+    with pytest.raises(PeerError) as ended:
+        world.connection().serve()
+    assert ended.value.reason == "net.closed"
 
 
 def test_calls_are_carried_out_in_their_order_until_the_client_closes(world: World) -> None:
@@ -212,14 +251,22 @@ def test_client_with_a_call_may_be_silent_and_its_descriptors_are_closed_with_it
     ports = (Port(flow=Flow.OUTPUT, fd=Stream.OUTPUT), Port(flow=Flow.END, fd=0))
     world.answer = (CallAnswer(end=None, ports=ports), tuple(reader for reader, _ in ends))
     world.tls.pieces = [request(1, "attach", "web")]
-    now = [1000.0]
+    now, turns = [1000.0], [0]
 
     def later() -> float:
-        now[0] += 200.0
+        now[0] += 100.0
         return now[0]
 
+    def close_in_the_end(_connection: Connection) -> float:
+        turns[0] += 1
+        if turns[0] == 20:
+            world.tls.closes = True
+            world.tls.start()
+        return 0.001
+
     monkeypatch.setattr(module, "boottime", later)
-    world.limits["message_seconds"] = 10.0
+    monkeypatch.setattr(Connection, "_patience", close_in_the_end)
+    world.tls.closes = False
     world.serve()
     assert world.carried == ["attach"]
     for _, writer in ends:
@@ -236,6 +283,31 @@ def test_client_that_does_not_take_what_it_was_sent_is_not_read_and_then_left(
     world.limits |= {"sending_seconds": 0.05, "pending_bytes": 4096}
     assert world.deadline() == "owner.sending"
     assert world.carried == ["metrics"]
+
+
+def test_client_that_takes_little_at_a_time_is_served_to_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+
+    def later() -> float:
+        now[0] += 1.0
+        return now[0]
+
+    def take_some(_connection: Connection) -> float:
+        world.take(4096)
+        return 0.001
+
+    monkeypatch.setattr(module, "boottime", later)
+    monkeypatch.setattr(Connection, "_patience", take_some)
+    world.answer = (CallAnswer(end=CallEnd(result=LARGE)), ())
+    world.tls.pieces = [request(1), request(2)]
+    world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    world.limits = {"message_seconds": 10.0, "sending_seconds": 10.0, "pending_bytes": 4096}
+    world.serve()
+    assert now[0] > 1000.0 + 2 * 10.0
+    outcome = (bytes(32 << 10),)
+    assert world.replies() == [Reply(msgid=msgid, outcome=outcome) for msgid in (1, 2)]
 
 
 def test_message_that_is_not_read_on_has_no_deadline(
