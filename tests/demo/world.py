@@ -35,7 +35,7 @@ from tests.demo.platforms import TrustedPlatform
 from tests.demo.show import Show
 from tests.integration.registry_fixture import (
     Registry,
-    free_port,
+    free_ports,
     make_authority,
     running_registry,
 )
@@ -59,8 +59,6 @@ class World:
         reference: file of what the image is expected to measure.
         tpms: registered, the first for guests that run one after the other; none where the
             platform is no TPM.
-        service_port: port on loopback that leads to the pod's service.
-        owner_port: likewise, to the owner plane.
     """
 
     folder: Path
@@ -76,8 +74,6 @@ class World:
     initdata_disk: Path
     reference: Path
     tpms: tuple[VirtualTpm, ...]
-    service_port: int
-    owner_port: int
 
     @property
     def image_config(self) -> bytes:
@@ -107,17 +103,17 @@ class World:
             initdata_disk: in place of the world's.
             variables: EFI variables to start with, in place of pristine ones.
             spare: 1 or more for a guest that may run beside the first: it gets the vTPM of that
-                number, a copy of the volume and another port.
+                number and a copy of the volume.
             bound: the document that the host binds at launch, in place of the world's.
         """
         folder = self.folder / name
         folder.mkdir()
         esp = create_esp(self.tools, uki, folder.with_name(f"{name}.esp.img"))
         scratch = create_sparse_disk(folder.with_name(f"{name}.scratch.img"), pod.SCRATCH_BYTES)
-        volume, port, owner_port = self.volume, self.service_port, self.owner_port
+        volume = self.volume
         if spare is not None:
             volume = copy_disk(volume, folder.with_name(f"{name}.volume.img"))
-            port, owner_port = free_port(), free_port()
+        port, owner_port = free_ports(2)
         return GuestConfig(
             tools=self.tools,
             folder=folder,
@@ -215,8 +211,6 @@ def make_world(
             initdata_disk=initdata.with_suffix(".img"),
             reference=reference,
             tpms=tpms,
-            service_port=free_port(),
-            owner_port=free_port(),
         )
 
 

@@ -24,6 +24,7 @@ from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.tpm_device import SimulatedTpm
 from tests.integration.kbs_harness import DOCUMENT, SECRET, Kbs, booted_tpm, make_state, running_kbs
 from tests.integration.owner_world import ROOT, TOOLS
+from tests.integration.registry_fixture import free_ports
 from tests.vm.harness.site_packages import open_site_packages
 
 SECRETS = {"web": "kbs:///ccinit/shop/web-key", "db": "kbs:///ccinit/shop/db-key"}
@@ -91,14 +92,6 @@ def served_tpm(tpm: SimulatedTpm) -> Iterator[int]:
         thread.join(5)
 
 
-def free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
-
-
 @contextmanager
 def running(world: World, settings: Path) -> Iterator[None]:
     site = open_site_packages(ToolsTree(TOOLS), ROOT / "build" / "cache" / "vm")
@@ -141,8 +134,8 @@ def made_world(folder: Path, *, share: bool) -> Iterator[World]:
     """Args: share: whether the containers share their process and IPC namespaces."""
     state = make_state(folder)
     tpm = SimulatedTpm(tpm=booted_tpm())
-    web, db, api = free_ports(3)
     with running_kbs(state) as kbs, served_tpm(tpm) as tpm_port:
+        web, db, api = free_ports(3)
         made = World(kbs=kbs, tpm=tpm, ports={"web": web, "db": db}, api=api)
         settings = folder / "settings.json"
         settings.write_text(
