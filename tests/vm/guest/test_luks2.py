@@ -1,5 +1,6 @@
 """LUKS2 volumes made by cryptsetup in this guest, opened by ours with the real child."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -152,7 +153,8 @@ def test_r42_table_that_is_not_what_was_loaded_is_refused(monkeypatch: pytest.Mo
 
 def test_r49_volume_that_cannot_be_mounted_is_taken_down(tmp_path: Path) -> None:
     found = find()
-    with pytest.raises(KernelError), opened(found, tmp_path / "absent"):
+    with pytest.raises(KernelError) as error, opened(found, tmp_path / "absent"):
         pass
+    assert (error.value.reason, error.value.errno) == ("kernel.mount", errno.ENOENT)
     assert dm_names() == set()
     assert not os.path.ismount(tmp_path)

@@ -198,7 +198,8 @@ def test_kbs_that_is_not_told_of_the_close_opens_what_was_closed(world: World) -
 def test_volume_is_not_used_before_the_kbs_has_counted(world: World) -> None:
     world.run_pod("first")
     world.is_reachable = False
-    with pytest.raises(PeerError):
+    with pytest.raises(PeerError) as error:
         world.boot()
+    assert error.value.reason == "net.unreachable"
     world.is_reachable = True
     assert world.run_pod("second") == "first"

@@ -11,8 +11,9 @@ import pytest
 
 from ccinit.errors import ChildError, KernelError, VerificationError
 from ccinit.formats.pod_volume import ScratchProfile
-from ccinit.kernel.block import BlockDevice, read_direct, write_direct
+from ccinit.kernel.block import BlockDevice, read_direct, write_direct, zero_direct
 from ccinit.kernel.dm import DmControl
+from ccinit.kernel.mount import mount, umount2
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import (
     SUPERBLOCK_BYTES,
@@ -135,14 +136,38 @@ def test_scratch_throughput_is_reported(tmp_path: Path, profile: ScratchProfile)
     print(f"16 MiB with {profile}: written in {written_s:.2f} s, read in {read_s:.2f} s")
 
 
+CANARY = b"plaintext canary"
+
+
+def find_canary(device: BlockDevice) -> list[tuple[int, int]]:
+    """Return the pieces of the disk, all of which is searched, that hold the plaintext."""
+    pieces = [(offset, 1 << 20) for offset in range(0, device.size_bytes, 1 << 20)]
+    return [piece for piece in pieces if CANARY in read_direct(device.node, *piece)]
+
+
+def test_disk_without_encryption_holds_the_plaintext(tmp_path: Path) -> None:
+    """The control of the next one: so it is written, and so it is found."""
+    device = disk("small")
+    run(format_device(device.node, ("-q", device.node)))
+    mount(device.node, str(tmp_path), "ext4")
+    try:
+        (tmp_path / "file").write_bytes(CANARY * 4096)
+    finally:
+        umount2(str(tmp_path))
+    found = find_canary(device)
+    zero_direct(device.node, found)
+    assert found
+    assert find_canary(device) == []
+
+
 @pytest.mark.parametrize("profile", ScratchProfile)
 def test_scratch_disk_holds_no_plaintext(tmp_path: Path, profile: ScratchProfile) -> None:
     device = disk("small")
     with open_scratch(tmp_path, "small", profile):
-        (tmp_path / "file").write_bytes(b"plaintext canary" * 4096)
+        (tmp_path / "file").write_bytes(CANARY * 4096)
         drop_caches()
-    start = read_direct(device.node, 0, 16 << 20)
-    assert b"plaintext canary" not in start
+    assert find_canary(device) == []
+    start = read_direct(device.node, 0, 4096)
     assert start.startswith(b"integrt") == (profile is ScratchProfile.AEAD_DISK)
     assert start[1080:1082] != b"\x53\xef"
 

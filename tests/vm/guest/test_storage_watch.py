@@ -13,7 +13,7 @@ from ccinit.agent.storage_watch import StorageWatch
 from ccinit.formats.pod_manifest import OnStorageError
 from ccinit.formats.pod_volume import ScratchProfile, VolumeKind
 from ccinit.kernel.dm import DmControl
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import EventLoop, boottime
 from ccinit.kernel.task import sleep
 from ccinit.unlock.verity_volume import activate_verity
 from tests.vm.guest.disks import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ccinit.errors import CcinitError
     from ccinit.formats.pod_manifest import PodManifest
 
+PATIENCE_SECONDS = 20.0
 POLICIES = pytest.mark.parametrize("policy", OnStorageError)
 
 
@@ -54,12 +55,19 @@ class Watched:
         self._pump.watch(StorageWatch(guest, cast("PodManifest", manifest)))
         self.events.clear()
 
-    def hear(self) -> set[str]:
-        """Take what the kernel has said since then; return the reasons of the events."""
+    def hear(self, patience_seconds: float = 0.0) -> set[str]:
+        """Take what the kernel has said since then; return the reasons of the events.
+
+        Args:
+            patience_seconds: how long the first event may be under way, if there is to be one.
+        """
         loop = EventLoop()
 
         async def pump() -> None:
             task = loop.start(self._pump.run(), "kernel log")
+            end = boottime() + patience_seconds
+            while not self.events and boottime() < end:
+                await sleep(0.05)
             await sleep(0.2)
             await task.stop()
 
@@ -86,7 +94,7 @@ def test_r45_block_that_changed_is_an_event_and_ends_the_pod_if_it_shall(
         drop_caches()
         flip_bit(device.below, offset)
         read_fails(tmp_path / "hit")
-        assert guest.hear() == {"scratch.integrity"}
+        assert guest.hear(PATIENCE_SECONDS) == {"scratch.integrity"}
     assert any(b"INTEGRITY AEAD ERROR" in line for line in guest.sealed)
     assert bool(guest.failures) == (policy is OnStorageError.STOP)
 
@@ -123,7 +131,7 @@ def test_r47_write_that_is_lost_is_an_event(tmp_path: Path, profile: ScratchProf
             with pytest.raises(OSError) as error:  # noqa: PT011  # its number is looked at
                 write_and_sync(tmp_path / "lost", b"lost" * 1024)
             assert error.value.errno in (errno.EIO, errno.EROFS)
-            assert "scratch.lost_write" in guest.hear()
+            assert "scratch.lost_write" in guest.hear(PATIENCE_SECONDS)
         finally:
             device.work()
     assert guest.failures
@@ -137,7 +145,7 @@ def test_r47_lost_write_of_a_volume_is_an_event(tmp_path: Path) -> None:
             with pytest.raises(OSError) as error:  # noqa: PT011  # its number is looked at
                 write_and_sync(tmp_path / "lost", b"lost" * 4096)
             assert error.value.errno in (errno.EIO, errno.EROFS)
-            assert "volume.lost_write" in guest.hear()
+            assert "volume.lost_write" in guest.hear(PATIENCE_SECONDS)
         finally:
             device.work()
     assert guest.failures == []
@@ -153,7 +161,7 @@ def test_changed_block_of_a_verity_volume_is_an_event(tmp_path: Path) -> None:
         try:
             guest = Watched(OnStorageError.STOP, VolumeKind.VERITY)
             read_fails(target / "model")
-            assert guest.hear() == {"volume.integrity"}
+            assert guest.hear(PATIENCE_SECONDS) == {"volume.integrity"}
         finally:
             stack.close()
     assert guest.failures

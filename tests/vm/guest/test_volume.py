@@ -1,5 +1,6 @@
 """Persistent volumes end to end: they open again, and nothing else opens in their place."""
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,6 +181,7 @@ def test_volume_is_found_among_disks_of_its_size(target: Path) -> None:
 
 
 def test_r49_volume_mount_failure_is_rolled_back(target: Path) -> None:
-    with pytest.raises(KernelError), open_volume(request(target / "absent")):
+    with pytest.raises(KernelError) as error, open_volume(request(target / "absent")):
         pass
+    assert (error.value.reason, error.value.errno) == ("kernel.mount", errno.ENOENT)
     assert dm_names() == set()
