@@ -8,7 +8,9 @@ import hashlib
 import os
 import socket
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from ccinit.kernel.tpm import TpmDevice
@@ -87,6 +89,30 @@ class SimulatedTpm:
         name = b"\x00\x0b" + hashlib.sha256(area).digest()
         parts = (area, name, name)
         return _reply(0x8001, 0, b"".join(struct.pack(">H", len(part)) + part for part in parts))
+
+    def serve(self, connection: socket.socket) -> None:
+        """Answer what comes on a connection until it ends."""
+        with suppress(OSError), connection:
+            while command := connection.recv(4096):
+                connection.sendall(self.respond(command))
+
+
+@contextmanager
+def serving(tpm: SimulatedTpm, listener: socket.socket) -> Iterator[None]:
+    """Answer a TPM's commands on a socket that listens, one connection after another."""
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                tpm.serve(listener.accept()[0])
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
 
 
 class SimulatedDevice(TpmDevice):

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,14 +76,9 @@ class SocketTpm:
     def open(self, _platform: object, _report_data: bytes) -> Iterator[Mapping[str, int]]:
         ours, theirs = socket.socketpair()
         self.given += 1
-        threading.Thread(target=self._serve, args=(ours,), daemon=True).start()
+        threading.Thread(target=self.tpm.serve, args=(ours,), daemon=True).start()
         with theirs:
             yield {"tpm": theirs.fileno()}
-
-    def _serve(self, connection: socket.socket) -> None:
-        with suppress(OSError), connection:
-            while command := connection.recv(4096):
-                connection.sendall(self.tpm.respond(command))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from ccinit.agent.workload_plane import MAX_CONNECTIONS_EACH
 from ccinit.formats.strict_json import encode_base64url
 from ccinit.formats.workload_api import report_data
 from rootfs_builder.tools_tree import ToolsTree
-from tests.fakes.tpm_device import SimulatedTpm
+from tests.fakes.tpm_device import SimulatedTpm, serving
 from tests.integration.kbs_harness import DOCUMENT, SECRET, Kbs, booted_tpm, make_state, running_kbs
 from tests.integration.owner_world import ROOT, TOOLS
 from tests.integration.registry_fixture import free_ports
@@ -73,26 +73,6 @@ class World:
 
 
 @contextmanager
-def served_tpm(tpm: SimulatedTpm) -> Iterator[int]:
-    """Serve a simulated TPM on a port, one connection after another."""
-
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with suppress(OSError), connection:
-                    while command := connection.recv(4096):
-                        connection.sendall(tpm.respond(command))
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
-
-
-@contextmanager
 def running(world: World, settings: Path) -> Iterator[None]:
     site = open_site_packages(ToolsTree(TOOLS), ROOT / "build" / "cache" / "vm")
     command = (
@@ -134,7 +114,11 @@ def made_world(folder: Path, *, share: bool) -> Iterator[World]:
     """Args: share: whether the containers share their process and IPC namespaces."""
     state = make_state(folder)
     tpm = SimulatedTpm(tpm=booted_tpm())
-    with running_kbs(state) as kbs, served_tpm(tpm) as tpm_port:
+    with (
+        running_kbs(state) as kbs,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        serving(tpm, listener),
+    ):
         web, db, api = free_ports(3)
         made = World(kbs=kbs, tpm=tpm, ports={"web": web, "db": db}, api=api)
         settings = folder / "settings.json"
@@ -144,7 +128,7 @@ def made_world(folder: Path, *, share: bool) -> Iterator[World]:
                     "api": api,
                     "share": share,
                     "ports": made.ports,
-                    "tpm": tpm_port,
+                    "tpm": listener.getsockname()[1],
                     "secrets": SECRETS,
                     "kbs_url": kbs.url,
                     "kbs_ca": (state / "ca.pem").read_text(),

@@ -208,6 +208,10 @@ def follow_to_the_end(guest: Guest) -> tuple[tuple[GuestState, ...], bytes]:
         return tuple(states), bytes(stream)  # it is gone, which is what it was asked for
 
 
+ONE_END = [{"guest": True, "reason": "guest-reset"}]
+"""What every end of a guest is to QEMU, whatever its cause."""
+
+
 def end_events(guest: Guest) -> list[object]:
     """Return the data of every event that tells of an end; pvpanic's are among the sinks."""
     events = [json.loads(line) for line in guest.files.events.read_bytes().splitlines()]

@@ -18,6 +18,7 @@ from tests.vm.direct_boot import (
     BOOT_TEST_SECONDS,
     END_SECONDS,
     HELLO_SECONDS,
+    ONE_END,
     DirectImage,
     console_bytes,
     end_events,
@@ -29,8 +30,6 @@ from tests.vm.direct_boot import (
 )
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(BOOT_TEST_SECONDS)]
-
-ONE_END = [{"guest": True, "reason": "guest-reset"}]
 
 
 def test_command_line_with_one_word_more_ends_in_stage_0(

@@ -34,6 +34,7 @@ from tests.vm.direct_boot import (
     END_SECONDS,
     HELLO_SECONDS,
     IMAGES,
+    ONE_END,
     DirectImage,
     PreparedInitdata,
     console_bytes,
@@ -50,7 +51,6 @@ from tests.vm.measured_boots import make_boot
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(BOOT_TEST_SECONDS)]
 
 PHASE_SECONDS = 120.0
-ONE_END = [{"guest": True, "reason": "guest-reset"}]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from tests.demo.life import Life, live, owner_address, write_stream
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.show import Show
 from tests.demo.world import World, make_world
-from tests.vm.direct_boot import DirectImage
+from tests.vm.direct_boot import ONE_END, DirectImage
 from tests.vm.harness.boot import record_boot
 from tests.vm.harness.gdb_remote import break_the_kernel
 from tests.vm.owner_visit import PYTHON
@@ -75,7 +75,7 @@ def end_events(folder: Path) -> list[object]:
 
 def test_panic_looks_like_every_other_end(death: Death) -> None:
     assert death.life.end is EndReason.RESET
-    assert death.events == [{"guest": True, "reason": "guest-reset"}]
+    assert death.events == ONE_END
 
 
 def test_owner_reads_what_the_kernel_said_before(death: Death) -> None:

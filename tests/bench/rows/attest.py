@@ -14,23 +14,18 @@ holds no TPM; and it neither gives up rights nor signs, verifies, agrees on keys
 import hashlib
 import shutil
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.resource_uri import parse_resource_uri
 from guest_owner.kbs.store import Store
 from tests.bench.guest_root import ENVIRONMENT, GuestRoot, open_guest_root, run
 from tests.bench.measurement import Bench, Row, compare, interleave
-from tests.fakes.tpm_device import SimulatedTpm
+from tests.fakes.tpm_device import SimulatedTpm, serving
 from tests.integration.kbs_harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs
 
 ROUNDS = 15
 GOAL = 1.5
 URI = parse_resource_uri("kbs:///ccinit/shop/log-psk")
-_COMMAND_BYTES = 4096
 
 
 def measure(bench: Bench) -> tuple[Row, ...]:
@@ -40,9 +35,13 @@ def measure(bench: Bench) -> tuple[Row, ...]:
     psk = hashlib.sha256(b"any").digest()
     body = encode_envelope(Envelope(uri=URI, kind=EnvelopeKind.LOG_PSK, data=psk))
     Store(state).write_resource(URI, body)
-    with running_kbs(state) as kbs, served_tpm(bench.work / "tpm"):
+    with running_kbs(state) as kbs, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(bench.work / "tpm"))
+        listener.listen()
         runs = _Runs(bench, root, kbs)
-        seen = interleave({"ours": runs.ours, "peer": runs.floor}, bench.rounds(ROUNDS), bench.say)
+        sides = {"ours": runs.ours, "peer": runs.floor}
+        with serving(SimulatedTpm(tpm=booted_tpm()), listener):
+            seen = interleave(sides, bench.rounds(ROUNDS), bench.say)
     row = compare(
         "ATTEST: start to key in hand, local KBS",
         "ms",
@@ -76,29 +75,3 @@ class _Runs:
     def _run(self, program: str, *arguments: str) -> float:
         words = (self._programs[program], self._url, *arguments)
         return float(run(self._root.command_with_store(self._store, *words), ENVIRONMENT))
-
-
-@contextmanager
-def served_tpm(path: Path) -> Iterator[None]:
-    """Answer a TPM's commands on a Unix socket, one connection after another."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen()
-    tpm = SimulatedTpm(tpm=booted_tpm())
-
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with connection:
-                    while command := connection.recv(_COMMAND_BYTES):
-                        connection.sendall(tpm.respond(command))
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        path.unlink()
