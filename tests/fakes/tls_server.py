@@ -181,6 +181,12 @@ def read_head(connection: socket.socket) -> bytes:
     return head
 
 
+def keep_silent(connection: socket.socket) -> None:
+    """Answer nothing for as long as the other side is there."""
+    while connection.recv(65536):
+        pass
+
+
 def answer(*parts: bytes) -> Handler:
     """Read a request, send `parts` one by one, close properly."""
 

@@ -40,7 +40,7 @@ URI = "ccinit/shop/file-password"
 DOCUMENT = (
     b'algorithm = "sha256"\nversion = "0.1.0"\n\n[data]\n"ccinit.toml" = ""\n"pod.toml" = ""\n'
 )
-LIMITS = Limits(body_seconds=0.5, head_seconds=0.7, session_seconds=300)
+LIMITS = Limits(body_seconds=2.0, head_seconds=2.5, session_seconds=300)
 IMAGE = values.reference_set("image-1")
 TEST_IMAGE = values.reference_set("image-1-test", Profile.TEST)
 

@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.fakes.tls_server import (
     Key,
     TlsServer,
     answer,
+    keep_silent,
     make_authority,
     read_head,
     server_context,
@@ -249,17 +251,16 @@ def test_r31_byte_at_a_time_ends_at_the_total_deadline(authority: Authority, pre
     with TlsServer(server_context(authority.issue()), drip(prefix)) as server:
         start = time.monotonic()
         assert refused_reason(lambda: fetch(server, authority, limits=limits)) == "net.deadline"
-        assert 1.4 < time.monotonic() - start < 2.5
+        assert 1.4 < time.monotonic() - start < 15  # it would go on for 30
 
 
 @pytest.mark.parametrize("tls", [True, False], ids=["after the handshake", "in the handshake"])
 def test_r31_silence_ends_at_the_wait_limit(authority: Authority, *, tls: bool) -> None:
     limits = HttpLimits(wait_seconds=0.3, total_seconds=5.0)
     context = server_context(authority.issue()) if tls else None
-    with TlsServer(context, lambda _connection: time.sleep(3)) as server:
-        start = time.monotonic()
+    with TlsServer(context, keep_silent) as server:
+        # at the end of the total it would be "net.deadline"
         assert refused_reason(lambda: fetch(server, authority, limits=limits)) == "net.timeout"
-        assert time.monotonic() - start < 2.0
 
 
 def test_r23_one_byte_writes_are_read_as_one_reply(authority: Authority) -> None:
@@ -294,19 +295,25 @@ def test_environment_proxies_and_roots_have_no_effect(
 
 
 def test_connection_is_kept_and_an_ended_one_is_replaced(authority: Authority) -> None:
+    ended = threading.Event()
+
     def twice(connection: socket.socket) -> None:
         for _ in range(2):
             read_head(connection)
             connection.sendall(OK)
+        connection.close()
+        ended.set()
 
     with (
         TlsServer(server_context(authority.issue()), twice) as server,
         HttpClient(pinned_context(authority.pem, check_time=True)) as client,
     ):
-        for expected in (1, 1, 2, 2):
-            assert client.request("GET", server.url(), limits=QUICK).body == b"hello"
-            assert server.connections == expected
-            time.sleep(0.1)
+        for connections in (1, 2):
+            for _ in range(2):
+                assert client.request("GET", server.url(), limits=QUICK).body == b"hello"
+                assert server.connections == connections
+            assert ended.wait(20)
+            ended.clear()
 
 
 def test_roots_that_are_no_certificates_are_refused() -> None:

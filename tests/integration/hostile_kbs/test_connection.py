@@ -17,10 +17,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ccinit.errors import CcinitError
 from ccinit.formats.envelope import EnvelopeKind
 from tests.fakes.kbs_http import FakeKbs, answer, recipient, reply
-from tests.fakes.kbs_tls import Guest, KbsServer
+from tests.fakes.kbs_tls import QUICK, Guest, KbsServer
 from tests.fakes.tls_server import (
     DAY,
     TlsServer,
+    keep_silent,
     make_authority,
     read_head,
     server_context,
@@ -55,8 +56,8 @@ def test_r20_reset_connections_are_retried_until_the_deadline(server: KbsServer)
         with pytest.raises(CcinitError) as refused:
             fetch(server, url=hostile.url(path=""), limits=GIVEN_UP)
         assert refused.value.reason == "kbs.unreachable"
-        assert 0.3 < time.monotonic() - start < 3.0
-        assert hostile.connections > 3
+        assert 0.3 < time.monotonic() - start < QUICK.total_seconds
+        assert hostile.connections > 1
     gc.collect()
 
 
@@ -65,7 +66,7 @@ def test_r20_unreachable_kbs_is_given_up_at_the_deadline(server: KbsServer, name
     assert fetch(server) == SECRET
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    with TlsServer(None, lambda _connection: time.sleep(5)) as silent:
+    with TlsServer(None, keep_silent) as silent:
         url = {
             "silence": silent.url(path=""),
             "no such name": "https://name.invalid",
@@ -75,7 +76,7 @@ def test_r20_unreachable_kbs_is_given_up_at_the_deadline(server: KbsServer, name
         with pytest.raises(CcinitError) as refused:
             fetch(server, url=url, limits=GIVEN_UP)
     assert refused.value.reason == "kbs.unreachable"
-    assert time.monotonic() - start < 3.0
+    assert time.monotonic() - start < QUICK.total_seconds
 
 
 @pytest.mark.parametrize("case", ["root", "name", "weak key", "purpose"])

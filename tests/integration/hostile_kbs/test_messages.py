@@ -184,7 +184,7 @@ def test_r31_endless_reply_is_ended(server: KbsServer, head: bytes, reason: str)
     def endless(connection: socket.socket) -> None:
         read_head(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + head)
-        for _ in range(100):
+        for _ in range(1000):
             connection.sendall(b"1\r\n \r\n")
             time.sleep(0.05)
 
@@ -195,7 +195,7 @@ def test_r31_endless_reply_is_ended(server: KbsServer, head: bytes, reason: str)
         with pytest.raises(CcinitError) as refused:
             fetch(server, url=hostile.url(path=""), limits=limits)
     assert refused.value.reason == reason
-    assert time.monotonic() - start < limits.total_seconds + 1.0
+    assert time.monotonic() - start < limits.total_seconds + 10  # it would go on for 50
 
 
 @PLACES
@@ -227,7 +227,7 @@ def test_r32_busy_kbs_is_asked_again_and_its_wish_is_capped(server: KbsServer, s
     with pytest.raises(CcinitError) as refused:
         fetch(server)
     assert refused.value.reason == "kbs.unreachable"
-    assert time.monotonic() - start < 2.0
+    assert time.monotonic() - start < QUICK.total_seconds
 
 
 def test_r32_busy_kbs_is_left_alone_for_as_long_as_it_asks(server: KbsServer) -> None:

@@ -106,7 +106,7 @@ def test_slow_body_is_cut_off(kbs: Kbs) -> None:
         begin = time.monotonic()
         connection.sendall(head + b"{")
         assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 10 * LIMITS.body_seconds
     assert kbs.client().auth().status_code == 200
 
 

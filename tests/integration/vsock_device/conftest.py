@@ -1,6 +1,5 @@
 """A running device with a guest that has set its rings up."""
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from host_runtime.process import OwnedProcess, python_command, python_environment, wait_for_path
 from host_runtime.socket_folder import open_socket_folder
 from tests.fakes.vhost_front_end import GUEST_CID, RING_SIZE, FrontEnd
-from tests.integration.vsock_device.device import Device
+from tests.integration.vsock_device.device import Device, wait_until_it_listens
 
 
 @pytest.fixture
@@ -21,8 +20,7 @@ def device() -> Iterator[Device]:
         )
         log = folder / "log"
         with OwnedProcess(command, log=log, environment=python_environment()) as process:
-            wait_for_path(folder / "vhost", process, 10)
-            time.sleep(0.05)  # bound a moment before it listens
+            wait_until_it_listens(folder / "vhost", process)
             with FrontEnd(folder / "vhost") as guest:
                 guest.negotiate()
                 guest.start()

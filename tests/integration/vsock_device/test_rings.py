@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.process import OwnedProcess, python_command, python_environment, wait_for_path
+from host_runtime.process import OwnedProcess, python_command, python_environment
 from host_runtime.socket_folder import open_socket_folder
 from host_runtime.vsock.packets import Operation
 from host_runtime.vsock.vhost_user import encode_request
 from tests.fakes.vhost_front_end import GUEST_BASE, MEMORY_BYTES, RING_SIZE, FrontEnd
-from tests.integration.vsock_device.device import GUEST_PORT, Device
+from tests.integration.vsock_device.device import GUEST_PORT, Device, wait_until_it_listens
 
 
 def _far_address(guest: FrontEnd) -> None:
@@ -162,8 +162,7 @@ def test_unknown_request_ends_the_device_with_a_reason() -> None:
             *("--socket", str(folder / "vhost"), "--path", str(folder / "vsock"), "--cid", "3"),
         )
         with OwnedProcess(command, log=folder / "log", environment=python_environment()) as process:
-            wait_for_path(folder / "vhost", process, 10)
-            time.sleep(0.05)
+            wait_until_it_listens(folder / "vhost", process)
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
                 control.connect(str(folder / "vhost"))
                 control.sendall(encode_request(77, b""))
