@@ -102,8 +102,9 @@ def test_evidence_leads_from_the_quote_to_the_hardware(swtpm: Swtpm, kind: int, 
 
 def _first_report(device: TpmDevice, host: Paravisor) -> None:
     attester = AzureAttester(Tee.AZ_SNP_VTPM, device, lambda _report: b"", sleep=lambda _: None)
-    with pytest.raises(CcinitError):
+    with pytest.raises(CcinitError) as error:
         attester.collect_evidence(ReportData(b"before"))
+    assert error.value.reason == "tpm.refused"  # no report is there yet
     host.renew()
 
 

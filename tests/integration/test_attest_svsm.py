@@ -189,8 +189,9 @@ def test_quote_of_another_tpm_is_refused(guest: Guest, another: Swtpm) -> None:
     def mixed(data: ReportData, request: bytes) -> JsonValue:
         own: Any = honest(data, request)
         stranger = replace(guest, swtpm=another)
-        with pytest.raises(CcinitError):
+        with pytest.raises(CcinitError) as closed:
             stranger.answer(data, request)
+        assert closed.value.reason == "tpm.refused"
         with another.open() as device:
             tpm = TpmCommands(device)
             key = tpm.create_primary(AK_TEMPLATE)

@@ -1,3 +1,5 @@
+"""What the benchmarks say of processor time and memory, of processes that take known amounts."""
+
 import os
 import signal
 import subprocess

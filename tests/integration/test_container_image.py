@@ -88,7 +88,7 @@ def test_image_that_the_builder_encrypted_is_decrypted_by_skopeo(
         directories=(tmp_path, ca.parent, recipient.private.parent),
     )
     assert layer_digests(tmp_path / "decrypted") == layer_digests(layout)
-    with pytest.raises(ConfigError):  # and not without the key
+    with pytest.raises(ConfigError) as refused:  # and not without the key
         TOOLS.run(
             (
                 *("skopeo", "copy", "--quiet", "--insecure-policy", "--src-cert-dir", ca.parent),
@@ -97,6 +97,7 @@ def test_image_that_the_builder_encrypted_is_decrypted_by_skopeo(
             ),
             directories=(tmp_path, ca.parent, *(one.private.parent for one in recipients.values())),
         )
+    assert "No suitable private key found for decryption" in refused.value.detail
     kek = (tmp_path / "output/keys/ccinit/demo/image-key-web").read_bytes()
     for number, keys in enumerate(({URI: kek}, {URI: recipient.private_pem})):
         work = tmp_path / f"guest-{number}"

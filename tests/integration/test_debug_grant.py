@@ -103,8 +103,9 @@ def test_guest_in_which_debug_was_opened_gets_none(kbs: Kbs) -> None:
 
 def test_order_ends_with_its_grants(kbs: Kbs) -> None:
     order(kbs, seconds=-1)
-    with pytest.raises(CcinitError):
+    with pytest.raises(CcinitError) as refused:
         fetch(guest(kbs))
+    assert refused.value.reason == "kbs.plugin_internal_error"
     assert "mint.expired" in str(kbs.audit()[-1]["reason"])
     order(kbs)
     assert fetch(guest(kbs))

@@ -163,7 +163,7 @@ def test_mirror_learns_only_the_credentials_under_its_own_name(
             status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}
         )
         with (
-            pytest.raises(CcinitError),
+            pytest.raises(CcinitError) as refused,
             pulled(
                 PRIMARY,
                 authority.ca_pem,
@@ -173,6 +173,7 @@ def test_mirror_learns_only_the_credentials_under_its_own_name(
             ),
         ):
             pass
+        assert refused.value.reason == "net.dns"  # the registry itself has no name
         assert len(curious.requests) == 1
         assert all("authorization" not in headers for _path, headers in curious.requests)
 

@@ -134,7 +134,7 @@ def test_tls_below_1_3_is_refused(kbs: Kbs) -> None:
 def test_certificate_names_only_what_the_owner_said(kbs: Kbs) -> None:
     with (
         socket.create_connection(("127.0.0.1", kbs.port), 10) as raw,
-        pytest.raises(ssl.SSLCertVerificationError),
+        pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"),
     ):
         kbs.tls.wrap_socket(raw, server_hostname="kbs.example")
 
