@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("bench: needs root, for mounts and chroot", file=sys.stderr)
         return 1
     # Being ended is an end like any other: what was started stops, what was made goes.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     names = options.only or [*GROUPS]
     began = time.monotonic()
 

@@ -27,7 +27,8 @@ def main() -> int:
     )
     platform = parser.parse_args().tee
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, _leave)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     try:
         tell(Show(), platform)
     except DemoError as error:
@@ -40,6 +41,7 @@ def main() -> int:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     """End as an exception does, so that every process that was started is ended, too."""
+    print(f"\ndemo: ended by {signal.Signals(number).name}", file=sys.stderr, flush=True)
     sys.exit(128 + number)
 
 

@@ -88,17 +88,17 @@ def live(
 
 def live_together(configs: Mapping[str, GuestConfig], show: Show) -> Mapping[str, Life]:
     """Boot several guests, by party, and stay until all have ended."""
-    with ExitStack() as stack:
+    # If this is interrupted, the guests end first, so that nobody waits for them any more.
+    with ThreadPoolExecutor(len(configs)) as pool, ExitStack() as stack:
         # All are started before the first thread is: a fork from threads could stop in a lock.
         guests = {
             party: stack.enter_context(boot_guest(config)) for party, config in configs.items()
         }
-        with ThreadPoolExecutor(len(guests)) as pool:
-            lives = {
-                party: pool.submit(accompany, guest, configs[party], show, party=party)
-                for party, guest in guests.items()
-            }
-            return {party: future.result() for party, future in lives.items()}
+        lives = {
+            party: pool.submit(accompany, guest, configs[party], show, party=party)
+            for party, guest in guests.items()
+        }
+        return {party: future.result() for party, future in lives.items()}
 
 
 def accompany(

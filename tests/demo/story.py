@@ -120,8 +120,8 @@ def _first_boot(story: Story, config: GuestConfig) -> tuple[Boot, Forgeries]:
     """
     with (
         story.show.step("host", "the guest's life, from power-on to its end"),
-        boot_guest(config) as guest,
         ThreadPoolExecutor(1) as pool,
+        boot_guest(config) as guest,
     ):
         forging = pool.submit(make_forgeries, story.scene)
         life = accompany(guest, config, story.show, requests=_REQUESTS)
