@@ -1,16 +1,14 @@
-"""What these tests stand on: root, mounts of their own, registries and keys for images."""
+"""What these tests stand on: root, a machine that stays clean, registries and keys for images."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
 
-from ccinit.kernel.libc import check, libc
-from ccinit.kernel.mount import MountFlag, mount
 from tests.fakes.hostile_registry import serve_hostile
 from tests.integration.hostile_harness import IMAGE, Harness
+from tests.integration.leftovers import have_own_mounts, remove_dead_cgroups
 from tests.integration.recipients import Recipient, make_recipients
 from tests.integration.registry_fixture import (
     Authority,
@@ -19,15 +17,16 @@ from tests.integration.registry_fixture import (
     running_registry,
 )
 
-CLONE_NEWNS: Final = 0x0002_0000
-
 
 @pytest.fixture(scope="session", autouse=True)
-def _mounts_of_their_own() -> None:
-    """What a test mounts is gone with this process, whatever fails in it and however it ends."""
+def _nothing_is_left() -> Iterator[None]:
+    """Whatever fails in these tests, and however their process ends."""
     if os.geteuid() == 0:
-        check(libc.unshare(CLONE_NEWNS), "unshare", "mounts")
-        mount("none", "/", "", MountFlag.REC | MountFlag.SLAVE)
+        remove_dead_cgroups()  # of a run that could not
+        have_own_mounts()
+    yield
+    if os.geteuid() == 0:
+        remove_dead_cgroups()
 
 
 @pytest.fixture(scope="session")

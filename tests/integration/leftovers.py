@@ -1,0 +1,44 @@
+"""What tests would leave on a machine if they failed, or were killed."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from ccinit.kernel.libc import check, libc
+from ccinit.kernel.mount import MountFlag, mount
+
+CLONE_NEWNS: Final = 0x0002_0000
+_OURS: Final = "ccinit-test-"
+
+
+def have_own_mounts() -> None:
+    """Have what this process and its children mount vanish with the last of them."""
+    check(libc.unshare(CLONE_NEWNS), "unshare", "mounts")
+    mount("none", "/", "", MountFlag.REC | MountFlag.SLAVE)
+
+
+def remove_dead_cgroups() -> None:
+    """Remove the cgroups of PID namespaces that are no more: their names end with its number.
+
+    See `tests.vm.guest.containers.own_cgroup`; those of other runs have processes and stay.
+    """
+    living = set(pid_namespaces())
+    for root in cgroup2_roots():
+        for path in root.glob(f"{_OURS}*"):
+            if int(path.name.removeprefix(_OURS)) not in living:
+                for one in sorted(path.glob("**/"), reverse=True):
+                    one.rmdir()
+
+
+def pid_namespaces() -> Iterator[int]:
+    """The numbers of those that have processes."""
+    for path in Path("/proc").glob("[0-9]*/ns/pid"):
+        with suppress(OSError):  # a process has ended meanwhile
+            yield path.stat().st_ino
+
+
+def cgroup2_roots() -> list[Path]:
+    """Where the one tree of cgroup2 is mounted."""
+    rows = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    return [Path(row[1]) for row in rows if row[2] == "cgroup2"][:1]
