@@ -18,6 +18,8 @@ from rootfs_builder.cli import main
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.pe_images import kernel_image
 
+pytestmark = pytest.mark.timeout(900)  # the first test may have to build
+
 TREE = Path(os.environ.get("CCINIT_TOOLS", "build/tools"))
 EFI = TREE / "usr/lib/systemd/boot/efi"
 IMAGES = Path("build/image").absolute()

@@ -28,7 +28,7 @@ from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.show import Show
 from tests.demo.world import World, make_world
 from tests.vm.debug_visit import DebugVisit, visit_debug
-from tests.vm.direct_boot import DirectImage
+from tests.vm.direct_boot import BOOT_TEST_SECONDS, DirectImage
 from tests.vm.harness.boot import record_boot
 from tests.vm.owner_visit import WORDS, Visit, visit_pod
 from tests.vm.phase_sweep import sweep
@@ -36,7 +36,7 @@ from tests.vm.phase_sweep import sweep
 IMAGE_LINE = b'server_version = "counter"'
 """A line of the pod's program: the image is on scratch, and so is the file."""
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(BOOT_TEST_SECONDS)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

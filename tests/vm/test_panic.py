@@ -19,15 +19,15 @@ from tests.demo.life import Life, live, owner_address, write_stream
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.show import Show
 from tests.demo.world import World, make_world
-from tests.vm.direct_boot import ONE_END, DirectImage
+from tests.vm.direct_boot import BOOT_TEST_SECONDS, ONE_END, DirectImage
 from tests.vm.harness.boot import record_boot
 from tests.vm.harness.gdb_remote import break_the_kernel
 from tests.vm.owner_visit import PYTHON
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(BOOT_TEST_SECONDS)]
 
 FAULT = "import ctypes; ctypes.string_at(8)"  # the kernel writes a line about it
-COLLECT_SECONDS = 3.0  # the host asks all the time; this is what a line may be under way
+QUIET_MS = 3000  # what a line may be under way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,9 @@ def kill(scene: World, guest: Guest, config: GuestConfig) -> None:
     """Have the kernel say something, let it be collected, and make it panic."""
     command = (scene.canaries.container, PYTHON, "-I", "-c", FAULT)
     scene.owner.ask("exec", *command, at=owner_address(config), accept=(139,))
-    time.sleep(COLLECT_SECONDS)
+    with guest.client() as client:  # beside the one that collects for the owner
+        collected = sum(len(chunk.blob) for chunk in client.collect(wait_ms=QUIET_MS, follow=False))
+    assert collected
     break_the_kernel(guest.qmp, guest.files.folder / "gdb")
 
 
