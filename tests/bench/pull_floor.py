@@ -73,14 +73,16 @@ def _pass(
 
     hasher = threading.Thread(target=hash_pieces)
     hasher.start()
-    decompress = _decompressor(layer["mediaType"])
-    reply = _get(connection, image, f"blobs/{layer['digest']}")
-    while chunk := reply.read(_CHUNK_BYTES):
-        blob.update(chunk)
-        if piece := decompress(chunk):
-            pieces.put(piece)
-    pieces.put(b"")
-    hasher.join()
+    try:
+        decompress = _decompressor(layer["mediaType"])
+        reply = _get(connection, image, f"blobs/{layer['digest']}")
+        while chunk := reply.read(_CHUNK_BYTES):
+            blob.update(chunk)
+            if piece := decompress(chunk):
+                pieces.put(piece)
+    finally:
+        pieces.put(b"")
+        hasher.join()
     return f"sha256:{blob.hexdigest()}", f"sha256:{tar.hexdigest()}"
 
 

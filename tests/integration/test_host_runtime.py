@@ -51,7 +51,7 @@ def answering(path: Path, answer: bytes) -> Iterator[None]:
                 stream.recv(100)
                 stream.sendall(answer)
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)  # nobody may come
         thread.start()
         yield
         thread.join()

@@ -332,7 +332,7 @@ def test_relay_of_a_host_that_changes_a_byte_is_noticed(world: OwnerWorld) -> No
             far.sendall(answer)
             far.recv(65536)  # its alert
 
-    thread = threading.Thread(target=tamper)
+    thread = threading.Thread(target=tamper, daemon=True)
     thread.start()
     near.settimeout(30)
     with pytest.raises(CcinitError) as caught:

@@ -5,13 +5,14 @@ Needs root, for the change of user, and a kernel with Landlock (ABI 6) and secco
 
 import os
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from ccinit.agent.children import Children
 from ccinit.agent.roles import RIGHTS, Role
 from ccinit.errors import ChildError
-from tests.integration.children.harness import needs_root, run_order, status_of
+from tests.integration.children.harness import SECONDS, needs_root, run_order, status_of
 
 pytestmark = needs_root
 
@@ -77,11 +78,12 @@ def test_program_that_a_child_starts_has_both_filters_and_no_channel(
     seen: list[tuple[dict[str, str], set[str]]] = []
 
     def look() -> None:
-        while len(seen) < 20:  # a loader has a library open, for a moment
+        end = time.monotonic() + SECONDS
+        while len(seen) < 20 and time.monotonic() < end:  # a loader has a library open, at first
             for process in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError):
-                    words = (process / "cmdline").read_bytes().split(b"\0")
-                    if words[0] == b"/bin/sh" and str(flag).encode() in words[2]:
+                    line = (process / "cmdline").read_bytes()
+                    if line.startswith(b"/bin/sh\0") and str(flag).encode() in line:
                         fds = {path.name for path in (process / "fd").iterdir()}
                         seen.append((status_of(int(process.name)), fds))
         flag.touch()
@@ -90,6 +92,7 @@ def test_program_that_a_child_starts_has_both_filters_and_no_channel(
     watcher.start()
     assert run_scripts(children, workspace, f"while [ ! -e {flag} ]; do :; done") == "all"
     watcher.join()
+    assert len(seen) >= 20
     status = seen[-1][0]
     assert set.intersection(*(fds for _status, fds in seen)) == {"0", "1", "2"}
     assert status["Seccomp_filters"].strip() == "2"

@@ -264,7 +264,7 @@ def ask_over_loopback() -> bytes:
 
 def serve_one_client() -> bytes:
     answers: list[bytes] = []
-    client = threading.Thread(target=lambda: answers.append(ask_over_loopback()))
+    client = threading.Thread(target=lambda: answers.append(ask_over_loopback()), daemon=True)
     state = BootState()
     state.enter(Phase.LISTEN)
     service = HostService(state, bytes(16), SealedRing(MIB))
