@@ -152,7 +152,7 @@ def test_r71_token_service_that_misbehaves(hostile: Harness, name: str) -> None:
     ask = Fault(status=401, headers={"WWW-Authenticate": realm}, times=1)
     hostile.registry.others["/token"] = TOKEN
     hostile.registry.faults = {IMAGE.digest: ask, "/token": fault}
-    seconds = 1 if fault.stall else 60
+    seconds = 3 if fault.stall else 60
     assert hostile.pull(auth=hostile.password(), seconds=seconds) == reason
     hostile.registry.requests.clear()
     hostile.registry.faults = {
