@@ -70,18 +70,26 @@ def sinks_of(config: GuestConfig) -> tuple[Sink, ...]:
     )
 
 
+def absent_records(files: GuestFiles) -> tuple[str, ...]:
+    """Return the names of what every guest with a network is written down in, and is not there."""
+    names = files.sinks
+    texts = (names.serial, names.console, names.debugcon, names.firmware_debug)
+    records = (*texts, names.network, files.events, files.vsock_capture)
+    return tuple(path.name for path in records if not path.exists())
+
+
 def require_recorded(files: GuestFiles) -> None:
     """Show that what a guest says is written down: an absent record would hold no canary either.
 
     Raises:
         DemoError: a record is not there, or the serial port's has not even the firmware's words.
     """
-    names = files.sinks
-    texts = (names.serial, names.console, names.debugcon, names.firmware_debug)
-    records = (*texts, names.network, files.events, files.variables, files.vsock_capture)
-    absent = [path.name for path in records if not path.exists()]
-    if not absent and not names.serial.stat().st_size:
-        absent = [names.serial.name]
+    absent = absent_records(files)
+    if not files.variables.exists():
+        absent += (files.variables.name,)
+    serial = files.sinks.serial
+    if not absent and not serial.stat().st_size:
+        absent = (serial.name,)
     if absent:
         raise DemoError("host", f"{files.folder.name}: nobody wrote down {', '.join(absent)}")
 

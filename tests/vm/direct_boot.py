@@ -29,6 +29,7 @@ from host_runtime.sinks import Sink
 from host_runtime.swtpm import VirtualTpm
 from host_runtime.tools import Tools
 from measured_boot.direct_line import line_of_kernel
+from tests.demo.host_view import absent_records
 from tests.integration.registry_fixture import make_authority
 from tests.vm.harness.boot import record_boot
 
@@ -219,8 +220,12 @@ def end_events(guest: Guest) -> list[object]:
 
 
 def guest_sinks(guest: Guest, config: GuestConfig) -> tuple[Sink, ...]:
-    """Return every sink of a guest, without what its firmware itself is known to say."""
+    """Return every sink of a guest, without what its firmware itself is known to say.
+
+    Each is there: one that nobody has recorded would be silent, whatever was said.
+    """
     assert config.network is not None
+    assert absent_records(guest.files) == ()
     code = TOOLS.path(SEABIOS) if config.firmware is None else config.firmware.code
     return guest.files.all_sinks(
         firmware=firmware_name(code), disks=config.disks, mac=config.network.mac
