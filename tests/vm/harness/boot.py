@@ -16,13 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from host_runtime.process import OwnedProcess
+from host_runtime.swtpm import manufacture_tpm
+from host_runtime.tools import Tools
 from rootfs_builder.tools_tree import ToolsTree
 from tests.vm.harness.guest_disks import DISKS, RESIZED, UNPLUGGED, GuestDisk
 from tests.vm.harness.hostile_host import host_arguments, hostile_host
 from tests.vm.harness.initrd import write_initrd
 from tests.vm.harness.kernel_package import open_guest_kernel
 from tests.vm.harness.site_packages import open_site_packages
-from tests.vm.harness.virtual_tpm import manufacture_tpm, running_tpm
 
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools"))
 CACHE = Path("build/cache/vm")
@@ -70,7 +72,6 @@ def boot_guest(
     with _exclusive(CACHE):
         kernel = open_guest_kernel(tools, CACHE)
         site = open_site_packages(tools, CACHE)
-        tpm = manufacture_tpm(tools, CACHE)
     with tempfile.TemporaryDirectory(prefix="guest-", dir=WORK) as directory:
         work = Path(directory).resolve()
         write_initrd(work / "initrd", tools, kernel, site, node_ids, modules)
@@ -78,7 +79,8 @@ def boot_guest(
         for disk in (*DISKS, RESIZED, UNPLUGGED):
             with (work / f"{disk.serial}.disk").open("wb") as file:
                 file.truncate(disk.size_bytes)
-        with running_tpm(tools, tpm, work) as tpm_socket, hostile_host(work):
+        tpm_socket = work / "tpm.socket"
+        with _start_tpm(work, tpm_socket), hostile_host(work):
             seconds = _run_qemu(tools, work, tpm_socket)
         record_boot(name, seconds)
         console = (work / "console").read_bytes()[-_CONSOLE_TAIL_BYTES:]
@@ -87,6 +89,13 @@ def boot_guest(
             console=console.decode(errors="replace"),
             seconds=seconds,
         )
+
+
+def _start_tpm(work: Path, control_socket: Path) -> OwnedProcess:
+    """Make a TPM with an attestation key, as a platform provides one, and start it."""
+    tools = Tools(tree=TOOLS.absolute())
+    tpm = manufacture_tpm(tools, work / "tpm")
+    return tpm.start(tools, control_socket=control_socket, log=work / "tpm.log")
 
 
 @contextmanager
