@@ -49,7 +49,10 @@ GROUPS: Mapping[str, Callable[[Bench], Sequence[Row]]] = {
 TREE = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
 OUTPUT = Path("build/bench")
 IMAGES = Path("build/image")
-FAILURES = (AssertionError, BenchError, CcinitError, OSError, subprocess.SubprocessError)
+FAILURES = (
+    *(AssertionError, BenchError, CcinitError, OSError, subprocess.SubprocessError),
+    *(LookupError, ValueError),  # what a side has printed is not what a row reads
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             rows += _measure(name, options.runs, say)
         except FAILURES as error:
-            failures.append(f"bench: {name} was not measured: {error}")
+            failures.append(f"bench: {name} was not measured: {type(error).__name__}: {error}")
             say(failures[-1])
     _publish(machine, rows, is_whole=set(names) == set(GROUPS) and not failures)
     print("\n".join([f"{time.monotonic() - began:.0f} s", *failures]))

@@ -1,8 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 
+from host_runtime.qemu import Accelerator
+from tests.bench import __main__ as bench
 from tests.bench.__main__ import GROUPS, main, parse_options
+from tests.bench.measurement import Bench, Row, compare
 
 ROWS = Path(__file__).parents[2] / "bench" / "rows"
 
@@ -38,3 +42,25 @@ def test_without_root_nothing_is_measured(
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert main([]) == 1
     assert "needs root" in capsys.readouterr().err
+
+
+def test_rows_that_cannot_be_read_leave_the_others_and_fail_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreadable(_bench: Bench) -> tuple[Row, ...]:
+        raise KeyError("pss_bytes")
+
+    def good(_bench: Bench) -> tuple[Row, ...]:
+        return (compare("a row", "ms", ours=[1.0], peer=[2.0], peer_name="it", goal=1.0),)
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(bench, "choose_accelerator", lambda _tools: Accelerator.TCG)
+    monkeypatch.setattr(bench, "OUTPUT", tmp_path / "bench")
+    monkeypatch.setattr(bench, "GROUPS", {"unreadable": unreadable, "good": good})
+    assert main(["--keep-image"]) == 1
+    printed = capsys.readouterr().out
+    assert "unreadable was not measured: KeyError: 'pss_bytes'" in printed
+    report = json.loads((tmp_path / "bench/partial/report.json").read_text())
+    assert [row["name"] for row in report["rows"]] == ["a row"]
+    assert not (tmp_path / "bench/report.json").exists()
