@@ -1,0 +1,185 @@
+"""Documents hold together: links and paths lead somewhere, examples are what their readers take.
+
+Command lines in them are `test_readme`'s and `test_guest_owner_readme`'s.
+"""
+
+import ast
+import json
+import re
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ccinit.formats.image_policy import parse_image_policy
+from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.tee import Tee
+from guest_owner.kbs.passports.issuer import parse_issuer
+from guest_owner.kbs.references import parse_reference_set
+from guest_owner.kbs.requirements import parse_requirements
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+)
+SOURCES = [ROOT / f"{name}/src" for name in ("guest-owner", "host-runtime", "measured-boot")]
+SOURCES += [ROOT / "rootfs-builder/src", ROOT / "ccinit"]
+LABELS = ("ccinit/log/", "ccinit/workload/", "ccinit/owner/")  # of digests, not paths
+FOLDERS = "docs|tests|ccinit|rootfs-builder|measured-boot|host-runtime|guest-owner"
+IN_THE_TREE = re.compile(rf"(?:{FOLDERS})/[\w./-]+|[\w./-]+\.py")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The page's examples in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """What the page's headings are called in a link."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def lost_links(page: Path) -> Iterator[str]:
+    for link in re.findall(r"\]\(([^)]+)\)", prose(page)):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if "://" not in link and not (
+            target.exists() and (not anchor or anchor in anchors(target))
+        ):
+            yield link
+
+
+def lost_paths(page: Path) -> Iterator[str]:
+    """Paths of the tree in the page's text that are not there, seen from wherever one might."""
+    places = [
+        ROOT,
+        page.parent,
+        *SOURCES,
+        *(each for source in SOURCES for each in source.iterdir()),
+    ]
+    places += [ROOT / "tests/unit/guest_owner/trustee", ROOT / "ccinit/agent/jobs"]
+    places += [ROOT / "guest-owner/src/guest_owner/kbs", ROOT / "tests/vectors/sealed_log"]
+    for path in filter(IN_THE_TREE.fullmatch, re.findall(r"`([^`\n]+)`", prose(page))):
+        if not path.startswith(LABELS) and not any((place / path).exists() for place in places):
+            yield path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_and_paths_of_a_page_lead_somewhere(page: Path) -> None:
+    assert (list(lost_links(page)), list(lost_paths(page))) == ([], [])
+
+
+def test_links_and_paths_that_lead_nowhere_would_be_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A `b`\n[x](#a-b) [x](page.md#a) [x](y.md) `docs/none.md` `docs/storage.md`\n"
+    )
+    assert list(lost_links(page)) == ["page.md#a", "y.md"]
+    assert list(lost_paths(page)) == ["docs/none.md"]
+
+
+def test_every_page_is_named_by_one_that_is_read_before() -> None:
+    read, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        read.add(page)
+        text = page.read_text()
+        waiting += [other for other in set(PAGES) - read - set(waiting)
+                    if name_of(other) in text or f"]({other.name})" in text]  # fmt: skip
+    (decisions,) = {page.parent for page in PAGES if page.parent.name == "decisions"}
+    assert f"{name_of(decisions)}/" in (ROOT / "README.md").read_text()
+    unread = {page for page in PAGES if decisions not in page.parents} - read
+    assert {name_of(page) for page in unread if ROOT / "tests" not in page.parents} == set()
+
+
+def check_shell(text: str) -> None:
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+PARSERS: dict[str, Callable[[str], object]] = {
+    "toml": tomllib.loads,
+    "json": json.loads,
+    "python": ast.parse,
+    "sh": check_shell,
+}
+
+
+@pytest.mark.parametrize("language", PARSERS)
+def test_examples_are_in_the_language_that_they_name(language: str) -> None:
+    found = [block for page in PAGES for block in blocks(page, language)]
+    assert found
+    for block in found:
+        PARSERS[language](block)
+
+
+def complete(example: str) -> str:
+    """Put something of the right form where an example has an ellipsis."""
+    filled = example.replace("@sha256:…", f"@sha256:{64 * '0'}")
+    filled = re.sub(r'(root_hash|salt) = "…"', f'\\1 = "{64 * "0"}"', filled)
+    return filled.replace('"…"', '"-----BEGIN CERTIFICATE-----"')
+
+
+def manifest(example: str) -> PodManifest:
+    """Parse a part of a pod.toml within the least that one has."""
+    image = "" if "[[image]]" in example else (
+        '[[image]]\nname = "web"\nreference = "r.example/web@sha256:…"\nca = "…"\n'
+    )  # fmt: skip
+    head = 'version = 1\nname = "shop"\n'
+    return parse_pod_manifest(
+        complete(f'{head}{image}[[container]]\nname = "web"\nimage = "web"\n{example}')
+    )
+
+
+def test_examples_of_volumes_and_registries_are_what_a_guest_takes() -> None:
+    (volumes,) = blocks(ROOT / "docs/storage.md", "toml")
+    assert len(manifest(volumes).volumes) == volumes.count("[[volume]]") == 4
+    (registries,) = blocks(ROOT / "docs/registries.md", "toml")
+    assert len(manifest(registries).registries) == 1
+    (signed,) = blocks(ROOT / "docs/image-policy.md", "toml")
+    assert manifest(signed).images[0].policy is not None
+    (policy,) = blocks(ROOT / "docs/image-policy.md", "json")
+    assert parse_image_policy(policy.replace("<base64 of cosign.pub>", "a2V5").encode())
+
+
+def test_examples_of_what_an_owner_registers_are_what_the_kbs_takes() -> None:
+    guest_owner = ROOT / "guest-owner/README.md"
+    (issuer,) = blocks(guest_owner, "toml")
+    assert parse_issuer(issuer.encode()).issuer == "https://shop.eus.attest.azure.net"
+    (demands,) = blocks(ROOT / "docs/operations.md", "toml")
+    assert parse_requirements(demands.encode(), Tee.SNP)
+    values = blocks(guest_owner, "json")
+    platforms = [parse_reference_set(with_digits(value).encode()).measured.tee for value in values]
+    assert platforms == [Tee.TPM, Tee.SNP, Tee.TDX, Tee.SE]
+
+
+def with_digits(values: str) -> str:
+    """Put digits where reference values have ellipses, as many as each member has."""
+    document = json.loads(values)
+
+    def fill(name: str, value: object) -> object:
+        match value:
+            case dict():
+                return {key: fill(f"{name}.{key}", each) for key, each in value.items()}
+            case list():
+                return [fill(name, each) for each in value]
+            case str() if "…" in value:
+                long = name.startswith((".pld", ".ald", ".tld"))
+                size = 128 if long else 32 if name == ".tag" else 64 if ".pcr" in name else 96
+                return size * "1"
+        return value
+
+    return json.dumps(fill("", document))
