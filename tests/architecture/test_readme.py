@@ -62,6 +62,42 @@ def test_readme_uses_every_tool() -> None:
     assert {line.partition(" ")[0] for line in lines} == set(COMMANDS)
 
 
+def commands_of(program: str, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, ...]]:
+    """Every command of a program that does something, as the words that lead to it."""
+    found: set[tuple[str, ...]] = set()
+
+    def note(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> None:
+        groups = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+        for group in groups:
+            for name, inner in group.choices.items():
+                note(inner, (*path, name))
+        if not groups:
+            found.add(path)
+
+    def parse_args(parser: argparse.ArgumentParser, _words: object = None) -> None:
+        note(parser, ())
+        raise Parsed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+        with pytest.raises(Parsed):
+            COMMANDS[program]([])
+    return found
+
+
+@pytest.mark.parametrize("program", ["host-runtime", "measured-boot", "rootfs-builder"])
+def test_readme_of_a_tool_shows_each_of_its_commands(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [tuple(line.split()[1:]) for page, line in examples()
+             if page == f"{program}/README.md" and line.startswith(f"{program} ")]  # fmt: skip
+    commands = commands_of(program, monkeypatch)
+    assert len(commands) > 4
+    assert {each for each in commands if any(line[: len(each)] == each for line in lines)} == (
+        commands
+    )
+
+
 class Parsed(Exception):  # noqa: N818  # not an error
     """The command line was read to its end."""
 

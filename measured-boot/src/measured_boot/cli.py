@@ -7,7 +7,7 @@ Thin: files to values, values to text. From Python, use `measured_boot.predictio
 import argparse
 from collections.abc import Callable, Sequence
 
-from measured_boot.command_errors import run_command
+from measured_boot.command_errors import EXIT_STATUS, run_command
 from measured_boot.explain_command import EXPLAIN_HELP, add_explain
 from measured_boot.platforms import PLATFORMS, Platform
 from measured_boot.predict_command import PREDICT_HELP, add_predict
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="measured-boot",
         description="Say what a boot will leave in the registers of a TPM or a TEE.",
-        epilog="A prediction holds for the platforms that `measured-boot platforms` lists.",
+        epilog=f"Predictions hold for what `measured-boot platforms` lists. {EXIT_STATUS}",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = commands.add_parser("predict", help=PREDICT_HELP, description=PREDICT_HELP)
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add_verify(add)
     add = commands.add_parser("unverified", help=UNVERIFIED_HELP, description=UNVERIFIED_HELP)
     add_unverified(add)
-    add = commands.add_parser("platforms", help="list what predictions hold for")
+    words = "List what predictions hold for."
+    add = commands.add_parser("platforms", help=words, description=words)
     add.set_defaults(command=_platforms)
     return parser

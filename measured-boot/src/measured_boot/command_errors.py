@@ -10,6 +10,10 @@ from typing import Final
 
 from ccinit.errors import CcinitError
 
+EXIT_STATUS: Final = (
+    "Exit status: 0 done, and nothing differs; 1 failed, or something does;"
+    " 2 wrong usage; 130 interrupted."
+)
 _INTERRUPTED: Final = 130  # as shells tell a SIGINT
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ccinit.errors import ConfigError
-from measured_boot.command_errors import run_command
+from measured_boot.command_errors import EXIT_STATUS, run_command
 from rootfs_builder.container_image import command as container_image_command
+from rootfs_builder.container_image.command import add_command
 from rootfs_builder.exclusive import exclusive
 from rootfs_builder.guest_image.build import PROFILES, ImageBuild
 from rootfs_builder.guest_image.debug_tools import DebugToolsBuild
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="rootfs-builder", description="Build what a ccinit guest boots."
+        prog="rootfs-builder", description="Build what a ccinit guest boots.", epilog=EXIT_STATUS
     )
     parser.add_argument(
         "--repository",
@@ -49,14 +50,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    tools = commands.add_parser(
-        "tools", help="make the tools tree, build/tools (CCINIT_TOOLS names one that is there)"
-    )
+    tools = add_command(commands, "tools", "Make the tools tree, or check the one of CCINIT_TOOLS.")
     tools.set_defaults(func=_run_tools)
 
-    _add_image(commands.add_parser("image", help="build the guest image"))
+    _add_image(
+        add_command(commands, "image", "Build the guest image, and what is published with it.")
+    )
 
-    lock = commands.add_parser("lock", help="renew the lock files and say what changed")
+    lock = add_command(commands, "lock", "Renew the lock files and say what changed.")
     lock.add_argument(
         "--newest",
         action="store_true",
@@ -65,11 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_project(lock)
     lock.set_defaults(func=_run_lock)
 
-    compare = commands.add_parser(
-        "compare", help="say in words where two folders of published files differ first"
-    )
-    compare.add_argument("first", type=Path)
-    compare.add_argument("second", type=Path)
+    words = "Say in words where two folders of published files differ first."
+    compare = add_command(commands, "compare", words)
+    compare.add_argument("first", type=Path, help="as `rootfs-builder image` left it")
+    compare.add_argument("second", type=Path, help="the same")
     compare.set_defaults(func=_run_compare)
 
     container_image_command.add_parser(commands)

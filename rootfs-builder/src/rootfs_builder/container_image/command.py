@@ -53,7 +53,9 @@ _LOCATION = "oci:DIRECTORY or docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]"
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the `container-image` commands."""
-    parser = subparsers.add_parser("container-image", help="build, encrypt, sign and push images")
+    parser = add_command(
+        subparsers, "container-image", "Build, encrypt, sign and push images of containers."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_build(commands)
@@ -62,15 +64,20 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_push(commands)
 
 
+def add_command(commands: Subparsers, name: str, words: str) -> argparse.ArgumentParser:
+    """Add a command that says the same in the list of commands and in its own help."""
+    return commands.add_parser(name, help=words, description=words)
+
+
 def _add_demo(commands: Subparsers) -> None:
-    parser = commands.add_parser("demo", help="make the demo's image from Debian packages")
+    parser = add_command(commands, "demo", "Make the demo's image from Debian packages.")
     parser.add_argument("layout", type=Path, help="OCI layout directory to write")
     _add_build_options(parser)
     parser.set_defaults(func=run_demo)
 
 
 def _add_build(commands: Subparsers) -> None:
-    parser = commands.add_parser("build", help="make an image of a directory or of packages")
+    parser = add_command(commands, "build", "Make an image of a directory or of Debian packages.")
     parser.add_argument("layout", type=Path, help="OCI layout directory to write")
     content = parser.add_mutually_exclusive_group(required=True)
     content.add_argument("--directory", type=Path, help="what the root holds, owned by root")
@@ -94,7 +101,9 @@ def _add_build_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_encrypt(commands: Subparsers) -> None:
-    parser = commands.add_parser("encrypt", help="encrypt every layer, and write the keys")
+    parser = add_command(
+        commands, "encrypt", "Encrypt every layer of an image, and write the keys."
+    )
     _add_locations(parser)
     parser.add_argument(
         "--recipient",
@@ -125,7 +134,7 @@ def _add_encrypt(commands: Subparsers) -> None:
 
 
 def _add_sign(commands: Subparsers) -> None:
-    parser = commands.add_parser("sign", help="sign as cosign does, and write the policy")
+    parser = add_command(commands, "sign", "Sign an image as cosign does, and write the policy.")
     parser.add_argument("source", help=_LOCATION)
     parser.add_argument("--key", type=Path, required=True, help="private key on P-256, PEM")
     parser.add_argument(
@@ -142,7 +151,7 @@ def _add_sign(commands: Subparsers) -> None:
 
 
 def _add_push(commands: Subparsers) -> None:
-    parser = commands.add_parser("push", help="copy an image byte for byte")
+    parser = add_command(commands, "push", "Copy an image byte for byte.")
     _add_locations(parser)
     parser.set_defaults(func=run_push)
 
