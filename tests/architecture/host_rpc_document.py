@@ -33,12 +33,17 @@ port {PORT}: a plain stream of MessagePack objects, without length prefix. Peers
 * No reply can hold text: no type in the schema is a string.
 """
 
+_CODES = """## Codes
+
+What each means and where to look: [Running it](operations.md#when-a-guest-ends).
+"""
+
 
 def render() -> str:
     """Return the document."""
     parts = [_HEAD, "## Methods\n"]
     parts += [_method(method) for method in METHODS.values()]
-    parts += ["## Phases\n", _numbers(Phase), "## Codes\n", _numbers(Code)]
+    parts += ["## Phases\n", _numbers(Phase), _CODES, _numbers(Code)]
     parts += ["## Errors of a call\n", _numbers(RpcError)]
     return "\n".join(parts)
 

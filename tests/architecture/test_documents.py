@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.formats.host_rpc import Code
 from ccinit.formats.image_policy import parse_image_policy
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod_resources import name_resources
+from ccinit.formats.pod_volume import VolumeKind
 from ccinit.formats.tee import Tee
 from guest_owner.kbs.passports.issuer import parse_issuer
 from guest_owner.kbs.references import parse_reference_set
@@ -153,6 +156,25 @@ def test_examples_of_volumes_and_registries_are_what_a_guest_takes() -> None:
     assert manifest(signed).images[0].policy is not None
     (policy,) = blocks(ROOT / "docs/image-policy.md", "json")
     assert parse_image_policy(policy.replace("<base64 of cosign.pub>", "a2V5").encode())
+
+
+def test_example_of_a_whole_pod_is_one_that_a_guest_takes() -> None:
+    pod = parse_pod_manifest((ROOT / "docs/examples/pod.toml").read_text())
+    assert len(name_resources(pod)) == 5
+    assert {volume.kind for volume in pod.volumes} == {VolumeKind.SCRATCH, VolumeKind.PERSISTENT}
+
+
+def test_every_code_that_a_host_can_see_is_explained() -> None:
+    (chapter,) = re.findall(
+        "^## When a guest ends$(.*)",
+        (ROOT / "docs/operations.md").read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
+    explained = " ".join(re.findall(r"^\| ([A-Z_, ]+) \|", chapter, re.MULTILINE)).replace(",", "")
+    spare = re.findall("^([A-Z]+) and ([A-Z]+) have numbers", chapter, re.MULTILINE)
+    assert sorted([*explained.split(), *spare[0]]) == sorted(
+        code.name for code in Code if code is not Code.OK
+    )
 
 
 def test_examples_of_what_an_owner_registers_are_what_the_kbs_takes() -> None:
