@@ -3,7 +3,7 @@
 gzip may have many members and zstd many frames, skippable ones too: that is what pigz, eStargz and
 zstd:chunked write. Anything else behind the last one is refused. Output is bounded in bytes and in
 its ratio to the input, zstd's window in memory; a step never makes more than a chunk at once. The
-digests of input and output are checked elsewhere (`blob`, `tar_pass`).
+digests of input and output are checked elsewhere (`blob`, `verify`).
 """
 
 from collections.abc import Callable
@@ -19,6 +19,9 @@ from ccinit.values import frozen
 Sink = Callable[[bytes | memoryview], None]
 
 _CHUNK_BYTES = 1 << 18
+_FIRST_BYTES, _GROWTH = 1 << 14, 16
+"""A member is given so much at first, and each time so many times more."""
+_SENT_BYTES = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_WINDOW_BYTES = 16 << 20
 """What every level up to 19 stays below; RFC 8878 asks readers for 8 MiB. More is the guest's
@@ -68,16 +71,36 @@ class _BoundedOutput:
         self._sink = sink
         self._limit = limit
         self._written = 0
+        self._pieces: list[bytes] = []
+        self._pieces_bytes = 0
         self.input_bytes = 0
 
-    def write(self, data: bytes | memoryview) -> int:
+    def write(self, data: bytes) -> int:
+        """Take what was made of a member or frame.
+
+        A layer may have one for each of its files, and whatever is sent wakes the next child, so
+        small ones wait for each other.
+        """
+        self._pieces.append(data)
+        self._pieces_bytes += len(data)
+        if self._pieces_bytes >= _SENT_BYTES:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if self._pieces_bytes:
+            self.send(b"".join(self._pieces))
+        self._pieces.clear()
+        self._pieces_bytes = 0
+
+    def send(self, data: bytes | memoryview) -> None:
         self._written += len(data)
         if self._written > self._limit.max_bytes:
             raise LimitExceededError("pull.layer_bytes", f"more than {self._limit.max_bytes}")
         if self._written > _RATIO_FREE_BYTES and self._written > _MAX_RATIO * self.input_bytes:
             raise LimitExceededError("pull.ratio", f"more than {_MAX_RATIO}:1")
         self._sink(data)
-        return len(data)
 
 
 class _Plain:
@@ -86,7 +109,7 @@ class _Plain:
 
     def feed(self, data: bytes | memoryview) -> None:
         self._output.input_bytes += len(data)
-        self._output.write(data)
+        self._output.send(data)
 
     def finish(self) -> None:
         """Nothing can be open."""
@@ -98,41 +121,58 @@ class _Gzip:
         self._member = _gzip_member()
         self._rest = b""  # too short to tell whether a member begins
         self._has_begun = False
+        self._piece_bytes = _FIRST_BYTES
 
     def feed(self, data: bytes | memoryview) -> None:
         self._output.input_bytes += len(data)
-        left = self._rest + data if self._rest else data
+        view = memoryview(self._rest + data if self._rest else data)
         self._rest = b""
-        while left:
+        position = 0
+        while position < len(view):
             if not self._has_begun:
-                if len(left) < len(_GZIP_MAGIC):
-                    self._rest = bytes(left)
-                    return
-                if left[: len(_GZIP_MAGIC)] != _GZIP_MAGIC:
+                magic = view[position : position + len(_GZIP_MAGIC)]
+                if len(magic) < len(_GZIP_MAGIC):
+                    self._rest = bytes(magic)
+                    break
+                if magic != _GZIP_MAGIC:
                     raise FormatError("pull.gzip", "bytes that are no gzip member")
                 self._has_begun = True
-            left = self._inflate(left)
+            position = self._inflate(view, position)
+        self._output.flush()
 
     def finish(self) -> None:
         if self._has_begun or self._rest:
             raise FormatError("pull.gzip", "the stream ends within a member")
 
-    def _inflate(self, data: bytes | memoryview) -> bytes:
-        """Inflate what `data` has of the member; return what is behind the member's end."""
-        while not self._member.eof:
+    def _inflate(self, data: memoryview, position: int) -> int:
+        """Inflate what `data` has of the member; return the position behind that.
+
+        What is given and belongs to later members is copied, so a member gets little at first.
+        """
+        while position < len(data):
+            piece = data[position : position + self._piece_bytes]
+            self._piece_bytes = min(self._piece_bytes * _GROWTH, _CHUNK_BYTES)
+            position += len(piece)
+            self._decompress(piece)
+            if self._member.eof:
+                position -= len(self._member.unused_data)
+                self._member = _gzip_member()
+                self._has_begun = False
+                self._piece_bytes = _FIRST_BYTES
+                break
+        return position
+
+    def _decompress(self, piece: bytes | memoryview) -> None:
+        while True:
             try:
-                chunk = self._member.decompress(data, _CHUNK_BYTES)
+                chunk = self._member.decompress(piece, _CHUNK_BYTES)
             except igzip_lib.IsalError as error:  # type: ignore[misc]  # the stub is wrong
                 raise FormatError("pull.gzip", f"malformed: {error}") from error
             if chunk:
                 self._output.write(chunk)
-            if self._member.needs_input:
-                return b""
-            data = b""  # it keeps what it has not used
-        left = self._member.unused_data
-        self._member = _gzip_member()
-        self._has_begun = False
-        return left
+            if self._member.eof or self._member.needs_input:
+                return
+            piece = b""  # it keeps what it has not used
 
 
 def _gzip_member() -> igzip_lib.IgzipDecompressor:
@@ -160,6 +200,7 @@ class _Zstd:
             self._frames.write(data)
         except zstandard.ZstdError as error:
             raise FormatError("pull.zstd", f"malformed: {error}") from error
+        self._output.flush()
 
     def finish(self) -> None:
         self._frames.close()  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ import zlib
 
 import pytest
 import zstandard
+from isal import igzip_lib
 
 from ccinit.errors import FormatError
 from ccinit.formats.compression import Compression
@@ -107,3 +108,42 @@ def test_ratio_that_only_a_bomb_has_is_refused() -> None:
         undo(Compression.ZSTD, zstd(zeros), limit=limit)
     assert refused.value.reason == "pull.ratio"
     assert undo(Compression.GZIP, gzip.compress(zeros), limit=limit) == zeros
+
+
+TINY = [gzip.compress(b"x", 1)] * 5000
+FRAMES = [zstd(b"x")] * 5000
+
+
+@pytest.mark.parametrize(
+    ("compression", "parts"), [(Compression.GZIP, TINY), (Compression.ZSTD, FRAMES)]
+)
+def test_what_small_members_give_is_sent_together(
+    compression: Compression, parts: list[bytes]
+) -> None:
+    sent: list[bytes | memoryview] = []
+    decompressor = make_decompressor(compression, sent.append, LIMIT)
+    decompressor.feed(b"".join(parts))
+    decompressor.finish()
+    assert sent == [b"x" * len(parts)]
+
+
+def test_member_is_not_given_all_that_comes_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It copies what belongs to others: all of a chunk for each of the members in it."""
+    given = [0]
+
+    class Member:
+        def __init__(self) -> None:
+            self._own = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+        def decompress(self, data: bytes, max_length: int) -> bytes:
+            given[0] += len(data)
+            return self._own.decompress(data, max_length)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._own, name)
+
+    monkeypatch.setattr("ccinit.pull.decompress._gzip_member", Member)
+    data = b"".join(TINY)
+    assert undo(Compression.GZIP, data, piece=len(data)) == b"x" * len(TINY)
+    assert given[0] <= len(TINY) << 14
+    assert given[0] < len(TINY) * len(data) / 4
