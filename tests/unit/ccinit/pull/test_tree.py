@@ -1,6 +1,7 @@
 import fcntl
 import os
 import struct
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,3 +150,19 @@ def attributes(path: Path) -> Attributes:
     return Attributes(
         status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns // 10**9
     )
+
+
+def test_walk_does_not_hold_the_paths_of_all_siblings(root: Path) -> None:
+    wide = 300
+    deep = "/".join(["d" * 250] * 15)  # nearly PATH_MAX
+    os.chdir(root)
+    Path(deep).mkdir(parents=True)
+    for number in range(wide):
+        Path(deep, str(number)).touch()
+    tracemalloc.start()
+    try:
+        list_tree(str(root))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < wide * len(deep) / 4
