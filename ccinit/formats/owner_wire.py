@@ -15,16 +15,19 @@ from typing import Final, cast
 import msgpack  # type: ignore[import-untyped]
 
 from ccinit.errors import FormatError
-from ccinit.formats.host_rpc import RpcError
+from ccinit.formats.host_rpc import BinaryUpTo, RpcError, Uint
 from ccinit.formats.msgpack_stream import Caps, ValueReader
 from ccinit.formats.owner_rpc import (
     MAX_EVIDENCE_BYTES,
     MAX_PATH_BYTES,
     WINDOW_BYTES,
+    Field,
     Method,
+    Text,
     Value,
     are_valid,
 )
+from ccinit.formats.sealed_log import MAX_SOURCE_BYTES
 from ccinit.formats.sealed_log import Kind as LogKind
 from ccinit.values import frozen
 
@@ -42,8 +45,20 @@ _TO_OWNER: Final = Caps(
     binary_bytes=MAX_EVIDENCE_BYTES,
     nil=True,
 )
-_ENTRY: Final = Caps(
-    waiting_bytes=4 << 20, text_bytes=MAX_REASON_BYTES, binary_bytes=2 << 20, depth=1, items=5
+_MAX_ENTRY_BYTES: Final = 2 << 20
+_ENTRY_CAPS: Final = Caps(
+    waiting_bytes=2 * _MAX_ENTRY_BYTES,
+    text_bytes=MAX_SOURCE_BYTES,
+    binary_bytes=_MAX_ENTRY_BYTES,
+    depth=1,
+    items=5,
+)
+_ENTRY: Final = (
+    Field("sequence", Uint(64)),
+    Field("boottime_us", Uint(64)),
+    Field("kind", Uint(8)),
+    Field("source", Text(MAX_SOURCE_BYTES)),
+    Field("data", BinaryUpTo(_MAX_ENTRY_BYTES)),
 )
 
 
@@ -148,7 +163,7 @@ class LogLineReader:
     """Cuts the stream of `logs` or `events` into entries."""
 
     def __init__(self) -> None:
-        self._values = ValueReader(_ENTRY, "owner.entry")
+        self._values = ValueReader(_ENTRY_CAPS, "owner.entry")
 
     def feed(self, data: bytes) -> Iterator[LogLine]:
         """Take bytes and yield the entries that are now complete.
@@ -157,21 +172,18 @@ class LogLineReader:
             LimitExceededError, FormatError: `owner.entry`.
         """
         for value in self._values.feed(data):
-            match value:
-                case (int(sequence), int(when), int(kind), str(source), bytes(content)):
-                    try:
-                        known = LogKind(kind)
-                    except ValueError as error:
-                        raise FormatError("owner.entry", f"kind {kind}") from error
-                    yield LogLine(
-                        sequence=sequence,
-                        boottime_us=when,
-                        kind=known,
-                        source=source,
-                        data=content,
-                    )
-                case _:
-                    raise FormatError("owner.entry", "not an entry")
+            yield _log_line(value)
+
+
+def _log_line(value: object) -> LogLine:
+    if not isinstance(value, tuple) or not are_valid(_ENTRY, value):
+        raise FormatError("owner.entry", "not an entry")
+    sequence, boottime_us, kind, source, data = value
+    try:
+        known = LogKind(kind)
+    except ValueError as error:
+        raise FormatError("owner.entry", f"kind {kind}") from error
+    return LogLine(sequence=sequence, boottime_us=boottime_us, kind=known, source=source, data=data)
 
 
 def encode_request(msgid: int, method: str, params: Sequence[Value]) -> bytes:
@@ -233,8 +245,10 @@ def _outcome(error: object, result: object) -> Refused | tuple[object, ...]:
         case None, tuple():
             return result
         case (int(code), str(reason), str(detail)), None:
+            if not (_fits(reason, MAX_REASON_BYTES) and _fits(detail, MAX_DETAIL_BYTES)):
+                raise FormatError("owner.message", "an error with too much to say")
             try:
-                return Refused(code=RpcError(code), reason=reason, detail=detail)
+                return Refused(code=RpcError(_number(code)), reason=reason, detail=detail)
             except ValueError as wrong:
                 raise FormatError("owner.message", f"error {code}") from wrong
         case _:
@@ -245,6 +259,10 @@ def _number(value: int) -> int:
     if isinstance(value, bool) or not 0 <= value <= _MAX_U32:
         raise FormatError("owner.message", "not a 32-bit number")
     return value
+
+
+def _fits(text: str, most: int) -> bool:
+    return len(text.encode()) <= most
 
 
 def _cut(text: str, most: int) -> str:

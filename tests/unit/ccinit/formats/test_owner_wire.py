@@ -118,6 +118,10 @@ def test_anything_else_breaks_the_stream_for_good(value: object) -> None:
         [1, 1, None, None],
         [1, 1, [4, "a", "b"], [1]],
         [1, 1, [99, "a", "b"], None],
+        [1, 1, [True, "a", "b"], None],
+        [1, 1, [4, "a" * 65, "b"], None],
+        [1, 1, [4, "a", "b" * 1025], None],
+        [True, 1, None, [1]],
         [1, 1, [4, "a"], None],
         [0, 1, "logs", []],
     ],
@@ -162,7 +166,20 @@ def test_log_lines_arrive_in_any_pieces() -> None:
     assert [line for byte in stream for line in reader.feed(bytes((byte,)))] == lines
 
 
-@pytest.mark.parametrize("value", [[1, 2, 99, "web", b""], [1, 2, 3, "web"], [1, 2, 3, 4, b""], 5])
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1, 2, 99, "web", b""],
+        [1, 2, True, "web", b""],
+        [True, 2, 3, "web", b""],
+        [-1, 2, 3, "web", b""],
+        [1, -2, 3, "web", b""],
+        [1, 2, 3, "we\0b", b""],
+        [1, 2, 3, "web"],
+        [1, 2, 3, 4, b""],
+        5,
+    ],
+)
 def test_log_line_of_another_form_is_refused(value: object) -> None:
     with pytest.raises(FormatError) as caught:
         list(LogLineReader().feed(msgpack.packb(value)))
