@@ -6,13 +6,16 @@ quote in lower-case hex (the signature bare, without its TPMT_SIGNATURE), the re
 Judging them is left to the verifier.
 """
 
-import base64
-import binascii
 from typing import Final
 
 from ccinit.errors import FormatError
 from ccinit.formats.hcl_report import MAX_REPORT_BYTES
-from ccinit.formats.strict_json import JsonValue, members
+from ccinit.formats.strict_json import (
+    JsonValue,
+    decode_base64url,
+    encode_base64url,
+    members,
+)
 from ccinit.formats.tee import Tee
 from ccinit.formats.tpm2 import DIGEST_BYTES, PCR_COUNT
 from ccinit.values import frozen
@@ -106,18 +109,22 @@ def _hex(value: JsonValue, reason: str, max_bytes: int) -> bytes:
 
 
 def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode("ascii")
+    bare = encode_base64url(data)
+    return bare + _padding(bare)
 
 
 def _decode(value: JsonValue, reason: str, max_bytes: int) -> bytes:
     """Read base64url, padded as Azure's tools write it or bare, in its one form."""
     if not isinstance(value, str) or not 0 < len(value) <= 4 * (max_bytes // 3 + 1):
         raise FormatError(reason, f"expected base64url of 1 to {max_bytes} bytes")
-    padded = value + "=" * (-len(value) % 4)
-    try:
-        data = base64.b64decode(padded, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise FormatError(reason, "malformed base64url") from error
-    if _encode(data) != padded:
-        raise FormatError(reason, "base64url with stray bits")
+    bare = value.rstrip("=")
+    if value not in (bare, bare + _padding(bare)):
+        raise FormatError(reason, "base64url with another padding than its own")
+    data = decode_base64url(bare, reason)
+    if not 0 < len(data) <= max_bytes:
+        raise FormatError(reason, f"{len(data)} bytes, expected 1 to {max_bytes}")
     return data
+
+
+def _padding(bare: str) -> str:
+    return "=" * (-len(bare) % 4)

@@ -142,6 +142,9 @@ def _user_data(value: JsonValue) -> bytes:
     if not isinstance(value, str) or len(value) != 2 * USER_DATA_BYTES:
         raise FormatError("hcl.user_data", f"expected {2 * USER_DATA_BYTES} hex digits")
     try:
-        return bytes.fromhex(value)
+        data = bytes.fromhex(value)
     except ValueError as error:
         raise FormatError("hcl.user_data", "expected hex digits") from error
+    if len(data) != USER_DATA_BYTES:  # it skips white space
+        raise FormatError("hcl.user_data", "expected hex digits without spaces")
+    return data

@@ -58,6 +58,11 @@ def rsa_key(**changes: object) -> dict[str, object]:
         ),
         pytest.param(encode_claims(MODULUS, bytes(63)), "hcl.user_data", id="short user data"),
         pytest.param(
+            encode_claims(MODULUS, USER_DATA, **{"user-data": "00 \t" * 32}),
+            "hcl.user_data",
+            id="half of the user data, and white space",
+        ),
+        pytest.param(
             encode_claims(MODULUS, USER_DATA, **{"user-data": "g" * 128}),
             "hcl.user_data",
             id="user data in no hex",
