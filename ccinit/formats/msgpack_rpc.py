@@ -28,6 +28,7 @@ _MAX_METHOD_BYTES = 64
 _MAX_U32 = 0xFFFF_FFFF
 _REQUEST_ITEMS = 4
 _REPLY_ITEMS = 4
+_ERROR_ITEMS = 2
 _BIN8_MAX = 0xFF + 2
 _BIN16_MAX = 0xFFFF + 3
 _CAPS = Caps(
@@ -156,9 +157,11 @@ def _request(value: object) -> Request:
 
 
 def _reply(method: Method, value: object) -> Reply:
-    if not isinstance(value, list) or len(value) != _REPLY_ITEMS or value[0] != 1:
+    if not isinstance(value, list) or len(value) != _REPLY_ITEMS:
         raise FormatError("rpc.reply", "not [1, msgid, error, result]")
-    _, msgid, error, result = value
+    kind, msgid, error, result = value
+    if type(kind) is not int or kind != 1:
+        raise FormatError("rpc.reply", "not [1, msgid, error, result]")
     if type(msgid) is not int or (error is None) == (result is None):
         raise FormatError("rpc.reply", "no msgid, or not exactly one of error and result")
     if error is not None:
@@ -168,15 +171,24 @@ def _reply(method: Method, value: object) -> Reply:
     for field, item in zip(method.result, result, strict=False):
         if not is_valid(field.kind, item):
             raise FormatError("rpc.reply", f"{method.name}: {field.name} is not {field.kind}")
+    _check_pad(result[-1])
     return Reply(msgid=msgid, error=None, result=tuple(result[:-1]))
 
 
 def _error_code(error: object) -> RpcError:
-    if isinstance(error, list) and error and type(error[0]) is int:
-        for member in RpcError:
-            if member == error[0]:
-                return member
-    raise FormatError("rpc.reply", "unknown error")
+    if not isinstance(error, list) or len(error) != _ERROR_ITEMS or type(error[0]) is not int:
+        raise FormatError("rpc.reply", "not [code, pad]")
+    _check_pad(error[1])
+    try:
+        return RpcError(error[0])
+    except ValueError as unknown:
+        raise FormatError("rpc.reply", f"error {error[0]}") from unknown
+
+
+def _check_pad(pad: object) -> None:
+    """A guest whose pad says something says more than the schema lets it."""
+    if not isinstance(pad, bytes) or pad.strip(b"\0"):
+        raise FormatError("rpc.reply", "a pad that is not zero bytes")
 
 
 def _pack(value: Value) -> bytes:

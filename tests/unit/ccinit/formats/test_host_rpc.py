@@ -196,16 +196,30 @@ def test_result_outside_its_schema_is_a_bug_of_the_guest() -> None:
         encode_result(1, METHODS["state"], (1, 2, 3))
 
 
+BUSY = encode_error(7, 64, RpcError.BUSY)
+STATE = encode_result(7, METHODS["state"], (11, 0, 5, 1))
+
+
 @pytest.mark.parametrize(
     "data",
     [
         pytest.param(b"\x94\x01\x07\xc0\x91\xc4\x39" + bytes(57), id="other-result"),
         pytest.param(bytes(64), id="no-array"),
-        pytest.param(encode_error(7, 64, RpcError.BUSY) + b"\0", id="behind"),
+        pytest.param(BUSY + b"\0", id="behind"),
         pytest.param(b"\x94\x01\x07\x91\x09" + b"\xc4\x39" + bytes(57), id="unknown-error"),
+        pytest.param(BUSY.replace(b"\x92\x03", b"\x92\x09"), id="error-outside-the-list"),
+        pytest.param(BUSY.replace(b"\x92\x03", b"\x92\xc3"), id="true-for-an-error"),
+        pytest.param(b"\x94\x01\x07\x93\x03\xc4\x37" + bytes(56) + b"\xc0", id="three-for-two"),
+        pytest.param(BUSY.replace(b"\0\0\xc0", b"\0\1\xc0"), id="error-with-a-word-in-its-pad"),
+        pytest.param(STATE.replace(b"\x94\x01", b"\x94\xc3"), id="true-for-a-reply"),
+        pytest.param(STATE[:-1] + b"\1", id="word-in-the-pad"),
+        pytest.param(STATE.replace(b"\xc4", b"\xd9"), id="text-for-a-pad"),
     ],
 )
 def test_reply_of_another_form_is_refused(data: bytes) -> None:
+    for good in (BUSY, STATE):
+        assert ReplyReader(METHODS["state"]).feed(good) is not None
+        assert data != good
     with pytest.raises(FormatError) as caught:
         ReplyReader(METHODS["state"]).feed(data)
     assert caught.value.reason == "rpc.reply"
