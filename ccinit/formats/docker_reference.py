@@ -16,6 +16,8 @@ _DEFAULT_HOST = "docker.io"
 _OLD_DEFAULT_HOST = "index.docker.io"
 _OFFICIAL = "library"
 _MAX_TAG_BYTES = 128
+_IDENTIFIER_LENGTH = 64
+_HEX_DIGITS = frozenset("0123456789abcdef")
 _HOST_CHARACTERS = frozenset(LETTERS + DIGITS + ".-")
 _TAG_CHARACTERS = frozenset(LETTERS + DIGITS + "_.-")
 
@@ -53,6 +55,8 @@ def parse_docker_reference(text: str, reason: str) -> DockerReference:
     """
     if len(text) > MAX_REFERENCE_BYTES:
         raise LimitExceededError(reason, f"longer than {MAX_REFERENCE_BYTES} characters")
+    if len(text) == _IDENTIFIER_LENGTH and _HEX_DIGITS.issuperset(text):
+        raise FormatError(reason, "64 hex digits are an image's identifier and no name")
     rest, at, digest_text = text.partition("@")
     digest = parse_digest(digest_text, reason) if at else None
     path, slash, last = rest.rpartition("/")

@@ -8,7 +8,8 @@ encrypts nothing. So exactly one shape is accepted, the one that this command ma
         --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --sector-size 4096
 
 Every member but salts, iteration counts and the digest is a constant; both copies must be equal;
-there is one key slot, one segment, one digest, and no token, flag or requirement.
+there is one key slot, one segment, one digest, and no token, flag or requirement. Of the binary
+part nothing is free but sequence number, UUID and the copies' own salts, and nothing reads those.
 
 Optionally the owner seals the header: an HMAC under a key that only the owner's key yields, in the
 first block behind the key slot, compared before a byte of the header is parsed.

@@ -15,6 +15,8 @@ REASON = "x.name"
         ("team/app", "docker.io/team/app"),
         ("docker.io/busybox", "docker.io/library/busybox"),
         ("index.docker.io/busybox", "docker.io/library/busybox"),
+        (HEX[:-1], f"docker.io/library/{HEX[:-1]}"),
+        (f"{HEX}:1", f"docker.io/library/{HEX}:1"),
         ("localhost/app", "localhost/app"),
         ("localhost:5000/app:v1", "localhost:5000/app:v1"),
         ("r.example/a/b/c:T_a.g-1", "r.example/a/b/c:T_a.g-1"),
@@ -52,6 +54,7 @@ def test_reference_has_one_normal_form(text: str, normal: str) -> None:
         "r.example/a b",
         "r.example/a\n",
         "https://r.example/a",
+        HEX,
     ],
 )
 def test_what_is_no_reference_is_refused(text: str) -> None:
