@@ -18,6 +18,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.host_rpc import BinaryUpTo, RpcError, Uint
 from ccinit.formats.msgpack_stream import Caps, ValueReader
 from ccinit.formats.owner_rpc import (
+    MAX_ARGUMENTS,
     MAX_EVIDENCE_BYTES,
     MAX_PATH_BYTES,
     WINDOW_BYTES,
@@ -35,9 +36,12 @@ MAX_REASON_BYTES: Final = 64
 MAX_DETAIL_BYTES: Final = 1024
 _MAX_U32: Final = 0xFFFF_FFFF
 
+_TEXT_HEAD_BYTES: Final = 3  # what MessagePack has before a text of that length
 # A request's arguments and a full window of data may both be on their way.
 _TO_GUEST: Final = Caps(
-    waiting_bytes=4 * WINDOW_BYTES, text_bytes=MAX_PATH_BYTES, binary_bytes=WINDOW_BYTES
+    waiting_bytes=MAX_ARGUMENTS * (MAX_PATH_BYTES + _TEXT_HEAD_BYTES) + 2 * WINDOW_BYTES,
+    text_bytes=MAX_PATH_BYTES,
+    binary_bytes=WINDOW_BYTES,
 )
 _TO_OWNER: Final = Caps(
     waiting_bytes=2 * MAX_EVIDENCE_BYTES,

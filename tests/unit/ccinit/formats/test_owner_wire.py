@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import METHODS, WINDOW_BYTES
+from ccinit.formats.owner_rpc import (
+    MAX_ARGUMENTS,
+    MAX_NAME_BYTES,
+    MAX_PATH_BYTES,
+    METHODS,
+    WINDOW_BYTES,
+    Value,
+    are_valid,
+)
 from ccinit.formats.owner_wire import (
     MAX_DETAIL_BYTES,
     Credit,
@@ -132,9 +140,20 @@ def test_owner_reads_nothing_but_replies_and_streams(value: object) -> None:
     assert caught.value.reason == "owner.message"
 
 
+def test_request_as_large_as_its_schema_allows_is_read_behind_a_window_of_data() -> None:
+    data = Data(id=7, fd=0, content=bytes(WINDOW_BYTES))
+    params: tuple[Value, ...] = (
+        "c" * MAX_NAME_BYTES, ("x" * MAX_PATH_BYTES,) * MAX_ARGUMENTS, True, 0xFFFF, 0xFFFF
+    )  # fmt: skip
+    assert are_valid(METHODS["exec"].params, params)
+    stream = encode_data(data) + encode_request(8, "exec", params)
+    expected = [data, Request(msgid=8, method="exec", params=params)]
+    assert list(MessageReader(of_guest=True).feed(stream)) == expected
+
+
 def test_stream_of_waiting_bytes_is_refused_by_its_length() -> None:
     with pytest.raises(LimitExceededError) as caught:
-        list(MessageReader(of_guest=True).feed(bytes(4 * WINDOW_BYTES + 1)))
+        list(MessageReader(of_guest=True).feed(bytes(7 * WINDOW_BYTES)))
     assert caught.value.reason == "owner.message"
 
 
