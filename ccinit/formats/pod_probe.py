@@ -29,7 +29,7 @@ def read_probe(fields: Fields) -> Probe:
     """Read one table.
 
     Raises:
-        FormatError: `<where>.exec` and others, the key that is wrong.
+        FormatError: `<where>.…`, the key that is wrong; `pod.container.probe`, the two that ask.
     """
     probe = Probe(
         exec=fields.texts("exec"),

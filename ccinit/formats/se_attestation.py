@@ -32,6 +32,7 @@ MEASUREMENT_BYTES: Final = 64
 CONFIG_UID_BYTES: Final = 16
 REPORT_DATA_BYTES: Final = 64
 INITDATA_BYTES: Final = 48
+MAX_USER_DATA_BYTES: Final = 256  # UVIO_ATT_USER_DATA_LEN
 MAX_ADDITIONAL_BYTES: Final = 0x8000  # UVIO_ATT_ADDITIONAL_MAX_LEN
 MAX_BLOB_BYTES: Final = 32 * 1024
 MAX_SEALED_BYTES: Final = 1024  # what the verifier keeps for itself: an RSA-4096 block at Trustee's
@@ -150,7 +151,7 @@ def parse_se_evidence(value: JsonValue) -> SeEvidence:
         additional=_part(
             evidence["additional_data"], "se_evidence.additional_data", 0, MAX_ADDITIONAL_BYTES
         ),
-        user_data=_part(evidence["user_data"], "se_evidence.user_data", 0, 256),
+        user_data=_part(evidence["user_data"], "se_evidence.user_data", 0, MAX_USER_DATA_BYTES),
         config_uid=_part(evidence["cuid"], "se_evidence.cuid", CONFIG_UID_BYTES, CONFIG_UID_BYTES),
         **_returned(evidence, "se_evidence"),
     )

@@ -15,7 +15,10 @@ from ccinit.values import frozen
 
 MAX_BUNDLE_BYTES = 256 * 1024
 _MAX_ENTRIES = 8
+_SHA256_BYTES = 32
 _WHERE = "signature.bundle"
+# One of them, as protobuf has it; the chain is of older versions.
+_SIGNERS = ("certificate", "publicKey", "x509CertificateChain")
 MEDIA_TYPES = (
     "application/vnd.dev.sigstore.bundle.v0.3+json",
     "application/vnd.dev.sigstore.bundle+json;version=0.3",
@@ -63,7 +66,8 @@ def parse_bundle(data: bytes) -> SigstoreBundle:
     if value.get("mediaType") not in MEDIA_TYPES:
         raise FormatError(f"{_WHERE}.version", "not a bundle of version 0.3")
     material = _object(value.get("verificationMaterial"), "verificationMaterial")
-    if ("certificate" in material) == ("publicKey" in material):
+    signers = [name for name in _SIGNERS if name in material]
+    if signers not in (["certificate"], ["publicKey"]):
         raise FormatError(f"{_WHERE}.signer", "expected either a certificate or a public key")
     if ("messageSignature" in value) == ("dsseEnvelope" in value):
         raise FormatError(f"{_WHERE}.content", "expected either a signature or an envelope")
@@ -82,7 +86,10 @@ def _read_message(value: Mapping[str, JsonValue]) -> MessageSignature:
     digest = _object(value.get("messageDigest"), "messageDigest")
     if digest.get("algorithm") != "SHA2_256":
         raise FormatError(f"{_WHERE}.messageDigest", "expected SHA2_256")
-    return MessageSignature(sha256=_bytes(digest, "digest"), signature=_bytes(value, "signature"))
+    sha256 = _bytes(digest, "digest")
+    if len(sha256) != _SHA256_BYTES:
+        raise FormatError(f"{_WHERE}.messageDigest", f"{len(sha256)} bytes, not {_SHA256_BYTES}")
+    return MessageSignature(sha256=sha256, signature=_bytes(value, "signature"))
 
 
 def _read_envelope(value: Mapping[str, JsonValue]) -> DsseEnvelope:
