@@ -21,13 +21,13 @@ from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.digest import Digest, parse_digest
 from ccinit.formats.fields import Fields
 from ccinit.formats.json_text import encode_json
+from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from ccinit.formats.strict_json import JsonValue, members, parse_json, text_member
 from ccinit.values import frozen
 
 STATEMENT: Final = "ca2fa1f2-1c46-4003-9bac-6f2c80542909"
 MAX_ENTRIES: Final = 64  # EFI_SECRET_NUM_FILES
 MAX_ENTRY_BYTES: Final = 64 * 1024  # OVMF's whole area has 3 KiB
-MIN_PSK_BYTES: Final = 32
 
 _GUID_PARTS: Final = (8, 4, 4, 4, 12)
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator
 from enum import IntEnum, auto
 from typing import TYPE_CHECKING, Final
 
-from ccinit.errors import LimitExceededError
+from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import (
     MAX_ENTRY_BYTES,
     MAX_EVIDENCE_BYTES,
     MAX_SOURCE_BYTES,
+    MIN_PSK_BYTES,
     BootId,
     Kind,
     Record,
@@ -142,10 +143,16 @@ class SealedLog:
             self._write(Kind.CODE, "", data, when)
 
     def mix(self, psk: Secret) -> None:
-        """Bind the rest of the stream to the owner's shared key; from here on texts are logged."""
+        """Bind the rest of the stream to the owner's shared key; from here on texts are logged.
+
+        Raises:
+            FormatError: `seal.psk`, it is too short to keep anybody out.
+        """
         stream = self._stream
         if self.state is not LogState.PUBLIC or stream is None:
             raise RuntimeError("the shared key follows the evidence, once")
+        if len(psk) < MIN_PSK_BYTES:
+            raise FormatError("seal.psk", f"{len(psk)} bytes, at least {MIN_PSK_BYTES}")
         self._sign_if_due(stream)
         self.ring.append(stream.mix_record(psk, boottime_us=self._clock(), dropped=self.dropped))
         self.state = LogState.PRIVATE

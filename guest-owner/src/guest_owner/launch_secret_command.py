@@ -19,7 +19,6 @@ from ccinit.formats.image_policy import parse_image_policy
 from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.launch_secret import (
     MAX_ENTRIES,
-    MIN_PSK_BYTES,
     STATEMENT,
     LaunchStatement,
     encode_launch_statement,
@@ -27,6 +26,7 @@ from ccinit.formats.launch_secret import (
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod_resources import name_resources
 from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from guest_owner.arguments import Subparsers, add_state
 from guest_owner.kbs.files import read_capped, write_atomically
 from guest_owner.kbs.store import Store

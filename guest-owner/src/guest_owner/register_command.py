@@ -10,6 +10,7 @@ from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.image_policy import MAX_POLICY_BYTES, parse_image_policy
 from ccinit.formats.initdata import MAX_DOCUMENT_BYTES
 from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from ccinit.formats.tee import Tee
 from guest_owner import rollback_counter_command
 from guest_owner.arguments import Subparsers, add_group, add_state
@@ -209,6 +210,8 @@ def _resource(arguments: argparse.Namespace) -> int:
     kind = EnvelopeKind(arguments.kind) if arguments.kind else None
     if kind is EnvelopeKind.VOLUME_KEY:
         check_volume_key(data)
+    if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
+        raise FormatError("resource.log_psk", f"{len(data)} bytes, at least {MIN_PSK_BYTES}")
     body = data
     if arguments.envelope:
         if kind is None:

@@ -163,6 +163,17 @@ def test_register_weak_volume_key_is_refused(
     assert not (state / "resources").exists()
 
 
+def test_register_short_log_psk_is_refused(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri, kind = "kbs:///ccinit/shop/log-psk", ("--kind", "log-psk")
+    path = write(tmp_path / "psk", b"p" * 31)
+    assert run("register", "resource", "--state", state, uri, path, *kind) == 1
+    assert "[resource.log_psk]" in error_of(capsys)
+    path.write_bytes(b"p" * 32)
+    assert run("register", "resource", "--state", state, uri, path, *kind) == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [

@@ -215,6 +215,19 @@ def test_log_states_follow_their_order() -> None:
         log.mix(Secret(PSK))
 
 
+@pytest.mark.parametrize("size", [0, 31])
+def test_log_takes_no_shared_key_that_could_be_guessed(size: int) -> None:
+    log = make_log()
+    log.open(OWNER.public_bytes, BOOT_ID)
+    log.bind(b"")
+    with pytest.raises(FormatError) as error:
+        log.mix(Secret(PSK[:size]))
+    assert error.value.reason == "seal.psk"
+    assert log.state is LogState.PUBLIC
+    log.mix(Secret(PSK))
+    assert log.append(Kind.EVENT, "ccinit", b"text")
+
+
 def test_log_with_a_bad_owner_key_stays_discarding() -> None:
     log = make_log()
     with pytest.raises(FormatError) as error:

@@ -38,7 +38,7 @@ def test_document_is_enough_to_read_a_log_with_every_kind_of_entry() -> None:
     log.open(LogKey(OWNER).public_bytes, BootId(b"b" * 16))
     log.bind(b"e" * 70_000)
     log.public_event(Phase.ATTEST, Code.OK)
-    log.mix(Secret(PSK))
+    log.mix(Secret(b"p" * 32))
     written = [
         (Kind.EVENT, "ccinit", "grüße".encode()),
         (Kind.STDOUT, "web", b"x" * 200_000),
@@ -50,7 +50,7 @@ def test_document_is_enough_to_read_a_log_with_every_kind_of_entry() -> None:
     for kind, source, data in written:
         assert log.append(kind, source, data)
     log.close(b"the reason")
-    entries, records = read_stream(log.ring.read(0, 1 << 22).data, OWNER, PSK)
+    entries, records = read_stream(log.ring.read(0, 1 << 22).data, OWNER, b"p" * 32)
     assert [(one.kind, one.source, one.data) for one in entries[3:-2]] == written
     assert [one.kind for one in entries[:3]] == [Kind.EVIDENCE, Kind.CODE, Kind.MIX]
     assert [one.kind for one in entries[-2:]] == [Kind.REPORT, Kind.END]
