@@ -14,6 +14,7 @@ from ccinit.agent.storage import Unlocked
 from ccinit.boot.directories import make_directory
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.formats.pod_manifest import Image
+from ccinit.formats.pod_resources import name_pull_resources
 from ccinit.formats.registries import RegistryRule, rule_keys, select_rule
 from ccinit.kernel.event_loop import TaskGroup, Turn
 from ccinit.pull.fetch_messages import PullLimits, PullRequest, SignaturePolicy, key_pipe
@@ -58,8 +59,8 @@ async def pull(
     async with TaskGroup() as group:
         for number in range(1 if in_memory else AT_ONCE):  # the tars of one are enough in memory
             group.start(pull_waiting(), f"pull {number}")
-    for uri in {uri for image in configured.manifest.images for uri in image.keys}:
-        attested.grants[uri].secret.wipe()  # every layer is open
+    for uri in name_pull_resources(configured.manifest):
+        attested.grants[uri].secret.wipe()  # they have had their one use
     if in_memory:
         used, free = count_used(unlocked.store)
         guest.event(f"images take {used} bytes of memory; containers may write {free}")

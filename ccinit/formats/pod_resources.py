@@ -52,6 +52,13 @@ def _uses(manifest: PodManifest, *, with_identity: bool) -> Iterator[tuple[KbsUr
     for volume in manifest.volumes:
         if volume.key is not None:
             yield volume.key, EnvelopeKind.VOLUME_KEY
+    yield from _uses_of_pulls(manifest)
+    for secret in manifest.secrets:
+        for named in secret.resources():
+            yield named, EnvelopeKind.FILE
+
+
+def _uses_of_pulls(manifest: PodManifest) -> Iterator[tuple[KbsUri, EnvelopeKind]]:
     for image in manifest.images:
         for uri in (image.auth, image.policy):
             if uri is not None:
@@ -61,9 +68,12 @@ def _uses(manifest: PodManifest, *, with_identity: bool) -> Iterator[tuple[KbsUr
     for rule in manifest.registries:
         for uri in rule_keys(rule):
             yield uri, EnvelopeKind.FILE
-    for secret in manifest.secrets:
-        for named in secret.resources():
-            yield named, EnvelopeKind.FILE
+
+
+def name_pull_resources(manifest: PodManifest) -> frozenset[KbsUri]:
+    """Return what nobody needs any more when every image is there; containers keep theirs."""
+    kept = {uri for secret in manifest.secrets for uri in secret.resources()}
+    return frozenset(uri for uri, _kind in _uses_of_pulls(manifest) if uri not in kept)
 
 
 def name_counters(manifest: PodManifest) -> tuple[PluginUri, ...]:

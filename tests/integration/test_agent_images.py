@@ -85,7 +85,7 @@ def pull(guest: Guest, reference: str, host: str, authority: Authority, store: P
         blocked=False,
         mirrors=(mirror,),
     )
-    manifest = SimpleNamespace(images=(image,), registries=(rule,))
+    manifest = SimpleNamespace(images=(image,), registries=(rule,), secrets=())
     configured: Any = SimpleNamespace(
         config=SimpleNamespace(limits=Limits()),
         manifest=manifest,
@@ -106,6 +106,7 @@ def pull(guest: Guest, reference: str, host: str, authority: Authority, store: P
     done = EventLoop().run(images.pull(anybody, configured, attested, unlocked))
     layers = done.images["web"].layers
     assert (Path(layers[0].mount_point) / "etc/motd").read_bytes() == b"hello"
+    assert len(policy) == 0
     unmount_layers(layers)
 
 

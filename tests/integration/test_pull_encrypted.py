@@ -305,7 +305,7 @@ def configured_with(*images: Image) -> Any:
     """As much of a configuration as PULL looks at."""
     return SimpleNamespace(
         config=SimpleNamespace(limits=Limits()),
-        manifest=SimpleNamespace(images=images, registries=()),
+        manifest=SimpleNamespace(images=images, registries=(), secrets=()),
         measurement=SimpleNamespace(note=lambda _event: None),
     )
 

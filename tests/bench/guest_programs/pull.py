@@ -53,7 +53,7 @@ def configured(reference: str, ca_pem: str, *keys: ResourceUri) -> Configured:
     )
     parts = SimpleNamespace(
         config=SimpleNamespace(limits=Limits()),
-        manifest=SimpleNamespace(images=(image,), registries=()),
+        manifest=SimpleNamespace(images=(image,), registries=(), secrets=()),
         measurement=SimpleNamespace(note=lambda _event: None),
     )
     return cast("Configured", parts)

@@ -1,4 +1,4 @@
-"""PULL's own part: several images at once, and what becomes of their mounts if one fails."""
+"""PULL's own part: several images at once, what they leave mounted, and what they leave behind."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,16 +7,22 @@ from typing import Any, Self
 
 import pytest
 
-from ccinit.agent.attestation import Attested
+from ccinit.agent import images as module
+from ccinit.agent.attestation import Attested, Grant, plan_resources
 from ccinit.agent.guest import Teardown
 from ccinit.agent.images import Pulled, pull
 from ccinit.agent.storage import Unlocked
 from ccinit.errors import CcinitError, PeerError
-from ccinit.formats.pod_manifest import Image
+from ccinit.formats.pod_manifest import Image, PodManifest, parse_pod_manifest
+from ccinit.formats.registries import Access, Location, RegistryRule
+from ccinit.formats.resource_uri import ResourceUri
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.pull.fetch_messages import PulledBlobs, PullRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
+from ccinit.secret import Secret
+from ccinit.values import replace
+from tests.fakes.documents import FULL_POD
 from tests.fakes.registry import make_image
 from tests.fakes.tars import Entry, make_tar
 from tests.unit.ccinit.pull.image_children import REQUEST, Children, Mounts
@@ -26,6 +32,21 @@ TARS: Mapping[str, list[bytes]] = {
     for name in ("web", "other")
 }
 ENDING_SECONDS = 0.05
+CLIENT_KEY = ResourceUri("ccinit", "demo", "file-client-key")
+RULE = RegistryRule(
+    prefix="registry.example:5000",
+    location=Location(
+        text="registry.example:5000",
+        access=Access(ca_pem="", certificate_pem="", key=CLIENT_KEY, proxy=""),
+    ),
+    blocked=False,
+    mirrors=(),
+)
+SHARED = """[[secret]]
+container = "main"
+uri = "kbs:///ccinit/demo/file-auth"
+file = "/run/secrets/auth.json"
+"""
 
 
 @pytest.fixture
@@ -74,7 +95,7 @@ class Pod:
         limits = SimpleNamespace(image_bytes=REQUEST.limits.tar_bytes, pull_seconds=60)
         configured: Any = SimpleNamespace(
             config=SimpleNamespace(limits=limits),
-            manifest=SimpleNamespace(images=images, registries=()),
+            manifest=SimpleNamespace(images=images, registries=(), secrets=()),
             measurement=SimpleNamespace(note=lambda _event: None),
         )
         unlocked = Unlocked(volumes={}, store=str(self.store))
@@ -134,3 +155,34 @@ def test_image_that_fails_while_another_ones_children_end_leaves_no_mount(
     assert len(mounts.calls) == 2  # those of the image that was whole
     assert pod.tear_down() == ()
     assert mounts.mounted == []
+
+
+def left_by_pull(manifest: PodManifest, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the names of resources that are still there when every image is."""
+
+    async def pull_one(*_arguments: object) -> str:
+        assert all(len(grant.secret) for grant in grants.values())
+        return "an image"
+
+    monkeypatch.setattr(module, "_pull_one", pull_one)
+    uris = [one.uri for one in plan_resources(manifest, with_identity=True)]
+    grants = {uri: Grant(secret=Secret(b"secret"), create=False) for uri in uris}
+    configured: Any = SimpleNamespace(manifest=manifest)
+    guest: Any = SimpleNamespace()
+    unlocked = Unlocked(volumes={}, store="/store")
+    EventLoop().run(pull(guest, configured, Attested(grants=grants), unlocked))
+    return {str(uri).rpartition("/")[2] for uri, grant in grants.items() if len(grant.secret)}
+
+
+def test_what_registries_and_layers_were_opened_with_is_wiped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manifest = replace(parse_pod_manifest(FULL_POD), registries=(RULE,))
+    others = {"log-psk", "tls-identity", "volume-key-data", "file-token"}
+    assert left_by_pull(manifest, monkeypatch) == others
+
+
+def test_what_a_container_gets_too_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = {"log-psk", "tls-identity", "volume-key-data", "file-token"}
+    shared = parse_pod_manifest(FULL_POD.replace("[[secret]]\n", SHARED + "[[secret]]\n", 1))
+    assert left_by_pull(shared, monkeypatch) == others | {"file-auth"}
