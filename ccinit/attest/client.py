@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from ccinit.attest.composite import DeviceAttester, collect_additional_evidence
-from ccinit.attest.exchange import Exchange
+from ccinit.attest.exchange import Exchange, UsedNonces
 from ccinit.attest.jwe import decrypt_jwe
 from ccinit.attest.passport import PassportSource
 from ccinit.attest.patience import (
@@ -152,7 +152,7 @@ class KbsClient:
         self._key_algorithm = key_algorithm
         self._limits = limits
         self._waiting = waiting or Waiting()
-        self._used_nonces = set[Nonce]()
+        self._used_nonces = UsedNonces()
         self._session: _Session | None = None
         self._cookie = ""
         self._bearer_token = ""
@@ -165,6 +165,7 @@ class KbsClient:
             KbsRefusedError: `kbs.…`, final.
             PeerError: `net.…`, final; `kbs.nonce_repeated`, `kbs.cookie`.
             FormatError: `rcar.…`.
+            LimitExceededError: `kbs.handshakes`.
             DeadlineError: `kbs.unreachable`.
         """
         return self._attest(Patience(self._limits, self._waiting))

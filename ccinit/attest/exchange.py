@@ -15,13 +15,14 @@ protocol is the peer's fault (`FormatError`, `PeerError`). Transport, cookies, r
 are left to `ccinit.attest.client`.
 """
 
+import hashlib
 from collections.abc import Container, Mapping
 from enum import Enum, auto
 from typing import Final
 
 from ccinit.attest.refusal import refusal
 from ccinit.attest.tee_key import TeeKey
-from ccinit.errors import CcinitError, PeerError
+from ccinit.errors import CcinitError, LimitExceededError, PeerError
 from ccinit.formats.rcar import (
     PROTOCOL_VERSION,
     Attestation,
@@ -62,6 +63,9 @@ class Event(Enum):
     FAILURE = auto()
 
 
+MAX_HANDSHAKES: Final = 16 * 1024
+"""Of one client: more than its back-off leaves room for in a day, the longest deadline."""
+
 _MOVES: Final = {
     (State.START, Event.REQUEST): State.REQUESTED,
     (State.REQUESTED, Event.CHALLENGE): State.CHALLENGED,
@@ -71,6 +75,31 @@ _MOVES: Final = {
     (State.SUBMITTED, Event.TOKEN): State.ATTESTED,
     (State.SUBMITTED, Event.FAILURE): State.FAILED,
 }
+
+
+class UsedNonces:
+    """The nonces of one client's handshakes, by digest: one may be a request of 48 KiB."""
+
+    def __init__(self, max_handshakes: int = MAX_HANDSHAKES) -> None:
+        self._digests = set[bytes]()
+        self._max = max_handshakes
+
+    def __contains__(self, nonce: object) -> bool:
+        return isinstance(nonce, str) and _digest(nonce) in self._digests
+
+    def add(self, nonce: Nonce) -> None:
+        """Remember one.
+
+        Raises:
+            LimitExceededError: `kbs.handshakes`.
+        """
+        if len(self._digests) >= self._max:
+            raise LimitExceededError("kbs.handshakes", f"{self._max} were begun")
+        self._digests.add(_digest(nonce))
+
+
+def _digest(nonce: str) -> bytes:
+    return hashlib.sha256(nonce.encode()).digest()
 
 
 class Exchange:

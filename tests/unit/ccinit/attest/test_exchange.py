@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from ccinit.attest.exchange import _MOVES, Event, Exchange, State
+from ccinit.attest.exchange import _MOVES, Event, Exchange, State, UsedNonces
 from ccinit.attest.tee_key import EcTeeKey
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, LimitExceededError
 from ccinit.formats.rcar import (
     Nonce,
     device_digest,
@@ -172,3 +172,14 @@ def test_ends_have_no_way_out() -> None:
     left = {state for state, _event in _MOVES}
     assert left == set(State) - {State.ATTESTED, State.FAILED}
     assert {event for _state, event in _MOVES} == set(Event)
+
+
+def test_used_nonces_are_known_again_and_bounded() -> None:
+    used, nonce = UsedNonces(max_handshakes=2), Nonce("AAECAwQFBgcICQoLDA0ODw==")
+    assert nonce not in used
+    used.add(nonce)
+    used.add(Nonce("x" * 48 * 1024))
+    assert nonce in used
+    with pytest.raises(LimitExceededError) as refused:
+        used.add(Nonce("another"))
+    assert refused.value.reason == "kbs.handshakes"
