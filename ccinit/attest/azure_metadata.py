@@ -3,31 +3,44 @@
 Azure Instance Metadata Service: `GET metadata/THIM/amd/certification` has the VCEK of this host's
 processor, `POST acc/tdquote` turns a TD report into a quote. The service is the host's; what it
 gives is believed by the verifier, for the vendor's signature on it. Errors here mean only that the
-guest cannot attest.
+guest cannot attest. It wants to be asked again, after a second or more, while it is updated (410),
+was asked too often (429) or failed.
 """
 
 import base64
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ccinit.attest.ports import HttpTransport
+from ccinit.attest.refusal import is_transient
 from ccinit.errors import FormatError, PeerError
 from ccinit.formats.azure_evidence import MAX_ENDORSEMENT_BYTES
 from ccinit.formats.hcl_report import TD_REPORT_BYTES
 from ccinit.formats.strict_json import JsonValue, decode_base64, decode_base64url, parse_json
 from ccinit.formats.tee import Tee
-from ccinit.net.http import Headers, HttpLimits
+from ccinit.net.http import Headers, HttpLimits, HttpReply
 
 HOST: Final = "169.254.169.254"
 
 _HEADERS: Final[Headers] = (("metadata", "true"),)
 _LIMITS: Final = HttpLimits(total_seconds=30.0, max_body_bytes=4 * MAX_ENDORSEMENT_BYTES)
+_UPDATED: Final = 410
+_MAX_ATTEMPTS, _FIRST_DELAY_SECONDS = 5, 1.0  # 15 seconds; the child that asks has a minute
 _PEM_BEGIN, _PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
+Sleep = Callable[[float], None]
+
+
 def fetch_endorsement(
-    transport: HttpTransport, tee: Tee, hardware: bytes, host: str = HOST
+    transport: HttpTransport,
+    tee: Tee,
+    hardware: bytes,
+    host: str = HOST,
+    *,
+    sleep: Sleep = time.sleep,
 ) -> bytes:
     """Return what the evidence of `tee`, one of the two, has beside a hardware report.
 
@@ -35,11 +48,11 @@ def fetch_endorsement(
         PeerError, FormatError: as `fetch_vcek` and `fetch_td_quote`.
     """
     if tee is Tee.AZ_SNP_VTPM:
-        return fetch_vcek(transport, host)
-    return fetch_td_quote(transport, hardware, host)
+        return fetch_vcek(transport, host, sleep=sleep)
+    return fetch_td_quote(transport, hardware, host, sleep=sleep)
 
 
-def fetch_vcek(transport: HttpTransport, host: str = HOST) -> bytes:
+def fetch_vcek(transport: HttpTransport, host: str = HOST, *, sleep: Sleep = time.sleep) -> bytes:
     """Return the certificate of this host's versioned chip endorsement key, DER.
 
     Raises:
@@ -47,7 +60,7 @@ def fetch_vcek(transport: HttpTransport, host: str = HOST) -> bytes:
         FormatError: `azure.vcek`.
     """
     url = f"http://{host}/metadata/THIM/amd/certification"
-    member = _ask(transport, "GET", url, b"", "vcekCert")
+    member = _ask(transport, "GET", url, b"", "vcekCert", sleep)
     if not isinstance(member, str):
         raise FormatError("azure.vcek", "the certificate is no text")
     begin, end = member.find(_PEM_BEGIN), member.find(_PEM_END)
@@ -57,7 +70,9 @@ def fetch_vcek(transport: HttpTransport, host: str = HOST) -> bytes:
     return decode_base64(text, "azure.vcek")
 
 
-def fetch_td_quote(transport: HttpTransport, td_report: bytes, host: str = HOST) -> bytes:
+def fetch_td_quote(
+    transport: HttpTransport, td_report: bytes, host: str = HOST, *, sleep: Sleep = time.sleep
+) -> bytes:
     """Return a quote over a TD report of 1024 bytes.
 
     Raises:
@@ -68,16 +83,17 @@ def fetch_td_quote(transport: HttpTransport, td_report: bytes, host: str = HOST)
         raise RuntimeError(f"a TD report of {len(td_report)} bytes")
     report = base64.urlsafe_b64encode(td_report).decode("ascii").rstrip("=")
     body = json.dumps({"report": report}).encode("ascii")
-    member = _ask(transport, "POST", f"http://{host}/acc/tdquote", body, "quote")
+    member = _ask(transport, "POST", f"http://{host}/acc/tdquote", body, "quote", sleep)
     if not isinstance(member, str):
         raise FormatError("azure.td_quote", "the quote is no text")
     return decode_base64url(member.rstrip("="), "azure.td_quote")
 
 
-def _ask(transport: HttpTransport, method: str, url: str, body: bytes, name: str) -> JsonValue:
+def _ask(
+    transport: HttpTransport, method: str, url: str, body: bytes, name: str, sleep: Sleep
+) -> JsonValue:
     """Return one member of the reply; the service may add others."""
-    headers = (*_HEADERS, ("content-type", "application/json")) if body else _HEADERS
-    reply = transport.request(method, url, headers=headers, body=body, limits=_LIMITS)
+    reply = _request(transport, method, url, body, sleep)
     if reply.status != 200:
         raise PeerError("azure.metadata", f"{url}: status {reply.status}")
     value = parse_json(reply.body, "azure.metadata", _LIMITS.max_body_bytes)
@@ -85,3 +101,18 @@ def _ask(transport: HttpTransport, method: str, url: str, body: bytes, name: str
         raise PeerError("azure.metadata", f"{url}: the reply has no {name!r}")
     member: JsonValue = value[name]
     return member
+
+
+def _request(
+    transport: HttpTransport, method: str, url: str, body: bytes, sleep: Sleep
+) -> HttpReply:
+    """Return the first reply that asking again would not change, or the last."""
+    headers = (*_HEADERS, ("content-type", "application/json")) if body else _HEADERS
+    delay = _FIRST_DELAY_SECONDS
+    for _retry in range(_MAX_ATTEMPTS - 1):
+        reply = transport.request(method, url, headers=headers, body=body, limits=_LIMITS)
+        if reply.status != _UPDATED and not is_transient(reply.status):
+            return reply
+        sleep(delay)
+        delay *= 2
+    return transport.request(method, url, headers=headers, body=body, limits=_LIMITS)

@@ -1,0 +1,67 @@
+"""What Azure's metadata service says of itself: when to ask again, and when there is no use."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+
+from ccinit.attest.azure_metadata import fetch_endorsement
+from ccinit.errors import PeerError
+from ccinit.formats.strict_json import encode_base64
+from ccinit.formats.tee import Tee
+from ccinit.net.http import Headers, HttpLimits, HttpReply
+
+PEM = f"-----BEGIN CERTIFICATE-----\r\n{encode_base64(b'vcek')}\r\n-----END CERTIFICATE-----\r\n"
+BODIES = {
+    Tee.AZ_SNP_VTPM: {"vcekCert": PEM, "tcbm": "DB18000000000004"},
+    Tee.AZ_TDX_VTPM: {"quote": "cXVvdGU"},
+}
+ENDORSEMENTS = {Tee.AZ_SNP_VTPM: b"vcek", Tee.AZ_TDX_VTPM: b"quote"}
+
+
+class Service:
+    """Answers with statuses in turn, the last of them from then on."""
+
+    def __init__(self, tee: Tee, statuses: Sequence[int]) -> None:
+        self.asked: list[str] = []
+        self.naps: list[float] = []
+        self.fetch = partial(
+            fetch_endorsement, self, tee, bytes(1024), "metadata.example", sleep=self.naps.append
+        )
+        self._body = json.dumps(BODIES[tee]).encode()
+        self._statuses = list(statuses)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Headers = (),
+        body: bytes = b"",
+        limits: HttpLimits,
+    ) -> HttpReply:
+        assert ("metadata", "true") in headers
+        assert len(body) < limits.max_body_bytes
+        self.asked.append(f"{method} {url}")
+        status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
+        return HttpReply(status=status, headers=(), body=self._body, date=None)
+
+
+@pytest.mark.parametrize("tee", BODIES)
+@pytest.mark.parametrize("status", [410, 429, 500, 503])
+def test_service_that_is_busy_is_asked_again(tee: Tee, status: int) -> None:
+    service = Service(tee, [status, status, 200])
+    assert service.fetch() == ENDORSEMENTS[tee]
+    assert (len(service.asked), service.naps) == (3, [1.0, 2.0])
+    assert len(set(service.asked)) == 1
+
+
+@pytest.mark.parametrize(("status", "asked"), [(503, 5), (404, 1), (400, 1), (302, 1)])
+def test_service_that_does_not_answer_is_given_up(status: int, asked: int) -> None:
+    service = Service(Tee.AZ_SNP_VTPM, [status])
+    with pytest.raises(PeerError) as error:
+        service.fetch()
+    assert error.value.reason == "azure.metadata"
+    assert (len(service.asked), len(service.naps)) == (asked, asked - 1)
+    assert sum(service.naps) < 20  # of the child's 60
