@@ -2,7 +2,7 @@
 
     version = 1
     xfam = "00000000000602e7"             # extended features of the domain, exactly
-    td_attributes = "0000000010000000"    # of the domain, exactly
+    td_attributes = "0000000010000000"    # of the domain, exactly; never debuggable or migratable
     mrseam = ["96 hex digits"]            # TDX modules that may run it
 
     [tcb]                                 # machines, and the lowest versions
@@ -30,9 +30,11 @@ COMPONENTS = 16
 
 _MAX_SVN = 0xFFFF
 # ATTRIBUTES bits 0 to 7 are those of a domain that others can look into, DEBUG among them; without
-# SEPT_VE_DISABLE the host can inject exceptions on private memory.
+# SEPT_VE_DISABLE the host can inject exceptions on private memory. A MIGRATABLE domain's memory is
+# open to its migration domain, which only quotes of version 5 name and no token does.
 UNDER_DEBUG = 0xFF
 SEPT_VE_DISABLE = 1 << 28
+MIGRATABLE = 1 << 29
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +89,11 @@ def check_attributes(td_attributes: int, reason: str) -> None:
     Raises:
         FormatError: with `reason`.
     """
-    if td_attributes & UNDER_DEBUG or not td_attributes & SEPT_VE_DISABLE:
-        raise FormatError(reason, "no bit below 8 may be set, and SEPT_VE_DISABLE (bit 28) must be")
+    if td_attributes & (UNDER_DEBUG | MIGRATABLE) or not td_attributes & SEPT_VE_DISABLE:
+        raise FormatError(
+            reason,
+            "no bit below 8 may be set, nor MIGRATABLE (bit 29); SEPT_VE_DISABLE (bit 28) must be",
+        )
 
 
 def read_tdx_requirements(fields: Fields) -> TdxRequirements:

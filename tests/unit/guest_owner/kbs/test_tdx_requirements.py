@@ -20,6 +20,7 @@ def test_requirements_are_read_whole() -> None:
         ('"0000000010000000"', '"0000000010000001"', "requirements.td_attributes"),
         ('"0000000010000000"', '"0000000010000080"', "requirements.td_attributes"),
         ('"0000000010000000"', '"0000000000000000"', "requirements.td_attributes"),
+        ('"0000000010000000"', '"0000000030000000"', "requirements.td_attributes"),
         ("mrseam = [", "mrseam = []\nother = [", "requirements.mrseam"),
         ("mrseam = [", 'mrseam = ["00", ', "requirements.mrseam"),
         ("[tcb]", "[other]", "requirements.tcb"),

@@ -80,6 +80,7 @@ def test_file_says_who_and_what() -> None:
         (WHOLE.replace("tee = 0\n", "tee = 0\nfmc = 1\n"), "issuer.snp.unknown"),
         (WHOLE.replace("0000000010000000", "0000000010000001"), "issuer.tdx.td_attributes"),
         (WHOLE.replace("0000000010000000", "0000000000000000"), "issuer.tdx.td_attributes"),
+        (WHOLE.replace("0000000010000000", "0000000030000000"), "issuer.tdx.td_attributes"),
         (WHOLE.replace('mrseam = ["', 'mrseam = [] # ["'), "issuer.tdx.mrseam"),
         ("x" * 70_000, "issuer.length"),
     ],
