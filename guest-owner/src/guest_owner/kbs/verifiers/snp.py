@@ -35,8 +35,6 @@ from ccinit.errors import CcinitError
 from ccinit.formats.snp_evidence import CertType, SnpEvidence, parse_snp_evidence
 from ccinit.formats.snp_report import (
     ECDSA_P384_SHA384,
-    SIGNED_BY_VCEK,
-    SIGNED_BY_VLEK,
     SIGNING_KEY_SHIFT,
     PlatformBit,
     PolicyBit,
@@ -54,10 +52,12 @@ from guest_owner.kbs.references import (
 )
 from guest_owner.kbs.requirements import SnpProduct
 from guest_owner.kbs.verifiers.document import check_document
-from guest_owner.kbs.verifiers.snp_chain import EndorsementKey, verify_endorsement_key
+from guest_owner.kbs.verifiers.snp_chain import (
+    KEY_NUMBERS,
+    EndorsementKey,
+    verify_endorsement_key,
+)
 from guest_owner.kbs.verifiers.snp_platform import check_platform
-
-_KEY_NUMBERS = {CertType.VCEK: SIGNED_BY_VCEK, CertType.VLEK: SIGNED_BY_VLEK}
 
 # CPUID family, and the ranges of models, of each product.
 _PROCESSORS = {
@@ -142,7 +142,7 @@ def _check_signature(report: SnpReport, key: EndorsementKey, claims: ClaimList) 
         holds=report.sig_algo == ECDSA_P384_SHA384,
     )
     # No reserved bit, no masked key; AUTHOR_KEY is judged with the digest that it announces.
-    expected = _KEY_NUMBERS[key.kind] << SIGNING_KEY_SHIFT
+    expected = KEY_NUMBERS[key.kind] << SIGNING_KEY_SHIFT
     claims.compare(
         "snp.key_info",
         f"{expected:#x} or {expected | 1:#x}",

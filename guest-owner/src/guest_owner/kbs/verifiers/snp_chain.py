@@ -20,7 +20,13 @@ from cryptography.hazmat.primitives.hashes import SHA384
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
 from ccinit.formats.snp_evidence import CertType, SnpEvidence
-from ccinit.formats.snp_report import TcbVersion
+from ccinit.formats.snp_report import (
+    SIGNED_BY_VCEK,
+    SIGNED_BY_VLEK,
+    SIGNING_KEY_MASK,
+    SIGNING_KEY_SHIFT,
+    TcbVersion,
+)
 from guest_owner.kbs.requirements import SnpProduct
 from guest_owner.kbs.roots import load_certificate
 
@@ -44,6 +50,9 @@ _PRODUCTS = {
     "Bergamo": SnpProduct.GENOA,
     "Siena": SnpProduct.GENOA,
 }
+KEY_NUMBERS = {CertType.VCEK: SIGNED_BY_VCEK, CertType.VLEK: SIGNED_BY_VLEK}
+"""How a report names the kind of key that signed it."""
+
 _LEAVES = {CertType.VCEK: "SEV-VCEK", CertType.VLEK: "SEV-VLEK"}
 
 
@@ -70,8 +79,8 @@ def verify_endorsement_key(evidence: SnpEvidence, trusted: Iterable[bytes]) -> E
 
     The steps, all of them MUST:
 
-     1. The evidence has one VCEK or VLEK; or, if it has neither, one is registered for its chip and
-        firmware [`snp.endorsement_key`].
+     1. The evidence has one VCEK or VLEK, or both, of which the report names one; or, if it has
+        neither, one is registered for its chip and firmware [`snp.endorsement_key`].
      2. Some registered certificate signs itself [`snp.root`].
      3. That one has signed an intermediate, registered or from the evidence, which has signed the
         key's certificate [`snp.chain`].
@@ -110,11 +119,14 @@ def _find_leaf(
     evidence: SnpEvidence, registered: tuple[x509.Certificate, ...]
 ) -> tuple[CertType, x509.Certificate]:
     leaves = [entry for entry in evidence.certificates if entry.cert_type in _LEAVES]
+    report = evidence.report
+    if len(leaves) > 1:
+        named = report.key_info >> SIGNING_KEY_SHIFT & SIGNING_KEY_MASK
+        leaves = [entry for entry in leaves if KEY_NUMBERS[entry.cert_type] == named] or leaves
     if len(leaves) == 1:
         return leaves[0].cert_type, _load(leaves[0].data)
     if leaves:
         raise VerificationError("snp.endorsement_key", f"{len(leaves)} keys in the evidence")
-    report = evidence.report
     for known in registered:
         try:
             key = _read_key(known, CertType.VCEK)

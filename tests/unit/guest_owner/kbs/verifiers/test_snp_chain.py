@@ -158,6 +158,21 @@ def test_two_keys_are_refused() -> None:
     assert reason_of(evidence(leaf, leaf)) == "snp.endorsement_key"
 
 
+@pytest.mark.parametrize(("signing_key", "kind"), [(0, CertType.VCEK), (1, CertType.VLEK)])
+def test_of_a_chips_key_and_a_providers_the_report_names_its_own(
+    signing_key: int, kind: CertType
+) -> None:
+    vlek = (CertType.VLEK, der_of(Chain(leaf_name="SEV-VLEK").leaf))
+    certificates = evidence((CertType.VCEK, der_of(CHAIN.leaf)), vlek).certificates
+
+    def by(number: int) -> SnpEvidence:
+        report = FakeSnp().with_fields(key_info=number << 2).report(bytes(64))
+        return SnpEvidence(report=parse_snp_report(report), certificates=certificates)
+
+    assert verify(by(signing_key)).kind is kind
+    assert reason_of(by(7)) == "snp.endorsement_key"
+
+
 def test_key_that_the_host_does_not_have_may_be_registered() -> None:
     trusted = (*CHAIN.trusted, der_of(CHAIN.leaf))
     assert verify(evidence(), trusted) == verify(of(CHAIN))
