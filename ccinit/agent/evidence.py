@@ -48,12 +48,13 @@ async def answering(
             evidence = await collect_evidence(guest, configured, question.report_data)
         else:
             request = _evidence_request(guest, configured, question.report_data)
-            made = await first.run(
-                request,
-                EvidenceReply,
-                seconds=_EVIDENCE_SECONDS,
-                answers=_endorsements(guest, configured),
-            )
+            async with guest.evidence_turn:
+                made = await first.run(
+                    request,
+                    EvidenceReply,
+                    seconds=_EVIDENCE_SECONDS,
+                    answers=_endorsements(guest, configured),
+                )
             guest.service.figures.evidence_made += 1
             evidence = made.evidence
         return Answer(value=EvidenceAnswer(evidence=evidence))
@@ -84,17 +85,19 @@ async def collect_evidence(guest: Guest, configured: Configured, report_data: by
         CcinitError: it made none.
     """
     require_evidence(configured)
-    platform = configured.platform
-    reply = await run_on_platform(
-        guest,
-        platform,
-        Role.EVIDENCE,
-        _evidence_request(guest, configured, report_data),
-        EvidenceReply,
-        report_data=report_data,
-        seconds=_EVIDENCE_SECONDS,
-        answers=_endorsements(guest, configured),
-    )
+    # Made now: whose turn comes meanwhile may bring another verifier's request.
+    request = _evidence_request(guest, configured, report_data)
+    async with guest.evidence_turn:
+        reply = await run_on_platform(
+            guest,
+            configured.platform,
+            Role.EVIDENCE,
+            request,
+            EvidenceReply,
+            report_data=report_data,
+            seconds=_EVIDENCE_SECONDS,
+            answers=_endorsements(guest, configured),
+        )
     guest.service.figures.evidence_made += 1
     return reply.evidence
 

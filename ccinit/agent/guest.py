@@ -125,8 +125,11 @@ class Guest(EarlyGuest):
         children: where untrusted bytes are read.
         containers: of the manifest, by name; START fills it.
         verifiers_request: see there.
+        evidence_turn: one quote at a time: some devices take one user, and Azure's report has place
+            for the report data of one.
     """
 
     children: "Children"
     containers: dict[str, "Supervisor"] = field(default_factory=dict)
     verifiers_request: VerifiersRequest = field(default_factory=VerifiersRequest)
+    evidence_turn: Turn = field(default_factory=Turn)

@@ -37,7 +37,7 @@ from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.pod_manifest import PodSecret
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.tee import Tee
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import EventLoop, Turn
 from ccinit.kernel.process import owned_pids
 from guest_owner.kbs.store import Store
 from host_runtime.kbs_relay import KbsAddress, guest_path, open_unix_listener, serve
@@ -115,7 +115,7 @@ def attest(kbs: Kbs, **options: Any) -> KbsReply:
         {"PYTHONPATH": os.pathsep.join((str(ROOT), *filter(None, sys.path)))},
     )
     service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
-    guest = SimpleNamespace(children=children, service=service)
+    guest = SimpleNamespace(children=children, service=service, evidence_turn=Turn())
     wanted = plan_resources(cast("Any", manifest))
     loop = EventLoop()
     try:

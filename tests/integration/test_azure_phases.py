@@ -45,7 +45,7 @@ from ccinit.formats.sealed_log import BootId
 from ccinit.formats.tee import NO_REPORT_DATA, Tee
 from ccinit.formats.tpm2 import ALL_SHA256_PCRS
 from ccinit.formats.tpm_commands import TpmCommands
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import EventLoop, Turn
 from guest_owner.kbs.measurements import Boot, TpmMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
 from guest_owner.kbs.store import Store
@@ -217,7 +217,9 @@ class Guest:
 
     def fetch(self) -> KbsReply:
         service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
-        guest = cast("Any", SimpleNamespace(children=self.children, service=service))
+        guest = cast(
+            "Any", SimpleNamespace(children=self.children, service=service, evidence_turn=Turn())
+        )
         wanted = Wanted(uri=parse_resource_uri("kbs:///" + URI), kind=EnvelopeKind.FILE)
         return EventLoop().run(request_resources(guest, self.configured(), (wanted,)))
 
@@ -295,7 +297,10 @@ def test_logs_key_is_bound_once_there_is_a_network(guest: Guest, kind: int) -> N
     service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
     loop = SimpleNamespace(start=lambda pace, _name: pace.close())
     host = cast(
-        "Any", SimpleNamespace(children=guest.children, service=service, log=log, loop=loop)
+        "Any",
+        SimpleNamespace(
+            children=guest.children, service=service, log=log, loop=loop, evidence_turn=Turn()
+        ),
     )
     binding = open_log(host, configured)
     EventLoop().run(bind_log(host, configured, binding))

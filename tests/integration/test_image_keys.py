@@ -27,6 +27,7 @@ from ccinit.formats.jwk import TeeKeyAlgorithm
 from ccinit.formats.layer_encryption import ImageEncryption, LayerKey
 from ccinit.formats.pod_manifest import Image
 from ccinit.formats.tee import ReportData, Tee
+from ccinit.kernel.event_loop import Turn
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import InspectedImage, InspectRequest, UnwrapRequest
 from ccinit.pull.unwrap import unwrap_job
@@ -147,7 +148,9 @@ def open_keys(
     kbs: Kbs, inspected: InspectedImage, children: Children, envelope: EnvelopePolicy
 ) -> tuple[LayerKey, ...]:
     guest: Any = SimpleNamespace(
-        children=children, service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
+        children=children,
+        service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
+        evidence_turn=Turn(),
     )
     configured: Any = SimpleNamespace(
         config=SimpleNamespace(

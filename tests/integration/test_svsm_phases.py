@@ -32,7 +32,7 @@ from ccinit.formats.log_evidence import parse_log_evidence
 from ccinit.formats.resource_uri import parse_resource_uri
 from ccinit.formats.sealed_log import BootId
 from ccinit.formats.tee import NO_REPORT_DATA, Tee
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import EventLoop, Turn
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence
 from tests.fakes.snp import FakeSnp
@@ -80,6 +80,7 @@ class Guest:
                 children=self.children,
                 service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
                 verifiers_request=VerifiersRequest(),
+                evidence_turn=Turn(),
                 log=self,
                 loop=SimpleNamespace(start=lambda pace, _name: pace.close()),
             ),

@@ -23,7 +23,8 @@ from ccinit.errors import ChildError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.pod_manifest import parse_pod_manifest
 from ccinit.formats.tee import Tee
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import EventLoop, TaskGroup, Turn
+from ccinit.kernel.task import sleep
 from tests.fakes.documents import FULL_POD
 
 
@@ -69,6 +70,7 @@ class Session:
         self.done: list[str] = []
         self.guest: Any = SimpleNamespace(
             verifiers_request=VerifiersRequest(),
+            evidence_turn=Turn(),
             service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
             teardown=SimpleNamespace(push=lambda *_step: None),
             log=SimpleNamespace(
@@ -124,6 +126,36 @@ def test_verifiers_request_and_the_document_reach_the_evidence(
 def test_other_platforms_state_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     (asked,) = Session(monkeypatch).run(Tee.TPM, EvidenceQuestion(report_data=DATA))
     assert asked == EvidenceRequest(tee=Tee.TPM, report_data=DATA, events=b"events")
+
+
+def test_evidence_is_made_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, steps = Session(monkeypatch), list[str]()
+
+    async def on_platform(*arguments: Any, **_options: object) -> object:
+        asked = arguments[3]
+        steps.append(f"{asked.report_data.decode()}, answering {asked.request.decode()}")
+        await sleep(0.05)
+        steps.append("made")
+        return SimpleNamespace(evidence=b"{}")
+
+    async def owner_and_container() -> None:
+        async with TaskGroup() as group:
+            for name in ("first", "second"):
+                session.guest.verifiers_request.text = f"request of the {name}".encode()
+                asked = evidence_module.collect_evidence(
+                    session.guest, configured_on(Tee.SE), name.encode()
+                )
+                group.start(asked, name)
+                await sleep(0)
+
+    monkeypatch.setattr(evidence_module, "run_on_platform", on_platform)
+    EventLoop().run(owner_and_container())
+    assert steps == [
+        "first, answering request of the first",
+        "made",
+        "second, answering request of the second",
+        "made",
+    ]
 
 
 @pytest.mark.parametrize(
