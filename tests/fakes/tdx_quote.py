@@ -73,6 +73,7 @@ class FakePck:
 
     root: str = "root"
     intermediate_issuer: str | None = None
+    ppid: bytes = bytes(range(16))
     fmspc: bytes = FMSPC
     pce_svn: int = 13
     components: tuple[int, ...] = (7, 7, 2, 2, 3, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -118,7 +119,7 @@ class FakePck:
         cpu_svn = bytes(svn & 0xFF for svn in self.components)
         svns.append(der(0x30, der_oid(f"{SGX_EXTENSIONS}.2.18") + der(4, cpu_svn)))
         rows = (
-            (1, der(4, bytes(range(16)))),
+            (1, der(4, self.ppid)),
             (2, der(0x30, b"".join(svns))),
             (3, der(4, bytes(2))),
             (4, der(4, self.fmspc)),

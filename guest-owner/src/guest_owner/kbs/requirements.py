@@ -9,6 +9,7 @@ TDX: `guest_owner.kbs.tdx_requirements`. Of SEV-SNP:
     mitigations = 0                   # bits that must be set in both mitigation vectors
     csp_ids = ["CN=cc-us-east-2.amazonaws.com"]   # providers whose key (VLEK) may stand for a
                                       # chip's; without it none may
+    revoked_chips = ["128 hex digits"]   # CHIP_ID of those that may not, whatever their firmware
 
     [[product]]                       # processors that may run the guest, and their oldest firmware
     name = "Milan"                    # or "Genoa", "Turin"; Turin has an `fmc`, too
@@ -46,6 +47,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.fields import Fields
 from ccinit.formats.snp_report import (
+    CHIP_ID_BYTES,
     MAX_VERSION,
     MEASUREMENT_BYTES,
     MIN_VERSION,
@@ -110,6 +112,7 @@ class SnpRequirements:
         promised: bits of the guest policy that must be set.
         states: bits of the platform's state that must be set.
         mitigations: bits of both mitigation vectors that must be set.
+        revoked_chips: ids of processors, 64 bytes each, that may not run the guest.
         csp_ids: providers, as in the certificates of their keys (VLEK); none means chips only.
         id_block: which launches may be signed, and by whom.
     """
@@ -121,6 +124,7 @@ class SnpRequirements:
     promised: PolicyBit
     states: PlatformBit
     mitigations: int
+    revoked_chips: frozenset[bytes]
     csp_ids: frozenset[str]
     id_block: IdBlock
 
@@ -183,6 +187,7 @@ def _read_snp(fields: Fields) -> SnpRequirements:
         promised=promised,
         states=fields.table("platform", _read_platform, default=PlatformBit(0)),
         mitigations=fields.integer("mitigations", low=0, high=2**64 - 1, default=0),
+        revoked_chips=frozenset(fields.hexadecimals("revoked_chips", size_bytes=CHIP_ID_BYTES)),
         csp_ids=frozenset(fields.texts("csp_ids")),
         id_block=launch,
     )

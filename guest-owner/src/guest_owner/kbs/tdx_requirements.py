@@ -7,6 +7,7 @@
 
     [tcb]                                 # machines, and the lowest versions
     fmspc = ["00806f050000"]
+    revoked_ppids = ["32 hex digits"]     # machines that may not, whatever their versions
     tee_tcb_svn = "05010200000000000000000000000000"
     cpu_svn = "07070202030100030000000000000000"
     pce_svn = 13
@@ -26,6 +27,7 @@ from ccinit.formats.tdx_report import MEASUREMENT_BYTES
 from ccinit.formats.tee import Tee
 
 FMSPC_BYTES = 6
+PPID_BYTES = 16
 COMPONENTS = 16
 
 _MAX_SVN = 0xFFFF
@@ -43,6 +45,7 @@ class TdxTcb:
 
     Attributes:
         fmspc: processor families and platforms, 6 bytes each.
+        revoked_ppids: machines, by the id in their PCK certificates, 16 bytes each, that may not.
         tee_tcb_svn: of the TDX module, 16 components.
         cpu_svn: of microcode and its like, 16 components.
         pce_svn: of the provisioning enclave.
@@ -56,6 +59,7 @@ class TdxTcb:
     pce_svn: int
     qe_mrsigner: bytes
     qe_isv_svn: int
+    revoked_ppids: frozenset[bytes] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.fmspc:
@@ -114,4 +118,5 @@ def _read_tcb(fields: Fields) -> TdxTcb:
         pce_svn=fields.integer("pce_svn", low=0, high=_MAX_SVN),
         qe_mrsigner=fields.hexadecimal("qe_mrsigner", size_bytes=32),
         qe_isv_svn=fields.integer("qe_isv_svn", low=0, high=_MAX_SVN),
+        revoked_ppids=frozenset(fields.hexadecimals("revoked_ppids", size_bytes=PPID_BYTES)),
     )

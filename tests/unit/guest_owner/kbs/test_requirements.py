@@ -26,14 +26,14 @@ def test_file_that_says_least_demands_the_strictest() -> None:
     }
     assert demanded.allowed == PolicyBit(0)
     assert (demanded.report_version, demanded.mitigations) == (2, 0)
-    assert demanded.csp_ids == frozenset()
+    assert (demanded.csp_ids, demanded.revoked_chips) == (frozenset(), frozenset())
     assert demanded.id_block == IdBlock()
 
 
 def test_file_that_says_everything_is_read() -> None:
     text = (
         f"version = 1\nreport_version = 3\nmitigations = 5\n"
-        f'csp_ids = ["CN=cloud"]\n{PRODUCT}{TURIN}'
+        f'csp_ids = ["CN=cloud"]\nrevoked_chips = ["{"c1" * 64}"]\n{PRODUCT}{TURIN}'
         '[policy]\nallow = ["smt", "cxl"]\nrequire = ["single-socket"]\n'
         '[platform]\nrequire = ["alias-check", "ecc"]\n'
         f'[id_block]\nkeys = ["{"ab" * 48}"]\nauthor_keys = ["{"cd" * 48}"]\nguest_svn = 7\n'
@@ -46,6 +46,7 @@ def test_file_that_says_everything_is_read() -> None:
     assert demanded.states == PlatformBit.ALIAS_CHECKED | PlatformBit.ECC
     assert (demanded.report_version, demanded.mitigations) == (3, 5)
     assert demanded.csp_ids == {"CN=cloud"}
+    assert demanded.revoked_chips == {b"\xc1" * 64}
     assert demanded.id_block == IdBlock(
         keys=frozenset((b"\xab" * 48,)), author_keys=frozenset((b"\xcd" * 48,)), guest_svn=7
     )
@@ -69,6 +70,7 @@ def test_file_that_says_everything_is_read() -> None:
         (LEAST + '[platform]\nrequire = ["smt"]', "requirements.platform.require"),
         (LEAST + '[id_block]\nkeys = ["ab"]', "requirements.id_block.keys"),
         ("version = 1\nreport_version = 6\n" + PRODUCT, "requirements.report_version"),
+        ('version = 1\nrevoked_chips = ["c1"]\n' + PRODUCT, "requirements.revoked_chips"),
         ("version = ", "requirements.toml"),
         ("#" * 70_000, "requirements.length"),
     ],

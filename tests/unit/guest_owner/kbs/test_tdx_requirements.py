@@ -28,6 +28,7 @@ def test_requirements_are_read_whole() -> None:
         ("fmspc = [", "fmspc = []\nother = [", "requirements.tcb.fmspc"),
         ("tee_tcb_svn", "tee_svn", "requirements.tcb.tee_tcb_svn"),
         ('cpu_svn = "', 'cpu_svn = "00', "requirements.tcb.cpu_svn"),
+        ("pce_svn = 13", 'pce_svn = 13\nrevoked_ppids = ["00"]', "requirements.tcb.revoked_ppids"),
         ("pce_svn = 13", "pce_svn = -1", "requirements.tcb.pce_svn"),
         ("pce_svn = 13", "pce_svn = 65536", "requirements.tcb.pce_svn"),
         ('qe_mrsigner = "', 'qe_mrsigner = "zz', "requirements.tcb.qe_mrsigner"),

@@ -3,8 +3,9 @@
 A Provisioning Certification Key belongs to one platform at one level of its firmware and signs the
 quoting enclaves there. Its certificate carries the platform's identity in an extension of Intel's
 (SGX PCK Certificate and Certificate Revocation List Profile Specification, section 1.3.5); the
-chain is verified as RFC 5280 says, at the present time. Revocation is not asked for: a registered
-floor above the revoked level, or withdrawing the root, has that effect without a network.
+chain is verified as RFC 5280 says, at the present time. Revocation lists are not asked for: a
+registered floor above the revoked level, the machine's id among `revoked_ppids`, or withdrawing the
+root, has that effect without a network.
 """
 
 import warnings
@@ -28,7 +29,7 @@ _OID = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 _OID_CONTENT = bytes.fromhex("2a864886f84d010d01")
 _SEQUENCE, _INTEGER, _OCTETS, _OBJECT_IDENTIFIER = 0x30, 0x02, 0x04, 0x06
 # Numbers below the extension's own.
-_TCB, _FMSPC, _PCE_SVN = 2, 4, 17
+_PPID, _TCB, _FMSPC, _PCE_SVN = 1, 2, 4, 17
 _COMPONENTS = range(1, 17)
 _MAX_LENGTH_BYTES = 2
 
@@ -38,11 +39,13 @@ class PckPlatform:
     """What a PCK certificate says of its platform.
 
     Attributes:
+        ppid: of this one machine, 16 bytes.
         fmspc: family, model, stepping, platform type, custom SKU: 6 bytes.
         components: 16 version numbers, those of CPUSVN.
         pce_svn: of the provisioning enclave.
     """
 
+    ppid: bytes
     fmspc: bytes
     components: bytes
     pce_svn: int
@@ -114,10 +117,14 @@ def read_platform(certificate: x509.Certificate) -> PckPlatform:
     tcb = dict(_rows(_content(_row(rows, _TCB), _SEQUENCE)))
     components = [_integer(_row(tcb, _TCB, number)) for number in _COMPONENTS]
     fmspc = _content(_row(rows, _FMSPC), _OCTETS)
-    if len(fmspc) != 6 or any(component > 0xFF for component in components):
-        raise FormatError("pck.extension", "FMSPC has 6 bytes, and a component one")
+    ppid = _content(_row(rows, _PPID), _OCTETS)
+    if (len(ppid), len(fmspc)) != (16, 6) or any(component > 0xFF for component in components):
+        raise FormatError("pck.extension", "PPID has 16 bytes, FMSPC 6, and a component one")
     return PckPlatform(
-        fmspc=fmspc, components=bytes(components), pce_svn=_integer(_row(tcb, _TCB, _PCE_SVN))
+        ppid=ppid,
+        fmspc=fmspc,
+        components=bytes(components),
+        pce_svn=_integer(_row(tcb, _TCB, _PCE_SVN)),
     )
 
 

@@ -1,7 +1,8 @@
 """What an owner demands of SEV-SNP itself, held against a report: step 9 of `snp` beside this.
 
 9.1  Requirements are registered, and name the processor; and the provider, if the key is a
-     provider's and not the chip's [`snp.requirements`, `snp.product`, `snp.csp_id`].
+     provider's and not the chip's [`snp.requirements`, `snp.product`, `snp.csp_id`]. The chip is
+     not one that the owner revoked [`snp.revoked`]; hosts with a provider's key may hide which.
 9.2  The report is new enough [`snp.version`].
 9.3  The guest policy forbids debugging and migration, leaves open only what may be left open,
      promises what it must, has no unknown bit, and asks for no newer firmware than there is
@@ -52,7 +53,7 @@ def check_platform(
         str(report.version),
         holds=report.version >= demanded.report_version,
     )
-    _check_provider(key, demanded.csp_ids, claims)
+    _check_machine(report, key, demanded, claims)
     _check_bits(report, demanded, claims)
     _check_floors(report, key, demanded, claims)
     _check_mitigations(report, demanded.mitigations, claims)
@@ -125,14 +126,22 @@ def _check_agent(report: SnpReport, claims: ClaimList) -> None:
     )
 
 
-def _check_provider(key: EndorsementKey | None, csp_ids: frozenset[str], claims: ClaimList) -> None:
+def _check_machine(
+    report: SnpReport, key: EndorsementKey | None, demanded: SnpRequirements, claims: ClaimList
+) -> None:
+    claims.compare(
+        "snp.revoked",
+        f"none of {len(demanded.revoked_chips)} revoked chips",
+        report.chip_id.hex(),
+        holds=report.chip_id not in demanded.revoked_chips,
+    )
     if key is None or key.kind is not CertType.VLEK:
         return
     claims.compare(
         "snp.csp_id",
-        list_known(tuple(sorted(csp_ids))) if csp_ids else "a key of the chip",
+        list_known(tuple(sorted(demanded.csp_ids))) if demanded.csp_ids else "a key of the chip",
         key.csp_id,
-        holds=key.csp_id in csp_ids,
+        holds=key.csp_id in demanded.csp_ids,
     )
 
 

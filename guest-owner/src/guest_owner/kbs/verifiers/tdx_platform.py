@@ -1,7 +1,8 @@
 """Steps 7 to 10 of judging TDX evidence: the machine, its enclaves and module, the domain.
 
  7. Requirements are registered, and the platform is one of their machines, at their versions or
-    above [`td.requirements`, `pck.fmspc`, `pck.cpu_svn`, `pck.pce_svn`].
+    above, and none that they revoke [`td.requirements`, `pck.fmspc`, `pck.ppid`, `pck.cpu_svn`,
+    `pck.pce_svn`].
  8. So is the quoting enclave: signer, product, attributes, version [`qe.mrsigner`, `qe.product`,
     `qe.attributes`, `qe.isv_svn`].
  9. The TDX module is Intel's and a registered one, at the registered version or above
@@ -60,6 +61,12 @@ def _check_machine(platform: PckPlatform, tcb: TdxTcb, claims: ClaimList) -> Non
         list_known(tuple(one.hex() for one in tcb.fmspc)),
         platform.fmspc.hex(),
         holds=platform.fmspc in tcb.fmspc,
+    )
+    claims.compare(
+        "pck.ppid",
+        f"none of {len(tcb.revoked_ppids)} revoked machines",
+        platform.ppid.hex(),
+        holds=platform.ppid not in tcb.revoked_ppids,
     )
     _at_least(claims, "pck.cpu_svn", tcb.cpu_svn, platform.components)
     claims.compare(

@@ -39,6 +39,7 @@ def test_chain_gives_the_key_and_its_platform() -> None:
     assert key == p256_key("pck").public_key()
     platform = read_platform(chain[0])
     assert (platform.fmspc, platform.pce_svn) == (FMSPC, PCK.pce_svn)
+    assert platform.ppid == PCK.ppid
     assert tuple(platform.components) == PCK.components
 
 
@@ -119,6 +120,7 @@ EXTENSION = PCK.extension()
         pytest.param(der(0x30, b""), id="no rows"),
         pytest.param(EXTENSION.replace(FMSPC, FMSPC[::-1])[:-2], id="inner cut"),
         pytest.param(FakePck(fmspc=bytes(5)).extension(), id="short FMSPC"),
+        pytest.param(FakePck(ppid=bytes(15)).extension(), id="short PPID"),
         pytest.param(FakePck(components=(256,) + (0,) * 15).extension(), id="component of 256"),
         pytest.param(FakePck(pce_svn=1 << 16).extension(), id="PCESVN of 65536"),
         pytest.param(EXTENSION.replace(b"\x02\x01\x0d", b"\x02\x01\x8d"), id="negative PCESVN"),

@@ -18,7 +18,7 @@ from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.measurements import SnpMeasurements
 from guest_owner.kbs.references import References
 from guest_owner.kbs.verifiers.snp import verify_evidence
-from tests.fakes.snp import FIELDS, Chain, tcb, turin_tcb
+from tests.fakes.snp import CHIP_ID, FIELDS, Chain, tcb, turin_tcb
 from tests.unit.guest_owner.kbs.snp_values import (
     HOST_DATA,
     MEASUREMENT,
@@ -271,6 +271,16 @@ def test_key_of_a_provider_is_one_of_a_provider_that_the_owner_names(
         assert failed(refusal(snp.evidence(REPORT_DATA), trusted)) == names
     else:
         assert verify(snp.evidence(REPORT_DATA), trusted)
+
+
+def test_chip_that_the_owner_revoked_is_refused() -> None:
+    evidence = booted_snp().evidence(REPORT_DATA)
+    others = replace(requirements(), revoked_chips=frozenset((CHIP_ID[::-1],)))
+    assert verify(evidence, snp_references(demanded=others))
+    revoked = replace(requirements(), revoked_chips=frozenset((CHIP_ID, CHIP_ID[::-1])))
+    error = refusal(evidence, snp_references(demanded=revoked))
+    assert failed(error) == ["snp.revoked"]
+    assert error.authentic
 
 
 def test_document_that_is_not_listed_is_refused() -> None:

@@ -20,10 +20,12 @@ from guest_owner.kbs.roots import parse_certificates
 from tests.fakes.tdx_quote import FakePck, FakeTdx, measurement
 from tests.unit.guest_owner.kbs.values import failed, reference_set
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import (
+    DEMANDED,
     DIGEST,
     DOCUMENT,
     LOG,
     REPORT_DATA,
+    TCB,
     booted_domain,
     evidence,
     got,
@@ -40,6 +42,7 @@ STEPS = [
     "quote.signature",
     "quote.report_data",
     "pck.fmspc",
+    "pck.ppid",
     "pck.cpu_svn",
     "pck.pce_svn",
     "qe.mrsigner",
@@ -152,6 +155,15 @@ def test_one_changed_field_is_refused_by_name(field: str, value: object, reason:
     assert failed(error) == [reason]
     assert error.reason == reason
     assert error.authentic is (not reason.startswith(("quote.", "qe.signature", "qe.report_data")))
+
+
+def test_machine_that_the_owner_revoked_is_refused() -> None:
+    given = evidence(booted_domain(), LOG)
+    trusted = tdx_references()
+    revoked = replace(DEMANDED, tcb=replace(TCB, revoked_ppids=frozenset((PCK.ppid,))))
+    assert failed(refusal(given, replace(trusted, requirements=(revoked,)))) == ["pck.ppid"]
+    others = replace(DEMANDED, tcb=replace(TCB, revoked_ppids=frozenset((PCK.ppid[::-1],))))
+    assert verify(given, replace(trusted, requirements=(others,)))
 
 
 def test_debuggable_domain_is_refused_by_that_name() -> None:
