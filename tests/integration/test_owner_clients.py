@@ -13,7 +13,7 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ccinit.errors import PeerError
+from ccinit.errors import ConfigError, PeerError
 from ccinit.formats.host_rpc import RpcError
 from ccinit.formats.owner_rpc import METHODS, WINDOW_BYTES, Role, Value
 from ccinit.formats.owner_wire import Data, Refused, encode_data, encode_request
@@ -71,6 +71,15 @@ def test_client_with_another_certificate_is_not(
     with pytest.raises(PeerError), OwnerClient.connect(world.endpoint(path)) as client:
         client.call("metrics", seconds=SECONDS)
     require_event(world, f"owner: nobody: connection ended: {reason}")
+
+
+def test_call_that_no_request_can_hold_is_refused_before_it_is_sent(world: OwnerWorld) -> None:
+    with world.client(Role.EXEC) as client:
+        for name, params in (("attach", ("web\udcff",)), ("signal", ("web", 1 << 64))):
+            with pytest.raises(ConfigError) as caught:
+                client.call(name, *params, seconds=SECONDS)
+            assert caught.value.reason == "owner.params"
+        client.call("metrics", seconds=SECONDS)
 
 
 def test_client_without_a_certificate_is_not(world: OwnerWorld) -> None:

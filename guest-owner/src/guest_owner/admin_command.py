@@ -1,7 +1,6 @@
 """`guest-owner admin`: keys and tokens of those who administer the KBS over the network."""
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from ccinit.errors import ConfigError, FormatError
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.admin_token import sign_admin_token
 from guest_owner.kbs.authority import MAX_PEM_BYTES
-from guest_owner.kbs.files import PRIVATE_MODE, read_capped
+from guest_owner.kbs.files import read_capped, write_new
 from guest_owner.kbs.references import check_name
 from guest_owner.kbs.store import Store
 
@@ -65,7 +64,8 @@ def _new_key(arguments: argparse.Namespace) -> int:
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     if any(known.name == arguments.name for known in store.read_admin_keys()):
         raise ConfigError("admin.exists", f"there is an administrator {arguments.name}")
-    _write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_new(path, pem, "admin.file", "it may be somebody's key")
     store.add_admin_key(arguments.name, public)
     print(f"wrote {path}; registered administrator {arguments.name}")
     print(f"remove {arguments.state / 'admin-keys' / (arguments.name + '.pem')} to take it back")
@@ -82,13 +82,3 @@ def _token(arguments: argparse.Namespace) -> int:
         raise FormatError("admin.key", f"{arguments.file} is not an Ed25519 key")
     print(sign_admin_token(key, now=int(time.time()), life_seconds=arguments.seconds))
     return 0
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags, PRIVATE_MODE)
-    except OSError as error:
-        raise ConfigError("admin.write", f"cannot write {path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)

@@ -158,7 +158,7 @@ def _rotate(arguments: argparse.Namespace) -> int:
 
 
 def _signal_number(text: str) -> int:
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and 0 < len(text) <= 2:
         return int(text)
     try:
         return signal.Signals["SIG" + text.upper().removeprefix("SIG")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from guest_owner.arguments import Subparsers, add_group, add_state, parse_listen
 from guest_owner.kbs.authority import create_identity, write_identity
-from guest_owner.kbs.files import PUBLIC_MODE, make_directory, write_atomically
+from guest_owner.kbs.files import PUBLIC_MODE, held_alone, make_directory, write_atomically
 from guest_owner.kbs.limits import DEFAULT_LIMITS
 from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.service import open_service
@@ -51,10 +51,11 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _init(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
+    identity = create_identity(tuple(arguments.name))
     make_directory(state)
-    write_identity(state, create_identity(tuple(arguments.name)))
-    if not (state / "policy.toml").exists():
+    if not (state / "policy.toml").exists():  # first: an init that ended early is not repeated
         write_atomically(state / "policy.toml", EMPTY_POLICY, mode=PUBLIC_MODE)
+    write_identity(state, identity)
     print(f"made {state} for {', '.join(arguments.name)}")
     print(f"put the text of {state / 'ca.pem'} into kbs.ca of ccinit.toml")
     print("next: guest-owner register reference|ak|initdata|resource, guest-owner policy allow")
@@ -71,7 +72,9 @@ def _serve(arguments: argparse.Namespace) -> int:
         certificate=arguments.certificate or state / "server.pem",
         key=arguments.key or state / "server-key.pem",
     )
-    with open_listener(host, port) as listener:
+    # Two of them would each give out a rollback counter's next number.
+    alone = held_alone(state, "another `kbs serve` has it")
+    with alone, open_listener(host, port) as listener:
         # Whoever started us reads the port from this line.
         print(f"serving on https://{_address(listener)}", flush=True)
         # uvicorn stops serving and then raises the interrupt again.

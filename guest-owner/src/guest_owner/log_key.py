@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 
 from ccinit.errors import FormatError
+from guest_owner.kbs.files import write_new
 
 SEED_BYTES: Final = 32
 _MLKEM_SEED_BYTES: Final = 64
@@ -50,11 +51,10 @@ class LogKey:
         """Write the seed to a new file that only its user can read.
 
         Raises:
-            FileExistsError: a log key is never overwritten: old logs would be lost with it.
+            ConfigError: `log_key.exists`: a log key is never overwritten; `state.write`.
         """
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(base64.b64encode(self._seed) + b"\n")
+        text = base64.b64encode(self._seed) + b"\n"
+        write_new(path, text, "log_key.exists", "old logs would be lost with it")
 
 
 def new_log_key() -> LogKey:

@@ -78,7 +78,9 @@ def _follow(arguments: argparse.Namespace, method: str, params: tuple[str, ...])
 def _metrics(arguments: argparse.Namespace) -> int:
     with connect(arguments) as client:
         (text,) = client.call("metrics")
-    sys.stdout.write(bytes(text).decode() if isinstance(text, bytes) else "")
+    if not isinstance(text, bytes):
+        raise TypeError("the schema says bin")
+    sys.stdout.write(text.decode(errors="backslashreplace"))
     return 0
 
 
@@ -91,7 +93,7 @@ def _attest(arguments: argparse.Namespace) -> int:
     if not isinstance(evidence, bytes):
         raise TypeError("the schema says bin")
     if arguments.evidence_only:
-        print(evidence.decode())
+        print(evidence.decode(errors="backslashreplace"))
         return 0
     try:
         appraised = appraise_alone(

@@ -245,9 +245,10 @@ def _image_policy(arguments: argparse.Namespace) -> int:
 def _identity(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
     uri = parse_resource_uri(arguments.uri, "resource.uri")
-    Store(state).write_order(uri, MintOrder(arguments.life_hours * 3600))
+    store, order = Store(state), MintOrder(arguments.life_hours * 3600)
     if not (state / KEY_FILE).exists():
         create_authority(state)
+    store.write_order(uri, order)
     print(f"each boot that may have {uri} gets a key and a certificate of its own")
     print(f"its owner's tools know the guest by {state / CERTIFICATE_FILE}")
     return 0

@@ -51,11 +51,14 @@ def _read(client: OwnerClient) -> Readings:
     (text,) = client.call("metrics")
     if not isinstance(text, bytes):
         raise TypeError("the schema says bin")
-    return parse_metrics(text.decode())
+    return parse_metrics(text.decode(errors="backslashreplace"))
 
 
 def _interval(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"no number: {text!r}") from None
     if not 0.1 <= value <= 3600:
         raise argparse.ArgumentTypeError("expected 0.1 to 3600 seconds")
     return value

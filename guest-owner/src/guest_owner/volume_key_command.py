@@ -8,13 +8,14 @@ lets the guest refuse a header that its owner did not write, before it reads it.
 """
 
 import argparse
+import os
 import secrets
 from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ccinit.errors import ConfigError, FormatError
+from ccinit.errors import FormatError
 from ccinit.formats.luks2 import (
     COPY_BYTES,
     SEAL_KEY_BYTES,
@@ -24,7 +25,7 @@ from ccinit.formats.luks2 import (
     seal_info,
 )
 from guest_owner.arguments import Subparsers, add_group
-from guest_owner.kbs.files import write_atomically
+from guest_owner.kbs.files import naming, read_capped, write_new
 
 VOLUME_KEY_BYTES = 64
 
@@ -64,21 +65,22 @@ def check_volume_key(data: bytes) -> None:
 
 def _new(arguments: argparse.Namespace) -> int:
     path: Path = arguments.file
-    if path.exists():
-        raise ConfigError("volume_key.exists", f"{path} exists; it may be the key of a volume")
-    write_atomically(path, secrets.token_bytes(VOLUME_KEY_BYTES))
+    key = secrets.token_bytes(VOLUME_KEY_BYTES)
+    write_new(path, key, "volume_key.exists", "it may be the key of a volume")
     print(f"wrote {path}; keep a copy where the volume's loss would not take it along")
     return 0
 
 
 def _seal(arguments: argparse.Namespace) -> int:
-    key = arguments.key.read_bytes()
-    check_volume_key(key)
-    with arguments.disk.open("r+b") as disk:
+    key = read_capped(arguments.key, VOLUME_KEY_BYTES)
+    with naming(arguments.key):
+        check_volume_key(key)
+    with naming(arguments.disk), arguments.disk.open("r+b", buffering=0) as disk:
         header = disk.read(COPY_BYTES)
         parse_luks2_header(header)
         disk.seek(SEAL_OFFSET)
         disk.write(make_seal(header, _derive_seal_key(key, arguments.pod, arguments.volume)))
+        os.fsync(disk.fileno())
     print(f"sealed the header of {arguments.disk}; seal it again after any change of it")
     return 0
 

@@ -34,7 +34,7 @@ def test_new_key_replaces_nothing(
     assert "[admin.exists]" in error_of(capsys)
     assert not (tmp_path / "b").exists()
     assert run("admin", "new-key", "--state", state, tmp_path / "a", "--name", "bob") == 1
-    assert "[admin.write]" in error_of(capsys)
+    assert "[admin.file]" in error_of(capsys)
     assert run("admin", "new-key", "--state", state, tmp_path / "b", "--name", "Bob") == 1
     assert "[admin.name]" in error_of(capsys)
     assert not (tmp_path / "b").exists()

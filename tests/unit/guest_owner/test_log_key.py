@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.errors import FormatError
+from ccinit.errors import ConfigError, FormatError
 from guest_owner.log_key import LogKey, new_log_key, parse_log_key
 
 
@@ -26,8 +26,11 @@ def test_log_key_written_and_parsed_is_the_same(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert parse_log_key(path.read_bytes()).public_bytes == key.public_bytes
     assert base64.b64decode(key.public_text) == key.public_bytes
-    with pytest.raises(FileExistsError):
-        key.write(path)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError) as caught:
+        new_log_key().write(path)
+    assert caught.value.reason == "log_key.exists"
+    assert path.read_bytes() == before
 
 
 def test_log_key_in_text_is_not_shown() -> None:

@@ -5,16 +5,22 @@ Only how bytes reach the disk; which files there are is `guest_owner.kbs.store` 
 """
 
 import contextlib
+import fcntl
 import os
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from ccinit.errors import ConfigError, FormatError
 
+T = TypeVar("T")
+
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
+_CHUNK_BYTES = 1 << 20
 
 
 def make_directory(path: Path) -> None:
@@ -24,17 +30,27 @@ def make_directory(path: Path) -> None:
         ConfigError: `state.directory`.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for missing in reversed([one for one in path.parents if not one.exists()]):
+            _make_one(missing)
+        if not path.is_dir():
+            _make_one(path)
     except OSError as error:
         raise ConfigError("state.directory", f"cannot make {path}: {error.strerror}") from error
+
+
+def _make_one(path: Path) -> None:
+    path.mkdir(mode=0o700, exist_ok=True)
+    sync_directory(path.parent)
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> None:
     """Write a file beside its place, flush it and rename it there.
 
     Raises:
-        ConfigError: `state.write`.
+        ConfigError: `state.write`; `state.place`, a device, say, or a link would be replaced.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ConfigError("state.place", f"{path} is a link, or no file: name a file, or a new one")
     make_directory(path.parent)
     temporary = None
     try:
@@ -53,6 +69,52 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> No
         raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
 
 
+def write_new(path: Path, data: bytes, reason: str, why: str) -> None:
+    """Write a file that only its owner can read, where none is; one that is there stays.
+
+    Raises:
+        ConfigError: `state.write`; with `reason`, there is one: `why` it is not replaced.
+    """
+    make_directory(path.parent)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, PRIVATE_MODE)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            sync_directory(path.parent)
+        except BaseException:
+            path.unlink()  # half of a key is none
+            raise
+    except FileExistsError as error:
+        raise ConfigError(reason, f"{path} exists; {why}") from error
+    except OSError as error:
+        raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
+
+
+@contextmanager
+def held_alone(directory: Path, why: str) -> Iterator[None]:
+    """Hold a directory as the only process that does so.
+
+    Raises:
+        ConfigError: `state.held`, another one does, for which there is a reason: `why`.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError("state.read", f"cannot read {directory}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError("state.held", f"cannot have {directory} alone: {why}") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def read_capped(path: Path, max_bytes: int) -> bytes:
     """Read a whole file of at most `max_bytes`.
 
@@ -61,12 +123,35 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+            data = _read(file, max_bytes + 1)
     except OSError as error:
         raise ConfigError("state.read", f"cannot read {path}: {error.strerror}") from error
     if len(data) > max_bytes:
         raise ConfigError("state.size", f"{path} is larger than {max_bytes} bytes")
     return data
+
+
+def _read(file: BinaryIO, max_bytes: int) -> bytes:
+    """Read no more than this, into no more memory than what is read takes."""
+    about = os.fstat(file.fileno())
+    if stat.S_ISREG(about.st_mode) and about.st_size < max_bytes:
+        return file.read()
+    chunks, left = [], max_bytes
+    while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    return b"".join(chunks)
+
+
+def read_parsed(path: Path, max_bytes: int, parse: Callable[[bytes], T]) -> T:
+    """Return what `parse` makes of a whole file of at most `max_bytes`.
+
+    Raises:
+        ConfigError: `state.read`, `state.size`; what `parse` says about the form, with the name.
+    """
+    data = read_capped(path, max_bytes)
+    with naming(path):
+        return parse(data)
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ccinit.errors import ConfigError
 from guest_owner.kbs.app import build_app
+from guest_owner.kbs.authority import MAX_PEM_BYTES
+from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.service import Service
 
@@ -24,7 +26,7 @@ def build_server(
     """Return a server that is not listening yet.
 
     Raises:
-        ConfigError: `tls.certificate`.
+        ConfigError: `tls.certificate`; `state.read`, `state.size`.
     """
     context = _tls_context(certificate, key)
     config = uvicorn.Config(
@@ -58,8 +60,9 @@ def open_listener(host: str, port: int) -> socket.socket:
         # Connections inherit it. asyncio sets it only on sockets made with an explicit protocol
         # number, and without it head and body of a reply are 40 ms apart.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError as error:
-        detail = f"cannot listen on {host}:{port}: {error.strerror}"
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name that could be looked up
+        why = error.strerror if isinstance(error, OSError) else "no host name"
+        detail = f"cannot listen on {host}:{port}: {why}"
         raise ConfigError("listen.address", detail) from error
     return listener
 
@@ -71,9 +74,11 @@ def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     # A resumed session shows no certificate; the guest wants to see it every time.
     context.num_tickets = 0
     try:
+        for path in (certificate, key):
+            read_capped(path, MAX_PEM_BYTES)  # OpenSSL does not say which one it cannot read
         context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        detail = f"cannot use {certificate} with {key}: {error}"
+    except ssl.SSLError as error:
+        detail = f"{certificate} and {key} are no certificate and its key in PEM: {error.reason}"
         raise ConfigError("tls.certificate", detail) from error
     return context
 

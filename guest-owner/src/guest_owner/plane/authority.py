@@ -81,9 +81,14 @@ def create_authority(state: Path) -> OwnerAuthority:
     """Make an authority and write it into the state directory.
 
     Raises:
-        ConfigError: `owner_ca.exists`: a new one would lock out every client and guest of the old.
+        ConfigError: `owner_ca.exists`: a new one would lock out every client and guest of the old;
+            `owner_ca.half`, one of its files is there.
     """
-    if (state / KEY_FILE).exists():
+    there = [state / name for name in (KEY_FILE, CERTIFICATE_FILE) if (state / name).exists()]
+    if len(there) == 1:
+        detail = f"only {there[0]} is there: put the other back, or remove it if it was never used"
+        raise ConfigError("owner_ca.half", detail)
+    if there:
         detail = f"{state / KEY_FILE} exists; `guest-owner client-ca show` prints the certificate"
         raise ConfigError("owner_ca.exists", detail)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -97,7 +102,6 @@ def create_authority(state: Path) -> OwnerAuthority:
         .sign(key, SHA256())
     )
     authority = OwnerAuthority(certificate=certificate, key=key)
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomically(state / KEY_FILE, private_pem(key), mode=PRIVATE_MODE)
     write_atomically(state / CERTIFICATE_FILE, authority.pem, mode=PUBLIC_MODE)
     return authority

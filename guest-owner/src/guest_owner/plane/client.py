@@ -93,13 +93,15 @@ class OwnerClient:
         """Connect by TCP and shake hands.
 
         Raises:
+            ConfigError: `owner.roots`, `owner.identity`.
             PeerError: `owner.unreachable`, and as above.
         """
+        _context(endpoint)  # what is wrong here is told before anybody is asked
         try:
             connection = socket.create_connection(
                 (endpoint.host, endpoint.port), timeout=CONNECT_SECONDS
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name to be looked up
             where = f"{endpoint.host}:{endpoint.port}"
             raise PeerError("owner.unreachable", f"{where}: {error}") from error
         return cls(connection, endpoint)
@@ -117,10 +119,22 @@ class OwnerClient:
     def stream(
         self, name: str, *params: Value, streams: Streams, seconds: float | None = None
     ) -> tuple[Value, ...]:
-        """Make a call and move its streams until it ends; return its result. Raises as `call`."""
+        """Make a call and move its streams until it ends; return its result.
+
+        Raises:
+            ConfigError: `owner.params`, what no request can hold: text that is not UTF-8, a number
+                of more than 64 bits.
+            CcinitError: as `call`.
+        """
         method = METHODS[name]
         self._msgid += 1
-        self._send(encode_request(self._msgid, name, params))
+        try:
+            request = encode_request(self._msgid, name, params)
+        except (UnicodeError, OverflowError) as error:
+            raise ConfigError(
+                "owner.params", f"{name} cannot be asked like this: {error}"
+            ) from error
+        self._send(request)
         if Stream.INPUT in method.streams and streams.source is None:
             self._send(encode_data(Data(id=self._msgid, fd=Stream.INPUT, content=b"")))
         call = OpenCall(self._msgid, method, streams)
@@ -230,11 +244,21 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext:
     context.hostname_checks_common_name = False
     try:
         context.load_verify_locations(endpoint.roots)
+    except OSError as error:
+        detail = f"{endpoint.roots}, by which guests are known: {_why(error)}"
+        raise ConfigError("owner.roots", detail) from error
+    try:
         context.load_cert_chain(endpoint.identity)
-    except (OSError, ssl.SSLError) as error:
-        files = f"{endpoint.roots}, {endpoint.identity}"
-        raise ConfigError("owner.identity", f"not usable: {files}: {error}") from error
+    except OSError as error:
+        detail = f"{endpoint.identity}, your key and certificate: {_why(error)}"
+        raise ConfigError("owner.identity", detail) from error
     return context
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"not usable: {error.reason}"
+    return error.strerror or str(error)
 
 
 def _tls_error(error: ssl.SSLError) -> PeerError:

@@ -13,6 +13,11 @@ from guest_owner.plane.client import Endpoint, OwnerClient
 CONNECT_VARIABLE: Final = "GUEST_OWNER_CONNECT"
 CLIENT_VARIABLE: Final = "GUEST_OWNER_CLIENT"
 POD_VARIABLE: Final = "GUEST_OWNER_POD"
+_VARIABLES: Final = {
+    "connect": CONNECT_VARIABLE,
+    "pod": POD_VARIABLE,
+    "client": CLIENT_VARIABLE,
+}
 
 
 def add_endpoint(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +51,10 @@ def connect(arguments: argparse.Namespace) -> OwnerClient:
         FormatError: `listen.form`, not HOST:PORT.
         CcinitError: see `OwnerClient.connect`.
     """
-    for option in ("connect", "pod", "client"):
+    for option, variable in _VARIABLES.items():
         if getattr(arguments, option) is None:
-            raise ConfigError("owner.options", f"--{option} is missing")
+            detail = f"say --{option}, before what follows the command, or set ${variable}"
+            raise ConfigError("owner.options", detail)
     host, port = parse_listen(arguments.connect)
     return OwnerClient.connect(
         Endpoint(

@@ -68,6 +68,19 @@ def test_second_authority_is_refused(authority: OwnerAuthority, tmp_path: Path) 
     assert read_authority(tmp_path).pem == authority.pem
 
 
+@pytest.mark.parametrize("lost", ["owner-ca.pem", "owner-ca-key.pem"])
+def test_half_of_an_authority_is_never_made_whole_by_another(
+    authority: OwnerAuthority, tmp_path: Path, lost: str
+) -> None:
+    saved = (tmp_path / lost).read_bytes()
+    (tmp_path / lost).unlink()
+    with pytest.raises(ConfigError) as caught:
+        create_authority(tmp_path)
+    assert caught.value.reason == "owner_ca.half"
+    (tmp_path / lost).write_bytes(saved)
+    assert read_authority(tmp_path).pem == authority.pem
+
+
 def test_state_without_an_authority_says_so(tmp_path: Path) -> None:
     with pytest.raises(CcinitError, match="client-ca init") as absent:
         read_authority(tmp_path)

@@ -1,0 +1,144 @@
+"""How files of the owner's state reach the disk, and what is never replaced."""
+
+import os
+import resource
+import threading
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import CcinitError, ConfigError, FormatError
+from guest_owner.kbs.files import (
+    held_alone,
+    make_directory,
+    read_capped,
+    read_parsed,
+    write_atomically,
+    write_new,
+)
+
+
+def reason_of(caught: pytest.ExceptionInfo[CcinitError]) -> str:
+    return caught.value.reason
+
+
+def test_directories_are_the_owners_alone_down_to_the_last(tmp_path: Path) -> None:
+    make_directory(tmp_path / "a/b/c")
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b", "a/b/c")]
+    assert modes == [0o700] * 3
+    make_directory(tmp_path / "a/b/c")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError) as caught:
+        make_directory(tmp_path / "file/d")
+    assert reason_of(caught) == "state.directory"
+
+
+def test_written_file_has_its_mode_whatever_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    path.chmod(0o666)
+    write_atomically(path, b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("what", ["pipe", "link", "link to nothing", "directory"])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, what: str) -> None:
+    path, file = tmp_path / "place", tmp_path / "file"
+    file.write_bytes(b"old")
+    match what:
+        case "pipe":
+            os.mkfifo(path)
+        case "directory":
+            path.mkdir()
+        case _:
+            path.symlink_to(file if what == "link" else tmp_path / "absent")
+    before = path.lstat()
+    with pytest.raises(ConfigError) as caught:
+        write_atomically(path, b"new")
+    assert reason_of(caught) == "state.place"
+    assert path.lstat().st_ino == before.st_ino
+    assert file.read_bytes() == b"old"
+    write_atomically(file, b"new")
+    assert file.read_bytes() == b"new"
+
+
+def test_new_file_is_private_and_is_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "sub/key"
+    write_new(path, b"key", "key.exists", "it may be somebody's")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"key", 0o600)
+    with pytest.raises(ConfigError, match="exists; it may be somebody's") as caught:
+        write_new(path, b"other", "key.exists", "it may be somebody's")
+    assert reason_of(caught) == "key.exists"
+    assert path.read_bytes() == b"key"
+
+
+def test_new_file_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(ConfigError) as caught:
+            write_new(tmp_path / "key", bytes(11), "key.exists", "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert reason_of(caught) == "state.write"
+    assert not list(tmp_path.iterdir())
+    write_new(tmp_path / "key", bytes(11), "key.exists", "")
+
+
+def test_directory_is_held_by_one(tmp_path: Path) -> None:
+    with held_alone(tmp_path, "another one has it"):
+        with (
+            pytest.raises(ConfigError, match="another one has it") as caught,
+            held_alone(tmp_path, "another one has it"),
+        ):
+            pass
+        assert reason_of(caught) == "state.held"
+    with held_alone(tmp_path, "nobody has it"):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_no_more_is_read_than_the_cap(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "file"
+
+    def read(content: bytes, max_bytes: int) -> bytes:
+        if kind == "file":
+            path.write_bytes(content)
+            return read_capped(path, max_bytes)
+        os.mkfifo(path)
+        writer = threading.Thread(target=path.write_bytes, args=(content,))
+        writer.start()
+        try:
+            return read_capped(path, max_bytes)
+        finally:
+            writer.join()
+            path.unlink()
+
+    assert read(b"x" * 3_000_000, 3_000_000) == b"x" * 3_000_000
+    with pytest.raises(ConfigError) as caught:
+        read(b"x" * 11, 10)
+    assert reason_of(caught) == "state.size"
+
+
+def test_cap_takes_no_memory_that_the_file_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"small")
+    assert read_capped(path, 1 << 62) == b"small"
+    with Path("/dev/null").open("rb") as null:
+        assert read_capped(Path(f"/dev/fd/{null.fileno()}"), 1 << 62) == b""
+
+
+def test_error_about_a_files_form_says_which_file(tmp_path: Path) -> None:
+    def parse(data: bytes) -> int:
+        if not data.isdigit():
+            raise FormatError("number.form", "no number")
+        return int(data)
+
+    path = tmp_path / "number"
+    path.write_bytes(b"7")
+    assert read_parsed(path, 10, parse) == 7
+    path.write_bytes(b"x")
+    with pytest.raises(ConfigError) as caught:
+        read_parsed(path, 10, parse)
+    assert (reason_of(caught), caught.value.detail) == ("number.form", f"{path}: no number")

@@ -1,0 +1,62 @@
+"""What is wrong with the options of a connection is told before anybody is asked."""
+
+from pathlib import Path
+
+import pytest
+
+from guest_owner.plane.endpoint import CLIENT_VARIABLE, CONNECT_VARIABLE, POD_VARIABLE
+from tests.unit.guest_owner.command_line import error_of, run
+
+
+@pytest.fixture
+def client(state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A client's key and certificate."""
+    path = tmp_path / "alice.pem"
+    assert run("client-ca", "init", "--state", state) == 0
+    command = ("client-cert", "new", "alice", "--role", "logs", "--output", path)
+    assert run(*command, "--state", state) == 0
+    capsys.readouterr()
+    return path
+
+
+def logs(state: Path, client: Path, *options: object, host: str = "a..b") -> int:
+    """Ask a guest whose address no resolver takes: nothing goes out."""
+    where = ("--connect", f"{host}:1", "--pod", "shop", "--client", client)
+    return run("logs", "--state", state, *where, *options)
+
+
+def test_host_that_no_resolver_takes_is_unreachable(
+    state: Path, client: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for host in ("a..b", "bad\udcffname", "x" * 64):
+        assert logs(state, client, host=host) == 1
+        assert "[owner.unreachable]" in error_of(capsys)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\n"])
+def test_unusable_files_are_named_before_the_guest_is_asked(
+    state: Path, client: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    other = tmp_path / "other.pem"
+    if content is not None:
+        other.write_bytes(content)
+    assert logs(state, other) == 1
+    told = error_of(capsys)
+    assert f"{other}, your key and certificate" in told
+    assert "[owner.identity]" in told
+    assert logs(state, client, "--ca", other) == 1
+    told = error_of(capsys)
+    assert f"{other}, by which guests are known" in told
+    assert "[owner.roots]" in told
+
+
+def test_missing_option_is_named_with_its_variable(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in (CONNECT_VARIABLE, POD_VARIABLE, CLIENT_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
+    # What stands behind the program is the program's.
+    assert run("exec", "--state", state, "web", "/bin/true", "--connect", "host:1") == 1
+    assert "say --connect, before what follows the command, or set $GUEST_OWNER_CONNECT" in (
+        error_of(capsys)
+    )

@@ -1,0 +1,43 @@
+"""`guest-owner kbs`: what it leaves behind if it does not come to its end."""
+
+from pathlib import Path
+
+import pytest
+
+from guest_owner.kbs.files import held_alone
+from guest_owner.kbs.store import EMPTY_POLICY
+from tests.unit.guest_owner.command_line import error_of, run
+
+
+def test_second_server_of_a_state_is_refused(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with held_alone(state, "the first"):
+        assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 1
+    assert "another `kbs serve` has it [state.held]" in error_of(capsys)
+
+
+def test_state_has_a_policy_before_it_has_keys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state"
+    (state / "ca-key.pem").mkdir(parents=True)  # as if another init had come to this point
+    assert run("kbs", "init", "--state", state, "--name", "kbs.example") == 1
+    assert "[identity.exists]" in error_of(capsys)
+    assert (state / "policy.toml").read_bytes() == EMPTY_POLICY
+
+
+def test_init_with_a_bad_name_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("kbs", "init", "--state", tmp_path / "state", "--name", "a b") == 1
+    assert "[certificate.name]" in error_of(capsys)
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("host", ["bad\udcffname", "a..b", "x" * 64])
+def test_address_that_no_resolver_takes_is_refused_in_words(
+    state: Path, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    assert run("kbs", "serve", "--state", state, "--listen", f"{host}:0") == 1
+    assert "[listen.address]" in error_of(capsys)
