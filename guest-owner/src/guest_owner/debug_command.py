@@ -20,7 +20,7 @@ from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.debug_tools import MAX_TOOLS_BYTES, format_config, parse_debug_tools
 from guest_owner.exec_command import run_program
-from guest_owner.kbs.files import read_capped
+from guest_owner.kbs.files import read_parsed
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
 from guest_owner.plane.client import OwnerClient
@@ -82,7 +82,7 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
 
 
 def _tools(arguments: argparse.Namespace) -> int:
-    print(format_config(parse_debug_tools(read_capped(arguments.file, MAX_TOOLS_BYTES))), end="")
+    print(format_config(read_parsed(arguments.file, MAX_TOOLS_BYTES, parse_debug_tools)), end="")
     return 0
 
 
@@ -132,7 +132,7 @@ def _grant_uri(pod: str) -> ResourceUri:
 def _make_order(arguments: argparse.Namespace) -> DebugOrder:
     if not 1 <= arguments.minutes <= _MAX_MINUTES:
         raise ConfigError("debug.minutes", f"expected 1 to {_MAX_MINUTES}")
-    tools = parse_debug_tools(read_capped(arguments.tools, MAX_TOOLS_BYTES))
+    tools = read_parsed(arguments.tools, MAX_TOOLS_BYTES, parse_debug_tools)
     return DebugOrder(
         expires_s=int(time.time()) + arguments.minutes * 60,
         tools_root=tools.root_hash,

@@ -29,7 +29,7 @@ from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod_resources import name_counters, name_resources
 from ccinit.formats.tee import Tee, initdata_binding
 from guest_owner.arguments import Subparsers, add_group
-from guest_owner.kbs.files import PUBLIC_MODE, read_capped, write_atomically
+from guest_owner.kbs.files import PUBLIC_MODE, naming, read_capped, write_atomically
 from guest_owner.kbs.measurements import ZERO_PCR
 from guest_owner.kbs.verifiers.table import VERIFIERS
 from guest_owner.table import format_table
@@ -119,9 +119,23 @@ def _toml_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def make_document_of(config: Path, pod: Path, algorithm: str) -> bytes:
+    """Return the document for two files; see `make_document`.
+
+    Raises:
+        ConfigError: with the same reasons and the name of the file; as `read_capped`.
+    """
+    texts = read_text(config), read_text(pod)
+    with naming(config):
+        parse_guest_config(texts[0])
+    with naming(pod):
+        parse_pod_manifest(texts[1])
+    return make_document(*texts, algorithm)
+
+
 def _make(arguments: argparse.Namespace) -> int:
     algorithm = initdata_binding(Tee(arguments.platform)).algorithm
-    document = make_document(read_text(arguments.config), read_text(arguments.pod), algorithm)
+    document = make_document_of(arguments.config, arguments.pod, algorithm)
     write_atomically(arguments.output, document, mode=PUBLIC_MODE)
     print(f"wrote {arguments.output}: {sha256_digest(document)}")
     if arguments.disk_image is not None:
@@ -132,12 +146,13 @@ def _make(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     data = read_capped(arguments.file, _MAX_IMAGE_BYTES)
-    if data.startswith(MAGIC):
-        length = parse_header(data[:HEADER_BYTES])
-        data = decompress_document(data[HEADER_BYTES : HEADER_BYTES + length])
-    parsed = parse_initdata(data)
-    config = parse_guest_config(parsed.config_toml)
-    pod = parse_pod_manifest(parsed.pod_toml)
+    with naming(arguments.file):
+        if data.startswith(MAGIC):
+            length = parse_header(data[:HEADER_BYTES])
+            data = decompress_document(data[HEADER_BYTES : HEADER_BYTES + length])
+        parsed = parse_initdata(data)
+        config = parse_guest_config(parsed.config_toml)
+        pod = parse_pod_manifest(parsed.pod_toml)
     passport = config.kbs.passport
     digest = sha256_digest(data)
     rows = [

@@ -28,7 +28,8 @@ from ccinit.formats.pod_resources import name_resources
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from guest_owner.arguments import Subparsers, add_state
-from guest_owner.kbs.files import read_capped, write_atomically
+from guest_owner.kbs.files import naming, new_directory, read_capped, write_atomically
+from guest_owner.kbs.registrable import parse_registrable_initdata
 from guest_owner.kbs.store import Store
 
 OVMF_AREA_BYTES = 0xC00  # PcdSevLaunchSecretSize of OVMF's AmdSev
@@ -110,12 +111,14 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
 
 
 def _make(arguments: argparse.Namespace) -> int:
-    if arguments.output.exists():
-        raise ConfigError("launch_secret.output", f"{arguments.output} exists")
     document = read_capped(arguments.document, MAX_DOCUMENT_BYTES)
+    with naming(arguments.document):
+        parse_registrable_initdata(document)
     entries = make_entries(document, Store(arguments.state), int(time.time()))
+    with new_directory(arguments.output) as folder:
+        for guid, data in entries.items():
+            write_atomically(folder / guid, data)
     for guid, data in entries.items():
-        write_atomically(arguments.output / guid, data)
         print(f"{guid}  {len(data)} bytes")
     size = _TABLE_HEAD_BYTES + sum(_ENTRY_HEAD_BYTES + len(data) for data in entries.values())
     print(f"{size} bytes as a table")

@@ -18,8 +18,8 @@ from ccinit.formats.pod_container import Container, ContainerKind, Restart
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.resource_uri import PluginUri
 from guest_owner.arguments import Subparsers, add_group
-from guest_owner.initdata_command import make_document, read_text
-from guest_owner.kbs.files import PUBLIC_MODE, write_atomically
+from guest_owner.initdata_command import make_document_of, read_text
+from guest_owner.kbs.files import PUBLIC_MODE, naming, write_atomically
 from guest_owner.kubernetes_pod import convert_pod
 from guest_owner.table import format_table
 
@@ -171,9 +171,11 @@ def _init(arguments: argparse.Namespace) -> int:
     if arguments.kubernetes is None:
         text = make_manifest(arguments.name, arguments.image, ca_pem, scratch_bytes)
     else:
-        text = convert_pod(read_text(arguments.kubernetes), ca_pem, scratch_bytes)
-        for reason, detail in find_refusals(parse_pod_manifest(text), None):
-            raise FormatError(reason, detail)
+        pod = read_text(arguments.kubernetes)
+        with naming(arguments.kubernetes):
+            text = convert_pod(pod, ca_pem, scratch_bytes)
+            for reason, detail in find_refusals(parse_pod_manifest(text), None):
+                raise FormatError(reason, detail)
     write_atomically(arguments.output, text.encode(), mode=PUBLIC_MODE)
     print(f"wrote {arguments.output}")
     print(f"next: guest-owner manifest check {arguments.output}")
@@ -181,10 +183,13 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    pod = parse_pod_manifest(read_text(arguments.pod))
-    config = None
+    text, config = read_text(arguments.pod), None
+    with naming(arguments.pod):
+        pod = parse_pod_manifest(text)
     if arguments.config is not None:
-        config = parse_guest_config(read_text(arguments.config))
+        text = read_text(arguments.config)
+        with naming(arguments.config):
+            config = parse_guest_config(text)
     findings = list(find_refusals(pod, config))
     if findings:
         print(format_table(("refused", "because"), findings))
@@ -196,10 +201,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _digest(arguments: argparse.Namespace) -> int:
-    config, pod = read_text(arguments.config), read_text(arguments.pod)
-    rows = [
-        (algorithm, document_digest(make_document(config, pod, algorithm), algorithm).hex())
-        for algorithm in ALGORITHMS
-    ]
+    documents = (
+        (name, make_document_of(arguments.config, arguments.pod, name)) for name in ALGORITHMS
+    )
+    rows = [(name, document_digest(document, name).hex()) for name, document in documents]
     print(format_table(("algorithm", "digest"), rows))
     return 0

@@ -14,16 +14,22 @@ from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from ccinit.formats.tee import Tee
 from guest_owner import rollback_counter_command
 from guest_owner.arguments import Subparsers, add_group, add_state
-from guest_owner.kbs.files import read_capped
+from guest_owner.kbs.files import naming, read_capped, read_parsed
 from guest_owner.kbs.minting import MintOrder
-from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES
-from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES
-from guest_owner.kbs.references import MAX_REFERENCE_BYTES, Profile, parse_reference_set
+from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, parse_issuer
+from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, parse_key_set
+from guest_owner.kbs.references import (
+    MAX_REFERENCE_BYTES,
+    Profile,
+    check_name,
+    parse_reference_set,
+)
 from guest_owner.kbs.registrable import parse_registrable_initdata
-from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES
+from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES, parse_requirements
 from guest_owner.kbs.requirements import READERS as DEMANDING
-from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS
+from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certificates
 from guest_owner.kbs.store import MAX_KEY_BYTES, MAX_RESOURCE_BYTES, Store, attestation_key_name
+from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.plane.authority import CERTIFICATE_FILE, KEY_FILE, create_authority
 from guest_owner.registration_files import parse_public_key
 from guest_owner.volume_key_command import check_volume_key
@@ -146,8 +152,12 @@ def _add_name(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _reference(arguments: argparse.Namespace) -> int:
-    data = read_capped(arguments.file, MAX_REFERENCE_BYTES)
-    reference = parse_reference_set(data, name=arguments.name)
+    name: str | None = arguments.name
+    if name is not None:
+        check_name(name, "reference.name")
+    reference = read_parsed(
+        arguments.file, MAX_REFERENCE_BYTES, lambda data: parse_reference_set(data, name=name)
+    )
     Store(arguments.state).add_reference(reference)
     print(
         f"registered reference values {reference.name} "
@@ -159,15 +169,23 @@ def _reference(arguments: argparse.Namespace) -> int:
 
 
 def _attestation_key(arguments: argparse.Namespace) -> int:
-    public_der = parse_public_key(read_capped(arguments.file, MAX_KEY_BYTES))
+    public_der = read_parsed(arguments.file, MAX_KEY_BYTES, _attestation_key_of)
     name = arguments.name or attestation_key_name(public_der)
     Store(arguments.state).add_attestation_key(name, public_der)
     print(f"registered attestation key {name}")
     return 0
 
 
+def _attestation_key_of(data: bytes) -> bytes:
+    public_der = parse_public_key(data)
+    parse_attestation_key(public_der)
+    return public_der
+
+
 def _root(arguments: argparse.Namespace) -> int:
     pem = read_capped(arguments.file, MAX_ROOT_BYTES)
+    with naming(arguments.file):
+        parse_certificates(pem)
     name = arguments.name or f"root-{hashlib.sha256(pem).hexdigest()[:16]}"
     root = Store(arguments.state).add_root(name, Tee(arguments.platform), pem)
     print(f"registered {len(root.certificates)} certificates for {root.platform} as {root.name}")
@@ -175,8 +193,10 @@ def _root(arguments: argparse.Namespace) -> int:
 
 
 def _requirements(arguments: argparse.Namespace) -> int:
-    text = read_capped(arguments.file, MAX_REQUIREMENTS_BYTES)
-    requirements = Store(arguments.state).set_requirements(Tee(arguments.platform), text)
+    text, platform = read_capped(arguments.file, MAX_REQUIREMENTS_BYTES), Tee(arguments.platform)
+    with naming(arguments.file):
+        parse_requirements(text, platform)
+    requirements = Store(arguments.state).set_requirements(platform, text)
     print(f"registered requirements for {requirements.tee}")
     return 0
 
@@ -184,6 +204,10 @@ def _requirements(arguments: argparse.Namespace) -> int:
 def _issuer(arguments: argparse.Namespace) -> int:
     terms = read_capped(arguments.file, MAX_ISSUER_BYTES)
     keys = read_capped(arguments.keys, MAX_KEY_SET_BYTES)
+    with naming(arguments.file):
+        parse_issuer(terms)
+    with naming(arguments.keys):
+        parse_key_set(keys)
     name = arguments.name or arguments.file.stem
     issuer = Store(arguments.state).add_issuer(name, terms, keys)
     platforms = " and ".join(issuer.terms.platforms)
@@ -194,10 +218,19 @@ def _issuer(arguments: argparse.Namespace) -> int:
 
 def _initdata(arguments: argparse.Namespace) -> int:
     document = read_capped(arguments.file, MAX_DOCUMENT_BYTES)
-    pod_name = parse_registrable_initdata(document).pod_name
+    with naming(arguments.file):
+        pod_name = parse_registrable_initdata(document).pod_name
     registered = Store(arguments.state).add_initdata(arguments.name or pod_name, document)
     print(f"registered initdata {registered.name}: {registered.digest}")
     return 0
+
+
+def _check_content(kind: EnvelopeKind | None, data: bytes) -> None:
+    """Refuse now what a guest would refuse when it boots."""
+    if kind is EnvelopeKind.VOLUME_KEY:
+        check_volume_key(data)
+    if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
+        raise FormatError("resource.log_psk", f"{len(data)} bytes, at least {MIN_PSK_BYTES}")
 
 
 def _resource(arguments: argparse.Namespace) -> int:
@@ -208,10 +241,8 @@ def _resource(arguments: argparse.Namespace) -> int:
         else read_capped(arguments.file, MAX_RESOURCE_BYTES)
     )
     kind = EnvelopeKind(arguments.kind) if arguments.kind else None
-    if kind is EnvelopeKind.VOLUME_KEY:
-        check_volume_key(data)
-    if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
-        raise FormatError("resource.log_psk", f"{len(data)} bytes, at least {MIN_PSK_BYTES}")
+    with naming(arguments.file):
+        _check_content(kind, data)
     body = data
     if arguments.envelope:
         if kind is None:
@@ -231,7 +262,8 @@ def _resource(arguments: argparse.Namespace) -> int:
 def _image_policy(arguments: argparse.Namespace) -> int:
     uri = parse_resource_uri(arguments.uri, "resource.uri")
     data = read_capped(arguments.file, MAX_POLICY_BYTES)
-    policy = parse_image_policy(data)
+    with naming(arguments.file):
+        policy = parse_image_policy(data)
     body = data
     if arguments.envelope:
         body = encode_envelope(Envelope(uri=uri, kind=EnvelopeKind.FILE, data=data))

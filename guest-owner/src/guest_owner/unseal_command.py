@@ -22,7 +22,7 @@ from ccinit.formats.log_evidence import parse_log_evidence
 from ccinit.formats.sealed_log import BootId, Kind, report_data
 from ccinit.formats.tee import Tee
 from guest_owner.arguments import Subparsers, add_group
-from guest_owner.kbs.files import read_capped
+from guest_owner.kbs.files import read_capped, read_parsed
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee, verify_log_evidence
@@ -76,13 +76,13 @@ def run_new_key(arguments: argparse.Namespace) -> int:
 
 def run_show_key(arguments: argparse.Namespace) -> int:
     """Print a public key."""
-    print(parse_log_key(read_capped(arguments.file, _MAX_KEY_BYTES)).public_text)
+    print(read_parsed(arguments.file, _MAX_KEY_BYTES, parse_log_key).public_text)
     return EXIT_GOOD
 
 
 def run_unseal(arguments: argparse.Namespace) -> int:
     """Read, verify and print a stream."""
-    key = parse_log_key(read_capped(arguments.key, _MAX_KEY_BYTES))
+    key = read_parsed(arguments.key, _MAX_KEY_BYTES, parse_log_key)
     psk = None if arguments.psk is None else read_capped(arguments.psk, _MAX_KEY_BYTES)
     verifier = None
     if arguments.state is not None:

@@ -18,7 +18,7 @@ from guest_owner.claims_table import format_claims
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.audit import encode_claims
 from guest_owner.kbs.devices import Device
-from guest_owner.kbs.files import read_capped
+from guest_owner.kbs.files import naming, read_capped
 from guest_owner.kbs.policy import check_device
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
@@ -127,17 +127,22 @@ def _trusted(arguments: argparse.Namespace, tee: Tee) -> References:
 def _appraise(
     tee: Tee, data: bytes, arguments: argparse.Namespace, references: References
 ) -> AppraisedEvidence:
-    report_data: str | None = arguments.report_data
-    value = parse_json(data, "verify", MAX_ATTESTATION_BYTES)
-    if isinstance(value, dict) and "tee-evidence" in value:
-        if report_data is not None:
-            raise ConfigError("verify.report_data", "an attest body says itself what it binds")
+    text: str | None = arguments.report_data
+    report_data = None if text is None else _parse_report_data(text)
+    with naming(arguments.evidence):
+        value = parse_json(data, "verify", MAX_ATTESTATION_BYTES)
+    if not isinstance(value, dict) or "tee-evidence" not in value:
+        if report_data is None:
+            raise ConfigError("verify.report_data", "evidence alone needs --report-data")
+        with naming(arguments.evidence):
+            return appraise_alone(tee, value, report_data, references)
+    if report_data is not None:
+        raise ConfigError("verify.report_data", "an attest body says itself what it binds")
+    with naming(arguments.evidence):
         attestation = parse_attestation(data, tee)
-        devices = _devices(arguments) if attestation.additional_evidence else frozenset()
+    devices = _devices(arguments) if attestation.additional_evidence else frozenset()
+    with naming(arguments.evidence):
         return verify_attestation(tee, attestation, references, devices)
-    if report_data is None:
-        raise ConfigError("verify.report_data", "evidence alone needs --report-data")
-    return appraise_alone(tee, value, _parse_report_data(report_data), references)
 
 
 def appraise_alone(

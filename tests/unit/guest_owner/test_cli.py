@@ -344,3 +344,46 @@ def test_serve_with_a_bad_address_is_refused(
 ) -> None:
     assert run("kbs", "serve", "--state", state, "--listen", text) == 1
     assert "[listen.form]" in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("register", "reference", "FILE"),
+        ("register", "ak", "FILE"),
+        ("register", "root", "--platform", "snp", "FILE"),
+        ("register", "requirements", "--platform", "snp", "FILE"),
+        ("register", "initdata", "FILE"),
+        ("register", "image-policy", "kbs:///a/b/c", "FILE"),
+        ("register", "resource", "kbs:///a/b/c", "FILE", "--kind", "volume-key"),
+        ("register", "issuer", "FILE", "--keys", "/dev/null"),
+        ("manifest", "check", "FILE"),
+        ("manifest", "init", "--kubernetes", "FILE", "--ca", "/dev/null", "--output", "out"),
+        ("initdata", "show", "FILE"),
+        ("launch-secret", "FILE", "--output", "out"),
+        ("log-key", "public", "FILE"),
+        ("unseal", "/dev/null", "--key", "FILE"),
+        ("verify", "FILE"),
+        ("debug", "tools", "FILE"),
+        ("debug", "grant", "shop", "--tools", "FILE"),
+        ("admin", "token", "FILE"),
+    ],
+    ids=" ".join,
+)
+def test_file_of_another_form_is_named(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    path = write(tmp_path / "given", b"-----neither this nor that")
+    asks_state = "--state" in _options(words)
+    given = [path if word == "FILE" else word for word in words]
+    assert run(*given, *(("--state", state) if asks_state else ())) == 1
+    assert str(path) in error_of(capsys)
+
+
+def _options(words: tuple[str, ...]) -> set[str]:
+    parser = build_parser()
+    for word in words[:2]:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction) and word in action.choices:
+                parser = action.choices[word]
+    return {option for action in parser._actions for option in action.option_strings}

@@ -7,6 +7,7 @@ Only how bytes reach the disk; which files there are is `guest_owner.kbs.store` 
 import contextlib
 import fcntl
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -90,6 +91,29 @@ def write_new(path: Path, data: bytes, reason: str, why: str) -> None:
             raise
     except FileExistsError as error:
         raise ConfigError(reason, f"{path} exists; {why}") from error
+    except OSError as error:
+        raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Give a directory that only its owner can enter; it is at `path` once the block succeeded.
+
+    Raises:
+        ConfigError: `state.write`; `state.directory`, something is there.
+    """
+    make_directory(path.parent)
+    if path.exists() or path.is_symlink():
+        raise ConfigError("state.directory", f"{path} exists: name a new directory")
+    try:
+        made = Path(tempfile.mkdtemp(dir=path.parent, prefix=".new-"))
+        try:
+            yield made
+            made.rename(path)
+        except BaseException:
+            shutil.rmtree(made)
+            raise
+        sync_directory(path.parent)
     except OSError as error:
         raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
 

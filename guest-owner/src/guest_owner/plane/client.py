@@ -26,6 +26,7 @@ from ccinit.formats.owner_wire import (
 )
 from ccinit.formats.tls_hello import selected_group
 from guest_owner.plane.open_call import OpenCall, Streams
+from guest_owner.table import printable
 
 CONNECT_SECONDS: Final = 90.0  # a guest under emulation starts a process for each connection
 _CHUNK_BYTES: Final = 16 * 1024
@@ -39,7 +40,7 @@ class CallRefusedError(PeerError):
     """
 
     def __init__(self, refused: Refused) -> None:
-        super().__init__(refused.reason, refused.detail)
+        super().__init__(printable(refused.reason), printable(refused.detail))
         self.code = refused.code
 
 
@@ -231,7 +232,8 @@ class OwnerClient:
                 flight += data
                 self._incoming.write(data)
             except ssl.SSLError as error:
-                self._flush()
+                with contextlib.suppress(PeerError):
+                    self._flush()  # tells the peer what is wrong, if it is still there
                 raise _tls_error(error) from error
             else:
                 self._flush()

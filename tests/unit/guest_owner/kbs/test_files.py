@@ -11,6 +11,7 @@ from ccinit.errors import CcinitError, ConfigError, FormatError
 from guest_owner.kbs.files import (
     held_alone,
     make_directory,
+    new_directory,
     read_capped,
     read_parsed,
     write_atomically,
@@ -84,6 +85,26 @@ def test_new_file_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> No
     assert reason_of(caught) == "state.write"
     assert not list(tmp_path.iterdir())
     write_new(tmp_path / "key", bytes(11), "key.exists", "")
+
+
+def test_new_directory_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "sub/secrets"
+
+    def interrupted(folder: Path) -> None:
+        (folder / "one").write_bytes(b"1")
+        assert not path.exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), new_directory(path) as folder:
+        interrupted(folder)
+    assert not list(path.parent.iterdir())
+    with new_directory(path) as folder:
+        (folder / "one").write_bytes(b"1")
+    assert [one.name for one in path.iterdir()] == ["one"]
+    assert path.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(ConfigError) as caught, new_directory(path):
+        pass
+    assert reason_of(caught) == "state.directory"
 
 
 def test_directory_is_held_by_one(tmp_path: Path) -> None:
