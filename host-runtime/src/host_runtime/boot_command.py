@@ -123,7 +123,11 @@ def _boot(options: argparse.Namespace) -> int:
         disks=config.disks,
         mac=None if network is None else network.mac,
     )
-    print(json.dumps({"ended": reason.value, "sinks": report_bytes(sinks)}), flush=True)
+    report: dict[str, object] = {"ended": reason.value}
+    try:
+        report["sinks"] = report_bytes(sinks)
+    finally:  # how it ended is known, whatever became of what was recorded
+        print(json.dumps(report), flush=True)
     guest.require_sound_end()
     return 0
 
@@ -148,7 +152,7 @@ def _record(options: argparse.Namespace) -> int:
     if not files.sinks.serial.is_file():  # else what nobody booted would be recorded as silent
         raise ConfigError("record.folder", f"{options.folder} is not the folder of a boot")
     empty = FirmwareRecord(firmware=record.firmware, texts={}, variables=frozenset())
-    contents = {sink.name: b"".join(sink.pieces()) for sink in files.text_sinks(empty)}
+    contents = {sink.name: sink.content() for sink in files.text_sinks(empty)}
     keys = files.variable_sink(empty).changed_keys()
     print(f"host-runtime: recorded in {write_record(record.with_boot(contents, keys))}")
     return 0

@@ -34,6 +34,10 @@ class FirmwareRecord:
                 return content[len(text) :]
         return content
 
+    def longest_text(self, sink: str) -> int:
+        """Return how much of a sink's beginning `remove_text` may look at, in bytes."""
+        return max(map(len, self.texts.get(sink, ())), default=0)
+
     def with_boot(self, contents: Mapping[str, bytes], variables: frozenset[str]) -> Self:
         """Return a record that knows one more boot's output, taken from an empty guest."""
         texts = dict(self.texts)

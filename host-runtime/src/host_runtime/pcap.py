@@ -5,8 +5,8 @@ arrival, repeated TCP segments once. What is not IPv4, TCP or UDP is one stream 
 """
 
 import struct
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import BinaryIO, Final
 
 from ccinit.errors import FormatError
 
@@ -21,27 +21,38 @@ Conversation = bytes
 _OTHER: Final = b"frames"
 
 
-def parse_frames(data: bytes) -> Iterator[bytes]:
-    """Yield the Ethernet frames of a capture file; a cut last one (killed QEMU) is left out.
+def read_frames(file: BinaryIO) -> Iterator[bytes]:
+    """Yield a capture file's Ethernet frames, one in memory at a time.
+
+    A cut last one (killed QEMU) is left out.
 
     Raises:
         FormatError: `pcap.magic`: not a little-endian microsecond capture.
     """
-    if not data:
+    head = file.read(_FILE_HEADER.size)
+    if not head:
         return
-    if len(data) < _FILE_HEADER.size or _FILE_HEADER.unpack_from(data)[0] != _MAGIC:
+    if len(head) < _FILE_HEADER.size or _FILE_HEADER.unpack(head)[0] != _MAGIC:
         raise FormatError("pcap.magic", "not a capture file of QEMU's filter-dump")
-    offset = _FILE_HEADER.size
-    while offset + _RECORD.size <= len(data):
-        _, _, length, _ = _RECORD.unpack_from(data, offset)
-        offset += _RECORD.size
-        if offset + length > len(data):
+    while len(head := file.read(_RECORD.size)) == _RECORD.size:
+        _, _, length, _ = _RECORD.unpack(head)
+        frame = file.read(length)
+        if len(frame) < length:
             return
-        yield data[offset : offset + length]
-        offset += length
+        yield frame
 
 
-def join_streams(frames: Iterator[bytes], source_mac: bytes) -> Mapping[Conversation, bytes]:
+def count_bytes(frames: Iterable[bytes], source_mac: bytes) -> int:
+    """Return how many bytes `source_mac` sent in Ethernet headers and payloads.
+
+    Payload is what `join_streams` gives, but a segment counts as often as it was sent.
+    """
+    return sum(
+        _ETHERNET_BYTES + len(_dissect(frame)[2]) for frame in frames if frame[6:12] == source_mac
+    )
+
+
+def join_streams(frames: Iterable[bytes], source_mac: bytes) -> Mapping[Conversation, bytes]:
     """Return the streams that `source_mac` sent, by conversation (addresses, protocol, ports)."""
     streams: dict[Conversation, bytearray] = {}
     seen: set[tuple[Conversation, int, int]] = set()
@@ -64,7 +75,10 @@ def _dissect(frame: bytes) -> tuple[Conversation, int | None, bytes]:
     if int.from_bytes(frame[12:14], "big") != _IPV4 or len(packet) < 20:
         return _OTHER, None, packet
     header_bytes = (packet[0] & 0xF) * 4
-    packet = packet[: int.from_bytes(packet[2:4], "big")]  # without Ethernet's padding
+    packet_bytes = int.from_bytes(packet[2:4], "big")
+    if packet_bytes < 20:
+        return _OTHER, None, packet
+    packet = packet[:packet_bytes]  # without Ethernet's padding
     protocol, segment = packet[9], packet[header_bytes:]
     conversation = packet[12:20] + bytes((protocol,)) + segment[:4]
     if protocol == _TCP and len(segment) >= 20:

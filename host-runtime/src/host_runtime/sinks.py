@@ -2,8 +2,9 @@
 
 One sink per way out: console-like devices, the panic device, EFI variables (where pstore writes),
 vsock, network, disks. `bytes_seen` counts what the *guest* put there: the firmware's own recorded
-output is left out, the host's own bytes are not counted. Recording is done by QEMU and the vsock
-device, searching by `host_runtime.search`.
+output is left out, the host's own bytes are not counted. It reads piece by piece, since a guest may
+have written more than fits into memory. Recording is done by QEMU and the vsock device, searching
+by `host_runtime.search`.
 """
 
 import json
@@ -11,14 +12,20 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from ccinit.errors import FormatError
 from host_runtime.efi_variables import EfiVariable, parse_variable_store
 from host_runtime.firmware_text import FirmwareRecord
-from host_runtime.pcap import join_streams, parse_frames
+from host_runtime.pcap import count_bytes, join_streams, read_frames
 from host_runtime.search import OVERLAP_BYTES
-from host_runtime.vsock.capture import Stream, read_capture
+from host_runtime.vsock.capture import (
+    Stream,
+    incomplete_path,
+    open_capture,
+    read_capture,
+    read_records,
+)
 
 _PIECE_BYTES: Final = 4 * 1024 * 1024
 _PANIC_EVENTS: Final = frozenset({"GUEST_PANICKED", "GUEST_CRASHLOADED", "GUEST_PVSHUTDOWN"})
@@ -48,16 +55,22 @@ class TextSink:
 
     def bytes_seen(self) -> int:
         """See `Sink`."""
-        return len(self._content())
+        return self.path.stat().st_size - self._start() if self.path.exists() else 0
 
     def pieces(self) -> Iterator[bytes]:
         """See `Sink`."""
-        yield self._content()
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                yield from _pieces(file, self._start(), self.path.stat().st_size)
 
-    def _content(self) -> bytes:
-        if not self.path.exists():
-            return b""
-        return self.record.remove_text(self.name, self.path.read_bytes())
+    def content(self) -> bytes:
+        """Return the whole content; for a guest that is known to write little."""
+        return self.path.read_bytes()[self._start() :] if self.path.exists() else b""
+
+    def _start(self) -> int:
+        with self.path.open("rb") as file:
+            head = file.read(self.record.longest_text(self.name))
+        return len(head) - len(self.record.remove_text(self.name, head))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +127,11 @@ class VariableSink:
         if not self.after.exists():
             return ()
         before = set(parse_variable_store(self.before.read_bytes()))
-        after = parse_variable_store(self.after.read_bytes())
+        flash = self.after.read_bytes()
+        try:
+            after = parse_variable_store(flash)
+        except FormatError:  # the guest can write the flash itself: then all of it is the guest's
+            return (EfiVariable(vendor="", name="", value=flash),)
         return tuple(variable for variable in after if variable not in before)
 
 
@@ -127,20 +144,24 @@ class VsockSink:
 
     def bytes_seen(self) -> int:
         """See `Sink`; payload only."""
-        return sum(
-            len(content)
-            for (_, stream), content in self._streams().items()
-            if stream is Stream.GUEST_PAYLOAD
-        )
+        if not self._was_made():
+            return 0
+        with open_capture(self.capture) as file:
+            return sum(
+                len(content)
+                for _, stream, content in read_records(file)
+                if stream is Stream.GUEST_PAYLOAD
+            )
 
     def pieces(self) -> Iterator[bytes]:
         """See `Sink`; headers are searched too."""
-        for (_, stream), content in self._streams().items():
-            if stream is not Stream.HOST_PAYLOAD:
-                yield content
+        if self._was_made():
+            for (_, stream), content in read_capture(self.capture).items():
+                if stream is not Stream.HOST_PAYLOAD:
+                    yield content
 
-    def _streams(self) -> dict[tuple[int, Stream], bytes]:
-        return dict(read_capture(self.capture)) if self.capture.exists() else {}
+    def _was_made(self) -> bool:
+        return self.capture.exists() or incomplete_path(self.capture).exists()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,17 +174,19 @@ class NetworkSink:
 
     def bytes_seen(self) -> int:
         """See `Sink`; payload, and whole packets where there is no payload to tell apart."""
-        return sum(map(len, self._streams()))
+        if not self.capture.exists():
+            return 0
+        with self.capture.open("rb") as file:
+            return count_bytes(read_frames(file), self._source())
 
     def pieces(self) -> Iterator[bytes]:
         """See `Sink`."""
-        yield from self._streams()
+        if self.capture.exists():
+            with self.capture.open("rb") as file:
+                yield from join_streams(read_frames(file), self._source()).values()
 
-    def _streams(self) -> Iterable[bytes]:
-        if not self.capture.exists():
-            return ()
-        mac = bytes.fromhex(self.mac.replace(":", ""))
-        return join_streams(parse_frames(self.capture.read_bytes()), mac).values()
+    def _source(self) -> bytes:
+        return bytes.fromhex(self.mac.replace(":", ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,9 +205,13 @@ class DiskSink:
         for image in self.images:
             with image.open("rb") as file:
                 for start, end in _extents(image):
-                    for offset in range(start, end, _PIECE_BYTES):
-                        file.seek(offset)
-                        yield file.read(min(_PIECE_BYTES + OVERLAP_BYTES, end - offset))
+                    yield from _pieces(file, start, end)
+
+
+def _pieces(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    for offset in range(start, end, _PIECE_BYTES):
+        file.seek(offset)
+        yield file.read(min(_PIECE_BYTES + OVERLAP_BYTES, end - offset))
 
 
 def _texts(value: object) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """The vsock device's process over its two sockets: what connections carry and how they end."""
 
+import resource
 import socket
 import struct
 import threading
@@ -8,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from ccinit.errors import FormatError
 from ccinit.formats.guest_config import KBS_VSOCK_PORT
 from host_runtime.kbs_relay import KbsAddress, guest_path, open_unix_listener, serve
 from host_runtime.vsock.capture import Stream, read_capture
@@ -33,6 +35,21 @@ def test_bytes_cross_both_ways_and_are_captured(device: Device) -> None:
     streams = read_capture(device.folder / "capture")
     assert streams[1, Stream.GUEST_PAYLOAD] == b"to the host"
     assert streams[1, Stream.HOST_PAYLOAD] == b"to the guest"
+
+
+def test_bytes_cross_although_the_capture_finds_no_room(device: Device) -> None:
+    before = resource.prlimit(
+        device.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY)
+    )
+    stream, port = device.open()
+    with stream:
+        device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=b"to the host")
+        assert stream.recv(100) == b"to the host"
+    with pytest.raises(FormatError) as caught:
+        read_capture(device.folder / "capture")
+    assert caught.value.reason == "capture.incomplete"
+    resource.prlimit(device.process.pid, resource.RLIMIT_FSIZE, before)
+    device.assert_serves()
 
 
 def test_bytes_sent_with_the_greeting_reach_the_guest(device: Device) -> None:

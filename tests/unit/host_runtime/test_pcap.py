@@ -1,9 +1,10 @@
 import struct
+from io import BytesIO
 
 import pytest
 
 from ccinit.errors import FormatError
-from host_runtime.pcap import join_streams, parse_frames
+from host_runtime.pcap import count_bytes, join_streams, read_frames
 
 MAC = bytes.fromhex("525400cc0001")
 HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
@@ -15,16 +16,16 @@ def record(frame: bytes) -> bytes:
 
 def test_frames_are_given_in_order_without_a_cut_last_one() -> None:
     data = HEADER + record(b"one") + record(b"two") + record(b"three")[:-1]
-    assert list(parse_frames(data)) == [b"one", b"two"]
+    assert list(read_frames(BytesIO(data))) == [b"one", b"two"]
 
 
 def test_empty_capture_has_no_frames() -> None:
-    assert list(parse_frames(b"")) == []
+    assert list(read_frames(BytesIO())) == []
 
 
 def test_other_file_is_refused() -> None:
     with pytest.raises(FormatError) as error:
-        list(parse_frames(b"\n\r\r\n" + bytes(40)))
+        list(read_frames(BytesIO(b"\n\r\r\n" + bytes(40))))
     assert error.value.reason == "pcap.magic"
 
 
@@ -39,3 +40,11 @@ def test_udp_payload_is_a_stream_of_its_conversation() -> None:
 def test_frames_of_other_protocols_are_kept_whole() -> None:
     frame = bytes(6) + MAC + b"\x08\x06" + b"who has"
     assert any(b"who has" in content for content in join_streams(iter([frame]), MAC).values())
+
+
+@pytest.mark.parametrize("packet_bytes", [0, 9, 19])
+def test_packet_that_says_it_is_shorter_than_its_header_is_kept_whole(packet_bytes: int) -> None:
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, packet_bytes, 0, 0, 64, 6, 0) + bytes(8)
+    frame = bytes(6) + MAC + b"\x08\x00" + ip + b"hidden behind it"
+    assert any(b"hidden" in content for content in join_streams([frame], MAC).values())
+    assert count_bytes([frame, b"short"], MAC) == len(frame)

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
@@ -165,6 +166,53 @@ def test_sinks_whose_files_were_never_made_are_empty(tmp_path: Path) -> None:
         DiskSink(images=()),
     )
     assert set(report_bytes(sinks).values()) == {0}
+
+
+def test_flash_that_the_guest_left_in_no_order_is_the_guests(tmp_path: Path) -> None:
+    (tmp_path / "before").write_bytes(flash())
+    (tmp_path / "after").write_bytes(b"[" + CANARY + b"]")
+    sink = VariableSink(before=tmp_path / "before", after=tmp_path / "after", record=RECORD)
+    assert sink.bytes_seen() == len(CANARY) + 2
+    assert find_canaries({"key": CANARY}, [sink]) != ()
+
+
+def test_vsock_capture_that_was_given_up_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "vsock.incomplete").touch()
+    with pytest.raises(FormatError) as error:
+        VsockSink(capture=tmp_path / "vsock").bytes_seen()
+    assert error.value.reason == "capture.incomplete"
+
+
+def many_packets(folder: Path) -> Sink:
+    with CaptureWriter(folder / "vsock") as capture:
+        for _ in range(500):
+            capture.write(1, Stream.GUEST_PAYLOAD, bytes(65536))
+            capture.flush()
+    return VsockSink(capture=folder / "vsock")
+
+
+def many_frames(folder: Path) -> Sink:
+    data = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    (folder / "pcap").write_bytes(data + frame(bytes(60_000), 1) * 500)
+    return NetworkSink(capture=folder / "pcap", mac=MAC)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [many_packets, many_frames, lambda folder: text_sink(folder, bytes(30 << 20))],
+    ids=["vsock", "network", "serial"],
+)
+def test_counting_what_a_guest_wrote_takes_no_room_for_it(
+    tmp_path: Path, make: Callable[[Path], Sink]
+) -> None:
+    sink = make(tmp_path)
+    tracemalloc.start()
+    try:
+        assert sink.bytes_seen() >= 30_000_000
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1 << 20
 
 
 def test_two_sinks_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -3,18 +3,25 @@
 Each record is a little-endian head (connection number u32, stream u8, length u32) and the bytes.
 Streams are put together again by `read_capture`, because text split over two packets, with another
 connection's packet between, would else not be found. Searching is `host_runtime.search`'s business.
+
+A capture that finds no room ends, and the guest's vsock goes on: the file is then called
+`….incomplete`, and nobody takes it for what the host saw.
 """
 
+import io
+import logging
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from ccinit.errors import FormatError
 
 _HEAD = struct.Struct("<IBI")
+
+_log = logging.getLogger(__name__)
 
 
 class Stream(IntEnum):
@@ -29,20 +36,38 @@ class CaptureWriter:
     """Appends records to a file; without a path it records nothing."""
 
     def __init__(self, path: Path | None) -> None:
-        self._file = None if path is None else path.open("ab")
-        self._is_dirty = False
+        self._path = path
+        self._file = None if path is None else path.open("ab", buffering=0)
+        self._waiting = bytearray()
 
     def write(self, number: int, stream: Stream, data: bytes) -> None:
         """Append `data`, which belongs to connection `number` (0: to none)."""
         if self._file is not None and data:
-            self._file.write(_HEAD.pack(number, stream, len(data)) + data)
-            self._is_dirty = True
+            self._waiting += _HEAD.pack(number, stream, len(data))
+            self._waiting += data
 
     def flush(self) -> None:
         """Hand what was written to the kernel, so that a killed device loses nothing."""
-        if self._file is not None and self._is_dirty:
-            self._file.flush()
-            self._is_dirty = False
+        if self._file is None:
+            return
+        try:
+            while self._waiting:
+                written = self._file.write(self._waiting)
+                del self._waiting[:written]
+        except OSError as error:
+            self._end(error)
+
+    def _end(self, error: OSError) -> None:
+        _log.error("the capture ends here: %s", error)
+        self._close()
+        self._waiting.clear()
+        if self._path is not None:
+            self._path.rename(incomplete_path(self._path))
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def __enter__(self) -> Self:
         return self
@@ -53,29 +78,62 @@ class CaptureWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        self.flush()
+        self._close()
+
+
+def incomplete_path(path: Path) -> Path:
+    """Return what a capture is called that could not be written to its end."""
+    return path.with_name(f"{path.name}.incomplete")
+
+
+def read_records(file: BinaryIO) -> Iterator[tuple[int, Stream, bytes]]:
+    """Yield a capture's records, one in memory at a time: connection, stream, bytes.
+
+    Raises:
+        FormatError: `capture.stream`: no such stream, so these bytes are no capture.
+    """
+    while len(head := file.read(_HEAD.size)) == _HEAD.size:
+        number, kind, length = _HEAD.unpack(head)
+        if kind not in Stream.__members__.values():
+            raise FormatError("capture.stream", f"stream {kind} before offset {file.tell()}")
+        yield number, Stream(kind), file.read(length)
+
+
+def open_capture(path: Path) -> BinaryIO:
+    """Open the capture at `path`.
+
+    Raises:
+        FormatError: `capture.incomplete`.
+    """
+    if incomplete_path(path).exists():
+        raise FormatError("capture.incomplete", f"{path} could not be written to its end")
+    return path.open("rb")
 
 
 def parse_capture(data: bytes) -> Mapping[tuple[int, Stream], bytes]:
     """Return each connection's streams, whole. A cut last record (killed device) counts too.
 
     Raises:
-        FormatError: `capture.stream`: no such stream, so these bytes are no capture.
+        FormatError: `capture.stream`: these bytes are no capture.
     """
-    streams: dict[tuple[int, Stream], bytearray] = {}
-    offset = 0
-    while offset + _HEAD.size <= len(data):
-        number, kind, length = _HEAD.unpack_from(data, offset)
-        offset += _HEAD.size
-        if kind not in Stream.__members__.values():
-            raise FormatError("capture.stream", f"stream {kind} before offset {offset}")
-        key = (number, Stream(kind))
-        streams.setdefault(key, bytearray()).extend(data[offset : offset + length])
-        offset += length
-    return {key: bytes(content) for key, content in streams.items()}
+    return _join(read_records(io.BytesIO(data)))
 
 
 def read_capture(path: Path) -> Mapping[tuple[int, Stream], bytes]:
-    """Return the streams of the capture at `path`."""
-    return parse_capture(path.read_bytes())
+    """Return the streams of the capture at `path`.
+
+    Raises:
+        FormatError: `capture.incomplete`, `capture.stream`.
+    """
+    with open_capture(path) as file:
+        return _join(read_records(file))
+
+
+def _join(
+    records: Iterable[tuple[int, Stream, bytes]],
+) -> Mapping[tuple[int, Stream], bytes]:
+    streams: dict[tuple[int, Stream], bytearray] = {}
+    for number, stream, content in records:
+        streams.setdefault((number, stream), bytearray()).extend(content)
+    return {key: bytes(content) for key, content in streams.items()}

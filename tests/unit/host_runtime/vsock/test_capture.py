@@ -33,6 +33,26 @@ def test_cut_record_counts_as_far_as_it_goes(tmp_path: Path) -> None:
     assert parse_capture(data[:-2]) == {(1, Stream.GUEST_PAYLOAD): b"who"}
 
 
+def test_capture_without_room_ends_and_is_called_incomplete(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "capture"
+    path.symlink_to("/dev/full")  # the link is renamed, not the device
+    with CaptureWriter(path) as capture:
+        capture.write(1, Stream.GUEST_PAYLOAD, b"x")
+        capture.flush()
+        capture.write(1, Stream.GUEST_PAYLOAD, b"y")
+        capture.flush()
+    assert [record.getMessage() for record in caplog.records] == [
+        "the capture ends here: [Errno 28] No space left on device"
+    ]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["capture.incomplete"]
+    with pytest.raises(FormatError) as error:
+        read_capture(path)
+    assert error.value.reason == "capture.incomplete"
+    assert Path("/dev/full").is_char_device()
+
+
 def test_writer_without_a_path_records_nothing() -> None:
     with CaptureWriter(None) as capture:
         capture.write(1, Stream.GUEST_PAYLOAD, b"x")
