@@ -29,11 +29,11 @@ def runtime() -> Iterator[Path]:
         yield folder
 
 
-def boot(folder: Path, runtime: Path) -> subprocess.Popen[str]:
+def boot(folder: Path, runtime: Path, *options: str) -> subprocess.Popen[str]:
     """Start a guest; returns when it runs."""
     uki = folder.with_name("uki")
     uki.write_bytes(b"nothing that starts")
-    options = ("--accelerator", "tcg", "--hello-seconds", "0", "--memory", "128")
+    options = (*options, "--accelerator", "tcg", "--hello-seconds", "0", "--memory", "128")
     child = subprocess.Popen(
         (
             *(sys.executable, "-m", "host_runtime", "boot", str(folder)),
@@ -99,3 +99,14 @@ def test_qemu_that_dies_is_reported_and_fails_the_command(tmp_path: Path, runtim
         assert child.returncode == 1
     assert json.loads(said)["ended"] == "crashed"
     assert complained.endswith("QEMU ended with -9: it printed nothing [guest.crashed]\n")
+
+
+def test_output_that_is_not_to_be_kept_is_nowhere(tmp_path: Path, runtime: Path) -> None:
+    with boot(tmp_path / "guest", runtime, "--discard-output", "--network", "restricted") as child:
+        os.kill(descendants(child.pid)["qemu"], signal.SIGTERM)
+        said, _ = child.communicate(timeout=20)
+        assert child.returncode == 0
+    assert json.loads(said) == {"ended": "host-signal"}
+    kept = {path.name for path in (tmp_path / "guest").iterdir()}
+    firmware = {"esp.img", "variables.fd", "variables.before.fd"}
+    assert kept == {"events.jsonl", "qemu.log", "vsock.log", *firmware}

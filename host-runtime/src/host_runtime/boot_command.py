@@ -8,6 +8,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -85,6 +86,12 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
         default="user",
         help="only `user` is captured",
     )
+    add(
+        "--discard-output",
+        action="store_true",
+        help="keep nothing of what the guest writes to consoles, vsock and network; "
+        "what is kept has no limit",
+    )
     add("--kbs", metavar="HOST:PORT", help="carry the guest's vsock connections to this KBS")
     add("--cid", type=GUEST_CID, default=3, help="the guest's CID (default: 3)")
     add(
@@ -117,19 +124,24 @@ def _boot(options: argparse.Namespace) -> int:
     with orderly_termination():
         config = _plan(options)
         guest, reason = _stay(config, options)
-    network = config.network
-    sinks = guest.files.all_sinks(
-        firmware=firmware_name(_firmware_code(config)),
-        disks=config.disks,
-        mac=None if network is None else network.mac,
-    )
     report: dict[str, object] = {"ended": reason.value}
     try:
-        report["sinks"] = report_bytes(sinks)
+        if config.keeps_output:
+            report["sinks"] = _count_output(config, guest.files)
     finally:  # how it ended is known, whatever became of what was recorded
         print(json.dumps(report), flush=True)
     guest.require_sound_end()
     return 0
+
+
+def _count_output(config: GuestConfig, files: GuestFiles) -> Mapping[str, int]:
+    network = config.network
+    sinks = files.all_sinks(
+        firmware=firmware_name(_firmware_code(config)),
+        disks=config.disks,
+        mac=None if network is None else network.mac,
+    )
+    return report_bytes(sinks)
 
 
 def _stay(config: GuestConfig, options: argparse.Namespace) -> tuple[Guest, EndReason]:
@@ -178,6 +190,7 @@ def _plan(options: argparse.Namespace) -> GuestConfig:
         guest_cid=options.cid,
         kbs=None if options.kbs is None else parse_address(options.kbs),
         tee=tee,
+        keeps_output=not options.discard_output,
     )
     if not options.print:
         _make_files(options, config)

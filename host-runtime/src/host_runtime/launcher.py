@@ -71,6 +71,8 @@ class GuestConfig:
         serial_number: of the machine, as its SMBIOS table has it; production guests never read it.
         kbs: where the guest's vsock connections to its KBS are carried to; None carries none.
         tpm: a vTPM made by `host_runtime.swtpm.manufacture_tpm`.
+        keeps_output: what the guest writes to consoles, vsock and network goes to files, which
+            have no limit but the guest's zeal; else it is discarded, and nobody can search it.
     """
 
     tools: Tools
@@ -89,6 +91,7 @@ class GuestConfig:
     restarts_on_reset: bool = False
     serial_number: str = ""
     tee: SnpGuest | TdxGuest | None = None
+    keeps_output: bool = True
 
 
 @contextmanager
@@ -182,7 +185,7 @@ def _describe_machine(
         accelerator=config.accelerator,
         boot=config.boot,
         qmp_socket=sockets / "qmp",
-        sinks=files.sinks,
+        sinks=files.sinks if config.keeps_output else None,
         firmware=firmware,
         disks=config.disks,
         network=config.network,
@@ -199,7 +202,8 @@ def _start_vsock_device(config: GuestConfig, files: GuestFiles, sockets: Path) -
     command = (
         *python_command("host_runtime.vsock.device"),
         *("--socket", str(sockets / "vhost"), "--path", str(sockets / "vsock")),
-        *("--cid", str(config.guest_cid), "--capture", str(files.vsock_capture)),
+        *("--cid", str(config.guest_cid)),
+        *(("--capture", str(files.vsock_capture)) if config.keeps_output else ()),
     )
     return _start_ready(command, files.log("vsock"), "the vsock device")
 

@@ -1,8 +1,8 @@
 """A virtual machine as a value, and the QEMU arguments that make it. Pure: plans, runs nothing.
 
 One machine type for all tests and demos: q35, no defaults, no display; every console-like device
-that a guest could leak through is there and ends in a file (`Sinks`). Written for QEMU >= 10.
-Starting it is left to `host_runtime.launcher`.
+that a guest could leak through is there, and ends in a file or nowhere (`SinkFiles`). Written for
+QEMU >= 10. Starting it is left to `host_runtime.launcher`.
 """
 
 from dataclasses import dataclass
@@ -116,14 +116,14 @@ class SinkFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineConfig:
-    """Everything that the QEMU command line depends on."""
+    """Everything that the QEMU command line depends on. Without `sinks` output is discarded."""
 
     memory_mib: int
     vcpus: int
     accelerator: Accelerator
     boot: EspBoot | DirectBoot
     qmp_socket: Path
-    sinks: SinkFiles
+    sinks: SinkFiles | None
     firmware: Firmware | None = None
     disks: tuple[Disk, ...] = ()
     network: UserNetwork | None = None
@@ -151,7 +151,7 @@ def plan_command(config: MachineConfig) -> tuple[str, ...]:
         *_boot(config),
         *_sinks(config.sinks),
         *_disks(config.disks),
-        *_network(config.network, config.sinks.network),
+        *_network(config.network, None if config.sinks is None else config.sinks.network),
         *_tpm(config.tpm_socket),
         *_vsock(config.vsock),
     )
@@ -244,16 +244,16 @@ def _firmware(config: MachineConfig) -> tuple[str, ...]:
     )
 
 
-def _sinks(sinks: SinkFiles) -> tuple[str, ...]:
+def _sinks(sinks: SinkFiles | None) -> tuple[str, ...]:
     return (
-        *_file_chardev("serial", sinks.serial),
+        *_output("serial", None if sinks is None else sinks.serial),
         *("-device", "isa-serial,chardev=serial"),
-        *_file_chardev("console", sinks.console),
+        *_output("console", None if sinks is None else sinks.console),
         *("-device", "virtio-serial-pci,max_ports=2"),
         *("-device", "virtconsole,chardev=console"),
-        *_file_chardev("debugcon", sinks.debugcon),
+        *_output("debugcon", None if sinks is None else sinks.debugcon),
         *("-device", f"isa-debugcon,iobase={_DEBUGCON_PORT},chardev=debugcon"),
-        *_file_chardev("firmware-debug", sinks.firmware_debug),
+        *_output("firmware-debug", None if sinks is None else sinks.firmware_debug),
         # Firmware looks for 0xe9 on this port before it prints there, and what it prints depends on
         # the machine's layout: with another answer it stays silent, and the guest is still heard.
         *(
@@ -273,7 +273,7 @@ def _disks(disks: tuple[Disk, ...]) -> tuple[str, ...]:
     return tuple(arguments)
 
 
-def _network(network: UserNetwork | None, capture: Path) -> tuple[str, ...]:
+def _network(network: UserNetwork | None, capture: Path | None) -> tuple[str, ...]:
     if network is None:
         return ()
     backend = f"user,id=net,ipv6=off,restrict={'on' if network.is_restricted else 'off'}"
@@ -282,11 +282,11 @@ def _network(network: UserNetwork | None, capture: Path) -> tuple[str, ...]:
     for target in network.guest_forwards:
         command = " ".join(word.replace(",", ",,") for word in target.command)
         backend += f",guestfwd=tcp:{target.address}:{target.port}-cmd:{command}"
-    return (
-        *("-netdev", backend),
-        *("-device", f"virtio-net-pci,netdev=net,mac={network.mac},romfile="),
-        *("-object", f"filter-dump,id=dump,netdev=net,file={_quote(capture)},maxlen=262144"),
-    )
+    card = ("-netdev", backend, "-device", f"virtio-net-pci,netdev=net,mac={network.mac},romfile=")
+    if capture is None:
+        return card
+    dump = f"filter-dump,id=dump,netdev=net,file={_quote(capture)},maxlen=262144"
+    return (*card, "-object", dump)
 
 
 def _tpm(control_socket: Path | None) -> tuple[str, ...]:
@@ -314,7 +314,9 @@ def _vsock(vsock: UserVsock | KernelVsock | None) -> tuple[str, ...]:
             assert_never(vsock)
 
 
-def _file_chardev(name: str, path: Path) -> tuple[str, ...]:
+def _output(name: str, path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return ("-chardev", f"null,id={name}")
     return ("-chardev", f"file,id={name},path={_quote(path)}")
 
 

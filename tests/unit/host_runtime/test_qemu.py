@@ -122,6 +122,17 @@ def test_full_plan_is_unchanged() -> None:
     )
 
 
+def test_output_that_is_discarded_goes_to_the_same_devices_and_nowhere() -> None:
+    kept, discarded = plan_command(FULL), plan_command(replace(FULL, sinks=None))
+    words = ("serial", "console", "debugcon", "firmware-debug")
+    assert [word for word in discarded if word not in kept] == [f"null,id={name}" for name in words]
+    assert [word for word in kept if word not in discarded] == [
+        *("file,id=serial,path=o/serial", "file,id=console,path=o/console"),
+        *("file,id=debugcon,path=o/debugcon", "file,id=firmware-debug,path=o/firmware"),
+        "filter-dump,id=dump,netdev=net,file=o/pcap,maxlen=262144",
+    ]
+
+
 def test_comma_in_a_name_is_no_further_option() -> None:
     disk = Disk(path=Path("a,b.img"), serial="a,readonly=on")
     command = plan_command(replace(DIRECT, disks=(disk,), serial_number="1,uuid=2"))
