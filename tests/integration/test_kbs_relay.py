@@ -63,11 +63,17 @@ def test_bytes_and_ends_pass_both_ways(tmp_path: Path) -> None:
     assert kbs.connections == 3
 
 
-def test_guest_is_told_by_an_end_that_the_kbs_does_not_answer(tmp_path: Path) -> None:
+def test_guest_is_told_by_an_end_that_the_kbs_does_not_answer_and_the_host_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    with relay(tmp_path, port) as connect, connect() as guest:
-        assert receive(guest) == b""
+    with relay(tmp_path, port) as connect:
+        for _ in range(3):
+            with connect() as guest:
+                assert receive(guest) == b""
+    said = capfd.readouterr().err
+    assert said == f"kbs relay: 127.0.0.1:{port}: [Errno 111] Connection refused\n"
 
 
 def test_connections_beyond_the_cap_are_closed_and_places_come_back(tmp_path: Path) -> None:

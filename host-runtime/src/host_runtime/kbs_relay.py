@@ -74,22 +74,42 @@ def open_kernel_listener() -> socket.socket:
 def serve(listener: socket.socket, address: KbsAddress) -> None:
     """Relay connections until the listener is closed."""
     free = threading.BoundedSemaphore(_CONNECTIONS)
+    complaints = _Complaints()
     with suppress(OSError):
         while True:
             guest, _ = listener.accept()
             if not free.acquire(blocking=False):
                 guest.close()
                 continue
-            threading.Thread(target=_relay, args=(guest, address, free), daemon=True).start()
+            arguments = (guest, address, free, complaints)
+            threading.Thread(target=_relay, args=arguments, daemon=True).start()
 
 
-def _relay(guest: socket.socket, address: KbsAddress, free: threading.Semaphore) -> None:
+class _Complaints:
+    """What is wrong, said once until it is something else: a guest asks as often as it likes."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def say(self, text: str) -> None:
+        if text != self._last:
+            self._last = text
+            print(f"kbs relay: {text}", file=sys.stderr, flush=True)
+
+    def forget(self) -> None:
+        self._last = ""
+
+
+def _relay(
+    guest: socket.socket, address: KbsAddress, free: threading.Semaphore, complaints: _Complaints
+) -> None:
     try:
         with guest, socket.create_connection((address.host, address.port), _CONNECT_SECONDS) as kbs:
+            complaints.forget()
             kbs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             forward(guest, kbs)
     except OSError as error:
-        print(f"kbs relay: {address}: {error}", file=sys.stderr, flush=True)
+        complaints.say(f"{address}: {error}")
     finally:
         free.release()
 

@@ -80,6 +80,14 @@ def test_malformed_ring_is_broken_until_the_guest_resets(
     device.assert_serves()
 
 
+def test_ring_that_is_broken_again_and_again_does_not_fill_the_log(device: Device) -> None:
+    for _ in range(20):
+        device.guest.stop()
+        device.guest.start(3)
+    assert (device.folder / "log").read_text().count("ring 1 is broken") == 8
+    device.assert_serves()
+
+
 @pytest.mark.parametrize("size", [0, 1, 44])
 def test_buffer_without_room_breaks_the_ring(device: Device, size: int) -> None:
     device.guest.stop()

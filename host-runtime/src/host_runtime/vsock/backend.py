@@ -37,6 +37,7 @@ _FEATURES = FEATURE_VERSION_1 | FEATURE_PROTOCOL
 _PROTOCOL_FEATURES = PROTOCOL_REPLY_ACK | PROTOCOL_CONFIG
 _INDEX_MASK = 0xFF
 _NO_DESCRIPTOR = 1 << 8
+_LOGGED_BREAKS = 16
 
 _log = logging.getLogger(__name__)
 
@@ -75,10 +76,11 @@ class Ring:
 
 
 class VhostUserBackend:
-    """The device's side of one vhost-user connection."""
+    """The device's side of one vhost-user connection; `broken` counts rings that were."""
 
     def __init__(self, *, guest_cid: int, observer: RingObserver) -> None:
         self.rings = tuple(map(Ring, RINGS))
+        self.broken = 0
         self._guest_cid = guest_cid
         self._observer = observer
         self._features = 0
@@ -104,7 +106,9 @@ class VhostUserBackend:
 
     def break_ring(self, ring: Ring, error: FormatError) -> None:
         """Stop serving a ring that the guest made malformed, until the driver resets it."""
-        _log.warning("ring %d is broken: %s", ring.index, error)
+        self.broken += 1
+        if self.broken <= _LOGGED_BREAKS:  # a guest can reset its device and break it for ever
+            _log.warning("ring %d is broken: %s", ring.index, error)
         ring.is_broken = True
         ring.queue = None
         self._observer.stop_ring(ring.index)
