@@ -4,6 +4,7 @@ Needs the tools tree (`CCINIT_TOOLS`, or build/tools). Boots no guest kernel; on
 """
 
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ccinit.errors import ChildError, ConfigError, DeadlineError, PeerError
-from host_runtime import process, swtpm
+from host_runtime import launcher, process, swtpm
 from host_runtime.accelerator import boots
 from host_runtime.boot_command import ovmf
 from host_runtime.disks import create_disk
@@ -135,6 +136,12 @@ def test_forward_hears_a_side_that_takes_nothing_for_now() -> None:
             assert not thread.is_alive()
 
 
+def children() -> list[str]:
+    """The ids of this process's children."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return [pid for path in lists for pid in path.read_text().split()]
+
+
 def receive(stream: socket.socket, count: int) -> bytes:
     content = bytearray()
     while len(content) < count and (data := stream.recv(65536)):
@@ -172,6 +179,22 @@ def test_child_that_ended_is_reported_with_its_words(tmp_path: Path) -> None:
         with pytest.raises(ChildError, match="no such device") as error:
             child.require_running()
     assert error.value.reason == "process.ended"
+
+
+def test_interrupt_while_a_child_gets_ready_ends_it(tmp_path: Path) -> None:
+    command = (*SYSTEM.command("sh"), "-c", "exec sleep 60")
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            launcher._start_ready(command, tmp_path / "log", "the sleeper")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert children() == []
 
 
 def test_program_that_fails_is_reported_with_its_words() -> None:
@@ -259,8 +282,7 @@ def test_guest_is_ended_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert said == ["starting the vTPM", "starting the vsock device", "starting QEMU"]
     assert not link.parent.exists()
     assert not guest.files.vsock_link.is_symlink()
-    children = Path("/proc/self/task").glob("*/children")
-    assert "".join(path.read_text() for path in children).split() == []
+    assert children() == []
 
 
 def test_guests_connections_to_its_kbs_are_carried_while_it_runs(tmp_path: Path) -> None:

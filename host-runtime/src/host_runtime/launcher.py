@@ -221,23 +221,25 @@ def _start_kbs_relay(config: GuestConfig, files: GuestFiles, sockets: Path) -> O
 def _start_ready(command: Sequence[str], log: Path, name: str) -> OwnedProcess:
     """Start one of our own programs and return when it listens."""
     reader, writer = os.pipe()
-    try:
-        child = OwnedProcess(
-            (*command, "--ready", str(writer)),
-            log=log,
-            environment=python_environment(),
-            descriptors=(writer,),
-        )
-        os.close(writer)
-        writer = -1
-        if not os.read(reader, 1):  # closed without a word: the process has ended
-            child.stop()
-            raise ChildError("process.ended", f"{name}: {child.log_tail()}")
-        return child
-    finally:
-        os.close(reader)
-        if writer >= 0:
+    with os.fdopen(reader, "rb", buffering=0) as ready:
+        try:
+            child = OwnedProcess(
+                (*command, "--ready", str(writer)),
+                log=log,
+                environment=python_environment(),
+                descriptors=(writer,),
+            )
+        finally:
             os.close(writer)
+        try:
+            is_ready = bool(ready.read(1))
+        except BaseException:  # interrupted, and nobody else knows of the child yet
+            child.stop()
+            raise
+    if not is_ready:  # closed without a word: the process has ended
+        child.stop()
+        raise ChildError("process.ended", f"{name}: {child.log_tail()}")
+    return child
 
 
 def _copy_firmware(firmware: Firmware | None, files: GuestFiles) -> Firmware | None:

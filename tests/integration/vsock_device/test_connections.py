@@ -254,4 +254,7 @@ def test_resets_that_nobody_takes_do_not_grow(device: Device) -> None:
     for _ in range(200):
         device.guest.send(Operation.RW, port=50, host_port=51)
         time.sleep(0.001)
+    device.guest.is_quiet()
+    used = device.guest.memory[device.guest.from_guest.used + 2 :][:2]
+    assert int.from_bytes(used, "little") == 128  # no more is read until they are taken
     device.assert_serves()
