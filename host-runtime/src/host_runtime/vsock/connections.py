@@ -12,6 +12,7 @@ from host_runtime.vsock.connection import Connection, Phase, VsockLimits
 from host_runtime.vsock.packets import HOST_CID, TYPE_STREAM, Operation, PacketHeader
 
 _FIRST_LOCAL_PORT: Final = 1 << 30  # above what the guest's programs listen for on the host
+_LAST_NUMBER: Final = 0xFFFF_FFFF  # of a capture's records; a guest can get there within a week
 
 
 class ConnectionTable:
@@ -127,7 +128,7 @@ class ConnectionTable:
         return connection
 
     def _add(self, local_port: int, guest_port: int, phase: Phase) -> Connection:
-        self._count += 1
+        self._count = self._count % _LAST_NUMBER + 1
         connection = Connection(
             guest_cid=self.guest_cid,
             local_port=local_port,

@@ -1,7 +1,10 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import host_runtime.vsock.connections
+from host_runtime.vsock.capture import CaptureWriter, Stream
 from host_runtime.vsock.connection import Connection, Phase, VsockLimits
 from host_runtime.vsock.connections import ConnectionTable
 from host_runtime.vsock.packets import Operation, PacketHeader, Shutdown
@@ -241,6 +244,22 @@ def test_local_ports_are_not_given_twice() -> None:
         assert connection is not None
         ports.add(connection.local_port)
     assert len(ports) == 2
+
+
+def test_numbers_begin_again_behind_the_last_that_a_capture_can_hold(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(host_runtime.vsock.connections, "_LAST_NUMBER", 2)
+    connections = table()
+    numbers = []
+    for _ in range(3):
+        connection = opened(connections)
+        numbers.append(connection.number)
+        connections.reset(connection)
+        assert operations(connections) == [Operation.RST]
+    assert numbers == [1, 2, 1]
+    with CaptureWriter(tmp_path / "capture") as capture:  # and the last one can be held
+        capture.write(0xFFFF_FFFF, Stream.GUEST_PAYLOAD, b"x")
 
 
 def test_reset_of_the_guest_forgets_everything() -> None:
