@@ -243,6 +243,28 @@ def test_unseal_with_an_unfinished_entry_is_refused(change: dict[str, object]) -
     assert (finding.reason, finding.index) == ("unseal.order", 4)
 
 
+def test_unseal_passes_over_fillers_between_entries() -> None:
+    writer = Writer()
+    writer.event(b"", kind=Kind.FILL, source="")
+    writer.event(b"text")
+    writer.end()
+    result = read(bytes(writer))
+    assert result.findings == ()
+    assert [entry.kind for entry in result.entries][2:] == [Kind.EVENT, Kind.END]
+
+
+@pytest.mark.parametrize(("is_inside", "data"), [(True, b""), (False, b"x")])
+def test_unseal_with_a_filler_that_is_more_than_that_is_refused(
+    is_inside: bool,  # noqa: FBT001
+    data: bytes,
+) -> None:
+    writer = Writer()
+    writer.event(b"one ", more=is_inside)
+    writer.event(data, kind=Kind.FILL, source="")
+    finding = only_finding(bytes(writer))
+    assert (finding.reason, finding.index) == ("unseal.order", 4)
+
+
 def test_unseal_with_an_endless_entry_is_refused() -> None:
     writer = Writer()
     record = Record(
