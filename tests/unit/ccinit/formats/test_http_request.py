@@ -67,6 +67,7 @@ H = b" HTTP/1.1\r\nHost: localhost\r\n"
         (400, "http.line", b"GET  /" + H + b"\r\n"),
         (400, "http.line", b"GET / HTTP/2\r\nHost: localhost\r\n\r\n"),
         (400, "http.method", b"get /" + H + b"\r\n"),
+        (400, "http.method", b" /" + H + b"\r\n"),
         (400, "http.method", b"ABCDEFGHIJKLMNOPQ /" + H + b"\r\n"),
         (400, "http.target", b"GET http://localhost/" + H + b"\r\n"),
         (400, "http.target", b"GET /a#b" + H + b"\r\n"),
@@ -76,11 +77,17 @@ H = b" HTTP/1.1\r\nHost: localhost\r\n"
         (400, "http.query", b"GET /?a=%ff" + H + b"\r\n"),
         (400, "http.query", b"GET /?" + b"&".join(b"%d=1" % n for n in range(9)) + H + b"\r\n"),
         (400, "http.header", b"GET /" + H + b"no colon\r\n\r\n"),
+        (400, "http.header", b"GET /" + H + b"colonless\r\n\r\n"),
+        (400, "http.header", b"GET /" + H + b": nameless\r\n\r\n"),
         (400, "http.header", b"GET /" + H + b"A: b\r\n folded: c\r\n\r\n"),
         (400, "http.header", b"GET /" + H + b"A : b\r\n\r\n"),
         (400, "http.characters", b"GET /" + H + b"A: \0\r\n\r\n"),
         (400, "http.characters", b"GET /" + H + b"A: b\nC: d\r\n\r\n"),
+        (400, "http.characters", b"GET /" + H + b"A: \x7f\r\n\r\n"),
+        (400, "http.characters", b"GET /\xe4" + H + b"\r\n"),
         (400, "http.length", b"GET /" + H + b"Content-Length: -1\r\n\r\n"),
+        (400, "http.length", b"GET /" + H + b"Content-Length: \r\n\r\n"),
+        (400, "http.length", b"GET /" + H + b"Content-Length: 000000001\r\n\r\n"),
         (400, "http.length", b"GET /" + H + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n"),
         (411, "http.length", b"GET /" + H + b"Transfer-Encoding: chunked\r\n\r\n"),
         (413, "http.body", b"GET /" + H + b"Content-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1)),
@@ -134,6 +141,13 @@ def test_old_request_may_be_without_a_host_but_not_have_two() -> None:
     with pytest.raises(HttpRequestError) as caught:
         read(b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n")
     assert (caught.value.status, caught.value.reason) == (400, "http.host")
+
+
+def test_header_may_hold_any_printable_character_and_tabs() -> None:
+    text = bytes(range(0x20, 0x7F))
+    found = read(b"GET /" + H + b"A:" + text + b"\r\nContent-Length:\t4 \t\r\n\r\nbody")
+    assert found is not None
+    assert found.body == b"body"
 
 
 def test_body_of_the_largest_length_is_read() -> None:
