@@ -1,5 +1,6 @@
 """Who may call what, in which order that is asked, and that a refused call touches nothing."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -53,7 +54,7 @@ GOOD: tuple[Call, ...] = (
     Rotate(),
     OpenDebug(),
 )
-IN_A_CONTAINER = {
+IN_A_CONTAINER: dict[str, Callable[[str], Call]] = {
     "logs": lambda name: Logs(container=name, since=0, follow=False),
     "attach": lambda name: Attach(container=name),
     "exec": program_in,
@@ -272,7 +273,7 @@ def test_debug_opens_once(bench: Bench) -> None:
     assert bench.refusal(OpenDebug()) == (0, "")
     bench.state.is_debug = True
     assert bench.refusal(OpenDebug()) == (RpcError.BUSY, "owner.debug")
-    bench.state.is_debug, bench.service.debug.is_busy = False, True  # type: ignore[union-attr]
+    bench.state.is_debug, bench.service.debug.is_busy = False, True
     assert bench.refusal(OpenDebug()) == (RpcError.BUSY, "owner.debug")
 
 
@@ -299,7 +300,7 @@ def test_debug_environment_is_for_admins_and_only_while_it_is_open(bench: Bench)
 @pytest.mark.parametrize("name", ["copy", "signal", "attach", "logs"])
 def test_debug_environment_takes_programs_only(bench: Bench, name: str) -> None:
     bench.service.debug = cast("Any", Boundary())
-    bench.service.debug.opened = SimpleNamespace(environment=bench.debug)  # type: ignore[union-attr]
+    bench.service.debug.opened = SimpleNamespace(environment=bench.debug)
     bench.greet(Role.ADMIN)
     found = bench.refusal(IN_A_CONTAINER[name](DEBUG_CONTAINER))
     assert found == (RpcError.BADREQ, "owner.container")
@@ -314,8 +315,8 @@ def test_one_quote_at_a_time_and_the_next_when_that_has_failed(
     async def collect(*_: object) -> Any:
         if not found:
             found.append((-1, ""))
-            end = await bench.service.answers(bench.caller)[Attest](GOOD[0])
-            found.append((end.value.end.code, end.value.end.reason))
+            answer: Any = await bench.service.answers(bench.caller)[Attest](GOOD[0])
+            found.append((answer.value.end.code, answer.value.end.reason))
         raise KernelError(5, "tpm", "quote")
 
     monkeypatch.setattr(owner_service, "collect_evidence", collect)
