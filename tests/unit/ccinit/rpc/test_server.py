@@ -263,6 +263,7 @@ def test_server_closes_connections_above_its_limit_and_takes_new_ones_later() ->
         for peer in (second, fourth):
             peer.send(ask("state"))
             assert len(await receive(peer)) == 64
+        assert await receive(host.connect()) == b""
 
     run(test)
 
