@@ -1,0 +1,121 @@
+"""One file of a container: what may be opened, and that nothing outside of its root can."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import CcinitError
+from ccinit.run import files
+from ccinit.run.files import open_file
+from tests.fakes.scarcity import count_descriptors
+
+OWNER = (os.getuid(), os.getgid())
+PID = os.getpid()
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of a container's process; beside it lies what is not the container's."""
+    made = tmp_path / "root"
+    made.mkdir()
+    (tmp_path / "outside").write_bytes(b"the guest's own")
+    (made / "file").write_bytes(b"content")
+
+    def open_root(pid: int) -> int:
+        assert pid == PID
+        return os.open(made, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    monkeypatch.setattr(files, "_open_root", open_root)
+    return made
+
+
+def read(path: str) -> bytes:
+    descriptor = open_file(PID, path, into=False, mode=0, owner=OWNER)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+def write(path: str, content: bytes, mode: int = 0o640) -> None:
+    descriptor = open_file(PID, path, into=True, mode=mode, owner=OWNER)
+    assert os.write(descriptor, content) == len(content)
+    os.close(descriptor)
+
+
+def refusal(path: str, *, into: bool) -> str:
+    before = count_descriptors()
+    with pytest.raises(CcinitError) as refused:
+        open_file(PID, path, into=into, mode=0o600, owner=OWNER)
+    assert count_descriptors() == before
+    return refused.value.reason
+
+
+def test_file_is_opened_as_its_process_sees_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    assert read(str(tmp_path / "file")) == b"content"
+
+
+def test_process_that_is_gone_has_no_files() -> None:
+    with pytest.raises(CcinitError) as refused:
+        open_file(1 << 30, "/file", into=False, mode=0, owner=OWNER)
+    assert refused.value.reason == "kernel.open"
+
+
+def test_new_file_has_the_mode_and_owner_that_were_asked_for(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda _fd, uid, gid: owners.append((uid, gid)))
+    descriptor = open_file(PID, "/new", into=True, mode=0o6755, owner=(1000, 100))
+    os.close(descriptor)
+    assert owners == [(1000, 100)]
+    assert stat.S_IMODE((root / "new").stat().st_mode) == 0o755
+
+
+def test_file_that_is_there_is_emptied_and_keeps_its_mode(root: Path) -> None:
+    (root / "file").chmod(0o604)
+    write("/file", b"x")
+    assert (root / "file").read_bytes() == b"x"
+    assert stat.S_IMODE((root / "file").stat().st_mode) == 0o604
+
+
+@pytest.mark.parametrize("target", ["../outside", "../../outside", "/../outside"])
+@pytest.mark.parametrize("into", [False, True])
+def test_nothing_leads_out_of_the_root(
+    root: Path,
+    target: str,
+    into: bool,  # noqa: FBT001
+) -> None:
+    (root / "link").symlink_to(target)
+    assert refusal("/link", into=into) == "kernel.openat2"
+    if not into:
+        assert refusal(f"/{target}", into=False) == "kernel.openat2"
+    else:
+        write(f"/{target}", b"in the container")
+        assert (root / "outside").read_bytes() == b"in the container"
+    assert (root.parent / "outside").read_bytes() == b"the guest's own"
+    (root / "inside").symlink_to("/file")
+    assert read("/inside") == b"content"
+
+
+@pytest.mark.parametrize(
+    ("make", "into", "reason"),
+    [
+        (Path.mkdir, False, "run.file"),
+        (Path.mkdir, True, "kernel.openat2"),
+        (os.mkfifo, False, "run.file"),  # without a writer: nobody waits for one
+        (os.mkfifo, True, "kernel.openat2"),
+        (lambda _path: None, False, "kernel.openat2"),
+    ],
+)
+def test_what_is_no_file_is_not_opened(
+    root: Path,
+    make: Callable[[Path], object],
+    into: bool,  # noqa: FBT001
+    reason: str,
+) -> None:
+    make(root / "odd")
+    assert refusal("/odd", into=into) == reason
+    assert read("/file") == b"content"
