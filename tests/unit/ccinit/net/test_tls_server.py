@@ -28,7 +28,12 @@ def pem(identity: Identity) -> bytes:
 
 
 GUEST = OURS.issue(("shop",))
-ADMIN = OWNER.issue((), usage=ExtendedKeyUsageOID.CLIENT_AUTH, subject="ops", uris=(ROLE,))
+ADMIN = OWNER.issue(
+    ("ops.example", "192.0.2.7"),
+    usage=ExtendedKeyUsageOID.CLIENT_AUTH,
+    subject="ops",
+    uris=(ROLE,),
+)
 
 
 class Client:
@@ -81,6 +86,23 @@ def test_client_of_the_owner_is_known_by_its_certificate(tmp_path: Path) -> None
     client.shake_hands()
     assert client.guest.peer_names() == ("ops", (ROLE,))
     assert client.tls.version() == "TLSv1.3"
+
+
+@pytest.mark.parametrize(("curve", "group"), [("X25519", 0x001D), ("prime256v1", 0x0017)])
+def test_key_exchange_is_told_by_its_number(tmp_path: Path, curve: str, group: int) -> None:
+    client = Client(tmp_path)
+    client.context.set_ecdh_curve(curve)
+    client.shake_hands()
+    assert client.guest.group == group
+
+
+def test_client_gets_no_ticket_to_come_back_with(tmp_path: Path) -> None:
+    client = Client(tmp_path)
+    client.shake_hands()
+    client.guest.write(b"x")
+    assert client.receive() == b"x"
+    session = client.tls.session
+    assert session is None or not session.has_ticket
 
 
 def test_bytes_go_both_ways_until_the_client_ends_it(tmp_path: Path) -> None:
