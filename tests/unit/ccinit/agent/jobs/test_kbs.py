@@ -1,46 +1,204 @@
+"""What the KBS child brings: in envelopes if they are required, and with the KBS's time."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from ccinit.agent.jobs.policy_keys import MAX_POLICY_KEYS, resources_of_policies
-from ccinit.agent.messages import Released, Wanted
+from ccinit.agent.jobs import kbs
+from ccinit.agent.messages import CounterStep, KbsReply, Released, Wanted
+from ccinit.attest.tee_key import generate_tee_key
 from ccinit.errors import CcinitError
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.resource_uri import ResourceUri
-from tests.unit.ccinit.formats.image_policy_cases import policy
-
-URIS = [f"kbs:///default/keys/{number}" for number in range(MAX_POLICY_KEYS + 1)]
-
-
-def ask(*bodies: bytes, is_policy: bool = True) -> list[str]:
-    wanted = [
-        Wanted(uri=ResourceUri("a", "b", str(n)), kind=EnvelopeKind.FILE, is_policy=is_policy)
-        for n in range(len(bodies))
-    ]
-    uri = ResourceUri("a", "b", "c")
-    released = [Released(uri=uri, data=body, create=False) for body in bodies]
-    return [str(uri) for uri in resources_of_policies(wanted, released)]
-
-
-def naming(*uris: str) -> bytes:
-    requirements: list[dict[str, object]] = [
-        {"type": "sigstoreSigned", "keyPath": uri} for uri in uris
-    ]
-    return policy(*requirements)
+from ccinit.formats.debug_grant import DebugGrant, encode_debug_grant, parse_debug_grant
+from ccinit.formats.envelope import Envelope, EnvelopeKind
+from ccinit.formats.guest_config import EnvelopePolicy
+from ccinit.formats.jwk import TeeKeyAlgorithm
+from ccinit.formats.resource_uri import PluginUri, ResourceUri, parse_kbs_uri
+from ccinit.formats.rollback_counter import (
+    CounterAdvance,
+    CounterReply,
+    counter_uri,
+    encode_counter_reply,
+)
+from ccinit.formats.verity import RootHash
+from ccinit.secret import Secret
+from ccinit.values import replace
 
 
-def test_keys_that_policies_name_are_wanted_once() -> None:
-    assert ask(naming(URIS[0], URIS[1]), naming(URIS[1])) == URIS[:2]
-    assert ask(naming(URIS[0]), is_policy=False) == []
+class Client:
+    """A KBS that releases what it is asked for; notes how it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.attested_at: int | None = None
+        self.dates: dict[ResourceUri, int] = {}
+        self.grant_data = b""
+
+    def attest(self) -> object:
+        return SimpleNamespace(token="token", date=self.attested_at)
+
+    def get_envelope(self, uri: ResourceUri, kind: EnvelopeKind) -> object:
+        self.asked.append(f"{kind} {uri.tag}")
+        data = self.grant_data if kind is EnvelopeKind.DEBUG_GRANT else b"enveloped"
+        return SimpleNamespace(
+            envelope=Envelope(uri=uri, kind=kind, data=data),
+            date=self.dates.get(uri),
+            tee_pubkey=KEY,
+        )
+
+    def get_resource(self, uri: ResourceUri | PluginUri, post: bytes = b"") -> object:
+        self.asked.append(f"plain {uri}")
+        body = b"plain"
+        if isinstance(uri, PluginUri) and uri.plugin == "rollback-counter":
+            counter = json.loads(post)["to"] if post else 7
+            body = encode_counter_reply(CounterReply(uri=uri, counter=counter))
+        return SimpleNamespace(body=Secret(body), date=None)
 
 
-def test_policy_that_is_none_ends_the_attestation() -> None:
+KEY = generate_tee_key(TeeKeyAlgorithm.P256).public_jwk
+FIRST, SECOND, GRANT = (ResourceUri("ccinit", "shop", tag) for tag in ("a", "b", "debug-grant"))
+PLUGIN = parse_kbs_uri("kbs+nebula-ca:///credential?name=pod1")
+
+
+def collect(client: Client, monkeypatch: pytest.MonkeyPatch, **asked: object) -> KbsReply:
+    monkeypatch.setattr(kbs, "_make_client", lambda *_: client)
+    request: Any = SimpleNamespace(
+        **{
+            "wanted": (),
+            "counters": (),
+            "debug_grant": None,
+            "with_token": False,
+            "envelope": EnvelopePolicy.REQUIRED,
+            **asked,
+        }
+    )
+    unused: Any = None
+    return kbs.run(request, unused)
+
+
+def refusal(client: Client, monkeypatch: pytest.MonkeyPatch, **asked: object) -> str:
     with pytest.raises(CcinitError) as refused:
-        ask(b"{}")
-    assert refused.value.reason == "policy.default"
+        collect(client, monkeypatch, **asked)
+    return refused.value.reason
 
 
-def test_more_keys_than_anybody_needs_are_refused() -> None:
-    bodies = [naming(*URIS[start : start + 11]) for start in range(0, len(URIS), 11)]
-    with pytest.raises(CcinitError) as refused:
-        ask(*bodies)
-    assert refused.value.reason == "policy.keys"
-    assert len(ask(*bodies[:2])) == 22
+WANTED = (
+    Wanted(uri=FIRST, kind=EnvelopeKind.FILE),
+    Wanted(uri=SECOND, kind=EnvelopeKind.VOLUME_KEY),
+)
+
+
+@pytest.fixture
+def client() -> Client:
+    made = Client()
+    made.attested_at = 1000
+    return made
+
+
+def test_each_resource_is_asked_for_by_its_kind_in_an_envelope(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = collect(client, monkeypatch, wanted=WANTED)
+    assert client.asked == ["file a", "volume-key b"]
+    assert reply.released == tuple(
+        Released(uri=uri, data=b"enveloped", create=False) for uri in (FIRST, SECOND)
+    )
+    assert (reply.token, reply.date, reply.debug_grant) == ("", 1000, None)
+
+
+def test_without_envelopes_a_body_is_the_resource(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = (*WANTED, Wanted(uri=PLUGIN, kind=EnvelopeKind.FILE))
+    reply = collect(client, monkeypatch, wanted=wanted, envelope=EnvelopePolicy.NONE)
+    assert client.asked == [f"plain {uri}" for uri in (FIRST, SECOND, PLUGIN)]
+    assert {one.data for one in reply.released} == {b"plain"}
+    assert not any(one.create for one in reply.released)
+
+
+def test_plugins_reply_cannot_stand_for_an_envelope(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = (Wanted(uri=PLUGIN, kind=EnvelopeKind.FILE),)
+    assert refusal(client, monkeypatch, wanted=wanted) == "kbs.envelope"
+    assert client.asked == []
+
+
+def test_token_is_brought_if_somebody_wants_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert collect(client, monkeypatch, with_token=True).token == "token"
+
+
+@pytest.mark.parametrize(
+    ("attested_at", "dates", "date"),
+    [
+        pytest.param(1000, {FIRST: 2000}, 1000, id="of-the-token"),
+        pytest.param(None, {FIRST: 2000, SECOND: 3000}, 2000, id="of-the-first-resource"),
+        pytest.param(None, {SECOND: 3000}, 3000, id="of-the-second"),
+    ],
+)
+def test_time_is_that_of_the_first_reply_that_tells_one(
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    attested_at: int | None,
+    dates: dict[ResourceUri, int],
+    date: int,
+) -> None:
+    client.attested_at, client.dates = attested_at, dates
+    assert collect(client, monkeypatch, wanted=WANTED).date == date
+
+
+def test_kbs_that_tells_no_time_is_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.attested_at = None
+    assert refusal(client, monkeypatch, wanted=WANTED) == "kbs.date"
+
+
+def test_counters_are_read_or_moved_in_their_order(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = CounterAdvance(to=9, holder=bytes(16))
+    steps = (
+        CounterStep(uri=counter_uri("shop", "data")),
+        CounterStep(uri=counter_uri("shop", "more"), advance=advance),
+    )
+    assert collect(client, monkeypatch, counters=steps).counters == (7, 9)
+
+
+def grant(**changes: object) -> bytes:
+    made = DebugGrant(
+        evidence_key=KEY.thumbprint(),
+        expires_s=5060,
+        tools_root=RootHash(bytes(32)),
+        keep_pod=False,
+    )
+    return encode_debug_grant(replace(made, **changes))
+
+
+def test_debug_grant_comes_in_an_envelope_and_its_own_time_counts(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.dates, client.grant_data = {GRANT: 5000}, grant()
+    reply = collect(client, monkeypatch, debug_grant=GRANT, envelope=EnvelopePolicy.NONE)
+    assert client.asked == ["debug-grant debug-grant"]
+    assert (reply.date, reply.debug_grant) == (5000, parse_debug_grant(grant()))
+
+
+@pytest.mark.parametrize(
+    ("data", "dates", "reason"),
+    [
+        pytest.param(grant(), {}, "kbs.date", id="no-time"),
+        pytest.param(grant(), {GRANT: 5060}, "debug.expired", id="ended"),
+        pytest.param(grant(evidence_key=bytes(32)), {GRANT: 5000}, "debug.evidence_key", id="key"),
+    ],
+)
+def test_debug_grant_that_is_not_for_this_session_now_is_refused(
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    data: bytes,
+    dates: dict[ResourceUri, int],
+    reason: str,
+) -> None:
+    client.dates, client.grant_data = dates, data
+    assert refusal(client, monkeypatch, debug_grant=GRANT) == reason
