@@ -150,6 +150,8 @@ def test_nothing_precedes_the_evidence() -> None:
     with pytest.raises(RuntimeError):
         made.signature_record(boottime_us=1, dropped=0)
     with pytest.raises(RuntimeError):
+        made.mix_record(Secret(b"k"), boottime_us=1, dropped=0)
+    with pytest.raises(RuntimeError):
         made.end_records(boottime_us=1, dropped=0)
 
 
@@ -178,3 +180,25 @@ def test_left_keys_are_overwritten() -> None:
     made.evidence_records(b"", boottime_us=1, dropped=0)
     assert bytes(first_key) == bytes(32)
     assert bytes(made._key) != bytes(32)
+
+
+def test_seed_and_what_the_shared_key_was_mixed_into_are_overwritten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used: list[bytearray] = []
+    step = SealedStream._step
+
+    def keep(made: SealedStream, material: bytearray, label: bytes) -> None:
+        assert any(material)
+        used.append(material)
+        step(made, material, label)
+
+    monkeypatch.setattr(SealedStream, "_step", keep)
+    seed = Secret(SEED)
+    key = Ed25519PrivateKey.from_private_bytes(b"\x11" * 32)
+    made = SealedStream(header=HEADER, seed=seed, signing_key=key)
+    assert len(seed) == 0
+    made.evidence_records(b"", boottime_us=1, dropped=0)
+    made.mix_record(Secret(b"shared"), boottime_us=2, dropped=0)
+    assert [len(material) for material in used] == [32, 32, 32 + len(b"shared")]
+    assert not any(map(any, used))
