@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from ccinit.errors import CcinitError, ConfigError
+from ccinit.errors import CcinitError, ConfigError, LimitExceededError
 from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_container import Resources
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import (
+    MAX_ENVIRONMENT_BYTES,
     BindMount,
     SpecDefaults,
     SpecInput,
@@ -17,6 +18,7 @@ from ccinit.run.spec import (
     plan_cwd,
     plan_environment,
     plan_exec,
+    plan_owner,
     plan_spec,
 )
 from ccinit.run.users import Identity
@@ -117,6 +119,25 @@ def test_spec_has_fresh_kernel_file_systems() -> None:
         assert "nosuid" in mount["options"]
 
 
+def test_spec_hides_what_the_kernel_tells_of_the_machine() -> None:
+    spec = plan()
+    assert spec["ociVersion"].split(".")[0] == "1"
+    linux = spec["linux"]
+    assert {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"} <= set(
+        linux["maskedPaths"]
+    )
+    assert {"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"} <= set(
+        linux["readonlyPaths"]
+    )
+    assert linux["rootfsPropagation"] == "private"
+
+
+def test_spec_leaves_no_core_behind() -> None:
+    limits = {limit.pop("type"): limit for limit in plan()["process"]["rlimits"]}
+    assert limits.keys() == {"RLIMIT_NOFILE", "RLIMIT_CORE"}
+    assert limits["RLIMIT_CORE"] == {"soft": 0, "hard": 0}
+
+
 def test_spec_puts_binds_behind_the_kernel_mounts_and_parents_first() -> None:
     binds = (
         BindMount(source="/a", target="/data/inner/x", read_only=True),
@@ -140,6 +161,7 @@ def test_spec_puts_binds_behind_the_kernel_mounts_and_parents_first() -> None:
         "/",
         "relative",
         "/a/../b",
+        "/a/./b",
         "/a//b",
         "/a/",
         "/proc",
@@ -241,6 +263,28 @@ def test_environment_malformed_is_refused(env: tuple[str, ...]) -> None:
     assert error.value.reason == "run.env"
 
 
+@pytest.mark.parametrize("name", ["", "A=B", "A\nB", "A\0"])
+def test_variable_whose_name_is_none_is_refused_wherever_it_is_from(name: str) -> None:
+    for given in (
+        changed(container=replace(CONTAINER, env=((name, "1"),))),
+        changed(secret_env=((name, "1"),)),
+    ):
+        with pytest.raises(CcinitError) as error:
+            plan_environment(given)
+        assert error.value.reason == "run.env"
+
+
+def test_environment_has_a_cap_of_bytes() -> None:
+    def with_bytes(count: int) -> SpecInput:
+        return changed(image=replace(IMAGE, env=("A=" + "x" * count,)))
+
+    used = sum(len(text) + 1 for text in plan_environment(with_bytes(0)))
+    assert plan_environment(with_bytes(MAX_ENVIRONMENT_BYTES - used))
+    with pytest.raises(LimitExceededError) as error:
+        plan_environment(with_bytes(MAX_ENVIRONMENT_BYTES - used + 1))
+    assert error.value.reason == "run.env"
+
+
 @pytest.mark.parametrize(
     ("manifest", "image", "expected"),
     [
@@ -274,6 +318,19 @@ def test_exec_differs_in_its_command_only() -> None:
         name: original[name] for name in original if name != "args"
     }
     assert original["args"] == ["/entry", "one", "two"]
-    with pytest.raises(ConfigError) as error:
-        plan_exec(spec, ())
-    assert error.value.reason == "run.args"
+    for nothing in ((), ("",)):
+        with pytest.raises(ConfigError) as error:
+            plan_exec(spec, nothing)
+        assert error.value.reason == "run.args"
+
+
+def test_exec_may_have_a_terminal_of_a_size() -> None:
+    spec = plan_spec(INPUT)
+    process = plan_exec(spec, ("/bin/sh",), (24, 80))
+    assert process["terminal"] is True
+    assert process["consoleSize"] == {"height": 24, "width": 80}
+    assert "consoleSize" not in plan_exec(spec, ("/bin/sh",))
+
+
+def test_what_a_container_writes_is_its_users() -> None:
+    assert plan_owner(plan_spec(INPUT)) == (1000, 100)
