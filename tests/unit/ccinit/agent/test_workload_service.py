@@ -1,15 +1,19 @@
 """What PID 1 answers to a container, by the container's name and the manifest."""
 
+import hashlib
+import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from ccinit.agent import workload_service
 from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.workload_service import HANDLERS, WorkloadService
 from ccinit.errors import LimitExceededError, PeerError
 from ccinit.formats.pod_manifest import Allow, PodSecret
 from ccinit.formats.resource_uri import KbsUri, ResourceUri
+from ccinit.formats.tee import Tee
 from ccinit.formats.workload_api import (
     EventCall,
     EvidenceCall,
@@ -42,7 +46,8 @@ class Bench:
             PodSecret(container=uri.tag, uri=uri, file="/f", mode=0o400, env=None) for uri in uris
         ]
         manifest = SimpleNamespace(secrets=secrets, allow=Allow(evidence=("web",)))
-        configured = SimpleNamespace(manifest=manifest, measurement=self)
+        platform = SimpleNamespace(tee=Tee.TPM)
+        configured = SimpleNamespace(manifest=manifest, measurement=self, platform=platform)
         self.service = WorkloadService(
             guest=cast("Any", SimpleNamespace(event=self.sealed.append)),
             configured=cast("Any", configured),
@@ -88,6 +93,41 @@ def test_container_that_the_manifest_does_not_name_is_refused(
 ) -> None:
     assert bench.ask("db", call) == (403, b"workload.allow\n")
     assert bench.measured == []
+
+
+def test_evidence_is_over_the_containers_name_and_never_over_its_bytes_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected: list[bytes] = []
+
+    async def collect(_guest: object, _configured: object, report_data: bytes) -> bytes:
+        expected.append(report_data)
+        return b"{}"
+
+    monkeypatch.setattr(workload_service, "collect_evidence", collect)
+    assert bench.ask("web", EvidenceCall(runtime_data=b"nonce")) == (200, b"{}")
+    assert expected == [hashlib.sha512(b"ccinit/workload/v1\0web\0nonce").digest()]
+
+
+def test_token_comes_without_the_sessions_key(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def request(_guest: object, _configured: object) -> str:
+        return "a.b.c"
+
+    monkeypatch.setattr(workload_service, "request_token", request)
+    assert bench.ask("web", TokenCall()) == (200, b'{"token":"a.b.c"}')
+
+
+def test_info_names_what_this_container_may_ask_for(bench: Bench) -> None:
+    features = {}
+    for container in ("web", "db"):
+        status, body = bench.ask(container, InfoCall())
+        assert status == 200
+        said = json.loads(body)
+        features[container] = said.pop("feature")
+        assert said == {"additional_tees": [], "tee": "tpm", "version": "ccinit/1"}
+    assert features == {"web": ["resource", "attestation"], "db": ["resource"]}
 
 
 def test_event_is_measured_under_the_callers_name(bench: Bench) -> None:

@@ -70,6 +70,16 @@ def test_container_that_goes_away_is_a_peers_error(pair: Pair) -> None:
     assert pair.calls == []
 
 
+def test_container_that_goes_away_with_its_answer_unread_is_a_peers_error(pair: Pair) -> None:
+    pair.ours.sendall(REQUEST)
+    pair.answer = WorkloadAnswer(status=200, media_type=MediaType.BYTES, body=bytes(1 << 20))
+    pair.ours.shutdown(socket.SHUT_RD)
+    with pytest.raises(PeerError) as caught:
+        pair.serve()
+    assert caught.value.reason == "workload.closed"
+    assert pair.calls == [InfoCall()]
+
+
 def test_request_that_does_not_come_is_waited_for_in_vain(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
