@@ -1,9 +1,11 @@
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from ccinit.errors import FormatError, KernelError, VerificationError
+from ccinit.errors import CcinitError, FormatError, KernelError, VerificationError
+from ccinit.formats.cmdline import Carrier
 from ccinit.formats.verity import Salt, build_hash_tree
 from ccinit.init import stage0
 from ccinit.init.stage0 import (
@@ -12,9 +14,11 @@ from ccinit.init.stage0 import (
     has_platform,
     main,
     parse_module_order,
+    prepare_kernel,
     select_root_disk,
 )
 from ccinit.kernel.block import BlockDevice
+from ccinit.kernel.mount import MountFlag
 
 DATA = b"".join(b"%4096d" % index for index in range(5))
 PARAMETERS, TREE = build_hash_tree([DATA], Salt(bytes(32)))
@@ -185,3 +189,87 @@ def test_any_failure_ends_in_a_silent_reset(
     with pytest.raises(MachineResetError):
         main()
     assert capfd.readouterr() == ("", "")
+
+
+LINE = b"quiet ccinit.carrier=ram panic=-1"
+UP = ["mount /proc", "mount /sys", "mount /dev", "/proc/sys/kernel/modprobe=\n"]
+CLOSED = "/proc/sys/kernel/modules_disabled=1\n"
+
+
+class Kernel:
+    """A kernel with two modules to load; notes what is done, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[str] = []
+        self.missing: dict[str, int] = {}
+        self.files = {
+            "/proc/cmdline": LINE + b"\n",
+            "/ccinit.cmdline": LINE,
+            "/modules/order": b"dm-mod.ko.xz\ntdx-guest.ko\nbrd.ko.xz rd_nr=4\n",
+            "/proc/cpuinfo": b"flags : fpu aes\n",
+        }
+        monkeypatch.setattr(stage0, "mount", self.mount)
+        monkeypatch.setattr(stage0, "load_module", self.load)
+        monkeypatch.setattr(stage0, "_read", lambda path: self.files[path])
+        monkeypatch.setattr(stage0, "_write", self.write)
+
+    def mount(self, _source: str, target: str, kind: str, flags: MountFlag, *_: str) -> None:
+        assert flags & (MountFlag.NOSUID | MountFlag.NOEXEC) == (
+            MountFlag.NOSUID | MountFlag.NOEXEC
+        )
+        assert kind in {"proc", "sysfs", "devtmpfs"}
+        self.steps.append(f"mount {target}")
+
+    def write(self, path: str, data: bytes) -> None:
+        self.steps.append(f"{path}={data.decode()}")
+
+    def load(self, path: str, parameters: str) -> None:
+        self.steps.append(f"{path} {parameters}".rstrip())
+        if path in self.missing:
+            raise KernelError(self.missing[path], "finit_module", path)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
+def test_kernel_is_closed_behind_the_listed_modules(kernel: Kernel) -> None:
+    location = prepare_kernel()
+    assert location.carrier is Carrier.RAM
+    assert kernel.steps == [
+        *UP, "/modules/dm-mod.ko.xz", "/modules/brd.ko.xz rd_nr=4", CLOSED,
+    ]  # fmt: skip
+    kernel.steps.clear()
+    kernel.files["/proc/cpuinfo"] = b"flags : fpu tdx_guest aes\n"
+    prepare_kernel()
+    assert "/modules/tdx-guest.ko" in kernel.steps
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason", "steps"),
+    [
+        ("/proc/cmdline", LINE + b" x\n", "boot.cmdline", UP[:1]),
+        ("/proc/cmdline", b"rdinit=/bin/sh " + LINE, "boot.cmdline", UP[:1]),
+        ("/modules/order", b"../x.ko\n", "modules.order", UP),
+    ],
+)
+def test_line_is_compared_before_anything_is_seen_or_loaded(
+    kernel: Kernel, file: str, content: bytes, reason: str, steps: list[str]
+) -> None:
+    kernel.files[file] = content
+    with pytest.raises(CcinitError) as refused:
+        prepare_kernel()
+    assert (refused.value.reason, kernel.steps) == (reason, steps)
+
+
+def test_driver_without_its_platform_is_no_failure_and_anything_else_is(kernel: Kernel) -> None:
+    kernel.missing = {"/modules/dm-mod.ko.xz": errno.ENODEV}
+    prepare_kernel()
+    assert kernel.steps[-1] == CLOSED
+    kernel.missing = {"/modules/dm-mod.ko.xz": errno.EKEYREJECTED}
+    kernel.steps.clear()
+    with pytest.raises(KernelError) as refused:
+        prepare_kernel()
+    assert refused.value.reason == "kernel.finit_module"
+    assert kernel.steps == [*UP, "/modules/dm-mod.ko.xz"]
