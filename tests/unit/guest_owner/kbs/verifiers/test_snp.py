@@ -144,6 +144,11 @@ def test_changed_field_is_refused_by_name(field: str, value: bytes | int, names:
     assert error.reason == names[0]
 
 
+@pytest.mark.parametrize("least", [0x0137, 0x0037, 0x00FF])
+def test_policy_may_ask_for_the_firmware_that_is_there_or_an_older_one(least: int) -> None:
+    assert verify(booted_snp(policy=0x30000 | least).evidence(REPORT_DATA))
+
+
 @pytest.mark.parametrize("field", sorted(NOT_JUDGED))
 def test_field_that_no_value_makes_worse_is_not_judged(field: str) -> None:
     size = FIELDS[field][1]
