@@ -66,6 +66,7 @@ def test_user_without_files_can_be_a_number() -> None:
         ("4294967295", "run.user"),
         ("4294967296", "run.user"),
         ("99999999999999999999", "run.user"),
+        ("00000000007", "run.user"),
         ("-1", "run.user"),
         ("+1", "run.user"),
         ("root\n", "run.user"),
@@ -89,6 +90,42 @@ def test_r69_user_malformed_or_unknown_is_refused(text: str, reason: str) -> Non
     with pytest.raises(FormatError) as error:
         resolve_user(text, FILES)
     assert error.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "name", ["-1", "+x", "ro ot", "r\u00f6ot", "\u0661", "a\tb", "a\x7f", "x" * 257]
+)
+def test_r69_name_of_another_form_is_refused_though_the_image_has_it(name: str) -> None:
+    files = UserFiles(
+        passwd=f"web:x:7:7::/:\n{name}:x:7:7::/:\n".encode(),
+        group=f"users:x:7:\n{name}:x:7:\n".encode(),
+    )
+    assert resolve_user("web:users", files).uid == 7
+    for text, reason in ((name, "run.user"), (f"web:{name}", "run.group")):
+        with pytest.raises(FormatError) as error:
+            resolve_user(text, files)
+        assert error.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("#web:x:42:9::/:", id="comment"),
+        pytest.param(":x:42:9::/:", id="no-name"),
+        pytest.param("web:x:\u0664\u0662:9::/:", id="other-digits"),
+        pytest.param("web:x:42:\u0669::/:", id="other-digits-of-the-group"),
+        pytest.param("web:x:0000000000042:9::/:", id="many-digits"),
+        pytest.param("web:x:42:x::/:", id="no-group"),
+        pytest.param("web:x:42:9::/", id="too-few"),
+        pytest.param("web:x:42:9::/::", id="too-many"),
+    ],
+)
+def test_line_of_another_form_is_nobodys(line: str) -> None:
+    def primary_group(passwd: str) -> int:
+        return resolve_user("42", UserFiles(passwd=passwd.encode(), group=b"")).gid
+
+    assert primary_group(f"{line}\n") == 0
+    assert primary_group(f"{line}\nweb:x:42:9::/:\n") == 9
 
 
 def test_user_in_too_many_groups_is_refused() -> None:
