@@ -16,6 +16,7 @@ from ccinit.run.secrets import (
 from ccinit.run.spec import BindMount
 from ccinit.run.users import Identity
 from ccinit.secret import Secret
+from tests.fakes.scarcity import count_descriptors
 
 ME = Identity(uid=os.getuid(), gid=os.getgid(), additional_gids=(), home="")
 
@@ -49,6 +50,47 @@ def test_secrets_erased_are_overwritten_and_gone(tmp_path: Path) -> None:
     assert not directory.exists()
     assert kept.read_bytes() == bytes(7 * 20_000)
     erase_secrets(str(directory))
+
+
+def test_secret_is_its_users_before_anyone_may_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[str, object]] = []
+    monkeypatch.setattr(os, "fchown", lambda _fd, *owner: steps.append(("owner", owner)))
+    monkeypatch.setattr(os, "fchmod", lambda _fd, mode: steps.append(("mode", mode)))
+    identity = Identity(uid=1000, gid=100, additional_gids=(44,), home="")
+    write_secrets(str(tmp_path / "secrets"), (secret("/a", b"A", 0o440),), identity)
+    assert steps == [("owner", (1000, 100)), ("mode", 0o440)]
+    assert (tmp_path / "secrets" / "0").stat().st_mode & 0o777 == 0o600
+
+
+def test_secrets_are_written_and_overwritten_whole_a_little_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, kept = tmp_path / "secrets", tmp_path / "kept"
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+    before = count_descriptors()
+    write_secrets(str(directory), (secret("/a", b"0123456789" * 3, 0o600),), ME)
+    assert (directory / "0").read_bytes() == b"0123456789" * 3
+    kept.hardlink_to(directory / "0")
+    erase_secrets(str(directory))
+    assert kept.read_bytes() == bytes(30)
+    assert count_descriptors() == before
+
+
+def test_link_among_secrets_is_not_followed(tmp_path: Path) -> None:
+    directory = tmp_path / "secrets"
+    write_secrets(str(directory), (secret("/a", b"A"),), ME)
+    (tmp_path / "elsewhere").write_bytes(b"not a secret")
+    (directory / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CcinitError) as error:
+        erase_secrets(str(directory))
+    assert error.value.reason == "kernel.erase_secret"
+    assert (tmp_path / "elsewhere").read_bytes() == b"not a secret"
+    (directory / "link").unlink()
+    erase_secrets(str(directory))
+    assert not directory.exists()
 
 
 def test_secrets_too_large_are_refused_before_writing(tmp_path: Path) -> None:
