@@ -1,10 +1,23 @@
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from ccinit.errors import ConfigError
+from ccinit.errors import CcinitError, ConfigError, KernelError
 from ccinit.formats.pod_volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice
-from ccinit.unlock.integrity import count_meta_bytes
-from ccinit.unlock.scratch import ScratchRequest, plan_scratch, verify_memory
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.secret import Secret
+from ccinit.unlock import profile as profiles
+from ccinit.unlock import scratch as module
+from ccinit.unlock.integrity import SUPERBLOCK_BYTES, count_meta_bytes
+from ccinit.unlock.profile import AEAD
+from ccinit.unlock.scratch import (
+    ScratchRequest,
+    activate_scratch,
+    plan_scratch,
+    verify_memory,
+)
 from ccinit.values import replace
 
 GIB = 1 << 30
@@ -96,3 +109,121 @@ def test_scratch_of_partial_blocks_is_refused(profile: ScratchProfile) -> None:
     with pytest.raises(ConfigError) as error:
         plan_scratch([replace(REQUEST, disk=disk, profile=profile)], budget_bytes=1 << 40)
     assert error.value.reason == "disk.size"
+
+
+class Disks:
+    """Disks that keep what is written to them, and a device-mapper that writes down its steps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[str] = []
+        self.keys: list[bytes] = []
+        self.size_bytes = DISK.size_bytes
+        self.keeps = True
+        self.mount_failure: KernelError | None = None
+        self._written: dict[str, bytes] = {}
+        for name in ("read_size_bytes", "read_direct", "write_direct", "create_ext4"):
+            monkeypatch.setattr(module, name, getattr(self, name))
+        for name in ("activate_stack", "activate_crypt", "mount_ext4"):
+            monkeypatch.setattr(module, name, getattr(self, name))
+
+    def read_size_bytes(self, node: str) -> int:
+        assert node == DISK.node
+        return self.size_bytes
+
+    def write_direct(self, node: str, offset: int, data: bytes) -> None:
+        assert (offset, data) == (0, bytes(SUPERBLOCK_BYTES))
+        self.steps.append(f"clear {node}")
+        self._written[node] = data if self.keeps else b"integrt".ljust(len(data), b"\0")
+
+    def read_direct(self, node: str, offset: int, length: int) -> bytes:
+        return self._written[node][offset : offset + length]
+
+    def activate_stack(
+        self, _control: object, name: str, disk: BlockDevice, layout: object, key: Secret
+    ) -> object:
+        assert (name, disk) == ("data", DISK)
+        assert layout is not None
+        return self._stack("aead", key, AEAD.key_bytes)
+
+    def activate_crypt(self, _control: object, name: str, disk: BlockDevice, key: Secret) -> object:
+        assert (name, disk) == ("data", DISK)
+        return self._stack("crypt", key, profiles.CRYPT.key_bytes)
+
+    def _stack(self, kind: str, key: Secret, length: int) -> object:
+        assert len(key) == length
+        self.steps.append(kind)
+        self.keys.append(key.reveal())
+        self.used = key
+        return SimpleNamespace(
+            node="/dev/mapper/data",
+            push=lambda _undo: self.steps.append("ready"),
+            close=lambda: self.steps.append("close"),
+        )
+
+    async def create_ext4(self, node: str, _format: object, *, journal: bool) -> None:
+        assert not journal
+        self.steps.append(f"create {node}")
+
+    def mount_ext4(self, node: str, target: str) -> None:
+        if self.mount_failure is not None:
+            raise self.mount_failure
+        self.steps.append(f"mount {node} {target}")
+
+    def activate(self, request: ScratchRequest = REQUEST) -> None:
+        (plan,) = plan_scratch([request], budget_bytes=NEEDED_BYTES)
+        unused: Any = None
+        EventLoop().run(activate_scratch(unused, plan, unused))
+
+    def refusal(self, request: ScratchRequest = REQUEST) -> str:
+        with pytest.raises(CcinitError) as refused:
+            self.activate(request)
+        return refused.value.reason
+
+
+@pytest.fixture
+def disks(monkeypatch: pytest.MonkeyPatch) -> Disks:
+    return Disks(monkeypatch)
+
+
+MADE = [
+    "create /dev/mapper/data",
+    "mount /dev/mapper/data /run/scratch/data",
+    "ready",
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps"),
+    [
+        pytest.param(REQUEST, ["clear /dev/ram0", "aead"], id="tags-in-memory"),
+        pytest.param(ON_DISK, ["clear /dev/vdb", "aead"], id="tags-on-disk"),
+        pytest.param(CRYPT, ["crypt"], id="no-tags"),
+    ],
+)
+def test_scratch_is_formatted_anew_under_a_key_that_nobody_else_has(
+    disks: Disks, asked: ScratchRequest, steps: list[str]
+) -> None:
+    for _ in range(2):
+        disks.steps.clear()
+        disks.activate(asked)
+        assert disks.steps == steps + MADE
+        assert len(disks.used) == 0
+    assert disks.keys[0] != disks.keys[1]
+
+
+def test_disk_that_has_changed_its_size_is_refused_untouched(disks: Disks) -> None:
+    disks.size_bytes -= 4096
+    assert disks.refusal() == "disk.changed"
+    assert disks.steps == []
+
+
+def test_disk_that_keeps_an_old_superblock_is_refused_without_a_key(disks: Disks) -> None:
+    disks.keeps = False
+    assert disks.refusal(ON_DISK) == "scratch.superblock"
+    assert (disks.steps, disks.keys) == (["clear /dev/vdb"], [])
+
+
+def test_scratch_that_cannot_be_mounted_is_closed(disks: Disks) -> None:
+    disks.mount_failure = KernelError(5, "mount", "data")
+    assert disks.refusal() == "kernel.mount"
+    assert disks.steps[-1] == "close"

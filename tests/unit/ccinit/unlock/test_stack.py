@@ -5,13 +5,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from ccinit.errors import KernelError
+from ccinit.errors import KernelError, VerificationError
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl, DmDevice, DmTarget
 from ccinit.secret import Secret
 from ccinit.unlock import stack as stack_module
 from ccinit.unlock.integrity import IntegrityLayout, plan_memory_layout
-from ccinit.unlock.stack import DiskStack, activate_stack
+from ccinit.unlock.profile import plan_crypt_target
+from ccinit.unlock.stack import DiskStack, activate_crypt, activate_stack
+from ccinit.values import replace
 
 DISK = BlockDevice(
     name="vdb", number="254:16", size_bytes=1 << 20, read_only=False, serial="", holders=()
@@ -32,6 +34,8 @@ class RecordingControl(DmControl):
     def __init__(self, fail_at: str = "") -> None:
         self.steps: list[str] = []
         self.fail_at = fail_at
+        self.status = "0 2048 -"
+        self.shown: DmTarget | None = None  # what the kernel says instead of what was loaded
         self._tables: dict[str, DmTarget] = {}
         self._layout: IntegrityLayout = LAYOUT
 
@@ -73,12 +77,14 @@ class RecordingControl(DmControl):
     def read_table(self, device: DmDevice) -> tuple[DmTarget, ...]:
         if device.name not in self._tables:
             return ()
+        if self.shown is not None:
+            return (self.shown,)
         parameters = self._layout.to_active_table(DISK.number)
         return (DmTarget(length_sectors=2048, kind="integrity", parameters=parameters),)
 
     def read_status(self, device: DmDevice) -> tuple[DmTarget, ...]:
         assert device.name == INTEGRITY
-        return (DmTarget(length_sectors=2048, kind="integrity", parameters="0 2048 -"),)
+        return (DmTarget(length_sectors=2048, kind="integrity", parameters=self.status),)
 
 
 def activate(control: RecordingControl, monkeypatch: pytest.MonkeyPatch) -> DiskStack:
@@ -136,4 +142,78 @@ def test_stack_with_key_of_another_length_is_a_bug(monkeypatch: pytest.MonkeyPat
     control = RecordingControl()
     with pytest.raises(RuntimeError):
         activate_stack(control, "data", DISK, LAYOUT, Secret(bytes(80)))
+    assert control.steps == []
+
+
+TABLE = DmTarget(
+    length_sectors=2048, kind="integrity", parameters=LAYOUT.to_active_table(DISK.number)
+)
+
+
+@pytest.mark.parametrize(
+    ("shown", "status", "reason"),
+    [
+        (replace(TABLE, kind="linear"), "0 2048 -", "integrity.table"),
+        (replace(TABLE, length_sectors=1024), "0 2048 -", "integrity.table"),
+        (
+            replace(TABLE, parameters=LAYOUT.to_active_table("254:32")),
+            "0 2048 -",
+            "integrity.table",
+        ),
+        (TABLE, "1 2048 -", "integrity.sectors"),
+        (TABLE, "0 2040 -", "integrity.sectors"),
+        (TABLE, "0", "integrity.sectors"),
+    ],
+)
+def test_device_that_is_not_what_was_planned_is_taken_down_before_it_has_a_key(
+    monkeypatch: pytest.MonkeyPatch, shown: DmTarget, status: str, reason: str
+) -> None:
+    control = RecordingControl()
+    control.shown, control.status = shown, status
+    with pytest.raises(VerificationError) as refused:
+        activate(control, monkeypatch)
+    assert refused.value.reason == reason
+    assert tuple(control.steps) == (*UP[:3], f"remove {INTEGRITY}")
+    control.shown, control.status = TABLE, "0 2048 -"
+    activate(control, monkeypatch)
+
+
+CRYPT_UP = UP[3:]
+
+
+def activate_alone(
+    control: RecordingControl, monkeypatch: pytest.MonkeyPatch, start_bytes: int = 0
+) -> DiskStack:
+    monkeypatch.setattr(stack_module, "add_logon_key", lambda *_: control.step("add key"))
+    monkeypatch.setattr(stack_module, "remove_key", lambda _: control.step("remove key"))
+    return activate_crypt(control, "data", DISK, Secret(bytes(64)), start_bytes=start_bytes)
+
+
+@pytest.mark.parametrize("start_bytes", [0, 4096])
+def test_ciphertext_without_tags_is_compared_with_its_plan(
+    monkeypatch: pytest.MonkeyPatch, start_bytes: int
+) -> None:
+    control = RecordingControl()
+    good = plan_crypt_target(1 << 20, DISK.number, "ccinit:data", start_bytes=start_bytes)
+    control.shown = good
+    stack = activate_alone(control, monkeypatch, start_bytes)
+    assert tuple(control.steps) == CRYPT_UP
+    assert stack.size_bytes == (1 << 20) - start_bytes
+    for shown in (
+        replace(good, parameters=good.parameters.replace(DISK.number, "254:32")),
+        replace(good, length_sectors=good.length_sectors - 8),
+        replace(good, kind="linear"),
+    ):
+        control.steps.clear()
+        control.shown = shown
+        with pytest.raises(VerificationError) as refused:
+            activate_alone(control, monkeypatch, start_bytes)
+        assert refused.value.reason == "crypt.table"
+        assert tuple(control.steps) == (*CRYPT_UP, *DOWN[:3])
+
+
+def test_ciphertext_with_key_of_another_length_is_a_bug() -> None:
+    control = RecordingControl()
+    with pytest.raises(RuntimeError):
+        activate_crypt(control, "data", DISK, Secret(bytes(96)))
     assert control.steps == []
