@@ -116,6 +116,20 @@ def test_step_in_another_state_is_a_bug_and_moves_nothing(state: State, wanted: 
     assert exchange.state is state
 
 
+@pytest.mark.parametrize("state", list(State))
+def test_refusal_that_nobody_waits_for_is_a_bug_and_moves_nothing(state: State) -> None:
+    for wanted, receive in (
+        (State.REQUESTED, Exchange.receive_challenge),
+        (State.SUBMITTED, Exchange.receive_token),
+    ):
+        exchange = at(state)
+        if state is wanted:
+            continue
+        with pytest.raises(RuntimeError):
+            receive(exchange, 500, b"")
+        assert exchange.state is state
+
+
 @pytest.mark.parametrize(
     ("status", "body", "reason"),
     [
