@@ -5,13 +5,15 @@ from collections.abc import Coroutine
 
 import pytest
 
+from ccinit.agent import host_service as module
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
-from ccinit.formats.host_rpc import METHODS, RpcError, Value
+from ccinit.boot.network_offer import NetworkOffer
+from ccinit.formats.host_rpc import METHODS, PROTOCOL, Code, Phase, RpcError, Value
 from ccinit.formats.msgpack_rpc import encode_result
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.rpc.dispatch import Refusal
-from ccinit.seal.log import SealedLog
+from ccinit.seal.ring import SealedRing
 
 
 class Plane:
@@ -26,8 +28,18 @@ class Plane:
 
 
 @pytest.fixture
-def service() -> HostService:
-    return HostService(BootState(), bytes(16), SealedLog().ring)
+def state() -> BootState:
+    return BootState()
+
+
+@pytest.fixture
+def ring() -> SealedRing:
+    return SealedRing(capacity=1 << 20)
+
+
+@pytest.fixture
+def service(state: BootState, ring: SealedRing) -> HostService:
+    return HostService(state, bytes(16), ring)
 
 
 def call(service: HostService, name: str, *params: Value) -> tuple[Value, ...]:
@@ -39,10 +51,98 @@ def call(service: HostService, name: str, *params: Value) -> tuple[Value, ...]:
     return result
 
 
-def refusal(service: HostService, name: str) -> RpcError:
+def refusal(service: HostService, name: str, *params: Value) -> RpcError:
     with pytest.raises(Refusal) as caught:
-        call(service, name)
+        call(service, name, *params)
     return caught.value.error
+
+
+def test_hello_names_protocol_and_image_and_no_other_protocol(service: HostService) -> None:
+    assert call(service, "hello", PROTOCOL) == (PROTOCOL, bytes(16))
+    assert refusal(service, "hello", PROTOCOL + 1) is RpcError.DENIED
+
+
+def test_state_is_phase_code_and_count(state: BootState, service: HostService) -> None:
+    state.enter(Phase.NET)
+    state.fail(Code.STORAGE)
+    assert call(service, "state") == (Phase.NET, Code.STORAGE, 2, 0)
+    assert service.phase is Phase.NET
+
+
+def test_wait_ends_with_a_change_or_with_its_time(state: BootState, service: HostService) -> None:
+    state.enter(Phase.NET)
+    assert call(service, "wait", 0, 60_000) == (Phase.NET, Code.OK, 1, 0)
+    assert call(service, "wait", 1, 1) == (Phase.NET, Code.OK, 1, 0)
+
+
+@pytest.mark.parametrize("name", ["wait", "collect"])
+def test_nobody_waits_longer_than_a_minute(
+    state: BootState, service: HostService, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    waited: list[float] = []
+
+    async def wait(_what: int, seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(state, "wait_for_change", wait)
+    monkeypatch.setattr(service, "_wait_for_bytes", wait)
+    for milliseconds in (0, 1500, 60_000, 60_001, 2**32 - 1):
+        call(service, name, 0, milliseconds)
+    assert waited == [0, 1.5, 60, 60, 60]
+
+
+def test_newest_offer_of_a_network_waits_for_its_phase(service: HostService) -> None:
+    for last in (b"\1", b"\2"):
+        address = bytes(15) + last
+        assert call(service, "offer_network", bytes(6), address, 24, bytes(16), 1500, ()) == ()
+    assert service.offered.is_set()
+    assert service.offer == NetworkOffer(
+        mac=bytes(6), address=bytes(15) + b"\2", prefix=24, gateway=bytes(16), mtu=1500, dns=()
+    )
+
+
+def test_first_wish_to_stop_counts(service: HostService) -> None:
+    assert not service.stopping.is_set()
+    assert call(service, "stop", 30) == call(service, "stop", 1) == ()  # R84
+    assert service.stopping.is_set()
+    assert service.stop_grace_seconds == 30
+
+
+def test_sealed_bytes_are_handed_out_from_a_cursor_on(
+    service: HostService, ring: SealedRing
+) -> None:
+    ring.append(b"sealed" * 20_000)
+    following, last, data = call(service, "collect", 0, 0)
+    assert (following, last, data) == (65_536, False, (b"sealed" * 20_000)[:65_536])
+    ring.close()
+    assert call(service, "collect", 65_536, 60_000) == (
+        120_000, True, (b"sealed" * 20_000)[65_536:],
+    )  # fmt: skip
+    assert refusal(service, "collect", 120_001, 0) is RpcError.DENIED
+
+
+def test_collect_waits_for_bytes_on_a_grid(
+    service: HostService, ring: SealedRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        grid.append(seconds)
+        if len(grid) == 3:
+            ring.append(b"sealed")
+
+    monkeypatch.setattr(module, "sleep", sleep)
+    assert call(service, "collect", 0, 60_000) == (6, False, b"sealed")
+    assert grid == [0.25] * 3
+
+
+def test_first_answer_is_noted(service: HostService, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[str] = []
+    monkeypatch.setattr(service.figures, "note_answer", lambda: noted.append("answer"))
+    assert refusal(service, "start") is RpcError.DENIED
+    assert noted == []
+    call(service, "state")
+    assert noted == ["answer"]
 
 
 def test_start_is_for_guests_that_wait_for_it(service: HostService) -> None:
