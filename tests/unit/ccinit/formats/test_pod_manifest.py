@@ -51,6 +51,23 @@ def test_pod_manifest_allows_by_name_of_a_container(what: str) -> None:
     assert caught.value.reason == f"pod.allow.{what}"
 
 
+@pytest.mark.parametrize("what", ["exit_code_to_host", "metrics_to_host"])
+def test_pod_manifest_tells_the_host_nothing_that_it_does_not_name(what: str) -> None:
+    for text in ("", "[allow]\n", f"[allow]\n{what} = false\n"):
+        allow = parse_pod_manifest(FULL_POD + text).allow
+        assert (allow.exit_code_to_host, allow.metrics_to_host) == (False, False)
+    allow = parse_pod_manifest(FULL_POD + f"[allow]\n{what} = true\n").allow
+    assert getattr(allow, what) is True
+    assert allow.exit_code_to_host is not allow.metrics_to_host
+
+
+def test_pod_manifest_finds_images_and_volumes_by_their_name() -> None:
+    another = '[[image]]\nname = "db"\nreference = "r.example/db@sha256:00"\nca = "pem"\n'
+    pod = parse_pod_manifest(FULL_POD.replace("[[image]]", another + "[[image]]", 1))
+    assert [pod.image(name).name for name in ("web", "db")] == ["web", "db"]
+    assert [pod.volume(name).name for name in ("data", "scratch")] == ["data", "scratch"]
+
+
 def test_pod_manifest_says_what_containers_may_and_how_they_are_asked() -> None:
     pod = parse_pod_manifest(FULL_POD)
     main, first = pod.containers
@@ -98,6 +115,7 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
     ("old", "new", "reason"),
     [
         pytest.param("version = 1", "version = 1\nx = 1", "pod.unknown", id="unknown"),
+        pytest.param("version = 1", "version = 2", "pod.version", id="version"),
         pytest.param('name = "demo"', 'name = "De"', "pod.name", id="upper-case"),
         pytest.param('name = "demo"', 'name = "-d"', "pod.name", id="leading-hyphen"),
         pytest.param('"required"', '"maybe"', "pod.image.encryption", id="encryption"),
@@ -122,6 +140,8 @@ def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
         pytest.param('file = "/run/secrets/token"', "", "pod.secret.file", id="neither"),
         pytest.param('file = "/run/secrets/token"', 'env = "T"\nmode = 1', "pod.secret.mode",
                      id="mode-of-env"),
+        pytest.param('file = "/run/secrets/token"', 'env = "A=B"', "pod.secret.env", id="env"),
+        pytest.param('file = "/run/secrets/token"', 'env = ""', "pod.secret.env", id="no-env"),
         pytest.param('container = "main"', 'container = "x"', "pod.secret.container", id="nobody"),
         pytest.param("kbs:///ccinit/demo/file-token", "file:///x", "pod.secret.uri", id="uri"),
         pytest.param("67108864", "67108865", "pod.volume.size_bytes", id="unaligned"),
@@ -315,6 +335,23 @@ def test_pod_manifest_refuses_what_cannot_rotate(old: str, new: str, reason: str
     with pytest.raises(FormatError) as caught:
         parse_pod_manifest(ROTATING.replace(old, new, 1))
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '[[file]]\ncontainer = "first"\npath = "/run/secrets/x"\ntext = ""\n',
+        '[[file]]\ncontainer = "main"\npath = "/run/secrets-x"\ntext = ""\n',
+        ANOTHER.replace("main", "first") + 'file = "/run/secrets/b"\n',
+        ANOTHER + 'file = "/run/secrets-b"\n',
+        ANOTHER + 'env = "B"\n',
+    ],
+)
+def test_directory_that_rotates_is_one_containers(more: str) -> None:
+    assert parse_pod_manifest(ROTATING + more).secrets[0].rotate
+    mounted = '[[container.mount]]\nvolume = "scratch"\npath = "/run/secrets"\n'
+    other = 'kind = "init"\n'
+    assert parse_pod_manifest(ROTATING.replace(other, other + mounted)).secrets[0].rotate
 
 
 def test_pod_manifest_needs_no_scratch_volume() -> None:
