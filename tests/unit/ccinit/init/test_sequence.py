@@ -8,30 +8,75 @@ import pytest
 from ccinit.agent.figures import Figures
 from ccinit.agent.state import BootState
 from ccinit.errors import ConfigError, PeerError
-from ccinit.formats.host_rpc import Code
+from ccinit.formats.host_rpc import Code, Phase
 from ccinit.init import sequence
 from ccinit.init.sequence import PhaseError, Row, run_phase
 from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.task import sleep
+from ccinit.values import replace
 
 if TYPE_CHECKING:
     from ccinit.agent.guest import EarlyGuest
 
 
+class Bench:
+    """A guest that notes what its owner and its host are told."""
+
+    def __init__(self) -> None:
+        self.state = BootState()
+        self.events: list[str] = []
+        self.public: list[tuple[Phase, Code]] = []
+        self.figures = Figures()
+        guest = SimpleNamespace(
+            state=self.state,
+            log=SimpleNamespace(public_event=lambda *told: self.public.append(told)),
+            service=SimpleNamespace(figures=self.figures),
+            event=self.events.append,
+        )
+        self.guest = cast("EarlyGuest", guest)
+
+
 def fail_in(row: Row, error: Exception) -> PhaseError:
     """Run a phase that raises `error`; return how it ended."""
-    guest = SimpleNamespace(
-        state=BootState(),
-        log=SimpleNamespace(public_event=lambda *_: True),
-        service=SimpleNamespace(figures=Figures()),
-        event=lambda _: None,
-    )
 
     async def body() -> None:
         raise error
 
     with pytest.raises(PhaseError) as caught:
-        EventLoop().run(run_phase(cast("EarlyGuest", guest), row, body()))
+        EventLoop().run(run_phase(Bench().guest, row, body()))
     return caught.value
+
+
+def test_phase_is_entered_before_its_body_and_timed_behind_it() -> None:
+    bench = Bench()
+
+    async def body() -> str:
+        assert bench.state.phase is Phase.UNLOCK
+        assert bench.public == [(Phase.UNLOCK, Code.OK)]
+        assert bench.events == []
+        return "unlocked"
+
+    assert EventLoop().run(run_phase(bench.guest, sequence.UNLOCK, body())) == "unlocked"
+    (line,) = bench.events
+    assert line.startswith("UNLOCK took ")
+    assert 0 <= bench.figures.phase_seconds["UNLOCK"] < 60
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [(sequence.UNLOCK, Code.STORAGE), (sequence.ATTEST, Code.KBS_UNREACHABLE)],
+)
+def test_phase_ends_at_the_deadline_of_its_row_or_of_the_configuration(
+    row: Row, code: Code
+) -> None:
+    async def body() -> None:
+        await sleep(60)
+
+    for late, seconds in ((replace(row, seconds=0.01), 0), (row, 0.01)):
+        with pytest.raises(PhaseError) as caught:
+            EventLoop().run(run_phase(Bench().guest, late, body(), seconds))
+        assert caught.value.error.reason == f"{row.phase.name.lower()}.deadline"
+        assert caught.value.code is code
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,19 @@
 """What a pinned context is made of; what it refuses is in the integration tests."""
 
 import ssl
+from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from ccinit.errors import ConfigError
-from ccinit.net.tls import pinned_context, tls_error
-from tests.fakes.tls_server import make_authority
+from ccinit.net.tls import pinned_context, present_certificate, tls_error
+from tests.fakes.tls_server import ec_key, make_authority
 
 NO_CHECK_TIME = 0x200000
 
@@ -39,6 +45,33 @@ def test_text_without_a_root_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as refused:
         pinned_context(text, check_time=True)
     assert refused.value.reason == "net.roots"
+
+
+def test_roots_have_a_cap() -> None:
+    pem = make_authority().pem
+    count = (256 << 10) // len(pem)
+    assert pinned_context(pem * count, check_time=True).get_ca_certs()
+    with pytest.raises(ConfigError) as refused:
+        pinned_context(pem * (count + 1), check_time=True)
+    assert refused.value.reason == "net.roots"
+
+
+def test_client_shows_a_certificate_whose_key_it_has(tmp_path: Path) -> None:
+    authority = make_authority()
+    key, certificate = authority.issue()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x"))
+    other = ec_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = certificate.public_bytes(Encoding.PEM)
+    context = pinned_context(authority.pem, check_time=True)
+    path = tmp_path / "client.pem"
+    path.write_bytes(private + public)
+    present_certificate(context, str(path))
+    for content in (b"", public, private, other + public, locked + public):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError) as refused:
+            present_certificate(context, str(path))
+        assert refused.value.reason == "net.client_certificate"
 
 
 def test_server_certificate_is_no_root() -> None:
