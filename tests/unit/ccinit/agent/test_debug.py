@@ -39,6 +39,7 @@ class Measurement:
     def __init__(self, steps: list[str]) -> None:
         self.is_proven = True
         self.failure: CcinitError | None = None
+        self.then: Callable[[], object] = lambda: None
         self._steps = steps
 
     async def measure_debug(self, event: object) -> None:
@@ -46,6 +47,7 @@ class Measurement:
         if self.failure is not None:
             raise self.failure
         self._steps.append(f"measured {event}".split("{", maxsplit=1)[0].strip())
+        self.then()
 
 
 class Bench:
@@ -262,6 +264,21 @@ def test_what_fails_behind_the_boundary_ends_the_guest(bench: Bench) -> None:
     assert bench.state.flags == StateFlag.DEBUG
     assert bench.boundary.opened is None
     assert any("debug: failed" in event for event in bench.events)
+
+
+@pytest.mark.parametrize("keep_pod", [False, True])
+def test_guest_that_began_to_end_at_the_boundary_opens_nothing(
+    bench: Bench,
+    keep_pod: bool,  # noqa: FBT001
+) -> None:
+    bench.answer = replace(GRANT, keep_pod=keep_pod)
+    bench.measurement.then = lambda: bench.state.enter(Phase.STOP)
+    with pytest.raises(ConfigError) as refused:
+        bench.open()
+    assert refused.value.reason == "owner.not_now"
+    assert bench.steps == ["measured ccinit OpenDebug"]  # the end has the pod to stop
+    assert bench.secrets == [True, True]
+    assert bench.boundary.opened is None
 
 
 def test_pod_that_does_not_close_ends_the_guest_before_anything_is_open(bench: Bench) -> None:
