@@ -72,6 +72,10 @@ def test_devices_are_in_the_token() -> None:
     claims = json.loads(decode_base64url(token.split(".")[1], "claims"))
     evidence_of = "ear.veraison.annotated-evidence"
     assert claims["submods"]["gpu0"][evidence_of] == {"sampledevice": {"svn": "2"}}
+    assert claims["submods"]["gpu0"]["ear.status"] == "none"
+    assert set(claims["submods"]["gpu0"]["ear.trustworthiness-vector"].values()) == {0}
+    assert claims["submods"]["cpu0"]["ear.status"] == "affirming"
+    assert claims["submods"]["cpu0"]["ear.trustworthiness-vector"]["executables"] > 0
     runtime = claims["submods"]["cpu0"][evidence_of]["runtime_data_claims"]
     assert runtime["additional-evidence"] == said
 
@@ -85,6 +89,21 @@ def test_token_verifies_by_rfc_7515_alone() -> None:
     KEY.public_key().verify(der, signed, ec.ECDSA(SHA256()))
     assert json.loads(decode_base64url(header, "header"))["alg"] == "ES256"
     assert json.loads(decode_base64url(claims, "claims"))["exp"] == 1_800_000_300
+
+
+def test_key_set_has_the_key_that_the_header_names() -> None:
+    header = json.loads(decode_base64url(sign().split(".")[0], "header"))
+    (published,) = json.loads(TokenSigner(KEY, life_seconds=300).key_set())["keys"]
+    assert published == header["jwk"] | {"use": "sig"}
+    assert (published["kid"], published["alg"]) == (header["kid"], "ES256")
+    assert "d" not in published
+
+
+def test_token_of_another_form_is_refused() -> None:
+    header, claims, signature = sign().split(".")
+    for token in ("", header, f"{header}.{claims}", f"{header}.{claims}.{signature}.x"):
+        assert reason_of(token) == "token.form"
+    assert reason_of(f"{header}.{claims}." + "A" * (1 << 20)) == "token.form"
 
 
 def test_verify_refuses_expired_tokens() -> None:
