@@ -2,7 +2,9 @@
 
 import os
 import select
+import struct
 import time
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from ccinit.owner import ports
 from ccinit.owner.messages import CallEnd, Flow, Port
 from ccinit.owner.ports import OpenCall
 from ccinit.owner.session import Call, Session
+from tests.fakes.scarcity import count_descriptors
 
 GOOD = CallEnd(result=encode_result(METHODS["exec"], (3, 0)))
 
@@ -223,3 +226,82 @@ def test_file_beyond_the_cap_is_given_up(tmp_path: Path, monkeypatch: pytest.Mon
     assert isinstance(reply.outcome, Refused)
     assert reply.outcome.reason == "owner.copy_size"
     world.close()
+
+
+@pytest.fixture
+def terminal() -> Iterator[World]:
+    """A call on a terminal: `ours` is the program's end of it, and the pipe of the end."""
+    before = count_descriptors()
+    made = World()
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    end, writer = os.pipe()
+    made.ours = [slave, writer]
+    named = (
+        Port(flow=Flow.INPUT, fd=Stream.INPUT),
+        Port(flow=Flow.OUTPUT, fd=Stream.OUTPUT),
+        Port(flow=Flow.RESIZE, fd=Stream.RESIZE),
+        Port(flow=Flow.END, fd=0),
+    )
+    made.call = OpenCall(made.event, named, (master, os.dup(master), os.dup(master), end))
+    yield made
+    made.close()
+    assert count_descriptors() == before
+
+
+def test_terminal_has_the_size_that_the_client_says(terminal: World) -> None:
+    terminal.send(Stream.RESIZE, struct.pack(">HH", 50, 132))
+    assert os.get_terminal_size(terminal.ours[0]) == (132, 50)
+    for wrong in (b"", b"\0\1\0", bytes(5)):
+        terminal.send(Stream.RESIZE, wrong)
+    assert os.get_terminal_size(terminal.ours[0]) == (132, 50)
+
+
+def test_sizes_cost_credit_like_everything_else(terminal: World) -> None:
+    for _ in range(WINDOW_BYTES // 8 + 1):  # half of the window
+        terminal.send(Stream.RESIZE, struct.pack(">HH", 24, 80))
+    assert any(isinstance(one, Credit) for one in terminal.turn())
+
+
+def test_program_without_a_terminal_is_not_resized(world: World) -> None:
+    world.send(Stream.RESIZE, struct.pack(">HH", 24, 80))
+    os.write(world.ours[1], b"alive")
+    assert world.turn() == [Data(id=1, fd=1, content=b"alive")]
+
+
+def test_terminal_that_its_program_has_left_is_the_end_of_its_output(terminal: World) -> None:
+    terminal.send(Stream.INPUT, b"in")
+    terminal.turn()
+    assert os.read(terminal.ours[0], 64) == b"in"
+    os.write(terminal.ours[0], b"out")
+    assert terminal.turn() == [Data(id=1, fd=Stream.OUTPUT, content=b"out")]
+    os.close(terminal.ours.pop(0))
+    assert terminal.turn() == [Data(id=1, fd=Stream.OUTPUT, content=b"")]
+    os.write(terminal.ours[0], wire.encode(GOOD))
+    os.close(terminal.ours.pop(0))
+    assert terminal.turn() == [Reply(msgid=1, outcome=(3, 0))]
+
+
+@pytest.mark.parametrize("flow", [Flow.INPUT, Flow.OUTPUT])
+def test_file_beyond_the_cap_is_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flow: Flow
+) -> None:
+    monkeypatch.setattr(ports, "MAX_COPY_BYTES", 10)
+    for size, is_refused in ((10, False), (11, True)):
+        world = World("copy")
+        path = tmp_path / "file"
+        path.write_bytes(bytes(size))
+        world.open_file(path, flow)
+        if flow is Flow.INPUT:
+            world.send(Stream.INPUT, bytes(size))
+            world.turn()
+            world.send(Stream.INPUT, b"")
+        world.turn()
+        reply = world.received[-1]
+        assert isinstance(reply, Reply)
+        if is_refused:
+            assert isinstance(reply.outcome, Refused)
+            assert reply.outcome.reason == "owner.copy_size"
+        else:
+            assert reply.outcome == (10,)
+        world.close()
