@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.errors import FormatError, LimitExceededError
+from ccinit.errors import FormatError, KernelError, LimitExceededError
 from ccinit.run.users import MAX_FILE_BYTES, MAX_ID, UserFiles, read_user_files, resolve_user
+from tests.fakes.scarcity import count_descriptors
 
 PASSWD = b"""\
 # a comment:x:1:1:::
@@ -159,6 +160,19 @@ def test_user_files_behind_links_stay_inside_the_image(tmp_path: Path) -> None:
     (root / "etc" / "passwd").symlink_to("/usr/passwd")
     (root / "etc" / "group").symlink_to("../../../../group")
     assert read(root) == FILES
+
+
+def test_user_file_that_cannot_be_opened_is_not_taken_for_absent(tmp_path: Path) -> None:
+    before = count_descriptors()
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_bytes(PASSWD)
+    (tmp_path / "etc" / "group").symlink_to("group")
+    with pytest.raises(KernelError) as error:
+        read(tmp_path)
+    assert error.value.reason == "kernel.openat2"
+    (tmp_path / "etc" / "group").unlink()
+    assert read(tmp_path) == UserFiles(passwd=PASSWD, group=b"")
+    assert count_descriptors() == before
 
 
 def test_r69_user_file_larger_than_its_cap_is_refused(tmp_path: Path) -> None:
