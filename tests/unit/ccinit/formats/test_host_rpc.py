@@ -5,6 +5,7 @@ method has one size and carries no text.
 """
 
 import tracemalloc
+from collections.abc import Callable, Iterator
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
@@ -29,6 +30,7 @@ from ccinit.formats.host_rpc import (
 )
 from ccinit.formats.msgpack_rpc import (
     MAX_REQUEST_BYTES,
+    Reply,
     ReplyReader,
     Request,
     RequestReader,
@@ -140,6 +142,9 @@ def test_request_integers_may_have_any_legal_width() -> None:
         pytest.param([0, 1, "state", [msgpack.ExtType(1, b"")]], id="ext"),
         pytest.param([0, 1, "state", [msgpack.Timestamp(0)]], id="timestamp"),
         pytest.param(5, id="no-array"),
+        pytest.param([0, True, "state", []], id="msgid-is-bool"),
+        pytest.param([0, 1, "state", 5], id="params-are-a-number"),
+        pytest.param([0, 1, "state", b"x"], id="params-are-bin"),
     ],
 )
 def test_request_of_another_form_breaks_the_stream(value: object) -> None:
@@ -196,33 +201,63 @@ def test_result_outside_its_schema_is_a_bug_of_the_guest() -> None:
         encode_result(1, METHODS["state"], (1, 2, 3))
 
 
-BUSY = encode_error(7, 64, RpcError.BUSY)
-STATE = encode_result(7, METHODS["state"], (11, 0, 5, 1))
+def sized(make: Callable[[bytes], object]) -> bytes:
+    """What `make` gives for the padding with which it is as long as a reply."""
+    found: Iterator[bytes] = (msgpack.packb(make(bytes(size))) for size in range(64))
+    return next(data for data in found if len(data) == METHODS["state"].reply_bytes)
+
+
+def word(pad: bytes) -> bytes:
+    """A pad in which a guest would tell something."""
+    return pad[:-1] + b"\1"[: len(pad)]
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("make", "detail"),
     [
-        pytest.param(b"\x94\x01\x07\xc0\x91\xc4\x39" + bytes(57), id="other-result"),
-        pytest.param(bytes(64), id="no-array"),
-        pytest.param(BUSY + b"\0", id="behind"),
-        pytest.param(b"\x94\x01\x07\x91\x09" + b"\xc4\x39" + bytes(57), id="unknown-error"),
-        pytest.param(BUSY.replace(b"\x92\x03", b"\x92\x09"), id="error-outside-the-list"),
-        pytest.param(BUSY.replace(b"\x92\x03", b"\x92\xc3"), id="true-for-an-error"),
-        pytest.param(b"\x94\x01\x07\x93\x03\xc4\x37" + bytes(56) + b"\xc0", id="three-for-two"),
-        pytest.param(BUSY.replace(b"\0\0\xc0", b"\0\1\xc0"), id="error-with-a-word-in-its-pad"),
-        pytest.param(STATE.replace(b"\x94\x01", b"\x94\xc3"), id="true-for-a-reply"),
-        pytest.param(STATE[:-1] + b"\1", id="word-in-the-pad"),
-        pytest.param(STATE.replace(b"\xc4", b"\xd9"), id="text-for-a-pad"),
+        pytest.param(lambda pad: pad, "not [1", id="no-array"),
+        pytest.param(lambda pad: [0, 7, None, [1, 2, 3, 0, pad]], "not [1", id="request"),
+        pytest.param(lambda pad: [1, 7, None, [1, 2, 3, 0, pad], 1], "not [1", id="more"),
+        pytest.param(lambda pad: [1, None, [1, 2, 3, 0, pad]], "not [1", id="fewer"),
+        pytest.param(lambda pad: [1, True, None, [1, 2, 3, 0, pad]], "no msgid", id="msgid"),
+        pytest.param(lambda pad: [1, 7, [3], [1, 2, 3, 0, pad]], "exactly one", id="both"),
+        pytest.param(lambda pad: [1, 7, [9, pad], None], "error 9", id="error"),
+        pytest.param(lambda pad: [1, 7, [True, pad], None], "not [code, pad]", id="error-is-bool"),
+        pytest.param(lambda pad: [1, 7, [pad], None], "not [code, pad]", id="error-is-bin"),
+        pytest.param(lambda pad: [1, 7, b"\3" + pad, None], "not [code, pad]", id="no-list"),
+        pytest.param(lambda pad: [1, 7, None, [1, 2, 3, pad]], "another number", id="values"),
+        pytest.param(lambda pad: [1, 7, None, pad], "another number", id="result-is-bin"),
+        pytest.param(lambda pad: [1, 7, None, [256, 2, 3, 0, pad]], "phase", id="range"),
+        pytest.param(lambda pad: [1, 7, None, [1, 2, b"3", 0, pad]], "seq", id="kind"),
+        pytest.param(lambda pad: [1, 7, None, [1, 2, 3, {1: 1}, pad]], "MessagePack", id="map"),
+        pytest.param(lambda pad: [True, 7, None, [1, 2, 3, 0, pad]], "not [1", id="true"),
+        pytest.param(lambda pad: [1, 7, None, [1, 2, 3, 0, word(pad)]], "a pad", id="pad"),
+        pytest.param(lambda pad: [1, 7, [3, word(pad)], None], "a pad", id="pad-of-error"),
+        pytest.param(
+            lambda pad: [1, 7, None, [1, 2, 3, 0, pad.decode()]], "a pad", id="pad-is-text"
+        ),
     ],
 )
-def test_reply_of_another_form_is_refused(data: bytes) -> None:
-    for good in (BUSY, STATE):
-        assert ReplyReader(METHODS["state"]).feed(good) is not None
-        assert data != good
+def test_reply_of_another_form_is_refused(make: Callable[[bytes], object], detail: str) -> None:
+    method = METHODS["state"]
+    good = ReplyReader(method).feed(sized(lambda pad: [1, 7, None, [1, 2, 3, 0, pad]]))
+    assert good == Reply(msgid=7, error=None, result=(1, 2, 3, 0))
+    busy = ReplyReader(method).feed(sized(lambda pad: [1, 7, [RpcError.BUSY, pad], None]))
+    assert busy == Reply(msgid=7, error=RpcError.BUSY, result=())
     with pytest.raises(FormatError) as caught:
-        ReplyReader(METHODS["state"]).feed(data)
+        ReplyReader(method).feed(sized(make))
     assert caught.value.reason == "rpc.reply"
+    assert detail in caught.value.detail
+
+
+def test_reply_is_read_when_it_is_whole_and_nothing_behind_it() -> None:
+    data = encode_error(7, 64, RpcError.BUSY)
+    reader = ReplyReader(METHODS["state"])
+    assert [reader.feed(data[at : at + 1]) for at in range(63)] == [None] * 63
+    assert reader.feed(data[63:]) == Reply(msgid=7, error=RpcError.BUSY, result=())
+    with pytest.raises(FormatError) as caught:
+        ReplyReader(METHODS["state"]).feed(data + b"\0")
+    assert (caught.value.reason, caught.value.detail) == ("rpc.reply", "bytes behind the reply")
 
 
 def test_reply_that_announces_much_takes_no_room_for_it() -> None:
