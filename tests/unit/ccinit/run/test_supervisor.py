@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ccinit.errors import KernelError
+from ccinit.errors import ConfigError, KernelError
 from ccinit.formats.pod_container import Restart
 from ccinit.formats.pod_probe import Probe
 from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
@@ -27,6 +27,8 @@ PROBE = Probe(
 
 class FakeProcess:
     """A first process that listens to SIGKILL only."""
+
+    pid = 4321
 
     def __init__(self) -> None:
         self.signals: list[int] = []
@@ -56,6 +58,14 @@ class FakeCrun:
 
     async def start(self, _name: str) -> None:
         self.diary.append("start")
+
+    async def exec(self, name: str, process: dict[str, object], **streams: int) -> None:
+        assert (name, streams) == ("web", {"stdin": 0, "stdout": 1, "stderr": 2})
+        self.diary.append(f"exec {process['args']}")
+
+    async def exec_on_terminal(self, name: str, process: dict[str, object]) -> None:
+        assert name == "web"
+        self.diary.append(f"exec {process['args']} on {process['consoleSize']}")
 
     async def delete(self, _name: str) -> None:
         assert self.process.signals[-1] == signal.SIGKILL
@@ -126,3 +136,63 @@ def test_container_whose_probe_cannot_be_made_is_ended_all_the_same(
 
     assert run(crun, wait, alive=PROBE).life.state is ContainerState.STOPPED
     assert crun.diary == ["create", "start", "delete"]
+
+
+async def exec_id(supervisor: Supervisor) -> None:
+    await supervisor.exec(("/bin/id",), stdin=0, stdout=1, stderr=2)
+
+
+async def exec_on_terminal(supervisor: Supervisor) -> None:
+    await supervisor.exec_on_terminal(("/bin/sh",), rows=24, columns=80)
+
+
+async def send_signal(supervisor: Supervisor) -> None:
+    supervisor.send_signal(signal.SIGUSR1)
+
+
+async def open_file(supervisor: Supervisor) -> None:
+    supervisor.open_file("/etc/hostname", into=False, mode=0)
+
+
+def test_container_is_asked_for_nothing_but_while_it_runs(
+    crun: FakeCrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = {"process": {"user": {"uid": 1000, "gid": 100}}}
+    monkeypatch.setattr(Supervisor, "_prepare", lambda *_: spec)
+    opened: list[tuple[object, ...]] = []
+
+    def note(*place: object, **what: object) -> int:
+        opened.append((*place, what["owner"]))
+        return -1
+
+    monkeypatch.setattr(module, "open_file", note)
+
+    async def refuse_all(supervisor: Supervisor) -> None:
+        for ask in (exec_id, exec_on_terminal, send_signal, open_file):
+            with pytest.raises(ConfigError) as refused:
+                await ask(supervisor)
+            assert refused.value.reason == "run.exec"
+
+    async def act(supervisor: Supervisor) -> None:
+        await refuse_all(supervisor)
+        await sleep(0.01)
+        assert crun.diary == ["create"]
+        await refuse_all(supervisor)
+        await supervisor.up.wait()
+        for ask in (exec_id, exec_on_terminal, send_signal, open_file):
+            await ask(supervisor)
+        await supervisor.stop(0)
+        while not supervisor.life.is_final:
+            await sleep(0)
+        await refuse_all(supervisor)
+
+    run(crun, act)
+    assert crun.diary == [
+        "create",
+        "start",
+        "exec ['/bin/id']",
+        "exec ['/bin/sh'] on {'height': 24, 'width': 80}",
+        "delete",
+    ]
+    assert crun.process.signals[0] == signal.SIGUSR1
+    assert opened == [(crun.process.pid, "/etc/hostname", (1000, 100))]
