@@ -97,7 +97,9 @@ async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> At
             raise ConfigError("attest.launch_only", f"on {tee} nobody keeps a rollback counter")
         reply = await read_launch_secrets(guest, configured, wanted)
     else:
-        reply = await request_resources(guest, configured, wanted, counters=counters)
+        reply = await request_resources(
+            guest, configured, wanted, counters=counters, has_clock=False
+        )
     grants = _grants(reply)
     guest.teardown.push("secrets", undoing(lambda: wipe_grants(grants)))
     set_clock(reply.date, read_build_time())
@@ -166,8 +168,11 @@ async def request_resources(
     with_token: bool = False,
     counters: tuple[CounterStep, ...] = (),
     debug_grant: ResourceUri | None = None,
+    has_clock: bool = True,
 ) -> KbsReply:
     """Hold the handshake in a child and return all of `wanted` and `counters`, in their order.
+
+    Without a clock no certificate is held against its dates; the reply tells the time.
 
     Raises:
         ConfigError: `attest.launch_only`, the platform has no evidence for a KBS.
@@ -183,6 +188,7 @@ async def request_resources(
             with_token=with_token,
             counters=counters,
             debug_grant=debug_grant,
+            has_clock=has_clock,
         )
         reply = await _run_kbs_child(guest, configured, request, answer)
     brought = tuple(released.uri for released in reply.released)
@@ -215,6 +221,7 @@ def _kbs_request(
     with_token: bool,
     counters: tuple[CounterStep, ...],
     debug_grant: ResourceUri | None,
+    has_clock: bool,
 ) -> KbsRequest:
     config, tee = configured.config, configured.platform.tee
     return KbsRequest(
@@ -234,6 +241,7 @@ def _kbs_request(
         with_token=with_token,
         counters=counters,
         debug_grant=debug_grant,
+        has_clock=has_clock,
     )
 
 

@@ -148,6 +148,7 @@ class KbsRequest:
         with_token: the KBS's attestation result is wanted, too.
         counters: rollback counters, after the resources.
         debug_grant: where a debug grant is, if one is wanted.
+        has_clock: certificates are held against their dates, too; only ATTEST has none yet.
     """
 
     url: str
@@ -165,6 +166,7 @@ class KbsRequest:
     with_token: bool = False
     counters: tuple[CounterStep, ...] = ()
     debug_grant: ResourceUri | None = None
+    has_clock: bool = True
 
 
 @frozen

@@ -31,7 +31,7 @@ from tests.fakes import attestation_service
 from tests.fakes.attestation_service import AzureAttestation, tdx_evidence
 from tests.fakes.kbs_http import DATE, FakeKbs, evidence_for
 from tests.fakes.kbs_tls import KbsServer
-from tests.fakes.tls_server import make_authority
+from tests.fakes.tls_server import DAY, make_authority, server_context
 
 URI = parse_resource_uri("kbs:///ccinit/pod/log-psk")
 KIND = EnvelopeKind.LOG_PSK
@@ -83,6 +83,17 @@ def test_resources_come_with_the_time_of_the_kbs() -> None:
         reply, channel = run(request_to(server))
     assert ([released.data for released in reply.released], reply.date) == ([b"psk"], DATE)
     assert len(channel.asked) == 1
+
+
+def test_dates_of_certificates_count_once_there_is_a_clock() -> None:
+    old = make_authority()
+    expired = server_context(old.issue(age=40 * DAY, life=30 * DAY))
+    with KbsServer(kbs=fake_kbs(), authority=old, context=expired) as server:
+        reply, _ = run(request_to(server, has_clock=False))
+        assert [released.data for released in reply.released] == [b"psk"]
+        with pytest.raises(CcinitError) as refused:
+            run(request_to(server))
+    assert refused.value.reason == "net.certificate_time"
 
 
 def test_bodies_without_envelopes_come_as_they_are_only_if_that_was_said() -> None:

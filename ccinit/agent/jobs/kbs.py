@@ -141,7 +141,7 @@ def step_counter(client: KbsClient, step: CounterStep) -> int:
 
 def _transport(request: KbsRequest, channel: JobChannel) -> HttpClient:
     dial = dial_tcp if request.transport is KbsTransport.TCP else _dial_relay(channel)
-    return HttpClient(pinned_context(request.ca_pem, check_time=False), dial=dial)
+    return HttpClient(pinned_context(request.ca_pem, check_time=request.has_clock), dial=dial)
 
 
 def _passport(
@@ -150,7 +150,7 @@ def _passport(
     config = request.passport
     if config is None:
         return None
-    context = pinned_context(config.ca_pem, check_time=False)
+    context = pinned_context(config.ca_pem, check_time=request.has_clock)
     return PassportSource(
         config,
         transport=stack.enter_context(HttpClient(context)),

@@ -193,6 +193,28 @@ def test_log_is_bound_by_the_kbss_request_where_it_takes_one(
     assert [asked.report_data for asked in session.made] == ([b"binding"] if done[1:] else [])
 
 
+def test_only_the_boots_own_handshake_looks_at_no_dates(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, asked = Session(monkeypatch), list[object]()
+    requests = list[Any]()
+    monkeypatch.setattr(attestation, "_kbs_request", lambda *_, **said: requests.append(said))
+    session.run(Tee.TPM)
+    assert requests[0]["has_clock"]
+
+    async def reply(_guest: Any, _configured: object, wanted: Any, **options: object) -> KbsReply:
+        asked.append(options.get("has_clock"))
+        released = tuple(Released(uri=one.uri, data=b"x", create=False) for one in wanted)
+        return KbsReply(released=released, policy_keys=(), date=0)
+
+    monkeypatch.setattr(attestation, "request_resources", reply)
+    monkeypatch.setattr(attestation, "set_clock", lambda *_times: asked.append("set"))
+    monkeypatch.setattr(attestation, "read_build_time", lambda: 0)
+    configured = configured_on(Tee.TPM)
+    EventLoop().run(attestation.attest(session.guest, configured, b"binding"))
+    EventLoop().run(attestation.fetch_grants(session.guest, configured, ()))
+    EventLoop().run(attestation.request_token(session.guest, configured))
+    assert asked == [False, "set", None, None]
+
+
 def ask_kbs_child(tee: Tee, *, attest_seconds: int = 1) -> tuple[KbsRequest, float]:
     """Return what the child is asked, and its deadline in seconds."""
     asked: list[tuple[Any, float]] = []
@@ -216,7 +238,7 @@ def ask_kbs_child(tee: Tee, *, attest_seconds: int = 1) -> tuple[KbsRequest, flo
     )
     guest: Any = SimpleNamespace(children=SimpleNamespace(run=run))
     request = attestation._kbs_request(
-        configured, (), with_token=False, counters=(), debug_grant=None
+        configured, (), with_token=False, counters=(), debug_grant=None, has_clock=True
     )
     EventLoop().run(attestation._run_kbs_child(guest, configured, request, answer))
     return asked[0]
