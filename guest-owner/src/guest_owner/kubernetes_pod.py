@@ -7,14 +7,22 @@ who may reach it, are left out. A secret becomes a resource of the KBS, under th
 """
 
 import json
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
-
-import yaml
 
 from ccinit.errors import FormatError
 from ccinit.formats.pod_capability import Capability
 from ccinit.formats.sealed_secret import PREFIX
+from guest_owner.kubernetes_fields import (
+    load_yaml,
+    parse_bytes,
+    parse_milli,
+    read_number,
+    read_table,
+    read_tables,
+    read_text,
+    read_texts,
+)
 
 _LEFT_OUT: Final = frozenset(
     (
@@ -24,7 +32,6 @@ _LEFT_OUT: Final = frozenset(
 )
 _CONTAINER_LEFT_OUT: Final = frozenset(("imagePullPolicy", "ports"))
 _RESTART: Final = {"Always": "always", "OnFailure": "on-failure", "Never": "never"}
-_UNITS: Final = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "": 1}
 _RHYTHM: Final = {
     "initialDelaySeconds": "delay_seconds",
     "periodSeconds": "period_seconds",
@@ -39,22 +46,8 @@ _NO_SECCOMP: Final = {
     " in [container.seccomp] allow and deny",
 }
 Lines = Iterator[str]
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice; YAML's readers disagree about which one counts."""
-
-    def construct_mapping(
-        self,
-        node: yaml.MappingNode,
-        deep: bool = False,  # noqa: FBT001, FBT002 - overridden
-    ) -> dict[Hashable, Any]:
-        if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
-            raise FormatError("kubernetes.yaml", "a key is no text")
-        keys = [key.value for key, _ in node.value]
-        if len(set(keys)) != len(keys):
-            raise FormatError("kubernetes.duplicate", f"a key stands twice: {sorted(keys)}")
-        return super().construct_mapping(node, deep)
+_Variables = Mapping[str, str | Mapping[str, Any]]
+"""A container's variables by name: their text, or the source of it."""
 
 
 def convert_pod(text: str, ca_pem: str, scratch_bytes: int) -> str:
@@ -68,22 +61,23 @@ def convert_pod(text: str, ca_pem: str, scratch_bytes: int) -> str:
     Raises:
         FormatError: `kubernetes.…`, what cannot be taken over.
     """
-    try:
-        document = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: the 31st of June
-        raise FormatError("kubernetes.yaml", str(error)) from error
-    pod = _table(document, "pod", {"apiVersion", "kind", "metadata", "spec"}, left_out={"status"})
+    document = load_yaml(text)
+    pod = read_table(
+        document, "pod", {"apiVersion", "kind", "metadata", "spec"}, left_out={"status"}
+    )
     if (pod.get("apiVersion"), pod.get("kind")) != ("v1", "Pod"):
         raise FormatError("kubernetes.kind", "expected apiVersion v1, kind Pod")
     allowed = {"name"}
     left_out = {"annotations", "labels", "namespace"}
-    name = _text(_table(pod.get("metadata"), "metadata", allowed, left_out=left_out), "name")
+    name = read_text(
+        read_table(pod.get("metadata"), "metadata", allowed, left_out=left_out), "name"
+    )
     allowed = {
         *("containers", "initContainers", "restartPolicy", "securityContext", "volumes"),
         *("shareProcessNamespace", "terminationGracePeriodSeconds"),
     }
-    spec = _table(pod.get("spec"), "spec", allowed, left_out=_LEFT_OUT)
-    context = _table(spec.get("securityContext", {}), "securityContext", {"seccompProfile"})
+    spec = read_table(pod.get("spec"), "spec", allowed, left_out=_LEFT_OUT)
+    context = read_table(spec.get("securityContext", {}), "securityContext", {"seccompProfile"})
     _check_seccomp(context)
     return "\n".join((*_Pod(name, spec, ca_pem, scratch_bytes).lines(), ""))
 
@@ -97,15 +91,15 @@ class _Pod:
         self._ca_pem = ca_pem
         self._scratch_bytes = scratch_bytes
         self._volumes = {
-            _text(one, "name"): one
-            for one in _tables(spec, "volumes", {"name", "emptyDir", "secret"})
+            read_text(one, "name"): one
+            for one in read_tables(spec, "volumes", {"name", "emptyDir", "secret"})
         }
         for volume, one in self._volumes.items():
             if len(one.keys() & {"emptyDir", "secret"}) != 1:
                 raise FormatError("kubernetes.volumes", f"{volume}: say emptyDir or secret")
 
     def lines(self) -> Lines:
-        policy = _text({"restartPolicy": "Always", **self._spec}, "restartPolicy")
+        policy = read_text({"restartPolicy": "Always", **self._spec}, "restartPolicy")
         if policy not in _RESTART:
             raise FormatError("kubernetes.restartPolicy", f"unknown: {policy!r}")
         yield from ("version = 1", f"name = {_quote(self._name)}")
@@ -133,67 +127,67 @@ class _Pod:
             yield "ipc = true  # as in every Pod of Kubernetes; false if no container needs it"
 
     def _of(self, place: str) -> Sequence[Mapping[str, Any]]:
-        return _tables(self._spec, place, _CONTAINER_FIELDS, left_out=_CONTAINER_LEFT_OUT)
+        return read_tables(self._spec, place, _CONTAINER_FIELDS, left_out=_CONTAINER_LEFT_OUT)
 
     def _container(self, one: Mapping[str, Any], kind: str, restart: str) -> Lines:
-        name = _text(one, "name")
-        yield from ("", "[[image]]", f"name = {_quote(name)}")
-        yield f"reference = {_quote(_text(one, 'image'))}"
-        yield f"ca = '''\n{self._ca_pem.rstrip()}\n'''"
+        # In TOML's order: a container's own values, its tables, and what only names it.
+        name = read_text(one, "name")
+        variables = _variables(one)
+        yield from self._image(one, name)
         yield from ("", "[[container]]", f"name = {_quote(name)}", f"image = {_quote(name)}")
         yield from (f"kind = {_quote(kind)}", f"restart = {_quote(restart)}")
         if "terminationGracePeriodSeconds" in self._spec:
-            seconds = _number(self._spec, "terminationGracePeriodSeconds")
+            seconds = read_number(self._spec, "terminationGracePeriodSeconds")
             yield f"stop_grace_seconds = {seconds}"
-        variables = _tables(one, "env", {"name", "value", "valueFrom"})
-        names = {_text(each, "name") for each in variables}
-        yield from _program(one, names)
+        yield from _program(one, variables.keys())
         yield from _rights(one)
-        texts = [
-            (_text(each, "name"), _unexpanded(_text(each, "value"), "env", names))
-            for each in variables
-            if "value" in each
-        ]
-        plain = [(key, value) for key, value in texts if not value.startswith(PREFIX)]
-        if plain:
-            yield f"env = {{ {', '.join(f'{_quote(k)} = {_quote(v)}' for k, v in plain)} }}"
+        yield from _plain_environment(variables)
         yield from _limits(one)
         for place, table in (("readinessProbe", "ready"), ("livenessProbe", "alive")):
             if place in one:
                 yield from _probe(one[place], place, table)
-        secrets: list[str] = []
-        for mount in _tables(one, "volumeMounts", {"name", "mountPath", "readOnly"}):
-            secrets += self._mount_secret(name, mount)
+        mounts = read_tables(one, "volumeMounts", {"name", "mountPath", "readOnly"})
+        for mount in mounts:
             yield from self._mount(mount)
-        for variable, value in texts:
-            if value.startswith(PREFIX):
-                secrets += self._resource(name, value)
-                secrets.append(f"env = {_quote(variable)}")
-        for each in variables:
-            if "value" not in each:
-                source = _table(each.get("valueFrom"), "valueFrom", {"secretKeyRef"})
-                key = _table(source.get("secretKeyRef"), "secretKeyRef", {"name", "key"})
-                secrets += self._secret(name, _text(key, "name"), _text(key, "key"))
-                secrets.append(f"env = {_quote(_text(each, 'name'))}")
-        yield from secrets
+        for mount in mounts:
+            yield from self._mount_secret(name, mount)
+        yield from self._secret_environment(name, variables)
+
+    def _image(self, one: Mapping[str, Any], name: str) -> Lines:
+        yield from ("", "[[image]]", f"name = {_quote(name)}")
+        yield f"reference = {_quote(read_text(one, 'image'))}"
+        yield f"ca = '''\n{self._ca_pem.rstrip()}\n'''"
+
+    def _secret_environment(self, container: str, variables: _Variables) -> Lines:
+        for variable, said in variables.items():
+            if isinstance(said, str):
+                if not said.startswith(PREFIX):
+                    continue
+                yield from self._resource(container, said)
+            else:
+                key = read_table(said.get("secretKeyRef"), "secretKeyRef", {"name", "key"})
+                yield from self._secret(container, read_text(key, "name"), read_text(key, "key"))
+            yield f"env = {_quote(variable)}"
 
     def _mount(self, mount: Mapping[str, Any]) -> Lines:
         if "emptyDir" in self._volume(mount):
-            yield from ("", "[[container.mount]]", f"volume = {_quote(_text(mount, 'name'))}")
-            yield f"path = {_quote(_text(mount, 'mountPath'))}"
+            yield from ("", "[[container.mount]]", f"volume = {_quote(read_text(mount, 'name'))}")
+            yield f"path = {_quote(read_text(mount, 'mountPath'))}"
             yield f"read_only = {_boolean(mount.get('readOnly', False))}"
 
     def _mount_secret(self, container: str, mount: Mapping[str, Any]) -> Lines:
         volume = self._volume(mount)
         if "secret" not in volume:
             return
-        secret = _table(volume["secret"], "secret", {"secretName", "items"})
-        items = _tables(secret, "items", {"key", "path"})
+        secret = read_table(volume["secret"], "secret", {"secretName", "items"})
+        items = read_tables(secret, "items", {"key", "path"})
         if not items:
             raise FormatError("kubernetes.secret", "name its keys as items: a KBS lists nothing")
         for item in items:
-            yield from self._secret(container, _text(secret, "secretName"), _text(item, "key"))
-            yield f"file = {_quote(_text(mount, 'mountPath') + '/' + _text(item, 'path'))}"
+            yield from self._secret(
+                container, read_text(secret, "secretName"), read_text(item, "key")
+            )
+            yield f"file = {_quote(read_text(mount, 'mountPath') + '/' + read_text(item, 'path'))}"
 
     def _secret(self, container: str, secret: str, key: str) -> Lines:
         return self._resource(container, f"kbs:///ccinit/{self._name}/file-{secret}-{key}")
@@ -202,7 +196,7 @@ class _Pod:
         yield from ("", "[[secret]]", f"container = {_quote(container)}", f"uri = {_quote(uri)}")
 
     def _volume(self, mount: Mapping[str, Any]) -> Mapping[str, Any]:
-        name = _text(mount, "name")
+        name = read_text(mount, "name")
         if name not in self._volumes:
             raise FormatError("kubernetes.volumeMounts", f"no volume {name!r}")
         return self._volumes[name]
@@ -216,15 +210,38 @@ _CONTAINER_FIELDS: Final = frozenset(
 )
 
 
+def _variables(one: Mapping[str, Any]) -> _Variables:
+    tables = read_tables(one, "env", {"name", "value", "valueFrom"})
+    names = [read_text(each, "name") for each in tables]
+    if len(set(names)) != len(names):
+        raise FormatError("kubernetes.env", f"a variable stands twice: {sorted(names)}")
+    return {
+        name: _unexpanded(read_text(each, "value"), "env", names)
+        if "value" in each
+        else read_table(each.get("valueFrom"), "valueFrom", {"secretKeyRef"})
+        for name, each in zip(names, tables, strict=True)
+    }
+
+
+def _plain_environment(variables: _Variables) -> Lines:
+    plain = [
+        f"{_quote(name)} = {_quote(said)}"
+        for name, said in variables.items()
+        if isinstance(said, str) and not said.startswith(PREFIX)
+    ]
+    if plain:
+        yield f"env = {{ {', '.join(plain)} }}"
+
+
 def _program(one: Mapping[str, Any], variables: Collection[str]) -> Lines:
-    command, args = _strings(one, "command"), _strings(one, "args")
+    command, args = read_texts(one, "command"), read_texts(one, "args")
     if args and not command:
         raise FormatError("kubernetes.args", "args need a command: the image's is not known here")
     if command:
         words = [_unexpanded(word, "args", variables) for word in (*command, *args)]
         yield f"args = {json.dumps(words, ensure_ascii=False)}"
     if "workingDir" in one:
-        yield f"cwd = {_quote(_text(one, 'workingDir'))}"
+        yield f"cwd = {_quote(read_text(one, 'workingDir'))}"
 
 
 def _unexpanded(text: str, where: str, variables: Collection[str]) -> str:
@@ -239,7 +256,7 @@ def _rights(one: Mapping[str, Any]) -> Lines:
         *("runAsUser", "runAsGroup", "readOnlyRootFilesystem", "allowPrivilegeEscalation"),
         *("capabilities", "seccompProfile"),
     }
-    context = _table(one.get("securityContext", {}), "securityContext", allowed)
+    context = read_table(one.get("securityContext", {}), "securityContext", allowed)
     if context.get("allowPrivilegeEscalation", False) is not False:
         raise FormatError("kubernetes.allowPrivilegeEscalation", "no container may")
     _check_seccomp(context)
@@ -250,8 +267,8 @@ def _rights(one: Mapping[str, Any]) -> Lines:
         yield f'user = "{ids[0]}:{ids[1]}"'
     yield f"read_only = {_boolean(context.get('readOnlyRootFilesystem', False))}"
     # what a cluster's runtime gives unasked is not given here, so `drop` has nothing to take away
-    wanted = _table(context.get("capabilities", {}), "capabilities", {"add"}, left_out={"drop"})
-    names = _strings(wanted, "add")
+    wanted = read_table(context.get("capabilities", {}), "capabilities", {"add"}, left_out={"drop"})
+    names = read_texts(wanted, "add")
     unknown = sorted(set(names) - set(Capability))
     if unknown:
         raise FormatError("kubernetes.capabilities", f"no container may have {unknown[0]}")
@@ -263,8 +280,8 @@ def _check_seccomp(context: Mapping[str, Any]) -> None:
     """Let the default stand for the default; the others cannot be said as changes to it."""
     if "seccompProfile" not in context:
         return
-    profile = _table(context["seccompProfile"], "seccompProfile", {"type", "localhostProfile"})
-    kind = _text(profile, "type")
+    profile = read_table(context["seccompProfile"], "seccompProfile", {"type", "localhostProfile"})
+    kind = read_text(profile, "type")
     why = _NO_SECCOMP.get(kind, f"unknown type {kind!r}")
     if kind != "RuntimeDefault" or "localhostProfile" in profile:
         raise FormatError("kubernetes.seccompProfile", why)
@@ -272,98 +289,46 @@ def _check_seccomp(context: Mapping[str, Any]) -> None:
 
 def _probe(value: object, place: str, table: str) -> Lines:
     allowed = {"exec", "tcpSocket", *_RHYTHM}
-    probe = _table(value, place, allowed, left_out={"successThreshold"})
+    probe = read_table(value, place, allowed, left_out={"successThreshold"})
     if probe.get("successThreshold", 1) != 1:
         raise FormatError(f"kubernetes.{place}", "one success is enough here")
     yield f"[container.{table}]"
     if "exec" in probe:
-        words = _strings(_table(probe["exec"], "exec", {"command"}), "command")
+        words = read_texts(read_table(probe["exec"], "exec", {"command"}), "command")
         yield f"exec = {json.dumps(words)}"
     if "tcpSocket" in probe:
-        yield f"tcp_port = {_number(_table(probe['tcpSocket'], 'tcpSocket', {'port'}), 'port')}"
+        port = read_number(read_table(probe["tcpSocket"], "tcpSocket", {"port"}), "port")
+        yield f"tcp_port = {port}"
     for name, key in _RHYTHM.items():
         if name in probe:
-            yield f"{key} = {_number(probe, name)}"
+            yield f"{key} = {read_number(probe, name)}"
     if "timeoutSeconds" not in probe:
         yield "timeout_seconds = 1"
 
 
 def _limits(one: Mapping[str, Any]) -> Lines:
-    resources = _table(one.get("resources", {}), "resources", {"limits"}, left_out={"requests"})
-    limits = _table(resources.get("limits", {}), "limits", {"memory", "cpu"})
+    resources = read_table(one.get("resources", {}), "resources", {"limits"}, left_out={"requests"})
+    limits = read_table(resources.get("limits", {}), "limits", {"memory", "cpu"})
     if limits:
         yield "[container.resources]"
     if "memory" in limits:
-        yield f"memory_bytes = {_bytes(limits['memory'])}"
+        yield f"memory_bytes = {parse_bytes(limits['memory'])}"
     if "cpu" in limits:
-        yield f"cpu_milli = {_milli(limits['cpu'])}"
+        yield f"cpu_milli = {parse_milli(limits['cpu'])}"
 
 
 def _empty_directory(volume: Mapping[str, Any]) -> Lines:
     if "emptyDir" not in volume:
         return
-    wanted = _table(volume["emptyDir"], "emptyDir", {"medium", "sizeLimit"})
+    wanted = read_table(volume["emptyDir"], "emptyDir", {"medium", "sizeLimit"})
     if "sizeLimit" not in wanted:
         raise FormatError("kubernetes.emptyDir", f"{volume['name']} needs a sizeLimit")
-    medium = _text({"medium": "", **wanted}, "medium")
+    medium = read_text({"medium": "", **wanted}, "medium")
     kind = {"Memory": "tmpfs", "": "scratch"}.get(medium)
     if kind is None:
         raise FormatError("kubernetes.emptyDir", f"unknown medium {medium!r}")
-    yield from ("", "[[volume]]", f"name = {_quote(_text(volume, 'name'))}")
-    yield from (f"kind = {_quote(kind)}", f"size_bytes = {_bytes(wanted['sizeLimit'])}")
-
-
-def _table(
-    value: object,
-    where: str,
-    allowed: set[str] | frozenset[str],
-    *,
-    left_out: set[str] | frozenset[str] = frozenset(),
-) -> Mapping[str, Any]:
-    """Return a mapping that has no other keys than these."""
-    if not isinstance(value, dict):
-        raise FormatError(f"kubernetes.{where}", "expected a mapping")
-    unknown = sorted(str(key) for key in value.keys() - allowed - left_out)
-    if unknown:
-        raise FormatError(f"kubernetes.{where}", f"cannot be taken over: {', '.join(unknown)}")
-    return value
-
-
-def _tables(
-    value: Mapping[str, Any],
-    key: str,
-    allowed: set[str] | frozenset[str],
-    *,
-    left_out: set[str] | frozenset[str] = frozenset(),
-) -> Sequence[Mapping[str, Any]]:
-    found = value.get(key, [])
-    if not isinstance(found, list):
-        raise FormatError(f"kubernetes.{key}", "expected a list")
-    return [_table(one, key, allowed, left_out=left_out) for one in found]
-
-
-def _text(value: Mapping[str, Any], key: str) -> str:
-    return _string(value.get(key), key)
-
-
-def _strings(value: Mapping[str, Any], key: str) -> Sequence[str]:
-    found = value.get(key, [])
-    if not isinstance(found, list):
-        raise FormatError(f"kubernetes.{key}", "expected a list")
-    return [_string(one, key) for one in found]
-
-
-def _string(value: object, where: str) -> str:
-    if not isinstance(value, str) or "\x7f" in value:
-        raise FormatError(f"kubernetes.{where}", "expected text; numbers stand in quotes")
-    return value
-
-
-def _number(value: Mapping[str, Any], key: str) -> int:
-    number = value.get(key)
-    if type(number) is not int:
-        raise FormatError(f"kubernetes.{key}", f"expected a number, found {number!r}")
-    return number
+    yield from ("", "[[volume]]", f"name = {_quote(read_text(volume, 'name'))}")
+    yield from (f"kind = {_quote(kind)}", f"size_bytes = {parse_bytes(wanted['sizeLimit'])}")
 
 
 def _quote(text: str) -> str:
@@ -374,20 +339,3 @@ def _boolean(value: object) -> str:
     if not isinstance(value, bool):
         raise FormatError("kubernetes.boolean", f"expected true or false, found {value!r}")
     return str(value).lower()
-
-
-def _bytes(value: object) -> int:
-    number, unit = str(value), ""
-    if number[-2:] in _UNITS:
-        number, unit = number[:-2], number[-2:]
-    if not number.isascii() or not number.isdigit():
-        raise FormatError("kubernetes.quantity", f"expected bytes, Ki, Mi or Gi: {value!r}")
-    return int(number) * _UNITS[unit]
-
-
-def _milli(value: object) -> int:
-    text = str(value)
-    number, factor = (text[:-1], 1) if text.endswith("m") else (text, 1000)
-    if not number.isascii() or not number.isdigit():
-        raise FormatError("kubernetes.quantity", f"expected whole or milli processors: {value!r}")
-    return int(number) * factor

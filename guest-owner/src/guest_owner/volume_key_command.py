@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ccinit.errors import FormatError
+from ccinit.formats.fields import Fields
 from ccinit.formats.luks2 import (
     COPY_BYTES,
     SEAL_KEY_BYTES,
@@ -24,6 +25,7 @@ from ccinit.formats.luks2 import (
     parse_luks2_header,
     seal_info,
 )
+from ccinit.formats.pod_name import read_name
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import naming, read_capped, write_new
 
@@ -72,6 +74,8 @@ def _new(arguments: argparse.Namespace) -> int:
 
 
 def _seal(arguments: argparse.Namespace) -> int:
+    with Fields({"pod": arguments.pod, "volume": arguments.volume}, "volume_key") as fields:
+        pod, volume = (read_name(fields, part, "volume_key") for part in ("pod", "volume"))
     key = read_capped(arguments.key, VOLUME_KEY_BYTES)
     with naming(arguments.key):
         check_volume_key(key)
@@ -79,7 +83,7 @@ def _seal(arguments: argparse.Namespace) -> int:
         header = disk.read(COPY_BYTES)
         parse_luks2_header(header)
         disk.seek(SEAL_OFFSET)
-        disk.write(make_seal(header, _derive_seal_key(key, arguments.pod, arguments.volume)))
+        disk.write(make_seal(header, _derive_seal_key(key, pod, volume)))
         os.fsync(disk.fileno())
     print(f"sealed the header of {arguments.disk}; seal it again after any change of it")
     return 0

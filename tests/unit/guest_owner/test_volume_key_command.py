@@ -55,3 +55,15 @@ def test_header_that_the_guest_would_refuse_is_not_sealed(
     assert run("volume-key", "seal-header", disk, key, "--pod", "web", "--volume", "data") != 0
     assert reason in error_of(capsys)
     assert disk.read_bytes() == make_header(edit)
+
+
+@pytest.mark.parametrize("option", ["--pod", "--volume"])
+def test_name_that_no_manifest_can_have_is_refused_before_the_disk_is_touched(
+    key: Path, disk: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    names = {"--pod": "web", "--volume": "data"}
+    for name in ("", "Web", "a/b", "bad\udcff"):
+        words = [word for pair in {**names, option: name}.items() for word in pair]
+        assert run("volume-key", "seal-header", disk, key, *words) == 1
+        assert f"[volume_key.{option.removeprefix('--')}]" in error_of(capsys)
+        assert disk.read_bytes() == make_header() + b"payload"

@@ -44,7 +44,9 @@ def remove_rule(text: str, number: int) -> str:
     """
     rules = parse_policy(text.encode()).rules
     if not 1 <= number <= len(rules):
-        raise FormatError("policy.rule.number", f"there is no rule {number}, only {len(rules)}")
+        raise FormatError(
+            "policy.rule.number", f"there is no rule {number}: the policy has {len(rules)}"
+        )
     lines = text.splitlines(keepends=True)
     headers = [index for index, line in enumerate(lines) if _HEADER.fullmatch(line.rstrip("\n"))]
     if len(headers) != len(rules):

@@ -1,0 +1,130 @@
+"""A Kubernetes document's fields, read strictly: a key that nobody asked for is refused.
+
+A `FormatError` has the reason `kubernetes.<key>`. What the fields mean is
+`guest_owner.kubernetes_pod`.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Final
+
+import yaml
+
+from ccinit.errors import FormatError
+
+_UNITS: Final = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "": 1}
+_MAX_DIGITS: Final = 18
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice; YAML's readers disagree about which one counts."""
+
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002 - overridden
+    ) -> dict[Hashable, Any]:
+        if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
+            raise FormatError("kubernetes.yaml", "a key is no text")
+        keys = [key.value for key, _ in node.value]
+        if len(set(keys)) != len(keys):
+            raise FormatError("kubernetes.duplicate", f"a key stands twice: {sorted(keys)}")
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str) -> object:
+    """Return what one YAML document says.
+
+    Raises:
+        FormatError: `kubernetes.yaml`, `kubernetes.duplicate`.
+    """
+    try:
+        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: the 31st of June
+        raise FormatError("kubernetes.yaml", f"not YAML: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    """Return what a reader of YAML says, and where, without the excerpt of the text."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} (at line {error.problem_mark.line + 1})"
+    return " ".join(str(error).split())
+
+
+def read_table(
+    value: object,
+    where: str,
+    allowed: set[str] | frozenset[str],
+    *,
+    left_out: set[str] | frozenset[str] = frozenset(),
+) -> Mapping[str, Any]:
+    """Return a mapping that has no other keys than these."""
+    if not isinstance(value, dict):
+        raise FormatError(f"kubernetes.{where}", "expected a mapping")
+    unknown = sorted(str(key) for key in value.keys() - allowed - left_out)
+    if unknown:
+        raise FormatError(f"kubernetes.{where}", f"cannot be taken over: {', '.join(unknown)}")
+    return value
+
+
+def read_tables(
+    value: Mapping[str, Any],
+    key: str,
+    allowed: set[str] | frozenset[str],
+    *,
+    left_out: set[str] | frozenset[str] = frozenset(),
+) -> Sequence[Mapping[str, Any]]:
+    """Return a list of such mappings; absent means empty."""
+    found = value.get(key, [])
+    if not isinstance(found, list):
+        raise FormatError(f"kubernetes.{key}", "expected a list")
+    return [read_table(one, key, allowed, left_out=left_out) for one in found]
+
+
+def read_text(value: Mapping[str, Any], key: str) -> str:
+    """Return a text; a number or a truth value is none."""
+    return _string(value.get(key), key)
+
+
+def read_texts(value: Mapping[str, Any], key: str) -> Sequence[str]:
+    """Return a list of texts; absent means empty."""
+    found = value.get(key, [])
+    if not isinstance(found, list):
+        raise FormatError(f"kubernetes.{key}", "expected a list")
+    return [_string(one, key) for one in found]
+
+
+def _string(value: object, where: str) -> str:
+    if not isinstance(value, str) or "\x7f" in value:
+        raise FormatError(f"kubernetes.{where}", "expected text; numbers stand in quotes")
+    return value
+
+
+def read_number(value: Mapping[str, Any], key: str) -> int:
+    """Return a whole number."""
+    number = value.get(key)
+    if type(number) is not int:
+        raise FormatError(f"kubernetes.{key}", f"expected a number, found {number!r}")
+    return number
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+
+
+def parse_bytes(value: object) -> int:
+    """Return a quantity of memory; `kubernetes.quantity` is the reason of a refusal."""
+    number, unit = str(value), ""
+    if number[-2:] in _UNITS:
+        number, unit = number[:-2], number[-2:]
+    if not _is_count(number):
+        raise FormatError("kubernetes.quantity", f"expected bytes, Ki, Mi or Gi: {value!r}")
+    return int(number) * _UNITS[unit]
+
+
+def parse_milli(value: object) -> int:
+    """Return a quantity of processors in thousandths; refused as `parse_bytes` does."""
+    text = str(value)
+    number, factor = (text[:-1], 1) if text.endswith("m") else (text, 1000)
+    if not _is_count(number):
+        raise FormatError("kubernetes.quantity", f"expected whole or milli processors: {value!r}")
+    return int(number) * factor
