@@ -132,7 +132,7 @@ class _Walk:
 
 
 def _xattrs(path: bytes) -> Xattrs:
-    names = sorted(name.encode() for name in os.listxattr(path, follow_symlinks=False))
+    names = sorted(os.fsencode(name) for name in os.listxattr(path, follow_symlinks=False))
     if not names:
         return ()
     return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)

@@ -61,6 +61,18 @@ def test_job_lists_every_root(root: Path) -> None:
     assert digests.listings == (expected(root).digest(),) * 2
 
 
+def test_attribute_whose_name_is_no_text_is_listed_by_its_bytes(root: Path) -> None:
+    os.setxattr(root / "dir" / "empty", b"user.\xff", b"v")
+    own = Attributes(0o750, os.getuid(), (root / "dir").stat().st_gid, 7)
+    marked = Attributes(own.mode, own.uid, own.gid, own.mtime, ((b"user.\xff", b"v"),))
+    listing = Listing()
+    listing.directory(b"", own)
+    listing.file(b"empty", marked, 0, 0, b"empty")
+    (root / "dir" / "file").unlink()
+    os.utime(root / "dir", (7, 7))
+    assert list_tree(str(root / "dir")) == listing.digest()
+
+
 def test_what_no_layer_may_hold_is_refused(root: Path) -> None:
     os.mkfifo(root / "dir" / "fifo")
     with pytest.raises(CcinitError) as refused:
