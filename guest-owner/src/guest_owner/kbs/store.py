@@ -33,7 +33,12 @@ from ccinit.formats.tee import Tee, evidence_needs_request
 from guest_owner.kbs.admin_token import AdminKey, parse_admin_key
 from guest_owner.kbs.files import PUBLIC_MODE, naming, read_capped, write_atomically
 from guest_owner.kbs.minting import MAX_ORDER_BYTES, Order, encode_order, parse_order
-from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, Issuer, parse_issuer
+from guest_owner.kbs.passports.issuer import (
+    MAX_ISSUER_BYTES,
+    Issuer,
+    IssuerTerms,
+    parse_issuer,
+)
 from guest_owner.kbs.passports.key_set import (
     MAX_KEY_SET_BYTES,
     encode_key_set,
@@ -203,7 +208,7 @@ class Store:
 
         Raises:
             FormatError: below `issuer`.
-            ConfigError: `state.issuers`, one has no keys, or keys have no issuer.
+            ConfigError: `state.issuers`, one has no keys; keys alone are no issuer.
         """
         keys = dict(
             self._parsed(
@@ -213,12 +218,16 @@ class Store:
                 lambda name, data: (name, parse_key_set(data)),
             )
         )
-        terms = self._parsed(
+        terms = self._read_terms()
+        for name, _said in terms:
+            if name not in keys:
+                raise ConfigError("state.issuers", f"issuer {name} has no keys; register it anew")
+        return tuple(Issuer(name=name, terms=said, keys=keys[name]) for name, said in terms)
+
+    def _read_terms(self) -> tuple[tuple[str, IssuerTerms], ...]:
+        return self._parsed(
             "issuers", ".toml", MAX_ISSUER_BYTES, lambda name, data: (name, parse_issuer(data))
         )
-        if set(keys) != {name for name, _ in terms}:
-            raise ConfigError("state.issuers", "issuers and issuer-keys differ; register anew")
-        return tuple(Issuer(name=name, terms=said, keys=keys[name]) for name, said in terms)
 
     def add_issuer(self, name: str, terms: bytes, key_set: bytes) -> Issuer:
         """Register an issuer of tokens with its keys, replacing one of the same name.
@@ -229,9 +238,9 @@ class Store:
         """
         check_name(name, "issuer.name")
         issuer = Issuer(name=name, terms=parse_issuer(terms), keys=parse_key_set(key_set))
-        for known in self.read_issuers():
-            if known.name != name and known.terms.issuer == issuer.terms.issuer:
-                raise ConfigError("issuer.exists", f"{known.name} is registered as that issuer")
+        for known, said in self._read_terms():
+            if known != name and said.issuer == issuer.terms.issuer:
+                raise ConfigError("issuer.exists", f"{known} is registered as that issuer")
         # The keys first: without its terms an issuer does not count.
         path = self.root / "issuer-keys" / f"{name}.json"
         write_atomically(path, encode_key_set(issuer.keys), mode=PUBLIC_MODE)

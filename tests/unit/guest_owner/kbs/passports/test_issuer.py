@@ -214,9 +214,21 @@ def test_two_registrations_are_not_one_issuer(
 def test_issuer_without_its_keys_does_not_count(state: Path, files: Path) -> None:
     assert register(state, files, "azure") == 0
     (state / "issuer-keys/azure.json").unlink()
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError, match="azure has no keys") as refused:
         Store(state).read_issuers()
     assert refused.value.reason == "state.issuers"
+    assert register(state, files, "azure") == 0
+    assert [one.name for one in Store(state).read_issuers()] == ["azure"]
+
+
+def test_registration_that_ended_between_its_two_files_is_none_and_can_be_repeated(
+    state: Path, files: Path
+) -> None:
+    assert register(state, files, "azure") == 0
+    (state / "issuers/azure.toml").unlink()
+    assert Store(state).read_issuers() == ()
+    assert register(state, files, "azure") == 0
+    assert [one.name for one in Store(state).read_issuers()] == ["azure"]
 
 
 def test_what_cannot_be_read_is_not_registered(
