@@ -115,7 +115,9 @@ def _granting(arguments: argparse.Namespace) -> Iterator[None]:
         yield
         return
     store, uri = Store(arguments.state), _grant_uri(arguments.pod)
-    if store.has_resource(uri):
+    before = store.read_order(uri)
+    has_ended = isinstance(before, DebugOrder) and before.expires_s <= time.time()
+    if store.has_resource(uri) and not has_ended:
         raise ConfigError("debug.granted", f"{uri} is there: use --granted, or wait for its end")
     store.write_order(uri, _make_order(arguments))
     try:

@@ -152,3 +152,15 @@ def test_order_of_somebody_else_stays(
     assert client.orders == []
     assert run(*words, "--granted") == 5
     assert Store(state).has_resource(URI)
+
+
+def test_order_that_has_ended_is_in_nobodys_way(
+    client: FakeClient, state: Path, tools: Path
+) -> None:
+    ended = DebugOrder(expires_s=int(time.time()), tools_root=ROOT, keep_pod=False)
+    Store(state).write_order(URI, ended)
+    assert run("debug", "open", "--pod", "shop", "--state", state, "--tools", tools) == 5
+    (order,) = client.orders
+    assert isinstance(order, DebugOrder)
+    assert order.expires_s > ended.expires_s
+    assert not Store(state).has_resource(URI)
