@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     """Become what the arguments say; returns only if that has gone wrong."""
     if sys.argv[1:2] == ["child"]:
-        from ccinit.agent.child import main as child_main  # noqa: PLC0415  # only what is needed
+        from ccinit.agent.processes.child import main as child_main  # noqa: PLC0415  # only what is needed
 
         child_main(sys.argv[2:])
     from ccinit.init.lean import go_without  # noqa: PLC0415  # only what is needed

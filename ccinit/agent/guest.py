@@ -17,7 +17,7 @@ from ccinit.seal.log import SealedLog
 from ccinit.values import field, frozen
 
 if TYPE_CHECKING:
-    from ccinit.agent.children import Children
+    from ccinit.agent.processes.children import Children
     from ccinit.run.supervisor import Supervisor
 
 OWNER_PLANE_STEP = "owner plane"

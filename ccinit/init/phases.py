@@ -24,12 +24,12 @@ from ccinit.kernel.priority import ORDINARY, set_priority
 from ccinit.rpc.server import RpcLimits, serve
 
 if TYPE_CHECKING:
-    from ccinit.agent.attestation import Attested
-    from ccinit.agent.configuration import Configured
-    from ccinit.agent.images import Pulled
     from ccinit.agent.log_pump import LogPump
-    from ccinit.agent.pod import Started
-    from ccinit.agent.storage import Unlocked
+    from ccinit.agent.phases.attestation import Attested
+    from ccinit.agent.phases.configuration import Configured
+    from ccinit.agent.phases.images import Pulled
+    from ccinit.agent.phases.pod import Started
+    from ccinit.agent.phases.storage import Unlocked
 
 INTERPRETER = ("/usr/bin/python3.13", "-I", "-S", "-B", "/usr/lib/ccinit")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin", **NO_LEGACY}
@@ -99,7 +99,7 @@ async def _listen(guest: EarlyGuest) -> None:
 
 
 def _complete(early: EarlyGuest) -> Guest:
-    from ccinit.agent.children import Children
+    from ccinit.agent.processes.children import Children
 
     children = Children(INTERPRETER, ENVIRONMENT, Cgroup("/sys/fs/cgroup/children"))
     return Guest(
@@ -115,8 +115,8 @@ def _complete(early: EarlyGuest) -> Guest:
 
 async def _configure(guest: Guest) -> tuple["Configured", bytes]:
     """Return the configuration, and what binds the key of the log that is now open."""
-    from ccinit.agent.configuration import configure
-    from ccinit.agent.log_binding import bind_log, open_log
+    from ccinit.agent.phases.configuration import configure
+    from ccinit.agent.phases.log_binding import bind_log, open_log
     from ccinit.formats.guest_config import StartBy
     from ccinit.formats.tee import (
         evidence_needs_network,
@@ -137,8 +137,8 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
 
 
 async def _connect(guest: Guest, configured: "Configured", log_binding: bytes) -> None:
-    from ccinit.agent.log_binding import bind_log
-    from ccinit.agent.network import connect
+    from ccinit.agent.phases.log_binding import bind_log
+    from ccinit.agent.phases.network import connect
     from ccinit.formats.tee import evidence_needs_network
 
     await connect(guest)
@@ -156,8 +156,8 @@ async def _attest(
     guest: Guest, configured: "Configured", log_binding: bytes
 ) -> tuple["Attested", "LogPump"]:
     """Return what the KBS gave, and what seals the kernel's log from now on."""
-    from ccinit.agent.attestation import attest
     from ccinit.agent.log_pump import LogPump
+    from ccinit.agent.phases.attestation import attest
 
     attested = await attest(guest, configured, log_binding)
     pump = LogPump(guest)
@@ -168,7 +168,7 @@ async def _attest(
 
 def _open_owner_plane(guest: Guest, configured: "Configured", attested: "Attested") -> None:
     if configured.config.owner is not None:
-        from ccinit.agent.owner_plane import open_owner_plane
+        from ccinit.agent.planes.owner_plane import open_owner_plane
 
         open_owner_plane(guest, configured, attested, configured.config.owner)
 
@@ -176,7 +176,7 @@ def _open_owner_plane(guest: Guest, configured: "Configured", attested: "Atteste
 async def _unlock(
     guest: Guest, configured: "Configured", attested: "Attested", pump: "LogPump"
 ) -> "Unlocked":
-    from ccinit.agent.storage import unlock
+    from ccinit.agent.phases.storage import unlock
     from ccinit.agent.storage_watch import StorageWatch
 
     unlocked = await unlock(guest, configured, attested)
@@ -187,7 +187,7 @@ async def _unlock(
 async def _pull(
     guest: Guest, configured: "Configured", attested: "Attested", unlocked: "Unlocked"
 ) -> "Pulled":
-    from ccinit.agent.images import pull
+    from ccinit.agent.phases.images import pull
 
     return await pull(guest, configured, attested, unlocked)
 
@@ -199,8 +199,8 @@ async def _start(
     unlocked: "Unlocked",
     pulled: "Pulled",
 ) -> "Started":
-    from ccinit.agent.pod import start
-    from ccinit.agent.workload_plane import open_workload_api
+    from ccinit.agent.phases.pod import start
+    from ccinit.agent.planes.workload_plane import open_workload_api
     from ccinit.kernel.memory import page_out_code
 
     page_out_code()  # everything is imported: the rest of the memory is the pod's

@@ -3,7 +3,7 @@
 A container of `crun` like those of the pod, because that is how this guest starts programs with
 streams and terminals; but for its root file system it shares everything with PID 1: processes,
 network, devices, PID 1's capabilities. What it cannot see from its own root is below /proc/1/root.
-Whether it may exist at all is decided before (`ccinit.agent.debug`).
+Whether it may exist at all is decided before (`ccinit.agent.phases.debug`).
 """
 
 import os

@@ -1,7 +1,7 @@
 """What the containers of a pod have in common, if the manifest says so.
 
 Scope: the IPC namespace with its /dev/shm, and the files by which crun finds namespaces. Left to
-others: the first process of a shared PID namespace (`ccinit.agent.pod_namespaces`), the spec
+others: the first process of a shared PID namespace (`ccinit.agent.phases.pod_namespaces`), the spec
 (`ccinit.run.spec`).
 
 Both memories of an IPC namespace outlive the container that used them, so both are bounded here:

@@ -1,6 +1,6 @@
 """The owner plane, its calls, its handlers and its document say the same."""
 
-from ccinit.agent.owner_service import HANDLERS
+from ccinit.agent.planes.owner_service import HANDLERS
 from ccinit.formats.owner_rpc import METHODS
 from ccinit.owner.messages import CALLS
 from ccinit.values import fields

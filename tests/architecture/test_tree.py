@@ -103,7 +103,7 @@ def test_pid1_imports_no_heavy_library_before_its_phase() -> None:
         "except SystemExit as end: assert 'is PID 1' in end.code\n"
     )
     assert "ccinit.rpc.server" in loaded
-    later = {"ccinit.agent.children", "cryptography"}
+    later = {"ccinit.agent.processes.children", "cryptography"}
     assert loaded & (NEVER_IN_PID1 | later) == set()
 
 
@@ -111,7 +111,7 @@ def test_pid1_never_imports_what_reads_for_its_children() -> None:
     """With all phases' modules, and a log that is open: what is loaded late is loaded, too."""
     phases = ast.parse((ROOT / "ccinit/init/phases.py").read_text())
     names = {node.module for node in ast.walk(phases) if isinstance(node, ast.ImportFrom)}
-    assert "ccinit.agent.pod" in names
+    assert "ccinit.agent.phases.pod" in names
     keys = "".join(
         key.generate().public_key().public_bytes_raw().hex()
         for key in (MLKEM768PrivateKey, X25519PrivateKey)
@@ -134,8 +134,8 @@ def test_pid1_never_imports_what_reads_for_its_children() -> None:
 @pytest.mark.parametrize("role", ["config", "extend", "inspect", "signature", "unwrap", "workload"])
 def test_child_that_may_read_json_has_the_library_before_it_gives_up_files(role: str) -> None:
     loaded = modules_loaded_by(
-        "from ccinit.agent.child import load_code\n"
-        "from ccinit.agent.roles import RIGHTS, Role\n"
+        "from ccinit.agent.processes.child import load_code\n"
+        "from ccinit.agent.processes.roles import RIGHTS, Role\n"
         f"load_code(RIGHTS[Role({role!r})])\n"
     )
     assert {"ccinit.formats.strict_json", "json", "json.decoder"} <= loaded

@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import suppress
 
-from ccinit.agent.attestation import plan_resources
+from ccinit.agent.phases.attestation import plan_resources
 from ccinit.attest.launch import LaunchSecrets
 from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.launch_secret import (

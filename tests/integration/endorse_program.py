@@ -6,9 +6,9 @@ Everything but the address is the product's: the rights of the role `endorse`, c
 import os
 import sys
 
-from ccinit.agent.child import JobChannel, main
-from ccinit.agent.messages import EndorsementAnswer, EndorseRequest
-from ccinit.agent.roles import RIGHTS, Role
+from ccinit.agent.jobs.messages import EndorsementAnswer, EndorseRequest
+from ccinit.agent.processes.child import JobChannel, main
+from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.attest.azure_metadata import fetch_endorsement
 from ccinit.net.metadata import metadata_client
 from ccinit.values import replace

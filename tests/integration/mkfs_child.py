@@ -6,8 +6,8 @@ Run like `ccinit child …`, with the tools tree in $CCINIT_TOOLS. Rights are th
 import sys
 from collections.abc import Mapping
 
-from ccinit.agent.child import main
-from ccinit.agent.roles import RIGHTS, Rights, Role
+from ccinit.agent.processes.child import main
+from ccinit.agent.processes.roles import RIGHTS, Rights, Role
 from ccinit.values import replace
 from tests.integration.registry_fixture import TOOLS
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from ccinit.agent.attestation import Attested, Grant
-from ccinit.agent.children import Children
-from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, Teardown
 from ccinit.agent.host_service import HostService
-from ccinit.agent.measurement import RuntimeMeasurement
-from ccinit.agent.owner_plane import open_owner_plane
+from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.planes.owner_plane import open_owner_plane
+from ccinit.agent.platform.measurement import RuntimeMeasurement
+from ccinit.agent.processes.children import Children
 from ccinit.agent.state import BootState
 from ccinit.attest.detect import Node, Platform
 from ccinit.formats.guest_config import OwnerConfig

@@ -16,7 +16,7 @@ from threading import Thread
 from types import MappingProxyType
 from typing import TypeVar, cast
 
-from ccinit.agent.image_keys import select_wraps
+from ccinit.agent.phases.image_keys import select_wraps
 from ccinit.errors import ChildError, VerificationError
 from ccinit.formats.layer_encryption import ImageEncryption, LayerKey
 from ccinit.formats.registries import RegistryRule

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccinit.agent.guest import Guest
-from ccinit.agent.pod_namespaces import share_namespaces
+from ccinit.agent.phases.pod_namespaces import share_namespaces
 from ccinit.errors import CcinitError
 from ccinit.formats.pod_capability import Capability
 from ccinit.formats.pod_container import Restart

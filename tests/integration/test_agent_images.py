@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ccinit.agent import images
-from ccinit.agent.attestation import Attested, Grant
-from ccinit.agent.children import Children
-from ccinit.agent.pull_children import ImageChildren
-from ccinit.agent.storage import Unlocked
+from ccinit.agent.phases import images
+from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.pull_children import ImageChildren
+from ccinit.agent.phases.storage import Unlocked
+from ccinit.agent.processes.children import Children
 from ccinit.errors import CcinitError
 from ccinit.formats.guest_config import Limits
 from ccinit.formats.pod_manifest import Image

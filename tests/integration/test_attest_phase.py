@@ -19,10 +19,11 @@ from typing import Any, cast
 
 import pytest
 
-from ccinit.agent import attestation, devices, evidence
-from ccinit.agent.attestation import plan_resources, request_resources
-from ccinit.agent.children import Children
-from ccinit.agent.messages import KbsReply
+from ccinit.agent.jobs.messages import KbsReply
+from ccinit.agent.phases import attestation, evidence
+from ccinit.agent.phases.attestation import plan_resources, request_resources
+from ccinit.agent.platform import devices
+from ccinit.agent.processes.children import Children
 from ccinit.attest.detect import Platform
 from ccinit.errors import CcinitError, DeadlineError, KernelError, PeerError
 from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope

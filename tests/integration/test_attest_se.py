@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.agent.jobs.evidence import se_attester
-from ccinit.agent.messages import EvidenceRequest
+from ccinit.agent.jobs.messages import EvidenceRequest
 from ccinit.attest.client import KbsClient
 from ccinit.errors import CcinitError
 from ccinit.formats.initdata import document_digest

@@ -16,7 +16,7 @@ import pytest
 
 from ccinit.agent.jobs import measure
 from ccinit.agent.jobs.evidence import svsm_attester
-from ccinit.agent.messages import BindRequest, EvidenceRequest
+from ccinit.agent.jobs.messages import BindRequest, EvidenceRequest
 from ccinit.attest.client import KbsClient
 from ccinit.attest.svsm import read_keys
 from ccinit.errors import CcinitError

@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from ccinit.agent.children import Children
-from ccinit.agent.measurement import container_starts
-from ccinit.agent.messages import ExtendReply, ExtendRequest
-from ccinit.agent.roles import Role
+from ccinit.agent.jobs.messages import ExtendReply, ExtendRequest
+from ccinit.agent.platform.measurement import container_starts
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import Role
 from ccinit.attest.tpm import AK_HANDLE, TpmAttester
 from ccinit.errors import PeerError, VerificationError
 from ccinit.formats.digest import Digest

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.children import Children
-from ccinit.agent.measurement import container_starts, image_pulled
-from ccinit.agent.messages import EvidenceReply, EvidenceRequest
-from ccinit.agent.roles import Role
+from ccinit.agent.jobs.messages import EvidenceReply, EvidenceRequest
+from ccinit.agent.platform.measurement import container_starts, image_pulled
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import Role
 from ccinit.formats.aael import AaelEvent
 from ccinit.formats.digest import Digest
 from ccinit.formats.event_log import Algorithm, replay

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.attestation import Attested
-from ccinit.agent.image_keys import open_layer_keys
 from ccinit.agent.jobs import kbs as kbs_job
-from ccinit.agent.messages import EvidenceReply, EvidenceRequest, KbsRequest
-from ccinit.agent.roles import Role
+from ccinit.agent.jobs.messages import EvidenceReply, EvidenceRequest, KbsRequest
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.image_keys import open_layer_keys
+from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import CcinitError

@@ -10,7 +10,13 @@ from typing import Any, cast
 import pytest
 
 from ccinit.agent.jobs import kbs as job
-from ccinit.agent.messages import EvidenceAnswer, EvidenceQuestion, KbsReply, KbsRequest, Wanted
+from ccinit.agent.jobs.messages import (
+    EvidenceAnswer,
+    EvidenceQuestion,
+    KbsReply,
+    KbsRequest,
+    Wanted,
+)
 from ccinit.errors import CcinitError
 from ccinit.formats import wire
 from ccinit.formats.debug_grant import DebugGrant, encode_debug_grant

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.attestation import plan_resources
-from ccinit.agent.children import Children
-from ccinit.agent.messages import BindReply, BindRequest, KbsReply, LaunchRequest
-from ccinit.agent.roles import Role
+from ccinit.agent.jobs.messages import BindReply, BindRequest, KbsReply, LaunchRequest
+from ccinit.agent.phases.attestation import plan_resources
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError
 from ccinit.formats.digest import sha256_digest
 from ccinit.formats.pod_manifest import parse_pod_manifest

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.children import Children
-from ccinit.agent.messages import NetworkReady
-from ccinit.agent.roles import Role
+from ccinit.agent.jobs.messages import NetworkReady
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import Role
 from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import CcinitError
 from ccinit.kernel.event_loop import EventLoop

@@ -19,12 +19,12 @@ from typing import Any, ClassVar
 import pytest
 
 from ccinit import values
-from ccinit.agent.attestation import Attested, Grant
-from ccinit.agent.children import Children
 from ccinit.agent.guest import Teardown
-from ccinit.agent.images import _request, pull
-from ccinit.agent.pull_children import ImageChildren
-from ccinit.agent.storage import Unlocked
+from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.images import _request, pull
+from ccinit.agent.phases.pull_children import ImageChildren
+from ccinit.agent.phases.storage import Unlocked
+from ccinit.agent.processes.children import Children
 from ccinit.errors import CcinitError
 from ccinit.formats.guest_config import Limits
 from ccinit.formats.layer_encryption import ImageEncryption
@@ -325,7 +325,7 @@ class Watched(Confined):
 def test_images_are_pulled_at_once_and_a_failure_leaves_no_mount(
     plain: ContainerImage, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ccinit.agent.images.ImageChildren", Watched)
+    monkeypatch.setattr("ccinit.agent.phases.images.ImageChildren", Watched)
     repository = f"{registry.host}/several/image"
     reference = push_container_image(TOOLS, plain, repository, registry.authority.ca)
     ca_pem = registry.authority.ca_pem

@@ -15,17 +15,17 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.attestation import Attested
-from ccinit.agent.children import Children
-from ccinit.agent.images import pull
-from ccinit.agent.memory_store import (
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.images import pull
+from ccinit.agent.phases.memory_store import (
     INODE_BYTES,
     close_memory_store,
     count_used,
     mount_options,
 )
-from ccinit.agent.pull_children import ImageChildren
-from ccinit.agent.storage import Unlocked
+from ccinit.agent.phases.pull_children import ImageChildren
+from ccinit.agent.phases.storage import Unlocked
+from ccinit.agent.processes.children import Children
 from ccinit.errors import CcinitError
 from ccinit.formats.pod_manifest import Image
 from ccinit.kernel.event_loop import EventLoop
@@ -257,7 +257,7 @@ def pull_confined(
 
 @pytest.fixture
 def _confined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccinit.agent.images.ImageChildren", Confined)
+    monkeypatch.setattr("ccinit.agent.phases.images.ImageChildren", Confined)
 
 
 @pytest.mark.usefixtures("_confined")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.attestation import Attested
-from ccinit.agent.images import pull
-from ccinit.agent.storage import Unlocked
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.images import pull
+from ccinit.agent.phases.storage import Unlocked
 from ccinit.errors import CcinitError
 from ccinit.formats.guest_config import Limits
 from ccinit.formats.pod_manifest import Image
@@ -40,7 +40,7 @@ MIDDLE = len(IMAGE.blobs[LARGE]) // 2
 
 @pytest.fixture(autouse=True)
 def _program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ccinit.agent.images.ImageChildren", Confined)
+    monkeypatch.setattr("ccinit.agent.phases.images.ImageChildren", Confined)
 
 
 @pytest.fixture

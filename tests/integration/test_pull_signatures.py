@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.children import Children
-from ccinit.agent.roles import Role
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.pull.fetch_messages import (

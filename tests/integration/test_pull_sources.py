@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.children import Answer, Children
-from ccinit.agent.roles import Role
+from ccinit.agent.processes.children import Answer, Children
+from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError
 from ccinit.formats.fields import Fields
 from ccinit.formats.layer_encryption import ImageEncryption

@@ -13,13 +13,13 @@ from typing import Any, cast
 
 import pytest
 
-from ccinit.agent import rollback
-from ccinit.agent.attestation import Attested, plan_counters
-from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.kbs import step_counter
-from ccinit.agent.messages import CounterStep, KbsReply
-from ccinit.agent.rollback import Anchor
+from ccinit.agent.jobs.messages import CounterStep, KbsReply
+from ccinit.agent.phases import rollback
+from ccinit.agent.phases.attestation import Attested, plan_counters
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.rollback import Anchor
 from ccinit.errors import CcinitError
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.rollback_counter import CounterAdvance, counter_uri

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.roles import RIGHTS, Role
+from ccinit.agent.processes.roles import RIGHTS, Role
 from rootfs_builder.tools_tree import ToolsTree
 from tests.integration.owner_world import ROOT, TOOLS
 from tests.vm.harness.site_packages import open_site_packages

@@ -15,13 +15,13 @@ from typing import Any, cast
 
 import pytest
 
-from ccinit.agent.attestation import request_resources
-from ccinit.agent.children import Children
-from ccinit.agent.devices import run_on_platform
 from ccinit.agent.guest import VerifiersRequest
-from ccinit.agent.log_binding import bind_log, open_log
-from ccinit.agent.messages import BindReply, BindRequest, KbsReply, Wanted
-from ccinit.agent.roles import Role
+from ccinit.agent.jobs.messages import BindReply, BindRequest, KbsReply, Wanted
+from ccinit.agent.phases.attestation import request_resources
+from ccinit.agent.phases.log_binding import bind_log, open_log
+from ccinit.agent.platform.devices import run_on_platform
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.attest.svsm import read_keys
 from ccinit.errors import CcinitError

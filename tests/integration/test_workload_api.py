@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.workload_plane import MAX_CONNECTIONS_EACH
+from ccinit.agent.planes.workload_plane import MAX_CONNECTIONS_EACH
 from ccinit.formats.strict_json import encode_base64url
 from ccinit.formats.workload_api import report_data
 from rootfs_builder.tools_tree import ToolsTree

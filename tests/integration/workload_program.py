@@ -18,13 +18,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from ccinit.agent import devices, evidence
-from ccinit.agent.attestation import Attested, Grant
-from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest
-from ccinit.agent.measurement import RuntimeMeasurement
-from ccinit.agent.pod_namespaces import share_namespaces
-from ccinit.agent.workload_plane import open_workload_api
+from ccinit.agent.phases import evidence
+from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.pod_namespaces import share_namespaces
+from ccinit.agent.planes.workload_plane import open_workload_api
+from ccinit.agent.platform import devices
+from ccinit.agent.platform.measurement import RuntimeMeasurement
 from ccinit.attest.detect import Platform
 from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
 from ccinit.formats.jwk import TeeKeyAlgorithm

@@ -1,6 +1,6 @@
 """Role `config`: parse the document that is now bound to the platform."""
 
-from ccinit.agent.child import JobChannel
+from ccinit.agent.processes.child import JobChannel
 from ccinit.boot.configuration import Configuration, ParseInitdata, parse_configuration
 
 

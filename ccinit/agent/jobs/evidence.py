@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
-from ccinit.agent.child import JobChannel
-from ccinit.agent.messages import (
+from ccinit.agent.jobs.messages import (
     EndorsementAnswer,
     EndorsementQuestion,
     EvidenceReply,
     EvidenceRequest,
 )
+from ccinit.agent.processes.child import JobChannel
 from ccinit.attest import cca, snp, svsm, tdx
 from ccinit.attest.attester import Attester
 from ccinit.attest.azure import AzureAttester

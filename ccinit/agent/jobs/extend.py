@@ -5,8 +5,8 @@ Or one event into the register of the debug boundary, on platforms that have one
 
 from collections.abc import Callable, Mapping
 
-from ccinit.agent.child import JobChannel
-from ccinit.agent.messages import ExtendReply, ExtendRequest
+from ccinit.agent.jobs.messages import ExtendReply, ExtendRequest
+from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.detect import REGISTER
 from ccinit.formats.tee import Tee
 from ccinit.kernel.tdx_guest import Rtmr

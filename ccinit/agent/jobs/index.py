@@ -10,9 +10,9 @@ import os
 from collections import deque
 from typing import Never
 
-from ccinit.agent.channel import CHANNEL_FD, printable
-from ccinit.agent.child import JobChannel
-from ccinit.agent.syscall_sets import PROGRAM
+from ccinit.agent.processes.channel import CHANNEL_FD, printable
+from ccinit.agent.processes.child import JobChannel
+from ccinit.agent.processes.syscall_sets import PROGRAM
 from ccinit.errors import ChildError
 from ccinit.kernel.seccomp import load_filter, plan_filter
 from ccinit.pull.index import MKFS_EROFS, IndexReply, IndexRequest

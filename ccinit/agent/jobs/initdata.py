@@ -1,6 +1,6 @@
 """Role `initdata`: find and inflate the host's document; the disks come as descriptors."""
 
-from ccinit.agent.child import JobChannel
+from ccinit.agent.processes.child import JobChannel
 from ccinit.boot.configuration import InitdataDocument, ReadInitdata, read_initdata
 
 

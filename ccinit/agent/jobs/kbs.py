@@ -12,10 +12,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from ccinit.agent.child import JobChannel
-from ccinit.agent.jobs.policy_keys import resources_of_policies
-from ccinit.agent.jobs.sealed_secrets import verify_names
-from ccinit.agent.messages import (
+from ccinit.agent.jobs.messages import (
     ConnectionAnswer,
     ConnectionQuestion,
     CounterStep,
@@ -26,6 +23,9 @@ from ccinit.agent.messages import (
     Released,
     Wanted,
 )
+from ccinit.agent.jobs.policy_keys import resources_of_policies
+from ccinit.agent.jobs.sealed_secrets import verify_names
+from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.client import KbsClient
 from ccinit.attest.composite import make_device_attesters
 from ccinit.attest.passport import PassportSource

@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs.evidence import cca_attester, snp_attester
-from ccinit.agent.messages import BindReply, BindRequest
+from ccinit.agent.jobs.messages import BindReply, BindRequest
+from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.azure import identify_paravisor
 from ccinit.attest.svsm import read_keys
 from ccinit.formats.json_text import canonical_json

@@ -1,7 +1,7 @@
 """Role `net`: apply a validated network plan to the one link that it names."""
 
-from ccinit.agent.child import JobChannel
-from ccinit.agent.messages import NetworkReady
+from ccinit.agent.jobs.messages import NetworkReady
+from ccinit.agent.processes.child import JobChannel
 from ccinit.boot.network_offer import NetworkPlan
 from ccinit.kernel.netlink import LOOPBACK_INDEX, NetworkLinks
 

@@ -3,7 +3,7 @@
 It has the connection, and the guest's TLS identity, and no way to get anything else.
 """
 
-from ccinit.agent.child import JobChannel
+from ccinit.agent.processes.child import JobChannel
 from ccinit.errors import CcinitError
 from ccinit.net.tls_server import ServerConnection, server_context
 from ccinit.owner.connection import Connection, ConnectionLimits

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ccinit.agent.messages import Released, Wanted
+from ccinit.agent.jobs.messages import Released, Wanted
 from ccinit.errors import LimitExceededError
 from ccinit.formats.image_policy import parse_image_policy
 from ccinit.formats.resource_uri import ResourceUri

@@ -7,9 +7,9 @@ it: from inside its namespace only those arrive that it handles, and it handles 
 
 import signal
 
-from ccinit.agent.channel import Kind
-from ccinit.agent.child import JobChannel
-from ccinit.agent.messages import Reaping, ReapRequest
+from ccinit.agent.jobs.messages import Reaping, ReapRequest
+from ccinit.agent.processes.channel import Kind
+from ccinit.agent.processes.child import JobChannel
 
 
 def run(_request: ReapRequest, channel: JobChannel) -> Reaping:

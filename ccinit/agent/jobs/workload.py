@@ -3,7 +3,7 @@
 It has the connection and nothing else.
 """
 
-from ccinit.agent.child import JobChannel
+from ccinit.agent.processes.child import JobChannel
 from ccinit.errors import CcinitError
 from ccinit.formats.workload_api import WorkloadCall
 from ccinit.workload.connection import serve

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import cast
 
-from ccinit.agent import attestation, devices, evidence
-from ccinit.agent.children import Children
-from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, Teardown
 from ccinit.agent.host_service import HostService
+from ccinit.agent.phases import attestation, evidence
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.platform import devices
+from ccinit.agent.processes.children import Children
 from ccinit.agent.state import BootState
 from ccinit.attest.detect import Platform
 from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits

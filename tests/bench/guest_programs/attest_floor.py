@@ -15,7 +15,7 @@ from ccinit.net.tls import pinned_context
 
 _IMPORTS = (
     f"import sys; sys.path.insert(0, {INTERPRETER[-1]!r})\n"
-    "import ccinit.agent.child, ccinit.agent.jobs.kbs, ccinit.agent.jobs.evidence"
+    "import ccinit.agent.processes.child, ccinit.agent.jobs.kbs, ccinit.agent.jobs.evidence"
 )
 _REQUEST = b"GET /healthz HTTP/1.1\r\nHost: %s\r\nContent-Length: 0\r\n\r\n"
 

@@ -13,14 +13,14 @@ import sys
 from types import SimpleNamespace
 from typing import cast
 
-from ccinit.agent.attestation import Attested, Grant
-from ccinit.agent.children import Children
-from ccinit.agent.configuration import Configured
 from ccinit.agent.guest import Guest, Teardown
 from ccinit.agent.host_service import HostService
-from ccinit.agent.images import pull
+from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.images import pull
+from ccinit.agent.phases.storage import Unlocked
+from ccinit.agent.processes.children import Children
 from ccinit.agent.state import BootState
-from ccinit.agent.storage import Unlocked
 from ccinit.formats.guest_config import Limits
 from ccinit.formats.pod_manifest import Image
 from ccinit.formats.resource_uri import KbsUri, ResourceUri

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.children import Answer, Children
-from ccinit.agent.roles import RIGHTS, Role, Workspace
+from ccinit.agent.processes.children import Answer, Children
+from ccinit.agent.processes.roles import RIGHTS, Role, Workspace
 from ccinit.errors import CcinitError
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.process import owned_pids

@@ -12,10 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from ccinit.agent.channel import Kind, encode_frame
-from ccinit.agent.child import JobChannel, main
 from ccinit.agent.jobs.index import run_each
-from ccinit.agent.roles import RIGHTS, Rights, Role
+from ccinit.agent.processes.channel import Kind, encode_frame
+from ccinit.agent.processes.child import JobChannel, main
+from ccinit.agent.processes.roles import RIGHTS, Rights, Role
 from ccinit.errors import KernelError, VerificationError
 from ccinit.values import frozen, replace
 

@@ -5,8 +5,8 @@ Needs root, for the change of user, and a kernel with Landlock (ABI 6) and secco
 
 import pytest
 
-from ccinit.agent.children import Children
-from ccinit.agent.roles import Role
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError, ChildError, DeadlineError, KernelError, VerificationError
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
 from ccinit.kernel.process import owned_pids

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.children import Answer, Children
-from ccinit.agent.roles import Role
+from ccinit.agent.processes.children import Answer, Children
+from ccinit.agent.processes.roles import Role
 from ccinit.errors import ChildError, VerificationError
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret

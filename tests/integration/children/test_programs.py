@@ -9,8 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ccinit.agent.children import Children
-from ccinit.agent.roles import RIGHTS, Role
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import ChildError
 from tests.integration.children.harness import SECONDS, needs_root, run_order, status_of
 

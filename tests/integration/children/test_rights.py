@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.children import Answer, Children
-from ccinit.agent.roles import RIGHTS, Role
+from ccinit.agent.processes.children import Answer, Children
+from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import ChildError
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.unlock.filesystem import plan_mkfs

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.attestation import plan_resources as guests_plan
 from ccinit.agent.jobs import launch
-from ccinit.agent.messages import LaunchRequest
+from ccinit.agent.jobs.messages import LaunchRequest
+from ccinit.agent.phases.attestation import plan_resources as guests_plan
 from ccinit.errors import CcinitError
 from ccinit.formats.digest import sha256_digest
 from ccinit.formats.envelope import EnvelopeKind

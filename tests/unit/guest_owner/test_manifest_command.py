@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.pod import _pod_files
+from ccinit.agent.phases.pod import _pod_files
 from ccinit.errors import ConfigError
 from ccinit.formats.initdata import document_digest
 from ccinit.formats.pod_manifest import parse_pod_manifest

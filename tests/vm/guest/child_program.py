@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Mapping
 
-from ccinit.agent.child import JobChannel, main
-from ccinit.agent.roles import RIGHTS, Rights, Role
+from ccinit.agent.processes.child import JobChannel, main
+from ccinit.agent.processes.roles import RIGHTS, Rights, Role
 from ccinit.values import frozen, replace
 
 

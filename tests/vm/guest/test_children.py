@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent import children as children_module
-from ccinit.agent.children import Children
-from ccinit.agent.conversation import Conversation
 from ccinit.agent.host_service import HostService
-from ccinit.agent.messages import BindReply, BindRequest, EvidenceReply, EvidenceRequest
-from ccinit.agent.roles import RIGHTS, Rights, Role, Workspace
+from ccinit.agent.jobs.messages import BindReply, BindRequest, EvidenceReply, EvidenceRequest
+from ccinit.agent.processes import children as children_module
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.conversation import Conversation
+from ccinit.agent.processes.roles import RIGHTS, Rights, Role, Workspace
 from ccinit.agent.state import BootState
 from ccinit.errors import ChildError
 from ccinit.formats.host_rpc import HOST_CID, PORT, Phase
@@ -155,7 +155,7 @@ def test_child_has_the_rights_of_its_row_and_no_key_of_its_parent(
     def look(pid: int) -> None:
         assert not memory_holds(pid, canary)
         # The search does see this process: its own name is in it.
-        assert memory_holds(pid, b"ccinit.agent.child")
+        assert memory_holds(pid, b"ccinit.agent.processes.child")
         check_rights(pid, RIGHTS[role])
         check_cgroup(parent_cgroup, pid, RIGHTS[role])
         seen.append(pid)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.agent.children import Children
-from ccinit.agent.volumes import find_luks2_disk
+from ccinit.agent.phases.volumes import find_luks2_disk
+from ccinit.agent.processes.children import Children
 from ccinit.errors import FormatError, KernelError, VerificationError
 from ccinit.formats.luks2 import COPY_BYTES, PAYLOAD_OFFSET, SEAL_OFFSET, make_seal
 from ccinit.kernel.block import BlockDevice, read_direct, write_direct

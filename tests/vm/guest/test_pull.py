@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.children import Children
-from ccinit.agent.memory_store import close_memory_store, count_used, mount_options
-from ccinit.agent.pull_children import ImageChildren
+from ccinit.agent.phases.memory_store import close_memory_store, count_used, mount_options
+from ccinit.agent.phases.pull_children import ImageChildren
+from ccinit.agent.processes.children import Children
 from ccinit.errors import CcinitError, VerificationError
 from ccinit.formats.digest import sha256_digest
 from ccinit.formats.oci_image import ImageConfig

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ccinit.agent import rollback, storage
-from ccinit.agent.attestation import Attested, Grant
 from ccinit.agent.guest import Guest, Teardown
-from ccinit.agent.messages import CounterStep, KbsReply
+from ccinit.agent.jobs.messages import CounterStep, KbsReply
+from ccinit.agent.phases import rollback, storage
+from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.errors import PeerError, VerificationError
 from ccinit.formats.guest_config import Limits
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
@@ -23,7 +23,7 @@ from tests.vm.guest.disks import RELEASED, blank, copy_disk, disk, dm_names, for
 from tests.vm.guest.faulty_disk import MIB, FaultyDisk
 
 if TYPE_CHECKING:
-    from ccinit.agent.configuration import Configured
+    from ccinit.agent.phases.configuration import Configured
 
 SIZE_BYTES, GROWN_BYTES = 64 * MIB, 96 * MIB
 KEY = "kbs:///ccinit/web/volume-key-data"

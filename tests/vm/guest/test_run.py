@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.children import Children
 from ccinit.agent.guest import Guest, Teardown
 from ccinit.agent.host_service import HostService
-from ccinit.agent.pod_namespaces import share_namespaces
-from ccinit.agent.roles import RIGHTS, Role
+from ccinit.agent.phases.pod_namespaces import share_namespaces
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.agent.state import BootState
 from ccinit.formats.pod_container import Resources
 from ccinit.formats.pod_seccomp import Seccomp

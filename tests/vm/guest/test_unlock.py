@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from ccinit.agent import storage
-from ccinit.agent.attestation import Attested, Grant
-from ccinit.agent.children import Children
 from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.phases import storage
+from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.processes.children import Children
 from ccinit.errors import VerificationError
 from ccinit.formats.guest_config import Limits
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
@@ -23,7 +23,7 @@ from tests.vm.guest.disks import RELEASED, blank, disk, dm_names, format_device,
 from tests.vm.guest.made_elsewhere import LUKS2_FILE, make_luks2, make_verity
 
 if TYPE_CHECKING:
-    from ccinit.agent.configuration import Configured
+    from ccinit.agent.phases.configuration import Configured
 
 DATA, OLD = (f"kbs:///ccinit/web/volume-key-{name}" for name in ("data", "old"))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent.log_binding import open_log
+from ccinit.agent.phases.log_binding import open_log
 from ccinit.formats.guest_config import Limits, LogConfig
 from ccinit.formats.sealed_log import HEADER_BYTES
 from ccinit.kernel.event_loop import EventLoop

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.agent import configuration, log_binding, network
+from ccinit.agent.phases import configuration, log_binding, network
 from ccinit.formats.guest_config import StartBy
 from ccinit.formats.tee import Tee
 from ccinit.init import phases

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from ccinit.agent.roles import RIGHTS, Role
+from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.kernel.seccomp import (
     AUDIT_ARCH_X86_64,
     BPF_AND,

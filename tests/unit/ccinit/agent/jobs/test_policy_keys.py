@@ -2,8 +2,8 @@
 
 import pytest
 
+from ccinit.agent.jobs.messages import Released, Wanted
 from ccinit.agent.jobs.policy_keys import MAX_POLICY_KEYS, resources_of_policies
-from ccinit.agent.messages import Released, Wanted
 from ccinit.errors import CcinitError
 from ccinit.formats.envelope import EnvelopeKind
 from ccinit.formats.resource_uri import ResourceUri

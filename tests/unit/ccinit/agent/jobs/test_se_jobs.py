@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from ccinit.agent.child import JobChannel
 from ccinit.agent.jobs import evidence, measure
-from ccinit.agent.messages import BindRequest, EvidenceRequest
+from ccinit.agent.jobs.messages import BindRequest, EvidenceRequest
+from ccinit.agent.processes.child import JobChannel
 from ccinit.errors import CcinitError
 from ccinit.formats.se_attestation import encode_se_request, parse_se_evidence
 from ccinit.formats.strict_json import parse_json

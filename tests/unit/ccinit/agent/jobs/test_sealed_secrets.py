@@ -2,9 +2,9 @@
 
 import pytest
 
-from ccinit.agent.attestation import plan_resources
+from ccinit.agent.jobs.messages import Released
 from ccinit.agent.jobs.sealed_secrets import verify_names
-from ccinit.agent.messages import Released
+from ccinit.agent.phases.attestation import plan_resources
 from ccinit.errors import VerificationError
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from tests.fakes.documents import FULL_POD

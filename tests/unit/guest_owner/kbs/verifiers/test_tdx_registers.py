@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from ccinit.agent.measurement import debug_opens
+from ccinit.agent.platform.measurement import debug_opens
 from ccinit.formats.debug_grant import DebugGrant
 from ccinit.formats.verity import RootHash
 from tests.fakes.tdx_boot import (

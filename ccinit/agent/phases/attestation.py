@@ -1,0 +1,290 @@
+"""ATTEST: the handshake with the KBS, the resources that it releases, and the clock that it tells.
+
+The child `kbs` holds the session; whenever it needs evidence it asks (`evidence`).
+What comes back is wrapped into `Secret`s here, one for each use, and wiped with the guest.
+"""
+
+import errno
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+
+from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.jobs.messages import (
+    ConnectionAnswer,
+    ConnectionQuestion,
+    CounterStep,
+    EvidenceQuestion,
+    KbsReply,
+    KbsRequest,
+    Wanted,
+)
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.evidence import answering, require_evidence
+from ccinit.agent.phases.launch_secrets import read_launch_secrets
+from ccinit.agent.phases.log_binding import bind_log
+from ccinit.agent.processes.children import Answer, Answers
+from ccinit.agent.processes.roles import Role
+from ccinit.boot.clock import read_build_time, set_clock
+from ccinit.errors import ChildError, ConfigError, DeadlineError, KernelError
+from ccinit.formats.debug_grant import DebugGrant
+from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.guest_config import KBS_VSOCK_PORT, KbsTransport
+from ccinit.formats.launch_secret import vouch_for_log
+from ccinit.formats.log_evidence import encode_log_evidence
+from ccinit.formats.pod_manifest import PodManifest
+from ccinit.formats.pod_resources import log_psk_uri, name_counters, name_resources
+from ccinit.formats.pod_volume import Volume
+from ccinit.formats.resource_uri import KbsUri, PluginUri, ResourceUri
+from ccinit.formats.tee import (
+    evidence_needs_request,
+    is_judged_at_launch,
+)
+from ccinit.kernel.event_loop import Turn
+from ccinit.kernel.vsock_stream import connect_to_host
+from ccinit.pull.fetch_messages import PolicyKey
+from ccinit.secret import Secret
+from ccinit.values import field, frozen
+
+
+@frozen
+class Grant:
+    """A released resource; `create` lets the guest format an empty disk with it."""
+
+    secret: Secret
+    create: bool
+
+
+@frozen
+class Attested:
+    """What the owner's KBS gave to this boot.
+
+    Attributes:
+        grants: rotation replaces secrets in it.
+        rotating: whose turn that is.
+        policy_keys: public keys and roots that image policies name.
+        counters: how far the KBS says that volumes are, those with a rollback counter.
+    """
+
+    grants: dict[KbsUri, Grant]
+    policy_keys: tuple[PolicyKey, ...] = ()
+    counters: Mapping[PluginUri, int] = field(default_factory=dict)
+    rotating: Turn = field(default_factory=Turn)
+
+    def volume_grant(self, volume: Volume) -> Grant:
+        """The grant of a persistent volume; the manifest's grammar gives each of them a key."""
+        if volume.key is None:
+            raise RuntimeError(f"{volume.name} has no key")
+        return self.grants[volume.key]
+
+
+async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> Attested:
+    """Hold the handshake, fetch everything that the manifest names, set the clock.
+
+    Args:
+        guest: who attests.
+        configured: on what.
+        log_binding: what `open_log` returned, for platforms that only now can bind the log.
+
+    Raises:
+        PeerError, VerificationError, FormatError, DeadlineError: `kbs.…`, `net.…`, `envelope.…`.
+    """
+    with_identity = configured.config.owner is not None
+    wanted = plan_resources(configured.manifest, with_identity=with_identity)
+    counters = plan_counters(configured.manifest)
+    tee = configured.platform.tee
+    if is_judged_at_launch(tee):
+        if counters:
+            raise ConfigError("attest.launch_only", f"on {tee} nobody keeps a rollback counter")
+        reply = await read_launch_secrets(guest, configured, wanted)
+    else:
+        reply = await request_resources(
+            guest, configured, wanted, counters=counters, has_clock=False
+        )
+    grants = _grants(reply)
+    guest.teardown.push("secrets", undoing(lambda: wipe_grants(grants)))
+    set_clock(reply.date, read_build_time())
+    psk = grants[log_psk_uri(configured.manifest)].secret
+    if evidence_needs_request(tee):
+        await bind_log(guest, configured, log_binding)
+    elif is_judged_at_launch(tee):
+        voucher = vouch_for_log(psk.reveal(), log_binding)
+        guest.log.bind(encode_log_evidence(tee, voucher))
+    guest.log.mix(psk)
+    psk.wipe()  # it has had its one use
+    policy_keys = tuple(
+        PolicyKey(resource=str(released.uri), data=released.data) for released in reply.policy_keys
+    )
+    steps = zip(counters, reply.counters, strict=True)
+    known = {step.uri: counter for step, counter in steps}
+    return Attested(grants=grants, policy_keys=policy_keys, counters=known)
+
+
+async def fetch_grants(
+    guest: Guest, configured: Configured, wanted: tuple[Wanted, ...]
+) -> dict[KbsUri, Grant]:
+    """Attest anew and fetch what only a later phase could name; the caller wipes it.
+
+    Raises:
+        PeerError, VerificationError, FormatError, DeadlineError: as `attest`.
+    """
+    return _grants(await request_resources(guest, configured, wanted))
+
+
+def _grants(reply: KbsReply) -> dict[KbsUri, Grant]:
+    return {
+        released.uri: Grant(secret=Secret(released.data), create=released.create)
+        for released in reply.released
+    }
+
+
+async def request_token(guest: Guest, configured: Configured) -> str:
+    """Attest anew and return the KBS's attestation result; the session's key dies with its child.
+
+    Raises:
+        PeerError, VerificationError, FormatError, DeadlineError: as `attest`.
+    """
+    return (await request_resources(guest, configured, (), with_token=True)).token
+
+
+async def request_debug_grant(guest: Guest, configured: Configured) -> tuple[DebugGrant, int]:
+    """Attest anew and return the grant for the key of that session, and the KBS's time.
+
+    Raises:
+        VerificationError, FormatError: `debug.…`, `envelope.…`.
+        PeerError, DeadlineError: as `attest`.
+    """
+    uri = ResourceUri("ccinit", configured.manifest.name, EnvelopeKind.DEBUG_GRANT.value)
+    reply = await request_resources(guest, configured, (), debug_grant=uri)
+    if reply.debug_grant is None:
+        raise ChildError("child.protocol", "the KBS child brought no debug grant")
+    return reply.debug_grant, reply.date
+
+
+async def request_resources(
+    guest: Guest,
+    configured: Configured,
+    wanted: tuple[Wanted, ...],
+    *,
+    with_token: bool = False,
+    counters: tuple[CounterStep, ...] = (),
+    debug_grant: ResourceUri | None = None,
+    has_clock: bool = True,
+) -> KbsReply:
+    """Hold the handshake in a child and return all of `wanted` and `counters`, in their order.
+
+    Without a clock no certificate is held against its dates; the reply tells the time.
+
+    Raises:
+        ConfigError: `attest.launch_only`, the platform has no evidence for a KBS.
+        ChildError: `child.protocol`, other resources came back.
+        CcinitError: as `attest`.
+    """
+    require_evidence(configured)
+    async with AsyncExitStack() as stack:
+        answer = await answering(guest, configured, stack)
+        request = _kbs_request(
+            configured,
+            wanted,
+            with_token=with_token,
+            counters=counters,
+            debug_grant=debug_grant,
+            has_clock=has_clock,
+        )
+        reply = await _run_kbs_child(guest, configured, request, answer)
+    brought = tuple(released.uri for released in reply.released)
+    if brought != tuple(one.uri for one in wanted) or len(reply.counters) != len(counters):
+        raise ChildError("child.protocol", "the KBS child brought other resources than asked for")
+    return reply
+
+
+async def _run_kbs_child(
+    guest: Guest,
+    configured: Configured,
+    request: KbsRequest,
+    answer: Callable[[EvidenceQuestion], Awaitable[Answer]],
+) -> KbsReply:
+    by_relay = request.transport is KbsTransport.VSOCK
+    connections: Answers = {ConnectionQuestion: _connect_to_relay} if by_relay else {}
+    return await guest.children.run(
+        Role.KBS,
+        request,
+        KbsReply,
+        seconds=configured.config.limits.attest_seconds,
+        answers={EvidenceQuestion: answer, **connections},
+    )
+
+
+def _kbs_request(
+    configured: Configured,
+    wanted: tuple[Wanted, ...],
+    *,
+    with_token: bool,
+    counters: tuple[CounterStep, ...],
+    debug_grant: ResourceUri | None,
+    has_clock: bool,
+) -> KbsRequest:
+    config, tee = configured.config, configured.platform.tee
+    return KbsRequest(
+        url=config.kbs.url,
+        ca_pem=config.kbs.ca_pem,
+        transport=config.kbs.transport,
+        tee=tee,
+        document=configured.document.decode(),
+        envelope=config.kbs.envelope,
+        tee_key_algorithm=config.kbs.tee_key_algorithm,
+        passport=config.kbs.passport,
+        wanted=wanted,
+        devices=configured.platform.devices,
+        parameters=configured.parameters if evidence_needs_request(tee) else b"",
+        # Less than the child itself has, or its deadline would come first and know no reason.
+        seconds=max(1, config.limits.attest_seconds * 9 // 10),
+        with_token=with_token,
+        counters=counters,
+        debug_grant=debug_grant,
+        has_clock=has_clock,
+    )
+
+
+async def _connect_to_relay(question: ConnectionQuestion) -> Answer:
+    """A relay that is not there (yet) is for the child to try again; it ends no job."""
+    try:
+        connection = await connect_to_host(KBS_VSOCK_PORT, question.milliseconds / 1000)
+    except KernelError as error:
+        return Answer(value=ConnectionAnswer(errno=error.errno or errno.EIO))
+    except DeadlineError:
+        return Answer(value=ConnectionAnswer(errno=errno.ETIMEDOUT))
+    return Answer(value=ConnectionAnswer(errno=0), fds=(connection.detach(),))
+
+
+def plan_resources(manifest: PodManifest, *, with_identity: bool = False) -> tuple[Wanted, ...]:
+    """List what this pod needs from the KBS; see `ccinit.formats.pod_resources`."""
+    return want(manifest, name_resources(manifest, with_identity=with_identity))
+
+
+def want(manifest: PodManifest, resources: Mapping[KbsUri, EnvelopeKind]) -> tuple[Wanted, ...]:
+    """Say of each of `resources` what the manifest says of it."""
+    policies = {image.policy for image in manifest.images}
+    return tuple(
+        Wanted(
+            uri=uri,
+            kind=kind,
+            is_policy=uri in policies,
+            sealed=tuple(
+                secret.sealed
+                for secret in manifest.secrets
+                if secret.uri == uri and secret.sealed is not None
+            ),
+        )
+        for uri, kind in resources.items()
+    )
+
+
+def plan_counters(manifest: PodManifest) -> tuple[CounterStep, ...]:
+    """List the rollback counters that are read while the KBS is asked for the rest."""
+    return tuple(CounterStep(uri=uri) for uri in name_counters(manifest))
+
+
+def wipe_grants(grants: Mapping[KbsUri, Grant]) -> None:
+    """Overwrite every secret."""
+    for grant in grants.values():
+        grant.secret.wipe()

@@ -1,0 +1,130 @@
+"""CONFIG: from the host's disks to a configuration that is bound to the platform.
+
+1. a child finds and inflates the one initdata document;
+2. PID 1 hashes those bytes and has the digest bound to the platform, which a child names;
+3. only then a child parses them, and PID 1 takes the typed result;
+4. the document's algorithm must be the one that the platform was bound with.
+"""
+
+import os
+from contextlib import ExitStack
+
+from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.jobs.messages import BindReply, BindRequest
+from ccinit.agent.platform.devices import open_device, run_on_platform
+from ccinit.agent.platform.measurement import RuntimeMeasurement
+from ccinit.agent.processes.roles import Role
+from ccinit.attest.detect import Platform, detect_platform
+from ccinit.boot.configuration import (
+    Configuration,
+    InitdataDocument,
+    ParseInitdata,
+    ReadInitdata,
+)
+from ccinit.errors import ChildError, VerificationError
+from ccinit.formats.guest_config import GuestConfig
+from ccinit.formats.initdata import document_digest
+from ccinit.formats.pod_manifest import PodManifest
+from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding, is_judged_at_launch
+from ccinit.kernel.block import BlockDevice, list_virtio_disks
+from ccinit.kernel.efi_secret import wipe_secrets
+from ccinit.values import frozen, replace
+
+_SECONDS = 60.0
+
+
+@frozen
+class Configured:
+    """What the owner wants, and on what.
+
+    Attributes:
+        document: the initdata document's exact bytes.
+        initdata: the disk that carried it.
+        disks: every disk that the host has attached.
+        measurement: of what the guest does from now on.
+        parameters: what a KBS's request has to say of the platform, JSON; empty for nothing.
+    """
+
+    platform: Platform
+    document: bytes
+    config: GuestConfig
+    manifest: PodManifest
+    initdata: BlockDevice
+    disks: tuple[BlockDevice, ...]
+    measurement: RuntimeMeasurement
+    parameters: bytes = b""
+
+
+async def configure(guest: Guest) -> Configured:
+    """Take the configuration; see the module's steps.
+
+    Raises:
+        VerificationError: `config.…`: absent, ambiguous, not bound.
+        FormatError: `initdata.…`, `ccinit.…` or `pod.…`.
+        ConfigError: `attest.…`: not exactly one platform.
+    """
+    platform = detect_platform()
+    if is_judged_at_launch(platform.tee):
+        guest.teardown.push("launch secrets", undoing(wipe_secrets))
+    disks = list_virtio_disks()
+    found = await _read_document(guest, disks)
+    if not 0 <= found.disk < len(disks):
+        raise VerificationError("config.absent", "the child names a disk that does not exist")
+    algorithm = initdata_binding(platform.tee).algorithm
+    digest = document_digest(found.document, algorithm)
+    bound = await run_on_platform(
+        guest,
+        platform,
+        Role.MEASURE,
+        BindRequest(tee=platform.tee, digest=digest),
+        BindReply,
+        report_data=NO_REPORT_DATA,
+        seconds=_SECONDS,
+    )
+    platform = _name_platform(platform, bound.tee)
+    parsed = await guest.children.run(
+        Role.CONFIG, ParseInitdata(document=found.document), Configuration, seconds=_SECONDS
+    )
+    if parsed.algorithm != algorithm:
+        raise VerificationError(
+            "initdata.algorithm",
+            f"{parsed.algorithm}, {platform.tee} is bound by {algorithm}",
+        )
+    return Configured(
+        platform=platform,
+        document=found.document,
+        config=parsed.config,
+        manifest=parsed.manifest,
+        initdata=disks[found.disk],
+        disks=disks,
+        measurement=RuntimeMeasurement(guest, platform),
+        parameters=bound.parameters,
+    )
+
+
+def _name_platform(platform: Platform, tee: Tee) -> Platform:
+    """Take a child's word for which of the platforms that look the same it is.
+
+    Raises:
+        ChildError: `child.protocol`, it is none of them.
+    """
+    if tee not in (platform.tee, *platform.asked):
+        raise ChildError("child.protocol", f"{platform.tee} was named {tee}")
+    return replace(platform, tee=tee)
+
+
+async def _read_document(guest: Guest, disks: tuple[BlockDevice, ...]) -> InitdataDocument:
+    if not disks:
+        raise VerificationError("config.absent", "the host has attached no disk")
+    with ExitStack() as stack:
+        fds = {
+            str(index): stack.enter_context(open_device(disk.node, os.O_RDONLY))
+            for index, disk in enumerate(disks)
+        }
+        return await guest.children.run(
+            Role.INITDATA,
+            ReadInitdata(disks=len(disks)),
+            InitdataDocument,
+            seconds=_SECONDS,
+            fds=fds,
+        )

@@ -1,0 +1,188 @@
+"""Opening debug: from the owner's call to a shell, in an order that cannot be turned round.
+
+    nothing changes   the pod runs, debug is possible here, the declared tools are there;
+                      a grant of the KBS for this very session, with those tools
+    the boundary      PCR 15 (or what the platform has) is extended, the host sees one bit
+    what is secret    the pod ends, its disks close, keys are wiped; not with `keep_pod`
+    what is open      the tools are mounted, `exec` reaches them, until the grant ends the guest
+
+A call that is refused before the boundary has changed nothing. From the boundary on the way goes
+only forward: it does not end with the connection that began it, and whatever fails on it ends the
+guest. The KBS finds PCR 15 other than zero from then on and releases nothing more to this boot, no
+second grant either.
+
+PID 1 loads this module when debug is asked for, and not before.
+"""
+
+from ccinit.agent.guest import OWNER_PLANE_STEP, Guest, undoing
+from ccinit.agent.phases.attestation import Attested, request_debug_grant, wipe_grants
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.debug_tools import find_tools_disk
+from ccinit.agent.platform.measurement import debug_opens
+from ccinit.boot.directories import make_directory
+from ccinit.errors import CcinitError, ConfigError, VerificationError
+from ccinit.formats.debug_grant import DebugGrant
+from ccinit.formats.host_rpc import Phase
+from ccinit.formats.pod_resources import tls_identity_uri
+from ccinit.formats.sealed_log import Kind
+from ccinit.formats.verity import VerityParameters
+from ccinit.kernel.block import BlockDevice
+from ccinit.kernel.clock import boottime
+from ccinit.kernel.dm import DmControl
+from ccinit.kernel.task import sleep
+from ccinit.run.crun import Crun
+from ccinit.run.debug_environment import DebugEnvironment, open_environment
+from ccinit.unlock.verity_volume import activate_verity
+from ccinit.values import frozen
+
+_FOLDER = "/run/ccinit/debug"
+
+
+@frozen
+class OpenDebug:
+    """What is open, and until when.
+
+    Attributes:
+        ends_at: on the clock of `boottime`.
+    """
+
+    environment: DebugEnvironment
+    grant: DebugGrant
+    ends_at: float
+
+
+@frozen
+class _Permitted:
+    """What all checks have found."""
+
+    grant: DebugGrant
+    tools: VerityParameters
+    disk: BlockDevice
+    ends_at: float
+
+
+class DebugBoundary:
+    """The one way into debug, in the life of one guest.
+
+    Attributes:
+        is_busy: somebody is on the way.
+        opened: what is open.
+    """
+
+    def __init__(self, guest: Guest, configured: Configured, attested: Attested) -> None:
+        self.is_busy = False
+        self.opened: OpenDebug | None = None
+        self._guest = guest
+        self._configured = configured
+        self._attested = attested
+
+    async def open(self) -> OpenDebug:
+        """Open debug if everything allows it.
+
+        Raises:
+            ConfigError: `debug.tools`, `debug.not_allowed`; nothing has changed.
+            VerificationError, FormatError, PeerError, DeadlineError: `debug.…`, `kbs.…`, likewise.
+            CcinitError: the boundary could not be measured; or a step behind it failed, and the
+                guest ends.
+        """
+        self.is_busy = True
+        try:
+            permitted = await self._permit()
+        except BaseException:
+            self.is_busy = False
+            raise
+        # Not the caller's task: if the client goes away, what has begun is done to its end.
+        task = self._guest.loop.start(self._cross(permitted), "debug opening")
+        failure = await task.join()
+        if failure is not None:
+            raise failure
+        if self.opened is None:
+            raise RuntimeError("debug is open or has failed")
+        return self.opened
+
+    async def _permit(self) -> _Permitted:
+        """Make every check that there is, and change nothing."""
+        config = self._configured.config
+        disk = find_tools_disk(self._configured)
+        if config.debug_tools is None or disk is None:
+            raise ConfigError("debug.tools", "ccinit.toml declares no [debug.tools]")
+        # The token of another service repeats neither PCR 15 nor what is in RTMR 3.
+        is_shown = self._configured.measurement.is_proven and config.kbs.passport is None
+        if not is_shown and not config.debug_allowed:
+            raise ConfigError(
+                "debug.not_allowed",
+                f"{self._configured.platform.tee} shows the KBS no register that would tell, "
+                "and ccinit.toml does not say debug.allowed = true",
+            )
+        grant, now_s = await request_debug_grant(self._guest, self._configured)
+        ends_at = boottime() + grant.expires_s - now_s
+        if grant.tools_root != config.debug_tools.root_hash:
+            raise VerificationError("debug.tools_root", "the grant names other tools than declared")
+        return _Permitted(grant=grant, tools=config.debug_tools, disk=disk, ends_at=ends_at)
+
+    async def _cross(self, permitted: _Permitted) -> CcinitError | None:
+        """Go over the boundary and on; return what went wrong, for the caller if there is one."""
+        guest, grant = self._guest, permitted.grant
+        try:
+            await self._configured.measurement.measure_debug(debug_opens(grant))
+            guest.state.open_debug()
+            guest.loop.start(_expire(guest, permitted.ends_at), "debug expiry")
+            _require_running(guest)
+            if not grant.keep_pod:
+                await self._stop_pod()
+                _require_running(guest)
+            environment = await _open_environment(guest, permitted)
+        except CcinitError as error:
+            guest.event(f"debug: failed: {error}")
+            if guest.state.is_debug:
+                guest.service.stopping.set()
+            return error
+        finally:
+            self.is_busy = False
+        self.opened = OpenDebug(environment=environment, grant=grant, ends_at=permitted.ends_at)
+        guest.event(f"debug: open for {permitted.ends_at - boottime():.0f} s")
+        return None
+
+    async def _stop_pod(self) -> None:
+        """End the pod, close its disks, wipe its keys; owner plane and log keep theirs."""
+        guest = self._guest
+        guest.event("debug: the pod is stopped")
+        failures = await guest.teardown.run_above(OWNER_PLANE_STEP)
+        identity = tls_identity_uri(self._configured.manifest)
+        grants = self._attested.grants
+        wipe_grants({uri: grant for uri, grant in grants.items() if uri != identity})
+        guest.containers.clear()
+        for name, error in failures:
+            guest.event(f"debug: teardown of {name} failed: {error}")
+        if failures:
+            raise failures[0][1]
+
+
+def _require_running(guest: Guest) -> None:
+    """Open nothing in a guest that has meanwhile begun to end."""
+    if guest.state.phase is not Phase.RUN:
+        raise ConfigError("owner.not_now", "the guest ends")
+
+
+async def _open_environment(guest: Guest, permitted: _Permitted) -> DebugEnvironment:
+    """Mount the tools and start their environment."""
+    control = DmControl()
+    guest.teardown.push("debug device-mapper", undoing(control.close))
+    root = make_directory(f"{make_directory(_FOLDER, 0o700)}/root", 0o700)
+    stack = activate_verity(control, "debug-tools", permitted.disk, permitted.tools, root)
+    guest.teardown.push("debug tools", undoing(stack.close))
+
+    def log(data: bytes) -> None:
+        guest.log.append(Kind.RUNTIME, "crun", data)
+
+    crun = Crun(state_dir=make_directory(f"{_FOLDER}/crun", 0o700), log=log)
+    environment = await open_environment(crun, root)
+    guest.teardown.push("debug environment", environment.close)
+    return environment
+
+
+async def _expire(guest: Guest, ends_at: float) -> None:
+    """End the guest with its grant."""
+    await sleep(max(0.0, ends_at - boottime()))
+    guest.event("debug: the grant has ended, and with it the guest")
+    guest.service.stopping.set()

@@ -1,0 +1,29 @@
+"""The disk of the debug tools, which `[debug.tools]` of the measured `ccinit.toml` declares.
+
+Declared, it has a role like every other disk: it must be there, its hash tree must have the
+measured root, and it is mounted only once debug is open. Not declared, it is a disk too many and
+the guest stops: no word of a KBS brings in a disk that the guest's document does not know.
+"""
+
+from ccinit.agent.phases.configuration import Configured
+from ccinit.boot.disks import select_candidates, select_held
+from ccinit.kernel.block import BlockDevice
+from ccinit.unlock.verity_volume import select_verity_disk
+
+ROLE = "debug.tools"
+"""No volume can have this name."""
+
+
+def find_tools_disk(configured: Configured) -> BlockDevice | None:
+    """Return the disk with the declared tools; None if the configuration declares none.
+
+    Raises:
+        VerificationError: `verity.root`, `volume.missing`: it declares some, and no disk has them.
+        KernelError: a disk cannot be read.
+    """
+    tools = configured.config.debug_tools
+    if tools is None:
+        return None
+    taken = (configured.initdata, select_held(configured.disks))
+    disks = select_candidates(configured.disks, taken, tools.device_bytes)
+    return select_verity_disk(ROLE, disks, tools)

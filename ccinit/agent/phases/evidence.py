@@ -1,0 +1,158 @@
+"""Evidence of the platform, made by a child that has its device and no network.
+
+Who speaks to the KBS has no device: it asks, and is answered the first time by a child that was
+started along with it, later, if a session is renewed, by a new one each time. The owner plane and
+containers ask for evidence of their own.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from ccinit.agent.guest import Guest
+from ccinit.agent.jobs.messages import (
+    EndorsementAnswer,
+    EndorsementQuestion,
+    EndorseRequest,
+    EvidenceAnswer,
+    EvidenceQuestion,
+    EvidenceReply,
+    EvidenceRequest,
+)
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.platform.devices import open_platform, run_on_platform
+from ccinit.agent.processes.children import Answer, Answers, PreparedChild
+from ccinit.agent.processes.roles import Role
+from ccinit.errors import ChildError, ConfigError
+from ccinit.formats.initdata import document_digest
+from ccinit.formats.tee import (
+    MAX_VERIFIERS_REQUEST_BYTES,
+    Binding,
+    evidence_needs_network,
+    evidence_needs_request,
+    initdata_binding,
+    is_judged_at_launch,
+)
+
+_EVIDENCE_SECONDS = 60.0
+
+
+async def answering(
+    guest: Guest, configured: Configured, stack: AsyncExitStack
+) -> Callable[[EvidenceQuestion], Awaitable[Answer]]:
+    """Return what answers the questions of one KBS child, while `stack` is open."""
+    first = await _prepare_evidence(guest, configured, stack)
+
+    async def answer(question: EvidenceQuestion) -> Answer:
+        _keep_request(guest, configured, question.request)
+        if first is None or first.is_used:
+            evidence = await collect_evidence(guest, configured, question.report_data)
+        else:
+            request = _evidence_request(guest, configured, question.report_data)
+            async with guest.evidence_turn:
+                made = await first.run(
+                    request,
+                    EvidenceReply,
+                    seconds=_EVIDENCE_SECONDS,
+                    answers=_endorsements(guest, configured),
+                )
+            guest.service.figures.evidence_made += 1
+            evidence = made.evidence
+        return Answer(value=EvidenceAnswer(evidence=evidence))
+
+    return answer
+
+
+async def _prepare_evidence(
+    guest: Guest, configured: Configured, stack: AsyncExitStack
+) -> PreparedChild | None:
+    """Start the first evidence child: it loads while the other does, until the challenge is there.
+
+    Returns None where the report data has to be known when the files are opened.
+    """
+    platform = configured.platform
+    if platform.open_report is not None:
+        return None
+    with open_platform(platform, b"") as fds:
+        prepare = guest.children.prepare(Role.EVIDENCE, fds=fds)
+        return await stack.enter_async_context(prepare)
+
+
+async def collect_evidence(guest: Guest, configured: Configured, report_data: bytes) -> bytes:
+    """Return evidence over `report_data` as JSON text.
+
+    Raises:
+        ConfigError: `attest.launch_only`, the platform has none.
+        CcinitError: it made none.
+    """
+    require_evidence(configured)
+    # Made now: whose turn comes meanwhile may bring another verifier's request.
+    request = _evidence_request(guest, configured, report_data)
+    async with guest.evidence_turn:
+        reply = await run_on_platform(
+            guest,
+            configured.platform,
+            Role.EVIDENCE,
+            request,
+            EvidenceReply,
+            report_data=report_data,
+            seconds=_EVIDENCE_SECONDS,
+            answers=_endorsements(guest, configured),
+        )
+    guest.service.figures.evidence_made += 1
+    return reply.evidence
+
+
+def _endorsements(guest: Guest, configured: Configured) -> Answers:
+    """Answer a child that has a report and no network by one that has the network only."""
+    tee = configured.platform.tee
+    if not evidence_needs_network(tee):
+        return {}
+
+    async def endorse(question: EndorsementQuestion) -> Answer:
+        request = EndorseRequest(tee=tee, hardware=question.hardware)
+        run = guest.children.run
+        answer = await run(Role.ENDORSE, request, EndorsementAnswer, seconds=_EVIDENCE_SECONDS)
+        return Answer(value=answer)
+
+    return {EndorsementQuestion: endorse}
+
+
+def require_evidence(configured: Configured) -> None:
+    """Refuse where the platform has no evidence.
+
+    Raises:
+        ConfigError: `attest.launch_only`.
+    """
+    if is_judged_at_launch(configured.platform.tee):
+        raise ConfigError(
+            "attest.launch_only",
+            "the owner judged this launch once; there is no evidence, and nothing to fetch with it",
+        )
+
+
+def _keep_request(guest: Guest, configured: Configured, request: bytes) -> None:
+    """Keep a request from the child that spoke with the KBS; PID 1 does not read it.
+
+    Raises:
+        ChildError: `child.protocol`, one too many, or none.
+    """
+    needed = evidence_needs_request(configured.platform.tee)
+    if bool(request) is not needed or len(request) > MAX_VERIFIERS_REQUEST_BYTES:
+        raise ChildError("child.protocol", f"a request of {len(request)} bytes")
+    if needed:
+        guest.verifiers_request.text = request
+
+
+def _evidence_request(guest: Guest, configured: Configured, report_data: bytes) -> EvidenceRequest:
+    tee = configured.platform.tee
+    place = initdata_binding(tee)
+    stated = b""
+    if place.binding is Binding.STATED:
+        stated = document_digest(configured.document, place.algorithm)
+    return EvidenceRequest(
+        tee=tee,
+        report_data=report_data,
+        events=configured.measurement.records,
+        initdata=stated,
+        request=guest.verifiers_request.text if evidence_needs_request(tee) else b"",
+    )

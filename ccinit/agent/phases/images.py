@@ -1,0 +1,126 @@
+"""PULL: the manifest's images, a few at once, each through its children."""
+
+from collections import deque
+from collections.abc import Mapping
+from functools import partial
+
+from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.memory_store import count_used
+from ccinit.agent.phases.pull_children import ImageChildren
+from ccinit.agent.phases.storage import Unlocked
+from ccinit.agent.platform.measurement import image_pulled
+from ccinit.boot.directories import make_directory
+from ccinit.formats.oci_reference import parse_image_reference
+from ccinit.formats.pod_manifest import Image
+from ccinit.formats.pod_resources import name_pull_resources
+from ccinit.formats.registries import RegistryRule, rule_keys, select_rule
+from ccinit.kernel.event_loop import TaskGroup, Turn
+from ccinit.pull.fetch_messages import PullLimits, PullRequest, SignaturePolicy, key_pipe
+from ccinit.pull.image import PulledImage, pull_image, unmount_layers
+from ccinit.pull.layer_form import LayerForm
+from ccinit.pull.layer_store import LayerStore
+from ccinit.secret import Secret
+from ccinit.values import frozen
+
+AT_ONCE = 3
+"""Pulls that run at once: one downloads while another one's index is made. Each takes 43 MB."""
+
+
+@frozen
+class Pulled:
+    """The manifest's images by name, mounted and compared with their tars."""
+
+    images: Mapping[str, PulledImage]
+
+
+async def pull(
+    guest: Guest, configured: Configured, attested: Attested, unlocked: Unlocked
+) -> Pulled:
+    """Pull every image.
+
+    Raises:
+        CcinitError: of any family: `net.…`, `registry.…`, `pull.…`, `enc.…`, `tar.…`, `tree.…`.
+    """
+    images: dict[str, PulledImage] = {}
+    waiting = deque(configured.manifest.images)
+    in_memory = unlocked.in_memory
+    turn, store = Turn(), LayerStore(LayerForm.COMPRESSED if in_memory else LayerForm.INDEX)
+
+    async def pull_waiting() -> None:
+        while waiting:
+            image = waiting.popleft()
+            directory = f"{unlocked.store}/image-{image.name}"
+            images[image.name] = await _pull_one(
+                guest, configured, attested, image, directory, turn, store
+            )
+
+    async with TaskGroup() as group:
+        for number in range(1 if in_memory else AT_ONCE):  # the tars of one are enough in memory
+            group.start(pull_waiting(), f"pull {number}")
+    for uri in name_pull_resources(configured.manifest):
+        attested.grants[uri].secret.wipe()  # they have had their one use
+    if in_memory:
+        used, free = count_used(unlocked.store)
+        guest.event(f"images take {used} bytes of memory; containers may write {free}")
+    return Pulled(images=images)
+
+
+async def _pull_one(
+    guest: Guest,
+    configured: Configured,
+    attested: Attested,
+    image: Image,
+    directory: str,
+    turn: Turn,
+    store: LayerStore,
+) -> PulledImage:
+    make_directory(directory, 0o700)
+    policy = _policy(attested, image)
+    rule = select_rule(configured.manifest.registries, parse_image_reference(image.reference))
+    request = _request(configured, attested, image, rule)
+    keys = _client_keys(attested, rule)
+    children = ImageChildren(guest, configured, attested, image, directory, keys, turn, store.form)
+    async with children:
+        pulled = await pull_image(request, directory, children, store, policy)
+        # Nothing has been waited for since they were mounted. The end of the children is, and if
+        # another image fails meanwhile, this is interrupted there.
+        guest.teardown.push(f"image {image.name}", undoing(partial(unmount_layers, pulled.own)))
+    guest.event(
+        f"image {image.name}: manifest {pulled.manifest}, {len(pulled.layers)} layers, "
+        f"{pulled.file_bytes} bytes of files"
+    )
+    configured.measurement.note(image_pulled(image.reference, pulled.manifest))
+    guest.service.figures.image_bytes[image.name] = pulled.file_bytes
+    return pulled
+
+
+def _request(
+    configured: Configured, attested: Attested, image: Image, rule: RegistryRule | None
+) -> PullRequest:
+    limits = configured.config.limits
+    return PullRequest(
+        reference=image.reference,
+        ca_pem=image.ca_pem,
+        auth=attested.grants[image.auth].secret.reveal() if image.auth is not None else b"",
+        limits=PullLimits(tar_bytes=limits.image_bytes, total_seconds=limits.pull_seconds),
+        encryption=image.encryption,
+        with_signatures=image.policy is not None,
+        registry=rule,
+    )
+
+
+def _client_keys(attested: Attested, rule: RegistryRule | None) -> Mapping[str, Secret]:
+    """Return the keys of this image's client certificates by the names of their pipes."""
+    return {
+        key_pipe(position): attested.grants[uri].secret
+        for position, uri in enumerate(rule_keys(rule))
+    }
+
+
+def _policy(attested: Attested, image: Image) -> SignaturePolicy | None:
+    if image.policy is None:
+        return None
+    document = attested.grants[image.policy].secret.reveal()
+    return SignaturePolicy(document=document, keys=attested.policy_keys)

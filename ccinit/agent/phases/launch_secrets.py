@@ -1,0 +1,40 @@
+"""PID 1's hand on the secrets of a launch: opened for one child, then wiped.
+
+They are wiped once they were read, and with the guest however it ends. What the guest has from them
+afterwards is what it would have from a KBS.
+"""
+
+from ccinit.agent.guest import Guest
+from ccinit.agent.jobs.messages import KbsReply, LaunchRequest, Wanted
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.processes.roles import Role
+from ccinit.errors import ChildError, ConfigError
+from ccinit.formats.guest_config import EnvelopePolicy
+from ccinit.kernel.efi_secret import open_secrets, wipe_secrets
+
+_SECONDS = 60.0
+
+
+async def read_launch_secrets(
+    guest: Guest, configured: Configured, wanted: tuple[Wanted, ...]
+) -> KbsReply:
+    """Return all of `wanted` from the launch's secrets, in its order, and wipe these.
+
+    Raises:
+        ConfigError: `kbs.envelope`, the document does without envelopes; nothing else names these.
+        VerificationError: `launch_secret.…`, `envelope.kind`.
+        FormatError: `launch_statement.…`, `launch_secret.…`, `envelope.…`.
+        ChildError: `child.protocol`, other resources came back.
+    """
+    if configured.config.kbs.envelope is not EnvelopePolicy.REQUIRED:
+        raise ConfigError("kbs.envelope", "secrets of a launch are envelopes, or have no name")
+    try:
+        with open_secrets() as fds:
+            reply = await guest.children.run(
+                Role.LAUNCH, LaunchRequest(wanted=wanted), KbsReply, seconds=_SECONDS, fds=fds
+            )
+    finally:
+        wipe_secrets()
+    if tuple(released.uri for released in reply.released) != tuple(one.uri for one in wanted):
+        raise ChildError("child.protocol", "the launch child brought other resources")
+    return reply

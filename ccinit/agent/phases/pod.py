@@ -1,0 +1,275 @@
+"""START and RUN: the manifest's containers, in their order, until the last main one is done."""
+
+from collections.abc import Callable
+from functools import partial
+
+from ccinit.agent.figures import read_memory
+from ccinit.agent.guest import STEP_SECONDS, Guest
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.images import Pulled
+from ccinit.agent.phases.memory_store import count_used
+from ccinit.agent.phases.network import RESOLVER_FILE, write_file
+from ccinit.agent.phases.rotation import Rotation
+from ccinit.agent.phases.storage import Unlocked
+from ccinit.agent.platform.measurement import container_starts
+from ccinit.boot.directories import make_directory
+from ccinit.errors import CcinitError, ChildError
+from ccinit.formats.pod_container import Container, ContainerKind
+from ccinit.formats.sealed_log import Kind
+from ccinit.kernel.cgroup import Cgroup
+from ccinit.run.container import ContainerState, StartOrder, plan_start_order
+from ccinit.run.crun import Crun
+from ccinit.run.secrets import SecretFile
+from ccinit.run.shared_namespaces import SharedNamespaces
+from ccinit.run.spec import BindMount
+from ccinit.run.supervisor import Sinks, Supervisor, Workload
+from ccinit.secret import Secret
+from ccinit.values import frozen, replace
+
+_RUN = "/run/ccinit/pod"  # a directory for each container by its name
+_CRUN = "/run/ccinit/crun"
+_SHARED = "/run/ccinit/shared"
+_HOSTS_FILE = "/run/ccinit/hosts"
+_HOSTNAME_FILE = "/run/ccinit/hostname"
+_GUEST_RESERVE_BYTES = 96 * 1024 * 1024
+_POD_CGROUP = "/sys/fs/cgroup/pod"
+
+
+class Running:
+    """A main container and the task that keeps it.
+
+    Attributes:
+        failure: why it could not be prepared, or cleared away: for whoever starts or stops the pod,
+            and no end of the guest by itself.
+    """
+
+    def __init__(self, guest: Guest, name: str, supervisor: Supervisor) -> None:
+        self.supervisor = supervisor
+        self.failure: CcinitError | None = None
+        self.task = guest.loop.start(self._keep(guest, name), f"container {name}")
+
+    async def _keep(self, guest: Guest, name: str) -> None:
+        try:
+            await self.supervisor.run()
+        except CcinitError as error:
+            guest.event(f"{name}: {error}")
+            self.failure = error
+
+
+@frozen
+class Started:
+    """The pod with all its main containers started."""
+
+    main: tuple[Running, ...]
+
+    async def run(self) -> None:
+        """Return once no main container will run again."""
+        for running in self.main:
+            await running.task.join()
+
+
+async def start(
+    guest: Guest,
+    configured: Configured,
+    attested: Attested,
+    unlocked: Unlocked,
+    pulled: Pulled,
+) -> Started:
+    """Run the init containers, then start the main ones wave by wave.
+
+    Raises:
+        ChildError: `pod.init`, an init container did not succeed; `pod.start`, another never ran.
+        ConfigError, FormatError, KernelError: `run.…`: one cannot be prepared.
+    """
+    manifest = configured.manifest
+    order = plan_start_order(manifest.containers)
+    _prepare_pod(manifest.name, count_used(unlocked.store)[0] if unlocked.in_memory else 0)
+    crun = Crun(state_dir=make_directory(_CRUN, 0o700), log=_sink(guest, Kind.RUNTIME, "crun"))
+    shared = await _share(guest, configured)
+    supervisors = {
+        container.name: Supervisor(
+            _workload(container, shared, configured, attested, unlocked, pulled),
+            crun,
+            _sinks(guest, container.name),
+        )
+        for container in manifest.containers
+    }
+    guest.containers.update(supervisors)
+    started = await _start_in_order(guest, configured, order, supervisors, pulled)
+    _keep_secrets_fresh(guest, configured, attested)
+    return started
+
+
+async def _share(guest: Guest, configured: Configured) -> SharedNamespaces:
+    share = configured.manifest.share
+    if not (share.ipc or share.process):
+        return SharedNamespaces()
+    from ccinit.agent.phases.pod_namespaces import share_namespaces  # noqa: PLC0415  # most pods do not
+
+    return await share_namespaces(guest, share, _SHARED)
+
+
+async def _start_in_order(
+    guest: Guest,
+    configured: Configured,
+    order: StartOrder,
+    supervisors: dict[str, Supervisor],
+    pulled: Pulled,
+) -> Started:
+    grace = _Grace(guest, configured.config.limits.stop_grace_seconds)
+    image_of = {one.name: pulled.images[one.image] for one in configured.manifest.containers}
+
+    async def measure_starts(*names: str) -> None:
+        for name in names:
+            configured.measurement.note(container_starts(name, image_of[name].manifest))
+        await configured.measurement.measure()
+
+    for name in order.init:
+        await measure_starts(name)
+        life = await supervisors[name].run()
+        if life.state is not ContainerState.DONE:
+            raise ChildError("pod.init", f"{name} ended {life.state}")
+    main: list[Running] = []
+    for wave in order.waves:
+        await measure_starts(*wave)
+        begun = []
+        for name in wave:
+            running = Running(guest, name, supervisors[name])
+            begun.append(running)
+            seconds = grace.most_seconds(running) + STEP_SECONDS
+            guest.teardown.push(f"container {name}", partial(grace.stop, running), seconds)
+        for running in begun:
+            await running.supervisor.up.wait()
+            if not running.supervisor.life.starts:
+                await running.task.join()
+                never = ChildError("pod.start", f"{running.task.name} never ran")
+                raise running.failure or never
+        main += begun
+    return Started(main=tuple(main))
+
+
+def _keep_secrets_fresh(guest: Guest, configured: Configured, attested: Attested) -> None:
+    """Rotate by the manifest's schedule, if it has one."""
+    seconds = configured.manifest.rotate_every_seconds
+    if seconds:
+        rotation = Rotation(guest, configured, attested)
+        task = guest.loop.start(rotation.keep(seconds), "rotation")
+        guest.teardown.push("rotation", task.stop)
+
+
+class _Grace:
+    """How long containers get to end; the host may wish for less than the manifest, not more."""
+
+    def __init__(self, guest: Guest, most_seconds: int) -> None:
+        self._guest = guest
+        self._most_seconds = most_seconds
+
+    def most_seconds(self, running: Running) -> int:
+        """How long the measured configuration gives a container."""
+        most = running.supervisor.stop_grace_seconds
+        return self._most_seconds if most is None else most
+
+    async def stop(self, running: Running) -> None:
+        """Stop one container.
+
+        Raises:
+            CcinitError: it could not be cleared away.
+        """
+        most = self.most_seconds(running)
+        wished = self._guest.service.stop_grace_seconds
+        if not running.task.is_done():
+            await running.supervisor.stop(most if wished is None else min(wished, most))
+            await running.task.join()
+        if running.failure is not None:
+            raise running.failure
+
+
+def _prepare_pod(name: str, images_bytes: int) -> None:
+    make_directory(_RUN, 0o700)
+    write_file(_HOSTNAME_FILE, f"{name}\n")
+    write_file(_HOSTS_FILE, f"127.0.0.1 localhost {name}\n::1 localhost\n")
+    most = read_memory()["MemTotal"] - _GUEST_RESERVE_BYTES - images_bytes
+    Cgroup(_POD_CGROUP).set_memory(most_bytes=most)
+
+
+def _workload(
+    container: Container,
+    shared: SharedNamespaces,
+    configured: Configured,
+    attested: Attested,
+    unlocked: Unlocked,
+    pulled: Pulled,
+) -> Workload:
+    image = pulled.images[container.image]
+    if container.kind is ContainerKind.INIT:
+        shared = replace(shared, process="")  # its processes end before those of others begin
+    secrets = [one for one in configured.manifest.secrets if one.container == container.name]
+    return Workload(
+        container=container,
+        image=image.config,
+        lowers=tuple(layer.mount_point for layer in reversed(image.layers)),
+        scratch=f"{unlocked.store}/container-{container.name}",
+        run_dir=f"{_RUN}/{container.name}",
+        hostname=configured.manifest.name,
+        cgroup_path=f"/pod/{container.name}",
+        binds=(*_pod_files(), *_volume_binds(container, unlocked)),
+        shared=shared,
+        secret_files=(
+            *(
+                SecretFile(
+                    path=one.file,
+                    mode=one.mode,
+                    content=attested.grants[one.uri].secret,
+                    rotates=one.rotate,
+                )
+                for one in secrets
+                if one.file is not None
+            ),
+            *(  # no secrets, but they come the same way
+                SecretFile(path=one.path, mode=one.mode, content=Secret(one.text.encode()))
+                for one in configured.manifest.files
+                if one.container == container.name
+            ),
+        ),
+        secret_env=tuple(
+            (one.env, attested.grants[one.uri].secret.reveal().decode())
+            for one in secrets
+            if one.env is not None
+        ),
+    )
+
+
+def _pod_files() -> tuple[BindMount, ...]:
+    return tuple(
+        BindMount(source=source, target=target, read_only=True)
+        for source, target in (
+            (RESOLVER_FILE, "/etc/resolv.conf"),
+            (_HOSTS_FILE, "/etc/hosts"),
+            (_HOSTNAME_FILE, "/etc/hostname"),
+        )
+    )
+
+
+def _volume_binds(container: Container, unlocked: Unlocked) -> tuple[BindMount, ...]:
+    return tuple(
+        BindMount(
+            source=unlocked.volumes[mount.volume], target=mount.path, read_only=mount.read_only
+        )
+        for mount in container.mounts
+    )
+
+
+def _sinks(guest: Guest, name: str) -> Sinks:
+    return Sinks(
+        stdout=_sink(guest, Kind.STDOUT, name),
+        stderr=_sink(guest, Kind.STDERR, name),
+        event=guest.event,
+    )
+
+
+def _sink(guest: Guest, kind: Kind, source: str) -> Callable[[bytes], None]:
+    def take(data: bytes) -> None:
+        guest.log.append(kind, source, data)
+
+    return take

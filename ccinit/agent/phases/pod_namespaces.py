@@ -1,0 +1,95 @@
+"""The namespaces that the pod's containers share, from START to the pod's end.
+
+A PID namespace needs a first process: it collects whatever loses its parent there, and with its end
+the kernel ends every other. That is the child `reaper`. Its end is the pod's: containers could be
+started again, but not where the manifest says.
+"""
+
+from functools import partial
+from typing import Never
+
+from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.jobs.messages import Reaping, ReapRequest
+from ccinit.agent.processes.children import PreparedChild
+from ccinit.agent.processes.roles import Role
+from ccinit.boot.directories import make_directory
+from ccinit.errors import CcinitError, ChildError
+from ccinit.formats.pod_share import Share
+from ccinit.kernel.event_loop import Event
+from ccinit.kernel.namespaces import (
+    NamespaceKind,
+    bind_namespace,
+    namespace_file,
+    release_namespace,
+)
+from ccinit.run.shared_namespaces import SharedNamespaces, close_shared_ipc, open_shared_ipc
+
+
+async def share_namespaces(guest: Guest, share: Share, directory: str) -> SharedNamespaces:
+    """Make what the manifest shares; how it ends is on the guest's teardown.
+
+    Args:
+        guest: whose pod it is.
+        share: what is wanted.
+        directory: made here, on a tmpfs.
+
+    Raises:
+        KernelError: the kernel refused.
+        ChildError: `child.…`, there is no first process.
+    """
+    make_directory(directory, 0o700)
+    ipc = shm = process = ""
+    if share.ipc:
+        ipc, shm = f"{directory}/ipc", make_directory(f"{directory}/shm", 0o700)
+        open_shared_ipc(ipc, shm, share.shm_bytes)
+        guest.teardown.push("shared IPC", undoing(partial(close_shared_ipc, ipc, shm)))
+    if share.process:
+        process = f"{directory}/process"
+        await Reaper(guest, process).start()
+    return SharedNamespaces(ipc=ipc, shm=shm, process=process)
+
+
+class Reaper:
+    """The first process of a PID namespace, and the file by which others find that."""
+
+    def __init__(self, guest: Guest, path: str) -> None:
+        """Args: path: of the file, which is made."""
+        self._guest = guest
+        self._path = path
+        self._ready = Event()
+        self._failure: CcinitError | None = None
+
+    async def start(self) -> None:
+        """Return once it collects; from then on its end ends the guest.
+
+        Raises:
+            CcinitError: it did not get there.
+        """
+        task = self._guest.loop.start(self._keep(), "reaper")
+        self._guest.teardown.push("shared processes", task.stop)
+        await self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _keep(self) -> None:
+        try:
+            async with self._guest.children.prepare(Role.REAPER, fds={}) as child:
+                # The file, not /proc/PID: a number may be another process's later.
+                bind_namespace(namespace_file(child.pid, NamespaceKind.PID), self._path)
+                try:
+                    await self._hold(child)
+                finally:
+                    release_namespace(self._path)
+        except CcinitError as error:
+            self._failure = error
+            if self._ready.is_set():
+                self._guest.give_up(error)
+        finally:
+            self._ready.set()
+
+    async def _hold(self, child: PreparedChild) -> Never:
+        await child.run(ReapRequest(), Reaping, seconds=None, notices={Reaping: self._hear})
+        raise ChildError("child.ended", "reaper: gone before the pod")
+
+    def _hear(self, _notice: Reaping) -> None:
+        self._ready.set()

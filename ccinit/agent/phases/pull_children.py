@@ -1,0 +1,306 @@
+"""The children of one pull: which role does what, and the pipes between them."""
+
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, ExitStack
+from types import TracebackType
+from typing import Self
+
+from ccinit.agent.guest import Guest
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.image_keys import open_layer_keys
+from ccinit.agent.processes.channel import printable
+from ccinit.agent.processes.children import Answer, PreparedChild, ProgramEnd
+from ccinit.agent.processes.roles import RIGHTS, Role
+from ccinit.errors import ChildError, KernelError
+from ccinit.formats.layer_encryption import LayerKey
+from ccinit.formats.pod_manifest import Image
+from ccinit.kernel.event_loop import TaskGroup, Turn
+from ccinit.pull.feed_messages import FedTar, FeedRequest
+from ccinit.pull.fetch_messages import (
+    AcceptedImage,
+    Downloaded,
+    FetchBegun,
+    FoundImage,
+    FoundSignatures,
+    PulledBlobs,
+    PullRequest,
+    SendLayers,
+    SignatureRequest,
+    SourceFailed,
+)
+from ccinit.pull.image import Owners
+from ccinit.pull.index import IndexReply, IndexRequest
+from ccinit.pull.layer_form import LayerForm
+from ccinit.pull.layer_store import StoredLayer
+from ccinit.pull.layer_stream import NEIGHBOUR_ENDED, SINK, SOURCE, open_pipe
+from ccinit.pull.messages import (
+    KEYS_PIPE,
+    DecryptReply,
+    DecryptRequest,
+    InspectedImage,
+    InspectRequest,
+    KeptTar,
+    LayersRequest,
+    OpenedTar,
+    VerifiedLayers,
+)
+from ccinit.pull.reception import Begin
+from ccinit.pull.tree_messages import TreeDigests, TreeRequest
+from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest
+from ccinit.pull.verdict import Decide
+from ccinit.secret import Secret
+
+_JUDGE_SECONDS = 60.0
+
+
+class ImageChildren:
+    """See `ccinit.pull.image.PullChildren`; to be entered for one pull.
+
+    Those that wait for others are started ahead and load their code meanwhile: the two behind the
+    pipes and the one that reads the manifest while the registry is asked for it, the one for the
+    index while the last tar is read, the one for the mounts while the index is made.
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        configured: Configured,
+        attested: Attested,
+        image: Image,
+        directory: str,
+        client_keys: Mapping[str, Secret],
+        turn: Turn,
+        form: LayerForm = LayerForm.INDEX,
+    ) -> None:
+        self._guest = guest
+        self._configured = configured
+        self._attested = attested
+        self._image = image
+        self._client_keys = client_keys
+        self._turn = turn
+        self._form = form
+        self._seconds = configured.config.limits.pull_seconds
+        self._directory = directory
+        self._stack = AsyncExitStack()
+        self._fds: dict[str, int] = {}
+        self._registry: PreparedChild | None = None
+        self._inspect: PreparedChild | None = None
+        self._unpack: PreparedChild | None = None
+        self._layers: PreparedChild | None = None
+        self._index: PreparedChild | None = None
+        self._tree: PreparedChild | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            with ExitStack() as passed_on:
+                blobs_out, self._fds["blobs"] = open_pipe()
+                passed_on.callback(os.close, blobs_out)
+                tars_out, tars_in = open_pipe()
+                passed_on.callback(os.close, tars_out)
+                passed_on.callback(os.close, tars_in)
+                await self._prepare(blobs_out, tars_out, tars_in)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def _prepare(self, blobs_out: int, tars_out: int, tars_in: int) -> None:
+        prepare = self._guest.children.prepare
+        registry = prepare(Role.REGISTRY, fds={}, secrets=self._client_keys)
+        self._registry = await self._stack.enter_async_context(registry)
+        inspect = prepare(Role.INSPECT, fds={})
+        self._inspect = await self._stack.enter_async_context(inspect)
+        unpack = prepare(Role.UNPACK, fds={SOURCE: blobs_out, SINK: tars_in})
+        self._unpack = await self._stack.enter_async_context(unpack)
+        layers = prepare(Role.LAYERS, fds={SOURCE: tars_out}, workspace=self._directory)
+        self._layers = await self._stack.enter_async_context(layers)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for name in tuple(self._fds):
+            os.close(self._fds.pop(name))
+        await self._stack.aclose()
+
+    @property
+    def owners(self) -> Owners:
+        """Their user ids."""
+        return Owners(
+            layers=RIGHTS[Role.LAYERS].uid,
+            index=RIGHTS[Role.INDEX].uid,
+            compress=RIGHTS[Role.COMPRESS].uid,
+        )
+
+    async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
+        """Download; progress is for the owner."""
+
+        async def answer(found: FoundSignatures) -> Answer:
+            return Answer(value=await decide(found))
+
+        async def send(found: FoundImage) -> Answer:
+            sending = await begin(found)
+            if sending.first:
+                kept = f"{sending.first} layers are there already"
+                self._guest.event(f"image {self._image.name}: {kept}")
+            sink = self._open_file() if sending.to_file else self._fds.pop("blobs")
+            return Answer(value=SendLayers(first=sending.first), fds=(sink,))
+
+        return await _prepared(self._registry).run(
+            request,
+            PulledBlobs,
+            seconds=self._seconds,
+            answers={FoundSignatures: answer, FoundImage: send},
+            notices={
+                SourceFailed: self._source_failed,
+                FetchBegun: self._fetch_begun,
+                Downloaded: self._progress,
+            },
+        )
+
+    async def inspect(self, request: InspectRequest) -> InspectedImage:
+        """Read the documents without a network."""
+        return await _prepared(self._inspect).run(request, InspectedImage, seconds=self._seconds)
+
+    async def open_keys(self, image: InspectedImage) -> tuple[LayerKey, ...]:
+        """Have the KBS's keys open the layers' wraps; one handshake at a time has the TPM."""
+        async with self._turn:
+            return await open_layer_keys(
+                self._guest, self._configured, self._attested, self._image, image
+            )
+
+    async def decrypt(self, request: DecryptRequest, keys: Secret) -> DecryptReply:
+        """Decrypt what was downloaded into a file."""
+        file, pipe = self._fds.pop("file"), self._fds.pop("blobs")
+        try:
+            return await self._guest.children.run(
+                Role.DECRYPT,
+                request,
+                DecryptReply,
+                seconds=self._seconds,
+                fds={SOURCE: file, SINK: pipe},
+                secrets={KEYS_PIPE: keys},
+            )
+        finally:
+            os.close(file)
+            os.close(pipe)
+
+    async def unpack(self, request: UnpackRequest) -> UnpackReply:
+        """Undo the layers' compression."""
+        reply = await _prepared(self._unpack).run(request, UnpackReply, seconds=self._seconds)
+        if self._form is LayerForm.INDEX:
+            self._index = await self._prepare_for_files(Role.INDEX)
+        return reply
+
+    async def judge(self, request: SignatureRequest) -> AcceptedImage:
+        """Ask the policy."""
+        accepted = await self._guest.children.run(
+            Role.SIGNATURE, request, AcceptedImage, seconds=_JUDGE_SECONDS
+        )
+        reasons = printable("; ".join(accepted.reasons))
+        self._guest.event(f"image {self._image.name}: the policy accepts it: {reasons}")
+        return accepted
+
+    async def verify(self, request: LayersRequest, kept: tuple[StoredLayer, ...]) -> VerifiedLayers:
+        """Hash, read and write the tars."""
+
+        async def answer(question: KeptTar) -> Answer:
+            if not 0 <= question.position < len(kept):
+                raise ChildError("child.protocol", "a tar that is not there")
+            tar = kept[question.position].files.tar
+            return Answer(value=OpenedTar(), fds=(_open_file(tar, os.O_RDONLY),))
+
+        layers = await _prepared(self._layers).run(
+            request, VerifiedLayers, seconds=self._seconds, answers={KeptTar: answer}
+        )
+        self._tree = await self._prepare_for_files(Role.TREE)
+        return layers
+
+    async def index(self, request: IndexRequest) -> None:
+        """Run mkfs.erofs over each tar."""
+        await _prepared(self._index).run(request, IndexReply, seconds=self._seconds)
+
+    async def compress(self, tar: str, arguments: tuple[str, ...]) -> None:
+        """Run mkfs.erofs on a tar that comes by pipe and goes as it is read."""
+        children = self._guest.children
+        async with AsyncExitStack() as stack:
+            with ExitStack() as passed_on:  # whoever is left alone has to notice
+                file = _open_file(tar, os.O_RDWR)
+                passed_on.callback(os.close, file)
+                source, sink = open_pipe()
+                passed_on.callback(os.close, source)
+                passed_on.callback(os.close, sink)
+                feed = await stack.enter_async_context(
+                    children.prepare(Role.FEED, fds={SOURCE: file, SINK: sink})
+                )
+                program = await stack.enter_async_context(
+                    children.prepare_program(Role.COMPRESS, workspace=self._directory, stdin=source)
+                )
+            async with TaskGroup() as group:
+                fed = group.start(self._feed(feed), "feed a tar")
+                ended = group.start(program.run(arguments, seconds=self._seconds), "compress it")
+            end = await ended.join()
+            _check_end(end)
+            if end.output:
+                raise ChildError("pull.index", f"mkfs.erofs complains: {end.output}")
+            if await fed.join() is None:
+                raise ChildError("pull.index", "mkfs.erofs has not read the whole tar")
+
+    async def _feed(self, child: PreparedChild) -> FedTar | None:
+        """Return None if mkfs.erofs has ended before its time: it has the reason."""
+        try:
+            return await child.run(FeedRequest(), FedTar, seconds=self._seconds)
+        except ChildError as error:
+            if error.reason != NEIGHBOUR_ENDED:
+                raise
+            return None
+
+    async def walk(self, request: TreeRequest) -> TreeDigests:
+        """List the mounted layers."""
+        return await _prepared(self._tree).run(request, TreeDigests, seconds=self._seconds)
+
+    async def _prepare_for_files(self, role: Role) -> PreparedChild:
+        prepared = self._guest.children.prepare(role, fds={}, workspace=self._directory)
+        return await self._stack.enter_async_context(prepared)
+
+    def _open_file(self) -> int:
+        """Return a file without a name for encrypted layers; another fd of it is kept."""
+        try:
+            file = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._fds["file"] = file
+            return os.dup(file)
+        except OSError as error:
+            raise KernelError(error.errno or 0, "open", self._directory) from error
+
+    def _source_failed(self, notice: SourceFailed) -> None:
+        text = printable(f"{notice.reference}: {notice.error}")
+        self._guest.event(f"image {self._image.name}: passed over {text}")
+
+    def _fetch_begun(self, notice: FetchBegun) -> None:
+        size = f"{notice.layers} layers of {notice.layer_bytes} bytes"
+        self._guest.event(f"image {self._image.name}: {size} to fetch")
+
+    def _progress(self, notice: Downloaded) -> None:
+        self._guest.event(f"image {self._image.name}: {notice.layer_bytes} bytes of layers")
+
+
+def _open_file(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError(error.errno or 0, "open", path) from error
+
+
+def _check_end(end: ProgramEnd) -> None:
+    if not end.status.is_success():
+        raise ChildError("pull.index", f"mkfs.erofs: {end.status}: {end.output}")
+
+
+def _prepared(child: PreparedChild | None) -> PreparedChild:
+    if child is None:
+        raise RuntimeError("the children were not entered")
+    return child

@@ -1,0 +1,102 @@
+"""Volumes whose age the KBS knows: its counter is compared at UNLOCK and advanced both ways.
+
+What is compared with what, and why in this order, is `ccinit.unlock.rollback`'s. Each advance is a
+handshake of its own, because the session of ATTEST ended with its child; at the end of the guest
+that is after the volume was closed, and a KBS that cannot be told then leaves the volume one ahead.
+"""
+
+from typing import Self
+
+from ccinit.agent.guest import Guest
+from ccinit.agent.jobs.messages import CounterStep
+from ccinit.agent.phases.attestation import Attested, request_resources
+from ccinit.agent.phases.configuration import Configured
+from ccinit.errors import VerificationError
+from ccinit.formats.pod_volume import RollbackAnchor, Volume
+from ccinit.formats.rollback_counter import HOLDER_BYTES, CounterAdvance, counter_uri
+from ccinit.kernel.entropy import random_bytes
+from ccinit.kernel.event_loop import deadline
+from ccinit.unlock.rollback import read_counter, verify_counter, write_counter
+
+_CLOSE_SECONDS = 30.0
+
+
+class Anchor:
+    """The counter of one volume during this boot."""
+
+    def __init__(self, guest: Guest, configured: Configured, volume: Volume, known: int) -> None:
+        """Args: known: what the KBS said at ATTEST."""
+        self._guest = guest
+        self._configured = configured
+        self._name = volume.name
+        self._counter = known
+        self._directory = ""
+        self._holder = random_bytes(HOLDER_BYTES)
+        self._is_written = self._is_closed = False
+
+    @classmethod
+    def of(
+        cls, guest: Guest, configured: Configured, attested: Attested, volume: Volume
+    ) -> Self | None:
+        """Return the anchor of a volume whose manifest asks for one."""
+        if volume.rollback is not RollbackAnchor.KBS_COUNTER:
+            return None
+        uri = counter_uri(configured.manifest.name, volume.name)
+        return cls(guest, configured, volume, attested.counters[uri])
+
+    @property
+    def may_create(self) -> bool:
+        """Whether a blank disk can be this volume: not once the KBS has counted."""
+        return self._counter == 0
+
+    async def open(self, directory: str) -> None:
+        """Compare and advance; nothing of the volume was used before.
+
+        Args:
+            directory: of the guest's own, on the volume that is now mounted.
+
+        Raises:
+            VerificationError: `volume.rollback`, `volume.counter_ahead`, `volume.counter`.
+            KernelError: the volume takes no new number.
+            PeerError, DeadlineError: the KBS does not advance.
+        """
+        found = read_counter(directory)
+        verify_counter(self._name, found, self._counter)
+        self._counter += 1
+        if found < self._counter:
+            write_counter(directory, self._counter)
+        await self._advance()
+        self._directory = directory
+
+    def write(self) -> None:
+        """Write the number of a clean close, before the volume is unmounted.
+
+        Raises:
+            KernelError: it is not on the disk.
+        """
+        write_counter(self._directory, self._counter + 1)
+        self._is_written = True
+
+    def closed(self) -> None:
+        """Take note that the volume is unmounted, and flushed."""
+        self._is_closed = self._is_written
+
+    async def tell(self) -> None:
+        """Advance the KBS to it, once the volume is closed.
+
+        Raises:
+            PeerError, DeadlineError: the KBS was not told; the next boot will tell it.
+        """
+        if self._is_closed:
+            self._counter += 1
+            async with deadline(_CLOSE_SECONDS, "volume.counter_deadline"):
+                await self._advance()
+
+    async def _advance(self) -> None:
+        uri = counter_uri(self._configured.manifest.name, self._name)
+        advance = CounterAdvance(to=self._counter, holder=self._holder)
+        step = CounterStep(uri=uri, advance=advance)
+        reply = await request_resources(self._guest, self._configured, (), counters=(step,))
+        if reply.counters != (self._counter,):
+            raise VerificationError("volume.counter_reply", f"{self._name}: the KBS is elsewhere")
+        self._guest.event(f"rollback counter of volume {self._name} is {self._counter}")

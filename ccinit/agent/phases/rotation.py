@@ -1,0 +1,101 @@
+"""Rotation: the pod's secret files get what the KBS holds now, on the owner's word or by schedule.
+
+The guest attests anew, fetches what the manifest lets rotate, and replaces every file that differs;
+a reader finds the old content or the new one, never a part of each. Then the containers whose files
+have changed get the signal that the manifest names. A KBS that refuses changes nothing: the pod
+goes on with what it has, and the log says why.
+"""
+
+import signal
+from collections.abc import Mapping, Sequence
+
+from ccinit.agent.guest import Guest
+from ccinit.agent.phases.attestation import Attested, Grant, fetch_grants, want, wipe_grants
+from ccinit.agent.phases.configuration import Configured
+from ccinit.errors import CcinitError, ConfigError
+from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.pod_manifest import PodSecret
+from ccinit.formats.resource_uri import KbsUri
+from ccinit.kernel.task import sleep
+from ccinit.run.container import ContainerState
+from ccinit.run.secrets import SecretFile
+
+
+class Rotation:
+    """Rotates the secrets of one pod; one rotation at a time, whoever asks for it."""
+
+    def __init__(self, guest: Guest, configured: Configured, attested: Attested) -> None:
+        self._guest = guest
+        self._configured = configured
+        self._attested = attested
+
+    async def rotate(self) -> int:
+        """Fetch and replace; return how many files have changed.
+
+        Raises:
+            ConfigError: `rotate.none`, the manifest lets nothing rotate; `rotate.ended`.
+            CcinitError: as `fetch_grants`; nothing has changed.
+            KernelError: a file could not be replaced and has its old content; so may others.
+        """
+        secrets = self._rotating()
+        if not secrets:
+            raise ConfigError("rotate.none", "no [[secret]] of the manifest says rotate = true")
+        resources = dict.fromkeys(
+            (uri for secret in secrets for uri in secret.resources()), EnvelopeKind.FILE
+        )
+        wanted = want(self._configured.manifest, resources)
+        async with self._attested.rotating:
+            fetched = await fetch_grants(self._guest, self._configured, wanted)
+            try:
+                files = [one for one in secrets if self._differs(one.uri, fetched)]
+                self._replace(files, fetched)
+            except BaseException:
+                wipe_grants(fetched)
+                raise
+            self._keep_fetched(fetched)
+        self._guest.event(f"rotation: {len(files)} of {len(secrets)} files have changed")
+        return len(files)
+
+    async def keep(self, seconds: int) -> None:
+        """Rotate every so often, until cancelled; a rotation that fails is tried when it is due."""
+        while True:
+            await sleep(seconds)
+            try:
+                await self.rotate()
+            except CcinitError as error:
+                self._guest.event(f"rotation: nothing has changed: {error}")
+
+    def _rotating(self) -> tuple[PodSecret, ...]:
+        return tuple(one for one in self._configured.manifest.secrets if one.rotate)
+
+    def _differs(self, uri: KbsUri, fetched: Mapping[KbsUri, Grant]) -> bool:
+        return fetched[uri].secret.reveal() != self._attested.grants[uri].secret.reveal()
+
+    def _keep_fetched(self, fetched: Mapping[KbsUri, Grant]) -> None:
+        """Have later readers of the pod's grants find what is new; the old is wiped."""
+        grants = self._attested.grants
+        for uri, grant in fetched.items():
+            grants[uri].secret.wipe()
+            grants[uri] = grant
+
+    def _replace(self, files: Sequence[PodSecret], fetched: Mapping[KbsUri, Grant]) -> None:
+        """Replace files of containers that are alive, then signal those."""
+        if not self._guest.containers:
+            raise ConfigError("rotate.ended", "the pod has been stopped meanwhile")
+        for container in self._configured.manifest.containers:
+            mine = tuple(
+                SecretFile(
+                    path=one.file,
+                    mode=one.mode,
+                    content=fetched[one.uri].secret,
+                    rotates=True,
+                )
+                for one in files
+                if one.container == container.name and one.file is not None
+            )
+            supervisor = self._guest.containers[container.name]
+            if not mine or supervisor.life.is_final:
+                continue
+            supervisor.replace_secrets(mine)
+            if container.rotate_signal and supervisor.life.state is ContainerState.RUNNING:
+                supervisor.send_signal(signal.Signals[f"SIG{container.rotate_signal}"])

@@ -1,0 +1,208 @@
+"""Volumes that the owner brings: which disk each of them is, and opening it.
+
+A disk becomes a volume by what it proves: its hash tree's root, its blocks under the owner's key,
+or a LUKS2 header that is as it must be and opens with that key. The header of a LUKS2 volume is
+read exactly once, here, and taken apart by a child; the key that comes back is used by `open`.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from ccinit.agent.guest import Guest, undoing
+from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import Role
+from ccinit.boot.disks import select_candidates, select_held
+from ccinit.errors import FormatError, VerificationError
+from ccinit.formats.pod_volume import Volume, VolumeFormat, VolumeKind
+from ccinit.kernel.block import BlockDevice
+from ccinit.kernel.dm import DmControl
+from ccinit.kernel.pipes import open_pipes
+from ccinit.secret import Secret
+from ccinit.unlock.filesystem import FormatDevice
+from ccinit.unlock.luks2 import (
+    HEADER_FD,
+    RELEASED_PIPE,
+    VOLUME_KEY_FD,
+    Luks2Reply,
+    Luks2Request,
+    activate_luks2,
+    copy_header,
+    receive_volume_key,
+)
+from ccinit.unlock.stack import DiskStack
+from ccinit.unlock.verity_volume import activate_verity, select_verity_disk
+from ccinit.unlock.volume import VolumeRequest, activate_volume, select_volume_disk
+from ccinit.values import frozen, replace
+
+_HEADER_SECONDS = 300.0
+
+
+@frozen
+class FoundVolume:
+    """A volume and its disk.
+
+    Attributes:
+        luks2_key: what the header of a LUKS2 volume gave.
+    """
+
+    volume: Volume
+    disk: BlockDevice
+    luks2_key: Secret | None = None
+
+
+async def find_volumes(
+    guest: Guest,
+    control: DmControl,
+    configured: Configured,
+    attested: Attested,
+    *,
+    apart: BlockDevice | None = None,
+) -> tuple[FoundVolume, ...]:
+    """Find the disks of all verity and persistent volumes, in this order.
+
+    Args:
+        guest: whose children read headers.
+        control: device-mapper.
+        configured: what to find, and where.
+        attested: keys.
+        apart: a disk that is none of them.
+
+    Raises:
+        VerificationError: `volume.…`, `verity.root`, `luks2.…`: no disk is this volume, or two are.
+        FormatError: `luks2.…`, likewise.
+        KernelError, ChildError: a step failed.
+    """
+    taken: list[BlockDevice | None] = [configured.initdata, select_held(configured.disks), apart]
+    found: list[FoundVolume] = []
+    for kind in (VolumeKind.VERITY, VolumeKind.PERSISTENT):
+        for volume in configured.manifest.volumes:
+            if volume.kind is not kind:
+                continue
+            disks = select_candidates(configured.disks, taken, volume.size_bytes)
+            one = await _find(guest, control, configured, attested, volume, disks)
+            taken.append(one.disk)
+            found.append(one)
+    return tuple(found)
+
+
+async def _find(
+    guest: Guest,
+    control: DmControl,
+    configured: Configured,
+    attested: Attested,
+    volume: Volume,
+    disks: tuple[BlockDevice, ...],
+) -> FoundVolume:
+    if volume.verity is not None:
+        disk = select_verity_disk(volume.name, disks, volume.verity)
+        return FoundVolume(volume=volume, disk=disk)
+    grant, pod = attested.volume_grant(volume), configured.manifest.name
+    if volume.format is VolumeFormat.CCINIT:
+        requests = [_request(pod, volume, grant, disk, "") for disk in disks]
+        chosen = select_volume_disk(control, requests, grant.secret)
+        return FoundVolume(volume=volume, disk=chosen.disk)
+    request = Luks2Request(
+        pod=pod, name=volume.name, sealed=volume.format is VolumeFormat.LUKS2_SEALED
+    )
+    disk, key = await find_luks2_disk(guest.children, request, disks, grant.secret)
+    guest.teardown.push(f"key of volume {volume.name}", undoing(key.wipe))
+    return FoundVolume(volume=volume, disk=disk, luks2_key=key)
+
+
+async def open_volume(
+    control: DmControl,
+    found: FoundVolume,
+    pod: str,
+    attested: Attested,
+    target: str,
+    format_device: FormatDevice,
+    *,
+    may_create: bool,
+) -> DiskStack:
+    """Open a volume that was found and mount it at `target`.
+
+    Without `may_create` a blank disk is none, whatever its key's grant says.
+
+    Raises:
+        VerificationError: `volume.…`, `crypt.table`.
+        KernelError, ChildError: a step failed; everything before it is undone.
+    """
+    volume = found.volume
+    if volume.verity is not None:
+        return activate_verity(control, volume.name, found.disk, volume.verity, target)
+    if found.luks2_key is not None:
+        with found.luks2_key as key:
+            return activate_luks2(control, volume.name, found.disk, key, target)
+    grant = attested.volume_grant(volume)
+    request = _request(pod, volume, grant, found.disk, target)
+    request = replace(request, may_create=request.may_create and may_create)
+    return await activate_volume(control, request, grant.secret, format_device)
+
+
+async def find_luks2_disk(
+    children: Children, request: Luks2Request, disks: Sequence[BlockDevice], released: Secret
+) -> tuple[BlockDevice, Secret]:
+    """Return the one disk whose header opens, and its volume key, which the caller wipes.
+
+    Raises:
+        VerificationError, FormatError: `volume.missing`, `volume.ambiguous`; else why the last disk
+            is not the volume, `luks2.…`.
+        ChildError, DeadlineError: a header kept its child from answering.
+    """
+    refusal: VerificationError | FormatError = VerificationError(
+        "volume.missing", f"no disk has the size of {request.name}"
+    )
+    opened: list[tuple[BlockDevice, Secret]] = []
+    with ExitStack() as undo:
+        for disk in disks:
+            try:
+                key = await _open_header(children, request, disk, released)
+            except (VerificationError, FormatError) as error:
+                refusal = error
+            else:
+                undo.callback(key.wipe)
+                opened.append((disk, key))
+        if len(opened) > 1:
+            raise VerificationError("volume.ambiguous", f"{len(opened)} disks could be the volume")
+        if not opened:
+            raise refusal
+        undo.pop_all()
+    return opened[0]
+
+
+async def _open_header(
+    children: Children, request: Luks2Request, disk: BlockDevice, released: Secret
+) -> Secret:
+    copy = copy_header(disk)
+    with ExitStack() as stack:
+        header = os.memfd_create(HEADER_FD, os.MFD_CLOEXEC)
+        stack.callback(os.close, header)
+        os.write(header, copy)
+        (pipe,) = open_pipes(1)
+        stack.callback(pipe.close)
+        fds = {HEADER_FD: header, VOLUME_KEY_FD: pipe.writer}
+        await children.run(
+            Role.LUKS2,
+            request,
+            Luks2Reply,
+            seconds=_HEADER_SECONDS,
+            fds=fds,
+            secrets={RELEASED_PIPE: released},
+        )
+        return receive_volume_key(pipe.reader)
+
+
+def _request(
+    pod: str, volume: Volume, grant: Grant, disk: BlockDevice, target: str
+) -> VolumeRequest:
+    return VolumeRequest(
+        pod=pod,
+        name=volume.name,
+        disk=disk,
+        target=target,
+        may_create=grant.create,
+        former_bytes=volume.grown_from_bytes,
+    )

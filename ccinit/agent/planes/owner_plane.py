@@ -1,0 +1,152 @@
+"""The owner plane: a TCP port of the pod, and one child for each connection.
+
+TLS ends in the child, which has the socket and a copy of the guest's TLS identity and nothing else.
+A connection may also come from the host's `relay`; it is the same from then on: the host has no
+part in it but to pass bytes. Unknown clients cannot push out known ones: few connections may be in
+their handshake at a time, and it has to end soon.
+"""
+
+import socket
+from typing import Final
+
+from ccinit.agent.guest import OWNER_PLANE_STEP, Guest
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.planes.owner_service import Caller, OwnerService
+from ccinit.agent.processes.channel import printable
+from ccinit.agent.processes.roles import Role
+from ccinit.errors import CcinitError
+from ccinit.formats.guest_config import OwnerConfig
+from ccinit.formats.pod_resources import tls_identity_uri
+from ccinit.formats.tls_identity import parse_tls_identity
+from ccinit.kernel.event_loop import Event, TaskGroup, deadline
+from ccinit.kernel.listener import accept, listen_tcp
+from ccinit.owner.messages import Farewell, Greeting, OwnerRequest
+from ccinit.secret import Secret
+
+MAX_CONNECTIONS: Final = 8
+MAX_STRANGERS: Final = 2
+GREETING_SECONDS: Final = 60.0  # the child's start included; it gives the client ten
+SESSION_SECONDS: Final = 24 * 3600.0
+
+
+def open_owner_plane(
+    guest: Guest, configured: Configured, attested: Attested, config: OwnerConfig
+) -> None:
+    """Bind the owner's port and serve it from now on.
+
+    Raises:
+        FormatError, LimitExceededError: `tls_identity.…`.
+        KernelError: the port cannot be had.
+    """
+    secret = attested.grants[tls_identity_uri(configured.manifest)].secret
+    identity = parse_tls_identity(secret.reveal())
+    service = OwnerService(
+        guest=guest,
+        configured=configured,
+        attested=attested,
+        certificate_der=identity.certificate_der,
+    )
+    plane = OwnerPlane(guest, config, secret, service)
+    listener = listen_tcp(config.port) if config.port else None
+    task = guest.loop.start(plane.serve(listener), "owner plane")
+    guest.service.owner = plane
+
+    async def close() -> None:
+        guest.service.owner = None  # the host may relay until the end
+        await task.stop()
+
+    guest.teardown.push(OWNER_PLANE_STEP, close)
+
+
+class OwnerPlane:
+    """All connections of the owner's clients."""
+
+    def __init__(
+        self, guest: Guest, config: OwnerConfig, identity: Secret, service: OwnerService
+    ) -> None:
+        self._guest = guest
+        self._config = config
+        self._identity = identity
+        self._service = service
+        self._connections = 0
+        self._strangers = 0
+        self._group = TaskGroup()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further connection is taken now."""
+        return self._connections >= MAX_CONNECTIONS or self._strangers >= MAX_STRANGERS
+
+    async def serve(self, listener: socket.socket | None) -> None:
+        """Serve until cancelled; closes the listener."""
+        try:
+            async with self._group:
+                if listener is None:
+                    await Event().wait()  # for ever: connections come by `take`
+                else:
+                    await self._accept(listener)
+        finally:
+            if listener is not None:
+                listener.close()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            connection, _ = await accept(listener)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self.take(connection)
+
+    def take(self, connection: socket.socket) -> None:
+        """Serve a connection, which is ours from now on."""
+        if self.is_full:
+            connection.close()
+            return
+        self._connections += 1
+        self._strangers += 1
+        self._group.start(self._attend(connection), "owner connection")
+
+    async def _attend(self, connection: socket.socket) -> None:
+        """See one connection through; what goes wrong with it is the log's and nobody else's."""
+        caller = Caller(self._guest.event)
+        try:
+            with connection:
+                farewell = await self._converse(connection, caller)
+            if farewell.why:
+                self._guest.event(f"owner: {caller}: connection ended: {printable(farewell.why)}")
+        except CcinitError as error:
+            self._guest.event(f"owner: {caller}: connection ended: {error}")
+        except OSError as error:  # no descriptor or process to be had now: it may come again
+            self._guest.event(f"owner: {caller}: connection ended: errno {error.errno}")
+        finally:
+            self._connections -= 1
+            self._strangers -= not caller.is_known
+
+    async def _converse(self, connection: socket.socket, caller: Caller) -> Farewell:
+        """Run the child of one connection; what its calls started ends with it."""
+
+        def greet(greeting: Greeting) -> None:
+            if not caller.is_known:
+                caller.greet(greeting)
+                self._strangers -= 1
+
+        async with TaskGroup() as group:
+            caller.tasks = group
+            group.start(_expect(caller), "owner greeting")
+            farewell = await self._guest.children.run(
+                Role.OWNER,
+                OwnerRequest(client_ca_pem=self._config.client_ca_pem),
+                Farewell,
+                seconds=SESSION_SECONDS,
+                fds={"connection": connection.fileno()},
+                secrets={"identity": self._identity},
+                answers=self._service.answers(caller),
+                notices={Greeting: greet},
+            )
+            group.cancel()
+        return farewell
+
+
+async def _expect(caller: Caller) -> None:
+    """End a connection whose client does not introduce itself."""
+    async with deadline(GREETING_SECONDS, "owner.handshake"):
+        await caller.greeted.wait()

@@ -1,0 +1,367 @@
+"""What each call of the owner plane does in this guest.
+
+The child has checked a call's form. Here, in this order: may this client's role call it at all
+(`owner.role`), is the pod far enough (`owner.not_now`), does the measured manifest allow it
+(`owner.allow`); only then something happens, and the log says who asked. Every method is one
+function in one table, whose keys are exactly those of `ccinit.formats.owner_rpc.METHODS`.
+"""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from ccinit.agent.guest import Guest
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.evidence import collect_evidence
+from ccinit.agent.phases.rotation import Rotation
+from ccinit.agent.planes.metrics import render_metrics
+from ccinit.agent.planes.owner_streams import (
+    Wanted,
+    attend,
+    done,
+    follow_entries,
+    follow_output,
+    of_kinds,
+    open_outputs,
+    output_of,
+    refused,
+    streaming,
+)
+from ccinit.agent.processes.channel import printable
+from ccinit.agent.processes.children import Answer, Answers
+from ccinit.errors import CcinitError, ConfigError
+from ccinit.formats.host_rpc import Phase, RpcError
+from ccinit.formats.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, report_data
+from ccinit.formats.sealed_log import Kind
+from ccinit.formats.tls_hello import group_name
+from ccinit.kernel.event_loop import Event, TaskGroup, boottime
+from ccinit.kernel.pipes import open_pipes
+from ccinit.kernel.process import Process
+from ccinit.owner.messages import (
+    CALLS,
+    Attach,
+    Attest,
+    Call,
+    Copy,
+    Events,
+    Exec,
+    Flow,
+    Greeting,
+    Logs,
+    Metrics,
+    OpenDebug,
+    Rotate,
+    Signal,
+)
+from ccinit.run.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from ccinit.agent.phases.debug import DebugBoundary
+
+_LOG_KINDS = frozenset({Kind.STDOUT, Kind.STDERR, Kind.KERNEL, Kind.RUNTIME})
+_EVENT_KINDS = frozenset({Kind.EVENT, Kind.CODE})
+_LAST_SIGNAL = 64
+
+
+class RefusedCall(Exception):  # noqa: N818  # an answer, not a fault
+    """A call is not carried out, and nothing has changed."""
+
+    def __init__(self, code: RpcError, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason, self.detail = code, reason, detail
+
+
+class Executor(Protocol):
+    """Where programs can be started: a container of the pod, or the debug environment."""
+
+    async def exec(
+        self, arguments: tuple[str, ...], *, stdin: int, stdout: int, stderr: int
+    ) -> Process:
+        """Start a program with these streams."""
+
+    async def exec_on_terminal(
+        self, arguments: tuple[str, ...], *, rows: int, columns: int
+    ) -> tuple[Process, int]:
+        """Start a program on a terminal of its own; return both."""
+
+
+class Caller:
+    """One connection's client: nobody, until its child has shaken hands.
+
+    Attributes:
+        tasks: what its calls have started; set before the first one.
+        greeted: set once it is known.
+    """
+
+    def __init__(self, event: Callable[[str], None]) -> None:
+        """Args: event: takes a line for the log."""
+        self.tasks = TaskGroup()
+        self.greeted = Event()
+        self._event = event
+        self._greeting: Greeting | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the handshake is done."""
+        return self._greeting is not None
+
+    def greet(self, greeting: Greeting) -> None:
+        """Take who it is, once."""
+        self._greeting = greeting
+        self.greeted.set()
+        self._event(f"owner: {self} by {group_name(greeting.group)}")
+
+    def require(self, method: str, target: str) -> None:
+        """Note a call, or refuse it.
+
+        Raises:
+            RefusedCall: `owner.role`, its certificate does not say enough for `method`.
+        """
+        self.require_role(METHODS[method].role, method)
+        self._event(f"owner: {self}: {method} {target}")
+
+    def require_role(self, needed: Role, what: str) -> None:
+        """Refuse who has less than the role that `what` needs.
+
+        Raises:
+            RefusedCall: `owner.role`.
+        """
+        if self._greeting is None or not self._greeting.role.includes(needed):
+            self._event(f"owner: {self}: {what} refused, needs the role {needed}")
+            raise RefusedCall(RpcError.DENIED, "owner.role", f"{what} needs the role {needed}")
+
+    def __str__(self) -> str:
+        if self._greeting is None:
+            return "nobody"
+        return f"{printable(self._greeting.subject)} ({self._greeting.role})"
+
+
+class OwnerService:
+    """Answers the owner.
+
+    Attributes:
+        certificate_der: the guest's own, which `attest` binds to its evidence.
+        is_attesting: one quote at a time; the device takes one user.
+        rotation: of the pod's secrets.
+        debug: the way into debug, once somebody has asked for it.
+    """
+
+    def __init__(
+        self,
+        *,
+        guest: Guest,
+        configured: Configured,
+        attested: Attested,
+        certificate_der: bytes,
+    ) -> None:
+        self.guest = guest
+        self.configured = configured
+        self.attested = attested
+        self.rotation = Rotation(guest, configured, attested)
+        self.certificate_der = certificate_der
+        self.is_attesting = False
+        self.debug: DebugBoundary | None = None
+
+    def answers(self, caller: Caller) -> Answers:
+        """Return what answers the questions of one connection's child."""
+        return {kind: partial(self._answer, name, caller) for name, kind in CALLS.items()}
+
+    async def _answer(self, name: str, caller: Caller, call: Call) -> Answer:
+        try:
+            caller.require(name, getattr(call, "container", ""))
+            return await HANDLERS[name](self, caller, call)
+        except RefusedCall as error:
+            return refused(error.code, error.reason, error.detail)
+        except CcinitError as error:
+            return refused(RpcError.FAILED, error.reason, error.detail)
+        except OSError as error:
+            return refused(RpcError.FAILED, "owner.kernel", f"errno {error.errno}")
+
+    async def attest(self, _caller: Caller, call: Attest) -> Answer:
+        """Make evidence over the caller's nonce and our certificate, never over its bytes alone."""
+        if self.is_attesting:
+            raise RefusedCall(RpcError.BUSY, "owner.attest", "one quote at a time")
+        self.is_attesting = True
+        try:
+            expected = report_data(call.nonce, self.certificate_der)
+            evidence = await collect_evidence(self.guest, self.configured, expected)
+        finally:
+            self.is_attesting = False
+        return done("attest", (self.configured.platform.tee.value, evidence))
+
+    async def logs(self, caller: Caller, call: Logs) -> Answer:
+        """Stream entries of one container, or of everything but the guest's own events."""
+        if call.container:
+            self._require_known(call.container)
+            wanted = output_of(call.container)
+        else:
+            wanted = of_kinds(_LOG_KINDS)
+        return self._follow(caller, "logs", call.since, wanted, follow=call.follow)
+
+    async def events(self, caller: Caller, call: Events) -> Answer:
+        """Stream the guest's own events."""
+        wanted = of_kinds(_EVENT_KINDS)
+        return self._follow(caller, "events", call.since, wanted, follow=call.follow)
+
+    async def metrics(self, _caller: Caller, _call: Metrics) -> Answer:
+        """Return everything that is counted."""
+        return done("metrics", (render_metrics(self.guest).encode(),))
+
+    async def attach(self, caller: Caller, call: Attach) -> Answer:
+        """Stream what a container writes from now on."""
+        container = self._container(call.container)
+        out, err, end = open_outputs(3)
+        outputs = {Kind.STDOUT: out.ours, Kind.STDERR: err.ours}
+        task = follow_output(
+            self.guest.log.recent,
+            outputs,
+            output_of(call.container),
+            lambda: container.life.is_final,
+            end=end.ours,
+        )
+        caller.tasks.start(task, "owner attach")
+        return streaming(
+            (Flow.OUTPUT, Stream.OUTPUT, out.theirs),
+            (Flow.OUTPUT, Stream.ERROR, err.theirs),
+            (Flow.END, 0, end.theirs),
+        )
+
+    async def exec(self, caller: Caller, call: Exec) -> Answer:
+        """Run a further program in a container."""
+        container = self._executor(caller, call.container)
+        if call.tty:
+            return await _exec_on_terminal(container, caller, call)
+        return await _exec_on_pipes(container, caller, call)
+
+    async def copy(self, _caller: Caller, call: Copy) -> Answer:
+        """Open a file for the child, which moves its bytes."""
+        container = self._allowed(call.container)
+        file = container.open_file(call.path, into=call.into, mode=call.mode)
+        if call.into:
+            return streaming((Flow.INPUT, Stream.INPUT, file))
+        return streaming((Flow.OUTPUT, Stream.OUTPUT, file))
+
+    async def signal(self, _caller: Caller, call: Signal) -> Answer:
+        """Send a signal to a container's first process."""
+        if not 0 < call.number <= _LAST_SIGNAL:
+            raise RefusedCall(RpcError.BADREQ, "owner.signal", f"no signal {call.number}")
+        self._allowed(call.container).send_signal(call.number)
+        return done("signal", ())
+
+    async def rotate(self, _caller: Caller, _call: Rotate) -> Answer:
+        """Bring the pod's secret files up to date."""
+        if self.guest.state.phase is not Phase.RUN or not self.guest.containers:
+            raise RefusedCall(RpcError.NOT_NOW, "owner.not_now", "the pod does not run")
+        return done("rotate", (await self.rotation.rotate(),))
+
+    async def open_debug(self, _caller: Caller, _call: OpenDebug) -> Answer:
+        """Open debug; see `ccinit.agent.phases.debug`, which is loaded for it."""
+        from ccinit.agent.phases.debug import DebugBoundary  # noqa: PLC0415
+
+        if self.guest.state.phase is not Phase.RUN:
+            raise RefusedCall(RpcError.NOT_NOW, "owner.not_now", "the pod does not run")
+        if self.debug is None:
+            self.debug = DebugBoundary(self.guest, self.configured, self.attested)
+        if self.debug.is_busy or self.guest.state.is_debug:
+            raise RefusedCall(RpcError.BUSY, "owner.debug", "debug is open, or about to be")
+        try:
+            opened = await self.debug.open()
+        except ConfigError as error:
+            raise RefusedCall(RpcError.DENIED, error.reason, error.detail) from error
+        seconds = max(0, int(opened.ends_at - boottime()))
+        return done("open_debug", (seconds, opened.grant.keep_pod))
+
+    def _follow(
+        self, caller: Caller, method: str, since: int, wanted: Wanted, *, follow: bool
+    ) -> Answer:
+        out, end = open_outputs(2)
+        recent = self.guest.log.recent
+        task = follow_entries(
+            recent, since, wanted, method=method, follow=follow, output=out.ours, end=end.ours
+        )
+        caller.tasks.start(task, f"owner {method}")
+        return streaming((Flow.OUTPUT, Stream.OUTPUT, out.theirs), (Flow.END, 0, end.theirs))
+
+    def _executor(self, caller: Caller, name: str) -> Executor:
+        if name != DEBUG_CONTAINER:
+            return self._allowed(name)
+        caller.require_role(METHODS["open_debug"].role, f"exec in {DEBUG_CONTAINER}")
+        if self.debug is None or self.debug.opened is None:
+            raise RefusedCall(RpcError.NOT_NOW, "owner.debug", "debug is not open")
+        return self.debug.opened.environment
+
+    def _require_known(self, name: str) -> None:
+        if all(one.name != name for one in self.configured.manifest.containers):
+            raise RefusedCall(RpcError.BADREQ, "owner.container", "not in the manifest")
+
+    def _container(self, name: str) -> Supervisor:
+        self._require_known(name)
+        container = self.guest.containers.get(name)
+        if container is None:
+            raise RefusedCall(RpcError.NOT_NOW, "owner.not_now", "the pod has not started")
+        return container
+
+    def _allowed(self, name: str) -> Supervisor:
+        container = self._container(name)
+        if name not in self.configured.manifest.allow.exec:
+            raise RefusedCall(RpcError.DENIED, "owner.allow", "not in [allow].exec of the manifest")
+        return container
+
+
+async def _exec_on_pipes(container: Executor, caller: Caller, call: Exec) -> Answer:
+    stdin, stdout, stderr, end = open_pipes(4)
+    try:
+        process = await container.exec(
+            call.args, stdin=stdin.reader, stdout=stdout.writer, stderr=stderr.writer
+        )
+    except BaseException:
+        _close(stdin.writer, stdout.reader, stderr.reader, end.reader, end.writer)
+        raise
+    finally:
+        _close(stdin.reader, stdout.writer, stderr.writer)
+    caller.tasks.start(attend(process, end=end.writer), "owner exec")
+    return streaming(
+        (Flow.INPUT, Stream.INPUT, stdin.writer),
+        (Flow.OUTPUT, Stream.OUTPUT, stdout.reader),
+        (Flow.OUTPUT, Stream.ERROR, stderr.reader),
+        (Flow.END, 0, end.reader),
+    )
+
+
+async def _exec_on_terminal(container: Executor, caller: Caller, call: Exec) -> Answer:
+    (end,) = open_pipes(1)
+    try:
+        process, terminal = await container.exec_on_terminal(
+            call.args, rows=call.rows, columns=call.columns
+        )
+    except BaseException:
+        end.close()
+        raise
+    caller.tasks.start(attend(process, end=end.writer), "owner exec")
+    return streaming(
+        (Flow.INPUT, Stream.INPUT, terminal),
+        (Flow.OUTPUT, Stream.OUTPUT, terminal),
+        (Flow.RESIZE, Stream.RESIZE, terminal),
+        (Flow.END, 0, end.reader),
+    )
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+HANDLERS: Mapping[str, Callable[..., Awaitable[Answer]]] = {
+    "attest": OwnerService.attest,
+    "logs": OwnerService.logs,
+    "events": OwnerService.events,
+    "metrics": OwnerService.metrics,
+    "attach": OwnerService.attach,
+    "exec": OwnerService.exec,
+    "copy": OwnerService.copy,
+    "signal": OwnerService.signal,
+    "rotate": OwnerService.rotate,
+    "open_debug": OwnerService.open_debug,
+}

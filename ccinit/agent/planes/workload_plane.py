@@ -1,0 +1,160 @@
+"""The workload API's port: who is calling, how many at once, and one child for each connection.
+
+The caller is the container in whose cgroup the client's socket was made; the kernel says so, before
+a byte is read. No match is 403. Each container has a few connections at a time and cannot use up
+the others'.
+"""
+
+import socket
+from collections import Counter
+from typing import Final
+
+from ccinit.agent.guest import Guest
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.planes.workload_service import WorkloadService
+from ccinit.agent.processes.channel import printable
+from ccinit.agent.processes.roles import Role
+from ccinit.errors import CcinitError, DeadlineError, KernelError
+from ccinit.formats.workload_api import PORT
+from ccinit.kernel.event_loop import TaskGroup, deadline, readable
+from ccinit.kernel.listener import accept, listen_loopback
+from ccinit.kernel.sock_diag import Address, find_cgroup_id, is_established
+from ccinit.workload.messages import WorkloadEnd, WorkloadRequest
+
+MAX_CONNECTIONS: Final = 16
+MAX_CONNECTIONS_EACH: Final = 2
+_SPARE_SECONDS: Final = 120.0  # beside what attestation may take: a turn, request and reply
+_FAREWELL_SECONDS: Final = 1.0
+_FAREWELL_BYTES: Final = 64 * 1024
+_FORBIDDEN: Final = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def open_workload_api(
+    guest: Guest, configured: Configured, attested: Attested, port: int = PORT
+) -> None:
+    """Bind the port and serve it from now on.
+
+    Raises:
+        KernelError: the port cannot be had.
+    """
+    service = WorkloadService(guest=guest, configured=configured, attested=attested)
+    seconds = configured.config.limits.attest_seconds + _SPARE_SECONDS
+    plane = WorkloadPlane(guest, service, seconds)
+    task = guest.loop.start(plane.serve(listen_loopback(port)), "workload API")
+    guest.teardown.push("workload API", task.stop)
+
+
+class WorkloadPlane:
+    """All connections of containers."""
+
+    def __init__(self, guest: Guest, service: WorkloadService, seconds: float) -> None:
+        """Args: seconds: what one connection may last."""
+        self._guest = guest
+        self._service = service
+        self._seconds = seconds
+        self._connections: Counter[str] = Counter()
+        self._dismissals = 0
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Serve until cancelled; closes the listener."""
+        with listener:
+            async with TaskGroup() as group:
+                while True:
+                    connection, client = await accept(listener)
+                    self._take(group, connection, client)
+
+    def _take(self, group: TaskGroup, connection: socket.socket, client: object) -> None:
+        name = self._find_caller(connection, client)
+        if name is None:
+            self._dismiss(group, connection, _FORBIDDEN)
+        elif self._is_full(name):
+            self._dismiss(group, connection, _BUSY)
+        else:
+            self._connections[name] += 1
+            group.start(self._attend(connection, name), f"workload {name}")
+
+    def _is_full(self, name: str) -> bool:
+        return (
+            self._connections[name] >= MAX_CONNECTIONS_EACH
+            or self._connections.total() >= MAX_CONNECTIONS
+        )
+
+    def _find_caller(self, connection: socket.socket, client: object) -> str | None:
+        """Return the container that made the client's socket.
+
+        Our own end is looked at last: while it is whole, nobody else can have the client's port, so
+        the answer was about the one who sends what will be read here.
+        """
+        match client:
+            case (str(address), int(port)):
+                peer: Address = (address, port)
+            case _:
+                return None
+        try:
+            group = find_cgroup_id(peer, connection.getsockname())
+            if group is None or not is_established(connection):
+                return None
+        except (KernelError, OSError) as error:
+            self._guest.event(f"workload: caller unknown: {error}")
+            return None
+        return next(
+            (name for name in self._guest.containers if self._group_of(name) == group), None
+        )
+
+    def _group_of(self, name: str) -> int | None:
+        try:
+            return self._guest.containers[name].cgroup.id()
+        except KernelError:
+            return None  # it does not run
+
+    def _dismiss(self, group: TaskGroup, connection: socket.socket, reply: bytes) -> None:
+        """Send the same bytes whatever was asked, to a few at a time; others are closed."""
+        if self._dismissals >= MAX_CONNECTIONS:
+            connection.close()
+            return
+        self._dismissals += 1
+        group.start(self._say(connection, reply), "workload dismissed")
+
+    async def _say(self, connection: socket.socket, reply: bytes) -> None:
+        """Send, then drain for a moment: a close with unread bytes would tear the reply away."""
+        try:
+            with connection:
+                connection.send(reply)
+                connection.shutdown(socket.SHUT_WR)
+                async with deadline(_FAREWELL_SECONDS, "workload.dismissed"):
+                    await _drain(connection)
+        except (OSError, DeadlineError):
+            return
+        finally:
+            self._dismissals -= 1
+
+    async def _attend(self, connection: socket.socket, name: str) -> None:
+        """See one connection through; what goes wrong with it is the log's and nobody else's."""
+        try:
+            with connection:
+                end = await self._guest.children.run(
+                    Role.WORKLOAD,
+                    WorkloadRequest(),
+                    WorkloadEnd,
+                    seconds=self._seconds,
+                    fds={"connection": connection.fileno()},
+                    answers=self._service.answers(name),
+                )
+            if end.why:
+                self._guest.event(f"workload: {name}: {printable(end.why)}")
+        except CcinitError as error:
+            self._guest.event(f"workload: {name}: {error}")
+        finally:
+            self._connections[name] -= 1
+
+
+async def _drain(connection: socket.socket) -> None:
+    left = _FAREWELL_BYTES
+    while left > 0:
+        await readable(connection.fileno())
+        data = connection.recv(_FAREWELL_BYTES)
+        if not data:
+            return
+        left -= len(data)

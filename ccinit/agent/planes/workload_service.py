@@ -1,0 +1,146 @@
+"""What each call of the workload API does in this guest, and for which container.
+
+The caller's name comes from the kernel (`workload_plane`), never from the call. In this order: does
+the measured manifest allow it (403), then it happens, and the log says for whom. A container gets
+the resources that the manifest gives to it; evidence, token and event log are for containers named
+in `[allow].evidence`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from ccinit.agent.guest import Guest
+from ccinit.agent.phases.attestation import Attested, request_token
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.phases.evidence import collect_evidence
+from ccinit.agent.platform.measurement import workload_event
+from ccinit.agent.processes.children import Answer, Answers
+from ccinit.errors import CcinitError, FormatError
+from ccinit.formats.json_text import canonical_json
+from ccinit.formats.workload_api import (
+    EventCall,
+    EvidenceCall,
+    InfoCall,
+    ResourceCall,
+    TokenCall,
+    WorkloadCall,
+    report_data,
+)
+from ccinit.kernel.event_loop import Turn
+from ccinit.workload.messages import MediaType, WorkloadAnswer
+
+VERSION = "ccinit/1"
+
+
+class RefusedCall(Exception):  # noqa: N818  # an answer, not a fault
+    """A call is not carried out; the container is told HTTP's `status` and the reason."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+class WorkloadService:
+    """Answers containers.
+
+    Attributes:
+        turn: for evidence and handshakes; the platform's device takes one user.
+    """
+
+    def __init__(self, *, guest: Guest, configured: Configured, attested: Attested) -> None:
+        self.guest = guest
+        self.configured = configured
+        self.attested = attested
+        self.turn = Turn()
+
+    def answers(self, container: str) -> Answers:
+        """Return what answers the question of one connection's child."""
+        return {kind: partial(self._answer, container) for kind in HANDLERS}
+
+    async def _answer(self, container: str, call: WorkloadCall) -> Answer:
+        name = type(call).__name__.removesuffix("Call").lower()
+        try:
+            answer = await HANDLERS[type(call)](self, container, call)
+        except RefusedCall as refused:
+            self.guest.event(f"workload: {container}: {name} refused, {refused.reason}")
+            return _text(refused.status, refused.reason)
+        except CcinitError as error:
+            self.guest.event(f"workload: {container}: {name} failed, {error}")
+            return _text(400 if isinstance(error, FormatError) else 500, error.reason)
+        self.guest.event(f"workload: {container}: {name}")
+        return answer
+
+    async def resource(self, container: str, call: ResourceCall) -> Answer:
+        """Give a resource that the manifest gives to this container.
+
+        One that is another container's, and one that is nobody's, are refused alike.
+        """
+        given = {one.uri for one in self.configured.manifest.secrets if one.container == container}
+        if call.uri not in given:
+            raise RefusedCall(403, "workload.resource")
+        secret = self.attested.grants[call.uri].secret
+        return _done(MediaType.BYTES, secret.reveal())
+
+    async def token(self, container: str, _call: TokenCall) -> Answer:
+        """Attest to the KBS and give its result, without the session's key."""
+        self._require_evidence(container)
+        async with self.turn:
+            token = await request_token(self.guest, self.configured)
+        return _done(MediaType.JSON, canonical_json({"token": token}))
+
+    async def evidence(self, container: str, call: EvidenceCall) -> Answer:
+        """Make evidence for this container's bytes, in a domain that is the container's alone."""
+        self._require_evidence(container)
+        expected = report_data(container, call.runtime_data)
+        async with self.turn:
+            evidence = await collect_evidence(self.guest, self.configured, expected)
+        return _done(MediaType.JSON, evidence)
+
+    async def event(self, container: str, call: EventCall) -> Answer:
+        """Add to the event log, under the container's own domain."""
+        self._require_evidence(container)
+        event = workload_event(container, call.domain, call.operation, call.content)
+        await self.configured.measurement.measure_for_workload(event)
+        return _done(MediaType.BYTES, b"")
+
+    async def info(self, container: str, _call: InfoCall) -> Answer:
+        """Say what this is."""
+        features = ["resource"]
+        if container in self.configured.manifest.allow.evidence:
+            features.append("attestation")
+        return _done(
+            MediaType.JSON,
+            canonical_json(
+                {
+                    "additional_tees": [],
+                    "feature": features,
+                    "tee": self.configured.platform.tee.value,
+                    "version": VERSION,
+                }
+            ),
+        )
+
+    def _require_evidence(self, container: str) -> None:
+        if container not in self.configured.manifest.allow.evidence:
+            raise RefusedCall(403, "workload.allow")
+
+
+Handler = Callable[[WorkloadService, str, Any], Awaitable[Answer]]
+
+HANDLERS: Mapping[type[WorkloadCall], Handler] = {
+    ResourceCall: WorkloadService.resource,
+    TokenCall: WorkloadService.token,
+    EvidenceCall: WorkloadService.evidence,
+    EventCall: WorkloadService.event,
+    InfoCall: WorkloadService.info,
+}
+
+
+def _done(media_type: MediaType, body: bytes) -> Answer:
+    return Answer(value=WorkloadAnswer(status=200, media_type=media_type, body=body))
+
+
+def _text(status: int, reason: str) -> Answer:
+    body = f"{reason}\n".encode()
+    return Answer(value=WorkloadAnswer(status=status, media_type=MediaType.TEXT, body=body))

@@ -1,0 +1,96 @@
+"""PID 1's hand on the platform: what a child needs to make evidence, as open files.
+
+A child of the roles `evidence` and `measure` gets descriptors by name, never a path; what they are
+on each platform is `ccinit.attest.detect`'s table, what is done with them is in the jobs.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
+
+from ccinit.agent.guest import Guest
+from ccinit.agent.processes.conversation import Answers
+from ccinit.agent.processes.roles import Role
+from ccinit.attest.detect import Platform
+from ccinit.errors import PeerError
+from ccinit.kernel.libc import kernel_error
+
+R = TypeVar("R")
+
+MAX_REQUESTS = 16
+_CHANGED = "tee.generation"
+
+
+async def run_on_platform(
+    guest: Guest,
+    platform: Platform,
+    role: Role,
+    request: object,
+    reply: type[R],
+    *,
+    report_data: bytes,
+    seconds: float,
+    answers: Answers | None = None,
+) -> R:
+    """Run a job that has the platform, anew while somebody else disturbs its request.
+
+    Args:
+        guest: whose children do the job.
+        platform: what the job has.
+        role: the row of rights.
+        request: what the job takes.
+        reply: what it returns.
+        report_data: what a report has to carry, where it is PID 1 that asks for one.
+        seconds: for each attempt.
+        answers: to what the job asks.
+
+    Raises:
+        PeerError: `tee.generation`, disturbed in each of 16 requests; and what the job raises.
+    """
+    for attempt in range(MAX_REQUESTS):
+        with open_platform(platform, report_data) as fds:
+            try:
+                return await guest.children.run(
+                    role, request, reply, seconds=seconds, fds=fds, answers=answers
+                )
+            except PeerError as error:
+                if error.reason != _CHANGED or attempt + 1 == MAX_REQUESTS:
+                    raise
+    raise RuntimeError("the last attempt returns or raises")
+
+
+@contextmanager
+def open_platform(platform: Platform, report_data: bytes) -> Iterator[Mapping[str, int]]:
+    """Hold the platform's files open for a child; yields their descriptors by name.
+
+    Raises:
+        KernelError: `kernel.open`, `kernel.tsm_…`.
+    """
+    with ExitStack() as stack:
+        fds = {
+            node.name: stack.enter_context(
+                open_device(node.path, os.O_RDWR if node.writable else os.O_RDONLY)
+            )
+            for node in platform.nodes
+        }
+        if platform.open_report is not None:
+            fds |= stack.enter_context(platform.open_report(report_data))
+        yield fds
+
+
+@contextmanager
+def open_device(node: str, flags: int) -> Iterator[int]:
+    """Hold a device node open for a child; yields the descriptor.
+
+    Raises:
+        KernelError: `kernel.open`.
+    """
+    try:
+        fd = os.open(node, flags | os.O_CLOEXEC)
+    except OSError as error:
+        raise kernel_error(error, "open", node) from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)

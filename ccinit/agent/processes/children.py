@@ -1,0 +1,399 @@
+"""PID 1's side of its children: start one, talk with it, take its result, bury it.
+
+Each job is a process of its own: a fresh interpreter that gives up its rights (`child`), reads one
+request, may ask questions, sends one result and is killed. Whatever it does instead becomes one of
+three errors: the one it reports, `ChildError` if it breaks the protocol or ends, `DeadlineError` if
+it is late. Its messages are decoded as exactly the types that the caller names, under the caps of
+its row in `roles`; fds travel to a child only, never back.
+"""
+
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from typing import Self, TypeVar
+
+from ccinit.agent.processes.channel import (
+    CHANNEL_FD,
+    FIRST_JOB_FD,
+    Failure,
+    ProgramRequest,
+    printable,
+)
+from ccinit.agent.processes.conversation import Answer, Answers, Conversation, Notices
+from ccinit.agent.processes.roles import RIGHTS, Rights, Role
+from ccinit.agent.processes.secret_pipes import close_all, open_secret_pipes
+from ccinit.errors import ChildError, DeadlineError, KernelError
+from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.event_loop import deadline, readable
+from ccinit.kernel.namespaces import NamespaceKind, new_namespace
+from ccinit.kernel.pipes import open_pipes, open_socket_pair
+from ccinit.kernel.process import ExitStatus, Process, spawn
+from ccinit.secret import Secret
+from ccinit.values import frozen
+
+__all__ = [
+    "Answer",
+    "Answers",
+    "Children",
+    "Notices",
+    "PreparedChild",
+    "PreparedProgram",
+    "ProgramEnd",
+]
+
+R = TypeVar("R")
+
+BURIAL_SECONDS = 5.0
+CHUNK_BYTES = 1 << 16
+OUTPUT_BYTES = 4096
+PROCESSES = 64  # threads of a program count
+SIGSYS = 31
+WORD_SECONDS = 1.0  # from the end of the channel to the end of the process
+
+
+@frozen
+class ProgramEnd:
+    """How a program ended, and the first 4 KiB of what it printed, made harmless."""
+
+    status: ExitStatus
+    output: str
+
+
+class PreparedChild:
+    """A child that waits for its one job.
+
+    Attributes:
+        is_used: it has been given its job, and takes no other.
+        pid: of its process, until the job or the block of `prepare` is over.
+    """
+
+    def __init__(self, child: "_Child", rights: Rights) -> None:
+        self.is_used = False
+        self.pid = child.process.pid
+        self._child = child
+        self._rights = rights
+
+    async def run(
+        self,
+        request: object,
+        reply: type[R],
+        *,
+        seconds: float | None,
+        answers: Answers | None = None,
+        notices: Notices | None = None,
+    ) -> R:
+        """Give it the job and return the result; raises and takes what `Children.run` does.
+
+        As there, it is dead when this returns, whatever it would have liked to do next. Without
+        `seconds` it is never late: a job that lasts as long as its block.
+        """
+        if self.is_used:
+            raise RuntimeError("a child does one job")
+        self.is_used = True
+        talk = Conversation(
+            self._child.connection, self._rights, reply, answers or {}, notices or {}
+        )
+        async with self._child:
+            if seconds is None:
+                return await self._child.hold(talk, request)
+            async with deadline(seconds, "child.late"):
+                return await self._child.hold(talk, request)
+
+
+class PreparedProgram:
+    """A child that waits for the arguments of its program.
+
+    Attributes:
+        is_used: it has been given them, and takes no others.
+    """
+
+    def __init__(self, child: "_Child", rights: Rights, output: int) -> None:
+        self.is_used = False
+        self._child = child
+        self._rights = rights
+        self._output = output
+
+    async def run(self, arguments: Sequence[str], *, seconds: float) -> ProgramEnd:
+        """Run the program; see `Children.run_program`."""
+        if self.is_used:
+            raise RuntimeError("a child becomes one program")
+        self.is_used = True
+        request = ProgramRequest(arguments=tuple(arguments))
+        async with deadline(seconds, "child.late"):
+            # Silence is success: the program that took the child's place has no channel.
+            talk = Conversation(self._child.connection, self._rights, Failure, {}, {})
+            await talk.hold(request)
+            output = await _read_output(self._output)
+            return ProgramEnd(status=await self._child.process.wait(), output=output)
+
+
+class Children:
+    """Starts children by the table of roles.
+
+    Args:
+        interpreter: how to start a child; `child ROLE WORKSPACE NAME…` is added.
+        environment: of the interpreter.
+        cgroup: parent of a cgroup for each child; without it only the process's limits hold.
+        table: the rights; another one is for tests.
+
+    Attributes:
+        store_bytes: the most that files of the store take of the memory; 0 if it is on a disk.
+    """
+
+    def __init__(
+        self,
+        interpreter: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        cgroup: Cgroup | None = None,
+        table: Mapping[Role, Rights] = RIGHTS,
+    ) -> None:
+        self._interpreter = tuple(interpreter)
+        self._environment = dict(environment or {})
+        self._cgroup = cgroup
+        self._table = table
+        self.store_bytes = 0
+
+    async def run(  # noqa: PLR0913 - keywords, all but one optional
+        self,
+        role: Role,
+        request: object,
+        reply: type[R],
+        *,
+        seconds: float,
+        fds: Mapping[str, int] | None = None,
+        secrets: Mapping[str, Secret] | None = None,
+        answers: Answers | None = None,
+        notices: Notices | None = None,
+        workspace: str = "",
+    ) -> R:
+        """Run one job and return its result.
+
+        Args:
+            role: the row of rights.
+            request: a value of the type that the job takes.
+            reply: the class that it returns.
+            seconds: until it is killed.
+            fds: the child gets copies under these names.
+            secrets: likewise, each in a pipe of its own; at most 64 KiB.
+            answers: for each type of question the function that answers it.
+            notices: for each type of notice the function that hears it.
+            workspace: see `run_program`; for roles that have one.
+
+        Raises:
+            DeadlineError: `child.late`.
+            ChildError: `child.ended`, `child.protocol`.
+            KernelError: it could not be started.
+            CcinitError: what the job raised, or a handler did.
+        """
+        rights = self._table[role]
+        async with (
+            deadline(seconds, "child.late"),
+            self._start_with(role, fds or {}, secrets or {}, workspace) as child,
+        ):
+            child.enclose(self._cgroup, rights, self.store_bytes)
+            talk = Conversation(child.connection, rights, reply, answers or {}, notices or {})
+            return await child.hold(talk, request)
+
+    @asynccontextmanager
+    async def prepare(
+        self,
+        role: Role,
+        *,
+        fds: Mapping[str, int],
+        secrets: Mapping[str, Secret] | None = None,
+        workspace: str = "",
+    ) -> AsyncIterator["PreparedChild"]:
+        """Start a child for a job that is soon to come; yields it, and ends it with the block.
+
+        It loads its code and gives up its rights while others work, and then waits. The fds may be
+        closed as soon as it is there; secrets are as for `run`.
+
+        Raises:
+            KernelError: it could not be started.
+        """
+        rights = self._table[role]
+        async with self._start_with(role, fds, secrets or {}, workspace) as child:
+            child.enclose(self._cgroup, rights, self.store_bytes)
+            yield PreparedChild(child, rights)
+
+    async def run_program(
+        self,
+        role: Role,
+        arguments: Sequence[str],
+        *,
+        seconds: float,
+        workspace: str,
+        fds: Mapping[str, int] | None = None,
+    ) -> ProgramEnd:
+        """Run the program of `role` with `arguments` and return how it ended.
+
+        Args:
+            role: a row whose job is a program.
+            arguments: without the program itself.
+            seconds: until it is killed.
+            workspace: a file, device or directory, which belongs to the role's user; everybody
+                must be able to enter the directories above.
+            fds: the program gets copies, from 4 on, in this order.
+
+        Raises:
+            DeadlineError: `child.late`.
+            CcinitError: the rights could not be given up, or the program not be started.
+        """
+        async with self.prepare_program(role, workspace=workspace, fds=fds) as program:
+            return await program.run(arguments, seconds=seconds)
+
+    @asynccontextmanager
+    async def prepare_program(
+        self,
+        role: Role,
+        *,
+        workspace: str,
+        fds: Mapping[str, int] | None = None,
+        stdin: int | None = None,
+    ) -> AsyncIterator["PreparedProgram"]:
+        """Start a child that waits to become the program of `role`; see `prepare`.
+
+        `stdin` is the program's standard input instead of /dev/null.
+
+        Raises:
+            KernelError: it could not be started.
+        """
+        rights = self._table[role]
+        (output,) = open_pipes(1)
+        try:
+            os.set_blocking(output.reader, False)
+            try:
+                standard = {1: output.writer, 2: output.writer}
+                standard |= {} if stdin is None else {0: stdin}
+                child = self._start(role, fds or {}, workspace, standard)
+            finally:
+                os.close(output.writer)
+            async with child:
+                child.enclose(self._cgroup, rights, self.store_bytes)
+                yield PreparedProgram(child, rights, output.reader)
+        finally:
+            os.close(output.reader)
+
+    def _start_with(
+        self, role: Role, fds: Mapping[str, int], secrets: Mapping[str, Secret], workspace: str
+    ) -> "_Child":
+        pipes = open_secret_pipes(secrets)
+        try:
+            return self._start(role, {**fds, **pipes}, workspace, {})
+        finally:
+            close_all(pipes.values())
+
+    def _start(
+        self, role: Role, fds: Mapping[str, int], workspace: str, standard: Mapping[int, int]
+    ) -> "_Child":
+        ours, theirs = open_socket_pair()
+        try:
+            ours.setblocking(False)  # noqa: FBT003 (positional only)
+            numbers = {CHANNEL_FD: theirs.fileno()}
+            numbers |= {FIRST_JOB_FD + index: fd for index, fd in enumerate(fds.values())}
+            numbers |= standard
+            own_processes = self._table[role].own_processes
+            with new_namespace(NamespaceKind.PID) if own_processes else nullcontext():
+                process = spawn(
+                    (*self._interpreter, "child", role, workspace, *fds), self._environment, numbers
+                )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return _Child(process, ours, role)
+
+
+class _Child:
+    """A running child and our end of its channel; dead and collected when its first block ends."""
+
+    def __init__(self, process: Process, connection: socket.socket, role: Role) -> None:
+        self.process = process
+        self.connection = connection
+        self._role = role
+        self._cgroup: Cgroup | None = None
+        self._is_buried = False
+
+    def enclose(self, parent: Cgroup | None, rights: Rights, store_bytes: int) -> None:
+        """Put the child, which waits for its request, into a cgroup of its own.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        if parent is None:
+            return
+        self._cgroup = parent.create(f"child-{self.process.pid}")
+        files_bytes = store_bytes if rights.stores else 0
+        self._cgroup.set_memory(most_bytes=rights.memory_bytes + files_bytes)
+        self._cgroup.set_processes(PROCESSES)
+        self._cgroup.add(self.process.pid)
+
+    async def hold(self, talk: Conversation[R], request: object) -> R:
+        """Hold the talk and return its result.
+
+        Raises:
+            ChildError: the child ended without one.
+            CcinitError: what the job raised, or a handler did.
+        """
+        result = await talk.hold(request)
+        if result is None:
+            raise await self.explain()
+        return result
+
+    async def explain(self) -> ChildError:
+        """Return the error for a child that closed its channel without a result."""
+        try:
+            async with deadline(WORD_SECONDS, "child.lingers"):
+                status = await self.process.wait()
+        except DeadlineError:
+            return ChildError("child.ended", f"{self._role}: silent, but still running")
+        why = ", a system call outside its set" if status.signal == SIGSYS else ""
+        if self._cgroup is not None and self._cgroup.oom_kills():
+            why = ", out of memory"
+        return ChildError("child.ended", f"{self._role}: {status}{why}")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._is_buried:
+            return
+        self._is_buried = True
+        self.connection.close()
+        self.process.kill()
+        try:
+            async with deadline(BURIAL_SECONDS, "child.lingers"):
+                await self.process.wait()
+        except DeadlineError:
+            pass  # it hangs in the kernel; below
+        finally:
+            # Interrupted, or stuck: whoever reaps orphans will collect it.
+            self.process.disown()
+            self._remove_cgroup()
+
+    def _remove_cgroup(self) -> None:
+        if self._cgroup is None:
+            return
+        try:
+            self._cgroup.kill()
+            self._cgroup.remove()
+        except KernelError:
+            return  # EBUSY: something in it is still dying, and the limits stay around it
+
+
+async def _read_output(reader: int) -> str:
+    """Read to the end, so that nobody blocks; keep the beginning."""
+    output = b""
+    while True:
+        await readable(reader)
+        try:
+            data = os.read(reader, CHUNK_BYTES)
+        except BlockingIOError:
+            continue
+        if not data:
+            return "\n".join(
+                printable(line) for line in output.decode("ascii", "replace").split("\n")
+            )
+        output = (output + data)[:OUTPUT_BYTES]

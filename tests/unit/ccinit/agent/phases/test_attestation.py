@@ -1,0 +1,257 @@
+"""What ATTEST asks for, what evidence is made of, and when the log is bound."""
+
+import hashlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ccinit.agent.guest import VerifiersRequest
+from ccinit.agent.jobs.messages import (
+    EvidenceAnswer,
+    EvidenceQuestion,
+    EvidenceRequest,
+    KbsReply,
+    KbsRequest,
+    Released,
+)
+from ccinit.agent.phases import attestation
+from ccinit.agent.phases import evidence as evidence_module
+from ccinit.agent.phases.attestation import plan_resources, request_resources
+from ccinit.attest.detect import Platform
+from ccinit.errors import ChildError
+from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.pod_manifest import parse_pod_manifest
+from ccinit.formats.tee import Tee
+from ccinit.kernel.event_loop import EventLoop, TaskGroup, Turn
+from ccinit.kernel.task import sleep
+from tests.fakes.documents import FULL_POD
+
+
+def test_everything_that_the_manifest_names_is_wanted_and_policies_are_marked() -> None:
+    pod = parse_pod_manifest(FULL_POD)
+    wanted = plan_resources(pod)
+    assert [str(one.uri).rpartition("/")[2] for one in wanted] == [
+        "log-psk",
+        "volume-key-data",
+        "file-auth",
+        "file-policy",
+        "image-key",
+        "file-token",
+    ]
+    (identity,) = set(plan_resources(pod, with_identity=True)) - set(wanted)
+    assert (str(identity.uri), identity.kind) == (
+        "kbs:///ccinit/demo/tls-identity",
+        EnvelopeKind.TLS_IDENTITY,
+    )
+    assert [str(one.uri).rpartition("/")[2] for one in wanted if one.is_policy] == ["file-policy"]
+    assert wanted[3].kind is EnvelopeKind.FILE
+
+
+DOCUMENT = b"document"
+
+
+def configured_on(tee: Tee) -> Any:
+    return SimpleNamespace(
+        platform=Platform(tee=tee),
+        document=DOCUMENT,
+        measurement=SimpleNamespace(records=b"events"),
+        manifest=parse_pod_manifest(FULL_POD),
+        config=SimpleNamespace(owner=None),
+    )
+
+
+class Session:
+    """A KBS child that asks for evidence, and what the evidence child is asked for then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[EvidenceRequest] = []
+        self.questions: list[EvidenceQuestion] = []
+        self.done: list[str] = []
+        self.guest: Any = SimpleNamespace(
+            verifiers_request=VerifiersRequest(),
+            evidence_turn=Turn(),
+            service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
+            teardown=SimpleNamespace(push=lambda *_step: None),
+            log=SimpleNamespace(
+                mix=lambda _psk: self.done.append("mix"),
+                bind=lambda evidence: self.done.append(f"bind {evidence.decode()}"),
+            ),
+        )
+
+        async def no_child(*_arguments: object) -> None:
+            return None
+
+        async def kbs_child(
+            _guest: object, _configured: object, _request: object, answer: Any
+        ) -> KbsReply:
+            for question in self.questions:
+                given = await answer(question)
+                assert given.value == EvidenceAnswer(evidence=b"{}")
+            return KbsReply(released=(), policy_keys=(), date=0)
+
+        async def on_platform(*arguments: Any, **_options: object) -> object:
+            self.made.append(arguments[3])
+            return SimpleNamespace(evidence=b"{}")
+
+        monkeypatch.setattr(evidence_module, "_prepare_evidence", no_child)
+        monkeypatch.setattr(attestation, "_kbs_request", lambda *_parts, **_options: None)
+        monkeypatch.setattr(attestation, "_run_kbs_child", kbs_child)
+        monkeypatch.setattr(evidence_module, "run_on_platform", on_platform)
+
+    def run(self, tee: Tee, *questions: EvidenceQuestion) -> list[EvidenceRequest]:
+        self.questions = list(questions)
+        EventLoop().run(request_resources(self.guest, configured_on(tee), ()))
+        return self.made
+
+
+DATA = bytes(64)
+
+
+def test_verifiers_request_and_the_document_reach_the_evidence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = Session(monkeypatch)
+    (asked,) = session.run(Tee.SE, EvidenceQuestion(report_data=DATA, request=b"a request"))
+    assert asked == EvidenceRequest(
+        tee=Tee.SE,
+        report_data=DATA,
+        events=b"events",
+        initdata=hashlib.sha384(DOCUMENT).digest(),
+        request=b"a request",
+    )
+    assert session.guest.verifiers_request.text == b"a request"
+
+
+def test_other_platforms_state_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    (asked,) = Session(monkeypatch).run(Tee.TPM, EvidenceQuestion(report_data=DATA))
+    assert asked == EvidenceRequest(tee=Tee.TPM, report_data=DATA, events=b"events")
+
+
+def test_evidence_is_made_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, steps = Session(monkeypatch), list[str]()
+
+    async def on_platform(*arguments: Any, **_options: object) -> object:
+        asked = arguments[3]
+        steps.append(f"{asked.report_data.decode()}, answering {asked.request.decode()}")
+        await sleep(0.05)
+        steps.append("made")
+        return SimpleNamespace(evidence=b"{}")
+
+    async def owner_and_container() -> None:
+        async with TaskGroup() as group:
+            for name in ("first", "second"):
+                session.guest.verifiers_request.text = f"request of the {name}".encode()
+                asked = evidence_module.collect_evidence(
+                    session.guest, configured_on(Tee.SE), name.encode()
+                )
+                group.start(asked, name)
+                await sleep(0)
+
+    monkeypatch.setattr(evidence_module, "run_on_platform", on_platform)
+    EventLoop().run(owner_and_container())
+    assert steps == [
+        "first, answering request of the first",
+        "made",
+        "second, answering request of the second",
+        "made",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tee", "request_"), [(Tee.SE, b""), (Tee.SE, bytes(48 * 1024 + 1)), (Tee.TPM, b"a request")]
+)
+def test_request_where_none_belongs_and_none_where_one_does_are_refused(
+    tee: Tee, request_: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(monkeypatch)
+    with pytest.raises(ChildError) as refused:
+        session.run(tee, EvidenceQuestion(report_data=DATA, request=request_))
+    assert refused.value.reason == "child.protocol"
+    assert not session.made
+
+
+@pytest.mark.parametrize(
+    ("tee", "done"),
+    [(Tee.SE, ['bind {"evidence":{},"tee":"se"}', "mix"]), (Tee.TPM, ["mix"])],
+)
+def test_log_is_bound_by_the_kbss_request_where_it_takes_one(
+    tee: Tee, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(monkeypatch)
+
+    async def reply(guest: Any, _configured: object, wanted: Any, **_options: object) -> KbsReply:
+        guest.verifiers_request.text = b"a request"
+        released = tuple(Released(uri=one.uri, data=b"x", create=False) for one in wanted)
+        return KbsReply(released=released, policy_keys=(), date=0)
+
+    monkeypatch.setattr(attestation, "request_resources", reply)
+    monkeypatch.setattr(attestation, "set_clock", lambda *_times: None)
+    monkeypatch.setattr(attestation, "read_build_time", lambda: 0)
+    EventLoop().run(attestation.attest(session.guest, configured_on(tee), b"binding"))
+    assert session.done == done
+    assert [asked.report_data for asked in session.made] == ([b"binding"] if done[1:] else [])
+
+
+def test_only_the_boots_own_handshake_looks_at_no_dates(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, asked = Session(monkeypatch), list[object]()
+    requests = list[Any]()
+    monkeypatch.setattr(attestation, "_kbs_request", lambda *_, **said: requests.append(said))
+    session.run(Tee.TPM)
+    assert requests[0]["has_clock"]
+
+    async def reply(_guest: Any, _configured: object, wanted: Any, **options: object) -> KbsReply:
+        asked.append(options.get("has_clock"))
+        released = tuple(Released(uri=one.uri, data=b"x", create=False) for one in wanted)
+        return KbsReply(released=released, policy_keys=(), date=0)
+
+    monkeypatch.setattr(attestation, "request_resources", reply)
+    monkeypatch.setattr(attestation, "set_clock", lambda *_times: asked.append("set"))
+    monkeypatch.setattr(attestation, "read_build_time", lambda: 0)
+    configured = configured_on(Tee.TPM)
+    EventLoop().run(attestation.attest(session.guest, configured, b"binding"))
+    EventLoop().run(attestation.fetch_grants(session.guest, configured, ()))
+    EventLoop().run(attestation.request_token(session.guest, configured))
+    assert asked == [False, "set", None, None]
+
+
+def ask_kbs_child(tee: Tee, *, attest_seconds: int = 1) -> tuple[KbsRequest, float]:
+    """Return what the child is asked, and its deadline in seconds."""
+    asked: list[tuple[Any, float]] = []
+
+    async def run(
+        _role: object, request: object, _reply: object, *, seconds: float, **_options: object
+    ) -> KbsReply:
+        asked.append((request, seconds))
+        return KbsReply(released=(), policy_keys=(), date=0)
+
+    async def answer(_question: object) -> Any:
+        raise AssertionError("nobody asks")
+
+    configured = configured_on(tee)
+    configured.parameters = b"{}"
+    configured.config = SimpleNamespace(
+        kbs=SimpleNamespace(
+            url="", ca_pem="", transport=None, envelope=None, tee_key_algorithm=None, passport=None
+        ),
+        limits=SimpleNamespace(attest_seconds=attest_seconds),
+    )
+    guest: Any = SimpleNamespace(children=SimpleNamespace(run=run))
+    request = attestation._kbs_request(
+        configured, (), with_token=False, counters=(), debug_grant=None, has_clock=True
+    )
+    EventLoop().run(attestation._run_kbs_child(guest, configured, request, answer))
+    return asked[0]
+
+
+@pytest.mark.parametrize(("tee", "sent"), [(Tee.SVSM, b"{}"), (Tee.TPM, b"")])
+def test_parameters_of_the_platform_go_into_the_request(tee: Tee, sent: bytes) -> None:
+    request, _ = ask_kbs_child(tee)
+    assert request.parameters == sent
+
+
+@pytest.mark.parametrize(("limit", "patience"), [(600, 540), (60, 54), (1, 1)])
+def test_kbs_child_gives_up_before_it_is_given_up(limit: int, patience: int) -> None:
+    """So that the owner's log has what the last attempt failed with."""
+    request, seconds = ask_kbs_child(Tee.TPM, attest_seconds=limit)
+    assert (request.seconds, seconds) == (patience, limit)

@@ -1,0 +1,359 @@
+"""Debug: what is refused has changed nothing; what is granted happens in one order, to its end."""
+
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ccinit.agent.guest import OWNER_PLANE_STEP, Guest, Teardown, undoing
+from ccinit.agent.phases import debug
+from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.debug import DebugBoundary, OpenDebug
+from ccinit.agent.state import BootState
+from ccinit.errors import CcinitError, ConfigError, KernelError, PeerError, VerificationError
+from ccinit.formats.debug_grant import DebugGrant
+from ccinit.formats.host_rpc import Phase, StateFlag
+from ccinit.formats.pod_resources import tls_identity_uri
+from ccinit.formats.resource_uri import KbsUri, parse_resource_uri
+from ccinit.formats.tee import Tee
+from ccinit.formats.verity import RootHash, Salt, VerityParameters
+from ccinit.kernel.clock import boottime
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.task import Event, sleep
+from ccinit.secret import Secret
+from ccinit.values import replace
+
+ROOT = RootHash(b"\xab" * 32)
+TOOLS = VerityParameters(root_hash=ROOT, salt=Salt(bytes(32)), data_blocks=300)
+NOW = 1_800_000_000
+GRANT = DebugGrant(evidence_key=bytes(32), expires_s=NOW + 600, tools_root=ROOT, keep_pod=False)
+SECRET_URI = parse_resource_uri("kbs:///ccinit/shop/secret")
+MANIFEST = SimpleNamespace(name="shop")
+IDENTITY_URI = tls_identity_uri(cast("Any", MANIFEST))
+
+
+class Measurement:
+    """Says what it was asked to measure, and may fail."""
+
+    def __init__(self, steps: list[str]) -> None:
+        self.is_proven = True
+        self.failure: CcinitError | None = None
+        self.then: Callable[[], object] = lambda: None
+        self._steps = steps
+
+    async def measure_debug(self, event: object) -> None:
+        await sleep(0)
+        if self.failure is not None:
+            raise self.failure
+        self._steps.append(f"measured {event}".split("{", maxsplit=1)[0].strip())
+        self.then()
+
+
+class Bench:
+    """A guest in RUN with a pod of one volume and one container, made of the real small parts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.loop = EventLoop()
+        self.steps: list[str] = []
+        self.events: list[str] = []
+        self.stopping = Event()
+        self.measurement = Measurement(self.steps)
+        self.answer: DebugGrant | CcinitError = GRANT
+        self.mount_failure: CcinitError | None = None
+        self.may_mount = Event()
+        self.may_mount.set()
+        self.state = BootState()
+        self.state.enter(Phase.RUN)
+        self.teardown = Teardown()
+        for name in ("secrets", OWNER_PLANE_STEP, "volume scratch", "container web"):
+            self.teardown.push(name, undoing(lambda name=name: self.steps.append(name)))  # type: ignore[misc]
+        self.grants: dict[KbsUri, Grant] = {
+            uri: Grant(secret=Secret(b"secret"), create=False) for uri in (SECRET_URI, IDENTITY_URI)
+        }
+        self.config = SimpleNamespace(
+            debug_tools=TOOLS, debug_allowed=False, kbs=SimpleNamespace(passport=None)
+        )
+        guest = SimpleNamespace(
+            loop=self.loop,
+            state=self.state,
+            teardown=self.teardown,
+            containers={"web": object()},
+            event=self.events.append,
+            service=SimpleNamespace(stopping=self.stopping),
+        )
+        configured = SimpleNamespace(
+            config=self.config,
+            manifest=MANIFEST,
+            measurement=self.measurement,
+            platform=SimpleNamespace(tee=Tee.TPM),
+        )
+        self.guest = cast("Guest", guest)
+        self.boundary = DebugBoundary(
+            self.guest, cast("Any", configured), Attested(grants=self.grants)
+        )
+        monkeypatch.setattr(debug, "find_tools_disk", lambda _configured: "the disk")
+        monkeypatch.setattr(debug, "request_debug_grant", self.request)
+        monkeypatch.setattr(debug, "_open_environment", self.mount)
+
+    async def request(self, _guest: object, _configured: object) -> tuple[DebugGrant, int]:
+        await sleep(0)
+        if isinstance(self.answer, CcinitError):
+            raise self.answer
+        return self.answer, NOW
+
+    async def mount(self, _guest: object, permitted: Any) -> str:
+        await self.may_mount.wait()
+        if self.mount_failure is not None:
+            raise self.mount_failure
+        self.steps.append(f"mounted {permitted.disk}")
+        return "the environment"
+
+    def run(self, body: Callable[[], Coroutine[object, None, Any]]) -> Any:
+        return self.loop.run(body())
+
+    def open(self) -> OpenDebug:
+        opened: OpenDebug = self.run(self.boundary.open)
+        return opened
+
+    @property
+    def secrets(self) -> list[bool]:
+        """Whether each secret is still there: the pod's, the owner plane's."""
+        return [len(self.grants[uri].secret) > 0 for uri in (SECRET_URI, IDENTITY_URI)]
+
+    def require_untouched(self) -> None:
+        assert self.steps == []
+        assert self.state.report()[2:] == (1, 0)
+        assert not self.stopping.is_set()
+        assert self.secrets == [True, True]
+        assert list(self.guest.containers) == ["web"]
+        assert not self.boundary.is_busy
+        assert self.boundary.opened is None
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+def test_register_comes_first_then_the_pod_ends_then_the_tools_are_there(bench: Bench) -> None:
+    opened = bench.open()
+    assert bench.steps == [
+        "measured ccinit OpenDebug",
+        "container web",
+        "volume scratch",
+        "mounted the disk",
+    ]
+    assert bench.secrets == [False, True]
+    assert bench.guest.containers == {}
+    assert bench.state.flags == StateFlag.DEBUG
+    assert opened is bench.boundary.opened
+    assert 590 < opened.ends_at - boottime() <= 600
+    assert not bench.stopping.is_set()
+
+
+def test_pod_goes_on_if_the_grant_says_so(bench: Bench) -> None:
+    bench.answer = replace(GRANT, keep_pod=True)
+    assert bench.open().grant.keep_pod
+    assert bench.steps == ["measured ccinit OpenDebug", "mounted the disk"]
+    assert bench.secrets == [True, True]
+    assert list(bench.guest.containers) == ["web"]
+    assert bench.state.flags == StateFlag.DEBUG
+
+
+def test_host_sees_one_bit_and_the_phase_stays(bench: Bench) -> None:
+    before = bench.state.report()
+    bench.open()
+    assert bench.state.report() == (before[0], before[1], before[2] + 1, 1)
+
+
+def test_guest_ends_with_the_grant(bench: Bench) -> None:
+    bench.answer = replace(GRANT, expires_s=NOW + 1)
+
+    async def main() -> float:
+        opened = await bench.boundary.open()
+        assert not bench.stopping.is_set()
+        await bench.stopping.wait()
+        return boottime() - opened.ends_at
+
+    assert 0 <= bench.run(main) < 1
+
+
+def test_guest_ends_with_the_grant_even_if_the_pod_does_not(bench: Bench) -> None:
+    bench.answer = replace(GRANT, expires_s=NOW + 1)
+
+    async def never() -> None:
+        await Event().wait()
+
+    bench.teardown.push("container stuck", never)
+
+    async def main() -> None:
+        bench.loop.start(bench.boundary.open(), "caller")
+        await bench.stopping.wait()
+        assert bench.boundary.is_busy
+
+    bench.run(main)
+    assert bench.steps == ["measured ccinit OpenDebug"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (PeerError("kbs.plugin_internal_error", "no grant"), "kbs.plugin_internal_error"),
+        (VerificationError("debug.evidence_key", "forged"), "debug.evidence_key"),
+        (VerificationError("debug.expired", "old"), "debug.expired"),
+        (replace(GRANT, tools_root=RootHash(b"\xac" * 32)), "debug.tools_root"),
+    ],
+)
+def test_refused_or_forged_grant_changes_nothing(
+    bench: Bench, answer: DebugGrant | CcinitError, reason: str
+) -> None:
+    bench.answer = answer
+    with pytest.raises(CcinitError) as refused:
+        bench.open()
+    assert refused.value.reason == reason
+    bench.require_untouched()
+
+
+def test_without_declared_tools_nothing_is_asked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.config.debug_tools = None
+    monkeypatch.setattr(debug, "find_tools_disk", lambda _configured: None)
+    monkeypatch.setattr(debug, "request_debug_grant", None)
+    with pytest.raises(ConfigError) as refused:
+        bench.open()
+    assert refused.value.reason == "debug.tools"
+    bench.require_untouched()
+
+
+@pytest.mark.parametrize("unseen", ["platform", "passport"])
+@pytest.mark.parametrize("allowed", [False, True])
+def test_register_that_the_kbs_does_not_see_needs_the_measured_word(
+    bench: Bench,
+    allowed: bool,  # noqa: FBT001
+    unseen: str,
+) -> None:
+    if unseen == "platform":
+        bench.measurement.is_proven = False
+    else:
+        bench.config.kbs.passport = "another service"
+    bench.config.debug_allowed = allowed
+    if allowed:
+        bench.open()
+        assert bench.steps[0] == "measured ccinit OpenDebug"
+        return
+    with pytest.raises(ConfigError) as refused:
+        bench.open()
+    assert refused.value.reason == "debug.not_allowed"
+    bench.require_untouched()
+
+
+def test_boundary_that_cannot_be_measured_is_not_crossed(bench: Bench) -> None:
+    bench.measurement.failure = VerificationError("event_log.register", "somebody else's")
+    with pytest.raises(VerificationError):
+        bench.open()
+    bench.require_untouched()
+
+
+def test_what_fails_behind_the_boundary_ends_the_guest(bench: Bench) -> None:
+    bench.mount_failure = KernelError(5, "mount", "tools")
+    with pytest.raises(KernelError):
+        bench.open()
+    assert bench.stopping.is_set()
+    assert bench.state.flags == StateFlag.DEBUG
+    assert bench.boundary.opened is None
+    assert any("debug: failed" in event for event in bench.events)
+
+
+@pytest.mark.parametrize("keep_pod", [False, True])
+def test_guest_that_began_to_end_at_the_boundary_opens_nothing(
+    bench: Bench,
+    keep_pod: bool,  # noqa: FBT001
+) -> None:
+    bench.answer = replace(GRANT, keep_pod=keep_pod)
+    bench.measurement.then = lambda: bench.state.enter(Phase.STOP)
+    with pytest.raises(ConfigError) as refused:
+        bench.open()
+    assert refused.value.reason == "owner.not_now"
+    assert bench.steps == ["measured ccinit OpenDebug"]  # the end has the pod to stop
+    assert bench.secrets == [True, True]
+    assert bench.boundary.opened is None
+
+
+def test_pod_that_does_not_close_ends_the_guest_before_anything_is_open(bench: Bench) -> None:
+    def fail() -> None:
+        raise KernelError(16, "umount2", "scratch")
+
+    bench.teardown.push("volume stuck", undoing(fail))
+    with pytest.raises(KernelError):
+        bench.open()
+    assert bench.stopping.is_set()
+    assert "mounted the disk" not in bench.steps
+    assert bench.secrets == [False, True]
+
+
+def test_client_that_goes_away_leaves_no_half_opened_guest(bench: Bench) -> None:
+    async def main() -> None:
+        bench.may_mount.clear()
+        task = bench.loop.start(bench.boundary.open(), "caller")
+        while "volume scratch" not in bench.steps:
+            await sleep(0)
+        await task.stop()
+        assert bench.boundary.opened is None
+        bench.may_mount.set()
+        while bench.boundary.is_busy:
+            await sleep(0)
+
+    bench.run(main)
+    assert bench.steps[-1] == "mounted the disk"
+    assert bench.boundary.opened is not None
+
+
+def test_client_that_goes_away_before_the_boundary_leaves_nothing(bench: Bench) -> None:
+    async def main() -> None:
+        task = bench.loop.start(bench.boundary.open(), "caller")
+        while not bench.boundary.is_busy:
+            await sleep(0)
+        await task.stop()
+        await sleep(0.01)
+
+    bench.run(main)
+    bench.require_untouched()
+
+
+def test_end_of_the_guest_waits_for_the_pods_steps_and_takes_the_rest(bench: Bench) -> None:
+    may_end = Event()
+
+    async def slow() -> None:
+        await may_end.wait()
+        bench.steps.append("container slow")
+
+    bench.teardown.push("container slow", slow)
+
+    async def attempt() -> str:
+        with pytest.raises(ConfigError) as refused:
+            await bench.boundary.open()
+        return refused.value.reason
+
+    async def main() -> None:
+        opening = bench.loop.start(attempt(), "caller")
+        while not bench.state.is_debug:
+            await sleep(0)
+        bench.state.enter(Phase.STOP)
+        ending = bench.loop.start(bench.teardown.run(), "end")
+        await sleep(0.01)
+        assert bench.steps == ["measured ccinit OpenDebug"]
+        may_end.set()
+        await ending.join()
+        assert await opening.join() == "owner.not_now"
+
+    bench.run(main)
+    assert bench.steps == [
+        "measured ccinit OpenDebug",
+        "container slow",
+        "container web",
+        "volume scratch",
+        OWNER_PLANE_STEP,
+        "secrets",
+    ]

@@ -1,0 +1,188 @@
+"""PULL's own part: several images at once, what they leave mounted, and what they leave behind."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+
+from ccinit.agent.guest import Teardown
+from ccinit.agent.phases import images as module
+from ccinit.agent.phases.attestation import Attested, Grant, plan_resources
+from ccinit.agent.phases.images import Pulled, pull
+from ccinit.agent.phases.storage import Unlocked
+from ccinit.errors import CcinitError, PeerError
+from ccinit.formats.pod_manifest import Image, PodManifest, parse_pod_manifest
+from ccinit.formats.registries import Access, Location, RegistryRule
+from ccinit.formats.resource_uri import ResourceUri
+from ccinit.kernel.event_loop import Event, EventLoop, sleep
+from ccinit.pull.fetch_messages import PulledBlobs, PullRequest
+from ccinit.pull.reception import Begin
+from ccinit.pull.verdict import Decide
+from ccinit.secret import Secret
+from ccinit.values import replace
+from tests.fakes.documents import FULL_POD
+from tests.fakes.registry import make_image
+from tests.fakes.tars import Entry, make_tar
+from tests.unit.ccinit.pull.image_children import REQUEST, Children, Mounts
+
+TARS: Mapping[str, list[bytes]] = {
+    name: [make_tar(Entry(f"{name}-{number}", b"x")) for number in range(2)]
+    for name in ("web", "other")
+}
+ENDING_SECONDS = 0.05
+CLIENT_KEY = ResourceUri("ccinit", "demo", "file-client-key")
+RULE = RegistryRule(
+    prefix="registry.example:5000",
+    location=Location(
+        text="registry.example:5000",
+        access=Access(ca_pem="", certificate_pem="", key=CLIENT_KEY, proxy=""),
+    ),
+    blocked=False,
+    mirrors=(),
+)
+SHARED = """[[secret]]
+container = "main"
+uri = "kbs:///ccinit/demo/file-auth"
+file = "/run/secrets/auth.json"
+"""
+
+
+@pytest.fixture
+def mounts(monkeypatch: pytest.MonkeyPatch) -> Mounts:
+    mounts = Mounts()
+    monkeypatch.setattr("ccinit.pull.image.mount", mounts.mount)
+    monkeypatch.setattr("ccinit.pull.image.umount2", mounts.umount2)
+    return mounts
+
+
+class Pod:
+    """A manifest with two images, whose children are played.
+
+    `other` waits until the children of `web` are being ended, which takes a while, and fails then
+    if `failure` is set.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.is_ending = Event()
+        self.failure: CcinitError | None = None
+        self.teardown = Teardown()
+        self.images = {name: make_image(tars) for name, tars in TARS.items()}
+
+    def children(
+        self, _guest: object, _configured: object, _attested: object, image: Image, *_more: object
+    ) -> "Played":
+        return Played(self, image.name)
+
+    def pull(self) -> Pulled:
+        images = [
+            Image(
+                name=name,
+                reference=f"r.example/a@{image.digest}",
+                policy=None,
+                auth=None,
+                ca_pem="",
+            )
+            for name, image in self.images.items()
+        ]
+        guest: Any = SimpleNamespace(
+            teardown=self.teardown,
+            event=lambda _text: None,
+            service=SimpleNamespace(figures=SimpleNamespace(image_bytes={})),
+        )
+        limits = SimpleNamespace(image_bytes=REQUEST.limits.tar_bytes, pull_seconds=60)
+        configured: Any = SimpleNamespace(
+            config=SimpleNamespace(limits=limits),
+            manifest=SimpleNamespace(images=images, registries=(), secrets=()),
+            measurement=SimpleNamespace(note=lambda _event: None),
+        )
+        unlocked = Unlocked(volumes={}, store=str(self.store))
+        return EventLoop().run(pull(guest, configured, Attested(grants={}), unlocked))
+
+    def tear_down(self) -> tuple[tuple[str, CcinitError], ...]:
+        return EventLoop().run(self.teardown.run())
+
+
+class Played(Children):
+    def __init__(self, pod: Pod, name: str) -> None:
+        super().__init__(pod.store / f"image-{name}")
+        self.pod, self.name = pod, name
+        self.tars = TARS[name]
+        self.find(pod.images[name])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_details: object) -> None:
+        if self.name == "web":
+            self.pod.is_ending.set()
+            await sleep(ENDING_SECONDS)
+
+    async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
+        if self.name == "other":
+            await self.pod.is_ending.wait()
+            if self.pod.failure is not None:
+                raise self.pod.failure
+        return await super().fetch(request, decide, begin)
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pod:
+    pod = Pod(tmp_path)
+    monkeypatch.setattr("ccinit.agent.phases.images.ImageChildren", pod.children)
+    return pod
+
+
+def test_images_are_mounted_until_the_guest_ends(pod: Pod, mounts: Mounts) -> None:
+    pulled = pod.pull()
+    assert pulled.images.keys() == TARS.keys()
+    points = [layer.mount_point for image in pulled.images.values() for layer in image.layers]
+    assert sorted(mounts.mounted) == sorted(points)
+    assert len(points) == 4
+    assert pod.tear_down() == ()
+    assert mounts.mounted == []
+
+
+def test_image_that_fails_while_another_ones_children_end_leaves_no_mount(
+    pod: Pod, mounts: Mounts
+) -> None:
+    pod.failure = PeerError("registry.not_found", "")
+    with pytest.raises(PeerError) as refused:
+        pod.pull()
+    assert refused.value is pod.failure
+    assert len(mounts.calls) == 2  # those of the image that was whole
+    assert pod.tear_down() == ()
+    assert mounts.mounted == []
+
+
+def left_by_pull(manifest: PodManifest, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the names of resources that are still there when every image is."""
+
+    async def pull_one(*_arguments: object) -> str:
+        assert all(len(grant.secret) for grant in grants.values())
+        return "an image"
+
+    monkeypatch.setattr(module, "_pull_one", pull_one)
+    uris = [one.uri for one in plan_resources(manifest, with_identity=True)]
+    grants = {uri: Grant(secret=Secret(b"secret"), create=False) for uri in uris}
+    configured: Any = SimpleNamespace(manifest=manifest)
+    guest: Any = SimpleNamespace()
+    unlocked = Unlocked(volumes={}, store="/store")
+    EventLoop().run(pull(guest, configured, Attested(grants=grants), unlocked))
+    return {str(uri).rpartition("/")[2] for uri, grant in grants.items() if len(grant.secret)}
+
+
+def test_what_registries_and_layers_were_opened_with_is_wiped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manifest = replace(parse_pod_manifest(FULL_POD), registries=(RULE,))
+    others = {"log-psk", "tls-identity", "volume-key-data", "file-token"}
+    assert left_by_pull(manifest, monkeypatch) == others
+
+
+def test_what_a_container_gets_too_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = {"log-psk", "tls-identity", "volume-key-data", "file-token"}
+    shared = parse_pod_manifest(FULL_POD.replace("[[secret]]\n", SHARED + "[[secret]]\n", 1))
+    assert left_by_pull(shared, monkeypatch) == others | {"file-auth"}

@@ -1,0 +1,193 @@
+"""Containers are measured before they start, in the order in which they start."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from ccinit.agent.phases import pod
+from ccinit.errors import CcinitError, FormatError, VerificationError
+from ccinit.formats.digest import Digest
+from ccinit.formats.pod_container import ContainerKind
+from ccinit.formats.pod_share import Share
+from ccinit.kernel.event_loop import Event, EventLoop, sleep
+from ccinit.run.container import ContainerState, Life, StartOrder
+from ccinit.run.shared_namespaces import SharedNamespaces
+from ccinit.values import replace
+from tests.fakes.containers import CONTAINER
+
+if TYPE_CHECKING:
+    from ccinit.agent.guest import Guest
+    from ccinit.agent.phases.attestation import Attested
+    from ccinit.agent.phases.configuration import Configured
+    from ccinit.agent.phases.images import Pulled
+    from ccinit.agent.phases.storage import Unlocked
+    from ccinit.formats.aael import AaelEvent
+    from ccinit.run.supervisor import Supervisor
+
+MANIFEST: dict[str, object] = {"name": "shop", "secrets": (), "files": ()}
+ORDER = StartOrder(init=("migrate",), waves=(("db", "cache"), ("web",)))
+NAMES = ("migrate", "db", "cache", "web")
+
+
+class Measurement:
+    """Keeps the diary; fails before the container that it is told."""
+
+    def __init__(self, diary: list[str], fails_for: str = "") -> None:
+        self._diary = diary
+        self._fails_for = fails_for
+        self._noted: list[str] = []
+
+    def note(self, event: "AaelEvent") -> None:
+        assert event.operation == "StartContainer"
+        self._noted.append(event.content.split('"')[3])
+
+    async def measure(self) -> None:
+        if self._fails_for in self._noted:
+            raise VerificationError("event_log.register", "somebody else extended it")
+        self._diary += [f"measured {name}" for name in self._noted]
+        self._noted = []
+
+
+class FakeSupervisor:
+    """Runs at once; an init container ends, the others stay until they are cancelled."""
+
+    stop_grace_seconds = None
+
+    def __init__(self, name: str, diary: list[str]) -> None:
+        self.name, self.diary = name, diary
+        self.up = Event()
+        self.life = Life()
+
+    async def run(self) -> Life:
+        self.diary.append(f"started {self.name}")
+        self.life = Life(state=ContainerState.DONE, starts=1)
+        self.up.set()
+        return self.life
+
+
+class UnpreparedSupervisor(FakeSupervisor):
+    """Cannot be prepared."""
+
+    async def run(self) -> Life:
+        self.up.set()
+        raise FormatError("run.user", "not in the image's /etc/passwd")
+
+
+def start(
+    measurement: Callable[[list[str]], Measurement],
+    supervisor: type[FakeSupervisor] = FakeSupervisor,
+) -> list[str]:
+    diary: list[str] = []
+    loop = EventLoop()
+    guest = SimpleNamespace(
+        loop=loop, teardown=SimpleNamespace(push=lambda *_: None), event=lambda _: None
+    )
+    image = SimpleNamespace(manifest=Digest("ab" * 32))
+    configured = SimpleNamespace(
+        config=SimpleNamespace(limits=SimpleNamespace(stop_grace_seconds=1)),
+        manifest=SimpleNamespace(
+            containers=[SimpleNamespace(name=name, image="shop") for name in NAMES]
+        ),
+        measurement=measurement(diary),
+    )
+    supervisors = {name: FakeSupervisor(name, diary) for name in NAMES}
+    supervisors["db"] = supervisor("db", diary)
+
+    async def live() -> None:
+        """As PID 1 does: the phases are a task beside the main one, which waits for it."""
+        starting = pod._start_in_order(
+            cast("Guest", guest),
+            cast("Configured", configured),
+            ORDER,
+            cast("dict[str, Supervisor]", supervisors),
+            cast("Pulled", SimpleNamespace(images={"shop": image})),
+        )
+        try:
+            await loop.start(starting, "life").join()
+        except CcinitError as error:
+            diary.append(error.reason)
+
+    loop.run(live())
+    return diary
+
+
+def test_each_group_is_measured_before_it_starts() -> None:
+    diary = start(Measurement)
+    assert diary == [
+        "measured migrate",
+        "started migrate",
+        "measured db",
+        "measured cache",
+        "started db",
+        "started cache",
+        "measured web",
+        "started web",
+    ]
+
+
+@pytest.mark.parametrize("name", ["migrate", "db", "web"])
+def test_what_cannot_be_measured_does_not_start(name: str) -> None:
+    diary = start(lambda kept: Measurement(kept, fails_for=name))
+    assert diary[-1] == "event_log.register"
+    assert f"started {name}" not in diary
+
+
+def test_main_container_that_cannot_be_prepared_fails_the_start_and_no_background_task() -> None:
+    """So that the host is told WORKLOAD_START and not INTERNAL."""
+    diary = start(Measurement, UnpreparedSupervisor)
+    assert diary[-1] == "run.user"
+    assert "started web" not in diary
+
+
+def test_container_that_cannot_be_cleared_away_is_told_when_it_is_stopped() -> None:
+    loop = EventLoop()
+    service = SimpleNamespace(stop_grace_seconds=None)
+    guest = SimpleNamespace(loop=loop, service=service, event=lambda _: None)
+
+    async def main() -> None:
+        supervisor = cast("Supervisor", UnpreparedSupervisor("db", []))
+        running = pod.Running(cast("Guest", guest), "db", supervisor)
+        await sleep(0)
+        await pod._Grace(cast("Guest", guest), 1).stop(running)
+
+    with pytest.raises(FormatError, match=r"run\.user"):
+        loop.run(main())
+
+
+SHARED = SharedNamespaces(ipc="/run/ipc", shm="/run/shm", process="/run/process")
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (ContainerKind.MAIN, SHARED),
+        (ContainerKind.INIT, SharedNamespaces(ipc="/run/ipc", shm="/run/shm")),
+    ],
+)
+def test_init_containers_keep_their_processes_for_themselves(
+    kind: ContainerKind, expected: SharedNamespaces
+) -> None:
+    image = SimpleNamespace(config=None, layers=())
+    made = pod._workload(
+        replace(CONTAINER, kind=kind),
+        SHARED,
+        cast("Configured", SimpleNamespace(manifest=SimpleNamespace(**MANIFEST))),
+        cast("Attested", None),
+        cast("Unlocked", SimpleNamespace(store="/store", volumes={})),
+        cast("Pulled", SimpleNamespace(images={CONTAINER.image: image})),
+    )
+    assert made.shared == expected
+
+
+def test_pod_that_shares_nothing_has_no_first_process() -> None:
+    configured = SimpleNamespace(manifest=SimpleNamespace(share=Share()))
+    made = EventLoop().run(pod._share(cast("Guest", None), cast("Configured", configured)))
+    assert made == SharedNamespaces()
+
+
+def test_no_container_has_the_name_of_a_place_of_the_guests() -> None:
+    """Each has a directory by its name, which must not be there before."""
+    for place in (pod._CRUN, pod._SHARED):
+        assert not place.startswith(f"{pod._RUN}/")

@@ -1,0 +1,248 @@
+"""Rotation: what changes, what is told, and that a refusal changes nothing."""
+
+import signal
+from collections.abc import Coroutine
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from ccinit.agent.jobs.messages import Wanted
+from ccinit.agent.phases import rotation as module
+from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.rotation import Rotation
+from ccinit.errors import CcinitError, ConfigError, KernelError, PeerError
+from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.pod_container import RotateSignal
+from ccinit.formats.pod_manifest import PodSecret
+from ccinit.formats.resource_uri import KbsUri, parse_resource_uri
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.task import sleep
+from ccinit.run.container import ContainerState, Life
+from ccinit.run.secrets import SecretFile
+from ccinit.secret import Secret
+
+if TYPE_CHECKING:
+    from ccinit.agent.guest import Guest
+
+TOKEN, CERT, OTHER = (
+    parse_resource_uri(f"kbs:///ccinit/shop/{name}") for name in ("token", "cert", "other")
+)
+
+
+def secret(uri: KbsUri, container: str, *, rotate: bool = True) -> PodSecret:
+    file = f"/run/s/{uri.path.rpartition('/')[2]}"
+    return PodSecret(container=container, uri=uri, file=file, mode=0o400, env=None, rotate=rotate)
+
+
+class FakeSupervisor:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.life = Life(state=ContainerState.RUNNING)
+        self.contents: dict[str, bytes] = {}
+        self.signals: list[int] = []
+        self.failure: CcinitError | None = None
+
+    def replace_secrets(self, files: tuple[SecretFile, ...]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        assert all(file.rotates for file in files)
+        self.contents |= {file.path: file.content.reveal() for file in files}
+
+    def send_signal(self, number: int) -> None:
+        self.signals.append(number)
+
+
+class Bench:
+    """Two containers: `web` has two secrets and wants HUP, `db` shares one and wants nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now: dict[KbsUri, bytes] = {TOKEN: b"old token", CERT: b"old cert"}
+        self.failure: CcinitError | None = None
+        self.asked: list[tuple[Wanted, ...]] = []
+        self.events: list[str] = []
+        self.web, self.db = FakeSupervisor(), FakeSupervisor()
+        self.old = {uri: Secret(data) for uri, data in (self.now | {OTHER: b"other"}).items()}
+        self.grants: dict[KbsUri, Grant] = {
+            uri: Grant(secret=one, create=False) for uri, one in self.old.items()
+        }
+        self.loop = EventLoop()
+        self.manifest = SimpleNamespace(
+            images=(),
+            secrets=(
+                secret(TOKEN, "web"),
+                secret(CERT, "web"),
+                secret(TOKEN, "db"),
+                secret(OTHER, "db", rotate=False),
+            ),
+            containers=(
+                SimpleNamespace(name="web", rotate_signal=RotateSignal.HUP),
+                SimpleNamespace(name="db", rotate_signal=None),
+            ),
+        )
+        self.containers = {"web": self.web, "db": self.db}
+        guest = SimpleNamespace(containers=self.containers, event=self.events.append)
+        monkeypatch.setattr(module, "fetch_grants", self.fetch)
+        configured, attested = SimpleNamespace(manifest=self.manifest), Attested(grants=self.grants)
+        self.rotation, self.scheduled = (
+            Rotation(cast("Guest", guest), cast("Any", configured), attested) for _ in range(2)
+        )
+
+    async def fetch(
+        self, _guest: object, _configured: object, wanted: tuple[Wanted, ...]
+    ) -> dict[KbsUri, Grant]:
+        self.asked.append(wanted)
+        await sleep(0)
+        if self.failure is not None:
+            raise self.failure
+        return {one.uri: Grant(secret=Secret(self.now[one.uri]), create=False) for one in wanted}
+
+    def rotate(self) -> int:
+        changed: int = self.loop.run(self.rotation.rotate())
+        return changed
+
+    def run(self, body: Coroutine[object, None, Any]) -> None:
+        self.loop.run(body)
+
+    def require_untouched(self) -> None:
+        assert self.grants[TOKEN].secret.reveal() == b"old token"
+        assert (self.web.contents, self.db.contents, self.web.signals) == ({}, {}, [])
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+def test_only_what_may_rotate_is_asked_for_once(bench: Bench) -> None:
+    assert bench.rotate() == 0
+    (wanted,) = bench.asked
+    assert wanted == tuple(Wanted(uri=uri, kind=EnvelopeKind.FILE) for uri in (TOKEN, CERT))
+    bench.require_untouched()
+
+
+def test_owner_and_schedule_take_turns(bench: Bench) -> None:
+    """Or what was fetched first could be written last."""
+
+    async def rotate() -> int:
+        changed: int = await bench.rotation.rotate()
+        assert len(bench.asked) == 1
+        return changed
+
+    async def main() -> None:
+        bench.now[TOKEN] = b"new token"
+        first = bench.loop.start(rotate(), "owner")
+        second = bench.loop.start(bench.scheduled.rotate(), "schedule")
+        assert (await first.join(), await second.join()) == (2, 0)
+
+    bench.run(main())
+
+
+def test_changed_files_are_replaced_and_their_containers_told(bench: Bench) -> None:
+    bench.now[TOKEN] = b"new token"
+    assert bench.rotate() == 2
+    assert bench.web.contents == {"/run/s/token": b"new token"}
+    assert bench.db.contents == {"/run/s/token": b"new token"}
+    assert (bench.web.signals, bench.db.signals) == ([signal.SIGHUP], [])
+    assert bench.events == ["rotation: 2 of 3 files have changed"]
+
+
+def test_later_readers_find_the_new_and_the_old_is_wiped(bench: Bench) -> None:
+    bench.now[TOKEN] = b"new token"
+    bench.rotate()
+    assert bench.grants[TOKEN].secret.reveal() == b"new token"
+    assert bench.grants[CERT].secret.reveal() == b"old cert"
+    assert (len(bench.old[TOKEN]), len(bench.old[OTHER])) == (0, 5)
+
+
+def test_kbs_that_refuses_changes_nothing(bench: Bench) -> None:
+    bench.now[TOKEN] = b"new token"
+    bench.failure = PeerError("kbs.policy_deny", "no")
+    with pytest.raises(PeerError):
+        bench.rotate()
+    bench.require_untouched()
+
+
+def test_file_that_cannot_be_replaced_is_tried_again(bench: Bench) -> None:
+    bench.now[CERT] = b"new cert"
+    bench.web.failure = KernelError(28, "write_secret", "/run/s")
+    with pytest.raises(KernelError):
+        bench.rotate()
+    bench.require_untouched()
+    assert bench.grants[CERT].secret.reveal() == b"old cert"
+
+
+@pytest.mark.parametrize(
+    ("state", "replaced", "told"),
+    [
+        (ContainerState.RETRYING, True, False),
+        (ContainerState.DONE, False, False),
+        (ContainerState.RUNNING, True, True),
+    ],
+)
+def test_container_that_does_not_run_is_not_signalled(
+    bench: Bench,
+    state: ContainerState,
+    replaced: bool,  # noqa: FBT001
+    told: bool,  # noqa: FBT001
+) -> None:
+    bench.now[CERT] = b"new cert"
+    bench.web.life = Life(state=state)
+    bench.rotate()
+    assert bool(bench.web.contents) is replaced
+    assert bool(bench.web.signals) is told
+
+
+def test_pod_that_was_stopped_meanwhile_gets_no_new_secrets(bench: Bench) -> None:
+    bench.now[TOKEN] = b"new token"
+
+    async def main() -> None:
+        with pytest.raises(ConfigError) as refused:
+            await bench.rotation.rotate()
+        assert refused.value.reason == "rotate.ended"
+
+    async def stop() -> None:
+        bench.containers.clear()
+
+    async def both() -> None:
+        rotating = bench.loop.start(main(), "rotation")
+        bench.loop.start(stop(), "debug")
+        await rotating.join()
+
+    bench.run(both())
+    assert bench.asked
+    bench.require_untouched()
+
+
+def test_manifest_in_which_nothing_rotates_asks_nobody(bench: Bench) -> None:
+    bench.manifest.secrets = (secret(OTHER, "db", rotate=False),)
+    with pytest.raises(ConfigError) as refused:
+        bench.rotate()
+    assert refused.value.reason == "rotate.none"
+    assert bench.asked == []
+
+
+def test_schedule_goes_on_after_a_rotation_that_failed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+        if len(pauses) == 2:
+            bench.failure = None
+            bench.now[CERT] = b"new cert"
+        if len(pauses) == 3:
+            raise KeyError
+
+    monkeypatch.setattr(module, "sleep", pause)
+    bench.failure = PeerError("kbs.unreachable", "gone")
+    with pytest.raises(KeyError):
+        bench.run(bench.rotation.keep(3600))
+    assert pauses == [3600, 3600, 3600]
+    assert bench.events == [
+        "rotation: nothing has changed: kbs.unreachable: gone",
+        "rotation: 1 of 3 files have changed",
+    ]

@@ -1,0 +1,81 @@
+"""Keys of disks that were opened to find out which of them is the volume."""
+
+import os
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from ccinit.agent.phases import volumes
+from ccinit.agent.phases.volumes import find_luks2_disk
+from ccinit.errors import CcinitError, ChildError, FormatError
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.secret import Secret
+from ccinit.unlock.luks2 import VOLUME_KEY_FD, Luks2Reply, Luks2Request
+from tests.fakes.scarcity import count_descriptors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ccinit.agent.processes.children import Children
+    from ccinit.kernel.block import BlockDevice
+
+OPENS = None
+FOREIGN = FormatError("luks2.magic", "no header")
+DEAD = ChildError("child.ended", "luks2: signal 11")
+
+
+class FakeChildren:
+    """Opens one header after another, or raises instead."""
+
+    def __init__(self, answers: "Sequence[CcinitError | None]") -> None:
+        self._answers = iter(answers)
+
+    async def run(self, *_job: object, fds: dict[str, int], **_options: object) -> Luks2Reply:
+        error = next(self._answers)
+        if error is not None:
+            raise error
+        os.write(fds[VOLUME_KEY_FD], bytes(range(64)))
+        return Luks2Reply()
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason", "lengths"),
+    [
+        pytest.param([OPENS], "", [64], id="one"),
+        pytest.param([FOREIGN, OPENS, FOREIGN], "", [64], id="one among others"),
+        pytest.param([FOREIGN, FOREIGN], "luks2.magic", [], id="none"),
+        pytest.param([OPENS, FOREIGN, OPENS], "volume.ambiguous", [0, 0], id="two"),
+        pytest.param([OPENS, DEAD], "child.ended", [0], id="one, and a child that dies"),
+    ],
+)
+def test_key_is_left_of_the_volume_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    answers: "Sequence[CcinitError | None]",
+    reason: str,
+    lengths: list[int],
+) -> None:
+    made: list[Secret] = []
+
+    def receive(fd: int) -> Secret:
+        made.append(Secret(os.read(fd, 65)))
+        return made[-1]
+
+    monkeypatch.setattr(volumes, "copy_header", lambda _disk: b"header")
+    monkeypatch.setattr(volumes, "receive_volume_key", receive)
+    disks = [cast("BlockDevice", SimpleNamespace(name=f"vd{n}")) for n in range(len(answers))]
+    finding = find_luks2_disk(
+        cast("Children", FakeChildren(answers)),
+        Luks2Request(pod="shop", name="data", sealed=False),
+        disks,
+        Secret(b"released"),
+    )
+    loop, found = EventLoop(), ""
+    before = count_descriptors()
+    try:
+        loop.run(finding)
+    except CcinitError as error:
+        found = error.reason
+    assert found == reason
+    assert [len(key) for key in made] == lengths
+    assert count_descriptors() == before - 1  # the loop's own

@@ -1,0 +1,326 @@
+"""Who may call what, in which order that is asked, and that a refused call touches nothing."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ccinit.agent.planes import owner_service
+from ccinit.agent.planes.owner_service import HANDLERS, Caller, OwnerService
+from ccinit.agent.planes.owner_streams import done
+from ccinit.errors import ConfigError, KernelError
+from ccinit.formats.host_rpc import Phase, RpcError
+from ccinit.formats.owner_rpc import DEBUG_CONTAINER, METHODS, Role
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.owner.messages import (
+    CALLS,
+    Attach,
+    Attest,
+    Call,
+    CallAnswer,
+    CallEnd,
+    Copy,
+    Events,
+    Exec,
+    Greeting,
+    Logs,
+    Metrics,
+    OpenDebug,
+    Rotate,
+    Signal,
+)
+
+GROUP = 0x11EC
+
+
+def program_in(container: str) -> Exec:
+    return Exec(container=container, args=("/bin/id",), tty=False, rows=0, columns=0)
+
+
+def file_in(container: str) -> Copy:
+    return Copy(container=container, path="/etc/hostname", into=False, mode=0)
+
+
+GOOD: tuple[Call, ...] = (
+    Attest(nonce=bytes(32)),
+    Logs(container="web", since=0, follow=False),
+    Events(since=0, follow=False),
+    Metrics(),
+    Attach(container="web"),
+    program_in("web"),
+    file_in("web"),
+    Signal(container="web", number=10),
+    Rotate(),
+    OpenDebug(),
+)
+IN_A_CONTAINER: dict[str, Callable[[str], Call]] = {
+    "logs": lambda name: Logs(container=name, since=0, follow=False),
+    "attach": lambda name: Attach(container=name),
+    "exec": program_in,
+    "copy": file_in,
+    "signal": lambda name: Signal(container=name, number=10),
+}
+ACTING = ("exec", "copy", "signal")
+
+
+class Container:
+    """Notes what it is asked to do, and is out of files and processes."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def exec(self, *_: object, **__: object) -> Any:
+        self.asked.append("exec")
+        raise KernelError(11, "clone3", "program")
+
+    def open_file(self, path: str, **_: object) -> int:
+        self.asked.append(f"open {path}")
+        raise KernelError(24, "openat2", path)
+
+    def send_signal(self, number: int) -> None:
+        self.asked.append(f"signal {number}")
+
+
+class Bench:
+    """A service whose manifest lets programs into `web`, and not into `db`."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.web, self.db, self.debug = Container(), Container(), Container()
+        self.state = SimpleNamespace(phase=Phase.RUN, is_debug=False)
+        self.guest = SimpleNamespace(
+            containers={"web": self.web, "db": self.db}, state=self.state, event=self.events.append
+        )
+        manifest = SimpleNamespace(
+            containers=(SimpleNamespace(name="web"), SimpleNamespace(name="db")),
+            allow=SimpleNamespace(exec=("web",)),
+        )
+        self.service = OwnerService(
+            guest=cast("Any", self.guest),
+            configured=cast("Any", SimpleNamespace(manifest=manifest)),
+            attested=cast("Any", None),
+            certificate_der=b"",
+        )
+        self.caller = Caller(self.events.append)
+
+    def greet(self, role: Role) -> None:
+        self.caller.greet(Greeting(role=role, subject="ops\n", group=GROUP))
+
+    def call(self, call: Call) -> CallEnd:
+        answer: Any = self.service.answers(self.caller)[type(call)](call)
+        value: CallAnswer = EventLoop().run(answer).value
+        assert value.end is not None
+        return value.end
+
+    def refusal(self, call: Call) -> tuple[int, str]:
+        end = self.call(call)
+        return end.code, end.reason
+
+    def require_untouched(self) -> None:
+        assert self.web.asked == self.db.asked == self.debug.asked == []
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.fixture
+def reached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have every method only say that it was reached."""
+    names: list[str] = []
+
+    def reach(name: str) -> Any:
+        async def handle(*_: object) -> Any:
+            names.append(name)
+            return done("signal", ())
+
+        return handle
+
+    monkeypatch.setattr(owner_service, "HANDLERS", {name: reach(name) for name in HANDLERS})
+    return names
+
+
+ROLES = {
+    None: set(),
+    Role.LOGS: METHODS.keys() - {"exec", "copy", "signal", "rotate", "open_debug"},
+    Role.EXEC: METHODS.keys() - {"rotate", "open_debug"},
+    Role.ADMIN: set(METHODS),
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_of_the_certificate_decides_before_anything_is_reached(
+    bench: Bench, reached: list[str], role: Role | None
+) -> None:
+    if role is not None:
+        bench.greet(role)
+    refused = set()
+    for name, call in zip(CALLS, GOOD, strict=True):
+        found = bench.refusal(call)
+        if found != (0, ""):
+            assert found == (RpcError.DENIED, "owner.role")
+            refused.add(name)
+    assert set(reached) == ROLES[role]
+    assert refused == METHODS.keys() - ROLES[role]
+
+
+@pytest.mark.usefixtures("reached")
+def test_log_says_who_asked_for_what_and_who_was_refused(bench: Bench) -> None:
+    bench.refusal(program_in("web"))
+    bench.greet(Role.LOGS)
+    bench.refusal(program_in("web"))
+    bench.refusal(Logs(container="web", since=0, follow=False))
+    assert bench.events == [
+        "owner: nobody: exec refused, needs the role exec",
+        "owner: ops? (logs) by X25519MLKEM768",
+        "owner: ops? (logs): exec refused, needs the role exec",
+        "owner: ops? (logs): logs web",
+    ]
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_manifest_allows_before_a_container_is_touched(bench: Bench, name: str) -> None:
+    bench.greet(Role.EXEC)
+    assert bench.refusal(IN_A_CONTAINER[name]("db")) == (RpcError.DENIED, "owner.allow")
+    bench.require_untouched()
+    bench.refusal(IN_A_CONTAINER[name]("web"))
+    assert len(bench.web.asked) == 1
+
+
+@pytest.mark.parametrize("name", IN_A_CONTAINER)
+def test_container_that_is_not_in_the_manifest_does_not_exist(bench: Bench, name: str) -> None:
+    bench.guest.containers["other"] = Container()
+    bench.greet(Role.ADMIN)
+    found = bench.refusal(IN_A_CONTAINER[name]("other"))
+    assert found == (RpcError.BADREQ, "owner.container")
+    assert bench.guest.containers["other"].asked == []
+
+
+@pytest.mark.parametrize("name", [*ACTING, "attach"])
+def test_container_that_has_not_started_is_asked_for_nothing(bench: Bench, name: str) -> None:
+    bench.guest.containers.clear()
+    bench.greet(Role.EXEC)
+    for container in ("web", "db"):  # how far the pod is comes before what the manifest allows
+        found = bench.refusal(IN_A_CONTAINER[name](container))
+        assert found == (RpcError.NOT_NOW, "owner.not_now")
+    bench.require_untouched()
+
+
+def test_whatever_the_kernel_says_is_an_answer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(24, "too many open files")
+
+    monkeypatch.setattr(bench.web, "open_file", fail)
+    bench.greet(Role.EXEC)
+    assert bench.call(file_in("web")) == CallEnd(
+        code=RpcError.FAILED, reason="owner.kernel", detail="errno 24"
+    )
+
+
+@pytest.mark.parametrize("number", [-1, 0, 65])
+def test_number_that_is_no_signal_is_refused(bench: Bench, number: int) -> None:
+    bench.greet(Role.EXEC)
+    found = bench.refusal(Signal(container="web", number=number))
+    assert found == (RpcError.BADREQ, "owner.signal")
+    bench.require_untouched()
+    for good in (1, 64):
+        assert bench.refusal(Signal(container="web", number=good)) == (0, "")
+    assert bench.web.asked == ["signal 1", "signal 64"]
+
+
+@pytest.mark.parametrize("call", [Rotate(), OpenDebug()])
+@pytest.mark.parametrize("phase", [Phase.START, Phase.STOP])
+def test_what_changes_the_pod_needs_one_that_runs(bench: Bench, call: Call, phase: Phase) -> None:
+    bench.greet(Role.ADMIN)
+    bench.state.phase = phase
+    assert bench.refusal(call) == (RpcError.NOT_NOW, "owner.not_now")
+
+
+def test_rotation_needs_a_pod_that_has_not_been_stopped_for_debugging(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def rotate() -> int:
+        return 2
+
+    monkeypatch.setattr(bench.service.rotation, "rotate", rotate)
+    bench.greet(Role.ADMIN)
+    assert bench.refusal(Rotate()) == (0, "")
+    bench.guest.containers.clear()
+    assert bench.refusal(Rotate()) == (RpcError.NOT_NOW, "owner.not_now")
+
+
+class Boundary:
+    """A way into debug that says what it was told to."""
+
+    def __init__(self, failure: ConfigError | None = None) -> None:
+        self.is_busy = False
+        self.opened: Any = None
+        self.failure = failure
+
+    async def open(self) -> Any:
+        if self.failure is not None:
+            raise self.failure
+        return SimpleNamespace(ends_at=0.0, grant=SimpleNamespace(keep_pod=False))
+
+
+def test_debug_opens_once(bench: Bench) -> None:
+    bench.greet(Role.ADMIN)
+    bench.service.debug = cast("Any", Boundary())
+    assert bench.refusal(OpenDebug()) == (0, "")
+    bench.state.is_debug = True
+    assert bench.refusal(OpenDebug()) == (RpcError.BUSY, "owner.debug")
+    bench.state.is_debug, bench.service.debug.is_busy = False, True
+    assert bench.refusal(OpenDebug()) == (RpcError.BUSY, "owner.debug")
+
+
+def test_debug_that_the_configuration_forbids_is_denied_with_its_reason(bench: Bench) -> None:
+    bench.greet(Role.ADMIN)
+    bench.service.debug = cast("Any", Boundary(ConfigError("debug.not_allowed", "no register")))
+    assert bench.refusal(OpenDebug()) == (RpcError.DENIED, "debug.not_allowed")
+
+
+def test_debug_environment_is_for_admins_and_only_while_it_is_open(bench: Bench) -> None:
+    boundary = Boundary()
+    bench.service.debug = cast("Any", boundary)
+    bench.greet(Role.ADMIN)
+    assert bench.refusal(program_in(DEBUG_CONTAINER)) == (RpcError.NOT_NOW, "owner.debug")
+    boundary.opened = SimpleNamespace(environment=bench.debug)
+    bench.greet(Role.EXEC)
+    assert bench.refusal(program_in(DEBUG_CONTAINER)) == (RpcError.DENIED, "owner.role")
+    bench.require_untouched()
+    bench.greet(Role.ADMIN)
+    assert bench.refusal(program_in(DEBUG_CONTAINER)) == (RpcError.FAILED, "kernel.clone3")
+    assert bench.debug.asked == ["exec"]
+
+
+@pytest.mark.parametrize("name", ["copy", "signal", "attach", "logs"])
+def test_debug_environment_takes_programs_only(bench: Bench, name: str) -> None:
+    bench.service.debug = cast("Any", Boundary())
+    bench.service.debug.opened = SimpleNamespace(environment=bench.debug)
+    bench.greet(Role.ADMIN)
+    found = bench.refusal(IN_A_CONTAINER[name](DEBUG_CONTAINER))
+    assert found == (RpcError.BADREQ, "owner.container")
+    bench.require_untouched()
+
+
+def test_one_quote_at_a_time_and_the_next_when_that_has_failed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[int, str]] = []
+
+    async def collect(*_: object) -> Any:
+        if not found:
+            found.append((-1, ""))
+            answer: Any = await bench.service.answers(bench.caller)[Attest](GOOD[0])
+            found.append((answer.value.end.code, answer.value.end.reason))
+        raise KernelError(5, "tpm", "quote")
+
+    monkeypatch.setattr(owner_service, "collect_evidence", collect)
+    bench.greet(Role.LOGS)
+    assert bench.refusal(GOOD[0]) == (RpcError.FAILED, "kernel.tpm")
+    assert found[1] == (RpcError.BUSY, "owner.attest")
+    assert bench.refusal(GOOD[0]) == (RpcError.FAILED, "kernel.tpm")

@@ -1,0 +1,150 @@
+"""What PID 1 answers to a container, by the container's name and the manifest."""
+
+import hashlib
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.planes import workload_service
+from ccinit.agent.planes.workload_service import HANDLERS, WorkloadService
+from ccinit.errors import LimitExceededError, PeerError
+from ccinit.formats.pod_manifest import Allow, PodSecret
+from ccinit.formats.resource_uri import KbsUri, ResourceUri
+from ccinit.formats.tee import Tee
+from ccinit.formats.workload_api import (
+    EventCall,
+    EvidenceCall,
+    InfoCall,
+    ResourceCall,
+    TokenCall,
+    WorkloadCall,
+)
+from ccinit.secret import Secret
+
+if TYPE_CHECKING:
+    from ccinit.workload.messages import WorkloadAnswer
+
+OWN, FOREIGN = ResourceUri("a", "b", "web"), ResourceUri("a", "b", "db")
+EVENT = EventCall(domain="app", operation="seen", content="it")
+
+
+class Bench:
+    """A service whose surroundings note what happens to them."""
+
+    def __init__(self) -> None:
+        self.sealed: list[str] = []
+        self.measured: list[str] = []
+        self.failure: Exception | None = None
+        uris = (OWN, FOREIGN)
+        grants: dict[KbsUri, Grant] = {
+            uri: Grant(secret=Secret(uri.tag.encode()), create=False) for uri in uris
+        }
+        secrets = [
+            PodSecret(container=uri.tag, uri=uri, file="/f", mode=0o400, env=None) for uri in uris
+        ]
+        manifest = SimpleNamespace(secrets=secrets, allow=Allow(evidence=("web",)))
+        platform = SimpleNamespace(tee=Tee.TPM)
+        configured = SimpleNamespace(manifest=manifest, measurement=self, platform=platform)
+        self.service = WorkloadService(
+            guest=cast("Any", SimpleNamespace(event=self.sealed.append)),
+            configured=cast("Any", configured),
+            attested=Attested(grants=grants),
+        )
+
+    async def measure_for_workload(self, event: object) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.measured.append(str(event))
+
+    def ask(self, container: str, call: WorkloadCall) -> tuple[int, bytes]:
+        body = self.service.answers(container)[type(call)](call)
+        with pytest.raises(StopIteration) as ended:
+            cast("Any", body).send(None)
+        answer: WorkloadAnswer = ended.value.value.value
+        return answer.status, answer.body
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_every_call_has_a_handler() -> None:
+    assert set(HANDLERS) == {ResourceCall, TokenCall, EvidenceCall, EventCall, InfoCall}
+
+
+def test_resource_of_another_container_is_refused_like_one_that_is_not_there(bench: Bench) -> None:
+    assert bench.ask("web", ResourceCall(uri=OWN)) == (200, b"web")
+    foreign = bench.ask("web", ResourceCall(uri=FOREIGN))
+    assert foreign == bench.ask("web", ResourceCall(uri=ResourceUri("a", "b", "none")))
+    assert foreign == (403, b"workload.resource\n")
+    assert bench.sealed == [
+        "workload: web: resource",
+        *["workload: web: resource refused, workload.resource"] * 2,
+    ]
+
+
+@pytest.mark.parametrize("call", [TokenCall(), EvidenceCall(runtime_data=b""), EVENT])
+def test_container_that_the_manifest_does_not_name_is_refused(
+    bench: Bench, call: WorkloadCall
+) -> None:
+    assert bench.ask("db", call) == (403, b"workload.allow\n")
+    assert bench.measured == []
+
+
+def test_evidence_is_over_the_containers_name_and_never_over_its_bytes_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected: list[bytes] = []
+
+    async def collect(_guest: object, _configured: object, report_data: bytes) -> bytes:
+        expected.append(report_data)
+        return b"{}"
+
+    monkeypatch.setattr(workload_service, "collect_evidence", collect)
+    assert bench.ask("web", EvidenceCall(runtime_data=b"nonce")) == (200, b"{}")
+    assert expected == [hashlib.sha512(b"ccinit/workload/v1\0web\0nonce").digest()]
+
+
+def test_token_comes_without_the_sessions_key(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def request(_guest: object, _configured: object) -> str:
+        return "a.b.c"
+
+    monkeypatch.setattr(workload_service, "request_token", request)
+    assert bench.ask("web", TokenCall()) == (200, b'{"token":"a.b.c"}')
+
+
+def test_info_names_what_this_container_may_ask_for(bench: Bench) -> None:
+    features = {}
+    for container in ("web", "db"):
+        status, body = bench.ask(container, InfoCall())
+        assert status == 200
+        said = json.loads(body)
+        features[container] = said.pop("feature")
+        assert said == {"additional_tees": [], "tee": "tpm", "version": "ccinit/1"}
+    assert features == {"web": ["resource", "attestation"], "db": ["resource"]}
+
+
+def test_event_is_measured_under_the_callers_name(bench: Bench) -> None:
+    assert bench.ask("web", EVENT) == (200, b"")
+    assert bench.measured == ["workload/web/app seen it"]
+    spaced = EventCall(domain="app x", operation="seen", content="it")
+    assert bench.ask("web", spaced) == (400, b"aael.domain\n")
+    assert len(bench.measured) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [(LimitExceededError("event_log.workload", "d"), 400), (PeerError("kbs.denied", "d"), 500)],
+)
+def test_container_is_told_the_reason_and_the_owner_the_details(
+    bench: Bench, failure: PeerError, status: int
+) -> None:
+    bench.failure = failure
+    assert bench.ask("web", EVENT) == (status, f"{failure.reason}\n".encode())
+    assert bench.sealed == [f"workload: web: event failed, {failure}"]
