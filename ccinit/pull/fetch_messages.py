@@ -6,7 +6,10 @@ See `messages`.
 from ccinit.formats.digest import Digest
 from ccinit.formats.layer_encryption import ImageEncryption
 from ccinit.formats.registries import RegistryRule
-from ccinit.values import field, frozen
+from ccinit.values import frozen
+
+AUTH_PIPE = "auth"
+"""The name under which the registry child finds a containers-auth.json document."""
 
 
 @frozen
@@ -25,16 +28,16 @@ class PullRequest:
         reference: `host[:port]/repository@sha256:…`, as the owner wrote it.
         ca_pem: the only roots that may vouch for the registry.
         registry: where else the image may come from.
-        auth: a containers-auth.json document with credentials, or empty.
+        has_auth: whether credentials come by the pipe `AUTH_PIPE`.
         encryption: what the pod manifest demands of the layers.
         with_signatures: whether it must find the image's signatures and ask before it goes on.
     """
 
     reference: str
     ca_pem: str
-    auth: bytes = field(repr=False)
     limits: PullLimits
     encryption: ImageEncryption
+    has_auth: bool = False
     with_signatures: bool = False
     registry: RegistryRule | None = None
 

@@ -22,10 +22,11 @@ from ccinit.net.proxy import dial_through
 from ccinit.net.stream import dial_tcp
 from ccinit.net.tls import pinned_context, present_certificate
 from ccinit.pull.documents import verify_digest
-from ccinit.pull.fetch_messages import PullRequest, SourceFailed, key_pipe
+from ccinit.pull.fetch_messages import AUTH_PIPE, PullRequest, SourceFailed, key_pipe
 from ccinit.pull.registry import Registry, RegistryLimits
 from ccinit.pull.registry_auth import find_credential
 from ccinit.secret import Secret
+from ccinit.values import frozen
 
 _MIRROR = RegistryLimits(total_seconds=30.0, wait_seconds=10.0, attempts=1)
 
@@ -37,7 +38,15 @@ class SourceChannel(Protocol):
         """Send a `SourceFailed`."""
 
     def read_secret(self, name: str, /) -> Secret:
-        """Read a client's key, under its `key_pipe` name."""
+        """Read a client's key, under its `key_pipe` name, or the credentials (`AUTH_PIPE`)."""
+
+
+@frozen
+class _Secrets:
+    """What came by pipe: the credentials, or nothing, and the keys of client certificates."""
+
+    auth: Secret
+    keys: Mapping[ResourceUri, Secret]
 
 
 @contextmanager
@@ -50,29 +59,27 @@ def open_source(request: PullRequest, channel: SourceChannel) -> Iterator[Regist
     end = boottime() + request.limits.total_seconds
     wanted = parse_image_reference(request.reference)
     sources = plan_sources(request.registry, wanted, request.ca_pem)
-    keys = _read_keys(request, channel)
+    secrets = _read_secrets(request, channel)
     for source in sources[:-1]:
         try:
-            http = _probe(source, keys, request, wanted.digest)
+            http = _probe(source, secrets, wanted.digest)
         except CcinitError as error:
             channel.notify(SourceFailed(reference=source.reference, error=str(error)[:500]))
         else:
             break
     else:
         source = sources[-1]
-        http = _client(source, keys)
+        http = _client(source, secrets)
     with http:
         limits = RegistryLimits(total_seconds=end - boottime())
-        yield _registry(http, source, request, limits)
+        yield _registry(http, source, secrets, limits)
 
 
-def _probe(
-    source: PullSource, keys: Mapping[ResourceUri, Secret], request: PullRequest, wanted: Digest
-) -> HttpClient:
+def _probe(source: PullSource, secrets: _Secrets, wanted: Digest) -> HttpClient:
     """Return a client of a mirror that has given the manifest; its connections are kept."""
-    http = _client(source, keys)
+    http = _client(source, secrets)
     try:
-        verify_digest(_registry(http, source, request, _MIRROR).manifest(wanted).body, wanted)
+        verify_digest(_registry(http, source, secrets, _MIRROR).manifest(wanted).body, wanted)
     except BaseException:
         http.close()
         raise
@@ -80,23 +87,26 @@ def _probe(
 
 
 def _registry(
-    http: HttpClient, source: PullSource, request: PullRequest, limits: RegistryLimits
+    http: HttpClient, source: PullSource, secrets: _Secrets, limits: RegistryLimits
 ) -> Registry:
     reference = parse_image_reference(source.reference)
-    return Registry(http, reference, find_credential(request.auth, reference), limits)
+    return Registry(http, reference, find_credential(secrets.auth.reveal(), reference), limits)
 
 
-def _read_keys(request: PullRequest, channel: SourceChannel) -> Mapping[ResourceUri, Secret]:
-    return {
-        uri: channel.read_secret(key_pipe(position))
-        for position, uri in enumerate(rule_keys(request.registry))
-    }
+def _read_secrets(request: PullRequest, channel: SourceChannel) -> _Secrets:
+    return _Secrets(
+        auth=channel.read_secret(AUTH_PIPE) if request.has_auth else Secret(b""),
+        keys={
+            uri: channel.read_secret(key_pipe(position))
+            for position, uri in enumerate(rule_keys(request.registry))
+        },
+    )
 
 
-def _client(source: PullSource, keys: Mapping[ResourceUri, Secret]) -> HttpClient:
+def _client(source: PullSource, secrets: _Secrets) -> HttpClient:
     context = pinned_context(source.ca_pem, check_time=True)
     if source.key is not None:
-        with _in_memory(source.certificate_pem.encode(), keys[source.key].reveal()) as path:
+        with _in_memory(source.certificate_pem.encode(), secrets.keys[source.key].reveal()) as path:
             present_certificate(context, path)
     return HttpClient(context, dial=dial_through(source.proxy) if source.proxy else dial_tcp)
 

@@ -45,7 +45,6 @@ def request_for(image: FakeImage) -> PullRequest:
     return PullRequest(
         reference=f"r.example/a@{image.digest}",
         ca_pem="",
-        auth=b"",
         limits=PullLimits(tar_bytes=1 << 30, total_seconds=60),
         encryption=ImageEncryption.ALLOWED,
     )

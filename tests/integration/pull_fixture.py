@@ -29,6 +29,7 @@ from ccinit.pull.feed import feed_job
 from ccinit.pull.feed_messages import FeedRequest
 from ccinit.pull.fetch import registry_job
 from ccinit.pull.fetch_messages import (
+    AUTH_PIPE,
     AcceptedImage,
     Downloaded,
     FetchBegun,
@@ -285,13 +286,14 @@ def pulled(
     request = PullRequest(
         reference=reference,
         ca_pem=ca_pem,
-        auth=auth,
         limits=limits,
         encryption=encryption,
+        has_auth=bool(auth),
         with_signatures=policy is not None,
         registry=registry,
     )
     children = LocalChildren(directory, keys, channel)
+    children.channel.secrets |= {AUTH_PIPE: auth} if auth else {}
     image = drive(pull_image(request, str(directory), children, store or LayerStore(), policy))
     try:
         yield image

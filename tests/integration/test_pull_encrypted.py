@@ -379,7 +379,7 @@ def test_whole_pull_works_under_the_restrictions_of_its_children(
 
         async def pull_confined() -> PulledImage:
             async with children:
-                request = _request(configured, attested, image, None)
+                request = _request(configured, image, None)
                 return await pull_image(request, str(directory), children, LayerStore())
 
         done = EventLoop().run(pull_confined())

@@ -19,6 +19,7 @@ from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.formats.registries import RegistryRule, read_registry
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.pull.fetch_messages import (
+    AUTH_PIPE,
     AcceptedImage,
     Downloaded,
     FetchBegun,
@@ -118,7 +119,6 @@ def test_mirror_that_was_asked_for_the_manifest_keeps_its_connection(authority: 
         request = PullRequest(
             reference=PRIMARY,
             ca_pem=authority.ca_pem,
-            auth=b"",
             limits=LIMITS,
             encryption=ImageEncryption.NONE,
             with_signatures=False,
@@ -236,7 +236,7 @@ def test_registry_behind_a_proxy_is_reached_through_it(
 def test_child_fetches_with_the_rights_of_its_role_only(
     authority: Authority, tmp_path: Path
 ) -> None:
-    """Its own user, no file, and the system calls of the table; the key by a pipe."""
+    """Its own user, no file, and the system calls of the table; key and credentials by pipe."""
     certificate, key = make_client()
     (tmp_path / "clients").mkdir()
     roots = tmp_path / "clients" / "clients.pem"
@@ -255,9 +255,9 @@ def test_child_fetches_with_the_rights_of_its_role_only(
         request = PullRequest(
             reference=reference,
             ca_pem=authority.ca_pem,
-            auth=b"",
             limits=LIMITS,
             encryption=ImageEncryption.ALLOWED,
+            has_auth=True,
             with_signatures=True,
             registry=known,
         )
@@ -278,7 +278,7 @@ def test_child_fetches_with_the_rights_of_its_role_only(
                 request,
                 PulledBlobs,
                 seconds=60,
-                secrets={key_pipe(0): Secret(bytearray(key))},
+                secrets={key_pipe(0): Secret(key), AUTH_PIPE: Secret(b'{"auths":{}}')},
                 answers={FoundSignatures: answer, FoundImage: send},
                 notices=dict.fromkeys((SourceFailed, FetchBegun, Downloaded), heard.append),
             )

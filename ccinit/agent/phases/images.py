@@ -12,18 +12,27 @@ from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import image_pulled
 from ccinit.boot.directories import make_directory
+from ccinit.errors import LimitExceededError
 from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.formats.pod_manifest import Image
 from ccinit.formats.pod_resources import name_pull_resources
 from ccinit.formats.registries import RegistryRule, rule_keys, select_rule
 from ccinit.kernel.event_loop import TaskGroup, Turn
-from ccinit.pull.fetch_messages import PullLimits, PullRequest, SignaturePolicy, key_pipe
+from ccinit.pull.fetch_messages import (
+    AUTH_PIPE,
+    PullLimits,
+    PullRequest,
+    SignaturePolicy,
+    key_pipe,
+)
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import LayerStore
 from ccinit.secret import Secret
 from ccinit.values import frozen
 
+SECRET_BYTES = 1 << 16
+"""What a pipe holds of a secret (`children.run`)."""
 AT_ONCE = 3
 """Pulls that run at once: one downloads while another one's index is made. Each takes 43 MB."""
 
@@ -79,9 +88,11 @@ async def _pull_one(
     make_directory(directory, 0o700)
     policy = _policy(attested, image)
     rule = select_rule(configured.manifest.registries, parse_image_reference(image.reference))
-    request = _request(configured, attested, image, rule)
-    keys = _client_keys(attested, rule)
-    children = ImageChildren(guest, configured, attested, image, directory, keys, turn, store.form)
+    request = _request(configured, image, rule)
+    secrets = _secrets(attested, image, rule)
+    children = ImageChildren(
+        guest, configured, attested, image, directory, secrets, turn, store.form
+    )
     async with children:
         pulled = await pull_image(request, directory, children, store, policy)
         # Nothing has been waited for since they were mounted. The end of the children is, and if
@@ -96,27 +107,36 @@ async def _pull_one(
     return pulled
 
 
-def _request(
-    configured: Configured, attested: Attested, image: Image, rule: RegistryRule | None
-) -> PullRequest:
+def _request(configured: Configured, image: Image, rule: RegistryRule | None) -> PullRequest:
     limits = configured.config.limits
     return PullRequest(
         reference=image.reference,
         ca_pem=image.ca_pem,
-        auth=attested.grants[image.auth].secret.reveal() if image.auth is not None else b"",
         limits=PullLimits(tar_bytes=limits.image_bytes, total_seconds=limits.pull_seconds),
         encryption=image.encryption,
+        has_auth=image.auth is not None,
         with_signatures=image.policy is not None,
         registry=rule,
     )
 
 
-def _client_keys(attested: Attested, rule: RegistryRule | None) -> Mapping[str, Secret]:
-    """Return the keys of this image's client certificates by the names of their pipes."""
-    return {
-        key_pipe(position): attested.grants[uri].secret
-        for position, uri in enumerate(rule_keys(rule))
-    }
+def _secrets(attested: Attested, image: Image, rule: RegistryRule | None) -> Mapping[str, Secret]:
+    """Return what the registry child gets by pipe, by the pipes' names.
+
+    The credentials, and the keys of client certificates.
+
+    Raises:
+        LimitExceededError: `pull.secret`, one does not fit into a pipe.
+    """
+    uris = {key_pipe(position): uri for position, uri in enumerate(rule_keys(rule))}
+    if image.auth is not None:
+        uris[AUTH_PIPE] = image.auth
+    secrets = {name: attested.grants[uri].secret for name, uri in uris.items()}
+    for name, secret in secrets.items():
+        if len(secret) > SECRET_BYTES:
+            size = f"{len(secret)} bytes, at most {SECRET_BYTES}"
+            raise LimitExceededError("pull.secret", f"{uris[name]} has {size}")
+    return secrets
 
 
 def _policy(attested: Attested, image: Image) -> SignaturePolicy | None:

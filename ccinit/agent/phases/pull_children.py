@@ -70,7 +70,7 @@ class ImageChildren:
         attested: Attested,
         image: Image,
         directory: str,
-        client_keys: Mapping[str, Secret],
+        secrets: Mapping[str, Secret],
         turn: Turn,
         form: LayerForm = LayerForm.INDEX,
     ) -> None:
@@ -78,7 +78,7 @@ class ImageChildren:
         self._configured = configured
         self._attested = attested
         self._image = image
-        self._client_keys = client_keys
+        self._secrets = secrets
         self._turn = turn
         self._form = form
         self._seconds = configured.config.limits.pull_seconds
@@ -108,7 +108,7 @@ class ImageChildren:
 
     async def _prepare(self, blobs_out: int, tars_out: int, tars_in: int) -> None:
         prepare = self._guest.children.prepare
-        registry = prepare(Role.REGISTRY, fds={}, secrets=self._client_keys)
+        registry = prepare(Role.REGISTRY, fds={}, secrets=self._secrets)
         self._registry = await self._stack.enter_async_context(registry)
         inspect = prepare(Role.INSPECT, fds={})
         self._inspect = await self._stack.enter_async_context(inspect)
@@ -147,7 +147,7 @@ class ImageChildren:
             if sending.first:
                 kept = f"{sending.first} layers are there already"
                 self._guest.event(f"image {self._image.name}: {kept}")
-            sink = self._open_file() if sending.to_file else self._fds.pop("blobs")
+            sink = self._open_unnamed() if sending.to_file else self._fds.pop("blobs")
             return Answer(value=SendLayers(first=sending.first), fds=(sink,))
 
         return await _prepared(self._registry).run(
@@ -267,7 +267,7 @@ class ImageChildren:
         prepared = self._guest.children.prepare(role, fds={}, workspace=self._directory)
         return await self._stack.enter_async_context(prepared)
 
-    def _open_file(self) -> int:
+    def _open_unnamed(self) -> int:
         """Return a file without a name for encrypted layers; another fd of it is kept."""
         try:
             file = os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)

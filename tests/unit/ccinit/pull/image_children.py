@@ -55,7 +55,6 @@ IMAGE = make_image(TARS)
 REQUEST = PullRequest(
     reference=f"r.example/a@{IMAGE.digest}",
     ca_pem="",
-    auth=b"",
     limits=PullLimits(tar_bytes=1 << 20, total_seconds=60),
     encryption=ImageEncryption.ALLOWED,
 )

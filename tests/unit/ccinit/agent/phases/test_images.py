@@ -10,14 +10,15 @@ import pytest
 from ccinit.agent.guest import Teardown
 from ccinit.agent.phases import images as module
 from ccinit.agent.phases.attestation import Attested, Grant, plan_resources
-from ccinit.agent.phases.images import Pulled, pull
+from ccinit.agent.phases.images import SECRET_BYTES, Pulled, pull
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.errors import CcinitError, PeerError
+from ccinit.formats import wire
 from ccinit.formats.pod_manifest import Image, PodManifest, parse_pod_manifest
 from ccinit.formats.registries import Access, Location, RegistryRule
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.resource_uri import KbsUri, ResourceUri
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
-from ccinit.pull.fetch_messages import PulledBlobs, PullRequest
+from ccinit.pull.fetch_messages import AUTH_PIPE, PulledBlobs, PullRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
@@ -47,6 +48,7 @@ container = "main"
 uri = "kbs:///ccinit/demo/file-auth"
 file = "/run/secrets/auth.json"
 """
+AUTH = ResourceUri("ccinit", "shop", "file-auth")
 
 
 @pytest.fixture
@@ -70,10 +72,21 @@ class Pod:
         self.failure: CcinitError | None = None
         self.teardown = Teardown()
         self.images = {name: make_image(tars) for name, tars in TARS.items()}
+        self.auth: Secret | None = None
+        self.piped: dict[str, Mapping[str, Secret]] = {}
+        self.requests: dict[str, PullRequest] = {}
 
-    def children(
-        self, _guest: object, _configured: object, _attested: object, image: Image, *_more: object
+    def children(  # as ImageChildren
+        self,
+        _guest: object,
+        _configured: object,
+        _attested: object,
+        image: Image,
+        _directory: str,
+        secrets: Mapping[str, Secret],
+        *_more: object,
     ) -> "Played":
+        self.piped[image.name] = secrets
         return Played(self, image.name)
 
     def pull(self) -> Pulled:
@@ -82,7 +95,7 @@ class Pod:
                 name=name,
                 reference=f"r.example/a@{image.digest}",
                 policy=None,
-                auth=None,
+                auth=AUTH if self.auth is not None else None,
                 ca_pem="",
             )
             for name, image in self.images.items()
@@ -99,7 +112,10 @@ class Pod:
             measurement=SimpleNamespace(note=lambda _event: None),
         )
         unlocked = Unlocked(volumes={}, store=str(self.store))
-        return EventLoop().run(pull(guest, configured, Attested(grants={}), unlocked))
+        grants: dict[KbsUri, Grant] = {}
+        if self.auth is not None:
+            grants[AUTH] = Grant(secret=self.auth, create=False)
+        return EventLoop().run(pull(guest, configured, Attested(grants=grants), unlocked))
 
     def tear_down(self) -> tuple[tuple[str, CcinitError], ...]:
         return EventLoop().run(self.teardown.run())
@@ -121,6 +137,7 @@ class Played(Children):
             await sleep(ENDING_SECONDS)
 
     async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
+        self.pod.requests[self.name] = request
         if self.name == "other":
             await self.pod.is_ending.wait()
             if self.pod.failure is not None:
@@ -186,3 +203,30 @@ def test_what_a_container_gets_too_stays(monkeypatch: pytest.MonkeyPatch) -> Non
     others = {"log-psk", "tls-identity", "volume-key-data", "file-token"}
     shared = parse_pod_manifest(FULL_POD.replace("[[secret]]\n", SHARED + "[[secret]]\n", 1))
     assert left_by_pull(shared, monkeypatch) == others | {"file-auth"}
+
+
+@pytest.mark.usefixtures("mounts")
+def test_credentials_reach_the_registry_child_by_pipe_alone(pod: Pod) -> None:
+    pod.auth = Secret(b"password")
+    pod.pull()
+    assert pod.requests.keys() == TARS.keys()
+    for name, request in pod.requests.items():
+        assert request.has_auth
+        assert b"password" not in wire.encode(request)
+        assert list(pod.piped[name]) == [AUTH_PIPE]
+        assert pod.piped[name][AUTH_PIPE] is pod.auth
+
+
+@pytest.mark.usefixtures("mounts")
+@pytest.mark.parametrize(
+    ("size", "reason"), [(SECRET_BYTES, ""), (SECRET_BYTES + 1, "pull.secret")]
+)
+def test_credentials_that_no_pipe_holds_are_refused(pod: Pod, size: int, reason: str) -> None:
+    pod.auth = Secret(bytes(size))
+    if not reason:
+        assert pod.pull().images.keys() == TARS.keys()
+        return
+    with pytest.raises(CcinitError) as refused:
+        pod.pull()
+    assert refused.value.reason == reason
+    assert pod.requests == {}
