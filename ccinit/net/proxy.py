@@ -5,9 +5,9 @@ It is reached in clear, needs no password, and resolves the name.
 """
 
 import socket
-import time
 
 from ccinit.errors import PeerError
+from ccinit.kernel.clock import boottime
 from ccinit.net.stream import Dial, dial_tcp
 
 _MAX_HEAD_BYTES = 8 * 1024
@@ -24,7 +24,7 @@ def dial_through(proxy: str, dial: Dial = dial_tcp) -> Dial:
     name, _colon, port = proxy.rpartition(":")
 
     def connect(host: str, target_port: int, timeout_seconds: float) -> socket.socket:
-        end = time.monotonic() + timeout_seconds
+        end = boottime() + timeout_seconds
         connection = dial(name, int(port), timeout_seconds)
         try:
             target = f"[{host}]:{target_port}" if ":" in host else f"{host}:{target_port}"
@@ -42,7 +42,7 @@ def _read_head(connection: socket.socket, end: float) -> bytes:
     """Read to the end of the reply's head, and no byte of what follows."""
     head = bytearray()
     while not head.endswith(_END):
-        left = end - time.monotonic()
+        left = end - boottime()
         if left <= 0:
             raise TimeoutError("the proxy does not answer")
         connection.settimeout(left)
