@@ -188,7 +188,7 @@ class Registry:
             if reply.status in (200, 206):
                 return reply
             if reply.status not in _BUSY:
-                raise _refusal(reply.status)
+                raise _refusal(reply.status, self._known)
             last = PeerError("registry.busy", f"status {reply.status}")
             wait_seconds = max(wait_seconds, _retry_after(reply))
         raise last or PeerError("registry.busy", "no attempt was allowed")
@@ -252,10 +252,15 @@ class Registry:
         if token.status in _BUSY:
             return token
         if token.status != 200:
-            known = "no credential" if self._credential is None else "the credential"
-            raise PeerError("registry.token", f"the token service says {token.status} to {known}")
+            said = f"the token service says {token.status} to {self._known}"
+            raise PeerError("registry.token", said)
         self._authorization = parse_token(token.body)
         return None
+
+    @property
+    def _known(self) -> str:
+        """What an owner has to look at if access is refused."""
+        return "no credential" if self._credential is None else "the credential"
 
     def _is_registry(self, url: str) -> bool:
         target = urlsplit(url)
@@ -281,10 +286,10 @@ def _retry_after(reply: HttpReply) -> float:
     return 0.0 if date is None or reply.date is None else float(max(0, date - reply.date))
 
 
-def _refusal(status: int) -> PeerError:
+def _refusal(status: int, known: str) -> PeerError:
     match status:
         case 401 | 403:
-            return PeerError("registry.unauthorized", f"status {status}")
+            return PeerError("registry.unauthorized", f"status {status} to {known}")
         case 404:
             return PeerError("registry.not_found", "the registry does not have it")
         case _:

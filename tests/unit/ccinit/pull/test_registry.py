@@ -191,6 +191,18 @@ def test_basic_challenge_gets_the_password_once() -> None:
     assert wrong.refusal(wrong.download) == "registry.unauthorized"
 
 
+@pytest.mark.parametrize(
+    ("credential", "known"), [("", "no credential"), ("a:b", "the credential")]
+)
+def test_refused_access_tells_whether_a_credential_was_known(credential: str, known: str) -> None:
+    harness = Harness(credential)
+    harness.http.script(str(LAYER), reply(403))
+    with pytest.raises(PeerError) as refused:
+        harness.download()
+    assert refused.value.reason == "registry.unauthorized"
+    assert refused.value.detail == f"status 403 to {known}"
+
+
 def test_basic_challenge_without_a_password_is_refused() -> None:
     harness = Harness()
     harness.http.script(str(LAYER), reply(401, www_authenticate="Basic"))
