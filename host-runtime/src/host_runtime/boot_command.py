@@ -221,6 +221,9 @@ def _choose_boot(options: argparse.Namespace) -> EspBoot | DirectBoot:
 
 def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
     """Make what the plan needs, last: what is refused has left nothing behind."""
+    plan_launch(config)  # QEMU and its files are there
+    if config.tpm is not None:
+        config.tools.command("swtpm")
     require_host(config.tee, config.accelerator, config.tools)
     for path in (options.uki, options.kernel, options.initrd):
         if path is not None and not path.is_file():

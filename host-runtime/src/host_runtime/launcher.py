@@ -159,6 +159,7 @@ def plan_launch(config: GuestConfig) -> tuple[str, ...]:
 
     Paths of sockets, which are made anew for each boot, are below the guest's folder here.
     """
+    program = config.tools.command("qemu-system-x86_64")
     files = GuestFiles(folder=config.folder.absolute())
     sockets = files.folder / "sockets"
     vsock: UserVsock | KernelVsock = KernelVsock(guest_cid=config.guest_cid)
@@ -168,7 +169,7 @@ def plan_launch(config: GuestConfig) -> tuple[str, ...]:
     if firmware is not None and firmware.variables is not None:
         firmware = replace(firmware, variables=files.variables)
     machine = _describe_machine(config, files, sockets, firmware=firmware, vsock=vsock)
-    return (*config.tools.command("qemu-system-x86_64"), *plan_command(machine))
+    return (*program, *plan_command(machine))
 
 
 def _describe_machine(

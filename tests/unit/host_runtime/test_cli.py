@@ -33,7 +33,9 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
         ([*DIRECT, "--forward", "1:2"], "boot.forward"),
         ([*DIRECT, "--network", "open", "--forward", "1:x"], "boot.forward"),
         ([*DIRECT, "--network", "open", "--forward", "70000:2"], "boot.forward"),
-        ([*DIRECT], "boot.what"),
+        ([*DIRECT], "tools.program"),
+        ([*DIRECT, "--tools", "tree"], "boot.what"),
+        ([*DIRECT, "--tools", "tree", "--tpm", "tpm"], "tools.program"),
         ([*DIRECT, "--disk", "none"], "boot.disk"),
         ([*DIRECT, "--kbs", "kbs.example"], "kbs.address"),
         (["record", ".", "u"], "record.folder"),
@@ -47,7 +49,11 @@ def test_wrong_use_says_what_and_why(
     reason: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("host_runtime.tools._SYSTEM_PATH", "/nowhere")
     (tmp_path / "u").write_bytes(b"uki")
+    for name in ("bin/qemu-system-x86_64", "share/qemu/x", "share/seabios/x"):
+        (tmp_path / "tree/usr" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree/usr" / name).touch()
     assert main(arguments) == 1
     assert f"[{reason}]" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
