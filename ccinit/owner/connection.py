@@ -53,7 +53,7 @@ class Connection:
         self._session = Session()
         self._calls: dict[int, OpenCall] = {}
         self._unsent = b""
-        self._received_at = self._sent_at = self._begun_at = boottime()
+        self._called_at = self._sent_at = self._begun_at = boottime()
         self._begun: int | None = None  # the message that `_begun_at` is about
         os.set_blocking(descriptor, False)
 
@@ -122,6 +122,7 @@ class Connection:
             if not data:
                 return False
             for event in self._session.feed(data):
+                self._called_at = boottime()
                 match event:
                     case Call():
                         self._begin(event)
@@ -150,7 +151,6 @@ class Connection:
             return
         except OSError as error:
             raise PeerError("net.closed", f"errno {error.errno}") from error
-        self._received_at = boottime()
         self._tls.feed(data)
 
     def _send(self) -> None:
@@ -194,7 +194,9 @@ class Connection:
             raise DeadlineError("owner.message", f"{limits.message_seconds:g} s")
         if self._unsent and now - self._sent_at > limits.sending_seconds:
             raise DeadlineError("owner.sending", f"{limits.sending_seconds:g} s")
-        if self._session.is_idle and now - self._received_at > limits.idle_seconds:
+        if not self._session.is_idle:
+            self._called_at = now
+        if now - self._called_at > limits.idle_seconds:
             raise DeadlineError("owner.idle", f"{limits.idle_seconds:g} s")
 
 

@@ -29,6 +29,7 @@ class PlainTls:
         pieces: what the client sends, one for each time that its socket is found readable.
         uris: of its certificate.
         closes: once it has sent everything.
+        drips: how often it sends a part of a record that has no end, before everything else.
     """
 
     group = 0x11EC
@@ -38,13 +39,14 @@ class PlainTls:
         self.uris: tuple[str, ...] = ("urn:ccinit:role:exec",)
         self.shakes = True
         self.closes = True
+        self.drips = 0
         self.is_closed = False
         self._client = client
         self._waiting: list[bytes] = []
         self._out = b""
 
     def start(self) -> None:
-        if self.pieces or self.closes:
+        if self.pieces or self.closes or self.drips:
             self._client.send(b"!")
 
     def shake_hands(self) -> bool:
@@ -55,6 +57,10 @@ class PlainTls:
 
     def feed(self, data: bytes) -> None:
         assert data == b"!"
+        if self.drips:
+            self.drips -= 1
+            self.start()
+            return
         self._waiting.append(self.pieces.pop(0) if self.pieces else b"")
         if self._waiting[-1]:
             self.start()
@@ -241,6 +247,12 @@ def test_client_without_a_call_is_left_alone_for_a_while_only(world: World) -> N
     world.limits["idle_seconds"] = 0.05
     assert world.deadline() == "owner.idle"
     assert world.tls.is_closed
+
+
+def test_client_that_sends_and_never_calls_is_without_a_call(world: World) -> None:
+    world.tls.drips = 100_000
+    world.limits["idle_seconds"] = 0.05
+    assert world.deadline() == "owner.idle"
 
 
 def test_client_with_a_call_may_be_silent_and_its_descriptors_are_closed_with_it(
