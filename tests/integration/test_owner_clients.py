@@ -15,7 +15,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import ConfigError, PeerError
 from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import METHODS, WINDOW_BYTES, Role, Value
+from ccinit.formats.owner_rpc import (
+    MAX_ARGUMENTS,
+    MAX_PATH_BYTES,
+    METHODS,
+    WINDOW_BYTES,
+    Role,
+    Value,
+)
 from ccinit.formats.owner_wire import Data, Refused, encode_data, encode_request
 from ccinit.formats.tls_hello import group_name
 from guest_owner.plane.client import OwnerClient
@@ -35,6 +42,8 @@ from tests.integration.owner_world import (
 )
 
 PYTHON = "/usr/bin/python3.13"
+LONGEST = MAX_ARGUMENTS * (MAX_PATH_BYTES + 3) + 2 * WINDOW_BYTES
+"""What may wait: arguments, each behind three bytes of MessagePack, and two windows of data."""
 
 pytestmark = pytest.mark.usefixtures("as_root")
 
@@ -152,8 +161,8 @@ def test_key_exchange_is_the_newest_of_both_sides(world: OwnerWorld) -> None:
         ("float", msgpack.packb([0, 1, "metrics", [1.5]]), "owner.message"),
         (
             "huge-bin",
-            b"\x93\x02\xa4data\x93\x01\x00\xc6\xff\xff\xff\xff" + bytes(5 * WINDOW_BYTES),
-            f"owner.message: more than {4 * WINDOW_BYTES} bytes waiting",
+            b"\x93\x02\xa4data\x93\x01\x00\xc6\xff\xff\xff\xff" + bytes(LONGEST + 1),
+            f"owner.message: more than {LONGEST} bytes waiting",
         ),
         ("deep", msgpack.packb([0, 1, "logs", [[[[[]]]]]]), "owner.message"),
         ("flood", bytes(1 << 20), "owner.message"),
