@@ -8,7 +8,7 @@ bytes that are parsed; the disk is read once.
 import os
 
 from ccinit.errors import FormatError, KernelError, VerificationError
-from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
+from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig
 from ccinit.formats.initdata import (
     HEADER_BYTES,
     MAGIC,
@@ -16,7 +16,7 @@ from ccinit.formats.initdata import (
     parse_header,
     parse_initdata,
 )
-from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod_manifest import PodManifest
 from ccinit.formats.pod_resources import name_resources
 from ccinit.formats.resource_uri import PluginUri
 from ccinit.values import frozen
@@ -77,17 +77,16 @@ def read_initdata(disks: tuple[int, ...]) -> InitdataDocument:
 
 
 def parse_configuration(document: bytes) -> Configuration:
-    """Parse the document and both files in it.
+    """Parse the document and the files in it.
 
     Raises:
-        FormatError: `initdata.…`, `ccinit.…` or `pod.…`.
+        FormatError: `initdata.…`, or as `parse_guest_files`.
     """
+    from ccinit.formats.guest_files import parse_guest_files  # noqa: PLC0415  # the child's
+
     initdata = parse_initdata(document)
-    configuration = Configuration(
-        algorithm=initdata.algorithm,
-        config=parse_guest_config(initdata.config_toml),
-        manifest=parse_pod_manifest(initdata.pod_toml),
-    )
+    config, manifest = parse_guest_files(initdata)
+    configuration = Configuration(algorithm=initdata.algorithm, config=config, manifest=manifest)
     _check_envelopes(configuration)
     name_resources(configuration.manifest, with_identity=configuration.config.owner is not None)
     return configuration

@@ -6,6 +6,7 @@ only fixes form and limits.
 
 import binascii
 from enum import StrEnum
+from functools import partial
 
 from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
@@ -83,6 +84,20 @@ class PassportConfig:
     ca_pem: str
     api_key: str | None
     policy_ids: tuple[str, ...]
+
+
+@frozen
+class KbsAddress:
+    """Where the KBS is and what vouches for it, as a file beside `ccinit.toml` says.
+
+    Attributes:
+        url, ca_pem: as in `KbsConfig`.
+        file: that file's name.
+    """
+
+    url: str
+    ca_pem: str
+    file: str
 
 
 @frozen
@@ -167,17 +182,22 @@ class GuestConfig:
     debug_tools: VerityParameters | None = None
 
 
-def parse_guest_config(text: str) -> GuestConfig:
+def parse_guest_config(text: str, kbs: KbsAddress | None = None) -> GuestConfig:
     """Parse `ccinit.toml`.
 
+    Args:
+        text: of the file.
+        kbs: what another file of the document says in place of `kbs.url` and `kbs.ca`.
+
     Raises:
-        FormatError: `ccinit.…`, the key that is wrong.
+        FormatError: `ccinit.…`, the key that is wrong; `ccinit.kbs.twice`, the other file names
+            it, too.
     """
     with Fields(parse_toml(text.encode(), "ccinit.toml"), "ccinit") as fields:
         fields.integer("version", low=1, high=1)
         debug_allowed, debug_tools = fields.table("debug", _read_debug, default=_NO_DEBUG)
         return GuestConfig(
-            kbs=fields.table("kbs", _read_kbs),
+            kbs=fields.table("kbs", partial(_read_kbs, address=kbs)),
             log=fields.table("log", _read_log),
             owner=fields.table("owner", _read_owner) if fields.has("owner") else None,
             start_by=fields.table("start", _read_start, default=StartBy.GUEST),
@@ -187,7 +207,12 @@ def parse_guest_config(text: str) -> GuestConfig:
         )
 
 
-def _read_url(fields: Fields, where: str) -> str:
+def read_origin(fields: Fields, where: str) -> str:
+    """Read `url`: `https://host[:port]` and no more.
+
+    Raises:
+        FormatError: `<where>.url`.
+    """
     url = fields.text("url", max_bytes=_MAX_URL_BYTES)
     authority = url.removeprefix("https://")
     if authority in ("", url) or not all("!" <= one <= "~" for one in authority):
@@ -201,8 +226,8 @@ def _read_passport(fields: Fields) -> PassportConfig:
     where = "ccinit.kbs.passport"
     passport = PassportConfig(
         service=fields.choice("service", AttestationService),
-        url=_read_url(fields, where),
-        ca_pem=_read_roots(fields, "ca", f"{where}.ca"),
+        url=read_origin(fields, where),
+        ca_pem=read_roots(fields, "ca", f"{where}.ca"),
         api_key=fields.optional_text("api_key", max_bytes=_MAX_API_KEY_BYTES),
         policy_ids=fields.texts("policy_ids", max_items=16, max_bytes=64),
     )
@@ -221,10 +246,11 @@ def _is_plain(text: str) -> bool:
     return bool(text) and text.isascii() and all(one.isalnum() or one in "+/.=_-" for one in text)
 
 
-def _read_kbs(fields: Fields) -> KbsConfig:
+def _read_kbs(fields: Fields, address: KbsAddress | None) -> KbsConfig:
+    url, ca_pem = _read_address(fields, address)
     return KbsConfig(
-        url=_read_url(fields, "ccinit.kbs"),
-        ca_pem=_read_roots(fields, "ca", "ccinit.kbs.ca"),
+        url=url,
+        ca_pem=ca_pem,
         envelope=fields.choice("envelope", EnvelopePolicy),
         transport=fields.choice("transport", KbsTransport, default=KbsTransport.TCP),
         tee_key_algorithm=fields.choice(
@@ -234,14 +260,28 @@ def _read_kbs(fields: Fields) -> KbsConfig:
     )
 
 
+def _read_address(fields: Fields, other: KbsAddress | None) -> tuple[str, str]:
+    if other is None:
+        return read_origin(fields, "ccinit.kbs"), read_roots(fields, "ca", "ccinit.kbs.ca")
+    for key in ("url", "ca"):
+        if fields.has(key):
+            raise FormatError("ccinit.kbs.twice", f"{other.file} names the KBS, and {key} is here")
+    return other.url, other.ca_pem
+
+
 def _read_owner(fields: Fields) -> OwnerConfig:
     return OwnerConfig(
         port=fields.integer("port", low=0, high=0xFFFF, default=0),
-        client_ca_pem=_read_roots(fields, "client_ca", "ccinit.owner.client_ca"),
+        client_ca_pem=read_roots(fields, "client_ca", "ccinit.owner.client_ca"),
     )
 
 
-def _read_roots(fields: Fields, key: str, reason: str) -> str:
+def read_roots(fields: Fields, key: str, reason: str) -> str:
+    """Read PEM certificates.
+
+    Raises:
+        FormatError: with `reason`.
+    """
     pem = fields.text(key, max_bytes=_MAX_PEM_BYTES)
     if "-----BEGIN CERTIFICATE-----" not in pem:
         raise FormatError(reason, "expected PEM certificates")

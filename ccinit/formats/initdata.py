@@ -12,6 +12,7 @@ shares constants of this module and parses no TOML: what does is imported where 
 
 import hashlib
 import zlib
+from functools import partial
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.fields import Fields
@@ -24,8 +25,8 @@ MAX_DOCUMENT_BYTES = 1 << 20
 SECTOR_BYTES = 512
 
 _VERSION = "0.1.0"
+_AGENT_POLICY = "policy.rego"
 _ALGORITHMS = frozenset({"sha256", "sha384"})
-_KEYS = ("ccinit.toml", "pod.toml")
 _GZIP_WBITS = 16 + zlib.MAX_WBITS
 
 
@@ -37,11 +38,15 @@ class Initdata:
         algorithm: how the platform's register holds the digest: `sha256` or `sha384`.
         config_toml: text of `ccinit.toml`.
         pod_toml: text of `pod.toml`.
+        aa_toml: text of `aa.toml`, CoCo's; None if there is none.
+        cdh_toml: text of `cdh.toml`, CoCo's; None if there is none.
     """
 
     algorithm: str
     config_toml: str
     pod_toml: str
+    aa_toml: str | None = None
+    cdh_toml: str | None = None
 
 
 def parse_header(header: bytes) -> int:
@@ -98,13 +103,21 @@ def parse_initdata(document: bytes) -> Initdata:
             raise FormatError("initdata.version", f"expected {_VERSION}, found {version[:40]!r}")
         if algorithm not in _ALGORITHMS:
             raise FormatError("initdata.algorithm", f"{algorithm[:40]!r} is not accepted")
-        config_toml, pod_toml = fields.table("data", _read_data)
-    return Initdata(algorithm=algorithm, config_toml=config_toml, pod_toml=pod_toml)
+        return fields.table("data", partial(_read_data, algorithm=algorithm))
 
 
-def _read_data(data: Fields) -> tuple[str, str]:
-    config, pod = (data.text(key, max_bytes=MAX_DOCUMENT_BYTES) for key in _KEYS)
-    return config, pod
+def _read_data(data: Fields, algorithm: str) -> Initdata:
+    if data.has(_AGENT_POLICY):
+        raise FormatError(
+            f"initdata.data.{_AGENT_POLICY}", "there is no agent whose calls it could allow"
+        )
+    return Initdata(
+        algorithm=algorithm,
+        config_toml=data.text("ccinit.toml", max_bytes=MAX_DOCUMENT_BYTES),
+        pod_toml=data.text("pod.toml", max_bytes=MAX_DOCUMENT_BYTES),
+        aa_toml=data.optional_text("aa.toml", max_bytes=MAX_DOCUMENT_BYTES),
+        cdh_toml=data.optional_text("cdh.toml", max_bytes=MAX_DOCUMENT_BYTES),
+    )
 
 
 def parse_toml(document: bytes, reason: str) -> dict[str, object]:

@@ -7,6 +7,7 @@ guest can honour it (disks, platform) is the rooms' business.
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 
 from ccinit.errors import FormatError
 from ccinit.formats.fields import Fields
@@ -21,7 +22,7 @@ from ccinit.formats.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, pars
 from ccinit.formats.sealed_secret import PREFIX, SealedSecret, parse_sealed_secret
 from ccinit.values import frozen
 
-_MAX_PEM_BYTES = 64 * 1024
+MAX_PEM_BYTES = 64 * 1024
 _MAX_MODE = 0o777
 _MAX_FILE_BYTES = 64 * 1024
 _MAX_IMAGE_KEYS = 16
@@ -59,6 +60,15 @@ class Image:
     ca_pem: str
     encryption: ImageEncryption = ImageEncryption.ALLOWED
     keys: tuple[ResourceUri, ...] = ()
+
+
+@frozen
+class ImageDefaults:
+    """What another file of the document says of every image, as `Image` has it; None is nothing."""
+
+    policy: ResourceUri | None = None
+    auth: ResourceUri | None = None
+    ca_pem: str | None = None
 
 
 @frozen
@@ -143,17 +153,23 @@ class PodManifest:
         return next(image for image in self.images if image.name == name)
 
 
-def parse_pod_manifest(text: str) -> PodManifest:
+def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodManifest:
     """Parse `pod.toml`.
 
+    Args:
+        text: of the file.
+        defaults: what `cdh.toml` says in place of each image's keys.
+
     Raises:
-        FormatError: `pod.…`, the key that is wrong.
+        FormatError: `pod.…`, the key that is wrong; `pod.image.twice`, `cdh.toml` names it, too.
     """
     with Fields(parse_toml(text.encode(), "pod.toml"), "pod") as fields:
         fields.integer("version", low=1, high=1)
         manifest = PodManifest(
             name=read_name(fields, "name", "pod"),
-            images=fields.tables("image", _read_image),
+            images=fields.tables(
+                "image", partial(_read_image, defaults=defaults or ImageDefaults())
+            ),
             containers=fields.tables("container", read_container),
             secrets=fields.tables("secret", _read_secret),
             volumes=fields.tables("volume", read_volume),
@@ -171,13 +187,14 @@ def parse_pod_manifest(text: str) -> PodManifest:
     return manifest
 
 
-def _read_image(fields: Fields) -> Image:
+def _read_image(fields: Fields, defaults: ImageDefaults) -> Image:
+    _check_once(fields, defaults)
     image = Image(
         name=read_name(fields, "name", "pod.image"),
         reference=fields.text("reference", max_bytes=512),
-        policy=_optional_uri(fields, "policy", "pod.image"),
-        auth=_optional_uri(fields, "auth", "pod.image"),
-        ca_pem=fields.text("ca", max_bytes=_MAX_PEM_BYTES),
+        policy=defaults.policy or read_optional_uri(fields, "policy", "pod.image"),
+        auth=defaults.auth or read_optional_uri(fields, "auth", "pod.image"),
+        ca_pem=defaults.ca_pem or fields.text("ca", max_bytes=MAX_PEM_BYTES),
         encryption=fields.choice("encryption", ImageEncryption, default=ImageEncryption.ALLOWED),
         keys=tuple(
             parse_resource_uri(text, "pod.image.keys")
@@ -187,6 +204,13 @@ def _read_image(fields: Fields) -> Image:
     if image.keys and image.encryption is ImageEncryption.NONE:
         raise FormatError("pod.image.keys", "keys of an image that may not be encrypted")
     return image
+
+
+def _check_once(fields: Fields, defaults: ImageDefaults) -> None:
+    said = {"policy": defaults.policy, "auth": defaults.auth, "ca": defaults.ca_pem}
+    for key, value in said.items():
+        if value is not None and fields.has(key):
+            raise FormatError("pod.image.twice", f"cdh.toml says {key} for every image")
 
 
 def _read_secret(fields: Fields) -> PodSecret:
@@ -239,7 +263,12 @@ def _read_allow(fields: Fields) -> Allow:
     )
 
 
-def _optional_uri(fields: Fields, key: str, where: str) -> ResourceUri | None:
+def read_optional_uri(fields: Fields, key: str, where: str) -> ResourceUri | None:
+    """Read the name of a resource, or None if the key is absent.
+
+    Raises:
+        FormatError: `<where>.<key>`.
+    """
     text = fields.optional_text(key)
     return None if text is None else parse_resource_uri(text, f"{where}.{key}")
 

@@ -6,6 +6,7 @@ is written down.
 
 import base64
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,10 @@ EVERY_TABLE = {
     + VERITY
     + "[allow]\n[rotate]\nevery_seconds = 60\n[share]\n",
 }
-PARSERS = {"ccinit": parse_guest_config, "pod": parse_pod_manifest}
+PARSERS: dict[str, Callable[[str], object]] = {
+    "ccinit": parse_guest_config,
+    "pod": parse_pod_manifest,
+}
 
 
 def documented(name: str) -> dict[str, set[str]]:

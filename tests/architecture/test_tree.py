@@ -12,11 +12,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, document_of
+
 ROOT = Path(__file__).resolve().parents[2]
 NEVER_IN_PID1 = {
     *("_hashlib", "asyncio", "base64", "dataclasses", "gzip", "httpx", "inspect", "logging"),
     *("pyroute2", "ssl", "string", "subprocess", "threading", "tomllib", "typing_extensions"),
     *("ipaddress", "json", "random", "ccinit.formats.rcar", "ccinit.formats.tpm_commands"),
+    "ccinit.formats.coco_config",
     "cryptography.hazmat.backends.openssl.backend",
     "cryptography.hazmat.primitives.ciphers",
 }
@@ -139,6 +142,29 @@ def test_child_that_may_read_json_has_the_library_before_it_gives_up_files(role:
         f"load_code(RIGHTS[Role({role!r})])\n"
     )
     assert {"ccinit.formats.strict_json", "json", "json.decoder"} <= loaded
+
+
+@pytest.mark.parametrize("preload", ["kept", "dropped"])
+def test_child_that_parses_the_configuration_needs_no_more_files(preload: str) -> None:
+    """By the time it is given the document it cannot open any."""
+    files = {"ccinit.toml": BARE_CONFIG, "pod.toml": BARE_POD, "aa.toml": AA, "cdh.toml": CDH}
+    rights = (
+        "RIGHTS[Role.CONFIG]" if preload == "kept" else "replace(RIGHTS[Role.CONFIG], preload=())"
+    )
+    code = (
+        "from ccinit.agent.child import load_code\n"
+        "from ccinit.agent.roles import RIGHTS, Role\n"
+        "from ccinit.values import replace\n"
+        f"run, request = load_code({rights})\n"
+        "sys.meta_path.clear()\n"
+        f"assert run(request(document={document_of(files)!r}), None).manifest.name == 'shop'"
+    )
+    if preload == "kept":
+        assert "ccinit.formats.coco_config" in modules_loaded_by(code)
+        return
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        modules_loaded_by(code)
+    assert "ModuleNotFoundError" in caught.value.stderr
 
 
 def modules_loaded_by(code: str) -> set[str]:

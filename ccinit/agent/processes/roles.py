@@ -123,7 +123,7 @@ RIGHTS: Mapping[Role, Rights] = {
         job="ccinit.agent.jobs.config:run",
         uid=FIRST_UID + 3,
         syscalls=PARSER,
-        preload=("tomllib",),
+        preload=("tomllib", "ccinit.formats.guest_files"),
     ),
     # the host's network offer, already validated
     Role.NET: Rights(

@@ -12,6 +12,7 @@ from ccinit.boot.configuration import Configuration, parse_configuration, read_i
 from ccinit.errors import CcinitError
 from ccinit.formats import wire
 from ccinit.formats.initdata import encode_device_image
+from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, WHOLE_POD, document_of
 from tests.fakes.documents import CONFIG, FULL_POD
 
 DOCUMENT = b'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n"ccinit.toml" = ""\n"pod.toml" = ""\n'
@@ -84,6 +85,19 @@ def test_configuration_is_both_files_of_the_document() -> None:
     assert parsed.algorithm == "sha256"
     assert parsed.manifest.name == "demo"
     assert parsed.config.kbs.url == "https://kbs.example:8443"
+
+
+def test_configuration_with_cocos_files_is_the_same_for_whoever_gets_it() -> None:
+    def parse(files: dict[str, str]) -> Configuration:
+        return parse_configuration(document_of(files))
+
+    own = parse({"ccinit.toml": CONFIG, "pod.toml": WHOLE_POD})
+    coco = {"ccinit.toml": BARE_CONFIG, "pod.toml": BARE_POD, "aa.toml": AA, "cdh.toml": CDH}
+    assert wire.encode(parse(coco)) == wire.encode(own)
+    for name, reason in (("aa.toml", "aa.unknown"), ("cdh.toml", "cdh.image.unknown")):
+        with pytest.raises(CcinitError) as caught:
+            parse(coco | {name: f"{coco[name]}\n{'[x]' if name == 'aa.toml' else 'x = 1'}\n"})
+        assert caught.value.reason == reason
 
 
 def test_configuration_with_a_wrong_file_is_refused_by_that_files_key() -> None:

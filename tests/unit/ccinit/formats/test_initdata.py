@@ -40,6 +40,13 @@ def test_initdata_image_comes_back_as_the_exact_document() -> None:
     assert parse_initdata(document) == Initdata(algorithm="sha256", config_toml="a", pod_toml="b")
 
 
+def test_initdata_may_have_cocos_files_beside_the_guests() -> None:
+    document = DOCUMENT + b'"aa.toml" = "c"\n"cdh.toml" = "d"\n'
+    assert parse_initdata(document) == Initdata(
+        algorithm="sha256", config_toml="a", pod_toml="b", aa_toml="c", cdh_toml="d"
+    )
+
+
 def test_initdata_image_is_reproducible() -> None:
     assert encode_device_image(DOCUMENT) == encode_device_image(DOCUMENT)
 
@@ -110,8 +117,16 @@ def test_initdata_of_exactly_the_cap_is_read() -> None:
         pytest.param(b"sha256", b"sha512", "initdata.algorithm", id="sha512"),
         pytest.param(b"sha256", b"sm3", "initdata.algorithm", id="sm3"),
         pytest.param(b"[data]", b"x = 1\n[data]", "initdata.unknown", id="key"),
-        pytest.param(b'"pod.toml"', b'"policy.rego"', "initdata.data.pod.toml", id="no-pod"),
-        pytest.param(b"[data]", b'[data]\n"aa.toml" = ""', "initdata.data.unknown", id="aa"),
+        pytest.param(b'"pod.toml"', b'"aa.toml"', "initdata.data.pod.toml", id="no-pod"),
+        pytest.param(
+            b"[data]",
+            b'[data]\n"policy.rego" = "default AllowRequestsFailingPolicy := true"',
+            "initdata.data.policy.rego",
+            id="agent-policy",
+        ),
+        pytest.param(b"[data]", b'[data]\n"x.toml" = ""', "initdata.data.unknown", id="file"),
+        pytest.param(b"[data]", b'[data]\n"aa.toml" = 1', "initdata.data.aa.toml", id="aa"),
+        pytest.param(b"[data]", b'[data]\n"cdh.toml" = 1', "initdata.data.cdh.toml", id="cdh"),
         pytest.param(b'"a"', b"1", "initdata.data.ccinit.toml", id="not-text"),
         pytest.param(b"[data]", b"[data]\n[data]", "initdata.toml", id="duplicate"),
         pytest.param(b"version", b"\xef\xbb\xbfversion", "initdata.toml", id="bom"),
