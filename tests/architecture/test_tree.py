@@ -152,8 +152,8 @@ def test_child_that_parses_the_configuration_needs_no_more_files(preload: str) -
         "RIGHTS[Role.CONFIG]" if preload == "kept" else "replace(RIGHTS[Role.CONFIG], preload=())"
     )
     code = (
-        "from ccinit.agent.child import load_code\n"
-        "from ccinit.agent.roles import RIGHTS, Role\n"
+        "from ccinit.agent.processes.child import load_code\n"
+        "from ccinit.agent.processes.roles import RIGHTS, Role\n"
         "from ccinit.values import replace\n"
         f"run, request = load_code({rights})\n"
         "sys.meta_path.clear()\n"

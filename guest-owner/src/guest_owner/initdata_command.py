@@ -12,13 +12,16 @@ import tomllib
 from pathlib import Path
 
 from ccinit.errors import FormatError
+from ccinit.formats.coco_config import parse_coco_settings
 from ccinit.formats.digest import sha256_digest
 from ccinit.formats.guest_config import GuestConfig, parse_guest_config
+from ccinit.formats.guest_files import parse_guest_files
 from ccinit.formats.initdata import (
     HEADER_BYTES,
     MAGIC,
     MAX_COMPRESSED_BYTES,
     MAX_DOCUMENT_BYTES,
+    Initdata,
     decompress_document,
     document_digest,
     encode_device_image,
@@ -56,6 +59,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="FILE",
         help="pod.toml: images, containers, volumes",
     )
+    add_coco_files(make)
     make.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="document to write and register"
     )
@@ -76,31 +80,66 @@ def add_parser(subparsers: Subparsers) -> None:
     show.set_defaults(func=_show)
 
 
-def make_document(config_toml: str, pod_toml: str, algorithm: str = "sha256") -> bytes:
-    """Return the document for two texts that the guest accepts.
+def add_coco_files(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the files that a document may have beside the guest's own two."""
+    for name, what in (("aa", "KBS"), ("cdh", "KBS, settings of images")):
+        parser.add_argument(
+            f"--{name}", type=Path, metavar="FILE", help=f"{name}.toml of CoCo's: {what}"
+        )
+
+
+def read_coco_files(arguments: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Return the texts of `aa.toml` and `cdh.toml`, None for one that was not given.
+
+    Raises:
+        As `read_text`.
+    """
+    aa = None if arguments.aa is None else read_text(arguments.aa)
+    return aa, None if arguments.cdh is None else read_text(arguments.cdh)
+
+
+def make_document(
+    config_toml: str,
+    pod_toml: str,
+    algorithm: str = "sha256",
+    coco: tuple[str | None, str | None] = (None, None),
+) -> bytes:
+    """Return the document for texts that the guest accepts.
 
     Args:
         config_toml: text of `ccinit.toml`.
         pod_toml: text of `pod.toml`.
         algorithm: by which the platform will hold the document: `sha256`; `sha384` on TDX.
+        coco: texts of `aa.toml` and `cdh.toml`; None is a file that the document is to lack.
 
     Raises:
-        FormatError: below `ccinit`, `pod` or `initdata`.
+        FormatError: below `initdata`, or as `parse_guest_files`.
     """
-    parse_guest_config(config_toml)
-    parse_pod_manifest(pod_toml)
+    aa_toml, cdh_toml = coco
+    told = Initdata(
+        algorithm=algorithm,
+        config_toml=config_toml,
+        pod_toml=pod_toml,
+        aa_toml=aa_toml,
+        cdh_toml=cdh_toml,
+    )
+    parse_guest_files(told)
+    files = {
+        "ccinit.toml": config_toml,
+        "pod.toml": pod_toml,
+        "aa.toml": aa_toml,
+        "cdh.toml": cdh_toml,
+    }
     parts = [
         'version = "0.1.0"',
         f'algorithm = "{algorithm}"',
         "",
         "[data]",
-        f'"ccinit.toml" = {_toml_string(config_toml)}',
-        f'"pod.toml" = {_toml_string(pod_toml)}',
+        *(f'"{name}" = {_toml_string(text)}' for name, text in files.items() if text is not None),
         "",
     ]
     document = "\n".join(parts).encode()
-    parsed = parse_initdata(document)
-    if (parsed.config_toml, parsed.pod_toml) != (config_toml, pod_toml):
+    if parse_initdata(document) != told:
         raise FormatError("initdata.encoding", "a text does not survive TOML; use LF line ends")
     if len(document) > MAX_DOCUMENT_BYTES:
         raise FormatError("initdata.size", f"the document exceeds {MAX_DOCUMENT_BYTES} bytes")
@@ -119,23 +158,26 @@ def _toml_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def make_document_of(config: Path, pod: Path, algorithm: str) -> bytes:
-    """Return the document for two files; see `make_document`.
+def make_document_of(arguments: argparse.Namespace, algorithm: str) -> bytes:
+    """Return the document for the files that `arguments` names; see `make_document`.
 
     Raises:
         ConfigError: with the same reasons and the name of the file; as `read_capped`.
+        FormatError: `aa.…`, `cdh.…`.
     """
-    texts = read_text(config), read_text(pod)
-    with naming(config):
-        parse_guest_config(texts[0])
-    with naming(pod):
-        parse_pod_manifest(texts[1])
-    return make_document(*texts, algorithm)
+    config, pod = read_text(arguments.config), read_text(arguments.pod)
+    files = read_coco_files(arguments)
+    coco = parse_coco_settings(*files)
+    with naming(arguments.config):
+        parse_guest_config(config, coco.kbs)
+    with naming(arguments.pod):
+        parse_pod_manifest(pod, coco.images)
+    return make_document(config, pod, algorithm, files)
 
 
 def _make(arguments: argparse.Namespace) -> int:
     algorithm = initdata_binding(Tee(arguments.platform)).algorithm
-    document = make_document_of(arguments.config, arguments.pod, algorithm)
+    document = make_document_of(arguments, algorithm)
     write_atomically(arguments.output, document, mode=PUBLIC_MODE)
     print(f"wrote {arguments.output}: {sha256_digest(document)}")
     if arguments.disk_image is not None:
@@ -151,8 +193,7 @@ def _show(arguments: argparse.Namespace) -> int:
             length = parse_header(data[:HEADER_BYTES])
             data = decompress_document(data[HEADER_BYTES : HEADER_BYTES + length])
         parsed = parse_initdata(data)
-        config = parse_guest_config(parsed.config_toml)
-        pod = parse_pod_manifest(parsed.pod_toml)
+        config, pod = parse_guest_files(parsed)
     passport = config.kbs.passport
     digest = sha256_digest(data)
     rows = [

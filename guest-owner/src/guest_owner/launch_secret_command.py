@@ -14,7 +14,8 @@ from pathlib import Path
 from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.digest import sha256_digest
 from ccinit.formats.envelope import EnvelopeKind, verify_envelope
-from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
+from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig
+from ccinit.formats.guest_files import parse_guest_files
 from ccinit.formats.image_policy import parse_image_policy
 from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.launch_secret import (
@@ -23,7 +24,7 @@ from ccinit.formats.launch_secret import (
     LaunchStatement,
     encode_launch_statement,
 )
-from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod_manifest import PodManifest
 from ccinit.formats.pod_resources import name_resources
 from ccinit.formats.resource_uri import ResourceUri
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
@@ -84,7 +85,7 @@ def make_entries(document: bytes, store: Store, date: int) -> Mapping[str, bytes
     parsed = parse_initdata(document)
     if parsed.algorithm != "sha256":
         raise FormatError("initdata.algorithm", f"{parsed.algorithm}; a launch names a sha256")
-    config, pod = parse_guest_config(parsed.config_toml), parse_pod_manifest(parsed.pod_toml)
+    config, pod = parse_guest_files(parsed)
     if config.kbs.envelope is not EnvelopePolicy.REQUIRED:
         raise ConfigError("launch_secret.envelope", 'the document says kbs.envelope = "none"')
     wanted = dict(plan_resources(config, pod))

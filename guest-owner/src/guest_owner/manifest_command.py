@@ -11,6 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from ccinit.errors import FormatError
+from ccinit.formats.coco_config import parse_coco_settings
 from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
 from ccinit.formats.initdata import document_digest
 from ccinit.formats.oci_reference import parse_image_reference
@@ -18,7 +19,12 @@ from ccinit.formats.pod_container import Container, ContainerKind, Restart
 from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.resource_uri import PluginUri
 from guest_owner.arguments import Subparsers, add_group
-from guest_owner.initdata_command import make_document_of, read_text
+from guest_owner.initdata_command import (
+    add_coco_files,
+    make_document_of,
+    read_coco_files,
+    read_text,
+)
 from guest_owner.kbs.files import PUBLIC_MODE, naming, write_atomically
 from guest_owner.kubernetes_pod import convert_pod
 from guest_owner.table import format_table
@@ -71,6 +77,7 @@ def _add_files(parser: argparse.ArgumentParser, *, config_required: bool) -> Non
     parser.add_argument(
         "--config", type=Path, required=config_required, metavar="FILE", help="its ccinit.toml"
     )
+    add_coco_files(parser)
 
 
 def make_manifest(name: str, image: str, ca_pem: str, scratch_bytes: int) -> str:
@@ -183,13 +190,14 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    coco = parse_coco_settings(*read_coco_files(arguments))
     text, config = read_text(arguments.pod), None
     with naming(arguments.pod):
-        pod = parse_pod_manifest(text)
+        pod = parse_pod_manifest(text, coco.images)
     if arguments.config is not None:
         text = read_text(arguments.config)
         with naming(arguments.config):
-            config = parse_guest_config(text)
+            config = parse_guest_config(text, coco.kbs)
     findings = list(find_refusals(pod, config))
     if findings:
         print(format_table(("refused", "because"), findings))
@@ -201,9 +209,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _digest(arguments: argparse.Namespace) -> int:
-    documents = (
-        (name, make_document_of(arguments.config, arguments.pod, name)) for name in ALGORITHMS
-    )
+    documents = ((name, make_document_of(arguments, name)) for name in ALGORITHMS)
     rows = [(name, document_digest(document, name).hex()) for name, document in documents]
     print(format_table(("algorithm", "digest"), rows))
     return 0

@@ -22,6 +22,7 @@ from guest_owner.initdata_command import make_document
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
+from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, document_of
 from tests.fakes.documents import CONFIG, POD
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
 from tests.unit.ccinit.formats.image_policy_cases import policy
@@ -242,6 +243,43 @@ def test_initdata_make_show_and_register(
     assert known.name == "shop"
     assert str(known.digest) in shown[0]
     assert known.register.hex() in shown[0]
+
+
+def test_document_with_cocos_files_is_made_shown_and_registered(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = {"config": BARE_CONFIG, "pod": BARE_POD, "aa": AA, "cdh": CDH}
+    arguments: list[object] = []
+    for name, text in texts.items():
+        arguments += [f"--{name}", write(tmp_path / name, text.encode())]
+    document = tmp_path / "initdata.toml"
+    assert run("initdata", "make", *arguments, "--output", document) == 0
+    parsed = parse_initdata(document.read_bytes())
+    assert (parsed.config_toml, parsed.pod_toml) == (BARE_CONFIG, BARE_POD)
+    assert (parsed.aa_toml, parsed.cdh_toml) == (AA, CDH)
+    capsys.readouterr()
+    assert run("initdata", "show", document) == 0
+    shown = capsys.readouterr().out
+    assert "https://kbs.example:8443" in shown
+    assert "kbs:///default/security-policy/test" in shown
+    assert "kbs:///default/credential/test" in shown
+    assert run("register", "initdata", "--state", state, document) == 0
+    (known,) = Store(state).read_references().initdata
+    assert (known.name, str(known.digest) in shown) == ("shop", True)
+
+    files = {"ccinit.toml": BARE_CONFIG, "pod.toml": BARE_POD, "aa.toml": AA, "cdh.toml": CDH}
+    assert run("initdata", "show", write(tmp_path / "same.toml", document_of(files))) == 0
+    for name, text, reason in (
+        ("policy.rego", "package agent_policy", "initdata.data.policy.rego"),
+        ("aa.toml", f"{AA}[log]\nlevel = 'info'\n", "aa.log"),
+        ("cdh.toml", f"{CDH}work_dir = '/run'\n", "cdh.image.work_dir"),
+        ("ccinit.toml", CONFIG, "ccinit.kbs.twice"),
+        ("pod.toml", POD, "pod.image.twice"),
+    ):
+        wrong = write(tmp_path / "wrong.toml", document_of(files | {name: text}))
+        for command in (("initdata", "show"), ("register", "initdata", "--state", state)):
+            assert run(*command, wrong) == 1
+            assert f"[{reason}]" in error_of(capsys)
 
 
 def test_register_rollback_counter_begins_one_that_initdata_show_lists(

@@ -11,6 +11,7 @@ from ccinit.formats.pod_manifest import parse_pod_manifest
 from ccinit.run.container import plan_start_order
 from ccinit.run.spec import KERNEL_PLACES as KERNEL_PLACES_OF_THE_GUEST
 from guest_owner.manifest_command import KERNEL_PLACES, POD_FILES
+from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, KBC
 from tests.fakes.documents import CONFIG
 from tests.unit.guest_owner.command_line import error_of, run
 
@@ -162,3 +163,40 @@ def test_digests_are_those_of_the_documents_that_would_be_made(
         made = ("--config", config, "--pod", pod, "--output", document, "--platform", platform)
         assert run("initdata", "make", *made) == 0
         assert document_digest(document.read_bytes(), algorithm).hex() in printed
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> tuple[object, ...]:
+    """What `check` and `digest` are given for a pod whose KBS and roots CoCo's files name."""
+    texts = {"pod": BARE_POD, "ccinit": BARE_CONFIG, "aa": AA, "cdh": CDH}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    pod, *options = (tmp_path / f"{name}.toml" for name in texts)
+    return (pod, *sum(zip(("--config", "--aa", "--cdh"), options, strict=True), ()))
+
+
+def test_manifest_with_cocos_files_is_checked_as_the_guest_would(
+    tmp_path: Path, coco: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("manifest", "check", *coco) == 0
+    assert "would accept" in capsys.readouterr().out
+    assert run("manifest", "check", *coco[:-2]) == 1
+    assert "[pod.image.ca]" in error_of(capsys)
+    (tmp_path / "cdh.toml").write_text(KBC + "[image]\nwork_dir = '/run'\n")
+    assert run("manifest", "check", *coco) == 1
+    assert "[cdh.image.work_dir]" in error_of(capsys)
+    (tmp_path / "cdh.toml").write_text(CDH)
+    (tmp_path / "ccinit.toml").write_text(CONFIG)
+    assert run("manifest", "check", *coco) == 1
+    assert "[ccinit.kbs.twice]" in error_of(capsys)
+
+
+def test_digest_is_of_the_document_with_cocos_files(
+    tmp_path: Path, coco: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("manifest", "digest", *coco) == 0
+    printed = capsys.readouterr().out
+    document = tmp_path / "initdata.toml"
+    options = ("--pod", coco[0], *coco[1:], "--output", document)
+    assert run("initdata", "make", *options) == 0
+    assert document_digest(document.read_bytes(), "sha256").hex() in printed

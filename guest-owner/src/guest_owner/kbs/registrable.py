@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from ccinit.formats.guest_config import parse_guest_config
+from ccinit.formats.guest_files import parse_guest_files
 from ccinit.formats.initdata import parse_initdata
-from ccinit.formats.pod_manifest import parse_pod_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +18,7 @@ def parse_registrable_initdata(document: bytes) -> RegistrableInitdata:
     """Read a document with the guest's parsers.
 
     Raises:
-        FormatError: below `initdata`, `ccinit` or `pod`.
+        FormatError: below `initdata`, or as `parse_guest_files`.
     """
-    parsed = parse_initdata(document)
-    parse_guest_config(parsed.config_toml)
-    return RegistrableInitdata(document, parse_pod_manifest(parsed.pod_toml).name)
+    _, pod = parse_guest_files(parse_initdata(document))
+    return RegistrableInitdata(document, pod.name)
