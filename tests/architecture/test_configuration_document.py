@@ -1,4 +1,4 @@
-"""docs/configuration.md names every key that a guest's two files may have, and no other.
+"""docs/configuration.md names every key that a guest's files may have, and no other.
 
 Which keys those are is found out by parsing a whole example of each while every question to a table
 is written down.
@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.formats.coco_config import _INSTEAD, parse_coco_settings
 from ccinit.formats.fields import Fields
 from ccinit.formats.guest_config import parse_guest_config
 from ccinit.formats.pod_manifest import parse_pod_manifest
 from ccinit.run.seccomp_profile import REFUSED_UNASKED
 from ccinit.values import replace
+from tests.fakes.coco_documents import AA, CDH
 from tests.fakes.documents import CONFIG, FULL_POD, LOG_KEY, VERITY
 
 DOCUMENT = Path("docs/configuration.md").read_text(encoding="utf-8")
@@ -80,6 +82,31 @@ def test_document_has_the_keys_that_the_parser_asks_for(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert documented(name) == asked(name, monkeypatch)
+
+
+def test_document_has_the_keys_of_cocos_files_that_are_taken_and_that_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chapter = DOCUMENT.partition("\n# aa.toml and cdh.toml\n")[2]
+    taken, refused = (
+        set(re.findall(r"`((?:aa|cdh)\.[a-z_.]+)`", "".join(rows)))
+        for rows in (
+            re.findall(r"^\| `(?:aa|cdh)\..*", table, re.MULTILINE)
+            for table in chapter.split("All other keys are refused")
+        )
+    )
+    read: set[str] = set()
+
+    def note(self: Fields, key: str) -> object:
+        read.add(f"{self._where}.{key}")
+        return take(self, key)
+
+    take = Fields._take
+    monkeypatch.setattr(Fields, "_take", note)
+    parse_coco_settings(AA, CDH)
+    read -= {"aa.token_configs", "aa.token_configs.kbs", "cdh.kbc", "cdh.image"}  # tables
+    assert taken - {"aa.toml"} == read
+    assert refused == {f"{where}.{key}" for where, keys in _INSTEAD.items() for key in keys}
 
 
 def test_document_begins_with_a_config_that_a_guest_takes() -> None:
