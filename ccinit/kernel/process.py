@@ -97,10 +97,12 @@ class Process:
 
     def disown(self) -> None:
         """Free the pidfd and leave a child that was not collected to `reap_orphans`."""
-        _owned.pop(self.pid, None)
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        if self.pidfd < 0:
+            return
+        if self.status is None:  # else the pid may be another process by now
+            del _owned[self.pid]
+        os.close(self.pidfd)
+        self.pidfd = -1
 
     def _keep(self, found: os.waitid_result) -> None:
         exited = found.si_code == os.CLD_EXITED
