@@ -80,7 +80,9 @@ async def _succeeds(program: Process, seconds: float) -> bool:
     except DeadlineError:
         return False
     finally:
+        # not waited for: what hangs in the kernel must not keep the next question from being asked
         program.kill()
+        program.disown()
 
 
 async def wait_for_yes(probe: Probe, ask: Ask) -> None:

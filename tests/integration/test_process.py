@@ -1,4 +1,4 @@
-"""Who owns which child; what the kernel does with them is in tests/integration."""
+"""Who owns which child, as the kernel has them."""
 
 import os
 
