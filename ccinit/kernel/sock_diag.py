@@ -9,7 +9,8 @@ a container of the same network. So an answer counts only if the kernel has sent
 
 A question about four numbers is also answered with a *listener* that a connection with these
 numbers would reach. So an answer counts only if it has exactly the numbers that were asked for, and
-is established.
+is established. An IPv6 socket that has connected to an IPv4 address, as those of Java do, is found
+by the same four numbers, and has its addresses mapped (RFC 4291, section 2.5.5.2).
 """
 
 import errno
@@ -36,6 +37,8 @@ _MESSAGE = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _QUESTION = struct.Struct("=BBBBI")  # family, protocol, extensions, padding, states
 _ANSWER = struct.Struct("=BBBB")  # family, state, timer, retransmissions
 _NUMBERS = struct.Struct("!HH4s12x4s12x")  # ports and addresses: source, destination
+_MAPPED = struct.Struct("!HH12s4s12s4s")
+_MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
 _INTERFACE_AND_COOKIE = struct.Struct("=III")
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _ATTRIBUTES_AT: Final = 88  # after the header (16) and struct inet_diag_msg (72)
@@ -99,9 +102,15 @@ def read_cgroup_id(reply: bytes, numbers: bytes) -> int | None:
         raise kernel_error(OSError(-code, "netlink"), "sock_diag", "question")
     _, state, *_ = _ANSWER.unpack_from(reply, _MESSAGE.size)
     start = _MESSAGE.size + _ANSWER.size
-    if state != _ESTABLISHED or reply[start : start + len(numbers)] != numbers:
+    found = reply[start : start + len(numbers)]
+    if state != _ESTABLISHED or found not in (numbers, _map_numbers(numbers)):
         return None
     return _find_attribute(reply[_ATTRIBUTES_AT:])
+
+
+def _map_numbers(numbers: bytes) -> bytes:
+    source_port, port, source, destination = _NUMBERS.unpack(numbers)
+    return _MAPPED.pack(source_port, port, _MAPPED_PREFIX, source, _MAPPED_PREFIX, destination)
 
 
 def _find_attribute(data: bytes) -> int | None:

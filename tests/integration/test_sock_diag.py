@@ -16,23 +16,28 @@ OWN = next(
 )
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+@pytest.fixture(params=["", "::ffff:"], ids=["ipv4", "mapped"])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
     """A client's socket, and the server's end of it."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        socket.create_connection(listener.getsockname()) as client,
-    ):
-        server, _ = listener.accept()
-        with server:
-            yield client, server
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+        with socket.create_connection((request.param + host, port)) as client:
+            server, _ = listener.accept()
+            with server:
+                yield client, server
+
+
+def address_of(client: socket.socket) -> tuple[str, int]:
+    """Return its address as the IPv4 server sees it."""
+    host, port, *_ = client.getsockname()
+    return host.removeprefix("::ffff:"), port
 
 
 def test_connected_socket_has_the_cgroup_of_who_made_it(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     client, server = pair
-    found = find_cgroup_id(client.getsockname(), server.getsockname())
+    found = find_cgroup_id(address_of(client), server.getsockname())
     assert found is not None
     if OWN == "/":
         assert found == 1
@@ -52,7 +57,7 @@ def test_listener_on_the_same_port_is_not_the_client(
 
 def test_client_that_has_closed_is_nobody(pair: tuple[socket.socket, socket.socket]) -> None:
     client, server = pair
-    address = client.getsockname()
+    address = address_of(client)
     client.close()
     assert server.recv(1) == b""
     assert find_cgroup_id(address, server.getsockname()) is None

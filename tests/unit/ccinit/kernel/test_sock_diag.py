@@ -9,6 +9,8 @@ from ccinit.errors import KernelError
 from ccinit.kernel.sock_diag import read_cgroup_id
 
 NUMBERS = struct.pack("!HH4s12x4s12x", 40000, 8006, b"\x7f\0\0\1", b"\x7f\0\0\1")
+MAPPED = b"\0" * 10 + b"\xff\xff\x7f\0\0\1"
+MAPPED_NUMBERS = NUMBERS[:4] + MAPPED + MAPPED
 ESTABLISHED, TIME_WAIT, LISTEN = 1, 6, 10
 
 
@@ -25,12 +27,19 @@ def test_cgroup_is_found_among_other_attributes() -> None:
     assert read_cgroup_id(answer(attributes=OTHER + CGROUP), NUMBERS) == 4711
 
 
+def test_ipv6_socket_with_the_same_addresses_mapped_is_the_client() -> None:
+    assert read_cgroup_id(answer(numbers=MAPPED_NUMBERS, attributes=CGROUP), NUMBERS) == 4711
+
+
 @pytest.mark.parametrize(
     "reply",
     [
         answer(state=LISTEN, attributes=CGROUP),
         answer(state=TIME_WAIT, attributes=CGROUP),
         answer(numbers=NUMBERS[:2] + bytes(2) + NUMBERS[4:], attributes=CGROUP),
+        answer(state=LISTEN, numbers=MAPPED_NUMBERS, attributes=CGROUP),
+        answer(numbers=NUMBERS[:4] + MAPPED + bytes(16), attributes=CGROUP),
+        answer(numbers=NUMBERS[:4] + MAPPED + MAPPED[:15] + b"\2", attributes=CGROUP),
         answer(attributes=OTHER),
         answer(attributes=bytes(4)),
         struct.pack("=IHHIIi", 36, 2, 0, 1, 0, -errno.ENOENT),
