@@ -11,18 +11,26 @@ between the two, v is k + 1; nothing else that the guest does leaves v and k apa
 A volume without the file has v = 0, which only a KBS that has never counted accepts: so a blank
 disk in the place of a volume that was used is refused even under the grant to create one.
 
+A volume that its pod has filled up must still take a number, or nobody could open it again to make
+room. So a second file holds the place of the next number from the first one on: what is written
+over it takes no block and no inode. It is renamed over the file that counts, and another takes its
+place while nobody but the guest uses the volume, so that the room which the old one leaves is ours.
+
 What is accepted although it is old, as long as the KBS was not told of a newer close: every state
 since the last opening that it was told of. And only a *whole* old disk is recognised: the blocks of
 the file themselves are protected like all others, and a host that puts back old blocks everywhere
 but there is not noticed.
 """
 
+import errno
 import os
+from contextlib import suppress
 
 from ccinit.errors import VerificationError
 from ccinit.kernel.libc import kernel_error
 
 FILE = "rollback-counter"
+SPARE = "rollback-counter.new"
 MAX_COUNTER = 2**53 - 2
 _MAX_FILE_BYTES = 32
 
@@ -81,10 +89,10 @@ def write_counter(directory: str, counter: int) -> None:
     Raises:
         KernelError: it is not; the old one may be.
     """
-    path = f"{directory}/{FILE}"
+    path, spare, content = f"{directory}/{FILE}", f"{directory}/{SPARE}", b"%d\n" % counter
     try:
-        _write_and_sync(f"{path}.new", b"%d\n" % counter)
-        os.replace(f"{path}.new", path)  # no pathlib in the guest
+        _write_and_sync(spare, content)
+        os.replace(spare, path)  # no pathlib in the guest
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
@@ -92,13 +100,17 @@ def write_counter(directory: str, counter: int) -> None:
             os.close(fd)
     except OSError as error:
         raise kernel_error(error, "write", FILE) from error
+    with suppress(OSError):  # the number is written; the next one would need room, no more
+        _write_and_sync(spare, content)
 
 
 def _write_and_sync(path: str, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(path, flags, 0o600)
+    """Write over what is there, whose blocks are kept: without O_TRUNC none has to be found."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, data)
+        if os.write(fd, data) != len(data):
+            raise OSError(errno.ENOSPC, "cut short")
+        os.ftruncate(fd, len(data))
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError, KernelError, VerificationError
-from ccinit.unlock.rollback import FILE, read_counter, verify_counter, write_counter
+from ccinit.unlock.rollback import FILE, SPARE, read_counter, verify_counter, write_counter
 from tests.fakes.scarcity import count_descriptors
 
 
@@ -37,7 +37,7 @@ def test_counter_is_read_as_it_was_written(tmp_path: Path) -> None:
     for counter in (1, 2, 2**53 - 2):
         write_counter(str(tmp_path), counter)
         assert read_counter(str(tmp_path)) == counter
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE, SPARE]
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     assert count_descriptors() == before
 
@@ -94,12 +94,12 @@ def test_counter_is_on_the_disk_before_its_name_is_and_the_name_before_it_counts
 
     monkeypatch.setattr(os, "fsync", fsync)
     write_counter(str(tmp_path), 1)
-    assert flushed == [[f"{FILE}.new", f"{FILE}.new"], [tmp_path.name, FILE]]
+    assert flushed == [[SPARE, SPARE], [tmp_path.name, FILE], [SPARE, FILE, SPARE]]
 
 
 def test_write_cut_short_leaves_the_old_counter(tmp_path: Path) -> None:
     write_counter(str(tmp_path), 7)
-    (tmp_path / f"{FILE}.new").write_bytes(b"8")
+    (tmp_path / SPARE).write_bytes(b"8")
     assert read_counter(str(tmp_path)) == 7
     write_counter(str(tmp_path), 8)
     assert read_counter(str(tmp_path)) == 8
