@@ -5,10 +5,12 @@ chrooted there would read them; magic links of /proc are refused. What the file 
 caller's.
 """
 
+import errno
 import os
 import struct
 from typing import Final
 
+from ccinit.errors import KernelError
 from ccinit.kernel.libc import syscall
 
 NR_OPENAT2: Final = 437
@@ -16,6 +18,11 @@ RESOLVE_NO_XDEV: Final = 0x01
 RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_IN_ROOT: Final = 0x10
+
+MAX_ATTEMPTS: Final = 128
+"""A step up (`..`, also in a symbolic link) is refused with EAGAIN if *any* directory entry of the
+machine was renamed during it, and may be asked for again. Beside one process that does nothing but
+rename, six refusals in a row were the most in ten thousand."""
 
 _OPEN_HOW: Final = struct.Struct("=QQQ")  # flags, mode, resolve
 
@@ -33,12 +40,22 @@ def open_in_root(
         follow_links: False refuses a symbolic link anywhere in `path` (ELOOP).
 
     Raises:
-        KernelError: with the kernel's errno; EAGAIN if the tree was renamed meanwhile.
+        KernelError: with the kernel's errno; EAGAIN if something was renamed in each attempt.
     """
     resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
     if not follow_links:
         resolve |= RESOLVE_NO_SYMLINKS
     how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, mode, resolve)
+    for _ in range(MAX_ATTEMPTS - 1):
+        try:
+            return _openat2(root_fd, path, how)
+        except KernelError as error:
+            if error.errno != errno.EAGAIN:
+                raise
+    return _openat2(root_fd, path, how)
+
+
+def _openat2(root_fd: int, path: str, how: bytes) -> int:
     return syscall(
         NR_OPENAT2, root_fd, os.fsencode(path), how, len(how), operation="openat2", target=path
     )

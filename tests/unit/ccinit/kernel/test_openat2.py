@@ -4,11 +4,14 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ccinit.errors import KernelError
-from ccinit.kernel.openat2 import open_in_root
+from ccinit.kernel import openat2
+from ccinit.kernel.libc import syscall
+from ccinit.kernel.openat2 import MAX_ATTEMPTS, open_in_root
 
 
 @pytest.fixture
@@ -60,3 +63,39 @@ def test_file_is_made_with_its_mode(root_fd: int) -> None:
     fd = open_in_root(root_fd, "/new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=0o640)
     assert os.fstat(fd).st_mode & 0o777 & ~0o022 == 0o640 & ~0o022
     os.close(fd)
+
+
+@pytest.mark.parametrize("refusals", [1, MAX_ATTEMPTS - 1, MAX_ATTEMPTS])
+def test_step_up_while_others_rename_is_asked_for_again_but_not_for_ever(
+    root_fd: int, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    """A neighbour that renames its own files without pause stops nobody."""
+    left = refusals
+
+    def counted(*arguments: Any, operation: str, target: str) -> int:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise KernelError(errno.EAGAIN, operation, target)
+        return syscall(*arguments, operation=operation, target=target)
+
+    monkeypatch.setattr(openat2, "syscall", counted)
+    if refusals < MAX_ATTEMPTS:
+        assert read(root_fd, "climbing") == "inside"
+        return
+    with pytest.raises(KernelError) as caught:
+        read(root_fd, "climbing")
+    assert (caught.value.errno, left) == (errno.EAGAIN, 0)
+
+
+def test_other_refusals_are_final(root_fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def counted(*arguments: Any, operation: str, target: str) -> int:
+        asked.append(target)
+        return syscall(*arguments, operation=operation, target=target)
+
+    monkeypatch.setattr(openat2, "syscall", counted)
+    with pytest.raises(KernelError) as caught:
+        read(root_fd, "absent")
+    assert (caught.value.errno, asked) == (errno.ENOENT, ["absent"])
