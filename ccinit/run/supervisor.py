@@ -290,6 +290,8 @@ class Supervisor:
                 self._move(ContainerEvent.CREATE)
                 if not self._stopping.is_set():  # or nobody would tell the program to end
                     await self._crun.start(self._name)
+                # Again: what it was sent before it could listen, the kernel has dropped.
+                if not self._stopping.is_set():
                     self._move(ContainerEvent.START)
                     probes = self._start_probes(group, process)
                     await process.wait()

@@ -50,6 +50,7 @@ class FakeCrun:
     def __init__(self) -> None:
         self.diary: list[str] = []
         self.process = FakeProcess()
+        self.start_seconds = 0.0
 
     async def create(self, *_: object, **__: object) -> FakeProcess:
         self.diary.append("create")
@@ -58,6 +59,7 @@ class FakeCrun:
 
     async def start(self, _name: str) -> None:
         self.diary.append("start")
+        await sleep(self.start_seconds)
 
     async def exec(self, name: str, process: dict[str, object], **streams: int) -> None:
         assert (name, streams) == ("web", {"stdin": 0, "stdout": 1, "stderr": 2})
@@ -108,6 +110,21 @@ def test_container_that_is_stopped_while_it_is_made_never_starts(crun: FakeCrun)
 
     assert run(crun, stop).life.state is ContainerState.STOPPED
     assert crun.diary == ["create", "delete"]
+
+
+def test_container_that_is_stopped_while_it_starts_is_not_left_to_its_grace(
+    crun: FakeCrun,
+) -> None:
+    """The first process of a PID namespace gets no signal that it has no handler for."""
+    crun.start_seconds = 0.02
+
+    async def stop(supervisor: Supervisor) -> None:
+        while "start" not in crun.diary:
+            await sleep(0.001)
+        await supervisor.stop(60)
+
+    assert run(crun, stop).life.state is ContainerState.STOPPED
+    assert crun.diary == ["create", "start", "delete"]
 
 
 def test_container_that_is_stopped_while_it_runs_is_asked_first(crun: FakeCrun) -> None:
