@@ -28,4 +28,17 @@ async def accepts_connections(port: int, seconds: float) -> bool:
                 await writable(connection.fileno())
         except DeadlineError:
             return False
-        return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return False
+        return not _is_with_itself(connection)
+
+
+def _is_with_itself(connection: socket.socket) -> bool:
+    """Whether the kernel has given the connection the very port that it asks for.
+
+    Then two SYNs crossed (RFC 9293, section 3.5): nobody listens, and it is connected all the same.
+    """
+    try:
+        return bool(connection.getsockname() == connection.getpeername())
+    except OSError:
+        return False  # closed again by whoever had accepted it

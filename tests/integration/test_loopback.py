@@ -1,0 +1,36 @@
+"""Whether somebody accepts connections on a port, asked of the running kernel."""
+
+import socket
+
+import pytest
+
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.loopback import accepts_connections
+
+
+def is_accepted(port: int) -> bool:
+    async def ask() -> bool:
+        return await accepts_connections(port, 5)
+
+    return EventLoop().run(ask())
+
+
+def test_listener_accepts_and_a_free_port_does_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert is_accepted(port)
+    assert not is_accepted(port)
+
+
+def test_connection_with_itself_is_nobody_that_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it comes about once in some ten thousand times, if the port is an ephemeral one."""
+
+    class FromThePortItself(socket.socket):
+        def connect_ex(self, address: tuple[str, int]) -> int:  # type: ignore[override]
+            self.bind(address)
+            return super().connect_ex(address)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setattr(socket, "socket", FromThePortItself)
+    assert not is_accepted(port)
