@@ -69,6 +69,8 @@ def _make(root: int, path: str, mode: int, owner: tuple[int, int]) -> bool:
     try:
         os.fchown(descriptor, *owner)
         os.fchmod(descriptor, mode & _MODE_BITS)
+    except OSError as error:  # a disk that fails just now makes its file system read-only
+        raise kernel_error(error, "fchown", path) from error
     finally:
         os.close(descriptor)
     return True

@@ -1,5 +1,6 @@
 """One file of a container: what may be opened, and that nothing outside of its root can."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -119,3 +120,14 @@ def test_what_is_no_file_is_not_opened(
     make(root / "odd")
     assert refusal("/odd", into=into) == reason
     assert read("/file") == b"content"
+
+
+def test_disk_that_fails_under_a_new_file_is_the_kernels_refusal(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fchown(*_: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "fchown", fchown)
+    assert refusal("new", into=True) == "kernel.fchown"
+    assert (root / "new").read_bytes() == b""
