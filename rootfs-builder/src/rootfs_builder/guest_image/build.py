@@ -6,7 +6,6 @@ Each has its own expected command line in its own initrd. Predicting what a boot
 `measured_boot`'s part.
 """
 
-import hashlib
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,7 +29,12 @@ from rootfs_builder.guest_image.python_modules import (
 )
 from rootfs_builder.guest_image.report import Origin, encode_report, read_current
 from rootfs_builder.guest_image.root_tree import members_of, plan_interpreter, plan_root, write_tree
-from rootfs_builder.guest_image.stage0_archive import compress, encode_stage0, join_initrd
+from rootfs_builder.guest_image.stage0_archive import (
+    compress,
+    compression_key,
+    encode_stage0,
+    join_initrd,
+)
 from rootfs_builder.packages.lock import PackageLock
 from rootfs_builder.packages.quarry import Quarry, read_command_line
 from rootfs_builder.packages.source import PackageSource, read_lock
@@ -166,8 +170,7 @@ class ImageBuild:
         ]
         archive = encode_stage0(interpreter, files)
         # Compressing takes long, and both profiles have the same archive unless stage 0 differs.
-        digest = hashlib.sha256(archive).hexdigest()
-        cached = self.workspace.staging / f"stage0-{digest}.zst"
+        cached = self.workspace.staging / f"stage0-{compression_key(quarry, archive)}.zst"
         if not cached.is_file():
             self._say(f"{profile}: compressing stage 0 ({len(modules)} kernel modules)")
             for old in self.workspace.staging.glob("stage0-*.zst"):

@@ -8,6 +8,7 @@ Specification: Linux `Documentation/driver-api/early-userspace/buffer-format.rst
 consist of several archives, each compressed or not; later files join earlier ones.
 """
 
+import hashlib
 from collections.abc import Iterable
 from typing import Final
 
@@ -74,6 +75,18 @@ def compress(quarry: Quarry, archive: bytes) -> bytes:
     """
     packed = quarry.tree.run(ZSTD_COMMAND, input_data=archive)
     return packed + bytes(-len(packed) % 4)
+
+
+def compression_key(quarry: Quarry, archive: bytes) -> str:
+    """Return what decides the bytes that `compress` gives, as hex digits for a file name.
+
+    Another zstd packs the same archive otherwise, so the package set counts, too: whoever has kept
+    a packed archive would else publish bytes that nobody else can make.
+    """
+    packages = [(package.name, package.version, package.sha256) for package in quarry.packages]
+    digest = hashlib.sha256(repr((ZSTD_COMMAND, packages)).encode())
+    digest.update(hashlib.sha256(archive).digest())
+    return digest.hexdigest()
 
 
 def join_initrd(common: bytes, expected_line: str, root_image: bytes = b"") -> bytes:

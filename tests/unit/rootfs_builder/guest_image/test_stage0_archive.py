@@ -1,12 +1,23 @@
 """The initrd is common part plus boot path, in the order that the kernel and stage 0 read."""
 
 import ast
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from ccinit.init.stage0 import EXPECTED_LINE, MODULE_ORDER, ROOT_IMAGE
 from rootfs_builder.guest_image.kernel_modules import ModuleFile
 from rootfs_builder.guest_image.python_modules import STAGE0_ENTRIES
 from rootfs_builder.guest_image.root_tree import RootTree, TreeEntry
-from rootfs_builder.guest_image.stage0_archive import encode_stage0, join_initrd
+from rootfs_builder.guest_image.stage0_archive import (
+    compression_key,
+    encode_stage0,
+    join_initrd,
+)
+from rootfs_builder.packages.lock import LockedPackage
+from rootfs_builder.packages.quarry import Quarry
+from rootfs_builder.tools_tree import ToolsTree
 from tests.unit.measured_boot.test_cpio import parse
 
 INTERPRETER = RootTree(
@@ -62,3 +73,15 @@ def test_initrd_of_a_ram_boot_holds_the_root_too() -> None:
 def test_compressed_part_begins_at_a_multiple_of_four() -> None:
     for length in range(5):
         assert len(join_initrd(b"", "x" * length)) % 4 == 0
+
+
+ZSTD = LockedPackage(name="zstd", version="1.5.7", sha256="1" * 64)
+QUARRY = Quarry(tree=ToolsTree(Path("tree")), packages=(ZSTD,), kernel_release="6.12")
+
+
+@pytest.mark.parametrize("change", [{"version": "1.5.8"}, {"sha256": "2" * 64}])
+def test_packed_archive_of_another_zstd_is_not_taken(change: dict[str, str]) -> None:
+    other = replace(QUARRY, packages=(replace(ZSTD, **change),))
+    assert compression_key(QUARRY, b"a") == compression_key(replace(QUARRY), b"a")
+    assert compression_key(QUARRY, b"a") != compression_key(other, b"a")
+    assert compression_key(QUARRY, b"a") != compression_key(QUARRY, b"b")
