@@ -2,11 +2,14 @@
 
 From QEMU 10 and OVMF 2025.02 on, firmware gets the kernel as the file is. Older pairs measure a
 copy whose boot header QEMU has filled in, which depends on the guest's memory: not predicted here.
-There is no UKI, so PCR 11 stays zero.
+There is no UKI, so PCR 11 stays zero; one that is given in the kernel's place would measure its own
+sections, line and initrd, and is refused.
 
 Specification: QEMU, `hw/i386/x86-common.c` (named blobs `etc/boot/…`); EDK2,
 `OvmfPkg/QemuKernelLoaderFsDxe` and `GenericQemuLoadImageLib`.
 """
+
+from typing import Final
 
 from ccinit.errors import FormatError
 from measured_boot.boot_events import (
@@ -19,6 +22,8 @@ from measured_boot.direct_line import FIRMWARE_SUFFIX, line_of_kernel
 from measured_boot.pcr import Event
 from measured_boot.pe import PeImage
 
+_STUB_SECTIONS: Final = (".linux", ".sdmagic")
+
 
 def predict_direct_boot(kernel: PeImage, initrd: bytes, command_line: str) -> tuple[Event, ...]:
     """Return the events of PCR 4 and 9.
@@ -29,8 +34,11 @@ def predict_direct_boot(kernel: PeImage, initrd: bytes, command_line: str) -> tu
         command_line: what QEMU is given; `FIRMWARE_SUFFIX` must not be part of it.
 
     Raises:
-        FormatError: `direct.command_line`, `direct.initrd`.
+        FormatError: `direct.kernel`: a UKI or another stub of systemd; `direct.command_line`,
+            `direct.initrd`.
     """
+    if any(kernel.has_section(name) for name in _STUB_SECTIONS):
+        raise FormatError("direct.kernel", "this is a UKI, not a kernel: a disk boots it")
     if not initrd:
         raise FormatError("direct.initrd", "the initrd is empty")
     if not command_line.isascii() or not command_line.isprintable() or not command_line:

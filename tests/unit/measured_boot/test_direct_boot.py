@@ -7,7 +7,7 @@ from ccinit.errors import FormatError
 from measured_boot.direct_boot import predict_direct_boot
 from measured_boot.pcr import ZERO_PCR, digest_of, replay_events
 from measured_boot.pe import parse_pe
-from tests.fakes.pe_images import kernel_image
+from tests.fakes.pe_images import FakePe, kernel_image, uki_sections
 
 RECORDED = json.loads(Path("tests/vectors/measured_boot/direct.json").read_text())
 KERNEL = parse_pe(kernel_image())
@@ -57,3 +57,13 @@ def test_predict_direct_boot_refuses(initrd: bytes, line: str, reason: str) -> N
     with pytest.raises(FormatError) as error:
         predict_direct_boot(KERNEL, initrd, line)
     assert error.value.reason == reason
+
+
+@pytest.mark.parametrize("only", [(".linux", ".cmdline"), (".sdmagic",), tuple(uki_sections())])
+def test_uki_in_the_kernels_place_is_refused(only: tuple[str, ...]) -> None:
+    """Its stub would measure sections into PCR 11, and hand over its own line and initrd."""
+    sections = {name: data for name, data in uki_sections().items() if name in only}
+    assert sections
+    with pytest.raises(FormatError) as error:
+        predict_direct_boot(parse_pe(FakePe(sections=sections).to_bytes()), b"i", "quiet")
+    assert error.value.reason == "direct.kernel"
