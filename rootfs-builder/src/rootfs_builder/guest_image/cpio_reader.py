@@ -51,16 +51,15 @@ def read_initrd(data: bytes) -> tuple[CpioMember, ...]:
     offset = 0
     while offset < len(data):
         if data[offset : offset + len(_ZSTD)] == _ZSTD:
-            members += _read_archive(_unpack(data[offset:]))
+            members += _read_archive(_unpack(data[offset:]), 0)
             break  # nothing follows the compressed archive but padding
-        archive = tuple(_read_archive(data[offset:]))
+        archive = tuple(_read_archive(data, offset))
         members += archive
         offset += sum(_length(member) for member in archive)
     return tuple(members)
 
 
-def _read_archive(data: bytes) -> Iterator[CpioMember]:
-    offset = 0
+def _read_archive(data: bytes, offset: int) -> Iterator[CpioMember]:
     while offset < len(data):
         member = _read_member(data, offset)
         yield member
