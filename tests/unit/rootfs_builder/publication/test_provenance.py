@@ -1,7 +1,9 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rootfs_builder.packages.lock import LockedPackage
+from rootfs_builder.packages.wheels import Requirement
 from rootfs_builder.publication.provenance import BUILD_TYPE, BUILDER_PREFIX, encode_statement
 from rootfs_builder.publication.sbom import Materials
 
@@ -39,3 +41,12 @@ def test_encode_statement_has_the_form_of_slsa() -> None:
 def test_encode_statement_is_the_same_for_the_same_inputs() -> None:
     one = encode_statement({"a": "1", "b": "2"}, MATERIALS, "key")
     assert one == encode_statement({"b": "2", "a": "1"}, MATERIALS, "key")
+
+
+def test_encode_statement_has_the_digests_of_a_wheel_in_order() -> None:
+    """A set of texts has another order in each process."""
+    digests = [f"{number:064x}" for number in range(16)]
+    wheel = Requirement(name="one", version="1", sha256=frozenset(digests))
+    value = json.loads(encode_statement({}, replace(MATERIALS, wheels=(wheel,)), "key"))
+    _, *rows = value["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert [row["digest"]["sha256"] for row in rows] == digests
