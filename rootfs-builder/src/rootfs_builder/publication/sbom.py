@@ -9,6 +9,7 @@ purl-spec.
 """
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from rootfs_builder.packages.wheels import Requirement
 
 _NAMESPACE: Final = uuid.UUID("7b0f5a52-9c1e-5d0b-8f5e-2f1f6f0c9a11")
 _IMAGE: Final = "SPDXRef-image"
+_NO_IDENTITY: Final = re.compile("[^A-Za-z0-9.-]")
+_UNQUOTED: Final = ":"
+"""Beside letters, digits and `.-_~`; purl-spec, "Character encoding": never percent-encoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +47,14 @@ class Materials:
 def encode_sbom(materials: Materials) -> bytes:
     """Return the document as JSON."""
     rows = [*map(_describe_deb, materials.packages), *map(_describe_wheel, materials.wheels)]
-    inputs = json.dumps(dict(materials.inputs), sort_keys=True)
+    # Not the inputs alone: an ordinary build of one lock may have got other packages.
+    content = json.dumps([dict(materials.inputs), rows], sort_keys=True)
     document: dict[str, Any] = {
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": "ccinit guest image",
-        "documentNamespace": uuid.uuid5(_NAMESPACE, inputs).urn,
+        "documentNamespace": uuid.uuid5(_NAMESPACE, content).urn,
         "creationInfo": {
             "created": materials.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "creators": ["Tool: rootfs-builder"],
@@ -62,13 +67,13 @@ def encode_sbom(materials: Materials) -> bytes:
 
 def deb_url(package: LockedPackage) -> str:
     """Return the package URL of a Debian package."""
-    return f"pkg:deb/debian/{quote(package.name)}@{quote(package.version, safe='')}"
+    return f"pkg:deb/debian/{quote(package.name)}@{quote(package.version, safe=_UNQUOTED)}"
 
 
 def wheel_url(wheel: Requirement) -> str:
     """Return the package URL of a Python package."""
     name = wheel.name.lower().replace("_", "-")
-    return f"pkg:pypi/{name}@{quote(wheel.version, safe='')}"
+    return f"pkg:pypi/{name}@{quote(wheel.version, safe=_UNQUOTED)}"
 
 
 def _describe_image() -> dict[str, Any]:
@@ -93,7 +98,8 @@ def _describe_wheel(wheel: Requirement) -> dict[str, Any]:
 def _describe(
     kind: str, name: str, version: str, digests: Iterable[str], url: str
 ) -> dict[str, Any]:
-    identity = name.replace("+", ".plus.").replace("_", ".")  # letters, digits, '.' and '-' only
+    # The version, too: images that were built of two locks have two of one name.
+    identity = _NO_IDENTITY.sub(lambda match: f".{ord(match[0]):x}.", f"{name}@{version}")
     return {
         "SPDXID": f"SPDXRef-{kind}-{identity}",
         "name": name,

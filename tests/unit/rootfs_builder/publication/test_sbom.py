@@ -36,6 +36,23 @@ def test_encode_sbom_has_the_identifiers_that_spdx_allows_and_relates_each() -> 
     assert related == identities
 
 
+def test_encode_sbom_tells_two_versions_of_one_package_apart() -> None:
+    """As when one profile was built again of a renewed lock, and the other was not."""
+    versions = ("6.1", "6.1~rc1", "6.1+b1", "6:1")
+    packages = tuple(replace(DEB, version=version) for version in versions)
+    document = json.loads(encode_sbom(replace(MATERIALS, packages=packages)))
+    identities = [row["SPDXID"] for row in document["packages"]]
+    assert len(set(identities)) == len(identities) == 6
+    assert all(re.fullmatch(r"SPDXRef-[A-Za-z0-9.-]+", text) for text in identities)
+
+
+def test_encode_sbom_of_other_packages_is_another_document() -> None:
+    """SPDX 2.3, clause 6.5: no two documents have one namespace."""
+    one = json.loads(encode_sbom(MATERIALS))
+    other = json.loads(encode_sbom(replace(MATERIALS, packages=(DEB,))))
+    assert one["documentNamespace"] != other["documentNamespace"]
+
+
 def test_encode_sbom_depends_on_inputs_alone() -> None:
     assert encode_sbom(MATERIALS) == encode_sbom(MATERIALS)
     document = json.loads(encode_sbom(MATERIALS))
@@ -45,5 +62,5 @@ def test_encode_sbom_depends_on_inputs_alone() -> None:
 
 
 def test_package_urls_are_quoted() -> None:
-    assert deb_url(DEB) == "pkg:deb/debian/libstdc%2B%2B6@1%3A14.2.0-19%2Bb1"
+    assert deb_url(DEB) == "pkg:deb/debian/libstdc%2B%2B6@1:14.2.0-19%2Bb1"
     assert wheel_url(WHEEL) == "pkg:pypi/typing-extensions@4.1"
