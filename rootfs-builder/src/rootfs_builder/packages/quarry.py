@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from ccinit.errors import ConfigError
+from measured_boot.command_files import write_whole
 from rootfs_builder.apt_sources import (
     AptSource,
     encode_deb822,
@@ -136,7 +137,7 @@ def build_quarry(
         "lock": _digest_lock(lock) if lock else "",
         "packages": [[p.name, p.version, p.sha256] for p in packages],
     }
-    record.write_text(json.dumps(content))
+    write_whole(record, json.dumps(content).encode())
     return _open(path, record)
 
 
@@ -223,7 +224,10 @@ def _serves(record: Path, workspace: Workspace, lock: PackageLock) -> bool:
     """Whether a quarry was made for this lock, or happens to be what it asks for."""
     if not record.is_file():
         return False
-    content = json.loads(record.read_text())
+    try:
+        content = json.loads(record.read_text())
+    except ValueError:  # cut, so whatever it is about is made anew
+        return False
     if content["configuration"] != _digest_configuration(workspace):
         return False
     return content["lock"] == _digest_lock(lock) or _packages(content) == lock.packages

@@ -1,6 +1,7 @@
 """The quarry is read without leaving it, and made with the host's archives only."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,33 @@ def test_offline_without_a_cache_says_so_before_mkosi_runs(
         with pytest.raises(ConfigError) as refused:
             build_quarry(Workspace(tmp_path), tools, None, progress, offline=offline)
         assert refused.value.reason == reason
+
+
+def test_quarry_whose_record_is_cut_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build that was stopped while it wrote the record must not stop all that follow."""
+
+    def begin(*_details: object) -> None:
+        raise ConfigError("mkosi.begins", "")
+
+    monkeypatch.setattr(quarry_module, "prepare_sandbox", begin)
+    monkeypatch.setattr(quarry_module, "read_host_sources", tuple)
+    (tmp_path / "mkosi.conf").touch()
+    (tmp_path / "rootfs-builder/mkosi/profiles").mkdir(parents=True)
+    workspace = Workspace(tmp_path)
+    (workspace.quarry / "tree/usr/lib/modules/6.12").mkdir(parents=True)
+    record = workspace.quarry / "record.json"
+    whole = {
+        "configuration": hashlib.sha256(b"\0").hexdigest(),
+        "lock": "",
+        "packages": [[row.name, row.version, row.sha256] for row in LOCK.packages],
+    }
+    tools, progress = ToolsTree(tmp_path / "none"), Progress(name="test")
+    record.write_text(json.dumps(whole))
+    assert build_quarry(workspace, tools, LOCK, progress).packages == LOCK.packages
+    for cut in ("", json.dumps(whole)[:-9]):
+        record.write_text(cut)
+        with pytest.raises(ConfigError) as refused:
+            build_quarry(workspace, tools, LOCK, progress)
+        assert refused.value.reason == "mkosi.begins"
