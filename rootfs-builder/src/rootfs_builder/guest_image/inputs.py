@@ -21,9 +21,9 @@ def digest_inputs(
         modules: of the builder; what they import counts, too.
     """
     repository = workspace.repository
-    roots = tuple(
-        SearchRoot(path=repository / part / "src") for part in ("rootfs-builder", "measured-boot")
-    )
+    # The guest's own package, too: builder and guest share formats (`ccinit.formats.verity`).
+    parts = ("rootfs-builder/src", "measured-boot/src", ".")
+    roots = tuple(SearchRoot(path=repository / part) for part in parts)
     code = compute_closure(tuple(modules), roots, frozenset())
     digest = hashlib.sha256(what.encode())
     for path in sorted({*files, *(module.path for module in code.values())}):

@@ -9,10 +9,16 @@ from ccinit.errors import ConfigError
 from ccinit.formats.verity import RootHash, Salt, VerityParameters
 from measured_boot.verity import append_hash_tree
 from rootfs_builder.file_list import Listed, read_listed
-from rootfs_builder.guest_image.debug_tools import TOOLS_SALT, encode_description, plan_tools
+from rootfs_builder.guest_image.debug_tools import (
+    TOOLS_SALT,
+    digest_tools_inputs,
+    encode_description,
+    plan_tools,
+)
 from rootfs_builder.guest_image.root_tree import LIBRARIES
 from rootfs_builder.packages.quarry import Quarry
 from rootfs_builder.tools_tree import ToolsTree
+from rootfs_builder.workspace import Workspace
 from tests.unit.rootfs_builder.test_elf import elf
 
 LIST = Path("rootfs-builder/mkosi/debug-tools.list")
@@ -83,3 +89,34 @@ def test_every_program_of_the_list_is_below_one_folder() -> None:
     names = [entry.name for entry in read_listed(LIST)]
     assert {"usr/bin/bash", "usr/bin/strace", "usr/bin/ip", "usr/bin/ps"} <= set(names)
     assert {name.split("/")[1] for name in names} == {"bin", "share"}
+
+
+@pytest.mark.parametrize(
+    ("name", "decides"),
+    [
+        ("rootfs-builder/mkosi/debug-tools.list", True),
+        ("rootfs-builder/src/rootfs_builder/guest_image/debug_tools.py", True),
+        ("ccinit/formats/verity.py", True),  # makes the hash tree
+        ("ccinit/formats/other.py", False),
+    ],
+)
+def test_inputs_change_with_what_decides(tmp_path: Path, name: str, *, decides: bool) -> None:
+    module = "rootfs-builder/src/rootfs_builder/guest_image/debug_tools.py"
+    others = ("mkosi.conf", "rootfs-builder/packages.lock", "rootfs-builder/mkosi/debug-tools.list")
+    packages = ("rootfs-builder/src/rootfs_builder", "ccinit")
+    texts = {
+        **dict.fromkeys(others, ""),
+        **{f"{package}/__init__.py": "" for package in packages},
+        "rootfs-builder/mkosi/profiles/test.conf": "",
+        "rootfs-builder/src/rootfs_builder/guest_image/__init__.py": "",
+        module: "from ccinit.formats.verity import Salt\n",
+        "ccinit/formats/__init__.py": "",
+        "ccinit/formats/verity.py": "",
+        "ccinit/formats/other.py": "",
+    }
+    for path, text in texts.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    before = digest_tools_inputs(Workspace(tmp_path))
+    (tmp_path / name).write_text(f"{texts[name]}# changed\n")
+    assert (digest_tools_inputs(Workspace(tmp_path)) != before) is decides
