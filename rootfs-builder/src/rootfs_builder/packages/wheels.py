@@ -74,12 +74,22 @@ def describe_wheel(wheel: Path) -> Requirement:
     Raises:
         FormatError: the file name is not that of a wheel.
     """
-    name, _, rest = wheel.name.partition("-")
-    version = rest.partition("-")[0]
-    if wheel.suffix != ".whl" or not version:
-        raise FormatError("wheels.name", f"{wheel.name!r} is not the name of a wheel")
+    name, version = parse_wheel_name(wheel.name)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return Requirement(name=name.replace("_", "-"), version=version, sha256=frozenset({digest}))
+    return Requirement(name=name, version=version, sha256=frozenset({digest}))
+
+
+def parse_wheel_name(file_name: str) -> tuple[str, str]:
+    """Return name and version of the package in a wheel.
+
+    Raises:
+        FormatError: the file name is not that of a wheel.
+    """
+    name, _, rest = file_name.partition("-")
+    version = rest.partition("-")[0]
+    if not file_name.endswith(".whl") or not version:
+        raise FormatError("wheels.name", f"{file_name!r} is not the name of a wheel")
+    return name.replace("_", "-"), version
 
 
 def download_command(requirements: Path, destination: Path) -> tuple[str, ...]:

@@ -47,7 +47,9 @@ def encode_statement(subjects: Mapping[str, str], materials: Materials, builder:
 def _list_dependencies(materials: Materials) -> list[dict[str, Any]]:
     debs = [(deb_url(package), package.sha256) for package in materials.packages]
     wheels = [
-        (wheel_url(wheel), digest) for wheel in materials.wheels for digest in sorted(wheel.sha256)
+        (wheel_url(wheel), digest)
+        for wheel in materials.wheels
+        for digest in sorted(wheel.sha256) or ("",)
     ]
     return [
         {"uri": url, "digest": {"sha256": digest}} if digest else {"uri": url}

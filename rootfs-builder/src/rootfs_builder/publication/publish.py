@@ -44,7 +44,7 @@ from measured_boot.verify_command import ENVELOPE, PUBLIC_KEY
 from rootfs_builder.guest_image.debug_tools import DESCRIPTION, VOLUME
 from rootfs_builder.guest_image.report import describe_file
 from rootfs_builder.packages.lock import LockedPackage, PackageLock
-from rootfs_builder.packages.wheels import Requirement
+from rootfs_builder.packages.wheels import Requirement, parse_wheel_name
 from rootfs_builder.publication.provenance import encode_statement
 from rootfs_builder.publication.sbom import Materials, encode_sbom
 
@@ -81,7 +81,7 @@ def publish(
     Args:
         output: where the images and their reports are.
         lock: of the packages, for their digests.
-        wheels: of the guest.
+        wheels: the locked ones, for their digests.
         key: the builder's.
 
     Raises:
@@ -193,15 +193,25 @@ def _encode_production_values(images: tuple[PublishedImage, ...]) -> Mapping[str
 def _list_materials(
     images: tuple[PublishedImage, ...], lock: PackageLock, wheels: tuple[Requirement, ...]
 ) -> Materials:
-    """Return the packages that the reports name, with the digest of those that are the locked."""
+    """Return what the reports name, with the digests of what is as locked.
+
+    One image may be older than the locks: it is not said to be made of what they have now.
+    """
     digests = {(package.name, package.version): package.sha256 for package in lock.packages}
     used = {row for image in images for row in image.report["packages"].items()}
     packages = tuple(
         LockedPackage(name=name, version=version, sha256=digests.get((name, version), ""))
         for name, version in sorted(used)
     )
+    locked = {(wheel.name.lower().replace("_", "-"), wheel.version): wheel for wheel in wheels}
+    names = {parse_wheel_name(name) for image in images for name in image.report["wheels"]}
+    opened = tuple(
+        locked.get((name.lower(), version))
+        or Requirement(name=name, version=version, sha256=frozenset())
+        for name, version in sorted(names)
+    )
     inputs = {image.report["profile"]: image.report["inputs"] for image in images}
-    return Materials(packages=packages, wheels=wheels, date=lock.date, inputs=inputs)
+    return Materials(packages=packages, wheels=opened, date=lock.date, inputs=inputs)
 
 
 def _write_changed(path: Path, data: bytes) -> None:

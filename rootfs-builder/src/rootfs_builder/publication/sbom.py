@@ -33,7 +33,7 @@ class Materials:
 
     Attributes:
         packages: of Debian, with the digest of each file where the lock has it.
-        wheels: as the requirement file pins them.
+        wheels: with the digests that the requirement file has.
         date: of the package lock.
         inputs: digest of everything that decided the result, for each profile.
     """

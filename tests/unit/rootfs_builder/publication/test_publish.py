@@ -13,6 +13,7 @@ from measured_boot.image_files import read_reported
 from measured_boot.platforms import Boot
 from measured_boot.prediction import predict
 from rootfs_builder.publication.publish import publish
+from tests.fakes.built_image import write_built_image
 from tests.fakes.publications import KEY, LOCK, WHEELS, write_publication
 
 SIGNED = {"provenance.dsse.json", "builder.pub"}
@@ -144,6 +145,23 @@ def test_publish_provenance_names_files_materials_and_builder(tmp_path: Path) ->
     ]
     builder = value["predicate"]["runDetails"]["builder"]["id"]
     assert builder.endswith(key_id(KEY.public_key()))
+
+
+def test_publish_of_an_image_older_than_the_wheel_lock_names_its_own_wheels(tmp_path: Path) -> None:
+    """As when the lock was renewed, and one profile built again."""
+    old = "msgpack-1.1.0-cp313-cp313-manylinux_2_28_x86_64.whl"
+    write_built_image(tmp_path, "prod")
+    write_built_image(tmp_path, "test", wheels=[old])
+    publish(tmp_path, LOCK, WHEELS, KEY)
+    rows = statement(tmp_path)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert [row for row in rows if "pypi" in row["uri"]] == [
+        {"uri": "pkg:pypi/msgpack@1.1.0"},  # used, but not the locked version
+        {"uri": "pkg:pypi/msgpack@1.2.4", "digest": {"sha256": "3" * 64}},
+    ]
+    packages = read_json(tmp_path / "sbom.spdx.json")["packages"]
+    assert [row["versionInfo"] for row in packages if row["name"] == "msgpack"] == [
+        *("1.1.0", "1.2.4"),
+    ]
 
 
 @pytest.mark.parametrize("suffix", ["efi", "root.erofs", "direct.initrd"])
