@@ -121,11 +121,11 @@ def _workspace(parsed: argparse.Namespace) -> Workspace:
     return Workspace(parsed.repository.resolve(), project.resolve() if project else None)
 
 
-def _tools(workspace: Workspace) -> ToolsTree:
+def _tools(workspace: Workspace, *, offline: bool = False) -> ToolsTree:
     package_list = workspace.lists / "tools.list"
     own = workspace.tools
     given = Path(os.environ.get("CCINIT_TOOLS", own)).resolve()
-    if given != own.resolve():
+    if offline or given != own.resolve():
         return open_tools_tree(given, package_list)
     return build_tools_tree(own, package_list, Progress(name="tools"))
 
@@ -143,7 +143,7 @@ def _run_image(parsed: argparse.Namespace) -> int:
     key = open_builder_key(parsed.builder_key or workspace.builder_key)  # not minutes later
     packages = PackageSource(
         workspace=workspace,
-        tools=_tools(workspace),
+        tools=_tools(workspace, offline=parsed.offline),
         release=parsed.release,
         offline=parsed.offline,
         progress=progress,

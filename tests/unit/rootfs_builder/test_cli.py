@@ -13,10 +13,13 @@ from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
 from tests.fakes.built_image import write_built_image
 
+FIND_TOOLS = cli._tools
+
 
 @pytest.fixture(autouse=True)
 def _tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ready(workspace: Workspace) -> ToolsTree:
+    def ready(workspace: Workspace, *, offline: bool = False) -> ToolsTree:
+        assert not offline
         return ToolsTree(workspace.build / "tools")
 
     monkeypatch.setattr(cli, "_tools", ready)
@@ -142,3 +145,24 @@ def test_compare_says_what_differs_and_how_by_its_status(
     assert capsys.readouterr().out == (
         "the same bytes\nccinit-prod.direct.cmdline: line 1: 'k' and 'c'\n"
     )
+
+
+def test_offline_no_tools_tree_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is made of what archives offer."""
+
+    def begin(*_details: object) -> ToolsTree:
+        raise ConfigError("archives.asked", "")
+
+    monkeypatch.setattr(cli, "_tools", FIND_TOOLS)
+    monkeypatch.setattr(cli, "build_tools_tree", begin)
+    monkeypatch.delenv("CCINIT_TOOLS", raising=False)
+    (tmp_path / "mkosi.conf").touch()
+    lists = tmp_path / "rootfs-builder/mkosi"
+    lists.mkdir(parents=True)
+    (lists / "tools.list").write_text("zstd # reason\n")
+    command = ["--repository", str(tmp_path), "image", "--builder-key", str(tmp_path / "key")]
+    for more, reason in (([], "archives.asked"), (["--offline"], "tools.other")):
+        assert cli.main([*command, *more]) == 1
+        assert f"[{reason}]" in capsys.readouterr().err
