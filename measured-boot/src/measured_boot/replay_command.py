@@ -2,6 +2,8 @@
 
 Without options it prints the registers. With a quote's registers it says whether the log is the one
 that led there; with an image, which event is the first that the prediction does not have.
+
+Specification: TCG PC Client Platform TPM Profile, table "PCR Initial and Reset Values".
 """
 
 import argparse
@@ -26,6 +28,9 @@ from measured_boot.image_arguments import IMAGE_HELP, add_image_options, predict
 REPLAY_HELP: Final = "Replay a firmware's event log; compare with a quote and with an image."
 MAX_QUOTE_BYTES: Final = 64 * 1024
 _NAME: Final = re.compile("rtmr[0-3]|(pcr)?([0-9]|1[0-9]|2[0-3])")
+
+_DYNAMIC: Final = frozenset(f"pcr{number}" for number in range(17, 23))
+"""Registers of a dynamic launch: all ones in a boot that had none."""
 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +108,7 @@ def _compare_quote(firmware: FirmwareLog, quoted: Mapping[str, bytes]) -> list[s
         if len(value) != firmware.algorithm.digest_bytes:
             kind = "TD" if firmware.is_of_tdx else "TPM"
             raise FormatError("quote.kind", f"the log of a {kind} has no {name}")
-        ours = replayed.get(name, bytes(len(value)))
+        ours = replayed.get(name, (b"\xff" if name in _DYNAMIC else b"\0") * len(value))
         if ours != value:
             complaints.append(
                 f"{name}: the log leads to {ours.hex()}, the quote has {value.hex()}: "

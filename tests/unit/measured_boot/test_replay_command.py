@@ -114,6 +114,23 @@ def test_replay_quote_of_another_boot_names_the_register(
     assert f"the quote has {'11' * 32}" in printed
 
 
+def test_replay_quote_of_all_registers_knows_those_of_a_dynamic_launch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A TPM starts with PCR 17 to 22 all ones; zeros there come of a launch that no log has."""
+    ones, zeros = "ff" * 32, "00" * 32
+    whole = {str(number): ones if 17 <= number <= 22 else zeros for number in range(24)}
+    whole |= {str(number): value.hex() for number, value in PREDICTION.registers.items()}
+    quote = tmp_path / "quote.json"
+    quote.write_text(json.dumps(whole))
+    assert replay(tmp_path, log_of_prediction(), "--quote", str(quote)) == 0
+    for number, other in ((16, ones), (17, zeros), (22, zeros), (23, ones)):
+        quote.write_text(json.dumps({**whole, str(number): other}))
+        assert replay(tmp_path, log_of_prediction(), "--quote", str(quote)) == 1
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.startswith(f"pcr{number}: the log leads to {whole[str(number)]}, ")
+
+
 def test_parse_quote_reads_the_forms_that_have_registers() -> None:
     expected = {"pcr4": b"\1" * 32, "rtmr1": b"\2" * 48}
     registers = {"4": "01" * 32, "rtmr1": "02" * 48}
