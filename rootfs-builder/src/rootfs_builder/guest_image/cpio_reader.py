@@ -5,6 +5,7 @@ For comparing what we have made; anything that `measured_boot.cpio` would not wr
 Specification: Linux `Documentation/driver-api/early-userspace/buffer-format.rst` (magic 070701).
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,7 @@ FIELDS: Final = (
 _MAGIC: Final = b"070701"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _HEADER_BYTES: Final = 110
+_NUMBERS: Final = re.compile(b"[0-9A-Fa-f]{104}")
 _TRAILER: Final = "TRAILER!!!"
 _MAX_UNPACKED_BYTES: Final = 1 << 28
 _PIECE_BYTES: Final = 4096
@@ -73,11 +75,10 @@ def _read_member(data: bytes, offset: int) -> CpioMember:
     header = data[offset : offset + _HEADER_BYTES]
     if header[: len(_MAGIC)] != _MAGIC:
         raise FormatError("cpio.magic", f"no member at byte {offset}")
-    try:
-        numbers = header[len(_MAGIC) :].decode("ascii")
-        fields = tuple(int(numbers[start : start + 8], 16) for start in range(0, 104, 8))
-    except ValueError as error:
-        raise FormatError("cpio.header", f"the member at byte {offset}") from error
+    numbers = header[len(_MAGIC) :]
+    if _NUMBERS.fullmatch(numbers) is None:  # int() would take signs, spaces and "0x", too
+        raise FormatError("cpio.header", f"the member at byte {offset}")
+    fields = tuple(int(numbers[start : start + 8], 16) for start in range(0, 104, 8))
     size, name_length = fields[6], fields[11]
     start = offset + _aligned(_HEADER_BYTES + name_length)
     if start + size > len(data) or name_length == 0:
