@@ -31,6 +31,7 @@ MAX_LIST_BYTES: Final = 1024 * 1024
 MAX_CALLS: Final = 4096
 _MAX_ADDRESS: Final = (1 << 52) - 1
 _MAX_REGISTER: Final = (1 << 64) - 1
+_FOLDERS: Final = frozenset({"", ".", ".."})
 
 ReadFile = Callable[[str], bytes]
 
@@ -88,6 +89,8 @@ def _read_call(fields: Fields) -> _Step:
         case _Call.DATA:
             address = fields.integer("address", low=0, high=_MAX_ADDRESS)
             name = fields.text("file", max_bytes=255)
+            if "/" in name or name in _FOLDERS:
+                raise FormatError("realm.file", f"{name!r} does not lie beside the list")
             return lambda realm, read: _add_file(realm, address, read(name))
         case _Call.PROCESSOR:
             return _read_processor(fields)

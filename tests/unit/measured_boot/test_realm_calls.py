@@ -58,6 +58,14 @@ def test_measure_calls_refuses(changes: dict[str, Any], reason: str) -> None:
     assert error.value.reason == reason
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "../kernel", "a/b", "..", "."])
+def test_measure_calls_names_no_file_elsewhere(name: str) -> None:
+    assert measure()
+    with pytest.raises(FormatError) as error:
+        measure(calls=[{"call": "data", "address": 0x1000, "file": name}])
+    assert error.value.reason == "realm.file"
+
+
 def test_measure_calls_of_what_is_no_list_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FormatError) as error:
         measure_calls(b"{", FILES.__getitem__)
