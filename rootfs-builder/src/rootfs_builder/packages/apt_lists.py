@@ -5,18 +5,15 @@ Specification: Debian repository format, "Packages" indices; sources of apt name
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
-from rootfs_builder.packages.lock import LockedPackage
+from rootfs_builder.packages.lock import IsNewer, LockedPackage
 
 _FILE: Final = re.compile(r"_dists_(?P<suite>[^_]+)_.*_Packages$")
 _FIELD: Final = re.compile(r"^(Package|Version): (.*)$")
-
-IsNewer = Callable[[str, str], bool]
-"""Whether the first Debian version is newer than the second."""
 
 
 def read_versions(lists: Path) -> Mapping[str, Mapping[str, frozenset[str]]]:

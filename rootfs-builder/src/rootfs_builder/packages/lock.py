@@ -5,12 +5,15 @@ what an image was made of, pins apt to it, and lets a release refuse anything el
 verifying signatures are apt's part.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from ccinit.errors import FormatError
+
+IsNewer = Callable[[str, str], bool]
+"""Whether the first Debian version is newer than the second."""
 
 _DATE: Final = "%Y-%m-%dT%H:%M:%SZ"
 _SHA256_HEX: Final = 64
@@ -92,9 +95,17 @@ def encode_release_pin(release: str) -> str:
 
 
 def describe_differences(
-    locked: Iterable[LockedPackage], used: Iterable[LockedPackage]
+    locked: Iterable[LockedPackage],
+    used: Iterable[LockedPackage],
+    is_newer: IsNewer | None = None,
 ) -> tuple[str, ...]:
-    """Return one line for each package that differs between two sets; empty if none does."""
+    """Return one line for each package that differs between two sets; empty if none does.
+
+    Args:
+        locked: the first set.
+        used: the second.
+        is_newer: compares versions, so that those that became older are marked; None marks none.
+    """
     old = {package.name: package for package in locked}
     new = {package.name: package for package in used}
     lines = []
@@ -107,7 +118,8 @@ def describe_differences(
         elif after is None and before is not None:
             lines.append(f"{name}: gone, was {before.version}")
         elif before is not None and after is not None:
-            lines.append(_describe_change(before, after))
+            older = is_newer is not None and is_newer(before.version, after.version)
+            lines.append(f"{_describe_change(before, after)}{' (older)' if older else ''}")
     return tuple(lines)
 
 

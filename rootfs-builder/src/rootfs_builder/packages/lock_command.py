@@ -34,8 +34,9 @@ def renew_package_lock(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Write a lock of what the archive offers now; return what changed, and what was passed over.
 
-    If nothing changed, the file stays as it is, its date included. Passed over are newer versions
-    of other suites than the point release.
+    If nothing changed, the file stays as it is, its date included. What became older is
+    marked: mkosi's apt takes lists of any age, so an archive may answer with those of last year.
+    Passed over are newer versions of other suites than the point release.
 
     Args:
         workspace: the repository.
@@ -46,17 +47,18 @@ def renew_package_lock(
     Raises:
         ConfigError: mkosi failed.
     """
-    path = workspace.package_lock
-    old = parse_lock(path.read_text()) if path.is_file() else None
-    quarry = build_quarry(workspace, tools, None, progress, newest=newest)
-    differences = describe_differences(old.packages if old else (), quarry.packages)
-    if old is None or differences:
-        now = datetime.now(UTC).replace(microsecond=0)
-        write_whole(path, encode_lock(PackageLock(date=now, packages=quarry.packages)).encode())
 
     def is_newer(version: str, other: str) -> bool:
         compare = ("dpkg", "--compare-versions", version, "gt", other)
         return tools.run(("sh", "-c", '"$@" && echo yes || true', "compare", *compare)) == b"yes\n"
+
+    path = workspace.package_lock
+    old = parse_lock(path.read_text()) if path.is_file() else None
+    quarry = build_quarry(workspace, tools, None, progress, newest=newest)
+    differences = describe_differences(old.packages if old else (), quarry.packages, is_newer)
+    if old is None or differences:
+        now = datetime.now(UTC).replace(microsecond=0)
+        write_whole(path, encode_lock(PackageLock(date=now, packages=quarry.packages)).encode())
 
     versions = read_versions(workspace.package_cache / "lib/apt/lists")
     return differences, list_passed_over(versions, quarry.packages, RELEASE, is_newer)

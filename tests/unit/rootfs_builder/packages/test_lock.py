@@ -73,6 +73,19 @@ def test_each_kind_of_difference_is_described() -> None:
     )
 
 
+def test_what_became_older_is_marked() -> None:
+    """As of an archive that answers with old lists, whose signature is good for ever."""
+    used = (changed(A, "1:1.9-1", "d"), changed(B, "4", "e"))
+
+    def is_newer(version: str, other: str) -> bool:
+        return (version, other) == (A.version, "1:1.9-1")
+
+    assert describe_differences((A, B), used, is_newer) == (
+        "a: 1:2.0-1 -> 1:1.9-1 (older)",
+        "b: 3~rc1 -> 4",
+    )
+
+
 def test_other_content_under_the_same_version_is_found() -> None:
     forged = changed(A, A.version, "f")
     assert find_replaced_content((A, B), (forged, B)) == ("a",)

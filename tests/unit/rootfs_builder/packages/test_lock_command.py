@@ -1,13 +1,24 @@
 """What a renewed lock changes is said in full."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 
+from rootfs_builder.packages import lock_command
+from rootfs_builder.packages.lock import LockedPackage, PackageLock, encode_lock, parse_lock
 from rootfs_builder.packages.lock_command import (
     describe_wheel_differences,
     print_differences,
     print_passed_over,
+    renew_package_lock,
 )
+from rootfs_builder.packages.quarry import Quarry
 from rootfs_builder.packages.wheels import Requirement
+from rootfs_builder.progress import Progress
+from rootfs_builder.tools_tree import ToolsTree
+from rootfs_builder.workspace import Workspace
 
 
 def requirement(name: str, version: str, digit: str = "a") -> Requirement:
@@ -43,3 +54,29 @@ def test_versions_passed_over_are_counted_and_listed(capsys: pytest.CaptureFixtu
         "  a: 1; trixie-security has 2\n"
         "point release preferred over newer versions: none\n"
     )
+
+
+def test_renewed_lock_says_what_became_older(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By dpkg's order, in which 1.10 is newer than 1.9."""
+    workspace = Workspace(tmp_path)
+    workspace.package_lock.parent.mkdir(parents=True)
+    locked = tuple(LockedPackage(name=n, version="1.9", sha256="a" * 64) for n in ("a", "b"))
+    date = datetime(2026, 1, 2, tzinfo=UTC)
+    workspace.package_lock.write_text(encode_lock(PackageLock(date=date, packages=locked)))
+    used = (replace(locked[0], version="1.10"), replace(locked[1], version="1.9~rc1"))
+    quarry = Quarry(tree=ToolsTree(tmp_path), packages=used, kernel_release="6.12")
+
+    def run(_tree: ToolsTree, command: tuple[str, ...]) -> bytes:
+        *_, version, relation, other = command
+        assert "dpkg" in command
+        assert relation == "gt"
+        return b"yes\n" if (version, other) == ("1.9", "1.9~rc1") else b""
+
+    monkeypatch.setattr(ToolsTree, "run", run)
+    monkeypatch.setattr(lock_command, "build_quarry", lambda *_, **__: quarry)
+    monkeypatch.setattr(lock_command, "read_versions", lambda _: {})
+    differences, _ = renew_package_lock(workspace, ToolsTree(tmp_path), Progress(name="lock"))
+    assert differences == ("a: 1.9 -> 1.10", "b: 1.9 -> 1.9~rc1 (older)")
+    assert parse_lock(workspace.package_lock.read_text()).packages == used
