@@ -39,6 +39,9 @@ MASKED_PATHS: Final = (
     "/proc/kcore",
     "/proc/keys",
     "/proc/kmsg",
+    "/proc/kpagecgroup",  # these three: which page of memory is whose; readable to any user 0
+    "/proc/kpagecount",
+    "/proc/kpageflags",
     "/proc/latency_stats",
     "/proc/sched_debug",
     "/proc/scsi",

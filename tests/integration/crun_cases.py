@@ -147,6 +147,15 @@ async def case_device_nodes() -> dict[str, object]:
     return made
 
 
+async def case_pages() -> dict[str, object]:
+    """Look as root at which pages of memory are whose."""
+    code = (
+        "for name in ('kpagecgroup', 'kpagecount', 'kpageflags'):\n"
+        "    with open('/proc/' + name, 'rb', 0) as file: print(name, len(file.read(8)))\n"
+    )
+    return await supervise(workload(container(code, user="0"), WORK), WORK)
+
+
 async def case_image_volumes() -> dict[str, object]:
     """Write to what the image declares as volumes, and beside them."""
     layer = WORK / "layer"

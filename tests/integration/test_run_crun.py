@@ -157,6 +157,16 @@ def test_device_nodes_of_an_image_are_dead() -> None:
     assert report["read_only False"] == "mem 1\ndisk 1\nnull ok\nmknod 1\n"
 
 
+def test_root_of_a_container_does_not_see_whose_the_guests_pages_are() -> None:
+    names = ("kpagecgroup", "kpagecount", "kpageflags")
+    for name in names:
+        with Path("/proc", name).open("rb", buffering=0) as file:
+            assert len(file.read(8)) == 8
+    report = run_case("pages")
+    assert_clean(report)
+    assert report["stdout"] == "".join(f"{name} 0\n" for name in names)
+
+
 def test_r93_exit_code_and_binary_output_arrive_as_they_are() -> None:
     report = run_case("exit_code")
     assert_clean(report)
