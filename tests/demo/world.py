@@ -53,6 +53,7 @@ class World:
     """What exists before a guest boots.
 
     Attributes:
+        kbs: what runs the KBS; to be closed by whoever takes it away, and entered to bring it back.
         image_digest: of the container image in the registry.
         image_bytes: its size there.
         initdata: path of the document; `initdata_disk` carries it.
@@ -65,6 +66,7 @@ class World:
     tools: Tools
     platform: TrustedPlatform
     owner: Owner
+    kbs: ExitStack
     kbs_port: int
     registry: Registry
     image_digest: str
@@ -195,13 +197,15 @@ def make_world(
             reference = register_platform(owner, platform, tpms)
             register(owner, initdata, canaries, platform.profile)
         with show.step("owner", "start the KBS with TLS on loopback"):
-            kbs_port = stack.enter_context(owner.serving())
+            kbs = stack.enter_context(ExitStack())
+            kbs_port = kbs.enter_context(owner.serving())
         create_sparse_disk(folder / "volume.img", pod.VOLUME_BYTES)
         yield World(
             folder=folder,
             tools=tools,
             platform=platform,
             owner=owner,
+            kbs=kbs,
             kbs_port=kbs_port,
             registry=registry,
             image_digest=digest,

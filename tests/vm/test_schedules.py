@@ -11,8 +11,8 @@ import ssl
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -158,13 +158,10 @@ def watching_world(folder: Path) -> Iterator[World]:
 
 
 class Owner:
-    """What the owner does while the guest runs; the KBS is this one's own, so that it can go."""
+    """What the owner does while the guest runs."""
 
-    def __init__(self, scene: World, stack: ExitStack) -> None:
+    def __init__(self, scene: World) -> None:
         self._scene = scene
-        self._stack = stack
-        self._kbs = stack.enter_context(ExitStack())
-        self.port = self._kbs.enter_context(scene.owner.serving())
 
     def visit(self, guest: Guest, config: GuestConfig) -> tuple[Refusal, str, Debugged]:
         """Go through everything, in the order of the module's first lines."""
@@ -173,11 +170,11 @@ class Owner:
         refusal = self._attest_as_the_guest(at)
         owner.register_resource(pod.SECRET_URI, SECOND, "file")
         self._wait_for(at, ROTATED, 1)
-        self._kbs.close()
+        self._scene.kbs.close()
         owner.register_resource(pod.SECRET_URI, THIRD, "file")
         self._wait_for(at, KEPT, 1)
         away = self._read_secret(at)
-        self._kbs.enter_context(owner.serving(self.port))
+        self._scene.kbs.enter_context(owner.serving(self._scene.kbs_port))
         self._wait_for(at, ROTATED, 2)
         return refusal, away, self._debug(guest, at)
 
@@ -204,7 +201,7 @@ class Owner:
         scene = self._scene
         tls = ssl.create_default_context(cafile=scene.owner.state / "ca.pem")
         tls.check_hostname = False  # its name is the one that guests use
-        url = f"https://localhost:{self.port}"
+        url = f"https://localhost:{self._scene.kbs_port}"
         with httpx.Client(base_url=url, verify=tls, trust_env=False) as http:
             client = StockClient(http=http, tpm=booted_tpm())
             assert client.auth().status_code == 200
@@ -268,11 +265,9 @@ def _eventually(holds: Callable[[], bool]) -> None:
 def lived(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> Lived:
     assert prod_image  # built, and with it the UKI
     folder = tmp_path_factory.mktemp("schedules")
-    with watching_world(folder) as scene, ExitStack() as stack:
-        owner = Owner(scene, stack)
-        config = replace(scene, kbs_port=owner.port).guest(
-            "guest", uki=world.IMAGES / "ccinit-prod.efi"
-        )
+    with watching_world(folder) as scene:
+        owner = Owner(scene)
+        config = scene.guest("guest", uki=world.IMAGES / "ccinit-prod.efi")
         began = time.monotonic()
         visits: list[tuple[Refusal, str, Debugged]] = []
         life = live(config, Show(), visit=lambda guest: visits.append(owner.visit(guest, config)))
