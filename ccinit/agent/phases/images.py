@@ -11,6 +11,7 @@ from ccinit.agent.phases.memory_store import count_used
 from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import image_pulled
+from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.boot.directories import make_directory
 from ccinit.errors import LimitExceededError
 from ccinit.formats.oci_reference import parse_image_reference
@@ -31,8 +32,6 @@ from ccinit.pull.layer_store import LayerStore
 from ccinit.secret import Secret
 from ccinit.values import frozen
 
-SECRET_BYTES = 1 << 16
-"""What a pipe holds of a secret (`children.run`)."""
 AT_ONCE = 3
 """Pulls that run at once: one downloads while another one's index is made. Each takes 43 MB."""
 
@@ -133,8 +132,8 @@ def _secrets(attested: Attested, image: Image, rule: RegistryRule | None) -> Map
         uris[AUTH_PIPE] = image.auth
     secrets = {name: attested.grants[uri].secret for name, uri in uris.items()}
     for name, secret in secrets.items():
-        if len(secret) > SECRET_BYTES:
-            size = f"{len(secret)} bytes, at most {SECRET_BYTES}"
+        if len(secret) > MAX_PIPED_BYTES:
+            size = f"{len(secret)} bytes, at most {MAX_PIPED_BYTES}"
             raise LimitExceededError("pull.secret", f"{uris[name]} has {size}")
     return secrets
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from ccinit.kernel.pipes import open_pipes
 from ccinit.secret import Secret
 
+MAX_PIPED_BYTES = 1 << 16
+"""What a pipe of the kernel's own size holds (pipe(7)); nobody reads before the child does."""
+
 
 def open_secret_pipes(secrets: Mapping[str, Secret]) -> dict[str, int]:
     """Return for each name the reading end of a pipe that holds its secret, and nothing else.

@@ -10,8 +10,9 @@ import pytest
 from ccinit.agent.guest import Teardown
 from ccinit.agent.phases import images as module
 from ccinit.agent.phases.attestation import Attested, Grant, plan_resources
-from ccinit.agent.phases.images import SECRET_BYTES, Pulled, pull
+from ccinit.agent.phases.images import Pulled, pull
 from ccinit.agent.phases.storage import Unlocked
+from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.errors import CcinitError, PeerError
 from ccinit.formats import wire
 from ccinit.formats.pod_manifest import Image, PodManifest, parse_pod_manifest
@@ -219,7 +220,7 @@ def test_credentials_reach_the_registry_child_by_pipe_alone(pod: Pod) -> None:
 
 @pytest.mark.usefixtures("mounts")
 @pytest.mark.parametrize(
-    ("size", "reason"), [(SECRET_BYTES, ""), (SECRET_BYTES + 1, "pull.secret")]
+    ("size", "reason"), [(MAX_PIPED_BYTES, ""), (MAX_PIPED_BYTES + 1, "pull.secret")]
 )
 def test_credentials_that_no_pipe_holds_are_refused(pod: Pod, size: int, reason: str) -> None:
     pod.auth = Secret(bytes(size))
