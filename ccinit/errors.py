@@ -12,7 +12,7 @@
 
 Every error has a *reason*, a stable dotted name (`config.mismatch`, `pull.digest`) that the guest's
 owner can search for and test against, and a *detail* for people. Both go to the sealed log only;
-the host gets a number from `ccinit.formats.host_rpc.Code`. Neither may hold a secret.
+the host gets a number from `ccinit.formats.planes.host_rpc.Code`. Neither may hold a secret.
 
 Calling things in the wrong order is `RuntimeError`: a bug, not an input.
 """

@@ -1,8 +1,9 @@
 """What each call of the host plane does in this guest.
 
 Every method is one function in one table; the table's keys are exactly those of
-`ccinit.formats.host_rpc.METHODS` (a test compares them). The host can move nothing but two slots:
-an offer that NET will validate, and a wish to stop; and it can pass a connection on to the owner.
+`ccinit.formats.planes.host_rpc.METHODS` (a test compares them). The host can move nothing but two
+slots: an offer that NET will validate, and a wish to stop; and it can pass a connection on to the
+owner.
 """
 
 import os
@@ -14,7 +15,7 @@ from ccinit.agent.figures import Figures, read_memory
 from ccinit.agent.state import BootState
 from ccinit.boot.network_offer import NetworkOffer
 from ccinit.errors import DeadlineError, PeerError
-from ccinit.formats.host_rpc import (
+from ccinit.formats.planes.host_rpc import (
     COLLECT_BLOB_BYTES,
     MAX_WAIT_MS,
     METRICS_UNIT_BYTES,

@@ -1,6 +1,6 @@
 """When the sealed log is signed, or shown to the host, though nothing happens."""
 
-from ccinit.formats.guest_config import LogConfig
+from ccinit.formats.initdata.guest_config import LogConfig
 from ccinit.kernel.task import sleep
 from ccinit.seal.log import SealedLog
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from ccinit.agent.guest import Guest
 from ccinit.errors import CcinitError, VerificationError
-from ccinit.formats.pod_manifest import OnStorageError, PodManifest
-from ccinit.formats.pod_volume import VolumeKind
+from ccinit.formats.pod.manifest import OnStorageError, PodManifest
+from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.block import describe_mapping
 from ccinit.kernel.kmsg import KernelRecord
 from ccinit.unlock.kernel_faults import DiskFault, FaultKind, parse_disk_fault

@@ -6,8 +6,8 @@ to another. Which one a guest has is found by `ccinit.attest.detect`.
 
 from typing import Protocol
 
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.values import frozen
 
 

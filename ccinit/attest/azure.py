@@ -20,11 +20,16 @@ from typing import Final
 from ccinit.attest.attester import Evidence
 from ccinit.attest.tpm_quote import quote_all_pcrs
 from ccinit.errors import PeerError, VerificationError
-from ccinit.formats.azure_evidence import AzureEvidence
-from ccinit.formats.hcl_report import USER_DATA_BYTES, HardwareKind, HclReport, parse_hcl_report
-from ccinit.formats.tee import ReportData, Tee
-from ccinit.formats.tpm2 import parse_tpmt_signature
-from ccinit.formats.tpm_commands import Carrier, TpmCommands
+from ccinit.formats.evidence.azure import AzureEvidence
+from ccinit.formats.evidence.hcl_report import (
+    USER_DATA_BYTES,
+    HardwareKind,
+    HclReport,
+    parse_hcl_report,
+)
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.tcg.tpm2 import parse_tpmt_signature
+from ccinit.formats.tcg.tpm_commands import Carrier, TpmCommands
 
 AK_HANDLE: Final = 0x81000003
 REPORT_INDEX: Final = 0x01400001

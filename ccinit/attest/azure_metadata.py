@@ -16,10 +16,15 @@ from typing import Final
 from ccinit.attest.ports import HttpTransport
 from ccinit.attest.refusal import is_transient
 from ccinit.errors import FormatError, PeerError
-from ccinit.formats.azure_evidence import MAX_ENDORSEMENT_BYTES
-from ccinit.formats.hcl_report import TD_REPORT_BYTES
-from ccinit.formats.strict_json import JsonValue, decode_base64, decode_base64url, parse_json
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.strict_json import (
+    JsonValue,
+    decode_base64,
+    decode_base64url,
+    parse_json,
+)
+from ccinit.formats.evidence.azure import MAX_ENDORSEMENT_BYTES
+from ccinit.formats.evidence.hcl_report import TD_REPORT_BYTES
+from ccinit.formats.evidence.tee import Tee
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 
 HOST: Final = "169.254.169.254"

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from ccinit.attest.attester import Evidence
 from ccinit.errors import PeerError
-from ccinit.formats.cca_token import RealmClaims, encode_cca_evidence, parse_cca_token
-from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee
+from ccinit.formats.evidence.cca_token import RealmClaims, encode_cca_evidence, parse_cca_token
+from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee
 
 PROVIDER = "arm_cca_guest"
 

@@ -33,12 +33,12 @@ from ccinit.attest.session import (
 )
 from ccinit.attest.tee_key import TeeKey, generate_tee_key
 from ccinit.errors import PeerError
-from ccinit.formats.envelope import Envelope, EnvelopeKind, verify_envelope
-from ccinit.formats.jwk import PublicJwk, TeeKeyAlgorithm
-from ccinit.formats.rcar import Nonce
-from ccinit.formats.resource_uri import KbsUri, ResourceUri
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData, Tee, evidence_needs_request
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import ReportData, Tee, evidence_needs_request
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, verify_envelope
+from ccinit.formats.kbs.jwk import PublicJwk, TeeKeyAlgorithm
+from ccinit.formats.kbs.rcar import Nonce
+from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.secret import Secret
 from ccinit.values import frozen

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from ccinit.errors import ConfigError
-from ccinit.formats.rcar import encode_additional_evidence
-from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.kbs.rcar import encode_additional_evidence
 
 
 class DeviceAttester(Protocol):

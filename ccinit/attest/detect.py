@@ -10,8 +10,8 @@ import os
 from typing import Protocol
 
 from ccinit.errors import ConfigError
-from ccinit.formats.launch_secret import STATEMENT
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.launch_secret import STATEMENT
 from ccinit.kernel import tsm
 from ccinit.kernel.efi_secret import SECRETS
 from ccinit.kernel.tsm import OpenReport

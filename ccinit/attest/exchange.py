@@ -23,7 +23,9 @@ from typing import Final
 from ccinit.attest.refusal import refusal
 from ccinit.attest.tee_key import TeeKey
 from ccinit.errors import CcinitError, LimitExceededError, PeerError
-from ccinit.formats.rcar import (
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import ReportData, Tee, report_data_for, report_hash
+from ccinit.formats.kbs.rcar import (
     PROTOCOL_VERSION,
     Attestation,
     Nonce,
@@ -36,8 +38,6 @@ from ccinit.formats.rcar import (
     parse_token_reply,
     report_digest,
 )
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData, Tee, report_data_for, report_hash
 
 
 class State(Enum):

@@ -5,7 +5,7 @@ algorithm: ECDH-ES+A256KW on its own curve, or RSA-OAEP-256, with A256GCM, and n
 Everything that the header chooses is compared with that before the first decryption; from there on
 each failure is the same error, so that a sender learns nothing from which one it was. The
 additional data is the `protected` text as received. The key is `ccinit.attest.tee_key`; whether the
-plaintext is the resource that was asked for is `ccinit.formats.envelope`.
+plaintext is the resource that was asked for is `ccinit.formats.kbs.envelope`.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 from ccinit.attest.tee_key import EcTeeKey, TeeKey, undecryptable
 from ccinit.errors import FormatError
-from ccinit.formats.concat_kdf import concat_kdf
-from ccinit.formats.jwk import ECDH_ALGORITHM, EcPublicJwk, PublicJwk, parse_epk
-from ccinit.formats.strict_json import JsonValue, decode_base64url, members, parse_json
+from ccinit.formats.encoding.strict_json import JsonValue, decode_base64url, members, parse_json
+from ccinit.formats.kbs.concat_kdf import concat_kdf
+from ccinit.formats.kbs.jwk import ECDH_ALGORITHM, EcPublicJwk, PublicJwk, parse_epk
 from ccinit.secret import Secret
 from ccinit.values import frozen
 

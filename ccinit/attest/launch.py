@@ -9,8 +9,8 @@ guest could not say whose idea that was, and nothing can be fetched later.
 from collections.abc import Iterable, Sequence
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.envelope import Envelope, EnvelopeKind, parse_envelope
-from ccinit.formats.resource_uri import KbsUri
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, parse_envelope
+from ccinit.formats.kbs.resource_uri import KbsUri
 
 
 class LaunchSecrets:

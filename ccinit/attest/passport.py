@@ -12,9 +12,12 @@ from ccinit.attest.ports import EvidenceFor, HttpTransport
 from ccinit.attest.refusal import KbsRefusedError, Remedy, is_transient
 from ccinit.attest.session import token_seconds
 from ccinit.errors import ConfigError
-from ccinit.formats.guest_config import AttestationService, PassportConfig
-from ccinit.formats.jwk import PublicJwk
-from ccinit.formats.passport import (
+from ccinit.formats.evidence.snp import parse_snp_evidence
+from ccinit.formats.evidence.tdx import parse_tdx_evidence
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import AttestationService, PassportConfig
+from ccinit.formats.kbs.jwk import PublicJwk
+from ccinit.formats.kbs.passport import (
     AZURE_SNP_PATH,
     AZURE_TDX_PATH,
     azure_report_data,
@@ -27,10 +30,7 @@ from ccinit.formats.passport import (
     intel_report_data,
     parse_verifier_nonce,
 )
-from ccinit.formats.rcar import MAX_TOKEN_BYTES, parse_token_reply
-from ccinit.formats.snp_evidence import parse_snp_evidence
-from ccinit.formats.tdx_evidence import parse_tdx_evidence
-from ccinit.formats.tee import Tee
+from ccinit.formats.kbs.rcar import MAX_TOKEN_BYTES, parse_token_reply
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.values import frozen
 

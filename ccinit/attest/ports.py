@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import ReportData
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 
 EvidenceFor = Callable[[ReportData], JsonValue]

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import Final
 
 from ccinit.errors import FormatError, PeerError
-from ccinit.formats.rcar import parse_error_information
+from ccinit.formats.kbs.rcar import parse_error_information
 
 _MAX_DETAIL_CHARACTERS = 512
 

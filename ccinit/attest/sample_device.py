@@ -7,7 +7,7 @@ rootfs-builder/mkosi/test-only.list, and the host asks for it in the machine's S
 
 from collections.abc import Callable
 
-from ccinit.formats.strict_json import JsonValue, encode_base64
+from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
 
 ASSET_TAG = "/sys/class/dmi/id/chassis_asset_tag"
 WANTED = "ccinit-sampledevice"

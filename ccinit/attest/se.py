@@ -11,13 +11,13 @@ from typing import Protocol
 
 from ccinit.attest.attester import Evidence
 from ccinit.errors import ConfigError
-from ccinit.formats.se_attestation import (
+from ccinit.formats.evidence.se import (
     MEASUREMENT_BYTES,
     SeEvidence,
     encode_user_data,
     parse_se_request,
 )
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.evidence.tee import ReportData, Tee
 
 
 class Measurement(Protocol):

@@ -1,4 +1,4 @@
-"""The signature on a sealed secret (`ccinit.formats.sealed_secret`)."""
+"""The signature on a sealed secret (`ccinit.formats.kbs.sealed_secret`)."""
 
 from typing import Final
 
@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.jwk import EcPublicJwk
-from ccinit.formats.sealed_secret import SealedSecret
-from ccinit.formats.strict_json import JsonValue, decode_base64url, parse_json
+from ccinit.formats.encoding.strict_json import JsonValue, decode_base64url, parse_json
+from ccinit.formats.kbs.jwk import EcPublicJwk
+from ccinit.formats.kbs.sealed_secret import SealedSecret
 
 _WHERE: Final = "sealed_secret.key"
 _MAX_KEY_BYTES: Final = 2048

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ccinit.errors import CcinitError, PeerError
-from ccinit.formats.strict_json import decode_base64url, parse_json
+from ccinit.formats.encoding.strict_json import decode_base64url, parse_json
 from ccinit.net.http import HttpReply, parse_http_date
 from ccinit.values import frozen
 

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from ccinit.attest.attester import Evidence
 from ccinit.errors import PeerError
-from ccinit.formats.snp_evidence import SnpEvidence, parse_certificate_table
-from ccinit.formats.snp_report import SnpReport, parse_snp_report
-from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee
+from ccinit.formats.evidence.snp import SnpEvidence, parse_certificate_table
+from ccinit.formats.evidence.snp_report import SnpReport, parse_snp_report
+from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee
 
 PROVIDER = "sev_guest"
 

@@ -18,19 +18,19 @@ from typing import Protocol
 from ccinit.attest.attester import Evidence
 from ccinit.attest.tpm_quote import quote_all_pcrs
 from ccinit.errors import ConfigError, PeerError
-from ccinit.formats.snp_evidence import SnpEvidence, parse_certificate_table
-from ccinit.formats.snp_report import parse_snp_report
-from ccinit.formats.svsm_evidence import (
+from ccinit.formats.evidence.snp import SnpEvidence, parse_certificate_table
+from ccinit.formats.evidence.snp_report import parse_snp_report
+from ccinit.formats.evidence.svsm import (
     SvsmEvidence,
     SvsmKeys,
     parse_svsm_request,
     service_report_data,
 )
-from ccinit.formats.tee import ReportData, Tee
-from ccinit.formats.tpm2 import parse_tpmt_public
-from ccinit.formats.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, PrimaryKey
-from ccinit.formats.tpm_commands import Carrier, TpmCommands
-from ccinit.formats.tpm_evidence import TpmEvidence, encode_rsa_public_key
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.evidence.tpm import TpmEvidence, encode_rsa_public_key
+from ccinit.formats.tcg.tpm2 import parse_tpmt_public
+from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, PrimaryKey
+from ccinit.formats.tcg.tpm_commands import Carrier, TpmCommands
 
 PROVIDER = "sev_guest"
 

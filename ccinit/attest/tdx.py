@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from ccinit.attest.attester import Evidence
 from ccinit.errors import PeerError
-from ccinit.formats.event_log import END_OF_RECORDS, Algorithm, encode_header, parse_event_log
-from ccinit.formats.tdx_evidence import TdxEvidence
-from ccinit.formats.tdx_quote import parse_tdx_quote
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.evidence.tdx import TdxEvidence
+from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.tcg.event_log import END_OF_RECORDS, Algorithm, encode_header, parse_event_log
 
 PROVIDER = "tdx_guest"
 

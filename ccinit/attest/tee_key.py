@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.errors import VerificationError
-from ccinit.formats.jwk import (
+from ccinit.formats.kbs.jwk import (
     P256,
     P521,
     RSA_EXPONENT,

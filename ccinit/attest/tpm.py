@@ -8,10 +8,10 @@ steps of judging a quote are the verifier's.
 from ccinit.attest.attester import Evidence
 from ccinit.attest.tpm_quote import quote_all_pcrs
 from ccinit.errors import VerificationError
-from ccinit.formats.tee import ReportData, Tee
-from ccinit.formats.tpm2 import ATTESTATION_KEY_ATTRIBUTES, TpmtPublic
-from ccinit.formats.tpm_commands import Carrier, TpmCommands
-from ccinit.formats.tpm_evidence import TpmEvidence, encode_rsa_public_key
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.evidence.tpm import TpmEvidence, encode_rsa_public_key
+from ccinit.formats.tcg.tpm2 import ATTESTATION_KEY_ATTRIBUTES, TpmtPublic
+from ccinit.formats.tcg.tpm_commands import Carrier, TpmCommands
 
 AK_HANDLE = 0x81010002
 

@@ -8,8 +8,8 @@ values are good is the verifier's question.
 import hashlib
 
 from ccinit.errors import PeerError
-from ccinit.formats.tpm2 import ALL_SHA256_PCRS, Quote, parse_tpms_attest
-from ccinit.formats.tpm_commands import TpmCommands
+from ccinit.formats.tcg.tpm2 import ALL_SHA256_PCRS, Quote, parse_tpms_attest
+from ccinit.formats.tcg.tpm_commands import TpmCommands
 from ccinit.values import frozen
 
 # Extends are rare and come in bursts; a register that changes in each of these is not at rest.

@@ -8,17 +8,17 @@ bytes that are parsed; the disk is read once.
 import os
 
 from ccinit.errors import FormatError, KernelError, VerificationError
-from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig
-from ccinit.formats.initdata import (
+from ccinit.formats.initdata.document import (
     HEADER_BYTES,
     MAGIC,
     decompress_document,
     parse_header,
     parse_initdata,
 )
-from ccinit.formats.pod_manifest import PodManifest
-from ccinit.formats.pod_resources import name_resources
-from ccinit.formats.resource_uri import PluginUri
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig
+from ccinit.formats.kbs.resource_uri import PluginUri
+from ccinit.formats.pod.manifest import PodManifest
+from ccinit.formats.pod.resources import name_resources
 from ccinit.values import frozen
 
 
@@ -82,7 +82,7 @@ def parse_configuration(document: bytes) -> Configuration:
     Raises:
         FormatError: `initdata.…`, or as `parse_guest_files`.
     """
-    from ccinit.formats.guest_files import parse_guest_files  # noqa: PLC0415  # the child's
+    from ccinit.formats.initdata.guest_files import parse_guest_files  # noqa: PLC0415  # the child's
 
     initdata = parse_initdata(document)
     config, manifest = parse_guest_files(initdata)

@@ -8,7 +8,7 @@ verifier checks the register that the line was measured into.
 from enum import StrEnum
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.verity import HASH_BYTES, SALT_BYTES, RootHash, Salt, VerityParameters
+from ccinit.formats.disk.verity import HASH_BYTES, SALT_BYTES, RootHash, Salt, VerityParameters
 from ccinit.values import frozen
 
 MAX_BYTES = 2048

@@ -46,11 +46,11 @@ Plaintext: one msgpack array, then zero bytes to the end:
 
 What the kinds carry:
 
-    CODE       phase u8 ‖ code u8: numbers that the host sees as well (`ccinit.formats.host_rpc`)
+    CODE       phase u8 ‖ code u8: numbers that the host sees as well (`planes.host_rpc`)
     EVENT      UTF-8 text of the guest itself
     STDOUT     bytes of a container, as they came      STDERR the same
     KERNEL     one record of /dev/kmsg, as it came
-    EVIDENCE   Ed25519 public key (32) ‖ evidence (`ccinit.formats.log_evidence`) that reports
+    EVIDENCE   Ed25519 public key (32) ‖ evidence (`ccinit.formats.evidence.log_key`) that reports
                `report_data`, or nothing if none could be had; it is record 1, and nothing else is
     SIGNATURE  Ed25519 over `signed_message` (64); at least one in 64 records, and the last record
     MIX        empty; the pre-shared key enters the ratchet after this record

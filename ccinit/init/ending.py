@@ -8,7 +8,7 @@ does not restart). Each step is bounded, and a step that fails does not keep the
 
 from ccinit.agent.guest import EarlyGuest
 from ccinit.errors import CcinitError
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init.sequence import PhaseError
 from ccinit.kernel import power
 from ccinit.kernel.task import sleep

@@ -14,7 +14,7 @@ from ccinit.agent.guest import STEP_SECONDS, EarlyGuest, Teardown
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
 from ccinit.errors import CcinitError, as_known
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init.ending import end
 from ccinit.init.phases import boot
 from ccinit.init.sequence import PhaseError

@@ -14,7 +14,7 @@ from ccinit.agent.guest import EarlyGuest, Guest
 from ccinit.boot.directories import RUN, make_directory
 from ccinit.boot.harden import harden
 from ccinit.boot.pseudofs import mount_all
-from ccinit.formats.host_rpc import PORT
+from ccinit.formats.planes.host_rpc import PORT
 from ccinit.init import sequence
 from ccinit.init.lean import NO_LEGACY
 from ccinit.init.sequence import run_phase
@@ -117,12 +117,12 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
     """Return the configuration, and what binds the key of the log that is now open."""
     from ccinit.agent.phases.configuration import configure
     from ccinit.agent.phases.log_binding import bind_log, open_log
-    from ccinit.formats.guest_config import StartBy
-    from ccinit.formats.tee import (
+    from ccinit.formats.evidence.tee import (
         evidence_needs_network,
         evidence_needs_request,
         is_judged_at_launch,
     )
+    from ccinit.formats.initdata.guest_config import StartBy
     from ccinit.kernel.entropy import wait_for_entropy
 
     configured = await configure(guest)
@@ -139,7 +139,7 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
 async def _connect(guest: Guest, configured: "Configured", log_binding: bytes) -> None:
     from ccinit.agent.phases.log_binding import bind_log
     from ccinit.agent.phases.network import connect
-    from ccinit.formats.tee import evidence_needs_network
+    from ccinit.formats.evidence.tee import evidence_needs_network
 
     await connect(guest)
     if evidence_needs_network(configured.platform.tee):

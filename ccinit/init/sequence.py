@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ccinit.agent.guest import EarlyGuest
 from ccinit.errors import CcinitError, DeadlineError, PeerError, as_known
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import deadline
 from ccinit.values import frozen

@@ -17,7 +17,7 @@ from typing import Never
 
 from ccinit.errors import CcinitError, FormatError, KernelError, VerificationError
 from ccinit.formats.cmdline import RootLocation, parse_root_location, verify_cmdline
-from ccinit.formats.verity import (
+from ccinit.formats.disk.verity import (
     BLOCK_BYTES,
     VerityParameters,
     encode_table,

@@ -2,8 +2,8 @@
 
 One write is one command and the reply follows. A warning that asks for the same command again (TPM
 2.0 Library, part 2, section 6.6.3) is obeyed a bounded number of times. What is in the bytes is
-left to `ccinit.formats.tpm_commands`. A command that never ends is ended by the caller's deadline:
-the device node has no timeout of its own.
+left to `ccinit.formats.tcg.tpm_commands`. A command that never ends is ended by the caller's
+deadline: the device node has no timeout of its own.
 """
 
 import os

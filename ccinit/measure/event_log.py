@@ -15,8 +15,8 @@ Which events there are, and who does the extending, is decided by `ccinit.agent`
 from collections.abc import Sequence
 
 from ccinit.errors import LimitExceededError, VerificationError
-from ccinit.formats.aael import AaelEvent
-from ccinit.formats.event_log import Algorithm, encode_event, replay
+from ccinit.formats.tcg.aael import AaelEvent
+from ccinit.formats.tcg.event_log import Algorithm, encode_event, replay
 from ccinit.measure.register import MeasurementRegister
 from ccinit.values import frozen
 

@@ -4,8 +4,8 @@ On a TPM the document's digest is *extended* by the guest. A verifier expects ex
 from zero, so a register that was touched before makes the boot worthless, and a register that does
 not read back as expected is not a register. On SNP, TDX and CCA the host set a field at launch,
 and the digest is *compared* with it; a field of zeros is one that nobody set. Reading and hashing
-the document is left to `ccinit.formats.initdata`, which platform does what to
-`ccinit.formats.tee`.
+the document is left to `ccinit.formats.initdata.document`, which platform does what to
+`ccinit.formats.evidence.tee`.
 """
 
 import hashlib

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final, Protocol
 
-from ccinit.formats.event_log import Algorithm
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.tcg.event_log import Algorithm
 from ccinit.values import frozen
 
 

@@ -1,6 +1,6 @@
 """A PCR of a TPM as a measurement register."""
 
-from ccinit.formats.tpm_commands import Carrier, TpmCommands
+from ccinit.formats.tcg.tpm_commands import Carrier, TpmCommands
 from ccinit.measure.register import Pcr
 from ccinit.values import frozen
 

@@ -11,7 +11,7 @@ import ssl
 from typing import Final, cast
 
 from ccinit.errors import ConfigError, PeerError
-from ccinit.formats.tls_hello import selected_group
+from ccinit.formats.planes.tls_hello import selected_group
 from ccinit.net.tls import load_roots, narrow, tls_error
 from ccinit.secret import Secret
 

@@ -14,9 +14,9 @@ import select
 from collections.abc import Callable
 
 from ccinit.errors import DeadlineError, PeerError
-from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import ROLE_URI_PREFIX, Role
-from ccinit.formats.owner_wire import Data, Refused
+from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, Role
+from ccinit.formats.planes.owner_wire import Data, Refused
 from ccinit.kernel.clock import boottime
 from ccinit.net.tls_server import ServerConnection
 from ccinit.owner.messages import CallAnswer, Greeting

@@ -1,4 +1,4 @@
-"""What PID 1 and a child `owner` say to each other: values of `ccinit.formats.wire`.
+"""What PID 1 and a child `owner` say to each other: values of `ccinit.formats.encoding.wire`.
 
 The child has found each call to be of its method's schema and sends it as the value of that
 method: its fields are the parameters, in their order. PID 1 answers with the end of the call, or
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from ccinit.formats.owner_rpc import Method, Role, Value
+from ccinit.formats.planes.owner_rpc import Method, Role, Value
 from ccinit.values import frozen
 
 MAX_END_BYTES: Final = 4096

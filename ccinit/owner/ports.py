@@ -12,10 +12,10 @@ import select
 import struct
 from typing import Final
 
-from ccinit.formats import wire
-from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import MAX_COPY_BYTES, Stream
-from ccinit.formats.owner_wire import Data, Refused, encode_result
+from ccinit.formats.encoding import wire
+from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_rpc import MAX_COPY_BYTES, Stream
+from ccinit.formats.planes.owner_wire import Data, Refused, encode_result
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.terminal import set_window_size
 from ccinit.owner.messages import MAX_END_BYTES, CallEnd, Flow, Port

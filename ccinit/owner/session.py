@@ -16,8 +16,8 @@ Theory of operation
 from collections.abc import Iterator
 
 from ccinit.errors import PeerError
-from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import (
+from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_rpc import (
     MAX_CALLS,
     METHODS,
     WINDOW_BYTES,
@@ -26,7 +26,7 @@ from ccinit.formats.owner_rpc import (
     Value,
     are_valid,
 )
-from ccinit.formats.owner_wire import (
+from ccinit.formats.planes.owner_wire import (
     Credit,
     Data,
     MessageReader,

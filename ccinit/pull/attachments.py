@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from urllib.parse import urljoin
 
 from ccinit.errors import LimitExceededError, PeerError
-from ccinit.formats.digest import Digest, sha256_digest
-from ccinit.formats.oci_artifact import (
+from ccinit.formats.encoding.digest import Digest, sha256_digest
+from ccinit.formats.oci.artifact import (
     MAX_ARTIFACT_BYTES,
     MAX_SIGNATURE_BYTES,
     MAX_SIGNATURES,
@@ -20,7 +20,7 @@ from ccinit.formats.oci_artifact import (
     referrers_tag,
     signature_tag,
 )
-from ccinit.formats.oci_image import MediaType
+from ccinit.formats.oci.image import MediaType
 from ccinit.net.http import HttpReply
 from ccinit.pull.blob import verify_blob
 from ccinit.pull.documents import verify_digest

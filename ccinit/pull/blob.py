@@ -8,8 +8,8 @@ made from the stream unless `finish` returned.
 import hashlib
 
 from ccinit.errors import VerificationError
-from ccinit.formats.digest import sha256_digest
-from ccinit.formats.oci_image import Descriptor
+from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.oci.image import Descriptor
 
 
 class BlobVerifier:

@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Mapping
 
-from ccinit.formats.digest import Digest
-from ccinit.formats.tar import TarEntry
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.oci.tar import TarEntry
 
 
 class ContentDigests:

@@ -13,7 +13,7 @@ import zstandard
 from isal import igzip_lib
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.compression import Compression
+from ccinit.formats.oci.compression import Compression
 from ccinit.values import frozen
 
 Sink = Callable[[bytes | memoryview], None]

@@ -16,7 +16,7 @@ from typing import Protocol
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from ccinit.errors import KernelError, VerificationError
-from ccinit.formats.layer_encryption import LayerKey, split_keys
+from ccinit.formats.oci.layer_encryption import LayerKey, split_keys
 from ccinit.pull.layer_stream import SINK, SOURCE, LayerReader, LayerWriter
 from ccinit.pull.messages import KEYS_PIPE, DecryptReply, DecryptRequest, EncryptedLayer
 from ccinit.secret import Secret

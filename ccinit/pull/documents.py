@@ -6,9 +6,8 @@ documents' grammar `formats.oci_image`'s.
 """
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.digest import Digest, sha256_digest
-from ccinit.formats.layer_encryption import ImageEncryption
-from ccinit.formats.oci_image import (
+from ccinit.formats.encoding.digest import Digest, sha256_digest
+from ccinit.formats.oci.image import (
     Descriptor,
     ImageConfig,
     Manifest,
@@ -16,6 +15,7 @@ from ccinit.formats.oci_image import (
     parse_image_document,
     select_platform,
 )
+from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.pull.blob import verify_blob
 
 

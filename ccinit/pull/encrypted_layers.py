@@ -10,7 +10,7 @@ that speaks with the registry has no key.
 
 from typing import Protocol
 
-from ccinit.formats.layer_encryption import LayerKey, join_keys
+from ccinit.formats.oci.layer_encryption import LayerKey, join_keys
 from ccinit.pull.messages import DecryptReply, DecryptRequest, InspectedImage
 from ccinit.secret import Secret
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from ccinit.errors import ChildError, VerificationError
-from ccinit.formats.digest import Digest
-from ccinit.formats.oci_image import Descriptor, Layer, Manifest
-from ccinit.formats.oci_reference import parse_image_reference
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.oci.image import Descriptor, Layer, Manifest
+from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.pull.attachments import find_signatures
 from ccinit.pull.blob import BlobVerifier
 from ccinit.pull.documents import (

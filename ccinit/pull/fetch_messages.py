@@ -3,9 +3,9 @@
 See `messages`.
 """
 
-from ccinit.formats.digest import Digest
-from ccinit.formats.layer_encryption import ImageEncryption
-from ccinit.formats.registries import RegistryRule
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.oci.layer_encryption import ImageEncryption
+from ccinit.formats.oci.registries import RegistryRule
 from ccinit.values import frozen
 
 AUTH_PIPE = "auth"

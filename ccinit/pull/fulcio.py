@@ -13,7 +13,7 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import VerificationError
-from ccinit.formats.image_policy import Fulcio
+from ccinit.formats.signature.image_policy import Fulcio
 from ccinit.pull.certificate import MALFORMED
 from ccinit.pull.public_key import PublicKey, check_public_key
 

@@ -22,8 +22,8 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from ccinit.errors import CcinitError, KernelError, VerificationError
-from ccinit.formats.digest import Digest
-from ccinit.formats.oci_image import ImageConfig
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.oci.image import ImageConfig
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
 from ccinit.pull.compress import CompressingChildren, compress_layers

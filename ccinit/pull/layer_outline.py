@@ -8,7 +8,7 @@ one, and an empty file wherever something hides a directory of the layers below.
 
 from collections.abc import Iterator
 
-from ccinit.formats.tar import END_OF_ARCHIVE, TarEntry, TarKind
+from ccinit.formats.oci.tar import END_OF_ARCHIVE, TarEntry, TarKind
 from ccinit.pull.layer_tree import (
     OPAQUE_MARKER,
     Directory,

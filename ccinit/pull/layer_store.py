@@ -9,7 +9,7 @@ image that fails ends the pod, and with it whoever waits.
 
 from collections.abc import Iterable, Sequence
 
-from ccinit.formats.digest import Digest, sha256_digest
+from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.kernel.event_loop import Event
 from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.messages import PassedLayer

@@ -12,8 +12,8 @@ whiteouts (R66), sizes of everything (R67), repeated paths (R68).
 from collections.abc import Iterator, Mapping
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.digest import Digest
-from ccinit.formats.tar import TarEntry, TarKind
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.oci.tar import TarEntry, TarKind
 from ccinit.pull.listing import (
     HOLDS_WHITEOUTS,
     OPAQUE,

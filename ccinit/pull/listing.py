@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from enum import Enum
 from functools import lru_cache
 
-from ccinit.formats.digest import Digest
+from ccinit.formats.encoding.digest import Digest
 from ccinit.values import frozen
 
 Xattrs = tuple[tuple[bytes, bytes], ...]

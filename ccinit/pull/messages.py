@@ -1,14 +1,14 @@
 """What PID 1 says to the children that read an image's documents, and what they answer.
 
-Values of `ccinit.formats.wire`, in modules of their own: PID 1 needs them, and none of the code
-that makes them (HTTP, decompression, tar). Of the others (`fetch_messages`, `unpack_messages`,
+Values of `ccinit.formats.encoding.wire`, in modules of their own: PID 1 needs them, and none of the
+code that makes them (HTTP, decompression, tar). Of the others (`fetch_messages`, `unpack_messages`,
 `tree_messages`) a child loads its own only. Who says what to whom is drawn in `image`.
 """
 
-from ccinit.formats.compression import Compression
-from ccinit.formats.digest import Digest
-from ccinit.formats.layer_encryption import ImageEncryption, KeyWrap, LayerKey
-from ccinit.formats.oci_image import ImageConfig
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.oci.compression import Compression
+from ccinit.formats.oci.image import ImageConfig
+from ccinit.formats.oci.layer_encryption import ImageEncryption, KeyWrap, LayerKey
 from ccinit.pull.layer_form import LayerForm
 from ccinit.values import frozen
 

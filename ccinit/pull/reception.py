@@ -13,9 +13,9 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from ccinit.errors import ChildError
-from ccinit.formats.digest import Digest
-from ccinit.formats.layer_encryption import LayerKey
-from ccinit.formats.oci_reference import parse_image_reference
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.oci.layer_encryption import LayerKey
+from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.kernel.event_loop import Event, TaskGroup
 from ccinit.kernel.task import Task
 from ccinit.pull.encrypted_layers import DecryptChildren, decrypt_layers

@@ -12,9 +12,9 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from ccinit.errors import LimitExceededError, PeerError, VerificationError
-from ccinit.formats.digest import Digest
-from ccinit.formats.oci_image import MAX_MANIFEST_BYTES, MediaType
-from ccinit.formats.oci_reference import HTTPS_PORT, ImageReference
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.oci.image import MAX_MANIFEST_BYTES, MediaType
+from ccinit.formats.oci.reference import HTTPS_PORT, ImageReference
 from ccinit.kernel.clock import boottime
 from ccinit.net.http import Headers, HttpLimits, HttpReply, parse_http_date
 from ccinit.pull.redirect import MAX_REDIRECTS, follow_redirect

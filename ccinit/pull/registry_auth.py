@@ -11,8 +11,8 @@ from enum import Enum
 from urllib.parse import urlencode, urlsplit
 
 from ccinit.errors import FormatError, PeerError
-from ccinit.formats.oci_reference import HTTPS_PORT, ImageReference
-from ccinit.formats.strict_json import JsonValue, decode_base64, encode_base64, parse_json
+from ccinit.formats.encoding.strict_json import JsonValue, decode_base64, encode_base64, parse_json
+from ccinit.formats.oci.reference import HTTPS_PORT, ImageReference
 from ccinit.values import field, frozen
 
 _MAX_DOCUMENT_BYTES = 64 * 1024

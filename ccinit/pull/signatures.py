@@ -8,9 +8,11 @@ is looked up for the reference as the owner wrote it, wherever the bytes came fr
 from collections.abc import Mapping, Sequence
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.digest import sha256_digest
-from ccinit.formats.docker_reference import parse_docker_reference
-from ccinit.formats.image_policy import (
+from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.oci.artifact import parse_signature_manifest
+from ccinit.formats.oci.docker_reference import parse_docker_reference
+from ccinit.formats.oci.reference import parse_image_reference
+from ccinit.formats.signature.image_policy import (
     AcceptAnything,
     KeySource,
     Reject,
@@ -19,8 +21,6 @@ from ccinit.formats.image_policy import (
     SigstoreSigned,
     parse_image_policy,
 )
-from ccinit.formats.oci_artifact import parse_signature_manifest
-from ccinit.formats.oci_reference import parse_image_reference
 from ccinit.pull.blob import verify_blob
 from ccinit.pull.certificate import load_pem_certificates
 from ccinit.pull.documents import verify_documents

@@ -20,20 +20,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
-from ccinit.formats.digest import Digest, sha256_digest
-from ccinit.formats.docker_reference import DockerReference
-from ccinit.formats.image_policy import Fulcio
-from ccinit.formats.in_toto import (
+from ccinit.formats.encoding.digest import Digest, sha256_digest
+from ccinit.formats.encoding.strict_json import decode_base64
+from ccinit.formats.oci.artifact import BUNDLE, SignatureLayer
+from ccinit.formats.oci.docker_reference import DockerReference
+from ccinit.formats.signature.image_policy import Fulcio
+from ccinit.formats.signature.in_toto import (
     PAYLOAD_TYPE,
     parse_statement,
     pre_authentication_encoding,
 )
-from ccinit.formats.oci_artifact import BUNDLE, SignatureLayer
-from ccinit.formats.rekor import LogEntry, parse_set
-from ccinit.formats.signed_identity import SignedIdentity, verify_identity
-from ccinit.formats.sigstore_bundle import DsseEnvelope, MessageSignature, parse_bundle
-from ccinit.formats.simple_signing import SignedImage, parse_simple_signing
-from ccinit.formats.strict_json import decode_base64
+from ccinit.formats.signature.rekor import LogEntry, parse_set
+from ccinit.formats.signature.signed_identity import SignedIdentity, verify_identity
+from ccinit.formats.signature.sigstore_bundle import DsseEnvelope, MessageSignature, parse_bundle
+from ccinit.formats.signature.simple_signing import SignedImage, parse_simple_signing
 from ccinit.pull.certificate import load_der_certificate, load_pem_certificates
 from ccinit.pull.fulcio import verify_certificate
 from ccinit.pull.public_key import PublicKey, verify_signature

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from ccinit.errors import CcinitError, KernelError
-from ccinit.formats.digest import Digest
-from ccinit.formats.oci_reference import parse_image_reference
-from ccinit.formats.registries import PullSource, plan_sources, rule_keys
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.oci.reference import parse_image_reference
+from ccinit.formats.oci.registries import PullSource, plan_sources, rule_keys
 from ccinit.kernel.clock import boottime
 from ccinit.net.http import HttpClient
 from ccinit.net.proxy import dial_through

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 from ccinit.errors import CcinitError
-from ccinit.formats.tar import END_OF_ARCHIVE, TarEntry, TarKind
+from ccinit.formats.oci.tar import END_OF_ARCHIVE, TarEntry, TarKind
 from ccinit.pull.content_digests import ContentDigests
 from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_outline import encode_outline

@@ -8,7 +8,7 @@ entries mean together is for whoever takes them.
 from collections.abc import Callable
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.tar import (
+from ccinit.formats.oci.tar import (
     BLOCK_BYTES,
     EXTENSION_TYPES,
     MAX_LONG_NAME_BYTES,

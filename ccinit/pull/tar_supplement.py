@@ -10,7 +10,7 @@ to say.
 
 from collections.abc import Iterable
 
-from ccinit.formats.tar import (
+from ccinit.formats.oci.tar import (
     BLOCK_BYTES,
     MAX_OCTAL_ID,
     MAX_OCTAL_SIZE,

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.rekor import LogEntry, Recorded, parse_body
+from ccinit.formats.signature.rekor import LogEntry, Recorded, parse_body
 from ccinit.pull.certificate import load_pem_certificates
 from ccinit.pull.public_key import (
     PublicKey,

@@ -18,7 +18,7 @@ import stat
 import struct
 
 from ccinit.errors import FormatError, KernelError, LimitExceededError, VerificationError
-from ccinit.formats.digest import Digest
+from ccinit.formats.encoding.digest import Digest
 from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.listing import Content, Listing, Xattrs, attributes_of
 from ccinit.pull.tree_messages import TreeDigests, TreeRequest

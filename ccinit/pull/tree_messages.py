@@ -1,6 +1,6 @@
 """What PID 1 and the child that walks mounted layers say to each other; see `messages`."""
 
-from ccinit.formats.digest import Digest
+from ccinit.formats.encoding.digest import Digest
 from ccinit.pull.layer_form import LayerForm
 from ccinit.values import frozen
 

@@ -8,7 +8,7 @@ to the `layers` child, which hashes it.
 from collections.abc import Mapping
 from typing import Protocol
 
-from ccinit.formats.compression import Compression
+from ccinit.formats.oci.compression import Compression
 from ccinit.pull.decompress import OutputLimit, make_decompressor
 from ccinit.pull.layer_stream import SINK, SOURCE, LayerReader, LayerWriter
 from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest

@@ -1,6 +1,6 @@
 """What PID 1 and the child that decompresses say to each other; see `messages`."""
 
-from ccinit.formats.compression import Compression
+from ccinit.formats.oci.compression import Compression
 from ccinit.values import frozen
 
 

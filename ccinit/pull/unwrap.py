@@ -17,16 +17,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.cms import EnvelopedData, parse_enveloped_data
-from ccinit.formats.concat_kdf import concat_kdf
-from ccinit.formats.jwe_message import (
+from ccinit.formats.kbs.concat_kdf import concat_kdf
+from ccinit.formats.kbs.jwe_message import (
     EphemeralKey,
     JweMessage,
     JweRecipient,
     KeyAlgorithm,
     parse_jwe_message,
 )
-from ccinit.formats.layer_encryption import (
+from ccinit.formats.oci.cms import EnvelopedData, parse_enveloped_data
+from ccinit.formats.oci.layer_encryption import (
     KEY_BYTES,
     KeyPacket,
     KeyWrap,

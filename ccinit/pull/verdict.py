@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from ccinit.errors import ChildError, VerificationError
-from ccinit.formats.digest import Digest, sha256_digest
+from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.pull.fetch_messages import (
     AcceptedImage,
     FoundSignatures,

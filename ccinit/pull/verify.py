@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from typing import Protocol, TypeVar
 
 from ccinit.errors import ChildError, KernelError, LimitExceededError, VerificationError
-from ccinit.formats.digest import Digest, sha256_digest
+from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.pull.documents import verify_config, verify_documents, verify_encryption
 from ccinit.pull.layer_file import LayerFile, write_error
 from ccinit.pull.layer_form import LayerForm

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from ccinit.errors import PeerError
-from ccinit.formats.alphabet import DIGITS, LETTERS
+from ccinit.formats.encoding.alphabet import DIGITS, LETTERS
 
 _MAX_BYTES = 8 * 1024
 _BLANKS = " \t"

@@ -8,8 +8,8 @@ refused request is kept or echoed except its msgid.
 import socket
 from typing import Protocol
 
-from ccinit.formats.host_rpc import REPLY_BYTES, Method, Phase, RpcError, Value
-from ccinit.formats.msgpack_rpc import (
+from ccinit.formats.planes.host_rpc import REPLY_BYTES, Method, Phase, RpcError, Value
+from ccinit.formats.planes.msgpack_rpc import (
     Request,
     encode_error,
     encode_result,

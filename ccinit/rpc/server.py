@@ -9,8 +9,8 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from ccinit.errors import DeadlineError, FormatError
-from ccinit.formats.host_rpc import HOST_CID
-from ccinit.formats.msgpack_rpc import RequestReader
+from ccinit.formats.planes.host_rpc import HOST_CID
+from ccinit.formats.planes.msgpack_rpc import RequestReader
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import TaskGroup, deadline
 from ccinit.kernel.task import readable, writable

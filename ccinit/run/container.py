@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Final
 
 from ccinit.errors import ConfigError
-from ccinit.formats.pod_container import Container, ContainerKind, Restart
+from ccinit.formats.pod.container import Container, ContainerKind, Restart
 from ccinit.values import frozen
 
 FIRST_DELAY_SECONDS: Final = 1.0

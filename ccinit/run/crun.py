@@ -16,7 +16,7 @@ from itertools import count
 from typing import Final
 
 from ccinit.errors import CcinitError, ChildError, FormatError
-from ccinit.formats.json_text import encode_json
+from ccinit.formats.encoding.json_text import encode_json
 from ccinit.kernel.event_loop import TaskGroup, deadline
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.process import Process, adopt, keeping_orphans, spawn

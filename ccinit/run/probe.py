@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
 from ccinit.errors import CcinitError, DeadlineError
-from ccinit.formats.pod_probe import Probe
+from ccinit.formats.pod.probe import Probe
 from ccinit.kernel.event_loop import TaskGroup, deadline
 from ccinit.kernel.loopback import accepts_connections
 from ccinit.kernel.process import Process

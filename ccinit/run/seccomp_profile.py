@@ -2,7 +2,7 @@
 
 Scope: the profile of every container, in the form of the OCI runtime spec (config-linux.md,
 "Seccomp"), with what its manifest changes. Left to others: which names a manifest may use
-(`ccinit.formats.pod_seccomp`), loading the filter (`crun` with libseccomp); the guest's own
+(`ccinit.formats.pod.seccomp`), loading the filter (`crun` with libseccomp); the guest's own
 children have much smaller filters of their own.
 
 Three answers: listed calls are allowed; calls that a workload must not have get EPERM, socket
@@ -14,8 +14,8 @@ kernel adds, gets ENOSYS, on which C libraries fall back to older calls. 32-bit 
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
-from ccinit.formats.pod_seccomp import Seccomp
-from ccinit.formats.system_calls import FORBIDDEN
+from ccinit.formats.pod.seccomp import Seccomp
+from ccinit.formats.pod.system_calls import FORBIDDEN
 
 Rule: TypeAlias = dict[str, object]
 
@@ -157,7 +157,7 @@ def workload_seccomp(changes: Seccomp) -> dict[str, object]:
     """Return `linux.seccomp` of a container's spec.
 
     Args:
-        changes: the container's own; its names have passed `ccinit.formats.pod_seccomp`.
+        changes: the container's own; its names have passed `ccinit.formats.pod.seccomp`.
     """
     allowed = [names.split() for _, names in ALLOWED]
     refused = [names.split() for _, names in (*FORBIDDEN, *REFUSED_UNASKED)]

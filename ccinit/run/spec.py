@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
-from ccinit.formats.oci_image import ImageConfig
-from ccinit.formats.pod_container import Container
+from ccinit.formats.oci.image import ImageConfig
+from ccinit.formats.pod.container import Container
 from ccinit.run.seccomp_profile import workload_seccomp
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.users import Identity

@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from typing import Final, TypeAlias
 
 from ccinit.errors import CcinitError, ConfigError, DeadlineError
-from ccinit.formats.oci_image import ImageConfig
-from ccinit.formats.pod_container import Container
-from ccinit.formats.pod_probe import Probe
+from ccinit.formats.oci.image import ImageConfig
+from ccinit.formats.pod.container import Container
+from ccinit.formats.pod.probe import Probe
 from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import Event, TaskGroup, boottime, deadline

@@ -20,7 +20,7 @@ from enum import IntEnum, auto
 from typing import TYPE_CHECKING, Final
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import (
     MAX_ENTRY_BYTES,
     MAX_EVIDENCE_BYTES,

@@ -7,7 +7,7 @@ never thrown away, because a chain with a hole cannot be read. What does not fit
 counted by `ccinit.seal.log`.
 
 Left to others: waiting for bytes (PID 1's event loop), padding of the reply
-(`ccinit.formats.host_rpc`), when bytes are shown (`ccinit.seal.log`).
+(`ccinit.formats.planes.host_rpc`), when bytes are shown (`ccinit.seal.log`).
 """
 
 from typing import Final

@@ -12,7 +12,7 @@ lie with their groups (`meta_bg`), because those of new groups have to lie somew
 
 from collections.abc import Awaitable, Callable
 
-from ccinit.formats.ext4 import GROUP_BLOCKS, Ext4Superblock, parse_ext4_superblock
+from ccinit.formats.disk.ext4 import GROUP_BLOCKS, Ext4Superblock, parse_ext4_superblock
 from ccinit.kernel.block import read_direct, read_size_bytes, write_direct, zero_direct
 from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
 from ccinit.unlock.profile import BLOCK_BYTES

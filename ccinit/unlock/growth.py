@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from ccinit.errors import VerificationError
-from ccinit.formats.ext4 import GROUP_BLOCKS, Ext4Superblock
+from ccinit.formats.disk.ext4 import GROUP_BLOCKS, Ext4Superblock
 from ccinit.kernel.block import read_size_bytes, zero_direct
 from ccinit.kernel.event_loop import sleep
 from ccinit.kernel.ext4 import resize_ext4

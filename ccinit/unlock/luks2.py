@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
-from ccinit.formats.luks2 import (
+from ccinit.formats.disk.luks2 import (
     COPY_BYTES,
     KEY_BYTES,
     PAYLOAD_OFFSET,

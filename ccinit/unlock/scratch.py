@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from typing import assert_never
 
 from ccinit.errors import ConfigError, VerificationError
-from ccinit.formats.pod_volume import ScratchProfile
+from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice, read_direct, read_size_bytes, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.entropy import random_bytes

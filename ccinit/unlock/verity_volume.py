@@ -7,7 +7,12 @@ measured configuration. A block that the host changed reads as EIO.
 from contextlib import ExitStack
 
 from ccinit.errors import VerificationError
-from ccinit.formats.verity import BLOCK_BYTES, VerityParameters, encode_table, verify_root_block
+from ccinit.formats.disk.verity import (
+    BLOCK_BYTES,
+    VerityParameters,
+    encode_table,
+    verify_root_block,
+)
 from ccinit.kernel.block import SECTOR_BYTES, BlockDevice, read_direct
 from ccinit.kernel.dm import DmControl, DmTarget
 from ccinit.kernel.mount import MountFlag, mount

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ccinit.errors import ConfigError, KernelError, VerificationError
-from ccinit.formats.ext4 import parse_ext4_superblock
+from ccinit.formats.disk.ext4 import parse_ext4_superblock
 from ccinit.kernel.block import BlockDevice, read_direct, read_size_bytes
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret

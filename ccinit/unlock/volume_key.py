@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ccinit.errors import VerificationError
-from ccinit.formats.luks2 import SEAL_KEY_BYTES, seal_info
+from ccinit.formats.disk.luks2 import SEAL_KEY_BYTES, seal_info
 from ccinit.secret import Secret
 from ccinit.unlock.profile import AEAD
 

@@ -11,8 +11,8 @@ from http import HTTPStatus
 from typing import Final
 
 from ccinit.errors import DeadlineError, PeerError
-from ccinit.formats.http_request import HttpRequest, HttpRequestError, HttpRequestReader
-from ccinit.formats.workload_api import WorkloadCall, parse_call
+from ccinit.formats.planes.http_request import HttpRequest, HttpRequestError, HttpRequestReader
+from ccinit.formats.planes.workload_api import WorkloadCall, parse_call
 from ccinit.kernel.clock import boottime
 from ccinit.workload.messages import MediaType, WorkloadAnswer
 

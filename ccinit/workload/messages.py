@@ -1,7 +1,7 @@
-"""What PID 1 and a child `workload` say to each other: values of `ccinit.formats.wire`.
+"""What PID 1 and a child `workload` say to each other: values of `ccinit.formats.encoding.wire`.
 
-The questions are the calls of `ccinit.formats.workload_api`. The child is not told who the caller
-is: PID 1 knows, and answers for that container only.
+The questions are the calls of `ccinit.formats.planes.workload_api`. The child is not told who the
+caller is: PID 1 knows, and answers for that container only.
 """
 
 from enum import StrEnum

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ccinit.formats.host_rpc import (
+from ccinit.formats.planes.host_rpc import (
     HOST_CID,
     METHODS,
     PORT,
@@ -12,13 +12,13 @@ from ccinit.formats.host_rpc import (
     Phase,
     RpcError,
 )
-from ccinit.formats.msgpack_rpc import MAX_DEPTH, MAX_ITEMS, MAX_REQUEST_BYTES
+from ccinit.formats.planes.msgpack_rpc import MAX_DEPTH, MAX_ITEMS, MAX_REQUEST_BYTES
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "host-rpc.md"
 
 _HEAD = f"""# The host plane
 
-Generated from `ccinit/formats/host_rpc.py`; do not edit.
+Generated from `ccinit/formats/planes/host_rpc.py`; do not edit.
 
 MessagePack-RPC (`[0, msgid, method, params]`, answered by `[1, msgid, error, result]`) on AF_VSOCK
 port {PORT}: a plain stream of MessagePack objects, without length prefix. Peers other than CID

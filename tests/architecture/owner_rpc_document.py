@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import (
+from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_rpc import (
     MAX_CALLS,
     METHODS,
     REPORT_DOMAIN,
@@ -20,7 +20,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "owner-rpc.md"
 _DOMAIN = REPORT_DOMAIN.decode().replace("\0", "\\0")
 _HEAD = f"""# The owner plane
 
-Generated from `ccinit/formats/owner_rpc.py`; do not edit.
+Generated from `ccinit/formats/planes/owner_rpc.py`; do not edit.
 
 MessagePack-RPC over TLS 1.3 with certificates on both sides, on the TCP port `owner.port` of
 `ccinit.toml`, or through the host plane's `relay`. Without `[owner]` there is none. It opens when

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.coco_config import _INSTEAD, parse_coco_settings
-from ccinit.formats.fields import Fields
-from ccinit.formats.guest_config import parse_guest_config
-from ccinit.formats.pod_manifest import parse_pod_manifest
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.initdata.coco_config import _INSTEAD, parse_coco_settings
+from ccinit.formats.initdata.guest_config import parse_guest_config
+from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.run.seccomp_profile import REFUSED_UNASKED
 from ccinit.values import replace
 from tests.fakes.coco_documents import AA, CDH

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.host_rpc import Code
-from ccinit.formats.image_policy import parse_image_policy
-from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
-from ccinit.formats.pod_resources import name_resources
-from ccinit.formats.pod_volume import VolumeKind
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.planes.host_rpc import Code
+from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod.resources import name_resources
+from ccinit.formats.pod.volume import VolumeKind
+from ccinit.formats.signature.image_policy import parse_image_policy
 from guest_owner.kbs.passports.issuer import parse_issuer
 from guest_owner.kbs.references import parse_reference_set
 from guest_owner.kbs.requirements import parse_requirements

@@ -1,7 +1,7 @@
 """The host plane, its handlers and its document say the same."""
 
 from ccinit.agent.host_service import HANDLERS
-from ccinit.formats.host_rpc import METHODS
+from ccinit.formats.planes.host_rpc import METHODS
 from tests.architecture.host_rpc_document import DOCUMENT, render
 
 

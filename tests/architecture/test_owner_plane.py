@@ -1,7 +1,7 @@
 """The owner plane, its calls, its handlers and its document say the same."""
 
 from ccinit.agent.planes.owner_service import HANDLERS
-from ccinit.formats.owner_rpc import METHODS
+from ccinit.formats.planes.owner_rpc import METHODS
 from ccinit.owner.messages import CALLS
 from ccinit.values import fields
 from tests.architecture.owner_rpc_document import DOCUMENT, render

@@ -6,7 +6,7 @@ import pytest
 
 from ccinit.agent.jobs.evidence import ATTESTERS
 from ccinit.attest.detect import TABLE, Row
-from ccinit.formats.tee import (
+from ccinit.formats.evidence.tee import (
     Binding,
     Tee,
     evidence_needs_network,

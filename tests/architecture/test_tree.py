@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NEVER_IN_PID1 = {
     *("_hashlib", "asyncio", "base64", "dataclasses", "gzip", "httpx", "inspect", "logging"),
     *("pyroute2", "ssl", "string", "subprocess", "threading", "tomllib", "typing_extensions"),
-    *("ipaddress", "json", "random", "ccinit.formats.rcar", "ccinit.formats.tpm_commands"),
-    "ccinit.formats.coco_config",
+    *("ipaddress", "json", "random", "ccinit.formats.kbs.rcar", "ccinit.formats.tcg.tpm_commands"),
+    "ccinit.formats.initdata.coco_config",
     "cryptography.hazmat.backends.openssl.backend",
     "cryptography.hazmat.primitives.ciphers",
 }
@@ -141,7 +141,7 @@ def test_child_that_may_read_json_has_the_library_before_it_gives_up_files(role:
         "from ccinit.agent.processes.roles import RIGHTS, Role\n"
         f"load_code(RIGHTS[Role({role!r})])\n"
     )
-    assert {"ccinit.formats.strict_json", "json", "json.decoder"} <= loaded
+    assert {"ccinit.formats.encoding.strict_json", "json", "json.decoder"} <= loaded
 
 
 @pytest.mark.parametrize("preload", ["kept", "dropped"])
@@ -160,7 +160,7 @@ def test_child_that_parses_the_configuration_needs_no_more_files(preload: str) -
         f"assert run(request(document={document_of(files)!r}), None).manifest.name == 'shop'"
     )
     if preload == "kept":
-        assert "ccinit.formats.coco_config" in modules_loaded_by(code)
+        assert "ccinit.formats.initdata.coco_config" in modules_loaded_by(code)
         return
     with pytest.raises(subprocess.CalledProcessError) as caught:
         modules_loaded_by(code)

@@ -16,9 +16,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, assert_never
 
-from ccinit.formats.host_rpc import Code, Phase
-from ccinit.formats.initdata import document_digest
-from ccinit.formats.tee import Tee, initdata_binding
+from ccinit.formats.evidence.tee import Tee, initdata_binding
+from ccinit.formats.initdata.document import document_digest
+from ccinit.formats.planes.host_rpc import Code, Phase
 from host_runtime.guest_files import GuestFiles
 from host_runtime.launcher import EndReason, GuestConfig
 from rootfs_builder.tools_tree import ToolsTree

@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import UUID
 
 from ccinit.errors import FormatError
-from ccinit.formats.verity import BLOCK_BYTES
+from ccinit.formats.disk.verity import BLOCK_BYTES
 from host_runtime.efi_variables import EfiVariable, parse_variable_store
 from measured_boot.pcr import ZERO_PCR, digest_of, extend
 from measured_boot.pe import PeImage, parse_pe

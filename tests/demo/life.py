@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ccinit.errors import CcinitError
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason, Guest, GuestConfig, boot_guest
 from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from tests.demo.parties import BIN

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccinit.formats.host_rpc import Phase
+from ccinit.formats.planes.host_rpc import Phase
 from tests.demo.parties import Owner
 from tests.demo.show import DemoError
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ccinit.formats.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import Role
 from tests.demo.show import DemoError
 
 BIN = Path(sys.executable).parent

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ccinit.formats.host_rpc import Phase
+from ccinit.formats.planes.host_rpc import Phase
 from tests.demo.life import Life
 from tests.demo.owner_log import OwnerLog
 

@@ -14,8 +14,8 @@ from typing import Final
 
 from ccinit.attest.simulated import sample, snp, tdx
 from ccinit.attest.simulated.machine import serial_number
-from ccinit.formats.initdata import document_digest
-from ccinit.formats.tee import Binding, Tee, initdata_binding
+from ccinit.formats.evidence.tee import Binding, Tee, initdata_binding
+from ccinit.formats.initdata.document import document_digest
 from guest_owner.kbs.measurements import Measurements, SnpMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet
 from guest_owner.kbs.sample_measurements import SampleMeasurements

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccinit.formats.host_rpc import Code
+from ccinit.formats.planes.host_rpc import Code
 from tests.demo.attacks import Outcome
 from tests.demo.host_view import HostView
 

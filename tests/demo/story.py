@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason, GuestConfig, boot_guest
 from tests.demo import pod, world
 from tests.demo.attacks import (

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from ccinit.formats.host_rpc import Phase
-from ccinit.formats.owner_rpc import Role
+from ccinit.formats.planes.host_rpc import Phase
+from ccinit.formats.planes.owner_rpc import Role
 from host_runtime.launcher import Guest
 from tests.demo.life import relaying
 from tests.demo.platforms import TrustedPlatform

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ccinit.formats.owner_rpc import Role
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.kbs.references import encode_reference_set
 from host_runtime.accelerator import choose_accelerator
 from host_runtime.disks import create_sparse_disk

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
 
-from ccinit.formats.snp_evidence import Certificate, CertType, SnpEvidence
-from ccinit.formats.snp_report import parse_snp_report
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.snp import Certificate, CertType, SnpEvidence
+from ccinit.formats.evidence.snp_report import parse_snp_report
+from ccinit.formats.evidence.tee import ReportData
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from tests.fakes.attestation_tokens import (
     INTEL,

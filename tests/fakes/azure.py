@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.encoding.strict_json import JsonValue
 from tests.fakes.snp import FakeSnp, der_of
 from tests.fakes.tdx_device import td_report
 from tests.fakes.tdx_quote import FakeTdx

@@ -1,7 +1,7 @@
 """A container of a manifest and the configuration of its image, of which little is said."""
 
-from ccinit.formats.oci_image import ImageConfig
-from ccinit.formats.pod_container import Container, ContainerKind, Resources, Restart
+from ccinit.formats.oci.image import ImageConfig
+from ccinit.formats.pod.container import Container, ContainerKind, Resources, Restart
 
 CONTAINER = Container(
     name="web",

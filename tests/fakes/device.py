@@ -3,7 +3,7 @@
 import base64
 from dataclasses import dataclass
 
-from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.encoding.strict_json import JsonValue
 
 
 @dataclass(frozen=True, kw_only=True)

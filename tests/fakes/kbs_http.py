@@ -14,8 +14,8 @@ from email.utils import formatdate
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ccinit.errors import PeerError
-from ccinit.formats.rcar import ERROR_PREFIX
-from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.kbs.rcar import ERROR_PREFIX
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from tests.vectors.jwe.make_vectors import Recipient, seal
 

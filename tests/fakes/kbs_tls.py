@@ -16,8 +16,8 @@ from ccinit.attest.client import KbsClient
 from ccinit.attest.patience import AttestLimits
 from ccinit.attest.ports import HttpTransport
 from ccinit.errors import PeerError
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.net.http import HttpClient, HttpLimits, HttpReply
 from ccinit.net.tls import pinned_context
 from tests.fakes.device import SampleDevice

@@ -5,10 +5,10 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ccinit.formats.digest import sha256_digest
-from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.resource_uri import parse_resource_uri
-from tests.unit.ccinit.formats.image_policy_cases import policy
+from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from tests.unit.ccinit.formats.signature.image_policy_cases import policy
 
 STATEMENT = "ca2fa1f2-1c46-4003-9bac-6f2c80542909"
 DATE = 1_790_000_000

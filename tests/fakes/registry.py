@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ccinit.errors import PeerError
-from ccinit.formats.oci_image import MediaType
+from ccinit.formats.oci.image import MediaType
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.pull.registry import RegistryLimits
 

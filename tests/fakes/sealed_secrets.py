@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from ccinit.formats.strict_json import encode_base64url
+from ccinit.formats.encoding.strict_json import encode_base64url
 
 KEY_URI = "kbs:///ccinit/demo/file-signing-key"
 HEADER = {"alg": "ES256", "kid": KEY_URI}

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 
-from ccinit.formats.snp_evidence import Certificate, CertType, SnpEvidence
-from ccinit.formats.snp_report import parse_snp_report
-from ccinit.formats.strict_json import JsonValue
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.snp import Certificate, CertType, SnpEvidence
+from ccinit.formats.evidence.snp_report import parse_snp_report
 
 OIDS = "1.3.6.1.4.1.3704.1"
 START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ccinit.formats.tpm_evidence import TpmEvidence
+from ccinit.formats.evidence.tpm import TpmEvidence
 
 GENERATED = 0xFF544347
 QUOTE = 0x8018

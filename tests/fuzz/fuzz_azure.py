@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import cast
 
 from ccinit.errors import CcinitError
-from ccinit.formats.azure_evidence import AzureEvidence, parse_azure_evidence
-from ccinit.formats.cca_token import parse_cca_token
-from ccinit.formats.hcl_report import parse_hcl_report
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import Tee
-from ccinit.formats.tpm2_nv import parse_list_nv_indexes, parse_nv_done, parse_nv_read_public
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.azure import AzureEvidence, parse_azure_evidence
+from ccinit.formats.evidence.cca_token import parse_cca_token
+from ccinit.formats.evidence.hcl_report import parse_hcl_report
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.tcg.tpm2_nv import parse_list_nv_indexes, parse_nv_done, parse_nv_read_public
 from guest_owner.kbs.verifiers.table import verify_evidence
 from tests.fakes.azure import base64url
 from tests.fakes.cca import FakeRealm

@@ -12,15 +12,15 @@ import time
 
 from ccinit.attest.tee_key import generate_tee_key
 from ccinit.errors import FormatError, LimitExceededError, VerificationError
-from ccinit.formats.debug_grant import (
+from ccinit.formats.disk.verity import RootHash
+from ccinit.formats.kbs.debug_grant import (
     MAX_GRANT_SECONDS,
     DebugGrant,
     encode_debug_grant,
     parse_debug_grant,
     verify_debug_grant,
 )
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.verity import RootHash
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 
 KEY, OTHER = (generate_tee_key(TeeKeyAlgorithm.P256).public_jwk for _ in range(2))
 GRANT = DebugGrant(

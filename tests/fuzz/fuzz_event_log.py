@@ -11,8 +11,8 @@ import sys
 import time
 
 from ccinit.errors import FormatError
-from ccinit.formats.aael import AaelEvent, parse_aael_event
-from ccinit.formats.event_log import (
+from ccinit.formats.tcg.aael import AaelEvent, parse_aael_event
+from ccinit.formats.tcg.event_log import (
     END_OF_RECORDS,
     Algorithm,
     EventLog,

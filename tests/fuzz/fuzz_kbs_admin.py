@@ -14,7 +14,7 @@ import time
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ccinit.errors import CcinitError
-from ccinit.formats.strict_json import encode_base64url
+from ccinit.formats.encoding.strict_json import encode_base64url
 from guest_owner.kbs.admin_token import AdminKey, sign_admin_token, verify_admin_token
 from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.policy_text import remove_rule

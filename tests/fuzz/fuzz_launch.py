@@ -12,14 +12,14 @@ from contextlib import suppress
 from ccinit.agent.phases.attestation import plan_resources
 from ccinit.attest.launch import LaunchSecrets
 from ccinit.errors import CcinitError, FormatError
-from ccinit.formats.launch_secret import (
+from ccinit.formats.encoding.strict_json import parse_json
+from ccinit.formats.kbs.launch_secret import (
     encode_launch_statement,
     parse_launch_statement,
     verify_log_voucher,
     vouch_for_log,
 )
-from ccinit.formats.pod_manifest import parse_pod_manifest
-from ccinit.formats.strict_json import parse_json
+from ccinit.formats.pod.manifest import parse_pod_manifest
 from tests.fakes.documents import FULL_POD
 from tests.fakes.launch import PSK, STATEMENT, Launch
 from tests.fuzz.fuzz_snp import mutate

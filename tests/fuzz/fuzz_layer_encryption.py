@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.layer_encryption import (
+from ccinit.formats.oci.layer_encryption import (
     KeyWrap,
     LayerKey,
     WrapScheme,

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.luks2 import COPY_BYTES, MAX_ITERATIONS, MIN_ITERATIONS, parse_luks2_header
+from ccinit.formats.disk.luks2 import COPY_BYTES, MAX_ITERATIONS, MIN_ITERATIONS, parse_luks2_header
 from tests.fakes.luks2 import make_copy, make_metadata
 
 TEXT = json.dumps(make_metadata(), separators=(",", ":")).encode()

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from ccinit.errors import CcinitError
-from ccinit.formats.oci_image import (
+from ccinit.formats.oci.image import (
     ImageIndex,
     parse_image_config,
     parse_image_document,
     select_platform,
 )
-from ccinit.formats.oci_reference import parse_image_reference
+from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.pull.registry_auth import find_credential, parse_challenge, parse_token, token_request
 from tests.fakes.registry import make_image, make_index
 

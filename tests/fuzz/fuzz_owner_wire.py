@@ -9,8 +9,8 @@ import sys
 import time
 
 from ccinit.errors import FormatError, PeerError
-from ccinit.formats.owner_rpc import WINDOW_BYTES
-from ccinit.formats.owner_wire import (
+from ccinit.formats.planes.owner_rpc import WINDOW_BYTES
+from ccinit.formats.planes.owner_wire import (
     Credit,
     Data,
     LogLine,

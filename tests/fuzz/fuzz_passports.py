@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.errors import CcinitError
-from ccinit.formats.strict_json import encode_base64url
+from ccinit.formats.encoding.strict_json import encode_base64url
 from guest_owner.kbs.passports.issuer import parse_issuer
 from guest_owner.kbs.passports.judge import judge_passport
 from guest_owner.kbs.passports.key_set import encode_key_set, parse_key_set

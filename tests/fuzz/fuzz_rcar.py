@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ccinit.attest.refusal import refusal
 from ccinit.errors import FormatError
-from ccinit.formats.rcar import (
+from ccinit.formats.kbs.rcar import (
     encode_attestation,
     encode_challenge,
     encode_error_information,

@@ -14,12 +14,12 @@ from contextlib import suppress
 from typing import Any
 
 from ccinit.errors import FormatError
-from ccinit.formats.se_attestation import (
+from ccinit.formats.encoding.strict_json import JsonValue, parse_json
+from ccinit.formats.evidence.se import (
     encode_se_request,
     parse_se_evidence,
     parse_se_request,
 )
-from ccinit.formats.strict_json import JsonValue, parse_json
 from ccinit.values import replace
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.verifiers.se import verify_evidence

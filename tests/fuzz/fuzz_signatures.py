@@ -13,14 +13,14 @@ import time
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ccinit.errors import CcinitError
-from ccinit.formats.digest import parse_digest
-from ccinit.formats.docker_reference import parse_docker_reference, parse_name_prefix
-from ccinit.formats.image_policy import parse_image_policy
-from ccinit.formats.in_toto import parse_statement
-from ccinit.formats.oci_artifact import parse_referrers, parse_signature_manifest
-from ccinit.formats.rekor import parse_body, parse_set
-from ccinit.formats.sigstore_bundle import parse_bundle
-from ccinit.formats.simple_signing import parse_simple_signing
+from ccinit.formats.encoding.digest import parse_digest
+from ccinit.formats.oci.artifact import parse_referrers, parse_signature_manifest
+from ccinit.formats.oci.docker_reference import parse_docker_reference, parse_name_prefix
+from ccinit.formats.signature.image_policy import parse_image_policy
+from ccinit.formats.signature.in_toto import parse_statement
+from ccinit.formats.signature.rekor import parse_body, parse_set
+from ccinit.formats.signature.sigstore_bundle import parse_bundle
+from ccinit.formats.signature.simple_signing import parse_simple_signing
 from ccinit.pull.fetch_messages import (
     AttachedManifest,
     FoundSignatures,

@@ -13,13 +13,13 @@ from contextlib import suppress
 from typing import Any
 
 from ccinit.errors import FormatError
-from ccinit.formats.snp_evidence import (
+from ccinit.formats.encoding.strict_json import parse_json
+from ccinit.formats.evidence.snp import (
     SnpEvidence,
     parse_certificate_table,
     parse_snp_evidence,
 )
-from ccinit.formats.snp_report import parse_snp_report
-from ccinit.formats.strict_json import parse_json
+from ccinit.formats.evidence.snp_report import parse_snp_report
 from tests.fakes.snp import ASK, VCEK, FakeSnp, certificate_table
 
 _REASONS = ("snp_report.", "snp_certificates.", "snp_evidence.", "fuzz.")

@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 from ccinit.errors import CcinitError, FormatError
-from ccinit.formats.strict_json import parse_json
-from ccinit.formats.svsm_evidence import (
+from ccinit.formats.encoding.strict_json import parse_json
+from ccinit.formats.evidence.svsm import (
     SvsmRequest,
     encode_svsm_keys,
     encode_svsm_request,
@@ -23,7 +23,7 @@ from ccinit.formats.svsm_evidence import (
     parse_svsm_keys,
     parse_svsm_request,
 )
-from ccinit.formats.tpm2_keys import (
+from ccinit.formats.tcg.tpm2_keys import (
     EK_TEMPLATE,
     encode_create_primary,
     parse_activate_credential,

@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.errors import FormatError
-from ccinit.formats.strict_json import encode_base64
-from ccinit.formats.tdx_quote import parse_tdx_quote
+from ccinit.formats.encoding.strict_json import encode_base64
+from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.verifiers.pck import load_chain
 from guest_owner.kbs.verifiers.tdx import verify_evidence

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ccinit.errors import FormatError
-from ccinit.formats.tpm2 import (
+from ccinit.formats.tcg.tpm2 import (
     parse_pcr_extend,
     parse_pcr_read,
     parse_quote,

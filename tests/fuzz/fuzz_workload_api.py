@@ -8,13 +8,13 @@ import random
 import sys
 import time
 
-from ccinit.formats.http_request import (
+from ccinit.formats.planes.http_request import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
     HttpRequestError,
     HttpRequestReader,
 )
-from ccinit.formats.workload_api import WorkloadCall, parse_call
+from ccinit.formats.planes.workload_api import WorkloadCall, parse_call
 
 STATUSES = frozenset((400, 404, 405, 411, 413, 431))
 BODY = b'{"domain":"d","operation":"o","content":"c"}'

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ccinit.errors import CcinitError
-from ccinit.formats.pod_container import Restart
+from ccinit.formats.pod.container import Restart
 from ccinit.kernel.event_loop import TaskGroup, boottime, sleep
 from ccinit.kernel.mount import MountFlag, UmountFlag, mount, pivot_root, umount2
 from ccinit.run import supervisor as supervisor_module

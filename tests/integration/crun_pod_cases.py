@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ccinit.formats.pod_seccomp import Seccomp
+from ccinit.formats.pod.seccomp import Seccomp
 from tests.vm.guest.containers import container, supervise, workload
 
 CALLS = (

@@ -4,9 +4,9 @@ import json
 import socket
 from pathlib import Path
 
-from ccinit.formats.pod_capability import Capability
-from ccinit.formats.pod_container import Restart
-from ccinit.formats.pod_probe import Probe
+from ccinit.formats.pod.capability import Capability
+from ccinit.formats.pod.container import Restart
+from ccinit.formats.pod.probe import Probe
 from ccinit.kernel.event_loop import TaskGroup
 from ccinit.kernel.loopback import accepts_connections
 from ccinit.run import probe as probe_module

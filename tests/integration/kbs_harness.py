@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 
 from ccinit.errors import CcinitError
-from ccinit.formats.jwk import P256, parse_epk
+from ccinit.formats.encoding.strict_json import JsonValue, decode_base64url, encode_base64url
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.kbs.jwk import P256, parse_epk
 from ccinit.formats.sealed_log import parse_boot_id, report_data
-from ccinit.formats.strict_json import JsonValue, decode_base64url, encode_base64url
-from ccinit.formats.tee import ReportData, Tee
 from guest_owner.cli import main
 from guest_owner.kbs.audit import read_audit
 from guest_owner.kbs.limits import Limits

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ccinit.formats.layer_encryption import ImageEncryption
+from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.pull.fetch_messages import FoundImage, PulledBlobs, PullLimits, PullRequest
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_store import LayerStore

@@ -26,12 +26,12 @@ from ccinit.agent.platform.measurement import RuntimeMeasurement
 from ccinit.agent.processes.children import Children
 from ccinit.agent.state import BootState
 from ccinit.attest.detect import Node, Platform
-from ccinit.formats.guest_config import OwnerConfig
-from ccinit.formats.host_rpc import HOST_CID, Phase
-from ccinit.formats.pod_manifest import Allow, PodManifest
-from ccinit.formats.pod_resources import tls_identity_uri
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import OwnerConfig
+from ccinit.formats.planes.host_rpc import HOST_CID, Phase
+from ccinit.formats.pod.manifest import Allow, PodManifest
+from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.formats.sealed_log import Kind
-from ccinit.formats.tee import Tee
 from ccinit.kernel.event_loop import EventLoop, readable, sleep
 from ccinit.kernel.listener import accept, listen_tcp
 from ccinit.kernel.process import owned_pids, reap_orphans
@@ -46,7 +46,7 @@ from tests.integration.crun_cases import enter, unlimited
 from tests.vm.guest.containers import PYTHON, container, own_cgroup, remove_own_cgroup, workload
 
 if TYPE_CHECKING:
-    from ccinit.formats.resource_uri import KbsUri
+    from ccinit.formats.kbs.resource_uri import KbsUri
 
 WORK = Path("/mnt/ccinit")
 SITE = "/srv"

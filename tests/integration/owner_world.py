@@ -16,9 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import Role, Stream, Value
-from ccinit.formats.owner_wire import LogLine, LogLineReader
+from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_rpc import Role, Stream, Value
+from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from guest_owner.plane.authority import OwnerAuthority, create_authority
 from guest_owner.plane.client import CallRefusedError, Endpoint, OwnerClient
 from guest_owner.plane.open_call import Streams

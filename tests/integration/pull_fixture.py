@@ -18,9 +18,9 @@ from typing import TypeVar, cast
 
 from ccinit.agent.phases.image_keys import select_wraps
 from ccinit.errors import ChildError, VerificationError
-from ccinit.formats.layer_encryption import ImageEncryption, LayerKey
-from ccinit.formats.registries import RegistryRule
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.oci.layer_encryption import ImageEncryption, LayerKey
+from ccinit.formats.oci.registries import RegistryRule
 from ccinit.kernel.event_loop import Event, EventLoop
 from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.overlay import mount_overlay

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from ccinit.agent.guest import Guest
 from ccinit.agent.phases.pod_namespaces import share_namespaces
 from ccinit.errors import CcinitError
-from ccinit.formats.pod_capability import Capability
-from ccinit.formats.pod_container import Restart
-from ccinit.formats.pod_share import Share
+from ccinit.formats.pod.capability import Capability
+from ccinit.formats.pod.container import Restart
+from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import EventLoop, boottime, sleep
 from ccinit.kernel.namespaces import NamespaceKind, namespace_file
 from ccinit.kernel.process import owned_pids

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ccinit.formats.tpm_commands import TpmCommands
+from ccinit.formats.tcg.tpm_commands import TpmCommands
 from guest_owner.kbs.measurements import Boot, TpmMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
 from tests.fakes.snp import Chain

@@ -20,9 +20,9 @@ from ccinit.agent.jobs.evidence import snp_attester, tdx_attester
 from ccinit.attest.client import KbsClient
 from ccinit.attest.passport import PassportSource
 from ccinit.errors import CcinitError
-from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.kernel import tsm
 from ccinit.kernel.tsm import open_report_entry
 from ccinit.net.http import HttpClient

@@ -18,10 +18,10 @@ from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children
 from ccinit.errors import CcinitError
-from ccinit.formats.guest_config import Limits
-from ccinit.formats.pod_manifest import Image
-from ccinit.formats.registries import Access, Location, RegistryRule
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.initdata.guest_config import Limits
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.oci.registries import Access, Location, RegistryRule
+from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.pull.fetch_messages import PolicyKey
 from ccinit.pull.image import unmount_layers

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from ccinit.attest.azure import AzureAttester, identify_paravisor
 from ccinit.attest.azure_metadata import fetch_td_quote, fetch_vcek
 from ccinit.errors import CcinitError, PeerError, VerificationError
-from ccinit.formats.azure_evidence import parse_azure_evidence
-from ccinit.formats.hcl_report import parse_hcl_report
-from ccinit.formats.tee import ReportData, Tee
-from ccinit.formats.tpm2 import parse_tpms_attest
+from ccinit.formats.evidence.azure import parse_azure_evidence
+from ccinit.formats.evidence.hcl_report import parse_hcl_report
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.tcg.tpm2 import parse_tpms_attest
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.net.metadata import metadata_client
 from tests.fakes.azure import AK_HANDLE, REPORT_INDEX, SNP, TDX, Paravisor, encode_report

@@ -20,13 +20,13 @@ from ccinit.attest.client import KbsClient
 from ccinit.attest.sample_device import SampleDevice
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import CcinitError
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport
-from ccinit.formats.json_text import canonical_json
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.encoding.json_text import canonical_json
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsTransport
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
 from guest_owner.kbs.store import Store

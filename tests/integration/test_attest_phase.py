@@ -26,18 +26,18 @@ from ccinit.agent.platform import devices
 from ccinit.agent.processes.children import Children
 from ccinit.attest.detect import Platform
 from ccinit.errors import CcinitError, DeadlineError, KernelError, PeerError
-from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.guest_config import (
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import (
     KBS_VSOCK_PORT,
     EnvelopePolicy,
     KbsConfig,
     KbsTransport,
     Limits,
 )
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.pod_manifest import PodSecret
-from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.tee import Tee
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.pod.manifest import PodSecret
 from ccinit.kernel.event_loop import EventLoop, Turn
 from ccinit.kernel.process import owned_pids
 from guest_owner.kbs.store import Store

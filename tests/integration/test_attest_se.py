@@ -15,10 +15,10 @@ from ccinit.agent.jobs.evidence import se_attester
 from ccinit.agent.jobs.messages import EvidenceRequest
 from ccinit.attest.client import KbsClient
 from ccinit.errors import CcinitError
-from ccinit.formats.initdata import document_digest
-from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.initdata.document import document_digest
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
 from guest_owner.kbs.references import Profile, encode_reference_set

@@ -20,13 +20,13 @@ from ccinit.agent.jobs.messages import BindRequest, EvidenceRequest
 from ccinit.attest.client import KbsClient
 from ccinit.attest.svsm import read_keys
 from ccinit.errors import CcinitError
-from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.snp_evidence import Certificate, CertType
-from ccinit.formats.strict_json import JsonValue, encode_base64, parse_json
-from ccinit.formats.svsm_evidence import encode_svsm_keys, parse_svsm_evidence
-from ccinit.formats.tee import ReportData, Tee
-from ccinit.formats.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, is_made_from
-from ccinit.formats.tpm_commands import TpmCommands
+from ccinit.formats.encoding.strict_json import JsonValue, encode_base64, parse_json
+from ccinit.formats.evidence.snp import Certificate, CertType
+from ccinit.formats.evidence.svsm import encode_svsm_keys, parse_svsm_evidence
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, is_made_from
+from ccinit.formats.tcg.tpm_commands import TpmCommands
 from ccinit.kernel import tsm
 from ccinit.kernel.tsm import open_vtpm_entry
 from ccinit.net.http import HttpClient

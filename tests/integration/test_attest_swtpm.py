@@ -28,15 +28,15 @@ from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.tpm import AK_HANDLE, TpmAttester
 from ccinit.errors import PeerError, VerificationError
-from ccinit.formats.digest import Digest
-from ccinit.formats.event_log import Algorithm
-from ccinit.formats.tee import ReportData, Tee
-from ccinit.formats.tpm2 import (
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.evidence.tpm import TpmEvidence, parse_tpm_evidence
+from ccinit.formats.tcg.event_log import Algorithm
+from ccinit.formats.tcg.tpm2 import (
     ALL_SHA256_PCRS,
     parse_tpms_attest,
     parse_tpmt_signature,
 )
-from ccinit.formats.tpm_evidence import TpmEvidence, parse_tpm_evidence
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.initdata import bind_initdata

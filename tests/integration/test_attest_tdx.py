@@ -17,11 +17,11 @@ from ccinit.agent.jobs.messages import EvidenceReply, EvidenceRequest
 from ccinit.agent.platform.measurement import container_starts, image_pulled
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
-from ccinit.formats.aael import AaelEvent
-from ccinit.formats.digest import Digest
-from ccinit.formats.event_log import Algorithm, replay
-from ccinit.formats.tdx_evidence import parse_tdx_evidence
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.evidence.tdx import parse_tdx_evidence
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.tcg.aael import AaelEvent
+from ccinit.formats.tcg.event_log import Algorithm, replay
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.measure.event_log import EventLog
 from ccinit.measure.register import EVENT_REGISTERS

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
+from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.sealed_log import parse_boot_id, report_data
-from ccinit.formats.tee import ReportData, Tee
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence
 from tests.fakes.snp import Chain

@@ -31,21 +31,21 @@ from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.errors import CcinitError
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import (
+from ccinit.formats.evidence.log_key import parse_log_evidence
+from ccinit.formats.evidence.tee import NO_REPORT_DATA, Tee
+from ccinit.formats.initdata.guest_config import (
     EnvelopePolicy,
     KbsConfig,
     KbsTransport,
     Limits,
     LogConfig,
 )
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.log_evidence import parse_log_evidence
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.sealed_log import BootId
-from ccinit.formats.tee import NO_REPORT_DATA, Tee
-from ccinit.formats.tpm2 import ALL_SHA256_PCRS
-from ccinit.formats.tpm_commands import TpmCommands
+from ccinit.formats.tcg.tpm2 import ALL_SHA256_PCRS
+from ccinit.formats.tcg.tpm_commands import TpmCommands
 from ccinit.kernel.event_loop import EventLoop, Turn
 from guest_owner.kbs.measurements import Boot, TpmMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ccinit.errors import CcinitError, ConfigError
-from ccinit.formats.layer_encryption import ImageEncryption
+from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.pull.fetch_messages import SignaturePolicy
 from rootfs_builder.cli import main
 from rootfs_builder.container_image.oci_layout import TAG, open_layout, read_blob

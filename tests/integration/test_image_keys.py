@@ -21,12 +21,12 @@ from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import CcinitError
-from ccinit.formats.digest import parse_digest
-from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.layer_encryption import ImageEncryption, LayerKey
-from ccinit.formats.pod_manifest import Image
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.encoding.digest import parse_digest
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.oci.layer_encryption import ImageEncryption, LayerKey
+from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import Turn
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import InspectedImage, InspectRequest, UnwrapRequest

@@ -18,20 +18,20 @@ from ccinit.agent.jobs.messages import (
     Wanted,
 )
 from ccinit.errors import CcinitError
-from ccinit.formats import wire
-from ccinit.formats.debug_grant import DebugGrant, encode_debug_grant
-from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.guest_config import (
+from ccinit.formats.disk.verity import RootHash
+from ccinit.formats.encoding import wire
+from ccinit.formats.encoding.json_text import canonical_json
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.initdata.guest_config import (
     AttestationService,
     EnvelopePolicy,
     KbsTransport,
     PassportConfig,
 )
-from ccinit.formats.json_text import canonical_json
-from ccinit.formats.jwk import TeeKeyAlgorithm, parse_jwk
-from ccinit.formats.resource_uri import parse_kbs_uri, parse_resource_uri
-from ccinit.formats.tee import ReportData, Tee
-from ccinit.formats.verity import RootHash
+from ccinit.formats.kbs.debug_grant import DebugGrant, encode_debug_grant
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm, parse_jwk
+from ccinit.formats.kbs.resource_uri import parse_kbs_uri, parse_resource_uri
 from ccinit.values import replace
 from tests.fakes import attestation_service
 from tests.fakes.attestation_service import AzureAttestation, tdx_evidence

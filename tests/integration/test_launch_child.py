@@ -16,9 +16,9 @@ from ccinit.agent.phases.attestation import plan_resources
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError
-from ccinit.formats.digest import sha256_digest
-from ccinit.formats.pod_manifest import parse_pod_manifest
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.efi_secret import open_secrets
 from ccinit.kernel.event_loop import EventLoop
 from tests.fakes.documents import FULL_POD

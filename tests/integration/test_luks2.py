@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError, FormatError
-from ccinit.formats.luks2 import COPY_BYTES, SEAL_OFFSET, make_seal, parse_luks2_header
+from ccinit.formats.disk.luks2 import COPY_BYTES, SEAL_OFFSET, make_seal, parse_luks2_header
 from ccinit.secret import Secret
 from ccinit.unlock.luks2 import open_key_slot
 from rootfs_builder.tools_tree import ToolsTree

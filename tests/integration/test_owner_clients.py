@@ -14,8 +14,8 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import ConfigError, PeerError
-from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import (
+from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_rpc import (
     MAX_ARGUMENTS,
     MAX_PATH_BYTES,
     METHODS,
@@ -23,8 +23,8 @@ from ccinit.formats.owner_rpc import (
     Role,
     Value,
 )
-from ccinit.formats.owner_wire import Data, Refused, encode_data, encode_request
-from ccinit.formats.tls_hello import group_name
+from ccinit.formats.planes.owner_wire import Data, Refused, encode_data, encode_request
+from ccinit.formats.planes.tls_hello import group_name
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.open_call import OpenCall, Streams
 from rootfs_builder.tools_tree import ToolsTree

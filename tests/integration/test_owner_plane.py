@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, Value
-from ccinit.formats.owner_wire import encode_request
+from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, Value
+from ccinit.formats.planes.owner_wire import encode_request
 from ccinit.formats.sealed_log import Kind
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.open_call import Streams

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from ccinit.attest.passport import PassportSource
-from ccinit.formats.guest_config import AttestationService as Service
-from ccinit.formats.guest_config import PassportConfig
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import AttestationService as Service
+from ccinit.formats.initdata.guest_config import PassportConfig
 from tests.fakes.attestation_service import (
     API_KEY,
     POLICY,

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from ccinit.formats.pod_probe import Probe
+from ccinit.formats.pod.probe import Probe
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.process import Process, owned_pids, spawn
 from ccinit.run.probe import asking

@@ -26,10 +26,10 @@ from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children
 from ccinit.errors import CcinitError
-from ccinit.formats.guest_config import Limits
-from ccinit.formats.layer_encryption import ImageEncryption
-from ccinit.formats.pod_manifest import Image
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.initdata.guest_config import Limits
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.oci.layer_encryption import ImageEncryption
+from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import EventLoop, Turn
 from ccinit.pull.fetch_messages import PulledBlobs, PullRequest
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.formats.digest import parse_digest
-from ccinit.formats.oci_image import MAX_LAYERS
+from ccinit.formats.encoding.digest import parse_digest
+from ccinit.formats.oci.image import MAX_LAYERS
 from ccinit.pull.image import pull_image
 from ccinit.pull.index import IndexRequest
 from ccinit.pull.layer_store import LayerStore

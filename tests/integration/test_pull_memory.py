@@ -27,7 +27,7 @@ from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children
 from ccinit.errors import CcinitError
-from ccinit.formats.pod_manifest import Image
+from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.mount import CONFINED, mount
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers

@@ -16,8 +16,8 @@ from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.images import pull
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.errors import CcinitError
-from ccinit.formats.guest_config import Limits
-from ccinit.formats.pod_manifest import Image
+from ccinit.formats.initdata.guest_config import Limits
+from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import EventLoop
 from tests.fakes.hostile_registry import Fault, HostileRegistry, serve_hostile
 from tests.fakes.registry import REPOSITORY, FakeImage, make_image

@@ -13,10 +13,10 @@ import pytest
 from ccinit.agent.processes.children import Answer, Children
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError
-from ccinit.formats.fields import Fields
-from ccinit.formats.layer_encryption import ImageEncryption
-from ccinit.formats.oci_reference import parse_image_reference
-from ccinit.formats.registries import RegistryRule, read_registry
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.oci.layer_encryption import ImageEncryption
+from ccinit.formats.oci.reference import parse_image_reference
+from ccinit.formats.oci.registries import RegistryRule, read_registry
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.pull.fetch_messages import (
     AUTH_PIPE,

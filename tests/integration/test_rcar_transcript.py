@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from tests.fakes import rcar_reference as reference
 from tests.fakes.device import SampleDevice
 from tests.fakes.kbs_http import FakeKbs

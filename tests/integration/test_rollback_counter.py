@@ -21,8 +21,8 @@ from ccinit.agent.phases.attestation import Attested, plan_counters
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.rollback import Anchor
 from ccinit.errors import CcinitError
-from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
-from ccinit.formats.rollback_counter import CounterAdvance, counter_uri
+from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
+from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.unlock.rollback import read_counter
 from guest_owner.cli import main

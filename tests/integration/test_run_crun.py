@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.formats.system_calls import KNOWN
+from ccinit.formats.pod.system_calls import KNOWN
 from tests.vm.guest.containers import PYTHON
 
 ROOT = Path(__file__).resolve().parents[2]

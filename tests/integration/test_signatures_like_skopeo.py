@@ -28,7 +28,7 @@ from tests.integration.signing_fixture import (
     skopeo_accepts,
     verdict,
 )
-from tests.unit.ccinit.formats.image_policy_cases import REFUSED
+from tests.unit.ccinit.formats.signature.image_policy_cases import REFUSED
 
 
 @pytest.fixture(scope="module")

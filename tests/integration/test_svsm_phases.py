@@ -25,13 +25,19 @@ from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.attest.svsm import read_keys
 from ccinit.errors import CcinitError
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits, LogConfig
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.log_evidence import parse_log_evidence
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.evidence.log_key import parse_log_evidence
+from ccinit.formats.evidence.tee import NO_REPORT_DATA, Tee
+from ccinit.formats.initdata.guest_config import (
+    EnvelopePolicy,
+    KbsConfig,
+    KbsTransport,
+    Limits,
+    LogConfig,
+)
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.sealed_log import BootId
-from ccinit.formats.tee import NO_REPORT_DATA, Tee
 from ccinit.kernel.event_loop import EventLoop, Turn
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence

@@ -10,7 +10,7 @@ import dcap_qvl  # type: ignore[import-untyped]
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ccinit.formats.tdx_quote import parse_tdx_quote
+from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
 from guest_owner.kbs.verifiers.pck import load_chain, read_platform
 from tests.fakes import tdx_collateral as collateral
 from tests.fakes.tdx_quote import FakeTdx, measurement

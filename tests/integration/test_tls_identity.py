@@ -12,9 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.errors import CcinitError
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
-from ccinit.formats.tls_identity import parse_tls_identity
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from guest_owner.cli import main
 from guest_owner.initdata_command import make_document
 from guest_owner.kbs.store import Store

@@ -4,7 +4,13 @@ import os
 import re
 from pathlib import Path
 
-from ccinit.formats.verity import BLOCK_BYTES, RootHash, Salt, VerityParameters, verify_root_block
+from ccinit.formats.disk.verity import (
+    BLOCK_BYTES,
+    RootHash,
+    Salt,
+    VerityParameters,
+    verify_root_block,
+)
 from rootfs_builder.tools_tree import ToolsTree
 
 TREE = ToolsTree(Path(os.environ.get("CCINIT_TOOLS", "build/tools")))

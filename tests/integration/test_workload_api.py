@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from ccinit.agent.planes.workload_plane import MAX_CONNECTIONS_EACH
-from ccinit.formats.strict_json import encode_base64url
-from ccinit.formats.workload_api import report_data
+from ccinit.formats.encoding.strict_json import encode_base64url
+from ccinit.formats.planes.workload_api import report_data
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.tpm_device import SimulatedTpm, serving
 from tests.integration.kbs_harness import DOCUMENT, SECRET, Kbs, booted_tpm, make_state, running_kbs

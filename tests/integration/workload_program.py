@@ -27,12 +27,12 @@ from ccinit.agent.planes.workload_plane import open_workload_api
 from ccinit.agent.platform import devices
 from ccinit.agent.platform.measurement import RuntimeMeasurement
 from ccinit.attest.detect import Platform
-from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.pod_manifest import Allow, PodManifest, PodSecret
-from ccinit.formats.pod_share import Share
-from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.pod.manifest import Allow, PodManifest, PodSecret
+from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.run import supervisor as supervisor_module
 from ccinit.secret import Secret

@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ccinit.formats.debug_grant import (
+from ccinit.formats.disk.verity import RootHash
+from ccinit.formats.kbs.debug_grant import (
     MAX_GRANT_SECONDS,
     DebugGrant,
     encode_debug_grant,
 )
-from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.owner_rpc import DEBUG_CONTAINER, Role
-from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.verity import RootHash
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, Role
 from guest_owner.debug_tools import parse_debug_tools
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccinit.errors import CcinitError
-from ccinit.formats.host_rpc import Phase
-from ccinit.formats.initdata import encode_device_image
+from ccinit.formats.initdata.document import encode_device_image
+from ccinit.formats.planes.host_rpc import Phase
 from guest_owner.initdata_command import make_document
 from guest_owner.log_key import LogKey, new_log_key
 from host_runtime.boot_command import SEABIOS

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.aael import AaelEvent
-from ccinit.formats.event_log import Algorithm
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
+from ccinit.formats.tcg.aael import AaelEvent
+from ccinit.formats.tcg.event_log import Algorithm
 from host_runtime.disks import create_sparse_disk
 from host_runtime.launcher import EndReason, GuestConfig
 from host_runtime.search import Hit, encode_canary, find_canaries

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ChildError
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason
 from host_runtime.swtpm import VirtualTpm
 from host_runtime.vsock.capture import Stream, read_capture

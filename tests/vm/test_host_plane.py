@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import pytest
 
 from ccinit.errors import PeerError
-from ccinit.formats.host_rpc import METHODS, PORT, Code, Phase
-from ccinit.formats.log_evidence import parse_log_evidence
+from ccinit.formats.evidence.log_key import parse_log_evidence
+from ccinit.formats.evidence.tpm import parse_tpm_evidence
+from ccinit.formats.planes.host_rpc import METHODS, PORT, Code, Phase
 from ccinit.formats.sealed_log import SIGNING_KEY_BYTES, Kind, report_data
-from ccinit.formats.tpm2 import parse_tpms_attest
-from ccinit.formats.tpm_evidence import parse_tpm_evidence
+from ccinit.formats.tcg.tpm2 import parse_tpms_attest
 from guest_owner.unseal import unseal
 from host_runtime.launcher import EndReason, Guest, GuestConfig
 from host_runtime.rpc_client import GuestState

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from ccinit.formats.host_rpc import Code, Phase
-from ccinit.formats.rollback_counter import counter_uri
+from ccinit.formats.kbs.rollback_counter import counter_uri
+from ccinit.formats.planes.host_rpc import Code, Phase
 from guest_owner.kbs.counters import Counters
 from host_runtime.launcher import EndReason, Guest, GuestConfig
 from tests.demo import pod, world

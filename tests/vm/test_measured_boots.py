@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from ccinit.formats.cmdline import Carrier
-from ccinit.formats.host_rpc import Code, Phase
-from ccinit.formats.log_evidence import parse_log_evidence
+from ccinit.formats.evidence.log_key import parse_log_evidence
+from ccinit.formats.evidence.tpm import parse_tpm_evidence
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import SIGNING_KEY_BYTES
-from ccinit.formats.tpm_evidence import parse_tpm_evidence
 from guest_owner.kbs.references import (
     References,
     RegisteredKey,

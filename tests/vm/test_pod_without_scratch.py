@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason, Guest
 from tests.demo import pod, world
 from tests.demo.life import Life, live, owner_address, write_stream

@@ -20,10 +20,10 @@ from typing import Any
 import httpx
 import pytest
 
-from ccinit.formats.host_rpc import Code, Phase
-from ccinit.formats.owner_rpc import Role
-from ccinit.formats.strict_json import encode_base64url
-from ccinit.formats.workload_api import report_data
+from ccinit.formats.encoding.strict_json import encode_base64url
+from ccinit.formats.planes.host_rpc import Code, Phase
+from ccinit.formats.planes.owner_rpc import Role
+from ccinit.formats.planes.workload_api import report_data
 from host_runtime.launcher import EndReason, Guest, GuestConfig
 from host_runtime.rpc_client import GuestState
 from tests.demo import pod, world

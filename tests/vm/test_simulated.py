@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.host_rpc import Code, Phase
-from ccinit.formats.tee import initdata_binding
+from ccinit.formats.evidence.tee import initdata_binding
+from ccinit.formats.planes.host_rpc import Code, Phase
 from guest_owner.kbs.references import References, RegisteredRoot, register_initdata
 from guest_owner.kbs.requirements import parse_requirements
 from guest_owner.kbs.roots import parse_certificates

@@ -20,8 +20,8 @@ from ccinit.attest.snp import RawReport, SnpAttester
 from ccinit.attest.svsm import SvsmAttester
 from ccinit.attest.tdx import TdxAttester, join_event_logs
 from ccinit.attest.tpm import TpmAttester
-from ccinit.formats.json_text import canonical_json
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.encoding.json_text import canonical_json
+from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.sev_guest import get_extended_report
 from ccinit.kernel.tdx_guest import read_event_log

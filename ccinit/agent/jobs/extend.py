@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from ccinit.agent.jobs.messages import ExtendReply, ExtendRequest
 from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.detect import REGISTER
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from ccinit.kernel.tdx_guest import Rtmr
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.event_log import Extension, extend_register

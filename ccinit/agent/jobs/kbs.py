@@ -32,13 +32,13 @@ from ccinit.attest.passport import PassportSource
 from ccinit.attest.patience import AttestLimits
 from ccinit.attest.ports import EvidenceFor
 from ccinit.errors import ConfigError, PeerError
-from ccinit.formats.debug_grant import DebugGrant, verify_debug_grant
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport
-from ccinit.formats.resource_uri import ResourceUri
-from ccinit.formats.rollback_counter import encode_counter_advance, verify_counter_reply
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import ReportData
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsTransport
+from ccinit.formats.kbs.debug_grant import DebugGrant, verify_debug_grant
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.kbs.rollback_counter import encode_counter_advance, verify_counter_reply
 from ccinit.net.http import HttpClient
 from ccinit.net.stream import Dial, dial_tcp
 from ccinit.net.tls import pinned_context

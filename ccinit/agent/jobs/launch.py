@@ -9,8 +9,8 @@ from ccinit.agent.jobs.sealed_secrets import verify_names
 from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.launch import LaunchSecrets
 from ccinit.errors import VerificationError
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.launch_secret import (
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.launch_secret import (
     MAX_ENTRY_BYTES,
     STATEMENT,
     is_guid,

@@ -13,11 +13,11 @@ from ccinit.agent.jobs.messages import BindReply, BindRequest
 from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.azure import identify_paravisor
 from ccinit.attest.svsm import read_keys
-from ccinit.formats.json_text import canonical_json
-from ccinit.formats.launch_secret import MAX_ENTRY_BYTES, parse_launch_statement
-from ccinit.formats.svsm_evidence import PARAMETER, encode_svsm_keys
-from ccinit.formats.tdx_report import TDREPORT_BYTES, parse_td_report
-from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding
+from ccinit.formats.encoding.json_text import canonical_json
+from ccinit.formats.evidence.svsm import PARAMETER, encode_svsm_keys
+from ccinit.formats.evidence.tdx_report import TDREPORT_BYTES, parse_td_report
+from ccinit.formats.evidence.tee import NO_REPORT_DATA, Tee, initdata_binding
+from ccinit.formats.kbs.launch_secret import MAX_ENTRY_BYTES, parse_launch_statement
 from ccinit.kernel.efi_secret import read_secret
 from ccinit.kernel.tdx_guest import read_td_report
 from ccinit.kernel.tpm import TpmDevice

@@ -1,17 +1,17 @@
 """What PID 1 and its children say to each other, for the jobs of `ccinit.agent.jobs`.
 
-Values of `ccinit.formats.wire`, in a module of their own: PID 1 needs them, and none of the code
-that makes them (TLS, netlink, ciphers). The types of a pull are `ccinit.pull.messages`'s.
+Values of `ccinit.formats.encoding.wire`, in a module of their own: PID 1 needs them, and none of
+the code that makes them (TLS, netlink, ciphers). The types of a pull are `ccinit.pull.messages`'s.
 """
 
-from ccinit.formats.debug_grant import DebugGrant
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import EnvelopePolicy, KbsTransport, PassportConfig
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.resource_uri import KbsUri, PluginUri, ResourceUri
-from ccinit.formats.rollback_counter import CounterAdvance
-from ccinit.formats.sealed_secret import SealedSecret
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsTransport, PassportConfig
+from ccinit.formats.kbs.debug_grant import DebugGrant
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri
+from ccinit.formats.kbs.rollback_counter import CounterAdvance
+from ccinit.formats.kbs.sealed_secret import SealedSecret
 from ccinit.values import field, frozen
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from ccinit.agent.jobs.messages import Released, Wanted
 from ccinit.errors import LimitExceededError
-from ccinit.formats.image_policy import parse_image_policy
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.signature.image_policy import parse_image_policy
 
 MAX_POLICY_KEYS = 32
 

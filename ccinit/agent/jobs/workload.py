@@ -5,7 +5,7 @@ It has the connection and nothing else.
 
 from ccinit.agent.processes.child import JobChannel
 from ccinit.errors import CcinitError
-from ccinit.formats.workload_api import WorkloadCall
+from ccinit.formats.planes.workload_api import WorkloadCall
 from ccinit.workload.connection import serve
 from ccinit.workload.messages import WorkloadAnswer, WorkloadEnd, WorkloadRequest
 

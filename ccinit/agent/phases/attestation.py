@@ -26,19 +26,19 @@ from ccinit.agent.processes.children import Answer, Answers
 from ccinit.agent.processes.roles import Role
 from ccinit.boot.clock import read_build_time, set_clock
 from ccinit.errors import ChildError, ConfigError, DeadlineError, KernelError
-from ccinit.formats.debug_grant import DebugGrant
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import KBS_VSOCK_PORT, KbsTransport
-from ccinit.formats.launch_secret import vouch_for_log
-from ccinit.formats.log_evidence import encode_log_evidence
-from ccinit.formats.pod_manifest import PodManifest
-from ccinit.formats.pod_resources import log_psk_uri, name_counters, name_resources
-from ccinit.formats.pod_volume import Volume
-from ccinit.formats.resource_uri import KbsUri, PluginUri, ResourceUri
-from ccinit.formats.tee import (
+from ccinit.formats.evidence.log_key import encode_log_evidence
+from ccinit.formats.evidence.tee import (
     evidence_needs_request,
     is_judged_at_launch,
 )
+from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT, KbsTransport
+from ccinit.formats.kbs.debug_grant import DebugGrant
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.launch_secret import vouch_for_log
+from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri
+from ccinit.formats.pod.manifest import PodManifest
+from ccinit.formats.pod.resources import log_psk_uri, name_counters, name_resources
+from ccinit.formats.pod.volume import Volume
 from ccinit.kernel.event_loop import Turn
 from ccinit.kernel.vsock_stream import connect_to_host
 from ccinit.pull.fetch_messages import PolicyKey
@@ -257,7 +257,7 @@ async def _connect_to_relay(question: ConnectionQuestion) -> Answer:
 
 
 def plan_resources(manifest: PodManifest, *, with_identity: bool = False) -> tuple[Wanted, ...]:
-    """List what this pod needs from the KBS; see `ccinit.formats.pod_resources`."""
+    """List what this pod needs from the KBS; see `ccinit.formats.pod.resources`."""
     return want(manifest, name_resources(manifest, with_identity=with_identity))
 
 

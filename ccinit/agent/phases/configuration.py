@@ -22,10 +22,10 @@ from ccinit.boot.configuration import (
     ReadInitdata,
 )
 from ccinit.errors import ChildError, VerificationError
-from ccinit.formats.guest_config import GuestConfig
-from ccinit.formats.initdata import document_digest
-from ccinit.formats.pod_manifest import PodManifest
-from ccinit.formats.tee import NO_REPORT_DATA, Tee, initdata_binding, is_judged_at_launch
+from ccinit.formats.evidence.tee import NO_REPORT_DATA, Tee, initdata_binding, is_judged_at_launch
+from ccinit.formats.initdata.document import document_digest
+from ccinit.formats.initdata.guest_config import GuestConfig
+from ccinit.formats.pod.manifest import PodManifest
 from ccinit.kernel.block import BlockDevice, list_virtio_disks
 from ccinit.kernel.efi_secret import wipe_secrets
 from ccinit.values import frozen, replace

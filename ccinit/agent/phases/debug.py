@@ -21,11 +21,11 @@ from ccinit.agent.phases.debug_tools import find_tools_disk
 from ccinit.agent.platform.measurement import debug_opens
 from ccinit.boot.directories import make_directory
 from ccinit.errors import CcinitError, ConfigError, VerificationError
-from ccinit.formats.debug_grant import DebugGrant
-from ccinit.formats.host_rpc import Phase
-from ccinit.formats.pod_resources import tls_identity_uri
+from ccinit.formats.disk.verity import VerityParameters
+from ccinit.formats.kbs.debug_grant import DebugGrant
+from ccinit.formats.planes.host_rpc import Phase
+from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.formats.sealed_log import Kind
-from ccinit.formats.verity import VerityParameters
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.dm import DmControl

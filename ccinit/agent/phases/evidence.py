@@ -23,8 +23,7 @@ from ccinit.agent.platform.devices import open_platform, run_on_platform
 from ccinit.agent.processes.children import Answer, Answers, PreparedChild
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import ChildError, ConfigError
-from ccinit.formats.initdata import document_digest
-from ccinit.formats.tee import (
+from ccinit.formats.evidence.tee import (
     MAX_VERIFIERS_REQUEST_BYTES,
     Binding,
     evidence_needs_network,
@@ -32,6 +31,7 @@ from ccinit.formats.tee import (
     initdata_binding,
     is_judged_at_launch,
 )
+from ccinit.formats.initdata.document import document_digest
 
 _EVIDENCE_SECONDS = 60.0
 

@@ -14,10 +14,10 @@ from ccinit.agent.phases.attestation import Attested, Grant, fetch_grants, wipe_
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import ChildError, LimitExceededError, VerificationError
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.layer_encryption import LayerKey, WrapScheme, is_packet_key
-from ccinit.formats.pod_manifest import Image
-from ccinit.formats.resource_uri import KbsUri
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import KbsUri
+from ccinit.formats.oci.layer_encryption import LayerKey, WrapScheme, is_packet_key
+from ccinit.formats.pod.manifest import Image
 from ccinit.pull.messages import (
     KEY_PIPE,
     EncryptedLayer,

@@ -14,10 +14,10 @@ from ccinit.agent.platform.measurement import image_pulled
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.boot.directories import make_directory
 from ccinit.errors import LimitExceededError
-from ccinit.formats.oci_reference import parse_image_reference
-from ccinit.formats.pod_manifest import Image
-from ccinit.formats.pod_resources import name_pull_resources
-from ccinit.formats.registries import RegistryRule, rule_keys, select_rule
+from ccinit.formats.oci.reference import parse_image_reference
+from ccinit.formats.oci.registries import RegistryRule, rule_keys, select_rule
+from ccinit.formats.pod.manifest import Image
+from ccinit.formats.pod.resources import name_pull_resources
 from ccinit.kernel.event_loop import TaskGroup, Turn
 from ccinit.pull.fetch_messages import (
     AUTH_PIPE,

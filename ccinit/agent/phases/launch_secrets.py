@@ -9,7 +9,7 @@ from ccinit.agent.jobs.messages import KbsReply, LaunchRequest, Wanted
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import ChildError, ConfigError
-from ccinit.formats.guest_config import EnvelopePolicy
+from ccinit.formats.initdata.guest_config import EnvelopePolicy
 from ccinit.kernel.efi_secret import open_secrets, wipe_secrets
 
 _SECONDS = 60.0

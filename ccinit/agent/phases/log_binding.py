@@ -4,7 +4,7 @@ from ccinit.agent.guest import Guest
 from ccinit.agent.log_pace import keep_pace
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.evidence import collect_evidence
-from ccinit.formats.log_evidence import encode_log_evidence
+from ccinit.formats.evidence.log_key import encode_log_evidence
 from ccinit.formats.sealed_log import BootId, report_data
 from ccinit.kernel.entropy import random_bytes
 

@@ -15,7 +15,7 @@ from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import container_starts
 from ccinit.boot.directories import make_directory
 from ccinit.errors import CcinitError, ChildError
-from ccinit.formats.pod_container import Container, ContainerKind
+from ccinit.formats.pod.container import Container, ContainerKind
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.run.container import ContainerState, StartOrder, plan_start_order

@@ -14,7 +14,7 @@ from ccinit.agent.processes.children import PreparedChild
 from ccinit.agent.processes.roles import Role
 from ccinit.boot.directories import make_directory
 from ccinit.errors import CcinitError, ChildError
-from ccinit.formats.pod_share import Share
+from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import Event
 from ccinit.kernel.namespaces import (
     NamespaceKind,

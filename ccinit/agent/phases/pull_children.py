@@ -14,8 +14,8 @@ from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.children import Answer, PreparedChild, ProgramEnd
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import ChildError, KernelError
-from ccinit.formats.layer_encryption import LayerKey
-from ccinit.formats.pod_manifest import Image
+from ccinit.formats.oci.layer_encryption import LayerKey
+from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import TaskGroup, Turn
 from ccinit.pull.feed_messages import FedTar, FeedRequest
 from ccinit.pull.fetch_messages import (

@@ -12,8 +12,8 @@ from ccinit.agent.jobs.messages import CounterStep
 from ccinit.agent.phases.attestation import Attested, request_resources
 from ccinit.agent.phases.configuration import Configured
 from ccinit.errors import VerificationError
-from ccinit.formats.pod_volume import RollbackAnchor, Volume
-from ccinit.formats.rollback_counter import HOLDER_BYTES, CounterAdvance, counter_uri
+from ccinit.formats.kbs.rollback_counter import HOLDER_BYTES, CounterAdvance, counter_uri
+from ccinit.formats.pod.volume import RollbackAnchor, Volume
 from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.event_loop import deadline
 from ccinit.unlock.rollback import read_counter, verify_counter, write_counter

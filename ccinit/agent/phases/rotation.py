@@ -13,9 +13,9 @@ from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import Attested, Grant, fetch_grants, want, wipe_grants
 from ccinit.agent.phases.configuration import Configured
 from ccinit.errors import CcinitError, ConfigError
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.pod_manifest import PodSecret
-from ccinit.formats.resource_uri import KbsUri
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import KbsUri
+from ccinit.formats.pod.manifest import PodSecret
 from ccinit.kernel.task import sleep
 from ccinit.run.container import ContainerState
 from ccinit.run.secrets import SecretFile

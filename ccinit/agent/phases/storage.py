@@ -26,8 +26,8 @@ from ccinit.boot.disks import (
     select_held,
 )
 from ccinit.errors import ChildError
-from ccinit.formats.pod_manifest import PodManifest
-from ccinit.formats.pod_volume import ScratchProfile, Volume, VolumeKind
+from ccinit.formats.pod.manifest import PodManifest
+from ccinit.formats.pod.volume import ScratchProfile, Volume, VolumeKind
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.mount import CONFINED, mount
 from ccinit.unlock.filesystem import FormatDevice, unmount

@@ -16,7 +16,7 @@ from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
 from ccinit.boot.disks import select_candidates, select_held
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.pod_volume import Volume, VolumeFormat, VolumeKind
+from ccinit.formats.pod.volume import Volume, VolumeFormat, VolumeKind
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.pipes import open_pipes

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from ccinit.agent.figures import read_memory, read_pss_bytes
 from ccinit.agent.guest import Guest
 from ccinit.errors import KernelError
-from ccinit.formats.prometheus import Metric, MetricKind, Sample, render
+from ccinit.formats.planes.prometheus import Metric, MetricKind, Sample, render
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.clock import boottime_us
 

@@ -16,9 +16,9 @@ from ccinit.agent.planes.owner_service import Caller, OwnerService
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError
-from ccinit.formats.guest_config import OwnerConfig
-from ccinit.formats.pod_resources import tls_identity_uri
-from ccinit.formats.tls_identity import parse_tls_identity
+from ccinit.formats.initdata.guest_config import OwnerConfig
+from ccinit.formats.kbs.tls_identity import parse_tls_identity
+from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.event_loop import Event, TaskGroup, deadline
 from ccinit.kernel.listener import accept, listen_tcp
 from ccinit.owner.messages import Farewell, Greeting, OwnerRequest

@@ -3,7 +3,7 @@
 The child has checked a call's form. Here, in this order: may this client's role call it at all
 (`owner.role`), is the pod far enough (`owner.not_now`), does the measured manifest allow it
 (`owner.allow`); only then something happens, and the log says who asked. Every method is one
-function in one table, whose keys are exactly those of `ccinit.formats.owner_rpc.METHODS`.
+function in one table, whose keys are exactly those of `ccinit.formats.planes.owner_rpc.METHODS`.
 """
 
 import os
@@ -32,10 +32,10 @@ from ccinit.agent.planes.owner_streams import (
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.children import Answer, Answers
 from ccinit.errors import CcinitError, ConfigError
-from ccinit.formats.host_rpc import Phase, RpcError
-from ccinit.formats.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, report_data
+from ccinit.formats.planes.host_rpc import Phase, RpcError
+from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, report_data
+from ccinit.formats.planes.tls_hello import group_name
 from ccinit.formats.sealed_log import Kind
-from ccinit.formats.tls_hello import group_name
 from ccinit.kernel.event_loop import Event, TaskGroup, boottime
 from ccinit.kernel.pipes import open_pipes
 from ccinit.kernel.process import Process

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from ccinit.agent.processes.children import Answer
-from ccinit.formats import wire
-from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import METHODS, Value
-from ccinit.formats.owner_wire import LogLine, encode_log_line, encode_result
+from ccinit.formats.encoding import wire
+from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_rpc import METHODS, Value
+from ccinit.formats.planes.owner_wire import LogLine, encode_log_line, encode_result
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import writable
 from ccinit.kernel.pipes import open_pipes

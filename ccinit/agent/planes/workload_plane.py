@@ -16,7 +16,7 @@ from ccinit.agent.planes.workload_service import WorkloadService
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError, DeadlineError, KernelError
-from ccinit.formats.workload_api import PORT
+from ccinit.formats.planes.workload_api import PORT
 from ccinit.kernel.event_loop import TaskGroup, deadline, readable
 from ccinit.kernel.listener import accept, listen_loopback
 from ccinit.kernel.sock_diag import Address, find_cgroup_id, is_established

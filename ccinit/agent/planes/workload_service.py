@@ -17,8 +17,8 @@ from ccinit.agent.phases.evidence import collect_evidence
 from ccinit.agent.platform.measurement import workload_event
 from ccinit.agent.processes.children import Answer, Answers
 from ccinit.errors import CcinitError, FormatError
-from ccinit.formats.json_text import canonical_json
-from ccinit.formats.workload_api import (
+from ccinit.formats.encoding.json_text import canonical_json
+from ccinit.formats.planes.workload_api import (
     EventCall,
     EvidenceCall,
     InfoCall,

@@ -20,12 +20,12 @@ from ccinit.agent.platform.devices import open_device
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Node, Platform
 from ccinit.errors import ChildError, LimitExceededError, VerificationError
-from ccinit.formats.aael import COCO_DOMAIN, GUEST_DOMAIN, OPEN_DEBUG, AaelEvent
-from ccinit.formats.debug_grant import DebugGrant
-from ccinit.formats.digest import Digest
-from ccinit.formats.event_log import replay
-from ccinit.formats.json_text import canonical_json
-from ccinit.formats.workload_api import EVENT_DOMAIN_PREFIX
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.encoding.json_text import canonical_json
+from ccinit.formats.kbs.debug_grant import DebugGrant
+from ccinit.formats.planes.workload_api import EVENT_DOMAIN_PREFIX
+from ccinit.formats.tcg.aael import COCO_DOMAIN, GUEST_DOMAIN, OPEN_DEBUG, AaelEvent
+from ccinit.formats.tcg.event_log import replay
 from ccinit.kernel.event_loop import Turn
 from ccinit.measure.event_log import EventLog, Extension
 from ccinit.measure.register import DEBUG_REGISTERS, EVENT_REGISTERS

@@ -4,8 +4,9 @@
     PID 1 → child   REQUEST (once), ANSWER (one for each QUESTION, fds may ride along)
     child → PID 1   QUESTION, NOTICE (no answer), then RESULT or FAILURE (once, the last)
 
-Payloads are values of `ccinit.formats.wire`. A QUESTION or NOTICE names its class, for a job
-may have several. Both ends read under caps; PID 1 trusts nothing in a frame, its length included.
+Payloads are values of `ccinit.formats.encoding.wire`. A QUESTION or NOTICE names its class, for a
+job may have several. Both ends read under caps; PID 1 trusts nothing in a frame, its length
+included.
 """
 
 import enum
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 
 from ccinit import errors
 from ccinit.errors import CcinitError, ChildError, KernelError, LimitExceededError
-from ccinit.formats import wire
+from ccinit.formats.encoding import wire
 from ccinit.values import frozen
 
 HEADER = struct.Struct(">IB")

@@ -33,7 +33,7 @@ from ccinit.agent.processes.channel import (
 )
 from ccinit.agent.processes.roles import RIGHTS, Rights, Role, Workspace
 from ccinit.errors import ChildError
-from ccinit.formats import wire
+from ccinit.formats.encoding import wire
 from ccinit.kernel.credentials import drop_privileges, enter_nowhere
 from ccinit.kernel.landlock import READ, WRITE, Access, restrict
 from ccinit.kernel.resource_limits import set_core_limit, set_limit, write_oom_score
@@ -43,7 +43,7 @@ from ccinit.secret import Secret
 A = TypeVar("A")
 
 CHUNK_BYTES = 1 << 16
-_JSON_FORMATS = "ccinit.formats.strict_json"
+_JSON_FORMATS = "ccinit.formats.encoding.strict_json"
 DYNAMIC_LOADER = "/lib64/ld-linux-x86-64.so.2"
 OPEN_FILES = 256
 SECRET_BYTES = 1 << 16

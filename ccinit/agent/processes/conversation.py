@@ -21,7 +21,7 @@ from ccinit.agent.processes.channel import (
 )
 from ccinit.agent.processes.roles import Rights
 from ccinit.errors import ChildError, FormatError
-from ccinit.formats import wire
+from ccinit.formats.encoding import wire
 from ccinit.kernel.event_loop import readable, writable
 from ccinit.kernel.libc import kernel_error
 from ccinit.values import frozen

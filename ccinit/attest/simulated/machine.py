@@ -12,7 +12,7 @@ from functools import partial
 
 from ccinit.attest.simulated import sample, snp, tdx
 from ccinit.errors import ConfigError
-from ccinit.formats.tee import Tee, initdata_binding
+from ccinit.formats.evidence.tee import Tee, initdata_binding
 from ccinit.kernel.tsm import OpenReport
 
 SERIAL_NUMBER = "/sys/class/dmi/id/product_serial"

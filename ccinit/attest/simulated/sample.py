@@ -8,8 +8,8 @@ everything around a platform can be tried where there is none.
 from collections.abc import Mapping
 
 from ccinit.attest.attester import Evidence
-from ccinit.formats.strict_json import encode_base64
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.encoding.strict_json import encode_base64
+from ccinit.formats.evidence.tee import ReportData, Tee
 
 SVN = "1"
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from ccinit.attest.snp import PROVIDER
-from ccinit.formats.snp_report import (
+from ccinit.formats.evidence.snp_report import (
     ECDSA_P384_SHA384,
     SIGNATURE_PART_BYTES,
     FirmwareVersion,

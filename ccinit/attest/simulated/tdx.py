@@ -4,7 +4,7 @@ Quotes have the real format (version 4) and are really signed, by an attestation
 can read below, under a chain of no vendor's (tests/vectors/tdx_sim). They prove nothing; firmware's
 event log and the registers that follow from it are constants and belong to no image. As on Linux
 before 6.16, there is no register that the guest may extend. Layouts are those that
-`ccinit.formats.tdx_quote` and `ccinit.formats.tdx_report` read.
+`ccinit.formats.evidence.tdx_quote` and `ccinit.formats.evidence.tdx_report` read.
 """
 
 import base64
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.attest.tdx import PROVIDER
-from ccinit.formats.event_log import (
+from ccinit.formats.tcg.event_log import (
     END_OF_RECORDS,
     Algorithm,
     LoggedEvent,

@@ -7,7 +7,7 @@ identity is stored with the KBS instead of being minted by it. See `guest_owner.
 import argparse
 from pathlib import Path
 
-from ccinit.formats.owner_rpc import Role
+from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import PRIVATE_MODE, write_atomically
 from guest_owner.plane.authority import CERTIFICATE_FILE, create_authority, read_authority

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ccinit.errors import ConfigError
-from ccinit.formats.debug_grant import MAX_GRANT_SECONDS
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.owner_rpc import DEBUG_CONTAINER
-from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.debug_grant import MAX_GRANT_SECONDS
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.debug_tools import MAX_TOOLS_BYTES, format_config, parse_debug_tools
 from guest_owner.exec_command import run_program

@@ -7,9 +7,7 @@ is trusted but by these values.
 """
 
 from ccinit.errors import FormatError
-from ccinit.formats.fields import Fields
-from ccinit.formats.strict_json import MAX_INTEGER, parse_json
-from ccinit.formats.verity import (
+from ccinit.formats.disk.verity import (
     HASH_BYTES,
     MAX_DATA_BLOCKS,
     SALT_BYTES,
@@ -17,6 +15,8 @@ from ccinit.formats.verity import (
     Salt,
     VerityParameters,
 )
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_json import MAX_INTEGER, parse_json
 
 MAX_TOOLS_BYTES = 4096
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ccinit.errors import FormatError
-from ccinit.formats.owner_rpc import Stream, Value
+from ccinit.formats.planes.owner_rpc import Stream, Value
 from guest_owner.arguments import Subparsers
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect

@@ -1,8 +1,8 @@
 """`guest-owner initdata`: the measured document that says what a guest is to do.
 
-Document and device image are Confidential Containers' initdata (`ccinit.formats.initdata`). What is
-made here is checked with the parsers that the guest uses, so that a mistake shows now and not as a
-guest that stops.
+Document and device image are Confidential Containers' initdata
+(`ccinit.formats.initdata.document`). What is made here is checked with the parsers that the guest
+uses, so that a mistake shows now and not as a guest that stops.
 """
 
 import argparse
@@ -12,11 +12,10 @@ import tomllib
 from pathlib import Path
 
 from ccinit.errors import FormatError
-from ccinit.formats.coco_config import parse_coco_settings
-from ccinit.formats.digest import sha256_digest
-from ccinit.formats.guest_config import GuestConfig, parse_guest_config
-from ccinit.formats.guest_files import parse_guest_files
-from ccinit.formats.initdata import (
+from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.evidence.tee import Tee, initdata_binding
+from ccinit.formats.initdata.coco_config import parse_coco_settings
+from ccinit.formats.initdata.document import (
     HEADER_BYTES,
     MAGIC,
     MAX_COMPRESSED_BYTES,
@@ -28,9 +27,10 @@ from ccinit.formats.initdata import (
     parse_header,
     parse_initdata,
 )
-from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
-from ccinit.formats.pod_resources import name_counters, name_resources
-from ccinit.formats.tee import Tee, initdata_binding
+from ccinit.formats.initdata.guest_config import GuestConfig, parse_guest_config
+from ccinit.formats.initdata.guest_files import parse_guest_files
+from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod.resources import name_counters, name_resources
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import PUBLIC_MODE, naming, read_capped, write_atomically
 from guest_owner.kbs.measurements import ZERO_PCR

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ccinit.errors import FormatError
-from ccinit.formats.pod_capability import Capability
-from ccinit.formats.sealed_secret import PREFIX
+from ccinit.formats.kbs.sealed_secret import PREFIX
+from ccinit.formats.pod.capability import Capability
 from guest_owner.kubernetes_fields import (
     load_yaml,
     parse_bytes,

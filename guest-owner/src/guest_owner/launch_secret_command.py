@@ -1,6 +1,6 @@
 """`guest-owner launch-secret`: what the owner injects into a launch under SEV or SEV-ES.
 
-Makes the entries (`ccinit.formats.launch_secret`): a statement that names the document, and the
+Makes the entries (`ccinit.formats.kbs.launch_secret`): a statement that names the document, and the
 resources that its pod asks for, as they are registered. Judging the launch's measurement and
 encrypting the entries for that one launch is left to the tools that hold the launch's keys.
 """
@@ -12,22 +12,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError
-from ccinit.formats.digest import sha256_digest
-from ccinit.formats.envelope import EnvelopeKind, verify_envelope
-from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig
-from ccinit.formats.guest_files import parse_guest_files
-from ccinit.formats.image_policy import parse_image_policy
-from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
-from ccinit.formats.launch_secret import (
+from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig
+from ccinit.formats.initdata.guest_files import parse_guest_files
+from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
+from ccinit.formats.kbs.launch_secret import (
     MAX_ENTRIES,
     STATEMENT,
     LaunchStatement,
     encode_launch_statement,
 )
-from ccinit.formats.pod_manifest import PodManifest
-from ccinit.formats.pod_resources import name_resources
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.pod.manifest import PodManifest
+from ccinit.formats.pod.resources import name_resources
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
+from ccinit.formats.signature.image_policy import parse_image_policy
 from guest_owner.arguments import Subparsers, add_state
 from guest_owner.kbs.files import naming, new_directory, read_capped, write_atomically
 from guest_owner.kbs.registrable import parse_registrable_initdata

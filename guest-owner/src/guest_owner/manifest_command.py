@@ -11,13 +11,13 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from ccinit.errors import FormatError
-from ccinit.formats.coco_config import parse_coco_settings
-from ccinit.formats.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
-from ccinit.formats.initdata import document_digest
-from ccinit.formats.oci_reference import parse_image_reference
-from ccinit.formats.pod_container import Container, ContainerKind, Restart
-from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
-from ccinit.formats.resource_uri import PluginUri
+from ccinit.formats.initdata.coco_config import parse_coco_settings
+from ccinit.formats.initdata.document import document_digest
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
+from ccinit.formats.kbs.resource_uri import PluginUri
+from ccinit.formats.oci.reference import parse_image_reference
+from ccinit.formats.pod.container import Container, ContainerKind, Restart
+from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.initdata_command import (
     add_coco_files,

@@ -10,11 +10,11 @@ import os
 import sys
 from collections.abc import Callable
 
-from ccinit.formats.owner_rpc import MAX_EVIDENCE_BYTES, NONCE_BYTES, Stream, report_data
-from ccinit.formats.owner_wire import LogLine, LogLineReader
+from ccinit.formats.encoding.strict_json import parse_json
+from ccinit.formats.planes.owner_rpc import MAX_EVIDENCE_BYTES, NONCE_BYTES, Stream, report_data
+from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
+from ccinit.formats.planes.tls_hello import group_name
 from ccinit.formats.sealed_log import Kind
-from ccinit.formats.strict_json import parse_json
-from ccinit.formats.tls_hello import group_name
 from guest_owner.arguments import Subparsers
 from guest_owner.claims_table import format_claims
 from guest_owner.kbs.appraisal import EvidenceRefusedError

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError
-from ccinit.formats.digest import parse_digest
-from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.encoding.digest import parse_digest
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.arguments import Subparsers, add_state
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.audit import AUDIT_NAME, Decision, Event, read_audit

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from ccinit.errors import FormatError
-from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.image_policy import MAX_POLICY_BYTES, parse_image_policy
-from ccinit.formats.initdata import MAX_DOCUMENT_BYTES
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
-from ccinit.formats.tee import Tee
+from ccinit.formats.signature.image_policy import MAX_POLICY_BYTES, parse_image_policy
 from guest_owner import rollback_counter_command
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import naming, read_capped, read_parsed

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ccinit.errors import FormatError
-from ccinit.formats.initdata import MAX_DOCUMENT_BYTES
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES
 from guest_owner.kbs.files import naming, read_capped
 from guest_owner.kbs.references import (
     MAX_REFERENCE_BYTES,

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ccinit.formats.rollback_counter import counter_rule, parse_counter_path
+from ccinit.formats.kbs.rollback_counter import counter_rule, parse_counter_path
 from guest_owner.arguments import Subparsers, add_state
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.store import Store

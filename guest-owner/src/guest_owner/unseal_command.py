@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from ccinit.errors import ConfigError
-from ccinit.formats.host_rpc import Code, Phase
-from ccinit.formats.launch_secret import verify_log_voucher
-from ccinit.formats.log_evidence import parse_log_evidence
+from ccinit.formats.evidence.log_key import parse_log_evidence
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.launch_secret import verify_log_voucher
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import BootId, Kind, report_data
-from ccinit.formats.tee import Tee
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import read_capped, read_parsed
 from guest_owner.kbs.references import References

@@ -1,8 +1,8 @@
 """What the guest and its containers use, from two readings of the guest's metrics.
 
-The text is Prometheus's format 0.0.4 as the guest renders it (`ccinit.formats.prometheus`). Names
-and labels that mean nothing here are passed over: a newer guest may count more. Rates come from the
-guest's own clock, so the network's delays do not count.
+The text is Prometheus's format 0.0.4 as the guest renders it (`ccinit.formats.planes.prometheus`).
+Names and labels that mean nothing here are passed over: a newer guest may count more. Rates come
+from the guest's own clock, so the network's delays do not count.
 """
 
 from collections.abc import Iterator, Mapping

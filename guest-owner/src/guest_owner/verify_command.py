@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError
-from ccinit.formats.rcar import MAX_ATTESTATION_BYTES, parse_attestation
-from ccinit.formats.strict_json import JsonValue, parse_json
-from ccinit.formats.tee import Binding, Tee, initdata_binding
+from ccinit.formats.encoding.strict_json import JsonValue, parse_json
+from ccinit.formats.evidence.tee import Binding, Tee, initdata_binding
+from ccinit.formats.kbs.rcar import MAX_ATTESTATION_BYTES, parse_attestation
 from guest_owner.arguments import Subparsers, add_state
 from guest_owner.claims_table import format_claims
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError

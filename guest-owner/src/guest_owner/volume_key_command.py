@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ccinit.errors import FormatError
-from ccinit.formats.fields import Fields
-from ccinit.formats.luks2 import (
+from ccinit.formats.disk.luks2 import (
     COPY_BYTES,
     SEAL_KEY_BYTES,
     SEAL_OFFSET,
@@ -25,7 +24,8 @@ from ccinit.formats.luks2 import (
     parse_luks2_header,
     seal_info,
 )
-from ccinit.formats.pod_name import read_name
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.pod.name import read_name
 from guest_owner.arguments import Subparsers, add_group
 from guest_owner.kbs.files import naming, read_capped, write_new
 

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from ccinit.errors import CcinitError, PeerError
-from ccinit.formats.host_rpc import MAX_WAIT_MS, METHODS, PORT
+from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, METHODS, PORT
 from host_runtime import boot_command
 from host_runtime.argument_types import seconds_up_to, whole_number
 from host_runtime.forward import forward

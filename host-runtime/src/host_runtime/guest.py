@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from ccinit.errors import ChildError, DeadlineError, PeerError
-from ccinit.formats.host_rpc import PORT
+from ccinit.formats.planes.host_rpc import PORT
 from host_runtime.guest_files import GuestFiles
 from host_runtime.process import OwnedProcess
 from host_runtime.qmp import QmpClient, QmpEvent

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
-from ccinit.formats.guest_config import KBS_VSOCK_PORT
+from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
 from host_runtime.forward import forward
 from host_runtime.tcp_address import join_address, split_address
 

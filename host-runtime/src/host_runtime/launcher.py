@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ChildError, DeadlineError, PeerError
-from ccinit.formats.guest_config import KBS_VSOCK_PORT
+from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
 from host_runtime.guest import EndReason, Guest, Progress
 from host_runtime.guest_files import GuestFiles
 from host_runtime.kbs_relay import KbsAddress, guest_path

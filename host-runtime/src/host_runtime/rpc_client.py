@@ -1,8 +1,8 @@
 """The host plane's client: typed calls to a guest, each reply checked for size and shape.
 
-The schema is `ccinit.formats.host_rpc`, the framing `ccinit.formats.msgpack_rpc`. A guest is not
-trusted here either: a reply of another length or shape ends the connection. Which socket leads to
-the guest is left to `host_runtime.transport`.
+The schema is `ccinit.formats.planes.host_rpc`, the framing `ccinit.formats.planes.msgpack_rpc`. A
+guest is not trusted here either: a reply of another length or shape ends the connection. Which
+socket leads to the guest is left to `host_runtime.transport`.
 """
 
 import socket
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from ccinit.errors import ConfigError, DeadlineError, FormatError, PeerError
-from ccinit.formats.host_rpc import (
+from ccinit.formats.planes.host_rpc import (
     MAX_WAIT_MS,
     METHODS,
     METRICS_UNIT_BYTES,
@@ -24,7 +24,7 @@ from ccinit.formats.host_rpc import (
     StateFlag,
     Value,
 )
-from ccinit.formats.msgpack_rpc import Reply, ReplyReader, encode_request
+from ccinit.formats.planes.msgpack_rpc import Reply, ReplyReader, encode_request
 
 _CALL_SECONDS: Final = 15.0  # a guest under emulation may take seconds to be scheduled
 _MSGID_MASK: Final = 0xFFFFFFFF

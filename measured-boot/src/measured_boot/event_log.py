@@ -1,6 +1,6 @@
 """Say which event of a firmware's log is the first that differs from a prediction.
 
-Reading the log is `ccinit.formats.event_log`'s. Linux shows that of a TPM as
+Reading the log is `ccinit.formats.tcg.event_log`'s. Linux shows that of a TPM as
 `/sys/kernel/security/tpm0/binary_bios_measurements`, that of a confidential VM as
 `/sys/firmware/acpi/tables/data/CCEL`. A log proves nothing by itself: only its replay against a
 quoted register does, and registers are what verifiers compare (`guest_owner.kbs`).
@@ -14,7 +14,7 @@ from itertools import zip_longest
 from typing import Final
 
 from ccinit.errors import FormatError
-from ccinit.formats.event_log import Algorithm, EventLog, LoggedEvent, parse_event_log
+from ccinit.formats.tcg.event_log import Algorithm, EventLog, LoggedEvent, parse_event_log
 from measured_boot.boot_events import EXITS
 from measured_boot.pcr import PREDICTED_REGISTERS, Event
 from measured_boot.tdx.registers import PREDICTED_RTMRS, rtmr_of

@@ -10,7 +10,7 @@ Specification: TCG PC Client Platform Firmware Profile 1.06, section 10.4 (event
 import struct
 from typing import Final
 
-from ccinit.formats.event_log import LoggedEvent
+from ccinit.formats.tcg.event_log import LoggedEvent
 
 _MAX_CHARACTERS: Final = 80
 _GUID_BYTES: Final = 16

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.fields import Fields
+from ccinit.formats.encoding.fields import Fields
 from measured_boot.realm import (
     GRANULE_BYTES,
     PROCESSOR_REGISTERS,

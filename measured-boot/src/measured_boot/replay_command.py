@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
-from ccinit.formats.event_log import MAX_LOG_BYTES, Algorithm
+from ccinit.formats.tcg.event_log import MAX_LOG_BYTES, Algorithm
 from measured_boot.command_files import reading
 from measured_boot.event_log import (
     Difference,

@@ -1,15 +1,15 @@
 """Put a dm-verity hash tree behind a root image, so that one file is the whole disk.
 
 The layout is the one the guest opens from its command line: data, then the tree, no superblock and
-no partition table. The tree itself is `ccinit.formats.verity`, which the guest shares; activating
-it is the guest's part (`ccinit.init.stage0`).
+no partition table. The tree itself is `ccinit.formats.disk.verity`, which the guest shares;
+activating it is the guest's part (`ccinit.init.stage0`).
 """
 
 import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from ccinit.formats.verity import (
+from ccinit.formats.disk.verity import (
     BLOCK_BYTES,
     Salt,
     VerityParameters,

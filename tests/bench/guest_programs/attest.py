@@ -23,9 +23,9 @@ from ccinit.agent.platform import devices
 from ccinit.agent.processes.children import Children
 from ccinit.agent.state import BootState
 from ccinit.attest.detect import Platform
-from ccinit.formats.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, KbsConfig, KbsTransport, Limits
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.init.phases import ENVIRONMENT, INTERPRETER
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.seal.log import SealedLog

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Awaitable
 
 from ccinit.agent.guest import EarlyGuest
-from ccinit.formats.host_rpc import HOST_CID, Phase
+from ccinit.formats.planes.host_rpc import HOST_CID, Phase
 from ccinit.init.main import make_guest
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import Event

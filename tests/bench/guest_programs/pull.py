@@ -21,9 +21,9 @@ from ccinit.agent.phases.images import pull
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children
 from ccinit.agent.state import BootState
-from ccinit.formats.guest_config import Limits
-from ccinit.formats.pod_manifest import Image
-from ccinit.formats.resource_uri import KbsUri, ResourceUri
+from ccinit.formats.initdata.guest_config import Limits
+from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
+from ccinit.formats.pod.manifest import Image
 from ccinit.init.phases import ENVIRONMENT, INTERPRETER
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.seal.log import SealedLog

@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from ccinit.formats.host_rpc import Phase
+from ccinit.formats.planes.host_rpc import Phase
 from host_runtime.accelerator import choose_accelerator
 from host_runtime.disks import create_sparse_disk
 from host_runtime.launcher import GuestConfig, boot_guest

@@ -11,8 +11,8 @@ imports: four times as much again as Python takes for itself. Memory: 1.7. DESIG
 msgpack, dataclasses, enum); PID 1 should not hold more before it has a key.
 """
 
-from ccinit.formats.host_rpc import PROTOCOL, REPLY_BYTES
-from ccinit.formats.msgpack_rpc import encode_request
+from ccinit.formats.planes.host_rpc import PROTOCOL, REPLY_BYTES
+from ccinit.formats.planes.msgpack_rpc import encode_request
 from tests.bench.guest_root import open_guest_root
 from tests.bench.interpreter import start_bare, start_loader, start_pid1
 from tests.bench.measurement import Bench, Row, compare, interleave

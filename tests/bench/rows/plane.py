@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ccinit.formats.owner_rpc import Role, Value
+from ccinit.formats.planes.owner_rpc import Role, Value
 from guest_owner.plane.authority import CERTIFICATE_FILE
 from guest_owner.plane.client import Endpoint, OwnerClient
 from host_runtime.launcher import Guest

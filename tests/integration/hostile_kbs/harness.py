@@ -10,8 +10,8 @@ import pytest
 
 from ccinit.attest.patience import AttestLimits
 from ccinit.errors import CcinitError
-from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from tests.fakes.kbs_http import FakeKbs, Fault
 from tests.fakes.kbs_tls import QUICK, Guest, KbsServer
 

@@ -15,7 +15,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import CcinitError
-from ccinit.formats.envelope import EnvelopeKind
+from ccinit.formats.kbs.envelope import EnvelopeKind
 from tests.fakes.kbs_http import FakeKbs, answer, recipient, reply
 from tests.fakes.kbs_tls import QUICK, Guest, KbsServer
 from tests.fakes.tls_server import (

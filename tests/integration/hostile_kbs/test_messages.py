@@ -10,8 +10,8 @@ import time
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.net.http import HttpReply
 from tests.fakes.kbs_http import FakeKbs, answer, refuse, reply
 from tests.fakes.kbs_tls import QUICK, Guest, KbsServer

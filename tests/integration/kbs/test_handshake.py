@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from ccinit.formats.strict_json import decode_base64url, encode_base64url
+from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64url
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.store import Store
 from tests.fakes.tpm_quote import extend

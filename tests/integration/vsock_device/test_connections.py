@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.formats.guest_config import KBS_VSOCK_PORT
+from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
 from host_runtime.kbs_relay import KbsAddress, guest_path, open_unix_listener, serve
 from host_runtime.vsock.capture import Stream, read_capture
 from host_runtime.vsock.packets import Operation, Shutdown

@@ -1,6 +1,6 @@
 import pytest
 
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from tests.bench.measurement import BenchError
 from tests.bench.rows.boot import HELLO, WHOLE, add_unseen, split_phases
 from tests.demo.life import Life

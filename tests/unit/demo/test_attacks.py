@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.attest.simulated.machine import serial_number
-from ccinit.formats.host_rpc import Code, Phase
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.planes.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason, GuestConfig
 from host_runtime.qemu import Accelerator, Disk, EspBoot
 from host_runtime.swtpm import VirtualTpm

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from ccinit.formats.host_rpc import Phase
+from ccinit.formats.planes.host_rpc import Phase
 from tests.demo.owner_log import OwnerLog, parse_log
 from tests.demo.show import DemoError
 

@@ -1,4 +1,4 @@
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from tests.demo.life import Life
 from tests.demo.owner_log import Entry, OwnerLog
 from tests.demo.phase_table import plan_rows

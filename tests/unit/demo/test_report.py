@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.host_rpc import Code
+from ccinit.formats.planes.host_rpc import Code
 from host_runtime.launcher import GuestConfig
 from host_runtime.qemu import Accelerator, EspBoot
 from host_runtime.tools import Tools

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from ccinit.formats.envelope import EnvelopeKind, verify_envelope
-from ccinit.formats.initdata import decompress_document, parse_header, parse_initdata
-from ccinit.formats.resource_uri import ResourceUri
-from ccinit.formats.rollback_counter import counter_uri
+from ccinit.formats.initdata.document import decompress_document, parse_header, parse_initdata
+from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.kbs.rollback_counter import counter_uri
 from guest_owner.arguments import parse_listen
 from guest_owner.cli import build_parser
 from guest_owner.initdata_command import make_document
@@ -25,7 +25,7 @@ from guest_owner.kbs.store import Store
 from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, document_of
 from tests.fakes.documents import CONFIG, POD
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
-from tests.unit.ccinit.formats.image_policy_cases import policy
+from tests.unit.ccinit.formats.signature.image_policy_cases import policy
 from tests.unit.guest_owner.command_line import error_of, run
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.values import reference_set

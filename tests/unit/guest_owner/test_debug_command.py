@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import PeerError
-from ccinit.formats.guest_config import parse_guest_config
-from ccinit.formats.owner_rpc import DEBUG_CONTAINER, Stream
-from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.verity import RootHash, Salt, VerityParameters
+from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
+from ccinit.formats.initdata.guest_config import parse_guest_config
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, Stream
 from guest_owner import debug_command
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ccinit.errors import PeerError
-from ccinit.formats.owner_rpc import Stream
+from ccinit.formats.planes.owner_rpc import Stream
 from guest_owner.plane.open_call import Streams
 from tests.unit.guest_owner.command_line import error_of, run
 

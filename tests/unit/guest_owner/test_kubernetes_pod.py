@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.formats.pod_capability import Capability
-from ccinit.formats.pod_container import ContainerKind, Mount, Resources, Restart
-from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
-from ccinit.formats.pod_seccomp import Seccomp
-from ccinit.formats.pod_share import Share
-from ccinit.formats.pod_volume import VolumeKind
+from ccinit.formats.pod.capability import Capability
+from ccinit.formats.pod.container import ContainerKind, Mount, Resources, Restart
+from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod.seccomp import Seccomp
+from ccinit.formats.pod.share import Share
+from ccinit.formats.pod.volume import VolumeKind
 from guest_owner.kubernetes_pod import convert_pod
 from tests.fakes.sealed_secrets import seal
 from tests.unit.guest_owner.command_line import error_of, run

@@ -12,11 +12,11 @@ from ccinit.agent.jobs import launch
 from ccinit.agent.jobs.messages import LaunchRequest
 from ccinit.agent.phases.attestation import plan_resources as guests_plan
 from ccinit.errors import CcinitError
-from ccinit.formats.digest import sha256_digest
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.launch_secret import STATEMENT, parse_launch_statement
-from ccinit.formats.pod_manifest import parse_pod_manifest
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.launch_secret import STATEMENT, parse_launch_statement
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.efi_secret import open_secrets
 from guest_owner.cli import main
 from guest_owner.initdata_command import make_document

@@ -6,8 +6,8 @@ import pytest
 
 from ccinit.agent.phases.pod import _pod_files
 from ccinit.errors import ConfigError
-from ccinit.formats.initdata import document_digest
-from ccinit.formats.pod_manifest import parse_pod_manifest
+from ccinit.formats.initdata.document import document_digest
+from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.run.container import plan_start_order
 from ccinit.run.spec import KERNEL_PLACES as KERNEL_PLACES_OF_THE_GUEST
 from guest_owner.manifest_command import KERNEL_PLACES, POD_FILES

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError, FormatError
-from ccinit.formats.host_rpc import Code, Phase
-from ccinit.formats.launch_secret import vouch_for_log
-from ccinit.formats.log_evidence import encode_log_evidence
+from ccinit.formats.evidence.log_key import encode_log_evidence
+from ccinit.formats.kbs.launch_secret import vouch_for_log
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import BootId, Kind, report_data
 from ccinit.seal.log import MIN_CAPACITY, SealedLog
 from ccinit.secret import Secret

@@ -3,7 +3,7 @@
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.formats.prometheus import Metric, MetricKind, Sample, render
+from ccinit.formats.planes.prometheus import Metric, MetricKind, Sample, render
 from guest_owner.usage import parse_metrics, rows, summarize
 
 

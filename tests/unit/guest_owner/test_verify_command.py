@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.jwk import EcPublicJwk
-from ccinit.formats.rcar import Attestation, Nonce, encode_attestation, report_digest
-from ccinit.formats.tee import Tee, report_data_for
+from ccinit.formats.evidence.tee import Tee, report_data_for
+from ccinit.formats.kbs.jwk import EcPublicJwk
+from ccinit.formats.kbs.rcar import Attestation, Nonce, encode_attestation, report_digest
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event, decode_claims
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.store import Store

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import VerificationError
-from ccinit.formats.luks2 import COPY_BYTES, parse_luks2_header, verify_seal
+from ccinit.formats.disk.luks2 import COPY_BYTES, parse_luks2_header, verify_seal
 from ccinit.secret import Secret
 from ccinit.unlock.volume_key import derive_seal_key
 from tests.fakes.luks2 import NULL_CIPHERS, make_header

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.host_rpc import METHODS
-from ccinit.formats.msgpack_rpc import RequestReader, encode_result
+from ccinit.formats.planes.host_rpc import METHODS
+from ccinit.formats.planes.msgpack_rpc import RequestReader, encode_result
 from host_runtime.cli import main, map_address, parse_listen
 
 DIRECT = ("boot", "new", "--kernel", "k", "--initrd", "i", "--accelerator", "tcg")

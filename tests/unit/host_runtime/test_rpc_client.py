@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ccinit.errors import ConfigError, DeadlineError, FormatError, PeerError
-from ccinit.formats.host_rpc import METHODS, PROTOCOL, Code, Phase, RpcError, Value
-from ccinit.formats.msgpack_rpc import RequestReader, encode_error, encode_result
+from ccinit.formats.planes.host_rpc import METHODS, PROTOCOL, Code, Phase, RpcError, Value
+from ccinit.formats.planes.msgpack_rpc import RequestReader, encode_error, encode_result
 from host_runtime import rpc_client
 from host_runtime.rpc_client import (
     CallRefusedError,

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.formats.event_log import Algorithm, LoggedEvent
+from ccinit.formats.tcg.event_log import Algorithm, LoggedEvent
 from measured_boot.boot_events import EXITS
 from measured_boot.event_log import FirmwareLog, find_differences, read_firmware_log
 from measured_boot.prediction import UkiBoot, predict

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.event_log import LoggedEvent
+from ccinit.formats.tcg.event_log import LoggedEvent
 from measured_boot.event_words import describe_event
 
 RECORDED = json.loads(Path("tests/vectors/measured_boot/uki.json").read_text())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.references import parse_reference_set
 from measured_boot.cli import main
 from measured_boot.image_files import read_reported

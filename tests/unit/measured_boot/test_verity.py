@@ -3,7 +3,7 @@
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.formats.verity import BLOCK_BYTES, verify_root_block
+from ccinit.formats.disk.verity import BLOCK_BYTES, verify_root_block
 from measured_boot.verity import ROOT_SALT, append_hash_tree
 
 # `veritysetup format --no-superblock --hash=sha256 --salt=` ROOT_SALT, cryptsetup 2.7.5.

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ccinit.formats.event_log import Algorithm, parse_event_log
+from ccinit.formats.tcg.event_log import Algorithm, parse_event_log
 from host_runtime.boot_command import ovmf
 from host_runtime.esp import create_esp
 from host_runtime.launcher import GuestConfig, boot_guest

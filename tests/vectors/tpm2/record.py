@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from ccinit.attest.tpm import AK_HANDLE, TpmAttester
-from ccinit.formats.tee import ReportData
+from ccinit.formats.evidence.tee import ReportData
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.initdata import bind_initdata
 from ccinit.measure.register import Pcr

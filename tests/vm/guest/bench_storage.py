@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.pod_volume import ScratchProfile
+from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret

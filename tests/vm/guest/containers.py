@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ccinit.formats.oci_image import ImageConfig
-from ccinit.formats.pod_container import Container, ContainerKind, Resources, Restart
+from ccinit.formats.oci.image import ImageConfig
+from ccinit.formats.pod.container import Container, ContainerKind, Resources, Restart
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
 from ccinit.kernel.process import reap_orphans
 from ccinit.run.crun import Crun

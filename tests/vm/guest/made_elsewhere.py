@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from ccinit.formats.verity import BLOCK_BYTES, Salt, VerityParameters, build_hash_tree
+from ccinit.formats.disk.verity import BLOCK_BYTES, Salt, VerityParameters, build_hash_tree
 from ccinit.kernel.block import BlockDevice, write_direct
 from ccinit.kernel.mount import mount, umount2
 from tests.fakes.luks2 import PASSPHRASE

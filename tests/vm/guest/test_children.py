@@ -22,12 +22,12 @@ from ccinit.agent.processes.conversation import Conversation
 from ccinit.agent.processes.roles import RIGHTS, Rights, Role, Workspace
 from ccinit.agent.state import BootState
 from ccinit.errors import ChildError
-from ccinit.formats.host_rpc import HOST_CID, PORT, Phase
-from ccinit.formats.msgpack_rpc import encode_request
-from ccinit.formats.strict_json import parse_json
-from ccinit.formats.tee import Tee
-from ccinit.formats.tpm2 import parse_tpms_attest
-from ccinit.formats.tpm_evidence import parse_tpm_evidence
+from ccinit.formats.encoding.strict_json import parse_json
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.evidence.tpm import parse_tpm_evidence
+from ccinit.formats.planes.host_rpc import HOST_CID, PORT, Phase
+from ccinit.formats.planes.msgpack_rpc import encode_request
+from ccinit.formats.tcg.tpm2 import parse_tpms_attest
 from ccinit.kernel import vsock
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import EventLoop, sleep

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError, ChildError, KernelError, VerificationError
-from ccinit.formats.luks2 import COPY_BYTES
-from ccinit.formats.pod_volume import ScratchProfile
+from ccinit.formats.disk.luks2 import COPY_BYTES
+from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice, list_virtio_disks, read_direct, write_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.secret import Secret

@@ -11,7 +11,7 @@ import pytest
 from ccinit.agent.phases.volumes import find_luks2_disk
 from ccinit.agent.processes.children import Children
 from ccinit.errors import FormatError, KernelError, VerificationError
-from ccinit.formats.luks2 import COPY_BYTES, PAYLOAD_OFFSET, SEAL_OFFSET, make_seal
+from ccinit.formats.disk.luks2 import COPY_BYTES, PAYLOAD_OFFSET, SEAL_OFFSET, make_seal
 from ccinit.kernel.block import BlockDevice, read_direct, write_direct
 from ccinit.kernel.dm import DmControl, DmDevice
 from ccinit.secret import Secret

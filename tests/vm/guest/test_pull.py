@@ -18,8 +18,8 @@ from ccinit.agent.phases.memory_store import close_memory_store, count_used, mou
 from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.processes.children import Children
 from ccinit.errors import CcinitError, VerificationError
-from ccinit.formats.digest import sha256_digest
-from ccinit.formats.oci_image import ImageConfig
+from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.oci.image import ImageConfig
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import Turn
 from ccinit.kernel.mount import CONFINED, MountFlag, mount, umount2

@@ -13,10 +13,10 @@ from ccinit.agent.jobs.messages import CounterStep, KbsReply
 from ccinit.agent.phases import rollback, storage
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.errors import PeerError, VerificationError
-from ccinit.formats.guest_config import Limits
-from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
-from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.rollback_counter import counter_uri
+from ccinit.formats.initdata.guest_config import Limits
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.kbs.rollback_counter import counter_uri
+from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.vm.guest.disks import RELEASED, blank, copy_disk, disk, dm_names, format_device, run

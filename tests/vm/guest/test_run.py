@@ -16,9 +16,9 @@ from ccinit.agent.phases.pod_namespaces import share_namespaces
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.agent.state import BootState
-from ccinit.formats.pod_container import Resources
-from ccinit.formats.pod_seccomp import Seccomp
-from ccinit.formats.pod_share import Share
+from ccinit.formats.pod.container import Resources
+from ccinit.formats.pod.seccomp import Seccomp
+from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
 from ccinit.kernel.process import reap_orphans
 from ccinit.seal.log import SealedLog

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ChildError, KernelError, VerificationError
-from ccinit.formats.pod_volume import ScratchProfile
+from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice, read_direct, write_direct, zero_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.mount import mount, umount2

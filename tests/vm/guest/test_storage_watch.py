@@ -10,8 +10,8 @@ import pytest
 
 from ccinit.agent.log_pump import LogPump
 from ccinit.agent.storage_watch import StorageWatch
-from ccinit.formats.pod_manifest import OnStorageError
-from ccinit.formats.pod_volume import ScratchProfile, VolumeKind
+from ccinit.formats.pod.manifest import OnStorageError
+from ccinit.formats.pod.volume import ScratchProfile, VolumeKind
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.event_loop import EventLoop, boottime
 from ccinit.kernel.task import sleep
@@ -30,7 +30,7 @@ from tests.vm.guest.test_disk_faults import faulty, find_block, open_scratch, wr
 if TYPE_CHECKING:
     from ccinit.agent.guest import Guest
     from ccinit.errors import CcinitError
-    from ccinit.formats.pod_manifest import PodManifest
+    from ccinit.formats.pod.manifest import PodManifest
 
 PATIENCE_SECONDS = 20.0
 POLICIES = pytest.mark.parametrize("policy", OnStorageError)

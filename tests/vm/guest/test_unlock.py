@@ -13,10 +13,10 @@ from ccinit.agent.phases import storage
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.processes.children import Children
 from ccinit.errors import VerificationError
-from ccinit.formats.guest_config import Limits
-from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
-from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.verity import VerityParameters
+from ccinit.formats.disk.verity import VerityParameters
+from ccinit.formats.initdata.guest_config import Limits
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.secret import Secret
 from tests.fakes.luks2 import PASSPHRASE
 from tests.vm.guest.disks import RELEASED, blank, disk, dm_names, format_device, run

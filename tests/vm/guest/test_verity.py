@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import KernelError
-from ccinit.formats.verity import (
+from ccinit.formats.disk.verity import (
     RootHash,
     Salt,
     VerityParameters,

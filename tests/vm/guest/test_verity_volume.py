@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import VerificationError
-from ccinit.formats.verity import BLOCK_BYTES, RootHash, VerityParameters
+from ccinit.formats.disk.verity import BLOCK_BYTES, RootHash, VerityParameters
 from ccinit.kernel.block import read_direct
 from ccinit.kernel.dm import DmControl
 from ccinit.unlock.verity_volume import activate_verity, select_verity_disk

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
-from ccinit.formats.strict_json import (
+from ccinit.formats.encoding.strict_json import (
     JsonValue,
     decode_base64url,
     encode_base64url,

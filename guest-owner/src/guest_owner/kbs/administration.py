@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from ccinit.errors import CcinitError
-from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.kbs.admin_token import verify_admin_token
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.refusal import KbsRefusedError, Variant

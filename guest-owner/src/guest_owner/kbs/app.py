@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ccinit.errors import CcinitError
-from ccinit.formats import rollback_counter
+from ccinit.formats.kbs import rollback_counter
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import CONTENT_TYPE as METRICS_TYPE
 from guest_owner.kbs.refusal import KbsRefusedError, Variant

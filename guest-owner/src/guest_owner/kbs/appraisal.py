@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.digest import Digest
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredInitdata
 
 NOTHING = "nothing is registered"

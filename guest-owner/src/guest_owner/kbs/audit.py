@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError
-from ccinit.formats.fields import Fields
+from ccinit.formats.encoding.fields import Fields
 from guest_owner.kbs.appraisal import Claim
 from guest_owner.kbs.audit_files import (
     append_line,

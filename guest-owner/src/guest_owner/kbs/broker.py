@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
-from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.rcar import (
+from ccinit.formats.evidence.tee import Tee, evidence_needs_request, report_hash
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.rcar import (
     PROTOCOL_VERSION,
     Attestation,
     Challenge,
@@ -22,15 +23,14 @@ from ccinit.formats.rcar import (
     parse_attestation,
     parse_request,
 )
-from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
-from ccinit.formats.rollback_counter import (
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.rollback_counter import (
     CounterReply,
     counter_rule,
     encode_counter_reply,
     parse_counter_advance,
     parse_counter_path,
 )
-from ccinit.formats.tee import Tee, evidence_needs_request, report_hash
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.decisions import Decisions

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
-from ccinit.formats.fields import Fields
-from ccinit.formats.resource_uri import PluginUri
-from ccinit.formats.rollback_counter import CounterAdvance, parse_counter_path
-from ccinit.formats.strict_json import MAX_INTEGER, decode_base64url, encode_base64url
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_json import MAX_INTEGER, decode_base64url, encode_base64url
+from ccinit.formats.kbs.resource_uri import PluginUri
+from ccinit.formats.kbs.rollback_counter import CounterAdvance, parse_counter_path
 from guest_owner.kbs.files import read_capped, write_atomically
 
 FOLDER = "rollback-counters"

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.errors import FormatError
-from ccinit.formats.tpm2 import TpmtPublic
+from ccinit.formats.tcg.tpm2 import TpmtPublic
 
 _SEED_BYTES = 32
 _KEY_BITS = 128

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
-from ccinit.formats.jwk import (
+from ccinit.formats.encoding.strict_json import encode_base64url
+from ccinit.formats.kbs.jwk import (
     ECDH_ALGORITHM,
     P256,
     P521,
@@ -26,7 +27,6 @@ from ccinit.formats.jwk import (
     PublicJwk,
     RsaPublicJwk,
 )
-from ccinit.formats.strict_json import encode_base64url
 
 _KEY_BYTES = 32
 _IV_BYTES = 12

@@ -11,9 +11,9 @@ from enum import StrEnum
 from typing import ClassVar, TypeAlias
 
 from ccinit.errors import FormatError
-from ccinit.formats.fields import Fields
-from ccinit.formats.snp_report import MEASUREMENT_BYTES
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.evidence.snp_report import MEASUREMENT_BYTES
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.sample_measurements import SampleMeasurements, read_sample
 from guest_owner.kbs.se_measurements import SeMeasurements, read_se
 from guest_owner.kbs.tdx_measurements import TdxMeasurements, read_tdx

@@ -16,11 +16,11 @@ from enum import StrEnum
 from typing import Protocol
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.debug_grant import DebugGrant, encode_debug_grant
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.fields import Fields
-from ccinit.formats.jwk import PublicJwk
-from ccinit.formats.verity import HASH_BYTES, RootHash
+from ccinit.formats.disk.verity import HASH_BYTES, RootHash
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.kbs.debug_grant import DebugGrant, encode_debug_grant
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.jwk import PublicJwk
 
 MAX_ORDER_BYTES = 4096
 MIN_LIFE_SECONDS, MAX_LIFE_SECONDS = 60, 7 * 24 * 3600
@@ -46,7 +46,7 @@ class MintOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebugOrder:
-    """An order for debug grants; see `ccinit.formats.debug_grant.DebugGrant`."""
+    """An order for debug grants; see `ccinit.formats.kbs.debug_grant.DebugGrant`."""
 
     expires_s: int
     tools_root: RootHash

@@ -26,9 +26,9 @@ import tomllib
 from dataclasses import dataclass
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.digest import parse_digest
-from ccinit.formats.fields import Fields
-from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.encoding.digest import parse_digest
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.devices import PROVING, Device
 from guest_owner.kbs.references import Profile, check_name

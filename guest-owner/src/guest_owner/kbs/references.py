@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.digest import Digest
-from ccinit.formats.fields import Fields
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.measurements import READERS, ZERO_PCR, Measurements
 from guest_owner.kbs.requirements import Requirements
 

@@ -8,7 +8,7 @@ by Trustee's HTTP layer before its own code runs, with 413 and 408: those keep t
 from enum import StrEnum
 
 from ccinit.errors import CcinitError
-from ccinit.formats.rcar import ERROR_PREFIX, ErrorInformation, encode_error_information
+from ccinit.formats.kbs.rcar import ERROR_PREFIX, ErrorInformation, encode_error_information
 
 
 class Variant(StrEnum):

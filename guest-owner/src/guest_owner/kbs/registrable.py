@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from ccinit.formats.guest_files import parse_guest_files
-from ccinit.formats.initdata import parse_initdata
+from ccinit.formats.initdata.document import parse_initdata
+from ccinit.formats.initdata.guest_files import parse_guest_files
 
 
 @dataclass(frozen=True, slots=True)

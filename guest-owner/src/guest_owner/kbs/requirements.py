@@ -45,8 +45,8 @@ from functools import partial
 from typing import ClassVar, TypeAlias, TypeVar
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.fields import Fields
-from ccinit.formats.snp_report import (
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.evidence.snp_report import (
     CHIP_ID_BYTES,
     MAX_VERSION,
     MEASUREMENT_BYTES,
@@ -55,7 +55,7 @@ from ccinit.formats.snp_report import (
     PolicyBit,
     TcbVersion,
 )
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.tdx_requirements import TdxRequirements, read_tdx_requirements
 
 B = TypeVar("B")

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 
 from ccinit.errors import FormatError
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 
 VENDOR_PLATFORMS = (Tee.SNP, Tee.TDX, Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM, Tee.SE, Tee.SVSM)
 MAX_ROOT_BYTES = 64 * 1024

@@ -16,14 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ccinit.errors import FormatError
-from ccinit.formats.initdata import MAX_DOCUMENT_BYTES
-from ccinit.formats.strict_json import (
+from ccinit.formats.encoding.strict_json import (
     JsonValue,
     decode_base64,
     members,
     parse_json,
     text_member,
 )
+from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES
 from guest_owner.kbs.references import ReferenceSet, encode_reference_set, parse_reference_set
 from guest_owner.kbs.registrable import RegistrableInitdata, parse_registrable_initdata
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key

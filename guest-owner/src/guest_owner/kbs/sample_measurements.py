@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ccinit.errors import FormatError
-from ccinit.formats.fields import Fields
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.evidence.tee import Tee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,9 +29,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.rcar import Nonce
-from ccinit.formats.se_attestation import HEADER_TAGS_BYTES, SeRequest, encode_se_request
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.se import HEADER_TAGS_BYTES, SeRequest, encode_se_request
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.rcar import Nonce
 from guest_owner.kbs.references import References
 from guest_owner.kbs.roots import load_certificate
 from guest_owner.kbs.sealing import seal, unseal

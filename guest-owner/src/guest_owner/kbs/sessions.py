@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from ccinit.formats.jwk import PublicJwk
-from ccinit.formats.rcar import Nonce
-from ccinit.formats.strict_json import encode_base64
+from ccinit.formats.encoding.strict_json import encode_base64
+from ccinit.formats.kbs.jwk import PublicJwk
+from ccinit.formats.kbs.rcar import Nonce
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.refusal import KbsRefusedError, Variant

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
-from ccinit.formats.initdata import MAX_DOCUMENT_BYTES, parse_initdata
-from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
-from ccinit.formats.tee import Tee, evidence_needs_request
+from ccinit.formats.evidence.tee import Tee, evidence_needs_request
+from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.kbs.admin_token import AdminKey, parse_admin_key
 from guest_owner.kbs.files import PUBLIC_MODE, naming, read_capped, write_atomically
 from guest_owner.kbs.minting import MAX_ORDER_BYTES, Order, encode_order, parse_order

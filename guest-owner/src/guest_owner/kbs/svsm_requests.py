@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.rcar import Nonce
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.svsm_evidence import (
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.svsm import (
     NONCE_BYTES,
     PARAMETER,
     SvsmKeys,
@@ -21,7 +20,8 @@ from ccinit.formats.svsm_evidence import (
     encode_svsm_request,
     parse_svsm_keys,
 )
-from ccinit.formats.tpm2_keys import (
+from ccinit.formats.kbs.rcar import Nonce
+from ccinit.formats.tcg.tpm2_keys import (
     AK_TEMPLATE,
     EK_TEMPLATE,
     SECRET_BYTES,

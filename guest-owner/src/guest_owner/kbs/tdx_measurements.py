@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ccinit.errors import FormatError
-from ccinit.formats.fields import Fields
-from ccinit.formats.tdx_report import MEASUREMENT_BYTES, ZERO_MEASUREMENT
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.evidence.tdx_report import MEASUREMENT_BYTES, ZERO_MEASUREMENT
+from ccinit.formats.evidence.tee import Tee
 
 PREDICTED_RTMRS = (1, 2)
 MAX_EVENTS = 256

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ccinit.errors import FormatError
-from ccinit.formats.fields import Fields
-from ccinit.formats.tdx_report import MEASUREMENT_BYTES
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.evidence.tdx_report import MEASUREMENT_BYTES
+from ccinit.formats.evidence.tee import Tee
 
 FMSPC_BYTES = 6
 PPID_BYTES = 16

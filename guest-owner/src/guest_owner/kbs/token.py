@@ -19,16 +19,16 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
-from ccinit.formats.digest import parse_digest
-from ccinit.formats.fields import Fields
-from ccinit.formats.jwk import parse_jwk
-from ccinit.formats.rcar import Nonce
-from ccinit.formats.strict_json import (
+from ccinit.formats.encoding.digest import parse_digest
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_json import (
     JsonValue,
     decode_base64url,
     encode_base64url,
     parse_json,
 )
+from ccinit.formats.kbs.jwk import parse_jwk
+from ccinit.formats.kbs.rcar import Nonce
 from guest_owner.kbs.appraisal import AppraisedEvidence, Subject
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.references import Profile

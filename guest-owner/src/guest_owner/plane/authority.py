@@ -4,8 +4,8 @@
 
 `owner-ca.pem` goes into `owner.client_ca` of `ccinit.toml`, and is what the commands check a guest
 by whose identity comes from here. A client's certificate names one role as a URI
-(`ccinit.formats.owner_rpc.Role`) and is for clients only; a guest's identity names its pod and is
-for servers only, so neither can be used as the other. P-256 with SHA-256.
+(`ccinit.formats.planes.owner_rpc.Role`) and is for clients only; a guest's identity names its pod
+and is for servers only, so neither can be used as the other. P-256 with SHA-256.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ccinit.errors import ConfigError, FormatError
-from ccinit.formats.owner_rpc import ROLE_URI_PREFIX, Role
+from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, Role
 from guest_owner.certificates import certificate_builder, general_name, key_usage, private_pem
 from guest_owner.kbs.files import PRIVATE_MODE, PUBLIC_MODE, read_capped, write_atomically
 

@@ -3,7 +3,7 @@
 The way there is of no account: a TCP port of the pod, or a port that the host's `relay` listens on.
 TLS 1.3 ends in the guest; what is checked is a certificate for the pod's name under the root that
 the owner gives. Left to others: the streams of a call (`guest_owner.plane.open_call`), what calls
-mean (`ccinit.formats.owner_rpc`).
+mean (`ccinit.formats.planes.owner_rpc`).
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from ccinit.errors import ConfigError, DeadlineError, PeerError
-from ccinit.formats.owner_rpc import METHODS, Stream, Value
-from ccinit.formats.owner_wire import (
+from ccinit.formats.planes.owner_rpc import METHODS, Stream, Value
+from ccinit.formats.planes.owner_wire import (
     Data,
     MessageReader,
     Refused,
@@ -24,7 +24,7 @@ from ccinit.formats.owner_wire import (
     encode_request,
     result_of,
 )
-from ccinit.formats.tls_hello import selected_group
+from ccinit.formats.planes.tls_hello import selected_group
 from guest_owner.plane.open_call import OpenCall, Streams
 from guest_owner.table import printable
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ccinit.errors import FormatError
-from ccinit.formats.owner_rpc import WINDOW_BYTES, Method, Stream
-from ccinit.formats.owner_wire import (
+from ccinit.formats.planes.owner_rpc import WINDOW_BYTES, Method, Stream
+from ccinit.formats.planes.owner_wire import (
     Credit,
     Data,
     Message,

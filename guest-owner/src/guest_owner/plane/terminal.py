@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ccinit.errors import ConfigError
-from ccinit.formats.owner_rpc import Stream
+from ccinit.formats.planes.owner_rpc import Stream
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ from dataclasses import replace
 from importlib.resources import files
 
 from ccinit.errors import ConfigError
-from ccinit.formats.strict_json import encode_base64
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.strict_json import encode_base64
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.measurements import BOOT_PCRS, SnpMeasurements, TpmMeasurements
 from guest_owner.kbs.policy import Policy, Rule
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredInitdata

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from ccinit.errors import ConfigError
-from ccinit.formats.docker_reference import parse_name_prefix
-from ccinit.formats.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.oci.docker_reference import parse_name_prefix
 from rootfs_builder.container_image.build import (
     COMPRESSIONS,
     build_from_directory,

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ccinit.errors import ConfigError
-from ccinit.formats.layer_encryption import ENCRYPTED_SUFFIX
-from ccinit.formats.oci_image import Manifest, parse_image_document
+from ccinit.formats.oci.image import Manifest, parse_image_document
+from ccinit.formats.oci.layer_encryption import ENCRYPTED_SUFFIX
 from rootfs_builder.container_image.layer_encryption import Recipient, encrypt_layer
 from rootfs_builder.container_image.oci_layout import (
     MANIFEST_TYPE,

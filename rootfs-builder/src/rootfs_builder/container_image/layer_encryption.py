@@ -23,9 +23,11 @@ from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from ccinit.errors import ConfigError
-from ccinit.formats.concat_kdf import concat_kdf
-from ccinit.formats.jwe_message import CONTENT_ALGORITHM, IV_BYTES, TAG_BYTES, KeyAlgorithm
-from ccinit.formats.layer_encryption import (
+from ccinit.formats.encoding.strict_json import encode_base64url
+from ccinit.formats.kbs.concat_kdf import concat_kdf
+from ccinit.formats.kbs.jwe_message import CONTENT_ALGORITHM, IV_BYTES, TAG_BYTES, KeyAlgorithm
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.oci.layer_encryption import (
     CIPHER,
     KEY_BYTES,
     NONCE_BYTES,
@@ -33,8 +35,6 @@ from ccinit.formats.layer_encryption import (
     WRAPPED_KEYS,
     PacketCipher,
 )
-from ccinit.formats.resource_uri import ResourceUri
-from ccinit.formats.strict_json import encode_base64url
 from measured_boot.command_files import MAX_KEY_BYTES, read_capped
 
 PACKET_SCHEME = "provider.attestation-agent"

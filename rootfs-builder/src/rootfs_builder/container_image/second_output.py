@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ccinit.errors import ConfigError
-from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.layer_encryption import KEY_BYTES, ImageEncryption
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.oci.layer_encryption import KEY_BYTES, ImageEncryption
 from measured_boot.command_files import write_whole
 from rootfs_builder.container_image.kbs_admin import KbsAdmin
 from rootfs_builder.container_image.layer_encryption import KbsRecipient

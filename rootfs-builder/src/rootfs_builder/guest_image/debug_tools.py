@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from ccinit.formats.verity import Salt
+from ccinit.formats.disk.verity import Salt
 from measured_boot.verity import VerityDisk, append_hash_tree
 from rootfs_builder.exclusive import exclusive
 from rootfs_builder.file_list import Listed, read_listed

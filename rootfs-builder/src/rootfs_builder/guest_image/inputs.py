@@ -21,7 +21,7 @@ def digest_inputs(
         modules: of the builder; what they import counts, too.
     """
     repository = workspace.repository
-    # The guest's own package, too: builder and guest share formats (`ccinit.formats.verity`).
+    # The guest's own package, too: builder and guest share formats (`ccinit.formats.disk.verity`).
     parts = ("rootfs-builder/src", "measured-boot/src", ".")
     roots = tuple(SearchRoot(path=repository / part) for part in parts)
     code = compute_closure(tuple(modules), roots, frozenset())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ccinit.formats.verity import VerityParameters
+from ccinit.formats.disk.verity import VerityParameters
 from rootfs_builder.packages.lock import LockedPackage
 
 FORMAT: Final = 1

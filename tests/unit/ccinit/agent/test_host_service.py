@@ -9,8 +9,8 @@ from ccinit.agent import host_service as module
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
 from ccinit.boot.network_offer import NetworkOffer
-from ccinit.formats.host_rpc import METHODS, PROTOCOL, Code, Phase, RpcError, Value
-from ccinit.formats.msgpack_rpc import encode_result
+from ccinit.formats.planes.host_rpc import METHODS, PROTOCOL, Code, Phase, RpcError, Value
+from ccinit.formats.planes.msgpack_rpc import encode_result
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.rpc.dispatch import Refusal
 from ccinit.seal.ring import SealedRing

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ccinit.agent.phases.log_binding import open_log
-from ccinit.formats.guest_config import Limits, LogConfig
+from ccinit.formats.initdata.guest_config import Limits, LogConfig
 from ccinit.formats.sealed_log import HEADER_BYTES
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.seal.log import MIN_CAPACITY, SealedLog

@@ -3,7 +3,7 @@
 import pytest
 
 from ccinit.agent.state import BootState
-from ccinit.formats.host_rpc import Code, Phase, StateFlag
+from ccinit.formats.planes.host_rpc import Code, Phase, StateFlag
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import sleep

@@ -7,8 +7,8 @@ import pytest
 
 from ccinit.agent.storage_watch import StorageWatch
 from ccinit.errors import CcinitError
-from ccinit.formats.pod_manifest import OnStorageError, PodManifest
-from ccinit.formats.pod_volume import VolumeKind
+from ccinit.formats.pod.manifest import OnStorageError, PodManifest
+from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.kmsg import KernelRecord
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from ccinit.attest.client import KbsClient
 from ccinit.attest.composite import DeviceAttester
 from ccinit.attest.patience import AttestLimits, Waiting
 from ccinit.errors import CcinitError
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from tests.fakes.kbs_http import URL, FakeKbs, evidence_for
 
 URI = parse_resource_uri("kbs:///ccinit/pod/file-a")

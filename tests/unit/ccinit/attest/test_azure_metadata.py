@@ -8,8 +8,8 @@ import pytest
 
 from ccinit.attest.azure_metadata import fetch_endorsement
 from ccinit.errors import PeerError
-from ccinit.formats.strict_json import encode_base64
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.strict_json import encode_base64
+from ccinit.formats.evidence.tee import Tee
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 
 PEM = f"-----BEGIN CERTIFICATE-----\r\n{encode_base64(b'vcek')}\r\n-----END CERTIFICATE-----\r\n"

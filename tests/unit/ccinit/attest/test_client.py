@@ -7,10 +7,10 @@ import json
 import pytest
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
-from ccinit.formats.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.rcar import MAX_ADDITIONAL_BYTES
-from ccinit.formats.resource_uri import parse_kbs_uri, parse_resource_uri
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.rcar import MAX_ADDITIONAL_BYTES
+from ccinit.formats.kbs.resource_uri import parse_kbs_uri, parse_resource_uri
 from tests.fakes.device import SampleDevice
 from tests.fakes.kbs_http import (
     DATE,

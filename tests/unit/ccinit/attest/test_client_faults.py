@@ -6,8 +6,8 @@ import pytest
 
 from ccinit.attest.client import KbsClient
 from ccinit.errors import DeadlineError, PeerError
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import ReportData, Tee
 from tests.fakes.kbs_http import URL, FakeKbs, Fault, answer, fail, refuse, reply
 from tests.unit.ccinit.attest.guest_client import FETCH, HANDSHAKE, Guest, refused_reason
 

@@ -1,6 +1,6 @@
 """What is sent to a plugin of the KBS: as a POST, in the session, and again when that has ended."""
 
-from ccinit.formats.resource_uri import parse_kbs_uri
+from ccinit.formats.kbs.resource_uri import parse_kbs_uri
 from tests.fakes.kbs_http import FakeKbs, fail
 from tests.unit.ccinit.attest.guest_client import HANDSHAKE, Guest
 

@@ -6,7 +6,7 @@ import pytest
 
 from ccinit.attest.detect import KernelSigns, Node, Platform, detect_platform
 from ccinit.errors import ConfigError
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from ccinit.kernel.tsm import open_report_entry, open_vtpm_entry
 from ccinit.values import replace
 from tests.fakes.platform_signs import FakeSigns

@@ -9,15 +9,15 @@ import pytest
 from ccinit.attest.exchange import _MOVES, Event, Exchange, State, UsedNonces
 from ccinit.attest.tee_key import EcTeeKey
 from ccinit.errors import CcinitError, LimitExceededError
-from ccinit.formats.rcar import (
+from ccinit.formats.encoding.strict_json import encode_base64
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.rcar import (
     Nonce,
     device_digest,
     parse_attestation,
     parse_request,
     report_digest,
 )
-from ccinit.formats.strict_json import encode_base64
-from ccinit.formats.tee import Tee
 
 NONCE = Nonce(encode_base64(bytes(32)))
 CHALLENGE = json.dumps({"nonce": NONCE, "extra-params": ""}).encode()

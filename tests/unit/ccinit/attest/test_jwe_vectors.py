@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 from ccinit.attest.jwe import decrypt_content, unwrap_key
 from ccinit.attest.tee_key import EcTeeKey, RsaTeeKey
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.concat_kdf import concat_kdf
-from ccinit.formats.jwk import P256, P521, Curve, EcPublicJwk, parse_epk, parse_jwk
-from ccinit.formats.strict_json import decode_base64url, encode_base64url
+from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64url
+from ccinit.formats.kbs.concat_kdf import concat_kdf
+from ccinit.formats.kbs.jwk import P256, P521, Curve, EcPublicJwk, parse_epk, parse_jwk
 
 VECTORS = Path("tests/vectors/jwe")
 CURVES: dict[str, tuple[Curve, ec.EllipticCurve]] = {

@@ -8,12 +8,12 @@ from ccinit.attest.client import KbsClient
 from ccinit.attest.passport import PassportSource
 from ccinit.attest.patience import AttestLimits, Waiting
 from ccinit.errors import ConfigError
-from ccinit.formats.guest_config import AttestationService as Service
-from ccinit.formats.guest_config import PassportConfig
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.resource_uri import parse_resource_uri
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.initdata.guest_config import AttestationService as Service
+from ccinit.formats.initdata.guest_config import PassportConfig
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from tests.fakes.attestation_service import (
     API_KEY,
     POLICY,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ccinit.attest.refusal import Remedy, refusal
-from ccinit.formats.rcar import ERROR_PREFIX
+from ccinit.formats.kbs.rcar import ERROR_PREFIX
 
 
 def body(variant: str, detail: str = "why") -> bytes:

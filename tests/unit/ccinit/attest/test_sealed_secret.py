@@ -4,7 +4,7 @@ import pytest
 
 from ccinit.attest.sealed_secret import verify_sealed_secret
 from ccinit.errors import CcinitError
-from ccinit.formats.sealed_secret import parse_sealed_secret
+from ccinit.formats.kbs.sealed_secret import parse_sealed_secret
 from ccinit.values import replace
 from tests.fakes.sealed_secrets import jwk, seal
 

@@ -4,8 +4,8 @@ import pytest
 
 from ccinit.attest.snp import SnpAttester
 from ccinit.errors import CcinitError
-from ccinit.formats.snp_evidence import Certificate, CertType, parse_snp_evidence
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.evidence.snp import Certificate, CertType, parse_snp_evidence
+from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.kernel.tsm import TsmReport
 from tests.fakes.snp import ASK, VCEK, FakeSnp, certificate_table
 

@@ -4,10 +4,10 @@ import pytest
 
 from ccinit.attest.tdx import TdxAttester, join_event_logs
 from ccinit.errors import FormatError, PeerError
-from ccinit.formats.aael import AaelEvent
-from ccinit.formats.event_log import END_OF_RECORDS, Algorithm, encode_event, parse_event_log
-from ccinit.formats.tdx_evidence import parse_tdx_evidence
-from ccinit.formats.tee import ReportData, Tee
+from ccinit.formats.evidence.tdx import parse_tdx_evidence
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.tcg.aael import AaelEvent
+from ccinit.formats.tcg.event_log import END_OF_RECORDS, Algorithm, encode_event, parse_event_log
 from tests.fakes.tdx_boot import FakeBoot
 from tests.fakes.tdx_quote import FakeTdx
 

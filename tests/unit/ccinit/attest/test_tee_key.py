@@ -7,7 +7,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ccinit.attest.tee_key import EcTeeKey, RsaTeeKey, generate_tee_key
-from ccinit.formats.jwk import (
+from ccinit.formats.encoding.strict_json import decode_base64url
+from ccinit.formats.kbs.jwk import (
     P256,
     P521,
     Curve,
@@ -16,7 +17,6 @@ from ccinit.formats.jwk import (
     TeeKeyAlgorithm,
     parse_epk,
 )
-from ccinit.formats.strict_json import decode_base64url
 
 VECTOR = json.loads(Path("tests/vectors/jwe/rfc7518_c.json").read_text())
 

@@ -7,9 +7,9 @@ import pytest
 
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import FormatError, PeerError, VerificationError
-from ccinit.formats.tee import ReportData, Tee
-from ccinit.formats.tpm2 import parse_tpms_attest
-from ccinit.formats.tpm_evidence import parse_tpm_evidence
+from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.evidence.tpm import parse_tpm_evidence
+from ccinit.formats.tcg.tpm2 import parse_tpms_attest
 from tests.fakes.tpm_device import AK_ATTRIBUTES, SimulatedDevice, SimulatedTpm
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
 

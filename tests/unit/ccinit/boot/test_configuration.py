@@ -10,8 +10,8 @@ import pytest
 
 from ccinit.boot.configuration import Configuration, parse_configuration, read_initdata
 from ccinit.errors import CcinitError
-from ccinit.formats import wire
-from ccinit.formats.initdata import encode_device_image
+from ccinit.formats.encoding import wire
+from ccinit.formats.initdata.document import encode_device_image
 from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, WHOLE_POD, document_of
 from tests.fakes.documents import CONFIG, FULL_POD
 

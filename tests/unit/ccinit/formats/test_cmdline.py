@@ -2,7 +2,7 @@ import pytest
 
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.cmdline import Carrier, RootLocation, parse_root_location, verify_cmdline
-from ccinit.formats.verity import RootHash, Salt, VerityParameters
+from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
 
 VERITY = VerityParameters(
     root_hash=RootHash(b"\x12" * 32), salt=Salt(b"\x34" * 32), data_blocks=15_000

@@ -8,7 +8,7 @@ import pytest
 from ccinit.agent.guest import Teardown, undoing
 from ccinit.agent.state import BootState
 from ccinit.errors import KernelError, VerificationError
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init import ending
 from ccinit.init.sequence import PhaseError
 from ccinit.kernel import power

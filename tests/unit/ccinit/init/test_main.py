@@ -10,7 +10,7 @@ import pytest
 
 from ccinit.agent.guest import Guest, Teardown
 from ccinit.errors import KernelError, VerificationError
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init import main
 from ccinit.init.sequence import PhaseError
 from ccinit.kernel import power

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ccinit.agent.phases import configuration, log_binding, network
-from ccinit.formats.guest_config import StartBy
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import StartBy
 from ccinit.init import phases
 from ccinit.kernel import entropy, vsock
 from ccinit.kernel.event_loop import EventLoop

@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.agent.figures import Figures
 from ccinit.agent.state import BootState
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init import main as module
 from ccinit.kernel import memory
 from ccinit.kernel.event_loop import EventLoop

@@ -8,7 +8,7 @@ import pytest
 from ccinit.agent.figures import Figures
 from ccinit.agent.state import BootState
 from ccinit.errors import ConfigError, PeerError
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init import sequence
 from ccinit.init.sequence import PhaseError, Row, run_phase
 from ccinit.kernel.event_loop import EventLoop

@@ -6,7 +6,7 @@ import pytest
 
 from ccinit.errors import CcinitError, FormatError, KernelError, VerificationError
 from ccinit.formats.cmdline import Carrier
-from ccinit.formats.verity import Salt, build_hash_tree
+from ccinit.formats.disk.verity import Salt, build_hash_tree
 from ccinit.init import stage0
 from ccinit.init.stage0 import (
     ModuleLine,

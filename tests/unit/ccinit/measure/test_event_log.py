@@ -5,8 +5,8 @@ import hashlib
 import pytest
 
 from ccinit.errors import KernelError, LimitExceededError, VerificationError
-from ccinit.formats.aael import AaelEvent
-from ccinit.formats.event_log import Algorithm, encode_header, parse_event_log
+from ccinit.formats.tcg.aael import AaelEvent
+from ccinit.formats.tcg.event_log import Algorithm, encode_header, parse_event_log
 from ccinit.measure.event_log import MAX_LOG_BYTES, EventLog, Extension, extend_register
 
 ONE = AaelEvent(domain="ccinit", operation="StartContainer", content='{"container":"a"}')

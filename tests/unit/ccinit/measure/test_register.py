@@ -2,7 +2,7 @@
 
 import hashlib
 
-from ccinit.formats.tee import Binding, Tee, initdata_binding
+from ccinit.formats.evidence.tee import Binding, Tee, initdata_binding
 from ccinit.measure.register import DEBUG_REGISTERS, EVENT_REGISTERS, Pcr
 from ccinit.measure.tpm_pcr import TpmPcr
 from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm

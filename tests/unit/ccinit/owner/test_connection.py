@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 
 from ccinit.errors import DeadlineError, PeerError
-from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import METHODS, Role, Stream
-from ccinit.formats.owner_wire import MessageReader, Refused, Reply, encode_request, encode_result
+from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_rpc import METHODS, Role, Stream
+from ccinit.formats.planes.owner_wire import (
+    MessageReader,
+    Refused,
+    Reply,
+    encode_request,
+    encode_result,
+)
 from ccinit.owner import connection as module
 from ccinit.owner.connection import Connection, ConnectionLimits
 from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Greeting, Port

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats import wire
-from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import METHODS, WINDOW_BYTES, Stream
-from ccinit.formats.owner_wire import (
+from ccinit.formats.encoding import wire
+from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_rpc import METHODS, WINDOW_BYTES, Stream
+from ccinit.formats.planes.owner_wire import (
     Credit,
     Data,
     Message,

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import pytest
 
 from ccinit.errors import FormatError, PeerError
-from ccinit.formats.host_rpc import RpcError
-from ccinit.formats.owner_rpc import MAX_CALLS, METHODS, WINDOW_BYTES
-from ccinit.formats.owner_wire import (
+from ccinit.formats.planes.host_rpc import RpcError
+from ccinit.formats.planes.owner_rpc import MAX_CALLS, METHODS, WINDOW_BYTES
+from ccinit.formats.planes.owner_wire import (
     Credit,
     Data,
     Message,

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ccinit.errors import KernelError
-from ccinit.formats.digest import parse_digest, sha256_digest
-from ccinit.formats.layer_encryption import ImageEncryption, LayerKey
+from ccinit.formats.encoding.digest import parse_digest, sha256_digest
+from ccinit.formats.oci.layer_encryption import ImageEncryption, LayerKey
 from ccinit.kernel.event_loop import Event
 from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.fetch_messages import (

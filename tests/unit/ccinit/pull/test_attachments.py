@@ -4,7 +4,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ccinit.errors import CcinitError
-from ccinit.formats.oci_reference import parse_image_reference
+from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.pull.attachments import find_signatures
 from ccinit.pull.fetch_messages import AttachedManifest
 from ccinit.pull.registry import Registry

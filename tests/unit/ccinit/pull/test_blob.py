@@ -1,8 +1,8 @@
 import pytest
 
 from ccinit.errors import VerificationError
-from ccinit.formats.digest import sha256_digest
-from ccinit.formats.oci_image import Descriptor
+from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.oci.image import Descriptor
 from ccinit.pull.blob import BlobVerifier, verify_blob
 
 DATA = b"a blob"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.digest import sha256_digest
+from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_tree import TreeLimits, empty_merged_root
 from ccinit.pull.listing import Attributes, Listing

@@ -7,7 +7,7 @@ import zstandard
 from isal import igzip_lib
 
 from ccinit.errors import FormatError
-from ccinit.formats.compression import Compression
+from ccinit.formats.oci.compression import Compression
 from ccinit.pull.decompress import OutputLimit, make_decompressor
 
 PLAIN = bytes(range(256)) * 5000

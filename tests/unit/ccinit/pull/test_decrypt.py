@@ -5,9 +5,9 @@ import hmac
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.formats import wire
-from ccinit.formats.compression import Compression
-from ccinit.formats.layer_encryption import LayerKey, join_keys
+from ccinit.formats.encoding import wire
+from ccinit.formats.oci.compression import Compression
+from ccinit.formats.oci.layer_encryption import LayerKey, join_keys
 from ccinit.pull import decrypt
 from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.layer_stream import SINK, SOURCE

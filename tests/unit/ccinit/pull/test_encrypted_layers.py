@@ -5,8 +5,8 @@ from collections.abc import Coroutine
 
 import pytest
 
-from ccinit.formats.digest import parse_digest
-from ccinit.formats.layer_encryption import ImageEncryption, LayerKey
+from ccinit.formats.encoding.digest import parse_digest
+from ccinit.formats.oci.layer_encryption import ImageEncryption, LayerKey
 from ccinit.pull.decrypt import decrypt_job
 from ccinit.pull.encrypted_layers import decrypt_layers
 from ccinit.pull.inspect import inspect_job

@@ -3,9 +3,9 @@ from typing import TypeVar
 import pytest
 
 from ccinit.errors import CcinitError, ChildError
-from ccinit.formats import wire
-from ccinit.formats.layer_encryption import ImageEncryption
-from ccinit.formats.oci_reference import parse_image_reference
+from ccinit.formats.encoding import wire
+from ccinit.formats.oci.layer_encryption import ImageEncryption
+from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.pull.fetch import fetch_image
 from ccinit.pull.fetch_messages import (
     AcceptedImage,

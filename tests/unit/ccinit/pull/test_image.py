@@ -15,7 +15,7 @@ from ccinit.errors import (
     PeerError,
     VerificationError,
 )
-from ccinit.formats.digest import sha256_digest
+from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, sleep
 from ccinit.pull.fetch_messages import FoundImage, SignaturePolicy
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers

@@ -3,10 +3,10 @@
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.formats import wire
-from ccinit.formats.compression import Compression
-from ccinit.formats.digest import parse_digest, sha256_digest
-from ccinit.formats.layer_encryption import ImageEncryption
+from ccinit.formats.encoding import wire
+from ccinit.formats.encoding.digest import parse_digest, sha256_digest
+from ccinit.formats.oci.compression import Compression
+from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages import InspectedImage, InspectRequest
 from ccinit.values import replace

@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 
 import pytest
 
-from ccinit.formats.digest import Digest, sha256_digest
+from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer, chain_ids, claim_alone
 from ccinit.pull.messages import PassedLayer
 

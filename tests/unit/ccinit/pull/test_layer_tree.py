@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ccinit.formats.tar import TarEntry, TarKind
+from ccinit.formats.oci.tar import TarEntry, TarKind
 from ccinit.pull.layer_outline import encode_outline
 from ccinit.pull.layer_tree import LayerTree, TreeLimits, empty_merged_root, walk_directories
 from ccinit.pull.listing import Listing

@@ -3,8 +3,8 @@ from collections.abc import Callable
 import pytest
 
 from ccinit.errors import CcinitError, LimitExceededError, PeerError, VerificationError
-from ccinit.formats.digest import parse_digest
-from ccinit.formats.oci_reference import parse_image_reference
+from ccinit.formats.encoding.digest import parse_digest
+from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.pull.registry import Registry, RegistryLimits
 from ccinit.pull.registry_auth import Credential
 from ccinit.values import replace

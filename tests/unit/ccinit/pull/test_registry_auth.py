@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.formats.oci_reference import ImageReference, parse_image_reference
+from ccinit.formats.oci.reference import ImageReference, parse_image_reference
 from ccinit.pull.registry_auth import (
     Credential,
     Scheme,

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ccinit.errors import CcinitError
-from ccinit.formats.digest import parse_digest
+from ccinit.formats.encoding.digest import parse_digest
 from ccinit.pull.fetch_messages import PolicyKey
 from tests.fakes import signatures as fake
 from tests.fakes.registry import digest_of, make_index

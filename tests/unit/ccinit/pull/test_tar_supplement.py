@@ -1,4 +1,4 @@
-from ccinit.formats.tar import (
+from ccinit.formats.oci.tar import (
     BLOCK_BYTES,
     EXTENSION_TYPES,
     HeaderGroup,

@@ -6,8 +6,8 @@ import pytest
 import zstandard
 
 from ccinit.errors import CcinitError
-from ccinit.formats import wire
-from ccinit.formats.compression import Compression
+from ccinit.formats.encoding import wire
+from ccinit.formats.oci.compression import Compression
 from ccinit.pull.layer_stream import SINK, SOURCE
 from ccinit.pull.unpack import unpack_job
 from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest

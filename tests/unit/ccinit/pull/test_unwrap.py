@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ccinit.errors import CcinitError, FormatError
-from ccinit.formats import wire
-from ccinit.formats.layer_encryption import (
+from ccinit.formats.encoding import wire
+from ccinit.formats.oci.layer_encryption import (
     KeyWrap,
     LayerKey,
     WrapScheme,

@@ -3,7 +3,7 @@
 import pytest
 
 from ccinit.errors import CcinitError, VerificationError
-from ccinit.formats.digest import sha256_digest
+from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.pull.fetch_messages import (
     AcceptedImage,

@@ -6,9 +6,9 @@ from typing import TypeVar
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.formats import wire
-from ccinit.formats.digest import parse_digest, sha256_digest
-from ccinit.formats.layer_encryption import ImageEncryption
+from ccinit.formats.encoding import wire
+from ccinit.formats.encoding.digest import parse_digest, sha256_digest
+from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.pull.layer_stream import SOURCE
 from ccinit.pull.messages import KeptTar, LayersRequest, OpenedTar, VerifiedLayers
 from ccinit.pull.verify import layers_job

@@ -6,8 +6,8 @@ from collections.abc import Callable, Coroutine
 import msgpack  # type: ignore[import-untyped]
 import pytest
 
-from ccinit.formats.host_rpc import METHODS, Method, Phase, RpcError, Value
-from ccinit.formats.msgpack_rpc import ReplyReader, encode_request
+from ccinit.formats.planes.host_rpc import METHODS, Method, Phase, RpcError, Value
+from ccinit.formats.planes.msgpack_rpc import ReplyReader, encode_request
 from ccinit.kernel.event_loop import EventLoop, deadline
 from ccinit.kernel.task import Event, readable, sleep
 from ccinit.rpc.dispatch import Refusal

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from ccinit.errors import ConfigError
-from ccinit.formats.pod_container import Container, ContainerKind, Resources, Restart
+from ccinit.formats.pod.container import Container, ContainerKind, Resources, Restart
 from ccinit.run.container import (
     FINAL_STATES,
     STABLE_SECONDS,

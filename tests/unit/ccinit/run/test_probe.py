@@ -6,7 +6,7 @@ from typing import Never
 import pytest
 
 from ccinit.errors import ConfigError, KernelError
-from ccinit.formats.pod_probe import Probe
+from ccinit.formats.pod.probe import Probe
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.run import probe as probe_module
 from ccinit.run.probe import asking, wait_for_no, wait_for_yes

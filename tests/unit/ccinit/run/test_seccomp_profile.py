@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ccinit.formats.pod_seccomp import Seccomp
-from ccinit.formats.system_calls import FILTERED, FORBIDDEN, KNOWN
+from ccinit.formats.pod.seccomp import Seccomp
+from ccinit.formats.pod.system_calls import FILTERED, FORBIDDEN, KNOWN
 from ccinit.run.seccomp_profile import ALLOWED, REFUSED_UNASKED, workload_seccomp
 
 DEFAULT = Seccomp()

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ccinit.errors import CcinitError, ConfigError, LimitExceededError
-from ccinit.formats.pod_capability import Capability
-from ccinit.formats.pod_container import Resources
+from ccinit.formats.pod.capability import Capability
+from ccinit.formats.pod.container import Resources
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import (
     MAX_ENVIRONMENT_BYTES,

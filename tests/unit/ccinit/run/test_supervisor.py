@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from ccinit.errors import ConfigError, KernelError
-from ccinit.formats.pod_container import Restart
-from ccinit.formats.pod_probe import Probe
+from ccinit.formats.pod.container import Restart
+from ccinit.formats.pod.probe import Probe
 from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
 from ccinit.kernel.process import ExitStatus
 from ccinit.run import supervisor as module

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from ccinit.errors import LimitExceededError
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import HEADER_BYTES, BootId, Kind
 from ccinit.seal.log import MIN_CAPACITY, SealedLog
 from ccinit.secret import Secret

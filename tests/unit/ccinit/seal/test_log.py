@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import BootId, Kind
 from ccinit.seal.log import MAX_REPORT_BYTES, MIN_CAPACITY, LogState, SealedLog
 from ccinit.secret import Secret

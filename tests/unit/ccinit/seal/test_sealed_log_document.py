@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import HEADER_BYTES, BootId, Kind
 from ccinit.seal.log import SealedLog
 from ccinit.secret import Secret

@@ -1,4 +1,4 @@
-from ccinit.formats.ext4 import GROUP_BLOCKS
+from ccinit.formats.disk.ext4 import GROUP_BLOCKS
 from ccinit.unlock.filesystem import find_backups, plan_mkfs
 
 

@@ -3,7 +3,7 @@ from collections.abc import Iterable
 import pytest
 
 from ccinit.errors import VerificationError
-from ccinit.formats.ext4 import GROUP_BLOCKS, Ext4Superblock
+from ccinit.formats.disk.ext4 import GROUP_BLOCKS, Ext4Superblock
 from ccinit.unlock.growth import Growth, plan_growth, verify_can_grow
 
 STEP = 16 * GROUP_BLOCKS

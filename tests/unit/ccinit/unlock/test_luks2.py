@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
-from ccinit.formats.luks2 import SEAL_OFFSET, make_seal, parse_luks2_header
+from ccinit.formats.disk.luks2 import SEAL_OFFSET, make_seal, parse_luks2_header
 from ccinit.kernel.block import BlockDevice
 from ccinit.secret import Secret
 from ccinit.unlock.luks2 import (

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from ccinit.errors import CcinitError, ConfigError, KernelError
-from ccinit.formats.pod_volume import ScratchProfile
+from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret

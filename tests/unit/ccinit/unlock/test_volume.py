@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ccinit.errors import CcinitError, KernelError, VerificationError
-from ccinit.formats.ext4 import Ext4Superblock
+from ccinit.formats.disk.ext4 import Ext4Superblock
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ccinit.errors import DeadlineError, PeerError
-from ccinit.formats.workload_api import InfoCall, WorkloadCall
+from ccinit.formats.planes.workload_api import InfoCall, WorkloadCall
 from ccinit.workload import connection
 from ccinit.workload.connection import encode_reply, serve
 from ccinit.workload.messages import MediaType, WorkloadAnswer

@@ -2,8 +2,8 @@
 
 import hashlib
 
-from ccinit.formats.se_attestation import SeEvidence, SeRequest, encode_user_data
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.se import SeEvidence, SeRequest, encode_user_data
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredRoot
 from guest_owner.kbs.se_measurements import SeMeasurements
 from guest_owner.kbs.se_requests import make_request, read_host_key

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.measurements import SnpMeasurements
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredRoot
 from guest_owner.kbs.requirements import Requirements, SnpRequirements, parse_requirements

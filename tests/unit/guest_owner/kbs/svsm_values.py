@@ -6,11 +6,11 @@ is seen in tests/integration/test_attest_svsm.py.
 
 import hashlib
 
-from ccinit.formats.snp_evidence import SnpEvidence
-from ccinit.formats.snp_report import parse_snp_report
-from ccinit.formats.svsm_evidence import SvsmEvidence, SvsmKeys
-from ccinit.formats.tee import Tee
-from ccinit.formats.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE
+from ccinit.formats.evidence.snp import SnpEvidence
+from ccinit.formats.evidence.snp_report import parse_snp_report
+from ccinit.formats.evidence.svsm import SvsmEvidence, SvsmKeys
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE
 from guest_owner.kbs.references import References, ReferenceSet, RegisteredRoot
 from guest_owner.kbs.requirements import parse_requirements
 from guest_owner.kbs.svsm_requests import make_svsm_request, open_svsm_secrets

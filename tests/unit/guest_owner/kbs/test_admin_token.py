@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import CcinitError
-from ccinit.formats.strict_json import encode_base64url
+from ccinit.formats.encoding.strict_json import encode_base64url
 from guest_owner.kbs.admin_token import (
     MAX_LIFE_SECONDS,
     SKEW_SECONDS,

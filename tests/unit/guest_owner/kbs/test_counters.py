@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.formats.rollback_counter import CounterAdvance, counter_uri
+from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
 from guest_owner.kbs.counters import FOLDER, Counter, Counters
 
 URI = counter_uri("shop", "data")

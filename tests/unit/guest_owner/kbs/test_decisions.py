@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ccinit.errors import CcinitError, ConfigError, FormatError
-from ccinit.formats.digest import sha256_digest
+from ccinit.formats.encoding.digest import sha256_digest
 from guest_owner.kbs.appraisal import Claim, EvidenceRefusedError, Subject
 from guest_owner.kbs.audit import AuditLog, read_audit
 from guest_owner.kbs.decisions import Decisions

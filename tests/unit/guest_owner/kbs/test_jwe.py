@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 
 from ccinit.attest.jwe import decrypt_jwe
 from ccinit.attest.tee_key import generate_tee_key
-from ccinit.formats.jwk import P256, TeeKeyAlgorithm, parse_epk
-from ccinit.formats.strict_json import decode_base64url
+from ccinit.formats.encoding.strict_json import decode_base64url
+from ccinit.formats.kbs.jwk import P256, TeeKeyAlgorithm, parse_epk
 from guest_owner.kbs.jwe import concat_kdf, encrypt_to_guest, public_jwk
 
 # RFC 7518 appendix C: Z, apu "Alice", apv "Bob", A128GCM.

@@ -2,9 +2,9 @@ import pytest
 
 from ccinit.attest.tee_key import generate_tee_key
 from ccinit.errors import CcinitError
-from ccinit.formats.debug_grant import verify_debug_grant
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.verity import RootHash
+from ccinit.formats.disk.verity import RootHash
+from ccinit.formats.kbs.debug_grant import verify_debug_grant
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from guest_owner.kbs.minting import (
     MAX_LIFE_SECONDS,
     DebugOrder,

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccinit.errors import FormatError
-from ccinit.formats.digest import sha256_digest
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.measurements import SnpMeasurements
 from guest_owner.kbs.policy import Allow, Deny, Policy, decide, parse_pattern, parse_policy

@@ -3,8 +3,8 @@
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.formats.snp_report import PlatformBit, PolicyBit, TcbVersion
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.snp_report import PlatformBit, PolicyBit, TcbVersion
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.requirements import (
     IdBlock,
     ParavisorRequirements,

@@ -6,8 +6,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ccinit.errors import CcinitError, FormatError
-from ccinit.formats.se_attestation import parse_se_request
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.se import parse_se_request
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.references import Profile, encode_reference_set, parse_reference_set
 from guest_owner.kbs.se_measurements import SeMeasurements
 from guest_owner.kbs.se_requests import make_request, make_se_nonce, open_secrets, read_host_key

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import CcinitError
-from ccinit.formats.resource_uri import ResourceUri
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.files import write_atomically
 from guest_owner.kbs.references import Profile
 from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store

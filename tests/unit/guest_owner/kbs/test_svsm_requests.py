@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.errors import CcinitError
-from ccinit.formats.svsm_evidence import (
+from ccinit.formats.evidence.svsm import (
     SvsmKeys,
     SvsmRequest,
     encode_svsm_keys,

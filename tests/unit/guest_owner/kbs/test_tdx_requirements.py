@@ -3,7 +3,7 @@
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.requirements import parse_requirements
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import DEMANDED, REQUIREMENTS_TOML
 

@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.errors import CcinitError
-from ccinit.formats.rcar import Nonce
-from ccinit.formats.strict_json import decode_base64url, encode_base64url
+from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64url
+from ccinit.formats.kbs.rcar import Nonce
 from guest_owner.kbs.appraisal import AppraisedDevice, AppraisedEvidence
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.sessions import Attested

@@ -7,8 +7,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import CcinitError, ConfigError, FormatError
-from ccinit.formats.owner_rpc import Role
-from ccinit.formats.tls_identity import parse_tls_identity
+from ccinit.formats.kbs.tls_identity import parse_tls_identity
+from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.plane.authority import OwnerAuthority, create_authority, read_authority
 
 

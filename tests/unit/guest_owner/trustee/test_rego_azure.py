@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.measurements import Boot
 from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.verifiers import azure

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ccinit.errors import CcinitError, ConfigError, PeerError
-from ccinit.formats.envelope import EnvelopeKind, verify_envelope
-from ccinit.formats.oci_image import Manifest, parse_image_config, parse_image_document
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.oci.image import Manifest, parse_image_config, parse_image_document
 from rootfs_builder.container_image import command
 from rootfs_builder.container_image.command import add_parser
 from rootfs_builder.container_image.kbs_admin import KbsAdmin

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.formats.resource_uri import parse_resource_uri
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from rootfs_builder.container_image.encryption import encrypt_image
 from rootfs_builder.container_image.layer_encryption import KbsRecipient
 from rootfs_builder.container_image.oci_layout import (

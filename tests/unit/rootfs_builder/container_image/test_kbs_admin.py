@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ccinit.errors import ConfigError, PeerError
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.kbs.resource_uri import ResourceUri
 from rootfs_builder.container_image.kbs_admin import (
     TOKEN_SECONDS,
     KbsAdmin,

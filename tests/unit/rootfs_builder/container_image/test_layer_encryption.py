@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ccinit.errors import ConfigError
-from ccinit.formats.layer_encryption import LayerKey, parse_layer_encryption
-from ccinit.formats.resource_uri import ResourceUri
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.oci.layer_encryption import LayerKey, parse_layer_encryption
 from ccinit.pull.messages import UnwrapRequest, WrappedKey
 from ccinit.pull.unwrap import unwrap_job
 from ccinit.secret import Secret

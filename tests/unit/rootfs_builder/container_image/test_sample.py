@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError
-from ccinit.formats.oci_image import Manifest, parse_image_config, parse_image_document
+from ccinit.formats.oci.image import Manifest, parse_image_config, parse_image_document
 from rootfs_builder.container_image import sample
 from rootfs_builder.container_image.oci_layout import EPOCH, TAG, ContainerImage
 from rootfs_builder.container_image.sample import (

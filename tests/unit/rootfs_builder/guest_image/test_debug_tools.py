@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError
-from ccinit.formats.verity import RootHash, Salt, VerityParameters
+from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
 from measured_boot.verity import append_hash_tree
 from rootfs_builder.file_list import Listed, read_listed
 from rootfs_builder.guest_image.debug_tools import (
@@ -96,7 +96,7 @@ def test_every_program_of_the_list_is_below_one_folder() -> None:
     [
         ("rootfs-builder/mkosi/debug-tools.list", True),
         ("rootfs-builder/src/rootfs_builder/guest_image/debug_tools.py", True),
-        ("ccinit/formats/verity.py", True),  # makes the hash tree
+        ("ccinit/formats/disk/verity.py", True),  # makes the hash tree
         ("ccinit/formats/other.py", False),
     ],
 )
@@ -109,9 +109,9 @@ def test_inputs_change_with_what_decides(tmp_path: Path, name: str, *, decides: 
         **{f"{package}/__init__.py": "" for package in packages},
         "rootfs-builder/mkosi/profiles/test.conf": "",
         "rootfs-builder/src/rootfs_builder/guest_image/__init__.py": "",
-        module: "from ccinit.formats.verity import Salt\n",
+        module: "from ccinit.formats.disk.verity import Salt\n",
         "ccinit/formats/__init__.py": "",
-        "ccinit/formats/verity.py": "",
+        "ccinit/formats/disk/verity.py": "",
         "ccinit/formats/other.py": "",
     }
     for path, text in texts.items():

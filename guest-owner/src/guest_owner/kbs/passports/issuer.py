@@ -38,10 +38,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.formats.fields import Fields
-from ccinit.formats.snp_report import TcbVersion
-from ccinit.formats.tdx_report import MEASUREMENT_BYTES
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.evidence.snp_report import TcbVersion
+from ccinit.formats.evidence.tdx_report import MEASUREMENT_BYTES
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.passports.key_set import Algorithm, IssuerKey
 from guest_owner.kbs.requirements import KEY_DIGEST_BYTES, IdBlock
 from guest_owner.kbs.tdx_requirements import COMPONENTS, check_attributes

@@ -23,9 +23,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.jwk import PublicJwk
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.jwk import PublicJwk
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, EvidenceRefusedError
 from guest_owner.kbs.passports.issuer import Issuer, SnpDemands, TdxDemands
 from guest_owner.kbs.passports.shown import show

@@ -17,7 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
 from ccinit.errors import FormatError
-from ccinit.formats.strict_json import (
+from ccinit.formats.encoding.strict_json import (
     JsonValue,
     decode_base64url,
     encode_base64url,

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, Asymmet
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
-from ccinit.formats.strict_json import JsonValue, decode_base64url, parse_json
+from ccinit.formats.encoding.strict_json import JsonValue, decode_base64url, parse_json
 from guest_owner.kbs.passports.issuer import Issuer
 from guest_owner.kbs.passports.key_set import Algorithm, IssuerKey
 

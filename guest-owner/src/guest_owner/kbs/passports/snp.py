@@ -6,7 +6,7 @@ The names are those of `guest_owner.kbs.verifiers.snp` and `snp_platform`, where
 `snp.family_id`, `snp.image_id`, `snp.guest_svn`. What the token does not show holds nowhere.
 """
 
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import ClaimList, list_known
 from guest_owner.kbs.passports.issuer import SnpDemands
 from guest_owner.kbs.passports.shown import show

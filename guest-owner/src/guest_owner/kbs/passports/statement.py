@@ -7,10 +7,9 @@
   them under `tdx`, and those of SEV-SNP under `sevsnp` (Intel, "Attestation tokens and claims").
   Report data: SHA-512 of the verifier's nonce (`val`, `iat`) and the runtime data.
 
-Runtime data is the canonical text that `ccinit.formats.passport` makes, an object with the guest's
-key and nothing else; both services repeat it as an object. A token about an Azure VM
-(`azurevm`: type `AzureGuest`) is refused: it shows no PCR 4, 8, 9 and 11, so neither image nor
-pod.
+Runtime data is the canonical text that `ccinit.formats.kbs.passport` makes, an object with the
+guest's key and nothing else; both services repeat it as an object. A token about an Azure VM
+(`azurevm`: type `AzureGuest`) is refused: it shows no PCR 4, 8, 9 and 11, so neither image nor pod.
 
 A claim that is not there is None in a statement, and whoever judges it lets nothing pass for it;
 one of another type is a FormatError. Values are those of the platform's own report.
@@ -21,11 +20,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ccinit.errors import FormatError, VerificationError
-from ccinit.formats.json_text import canonical_json
-from ccinit.formats.jwk import PublicJwk, parse_jwk
-from ccinit.formats.snp_report import TcbVersion
-from ccinit.formats.strict_json import JsonValue, decode_base64, members
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.json_text import canonical_json
+from ccinit.formats.encoding.strict_json import JsonValue, decode_base64, members
+from ccinit.formats.evidence.snp_report import TcbVersion
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.jwk import PublicJwk, parse_jwk
 from guest_owner.kbs.passports.issuer import Service
 
 Claims = Mapping[str, JsonValue]

@@ -7,8 +7,8 @@ The names are those of `guest_owner.kbs.verifiers.tdx` and `tdx_platform`, where
 does not show holds nowhere. RTMR 0 and 3 are not judged: that takes an event log.
 """
 
-from ccinit.formats.tdx_report import ZERO_MEASUREMENT
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tdx_report import ZERO_MEASUREMENT
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
 from guest_owner.kbs.passports.issuer import TdxDemands
 from guest_owner.kbs.passports.shown import show

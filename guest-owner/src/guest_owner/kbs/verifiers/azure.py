@@ -30,15 +30,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ccinit.errors import FormatError
-from ccinit.formats.azure_evidence import AzureEvidence, parse_azure_evidence
-from ccinit.formats.hcl_report import HardwareKind, HclReport, parse_hcl_report
-from ccinit.formats.snp_evidence import Certificate, CertType, SnpEvidence
-from ccinit.formats.snp_report import parse_snp_report
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tdx_quote import parse_tdx_quote
-from ccinit.formats.tdx_report import parse_td_report
-from ccinit.formats.tee import Tee
-from ccinit.formats.tpm_evidence import encode_rsa_public_key
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.azure import AzureEvidence, parse_azure_evidence
+from ccinit.formats.evidence.hcl_report import HardwareKind, HclReport, parse_hcl_report
+from ccinit.formats.evidence.snp import Certificate, CertType, SnpEvidence
+from ccinit.formats.evidence.snp_report import parse_snp_report
+from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
+from ccinit.formats.evidence.tdx_report import parse_td_report
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.evidence.tpm import encode_rsa_public_key
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList
 from guest_owner.kbs.references import References
 from guest_owner.kbs.requirements import Requirements

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ccinit.errors import FormatError
-from ccinit.formats.fields import Fields
-from ccinit.formats.strict_json import JsonValue, decode_base64, parse_json
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_json import JsonValue, decode_base64, parse_json
 from guest_owner.kbs.appraisal import AppraisedDevice, ClaimList, list_known
 from guest_owner.kbs.devices import Device
 

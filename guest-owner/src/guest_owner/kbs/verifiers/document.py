@@ -6,7 +6,7 @@ that it is the digest of the document that came along, is for each verifier to c
 
 from collections.abc import Callable, Collection
 
-from ccinit.formats.tee import Tee, initdata_binding
+from ccinit.formats.evidence.tee import Tee, initdata_binding
 from guest_owner.kbs.appraisal import ClaimList, list_known
 from guest_owner.kbs.references import RegisteredInitdata
 

@@ -4,7 +4,7 @@ Such a one owns the guest's TPM, so what the TPM quotes is worth as much as it i
 verifiers of both share, with the claims `paravisor.requirements` and `paravisor.measurement`.
 """
 
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
 from guest_owner.kbs.requirements import ParavisorRequirements, Requirements
 

@@ -17,9 +17,9 @@ No step makes the values authentic, so a refusal never claims that they are.
 
 from dataclasses import replace
 
-from ccinit.formats.fields import Fields
-from ccinit.formats.strict_json import JsonValue, decode_base64, encode_base64
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_json import JsonValue, decode_base64, encode_base64
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.references import References, ReferenceSet
 from guest_owner.kbs.sample_measurements import SampleMeasurements

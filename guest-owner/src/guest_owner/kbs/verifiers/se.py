@@ -1,7 +1,7 @@
 """Appraisal of `se` evidence: an ultravisor's measurement against what the owner registered.
 
 Pure: bytes and registrations in, `AppraisedEvidence` or `EvidenceRefusedError` out. Formats are
-`ccinit.formats.se_attestation`; requests and their keys are `guest_owner.kbs.se_requests`.
+`ccinit.formats.evidence.se`; requests and their keys are `guest_owner.kbs.se_requests`.
 
 The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
 
@@ -25,15 +25,15 @@ import hashlib
 import hmac
 
 from ccinit.errors import CcinitError
-from ccinit.formats.se_attestation import (
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.se import (
     INITDATA_BYTES,
     REPORT_DATA_BYTES,
     SeEvidence,
     measured_items,
     parse_se_evidence,
 )
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
 from guest_owner.kbs.se_measurements import SeMeasurements

@@ -1,7 +1,8 @@
 """Appraisal of `snp` evidence: a report of SEV-SNP against what the owner registered.
 
 Pure: bytes and registrations in, `AppraisedEvidence` or `EvidenceRefusedError` out. The report's
-format is `ccinit.formats.snp_report` (AMD 56860), its signer's chain is `snp_chain` beside this.
+format is `ccinit.formats.evidence.snp_report` (AMD 56860), its signer's chain is `snp_chain` beside
+this.
 
 The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
 
@@ -32,16 +33,16 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from ccinit.errors import CcinitError
-from ccinit.formats.snp_evidence import CertType, SnpEvidence, parse_snp_evidence
-from ccinit.formats.snp_report import (
+from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
+from ccinit.formats.evidence.snp import CertType, SnpEvidence, parse_snp_evidence
+from ccinit.formats.evidence.snp_report import (
     ECDSA_P384_SHA384,
     SIGNING_KEY_SHIFT,
     PlatformBit,
     PolicyBit,
     SnpReport,
 )
-from ccinit.formats.strict_json import JsonValue, encode_base64
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.measurements import SnpMeasurements
 from guest_owner.kbs.references import (

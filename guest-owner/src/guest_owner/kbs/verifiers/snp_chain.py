@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
-from ccinit.formats.snp_evidence import CertType, SnpEvidence
-from ccinit.formats.snp_report import (
+from ccinit.formats.evidence.snp import CertType, SnpEvidence
+from ccinit.formats.evidence.snp_report import (
     SIGNED_BY_VCEK,
     SIGNED_BY_VLEK,
     SIGNING_KEY_MASK,

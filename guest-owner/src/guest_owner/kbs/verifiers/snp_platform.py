@@ -19,8 +19,8 @@
 9.8  No migration agent belongs to the guest [`snp.report_id_ma`].
 """
 
-from ccinit.formats.snp_evidence import CertType
-from ccinit.formats.snp_report import KeyBit, PlatformBit, PolicyBit, SnpReport
+from ccinit.formats.evidence.snp import CertType
+from ccinit.formats.evidence.snp_report import KeyBit, PlatformBit, PolicyBit, SnpReport
 from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
 from guest_owner.kbs.requirements import PERMISSIONS, Requirements, SnpRequirements
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey

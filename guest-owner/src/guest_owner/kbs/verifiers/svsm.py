@@ -1,7 +1,7 @@
 """Appraisal of `svsm` evidence: the vTPM of an SVSM, and the SEV-SNP guest that both are in.
 
 The SVSM and firmware are what is measured at launch; the vTPM is the SVSM's, and its registers have
-what firmware started. Formats: `ccinit.formats.svsm_evidence`; requests: `svsm_requests`.
+what firmware started. Formats: `ccinit.formats.evidence.svsm`; requests: `svsm_requests`.
 
 The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
 
@@ -30,11 +30,11 @@ import hashlib
 import hmac
 
 from ccinit.errors import CcinitError, FormatError
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.svsm_evidence import SvsmEvidence, parse_svsm_evidence, service_report_data
-from ccinit.formats.tee import Tee
-from ccinit.formats.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, parse_made_key
-from ccinit.formats.tpm_evidence import TpmEvidence, encode_rsa_public_key
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.svsm import SvsmEvidence, parse_svsm_evidence, service_report_data
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.evidence.tpm import TpmEvidence, encode_rsa_public_key
+from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, parse_made_key
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList
 from guest_owner.kbs.references import References
 from guest_owner.kbs.svsm_requests import open_svsm_secrets

@@ -10,12 +10,12 @@ from dataclasses import replace
 from functools import partial
 
 from ccinit.errors import FormatError
-from ccinit.formats.initdata import document_digest
-from ccinit.formats.rcar import Attestation, Nonce, device_digest, report_digest
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import Tee, initdata_binding, report_data_for, report_hash
+from ccinit.formats.initdata.document import document_digest
+from ccinit.formats.kbs.rcar import Attestation, Nonce, device_digest, report_digest
 from ccinit.formats.sealed_log import BootId
 from ccinit.formats.sealed_log import report_data as log_report_data
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import Tee, initdata_binding, report_data_for, report_hash
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError, Verifier
 from guest_owner.kbs.devices import Device
 from guest_owner.kbs.references import References

@@ -1,8 +1,9 @@
 """Appraisal of `tdx` evidence: an Intel TDX quote against what the owner registered.
 
 Pure but for the present time, at which certificates have to be valid. Formats are
-`ccinit.formats.tdx_quote`, `tdx_report`, `event_log` and `aael`; beside this are certificates
-(`pck`), what is demanded of the platform (`tdx_platform`) and registers (`tdx_registers`).
+`ccinit.formats.evidence.tdx_quote`, `tdx_report`, `event_log` and `aael`; beside this are
+certificates (`pck`), what is demanded of the platform (`tdx_platform`) and registers
+(`tdx_registers`).
 
 The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
 
@@ -40,11 +41,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.errors import FormatError
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tdx_evidence import parse_tdx_evidence
-from ccinit.formats.tdx_quote import TdxQuote, parse_qe_report, parse_tdx_quote
-from ccinit.formats.tdx_report import ZERO_MEASUREMENT, TdReportBody
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tdx import parse_tdx_evidence
+from ccinit.formats.evidence.tdx_quote import TdxQuote, parse_qe_report, parse_tdx_quote
+from ccinit.formats.evidence.tdx_report import ZERO_MEASUREMENT, TdReportBody
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import NOTHING, AppraisedEvidence, ClaimList
 from guest_owner.kbs.references import (
     References,

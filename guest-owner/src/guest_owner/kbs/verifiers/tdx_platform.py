@@ -13,8 +13,8 @@
 What is demanded is `guest_owner.kbs.tdx_requirements`.
 """
 
-from ccinit.formats.tdx_quote import QeReport, TdxQuote, parse_qe_report
-from ccinit.formats.tdx_report import ZERO_MEASUREMENT, TdReportBody
+from ccinit.formats.evidence.tdx_quote import QeReport, TdxQuote, parse_qe_report
+from ccinit.formats.evidence.tdx_report import ZERO_MEASUREMENT, TdReportBody
 from guest_owner.kbs.appraisal import NOTHING, ClaimList, list_known
 from guest_owner.kbs.requirements import Requirements
 from guest_owner.kbs.tdx_requirements import TdxRequirements, TdxTcb

@@ -13,9 +13,9 @@ Guide, section 8 (which register); UEFI 2.10, section 38.4.1 (log numbers are re
 """
 
 from ccinit.errors import FormatError
-from ccinit.formats.aael import GUEST_DOMAIN, OPEN_DEBUG, parse_aael_event
-from ccinit.formats.event_log import Algorithm, EventLog, LoggedEvent, parse_event_log
-from ccinit.formats.tdx_report import ZERO_MEASUREMENT, TdReportBody
+from ccinit.formats.evidence.tdx_report import ZERO_MEASUREMENT, TdReportBody
+from ccinit.formats.tcg.aael import GUEST_DOMAIN, OPEN_DEBUG, parse_aael_event
+from ccinit.formats.tcg.event_log import Algorithm, EventLog, LoggedEvent, parse_event_log
 from guest_owner.kbs.appraisal import ClaimList
 from guest_owner.kbs.tdx_measurements import PREDICTED_RTMRS, PredictedEvent, TdxMeasurements
 

@@ -1,7 +1,7 @@
 """Appraisal of `tpm` evidence: a TPM 2.0 quote against what the owner registered.
 
 Pure: bytes and registrations in, `AppraisedEvidence` or `EvidenceRefusedError` out. Formats are
-`ccinit.formats.tpm2` and `tpm_evidence` (TPM 2.0 Library, part 2); which resource an appraised
+`ccinit.formats.tcg.tpm2` and `tpm_evidence` (TPM 2.0 Library, part 2); which resource an appraised
 guest may get is `guest_owner.kbs.policy`.
 
 The steps, all of them MUST; each failing one becomes a claim with the name in brackets:
@@ -28,9 +28,9 @@ reason wants the whole list; the outcome is decided by all of them together.
 
 import hashlib
 
-from ccinit.formats.strict_json import JsonValue, encode_base64
-from ccinit.formats.tee import Tee
-from ccinit.formats.tpm_evidence import TpmEvidence, parse_tpm_evidence
+from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.evidence.tpm import TpmEvidence, parse_tpm_evidence
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
 from guest_owner.kbs.references import References
 from guest_owner.kbs.verifiers.tpm_quote import (

@@ -3,7 +3,7 @@
 Which key may quote is the platform's own question (`tpm`: a registered one; `azure`: one that the
 hardware vouches for). Claims: `quote.signature`, `quote.report_data`, `quote.selection`,
 `quote.pcr_digest`, `pcr.…`, `initdata.digest`, `tpm2.…`; what each means is said in `tpm` beside
-this. Formats: `ccinit.formats.tpm2` (TPM 2.0 Library, part 2).
+this. Formats: `ccinit.formats.tcg.tpm2` (TPM 2.0 Library, part 2).
 """
 
 import hashlib
@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ccinit.errors import FormatError
-from ccinit.formats.tee import Tee
-from ccinit.formats.tpm2 import (
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.tcg.tpm2 import (
     ALL_SHA256_PCRS,
     TpmsAttest,
     parse_tpms_attest,

@@ -11,7 +11,7 @@ from ccinit.agent.jobs import evidence, measure
 from ccinit.agent.jobs.messages import BindRequest, EvidenceRequest
 from ccinit.agent.processes.child import JobChannel
 from ccinit.errors import CcinitError
-from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee
+from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee
 from ccinit.kernel import tsm
 from ccinit.kernel.tsm import open_report_entry
 from tests.fakes.cca import FakeRealm

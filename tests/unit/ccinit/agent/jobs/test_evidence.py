@@ -15,8 +15,8 @@ from ccinit.agent.processes.child import JobChannel
 from ccinit.attest.detect import TABLE, Row
 from ccinit.attest.simulated.machine import SIMULATIONS
 from ccinit.errors import CcinitError
-from ccinit.formats.snp_evidence import parse_snp_evidence
-from ccinit.formats.tee import (
+from ccinit.formats.evidence.snp import parse_snp_evidence
+from ccinit.formats.evidence.tee import (
     NO_REPORT_DATA,
     ReportData,
     Tee,

@@ -10,18 +10,18 @@ from ccinit.agent.jobs import kbs
 from ccinit.agent.jobs.messages import CounterStep, KbsReply, Released, Wanted
 from ccinit.attest.tee_key import generate_tee_key
 from ccinit.errors import CcinitError
-from ccinit.formats.debug_grant import DebugGrant, encode_debug_grant, parse_debug_grant
-from ccinit.formats.envelope import Envelope, EnvelopeKind
-from ccinit.formats.guest_config import EnvelopePolicy
-from ccinit.formats.jwk import TeeKeyAlgorithm
-from ccinit.formats.resource_uri import PluginUri, ResourceUri, parse_kbs_uri
-from ccinit.formats.rollback_counter import (
+from ccinit.formats.disk.verity import RootHash
+from ccinit.formats.initdata.guest_config import EnvelopePolicy
+from ccinit.formats.kbs.debug_grant import DebugGrant, encode_debug_grant, parse_debug_grant
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from ccinit.formats.kbs.resource_uri import PluginUri, ResourceUri, parse_kbs_uri
+from ccinit.formats.kbs.rollback_counter import (
     CounterAdvance,
     CounterReply,
     counter_uri,
     encode_counter_reply,
 )
-from ccinit.formats.verity import RootHash
 from ccinit.secret import Secret
 from ccinit.values import replace
 

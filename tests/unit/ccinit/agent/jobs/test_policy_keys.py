@@ -5,9 +5,9 @@ import pytest
 from ccinit.agent.jobs.messages import Released, Wanted
 from ccinit.agent.jobs.policy_keys import MAX_POLICY_KEYS, resources_of_policies
 from ccinit.errors import CcinitError
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.resource_uri import ResourceUri
-from tests.unit.ccinit.formats.image_policy_cases import policy
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from tests.unit.ccinit.formats.signature.image_policy_cases import policy
 
 URIS = [f"kbs:///default/keys/{number}" for number in range(MAX_POLICY_KEYS + 1)]
 

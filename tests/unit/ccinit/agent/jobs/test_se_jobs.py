@@ -11,9 +11,9 @@ from ccinit.agent.jobs import evidence, measure
 from ccinit.agent.jobs.messages import BindRequest, EvidenceRequest
 from ccinit.agent.processes.child import JobChannel
 from ccinit.errors import CcinitError
-from ccinit.formats.se_attestation import encode_se_request, parse_se_evidence
-from ccinit.formats.strict_json import parse_json
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.strict_json import parse_json
+from ccinit.formats.evidence.se import encode_se_request, parse_se_evidence
+from ccinit.formats.evidence.tee import Tee
 from ccinit.values import replace
 from tests.fakes.ultravisor import FD, Ultravisor
 from tests.unit.guest_owner.kbs.se_values import se_request

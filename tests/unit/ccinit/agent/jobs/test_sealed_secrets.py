@@ -6,7 +6,7 @@ from ccinit.agent.jobs.messages import Released
 from ccinit.agent.jobs.sealed_secrets import verify_names
 from ccinit.agent.phases.attestation import plan_resources
 from ccinit.errors import VerificationError
-from ccinit.formats.pod_manifest import PodManifest, parse_pod_manifest
+from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from tests.fakes.documents import FULL_POD
 from tests.fakes.sealed_secrets import KEY_URI, jwk, seal
 

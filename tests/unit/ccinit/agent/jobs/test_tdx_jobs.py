@@ -9,11 +9,11 @@ import pytest
 
 from ccinit.agent.jobs import evidence, measure
 from ccinit.errors import CcinitError
-from ccinit.formats.aael import AaelEvent
-from ccinit.formats.event_log import Algorithm, encode_event, parse_event_log
-from ccinit.formats.tdx_evidence import parse_tdx_evidence
-from ccinit.formats.tdx_quote import parse_tdx_quote
-from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee
+from ccinit.formats.evidence.tdx import parse_tdx_evidence
+from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
+from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee
+from ccinit.formats.tcg.aael import AaelEvent
+from ccinit.formats.tcg.event_log import Algorithm, encode_event, parse_event_log
 from ccinit.kernel import tsm
 from ccinit.kernel.tsm import open_report_entry
 from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs

@@ -20,9 +20,9 @@ from ccinit.agent.phases import evidence as evidence_module
 from ccinit.agent.phases.attestation import plan_resources, request_resources
 from ccinit.attest.detect import Platform
 from ccinit.errors import ChildError
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.pod_manifest import parse_pod_manifest
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, Turn
 from ccinit.kernel.task import sleep
 from tests.fakes.documents import FULL_POD

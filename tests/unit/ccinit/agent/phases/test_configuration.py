@@ -5,7 +5,7 @@ import pytest
 from ccinit.agent.phases.configuration import _name_platform
 from ccinit.attest.detect import Platform
 from ccinit.errors import ChildError
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 
 TPM = Platform(tee=Tee.TPM, asked=(Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM))
 

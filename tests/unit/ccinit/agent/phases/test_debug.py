@@ -12,12 +12,12 @@ from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.debug import DebugBoundary, OpenDebug
 from ccinit.agent.state import BootState
 from ccinit.errors import CcinitError, ConfigError, KernelError, PeerError, VerificationError
-from ccinit.formats.debug_grant import DebugGrant
-from ccinit.formats.host_rpc import Phase, StateFlag
-from ccinit.formats.pod_resources import tls_identity_uri
-from ccinit.formats.resource_uri import KbsUri, parse_resource_uri
-from ccinit.formats.tee import Tee
-from ccinit.formats.verity import RootHash, Salt, VerityParameters
+from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.debug_grant import DebugGrant
+from ccinit.formats.kbs.resource_uri import KbsUri, parse_resource_uri
+from ccinit.formats.planes.host_rpc import Phase, StateFlag
+from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import Event, sleep

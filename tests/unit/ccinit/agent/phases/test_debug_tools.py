@@ -9,8 +9,8 @@ import pytest
 from ccinit.agent.phases import storage
 from ccinit.agent.phases.debug_tools import ROLE, find_tools_disk
 from ccinit.errors import CcinitError
-from ccinit.formats.pod_volume import VolumeKind
-from ccinit.formats.verity import BLOCK_BYTES, Salt, VerityParameters, build_hash_tree
+from ccinit.formats.disk.verity import BLOCK_BYTES, Salt, VerityParameters, build_hash_tree
+from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.block import BlockDevice
 from ccinit.unlock import verity_volume
 

@@ -15,11 +15,11 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.image_keys import LayerKeys, open_layer_keys
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError
-from ccinit.formats.compression import Compression
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.layer_encryption import KeyWrap, LayerKey, WrapScheme
-from ccinit.formats.pod_manifest import Image, PodManifest
-from ccinit.formats.resource_uri import KbsUri, ResourceUri
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
+from ccinit.formats.oci.compression import Compression
+from ccinit.formats.oci.layer_encryption import KeyWrap, LayerKey, WrapScheme
+from ccinit.formats.pod.manifest import Image, PodManifest
 from ccinit.pull.messages import (
     EncryptedLayer,
     InspectedImage,

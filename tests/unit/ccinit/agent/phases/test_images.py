@@ -14,10 +14,10 @@ from ccinit.agent.phases.images import Pulled, pull
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.errors import CcinitError, PeerError
-from ccinit.formats import wire
-from ccinit.formats.pod_manifest import Image, PodManifest, parse_pod_manifest
-from ccinit.formats.registries import Access, Location, RegistryRule
-from ccinit.formats.resource_uri import KbsUri, ResourceUri
+from ccinit.formats.encoding import wire
+from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
+from ccinit.formats.oci.registries import Access, Location, RegistryRule
+from ccinit.formats.pod.manifest import Image, PodManifest, parse_pod_manifest
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.pull.fetch_messages import AUTH_PIPE, PulledBlobs, PullRequest
 from ccinit.pull.reception import Begin

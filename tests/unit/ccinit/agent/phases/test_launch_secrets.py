@@ -19,13 +19,13 @@ from ccinit.agent.processes.child import JobChannel
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.errors import CcinitError
-from ccinit.formats import wire
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.guest_config import EnvelopePolicy
-from ccinit.formats.launch_secret import verify_log_voucher
-from ccinit.formats.log_evidence import parse_log_evidence
-from ccinit.formats.pod_manifest import parse_pod_manifest
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding import wire
+from ccinit.formats.evidence.log_key import parse_log_evidence
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import EnvelopePolicy
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.launch_secret import verify_log_voucher
+from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.efi_secret import open_secrets, wipe_secrets
 from ccinit.kernel.event_loop import EventLoop
 from tests.fakes.documents import FULL_POD

@@ -8,9 +8,9 @@ import pytest
 
 from ccinit.agent.phases import pod
 from ccinit.errors import CcinitError, FormatError, VerificationError
-from ccinit.formats.digest import Digest
-from ccinit.formats.pod_container import ContainerKind
-from ccinit.formats.pod_share import Share
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.pod.container import ContainerKind
+from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.run.container import ContainerState, Life, StartOrder
 from ccinit.run.shared_namespaces import SharedNamespaces
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ccinit.agent.phases.configuration import Configured
     from ccinit.agent.phases.images import Pulled
     from ccinit.agent.phases.storage import Unlocked
-    from ccinit.formats.aael import AaelEvent
+    from ccinit.formats.tcg.aael import AaelEvent
     from ccinit.run.supervisor import Supervisor
 
 MANIFEST: dict[str, object] = {"name": "shop", "secrets": (), "files": ()}

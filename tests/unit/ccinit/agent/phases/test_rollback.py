@@ -10,8 +10,8 @@ from ccinit.agent.jobs.messages import CounterStep
 from ccinit.agent.phases import rollback
 from ccinit.agent.phases.rollback import Anchor
 from ccinit.errors import CcinitError, PeerError
-from ccinit.formats.pod_volume import RollbackAnchor
-from ccinit.formats.rollback_counter import HOLDER_BYTES, counter_uri
+from ccinit.formats.kbs.rollback_counter import HOLDER_BYTES, counter_uri
+from ccinit.formats.pod.volume import RollbackAnchor
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.unlock.rollback import read_counter, write_counter
 

@@ -12,10 +12,10 @@ from ccinit.agent.phases import rotation as module
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.rotation import Rotation
 from ccinit.errors import CcinitError, ConfigError, KernelError, PeerError
-from ccinit.formats.envelope import EnvelopeKind
-from ccinit.formats.pod_container import RotateSignal
-from ccinit.formats.pod_manifest import PodSecret
-from ccinit.formats.resource_uri import KbsUri, parse_resource_uri
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import KbsUri, parse_resource_uri
+from ccinit.formats.pod.container import RotateSignal
+from ccinit.formats.pod.manifest import PodSecret
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.task import sleep
 from ccinit.run.container import ContainerState, Life

@@ -12,9 +12,9 @@ from ccinit.agent.planes import owner_plane
 from ccinit.agent.planes.owner_plane import MAX_STRANGERS, OwnerPlane, open_owner_plane
 from ccinit.agent.state import BootState
 from ccinit.errors import ChildError
-from ccinit.formats.guest_config import OwnerConfig
-from ccinit.formats.host_rpc import METHODS, RpcError
-from ccinit.formats.pod_resources import tls_identity_uri
+from ccinit.formats.initdata.guest_config import OwnerConfig
+from ccinit.formats.planes.host_rpc import METHODS, RpcError
+from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.rpc.dispatch import Refusal
 from ccinit.seal.ring import SealedRing

@@ -10,8 +10,8 @@ from ccinit.agent.planes import owner_service
 from ccinit.agent.planes.owner_service import HANDLERS, Caller, OwnerService
 from ccinit.agent.planes.owner_streams import done
 from ccinit.errors import ConfigError, KernelError
-from ccinit.formats.host_rpc import Phase, RpcError
-from ccinit.formats.owner_rpc import DEBUG_CONTAINER, METHODS, Role
+from ccinit.formats.planes.host_rpc import Phase, RpcError
+from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, METHODS, Role
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.owner.messages import (
     CALLS,

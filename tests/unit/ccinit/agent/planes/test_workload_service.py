@@ -11,10 +11,9 @@ from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.planes import workload_service
 from ccinit.agent.planes.workload_service import HANDLERS, WorkloadService
 from ccinit.errors import LimitExceededError, PeerError
-from ccinit.formats.pod_manifest import Allow, PodSecret
-from ccinit.formats.resource_uri import KbsUri, ResourceUri
-from ccinit.formats.tee import Tee
-from ccinit.formats.workload_api import (
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
+from ccinit.formats.planes.workload_api import (
     EventCall,
     EvidenceCall,
     InfoCall,
@@ -22,6 +21,7 @@ from ccinit.formats.workload_api import (
     TokenCall,
     WorkloadCall,
 )
+from ccinit.formats.pod.manifest import Allow, PodSecret
 from ccinit.secret import Secret
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from ccinit.agent.platform.devices import MAX_REQUESTS, open_platform, run_on_pl
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Node, Platform
 from ccinit.errors import CcinitError, KernelError, PeerError
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from ccinit.kernel.event_loop import EventLoop
 
 REPORT_DATA = bytes(64)

@@ -19,11 +19,11 @@ from ccinit.agent.platform.measurement import (
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Node, Platform
 from ccinit.errors import ChildError, FormatError, LimitExceededError, VerificationError
-from ccinit.formats.debug_grant import DebugGrant
-from ccinit.formats.digest import Digest
-from ccinit.formats.event_log import Algorithm, encode_header, parse_event_log
-from ccinit.formats.tee import Tee
-from ccinit.formats.verity import RootHash
+from ccinit.formats.disk.verity import RootHash
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.debug_grant import DebugGrant
+from ccinit.formats.tcg.event_log import Algorithm, encode_header, parse_event_log
 from ccinit.measure.event_log import Extension, extend_register
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from ccinit.errors import (
     PeerError,
     VerificationError,
 )
-from ccinit.formats import wire
+from ccinit.formats.encoding import wire
 
 VALUE = Named(name="Question", body=b"body")
 

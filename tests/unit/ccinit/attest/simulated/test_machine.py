@@ -13,7 +13,7 @@ from ccinit.attest.simulated.machine import (
     serial_number,
 )
 from ccinit.errors import ConfigError
-from ccinit.formats.tee import Tee, initdata_binding
+from ccinit.formats.evidence.tee import Tee, initdata_binding
 from rootfs_builder.file_list import read_listed
 from tests.fakes.platform_signs import FakeSigns
 

@@ -4,8 +4,8 @@ import pytest
 
 from ccinit.agent.jobs.measure import BINDERS
 from ccinit.attest.simulated.sample import SampleAttester
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import Tee, report_data_for
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import Tee, report_data_for
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.references import References, register_initdata
 from guest_owner.kbs.verifiers.table import verify_evidence

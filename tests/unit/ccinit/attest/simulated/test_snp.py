@@ -11,8 +11,8 @@ from ccinit.attest.detect import detect_platform
 from ccinit.attest.simulated.machine import SERIAL_NUMBER, serial_number
 from ccinit.attest.simulated.snp import MEASUREMENT
 from ccinit.errors import CcinitError
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.measurements import SnpMeasurements
 from guest_owner.kbs.references import Profile, References, ReferenceSet

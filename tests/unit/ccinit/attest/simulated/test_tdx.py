@@ -11,9 +11,9 @@ from ccinit.attest.detect import detect_platform
 from ccinit.attest.simulated.machine import SERIAL_NUMBER, serial_number
 from ccinit.attest.simulated.tdx import make_td_report
 from ccinit.errors import CcinitError
-from ccinit.formats.strict_json import JsonValue
-from ccinit.formats.tdx_report import parse_td_report
-from ccinit.formats.tee import NO_REPORT_DATA, ReportData, Tee
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tdx_report import parse_td_report
+from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.references import References, RegisteredRoot, register_initdata
 from guest_owner.kbs.requirements import parse_requirements

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ccinit.formats.jwk import PublicJwk
-from ccinit.formats.passport import encode_runtime_data
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.jwk import PublicJwk
+from ccinit.formats.kbs.passport import encode_runtime_data
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.passports.issuer import Issuer, parse_issuer
 from guest_owner.kbs.passports.key_set import parse_key_set

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import CcinitError, ConfigError
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.passports.issuer import (
     DEFAULT_AGE_SECONDS,
     Service,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.passports.issuer import Issuer

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import CcinitError
-from ccinit.formats.strict_json import encode_base64url
+from ccinit.formats.encoding.strict_json import encode_base64url
 from guest_owner.kbs.passports.issuer import Issuer
 from guest_owner.kbs.passports.key_set import Algorithm
 from guest_owner.kbs.passports.signature import MAX_PASSPORT_BYTES, name_issuer, verify_signature

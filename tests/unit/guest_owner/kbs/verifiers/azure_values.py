@@ -1,6 +1,6 @@
 """What the tests of Azure's verifiers register, and VMs that are as registered."""
 
-from ccinit.formats.tee import Tee
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.references import References, ReferenceSet, RegisteredRoot
 from guest_owner.kbs.requirements import parse_requirements
 from tests.fakes.azure import PARAVISOR, AzureVm

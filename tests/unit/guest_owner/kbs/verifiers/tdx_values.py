@@ -5,8 +5,8 @@ import hashlib
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ccinit.formats.strict_json import JsonValue, encode_base64
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.references import (
     Profile,

@@ -8,8 +8,8 @@ import pytest
 from ccinit.attest.composite import collect_additional_evidence
 from ccinit.attest.sample_device import SampleDevice
 from ccinit.errors import CcinitError
-from ccinit.formats.rcar import Attestation, Nonce, device_digest, report_digest
-from ccinit.formats.tee import Tee, report_data_for
+from ccinit.formats.evidence.tee import Tee, report_data_for
+from ccinit.formats.kbs.rcar import Attestation, Nonce, device_digest, report_digest
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.devices import PROVING, Device
 from guest_owner.kbs.jwe import public_jwk

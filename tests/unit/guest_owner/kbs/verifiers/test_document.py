@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from ccinit.formats.se_attestation import encode_user_data
-from ccinit.formats.strict_json import JsonValue, encode_base64
-from ccinit.formats.tee import Tee, initdata_binding, report_data_for, report_hash
+from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
+from ccinit.formats.evidence.se import encode_user_data
+from ccinit.formats.evidence.tee import Tee, initdata_binding, report_data_for, report_hash
 from guest_owner.kbs.appraisal import Claim, ClaimList
 from guest_owner.kbs.references import (
     Profile,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.formats.resource_uri import ResourceUri
-from ccinit.formats.strict_json import JsonValue, encode_base64
+from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
+from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.policy import Allow, Deny, decide, parse_policy
 from guest_owner.kbs.references import (

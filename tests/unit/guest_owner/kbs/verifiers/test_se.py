@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.formats.se_attestation import SeEvidence, encode_user_data
+from ccinit.formats.evidence.se import SeEvidence, encode_user_data
 from ccinit.values import replace
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.references import References

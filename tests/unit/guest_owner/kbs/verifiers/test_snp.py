@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccinit.errors import CcinitError, FormatError
-from ccinit.formats.snp_evidence import SnpEvidence, parse_snp_evidence
-from ccinit.formats.snp_report import parse_snp_report
-from ccinit.formats.strict_json import JsonValue, parse_json
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.strict_json import JsonValue, parse_json
+from ccinit.formats.evidence.snp import SnpEvidence, parse_snp_evidence
+from ccinit.formats.evidence.snp_report import parse_snp_report
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.measurements import SnpMeasurements
 from guest_owner.kbs.references import References

@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.errors import CcinitError
-from ccinit.formats.snp_evidence import Certificate, CertType, SnpEvidence
-from ccinit.formats.snp_report import TcbVersion, parse_snp_report
+from ccinit.formats.evidence.snp import Certificate, CertType, SnpEvidence
+from ccinit.formats.evidence.snp_report import TcbVersion, parse_snp_report
 from guest_owner.kbs.requirements import SnpProduct
 from guest_owner.kbs.roots import parse_certificates
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey, verify_endorsement_key

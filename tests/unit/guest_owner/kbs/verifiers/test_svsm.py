@@ -7,8 +7,8 @@ from dataclasses import replace as but_of
 import pytest
 
 from ccinit.errors import CcinitError
-from ccinit.formats.svsm_evidence import SvsmEvidence
-from ccinit.formats.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE
+from ccinit.formats.evidence.svsm import SvsmEvidence
+from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE
 from ccinit.values import replace
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.references import References

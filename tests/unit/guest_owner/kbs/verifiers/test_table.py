@@ -5,8 +5,8 @@ import hashlib
 import pytest
 
 from ccinit.errors import FormatError
+from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.sealed_log import parse_boot_id, report_data
-from ccinit.formats.tee import Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.measurements import READERS
 from guest_owner.kbs.verifiers.table import VERIFIERS, find_verified_tee, verify_log_evidence

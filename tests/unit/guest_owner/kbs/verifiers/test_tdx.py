@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccinit.errors import FormatError
-from ccinit.formats.strict_json import decode_base64, encode_base64
-from ccinit.formats.tee import Tee
+from ccinit.formats.encoding.strict_json import decode_base64, encode_base64
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.references import References, RegisteredRoot
 from guest_owner.kbs.roots import parse_certificates

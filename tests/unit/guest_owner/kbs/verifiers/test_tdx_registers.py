@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from ccinit.agent.platform.measurement import debug_opens
-from ccinit.formats.debug_grant import DebugGrant
-from ccinit.formats.verity import RootHash
+from ccinit.formats.disk.verity import RootHash
+from ccinit.formats.kbs.debug_grant import DebugGrant
 from tests.fakes.tdx_boot import (
     APPLICATION,
     EVENT_TAG,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ccinit import values
 from ccinit.errors import FormatError
-from ccinit.formats.tee import Tee
-from ccinit.formats.tpm_evidence import TpmEvidence
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.evidence.tpm import TpmEvidence
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.measurements import Boot
 from guest_owner.kbs.references import Profile, References, RegisteredKey

@@ -1,0 +1,1 @@
+"""What lies on a disk: verity and its hash tree, ext4 and LUKS2 superblocks."""

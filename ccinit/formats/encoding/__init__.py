@@ -1,0 +1,1 @@
+"""What formats are written in: strict JSON, TOML and CBOR, digests, values between processes."""

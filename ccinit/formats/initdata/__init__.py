@@ -1,0 +1,1 @@
+"""The measured document and the files in it, read together."""

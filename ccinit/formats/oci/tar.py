@@ -1,0 +1,377 @@
+"""Tar headers: v7, ustar, GNU long names and base-256 numbers, PAX records (POSIX.1-2017 pax).
+
+Two readers of one archive that disagree are how files get smuggled past a check, so wherever
+formats say a thing twice (size, name) and the answers differ, or one reader is known to stumble,
+the archive is refused; nothing is skipped. Which entries may stand in an image layer, and what they
+mean together, is `pull.tar_pass`'s business; reading the blocks is also the caller's.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from functools import lru_cache
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.oci.tar_path import MAX_PATH_BYTES, normal_path
+from ccinit.values import frozen
+
+BLOCK_BYTES = 512
+ZERO_BLOCK = bytes(BLOCK_BYTES)
+END_OF_ARCHIVE = 2 * ZERO_BLOCK
+
+MAX_LONG_NAME_BYTES = MAX_PATH_BYTES + 1
+MAX_PAX_BYTES = 1 << 20
+MAX_SIZE_BYTES = 1 << 50
+MAX_TIME_SECONDS = 1 << 40
+MAX_ID = 0xFFFF_FFFE  # the next one means "leave unchanged" to chown(2)
+
+MAX_OCTAL_SIZE = 0o77777777777
+MAX_OCTAL_ID = 0o7777777
+"""The largest numbers that a ustar header holds in its fields of 12 and 8 bytes."""
+
+_KNOWN_NUMBERS = 512
+"""Modes, owners and times of an archive repeat."""
+
+_TYPE_BITS = 0o170000
+XATTR_PREFIX = b"SCHILY.xattr."
+_BLANKS = b" \0"
+
+_SKIPPED_PAX_KEYS = frozenset(
+    {b"atime", b"ctime", b"uname", b"gname", b"comment"}
+    | {b"SCHILY." + key for key in (b"dev", b"ino", b"nlink", b"filetype", b"fflags")}
+    | {b"LIBARCHIVE." + key for key in (b"creationtime", b"symlinktype")}
+)
+"""Records without a meaning for an image. Anything not named here or below is refused."""
+
+_NUMBER_PAX_KEYS = frozenset({b"size", b"uid", b"gid", b"mtime"})
+_TEXT_PAX_KEYS = frozenset({b"path", b"linkpath"})
+
+
+class TarFormat(Enum):
+    """Which of the header layouts a block has."""
+
+    V7 = "v7"
+    USTAR = "ustar"
+    GNU = "gnu"
+
+
+class TarKind(Enum):
+    """What an entry makes."""
+
+    FILE = "file"
+    HARD_LINK = "hard link"
+    SYMLINK = "symbolic link"
+    CHARACTER_DEVICE = "character device"
+    BLOCK_DEVICE = "block device"
+    DIRECTORY = "directory"
+    FIFO = "fifo"
+
+
+_KINDS = {
+    b"0": (TarKind.FILE, 0o100000),
+    b"\0": (TarKind.FILE, 0o100000),
+    b"1": (TarKind.HARD_LINK, 0o100000),
+    b"2": (TarKind.SYMLINK, 0o120000),
+    b"3": (TarKind.CHARACTER_DEVICE, 0o020000),
+    b"4": (TarKind.BLOCK_DEVICE, 0o060000),
+    b"5": (TarKind.DIRECTORY, 0o040000),
+    b"6": (TarKind.FIFO, 0o010000),
+}
+
+EXTENSION_TYPES = frozenset({b"x", b"g", b"L", b"K"})
+"""Types whose payload describes the entry that follows."""
+
+
+@frozen
+class TarHeader:
+    """One header block, its fields read but not yet joined with extensions.
+
+    Attributes:
+        name: with the ustar prefix before it.
+        type_flag: one byte.
+        size: bytes of payload, for an extension its own.
+    """
+
+    format: TarFormat
+    type_flag: bytes
+    name: bytes
+    link: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+
+
+@frozen
+class TarEntry:
+    """One entry, everything said about it joined.
+
+    Attributes:
+        path: relative, without `.`, `..` or empty components; empty for the archive's root.
+        link: target of a symbolic link as written, or of a hard link in the form of `path`.
+        mode: the twelve permission bits.
+        size: bytes of content at `offset` in the archive; only a file has any.
+        mtime: whole seconds since 1970.
+        xattrs: (name, value) sorted by name.
+        is_indexable: whether the header is one that mkfs.erofs reads the same way.
+    """
+
+    path: bytes
+    kind: TarKind
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    link: bytes = b""
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    offset: int = 0
+    is_indexable: bool = True
+
+
+def padded(size: int) -> int:
+    """Round a payload's size in bytes up to whole blocks."""
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def parse_header(block: bytes) -> TarHeader:
+    """Parse one header block of 512 bytes that is not all zero.
+
+    Raises:
+        FormatError: `tar.…`.
+    """
+    if len(block) != BLOCK_BYTES:
+        raise FormatError("tar.truncated", "a header block is cut short")
+    _check_sum(block)
+    tar_format = _format(block)
+    name = _until_nul(block[:100])
+    if tar_format is TarFormat.USTAR and (prefix := _until_nul(block[345:500])):
+        name = prefix.rstrip(b"/") + b"/" + name
+    elif tar_format is not TarFormat.USTAR and any(block[345:500]):
+        # Old GNU puts times there; some readers take them for a path prefix.
+        raise FormatError("tar.gnu_prefix", "bytes in a field that only ustar has")
+    return TarHeader(
+        format=tar_format,
+        type_flag=block[156:157],
+        name=name,
+        link=_until_nul(block[157:257]),
+        mode=_number(block[100:108], "tar.mode"),
+        uid=_number(block[108:116], "tar.uid"),
+        gid=_number(block[116:124], "tar.gid"),
+        size=_number(block[124:136], "tar.size"),
+        mtime=_number(block[136:148], "tar.mtime"),
+    )
+
+
+def _check_sum(block: bytes) -> None:
+    expected = _number(block[148:156], "tar.checksum")
+    # Most of a header is zeros, which add nothing.
+    found = sum(block.translate(None, b"\0")) - sum(block[148:156]) + 8 * ord(" ")
+    if found != expected:
+        # Sums over signed bytes, as in archives of the 1980s, are not accepted either.
+        raise FormatError("tar.checksum", f"header sums to {found}, states {expected}")
+    if any(block[500:]):
+        raise FormatError("tar.padding", "bytes behind the last header field")
+
+
+def _format(block: bytes) -> TarFormat:
+    magic = block[257:265]
+    if magic == b"ustar\x0000":
+        return TarFormat.USTAR
+    if magic == b"ustar  \0":
+        return TarFormat.GNU
+    if not any(magic):
+        return TarFormat.V7
+    raise FormatError("tar.magic", f"unknown magic {magic!r}")
+
+
+def _until_nul(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
+
+
+@lru_cache(maxsize=_KNOWN_NUMBERS)
+def _number(field: bytes, reason: str) -> int:
+    """An octal text, or GNU's base-256 form; never negative, never empty."""
+    if field[0] & 0x80:
+        if field[0] != 0x80:
+            raise FormatError(reason, "negative or oversized base-256 number")
+        return int.from_bytes(field[1:], "big")
+    digits = field.lstrip(b" ").rstrip(_BLANKS)
+    if not digits or digits.strip(b"01234567"):
+        raise FormatError(reason, f"{field!r} is no octal number")
+    return int(digits, 8)
+
+
+def parse_pax(data: bytes) -> Mapping[bytes, bytes]:
+    """Parse the records of one extended header (`x` or `g`).
+
+    Raises:
+        FormatError: `tar.pax` (malformed), `tar.pax_duplicate`, `tar.pax_key`, `tar.sparse`.
+    """
+    records: dict[bytes, bytes] = {}
+    start = 0
+    while start < len(data):
+        blank = data.find(b" ", start, start + 8)
+        length_text = data[start:blank] if blank > start else b""
+        if not length_text.isdigit():
+            raise FormatError("tar.pax", "a record does not start with its length")
+        end = start + int(length_text)
+        if end > len(data) or end <= blank + 1 or data[end - 1] != ord("\n"):
+            raise FormatError("tar.pax", "a record does not end where it says")
+        key, equals, value = data[blank + 1 : end - 1].partition(b"=")
+        if not equals or not key or b"\0" in key:
+            raise FormatError("tar.pax", "a record has no keyword")
+        if key in records:
+            raise FormatError("tar.pax_duplicate", f"{key[:80]!r} occurs twice")
+        _check_key(key)
+        records[key] = value
+        start = end
+    return records
+
+
+def _check_key(key: bytes) -> None:
+    if key.startswith(b"GNU.sparse."):
+        raise FormatError("tar.sparse", "sparse files are not supported")
+    known = key in _SKIPPED_PAX_KEYS or key in _NUMBER_PAX_KEYS or key in _TEXT_PAX_KEYS
+    if not known and not key.startswith(XATTR_PREFIX):
+        raise FormatError("tar.pax_key", f"unknown keyword {key[:80]!r}")
+
+
+class HeaderGroup:
+    """The extension headers before one entry.
+
+    The caller gives headers of `EXTENSION_TYPES` with their payload to `extend` and the next one
+    after them to `entry`, which starts a new group.
+    """
+
+    def __init__(self) -> None:
+        self._pax: Mapping[bytes, bytes] | None = None
+        self._long: dict[bytes, bytes] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether extensions wait for their entry."""
+        return self._pax is not None or bool(self._long)
+
+    def extend(self, header: TarHeader, payload: bytes) -> None:
+        """Take an extension; raises FormatError, `tar.…`."""
+        if header.type_flag == b"g":
+            # Readers differ on where a global record begins to count, so none may say anything.
+            if parse_pax(payload).keys() - {b"comment"}:
+                raise FormatError("tar.pax_global", "a global header changes entries")
+        elif header.type_flag == b"x":
+            if self.is_open:
+                raise FormatError("tar.long_name", "two extension headers for one entry")
+            self._pax = parse_pax(payload)
+        else:
+            if self._pax is not None or header.type_flag in self._long:
+                raise FormatError("tar.long_name", "two extension headers for one entry")
+            if payload.find(b"\0") != len(payload) - 1:
+                raise FormatError("tar.long_name", "a long name ends with its one NUL")
+            self._long[header.type_flag] = payload[:-1]
+
+    def entry(self, header: TarHeader, offset: int) -> TarEntry:
+        """Join `header`, whose payload is at `offset`, with the extensions before it.
+
+        Raises FormatError, `tar.…`.
+        """
+        pax = self._pax or {}
+        name = self._long.get(b"L", pax.get(b"path", header.name))
+        link = self._long.get(b"K", pax.get(b"linkpath", header.link))
+        self._pax, self._long = None, {}
+        kind = _kind(header)
+        size = _pax_number(pax, b"size", header.size, MAX_SIZE_BYTES)
+        if size and kind is not TarKind.FILE:
+            raise FormatError("tar.size_type", f"a {kind.value} with content")
+        return TarEntry(
+            path=_path(name, is_directory=kind is TarKind.DIRECTORY),
+            kind=kind,
+            mode=header.mode & 0o7777,
+            uid=_pax_number(pax, b"uid", header.uid, MAX_ID),
+            gid=_pax_number(pax, b"gid", header.gid, MAX_ID),
+            size=size,
+            mtime=_mtime(pax, header.mtime),
+            link=_link(link, kind),
+            xattrs=_xattrs(pax),
+            offset=offset,
+            is_indexable=header.format is not TarFormat.V7 and header.type_flag != b"\0",
+        )
+
+
+def _kind(header: TarHeader) -> TarKind:
+    if header.type_flag == b"S":
+        raise FormatError("tar.sparse", "sparse files are not supported")
+    if header.type_flag not in _KINDS:
+        raise FormatError("tar.type", f"unknown entry type {header.type_flag!r}")
+    kind, type_bits = _KINDS[header.type_flag]
+    # Some writers put st_mode there whole; then it has to be the same kind of thing.
+    stated = header.mode & ~0o7777
+    if stated not in (0, type_bits) and kind is not TarKind.HARD_LINK:
+        raise FormatError("tar.mode", f"mode {header.mode:o} on a {kind.value}")
+    if stated & ~_TYPE_BITS:
+        raise FormatError("tar.mode", f"mode {header.mode:o}")
+    return kind
+
+
+def _pax_number(pax: Mapping[bytes, bytes], key: bytes, in_header: int, largest: int) -> int:
+    """A number that a PAX record may state; the header must agree or be unable to hold it."""
+    value = in_header
+    if (text := pax.get(key)) is not None:
+        reason = f"tar.pax_{key.decode()}"
+        value = _decimal(text, reason)
+        fits = value <= (MAX_OCTAL_SIZE if key == b"size" else MAX_OCTAL_ID)
+        if in_header != value and (fits or in_header != 0):
+            raise FormatError(reason, f"header says {in_header}, extended header {value}")
+    if value > largest:
+        raise LimitExceededError(f"tar.{key.decode()}", f"{value} is beyond {largest}")
+    return value
+
+
+def _mtime(pax: Mapping[bytes, bytes], in_header: int) -> int:
+    value = in_header
+    if (text := pax.get(b"mtime")) is not None:
+        seconds, _point, fraction = text.partition(b".")
+        value = _decimal(seconds, "tar.pax_mtime")
+        # More digits than nanoseconds have overflow in mkfs.erofs.
+        if fraction and (not fraction.isdigit() or len(fraction) > 9):
+            raise FormatError("tar.pax_mtime", f"{text[:40]!r} is no time")
+        if in_header not in (0, value, value + 1):  # rounded up by some writers
+            raise FormatError("tar.pax_mtime", f"header says {in_header}, extended header {value}")
+    if value > MAX_TIME_SECONDS:
+        raise LimitExceededError("tar.mtime", f"{value} seconds")
+    return value
+
+
+def _decimal(text: bytes, reason: str) -> int:
+    if not text.isdigit() or len(text) > 20:
+        raise FormatError(reason, f"{text[:40]!r} is no decimal number")
+    return int(text)
+
+
+def _path(name: bytes, *, is_directory: bool) -> bytes:
+    if not is_directory and name.endswith(b"/"):
+        raise FormatError("tar.path_slash", f"{name[-80:]!r} ends with a slash and is no directory")
+    return normal_path(name.rstrip(b"/") if name != b"/" else name)
+
+
+def _link(link: bytes, kind: TarKind) -> bytes:
+    if kind is TarKind.HARD_LINK:
+        # Absolute targets occur in images that work everywhere else; they mean the archive's root.
+        return normal_path(link.lstrip(b"/"))
+    if kind is not TarKind.SYMLINK:
+        return b""
+    if not link or b"\0" in link or len(link) > MAX_PATH_BYTES:
+        raise FormatError("tar.link", "a symbolic link's target is empty, too long, or has NUL")
+    return link
+
+
+def _xattrs(pax: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    if not pax:
+        return ()
+    return tuple(
+        sorted(
+            (key[len(XATTR_PREFIX) :], value)
+            for key, value in pax.items()
+            if key.startswith(XATTR_PREFIX)
+        )
+    )

@@ -1,0 +1,1 @@
+"""The planes of host, owner and workload: methods, frames and the text they travel in."""

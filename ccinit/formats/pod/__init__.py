@@ -1,0 +1,1 @@
+"""The pod manifest: what the guest runs, and nothing else."""

@@ -1,0 +1,338 @@
+"""`pod.toml`: the immutable pod, part of the measured initdata document.
+
+The guest starts exactly this and nothing else, so the manifest is also the policy. Version 1,
+strict: an unknown key, a name that refers to nothing, or a duplicate is refused here; whether this
+guest can honour it (disks, platform) is the rooms' business.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import partial
+
+from ccinit.errors import FormatError
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_toml import parse_toml
+from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri, parse_kbs_uri, parse_resource_uri
+from ccinit.formats.kbs.sealed_secret import PREFIX, SealedSecret, parse_sealed_secret
+from ccinit.formats.oci.layer_encryption import ImageEncryption
+from ccinit.formats.oci.registries import RegistryRule, read_registry
+from ccinit.formats.pod.container import Container, ContainerKind, read_container
+from ccinit.formats.pod.name import MAX_NAME_BYTES, check_path, check_variable, read_name
+from ccinit.formats.pod.share import Share, read_share
+from ccinit.formats.pod.volume import Volume, read_volume
+from ccinit.values import frozen
+
+MAX_PEM_BYTES = 64 * 1024
+_MAX_MODE = 0o777
+_MAX_FILE_BYTES = 64 * 1024
+_MAX_IMAGE_KEYS = 16
+_MIN_ROTATE_SECONDS, _MAX_ROTATE_SECONDS = 60, 366 * 86_400
+
+
+class OnStorageError(StrEnum):
+    """What happens when a disk gives back other bytes than it was given, or loses a write.
+
+    Whoever reads or syncs gets EIO, and the sealed log an event, always; `stop` ends the pod, too.
+    """
+
+    REPORT = "report"
+    STOP = "stop"
+
+
+@frozen
+class Image:
+    """An image by digest.
+
+    Attributes:
+        reference: `host[:port]/repository@sha256:…`; parsed by `oci_reference`.
+        policy: resource with the `policy.json` that the image's signatures must satisfy; without
+            one the digest is what the owner trusts.
+        auth: resource with registry credentials.
+        ca_pem: the only roots that may vouch for the registry.
+        keys: resources with private keys that open encrypted layers (jwe, pkcs7). A key that a
+            layer names itself need not stand here.
+    """
+
+    name: str
+    reference: str
+    policy: ResourceUri | None
+    auth: ResourceUri | None
+    ca_pem: str
+    encryption: ImageEncryption = ImageEncryption.ALLOWED
+    keys: tuple[ResourceUri, ...] = ()
+
+
+@frozen
+class ImageDefaults:
+    """What another file of the document says of every image, as `Image` has it; None is nothing."""
+
+    policy: ResourceUri | None = None
+    auth: ResourceUri | None = None
+    ca_pem: str | None = None
+
+
+@frozen
+class ConfigFile:
+    """A text that the manifest itself gives a container as a read-only file; it is no secret."""
+
+    container: str
+    path: str
+    mode: int
+    text: str
+
+
+@frozen
+class PodSecret:
+    """A resource given to a container as `file` (with `mode`) or as variable `env`.
+
+    Attributes:
+        rotate: the file may be replaced while the container runs; its directory is then a mount
+            that shows nothing else.
+        sealed: how `uri` was named, if by a sealed secret.
+    """
+
+    container: str
+    uri: KbsUri
+    file: str | None
+    mode: int
+    env: str | None
+    rotate: bool = False
+    sealed: SealedSecret | None = None
+
+    def resources(self) -> tuple[KbsUri, ...]:
+        """What has to be fetched for it: itself, and the key that vouches for its name."""
+        return (self.uri,) if self.sealed is None else (self.uri, self.sealed.key)
+
+    @property
+    def directory(self) -> str:
+        """Of the file."""
+        return (self.file or "").rpartition("/")[0]
+
+
+@frozen
+class Allow:
+    """What the owner lets out of the pod; everything is off by default.
+
+    Attributes:
+        exec: containers in which the owner plane may run programs, copy files and send signals.
+        evidence: containers that may ask for evidence and tokens, and add to the event log.
+    """
+
+    exec: tuple[str, ...] = ()
+    exit_code_to_host: bool = False
+    metrics_to_host: bool = False
+    evidence: tuple[str, ...] = ()
+
+
+@frozen
+class PodManifest:
+    """The whole of `pod.toml`; every name it uses is defined in it.
+
+    Attributes:
+        rotate_every_seconds: how often secrets rotate by themselves; 0 is never.
+    """
+
+    name: str
+    images: tuple[Image, ...]
+    containers: tuple[Container, ...]
+    secrets: tuple[PodSecret, ...]
+    volumes: tuple[Volume, ...]
+    allow: Allow
+    registries: tuple[RegistryRule, ...] = ()
+    rotate_every_seconds: int = 0
+    on_storage_error: OnStorageError = OnStorageError.REPORT
+    files: tuple[ConfigFile, ...] = ()
+    share: Share = Share()
+
+    def volume(self, name: str) -> Volume:
+        """The volume of that name; it exists once the manifest is parsed."""
+        return next(volume for volume in self.volumes if volume.name == name)
+
+    def image(self, name: str) -> Image:
+        """The image of that name; it exists once the manifest is parsed."""
+        return next(image for image in self.images if image.name == name)
+
+
+def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodManifest:
+    """Parse `pod.toml`.
+
+    Args:
+        text: of the file.
+        defaults: what `cdh.toml` says in place of each image's keys.
+
+    Raises:
+        FormatError: `pod.…`, the key that is wrong; `pod.image.twice`, `cdh.toml` names it, too.
+    """
+    with Fields(parse_toml(text.encode(), "pod.toml"), "pod") as fields:
+        fields.integer("version", low=1, high=1)
+        manifest = PodManifest(
+            name=read_name(fields, "name", "pod"),
+            images=fields.tables(
+                "image", partial(_read_image, defaults=defaults or ImageDefaults())
+            ),
+            containers=fields.tables("container", read_container),
+            secrets=fields.tables("secret", _read_secret),
+            volumes=fields.tables("volume", read_volume),
+            allow=fields.table("allow", _read_allow, default=Allow()),
+            registries=fields.tables("registry", read_registry),
+            rotate_every_seconds=fields.table("rotate", _read_rotate, default=0),
+            on_storage_error=fields.choice(
+                "on_storage_error", OnStorageError, default=OnStorageError.REPORT
+            ),
+            files=fields.tables("file", _read_file),
+            share=fields.table("share", read_share, default=Share()),
+        )
+    _check_names(manifest)
+    _check_rotation(manifest)
+    return manifest
+
+
+def _read_image(fields: Fields, defaults: ImageDefaults) -> Image:
+    _check_once(fields, defaults)
+    image = Image(
+        name=read_name(fields, "name", "pod.image"),
+        reference=fields.text("reference", max_bytes=512),
+        policy=defaults.policy or read_optional_uri(fields, "policy", "pod.image"),
+        auth=defaults.auth or read_optional_uri(fields, "auth", "pod.image"),
+        ca_pem=defaults.ca_pem or fields.text("ca", max_bytes=MAX_PEM_BYTES),
+        encryption=fields.choice("encryption", ImageEncryption, default=ImageEncryption.ALLOWED),
+        keys=tuple(
+            parse_resource_uri(text, "pod.image.keys")
+            for text in fields.texts("keys", max_items=_MAX_IMAGE_KEYS)
+        ),
+    )
+    if image.keys and image.encryption is ImageEncryption.NONE:
+        raise FormatError("pod.image.keys", "keys of an image that may not be encrypted")
+    return image
+
+
+def _check_once(fields: Fields, defaults: ImageDefaults) -> None:
+    said = {"policy": defaults.policy, "auth": defaults.auth, "ca": defaults.ca_pem}
+    for key, value in said.items():
+        if value is not None and fields.has(key):
+            raise FormatError("pod.image.twice", f"cdh.toml says {key} for every image")
+
+
+def _read_secret(fields: Fields) -> PodSecret:
+    file, env = fields.optional_text("file"), fields.optional_text("env", max_bytes=128)
+    if (file is None) == (env is None):
+        raise FormatError("pod.secret.file", "expected exactly one of file and env")
+    if env is not None and fields.has("mode"):
+        raise FormatError("pod.secret.mode", "only a file has a mode")
+    if env is not None and fields.has("rotate"):
+        raise FormatError("pod.secret.rotate", "only a file can be replaced")
+    if file is not None:
+        check_path(file, "pod.secret.file")
+    else:
+        check_variable(env or "", "pod.secret.env")
+    text, sealed = fields.text("uri"), None
+    if text.startswith(PREFIX):
+        sealed = parse_sealed_secret(text, "pod.secret.uri")
+    return PodSecret(
+        container=read_name(fields, "container", "pod.secret"),
+        uri=parse_kbs_uri(text, "pod.secret.uri") if sealed is None else sealed.resource,
+        sealed=sealed,
+        file=file,
+        mode=fields.integer("mode", low=0, high=_MAX_MODE, default=0o400),
+        env=env,
+        rotate=fields.boolean("rotate", default=False),
+    )
+
+
+def _read_rotate(fields: Fields) -> int:
+    return fields.integer("every_seconds", low=_MIN_ROTATE_SECONDS, high=_MAX_ROTATE_SECONDS)
+
+
+def _read_file(fields: Fields) -> ConfigFile:
+    path = fields.text("path")
+    check_path(path, "pod.file.path")
+    return ConfigFile(
+        container=read_name(fields, "container", "pod.file"),
+        path=path,
+        mode=fields.integer("mode", low=0, high=_MAX_MODE, default=0o444),
+        text=fields.text("text", max_bytes=_MAX_FILE_BYTES),
+    )
+
+
+def _read_allow(fields: Fields) -> Allow:
+    return Allow(
+        exec=fields.texts("exec", max_bytes=MAX_NAME_BYTES),
+        exit_code_to_host=fields.boolean("exit_code_to_host", default=False),
+        metrics_to_host=fields.boolean("metrics_to_host", default=False),
+        evidence=fields.texts("evidence", max_bytes=MAX_NAME_BYTES),
+    )
+
+
+def read_optional_uri(fields: Fields, key: str, where: str) -> ResourceUri | None:
+    """Read the name of a resource, or None if the key is absent.
+
+    Raises:
+        FormatError: `<where>.<key>`.
+    """
+    text = fields.optional_text(key)
+    return None if text is None else parse_resource_uri(text, f"{where}.{key}")
+
+
+def _check_names(manifest: PodManifest) -> None:
+    images = _unique(manifest.images, "pod.image.name")
+    volumes = _unique(manifest.volumes, "pod.volume.name")
+    if len({rule.prefix for rule in manifest.registries}) != len(manifest.registries):
+        raise FormatError("pod.registry.prefix", "a prefix is used twice")
+    containers = _unique(manifest.containers, "pod.container.name")
+    for container in manifest.containers:
+        _check_known(container.image, images, "pod.container.image")
+        for mount in container.mounts:
+            _check_known(mount.volume, volumes, "pod.container.mount.volume")
+        for name in container.depends_on:
+            _check_known(name, containers - {container.name}, "pod.container.depends_on")
+    for secret in manifest.secrets:
+        _check_known(secret.container, containers, "pod.secret.container")
+    for file in manifest.files:
+        _check_known(file.container, containers, "pod.file.container")
+    for name in manifest.allow.exec:
+        _check_known(name, containers, "pod.allow.exec")
+    for name in manifest.allow.evidence:
+        _check_known(name, containers, "pod.allow.evidence")
+    if not any(container.kind is ContainerKind.MAIN for container in manifest.containers):
+        raise FormatError("pod.container", "the pod has no main container")
+
+
+def _check_rotation(manifest: PodManifest) -> None:
+    """A directory of files that rotate is a mount of its own, so nothing else can be in it."""
+    rotating = {(one.container, one.directory) for one in manifest.secrets if one.rotate}
+    if manifest.rotate_every_seconds and not rotating:
+        raise FormatError("pod.rotate", "no secret says rotate = true")
+    for container, directory in rotating:
+        if not directory:
+            raise FormatError("pod.secret.rotate", "a file in / cannot be replaced")
+        inside = f"{directory}/"
+        places = [
+            mount.path
+            for one in manifest.containers
+            if one.name == container
+            for mount in one.mounts
+        ]
+        places += [one.path for one in manifest.files if one.container == container]
+        places += [
+            one.file
+            for one in manifest.secrets
+            if one.container == container
+            and one.file is not None
+            and not (one.rotate and one.directory == directory)
+        ]
+        if any(place == directory or place.startswith(inside) for place in places):
+            raise FormatError(
+                "pod.secret.rotate", f"{directory[:80]} has something in it that does not rotate"
+            )
+
+
+def _unique(items: Sequence[Image | Volume | Container], reason: str) -> set[str]:
+    names = {item.name for item in items}
+    if len(names) != len(items):
+        raise FormatError(reason, "a name is used twice")
+    return names
+
+
+def _check_known(name: str, known: set[str], reason: str) -> None:
+    if name not in known:
+        raise FormatError(reason, f"{name!r} is not defined in the manifest")

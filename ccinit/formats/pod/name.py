@@ -1,0 +1,41 @@
+"""Names in `pod.toml`: of the pod, of what it consists of, and of files and variables in it."""
+
+from ccinit.errors import FormatError
+from ccinit.formats.encoding.alphabet import DIGITS, LOWERCASE
+from ccinit.formats.encoding.fields import Fields
+
+MAX_NAME_BYTES = 63
+_CHARACTERS = frozenset(LOWERCASE + DIGITS + "-")
+
+
+def read_name(fields: Fields, key: str, where: str) -> str:
+    """Read a name.
+
+    Raises:
+        FormatError: `<where>.<key>`.
+    """
+    name = fields.text(key, max_bytes=MAX_NAME_BYTES)
+    if not name or not _CHARACTERS.issuperset(name) or name[0] == "-":
+        raise FormatError(f"{where}.{key}", f"expected [a-z0-9-]{{1,63}}, found {name!r}")
+    return name
+
+
+def check_path(path: str, reason: str) -> None:
+    """Refuse what is not absolute and normal; nobody has to resolve `..` later.
+
+    Raises:
+        FormatError: with `reason`.
+    """
+    parts = path.split("/")
+    if parts[0] != "" or not all(parts[1:]) or {".", ".."} & set(parts):
+        raise FormatError(reason, f"expected a normal absolute path, found {path[:80]!r}")
+
+
+def check_variable(name: str, reason: str) -> None:
+    """Refuse what no environment can hold or show.
+
+    Raises:
+        FormatError: with `reason`.
+    """
+    if not name or "=" in name or not name.isprintable():
+        raise FormatError(reason, f"{name[:80]!r} is not a variable's name")

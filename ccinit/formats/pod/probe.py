@@ -1,0 +1,46 @@
+"""Probes of `pod.toml`: how PID 1 finds out whether a container does its work."""
+
+from ccinit.errors import FormatError
+from ccinit.formats.encoding.fields import Fields
+from ccinit.values import frozen
+
+
+@frozen
+class Probe:
+    """A question to a container; exactly one of `exec` and `tcp_port` asks it.
+
+    Attributes:
+        exec: a program in the container, by its absolute path; 0 is yes.
+        tcp_port: a port of 127.0.0.1 in the pod; a connection is yes, and no byte is read; 0 if
+            `exec` asks.
+        delay_seconds: from the program's start to the first question.
+        failures: so many in a row are a no.
+    """
+
+    exec: tuple[str, ...]
+    tcp_port: int
+    delay_seconds: int
+    period_seconds: int
+    timeout_seconds: int
+    failures: int
+
+
+def read_probe(fields: Fields) -> Probe:
+    """Read one table.
+
+    Raises:
+        FormatError: `<where>.…`, the key that is wrong; `pod.container.probe`, the two that ask.
+    """
+    probe = Probe(
+        exec=fields.texts("exec"),
+        tcp_port=fields.integer("tcp_port", low=1, high=0xFFFF, default=0),
+        delay_seconds=fields.integer("delay_seconds", low=0, high=3600, default=0),
+        period_seconds=fields.integer("period_seconds", low=1, high=3600, default=10),
+        timeout_seconds=fields.integer("timeout_seconds", low=1, high=300, default=5),
+        failures=fields.integer("failures", low=1, high=100, default=3),
+    )
+    if bool(probe.exec) == bool(probe.tcp_port):
+        raise FormatError("pod.container.probe", "expected exactly one of exec and tcp_port")
+    if probe.exec and not probe.exec[0].startswith("/"):
+        raise FormatError("pod.container.probe", "exec begins with an absolute path")
+    return probe

@@ -1,0 +1,85 @@
+"""What a pod needs from its owner: a pure function of its manifest.
+
+The guest asks for exactly this, so the owner's tools know from the document alone what to register,
+and what to inject where a launch is judged.
+"""
+
+from collections.abc import Iterator
+
+from ccinit.errors import FormatError
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri
+from ccinit.formats.kbs.rollback_counter import counter_uri
+from ccinit.formats.oci.registries import rule_keys
+from ccinit.formats.pod.manifest import PodManifest
+from ccinit.formats.pod.volume import RollbackAnchor
+
+
+def log_psk_uri(manifest: PodManifest) -> ResourceUri:
+    """The resource that makes the rest of the log unreadable to a host-made key."""
+    return ResourceUri("ccinit", manifest.name, EnvelopeKind.LOG_PSK.value)
+
+
+def tls_identity_uri(manifest: PodManifest) -> ResourceUri:
+    """The resource that the guest shows to its owner; see `ccinit.formats.kbs.tls_identity`."""
+    return ResourceUri("ccinit", manifest.name, EnvelopeKind.TLS_IDENTITY.value)
+
+
+def name_resources(
+    manifest: PodManifest, *, with_identity: bool = False
+) -> dict[KbsUri, EnvelopeKind]:
+    """Return what this pod needs, each once, and the kind it has to be; the log's key is first.
+
+    Args:
+        manifest: names most of it.
+        with_identity: whether there is an owner plane, which needs a TLS identity.
+
+    Raises:
+        FormatError: `pod.resource`, one resource for two uses. Keys are wiped when they have had
+            theirs: the other one would find nothing.
+    """
+    wanted: dict[KbsUri, EnvelopeKind] = {}
+    for uri, kind in _uses(manifest, with_identity=with_identity):
+        if wanted.setdefault(uri, kind) is not kind:
+            raise FormatError("pod.resource", f"{uri} is wanted as {wanted[uri]} and as {kind}")
+    return wanted
+
+
+def _uses(manifest: PodManifest, *, with_identity: bool) -> Iterator[tuple[KbsUri, EnvelopeKind]]:
+    yield log_psk_uri(manifest), EnvelopeKind.LOG_PSK
+    if with_identity:
+        yield tls_identity_uri(manifest), EnvelopeKind.TLS_IDENTITY
+    for volume in manifest.volumes:
+        if volume.key is not None:
+            yield volume.key, EnvelopeKind.VOLUME_KEY
+    yield from _uses_of_pulls(manifest)
+    for secret in manifest.secrets:
+        for named in secret.resources():
+            yield named, EnvelopeKind.FILE
+
+
+def _uses_of_pulls(manifest: PodManifest) -> Iterator[tuple[KbsUri, EnvelopeKind]]:
+    for image in manifest.images:
+        for uri in (image.auth, image.policy):
+            if uri is not None:
+                yield uri, EnvelopeKind.FILE
+        for uri in image.keys:
+            yield uri, EnvelopeKind.IMAGE_KEY
+    for rule in manifest.registries:
+        for uri in rule_keys(rule):
+            yield uri, EnvelopeKind.FILE
+
+
+def name_pull_resources(manifest: PodManifest) -> frozenset[KbsUri]:
+    """Return what nobody needs any more when every image is there; containers keep theirs."""
+    kept = {uri for secret in manifest.secrets for uri in secret.resources()}
+    return frozenset(uri for uri, _kind in _uses_of_pulls(manifest) if uri not in kept)
+
+
+def name_counters(manifest: PodManifest) -> tuple[PluginUri, ...]:
+    """Return the rollback counters of its volumes."""
+    return tuple(
+        counter_uri(manifest.name, volume.name)
+        for volume in manifest.volumes
+        if volume.rollback is RollbackAnchor.KBS_COUNTER
+    )

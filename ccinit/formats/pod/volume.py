@@ -1,0 +1,176 @@
+"""`[[volume]]` of `pod.toml`: the pod's disks and areas of memory.
+
+Every choice of how a disk is protected stands here, so it is measured: a host can offer disks, and
+nothing about them.
+"""
+
+from enum import StrEnum
+
+from ccinit.errors import FormatError
+from ccinit.formats.disk.verity import (
+    BLOCK_BYTES,
+    HASH_BYTES,
+    MAX_DATA_BLOCKS,
+    SALT_BYTES,
+    RootHash,
+    Salt,
+    VerityParameters,
+)
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.pod.name import read_name
+from ccinit.values import frozen
+
+MIN_DISK_BYTES = 1 << 20
+_MAX_DISK_BYTES = 1 << 40
+_MAX_FORMER_SIZES = 8
+
+
+class VolumeKind(StrEnum):
+    """Where a volume's bytes live, and what protects them."""
+
+    SCRATCH = "scratch"
+    PERSISTENT = "persistent"
+    TMPFS = "tmpfs"
+    VERITY = "verity"
+
+
+class ScratchProfile(StrEnum):
+    """How a scratch disk is protected; its content is encrypted in each of them.
+
+    `aead-ram` keeps the blocks' tags in guest memory: changed, moved and replayed blocks are
+    refused. `aead-disk` keeps them on the disk and cannot see that the host puts back an old
+    block with its old tag. `crypt` has no tags: what the host changes reads as other bytes.
+    """
+
+    AEAD_RAM = "aead-ram"
+    AEAD_DISK = "aead-disk"
+    CRYPT = "crypt"
+
+
+class VolumeFormat(StrEnum):
+    """What a persistent volume's disk looks like.
+
+    `ccinit` has no header and authenticates every block. `luks2` was made elsewhere: its header is
+    held against a whitelist, its blocks are not authenticated. `luks2-sealed` is the same with a
+    header that the owner has sealed.
+    """
+
+    CCINIT = "ccinit"
+    LUKS2 = "luks2"
+    LUKS2_SEALED = "luks2-sealed"
+
+
+class RollbackAnchor(StrEnum):
+    """Who knows how old a persistent volume is: nobody, or the KBS by a counter."""
+
+    NONE = "none"
+    KBS_COUNTER = "kbs-counter"
+
+
+_MADE_ELSEWHERE = frozenset({VolumeFormat.LUKS2, VolumeFormat.LUKS2_SEALED})
+
+
+@frozen
+class Volume:
+    """A disk or memory area; `size_bytes` of a disk selects it among the host's disks.
+
+    Attributes:
+        profile: of a scratch volume.
+        key: of a persistent volume.
+        format: of a persistent volume.
+        rollback: of a persistent volume in the guest's own format.
+        grown_from_bytes: sizes that such a volume's disk had before; its file system grows from
+            these, and from no other, to the size of the disk.
+        verity: of a verity volume, which is erofs and read-only.
+    """
+
+    name: str
+    kind: VolumeKind
+    size_bytes: int
+    profile: ScratchProfile | None
+    key: ResourceUri | None
+    format: VolumeFormat | None = None
+    verity: VerityParameters | None = None
+    rollback: RollbackAnchor = RollbackAnchor.NONE
+    grown_from_bytes: tuple[int, ...] = ()
+
+    @property
+    def is_made_elsewhere(self) -> bool:
+        """Whether the guest finds a file system on it and never makes one."""
+        return self.kind is VolumeKind.VERITY or self.format in _MADE_ELSEWHERE
+
+
+def read_volume(fields: Fields) -> Volume:
+    """Read one volume.
+
+    Raises:
+        FormatError: `pod.volume.…`.
+    """
+    kind = fields.choice("kind", VolumeKind)
+    _check_keys(fields, kind)
+    size_bytes = fields.integer("size_bytes", low=MIN_DISK_BYTES, high=_MAX_DISK_BYTES)
+    if size_bytes % BLOCK_BYTES:
+        raise FormatError("pod.volume.size_bytes", f"not a multiple of {BLOCK_BYTES}")
+    is_scratch, is_persistent = kind is VolumeKind.SCRATCH, kind is VolumeKind.PERSISTENT
+    volume = Volume(
+        name=read_name(fields, "name", "pod.volume"),
+        kind=kind,
+        size_bytes=size_bytes,
+        profile=fields.choice("profile", ScratchProfile, default=ScratchProfile.AEAD_RAM)
+        if is_scratch
+        else None,
+        key=parse_resource_uri(fields.text("key"), "pod.volume.key") if is_persistent else None,
+        format=fields.choice("format", VolumeFormat, default=VolumeFormat.CCINIT)
+        if is_persistent
+        else None,
+        verity=_read_verity(fields, size_bytes) if kind is VolumeKind.VERITY else None,
+        rollback=fields.choice("rollback", RollbackAnchor, default=RollbackAnchor.NONE),
+        grown_from_bytes=_read_former_sizes(fields, size_bytes),
+    )
+    if volume.rollback is not RollbackAnchor.NONE and volume.format is not VolumeFormat.CCINIT:
+        # Where blocks are not authenticated, neither is the counter in them.
+        raise FormatError("pod.volume.rollback", "only a volume of format ccinit has an anchor")
+    if fields.has("grown_from_bytes") and volume.format is not VolumeFormat.CCINIT:
+        # What was made elsewhere grows elsewhere, with the tools that made it.
+        raise FormatError("pod.volume.grown_from_bytes", "only a volume of format ccinit grows")
+    return volume
+
+
+def _check_keys(fields: Fields, kind: VolumeKind) -> None:
+    if (kind is VolumeKind.PERSISTENT) != fields.has("key"):
+        raise FormatError("pod.volume.key", "a persistent volume, and no other, has a key")
+    for key, owner in (
+        ("profile", VolumeKind.SCRATCH),
+        ("format", VolumeKind.PERSISTENT),
+        ("rollback", VolumeKind.PERSISTENT),
+        ("grown_from_bytes", VolumeKind.PERSISTENT),
+        ("root_hash", VolumeKind.VERITY),
+        ("salt", VolumeKind.VERITY),
+        ("data_blocks", VolumeKind.VERITY),
+    ):
+        if fields.has(key) and kind is not owner:
+            raise FormatError(f"pod.volume.{key}", f"only a {owner} volume has it")
+
+
+def _read_former_sizes(fields: Fields, size_bytes: int) -> tuple[int, ...]:
+    sizes = fields.integers(
+        "grown_from_bytes",
+        low=MIN_DISK_BYTES,
+        high=size_bytes - BLOCK_BYTES,
+        max_items=_MAX_FORMER_SIZES,
+    )
+    if any(size % BLOCK_BYTES for size in sizes):
+        raise FormatError("pod.volume.grown_from_bytes", f"not multiples of {BLOCK_BYTES}")
+    return sizes
+
+
+def _read_verity(fields: Fields, size_bytes: int) -> VerityParameters:
+    parameters = VerityParameters(
+        root_hash=RootHash(fields.hexadecimal("root_hash", size_bytes=HASH_BYTES)),
+        salt=Salt(fields.hexadecimal("salt", size_bytes=SALT_BYTES)),
+        data_blocks=fields.integer("data_blocks", low=2, high=MAX_DATA_BLOCKS),
+    )
+    if parameters.device_bytes > size_bytes:
+        raise FormatError("pod.volume.data_blocks", "the disk has no room for the hash tree")
+    return parameters

@@ -1,0 +1,1 @@
+"""Who signed an image, and who must have (containers policy.json, cosign, sigstore)."""

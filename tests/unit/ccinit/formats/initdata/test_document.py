@@ -1,0 +1,144 @@
+"""Invariant: a device image is one bounded gzip member of one strict document, or is refused."""
+
+import gzip
+import hashlib
+
+import pytest
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.initdata.document import (
+    HEADER_BYTES,
+    MAX_COMPRESSED_BYTES,
+    MAX_DOCUMENT_BYTES,
+    Initdata,
+    decompress_document,
+    document_digest,
+    encode_device_image,
+    parse_header,
+    parse_initdata,
+)
+
+DOCUMENT = b"""version = "0.1.0"
+algorithm = "sha256"
+
+[data]
+"ccinit.toml" = "a"
+"pod.toml" = "b"
+"""
+
+
+def member_of(image: bytes) -> bytes:
+    length = parse_header(image[:HEADER_BYTES])
+    return image[HEADER_BYTES : HEADER_BYTES + length]
+
+
+def test_initdata_image_comes_back_as_the_exact_document() -> None:
+    image = encode_device_image(DOCUMENT)
+    assert len(image) % 512 == 0
+    document = decompress_document(member_of(image))
+    assert document == DOCUMENT
+    assert parse_initdata(document) == Initdata(algorithm="sha256", config_toml="a", pod_toml="b")
+
+
+def test_initdata_may_have_cocos_files_beside_the_guests() -> None:
+    document = DOCUMENT + b'"aa.toml" = "c"\n"cdh.toml" = "d"\n'
+    assert parse_initdata(document) == Initdata(
+        algorithm="sha256", config_toml="a", pod_toml="b", aa_toml="c", cdh_toml="d"
+    )
+
+
+def test_initdata_image_is_reproducible() -> None:
+    assert encode_device_image(DOCUMENT) == encode_device_image(DOCUMENT)
+
+
+def test_initdata_digest_agrees_with_the_published_vector() -> None:
+    text = b'algorithm = "sha256"\nversion = "0.1.0"\n\n[data]\n'
+    digest = document_digest(text, "sha256")
+    assert digest.hex() == "8042cc8a65ff2a61c55127924ce8bd58f7c44d6fce009fa81bf07ac067619290"
+    extended = hashlib.sha256(bytes(32) + digest).hexdigest()
+    assert extended == "37d7456df43f441ba82ad495d9ec19790eca31daea26b4fc2bc158565d9bbf99"
+
+
+@pytest.mark.parametrize(
+    ("header", "family", "reason"),
+    [
+        pytest.param(b"", FormatError, "initdata.magic", id="empty"),
+        pytest.param(b"initdatA" + bytes(8), FormatError, "initdata.magic", id="other-magic"),
+        pytest.param(b"initdata" + bytes(8), LimitExceededError, "initdata.length", id="zero"),
+        pytest.param(
+            b"initdata" + (1 << 63).to_bytes(8, "little"),
+            LimitExceededError,
+            "initdata.length",
+            id="2^63",
+        ),
+        pytest.param(
+            b"initdata" + (MAX_COMPRESSED_BYTES + 1).to_bytes(8, "little"),
+            LimitExceededError,
+            "initdata.length",
+            id="one-above",
+        ),
+    ],
+)
+def test_initdata_header_outside_its_limits_is_refused(
+    header: bytes, family: type[FormatError], reason: str
+) -> None:
+    with pytest.raises(family) as caught:
+        parse_header(header)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("member", "reason"),
+    [
+        pytest.param(b"plain text", "initdata.gzip", id="not-gzip"),
+        pytest.param(gzip.compress(DOCUMENT)[:-1], "initdata.gzip", id="cut-short"),
+        pytest.param(gzip.compress(DOCUMENT) + b"x", "initdata.gzip", id="bytes-behind"),
+        pytest.param(gzip.compress(DOCUMENT) * 2, "initdata.gzip", id="two-members"),
+        pytest.param(gzip.compress(bytes(MAX_DOCUMENT_BYTES + 1)), "initdata.size", id="bomb"),
+    ],
+)
+def test_initdata_member_that_is_not_one_bounded_text_is_refused(
+    member: bytes, reason: str
+) -> None:
+    with pytest.raises(FormatError) as caught:
+        decompress_document(member)
+    assert caught.value.reason == reason
+
+
+def test_initdata_of_exactly_the_cap_is_read() -> None:
+    text = bytes(MAX_DOCUMENT_BYTES)
+    assert decompress_document(gzip.compress(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        pytest.param(b"0.1.0", b"0.2.0", "initdata.version", id="version"),
+        pytest.param(b"sha256", b"sha512", "initdata.algorithm", id="sha512"),
+        pytest.param(b"sha256", b"sm3", "initdata.algorithm", id="sm3"),
+        pytest.param(b"[data]", b"x = 1\n[data]", "initdata.unknown", id="key"),
+        pytest.param(b'"pod.toml"', b'"aa.toml"', "initdata.data.pod.toml", id="no-pod"),
+        pytest.param(
+            b"[data]",
+            b'[data]\n"policy.rego" = "default AllowRequestsFailingPolicy := true"',
+            "initdata.data.policy.rego",
+            id="agent-policy",
+        ),
+        pytest.param(b"[data]", b'[data]\n"x.toml" = ""', "initdata.data.unknown", id="file"),
+        pytest.param(b"[data]", b'[data]\n"aa.toml" = 1', "initdata.data.aa.toml", id="aa"),
+        pytest.param(b"[data]", b'[data]\n"cdh.toml" = 1', "initdata.data.cdh.toml", id="cdh"),
+        pytest.param(b'"a"', b"1", "initdata.data.ccinit.toml", id="not-text"),
+        pytest.param(b"[data]", b"[data]\n[data]", "initdata.toml", id="duplicate"),
+        pytest.param(b"version", b"\xef\xbb\xbfversion", "initdata.toml", id="bom"),
+        pytest.param(b'"0.1.0"', b"[" * 5000, "initdata.toml", id="depth"),
+        pytest.param(b'"0.1.0"', b"\xff", "initdata.toml", id="not-utf8"),
+        pytest.param(b'"0.1.0"', b"1" * 5000, "initdata.toml", id="long-integer"),
+    ],
+)
+def test_initdata_document_outside_its_schema_is_refused(
+    old: bytes, new: bytes, reason: str
+) -> None:
+    assert parse_initdata(DOCUMENT)
+    with pytest.raises(FormatError) as caught:
+        parse_initdata(DOCUMENT.replace(old, new, 1))
+    assert caught.value.reason == reason

@@ -1,0 +1,181 @@
+"""`ccinit.toml`: the whole schema, and every way out of it."""
+
+import pytest
+
+from ccinit.errors import FormatError
+from ccinit.formats.initdata.guest_config import (
+    AttestationService,
+    EnvelopePolicy,
+    KbsTransport,
+    Limits,
+    LogConfig,
+    OwnerConfig,
+    PassportConfig,
+    StartBy,
+    parse_guest_config,
+)
+from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from tests.fakes.documents import CONFIG, LOG_KEY
+
+
+def test_guest_config_smallest_form_takes_the_defaults() -> None:
+    config = parse_guest_config(CONFIG)
+    assert config.kbs.url == "https://kbs.example:8443"
+    assert config.kbs.envelope is EnvelopePolicy.REQUIRED
+    assert config.log == LogConfig(public_key=LOG_KEY)
+    assert config.start_by is StartBy.GUEST
+    assert (config.debug_allowed, config.debug_tools) == (False, None)
+    assert config.limits == Limits()
+
+
+def test_guest_config_names_the_kind_of_the_tee_key() -> None:
+    assert parse_guest_config(CONFIG).kbs.tee_key_algorithm is TeeKeyAlgorithm.P256
+    for algorithm in TeeKeyAlgorithm:
+        text = CONFIG.replace("[log]", f'tee_key_algorithm = "{algorithm.value}"\n[log]')
+        assert parse_guest_config(text).kbs.tee_key_algorithm is algorithm
+
+
+def test_guest_config_names_the_way_to_the_kbs() -> None:
+    assert parse_guest_config(CONFIG).kbs.transport is KbsTransport.TCP
+    text = CONFIG.replace("[log]", 'transport = "vsock"\n[log]')
+    assert parse_guest_config(text).kbs.transport is KbsTransport.VSOCK
+
+
+def test_guest_config_owner_plane_may_have_a_port_or_only_the_relay() -> None:
+    roots = "-----BEGIN CERTIFICATE-----"
+    assert parse_guest_config(CONFIG).owner is None
+    config = parse_guest_config(CONFIG + f"[owner]\nclient_ca = '{roots}'\n")
+    assert config.owner == OwnerConfig(port=0, client_ca_pem=roots)
+    config = parse_guest_config(CONFIG + f"[owner]\nport = 8443\nclient_ca = '{roots}'\n")
+    assert config.owner == OwnerConfig(port=8443, client_ca_pem=roots)
+
+
+def test_guest_config_may_declare_the_one_disk_that_debug_mounts() -> None:
+    tools = f"[debug.tools]\nroot_hash = '{'ab' * 32}'\nsalt = '{'cd' * 32}'\ndata_blocks = 300\n"
+    config = parse_guest_config(CONFIG + tools)
+    assert config.debug_allowed is False
+    assert config.debug_tools is not None
+    assert config.debug_tools.root_hash == b"\xab" * 32
+    assert config.debug_tools.device_bytes == (300 + 4) * 4096
+    for old, new, reason in (
+        ("data_blocks = 300", "data_blocks = 1", "ccinit.debug.tools.data_blocks"),
+        ("ab", "AB", "ccinit.debug.tools.root_hash"),
+        ("salt = ", "seed = ", "ccinit.debug.tools.salt"),
+        ("data_blocks", "x = 1\ndata_blocks", "ccinit.debug.tools.unknown"),
+    ):
+        with pytest.raises(FormatError) as caught:
+            parse_guest_config(CONFIG + tools.replace(old, new))
+        assert caught.value.reason == reason
+
+
+def test_guest_config_log_may_have_a_pace() -> None:
+    text = CONFIG + "heartbeat_seconds = 0\nbatch_ms = 250\nbatch_bytes = 8192\n"
+    assert parse_guest_config(text).log == LogConfig(
+        public_key=LOG_KEY, heartbeat_seconds=0, batch_ms=250, batch_bytes=8192
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("heartbeat_seconds", "3601"),
+        ("batch_ms", "49"),
+        ("batch_ms", "60001"),
+        ("batch_bytes", "4095"),
+        ("batch_bytes", "4097"),
+        ("batch_bytes", "66048"),
+    ],
+)
+def test_guest_config_pace_outside_its_limits_is_refused(key: str, value: str) -> None:
+    with pytest.raises(FormatError) as error:
+        parse_guest_config(CONFIG + f"{key} = {value}\n")
+    assert error.value.reason == f"ccinit.log.{key}"
+
+
+def test_guest_config_limits_are_taken() -> None:
+    config = parse_guest_config(CONFIG + "[limits]\nattest_seconds = 9\n")
+    assert config.limits == Limits(attest_seconds=9)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        pytest.param("version = 1", "version = 2", "ccinit.version", id="version"),
+        pytest.param("version = 1", "", "ccinit.version", id="no-version"),
+        pytest.param(
+            "[log]",
+            'tee_key_algorithm = "RSA1_5"\n[log]',
+            "ccinit.kbs.tee_key_algorithm",
+            id="tee-key",
+        ),
+        pytest.param("https://", "http://", "ccinit.kbs.url", id="plain-http"),
+        pytest.param(":8443", ":8443/path", "ccinit.kbs.url", id="path"),
+        pytest.param(":8443", ":8443?x", "ccinit.kbs.url", id="query"),
+        pytest.param(":8443", ":8443#x", "ccinit.kbs.url", id="fragment"),
+        pytest.param("https://", "https://user@", "ccinit.kbs.url", id="user"),
+        pytest.param(":8443", ":8443\\n", "ccinit.kbs.url", id="line-break"),
+        pytest.param("kbs.example:8443", "", "ccinit.kbs.url", id="no-host"),
+        pytest.param("BEGIN", "BEGINN", "ccinit.kbs.ca", id="no-certificate"),
+        pytest.param('"required"', '"optional"', "ccinit.kbs.envelope", id="envelope"),
+        pytest.param('envelope = "required"', "", "ccinit.kbs.envelope", id="no-envelope"),
+        pytest.param("[kbs]", '[kbs]\ntransport = "udp"', "ccinit.kbs.transport", id="transport"),
+        pytest.param("[kbs]", "[kbs]\nx = 1", "ccinit.kbs.unknown", id="unknown"),
+        pytest.param('public_key = "', 'public_key = "!', "ccinit.log.public_key", id="base64"),
+        pytest.param('public_key = "AAEC', 'public_key = "', "ccinit.log.public_key", id="short"),
+        pytest.param("[log]", "[owner]\nport = 1\n[log]", "ccinit.owner.client_ca", id="no-roots"),
+        pytest.param("[log]", "[owner]\nport = 65536\n[log]", "ccinit.owner.port", id="port"),
+        pytest.param("[log]", "[owner]\nclient_ca = 'x'\n[log]", "ccinit.owner.client_ca",
+                     id="roots"),
+        pytest.param("[log]", "[limits]\nmemory_store_bytes = 1048575\n[log]",
+                     "ccinit.limits.memory_store_bytes", id="small-store"),
+        pytest.param("[log]", "[limits]\nimage_bytes = 0\n[log]", "ccinit.limits.image_bytes",
+                     id="zero-limit"),
+        pytest.param("[log]", "[debug]\nallowed = 1\n[log]", "ccinit.debug.allowed", id="debug"),
+        pytest.param("[log]", '[start]\nby = "owner"\n[log]', "ccinit.start.by", id="start"),
+    ],
+)  # fmt: skip
+def test_guest_config_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:
+    assert old in CONFIG
+    with pytest.raises(FormatError) as caught:
+        parse_guest_config(CONFIG.replace(old, new, 1))
+    assert caught.value.reason == reason
+
+
+PASSPORT = """[kbs.passport]
+service = "intel-trust-authority-v2"
+url = "https://api.example"
+ca = "-----BEGIN CERTIFICATE-----"
+api_key = "djE6YWJj=="
+policy_ids = ["2b5e0a2c-1111-4222-8333-444455556666"]
+"""
+
+
+def test_guest_config_names_who_appraises_the_guest() -> None:
+    assert parse_guest_config(CONFIG).kbs.passport is None
+    assert parse_guest_config(CONFIG + PASSPORT).kbs.passport == PassportConfig(
+        service=AttestationService.INTEL_TRUST_AUTHORITY_V2,
+        url="https://api.example",
+        ca_pem="-----BEGIN CERTIFICATE-----",
+        api_key="djE6YWJj==",
+        policy_ids=("2b5e0a2c-1111-4222-8333-444455556666",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        pytest.param("intel-trust-authority-v2", "another", "service", id="service"),
+        pytest.param("intel-trust-authority-v2", "azure-attestation", "service", id="azure-key"),
+        pytest.param("https://", "http://", "url", id="plain-http"),
+        pytest.param("BEGIN", "END", "ca", id="no-certificate"),
+        pytest.param("djE6YWJj==", "a\\r\\nx: y", "api_key", id="header-injection"),
+        pytest.param("djE6YWJj==", "", "api_key", id="empty-key"),
+        pytest.param("2b5e0a2c-", "ä", "policy_ids", id="policy"),
+        pytest.param("api_key", "api_kay", "unknown", id="unknown"),
+    ],
+)
+def test_guest_config_with_a_wrong_passport_is_refused(old: str, new: str, key: str) -> None:
+    parse_guest_config(CONFIG + PASSPORT)
+    with pytest.raises(FormatError) as refused:
+        parse_guest_config(CONFIG + PASSPORT.replace(old, new, 1))
+    assert refused.value.reason == f"ccinit.kbs.passport.{key}"

@@ -1,0 +1,56 @@
+"""A guest's TLS identity: one key, then certificates, and nothing between."""
+
+import pytest
+
+from ccinit.errors import FormatError
+from ccinit.formats.kbs.tls_identity import MAX_BYTES, MAX_CERTIFICATES, parse_tls_identity
+from tests.fakes.tls_server import Authority, make_authority
+
+KEY = "-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n"
+LEAF = "-----BEGIN CERTIFICATE-----\nbGVh\nZg==\n-----END CERTIFICATE-----\n"
+ROOT = "-----BEGIN CERTIFICATE-----\ncm9vdA==\n-----END CERTIFICATE-----\n"
+
+
+def test_tls_identity_is_a_key_and_a_chain() -> None:
+    identity = parse_tls_identity((KEY + LEAF + ROOT).encode())
+    assert identity.certificate_der == b"leaf"
+    assert identity.pem == (KEY + LEAF + ROOT).encode()
+    assert "QUJD" not in repr(identity)
+
+
+def test_tls_identity_has_up_to_eight_certificates() -> None:
+    chain = LEAF + ROOT * (MAX_CERTIFICATES - 1)
+    assert parse_tls_identity((KEY + chain).encode()).certificate_der == b"leaf"
+
+
+def test_tls_identity_of_real_pem_has_the_certificates_own_bytes() -> None:
+    authority: Authority = make_authority()
+    identity = parse_tls_identity((KEY + authority.pem).encode())
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    assert identity.certificate_der == authority.certificate.public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("", "tls_identity.form", id="empty"),
+        pytest.param(KEY, "tls_identity.form", id="no-certificate"),
+        pytest.param(LEAF + KEY, "tls_identity.form", id="order"),
+        pytest.param(KEY + KEY + LEAF, "tls_identity.form", id="two-keys"),
+        pytest.param(KEY + LEAF * (MAX_CERTIFICATES + 1), "tls_identity.form", id="long-chain"),
+        pytest.param(KEY + "note\n" + LEAF, "tls_identity.form", id="text-between"),
+        pytest.param(KEY + LEAF[:-10], "tls_identity.form", id="cut-off"),
+        pytest.param(KEY + LEAF + ROOT[:-10], "tls_identity.form", id="cut-off-later"),
+        pytest.param(KEY + LEAF.replace("bGVh", "b!Vh"), "tls_identity.form", id="base64"),
+        pytest.param(KEY + LEAF.replace("bGVh", "bGVh!"), "tls_identity.form", id="stray"),
+        pytest.param(KEY + LEAF + "é", "tls_identity.form", id="not-ascii"),
+        pytest.param(KEY.replace("PRIVATE", "RSA PRIVATE") + LEAF, "tls_identity.form", id="pkcs1"),
+        pytest.param(KEY + LEAF + "x" * MAX_BYTES, "tls_identity.size", id="size"),
+    ],
+)
+def test_tls_identity_of_another_form_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        parse_tls_identity(text.encode())
+    assert caught.value.reason == reason
+    assert "QUJD" not in str(caught.value)

@@ -1,0 +1,365 @@
+"""`pod.toml`: the whole schema, and every way out of it."""
+
+import pytest
+
+from ccinit.errors import CcinitError, FormatError
+from ccinit.formats.encoding import wire
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.oci.layer_encryption import ImageEncryption
+from ccinit.formats.pod.capability import Capability
+from ccinit.formats.pod.container import ContainerKind, Restart, RotateSignal
+from ccinit.formats.pod.manifest import OnStorageError, PodManifest, parse_pod_manifest
+from ccinit.formats.pod.probe import Probe
+from ccinit.formats.pod.share import Share
+from ccinit.formats.pod.volume import RollbackAnchor, ScratchProfile, VolumeFormat, VolumeKind
+from tests.fakes.documents import FULL_POD, VERITY
+
+
+def test_pod_manifest_whole_schema_is_read() -> None:
+    pod = parse_pod_manifest(FULL_POD)
+    (rule,) = pod.registries
+    assert (rule.prefix, len(rule.mirrors)) == ("registry.example:5000", 1)
+    (image,) = pod.images
+    assert (image.policy, image.auth) == (
+        ResourceUri("ccinit", "demo", "file-policy"),
+        ResourceUri("ccinit", "demo", "file-auth"),
+    )
+    main, first = pod.containers
+    assert (main.kind, first.kind) == (ContainerKind.MAIN, ContainerKind.INIT)
+    assert (main.read_only, main.restart) == (True, Restart.NEVER)
+    assert main.env == (("A", "1"),)
+    assert main.resources.pids == 64
+    assert main.mounts[0].path == "/data"
+    assert main.cwd == "/srv"
+    assert first.cwd is None
+    assert pod.image("web").encryption is ImageEncryption.REQUIRED
+    assert pod.image("web").keys == (ResourceUri("ccinit", "demo", "image-key"),)
+    assert pod.volume("scratch").profile is ScratchProfile.AEAD_RAM
+    assert pod.volume("data").kind is VolumeKind.PERSISTENT
+    assert pod.volume("data").key == ResourceUri("ccinit", "demo", "volume-key-data")
+    assert pod.secrets[0].mode == 0o400
+    assert pod.allow.exit_code_to_host is False
+    assert pod.allow.exec == pod.allow.evidence == ()
+
+
+@pytest.mark.parametrize("what", ["exec", "evidence"])
+def test_pod_manifest_allows_by_name_of_a_container(what: str) -> None:
+    allow = parse_pod_manifest(FULL_POD + f'[allow]\n{what} = ["main"]\n').allow
+    assert getattr(allow, what) == ("main",)
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(FULL_POD + f'[allow]\n{what} = ["main", "other"]\n')
+    assert caught.value.reason == f"pod.allow.{what}"
+
+
+@pytest.mark.parametrize("what", ["exit_code_to_host", "metrics_to_host"])
+def test_pod_manifest_tells_the_host_nothing_that_it_does_not_name(what: str) -> None:
+    for text in ("", "[allow]\n", f"[allow]\n{what} = false\n"):
+        allow = parse_pod_manifest(FULL_POD + text).allow
+        assert (allow.exit_code_to_host, allow.metrics_to_host) == (False, False)
+    allow = parse_pod_manifest(FULL_POD + f"[allow]\n{what} = true\n").allow
+    assert getattr(allow, what) is True
+    assert allow.exit_code_to_host is not allow.metrics_to_host
+
+
+def test_pod_manifest_finds_images_and_volumes_by_their_name() -> None:
+    another = '[[image]]\nname = "db"\nreference = "r.example/db@sha256:00"\nca = "pem"\n'
+    pod = parse_pod_manifest(FULL_POD.replace("[[image]]", another + "[[image]]", 1))
+    assert [pod.image(name).name for name in ("web", "db")] == ["web", "db"]
+    assert [pod.volume(name).name for name in ("data", "scratch")] == ["data", "scratch"]
+
+
+def test_pod_manifest_says_what_containers_may_and_how_they_are_asked() -> None:
+    pod = parse_pod_manifest(FULL_POD)
+    main, first = pod.containers
+    assert main.capabilities == (Capability.CHOWN, Capability.NET_BIND_SERVICE)
+    assert (main.stop_grace_seconds, first.stop_grace_seconds) == (5, None)
+    rhythm = {"delay_seconds": 0, "period_seconds": 10, "timeout_seconds": 5, "failures": 3}
+    assert main.ready == Probe(exec=(), tcp_port=8080, **rhythm)
+    assert main.alive == Probe(
+        exec=("/bin/check", "-q"),
+        tcp_port=0,
+        delay_seconds=1,
+        period_seconds=2,
+        timeout_seconds=3,
+        failures=4,
+    )
+    assert (first.capabilities, first.ready, first.alive) == ((), None, None)
+    (file,) = pod.files
+    assert (file.container, file.path, file.mode) == ("main", "/etc/web.conf", 0o444)
+    assert file.text == "port = 8080"
+
+
+def test_image_of_which_nothing_is_said_may_be_encrypted() -> None:
+    plain = FULL_POD.replace(
+        'encryption = "required"\nkeys = ["kbs:///ccinit/demo/image-key"]\n', ""
+    )
+    image = parse_pod_manifest(plain).image("web")
+    assert (image.encryption, image.keys) == (ImageEncryption.ALLOWED, ())
+
+
+def test_container_may_work_in_the_root() -> None:
+    [container] = [
+        one
+        for one in parse_pod_manifest(FULL_POD.replace('"/srv"', '"/"', 1)).containers
+        if one.cwd is not None
+    ]
+    assert container.cwd == "/"
+
+
+def test_pod_manifest_crosses_the_process_boundary_unchanged() -> None:
+    pod = parse_pod_manifest(FULL_POD)
+    assert wire.decode(PodManifest, wire.encode(pod)) == pod
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        pytest.param("version = 1", "version = 1\nx = 1", "pod.unknown", id="unknown"),
+        pytest.param("version = 1", "version = 2", "pod.version", id="version"),
+        pytest.param('name = "demo"', 'name = "De"', "pod.name", id="upper-case"),
+        pytest.param('name = "demo"', 'name = "-d"', "pod.name", id="leading-hyphen"),
+        pytest.param('"required"', '"maybe"', "pod.image.encryption", id="encryption"),
+        pytest.param('"required"', '"none"', "pod.image.keys", id="keys-of-a-plain-image"),
+        pytest.param('["kbs:', '["https:', "pod.image.keys", id="key-elsewhere"),
+        pytest.param("[[registry]]\n", '[[registry]]\nprefix = "registry.example:5000"\n'
+                     "[[registry]]\n", "pod.registry.prefix", id="prefix-twice"),
+        pytest.param('image = "web"', 'image = "other"', "pod.container.image", id="no-image"),
+        pytest.param('volume = "data"', 'volume = "x"', "pod.container.mount.volume", id="no-vol"),
+        pytest.param('["first"]', '["main"]', "pod.container.depends_on", id="depends-on-itself"),
+        pytest.param('"first"\nimage', '"main"\nimage', "pod.container.name", id="twice"),
+        pytest.param('"/data"', '"/a/../data"', "pod.container.mount.path", id="dotdot"),
+        pytest.param('"/data"', '"data"', "pod.container.mount.path", id="relative"),
+        pytest.param('"/data"', '"/"', "pod.container.mount.path", id="root"),
+        pytest.param('"/srv"', '"/srv/"', "pod.container.cwd", id="trailing-slash"),
+        pytest.param('kind = "init"', 'kind = "side"', "pod.container.kind", id="kind"),
+        pytest.param('A = "1"', '"A=B" = "1"', "pod.container.env", id="variable"),
+        pytest.param('A = "1"', r'"A\u0000B" = "1"', "pod.container.env", id="variable-nul"),
+        pytest.param('A = "1"', r'"A\nB" = "1"', "pod.container.env", id="variable-line"),
+        pytest.param("pids = 64", "pids = 0", "pod.container.resources.pids", id="pids"),
+        pytest.param('file = "/run', 'env = "T"\nfile = "/run', "pod.secret.file", id="both"),
+        pytest.param('file = "/run/secrets/token"', "", "pod.secret.file", id="neither"),
+        pytest.param('file = "/run/secrets/token"', 'env = "T"\nmode = 1', "pod.secret.mode",
+                     id="mode-of-env"),
+        pytest.param('file = "/run/secrets/token"', 'env = "A=B"', "pod.secret.env", id="env"),
+        pytest.param('file = "/run/secrets/token"', 'env = ""', "pod.secret.env", id="no-env"),
+        pytest.param('container = "main"', 'container = "x"', "pod.secret.container", id="nobody"),
+        pytest.param("kbs:///ccinit/demo/file-token", "file:///x", "pod.secret.uri", id="uri"),
+        pytest.param("67108864", "67108865", "pod.volume.size_bytes", id="unaligned"),
+        pytest.param("67108864", "0", "pod.volume.size_bytes", id="empty"),
+        pytest.param('\nkey = "kbs:///ccinit/demo/volume-key-data"', "", "pod.volume.key",
+                     id="no-key"),
+        pytest.param('kind = "persistent"', 'kind = "verity"', "pod.volume.key", id="verity-key"),
+        pytest.param('kind = "persistent"', 'kind = "nfs"', "pod.volume.kind", id="no-such-kind"),
+        pytest.param('"persistent"', '"persistent"\nformat = "luks1"', "pod.volume.format",
+                     id="format"),
+        pytest.param('kind = "scratch"', 'kind = "scratch"\nformat = "luks2"', "pod.volume.format",
+                     id="format-of-scratch"),
+        pytest.param('"persistent"', '"persistent"\nrollback = "tpm"', "pod.volume.rollback",
+                     id="rollback"),
+        pytest.param('"persistent"', '"persistent"\nformat = "luks2"\nrollback = "kbs-counter"',
+                     "pod.volume.rollback", id="rollback-of-luks2"),
+        pytest.param('kind = "scratch"', 'kind = "scratch"\nrollback = "none"',
+                     "pod.volume.rollback", id="rollback-of-scratch"),
+        pytest.param('"persistent"', '"persistent"\nformat = "luks2"\ngrown_from_bytes = []',
+                     "pod.volume.grown_from_bytes", id="growth-of-luks2"),
+        pytest.param('kind = "scratch"', 'kind = "scratch"\ngrown_from_bytes = [33554432]',
+                     "pod.volume.grown_from_bytes", id="growth-of-scratch"),
+        pytest.param('"persistent"', '"persistent"\ngrown_from_bytes = 33554432',
+                     "pod.volume.grown_from_bytes", id="growth-is-no-list"),
+        pytest.param('"persistent"', '"persistent"\ngrown_from_bytes = [33554433]',
+                     "pod.volume.grown_from_bytes", id="growth-unaligned"),
+        pytest.param('"persistent"', '"persistent"\ngrown_from_bytes = [67108864]',
+                     "pod.volume.grown_from_bytes", id="growth-of-nothing"),
+        pytest.param('"persistent"', '"persistent"\ngrown_from_bytes = [134217728]',
+                     "pod.volume.grown_from_bytes", id="growth-is-shrinking"),
+        pytest.param('"persistent"', '"persistent"\ngrown_from_bytes = [33554432, 33554432]',
+                     "pod.volume.grown_from_bytes", id="growth-twice-from-one-size"),
+        pytest.param('"persistent"', '"persistent"\nsalt = "00"', "pod.volume.salt", id="salt"),
+        pytest.param('"persistent"', '"persistent"\nprofile = "aead-ram"', "pod.volume.profile",
+                     id="profile"),
+        pytest.param('args = ["serve"]', 'kind = "init"', "pod.container", id="no-main"),
+        pytest.param('"CHOWN"', '"SYS_ADMIN"', "pod.container.capabilities", id="capability"),
+        pytest.param('"CHOWN"', '"NET_BIND_SERVICE"', "pod.container.capabilities",
+                     id="capability-twice"),
+        pytest.param("tcp_port = 8080", "", "pod.container.probe", id="probe-asks-nothing"),
+        pytest.param("tcp_port = 8080", 'tcp_port = 8080\nexec = ["/x"]', "pod.container.probe",
+                     id="probe-asks-twice"),
+        pytest.param('"/bin/check"', '"check"', "pod.container.probe", id="probe-without-path"),
+        pytest.param("failures = 4", "failures = 0", "pod.container.alive.failures",
+                     id="probe-that-never-fails"),
+        pytest.param('"/etc/web.conf"', '"etc"', "pod.file.path", id="file-path"),
+        pytest.param('container = "main"\npath', 'container = "x"\npath', "pod.file.container",
+                     id="file-of-nobody"),
+    ],
+)  # fmt: skip
+def test_pod_manifest_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:
+    assert old in FULL_POD
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(FULL_POD.replace(old, new, 1))
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("word", [VolumeFormat.LUKS2, VolumeFormat.LUKS2_SEALED])
+def test_pod_manifest_names_the_format_of_a_volume(word: VolumeFormat) -> None:
+    plain = parse_pod_manifest(FULL_POD).volume("data")
+    assert (plain.format, plain.is_made_elsewhere) == (VolumeFormat.CCINIT, False)
+    text = FULL_POD.replace('"persistent"', f'"persistent"\nformat = "{word}"')
+    volume = parse_pod_manifest(text).volume("data")
+    assert (volume.format, volume.is_made_elsewhere) == (word, True)
+
+
+def test_pod_manifest_asks_for_a_rollback_counter() -> None:
+    assert parse_pod_manifest(FULL_POD).volume("data").rollback is RollbackAnchor.NONE
+    text = FULL_POD.replace('"persistent"', '"persistent"\nrollback = "kbs-counter"')
+    assert parse_pod_manifest(text).volume("data").rollback is RollbackAnchor.KBS_COUNTER
+
+
+def test_pod_manifest_names_the_sizes_that_a_volume_had() -> None:
+    assert parse_pod_manifest(FULL_POD).volume("data").grown_from_bytes == ()
+    text = FULL_POD.replace('"persistent"', '"persistent"\ngrown_from_bytes = [16777216, 33554432]')
+    assert parse_pod_manifest(text).volume("data").grown_from_bytes == (16 << 20, 32 << 20)
+
+
+def test_verity_volume_that_shall_grow_is_refused() -> None:
+    text = FULL_POD + VERITY.replace('"verity"', '"verity"\ngrown_from_bytes = [4194304]')
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(text)
+    assert caught.value.reason == "pod.volume.grown_from_bytes"
+
+
+def test_pod_manifest_says_what_a_disk_fault_does() -> None:
+    assert parse_pod_manifest(FULL_POD).on_storage_error is OnStorageError.REPORT
+    text = FULL_POD.replace("version = 1\n", 'version = 1\non_storage_error = "stop"\n')
+    assert parse_pod_manifest(text).on_storage_error is OnStorageError.STOP
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(text.replace('"stop"', '"ignore"'))
+    assert caught.value.reason == "pod.on_storage_error"
+
+
+def test_pod_manifest_pins_a_verity_volume() -> None:
+    manifest = parse_pod_manifest(FULL_POD + VERITY)
+    volume = manifest.volume("model")
+    assert volume.verity is not None
+    assert volume.is_made_elsewhere
+    assert (volume.verity.root_hash.hex(), volume.verity.salt.hex()) == ("ab" * 32, "cd" * 32)
+    assert volume.verity.data_bytes == 2032 * 4096
+    assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("2032", "2033", "pod.volume.data_blocks"),
+        ("2032", "1", "pod.volume.data_blocks"),
+        ("ab" * 32, "ab" * 31, "pod.volume.root_hash"),
+        ('salt = "' + "cd" * 32 + '"\n', "", "pod.volume.salt"),
+    ],
+)
+def test_verity_volume_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(FULL_POD + VERITY.replace(old, new, 1))
+    assert caught.value.reason == reason
+
+
+SHARING = FULL_POD + "[share]\nipc = true\nprocess = true\nshm_bytes = 2097152\n"
+
+
+def test_pod_manifest_says_what_containers_share() -> None:
+    assert parse_pod_manifest(FULL_POD).share == Share()
+    assert parse_pod_manifest(FULL_POD + "[share]\n").share == Share()
+    manifest = parse_pod_manifest(SHARING)
+    assert manifest.share == Share(ipc=True, process=True, shm_bytes=2 << 20)
+    assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
+    assert parse_pod_manifest(FULL_POD + "[share]\nprocess = true\n").share == Share(process=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("ipc = true", "ipc = 1", "pod.share.ipc"),
+        ("ipc = true", "ipc = false", "pod.share.shm_bytes"),
+        ("ipc = true\n", "", "pod.share.shm_bytes"),
+        ("process = true", 'process = "yes"', "pod.share.process"),
+        ("2097152", "2097153", "pod.share.shm_bytes"),
+        ("2097152", "4096", "pod.share.shm_bytes"),
+        ("process = true", "network = false", "pod.share.unknown"),
+    ],
+)
+def test_pod_manifest_refuses_to_share_otherwise(old: str, new: str, reason: str) -> None:
+    assert old in SHARING
+    with pytest.raises(CcinitError) as caught:
+        parse_pod_manifest(SHARING.replace(old, new, 1))
+    assert caught.value.reason == reason
+
+
+ROTATING = (
+    FULL_POD.replace('file = "/run/secrets/token"', 'file = "/run/secrets/token"\nrotate = true')
+    .replace('user = "www-data"', 'user = "www-data"\nrotate_signal = "HUP"')
+    .replace("[[volume]]", "[rotate]\nevery_seconds = 3600\n[[volume]]", 1)
+)
+ANOTHER = '[[secret]]\ncontainer = "main"\nuri = "kbs:///ccinit/demo/b"\n'
+
+
+def test_pod_manifest_lets_secrets_rotate() -> None:
+    plain, manifest = parse_pod_manifest(FULL_POD), parse_pod_manifest(ROTATING)
+    assert (plain.secrets[0].rotate, plain.rotate_every_seconds) == (False, 0)
+    assert plain.containers[0].rotate_signal is None
+    assert (manifest.secrets[0].rotate, manifest.rotate_every_seconds) == (True, 3600)
+    assert manifest.containers[0].rotate_signal is RotateSignal.HUP
+    assert wire.decode(PodManifest, wire.encode(manifest)) == manifest
+    both = ROTATING + ANOTHER + 'file = "/run/secrets/b"\nrotate = true\n'
+    assert parse_pod_manifest(both).secrets[1].directory == "/run/secrets"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"HUP"', '"KILL"', "pod.container.rotate_signal"),
+        ("every_seconds = 3600", "every_seconds = 59", "pod.rotate.every_seconds"),
+        ("every_seconds = 3600", "", "pod.rotate.every_seconds"),
+        ("every_seconds", "x = 1\nevery_seconds", "pod.rotate.unknown"),
+        ("rotate = true", "", "pod.rotate"),
+        ("rotate = true", "rotate = 1", "pod.secret.rotate"),
+        ('file = "/run/secrets/token"', 'env = "TOKEN"', "pod.secret.rotate"),
+        ('"/run/secrets/token"', '"/token"', "pod.secret.rotate"),
+        ('"/run/secrets/token"', '"/data/token"', "pod.secret.rotate"),
+        ('"/run/secrets/token"', '"/data/../token"', "pod.secret.file"),
+        ('path = "/data"', 'path = "/run/secrets/data"', "pod.secret.rotate"),
+        ('path = "/etc/web.conf"', 'path = "/run/secrets/x"', "pod.secret.rotate"),
+        ("[[secret]]", f'{ANOTHER}file = "/run/secrets/b"\n[[secret]]', "pod.secret.rotate"),
+        ("[[secret]]", f'{ANOTHER}file = "/run/secrets/b/c"\n[[secret]]', "pod.secret.rotate"),
+    ],
+)
+def test_pod_manifest_refuses_what_cannot_rotate(old: str, new: str, reason: str) -> None:
+    assert old in ROTATING
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(ROTATING.replace(old, new, 1))
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '[[file]]\ncontainer = "first"\npath = "/run/secrets/x"\ntext = ""\n',
+        '[[file]]\ncontainer = "main"\npath = "/run/secrets-x"\ntext = ""\n',
+        ANOTHER.replace("main", "first") + 'file = "/run/secrets/b"\n',
+        ANOTHER + 'file = "/run/secrets-b"\n',
+        ANOTHER + 'env = "B"\n',
+    ],
+)
+def test_directory_that_rotates_is_one_containers(more: str) -> None:
+    assert parse_pod_manifest(ROTATING + more).secrets[0].rotate
+    mounted = '[[container.mount]]\nvolume = "scratch"\npath = "/run/secrets"\n'
+    other = 'kind = "init"\n'
+    assert parse_pod_manifest(ROTATING.replace(other, other + mounted)).secrets[0].rotate
+
+
+def test_pod_manifest_needs_no_scratch_volume() -> None:
+    scratch = '[[volume]]\nname = "scratch"\nkind = "scratch"\nsize_bytes = 1073741824\n'
+    pod = parse_pod_manifest(FULL_POD.replace(scratch, ""))
+    assert [volume.kind for volume in pod.volumes] == [VolumeKind.PERSISTENT]
+    with pytest.raises(FormatError) as caught:
+        parse_pod_manifest(
+            FULL_POD.replace(scratch, "").replace('volume = "data"', 'volume = "scratch"')
+        )
+    assert caught.value.reason == "pod.container.mount.volume"
