@@ -8,9 +8,11 @@ its own that shares everything else, and is started exactly as PID 1 is.
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from tests.bench.measurement import Bench, BenchError
 
@@ -86,6 +88,58 @@ def open_guest_root(bench: Bench) -> GuestRoot:
     return GuestRoot(target)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadyProgram:
+    """A program that has come as far as its first line, and waits for a line from us."""
+
+    process: subprocess.Popen[bytes]
+
+    def go(self) -> str:
+        """Have it go on; return its next line, by which it says that it is done."""
+        stdin, stdout = self.process.stdin, self.process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("started without pipes")
+        stdin.write(b"go\n")
+        stdin.flush()
+        return stdout.readline().decode()
+
+
+@contextmanager
+def start_ready(
+    command: Sequence[str], environment: Mapping[str, str] | None = None
+) -> Iterator[ReadyProgram]:
+    """Start a program that says so when it is ready; leaving the block waits for its end.
+
+    Raises:
+        BenchError: it failed; the text ends with its last words.
+    """
+    with (
+        TemporaryFile() as words,
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=words,
+        ) as process,
+    ):
+        program = ReadyProgram(process)
+        try:
+            is_ready = process.stdout is not None and bool(process.stdout.readline())
+            if is_ready:
+                yield program
+            if process.stdin is not None:
+                process.stdin.close()
+            status = process.wait(_COMMAND_SECONDS)
+        except BaseException:
+            process.kill()
+            raise
+        words.seek(0)
+        _check_end(command, status, words.read())
+        if not is_ready:
+            raise BenchError(f"{command[-1]} ended before it was ready")
+
+
 def remove_others(folder: Path, pattern: str) -> None:
     """Remove what was kept for another image."""
     for path in folder.glob(pattern):
@@ -101,7 +155,11 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     done = subprocess.run(
         command, env=environment, capture_output=True, timeout=_COMMAND_SECONDS, check=False
     )
-    if done.returncode:
-        text = done.stderr.decode(errors="replace")[-1500:]
-        raise BenchError(f"{' '.join(map(str, command[-6:]))} ended with {done.returncode}: {text}")
+    _check_end(command, done.returncode, done.stderr)
     return done.stdout.decode()
+
+
+def _check_end(command: Sequence[str], status: int, words: bytes) -> None:
+    if status:
+        text = words.decode(errors="replace")[-1500:]
+        raise BenchError(f"{' '.join(map(str, command[-6:]))} ended with {status}: {text}")

@@ -2,24 +2,32 @@
 
 All pull the same digest from the same registry over TLS on loopback, onto the same disk, each into
 nothing; a pull is over when the image's files can be read. Ours is the agent's PULL from the
-published root: a fresh PID 1, its children under their restrictions, every digest checked, the
-kernel's tree compared with the tar.
+published root: PID 1, its children under their restrictions, every digest checked, the kernel's
+tree compared with the tar. As in a guest PID 1 is there before the pull begins and after it is
+over; so is the floor's process. The children are started within the pull, as the peers are.
 """
 
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rootfs_builder.container_image.oci_layout import TAG
-from tests.bench.guest_root import ENVIRONMENT, GuestRoot, run
+from tests.bench.guest_root import ENVIRONMENT, GuestRoot, run, start_ready
 from tests.bench.measurement import Bench, BenchError
 from tests.bench.pull_floor import FloorImage, pull_to_nowhere
 from tests.bench.usage import Peak, processor_seconds, watch_memory
 from tests.integration.registry_fixture import Registry
+
+Start = Callable[[], None]
+"""Pulls; what was before it is not measured."""
+
+Side = Callable[[Path], AbstractContextManager[Start]]
+"""One of the sides, to pull into that folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +36,18 @@ class Cost:
 
     seconds: float
     processor_seconds: float
+
+
+def _from_nothing(
+    pull: Callable[["Pull", Path], None],
+) -> Callable[["Pull", Path], AbstractContextManager[Start]]:
+    """Make a side of what has nothing to be started ahead."""
+
+    @contextmanager
+    def side(self: "Pull", folder: Path) -> Iterator[Start]:
+        yield partial(pull, self, folder)
+
+    return side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +72,8 @@ class Pull:
         """The folder with the registry's authority."""
         return self.registry.authority.ca.parent
 
-    def ours(self, folder: Path) -> None:
+    @contextmanager
+    def ours(self, folder: Path) -> Iterator[Start]:
         """The agent's PULL."""
         folder.chmod(0o711)  # the children's users pass through it
         shutil.copy(self.registry.authority.ca, folder / "authority.crt")
@@ -60,10 +81,14 @@ class Pull:
         if self.key is not None:
             shutil.copy(self.key, folder / "key.pem")
             arguments.append("/tmp/key.pem")
-        said = run(self.root.command_with_store(folder, *arguments), ENVIRONMENT)
-        if int(said) != self.file_bytes:
+        command = self.root.command_with_store(folder, *arguments)
+        said: list[str] = []
+        with start_ready(command, ENVIRONMENT) as program:
+            yield lambda: said.append(program.go())
+        if said != [f"{self.file_bytes}\n"]:
             raise BenchError(f"our pull has {said} bytes of files, not {self.file_bytes}")
 
+    @_from_nothing
     def skopeo_umoci(self, folder: Path) -> None:
         """Copy to an OCI layout, then unpack."""
         certificates = ("--src-cert-dir", str(self.certificates))
@@ -74,6 +99,7 @@ class Pull:
         unpack = ("umoci", "unpack", "--image", f"{folder}/oci:large", f"{folder}/bundle")
         self._run_tool(folder, unpack)
 
+    @_from_nothing
     def podman(self, folder: Path) -> None:
         """Pull into a store of its own."""
         store = ("--root", folder / "root", "--runroot", folder / "run")
@@ -85,6 +111,7 @@ class Pull:
         name = self.reference if self.key is None else tagged
         self._run_tool(folder, ("podman", *store, *driver, *options, name))
 
+    @_from_nothing
     def floor(self, _folder: Path) -> None:
         """Only what nobody can leave out."""
         host, _slash, rest = self.reference.partition("/")
@@ -111,17 +138,14 @@ class Pull:
         run(command)
 
 
-Side = Callable[[Path], None]
-
-
 def measure_cost(bench: Bench, side: Side) -> Cost:
     """Pull once; the processor time is that of the processes that the side starts."""
-    with _folder(bench) as folder:
-        before, began = processor_seconds(), time.perf_counter()
-        side(folder)
-        return Cost(
-            seconds=time.perf_counter() - began, processor_seconds=processor_seconds() - before
-        )
+    before = processor_seconds()
+    with _folder(bench) as folder, side(folder) as start:
+        began = time.perf_counter()
+        start()
+        seconds = time.perf_counter() - began
+    return Cost(seconds=seconds, processor_seconds=processor_seconds() - before)
 
 
 def measure_memory(bench: Bench, side: Side, resident: str = "") -> Peak:
@@ -130,8 +154,8 @@ def measure_memory(bench: Bench, side: Side, resident: str = "") -> Peak:
     Args:
         resident: see `watch_memory`.
     """
-    with _folder(bench) as folder, watch_memory(resident) as peak:
-        side(folder)
+    with _folder(bench) as folder, watch_memory(resident) as peak, side(folder) as start:
+        start()
     return peak
 
 

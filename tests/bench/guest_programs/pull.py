@@ -2,7 +2,8 @@
 
 Arguments: the image's reference, the file with the registry's authority, and, if it is encrypted,
 the file with the key that a KBS would release. The image's tars, indexes and mounts go below
-/tmp/store. Prints the bytes of all files of the image.
+/tmp/store. It prints a line when it has come as far as a PID 1 that is about to pull, waits for
+one, pulls, and prints the bytes of all files of the image.
 
 Not as in the guest: no cgroups around the children, and /tmp is the machine's disk, not an
 encrypted one.
@@ -73,15 +74,18 @@ def main() -> None:
         grants[KEY] = Grant(secret=Secret(read(key_files[0])), create=False)
     os.mkdir(STORE, 0o711)  # noqa: PTH102
     loop = EventLoop()
+    guest = make_guest(loop)
+    print("ready", flush=True)
+    sys.stdin.readline()
     done = loop.run(
         pull(
-            make_guest(loop),
+            guest,
             configured(reference, read(ca_file).decode(), *[KEY] * len(grants)),
             Attested(grants=grants),
             Unlocked(volumes={}, store=STORE),
         )
     )
-    print(sum(image.file_bytes for image in done.images.values()))
+    print(sum(image.file_bytes for image in done.images.values()), flush=True)
 
 
 main()
