@@ -1,7 +1,7 @@
 """From the pinned digest to an image's manifest and config: each document names the next.
 
 The `registry` child checks what it downloads so that it stops early; children that have no network
-check the same bytes again, and only their results count. Fetching is `registry`'s, the
+check the same bytes again, and only their results count. Fetching is `registry.fetch`'s, the
 documents' grammar `formats.oci_image`'s.
 """
 

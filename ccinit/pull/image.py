@@ -26,16 +26,16 @@ from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.oci.image import ImageConfig
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
-from ccinit.pull.compress import CompressingChildren, compress_layers
-from ccinit.pull.fetch_messages import AcceptedImage, PullRequest, SignaturePolicy, SignatureRequest
-from ccinit.pull.handover import give_directory, hand_over
-from ccinit.pull.index import IndexRequest, index_arguments
-from ccinit.pull.layer_file import telling_no_room
-from ccinit.pull.layer_form import LayerForm
+from ccinit.pull.erofs.compress import CompressingChildren, compress_layers
+from ccinit.pull.erofs.handover import give_directory, hand_over
+from ccinit.pull.erofs.index import IndexRequest, index_arguments
 from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer
-from ccinit.pull.messages import VerifiedLayers, layer_file
+from ccinit.pull.layers.file import telling_no_room
+from ccinit.pull.messages.fetch import AcceptedImage, PullRequest, SignaturePolicy, SignatureRequest
+from ccinit.pull.messages.layer_form import LayerForm
+from ccinit.pull.messages.layers import VerifiedLayers, layer_file
+from ccinit.pull.messages.tree import TreeDigests, TreeRequest
 from ccinit.pull.reception import Received, ReceivingChildren, receive_layers
-from ccinit.pull.tree_messages import TreeDigests, TreeRequest
 from ccinit.pull.verdict import Verdict
 from ccinit.values import frozen
 
@@ -59,13 +59,13 @@ class PullChildren(ReceivingChildren, CompressingChildren, Protocol):
         """Their user ids."""
 
     async def judge(self, request: SignatureRequest) -> AcceptedImage:
-        """Run `signatures.signature_job`."""
+        """Run `signature.judge.signature_job`."""
 
     async def index(self, request: IndexRequest) -> None:
-        """Run `index.MKFS_EROFS` over each tar; raise `ChildError` unless all succeed."""
+        """Run `erofs.index.MKFS_EROFS` over each tar; raise `ChildError` unless all succeed."""
 
     async def walk(self, request: TreeRequest) -> TreeDigests:
-        """Run `tree.tree_job`."""
+        """Run `erofs.walk.tree_job`."""
 
 
 @frozen

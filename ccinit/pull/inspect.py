@@ -6,7 +6,7 @@ network, and their grammar is not PID 1's.
 """
 
 from ccinit.pull.documents import verify_config, verify_documents, verify_encryption
-from ccinit.pull.messages import EncryptedLayer, InspectedImage, InspectRequest
+from ccinit.pull.messages.layers import EncryptedLayer, InspectedImage, InspectRequest
 
 
 def inspect_job(request: InspectRequest, channel: object) -> InspectedImage:  # noqa: ARG001

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 
 from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.kernel.event_loop import Event
-from ccinit.pull.layer_form import LayerForm
-from ccinit.pull.messages import PassedLayer
+from ccinit.pull.messages.layer_form import LayerForm
+from ccinit.pull.messages.layers import PassedLayer
 from ccinit.values import frozen
 
 

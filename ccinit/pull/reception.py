@@ -18,12 +18,17 @@ from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.kernel.event_loop import Event, TaskGroup
 from ccinit.kernel.task import Task
-from ccinit.pull.encrypted_layers import DecryptChildren, decrypt_layers
-from ccinit.pull.fetch_messages import FoundImage, PulledBlobs, PullRequest
+from ccinit.pull.encryption.encrypted_layers import DecryptChildren, decrypt_layers
 from ccinit.pull.layer_store import Claim, LayerStore, StoredLayer, claim_alone
-from ccinit.pull.layer_stream import NEIGHBOUR_ENDED
-from ccinit.pull.messages import InspectedImage, InspectRequest, LayersRequest, VerifiedLayers
-from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest
+from ccinit.pull.layers.stream import NEIGHBOUR_ENDED
+from ccinit.pull.messages.fetch import FoundImage, PulledBlobs, PullRequest
+from ccinit.pull.messages.layers import (
+    InspectedImage,
+    InspectRequest,
+    LayersRequest,
+    VerifiedLayers,
+)
+from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.verdict import Decide, Verdict
 from ccinit.values import frozen
 
@@ -50,7 +55,7 @@ class ReceivingChildren(DecryptChildren, Protocol):
     """Those of a pull that pass layers on; each call starts one and buries it."""
 
     async def fetch(self, request: PullRequest, decide: Decide, begin: Begin) -> PulledBlobs:
-        """Run `fetch.registry_job`.
+        """Run `registry.fetch.registry_job`.
 
         `decide` answers its question about signatures, `begin` that about the image.
         """
@@ -59,10 +64,10 @@ class ReceivingChildren(DecryptChildren, Protocol):
         """Run `inspect.inspect_job`."""
 
     async def unpack(self, request: UnpackRequest) -> UnpackReply:
-        """Run `unpack.unpack_job` between the pipes."""
+        """Run `layers.unpack.unpack_job` between the pipes."""
 
     async def verify(self, request: LayersRequest, kept: tuple[StoredLayer, ...]) -> VerifiedLayers:
-        """Run `verify.layers_job` at the last pipe; `kept` are those it may ask for."""
+        """Run `layers.verify.layers_job` at the last pipe; `kept` are those it may ask for."""
 
 
 @frozen

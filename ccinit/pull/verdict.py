@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from ccinit.errors import ChildError, VerificationError
 from ccinit.formats.encoding.digest import Digest, sha256_digest
-from ccinit.pull.fetch_messages import (
+from ccinit.pull.messages.fetch import (
     AcceptedImage,
     FoundSignatures,
     SignaturePolicy,

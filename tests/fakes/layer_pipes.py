@@ -4,7 +4,7 @@ import os
 import weakref
 from collections.abc import Sequence
 
-from ccinit.pull.layer_stream import LayerReader, LayerWriter
+from ccinit.pull.layers.stream import LayerReader, LayerWriter
 
 
 class LayerPipe:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ccinit.errors import PeerError
 from ccinit.formats.oci.image import MediaType
 from ccinit.net.http import Headers, HttpLimits, HttpReply
-from ccinit.pull.registry import RegistryLimits
+from ccinit.pull.registry.client import RegistryLimits
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 CONFIG = "application/vnd.oci.image.config.v1+json"

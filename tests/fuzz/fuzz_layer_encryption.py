@@ -22,8 +22,8 @@ from ccinit.formats.oci.layer_encryption import (
     parse_key_packet,
     parse_layer_encryption,
 )
-from ccinit.pull.messages import UnwrapRequest, WrappedKey
-from ccinit.pull.unwrap import unwrap_job
+from ccinit.pull.encryption.unwrap import unwrap_job
+from ccinit.pull.messages.layers import UnwrapRequest, WrappedKey
 from ccinit.secret import Secret
 from tests.fakes.encrypted_image import KEK, annotations, packet
 

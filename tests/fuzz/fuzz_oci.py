@@ -20,7 +20,12 @@ from ccinit.formats.oci.image import (
     select_platform,
 )
 from ccinit.formats.oci.reference import parse_image_reference
-from ccinit.pull.registry_auth import find_credential, parse_challenge, parse_token, token_request
+from ccinit.pull.registry.authentication import (
+    find_credential,
+    parse_challenge,
+    parse_token,
+    token_request,
+)
 from tests.fakes.registry import make_image, make_index
 
 IMAGE = make_image([b"one", b"two"], config={"Env": ["A=b"], "User": "x", "Cmd": ["/x"]})

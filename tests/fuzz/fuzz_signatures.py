@@ -21,13 +21,13 @@ from ccinit.formats.signature.in_toto import parse_statement
 from ccinit.formats.signature.rekor import parse_body, parse_set
 from ccinit.formats.signature.sigstore_bundle import parse_bundle
 from ccinit.formats.signature.simple_signing import parse_simple_signing
-from ccinit.pull.fetch_messages import (
+from ccinit.pull.messages.fetch import (
     AttachedManifest,
     FoundSignatures,
     SignaturePolicy,
     SignatureRequest,
 )
-from ccinit.pull.signatures import signature_job
+from ccinit.pull.signature.judge import signature_job
 from tests.fakes import signatures as fake
 from tests.fakes.registry import make_image
 from tests.fuzz.fuzz_oci import mutate_value

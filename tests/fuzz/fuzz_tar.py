@@ -11,8 +11,8 @@ import tempfile
 import time
 
 from ccinit.errors import FormatError
-from ccinit.pull.layer_tree import TreeLimits, empty_merged_root
-from ccinit.pull.tar_pass import pass_layer
+from ccinit.pull.layers.tar_pass import pass_layer
+from ccinit.pull.layers.tree import TreeLimits, empty_merged_root
 from tests.fakes.tars import Entry, make_tar
 
 LIMITS = TreeLimits(entries=200, directory_entries=50, depth=20)

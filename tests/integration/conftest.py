@@ -52,7 +52,7 @@ def hostile(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Harness]:
     """A registry that the test makes hostile, and a guest that is soon to ask again."""
-    monkeypatch.setattr("ccinit.pull.registry._FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("ccinit.pull.registry.client._FIRST_WAIT_SECONDS", 0.01)
     with serve_hostile(IMAGE, authority.server_context()) as registry:
         yield Harness(registry, authority, tmp_path)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccinit.errors import CcinitError
-from ccinit.pull.fetch_messages import PullLimits, SignaturePolicy
+from ccinit.pull.messages.fetch import PullLimits, SignaturePolicy
 from tests.fakes.hostile_registry import Fault, HostileRegistry
 from tests.fakes.registry import (
     REPOSITORY,

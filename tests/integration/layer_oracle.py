@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ccinit.formats.oci.layer_encryption import ImageEncryption
-from ccinit.pull.fetch_messages import FoundImage, PulledBlobs, PullLimits, PullRequest
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_store import LayerStore
+from ccinit.pull.messages.fetch import FoundImage, PulledBlobs, PullLimits, PullRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from rootfs_builder.container_image.oci_layout import TAG, ImageLayer, write_layout

@@ -24,11 +24,19 @@ from ccinit.formats.oci.registries import RegistryRule
 from ccinit.kernel.event_loop import Event, EventLoop
 from ccinit.kernel.mount import UmountFlag, umount2
 from ccinit.kernel.overlay import mount_overlay
-from ccinit.pull.decrypt import decrypt_job
-from ccinit.pull.feed import feed_job
-from ccinit.pull.feed_messages import FeedRequest
-from ccinit.pull.fetch import registry_job
-from ccinit.pull.fetch_messages import (
+from ccinit.pull.encryption.decrypt import decrypt_job
+from ccinit.pull.encryption.unwrap import unwrap_job
+from ccinit.pull.erofs.feed import feed_job
+from ccinit.pull.erofs.index import IndexRequest
+from ccinit.pull.erofs.walk import tree_job
+from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
+from ccinit.pull.inspect import inspect_job
+from ccinit.pull.layer_store import LayerStore, StoredLayer
+from ccinit.pull.layers.stream import SINK, SOURCE
+from ccinit.pull.layers.unpack import unpack_job
+from ccinit.pull.layers.verify import layers_job
+from ccinit.pull.messages.feed import FeedRequest
+from ccinit.pull.messages.fetch import (
     AUTH_PIPE,
     AcceptedImage,
     Downloaded,
@@ -43,12 +51,7 @@ from ccinit.pull.fetch_messages import (
     SignatureRequest,
     SourceFailed,
 )
-from ccinit.pull.image import Owners, PulledImage, pull_image, unmount_layers
-from ccinit.pull.index import IndexRequest
-from ccinit.pull.inspect import inspect_job
-from ccinit.pull.layer_store import LayerStore, StoredLayer
-from ccinit.pull.layer_stream import SINK, SOURCE
-from ccinit.pull.messages import (
+from ccinit.pull.messages.layers import (
     DecryptReply,
     DecryptRequest,
     InspectedImage,
@@ -59,15 +62,12 @@ from ccinit.pull.messages import (
     UnwrapRequest,
     VerifiedLayers,
 )
+from ccinit.pull.messages.tree import TreeDigests, TreeRequest
+from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin, Sending
-from ccinit.pull.signatures import signature_job
-from ccinit.pull.tree import tree_job
-from ccinit.pull.tree_messages import TreeDigests, TreeRequest
-from ccinit.pull.unpack import unpack_job
-from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest
-from ccinit.pull.unwrap import unwrap_job
+from ccinit.pull.registry.fetch import registry_job
+from ccinit.pull.signature.judge import signature_job
 from ccinit.pull.verdict import Decide
-from ccinit.pull.verify import layers_job
 from ccinit.secret import Secret
 from tests.fakes.layer_pipes import LayerPipe
 from tests.integration.registry_fixture import TOOLS

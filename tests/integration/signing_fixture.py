@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from ccinit.errors import CcinitError, ConfigError
-from ccinit.pull.fetch_messages import SignaturePolicy
+from ccinit.pull.messages.fetch import SignaturePolicy
 from tests.fakes.registry import FakeImage, digest_of, make_image
 from tests.fakes.signatures import EMPTY, Attachment
 from tests.fakes.tars import Entry, make_tar

@@ -23,9 +23,9 @@ from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.registries import Access, Location, RegistryRule
 from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.pull.fetch_messages import PolicyKey
+from ccinit.pull.erofs.index import IndexRequest
 from ccinit.pull.image import unmount_layers
-from ccinit.pull.index import IndexRequest
+from ccinit.pull.messages.fetch import PolicyKey
 from ccinit.secret import Secret
 from tests.fakes import signatures as fake
 from tests.fakes.registry import make_image

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.oci.layer_encryption import ImageEncryption
-from ccinit.pull.fetch_messages import SignaturePolicy
+from ccinit.pull.messages.fetch import SignaturePolicy
 from rootfs_builder.cli import main
 from rootfs_builder.container_image.oci_layout import TAG, open_layout, read_blob
 from tests.integration.pull_fixture import describe_tree, overlaid, pulled

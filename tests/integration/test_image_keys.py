@@ -28,9 +28,9 @@ from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.oci.layer_encryption import ImageEncryption, LayerKey
 from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import Turn
+from ccinit.pull.encryption.unwrap import unwrap_job
 from ccinit.pull.inspect import inspect_job
-from ccinit.pull.messages import InspectedImage, InspectRequest, UnwrapRequest
-from ccinit.pull.unwrap import unwrap_job
+from ccinit.pull.messages.layers import InspectedImage, InspectRequest, UnwrapRequest
 from ccinit.secret import Secret
 from guest_owner.cli import main as guest_owner
 from rootfs_builder.cli import main as rootfs_builder

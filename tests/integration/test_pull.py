@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from ccinit.errors import CcinitError
-from ccinit.pull.fetch_messages import PullLimits
+from ccinit.pull.messages.fetch import PullLimits
 from rootfs_builder.container_image.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
 from rootfs_builder.container_image.sample import build_container_image, push_container_image
 from rootfs_builder.progress import Progress

@@ -31,10 +31,10 @@ from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import EventLoop, Turn
-from ccinit.pull.fetch_messages import PulledBlobs, PullRequest
+from ccinit.pull.erofs.index import IndexRequest
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
-from ccinit.pull.index import IndexRequest
 from ccinit.pull.layer_store import LayerStore
+from ccinit.pull.messages.fetch import PulledBlobs, PullRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret

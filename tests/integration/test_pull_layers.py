@@ -13,8 +13,8 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import parse_digest
 from ccinit.formats.oci.image import MAX_LAYERS
+from ccinit.pull.erofs.index import IndexRequest
 from ccinit.pull.image import pull_image
-from ccinit.pull.index import IndexRequest
 from ccinit.pull.layer_store import LayerStore
 from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs, plan_rootfs
 from tests.fakes.registry import FakeImage, make_image

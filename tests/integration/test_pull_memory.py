@@ -31,8 +31,8 @@ from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.mount import CONFINED, mount
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
-from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import LayerStore
+from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs, plan_rootfs
 from tests.fakes.hostile_registry import serve_hostile
 from tests.fakes.registry import REPOSITORY, FakeImage, make_image

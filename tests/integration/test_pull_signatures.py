@@ -11,7 +11,7 @@ from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.pull.fetch_messages import (
+from ccinit.pull.messages.fetch import (
     AcceptedImage,
     AttachedManifest,
     FoundSignatures,

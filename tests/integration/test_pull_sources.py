@@ -18,7 +18,7 @@ from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.oci.registries import RegistryRule, read_registry
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.pull.fetch_messages import (
+from ccinit.pull.messages.fetch import (
     AUTH_PIPE,
     AcceptedImage,
     Downloaded,
@@ -32,7 +32,7 @@ from ccinit.pull.fetch_messages import (
     SourceFailed,
     key_pipe,
 )
-from ccinit.pull.sources import open_source
+from ccinit.pull.registry.sources import open_source
 from ccinit.secret import Secret
 from tests.fakes import signatures as fake
 from tests.fakes.connect_proxy import running_proxy

@@ -15,7 +15,7 @@ from ccinit.agent.processes.child import JobChannel
 from ccinit.agent.processes.syscall_sets import PROGRAM
 from ccinit.errors import ChildError
 from ccinit.kernel.seccomp import load_filter, plan_filter
-from ccinit.pull.index import MKFS_EROFS, IndexReply, IndexRequest
+from ccinit.pull.erofs.index import MKFS_EROFS, IndexReply, IndexRequest
 
 AT_ONCE = 2
 _CHUNK_BYTES = 1 << 16

@@ -41,7 +41,7 @@ from ccinit.formats.pod.resources import log_psk_uri, name_counters, name_resour
 from ccinit.formats.pod.volume import Volume
 from ccinit.kernel.event_loop import Turn
 from ccinit.kernel.vsock_stream import connect_to_host
-from ccinit.pull.fetch_messages import PolicyKey
+from ccinit.pull.messages.fetch import PolicyKey
 from ccinit.secret import Secret
 from ccinit.values import field, frozen
 

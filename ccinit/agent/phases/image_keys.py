@@ -18,7 +18,7 @@ from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import KbsUri
 from ccinit.formats.oci.layer_encryption import LayerKey, WrapScheme, is_packet_key
 from ccinit.formats.pod.manifest import Image
-from ccinit.pull.messages import (
+from ccinit.pull.messages.layers import (
     KEY_PIPE,
     EncryptedLayer,
     InspectedImage,

@@ -19,16 +19,16 @@ from ccinit.formats.oci.registries import RegistryRule, rule_keys, select_rule
 from ccinit.formats.pod.manifest import Image
 from ccinit.formats.pod.resources import name_pull_resources
 from ccinit.kernel.event_loop import TaskGroup, Turn
-from ccinit.pull.fetch_messages import (
+from ccinit.pull.image import PulledImage, pull_image, unmount_layers
+from ccinit.pull.layer_store import LayerStore
+from ccinit.pull.messages.fetch import (
     AUTH_PIPE,
     PullLimits,
     PullRequest,
     SignaturePolicy,
     key_pipe,
 )
-from ccinit.pull.image import PulledImage, pull_image, unmount_layers
-from ccinit.pull.layer_form import LayerForm
-from ccinit.pull.layer_store import LayerStore
+from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.secret import Secret
 from ccinit.values import frozen
 

@@ -1,7 +1,7 @@
 """Where images and writable layers lie in a pod without a scratch disk: one bounded tmpfs.
 
 Its size is measured configuration (`limits.memory_store_bytes`). Images come first and need most
-while they are pulled (`ccinit.pull.compress`); what they leave is for what containers write.
+while they are pulled (`ccinit.pull.erofs.compress`); what they leave is for what containers write.
 Nothing of it is ever swapped. Files are charged to the cgroup of whoever writes them, so children
 that write here get the store's size on top of their own limit.
 """

@@ -17,8 +17,12 @@ from ccinit.errors import ChildError, KernelError
 from ccinit.formats.oci.layer_encryption import LayerKey
 from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import TaskGroup, Turn
-from ccinit.pull.feed_messages import FedTar, FeedRequest
-from ccinit.pull.fetch_messages import (
+from ccinit.pull.erofs.index import IndexReply, IndexRequest
+from ccinit.pull.image import Owners
+from ccinit.pull.layer_store import StoredLayer
+from ccinit.pull.layers.stream import NEIGHBOUR_ENDED, SINK, SOURCE, open_pipe
+from ccinit.pull.messages.feed import FedTar, FeedRequest
+from ccinit.pull.messages.fetch import (
     AcceptedImage,
     Downloaded,
     FetchBegun,
@@ -30,12 +34,8 @@ from ccinit.pull.fetch_messages import (
     SignatureRequest,
     SourceFailed,
 )
-from ccinit.pull.image import Owners
-from ccinit.pull.index import IndexReply, IndexRequest
-from ccinit.pull.layer_form import LayerForm
-from ccinit.pull.layer_store import StoredLayer
-from ccinit.pull.layer_stream import NEIGHBOUR_ENDED, SINK, SOURCE, open_pipe
-from ccinit.pull.messages import (
+from ccinit.pull.messages.layer_form import LayerForm
+from ccinit.pull.messages.layers import (
     KEYS_PIPE,
     DecryptReply,
     DecryptRequest,
@@ -46,9 +46,9 @@ from ccinit.pull.messages import (
     OpenedTar,
     VerifiedLayers,
 )
+from ccinit.pull.messages.tree import TreeDigests, TreeRequest
+from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin
-from ccinit.pull.tree_messages import TreeDigests, TreeRequest
-from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
 

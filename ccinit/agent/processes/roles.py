@@ -175,7 +175,7 @@ RIGHTS: Mapping[Role, Rights] = {
     ),
     # manifests, and the blobs of layers, which go on into a pipe
     Role.REGISTRY: Rights(
-        job="ccinit.pull.fetch:registry_job",
+        job="ccinit.pull.registry.fetch:registry_job",
         uid=FIRST_UID + 8,
         syscalls=REGISTRY_CLIENT,
         connect=True,
@@ -186,7 +186,7 @@ RIGHTS: Mapping[Role, Rights] = {
     ),
     # the registry's signatures, and the owner's policy for them
     Role.SIGNATURE: Rights(
-        job="ccinit.pull.signatures:signature_job",
+        job="ccinit.pull.signature.judge:signature_job",
         uid=FIRST_UID + 16,
         syscalls=PARSER,
         preload=("cryptography.hazmat.backends.openssl.backend",),
@@ -196,16 +196,20 @@ RIGHTS: Mapping[Role, Rights] = {
         job="ccinit.pull.inspect:inspect_job", uid=FIRST_UID + 12, syscalls=PARSER
     ),
     # wraps of layer keys; one key of the KBS by pipe
-    Role.UNWRAP: Rights(job="ccinit.pull.unwrap:unwrap_job", uid=FIRST_UID + 13, syscalls=PARSER),
+    Role.UNWRAP: Rights(
+        job="ccinit.pull.encryption.unwrap:unwrap_job", uid=FIRST_UID + 13, syscalls=PARSER
+    ),
     # encrypted layers in a file by fd, decrypted into a pipe; their keys by pipe
     Role.DECRYPT: Rights(
-        job="ccinit.pull.decrypt:decrypt_job", uid=FIRST_UID + 14, syscalls=PARSER
+        job="ccinit.pull.encryption.decrypt:decrypt_job", uid=FIRST_UID + 14, syscalls=PARSER
     ),
     # compressed layers, from pipe to pipe
-    Role.UNPACK: Rights(job="ccinit.pull.unpack:unpack_job", uid=FIRST_UID + 22, syscalls=PARSER),
+    Role.UNPACK: Rights(
+        job="ccinit.pull.layers.unpack:unpack_job", uid=FIRST_UID + 22, syscalls=PARSER
+    ),
     # tars that come by pipe, into the workspace
     Role.LAYERS: Rights(
-        job="ccinit.pull.verify:layers_job",
+        job="ccinit.pull.layers.verify:layers_job",
         uid=FIRST_UID + 9,
         syscalls=FILE_PARSER,
         workspace=Workspace.WRITE,
@@ -223,7 +227,7 @@ RIGHTS: Mapping[Role, Rights] = {
         memory_bytes=2048 * MIB,
     ),
     # a tar in memory by fd, into a pipe
-    Role.FEED: Rights(job="ccinit.pull.feed:feed_job", uid=FIRST_UID + 24, syscalls=PARSER),
+    Role.FEED: Rights(job="ccinit.pull.erofs.feed:feed_job", uid=FIRST_UID + 24, syscalls=PARSER),
     # compressed erofs of a tar that comes by pipe
     Role.COMPRESS: Rights(
         job="/usr/bin/mkfs.erofs",
@@ -236,7 +240,7 @@ RIGHTS: Mapping[Role, Rights] = {
     ),
     # mounted layers, whoever their files belong to, and the marks that only root may see
     Role.TREE: Rights(
-        job="ccinit.pull.tree:tree_job",
+        job="ccinit.pull.erofs.walk:tree_job",
         uid=FIRST_UID + 11,
         syscalls=TREE_WALK,
         capabilities=frozenset({Capability.DAC_READ_SEARCH, Capability.SYS_ADMIN}),

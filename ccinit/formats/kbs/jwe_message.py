@@ -3,7 +3,7 @@
 Both JSON serialisations are read: with one recipient writers flatten it and protect its header,
 with more each has a header of its own. Content is A256GCM; a recipient's algorithm is RSA-OAEP with
 SHA-1 or SHA-256, or ECDH-ES with AES key wrap. The one reply format of a KBS is narrower and has
-its own reader, `attest.jwe`. Ciphers are `pull.unwrap`'s.
+its own reader, `attest.jwe`. Ciphers are `pull.encryption`'s.
 """
 
 from collections.abc import Mapping

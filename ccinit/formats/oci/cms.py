@@ -3,7 +3,7 @@
 RFC 5652 section 6 in DER, with AES in GCM as content cipher (RFC 5084 gives its parameters; that it
 stands in EnvelopedData, its tag behind the ciphertext, is what the writer does). Who a recipient is
 (issuer and serial number) is not read: the caller tries the one key it has. Ciphers are
-`pull.unwrap`'s.
+`pull.encryption`'s.
 """
 
 from typing import Final

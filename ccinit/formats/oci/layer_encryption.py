@@ -7,7 +7,7 @@
 
 The one cipher is AES-256-CTR with HMAC-SHA256 over the ciphertext under the same key. Wraps of
 other schemes are left to readers that know them, if one of ours is there too. Nothing is secret
-here but the private options; opening the wraps is `pull.unwrap`'s.
+here but the private options; opening the wraps is `pull.encryption`'s.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,7 @@
 
 Grammar of distribution-spec ("Pulling manifests", `<name>`), narrowed: the host is spelled out and
 the digest is required, so there is no default registry, no tag and no short name to resolve. What
-the digest names (an index or a manifest) is `oci_image`'s business, fetching it `pull.registry`'s.
+the digest names (an index or a manifest) is `oci.image`'s business, fetching it `pull.registry`'s.
 """
 
 from ccinit.errors import FormatError, LimitExceededError

@@ -3,7 +3,7 @@
 Two readers of one archive that disagree are how files get smuggled past a check, so wherever
 formats say a thing twice (size, name) and the answers differ, or one reader is known to stumble,
 the archive is refused; nothing is skipped. Which entries may stand in an image layer, and what they
-mean together, is `pull.tar_pass`'s business; reading the blocks is also the caller's.
+mean together, is `pull.layers`'s business; reading the blocks is also the caller's.
 """
 
 from collections.abc import Mapping

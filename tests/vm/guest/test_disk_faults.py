@@ -13,7 +13,7 @@ from ccinit.errors import ChildError, KernelError, LimitExceededError, Verificat
 from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice, read_direct, write_direct
 from ccinit.kernel.dm import DmControl
-from ccinit.pull.layer_file import LayerFile
+from ccinit.pull.layers.file import LayerFile
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import plan_memory_layout
 from ccinit.unlock.scratch import ScratchPlan, ScratchRequest, activate_scratch, plan_scratch

@@ -23,21 +23,21 @@ from ccinit.formats.oci.image import ImageConfig
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import Turn
 from ccinit.kernel.mount import CONFINED, MountFlag, mount, umount2
-from ccinit.pull.compress import compress_layers
+from ccinit.pull.erofs.compress import compress_layers
+from ccinit.pull.erofs.index import index_arguments
+from ccinit.pull.erofs.walk import list_tree
 from ccinit.pull.image import (
     IndexedLayers,
     mount_layers,
     unmount_layers,
     verify_trees,
 )
-from ccinit.pull.index import index_arguments
-from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import LayerFiles
-from ccinit.pull.layer_tree import TreeLimits, empty_merged_root
-from ccinit.pull.messages import PassedLayer, VerifiedLayers
-from ccinit.pull.tar_pass import LayerPass, pass_layer
-from ccinit.pull.tree import list_tree
-from ccinit.pull.tree_messages import TreeDigests
+from ccinit.pull.layers.tar_pass import LayerPass, pass_layer
+from ccinit.pull.layers.tree import TreeLimits, empty_merged_root
+from ccinit.pull.messages.layer_form import LayerForm
+from ccinit.pull.messages.layers import PassedLayer, VerifiedLayers
+from ccinit.pull.messages.tree import TreeDigests
 from tests.vm.guest.disks import blank, disk, format_device, run
 
 CONFIG = ImageConfig(user="", env=(), entrypoint=(), cmd=(), working_dir="", diff_ids=())

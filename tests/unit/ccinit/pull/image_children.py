@@ -9,8 +9,14 @@ from ccinit.errors import KernelError
 from ccinit.formats.encoding.digest import parse_digest, sha256_digest
 from ccinit.formats.oci.layer_encryption import ImageEncryption, LayerKey
 from ccinit.kernel.event_loop import Event
-from ccinit.pull.decrypt import decrypt_job
-from ccinit.pull.fetch_messages import (
+from ccinit.pull.encryption.decrypt import decrypt_job
+from ccinit.pull.erofs.index import IndexRequest
+from ccinit.pull.image import Owners
+from ccinit.pull.inspect import inspect_job
+from ccinit.pull.layer_store import StoredLayer
+from ccinit.pull.layers.stream import SINK, SOURCE
+from ccinit.pull.layers.verify import layers_job
+from ccinit.pull.messages.fetch import (
     AcceptedImage,
     FoundImage,
     FoundSignatures,
@@ -20,13 +26,8 @@ from ccinit.pull.fetch_messages import (
     SignaturePolicy,
     SignatureRequest,
 )
-from ccinit.pull.image import Owners
-from ccinit.pull.index import IndexRequest
-from ccinit.pull.inspect import inspect_job
-from ccinit.pull.layer_form import LayerForm
-from ccinit.pull.layer_store import StoredLayer
-from ccinit.pull.layer_stream import SINK, SOURCE
-from ccinit.pull.messages import (
+from ccinit.pull.messages.layer_form import LayerForm
+from ccinit.pull.messages.layers import (
     DecryptReply,
     DecryptRequest,
     InspectedImage,
@@ -36,11 +37,10 @@ from ccinit.pull.messages import (
     OpenedTar,
     VerifiedLayers,
 )
+from ccinit.pull.messages.tree import TreeDigests, TreeRequest
+from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin
-from ccinit.pull.tree_messages import TreeDigests, TreeRequest
-from ccinit.pull.unpack_messages import UnpackReply, UnpackRequest
 from ccinit.pull.verdict import Decide
-from ccinit.pull.verify import layers_job
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.fakes.encrypted_image import KEY, NONCE

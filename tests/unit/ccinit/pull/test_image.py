@@ -17,13 +17,13 @@ from ccinit.errors import (
 )
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, sleep
-from ccinit.pull.fetch_messages import FoundImage, SignaturePolicy
+from ccinit.pull.erofs.index import IndexRequest
 from ccinit.pull.image import PulledImage, pull_image, unmount_layers
-from ccinit.pull.index import IndexRequest
-from ccinit.pull.layer_form import LayerForm
 from ccinit.pull.layer_store import LayerStore
-from ccinit.pull.layer_stream import NEIGHBOUR_ENDED
-from ccinit.pull.tree_messages import TreeDigests, TreeRequest
+from ccinit.pull.layers.stream import NEIGHBOUR_ENDED
+from ccinit.pull.messages.fetch import FoundImage, SignaturePolicy
+from ccinit.pull.messages.layer_form import LayerForm
+from ccinit.pull.messages.tree import TreeDigests, TreeRequest
 from ccinit.values import replace
 from tests.fakes.encrypted_image import make_encrypted_image, seal
 from tests.fakes.layer_pipes import LayerPipe

@@ -8,7 +8,7 @@ from ccinit.formats.encoding.digest import parse_digest, sha256_digest
 from ccinit.formats.oci.compression import Compression
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.pull.inspect import inspect_job
-from ccinit.pull.messages import InspectedImage, InspectRequest
+from ccinit.pull.messages.layers import InspectedImage, InspectRequest
 from ccinit.values import replace
 from tests.fakes.encrypted_image import KID, make_encrypted_image, seal
 from tests.fakes.registry import FakeImage, make_image

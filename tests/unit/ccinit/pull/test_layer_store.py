@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer, chain_ids, claim_alone
-from ccinit.pull.messages import PassedLayer
+from ccinit.pull.messages.layers import PassedLayer
 
 A, B, C = (sha256_digest(name) for name in (b"a", b"b", b"c"))
 

@@ -5,7 +5,7 @@ import pytest
 from ccinit.errors import CcinitError, VerificationError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.pull.fetch_messages import (
+from ccinit.pull.messages.fetch import (
     AcceptedImage,
     FoundSignatures,
     SignaturePolicy,

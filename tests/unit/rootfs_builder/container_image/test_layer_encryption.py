@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 from ccinit.errors import ConfigError
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.layer_encryption import LayerKey, parse_layer_encryption
-from ccinit.pull.messages import UnwrapRequest, WrappedKey
-from ccinit.pull.unwrap import unwrap_job
+from ccinit.pull.encryption.unwrap import unwrap_job
+from ccinit.pull.messages.layers import UnwrapRequest, WrappedKey
 from ccinit.secret import Secret
 from rootfs_builder.container_image.layer_encryption import (
     KbsRecipient,

@@ -20,7 +20,7 @@ from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.oci.compression import Compression
 from ccinit.formats.oci.layer_encryption import KeyWrap, LayerKey, WrapScheme
 from ccinit.formats.pod.manifest import Image, PodManifest
-from ccinit.pull.messages import (
+from ccinit.pull.messages.layers import (
     EncryptedLayer,
     InspectedImage,
     UnwrappedKey,

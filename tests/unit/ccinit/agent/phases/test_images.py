@@ -19,7 +19,7 @@ from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.oci.registries import Access, Location, RegistryRule
 from ccinit.formats.pod.manifest import Image, PodManifest, parse_pod_manifest
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
-from ccinit.pull.fetch_messages import AUTH_PIPE, PulledBlobs, PullRequest
+from ccinit.pull.messages.fetch import AUTH_PIPE, PulledBlobs, PullRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret

@@ -13,7 +13,7 @@ from ccinit.agent.phases import pull_children
 from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.errors import KernelError
 from ccinit.kernel.event_loop import Turn
-from ccinit.pull.layer_stream import open_pipe
+from ccinit.pull.layers.stream import open_pipe
 
 
 class Children:

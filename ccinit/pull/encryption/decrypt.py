@@ -1,0 +1,97 @@
+"""The job of the `decrypt` child: from ciphertext to compressed layers (AES-256-CTR, HMAC-SHA256).
+
+It has the layer keys of one image and no network. Each layer is read twice: the HMAC is drained to
+the last byte and compared before the first byte is decrypted, because CTR lets whoever changes the
+ciphertext choose what the decompressor gets. The file cannot change in between: its writer is gone,
+and it has no name. Memory is bounded by the chunk. What comes out goes to the child that
+decompresses, which has no keys; that the tar is the right one says its diff_id, to the `layers`
+child.
+"""
+
+import hmac
+import os
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from ccinit.errors import KernelError, VerificationError
+from ccinit.formats.oci.layer_encryption import LayerKey, split_keys
+from ccinit.pull.layers.stream import SINK, SOURCE, LayerReader, LayerWriter
+from ccinit.pull.messages.layers import KEYS_PIPE, DecryptReply, DecryptRequest, EncryptedLayer
+from ccinit.secret import Secret
+
+
+class DecryptChannel(Protocol):
+    """What the job has of the outside: a file with the layers, a pipe, and their keys."""
+
+    @property
+    def fds(self) -> Mapping[str, int]:
+        """File and pipe by name."""
+
+    def read_secret(self, name: str, /) -> Secret:
+        """Read the pipe `name`."""
+
+
+def decrypt_job(request: DecryptRequest, channel: DecryptChannel) -> DecryptReply:
+    """Decrypt each layer that is encrypted, and pass all of them on.
+
+    Raises:
+        VerificationError: `enc.hmac`, the ciphertext is not what was encrypted.
+        ChildError: `pull.neighbour`, `pull.stream`.
+    """
+    file = channel.fds[SOURCE]
+    source, sink = LayerReader(file), LayerWriter(channel.fds[SINK])
+    with channel.read_secret(KEYS_PIPE) as secret:
+        keys = split_keys(secret.reveal(), len(request.encrypted))
+    encrypted = {
+        layer.position: (layer, key) for layer, key in zip(request.encrypted, keys, strict=True)
+    }
+    _seek(file, 0)
+    sent = 0
+    for position in range(request.layers):
+        if position in encrypted:
+            sent += _decrypt_layer(file, source, sink, *encrypted[position])
+        else:
+            sent += _pass_on(source.chunks(), sink)
+        sink.end_layer()
+    return DecryptReply(sent_bytes=sent)
+
+
+def _decrypt_layer(
+    file: int, source: LayerReader, sink: LayerWriter, layer: EncryptedLayer, key: LayerKey
+) -> int:
+    start = os.lseek(file, 0, os.SEEK_CUR)
+    verify_hmac(source.chunks(), key, layer.hmac)
+    _seek(file, start)
+    cipher = Cipher(algorithms.AES(key.key), modes.CTR(key.nonce)).decryptor()
+    return _pass_on((cipher.update(chunk) for chunk in source.chunks()), sink)
+
+
+def verify_hmac(ciphertext: Iterable[memoryview], key: LayerKey, expected: bytes) -> bytes:
+    """Return the HMAC of the whole `ciphertext` if it is the expected one.
+
+    Raises:
+        VerificationError: `enc.hmac`.
+    """
+    found = hmac.new(key.key, digestmod="sha256")
+    for chunk in ciphertext:
+        found.update(chunk)
+    if not hmac.compare_digest(found.digest(), expected):
+        raise VerificationError("enc.hmac", "the ciphertext is not what was encrypted")
+    return expected
+
+
+def _pass_on(chunks: Iterable[bytes | memoryview], sink: LayerWriter) -> int:
+    sent = 0
+    for chunk in chunks:
+        sink.write(chunk)
+        sent += len(chunk)
+    return sent
+
+
+def _seek(file: int, offset: int) -> None:
+    try:
+        os.lseek(file, offset, os.SEEK_SET)
+    except OSError as error:
+        raise KernelError(error.errno or 0, "lseek", "layers") from error

@@ -1,0 +1,1 @@
+"""From a verified tar to a file system: making it in a sandbox, and walking what is mounted."""

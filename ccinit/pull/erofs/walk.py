@@ -1,0 +1,164 @@
+"""The job that walks mounted layers and says what the kernel shows of them.
+
+An erofs index is made by another program from a tar that an image's author wrote. Before anything
+runs, the mounted tree is listed in the form of `listing` and must give the digest that our pass
+over the tar gave. For the content of files the walk asks where it lies (FS_IOC_FIEMAP): in the tar,
+at the offset that the pass saw, in one piece; the bytes themselves are covered by the diff_id. Of a
+compressed layer, which has no tar, the content is read and hashed.
+
+The job needs to read every directory and `trusted.*` attributes (CAP_DAC_READ_SEARCH,
+CAP_SYS_ADMIN), and nothing else; whoever spawns it gives it a system call filter without the calls
+that would make more of these rights. It starts in the layer's root and follows no link.
+"""
+
+import fcntl
+import hashlib
+import os
+import stat
+import struct
+
+from ccinit.errors import FormatError, KernelError, LimitExceededError, VerificationError
+from ccinit.formats.encoding.digest import Digest
+from ccinit.pull.layers.listing import Content, Listing, Xattrs, attributes_of
+from ccinit.pull.messages.layer_form import LayerForm
+from ccinit.pull.messages.tree import TreeDigests, TreeRequest
+
+MAX_RECORDS = 1_000_000
+
+_FS_IOC_FIEMAP = 0xC020660B
+_FIEMAP = struct.Struct("=QQIIII")  # start, length, flags, mapped, count, reserved
+_EXTENT = struct.Struct("=QQQQQIIII")  # logical, physical, length, 2 reserved, flags, 3 reserved
+_MAX_EXTENTS = 2
+_ASK = _FIEMAP.pack(0, 0xFFFF_FFFF_FFFF_FFFF, 0, 0, _MAX_EXTENTS, 0)
+_NO_EXTENTS = bytes(_MAX_EXTENTS * _EXTENT.size)
+_CHUNK_BYTES = 1 << 20
+_NANOSECONDS = 1_000_000_000
+
+
+def tree_job(request: TreeRequest, _channel: object) -> TreeDigests:
+    """List each mounted layer.
+
+    Raises:
+        FormatError: `tree.…`: something is there that no layer may hold.
+        KernelError: the tree cannot be read.
+    """
+    return TreeDigests(listings=tuple(list_tree(root, request.form) for root in request.roots))
+
+
+def list_tree(root: str, form: LayerForm = LayerForm.INDEX) -> Digest:
+    """Return the digest of the canonical listing of the mounted layer at `root`."""
+    directory = -1
+    try:
+        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Relative paths from here stay below PATH_MAX, as they did in the tar.
+        os.fchdir(directory)
+        return _Walk(os.fstat(directory).st_dev, form).digest()
+    except OSError as error:
+        raise KernelError(error.errno or 0, "walk", root) from error
+    finally:
+        if directory >= 0:
+            os.close(directory)
+
+
+class _Walk:
+    """One walk of the tree below the working directory."""
+
+    def __init__(self, device: int, form: LayerForm) -> None:
+        self._device = device
+        self._form = form
+        self._listing = Listing()
+        self._first: dict[int, bytes] = {}
+        self._digests: dict[int, Digest] = {}
+
+    def digest(self) -> Digest:
+        levels = [(b"", iter((b"",)))]
+        while levels:
+            prefix, names = levels[-1]
+            for name in names:  # a path is made when its turn comes: all of a directory take much
+                path = prefix + name
+                children = self._record(path)
+                if children:
+                    levels.append((path + b"/" if path else b"", iter(sorted(children))))
+                    break
+            else:
+                levels.pop()
+        return self._listing.digest()
+
+    def _record(self, path: bytes) -> list[bytes]:
+        """List what is at `path`; return the names in it if it is a directory."""
+        target = path or b"."
+        status = os.lstat(target)
+        if status.st_dev != self._device:
+            raise VerificationError("tree.device", f"{path[:80]!r} is another mount")
+        if self._listing.records >= MAX_RECORDS:
+            raise LimitExceededError("tree.records", f"more than {MAX_RECORDS}")
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFCHR:
+            if status.st_rdev != 0:
+                raise FormatError("tree.kind", f"{path[:80]!r} is a device")
+            self._listing.whiteout(path)
+            return []
+        attributes = attributes_of(
+            stat.S_IMODE(status.st_mode),
+            status.st_uid,
+            status.st_gid,
+            status.st_mtime_ns // _NANOSECONDS,  # as a float it may round up
+            _xattrs(target) if kind != stat.S_IFLNK else (),
+        )
+        if kind == stat.S_IFDIR:
+            self._listing.directory(path, attributes)
+            return os.listdir(target)
+        first = path
+        if status.st_nlink > 1:
+            first = self._first.setdefault(status.st_ino, path)
+        if kind == stat.S_IFLNK:
+            self._listing.symlink(path, attributes, os.readlink(target), first)
+        elif kind == stat.S_IFREG:
+            content = self._content(target, status) if status.st_size else 0
+            self._listing.file(path, attributes, status.st_size, content, first)
+        else:
+            raise FormatError("tree.kind", f"{path[:80]!r} is neither file, link nor directory")
+        return []
+
+    def _content(self, path: bytes, status: os.stat_result) -> Content:
+        if self._form is LayerForm.INDEX:
+            return _offset_in_tar(path, status.st_size)
+        digest = self._digests.get(status.st_ino)
+        if digest is None:
+            digest = _digest(path)
+            if status.st_nlink > 1:  # its other names need no second reading
+                self._digests[status.st_ino] = digest
+        return digest
+
+
+def _xattrs(path: bytes) -> Xattrs:
+    names = sorted(os.fsencode(name) for name in os.listxattr(path, follow_symlinks=False))
+    if not names:
+        return ()
+    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
+
+
+def _digest(path: bytes) -> Digest:
+    found = hashlib.sha256()
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        while chunk := os.read(fd, _CHUNK_BYTES):
+            found.update(chunk)
+    finally:
+        os.close(fd)
+    return Digest(found.hexdigest())
+
+
+def _offset_in_tar(path: bytes, size: int) -> int:
+    """Where the one extent of a file begins in the layer's tar."""
+    buffer = bytearray(_ASK + _NO_EXTENTS)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _FS_IOC_FIEMAP, buffer)
+    finally:
+        os.close(fd)
+    _start, _length, _flags, mapped, *_rest = _FIEMAP.unpack_from(buffer)
+    logical, physical, length, *_rest = _EXTENT.unpack_from(buffer, _FIEMAP.size)
+    if mapped != 1 or logical != 0 or length < size:
+        raise VerificationError("tree.extent", f"{path[:80]!r} is not one piece of the tar")
+    return int(physical)

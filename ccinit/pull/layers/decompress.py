@@ -1,0 +1,206 @@
+"""Undo a layer's compression as a stream: gzip (RFC 1952), zstd (RFC 8878), or none.
+
+gzip may have many members and zstd many frames, skippable ones too: that is what pigz, eStargz and
+zstd:chunked write. Anything else behind the last one is refused. Output is bounded in bytes and in
+its ratio to the input, zstd's window in memory; a step never makes more than a chunk at once. The
+digests of input and output are checked elsewhere (`pull.blob`, `verify`).
+"""
+
+from collections.abc import Callable
+from typing import Protocol, assert_never
+
+import zstandard
+from isal import igzip_lib
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.oci.compression import Compression
+from ccinit.values import frozen
+
+Sink = Callable[[bytes | memoryview], None]
+
+_CHUNK_BYTES = 1 << 18
+_FIRST_BYTES, _GROWTH = 1 << 14, 16
+"""A member is given so much at first, and each time so many times more."""
+_SENT_BYTES = 1 << 16
+_GZIP_MAGIC = b"\x1f\x8b"
+_MAX_WINDOW_BYTES = 16 << 20
+"""What every level up to 19 stays below; RFC 8878 asks readers for 8 MiB. More is the guest's
+memory in the hands of whoever packed the layer."""
+_MAX_RATIO = 1100
+"""DEFLATE cannot do better than 1032:1; zstd can, and only for a bomb."""
+_RATIO_FREE_BYTES = 64 << 20
+
+
+@frozen
+class OutputLimit:
+    """How many bytes a layer may have when its compression is undone."""
+
+    max_bytes: int
+
+
+class Decompressor(Protocol):
+    """Takes a compressed stream and gives the plain one to its sink."""
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take the next compressed bytes."""
+
+    def finish(self) -> None:
+        """Say that the stream has ended; it must not stop within a member."""
+
+
+def make_decompressor(compression: Compression, sink: Sink, limit: OutputLimit) -> Decompressor:
+    """Return what undoes `compression` and gives the result to `sink`.
+
+    Its methods raise `FormatError` (`pull.gzip`, `pull.zstd`) and `LimitExceededError`
+    (`pull.layer_bytes`, `pull.ratio`).
+    """
+    output = _BoundedOutput(sink, limit)
+    match compression:
+        case Compression.NONE:
+            return _Plain(output)
+        case Compression.GZIP:
+            return _Gzip(output)
+        case Compression.ZSTD:
+            return _Zstd(output)
+        case _:
+            assert_never(compression)
+
+
+class _BoundedOutput:
+    def __init__(self, sink: Sink, limit: OutputLimit) -> None:
+        self._sink = sink
+        self._limit = limit
+        self._written = 0
+        self._pieces: list[bytes] = []
+        self._pieces_bytes = 0
+        self.input_bytes = 0
+
+    def write(self, data: bytes) -> int:
+        """Take what was made of a member or frame.
+
+        A layer may have one for each of its files, and whatever is sent wakes the next child, so
+        small ones wait for each other.
+        """
+        self._pieces.append(data)
+        self._pieces_bytes += len(data)
+        if self._pieces_bytes >= _SENT_BYTES:
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if self._pieces_bytes:
+            self.send(b"".join(self._pieces))
+        self._pieces.clear()
+        self._pieces_bytes = 0
+
+    def send(self, data: bytes | memoryview) -> None:
+        self._written += len(data)
+        if self._written > self._limit.max_bytes:
+            raise LimitExceededError("pull.layer_bytes", f"more than {self._limit.max_bytes}")
+        if self._written > _RATIO_FREE_BYTES and self._written > _MAX_RATIO * self.input_bytes:
+            raise LimitExceededError("pull.ratio", f"more than {_MAX_RATIO}:1")
+        self._sink(data)
+
+
+class _Plain:
+    def __init__(self, output: _BoundedOutput) -> None:
+        self._output = output
+
+    def feed(self, data: bytes | memoryview) -> None:
+        self._output.input_bytes += len(data)
+        self._output.send(data)
+
+    def finish(self) -> None:
+        """Nothing can be open."""
+
+
+class _Gzip:
+    def __init__(self, output: _BoundedOutput) -> None:
+        self._output = output
+        self._member = _gzip_member()
+        self._rest = b""  # too short to tell whether a member begins
+        self._has_begun = False
+        self._piece_bytes = _FIRST_BYTES
+
+    def feed(self, data: bytes | memoryview) -> None:
+        self._output.input_bytes += len(data)
+        view = memoryview(self._rest + data if self._rest else data)
+        self._rest = b""
+        position = 0
+        while position < len(view):
+            if not self._has_begun:
+                magic = view[position : position + len(_GZIP_MAGIC)]
+                if len(magic) < len(_GZIP_MAGIC):
+                    self._rest = bytes(magic)
+                    break
+                if magic != _GZIP_MAGIC:
+                    raise FormatError("pull.gzip", "bytes that are no gzip member")
+                self._has_begun = True
+            position = self._inflate(view, position)
+        self._output.flush()
+
+    def finish(self) -> None:
+        if self._has_begun or self._rest:
+            raise FormatError("pull.gzip", "the stream ends within a member")
+
+    def _inflate(self, data: memoryview, position: int) -> int:
+        """Inflate what `data` has of the member; return the position behind that.
+
+        What is given and belongs to later members is copied, so a member gets little at first.
+        """
+        while position < len(data):
+            piece = data[position : position + self._piece_bytes]
+            self._piece_bytes = min(self._piece_bytes * _GROWTH, _CHUNK_BYTES)
+            position += len(piece)
+            self._decompress(piece)
+            if self._member.eof:
+                position -= len(self._member.unused_data)
+                self._member = _gzip_member()
+                self._has_begun = False
+                self._piece_bytes = _FIRST_BYTES
+                break
+        return position
+
+    def _decompress(self, piece: bytes | memoryview) -> None:
+        while True:
+            try:
+                chunk = self._member.decompress(piece, _CHUNK_BYTES)
+            except igzip_lib.IsalError as error:  # type: ignore[misc]  # the stub is wrong
+                raise FormatError("pull.gzip", f"malformed: {error}") from error
+            if chunk:
+                self._output.write(chunk)
+            if self._member.eof or self._member.needs_input:
+                return
+            piece = b""  # it keeps what it has not used
+
+
+def _gzip_member() -> igzip_lib.IgzipDecompressor:
+    """Return what undoes one member, its checksum and length included."""
+    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+
+class _Zstd:
+    """libzstd itself goes on to the next frame and refuses what is none.
+
+    It does not say whether the last frame is whole; if it is cut short the diff_id cannot match.
+    """
+
+    def __init__(self, output: _BoundedOutput) -> None:
+        self._output = output
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+        self._frames = decompressor.stream_writer(
+            output,  # type: ignore[arg-type]  # only its `write` is called
+            closefd=False,
+        )
+
+    def feed(self, data: bytes | memoryview) -> None:
+        self._output.input_bytes += len(data)
+        try:
+            self._frames.write(data)
+        except zstandard.ZstdError as error:
+            raise FormatError("pull.zstd", f"malformed: {error}") from error
+        self._output.flush()
+
+    def finish(self) -> None:
+        self._frames.close()  # type: ignore[no-untyped-call]

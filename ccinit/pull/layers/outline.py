@@ -1,0 +1,55 @@
+"""What later layers need of a layer whose tar is gone: its directories, as a small tar.
+
+A layer is passed on top of what the ones below show (`tree.MergedDirectory`). Where the tars
+stay, an image that shares layers with another one has them read again (`tar_pass.lay_over`). Where
+they do not, this is read in their place: each directory with its attributes, the mark of an opaque
+one, and an empty file wherever something hides a directory of the layers below.
+"""
+
+from collections.abc import Iterator
+
+from ccinit.formats.oci.tar import END_OF_ARCHIVE, TarEntry, TarKind
+from ccinit.pull.layers.listing import Attributes
+from ccinit.pull.layers.tar_supplement import encode_entry
+from ccinit.pull.layers.tree import (
+    OPAQUE_MARKER,
+    Directory,
+    MergedDirectory,
+    walk_directories,
+)
+
+_HIDING = Attributes(mode=0, uid=0, gid=0, mtime=0)
+
+
+def encode_outline(root: Directory, below: MergedDirectory) -> Iterator[bytes]:
+    """Yield the parts of the tar.
+
+    Args:
+        root: of the layer, all directories settled.
+        below: the layers below, merged; the layer is not yet laid over them.
+    """
+    for path, directory, merged in walk_directories(root, below):
+        yield _encode(path, TarKind.DIRECTORY, directory.attributes)
+        prefix = path + b"/" if path else b""
+        if directory.is_opaque:
+            yield _encode(prefix + OPAQUE_MARKER, TarKind.FILE, _HIDING)
+        elif merged is not None:
+            for name, node in directory.children.items():
+                if name in merged.children and not isinstance(node, Directory):
+                    yield _encode(prefix + name, TarKind.FILE, _HIDING)
+    yield END_OF_ARCHIVE
+
+
+def _encode(path: bytes, kind: TarKind, attributes: Attributes) -> bytes:
+    return encode_entry(
+        TarEntry(
+            path=path,
+            kind=kind,
+            mode=attributes.mode,
+            uid=attributes.uid,
+            gid=attributes.gid,
+            size=0,
+            mtime=attributes.mtime,
+            xattrs=attributes.xattrs,
+        )
+    )

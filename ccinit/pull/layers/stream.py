@@ -1,0 +1,119 @@
+"""Layers on their way from one child to the next, one after the other through a pipe or a file.
+
+    layer = chunk*, end      chunk = length u32 (1 … 256 KiB), bytes      end = length 0; big-endian
+
+An end of its own tells a layer that is over from a writer that has died. Which layers come is
+agreed upon elsewhere; what their bytes are is for the reader to find out.
+"""
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+
+from ccinit.errors import ChildError, KernelError
+from ccinit.pull.layers.file import write_error
+
+PIPE_BYTES = 1 << 20
+MAX_CHUNK_BYTES = 1 << 18
+SOURCE = "source"
+SINK = "sink"
+"""The names under which children find the pipes that layers come and go by."""
+NEIGHBOUR_ENDED = "pull.neighbour"
+"""The reason of whoever is left alone at a pipe; why the other one ended is the one to tell."""
+
+_LENGTH = struct.Struct(">I")
+
+
+def open_pipe() -> tuple[int, int]:
+    """Return both ends, the reading one first, of a pipe with room for some chunks.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    ends: tuple[int, ...] = ()
+    try:
+        ends = reader, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    except OSError as error:
+        for end in ends:
+            os.close(end)
+        raise KernelError(error.errno or 0, "pipe", "layers") from error
+    return reader, writer
+
+
+class LayerWriter:
+    """The writing end."""
+
+    def __init__(self, fd: int) -> None:
+        """Args: fd: stays the caller's."""
+        self._fd = fd
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send the next bytes of the layer.
+
+        Raises:
+            ChildError: `pull.neighbour`, nobody reads any more.
+            LimitExceededError: `pull.enospc`.
+        """
+        view = memoryview(data)
+        for start in range(0, len(view), MAX_CHUNK_BYTES):
+            chunk = view[start : start + MAX_CHUNK_BYTES]
+            self._send(_LENGTH.pack(len(chunk)), chunk)
+
+    def end_layer(self) -> None:
+        """Say that the layer is over; raises as `write`."""
+        self._send(_LENGTH.pack(0))
+
+    def _send(self, *parts: bytes | memoryview) -> None:
+        """Write all parts, at once if there is room: each write wakes the reader."""
+        views = [memoryview(part) for part in parts]
+        try:
+            while views:
+                sent = os.writev(self._fd, views)
+                while views and sent >= len(views[0]):
+                    sent -= len(views.pop(0))
+                if views:
+                    views[0] = views[0][sent:]
+        except BrokenPipeError as error:
+            raise ChildError(NEIGHBOUR_ENDED, "nobody reads the layers") from error
+        except OSError as error:
+            raise write_error(error, "write", "layers") from error
+
+
+class LayerReader:
+    """The reading end; memory is bounded by one chunk."""
+
+    def __init__(self, fd: int) -> None:
+        """Args: fd: stays the caller's."""
+        self._fd = fd
+        self._buffer = memoryview(bytearray(MAX_CHUNK_BYTES))
+        self._length = memoryview(bytearray(_LENGTH.size))
+
+    def chunks(self) -> Iterator[memoryview]:
+        """Yield what comes of one layer, each piece valid until the next, up to its end.
+
+        Raises:
+            ChildError: `pull.neighbour`, the writer has ended before the layer;
+                `pull.stream`, it does not keep to the form.
+        """
+        while length := self._read_length():
+            if length > MAX_CHUNK_BYTES:
+                raise ChildError("pull.stream", f"a chunk of {length} bytes")
+            chunk = self._buffer[:length]
+            self._fill(chunk)
+            yield chunk
+
+    def _read_length(self) -> int:
+        self._fill(self._length)
+        return int(_LENGTH.unpack(self._length)[0])
+
+    def _fill(self, target: memoryview) -> None:
+        while target:
+            try:
+                received = os.readv(self._fd, (target,))
+            except OSError as error:
+                raise KernelError(error.errno or 0, "read", "layers") from error
+            if not received:
+                raise ChildError(NEIGHBOUR_ENDED, "the layers end before their time")
+            target = target[received:]

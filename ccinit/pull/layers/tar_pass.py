@@ -1,0 +1,147 @@
+"""Our own pass over a layer's tar.
+
+It reads every header, applies the entries to a `LayerTree`, and completes the tar: over the end of
+the archive it writes entries for the directories that the layer implies (`tar_supplement`). What
+comes back says what erofs must show, which `erofs.walk` compares with what it does show. The rules
+are in `formats.tar` (one header) and `tree` (entries together); making the index is
+`erofs.index`'s.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+from ccinit.errors import CcinitError
+from ccinit.formats.oci.tar import END_OF_ARCHIVE, TarEntry, TarKind
+from ccinit.pull.layers.content_digests import ContentDigests
+from ccinit.pull.layers.listing import Listing
+from ccinit.pull.layers.outline import encode_outline
+from ccinit.pull.layers.tar_reader import TarReader
+from ccinit.pull.layers.tar_supplement import encode_entry
+from ccinit.pull.layers.tree import LayerTree, MergedDirectory, TreeLimits
+from ccinit.pull.messages.layer_form import LayerForm
+from ccinit.pull.messages.layers import PassedLayer
+
+_CHUNK_BYTES = 1 << 20
+_HEADERS_BYTES = 1 << 14
+_COMPLETED = TreeLimits(entries=1 << 20)
+"""Of a tar that has passed, with what it was completed by."""
+
+
+class LayerPass:
+    """The pass over one layer while its tar comes."""
+
+    def __init__(
+        self, below: MergedDirectory, limits: TreeLimits, form: LayerForm = LayerForm.INDEX
+    ) -> None:
+        """Start.
+
+        Args:
+            below: the layers below, merged; in the end this layer is laid over it.
+            limits: caps on the layer.
+            form: what becomes of it, and so what its files' content is known by.
+        """
+        self._below = below
+        self._tree = LayerTree(below, limits)
+        self._digests = ContentDigests() if form is LayerForm.COMPRESSED else None
+        take_content = self._digests.feed if self._digests is not None else None
+        self._reader = TarReader(self._take, take_content)
+        self._refusal: CcinitError | None = None
+
+    def feed(self, data: memoryview) -> None:
+        """Take the next bytes; what is wrong with them is told in the end.
+
+        For a tar that is not the right one, that is what has to be said of it.
+        """
+        if self._refusal is not None:
+            return
+        try:
+            self._reader.feed(data)
+        except CcinitError as error:
+            self._refusal = error
+
+    def finish(self, tar: int, outline: Callable[[bytes], None] | None = None) -> PassedLayer:
+        """Complete the file `tar`, which holds all that came, and say what it is.
+
+        Args:
+            tar: open for writing.
+            outline: gets the parts of the layer's outline (`outline`).
+
+        Raises:
+            FormatError: `tar.…`, the rule it breaks.
+            LimitExceededError: `tar.…`.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        end = self._reader.finish()
+        _complete(tar, end, self._supplement())
+        listing = Listing()
+        self._tree.list_into(listing, self._digests.finish() if self._digests else None)
+        if outline is not None:
+            for part in encode_outline(self._tree.root, self._below):
+                outline(part)
+        self._below.apply(self._tree.root)
+        return PassedLayer(
+            listing=listing.digest(),
+            records=listing.records,
+            file_bytes=self._reader.file_bytes,
+        )
+
+    def _supplement(self) -> Iterator[bytes]:
+        """Settle the directories that no entry describes; yield what completes the tar."""
+        for path, attributes in self._tree.settle_implied():
+            yield encode_entry(
+                TarEntry(
+                    path=path,
+                    kind=TarKind.DIRECTORY,
+                    mode=attributes.mode,
+                    uid=attributes.uid,
+                    gid=attributes.gid,
+                    size=0,
+                    mtime=attributes.mtime,
+                    xattrs=attributes.xattrs,
+                )
+            )
+        yield END_OF_ARCHIVE
+
+    def _take(self, entry: TarEntry) -> None:
+        self._tree.add(entry)
+        if self._digests is not None:
+            self._digests.begin(entry)
+
+
+def lay_over(tar: int, below: MergedDirectory) -> None:
+    """Lay the layer in the file `tar` over those below: one that has passed, or its outline."""
+    tree = LayerTree(below, _COMPLETED)
+    reader = TarReader(tree.add)
+    offset = 0
+    while chunk := os.pread(tar, _HEADERS_BYTES, offset):
+        reader.feed(memoryview(chunk))
+        offset += len(chunk) + reader.leap()
+    reader.finish()
+    below.apply(tree.root)
+
+
+def pass_layer(tar: int, below: MergedDirectory, limits: TreeLimits) -> PassedLayer:
+    """Check and complete the archive in the file `tar`, open for reading and writing.
+
+    Raises as `LayerPass.finish`.
+    """
+    layer = LayerPass(below, limits)
+    for chunk in _chunks(tar):
+        layer.feed(chunk)
+    return layer.finish(tar)
+
+
+def _chunks(tar: int) -> Iterator[memoryview]:
+    offset = 0
+    while chunk := os.pread(tar, _CHUNK_BYTES, offset):
+        yield memoryview(chunk)
+        offset += len(chunk)
+
+
+def _complete(tar: int, end: int, parts: Iterable[bytes]) -> None:
+    """Write the parts over the end; each directory may take 6 KB, so they are not held at once."""
+    os.ftruncate(tar, end)
+    with open(tar, "wb", buffering=_CHUNK_BYTES, closefd=False) as file:
+        file.seek(end)
+        file.writelines(parts)

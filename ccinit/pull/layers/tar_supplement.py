@@ -1,0 +1,77 @@
+"""Entries that complete a layer's tar before it is indexed: directories.
+
+A layer may hold `a/b/file` without `a/` or `a/b/`. What such a directory looks like then depends on
+the layers below, which mkfs.erofs does not know: it copies the parent's owner, and its root is
+0777. So the pass over the tar works the attributes out and writes them as entries of their own over
+the end-of-archive blocks of our copy, whose digest was checked before. Encoding only (POSIX.1-2017
+pax, ustar), of empty files, too, for `outline`; which directories are missing is `tar_pass`'s
+to say.
+"""
+
+from collections.abc import Iterable
+
+from ccinit.formats.oci.tar import (
+    BLOCK_BYTES,
+    MAX_OCTAL_ID,
+    MAX_OCTAL_SIZE,
+    XATTR_PREFIX,
+    TarEntry,
+    TarKind,
+    padded,
+)
+
+
+def encode_entry(entry: TarEntry) -> bytes:
+    """Encode a directory or an empty file, in an extended header what ustar has no room for."""
+    is_directory = entry.kind is TarKind.DIRECTORY
+    path = entry.path
+    if is_directory:
+        path = path + b"/" if path else b"./"
+    records = [(XATTR_PREFIX + name, value) for name, value in entry.xattrs]
+    if len(path) > 100:
+        records.append((b"path", path))
+    fields = {b"uid": entry.uid, b"gid": entry.gid, b"mtime": entry.mtime}
+    for key, value in fields.items():
+        if value > (MAX_OCTAL_SIZE if key == b"mtime" else MAX_OCTAL_ID):
+            records.append((key, b"%d" % value))
+            fields[key] = 0
+    header = _encode_header(
+        path[:100],
+        b"5" if is_directory else b"0",
+        entry.mode,
+        fields[b"uid"],
+        fields[b"gid"],
+        0,
+        fields[b"mtime"],
+    )
+    if not records:
+        return header
+    payload = _encode_pax(records)
+    extension = _encode_header(b"pax", b"x", 0o644, 0, 0, len(payload), 0)
+    return extension + payload + bytes(padded(len(payload)) - len(payload)) + header
+
+
+def _encode_pax(records: Iterable[tuple[bytes, bytes]]) -> bytes:
+    encoded = []
+    for key, value in records:
+        body = b" " + key + b"=" + value + b"\n"
+        length = len(body) + 1
+        while length != len(body) + len(str(length)):
+            length = len(body) + len(str(length))
+        encoded.append(b"%d" % length + body)
+    return b"".join(encoded)
+
+
+def _encode_header(
+    name: bytes, type_flag: bytes, mode: int, uid: int, gid: int, size: int, mtime: int
+) -> bytes:
+    block = b"".join(
+        (
+            name.ljust(100, b"\0"),
+            b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime),
+            b" " * 8,
+            type_flag.ljust(101, b"\0"),
+            b"ustar\x0000",
+        )
+    ).ljust(BLOCK_BYTES, b"\0")
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]

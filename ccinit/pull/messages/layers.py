@@ -1,0 +1,182 @@
+"""What PID 1 says to the children that read an image's documents, and what they answer.
+
+Values of `ccinit.formats.encoding.wire`, in modules of their own: PID 1 needs them, and none of the
+code that makes them (HTTP, decompression, tar). Of the others (`fetch`, `unpack`, `tree`) a child
+loads its own only. Who says what to whom is drawn in `image`.
+"""
+
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.oci.compression import Compression
+from ccinit.formats.oci.image import ImageConfig
+from ccinit.formats.oci.layer_encryption import ImageEncryption, KeyWrap, LayerKey
+from ccinit.pull.messages.layer_form import LayerForm
+from ccinit.values import frozen
+
+KEY_PIPE = "key"
+"""The name under which the `unwrap` child finds its one key."""
+KEYS_PIPE = "keys"
+"""The name under which the `decrypt` child finds the layers' keys (`join_keys`)."""
+
+
+def layer_file(position: int) -> str:
+    """Return the name of a layer's tar in the image's directory."""
+    return f"layer-{position}.tar"
+
+
+def outline_file(position: int) -> str:
+    """Return the name of a layer's outline there."""
+    return f"layer-{position}.outline.tar"
+
+
+@frozen
+class InspectRequest:
+    """What the `registry` child has found, and the digest that it was asked for."""
+
+    pinned: Digest
+    documents: tuple[bytes, ...]
+    config: bytes
+    encryption: ImageEncryption
+
+
+@frozen
+class EncryptedLayer:
+    """An encrypted layer of the verified manifest; the fields are those of its descriptor.
+
+    Attributes:
+        position: among all layers, from 0 at the bottom.
+        nonce: empty if it is wrapped with the key.
+    """
+
+    position: int
+    compression: Compression
+    hmac: bytes
+    nonce: bytes
+    wraps: tuple[KeyWrap, ...]
+
+
+@frozen
+class InspectedImage:
+    """What has to be done with the layers of an image; verified, unlike the layers.
+
+    Attributes:
+        layers: how each is packed, under its encryption if it has one; bottom first.
+        diff_ids: of each.
+        encrypted: those that have to be decrypted, bottom first.
+    """
+
+    layers: tuple[Compression, ...]
+    diff_ids: tuple[Digest, ...]
+    encrypted: tuple[EncryptedLayer, ...]
+
+
+@frozen
+class WrappedKey:
+    """One wrap of one layer's key; `nonce` as in `EncryptedLayer`."""
+
+    position: int
+    wrap: KeyWrap
+    nonce: bytes
+
+
+@frozen
+class UnwrapRequest:
+    """Wraps that one key may open; the key comes by pipe."""
+
+    wrapped: tuple[WrappedKey, ...]
+
+
+@frozen
+class UnwrappedKey:
+    """A layer and its key."""
+
+    position: int
+    key: LayerKey
+
+
+@frozen
+class UnwrapReply:
+    """The layers whose key was opened, each once, in the order of the request."""
+
+    keys: tuple[UnwrappedKey, ...]
+
+
+@frozen
+class DecryptRequest:
+    """An image's layers, some to decrypt, whose keys come by pipe in the same order.
+
+    Attributes:
+        layers: how many there are.
+        encrypted: those that are, bottom first.
+    """
+
+    layers: int
+    encrypted: tuple[EncryptedLayer, ...]
+
+
+@frozen
+class DecryptReply:
+    """How many bytes have gone into the pipe."""
+
+    sent_bytes: int
+
+
+@frozen
+class LayersRequest:
+    """What the `registry` child has found, and the digest that it was asked for.
+
+    Attributes:
+        tar_bytes: cap on all tars that come.
+        kept: how many layers, from the bottom, are there already; their tars do not come.
+        kept_records: paths in those.
+        form: what becomes of the layers.
+    """
+
+    pinned: Digest
+    documents: tuple[bytes, ...]
+    config: bytes
+    encryption: ImageEncryption
+    tar_bytes: int
+    kept: int = 0
+    kept_records: int = 0
+    form: LayerForm = LayerForm.INDEX
+
+
+@frozen
+class KeptTar:
+    """A question of the `layers` child: the tar of the layer at this position, please."""
+
+    position: int
+
+
+@frozen
+class OpenedTar:
+    """The answer; the tar comes with it, complete and sealed, or the outline that is left."""
+
+
+@frozen
+class PassedLayer:
+    """What a layer is, by our reading.
+
+    Attributes:
+        listing: digest of the canonical listing.
+        records: paths in it.
+        file_bytes: content of all files.
+    """
+
+    listing: Digest
+    records: int
+    file_bytes: int
+
+
+@frozen
+class VerifiedLayers:
+    """An image whose every byte is what its digest says; its layers wait for their index.
+
+    Attributes:
+        manifest: digest of the manifest in use, which an index may have named.
+        layers: bottom first, one for each tar that has come.
+    """
+
+    manifest: Digest
+    config: ImageConfig
+    layers: tuple[PassedLayer, ...]

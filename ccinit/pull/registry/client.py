@@ -1,0 +1,296 @@
+"""The distribution API (distribution-spec v1.1, "Pulling") of one registry, by the pod's CA.
+
+Retries, redirects and authentication of a GET, and nothing of what the bytes mean: `fetch` does
+that. A redirect is followed by hand: https only, no address literal or local name but the
+registry's own, and the `Authorization` header stays behind when the origin changes. A broken
+download goes on where it stopped; that is safe because whoever takes the bytes hashes all of them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from ccinit.errors import LimitExceededError, PeerError, VerificationError
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.oci.image import MAX_MANIFEST_BYTES, MediaType
+from ccinit.formats.oci.reference import HTTPS_PORT, ImageReference
+from ccinit.kernel.clock import boottime
+from ccinit.net.http import Headers, HttpLimits, HttpReply, parse_http_date
+from ccinit.pull.registry.authentication import (
+    MAX_TOKEN_REPLY_BYTES,
+    Credential,
+    Scheme,
+    parse_token,
+    select_challenge,
+    token_request,
+)
+from ccinit.pull.registry.redirect import MAX_REDIRECTS, follow_redirect
+from ccinit.values import frozen
+
+_MIN_BODY_BYTES = 64 * 1024
+_MAX_WAIT_SECONDS = 60.0
+_FIRST_WAIT_SECONDS = 1.0
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_BROKEN = frozenset(
+    {"net.closed", "net.truncated", "net.timeout", "net.unreachable", "net.protocol", "net.range"}
+)
+_WHOLE = HttpReply(status=200, headers=(), body=b"", date=None)
+_ACCEPT_MANIFEST: Headers = (("accept", ", ".join(MediaType)),)
+
+Send = Callable[[str, Headers, HttpLimits], HttpReply]
+
+
+class Http(Protocol):
+    """What is used of `ccinit.net.http.HttpClient`."""
+
+    def request(
+        self, method: str, url: str, *, headers: Headers, body: bytes = b"", limits: HttpLimits
+    ) -> HttpReply:
+        """Send a request and return the whole reply."""
+
+    def stream_get(
+        self,
+        url: str,
+        *,
+        headers: Headers,
+        sink: Callable[[bytes], None],
+        limits: HttpLimits,
+        offset: int,
+    ) -> HttpReply:
+        """Download from `offset` on into `sink`."""
+
+
+class Download(Protocol):
+    """Where a blob's bytes go; it can be begun anew."""
+
+    @property
+    def received_bytes(self) -> int:
+        """How many bytes have come."""
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes are still to come."""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes; refuse more than the blob has."""
+
+    def restart(self) -> None:
+        """Forget what has come."""
+
+
+@frozen
+class RegistryLimits:
+    """How patient a pull is: for everything together, for one silence, and how often."""
+
+    total_seconds: float
+    wait_seconds: float = 30.0
+    attempts: int = 5
+
+
+class Registry:
+    """GET requests for one image's repository."""
+
+    def __init__(
+        self,
+        http: Http,
+        reference: ImageReference,
+        credential: Credential | None,
+        limits: RegistryLimits,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Args: credential: for this registry, or None; sleep: waits some seconds."""
+        self._http = http
+        self._reference = reference
+        self._credential = credential
+        self._limits = limits
+        self._sleep = sleep
+        self._end = boottime() + limits.total_seconds
+        self._authorization: str | None = None
+        self._base = f"https://{reference.authority}/v2/{reference.repository}"
+
+    def manifest(self, digest: Digest) -> HttpReply:
+        """Fetch an index or manifest; its digest is still to be checked."""
+
+        def send(url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
+            return self._http.request("GET", url, headers=headers, limits=limits)
+
+        url = f"{self._base}/manifests/{digest}"
+        return self._get(url, send, MAX_MANIFEST_BYTES, _ACCEPT_MANIFEST)
+
+    def find(self, path: str, max_bytes: int, accept: Sequence[str]) -> HttpReply | None:
+        """Fetch something small below the repository, or None if the registry has it not.
+
+        Args:
+            path: after `/v2/<repository>/`.
+            max_bytes: of the body.
+            accept: media types to ask for; empty means any.
+        """
+
+        def send(url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
+            return self._http.request("GET", url, headers=headers, limits=limits)
+
+        headers = (("accept", ", ".join(accept)),) if accept else ()
+        try:
+            return self._get(f"{self._base}/{path}", send, max_bytes, headers)
+        except PeerError as error:
+            if error.reason == "registry.not_found":
+                return None
+            raise
+
+    def blob(self, digest: Digest, download: Download) -> None:
+        """Download a blob whole; after a break from where it stopped.
+
+        Only the bytes count: a reply that has no end behind the last one is as good.
+
+        Raises:
+            PeerError: `registry.…` or `net.…`, the attempts are used up.
+            VerificationError: `pull.blob_size`, the blob is longer than announced.
+        """
+
+        def send(url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
+            offset = download.received_bytes
+            try:
+                return self._http.stream_get(
+                    url, headers=headers, sink=download.feed, limits=limits, offset=offset
+                )
+            except PeerError as error:
+                if not download.missing_bytes and error.reason in _BROKEN:
+                    return _WHOLE  # it broke behind the last byte, and there is no range to ask for
+                if error.reason == "net.range":  # the service knows no ranges
+                    download.restart()
+                raise
+
+        if download.missing_bytes:
+            # The whole blob, for a service may know no ranges; and room for a refusal's body.
+            max_bytes = max(download.received_bytes + download.missing_bytes, _MIN_BODY_BYTES)
+            self._get(f"{self._base}/blobs/{digest}", send, max_bytes)
+
+    def _get(self, url: str, send: Send, max_bytes: int, headers: Headers = ()) -> HttpReply:
+        """Send until it succeeds, is refused, or the attempts are used up."""
+        wait_seconds = _FIRST_WAIT_SECONDS
+        last: PeerError | None = None
+        for attempt in range(self._limits.attempts):
+            if attempt:
+                wait_seconds = min(wait_seconds, _MAX_WAIT_SECONDS)
+                if wait_seconds >= self._end - boottime():
+                    break  # what has failed is the one to tell
+                self._sleep(wait_seconds)
+                wait_seconds *= 2
+            try:
+                reply = self._follow(url, send, max_bytes, headers)
+            except PeerError as error:
+                if error.reason not in _BROKEN:
+                    raise
+                last = error
+                continue
+            if reply.status in (200, 206):
+                return reply
+            if reply.status not in _BUSY:
+                raise _refusal(reply.status, self._known)
+            last = PeerError("registry.busy", f"status {reply.status}")
+            wait_seconds = max(wait_seconds, _retry_after(reply))
+        raise last or PeerError("registry.busy", "no attempt was allowed")
+
+    def _follow(self, url: str, send: Send, max_bytes: int, headers: Headers) -> HttpReply:
+        """Send once, with the redirects and the one authentication that it takes."""
+        target = url
+        has_authenticated = False
+        redirects = 0
+        while True:
+            limits = HttpLimits(
+                wait_seconds=self._limits.wait_seconds,
+                total_seconds=self._left(),
+                max_body_bytes=max_bytes,
+            )
+            reply = self._send(send, target, headers, limits)
+            if reply.status == 401 and self._is_registry(target) and not has_authenticated:
+                busy = self._authenticate(reply)
+                if busy is not None:
+                    return busy
+                has_authenticated = True
+            elif reply.status in _REDIRECTS:
+                redirects += 1
+                if redirects > MAX_REDIRECTS:
+                    raise PeerError("registry.redirects", f"more than {MAX_REDIRECTS}")
+                target = follow_redirect(target, reply.header("location"), self._reference.host)
+            else:
+                return reply
+
+    def _send(self, send: Send, url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
+        if self._authorization is not None and self._is_registry(url):
+            headers = (*headers, ("authorization", self._authorization))
+        try:
+            return send(url, headers, limits)
+        except LimitExceededError as error:
+            if error.reason != "net.body":
+                raise
+            raise VerificationError("pull.blob_size", error.detail) from error
+
+    def _authenticate(self, reply: HttpReply) -> HttpReply | None:
+        """Get the `Authorization` value that a 401 reply asks for.
+
+        Returns:
+            None, or what a token service says that is busy.
+        """
+        challenge = select_challenge(reply.header_values("www-authenticate"))
+        if challenge.scheme is Scheme.BASIC:
+            if self._credential is None or self._credential.identity_token:
+                raise PeerError("registry.unauthorized", "a password is needed and none is known")
+            self._authorization = self._credential.authorization()
+            return None
+        limits = HttpLimits(
+            wait_seconds=self._limits.wait_seconds,
+            total_seconds=self._left(),
+            max_body_bytes=MAX_TOKEN_REPLY_BYTES,
+        )
+        ask = token_request(challenge, self._reference, self._credential)
+        token = self._http.request(
+            ask.method, ask.url, headers=ask.headers, body=ask.body, limits=limits
+        )
+        if token.status in _BUSY:
+            return token
+        if token.status != 200:
+            said = f"the token service says {token.status} to {self._known}"
+            raise PeerError("registry.token", said)
+        self._authorization = parse_token(token.body)
+        return None
+
+    @property
+    def _known(self) -> str:
+        """What an owner has to look at if access is refused."""
+        return "no credential" if self._credential is None else "the credential"
+
+    def _is_registry(self, url: str) -> bool:
+        target = urlsplit(url)
+        port = target.port or HTTPS_PORT
+        return (target.hostname, port) == (
+            self._reference.host,
+            self._reference.port or HTTPS_PORT,
+        )
+
+    def _left(self) -> float:
+        seconds = self._end - boottime()
+        if seconds <= 0:
+            raise PeerError("registry.deadline", "the time for this image is over")
+        return seconds
+
+
+def _retry_after(reply: HttpReply) -> float:
+    """Seconds or a date (RFC 9110 section 10.2.3); a date counts from the reply's own."""
+    text = reply.header("retry-after") or ""
+    if text.isascii() and text.isdigit() and len(text) < 6:
+        return float(text)
+    date = parse_http_date(text)
+    return 0.0 if date is None or reply.date is None else float(max(0, date - reply.date))
+
+
+def _refusal(status: int, known: str) -> PeerError:
+    match status:
+        case 401 | 403:
+            return PeerError("registry.unauthorized", f"status {status} to {known}")
+        case 404:
+            return PeerError("registry.not_found", "the registry does not have it")
+        case _:
+            return PeerError("registry.status", f"status {status}")

@@ -1,0 +1,181 @@
+"""The job of the `registry` child: one image, from the registry into a pipe.
+
+It owns the network and nothing else: no file, no key. Blobs go on as they come, compressed or
+encrypted; whoever undoes that has no network. Every digest of what is downloaded is checked here,
+yet all of it is unverified to the rest of the guest, which hashes again in a child that never saw
+the network (`layers.verify`).
+"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from ccinit.errors import ChildError, VerificationError
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.oci.image import Descriptor, Layer, Manifest
+from ccinit.formats.oci.reference import parse_image_reference
+from ccinit.pull.blob import BlobVerifier
+from ccinit.pull.documents import (
+    verify_config,
+    verify_encryption,
+    verify_pinned,
+    verify_selected,
+)
+from ccinit.pull.layers.stream import LayerWriter
+from ccinit.pull.messages.fetch import (
+    AcceptedImage,
+    Downloaded,
+    FetchBegun,
+    FoundImage,
+    FoundSignatures,
+    PulledBlobs,
+    PullRequest,
+    SendLayers,
+)
+from ccinit.pull.registry.attachments import find_signatures
+from ccinit.pull.registry.client import Registry
+from ccinit.pull.registry.sources import SourceChannel, open_source
+
+A = TypeVar("A")
+
+_PROGRESS_BYTES = 16 << 20
+
+
+class FetchChannel(SourceChannel, Protocol):
+    """What the job has of the outside: somebody to tell and to ask."""
+
+    def notify(self, notice: object, /) -> None:
+        """Send a `FetchBegun`, a `Downloaded`, or what `SourceChannel` sends."""
+
+    def ask(self, question: object, answer: type[A], /) -> A:
+        """Put a `FoundSignatures`, and wait for the `AcceptedImage`."""
+
+    def ask_for_fds(self, question: object, answer: type[A], /) -> tuple[A, tuple[int, ...]]:
+        """Put a `FoundImage`, and wait for `SendLayers` and where to; that stays open."""
+
+
+def registry_job(request: PullRequest, channel: FetchChannel) -> PulledBlobs:
+    """Pull one image.
+
+    Raises:
+        CcinitError: of any family; `pull.neighbour`: nobody takes the layers any more.
+    """
+    pinned = parse_image_reference(request.reference).digest
+    with open_source(request, channel) as registry:
+        return fetch_image(registry, pinned, request, channel)
+
+
+def fetch_image(
+    registry: Registry, pinned: Digest, request: PullRequest, channel: FetchChannel
+) -> PulledBlobs:
+    """Fetch the image that `pinned` names; see `registry_job`."""
+    documents, manifest = _fetch_documents(registry, pinned)
+    verify_encryption(manifest, request.encryption)
+    if request.with_signatures:
+        # Nothing else of the image is fetched unless the owner's policy accepts it; PID 1, which
+        # asks another child, remembers for which documents it has.
+        manifests = find_signatures(registry, documents)
+        channel.ask(FoundSignatures(documents=documents, manifests=manifests), AcceptedImage)
+    collected = _Collected(manifest.config)
+    registry.blob(manifest.config.digest, collected)
+    verify_config(bytes(collected.data), manifest)
+    found = FoundImage(documents=documents, config=bytes(collected.data))
+    answer, fds = channel.ask_for_fds(found, SendLayers)
+    if len(fds) != 1:
+        raise ChildError("child.protocol", f"{len(fds)} places for the layers")
+    wanted = manifest.layers[answer.first :]
+    layer_bytes = sum(layer.blob.size for layer in wanted)
+    channel.notify(FetchBegun(layers=len(wanted), layer_bytes=layer_bytes))
+    downloaded = _fetch_layers(registry, wanted, LayerWriter(fds[0]), channel)
+    return PulledBlobs(downloaded_bytes=downloaded)
+
+
+def _fetch_documents(registry: Registry, pinned: Digest) -> tuple[tuple[bytes, ...], Manifest]:
+    """Return the manifest in use, and the documents that lead to it."""
+    reply = registry.manifest(pinned)
+    found = verify_pinned(reply.body, pinned, reply.header("content-type"))
+    if isinstance(found, Manifest):
+        return (reply.body,), found
+    index = reply.body
+    reply = registry.manifest(found.digest)
+    manifest = verify_selected(reply.body, found, reply.header("content-type"))
+    return (index, reply.body), manifest
+
+
+def _fetch_layers(
+    registry: Registry, layers: tuple[Layer, ...], sink: LayerWriter, channel: FetchChannel
+) -> int:
+    downloaded = 0
+    for layer in layers:
+        download = _LayerDownload(layer.blob, sink.write, channel, downloaded)
+        registry.blob(layer.blob.digest, download)
+        download.finish()
+        sink.end_layer()
+        downloaded += layer.blob.size
+        channel.notify(Downloaded(layer_bytes=downloaded))
+    return downloaded
+
+
+class _Collected:
+    """A small blob in memory; `verify_config` checks it."""
+
+    def __init__(self, expected: Descriptor) -> None:
+        self._expected = expected
+        self.data = bytearray()
+
+    @property
+    def received_bytes(self) -> int:
+        return len(self.data)
+
+    @property
+    def missing_bytes(self) -> int:
+        return self._expected.size - len(self.data)
+
+    def feed(self, data: bytes) -> None:
+        if len(data) > self.missing_bytes:
+            raise VerificationError("pull.blob_size", f"longer than {self._expected.size} bytes")
+        self.data += data
+
+    def restart(self) -> None:
+        self.data.clear()
+
+
+class _LayerDownload:
+    """Bytes of a layer blob on their way: hashed, and passed on.
+
+    What was passed on cannot be taken back. If the blob is begun anew, only what is new goes on: if
+    it does not fit what went before, no digest will.
+    """
+
+    def __init__(
+        self, blob: Descriptor, sink: Callable[[bytes], None], channel: FetchChannel, before: int
+    ) -> None:
+        self._blob = blob
+        self._sink = sink
+        self._channel = channel
+        self._before = before
+        self._sent = self._told = 0
+        self._verifier = BlobVerifier(blob)
+
+    @property
+    def received_bytes(self) -> int:
+        return self._verifier.received_bytes
+
+    @property
+    def missing_bytes(self) -> int:
+        return self._verifier.missing_bytes
+
+    def feed(self, data: bytes) -> None:
+        known = self._sent - self.received_bytes
+        self._verifier.feed(data)
+        if known < len(data):
+            self._sink(data[known:] if known else data)
+            self._sent = self.received_bytes
+        if self._sent - self._told >= _PROGRESS_BYTES:
+            self._told = self._sent
+            self._channel.notify(Downloaded(layer_bytes=self._before + self._told))
+
+    def restart(self) -> None:
+        self._verifier = BlobVerifier(self._blob)
+
+    def finish(self) -> None:
+        self._verifier.finish()

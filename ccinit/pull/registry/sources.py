@@ -1,0 +1,125 @@
+"""One image's sources, tried in their order: mirrors, then the registry itself.
+
+A mirror counts if it gives the manifest by its digest, in little time; then all of the image comes
+from it. A mirror that does not is passed over, whatever its reason: it can deny, not deceive. Each
+source has roots, a client certificate and a proxy of its own, and the owner's credentials are
+looked up under its own name, so that no source learns another's.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from ccinit.errors import CcinitError, KernelError
+from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.oci.reference import parse_image_reference
+from ccinit.formats.oci.registries import PullSource, plan_sources, rule_keys
+from ccinit.kernel.clock import boottime
+from ccinit.net.http import HttpClient
+from ccinit.net.proxy import dial_through
+from ccinit.net.stream import dial_tcp
+from ccinit.net.tls import pinned_context, present_certificate
+from ccinit.pull.documents import verify_digest
+from ccinit.pull.messages.fetch import AUTH_PIPE, PullRequest, SourceFailed, key_pipe
+from ccinit.pull.registry.authentication import find_credential
+from ccinit.pull.registry.client import Registry, RegistryLimits
+from ccinit.secret import Secret
+from ccinit.values import frozen
+
+_MIRROR = RegistryLimits(total_seconds=30.0, wait_seconds=10.0, attempts=1)
+
+
+class SourceChannel(Protocol):
+    """What opening a source has of the outside."""
+
+    def notify(self, notice: object, /) -> None:
+        """Send a `SourceFailed`."""
+
+    def read_secret(self, name: str, /) -> Secret:
+        """Read a client's key, under its `key_pipe` name, or the credentials (`AUTH_PIPE`)."""
+
+
+@frozen
+class _Secrets:
+    """What came by pipe: the credentials, or nothing, and the keys of client certificates."""
+
+    auth: Secret
+    keys: Mapping[ResourceUri, Secret]
+
+
+@contextmanager
+def open_source(request: PullRequest, channel: SourceChannel) -> Iterator[Registry]:
+    """Open the first source that has the image.
+
+    Raises:
+        CcinitError: what the last source said.
+    """
+    end = boottime() + request.limits.total_seconds
+    wanted = parse_image_reference(request.reference)
+    sources = plan_sources(request.registry, wanted, request.ca_pem)
+    secrets = _read_secrets(request, channel)
+    for source in sources[:-1]:
+        try:
+            http = _probe(source, secrets, wanted.digest)
+        except CcinitError as error:
+            channel.notify(SourceFailed(reference=source.reference, error=str(error)[:500]))
+        else:
+            break
+    else:
+        source = sources[-1]
+        http = _client(source, secrets)
+    with http:
+        limits = RegistryLimits(total_seconds=end - boottime())
+        yield _registry(http, source, secrets, limits)
+
+
+def _probe(source: PullSource, secrets: _Secrets, wanted: Digest) -> HttpClient:
+    """Return a client of a mirror that has given the manifest; its connections are kept."""
+    http = _client(source, secrets)
+    try:
+        verify_digest(_registry(http, source, secrets, _MIRROR).manifest(wanted).body, wanted)
+    except BaseException:
+        http.close()
+        raise
+    return http
+
+
+def _registry(
+    http: HttpClient, source: PullSource, secrets: _Secrets, limits: RegistryLimits
+) -> Registry:
+    reference = parse_image_reference(source.reference)
+    return Registry(http, reference, find_credential(secrets.auth.reveal(), reference), limits)
+
+
+def _read_secrets(request: PullRequest, channel: SourceChannel) -> _Secrets:
+    return _Secrets(
+        auth=channel.read_secret(AUTH_PIPE) if request.has_auth else Secret(b""),
+        keys={
+            uri: channel.read_secret(key_pipe(position))
+            for position, uri in enumerate(rule_keys(request.registry))
+        },
+    )
+
+
+def _client(source: PullSource, secrets: _Secrets) -> HttpClient:
+    context = pinned_context(source.ca_pem, check_time=True)
+    if source.key is not None:
+        with _in_memory(source.certificate_pem.encode(), secrets.keys[source.key].reveal()) as path:
+            present_certificate(context, path)
+    return HttpClient(context, dial=dial_through(source.proxy) if source.proxy else dial_tcp)
+
+
+@contextmanager
+def _in_memory(*parts: bytes) -> Iterator[str]:
+    """Yield a path to the parts, for the ssl module takes no bytes; they are in memory only."""
+    try:
+        fd = os.memfd_create("identity", os.MFD_CLOEXEC)
+    except OSError as error:
+        raise KernelError(error.errno or 0, "memfd_create", "identity") from error
+    try:
+        os.write(fd, b"\n".join(parts))
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)

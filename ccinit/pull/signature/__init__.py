@@ -1,0 +1,1 @@
+"""Who signed an image: the child that judges signatures, and how each kind is checked."""

@@ -1,0 +1,180 @@
+import fcntl
+import os
+import struct
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ccinit.errors import CcinitError
+from ccinit.pull.erofs.walk import list_tree, tree_job
+from ccinit.pull.layers.listing import Attributes, Listing
+from ccinit.pull.messages.tree import TreeRequest
+
+
+@pytest.fixture(autouse=True)
+def _stay_here() -> Iterator[None]:
+    here = Path.cwd()
+    yield
+    os.chdir(here)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small tree; where file content lies is only known on erofs."""
+    monkeypatch.setattr("ccinit.pull.erofs.walk._offset_in_tar", lambda _path, size: 512 * size)
+    root = tmp_path / "root"
+    (root / "dir").mkdir(parents=True)
+    (root / "dir" / "file").write_bytes(b"x")
+    (root / "dir" / "empty").touch()
+    os.link(root / "dir" / "file", root / "again")
+    (root / "link").symlink_to("/etc/passwd")
+    for path in (root / "dir" / "file", root / "dir" / "empty", root / "dir", root):
+        path.chmod(0o750)
+        os.utime(path, (7, 7))
+    os.utime(root / "link", (7, 7), follow_symlinks=False)
+    return root
+
+
+def expected(root: Path) -> Listing:
+    own = Attributes(0o750, os.getuid(), (root / "dir").stat().st_gid, 7)
+    link = Attributes((root / "link").lstat().st_mode & 0o7777, own.uid, own.gid, 7)
+    listing = Listing()
+    listing.directory(b"", own)
+    listing.file(b"again", own, 1, 512, b"again")
+    listing.directory(b"dir", own)
+    listing.file(b"dir/empty", own, 0, 0, b"dir/empty")
+    listing.file(b"dir/file", own, 1, 512, b"again")
+    listing.symlink(b"link", link, b"/etc/passwd", b"link")
+    return listing
+
+
+def test_tree_is_listed_in_the_order_of_the_pass(root: Path) -> None:
+    assert list_tree(str(root)) == expected(root).digest()
+
+
+def test_job_lists_every_root(root: Path) -> None:
+    digests = tree_job(TreeRequest(roots=(str(root), str(root))), None)
+    assert digests.listings == (expected(root).digest(),) * 2
+
+
+def test_attribute_whose_name_is_no_text_is_listed_by_its_bytes(root: Path) -> None:
+    os.setxattr(root / "dir" / "empty", b"user.\xff", b"v")
+    own = Attributes(0o750, os.getuid(), (root / "dir").stat().st_gid, 7)
+    marked = Attributes(own.mode, own.uid, own.gid, own.mtime, ((b"user.\xff", b"v"),))
+    listing = Listing()
+    listing.directory(b"", own)
+    listing.file(b"empty", marked, 0, 0, b"empty")
+    (root / "dir" / "file").unlink()
+    os.utime(root / "dir", (7, 7))
+    assert list_tree(str(root / "dir")) == listing.digest()
+
+
+def test_what_no_layer_may_hold_is_refused(root: Path) -> None:
+    os.mkfifo(root / "dir" / "fifo")
+    with pytest.raises(CcinitError) as refused:
+        list_tree(str(root))
+    assert refused.value.reason == "tree.kind"
+
+
+def test_root_that_is_a_symlink_is_refused(root: Path) -> None:
+    (root.parent / "other").symlink_to(root)
+    with pytest.raises(CcinitError) as refused:
+        list_tree(str(root.parent / "other"))
+    assert refused.value.reason == "kernel.walk"
+
+
+def test_tree_without_an_end_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccinit.pull.erofs.walk.MAX_RECORDS", 5)
+    with pytest.raises(CcinitError) as refused:
+        list_tree(str(root))
+    assert refused.value.reason == "tree.records"
+
+
+def test_other_mount_within_the_tree_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lstat = os.lstat
+
+    def with_a_mount(path: bytes) -> Any:
+        status = lstat(path)
+        seen = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+        return SimpleNamespace(**seen | {"st_dev": status.st_dev + (path == b"dir/empty")})
+
+    monkeypatch.setattr(os, "lstat", with_a_mount)
+    with pytest.raises(CcinitError) as refused:
+        list_tree(str(root))
+    assert refused.value.reason == "tree.device"
+
+
+SIZE = 1000
+
+
+@pytest.mark.parametrize(
+    ("extents", "reason"),
+    [
+        pytest.param([(0, 512, 4096)], "", id="one"),
+        pytest.param([(0, 512, SIZE)], "", id="exact"),
+        pytest.param([(0, 512, SIZE - 1)], "tree.extent", id="short"),
+        pytest.param([(512, 512, 4096)], "tree.extent", id="hole-before"),
+        pytest.param([], "tree.extent", id="none"),
+        pytest.param([(0, 512, 4096), (4096, 8192, 4096)], "tree.extent", id="two"),
+    ],
+)
+def test_file_is_one_piece_of_the_tar(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    extents: list[tuple[int, int, int]],
+    reason: str,
+) -> None:
+    """FS_IOC_FIEMAP: struct fiemap of 32 bytes, then struct fiemap_extent of 56 bytes each."""
+    (tmp_path / "file").write_bytes(bytes(SIZE))
+
+    def fiemap(_fd: int, request: int, buffer: bytearray) -> int:
+        assert request == 0xC020660B
+        struct.pack_into("=I", buffer, 20, len(extents))
+        for index, (logical, physical, length) in enumerate(extents):
+            struct.pack_into("=QQQ", buffer, 32 + 56 * index, logical, physical, length)
+        return 0
+
+    monkeypatch.setattr(fcntl, "ioctl", fiemap)
+    if not reason:
+        assert list_tree(str(tmp_path)) == listed(tmp_path, 512).digest()
+        return
+    with pytest.raises(CcinitError) as refused:
+        list_tree(str(tmp_path))
+    assert refused.value.reason == reason
+
+
+def listed(folder: Path, offset: int) -> Listing:
+    """A folder with one `file` whose content begins there."""
+    listing = Listing()
+    listing.directory(b"", attributes(folder))
+    listing.file(b"file", attributes(folder / "file"), SIZE, offset, b"file")
+    return listing
+
+
+def attributes(path: Path) -> Attributes:
+    status = path.stat()
+    return Attributes(
+        status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns // 10**9
+    )
+
+
+def test_walk_does_not_hold_the_paths_of_all_siblings(root: Path) -> None:
+    wide = 300
+    deep = "/".join(["d" * 250] * 15)  # nearly PATH_MAX
+    os.chdir(root)
+    Path(deep).mkdir(parents=True)
+    for number in range(wide):
+        Path(deep, str(number)).touch()
+    tracemalloc.start()
+    try:
+        list_tree(str(root))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < wide * len(deep) / 4

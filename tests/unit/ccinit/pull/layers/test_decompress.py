@@ -1,0 +1,149 @@
+import gzip
+import struct
+import zlib
+
+import pytest
+import zstandard
+from isal import igzip_lib
+
+from ccinit.errors import FormatError
+from ccinit.formats.oci.compression import Compression
+from ccinit.pull.layers.decompress import OutputLimit, make_decompressor
+
+PLAIN = bytes(range(256)) * 5000
+LIMIT = OutputLimit(max_bytes=4 << 20)
+SKIPPABLE = struct.pack("<II", 0x184D2A50, 4) + b"skip"
+
+
+def undo(
+    compression: Compression, data: bytes, *, piece: int = 1000, limit: OutputLimit = LIMIT
+) -> bytes:
+    output: list[bytes | memoryview] = []
+    decompressor = make_decompressor(compression, output.append, limit)
+    for start in range(0, len(data), piece):
+        decompressor.feed(data[start : start + piece])
+    decompressor.finish()
+    return b"".join(output)
+
+
+def zstd(data: bytes, window_log: int = 20) -> bytes:
+    parameters = zstandard.ZstdCompressionParameters(window_log=window_log)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return compressor.compress(data) + compressor.flush()
+
+
+@pytest.mark.parametrize("piece", [1, 7, 4096, 1 << 20])
+@pytest.mark.parametrize(
+    ("compression", "data"),
+    [
+        (Compression.NONE, PLAIN[:20_000]),
+        (Compression.GZIP, gzip.compress(PLAIN[:20_000])),
+        (Compression.GZIP, gzip.compress(PLAIN[:9_000]) + gzip.compress(PLAIN[9_000:20_000])),
+        (Compression.GZIP, gzip.compress(b"") + gzip.compress(PLAIN[:20_000], 0)),
+        (Compression.ZSTD, zstd(PLAIN[:20_000])),
+        (Compression.ZSTD, zstd(PLAIN[:9_000]) + SKIPPABLE + zstd(PLAIN[9_000:20_000])),
+        (Compression.ZSTD, SKIPPABLE + zstd(PLAIN[:20_000])),
+        (Compression.ZSTD, zstd(PLAIN[:20_000]) + SKIPPABLE),
+        (Compression.ZSTD, zstd(PLAIN[:20_000], window_log=24)),
+        (Compression.GZIP, b"".join(gzip.compress(bytes([b]), 1) for b in PLAIN[:20_000])),
+    ],
+)
+def test_stream_of_every_kind_in_any_pieces_gives_its_content(
+    compression: Compression, data: bytes, piece: int
+) -> None:
+    assert undo(compression, data, piece=piece) == PLAIN[:20_000]
+
+
+@pytest.mark.parametrize("compression", Compression)
+def test_empty_stream_gives_nothing(compression: Compression) -> None:
+    assert undo(compression, b"") == b""
+
+
+GZIP = gzip.compress(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("compression", "data", "reason"),
+    [
+        (Compression.GZIP, GZIP[:-1], "pull.gzip"),
+        (Compression.GZIP, GZIP[: len(GZIP) // 2], "pull.gzip"),
+        (Compression.GZIP, GZIP[:-8] + bytes(8), "pull.gzip"),
+        (Compression.GZIP, GZIP + b"\0", "pull.gzip"),
+        (Compression.GZIP, GZIP + b"junk", "pull.gzip"),
+        (Compression.GZIP, GZIP + b"\x1f\x8bjunk", "pull.gzip"),
+        (Compression.GZIP, zlib.compress(PLAIN), "pull.gzip"),
+        (Compression.GZIP, PLAIN, "pull.gzip"),
+        (Compression.ZSTD, zstd(PLAIN) + b"junk", "pull.zstd"),
+        (Compression.ZSTD, PLAIN, "pull.zstd"),
+        (Compression.ZSTD, zstd(PLAIN, window_log=25), "pull.zstd"),
+    ],
+)
+def test_stream_that_is_malformed_is_refused(
+    compression: Compression, data: bytes, reason: str
+) -> None:
+    with pytest.raises(FormatError) as refused:
+        undo(compression, data)
+    assert refused.value.reason == reason
+    assert undo(Compression.GZIP, GZIP) == undo(Compression.ZSTD, zstd(PLAIN)) == PLAIN
+
+
+@pytest.mark.parametrize("compression", Compression)
+def test_output_beyond_the_cap_is_refused(compression: Compression) -> None:
+    packed = {
+        Compression.NONE: PLAIN,
+        Compression.GZIP: GZIP,
+        Compression.ZSTD: zstd(PLAIN),
+    }[compression]
+    limit = OutputLimit(max_bytes=len(PLAIN) - 1)
+    with pytest.raises(FormatError) as refused:
+        undo(compression, packed, limit=limit)
+    assert refused.value.reason == "pull.layer_bytes"
+    assert undo(compression, packed, limit=OutputLimit(max_bytes=len(PLAIN))) == PLAIN
+
+
+def test_ratio_that_only_a_bomb_has_is_refused() -> None:
+    zeros = bytes(80 << 20)
+    limit = OutputLimit(max_bytes=1 << 40)
+    with pytest.raises(FormatError) as refused:
+        undo(Compression.ZSTD, zstd(zeros), limit=limit)
+    assert refused.value.reason == "pull.ratio"
+    assert undo(Compression.GZIP, gzip.compress(zeros), limit=limit) == zeros
+
+
+TINY = [gzip.compress(b"x", 1)] * 5000
+FRAMES = [zstd(b"x")] * 5000
+
+
+@pytest.mark.parametrize(
+    ("compression", "parts"), [(Compression.GZIP, TINY), (Compression.ZSTD, FRAMES)]
+)
+def test_what_small_members_give_is_sent_together(
+    compression: Compression, parts: list[bytes]
+) -> None:
+    sent: list[bytes | memoryview] = []
+    decompressor = make_decompressor(compression, sent.append, LIMIT)
+    decompressor.feed(b"".join(parts))
+    decompressor.finish()
+    assert sent == [b"x" * len(parts)]
+
+
+def test_member_is_not_given_all_that_comes_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It copies what belongs to others: all of a chunk for each of the members in it."""
+    given = [0]
+
+    class Member:
+        def __init__(self) -> None:
+            self._own = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+        def decompress(self, data: bytes, max_length: int) -> bytes:
+            given[0] += len(data)
+            return self._own.decompress(data, max_length)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._own, name)
+
+    monkeypatch.setattr("ccinit.pull.layers.decompress._gzip_member", Member)
+    data = b"".join(TINY)
+    assert undo(Compression.GZIP, data, piece=len(data)) == b"x" * len(TINY)
+    assert given[0] <= len(TINY) << 14
+    assert given[0] < len(TINY) * len(data) / 4

@@ -1,0 +1,200 @@
+import errno
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from ccinit.errors import CcinitError
+from ccinit.formats.encoding import wire
+from ccinit.formats.encoding.digest import parse_digest, sha256_digest
+from ccinit.formats.oci.layer_encryption import ImageEncryption
+from ccinit.pull.layers.stream import SOURCE
+from ccinit.pull.layers.verify import layers_job
+from ccinit.pull.messages.layers import KeptTar, LayersRequest, OpenedTar, VerifiedLayers
+from ccinit.values import replace
+from tests.fakes.layer_pipes import LayerPipe
+from tests.fakes.registry import make_image
+from tests.fakes.tars import Entry, make_tar
+
+TARS = [
+    make_tar(Entry("tmp", None, mode=0o1777), Entry("a", b"x")),
+    make_tar(Entry("tmp/b", b"yy"), Entry(".wh.a")),
+]
+IMAGE = make_image(TARS)
+NAMES = ("layer-0.tar", "layer-1.tar")
+REQUEST = LayersRequest(
+    pinned=parse_digest(IMAGE.digest),
+    documents=(IMAGE.manifest,),
+    config=IMAGE.config,
+    encryption=ImageEncryption.ALLOWED,
+    tar_bytes=1 << 20,
+)
+
+
+T = TypeVar("T")
+
+
+class Channel:
+    def __init__(self, workspace: Path, tars: list[bytes]) -> None:
+        self.workspace = str(workspace)
+        self.pipe = LayerPipe(tars)
+        self.fds = {SOURCE: self.pipe.fd}
+        self.asked: list[int] = []
+        self.kept = [workspace / "kept"]
+
+    def ask_for_fds(self, question: object, answer: type[T]) -> tuple[T, tuple[int, ...]]:
+        assert isinstance(question, KeptTar)
+        self.asked.append(question.position)
+        value = OpenedTar()
+        assert isinstance(value, answer)
+        return value, tuple(os.open(path, os.O_RDONLY) for path in self.kept)
+
+
+def test_image_that_is_what_was_pinned_is_verified(tmp_path: Path) -> None:
+    verified = layers_job(REQUEST, Channel(tmp_path, TARS))
+    assert verified.manifest == sha256_digest(IMAGE.manifest)
+    assert verified.config.cmd == ("/bin/true",)
+    assert [layer.file_bytes for layer in verified.layers] == [1, 2]
+    assert [layer.records for layer in verified.layers] == [3, 4]
+    assert {path.name for path in tmp_path.iterdir()} == set(NAMES)
+    for name, tar in zip(NAMES, TARS, strict=True):
+        assert (tmp_path / name).read_bytes().startswith(tar[:-1024])
+
+
+def test_layer_that_is_there_already_is_stood_upon(tmp_path: Path) -> None:
+    """Whole, the layers are verified in one go; then the upper one on what that left."""
+    whole, upper = tmp_path / "whole", tmp_path / "upper"
+    whole.mkdir()
+    upper.mkdir()
+    expected = layers_job(REQUEST, Channel(whole, TARS))
+    channel = Channel(upper, TARS[1:])
+    channel.kept = [whole / NAMES[0]]
+    verified = layers_job(replace(REQUEST, kept=1), channel)
+    assert verified == replace(expected, layers=expected.layers[1:])
+    assert channel.asked == [0]
+    assert (upper / NAMES[1]).read_bytes() == (whole / NAMES[1]).read_bytes()
+    nothing = Channel(upper, [])
+    assert layers_job(replace(REQUEST, kept=2), nothing).layers == ()
+    assert nothing.asked == []
+
+
+def test_large_file_of_a_layer_that_is_there_is_leapt_over(tmp_path: Path) -> None:
+    tars = [make_tar(Entry("big", b"x" * 100_000), Entry("tmp", None, mode=0o1777)), TARS[1]]
+    image = make_image(tars)
+    request = replace(
+        REQUEST,
+        pinned=parse_digest(image.digest),
+        documents=(image.manifest,),
+        config=image.config,
+    )
+    whole, upper = tmp_path / "whole", tmp_path / "upper"
+    whole.mkdir()
+    upper.mkdir()
+    expected = layers_job(request, Channel(whole, tars))
+    channel = Channel(upper, tars[1:])
+    channel.kept = [whole / NAMES[0]]
+    assert layers_job(replace(request, kept=1), channel).layers == expected.layers[1:]
+
+
+def test_records_of_layers_that_are_there_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ccinit.pull.layers.verify.MAX_IMAGE_RECORDS", 10)
+    assert refusal(tmp_path, TARS, replace(REQUEST, kept_records=4)) == "tar.entries"
+    layers_job(replace(REQUEST, kept_records=3), Channel(tmp_path, TARS))
+
+
+def test_request_and_result_cross_the_boundary(tmp_path: Path) -> None:
+    verified = layers_job(REQUEST, Channel(tmp_path, TARS))
+    assert wire.decode(LayersRequest, wire.encode(REQUEST)) == REQUEST
+    assert wire.decode(VerifiedLayers, wire.encode(verified)) == verified
+
+
+def refusal(directory: Path, tars: list[bytes], request: LayersRequest = REQUEST) -> str:
+    with pytest.raises(CcinitError) as refused:
+        layers_job(request, Channel(directory, tars))
+    assert list(directory.iterdir()) == []
+    return refused.value.reason
+
+
+@pytest.mark.parametrize(
+    "other", [make_tar(Entry("tmp/evil")), b"no tar at all" * 100, TARS[1] + b"\0", b""]
+)
+def test_tar_that_is_another_one_is_refused_for_that_whatever_it_says(
+    tmp_path: Path, other: bytes
+) -> None:
+    assert refusal(tmp_path, [TARS[0], other]) == "pull.diff_id"
+
+
+def test_right_tar_that_breaks_a_rule_is_refused_for_that(tmp_path: Path) -> None:
+    tars = [TARS[0], make_tar(Entry("a", kind=b"2", link="/etc"), Entry("a/passwd"))]
+    image = make_image(tars)
+    request = replace(
+        REQUEST,
+        pinned=parse_digest(image.digest),
+        documents=(image.manifest,),
+        config=image.config,
+    )
+    assert refusal(tmp_path, tars, request) == "tar.parent"
+
+
+def test_tars_beyond_the_cap_of_the_image_are_refused(tmp_path: Path) -> None:
+    short = replace(REQUEST, tar_bytes=sum(map(len, TARS)) - 1)
+    assert refusal(tmp_path, TARS, short) == "pull.layer_bytes"
+    layers_job(replace(REQUEST, tar_bytes=sum(map(len, TARS))), Channel(tmp_path, TARS))
+
+
+def test_layers_that_end_early_are_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path, TARS[:1]) == "pull.neighbour"
+
+
+def test_r46_full_disk_has_a_reason_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = Channel(tmp_path, TARS)
+
+    def full(_fd: int, _data: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(CcinitError) as refused:
+        layers_job(REQUEST, channel)
+    monkeypatch.undo()
+    assert refused.value.reason == "pull.enospc"
+    assert list(tmp_path.iterdir()) == []
+    layers_job(REQUEST, Channel(tmp_path, TARS))
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (replace(REQUEST, pinned=sha256_digest(b"")), "pull.manifest_digest"),
+        (replace(REQUEST, documents=()), "pull.documents"),
+        (replace(REQUEST, config=b"{}"), "pull.blob_size"),
+        (replace(REQUEST, encryption=ImageEncryption.REQUIRED), "pull.encryption"),
+    ],
+)
+def test_claim_of_the_registry_child_that_does_not_fit_is_refused(
+    tmp_path: Path, request_: LayersRequest, reason: str
+) -> None:
+    with pytest.raises(CcinitError) as refused:
+        layers_job(request_, Channel(tmp_path, TARS))
+    assert refused.value.reason == reason
+
+
+def test_file_that_is_there_already_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / NAMES[1]).symlink_to("/etc/passwd")
+    with pytest.raises(CcinitError) as refused:
+        layers_job(REQUEST, Channel(tmp_path, TARS))
+    assert refused.value.reason == "kernel.open"
+    assert [path.name for path in tmp_path.iterdir()] == [NAMES[1]]
+
+
+def test_image_with_too_many_paths_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ccinit.pull.layers.verify.MAX_IMAGE_RECORDS", 6)
+    with pytest.raises(CcinitError) as refused:
+        layers_job(REQUEST, Channel(tmp_path, TARS))
+    assert refused.value.reason == "tar.entries"

@@ -1,0 +1,243 @@
+import base64
+import json
+from urllib.parse import parse_qsl
+
+import pytest
+
+from ccinit.errors import CcinitError
+from ccinit.formats.oci.reference import ImageReference, parse_image_reference
+from ccinit.pull.registry.authentication import (
+    Credential,
+    Scheme,
+    find_credential,
+    parse_challenge,
+    parse_token,
+    select_challenge,
+    token_request,
+)
+
+
+def reference(host: str = "registry-1.docker.example") -> ImageReference:
+    return parse_image_reference(f"{host}/team/app@sha256:{'a' * 64}")
+
+
+def document(**entries: str) -> bytes:
+    auths = {
+        name: {"auth": base64.b64encode(text.encode()).decode()} for name, text in entries.items()
+    }
+    return json.dumps({"auths": auths}).encode()
+
+
+def test_credential_of_the_longest_prefix_is_found() -> None:
+    host = "registry-1.docker.example"
+    names = {host: "a:1", f"{host}/team": "b:2", f"{host}/team/app2": "c:3"}
+    found = find_credential(document(**names), reference())
+    assert found is not None
+    assert found.authorization() == "Basic " + base64.b64encode(b"b:2").decode()
+    assert "b:2" not in repr(found)
+
+
+def test_credential_of_another_registry_is_not_taken() -> None:
+    assert find_credential(document(**{"docker.example": "a:1"}), reference()) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"{", "auth.json"),
+        (b"{}", "auth.form"),
+        (b'{"auths":[]}', "auth.form"),
+        (b'{"auths":{"registry-1.docker.example":{"auth":7}}}', "auth.base64"),
+        (b'{"auths":{"registry-1.docker.example":[]}}', "auth.form"),
+        (b'{"auths":{"registry-1.docker.example":{"auth":"***"}}}', "auth.base64"),
+        (document(**{"registry-1.docker.example": "nocolon"}), "auth.form"),
+        (document(**{"registry-1.docker.example": "a:b\r\nX: y"}), "auth.form"),
+    ],
+)
+def test_credential_document_that_is_malformed_is_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(CcinitError) as refused:
+        find_credential(data, reference())
+    assert refused.value.reason == reason
+
+
+def test_challenge_of_either_scheme_is_read() -> None:
+    bearer = parse_challenge(
+        'Bearer realm="https://auth.docker.example/token",service="s, t",scope="repository:x:pull"'
+    )
+    assert bearer.scheme is Scheme.BEARER
+    assert bearer.realm == "https://auth.docker.example/token"
+    assert bearer.service == "s, t"
+    assert parse_challenge('basic realm="x"').scheme is Scheme.BASIC
+    assert parse_challenge("Bearer realm=https://a.example/,service=x").service == "x"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Negotiate abc",
+        "Bearer",
+        "Bearer service=x",
+        'Bearer realm="https://x',
+        'Bearer realm="a",realm="b"',
+        "Bearer realm",
+        'Bearer realm=""',
+        "Bearer " + "x" * 5000,
+    ],
+)
+def test_challenge_that_says_nothing_usable_is_refused(header: str) -> None:
+    for read in (parse_challenge, lambda text: select_challenge([text])):
+        with pytest.raises(CcinitError) as refused:
+            read(header)
+        assert refused.value.reason == "registry.challenge"
+
+
+def test_token_is_chosen_before_a_password_and_what_is_unknown_passed_over() -> None:
+    basic, bearer = 'Basic realm="x"', 'BEARER realm="https://auth.docker.example/token"'
+    assert select_challenge(["Negotiate", basic]).scheme is Scheme.BASIC
+    assert select_challenge(["Negotiate", basic, bearer]).scheme is Scheme.BEARER
+    for headers, offered in (((), "''"), (("Negotiate x", "NTLM"), "'Negotiate, NTLM'")):
+        with pytest.raises(CcinitError) as refused:
+            select_challenge(headers)
+        assert refused.value.reason == "registry.challenge"
+        assert offered in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("host", "realm", "url"),
+    [
+        (
+            "registry-1.docker.example",
+            "https://auth.docker.example/token",
+            "https://auth.docker.example/token",
+        ),
+        (
+            "team-docker.host.example",
+            "https://team.host.example:443/v2/token",
+            "https://team.host.example:443/v2/token",
+        ),
+        ("ghcr.example:5000", "https://ghcr.example:5001/t", "https://ghcr.example:5001/t"),
+        ("127.0.0.1", "https://127.0.0.1", "https://127.0.0.1/"),
+    ],
+)
+def test_token_is_asked_for_beside_the_registry(host: str, realm: str, url: str) -> None:
+    challenge = parse_challenge(
+        f'Bearer realm="{realm}",service="s&t",scope="repository:other:push"'
+    )
+    expected = f"{url}?service=s%26t&scope=repository%3Ateam%2Fapp%3Apull"
+    request = token_request(challenge, reference(host), None)
+    assert (request.method, request.url, request.headers) == ("GET", expected, ())
+
+
+@pytest.mark.parametrize(
+    ("host", "realm"),
+    [
+        ("registry.example", "https://auth.example/token"),  # `example` is no domain of its own
+        ("registry-1.docker.example", "https://docker.example.evil.test/token"),
+        ("registry-1.docker.example", "https://evildocker.example/token"),
+        ("registry-1.docker.example", "http://auth.docker.example/token"),
+        ("registry-1.docker.example", "https://user@auth.docker.example/token"),
+        ("registry-1.docker.example", "https://auth.docker.example:8443/token"),
+        ("registry-1.docker.example", "https://auth.docker.example/token?redirect=evil"),
+        ("registry-1.docker.example", "https://auth.docker.example:x/token"),
+        ("registry-1.docker.example", "https://[]/token"),
+        ("registry-1.docker.example", "file:///etc/passwd"),
+        ("10.0.0.1", "https://169.254.169.254/latest"),
+        ("10.0.0.1", "https://11.0.0.1/"),
+    ],
+)
+def test_token_service_elsewhere_is_refused(host: str, realm: str) -> None:
+    with pytest.raises(CcinitError) as refused:
+        token_request(parse_challenge(f'Bearer realm="{realm}"'), reference(host), None)
+    assert refused.value.reason == "registry.realm"
+
+
+def test_password_goes_with_the_request_and_identity_token_in_its_body() -> None:
+    challenge = parse_challenge('Bearer realm="https://auth.docker.example/t",service="s"')
+    place = reference("registry-1.docker.example")
+    password = token_request(challenge, place, Credential(user_password="me:secret"))
+    assert password.headers == (("authorization", "Basic bWU6c2VjcmV0"),)
+    assert (password.method, password.body) == ("GET", b"")
+    known = Credential(user_password="", identity_token="i&d")
+    identity = token_request(challenge, place, known)
+    assert (identity.method, identity.url) == ("POST", "https://auth.docker.example/t")
+    assert dict(parse_qsl(identity.body.decode())) == {
+        "grant_type": "refresh_token",
+        "refresh_token": "i&d",
+        "client_id": "ccinit",
+        "service": "s",
+        "scope": "repository:team/app:pull",
+    }
+    for request in (password, identity):
+        assert "secret" not in repr(request)
+        assert "i&d" not in repr(request)
+
+
+def test_identity_token_comes_before_a_password() -> None:
+    entry = {"auth": base64.b64encode(b"user:").decode(), "identitytoken": "token"}
+    document = json.dumps({"auths": {"r.example": entry}}).encode()
+    found = find_credential(document, reference("r.example"))
+    assert found == Credential(user_password="", identity_token="token")
+    for wrong in ({"identitytoken": 7}, {"identitytoken": "\u00e9"}):
+        document = json.dumps({"auths": {"r.example": wrong}}).encode()
+        with pytest.raises(CcinitError) as refused:
+            find_credential(document, reference("r.example"))
+        assert refused.value.reason == "auth.identitytoken"
+
+
+@pytest.mark.parametrize(
+    ("host", "key"),
+    [
+        ("quay.example", "https://quay.example"),
+        ("quay.example", "https://quay.example/v1/"),
+        ("quay.example", "http://quay.example/v2/"),
+        ("quay.example:5000", "https://quay.example:5000"),
+    ],
+)
+def test_key_that_is_a_url_is_the_registrys(host: str, key: str) -> None:
+    entries = {key: "a:1", f"other.{host}": "b:2", f"https://{host}.evil.test": "c:3"}
+    assert find_credential(document(**entries), reference(host)) == Credential(user_password="a:1")
+    assert find_credential(document(**entries), reference("example.test")) is None
+    entries = {key: "a:1", f"{host}/team": "d:4"}  # a name comes before any URL
+    assert find_credential(document(**entries), reference(host)) == Credential(user_password="d:4")
+
+
+@pytest.mark.parametrize("entry", [{}, {"auth": ""}, {"email": "me@mail.example"}])
+def test_entry_without_a_credential_is_none(entry: dict[str, str]) -> None:
+    document = json.dumps({"auths": {"r.example": entry}}).encode()
+    assert find_credential(document, reference("r.example")) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "docker.io/team/app",
+        "docker.io",
+        "index.docker.io",
+        "registry-1.docker.io",
+        "https://index.docker.io/v1/",
+        "https://index.docker.io",
+        "https://docker.io",
+    ],
+)
+def test_docker_hub_is_known_by_its_names(key: str) -> None:
+    entry = {"auth": base64.b64encode(b"me:secret").decode()}
+    document = json.dumps({"auths": {key: entry}}).encode()
+    found = find_credential(document, reference("registry-1.docker.io"))
+    assert found == Credential(user_password="me:secret")
+    assert find_credential(document, reference("registry.example")) is None
+
+
+def test_token_of_either_name_is_taken() -> None:
+    assert parse_token(b'{"token":"abc","expires_in":60}') == "Bearer abc"
+    assert parse_token(b'{"access_token":"abc"}') == "Bearer abc"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"[]", b"{}", b'{"token":7}', b'{"token":""}', b'{"token":"a b"}', b'{"token":"a\\r\\nb"}'],
+)
+def test_token_reply_without_a_token_is_refused(data: bytes) -> None:
+    with pytest.raises(CcinitError) as refused:
+        parse_token(data)
+    assert refused.value.reason == "token.form"
