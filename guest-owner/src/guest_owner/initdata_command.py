@@ -8,11 +8,11 @@ uses, so that a mistake shows now and not as a guest that stops.
 import argparse
 import hashlib
 import json
-import tomllib
 from pathlib import Path
 
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.evidence.tee import Tee, initdata_binding
 from ccinit.formats.initdata.coco_config import parse_coco_settings
 from ccinit.formats.initdata.document import (
@@ -150,10 +150,10 @@ def _toml_string(text: str) -> str:
     """Quote a text: as it stands if a literal can hold it, so that people can read the document."""
     literal = f"'''\n{text}'''"
     try:
-        if tomllib.loads(f"x = {literal}")["x"] == text:
+        if parse_toml(f"x = {literal}".encode(), "initdata.encoding")["x"] == text:
             return literal
-    except tomllib.TOMLDecodeError:
-        pass
+    except FormatError:
+        pass  # its own quotes end the literal, and what follows may be anything
     # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 

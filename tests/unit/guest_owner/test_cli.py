@@ -326,6 +326,12 @@ def test_make_document_carries_any_text_unchanged(text: str) -> None:
     assert parsed.pod_toml == pod
 
 
+def test_make_document_carries_a_text_whose_number_nobody_could_read() -> None:
+    numbers = f"text = '''\nnumber = {'9' * 5000}\n'''\n"  # a literal of it ends at these quotes
+    pod = POD + '[[file]]\ncontainer = "web"\npath = "/run/numbers"\n' + numbers
+    assert parse_initdata(make_document(CONFIG, pod)).pod_toml == pod
+
+
 def test_initdata_make_for_tdx_is_bound_by_sha384(
     tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,12 +22,12 @@ than the rule names, or lacks one, gets nothing by it.
 Whether evidence is genuine is `guest_owner.kbs.verifiers`; nothing here looks at evidence.
 """
 
-import tomllib
 from dataclasses import dataclass
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.digest import parse_digest
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.devices import PROVING, Device
@@ -186,11 +186,7 @@ def parse_policy(data: bytes) -> Policy:
     """
     if len(data) > MAX_POLICY_BYTES:
         raise LimitExceededError("policy.length", f"more than {MAX_POLICY_BYTES} bytes")
-    try:
-        value = tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise FormatError("policy.toml", f"not TOML: {error}") from error
-    with Fields(value, "policy") as fields:
+    with Fields(parse_toml(data, "policy.toml"), "policy") as fields:
         fields.integer("version", low=1, high=1)
         return Policy(rules=fields.tables("rule", _read_rule, max_items=1024))
 

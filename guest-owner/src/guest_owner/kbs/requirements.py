@@ -37,7 +37,6 @@ the guest; an SVSM is one, measured together with its firmware:
     paravisor = ["HEX"]               # launch measurements (SNP) or MRTD (TDX), 48 bytes each
 """
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -46,6 +45,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.evidence.snp_report import (
     CHIP_ID_BYTES,
     MAX_VERSION,
@@ -160,11 +160,7 @@ def parse_requirements(data: bytes, platform: Tee) -> Requirements:
         raise LimitExceededError("requirements.length", f"more than {MAX_REQUIREMENTS_BYTES} bytes")
     if platform not in READERS:
         raise FormatError("requirements.platform", f"nothing can be demanded of {platform}")
-    try:
-        value = tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise FormatError("requirements.toml", f"not TOML: {error}") from error
-    with Fields(value, "requirements") as fields:
+    with Fields(parse_toml(data, "requirements.toml"), "requirements") as fields:
         fields.integer("version", low=1, high=1)
         return READERS[platform](fields)
 

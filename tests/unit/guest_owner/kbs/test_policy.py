@@ -152,6 +152,7 @@ def test_policy_test_rule_that_overlaps_a_prod_rule_is_refused(pattern: str) -> 
         ("version = 1" + RULE.replace("ccinit/shop/*", "../shop/*"), "policy.rule.resources"),
         ("version = 1" + RULE.replace('["image-1"]', '["../x"]'), "policy.rule.references"),
         ("version = [", "policy.toml"),
+        ("version = " + "9" * 5000, "policy.toml"),
     ],
 )
 def test_parse_policy_refuses(text: str, reason: str) -> None:

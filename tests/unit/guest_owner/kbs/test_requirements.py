@@ -72,6 +72,7 @@ def test_file_that_says_everything_is_read() -> None:
         ("version = 1\nreport_version = 6\n" + PRODUCT, "requirements.report_version"),
         ('version = 1\nrevoked_chips = ["c1"]\n' + PRODUCT, "requirements.revoked_chips"),
         ("version = ", "requirements.toml"),
+        (LEAST.replace("219", "9" * 5000), "requirements.toml"),
         ("#" * 70_000, "requirements.length"),
     ],
 )

@@ -32,13 +32,13 @@ event log. The keys by which the issuer signs are registered with it (`key_set` 
 nothing is ever fetched.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.evidence.snp_report import TcbVersion
 from ccinit.formats.evidence.tdx_report import MEASUREMENT_BYTES
 from ccinit.formats.evidence.tee import Tee
@@ -142,11 +142,7 @@ def parse_issuer(data: bytes) -> IssuerTerms:
     """
     if len(data) > MAX_ISSUER_BYTES:
         raise LimitExceededError("issuer.length", f"more than {MAX_ISSUER_BYTES} bytes")
-    try:
-        value = tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise FormatError("issuer.toml", f"not TOML: {error}") from error
-    with Fields(value, "issuer") as fields:
+    with Fields(parse_toml(data, "issuer.toml"), "issuer") as fields:
         fields.integer("version", low=1, high=1)
         return IssuerTerms(
             service=fields.choice("service", Service),

@@ -66,6 +66,7 @@ def test_file_says_who_and_what() -> None:
     [
         ("version = 2\n", "issuer.version"),
         ("version = ", "issuer.toml"),
+        (WHOLE.replace("snp = 24", "snp = " + "9" * 5000), "issuer.toml"),
         (AZURE_TOML, "issuer.platforms"),
         (WHOLE.replace("azure-attestation", "another"), "issuer.service"),
         (WHOLE.replace("https://shop.eus.attest.azure.example", ISSUER), "issuer.issuer"),
