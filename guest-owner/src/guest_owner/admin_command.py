@@ -66,7 +66,11 @@ def _new_key(arguments: argparse.Namespace) -> int:
         raise ConfigError("admin.exists", f"there is an administrator {arguments.name}")
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     write_new(path, pem, "admin.file", "it may be somebody's key")
-    store.add_admin_key(arguments.name, public)
+    try:
+        store.add_admin_key(arguments.name, public)
+    except BaseException:
+        path.unlink()  # nobody has registered it
+        raise
     print(f"wrote {path}; registered administrator {arguments.name}")
     print(f"remove {arguments.state / 'admin-keys' / (arguments.name + '.pem')} to take it back")
     return 0

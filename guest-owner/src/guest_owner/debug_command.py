@@ -20,6 +20,7 @@ from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.debug_tools import MAX_TOOLS_BYTES, format_config, parse_debug_tools
 from guest_owner.exec_command import run_program
+from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import read_parsed
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
@@ -114,16 +115,20 @@ def _granting(arguments: argparse.Namespace) -> Iterator[None]:
     if arguments.granted:
         yield
         return
-    store, uri = Store(arguments.state), _grant_uri(arguments.pod)
-    before = store.read_order(uri)
-    has_ended = isinstance(before, DebugOrder) and before.expires_s <= time.time()
-    if store.has_resource(uri) and not has_ended:
-        raise ConfigError("debug.granted", f"{uri} is there: use --granted, or wait for its end")
-    store.write_order(uri, _make_order(arguments))
+    store, uri, order = Store(arguments.state), _grant_uri(arguments.pod), _make_order(arguments)
+    with changing(store.root):
+        before = store.read_order(uri)
+        has_ended = isinstance(before, DebugOrder) and before.expires_s <= time.time()
+        if store.has_resource(uri) and not has_ended:
+            detail = f"{uri} is there: use --granted, or wait for its end"
+            raise ConfigError("debug.granted", detail)
+        store.write_order(uri, order)
     try:
         yield
     finally:
-        store.delete_resource(uri)
+        with changing(store.root):
+            if store.read_order(uri) == order:  # else another one took its place meanwhile
+                store.delete_resource(uri)
 
 
 def _grant_uri(pod: str) -> ResourceUri:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from guest_owner.arguments import Subparsers, add_group, add_state, parse_listen
 from guest_owner.kbs.authority import create_identity, write_identity
-from guest_owner.kbs.files import PUBLIC_MODE, held_alone, make_directory, write_atomically
+from guest_owner.kbs.exclusion import changing, held_alone
+from guest_owner.kbs.files import PUBLIC_MODE, make_directory, write_atomically
 from guest_owner.kbs.limits import DEFAULT_LIMITS
 from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.service import open_service
@@ -53,9 +54,10 @@ def _init(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
     identity = create_identity(tuple(arguments.name))
     make_directory(state)
-    if not (state / "policy.toml").exists():  # first: an init that ended early is not repeated
-        write_atomically(state / "policy.toml", EMPTY_POLICY, mode=PUBLIC_MODE)
-    write_identity(state, identity)
+    with changing(state):
+        if not (state / "policy.toml").exists():  # first: an init that ended early is not repeated
+            write_atomically(state / "policy.toml", EMPTY_POLICY, mode=PUBLIC_MODE)
+        write_identity(state, identity)
     print(f"made {state} for {', '.join(arguments.name)}")
     print(f"put the text of {state / 'ca.pem'} into kbs.ca of ccinit.toml")
     print("next: guest-owner register reference|ak|initdata|resource, guest-owner policy allow")

@@ -5,9 +5,7 @@ import sys
 
 from guest_owner import policy_explain_command, policy_export_command
 from guest_owner.arguments import Subparsers, add_group, add_state
-from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.policy import (
-    MAX_POLICY_BYTES,
     Rule,
     check_device,
     check_initdata_name,
@@ -87,9 +85,8 @@ def _allow(arguments: argparse.Namespace) -> int:
         initdata=frozenset(check_initdata_name(name) for name in arguments.initdata),
         devices=frozenset(check_device(name) for name in arguments.device),
     )
-    text = add_rule(_read_text(store), rule).encode()
     unknown = _unregistered(rule, store.read_references())
-    store.write_policy(text)
+    store.edit_policy(lambda text: add_rule(text, rule))
     print(f"{rule.resources} may go to {rule.profile} guests with the named initdata")
     for what in unknown:
         # No error: rules may be written before images and pods are registered.
@@ -120,9 +117,8 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _remove(arguments: argparse.Namespace) -> int:
     store = Store(arguments.state)
-    rules = store.read_policy().rules
-    store.write_policy(remove_rule(_read_text(store), arguments.number).encode())
-    print("removed: " + "  ".join(_cells(rules[arguments.number - 1])))
+    before = store.edit_policy(lambda text: remove_rule(text, arguments.number))
+    print("removed: " + "  ".join(_cells(before.rules[arguments.number - 1])))
     return 0
 
 
@@ -134,8 +130,3 @@ def _cells(rule: Rule) -> tuple[str, ...]:
         ", ".join(sorted(rule.initdata)),
         ", ".join(sorted(rule.devices)) or "none",
     )
-
-
-def _read_text(store: Store) -> str:
-    store.read_policy()  # of what is no policy nothing is edited, and its file is named
-    return read_capped(store.policy_path, MAX_POLICY_BYTES).decode()

@@ -30,7 +30,7 @@ from guest_owner.kbs.requirements import READERS as DEMANDING
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certificates
 from guest_owner.kbs.store import MAX_KEY_BYTES, MAX_RESOURCE_BYTES, Store, attestation_key_name
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
-from guest_owner.plane.authority import CERTIFICATE_FILE, KEY_FILE, create_authority
+from guest_owner.plane.authority import CERTIFICATE_FILE, ensure_authority
 from guest_owner.registration_files import parse_public_key
 from guest_owner.volume_key_command import check_volume_key
 
@@ -278,8 +278,7 @@ def _identity(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
     uri = parse_resource_uri(arguments.uri, "resource.uri")
     store, order = Store(state), MintOrder(arguments.life_hours * 3600)
-    if not (state / KEY_FILE).exists():
-        create_authority(state)
+    ensure_authority(state)
     store.write_order(uri, order)
     print(f"each boot that may have {uri} gets a key and a certificate of its own")
     print(f"its owner's tools know the guest by {state / CERTIFICATE_FILE}")

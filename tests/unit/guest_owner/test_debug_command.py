@@ -31,12 +31,15 @@ class FakeClient:
     def __init__(self, state: Path) -> None:
         self.state = state
         self.failure: PeerError | None = None
+        self.replacement: DebugOrder | None = None
         self.orders: list[object] = []
         self.ran: list[tuple[object, ...]] = []
 
     def call(self, name: str, *params: object) -> tuple[int, bool]:
         assert (name, params) == ("open_debug", ())
         self.orders.append(Store(self.state).read_order(URI))
+        if self.replacement is not None:
+            Store(self.state).write_order(URI, self.replacement)
         if self.failure is not None:
             raise self.failure
         return 3600, False
@@ -164,3 +167,13 @@ def test_order_that_has_ended_is_in_nobodys_way(
     assert isinstance(order, DebugOrder)
     assert order.expires_s > ended.expires_s
     assert not Store(state).has_resource(URI)
+
+
+def test_order_that_somebody_else_left_meanwhile_stays(
+    client: FakeClient, state: Path, tools: Path
+) -> None:
+    theirs = DebugOrder(expires_s=int(time.time()) + 77, tools_root=ROOT, keep_pod=True)
+    words = ("debug", "open", "--pod", "shop", "--state", state, "--tools", tools)
+    client.replacement = theirs
+    assert run(*words) == 5
+    assert Store(state).read_order(URI) == theirs

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from guest_owner.kbs.files import held_alone
+from guest_owner.kbs.exclusion import held_alone
 from guest_owner.kbs.store import EMPTY_POLICY
 from tests.unit.guest_owner.command_line import error_of, run
 

@@ -16,6 +16,7 @@ from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.strict_json import MAX_INTEGER, decode_base64url, encode_base64url
 from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, parse_counter_path
+from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import read_capped, write_atomically
 
 FOLDER = "rollback-counters"
@@ -43,12 +44,13 @@ class Counters:
         Raises:
             ConfigError: `counter.exists`: to begin anew would forget how old the volume may be.
         """
-        if self._path(uri).exists():
-            value = self.read(uri).value
-            raise ConfigError(
-                "counter.exists", f"{uri} is at {value}; --value N sets it on purpose"
-            )
-        self.set(uri, 0)
+        with changing(self._root):
+            if self._path(uri).exists():
+                value = self.read(uri).value
+                raise ConfigError(
+                    "counter.exists", f"{uri} is at {value}; --value N sets it on purpose"
+                )
+            self.set(uri, 0)
 
     def set(self, uri: PluginUri, value: int) -> None:
         """Go on from another number: that of a backup which the owner accepts.
@@ -58,7 +60,8 @@ class Counters:
         """
         if not 0 <= value < MAX_INTEGER:
             raise FormatError("counter.value", f"{value} is not a counter")
-        self._write(uri, Counter(value=value))
+        with changing(self._root):
+            self._write(uri, Counter(value=value))
 
     def read(self, uri: PluginUri) -> Counter:
         """Return a counter.
@@ -77,13 +80,14 @@ class Counters:
         Raises:
             VerificationError: `counter.absent`; `counter.taken`, it is not where the guest thinks.
         """
-        now = self.read(uri)
         wanted = Counter(value=wish.to, holder=wish.holder)
-        if now == wanted:  # its reply was lost
-            return now
-        if wish.to != now.value + 1:
-            raise VerificationError("counter.taken", f"it is at {now.value}, not {wish.to - 1}")
-        self._write(uri, wanted)
+        with changing(self._root):  # the owner may set it at the same time
+            now = self.read(uri)
+            if now == wanted:  # its reply was lost
+                return now
+            if wish.to != now.value + 1:
+                raise VerificationError("counter.taken", f"it is at {now.value}, not {wish.to - 1}")
+            self._write(uri, wanted)
         return wanted
 
     def _write(self, uri: PluginUri, counter: Counter) -> None:

@@ -5,7 +5,6 @@ Only how bytes reach the disk; which files there are is `guest_owner.kbs.store` 
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import stat
@@ -95,6 +94,21 @@ def write_new(path: Path, data: bytes, reason: str, why: str) -> None:
         raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there; it stays removed, whatever happens to the machine.
+
+    Raises:
+        ConfigError: `state.remove`.
+    """
+    try:
+        path.unlink()
+        sync_directory(path.parent)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError("state.remove", f"cannot remove {path}: {error.strerror}") from error
+
+
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
     """Give a directory that only its owner can enter; it is at `path` once the block succeeded.
@@ -116,27 +130,6 @@ def new_directory(path: Path) -> Iterator[Path]:
         sync_directory(path.parent)
     except OSError as error:
         raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
-
-
-@contextmanager
-def held_alone(directory: Path, why: str) -> Iterator[None]:
-    """Hold a directory as the only process that does so.
-
-    Raises:
-        ConfigError: `state.held`, another one does, for which there is a reason: `why`.
-    """
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ConfigError("state.read", f"cannot read {directory}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError("state.held", f"cannot have {directory} alone: {why}") from error
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def read_capped(path: Path, max_bytes: int) -> bytes:

@@ -13,6 +13,7 @@
     rollback-counters/POD/VOLUME.json  how often a volume was opened and closed
     policy.toml                        who may get what
     admin-keys/NAME.pem                public key of who may administer over the network
+    changes.lock                       empty; held by whoever changes one of these files
 
 Everything is read afresh for every request, so a registration counts at once and one that was
 removed stops counting. Keys and certificates of the KBS itself are `guest_owner.kbs.authority`;
@@ -31,7 +32,14 @@ from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.kbs.admin_token import AdminKey, parse_admin_key
-from guest_owner.kbs.files import PUBLIC_MODE, naming, read_capped, write_atomically
+from guest_owner.kbs.exclusion import changing
+from guest_owner.kbs.files import (
+    PUBLIC_MODE,
+    naming,
+    read_capped,
+    remove_file,
+    write_atomically,
+)
 from guest_owner.kbs.minting import MAX_ORDER_BYTES, Order, encode_order, parse_order
 from guest_owner.kbs.passports.issuer import (
     MAX_ISSUER_BYTES,
@@ -58,6 +66,7 @@ from guest_owner.kbs.references import (
     register_initdata,
 )
 from guest_owner.kbs.registrable import parse_registrable_initdata
+from guest_owner.kbs.registrations import read_registrations, write_registration
 from guest_owner.kbs.requirements import (
     MAX_REQUIREMENTS_BYTES,
     Requirements,
@@ -77,7 +86,6 @@ T = TypeVar("T")
 
 MAX_RESOURCE_BYTES = 1 << 20
 MAX_KEY_BYTES = 4096
-_MAX_ENTRIES = 1024
 
 EMPTY_POLICY = b"""\
 # Who may get which resource. Nothing is released unless a rule says so.
@@ -123,8 +131,17 @@ class Store:
     def write_policy(self, text: bytes) -> Policy:
         """Replace the policy by one that parses, and return it."""
         policy = parse_policy(text)
-        write_atomically(self.policy_path, text, mode=PUBLIC_MODE)
+        with changing(self.root):
+            write_atomically(self.policy_path, text, mode=PUBLIC_MODE)
         return policy
+
+    def edit_policy(self, edit: Callable[[str], str]) -> Policy:
+        """Replace the policy's text by what `edit` makes of it; return the policy as it was."""
+        with changing(self.root):
+            before = self.read_policy()  # of what is no policy nothing is edited
+            text = read_capped(self.policy_path, MAX_POLICY_BYTES).decode()
+            self.write_policy(edit(text).encode())
+        return before
 
     def read_references(self) -> References:
         """Read every registration; one that does not parse makes all fail."""
@@ -169,19 +186,18 @@ class Store:
 
     def add_reference(self, reference: ReferenceSet) -> None:
         """Register reference values; a set of the same name is replaced."""
-        known = self.read_references()
-        others = tuple(kept for kept in known.sets if kept.name != reference.name)
-        # Building the value checks that no measurement gets two profiles.
-        References(sets=(*others, reference))
-        path = self.root / "references" / f"{reference.name}.json"
-        write_atomically(path, encode_reference_set(reference), mode=PUBLIC_MODE)
+        with changing(self.root):
+            known = self.read_references()
+            others = tuple(kept for kept in known.sets if kept.name != reference.name)
+            # Building the value checks that no measurement gets two profiles.
+            References(sets=(*others, reference))
+            self._register(f"references/{reference.name}.json", encode_reference_set(reference))
 
     def add_attestation_key(self, name: str, public_der: bytes) -> None:
         """Register a TPM's attestation key."""
         check_name(name, "ak.name")
         parse_attestation_key(public_der)
-        path = self.root / "attestation-keys" / f"{name}.der"
-        write_atomically(path, public_der, mode=PUBLIC_MODE)
+        self._register(f"attestation-keys/{name}.der", public_der)
 
     def add_root(self, name: str, platform: Tee, pem: bytes) -> RegisteredRoot:
         """Register certificates of a platform's vendor."""
@@ -191,16 +207,16 @@ class Store:
         if platform is Tee.SE:
             for certificate in certificates:
                 read_host_key(certificate)
-        if evidence_needs_request(platform) and self._read_request_key() is None:
-            write_atomically(self._request_key_path, os.urandom(SEALING_KEY_BYTES))
-        write_atomically(self.root / "roots" / platform / f"{name}.pem", pem, mode=PUBLIC_MODE)
+        with changing(self.root):
+            if evidence_needs_request(platform) and self._read_request_key() is None:
+                write_atomically(self._request_key_path, os.urandom(SEALING_KEY_BYTES))
+            self._register(f"roots/{platform}/{name}.pem", pem)
         return RegisteredRoot(name=name, platform=platform, certificates=certificates)
 
     def set_requirements(self, platform: Tee, text: bytes) -> Requirements:
         """Replace what is demanded of a platform."""
         requirements = parse_requirements(text, platform)
-        path = self.root / "requirements" / f"{platform}.toml"
-        write_atomically(path, text, mode=PUBLIC_MODE)
+        self._register(f"requirements/{platform}.toml", text)
         return requirements
 
     def read_issuers(self) -> tuple[Issuer, ...]:
@@ -238,20 +254,20 @@ class Store:
         """
         check_name(name, "issuer.name")
         issuer = Issuer(name=name, terms=parse_issuer(terms), keys=parse_key_set(key_set))
-        for known, said in self._read_terms():
-            if known != name and said.issuer == issuer.terms.issuer:
-                raise ConfigError("issuer.exists", f"{known} is registered as that issuer")
-        # The keys first: without its terms an issuer does not count.
-        path = self.root / "issuer-keys" / f"{name}.json"
-        write_atomically(path, encode_key_set(issuer.keys), mode=PUBLIC_MODE)
-        write_atomically(self.root / "issuers" / f"{name}.toml", terms, mode=PUBLIC_MODE)
+        with changing(self.root):
+            for known, said in self._read_terms():
+                if known != name and said.issuer == issuer.terms.issuer:
+                    raise ConfigError("issuer.exists", f"{known} is registered as that issuer")
+            # The keys first: without its terms an issuer does not count.
+            self._register(f"issuer-keys/{name}.json", encode_key_set(issuer.keys))
+            self._register(f"issuers/{name}.toml", terms)
         return issuer
 
     def add_initdata(self, name: str, document: bytes) -> RegisteredInitdata:
         """Register a document; it must be one that a guest on some platform would accept."""
         check_name(name, "initdata.name")
         parse_initdata(document)
-        write_atomically(self.root / "initdata" / f"{name}.toml", document, mode=PUBLIC_MODE)
+        self._register(f"initdata/{name}.toml", document)
         return register_initdata(name, document)
 
     def read_resource(self, uri: ResourceUri) -> bytes:
@@ -278,9 +294,11 @@ class Store:
         """
         if not 0 < len(body) <= MAX_RESOURCE_BYTES:
             raise FormatError("resource.size", f"{len(body)} bytes, 1 to {MAX_RESOURCE_BYTES}")
-        if self.read_order(uri) is not None:
-            raise ConfigError("resource.minted", f"{uri} is minted; remove minted/{uri.path} first")
-        write_atomically(self._path("resources", uri), body)
+        with changing(self.root):
+            if self.read_order(uri) is not None:
+                detail = f"{uri} is minted; remove minted/{uri.path} first"
+                raise ConfigError("resource.minted", detail)
+            write_atomically(self._path("resources", uri), body)
 
     def read_order(self, uri: ResourceUri) -> Order | None:
         """Return the order for a resource that is minted; None for any other."""
@@ -297,10 +315,11 @@ class Store:
         Raises:
             ConfigError: `resource.stored`, there is a body under this name.
         """
-        if self._path("resources", uri).is_file():
-            detail = f"{uri} is stored; remove resources/{uri.path} first"
-            raise ConfigError("resource.stored", detail)
-        write_atomically(self._path("minted", uri), encode_order(order), mode=PUBLIC_MODE)
+        with changing(self.root):
+            if self._path("resources", uri).is_file():
+                detail = f"{uri} is stored; remove resources/{uri.path} first"
+                raise ConfigError("resource.stored", detail)
+            write_atomically(self._path("minted", uri), encode_order(order), mode=PUBLIC_MODE)
 
     def delete_resource(self, uri: ResourceUri) -> None:
         """Remove a resource's body or the order for it.
@@ -309,15 +328,11 @@ class Store:
             VerificationError: `resource.absent`.
             ConfigError: `state.remove`.
         """
-        if not self.has_resource(uri):
-            raise VerificationError("resource.absent", f"{uri} is not registered")
-        for folder in ("resources", "minted"):
-            path = self._path(folder, uri)
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                detail = f"cannot remove {path}: {error.strerror}"
-                raise ConfigError("state.remove", detail) from error
+        with changing(self.root):
+            if not self.has_resource(uri):
+                raise VerificationError("resource.absent", f"{uri} is not registered")
+            for folder in ("resources", "minted"):
+                remove_file(self._path(folder, uri))
 
     def read_pod_name(self, initdata_name: str) -> str:
         """Return the name of the pod that a registered document describes."""
@@ -330,10 +345,19 @@ class Store:
         return self._parsed("admin-keys", ".pem", MAX_KEY_BYTES, parse_admin_key)
 
     def add_admin_key(self, name: str, pem: bytes) -> None:
-        """Register an administrator's public key."""
+        """Register an administrator's public key.
+
+        Raises:
+            FormatError: `admin.name`, `admin.key`.
+            ConfigError: `admin.exists`, the audit log could not tell two of one name apart.
+        """
         check_name(name, "admin.name")
         parse_admin_key(name, pem)
-        write_atomically(self.root / "admin-keys" / f"{name}.pem", pem, mode=PUBLIC_MODE)
+        path = self.root / "admin-keys" / f"{name}.pem"
+        with changing(self.root):
+            if path.exists():
+                raise ConfigError("admin.exists", f"there is an administrator {name}: {path}")
+            write_registration(path, pem)
 
     @property
     def _request_key_path(self) -> Path:
@@ -355,18 +379,8 @@ class Store:
     def _parsed(
         self, folder: str, suffix: str, max_bytes: int, parse: Callable[[str, bytes], T]
     ) -> tuple[T, ...]:
-        """Return what `parse` makes of each file's name, without its suffix, and content."""
-        directory = self.root / folder
-        if not directory.is_dir():
-            return ()
-        paths = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
-        if len(paths) > _MAX_ENTRIES:
-            raise ConfigError("state.entries", f"more than {_MAX_ENTRIES} files in {directory}")
-        parsed = []
-        for path in paths:
-            if path.suffix != suffix:
-                raise ConfigError("state.stray", f"{path} is not a {suffix} file; remove it")
-            data = read_capped(path, max_bytes)
-            with naming(path):
-                parsed.append(parse(path.stem, data))
-        return tuple(parsed)
+        return read_registrations(self.root / folder, suffix, max_bytes, parse)
+
+    def _register(self, file: str, data: bytes) -> None:
+        with changing(self.root):
+            write_registration(self.root / file, data)

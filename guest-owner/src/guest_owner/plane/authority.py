@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, Role
 from guest_owner.certificates import certificate_builder, general_name, key_usage, private_pem
+from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import PRIVATE_MODE, PUBLIC_MODE, read_capped, write_atomically
 
 AUTHORITY_LIFE: Final = timedelta(days=3650)
@@ -84,6 +85,22 @@ def create_authority(state: Path) -> OwnerAuthority:
         ConfigError: `owner_ca.exists`: a new one would lock out every client and guest of the old;
             `owner_ca.half`, one of its files is there.
     """
+    with changing(state):
+        _refuse_existing(state)
+        authority = _make_authority()
+        write_atomically(state / KEY_FILE, private_pem(authority.key), mode=PRIVATE_MODE)
+        write_atomically(state / CERTIFICATE_FILE, authority.pem, mode=PUBLIC_MODE)
+    return authority
+
+
+def ensure_authority(state: Path) -> None:
+    """Make an authority where there is none; as `create_authority`, but for `owner_ca.exists`."""
+    with changing(state):
+        if not all((state / name).exists() for name in (KEY_FILE, CERTIFICATE_FILE)):
+            create_authority(state)
+
+
+def _refuse_existing(state: Path) -> None:
     there = [state / name for name in (KEY_FILE, CERTIFICATE_FILE) if (state / name).exists()]
     if len(there) == 1:
         detail = f"only {there[0]} is there: put the other back, or remove it if it was never used"
@@ -91,6 +108,9 @@ def create_authority(state: Path) -> OwnerAuthority:
     if there:
         detail = f"{state / KEY_FILE} exists; `guest-owner client-ca show` prints the certificate"
         raise ConfigError("owner_ca.exists", detail)
+
+
+def _make_authority() -> OwnerAuthority:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _common_name("ccinit owner plane authority")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -101,10 +121,7 @@ def create_authority(state: Path) -> OwnerAuthority:
         .add_extension(identifier, critical=False)
         .sign(key, SHA256())
     )
-    authority = OwnerAuthority(certificate=certificate, key=key)
-    write_atomically(state / KEY_FILE, private_pem(key), mode=PRIVATE_MODE)
-    write_atomically(state / CERTIFICATE_FILE, authority.pem, mode=PUBLIC_MODE)
-    return authority
+    return OwnerAuthority(certificate=certificate, key=key)
 
 
 def read_authority(state: Path) -> OwnerAuthority:

@@ -9,7 +9,6 @@ import pytest
 
 from ccinit.errors import CcinitError, ConfigError, FormatError
 from guest_owner.kbs.files import (
-    held_alone,
     make_directory,
     new_directory,
     read_capped,
@@ -105,18 +104,6 @@ def test_new_directory_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught, new_directory(path):
         pass
     assert reason_of(caught) == "state.directory"
-
-
-def test_directory_is_held_by_one(tmp_path: Path) -> None:
-    with held_alone(tmp_path, "another one has it"):
-        with (
-            pytest.raises(ConfigError, match="another one has it") as caught,
-            held_alone(tmp_path, "another one has it"),
-        ):
-            pass
-        assert reason_of(caught) == "state.held"
-    with held_alone(tmp_path, "nobody has it"):
-        pass
 
 
 @pytest.mark.parametrize("kind", ["file", "pipe"])

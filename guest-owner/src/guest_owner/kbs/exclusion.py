@@ -1,0 +1,89 @@
+"""Who may do what alone with a state directory, among the processes that work on it.
+
+`kbs serve` has the directory itself, for as long as it runs; its commands change files beside it,
+and the server does, too (rollback counters, administration). Whoever writes what depends on what
+they have read holds `changes.lock` from before the read until after the write: so no change is made
+from what another one has replaced. The kernel frees either if a process dies.
+"""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError
+from guest_owner.kbs.files import PRIVATE_MODE
+
+LOCK_FILE: Final = "changes.lock"
+WAIT_SECONDS: Final = 5.0  # a change takes milliseconds; the server answers nobody meanwhile
+_STEP_SECONDS: Final = 0.01
+
+_mine = threading.local()
+
+
+@contextmanager
+def held_alone(directory: Path, why: str) -> Iterator[None]:
+    """Hold a directory as the only process that does so.
+
+    Raises:
+        ConfigError: `state.held`, another one does, for which there is a reason: `why`.
+    """
+    descriptor = _open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if not _try_lock(descriptor):
+            raise ConfigError("state.held", f"cannot have {directory} alone: {why}")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def changing(root: Path) -> Iterator[None]:
+    """Hold the right to change the files of a state directory; within it, once more is the same.
+
+    Raises:
+        ConfigError: `state.busy`, another process has held it for five seconds; `state.read`.
+    """
+    held: set[Path] = getattr(_mine, "held", set())
+    if root in held:
+        yield
+        return
+    path = root / LOCK_FILE
+    descriptor = _open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        _wait_for(descriptor, path)
+        _mine.held = held | {root}
+        try:
+            yield
+        finally:
+            _mine.held = held
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for(descriptor: int, path: Path) -> None:
+    end = time.monotonic() + WAIT_SECONDS
+    while not _try_lock(descriptor):
+        if time.monotonic() > end:
+            detail = f"another command has held {path} for {WAIT_SECONDS:.0f} s: end it, try again"
+            raise ConfigError("state.busy", detail)
+        time.sleep(_STEP_SECONDS)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _open(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_MODE)
+    except OSError as error:
+        raise ConfigError("state.read", f"cannot open {path}: {error.strerror}") from error

@@ -1,0 +1,57 @@
+"""Folders of the state directory that hold one file for each registration: `NAME.SUFFIX`.
+
+Which folders there are, and what is in their files, is `guest_owner.kbs.store`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from ccinit.errors import ConfigError
+from guest_owner.kbs.files import PUBLIC_MODE, naming, read_capped, write_atomically
+
+T = TypeVar("T")
+
+MAX_ENTRIES: Final = 1024
+
+
+def read_registrations(
+    directory: Path, suffix: str, max_bytes: int, parse: Callable[[str, bytes], T]
+) -> tuple[T, ...]:
+    """Return what `parse` makes of each file's name, without its suffix, and content.
+
+    Raises:
+        ConfigError: `state.entries`, `state.stray`; as `read_capped`; what `parse` says about the
+            form, with the file's name.
+    """
+    paths = _list(directory)
+    if len(paths) > MAX_ENTRIES:
+        raise ConfigError("state.entries", f"more than {MAX_ENTRIES} files in {directory}")
+    parsed = []
+    for path in paths:
+        if path.suffix != suffix:
+            raise ConfigError("state.stray", f"{path} is not a {suffix} file; remove it")
+        data = read_capped(path, max_bytes)
+        with naming(path):
+            parsed.append(parse(path.stem, data))
+    return tuple(parsed)
+
+
+def write_registration(path: Path, data: bytes) -> None:
+    """Write one registration, replacing one of the same name; the caller has the state's lock.
+
+    Raises:
+        ConfigError: `state.entries`, with this one there would be too many to read any; as
+            `write_atomically`.
+    """
+    if not path.exists() and len(_list(path.parent)) >= MAX_ENTRIES:
+        detail = f"{path.parent} holds {MAX_ENTRIES} files: remove what is not needed any more"
+        raise ConfigError("state.entries", detail)
+    write_atomically(path, data, mode=PUBLIC_MODE)
+
+
+def _list(directory: Path) -> list[Path]:
+    """Return the files of a folder by their names; there may be no folder yet."""
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if not path.name.startswith("."))

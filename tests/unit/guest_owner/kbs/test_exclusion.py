@@ -1,0 +1,214 @@
+"""Whoever changes what they have read is the only one who does: each change, by any command."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import CcinitError, ConfigError
+from ccinit.formats.encoding.strict_json import encode_base64url
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
+from guest_owner.kbs import exclusion
+from guest_owner.kbs.counters import Counters
+from guest_owner.kbs.exclusion import changing, held_alone
+from guest_owner.kbs.files import write_atomically
+from guest_owner.kbs.minting import MintOrder
+from guest_owner.kbs.policy import Rule
+from guest_owner.kbs.policy_text import add_rule
+from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
+from guest_owner.kbs.store import Store
+from guest_owner.plane.authority import read_authority
+from tests.unit.guest_owner.command_line import run
+from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
+from tests.unit.guest_owner.kbs.test_store import ADMIN_KEY, ATTESTATION_KEY, DOCUMENT, ROOT
+from tests.unit.guest_owner.kbs.values import reference_set
+
+URI = ResourceUri("ccinit", "shop", "key")
+COUNTER = counter_uri("shop", "data")
+
+
+def test_directory_is_held_by_one(tmp_path: Path) -> None:
+    with held_alone(tmp_path, "another one has it"):
+        with (
+            pytest.raises(ConfigError, match="another one has it") as caught,
+            held_alone(tmp_path, "another one has it"),
+        ):
+            pass
+        assert caught.value.reason == "state.held"
+    with held_alone(tmp_path, "nobody has it"):
+        pass
+
+
+def test_lock_is_had_once_more_by_whoever_has_it_and_is_free_afterwards(tmp_path: Path) -> None:
+    for _ in range(2):
+        with changing(tmp_path), changing(tmp_path), held_alone(tmp_path, "the server has it"):
+            pass
+    with pytest.raises(ConfigError) as caught, changing(tmp_path / "absent"):
+        pass
+    assert caught.value.reason == "state.read"
+
+
+@contextmanager
+def held_by_another(state: Path) -> Iterator[None]:
+    taken, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with changing(state):
+            taken.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert taken.wait(10)
+        yield
+    finally:
+        done.set()
+        thread.join(10)
+
+
+def advance(store: Store) -> None:
+    Counters(store.root).advance(COUNTER, CounterAdvance(to=1, holder=b"1" * 16))
+
+
+CHANGES: dict[str, Callable[[Store], object]] = {
+    "policy": lambda store: store.write_policy(b"version = 1"),
+    "edited policy": lambda store: store.edit_policy(lambda text: text),
+    "reference": lambda store: store.add_reference(reference_set("a")),
+    "ak": lambda store: store.add_attestation_key("node", ATTESTATION_KEY),
+    "root": lambda store: store.add_root("amd", Tee.SNP, ROOT),
+    "requirements": lambda store: store.set_requirements(Tee.SNP, REQUIREMENTS),
+    "initdata": lambda store: store.add_initdata("shop", DOCUMENT),
+    "resource": lambda store: store.write_resource(URI, b"secret"),
+    "removed resource": lambda store: store.delete_resource(ResourceUri("a", "b", "c")),
+    "order": lambda store: store.write_order(URI, MintOrder(3600)),
+    "admin": lambda store: store.add_admin_key("ops", ADMIN_KEY),
+    "counter": lambda store: Counters(store.root).begin(counter_uri("shop", "new")),
+    "set counter": lambda store: Counters(store.root).set(COUNTER, 7),
+    "moved counter": advance,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_every_change_waits_for_the_one_before(
+    state: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Store], object]
+) -> None:
+    store = Store(state)
+    store.write_resource(ResourceUri("a", "b", "c"), b"old")
+    Counters(state).begin(COUNTER)
+    monkeypatch.setattr(exclusion, "WAIT_SECONDS", 0.05)
+    with held_by_another(state), pytest.raises(CcinitError) as caught:
+        change(store)
+    assert caught.value.reason == "state.busy"
+    assert "try again" in caught.value.detail
+    change(store)
+
+
+class Meanwhile:
+    """Does something at another place in the middle of a change, or just after it if it must."""
+
+    def __init__(self, other: Callable[[], object]) -> None:
+        self._thread = threading.Thread(target=other)
+        self._begun = False
+
+    def begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._thread.start()
+            self._thread.join(0.3)
+
+    def end(self) -> None:
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+def test_two_rules_at_once_are_two_rules(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def allow(pod: str) -> int:
+        words = ("policy", "allow", "--state", state, f"ccinit/{pod}/*", "--initdata", pod)
+        return run(*words)
+
+    other = Meanwhile(lambda: allow("bank"))
+
+    def add_slowly(text: str, rule: Rule) -> str:
+        added = add_rule(text, rule)
+        other.begin()
+        return added
+
+    monkeypatch.setattr("guest_owner.policy_command.add_rule", add_slowly)
+    assert allow("shop") == 0
+    other.end()
+    capsys.readouterr()
+    rules = Store(state).read_policy().rules
+    assert {str(rule.resources) for rule in rules} == {"ccinit/shop/*", "ccinit/bank/*"}
+
+
+def test_one_measurement_never_gets_two_profiles(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, image = Store(state), reference_set("a")
+    twin, refused = replace(image, name="b", profile=Profile.TEST), []
+
+    def register_twin() -> None:
+        try:
+            Store(state).add_reference(twin)
+        except CcinitError as error:
+            refused.append(error.reason)
+
+    other = Meanwhile(register_twin)
+
+    def encode_slowly(reference: ReferenceSet) -> bytes:
+        other.begin()
+        return encode_reference_set(reference)
+
+    monkeypatch.setattr("guest_owner.kbs.store.encode_reference_set", encode_slowly)
+    store.add_reference(image)
+    other.end()
+    assert refused == ["reference.profile"]
+    assert store.read_references().sets == (image,)
+
+
+def test_counter_that_the_owner_sets_is_not_moved_from_its_old_value(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counters, owner = Counters(state), Counters(state)
+    counters.begin(COUNTER)
+    other = Meanwhile(lambda: owner.set(COUNTER, 7))
+
+    def encode_slowly(data: bytes) -> str:
+        other.begin()
+        return encode_base64url(data)
+
+    monkeypatch.setattr("guest_owner.kbs.counters.encode_base64url", encode_slowly)
+    counters.advance(COUNTER, CounterAdvance(to=1, holder=b"1" * 16))
+    other.end()
+    assert counters.read(COUNTER).value == 7
+
+
+def test_authority_of_the_owner_plane_is_made_once(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    statuses: list[int] = []
+
+    def register(pod: str) -> None:
+        uri = f"kbs:///ccinit/{pod}/tls-identity"
+        statuses.append(run("register", "tls-identity", "--state", state, uri))
+
+    other = Meanwhile(lambda: register("bank"))
+
+    def write_slowly(path: Path, data: bytes, *, mode: int) -> None:
+        write_atomically(path, data, mode=mode)
+        other.begin()
+
+    monkeypatch.setattr("guest_owner.plane.authority.write_atomically", write_slowly)
+    register("shop")
+    other.end()
+    assert statuses == [0, 0], capsys.readouterr().err
+    made = read_authority(state)
+    assert made.certificate.public_key() == made.key.public_key()
