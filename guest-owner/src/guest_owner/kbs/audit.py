@@ -25,6 +25,7 @@ from guest_owner.kbs.audit_files import (
     drop_unfinished,
     older_files,
     removal,
+    remove_older,
     set_aside,
     strangers_of,
     whole_lines,
@@ -180,13 +181,18 @@ class _Chain:
         older = older_files(self._path)
         if not older:
             return
-        removed = _removed_before(older[-1])
+        head = _read_head(older[-1])
+        # A removal that was recorded, and then nobody lived to carry out, is not counted again.
+        # It is over before the new file has a line: from then on that one's head is looked at.
+        for path in filter(head.tells_removal, older[:-1]):
+            remove_older(path)
+        removed = head.removed
         self._write_rotation(continuation(older[-1]), removed)
-        for path in older[: -self._kept]:
+        for path in older_files(self._path)[: -self._kept]:
             records = count_records(path)
             removed += records
             self._write_rotation(removal(path, records), removed)
-            path.unlink()
+            remove_older(path)
 
     def _write_rotation(self, reason: str, removed: int) -> None:
         rotation = AuditRecord(
@@ -201,21 +207,37 @@ class _Chain:
         self._observe(rotation)
 
 
-def _removed_before(path: Path) -> int:
-    """Return how many records were removed by the time a file was begun: its head says it.
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the rotations say that a file begins with.
 
-    A head that was edited says nothing; that it was shows when the log is read.
+    Attributes:
+        removed: how many records were removed by the time that the last of them was written.
+        reasons: which file this one continues, and what is removed.
     """
-    removed = 0
+
+    removed: int
+    reasons: frozenset[str]
+
+    def tells_removal(self, path: Path) -> bool:
+        """Whether the removal of this very file is told."""
+        named = any(reason.startswith(f"removes {path.name} ") for reason in self.reasons)
+        return named and removal(path, count_records(path)) in self.reasons
+
+
+def _read_head(path: Path) -> _Head:
+    """Read the head of a file; one that was edited says nothing, as shows when the log is read."""
+    removed, reasons = 0, set()
     for line in whole_lines(path):
         try:
             record = _parse_line(line, path.name)
             if record["event"] != Event.ROTATION:
                 break
             removed = int(str(record.get("removed", 0))[:_MAX_COUNT_DIGITS])
+            reasons.add(str(record["reason"]))
         except (FormatError, ValueError):
             break
-    return removed
+    return _Head(removed, frozenset(reasons))
 
 
 def has_records(path: Path) -> bool:

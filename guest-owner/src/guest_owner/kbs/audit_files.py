@@ -125,3 +125,13 @@ def removal(path: Path, records: int) -> str:
     """Return what is recorded before `path` is removed: its name, its records, its digest."""
     _, _, digest = continuation(path).rpartition(" ")
     return f"removes {path.name} with {records} records, {digest}"
+
+
+def remove_older(path: Path) -> None:
+    """Remove a file whose removal was recorded; it stays removed, whatever happens to the machine.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    path.unlink()
+    sync_directory(path.parent)

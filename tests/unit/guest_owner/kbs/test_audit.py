@@ -1,7 +1,7 @@
 import hashlib
 import json
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
+from guest_owner.kbs import audit
 from guest_owner.kbs.appraisal import Claim
 from guest_owner.kbs.audit import (
     MAX_TEXT,
@@ -241,6 +242,62 @@ def test_flood_of_strangers_pushes_out_nobody_but_strangers_and_is_counted(tmp_p
     assert others[-1]["decision"] == "refused"
     (last,) = [one for one in others if "removed" in one][-1:]
     assert int(str(last["removed"])) == len(written) - len(others)
+
+
+class Died(BaseException):
+    """The process ended here."""
+
+
+def seen_lines(folder: Path) -> set[bytes]:
+    return {line for path in folder.iterdir() for line in path.read_bytes().splitlines()}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", range(1, 6))
+def test_log_counts_what_it_removed_once_wherever_the_process_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, when: str
+) -> None:
+    path, steps = tmp_path / "audit.jsonl", 0
+
+    def dying(action: Callable[..., object]) -> Callable[..., object]:
+        def act(*arguments: object) -> object:
+            nonlocal steps
+            is_last = counting and (steps := steps + 1) == step
+            if is_last and when == "before":
+                raise Died
+            result = action(*arguments)
+            if is_last:
+                raise Died
+            return result
+
+        return act
+
+    counting = False
+    limits = replace(SMALL, audit_file_bytes=600, audit_older_files=1)
+    seen: set[bytes] = set()
+    for number in range(12):
+        AuditLog(path, limits).append(numbered(number))
+        seen |= seen_lines(tmp_path)
+    for module, name in ((audit, "set_aside"), (audit, "append_line"), (Path, "unlink")):
+        monkeypatch.setattr(module, name, dying(getattr(module, name)))
+    died = 0
+    for number in range(12, 60):
+        # Several times, and each time in the middle of turning a file over.
+        counting, steps = path.stat().st_size > 400 if path.exists() else True, 0
+        try:
+            AuditLog(path, limits).append(numbered(number))
+        except Died:
+            died += 1
+        seen |= seen_lines(tmp_path)
+    assert died > 1
+    counting = False
+    for number in range(60, 72):
+        AuditLog(path, limits).append(numbered(number))
+        seen |= seen_lines(tmp_path)
+    records = list(read_audit(path))
+    (last,) = [record for record in records if "removed" in record][-1:]
+    assert int(str(last["removed"])) == len(seen) - len(records)
+    assert len(older_files(path)) == 1
 
 
 def test_records_of_both_chains_are_read_by_their_time(tmp_path: Path) -> None:
