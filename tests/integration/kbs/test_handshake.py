@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64url
 from guest_owner.kbs.references import encode_reference_set
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.store import EMPTY_POLICY, Store, attestation_key_name
 from tests.fakes.tpm_quote import extend
 from tests.integration.kbs_harness import (
     DOCUMENT,
@@ -229,6 +229,46 @@ def test_withdrawn_reference_stops_an_attested_guest(kbs: Kbs) -> None:
     finally:
         path.write_bytes(saved)
     assert client.open(client.get()) == SECRET
+
+
+@pytest.mark.parametrize(
+    ("file", "kept", "reason"),
+    [
+        (
+            "attestation-keys/{ak}.der",
+            None,
+            "a key, certificate or requirement that the guest was appraised by was withdrawn",
+        ),
+        ("policy.toml", EMPTY_POLICY, "no rule covers the resource"),
+    ],
+    ids=["ak", "rule"],
+)
+def test_what_an_appraisal_stood_on_ends_sessions_and_tokens_with_it(
+    kbs: Kbs, file: str, kept: bytes | None, reason: str
+) -> None:
+    client, store = kbs.client(), Store(kbs.state)
+    client.auth()
+    token = client.attest().json()["token"]
+    # Another machine of the fleet comes and goes; that is nothing to this guest.
+    store.add_attestation_key("other", booted_tpm(key=1).public_der)
+    assert client.open(client.get()) == SECRET
+    (kbs.state / "attestation-keys/other.der").unlink()
+    assert client.open(client.get(token=token)) == SECRET
+
+    path = kbs.state / file.format(ak=attestation_key_name(client.tpm.public_der))
+    saved = path.read_bytes()
+    path.unlink()
+    if kept is not None:
+        path.write_bytes(kept)
+    try:
+        refused(client.get(), "PolicyDeny")
+        assert kbs.audit()[-1]["reason"] == reason
+        client.http.cookies.clear()
+        refused(client.get(token=token), "PolicyDeny")
+        assert kbs.audit()[-1]["reason"] == reason
+    finally:
+        path.write_bytes(saved)
+    assert client.open(client.get(token=token)) == SECRET
 
 
 def test_image_registered_anew_stops_guests_of_the_old_one(kbs: Kbs) -> None:

@@ -148,6 +148,8 @@ class AppraisedEvidence:
         measured: for the audit log: hex values by name, in groups (`{"pcr": {"0": …}}`).
         token_claims: what Trustee's verifier of this platform would say about it.
         claims: every comparison that was made, all of which hold.
+        endorsers: registered keys and certificates that vouch for it, DER; none where it is judged
+            anew for every request.
         devices: what else vouches for the guest.
         additional_evidence: the text of their evidence, which the platform's covers.
     """
@@ -160,6 +162,7 @@ class AppraisedEvidence:
     measured: Mapping[str, Mapping[str, str]]
     token_claims: Mapping[str, JsonValue]
     claims: tuple[Claim, ...]
+    endorsers: tuple[bytes, ...]
     devices: tuple[AppraisedDevice, ...] = ()
     additional_evidence: str = ""
 

@@ -34,6 +34,7 @@ from ccinit.formats.kbs.rollback_counter import (
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.decisions import Decisions
+from guest_owner.kbs.devices import Device
 from guest_owner.kbs.jwe import encrypt_to_guest
 from guest_owner.kbs.minting import DebugOrder, IdentityMinter, mint_debug_grant
 from guest_owner.kbs.passport_admission import PassportAdmission
@@ -106,7 +107,7 @@ class KeyBroker:
             attestation = parse_attestation(body, Tee(session.tee))
             if attestation.nonce != session.nonce:
                 raise VerificationError("rcar.nonce", "not the nonce of this session")
-            evidence = self._appraise(session, attestation)
+            evidence, basis = self._appraise(session, attestation)
         except CcinitError as error:
             self._sessions.drop(session)
             raise self._decisions.refuse_evidence(session, error) from error
@@ -115,18 +116,23 @@ class KeyBroker:
             tee=session.tee,
             subject=evidence.subject,
             tee_pubkey=attestation.tee_pubkey,
+            basis=basis,
         )
         token = self._signer.sign(evidence, attested, session.nonce)
         self._decisions.accept_evidence(session.label, evidence)
         self._sessions.complete(session, attested)
         return session, encode_token_reply(TokenReply(token=token))
 
-    def _appraise(self, session: Session, attestation: Attestation) -> AppraisedEvidence:
+    def _appraise(
+        self, session: Session, attestation: Attestation
+    ) -> tuple[AppraisedEvidence, frozenset[str]]:
+        """Return what passed, and on what that stands."""
         tee, references = Tee(session.tee), self._store.read_references()
-        if not attestation.additional_evidence:
-            return verify_attestation(tee, attestation, references)
-        devices = self._store.read_policy().devices
-        return verify_attestation(tee, attestation, references, devices)
+        devices = frozenset[Device]()
+        if attestation.additional_evidence:
+            devices = self._store.read_policy().devices
+        evidence = verify_attestation(tee, attestation, references, devices)
+        return evidence, references.basis_of(tee, evidence.endorsers)
 
     def resource(self, cookie: str | None, bearer: str | None, path: str) -> bytes:
         """Answer `GET resource/{path}`: return the resource, encrypted to the attested key.
@@ -213,6 +219,8 @@ class KeyBroker:
             return str(error)
         if not subject.is_registered(references):
             return "the registration that the guest was appraised with was withdrawn"
+        if not references.uphold(attested.basis):
+            return "a key, certificate or requirement that the guest was appraised by was withdrawn"
         decision = decide(policy, uri, subject.with_aliases(references))
         return decision.reason if isinstance(decision, Deny) else ""
 

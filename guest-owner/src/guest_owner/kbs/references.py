@@ -14,13 +14,14 @@ anything, so its values must never be registered as `prod`.
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.encoding.fields import Fields
-from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from guest_owner.kbs.measurements import READERS, ZERO_PCR, Measurements
 from guest_owner.kbs.requirements import Requirements
 
@@ -106,6 +107,7 @@ class References:
     """Everything that evidence is compared with; empty means that nothing is trusted.
 
     Attributes:
+        demands: of each platform with requirements, the digest of their text.
         request_key: under which the secrets of requests are sealed; private.
     """
 
@@ -114,11 +116,42 @@ class References:
     roots: tuple[RegisteredRoot, ...] = ()
     requirements: tuple[Requirements, ...] = ()
     initdata: tuple[RegisteredInitdata, ...] = ()
+    demands: Mapping[Tee, Digest] = field(default_factory=dict)
     request_key: bytes | None = field(default=None, repr=False)
 
     def roots_of(self, platform: Tee) -> tuple[RegisteredRoot, ...]:
         """Return the vendor certificates that speak for a platform."""
         return tuple(root for root in self.roots if root.platform is platform)
+
+    def basis_of(self, platform: Tee, endorsers: Iterable[bytes]) -> frozenset[str]:
+        """Return digests of what an appraisal stands on, beside image and document.
+
+        Args:
+            platform: whose evidence was judged.
+            endorsers: registered keys and certificates that vouch for it, DER.
+        """
+        vouching = {_endorser(platform, der) for der in endorsers}
+        return frozenset(vouching | self._conditions(platform))
+
+    def uphold(self, basis: frozenset[str]) -> bool:
+        """Whether all of an appraisal's basis is registered as it was; what came to it is none."""
+        return basis <= self._whole_basis()
+
+    def _whole_basis(self) -> frozenset[str]:
+        keys = {_endorser(Tee.TPM, key.public_der) for key in self.attestation_keys}
+        vendors = {
+            _endorser(root.platform, der) for root in self.roots for der in root.certificates
+        }
+        return frozenset(keys | vendors).union(*map(self._conditions, Tee))
+
+    def _conditions(self, platform: Tee) -> set[str]:
+        found = set()
+        if platform in self.demands:
+            found.add(f"requirements {platform} {self.demands[platform]}")
+        if evidence_needs_request(platform) and self.request_key is not None:
+            digest = hashlib.sha256(b"ccinit/request-key/v1" + self.request_key).hexdigest()
+            found.add(f"request key sha256:{digest}")
+        return found
 
     def __post_init__(self) -> None:
         profiles: dict[str, Profile] = {}
@@ -129,6 +162,10 @@ class References:
                         "reference.profile",
                         f"{known.name}: the same measurements have another profile",
                     )
+
+
+def _endorser(platform: Tee, der: bytes) -> str:
+    return f"{platform} sha256:{hashlib.sha256(der).hexdigest()}"
 
 
 def register_initdata(name: str, document: bytes) -> RegisteredInitdata:

@@ -34,12 +34,17 @@ class SessionState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attested:
-    """What an attested session, or a token of one, may act as."""
+    """What an attested session, or a token of one, may act as.
+
+    Attributes:
+        basis: what its appraisal stands on (`References.basis_of`); empty if it is of this moment.
+    """
 
     label: str
     tee: str
     subject: Subject
     tee_pubkey: PublicJwk
+    basis: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
+from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
@@ -163,13 +164,14 @@ class Store:
             "requirements",
             ".toml",
             MAX_REQUIREMENTS_BYTES,
-            lambda name, data: parse_requirements(data, parse_platform(name)),
+            lambda name, data: (parse_requirements(data, parse_platform(name)), data),
         )
         return References(
             sets=sets,
             attestation_keys=keys,
             roots=roots,
-            requirements=requirements,
+            requirements=tuple(parsed for parsed, _ in requirements),
+            demands={parsed.tee: sha256_digest(text) for parsed, text in requirements},
             initdata=documents,
             request_key=self._read_request_key(),
         )

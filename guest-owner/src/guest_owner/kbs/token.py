@@ -138,6 +138,8 @@ class TokenSigner:
         if not isinstance(expires, int) or expires <= self._clock():
             raise VerificationError("token.expired", "the token has expired")
         with Fields(claims.get("ccinit"), "token.ccinit") as fields:
+            if not fields.has("basis"):
+                raise FormatError("token.ccinit.basis", "missing")
             return Attested(
                 label=fields.text("session"),
                 tee=fields.text("tee"),
@@ -150,6 +152,7 @@ class TokenSigner:
                     devices=frozenset(fields.texts("devices")),
                 ),
                 tee_pubkey=parse_jwk(claims.get("tee-pubkey")),
+                basis=frozenset(fields.texts("basis")),
             )
 
 
@@ -164,6 +167,7 @@ def _private_claims(attested: Attested) -> dict[str, JsonValue]:
         "initdata_name": subject.initdata_name,
         "initdata": str(subject.initdata_digest),
         "devices": sorted(subject.devices),
+        "basis": sorted(attested.basis),
     }
 
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import CcinitError
+from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.files import write_atomically
@@ -21,6 +22,7 @@ from tests.fakes.ultravisor import host_key_document
 from tests.unit.guest_owner.command_line import SM2_PUBLIC_KEY
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.values import reference_set
+from tests.unit.guest_owner.kbs.verifiers.tdx_values import REQUIREMENTS_TOML
 
 URI = ResourceUri("ccinit", "shop", "key")
 DOCUMENT = b'algorithm="sha256"\nversion="0.1.0"\n[data]\n"ccinit.toml"=""\n"pod.toml"=""\n'
@@ -171,6 +173,18 @@ def test_requirements_are_kept_by_platform(store: Store) -> None:
     assert store.read_references().requirements == (demanded,)
     (store.root / "requirements/tpm.toml").write_bytes(REQUIREMENTS)
     assert reason_of(store.read_references) == "root.platform"
+
+
+def test_requirements_are_known_by_their_text(store: Store) -> None:
+    assert store.read_references().demands == {}
+    store.set_requirements(Tee.SNP, REQUIREMENTS)
+    before = store.read_references()
+    assert before.demands == {Tee.SNP: sha256_digest(REQUIREMENTS)}
+    basis = before.basis_of(Tee.SNP, ())
+    store.set_requirements(Tee.TDX, REQUIREMENTS_TOML.encode())
+    assert store.read_references().uphold(basis)
+    store.set_requirements(Tee.SNP, REQUIREMENTS.replace(b"snp = 24", b"snp = 25"))
+    assert not store.read_references().uphold(basis)
 
 
 def test_add_root_refuses_what_no_vendor_signs(store: Store) -> None:

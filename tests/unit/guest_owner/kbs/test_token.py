@@ -3,7 +3,10 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ccinit.errors import CcinitError
@@ -39,6 +42,7 @@ GUEST = Attested(
     tee="tpm",
     subject=appraised().subject,
     tee_pubkey=public_jwk(ec.generate_private_key(ec.SECP256R1()).public_key()),
+    basis=frozenset(("tpm sha256:00", "requirements snp sha256:11")),
 )
 
 
@@ -110,6 +114,20 @@ def test_verify_refuses_expired_tokens() -> None:
     token = sign()
     assert verify(token, 1_800_000_299) == GUEST
     assert reason_of(token, 1_800_000_300) == "token.expired"
+
+
+def test_token_that_does_not_say_what_it_stands_on_is_refused() -> None:
+    header, claims, _signature = sign().split(".")
+
+    def signed(changed: bytes) -> str:
+        text = f"{header}.{encode_base64url(changed)}"
+        r, s = decode_dss_signature(KEY.sign(text.encode(), ec.ECDSA(SHA256())))
+        return f"{text}.{encode_base64url(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+    whole = json.loads(decode_base64url(claims, "claims"))
+    assert verify(signed(json.dumps(whole).encode())) == GUEST
+    del whole["ccinit"]["basis"]
+    assert reason_of(signed(json.dumps(whole).encode())) == "token.ccinit.basis"
 
 
 def test_verify_refuses_another_key_even_if_the_header_brings_it() -> None:

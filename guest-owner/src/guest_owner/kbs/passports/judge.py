@@ -85,6 +85,7 @@ def judge_passport(
         measured={"passport": {"issuer": issuer.name}, **_measured(statement.about)},
         token_claims={},
         claims=made,
+        endorsers=(),
     )
     return AppraisedPassport(evidence, statement.tee_pubkey)
 

@@ -66,6 +66,7 @@ class _Hardware:
         judge: makes step 7 for what is demanded.
         measured: for the audit log.
         token_claims: as Trustee's verifier names them.
+        endorsers: registered certificates that vouch for it, DER.
     """
 
     report_data: bytes
@@ -73,6 +74,7 @@ class _Hardware:
     judge: JudgePlatform
     measured: Mapping[str, Mapping[str, str]]
     token_claims: Mapping[str, JsonValue]
+    endorsers: tuple[bytes, ...]
 
 
 def verify_evidence(
@@ -123,6 +125,7 @@ def verify_evidence(
         measured={"pcr": measured_pcrs(received.pcrs), **hardware.measured},
         token_claims={**hardware.token_claims, "tpm": pcr_claims(received.pcrs)},
         claims=tuple(claims.made),
+        endorsers=hardware.endorsers,
     )
 
 
@@ -155,6 +158,7 @@ def _check_snp(
         judge=judge,
         measured={"snp": snp.measured_values(report)},
         token_claims=snp.report_claims(report),
+        endorsers=() if key is None else key.registered,
     )
 
 
@@ -184,6 +188,7 @@ def _check_tdx(
         judge=judge,
         measured={"td": {"mrtd": body.mrtd.hex()}},
         token_claims=tdx.quote_claims(quote),
+        endorsers=() if pck is None else (pck.root,),
     )
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import (
     ExtensionPolicy,
     PolicyBuilder,
@@ -43,12 +44,14 @@ class PckPlatform:
         fmspc: family, model, stepping, platform type, custom SKU: 6 bytes.
         components: 16 version numbers, those of CPUSVN.
         pce_svn: of the provisioning enclave.
+        root: the registered certificate that it chains to, DER; b"" before the chain is verified.
     """
 
     ppid: bytes
     fmspc: bytes
     components: bytes
     pce_svn: int
+    root: bytes = b""
 
 
 def load_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
@@ -73,8 +76,8 @@ def load_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
 
 def verify_chain(
     chain: tuple[x509.Certificate, ...], roots: tuple[bytes, ...]
-) -> ec.EllipticCurvePublicKey:
-    """Return the PCK, after following the chain to one of the registered roots (DER).
+) -> tuple[ec.EllipticCurvePublicKey, bytes]:
+    """Return the PCK and the one of the registered roots that the chain leads to, DER all.
 
     Raises:
         FormatError: `pck.chain`, with what does not hold.
@@ -92,13 +95,13 @@ def verify_chain(
         )
     )
     try:
-        policy.build_client_verifier().verify(chain[0], list(chain[1:]))
+        verified = policy.build_client_verifier().verify(chain[0], list(chain[1:]))
     except (VerificationError, ValueError) as error:
         raise FormatError("pck.chain", str(error)[:200]) from error
     key = chain[0].public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise FormatError("pck.chain", "the platform's key is not on P-256")
-    return key
+    return key, verified.chain[-1].public_bytes(Encoding.DER)
 
 
 def read_platform(certificate: x509.Certificate) -> PckPlatform:

@@ -63,6 +63,7 @@ def verify_evidence(
         measured={"sample": {"svn": svn}},
         token_claims={"svn": svn, "report_data": encode_base64(got)},
         claims=tuple(claims.made),
+        endorsers=(),
     )
 
 

@@ -65,7 +65,7 @@ def verify_evidence(
     parsed, claims = parse_se_evidence(evidence), ClaimList()
     secrets = _open(parsed, references.request_key, claims)
     reference = _check_measurement(parsed, secrets, references.sets, claims)
-    _check_machines(parsed.additional, references, claims)
+    machines = _check_machines(parsed.additional, references, claims)
     stated = _check_user_data(parsed.user_data, report_data, claims)
     authentic = claims.all_hold
     initdata = _check_initdata(stated, initdata_digest, references.initdata, claims)
@@ -79,6 +79,7 @@ def verify_evidence(
         measured={"se": _measured(parsed, image)},
         token_claims={**_measured(parsed, image), "version": _VERSION},
         claims=tuple(claims.made),
+        endorsers=machines,
     )
 
 
@@ -125,23 +126,29 @@ def _measures(evidence: SeEvidence, secrets: RequestSecrets, reference: Referenc
     return hmac.compare_digest(expected, evidence.measurement)
 
 
-def _check_machines(additional: bytes, references: References, claims: ClaimList) -> None:
-    # Step 3
+def _check_machines(
+    additional: bytes, references: References, claims: ClaimList
+) -> tuple[bytes, ...]:
+    """Make step 3; return the certificates of the two machines, as far as they are registered."""
     known = {
-        read_host_key(certificate).hash: root.name
+        read_host_key(certificate).hash: (root.name, certificate)
         for root in references.roots_of(Tee.SE)
         for certificate in root.certificates
     }
+    found = []
     claims.compare(
         "se.additional",
         f"{ADDITIONAL_BYTES} bytes",
         f"{len(additional)} bytes",
         holds=len(additional) == ADDITIONAL_BYTES,
     )
-    expected = list_known(tuple(f"{hash_.hex()} ({name})" for hash_, name in known.items()))
+    expected = list_known(tuple(f"{hash_.hex()} ({name})" for hash_, (name, _) in known.items()))
     for index, name in enumerate(("se.image_host_key", "se.attestation_host_key")):
         got = additional[index * HASH_BYTES : (index + 1) * HASH_BYTES]
         claims.compare(name, expected, got.hex(), holds=got in known)
+        if got in known:
+            found.append(known[got][1])
+    return tuple(found)
 
 
 def _check_user_data(user_data: bytes, report_data: bytes, claims: ClaimList) -> bytes:

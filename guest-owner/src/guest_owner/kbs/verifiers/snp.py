@@ -105,6 +105,7 @@ def verify_evidence(
         measured={"snp": {**measured_values(report), "host_data": report.host_data.hex()}},
         token_claims=report_claims(report),
         claims=tuple(claims.made),
+        endorsers=() if key is None else key.registered,
     )
 
 

@@ -9,7 +9,7 @@ Dates are not looked at: a key is retired by demanding newer firmware than it st
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.errors import CcinitError, FormatError, VerificationError
 from ccinit.formats.evidence.snp import CertType, SnpEvidence
@@ -64,6 +65,7 @@ class EndorsementKey:
         kind: VCEK or VLEK.
         hwid: of the chip; empty for a VLEK.
         csp_id: of the provider that a VLEK belongs to; empty for a VCEK.
+        registered: the certificates of its chain that are, DER; none before the chain is verified.
     """
 
     kind: CertType
@@ -72,6 +74,7 @@ class EndorsementKey:
     tcb: TcbVersion
     hwid: bytes
     csp_id: str
+    registered: tuple[bytes, ...] = ()
 
 
 def verify_endorsement_key(evidence: SnpEvidence, trusted: Iterable[bytes]) -> EndorsementKey:
@@ -101,14 +104,17 @@ def verify_endorsement_key(evidence: SnpEvidence, trusted: Iterable[bytes]) -> E
     roots = tuple(known for known in registered if _signed(known, known))
     if not roots:
         raise VerificationError("snp.root", "no registered certificate signs itself")
-    issuers = (
-        issuer
+    chains = (
+        (leaf, issuer, root)
         for issuer in (*registered, *offered)
-        if any(_signed(issuer, root) for root in roots) and issuer not in roots
+        for root in roots
+        if issuer not in roots and _signed(issuer, root) and _signed(leaf, issuer)
     )
-    if not any(_signed(leaf, issuer) for issuer in issuers):
+    chain = next(chains, None)
+    if chain is None:
         raise VerificationError("snp.chain", f"no registered root stands behind the {kind}")
-    return _read_key(leaf, kind)
+    own = (known.public_bytes(Encoding.DER) for known in chain if known in registered)
+    return replace(_read_key(leaf, kind), registered=tuple(own))
 
 
 def _may_issue(kind: CertType) -> bool:

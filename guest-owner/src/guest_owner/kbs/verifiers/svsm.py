@@ -89,6 +89,7 @@ def verify_evidence(
         measured={"pcr": measured_pcrs(pcrs), "snp": snp.measured_values(report)},
         token_claims={**snp.report_claims(report), "tpm": pcr_claims(pcrs)},
         claims=tuple(claims.made),
+        endorsers=() if key is None else key.registered,
     )
 
 

@@ -34,6 +34,7 @@ because the owner who looks for the reason wants the whole list.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -104,6 +105,7 @@ def verify_evidence(
         measured=_measured(quote.body),
         token_claims=quote_claims(quote),
         claims=tuple(claims.made),
+        endorsers=() if platform is None else (platform.root,),
     )
 
 
@@ -119,8 +121,8 @@ def check_origin(
     pck, platform = None, None
     try:
         chain = load_chain(certification.chain_pem)
-        pck = verify_chain(chain, trusted)
-        platform = read_platform(chain[0])
+        pck, root = verify_chain(chain, trusted)
+        platform = replace(read_platform(chain[0]), root=root)
     except FormatError as error:
         claims.fail(error)
     # Step 3

@@ -76,6 +76,7 @@ def verify_evidence(
             "ak_public": encode_base64(quote.ak_public_der),
         },
         claims=tuple(claims.made),
+        endorsers=(quote.ak_public_der,),
     )
 
 

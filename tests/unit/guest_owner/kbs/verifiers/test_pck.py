@@ -35,7 +35,8 @@ def leaf_with(content: bytes) -> x509.Certificate:
 def test_chain_gives_the_key_and_its_platform() -> None:
     chain = load_chain(PCK.chain_pem)
     assert len(chain) == 3
-    key = verify_chain(chain, (ROOT,))
+    key, root = verify_chain(chain, (ROOT,))
+    assert root == ROOT
     assert key == p256_key("pck").public_key()
     platform = read_platform(chain[0])
     assert (platform.fmspc, platform.pce_svn) == (FMSPC, PCK.pce_svn)
@@ -44,7 +45,7 @@ def test_chain_gives_the_key_and_its_platform() -> None:
 
 
 def test_chain_without_its_own_root_reaches_the_registered_one() -> None:
-    assert verify_chain(load_chain(PCK.chain_pem)[:2], (ROOT,)).key_size == 256
+    assert verify_chain(load_chain(PCK.chain_pem)[:2], (ROOT,))[0].key_size == 256
     with pytest.raises(FormatError) as caught:
         verify_chain(load_chain(PCK.chain_pem)[:1], (ROOT,))
     assert caught.value.reason == "pck.chain"

@@ -174,8 +174,11 @@ def test_of_a_chips_key_and_a_providers_the_report_names_its_own(
 
 
 def test_key_that_the_host_does_not_have_may_be_registered() -> None:
-    trusted = (*CHAIN.trusted, der_of(CHAIN.leaf))
-    assert verify(evidence(), trusted) == verify(of(CHAIN))
+    vendors, leaf = CHAIN.trusted, der_of(CHAIN.leaf)
+    shown = verify(of(CHAIN), vendors)
+    assert shown.registered == vendors
+    known = verify(evidence(), (*vendors, leaf))
+    assert known == replace(shown, registered=(leaf, *vendors))
     assert reason_of(evidence()) == "snp.endorsement_key"
     others = (Chain(hwid=bytes(64)), Chain(reported=bytes(8)))
     wrong = (*CHAIN.trusted, *(der_of(chain.leaf) for chain in others))
