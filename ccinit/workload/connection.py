@@ -19,6 +19,7 @@ from ccinit.workload.messages import MediaType, WorkloadAnswer
 REQUEST_SECONDS: Final = 10.0
 REPLY_SECONDS: Final = 30.0
 _CHUNK_BYTES: Final = 16 * 1024
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Carry = Callable[[WorkloadCall], WorkloadAnswer]
 """Has PID 1 carry out a call."""
@@ -36,7 +37,7 @@ def serve(descriptor: int, carry: Carry) -> None:
     except HttpRequestError as error:
         text = f"{error.reason}: {error.detail}\n".encode()
         answer = WorkloadAnswer(status=error.status, media_type=MediaType.TEXT, body=text)
-    _write(descriptor, encode_reply(answer))
+    _write(descriptor, encode_reply(answer), boottime() + REPLY_SECONDS, "workload.reply")
 
 
 def encode_reply(answer: WorkloadAnswer) -> bytes:
@@ -54,6 +55,7 @@ def encode_reply(answer: WorkloadAnswer) -> bytes:
 
 def _read_request(descriptor: int) -> HttpRequest:
     reader, end = HttpRequestReader(), boottime() + REQUEST_SECONDS
+    told = False
     while True:
         _wait(descriptor, select.POLLIN, end, "workload.request")
         try:
@@ -66,12 +68,14 @@ def _read_request(descriptor: int) -> HttpRequest:
             raise PeerError("workload.closed", "before the end of its request")
         if (request := reader.feed(data)) is not None:
             return request
+        if reader.awaits_continue and not told:
+            _write(descriptor, _CONTINUE, end, "workload.request")
+            told = True
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    end = boottime() + REPLY_SECONDS
+def _write(descriptor: int, data: bytes, end: float, reason: str) -> None:
     while data:
-        _wait(descriptor, select.POLLOUT, end, "workload.reply")
+        _wait(descriptor, select.POLLOUT, end, reason)
         try:
             data = data[os.write(descriptor, data) :]
         except BlockingIOError:

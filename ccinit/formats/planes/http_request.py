@@ -2,7 +2,7 @@
 
 A request line in origin form, header lines without folding, one Host, and a body by Content-Length
 only. What else HTTP knows (chunks, upgrades, several requests in a row) is refused or not used: one
-connection carries one request.
+connection carries one request. Of expectations there is `100-continue` (RFC 9110 section 10.1.1).
 """
 
 from typing import Final
@@ -18,7 +18,8 @@ _MAX_PARAMETERS: Final = 8
 _MAX_METHOD_BYTES: Final = 16
 _END: Final = b"\r\n\r\n"
 _TOKEN: Final = frozenset(LETTERS + DIGITS + "!#$%&'*+-.^_`|~")
-_VERSIONS: Final = ("HTTP/1.0", "HTTP/1.1")
+_OLD: Final = "HTTP/1.0"
+_VERSIONS: Final = (_OLD, "HTTP/1.1")
 _NAME: Final = frozenset(LETTERS + DIGITS + "-._~!$&'()*+,;=%")  # RFC 3986, reg-name
 _LITERAL: Final = frozenset(DIGITS + "abcdefABCDEF:.")  # and what is between its brackets
 
@@ -48,10 +49,16 @@ class HttpRequest:
 
 @frozen
 class _Head:
-    """A request whose body is still empty, and how many bytes of it follow."""
+    """A request whose body is still empty.
+
+    Attributes:
+        body_bytes: how many bytes of it follow.
+        expects_continue: whether the client may wait for a word before it sends them.
+    """
 
     request: HttpRequest
     body_bytes: int
+    expects_continue: bool
 
 
 class HttpRequestReader:
@@ -76,6 +83,11 @@ class HttpRequestReader:
         body = bytes(self._buffer[: self._head.body_bytes])
         return replace(self._head.request, body=body)
 
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether the client may send no more before a status of 100: nothing of its body came."""
+        return self._head is not None and self._head.expects_continue and not self._buffer
+
     def _take_head(self, start: int) -> "_Head | None":
         """Take the head off the buffer if it is whole; its end does not begin before `start`."""
         end = self._buffer.find(_END, start)
@@ -94,7 +106,11 @@ def _read_head(lines: list[bytes]) -> _Head:
     request = HttpRequest(method=method, path=path, parameters=_read_query(query), body=b"")
     headers = _read_headers(lines[1:])
     _check_host(headers.get("host", []), version)
-    return _Head(request=request, body_bytes=_body_bytes(headers))
+    return _Head(
+        request=request,
+        body_bytes=_body_bytes(headers),
+        expects_continue=_expects_continue(headers.get("expect", []), version),
+    )
 
 
 def _read_line(line: bytes) -> tuple[str, str, str]:
@@ -125,7 +141,7 @@ def _read_headers(lines: list[bytes]) -> dict[str, list[str]]:
 
 def _check_host(values: list[str], version: str) -> None:
     """Check that a request names one host (section 3.2); HTTP/1.0 knew of none."""
-    if not values and version != "HTTP/1.0":
+    if not values and version != _OLD:
         raise HttpRequestError(400, "http.host", "no Host")
     if len(values) > 1 or not all(map(_is_host, values)):
         raise HttpRequestError(400, "http.host", "expected one Host, a host[:port]")
@@ -141,6 +157,15 @@ def _is_host(text: str) -> bool:
         port = colon + port
         is_named = _NAME.issuperset(name)
     return is_named and (not port or (port[0] == ":" and set(port[1:]) <= set(DIGITS)))
+
+
+def _expects_continue(values: list[str], version: str) -> bool:
+    """Return whether the one expectation that can be met is there; HTTP/1.0 had none to heed."""
+    if not values or version == _OLD:
+        return False
+    if len(values) > 1 or values[0].lower() != "100-continue":
+        raise HttpRequestError(417, "http.expect", "only 100-continue can be expected")
+    return True
 
 
 def _body_bytes(headers: dict[str, list[str]]) -> int:

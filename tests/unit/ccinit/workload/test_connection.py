@@ -2,12 +2,13 @@
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from ccinit.errors import DeadlineError, PeerError
-from ccinit.formats.planes.workload_api import InfoCall, WorkloadCall
+from ccinit.formats.planes.workload_api import EventCall, InfoCall, WorkloadCall
 from ccinit.workload import connection
 from ccinit.workload.connection import encode_reply, serve
 from ccinit.workload.messages import MediaType, WorkloadAnswer
@@ -59,6 +60,68 @@ def test_bad_request_is_answered_without_a_call(pair: Pair) -> None:
     reply = pair.ours.recv(4096)
     assert reply.startswith(b"HTTP/1.1 404 Not Found\r\n")
     assert reply.endswith(b"\r\n\r\nworkload.path: no such path\n")
+
+
+BODY = b'{"domain":"d","operation":"o","content":"c"}'
+HEAD = (
+    b"POST /aa/aael HTTP/1.1\r\nHost: localhost\r\nExpect: 100-Continue\r\n"
+    b"Content-Length: %d\r\n\r\n" % len(BODY)
+)
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def test_client_that_waits_for_a_word_before_its_body_gets_one(pair: Pair) -> None:
+    server = threading.Thread(target=pair.serve)
+    server.start()
+    pair.ours.settimeout(5)
+    pair.ours.sendall(HEAD)
+    assert pair.ours.recv(4096) == CONTINUE
+    for at in range(len(BODY)):
+        pair.ours.sendall(BODY[at : at + 1])
+    server.join(5)
+    assert pair.ours.recv(4096) == encode_reply(ANSWER)
+    assert pair.calls == [EventCall(domain="d", operation="o", content="c")]
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [HEAD + BODY, (HEAD + BODY).replace(b"Expect: 100-Continue\r\n", b"")],
+    ids=["its body has come already", "it expects nothing"],
+)
+def test_client_that_does_not_wait_is_told_nothing_between(
+    pair: Pair, request_bytes: bytes
+) -> None:
+    pair.ours.sendall(request_bytes)
+    pair.serve()
+    assert pair.ours.recv(4096) == encode_reply(ANSWER)
+    assert len(pair.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ((b"100-Continue", b"200-ok"), b"417 Expectation Failed"),
+        ((b"Content-Length: %d" % len(BODY), b"Content-Length: 9000"), b"413 "),
+    ],
+)
+def test_expectation_that_cannot_be_met_is_refused_before_the_body(
+    pair: Pair, change: tuple[bytes, bytes], status: bytes
+) -> None:
+    pair.ours.sendall(HEAD.replace(*change))
+    pair.serve()
+    assert pair.ours.recv(4096).startswith(b"HTTP/1.1 " + status)
+    assert pair.calls == []
+
+
+def test_word_to_go_on_has_the_deadline_of_the_request(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.05)
+    pair.ours.sendall(HEAD)
+    with pytest.raises(DeadlineError) as caught:
+        pair.serve()
+    assert caught.value.reason == "workload.request"
+    assert pair.ours.recv(4096) == CONTINUE
 
 
 def test_container_that_goes_away_is_a_peers_error(pair: Pair) -> None:

@@ -155,3 +155,45 @@ def test_body_of_the_largest_length_is_read() -> None:
     found = read(head + bytes(MAX_BODY_BYTES))
     assert found is not None
     assert len(found.body) == MAX_BODY_BYTES
+
+
+EXPECTING = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+
+
+def test_client_awaits_a_word_from_the_end_of_its_head_to_the_first_byte_of_its_body() -> None:
+    reader, awaited = HttpRequestReader(), []
+    for letter in EXPECTING + b"xy":
+        whole = reader.feed(bytes((letter,)))
+        awaited.append(reader.awaits_continue)
+    assert [at for at, awaits in enumerate(awaited, 1) if awaits] == [len(EXPECTING)]
+    assert whole is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        EXPECTING.replace(b"Expect: 100-continue\r\n", b""),
+        EXPECTING.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        EXPECTING.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"100-continue", b"more"),
+        EXPECTING + b"x",
+    ],
+)
+def test_client_that_awaits_no_word_is_known(data: bytes) -> None:
+    reader = HttpRequestReader()
+    assert reader.feed(data) is None
+    assert not reader.awaits_continue
+
+
+def test_expectation_without_a_body_is_none() -> None:
+    found = read(EXPECTING.replace(b"Content-Length: 2", b"Content-Length: 0"))
+    assert found is not None
+    assert found.body == b""
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"200-ok", b"100-continue, x", b"100-continue\r\nExpect: 100-continue"]
+)
+def test_expectation_that_is_not_known_is_refused(value: bytes) -> None:
+    with pytest.raises(HttpRequestError) as caught:
+        read(EXPECTING.replace(b"100-continue", value))
+    assert (caught.value.status, caught.value.reason) == (417, "http.expect")
