@@ -10,7 +10,7 @@ import pytest
 
 def run(*arguments: str | bytes, encoding: str = "utf-8") -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        (sys.executable, "-m", "guest_owner.cli", *arguments),
+        (sys.executable, "-m", "guest_owner", *arguments),
         capture_output=True,
         check=False,
         env={

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Final
 
 from ccinit.errors import CcinitError
+from measured_boot.command_start import INTERRUPTED
 
 EXIT_STATUS: Final = (
     "Exit status: 0 done, and nothing differs; 1 failed, or something does;"
     " 2 wrong usage; 130 interrupted."
 )
-_INTERRUPTED: Final = 130  # as shells tell a SIGINT
 
 
 def describe_error(error: CcinitError | OSError) -> str:
@@ -43,7 +43,7 @@ def run_command(program: str, command: Callable[[], int]) -> int:
         status = 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
-        status = _INTERRUPTED
+        status = INTERRUPTED
     else:
         return status
     _give_up_output()

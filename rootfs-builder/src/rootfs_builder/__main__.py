@@ -1,8 +1,6 @@
-"""`python -m rootfs_builder`: the same as the `rootfs-builder` command."""
+"""`python -m rootfs_builder` is the command `rootfs-builder`."""
 
-import sys
-
-from rootfs_builder.cli import main
+from rootfs_builder.entry import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main())

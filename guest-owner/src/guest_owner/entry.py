@@ -1,0 +1,16 @@
+"""The console script `guest-owner`: nothing but how it begins."""
+
+from collections.abc import Callable
+
+from measured_boot.command_start import start
+
+
+def main() -> int:
+    """Run one command and return its exit status; see `guest_owner.cli`."""
+    return start("guest-owner", _load)
+
+
+def _load() -> Callable[[], int]:
+    from guest_owner.cli import main as run  # noqa: PLC0415 - an interrupt meanwhile is no traceback
+
+    return run

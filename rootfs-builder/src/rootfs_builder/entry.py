@@ -1,0 +1,16 @@
+"""The console script `rootfs-builder`: nothing but how it begins."""
+
+from collections.abc import Callable
+
+from measured_boot.command_start import start
+
+
+def main() -> int:
+    """Run one command and return its exit status; see `rootfs_builder.cli`."""
+    return start("rootfs-builder", _load)
+
+
+def _load() -> Callable[[], int]:
+    from rootfs_builder.cli import main as run  # noqa: PLC0415 - an interrupt meanwhile is no traceback
+
+    return run
