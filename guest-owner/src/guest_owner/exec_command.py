@@ -138,9 +138,11 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             if target.exists():
                 new.chmod(stat.S_IMODE(target.stat().st_mode))
             yield file
+            file.flush()
+            os.fsync(file.fileno())
             new.replace(target)
         except BaseException:
-            new.unlink()
+            new.unlink(missing_ok=True)
             raise
 
 

@@ -1,8 +1,10 @@
 """Read and write the files that a command line names.
 
-Read: capped, and named where their content is wrong. Written: whole or not at all.
+Read: capped, and named where their content is wrong. Written: whole or not at all, and on the disk
+before the name leads there: keys are among them, and what others then rely on.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -78,8 +80,20 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
     try:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         if path.exists():
             shutil.copymode(path, partial)
         partial.replace(path)
+        _sync_names(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sync_names(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system has folders that can be flushed
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

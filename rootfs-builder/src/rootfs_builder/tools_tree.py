@@ -155,7 +155,8 @@ def tools_key(packages: Sequence[str]) -> str:
 def build_tools_tree(path: Path, package_list: Path, progress: Progress) -> ToolsTree:
     """Return the tools tree at `path`, made first if absent or made from another list.
 
-    Two builds at the same time wait for each other; an interrupted one leaves no tree.
+    Two builds at the same time wait for each other; an interrupted one leaves no tree. Its hundreds
+    of megabytes are not flushed to the disk: if power is lost just then, remove the tree.
 
     Raises:
         ConfigError: not root, no archives in the host's apt configuration, or mmdebstrap failed.

@@ -1,6 +1,7 @@
 """`guest-owner cp` from a guest: the owner's file changes if the copy is whole, and not before."""
 
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from ccinit.errors import PeerError
 from ccinit.formats.planes.owner_rpc import Stream
 from guest_owner.plane.open_call import Streams
+from tests.fakes.disk_log import log_disk
 from tests.unit.guest_owner.command_line import error_of, run
 
 
@@ -59,6 +61,33 @@ def test_copy_that_breaks_off_leaves_what_was_there(
     assert target.read_bytes() == b"new content"
     assert old is None or target.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_copy_that_finds_no_room_leaves_what_was_there(
+    guest: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "report"
+    target.write_bytes(b"old")
+    guest(FakeClient(breaks=False))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, before[1]))
+    try:
+        assert run("cp", "web:/data/report", target) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "File too large" in error_of(capsys)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+    assert run("cp", "web:/data/report", target) == 0
+    assert target.read_bytes() == b"new content"
+
+
+def test_copy_is_on_the_disk_before_it_takes_the_place_of_a_file(
+    guest: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = log_disk(monkeypatch)
+    guest(FakeClient(breaks=False))
+    assert run("cp", "web:/data/report", tmp_path / "report") == 0
+    assert done == ["flush file", "place"]
 
 
 def test_copy_follows_a_link_and_writes_to_what_is_no_file(guest: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from ccinit.errors import CcinitError, FormatError, LimitExceededError
 from measured_boot.cli import main
 from measured_boot.command_files import read_capped, reading, write_whole
 from tests.fakes.built_image import write_built_image
+from tests.fakes.disk_log import log_disk
 
 ENDLESS = "/dev/zero"
 SNP = "ccinit-prod.json --platform snp_direct_qemu-10"
@@ -67,6 +68,14 @@ def test_write_whole_leaves_what_was_there_if_it_cannot_write_all(
         write_whole(path, b"four")
     assert path.read_bytes() == b"four"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_written_file_is_on_the_disk_before_its_name_leads_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = log_disk(monkeypatch)
+    write_whole(tmp_path / "file", b"content")
+    assert done == ["flush file", "place", "flush folder"]
 
 
 def test_write_whole_keeps_mode_and_link_of_what_it_replaces(tmp_path: Path) -> None:

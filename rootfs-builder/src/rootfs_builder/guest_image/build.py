@@ -14,6 +14,7 @@ from typing import Final
 
 from ccinit.errors import ConfigError
 from ccinit.formats.cmdline import MAX_BYTES, Carrier, RootLocation
+from measured_boot.command_files import write_whole
 from measured_boot.direct_line import line_of_kernel
 from measured_boot.uki import OS_RELEASE, UkiParts, plan_ukify
 from measured_boot.verity import VerityDisk, append_hash_tree
@@ -175,9 +176,7 @@ class ImageBuild:
             self._say(f"{profile}: compressing stage 0 ({len(modules)} kernel modules)")
             for old in self.workspace.staging.glob("stage0-*.zst"):
                 old.unlink()
-            partial = cached.with_suffix(".partial")
-            partial.write_bytes(compress(quarry, archive))
-            partial.rename(cached)
+            write_whole(cached, compress(quarry, archive))  # nobody looks at its content again
         packed = cached.read_bytes()
         self._require_budget("stage 0", len(packed), _Budget().stage0)
         return packed
@@ -205,7 +204,11 @@ class ImageBuild:
         self._require_budget("UKI", output.stat().st_size, _Budget().uki)
 
     def _publish(self, partial: Path, profile: str) -> None:
-        """Move finished files in place; the report comes last, since it vouches for the others."""
+        """Move finished files in place; the report comes last, since it vouches for the others.
+
+        They are not flushed to the disk: what a loss of power leaves of them is not what the report
+        says, so the next build makes them again.
+        """
         self.output.mkdir(parents=True, exist_ok=True)
         report = self.output / f"ccinit-{profile}.json"
         report.unlink(missing_ok=True)

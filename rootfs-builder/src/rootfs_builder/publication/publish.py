@@ -215,7 +215,10 @@ def _list_materials(
 
 
 def _write_changed(path: Path, data: bytes) -> None:
-    """Replace a file at once, and only if its content is another."""
+    """Replace a file at once, and only if its content is another.
+
+    It is not flushed: what a loss of power leaves of it is another content for the next build.
+    """
     if path.is_file() and path.read_bytes() == data:
         return
     partial = path.with_name(f".{path.name}.partial")

@@ -13,9 +13,11 @@ from guest_owner.kbs.files import (
     new_directory,
     read_capped,
     read_parsed,
+    remove_file,
     write_atomically,
     write_new,
 )
+from tests.fakes.disk_log import log_disk
 
 
 def reason_of(caught: pytest.ExceptionInfo[CcinitError]) -> str:
@@ -104,6 +106,26 @@ def test_new_directory_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught, new_directory(path):
         pass
     assert reason_of(caught) == "state.directory"
+
+
+def test_what_was_written_or_removed_is_so_after_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    done = log_disk(monkeypatch)
+    write_atomically(path, b"content")
+    assert done == ["flush file", "place", "flush folder"]
+    del done[:]
+    remove_file(path)
+    assert done == ["remove", "flush folder"]
+    remove_file(path)
+    assert done == ["remove", "flush folder"]
+    write_new(path, b"key", "key.exists", "")
+    assert done[2:] == ["flush file", "flush folder"]
+    del done[:]
+    with new_directory(tmp_path / "made"):
+        pass
+    assert done == ["place", "flush folder"]
 
 
 @pytest.mark.parametrize("kind", ["file", "pipe"])

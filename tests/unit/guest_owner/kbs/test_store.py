@@ -16,6 +16,7 @@ from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.files import write_atomically
 from guest_owner.kbs.references import Profile
 from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store
+from tests.fakes.disk_log import log_disk
 from tests.fakes.tls_server import make_authority
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
 from tests.fakes.ultravisor import host_key_document
@@ -260,6 +261,15 @@ def test_resource_that_cannot_be_removed_is_told(
         assert reason_of(store.delete_resource, URI) == "state.remove"
     store.delete_resource(URI)
     assert reason_of(store.delete_resource, URI) == "resource.absent"
+
+
+def test_resource_that_was_removed_stays_so_after_a_loss_of_power(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_resource(URI, b"secret")
+    done = log_disk(monkeypatch)
+    store.delete_resource(URI)
+    assert done == ["remove", "flush folder"]
 
 
 @pytest.mark.parametrize("bad", ["..", ".", "", "a/b", "a\0b", ".hidden"])
