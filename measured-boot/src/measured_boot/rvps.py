@@ -38,12 +38,17 @@ def name_values(
 
     Raises:
         ConfigError: `rvps.profile`: a prediction is one of a `test` image; `rvps.svsm`: its
-            registers are of an SVSM's vTPM, for which there is no name.
+            registers are of an SVSM's vTPM, for which there is no name; `rvps.sev`: it is of SEV or
+            SEV-ES, which give no evidence: the owner holds the digest against a launch's own.
     """
     values: dict[str, list[str] | str] = {}
     for prediction in predictions:
-        if prediction.platform.technology is Technology.SNP_SVSM:
+        technology = prediction.platform.technology
+        if technology is Technology.SNP_SVSM:
             raise ConfigError("rvps.svsm", "no verifier knows a vTPM by its SVSM")
+        if technology in {Technology.SEV, Technology.SEV_ES}:
+            detail = f"Trustee has no verifier for {technology}: its owner judges the launch"
+            raise ConfigError("rvps.sev", detail)
         if profile_of(prediction.command_line) is not Profile.PROD:
             raise ConfigError("rvps.profile", "a test image can be made to say anything")
         for register, value in name_registers(prediction).items():

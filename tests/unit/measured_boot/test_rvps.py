@@ -65,6 +65,17 @@ def test_name_values_of_an_svsm_are_refused_since_its_digest_covers_no_image() -
     assert error.value.reason == "rvps.svsm"
 
 
+@pytest.mark.parametrize("technology", ["sev", "sev-es"])
+def test_name_values_of_sev_are_refused_since_nothing_is_compared_with_them(
+    technology: str,
+) -> None:
+    prediction = predict_launch(DIRECT, f"{technology}_direct_qemu-10", MACHINE)
+    with pytest.raises(ConfigError) as error:
+        name_values((SNP, prediction))
+    assert error.value.reason == "rvps.sev"
+    assert list(name_values((SNP,))) == ["snp_launch_measurement"]
+
+
 def test_name_values_of_a_test_image_are_refused() -> None:
     assert name_values((predict(UKI),))
     test_image = predict(UkiBoot(uki=uki_image({".cmdline": b"quiet"})))
