@@ -17,7 +17,7 @@ from ccinit.formats.encoding.strict_json import MAX_INTEGER, decode_base64url, e
 from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, parse_counter_path
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.files import read_capped, write_atomically
+from guest_owner.kbs.files import is_file, read_parsed, write_atomically
 
 FOLDER = "rollback-counters"
 _MAX_FILE_BYTES = 4096
@@ -45,7 +45,7 @@ class Counters:
             ConfigError: `counter.exists`: to begin anew would forget how old the volume may be.
         """
         with changing(self._root):
-            if self._path(uri).exists():
+            if is_file(self._path(uri)):
                 value = self.read(uri).value
                 raise ConfigError(
                     "counter.exists", f"{uri} is at {value}; --value N sets it on purpose"
@@ -68,11 +68,12 @@ class Counters:
 
         Raises:
             VerificationError: `counter.absent`.
+            ConfigError: its file is damaged, and is named.
         """
         path = self._path(uri)
-        if not path.is_file():
+        if not is_file(path):
             raise VerificationError("counter.absent", f"{uri} is not registered")
-        return _parse(read_capped(path, _MAX_FILE_BYTES))
+        return read_parsed(path, _MAX_FILE_BYTES, _parse)
 
     def advance(self, uri: PluginUri, wish: CounterAdvance) -> Counter:
         """Move a counter by one; it is on the disk before this returns.
@@ -107,7 +108,7 @@ def _parse(data: bytes) -> Counter:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ConfigError("counter.file", "malformed JSON") from error
+        raise FormatError("counter.file", "malformed JSON") from error
     with Fields(value, "counter") as fields:
         fields.integer("version", low=1, high=1)
         return Counter(

@@ -132,6 +132,32 @@ def new_directory(path: Path) -> Iterator[Path]:
         raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file, as far as that can be told.
+
+    Raises:
+        ConfigError: `state.read`, a folder above it may not be entered, say.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ConfigError("state.read", f"cannot read {path}: {error.strerror}") from error
+
+
+def list_folder(directory: Path) -> list[Path]:
+    """Return what is in a folder by its names, hidden files left out; there may be no folder.
+
+    Raises:
+        ConfigError: `state.read`.
+    """
+    try:
+        if not directory.is_dir():
+            return []
+        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise ConfigError("state.read", f"cannot read {directory}: {error.strerror}") from error
+
+
 def read_capped(path: Path, max_bytes: int) -> bytes:
     """Read a whole file of at most `max_bytes`.
 

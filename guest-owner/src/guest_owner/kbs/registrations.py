@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ccinit.errors import ConfigError
-from guest_owner.kbs.files import PUBLIC_MODE, naming, read_capped, write_atomically
+from guest_owner.kbs.files import (
+    PUBLIC_MODE,
+    is_file,
+    list_folder,
+    naming,
+    read_capped,
+    write_atomically,
+)
 
 T = TypeVar("T")
 
@@ -21,10 +28,10 @@ def read_registrations(
     """Return what `parse` makes of each file's name, without its suffix, and content.
 
     Raises:
-        ConfigError: `state.entries`, `state.stray`; as `read_capped`; what `parse` says about the
-            form, with the file's name.
+        ConfigError: `state.entries`, `state.stray`; as `list_folder` and `read_capped`; what
+            `parse` says about the form, with the name of the file.
     """
-    paths = _list(directory)
+    paths = list_folder(directory)
     if len(paths) > MAX_ENTRIES:
         raise ConfigError("state.entries", f"more than {MAX_ENTRIES} files in {directory}")
     parsed = []
@@ -44,14 +51,7 @@ def write_registration(path: Path, data: bytes) -> None:
         ConfigError: `state.entries`, with this one there would be too many to read any; as
             `write_atomically`.
     """
-    if not path.exists() and len(_list(path.parent)) >= MAX_ENTRIES:
+    if not is_file(path) and len(list_folder(path.parent)) >= MAX_ENTRIES:
         detail = f"{path.parent} holds {MAX_ENTRIES} files: remove what is not needed any more"
         raise ConfigError("state.entries", detail)
     write_atomically(path, data, mode=PUBLIC_MODE)
-
-
-def _list(directory: Path) -> list[Path]:
-    """Return the files of a folder by their names; there may be no folder yet."""
-    if not directory.is_dir():
-        return []
-    return sorted(path for path in directory.iterdir() if not path.name.startswith("."))

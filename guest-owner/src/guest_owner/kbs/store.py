@@ -36,6 +36,7 @@ from guest_owner.kbs.admin_token import AdminKey, parse_admin_key
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import (
     PUBLIC_MODE,
+    is_file,
     naming,
     read_capped,
     remove_file,
@@ -279,13 +280,13 @@ class Store:
             VerificationError: `resource.absent`.
         """
         path = self._path("resources", uri)
-        if not path.is_file():
+        if not is_file(path):
             raise VerificationError("resource.absent", f"{uri} is not registered")
         return read_capped(path, MAX_RESOURCE_BYTES)
 
     def has_resource(self, uri: ResourceUri) -> bool:
         """Whether a resource is stored, or ordered."""
-        return self._path("resources", uri).is_file() or self.read_order(uri) is not None
+        return is_file(self._path("resources", uri)) or self.read_order(uri) is not None
 
     def write_resource(self, uri: ResourceUri, body: bytes) -> None:
         """Store a resource's body, replacing an older one.
@@ -305,7 +306,7 @@ class Store:
     def read_order(self, uri: ResourceUri) -> Order | None:
         """Return the order for a resource that is minted; None for any other."""
         path = self._path("minted", uri)
-        if not path.is_file():
+        if not is_file(path):
             return None
         data = read_capped(path, MAX_ORDER_BYTES)
         with naming(path):
@@ -318,7 +319,7 @@ class Store:
             ConfigError: `resource.stored`, there is a body under this name.
         """
         with changing(self.root):
-            if self._path("resources", uri).is_file():
+            if is_file(self._path("resources", uri)):
                 detail = f"{uri} is stored; remove resources/{uri.path} first"
                 raise ConfigError("resource.stored", detail)
             write_atomically(self._path("minted", uri), encode_order(order), mode=PUBLIC_MODE)
@@ -357,7 +358,7 @@ class Store:
         parse_admin_key(name, pem)
         path = self.root / "admin-keys" / f"{name}.pem"
         with changing(self.root):
-            if path.exists():
+            if is_file(path):
                 raise ConfigError("admin.exists", f"there is an administrator {name}: {path}")
             write_registration(path, pem)
 
@@ -366,11 +367,12 @@ class Store:
         return self.root / "request.key"
 
     def _read_request_key(self) -> bytes | None:
-        if not self._request_key_path.is_file():
+        if not is_file(self._request_key_path):
             return None
         key = read_capped(self._request_key_path, SEALING_KEY_BYTES)
         if len(key) != SEALING_KEY_BYTES:
-            raise ConfigError("state.request_key", f"expected {SEALING_KEY_BYTES} bytes")
+            detail = f"{self._request_key_path} has {len(key)} bytes, not {SEALING_KEY_BYTES}"
+            raise ConfigError("state.request_key", f"{detail}: put its copy back")
         return key
 
     def _path(self, folder: str, uri: ResourceUri) -> Path:

@@ -82,3 +82,4 @@ def test_damaged_file_is_an_error_and_no_zero(
     with pytest.raises(CcinitError) as error:
         counters.read(URI)
     assert error.value.reason == reason
+    assert error.value.detail.startswith(f"{path}: ")

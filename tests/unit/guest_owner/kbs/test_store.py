@@ -13,6 +13,8 @@ from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.kbs.rollback_counter import counter_uri
+from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.files import write_atomically
 from guest_owner.kbs.references import Profile
 from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store
@@ -139,7 +141,9 @@ def test_key_that_seals_requests_is_made_once_and_only_where_they_are(store: Sto
     path = store.root / "request.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_bytes(key[:-1])
-    assert reason_of(store.read_references) == "state.request_key"
+    with pytest.raises(CcinitError, match="key has 31 bytes") as caught:
+        store.read_references()
+    assert caught.value.reason == "state.request_key"
 
 
 def test_add_initdata_refuses_what_the_guest_would_refuse(store: Store) -> None:
@@ -232,6 +236,31 @@ def test_stray_file_among_registrations_is_refused(store: Store) -> None:
     stray.unlink()
     (store.root / "references/.b.json.swp").write_bytes(b"")
     assert len(store.read_references().sets) == 1
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        Store.read_references,
+        Store.read_issuers,
+        Store.read_admin_keys,
+        lambda store: store.read_resource(URI),
+        lambda store: store.read_order(URI),
+        lambda store: store.has_resource(URI),
+        lambda store: Counters(store.root).read(counter_uri("shop", "data")),
+    ],
+)
+def test_state_that_may_not_be_looked_at_is_an_error_of_its_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch, read: Callable[[Store], object]
+) -> None:
+    """A folder of another user's, who registered something: it is neither empty nor absent."""
+
+    def refuse(path: Path, *_arguments: object, **_keywords: object) -> os.stat_result:
+        raise PermissionError(13, os.strerror(13), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", refuse)
+        assert reason_of(read, store) == "state.read"
 
 
 def test_resource_is_private_and_read_back(store: Store) -> None:
