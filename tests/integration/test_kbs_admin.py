@@ -3,13 +3,14 @@
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from guest_owner.cli import main
-from guest_owner.kbs.references import encode_reference_set
+from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store, attestation_key_name
 from tests.integration.kbs_harness import (
     IMAGE,
@@ -22,8 +23,10 @@ from tests.integration.kbs_harness import (
     running_kbs,
     variant,
 )
+from tests.unit.guest_owner.kbs.values import reference_set
 
 PATH = "/kbs/v0/resource/ccinit/shop/new"
+REFERENCES = "/kbs/v0/reference-value"
 
 
 @pytest.fixture
@@ -187,3 +190,25 @@ def test_rego_is_refused_in_words_and_changes_nothing(
 def test_call_that_there_is_not_is_refused(kbs: Kbs, token: str) -> None:
     reply = call(kbs, "PUT", PATH, token, b"x")
     assert (reply.status_code, variant(reply)) == (404, "InvalidRequestPath")
+
+
+def test_message_of_which_a_part_cannot_be_registers_nothing(kbs: Kbs, token: str) -> None:
+    new = reference_set("image-9")
+    twin = replace(IMAGE, name="twin", profile=Profile.TEST)
+    texts = [encode_reference_set(reference).decode() for reference in (new, twin)]
+    reply = call(kbs, "POST", REFERENCES, token, rvps({"ccinit_reference": texts}))
+    assert "reference.profile" in refused(reply, "RvpsError")
+    known = [reference.name for reference in Store(kbs.state).read_references().sets]
+    assert "image-9" not in known
+    assert call(kbs, "POST", REFERENCES, token, rvps({"ccinit_reference": texts[:1]})).is_success
+
+
+def test_list_that_the_state_does_not_give_is_in_the_log(kbs: Kbs, token: str) -> None:
+    broken = kbs.state / "references/broken.json"
+    broken.write_bytes(b"{")
+    reply = call(kbs, "GET", REFERENCES, token)
+    assert (reply.status_code, variant(reply)) == (500, "PluginInternalError")
+    assert str(broken) not in reply.text
+    assert kbs.audit()[-1]["reason"] == f"reference.json: {broken}: malformed JSON"
+    broken.unlink()
+    assert call(kbs, "GET", REFERENCES, token).is_success

@@ -52,7 +52,7 @@ class AdminCall:
         self._change_resource(path, self._store.delete_resource)
 
     def register(self, message: bytes) -> None:
-        """Register what an RVPS message says, all of it or, if a part is malformed, nothing.
+        """Register what an RVPS message says: all of it, or nothing if a part cannot be.
 
         Raises:
             KbsRefusedError: malformed, or a name that means nothing here.
@@ -69,12 +69,11 @@ class AdminCall:
         }
 
         def commit() -> None:
-            for reference in registrations.references:
-                self._store.add_reference(reference)
-            for public_der in registrations.attestation_keys:
-                self._store.add_attestation_key(attestation_key_name(public_der), public_der)
-            for initdata in registrations.documents:
-                self._store.add_initdata(initdata.pod_name, initdata.document)
+            self._store.register(
+                registrations.references,
+                {attestation_key_name(key): key for key in registrations.attestation_keys},
+                {initdata.pod_name: initdata.document for initdata in registrations.documents},
+            )
 
         registered = ", ".join(f"{kind} {name}" for kind, some in names.items() for name in some)
         self._perform(commit, Variant.RVPS_ERROR, registered)
@@ -87,7 +86,11 @@ class AdminCall:
         """
         if name not in {"", REFERENCE}:
             raise self._refuse_text(f"only {REFERENCE} is listed", Variant.RVPS_ERROR)
-        listed = encode_references(self._store.read_references().sets)
+        try:
+            listed = encode_references(self._store.read_references().sets)
+        except CcinitError as error:
+            self._record(Decision.REFUSED, str(error))
+            raise
         self._record(Decision.ACCEPTED)
         return listed
 

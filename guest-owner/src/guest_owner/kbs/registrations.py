@@ -3,7 +3,8 @@
 Which folders there are, and what is in their files, is `guest_owner.kbs.store`.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -44,14 +45,23 @@ def read_registrations(
     return tuple(parsed)
 
 
-def write_registration(path: Path, data: bytes) -> None:
-    """Write one registration, replacing one of the same name; the caller has the state's lock.
+def write_registrations(root: Path, files: Mapping[str, bytes]) -> None:
+    """Write registrations, replacing those of the same names; the caller has the state's lock.
+
+    Args:
+        root: the state directory.
+        files: contents by path below it; nothing is written unless there is room for all.
 
     Raises:
-        ConfigError: `state.entries`, with this one there would be too many to read any; as
+        ConfigError: `state.entries`, with these a folder would hold too many to be read; as
             `write_atomically`.
     """
-    if not is_file(path) and len(list_folder(path.parent)) >= MAX_ENTRIES:
-        detail = f"{path.parent} holds {MAX_ENTRIES} files: remove what is not needed any more"
-        raise ConfigError("state.entries", detail)
-    write_atomically(path, data, mode=PUBLIC_MODE)
+    fresh = Counter((root / file).parent for file in files if not is_file(root / file))
+    for folder, more in fresh.items():
+        if len(list_folder(folder)) + more > MAX_ENTRIES:
+            detail = (
+                f"{folder} has room for {MAX_ENTRIES} files: remove what is not needed any more"
+            )
+            raise ConfigError("state.entries", detail)
+    for file, data in files.items():
+        write_atomically(root / file, data, mode=PUBLIC_MODE)

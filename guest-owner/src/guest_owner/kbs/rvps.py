@@ -12,7 +12,8 @@ Any other name is refused: a value that nothing compares with would look like pr
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ccinit.errors import FormatError
@@ -68,17 +69,27 @@ def parse_rvps_message(data: bytes) -> Registrations:
     for name in values:
         if name not in {REFERENCE, ATTESTATION_KEY, INITDATA}:
             raise FormatError("rvps.name", f"nothing here is compared with {name[:64]!r}")
-    return Registrations(
+    registrations = Registrations(
         references=tuple(map(_parse_reference, _listed(values, REFERENCE))),
         attestation_keys=tuple(map(_parse_key, _listed(values, ATTESTATION_KEY))),
         documents=tuple(map(_parse_document, _listed(values, INITDATA))),
     )
+    _check_once("rvps.reference", [reference.name for reference in registrations.references])
+    _check_once("rvps.initdata", [document.pod_name for document in registrations.documents])
+    return registrations
 
 
 def encode_references(references: tuple[ReferenceSet, ...]) -> bytes:
     """Return the registered reference values as the payload that would register them."""
     sets = [json.loads(encode_reference_set(reference)) for reference in references]
     return json.dumps({REFERENCE: sets}).encode()
+
+
+def _check_once(reason: str, names: Sequence[str]) -> None:
+    """Refuse a name that stands for two: which one would be registered is for nobody to guess."""
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise FormatError(reason, f"{name} stands there {times} times")
 
 
 def _listed(values: Mapping[str, JsonValue], name: str) -> tuple[JsonValue, ...]:

@@ -84,6 +84,19 @@ def read_host_key(certificate: bytes) -> HostKey:
     return HostKey(key)
 
 
+def check_host_keys(certificates: Sequence[bytes]) -> None:
+    """Check that these machines can be asked together, as all that are registered are.
+
+    Raises:
+        FormatError: `se.host_key`, one is no host key document; more than fit into a request.
+    """
+    for certificate in certificates:
+        read_host_key(certificate)
+    if len(certificates) > MAX_HOST_KEYS:
+        detail = f"{len(certificates)} machines, {MAX_HOST_KEYS} fit into a request: remove some"
+        raise FormatError("se.host_key", detail)
+
+
 def make_request(host_keys: Sequence[HostKey], sealing_key: bytes) -> SeRequest:
     """Make a request that any of the machines can answer.
 

@@ -22,10 +22,10 @@ belongs on the owner's machine, never on the host that runs the guests.
 """
 
 import hashlib
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.encoding.digest import sha256_digest
@@ -37,8 +37,8 @@ from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import (
     PUBLIC_MODE,
     is_file,
-    naming,
     read_capped,
+    read_parsed,
     remove_file,
     write_atomically,
 )
@@ -68,7 +68,8 @@ from guest_owner.kbs.references import (
     register_initdata,
 )
 from guest_owner.kbs.registrable import parse_registrable_initdata
-from guest_owner.kbs.registrations import read_registrations, write_registration
+from guest_owner.kbs.registrations import read_registrations, write_registrations
+from guest_owner.kbs.request_key import ensure_request_key, read_request_key
 from guest_owner.kbs.requirements import (
     MAX_REQUIREMENTS_BYTES,
     Requirements,
@@ -80,14 +81,12 @@ from guest_owner.kbs.roots import (
     parse_certificates,
     parse_platform,
 )
-from guest_owner.kbs.se_requests import read_host_key
-from guest_owner.kbs.sealing import SEALING_KEY_BYTES
+from guest_owner.kbs.se_requests import check_host_keys
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
-
-T = TypeVar("T")
 
 MAX_RESOURCE_BYTES = 1 << 20
 MAX_KEY_BYTES = 4096
+_NONE: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 EMPTY_POLICY = b"""\
 # Who may get which resource. Nothing is released unless a rule says so.
@@ -126,9 +125,7 @@ class Store:
 
     def read_policy(self) -> Policy:
         """Read the policy; a missing file is an error, not an empty policy."""
-        data = read_capped(self.policy_path, MAX_POLICY_BYTES)
-        with naming(self.policy_path):
-            return parse_policy(data)
+        return read_parsed(self.policy_path, MAX_POLICY_BYTES, parse_policy)
 
     def write_policy(self, text: bytes) -> Policy:
         """Replace the policy by one that parses, and return it."""
@@ -147,22 +144,24 @@ class Store:
 
     def read_references(self) -> References:
         """Read every registration; one that does not parse makes all fail."""
-        sets = self._parsed(
-            "references",
+        sets = read_registrations(
+            self.root / "references",
             ".json",
             MAX_REFERENCE_BYTES,
             lambda name, data: parse_reference_set(data, name=name),
         )
-        keys = self._parsed(
-            "attestation-keys",
+        keys = read_registrations(
+            self.root / "attestation-keys",
             ".der",
             MAX_KEY_BYTES,
             lambda name, data: RegisteredKey(name=name, public_der=data),
         )
-        documents = self._parsed("initdata", ".toml", MAX_DOCUMENT_BYTES, register_initdata)
+        documents = read_registrations(
+            self.root / "initdata", ".toml", MAX_DOCUMENT_BYTES, register_initdata
+        )
         roots = tuple(root for platform in VENDOR_PLATFORMS for root in self._read_roots(platform))
-        requirements = self._parsed(
-            "requirements",
+        requirements = read_registrations(
+            self.root / "requirements",
             ".toml",
             MAX_REQUIREMENTS_BYTES,
             lambda name, data: (parse_requirements(data, parse_platform(name)), data),
@@ -174,12 +173,12 @@ class Store:
             requirements=tuple(parsed for parsed, _ in requirements),
             demands={parsed.tee: sha256_digest(text) for parsed, text in requirements},
             initdata=documents,
-            request_key=self._read_request_key(),
+            request_key=read_request_key(self.root),
         )
 
     def _read_roots(self, platform: Tee) -> tuple[RegisteredRoot, ...]:
-        return self._parsed(
-            f"roots/{platform}",
+        return read_registrations(
+            self.root / f"roots/{platform}",
             ".pem",
             MAX_ROOT_BYTES,
             lambda name, data: RegisteredRoot(
@@ -187,32 +186,60 @@ class Store:
             ),
         )
 
+    def register(
+        self,
+        references: Sequence[ReferenceSet] = (),
+        attestation_keys: Mapping[str, bytes] = _NONE,
+        documents: Mapping[str, bytes] = _NONE,
+    ) -> None:
+        """Register all of it or nothing, replacing what has the same names.
+
+        Args:
+            references: of different names.
+            attestation_keys: of TPMs, by name.
+            documents: those that a guest on some platform would accept, by name.
+
+        Raises:
+            FormatError: a name, a key or a document is none; `reference.profile`.
+            ConfigError: as `write_registrations`.
+        """
+        files = {f"references/{one.name}.json": encode_reference_set(one) for one in references}
+        for name, public_der in attestation_keys.items():
+            parse_attestation_key(public_der)
+            files[f"attestation-keys/{check_name(name, 'ak.name')}.der"] = public_der
+        for name, document in documents.items():
+            parse_initdata(document)
+            files[f"initdata/{check_name(name, 'initdata.name')}.toml"] = document
+        with changing(self.root):
+            if references:
+                replaced = {reference.name for reference in references}
+                known = self.read_references().sets
+                # Building the value checks that no measurement gets two profiles.
+                kept = (reference for reference in known if reference.name not in replaced)
+                References(sets=(*kept, *references))
+            write_registrations(self.root, files)
+
     def add_reference(self, reference: ReferenceSet) -> None:
         """Register reference values; a set of the same name is replaced."""
-        with changing(self.root):
-            known = self.read_references()
-            others = tuple(kept for kept in known.sets if kept.name != reference.name)
-            # Building the value checks that no measurement gets two profiles.
-            References(sets=(*others, reference))
-            self._register(f"references/{reference.name}.json", encode_reference_set(reference))
+        self.register(references=(reference,))
 
     def add_attestation_key(self, name: str, public_der: bytes) -> None:
         """Register a TPM's attestation key."""
-        check_name(name, "ak.name")
-        parse_attestation_key(public_der)
-        self._register(f"attestation-keys/{name}.der", public_der)
+        self.register(attestation_keys={name: public_der})
 
     def add_root(self, name: str, platform: Tee, pem: bytes) -> RegisteredRoot:
         """Register certificates of a platform's vendor."""
         check_name(name, "root.name")
         parse_platform(platform)
         certificates = parse_certificates(pem)
-        if platform is Tee.SE:
-            for certificate in certificates:
-                read_host_key(certificate)
         with changing(self.root):
-            if evidence_needs_request(platform) and self._read_request_key() is None:
-                write_atomically(self._request_key_path, os.urandom(SEALING_KEY_BYTES))
+            if platform is Tee.SE:
+                others = (root for root in self._read_roots(platform) if root.name != name)
+                check_host_keys(
+                    (*certificates, *(der for root in others for der in root.certificates))
+                )
+            if evidence_needs_request(platform):
+                ensure_request_key(self.root)
             self._register(f"roots/{platform}/{name}.pem", pem)
         return RegisteredRoot(name=name, platform=platform, certificates=certificates)
 
@@ -230,8 +257,8 @@ class Store:
             ConfigError: `state.issuers`, one has no keys; keys alone are no issuer.
         """
         keys = dict(
-            self._parsed(
-                "issuer-keys",
+            read_registrations(
+                self.root / "issuer-keys",
                 ".json",
                 MAX_KEY_SET_BYTES,
                 lambda name, data: (name, parse_key_set(data)),
@@ -244,8 +271,11 @@ class Store:
         return tuple(Issuer(name=name, terms=said, keys=keys[name]) for name, said in terms)
 
     def _read_terms(self) -> tuple[tuple[str, IssuerTerms], ...]:
-        return self._parsed(
-            "issuers", ".toml", MAX_ISSUER_BYTES, lambda name, data: (name, parse_issuer(data))
+        return read_registrations(
+            self.root / "issuers",
+            ".toml",
+            MAX_ISSUER_BYTES,
+            lambda name, data: (name, parse_issuer(data)),
         )
 
     def add_issuer(self, name: str, terms: bytes, key_set: bytes) -> Issuer:
@@ -268,9 +298,7 @@ class Store:
 
     def add_initdata(self, name: str, document: bytes) -> RegisteredInitdata:
         """Register a document; it must be one that a guest on some platform would accept."""
-        check_name(name, "initdata.name")
-        parse_initdata(document)
-        self._register(f"initdata/{name}.toml", document)
+        self.register(documents={name: document})
         return register_initdata(name, document)
 
     def read_resource(self, uri: ResourceUri) -> bytes:
@@ -308,9 +336,7 @@ class Store:
         path = self._path("minted", uri)
         if not is_file(path):
             return None
-        data = read_capped(path, MAX_ORDER_BYTES)
-        with naming(path):
-            return parse_order(data)
+        return read_parsed(path, MAX_ORDER_BYTES, parse_order)
 
     def write_order(self, uri: ResourceUri, order: Order) -> None:
         """Order a resource, replacing an older order.
@@ -345,7 +371,7 @@ class Store:
 
     def read_admin_keys(self) -> tuple[AdminKey, ...]:
         """Read who may administer; without a key nobody may."""
-        return self._parsed("admin-keys", ".pem", MAX_KEY_BYTES, parse_admin_key)
+        return read_registrations(self.root / "admin-keys", ".pem", MAX_KEY_BYTES, parse_admin_key)
 
     def add_admin_key(self, name: str, pem: bytes) -> None:
         """Register an administrator's public key.
@@ -360,31 +386,13 @@ class Store:
         with changing(self.root):
             if is_file(path):
                 raise ConfigError("admin.exists", f"there is an administrator {name}: {path}")
-            write_registration(path, pem)
-
-    @property
-    def _request_key_path(self) -> Path:
-        return self.root / "request.key"
-
-    def _read_request_key(self) -> bytes | None:
-        if not is_file(self._request_key_path):
-            return None
-        key = read_capped(self._request_key_path, SEALING_KEY_BYTES)
-        if len(key) != SEALING_KEY_BYTES:
-            detail = f"{self._request_key_path} has {len(key)} bytes, not {SEALING_KEY_BYTES}"
-            raise ConfigError("state.request_key", f"{detail}: put its copy back")
-        return key
+            self._register(f"admin-keys/{name}.pem", pem)
 
     def _path(self, folder: str, uri: ResourceUri) -> Path:
         # A ResourceUri can be built without its parser; a path must not be.
         checked = parse_resource_uri(str(uri), "resource.uri")
         return self.root / folder / checked.repository / checked.type / checked.tag
 
-    def _parsed(
-        self, folder: str, suffix: str, max_bytes: int, parse: Callable[[str, bytes], T]
-    ) -> tuple[T, ...]:
-        return read_registrations(self.root / folder, suffix, max_bytes, parse)
-
     def _register(self, file: str, data: bytes) -> None:
         with changing(self.root):
-            write_registration(self.root / file, data)
+            write_registrations(self.root, {file: data})

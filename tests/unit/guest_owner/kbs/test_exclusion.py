@@ -1,7 +1,7 @@
 """Whoever changes what they have read is the only one who does: each change, by any command."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,8 @@ from guest_owner.kbs.files import write_atomically
 from guest_owner.kbs.minting import MintOrder
 from guest_owner.kbs.policy import Rule
 from guest_owner.kbs.policy_text import add_rule
-from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
+from guest_owner.kbs.references import Profile
+from guest_owner.kbs.registrations import write_registrations
 from guest_owner.kbs.store import Store
 from guest_owner.plane.authority import read_authority
 from tests.unit.guest_owner.command_line import run
@@ -163,11 +164,11 @@ def test_one_measurement_never_gets_two_profiles(
 
     other = Meanwhile(register_twin)
 
-    def encode_slowly(reference: ReferenceSet) -> bytes:
+    def write_slowly(root: Path, files: Mapping[str, bytes]) -> None:
         other.begin()
-        return encode_reference_set(reference)
+        write_registrations(root, files)
 
-    monkeypatch.setattr("guest_owner.kbs.store.encode_reference_set", encode_slowly)
+    monkeypatch.setattr("guest_owner.kbs.store.write_registrations", write_slowly)
     store.add_reference(image)
     other.end()
     assert refused == ["reference.profile"]

@@ -57,6 +57,11 @@ def test_listed_references_register_again() -> None:
         (message({"ccinit_attestation_key": 1}), "rvps.attestation_key"),
         (message({"ccinit_initdata": 1}), "rvps.initdata"),
         (message({"ccinit_initdata": "version = 1"}), "initdata.version"),
+        (message({"ccinit_initdata": 2 * [DOCUMENT.decode()]}), "rvps.initdata"),
+        (
+            message({"ccinit_reference": 2 * [encode_reference_set(IMAGE).decode()]}),
+            "rvps.reference",
+        ),
     ],
 )
 def test_malformed_message_is_refused_by_name(data: bytes, reason: str) -> None:

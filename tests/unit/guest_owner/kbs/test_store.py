@@ -4,6 +4,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -128,6 +129,67 @@ def test_machine_of_secure_execution_has_a_key_on_its_curve(store: Store) -> Non
     assert store.read_references().roots == ()
     store.add_root("z16", Tee.SE, host_key_document(0).public_bytes(Encoding.PEM))
     assert [root.name for root in store.read_references().roots] == ["z16"]
+
+
+def test_no_more_machines_are_registered_than_one_request_can_ask(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (host_key_document(number).public_bytes(Encoding.PEM) for number in (0, 1))
+    monkeypatch.setattr("guest_owner.kbs.se_requests.MAX_HOST_KEYS", 1)
+    store.add_root("z16", Tee.SE, first)
+    assert reason_of(store.add_root, "z17", Tee.SE, second) == "se.host_key"
+    store.add_root("z16", Tee.SE, second)
+    assert [root.name for root in store.read_references().roots] == ["z16"]
+
+
+def test_folder_takes_no_more_than_can_be_read_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guest_owner.kbs.registrations.MAX_ENTRIES", 2)
+    for name in ("a", "b", "b"):
+        store.add_reference(reference_set(name))
+    with pytest.raises(CcinitError, match="remove what is not needed") as caught:
+        store.add_reference(reference_set("c"))
+    assert caught.value.reason == "state.entries"
+    assert [known.name for known in store.read_references().sets] == ["a", "b"]
+    (store.root / "references/a.json").unlink()
+    store.add_reference(reference_set("c"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"documents": {"shop": b"[data]"}}, "initdata.version"),
+        ({"attestation_keys": {"node": b"no key"}}, "ak.form"),
+        ({"documents": {"a": DOCUMENT, "b": DOCUMENT, "c": DOCUMENT}}, "state.entries"),
+        (
+            {
+                "references": (
+                    reference_set("a"),
+                    replace(reference_set("a"), name="b", profile=Profile.TEST),
+                )
+            },
+            "reference.profile",
+        ),
+    ],
+)
+def test_registrations_of_one_message_are_all_made_or_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], reason: str
+) -> None:
+    monkeypatch.setattr("guest_owner.kbs.registrations.MAX_ENTRIES", 2)
+    good: dict[str, Any] = {
+        "references": (reference_set("a"),),
+        "attestation_keys": {"node": ATTESTATION_KEY},
+        "documents": {"shop": DOCUMENT},
+    }
+    with pytest.raises(CcinitError) as caught:
+        store.register(**good | change)
+    assert caught.value.reason == reason
+    known = store.read_references()
+    assert (known.sets, known.attestation_keys, known.initdata) == ((), (), ())
+    store.register(**good)
+    known = store.read_references()
+    assert [len(some) for some in (known.sets, known.attestation_keys, known.initdata)] == [1] * 3
 
 
 def test_key_that_seals_requests_is_made_once_and_only_where_they_are(store: Store) -> None:
