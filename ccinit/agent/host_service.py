@@ -59,6 +59,8 @@ class HostService:
         starting: set when the host has let the pod start.
         may_start: whether the measured configuration waits for that; CONFIG sets it.
         may_measure: whether the measured manifest lets the host have metrics; likewise.
+        may_tell_exit: whether it lets the host have the pod's exit code; likewise.
+        exit_code: of the pod, once it has ended by itself; see `ccinit.run.exit_code`.
     """
 
     def __init__(self, state: BootState, build_id: bytes, ring: SealedRing) -> None:
@@ -71,6 +73,8 @@ class HostService:
         self.starting = Event()
         self.may_start = False
         self.may_measure = False
+        self.may_tell_exit = False
+        self.exit_code: int | None = None
         self._state = state
         self._build_id = build_id
         self._ring = ring
@@ -130,6 +134,14 @@ class HostService:
         )
         return total, available, os.cpu_count() or 1
 
+    async def exit(self, params: tuple[Value, ...]) -> tuple[Value, ...]:  # noqa: ARG002
+        """Report how the pod ended; its phases are those in which that is known for good."""
+        if not self.may_tell_exit:
+            raise Refusal(RpcError.DENIED)
+        if self.exit_code is None:
+            raise Refusal(RpcError.FAILED)
+        return (self.exit_code,)
+
     async def stop(self, params: tuple[Value, ...]) -> tuple[Value, ...]:
         """Ask for an end; asking again changes nothing."""
         (grace_seconds,) = cast("tuple[int]", params)
@@ -183,6 +195,7 @@ HANDLERS: dict[str, Handler] = {
     "start": HostService.start,
     "stop": HostService.stop,
     "metrics": HostService.metrics,
+    "exit": HostService.exit,
     "collect": HostService.collect,
     "relay": HostService.relay,
 }

@@ -121,6 +121,7 @@ async def _boot_and_run(guest: EarlyGuest) -> None:
     if guest.state.is_debug:
         del started  # with it the values that the pod's secrets were given as
         await Event().wait()  # the grant's end stops the guest, or its host, and nothing else does
+    guest.service.exit_code = started.exit_code()
     guest.state.fail(Code.WORKLOAD_EXIT)
 
 

@@ -128,6 +128,7 @@ async def _configure(guest: Guest) -> tuple["Configured", bytes]:
     configured = await configure(guest)
     guest.service.may_start = configured.config.start_by is StartBy.HOST
     guest.service.may_measure = configured.manifest.allow.metrics_to_host
+    guest.service.may_tell_exit = configured.manifest.allow.exit_code_to_host
     await wait_for_entropy()  # the log's keys are the first that this boot makes
     binding = open_log(guest, configured)
     tee = configured.platform.tee

@@ -42,7 +42,12 @@ MSGIDS = st.sampled_from([0, 1, 127, 128, 65_536, (1 << 32) - 1])
 BROKEN = [case.values[0] for case in cases.NO_REQUESTS]
 PLACES = 4
 FREED_SECONDS = 30.0  # a peer may leave a reply unread, for which the guest waits ten
-REFUSED = {"relay": wire.NOT_NOW, "start": wire.DENIED, "metrics": wire.DENIED}
+REFUSED = {
+    "relay": wire.NOT_NOW,
+    "exit": wire.NOT_NOW,
+    "start": wire.DENIED,
+    "metrics": wire.DENIED,
+}
 NAMES = (
     *("hello", "state", "wait", "collect", "offer_network", *REFUSED),
     *("stop", "exec", ""),  # `stop` without its parameter

@@ -15,6 +15,7 @@ from tests.vm import wire_script as wire
 _OFFERS = range(Phase.LISTEN, Phase.NET + 1)  # taken there
 _STARTS = range(Phase.NET, Phase.START + 1)
 _METRICS = range(Phase.NET, Phase.OFF)
+_EXITS = range(Phase.STOP, Phase.OFF + 1)
 _RELAYS = range(Phase.UNLOCK, Phase.OFF)  # taken there
 
 
@@ -49,6 +50,7 @@ def _calls(now: int) -> Collection[tuple[bytes, Callable[[int], bytes]]]:
     calls: list[tuple[bytes, Callable[[int], bytes]]] = [
         (wire.request("start"), lambda phase: _refusal(phase in _STARTS)),
         (wire.request("metrics"), lambda phase: _refusal(phase in _METRICS)),
+        (wire.request("exit"), lambda phase: _refusal(phase in _EXITS)),
         (wire.request("exec", "sh"), lambda _: wire.refusal(wire.BADREQ)),
         (wire.request("stop"), lambda _: wire.refusal(wire.BADREQ)),
     ]

@@ -302,12 +302,13 @@ def test_offer_after_its_phase_comes_too_late(plane: Plane) -> None:
 
 
 def test_what_the_owner_has_not_allowed_is_refused_and_changes_nothing(plane: Plane) -> None:
-    """This guest starts by itself, keeps its metrics, and its owner plane is not open yet."""
+    """This guest starts by itself, keeps its metrics, and goes on without an owner plane yet."""
     before = plane.state()
     with plane.stream() as stream:
         assert wire.ask(stream, wire.request("start")) == wire.refusal(wire.DENIED)
         assert wire.ask(stream, wire.request("metrics")) == wire.refusal(wire.DENIED)
         assert wire.ask(stream, wire.request("relay")) == wire.refusal(wire.NOT_NOW)
+        assert wire.ask(stream, wire.request("exit")) == wire.refusal(wire.NOT_NOW)
         assert wire.decode_state(wire.ask(stream, cases.STATE)) == before
 
 
@@ -324,11 +325,16 @@ def test_r83_r84_r86_random_calls_get_known_replies_and_change_nothing(plane: Pl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """What the host saw after its stop."""
+    """What the host saw after its stop.
+
+    Attributes:
+        exit: the reply, in STOP, to the question for the pod's exit code.
+    """
 
     states: tuple[GuestState, ...]
     reason: EndReason
     sealed: bytes
+    exit: bytes
 
 
 @pytest.fixture(scope="module")
@@ -337,14 +343,25 @@ def ending(plane: Plane) -> Ending:
     with plane.stream() as stream:
         for grace_seconds in (5, 5, 60_000):
             assert wire.ask(stream, wire.request("stop", grace_seconds)) == wire.result()
+        state = wire.decode_state(wire.ask(stream, cases.STATE))
+        while state.phase < Phase.STOP:
+            state = wire.decode_state(wire.ask(stream, wire.request("wait", state.seq, 60_000)))
+        exit_reply = wire.ask(stream, wire.request("exit"))
     states, sealed = follow_to_the_end(plane.guest)
-    return Ending(states=states, reason=plane.guest.wait_for_end(END_SECONDS), sealed=sealed)
+    reason = plane.guest.wait_for_end(END_SECONDS)
+    return Ending(states=states, reason=reason, sealed=sealed, exit=exit_reply)
 
 
 def test_r84_stop_is_an_orderly_reset(ending: Ending) -> None:
     assert ending.reason is EndReason.RESET
     assert {state.code for state in ending.states} == {Code.OK}
     assert {state.phase for state in ending.states} <= {Phase.ATTEST, Phase.STOP, Phase.OFF}
+
+
+def test_exit_code_is_the_owners_by_default(ending: Ending) -> None:
+    """Not even whether there is one: no pod has run here. An allowed one takes as many bytes."""
+    assert ending.exit == wire.refusal(wire.DENIED)
+    assert len(ending.exit) == len(wire.result(7))
 
 
 def test_stream_is_whole_and_says_no_more_than_the_host_knows(plane: Plane, ending: Ending) -> None:

@@ -1,5 +1,6 @@
 """START and RUN: the manifest's containers, in their order, until the last main one is done."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -18,8 +19,10 @@ from ccinit.errors import CcinitError, ChildError
 from ccinit.formats.pod.container import Container, ContainerKind
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.clock import boottime
 from ccinit.run.container import ContainerState, StartOrder, plan_start_order
 from ccinit.run.crun import Crun
+from ccinit.run.exit_code import ContainerEnd, choose_exit_code
 from ccinit.run.secrets import SecretFile
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import BindMount
@@ -42,11 +45,13 @@ class Running:
     Attributes:
         failure: why it could not be prepared, or cleared away: for whoever starts or stops the pod,
             and no end of the guest by itself.
+        ended_at: when it was over, on the clock of `boottime`; infinite before.
     """
 
     def __init__(self, guest: Guest, name: str, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
         self.failure: CcinitError | None = None
+        self.ended_at = math.inf
         self.task = guest.loop.start(self._keep(guest, name), f"container {name}")
 
     async def _keep(self, guest: Guest, name: str) -> None:
@@ -55,6 +60,7 @@ class Running:
         except CcinitError as error:
             guest.event(f"{name}: {error}")
             self.failure = error
+        self.ended_at = boottime()
 
 
 @frozen
@@ -67,6 +73,14 @@ class Started:
         """Return once no main container will run again."""
         for running in self.main:
             await running.task.join()
+
+    def exit_code(self) -> int | None:
+        """Return the pod's, once `run` is over; see `ccinit.run.exit_code`."""
+        in_order = sorted(self.main, key=lambda running: running.ended_at)
+        supervisors = (running.supervisor for running in in_order)
+        return choose_exit_code(
+            ContainerEnd(state=one.life.state, status=one.last_status) for one in supervisors
+        )
 
 
 async def start(

@@ -167,6 +167,7 @@ class Method:
 _ALWAYS = frozenset(Phase) - {Phase.ENTRY, Phase.MOUNT, Phase.HARDEN}
 _STOPPABLE = _ALWAYS - {Phase.OFF}
 _CONFIGURED = _STOPPABLE - {Phase.LISTEN, Phase.CONFIG}
+_ENDING = frozenset({Phase.STOP, Phase.OFF})
 _STATE = (
     Field("phase", Uint(8)),
     Field("code", Uint(8)),
@@ -237,6 +238,13 @@ _TABLE = (
         phases=_CONFIGURED,
         purpose="Memory in units of 64 MiB and processors, if the measured manifest allows it.",
         leak="what the hypervisor sees anyway, and memory in use in coarse steps; off by default",
+    ),
+    Method(
+        name="exit",
+        result=(Field("code", Uint(8)),),
+        phases=_ENDING,
+        purpose="The exit code of a pod that ended by itself, if the measured manifest allows it.",
+        leak="one number of the pod, or that it did not end by itself (`FAILED`); off by default",
     ),
     Method(
         name="collect",

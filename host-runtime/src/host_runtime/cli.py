@@ -87,6 +87,11 @@ def _metrics(client: GuestClient, options: argparse.Namespace) -> None:
     )
 
 
+def _exit(client: GuestClient, options: argparse.Namespace) -> None:
+    del options
+    _say({"exit_code": client.exit_code()})
+
+
 def _collect(client: GuestClient, options: argparse.Namespace) -> None:
     with options.output.open("ab") as output:
         cursor = output.tell() if options.cursor is None else options.cursor
@@ -190,6 +195,7 @@ _CALLS: Mapping[str, Call] = {
     "start": _start,
     "stop": _stop,
     "metrics": _metrics,
+    "exit": _exit,
     "collect": _collect,
     "relay": _relay,
 }

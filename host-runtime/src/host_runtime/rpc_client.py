@@ -52,7 +52,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestState:
-    """Where the guest is: all that the host can learn. `sequence` counts changes."""
+    """Where the guest is: all that every guest tells its host. `sequence` counts changes."""
 
     phase: Phase
     code: Code
@@ -150,6 +150,17 @@ class GuestClient:
             available_bytes=available * METRICS_UNIT_BYTES,
             vcpus=vcpus,
         )
+
+    def exit_code(self) -> int:
+        """Return the exit code of a pod that ended by itself, while its guest ends.
+
+        Raises:
+            CallRefusedError: `rpc.denied`: the measured manifest does not let the host know;
+                `rpc.failed`: the pod was stopped, or never ran; `rpc.not_now`: the guest does not
+                end yet.
+        """
+        (code,) = map(_integer, self._call("exit"))
+        return code
 
     def relay(self) -> socket.socket:
         """Return a stream of raw bytes to the guest's owner plane; the caller closes it."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.planes.host_rpc import METHODS
-from ccinit.formats.planes.msgpack_rpc import RequestReader, encode_result
+from ccinit.formats.planes.host_rpc import METHODS, RpcError
+from ccinit.formats.planes.msgpack_rpc import RequestReader, encode_error, encode_result
 from host_runtime.cli import main, map_address, parse_listen
 
 DIRECT = ("boot", "new", "--kernel", "k", "--initrd", "i", "--accelerator", "tcg")
@@ -158,6 +158,29 @@ def test_record_of_a_silent_boot_is_written(
     assert main(["record", str(tmp_path), str(tmp_path / "code.fd")]) == 0
     path = Path(capsys.readouterr().out.strip().rpartition(" ")[2])
     assert json.loads(path.read_text())["texts"] == {"serial": ["BdsDxe\r\n"]}
+
+
+def test_exit_code_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest, outside = socket.socketpair()
+    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    guest.sendall(encode_result(1, METHODS["exit"], (7,)))
+    with guest:
+        assert main(["exit", "--guest", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"exit_code": 7}
+
+
+def test_exit_code_that_the_owner_keeps_is_a_failure_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest, outside = socket.socketpair()
+    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    guest.sendall(encode_error(1, METHODS["exit"].reply_bytes, RpcError.DENIED))
+    with guest:
+        assert main(["exit", "--guest", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert (said.out, "[rpc.denied]" in said.err) == ("", True)
 
 
 def test_collect_goes_on_where_the_file_ends(

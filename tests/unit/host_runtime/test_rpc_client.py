@@ -108,6 +108,13 @@ def test_offer_and_stop_send_their_parameters(guest: ScriptedGuest, client: Gues
     assert guest.asked() == ("stop", (30,))
 
 
+@pytest.mark.parametrize("code", [0, 7, 255])
+def test_exit_code_is_a_number(guest: ScriptedGuest, client: GuestClient, code: int) -> None:
+    guest.will_answer("exit", code)
+    assert client.exit_code() == code
+    assert guest.asked() == ("exit", ())
+
+
 @pytest.mark.parametrize("error_code", RpcError)
 def test_refused_call_says_why(
     guest: ScriptedGuest, client: GuestClient, error_code: RpcError

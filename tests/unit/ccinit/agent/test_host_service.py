@@ -10,9 +10,9 @@ from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
 from ccinit.boot.network_offer import NetworkOffer
 from ccinit.formats.planes.host_rpc import METHODS, PROTOCOL, Code, Phase, RpcError, Value
-from ccinit.formats.planes.msgpack_rpc import encode_result
+from ccinit.formats.planes.msgpack_rpc import Request, encode_error, encode_result
 from ccinit.kernel.event_loop import EventLoop
-from ccinit.rpc.dispatch import Refusal
+from ccinit.rpc.dispatch import Refusal, answer
 from ccinit.seal.ring import SealedRing
 
 
@@ -162,6 +162,40 @@ def test_metrics_are_coarse_and_by_leave_only(service: HostService) -> None:
     assert 0 < available <= total < 1 << 20
     assert isinstance(vcpus, int)
     assert vcpus > 0
+
+
+@pytest.mark.parametrize("code", [0, 7, 137, 255])
+def test_exit_code_is_told_by_leave_only(service: HostService, code: int) -> None:
+    service.exit_code = code
+    assert refusal(service, "exit") is RpcError.DENIED
+    service.may_tell_exit = True
+    assert call(service, "exit") == (code,)
+
+
+def test_pod_that_did_not_end_by_itself_has_no_exit_code(service: HostService) -> None:
+    assert refusal(service, "exit") is RpcError.DENIED  # whatever became of it
+    service.may_tell_exit = True
+    assert refusal(service, "exit") is RpcError.FAILED
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_exit_code_is_for_the_end_and_its_replies_differ_in_no_size(
+    state: BootState, service: HostService, phase: Phase
+) -> None:
+    state.phase = phase
+    replies = []
+    for may_tell, code in ((False, None), (False, 7), (True, None), (True, 7), (True, 200)):
+        service.may_tell_exit, service.exit_code = may_tell, code
+        request = Request(msgid=1, method="exit", params=())
+        replies.append(EventLoop().run(answer(request, service)).data)
+    size = METHODS["exit"].reply_bytes
+    expected = {encode_error(1, size, RpcError.NOT_NOW)}
+    if phase in {Phase.STOP, Phase.OFF}:
+        expected = {encode_error(1, size, one) for one in (RpcError.DENIED, RpcError.FAILED)}
+        expected |= {encode_result(1, METHODS["exit"], (code,)) for code in (7, 200)}
+        assert replies[0] == replies[1] == encode_error(1, size, RpcError.DENIED)
+    assert set(replies) == expected
+    assert {len(reply) for reply in replies} == {64}
 
 
 def test_relay_needs_an_owner_plane_with_room(service: HostService) -> None:

@@ -1,4 +1,7 @@
-"""When the sealed log's key is bound: as soon as the platform can make evidence."""
+"""When the sealed log's key is bound: as soon as the platform can make evidence.
+
+And what CONFIG takes from the measured documents for the host plane.
+"""
 
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
@@ -9,6 +12,7 @@ import pytest
 from ccinit.agent.phases import configuration, log_binding, network
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import StartBy
+from ccinit.formats.pod.manifest import Allow
 from ccinit.init import phases
 from ccinit.kernel import entropy, vsock
 from ccinit.kernel.event_loop import EventLoop
@@ -41,6 +45,14 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
+def guest_that_finds(configured: object, monkeypatch: pytest.MonkeyPatch) -> Any:
+    async def configure(_guest: object) -> object:
+        return configured
+
+    monkeypatch.setattr(configuration, "configure", configure)
+    return SimpleNamespace(service=SimpleNamespace())
+
+
 @pytest.mark.parametrize(
     ("tee", "expected"),
     [
@@ -59,14 +71,9 @@ def test_log_is_bound_before_there_is_a_network_or_with_its_help(
     configured: Any = SimpleNamespace(
         platform=SimpleNamespace(tee=tee),
         config=SimpleNamespace(start_by=StartBy.GUEST),
-        manifest=SimpleNamespace(allow=SimpleNamespace(metrics_to_host=False)),
+        manifest=SimpleNamespace(allow=Allow()),
     )
-
-    async def configure(_guest: object) -> object:
-        return configured
-
-    monkeypatch.setattr(configuration, "configure", configure)
-    guest: Any = SimpleNamespace(service=SimpleNamespace())
+    guest = guest_that_finds(configured, monkeypatch)
 
     async def boot() -> None:
         _, binding = await phases._configure(guest)
@@ -74,6 +81,29 @@ def test_log_is_bound_before_there_is_a_network_or_with_its_help(
 
     EventLoop().run(boot())
     assert done == expected
+
+
+@pytest.mark.parametrize("start_by", StartBy)
+@pytest.mark.parametrize("metrics", [False, True])
+@pytest.mark.parametrize("exit_code", [False, True])
+@pytest.mark.usefixtures("done")
+def test_host_may_what_the_measured_documents_say(
+    start_by: StartBy,
+    metrics: bool,  # noqa: FBT001
+    exit_code: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    allow = Allow(metrics_to_host=metrics, exit_code_to_host=exit_code)
+    configured = SimpleNamespace(
+        platform=SimpleNamespace(tee=Tee.TPM),
+        config=SimpleNamespace(start_by=start_by),
+        manifest=SimpleNamespace(allow=allow),
+    )
+    guest = guest_that_finds(configured, monkeypatch)
+    EventLoop().run(phases._configure(guest))
+    service = guest.service
+    assert service.may_start is (start_by is StartBy.HOST)
+    assert (service.may_measure, service.may_tell_exit) == (metrics, exit_code)
 
 
 def test_pid1_is_an_ordinary_process_before_it_has_children(

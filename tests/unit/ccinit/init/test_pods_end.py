@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ccinit.agent.guest import Guest
 
 
+EXIT_CODE = 7
+
+
 def make_guest(
     monkeypatch: pytest.MonkeyPatch, loop: EventLoop, *, debug: bool, seconds: float = 0.0
 ) -> "Guest":
@@ -30,7 +33,7 @@ def make_guest(
             state.open_debug()
 
     async def boot(_guest: object) -> object:
-        return SimpleNamespace(run=run)
+        return SimpleNamespace(run=run, exit_code=lambda: EXIT_CODE)
 
     monkeypatch.setattr(module, "boot", boot)
     guest = SimpleNamespace(
@@ -38,16 +41,19 @@ def make_guest(
         state=state,
         log=SimpleNamespace(public_event=lambda *_: None),
         event=lambda _: None,
-        service=SimpleNamespace(figures=Figures()),
+        service=SimpleNamespace(figures=Figures(), exit_code=None),
     )
     return cast("Guest", guest)
 
 
-@pytest.mark.parametrize(("debug", "code"), [(False, Code.WORKLOAD_EXIT), (True, Code.OK)])
+@pytest.mark.parametrize(
+    ("debug", "code", "exit_code"), [(False, Code.WORKLOAD_EXIT, EXIT_CODE), (True, Code.OK, None)]
+)
 def test_pod_that_is_stopped_for_debugging_leaves_the_guest(
     monkeypatch: pytest.MonkeyPatch,
     debug: bool,  # noqa: FBT001
     code: Code,
+    exit_code: int | None,
 ) -> None:
     loop = EventLoop()
     guest = make_guest(monkeypatch, loop, debug=debug)
@@ -61,8 +67,22 @@ def test_pod_that_is_stopped_for_debugging_leaves_the_guest(
         return ended
 
     assert loop.run(main()) is not debug
-    assert guest.state.code is code
+    assert (guest.state.code, guest.service.exit_code) == (code, exit_code)
     assert guest.state.phase is Phase.RUN
+
+
+def test_pod_that_its_host_stops_has_no_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its containers end, too, but not by themselves; PID 1 ends the life before them."""
+    loop = EventLoop()
+    guest = make_guest(monkeypatch, loop, debug=False, seconds=60)
+
+    async def main() -> None:
+        life = loop.start(module._boot_and_run(guest), "life")
+        await sleep(0.01)
+        await life.stop()
+
+    loop.run(main())
+    assert (guest.state.code, guest.service.exit_code) == (Code.OK, None)
 
 
 def test_code_that_only_the_start_ran_is_given_back_once_the_pod_has_settled(

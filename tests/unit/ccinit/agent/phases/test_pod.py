@@ -12,6 +12,7 @@ from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.pod.container import ContainerKind
 from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
+from ccinit.kernel.process import ExitStatus
 from ccinit.run.container import ContainerState, Life, StartOrder
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.values import replace
@@ -154,6 +155,47 @@ def test_container_that_cannot_be_cleared_away_is_told_when_it_is_stopped() -> N
 
     with pytest.raises(FormatError, match=r"run\.user"):
         loop.run(main())
+
+
+class EndingSupervisor(FakeSupervisor):
+    """Ends by itself after so many turns of the loop, with this exit code."""
+
+    def __init__(self, turns: int, code: int) -> None:
+        super().__init__(f"after {turns}", [])
+        self.turns = turns
+        self.last_status = ExitStatus(code=code, signal=0)
+
+    async def run(self) -> Life:
+        for _ in range(self.turns):
+            await sleep(0)
+        failed = self.last_status.code != 0
+        self.life = Life(state=ContainerState.FAILED if failed else ContainerState.DONE, starts=1)
+        return self.life
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [
+        pytest.param(((3, 0), (2, 0), (1, 0)), 0, id="all-well"),
+        pytest.param(((1, 3), (2, 7)), 7, id="manifests-order"),
+        pytest.param(((2, 3), (1, 7)), 3, id="the-other-way-round"),
+        pytest.param(((3, 0), (1, 3), (2, 7)), 7, id="well-at-last"),
+    ],
+)
+def test_pods_exit_code_goes_by_the_order_in_which_containers_ended(
+    ends: tuple[tuple[int, int], ...], code: int
+) -> None:
+    loop = EventLoop()
+    guest = cast("Guest", SimpleNamespace(loop=loop, event=lambda _: None))
+
+    async def main() -> int | None:
+        supervisors = [cast("Supervisor", EndingSupervisor(*end)) for end in ends]
+        started = pod.Started(main=tuple(pod.Running(guest, "main", one) for one in supervisors))
+        assert started.exit_code() is None  # nothing has ended
+        await started.run()
+        return started.exit_code()
+
+    assert loop.run(main()) == code
 
 
 SHARED = SharedNamespaces(ipc="/run/ipc", shm="/run/shm", process="/run/process")
