@@ -106,7 +106,7 @@ def test_output_that_is_not_to_be_kept_is_nowhere(tmp_path: Path, runtime: Path)
         os.kill(descendants(child.pid)["qemu"], signal.SIGTERM)
         said, _ = child.communicate(timeout=20)
         assert child.returncode == 0
-    assert json.loads(said) == {"ended": "host-signal"}
+    assert json.loads(said) == {"ended": "host-signal", "exit_code": None}
     kept = {path.name for path in (tmp_path / "guest").iterdir()}
     firmware = {"esp.img", "variables.fd", "variables.before.fd"}
     assert kept == {"events.jsonl", "qemu.log", "vsock.log", *firmware}

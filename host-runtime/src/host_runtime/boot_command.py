@@ -16,6 +16,7 @@ from ccinit.errors import ConfigError
 from host_runtime.accelerator import choose_accelerator
 from host_runtime.argument_types import seconds_up_to, whole_number
 from host_runtime.esp import create_esp
+from host_runtime.exit_watch import ExitWatch
 from host_runtime.firmware_text import FirmwareRecord, firmware_name, read_record, write_record
 from host_runtime.guest_files import GuestFiles
 from host_runtime.kbs_relay import parse_address
@@ -59,7 +60,10 @@ _MEMORY_MIB: Final = whole_number(1, 1 << 24)
 _VCPUS: Final = whole_number(1, 4096)  # QEMU's limit for q35
 _YEAR_SECONDS: Final = 365 * 86400.0
 
-BOOT_HELP: Final = "Boot a guest, wait for its hello, and stay until it ends."
+BOOT_HELP: Final = (
+    "Boot a guest, wait for its hello, and stay until it ends; then say as JSON how it ended, and "
+    "its pod's exit code if the guest told that."
+)
 RECORD_HELP: Final = "Record what firmware itself prints and stores, from a boot of a silent guest."
 
 
@@ -98,7 +102,8 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
         "--hello-seconds",
         type=seconds_up_to(_YEAR_SECONDS),
         default=120.0,
-        help="end a guest that has not said hello by then; 0: do not wait (default: 120)",
+        help="end a guest that has not said hello by then; 0: do not wait, and never call it "
+        "(default: 120)",
     )
     add(
         "--seconds",
@@ -123,8 +128,8 @@ def _boot(options: argparse.Namespace) -> int:
         return 0
     with orderly_termination():
         config = _plan(options)
-        guest, reason = _stay(config, options)
-    report: dict[str, object] = {"ended": reason.value}
+        guest, reason, exit_code = _stay(config, options)
+    report: dict[str, object] = {"ended": reason.value, "exit_code": exit_code}
     try:
         if config.keeps_output:
             report["sinks"] = _count_output(config, guest.files)
@@ -144,15 +149,18 @@ def _count_output(config: GuestConfig, files: GuestFiles) -> Mapping[str, int]:
     return report_bytes(sinks)
 
 
-def _stay(config: GuestConfig, options: argparse.Namespace) -> tuple[Guest, EndReason]:
-    """Boot a guest, and return it with the way it ended."""
+def _stay(config: GuestConfig, options: argparse.Namespace) -> tuple[Guest, EndReason, int | None]:
+    """Boot a guest; return it with the way it ended, and its pod's exit code if it told that."""
     try:
         with boot_guest(config, _report) as guest:
             _report("the guest runs; `host-runtime state --guest FOLDER` asks where it is")
-            if options.hello_seconds:
-                hello = guest.wait_for_hello(options.hello_seconds)
-                _report(f"hello from build {hello.build_id.hex()}")
-            return guest, guest.wait_for_end(options.seconds)
+            if not options.hello_seconds:
+                return guest, guest.wait_for_end(options.seconds), None
+            hello = guest.wait_for_hello(options.hello_seconds)
+            _report(f"hello from build {hello.build_id.hex()}")
+            watch = ExitWatch(guest.client)
+            watch.start()
+            return guest, guest.wait_for_end(options.seconds), watch.finish()
     except (KeyboardInterrupt, SystemExit):
         _report("the guest was ended")
         raise
