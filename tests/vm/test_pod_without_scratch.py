@@ -2,8 +2,12 @@
 
 The service answers, counts on its volume and ends in order as it does with a disk; the owner's log
 says what the images take, and what a container has written beyond the rest is ENOSPC to it.
+
+It ends by itself, and its manifest lets the host know how: whoever stays with the guest has the
+container's own exit code. Guests that keep it are in `phase_sweep` and `test_host_plane`.
 """
 
+import json
 import re
 import time
 from dataclasses import dataclass, replace
@@ -11,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from ccinit.formats.planes.host_rpc import Code, Phase
+from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
+from host_runtime.exit_watch import ExitWatch
 from host_runtime.launcher import EndReason, Guest
+from host_runtime.rpc_client import CallRefusedError
 from tests.demo import pod, world
 from tests.demo.life import Life, live, owner_address, write_stream
 from tests.demo.owner_log import OwnerLog, read_log
@@ -20,6 +26,7 @@ from tests.demo.show import Show
 from tests.demo.world import make_world
 from tests.vm.direct_boot import DirectImage
 from tests.vm.harness.boot import record_boot
+from tests.vm.owner_visit import PYTHON
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -35,15 +42,32 @@ except OSError as error:
     print(errno.errorcode[error.errno], file.tell())
 os.unlink("/tmp/fill")
 """
+EXIT_CODE = 7
+EXIT_SECONDS = 90.0
+SERVICE = f"""
+import os, runpy, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: os._exit({EXIT_CODE}))
+sys.argv = ["/srv/service.py", "{pod.SERVICE_PORT}"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""The image's own program, and a way to have it fail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lived:
-    """The guest's life from both sides, and what a container said of its writes."""
+    """The guest's life from both sides.
+
+    Attributes:
+        filled: what a container said of its writes.
+        early: how the host was refused the exit code while the pod ran.
+        exit_code: what it was told at the end.
+    """
 
     life: Life
     log: OwnerLog
     filled: str
+    early: RpcError
+    exit_code: int | None
 
     def events(self) -> list[str]:
         return [entry.text for entry in self.log.entries if entry.kind == "event"]
@@ -55,7 +79,10 @@ def lived(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
     manifest, document = pod.pod_toml, pod.ccinit_toml
 
     def pod_toml(**values: Any) -> str:
+        args = json.dumps([PYTHON, "-I", "-c", SERVICE])
         text = manifest(**values).replace("[[container]]\n", "[[container]]\nread_only = false\n")
+        text = text.replace('restart = "on-failure"\n', f'restart = "never"\nargs = {args}\n')
+        text = text.replace("[allow]\n", "[allow]\nexit_code_to_host = true\n")
         scratch = '[[volume]]\nname = "scratch"\n'
         before, _, after = text.partition(scratch)
         assert after
@@ -65,7 +92,7 @@ def lived(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
         limits = f"[limits]\nmemory_store_bytes = {STORE_BYTES}\n"
         return document(**values).replace("[limits]\n", limits)
 
-    filled = []
+    seen: list[tuple[str, RpcError, int | None]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pod, "pod_toml", pod_toml)
         patch.setattr(pod, "ccinit_toml", ccinit_toml)
@@ -74,23 +101,56 @@ def lived(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
             disks = tuple(disk for disk in config.disks if disk.serial != "scratch")
             config = replace(config, disks=disks, memory_mib=MEMORY_MIB)
 
-            def visit(_guest: Guest) -> None:
-                words = (scene.canaries.container, "/usr/bin/python3", "-I", "-c", _FILL)
-                filled.append(scene.owner.ask("exec", *words, at=owner_address(config)))
+            def visit(guest: Guest) -> None:
+                name, at = scene.canaries.container, owner_address(config)
+                filled = scene.owner.ask("exec", name, PYTHON, "-I", "-c", _FILL, at=at)
+                early = refused_exit_code(guest)
+                watch = ExitWatch(guest.client)
+                watch.start()
+                scene.owner.ask("signal", name, "USR1", at=at)
+                seen.append((filled, early, wait_for_code(watch)))
 
             began = time.monotonic()
             life = live(config, Show(), requests=2, visit=visit)
             record_boot("pod without scratch", time.monotonic() - began)
             stream = write_stream(life, scene.folder / "memory.stream")
-            return Lived(life=life, log=read_log(scene.owner, stream), filled="".join(filled))
+            ((filled, early, exit_code),) = seen
+            return Lived(
+                life=life,
+                log=read_log(scene.owner, stream),
+                filled=filled,
+                early=early,
+                exit_code=exit_code,
+            )
+
+
+def refused_exit_code(guest: Guest) -> RpcError:
+    with guest.client() as client, pytest.raises(CallRefusedError) as caught:
+        client.exit_code()
+    return caught.value.error
+
+
+def wait_for_code(watch: ExitWatch) -> int | None:
+    """Wait until the watch has it; the guest has two seconds to go then."""
+    deadline = time.monotonic() + EXIT_SECONDS
+    while watch.code is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return watch.finish()
 
 
 def test_pod_runs_answers_and_ends_in_order(lived: Lived) -> None:
     assert Phase.RUN in lived.life.reached, lived.log.report()
     assert len(lived.life.answers) == 2
-    assert lived.life.codes == {Code.OK}
+    assert lived.life.codes == {Code.OK, Code.WORKLOAD_EXIT}
     assert lived.life.end is EndReason.RESET
     assert lived.log.is_whole, lived.log.report()
+
+
+def test_host_has_the_containers_exit_code_at_the_end_and_not_before(lived: Lived) -> None:
+    assert lived.early is RpcError.NOT_NOW
+    assert lived.exit_code == EXIT_CODE
+    (name,) = {entry.source for entry in lived.log.entries if entry.kind == "stdout"}
+    assert f"{name}: exit code {EXIT_CODE}" in lived.events()
 
 
 def test_store_has_what_is_told_and_no_more(lived: Lived) -> None:
