@@ -1,5 +1,7 @@
 """Run a command of `guest-owner` as a person would."""
 
+from pathlib import Path
+
 import pytest
 
 from guest_owner.cli import main
@@ -21,3 +23,9 @@ def run(*arguments: object) -> int:
 def error_of(capsys: pytest.CaptureFixture[str]) -> str:
     """Return what was written to standard error since the last call."""
     return capsys.readouterr().err
+
+
+def write(path: Path, data: bytes) -> Path:
+    """Make a file that a command is given."""
+    path.write_bytes(data)
+    return path

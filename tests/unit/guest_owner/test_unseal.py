@@ -1,71 +1,20 @@
 """The owner's verdict on a stream: one refusal per step, each for the right reason (R92)."""
 
-import os
-
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ccinit.errors import VerificationError
-from ccinit.formats.sealed_log import (
-    HEADER_BYTES,
-    BootId,
-    Kind,
-    Record,
-    SizeClass,
-)
-from ccinit.seal.stream import SealedStream, open_stream
-from ccinit.secret import Secret
+from ccinit.formats.sealed_log import HEADER_BYTES, Kind, Record, SizeClass
+from ccinit.seal.stream import SealedStream
 from guest_owner.log_key import LogKey
-from guest_owner.unseal import Finding, Unsealed, unseal
 from guest_owner.unseal_command import EXIT_BAD, EXIT_OPEN, exit_code
-
-OWNER = LogKey(b"o" * 32)
-BOOT_ID = BootId(b"b" * 16)
-PSK = b"p" * 32
-SMALL = SizeClass.SMALL
-
-
-class Writer:
-    """A stream as a list of records, so that tests can move and lose them."""
-
-    def __init__(self, *, mixed: bool = True, evidence: bytes = b"evidence") -> None:
-        self.stream = open_stream(OWNER.public_bytes, BOOT_ID)
-        self.records = [self.stream.evidence_records(evidence, boottime_us=1, dropped=0)]
-        if mixed:
-            self.records.append(self.stream.mix_record(Secret(PSK), boottime_us=1, dropped=0))
-
-    def event(self, data: bytes = b"text", kind: Kind = Kind.EVENT, **changes: object) -> None:
-        fields = {"boottime_us": 2, "source": "web", "dropped": 0, "data": data, "kind": kind}
-        record = Record(**(fields | changes))  # type: ignore[arg-type]
-        self.records.append(self.stream._seal(record, SMALL))
-
-    def sign(self) -> None:
-        self.records.append(self.stream.signature_record(boottime_us=2, dropped=0))
-
-    def end(self) -> None:
-        self.records.append(self.stream.end_records(boottime_us=9, dropped=0))
-
-    def __bytes__(self) -> bytes:
-        return self.stream.header + b"".join(self.records)
-
-
-def good() -> Writer:
-    writer = Writer()
-    for number in range(4):
-        writer.event(b"event %d" % number)
-    writer.sign()
-    writer.event(b"last")
-    writer.end()
-    return writer
-
-
-def read(stream: bytes, *, psk: bytes | None = PSK, key: LogKey = OWNER) -> Unsealed:
-    return unseal(stream, key, psk=psk, verify_evidence=lambda *_: "tests")
-
-
-def only_finding(stream: bytes, **options: object) -> Finding:
-    (finding,) = read(stream, **options).findings  # type: ignore[arg-type]
-    return finding
+from tests.unit.guest_owner.sealed_streams import (
+    BOOT_ID,
+    Writer,
+    flipped,
+    good,
+    only_finding,
+    read,
+)
 
 
 def test_unseal_good_stream_has_no_findings() -> None:
@@ -275,71 +224,6 @@ def test_unseal_with_an_endless_entry_is_refused() -> None:
     assert (finding.reason, finding.index) == ("unseal.order", 19)
 
 
-# Steps 5 and 6
-
-
-def test_unseal_without_evidence_first_is_refused() -> None:
-    writer = Writer.__new__(Writer)
-    writer.stream = open_stream(OWNER.public_bytes, BOOT_ID)
-    writer.records = []
-    writer.event()
-    finding = only_finding(bytes(writer))
-    assert (finding.reason, finding.index) == ("unseal.evidence-place", 1)
-
-
-def test_unseal_with_evidence_later_is_refused() -> None:
-    writer = Writer()
-    writer.event(bytes(40), kind=Kind.EVIDENCE)
-    finding = only_finding(bytes(writer))
-    assert (finding.reason, finding.index) == ("unseal.evidence-place", 3)
-
-
-def test_unseal_with_no_room_for_a_key_in_record_1_is_refused() -> None:
-    writer = Writer.__new__(Writer)
-    writer.stream = open_stream(OWNER.public_bytes, BOOT_ID)
-    writer.records = []
-    writer.event(b"short", kind=Kind.EVIDENCE)
-    finding = only_finding(bytes(writer))
-    assert (finding.reason, finding.index) == ("unseal.evidence-place", 1)
-
-
-def test_unseal_long_evidence_reaches_the_verifier_whole() -> None:
-    evidence = os.urandom(100_000)
-    writer = Writer(evidence=evidence)
-    writer.end()
-    seen: list[tuple[bytes, bytes, bytes]] = []
-
-    def verify(given: bytes, boot_id: BootId, key: bytes) -> str:
-        seen.append((given, boot_id, key))
-        return "tests"
-
-    assert unseal(bytes(writer), OWNER, psk=PSK, verify_evidence=verify).findings == ()
-    assert seen == [(evidence, BOOT_ID, writer.stream.public_key)]
-
-
-def test_unseal_with_evidence_that_does_not_verify_reads_on_and_says_so() -> None:
-    def refuse(*_: object) -> str:
-        raise VerificationError("quote.report_data", "other")
-
-    result = unseal(bytes(good()), OWNER, psk=PSK, verify_evidence=refuse)
-    (finding,) = result.findings
-    assert (finding.reason, finding.index) == ("unseal.evidence", 1)
-    assert (result.bound, result.ended) == (False, True)
-
-
-def test_unseal_with_no_evidence_at_all_is_not_bound() -> None:
-    writer = Writer(evidence=b"")
-    writer.end()
-    result = read(bytes(writer))
-    assert [finding.reason for finding in result.findings] == ["unseal.evidence"]
-    assert unseal(bytes(writer), OWNER, psk=PSK).bound is False
-
-
-def test_unseal_with_no_verifier_leaves_the_binding_open() -> None:
-    result = unseal(bytes(good()), OWNER, psk=PSK)
-    assert (result.bound, result.findings) == (None, ())
-
-
 # Step 7
 
 
@@ -406,9 +290,3 @@ def test_unseal_with_records_after_the_end_is_refused() -> None:
     writer.event()
     finding = only_finding(bytes(writer))
     assert (finding.reason, finding.index) == ("unseal.trailing", 5)
-
-
-def flipped(data: bytes, offset: int) -> bytes:
-    changed = bytearray(data)
-    changed[offset] ^= 0x01
-    return bytes(changed)

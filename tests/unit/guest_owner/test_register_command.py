@@ -1,0 +1,184 @@
+"""What an owner registers with a KBS, and what the commands refuse to take."""
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+
+from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
+from ccinit.formats.kbs.resource_uri import ResourceUri
+from ccinit.formats.kbs.rollback_counter import counter_uri
+from guest_owner.kbs.counters import Counters
+from guest_owner.kbs.references import Profile, encode_reference_set
+from guest_owner.kbs.store import Store
+from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.unit.ccinit.formats.signature.image_policy_cases import policy
+from tests.unit.guest_owner.command_line import error_of, run, write
+from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
+from tests.unit.guest_owner.kbs.values import reference_set
+
+
+def test_register_reference_warns_of_test_images(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for profile in Profile:
+        data = encode_reference_set(reference_set(profile.value, profile))
+        assert run("register", "reference", "--state", state, write(tmp_path / "r", data)) == 0
+        assert ("note:" in capsys.readouterr().out) is (profile is Profile.TEST)
+    assert [known.name for known in Store(state).read_references().sets] == ["prod", "test"]
+
+
+def test_register_ak_takes_pem_and_der(state: Path, tmp_path: Path) -> None:
+    der = FakeTpm(key=rsa_key(0)).public_der
+    pem = load_der_public_key(der).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    assert run("register", "ak", "--state", state, write(tmp_path / "k", der)) == 0
+    assert run("register", "ak", "--state", state, write(tmp_path / "k", pem), "--name", "x") == 0
+    keys = Store(state).read_references().attestation_keys
+    assert [key.public_der for key in keys] == [der, der]
+    assert keys[0].name.startswith("ak-")
+
+
+def test_register_root_names_the_platform(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pem = write(tmp_path / "ca", (state / "ca.pem").read_bytes())
+    assert run("register", "root", "--state", state, "--platform", "snp", pem) == 0
+    assert "registered 1 certificates for snp as root-" in capsys.readouterr().out
+    (root,) = Store(state).read_references().roots
+    assert root.name.startswith("root-")
+    empty = write(tmp_path / "ca", b"")
+    assert run("register", "root", "--state", state, "--platform", "snp", empty) == 1
+    assert "[root.form]" in error_of(capsys)
+
+
+def test_register_requirements_replaces_those_of_the_platform(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "snp.toml", REQUIREMENTS)
+    assert run("register", "requirements", "--state", state, "--platform", "snp", file) == 0
+    assert "registered requirements for snp" in capsys.readouterr().out
+    assert len(Store(state).read_references().requirements) == 1
+    file = write(tmp_path / "snp.toml", b"version = 1")
+    assert run("register", "requirements", "--state", state, "--platform", "snp", file) == 1
+    assert "[requirements.product]" in error_of(capsys)
+
+
+def test_register_ak_refuses_other_files(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for data in (b"", b"-----BEGIN nothing", (state / "ca.pem").read_bytes()):
+        assert run("register", "ak", "--state", state, write(tmp_path / "k", data)) == 1
+        assert "[ak.form]" in error_of(capsys)
+
+
+def test_register_volume_key_in_its_envelope(state: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    uri = ResourceUri("ccinit", "shop", "volume-key-data")
+    assert run("volume-key", "new", key) == 0
+    assert len(key.read_bytes()) == 64
+    assert key.stat().st_mode & 0o777 == 0o600
+    flags = ("--kind", "volume-key", "--envelope", "--create")
+    assert run("register", "resource", "--state", state, uri, key, *flags) == 0
+    body = Store(state).read_resource(uri)
+    envelope = verify_envelope(body, uri, EnvelopeKind.VOLUME_KEY)
+    assert (envelope.data, envelope.create) == (key.read_bytes(), True)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"x" * 63, "volume_key.length"),
+        (b"x" * 64, "volume_key.form"),
+        (bytes(64), "volume_key.form"),
+        (bytes(range(32)).hex().encode(), "volume_key.form"),
+        (b"\xff\x80" * 32, "volume_key.form"),
+    ],
+)
+def test_register_weak_volume_key_is_refused(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], data: bytes, reason: str
+) -> None:
+    uri = "kbs:///ccinit/shop/volume-key-data"
+    path = write(tmp_path / "key", data)
+    assert run("register", "resource", "--state", state, uri, path, "--kind", "volume-key") == 1
+    assert f"[{reason}]" in error_of(capsys)
+    assert not (state / "resources").exists()
+
+
+def test_register_short_log_psk_is_refused(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri, kind = "kbs:///ccinit/shop/log-psk", ("--kind", "log-psk")
+    path = write(tmp_path / "psk", b"p" * 31)
+    assert run("register", "resource", "--state", state, uri, path, *kind) == 1
+    assert "[resource.log_psk]" in error_of(capsys)
+    path.write_bytes(b"p" * 32)
+    assert run("register", "resource", "--state", state, uri, path, *kind) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--envelope"], "resource.kind"),
+        (["--create"], "resource.create"),
+        (["--create", "--envelope", "--kind", "file"], "resource.create"),
+    ],
+)
+def test_register_resource_flags_that_need_others_are_refused(
+    state: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    reason: str,
+) -> None:
+    path = write(tmp_path / "file", b"data")
+    assert run("register", "resource", "--state", state, "kbs:///a/b/c", path, *flags) == 1
+    assert f"[{reason}]" in error_of(capsys)
+
+
+def test_register_image_policy_reads_it_as_the_guest_will(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = ResourceUri("ccinit", "shop", "file-policy")
+    key = "kbs:///default/keys/cosign"
+    good = policy({"type": "sigstoreSigned", "keyPath": key}, transports={"docker": {}})
+    path = write(tmp_path / "policy.json", good)
+    assert run("register", "image-policy", "--state", state, uri, path, "--envelope") == 0
+    assert key in capsys.readouterr().out
+    assert verify_envelope(Store(state).read_resource(uri), uri, EnvelopeKind.FILE).data == good
+    assert run("register", "image-policy", "--state", state, uri, path) == 0
+    assert Store(state).read_resource(uri) == good
+    wrong = write(tmp_path / "wrong.json", policy())
+    assert run("register", "image-policy", "--state", state, uri, wrong) == 1
+    assert "[policy.default]" in error_of(capsys)
+    assert Store(state).read_resource(uri) == good
+
+
+def test_counter_begins_once_and_only_where_there_is_a_state(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register = ("register", "rollback-counter", "shop", "data", "--state")
+    assert run(*register, state, "--value", "8") == 0
+    assert run(*register, state) == 1
+    assert "is at 8" in error_of(capsys)
+    assert Counters(state).read(counter_uri("shop", "data")).value == 8
+    assert run(*register, tmp_path / "absent") == 1
+    assert "[state.missing]" in error_of(capsys)
+    assert not (tmp_path / "absent").exists()
+
+
+def test_resource_is_stored_or_minted_and_the_refusal_says_what_to_remove(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "file", b"data")
+    for stored, minted in (("a", "b"), ("b", "a")):
+        store = ("resource", f"kbs:///ccinit/shop/{stored}", path)
+        mint = ("tls-identity", f"kbs:///ccinit/shop/{minted}")
+        statuses = [run("register", *words, "--state", state) for words in (store, mint)]
+    assert statuses == [1, 1]
+    told = error_of(capsys)
+    assert "remove minted/ccinit/shop/b first" in told
+    assert "remove resources/ccinit/shop/a first" in told
