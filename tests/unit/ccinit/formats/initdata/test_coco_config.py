@@ -26,6 +26,29 @@ def refused(aa: str | None, cdh: str | None) -> FormatError:
     return caught.value
 
 
+def changed(text: str, old: str, new: str) -> str:
+    assert old in text
+    return text.replace(old, new, 1)
+
+
+def address_cases(table: str, certificate: str, quotes: str) -> dict[str, tuple[str, str, str]]:
+    """What either file can get wrong of where the KBS is: old text, new text and the reason.
+
+    Args:
+        table: as reasons name it.
+        certificate: key of the certificate.
+        quotes: around it.
+    """
+    given = f"{certificate} = {quotes}\n{CERTIFICATE}{quotes}"
+    return {
+        "no-url": (f'url = "{URL}"', "", f"{table}.url"),
+        "http": ("https:", "http:", f"{table}.url"),
+        "no-certificate": (given, "", f"{table}.{certificate}"),
+        "empty-certificate": (CERTIFICATE, "", f"{table}.{certificate}"),
+        "unknown": (given, f"x = 1\n{given}", f"{table}.unknown"),
+    }
+
+
 @pytest.mark.parametrize(
     ("aa", "cdh", "settings"),
     [
@@ -55,13 +78,11 @@ def test_no_roots_are_the_same_as_none_named() -> None:
         pytest.param("[token_configs]", "[token_configs", "aa.toml", id="not-toml"),
         pytest.param(AA, "", "aa.token_configs", id="empty"),
         pytest.param("[token_configs.kbs]", "[x]", "aa.token_configs.kbs", id="no-kbs"),
-        pytest.param(f'url = "{URL}"', "", "aa.token_configs.kbs.url", id="no-url"),
-        pytest.param("https:", "http:", "aa.token_configs.kbs.url", id="http"),
         pytest.param(":8443", ":8443/kbs", "aa.token_configs.kbs.url", id="path"),
-        pytest.param(
-            f"cert = '''\n{CERTIFICATE}'''", "", "aa.token_configs.kbs.cert", id="no-certificate"
+        *(
+            pytest.param(*case, id=name)
+            for name, case in address_cases("aa.token_configs.kbs", "cert", "'''").items()
         ),
-        pytest.param(CERTIFICATE, "", "aa.token_configs.kbs.cert", id="empty-certificate"),
         pytest.param(CERTIFICATE, "cert", "aa.token_configs.kbs.cert", id="no-pem"),
         pytest.param("cert =", "kbs_cert =", "aa.token_configs.kbs.cert", id="other-files-key"),
         pytest.param(
@@ -70,7 +91,6 @@ def test_no_roots_are_the_same_as_none_named() -> None:
             "aa.token_configs.kbs.tee_key_algorithm",
             id="tee-key",
         ),
-        pytest.param("cert =", "x = 1\ncert =", "aa.token_configs.kbs.unknown", id="kbs-key"),
         pytest.param(
             "[token_configs]",
             '[token_configs]\n[token_configs.coco_as]\nurl = "http://127.0.0.1:8000"',
@@ -94,8 +114,7 @@ def test_no_roots_are_the_same_as_none_named() -> None:
 )
 def test_anything_else_in_aa_toml_is_refused_by_its_key(old: str, new: str, reason: str) -> None:
     assert parse_coco_settings(AA, None).kbs == address("aa.toml")
-    assert AA.replace(old, new, 1) != AA
-    assert refused(AA.replace(old, new, 1), None).reason == reason
+    assert refused(changed(AA, old, new), None).reason == reason
 
 
 @pytest.mark.parametrize(
@@ -106,14 +125,11 @@ def test_anything_else_in_aa_toml_is_refused_by_its_key(old: str, new: str, reas
         pytest.param(CDH, "[image]\n", "cdh.empty", id="empty-image"),
         pytest.param('name = "cc_kbc"\n', "", "cdh.kbc.name", id="no-name"),
         pytest.param("cc_kbc", "offline_fs_kbc", "cdh.kbc.name", id="offline"),
-        pytest.param(f'url = "{URL}"', "", "cdh.kbc.url", id="no-url"),
         pytest.param(URL, "", "cdh.kbc.url", id="empty-url"),
-        pytest.param("https:", "http:", "cdh.kbc.url", id="http"),
-        pytest.param(
-            f'kbs_cert = """\n{CERTIFICATE}"""', "", "cdh.kbc.kbs_cert", id="no-certificate"
+        *(
+            pytest.param(*case, id=name)
+            for name, case in address_cases("cdh.kbc", "kbs_cert", '"""').items()
         ),
-        pytest.param(CERTIFICATE, "", "cdh.kbc.kbs_cert", id="empty-certificate"),
-        pytest.param("kbs_cert =", "x = 1\nkbs_cert =", "cdh.kbc.unknown", id="kbc-key"),
         pytest.param("[kbc]", 'socket = "unix:///s"\n[kbc]', "cdh.socket", id="socket"),
         pytest.param("[kbc]", 'services_dir = "/s"\n[kbc]', "cdh.services_dir", id="services"),
         pytest.param("[kbc]", '[aa]\naa_socket = "unix:///s"\n[kbc]', "cdh.aa", id="agent"),
@@ -175,8 +191,7 @@ def test_anything_else_in_aa_toml_is_refused_by_its_key(old: str, new: str, reas
 )
 def test_anything_else_in_cdh_toml_is_refused_by_its_key(old: str, new: str, reason: str) -> None:
     assert parse_coco_settings(None, CDH).kbs == address("cdh.toml")
-    assert CDH.replace(old, new, 1) != CDH
-    assert refused(None, CDH.replace(old, new, 1)).reason == reason
+    assert refused(None, changed(CDH, old, new)).reason == reason
 
 
 def test_key_that_nobody_knows_is_named() -> None:
@@ -191,7 +206,7 @@ def test_key_that_nobody_knows_is_named() -> None:
     ],
 )
 def test_two_files_that_name_different_kbses_are_refused(old: str, new: str, named: str) -> None:
-    changed = CDH.replace(old, new, 1)
-    assert parse_coco_settings(None, changed) != parse_coco_settings(None, CDH)  # by itself fine
-    error = refused(AA, changed)
+    other = changed(CDH, old, new)
+    assert parse_coco_settings(None, other) != parse_coco_settings(None, CDH)  # by itself fine
+    error = refused(AA, other)
     assert (error.reason, error.detail.split()[0]) == ("cdh.kbc.differs", named)
