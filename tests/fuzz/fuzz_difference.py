@@ -11,7 +11,7 @@ import time
 from rootfs_builder.guest_image.difference import explain_file
 from tests.fakes.erofs_images import erofs_image, open_erofs
 from tests.fakes.pe_images import uki_image
-from tests.unit.rootfs_builder.guest_image.test_difference import disk, initrd
+from tests.unit.rootfs_builder.guest_image.image_parts import disk, initrd
 
 FILES = {
     "a.efi": uki_image(),

@@ -24,7 +24,7 @@ from rootfs_builder.file_list import read_listed
 from rootfs_builder.guest_image.baseline import Member, list_violations
 from rootfs_builder.guest_image.kernel_modules import FORBIDDEN
 from rootfs_builder.tools_tree import ToolsTree
-from tests.unit.measured_boot.test_cpio import parse
+from tests.unit.measured_boot.newc_members import parse
 
 pytestmark = pytest.mark.timeout(900)  # the first test may have to build
 

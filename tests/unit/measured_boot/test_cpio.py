@@ -12,24 +12,9 @@ from measured_boot.cpio import (
     regular_file,
     symbolic_link,
 )
+from tests.unit.measured_boot.newc_members import parse
 
 TRAILER_NAME = b"TRAILER!!!\0"
-
-
-def parse(archive: bytes) -> list[tuple[str, list[int], bytes]]:
-    """A reader of our own: name, the thirteen fields, data."""
-    members = []
-    offset = 0
-    while offset < len(archive):
-        assert archive[offset : offset + 6] == b"070701"
-        header = archive[offset + 6 : offset + 110]
-        fields = [int(header[start : start + 8], 16) for start in range(0, 104, 8)]
-        name = archive[offset + 110 : offset + 110 + fields[11] - 1].decode()
-        data_start = -(-(offset + 110 + fields[11]) // 4) * 4
-        data = archive[data_start : data_start + fields[6]]
-        offset = -(-(data_start + fields[6]) // 4) * 4
-        members.append((name, fields, data))
-    return members
 
 
 def test_archive_of_nothing_is_the_trailer() -> None:

@@ -19,7 +19,8 @@ from rootfs_builder.packages.source import PackageSource, read_lock
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
-from tests.unit.rootfs_builder.packages.test_lock import LOCK
+from tests.unit.rootfs_builder.guest_image.small_repository import write_repository
+from tests.unit.rootfs_builder.packages.small_lock import LOCK
 
 RAM = RootLocation(carrier=Carrier.RAM)
 
@@ -43,11 +44,7 @@ def workspace(tmp_path: Path) -> Workspace:
         "measured-boot/src/measured_boot/pcr.py": "",
         "ccinit/__main__.py": "",
     }
-    for name, text in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return Workspace(tmp_path)
+    return write_repository(tmp_path, files)
 
 
 def build(workspace: Workspace, *, release: bool) -> tuple[ImageBuild, io.StringIO]:

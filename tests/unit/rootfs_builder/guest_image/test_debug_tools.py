@@ -19,7 +19,7 @@ from rootfs_builder.guest_image.root_tree import LIBRARIES
 from rootfs_builder.packages.quarry import Quarry
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
-from tests.unit.rootfs_builder.test_elf import elf
+from tests.unit.rootfs_builder.elf_files import elf
 
 LIST = Path("rootfs-builder/mkosi/debug-tools.list")
 

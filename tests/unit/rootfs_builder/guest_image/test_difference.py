@@ -5,36 +5,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import zstandard
 
-from measured_boot.cpio import CpioEntry, directory, encode_cpio, regular_file
-from measured_boot.verity import append_hash_tree
+from measured_boot.cpio import regular_file
 from rootfs_builder.guest_image.difference import explain_bytes, explain_file, explain_folders
 from tests.fakes.erofs_images import erofs_image, open_erofs
 from tests.fakes.pe_images import FakePe
+from tests.unit.rootfs_builder.guest_image.image_parts import disk, initrd
 
 FILES = {"usr/bin/crun": "755:elf", "usr/lib/ccinit/main.pyc": "0123456789abcdefCODE"}
 ROOT = erofs_image(FILES)
 OTHER_ROOT = erofs_image({**FILES, "usr/bin/crun": "755:elg"})
 
 
-def initrd(*, root: bytes = b"", more: tuple[CpioEntry, ...] = (), level: int = 3) -> bytes:
-    """An initrd as the builder joins it: what a boot path adds, then the compressed rest."""
-    first = [regular_file("ccinit.cmdline", b"quiet")]
-    if root:
-        first.append(regular_file("root.erofs", root))
-    rest = [directory("modules"), regular_file("modules/loop.ko", b"loop" * 500), *more]
-    packed = zstandard.ZstdCompressor(level=level).compress(encode_cpio(rest))
-    return encode_cpio(first) + packed + bytes(-len(packed) % 4)
-
-
 def uki(**sections: bytes) -> bytes:
     contents = {"cmdline": b"quiet", "initrd": initrd(root=ROOT), **sections}
     return FakePe(sections={f".{name}": data for name, data in contents.items()}).to_bytes()
-
-
-def disk(image: bytes) -> bytes:
-    return append_hash_tree(image).data
 
 
 def changed(data: bytes, offset: int) -> bytes:

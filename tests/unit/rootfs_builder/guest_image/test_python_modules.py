@@ -7,7 +7,8 @@ import pytest
 from ccinit.errors import ConfigError
 from rootfs_builder.guest_image.python_modules import prepare_site
 from rootfs_builder.workspace import Workspace
-from tests.unit.rootfs_builder.packages.test_wheels import wheel
+from tests.unit.rootfs_builder.guest_image.small_repository import write_repository
+from tests.unit.rootfs_builder.packages.wheel_files import wheel
 
 
 @pytest.fixture
@@ -20,11 +21,7 @@ def workspace(tmp_path: Path) -> Workspace:
         "ccinit/sample.py": "",
         "ccinit/__pycache__/sample.cpython-311.pyc": "",
     }
-    for name, text in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return Workspace(tmp_path)
+    return write_repository(tmp_path, files)
 
 
 def site_files(workspace: Workspace, profile: str) -> set[str]:

@@ -21,7 +21,7 @@ from rootfs_builder.guest_image.root_tree import (
 )
 from rootfs_builder.packages.quarry import Quarry
 from rootfs_builder.tools_tree import ToolsTree
-from tests.unit.rootfs_builder.test_elf import elf
+from tests.unit.rootfs_builder.elf_files import elf
 
 LOADER = b"/lib64/ld-linux-x86-64.so.2\0"
 BUILT = datetime(2026, 1, 1, tzinfo=UTC)

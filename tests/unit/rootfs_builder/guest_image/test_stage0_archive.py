@@ -18,7 +18,7 @@ from rootfs_builder.guest_image.stage0_archive import (
 from rootfs_builder.packages.lock import LockedPackage
 from rootfs_builder.packages.quarry import Quarry
 from rootfs_builder.tools_tree import ToolsTree
-from tests.unit.measured_boot.test_cpio import parse
+from tests.unit.measured_boot.newc_members import parse
 
 INTERPRETER = RootTree(
     entries={

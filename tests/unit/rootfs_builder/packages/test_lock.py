@@ -1,13 +1,10 @@
 """The lock reads back, refuses what is not one, and explains differences."""
 
-from datetime import UTC, datetime
-
 import pytest
 
 from ccinit.errors import FormatError
 from rootfs_builder.packages.lock import (
     LockedPackage,
-    PackageLock,
     describe_differences,
     encode_apt_pins,
     encode_lock,
@@ -15,14 +12,7 @@ from rootfs_builder.packages.lock import (
     find_replaced_content,
     parse_lock,
 )
-
-A = LockedPackage(name="a", version="1:2.0-1", sha256="a" * 64)
-B = LockedPackage(name="b", version="3~rc1", sha256="b" * 64)
-LOCK = PackageLock(date=datetime(2026, 5, 1, 12, 30, tzinfo=UTC), packages=(A, B))
-
-
-def changed(package: LockedPackage, version: str, digit: str) -> LockedPackage:
-    return LockedPackage(name=package.name, version=version, sha256=digit * 64)
+from tests.unit.rootfs_builder.packages.small_lock import LOCK, A, B, changed
 
 
 def test_lock_reads_back_as_it_was() -> None:

@@ -14,7 +14,7 @@ from rootfs_builder.packages.quarry import Quarry, build_quarry, prepare_sandbox
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
-from tests.unit.rootfs_builder.packages.test_lock import LOCK
+from tests.unit.rootfs_builder.packages.small_lock import LOCK
 
 STATUS = """\
 Package: one

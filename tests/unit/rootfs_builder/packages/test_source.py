@@ -13,7 +13,7 @@ from rootfs_builder.packages.source import PackageSource
 from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
-from tests.unit.rootfs_builder.packages.test_lock import LOCK, A, B, changed
+from tests.unit.rootfs_builder.packages.small_lock import LOCK, A, B, changed
 
 WORDS = "packages are not the locked ones"
 

@@ -1,7 +1,6 @@
 """Wheels are exactly the locked ones, and only importable files leave them."""
 
 import hashlib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,20 +16,13 @@ from rootfs_builder.packages.wheels import (
     parse_requirements,
     unpack_wheels,
 )
-from tests.unit.rootfs_builder.test_elf import elf
+from tests.unit.rootfs_builder.elf_files import elf
+from tests.unit.rootfs_builder.packages.wheel_files import wheel
 
 REQUIREMENTS = (
     Requirement(name="b-c", version="2.0", sha256=frozenset({"b" * 64, "c" * 64})),
     Requirement(name="a", version="1", sha256=frozenset({"a" * 64})),
 )
-
-
-def wheel(folder: Path, name: str, files: dict[str, bytes]) -> Path:
-    path = folder / name
-    with zipfile.ZipFile(path, "w") as archive:
-        for inner, data in files.items():
-            archive.writestr(inner, data)
-    return path
 
 
 def test_requirements_read_back_sorted() -> None:
