@@ -12,6 +12,8 @@ from typing import Final
 
 from ccinit.errors import ConfigError
 from rootfs_builder.container_image.oci_layout import EPOCH
+from rootfs_builder.exclusive import exclusive
+from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 
 FOUNDATION: Final = ("base-files", "base-passwd")
@@ -22,7 +24,8 @@ def fetch_packages(tools: ToolsTree, directory: Path, packages: Sequence[str]) -
     """Return the files of `packages` and all they depend on, sorted by name.
 
     Also of what no package names because every system has it (`FOUNDATION`). apt gets an empty
-    status file, so that what the tools tree happens to hold does not count.
+    status file, so that what the tools tree happens to hold does not count; two builds at the same
+    time wait for each other.
 
     Args:
         tools: runs apt.
@@ -36,7 +39,6 @@ def fetch_packages(tools: ToolsTree, directory: Path, packages: Sequence[str]) -
     for name in ("lists/partial", "archives/partial"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     status = directory / "status"
-    status.write_text("")
     options = (
         *("-o", f"Dir::State::lists={directory / 'lists'}"),
         *("-o", f"Dir::State::status={status}"),
@@ -49,13 +51,16 @@ def fetch_packages(tools: ToolsTree, directory: Path, packages: Sequence[str]) -
     def apt(*arguments: str) -> str:
         return tools.run(("apt-get", *options, *arguments), directories=(directory,)).decode()
 
-    try:
-        apt("install", "--download-only", *packages)
-    except ConfigError:  # no lists yet, or the archive has moved on since they were fetched
-        apt("update")
-        apt("install", "--download-only", *packages)
+    with exclusive(directory / "build.lock", Progress(name="container image")):
+        status.write_text("")
+        try:
+            apt("install", "--download-only", *packages)
+        except ConfigError:  # no lists yet, or the archive has moved on since they were fetched
+            apt("update")
+            apt("install", "--download-only", *packages)
+        plan = apt("install", "--simulate", *packages)
     wanted: list[Path] = []
-    for line in apt("install", "--simulate", *packages).splitlines():
+    for line in plan.splitlines():
         action, _blank, rest = line.partition(" ")
         if action == "Inst":
             name, _blank, details = rest.partition(" ")

@@ -1,4 +1,5 @@
 import ast
+import fcntl
 import gzip
 import hashlib
 import io
@@ -173,6 +174,28 @@ def test_packages_are_resolved_without_what_the_tools_tree_holds(tmp_path: Path)
     ]
     build(tmp_path)
     assert not (tmp_path / "layout.partial").exists()
+
+
+def test_apt_runs_for_one_build_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, found, plain = tmp_path / "packages/build.lock", list[bool](), Tools.run
+
+    def run(tools: Tools, arguments: Sequence[str], **keywords: object) -> bytes:
+        if arguments[0] == "apt-get":
+            found.append(is_held(lock))
+        return plain(tools, arguments, **keywords)
+
+    monkeypatch.setattr(Tools, "run", run)
+    build(tmp_path)
+    assert (set(found), is_held(lock)) == ({True}, False)
+
+
+def is_held(lock: Path) -> bool:
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def test_no_package_at_all_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
