@@ -1,7 +1,6 @@
 """Containers that are asked whether they work, and ones with rights: cases of `crun_cases`."""
 
 import json
-import socket
 from pathlib import Path
 
 from ccinit.formats.pod.capability import Capability
@@ -11,6 +10,7 @@ from ccinit.kernel.event_loop import TaskGroup
 from ccinit.kernel.loopback import accepts_connections
 from ccinit.run import probe as probe_module
 from ccinit.run.spec import BindMount
+from tests.integration.free_ports import free_port
 from tests.vm.guest.containers import (
     PYTHON,
     Record,
@@ -20,12 +20,6 @@ from tests.vm.guest.containers import (
     supervisor,
     workload,
 )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def probe(*program: str, port: int = 0, failures: int = 2) -> Probe:

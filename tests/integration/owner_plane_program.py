@@ -43,6 +43,7 @@ from ccinit.run.supervisor import Sinks, Supervisor
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.integration.crun_cases import enter, unlimited
+from tests.integration.free_ports import free_port
 from tests.vm.guest.containers import PYTHON, container, own_cgroup, remove_own_cgroup, workload
 
 if TYPE_CHECKING:
@@ -198,12 +199,6 @@ async def reap() -> None:
 def listen() -> tuple[socket.socket, int]:
     listener = listen_tcp(0)
     return listener, listener.getsockname()[1]
-
-
-def free_port() -> int:
-    listener, port = listen()
-    listener.close()
-    return port
 
 
 async def accept_host(listener: socket.socket) -> tuple[socket.socket, int]:

@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from rootfs_builder.tools_tree import ToolsTree
+from tests.integration.free_ports import free_port
 
 TOOLS = ToolsTree(Path(os.environ.get("CCINIT_TOOLS", "build/tools")))
 USER, PASSWORD = "owner", "correct horse"
@@ -218,21 +219,6 @@ def _bcrypt(password: str) -> str:
     """Hash as htpasswd does, the only form that docker-registry takes."""
     program = "print crypt($ARGV[0], q($2y$05$abcdefghijklmnopqrstuu))"
     return TOOLS.run(("perl", "-e", program, password)).decode()
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    (port,) = free_ports(1)
-    return port
-
-
-def free_ports(count: int) -> tuple[int, ...]:
-    """As many ports, all of them others, that were free a moment ago."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return tuple(int(probe.getsockname()[1]) for probe in probes)
 
 
 def _wait_for_port(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:

@@ -22,9 +22,9 @@ from ccinit.formats.encoding.strict_json import encode_base64url
 from ccinit.formats.planes.workload_api import report_data
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.tpm_device import SimulatedTpm, serving
+from tests.integration.free_ports import free_ports
 from tests.integration.kbs_harness import DOCUMENT, SECRET, Kbs, booted_tpm, make_state, running_kbs
 from tests.integration.owner_world import ROOT, TOOLS
-from tests.integration.registry_fixture import free_ports
 from tests.vm.harness.site_packages import open_site_packages
 
 SECRETS = {"web": "kbs:///ccinit/shop/web-key", "db": "kbs:///ccinit/shop/db-key"}
