@@ -1,13 +1,13 @@
 """Settings of every test run: the list of guest boots, and resuming a long run."""
 
-import json
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-BOOTS = Path("build/test-boots.jsonl")
+from tests.vm.harness.boots import BOOTS
+
 BOOT_BUDGET = 25
 
 
@@ -18,11 +18,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="leave out the tests that FILE lists as passed, and add those that pass now",
     )
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    if not session.config.option.collectonly:
-        BOOTS.unlink(missing_ok=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -47,14 +42,6 @@ def pytest_runtest_makereport(
             file.write(item.nodeid + "\n")
 
 
-def boots() -> list[tuple[str, float]]:
-    """The guest boots of this run, as the harnesses recorded them: name and seconds."""
-    if not BOOTS.exists():
-        return []
-    rows = [json.loads(line) for line in BOOTS.read_text().splitlines()]
-    return [(row["name"], row["seconds"]) for row in rows]
-
-
 def is_over_budget(count: int, selected: str) -> bool:
     """Whether a run has booted more guests than it may; `make test-long` has no budget.
 
@@ -66,14 +53,13 @@ def is_over_budget(count: int, selected: str) -> bool:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if is_over_budget(len(boots()), session.config.option.markexpr):
+    if is_over_budget(len(BOOTS), session.config.option.markexpr):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    rows = boots()
-    if not rows:
+    if not BOOTS:
         return
-    terminalreporter.section(f"guest boots: {len(rows)} of at most {BOOT_BUDGET}")
-    for name, seconds in rows:
+    terminalreporter.section(f"guest boots: {len(BOOTS)} of at most {BOOT_BUDGET}")
+    for name, seconds in BOOTS:
         terminalreporter.write_line(f"{seconds:7.1f} s  {name}")

@@ -29,7 +29,7 @@ from tests.demo.show import Show
 from tests.demo.world import World, make_world
 from tests.vm.debug_visit import DebugVisit, visit_debug
 from tests.vm.direct_boot import BOOT_TEST_SECONDS, DirectImage
-from tests.vm.harness.boot import record_boot
+from tests.vm.harness.boots import record_boot
 from tests.vm.owner_visit import WORDS, Visit, visit_pod
 from tests.vm.phase_sweep import sweep
 

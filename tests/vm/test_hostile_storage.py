@@ -24,7 +24,7 @@ from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.show import DemoError, Show
 from tests.demo.world import World, make_world
 from tests.vm.direct_boot import DirectImage
-from tests.vm.harness.boot import record_boot
+from tests.vm.harness.boots import record_boot
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(3600)]
 

@@ -20,7 +20,7 @@ from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.show import Show
 from tests.demo.world import World, make_world
 from tests.vm.direct_boot import BOOT_TEST_SECONDS, ONE_END, DirectImage
-from tests.vm.harness.boot import record_boot
+from tests.vm.harness.boots import record_boot
 from tests.vm.harness.gdb_remote import break_the_kernel
 from tests.vm.owner_visit import PYTHON
 

@@ -25,7 +25,7 @@ from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.show import Show
 from tests.demo.world import make_world
 from tests.vm.direct_boot import DirectImage
-from tests.vm.harness.boot import record_boot
+from tests.vm.harness.boots import record_boot
 from tests.vm.owner_visit import PYTHON
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(1800)]

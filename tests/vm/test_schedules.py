@@ -34,7 +34,7 @@ from tests.demo.show import Show
 from tests.demo.world import DEBUG_TOOLS_DESCRIPTION, World, make_world
 from tests.integration.kbs_harness import StockClient, booted_tpm
 from tests.vm.direct_boot import DirectImage
-from tests.vm.harness.boot import record_boot
+from tests.vm.harness.boots import record_boot
 from tests.vm.owner_visit import PYTHON
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(2400)]

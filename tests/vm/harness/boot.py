@@ -4,15 +4,13 @@ The guest writes one JSON object per line to a virtio port, which QEMU stores in
 goes to another file and is for reading only when results are missing.
 """
 
-import fcntl
 import json
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from host_runtime.process import OwnedProcess
 from host_runtime.swtpm import manufacture_tpm
 from host_runtime.tools import Tools
 from rootfs_builder.tools_tree import ToolsTree
+from tests.vm.harness.boots import record_boot
 from tests.vm.harness.guest_disks import DISKS, RESIZED, UNPLUGGED, GuestDisk
 from tests.vm.harness.hostile_host import host_arguments, hostile_host
 from tests.vm.harness.initrd import write_initrd
@@ -29,8 +28,6 @@ from tests.vm.harness.site_packages import open_site_packages
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools"))
 CACHE = Path("build/cache/vm")
 WORK = Path("build/vm")
-BOOTS = Path("build/test-boots.jsonl")
-"""One line for each boot of any guest, {"name", "seconds"}: `make test` counts them here."""
 
 MEMORY_MIB = 512
 COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 rdinit=/init"
@@ -68,10 +65,8 @@ def boot_guest(
     """
     tools = ToolsTree(TOOLS)
     WORK.mkdir(parents=True, exist_ok=True)
-    # Runs side by side share the cache, made by the first, and nothing else.
-    with _exclusive(CACHE):
-        kernel = open_guest_kernel(tools, CACHE)
-        site = open_site_packages(tools, CACHE)
+    kernel = open_guest_kernel(tools, CACHE)
+    site = open_site_packages(tools, CACHE)
     with tempfile.TemporaryDirectory(prefix="guest-", dir=WORK) as directory:
         work = Path(directory).resolve()
         write_initrd(work / "initrd", tools, kernel, site, node_ids, modules)
@@ -96,21 +91,6 @@ def _start_tpm(work: Path, control_socket: Path) -> OwnedProcess:
     tools = Tools(tree=TOOLS.absolute())
     tpm = manufacture_tpm(tools, work / "tpm")
     return tpm.start(tools, control_socket=control_socket, log=work / "tpm.log")
-
-
-@contextmanager
-def _exclusive(directory: Path) -> Iterator[None]:
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def record_boot(name: str, seconds: float) -> None:
-    """Count a boot."""
-    BOOTS.parent.mkdir(parents=True, exist_ok=True)
-    with BOOTS.open("a") as file:
-        file.write(json.dumps({"name": name, "seconds": round(seconds, 1)}) + "\n")
 
 
 def qemu_arguments(work: Path, tpm_socket: Path) -> tuple[str, ...]:

@@ -71,6 +71,7 @@ _SOURCE_FILES = (
     "tests/fakes/luks2.py",
     "tests/vm/__init__.py",
     "tests/vm/harness/__init__.py",
+    "tests/vm/harness/boots.py",
     "tests/vm/harness/guest_disks.py",
 )
 

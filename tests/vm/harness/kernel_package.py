@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rootfs_builder.exclusive import exclusive
+from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 
 _META_PACKAGE = "linux-image-cloud-amd64"
@@ -32,8 +34,9 @@ def open_guest_kernel(tools: ToolsTree, cache: Path) -> GuestKernel:
         ConfigError: apt could not fetch it.
     """
     unpacked = cache / "kernel"
-    if not unpacked.is_dir():
-        _fetch(tools, cache, unpacked)
+    with exclusive(cache / "lock", Progress(name="test guest")):
+        if not unpacked.is_dir():
+            _fetch(tools, cache, unpacked)
     (image,) = (unpacked / "boot").glob("vmlinuz-*")
     release = image.name.removeprefix("vmlinuz-")
     return GuestKernel(

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rootfs_builder.exclusive import exclusive
+from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 
 GUEST_LOCK = Path("requirements/guest.txt")
@@ -29,9 +31,13 @@ def open_site_packages(tools: ToolsTree, cache: Path, lock: Path = GUEST_LOCK) -
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _TEST_DISTRIBUTIONS]
     key = hashlib.sha256(lock.read_bytes() + "\n".join(versions).encode()).hexdigest()[:16]
     site = cache / f"site-{key}"
-    if site.is_dir():
-        return site
-    partial = cache / "site.partial"
+    with exclusive(cache / "lock", Progress(name="test guest")):
+        if not site.is_dir():
+            _make_site(tools, cache / "site.partial", lock).rename(site)
+    return site
+
+
+def _make_site(tools: ToolsTree, partial: Path, lock: Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     _install_wheels(lock, partial)
@@ -43,8 +49,7 @@ def open_site_packages(tools: ToolsTree, cache: Path, lock: Path = GUEST_LOCK) -
         directories=(partial,),
         working_directory=partial.resolve(),
     )
-    partial.rename(site)
-    return site
+    return partial
 
 
 def _install_wheels(lock: Path, target: Path) -> None:
