@@ -14,8 +14,8 @@ from rootfs_builder.container_image.oci_layout import (
 )
 
 
-def label_image(layout: Path, label: str) -> ContainerImage:
-    """Write the image of a layout anew beside it, with a label of this value."""
+def label_image(layout: Path, label: str, labelled: Path) -> ContainerImage:
+    """Write the image of a layout anew at `labelled`, with a label of this value."""
     manifest = json.loads(read_blob(layout, open_layout(layout).digest))
     config = json.loads(read_blob(layout, manifest["config"]["digest"]))
     config["config"]["Labels"] = {"org.example.note": label}
@@ -23,7 +23,6 @@ def label_image(layout: Path, label: str) -> ContainerImage:
         Blob(media_type=layer["mediaType"], data=read_blob(layout, layer["digest"]))
         for layer in manifest["layers"]
     ]
-    labelled = layout.with_name(f"{layout.name}-labelled")
     return write_image(Blob(media_type=CONFIG_TYPE, data=encode_json(config)), layers, labelled)
 
 

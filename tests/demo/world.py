@@ -42,6 +42,8 @@ IMAGES = Path("build/image")
 DEBUG_TOOLS = IMAGES / "ccinit-debug-tools.verity"
 DEBUG_TOOLS_DESCRIPTION = DEBUG_TOOLS.with_suffix(".json")
 _MEMORY_MIB = 512
+_IMAGE_BUILDER = ("rootfs-builder", "container-image")
+_LABELLED = "container-image-labelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ class World:
     @property
     def image_config(self) -> bytes:
         """The container image's config, as its registry has it."""
-        return read_config(self.folder / "container-image-labelled")
+        return read_config(self.folder / _LABELLED)
 
     @property
     def volume(self) -> Path:
@@ -161,8 +163,17 @@ def make_world(
     *,
     platform: TrustedPlatform = TrustedPlatform.TPM,
     spare_tpms: int = 0,
+    layout: Path | None = None,
 ) -> Iterator[World]:
-    """Set the scene: registry with an image, KBS with registrations, disks, vTPMs."""
+    """Set the scene: registry with an image, KBS with registrations, disks, vTPMs.
+
+    Args:
+        folder: where all of it goes; made if absent.
+        show: told of every step.
+        platform: that the guests will have.
+        spare_tpms: for guests that run beside the first.
+        layout: of the container image, if it is made already.
+    """
     tools = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
     with ExitStack() as stack:
         show.title("2  A container image in a registry")
@@ -173,7 +184,8 @@ def make_world(
             registry = stack.enter_context(running_registry(folder / "registry", authority))
         canaries = make_canaries()
         with show.step("builder", "make a container image from Debian packages and push it"):
-            digest, size = push_image(folder, registry, canaries.label)
+            image = layout or build_image(folder / "container-image")
+            digest, size = push_image(image, folder, registry, canaries.label)
         show.say("builder", f"{digest}, {size / 1e6:.0f} MB in the registry")
         show.title("3  The owner's Key Broker Service, and what it may release to whom")
         owner = Owner(folder=folder)
@@ -226,19 +238,27 @@ def make_canaries() -> pod.Canaries:
     )
 
 
-def push_image(folder: Path, registry: Registry, label: str) -> tuple[str, int]:
-    """Build and push the container image; return its digest and its size in bytes."""
-    layout = folder / "container-image"
-    tools = ("--tools", os.environ.get("CCINIT_TOOLS", "build/tools"))
-    builder = ("builder", "rootfs-builder", "container-image")
-    run(*builder, "demo", layout, *tools, remedy="is the package archive of /etc/apt reachable?")
-    image = label_image(layout, label)
+def build_image(layout: Path) -> Path:
+    """Build the container image, without a label; return its layout."""
+    command = (*_IMAGE_BUILDER, "demo", layout, *_tools())
+    run("builder", *command, remedy="is the package archive of /etc/apt reachable?")
+    return layout
+
+
+def push_image(layout: Path, folder: Path, registry: Registry, label: str) -> tuple[str, int]:
+    """Label and push the container image; return its digest and its size in bytes."""
+    image = label_image(layout, label, folder / _LABELLED)
+    target = f"docker://{registry.host}/{pod.REPOSITORY}"
+    command = (*_IMAGE_BUILDER, "push", f"oci:{image.layout}", target, *_tools())
     pushed = run(
-        *(*builder, "push", f"oci:{image.layout}", f"docker://{registry.host}/{pod.REPOSITORY}"),
-        *("--ca", registry.authority.ca, *tools),
+        *("builder", *command, "--ca", registry.authority.ca),
         remedy="the registry's log is beside its storage",
     )
     return pushed.split()[-1].rpartition("@")[2], image.bytes
+
+
+def _tools() -> tuple[str, str]:
+    return "--tools", os.environ.get("CCINIT_TOOLS", "build/tools")
 
 
 def write_initdata(owner: Owner, pod_toml: str, comment: str, tee: Tee) -> Path:

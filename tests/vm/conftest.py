@@ -1,8 +1,11 @@
 """What host-side tests of the real image share: the image itself, built once, and a vTPM."""
 
+from pathlib import Path
+
 import pytest
 
 from host_runtime.swtpm import VirtualTpm, manufacture_tpm
+from tests.demo import world
 from tests.vm.direct_boot import TOOLS, DirectImage, build_image
 
 
@@ -14,6 +17,12 @@ def prod_image() -> DirectImage:
 @pytest.fixture(scope="session")
 def test_image() -> DirectImage:
     return build_image("test")
+
+
+@pytest.fixture(scope="session")
+def pod_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layout of the demo's container image, which each world gives a label of its own."""
+    return world.build_image(tmp_path_factory.mktemp("pod-image") / "layout")
 
 
 @pytest.fixture(scope="session")

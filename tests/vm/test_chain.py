@@ -57,11 +57,13 @@ class Chain:
 
 
 @pytest.fixture(scope="module")
-def chain(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+def chain(
+    prod_image: DirectImage, pod_image: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Chain:
     assert prod_image  # built, and with it the UKI
     folder = tmp_path_factory.mktemp("chain")
     show = Show()
-    with make_world(folder, show) as scene:
+    with make_world(folder, show, layout=pod_image) as scene:
         config = scene.guest("guest", uki=world.IMAGES / "ccinit-prod.efi")
         began = time.monotonic()
         visits: list[tuple[Visit, DebugVisit]] = []

@@ -41,11 +41,13 @@ class Death:
 
 
 @pytest.fixture(scope="module")
-def death(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> Death:
+def death(
+    prod_image: DirectImage, pod_image: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Death:
     assert prod_image  # built, and with it the UKI
     folder = tmp_path_factory.mktemp("panic")
     show = Show()
-    with make_world(folder, show) as scene:
+    with make_world(folder, show, layout=pod_image) as scene:
         config = scene.guest("guest", uki=world.IMAGES / "ccinit-prod.efi")
         began = time.monotonic()
         life = live(config, show, visit=lambda guest: kill(scene, guest, config))
