@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rootfs_builder.cli import main
 from tests.fakes.hostile_registry import serve_hostile
 from tests.integration.hostile_harness import IMAGE, Harness
 from tests.integration.leftovers import have_own_mounts, remove_dead_cgroups
@@ -34,6 +35,14 @@ def as_root() -> None:
     """For tests that give rights up or make namespaces: were they skipped, nobody would notice."""
     if os.geteuid() != 0:
         pytest.fail("needs root, as CONTRIBUTING.md says of tests/integration", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def images() -> Path:
+    """The folder of what `make image` publishes, built if it is not up to date."""
+    folder = Path("build/image").absolute()
+    assert main(["image", "--output", str(folder)]) == 0
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from rootfs_builder.cli import main
 from rootfs_builder.elf import is_elf, parse_elf
 from rootfs_builder.tools_tree import ToolsTree
 
@@ -25,11 +24,10 @@ DESCRIPTION = IMAGES / "ccinit-debug-tools.json"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    assert main(["image", "--output", str(IMAGES)]) == 0
+def root(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tools")
     extract = ("fsck.erofs", f"--extract={folder}/root", "--preserve", VOLUME)
-    TOOLS.run(extract, directories=(folder, IMAGES))
+    TOOLS.run(extract, directories=(folder, images))
     return folder / "root"
 
 

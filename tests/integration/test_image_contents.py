@@ -18,7 +18,6 @@ import zstandard
 
 from measured_boot.direct_line import line_of_kernel
 from measured_boot.pe import parse_pe
-from rootfs_builder.cli import main
 from rootfs_builder.elf import is_elf, parse_elf
 from rootfs_builder.file_list import read_listed
 from rootfs_builder.guest_image.baseline import Member, list_violations
@@ -68,11 +67,12 @@ class Image:
 
 
 @pytest.fixture(scope="session", params=["prod", "test"])
-def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Image:
+def image(
+    request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Image:
     profile = request.param
-    assert main(["image", "--profile", profile, "--output", str(IMAGES)]) == 0
     folder = tmp_path_factory.mktemp(profile)
-    stem = IMAGES / f"ccinit-{profile}"
+    stem = images / f"ccinit-{profile}"
     root = folder / "root"
     extract = ("fsck.erofs", f"--extract={root}", "--preserve", stem.with_suffix(".root.erofs"))
     TOOLS.run(extract, directories=(folder, IMAGES))

@@ -14,11 +14,10 @@ from measured_boot.pe import parse_pe
 from measured_boot.prediction import UkiBoot, predict
 from measured_boot.reference_values import reference_values
 from measured_boot.stub import stub_version
-from rootfs_builder.cli import main
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.pe_images import kernel_image
 
-pytestmark = pytest.mark.timeout(900)  # the first test may have to build
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("images")]  # may have to be built
 
 TREE = Path(os.environ.get("CCINIT_TOOLS", "build/tools"))
 EFI = TREE / "usr/lib/systemd/boot/efi"
@@ -30,11 +29,6 @@ FILES = [
     *KERNELS,
     *UKIS,
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def built() -> None:
-    assert main(["image", "--output", str(IMAGES)]) == 0
 
 
 def hash_with_pefile(path: Path) -> bytes:

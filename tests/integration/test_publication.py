@@ -14,16 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from measured_boot.verify_command import verify_folder
-from rootfs_builder.cli import main
 
-pytestmark = pytest.mark.timeout(900)  # the first test may have to build
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("images")]  # may have to be built
 
 IMAGES = Path("build/image").absolute()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _built() -> None:
-    assert main(["image", "--output", str(IMAGES)]) == 0
 
 
 def production_registers() -> list[dict[str, str]]:
