@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
+
+_POLL_SECONDS: Final = 0.01  # how long the server may take to see that it shall end
 
 
 @dataclass(kw_only=True)
@@ -66,7 +69,7 @@ def running_metadata() -> Iterator[Metadata]:
             """Nobody reads it."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,), daemon=True).start()
     metadata.host = f"127.0.0.1:{server.server_port}"
     try:
         yield metadata
