@@ -1,4 +1,4 @@
-"""An image of one layer, of a directory or of Debian packages; equal input gives equal bytes."""
+"""An image of Debian packages, of a directory, or of both; equal input gives equal bytes."""
 
 import hashlib
 import shutil
@@ -51,9 +51,8 @@ def build_from_directory(
         ConfigError: `build.directory`, `build.file`, `image.exists`.
     """
     require_absent(layout)
-    if not root.is_dir():
-        raise ConfigError("build.directory", f"{root} is no directory")
-    return _write(tools, tar_tree(root, owner=0), config, layout, compression)
+    _require_directory(root)
+    return _write(tools, (tar_tree(root, owner=0),), config, layout, compression)
 
 
 def build_from_packages(
@@ -63,6 +62,8 @@ def build_from_packages(
     config: Mapping[str, object],
     layout: Path,
     compression: str = "zstd",
+    *,
+    above: Path | None = None,
 ) -> ContainerImage:
     """Make an image of Debian packages and all they depend on; see `build_from_directory`.
 
@@ -73,11 +74,15 @@ def build_from_packages(
         config: as there.
         layout: as there.
         compression: as there.
+        above: a directory whose content, of root, is a second layer.
 
     Raises:
-        ConfigError: `tools.…`, `container_image.packages`, `image.exists`.
+        ConfigError: `tools.…`, `container_image.packages`, `image.exists`, `build.directory`,
+            `build.file`.
     """
     require_absent(layout)
+    if above is not None:
+        _require_directory(above)
     files = fetch_packages(tools, cache, packages)
     root = layout.with_name(f"{layout.name}.root")
     root.mkdir(parents=True)
@@ -85,7 +90,11 @@ def build_from_packages(
         extract_packages(tools, files, root)
         settle_users(root)
         settle_certificates(root)
-        return _write(tools, tar_tree(root), config, layout, compression)
+        tars = [tar_tree(root)]
+        if above is not None:
+            _require_no_link_hidden(root, above)
+            tars.append(tar_tree(above, owner=0))
+        return _write(tools, tars, config, layout, compression)
     finally:
         shutil.rmtree(root)
 
@@ -100,9 +109,31 @@ def pack_layer(tools: ToolsTree, tar: bytes, compression: str) -> ImageLayer:
     )
 
 
+def _require_directory(path: Path) -> None:
+    if not path.is_dir():
+        raise ConfigError("build.directory", f"{path} is no directory")
+
+
+def _require_no_link_hidden(root: Path, above: Path) -> None:
+    """Refuse a directory in a link's place: above Debian's /bin it would hide all programs."""
+    for path in sorted(above.rglob("*")):
+        below = root / path.relative_to(above)
+        if path.is_dir() and not path.is_symlink() and below.is_symlink():
+            raise ConfigError(
+                "build.directory",
+                f"{path} would hide the packages' link /{path.relative_to(above)} to "
+                f"{below.readlink()}: put what is in it there",
+            )
+
+
 def _write(
-    tools: ToolsTree, tar: bytes, config: Mapping[str, object], layout: Path, compression: str
+    tools: ToolsTree,
+    tars: Sequence[bytes],
+    config: Mapping[str, object],
+    layout: Path,
+    compression: str,
 ) -> ContainerImage:
     with placing(layout) as partial:
-        image = write_layout((pack_layer(tools, tar, compression),), config, partial)
+        layers = tuple(pack_layer(tools, tar, compression) for tar in tars)
+        image = write_layout(layers, config, partial)
     return replace(image, layout=layout)

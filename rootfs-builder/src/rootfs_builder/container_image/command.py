@@ -77,11 +77,16 @@ def _add_demo(commands: Subparsers) -> None:
 
 
 def _add_build(commands: Subparsers) -> None:
-    parser = add_command(commands, "build", "Make an image of a directory or of Debian packages.")
+    parser = add_command(
+        commands, "build", "Make an image of Debian packages, of a directory, or of both."
+    )
     parser.add_argument("layout", type=Path, help="OCI layout directory to write")
-    content = parser.add_mutually_exclusive_group(required=True)
-    content.add_argument("--directory", type=Path, help="what the root holds, owned by root")
-    content.add_argument(
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        help="what the root holds, owned by root; with --package a layer above them",
+    )
+    parser.add_argument(
         "--package", action="append", help="Debian package, with all it depends on; may repeat"
     )
     parser.add_argument("--entrypoint", action="append", help="one word; may repeat")
@@ -218,14 +223,22 @@ def run_build(arguments: argparse.Namespace) -> int:
         "WorkingDir": arguments.cwd,
     }
     config = {name: value for name, value in settings.items() if value}
-    if arguments.directory is not None:
-        directory = arguments.directory.resolve()
-        image = build_from_directory(tools, directory, config, layout, arguments.compression)
-    else:
+    directory = None if arguments.directory is None else arguments.directory.resolve()
+    if arguments.package:
         cache = arguments.packages.resolve()
         image = build_from_packages(
-            tools, arguments.package, cache, config, layout, arguments.compression
+            tools,
+            arguments.package,
+            cache,
+            config,
+            layout,
+            arguments.compression,
+            above=directory,
         )
+    elif directory is not None:
+        image = build_from_directory(tools, directory, config, layout, arguments.compression)
+    else:
+        raise ConfigError("build.content", "an image is of --package, of --directory, or of both")
     print(image.digest)
     return 0
 

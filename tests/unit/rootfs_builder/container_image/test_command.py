@@ -1,8 +1,11 @@
 """The commands: what they make, where they put it, and what they refuse to do."""
 
 import errno
+import gzip
+import io
 import os
 import stat
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from rootfs_builder.container_image import command
 from rootfs_builder.container_image.kbs_admin import KbsAdmin
 from rootfs_builder.container_image.layer_encryption import KbsRecipient
 from rootfs_builder.container_image.oci_layout import open_layout, read_blob
+from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.unsupported_keys import PRIVATE_PEM, PUBLIC_PEM
 from tests.unit.rootfs_builder.container_image.command_line import CALLS, manifest, refusal, run
 
@@ -49,6 +53,54 @@ def test_build_refuses_what_it_would_overwrite_or_cannot_pack(layout: Path, tmp_
     assert refusal("build", tmp_path / "x", "--directory", layout / "no") == "build.directory"
     os.mkfifo(tmp_path / "root/fifo")
     assert refusal("build", tmp_path / "x", "--directory", tmp_path / "root") == "build.file"
+
+
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands for apt and dpkg-deb: a root with /bin as Debian has it."""
+
+    def extract(_tools: ToolsTree, _files: object, root: Path) -> None:
+        (root / "usr/bin").mkdir(parents=True)
+        (root / "usr/bin/python3").write_text("python3")
+        (root / "bin").symlink_to("usr/bin")
+
+    build = "rootfs_builder.container_image.build."
+    monkeypatch.setattr(build + "fetch_packages", lambda *_: ())
+    monkeypatch.setattr(build + "extract_packages", extract)
+    monkeypatch.setattr(build + "settle_users", lambda _: None)
+    monkeypatch.setattr(build + "settle_certificates", lambda _: None)
+
+
+def layer_names(layout: Path) -> list[list[str]]:
+    blobs = [read_blob(layout, layer.blob.digest) for layer in manifest(layout).layers]
+    return [tarfile.open(fileobj=io.BytesIO(gzip.decompress(blob))).getnames() for blob in blobs]
+
+
+@pytest.mark.usefixtures("packages")
+def test_directory_is_a_layer_above_the_packages(tmp_path: Path) -> None:
+    (tmp_path / "root/srv").mkdir(parents=True)
+    (tmp_path / "root/srv/app").write_text("app")
+    words = ("--package", "python3", "--compression", "gzip", "--packages", tmp_path / "cache")
+    assert run("build", tmp_path / "both", *words, "--directory", tmp_path / "root") == 0
+    below, above = layer_names(tmp_path / "both")
+    assert "usr/bin/python3" in below
+    assert above == [".", "srv", "srv/app"]
+
+
+@pytest.mark.usefixtures("packages")
+def test_directory_that_would_hide_a_link_of_the_packages_is_refused(tmp_path: Path) -> None:
+    """Above Debian's `bin -> usr/bin` a directory `bin` would be all that /bin holds."""
+    (tmp_path / "root/bin").mkdir(parents=True)
+    words = ("--package", "python3", "--compression", "gzip", "--packages", tmp_path / "cache")
+    both = (*words, "--directory", tmp_path / "root")
+    assert refusal("build", tmp_path / "x", *both) == "build.directory"
+    assert not (tmp_path / "x").exists()
+    (tmp_path / "root/bin").rename(tmp_path / "root/opt")
+    assert run("build", tmp_path / "x", *both) == 0
+
+
+def test_image_of_nothing_is_refused(tmp_path: Path) -> None:
+    assert refusal("build", tmp_path / "x") == "build.content"
 
 
 def test_encrypted_image_has_its_key_in_the_output(layout: Path, tmp_path: Path) -> None:
