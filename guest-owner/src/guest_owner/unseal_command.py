@@ -10,8 +10,10 @@ control character, and everything that is not UTF-8, is printed escaped.
 import argparse
 import base64
 import json
+import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -21,7 +23,7 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.launch_secret import verify_log_voucher
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import BootId, Kind, report_data
-from guest_owner.arguments import Subparsers, add_group
+from guest_owner.arguments import STATE_VARIABLE, Subparsers, add_group
 from guest_owner.kbs.files import read_capped, read_parsed
 from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
@@ -37,6 +39,7 @@ _OPEN_REASONS: Final = frozenset({"unseal.end", "unseal.unsigned"})
 _MAX_KEY_BYTES: Final = 4096
 _MAX_STREAM_BYTES: Final = 4 << 30
 _BINARY_KINDS: Final = frozenset({Kind.EVIDENCE})
+_NO_ENTRIES: Final = frozenset({Kind.SIGNATURE, Kind.FILL})
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -51,7 +54,26 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("file", type=Path, help="the collected stream")
     parser.add_argument("--key", type=Path, required=True, help="the private log key")
     parser.add_argument("--psk", type=Path, help="the pod's log-psk resource, 32 raw bytes or more")
-    parser.add_argument("--state", type=Path, help="state of the KBS whose registrations judge")
+    # No default of ./guest-owner-state: logs are read where there is no state, too.
+    state = os.environ.get(STATE_VARIABLE)
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=None if state is None else Path(state),
+        metavar="DIR",
+        help="state of the KBS whose registrations say who wrote the log "
+        f"(default: ${STATE_VARIABLE}; without it nobody checks that)",
+    )
+    parser.add_argument(
+        "--kind",
+        action="append",
+        choices=[kind.name.lower() for kind in Kind if kind not in _NO_ENTRIES],
+        metavar="KIND",
+        help="print only entries of this kind, of %(choices)s; may repeat. All are verified",
+    )
+    parser.add_argument(
+        "--source", action="append", help="print only what this container wrote; may repeat"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.set_defaults(func=run_unseal)
 
@@ -89,7 +111,8 @@ def run_unseal(arguments: argparse.Namespace) -> int:
         verifier = evidence_verifier(Store(arguments.state).read_references(), psk)
     stream = read_capped(arguments.file, _MAX_STREAM_BYTES)
     result = unseal(stream, key, psk=psk, verify_evidence=verifier)
-    lines = json_lines(result) if arguments.json else text_lines(result)
+    chosen = choose_entries(result, arguments.kind, arguments.source)
+    lines = json_lines(chosen) if arguments.json else text_lines(chosen)
     write_lines(lines, sys.stdout)
     return exit_code(result)
 
@@ -120,6 +143,19 @@ def evidence_verifier(references: References, psk: bytes | None = None) -> Evide
         return f"image {image.name} ({image.profile}), pod {appraised.initdata.name}"
 
     return verify
+
+
+def choose_entries(
+    result: Unsealed, kinds: list[str] | None, sources: list[str] | None
+) -> Unsealed:
+    """Return the result with the entries that are asked for; None is all of them."""
+    entries = tuple(
+        entry
+        for entry in result.entries
+        if (kinds is None or entry.kind.name.lower() in kinds)
+        and (sources is None or entry.source in sources)
+    )
+    return replace(result, entries=entries)
 
 
 def exit_code(result: Unsealed) -> int:
@@ -165,7 +201,8 @@ def _verdict_lines(result: Unsealed) -> Iterator[str]:
             yield "evidence   DOES NOT VERIFY: anybody can have written this"
     yield f"shared key {'in use' if result.mixed else 'not in use'}"
     for finding in result.findings:
-        yield f"WRONG      record {finding.index}: {finding.reason}: {_clean(finding.detail)}"
+        word = "OPEN " if finding.reason in _OPEN_REASONS else "WRONG"
+        yield f"{word}      record {finding.index}: {finding.reason}: {_clean(finding.detail)}"
     if not result.findings:
         yield "verdict    complete, in order, signed to the end"
 

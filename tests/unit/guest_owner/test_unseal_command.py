@@ -133,6 +133,40 @@ def test_command_with_a_state_judges_the_evidence(
     assert "evidence   image x (prod)" in capsys.readouterr().out
 
 
+def test_command_takes_the_state_of_the_other_commands(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unseal_command, "evidence_verifier", lambda *_: lambda *_: "image x (prod)")
+    arguments = ["unseal", str(files / "log"), "--key", str(files / "key")]
+    arguments += ["--psk", str(files / "psk")]
+    assert run(*arguments) == EXIT_OPEN
+    monkeypatch.setenv("GUEST_OWNER_STATE", str(files))
+    assert run(*arguments) == EXIT_GOOD
+
+
+def test_command_prints_the_entries_that_are_asked_for_and_verifies_all(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["unseal", str(files / "log"), "--key", str(files / "key")]
+    arguments += ["--psk", str(files / "psk"), "--json"]
+
+    def shown(*more: str) -> list[str]:
+        run(*arguments, *more)
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert rows[-1]["ended"]
+        return [row["kind"] for row in rows[:-1]]
+
+    assert shown("--kind", "report", "--kind", "code") == ["code", "report"]
+    assert shown("--source", "web") == ["stdout"]
+    assert shown("--source", "web", "--kind", "code") == []
+
+
+def test_log_that_is_not_over_is_not_called_wrong() -> None:
+    lines = "\n".join(text_lines(verdict(make_stream(ended=False))))
+    assert "OPEN       record" in lines
+    assert "WRONG" not in lines
+
+
 def verdict(stream: bytes) -> Unsealed:
     return unseal(stream, OWNER, psk=PSK, verify_evidence=lambda *_: "image x (prod), pod y")
 
