@@ -17,6 +17,8 @@ the host gets a number from `ccinit.formats.planes.host_rpc.Code`. Neither may h
 Calling things in the wrong order is `RuntimeError`: a bug, not an input.
 """
 
+from errno import errorcode
+
 
 class CcinitError(Exception):
     """Root of all errors that inputs, peers or the kernel can cause."""
@@ -66,8 +68,14 @@ class KernelError(CcinitError, OSError):
     """
 
     def __init__(self, errno: int, operation: str, target: str) -> None:
-        CcinitError.__init__(self, f"kernel.{operation}", f"{target}: errno {errno}")
+        CcinitError.__init__(self, f"kernel.{operation}", f"{target}: {errno_text(errno)}")
         self.errno = errno
+
+
+def errno_text(number: int | None) -> str:
+    """Return an error number with its name, as people look it up: `errno 111 (ECONNREFUSED)`."""
+    name = errorcode.get(number or 0)
+    return f"errno {number}" if name is None else f"errno {number} ({name})"
 
 
 def as_known(error: BaseException) -> CcinitError:

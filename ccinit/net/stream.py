@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 import httpcore
 
-from ccinit.errors import PeerError
+from ccinit.errors import PeerError, errno_text
 from ccinit.kernel.clock import boottime
 from ccinit.net.tls import tls_error
 
@@ -229,5 +229,5 @@ def _peer_error(
     if isinstance(error, socket.gaierror):
         return PeerError("net.dns", f"{target}: the name does not resolve")
     if connecting:
-        return PeerError("net.unreachable", f"{target}: errno {error.errno}")
-    return PeerError("net.closed", f"{target}: errno {error.errno}")
+        return PeerError("net.unreachable", f"{target}: {errno_text(error.errno)}")
+    return PeerError("net.closed", f"{target}: {errno_text(error.errno)}")

@@ -97,7 +97,7 @@ def tls_error(error: ssl.SSLError, target: str) -> PeerError:
     """Return what a failed handshake or record means, by OpenSSL's reason and no other text."""
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = _CERTIFICATE_REASONS.get(error.verify_code, "net.certificate")
-        return PeerError(reason, f"{target}: certificate refused, code {error.verify_code}")
+        return PeerError(reason, f"{target}: certificate refused: {error.verify_message}")
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return PeerError("net.closed", f"{target}: closed the connection")
     return PeerError("net.tls", f"{target}: {getattr(error, 'reason', None) or 'TLS failed'}")

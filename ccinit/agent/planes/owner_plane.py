@@ -15,7 +15,7 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.planes.owner_service import Caller, OwnerService
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, errno_text
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.pod.resources import tls_identity_uri
@@ -116,7 +116,7 @@ class OwnerPlane:
         except CcinitError as error:
             self._guest.event(f"owner: {caller}: connection ended: {error}")
         except OSError as error:  # no descriptor or process to be had now: it may come again
-            self._guest.event(f"owner: {caller}: connection ended: errno {error.errno}")
+            self._guest.event(f"owner: {caller}: connection ended: {errno_text(error.errno)}")
         finally:
             self._connections -= 1
             self._strangers -= not caller.is_known

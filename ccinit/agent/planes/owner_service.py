@@ -31,7 +31,7 @@ from ccinit.agent.planes.owner_streams import (
 )
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.children import Answer, Answers
-from ccinit.errors import CcinitError, ConfigError
+from ccinit.errors import CcinitError, ConfigError, errno_text
 from ccinit.formats.planes.host_rpc import Phase, RpcError
 from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, report_data
 from ccinit.formats.planes.tls_hello import group_name
@@ -177,7 +177,7 @@ class OwnerService:
         except CcinitError as error:
             return refused(RpcError.FAILED, error.reason, error.detail)
         except OSError as error:
-            return refused(RpcError.FAILED, "owner.kernel", f"errno {error.errno}")
+            return refused(RpcError.FAILED, "owner.kernel", errno_text(error.errno))
 
     async def attest(self, _caller: Caller, call: Attest) -> Answer:
         """Make evidence over the caller's nonce and our certificate, never over its bytes alone."""

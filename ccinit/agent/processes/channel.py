@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 
 from ccinit import errors
-from ccinit.errors import CcinitError, ChildError, KernelError, LimitExceededError
+from ccinit.errors import CcinitError, ChildError, KernelError, LimitExceededError, errno_text
 from ccinit.formats.encoding import wire
 from ccinit.values import frozen
 
@@ -137,7 +137,7 @@ def describe_error(error: Exception) -> Failure:
             return Failure(
                 family="KernelError",
                 reason=error.reason,
-                detail=error.detail.removesuffix(f": errno {error.errno}"),
+                detail=error.detail.removesuffix(f": {errno_text(error.errno)}"),
                 errno=error.errno or 0,
             )
         case CcinitError():

@@ -18,6 +18,7 @@ T = TypeVar("T")
 MAX_TEXT_BYTES = 4096
 MAX_ITEMS = 64
 _SHOWN_BITS = 64
+_SHOWN_NAME = 63
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
 
@@ -149,11 +150,18 @@ class Fields:
     def tables(
         self, key: str, read: Callable[["Fields"], T], *, max_items: int = MAX_ITEMS
     ) -> tuple[T, ...]:
-        """An array of tables, each given to `read`; absent means empty."""
+        """An array of tables, each given to `read`; absent means empty.
+
+        An error's detail says which of them: its name if it has one, or its number from 1.
+        """
         values = []
-        for item in self._array(key, max_items):
-            with Fields(item, self._reason(key)) as fields:
-                values.append(read(fields))
+        for number, item in enumerate(self._array(key, max_items), start=1):
+            try:
+                with Fields(item, self._reason(key)) as fields:
+                    values.append(read(fields))
+            except FormatError as error:
+                which = f"{key} {_describe(item, number)}"
+                raise type(error)(error.reason, f"{which}: {error.detail}") from error
         return tuple(values)
 
     def _check_range(self, key: str, value: int, low: int, high: int) -> None:
@@ -207,3 +215,8 @@ class Fields:
 
     def _reason(self, key: str) -> str:
         return f"{self._where}.{key}"
+
+
+def _describe(item: object, number: int) -> str:
+    name = item.get("name") if isinstance(item, Mapping) else None
+    return repr(name[:_SHOWN_NAME]) if isinstance(name, str) and name else f"{number}"

@@ -327,10 +327,11 @@ def _check_rotation(manifest: PodManifest) -> None:
 
 
 def _unique(items: Sequence[Image | Volume | Container], reason: str) -> set[str]:
-    names = {item.name for item in items}
-    if len(names) != len(items):
-        raise FormatError(reason, "a name is used twice")
-    return names
+    names = [item.name for item in items]
+    for name in names:
+        if names.count(name) > 1:
+            raise FormatError(reason, f"{name!r} is used twice")
+    return set(names)
 
 
 def _check_known(name: str, known: set[str], reason: str) -> None:

@@ -13,7 +13,7 @@ from measured_boot.command_errors import describe_error, run_command
     ("error", "line"),
     [
         (PeerError("kbs.refused", "it said no"), "it said no [kbs.refused]"),
-        (KernelError(13, "open", "/dev/x"), "/dev/x: errno 13 [kernel.open]"),
+        (KernelError(13, "open", "/dev/x"), "/dev/x: errno 13 (EACCES) [kernel.open]"),
         (FileNotFoundError(2, "No such file", "guest.log"), "guest.log: No such file"),
         (FileNotFoundError(2, "No such file", b"guest.log"), "guest.log: No such file"),
         (OSError("no room"), "no room"),

@@ -102,7 +102,7 @@ def test_step_that_fails_is_told_and_keeps_nothing_from_being_undone(bench: Benc
     assert bench.state.report()[:2] == (Phase.OFF, Code.STOP_FORCED)
     assert bench.report.splitlines() == [
         b"orderly stop",
-        b"teardown of scratch failed: kernel.umount2: scratch: errno 16",
+        b"teardown of scratch failed: kernel.umount2: scratch: errno 16 (EBUSY)",
     ]
 
 

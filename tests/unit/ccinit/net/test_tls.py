@@ -85,3 +85,11 @@ def test_tls_failures_have_reasons() -> None:
     assert tls_error(ssl.SSLEOFError(), "x").reason == "net.closed"
     assert tls_error(ssl.SSLZeroReturnError(), "x").reason == "net.closed"
     assert tls_error(ssl.SSLError(), "x").reason == "net.tls"
+
+
+def test_certificate_that_is_refused_is_told_in_openssls_words() -> None:
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = 20, "unable to get local issuer certificate"
+    said = tls_error(error, "192.0.2.7:8443")
+    assert said.reason == "net.certificate"
+    assert said.detail.endswith("certificate refused: unable to get local issuer certificate")

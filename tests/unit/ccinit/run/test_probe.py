@@ -89,4 +89,4 @@ def test_port_that_cannot_be_asked_for_want_of_a_descriptor_is_a_no(
 
     monkeypatch.setattr(probe_module, "accepts_connections", fail)
     assert EventLoop().run(ask()) is False
-    assert said == ["probe: kernel.socket: AF_INET: errno 24"]
+    assert said == ["probe: kernel.socket: AF_INET: errno 24 (EMFILE)"]

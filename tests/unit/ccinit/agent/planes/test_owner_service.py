@@ -217,7 +217,7 @@ def test_whatever_the_kernel_says_is_an_answer(
     monkeypatch.setattr(bench.web, "open_file", fail)
     bench.greet(Role.EXEC)
     assert bench.call(file_in("web")) == CallEnd(
-        code=RpcError.FAILED, reason="owner.kernel", detail="errno 24"
+        code=RpcError.FAILED, reason="owner.kernel", detail="errno 24 (EMFILE)"
     )
 
 

@@ -114,3 +114,40 @@ def test_fields_nested_tables_carry_their_path() -> None:
     with pytest.raises(FormatError) as caught, Fields({"a": [{"n": 0}, {"n": 2}]}, "t") as fields:
         fields.tables("a", read_inner)
     assert caught.value.reason == "t.a.n"
+
+
+def read_items(table: object) -> tuple[int, ...]:
+    def read(fields: Fields) -> int:
+        fields.optional_text("name")
+        inner = fields.tables("part", lambda part: part.integer("size", low=1, high=9))
+        return fields.integer("size", low=1, high=9) + sum(inner)
+
+    with Fields(table, "t") as fields:
+        return fields.tables("item", read)
+
+
+@pytest.mark.parametrize(
+    ("items", "detail"),
+    [
+        pytest.param([{"size": 1}, {"size": 0}], "item 2: 0 is not within 1..9", id="number"),
+        pytest.param([{"name": "web"}], "item 'web': missing", id="name"),
+        pytest.param(
+            [{"name": "web", "siz": 1, "size": 1}], "item 'web': unknown key 'siz'", id="unknown"
+        ),
+        pytest.param([{"name": 7, "size": 1}], "item 1: expected a string", id="name-is-no-text"),
+        pytest.param(
+            [{"name": "\x1b", "size": 0}], "item '\\x1b': 0 is not within 1..9", id="escaped"
+        ),
+        pytest.param([7], "item 1: expected a table", id="no-table"),
+        pytest.param(
+            [{"name": "web", "size": 1, "part": [{"size": 1}, {}]}],
+            "item 'web': part 2: missing",
+            id="nested",
+        ),
+    ],
+)
+def test_fields_error_in_an_array_says_which_of_its_tables(items: object, detail: str) -> None:
+    assert read_items({"item": [{"name": "web", "size": 1}, {"size": 2}]}) == (1, 2)
+    with pytest.raises(FormatError) as caught:
+        read_items({"item": items})
+    assert caught.value.detail == detail

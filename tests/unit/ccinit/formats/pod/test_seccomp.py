@@ -38,7 +38,7 @@ NAMES = [name for _, group in (*FORBIDDEN, *FILTERED) for name in group.split()]
 def test_call_that_reaches_the_guest_cannot_be_allowed_and_is_told_why(name: str) -> None:
     error = refusal(f'allow = ["{name}"]')
     assert error.reason == "pod.container.seccomp.allow"
-    assert error.detail.startswith(f"no container gets {name}: ")
+    assert error.detail.startswith(f"container 'main': no container gets {name}: ")
     if name in KNOWN.split():
         parse(f'deny = ["{name}"]')
 
