@@ -11,7 +11,7 @@ from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.messages import CounterStep
 from ccinit.agent.phases.attestation import Attested, request_resources
 from ccinit.agent.phases.configuration import Configured
-from ccinit.errors import VerificationError
+from ccinit.errors import DeadlineError, PeerError, VerificationError
 from ccinit.formats.kbs.rollback_counter import HOLDER_BYTES, CounterAdvance, counter_uri
 from ccinit.formats.pod.volume import RollbackAnchor, Volume
 from ccinit.kernel.entropy import random_bytes
@@ -84,13 +84,24 @@ class Anchor:
     async def tell(self) -> None:
         """Advance the KBS to it, once the volume is closed.
 
+        When debug opens the KBS takes no evidence of this boot any more, so that it cannot be told
+        is what is expected.
+
         Raises:
             PeerError, DeadlineError: the KBS was not told; the next boot will tell it.
         """
-        if self._is_closed:
-            self._counter += 1
+        if not self._is_closed:
+            return
+        self._counter += 1
+        try:
             async with deadline(_CLOSE_SECONDS, "volume.counter_deadline"):
                 await self._advance()
+        except (PeerError, DeadlineError) as error:
+            if not self._guest.state.is_debug:
+                raise
+            self._guest.event(
+                f"rollback counter of volume {self._name} is left to the next boot: {error}"
+            )
 
     async def _advance(self) -> None:
         uri = counter_uri(self._configured.manifest.name, self._name)
