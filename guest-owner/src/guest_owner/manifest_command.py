@@ -27,6 +27,7 @@ from guest_owner.initdata_command import (
 )
 from guest_owner.kbs.files import PUBLIC_MODE, naming, write_atomically
 from guest_owner.kubernetes_pod import convert_pod
+from guest_owner.manifest_roots import find_bad_roots
 from guest_owner.table import format_table
 
 ALGORITHMS = ("sha256", "sha384")
@@ -122,6 +123,7 @@ def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Find
             parse_image_reference(image.reference)
         except FormatError as error:
             yield error.reason, f"image {image.name}: {error.detail}"
+    yield from find_bad_roots(pod, config)
     yield from _find_impossible_order(pod)
     for container in pod.containers:
         yield from _find_shared_places(pod, container)
@@ -166,6 +168,7 @@ def _find_shared_places(pod: PodManifest, container: Container) -> Iterator[Find
         for secret in pod.secrets
         if secret.container == container.name and secret.file is not None
     ]
+    places += [file.path for file in pod.files if file.container == container.name]
     for place in sorted(set(places)):
         if (places + list(POD_FILES)).count(place) > 1:
             yield "run.mount", f"{container.name}: two things at {place}"
@@ -181,8 +184,8 @@ def _init(arguments: argparse.Namespace) -> int:
         pod = read_text(arguments.kubernetes)
         with naming(arguments.kubernetes):
             text = convert_pod(pod, ca_pem, scratch_bytes)
-            for reason, detail in find_refusals(parse_pod_manifest(text), None):
-                raise FormatError(reason, detail)
+    for reason, detail in find_refusals(parse_pod_manifest(text), None):
+        raise FormatError(reason, detail)
     write_atomically(arguments.output, text.encode(), mode=PUBLIC_MODE)
     print(f"wrote {arguments.output}")
     print(f"next: guest-owner manifest check {arguments.output}")

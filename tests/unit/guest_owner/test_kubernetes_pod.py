@@ -13,9 +13,10 @@ from ccinit.formats.pod.share import Share
 from ccinit.formats.pod.volume import VolumeKind
 from guest_owner.kubernetes_pod import convert_pod
 from tests.fakes.sealed_secrets import seal
+from tests.fakes.tls_server import make_authority
 from tests.unit.guest_owner.command_line import error_of, run
 
-CA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+CA = make_authority().pem
 DIGEST = f"sha256:{'ab' * 32}"
 POD = f"""\
 apiVersion: v1

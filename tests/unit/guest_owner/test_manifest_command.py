@@ -1,22 +1,35 @@
 """`guest-owner manifest`: what it begins, what it finds, and what the guest says to the same."""
 
+import re
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.agent.phases.pod import _pod_files
 from ccinit.errors import ConfigError
 from ccinit.formats.initdata.document import document_digest
 from ccinit.formats.pod.manifest import parse_pod_manifest
+from ccinit.net.tls import pinned_context
 from ccinit.run.container import plan_start_order
 from ccinit.run.spec import KERNEL_PLACES as KERNEL_PLACES_OF_THE_GUEST
 from guest_owner.manifest_command import KERNEL_PLACES, POD_FILES
 from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, KBC
-from tests.fakes.documents import CONFIG
+from tests.fakes.documents import CONFIG as CONFIG_WITHOUT_ROOTS
+from tests.fakes.tls_server import make_authority
 from tests.unit.guest_owner.command_line import error_of, run
 
 IMAGE = f"registry.example/team/shop@sha256:{'ab' * 32}"
-CA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+AUTHORITY = make_authority()
+CA = AUTHORITY.pem
+
+
+def with_roots(text: str) -> str:
+    """Put a real authority in the place of the fakes' own."""
+    return re.sub("-----BEGIN CERTIFICATE-----\n..==\n-----END CERTIFICATE-----\n", CA, text)
+
+
+CONFIG = with_roots(CONFIG_WITHOUT_ROOTS)
 SECOND = '[[container]]\nname = "other"\nimage = "shop"\n'
 
 
@@ -135,6 +148,52 @@ def test_place_that_is_taken_is_found(
     assert found in capsys.readouterr().out
 
 
+def test_two_texts_at_one_place_are_found(pod: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = '[[file]]\ncontainer = "shop"\npath = "/etc/app.conf"\ntext = "a"\n'
+    pod.write_text(pod.read_text() + file)
+    assert run("manifest", "check", pod) == 0
+    pod.write_text(pod.read_text() + file)
+    assert run("manifest", "check", pod) == 1
+    assert "two things at /etc/app.conf" in capsys.readouterr().out
+
+
+BROKEN = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+LEAF = AUTHORITY.issue()[1].public_bytes(Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize(
+    ("roots", "found"), [(BROKEN, "not PEM certificates"), (LEAF, "not one of an authority")]
+)
+def test_roots_that_the_guest_could_trust_nobody_by_are_found(
+    pod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], roots: str, found: str
+) -> None:
+    config = tmp_path / "ccinit.toml"
+    owner = f"[owner]\nclient_ca = '''\n{CA}'''\n"
+    config.write_text(CONFIG + owner)
+    assert run("manifest", "check", pod, "--config", config) == 0
+    with pytest.raises(ConfigError, match=r"net\.roots"):
+        pinned_context(roots, check_time=True)
+    config.write_text((CONFIG + owner).replace(CA, roots))
+    registry = f"[[registry]]\nlocation = 'in.example'\nca = '''\n{roots}'''\n"
+    pod.write_text(pod.read_text().replace(CA, roots) + registry)
+    capsys.readouterr()
+    assert run("manifest", "check", pod, "--config", config) == 1
+    printed = capsys.readouterr().out
+    places = ("image shop, ca", "registry in.example, ca", "kbs.ca", "owner.client_ca")
+    for place in places:
+        assert f"net.roots  {place}: " in printed
+    assert printed.count(found) == len(places)
+
+
+def test_roots_that_are_no_certificate_begin_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ca.pem").write_text(BROKEN)
+    assert init(tmp_path, IMAGE) == 1
+    assert "[net.roots]" in error_of(capsys)
+    assert not (tmp_path / "pod.toml").exists()
+
+
 def test_places_are_those_of_the_guest() -> None:
     assert set(KERNEL_PLACES) == set(KERNEL_PLACES_OF_THE_GUEST)
     assert set(POD_FILES) == {bind.target for bind in _pod_files()}
@@ -170,7 +229,7 @@ def coco(tmp_path: Path) -> tuple[object, ...]:
     """What `check` and `digest` are given for a pod whose KBS and roots CoCo's files name."""
     texts = {"pod": BARE_POD, "ccinit": BARE_CONFIG, "aa": AA, "cdh": CDH}
     for name, text in texts.items():
-        (tmp_path / f"{name}.toml").write_text(text)
+        (tmp_path / f"{name}.toml").write_text(with_roots(text))
     pod, *options = (tmp_path / f"{name}.toml" for name in texts)
     return (pod, *sum(zip(("--config", "--aa", "--cdh"), options, strict=True), ()))
 
@@ -182,10 +241,10 @@ def test_manifest_with_cocos_files_is_checked_as_the_guest_would(
     assert "would accept" in capsys.readouterr().out
     assert run("manifest", "check", *coco[:-2]) == 1
     assert "[pod.image.ca]" in error_of(capsys)
-    (tmp_path / "cdh.toml").write_text(KBC + "[image]\nwork_dir = '/run'\n")
+    (tmp_path / "cdh.toml").write_text(with_roots(KBC) + "[image]\nwork_dir = '/run'\n")
     assert run("manifest", "check", *coco) == 1
     assert "[cdh.image.work_dir]" in error_of(capsys)
-    (tmp_path / "cdh.toml").write_text(CDH)
+    (tmp_path / "cdh.toml").write_text(with_roots(CDH))
     (tmp_path / "ccinit.toml").write_text(CONFIG)
     assert run("manifest", "check", *coco) == 1
     assert "[ccinit.kbs.twice]" in error_of(capsys)
