@@ -15,8 +15,9 @@ from ccinit.agent.phases.rotation import Rotation
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import container_starts
 from ccinit.boot.directories import make_directory
-from ccinit.errors import CcinitError, ChildError
+from ccinit.errors import CcinitError, ChildError, FormatError
 from ccinit.formats.pod.container import Container, ContainerKind
+from ccinit.formats.pod.manifest import PodSecret
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.clock import boottime
@@ -247,11 +248,24 @@ def _workload(
             ),
         ),
         secret_env=tuple(
-            (one.env, attested.grants[one.uri].secret.reveal().decode())
+            (one.env, _read_variable(one, attested.grants[one.uri].secret))
             for one in secrets
             if one.env is not None
         ),
     )
+
+
+def _read_variable(secret: PodSecret, content: Secret) -> str:
+    """Return a secret as what a variable can hold.
+
+    Raises:
+        FormatError: `run.env`, it is no text.
+    """
+    try:
+        return content.reveal().decode()
+    except UnicodeDecodeError:  # which holds the secret, so nothing may be raised from it
+        detail = f"{secret.env}: {secret.uri} is no text (UTF-8); `file` takes any bytes"
+    raise FormatError("run.env", detail)
 
 
 def _pod_files() -> tuple[BindMount, ...]:

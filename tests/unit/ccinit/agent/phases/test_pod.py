@@ -9,12 +9,15 @@ import pytest
 from ccinit.agent.phases import pod
 from ccinit.errors import CcinitError, FormatError, VerificationError
 from ccinit.formats.encoding.digest import Digest
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.container import ContainerKind
+from ccinit.formats.pod.manifest import PodSecret
 from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.kernel.process import ExitStatus
 from ccinit.run.container import ContainerState, Life, StartOrder
 from ccinit.run.shared_namespaces import SharedNamespaces
+from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.fakes.containers import CONTAINER
 
@@ -221,6 +224,32 @@ def test_init_containers_keep_their_processes_for_themselves(
         cast("Pulled", SimpleNamespace(images={CONTAINER.image: image})),
     )
     assert made.shared == expected
+
+
+def variable_of(content: bytes) -> tuple[tuple[str, str], ...]:
+    uri = parse_resource_uri("kbs:///ccinit/shop/file-token")
+    secret = PodSecret(container=CONTAINER.name, uri=uri, file=None, mode=0o400, env="TOKEN")
+    image = SimpleNamespace(config=None, layers=())
+    grants = {uri: SimpleNamespace(secret=Secret(content))}
+    manifest = MANIFEST | {"secrets": (secret,)}
+    made = pod._workload(
+        CONTAINER,
+        SHARED,
+        cast("Configured", SimpleNamespace(manifest=SimpleNamespace(**manifest))),
+        cast("Attested", SimpleNamespace(grants=grants)),
+        cast("Unlocked", SimpleNamespace(store="/store", volumes={})),
+        cast("Pulled", SimpleNamespace(images={CONTAINER.image: image})),
+    )
+    return made.secret_env
+
+
+def test_variable_of_bytes_that_are_no_text_is_refused_without_a_word_of_them() -> None:
+    assert variable_of(b"abc") == (("TOKEN", "abc"),)
+    with pytest.raises(FormatError) as refused:
+        variable_of(b"secret\xff")
+    assert refused.value.reason == "run.env"
+    assert "kbs:///ccinit/shop/file-token" in refused.value.detail
+    assert refused.value.__context__ is None
 
 
 def test_pod_that_shares_nothing_has_no_first_process() -> None:
