@@ -6,8 +6,9 @@ other, and so is a program that `exec` added; so they are signalled, awaited and
 `crun`. Left to others: the spec (`ccinit.run.spec`), when to do what (`ccinit.run.supervisor`).
 
 The caller must be PID 1 or a subreaper, /proc and a cgroup2 tree at /sys/fs/cgroup must be mounted.
-What `crun` writes goes to the guest's log, never further. Bundle and state lie on a tmpfs: the spec
-holds secrets given as variables.
+What `crun` writes goes to the guest's log; its last line is also what a failure says, so to the
+owner again and never to the host. Bundle and state lie on a tmpfs: the spec holds secrets given as
+variables.
 """
 
 import os
@@ -27,6 +28,7 @@ from ccinit.values import frozen
 PROGRAM: Final = ("/usr/bin/crun",)
 OPERATION_SECONDS: Final = 60.0  # 0.1 s under emulation; this ends a hang
 MAX_PID_BYTES: Final = 16
+_LAST_BYTES: Final = 240  # of what crun said: the names in it are an image's
 _ENVIRONMENT: Final = {"LC_ALL": "C", "PATH": "/usr/bin"}
 _LOG_FD: Final = 3
 _numbers: Final = count()  # one file for each exec: several may be on their way
@@ -164,6 +166,7 @@ class Crun:
     async def _run(self, arguments: tuple[str, ...], fds: Mapping[int, int]) -> None:
         """Run one operation to its end; what it says goes to the log."""
         (pipe,) = open_outputs(1)
+        words = _LastWords(self.log)
         command = (*self._command(), f"--log=/proc/self/fd/{_LOG_FD}", *arguments)
         given = {_LOG_FD: pipe.writer, 1: pipe.writer, 2: pipe.writer} | dict(fds)
         try:
@@ -171,17 +174,18 @@ class Crun:
                 process = spawn(command, _ENVIRONMENT, given)
             finally:
                 os.close(pipe.writer)
-            await self._attend(process, pipe.reader)
+            await self._attend(process, pipe.reader, words)
             # a container that waits for its start holds the pipe too: no end of file to wait for
-            drain(pipe.reader, self.log)
+            drain(pipe.reader, words)
         finally:
             os.close(pipe.reader)
         if process.status is None or not process.status.is_success():
-            raise ChildError(f"crun.{arguments[0]}", f"{arguments[-1]}: {process.status}")
+            detail = f"{arguments[-1]}: {process.status}{words.text}"
+            raise ChildError(f"crun.{arguments[0]}", detail)
 
-    async def _attend(self, process: Process, reader: int) -> None:
+    async def _attend(self, process: Process, reader: int, sink: OutputSink) -> None:
         async with TaskGroup() as group:
-            talking = group.start(pump(reader, self.log), "crun log")
+            talking = group.start(pump(reader, sink), "crun log")
             try:
                 async with deadline(OPERATION_SECONDS, "crun.deadline"):
                     await process.wait()
@@ -209,6 +213,25 @@ class Crun:
             return
         except OSError as error:
             raise kernel_error(error, "unlink", bundle) from error
+
+
+class _LastWords:
+    """A sink that passes everything on and keeps the end of it."""
+
+    def __init__(self, sink: OutputSink) -> None:
+        self._sink = sink
+        self._end = b""
+
+    def __call__(self, data: bytes) -> None:
+        self._end = (self._end + data)[-_LAST_BYTES:]
+        self._sink(data)
+
+    @property
+    def text(self) -> str:
+        """The last line, behind a colon; printable, and empty if nothing was said."""
+        lines = self._end.decode(errors="replace").splitlines()
+        line = "".join(letter for letter in lines[-1] if letter.isprintable()) if lines else ""
+        return f": {line}" if line else ""
 
 
 def _remove(path: str) -> None:

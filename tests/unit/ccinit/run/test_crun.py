@@ -1,5 +1,6 @@
 """What is left, and what is told, of a step of crun's that failed."""
 
+import os
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Never
@@ -8,6 +9,7 @@ import pytest
 
 from ccinit.errors import ChildError
 from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.process import ExitStatus
 from ccinit.run import crun as module
 from ccinit.run.crun import Crun
 
@@ -48,3 +50,46 @@ def test_failure_to_clear_away_does_not_hide_why_there_is_something_to_clear(
     with pytest.raises(ChildError, match=r"crun\.create"):
         EventLoop().run(crun.create("web", {}, stdout=1, stderr=2))
     assert said == b"web is not cleared away: crun.delete: exit code 1\n"
+
+
+class Program:
+    """Stands for crun: says something, and ends with a status."""
+
+    def __init__(self, said: bytes, status: ExitStatus) -> None:
+        self._said = said
+        self.status = status
+
+    def spawn(self, _command: object, _environment: object, fds: dict[int, int]) -> "Program":
+        os.write(fds[2], self._said)
+        return self
+
+    async def wait(self) -> None:
+        pass
+
+    def kill(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("said", "detail"),
+    [
+        pytest.param(b"", "web: exit code 255", id="nothing"),
+        pytest.param(
+            b"a warning\nexecutable file `serve` not found in $PATH\n",
+            "web: exit code 255: executable file `serve` not found in $PATH",
+            id="last-line",
+        ),
+        pytest.param(b"\x1b[2J\xff\n", "web: exit code 255: [2J\ufffd", id="printable"),
+        pytest.param(b"x" * 9000, f"web: exit code 255: {'x' * 240}", id="cut"),
+    ],
+)
+def test_failure_says_the_last_that_crun_has_said(
+    monkeypatch: pytest.MonkeyPatch, said: bytes, detail: str
+) -> None:
+    log = bytearray()
+    program = Program(said, ExitStatus(code=255, signal=0))
+    monkeypatch.setattr(module, "spawn", program.spawn)
+    with pytest.raises(ChildError) as failed:
+        EventLoop().run(Crun(state_dir="/", log=log.extend)._run(("exec", "web"), {}))
+    assert (failed.value.reason, failed.value.detail) == ("crun.exec", detail)
+    assert bytes(log) == said
