@@ -13,6 +13,25 @@ from ccinit.errors import FormatError
 
 _UNITS: Final = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "": 1}
 _MAX_DIGITS: Final = 18
+_NO_CLUSTER: Final = "nothing of a cluster is known in a guest"
+_NO_PROBE: Final = "the guest reads nothing that containers write: exec or tcpSocket"
+_ELSEWHERE: Final = {
+    "configMap": "its texts are [[file]]s of pod.toml",
+    "persistentVolumeClaim": "a [[volume]] of kind persistent in pod.toml",
+    "hostPath": "no path of a host reaches a guest",
+    "imagePullSecrets": "auth of an [[image]] in pod.toml",
+    "serviceAccount": _NO_CLUSTER,
+    "serviceAccountName": _NO_CLUSTER,
+    "fieldRef": f"{_NO_CLUSTER}: write the value",
+    "resourceFieldRef": f"{_NO_CLUSTER}: write the value",
+    "configMapKeyRef": "write the value",
+    "envFrom": "name each variable in env",
+    "httpGet": _NO_PROBE,
+    "grpc": _NO_PROBE,
+    "startupProbe": "initialDelaySeconds of the two others",
+    "fsGroup": "a volume is every user's in the pod",
+}
+"""What takes the place of a field that cannot be taken over."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -62,8 +81,13 @@ def read_table(
         raise FormatError(f"kubernetes.{where}", "expected a mapping")
     unknown = sorted(str(key) for key in value.keys() - allowed - left_out)
     if unknown:
-        raise FormatError(f"kubernetes.{where}", f"cannot be taken over: {', '.join(unknown)}")
+        named = ", ".join(_with_hint(key) for key in unknown)
+        raise FormatError(f"kubernetes.{where}", f"cannot be taken over: {named}")
     return value
+
+
+def _with_hint(key: str) -> str:
+    return f"{key} ({_ELSEWHERE[key]})" if key in _ELSEWHERE else key
 
 
 def read_tables(

@@ -30,6 +30,8 @@ _LEFT_OUT: Final = frozenset(
         *("priorityClassName", "runtimeClassName", "schedulerName", "tolerations"),
     )
 )
+_POD_USER: Final = ("runAsUser", "runAsGroup", "runAsNonRoot")
+"""What a Pod says for those of its containers that do not say it themselves."""
 _CONTAINER_LEFT_OUT: Final = frozenset(("imagePullPolicy", "ports"))
 _RESTART: Final = {"Always": "always", "OnFailure": "on-failure", "Never": "never"}
 _RHYTHM: Final = {
@@ -74,10 +76,13 @@ def convert_pod(text: str, ca_pem: str, scratch_bytes: int) -> str:
     )
     allowed = {
         *("containers", "initContainers", "restartPolicy", "securityContext", "volumes"),
-        *("shareProcessNamespace", "terminationGracePeriodSeconds"),
+        *("shareProcessNamespace", "terminationGracePeriodSeconds", "automountServiceAccountToken"),
     }
     spec = read_table(pod.get("spec"), "spec", allowed, left_out=_LEFT_OUT)
-    context = read_table(spec.get("securityContext", {}), "securityContext", {"seccompProfile"})
+    if spec.get("automountServiceAccountToken", False) is not False:
+        raise FormatError("kubernetes.automountServiceAccountToken", "there is no such token here")
+    allowed = {"seccompProfile", *_POD_USER}
+    context = read_table(spec.get("securityContext", {}), "securityContext", allowed)
     _check_seccomp(context)
     return "\n".join((*_Pod(name, spec, ca_pem, scratch_bytes).lines(), ""))
 
@@ -140,7 +145,7 @@ class _Pod:
             seconds = read_number(self._spec, "terminationGracePeriodSeconds")
             yield f"stop_grace_seconds = {seconds}"
         yield from _program(one, variables.keys())
-        yield from _rights(one)
+        yield from _rights(one, self._spec.get("securityContext", {}))
         yield from _plain_environment(variables)
         yield from _limits(one)
         for place, table in (("readinessProbe", "ready"), ("livenessProbe", "alive")):
@@ -251,20 +256,24 @@ def _unexpanded(text: str, where: str, variables: Collection[str]) -> str:
     return text
 
 
-def _rights(one: Mapping[str, Any]) -> Lines:
+def _rights(one: Mapping[str, Any], of_pod: Mapping[str, Any]) -> Lines:
     allowed = {
-        *("runAsUser", "runAsGroup", "readOnlyRootFilesystem", "allowPrivilegeEscalation"),
-        *("capabilities", "seccompProfile"),
+        *_POD_USER,
+        *("readOnlyRootFilesystem", "allowPrivilegeEscalation", "capabilities", "seccompProfile"),
     }
-    context = read_table(one.get("securityContext", {}), "securityContext", allowed)
+    own = read_table(one.get("securityContext", {}), "securityContext", allowed)
+    context = {key: of_pod[key] for key in _POD_USER if key in of_pod} | dict(own)
     if context.get("allowPrivilegeEscalation", False) is not False:
         raise FormatError("kubernetes.allowPrivilegeEscalation", "no container may")
     _check_seccomp(context)
+    _check_not_root(context)
     if "runAsUser" in context:
         ids = [context["runAsUser"], context.get("runAsGroup", context["runAsUser"])]
         if not all(type(number) is int for number in ids):
             raise FormatError("kubernetes.runAsUser", "expected numbers")
         yield f'user = "{ids[0]}:{ids[1]}"'
+    elif "runAsGroup" in context:
+        raise FormatError("kubernetes.runAsGroup", "a group needs a runAsUser here")
     yield f"read_only = {_boolean(context.get('readOnlyRootFilesystem', False))}"
     # what a cluster's runtime gives unasked is not given here, so `drop` has nothing to take away
     wanted = read_table(context.get("capabilities", {}), "capabilities", {"add"}, left_out={"drop"})
@@ -274,6 +283,16 @@ def _rights(one: Mapping[str, Any]) -> Lines:
         raise FormatError("kubernetes.capabilities", f"no container may have {unknown[0]}")
     if names:
         yield f"capabilities = {json.dumps(names)}"
+
+
+def _check_not_root(context: Mapping[str, Any]) -> None:
+    """A guest does not ask who an image's user is: where root is ruled out, a number has to say so.
+
+    Raises:
+        FormatError: `kubernetes.runAsNonRoot`.
+    """
+    if _boolean(context.get("runAsNonRoot", False)) == "true" and not context.get("runAsUser"):
+        raise FormatError("kubernetes.runAsNonRoot", "say a runAsUser other than 0, as a number")
 
 
 def _check_seccomp(context: Mapping[str, Any]) -> None:

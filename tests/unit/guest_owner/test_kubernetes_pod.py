@@ -217,6 +217,58 @@ def test_what_cannot_be_taken_over_is_refused_by_its_field(reason: str, old: str
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("hint", "old", "new"),
+    [
+        ("configMap (its texts are [[file]]s", "emptyDir: {medium: Memory", "configMap: {name: x"),
+        (
+            "(a [[volume]] of kind persistent",
+            "emptyDir: {medium: Memory",
+            "persistentVolumeClaim: {a: b",
+        ),
+        ("httpGet (the guest reads nothing", "{exec: {", "{httpGet: {"),
+        ("imagePullSecrets (auth of an", "  initC", "  imagePullSecrets: []\n  initC"),
+    ],
+)
+def test_refusal_says_what_takes_the_fields_place(hint: str, old: str, new: str) -> None:
+    assert old in POD
+    with pytest.raises(FormatError) as caught:
+        convert(POD.replace(old, new, 1))
+    assert hint in caught.value.detail
+
+
+def test_pod_says_who_its_containers_are_unless_they_say_it_themselves() -> None:
+    of_pod = "spec:\n  securityContext: {runAsUser: 7, runAsGroup: 8, runAsNonRoot: true}"
+    migrate, web = convert(POD.replace("spec:", of_pod, 1)).containers
+    assert (migrate.user, web.user) == ("7:8", "1000:8")
+
+
+def test_root_is_ruled_out_by_a_number() -> None:
+    assert convert(POD.replace("runAsUser:", "runAsNonRoot: true, runAsUser:")) == convert()
+    refused = ("runAsNonRoot: true, x", "runAsNonRoot: true, runAsUser: 0, x")
+    for text in (one.replace(", x", "") for one in refused):
+        with pytest.raises(FormatError) as caught:
+            convert(POD.replace("runAsUser: 1000", text))
+        assert caught.value.reason == "kubernetes.runAsNonRoot"
+    with pytest.raises(FormatError) as caught:
+        convert(POD.replace("runAsUser: 1000", "runAsNonRoot: 1, runAsUser: 1000"))
+    assert caught.value.reason == "kubernetes.boolean"
+
+
+def test_group_without_a_user_is_refused() -> None:
+    with pytest.raises(FormatError) as caught:
+        convert(POD.replace("runAsUser:", "runAsGroup:"))
+    assert caught.value.reason == "kubernetes.runAsGroup"
+
+
+def test_pod_without_a_token_of_its_cluster_is_taken_over() -> None:
+    token = "spec:\n  automountServiceAccountToken: false"
+    assert convert(POD.replace("spec:", token, 1)) == convert()
+    with pytest.raises(FormatError) as caught:
+        convert(POD.replace("spec:", token.replace("false", "true"), 1))
+    assert caught.value.reason == "kubernetes.automountServiceAccountToken"
+
+
 def test_what_only_looks_like_a_variable_is_a_shells_and_stays() -> None:
     web = convert(POD.replace('"--port", "80"]', '"-c", "echo $(date) $HOME"]')).containers[1]
     assert web.args == ("/bin/web", "-c", "echo $(date) $HOME")
