@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -107,7 +108,12 @@ def _collect(client: GuestClient, options: argparse.Namespace) -> None:
             output.write(chunk.blob)
             output.flush()
             cursor = chunk.next_cursor
-    _say({"next_cursor": cursor})
+    said: dict[str, object] = {"next_cursor": cursor}
+    if options.follow:  # the log is over: the guest is there for two seconds more, and says why
+        with suppress(CcinitError):
+            state = client.state()
+            said |= {"phase": state.phase.name, "code": state.code.name}
+    _say(said)
 
 
 def _relay(client: GuestClient, options: argparse.Namespace) -> None:
@@ -253,7 +259,9 @@ def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
                 help="where to go on (default: where the file ends)",
             )
             command.add_argument(
-                "--follow", action="store_true", help="go on until the guest ends its log"
+                "--follow",
+                action="store_true",
+                help="go on until the guest ends its log, and say its last phase and code",
             )
         case "relay":
             command.add_argument(

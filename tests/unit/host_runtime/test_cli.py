@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.formats.planes.host_rpc import METHODS, RpcError
+from ccinit.formats.planes.host_rpc import METHODS, Code, Phase, RpcError
 from ccinit.formats.planes.msgpack_rpc import RequestReader, encode_error, encode_result
 from host_runtime.cli import main, map_address, parse_listen
 
@@ -198,6 +198,29 @@ def test_collect_goes_on_where_the_file_ends(
     assert log.read_bytes() == b"abcde"
     assert json.loads(capsys.readouterr().out) == {"next_cursor": 5}
     assert [request.params for request in requests] == [(3, 0), (5, 0)]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_collect_to_the_end_tells_the_code_that_is_gone_with_the_guest(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    is_there: bool,
+) -> None:
+    guest, outside = socket.socketpair()
+    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    guest.sendall(encode_result(1, METHODS["collect"], (2, True, b"de")))
+    end = (int(Phase.STOP), int(Code.IMAGE), 12, 0)
+    if is_there:
+        guest.sendall(encode_result(2, METHODS["state"], end))
+    else:
+        guest.shutdown(socket.SHUT_WR)
+    with guest:
+        assert main(["collect", str(tmp_path / "log"), "--guest", str(tmp_path), "--follow"]) == 0
+    said = {"phase": "STOP", "code": "IMAGE"} if is_there else {}
+    assert json.loads(capsys.readouterr().out) == {"next_cursor": 2} | said
+    assert (tmp_path / "log").read_bytes() == b"de"
 
 
 def test_collect_leaves_no_gap_in_a_file(
