@@ -12,7 +12,7 @@ from ccinit.errors import ConfigError, PeerError
 
 _MAX_ROOTS_PEM_BYTES = 256 * 1024
 
-_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module has no name for
+NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module has no name for
 
 # X509_V_ERR_… of OpenSSL's x509_vfy.h.
 _CERTIFICATE_REASONS = {
@@ -41,7 +41,7 @@ def pinned_context(roots_pem: str, *, check_time: bool) -> ssl.SSLContext:
     narrow(context)
     context.hostname_checks_common_name = False
     if not check_time:
-        context.verify_flags |= _NO_CHECK_TIME
+        context.verify_flags |= NO_CHECK_TIME
     load_roots(context, roots_pem)
     if not context.get_ca_certs(binary_form=True):
         raise ConfigError("net.roots", "holds no certificate authority")

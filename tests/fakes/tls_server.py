@@ -91,33 +91,41 @@ class Authority:
         return key, builder.sign(self.key, SHA256())
 
 
-def make_authority(key: Key | None = None) -> Authority:
+def make_authority(
+    key: Key | None = None, *, subject: str = "root", under: Authority | None = None
+) -> Authority:
+    """An authority of its own, or one whose certificate another one has signed."""
     key = key or ec_key()
     now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name("root"))
-        .issuer_name(name("root"))
+        .subject_name(name(subject))
+        .issuer_name(under.certificate.subject if under else name(subject))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - 400 * DAY)
         .not_valid_after(now + 400 * DAY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, SHA256())
+        .sign(under.key if under else key, SHA256())
     )
     return Authority(key=key, certificate=certificate)
 
 
+def identity_pem(identity: tuple[Key, x509.Certificate], *above: Authority) -> bytes:
+    """Return a key and its chain as a `tls-identity` resource has them."""
+    key, certificate = identity
+    chain = (certificate, *(one.certificate for one in above))
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + b"".join(
+        one.public_bytes(Encoding.PEM) for one in chain
+    )
+
+
 def server_context(identity: tuple[Key, x509.Certificate]) -> ssl.SSLContext:
     """A server that would speak anything; tests narrow it."""
-    key, certificate = identity
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("DEFAULT:@SECLEVEL=0")  # a weak key is for the client to refuse
     with tempfile.NamedTemporaryFile() as file:
-        file.write(
-            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            + certificate.public_bytes(Encoding.PEM)
-        )
+        file.write(identity_pem(identity))
         file.flush()
         context.load_cert_chain(Path(file.name))
     return context

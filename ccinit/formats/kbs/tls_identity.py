@@ -4,10 +4,10 @@ PEM text (RFC 7468): exactly one PKCS#8 `PRIVATE KEY`, then one to eight `CERTIF
 guest's own first, each signed by the next. The owner's tools expect in the guest's own certificate
 the pod's name as its one DNS name (RFC 5280, section 4.2.1.6), and `serverAuth` as its usage; they
 trust the root that they are given, which need not be in the chain. The resource is
-`kbs:///ccinit/<pod>/tls-identity`, minted for each boot or stored.
+`kbs:///ccinit/<pod>/tls-identity`, minted for each session or stored.
 
-This module cuts the text and decodes base64; whether key and certificate belong together is found
-by TLS, in the child that uses them.
+This module cuts the text and decodes base64; what the certificates say is for TLS to find out, in
+the child that fetches them (`ccinit.net.tls_identity`).
 """
 
 import binascii
@@ -29,10 +29,42 @@ class TlsIdentity:
     Attributes:
         pem: the whole text, key first, as TLS libraries load it.
         certificate_der: the guest's own certificate.
+        top_der: the last one of the chain, which may be the guest's own.
     """
 
     pem: bytes = field(repr=False)
     certificate_der: bytes
+    top_der: bytes
+
+
+@frozen
+class ExpectedIdentity:
+    """What the identity of a pod has to be.
+
+    Attributes:
+        pod: the name that its certificate bears.
+        roots_pem: certificates that it may lead to.
+        top_der: another one, DER: the last of the identity that it takes the place of. Empty for
+            the first of a boot, which may lead to the last of its own chain instead.
+    """
+
+    pod: str
+    roots_pem: str
+    top_der: bytes = b""
+
+
+@frozen
+class VerifiedIdentity:
+    """What was found of an identity that is what it has to be.
+
+    Attributes:
+        top_der: the last certificate of its chain.
+        not_before: of its own certificate, seconds since 1970, as `not_after`.
+    """
+
+    top_der: bytes
+    not_before: int
+    not_after: int
 
 
 def parse_tls_identity(data: bytes) -> TlsIdentity:
@@ -50,7 +82,7 @@ def parse_tls_identity(data: bytes) -> TlsIdentity:
         raise FormatError("tls_identity.form", "expected one private key, then certificates")
     if len(labels) > 1 + MAX_CERTIFICATES:
         raise LimitExceededError("tls_identity.form", f"more than {MAX_CERTIFICATES} certificates")
-    return TlsIdentity(pem=data, certificate_der=blocks[1][1])
+    return TlsIdentity(pem=data, certificate_der=blocks[1][1], top_der=blocks[-1][1])
 
 
 def _blocks(data: bytes) -> list[tuple[str, bytes]]:
