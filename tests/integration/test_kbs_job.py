@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.agent.jobs import kbs as job
 from ccinit.agent.jobs.messages import (
@@ -32,12 +33,13 @@ from ccinit.formats.kbs.debug_grant import DebugGrant, encode_debug_grant
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm, parse_jwk
 from ccinit.formats.kbs.resource_uri import parse_kbs_uri, parse_resource_uri
+from ccinit.formats.kbs.tls_identity import ExpectedIdentity, VerifiedIdentity
 from ccinit.values import replace
 from tests.fakes import attestation_service
 from tests.fakes.attestation_service import AzureAttestation, tdx_evidence
 from tests.fakes.kbs_http import DATE, FakeKbs, evidence_for
 from tests.fakes.kbs_tls import KbsServer
-from tests.fakes.tls_server import DAY, make_authority, server_context
+from tests.fakes.tls_server import DAY, identity_pem, make_authority, server_context
 
 URI = parse_resource_uri("kbs:///ccinit/pod/log-psk")
 KIND = EnvelopeKind.LOG_PSK
@@ -225,4 +227,58 @@ def test_debug_grant_is_for_the_sessions_own_key(envelope: EnvelopePolicy) -> No
 def test_debug_grant_that_is_none_is_refused(kbs: FakeKbs, reason: str) -> None:
     with pytest.raises(CcinitError) as refused:
         ask_for_grant(kbs)
+    assert refused.value.reason == reason
+
+
+IDENTITY_URI = parse_resource_uri("kbs:///ccinit/pod/tls-identity")
+OWNERS, STRANGERS = make_authority(), make_authority()
+OWNERS_DER = OWNERS.certificate.public_bytes(Encoding.DER)
+
+
+def ask_for_identity(
+    pem: bytes, *, kind: EnvelopeKind = EnvelopeKind.TLS_IDENTITY, has_clock: bool = True
+) -> KbsReply:
+    body = encode_envelope(Envelope(uri=IDENTITY_URI, kind=kind, data=pem))
+    expected = ExpectedIdentity(pod="pod", roots_pem=OWNERS.pem, top_der=OWNERS_DER)
+    wanted = Wanted(uri=IDENTITY_URI, kind=EnvelopeKind.TLS_IDENTITY, identity=expected)
+    with KbsServer(kbs=FakeKbs(resources={IDENTITY_URI.path: body})) as server:
+        reply, _ = run(request_to(server, wanted=(wanted,), has_clock=has_clock))
+    return reply
+
+
+def test_identity_comes_with_what_was_found_of_it() -> None:
+    issued = OWNERS.issue(("pod",))
+    reply = ask_for_identity(identity_pem(issued, OWNERS))
+    [released] = reply.released
+    assert released.data == identity_pem(issued, OWNERS)
+    assert released.identity == VerifiedIdentity(
+        top_der=OWNERS_DER,
+        not_before=int(issued[1].not_valid_before_utc.timestamp()),
+        not_after=int(issued[1].not_valid_after_utc.timestamp()),
+    )
+    assert wire.decode(KbsReply, wire.encode(reply)) == reply
+
+
+def test_dates_of_an_identity_count_once_there_is_a_clock() -> None:
+    pem = identity_pem(OWNERS.issue(("pod",), age=2 * DAY, life=DAY))
+    assert ask_for_identity(pem, has_clock=False).released[0].identity
+    with pytest.raises(CcinitError) as refused:
+        ask_for_identity(pem)
+    assert refused.value.reason == "tls_identity.time"
+
+
+@pytest.mark.parametrize(
+    ("pem", "kind", "reason"),
+    [
+        (OWNERS.issue(("shop",)), EnvelopeKind.TLS_IDENTITY, "tls_identity.name"),
+        (STRANGERS.issue(("pod",)), EnvelopeKind.TLS_IDENTITY, "tls_identity.chain"),
+        (OWNERS.issue(("pod",)), EnvelopeKind.FILE, "envelope.kind"),
+    ],
+    ids=["name", "chain", "envelope"],
+)
+def test_identity_of_another_is_refused_before_it_reaches_pid_1(
+    pem: Any, kind: EnvelopeKind, reason: str
+) -> None:
+    with pytest.raises(CcinitError) as refused:
+        ask_for_identity(identity_pem(pem), kind=kind)
     assert refused.value.reason == reason

@@ -42,6 +42,9 @@ from ccinit.formats.kbs.rollback_counter import encode_counter_advance, verify_c
 from ccinit.net.http import HttpClient
 from ccinit.net.stream import Dial, dial_tcp
 from ccinit.net.tls import pinned_context
+from ccinit.net.tls_identity import verify_identity
+from ccinit.secret import Secret
+from ccinit.values import replace
 
 
 def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
@@ -123,9 +126,18 @@ def _release_all(
     released, date = [], None
     for one in wanted:
         resource, told = _release(client, one, request.envelope)
-        released.append(resource)
+        released.append(_look_at_identity(resource, one, request))
         date = told if date is None else date
     return tuple(released), date
+
+
+def _look_at_identity(released: Released, wanted: Wanted, request: KbsRequest) -> Released:
+    """Refuse an identity that no client of the owner's would take."""
+    if wanted.identity is None:
+        return released
+    with Secret(released.data) as identity:
+        found = verify_identity(identity, wanted.identity, check_time=request.has_clock)
+    return replace(released, identity=found)
 
 
 def step_counter(client: KbsClient, step: CounterStep) -> int:

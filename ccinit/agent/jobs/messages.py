@@ -12,6 +12,7 @@ from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri
 from ccinit.formats.kbs.rollback_counter import CounterAdvance
 from ccinit.formats.kbs.sealed_secret import SealedSecret
+from ccinit.formats.kbs.tls_identity import ExpectedIdentity, VerifiedIdentity
 from ccinit.values import field, frozen
 
 
@@ -120,12 +121,14 @@ class Wanted:
     Attributes:
         is_policy: it is an image policy; the resources that it names are wanted too.
         sealed: how it was named, if by sealed secrets; their keys are wanted, too.
+        identity: what it has to be, if it is the guest's TLS identity.
     """
 
     uri: KbsUri
     kind: EnvelopeKind
     is_policy: bool = False
     sealed: tuple[SealedSecret, ...] = ()
+    identity: ExpectedIdentity | None = None
 
 
 @frozen
@@ -217,11 +220,17 @@ class ConnectionAnswer:
 
 @frozen
 class Released:
-    """One resource; `create` is the owner's grant to format an empty disk with it."""
+    """One resource; `create` is the owner's grant to format an empty disk with it.
+
+    Attributes:
+        identity: what was found of it, if it was wanted as the guest's TLS identity; a launch's
+            secret is not looked at.
+    """
 
     uri: KbsUri
     data: bytes = field(repr=False)
     create: bool
+    identity: VerifiedIdentity | None = None
 
 
 @frozen

@@ -31,13 +31,19 @@ from ccinit.formats.evidence.tee import (
     evidence_needs_request,
     is_judged_at_launch,
 )
-from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT, KbsTransport
+from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT, KbsTransport, OwnerConfig
 from ccinit.formats.kbs.debug_grant import DebugGrant
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.launch_secret import vouch_for_log
 from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri
+from ccinit.formats.kbs.tls_identity import ExpectedIdentity, VerifiedIdentity
 from ccinit.formats.pod.manifest import PodManifest
-from ccinit.formats.pod.resources import log_psk_uri, name_counters, name_resources
+from ccinit.formats.pod.resources import (
+    log_psk_uri,
+    name_counters,
+    name_resources,
+    tls_identity_uri,
+)
 from ccinit.formats.pod.volume import Volume
 from ccinit.kernel.event_loop import Turn
 from ccinit.kernel.vsock_stream import connect_to_host
@@ -48,10 +54,15 @@ from ccinit.values import field, frozen
 
 @frozen
 class Grant:
-    """A released resource; `create` lets the guest format an empty disk with it."""
+    """A released resource; `create` lets the guest format an empty disk with it.
+
+    Attributes:
+        identity: what the child found of the guest's TLS identity.
+    """
 
     secret: Secret
     create: bool
+    identity: VerifiedIdentity | None = None
 
 
 @frozen
@@ -59,7 +70,7 @@ class Attested:
     """What the owner's KBS gave to this boot.
 
     Attributes:
-        grants: rotation replaces secrets in it.
+        grants: rotation replaces secrets in it, renewal the TLS identity.
         rotating: whose turn that is.
         policy_keys: public keys and roots that image policies name.
         counters: how far the KBS says that volumes are, those with a rollback counter.
@@ -88,8 +99,7 @@ async def attest(guest: Guest, configured: Configured, log_binding: bytes) -> At
     Raises:
         PeerError, VerificationError, FormatError, DeadlineError: `kbs.…`, `net.…`, `envelope.…`.
     """
-    with_identity = configured.config.owner is not None
-    wanted = plan_resources(configured.manifest, with_identity=with_identity)
+    wanted = plan_resources(configured.manifest, configured.config.owner)
     counters = plan_counters(configured.manifest)
     tee = configured.platform.tee
     if is_judged_at_launch(tee):
@@ -132,7 +142,9 @@ async def fetch_grants(
 
 def _grants(reply: KbsReply) -> dict[KbsUri, Grant]:
     return {
-        released.uri: Grant(secret=Secret(released.data), create=released.create)
+        released.uri: Grant(
+            secret=Secret(released.data), create=released.create, identity=released.identity
+        )
         for released in reply.released
     }
 
@@ -191,8 +203,9 @@ async def request_resources(
             has_clock=has_clock,
         )
         reply = await _run_kbs_child(guest, configured, request, answer)
-    brought = tuple(released.uri for released in reply.released)
-    if brought != tuple(one.uri for one in wanted) or len(reply.counters) != len(counters):
+    brought = tuple((released.uri, released.identity is None) for released in reply.released)
+    asked = tuple((one.uri, one.identity is None) for one in wanted)
+    if brought != asked or len(reply.counters) != len(counters):
         raise ChildError("child.protocol", "the KBS child brought other resources than asked for")
     return reply
 
@@ -256,9 +269,24 @@ async def _connect_to_relay(question: ConnectionQuestion) -> Answer:
     return Answer(value=ConnectionAnswer(errno=0), fds=(connection.detach(),))
 
 
-def plan_resources(manifest: PodManifest, *, with_identity: bool = False) -> tuple[Wanted, ...]:
+def plan_resources(manifest: PodManifest, owner: OwnerConfig | None = None) -> tuple[Wanted, ...]:
     """List what this pod needs from the KBS; see `ccinit.formats.pod.resources`."""
-    return want(manifest, name_resources(manifest, with_identity=with_identity))
+    wanted = want(manifest, name_resources(manifest, with_identity=owner is not None))
+    if owner is None:
+        return wanted
+    identity = want_identity(manifest, owner)
+    return tuple(identity if one.uri == identity.uri else one for one in wanted)
+
+
+def want_identity(manifest: PodManifest, owner: OwnerConfig, top_der: bytes = b"") -> Wanted:
+    """Say what the guest's TLS identity has to be; `top_der` is as in ExpectedIdentity."""
+    return Wanted(
+        uri=tls_identity_uri(manifest),
+        kind=EnvelopeKind.TLS_IDENTITY,
+        identity=ExpectedIdentity(
+            pod=manifest.name, roots_pem=owner.client_ca_pem, top_der=top_der
+        ),
+    )
 
 
 def want(manifest: PodManifest, resources: Mapping[KbsUri, EnvelopeKind]) -> tuple[Wanted, ...]:

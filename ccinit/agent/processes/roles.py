@@ -14,9 +14,9 @@ from ccinit.agent.processes.syscall_sets import (
     NETLINK,
     PARSER,
     PROGRAM,
-    REGISTRY_CLIENT,
     STARTER,
     TLS_CLIENT,
+    TLS_CLIENT_WITH_KEY,
     TLS_SERVER,
     TREE_WALK,
 )
@@ -150,7 +150,7 @@ RIGHTS: Mapping[Role, Rights] = {
     Role.KBS: Rights(
         job="ccinit.agent.jobs.kbs:run",
         uid=FIRST_UID + 6,
-        syscalls=TLS_CLIENT,
+        syscalls=TLS_CLIENT_WITH_KEY,
         connect=True,
         preload=("encodings.idna",),
         read=RESOLVER,
@@ -177,7 +177,7 @@ RIGHTS: Mapping[Role, Rights] = {
     Role.REGISTRY: Rights(
         job="ccinit.pull.registry.fetch:registry_job",
         uid=FIRST_UID + 8,
-        syscalls=REGISTRY_CLIENT,
+        syscalls=TLS_CLIENT_WITH_KEY,
         connect=True,
         preload=("encodings.idna",),
         read=RESOLVER,

@@ -158,10 +158,11 @@ TLS_CLIENT = SyscallPolicy(
 )
 """Name resolution, TCP, TLS, and files given by fd."""
 
-REGISTRY_CLIENT = SyscallPolicy(
+TLS_CLIENT_WITH_KEY = SyscallPolicy(
     allowed=TLS_CLIENT.allowed | _calls("memfd_create"), rules=TLS_CLIENT.rules
 )
-"""The same with a certificate of its own, whose key Python's ssl takes by path alone."""
+"""The same with a key (a certificate of its own, the guest's identity to look at), which Python's
+ssl takes by path alone."""
 
 PROGRAM = SyscallPolicy(
     allowed=COMPUTE | OUTPUT | FILES | START | frozenset({"mmap", "mprotect", "ioctl", "umask"}),

@@ -13,6 +13,7 @@ from ccinit.agent.jobs.messages import LaunchRequest
 from ccinit.agent.phases.attestation import plan_resources as guests_plan
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.launch_secret import STATEMENT, parse_launch_statement
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
@@ -45,10 +46,10 @@ def reason_of(document: bytes, store: Store) -> str:
     return caught.value.reason
 
 
-@pytest.mark.parametrize("owner", [None, "an owner plane"])
-def test_plan_is_the_guests_own(owner: str | None) -> None:
+@pytest.mark.parametrize("owner", [None, OwnerConfig(port=0, client_ca_pem="roots")])
+def test_plan_is_the_guests_own(owner: OwnerConfig | None) -> None:
     config: Any = SimpleNamespace(owner=owner)
-    wanted = guests_plan(MANIFEST, with_identity=owner is not None)
+    wanted = guests_plan(MANIFEST, owner)
     assert plan_resources(config, MANIFEST) == {one.uri: one.kind for one in wanted}
 
 

@@ -14,6 +14,7 @@ from ccinit.agent.jobs.messages import (
     KbsReply,
     KbsRequest,
     Released,
+    Wanted,
 )
 from ccinit.agent.phases import attestation
 from ccinit.agent.phases import evidence as evidence_module
@@ -21,7 +22,10 @@ from ccinit.agent.phases.attestation import plan_resources, request_resources
 from ccinit.attest.detect import Platform
 from ccinit.errors import ChildError
 from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.kbs.tls_identity import ExpectedIdentity
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, Turn
 from ccinit.kernel.task import sleep
@@ -39,11 +43,14 @@ def test_everything_that_the_manifest_names_is_wanted_and_policies_are_marked() 
         "image-key",
         "file-token",
     ]
-    (identity,) = set(plan_resources(pod, with_identity=True)) - set(wanted)
-    assert (str(identity.uri), identity.kind) == (
-        "kbs:///ccinit/demo/tls-identity",
-        EnvelopeKind.TLS_IDENTITY,
+    owner = OwnerConfig(port=8444, client_ca_pem="roots")
+    (identity,) = set(plan_resources(pod, owner)) - set(wanted)
+    assert identity == Wanted(
+        uri=parse_resource_uri("kbs:///ccinit/demo/tls-identity"),
+        kind=EnvelopeKind.TLS_IDENTITY,
+        identity=ExpectedIdentity(pod="demo", roots_pem="roots"),
     )
+    assert all(one.identity is None for one in wanted)
     assert [str(one.uri).rpartition("/")[2] for one in wanted if one.is_policy] == ["file-policy"]
     assert wanted[3].kind is EnvelopeKind.FILE
 

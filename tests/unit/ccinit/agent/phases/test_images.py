@@ -15,6 +15,7 @@ from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.encoding import wire
+from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.oci.registries import Access, Location, RegistryRule
 from ccinit.formats.pod.manifest import Image, PodManifest, parse_pod_manifest
@@ -183,7 +184,7 @@ def left_by_pull(manifest: PodManifest, monkeypatch: pytest.MonkeyPatch) -> set[
         return "an image"
 
     monkeypatch.setattr(module, "_pull_one", pull_one)
-    uris = [one.uri for one in plan_resources(manifest, with_identity=True)]
+    uris = [one.uri for one in plan_resources(manifest, OwnerConfig(port=0, client_ca_pem=""))]
     grants = {uri: Grant(secret=Secret(b"secret"), create=False) for uri in uris}
     configured: Any = SimpleNamespace(manifest=manifest)
     guest: Any = SimpleNamespace()
