@@ -10,6 +10,11 @@ def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def realtime() -> float:
+    """Return the seconds since 1970 by the wall clock, which ATTEST sets: for dates, not delays."""
+    return time.clock_gettime(time.CLOCK_REALTIME)
+
+
 def boottime_us() -> int:
     """Return the microseconds since boot, sleep included."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000

@@ -28,7 +28,8 @@ the guest has attested, and closes after the last container.
 
 * **The guest** shows the identity that its KBS has released: the resource
   `kbs:///ccinit/POD/tls-identity`, PEM, one private key and then the chain. Its certificate bears
-  the pod's name as DNS name.
+  the pod's name as DNS name. It is renewed while the guest runs: the next connection may show
+  another one, this connection keeps its own.
 * **The client** shows a certificate under `owner.client_ca`, for TLS clients, with exactly one URI
   of the form `{ROLE_URI_PREFIX}ROLE` among its alternative names. Roles, each including the ones
   before it: {", ".join(f"`{role}`" for role in Role)}.

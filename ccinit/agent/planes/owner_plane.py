@@ -2,8 +2,9 @@
 
 TLS ends in the child, which has the socket and a copy of the guest's TLS identity and nothing else.
 A connection may also come from the host's `relay`; it is the same from then on: the host has no
-part in it but to pass bytes. Unknown clients cannot push out known ones: few connections may be in
-their handshake at a time, and it has to end soon.
+part in it but to pass bytes. Each keeps the identity that it began with, whatever is shown later.
+Unknown clients cannot push out known ones: few connections may be in their handshake at a time, and
+it has to end soon.
 """
 
 import socket
@@ -12,6 +13,7 @@ from typing import Final
 from ccinit.agent.guest import OWNER_PLANE_STEP, Guest
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.planes.identity_renewal import IdentityRenewal
 from ccinit.agent.planes.owner_service import Caller, OwnerService
 from ccinit.agent.processes.channel import printable
 from ccinit.agent.processes.roles import Role
@@ -23,6 +25,7 @@ from ccinit.kernel.event_loop import Event, TaskGroup, deadline
 from ccinit.kernel.listener import accept, listen_tcp
 from ccinit.owner.messages import Farewell, Greeting, OwnerRequest
 from ccinit.secret import Secret
+from ccinit.values import frozen
 
 MAX_CONNECTIONS: Final = 8
 MAX_STRANGERS: Final = 2
@@ -40,13 +43,7 @@ def open_owner_plane(
         KernelError: the port cannot be had.
     """
     secret = attested.grants[tls_identity_uri(configured.manifest)].secret
-    identity = parse_tls_identity(secret.reveal())
-    service = OwnerService(
-        guest=guest,
-        configured=configured,
-        attested=attested,
-        certificate_der=identity.certificate_der,
-    )
+    service = OwnerService(guest=guest, configured=configured, attested=attested)
     plane = OwnerPlane(guest, config, secret, service)
     listener = listen_tcp(config.port) if config.port else None
     task = guest.loop.start(plane.serve(listener), "owner plane")
@@ -57,6 +54,19 @@ def open_owner_plane(
         await task.stop()
 
     guest.teardown.push(OWNER_PLANE_STEP, close)
+    renewal = IdentityRenewal(
+        guest=guest, configured=configured, attested=attested, config=config, show=plane.show
+    )
+    keeping = guest.loop.start(renewal.keep(), "identity renewal")
+    guest.teardown.push("identity renewal", keeping.stop)
+
+
+@frozen
+class _Shown:
+    """What new connections get: the identity, and its certificate in DER."""
+
+    identity: Secret
+    certificate_der: bytes
 
 
 class OwnerPlane:
@@ -65,10 +75,15 @@ class OwnerPlane:
     def __init__(
         self, guest: Guest, config: OwnerConfig, identity: Secret, service: OwnerService
     ) -> None:
+        """Nothing is served yet.
+
+        Raises:
+            FormatError, LimitExceededError: `tls_identity.…`.
+        """
         self._guest = guest
         self._config = config
-        self._identity = identity
         self._service = service
+        self.show(identity)
         self._connections = 0
         self._strangers = 0
         self._group = TaskGroup()
@@ -77,6 +92,15 @@ class OwnerPlane:
     def is_full(self) -> bool:
         """Whether no further connection is taken now."""
         return self._connections >= MAX_CONNECTIONS or self._strangers >= MAX_STRANGERS
+
+    def show(self, identity: Secret) -> None:
+        """Show this identity to new connections; it is the caller's to wipe.
+
+        Raises:
+            FormatError, LimitExceededError: `tls_identity.…`; nothing has changed.
+        """
+        certificate_der = parse_tls_identity(identity.reveal()).certificate_der
+        self._shown = _Shown(identity=identity, certificate_der=certificate_der)
 
     async def serve(self, listener: socket.socket | None) -> None:
         """Serve until cancelled; closes the listener."""
@@ -107,10 +131,11 @@ class OwnerPlane:
 
     async def _attend(self, connection: socket.socket) -> None:
         """See one connection through; what goes wrong with it is the log's and nobody else's."""
-        caller = Caller(self._guest.event)
+        shown = self._shown  # nobody waits between here and the pipe that `run` puts it in
+        caller = Caller(self._guest.event, shown.certificate_der)
         try:
             with connection:
-                farewell = await self._converse(connection, caller)
+                farewell = await self._converse(connection, caller, shown.identity)
             if farewell.why:
                 self._guest.event(f"owner: {caller}: connection ended: {printable(farewell.why)}")
         except CcinitError as error:
@@ -121,7 +146,9 @@ class OwnerPlane:
             self._connections -= 1
             self._strangers -= not caller.is_known
 
-    async def _converse(self, connection: socket.socket, caller: Caller) -> Farewell:
+    async def _converse(
+        self, connection: socket.socket, caller: Caller, identity: Secret
+    ) -> Farewell:
         """Run the child of one connection; what its calls started ends with it."""
 
         def greet(greeting: Greeting) -> None:
@@ -138,7 +165,7 @@ class OwnerPlane:
                 Farewell,
                 seconds=SESSION_SECONDS,
                 fds={"connection": connection.fileno()},
-                secrets={"identity": self._identity},
+                secrets={"identity": identity},
                 answers=self._service.answers(caller),
                 notices={Greeting: greet},
             )

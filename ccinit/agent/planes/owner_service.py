@@ -91,12 +91,14 @@ class Caller:
     """One connection's client: nobody, until its child has shaken hands.
 
     Attributes:
+        certificate_der: what it was shown of the guest's, which `attest` binds to its evidence.
         tasks: what its calls have started; set before the first one.
         greeted: set once it is known.
     """
 
-    def __init__(self, event: Callable[[str], None]) -> None:
+    def __init__(self, event: Callable[[str], None], certificate_der: bytes = b"") -> None:
         """Args: event: takes a line for the log."""
+        self.certificate_der = certificate_der
         self.tasks = TaskGroup()
         self.greeted = Event()
         self._event = event
@@ -142,25 +144,16 @@ class OwnerService:
     """Answers the owner.
 
     Attributes:
-        certificate_der: the guest's own, which `attest` binds to its evidence.
         is_attesting: one quote at a time; the device takes one user.
         rotation: of the pod's secrets.
         debug: the way into debug, once somebody has asked for it.
     """
 
-    def __init__(
-        self,
-        *,
-        guest: Guest,
-        configured: Configured,
-        attested: Attested,
-        certificate_der: bytes,
-    ) -> None:
+    def __init__(self, *, guest: Guest, configured: Configured, attested: Attested) -> None:
         self.guest = guest
         self.configured = configured
         self.attested = attested
         self.rotation = Rotation(guest, configured, attested)
-        self.certificate_der = certificate_der
         self.is_attesting = False
         self.debug: DebugBoundary | None = None
 
@@ -179,13 +172,13 @@ class OwnerService:
         except OSError as error:
             return refused(RpcError.FAILED, "owner.kernel", errno_text(error.errno))
 
-    async def attest(self, _caller: Caller, call: Attest) -> Answer:
+    async def attest(self, caller: Caller, call: Attest) -> Answer:
         """Make evidence over the caller's nonce and our certificate, never over its bytes alone."""
         if self.is_attesting:
             raise RefusedCall(RpcError.BUSY, "owner.attest", "one quote at a time")
         self.is_attesting = True
         try:
-            expected = report_data(call.nonce, self.certificate_der)
+            expected = report_data(call.nonce, caller.certificate_der)
             evidence = await collect_evidence(self.guest, self.configured, expected)
         finally:
             self.is_attesting = False

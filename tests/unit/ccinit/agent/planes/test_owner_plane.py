@@ -1,18 +1,22 @@
 """The owner plane's place in the guest: from when until when connections are taken."""
 
 import socket
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from ccinit.agent.guest import Teardown
 from ccinit.agent.host_service import HostService
+from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.planes import owner_plane
 from ccinit.agent.planes.owner_plane import MAX_STRANGERS, OwnerPlane, open_owner_plane
+from ccinit.agent.planes.owner_service import Caller
 from ccinit.agent.state import BootState
-from ccinit.errors import ChildError
+from ccinit.errors import ChildError, FormatError
 from ccinit.formats.initdata.guest_config import OwnerConfig
+from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.planes.host_rpc import METHODS, RpcError
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
@@ -22,21 +26,23 @@ from ccinit.secret import Secret
 
 if TYPE_CHECKING:
     from ccinit.agent.guest import Guest
-    from ccinit.agent.phases.attestation import Attested
     from ccinit.agent.phases.configuration import Configured
+    from ccinit.formats.kbs.resource_uri import KbsUri
 
 RELAY = METHODS["relay"]
 CONFIG = OwnerConfig(port=0, client_ca_pem="")  # no port: connections come by `relay` alone
 
 
 class Children:
-    """Holds every connection until it is cancelled."""
+    """Holds every connection until it is cancelled; `given` are the identities they began with."""
 
     def __init__(self) -> None:
         self.begun = 0
+        self.given: list[bytes] = []
 
-    async def run(self, *_job: object, **_options: object) -> None:
+    async def run(self, *_job: object, secrets: Mapping[str, Secret], **_options: object) -> None:
         self.begun += 1
+        self.given.append(secrets["identity"].reveal())
         await Event().wait()
         raise ChildError("child.ended", "not reached")
 
@@ -44,7 +50,7 @@ class Children:
 @pytest.fixture
 def guest(monkeypatch: pytest.MonkeyPatch) -> "Guest":
     monkeypatch.setattr(
-        owner_plane, "parse_tls_identity", lambda _: SimpleNamespace(certificate_der=b"")
+        owner_plane, "parse_tls_identity", lambda data: SimpleNamespace(certificate_der=data[::-1])
     )
     return cast(
         "Guest",
@@ -60,11 +66,10 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> "Guest":
 
 def open_plane(guest: "Guest") -> OwnerPlane:
     manifest = SimpleNamespace(name="shop")
-    grant = SimpleNamespace(secret=Secret(b"identity"))
-    grants = {tls_identity_uri(manifest): grant}  # type: ignore[arg-type]
+    grant = Grant(secret=Secret(b"identity"), create=False)
+    grants: dict[KbsUri, Grant] = {tls_identity_uri(cast("Any", manifest)): grant}
     configured = cast("Configured", SimpleNamespace(manifest=manifest))
-    attested = cast("Attested", SimpleNamespace(grants=grants))
-    open_owner_plane(guest, configured, attested, CONFIG)
+    open_owner_plane(guest, configured, Attested(grants=grants), CONFIG)
     return cast("OwnerPlane", guest.service.owner)
 
 
@@ -114,3 +119,54 @@ def test_host_that_relays_while_the_guest_ends_is_refused_and_ends_nothing_else(
             assert ours.recv(1) == b""
 
     guest.loop.run(main())
+
+
+def test_connection_keeps_the_identity_that_it_began_with(
+    guest: "Guest", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key, and the certificate that `attest` binds to evidence for it."""
+    callers: list[Caller] = []
+
+    def make_caller(event: Callable[[str], None], certificate_der: bytes) -> Caller:
+        callers.append(Caller(event, certificate_der))
+        return callers[-1]
+
+    monkeypatch.setattr(owner_plane, "Caller", make_caller)
+
+    async def main() -> None:
+        plane = open_plane(guest)
+        await sleep(0)
+        peers = []
+        for successor in (b"second", b"third"):
+            ours, theirs = connect()
+            peers.append(ours)
+            guest.service.take_over(theirs)
+            await sleep(0.01)
+            plane.show(Secret(successor))
+        await guest.teardown.run()
+        for peer in peers:
+            peer.close()
+
+    guest.loop.run(main())
+    assert cast("Children", guest.children).given == [b"identity", b"second"]
+    assert [one.certificate_der for one in callers] == [b"ytitnedi", b"dnoces"]
+
+
+def test_identity_that_has_no_form_is_not_shown(
+    guest: "Guest", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        plane = open_plane(guest)
+        await sleep(0)
+        monkeypatch.setattr(owner_plane, "parse_tls_identity", parse_tls_identity)
+        with pytest.raises(FormatError) as refused:
+            plane.show(Secret(b"no PEM"))
+        assert refused.value.reason == "tls_identity.form"
+        ours, theirs = connect()
+        guest.service.take_over(theirs)
+        await sleep(0.01)
+        await guest.teardown.run()
+        ours.close()
+
+    guest.loop.run(main())
+    assert cast("Children", guest.children).given == [b"identity"]

@@ -100,7 +100,6 @@ class Bench:
             guest=cast("Any", self.guest),
             configured=cast("Any", SimpleNamespace(manifest=manifest)),
             attested=cast("Any", None),
-            certificate_der=b"",
         )
         self.caller = Caller(self.events.append)
 

@@ -1,0 +1,109 @@
+"""Renewal: the guest's TLS identity gets a successor before it ends, while the guest runs.
+
+The guest attests anew and fetches the identity as it fetched the first one; the child `kbs` looks
+at it in the same way, and its chain has to lead where the first one led. New connections show the
+new one. Those that are there keep what their child has, and PID 1's copy of the old key is wiped at
+once: it passes a key on when a connection's child is started, and never later. A KBS that is not
+there, or an identity that is refused, changes nothing; the log says why, and the KBS is asked again
+(`renewal_schedule`).
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from ccinit.agent.guest import Guest
+from ccinit.agent.phases.attestation import (
+    Attested,
+    Grant,
+    fetch_grants,
+    want_identity,
+    wipe_grants,
+)
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.planes.renewal_schedule import seconds_to_renewal
+from ccinit.errors import CcinitError, as_known
+from ccinit.formats.initdata.guest_config import OwnerConfig
+from ccinit.formats.kbs.tls_identity import VerifiedIdentity
+from ccinit.formats.pod.resources import tls_identity_uri
+from ccinit.kernel.clock import realtime
+from ccinit.kernel.task import sleep
+from ccinit.secret import Secret
+
+_CHANCE_BYTES: Final = 4
+
+
+class IdentityRenewal:
+    """Keeps the identity of one boot."""
+
+    def __init__(
+        self,
+        *,
+        guest: Guest,
+        configured: Configured,
+        attested: Attested,
+        config: OwnerConfig,
+        show: Callable[[Secret], None],
+    ) -> None:
+        """Args: show: has new connections show another identity; raises, and nothing changes."""
+        self._guest = guest
+        self._configured = configured
+        self._grants = attested.grants
+        self._config = config
+        self._show = show
+        self._uri = tls_identity_uri(configured.manifest)
+
+    async def keep(self) -> None:
+        """Renew when it is time, until cancelled.
+
+        An identity that nobody looked at is kept as it is: it came with the secrets of a launch,
+        and there is no KBS to ask.
+        """
+        first = self._grants[self._uri].identity
+        if first is None:
+            return
+        used, failures = first, 0
+        while True:
+            await sleep(seconds_to_renewal(used, realtime(), failures, draw_chance()))
+            try:
+                used, failures = await self.renew(first.top_der), 0
+            except (CcinitError, OSError) as error:  # OSError: no descriptor or process to be had
+                failures += 1
+                self._guest.event(f"identity: not renewed: {as_known(error)}")
+
+    async def renew(self, top_der: bytes) -> VerifiedIdentity:
+        """Fetch the identity, and show it if it is another one; return what is known of it.
+
+        Args:
+            top_der: where its chain has to lead, if not to the roots of the owner's clients.
+
+        Raises:
+            CcinitError: as `fetch_grants`, `tls_identity.…` included; nothing has changed.
+        """
+        wanted = want_identity(self._configured.manifest, self._config, top_der)
+        fetched = await fetch_grants(self._guest, self._configured, (wanted,))
+        grant = fetched[self._uri]
+        if grant.identity is None:
+            raise RuntimeError("an identity comes with what was found of it")
+        if grant.secret.reveal() == self._grants[self._uri].secret.reveal():
+            wipe_grants(fetched)
+        else:
+            self._replace(grant)
+            ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(grant.identity.not_after))
+            self._guest.event(f"identity: renewed, ends {ends}")
+        return grant.identity
+
+    def _replace(self, grant: Grant) -> None:
+        try:
+            self._show(grant.secret)
+        except BaseException:
+            grant.secret.wipe()
+            raise
+        self._grants[self._uri].secret.wipe()
+        self._grants[self._uri] = grant
+
+
+def draw_chance() -> float:
+    """Return a number from 0 up to, not including, 1."""
+    return int.from_bytes(os.urandom(_CHANCE_BYTES)) / (1 << 8 * _CHANCE_BYTES)
