@@ -341,7 +341,7 @@ def register(owner: Owner, initdata: Path, canaries: pod.Canaries, profile: str)
 
 
 def register_owner_plane(owner: Owner) -> None:
-    """Let the KBS make a TLS identity for each boot, and make a client certificate of each role."""
+    """Let the KBS make TLS identities, and make a client certificate of each role."""
     state = ("--state", owner.state)
     owner.run("register", "tls-identity", pod.TLS_IDENTITY_URI, *state)
     for role in Role:

@@ -1,4 +1,4 @@
-"""A TLS identity for each boot: from the KBS through the guest's own client into a handshake."""
+"""A TLS identity for each session: from the KBS through the guest's own client into a handshake."""
 
 import hashlib
 import socket
@@ -96,6 +96,18 @@ def test_each_boot_shows_an_identity_of_its_own_to_its_owner(kbs: Kbs, tmp_path:
         shake_hands(tmp_path / "two.pem", kbs.state / "owner-ca.pem", "bank")
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
         shake_hands(tmp_path / "two.pem", kbs.state / "ca.pem", "shop")
+
+
+def test_session_that_asks_again_gets_another_and_each_is_in_the_audit_log(kbs: Kbs) -> None:
+    with guest(kbs).client() as client:
+        given = [client.get_envelope(IDENTITY, EnvelopeKind.TLS_IDENTITY) for _ in range(2)]
+    certificates = [x509.load_pem_x509_certificate(one.envelope.data) for one in given]
+    assert certificates[0].public_key() != certificates[1].public_key()
+    records = [record for record in kbs.audit() if record["decision"] == "released"]
+    assert len({record["session"] for record in records}) == 1
+    assert [record["minted"] for record in records] == [
+        f"tls-identity sha256:{one.fingerprint(SHA256()).hex()}" for one in certificates
+    ]
 
 
 @pytest.mark.parametrize("pod", ["shop", "bank"])

@@ -128,7 +128,7 @@ def _add_image_policy(commands: Subparsers) -> None:
 
 
 def _add_identity(commands: Subparsers) -> None:
-    summary = "Let the KBS make a TLS identity for each boot of a pod, signed by owner-ca.pem."
+    summary = "Let the KBS make TLS identities for guests of a pod, signed by owner-ca.pem."
     identity = commands.add_parser("tls-identity", help=summary, description=summary)
     add_state(identity)
     identity.add_argument("uri", metavar="URI", help="kbs:///ccinit/POD/tls-identity")
@@ -280,6 +280,6 @@ def _identity(arguments: argparse.Namespace) -> int:
     store, order = Store(state), MintOrder(arguments.life_hours * 3600)
     ensure_authority(state)
     store.write_order(uri, order)
-    print(f"each boot that may have {uri} gets a key and a certificate of its own")
+    print(f"each session that may have {uri} gets a key and a certificate of its own")
     print(f"its owner's tools know the guest by {state / CERTIFICATE_FILE}")
     return 0

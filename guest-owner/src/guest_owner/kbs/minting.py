@@ -73,7 +73,7 @@ class MintedIdentity:
 
 
 class IdentityMinter(Protocol):
-    """Makes the TLS identity of one boot."""
+    """Makes TLS identities, one for each time that a session asks."""
 
     def __call__(self, *, pod: str, session: str, life_seconds: int) -> MintedIdentity:
         """Return a new key and its certificate for a guest that runs `pod`."""

@@ -1,4 +1,4 @@
-"""TLS identities of guests, one for each boot: a key and a certificate that the KBS gives out.
+"""TLS identities of guests, one for each session: a key and a certificate that the KBS gives out.
 
 An attested TLS handshake can be relayed; a certificate that only an attested guest was given cannot
 be shown by another. The data of a `tls-identity` resource is PEM: the PKCS#8 key, then the guest's
