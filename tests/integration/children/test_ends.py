@@ -27,7 +27,12 @@ pytestmark = needs_root
     [
         pytest.param("refuse", "why", 0, VerificationError, "pull.digest: why", id="refuses"),
         pytest.param(
-            "refuse_by_kernel", "", 0, KernelError, "kernel.dm: volume: errno 5 (EIO)", id="kernel error"
+            "refuse_by_kernel",
+            "",
+            0,
+            KernelError,
+            "kernel.dm: volume: errno 5 (EIO)",
+            id="kernel error",
         ),
         pytest.param("end", "", 3, ChildError, "child.ended: config: exit code 3", id="exits"),
         pytest.param("end", "", 0, ChildError, "child.ended: config: exit code 0", id="leaves"),
