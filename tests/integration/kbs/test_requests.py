@@ -119,6 +119,14 @@ def test_slow_head_is_cut_off(kbs: Kbs) -> None:
     assert kbs.client().auth().status_code == 200
 
 
+def test_peer_that_only_connects_is_let_go(kbs: Kbs) -> None:
+    begin = time.monotonic()
+    with socket.create_connection(("127.0.0.1", kbs.port), timeout=20) as silent:
+        assert silent.recv(1) == b""
+    assert LIMITS.head_seconds - 0.5 < time.monotonic() - begin < LIMITS.head_seconds + 3
+    assert kbs.client().auth().status_code == 200
+
+
 def test_tls_below_1_3_is_refused(kbs: Kbs) -> None:
     context = kbs.tls
     context.maximum_version = ssl.TLSVersion.TLSv1_2

@@ -3,6 +3,12 @@
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from guest_owner.kbs.exclusion import held_alone
 from guest_owner.kbs.store import EMPTY_POLICY
@@ -41,3 +47,17 @@ def test_address_that_no_resolver_takes_is_refused_in_words(
 ) -> None:
     assert run("kbs", "serve", "--state", state, "--listen", f"{host}:0") == 1
     assert "[listen.address]" in error_of(capsys)
+
+
+def test_key_with_a_passphrase_is_told_and_nobody_is_asked_for_it(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = load_pem_private_key((state / "server-key.pem").read_bytes(), None)
+    sealed = tmp_path / "sealed.pem"
+    encryption = BestAvailableEncryption(b"passphrase")
+    sealed.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    serve = ("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0", "--key", sealed)
+    assert run(*serve) == 1
+    words = error_of(capsys)
+    assert "passphrase" in words
+    assert "[tls.certificate]" in words

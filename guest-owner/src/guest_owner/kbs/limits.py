@@ -12,7 +12,7 @@ class Limits:
         attestation_bytes: body of `attest`; Trustee's default (2 MiB).
         admin_bytes: body of an administrator's call, read only after the token was verified.
         head_bytes: request line and headers; a token of ours has about 6 KiB.
-        head_seconds: from the first byte of a request to the end of its headers.
+        head_seconds: of a TLS handshake; from a request's first byte to the end of its headers.
         body_seconds: from the end of the headers to the end of the body.
         session_seconds: life of a session, from `auth` on; `attest` does not extend it.
         token_seconds: life of a token.

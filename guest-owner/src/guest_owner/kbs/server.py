@@ -1,4 +1,4 @@
-"""Sockets and TLS of the KBS: TLS 1.3 only, deadlines on request heads, a cap on connections.
+"""Sockets and TLS of the KBS: TLS 1.3 only, deadlines up to a request, a cap on connections.
 
 uvicorn speaks HTTP/1.1; the application is `guest_owner.kbs.app`. One process, one thread.
 """
@@ -6,6 +6,7 @@ uvicorn speaks HTTP/1.1; the application is `guest_owner.kbs.app`. One process, 
 import asyncio
 import socket
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -43,7 +44,7 @@ def build_server(
         timeout_graceful_shutdown=2,
         ssl_context_factory=lambda _config, _default: context,
     )
-    return uvicorn.Server(config)
+    return _DeadlineServer(config, limits.head_seconds)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -76,11 +77,35 @@ def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     try:
         for path in (certificate, key):
             read_capped(path, MAX_PEM_BYTES)  # OpenSSL does not say which one it cannot read
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, password="")  # else OpenSSL asks a terminal
     except ssl.SSLError as error:
-        detail = f"{certificate} and {key} are no certificate and its key in PEM: {error.reason}"
+        why = error.reason or "is the key one with a passphrase? Remove it"
+        detail = f"{certificate} and {key} are no certificate and its key in PEM: {why}"
         raise ConfigError("tls.certificate", detail) from error
     return context
+
+
+class _DeadlineServer(uvicorn.Server):
+    """uvicorn's server, with a deadline for TLS handshakes.
+
+    It passes none on, and asyncio waits a minute for a peer that only connects: no cap counts such
+    a connection, and each holds a descriptor.
+    """
+
+    def __init__(self, config: uvicorn.Config, seconds: float) -> None:
+        super().__init__(config)
+        self._seconds = seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        create = loop.create_server
+        loop.create_server = partial(  # type: ignore[method-assign]
+            create, ssl_handshake_timeout=self._seconds, ssl_shutdown_timeout=self._seconds
+        )
+        try:
+            await super().startup(sockets)
+        finally:
+            loop.create_server = create  # type: ignore[method-assign]
 
 
 def _deadline_protocol(head_seconds: float) -> type[asyncio.Protocol]:
