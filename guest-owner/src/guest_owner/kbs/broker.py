@@ -189,9 +189,13 @@ class KeyBroker:
         return reply
 
     def _require_pod(self, attested: Attested, pod: str) -> None:
-        registered = self._store.read_pod_name(attested.subject.initdata_name)
+        registered = self._read_pod_name(attested)
         if pod != registered:
             raise VerificationError("counter.pod", f"asked for {pod}, the guest is {registered}")
+
+    def _read_pod_name(self, attested: Attested) -> str:
+        subject = attested.subject
+        return self._store.read_pod_name(subject.initdata_name, subject.initdata_digest)
 
     def _make_body(self, attested: Attested, uri: ResourceUri) -> tuple[bytes, str]:
         """Return a stored body, or a minted one and what the audit log says about it."""
@@ -199,7 +203,7 @@ class KeyBroker:
         if order is None:
             return self._store.read_resource(uri), ""
         # What is made is for the pod that the guest is bound to, and not for what it asks for.
-        pod = self._store.read_pod_name(attested.subject.initdata_name)
+        pod = self._read_pod_name(attested)
         if uri.type != pod:
             raise VerificationError("mint.pod", f"{uri} is not of pod {pod}")
         if isinstance(order, DebugOrder):

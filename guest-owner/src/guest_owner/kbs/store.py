@@ -24,11 +24,9 @@ belongs on the owner's machine, never on the host that runs the guests.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
-from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
@@ -86,7 +84,6 @@ from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 
 MAX_RESOURCE_BYTES = 1 << 20
 MAX_KEY_BYTES = 4096
-_NONE: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 EMPTY_POLICY = b"""\
 # Who may get which resource. Nothing is released unless a rule says so.
@@ -189,8 +186,8 @@ class Store:
     def register(
         self,
         references: Sequence[ReferenceSet] = (),
-        attestation_keys: Mapping[str, bytes] = _NONE,
-        documents: Mapping[str, bytes] = _NONE,
+        attestation_keys: Mapping[str, bytes] | None = None,
+        documents: Mapping[str, bytes] | None = None,
     ) -> None:
         """Register all of it or nothing, replacing what has the same names.
 
@@ -204,18 +201,17 @@ class Store:
             ConfigError: as `write_registrations`.
         """
         files = {f"references/{one.name}.json": encode_reference_set(one) for one in references}
-        for name, public_der in attestation_keys.items():
+        for name, public_der in (attestation_keys or {}).items():
             parse_attestation_key(public_der)
             files[f"attestation-keys/{check_name(name, 'ak.name')}.der"] = public_der
-        for name, document in documents.items():
+        for name, document in (documents or {}).items():
             parse_initdata(document)
             files[f"initdata/{check_name(name, 'initdata.name')}.toml"] = document
         with changing(self.root):
             if references:
                 replaced = {reference.name for reference in references}
-                known = self.read_references().sets
+                kept = (one for one in self.read_references().sets if one.name not in replaced)
                 # Building the value checks that no measurement gets two profiles.
-                kept = (reference for reference in known if reference.name not in replaced)
                 References(sets=(*kept, *references))
             write_registrations(self.root, files)
 
@@ -235,9 +231,8 @@ class Store:
         with changing(self.root):
             if platform is Tee.SE:
                 others = (root for root in self._read_roots(platform) if root.name != name)
-                check_host_keys(
-                    (*certificates, *(der for root in others for der in root.certificates))
-                )
+                known = (der for root in others for der in root.certificates)
+                check_host_keys((*certificates, *known))
             if evidence_needs_request(platform):
                 ensure_request_key(self.root)
             self._register(f"roots/{platform}/{name}.pem", pem)
@@ -363,10 +358,16 @@ class Store:
             for folder in ("resources", "minted"):
                 remove_file(self._path(folder, uri))
 
-    def read_pod_name(self, initdata_name: str) -> str:
-        """Return the name of the pod that a registered document describes."""
+    def read_pod_name(self, initdata_name: str, digest: Digest) -> str:
+        """Return the name of the pod that a registered document describes.
+
+        Raises:
+            VerificationError: `initdata.replaced`, another one has that name by now.
+        """
         name = check_name(initdata_name, "initdata.name")
         document = read_capped(self.root / "initdata" / f"{name}.toml", MAX_DOCUMENT_BYTES)
+        if sha256_digest(document) != digest:  # since the guest was found to be registered
+            raise VerificationError("initdata.replaced", f"{name} is another document by now")
         return parse_registrable_initdata(document).pod_name
 
     def read_admin_keys(self) -> tuple[AdminKey, ...]:

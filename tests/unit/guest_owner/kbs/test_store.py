@@ -15,11 +15,13 @@ from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import counter_uri
+from guest_owner.initdata_command import make_document
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.files import write_atomically
 from guest_owner.kbs.references import Profile
 from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store
 from tests.fakes.disk_log import log_disk
+from tests.fakes.documents import CONFIG, POD
 from tests.fakes.tls_server import make_authority
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
 from tests.fakes.ultravisor import host_key_document
@@ -103,7 +105,7 @@ def test_add_attestation_key_refuses_what_is_no_key(store: Store) -> None:
         (lambda store, name: store.add_root(name, Tee.SNP, ROOT), "root.name"),
         (lambda store, name: store.add_issuer(name, b"", b""), "issuer.name"),
         (lambda store, name: store.add_initdata(name, DOCUMENT), "initdata.name"),
-        (lambda store, name: store.read_pod_name(name), "initdata.name"),
+        (lambda store, name: store.read_pod_name(name, sha256_digest(DOCUMENT)), "initdata.name"),
         (lambda store, name: store.add_admin_key(name, ADMIN_KEY), "admin.name"),
     ],
     ids=["ak", "root", "issuer", "initdata", "pod", "admin"],
@@ -220,6 +222,17 @@ def test_registered_initdata_has_the_digest_of_every_platform(store: Store) -> N
     registered = store.add_initdata("shop", DOCUMENT)
     assert registered.digest_by("sha256") == hashlib.sha256(DOCUMENT).digest()
     assert registered.digest_by("sha384") == hashlib.sha384(DOCUMENT).digest()
+
+
+def test_pod_is_told_of_the_document_that_a_guest_was_bound_to_and_of_no_other(
+    store: Store,
+) -> None:
+    first, second = (make_document(CONFIG, POD.replace('"shop"', f'"{pod}"')) for pod in ("a", "b"))
+    bound = store.add_initdata("shop", first)
+    assert store.read_pod_name("shop", bound.digest) == "a"
+    other = store.add_initdata("shop", second)
+    assert store.read_pod_name("shop", other.digest) == "b"
+    assert reason_of(store.read_pod_name, "shop", bound.digest) == "initdata.replaced"
 
 
 def test_vendor_roots_are_kept_by_platform(store: Store) -> None:
