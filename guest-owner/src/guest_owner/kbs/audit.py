@@ -9,10 +9,11 @@ push out what guests and administrators did; files are `guest_owner.kbs.audit_fi
 
 import heapq
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from io import BufferedReader
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError
@@ -20,15 +21,19 @@ from ccinit.formats.encoding.fields import Fields
 from guest_owner.kbs.appraisal import Claim
 from guest_owner.kbs.audit_files import (
     append_line,
+    chain_files,
     continuation,
+    continuation_of,
     count_records,
     drop_unfinished,
     older_files,
+    open_chain,
     removal,
     remove_older,
     set_aside,
     strangers_of,
     whole_lines,
+    whole_lines_of,
 )
 from guest_owner.kbs.limits import DEFAULT_LIMITS, Limits
 
@@ -242,11 +247,13 @@ def _read_head(path: Path) -> _Head:
 
 def has_records(path: Path) -> bool:
     """Whether anything is in the log whose newest file is `path`."""
-    return any(_parts(newest) for newest in (path, strangers_of(path)))
+    return any(chain_files(newest) for newest in (path, strangers_of(path)))
 
 
 def read_audit(path: Path) -> Iterator[dict[str, object]]:
     """Yield the records of a log, both chains and their older files, by their time.
+
+    The KBS may go on: of each chain there is what was there when its first record was asked for.
 
     Args:
         path: of the newest file.
@@ -259,24 +266,26 @@ def read_audit(path: Path) -> Iterator[dict[str, object]]:
     return heapq.merge(*chains, key=lambda record: str(record["time"]))
 
 
-def _parts(path: Path) -> tuple[Path, ...]:
-    # A KBS that was stopped between two files has not begun the next one.
-    return (*older_files(path), *((path,) if path.exists() else ()))
-
-
 def _read_chain(path: Path) -> Iterator[dict[str, object]]:
-    previous: Path | None = None
-    for part in _parts(path):
-        try:
-            expected = "" if previous is None else continuation(previous)
-            for number, line in enumerate(whole_lines(part), 1):
-                record = _parse_line(line, f"{part.name}, line {number}")
-                if number == 1 and previous is not None and record["reason"] != expected:
-                    raise FormatError("audit.chain", f"{part.name} does not say: {expected}")
-                yield record
-        except OSError as error:
-            raise ConfigError("audit.read", f"cannot read {part}: {error.strerror}") from error
-        previous = part
+    try:
+        with open_chain(path) as files:
+            yield from _read_files(files)
+    except OSError as error:
+        where = path if error.filename is None else error.filename
+        raise ConfigError("audit.read", f"cannot read {where}: {error.strerror}") from error
+
+
+def _read_files(files: Iterable[BufferedReader]) -> Iterator[dict[str, object]]:
+    previous: BufferedReader | None = None
+    for file in files:
+        name = Path(file.name).name
+        expected = "" if previous is None else continuation_of(previous)
+        for number, line in enumerate(whole_lines_of(file), 1):
+            record = _parse_line(line, f"{name}, line {number}")
+            if number == 1 and previous is not None and record["reason"] != expected:
+                raise FormatError("audit.chain", f"{name} does not say: {expected}")
+            yield record
+        previous = file
 
 
 def encode_claims(claims: Sequence[Claim]) -> list[dict[str, object]]:

@@ -13,16 +13,21 @@ older files away, and what is left still says what it continues. The records the
 `guest_owner.kbs.audit`.
 """
 
+import errno
 import hashlib
 import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
 from guest_owner.kbs.files import PRIVATE_MODE, sync_directory
 
 _NUMBER_DIGITS: Final = 6  # at least
+_MAX_HEAD_BYTES: Final = 4096
+_TRIES: Final = 100
 
 
 def strangers_of(path: Path) -> Path:
@@ -48,7 +53,50 @@ def whole_lines(path: Path) -> Iterator[bytes]:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        yield from (line for line in file if line.endswith(b"\n"))
+        yield from whole_lines_of(file)
+
+
+def whole_lines_of(file: BufferedReader) -> Iterator[bytes]:
+    """Yield the lines of an open file; as `whole_lines`."""
+    return (line for line in file if line.endswith(b"\n"))
+
+
+def chain_files(path: Path) -> tuple[Path, ...]:
+    """Return all files of the chain whose newest is `path`, oldest first."""
+    # A KBS that was stopped between two files has not begun the next one.
+    return (*older_files(path), *((path,) if path.exists() else ()))
+
+
+@contextmanager
+def open_chain(path: Path) -> Iterator[tuple[BufferedReader, ...]]:
+    """Open the files of a chain, oldest first, as they are at one moment of a KBS that goes on.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    with ExitStack() as stack:
+        for _ in range(_TRIES):
+            files = _open_at_once(path, stack)
+            if files is not None:
+                break
+            stack.close()  # it was turned over meanwhile: once more
+        else:
+            raise OSError(errno.EBUSY, "it is turned over again and again: try again", str(path))
+        yield files
+
+
+def _open_at_once(path: Path, stack: ExitStack) -> tuple[BufferedReader, ...] | None:
+    """Return a chain's open files, to be closed by `stack`; None if they are others by now."""
+    try:
+        files = tuple(stack.enter_context(part.open("rb")) for part in chain_files(path))
+        now = [_identity(part.stat()) for part in chain_files(path)]
+    except FileNotFoundError:
+        return None
+    return files if now == [_identity(os.fstat(file.fileno())) for file in files] else None
+
+
+def _identity(about: os.stat_result) -> tuple[int, int]:
+    return about.st_dev, about.st_ino
 
 
 def append_line(path: Path, line: bytes) -> None:
@@ -101,18 +149,35 @@ def set_aside(path: Path) -> Path:
         OSError: the directory cannot be written.
     """
     older = older_files(path)
-    number = _number(older[-1]) + 1 if older else 1
+    # Who keeps everything has moved older files away, and would lose one to another of its name.
+    number = max(_number(older[-1]) if older else 0, _continued_number(path)) + 1
     target = path.with_name(f"{path.stem}-{number:0{_NUMBER_DIGITS}}{path.suffix}")
     path.rename(target)
     sync_directory(path.parent)
     return target
 
 
+def _continued_number(path: Path) -> int:
+    """Return the number of the file that this one says it continues; 0 if it says nothing."""
+    with path.open("rb") as file:
+        head = file.readline(_MAX_HEAD_BYTES).decode("ascii", "replace")
+    told = re.search(
+        rf'"continues {re.escape(path.stem)}-([0-9]{{1,18}}){re.escape(path.suffix)} ', head
+    )
+    return int(told[1]) if told else 0
+
+
 def continuation(path: Path) -> str:
     """Return what the file after `path` begins with: its name and digest."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    return f"continues {path.name} sha256:{digest.hexdigest()}"
+        return continuation_of(file)
+
+
+def continuation_of(file: BufferedReader) -> str:
+    """Return what the file after an open one begins with."""
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256")
+    return f"continues {Path(file.name).name} sha256:{digest.hexdigest()}"
 
 
 def count_records(path: Path) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
-from guest_owner.kbs import audit
+from guest_owner.kbs import audit, audit_files
 from guest_owner.kbs.appraisal import Claim
 from guest_owner.kbs.audit import (
     MAX_TEXT,
@@ -208,6 +208,63 @@ def test_older_files_that_were_moved_away_leave_a_readable_log(tmp_path: Path) -
         log.append(numbered(number))
     (tmp_path / "audit-000001.jsonl").unlink()
     assert next(read_audit(path))["event"] == "rotation"
+
+
+def test_number_of_a_file_that_was_moved_away_is_not_given_again(tmp_path: Path) -> None:
+    path, archive = tmp_path / "log/audit.jsonl", tmp_path / "archive"
+    path.parent.mkdir()
+    archive.mkdir()
+    log = AuditLog(path, replace(SMALL, audit_older_files=9))
+    for number in range(40):
+        log.append(numbered(number))
+        for older in older_files(path):
+            assert not (archive / older.name).exists()
+            older.rename(archive / older.name)
+    assert len(list(archive.iterdir())) > 2
+    for one in archive.iterdir():
+        one.rename(path.with_name(one.name))
+    reasons = [record["reason"] for record in read_audit(path) if record["event"] == "admin"]
+    assert reasons == [str(number) for number in range(40)]
+
+
+def test_log_is_read_as_it_was_though_it_is_turned_over_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path, SMALL)
+    for number in range(25):
+        log.append(numbered(number))
+    before = [record["reason"] for record in read_audit(path)]
+    records = read_audit(path)
+    begun = [next(records)["reason"]]
+    for number in range(25, 60):
+        log.append(numbered(number))
+    assert not set(begun) & {record["reason"] for record in read_audit(path)}
+    assert [*begun, *(record["reason"] for record in records)][: len(before)] == before
+
+
+def test_log_that_is_turned_over_while_its_files_are_opened_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path, SMALL)
+    for number in range(25):
+        log.append(numbered(number))
+    find, turned = audit_files.older_files, 0
+
+    def find_then_turn(newest: Path) -> tuple[Path, ...]:
+        nonlocal turned
+        found = find(newest)
+        if newest == path and turned < 3:
+            turned += 1
+            with monkeypatch.context() as patch:
+                patch.setattr(audit_files, "older_files", find)
+                for number in range(10 * turned, 10 * turned + 10):
+                    log.append(numbered(100 + number))
+        return found
+
+    monkeypatch.setattr(audit_files, "older_files", find_then_turn)
+    reasons = [record["reason"] for record in read_audit(path)]
+    assert turned == 3
+    assert "139" in reasons
 
 
 @pytest.mark.parametrize(
