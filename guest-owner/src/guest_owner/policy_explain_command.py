@@ -46,11 +46,12 @@ def _explain(arguments: argparse.Namespace) -> int:
     store = Store(arguments.state)
     uri = parse_resource_uri(arguments.uri, "resource.uri")
     references = store.read_references()
-    subject = (
+    subject, basis = (
         _of_session(arguments.state / AUDIT_NAME, arguments.session)
         if arguments.session is not None
-        else _described(references, arguments)
-    ).with_aliases(references)
+        else (_described(references, arguments), frozenset[str]())
+    )
+    subject = subject.with_aliases(references)
     policy = store.read_policy()
     print(f"guest: image {subject.reference} ({subject.profile}), initdata {subject.initdata_name}")
     rows = [
@@ -61,6 +62,9 @@ def _explain(arguments: argparse.Namespace) -> int:
     decision = decide(policy, uri, subject)
     if not subject.is_registered(references):
         print(f"{uri}: denied, the guest's registration was withdrawn")
+        return 1
+    if not references.uphold(basis):
+        print(f"{uri}: denied, a key, certificate or requirement that it was appraised by is gone")
         return 1
     if isinstance(decision, Deny):
         print(f"{uri}: denied, {decision.reason}")
@@ -91,22 +95,27 @@ def _described(references: References, arguments: argparse.Namespace) -> Subject
     raise ConfigError("explain.unknown", f"{image!r} and {document!r} are not both registered")
 
 
-def _of_session(log: Path, label: str) -> Subject:
+def _of_session(log: Path, label: str) -> tuple[Subject, frozenset[str]]:
+    """Return who attested, and on what that stands."""
     for record in read_audit(log):
         if (record["session"], record["event"]) != (label, Event.ATTEST.value):
             continue
         if record["decision"] != Decision.ACCEPTED.value:
             raise ConfigError("explain.session", f"{label} was refused: {record['reason']}")
-        with_devices = "devices" in record
-        return Subject(
+        subject = Subject(
             reference=_written(record, "reference"),
             image=_written(record, "image"),
             profile=_profile(_written(record, "profile")),
             initdata_name=_written(record, "initdata_name"),
             initdata_digest=parse_digest(_written(record, "initdata"), "audit.initdata"),
-            devices=frozenset(_written(record, "devices").split(", ") if with_devices else ()),
+            devices=_listed(record, "devices"),
         )
+        return subject, _listed(record, "basis")
     raise ConfigError("explain.session", f"no attestation of {label!r} is in the audit log")
+
+
+def _listed(record: Mapping[str, object], key: str) -> frozenset[str]:
+    return frozenset(_written(record, key).split(", ") if key in record else ())
 
 
 def _written(record: Mapping[str, object], key: str) -> str:

@@ -52,6 +52,7 @@ def test_handshake_releases_the_resource_and_audits_it(kbs: Kbs) -> None:
     assert (attest["event"], attest["decision"]) == ("attest", "accepted")
     assert attest["pcr"] == {str(i): value.hex() for i, value in enumerate(client.tpm.pcrs)}
     assert (attest["reference"], attest["profile"]) == ("image-1", "prod")
+    assert attest["basis"] == "tpm sha256:" + hashlib.sha256(client.tpm.public_der).hexdigest()
     assert attest["initdata"] == "sha256:" + hashlib.sha256(DOCUMENT).hexdigest()
     assert (release["decision"], release["resource"]) == ("released", "kbs:///" + URI)
     assert release["session"] == attest["session"]

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.store import Store
 from guest_owner.trustee.export import appraisal_policy
 from tests.unit.guest_owner.command_line import error_of, run
-from tests.unit.guest_owner.kbs.values import DOCUMENT, boot_of, initdata, reference_set
+from tests.unit.guest_owner.kbs.values import (
+    DOCUMENT,
+    boot_of,
+    booted_tpm,
+    initdata,
+    reference_set,
+)
 
 URI = "kbs:///ccinit/shop/file-password"
 
@@ -193,6 +200,34 @@ def test_explain_of_a_session_reads_who_attested_in_it(
     assert "no attestation of 'five'" in error_of(capsys)
 
 
+def test_explain_of_a_session_knows_what_its_appraisal_stood_on(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, key = Store(shop), booted_tpm(reference_set("image-1")).public_der
+    store.add_attestation_key("node", key)
+    basis = store.read_references().basis_of(Tee.TPM, (key,))
+    AuditLog(shop / "audit.jsonl").append(
+        AuditRecord(
+            event=Event.ATTEST,
+            session="one",
+            tee="tpm",
+            decision=Decision.ACCEPTED,
+            reference="image-1",
+            image=reference_set("image-1").images[0],
+            profile="prod",
+            initdata=str(initdata().digest),
+            initdata_name="shop",
+            basis=", ".join(basis),
+        )
+    )
+    assert explain(shop, "--session", "one") == 0
+    (shop / "attestation-keys/node.der").unlink()
+    capsys.readouterr()
+    assert explain(shop, "--session", "one") == 1
+    words = "denied, a key, certificate or requirement that it was appraised by is gone"
+    assert words in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -204,6 +239,7 @@ def test_explain_of_a_session_reads_who_attested_in_it(
         ("initdata", "md5:0"),
         ("initdata_name", 7),
         ("devices", ["sampledevice"]),
+        ("basis", ["tpm sha256:00"]),
     ],
 )
 def test_explain_of_a_record_that_was_edited_says_what_is_wrong(

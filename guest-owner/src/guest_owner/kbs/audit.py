@@ -47,6 +47,7 @@ _OPTIONAL_TEXTS = (
     "initdata",
     "initdata_name",
     "devices",
+    "basis",
     "resource",
     "minted",
     "request",
@@ -90,6 +91,7 @@ class AuditRecord:
         image: what the guest measures (`ReferenceSet.images`), only of accepted evidence.
         initdata: digest and registered name of the bound document, only of appraised guests.
         devices: names of what else vouched, only of appraised guests.
+        basis: what the appraisal stands on (`References.basis_of`), only of accepted evidence.
         resource: URI, only for resources.
         minted: what was made for this guest: kind and SHA-256 of a certificate, or a counter.
         request: method and path, only for administration.
@@ -111,6 +113,7 @@ class AuditRecord:
     initdata: str = ""
     initdata_name: str = ""
     devices: str = ""
+    basis: str = ""
     resource: str = ""
     minted: str = ""
     request: str = ""

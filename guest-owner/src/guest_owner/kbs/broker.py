@@ -119,7 +119,7 @@ class KeyBroker:
             basis=basis,
         )
         token = self._signer.sign(evidence, attested, session.nonce)
-        self._decisions.accept_evidence(session.label, evidence)
+        self._decisions.accept_evidence(session.label, evidence, basis)
         self._sessions.complete(session, attested)
         return session, encode_token_reply(TokenReply(token=token))
 

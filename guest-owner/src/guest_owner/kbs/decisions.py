@@ -39,7 +39,9 @@ class Decisions:
             )
         )
 
-    def accept_evidence(self, label: str, evidence: AppraisedEvidence) -> None:
+    def accept_evidence(
+        self, label: str, evidence: AppraisedEvidence, basis: frozenset[str] = frozenset()
+    ) -> None:
         """Note evidence that has passed, or a token of it, under the label of who showed it."""
         subject = evidence.subject
         self._audit.append(
@@ -56,6 +58,7 @@ class Decisions:
                 initdata=str(subject.initdata_digest),
                 initdata_name=subject.initdata_name,
                 devices=", ".join(sorted(subject.devices)),
+                basis=", ".join(sorted(basis)),
             )
         )
 
