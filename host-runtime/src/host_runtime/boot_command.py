@@ -191,7 +191,7 @@ def _plan(options: argparse.Namespace) -> GuestConfig:
         memory_mib=options.memory,
         vcpus=options.vcpus,
         firmware=choose_firmware(options, tee, default),
-        disks=tuple(map(_parse_disk, options.disk)),
+        disks=tuple(_parse_disk(number, text) for number, text in enumerate(options.disk)),
         network=_plan_network(options),
         tpm=None if options.tpm is None else VirtualTpm(folder=options.tpm.absolute()),
         vsock=_choose_vsock(options.vsock),
@@ -275,11 +275,12 @@ def _plan_network(options: argparse.Namespace) -> UserNetwork | None:
     return UserNetwork(is_restricted=options.network == "restricted", host_forwards=tuple(forwards))
 
 
-def _parse_disk(text: str) -> Disk:
+def _parse_disk(number: int, text: str) -> Disk:
     path = Path(text.removesuffix(":ro"))
     if not path.is_file():
         raise ConfigError("boot.disk", f"{path} is not a file")
-    serial = path.stem[:20]  # virtio-blk's limit
+    # A guest refuses two disks of one serial number: files of one name have others here.
+    serial = f"{number}-{path.stem}"[:20]  # virtio-blk's limit
     return Disk(path=path, serial=serial, is_read_only=text.endswith(":ro"))
 
 
