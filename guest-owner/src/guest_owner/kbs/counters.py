@@ -63,6 +63,10 @@ class Counters:
         with changing(self._root):
             self._write(uri, Counter(value=value))
 
+    def has(self, uri: PluginUri) -> bool:
+        """Whether it is counted."""
+        return self._path(uri).is_file()
+
     def read(self, uri: PluginUri) -> Counter:
         """Return a counter.
 

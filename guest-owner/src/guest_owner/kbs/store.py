@@ -364,11 +364,15 @@ class Store:
         Raises:
             VerificationError: `initdata.replaced`, another one has that name by now.
         """
-        name = check_name(initdata_name, "initdata.name")
-        document = read_capped(self.root / "initdata" / f"{name}.toml", MAX_DOCUMENT_BYTES)
+        document = self.read_initdata(initdata_name)
         if sha256_digest(document) != digest:  # since the guest was found to be registered
-            raise VerificationError("initdata.replaced", f"{name} is another document by now")
+            raise VerificationError("initdata.replaced", f"{initdata_name} is another by now")
         return parse_registrable_initdata(document).pod_name
+
+    def read_initdata(self, name: str) -> bytes:
+        """Return a registered document."""
+        name = check_name(name, "initdata.name")
+        return read_capped(self.root / "initdata" / f"{name}.toml", MAX_DOCUMENT_BYTES)
 
     def read_admin_keys(self) -> tuple[AdminKey, ...]:
         """Read who may administer; without a key nobody may."""

@@ -1,0 +1,115 @@
+"""What `policy explain` foresees of all that a pod's document names, before its first boot."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from guest_owner.kbs.store import Store
+from tests.fakes.coco_documents import document_of
+from tests.fakes.documents import CONFIG, POD
+from tests.unit.guest_owner.command_line import run
+from tests.unit.guest_owner.kbs.values import reference_set
+
+VOLUME = """\
+[[volume]]
+name = "data"
+kind = "persistent"
+size_bytes = 67108864
+key = "kbs:///ccinit/shop/volume-key-data"
+rollback = "kbs-counter"
+"""
+SECRET = '[[secret]]\ncontainer = "web"\nuri = "kbs+pki:///cert"\nfile = "/run/cert"\n'
+DIGEST = "ab" * 32
+SHOP = "kbs:///ccinit/shop/"
+COUNTER = "kbs+rollback-counter:///shop/data"
+
+
+@pytest.fixture
+def shop(state: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A pod and an image that are registered, and a rule for both; no resource yet."""
+    owner = "[owner]\nclient_ca = '''\n-----BEGIN CERTIFICATE-----\n'''\n"
+    pod = POD.replace("{digest}", DIGEST) + VOLUME
+    Store(state).add_reference(reference_set("image-1"))
+    (state / "initdata").mkdir()
+    document = document_of({"ccinit.toml": CONFIG + owner, "pod.toml": pod})
+    (state / "initdata/shop.toml").write_bytes(document)
+    assert run("policy", "allow", "--state", state, "ccinit/shop/*", "--initdata", "shop") == 0
+    (state / "content").write_bytes(hashlib.sha512().digest())
+    capsys.readouterr()
+    return state
+
+
+def register(state: Path, name: str, kind: str, *options: str) -> None:
+    words = ("register", "resource", "--state", state, f"{SHOP}{name}", state / "content")
+    assert run(*words, "--kind", kind, *options) == 0
+
+
+def foresee(state: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, list[str]]]:
+    """Return the exit status, and each resource's line behind its name."""
+    capsys.readouterr()
+    guest = ("--reference", "image-1", "--initdata", "shop")
+    status = run("policy", "explain", "--state", state, *guest)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:-1]]
+    return status, {row[0]: row[1:] for row in rows}
+
+
+def test_each_resource_of_the_document_is_told_until_all_are_there(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, rows = foresee(shop, capsys)
+    kinds = {
+        "log-psk": "log-psk",
+        "tls-identity": "tls-identity",
+        "volume-key-data": "volume-key",
+        "file-auth": "file",
+        "file-password": "file",
+    }
+    wanted = {f"{SHOP}{name}": kind for name, kind in kinds.items()} | {COUNTER: "counter"}
+    assert rows == {uri: [kind, "no", "rule", "1"] for uri, kind in wanted.items()}
+    assert status == 1
+    for name, kind in kinds.items():
+        if kind != "tls-identity":
+            register(shop, name, kind, "--envelope")
+    assert run("register", "rollback-counter", "--state", shop, "shop", "data") == 0
+    assert foresee(shop, capsys)[0] == 1
+    assert run("register", "tls-identity", "--state", shop, f"{SHOP}tls-identity") == 0
+    assert foresee(shop, capsys) == (
+        0,
+        {uri: [kind, "yes", "rule", "1"] for uri, kind in wanted.items()},
+    )
+
+
+def test_resource_of_another_form_than_the_guest_takes_is_told(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register(shop, "file-auth", "file")
+    register(shop, "file-password", "image-key", "--envelope")
+    status, rows = foresee(shop, capsys)
+    assert status == 1
+    assert rows[f"{SHOP}file-auth"][1:3] == ["no", "envelope:"]
+    assert rows[f"{SHOP}file-password"][1] == "envelope.kind"
+
+
+def test_resource_that_no_rule_releases_is_told_with_the_reason(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("policy", "remove", "--state", shop, 1) == 0
+    status, rows = foresee(shop, capsys)
+    assert status == 1
+    assert all(row[2] == "denied," for row in rows.values())
+
+
+def test_what_another_services_plugin_makes_is_not_here(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shop / "initdata/shop.toml"
+    path.write_bytes(
+        path.read_bytes().replace(
+            b"[[volume]]", SECRET.encode("unicode_escape").replace(b'"', b'\\"') + b"[[volume]]", 1
+        )
+    )
+    status, rows = foresee(shop, capsys)
+    assert status == 1
+    said = " ".join(rows["kbs+pki:///cert"])
+    assert said == "file no plugin pki here denied, no rule is about it"
