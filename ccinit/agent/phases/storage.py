@@ -28,6 +28,7 @@ from ccinit.boot.disks import (
 from ccinit.errors import ChildError
 from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.volume import ScratchProfile, Volume, VolumeKind
+from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl
 from ccinit.kernel.mount import CONFINED, mount
 from ccinit.unlock.filesystem import FormatDevice, unmount
@@ -71,6 +72,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
         KernelError, ChildError: a step failed; the teardown undoes those before.
     """
     manifest = configured.manifest
+    guest.event(f"disks: {', '.join(map(_describe, configured.disks))}")
     control = DmControl()
     guest.teardown.push("device-mapper", undoing(control.close))
     tools = find_tools_disk(configured)
@@ -103,6 +105,11 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
         store=store,
         in_memory=not roles.scratch,
     )
+
+
+def _describe(disk: BlockDevice) -> str:
+    """Say what a manifest can be compared with, not what the host calls it."""
+    return f"{disk.name} of {disk.size_bytes} bytes{', read-only' if disk.read_only else ''}"
 
 
 async def _open_scratch(

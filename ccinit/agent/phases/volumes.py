@@ -82,6 +82,9 @@ async def find_volumes(
             if volume.kind is not kind:
                 continue
             disks = select_candidates(configured.disks, taken, volume.size_bytes)
+            if not disks:
+                detail = f"no disk of {volume.size_bytes} bytes for {volume.name}"
+                raise VerificationError("volume.missing", detail)
             one = await _find(guest, control, configured, attested, volume, disks)
             taken.append(one.disk)
             found.append(one)

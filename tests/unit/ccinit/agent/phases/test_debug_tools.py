@@ -49,6 +49,7 @@ class Bench:
         self.disks = [INITDATA, ROOT, SCRATCH, TOOLS]
         self.roles: DiskRoles | None = None
         self.apart: list[BlockDevice | None] = []
+        self.events: list[str] = []
         limits = SimpleNamespace(memory_store_bytes=7 << 20)
         self.config = SimpleNamespace(debug_tools=PARAMETERS, limits=limits)
         self.volumes: tuple[Any, ...] = (VOLUME,)
@@ -79,7 +80,8 @@ class Bench:
         self.roles = cast("DiskRoles", arguments[-1])
 
     def unlock(self) -> None:
-        guest: Any = SimpleNamespace(teardown=SimpleNamespace(push=lambda *_: None))
+        teardown = SimpleNamespace(push=lambda *_: None)
+        guest: Any = SimpleNamespace(teardown=teardown, event=self.events.append)
         self.roles = None
         self.unlocked = run(storage.unlock(guest, self.configured, cast("Any", None)))
 
@@ -102,6 +104,14 @@ def refused(bench: Bench) -> str:
         bench.unlock()
     assert bench.roles is None
     return caught.value.reason
+
+
+def test_log_has_the_disks_that_a_manifest_can_be_compared_with(bench: Bench) -> None:
+    bench.disks = bench.disks[:3]
+    assert refused(bench) == "volume.missing"
+    (event,) = bench.events
+    assert event.startswith(f"disks: {INITDATA.name} of {INITDATA.size_bytes} bytes")
+    assert event.count(" of ") == 3
 
 
 def test_declared_tools_have_a_role_and_are_no_volume(bench: Bench) -> None:

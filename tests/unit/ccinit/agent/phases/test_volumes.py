@@ -2,13 +2,14 @@
 
 import os
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from ccinit.agent.phases import volumes
 from ccinit.agent.phases.volumes import find_luks2_disk
-from ccinit.errors import CcinitError, ChildError, FormatError
+from ccinit.errors import CcinitError, ChildError, FormatError, VerificationError
+from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
 from ccinit.unlock.luks2 import VOLUME_KEY_FD, Luks2Reply, Luks2Request
@@ -79,3 +80,16 @@ def test_key_is_left_of_the_volume_alone(
     assert found == reason
     assert [len(key) for key in made] == lengths
     assert count_descriptors() == before - 1  # the loop's own
+
+
+def test_volume_of_a_size_that_no_disk_has_is_named_with_it() -> None:
+    volume = SimpleNamespace(name="data", kind=VolumeKind.PERSISTENT, size_bytes=8192)
+    configured = SimpleNamespace(
+        initdata=None, disks=(), manifest=SimpleNamespace(name="shop", volumes=(volume,))
+    )
+    unused = cast("Any", None)
+    finding = volumes.find_volumes(unused, unused, cast("Any", configured), unused)
+    with pytest.raises(VerificationError) as missing:
+        EventLoop().run(finding)
+    assert missing.value.reason == "volume.missing"
+    assert missing.value.detail == "no disk of 8192 bytes for data"
