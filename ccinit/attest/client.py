@@ -286,7 +286,7 @@ class KbsClient:
         method = "POST" if post else "GET"
         reply = self._send(method, f"/{uri.request_path}", patience, post)
         if reply.status != 200:
-            raise refusal(reply.status, reply.body)
+            raise refusal(reply.status, reply.body).about(uri)
         if (reply.header("content-type") or "").startswith(_PLAIN_TYPE):
             raise PeerError("kbs.unencrypted", f"{uri}: the KBS does not encrypt what this makes")
         body = decrypt_jwe(reply.body, key)

@@ -85,7 +85,7 @@ class Patience:
             seconds = max(seconds, min(retry_after, self._limits.max_retry_after_seconds))
         if self._waiting.now() + seconds >= self._end:
             raise DeadlineError(
-                "kbs.unreachable", f"gave up; the last attempt failed with {error.reason}"
+                "kbs.unreachable", f"gave up; the last attempt failed with {error}"
             ) from error
         self._waiting.sleep(seconds)
 

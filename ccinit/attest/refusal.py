@@ -10,6 +10,7 @@ from typing import Final
 
 from ccinit.errors import FormatError, PeerError
 from ccinit.formats.kbs.rcar import parse_error_information
+from ccinit.formats.kbs.resource_uri import KbsUri
 
 _MAX_DETAIL_CHARACTERS = 512
 
@@ -28,6 +29,10 @@ class KbsRefusedError(PeerError):
     def __init__(self, reason: str, detail: str, remedy: Remedy) -> None:
         super().__init__(reason, detail)
         self.remedy = remedy
+
+    def about(self, uri: KbsUri) -> "KbsRefusedError":
+        """Return the same refusal with the resource that it is about, which no KBS repeats."""
+        return KbsRefusedError(self.reason, f"{uri}: {self.detail}", self.remedy)
 
 
 _VARIANTS: Final = {

@@ -176,7 +176,10 @@ def _find_size(request: VolumeRequest) -> int | None:
     start = read_direct(request.disk.node, 0, START_BYTES)
     if not any(start):
         if not request.may_create:
-            raise VerificationError("volume.blank", f"{request.name} is blank, without a grant")
+            raise VerificationError(
+                "volume.blank",
+                f"{request.name} is blank: no grant to make it, or it is counted",
+            )
         return None
     for size_bytes in (request.disk.size_bytes, *request.former_bytes):
         if start[:SUPERBLOCK_BYTES] == _plan(size_bytes).to_superblock():

@@ -9,7 +9,7 @@ from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import ReportData, Tee
 from tests.fakes.kbs_http import URL, FakeKbs, Fault, answer, fail, refuse, reply
-from tests.unit.ccinit.attest.guest_client import FETCH, HANDSHAKE, Guest, refused_reason
+from tests.unit.ccinit.attest.guest_client import FETCH, HANDSHAKE, URI, Guest, refused_reason
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,12 @@ def test_r32_final_fault_is_not_tried_again(
     assert not guest.naps
 
 
-def test_absent_resource_is_final_by_its_type(kbs: FakeKbs) -> None:
+def test_absent_resource_is_final_by_its_type_and_named(kbs: FakeKbs) -> None:
     kbs.resources.clear()
-    assert refused_reason(Guest(kbs).get) == "kbs.plugin_internal_error"
+    with pytest.raises(PeerError) as refused:
+        Guest(kbs).get()
+    assert refused.value.reason == "kbs.plugin_internal_error"
+    assert refused.value.detail.startswith(f"{URI}: status 401: ")
 
 
 def test_r20_kbs_that_never_answers_is_unreachable_in_the_end(kbs: FakeKbs) -> None:
