@@ -13,7 +13,7 @@ from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import image_pulled
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES
 from ccinit.boot.directories import make_directory
-from ccinit.errors import LimitExceededError
+from ccinit.errors import CcinitError, LimitExceededError
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.oci.registries import RegistryRule, rule_keys, select_rule
 from ccinit.formats.pod.manifest import Image
@@ -60,9 +60,13 @@ async def pull(
         while waiting:
             image = waiting.popleft()
             directory = f"{unlocked.store}/image-{image.name}"
-            images[image.name] = await _pull_one(
-                guest, configured, attested, image, directory, turn, store
-            )
+            try:
+                images[image.name] = await _pull_one(
+                    guest, configured, attested, image, directory, turn, store
+                )
+            except CcinitError as error:  # the report has the error, which knows no image
+                guest.event(f"image {image.name}: {error}")
+                raise
 
     async with TaskGroup() as group:
         for number in range(1 if in_memory else AT_ONCE):  # the tars of one are enough in memory

@@ -188,7 +188,7 @@ class Registry:
             if reply.status in (200, 206):
                 return reply
             if reply.status not in _BUSY:
-                raise _refusal(reply.status, self._known)
+                raise _refusal(reply.status, self._known, self._place)
             last = PeerError("registry.busy", f"status {reply.status}")
             wait_seconds = max(wait_seconds, _retry_after(reply))
         raise last or PeerError("registry.busy", "no attempt was allowed")
@@ -237,7 +237,8 @@ class Registry:
         challenge = select_challenge(reply.header_values("www-authenticate"))
         if challenge.scheme is Scheme.BASIC:
             if self._credential is None or self._credential.identity_token:
-                raise PeerError("registry.unauthorized", "a password is needed and none is known")
+                needed = f"{self._reference.authority}: a password is needed and none is known"
+                raise PeerError("registry.unauthorized", needed)
             self._authorization = self._credential.authorization()
             return None
         limits = HttpLimits(
@@ -256,6 +257,11 @@ class Registry:
             raise PeerError("registry.token", said)
         self._authorization = parse_token(token.body)
         return None
+
+    @property
+    def _place(self) -> str:
+        """What a credential is looked up for, and a mirror is told by."""
+        return f"{self._reference.authority}/{self._reference.repository}"
 
     @property
     def _known(self) -> str:
@@ -286,11 +292,11 @@ def _retry_after(reply: HttpReply) -> float:
     return 0.0 if date is None or reply.date is None else float(max(0, date - reply.date))
 
 
-def _refusal(status: int, known: str) -> PeerError:
+def _refusal(status: int, known: str, place: str) -> PeerError:
     match status:
         case 401 | 403:
-            return PeerError("registry.unauthorized", f"status {status} to {known}")
+            return PeerError("registry.unauthorized", f"{place}: status {status} to {known}")
         case 404:
-            return PeerError("registry.not_found", "the registry does not have it")
+            return PeerError("registry.not_found", f"{place}: the registry does not have it")
         case _:
-            return PeerError("registry.status", f"status {status}")
+            return PeerError("registry.status", f"{place}: status {status}")

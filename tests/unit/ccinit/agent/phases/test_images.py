@@ -72,6 +72,7 @@ class Pod:
         self.store = store
         self.is_ending = Event()
         self.failure: CcinitError | None = None
+        self.events: list[str] = []
         self.teardown = Teardown()
         self.images = {name: make_image(tars) for name, tars in TARS.items()}
         self.auth: Secret | None = None
@@ -104,7 +105,7 @@ class Pod:
         ]
         guest: Any = SimpleNamespace(
             teardown=self.teardown,
-            event=lambda _text: None,
+            event=self.events.append,
             service=SimpleNamespace(figures=SimpleNamespace(image_bytes={})),
         )
         limits = SimpleNamespace(image_bytes=REQUEST.limits.tar_bytes, pull_seconds=60)
@@ -167,10 +168,13 @@ def test_images_are_mounted_until_the_guest_ends(pod: Pod, mounts: Mounts) -> No
 def test_image_that_fails_while_another_ones_children_end_leaves_no_mount(
     pod: Pod, mounts: Mounts
 ) -> None:
-    pod.failure = PeerError("registry.not_found", "")
+    pod.failure = PeerError("registry.not_found", "no such thing")
     with pytest.raises(PeerError) as refused:
         pod.pull()
     assert refused.value is pod.failure
+    assert [event for event in pod.events if "registry" in event] == [
+        "image other: registry.not_found: no such thing"
+    ]
     assert len(mounts.calls) == 2  # those of the image that was whole
     assert pod.tear_down() == ()
     assert mounts.mounted == []

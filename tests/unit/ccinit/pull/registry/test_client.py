@@ -200,7 +200,7 @@ def test_refused_access_tells_whether_a_credential_was_known(credential: str, kn
     with pytest.raises(PeerError) as refused:
         harness.download()
     assert refused.value.reason == "registry.unauthorized"
-    assert refused.value.detail == f"status 403 to {known}"
+    assert refused.value.detail.endswith(f"/team/app: status 403 to {known}")
 
 
 def test_basic_challenge_without_a_password_is_refused() -> None:
