@@ -124,10 +124,10 @@ def add_record(parser: argparse.ArgumentParser) -> None:
 
 def _boot(options: argparse.Namespace) -> int:
     if options.print:
-        print("\n".join(plan_launch(_plan(options))))
+        print("\n".join(plan_launch(plan_boot(options))))
         return 0
     with orderly_termination():
-        config = _plan(options)
+        config = plan_boot(options)
         guest, reason, exit_code = _stay(config, options)
     report: dict[str, object] = {"ended": reason.value, "exit_code": exit_code}
     try:
@@ -178,7 +178,14 @@ def _record(options: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(options: argparse.Namespace) -> GuestConfig:
+def plan_boot(options: argparse.Namespace) -> GuestConfig:
+    """Return the guest that the options of `boot` describe; what it needs on the disk is made.
+
+    Raises:
+        ConfigError: with a reason below `boot`, `tools`, `tee`, `launch` or `cpu_model`.
+        FormatError: firmware for a TEE that is not one, with a reason below `firmware`.
+        ChildError: a program that makes a disk or the vTPM failed.
+    """
     _require_consistent(options)
     tools = Tools(tree=options.tools and options.tools.absolute())
     tee = choose_tee(options)

@@ -1,0 +1,1 @@
+"""The command `ccinit-runtime`: podman and others call it as they call runc, and get a guest."""

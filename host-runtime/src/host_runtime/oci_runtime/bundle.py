@@ -1,0 +1,130 @@
+"""What an OCI bundle says, as far as a guest can honour it. Pure.
+
+The pod is the one of the measured document, so the bundle's process, root, mounts and resources
+have no effect; engines always send them. What would be missed silently and matters to whoever asked
+for it (a terminal, hooks, devices, another machine) is refused.
+
+Specification: OCI runtime-spec 1.2, `config.md`, `config-linux.md`, `config-vm.md`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ccinit.errors import ConfigError, FormatError, LimitExceededError
+
+CONFIG_FILE: Final = "config.json"
+MAX_CONFIG_BYTES: Final = 8 << 20  # an initdata document of 1 MiB, as base64, and as much again
+SPEC_VERSION: Final = "1.2.0"
+_SPEC_MAJOR: Final = "1."
+_KUBERNETES: Final = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The part of a bundle that has an effect.
+
+    Attributes:
+        annotations: all of them; `guest_choice` knows which are ours.
+        network_namespace: path of the one that the guest's network leaves through, "" for a new
+            and empty one, None for the runtime's own.
+    """
+
+    annotations: Mapping[str, str]
+    network_namespace: str | None
+
+
+def parse_bundle(data: bytes) -> Bundle:
+    """Read `config.json`.
+
+    Raises:
+        LimitExceededError: `bundle.length`.
+        FormatError: `bundle.json`, `bundle.duplicate`, or `bundle.KEY`: not of its type.
+        ConfigError: `bundle.version`, `bundle.terminal`, `bundle.hooks`, `bundle.devices`,
+            `bundle.vm`, `bundle.kubernetes`: asks for what a guest does not do.
+    """
+    config = _parse_json(data)
+    version = config.get("ociVersion")
+    if not isinstance(version, str) or not version.startswith(_SPEC_MAJOR):
+        raise ConfigError("bundle.version", f"ociVersion {version!r:.40}: this runtime reads 1.x")
+    linux = _table(config, "linux")
+    _refuse_unmet(config, linux)
+    return Bundle(annotations=_annotations(config), network_namespace=_network_namespace(linux))
+
+
+def _parse_json(data: bytes) -> Mapping[str, Any]:
+    if len(data) > MAX_CONFIG_BYTES:
+        raise LimitExceededError("bundle.length", f"more than {MAX_CONFIG_BYTES} bytes")
+
+    def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            raise FormatError("bundle.duplicate", "a member occurs twice")
+        return members
+
+    try:
+        config = json.loads(data.decode(), object_pairs_hook=read_object)
+    except (ValueError, RecursionError) as error:
+        raise FormatError("bundle.json", f"{CONFIG_FILE} is not JSON") from error
+    if not isinstance(config, dict):
+        raise FormatError("bundle.json", f"{CONFIG_FILE} is not an object")
+    return config
+
+
+def _refuse_unmet(config: Mapping[str, Any], linux: Mapping[str, Any]) -> None:
+    if _table(config, "process").get("terminal"):
+        raise ConfigError(
+            "bundle.terminal", "a guest has no terminal: its owner has `guest-owner exec --tty`"
+        )
+    hooks = _table(config, "hooks")
+    if any(hooks.values()):
+        kinds = ", ".join(sorted(kind for kind, entries in hooks.items() if entries))
+        raise ConfigError("bundle.hooks", f"{kinds}: there is no container on this host to hook")
+    if _list(linux, "devices"):
+        raise ConfigError("bundle.devices", "devices of this host cannot be given to a guest")
+    if config.get("vm"):
+        raise ConfigError("bundle.vm", "the machine is the operator's choice, by `image`")
+
+
+def _annotations(config: Mapping[str, Any]) -> Mapping[str, str]:
+    annotations = _table(config, "annotations")
+    if not all(isinstance(value, str) for value in annotations.values()):
+        raise FormatError("bundle.annotations", "a value is no string")
+    for key in _KUBERNETES:
+        if key in annotations:
+            raise ConfigError(
+                "bundle.kubernetes",
+                f"{key}: a sandbox and its containers are several bundles, and a pod is one guest",
+            )
+    return annotations
+
+
+def _network_namespace(linux: Mapping[str, Any]) -> str | None:
+    for namespace in _list(linux, "namespaces"):
+        if not isinstance(namespace, dict):
+            raise FormatError("bundle.namespaces", "expected objects")
+        if namespace.get("type") == "network":
+            path = namespace.get("path", "")
+            if not isinstance(path, str) or "\0" in path:
+                raise FormatError("bundle.namespaces", "a path is no string")
+            return path
+    return None
+
+
+def _table(of: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = of.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise FormatError(f"bundle.{key}", "expected an object")
+    return value
+
+
+def _list(of: Mapping[str, Any], key: str) -> list[Any]:
+    value = of.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise FormatError(f"bundle.{key}", "expected an array")
+    return value

@@ -1,0 +1,178 @@
+"""The command `ccinit-runtime`, as engines call an OCI runtime.
+
+The runtime-spec names the operations; options and their places are those of runc and crun, which
+conmon, podman and containerd's shim pass on.
+"""
+
+import argparse
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import CcinitError, ConfigError
+from host_runtime.oci_runtime.bundle import SPEC_VERSION
+from host_runtime.oci_runtime.container_store import ContainerStore
+from host_runtime.oci_runtime.lifecycle import Runtime
+from host_runtime.oci_runtime.operator_config import DEFAULT_PATH, parse_operator_config
+from measured_boot.command_errors import describe_error, run_command
+
+PROGRAM: Final = "ccinit-runtime"
+_DISTRIBUTION: Final = "ccinit-host-runtime"
+
+_NO_COMMANDS: Final = "the host has no way to run commands in a guest; its owner has `guest-owner"
+_FIXED: Final = "what a guest has is fixed when it boots"
+_NOT_COUNTED: Final = "the host learns no process and no counter of a guest"
+_NO_COPY: Final = "a guest's memory cannot be saved: only it has the keys"
+REFUSED: Final[Mapping[str, str]] = {
+    "exec": f"{_NO_COMMANDS} exec`",
+    "update": _FIXED,
+    "pause": "a guest that stands still loses its vsock connections",
+    "resume": "a guest that stands still loses its vsock connections",
+    "ps": _NOT_COUNTED,
+    "events": _NOT_COUNTED,
+    "checkpoint": _NO_COPY,
+    "restore": _NO_COPY,
+    "run": "engines call `create` and `start`; by hand, `host-runtime boot` stays until the end",
+    "list": "an engine knows its containers; `state` tells of one",
+    "spec": "a bundle is its engine's; the guest's pod is the one of the document",
+    "features": "no feature of Linux containers has an effect",
+}
+"""Commands of other runtimes, and why there is nothing like them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    options = _parser().parse_args(arguments)
+    return run_command(PROGRAM, lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    command: Callable[[argparse.Namespace, Runtime], None] = options.command
+    try:
+        command(options, Runtime(store=ContainerStore(root=options.root.absolute())))
+    except (CcinitError, OSError) as error:
+        if options.log is not None:
+            _log(options.log, options.log_format, describe_error(error))
+        raise
+    return 0
+
+
+def _create(options: argparse.Namespace, runtime: Runtime) -> None:
+    config = parse_operator_config(options.config.read_bytes())
+    if options.console_socket is not None:
+        raise ConfigError("bundle.terminal", "a guest has no terminal for --console-socket")
+    runtime.create(options.id, options.bundle, config, pid_file=options.pid_file)
+
+
+def _start(options: argparse.Namespace, runtime: Runtime) -> None:
+    runtime.start(options.id)
+
+
+def _state(options: argparse.Namespace, runtime: Runtime) -> None:
+    print(runtime.state(options.id))
+
+
+def _kill(options: argparse.Namespace, runtime: Runtime) -> None:
+    runtime.kill(options.id, options.signal)
+
+
+def _delete(options: argparse.Namespace, runtime: Runtime) -> None:
+    runtime.delete(options.id, is_forced=options.force)
+
+
+def _refuse(options: argparse.Namespace, _runtime: Runtime) -> None:
+    raise ConfigError("command.refused", f"{options.name}: {REFUSED[options.name]}")
+
+
+def _log(path: Path, form: str, text: str) -> None:
+    """Leave an error where the engine looks for it: one line, one object."""
+    now = datetime.now(UTC).isoformat()
+    line = f"{now} error: {text}"
+    if form == "json":
+        line = json.dumps({"level": "error", "msg": text, "time": now})
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+
+
+def parse_signal(text: str) -> int:
+    """Return the number of a signal that is given by number or name, with or without SIG."""
+    if text.isascii() and text.isdecimal() and int(text) < signal.NSIG:
+        return int(text)
+    name = text.upper().removeprefix("SIG")
+    try:
+        return signal.Signals[f"SIG{name}"].value
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"no signal: {text!r}") from None
+
+
+def _default_root() -> Path:
+    of_user = os.environ.get("XDG_RUNTIME_DIR") if os.geteuid() else None
+    return Path(of_user or "/run") / PROGRAM
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Run the measured pod of an initdata document as an OCI container.",
+        epilog="docs/oci-runtime.md says what of a bundle has an effect.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # of --version, too
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", type=Path, default=DEFAULT_PATH, help=f"default: {DEFAULT_PATH}")
+    add("--root", type=Path, default=_default_root(), help="folder of the containers' state")
+    add("--log", type=Path, help="file to which errors go, too")
+    add("--log-format", choices=("text", "json"), default="text")
+    add("-v", "--version", action="version", version=_version())
+    for option in ("--debug", "--systemd-cgroup"):
+        add(option, action="store_true", help="taken, without effect")
+    for option in ("--cgroup-manager", "--rootless", "--criu", "--log-level"):
+        add(option, help="taken, without effect")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_create(_add(commands, "create", "Boot the guest that a bundle asks for.", _create))
+    _add(commands, "start", "Let its pod start.", _start)
+    _add(commands, "state", "Print a container's state.", _state)
+    kill = _add(commands, "kill", "Ask a guest to stop (TERM), or end it (KILL).", _kill)
+    kill.add_argument("signal", nargs="?", type=parse_signal, default=signal.SIGTERM)
+    kill.add_argument("-a", "--all", action="store_true", help="taken, without effect")
+    delete = _add(commands, "delete", "Remove a container that has ended.", _delete)
+    delete.add_argument("-f", "--force", action="store_true", help="end it if it has not")
+    for name, reason in REFUSED.items():
+        # With another prefix, whatever stands behind the name is read and not judged.
+        refused = commands.add_parser(
+            name, help=f"refused: {reason}", prefix_chars="\0", add_help=False
+        )
+        refused.add_argument("words", nargs="*")
+        refused.set_defaults(command=_refuse, name=name)
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    purpose: str,
+    command: Callable[[argparse.Namespace, Runtime], None],
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
+    parser.add_argument("id", help="of the container")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_create(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-b", "--bundle", type=Path, default=Path(), help="default: the working directory")
+    add("--pid-file", type=Path, help="file for the id of the process that is the guest's life")
+    add("--console-socket", type=Path, help="refused: a guest has no terminal")
+    for option in ("--no-pivot", "--no-new-keyring"):
+        add(option, action="store_true", help="taken, without effect")
+    add("--preserve-fds", type=int, help="taken, without effect")
+
+
+def _version() -> str:
+    return f"{PROGRAM} version {version(_DISTRIBUTION)}\nspec: {SPEC_VERSION}"

@@ -1,0 +1,112 @@
+"""One container's record, and the status that follows from it and from whoever lives. Pure.
+
+Specification: OCI runtime-spec 1.2, `runtime.md` (State, Lifecycle); ids as runc takes them.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from ccinit.errors import ConfigError, FormatError
+from host_runtime.oci_runtime.bundle import SPEC_VERSION
+
+# A first character that is none of punctuation: such names are the store's own.
+_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.-]{0,199}")
+
+
+class Status(StrEnum):
+    """Of the runtime-spec."""
+
+    CREATING = "creating"
+    CREATED = "created"
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerRecord:
+    """What is written down of a container.
+
+    Attributes:
+        bundle: absolute path.
+        created: RFC 3339.
+        pid: of the process that is the guest's life; 0 while it is being created.
+        is_started: whether `start` was called.
+    """
+
+    id: str
+    bundle: str
+    annotations: Mapping[str, str]
+    created: str
+    pid: int = 0
+    is_started: bool = False
+
+    def with_process(self, pid: int) -> "ContainerRecord":
+        """Return the record of a container whose guest boots."""
+        return replace(self, pid=pid)
+
+    def with_start(self) -> "ContainerRecord":
+        """Return the record of one that was started."""
+        return replace(self, is_started=True)
+
+
+def parse_id(text: str) -> str:
+    """Return a container's id.
+
+    Raises:
+        ConfigError: `container.id`.
+    """
+    if not _ID.fullmatch(text):
+        raise ConfigError(
+            "container.id", f"{text!r:.80}: expected up to 200 of A-Z a-z 0-9 _ + - ., no . first"
+        )
+    return text
+
+
+def status_of(record: ContainerRecord, *, is_alive: bool, is_busy: bool) -> Status:
+    """Return a container's status.
+
+    Args:
+        record: of the container.
+        is_alive: whether its process lives.
+        is_busy: whether a command works on it: one that has no process yet may get one.
+    """
+    if is_alive and record.pid:
+        return Status.RUNNING if record.is_started else Status.CREATED
+    if is_alive or (is_busy and not record.pid):
+        return Status.CREATING
+    return Status.STOPPED
+
+
+def encode_state(record: ContainerRecord, status: Status) -> str:
+    """Return the answer to `state`."""
+    state: dict[str, object] = {
+        "ociVersion": SPEC_VERSION,
+        "id": record.id,
+        "status": status.value,
+        "pid": record.pid if status in {Status.CREATED, Status.RUNNING} else 0,
+        "bundle": record.bundle,
+        "annotations": dict(record.annotations),
+        "created": record.created,
+    }
+    return json.dumps(state, indent=2)
+
+
+def encode_record(record: ContainerRecord) -> str:
+    """Return a record as its file has it."""
+    return json.dumps(asdict(record))
+
+
+def parse_record(text: str) -> ContainerRecord:
+    """Read a record that `encode_record` wrote.
+
+    Raises:
+        FormatError: `container.record`: somebody else did.
+    """
+    try:
+        return ContainerRecord(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise FormatError("container.record", "not a record of this runtime") from error

@@ -1,0 +1,229 @@
+"""Containers as folders below one root: made, locked, written and removed so that no step tears.
+
+A folder gets its container's name once its record is in it, and loses it before it is emptied; so
+whatever has a name is whole. A command locks the folder that it changes; the process that is the
+container's life locks a file in it, by which everyone sees that it lives: the kernel lets go of
+both with whoever held them, so neither a killed process, a pid used again nor a host that was
+switched off looks like a guest.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError, DeadlineError
+from host_runtime.oci_runtime.container_state import (
+    ContainerRecord,
+    Status,
+    encode_record,
+    parse_record,
+    status_of,
+)
+
+_RECORD: Final = "container.json"
+_LIFE: Final = "life"
+_NEW: Final = ".new-"
+_GONE: Final = ".gone-"
+_LOCK_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 0.02
+_ABANDONED_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A container's folder. Only who has it from `ContainerStore.lock` or `new` changes it."""
+
+    folder: Path
+
+    def record(self) -> ContainerRecord:
+        """Return what is written down.
+
+        Raises:
+            FormatError: `container.record`.
+        """
+        return parse_record((self.folder / _RECORD).read_text())
+
+    def write(self, record: ContainerRecord) -> None:
+        """Replace the record: whoever reads meanwhile finds the old one or the new one."""
+        write_whole(self.folder / _RECORD, encode_record(record))
+
+    def status(self, *, is_busy: bool = False) -> Status:
+        """Return the container's status; see `status_of`."""
+        is_alive = self.is_alive()  # first: what was alive then has written its record
+        return status_of(self.record(), is_alive=is_alive, is_busy=is_busy)
+
+    def hold_life(self) -> None:
+        """Make this process the container's life, until it ends.
+
+        Raises:
+            ConfigError: `container.life`: it has one.
+        """
+        descriptor = os.open(self.folder / _LIFE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + _LOOK_SECONDS
+        while not _try_lock(descriptor):
+            if time.monotonic() > deadline:  # somebody who looks has it for a moment
+                os.close(descriptor)
+                raise ConfigError("container.life", f"{self.folder}: another process is its life")
+            time.sleep(_RETRY_SECONDS)
+
+    def is_alive(self) -> bool:
+        """Whether the process that is the container's life lives."""
+        try:
+            descriptor = os.open(self.folder / _LIFE, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(descriptor, fcntl.LOCK_SH)  # others may look at the same time
+        finally:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerStore:
+    """All containers below `root`."""
+
+    root: Path
+
+    @contextmanager
+    def new(self, record: ContainerRecord) -> Iterator[Container]:
+        """Make a container, locked; it is removed again if the caller fails.
+
+        Raises:
+            ConfigError: `container.exists`.
+        """
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = Path(tempfile.mkdtemp(prefix=_NEW, dir=self.root))
+        lock = _open(folder)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            container = Container(folder=folder)
+            container.write(record)
+            container = self._name(container, record.id)
+            try:
+                yield container
+            except BaseException:
+                self.remove(container)
+                raise
+        finally:
+            os.close(lock)
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[Container]:
+        """Give a container to one command at a time.
+
+        Raises:
+            ConfigError: `container.unknown`.
+            DeadlineError: `container.busy`: another command works on it.
+        """
+        deadline = time.monotonic() + _LOCK_SECONDS
+        descriptor = self._open_named(name)
+        try:
+            while not _try_lock(descriptor):
+                if time.monotonic() > deadline:
+                    raise DeadlineError("container.busy", f"another command works on {name}")
+                time.sleep(_RETRY_SECONDS)
+            # Removed, and perhaps made anew, while this one waited.
+            if not _is_at(descriptor, self.root / name):
+                raise _unknown(name)
+            yield Container(folder=self.root / name)
+        finally:
+            os.close(descriptor)
+
+    def look(self, name: str) -> tuple[ContainerRecord, Status]:
+        """Return a container's record and status; nobody waits for it.
+
+        Raises:
+            ConfigError: `container.unknown`.
+        """
+        descriptor = self._open_named(name)
+        try:
+            is_busy = not _try_lock(descriptor, fcntl.LOCK_SH)
+            container = Container(folder=self.root / name)
+            return container.record(), container.status(is_busy=is_busy)
+        except FileNotFoundError:
+            raise _unknown(name) from None  # removed meanwhile
+        finally:
+            os.close(descriptor)
+
+    def remove(self, container: Container) -> None:
+        """Remove a container with all that is in its folder, and what killed ones left."""
+        gone = Path(tempfile.mkdtemp(prefix=_GONE, dir=self.root))
+        container.folder.rename(gone / "container")
+        shutil.rmtree(gone)
+        for folder in (*self.root.glob(f"{_GONE}*"), *self.root.glob(f"{_NEW}*")):
+            _remove_abandoned(folder)
+
+    def _name(self, container: Container, name: str) -> Container:
+        try:
+            return Container(folder=container.folder.rename(self.root / name))
+        except OSError as error:
+            shutil.rmtree(container.folder)
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:  # no container is empty
+                raise ConfigError("container.exists", f"container {name} exists already") from error
+            raise
+
+    def _open_named(self, name: str) -> int:
+        try:
+            return _open(self.root / name)
+        except FileNotFoundError:
+            raise _unknown(name) from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _unknown(name: str) -> ConfigError:
+    return ConfigError("container.unknown", f"container {name} does not exist")
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what a command that was killed has left without a name."""
+    try:
+        lock = _open(folder)
+    except FileNotFoundError:
+        return
+    try:
+        age_seconds = time.time() - os.fstat(lock).st_mtime
+        if age_seconds > _ABANDONED_SECONDS and _try_lock(lock):
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)

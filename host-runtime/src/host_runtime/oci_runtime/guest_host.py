@@ -1,0 +1,173 @@
+"""The host of one running guest: offers a network, carries wishes, collects the log, watches.
+
+Everything that comes from the guest is a hostile guest's: what is written because of it (lines of
+the container's log, bytes of the sealed log) has a limit.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import CcinitError
+from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
+from host_runtime.guest import EndReason, Guest, Progress
+from host_runtime.oci_runtime.wishes import Wishes
+from host_runtime.qemu import UserNetwork
+from host_runtime.rpc_client import CallRefusedError, GuestClient, GuestState, NetworkOffer
+
+_RETRY_SECONDS: Final = 0.5
+_WAIT_MS: Final = 10_000
+_JOIN_SECONDS: Final = 5.0
+_LATER: Final = frozenset({RpcError.NOT_NOW, RpcError.BUSY})
+_ADDRESS, _GATEWAY, _DNS = "10.0.2.15", "10.0.2.2", "10.0.2.3"  # of QEMU's user network
+_PREFIX, _MTU = 24, 1500
+
+
+class GuestHost:
+    """What the host does beside waiting for a guest's end.
+
+    Args:
+        network: the guest's, if it has one.
+        grace_seconds: how long containers may take to stop.
+        sealed_log: a file that is not there yet.
+        sealed_log_bytes: at most so many of it.
+        say: told what happens to the guest.
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        wishes: Wishes,
+        *,
+        network: UserNetwork | None,
+        grace_seconds: int,
+        sealed_log: Path,
+        sealed_log_bytes: int,
+        say: Progress,
+    ) -> None:
+        self.last: GuestState | None = None
+        self._guest = guest
+        self._wishes = wishes
+        self._network = network
+        self._grace_seconds = grace_seconds
+        self._sealed_log = sealed_log
+        self._sealed_log_bytes = sealed_log_bytes
+        self._say = say
+        self._over = threading.Event()
+
+    def accompany(self) -> EndReason:
+        """Be the guest's host until it ends; return how it did."""
+        parts = (self._fulfil_wishes, self._collect, self._watch)
+        threads = [threading.Thread(target=part, daemon=True) for part in parts]
+        for thread in threads:
+            thread.start()
+        end = self._guest.wait_for_end()
+        self._over.set()
+        self._wishes.end()
+        for thread in threads:
+            thread.join(_JOIN_SECONDS)
+        return end
+
+    def _watch(self) -> None:
+        with self._guest.client() as client:
+            while not self._over.is_set():
+                try:
+                    last = self.last
+                    state = client.wait(last.sequence, _WAIT_MS) if last else client.state()
+                except CcinitError:  # not up yet, or gone
+                    self._over.wait(_RETRY_SECONDS)
+                    continue
+                if not self._note(state):
+                    self._over.wait(_RETRY_SECONDS / 10)  # of a guest that says much of nothing
+
+    def _note(self, state: GuestState) -> bool:
+        """Take a state for the last one, and tell it, if it is news.
+
+        Phases only grow, and a code stays: so a guest that says otherwise fills no log.
+        """
+        last = self.last
+        if last is not None and last.code is not Code.OK:
+            state = replace(state, code=last.code)
+        if last is not None and state.phase <= last.phase and state.code is last.code:
+            self.last = replace(last, sequence=state.sequence)
+            return False
+        self.last = state
+        self._say(f"phase {state.phase.name}, code {state.code.name}")
+        return True
+
+    def _collect(self) -> None:
+        cursor, left = 0, self._sealed_log_bytes
+        with self._sealed_log.open("xb") as output, self._guest.client() as client:
+            while not self._over.is_set():
+                with suppress(CcinitError):  # not up yet, or gone
+                    for chunk in client.collect(cursor):
+                        left -= len(chunk.blob)
+                        if left < 0:
+                            self._say("the sealed log has reached its limit: no more is kept")
+                            return
+                        output.write(chunk.blob)
+                        output.flush()
+                        cursor = chunk.next_cursor
+                    return
+                self._over.wait(_RETRY_SECONDS)
+
+    def _fulfil_wishes(self) -> None:
+        offered, started, stopped = self._network is None, False, False
+        wishes = self._wishes
+        with self._guest.client() as client:
+            while not self._over.is_set() and not stopped:
+                wishes.changed.clear()
+                if wishes.stop.is_set():
+                    stopped = self._try(client, self._stop, Phase.STOP)
+                if wishes.start.is_set() and not started:
+                    started = self._try(client, GuestClient.start, Phase.START)
+                if not offered:
+                    offered = self._try(client, self._offer, Phase.NET)
+                is_done = offered and started == wishes.start.is_set() and not wishes.stop.is_set()
+                wishes.changed.wait(None if is_done else _RETRY_SECONDS)
+
+    def _try(
+        self, client: GuestClient, call: Callable[[GuestClient], None], last_phase: Phase
+    ) -> bool:
+        """Make a call; return whether nothing is left of the wish: it was taken, or is too late.
+
+        A refusal of `start` (DENIED) is that of a pod that starts by itself.
+        """
+        try:
+            call(client)
+        except CallRefusedError as error:
+            if error.error in _LATER:
+                return self.last is not None and self.last.phase > last_phase
+            if error.error is not RpcError.DENIED:
+                self._say(f"{error.detail} [{error.reason}]")
+        except CcinitError:
+            return False  # not up yet
+        return True
+
+    def _stop(self, client: GuestClient) -> None:
+        client.stop(self._grace_seconds)
+        self._say(f"asked to stop within {self._grace_seconds} s")
+
+    def _offer(self, client: GuestClient) -> None:
+        if self._network is not None:
+            client.offer_network(user_network_offer(self._network))
+
+
+def user_network_offer(network: UserNetwork) -> NetworkOffer:
+    """Return the addresses of QEMU's user network (`UserNetwork`)."""
+    return NetworkOffer(
+        mac=bytes.fromhex(network.mac.replace(":", "")),
+        address=_mapped(_ADDRESS),
+        prefix=_PREFIX,
+        gateway=_mapped(_GATEWAY),
+        mtu=_MTU,
+        dns=(_mapped(_DNS),),
+    )
+
+
+def _mapped(address: str) -> bytes:
+    return bytes(10) + b"\xff\xff" + IPv4Address(address).packed

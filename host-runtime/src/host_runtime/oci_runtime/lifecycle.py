@@ -1,0 +1,222 @@
+"""The operations of the runtime-spec on containers: create, start, state, kill, delete.
+
+Specification: OCI runtime-spec 1.2, `runtime.md` (Operations). Some texts are those that engines
+look for in a runtime's errors: "does not exist", "container not running".
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ChildError, ConfigError, DeadlineError
+from host_runtime.oci_runtime.bundle import CONFIG_FILE, MAX_CONFIG_BYTES, parse_bundle
+from host_runtime.oci_runtime.container_disks import make_disks
+from host_runtime.oci_runtime.container_state import (
+    ContainerRecord,
+    Status,
+    encode_state,
+    parse_id,
+)
+from host_runtime.oci_runtime.container_store import Container, ContainerStore, write_whole
+from host_runtime.oci_runtime.guest_choice import choose_guest
+from host_runtime.oci_runtime.operator_config import OperatorConfig
+from host_runtime.oci_runtime.supervisor import READY, GuestPlan
+from host_runtime.oci_runtime.wishes import START_SIGNAL, STOP_SIGNAL
+from host_runtime.process import python_command, python_environment
+
+_KILL_SECONDS: Final = 20.0
+_RETRY_SECONDS: Final = 0.05
+_INHERITED: Final = ("XDG_RUNTIME_DIR", "TMPDIR", "HOME", "XDG_CACHE_HOME")
+_NOTHING: Final = 0  # looks whether a process is there
+_SIGNALS: Final = {
+    signal.SIGTERM: STOP_SIGNAL,
+    signal.SIGINT: STOP_SIGNAL,
+    signal.SIGQUIT: STOP_SIGNAL,
+    signal.SIGKILL: signal.SIGKILL,
+    _NOTHING: _NOTHING,
+}
+"""What a guest can be told by a signal: an orderly end, the end at once, nothing else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The operations, on the containers of a store."""
+
+    store: ContainerStore
+
+    def create(
+        self, name: str, bundle: Path, config: OperatorConfig, *, pid_file: Path | None = None
+    ) -> None:
+        """Boot the guest that a bundle asks for; it runs when this returns.
+
+        Raises:
+            ConfigError, FormatError, LimitExceededError: as `parse_bundle`, `choose_guest`,
+                `make_disks`; `container.id`, `container.exists`.
+            ChildError: the guest does not boot, with the reason for it.
+        """
+        folder = bundle.resolve()
+        with (folder / CONFIG_FILE).open("rb") as file:
+            asked = parse_bundle(file.read(MAX_CONFIG_BYTES + 1))
+        choice = choose_guest(asked.annotations, config)
+        now = datetime.now(UTC)
+        record = ContainerRecord(
+            id=parse_id(name),
+            bundle=str(folder),
+            annotations=asked.annotations,
+            created=now.isoformat(),
+        )
+        with self.store.new(record) as container:
+            words = make_disks(container.folder, choice, config)
+            config.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            plan = GuestPlan(
+                boot=words,
+                network_namespace=asked.network_namespace,
+                stop_grace_seconds=config.stop_grace_seconds,
+                sealed_log=str(config.log_folder / f"{name}-{now:%Y%m%dT%H%M%S.%fZ}.sealed"),
+                sealed_log_bytes=config.allow.sealed_log_bytes,
+            )
+            plan.write(container.folder)
+            with _supervisor(container.folder) as pid:
+                container.write(record.with_process(pid))
+                if pid_file is not None:
+                    write_whole(pid_file, str(pid))
+
+    def start(self, name: str) -> None:
+        """Let the pod start, if the measured document waits for the host.
+
+        Raises:
+            ConfigError: `container.unknown`, `container.state`.
+        """
+        with self.store.lock(parse_id(name)) as container:
+            status = container.status()
+            if status is not Status.CREATED:
+                raise ConfigError("container.state", f"cannot start a {status} container")
+            record = container.record()
+            _send(container, record, START_SIGNAL)  # twice does no harm, and never would
+            container.write(record.with_start())
+
+    def state(self, name: str) -> str:
+        """Return a container's state as JSON.
+
+        Raises:
+            ConfigError: `container.unknown`.
+        """
+        return encode_state(*self.store.look(parse_id(name)))
+
+    def kill(self, name: str, number: int) -> None:
+        """Ask a guest for its end, or end it.
+
+        Raises:
+            ConfigError: `container.unknown`, `container.state`; `container.signal`: a guest cannot
+                be told this one.
+        """
+        if number not in _SIGNALS:
+            raise ConfigError(
+                "container.signal",
+                f"signal {number}: a guest takes TERM, INT, QUIT (stop) and KILL (end), no other",
+            )
+        with self.store.lock(parse_id(name)) as container:
+            if container.status() not in {Status.CREATED, Status.RUNNING}:
+                raise _not_running(name)
+            _send(container, container.record(), _SIGNALS[number])
+
+    def delete(self, name: str, *, is_forced: bool) -> None:
+        """Remove what a container has on this host, but for its sealed log.
+
+        Raises:
+            ConfigError: `container.unknown` (not if forced); `container.state`.
+            DeadlineError: `container.runs`: it was killed, and does not end.
+        """
+        try:
+            with self.store.lock(parse_id(name)) as container:
+                _require_end(container, is_forced=is_forced)
+                self.store.remove(container)
+        except ConfigError as error:
+            if not (is_forced and error.reason == "container.unknown"):
+                raise
+
+
+@contextmanager
+def _supervisor(folder: Path) -> Iterator[int]:
+    """Start a container's life, which boots its guest; it is ended if the caller fails.
+
+    Raises:
+        ChildError: the guest does not boot.
+    """
+    reader, writer = os.pipe()
+    command = (*python_command("host_runtime.oci_runtime.supervisor"), str(folder))
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    with os.fdopen(reader, "rb") as told:
+        try:
+            process = subprocess.Popen(
+                (*command, "--ready", str(writer)),
+                stdin=subprocess.DEVNULL,
+                env={**inherited, **python_environment()},
+                pass_fds=(writer,),
+                cwd="/",
+                start_new_session=True,
+            )
+        finally:
+            os.close(writer)
+        try:
+            _require_ready(told.read())
+            yield process.pid
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    process.returncode = 0  # it is not ours any more: whoever reaps for the container has it
+
+
+def _require_ready(answer: bytes) -> None:
+    try:
+        told = json.loads(answer)
+        if told.get(READY):
+            return
+        reason, detail = str(told["reason"]), str(told["detail"])
+    except (ValueError, KeyError, AttributeError):
+        reason, detail = "process.ended", "the guest's process ended without a word"
+    raise ChildError(reason, detail)
+
+
+def _send(container: Container, record: ContainerRecord, number: int) -> None:
+    try:
+        descriptor = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        raise _not_running(record.id) from None
+    try:
+        if not container.is_alive():  # so the process that was just opened may be another
+            raise _not_running(record.id)
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        raise _not_running(record.id) from None
+    finally:
+        os.close(descriptor)
+
+
+def _require_end(container: Container, *, is_forced: bool) -> None:
+    status = container.status()
+    if status is Status.STOPPED:
+        return
+    record = container.record()
+    if not is_forced:
+        raise ConfigError("container.state", f"cannot delete container {record.id}: it is {status}")
+    with suppress(ConfigError):  # it has ended by itself
+        _send(container, record, signal.SIGKILL)
+    deadline = time.monotonic() + _KILL_SECONDS
+    while container.is_alive():
+        if time.monotonic() > deadline:
+            raise DeadlineError("container.runs", f"{record.id} runs after it was killed")
+        time.sleep(_RETRY_SECONDS)
+
+
+def _not_running(name: str) -> ConfigError:
+    return ConfigError("container.state", f"container not running: {name}")

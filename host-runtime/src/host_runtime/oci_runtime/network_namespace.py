@@ -1,0 +1,41 @@
+"""Puts this process into a network namespace: the engine's, or a new and empty one.
+
+The guest's user network is QEMU's, whose connections leave from where QEMU runs; so the engine's
+rules for the container hold for the guest. `setns(2)`, `unshare(2)`; Python has them from 3.12 on.
+"""
+
+import ctypes
+import os
+from typing import Final
+
+from ccinit.errors import ConfigError
+
+_CLONE_NEWNET: Final = 0x40000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def enter_network_namespace(path: str | None) -> None:
+    """Enter the namespace at `path`, a new one for "", none for None.
+
+    Raises:
+        ConfigError: `bundle.network`.
+    """
+    if path is None:
+        return
+    if not path:
+        _check(_libc.unshare(_CLONE_NEWNET), "a new network namespace")
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError("bundle.network", f"{path}: {error.strerror}") from error
+    try:
+        _check(_libc.setns(descriptor, _CLONE_NEWNET), path)
+    finally:
+        os.close(descriptor)
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        raise ConfigError("bundle.network", f"{what}: {os.strerror(ctypes.get_errno())}")

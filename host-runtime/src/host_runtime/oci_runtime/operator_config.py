@@ -1,0 +1,193 @@
+"""The operator's file: which images there are, and what a bundle may choose. Pure, strict.
+
+An image is the options of `host-runtime boot` that boot it, so what was tried by hand is what runs;
+the options that this runtime gives itself are not for the file.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Never
+
+from ccinit.errors import ConfigError
+from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_toml import parse_toml
+from host_runtime.boot_command import add_boot
+
+DEFAULT_PATH: Final = Path("/etc/ccinit/runtime.toml")
+_MIB: Final = 1 << 20
+_MAX_MEMORY_MIB: Final = 1 << 24
+_MAX_VCPUS: Final = 4096
+_MAX_BYTES: Final = 1 << 50
+_MAX_WORDS: Final = 64
+# Given by the runtime for each container, or of no use to it.
+_NOT_FOR_THE_FILE: Final = (
+    *("memory", "vcpus", "disk", "initdata", "discard_output", "hello_seconds", "seconds"),
+    *("print", "vsock", "cid"),
+)
+
+
+class Choice(StrEnum):
+    """What a bundle may choose by the annotation `org.ccinit.…` of that name."""
+
+    INITDATA = "initdata"
+    INITDATA_FILE = "initdata_file"
+    IMAGE = "image"
+    MEMORY = "memory_mib"
+    VCPUS = "vcpus"
+    DISKS = "disks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootImage:
+    """One image that may be booted.
+
+    Attributes:
+        boot: options of `host-runtime boot`.
+        root: its root, where that is a disk of its own (carrier `disk`).
+    """
+
+    name: str
+    boot: tuple[str, ...]
+    root: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What a guest gets if its bundle chooses nothing; `initdata` is a document's path."""
+
+    image: str
+    memory_mib: int
+    vcpus: int
+    initdata: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What bundles may choose, and how much of it.
+
+    Attributes:
+        folders: files that annotations name lie below one of these.
+        scratch_bytes: of all scratch disks of one guest together, chosen or not.
+        sealed_log_bytes: of one boot; what comes after is left in the guest.
+    """
+
+    choices: frozenset[Choice]
+    folders: tuple[Path, ...]
+    memory_mib: int
+    vcpus: int
+    scratch_bytes: int
+    sealed_log_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorConfig:
+    """The whole file."""
+
+    images: tuple[BootImage, ...]
+    defaults: Defaults
+    allow: Allowance
+    log_folder: Path
+    stop_grace_seconds: int
+
+    def image(self, name: str) -> BootImage:
+        """Return the image of that name.
+
+        Raises:
+            ConfigError: `runtime.image`.
+        """
+        for image in self.images:
+            if image.name == name:
+                return image
+        raise ConfigError("runtime.image", f"{name!r:.80} is no image of the operator's file")
+
+
+def parse_operator_config(document: bytes) -> OperatorConfig:
+    """Read the file.
+
+    Raises:
+        FormatError: `runtime.toml`, or `runtime.…`, the key that is wrong.
+        ConfigError: `runtime.image`, `runtime.image.twice`, `runtime.image.boot`.
+    """
+    with Fields(parse_toml(document, "runtime.toml"), "runtime") as fields:
+        fields.integer("version", low=1, high=1)
+        config = OperatorConfig(
+            images=fields.tables("image", _read_image),
+            defaults=fields.table("defaults", _read_defaults),
+            allow=fields.table("allow", _read_allow),
+            log_folder=_path(fields, "log_folder"),
+            stop_grace_seconds=fields.integer("stop_grace_seconds", low=0, high=65535, default=10),
+        )
+    names = [image.name for image in config.images]
+    if len(set(names)) != len(names):
+        raise ConfigError("runtime.image.twice", "two images have one name")
+    config.image(config.defaults.image)
+    return config
+
+
+def parse_boot_options(words: Sequence[str]) -> argparse.Namespace:
+    """Read words of `host-runtime boot`.
+
+    Raises:
+        ConfigError: `runtime.image.boot`.
+    """
+    parser = _Parser(prog="boot", add_help=False, allow_abbrev=False)
+    add_boot(parser)
+    return parser.parse_args(words)
+
+
+def _read_image(fields: Fields) -> BootImage:
+    image = BootImage(
+        name=fields.text("name", max_bytes=64),
+        boot=fields.texts("boot", max_items=_MAX_WORDS),
+        root=_path(fields, "root") if fields.has("root") else None,
+    )
+    nothing = parse_boot_options(("folder",))
+    options = parse_boot_options(("folder", *image.boot))
+    for name in _NOT_FOR_THE_FILE:
+        if getattr(options, name) != getattr(nothing, name):
+            option = name.replace("_", "-")
+            raise ConfigError("runtime.image.boot", f"--{option}: given for each container")
+    return image
+
+
+def _read_defaults(fields: Fields) -> Defaults:
+    return Defaults(
+        image=fields.text("image", max_bytes=64),
+        memory_mib=fields.integer("memory_mib", low=1, high=_MAX_MEMORY_MIB, default=1024),
+        vcpus=fields.integer("vcpus", low=1, high=_MAX_VCPUS, default=1),
+        initdata=_path(fields, "initdata") if fields.has("initdata") else None,
+    )
+
+
+def _read_allow(fields: Fields) -> Allowance:
+    return Allowance(
+        choices=frozenset(fields.choices("annotations", Choice)),
+        folders=tuple(_absolute(text, "runtime.allow.folders") for text in fields.texts("folders")),
+        memory_mib=fields.integer("memory_mib", low=1, high=_MAX_MEMORY_MIB, default=1024),
+        vcpus=fields.integer("vcpus", low=1, high=_MAX_VCPUS, default=1),
+        scratch_bytes=fields.integer("scratch_bytes", low=0, high=_MAX_BYTES),
+        sealed_log_bytes=fields.integer(
+            "sealed_log_bytes", low=_MIB, high=_MAX_BYTES, default=256 * _MIB
+        ),
+    )
+
+
+def _path(fields: Fields, key: str) -> Path:
+    return _absolute(fields.text(key), f"runtime.{key}")
+
+
+def _absolute(text: str, reason: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise ConfigError(reason, f"{text!r:.80} is no absolute path")
+    return path
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as an error of ours; argparse would end the program."""
+
+    def error(self, message: str) -> Never:
+        raise ConfigError("runtime.image.boot", message)

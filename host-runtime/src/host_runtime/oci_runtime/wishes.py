@@ -1,0 +1,41 @@
+"""What the host wishes of a running guest, as signals to the process that is its life.
+
+`ccinit-runtime start` and `kill` send them, and so may an engine that goes straight to the pid.
+"""
+
+import signal
+import threading
+from typing import Final
+
+START_SIGNAL: Final = signal.SIGUSR1
+STOP_SIGNAL: Final = signal.SIGTERM
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+class Wishes:
+    """What was wished so far; nothing is taken back.
+
+    Handlers of signals set these events in the main thread, which must not be at one meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.start = threading.Event()
+        self.stop = threading.Event()
+        self.changed = threading.Event()
+
+    def take_signals(self) -> None:
+        """Take them as signals from now on."""
+        signal.signal(START_SIGNAL, lambda *_: self._note(self.start))
+        for number in _STOPPING:
+            signal.signal(number, lambda *_: self._note(self.stop))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def end(self) -> None:
+        """Take no more, and wake whoever waits for one."""
+        for number in (START_SIGNAL, *_STOPPING):
+            signal.signal(number, signal.SIG_IGN)
+        self.changed.set()
+
+    def _note(self, wish: threading.Event) -> None:
+        wish.set()
+        self.changed.set()

@@ -1,0 +1,99 @@
+"""The command line of a runtime: what engines pass is taken, what cannot be is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from host_runtime.oci_runtime.cli import REFUSED, main
+from tests.fakes.oci_bundles import operator_toml, podman_config
+
+
+def run(folder: Path, *words: str) -> int:
+    return main(["--root", str(folder / "state"), *words])
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_command_that_a_guest_has_not_is_refused_whatever_stands_behind_it(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, command, "--process", "file", "-d", "id", "--", "sh", "-c", "x") == 1
+    assert capsys.readouterr().err.endswith("[command.refused]\n")
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("state", "none"), ("start", "none"), ("kill", "none", "TERM"), ("delete", "none")]
+)
+def test_container_that_is_not_there_is_told_in_the_words_that_engines_look_for(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, *words) == 1
+    assert capsys.readouterr().err == (
+        "ccinit-runtime: container none does not exist [container.unknown]\n"
+    )
+
+
+def test_forced_deletion_of_what_is_not_there_is_done(tmp_path: Path) -> None:
+    assert run(tmp_path, "delete", "--force", "none") == 0
+
+
+@pytest.mark.parametrize("command", ["state", "start", "kill", "delete"])
+def test_id_that_leads_elsewhere_is_refused(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, command, "../none") == 1
+    assert capsys.readouterr().err.endswith("[container.id]\n")
+
+
+@pytest.mark.parametrize("signal", ["HUP", "SIGUSR1", "28"])
+def test_signal_that_a_guest_cannot_be_told_is_refused(
+    signal: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "kill", "none", signal) == 1
+    assert capsys.readouterr().err.endswith("[container.signal]\n")
+
+
+@pytest.mark.parametrize("signal", ["TERM", "SIGKILL", "sigint", "9", "0"])
+def test_signal_is_read_by_number_or_name(
+    signal: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "kill", "--all", "none", signal) == 1
+    assert capsys.readouterr().err.endswith("[container.unknown]\n")
+
+
+@pytest.mark.parametrize("signal", ["SIGNONE", "65", "-9", "1.5"])
+def test_what_is_no_signal_is_wrong_usage(signal: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path, "kill", "none", signal)
+    assert end.value.code == 2
+
+
+def test_refused_bundle_leaves_one_error_in_the_engines_log_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = podman_config()
+    config["process"]["terminal"] = True
+    bundle, log = tmp_path / "bundle", tmp_path / "log"
+    bundle.mkdir()
+    (bundle / "config.json").write_text(json.dumps(config))
+    (tmp_path / "runtime.toml").write_text(operator_toml(tmp_path))
+    of_podman = ("--systemd-cgroup", "--log-format=json", f"--log={log}")
+    words = ("--bundle", str(bundle), "--pid-file", str(tmp_path / "pid"), "--no-pivot", "id")
+    settings = ("--config", str(tmp_path / "runtime.toml"))
+    assert run(tmp_path, *settings, *of_podman, "create", *words) == 1
+    said = capsys.readouterr().err
+    told = json.loads(log.read_text())  # of one line, as podman reads it
+    assert told["level"] == "error"
+    assert said == f"ccinit-runtime: {told['msg']}\n"
+    assert told["msg"].endswith("[bundle.terminal]")
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "runtime.toml", "log"}
+
+
+def test_version_is_printed_as_engines_read_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("ccinit-runtime version ")
+    assert second == "spec: 1.2.0"

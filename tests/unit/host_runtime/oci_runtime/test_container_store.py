@@ -1,0 +1,161 @@
+"""Folders of containers: whole or not there, one command at a time, alive or not."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import CcinitError
+from host_runtime.oci_runtime import container_store
+from host_runtime.oci_runtime.container_state import ContainerRecord, Status
+from host_runtime.oci_runtime.container_store import Container, ContainerStore, write_whole
+
+RECORD = ContainerRecord(id="a", bundle="/b", annotations={}, created="now")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ContainerStore:
+    return ContainerStore(root=tmp_path / "state")
+
+
+def hold(path: Path) -> int:
+    """Lock as another process would: a lock belongs to an open file, not to a process."""
+    descriptor = os.open(path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def names(store: ContainerStore) -> list[str]:
+    return sorted(path.name for path in store.root.iterdir())
+
+
+def test_container_is_creating_then_there_then_gone(store: ContainerStore) -> None:
+    with store.new(RECORD) as container:
+        assert names(store) == ["a"]
+        assert store.look("a") == (RECORD, Status.CREATING)
+        container.write(RECORD.with_process(7))
+    assert store.look("a") == (RECORD.with_process(7), Status.STOPPED)  # nobody lives
+    with store.lock("a") as container:
+        store.remove(container)
+    assert names(store) == []
+    with pytest.raises(CcinitError, match="a does not exist"):
+        store.look("a")
+
+
+def test_one_name_is_one_container(store: ContainerStore) -> None:
+    with store.new(RECORD):
+        pass
+    with pytest.raises(CcinitError) as error, store.new(RECORD):
+        pass
+    assert error.value.reason == "container.exists"
+    assert names(store) == ["a"]
+
+
+def test_creation_that_fails_leaves_nothing(store: ContainerStore) -> None:
+    with pytest.raises(OSError, match="disk"), store.new(RECORD):
+        raise OSError("disk")
+    assert names(store) == []
+
+
+def test_creation_that_was_killed_is_a_stopped_container(store: ContainerStore) -> None:
+    with store.new(RECORD):
+        pass  # as if killed before it wrote a pid
+    assert store.look("a")[1] is Status.STOPPED
+
+
+def test_process_is_alive_as_long_as_it_holds_its_lock(store: ContainerStore) -> None:
+    with store.new(RECORD) as container:
+        container.write(RECORD.with_process(os.getpid()))
+        assert not container.is_alive()
+        (container.folder / "life").touch()
+        assert not container.is_alive()  # a file alone is what a host's crash leaves
+        life = hold(container.folder / "life")
+        assert container.is_alive()
+        assert store.look("a")[1] is Status.CREATED
+        os.close(life)
+        assert store.look("a")[1] is Status.STOPPED
+
+
+def test_those_who_look_do_not_take_each_other_for_life(store: ContainerStore) -> None:
+    with store.new(RECORD) as container:
+        (container.folder / "life").touch()
+        descriptor = os.open(container.folder / "life", os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        assert not container.is_alive()
+        os.close(descriptor)
+
+
+def test_container_has_one_life(store: ContainerStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container_store, "_LOOK_SECONDS", 0.05)
+    with store.new(RECORD) as container:
+        container.hold_life()
+        with pytest.raises(CcinitError) as error:
+            container.hold_life()
+    assert error.value.reason == "container.life"
+
+
+def test_commands_wait_for_each_other(
+    store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container_store, "_LOCK_SECONDS", 0.05)
+    with store.new(RECORD) as container:
+        with pytest.raises(CcinitError) as error, store.lock("a"):
+            pass
+        assert error.value.reason == "container.busy"
+        assert container.record() == RECORD
+    with store.lock("a") as container:
+        assert container.record() == RECORD
+
+
+def test_command_that_has_waited_for_a_deletion_finds_nothing(
+    store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.new(RECORD) as container:
+        pass
+
+    def remove_and_make_anew(_seconds: float) -> None:
+        monkeypatch.setattr(container_store.time, "sleep", lambda _: None)
+        store.remove(container)
+        with store.new(RECORD):
+            pass
+        os.close(lock)
+
+    lock = hold(container.folder)
+    monkeypatch.setattr(container_store.time, "sleep", remove_and_make_anew)
+    with pytest.raises(CcinitError) as error, store.lock("a"):
+        pass
+    assert error.value.reason == "container.unknown"
+
+
+def test_what_killed_commands_left_goes_once_it_is_old(store: ContainerStore) -> None:
+    with store.new(RECORD) as container:
+        pass
+    for name in (".new-old", ".gone-old", ".new-young"):
+        (store.root / name).mkdir()
+    for name in (".new-old", ".gone-old"):
+        os.utime(store.root / name, (0, 0))
+    with store.lock("a"):
+        store.remove(container)
+    assert names(store) == [".new-young"]
+
+
+def test_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    write_whole(path, "1")
+    write_whole(path, "2")
+    assert path.read_text() == "2"
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, "\udc80")
+    assert path.read_text() == "2"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_name_that_is_a_link_is_no_container(store: ContainerStore, tmp_path: Path) -> None:
+    with store.new(RECORD):
+        pass
+    (store.root / "b").symlink_to(store.root / "a")
+    with pytest.raises(OSError, match="b"):
+        store.look("b")
+    assert Container(folder=store.root / "a").record() == RECORD

@@ -1,0 +1,195 @@
+"""The host of a guest that runs: what it offers, asks and keeps, of honest guests and others."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, cast
+
+from ccinit.errors import PeerError
+from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
+from host_runtime.guest import EndReason
+from host_runtime.oci_runtime.guest_host import GuestHost
+from host_runtime.oci_runtime.wishes import Wishes
+from host_runtime.qemu import UserNetwork
+from host_runtime.rpc_client import CallRefusedError, GuestState, NetworkOffer, SealedChunk
+
+_PATIENCE_SECONDS = 20.0
+
+
+@dataclass
+class FakeGuest:
+    """A guest and the client of its host plane; it ends once `is_over` says so.
+
+    Attributes:
+        states: one for each question, the last again and again; None: nobody answers.
+        refusals: what the next calls of a method are refused with.
+    """
+
+    states: Sequence[GuestState | None]
+    is_over: Callable[["FakeGuest"], bool]
+    chunks: list[SealedChunk] = field(default_factory=list)
+    refusals: dict[str, list[RpcError]] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    offers: list[NetworkOffer] = field(default_factory=list)
+    asked: int = 0
+
+    def client(self) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait_for_end(self) -> EndReason:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not self.is_over(self):
+            assert time.monotonic() < deadline, self.calls
+            time.sleep(0.01)
+        return EndReason.RESET
+
+    def state(self) -> GuestState:
+        state = self.states[min(self.asked, len(self.states) - 1)]
+        self.asked += 1
+        if state is None:
+            raise PeerError("vsock.refused", "nobody")
+        return state
+
+    def wait(self, _sequence: int, _ms: int) -> GuestState:
+        return self.state()
+
+    def collect(self, _cursor: int) -> Iterator[SealedChunk]:
+        yield from self.chunks
+
+    def start(self) -> None:
+        self._call("start")
+
+    def stop(self, grace_seconds: int) -> None:
+        self._call(f"stop {grace_seconds}")
+
+    def offer_network(self, offer: NetworkOffer) -> None:
+        self._call("offer_network")
+        self.offers.append(offer)
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if self.refusals.get(name):
+            raise CallRefusedError(name, self.refusals[name].pop(0))
+
+
+def at(phase: Phase, code: Code = Code.OK) -> GuestState:
+    return GuestState(phase=phase, code=code, sequence=phase.value, is_debug=False)
+
+
+def accompany(
+    guest: FakeGuest,
+    log: Path,
+    *,
+    wishes: Wishes | None = None,
+    network: UserNetwork | None = None,
+    log_bytes: int = 1000,
+) -> tuple[GuestHost, list[str]]:
+    said: list[str] = []
+    host = GuestHost(
+        cast("Any", guest),
+        wishes or Wishes(),
+        network=network,
+        grace_seconds=7,
+        sealed_log=log,
+        sealed_log_bytes=log_bytes,
+        say=said.append,
+    )
+    assert host.accompany() is EndReason.RESET
+    return host, said
+
+
+def wish(*names: str) -> Wishes:
+    wishes = Wishes()
+    for name in names:
+        getattr(wishes, name).set()
+    return wishes
+
+
+def test_phases_are_told_once_and_the_last_state_is_kept(tmp_path: Path) -> None:
+    states = [None, at(Phase.LISTEN), at(Phase.RUN), at(Phase.RUN), at(Phase.STOP, Code.IMAGE)]
+    guest = FakeGuest(states=states, is_over=lambda guest: guest.asked > len(states))
+    host, said = accompany(guest, tmp_path / "log")
+    assert host.last == at(Phase.STOP, Code.IMAGE)
+    assert said == [
+        "phase LISTEN, code OK",
+        "phase RUN, code OK",
+        "phase STOP, code IMAGE",
+    ]
+
+
+def test_guest_that_takes_its_words_back_is_not_believed(tmp_path: Path) -> None:
+    others = [at(Phase.RUN), at(Phase.STOP, Code.OK), at(Phase.STOP, Code.IMAGE)]
+    states = [at(Phase.STOP, Code.STORAGE), *others * 5]
+    guest = FakeGuest(states=states, is_over=lambda guest: guest.asked > len(states))
+    host, said = accompany(guest, tmp_path / "log")
+    assert said == ["phase STOP, code STORAGE"]
+    assert host.last is not None
+    assert (host.last.phase, host.last.code) == (Phase.STOP, Code.STORAGE)
+
+
+def test_network_is_offered_until_it_is_taken(tmp_path: Path) -> None:
+    guest = FakeGuest(
+        states=[at(Phase.LISTEN)],
+        is_over=lambda guest: bool(guest.offers),
+        refusals={"offer_network": [RpcError.NOT_NOW, RpcError.BUSY]},
+    )
+    accompany(guest, tmp_path / "log", network=UserNetwork())
+    assert guest.calls == ["offer_network"] * 3
+    (offer,) = guest.offers
+    assert offer.mac == bytes.fromhex("525400cc0001")
+    assert offer.address == bytes(10) + b"\xff\xff" + bytes((10, 0, 2, 15))
+    assert offer.gateway == bytes(10) + b"\xff\xff" + bytes((10, 0, 2, 2))
+
+
+def test_start_is_asked_for_until_the_guest_can_take_it(tmp_path: Path) -> None:
+    guest = FakeGuest(
+        states=[at(Phase.CONFIG)],
+        is_over=lambda guest: guest.calls == ["start", "start"],
+        refusals={"start": [RpcError.NOT_NOW]},
+    )
+    accompany(guest, tmp_path / "log", wishes=wish("start"))
+
+
+def test_start_that_the_document_does_not_wait_for_changes_nothing(tmp_path: Path) -> None:
+    began = time.monotonic()
+    guest = FakeGuest(
+        states=[at(Phase.NET)],
+        is_over=lambda _: time.monotonic() > began + 1.2,
+        refusals={"start": [RpcError.DENIED] * 9},
+    )
+    _host, said = accompany(guest, tmp_path / "log", wishes=wish("start"))
+    assert guest.calls == ["start"]
+    assert said == ["phase NET, code OK"]
+
+
+def test_stop_comes_first_and_with_the_operators_grace(tmp_path: Path) -> None:
+    guest = FakeGuest(states=[at(Phase.RUN)], is_over=lambda guest: bool(guest.calls))
+    accompany(guest, tmp_path / "log", wishes=wish("start", "stop"))
+    assert guest.calls[0] == "stop 7"
+
+
+def test_sealed_log_is_kept_up_to_its_limit(tmp_path: Path) -> None:
+    chunks = [
+        SealedChunk(next_cursor=cursor, is_last=cursor == 1200, blob=bytes(400))
+        for cursor in (400, 800, 1200)
+    ]
+    for limit, expected in ((1200, 1200), (1199, 800)):
+        log = tmp_path / str(limit)
+        guest = FakeGuest(
+            states=[at(Phase.RUN)],
+            chunks=list(chunks),
+            is_over=lambda _, log=log, size=expected: (  # type: ignore[misc]
+                log.exists() and log.stat().st_size == size
+            ),
+        )
+        _host, said = accompany(guest, log, log_bytes=limit)
+        assert log.stat().st_size == expected
+        is_cut = "the sealed log has reached its limit: no more is kept" in said
+        assert is_cut == (limit < 1200)
