@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from host_runtime.oci_runtime.container_state import (
     status_of,
 )
 
+_PID_BYTES: Final = 16
 _RECORD: Final = "container.json"
 _LIFE: Final = "life"
 _NEW: Final = ".new-"
@@ -74,15 +76,42 @@ class Container:
                 os.close(descriptor)
                 raise ConfigError("container.life", f"{self.folder}: another process is its life")
             time.sleep(_RETRY_SECONDS)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
 
     def is_alive(self) -> bool:
         """Whether the process that is the container's life lives."""
+        return self._life() is not None
+
+    def send(self, number: int) -> bool:
+        """Send a signal to the process that is the container's life; return whether it lives."""
+        pid = self._life()
+        if not pid:
+            return False
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        try:
+            if not self.is_alive():  # so what was just opened may be another
+                return False
+            signal.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def _life(self) -> int | None:
+        """Return the pid of the container's life (0: not written yet), None if it has none."""
         try:
             descriptor = os.open(self.folder / _LIFE, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            return False
+            return None
         try:
-            return not _try_lock(descriptor, fcntl.LOCK_SH)  # others may look at the same time
+            if _try_lock(descriptor, fcntl.LOCK_SH):  # others may look at the same time
+                return None
+            return int(os.pread(descriptor, _PID_BYTES, 0) or b"0")
         finally:
             os.close(descriptor)
 

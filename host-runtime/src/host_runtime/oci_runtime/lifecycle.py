@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ from host_runtime.process import python_command, python_environment
 
 _KILL_SECONDS: Final = 20.0
 _RETRY_SECONDS: Final = 0.05
-_INHERITED: Final = ("XDG_RUNTIME_DIR", "TMPDIR", "HOME", "XDG_CACHE_HOME")
+_FOLDERS: Final = ("XDG_RUNTIME_DIR", "TMPDIR", "HOME", "XDG_CACHE_HOME")
 _NOTHING: Final = 0  # looks whether a process is there
 _SIGNALS: Final = {
     signal.SIGTERM: STOP_SIGNAL,
@@ -99,9 +99,9 @@ class Runtime:
             status = container.status()
             if status is not Status.CREATED:
                 raise ConfigError("container.state", f"cannot start a {status} container")
-            record = container.record()
-            _send(container, record, START_SIGNAL)  # twice does no harm, and never would
-            container.write(record.with_start())
+            if not container.send(START_SIGNAL):  # before it is written down: twice does no harm
+                raise _not_running(name)
+            container.write(container.record().with_start())
 
     def state(self, name: str) -> str:
         """Return a container's state as JSON.
@@ -124,9 +124,9 @@ class Runtime:
                 f"signal {number}: a guest takes TERM, INT, QUIT (stop) and KILL (end), no other",
             )
         with self.store.lock(parse_id(name)) as container:
-            if container.status() not in {Status.CREATED, Status.RUNNING}:
+            is_up = container.status() in {Status.CREATED, Status.RUNNING}
+            if not (is_up and container.send(_SIGNALS[number])):
                 raise _not_running(name)
-            _send(container, container.record(), _SIGNALS[number])
 
     def delete(self, name: str, *, is_forced: bool) -> None:
         """Remove what a container has on this host, but for its sealed log.
@@ -153,7 +153,9 @@ def _supervisor(folder: Path) -> Iterator[int]:
     """
     reader, writer = os.pipe()
     command = (*python_command("host_runtime.oci_runtime.supervisor"), str(folder))
-    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    # Engines name folders that nobody has made.
+    inherited = {name: os.environ[name] for name in _FOLDERS if os.environ.get(name)}
+    inherited = {name: path for name, path in inherited.items() if Path(path).is_dir()}
     with os.fdopen(reader, "rb") as told:
         try:
             process = subprocess.Popen(
@@ -187,34 +189,17 @@ def _require_ready(answer: bytes) -> None:
     raise ChildError(reason, detail)
 
 
-def _send(container: Container, record: ContainerRecord, number: int) -> None:
-    try:
-        descriptor = os.pidfd_open(record.pid)
-    except ProcessLookupError:
-        raise _not_running(record.id) from None
-    try:
-        if not container.is_alive():  # so the process that was just opened may be another
-            raise _not_running(record.id)
-        signal.pidfd_send_signal(descriptor, number)
-    except ProcessLookupError:
-        raise _not_running(record.id) from None
-    finally:
-        os.close(descriptor)
-
-
 def _require_end(container: Container, *, is_forced: bool) -> None:
     status = container.status()
     if status is Status.STOPPED:
         return
-    record = container.record()
+    name = container.record().id
     if not is_forced:
-        raise ConfigError("container.state", f"cannot delete container {record.id}: it is {status}")
-    with suppress(ConfigError):  # it has ended by itself
-        _send(container, record, signal.SIGKILL)
+        raise ConfigError("container.state", f"cannot delete container {name}: it is {status}")
     deadline = time.monotonic() + _KILL_SECONDS
-    while container.is_alive():
+    while container.send(signal.SIGKILL) or container.is_alive():
         if time.monotonic() > deadline:
-            raise DeadlineError("container.runs", f"{record.id} runs after it was killed")
+            raise DeadlineError("container.runs", f"{name} runs after it was killed")
         time.sleep(_RETRY_SECONDS)
 
 

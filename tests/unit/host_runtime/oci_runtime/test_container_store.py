@@ -77,6 +77,28 @@ def test_process_is_alive_as_long_as_it_holds_its_lock(store: ContainerStore) ->
         assert store.look("a")[1] is Status.STOPPED
 
 
+def test_signal_goes_to_whoever_holds_the_lock_and_to_nobody_else(
+    store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(
+        container_store.signal, "pidfd_send_signal", lambda _, number: sent.append(number)
+    )
+    with store.new(RECORD) as container:
+        assert not container.send(15)  # no file
+        container.hold_life()
+        assert (container.folder / "life").read_text() == str(os.getpid())
+        assert container.send(15)
+        (container.folder / "life").unlink()
+        (container.folder / "life").write_text(str(os.getpid()))
+        assert not container.send(15)  # nobody's lock: that pid is another's by now
+        life = hold(container.folder / "life")
+        (container.folder / "life").write_text("")
+        assert not container.send(15)  # it lives, and has not said who it is
+        os.close(life)
+    assert sent == [15]
+
+
 def test_those_who_look_do_not_take_each_other_for_life(store: ContainerStore) -> None:
     with store.new(RECORD) as container:
         (container.folder / "life").touch()

@@ -1,0 +1,250 @@
+"""`ccinit-runtime` as an engine calls it, from `create` to `delete`, with real QEMU and signals.
+
+Needs the tools tree (`CCINIT_TOOLS`, or build/tools). The guests are firmware that finds nothing to
+boot; whole guests under podman are `tests/vm/test_podman`'s.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host_runtime.oci_runtime.container_store import ContainerStore
+from host_runtime.process import python_environment
+from host_runtime.socket_folder import open_socket_folder
+from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document, podman_config
+
+TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
+OPERATOR = """\
+version = 1
+log_folder = "{folder}/sealed"
+[[image]]
+name = "silent"
+boot = ["--tools", "{tools}", "--uki", "{folder}/uki", "--accelerator", "tcg", "--network", "open"]
+[defaults]
+image = "silent"
+memory_mib = 128
+[allow]
+annotations = ["initdata"]
+scratch_bytes = 1073741824
+"""
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass
+class Engine:
+    """Calls the runtime as conmon does: the orphans of `create` are its children."""
+
+    folder: Path
+    sockets: Path
+    calls: int = 0
+
+    def run(self, *words: str) -> int:
+        self.calls += 1
+        program = (sys.executable, "-m", "host_runtime.oci_runtime")
+        places = ("--root", f"{self.folder}/state", "--config", f"{self.folder}/runtime.toml")
+        # Files, since what `create` leaves behind goes on with them.
+        with self.stdout.open("w") as stdout, self.stderr.open("w") as stderr:
+            done = subprocess.run(
+                (*program, *places, *words),
+                stdout=stdout,
+                stderr=stderr,
+                timeout=60,
+                env={**python_environment(), "XDG_RUNTIME_DIR": str(self.sockets)},
+                check=False,
+            )
+        return done.returncode
+
+    @property
+    def stdout(self) -> Path:
+        return self.folder / f"stdout-{self.calls}"
+
+    @property
+    def stderr(self) -> Path:
+        return self.folder / f"stderr-{self.calls}"
+
+    def done(self, *words: str) -> str:
+        assert self.run(*words) == 0, self.said()
+        return self.stdout.read_text()
+
+    def refused(self, *words: str) -> str:
+        """Run what has to be refused; return the reason."""
+        assert self.run(*words) == 1
+        return self.said().rpartition("[")[2].rstrip("]\n")
+
+    def said(self) -> str:
+        return self.stderr.read_text()
+
+    def bundle(self, config: Mapping[str, Any] | None = None) -> Path:
+        if config is None:
+            config = podman_config(**{INITDATA: encode_annotation(make_document())})
+            config["linux"]["namespaces"] = [{"type": "network"}]
+        path = self.folder / "bundle"
+        path.mkdir(exist_ok=True)
+        (path / "config.json").write_text(json.dumps(config))
+        return path
+
+    def create(self, name: str) -> int:
+        pid_file = self.folder / f"{name}.pid"
+        self.done("create", "--bundle", str(self.bundle()), "--pid-file", str(pid_file), name)
+        return int(pid_file.read_text())
+
+    def state(self, name: str) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads(self.done("state", name))
+        return state
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    (tmp_path / "uki").write_bytes(b"nothing that starts")
+    (tmp_path / "runtime.toml").write_text(OPERATOR.format(folder=tmp_path, tools=TOOLS))
+    with open_socket_folder() as sockets:
+        engine = Engine(folder=tmp_path, sockets=sockets)
+        yield engine
+        for path in (tmp_path / "state").glob("*"):
+            engine.done("delete", "--force", path.name)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def reap(pid: int) -> int:
+    """Wait for an orphan, as conmon does; return its exit status, negative: by that signal."""
+    deadline = time.monotonic() + 30
+    while (found := os.waitpid(pid, os.WNOHANG))[0] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return os.waitstatus_to_exitcode(found[1])
+
+
+def children_of(pid: int) -> dict[int, bytes]:
+    """The ids of a process's children with their command lines."""
+    return {
+        int(child): Path(f"/proc/{child}/cmdline").read_bytes()
+        for path in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in path.read_text().split()
+    }
+
+
+def qemu_of(pid: int) -> int:
+    (found,) = (
+        child for child, words in children_of(pid).items() if b"qemu-system-x86_64" in words
+    )
+    return found
+
+
+def end(pid: int, how: Callable[[], object]) -> int:
+    """End a container's process; return its exit status, once all of its children have gone."""
+    children = children_of(pid)
+    assert len(children) == 2  # QEMU and the vsock device
+    how()
+    status = reap(pid)
+    for child in children:
+        with suppress(ChildProcessError):  # it was reaped by its parent
+            reap(child)
+    return status
+
+
+def network_of(pid: int | str) -> Path:
+    return Path(f"/proc/{pid}/ns/net").readlink()
+
+
+def test_container_goes_through_its_states(engine: Engine) -> None:
+    pid = engine.create("a")
+    qemu = qemu_of(pid)
+    assert network_of(qemu) != network_of("self")
+    state = engine.state("a")
+    assert (state["status"], state["pid"], state["id"]) == ("created", pid, "a")
+    assert state["bundle"] == str(engine.folder / "bundle")
+    assert engine.refused("delete", "a") == "container.state"
+    assert engine.refused("create", "--bundle", str(engine.bundle()), "a") == "container.exists"
+    assert qemu_of(pid) == qemu
+
+    engine.done("start", "a")
+    assert engine.state("a")["status"] == "running"
+    assert engine.refused("start", "a") == "container.state"
+    assert engine.refused("kill", "a", "HUP") == "container.signal"
+    engine.done("kill", "a", "TERM")  # of a guest that does not listen: it goes on
+    engine.done("kill", "a", "0")
+    assert engine.state("a")["status"] == "running"
+
+    assert end(pid, lambda: engine.done("kill", "--all", "a", "9")) == -signal.SIGKILL
+    state = engine.state("a")
+    assert (state["status"], state["pid"]) == ("stopped", 0)
+    assert engine.refused("kill", "a", "TERM") == "container.state"
+    assert "container not running" in engine.said()
+    engine.done("delete", "a")
+    assert engine.refused("state", "a") == "container.unknown"
+    assert list((engine.folder / "state").iterdir()) == []
+    (sealed,) = (engine.folder / "sealed").iterdir()
+    assert sealed.name.startswith("a-")
+
+
+def test_machine_that_dies_fails_its_container(engine: Engine) -> None:
+    pid = engine.create("a")
+    engine.done("start", "a")
+    assert end(pid, lambda: os.kill(qemu_of(pid), signal.SIGKILL)) == 1
+    assert engine.state("a")["status"] == "stopped"
+
+
+def test_forced_deletion_ends_the_machine(engine: Engine) -> None:
+    pid = engine.create("a")
+    assert end(pid, lambda: engine.done("delete", "--force", "a")) == -signal.SIGKILL
+    assert list((engine.folder / "state").iterdir()) == []
+
+
+def test_guest_that_does_not_boot_is_an_error_of_create_and_leaves_nothing(engine: Engine) -> None:
+    (engine.folder / "uki").unlink()
+    words = ("create", "--bundle", str(engine.bundle()), "--pid-file", f"{engine.folder}/pid", "a")
+    assert engine.refused(*words) == "boot.what"
+    assert list((engine.folder / "state").iterdir()) == []
+    assert not (engine.folder / "pid").exists()
+
+
+def test_namespace_that_is_none_is_an_error_of_create(engine: Engine) -> None:
+    config = podman_config(**{INITDATA: encode_annotation(make_document())})
+    for path in ("/dev/null", "/run/netns/ccinit-none"):
+        config["linux"]["namespaces"] = [{"type": "network", "path": path}]
+        assert engine.refused("create", "-b", str(engine.bundle(config)), "a") == "bundle.network"
+        assert list((engine.folder / "state").iterdir()) == []
+
+
+def test_namespace_of_the_engine_is_where_the_machine_runs(engine: Engine) -> None:
+    with subprocess.Popen(("unshare", "--net", "sleep", "60")) as holder:
+        inside = f"/proc/{holder.pid}/ns/net"
+        while network_of(holder.pid) == network_of("self"):
+            time.sleep(0.01)
+        config = podman_config(**{INITDATA: encode_annotation(make_document())})
+        config["linux"]["namespaces"] = [{"type": "network", "path": inside}]
+        pid_file = engine.folder / "a.pid"
+        bundle = str(engine.bundle(config))
+        engine.done("create", "-b", bundle, "--pid-file", str(pid_file), "a")
+        pid = int(pid_file.read_text())
+        assert network_of(qemu_of(pid)) == network_of(holder.pid)
+        holder.kill()
+    assert end(pid, lambda: engine.done("delete", "-f", "a")) == -signal.SIGKILL
+
+
+def test_process_with_the_pid_of_one_that_is_gone_is_not_touched(engine: Engine) -> None:
+    """As after a crash of the host: the record is there, its pid is another's by now."""
+    pid = engine.create("a")
+    engine.done("start", "a")
+    assert end(pid, lambda: os.kill(pid, signal.SIGKILL)) == -signal.SIGKILL
+    store = ContainerStore(root=engine.folder / "state")
+    with subprocess.Popen(("sleep", "60")) as other:
+        with store.lock("a") as container:
+            container.write(container.record().with_process(other.pid))
+        assert engine.state("a")["status"] == "stopped"
+        assert engine.refused("kill", "a", "KILL") == "container.state"
+        engine.done("delete", "--force", "a")
+        assert other.poll() is None
+        other.kill()
