@@ -64,11 +64,11 @@ class Podman:
             "PATH": "/usr/bin:/usr/sbin",
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
         }
-        places = ("--root", folder / "storage", "--runroot", folder / "run")
+        places = ("--root", f"{folder}/storage", "--runroot", f"{folder}/run")
         command = (
             *("nsenter", "--target", str(self.holder), "--mount", "--root", "/usr/bin/env", "-iC/"),
             *(f"{name}={value}" for name, value in environment.items()),
-            *("podman", *places, "--tmpdir", folder / "libpod", "--storage-driver", "vfs"),
+            *("podman", *places, "--tmpdir", f"{folder}/libpod", "--storage-driver", "vfs"),
             *("--runtime", "ccinit-runtime"),
         )
         return subprocess.run(

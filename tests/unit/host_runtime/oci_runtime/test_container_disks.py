@@ -74,7 +74,7 @@ def test_link_out_of_what_is_allowed_is_refused(folder: Path, name: str) -> None
     link = folder.parent / "allowed/link"
     link.symlink_to(outside)
     with pytest.raises(CcinitError) as error:
-        make(folder, **{name: str(link)})
+        make(folder, DOCUMENT, **{name: str(link)})
     assert error.value.reason == "annotation.folder"
     assert list(folder.iterdir()) == []
 

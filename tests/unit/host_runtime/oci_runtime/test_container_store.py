@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -81,9 +83,7 @@ def test_signal_goes_to_whoever_holds_the_lock_and_to_nobody_else(
     store: ContainerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[int] = []
-    monkeypatch.setattr(
-        container_store.signal, "pidfd_send_signal", lambda _, number: sent.append(number)
-    )
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda _, number: sent.append(number))
     with store.new(RECORD) as container:
         assert not container.send(15)  # no file
         container.hold_life()
@@ -137,14 +137,14 @@ def test_command_that_has_waited_for_a_deletion_finds_nothing(
         pass
 
     def remove_and_make_anew(_seconds: float) -> None:
-        monkeypatch.setattr(container_store.time, "sleep", lambda _: None)
+        monkeypatch.setattr(time, "sleep", lambda _: None)
         store.remove(container)
         with store.new(RECORD):
             pass
         os.close(lock)
 
     lock = hold(container.folder)
-    monkeypatch.setattr(container_store.time, "sleep", remove_and_make_anew)
+    monkeypatch.setattr(time, "sleep", remove_and_make_anew)
     with pytest.raises(CcinitError) as error, store.lock("a"):
         pass
     assert error.value.reason == "container.unknown"
