@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
 from ccinit.errors import ConfigError, FormatError
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.admin_token import sign_admin_token
+from guest_owner.kbs.administrators import Administrators
 from guest_owner.kbs.authority import MAX_PEM_BYTES
 from guest_owner.kbs.files import read_capped, write_new
 from guest_owner.kbs.references import check_name
-from guest_owner.kbs.store import Store
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -57,17 +57,17 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _new_key(arguments: argparse.Namespace) -> int:
-    store = Store(arguments.state)
+    administrators = Administrators(arguments.state)
     path: Path = arguments.file
     check_name(arguments.name, "admin.name")  # before a key is written that nobody registers
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    if any(known.name == arguments.name for known in store.read_admin_keys()):
+    if any(known.name == arguments.name for known in administrators.read()):
         raise ConfigError("admin.exists", f"there is an administrator {arguments.name}")
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     write_new(path, pem, "admin.file", "it may be somebody's key")
     try:
-        store.add_admin_key(arguments.name, public)
+        administrators.add(arguments.name, public)
     except BaseException:
         path.unlink()  # nobody has registered it
         raise

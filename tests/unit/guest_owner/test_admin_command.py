@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from guest_owner.kbs.admin_token import verify_admin_token
-from guest_owner.kbs.store import Store
+from guest_owner.kbs.administrators import Administrators
 from tests.unit.guest_owner.command_line import error_of, run
 
 
@@ -14,14 +14,14 @@ def test_new_key_then_token_is_accepted(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = tmp_path / "admin.pem"
-    assert Store(state).read_admin_keys() == ()
+    assert Administrators(state).read() == ()
     assert run("admin", "new-key", "--state", state, key, "--name", "alice") == 0
     assert key.stat().st_mode & 0o777 == 0o600
     assert b"PRIVATE" not in (state / "admin-keys/alice.pem").read_bytes()
     capsys.readouterr()
     assert run("admin", "token", key, "--seconds", 60) == 0
     token = capsys.readouterr().out.strip()
-    keys = Store(state).read_admin_keys()
+    keys = Administrators(state).read()
     assert verify_admin_token(token, keys, now=time.time()) == "alice"
 
 
@@ -39,7 +39,7 @@ def test_new_key_replaces_nothing(
     assert "[admin.name]" in error_of(capsys)
     assert not (tmp_path / "b").exists()
     assert before == ((tmp_path / "a").read_bytes(), (state / "admin-keys/admin.pem").read_bytes())
-    assert [key.name for key in Store(state).read_admin_keys()] == ["admin"]
+    assert [key.name for key in Administrators(state).read()] == ["admin"]
 
 
 def test_token_wants_an_ed25519_key_and_a_short_life(

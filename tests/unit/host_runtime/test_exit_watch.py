@@ -147,7 +147,7 @@ def test_boot_reports_the_code_that_the_guest_told_and_is_done_whatever_it_is(
         yield FakeGuest(script)
 
     monkeypatch.setattr(boot_command, "boot_guest", boot_guest)
-    monkeypatch.setattr(boot_command, "_plan", lambda _: SimpleNamespace(keeps_output=False))
+    monkeypatch.setattr(boot_command, "plan_boot", lambda _: SimpleNamespace(keeps_output=False))
     options = argparse.Namespace(print=False, hello_seconds=hello_seconds, seconds=math.inf)
     assert boot_command._boot(options) == 0
     assert json.loads(capsys.readouterr().out) == {"ended": "guest-reset", "exit_code": code}

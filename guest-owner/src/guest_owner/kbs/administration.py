@@ -15,6 +15,7 @@ from collections.abc import Callable
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.kbs.admin_token import verify_admin_token
+from guest_owner.kbs.administrators import Administrators
 from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.rvps import REFERENCE, encode_references, parse_rvps_message
@@ -155,7 +156,7 @@ class Administration:
             KbsRefusedError: no token, or not one that counts; only the audit log says why.
         """
         try:
-            keys = self._store.read_admin_keys()
+            keys = Administrators(self._store.root).read()
             administrator = verify_admin_token(bearer or "", keys, now=self._clock())
         except CcinitError as error:
             self._audit.append(_call_record(request, Decision.REFUSED, str(error)))

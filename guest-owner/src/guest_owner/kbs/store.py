@@ -17,8 +17,9 @@
 
 Everything is read afresh for every request, so a registration counts at once and one that was
 removed stops counting. Keys and certificates of the KBS itself are `guest_owner.kbs.authority`;
-the audit log is `guest_owner.kbs.audit`. Resources lie here in the clear: the directory (mode 0700)
-belongs on the owner's machine, never on the host that runs the guests.
+administrators `administrators`, counters `counters`, the audit log `audit` beside this. Resources
+lie here in the clear: the directory (mode 0700) belongs on the owner's machine, never on the host
+that runs the guests.
 """
 
 import hashlib
@@ -30,7 +31,6 @@ from ccinit.formats.encoding.digest import Digest, sha256_digest
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
-from guest_owner.kbs.admin_token import AdminKey, parse_admin_key
 from guest_owner.kbs.exclusion import changing
 from guest_owner.kbs.files import (
     PUBLIC_MODE,
@@ -373,25 +373,6 @@ class Store:
         """Return a registered document."""
         name = check_name(name, "initdata.name")
         return read_capped(self.root / "initdata" / f"{name}.toml", MAX_DOCUMENT_BYTES)
-
-    def read_admin_keys(self) -> tuple[AdminKey, ...]:
-        """Read who may administer; without a key nobody may."""
-        return read_registrations(self.root / "admin-keys", ".pem", MAX_KEY_BYTES, parse_admin_key)
-
-    def add_admin_key(self, name: str, pem: bytes) -> None:
-        """Register an administrator's public key.
-
-        Raises:
-            FormatError: `admin.name`, `admin.key`.
-            ConfigError: `admin.exists`, the audit log could not tell two of one name apart.
-        """
-        check_name(name, "admin.name")
-        parse_admin_key(name, pem)
-        path = self.root / "admin-keys" / f"{name}.pem"
-        with changing(self.root):
-            if is_file(path):
-                raise ConfigError("admin.exists", f"there is an administrator {name}: {path}")
-            self._register(f"admin-keys/{name}.pem", pem)
 
     def _path(self, folder: str, uri: ResourceUri) -> Path:
         # A ResourceUri can be built without its parser; a path must not be.

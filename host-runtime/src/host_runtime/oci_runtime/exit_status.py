@@ -1,7 +1,8 @@
 """What the end of a guest is as a container's exit status. Pure.
 
-A guest does not say what its pod has returned, so 0 is an orderly end and nothing more: it was
-stopped, or its main containers have ended. This is the one place that would know better.
+A guest says what its pod has returned only if the measured manifest lets the host know
+(`exit_code_to_host`). Otherwise 0 is an orderly end and nothing more: it was stopped, or its main
+containers have ended.
 """
 
 from typing import Final
@@ -16,11 +17,14 @@ HOST_FAILURE: Final = 1
 _ORDERLY: Final = frozenset({Code.OK, Code.WORKLOAD_EXIT})
 
 
-def exit_status(end: EndReason, last: GuestState | None) -> int:
-    """Return the status for a guest that ended so, having said `last`: else 0, the code's number.
+def exit_status(end: EndReason, last: GuestState | None, pod_exit_code: int | None = None) -> int:
+    """Return the status for a guest that ended so, having said `last`.
 
-    Codes fit: none is above 255, and 1 is none of them.
+    It is the pod's, if the pod ended by itself and the guest told how; 0 for another orderly end;
+    else the code's number. Codes fit: none is above 255, and 1 is none of them.
     """
     if end is not EndReason.RESET or last is None or last.phase < Phase.STOP:
         return HOST_FAILURE
-    return 0 if last.code in _ORDERLY else last.code.value
+    if last.code not in _ORDERLY:
+        return last.code.value
+    return pod_exit_code or 0

@@ -30,6 +30,10 @@ _PREFIX, _MTU = 24, 1500
 class GuestHost:
     """What the host does beside waiting for a guest's end.
 
+    Attributes:
+        last: the last state that the guest told, if any.
+        pod_exit_code: what its pod has returned, if the manifest lets the host know.
+
     Args:
         network: the guest's, if it has one.
         grace_seconds: how long containers may take to stop.
@@ -50,6 +54,7 @@ class GuestHost:
         say: Progress,
     ) -> None:
         self.last: GuestState | None = None
+        self.pod_exit_code: int | None = None
         self._guest = guest
         self._wishes = wishes
         self._network = network
@@ -73,6 +78,7 @@ class GuestHost:
         return end
 
     def _watch(self) -> None:
+        asked = False
         with self._guest.client() as client:
             while not self._over.is_set():
                 try:
@@ -83,6 +89,14 @@ class GuestHost:
                     continue
                 if not self._note(state):
                     self._over.wait(_RETRY_SECONDS / 10)  # of a guest that says much of nothing
+                if state.phase >= Phase.STOP and not asked:
+                    asked = True
+                    self._ask_exit_code(client)
+
+    def _ask_exit_code(self, client: GuestClient) -> None:
+        with suppress(CcinitError):  # the host is not to know, there is none, or the guest is gone
+            self.pod_exit_code = client.exit_code()
+            self._say(f"the pod's exit code is {self.pod_exit_code}")
 
     def _note(self, state: GuestState) -> bool:
         """Take a state for the last one, and tell it, if it is news.

@@ -92,7 +92,7 @@ def _supervise(container: Container, ready: IO[str]) -> int:
             say=_say,
         )
         end = host.accompany()
-    status = exit_status(end, host.last)
+    status = exit_status(end, host.last, host.pod_exit_code)
     _say(f"ended: {end}; exit status {status}")
     guest.require_sound_end()
     return status

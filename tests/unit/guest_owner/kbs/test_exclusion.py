@@ -14,6 +14,7 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
 from guest_owner.kbs import exclusion
+from guest_owner.kbs.administrators import Administrators
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.exclusion import changing, held_alone
 from guest_owner.kbs.files import write_atomically
@@ -88,7 +89,7 @@ CHANGES: dict[str, Callable[[Store], object]] = {
     "resource": lambda store: store.write_resource(URI, b"secret"),
     "removed resource": lambda store: store.delete_resource(ResourceUri("a", "b", "c")),
     "order": lambda store: store.write_order(URI, MintOrder(3600)),
-    "admin": lambda store: store.add_admin_key("ops", ADMIN_KEY),
+    "admin": lambda store: Administrators(store.root).add("ops", ADMIN_KEY),
     "counter": lambda store: Counters(store.root).begin(counter_uri("shop", "new")),
     "set counter": lambda store: Counters(store.root).set(COUNTER, 7),
     "moved counter": advance,

@@ -16,6 +16,7 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from guest_owner.initdata_command import make_document
+from guest_owner.kbs.administrators import Administrators
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.files import write_atomically
 from guest_owner.kbs.references import Profile
@@ -106,7 +107,7 @@ def test_add_attestation_key_refuses_what_is_no_key(store: Store) -> None:
         (lambda store, name: store.add_issuer(name, b"", b""), "issuer.name"),
         (lambda store, name: store.add_initdata(name, DOCUMENT), "initdata.name"),
         (lambda store, name: store.read_pod_name(name, sha256_digest(DOCUMENT)), "initdata.name"),
-        (lambda store, name: store.add_admin_key(name, ADMIN_KEY), "admin.name"),
+        (lambda store, name: Administrators(store.root).add(name, ADMIN_KEY), "admin.name"),
     ],
     ids=["ak", "root", "issuer", "initdata", "pod", "admin"],
 )
@@ -119,11 +120,11 @@ def test_name_that_is_a_path_registers_nothing(
 
 
 def test_administrator_is_registered_by_an_ed25519_key(store: Store) -> None:
-    assert store.read_admin_keys() == ()
-    assert reason_of(store.add_admin_key, "ops", b"no key") == "admin.key"
-    assert store.read_admin_keys() == ()
-    store.add_admin_key("ops", ADMIN_KEY)
-    assert [key.name for key in store.read_admin_keys()] == ["ops"]
+    assert Administrators(store.root).read() == ()
+    assert reason_of(Administrators(store.root).add, "ops", b"no key") == "admin.key"
+    assert Administrators(store.root).read() == ()
+    Administrators(store.root).add("ops", ADMIN_KEY)
+    assert [key.name for key in Administrators(store.root).read()] == ["ops"]
 
 
 def test_machine_of_secure_execution_has_a_key_on_its_curve(store: Store) -> None:
@@ -284,7 +285,7 @@ def test_add_root_refuses_what_no_vendor_signs(store: Store) -> None:
         ("requirements/snp.toml", "requirements.toml", Store.read_references),
         ("issuers/b.toml", "issuer.toml", Store.read_issuers),
         ("issuer-keys/b.json", "issuer.keys.json", Store.read_issuers),
-        ("admin-keys/b.pem", "admin.key", Store.read_admin_keys),
+        ("admin-keys/b.pem", "admin.key", lambda store: Administrators(store.root).read()),
         ("policy.toml", "policy.toml", Store.read_policy),
         ("minted/ccinit/shop/key", "mint.json", lambda store: store.read_order(URI)),
     ],
@@ -318,7 +319,7 @@ def test_stray_file_among_registrations_is_refused(store: Store) -> None:
     [
         Store.read_references,
         Store.read_issuers,
-        Store.read_admin_keys,
+        lambda store: Administrators(store.root).read(),
         lambda store: store.read_resource(URI),
         lambda store: store.read_order(URI),
         lambda store: store.has_resource(URI),

@@ -18,6 +18,14 @@ def test_orderly_end_is_zero(code: Code, phase: Phase) -> None:
     assert exit_status(EndReason.RESET, state(code, phase)) == 0
 
 
+@pytest.mark.parametrize("pod_exit_code", [0, 7, 137])
+def test_exit_code_of_a_pod_that_the_host_may_know(pod_exit_code: int) -> None:
+    last = state(Code.WORKLOAD_EXIT)
+    assert exit_status(EndReason.RESET, last, pod_exit_code) == pod_exit_code
+    assert exit_status(EndReason.RESET, state(Code.IMAGE), pod_exit_code) == Code.IMAGE.value
+    assert exit_status(EndReason.RESET, None, pod_exit_code) == HOST_FAILURE
+
+
 @pytest.mark.parametrize("code", sorted(set(Code) - {Code.OK, Code.WORKLOAD_EXIT}))
 def test_every_other_code_is_its_number_and_none_is_a_hosts(code: Code) -> None:
     status = exit_status(EndReason.RESET, state(code))

@@ -1,10 +1,13 @@
 """The host of a guest that runs: what it offers, asks and keeps, of honest guests and others."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
+
+import pytest
 
 from ccinit.errors import PeerError
 from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
@@ -15,6 +18,16 @@ from host_runtime.qemu import UserNetwork
 from host_runtime.rpc_client import CallRefusedError, GuestState, NetworkOffer, SealedChunk
 
 _PATIENCE_SECONDS = 20.0
+HANDLED = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """A host that has ended ignores signals; it is a process of its own, this one is not."""
+    before = {number: signal.getsignal(number) for number in HANDLED}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @dataclass
@@ -33,6 +46,7 @@ class FakeGuest:
     calls: list[str] = field(default_factory=list)
     offers: list[NetworkOffer] = field(default_factory=list)
     asked: int = 0
+    pod_exit_code: int | None = None
 
     def client(self) -> Self:
         return self
@@ -72,6 +86,12 @@ class FakeGuest:
     def offer_network(self, offer: NetworkOffer) -> None:
         self._call("offer_network")
         self.offers.append(offer)
+
+    def exit_code(self) -> int:
+        self._call("exit")
+        if self.pod_exit_code is None:
+            raise CallRefusedError("exit", RpcError.FAILED)
+        return self.pod_exit_code
 
     def _call(self, name: str) -> None:
         self.calls.append(name)
@@ -132,6 +152,23 @@ def test_guest_that_takes_its_words_back_is_not_believed(tmp_path: Path) -> None
     assert said == ["phase STOP, code STORAGE"]
     assert host.last is not None
     assert (host.last.phase, host.last.code) == (Phase.STOP, Code.STORAGE)
+
+
+@pytest.mark.parametrize(("refusals", "known"), [([], 7), ([RpcError.DENIED], None)])
+def test_exit_code_is_asked_for_once_the_guest_ends(
+    refusals: list[RpcError], known: int | None, tmp_path: Path
+) -> None:
+    states = [at(Phase.RUN), at(Phase.STOP, Code.WORKLOAD_EXIT), at(Phase.OFF, Code.WORKLOAD_EXIT)]
+    guest = FakeGuest(
+        states=states,
+        is_over=lambda guest: guest.asked > len(states),
+        refusals={"exit": refusals},
+        pod_exit_code=7,
+    )
+    host, said = accompany(guest, tmp_path / "log")
+    assert host.pod_exit_code == known
+    assert guest.calls == ["exit"]
+    assert ("the pod's exit code is 7" in said) == (known is not None)
 
 
 def test_network_is_offered_until_it_is_taken(tmp_path: Path) -> None:
