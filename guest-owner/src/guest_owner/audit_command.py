@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ccinit.errors import ConfigError
 from guest_owner.arguments import Subparsers, add_group, add_state
@@ -37,20 +37,31 @@ def _show(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print("nothing was asked yet")
         return 0
-    records = [
+    asked = (
         record for record in read_audit(path) if arguments.session in (None, record["session"])
-    ]
-    if arguments.session is not None and not records:
+    )
+    shown = _print_json(asked) if arguments.json else _print_table(tuple(asked), arguments)
+    if arguments.session is not None and not shown:
         raise ConfigError("audit.session", f"no record of session {arguments.session!r} in {path}")
-    if arguments.json:
-        for record in records:
-            print(json.dumps(record, separators=(",", ":")))
-        return 0
-    print(format_table(_HEADER, map(_cells, records)))
+    return 0
+
+
+def _print_json(records: Iterable[Mapping[str, object]]) -> int:
+    """Print records one after the other, for the log may be larger than memory; return how many."""
+    shown = 0
+    for record in records:
+        print(json.dumps(record, separators=(",", ":")))
+        shown += 1
+    return shown
+
+
+def _print_table(records: Sequence[Mapping[str, object]], arguments: argparse.Namespace) -> int:
+    if records:
+        print(format_table(_HEADER, map(_cells, records)))
     if arguments.session is not None:
         for record in records:
             _print_claims(record, with_holding=arguments.all)
-    return 0
+    return len(records)
 
 
 def _cells(record: Mapping[str, object]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """`guest-owner audit`: what the owner reads of the log."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,25 @@ def test_audit_show_says_how_many_refusals_of_strangers_were_removed(
     assert 0 < sum("number" in line for line in lines) < 40
     rotations = [line for line in lines if "removed so far" in line]
     assert f" {len(written) - len(lines)} records removed so far  " in rotations[-1]
+
+
+def test_audit_show_prints_json_without_having_all_of_it_in_memory(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = AuditLog(state / "audit.jsonl")
+    record = AuditRecord(
+        event=Event.ADMIN, session="", tee="", decision=Decision.ACCEPTED, reason="x" * 2000
+    )
+    for _ in range(3):
+        log.append(record)
+    text = (state / "audit.jsonl").read_text()
+    (state / "audit.jsonl").write_text(text * 1000)
+    tracemalloc.start()
+    try:
+        assert run("audit", "show", "--state", state, "--json") == 0
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) == 3000
+    assert most < 1.5 * len(shown)  # what is shown, as this test collects it, and no records

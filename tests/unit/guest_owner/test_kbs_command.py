@@ -29,7 +29,7 @@ def test_state_has_a_policy_before_it_has_keys(
     state = tmp_path / "state"
     (state / "ca-key.pem").mkdir(parents=True)  # as if another init had come to this point
     assert run("kbs", "init", "--state", state, "--name", "kbs.example") == 1
-    assert "[identity.exists]" in error_of(capsys)
+    assert "[identity.half]" in error_of(capsys)
     assert (state / "policy.toml").read_bytes() == EMPTY_POLICY
 
 

@@ -65,7 +65,8 @@ def write_identity(state: Path, identity: KbsIdentity) -> None:
     """Put a new identity into a state directory that has none.
 
     Raises:
-        ConfigError: `identity.exists`: replacing it would lock out every guest that pinned it.
+        ConfigError: `identity.exists`: replacing it would lock out every guest that pinned it;
+            `identity.half`, only some of its files are there.
     """
     files = (
         ("ca-key.pem", identity.authority_key, PRIVATE_MODE),
@@ -74,12 +75,14 @@ def write_identity(state: Path, identity: KbsIdentity) -> None:
         ("server.pem", identity.certificate, PUBLIC_MODE),
         ("token-key.pem", identity.token_key, PRIVATE_MODE),
     )
-    for name, _, _ in files:
-        if (state / name).exists():
-            raise ConfigError(
-                "identity.exists",
-                f"{state / name} exists; guests pin it, so remove it yourself if you mean it",
-            )
+    there = [name for name, _, _ in files if (state / name).exists()]
+    if len(there) == len(files):
+        detail = f"{state / 'ca.pem'} exists; guests pin it, so remove it yourself if you mean it"
+        raise ConfigError("identity.exists", detail)
+    if there:
+        told = f"only {', '.join(there)} of a KBS's keys are in {state}"
+        detail = f"{told}: put the others back, or remove them if it was never used"
+        raise ConfigError("identity.half", detail)
     for name, data, mode in files:
         write_atomically(state / name, data, mode=mode)
 

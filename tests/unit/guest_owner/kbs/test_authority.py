@@ -83,6 +83,16 @@ def test_write_identity_keeps_keys_private_and_never_replaces(tmp_path: Path) ->
     assert (tmp_path / "ca.pem").read_bytes() == IDENTITY.authority
 
 
+def test_identity_that_was_cut_off_is_told_by_what_there_is(tmp_path: Path) -> None:
+    write_identity(tmp_path, IDENTITY)
+    for name in ("token-key.pem", "server.pem"):
+        (tmp_path / name).unlink()
+    with pytest.raises(CcinitError, match=r"only ca-key\.pem, ca\.pem, server-key\.pem") as caught:
+        write_identity(tmp_path, create_identity(("other",)))
+    assert caught.value.reason == "identity.half"
+    assert (tmp_path / "ca.pem").read_bytes() == IDENTITY.authority
+
+
 def test_read_token_key_refuses_what_is_no_p256_key(tmp_path: Path) -> None:
     write_identity(tmp_path, IDENTITY)
     assert isinstance(read_token_key(tmp_path).curve, ec.SECP256R1)
