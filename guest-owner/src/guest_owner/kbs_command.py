@@ -9,7 +9,12 @@ from pathlib import Path
 from guest_owner.arguments import Subparsers, add_group, add_state, parse_listen
 from guest_owner.kbs.authority import create_identity, write_identity
 from guest_owner.kbs.exclusion import changing, held_alone
-from guest_owner.kbs.files import PUBLIC_MODE, make_directory, write_atomically
+from guest_owner.kbs.files import (
+    PUBLIC_MODE,
+    make_directory,
+    remove_unfinished,
+    write_atomically,
+)
 from guest_owner.kbs.limits import DEFAULT_LIMITS
 from guest_owner.kbs.server import build_server, open_listener
 from guest_owner.kbs.service import open_service
@@ -77,6 +82,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     # Two of them would each give out a rollback counter's next number.
     alone = held_alone(state, "another `kbs serve` has it")
     with alone, open_listener(host, port) as listener:
+        with changing(state):
+            remove_unfinished(state)
         # Whoever started us reads the port from this line.
         print(f"serving on https://{_address(listener)}", flush=True)
         # uvicorn stops serving and then raises the interrupt again.

@@ -1,5 +1,6 @@
 """`guest-owner kbs`: what it leaves behind if it does not come to its end."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,25 @@ def test_key_with_a_passphrase_is_told_and_nobody_is_asked_for_it(
     words = error_of(capsys)
     assert "passphrase" in words
     assert "[tls.certificate]" in words
+
+
+class FakeServer:
+    """Serves nobody, and ends at once."""
+
+    started = True
+
+    def run(self, sockets: list[socket.socket]) -> None:
+        assert sockets
+
+
+def test_server_begins_by_removing_what_was_never_put_in_its_place(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = state / "resources/a/b/.new-1234"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half of a secret")
+    monkeypatch.setattr("guest_owner.kbs_command.build_server", lambda *_, **__: FakeServer())
+    monkeypatch.setattr("guest_owner.kbs_command.open_listener", lambda *_: socket.socket())
+    assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 0
+    assert "serving on https://" in capsys.readouterr().out
+    assert not left.exists()

@@ -21,6 +21,7 @@ T = TypeVar("T")
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
 _CHUNK_BYTES = 1 << 20
+_UNFINISHED = ".new-"
 
 
 def make_directory(path: Path) -> None:
@@ -54,7 +55,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> No
     make_directory(path.parent)
     temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED)
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
             file.write(data)
@@ -94,6 +95,19 @@ def write_new(path: Path, data: bytes, reason: str, why: str) -> None:
         raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
 
 
+def remove_unfinished(root: Path) -> None:
+    """Remove what processes that were killed had not put into its place: it may be a secret.
+
+    The caller has the right to change the state, so that nobody is writing.
+
+    Raises:
+        ConfigError: `state.remove`.
+    """
+    for path in root.rglob(f"{_UNFINISHED}*"):
+        if is_file(path):
+            remove_file(path)
+
+
 def remove_file(path: Path) -> None:
     """Remove a file, if it is there; it stays removed, whatever happens to the machine.
 
@@ -120,7 +134,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     if path.exists() or path.is_symlink():
         raise ConfigError("state.directory", f"{path} exists: name a new directory")
     try:
-        made = Path(tempfile.mkdtemp(dir=path.parent, prefix=".new-"))
+        made = Path(tempfile.mkdtemp(dir=path.parent, prefix=_UNFINISHED))
         try:
             yield made
             made.rename(path)

@@ -14,6 +14,7 @@ from guest_owner.kbs.files import (
     read_capped,
     read_parsed,
     remove_file,
+    remove_unfinished,
     write_atomically,
     write_new,
 )
@@ -126,6 +127,28 @@ def test_what_was_written_or_removed_is_so_after_a_loss_of_power(
     with new_directory(tmp_path / "made"):
         pass
     assert done == ["place", "flush folder"]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(_descriptor: int) -> None:
+        raise Killed
+
+    path = tmp_path / "resources/ccinit/shop/key"
+    write_atomically(path, b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", kill)
+        with pytest.raises(Killed):
+            write_atomically(path, b"secret")
+    (left,) = (one for one in path.parent.iterdir() if one != path)
+    assert left.read_bytes() == b"secret"
+    remove_unfinished(tmp_path)
+    assert list(path.parent.iterdir()) == [path]
+    assert path.read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("kind", ["file", "pipe"])
