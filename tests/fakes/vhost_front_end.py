@@ -114,8 +114,16 @@ class FrontEnd:
         """Set both rings up and enable them, empty."""
         for ring in (self.to_guest, self.from_guest):
             ring.clear()
+        self._start(size, (0, 0))
+
+    def go_on(self, bases: tuple[int, ...]) -> None:
+        """Start both rings where they were stopped, as for a machine that was paused."""
+        self._start(RING_SIZE, bases)
+
+    def _start(self, size: int, bases: tuple[int, ...]) -> None:
+        for ring, base in zip((self.to_guest, self.from_guest), bases, strict=True):
             self.request(Request.SET_VRING_NUM, encode_vring_state(ring.index, size))
-            self.request(Request.SET_VRING_BASE, encode_vring_state(ring.index, 0))
+            self.request(Request.SET_VRING_BASE, encode_vring_state(ring.index, base))
             parts = (USER_BASE + part for part in (ring.base, ring.used, ring.available))
             address = struct.pack("<IIQQQQ", ring.index, 0, *parts, 0)
             self.request(Request.SET_VRING_ADDR, address)
@@ -128,10 +136,16 @@ class FrontEnd:
         """Let the device serve a ring that is set up, or hold it."""
         self.request(Request.SET_VRING_ENABLE, encode_vring_state(ring.index, int(is_on)))
 
-    def stop(self) -> None:
-        """Reset the device as a rebooting guest does."""
-        for ring in (self.to_guest, self.from_guest):
-            self.request(Request.GET_VRING_BASE, encode_vring_state(ring.index, 0))
+    def stop(self) -> tuple[int, ...]:
+        """Stop both rings, as for a guest that reboots or a machine that is paused.
+
+        Returns:
+            Where they were.
+        """
+        indexes = (self.to_guest.index, self.from_guest.index)
+        asked = (encode_vring_state(index, 0) for index in indexes)
+        replies = [self.request(Request.GET_VRING_BASE, state) for state in asked]
+        return tuple(struct.unpack("<II", reply)[1] for reply in replies)
 
     def give_buffers(self, count: int, size: int = 4096 + HEADER_BYTES) -> None:
         """Let the device have `count` buffers to write packets into."""

@@ -143,11 +143,26 @@ def test_reset_of_the_guest_closes_connections_and_leaks_no_descriptor(device: D
         stream, _ = device.open()
         with stream:
             device.guest.stop()
+            device.guest.start()
             assert stream.recv(10) == b""
-        device.guest.start()
         device.guest.give_buffers(RING_SIZE)
         counts.append(len(tuple(descriptors.iterdir())))
     assert counts[-1] == counts[0]
+
+
+def test_r95_pause_of_the_machine_keeps_connections_and_what_is_under_way(device: Device) -> None:
+    stream, port = device.open()
+    with stream:
+        for turn in range(3):
+            stopped_at = device.guest.stop()
+            words = b"said while it stood still %d" % turn
+            stream.sendall(words)
+            device.guest.send(Operation.RW, port=GUEST_PORT, host_port=port, payload=words)
+            assert device.guest.is_quiet()
+            device.guest.go_on(stopped_at)
+            assert device.guest.receive()[1] == words
+            assert stream.recv(100) == words
+    device.assert_serves()
 
 
 def test_random_ring_contents_never_end_the_device(device: Device) -> None:

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class RingObserver(Protocol):
-    """Who wants to know that a ring's kick descriptor comes or goes, or that a ring stopped."""
+    """Who wants to know that a ring's kick descriptor comes or goes, or that a ring is lost."""
 
     def add_kick(self, index: int, descriptor: int) -> None:
         """Watch `descriptor`: it becomes readable when ring `index` has news."""
@@ -52,7 +52,7 @@ class RingObserver(Protocol):
         """Stop watching `descriptor`, which is closed next."""
 
     def stop_ring(self, index: int) -> None:
-        """Ring `index` no longer moves: what was under way is lost."""
+        """Ring `index` is broken or begins anew: what was under way is lost."""
 
 
 class Ring:
@@ -184,7 +184,7 @@ class VhostUserBackend:
             case Request.SET_VRING_NUM:
                 ring.size = value
             case Request.SET_VRING_BASE:
-                ring.next_index = value
+                self._set_base(ring, value)
             case _:
                 ring.is_enabled = bool(value)
                 if not ring.is_enabled:
@@ -211,6 +211,16 @@ class VhostUserBackend:
             ring.kick = descriptor
             self._observer.add_kick(ring.index, descriptor)
         self._start(ring)
+
+    def _set_base(self, ring: Ring, value: int) -> None:
+        """Go on where the ring was stopped, or begin anew.
+
+        QEMU stops rings in the same way for a guest that resets its device and for a machine that
+        is paused. Only the latter goes on at the same place, and its connections with it.
+        """
+        if value != ring.next_index:
+            self._observer.stop_ring(ring.index)
+        ring.next_index = value
 
     def _get_base(self, message: Message) -> bytes:
         index, _ = parse_vring_state(message.payload)
@@ -243,7 +253,6 @@ class VhostUserBackend:
         self._pause(ring)
         ring.is_broken = False
         self._drop_kick(ring)
-        self._observer.stop_ring(ring.index)
 
     def _drop_kick(self, ring: Ring) -> None:
         if ring.kick is not None:

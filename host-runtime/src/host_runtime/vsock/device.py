@@ -85,7 +85,7 @@ class VsockDevice:
         self._selector.unregister(descriptor)
 
     def stop_ring(self, index: int) -> None:
-        """End all connections: with either ring stopped, none can go on."""
+        """End all connections: with either ring lost, none can go on."""
         del index
         self._endpoints.close_connections()
 
