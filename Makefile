@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TOOLS := build/tools
 export CCINIT_TOOLS ?= $(CURDIR)/$(TOOLS)
 
-.PHONY: help demo test test-native test-guests test-long bench check check-text check-types check-units image lock clean setup tools
+.PHONY: help demo test test-native test-guests test-long faults bench check check-text check-types check-units image lock clean setup tools
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ demo: setup tools ## Run the whole way end to end, attackers included (TEE=tpm|s
 	@$(BIN)/python -m tests.demo --tee $(or $(TEE),tpm)
 
 test: check image ## Run every check and test that CI runs.
-	@$(MAKE) --no-print-directory --jobs=2 test-guests test-native
+	@$(MAKE) --no-print-directory --jobs=2 test-guests test-native; code=$$?; $(BIN)/python -m tests.faults && exit $$code
 
 # Beside each other: a guest under emulation keeps one processor busy. Each line says whose it is; an
 # interrupt is for the tests, which end in order, and not for who passes their words on.
@@ -31,6 +31,9 @@ test-guests:
 
 test-long: check tools ## Run what takes longer; resumable.
 	@$(BIN)/pytest tests -m long --resume build/long/passed
+
+faults: setup ## Say which fault rows the tests have shown on this very tree (report in build/faults/).
+	@$(BIN)/python -m tests.faults
 
 bench: setup tools ## Compare with other tools as ratios in one run (report in build/bench/).
 	@$(BIN)/python -m tests.bench

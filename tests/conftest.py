@@ -1,4 +1,4 @@
-"""Settings of every test run: the list of guest boots, and resuming a long run."""
+"""Settings of every test run: the list of guest boots, resuming a long run, rows of faults."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from tests.vm.harness.boots import BOOTS
+
+pytest_plugins = ("tests.faults.plugin",)
 
 BOOT_BUDGET = 25
 

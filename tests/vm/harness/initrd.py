@@ -63,7 +63,7 @@ MODULES = {
 }
 """What guest tests may use, with load parameters; dependencies come by themselves."""
 
-SOURCES = ("ccinit", "tests/vm/guest")
+SOURCES = ("ccinit", "tests/faults", "tests/vm/guest")
 _SOURCE_FILES = (
     "pyproject.toml",
     "tests/__init__.py",
