@@ -132,13 +132,27 @@ def server_context(identity: tuple[Key, x509.Certificate]) -> ssl.SSLContext:
 
 
 class TlsServer:
-    """Listens on a free port of 127.0.0.1 until the test ends."""
+    """Listens on loopback until the test ends."""
 
-    def __init__(self, context: ssl.SSLContext | None, handler: Handler) -> None:
-        """Args: context: None speaks plain TCP; handler: is given each connection."""
+    def __init__(
+        self,
+        context: ssl.SSLContext | None,
+        handler: Handler,
+        *,
+        address: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        """Make one.
+
+        Args:
+            context: None speaks plain TCP.
+            handler: is given each connection.
+            address: to listen at.
+            port: to listen at; 0 for a free one.
+        """
         self._context = context
         self._handler = handler
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((address, port))
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
         self.handshakes = 0

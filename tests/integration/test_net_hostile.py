@@ -294,7 +294,7 @@ def test_environment_proxies_and_roots_have_no_effect(
         assert refused_reason(lambda: fetch(server, authority)) == "net.certificate"
 
 
-def test_connection_is_kept_and_an_ended_one_is_replaced(authority: Authority) -> None:
+def test_r95_connection_is_kept_and_an_ended_one_is_replaced(authority: Authority) -> None:
     ended = threading.Event()
 
     def twice(connection: socket.socket) -> None:

@@ -97,7 +97,7 @@ def test_r33_session_that_ends_amid_many_keys_is_renewed_once_and_nothing_comes_
         pytest.param(None, 8, 4, id="short token"),
     ],
 )
-def test_session_is_renewed_before_it_ends(
+def test_r95_session_is_renewed_before_it_ends(
     kbs: FakeKbs, cookie_seconds: int | None, token_seconds: int | None, usable: int
 ) -> None:
     kbs.cookie_seconds, kbs.token_seconds = cookie_seconds, token_seconds

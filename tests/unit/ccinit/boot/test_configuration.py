@@ -1,22 +1,25 @@
 """Reading initdata from the host's disks: exactly one document, or the reason why not."""
 
+import errno
 import gzip
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from ccinit.boot.configuration import Configuration, parse_configuration, read_initdata
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, KernelError
 from ccinit.formats.encoding import wire
-from ccinit.formats.initdata.document import encode_device_image
+from ccinit.formats.initdata.document import HEADER_BYTES, MAGIC, encode_device_image
 from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, WHOLE_POD, document_of
 from tests.fakes.documents import CONFIG, FULL_POD
+from tests.faults.plugin import FaultSeen
 
 DOCUMENT = b'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n"ccinit.toml" = ""\n"pod.toml" = ""\n'
 IMAGE = encode_device_image(DOCUMENT)
+MEMBER_BYTES = int.from_bytes(IMAGE[len(MAGIC) : HEADER_BYTES], "little")
 BLANK = bytes(4096)
 
 
@@ -57,12 +60,75 @@ def test_initdata_is_found_wherever_its_disk_stands(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_initdata_that_is_not_one_document_is_refused(
+def test_r02_r06_r10_initdata_that_is_not_one_document_is_refused(
     tmp_path: Path, contents: tuple[bytes, ...], reason: str
 ) -> None:
     with disks(tmp_path, *contents) as fds, pytest.raises(CcinitError) as caught:
         read_initdata(fds)
     assert caught.value.reason == reason
+
+
+Pread = Callable[[int, int, int], bytes]
+
+
+def have_pread(monkeypatch: pytest.MonkeyPatch, pread: Pread) -> None:
+    """Put the host between the guest and its disks."""
+    monkeypatch.setattr("ccinit.boot.configuration.os.pread", pread)
+
+
+@pytest.mark.parametrize("place", [0, 7, 8, 15, 16, HEADER_BYTES + MEMBER_BYTES - 1])
+@pytest.mark.parametrize("beside", [(), (BLANK,), (IMAGE,)])
+def test_r03_initdata_disk_that_fails_anywhere_is_an_error_and_no_absence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: int,
+    beside: tuple[bytes, ...],
+    fault_seen: FaultSeen,
+) -> None:
+    """Neither what was read before that place nor another disk stands in for it."""
+    original = os.pread
+
+    def pread(fd: int, length: int, offset: int) -> bytes:
+        if fd != bad or offset > place or offset + length <= place:
+            return original(fd, length, offset)
+        if offset == place:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return original(fd, place - offset, offset)
+
+    with disks(tmp_path, IMAGE, *beside) as fds:
+        bad = -1
+        have_pread(monkeypatch, pread)
+        if beside != (IMAGE,):
+            assert read_initdata(fds).document == DOCUMENT
+        bad = fds[0]
+        with pytest.raises(CcinitError) as caught:
+            read_initdata(fds)
+    if beside == (IMAGE,) and place >= len(MAGIC):
+        assert caught.value.reason == "config.ambiguous"  # it is never read so far
+        return
+    assert isinstance(caught.value, KernelError)
+    assert (caught.value.reason, caught.value.errno) == ("kernel.pread", errno.EIO)
+    fault_seen.guest(caught.value.reason)
+
+
+def test_r08_initdata_disk_that_changes_between_reads_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the magic is looked at twice: there is no second reading that could differ."""
+    original, asked = os.pread, list[tuple[int, int]]()
+    other = encode_device_image(DOCUMENT.replace(b"sha256", b"sha384"))
+    reads = [(0, len(MAGIC)), (0, HEADER_BYTES), (HEADER_BYTES, MEMBER_BYTES)]
+
+    def pread(fd: int, length: int, offset: int) -> bytes:
+        asked.append((offset, length))
+        if len(asked) > len(reads):
+            return other[offset : offset + length]
+        return original(fd, length, offset)
+
+    with disks(tmp_path, IMAGE) as fds:
+        have_pread(monkeypatch, pread)
+        assert read_initdata(fds).document == DOCUMENT
+    assert asked == reads
 
 
 def test_initdata_disk_that_cannot_be_read_is_an_error_and_no_absence() -> None:

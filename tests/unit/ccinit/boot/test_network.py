@@ -8,6 +8,7 @@ from ccinit.boot.network import verify_offer
 from ccinit.boot.network_offer import NetworkOffer
 from ccinit.errors import CcinitError, FormatError
 from ccinit.values import replace
+from tests.faults.plugin import FaultSeen
 
 
 def v4(text: str) -> bytes:
@@ -109,10 +110,13 @@ def check_server(raw: bytes, address: ipaddress.IPv4Address | ipaddress.IPv6Addr
         pytest.param({"dns": (v4("127.0.0.53"),)}, "net.dns", id="own-resolver"),
     ],
 )
-def test_offer_that_reaches_too_far_is_refused(change: dict[str, object], reason: str) -> None:
+def test_r96_offer_that_reaches_too_far_is_refused(
+    change: dict[str, object], reason: str, fault_seen: FaultSeen
+) -> None:
     with pytest.raises(CcinitError) as caught:
         verify_offer(replace(OFFER, **change))
     assert caught.value.reason == reason
+    fault_seen.guest(reason)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +138,7 @@ def test_offer_may_be_of_the_widest_and_of_the_narrowest_subnet(
         pytest.param({"dns": (bytes(17),)}, "net.dns", id="dns"),
     ],
 )
-def test_offer_of_another_length_is_malformed(change: dict[str, object], reason: str) -> None:
+def test_r96_offer_of_another_length_is_malformed(change: dict[str, object], reason: str) -> None:
     with pytest.raises(FormatError) as caught:
         verify_offer(replace(OFFER, **change))
     assert caught.value.reason == reason

@@ -19,6 +19,7 @@ from ccinit.init.stage0 import (
 )
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.mount import MountFlag
+from tests.faults.plugin import FaultSeen
 
 DATA = b"".join(b"%4096d" % index for index in range(5))
 PARAMETERS, TREE = build_hash_tree([DATA], Salt(bytes(32)))
@@ -118,13 +119,14 @@ def test_root_disk_is_found_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(TREE + DATA, id="tree-elsewhere"),
     ],
 )
-def test_root_disk_that_does_not_verify_is_missing(
-    monkeypatch: pytest.MonkeyPatch, content: bytes
+def test_r12_r13_root_disk_that_does_not_verify_is_missing(
+    monkeypatch: pytest.MonkeyPatch, content: bytes, fault_seen: FaultSeen
 ) -> None:
     attach(monkeypatch, {"/dev/vda": content})
     with pytest.raises(VerificationError) as error:
         select_root_disk([disk("vda")], PARAMETERS)
     assert error.value.reason == "root.missing"
+    fault_seen.guest(error.value.reason)
 
 
 def test_root_disk_too_small_for_its_tree_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,13 +256,20 @@ def test_kernel_is_closed_behind_the_listed_modules(kernel: Kernel) -> None:
         ("/modules/order", b"../x.ko\n", "modules.order", UP),
     ],
 )
-def test_line_is_compared_before_anything_is_seen_or_loaded(
-    kernel: Kernel, file: str, content: bytes, reason: str, steps: list[str]
+def test_r01_line_is_compared_before_anything_is_seen_or_loaded(
+    kernel: Kernel,
+    file: str,
+    content: bytes,
+    reason: str,
+    steps: list[str],
+    fault_seen: FaultSeen,
 ) -> None:
     kernel.files[file] = content
     with pytest.raises(CcinitError) as refused:
         prepare_kernel()
     assert (refused.value.reason, kernel.steps) == (reason, steps)
+    if file == "/proc/cmdline":
+        fault_seen.guest(refused.value.reason)
 
 
 def test_driver_without_its_platform_is_no_failure_and_anything_else_is(kernel: Kernel) -> None:

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from ccinit.errors import DeadlineError
+from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import (
     EventLoop,
     Interrupted,
@@ -47,6 +48,43 @@ def test_run_when_main_ends_cancels_what_it_left_and_runs_its_finally() -> None:
 
     loop.run(main())
     assert steps == ["clean"]
+
+
+def test_r95_deadline_that_a_pause_went_over_is_over_and_what_lasts_longer_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The machine stood still for an hour, by the clock of its boot."""
+    paused = [0.0]
+    monkeypatch.setattr("ccinit.kernel.event_loop.boottime", lambda: boottime() + paused[0])
+    reader, writer = os.pipe()
+    loop, looks = EventLoop(), []
+
+    async def pause() -> None:
+        await sleep(0.01)
+        paused[0] += 3600
+
+    async def be_late() -> None:
+        async with deadline(60, "what is over"):
+            while True:
+                looks.append(await readable(reader))
+
+    async def main() -> str:
+        loop.start(pause(), "pause")
+        async with deadline(2 * 3600, "what lasts longer"):
+            with pytest.raises(DeadlineError):
+                await be_late()
+            os.write(writer, b"x")
+            await readable(reader)
+        return "goes on"
+
+    began = boottime()
+    try:
+        assert loop.run(main()) == "goes on"
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert looks == []  # nothing span meanwhile
+    assert boottime() - began < 5
 
 
 def test_background_failure_reaches_the_runner_and_interrupts_main() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError
+from rootfs_builder.file_list import read_listed
 from rootfs_builder.guest_image.python_modules import prepare_site
 from rootfs_builder.workspace import Workspace
 from tests.unit.rootfs_builder.guest_image.small_repository import write_repository
@@ -39,6 +40,36 @@ def test_r19_production_site_lacks_what_only_tests_have(workspace: Workspace) ->
         "ccinit/__main__.py",
         "certifi/__init__.py",
     }
+
+
+def test_r11_production_site_reads_nothing_that_a_host_passes_beside_its_disks() -> None:
+    root = Path(__file__).parents[4]
+    listed = read_listed(root / "rootfs-builder/mkosi/test-only.list")
+    tests_alone = [root / entry.name.replace(".", "/") for entry in listed]
+
+    def readers(channel: str) -> dict[Path, bool]:
+        """Files that name it, and whether an image for production holds them."""
+        return {
+            path: not any(path.with_suffix("").is_relative_to(each) for each in tests_alone)
+            for path in (root / "ccinit").rglob("*.py")
+            if channel in path.read_text()
+        }
+
+    assert readers("/sys/class/dmi")  # the control: images for tests are asked by it
+    for channel in HOSTS_CHANNELS:
+        assert not any(readers(channel).values()), channel
+
+
+HOSTS_CHANNELS = (
+    "/sys/class/dmi",
+    "/sys/devices/virtual/dmi",
+    "/sys/firmware/dmi",
+    "/sys/firmware/qemu_fw_cfg",
+    "/sys/firmware/efi",
+    "efivarfs",
+    "/.extra",
+    "io.systemd",
+)
 
 
 def test_test_site_has_it(workspace: Workspace) -> None:

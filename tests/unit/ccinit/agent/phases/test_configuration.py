@@ -1,12 +1,31 @@
-"""Whose word PID 1 takes for what the guest runs on."""
+"""CONFIG as PID 1 runs it: what is bound, and whose word it takes for what the guest runs on."""
+
+import hashlib
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from ccinit.agent.guest import Guest
+from ccinit.agent.jobs.messages import BindReply, BindRequest
+from ccinit.agent.phases import configuration
 from ccinit.agent.phases.configuration import _name_platform
+from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
-from ccinit.errors import ChildError
+from ccinit.boot.configuration import (
+    InitdataDocument,
+    ParseInitdata,
+    ReadInitdata,
+    parse_configuration,
+)
+from ccinit.errors import ChildError, VerificationError
 from ccinit.formats.evidence.tee import Tee
+from ccinit.kernel.block import BlockDevice
+from tests.fakes.coco_documents import document_of
+from tests.fakes.documents import CONFIG, POD
+from tests.faults.plugin import FaultSeen
 
+DOCUMENT = document_of({"ccinit.toml": CONFIG, "pod.toml": POD})
 TPM = Platform(tee=Tee.TPM, asked=(Tee.AZ_SNP_VTPM, Tee.AZ_TDX_VTPM))
 
 
@@ -29,3 +48,72 @@ def test_child_that_names_another_is_not_believed(platform: Platform, tee: Tee) 
     with pytest.raises(ChildError) as refused:
         _name_platform(platform, tee)
     assert refused.value.reason == "child.protocol"
+
+
+class Children:
+    """Stands in for the children: gives what the host's disk holds, and notes what PID 1 asks."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    async def run(self, _role: Role, request: object, _reply: type, **_how: object) -> object:
+        self.asked.append(request)
+        match request:
+            case ReadInitdata():
+                return InitdataDocument(disk=0, document=DOCUMENT)
+            case ParseInitdata(document=document):
+                return parse_configuration(document)
+        raise AssertionError(request)
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> Children:
+    made = Children()
+
+    async def bind(
+        _guest: Guest, platform: Platform, _role: Role, request: BindRequest, *_rest: object,
+        **_how: object,
+    ) -> BindReply:  # fmt: skip
+        made.asked.append(request)
+        return BindReply(tee=platform.tee, value=request.digest)
+
+    disk = BlockDevice(
+        name="null", number="1:3", size_bytes=4096, read_only=True, serial="", holders=()
+    )
+    monkeypatch.setattr(configuration, "list_virtio_disks", lambda: (disk,))
+    monkeypatch.setattr(configuration, "run_on_platform", bind)
+    return made
+
+
+def configured(
+    children: Children, monkeypatch: pytest.MonkeyPatch, tee: Tee
+) -> configuration.Configured:
+    monkeypatch.setattr(configuration, "detect_platform", lambda: Platform(tee=tee))
+    guest = cast("Guest", SimpleNamespace(children=children))
+    try:
+        configuration.configure(guest).send(None)
+    except StopIteration as done:
+        return cast("configuration.Configured", done.value)
+    raise AssertionError("it waits for something")
+
+
+def test_r08_bytes_that_are_parsed_are_those_that_were_bound(
+    children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And in this order: nothing of the document is parsed before the platform holds its digest."""
+    assert configured(children, monkeypatch, Tee.SNP).document == DOCUMENT
+    digest = hashlib.sha256(DOCUMENT).digest()
+    assert children.asked == [
+        ReadInitdata(disks=1),
+        BindRequest(tee=Tee.SNP, digest=digest),
+        ParseInitdata(document=DOCUMENT),
+    ]
+
+
+def test_r07_document_of_another_algorithm_than_the_platforms_is_refused(
+    children: Children, monkeypatch: pytest.MonkeyPatch, fault_seen: FaultSeen
+) -> None:
+    with pytest.raises(VerificationError) as refused:
+        configured(children, monkeypatch, Tee.TDX)
+    assert refused.value.reason == "initdata.algorithm"
+    fault_seen.guest(refused.value.reason)

@@ -91,7 +91,7 @@ def test_root_block_that_differs_is_refused(block: bytes) -> None:
     assert error.value.reason == "verity.root"
 
 
-def test_table_names_one_device_and_panics_by_default() -> None:
+def test_r12_r13_r14_table_names_one_device_and_panics_by_default() -> None:
     parameters = VerityParameters(root_hash=RootHash(b"\xab" * 32), salt=SALT, data_blocks=300)
     start = f"1 /dev/vda /dev/vda 4096 4096 300 300 sha256 {'ab' * 32} {SALT.hex()}"
     assert encode_table(parameters, "/dev/vda", ()) == start

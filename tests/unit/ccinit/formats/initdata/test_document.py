@@ -79,7 +79,7 @@ def test_initdata_digest_agrees_with_the_published_vector() -> None:
         ),
     ],
 )
-def test_initdata_header_outside_its_limits_is_refused(
+def test_r10_initdata_header_outside_its_limits_is_refused(
     header: bytes, family: type[FormatError], reason: str
 ) -> None:
     with pytest.raises(family) as caught:
@@ -97,7 +97,7 @@ def test_initdata_header_outside_its_limits_is_refused(
         pytest.param(gzip.compress(bytes(MAX_DOCUMENT_BYTES + 1)), "initdata.size", id="bomb"),
     ],
 )
-def test_initdata_member_that_is_not_one_bounded_text_is_refused(
+def test_r10_initdata_member_that_is_not_one_bounded_text_is_refused(
     member: bytes, reason: str
 ) -> None:
     with pytest.raises(FormatError) as caught:
@@ -135,7 +135,7 @@ def test_initdata_of_exactly_the_cap_is_read() -> None:
         pytest.param(b'"0.1.0"', b"1" * 5000, "initdata.toml", id="long-integer"),
     ],
 )
-def test_initdata_document_outside_its_schema_is_refused(
+def test_r07_r09_initdata_document_outside_its_schema_is_refused(
     old: bytes, new: bytes, reason: str
 ) -> None:
     assert parse_initdata(DOCUMENT)

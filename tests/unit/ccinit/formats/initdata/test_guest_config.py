@@ -130,11 +130,13 @@ def test_guest_config_limits_are_taken() -> None:
                      "ccinit.limits.memory_store_bytes", id="small-store"),
         pytest.param("[log]", "[limits]\nimage_bytes = 0\n[log]", "ccinit.limits.image_bytes",
                      id="zero-limit"),
+        pytest.param("[log]", "[limits]\nimage_bytes = nan\n[log]", "ccinit.limits.image_bytes",
+                     id="not-a-number"),
         pytest.param("[log]", "[debug]\nallowed = 1\n[log]", "ccinit.debug.allowed", id="debug"),
         pytest.param("[log]", '[start]\nby = "owner"\n[log]', "ccinit.start.by", id="start"),
     ],
 )  # fmt: skip
-def test_guest_config_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:
+def test_r09_guest_config_outside_its_schema_is_refused(old: str, new: str, reason: str) -> None:
     assert old in CONFIG
     with pytest.raises(FormatError) as caught:
         parse_guest_config(CONFIG.replace(old, new, 1))

@@ -264,6 +264,7 @@ def test_step_10_without_a_document_pcr_8_selects_a_listed_one(
     assert failed(caught.value) == ["initdata.digest"]
 
 
+@pytest.mark.fault_row("R11")
 @pytest.mark.parametrize("index", [12, 13, 15])
 def test_step_11_register_that_must_be_unused_is_refused(
     tpm: FakeTpm, trusted: References, index: int
