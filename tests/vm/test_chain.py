@@ -27,6 +27,7 @@ from tests.demo.life import Life, live, write_stream
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.show import Show
 from tests.demo.world import World, make_world
+from tests.faults.plugin import FaultSeen
 from tests.vm.debug_visit import DebugVisit, visit_debug
 from tests.vm.direct_boot import BOOT_TEST_SECONDS, DirectImage
 from tests.vm.harness.boots import record_boot
@@ -257,15 +258,16 @@ def test_every_verifier_sees_that_debug_was_opened(chain: Chain) -> None:
     assert released[-1] == pod.DEBUG_GRANT_URI
 
 
-def test_r89_host_saw_no_text_and_no_canary(chain: Chain) -> None:
+def test_r89_host_saw_no_text_and_no_canary(chain: Chain, fault_seen: FaultSeen) -> None:
     view = look(chain.config, {**chain.scene.canaries.by_name(), "owner's words": WORDS})
     assert view.complaints() == ()
     assert view.sinks["vsock"] > 0
     assert view.sinks["network"] > 0
+    fault_seen.host("numbers and ciphertext")
 
 
 @pytest.mark.parametrize("name", ["scratch", "data"])
-def test_raw_disk_holds_no_canary_in_any_form(chain: Chain, name: str, tmp_path: Path) -> None:
+def test_r89_raw_disk_holds_no_canary_in_any_form(chain: Chain, name: str, tmp_path: Path) -> None:
     """The file behind each disk, after the guest's end; and beside it a disk without encryption."""
     (path,) = (disk.path for disk in chain.config.disks if disk.serial == name)
     canaries = {**chain.scene.canaries.by_name(), "image": IMAGE_LINE, "volume": WORDS}
@@ -288,7 +290,7 @@ def test_raw_disk_holds_no_canary_in_any_form(chain: Chain, name: str, tmp_path:
     }
 
 
-def test_search_finds_the_same_canaries_where_they_are(chain: Chain) -> None:
+def test_r89_search_finds_the_same_canaries_where_they_are(chain: Chain) -> None:
     owner = chain.scene.owner.folder
     files = [owner / "ccinit.toml", owner / "pod.toml"]
     stored = [path for path in (owner / "kbs").rglob("*") if path.is_file()]

@@ -14,6 +14,7 @@ from ccinit.formats.planes.host_rpc import Code, Phase
 from host_runtime.launcher import EndReason
 from host_runtime.swtpm import VirtualTpm
 from host_runtime.vsock.capture import Stream, read_capture
+from tests.faults.plugin import FaultSeen
 from tests.vm.direct_boot import (
     BOOT_TEST_SECONDS,
     END_SECONDS,
@@ -32,10 +33,10 @@ from tests.vm.direct_boot import (
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(BOOT_TEST_SECONDS)]
 
 
-def test_command_line_with_one_word_more_ends_in_stage_0(
-    prod_image: DirectImage, tpm: VirtualTpm, tmp_path: Path
+def test_r01_command_line_with_one_word_more_ends_in_stage_0(
+    prod_image: DirectImage, tpm: VirtualTpm, tmp_path: Path, fault_seen: FaultSeen
 ) -> None:
-    """R1: the untampered line is booted by `test_host_plane`, through the same harness."""
+    """The untampered line is booted by `test_host_plane`, through the same harness."""
     initdata = make_initdata(tmp_path)
     config = plan_guest(
         prod_image,
@@ -54,12 +55,13 @@ def test_command_line_with_one_word_more_ends_in_stage_0(
     # Nothing crossed but, at most, the host's own attempts.
     streams = read_capture(guest.files.vsock_capture)
     assert {stream for _, stream in streams} <= {Stream.HOST_PAYLOAD}
+    fault_seen.host("no hello", "a reset")
 
 
-def test_guest_without_its_document_stops_in_config(
-    prod_image: DirectImage, tpm: VirtualTpm, tmp_path: Path
+def test_r02_guest_without_its_document_stops_in_config(
+    prod_image: DirectImage, tpm: VirtualTpm, tmp_path: Path, fault_seen: FaultSeen
 ) -> None:
-    """R2 on the real machine; the other faults of the document are `test_configuration`'s."""
+    """On the real machine; the other faults of the document are `test_configuration`'s."""
     config = plan_guest(prod_image, tmp_path / "guest", tpm=tpm, initdata_disks=())
     with recorded_guest(config, "no initdata (prod, direct)") as guest:
         guest.wait_for_hello(HELLO_SECONDS)
@@ -76,3 +78,4 @@ def test_guest_without_its_document_stops_in_config(
     }
     assert sealed == b""  # nobody's key is known, so nothing is written for anybody
     assert console_bytes(guest_sinks(guest, config)) == {}
+    fault_seen.host(states[-1].code.name, "a reset")

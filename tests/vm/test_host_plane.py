@@ -27,6 +27,7 @@ from host_runtime.swtpm import VirtualTpm
 from host_runtime.vsock.capture import Stream, read_capture
 from measured_boot.pcr import ZERO_PCR, digest_of, extend
 from tests.demo.host_view import Contents
+from tests.faults.plugin import FaultSeen
 from tests.vm import host_plane_cases as cases
 from tests.vm import wire_script as wire
 from tests.vm.direct_boot import (
@@ -51,6 +52,7 @@ CONNECTIONS = 4
 REQUEST_SECONDS = 10.0
 MUTATIONS = 120
 PHASE_SECONDS = 120.0
+PAUSE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +170,7 @@ def test_collect_has_one_size_with_and_without_bytes(plane: Plane) -> None:
 
 
 @pytest.mark.parametrize("name", cases.UNKNOWN)
-def test_unknown_method_is_a_bad_request(plane: Plane, name: str) -> None:
+def test_r83_unknown_method_is_a_bad_request(plane: Plane, name: str) -> None:
     assert name not in METHODS
     assert plane.ask(wire.request(name)) == wire.refusal(wire.BADREQ)
 
@@ -190,21 +192,27 @@ def test_protocol_or_cursor_that_the_guest_does_not_have_is_denied(plane: Plane)
     assert plane.ask(beyond, wire.COLLECT_REPLY_BYTES) == expected
 
 
-def test_r87_words_of_a_refused_request_do_not_come_back(plane: Plane) -> None:
+def test_r87_words_of_a_refused_request_do_not_come_back(
+    plane: Plane, fault_seen: FaultSeen
+) -> None:
     """Where else they must not be is looked up at the guest's end."""
     for message in cases.REFUSED_WITH_WORDS:
         assert plane.ask(message) == wire.refusal(wire.BADREQ)
     assert plane.say_all(cases.SAID["bytes of no request"]) == b""
+    fault_seen.host("BADREQ", "a closed connection")
 
 
 # What ends the connection without a byte
 
 
 @pytest.mark.parametrize("message", cases.NO_REQUESTS)
-def test_r80_r82_bytes_that_are_no_request_end_the_connection(plane: Plane, message: bytes) -> None:
+def test_r80_r82_bytes_that_are_no_request_end_the_connection(
+    plane: Plane, message: bytes, fault_seen: FaultSeen
+) -> None:
     with plane.stream() as stream:
         stream.sendall(message)
         assert wire.read_to_the_end(stream, seconds=8) == b""
+    fault_seen.host("a closed connection")
 
 
 def test_garbage_behind_a_request_is_not_answered(plane: Plane) -> None:
@@ -281,7 +289,9 @@ def test_r81_peers_that_leave_at_once_cost_nothing(plane: Plane) -> None:
 # The network's offer
 
 
-def test_bad_offers_leave_the_guest_waiting_for_a_good_one(plane: Plane) -> None:
+def test_r96_bad_offers_leave_the_guest_waiting_for_a_good_one(
+    plane: Plane, fault_seen: FaultSeen
+) -> None:
     wait_for_phase(plane.guest, Phase.NET, PHASE_SECONDS)
     waiting = plane.state()
     assert waiting.phase == Phase.NET
@@ -293,6 +303,7 @@ def test_bad_offers_leave_the_guest_waiting_for_a_good_one(plane: Plane) -> None
         assert wire.ask(stream, cases.offer(dns=(cases.RESOLVER,))) == wire.result()
     state = wait_for_phase(plane.guest, Phase.ATTEST, PHASE_SECONDS)
     assert (state.phase, state.code) == (Phase.ATTEST, Code.OK)
+    fault_seen.host("NET, as before")
 
 
 def test_offer_after_its_phase_comes_too_late(plane: Plane) -> None:
@@ -301,7 +312,7 @@ def test_offer_after_its_phase_comes_too_late(plane: Plane) -> None:
     assert plane.state().phase == Phase.ATTEST
 
 
-def test_what_the_owner_has_not_allowed_is_refused_and_changes_nothing(plane: Plane) -> None:
+def test_r83_what_the_owner_has_not_allowed_is_refused_and_changes_nothing(plane: Plane) -> None:
     """This guest starts by itself, keeps its metrics, and goes on without an owner plane yet."""
     before = plane.state()
     with plane.stream() as stream:
@@ -310,6 +321,21 @@ def test_what_the_owner_has_not_allowed_is_refused_and_changes_nothing(plane: Pl
         assert wire.ask(stream, wire.request("relay")) == wire.refusal(wire.NOT_NOW)
         assert wire.ask(stream, wire.request("exit")) == wire.refusal(wire.NOT_NOW)
         assert wire.decode_state(wire.ask(stream, cases.STATE)) == before
+
+
+def test_r95_guest_that_stood_still_goes_on(plane: Plane, fault_seen: FaultSeen) -> None:
+    """With the connection that was open, and in the same state; ATTEST is still in its time."""
+    before = plane.state()
+    with plane.stream() as stream:
+        plane.guest.qmp.execute("stop")
+        stream.sendall(cases.STATE)
+        stream.settimeout(PAUSE_SECONDS)
+        with pytest.raises(TimeoutError):
+            stream.recv(1)
+        plane.guest.qmp.execute("cont")
+        assert wire.decode_state(wire.read_exactly(stream, wire.REPLY_BYTES)) == before
+        assert wire.decode_state(wire.ask(stream, cases.STATE)) == before
+    fault_seen.host(Phase(before.phase).name)
 
 
 def test_r83_r84_r86_random_calls_get_known_replies_and_change_nothing(plane: Plane) -> None:
@@ -352,10 +378,11 @@ def ending(plane: Plane) -> Ending:
     return Ending(states=states, reason=reason, sealed=sealed, exit=exit_reply)
 
 
-def test_r84_stop_is_an_orderly_reset(ending: Ending) -> None:
+def test_r84_stop_is_an_orderly_reset(ending: Ending, fault_seen: FaultSeen) -> None:
     assert ending.reason is EndReason.RESET
     assert {state.code for state in ending.states} == {Code.OK}
     assert {state.phase for state in ending.states} <= {Phase.ATTEST, Phase.STOP, Phase.OFF}
+    fault_seen.host("OK", "a reset")
 
 
 def test_exit_code_is_the_owners_by_default(ending: Ending) -> None:
@@ -386,7 +413,9 @@ def test_first_record_is_a_quote_over_the_streams_key_and_the_document(
     assert quote.pcrs[8] == extend(ZERO_PCR, digest_of(plane.initdata.document))
 
 
-def test_r87_words_of_the_host_are_in_no_sink_and_in_no_log(plane: Plane, ending: Ending) -> None:
+def test_r87_words_of_the_host_are_in_no_sink_and_in_no_log(
+    plane: Plane, ending: Ending, fault_seen: FaultSeen
+) -> None:
     sinks = guest_sinks(plane.guest, plane.config)
     assert find_canaries(cases.CANARIES, sinks) == ()
     log = unseal(ending.sealed, plane.initdata.log_key)
@@ -397,6 +426,7 @@ def test_r87_words_of_the_host_are_in_no_sink_and_in_no_log(plane: Plane, ending
     hosts = (data for (_, stream), data in capture.items() if stream is Stream.HOST_PAYLOAD)
     said = Contents(contents=tuple(hosts))
     assert {hit.canary for hit in find_canaries(cases.SAID, (said,))} == cases.SAID.keys()
+    fault_seen.owner("none of the words")
 
 
 def test_host_saw_nothing_but_numbers_and_ciphertext(plane: Plane, ending: Ending) -> None:

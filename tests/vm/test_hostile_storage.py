@@ -23,6 +23,7 @@ from tests.demo.life import Life, live, owner_address, write_stream
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.show import DemoError, Show
 from tests.demo.world import World, make_world
+from tests.faults.plugin import FaultSeen
 from tests.vm.direct_boot import DirectImage
 from tests.vm.harness.boots import record_boot
 
@@ -146,18 +147,26 @@ def test_r44_volume_that_is_opened_and_closed_counts_twice(lives: dict[str, Live
     assert "rollback counter of volume data is 2" in orderly.events()
 
 
-def test_r45_pod_ends_when_its_scratch_is_changed(lives: dict[str, Lived]) -> None:
+def test_r45_pod_ends_when_its_scratch_is_changed(
+    lives: dict[str, Lived], fault_seen: FaultSeen
+) -> None:
     changed = lives["changed"]
     assert Phase.RUN in changed.life.reached
     assert changed.life.last[1] is Code.STORAGE
     assert changed.life.end is EndReason.RESET
     assert any(event.startswith("scratch.integrity: scratch: ") for event in changed.events())
     assert changed.log.report().startswith("RUN failed: scratch.integrity: ")
+    fault_seen.host(changed.life.last[1].name, "a reset")
+    fault_seen.owner("RUN failed: scratch.integrity")
 
 
-def test_r44_volume_of_an_earlier_boot_is_refused(lives: dict[str, Lived]) -> None:
+def test_r44_volume_of_an_earlier_boot_is_refused(
+    lives: dict[str, Lived], fault_seen: FaultSeen
+) -> None:
     old = lives["old"]
     assert old.counter == lives["changed"].counter >= 3
     assert Phase.PULL not in old.life.reached
     assert old.life.last[1] is Code.STORAGE
     assert old.log.report().startswith("UNLOCK failed: volume.rollback: ")
+    fault_seen.host(old.life.last[1].name)
+    fault_seen.owner("UNLOCK failed: volume.rollback")

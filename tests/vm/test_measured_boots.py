@@ -23,12 +23,15 @@ from guest_owner.kbs.references import (
 )
 from guest_owner.unseal import Unsealed, unseal
 from guest_owner.unseal_command import evidence_verifier
+from host_runtime import launcher
 from host_runtime.launcher import EndReason
+from host_runtime.qemu import MachineConfig, plan_command
 from host_runtime.swtpm import VirtualTpm
 from measured_boot.pcr import PREDICTED_REGISTERS, ZERO_PCR
 from measured_boot.platforms import Boot
 from measured_boot.prediction import Prediction, UkiBoot, predict
 from measured_boot.reference_values import reference_values
+from tests.faults.plugin import FaultSeen
 from tests.vm.direct_boot import (
     BOOT_TEST_SECONDS,
     END_SECONDS,
@@ -72,12 +75,37 @@ class Trust:
         return unseal(sealed, self.initdata.log_key, verify_evidence=judge)
 
 
+PASSED_BESIDE = (
+    *("-smbios", "type=11,value=io.systemd.credential:passwd.plaintext-password.root=x"),
+    *("-smbios", "type=11,value=io.systemd.credential:systemd.extra-unit.x=x"),
+    *("-fw_cfg", "name=opt/io.systemd.credentials/ssh.authorized_keys.root,string=x"),
+    *("-fw_cfg", "name=opt/ccinit/ccinit.toml,string=x"),
+)
+
+
+@pytest.fixture
+def passed_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that passes the guest more than it asks for."""
+
+    def plan(machine: MachineConfig) -> tuple[str, ...]:
+        return (*plan_command(machine), *PASSED_BESIDE)
+
+    monkeypatch.setattr(launcher, "plan_command", plan)
+
+
+@pytest.mark.fault_row("R11")
+@pytest.mark.usefixtures("passed_beside")
 @pytest.mark.parametrize(
     ("path", "carrier"),
     [(Boot.DIRECT, Carrier.DISK), (Boot.DIRECT, Carrier.RAM), (Boot.UKI, Carrier.DISK)],
 )
 def test_registers_are_quoted_as_they_were_predicted(
-    prod_image: DirectImage, tpm: VirtualTpm, tmp_path: Path, path: Boot, carrier: Carrier
+    prod_image: DirectImage,
+    tpm: VirtualTpm,
+    tmp_path: Path,
+    path: Boot,
+    carrier: Carrier,
+    fault_seen: FaultSeen,
 ) -> None:
     boot, initdata = make_boot(path, carrier, tmp_path), make_initdata(tmp_path)
     prediction = predict(boot.what)
@@ -108,6 +136,8 @@ def test_registers_are_quoted_as_they_were_predicted(
     # The same log, judged by the values of the same image with its root elsewhere.
     other = predict(UkiBoot(uki=(IMAGES / "ccinit-prod.efi").read_bytes()))
     assert trust.read(sealed, other).bound is False
+    fault_seen.host("OK", "a reset")
+    fault_seen.owner("bound: registers as predicted")
 
 
 def test_published_files_of_a_direct_boot_are_those_that_are_booted_here(

@@ -19,6 +19,7 @@ from tests.demo.life import Life, live, owner_address, write_stream
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.show import Show
 from tests.demo.world import World, make_world
+from tests.faults.plugin import FaultSeen
 from tests.vm.direct_boot import BOOT_TEST_SECONDS, ONE_END, DirectImage
 from tests.vm.harness.boots import record_boot
 from tests.vm.harness.gdb_remote import break_the_kernel
@@ -77,7 +78,7 @@ def end_events(folder: Path) -> list[object]:
     return [event["data"] for event in events if event["event"] in ends]
 
 
-def test_panic_looks_like_every_other_end(death: Death) -> None:
+def test_r90_panic_looks_like_every_other_end(death: Death) -> None:
     assert death.life.end is EndReason.RESET
     assert death.events == ONE_END
 
@@ -88,7 +89,7 @@ def test_owner_reads_what_the_kernel_said_before(death: Death) -> None:
     assert any("segfault at 8" in line for line in kernel)
 
 
-def test_owner_sees_that_the_guest_did_not_end_its_log(death: Death) -> None:
+def test_r90_owner_sees_that_the_guest_did_not_end_its_log(death: Death) -> None:
     assert death.log.verdict["ended"] is False
     findings = death.log.verdict["findings"]
     assert isinstance(findings, list)
@@ -96,6 +97,8 @@ def test_owner_sees_that_the_guest_did_not_end_its_log(death: Death) -> None:
     assert not any("Kernel panic" in entry.text for entry in death.log.entries)
 
 
-def test_r90_panic_said_nothing_to_the_host(death: Death) -> None:
+def test_r90_panic_said_nothing_to_the_host(death: Death, fault_seen: FaultSeen) -> None:
     assert death.view.complaints() == ()
     assert death.view.sinks["vsock"] > 0
+    fault_seen.host("a reset")
+    fault_seen.owner("the log up to there, without an end")

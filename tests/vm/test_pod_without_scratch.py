@@ -153,6 +153,7 @@ def test_host_has_the_containers_exit_code_at_the_end_and_not_before(lived: Live
     assert f"{name}: exit code {EXIT_CODE}" in lived.events()
 
 
+@pytest.mark.fault_row("R46", "R74")
 def test_store_has_what_is_told_and_no_more(lived: Lived) -> None:
     (told,) = (event for event in lived.events() if event.startswith("images take "))
     used, free = map(int, re.findall(r"\d+", told))

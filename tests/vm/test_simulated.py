@@ -17,6 +17,7 @@ from guest_owner.unseal import unseal
 from guest_owner.unseal_command import evidence_verifier
 from host_runtime.launcher import EndReason
 from tests.demo.platforms import SAMPLE, SNP, TDX, Simulation
+from tests.faults.plugin import FaultSeen
 from tests.vm.direct_boot import (
     BOOT_TEST_SECONDS,
     END_SECONDS,
@@ -78,7 +79,7 @@ def test_guest_whose_host_bound_its_document_makes_evidence(
 
 
 def test_r04_guest_whose_host_bound_another_document_stops_in_config(
-    test_image: DirectImage, tmp_path: Path
+    test_image: DirectImage, tmp_path: Path, fault_seen: FaultSeen
 ) -> None:
     initdata = make_initdata(tmp_path)
     config = plan_guest(
@@ -99,6 +100,7 @@ def test_r04_guest_whose_host_bound_another_document_stops_in_config(
         Phase.OFF,
     }
     assert sealed == b""  # nobody's key is known, so nothing is written for anybody
+    fault_seen.host(states[-1].code.name, "a reset")
 
 
 def test_sample_guest_goes_on_with_a_document_that_nothing_binds(

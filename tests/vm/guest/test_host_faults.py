@@ -8,12 +8,14 @@ import errno
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ccinit.errors import CcinitError, ChildError, KernelError, VerificationError
 from ccinit.formats.disk.luks2 import COPY_BYTES
+from ccinit.formats.disk.verity import Salt, build_hash_tree
 from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice, list_virtio_disks, read_direct, write_direct
 from ccinit.kernel.dm import DmControl
@@ -34,6 +36,7 @@ from tests.vm.guest.disks import (
 from tests.vm.guest.host import Host
 from tests.vm.guest.made_elsewhere import make_luks2
 from tests.vm.guest.test_disk_faults import open_scratch, plan, write_and_sync
+from tests.vm.guest.test_verity import DATA, open_verity
 
 MIB = 1 << 20
 BLOCK = 4096
@@ -69,10 +72,41 @@ def raw(host: Host) -> Iterator[tuple[Host, str, BlockDevice]]:
             stack.close()
 
 
+ROOT, TREE = build_hash_tree([DATA], Salt(bytes(range(32))))
+IN_ROOT = 200 * BLOCK
+
+
+@contextmanager
+def open_root(device: BlockDevice) -> Iterator[str]:
+    """A root on `device`, as stage 0 opens it but for the kernel's end at the first fault."""
+    write_direct(device.node, 0, DATA + TREE)
+    with open_verity(Path(device.node), ROOT) as node:
+        assert read_direct(node, 0, BLOCK) == DATA[:BLOCK]
+        yield node
+
+
 def read_error(node: str, offset: int) -> int:
     with pytest.raises(KernelError) as error:
         read_direct(node, offset, BLOCK)
     return error.value.errno or 0
+
+
+def test_r12_block_of_the_root_that_the_host_changes_is_an_error_and_no_other_bytes(
+    host: Host,
+) -> None:
+    with open_root(disk("hostile")) as node:
+        host.do("flip", start=IN_ROOT + 17, step=disk("hostile").size_bytes)
+        assert read_error(node, IN_ROOT) == errno.EIO
+        assert read_direct(node, IN_ROOT + BLOCK, BLOCK) == DATA[IN_ROOT + BLOCK :][:BLOCK]
+
+
+def test_r13_block_of_the_root_that_the_host_does_not_give_is_an_error(host: Host) -> None:
+    """It is not asked for again and again: PID 1 would stand still for as long as it is absent."""
+    with open_root(disk("hostile")) as node:
+        host.do("fail_reads", offset=IN_ROOT, length=BLOCK)
+        assert read_error(node, IN_ROOT) == errno.EIO
+        assert 0 < host.heal() < 10
+        assert read_direct(node, IN_ROOT, BLOCK) == DATA[IN_ROOT : IN_ROOT + BLOCK]
 
 
 def bytes_or_errno(path: Path) -> bytes | int | None:
@@ -342,9 +376,10 @@ def test_r94_disk_of_the_boot_before_is_put_back_in_vain(host: Host, tmp_path: P
         assert read_error(stack.node, FAR) == errno.EILSEQ
 
 
-def test_disk_that_the_host_unplugs_gives_errors_and_can_be_taken_down(tmp_path: Path) -> None:
+def test_r14_disk_that_the_host_unplugs_gives_errors_and_can_be_taken_down(tmp_path: Path) -> None:
+    """A root and scratch on one disk, which only once it is gone is the same for both."""
     host = Host()
-    with open_scratch(disk("unplugged"), tmp_path):
+    with open_root(disk("unplugged")) as root, open_scratch(disk("unplugged"), tmp_path):
         write_and_sync(tmp_path / "before", b"good")
         drop_caches()
         host.do("unplug", disk="unplugged")
@@ -358,5 +393,6 @@ def test_disk_that_the_host_unplugs_gives_errors_and_can_be_taken_down(tmp_path:
         with pytest.raises(OSError) as error:  # noqa: PT011  # its number is looked at
             (tmp_path / "before").read_bytes()
         assert error.value.errno in (errno.EIO, errno.ENODEV)
+        assert read_error(root, IN_ROOT) in (errno.EIO, errno.ENODEV)
     assert dm_names() == set()
     host.close()
