@@ -8,6 +8,7 @@ import pytest
 
 from rootfs_builder.cli import main
 from tests.fakes.hostile_registry import serve_hostile
+from tests.faults.plugin import FaultSeen
 from tests.integration.hostile_harness import IMAGE, Harness
 from tests.integration.leftovers import have_own_mounts, remove_dead_cgroups
 from tests.integration.recipients import Recipient, make_recipients
@@ -58,12 +59,15 @@ def registry(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> 
 
 @pytest.fixture
 def hostile(
-    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault_seen: FaultSeen,
 ) -> Iterator[Harness]:
     """A registry that the test makes hostile, and a guest that is soon to ask again."""
     monkeypatch.setattr("ccinit.pull.registry.client._FIRST_WAIT_SECONDS", 0.01)
     with serve_hostile(IMAGE, authority.server_context()) as registry:
-        yield Harness(registry, authority, tmp_path)
+        yield Harness(registry, authority, tmp_path, fault_seen)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from tests.fakes.registry import (
     make_image,
 )
 from tests.fakes.tars import Entry, make_tar
+from tests.faults.plugin import FaultSeen
 from tests.integration.pull_fixture import LIMITS, pulled
 from tests.integration.registry_fixture import Authority
 
@@ -29,11 +30,16 @@ Headers = Mapping[str, str | None]
 
 @dataclass
 class Harness:
-    """One hostile registry, and a guest that pulls from it."""
+    """One hostile registry, and a guest that pulls from it.
+
+    Attributes:
+        seen: is told why the guest refuses an image.
+    """
 
     registry: HostileRegistry
     authority: Authority
     work: Path
+    seen: FaultSeen
     pulls: int = 0
 
     def reference(self, image: FakeImage = IMAGE) -> str:
@@ -64,6 +70,7 @@ class Harness:
                 return None
         except CcinitError as error:
             assert list(directory.iterdir()) == []
+            self.seen.guest(error.reason)
             return error.reason
 
     def refusal(self, ending: str, fault: Fault, **how: object) -> str | None:

@@ -4,13 +4,17 @@ Every refusal goes through the whole pull, mkfs.erofs included if it comes so fa
 nothing mounted; the same harness takes the layer without the fault.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ccinit.errors import CcinitError
 from tests.fakes.tars import END, Entry, encode, header, long_name, make_tar, pad, record
+from tests.faults.plugin import FaultSeen
 from tests.integration.layer_oracle import image_of
+
+Refuse = Callable[..., None]
 
 ROOT = Entry(".", None)
 GOOD = make_tar(ROOT, Entry("file", b"x"))
@@ -34,13 +38,18 @@ def xattr(name: str, value: bytes = b"y") -> Entry:
     return Entry("file", b"x", pax=((f"SCHILY.xattr.{name}", value),))
 
 
-def refuse(tar: bytes, reason: str, work: Path, below: bytes = GOOD) -> None:
-    with pytest.raises(CcinitError) as refused, image_of((below, tar), work / "refused"):
-        pass
-    assert refused.value.reason == reason
-    assert not any(path.is_mount() for path in (work / "refused").glob("layer-*"))
-    with image_of((below, GOOD), work / "taken") as taken:
-        assert (Path(taken.layers[1].mount_point) / "file").read_bytes() == b"x"
+@pytest.fixture
+def refuse(fault_seen: FaultSeen) -> Refuse:
+    def refuse(tar: bytes, reason: str, work: Path, below: bytes = GOOD) -> None:
+        with pytest.raises(CcinitError) as refused, image_of((below, tar), work / "refused"):
+            pass
+        assert refused.value.reason == reason
+        fault_seen.guest(reason)
+        assert not any(path.is_mount() for path in (work / "refused").glob("layer-*"))
+        with image_of((below, GOOD), work / "taken") as taken:
+            assert (Path(taken.layers[1].mount_point) / "file").read_bytes() == b"x"
+
+    return refuse
 
 
 PATHS: dict[str, tuple[Entry, str]] = {
@@ -65,7 +74,9 @@ PATHS: dict[str, tuple[Entry, str]] = {
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_r62_path_that_is_not_plainly_inside_is_refused(tmp_path: Path, name: str) -> None:
+def test_r62_path_that_is_not_plainly_inside_is_refused(
+    refuse: Refuse, tmp_path: Path, name: str
+) -> None:
     entry, reason = PATHS[name]
     refuse(layer(entry), reason, tmp_path)
 
@@ -96,13 +107,17 @@ LINKS: dict[str, tuple[tuple[Entry, ...], str]] = {
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_r63_link_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+def test_r63_link_that_leads_elsewhere_is_refused(
+    refuse: Refuse, tmp_path: Path, name: str
+) -> None:
     entries, reason = LINKS[name]
     refuse(layer(*entries), reason, tmp_path, below=layer(Entry("below", b"b")))
 
 
 @pytest.mark.parametrize("kind", [b"0", b"2", b"1"])
-def test_r63_root_that_is_no_directory_is_refused(tmp_path: Path, kind: bytes) -> None:
+def test_r63_root_that_is_no_directory_is_refused(
+    refuse: Refuse, tmp_path: Path, kind: bytes
+) -> None:
     """CVE-2021-29136: `.` as a symbolic link."""
     entry = Entry(".", kind=kind, link="" if kind == b"0" else "etc")
     refuse(make_tar(Entry("etc", b""), entry), "tar.root_type", tmp_path)
@@ -157,7 +172,9 @@ FIELDS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_r64_archive_that_can_be_read_in_two_ways_is_refused(tmp_path: Path, name: str) -> None:
+def test_r64_archive_that_can_be_read_in_two_ways_is_refused(
+    refuse: Refuse, tmp_path: Path, name: str
+) -> None:
     tar, reason = FIELDS[name]
     refuse(tar, reason, tmp_path)
 
@@ -180,7 +197,7 @@ SPECIAL: dict[str, tuple[Entry, str]] = {
 
 
 @pytest.mark.parametrize("name", SPECIAL)
-def test_r65_special_file_or_mark_is_refused(tmp_path: Path, name: str) -> None:
+def test_r65_special_file_or_mark_is_refused(refuse: Refuse, tmp_path: Path, name: str) -> None:
     entry, reason = SPECIAL[name]
     refuse(layer(entry), reason, tmp_path)
 
@@ -201,13 +218,15 @@ WHITEOUTS: dict[str, tuple[tuple[Entry, ...], str]] = {
 
 
 @pytest.mark.parametrize("name", WHITEOUTS)
-def test_r66_whiteout_that_hides_no_lower_file_is_refused(tmp_path: Path, name: str) -> None:
+def test_r66_whiteout_that_hides_no_lower_file_is_refused(
+    refuse: Refuse, tmp_path: Path, name: str
+) -> None:
     entries, reason = WHITEOUTS[name]
     refuse(layer(*entries), reason, tmp_path)
 
 
 def test_r67_sizes_beyond_their_caps_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    refuse: Refuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sparse = Entry("a", fields={FIELD_SIZE: b"\x80\0\0\0\x7f" + b"\xff" * 7})
     deep = Entry("x", pax=pax(path=b"d/" * 256 + b"f"))

@@ -6,10 +6,12 @@ import pytest
 
 from tests.fakes.kbs_http import FakeKbs
 from tests.fakes.kbs_tls import KbsServer
-from tests.integration.hostile_kbs.harness import OTHER, URI, body
+from tests.faults.plugin import FaultSeen
+from tests.integration.hostile_kbs.harness import OTHER, URI, WatchedServer, body
 
 
 @pytest.fixture
-def server() -> Iterator[KbsServer]:
-    with KbsServer(kbs=FakeKbs(resources={URI.path: body(), OTHER.path: body(str(OTHER))})) as kbs:
+def server(fault_seen: FaultSeen) -> Iterator[KbsServer]:
+    resources = {URI.path: body(), OTHER.path: body(str(OTHER))}
+    with WatchedServer(kbs=FakeKbs(resources=resources), seen=fault_seen) as kbs:
         yield kbs

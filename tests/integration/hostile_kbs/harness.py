@@ -5,6 +5,7 @@ untampered: every case begins with that, through the same lines.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,6 +15,7 @@ from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from tests.fakes.kbs_http import FakeKbs, Fault
 from tests.fakes.kbs_tls import QUICK, Guest, KbsServer
+from tests.faults.plugin import FaultSeen
 
 URI = parse_resource_uri("kbs:///ccinit/pod/file-a")
 OTHER = parse_resource_uri("kbs:///ccinit/pod/file-b")
@@ -35,6 +37,13 @@ def fetch(
         return client.get_envelope(URI, EnvelopeKind.FILE).envelope.data
 
 
+@dataclass(kw_only=True)
+class WatchedServer(KbsServer):
+    """A KBS of one test, which is told why the guest refuses it."""
+
+    seen: FaultSeen
+
+
 def refused_reason(server: KbsServer, tamper: Tamper) -> str:
     """Why a guest of the tampered server gets nothing, where one of the untampered does."""
     assert fetch(server) == SECRET
@@ -42,6 +51,8 @@ def refused_reason(server: KbsServer, tamper: Tamper) -> str:
     with pytest.raises(CcinitError) as refused:
         fetch(server)
     assert SECRET.decode() not in str(refused.value)
+    if isinstance(server, WatchedServer):
+        server.seen.guest(refused.value.reason)
     return refused.value.reason
 
 

@@ -7,6 +7,7 @@ from ccinit.formats.sealed_log import HEADER_BYTES, Kind, Record, SizeClass
 from ccinit.seal.stream import SealedStream
 from guest_owner.log_key import LogKey
 from guest_owner.unseal_command import EXIT_BAD, EXIT_OPEN, exit_code
+from tests.faults.plugin import FaultSeen
 from tests.unit.guest_owner.sealed_streams import (
     BOOT_ID,
     Writer,
@@ -51,11 +52,12 @@ def test_unseal_with_a_changed_header_is_refused(offset: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 8, 9, 100, 511])
-def test_r92_unseal_cut_inside_a_record_names_it(cut: int) -> None:
+def test_r92_unseal_cut_inside_a_record_names_it(cut: int, fault_seen: FaultSeen) -> None:
     writer = good()
     whole = len(writer.stream.header) + sum(len(record) for record in writer.records[:4])
     finding = only_finding(bytes(writer)[: whole + cut])
     assert (finding.reason, finding.index) == ("unseal.truncated", 5)
+    fault_seen.owner(f"{finding.reason} at record {finding.index}")
 
 
 def test_unseal_cut_between_records_says_that_the_end_is_missing() -> None:
@@ -81,20 +83,22 @@ def test_unseal_with_a_record_lost_names_the_gap() -> None:
     assert finding.detail == "records 4 to 5 are missing"
 
 
-def test_r92_unseal_with_records_exchanged_names_the_first() -> None:
+def test_r92_unseal_with_records_exchanged_names_the_first(fault_seen: FaultSeen) -> None:
     writer = good()
     writer.records[3], writer.records[4] = writer.records[4], writer.records[3]
     result = read(bytes(writer))
     (finding,) = result.findings
     assert (finding.reason, finding.index) == ("unseal.reordered", 4)
     assert result.records == 3
+    fault_seen.owner(f"{finding.reason} at record {finding.index}")
 
 
-def test_r92_unseal_with_a_record_twice_names_the_second() -> None:
+def test_r92_unseal_with_a_record_twice_names_the_second(fault_seen: FaultSeen) -> None:
     writer = good()
     writer.records.insert(4, writer.records[3])
     finding = only_finding(bytes(writer))
     assert (finding.reason, finding.index) == ("unseal.replayed", 5)
+    fault_seen.owner(f"{finding.reason} at record {finding.index}")
 
 
 @pytest.mark.parametrize("code", [0, 4, 255])
@@ -110,18 +114,22 @@ def test_unseal_with_an_unknown_class_is_refused(code: int) -> None:
 
 @pytest.mark.parametrize("offset", [9, 300, 495, 496, 511])
 @pytest.mark.parametrize("position", range(9))
-def test_r92_unseal_with_a_changed_record_names_it(position: int, offset: int) -> None:
+def test_r92_unseal_with_a_changed_record_names_it(
+    position: int, offset: int, fault_seen: FaultSeen
+) -> None:
     writer = good()
     writer.records[position] = flipped(writer.records[position], offset)
     finding = only_finding(bytes(writer))
     assert (finding.reason, finding.index) == ("unseal.forged", position + 1)
+    fault_seen.owner(f"{finding.reason} at record {finding.index}")
 
 
-def test_r92_unseal_with_a_record_of_another_stream_names_it() -> None:
+def test_r92_unseal_with_a_record_of_another_stream_names_it(fault_seen: FaultSeen) -> None:
     writer, other = good(), good()
     writer.records[4] = other.records[4]
     finding = only_finding(bytes(writer))
     assert (finding.reason, finding.index) == ("unseal.forged", 5)
+    fault_seen.owner(f"{finding.reason} at record {finding.index}")
 
 
 def test_unseal_with_records_renumbered_over_a_gap_is_refused() -> None:

@@ -16,6 +16,7 @@ from ccinit.kernel.dm import DmControl
 from ccinit.kernel.event_loop import EventLoop, boottime
 from ccinit.kernel.task import sleep
 from ccinit.unlock.verity_volume import activate_verity
+from tests.faults.plugin import FaultSeen
 from tests.vm.guest.disks import (
     blank,
     disk,
@@ -83,7 +84,7 @@ def read_fails(path: Path) -> None:
 
 @POLICIES
 def test_r45_block_that_changed_is_an_event_and_ends_the_pod_if_it_shall(
-    tmp_path: Path, policy: OnStorageError
+    tmp_path: Path, policy: OnStorageError, fault_seen: FaultSeen
 ) -> None:
     with faulty() as device, open_scratch(device.disk, tmp_path):
         write_and_sync(tmp_path / "hit", b"h" * 4096)
@@ -97,6 +98,7 @@ def test_r45_block_that_changed_is_an_event_and_ends_the_pod_if_it_shall(
         assert guest.hear(PATIENCE_SECONDS) == {"scratch.integrity"}
     assert any(b"INTEGRITY AEAD ERROR" in line for line in guest.sealed)
     assert bool(guest.failures) == (policy is OnStorageError.STOP)
+    fault_seen.guest("scratch.integrity")
 
 
 def test_r45_disk_that_behaves_is_no_event(tmp_path: Path) -> None:
@@ -123,7 +125,9 @@ def test_faults_before_the_volumes_are_open_are_no_event(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("profile", ScratchProfile)
-def test_r47_write_that_is_lost_is_an_event(tmp_path: Path, profile: ScratchProfile) -> None:
+def test_r47_write_that_is_lost_is_an_event(
+    tmp_path: Path, profile: ScratchProfile, fault_seen: FaultSeen
+) -> None:
     with faulty() as device, open_scratch(device.disk, tmp_path, profile):
         guest = Watched(OnStorageError.STOP, VolumeKind.SCRATCH)
         device.fail_writes()
@@ -135,9 +139,10 @@ def test_r47_write_that_is_lost_is_an_event(tmp_path: Path, profile: ScratchProf
         finally:
             device.work()
     assert guest.failures
+    fault_seen.guest("scratch.lost_write")
 
 
-def test_r47_lost_write_of_a_volume_is_an_event(tmp_path: Path) -> None:
+def test_r47_lost_write_of_a_volume_is_an_event(tmp_path: Path, fault_seen: FaultSeen) -> None:
     with faulty() as device, open_volume(device.disk, tmp_path, may_create=True):
         guest = Watched(OnStorageError.REPORT, VolumeKind.PERSISTENT)
         device.fail_writes()
@@ -149,6 +154,7 @@ def test_r47_lost_write_of_a_volume_is_an_event(tmp_path: Path) -> None:
         finally:
             device.work()
     assert guest.failures == []
+    fault_seen.guest("volume.lost_write")
 
 
 def test_changed_block_of_a_verity_volume_is_an_event(tmp_path: Path) -> None:
