@@ -51,7 +51,7 @@ def test_config_that_is_not_the_manifests_is_refused() -> None:
     assert refused.value.reason == "pull.blob_digest"
 
 
-def test_config_with_too_few_diff_ids_is_refused() -> None:
+def test_r57_config_with_too_few_diff_ids_is_refused() -> None:
     lying = make_image([b"one", b"two"], diff_ids=["sha256:" + "a" * 64])
     manifest = verify_documents((lying.manifest,), parse_digest(lying.digest))
     with pytest.raises(CcinitError) as refused:

@@ -256,7 +256,7 @@ def test_environment_has_path_and_home_in_any_case() -> None:
         ("A=" + "x" * (1 << 20),),
     ],
 )
-def test_environment_malformed_is_refused(env: tuple[str, ...]) -> None:
+def test_r70_environment_malformed_is_refused(env: tuple[str, ...]) -> None:
     with pytest.raises(CcinitError) as error:
         plan_environment(changed(image=replace(IMAGE, env=env)))
     assert error.value.reason == "run.env"

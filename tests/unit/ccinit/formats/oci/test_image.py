@@ -352,6 +352,7 @@ def process(**changes: object) -> Json:
         (process(Cmd=["\ud800"]), "image_config.unicode"),
     ],
 )
+@pytest.mark.fault_row("R70")
 def test_config_that_cannot_be_honoured_is_refused(document: Json, reason: str) -> None:
     with pytest.raises(FormatError) as refused:
         parse_image_config(text(document))

@@ -9,6 +9,7 @@ from isal import igzip_lib
 from ccinit.errors import FormatError
 from ccinit.formats.oci.compression import Compression
 from ccinit.pull.layers.decompress import OutputLimit, make_decompressor
+from tests.faults.plugin import FaultSeen
 
 PLAIN = bytes(range(256)) * 5000
 LIMIT = OutputLimit(max_bytes=4 << 20)
@@ -60,6 +61,8 @@ def test_empty_stream_gives_nothing(compression: Compression) -> None:
 
 
 GZIP = gzip.compress(PLAIN)
+WINDOW_OF_2_GIB = b"\x28\xb5\x2f\xfd" + b"\x00\xa8" + b"\x01\x00\x00"
+"""An empty frame (RFC 8878, section 3.1.1) whose header asks for a window of 2^31 bytes."""
 
 
 @pytest.mark.parametrize(
@@ -76,19 +79,21 @@ GZIP = gzip.compress(PLAIN)
         (Compression.ZSTD, zstd(PLAIN) + b"junk", "pull.zstd"),
         (Compression.ZSTD, PLAIN, "pull.zstd"),
         (Compression.ZSTD, zstd(PLAIN, window_log=25), "pull.zstd"),
+        (Compression.ZSTD, WINDOW_OF_2_GIB, "pull.zstd"),
     ],
 )
-def test_stream_that_is_malformed_is_refused(
-    compression: Compression, data: bytes, reason: str
+def test_r56_stream_that_is_malformed_is_refused(
+    compression: Compression, data: bytes, reason: str, fault_seen: FaultSeen
 ) -> None:
     with pytest.raises(FormatError) as refused:
         undo(compression, data)
     assert refused.value.reason == reason
+    fault_seen.guest(reason)
     assert undo(Compression.GZIP, GZIP) == undo(Compression.ZSTD, zstd(PLAIN)) == PLAIN
 
 
 @pytest.mark.parametrize("compression", Compression)
-def test_output_beyond_the_cap_is_refused(compression: Compression) -> None:
+def test_r56_output_beyond_the_cap_is_refused(compression: Compression) -> None:
     packed = {
         Compression.NONE: PLAIN,
         Compression.GZIP: GZIP,
@@ -101,7 +106,7 @@ def test_output_beyond_the_cap_is_refused(compression: Compression) -> None:
     assert undo(compression, packed, limit=OutputLimit(max_bytes=len(PLAIN))) == PLAIN
 
 
-def test_ratio_that_only_a_bomb_has_is_refused() -> None:
+def test_r56_ratio_that_only_a_bomb_has_is_refused() -> None:
     zeros = bytes(80 << 20)
     limit = OutputLimit(max_bytes=1 << 40)
     with pytest.raises(FormatError) as refused:
