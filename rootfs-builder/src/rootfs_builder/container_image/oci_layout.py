@@ -28,6 +28,7 @@ CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
 TAG: Final = "image"
 _MAX_INDEX_BYTES: Final = 1 << 20
+_ROOT_MODE: Final = 0o755
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,9 @@ def encode_json(value: Mapping[str, object]) -> bytes:
 def tar_tree(root: Path, owner: int | None = None) -> bytes:
     """Return a tar of a directory: sorted, numeric owners, times no later than `EPOCH`.
 
+    Its own mode says who may look into it here, not in the image: `mktemp -d` makes one that would
+    keep every user of a container but root from all programs.
+
     Args:
         root: the directory; it becomes the root of the layer.
         owner: user and group id of everything; None keeps those of the files.
@@ -94,7 +98,7 @@ def tar_tree(root: Path, owner: int | None = None) -> bytes:
             status = path.lstat()
             name = str(path.relative_to(root))
             entry = tarfile.TarInfo(name)
-            entry.mode = stat.S_IMODE(status.st_mode)
+            entry.mode = _ROOT_MODE if path == root else stat.S_IMODE(status.st_mode)
             entry.uid, entry.gid = (
                 (status.st_uid, status.st_gid) if owner is None else (owner, owner)
             )

@@ -48,6 +48,14 @@ def test_directory_gives_the_same_image_again(layout: Path, tmp_path: Path) -> N
     assert open_layout(tmp_path / "other").digest != open_layout(layout).digest
 
 
+def test_root_can_be_entered_whoever_may_enter_the_directory(layout: Path, tmp_path: Path) -> None:
+    """`mktemp -d` makes one for nobody else, and an image of it would start nothing but root's."""
+    (tmp_path / "root").chmod(0o700)
+    words = ("--directory", tmp_path / "root", "--compression", "gzip", "--entrypoint", "/srv/app")
+    run("build", tmp_path / "again", *words, "--env", "A=1", "--user", "7:7", "--cwd", "/srv")
+    assert open_layout(tmp_path / "again").digest == open_layout(layout).digest
+
+
 def test_build_refuses_what_it_would_overwrite_or_cannot_pack(layout: Path, tmp_path: Path) -> None:
     assert refusal("build", layout, "--directory", tmp_path / "root") == "image.exists"
     assert refusal("build", tmp_path / "x", "--directory", layout / "no") == "build.directory"
