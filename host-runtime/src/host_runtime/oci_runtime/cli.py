@@ -27,12 +27,13 @@ _DISTRIBUTION: Final = "ccinit-host-runtime"
 _NO_COMMANDS: Final = "the host has no way to run commands in a guest; its owner has `guest-owner"
 _FIXED: Final = "what a guest has is fixed when it boots"
 _NOT_COUNTED: Final = "the host learns no process and no counter of a guest"
+_UNTRIED: Final = "what a pod makes of a machine that stands still was not tried"
 _NO_COPY: Final = "a guest's memory cannot be saved: only it has the keys"
 REFUSED: Final[Mapping[str, str]] = {
     "exec": f"{_NO_COMMANDS} exec`",
     "update": _FIXED,
-    "pause": "a guest that stands still loses its vsock connections",
-    "resume": "a guest that stands still loses its vsock connections",
+    "pause": _UNTRIED,
+    "resume": _UNTRIED,
     "ps": _NOT_COUNTED,
     "events": _NOT_COUNTED,
     "checkpoint": _NO_COPY,
