@@ -94,7 +94,10 @@ class RowRecorder:
         """Record the run, if it was of one tree."""
         if not self._phases:
             return
-        if not self._tree or _digest(self._root) != self._tree:
+        if not self._tree:
+            self.told = "fault rows: only git could say which tree this is; nothing is recorded"
+            return
+        if _digest(self._root) != self._tree:
             self.told = "fault rows: the tree has changed while it was tested; nothing is recorded"
             return
         tests = {node: self._result(node) for node in self._tests}

@@ -14,7 +14,7 @@ from tests.faults.table import FaultRow, Place
 
 PASS, FAIL, NEEDS_HARDWARE = "pass", "fail", "needs-hardware"
 _PLACES: Final = {
-    Place.INTEGRATION: "natively, with real parts",
+    Place.INTEGRATION: "natively with real parts",
     Place.UNIT: "natively",
     Place.VM: "in a guest",
 }
@@ -63,9 +63,7 @@ def _judge(row: FaultRow, declared: Iterable[RowTest], results: Results) -> dict
     return {
         "id": row.id,
         "priority": row.priority,
-        "how": f"{row.how} ({', '.join(_PLACES[place] for place in reversed(row.where))})"
-        if row.where
-        else row.how,
+        "how": "; ".join((row.how, *(_PLACES[place] for place in reversed(row.where)))),
         "expected": {"guest": row.guest, "host": row.host, "owner": row.owner},
         "guest": _seen(ran, "guest"),
         "host_saw": _seen(ran, "host"),

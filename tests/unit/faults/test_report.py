@@ -44,7 +44,7 @@ def test_row_passes_when_all_of_its_tests_have() -> None:
     long = result(Outcome.NOT_RUN, is_long=True)
     found = judged({**GOOD, LONG: long, "tests/unit/test_z.py::test_r2": FAILED_ELSEWHERE})
     assert (found["verdict"], found["why"]) == ("pass", "")
-    assert found["how"] == "so (in a guest, natively)"
+    assert found["how"] == "so; in a guest; natively"
     assert found["expected"] == {"guest": "ends", "host": "a reset", "owner": "why"}
     assert found["tests"] == {"passed": 3, "failed": [], "not_run": [LONG]}
 
