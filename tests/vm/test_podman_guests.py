@@ -23,9 +23,10 @@ from tests.demo.show import Show
 from tests.demo.world import World, make_world
 from tests.fakes.oci_bundles import encode_annotation
 from tests.integration import registry_fixture
+from tests.integration.free_ports import free_ports
 from tests.integration.podman import Podman, podman_in
 from tests.vm.direct_boot import TOOLS, DirectImage
-from tests.vm.harness.boot import record_boot
+from tests.vm.harness.boots import record_boot
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(2400)]
 
@@ -82,7 +83,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    kbs_port, registry_port = registry_fixture.free_ports(2)
+    kbs_port, registry_port = free_ports(2)
     serving, ccinit_toml = Owner.serving, pod.ccinit_toml
     folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for podman's sockets
     with pytest.MonkeyPatch.context() as patch:
