@@ -31,7 +31,9 @@ async def end(guest: EarlyGuest, cause: PhaseError | None) -> None:
     failures = await guest.teardown.run()
     if failures:
         guest.state.fail(Code.STOP_FORCED)
-    await _offer_report(guest, _report(cause, failures))
+    # The report waits for the owner's KBS to have spoken; this the log may say before.
+    guest.log.public_event(Phase.STOP, guest.state.code)
+    await _offer_report(guest, _report(guest.state.code, cause, failures))
     guest.state.enter(Phase.OFF)
     await sleep(0)
     await reset()
@@ -57,7 +59,14 @@ async def _offer_report(guest: EarlyGuest, report: bytes) -> None:
     await sleep(_OFFER_SECONDS)
 
 
-def _report(cause: PhaseError | None, failures: tuple[tuple[str, CcinitError], ...]) -> bytes:
-    lines = ["orderly stop"] if cause is None else [f"{cause.phase.name} failed: {cause.error}"]
+def _report(
+    code: Code, cause: PhaseError | None, failures: tuple[tuple[str, CcinitError], ...]
+) -> bytes:
+    if cause is not None:
+        lines = [f"{cause.phase.name} failed: {cause.error}"]
+    elif code is Code.WORKLOAD_EXIT:
+        lines = ["every main container has ended"]
+    else:
+        lines = ["orderly stop"]
     lines += [f"teardown of {name} failed: {error}" for name, error in failures]
     return "\n".join(lines).encode()

@@ -29,6 +29,7 @@ class Bench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[str] = []
         self.report = b""
+        self.told = (Phase.ENTRY, Code.OK)
         self.refusals = 0
         self.state = BootState()
         self.state.enter(Phase.RUN)
@@ -53,9 +54,14 @@ class Bench:
         self.report = report
         self.steps.append("log")
 
+    def tell(self, phase: Phase, code: Code) -> bool:
+        self.told = (phase, code)
+        self.steps.append("code")
+        return True
+
     def end(self, cause: PhaseError | None) -> None:
         ring = SimpleNamespace(close=lambda: self.steps.append("ring"))
-        log = SimpleNamespace(close=self.close_log, ring=ring)
+        log = SimpleNamespace(close=self.close_log, ring=ring, public_event=self.tell)
         guest: Any = SimpleNamespace(state=self.state, teardown=self.teardown, log=log)
         with pytest.raises(ResetError):
             EventLoop().run(ending.end(guest, cause))
@@ -66,7 +72,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(monkeypatch)
 
 
-STEPS = ["pod", "keys", "log", "ring", "2 s of STOP", "0 s of OFF", "sync"]
+STEPS = ["pod", "keys", "code", "log", "ring", "2 s of STOP", "0 s of OFF", "sync"]
 
 
 @pytest.mark.parametrize("cause", [None, FAILED])
@@ -89,7 +95,15 @@ def test_host_gets_the_code_and_the_owner_the_reason(
 ) -> None:
     bench.end(cause)
     assert bench.state.report()[:2] == (Phase.OFF, code)
+    assert bench.told == (Phase.STOP, code)
     assert bench.report == report
+
+
+def test_pod_that_has_ended_by_itself_was_not_stopped(bench: Bench) -> None:
+    bench.state.fail(Code.WORKLOAD_EXIT)
+    bench.end(None)
+    assert bench.told == (Phase.STOP, Code.WORKLOAD_EXIT)
+    assert bench.report == b"every main container has ended"
 
 
 def test_step_that_fails_is_told_and_keeps_nothing_from_being_undone(bench: Bench) -> None:
