@@ -53,7 +53,7 @@ def changing(root: Path) -> Iterator[None]:
         yield
         return
     path = root / LOCK_FILE
-    descriptor = _open(path, os.O_RDWR | os.O_CREAT)
+    descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     try:
         _wait_for(descriptor, path)
         _mine.held = held | {root}
@@ -84,6 +84,6 @@ def _try_lock(descriptor: int) -> bool:
 
 def _open(path: Path, flags: int) -> int:
     try:
-        return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_MODE)
+        return os.open(path, flags | os.O_CLOEXEC, PRIVATE_MODE)
     except OSError as error:
         raise ConfigError("state.read", f"cannot open {path}: {error.strerror}") from error

@@ -46,6 +46,21 @@ def test_directory_is_held_by_one(tmp_path: Path) -> None:
         pass
 
 
+def test_state_may_be_named_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("state")
+    with held_alone(link, "nobody has it"), changing(link):
+        pass
+    with (
+        held_alone(tmp_path / "state", "nobody has it"),
+        pytest.raises(ConfigError) as caught,
+        held_alone(link, "another one has it"),
+    ):
+        pass
+    assert caught.value.reason == "state.held"
+
+
 def test_lock_is_had_once_more_by_whoever_has_it_and_is_free_afterwards(tmp_path: Path) -> None:
     for _ in range(2):
         with changing(tmp_path), changing(tmp_path), held_alone(tmp_path, "the server has it"):
