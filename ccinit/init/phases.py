@@ -20,6 +20,7 @@ from ccinit.init.lean import NO_LEGACY
 from ccinit.init.sequence import run_phase
 from ccinit.kernel import vsock
 from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.grace_period import expedite_grace_periods
 from ccinit.kernel.priority import ORDINARY, set_priority
 from ccinit.rpc.server import RpcLimits, serve
 
@@ -96,6 +97,7 @@ async def _listen(guest: EarlyGuest) -> None:
     guest.loop.start(serve_host(), "host plane")
     guest.service.figures.listen_pss_bytes = read_pss_bytes()
     set_priority(ORDINARY)  # stage 0 came first; children begin as everybody else does
+    expedite_grace_periods(on=False)
 
 
 def _complete(early: EarlyGuest) -> Guest:

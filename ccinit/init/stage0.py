@@ -27,6 +27,7 @@ from ccinit.init.silence import silence
 from ccinit.kernel.block import SECTOR_BYTES, BlockDevice, list_virtio_disks, read_direct
 from ccinit.kernel.clock import boottime_us
 from ccinit.kernel.dm import DmControl, DmTarget
+from ccinit.kernel.grace_period import expedite_grace_periods
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.modules import load_module
 from ccinit.kernel.mount import CONFINED, MountFlag, mount, switch_root
@@ -79,6 +80,7 @@ def prepare_kernel() -> RootLocation:
     location = parse_root_location(line)
     mount("sysfs", "/sys", "sysfs", CONFINED)
     mount("devtmpfs", "/dev", "devtmpfs", MountFlag.NOSUID | MountFlag.NOEXEC, "mode=0755")
+    expedite_grace_periods(on=True)  # until LISTEN, as with priority: nothing runs beside us
     # No usermode helper: what the list does not name is not loaded, not even by the kernel.
     _write("/proc/sys/kernel/modprobe", b"\n")
     for module in parse_module_order(_read(MODULE_ORDER)):

@@ -106,11 +106,12 @@ def test_host_may_what_the_measured_documents_say(
     assert (service.may_measure, service.may_tell_exit) == (metrics, exit_code)
 
 
-def test_pid1_is_an_ordinary_process_before_it_has_children(
+def test_pid1_is_an_ordinary_process_in_no_hurry_before_it_has_children(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    given: list[int] = []
+    given: list[object] = []
     monkeypatch.setattr(phases, "set_priority", given.append)
+    monkeypatch.setattr(phases, "expedite_grace_periods", lambda *, on: given.append(on))
     monkeypatch.setattr(vsock, "listen", lambda _port: SimpleNamespace())
     guest: Any = SimpleNamespace(
         loop=SimpleNamespace(start=lambda coroutine, _name: coroutine.close()),
@@ -118,4 +119,4 @@ def test_pid1_is_an_ordinary_process_before_it_has_children(
     )
 
     EventLoop().run(phases._listen(guest))
-    assert given == [ORDINARY]
+    assert given == [ORDINARY, False]

@@ -194,7 +194,7 @@ def test_any_failure_ends_in_a_silent_reset(
 
 
 LINE = b"quiet ccinit.carrier=ram panic=-1"
-UP = ["mount /proc", "mount /sys", "mount /dev", "/proc/sys/kernel/modprobe=\n"]
+UP = ["mount /proc", "mount /sys", "mount /dev", "hurry", "/proc/sys/kernel/modprobe=\n"]
 CLOSED = "/proc/sys/kernel/modules_disabled=1\n"
 
 
@@ -211,6 +211,7 @@ class Kernel:
             "/proc/cpuinfo": b"flags : fpu aes\n",
         }
         monkeypatch.setattr(stage0, "mount", self.mount)
+        monkeypatch.setattr(stage0, "expedite_grace_periods", self.hurry)
         monkeypatch.setattr(stage0, "load_module", self.load)
         monkeypatch.setattr(stage0, "_read", lambda path: self.files[path])
         monkeypatch.setattr(stage0, "_write", self.write)
@@ -224,6 +225,10 @@ class Kernel:
 
     def write(self, path: str, data: bytes) -> None:
         self.steps.append(f"{path}={data.decode()}")
+
+    def hurry(self, *, on: bool) -> None:
+        assert on
+        self.steps.append("hurry")
 
     def load(self, path: str, parameters: str) -> None:
         self.steps.append(f"{path} {parameters}".rstrip())

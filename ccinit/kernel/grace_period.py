@@ -1,0 +1,29 @@
+"""How long the kernel waits until nobody can see any more what it takes away (RCU).
+
+Specification: Linux Documentation/RCU/, `rcupdate.rcu_expedited` in kernel-parameters.txt.
+"""
+
+import os
+
+from ccinit.kernel.libc import kernel_error
+
+SWITCH = "/sys/kernel/rcu_expedited"
+
+
+def expedite_grace_periods(*, on: bool) -> None:
+    """Make grace periods short, or as long as usual again.
+
+    The one interrupts every processor and takes less than a millisecond; the other waits until each
+    has been through its scheduler, some 15 ms however fast the machine is.
+
+    Raises:
+        KernelError: the kernel has no such switch, or it is read-only.
+    """
+    try:
+        fd = os.open(SWITCH, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"1\n" if on else b"0\n")
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise kernel_error(error, "grace_period", SWITCH) from error
