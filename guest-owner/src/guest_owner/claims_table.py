@@ -4,18 +4,37 @@ One form for `guest-owner verify`, which makes an appraisal, and `guest-owner au
 reads one that the KBS made.
 """
 
+import textwrap
 from collections.abc import Iterable
 
-from guest_owner.kbs.appraisal import Claim
+from guest_owner.kbs.appraisal import ONE_OF, Claim
 from guest_owner.table import format_table
 
 _HEADER = ("claim", "expected", "got", "verdict")
+_MOST_SHOWN = 2
+_MOST_NAMED = 60
 
 
 def format_claims(claims: Iterable[Claim]) -> str:
     """Return the table as text for a terminal."""
     rows = (
-        (claim.name, claim.expected, claim.got, "ok" if claim.holds else "REFUSED")
+        (claim.name, _shorten(claim), claim.got, "ok" if claim.holds else "REFUSED")
         for claim in claims
     )
     return format_table(_HEADER, rows)
+
+
+def _shorten(claim: Claim) -> str:
+    """Return what was expected; of many registered values the one that came, or their names.
+
+    A KBS with twenty pods would else make a line of two thousand characters, and every other one of
+    the table as long.
+    """
+    values = claim.expected.removeprefix(ONE_OF).split(", ")
+    if not claim.expected.startswith(ONE_OF) or len(values) <= _MOST_SHOWN:
+        return claim.expected
+    met = [value for value in values if value.split(" ", 1)[0] == claim.got]
+    if met:
+        return f"{met[0]}, one of {len(values)}"
+    names = ", ".join(value.partition(" (")[2].removesuffix(")") for value in values)
+    return f"{ONE_OF}{len(values)}: {textwrap.shorten(names, _MOST_NAMED, placeholder='…')}"

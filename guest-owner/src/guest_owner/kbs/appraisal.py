@@ -16,6 +16,7 @@ from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredInitdata
 
 NOTHING = "nothing is registered"
+ONE_OF = "one of "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,4 +231,4 @@ def list_known(values: tuple[str, ...]) -> str:
     """Return what would have been accepted, as text for a claim."""
     if not values:
         return NOTHING
-    return values[0] if len(values) == 1 else "one of " + ", ".join(values)
+    return values[0] if len(values) == 1 else ONE_OF + ", ".join(values)
