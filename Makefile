@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TOOLS := build/tools
 export CCINIT_TOOLS ?= $(CURDIR)/$(TOOLS)
 
-.PHONY: help demo test test-native test-guests test-long faults bench check check-text check-types check-units image lock clean setup tools
+.PHONY: help demo test test-native test-boots test-kernel test-long faults bench check check-text check-types check-units image lock clean setup tools
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,17 +17,21 @@ demo: setup tools ## Run the whole way end to end, attackers included (TEE=tpm|s
 	@$(BIN)/python -m tests.demo --tee $(or $(TEE),tpm)
 
 test: check image ## Run every check and test that CI runs.
-	@$(MAKE) --no-print-directory --jobs=2 test-guests test-native; code=$$?; $(BIN)/python -m tests.faults && exit $$code
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-boots test-native test-kernel; code=$$?; $(BIN)/python -m tests.faults && exit $$code
 
-# Beside each other: a guest under emulation keeps one processor busy. Each line says whose it is; an
-# interrupt is for the tests, which end in order, and not for who passes their words on.
+# Beside each other, what takes longest first: a guest under emulation keeps one processor busy. Each
+# line says whose it is; an interrupt is for the tests, which end in order, and not for who passes
+# their words on.
 told_as = 2>&1 | { trap '' INT; sed --unbuffered 's/^/$(1) | /'; }; exit $${PIPESTATUS[0]}
 
 test-native:
 	@$(BIN)/pytest tests/integration -m 'not long' $(call told_as,native)
 
-test-guests:
-	@$(BIN)/pytest tests/vm -m 'not long' -o cache_dir=.pytest_cache/guests $(call told_as,guests)
+test-boots:
+	@$(BIN)/pytest tests/vm --ignore=tests/vm/guest -m 'not long' -o cache_dir=.pytest_cache/boots $(call told_as,boots )
+
+test-kernel:
+	@$(BIN)/pytest tests/vm/guest -m 'not long' -o cache_dir=.pytest_cache/kernel $(call told_as,kernel)
 
 test-long: check tools ## Run what takes longer; resumable.
 	@$(BIN)/pytest tests -m long --resume build/long/passed
