@@ -13,6 +13,7 @@ INITDATA = "org.ccinit.initdata"
 OPERATOR = """\
 version = 1
 log_folder = "{folder}/sealed"
+scratch_folder = "{folder}/scratch"
 stop_grace_seconds = 7
 
 [[image]]

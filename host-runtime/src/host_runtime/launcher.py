@@ -73,6 +73,7 @@ class GuestConfig:
         tpm: a vTPM made by `host_runtime.swtpm.manufacture_tpm`.
         keeps_output: what the guest writes to consoles, vsock and network goes to files, which
             have no limit but the guest's zeal; else it is discarded, and nobody can search it.
+        descriptors: QEMU inherits them: disks may be named by them, as below /proc/self/fd.
     """
 
     tools: Tools
@@ -92,6 +93,7 @@ class GuestConfig:
     serial_number: str = ""
     tee: SnpGuest | TdxGuest | None = None
     keeps_output: bool = True
+    descriptors: tuple[int, ...] = ()
 
 
 @contextmanager
@@ -110,7 +112,12 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
         command = (*config.tools.command("qemu-system-x86_64"), *plan_command(machine))
         say("starting QEMU")
         qemu = stack.enter_context(
-            OwnedProcess(command, log=files.log("qemu"), environment=config.tools.environment())
+            OwnedProcess(
+                command,
+                log=files.log("qemu"),
+                environment=config.tools.environment(),
+                descriptors=config.descriptors,
+            )
         )
         wait_for_path(machine.qmp_socket, qemu, _START_SECONDS)
         qmp = stack.enter_context(_connect_qmp(machine.qmp_socket, files, qemu))

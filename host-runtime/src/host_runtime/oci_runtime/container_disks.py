@@ -1,21 +1,22 @@
 """The disks of one container, and the words of `host-runtime boot` that its guest is booted with.
 
-Scratch disks are as the document declares them: new for each container, sparse, gone with it.
+Scratch disks are as the document declares them: new for each container, sparse, and without a name,
+so that they are gone with the last who has them open, whatever ends first.
 """
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import ConfigError, LimitExceededError
+from ccinit.errors import LimitExceededError
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, encode_device_image
-from host_runtime.disks import create_sparse_disk
 from host_runtime.oci_runtime.guest_choice import READ_ONLY, GuestChoice, read_scratch_sizes
-from host_runtime.oci_runtime.operator_config import (
-    Allowance,
-    OperatorConfig,
-    parse_boot_options,
-)
+from host_runtime.oci_runtime.opened_file import descriptor_path, opened_inside
+from host_runtime.oci_runtime.operator_config import OperatorConfig, parse_boot_options
 from host_runtime.tee_options import TeeKind
 
 _BOUND_AT_LAUNCH: Final = (TeeKind.SNP, TeeKind.TDX)
@@ -42,61 +43,81 @@ class ContainerDisks:
         """The disk that carries it."""
         return self.folder / "initdata.img"
 
-    def scratch(self, number: int) -> Path:
-        """A scratch disk."""
-        return self.folder / f"scratch{number}.img"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeDisks:
+    """What boots a container's guest.
+
+    Attributes:
+        words: of `host-runtime boot`; some disks are named by descriptors.
+        descriptors: those, which QEMU has to inherit.
+    """
+
+    words: tuple[str, ...]
+    descriptors: tuple[int, ...]
 
 
-def make_disks(folder: Path, choice: GuestChoice, config: OperatorConfig) -> tuple[str, ...]:
-    """Make a container's disks in its folder; return the words that boot its guest.
+@contextmanager
+def make_disks(folder: Path, choice: GuestChoice, config: OperatorConfig) -> Iterator[MadeDisks]:
+    """Make a container's disks and open those that it chose; what is open is so for the caller.
 
     Raises:
-        ConfigError: `annotation.folder`: a file that leads elsewhere; `annotation.initdata`.
-        LimitExceededError: `bundle.scratch`: larger than the operator allows.
+        ConfigError: `annotation.folder`, `annotation.file`: as `opened_inside`.
+        LimitExceededError: `bundle.scratch`: larger than the operator allows;
+            `annotation.initdata`: larger than a document may be.
         FormatError: as `read_scratch_sizes`.
     """
     document, allow = choice.document, config.allow
     if isinstance(document, Path):
-        if document != config.defaults.initdata:
-            _require_inside(document, allow)
-        document = _read_document(document)
+        document = _read_document(document, config)
     sizes = read_scratch_sizes(document)
     if sum(sizes) > allow.scratch_bytes:
         raise LimitExceededError(
             "bundle.scratch", f"{sum(sizes)} bytes of scratch, at most {allow.scratch_bytes}"
         )
-    for disk in choice.disks:
-        _require_inside(disk.path, allow)
-    made = ContainerDisks(folder=folder)
-    made.document.write_bytes(document)
-    made.initdata.write_bytes(encode_device_image(document))
-    for number, size in enumerate(sizes):
-        create_sparse_disk(made.scratch(number), size)
-    return _boot_words(made, choice, len(sizes))
+    with ExitStack() as stack:
+        chosen = [
+            stack.enter_context(opened_inside(disk.path, allow.folders)) for disk in choice.disks
+        ]
+        scratch = [stack.enter_context(_scratch(config.scratch_folder, size)) for size in sizes]
+        made = ContainerDisks(folder=folder)
+        made.document.write_bytes(document)
+        made.initdata.write_bytes(encode_device_image(document))
+        disks = [str(descriptor_path(descriptor)) for descriptor in scratch]
+        for disk, descriptor in zip(choice.disks, chosen, strict=True):
+            disks.append(f"{descriptor_path(descriptor)}{READ_ONLY * disk.is_read_only}")
+        words = _boot_words(made, choice, disks)
+        yield MadeDisks(words=words, descriptors=(*scratch, *chosen))
 
 
-def _boot_words(made: ContainerDisks, choice: GuestChoice, scratch_disks: int) -> tuple[str, ...]:
+def _boot_words(made: ContainerDisks, choice: GuestChoice, opened: list[str]) -> tuple[str, ...]:
     image = choice.image
     words = [str(made.guest), *image.boot, "--discard-output"]
     words += ["--memory", str(choice.memory_mib), "--vcpus", str(choice.vcpus)]
     if parse_boot_options(words).tee in _BOUND_AT_LAUNCH:
         words += ["--initdata", str(made.document)]
     read_only = [made.initdata] if image.root is None else [image.root, made.initdata]
-    disks = [f"{path}{READ_ONLY}" for path in read_only]
-    disks += [str(made.scratch(number)) for number in range(scratch_disks)]
-    disks += [f"{disk.path}{READ_ONLY * disk.is_read_only}" for disk in choice.disks]
+    disks = [*(f"{path}{READ_ONLY}" for path in read_only), *opened]
     return (*words, *(word for disk in disks for word in ("--disk", disk)))
 
 
-def _read_document(path: Path) -> bytes:
+@contextmanager
+def _scratch(folder: Path, size_bytes: int) -> Iterator[int]:
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as image:
+        os.ftruncate(image.fileno(), size_bytes)
+        yield image.fileno()
+
+
+def _read_document(path: Path, config: OperatorConfig) -> bytes:
+    if path == config.defaults.initdata:  # the operator's own, wherever it is
+        return _read(path)
+    with opened_inside(path, config.allow.folders) as descriptor:
+        return _read(descriptor_path(descriptor))
+
+
+def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         document = file.read(MAX_DOCUMENT_BYTES + 1)
     if len(document) > MAX_DOCUMENT_BYTES:
         raise LimitExceededError("annotation.initdata", f"{path}: more than a document may have")
     return document
-
-
-def _require_inside(path: Path, allow: Allowance) -> None:
-    real = path.resolve(strict=True)
-    if not any(real.is_relative_to(folder.resolve()) for folder in allow.folders):
-        raise ConfigError("annotation.folder", f"{path} leads to {real}, out of what is allowed")

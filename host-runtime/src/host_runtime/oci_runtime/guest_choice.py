@@ -171,7 +171,7 @@ def _read_disks(text: str, allow: Allowance) -> tuple[ChosenDisk, ...]:
 def _allowed_path(text: str, name: Choice, allow: Allowance) -> Path:
     """Return the path, if it is written plainly and below an allowed folder.
 
-    Where it leads is looked at once it is opened (`container_disks`): a link could lead elsewhere.
+    Where it leads is looked at once it is open (`opened_file`): a link could lead elsewhere.
     """
     path = Path(text)
     if not _PATH.fullmatch(text) or ".." in path.parts:

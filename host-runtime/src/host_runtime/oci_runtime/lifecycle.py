@@ -73,18 +73,21 @@ class Runtime:
             annotations=asked.annotations,
             created=now.isoformat(),
         )
-        with self.store.new(record) as container:
-            words = make_disks(container.folder, choice, config)
+        with (
+            self.store.new(record) as container,
+            make_disks(container.folder, choice, config) as disks,
+        ):
             config.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             plan = GuestPlan(
-                boot=words,
+                boot=disks.words,
+                descriptors=disks.descriptors,
                 network_namespace=asked.network_namespace,
                 stop_grace_seconds=config.stop_grace_seconds,
                 sealed_log=str(config.log_folder / f"{name}-{now:%Y%m%dT%H%M%S.%fZ}.sealed"),
                 sealed_log_bytes=config.allow.sealed_log_bytes,
             )
             plan.write(container.folder)
-            with _supervisor(container.folder) as pid:
+            with _supervisor(container.folder, disks.descriptors) as pid:
                 container.write(record.with_process(pid))
                 if pid_file is not None:
                     write_whole(pid_file, str(pid))
@@ -145,8 +148,10 @@ class Runtime:
 
 
 @contextmanager
-def _supervisor(folder: Path) -> Iterator[int]:
+def _supervisor(folder: Path, descriptors: tuple[int, ...]) -> Iterator[int]:
     """Start a container's life, which boots its guest; it is ended if the caller fails.
+
+    It inherits `descriptors`.
 
     Raises:
         ChildError: the guest does not boot.
@@ -162,7 +167,7 @@ def _supervisor(folder: Path) -> Iterator[int]:
                 (*command, "--ready", str(writer)),
                 stdin=subprocess.DEVNULL,
                 env={**inherited, **python_environment()},
-                pass_fds=(writer,),
+                pass_fds=(writer, *descriptors),
                 cwd="/",
                 start_new_session=True,
             )

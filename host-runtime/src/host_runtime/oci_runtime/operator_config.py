@@ -17,6 +17,7 @@ from ccinit.formats.encoding.strict_toml import parse_toml
 from host_runtime.boot_command import add_boot
 
 DEFAULT_PATH: Final = Path("/etc/ccinit/runtime.toml")
+_SCRATCH_FOLDER: Final = "/var/tmp"  # noqa: S108 - nothing gets a name in there
 _MIB: Final = 1 << 20
 _MAX_MEMORY_MIB: Final = 1 << 24
 _MAX_VCPUS: Final = 4096
@@ -84,12 +85,18 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorConfig:
-    """The whole file."""
+    """The whole file.
+
+    Attributes:
+        log_folder: where sealed logs lie.
+        scratch_folder: on whose file system scratch disks lie, nameless.
+    """
 
     images: tuple[BootImage, ...]
     defaults: Defaults
     allow: Allowance
     log_folder: Path
+    scratch_folder: Path
     stop_grace_seconds: int
 
     def image(self, name: str) -> BootImage:
@@ -118,6 +125,7 @@ def parse_operator_config(document: bytes) -> OperatorConfig:
             defaults=fields.table("defaults", _read_defaults),
             allow=fields.table("allow", _read_allow),
             log_folder=_path(fields, "log_folder"),
+            scratch_folder=_path(fields, "scratch_folder", default=_SCRATCH_FOLDER),
             stop_grace_seconds=fields.integer("stop_grace_seconds", low=0, high=65535, default=10),
         )
     names = [image.name for image in config.images]
@@ -175,8 +183,9 @@ def _read_allow(fields: Fields) -> Allowance:
     )
 
 
-def _path(fields: Fields, key: str) -> Path:
-    return _absolute(fields.text(key), f"runtime.{key}")
+def _path(fields: Fields, key: str, *, default: str | None = None) -> Path:
+    text = default if default is not None and not fields.has(key) else fields.text(key)
+    return _absolute(text, f"runtime.{key}")
 
 
 def _absolute(text: str, reason: str) -> Path:

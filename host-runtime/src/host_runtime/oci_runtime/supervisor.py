@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Final
 
@@ -34,11 +34,13 @@ class GuestPlan:
 
     Attributes:
         boot: words of `host-runtime boot`.
+        descriptors: of this process, by which some of its disks are named.
         network_namespace: see `Bundle`.
         sealed_log: path of a file that is not there yet.
     """
 
     boot: Sequence[str]
+    descriptors: Sequence[int]
     network_namespace: str | None
     stop_grace_seconds: int
     sealed_log: str
@@ -78,7 +80,9 @@ def _supervise(container: Container, ready: IO[str]) -> int:
     wishes.take_signals()
     plan = GuestPlan.read(container.folder)
     enter_network_namespace(plan.network_namespace)
-    config: GuestConfig = plan_boot(parse_boot_options(plan.boot))
+    config: GuestConfig = replace(
+        plan_boot(parse_boot_options(plan.boot)), descriptors=tuple(plan.descriptors)
+    )
     with boot_guest(config, _say) as guest:
         json.dump({READY: True}, ready)
         ready.close()

@@ -1,0 +1,43 @@
+"""Files by what was opened, not by what their names lead to by then.
+
+Whoever may write below an allowed folder can put a link in a file's place at any time. So a file is
+opened first, without an effect on it (O_PATH), and looked at afterwards; whoever inherits the
+descriptor opens the very same file by it. `open(2)`, `proc(5)`.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ccinit.errors import ConfigError
+
+
+@contextmanager
+def opened_inside(path: Path, folders: Sequence[Path]) -> Iterator[int]:
+    """Give a descriptor (O_PATH) of a regular file that lies below one of `folders`.
+
+    Raises:
+        ConfigError: `annotation.folder`: it lies elsewhere; `annotation.file`: it is no such file.
+        OSError: there is none.
+    """
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        _require_allowed(descriptor, path, folders)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def descriptor_path(descriptor: int) -> Path:
+    """Return the name of what is open for whoever has the descriptor, here or inherited."""
+    return Path(f"/proc/self/fd/{descriptor}")
+
+
+def _require_allowed(descriptor: int, path: Path, folders: Sequence[Path]) -> None:
+    real = descriptor_path(descriptor).readlink()
+    if not any(real.is_relative_to(folder.resolve()) for folder in folders):
+        raise ConfigError("annotation.folder", f"{path} leads to {real}, out of what is allowed")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise ConfigError("annotation.file", f"{real} is no regular file")
