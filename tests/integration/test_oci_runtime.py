@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +49,13 @@ class Engine:
     sockets: Path
     calls: int = 0
 
-    def run(self, *words: str) -> int:
+    def run(self, *words: str, program: Sequence[str] = ("-m", "host_runtime.oci_runtime")) -> int:
         self.calls += 1
-        program = (sys.executable, "-m", "host_runtime.oci_runtime")
         places = ("--root", f"{self.folder}/state", "--config", f"{self.folder}/runtime.toml")
         # Files, since what `create` leaves behind goes on with them.
         with self.stdout.open("w") as stdout, self.stderr.open("w") as stderr:
             done = subprocess.run(
-                (*program, *places, *words),
+                (sys.executable, *program, *places, *words),
                 stdout=stdout,
                 stderr=stderr,
                 timeout=60,
@@ -208,6 +207,18 @@ def test_guest_that_does_not_boot_is_an_error_of_create_and_leaves_nothing(engin
     assert engine.refused(*words) == "boot.what"
     assert list((engine.folder / "state").iterdir()) == []
     assert not (engine.folder / "pid").exists()
+
+
+def test_guest_whose_creation_was_killed_before_it_was_written_down_ends(engine: Engine) -> None:
+    killed = (
+        "import os; from host_runtime.oci_runtime import cli, lifecycle;"
+        "lifecycle.ContainerRecord.with_process = lambda *_: os._exit(9); cli.main()"
+    )
+    assert engine.run("create", "--bundle", str(engine.bundle()), "a", program=("-c", killed)) == 9
+    (orphan,) = children_of(os.getpid())
+    assert reap(orphan) == 1
+    assert "[create.ended]" in engine.said()
+    assert engine.state("a")["status"] == "stopped"
 
 
 def test_namespace_that_is_none_is_an_error_of_create(engine: Engine) -> None:

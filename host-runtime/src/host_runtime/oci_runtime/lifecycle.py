@@ -7,6 +7,7 @@ look for in a runtime's errors: "does not exist", "container not running".
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from host_runtime.oci_runtime.container_state import (
 from host_runtime.oci_runtime.container_store import Container, ContainerStore, write_whole
 from host_runtime.oci_runtime.guest_choice import choose_guest
 from host_runtime.oci_runtime.operator_config import OperatorConfig
-from host_runtime.oci_runtime.supervisor import READY, GuestPlan
+from host_runtime.oci_runtime.supervisor import GO, READY, GuestPlan
 from host_runtime.oci_runtime.wishes import START_SIGNAL, STOP_SIGNAL
 from host_runtime.process import python_command, python_environment
 
@@ -151,31 +152,31 @@ class Runtime:
 def _supervisor(folder: Path, descriptors: tuple[int, ...]) -> Iterator[int]:
     """Start a container's life, which boots its guest; it is ended if the caller fails.
 
-    It inherits `descriptors`.
+    It inherits `descriptors`. If this process is killed meanwhile, it ends itself: it goes on only
+    once it is told that the caller has done its part.
 
     Raises:
         ChildError: the guest does not boot.
     """
-    reader, writer = os.pipe()
+    ours, its = socket.socketpair()
     command = (*python_command("host_runtime.oci_runtime.supervisor"), str(folder))
     # Engines name folders that nobody has made.
     inherited = {name: os.environ[name] for name in _FOLDERS if os.environ.get(name)}
     inherited = {name: path for name, path in inherited.items() if Path(path).is_dir()}
-    with os.fdopen(reader, "rb") as told:
-        try:
+    with ours:
+        with its:
             process = subprocess.Popen(
-                (*command, "--ready", str(writer)),
+                (*command, "--creator", str(its.fileno())),
                 stdin=subprocess.DEVNULL,
                 env={**inherited, **python_environment()},
-                pass_fds=(writer, *descriptors),
+                pass_fds=(its.fileno(), *descriptors),
                 cwd="/",
                 start_new_session=True,
             )
-        finally:
-            os.close(writer)
         try:
-            _require_ready(told.read())
+            _require_ready(ours)
             yield process.pid
+            ours.sendall(GO)
         except BaseException:
             process.kill()
             process.wait()
@@ -183,7 +184,9 @@ def _supervisor(folder: Path, descriptors: tuple[int, ...]) -> Iterator[int]:
     process.returncode = 0  # it is not ours any more: whoever reaps for the container has it
 
 
-def _require_ready(answer: bytes) -> None:
+def _require_ready(supervisor: socket.socket) -> None:
+    with supervisor.makefile("rb") as answers:
+        answer = answers.readline()
     try:
         told = json.loads(answer)
         if told.get(READY):

@@ -7,13 +7,15 @@ Killed, it takes QEMU with it. Its standard error is the container's log.
 import argparse
 import json
 import os
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, ChildError
 from host_runtime.boot_command import plan_boot
 from host_runtime.launcher import GuestConfig, boot_guest
 from host_runtime.oci_runtime.container_store import Container, write_whole
@@ -25,6 +27,9 @@ from host_runtime.oci_runtime.wishes import Wishes
 from measured_boot.command_errors import describe_error
 
 READY: Final = "ready"
+GO: Final = b"\n"
+"""What `create` answers to a guest that is ready, once it has written down that it runs."""
+
 _PLAN: Final = "plan.json"
 
 
@@ -60,21 +65,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a container's guest; return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m host_runtime.oci_runtime.supervisor")
     parser.add_argument("folder", type=Path, help="of the container")
-    parser.add_argument("--ready", type=int, required=True, metavar="FD", help="told when it runs")
+    parser.add_argument("--creator", type=int, required=True, metavar="FD", help="socket to it")
     options = parser.parse_args(arguments)
-    with os.fdopen(options.ready, "w") as ready:
+    with socket.socket(fileno=options.creator) as creator:
         try:
-            return _supervise(Container(folder=options.folder), ready)
+            return _supervise(Container(folder=options.folder), creator)
         except (CcinitError, OSError) as error:
-            if not ready.closed:
-                reason = error.reason if isinstance(error, CcinitError) else "host.call"
-                detail = error.detail if isinstance(error, CcinitError) else describe_error(error)
-                json.dump({"reason": reason, "detail": detail}, ready)
+            reason = error.reason if isinstance(error, CcinitError) else "host.call"
+            detail = error.detail if isinstance(error, CcinitError) else describe_error(error)
+            with suppress(OSError):  # it was told that the guest runs, or is gone
+                _tell(creator, {"reason": reason, "detail": detail})
             _say(describe_error(error))
             return HOST_FAILURE
 
 
-def _supervise(container: Container, ready: IO[str]) -> int:
+def _supervise(container: Container, creator: socket.socket) -> int:
     container.hold_life()
     wishes = Wishes()
     wishes.take_signals()
@@ -84,8 +89,10 @@ def _supervise(container: Container, ready: IO[str]) -> int:
         plan_boot(parse_boot_options(plan.boot)), descriptors=tuple(plan.descriptors)
     )
     with boot_guest(config, _say) as guest:
-        json.dump({READY: True}, ready)
-        ready.close()
+        _tell(creator, {READY: True})
+        if not creator.recv(len(GO)):
+            raise ChildError("create.ended", "nobody has written down that the guest runs")
+        creator.close()
         host = GuestHost(
             guest,
             wishes,
@@ -100,6 +107,10 @@ def _supervise(container: Container, ready: IO[str]) -> int:
     _say(f"ended: {end}; exit status {status}")
     guest.require_sound_end()
     return status
+
+
+def _tell(creator: socket.socket, answer: Mapping[str, object]) -> None:
+    creator.sendall(json.dumps(answer).encode() + b"\n")
 
 
 def _say(text: str) -> None:
