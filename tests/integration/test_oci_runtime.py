@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -199,6 +200,20 @@ def test_forced_deletion_ends_the_machine(engine: Engine) -> None:
     pid = engine.create("a")
     assert end(pid, lambda: engine.done("delete", "--force", "a")) == -signal.SIGKILL
     assert list((engine.folder / "state").iterdir()) == []
+
+
+def test_deletion_waits_for_a_machine_that_outlives_its_life(engine: Engine) -> None:
+    pid = engine.create("a")
+    qemu = qemu_of(pid)
+    os.kill(qemu, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    assert reap(pid) == -signal.SIGKILL
+    assert engine.state("a")["status"] == "stopped"
+    began = time.monotonic()
+    threading.Timer(1.0, os.kill, (qemu, signal.SIGCONT)).start()
+    engine.done("delete", "a")  # as of an engine that restarts: the disks are free by then
+    assert time.monotonic() - began > 1.0
+    reap(qemu)
 
 
 def test_guest_that_does_not_boot_is_an_error_of_create_and_leaves_nothing(engine: Engine) -> None:

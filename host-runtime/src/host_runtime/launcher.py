@@ -74,6 +74,7 @@ class GuestConfig:
         keeps_output: what the guest writes to consoles, vsock and network goes to files, which
             have no limit but the guest's zeal; else it is discarded, and nobody can search it.
         descriptors: QEMU inherits them: disks may be named by them, as below /proc/self/fd.
+        lock: a locked descriptor, which QEMU and the vTPM inherit: it lasts as long as they do.
     """
 
     tools: Tools
@@ -94,6 +95,7 @@ class GuestConfig:
     tee: SnpGuest | TdxGuest | None = None
     keeps_output: bool = True
     descriptors: tuple[int, ...] = ()
+    lock: int | None = None
 
 
 @contextmanager
@@ -110,13 +112,14 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
         sockets = stack.enter_context(open_socket_folder())
         machine, link = _start_devices(config, files, sockets, stack, say)
         command = (*config.tools.command("qemu-system-x86_64"), *plan_command(machine))
+        locks = () if config.lock is None else (config.lock,)
         say("starting QEMU")
         qemu = stack.enter_context(
             OwnedProcess(
                 command,
                 log=files.log("qemu"),
                 environment=config.tools.environment(),
-                descriptors=config.descriptors,
+                descriptors=(*locks, *config.descriptors),
             )
         )
         wait_for_path(machine.qmp_socket, qemu, _START_SECONDS)
@@ -138,7 +141,12 @@ def _start_devices(
     if config.tpm is not None:
         say("starting the vTPM")
         stack.enter_context(
-            config.tpm.start(config.tools, control_socket=sockets / "tpm", log=files.log("swtpm"))
+            config.tpm.start(
+                config.tools,
+                control_socket=sockets / "tpm",
+                log=files.log("swtpm"),
+                lock=config.lock,
+            )
         )
     vsock: UserVsock | KernelVsock
     link: VsockLink

@@ -63,8 +63,15 @@ class VirtualTpm:
             )
         return path.read_bytes()
 
-    def start(self, tools: Tools, *, control_socket: Path, log: Path) -> OwnedProcess:
-        """Start swtpm for one boot; it ends when QEMU closes `control_socket`.
+    def start(
+        self,
+        tools: Tools,
+        *,
+        control_socket: Path,
+        log: Path,
+        lock: int | None = None,
+    ) -> OwnedProcess:
+        """Start swtpm for one boot; it ends when QEMU closes `control_socket`, and inherits `lock`.
 
         Raises:
             ConfigError: `tpm.busy`: another guest runs with this vTPM.
@@ -72,11 +79,12 @@ class VirtualTpm:
         """
         self.ak_public_der()
         options = ("--ctrl", f"type=unixio,path={control_socket}", "--terminate")
-        lock = self._lock()
+        own_lock = self._lock()
+        inherited = (own_lock,) if lock is None else (own_lock, lock)
         try:
-            child = _start_swtpm(tools, self.folder, options, log, (lock,))
+            child = _start_swtpm(tools, self.folder, options, log, inherited)
         finally:
-            os.close(lock)  # swtpm has it too, and keeps the lock as long as it lives
+            os.close(own_lock)  # swtpm has it too, and keeps the lock as long as it lives
         try:
             wait_for_path(control_socket, child, _START_SECONDS)
         except BaseException:

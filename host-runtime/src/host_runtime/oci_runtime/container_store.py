@@ -2,8 +2,9 @@
 
 A folder gets its container's name once its record is in it, and loses it before it is emptied; so
 whatever has a name is whole. A command locks the folder that it changes; the process that is the
-container's life locks a file in it, by which everyone sees that it lives: the kernel lets go of
-both with whoever held them, so neither a killed process, a pid used again nor a host that was
+container's life locks a file in it, by which everyone sees that it lives; QEMU and its vTPM have
+another one locked, since they end a little later than a life that is killed. The kernel lets go of
+all with whoever held them, so neither a killed process, a pid used again nor a host that was
 switched off looks like a guest.
 """
 
@@ -32,6 +33,7 @@ from host_runtime.oci_runtime.container_state import (
 _PID_BYTES: Final = 16
 _RECORD: Final = "container.json"
 _LIFE: Final = "life"
+_MACHINE: Final = "machine"
 _NEW: Final = ".new-"
 _GONE: Final = ".gone-"
 _LOCK_SECONDS: Final = 30.0
@@ -69,19 +71,32 @@ class Container:
         Raises:
             ConfigError: `container.life`: it has one.
         """
-        descriptor = os.open(self.folder / _LIFE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + _LOOK_SECONDS
-        while not _try_lock(descriptor):
-            if time.monotonic() > deadline:  # somebody who looks has it for a moment
-                os.close(descriptor)
-                raise ConfigError("container.life", f"{self.folder}: another process is its life")
-            time.sleep(_RETRY_SECONDS)
+        descriptor = self._hold(_LIFE)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+
+    def hold_machine(self) -> int:
+        """Return a locked descriptor: who inherits it is part of the machine, until it ends.
+
+        Raises:
+            ConfigError: `container.life`: there is one.
+        """
+        return self._hold(_MACHINE)
 
     def is_alive(self) -> bool:
         """Whether the process that is the container's life lives."""
         return self._life() is not None
+
+    def has_machine(self) -> bool:
+        """Whether the machine is there, with its life or without: its disks are in use."""
+        try:
+            descriptor = os.open(self.folder / _MACHINE, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
 
     def send(self, number: int) -> bool:
         """Send a signal to the process that is the container's life; return whether it lives."""
@@ -101,6 +116,18 @@ class Container:
         finally:
             os.close(descriptor)
         return True
+
+    def _hold(self, name: str) -> int:
+        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + _LOOK_SECONDS
+        while not _try_lock(descriptor):
+            if time.monotonic() > deadline:  # somebody who looks has it for a moment
+                os.close(descriptor)
+                raise ConfigError(
+                    "container.life", f"{self.folder}: another process has its {name}"
+                )
+            time.sleep(_RETRY_SECONDS)
+        return descriptor
 
     def _life(self) -> int | None:
         """Return the pid of the container's life (0: not written yet), None if it has none."""

@@ -33,7 +33,7 @@ from host_runtime.oci_runtime.supervisor import GO, READY, GuestPlan
 from host_runtime.oci_runtime.wishes import START_SIGNAL, STOP_SIGNAL
 from host_runtime.process import python_command, python_environment
 
-_KILL_SECONDS: Final = 20.0
+_END_SECONDS: Final = 20.0
 _RETRY_SECONDS: Final = 0.05
 _FOLDERS: Final = ("XDG_RUNTIME_DIR", "TMPDIR", "HOME", "XDG_CACHE_HOME")
 _NOTHING: Final = 0  # looks whether a process is there
@@ -137,7 +137,7 @@ class Runtime:
 
         Raises:
             ConfigError: `container.unknown` (not if forced); `container.state`.
-            DeadlineError: `container.runs`: it was killed, and does not end.
+            DeadlineError: `container.runs`: its machine does not end.
         """
         try:
             with self.store.lock(parse_id(name)) as container:
@@ -198,16 +198,15 @@ def _require_ready(supervisor: socket.socket) -> None:
 
 
 def _require_end(container: Container, *, is_forced: bool) -> None:
+    """Wait until nothing of the guest is left: whoever starts it anew wants its disks and vTPM."""
     status = container.status()
-    if status is Status.STOPPED:
-        return
     name = container.record().id
-    if not is_forced:
+    if status is not Status.STOPPED and not is_forced:
         raise ConfigError("container.state", f"cannot delete container {name}: it is {status}")
-    deadline = time.monotonic() + _KILL_SECONDS
-    while container.send(signal.SIGKILL) or container.is_alive():
+    deadline = time.monotonic() + _END_SECONDS
+    while container.send(signal.SIGKILL) or container.is_alive() or container.has_machine():
         if time.monotonic() > deadline:
-            raise DeadlineError("container.runs", f"{name} runs after it was killed")
+            raise DeadlineError("container.runs", f"{name}: its machine has not ended")
         time.sleep(_RETRY_SECONDS)
 
 

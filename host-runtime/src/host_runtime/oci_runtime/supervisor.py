@@ -86,7 +86,9 @@ def _supervise(container: Container, creator: socket.socket) -> int:
     plan = GuestPlan.read(container.folder)
     enter_network_namespace(plan.network_namespace)
     config: GuestConfig = replace(
-        plan_boot(parse_boot_options(plan.boot)), descriptors=tuple(plan.descriptors)
+        plan_boot(parse_boot_options(plan.boot)),
+        descriptors=tuple(plan.descriptors),
+        lock=container.hold_machine(),
     )
     with boot_guest(config, _say) as guest:
         _tell(creator, {READY: True})

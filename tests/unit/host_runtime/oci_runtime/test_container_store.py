@@ -108,6 +108,17 @@ def test_those_who_look_do_not_take_each_other_for_life(store: ContainerStore) -
         os.close(descriptor)
 
 
+def test_machine_is_there_as_long_as_one_who_inherited_its_lock(store: ContainerStore) -> None:
+    with store.new(RECORD) as container:
+        assert not container.has_machine()
+        ours = container.hold_machine()
+        inherited = os.dup(ours)  # one open file, as across fork
+        os.close(ours)
+        assert container.has_machine()
+        os.close(inherited)
+        assert not container.has_machine()
+
+
 def test_container_has_one_life(store: ContainerStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container_store, "_LOOK_SECONDS", 0.05)
     with store.new(RECORD) as container:
