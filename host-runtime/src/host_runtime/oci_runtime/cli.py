@@ -9,6 +9,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -58,7 +59,8 @@ def _run(options: argparse.Namespace) -> int:
         command(options, Runtime(store=ContainerStore(root=options.root.absolute())))
     except (CcinitError, OSError) as error:
         if options.log is not None:
-            _log(options.log, options.log_format, describe_error(error))
+            with suppress(OSError):  # on standard error there is at least what went wrong first
+                _log(options.log, options.log_format, describe_error(error))
         raise
     return 0
 

@@ -90,6 +90,13 @@ def test_refused_bundle_leaves_one_error_in_the_engines_log_and_nothing_else(
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "runtime.toml", "log"}
 
 
+def test_log_that_cannot_be_written_hides_no_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "--log", str(tmp_path / "none/log"), "state", "a") == 1
+    assert "container a does not exist" in capsys.readouterr().err
+
+
 def test_version_is_printed_as_engines_read_it(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--version"])
