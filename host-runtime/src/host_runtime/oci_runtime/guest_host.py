@@ -4,13 +4,14 @@ Everything that comes from the guest is a hostile guest's: what is written becau
 the container's log, bytes of the sealed log) has a limit.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
@@ -114,8 +115,17 @@ class GuestHost:
         return True
 
     def _collect(self) -> None:
+        try:
+            # Nobody else's to read or write, whatever umask the engine has.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(self._sealed_log, flags, 0o600), "wb", 0) as output:
+                self._collect_into(output)
+        except OSError as error:
+            self._say(f"the sealed log is not kept any more: {self._sealed_log}: {error.strerror}")
+
+    def _collect_into(self, output: BinaryIO) -> None:
         cursor, left = 0, self._sealed_log_bytes
-        with self._sealed_log.open("xb") as output, self._guest.client() as client:
+        with self._guest.client() as client:
             while not self._over.is_set():
                 with suppress(CcinitError):  # not up yet, or gone
                     for chunk in client.collect(cursor):
@@ -123,8 +133,7 @@ class GuestHost:
                         if left < 0:
                             self._say("the sealed log has reached its limit: no more is kept")
                             return
-                        output.write(chunk.blob)
-                        output.flush()
+                        _write_all(output, chunk.blob)
                         cursor = chunk.next_cursor
                     return
                 self._over.wait(_RETRY_SECONDS)
@@ -169,6 +178,13 @@ class GuestHost:
     def _offer(self, client: GuestClient) -> None:
         if self._network is not None:
             client.offer_network(user_network_offer(self._network))
+
+
+def _write_all(output: BinaryIO, data: bytes) -> None:
+    """Write without a buffer: what finds no room now is not tried once more when it is closed."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[output.write(rest) :]
 
 
 def user_network_offer(network: UserNetwork) -> NetworkOffer:

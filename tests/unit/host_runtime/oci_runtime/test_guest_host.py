@@ -1,6 +1,8 @@
 """The host of a guest that runs: what it offers, asks and keeps, of honest guests and others."""
 
+import os
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -110,8 +112,9 @@ def accompany(
     wishes: Wishes | None = None,
     network: UserNetwork | None = None,
     log_bytes: int = 1000,
+    said: list[str] | None = None,
 ) -> tuple[GuestHost, list[str]]:
-    said: list[str] = []
+    said = [] if said is None else said
     host = GuestHost(
         cast("Any", guest),
         wishes or Wishes(),
@@ -230,3 +233,41 @@ def test_sealed_log_is_kept_up_to_its_limit(tmp_path: Path) -> None:
         assert log.stat().st_size == expected
         is_cut = "the sealed log has reached its limit: no more is kept" in said
         assert is_cut == (limit < 1200)
+
+
+def test_sealed_log_is_the_operators_alone_whatever_umask_the_engine_has(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        accompany(
+            FakeGuest(states=[at(Phase.RUN)], is_over=lambda _: (tmp_path / "log").exists()),
+            tmp_path / "log",
+        )
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("path", "why"), [("full", "No space left on device"), ("none/log", "No such file")]
+)
+def test_sealed_log_that_cannot_be_written_is_told_and_the_guest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, why: str
+) -> None:
+    opened = os.open
+
+    def open_full(name: Path, flags: int, mode: int = 0o777) -> int:
+        return (
+            opened("/dev/full", os.O_WRONLY) if name.name == "full" else opened(name, flags, mode)
+        )
+
+    monkeypatch.setattr(os, "open", open_full)
+    guest = FakeGuest(
+        states=[at(Phase.RUN)],
+        chunks=[SealedChunk(next_cursor=400, is_last=True, blob=bytes(400))],
+        is_over=lambda _: any("not kept" in line for line in said),
+    )
+    said: list[str] = []
+    accompany(guest, tmp_path / path, said=said)
+    assert any(line.startswith("the sealed log is not kept any more") and why in line
+               for line in said)  # fmt: skip
+    assert "phase RUN, code OK" in said
