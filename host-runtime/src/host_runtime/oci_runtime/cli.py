@@ -20,6 +20,7 @@ from host_runtime.oci_runtime.bundle import SPEC_VERSION
 from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.lifecycle import Runtime
 from host_runtime.oci_runtime.operator_config import DEFAULT_PATH, parse_operator_config
+from host_runtime.oci_runtime.signals import parse_signal
 from measured_boot.command_errors import describe_error, run_command
 
 PROGRAM: Final = "ccinit-runtime"
@@ -102,15 +103,11 @@ def _log(path: Path, form: str, text: str) -> None:
         file.write(f"{line}\n")
 
 
-def parse_signal(text: str) -> int:
-    """Return the number of a signal that is given by number or name, with or without SIG."""
-    if text.isascii() and text.isdecimal() and int(text) < signal.NSIG:
-        return int(text)
-    name = text.upper().removeprefix("SIG")
+def _signal(text: str) -> int:
     try:
-        return signal.Signals[f"SIG{name}"].value
-    except KeyError:
-        raise argparse.ArgumentTypeError(f"no signal: {text!r}") from None
+        return parse_signal(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _default_root() -> Path:
@@ -141,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "start", "Let its pod start.", _start)
     _add(commands, "state", "Print a container's state.", _state)
     kill = _add(commands, "kill", "Ask a guest to stop (TERM), or end it (KILL).", _kill)
-    kill.add_argument("signal", nargs="?", type=parse_signal, default=signal.SIGTERM)
+    kill.add_argument("signal", nargs="?", type=_signal, default=signal.SIGTERM)
     kill.add_argument("-a", "--all", action="store_true", help="taken, without effect")
     delete = _add(commands, "delete", "Remove a container that has ended.", _delete)
     delete.add_argument("-f", "--force", action="store_true", help="end it if it has not")

@@ -29,22 +29,14 @@ from host_runtime.oci_runtime.container_state import (
 from host_runtime.oci_runtime.container_store import Container, ContainerStore, write_whole
 from host_runtime.oci_runtime.guest_choice import choose_guest
 from host_runtime.oci_runtime.operator_config import OperatorConfig
+from host_runtime.oci_runtime.signals import choose_signal
 from host_runtime.oci_runtime.supervisor import GO, READY, GuestPlan
-from host_runtime.oci_runtime.wishes import START_SIGNAL, STOP_SIGNAL
+from host_runtime.oci_runtime.wishes import START_SIGNAL
 from host_runtime.process import python_command, python_environment
 
 _END_SECONDS: Final = 20.0
 _RETRY_SECONDS: Final = 0.05
 _FOLDERS: Final = ("XDG_RUNTIME_DIR", "TMPDIR", "HOME", "XDG_CACHE_HOME")
-_NOTHING: Final = 0  # looks whether a process is there
-_SIGNALS: Final = {
-    signal.SIGTERM: STOP_SIGNAL,
-    signal.SIGINT: STOP_SIGNAL,
-    signal.SIGQUIT: STOP_SIGNAL,
-    signal.SIGKILL: signal.SIGKILL,
-    _NOTHING: _NOTHING,
-}
-"""What a guest can be told by a signal: an orderly end, the end at once, nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +114,10 @@ class Runtime:
             ConfigError: `container.unknown`, `container.state`; `container.signal`: a guest cannot
                 be told this one.
         """
-        if number not in _SIGNALS:
-            raise ConfigError(
-                "container.signal",
-                f"signal {number}: a guest takes TERM, INT, QUIT (stop) and KILL (end), no other",
-            )
         with self.store.lock(parse_id(name)) as container:
+            told = choose_signal(number, container.record().annotations)
             is_up = container.status() in {Status.CREATED, Status.RUNNING}
-            if not (is_up and container.send(_SIGNALS[number])):
+            if not (is_up and container.send(told)):
                 raise _not_running(name)
 
     def delete(self, name: str, *, is_forced: bool) -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from host_runtime.oci_runtime.cli import REFUSED, main
+from host_runtime.oci_runtime.container_state import ContainerRecord
+from host_runtime.oci_runtime.container_store import ContainerStore
+from host_runtime.oci_runtime.signals import STOP_ANNOTATION
 from tests.fakes.oci_bundles import operator_toml, podman_config
 
 
@@ -50,8 +53,14 @@ def test_id_that_leads_elsewhere_is_refused(
 def test_signal_that_a_guest_cannot_be_told_is_refused(
     signal: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(tmp_path, "kill", "none", signal) == 1
-    assert capsys.readouterr().err.endswith("[container.signal]\n")
+    record = ContainerRecord(
+        id="a", bundle="/b", annotations={STOP_ANNOTATION: "37"}, created="now"
+    )
+    with ContainerStore(root=tmp_path / "state").new(record):
+        pass
+    for number, reason in ((signal, "signal"), ("37", "state"), ("TERM", "state")):
+        assert run(tmp_path, "kill", "a", number) == 1
+        assert capsys.readouterr().err.endswith(f"[container.{reason}]\n")
 
 
 @pytest.mark.parametrize("signal", ["TERM", "SIGKILL", "sigint", "9", "0"])

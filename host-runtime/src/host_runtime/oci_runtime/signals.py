@@ -1,0 +1,60 @@
+"""What a signal for a container tells its guest: an orderly end, or the end at once. Pure.
+
+Engines stop a container by the signal of its image, which says how one of its programs wants to be
+stopped; a guest has one way. Annotation: OCI image-spec 1.1, `conversion.md`.
+"""
+
+import signal
+from collections.abc import Mapping
+from typing import Final
+
+from ccinit.errors import ConfigError
+from host_runtime.oci_runtime.wishes import STOP_SIGNAL
+
+STOP_ANNOTATION: Final = "org.opencontainers.image.stopSignal"
+_NOTHING: Final = 0  # looks whether a process is there
+_TOLD: Final = {
+    signal.SIGTERM: STOP_SIGNAL,
+    signal.SIGINT: STOP_SIGNAL,
+    signal.SIGQUIT: STOP_SIGNAL,
+    signal.SIGKILL: signal.SIGKILL,
+    _NOTHING: _NOTHING,
+}
+
+
+def parse_signal(text: str) -> int:
+    """Return the number of a signal that is given by number or name, with or without SIG.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if text.isascii() and text.isdecimal() and int(text) < signal.NSIG:
+        return int(text)
+    name = text.upper().removeprefix("SIG")
+    try:
+        return signal.Signals[f"SIG{name}"].value
+    except KeyError:
+        raise ValueError(f"no signal: {text!r:.40}") from None
+
+
+def choose_signal(number: int, annotations: Mapping[str, str]) -> int:
+    """Return the signal for a container's life that stands for `number`, sent to the container.
+
+    Raises:
+        ConfigError: `container.signal`: a guest cannot be told this one.
+    """
+    if number in _TOLD:
+        return _TOLD[number]
+    if number == _stop_signal(annotations):
+        return STOP_SIGNAL
+    raise ConfigError(
+        "container.signal",
+        f"signal {number}: a guest takes TERM, INT, QUIT, its image's (stop) and KILL (end)",
+    )
+
+
+def _stop_signal(annotations: Mapping[str, str]) -> int | None:
+    try:
+        return parse_signal(annotations.get(STOP_ANNOTATION, ""))
+    except ValueError:
+        return None
