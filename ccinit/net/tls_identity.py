@@ -46,7 +46,8 @@ def verify_identity(
 
     Raises:
         FormatError, LimitExceededError: `tls_identity.form`, `tls_identity.size`.
-        VerificationError: `tls_identity.key`, key and certificate do not match, or are weak;
+        VerificationError: `tls_identity.key`, key and certificate do not match, are weak,
+            or of a kind that TLS 1.3 does not sign with;
             `tls_identity.chain`, `tls_identity.name`, `tls_identity.usage`, `tls_identity.time`.
         ConfigError: `net.roots`.
     """
@@ -112,7 +113,10 @@ def _shake_hands(server: ServerConnection, context: ssl.SSLContext, pod: str) ->
         client.do_handshake()
     except ssl.SSLWantReadError:
         server.feed(outgoing.read())
-    server.shake_hands()
+    try:
+        server.shake_hands()
+    except PeerError as error:  # it was offered all that our clients speak
+        raise VerificationError("tls_identity.key", f"of no use to TLS: {error.detail}") from error
     incoming.write(server.take())
     try:
         client.do_handshake()

@@ -3,6 +3,7 @@
 import datetime as dt
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -22,6 +23,11 @@ from tests.fakes.tls_server import (
 OWNER, FOREIGN, STRANGER = (make_authority(subject=name) for name in ("owner", "root", "stranger"))
 MIDDLE = make_authority(subject="middle", under=FOREIGN)
 SHOP = ("shop",)
+
+
+def koblitz_key() -> ec.EllipticCurvePrivateKey:
+    """A strong key that TLS 1.3 has no signature for (RFC 8446 section 4.2.3)."""
+    return ec.generate_private_key(ec.SECP256K1())
 
 
 def der(authority: Authority) -> bytes:
@@ -83,11 +89,12 @@ def test_first_identity_may_lead_to_a_root_that_the_guest_does_not_know(
         ),
         (identity_pem((ec_key(), OWNER.issue(SHOP)[1])), "tls_identity.key"),
         (identity_pem(OWNER.issue(SHOP, key=weak_key())), "tls_identity.key"),
+        (identity_pem(OWNER.issue(SHOP, key=koblitz_key())), "tls_identity.key"),
         (identity_pem(MIDDLE.issue(SHOP), STRANGER), "tls_identity.chain"),
         (identity_pem(MIDDLE.issue(SHOP), STRANGER, FOREIGN), "tls_identity.chain"),
         (identity_pem(OWNER.issue(SHOP))[1:], "tls_identity.form"),
     ],
-    ids=["name", "common-name", "usage", "key", "weak", "chain", "gap", "form"],
+    ids=["name", "common-name", "usage", "key", "weak", "curve", "chain", "gap", "form"],
 )
 def test_identity_that_no_owners_client_would_take_is_refused(pem: bytes, reason: str) -> None:
     """At boot as later: neither a clock nor an earlier identity is needed to see it."""
