@@ -75,9 +75,9 @@ def parse_asn1_time(text: object) -> int:
         month, day, clock, year, _gmt = str(text).split()
         hour, minute, second = map(int, clock.split(":"))
         date = (int(year), _MONTHS.index(month) + 1, int(day), hour, minute, second)
-    except ValueError as error:
+        return calendar.timegm(date)
+    except ValueError as error:  # the year 0 is one, too
         raise FormatError("tls_identity.form", "a date that is none") from error
-    return calendar.timegm(date)
 
 
 def _server(identity: Secret, roots_pem: str) -> ServerConnection:

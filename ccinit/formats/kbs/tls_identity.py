@@ -17,6 +17,8 @@ from ccinit.values import field, frozen
 
 MAX_BYTES = 32 * 1024
 MAX_CERTIFICATES = 8
+FIRST_DATE = -62_167_219_200  # of the year 0: GeneralizedTime has four digits for it
+LAST_DATE = 253_402_300_799  # of the year 9999
 
 _BEGIN, _END, _DASHES = "-----BEGIN ", "-----END ", "-----"
 _KEY, _CERTIFICATE = "PRIVATE KEY", "CERTIFICATE"
@@ -60,11 +62,18 @@ class VerifiedIdentity:
     Attributes:
         top_der: the last certificate of its chain.
         not_before: of its own certificate, seconds since 1970, as `not_after`.
+
+    Raises:
+        FormatError: `tls_identity.form`, dates that no certificate has.
     """
 
     top_der: bytes
     not_before: int
     not_after: int
+
+    def __post_init__(self) -> None:
+        if not all(FIRST_DATE <= one <= LAST_DATE for one in (self.not_before, self.not_after)):
+            raise FormatError("tls_identity.form", "dates that no certificate has")
 
 
 def parse_tls_identity(data: bytes) -> TlsIdentity:

@@ -146,7 +146,17 @@ def test_dates_are_read_as_openssl_prints_them(text: str, seconds: int) -> None:
     assert parse_asn1_time(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "Nov 26 2026", "Foo 26 12:51:36 2026 GMT", "Nov x 1:2 3 GMT"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Nov 26 2026",
+        "Foo 26 12:51:36 2026 GMT",
+        "Nov x 1:2 3 GMT",
+        "Jan  1 00:00:00 0 GMT",
+        "Bad time value",
+    ],
+)
 def test_date_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(FormatError) as caught:
         parse_asn1_time(text)

@@ -3,7 +3,14 @@
 import pytest
 
 from ccinit.errors import FormatError
-from ccinit.formats.kbs.tls_identity import MAX_BYTES, MAX_CERTIFICATES, parse_tls_identity
+from ccinit.formats.encoding import wire
+from ccinit.formats.kbs.tls_identity import (
+    MAX_BYTES,
+    MAX_CERTIFICATES,
+    VerifiedIdentity,
+    parse_tls_identity,
+)
+from ccinit.values import frozen
 from tests.fakes.tls_server import Authority, make_authority
 
 KEY = "-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n"
@@ -54,3 +61,30 @@ def test_tls_identity_of_another_form_is_refused(text: str, reason: str) -> None
         parse_tls_identity(text.encode())
     assert caught.value.reason == reason
     assert "QUJD" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends"),
+    [(0, 2**63), (-(2**63), 0), (2**63, 2**63)],
+    ids=["end", "begin", "both"],
+)
+def test_dates_that_no_certificate_has_are_refused_whoever_says_them(
+    begins: int, ends: int
+) -> None:
+    """PID 1 writes them out; a child that lies about them must not end the guest."""
+    last = 253_402_300_799
+    good = wire.encode(VerifiedIdentity(top_der=b"", not_before=0, not_after=last))
+    assert wire.decode(VerifiedIdentity, good).not_after == last
+    said = wire.encode(_Dates(top_der=b"", not_before=begins, not_after=ends))
+    with pytest.raises(FormatError) as caught:
+        wire.decode(VerifiedIdentity, said)
+    assert caught.value.reason == "tls_identity.form"
+
+
+@frozen
+class _Dates:
+    """A VerifiedIdentity as a child may send it."""
+
+    top_der: bytes
+    not_before: int
+    not_after: int
