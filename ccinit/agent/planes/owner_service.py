@@ -96,7 +96,7 @@ class Caller:
         greeted: set once it is known.
     """
 
-    def __init__(self, event: Callable[[str], None], certificate_der: bytes = b"") -> None:
+    def __init__(self, event: Callable[[str], None], certificate_der: bytes) -> None:
         """Args: event: takes a line for the log."""
         self.certificate_der = certificate_der
         self.tasks = TaskGroup()

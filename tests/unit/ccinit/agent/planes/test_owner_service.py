@@ -101,7 +101,7 @@ class Bench:
             configured=cast("Any", SimpleNamespace(manifest=manifest)),
             attested=cast("Any", None),
         )
-        self.caller = Caller(self.events.append)
+        self.caller = Caller(self.events.append, b"")
 
     def greet(self, role: Role) -> None:
         self.caller.greet(Greeting(role=role, subject="ops\n", group=GROUP))

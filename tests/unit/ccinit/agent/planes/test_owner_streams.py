@@ -63,7 +63,7 @@ CALLS = {
 def test_r79_call_without_enough_descriptors_leaves_none_behind(name: str, left: int) -> None:
     handler, call, _ = CALLS[name]
     container = Container()
-    caller = Caller(lambda _: None)
+    caller = Caller(lambda _: None, b"")
 
     async def main() -> None:
         async with TaskGroup() as caller.tasks:
@@ -86,6 +86,6 @@ def test_program_that_cannot_be_started_leaves_no_descriptor_behind(
     before = count_descriptors()
     start = owner_service._exec_on_terminal if tty else owner_service._exec_on_pipes
     with pytest.raises(ChildError, match=r"crun\.exec"):
-        EventLoop().run(start(cast("Any", container), Caller(lambda _: None), call))
+        EventLoop().run(start(cast("Any", container), Caller(lambda _: None, b""), call))
     assert count_descriptors() == before
     assert container.asked == 1
