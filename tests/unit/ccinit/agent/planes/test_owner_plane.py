@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ccinit.agent.guest import Teardown
+from ccinit.agent.guest import OWNER_PLANE_STEP, Teardown
 from ccinit.agent.host_service import HostService
 from ccinit.agent.phases.attestation import Attested, Grant
-from ccinit.agent.planes import owner_plane
+from ccinit.agent.planes import identity_renewal, owner_plane
 from ccinit.agent.planes.owner_plane import MAX_STRANGERS, OwnerPlane, open_owner_plane
 from ccinit.agent.planes.owner_service import Caller
 from ccinit.agent.state import BootState
-from ccinit.errors import ChildError, FormatError
+from ccinit.errors import ChildError, FormatError, PeerError
 from ccinit.formats.initdata.guest_config import OwnerConfig
-from ccinit.formats.kbs.tls_identity import parse_tls_identity
+from ccinit.formats.kbs.tls_identity import VerifiedIdentity, parse_tls_identity
 from ccinit.formats.planes.host_rpc import METHODS, RpcError
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.event_loop import Event, EventLoop, sleep
@@ -64,9 +64,9 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> "Guest":
     )
 
 
-def open_plane(guest: "Guest") -> OwnerPlane:
+def open_plane(guest: "Guest", found: VerifiedIdentity | None = None) -> OwnerPlane:
     manifest = SimpleNamespace(name="shop")
-    grant = Grant(secret=Secret(b"identity"), create=False)
+    grant = Grant(secret=Secret(b"identity"), create=False, identity=found)
     grants: dict[KbsUri, Grant] = {tls_identity_uri(cast("Any", manifest)): grant}
     configured = cast("Configured", SimpleNamespace(manifest=manifest))
     open_owner_plane(guest, configured, Attested(grants=grants), CONFIG)
@@ -170,3 +170,36 @@ def test_identity_that_has_no_form_is_not_shown(
 
     guest.loop.run(main())
     assert cast("Children", guest.children).given == [b"identity"]
+
+
+def test_open_guest_asks_for_no_successor_and_goes_on_taking_connections(
+    guest: "Guest", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way down to the owner plane, which debug takes, ends the renewal."""
+    asked = 0
+
+    async def fetch(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise PeerError("kbs.policy_deny", "no")
+
+    monkeypatch.setattr(identity_renewal, "fetch_grants", fetch)
+    monkeypatch.setattr(identity_renewal, "want_identity", lambda *_: None)
+    monkeypatch.setattr(identity_renewal, "seconds_to_renewal", lambda *_: 0.001)
+
+    async def main() -> None:
+        open_plane(guest, VerifiedIdentity(top_der=b"", not_before=0, not_after=1))
+        while not asked:
+            await sleep(0.001)
+        assert await guest.teardown.run_above(OWNER_PLANE_STEP) == ()
+        before = asked
+        await sleep(0.02)
+        assert asked == before
+        ours, theirs = connect()
+        with ours:
+            guest.service.take_over(theirs)
+            await sleep(0.01)
+            assert cast("Children", guest.children).given == [b"identity"]
+            await guest.teardown.run()
+
+    guest.loop.run(main())
