@@ -2,9 +2,10 @@
 
 The server is the one of the owner plane. Its client, which nobody hears, knows what such a client
 has to know: the name, and certificates that the chain must lead to. So what is refused here would
-be refused out there, by the same library, and no certificate is parsed by code of ours. A chain may
-end at any certificate that was given, of an authority or not (X509_V_FLAG_PARTIAL_CHAIN): the root
-of the owner's clients need not be known to the guest.
+be refused out there, by the same library, and no certificate is parsed by code of ours. The root of
+the owner's clients need not be known to the guest: a chain may end at a certificate that it brings
+along itself, of an authority or not (X509_V_FLAG_PARTIAL_CHAIN). One that it does not bring along
+has to be a root, for whoever trusts only what is above it would not find the way.
 """
 
 import calendar
@@ -52,7 +53,10 @@ def verify_identity(
         ConfigError: `net.roots`.
     """
     parsed = parse_tls_identity(identity.reveal())
-    context = _client_context(expected, expected.top_der or parsed.top_der)
+    top_der = expected.top_der or parsed.top_der
+    context = _client_context(expected, top_der)
+    if top_der in parsed.chain_der:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if not check_time:
         context.verify_flags |= NO_CHECK_TIME
     said = _shake_hands(_server(identity, expected.roots_pem), context, expected.pod)
@@ -93,7 +97,6 @@ def _client_context(expected: ExpectedIdentity, top_der: bytes) -> ssl.SSLContex
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks chain and name
     narrow(context)
     context.hostname_checks_common_name = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     load_roots(context, expected.roots_pem)
     try:
         context.load_verify_locations(cadata=top_der)

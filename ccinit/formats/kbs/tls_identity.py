@@ -30,13 +30,21 @@ class TlsIdentity:
 
     Attributes:
         pem: the whole text, key first, as TLS libraries load it.
-        certificate_der: the guest's own certificate.
-        top_der: the last one of the chain, which may be the guest's own.
+        chain_der: the certificates, the guest's own first.
     """
 
     pem: bytes = field(repr=False)
-    certificate_der: bytes
-    top_der: bytes
+    chain_der: tuple[bytes, ...]
+
+    @property
+    def certificate_der(self) -> bytes:
+        """The guest's own certificate."""
+        return self.chain_der[0]
+
+    @property
+    def top_der(self) -> bytes:
+        """The last one of the chain, which may be the guest's own."""
+        return self.chain_der[-1]
 
 
 @frozen
@@ -46,8 +54,9 @@ class ExpectedIdentity:
     Attributes:
         pod: the name that its certificate bears.
         roots_pem: certificates that it may lead to.
-        top_der: another one, DER: the last of the identity that it takes the place of. Empty for
-            the first of a boot, which may lead to the last of its own chain instead.
+        top_der: another one, DER: the last of the identity that it takes the place of; if that is
+            no root, the chain has to hold it. Empty for the first of a boot, which may lead to the
+            last of its own chain instead.
     """
 
     pod: str
@@ -91,7 +100,7 @@ def parse_tls_identity(data: bytes) -> TlsIdentity:
         raise FormatError("tls_identity.form", "expected one private key, then certificates")
     if len(labels) > 1 + MAX_CERTIFICATES:
         raise LimitExceededError("tls_identity.form", f"more than {MAX_CERTIFICATES} certificates")
-    return TlsIdentity(pem=data, certificate_der=blocks[1][1], top_der=blocks[-1][1])
+    return TlsIdentity(pem=data, chain_der=tuple(content for _, content in blocks[1:]))
 
 
 def _blocks(data: bytes) -> list[tuple[str, bytes]]:

@@ -35,16 +35,18 @@ def der(authority: Authority) -> bytes:
 
 
 def verify(
-    pem: bytes, *, pod: str = "shop", top_der: bytes = b"", check_time: bool = True
+    pem: bytes, *, root: Authority = OWNER, top_der: bytes = b"", check_time: bool = True
 ) -> VerifiedIdentity:
-    expected = ExpectedIdentity(pod=pod, roots_pem=OWNER.pem, top_der=top_der)
+    expected = ExpectedIdentity(pod="shop", roots_pem=root.pem, top_der=top_der)
     with Secret(pem) as identity:
         return verify_identity(identity, expected, check_time=check_time)
 
 
-def refusal(pem: bytes, *, top_der: bytes = b"", check_time: bool = True) -> str:
+def refusal(
+    pem: bytes, *, root: Authority = OWNER, top_der: bytes = b"", check_time: bool = True
+) -> str:
     with pytest.raises(CcinitError) as caught:
-        verify(pem, top_der=top_der, check_time=check_time)
+        verify(pem, root=root, top_der=top_der, check_time=check_time)
     return caught.value.reason
 
 
@@ -109,6 +111,16 @@ def test_successor_has_to_lead_where_the_first_one_led(above: tuple[Authority, .
     verify(pem)
     assert refusal(pem, top_der=der(FOREIGN)) == "tls_identity.chain"
     verify(identity_pem(FOREIGN.issue(SHOP), *above), top_der=der(FOREIGN))
+
+
+def test_successor_has_to_bring_along_what_its_clients_need() -> None:
+    """Who trusts the root alone is shown the way there by the chain, or refuses it."""
+    alone = identity_pem(MIDDLE.issue(SHOP))
+    for root, top in ((FOREIGN, STRANGER), (OWNER, MIDDLE)):  # as such a client sees it; the guest
+        assert refusal(alone, root=root, top_der=der(top)) == "tls_identity.chain"
+        for above in ((MIDDLE,), (MIDDLE, FOREIGN)):
+            pem = identity_pem(MIDDLE.issue(SHOP), *above)
+            verify(pem, root=root, top_der=der(top))
 
 
 @pytest.mark.parametrize(
