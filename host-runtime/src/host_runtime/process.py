@@ -5,11 +5,13 @@ killed launcher leaves nothing behind. What to run is left to the caller.
 """
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -45,7 +47,7 @@ class OwnedProcess:
                 env=dict(environment),
                 pass_fds=tuple(descriptors),
                 start_new_session=True,  # a Ctrl-C is for the launcher, which ends its children
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads here
+                preexec_fn=partial(_die_with, os.getpid()),  # noqa: PLW1509 - no threads here
             )
 
     @property
@@ -160,5 +162,9 @@ def _argv0(command: Sequence[str]) -> str:
     return command[list(command).index("--argv0") + 1]
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
+    """Get SIGTERM when `parent` dies, also between fork and exec; or end, if it is dead by now."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until exec it is the parent's handler
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
