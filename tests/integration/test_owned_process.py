@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +47,19 @@ def test_child_whose_parent_dies_before_it_is_another_program_ends(
     monkeypatch.setattr(process, "_libc", Kernel())
     with start(tmp_path) as child:
         assert child.wait(10) == -signal.SIGTERM
+
+
+def test_output_of_a_child_that_complains_without_end_is_cut_off(tmp_path: Path) -> None:
+    words = "import os, time; os.write(2, b'x' * {}); time.sleep(1); os.write(2, b'y')"
+    for length, left in (
+        (1 << 20, "x" * (1 << 20)),
+        ((1 << 20) + 1, "[1048577 bytes were cut off]\n"),
+    ):
+        log = tmp_path / str(length)
+        command = (sys.executable, "-c", words.format(length))
+        with OwnedProcess(command, log=log, environment={}) as child:
+            while log.stat().st_size < length:
+                child.require_running()
+            child.bound_log()
+            assert child.wait(10) == 0
+        assert log.read_text() == left + "y"

@@ -23,7 +23,7 @@ from host_runtime.transport import VsockLink
 _RETRY_SECONDS: Final = 0.1
 _CONNECT_SECONDS: Final = 5.0
 _QUIT_SECONDS: Final = 5.0
-_LISTEN_SECONDS: Final = 60.0  # at a time: a socket cannot wait for ever and have a limit
+_LISTEN_SECONDS: Final = 5.0  # at a time: QEMU's log is looked at meanwhile
 _END_SECONDS: Final = 60.0  # QEMU closes its disks between its last word and its end
 
 
@@ -155,6 +155,7 @@ class Guest:
         """
         deadline = time.monotonic() + seconds
         while self._end is None and (left := deadline - time.monotonic()) > 0:
+            self._qemu.bound_log()  # a guest can make QEMU complain without end
             with suppress(DeadlineError):
                 self._note_event(self._qmp.next_event(min(left, _LISTEN_SECONDS)))
 

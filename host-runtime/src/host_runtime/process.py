@@ -21,6 +21,7 @@ from ccinit.errors import ChildError, DeadlineError
 _PR_SET_PDEATHSIG: Final = 1
 _STOP_SECONDS: Final = 5.0
 _LOG_TAIL_BYTES: Final = 2000
+_MAX_LOG_BYTES: Final = 1 << 20
 
 _libc = ctypes.CDLL(None)
 
@@ -84,6 +85,14 @@ class OwnedProcess:
         """Return the end of what the child has printed, for an error's text."""
         text = self._log.read_bytes()[-_LOG_TAIL_BYTES:]
         return text.decode("utf-8", "replace").strip() or "it printed nothing"
+
+    def bound_log(self) -> None:
+        """Cut the child's output off once it is long: what it prints may be another's to choose."""
+        length = self._log.stat().st_size
+        if length > _MAX_LOG_BYTES:
+            with self._log.open("ab") as log:  # as the child has it: both write at its end
+                log.truncate(0)
+                log.write(f"[{length} bytes were cut off]\n".encode())
 
     def stop(self) -> None:
         """End the child: ask, then kill; always leaves it reaped."""

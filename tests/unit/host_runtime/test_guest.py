@@ -19,6 +19,7 @@ class FakeQemu:
 
     def __init__(self, events: Iterable[QmpEvent | None]) -> None:
         self._events = iter(events)
+        self.looks = 0
 
     def next_event(self, seconds: float) -> QmpEvent | None:
         for event in self._events:
@@ -31,6 +32,9 @@ class FakeQemu:
 
     def exit_code(self) -> int:
         return -9
+
+    def bound_log(self) -> None:
+        self.looks += 1
 
     def log_tail(self) -> str:
         return "last words"
@@ -70,6 +74,19 @@ def test_end_is_what_qemu_says(events: tuple[QmpEvent | None, ...], end: EndReas
     ended = guest(*events)
     assert ended.wait_for_end(1) is end
     assert ended.wait_for_end(1) is end  # asked again, it is known
+
+
+def test_log_of_qemu_is_bounded_while_a_guest_is_waited_for() -> None:
+    qemu = FakeQemu([RESUME, shutdown("guest-reset")])
+    running = Guest(
+        files=GuestFiles(folder=Path("run")),
+        qemu=cast("Any", qemu),
+        qmp=cast("Any", qemu),
+        link=SilentLink(),
+        progress=print,
+    )
+    running.wait_for_end(1)
+    assert qemu.looks == 2
 
 
 RESUME = QmpEvent(name="RESUME", data={})
