@@ -75,6 +75,19 @@ class Container:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
 
+    @contextmanager
+    def without_life(self) -> Iterator[None]:
+        """Keep the container without a life: one that a killed `create` left may be about to begin.
+
+        Raises:
+            ConfigError: `container.life`: it has one.
+        """
+        descriptor = self._hold(_LIFE, fcntl.LOCK_SH)  # as those who look: nobody takes it for one
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
     def hold_machine(self) -> int:
         """Return a locked descriptor: who inherits it is part of the machine, until it ends.
 
@@ -117,10 +130,10 @@ class Container:
             os.close(descriptor)
         return True
 
-    def _hold(self, name: str) -> int:
+    def _hold(self, name: str, kind: int = fcntl.LOCK_EX) -> int:
         descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + _LOOK_SECONDS
-        while not _try_lock(descriptor):
+        while not _try_lock(descriptor, kind):
             if time.monotonic() > deadline:  # somebody who looks has it for a moment
                 os.close(descriptor)
                 raise ConfigError(

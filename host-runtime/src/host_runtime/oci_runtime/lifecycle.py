@@ -124,13 +124,15 @@ class Runtime:
         """Remove what a container has on this host, but for its sealed log.
 
         Raises:
-            ConfigError: `container.unknown` (not if forced); `container.state`.
+            ConfigError: `container.unknown` (not if forced); `container.state`; `container.life`:
+                it has begun to live.
             DeadlineError: `container.runs`: its machine does not end.
         """
         try:
             with self.store.lock(parse_id(name)) as container:
                 _require_end(container, is_forced=is_forced)
-                self.store.remove(container)
+                with container.without_life():
+                    self.store.remove(container)
         except ConfigError as error:
             if not (is_forced and error.reason == "container.unknown"):
                 raise

@@ -128,6 +128,22 @@ def test_container_has_one_life(store: ContainerStore, monkeypatch: pytest.Monke
     assert error.value.reason == "container.life"
 
 
+def test_container_that_is_removed_gets_no_life_meanwhile(
+    store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container_store, "_LOOK_SECONDS", 0.1)
+    with store.new(RECORD) as container:
+        with container.without_life():
+            assert not container.is_alive()  # for those who look
+            with pytest.raises(CcinitError) as error:
+                container.hold_life()
+            assert error.value.reason == "container.life"
+        container.hold_life()
+        with pytest.raises(CcinitError) as error, container.without_life():
+            pass
+        assert error.value.reason == "container.life"
+
+
 def test_commands_wait_for_each_other(
     store: ContainerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
