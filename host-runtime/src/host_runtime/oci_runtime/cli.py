@@ -70,6 +70,8 @@ def _create(options: argparse.Namespace, runtime: Runtime) -> None:
     config = parse_operator_config(options.config.read_bytes())
     if options.console_socket is not None:
         raise ConfigError("bundle.terminal", "a guest has no terminal for --console-socket")
+    if options.preserve_fds:
+        raise ConfigError("bundle.descriptors", "no file of this host gets into a guest")
     runtime.create(options.id, options.bundle, config, pid_file=options.pid_file)
 
 
@@ -171,7 +173,7 @@ def _add_create(parser: argparse.ArgumentParser) -> None:
     add("--console-socket", type=Path, help="refused: a guest has no terminal")
     for option in ("--no-pivot", "--no-new-keyring"):
         add(option, action="store_true", help="taken, without effect")
-    add("--preserve-fds", type=int, help="taken, without effect")
+    add("--preserve-fds", type=int, metavar="N", help="refused, unless 0")
 
 
 def _version() -> str:

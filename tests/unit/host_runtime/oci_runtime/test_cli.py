@@ -99,6 +99,16 @@ def test_refused_bundle_leaves_one_error_in_the_engines_log_and_nothing_else(
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "runtime.toml", "log"}
 
 
+def test_descriptors_for_the_container_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runtime.toml").write_text(operator_toml(tmp_path))
+    create = ("--config", str(tmp_path / "runtime.toml"), "create", "--bundle", str(tmp_path))
+    for count, reason in (("1", "[bundle.descriptors]"), ("0", "No such file or directory")):
+        assert run(tmp_path, *create, "--preserve-fds", count, "a") == 1
+        assert capsys.readouterr().err.endswith(f"{reason}\n")
+
+
 def test_log_that_cannot_be_written_hides_no_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
