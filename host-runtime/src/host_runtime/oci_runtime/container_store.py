@@ -11,6 +11,7 @@ switched off looks like a guest.
 import errno
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import tempfile
@@ -224,10 +225,11 @@ class ContainerStore:
             os.close(descriptor)
 
     def remove(self, container: Container) -> None:
-        """Remove a container with all that is in its folder, and what killed ones left."""
-        gone = Path(tempfile.mkdtemp(prefix=_GONE, dir=self.root))
-        container.folder.rename(gone / "container")
-        shutil.rmtree(gone)
+        """Remove a container with all that is in its folder, and what killed ones left.
+
+        Nothing is made for it: a disk that is full is one reason to remove containers.
+        """
+        shutil.rmtree(container.folder.rename(self.root / f"{_GONE}{secrets.token_hex(8)}"))
         for folder in (*self.root.glob(f"{_GONE}*"), *self.root.glob(f"{_NEW}*")):
             _remove_abandoned(folder)
 

@@ -1,5 +1,6 @@
 """Folders of containers: whole or not there, one command at a time, alive or not."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -187,6 +188,21 @@ def test_what_killed_commands_left_goes_once_it_is_old(store: ContainerStore) ->
     with store.lock("a"):
         store.remove(container)
     assert names(store) == [".new-young"]
+
+
+def test_container_is_removed_from_a_full_disk(
+    store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.new(RECORD):
+        pass
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "mkdir", no_room)
+    with store.lock("a") as container:
+        store.remove(container)
+    assert names(store) == []
 
 
 def test_file_is_replaced_whole(tmp_path: Path) -> None:
