@@ -22,6 +22,7 @@ from host_runtime.rpc_client import CallRefusedError, GuestClient, GuestState, N
 
 _RETRY_SECONDS: Final = 0.5
 _WAIT_MS: Final = 10_000
+_ASK_AGAIN_MS: Final = 200  # a guest's end lasts two seconds
 _JOIN_SECONDS: Final = 5.0
 _LATER: Final = frozenset({RpcError.NOT_NOW, RpcError.BUSY})
 _ADDRESS, _GATEWAY, _DNS = "10.0.2.15", "10.0.2.2", "10.0.2.3"  # of QEMU's user network
@@ -79,25 +80,32 @@ class GuestHost:
         return end
 
     def _watch(self) -> None:
-        asked = False
+        is_answered = False
         with self._guest.client() as client:
             while not self._over.is_set():
                 try:
                     last = self.last
-                    state = client.wait(last.sequence, _WAIT_MS) if last else client.state()
+                    is_asking = last is not None and last.phase >= Phase.STOP and not is_answered
+                    wait_ms = _ASK_AGAIN_MS if is_asking else _WAIT_MS
+                    state = client.wait(last.sequence, wait_ms) if last else client.state()
                 except CcinitError:  # not up yet, or gone
                     self._over.wait(_RETRY_SECONDS)
                     continue
                 if not self._note(state):
                     self._over.wait(_RETRY_SECONDS / 10)  # of a guest that says much of nothing
-                if state.phase >= Phase.STOP and not asked:
-                    asked = True
-                    self._ask_exit_code(client)
+                if state.phase >= Phase.STOP and not is_answered:
+                    is_answered = self._ask_exit_code(client)
 
-    def _ask_exit_code(self, client: GuestClient) -> None:
-        with suppress(CcinitError):  # the host is not to know, there is none, or the guest is gone
+    def _ask_exit_code(self, client: GuestClient) -> bool:
+        """Return whether that is all that the guest will say: without it, a failure looks well."""
+        try:
             self.pod_exit_code = client.exit_code()
-            self._say(f"the pod's exit code is {self.pod_exit_code}")
+        except CallRefusedError as error:  # as a rule the host is not to know, or there is none
+            return error.error not in _LATER
+        except CcinitError:  # it is slow, or gone
+            return False
+        self._say(f"the pod's exit code is {self.pod_exit_code}")
+        return True
 
     def _note(self, state: GuestState) -> bool:
         """Take a state for the last one, and tell it, if it is news.

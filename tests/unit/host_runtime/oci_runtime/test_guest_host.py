@@ -174,6 +174,19 @@ def test_exit_code_is_asked_for_once_the_guest_ends(
     assert ("the pod's exit code is 7" in said) == (known is not None)
 
 
+def test_exit_code_is_asked_for_until_the_guest_has_time_for_it(tmp_path: Path) -> None:
+    guest = FakeGuest(
+        states=[at(Phase.STOP)],
+        is_over=lambda guest: guest.calls.count("exit") > 2,
+        refusals={"exit": [RpcError.BUSY, RpcError.NOT_NOW]},
+        pod_exit_code=7,
+    )
+    host, said = accompany(guest, tmp_path / "log")
+    assert host.pod_exit_code == 7
+    assert guest.calls == ["exit"] * 3
+    assert "the pod's exit code is 7" in said
+
+
 def test_network_is_offered_until_it_is_taken(tmp_path: Path) -> None:
     guest = FakeGuest(
         states=[at(Phase.LISTEN)],
