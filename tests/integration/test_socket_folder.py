@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,19 @@ def test_folder_of_another_user_is_left_alone(tmp_path: Path) -> None:
     shutil.chown(foreign, 12345)
     with open_socket_folder():
         assert foreign.exists()
+
+
+def test_runtime_folder_of_another_user_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `su` leaves it: what is root's would lie where that user may rename it."""
+    theirs, temporary = tmp_path / "theirs", tmp_path / "temporary"
+    for path in (theirs, temporary):
+        path.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(theirs))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with open_socket_folder() as folder:
+        assert folder.parent == theirs
+    shutil.chown(theirs, 12345)
+    with open_socket_folder() as folder:
+        assert folder.parent == temporary

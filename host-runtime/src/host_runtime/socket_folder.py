@@ -21,7 +21,7 @@ _LOCKED: Final = "ccinit-run-"
 @contextmanager
 def open_socket_folder() -> Iterator[Path]:
     """Give a new folder that only this user can enter; it is removed with all that is in it."""
-    parent = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    parent = _runtime_folder() or Path(tempfile.gettempdir())
     for path in parent.glob(f"{_LOCKED}*"):
         _remove_abandoned(path)
     new = Path(tempfile.mkdtemp(prefix=_NEW, dir=parent))
@@ -32,6 +32,17 @@ def open_socket_folder() -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _runtime_folder() -> Path | None:
+    """Return XDG_RUNTIME_DIR, if it is this user's.
+
+    It may be another's, whom root has become root from: who could put sockets of their own there.
+    """
+    folder = os.environ.get("XDG_RUNTIME_DIR")
+    if not folder or Path(folder).stat().st_uid != os.geteuid():
+        return None
+    return Path(folder)
 
 
 def _remove_abandoned(folder: Path) -> None:
