@@ -204,7 +204,7 @@ def test_forced_deletion_ends_the_machine(engine: Engine) -> None:
 
 def test_deletion_waits_for_a_machine_that_outlives_its_life(engine: Engine) -> None:
     pid = engine.create("a")
-    qemu = qemu_of(pid)
+    qemu, children = qemu_of(pid), children_of(pid)
     os.kill(qemu, signal.SIGSTOP)
     os.kill(pid, signal.SIGKILL)
     assert reap(pid) == -signal.SIGKILL
@@ -213,7 +213,8 @@ def test_deletion_waits_for_a_machine_that_outlives_its_life(engine: Engine) -> 
     threading.Timer(1.0, os.kill, (qemu, signal.SIGCONT)).start()
     engine.done("delete", "a")  # as of an engine that restarts: the disks are free by then
     assert time.monotonic() - began > 1.0
-    reap(qemu)
+    for child in children:
+        reap(child)
 
 
 def test_guest_that_does_not_boot_is_an_error_of_create_and_leaves_nothing(engine: Engine) -> None:
@@ -229,8 +230,9 @@ def test_guest_whose_creation_was_killed_before_it_was_written_down_ends(engine:
         "import os; from host_runtime.oci_runtime import cli, lifecycle;"
         "lifecycle.ContainerRecord.with_process = lambda *_: os._exit(9); cli.main()"
     )
+    before = children_of(os.getpid())
     assert engine.run("create", "--bundle", str(engine.bundle()), "a", program=("-c", killed)) == 9
-    (orphan,) = children_of(os.getpid())
+    (orphan,) = set(children_of(os.getpid())) - set(before)
     assert reap(orphan) == 1
     assert "[create.ended]" in engine.said()
     assert engine.state("a")["status"] == "stopped"
