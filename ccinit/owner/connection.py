@@ -13,7 +13,7 @@ import os
 import select
 from collections.abc import Callable
 
-from ccinit.errors import DeadlineError, PeerError
+from ccinit.errors import DeadlineError, PeerError, errno_text
 from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, Role
 from ccinit.formats.planes.owner_wire import Data, Refused
@@ -150,7 +150,7 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            raise PeerError("net.closed", f"errno {error.errno}") from error
+            raise PeerError("net.closed", errno_text(error.errno)) from error
         self._tls.feed(data)
 
     def _send(self) -> None:
@@ -169,7 +169,7 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            raise PeerError("net.closed", f"errno {error.errno}") from error
+            raise PeerError("net.closed", errno_text(error.errno)) from error
 
     def _wait_until(self, end: float) -> None:
         left = end - boottime()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
-from ccinit.errors import DeadlineError, PeerError
+from ccinit.errors import DeadlineError, PeerError, errno_text
 from ccinit.formats.planes.http_request import HttpRequest, HttpRequestError, HttpRequestReader
 from ccinit.formats.planes.workload_api import WorkloadCall, parse_call
 from ccinit.kernel.clock import boottime
@@ -63,7 +63,7 @@ def _read_request(descriptor: int) -> HttpRequest:
         except BlockingIOError:
             continue
         except OSError as error:
-            raise PeerError("workload.closed", f"errno {error.errno}") from error
+            raise PeerError("workload.closed", errno_text(error.errno)) from error
         if not data:
             raise PeerError("workload.closed", "before the end of its request")
         if (request := reader.feed(data)) is not None:
@@ -81,7 +81,7 @@ def _write(descriptor: int, data: bytes, end: float, reason: str) -> None:
         except BlockingIOError:
             continue
         except OSError as error:
-            raise PeerError("workload.closed", f"errno {error.errno}") from error
+            raise PeerError("workload.closed", errno_text(error.errno)) from error
 
 
 def _wait(descriptor: int, events: int, end: float, reason: str) -> None:
