@@ -90,6 +90,7 @@ def test_flood_is_cut_off(children: Children) -> None:
     assert len(heard) == TABLE[Role.CONFIG].messages
 
 
+@pytest.mark.fault_row("R97")
 def test_hanging_child_is_killed_at_its_deadline(children: Children) -> None:
     with pytest.raises(DeadlineError) as error:
         EventLoop().run(children.run(Role.CONFIG, Order(deed="hang"), Outcome, seconds=0.5))
