@@ -184,7 +184,9 @@ def test_program_that_is_not_there_is_a_failed_container() -> None:
     report = run_case("no_program")
     assert_clean(report)
     assert (report["state"], report["starts"]) == ("failed", 0)
-    assert report["events"] == ["probe: crun.create: probe: exit code 1"]
+    (event,) = report["events"]
+    assert event.startswith("probe: crun.create: probe: exit code 1: executable file ")
+    assert "not found" in event
     assert "not found" in report["crun"]
 
 
