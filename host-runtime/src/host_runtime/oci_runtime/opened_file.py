@@ -6,12 +6,16 @@ descriptor opens the very same file by it. `open(2)`, `proc(5)`.
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from ccinit.errors import ConfigError
+
+_DESCRIPTOR: Final = re.compile(r"/proc/self/fd/([0-9]{1,9})")
 
 
 @contextmanager
@@ -33,6 +37,18 @@ def opened_inside(path: Path, folders: Sequence[Path]) -> Iterator[int]:
 def descriptor_path(descriptor: int) -> Path:
     """Return the name of what is open for whoever has the descriptor, here or inherited."""
     return Path(f"/proc/self/fd/{descriptor}")
+
+
+def name_descriptors(text: str) -> str:
+    """Return a text of QEMU's with the names of files where it has those of our descriptors."""
+
+    def name(found: re.Match[str]) -> str:
+        try:
+            return str(descriptor_path(int(found[1])).readlink())
+        except OSError:  # not ours
+            return found[0]
+
+    return _DESCRIPTOR.sub(name, text)
 
 
 def _require_allowed(descriptor: int, path: Path, folders: Sequence[Path]) -> None:

@@ -22,6 +22,7 @@ from host_runtime.oci_runtime.container_store import Container, write_whole
 from host_runtime.oci_runtime.exit_status import HOST_FAILURE, exit_status
 from host_runtime.oci_runtime.guest_host import GuestHost
 from host_runtime.oci_runtime.network_namespace import enter_network_namespace
+from host_runtime.oci_runtime.opened_file import name_descriptors
 from host_runtime.oci_runtime.operator_config import parse_boot_options
 from host_runtime.oci_runtime.wishes import Wishes
 from measured_boot.command_errors import describe_error
@@ -74,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reason = error.reason if isinstance(error, CcinitError) else "host.call"
             detail = error.detail if isinstance(error, CcinitError) else describe_error(error)
             with suppress(OSError):  # it was told that the guest runs, or is gone
-                _tell(creator, {"reason": reason, "detail": detail})
-            _say(describe_error(error))
+                _tell(creator, {"reason": reason, "detail": name_descriptors(detail)})
+            _say(name_descriptors(describe_error(error)))
             return HOST_FAILURE
 
 
