@@ -64,8 +64,11 @@ def status(podman: Podman, name: str) -> str:
 
 def test_container_lives_as_podman_wishes(podman: Podman) -> None:
     # What engines send is taken: limits, mounts, another command than any pod's.
-    sent = ("--memory", "64m", "--volume", f"{podman.folder}:/host", "--network", "none")
-    sent += ("--stop-signal", "SIGWINCH")  # as of an image that has a web server's
+    # So is a signal to stop by that no guest knows, as of an image that has a web server's.
+    sent = (
+        *("--memory", "64m", "--volume", f"{podman.folder}:/host", "--network", "none"),
+        *("--stop-signal", "SIGWINCH"),
+    )
     podman("run", "--detach", "--name", "a", *sent, *DOCUMENT, IMAGE, "/bin/sh", "-c", "exit 1")
     assert status(podman, "a").startswith("Up")
     refused = podman.run("exec", "a", "true")
