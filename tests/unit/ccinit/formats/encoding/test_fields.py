@@ -132,7 +132,9 @@ def read_items(table: object) -> tuple[int, ...]:
         pytest.param([{"size": 1}, {"size": 0}], "item 2: 0 is not within 1..9", id="number"),
         pytest.param([{"name": "web"}], "item 'web': missing", id="name"),
         pytest.param(
-            [{"name": "web", "siz": 1, "size": 1}], "item 'web': unknown key 'siz'", id="unknown"
+            [{"name": "web", "bytes": 1, "size": 1}],
+            "item 'web': unknown key 'bytes'",
+            id="unknown",
         ),
         pytest.param([{"name": 7, "size": 1}], "item 1: expected a string", id="name-is-no-text"),
         pytest.param(
