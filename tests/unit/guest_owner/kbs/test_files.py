@@ -195,3 +195,23 @@ def test_error_about_a_files_form_says_which_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_parsed(path, 10, parse)
     assert (reason_of(caught), caught.value.detail) == ("number.form", f"{path}: no number")
+
+
+def test_write_atomically_leaves_the_old_file_if_the_rename_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(ConfigError) as caught:
+            write_atomically(path, b"new")
+        assert caught.value.reason == "state.write"
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"

@@ -18,7 +18,6 @@ from ccinit.formats.kbs.rollback_counter import counter_uri
 from guest_owner.initdata_command import make_document
 from guest_owner.kbs.administrators import Administrators
 from guest_owner.kbs.counters import Counters
-from guest_owner.kbs.files import write_atomically
 from guest_owner.kbs.references import Profile
 from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store
 from tests.fakes.disk_log import log_disk
@@ -117,14 +116,6 @@ def test_name_that_is_a_path_registers_nothing(
     assert reason_of(add, store, name) == reason
     assert list(store.root.parent.iterdir()) == [store.root]
     assert [path.name for path in store.root.iterdir()] == ["policy.toml"]
-
-
-def test_administrator_is_registered_by_an_ed25519_key(store: Store) -> None:
-    assert Administrators(store.root).read() == ()
-    assert reason_of(Administrators(store.root).add, "ops", b"no key") == "admin.key"
-    assert Administrators(store.root).read() == ()
-    Administrators(store.root).add("ops", ADMIN_KEY)
-    assert [key.name for key in Administrators(store.root).read()] == ["ops"]
 
 
 def test_machine_of_secure_execution_has_a_key_on_its_curve(store: Store) -> None:
@@ -397,21 +388,3 @@ def test_write_policy_keeps_the_old_one_if_the_new_does_not_parse(store: Store) 
 def test_missing_policy_is_an_error_and_not_an_empty_one(store: Store) -> None:
     store.policy_path.unlink()
     assert reason_of(store.read_policy) == "state.read"
-
-
-def test_write_atomically_leaves_the_old_file_if_the_rename_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-
-    def fail(*_arguments: object) -> None:
-        raise OSError(28, os.strerror(28))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", fail)
-        assert reason_of(write_atomically, path, b"new") == "state.write"
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
