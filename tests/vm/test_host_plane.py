@@ -5,11 +5,9 @@ not two ends of one library. Tests run in the order of the guest's life, and sha
 """
 
 import random
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -20,8 +18,7 @@ from ccinit.formats.planes.host_rpc import METHODS, PORT, Code, Phase
 from ccinit.formats.sealed_log import SIGNING_KEY_BYTES, Kind, report_data
 from ccinit.formats.tcg.tpm2 import parse_tpms_attest
 from guest_owner.unseal import unseal
-from host_runtime.launcher import EndReason, Guest, GuestConfig
-from host_runtime.rpc_client import GuestState
+from host_runtime.launcher import EndReason
 from host_runtime.search import find_canaries
 from host_runtime.swtpm import VirtualTpm
 from host_runtime.vsock.capture import Stream, read_capture
@@ -35,7 +32,6 @@ from tests.vm.direct_boot import (
     END_SECONDS,
     HELLO_SECONDS,
     DirectImage,
-    PreparedInitdata,
     console_bytes,
     follow_to_the_end,
     guest_sinks,
@@ -44,6 +40,7 @@ from tests.vm.direct_boot import (
     recorded_guest,
     wait_for_phase,
 )
+from tests.vm.host_plane import Ending, Plane, ask_until_answered, is_turned_away
 from tests.vm.host_plane_machine import drive
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(BOOT_TEST_SECONDS)]
@@ -53,31 +50,6 @@ REQUEST_SECONDS = 10.0
 MUTATIONS = 120
 PHASE_SECONDS = 120.0
 PAUSE_SECONDS = 3.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plane:
-    """One guest that waits for its network, and what it was made from."""
-
-    guest: Guest
-    config: GuestConfig
-    initdata: PreparedInitdata
-
-    @contextmanager
-    def stream(self) -> Iterator[socket.socket]:
-        with self.guest.connect(PORT) as stream:
-            yield stream
-
-    def ask(self, message: bytes, size: int = wire.REPLY_BYTES) -> bytes:
-        with self.stream() as stream:
-            return wire.ask(stream, message, size)
-
-    def say_all(self, message: bytes) -> bytes:
-        with self.stream() as stream:
-            return wire.say_all(stream, message)
-
-    def state(self) -> wire.State:
-        return wire.decode_state(self.ask(cases.STATE))
 
 
 @pytest.fixture(scope="module")
@@ -250,25 +222,6 @@ def test_r81_fifth_connection_is_closed_and_its_place_is_free_again(plane: Plane
     wire.decode_state(ask_until_answered(plane, cases.STATE))
 
 
-def is_turned_away(plane: Plane) -> bool:
-    """Whether a further connection gets no byte; closed at once, it can look like refused."""
-    try:
-        return plane.say_all(cases.STATE) == b""
-    except PeerError as error:
-        return error.reason == "vsock.refused"
-
-
-def ask_until_answered(plane: Plane, message: bytes) -> bytes:
-    """The guest frees a place when it has seen the other end's close, which takes a moment."""
-    deadline = time.monotonic() + 20
-    while True:
-        with suppress(PeerError):
-            if reply := plane.say_all(message):
-                return reply
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_r81_half_a_request_is_given_ten_seconds_and_an_idle_peer_any_time(plane: Plane) -> None:
     with plane.stream() as idle, plane.stream() as half:
         began = time.monotonic()
@@ -347,20 +300,6 @@ def test_r83_r84_r86_random_calls_get_known_replies_and_change_nothing(plane: Pl
 
 
 # The end
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """What the host saw after its stop.
-
-    Attributes:
-        exit: the reply, in STOP, to the question for the pod's exit code.
-    """
-
-    states: tuple[GuestState, ...]
-    reason: EndReason
-    sealed: bytes
-    exit: bytes
 
 
 @pytest.fixture(scope="module")
