@@ -10,9 +10,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Runs a console script as its wrapper does, and interrupts itself where argv[1] says.
+# Runs a console script as its wrapper does, and interrupts itself where argv[1] says; also where
+# the tests run in the background of a shell, which has its jobs ignore that.
 PROGRAM = """
 import atexit, importlib, os, signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)

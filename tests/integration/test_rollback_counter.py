@@ -20,6 +20,7 @@ from ccinit.agent.phases import rollback
 from ccinit.agent.phases.attestation import Attested, plan_counters
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.rollback import Anchor
+from ccinit.agent.state import BootState
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
@@ -102,7 +103,7 @@ class Boots:
         with attesting(self.kbs).client() as client:
             known = step_counter(client, planned)
         anchor = Anchor.of(
-            cast("Guest", SimpleNamespace(event=self.events.append)),
+            cast("Guest", SimpleNamespace(event=self.events.append, state=BootState())),
             cast("Configured", SimpleNamespace(manifest=self.manifest)),
             Attested(grants={}, counters={planned.uri: known}),
             self.manifest.volume("data"),

@@ -336,7 +336,8 @@ def test_stream_is_whole_and_says_no_more_than_the_host_knows(plane: Plane, endi
     # The log's key may be the host's until the owner's KBS has spoken: numbers only.
     assert {entry.kind for entry in log.entries} == {Kind.EVIDENCE, Kind.CODE, Kind.END}
     codes = [tuple(entry.data) for entry in log.entries if entry.kind is Kind.CODE]
-    assert codes == [(phase, Code.OK) for phase in (Phase.NET, Phase.RANDOM, Phase.ATTEST)]
+    told = (Phase.NET, Phase.RANDOM, Phase.ATTEST, Phase.STOP)
+    assert codes == [(phase, Code.OK) for phase in told]
     assert log.entries[-1].dropped > 0
 
 

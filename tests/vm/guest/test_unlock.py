@@ -93,7 +93,7 @@ size_bytes = 1048576
 def make_guest() -> Guest:
     environment = {"PYTHONPATH": f"/src:/site:{Path(__file__).with_name('replaced')}"}
     children = Children(("/usr/bin/python3.13", "-m", "ccinit"), environment)
-    return cast("Guest", SimpleNamespace(teardown=Teardown(), children=children))
+    return cast("Guest", SimpleNamespace(teardown=Teardown(), children=children, event=print))
 
 
 def unlock(guest: Guest, disks: Disks, *, create: bool, old: bytes = PASSPHRASE) -> dict[str, Path]:
