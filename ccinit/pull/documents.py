@@ -2,7 +2,7 @@
 
 The `registry` child checks what it downloads so that it stops early; children that have no network
 check the same bytes again, and only their results count. Fetching is `registry.fetch`'s, the
-documents' grammar `formats.oci_image`'s.
+documents' grammar `formats.oci.image`'s.
 """
 
 from ccinit.errors import FormatError, VerificationError

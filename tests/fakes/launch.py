@@ -17,7 +17,7 @@ POD = "kbs:///ccinit/demo/"
 POLICY_KEY = "kbs:///ccinit/demo/file-cosign"
 POLICY = policy({"type": "sigstoreSigned", "keyPath": POLICY_KEY})
 
-# What the pod of tests/unit/ccinit/formats/test_pod_manifest.py asks for.
+# What the pod of tests/unit/ccinit/formats/pod/test_manifest.py asks for.
 RESOURCES: dict[str, tuple[EnvelopeKind, bytes]] = {
     f"{POD}log-psk": (EnvelopeKind.LOG_PSK, PSK),
     f"{POD}volume-key-data": (EnvelopeKind.VOLUME_KEY, bytes(range(64))),

@@ -3,7 +3,7 @@
 It reads every header, applies the entries to a `LayerTree`, and completes the tar: over the end of
 the archive it writes entries for the directories that the layer implies (`tar_supplement`). What
 comes back says what erofs must show, which `erofs.walk` compares with what it does show. The rules
-are in `formats.tar` (one header) and `tree` (entries together); making the index is
+are in `formats.oci.tar` (one header) and `tree` (entries together); making the index is
 `erofs.index`'s.
 """
 

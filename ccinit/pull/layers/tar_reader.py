@@ -1,8 +1,8 @@
 """The entries of a tar that comes in pieces, as they come.
 
 It keeps no more than a header: content is passed over, or on. Nothing but zeros may follow the last
-entry, so that no reader finds another archive there. What one header means is `formats.tar`'s; what
-entries mean together is for whoever takes them.
+entry, so that no reader finds another archive there. What one header means is `formats.oci.tar`'s;
+what entries mean together is for whoever takes them.
 """
 
 from collections.abc import Callable
