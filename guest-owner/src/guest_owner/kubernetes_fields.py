@@ -11,8 +11,6 @@ import yaml
 
 from ccinit.errors import FormatError
 
-_UNITS: Final = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "": 1}
-_MAX_DIGITS: Final = 18
 _NO_CLUSTER: Final = "nothing of a cluster is known in a guest"
 _NO_PROBE: Final = "the guest reads nothing that containers write: exec or tcpSocket"
 _ELSEWHERE: Final = {
@@ -129,26 +127,3 @@ def read_number(value: Mapping[str, Any], key: str) -> int:
     if type(number) is not int:
         raise FormatError(f"kubernetes.{key}", f"expected a number, found {number!r}")
     return number
-
-
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
-
-
-def parse_bytes(value: object) -> int:
-    """Return a quantity of memory; `kubernetes.quantity` is the reason of a refusal."""
-    number, unit = str(value), ""
-    if number[-2:] in _UNITS:
-        number, unit = number[:-2], number[-2:]
-    if not _is_count(number):
-        raise FormatError("kubernetes.quantity", f"expected bytes, Ki, Mi or Gi: {value!r}")
-    return int(number) * _UNITS[unit]
-
-
-def parse_milli(value: object) -> int:
-    """Return a quantity of processors in thousandths; refused as `parse_bytes` does."""
-    text = str(value)
-    number, factor = (text[:-1], 1) if text.endswith("m") else (text, 1000)
-    if not _is_count(number):
-        raise FormatError("kubernetes.quantity", f"expected whole or milli processors: {value!r}")
-    return int(number) * factor

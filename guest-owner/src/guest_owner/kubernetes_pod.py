@@ -15,14 +15,13 @@ from ccinit.formats.kbs.sealed_secret import PREFIX
 from ccinit.formats.pod.capability import Capability
 from guest_owner.kubernetes_fields import (
     load_yaml,
-    parse_bytes,
-    parse_milli,
     read_number,
     read_table,
     read_tables,
     read_text,
     read_texts,
 )
+from guest_owner.kubernetes_quantity import parse_memory, parse_processors, parse_volume_size
 
 _LEFT_OUT: Final = frozenset(
     (
@@ -331,9 +330,9 @@ def _limits(one: Mapping[str, Any]) -> Lines:
     if limits:
         yield "[container.resources]"
     if "memory" in limits:
-        yield f"memory_bytes = {parse_bytes(limits['memory'])}"
+        yield f"memory_bytes = {parse_memory(limits['memory'])}"
     if "cpu" in limits:
-        yield f"cpu_milli = {parse_milli(limits['cpu'])}"
+        yield f"cpu_milli = {parse_processors(limits['cpu'])}"
 
 
 def _empty_directory(volume: Mapping[str, Any]) -> Lines:
@@ -347,7 +346,7 @@ def _empty_directory(volume: Mapping[str, Any]) -> Lines:
     if kind is None:
         raise FormatError("kubernetes.emptyDir", f"unknown medium {medium!r}")
     yield from ("", "[[volume]]", f"name = {_quote(read_text(volume, 'name'))}")
-    yield from (f"kind = {_quote(kind)}", f"size_bytes = {parse_bytes(wanted['sizeLimit'])}")
+    yield from (f"kind = {_quote(kind)}", f"size_bytes = {parse_volume_size(wanted['sizeLimit'])}")
 
 
 def _quote(text: str) -> str:

@@ -81,6 +81,13 @@ def test_pod_becomes_a_manifest() -> None:
     ]
 
 
+def test_quantities_are_taken_as_a_cluster_takes_them() -> None:
+    text = POD.replace("64Mi", "64M").replace("500m", "0.5").replace("8Mi", "8192k")
+    pod = convert(text)
+    assert pod.containers[1].resources == Resources(memory_bytes=64_000_000, cpu_milli=500)
+    assert pod.volume("cache").size_bytes == 8_192_000
+
+
 def test_rights_probes_and_grace_are_taken_over() -> None:
     migrate, web = convert().containers
     assert web.capabilities == (Capability.NET_BIND_SERVICE,)
@@ -186,8 +193,9 @@ def test_sealed_secret_in_a_variable_becomes_one_of_the_pod() -> None:
         ("kubernetes.add", "add: [NET_BIND_SERVICE]", "add: 7"),
         ("kubernetes.env", '"say \\"hello\\""', '"$(TOKEN)"'),
         ("kubernetes.value", 'value: "say \\"hello\\""', "value: 1"),
-        ("kubernetes.quantity", "64Mi", "64M"),
-        ("kubernetes.quantity", "500m", "0.5"),
+        ("kubernetes.quantity", "64Mi", "64MB"),
+        ("kubernetes.quantity", "500m", "0.5c"),
+        ("kubernetes.quantity", "sizeLimit: 8Mi", "sizeLimit: 9M"),
         ("kubernetes.emptyDir", ", sizeLimit: 8Mi", ""),
         ("kubernetes.emptyDir", "medium: Memory", "medium: HugePages"),
         ("kubernetes.secret", ", items: [{key: tls.key, path: key.pem}]", ""),
