@@ -10,12 +10,13 @@ import secrets
 import signal
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ccinit.errors import FormatError
+from ccinit.errors import DeadlineError, FormatError
 from ccinit.formats.planes.owner_rpc import Stream, Value
 from guest_owner.arguments import Subparsers
 from guest_owner.plane.client import OwnerClient
@@ -24,6 +25,13 @@ from guest_owner.plane.open_call import Sink, Streams
 from guest_owner.plane.terminal import raw_terminal
 
 _SIGNALLED = 128  # what shells add to the number of a signal
+_ROTATE_SECONDS = 900  # half as long again as a guest asks a KBS that is down
+_MAX_SECONDS = 2 * 86_400  # twice what `limits.attest_seconds` may be: a rotation waits its turn
+_TELL_SECONDS = 5.0
+_ASKING = (
+    "waiting: the guest attests anew and asks its KBS, again and again if that does not answer;"
+    " until it has all of them no file changes"
+)
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -60,6 +68,14 @@ def add_parser(subparsers: Subparsers) -> None:
     summary = "Have the guest replace its secret files by what the KBS holds now."
     parser = subparsers.add_parser("rotate", help=summary, description=summary)
     add_endpoint(parser)
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=_ROTATE_SECONDS,
+        metavar="N",
+        help="how long to wait for the guest, which itself asks its KBS again and again for"
+        f" limits.attest_seconds of ccinit.toml, or 600 (default: {_ROTATE_SECONDS})",
+    )
     parser.set_defaults(func=_rotate)
 
 
@@ -153,10 +169,32 @@ def _signal(arguments: argparse.Namespace) -> int:
 
 
 def _rotate(arguments: argparse.Namespace) -> int:
-    with connect(arguments) as client:
-        (files,) = client.call("rotate")
+    with connect(arguments) as client, _telling(_ASKING, _TELL_SECONDS):
+        try:
+            (files,) = client.call("rotate", seconds=arguments.seconds)
+        except DeadlineError as error:  # ours: the guest's is a CallRefusedError
+            detail = f"{error.detail}; if the guest is there, it may still rotate"
+            raise DeadlineError(error.reason, detail) from error
     print(f"{files!r} secret files have changed")
     return 0
+
+
+@contextmanager
+def _telling(text: str, seconds: float) -> Iterator[None]:
+    """Print `text` on standard error if the block takes longer than `seconds`."""
+    timer = threading.Timer(seconds, print, (text,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _seconds(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text[:9]) <= _MAX_SECONDS and len(text) < 9:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected seconds from 1 to {_MAX_SECONDS}")
 
 
 def _signal_number(text: str) -> int:

@@ -1,16 +1,20 @@
-"""`guest-owner cp` from a guest: the owner's file changes if the copy is whole, and not before."""
+"""`guest-owner cp` changes the owner's file if the copy is whole; `rotate` says that it waits."""
 
 import os
 import resource
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ccinit.errors import PeerError
+from ccinit.errors import CcinitError, DeadlineError, PeerError
+from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import Stream
+from ccinit.formats.planes.owner_wire import Refused
+from guest_owner.plane.client import CallRefusedError
 from guest_owner.plane.open_call import Streams
 from tests.fakes.disk_log import log_disk
 from tests.unit.guest_owner.command_line import error_of, run
@@ -31,11 +35,36 @@ class FakeClient:
         return (11,)
 
 
+GAVE_UP = CallRefusedError(
+    Refused(code=RpcError.FAILED, reason="kbs.unreachable", detail="gave up")
+)
+
+
+class SlowGuest:
+    """Answers `rotate` when the owner has been told that it takes long, or at once."""
+
+    def __init__(self, told: Callable[[], bool], outcome: int | CcinitError) -> None:
+        self._told = told
+        self._outcome = outcome
+        self.seconds: float | None = None
+
+    def call(self, name: str, *, seconds: float | None = None) -> tuple[int]:
+        assert name == "rotate"
+        self.seconds = seconds
+        end = time.monotonic() + 30
+        while not self._told():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        if isinstance(self._outcome, CcinitError):
+            raise self._outcome
+        return (self._outcome,)
+
+
 @pytest.fixture
 def guest(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def connected_to(client: FakeClient) -> None:
+    def connected_to(client: object) -> None:
         @contextmanager
-        def connect(_arguments: object) -> Iterator[FakeClient]:
+        def connect(_arguments: object) -> Iterator[object]:
             yield client
 
         monkeypatch.setattr("guest_owner.exec_command.connect", connect)
@@ -121,3 +150,50 @@ def test_local_file_that_cannot_be_is_told_before_anybody_is_asked(
     assert run("cp", source, target) == 1
     local = target if source.startswith("web:") else source
     assert error_of(capsys).startswith(f"guest-owner: {local}: ")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "end"),
+    [
+        (2, 0, ""),
+        (GAVE_UP, 1, "guest-owner: gave up [kbs.unreachable]"),
+        (DeadlineError("owner.silent", "no answer"), 1, "may still rotate [owner.silent]"),
+    ],
+)
+def test_rotation_that_takes_long_says_so_and_how_it_ended(
+    guest: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    outcome: int | CcinitError,
+    status: int,
+    end: str,
+) -> None:
+    monkeypatch.setattr("guest_owner.exec_command._TELL_SECONDS", 0.01)
+    errors: list[str] = []
+
+    def told() -> bool:
+        errors.append(error_of(capsys))
+        return "waiting: the guest attests anew" in "".join(errors)
+
+    client = SlowGuest(told, outcome)
+    guest(client)
+    assert run("rotate") == status
+    assert client.seconds == 900
+    assert end in error_of(capsys)
+
+
+def test_rotation_that_is_answered_at_once_says_what_changed_alone(
+    guest: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = SlowGuest(lambda: True, 2)
+    guest(client)
+    assert run("rotate", "--seconds", "7") == 0
+    assert client.seconds == 7
+    assert capsys.readouterr() == ("2 secret files have changed\n", "")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "1.5", "soon", "172801", "9" * 5000])
+def test_rotation_is_waited_for_by_whole_seconds(seconds: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("rotate", "--seconds", seconds)
+    assert caught.value.code == 2
