@@ -26,6 +26,7 @@ from measured_boot.command_errors import run_command
 
 _CONNECT_SECONDS = 5.0
 _FOLLOW_MS = 10_000
+_COLLECT_MIB = 256  # as `sealed_log_bytes` of the OCI runtime
 _U16, _U32, _U64 = (1 << 16) - 1, (1 << 32) - 1, (1 << 64) - 1
 
 Call = Callable[[GuestClient, argparse.Namespace], None]
@@ -104,6 +105,12 @@ def _collect(client: GuestClient, options: argparse.Namespace) -> None:
                     "collect.gap",
                     f"{options.output} ends at {cursor}, what the guest still has begins at "
                     f"{start}: go on with the file that was collected into before",
+                )
+            if output.tell() + len(chunk.blob) > options.limit_mib << 20:
+                raise PeerError(
+                    "collect.limit",
+                    f"{options.output} has reached its limit of {options.limit_mib} MiB; to go on:"
+                    f" --limit-mib, or another file with --cursor {cursor}",
                 )
             output.write(chunk.blob)
             output.flush()
@@ -257,6 +264,13 @@ def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
                 "--cursor",
                 type=whole_number(0, _U64),
                 help="where to go on (default: where the file ends)",
+            )
+            command.add_argument(
+                "--limit-mib",
+                type=whole_number(1, _U32),
+                default=_COLLECT_MIB,
+                metavar="N",
+                help=f"how large the file may become (default: {_COLLECT_MIB})",
             )
             command.add_argument(
                 "--follow",

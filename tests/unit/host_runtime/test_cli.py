@@ -84,6 +84,7 @@ def offer(option: str, value: str) -> tuple[str, ...]:
         (*WAIT, "1", "--seconds", "soon"),
         (*STOP, "--grace", "65536"),
         ("collect", "log", "--guest", "g", "--cursor", "-1"),
+        ("collect", "log", "--guest", "g", "--limit-mib", "0"),
         offer("--mac", "52:54:00:cc:00"),
         offer("--mac", "52:54:00:cc:00:zz"),
         offer("--address", "10.0.2.15"),
@@ -235,6 +236,34 @@ def test_collect_leaves_no_gap_in_a_file(
         assert main(["collect", str(log), "--guest", str(tmp_path)]) == 1
     assert log.read_bytes() == b"abc"
     assert "ends at 3, what the guest still has begins at 7" in capsys.readouterr().err
+
+
+def test_collect_ends_before_its_file_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = 1 << 20
+    log, rest = tmp_path / "sealed.log", tmp_path / "rest.log"
+
+    def collect(output: Path, *options: str, sent: list[tuple[int, bool, bytes]]) -> int:
+        guest, outside = socket.socketpair()
+        monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+        for msgid, values in enumerate(sent, start=1):
+            guest.sendall(encode_result(msgid, METHODS["collect"], values))
+        with guest:
+            return main(["collect", str(output), "--guest", str(tmp_path), "--follow", *options])
+
+    log.write_bytes(bytes(full - 2))
+    sent = [(full, False, b"ab"), (full + 1, True, b"c")]
+    assert collect(log, "--limit-mib", "1", sent=sent) == 1
+    assert (log.stat().st_size, log.read_bytes()[-2:]) == (full, b"ab")
+    said = capsys.readouterr().err
+    assert "limit of 1 MiB" in said
+    assert f"--cursor {full} [collect.limit]" in said
+    # both ways on that it names
+    assert collect(rest, "--cursor", str(full), sent=sent[1:]) == 0
+    assert rest.read_bytes() == b"c"
+    assert collect(log, "--limit-mib", "2", sent=sent[1:]) == 0
+    assert log.stat().st_size == full + 1
 
 
 @pytest.mark.parametrize(
