@@ -1,12 +1,17 @@
 """The last records in clear, for the owner plane's `logs` and `events`; memory of the guest only.
 
-Scope: a bounded store that forgets the oldest first, with a cursor that counts entries. Left to
-others: who may read it (`ccinit.agent`), and everything that leaves the guest
+Scope: a bounded store with a cursor that counts entries. What one source writes of one kind (a
+container's standard output, the guest's events, …) is a share. When the store is full, the largest
+share loses its oldest entry: whoever writes without pause pushes out their own lines, and a share
+that is no larger than its part of the whole loses nothing.
+
+Left to others: who may read it (`ccinit.agent`), and everything that leaves the guest
 (`ccinit.seal.stream`).
 """
 
+from bisect import bisect_left
 from collections import deque
-from itertools import islice
+from operator import attrgetter
 from typing import Final
 
 from ccinit.formats.sealed_log import Kind
@@ -14,6 +19,7 @@ from ccinit.kernel.task import Event
 from ccinit.values import frozen
 
 _ENTRY_OVERHEAD: Final = 256  # objects around the data; keeps a million empty lines from being free
+_SEQUENCE, _SIZE = attrgetter("sequence"), attrgetter("size")
 
 
 @frozen
@@ -27,8 +33,19 @@ class Entry:
     data: bytes
 
 
+class _Share:
+    """The entries of one kind and source, oldest first, and the bytes that they are counted as."""
+
+    __slots__ = ("entries", "key", "size")
+
+    def __init__(self, key: tuple[Kind, str]) -> None:
+        self.key: Final = key
+        self.entries: Final[deque[Entry]] = deque()
+        self.size = 0
+
+
 class RecentEntries:
-    """The newest entries whose data fit into `capacity` bytes.
+    """The newest entries of each share; all of their data fit into `capacity` bytes.
 
     Attributes:
         changed: set with every entry; who follows clears it before waiting.
@@ -38,32 +55,54 @@ class RecentEntries:
         """Args: capacity: bytes of data and of a fixed allowance per entry."""
         self.changed: Final = Event()
         self._capacity = capacity
-        self._entries: deque[Entry] = deque()
+        self._entries: list[Entry] = []  # by number; not more than allowances fit
+        self._shares: dict[tuple[Kind, str], _Share] = {}
         self._size = 0
 
     def append(self, entry: Entry) -> None:
-        """Keep `entry`, and drop the oldest until all fits."""
+        """Keep `entry`, and drop the oldest of whoever has most until all fits."""
         self._entries.append(entry)
-        self._size += len(entry.data) + _ENTRY_OVERHEAD
+        key = (entry.kind, entry.source)
+        share = self._shares.get(key)
+        if share is None:
+            share = self._shares[key] = _Share(key)
+        share.entries.append(entry)
+        self._count(share, _size(entry))
         while self._size > self._capacity:
-            gone = self._entries.popleft()
-            self._size -= len(gone.data) + _ENTRY_OVERHEAD
+            self._forget_one()
         self.changed.set()
+
+    def _forget_one(self) -> None:
+        share = max(self._shares.values(), key=_SIZE)
+        gone = share.entries.popleft()
+        del self._entries[self._place(gone.sequence)]
+        self._count(share, -_size(gone))
+        if not share.entries:
+            del self._shares[share.key]
+
+    def _count(self, share: _Share, size: int) -> None:
+        share.size += size
+        self._size += size
+
+    def _place(self, sequence: int) -> int:
+        return bisect_left(self._entries, sequence, key=_SEQUENCE)
 
     @property
     def following(self) -> int:
-        """The number that the next entry will have."""
+        """The number behind the newest entry."""
         return self._entries[-1].sequence + 1 if self._entries else 0
 
     def since(self, sequence: int, limit: int) -> tuple[Entry, ...]:
         """Return at most `limit` entries from number `sequence` on, oldest first."""
-        if not self._entries:
-            return ()
-        # numbers never skip, so the place of one follows from the first
-        start = max(0, sequence - self._entries[0].sequence)
-        return tuple(islice(self._entries, start, start + limit))
+        start = self._place(sequence)
+        return tuple(self._entries[start : start + limit])
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
+        self._shares.clear()
         self._size = 0
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.data) + _ENTRY_OVERHEAD

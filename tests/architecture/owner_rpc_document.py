@@ -47,7 +47,8 @@ loses the connection.
 
 The stream of `logs` and `events` is a sequence of `[number, boottime_us, kind, source, bin]`, kinds
 as in the sealed log. Numbers count every entry of the guest: a gap is what was written for others,
-or forgotten before it was read.
+or forgotten before it was read. When there is no more room, whoever has most of it (a container's
+standard output, the guest's events, …) loses their oldest entry.
 
 `attest` reports SHA-512(`{_DOMAIN}` ‖ nonce ‖ SHA-256(certificate)), where the certificate is the
 one that the guest shows on this very connection, DER.

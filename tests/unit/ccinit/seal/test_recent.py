@@ -1,11 +1,31 @@
 """The owner plane's window on the last entries."""
 
+from itertools import groupby
+
+from hypothesis import given
+from hypothesis import strategies as some
+
 from ccinit.formats.sealed_log import Kind
 from ccinit.seal.recent import Entry, RecentEntries
 
+OVERHEAD = 256
+SOURCES = ("web", "db", "ccinit")
+WRITTEN = some.lists(
+    some.tuples(
+        some.sampled_from((Kind.STDOUT, Kind.STDERR, Kind.EVENT)),
+        some.sampled_from(SOURCES),
+        some.integers(0, 700),
+    ),
+    max_size=60,
+)
 
-def entry(sequence: int, data: bytes = b"x") -> Entry:
-    return Entry(sequence=sequence, boottime_us=0, kind=Kind.EVENT, source="", data=data)
+
+def entry(sequence: int, data: bytes = b"x", *, kind: Kind = Kind.EVENT, source: str = "") -> Entry:
+    return Entry(sequence=sequence, boottime_us=0, kind=kind, source=source, data=data)
+
+
+def sequences(recent: RecentEntries) -> list[int]:
+    return [found.sequence for found in recent.since(0, 1 << 20)]
 
 
 def test_recent_gives_entries_from_a_number_on() -> None:
@@ -31,3 +51,60 @@ def test_recent_entry_larger_than_everything_is_not_kept() -> None:
     assert recent.since(0, 9) == ()
     recent.append(entry(1))
     assert [found.sequence for found in recent.since(0, 9)] == [1]
+
+
+def test_flood_pushes_out_the_flooders_own_lines_only() -> None:
+    recent = RecentEntries(64 * OVERHEAD)
+    recent.append(entry(0, b"", kind=Kind.EVENT, source="ccinit"))
+    recent.append(entry(1, b"", kind=Kind.STDOUT, source="db"))
+    recent.append(entry(2, b"", kind=Kind.STDERR, source="web"))
+    for sequence in range(3, 10_003):
+        recent.append(entry(sequence, b"", kind=Kind.STDOUT, source="web"))
+    assert sequences(recent) == [0, 1, 2, *range(10_003 - 61, 10_003)]
+    # who writes little for long has the same right to the place as who floods
+    for sequence in range(10_003, 10_103):
+        recent.append(entry(sequence, b"", kind=Kind.STDOUT, source="db"))
+    kept = recent.since(0, 99)
+    assert [one.sequence for one in kept[:2]] == [0, 2]
+    assert sum(one.source == "db" for one in kept) == 31
+
+
+def test_place_of_who_is_silent_again_is_not_lost() -> None:
+    recent = RecentEntries(4 * OVERHEAD)
+    for sequence in range(1000):  # as many sources as entries
+        recent.append(entry(sequence, b"", source=f"s{sequence}"))
+    assert len(sequences(recent)) == 4
+    assert len(recent._shares) == 4
+
+
+@given(WRITTEN, some.integers(1, 4000))
+def test_every_share_keeps_its_newest_and_its_part_of_the_whole(
+    written: list[tuple[Kind, str, int]], capacity: int
+) -> None:
+    recent = RecentEntries(capacity)
+    for sequence, (kind, source, size) in enumerate(written):
+        recent.append(entry(sequence, bytes(size), kind=kind, source=source))
+    kept = recent.since(0, 1 << 20)
+    assert sum(len(one.data) + OVERHEAD for one in kept) <= capacity
+    assert [one.sequence for one in kept] == sorted({one.sequence for one in kept})
+    numbered = sorted(enumerate(written), key=lambda one: one[1][:2])
+    for share, group in groupby(numbered, key=lambda one: one[1][:2]):
+        sizes = {sequence: size + OVERHEAD for sequence, (_, _, size) in group}
+        mine = [one.sequence for one in kept if (one.kind, one.source) == share]
+        assert mine == sorted(sizes)[len(sizes) - len(mine) :]
+        if len(mine) < len(sizes):  # with the last one that was forgotten it had more than its part
+            forgotten = sorted(sizes)[len(sizes) - len(mine) - 1]
+            had = sum(sizes[one] for one in (forgotten, *mine))
+            assert had * len({one[:2] for one in written}) > capacity
+
+
+@given(WRITTEN, some.integers(0, 70), some.integers(1, 70))
+def test_number_finds_its_place_among_gaps(
+    written: list[tuple[Kind, str, int]], since: int, limit: int
+) -> None:
+    recent = RecentEntries(2000)
+    for sequence, (kind, source, size) in enumerate(written):
+        recent.append(entry(sequence, bytes(size), kind=kind, source=source))
+    kept = recent.since(0, 1 << 20)
+    assert recent.since(since, limit) == tuple(one for one in kept if one.sequence >= since)[:limit]
+    assert recent.following == (kept[-1].sequence + 1 if kept else 0)
