@@ -6,6 +6,7 @@ from ccinit.formats.planes.host_rpc import (
     HOST_CID,
     METHODS,
     PORT,
+    RESERVED_CODES,
     Code,
     Field,
     Method,
@@ -35,15 +36,18 @@ port {PORT}: a plain stream of MessagePack objects, without length prefix. Peers
 
 _CODES = """## Codes
 
-What each means and where to look: [Running it](operations.md#when-a-guest-ends).
+What each means and where to look: [Running it](operations.md#when-a-guest-ends). A container that
+lacked memory is a WORKLOAD_EXIT: how a pod ends is its owner's to know. A guest that hangs says
+nothing, since no one stands above its PID 1.
 """
+_RESERVED = f"Reserved: {', '.join(f'{one:#04x}' for one in sorted(RESERVED_CODES))}.\n"
 
 
 def render() -> str:
     """Return the document."""
     parts = [_HEAD, "## Methods\n"]
     parts += [_method(method) for method in METHODS.values()]
-    parts += ["## Phases\n", _numbers(Phase), _CODES, _numbers(Code)]
+    parts += ["## Phases\n", _numbers(Phase), _CODES, _numbers(Code), _RESERVED]
     parts += ["## Errors of a call\n", _numbers(RpcError)]
     return "\n".join(parts)
 

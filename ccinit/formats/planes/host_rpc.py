@@ -9,6 +9,7 @@ The framing (MessagePack-RPC over AF_VSOCK port 1024) is `msgpack_rpc`'s.
 
 from collections.abc import Mapping
 from enum import IntEnum, IntFlag
+from typing import Final
 
 from ccinit.values import frozen
 
@@ -61,10 +62,16 @@ class Code(IntEnum):
     IMAGE = 0x60
     WORKLOAD_START = 0x70
     WORKLOAD_EXIT = 0x71
-    RESOURCES = 0x72
     STOP_FORCED = 0x80
     INTERNAL = 0xF0
-    STALLED = 0xF1
+
+
+RESERVED_CODES: Final = frozenset({0x72, 0xF1})
+"""Numbers that are no code and become none: out of resources, and stalled.
+
+Whether a pod lacked memory is how it ended, which the host learns by `[allow]` alone; and no one
+stands above PID 1 who could tell that it hangs.
+"""
 
 
 class RpcError(IntEnum):
