@@ -10,7 +10,7 @@ are in `formats.oci.tar` (one header) and `tree` (entries together); making the 
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, LimitExceededError
 from ccinit.formats.oci.tar import END_OF_ARCHIVE, TarEntry, TarKind
 from ccinit.pull.layers.content_digests import ContentDigests
 from ccinit.pull.layers.listing import Listing
@@ -23,6 +23,7 @@ from ccinit.pull.messages.layers import PassedLayer
 
 _CHUNK_BYTES = 1 << 20
 _HEADERS_BYTES = 1 << 14
+_NO_CAP = 1 << 63
 _COMPLETED = TreeLimits(entries=1 << 20)
 """Of a tar that has passed, with what it was completed by."""
 
@@ -59,21 +60,28 @@ class LayerPass:
         except CcinitError as error:
             self._refusal = error
 
-    def finish(self, tar: int, outline: Callable[[bytes], None] | None = None) -> PassedLayer:
+    def finish(
+        self,
+        tar: int,
+        outline: Callable[[bytes], None] | None = None,
+        *,
+        max_bytes: int = _NO_CAP,
+    ) -> PassedLayer:
         """Complete the file `tar`, which holds all that came, and say what it is.
 
         Args:
             tar: open for writing.
             outline: gets the parts of the layer's outline (`outline`).
+            max_bytes: cap on the file when it is complete.
 
         Raises:
             FormatError: `tar.…`, the rule it breaks.
-            LimitExceededError: `tar.…`.
+            LimitExceededError: `tar.…`, `pull.layer_bytes`.
         """
         if self._refusal is not None:
             raise self._refusal
         end = self._reader.finish()
-        _complete(tar, end, self._supplement())
+        _complete(tar, end, self._supplement(), max_bytes)
         listing = Listing()
         self._tree.list_into(listing, self._digests.finish() if self._digests else None)
         if outline is not None:
@@ -139,9 +147,17 @@ def _chunks(tar: int) -> Iterator[memoryview]:
         offset += len(chunk)
 
 
-def _complete(tar: int, end: int, parts: Iterable[bytes]) -> None:
-    """Write the parts over the end; each directory may take 6 KB, so they are not held at once."""
+def _complete(tar: int, end: int, parts: Iterable[bytes], max_bytes: int) -> None:
+    """Write the parts over the end.
+
+    A directory takes up to 17 KB, with the attributes of the one below it. So they are not held at
+    once, and what a small layer implies is held against the cap before it is written.
+    """
     os.ftruncate(tar, end)
     with open(tar, "wb", buffering=_CHUNK_BYTES, closefd=False) as file:
         file.seek(end)
-        file.writelines(parts)
+        for part in parts:
+            end += len(part)
+            if end > max_bytes:
+                raise LimitExceededError("pull.layer_bytes", f"more than {max_bytes}")
+            file.write(part)

@@ -114,7 +114,6 @@ class _Tars:
                     raise
                 raise write_error(error, "tar", layer_file(self._position)) from error
         self._position += 1
-        self._left_bytes -= tar.size
         self._left_records -= passed.records
         if self._left_records < 0:
             raise LimitExceededError("tar.entries", f"more than {MAX_IMAGE_RECORDS} in the image")
@@ -143,4 +142,8 @@ class _Tars:
             layer.feed(chunk)
         if found.hexdigest() != diff_id.hex:
             raise VerificationError("pull.diff_id", f"the layer's tar is not {diff_id}")
-        return layer.finish(tar.fd, outline.write if outline is not None else None)
+        passed = layer.finish(
+            tar.fd, outline.write if outline is not None else None, max_bytes=self._left_bytes
+        )
+        self._left_bytes -= max(tar.size, os.fstat(tar.fd).st_size)  # as it came, or completed
+        return passed

@@ -125,7 +125,7 @@ class LayersRequest:
     """What the `registry` child has found, and the digest that it was asked for.
 
     Attributes:
-        tar_bytes: cap on all tars that come.
+        tar_bytes: cap on all tars that come, also with the directories that they imply.
         kept: how many layers, from the bottom, are there already; their tars do not come.
         kept_records: paths in those.
         form: what becomes of the layers.

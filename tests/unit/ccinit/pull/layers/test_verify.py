@@ -142,7 +142,34 @@ def test_right_tar_that_breaks_a_rule_is_refused_for_that(tmp_path: Path) -> Non
 def test_tars_beyond_the_cap_of_the_image_are_refused(tmp_path: Path) -> None:
     short = replace(REQUEST, tar_bytes=sum(map(len, TARS)) - 1)
     assert refusal(tmp_path, TARS, short) == "pull.layer_bytes"
-    layers_job(replace(REQUEST, tar_bytes=sum(map(len, TARS))), Channel(tmp_path, TARS))
+    implied = 3 * 512  # directories: both roots, and tmp of the second
+    enough = replace(REQUEST, tar_bytes=sum(map(len, TARS)) + implied)
+    layers_job(enough, Channel(tmp_path, TARS))
+
+
+def test_directories_that_a_small_layer_implies_count_against_the_cap(tmp_path: Path) -> None:
+    """Each of them is an entry of the tar that is indexed, with what lies below as its model."""
+    model = Entry("d", None, pax=(("SCHILY.xattr.user.a", b"x" * 10_000),))
+    tars = [make_tar(model), make_tar(Entry("d/e/f", b"x"))]
+    image = make_image(tars)
+    request = replace(
+        REQUEST,
+        pinned=parse_digest(image.digest),
+        documents=(image.manifest,),
+        config=image.config,
+    )
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    layers_job(request, Channel(whole, tars))
+    sizes = [(whole / name).stat().st_size for name in NAMES]
+    assert sizes[1] > len(tars[1]) + 10_000
+    needed = max(len(tars[0]), sizes[0]) + sizes[1]
+    for name in ("short", "enough"):
+        (tmp_path / name).mkdir()
+    assert refusal(tmp_path / "short", tars, replace(request, tar_bytes=needed - 1)) == (
+        "pull.layer_bytes"
+    )
+    layers_job(replace(request, tar_bytes=needed), Channel(tmp_path / "enough", tars))
 
 
 def test_layers_that_end_early_are_refused(tmp_path: Path) -> None:
