@@ -8,7 +8,6 @@ usage, 130 interrupted; `unseal` has one more, `exec` and `debug open` end with 
 """
 
 import argparse
-import io
 import sys
 from collections.abc import Callable, Sequence
 
@@ -54,17 +53,13 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    _print_anything()
+    return run_command("guest-owner", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parsed = build_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = parsed.func
-    return run_command("guest-owner", lambda: command(parsed))
-
-
-def _print_anything() -> None:
-    """Have what a terminal's encoding lacks, a file's name perhaps, escaped: it is no failure."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    return command(parsed)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -34,9 +34,13 @@ Call = Callable[[GuestClient, argparse.Namespace], None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status, as README.md lists them."""
+    return run_command("host-runtime", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
-    return run_command("host-runtime", lambda: command(options))
+    return command(options)
 
 
 def _hello(client: GuestClient, options: argparse.Namespace) -> None:

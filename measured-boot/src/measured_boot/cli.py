@@ -18,9 +18,13 @@ from measured_boot.verify_command import VERIFY_HELP, add_verify
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 if not, 2 for wrong arguments."""
+    return run_command("measured-boot", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
-    return run_command("measured-boot", lambda: command(options))
+    return command(options)
 
 
 def _platforms(options: argparse.Namespace) -> int:

@@ -3,10 +3,11 @@
 As in `host-runtime: no guest answers on port 1024 (…): is it booted? [vsock.refused]`.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from ccinit.errors import CcinitError
 from measured_boot.command_start import INTERRUPTED
@@ -22,7 +23,7 @@ def describe_error(error: CcinitError | OSError) -> str:
     if isinstance(error, CcinitError):
         return f"{error.detail} [{error.reason}]"
     if error.filename is None:
-        return str(error)
+        return error.strerror or str(error)
     return f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 
@@ -30,16 +31,29 @@ def run_command(program: str, command: Callable[[], int]) -> int:
     """Run a command and return its exit status; if it fails, say why on standard error.
 
     A status other than 0 also says that the output did not get where it should; only a reader that
-    goes away (`| head`) needs no words. A stream that whoever started us has closed is a null one.
+    goes away (`| head`) needs no words. A stream that whoever started us has closed is a null one;
+    what a terminal's encoding lacks, in a file's name perhaps, is printed escaped.
+
+    Raises:
+        SystemExit: of the command's parser, once the help that it printed is where it should be.
     """
+    _name_output()
     _open_missing_streams()
+    _print_anything()
     try:
-        status = command()
-        _flush_output()
+        try:
+            status = command()
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
     except BrokenPipeError:
         status = 1
     except (CcinitError, OSError) as error:
         print(f"{program}: {describe_error(error)}", file=sys.stderr)
+        status = 1
+    except MemoryError:
+        print(f"{program}: not enough memory", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -56,11 +70,32 @@ def _open_missing_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - for good
 
 
-def _flush_output() -> None:
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output") from error
+def _name_output() -> None:
+    """Have a write to standard output that fails say so, whoever prints and however much."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and isinstance(
+        stream.buffer, io.BufferedWriter | io.FileIO
+    ):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_StandardOutput(stream.fileno(), "wb", closefd=False)),
+            encoding=stream.encoding,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+
+
+class _StandardOutput(io.FileIO):
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _print_anything() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _give_up_output() -> None:

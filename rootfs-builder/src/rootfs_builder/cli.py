@@ -32,10 +32,14 @@ from rootfs_builder.workspace import Workspace
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit status."""
+    return run_command("rootfs-builder", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parsed = _parser().parse_args(arguments)
     os.umask(0o022)  # modes of caches and trees must not depend on who builds
     command: Callable[[argparse.Namespace], int] = parsed.func
-    return run_command("rootfs-builder", lambda: command(parsed))
+    return command(parsed)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,9 @@
 """Whatever a command fails with becomes one line that says what and why."""
 
+import argparse
+import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from measured_boot.command_errors import describe_error, run_command
         (FileNotFoundError(2, "No such file", "guest.log"), "guest.log: No such file"),
         (FileNotFoundError(2, "No such file", b"guest.log"), "guest.log: No such file"),
         (OSError("no room"), "no room"),
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
     ],
 )
 def test_failure_is_one_line(error: PeerError | OSError, line: str) -> None:
@@ -33,6 +37,7 @@ def fail(error: BaseException) -> int:
         (PeerError("kbs.refused", "it said no"), 1, "tool: it said no [kbs.refused]\n"),
         (OSError("no room"), 1, "tool: no room\n"),
         (BrokenPipeError(), 1, ""),
+        (MemoryError(), 1, "tool: not enough memory\n"),
         (KeyboardInterrupt(), 130, "tool: interrupted\n"),
     ],
 )
@@ -51,6 +56,56 @@ def test_output_that_finds_no_room_is_a_failure_and_told_once(
         monkeypatch.setattr(sys, "stdout", full)
         assert run_command("tool", lambda: print("much") or 0) == 1
     assert capsys.readouterr().err == "tool: standard output: No space left on device\n"
+
+
+def print_help() -> int:
+    argparse.ArgumentParser(prog="tool").parse_args(["--help"])
+    return 7
+
+
+def print_much() -> int:
+    print("much" * io.DEFAULT_BUFFER_SIZE)
+    return 0
+
+
+@pytest.mark.parametrize("command", [print_help, print_much])
+def test_help_and_more_than_a_buffer_find_no_room_either(
+    command: Callable[[], int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run_command("tool", command) == 1
+    assert capsys.readouterr().err == "tool: standard output: No space left on device\n"
+
+
+def test_help_that_gets_where_it_should_ends_as_the_parser_says() -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_command("tool", print_help)
+    assert ended.value.code == 0
+
+
+def test_failure_beside_full_output_is_told_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> int:
+        sys.stdout.writelines(["lost"])
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run_command("tool", command) == 1
+    assert capsys.readouterr().err == "tool: Connection refused\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_text_that_the_terminal_lacks_is_escaped(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = io.BytesIO()
+    with io.TextIOWrapper(printed, encoding, errors="strict") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert run_command("tool", lambda: print("name-\udcff") or 0) == 0
+        assert printed.getvalue() == b"name-\\udcff\n"
 
 
 def test_stream_that_was_closed_before_is_a_null_one(monkeypatch: pytest.MonkeyPatch) -> None:
