@@ -52,6 +52,11 @@ def run_command(program: str, command: Callable[[], int]) -> int:
     except (CcinitError, OSError) as error:
         print(f"{program}: {describe_error(error)}", file=sys.stderr)
         status = 1
+    except RuntimeError as error:  # so `Path.resolve` tells of links in a circle before Python 3.13
+        if not isinstance(error.__context__, OSError):
+            raise
+        print(f"{program}: {describe_error(error.__context__)}", file=sys.stderr)
+        status = 1
     except MemoryError:
         print(f"{program}: not enough memory", file=sys.stderr)
         status = 1

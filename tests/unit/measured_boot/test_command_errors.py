@@ -68,6 +68,20 @@ def print_much() -> int:
     return 0
 
 
+def test_links_in_a_circle_are_told_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "circle"
+    path.symlink_to(path)
+    assert run_command("tool", lambda: fail(OSError(str(path.resolve(strict=True))))) == 1
+    assert capsys.readouterr().err == f"tool: {path}: Too many levels of symbolic links\n"
+
+
+def test_mistake_of_ours_is_none_of_the_input() -> None:
+    with pytest.raises(RuntimeError, match="mistake"):
+        run_command("tool", lambda: fail(RuntimeError("mistake")))
+
+
 @pytest.mark.parametrize("command", [print_help, print_much])
 def test_help_and_more_than_a_buffer_find_no_room_either(
     command: Callable[[], int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
