@@ -22,10 +22,13 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
 
     Raises:
         LimitExceededError: `file.length`, there are more than `max_bytes`.
-        OSError: it cannot be read.
+        OSError: with the name of the file, it cannot be read.
     """
-    with path.open("rb") as file:
-        data = file.read(max_bytes + 1)
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     if len(data) > max_bytes:
         raise LimitExceededError("file.length", f"{path}: more than {max_bytes} bytes")
     return data

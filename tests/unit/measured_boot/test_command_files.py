@@ -28,6 +28,12 @@ def test_read_capped_takes_no_more_than_allowed(tmp_path: Path) -> None:
         assert error.value.detail == f"{larger}: more than {limit} bytes"
 
 
+def test_file_that_opens_and_cannot_be_read_is_named() -> None:
+    with pytest.raises(OSError, match="Input/output error") as error:
+        read_capped(Path("/proc/self/mem"), 4)
+    assert error.value.filename == "/proc/self/mem"
+
+
 @pytest.mark.parametrize("family", [FormatError, LimitExceededError])
 def test_reading_names_the_file_whose_content_is_wrong(
     tmp_path: Path, family: type[CcinitError]

@@ -180,18 +180,24 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            data = _read(file, max_bytes + 1)
+            is_larger = _regular_bytes(file) > max_bytes
+            data = b"" if is_larger else _read(file, max_bytes + 1)
     except OSError as error:
         raise ConfigError("state.read", f"cannot read {path}: {error.strerror}") from error
-    if len(data) > max_bytes:
+    if is_larger or len(data) > max_bytes:
         raise ConfigError("state.size", f"{path} is larger than {max_bytes} bytes")
     return data
 
 
+def _regular_bytes(file: BinaryIO) -> int:
+    """Return the size of a regular file, 0 of whatever else tells none."""
+    about = os.fstat(file.fileno())
+    return about.st_size if stat.S_ISREG(about.st_mode) else 0
+
+
 def _read(file: BinaryIO, max_bytes: int) -> bytes:
     """Read no more than this, into no more memory than what is read takes."""
-    about = os.fstat(file.fileno())
-    if stat.S_ISREG(about.st_mode) and about.st_size < max_bytes:
+    if 0 < _regular_bytes(file) < max_bytes:
         return file.read()
     chunks, left = [], max_bytes
     while left and (chunk := file.read(min(left, _CHUNK_BYTES))):

@@ -3,6 +3,7 @@
 import os
 import resource
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,20 @@ def test_cap_takes_no_memory_that_the_file_does_not(tmp_path: Path) -> None:
     assert read_capped(path, 1 << 62) == b"small"
     with Path("/dev/null").open("rb") as null:
         assert read_capped(Path(f"/dev/fd/{null.fileno()}"), 1 << 62) == b""
+
+
+def test_file_above_the_cap_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(1 << 26)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError) as caught:
+            read_capped(path, 1 << 25)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert reason_of(caught) == "state.size"
 
 
 def test_error_about_a_files_form_says_which_file(tmp_path: Path) -> None:
