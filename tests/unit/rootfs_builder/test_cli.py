@@ -61,6 +61,7 @@ def test_image_looks_at_what_it_writes_with_before_it_builds(
     command = ["--builder-key", str(tmp_path / "key"), "--output", str(tmp_path / "output")]
     assert cli.main(["image", *command]) == 1
     assert f"{tmp_path / wrong}" in capsys.readouterr().err
+    assert not (tmp_path / "output").is_dir()
 
 
 def test_failure_is_one_reason_and_one_detail(
