@@ -1,7 +1,7 @@
 """The descriptors of one open call, and the bytes between them and its session.
 
 Scope: moving what a descriptor and a credit allow, and seeing the end: what PID 1 writes to the
-port END, or, of a file that has no such port, its last byte. Nothing here blocks: an output is read
+port END, or, of a file that has no such port, its last byte or an error. Nothing here blocks: an output is read
 only if the client has room for it, input waits in a buffer that its credit bounds.
 Left to others: waiting (`ccinit.owner.connection`), what is at the other end of the descriptors.
 """
@@ -12,6 +12,7 @@ import select
 import struct
 from typing import Final
 
+from ccinit.errors import errno_text
 from ccinit.formats.encoding import wire
 from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import MAX_COPY_BYTES, Stream
@@ -127,6 +128,9 @@ class OpenCall:
         except BlockingIOError:
             return
         except OSError as error:
+            if self._is_file:
+                self._give_up("owner.copy", errno_text(error.errno))
+                return
             if error.errno != errno.EIO:  # how a terminal says that nobody has it open any more
                 raise
             content = b""
@@ -143,6 +147,9 @@ class OpenCall:
         except BlockingIOError:
             return
         except OSError as error:
+            if self._is_file:  # full, say: the client has to know that its file is not whole
+                self._give_up("owner.copy", errno_text(error.errno))
+                return
             if error.errno not in {errno.EPIPE, errno.EIO}:
                 raise
             count = len(self._waiting)  # nobody reads; the rest has reached its end too
@@ -169,12 +176,13 @@ class OpenCall:
 
     def _end_file_if_due(self) -> None:
         if self._moved_bytes > MAX_COPY_BYTES:
-            self._ended = CallEnd(
-                code=RpcError.FAILED, reason="owner.copy_size", detail=f"{MAX_COPY_BYTES} bytes"
-            )
-            self.close()
+            self._give_up("owner.copy_size", f"{MAX_COPY_BYTES} bytes")
         elif self._input < 0 and not self._outputs and self._ended is None:
             self._ended = CallEnd(result=encode_result(self._method, (self._moved_bytes,)))
+
+    def _give_up(self, reason: str, detail: str) -> None:
+        self._ended = CallEnd(code=RpcError.FAILED, reason=reason, detail=detail)
+        self.close()
 
     def _is_drained(self, session: Session) -> bool:
         if not self._outputs:

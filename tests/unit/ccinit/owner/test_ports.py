@@ -228,6 +228,29 @@ def test_file_beyond_the_cap_is_given_up(tmp_path: Path, monkeypatch: pytest.Mon
     world.close()
 
 
+def open_error(flow: Flow) -> int:
+    """A file that every read, or every write, of fails: with EIO, as a disk does, or when full."""
+    if flow is Flow.OUTPUT:
+        return os.open("/proc/self/mem", os.O_RDONLY)  # nothing is mapped at 0
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize(
+    ("flow", "why"), [(Flow.OUTPUT, "errno 5 (EIO)"), (Flow.INPUT, "errno 28 (ENOSPC)")]
+)
+def test_file_that_fails_is_a_refusal_and_no_shorter_file(flow: Flow, why: str) -> None:
+    before = count_descriptors()
+    world = World("copy")
+    port = Port(flow=flow, fd=Stream.INPUT if flow is Flow.INPUT else Stream.OUTPUT)
+    world.call = OpenCall(world.event, (port,), (open_error(flow),))
+    if flow is Flow.INPUT:
+        world.send(Stream.INPUT, b"content")
+    refused = Refused(code=RpcError.FAILED, reason="owner.copy", detail=why)
+    assert world.turn() == [Reply(msgid=1, outcome=refused)]
+    assert world.call.is_over
+    assert count_descriptors() == before
+
+
 @pytest.fixture
 def terminal() -> Iterator[World]:
     """A call on a terminal: `ours` is the program's end of it, and the pipe of the end."""
