@@ -20,7 +20,7 @@ from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.debug_tools import find_tools_disk
 from ccinit.agent.platform.measurement import debug_opens
 from ccinit.boot.directories import make_directory
-from ccinit.errors import CcinitError, ConfigError, VerificationError
+from ccinit.errors import CcinitError, ConfigError, VerificationError, as_known
 from ccinit.formats.disk.verity import VerityParameters
 from ccinit.formats.kbs.debug_grant import DebugGrant
 from ccinit.formats.planes.host_rpc import Phase
@@ -132,11 +132,12 @@ class DebugBoundary:
                 await self._stop_pod()
                 _require_running(guest)
             environment = await _open_environment(guest, permitted)
-        except CcinitError as error:
-            guest.event(f"debug: failed: {error}")
+        except (CcinitError, OSError) as error:  # a bare one is the kernel's refusal, too
+            known = as_known(error)
+            guest.event(f"debug: failed: {known}")
             if guest.state.is_debug:
                 guest.service.stopping.set()
-            return error
+            return known
         finally:
             self.is_busy = False
         self.opened = OpenDebug(environment=environment, grant=grant, ends_at=permitted.ends_at)

@@ -60,7 +60,7 @@ class Bench:
         self.stopping = Event()
         self.measurement = Measurement(self.steps)
         self.answer: DebugGrant | CcinitError = GRANT
-        self.mount_failure: CcinitError | None = None
+        self.mount_failure: OSError | None = None
         self.may_mount = Event()
         self.may_mount.set()
         self.state = BootState()
@@ -256,8 +256,11 @@ def test_boundary_that_cannot_be_measured_is_not_crossed(bench: Bench) -> None:
     bench.require_untouched()
 
 
-def test_what_fails_behind_the_boundary_ends_the_guest(bench: Bench) -> None:
-    bench.mount_failure = KernelError(5, "mount", "tools")
+@pytest.mark.parametrize(
+    "failure", [KernelError(5, "mount", "tools"), OSError(24, "no descriptors")], ids=["ours", "bare"]
+)
+def test_what_fails_behind_the_boundary_ends_the_guest(bench: Bench, failure: OSError) -> None:
+    bench.mount_failure = failure
     with pytest.raises(KernelError):
         bench.open()
     assert bench.stopping.is_set()
