@@ -183,6 +183,7 @@ class Children:
         Raises:
             DeadlineError: `child.late`.
             ChildError: `child.ended`, `child.protocol`.
+            LimitExceededError: `child.secret`.
             KernelError: it could not be started.
             CcinitError: what the job raised, or a handler did.
         """

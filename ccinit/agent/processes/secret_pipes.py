@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 
+from ccinit.errors import LimitExceededError
 from ccinit.kernel.pipes import open_pipes
 from ccinit.secret import Secret
 
@@ -14,6 +15,7 @@ def open_secret_pipes(secrets: Mapping[str, Secret]) -> dict[str, int]:
     """Return for each name the reading end of a pipe that holds its secret, and nothing else.
 
     Raises:
+        LimitExceededError: `child.secret`, longer than that: what the KBS holds may be.
         KernelError: no more descriptors; none stays open.
     """
     pipes: dict[str, int] = {}
@@ -32,7 +34,9 @@ def _open_secret(secret: Secret) -> int:
     try:
         os.set_blocking(pipe.writer, False)
         if os.write(pipe.writer, secret.reveal()) != len(secret):
-            raise RuntimeError(f"a secret of {len(secret)} bytes does not fit a pipe")  # noqa: TRY301
+            raise LimitExceededError(  # noqa: TRY301
+                "child.secret", f"{len(secret)} bytes, at most {MAX_PIPED_BYTES}"
+            )
     except BaseException:
         os.close(pipe.reader)
         raise
