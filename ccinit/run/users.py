@@ -13,6 +13,7 @@ from stat import S_ISREG
 from typing import Final
 
 from ccinit.errors import FormatError, KernelError, LimitExceededError
+from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.openat2 import open_in_root
 from ccinit.values import frozen
 
@@ -165,10 +166,19 @@ def _read_bounded(root_fd: int, path: str) -> bytes:
     try:
         if not S_ISREG(os.fstat(fd).st_mode):
             raise FormatError("run.user_file", f"{path} is not a file")
-        with os.fdopen(os.dup(fd), "rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
+        data = _read_to_end(fd)
+    except OSError as error:  # a block that the host changed, say
+        raise kernel_error(error, "read", path) from error
     finally:
         os.close(fd)
     if len(data) > MAX_FILE_BYTES:
         raise LimitExceededError("run.user_file", f"{path} is larger than {MAX_FILE_BYTES} bytes")
     return data
+
+
+def _read_to_end(fd: int) -> bytes:
+    """Return the content, or one byte more of it than may be."""
+    data = bytearray()
+    while piece := os.read(fd, MAX_FILE_BYTES + 1 - len(data)):
+        data += piece
+    return bytes(data)

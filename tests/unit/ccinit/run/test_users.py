@@ -1,11 +1,13 @@
 """The User field against hostile images (R69)."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from ccinit.errors import FormatError, KernelError, LimitExceededError
+from ccinit.run import users
 from ccinit.run.users import MAX_FILE_BYTES, MAX_ID, UserFiles, read_user_files, resolve_user
 from tests.fakes.scarcity import count_descriptors
 
@@ -172,6 +174,20 @@ def test_user_file_that_cannot_be_opened_is_not_taken_for_absent(tmp_path: Path)
     assert error.value.reason == "kernel.openat2"
     (tmp_path / "etc" / "group").unlink()
     assert read(tmp_path) == UserFiles(passwd=PASSWD, group=b"")
+    assert count_descriptors() == before
+
+
+def test_user_file_that_cannot_be_read_is_the_kernels_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = count_descriptors()
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_bytes(PASSWD)
+    assert read(tmp_path) == UserFiles(passwd=PASSWD, group=b"")
+    monkeypatch.setattr(users, "_USERS", "mem")  # of a process; nothing is mapped at 0
+    with pytest.raises(KernelError) as error:
+        read(Path("/proc/self"))
+    assert (error.value.reason, error.value.errno) == ("kernel.read", errno.EIO)
     assert count_descriptors() == before
 
 
