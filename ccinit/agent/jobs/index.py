@@ -75,11 +75,13 @@ def _finish(program: str, pid: int, reader: int) -> None:
     Raises:
         ChildError: `pull.index`.
     """
-    output = b""
+    output = unseen = b""
     while data := os.read(reader, _CHUNK_BYTES):
         output = (output + data)[:_OUTPUT_BYTES]
-        if _ERROR_MARK in output:
-            raise _failure(program, "complains", output)
+        _, mark, text = (unseen + data).partition(_ERROR_MARK)
+        if mark:
+            raise _failure(program, "complains", (mark + text)[:_OUTPUT_BYTES])
+        unseen = (unseen + data)[1 - len(_ERROR_MARK) :]  # may be the beginning of one
     os.close(reader)
     _pid, status = os.waitpid(pid, 0)
     if status:

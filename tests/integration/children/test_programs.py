@@ -39,10 +39,12 @@ def test_one_child_starts_a_program_several_times(children: Children, workspace:
 def test_program_that_complains_is_not_waited_for(children: Children, workspace: Path) -> None:
     """Without room mkfs.erofs says so, and does not end."""
     end = workspace / "end"
-    script = f"echo '<E> no room'; while [ ! -e {end} ]; do :; done"
-    told = run_scripts(children, workspace, script)
+    waiting = f"while [ ! -e {end} ]; do :; done"
+    alone = run_scripts(children, workspace, f"echo '<E> no room'; {waiting}")
+    warnings = "while [ ${#x} -lt 600 ]; do x=$x$x.; done; echo $x"
+    behind = run_scripts(children, workspace, f"{warnings}; echo '<E> no room'; {waiting}")
     end.touch()
-    assert told == "pull.index: sh: complains: <E> no room?"
+    assert alone == behind == "pull.index: sh: complains: <E> no room?"
     assert run_scripts(children, workspace, "echo '<W> nothing'") == "all"
 
 
