@@ -117,7 +117,7 @@ class SpecInput:
     root_path: str
     cgroup_path: str
     binds: tuple[BindMount, ...] = ()
-    secret_env: tuple[tuple[str, str], ...] = ()
+    secret_env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     defaults: SpecDefaults = field(default_factory=SpecDefaults)
     shared: SharedNamespaces = SharedNamespaces()
 

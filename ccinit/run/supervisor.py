@@ -73,7 +73,7 @@ class Workload:
     cgroup_path: str
     binds: tuple[BindMount, ...] = ()
     secret_files: tuple[SecretFile, ...] = ()
-    secret_env: tuple[tuple[str, str], ...] = ()
+    secret_env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     defaults: SpecDefaults = field(default_factory=SpecDefaults)
     shared: SharedNamespaces = SharedNamespaces()
 

@@ -234,6 +234,12 @@ def test_environment_is_image_then_manifest_then_secrets() -> None:
     assert plan_environment(given) == ("PATH=/bin", "A=2", "HOME=/home/web", "B=s")
 
 
+def test_variables_that_are_secrets_are_in_no_text_of_a_value() -> None:
+    given = changed(secret_env=(("TOKEN", "c4n4ry"),))
+    assert "TOKEN=c4n4ry" in plan(given)["process"]["env"]
+    assert "c4n4ry" not in repr(given)
+
+
 def test_environment_has_path_and_home_in_any_case() -> None:
     bare = changed(image=replace(IMAGE, env=()), identity=replace(IDENTITY, home=""))
     path, home = plan_environment(bare)
