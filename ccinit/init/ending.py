@@ -55,7 +55,6 @@ async def _offer_report(guest: EarlyGuest, report: bytes) -> None:
     Always two: how long the guest takes to go must not depend on what there was to say.
     """
     guest.log.close(report)
-    guest.log.ring.close()
     await sleep(_OFFER_SECONDS)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import TypeVar
 
 from ccinit.agent.guest import EarlyGuest
-from ccinit.errors import CcinitError, DeadlineError, PeerError, as_known
+from ccinit.errors import CcinitError, DeadlineError, as_known
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.event_loop import deadline
@@ -83,8 +83,7 @@ async def run_phase(
 
 
 def _code(row: Row, error: CcinitError) -> Code:
-    """The one distinction inside a phase: no KBS at all is worth another try by the host."""
-    unreachable = isinstance(error, PeerError) and error.reason == "kbs.unreachable"
-    if row.phase is Phase.ATTEST and (unreachable or isinstance(error, DeadlineError)):
+    """The one distinction inside a phase: a KBS that was not reached in time may be later."""
+    if row.phase is Phase.ATTEST and isinstance(error, DeadlineError):
         return Code.KBS_UNREACHABLE
     return row.code

@@ -60,8 +60,7 @@ class Bench:
         return True
 
     def end(self, cause: PhaseError | None) -> None:
-        ring = SimpleNamespace(close=lambda: self.steps.append("ring"))
-        log = SimpleNamespace(close=self.close_log, ring=ring, public_event=self.tell)
+        log = SimpleNamespace(close=self.close_log, public_event=self.tell)
         guest: Any = SimpleNamespace(state=self.state, teardown=self.teardown, log=log)
         with pytest.raises(ResetError):
             EventLoop().run(ending.end(guest, cause))
@@ -72,7 +71,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(monkeypatch)
 
 
-STEPS = ["pod", "keys", "code", "log", "ring", "2 s of STOP", "0 s of OFF", "sync"]
+STEPS = ["pod", "keys", "code", "log", "2 s of STOP", "0 s of OFF", "sync"]
 
 
 @pytest.mark.parametrize("cause", [None, FAILED])

@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.agent.figures import Figures
 from ccinit.agent.state import BootState
-from ccinit.errors import ConfigError, PeerError
+from ccinit.errors import ConfigError, DeadlineError, PeerError
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init import sequence
 from ccinit.init.sequence import PhaseError, Row, run_phase
@@ -88,11 +88,11 @@ def test_phase_ends_at_the_deadline_of_its_row_or_of_the_configuration(
         (sequence.ATTEST, PeerError("kbs.refused", "403"), Code.REFUSED, "kbs.refused"),
         (
             sequence.ATTEST,
-            PeerError("kbs.unreachable", "no answer"),
+            DeadlineError("kbs.unreachable", "no answer"),
             Code.KBS_UNREACHABLE,
             "kbs.unreachable",
         ),
-        (sequence.PULL, PeerError("kbs.unreachable", ""), Code.IMAGE, "kbs.unreachable"),
+        (sequence.PULL, DeadlineError("kbs.unreachable", ""), Code.IMAGE, "kbs.unreachable"),
     ],
 )
 def test_failure_of_a_phase_is_its_one_code(
