@@ -97,12 +97,6 @@ class RecentEntries:
         start = self._place(sequence)
         return tuple(self._entries[start : start + limit])
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._entries.clear()
-        self._shares.clear()
-        self._size = 0
-
 
 def _size(entry: Entry) -> int:
     return len(entry.data) + _ENTRY_OVERHEAD

@@ -33,9 +33,12 @@ def test_recent_gives_entries_from_a_number_on() -> None:
     for sequence in range(5):
         recent.append(entry(sequence))
     assert [found.sequence for found in recent.since(2, 2)] == [2, 3]
-    assert recent.since(5, 2) == ()
-    recent.clear()
-    assert recent.since(0, 9) == ()
+    for beyond in (5, 2**63, 2**64 - 1):  # whatever a client's u64 may say
+        assert recent.since(beyond, 2) == ()
+
+
+def test_recent_without_entries_gives_none() -> None:
+    assert RecentEntries(4096).since(0, 9) == ()
 
 
 def test_recent_full_forgets_the_oldest() -> None:
