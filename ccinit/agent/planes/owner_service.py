@@ -163,7 +163,7 @@ class OwnerService:
 
     async def _answer(self, name: str, caller: Caller, call: Call) -> Answer:
         try:
-            caller.require(name, getattr(call, "container", ""))
+            caller.require(name, printable(getattr(call, "container", "")))
             return await HANDLERS[name](self, caller, call)
         except RefusedCall as error:
             return refused(error.code, error.reason, error.detail)

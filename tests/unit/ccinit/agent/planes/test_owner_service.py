@@ -171,11 +171,13 @@ def test_log_says_who_asked_for_what_and_who_was_refused(bench: Bench) -> None:
     bench.greet(Role.LOGS)
     bench.refusal(program_in("web"))
     bench.refusal(Logs(container="web", since=0, follow=False))
+    bench.refusal(Logs(container="web\nowner: boss", since=0, follow=False))
     assert bench.events == [
         "owner: nobody: exec refused, needs the role exec",
         "owner: ops? (logs) by X25519MLKEM768",
         "owner: ops? (logs): exec refused, needs the role exec",
         "owner: ops? (logs): logs web",
+        "owner: ops? (logs): logs web?owner: boss",
     ]
 
 
