@@ -3,8 +3,9 @@
 Each record is on the disk before its reply leaves. Secrets never enter: no resource body, token,
 cookie or private key; a session is named by a label of its own, because its cookie is a
 credential. Strings that a peer chose are cut and stay JSON strings; a terminal sees them only
-through `guest_owner.table`. What anybody can cause has files of its own, so that no stranger can
-push out what guests and administrators did; files are `guest_owner.kbs.audit_files`.
+through `guest_owner.table`. Names of what is registered are never cut: an administrator could hide
+one behind many others. What anybody can cause has files of its own, so that no stranger can push
+out what guests and administrators did; files are `guest_owner.kbs.audit_files`.
 """
 
 import heapq
@@ -55,6 +56,7 @@ _OPTIONAL_TEXTS = (
     "administrator",
     "removed",
 )
+_PEERS_TEXTS = frozenset(("resource", "request"))
 _TOP_KEYS = ("time", "event", "session", "tee", "decision", "reason")
 
 
@@ -353,7 +355,7 @@ def _to_json(record: AuditRecord, now: datetime) -> dict[str, object]:
     for key in _OPTIONAL_TEXTS:
         text = getattr(record, key)
         if text:
-            value[key] = text[:MAX_TEXT]
+            value[key] = text[:MAX_TEXT] if key in _PEERS_TEXTS else text
     if record.claims:
         value["claims"] = encode_claims(record.claims)
     return {**record.measured, **value}

@@ -53,6 +53,23 @@ def test_append_keeps_one_record_a_line_whatever_a_peer_sends(tmp_path: Path) ->
     assert record["tee"] == hostile[:MAX_TEXT]
 
 
+def test_everything_that_an_administrator_registers_is_named(tmp_path: Path) -> None:
+    names = ", ".join(f"reference image-{number}" for number in range(1000))
+    record = AuditRecord(
+        event=Event.ADMIN,
+        session="",
+        tee="",
+        decision=Decision.ACCEPTED,
+        request="POST /kbs/v0/reference-value" + "x" * MAX_TEXT,
+        administrator="alice",
+        registered=names,
+    )
+    AuditLog(tmp_path / "audit.jsonl").append(record)
+    (read,) = read_audit(tmp_path / "audit.jsonl")
+    assert read["registered"] == names
+    assert read["request"] == record.request[:MAX_TEXT]
+
+
 def test_append_that_cannot_write_says_so(tmp_path: Path) -> None:
     with pytest.raises(CcinitError) as caught:
         AuditLog(tmp_path / "absent/audit.jsonl").append(RECORD)
