@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -48,26 +48,51 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> No
     """Write a file beside its place, flush it and rename it there.
 
     Raises:
+        ConfigError: as `write_all_atomically`.
+    """
+    write_all_atomically({path: data}, mode=mode)
+
+
+def write_all_atomically(files: Mapping[Path, bytes], *, mode: int = PRIVATE_MODE) -> None:
+    """Write files beside their places and flush all of them before the first is renamed there.
+
+    So a disk that has no room for one of them changes none. Only who is killed between two renames
+    leaves some: they are made in the order of `files`.
+
+    Raises:
         ConfigError: `state.write`; `state.place`, a device, say, or a link would be replaced.
     """
+    staged: dict[Path, Path] = {}
+    path = Path()
+    try:
+        for path in files:
+            _require_place(path)
+            make_directory(path.parent)
+        for path, data in files.items():
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED)
+            staged[path] = Path(temporary)
+            _fill(descriptor, data, mode)
+        for path, unfinished in staged.items():
+            unfinished.replace(path)
+            sync_directory(path.parent)
+    except OSError as error:
+        for unfinished in staged.values():
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+        raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
+
+
+def _require_place(path: Path) -> None:
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise ConfigError("state.place", f"{path} is a link, or no file: name a file, or a new one")
-    make_directory(path.parent)
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-        sync_directory(path.parent)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-        raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
+
+
+def _fill(descriptor: int, data: bytes, mode: int) -> None:
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
 
 
 def write_new(path: Path, data: bytes, reason: str, why: str) -> None:
@@ -81,10 +106,7 @@ def write_new(path: Path, data: bytes, reason: str, why: str) -> None:
     try:
         descriptor = os.open(path, flags, PRIVATE_MODE)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
+            _fill(descriptor, data, PRIVATE_MODE)
             sync_directory(path.parent)
         except BaseException:
             path.unlink()  # half of a key is none

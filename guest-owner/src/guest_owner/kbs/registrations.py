@@ -15,7 +15,7 @@ from guest_owner.kbs.files import (
     list_folder,
     naming,
     read_capped,
-    write_atomically,
+    write_all_atomically,
 )
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ def write_registrations(root: Path, files: Mapping[str, bytes]) -> None:
 
     Raises:
         ConfigError: `state.entries`, with these a folder would hold too many to be read; as
-            `write_atomically`.
+            `write_all_atomically`.
     """
     fresh = Counter((root / file).parent for file in files if not is_file(root / file))
     for folder, more in fresh.items():
@@ -63,5 +63,4 @@ def write_registrations(root: Path, files: Mapping[str, bytes]) -> None:
                 f"{folder} has room for {MAX_ENTRIES} files: remove what is not needed any more"
             )
             raise ConfigError("state.entries", detail)
-    for file, data in files.items():
-        write_atomically(root / file, data, mode=PUBLIC_MODE)
+    write_all_atomically({root / file: data for file, data in files.items()}, mode=PUBLIC_MODE)

@@ -287,8 +287,8 @@ class Store:
                 if known != name and said.issuer == issuer.terms.issuer:
                     raise ConfigError("issuer.exists", f"{known} is registered as that issuer")
             # The keys first: without its terms an issuer does not count.
-            self._register(f"issuer-keys/{name}.json", encode_key_set(issuer.keys))
-            self._register(f"issuers/{name}.toml", terms)
+            keys = {f"issuer-keys/{name}.json": encode_key_set(issuer.keys)}
+            write_registrations(self.root, {**keys, f"issuers/{name}.toml": terms})
         return issuer
 
     def add_initdata(self, name: str, document: bytes) -> RegisteredInitdata:

@@ -16,6 +16,7 @@ from guest_owner.kbs.files import (
     read_parsed,
     remove_file,
     remove_unfinished,
+    write_all_atomically,
     write_atomically,
     write_new,
 )
@@ -88,6 +89,23 @@ def test_new_file_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> No
     assert reason_of(caught) == "state.write"
     assert not list(tmp_path.iterdir())
     write_new(tmp_path / "key", bytes(11), "key.exists", "")
+
+
+def test_file_that_finds_no_room_changes_none_of_those_it_comes_with(tmp_path: Path) -> None:
+    first, last = tmp_path / "a/first", tmp_path / "b/last"
+    write_all_atomically({first: b"old", last: b"old"})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(ConfigError, match=str(last)) as caught:
+            write_all_atomically({first: b"new", last: bytes(11)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert reason_of(caught) == "state.write"
+    assert [path.read_bytes() for path in (first, last)] == [b"old", b"old"]
+    assert [*first.parent.iterdir(), *last.parent.iterdir()] == [first, last]
+    write_all_atomically({first: b"new", last: bytes(11)})
+    assert [path.read_bytes() for path in (first, last)] == [b"new", bytes(11)]
 
 
 def test_new_directory_is_there_whole_or_not_at_all(tmp_path: Path) -> None:

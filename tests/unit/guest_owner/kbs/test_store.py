@@ -1,5 +1,6 @@
 import hashlib
 import os
+import resource
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -74,6 +75,22 @@ def test_registrations_are_read_as_they_were_added(store: Store) -> None:
     assert known.sets == (reference_set("a"), reference_set("b", Profile.TEST))
     assert [entry.public_der for entry in known.attestation_keys] == [key]
     assert known.initdata == (registered,)
+
+
+def test_registration_that_finds_no_room_registers_nothing_of_its_call(store: Store) -> None:
+    references = (reference_set("a"), reference_set("b"))
+    large = DOCUMENT + b"#" * 4096
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        assert reason_of(store.register, references, {}, {"shop": large}) == "state.write"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    known = store.read_references()
+    assert (known.sets, known.initdata) == ((), ())
+    store.register(references, {}, {"shop": large})
+    known = store.read_references()
+    assert (known.sets, len(known.initdata)) == (references, 1)
 
 
 def test_add_reference_replaces_a_set_of_its_name_even_with_another_profile(store: Store) -> None:

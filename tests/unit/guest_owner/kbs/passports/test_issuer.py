@@ -2,6 +2,7 @@
 
 import base64
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,24 @@ def test_new_keys_replace_the_old_ones(state: Path, files: Path) -> None:
     assert register(state, files, "azure") == 0
     renewed = FakeIssuer(kid="new", key_label="renewed")
     (files / "azure.json").write_bytes(renewed.key_set())
+    assert register(state, files, "azure") == 0
+    (azure,) = Store(state).read_issuers()
+    assert [one.kid for one in azure.keys] == ["new"]
+
+
+def test_keys_are_not_replaced_without_the_terms_they_come_with(state: Path, files: Path) -> None:
+    assert register(state, files, "azure") == 0
+    (files / "azure.json").write_bytes(FakeIssuer(kid="new", key_label="renewed").key_set())
+    terms = files / "azure.toml"
+    terms.write_bytes(terms.read_bytes() + b"#" * 8192)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        assert register(state, files, "azure") == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (azure,) = Store(state).read_issuers()
+    assert "new" not in [one.kid for one in azure.keys]
     assert register(state, files, "azure") == 0
     (azure,) = Store(state).read_issuers()
     assert [one.kid for one in azure.keys] == ["new"]
