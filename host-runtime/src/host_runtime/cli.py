@@ -5,6 +5,7 @@ Thin: arguments to values, values to JSON lines. Everything it does can be done 
 """
 
 import argparse
+import fcntl
 import json
 import socket
 import sys
@@ -13,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from typing import BinaryIO
 
-from ccinit.errors import CcinitError, PeerError
+from ccinit.errors import CcinitError, ConfigError, PeerError
 from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, METHODS, PORT
 from host_runtime import boot_command
 from host_runtime.argument_types import seconds_up_to, whole_number
@@ -100,6 +102,7 @@ def _exit(client: GuestClient, options: argparse.Namespace) -> None:
 
 def _collect(client: GuestClient, options: argparse.Namespace) -> None:
     with options.output.open("ab") as output:
+        _require_alone(output, options.output)
         cursor = output.tell() if options.cursor is None else options.cursor
         wait_ms = _FOLLOW_MS if options.follow else 0
         for chunk in client.collect(cursor, wait_ms, follow=options.follow):
@@ -125,6 +128,14 @@ def _collect(client: GuestClient, options: argparse.Namespace) -> None:
             state = client.state()
             said |= {"phase": state.phase.name, "code": state.code.name}
     _say(said)
+
+
+def _require_alone(output: BinaryIO, path: Path) -> None:
+    """Refuse a file that another `collect` adds to: what both wrote could not be unsealed."""
+    try:
+        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError("collect.busy", f"another `collect` adds to {path}") from error
 
 
 def _relay(client: GuestClient, options: argparse.Namespace) -> None:

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import socket
 from pathlib import Path
@@ -199,6 +200,23 @@ def test_collect_goes_on_where_the_file_ends(
     assert log.read_bytes() == b"abcde"
     assert json.loads(capsys.readouterr().out) == {"next_cursor": 5}
     assert [request.params for request in requests] == [(3, 0), (5, 0)]
+
+
+def test_collect_adds_to_no_file_that_another_one_adds_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest, outside = socket.socketpair()
+    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    guest.sendall(encode_result(1, METHODS["collect"], (2, True, b"de")))
+    log = tmp_path / "sealed.log"
+    with guest, log.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert main(["collect", str(log), "--guest", str(tmp_path)]) == 1
+        assert "[collect.busy]" in capsys.readouterr().err
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert log.read_bytes() == b""
+        assert main(["collect", str(log), "--guest", str(tmp_path)]) == 0
+    assert log.read_bytes() == b"de"
 
 
 @pytest.mark.parametrize("is_there", [True, False])
