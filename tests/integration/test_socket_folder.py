@@ -89,3 +89,17 @@ def test_runtime_folder_of_another_user_is_not_used(
     shutil.chown(theirs, 12345)
     with open_socket_folder() as folder:
         assert folder.parent == temporary
+
+
+@pytest.mark.parametrize("named", ["gone", "file", ""])
+def test_runtime_folder_that_is_none_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """It goes when its user logs out, and what they have started goes on."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / named) if named else "")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with open_socket_folder() as folder:
+        assert folder.parent == temporary

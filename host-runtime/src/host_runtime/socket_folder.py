@@ -35,14 +35,15 @@ def open_socket_folder() -> Iterator[Path]:
 
 
 def _runtime_folder() -> Path | None:
-    """Return XDG_RUNTIME_DIR, if it is this user's.
+    """Return XDG_RUNTIME_DIR, if it is there and this user's.
 
     It may be another's, whom root has become root from: who could put sockets of their own there.
+    And it is gone once that user has logged out, while what they started goes on.
     """
-    folder = os.environ.get("XDG_RUNTIME_DIR")
-    if not folder or Path(folder).stat().st_uid != os.geteuid():
+    folder = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    if not folder.is_absolute() or not folder.is_dir():
         return None
-    return Path(folder)
+    return folder if folder.stat().st_uid == os.geteuid() else None
 
 
 def _remove_abandoned(folder: Path) -> None:
