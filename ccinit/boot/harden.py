@@ -1,13 +1,18 @@
 """Kernel settings of a running guest, as one table, and their writing.
 
 The measured command line has closed what only it can close (consoles, lockdown, module signatures);
-these are the rest. Each row says which way out of the guest or into the kernel it shuts. Module
-loading is already off: stage 0 does that when the last module is in.
+these are the rest. Each row says which way out of the guest or into the kernel it shuts, or what a
+container must not use up. Module loading is already off: stage 0 does that when the last module is
+in.
 """
 
 from ccinit.kernel.resource_limits import protect_from_oom, set_core_limit
 from ccinit.kernel.sysctl import write_sysctl
 from ccinit.values import frozen
+
+_MOST_LONG = (1 << 63) - 1
+_MOST_PIDS = 1 << 22
+"""PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h)."""
 
 
 @frozen(kw_only=False)
@@ -40,6 +45,12 @@ SETTINGS = (
     Setting("fs.protected_hardlinks", "1", "no hard links to others' files"),
     Setting("fs.protected_fifos", "2", "no FIFO races in sticky directories"),
     Setting("fs.protected_regular", "2", "no file races in sticky directories"),
+    # The kernel counts these for the whole guest, or for user 0 of containers and PID 1 together,
+    # and a container within its own limits could take all; what it takes is its own memory besides.
+    Setting("fs.epoll.max_user_watches", str(_MOST_LONG), "PID 1 can wait for descriptors"),
+    Setting("fs.file-max", str(_MOST_LONG), "PID 1's children can open files"),
+    Setting("kernel.pid_max", str(_MOST_PIDS), "PID 1 can start children"),
+    Setting("kernel.threads-max", str(_MOST_PIDS), "PID 1 can start children"),
 )
 
 

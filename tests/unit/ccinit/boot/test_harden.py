@@ -48,6 +48,7 @@ def test_each_setting_is_made_once() -> None:
 @pytest.mark.parametrize(
     "setting",
     [
+        "fs.epoll.max_user_watches=9223372036854775807",  # else a container can use up PID 1's
         "user.max_user_namespaces=0",  # else a container without capabilities has them all
         "kernel.io_uring_disabled=2",  # else system calls pass by seccomp
         "kernel.core_pattern=",  # else the host's disk could get memory

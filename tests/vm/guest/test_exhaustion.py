@@ -1,0 +1,128 @@
+"""What a container's own limits let it have of things that the kernel counts for all."""
+
+import os
+import select
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ccinit.boot.harden import SETTINGS
+from ccinit.formats.pod.container import Resources
+from ccinit.kernel.event_loop import TaskGroup, sleep
+from tests.vm.guest.containers import PYTHON, Record, container, run_as_pid1, supervisor, workload
+from tests.vm.guest.test_run import work  # noqa: F401  # a fixture
+
+UNPRIVILEGED = 900
+WITHIN = Resources(memory_bytes=128 << 20, pids=400)
+HOARD = """
+import os, resource, select, sys, time
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+kept = []
+def watches():
+    files = [os.eventfd(0) for _ in range(500)]
+    for _ in range(8):
+        kept.append(select.epoll())
+        for file in files: kept[-1].register(file)
+def files():
+    for _ in range(4000): os.eventfd(0)
+def processes():
+    for _ in range(300):
+        if os.fork() == 0: time.sleep(600)
+try: globals()[sys.argv[1]]()
+except OSError as error: print(error.errno)
+print('ready', flush=True)
+time.sleep(600)
+"""
+WITHOUT = {
+    "watches": "No space left on device",
+    "files": "Too many open files in system",
+    "processes": "Resource temporarily unavailable",
+}
+
+
+def lower(kind: str) -> dict[str, int]:
+    """Return settings as a smaller machine would have them, with little room above what is used."""
+    match kind:
+        case "watches":
+            return {"fs.epoll.max_user_watches": 2000}
+        case "files":
+            return {"fs.file-max": int(read("fs.file-nr").split()[0]) + 1000}
+        case _:
+            threads = int(read("/proc/loadavg").split()[3].split("/")[1])
+            return {"kernel.threads-max": threads + 60, "kernel.pid_max": 1 << 15}
+
+
+def read(name: str) -> str:
+    path = name if name.startswith("/") else f"/proc/sys/{name.replace('.', '/')}"
+    return Path(path).read_text()
+
+
+@contextmanager
+def settings(values: dict[str, int]) -> Iterator[None]:
+    """Have some settings of the kernel meanwhile."""
+    before = {name: read(name) for name in values}
+    try:
+        for name, value in values.items():
+            Path(f"/proc/sys/{name.replace('.', '/')}").write_text(f"{value}\n")
+        yield
+    finally:
+        for name, text in before.items():
+            Path(f"/proc/sys/{name.replace('.', '/')}").write_text(text)
+
+
+def what_fails() -> str:
+    """Do what PID 1 does all the time: wait for a descriptor, start a child without privileges."""
+    reader, writer = os.pipe()
+    try:
+        with select.epoll() as poll:
+            poll.register(reader)
+        child = subprocess.run(
+            [PYTHON, "-I", "-S", "-c", "open('/proc/self/stat')"],
+            user=UNPRIVILEGED,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        return child.stderr.decode()[-200:]
+    except OSError as error:
+        return str(error)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def hoard(kind: str, work: Path) -> str:  # noqa: F811
+    """Let a container of user 0 take what it gets; return what fails meanwhile."""
+    work.mkdir()
+    record = Record()
+    given = workload(container(HOARD, kind, user="0:0", resources=WITHIN), work)
+    made = supervisor(given, work, record)
+
+    async def case() -> str:
+        async with TaskGroup() as group:
+            group.start(made.run(), "container")
+            while b"ready" not in record.stdout and not made.life.is_final:
+                await sleep(0.05)
+            assert not made.life.is_final, record.stderr
+            failed = what_fails()
+            await made.stop(0)
+        return failed
+
+    return run_as_pid1(case)
+
+
+@pytest.mark.parametrize("kind", WITHOUT)
+def test_container_cannot_use_up_what_is_counted_for_the_whole_guest(
+    kind: str,
+    work: Path,  # noqa: F811
+) -> None:
+    small = lower(kind)
+    with settings(small):
+        failed = hoard(kind, work / "without")
+    assert WITHOUT[kind] in failed  # so it would be
+    ours = {one.name: int(one.value) for one in SETTINGS if one.name in small}
+    with settings(small), settings(ours):
+        assert hoard(kind, work / "with") == ""
