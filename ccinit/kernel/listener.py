@@ -62,6 +62,28 @@ def listen_on(
     return listener
 
 
+def is_own_address(peer: object) -> bool:
+    """Return whether the address of a TCP peer is one of this machine's: then so is the peer.
+
+    Nobody can bind an address of others, nor connect from one. In doubt (none could be tried) it
+    is its own.
+
+    Args:
+        peer: of an IPv6 socket, as `accept` returns it; an IPv4 address is a mapped one.
+    """
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as trial:
+            trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            match peer:
+                case (str(host), int(), int(), int(scope)):
+                    trial.bind((host, 0, 0, scope))
+                case _:
+                    return True
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True
+
+
 async def accept(listener: socket.socket) -> tuple[socket.socket, object]:
     """Wait for a connection; return it (it does not block) and the peer's address.
 

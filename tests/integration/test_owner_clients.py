@@ -34,6 +34,7 @@ from tests.integration.owner_world import (
     SECONDS,
     TOOLS,
     OwnerWorld,
+    host,
     identity,
     opened_world,
     read_lines,
@@ -246,6 +247,23 @@ def test_r81_strangers_neither_stay_nor_push_out_who_is_known(world: OwnerWorld)
         known.call("metrics", seconds=SECONDS)
     require_event(world, "owner: nobody: connection ended: owner.handshake")
     require_event(world, "connection ended: owner.message: 10 s")
+
+
+def test_container_that_takes_every_place_of_strangers_keeps_no_owner_out(
+    world: OwnerWorld,
+) -> None:
+    """From here a connection by TCP is one of the pod's own; the owner comes by `relay`."""
+    with world.client() as known:
+        known.call("metrics", seconds=SECONDS)
+        strangers = [socket.create_connection(("127.0.0.1", world.owner_port)) for _ in range(3)]
+        assert strangers[2].recv(1) == b""  # so the other two are taken
+        with (
+            host(world) as relaying,
+            OwnerClient(relaying.relay(), world.endpoint(Role.LOGS)) as owner,
+        ):
+            owner.call("metrics", seconds=SECONDS)
+        for stranger in strangers:
+            stranger.close()
 
 
 def test_client_that_stands_still_holds_up_nobody(world: OwnerWorld) -> None:

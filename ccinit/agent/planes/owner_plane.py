@@ -4,9 +4,11 @@ TLS ends in the child, which has the socket and a copy of the guest's TLS identi
 A connection may also come from the host's `relay`; it is the same from then on: the host has no
 part in it but to pass bytes. Each keeps the identity that it began with, whatever is shown later.
 Unknown clients cannot push out known ones: few connections may be in their handshake at a time, and
-it has to end soon.
+it has to end soon. Those of the pod's own containers count apart, or a container could keep its
+owner out.
 """
 
+import enum
 import socket
 from typing import Final
 
@@ -22,7 +24,7 @@ from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.event_loop import Event, TaskGroup, deadline
-from ccinit.kernel.listener import accept, listen_tcp
+from ccinit.kernel.listener import accept, is_own_address, listen_tcp
 from ccinit.owner.messages import Farewell, Greeting, OwnerRequest
 from ccinit.secret import Secret
 from ccinit.values import frozen
@@ -61,6 +63,13 @@ def open_owner_plane(
     guest.teardown.push("identity renewal", keeping.stop)
 
 
+class Origin(enum.Enum):
+    """Where a connection comes from: a container, or the network and the host's `relay`."""
+
+    POD = enum.auto()
+    OUTSIDE = enum.auto()
+
+
 @frozen
 class _Shown:
     """What new connections get: the identity, and its certificate in DER."""
@@ -85,13 +94,16 @@ class OwnerPlane:
         self._service = service
         self.show(identity)
         self._connections = 0
-        self._strangers = 0
+        self._strangers = dict.fromkeys(Origin, 0)
         self._group = TaskGroup()
 
     @property
     def is_full(self) -> bool:
-        """Whether no further connection is taken now."""
-        return self._connections >= MAX_CONNECTIONS or self._strangers >= MAX_STRANGERS
+        """Whether no further connection from outside is taken now."""
+        return self._is_full_for(Origin.OUTSIDE)
+
+    def _is_full_for(self, origin: Origin) -> bool:
+        return self._connections >= MAX_CONNECTIONS or self._strangers[origin] >= MAX_STRANGERS
 
     def show(self, identity: Secret) -> None:
         """Show this identity to new connections; it is the caller's to wipe.
@@ -116,26 +128,26 @@ class OwnerPlane:
 
     async def _accept(self, listener: socket.socket) -> None:
         while True:
-            connection, _ = await accept(listener)
+            connection, peer = await accept(listener)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            self.take(connection)
+            self.take(connection, Origin.POD if is_own_address(peer) else Origin.OUTSIDE)
 
-    def take(self, connection: socket.socket) -> None:
+    def take(self, connection: socket.socket, origin: Origin = Origin.OUTSIDE) -> None:
         """Serve a connection, which is ours from now on."""
-        if self.is_full:
+        if self._is_full_for(origin):
             connection.close()
             return
         self._connections += 1
-        self._strangers += 1
-        self._group.start(self._attend(connection), "owner connection")
+        self._strangers[origin] += 1
+        self._group.start(self._attend(connection, origin), "owner connection")
 
-    async def _attend(self, connection: socket.socket) -> None:
+    async def _attend(self, connection: socket.socket, origin: Origin) -> None:
         """See one connection through; what goes wrong with it is the log's and nobody else's."""
         shown = self._shown  # nobody waits between here and the pipe that `run` puts it in
         caller = Caller(self._guest.event, shown.certificate_der)
         try:
             with connection:
-                farewell = await self._converse(connection, caller, shown.identity)
+                farewell = await self._converse(connection, origin, caller, shown.identity)
             if farewell.why:
                 self._guest.event(f"owner: {caller}: connection ended: {printable(farewell.why)}")
         except CcinitError as error:
@@ -144,17 +156,17 @@ class OwnerPlane:
             self._guest.event(f"owner: {caller}: connection ended: {errno_text(error.errno)}")
         finally:
             self._connections -= 1
-            self._strangers -= not caller.is_known
+            self._strangers[origin] -= not caller.is_known
 
     async def _converse(
-        self, connection: socket.socket, caller: Caller, identity: Secret
+        self, connection: socket.socket, origin: Origin, caller: Caller, identity: Secret
     ) -> Farewell:
         """Run the child of one connection; what its calls started ends with it."""
 
         def greet(greeting: Greeting) -> None:
             if not caller.is_known:
                 caller.greet(greeting)
-                self._strangers -= 1
+                self._strangers[origin] -= 1
 
         async with TaskGroup() as group:
             caller.tasks = group
