@@ -1,22 +1,17 @@
 """Real podman and conmon with `ccinit-runtime` in runc's place.
 
-Both run in the tools tree, in a mount namespace that lasts as long as this does; the runtime runs
-on the host's root, which the tree sees at `/host`. Everything of podman's lies in one folder.
-Needs root.
+Both run in the tools tree (`engine_tree`). Everything of podman's lies in one folder. Needs root.
 """
 
-import os
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from host_runtime.process import python_environment
 from rootfs_builder.tools_tree import ToolsTree
+from tests.integration.engine_tree import EngineTree, engine_tree, runtime_program
 
-_HOST = Path("/host")
 _SECONDS = 300
 _SETTINGS = """
 [containers]
@@ -29,11 +24,7 @@ lock_type = "file"
 runtime_supports_json = ["ccinit-runtime"]
 runtime_supports_nocgroup = ["ccinit-runtime"]
 [engine.runtimes]
-ccinit-runtime = ["{folder}/ccinit-runtime"]
-"""
-_RUNTIME = """#!/bin/sh
-exec chroot {host} /usr/bin/env -i {variables} {python} -m host_runtime.oci_runtime \\
-    --root {folder}/state --config {folder}/runtime.toml "$@"
+ccinit-runtime = ["{program}"]
 """
 
 
@@ -42,7 +33,7 @@ class Podman:
     """A podman of its own, below `folder`."""
 
     folder: Path
-    holder: int
+    tree: EngineTree
 
     @property
     def sealed_logs(self) -> Path:
@@ -58,21 +49,15 @@ class Podman:
     def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Run a command of podman's."""
         folder = self.folder
-        environment = {
-            "CONTAINERS_CONF": f"{folder}/containers.conf",
-            "HOME": "/root",
-            "PATH": "/usr/bin:/usr/sbin",
-            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
-        }
         places = ("--root", f"{folder}/storage", "--runroot", f"{folder}/run")
-        command = (
-            *("nsenter", "--target", str(self.holder), "--mount", "--root", "/usr/bin/env", "-iC/"),
-            *(f"{name}={value}" for name, value in environment.items()),
+        command = self.tree.command(
             *("podman", *places, "--tmpdir", f"{folder}/libpod", "--storage-driver", "vfs"),
-            *("--runtime", "ccinit-runtime"),
+            *("--runtime", "ccinit-runtime", *words),
+            CONTAINERS_CONF=f"{folder}/containers.conf",
+            PODMAN_IGNORE_CGROUPSV1_WARNING="1",
         )
         return subprocess.run(
-            (*command, *words), capture_output=True, text=True, timeout=_SECONDS, check=False
+            command, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
 
     def state(self, name: str, what: str) -> str:
@@ -83,38 +68,10 @@ class Podman:
 @contextmanager
 def podman_in(tree: ToolsTree, folder: Path, runtime_toml: str) -> Iterator[Podman]:
     """Give a podman whose runtime has this operator's file; `folder` has to be short and new."""
-    write_files(folder, runtime_toml)
-    command = tree.command(("sleep", "infinity"), directories=(folder,), mounts={Path("/"): _HOST})
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as holder:
-        try:
-            podman = Podman(folder=folder, holder=holder.pid)
-            _wait_until_inside(holder)
-            yield podman
-            podman("rm", "--all", "--force", "--time", "0")
-        finally:
-            holder.kill()
-
-
-def write_files(folder: Path, runtime_toml: str) -> None:
-    """Write the operator's file, podman's, and the program that stands for the runtime."""
     (folder / "rootfs").mkdir()
-    (folder / "containers.conf").write_text(_SETTINGS.format(folder=folder))
-    (folder / "runtime.toml").write_text(runtime_toml)
-    variables: Mapping[str, str] = {
-        **python_environment(),
-        "PATH": os.environ["PATH"],
-        "HOME": "/root",
-        "TMPDIR": str(folder),
-    }
-    program = folder / "ccinit-runtime"
-    words = " ".join(f"{name}={value}" for name, value in variables.items())
-    program.write_text(
-        _RUNTIME.format(host=_HOST, variables=words, python=sys.executable, folder=folder)
-    )
-    program.chmod(0o755)
-
-
-def _wait_until_inside(holder: "subprocess.Popen[bytes]") -> None:
-    """Wait until the process that was started has become `sleep` in the tree."""
-    while Path(f"/proc/{holder.pid}/comm").read_text().strip() != "sleep":
-        assert holder.poll() is None
+    settings = _SETTINGS.format(program=runtime_program(folder))
+    (folder / "containers.conf").write_text(settings)
+    with engine_tree(tree, folder, runtime_toml) as entered:
+        podman = Podman(folder=folder, tree=entered)
+        yield podman
+        podman("rm", "--all", "--force", "--time", "0")

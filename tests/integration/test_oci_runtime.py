@@ -172,6 +172,7 @@ def test_container_goes_through_its_states(engine: Engine) -> None:
     engine.done("start", "a")
     assert engine.state("a")["status"] == "running"
     assert engine.refused("start", "a") == "container.state"
+    assert json.loads(engine.done("ps", "--format", "json", "a")) == [pid]
     assert engine.refused("kill", "a", "HUP") == "container.signal"
     engine.done("kill", "a", "TERM")  # of a guest that does not listen: it goes on
     engine.done("kill", "a", "0")
@@ -182,6 +183,7 @@ def test_container_goes_through_its_states(engine: Engine) -> None:
     assert (state["status"], state["pid"]) == ("stopped", 0)
     assert engine.refused("kill", "a", "TERM") == "container.state"
     assert "container not running" in engine.said()
+    assert json.loads(engine.done("ps", "--format", "json", "a")) == []
     engine.done("delete", "a")
     assert engine.refused("state", "a") == "container.unknown"
     assert list((engine.folder / "state").iterdir()) == []

@@ -28,7 +28,7 @@ _DISTRIBUTION: Final = "ccinit-host-runtime"
 
 _NO_COMMANDS: Final = "the host has no way to run commands in a guest; its owner has `guest-owner"
 _FIXED: Final = "what a guest has is fixed when it boots"
-_NOT_COUNTED: Final = "the host learns no process and no counter of a guest"
+_NOT_COUNTED: Final = "the host learns no counter of a guest"
 _UNTRIED: Final = "what a pod makes of a machine that stands still was not tried"
 _NO_COPY: Final = "a guest's memory cannot be saved: only it has the keys"
 REFUSED: Final[Mapping[str, str]] = {
@@ -36,7 +36,6 @@ REFUSED: Final[Mapping[str, str]] = {
     "update": _FIXED,
     "pause": _UNTRIED,
     "resume": _UNTRIED,
-    "ps": _NOT_COUNTED,
     "events": _NOT_COUNTED,
     "checkpoint": _NO_COPY,
     "restore": _NO_COPY,
@@ -84,7 +83,16 @@ def _state(options: argparse.Namespace, runtime: Runtime) -> None:
 
 
 def _kill(options: argparse.Namespace, runtime: Runtime) -> None:
-    runtime.kill(options.id, options.signal)
+    runtime.kill(options.id, options.signal, is_for_all=options.all)
+
+
+def _ps(options: argparse.Namespace, runtime: Runtime) -> None:
+    """Print the processes of this host that are the container; none of the guest's is known."""
+    found = runtime.processes(options.id)
+    if options.format == "json":
+        print(json.dumps(found))
+    else:
+        print("\n".join(("PID", *(str(pid) for pid in found))))
 
 
 def _delete(options: argparse.Namespace, runtime: Runtime) -> None:
@@ -141,7 +149,11 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "state", "Print a container's state.", _state)
     kill = _add(commands, "kill", "Ask a guest to stop (TERM), or end it (KILL).", _kill)
     kill.add_argument("signal", nargs="?", type=_signal, default=signal.SIGTERM)
-    kill.add_argument("-a", "--all", action="store_true", help="taken, without effect")
+    kill.add_argument(
+        "-a", "--all", action="store_true", help="KILL of what has ended already is no error"
+    )
+    ps = _add(commands, "ps", "Print the host's process of a guest; its own are not known.", _ps)
+    ps.add_argument("-f", "--format", choices=("table", "json"), default="table")
     delete = _add(commands, "delete", "Remove a container that has ended.", _delete)
     delete.add_argument("-f", "--force", action="store_true", help="end it if it has not")
     for name, reason in REFUSED.items():

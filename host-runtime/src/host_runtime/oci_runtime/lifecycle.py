@@ -1,4 +1,4 @@
-"""The operations of the runtime-spec on containers: create, start, state, kill, delete.
+"""The operations of the runtime-spec on containers: create, start, state, kill, delete; and ps.
 
 Specification: OCI runtime-spec 1.2, `runtime.md` (Operations). Some texts are those that engines
 look for in a runtime's errors: "does not exist", "container not running".
@@ -36,6 +36,7 @@ from host_runtime.process import python_command, python_environment
 
 _END_SECONDS: Final = 20.0
 _RETRY_SECONDS: Final = 0.05
+_UP: Final = frozenset({Status.CREATED, Status.RUNNING})
 _FOLDERS: Final = ("XDG_RUNTIME_DIR", "TMPDIR", "HOME", "XDG_CACHE_HOME")
 
 
@@ -107,8 +108,25 @@ class Runtime:
         """
         return encode_state(*self.store.look(parse_id(name)))
 
-    def kill(self, name: str, number: int) -> None:
+    def processes(self, name: str) -> tuple[int, ...]:
+        """Return the processes of this host that are a container: one, or none once it has ended.
+
+        containerd asks after a restart of its own, and takes a container without any for a leaving
+        of a crash, which it removes.
+
+        Raises:
+            ConfigError: `container.unknown`.
+        """
+        record, status = self.store.look(parse_id(name))
+        return (record.pid,) if status in _UP else ()
+
+    def kill(self, name: str, number: int, *, is_for_all: bool = False) -> None:
         """Ask a guest for its end, or end it.
+
+        Args:
+            name: of the container.
+            number: of the signal.
+            is_for_all: whether whatever is left is to be ended, which may be nothing.
 
         Raises:
             ConfigError: `container.unknown`, `container.state`; `container.signal`: a guest cannot
@@ -116,8 +134,10 @@ class Runtime:
         """
         with self.store.lock(parse_id(name)) as container:
             told = choose_signal(number, container.record().annotations)
-            is_up = container.status() in {Status.CREATED, Status.RUNNING}
-            if not (is_up and container.send(told)):
+            if container.status() in _UP and container.send(told):
+                return
+            is_over = is_for_all and told == signal.SIGKILL and not container.is_alive()
+            if not is_over:
                 raise _not_running(name)
 
     def delete(self, name: str, *, is_forced: bool) -> None:

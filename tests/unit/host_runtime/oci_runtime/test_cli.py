@@ -26,7 +26,15 @@ def test_command_that_a_guest_has_not_is_refused_whatever_stands_behind_it(
 
 
 @pytest.mark.parametrize(
-    "words", [("state", "none"), ("start", "none"), ("kill", "none", "TERM"), ("delete", "none")]
+    "words",
+    [
+        ("state", "none"),
+        ("start", "none"),
+        ("ps", "none"),
+        ("kill", "none", "TERM"),
+        ("kill", "--all", "none", "KILL"),
+        ("delete", "none"),
+    ],
 )
 def test_container_that_is_not_there_is_told_in_the_words_that_engines_look_for(
     words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -41,7 +49,7 @@ def test_forced_deletion_of_what_is_not_there_is_done(tmp_path: Path) -> None:
     assert run(tmp_path, "delete", "--force", "none") == 0
 
 
-@pytest.mark.parametrize("command", ["state", "start", "kill", "delete"])
+@pytest.mark.parametrize("command", ["state", "start", "ps", "kill", "delete"])
 def test_id_that_leads_elsewhere_is_refused(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +69,21 @@ def test_signal_that_a_guest_cannot_be_told_is_refused(
     for number, reason in ((signal, "signal"), ("37", "state"), ("TERM", "state")):
         assert run(tmp_path, "kill", "a", number) == 1
         assert capsys.readouterr().err.endswith(f"[container.{reason}]\n")
+
+
+def test_what_has_ended_has_no_processes_and_only_killing_all_of_them_is_no_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = ContainerRecord(id="a", bundle="/b", annotations={}, created="now", pid=1)
+    with ContainerStore(root=tmp_path / "state").new(record):
+        pass
+    for form, printed in (("json", "[]\n"), ("table", "PID\n")):
+        assert run(tmp_path, "ps", "--format", form, "a") == 0
+        assert capsys.readouterr().out == printed
+    for words in (("a", "KILL"), ("--all", "a", "TERM")):
+        assert run(tmp_path, "kill", *words) == 1
+        assert "container not running" in capsys.readouterr().err
+    assert run(tmp_path, "kill", "--all", "a", "KILL") == 0
 
 
 @pytest.mark.parametrize("signal", ["TERM", "SIGKILL", "sigint", "9", "0"])
