@@ -1,8 +1,4 @@
-"""Guests as containers of real podman's: the demo's pod from `run` to `rm`, and one that fails.
-
-The pod waits for `start`, the runtime's. Its registry and KBS are on the host's loopback, which
-QEMU's user network shows the guest as its gateway.
-"""
+"""Guests as containers of real podman's: the demo's pod from `run` to `rm`, and one that fails."""
 
 import shutil
 import tempfile
@@ -16,47 +12,19 @@ import pytest
 from ccinit.formats.planes.host_rpc import Code
 from host_runtime.oci_runtime.guest_choice import COCO_INITDATA
 from rootfs_builder.tools_tree import ToolsTree
-from tests.demo import pod, world
+from tests.demo import world
 from tests.demo.owner_log import read_log
-from tests.demo.parties import Owner
-from tests.demo.show import Show
-from tests.demo.world import World, make_world
+from tests.demo.world import World
 from tests.fakes.oci_bundles import encode_annotation
-from tests.integration import registry_fixture
-from tests.integration.free_ports import free_ports
 from tests.integration.podman import Podman, podman_in
 from tests.vm.direct_boot import TOOLS, DirectImage
+from tests.vm.engine_world import engine_world, operator_file
 from tests.vm.harness.boots import record_boot
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(2400)]
 
-GATEWAY = "10.0.2.2"
-START = """
-[start]
-by = "host"
-"""
 RUN_SECONDS, END_SECONDS = 900, 180
 POLL_SECONDS = 1.0
-OPERATOR = """\
-version = 1
-log_folder = "{folder}/sealed"
-[[image]]
-name = "prod"
-boot = ["--tools", "{tools}", "--accelerator", "tcg", "--uki", "{images}/ccinit-prod.efi",
-        "--tee", "tpm", "--tpm", "{tpm}", "--network", "open"]
-[[image]]
-name = "no-tee"
-boot = ["--tools", "{tools}", "--accelerator", "tcg", "--kernel", "{image.kernel}",
-        "--initrd", "{image.initrd}", "--command-line", "{image.command_line}"]
-root = "{image.root}"
-[defaults]
-image = "prod"
-memory_mib = 512
-[allow]
-annotations = ["initdata", "image", "disks"]
-folders = ["{world}", "{images}"]
-scratch_bytes = 1073741824
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,39 +51,13 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    kbs_port, registry_port = free_ports(2)
-    serving, ccinit_toml = Owner.serving, pod.ccinit_toml
     folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for podman's sockets
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pod, "KBS_ADDRESS", GATEWAY)
-        patch.setattr(pod, "KBS_PORT", kbs_port)
-        patch.setattr(pod, "REGISTRY_ADDRESS", GATEWAY)
-        patch.setattr(pod, "REGISTRY_PORT", registry_port)
-        patch.setattr(pod, "ccinit_toml", lambda **values: ccinit_toml(**values) + START)
-        patch.setattr(registry_fixture, "free_port", lambda: registry_port)
-        patch.setattr(Owner, "serving", lambda owner: serving(owner, kbs_port))
-        with make_world(tmp_path_factory.mktemp("world"), Show()) as made:
-            assert TOOLS.tree is not None
-            operator = OPERATOR.format(
-                folder=folder,
-                tools=TOOLS.tree,
-                images=world.IMAGES.absolute(),
-                tpm=made.tpms[0].folder,
-                image=absolute(prod_image),
-                world=made.folder,
-            )
-            with podman_in(ToolsTree(TOOLS.tree), folder, operator) as podman:
-                yield Scene(world=made, podman=podman)
+    assert TOOLS.tree is not None
+    with engine_world(tmp_path_factory.mktemp("world")) as made:
+        operator = operator_file(folder, made, prod_image)
+        with podman_in(ToolsTree(TOOLS.tree), folder, operator) as podman:
+            yield Scene(world=made, podman=podman)
     shutil.rmtree(folder)
-
-
-def absolute(image: DirectImage) -> DirectImage:
-    return DirectImage(
-        kernel=image.kernel.absolute(),
-        initrd=image.initrd.absolute(),
-        command_line=image.command_line,
-        root=image.root.absolute(),
-    )
 
 
 def wait_for(podman: Podman, name: str, text: str, seconds: float) -> None:

@@ -1,0 +1,83 @@
+"""The demo's world as guests of engines reach it, and an operator's file for its images.
+
+The pod waits for `start`, the runtime's. Its registry and KBS are on the host's loopback, which
+QEMU's user network shows the guest as its gateway.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.demo import pod, world
+from tests.demo.parties import Owner
+from tests.demo.show import Show
+from tests.demo.world import World, make_world
+from tests.integration import registry_fixture
+from tests.integration.free_ports import free_ports
+from tests.vm.direct_boot import TOOLS, DirectImage
+
+GATEWAY = "10.0.2.2"
+START = """
+[start]
+by = "host"
+"""
+OPERATOR = """\
+version = 1
+log_folder = "{folder}/sealed"
+[[image]]
+name = "prod"
+boot = ["--tools", "{tools}", "--accelerator", "tcg", "--uki", "{images}/ccinit-prod.efi",
+        "--tee", "tpm", "--tpm", "{tpm}", "--network", "open"]
+[[image]]
+name = "no-tee"
+boot = ["--tools", "{tools}", "--accelerator", "tcg", "--kernel", "{image.kernel}",
+        "--initrd", "{image.initrd}", "--command-line", "{image.command_line}"]
+root = "{image.root}"
+[defaults]
+image = "prod"
+memory_mib = 512
+[allow]
+annotations = ["initdata", "image", "disks"]
+folders = ["{world}", "{images}"]
+scratch_bytes = 1073741824
+"""
+
+
+@contextmanager
+def engine_world(folder: Path) -> Iterator[World]:
+    """Make the demo's world below `folder`, with KBS and registry where a guest finds them."""
+    kbs_port, registry_port = free_ports(2)
+    serving, ccinit_toml = Owner.serving, pod.ccinit_toml
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pod, "KBS_ADDRESS", GATEWAY)
+        patch.setattr(pod, "KBS_PORT", kbs_port)
+        patch.setattr(pod, "REGISTRY_ADDRESS", GATEWAY)
+        patch.setattr(pod, "REGISTRY_PORT", registry_port)
+        patch.setattr(pod, "ccinit_toml", lambda **values: ccinit_toml(**values) + START)
+        patch.setattr(registry_fixture, "free_port", lambda: registry_port)
+        patch.setattr(Owner, "serving", lambda owner: serving(owner, kbs_port))
+        with make_world(folder, Show()) as made:
+            yield made
+
+
+def operator_file(folder: Path, made: World, image: DirectImage) -> str:
+    """Return the file of an operator who keeps sealed logs in `folder`."""
+    return OPERATOR.format(
+        folder=folder,
+        tools=TOOLS.tree,
+        images=world.IMAGES.absolute(),
+        tpm=made.tpms[0].folder,
+        image=_absolute(image),
+        world=made.folder,
+    )
+
+
+def _absolute(image: DirectImage) -> DirectImage:
+    return DirectImage(
+        kernel=image.kernel.absolute(),
+        initrd=image.initrd.absolute(),
+        command_line=image.command_line,
+        root=image.root.absolute(),
+    )
