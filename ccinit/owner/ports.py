@@ -1,8 +1,8 @@
 """The descriptors of one open call, and the bytes between them and its session.
 
 Scope: moving what a descriptor and a credit allow, and seeing the end: what PID 1 writes to the
-port END, or, of a file that has no such port, its last byte or an error. Nothing here blocks: an output is read
-only if the client has room for it, input waits in a buffer that its credit bounds.
+port END, or, of a file that has no such port, its last byte or an error. Nothing here blocks: an
+output is read only if the client has room for it, input waits in a buffer that its credit bounds.
 Left to others: waiting (`ccinit.owner.connection`), what is at the other end of the descriptors.
 """
 

@@ -257,7 +257,9 @@ def test_boundary_that_cannot_be_measured_is_not_crossed(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "failure", [KernelError(5, "mount", "tools"), OSError(24, "no descriptors")], ids=["ours", "bare"]
+    "failure",
+    [KernelError(5, "mount", "tools"), OSError(24, "no descriptors")],
+    ids=["ours", "bare"],
 )
 def test_what_fails_behind_the_boundary_ends_the_guest(bench: Bench, failure: OSError) -> None:
     bench.mount_failure = failure
