@@ -35,8 +35,9 @@ the guest has attested, and closes after the last container.
   before it: {", ".join(f"`{role}`" for role in Role)}.
 * **Key exchange**: the newest that both sides have; with OpenSSL 3.5 on both it is X25519MLKEM768.
   The guest's log and `guest-owner attest` name what was taken.
-* Eight connections, two of them in their handshake; ten seconds for the handshake and for a message
-  that has begun; ten minutes without a call; {MAX_CALLS} calls open at a time.
+* Eight connections; of those in their handshake, two from the pod's own containers and two from
+  elsewhere; ten seconds for the handshake and for a message that has begun; ten minutes without a
+  call; {MAX_CALLS} calls open at a time.
 
 A request is `[0, msgid, method, params]`, its reply `[1, msgid, nil, result]` or
 `[1, msgid, [code, reason, detail], nil]`. A method with streams replies when they have ended; until
