@@ -15,13 +15,18 @@ checking their chain to IBM (`pvverify` or `genprotimg` do that): whoever has on
 keys can make any evidence. The key of a measurement goes to the guest sealed under a key of this
 KBS and comes back with the evidence, so that nothing has to be remembered, and that `unseal` can
 judge a log without the KBS.
+
+Anybody may ask for a request, and each machine costs an exchange on P-521, 1 ms. So the key that
+the machines unwrap is shared by the requests of a minute; what a request is about is its own.
 """
 
 import hashlib
 import os
 import struct
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -48,6 +53,7 @@ _FLAGS = 1 << 62 | 1 << 61 | 1 << 60
 _HMAC_SHA512 = 1
 _COORDINATE_BYTES = 80
 _TAG_BYTES, _IV_BYTES = 16, 12
+_SHARED_SECONDS = 60  # random IVs under one key are good for far more requests than that
 _REASON = "se.request"
 _KEY_LABEL, _NONCE_LABEL = b"ccinit/se/key/v1", b"ccinit/se/nonce/v1"
 
@@ -70,6 +76,20 @@ class RequestSecrets:
 
     measurement_key: bytes
     nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _WrappedKey:
+    """The key of requests, for each of some machines.
+
+    Attributes:
+        public_key: ours of the exchanges, made for this one alone; coordinates.
+        slots: one for each machine.
+    """
+
+    key: bytes = field(repr=False)
+    public_key: bytes
+    slots: tuple[bytes, ...]
 
 
 def read_host_key(certificate: bytes) -> HostKey:
@@ -103,11 +123,13 @@ def make_request(host_keys: Sequence[HostKey], sealing_key: bytes) -> SeRequest:
     Raises:
         VerificationError: `se.host_key`, none is registered, or more than fit.
     """
-    if not 0 < len(host_keys) <= MAX_HOST_KEYS:
-        raise VerificationError("se.host_key", f"{len(host_keys)} registered, 1 to 255 fit")
+    return _make_request(_wrap_key(host_keys), sealing_key)
+
+
+def _make_request(wrapped: _WrappedKey, sealing_key: bytes) -> SeRequest:
     secrets = RequestSecrets(os.urandom(MEASUREMENT_KEY_BYTES), os.urandom(NONCE_BYTES))
     return SeRequest(
-        blob=_encrypt(host_keys, secrets),
+        blob=_encrypt(wrapped, secrets),
         additional_bytes=ADDITIONAL_BYTES,
         sealed_key=seal(sealing_key, _KEY_LABEL, secrets.measurement_key),
         sealed_nonce=seal(sealing_key, _NONCE_LABEL, secrets.nonce),
@@ -123,14 +145,18 @@ def make_se_nonce(references: References) -> Nonce:
         VerificationError: `se.host_key`, no machine is registered.
         FormatError: `se.host_key`.
     """
-    host_keys = [
-        read_host_key(certificate)
-        for root in references.roots_of(Tee.SE)
-        for certificate in root.certificates
-    ]
     if references.request_key is None:
         raise VerificationError("se.host_key", "no machine is registered")
-    return Nonce(encode_se_request(make_request(host_keys, references.request_key)).decode())
+    machines = tuple(
+        certificate for root in references.roots_of(Tee.SE) for certificate in root.certificates
+    )
+    wrapped = _wrap_shared_key(machines, int(time.monotonic() // _SHARED_SECONDS))
+    return Nonce(encode_se_request(_make_request(wrapped, references.request_key)).decode())
+
+
+@lru_cache(maxsize=1)
+def _wrap_shared_key(certificates: tuple[bytes, ...], _minute: int) -> _WrappedKey:
+    return _wrap_key([read_host_key(certificate) for certificate in certificates])
 
 
 def open_secrets(sealing_key: bytes, sealed_key: bytes, sealed_nonce: bytes) -> RequestSecrets:
@@ -145,22 +171,27 @@ def open_secrets(sealing_key: bytes, sealed_key: bytes, sealed_nonce: bytes) -> 
     )
 
 
-def _encrypt(host_keys: Sequence[HostKey], secrets: RequestSecrets) -> bytes:
-    own = ec.generate_private_key(ec.SECP521R1())
-    request_key, iv = os.urandom(32), os.urandom(_IV_BYTES)
-    secret = secrets.measurement_key + secrets.nonce
-    body = _ATTESTATION.pack(_FLAGS, _HMAC_SHA512) + _coordinates(own.public_key())
-    body += b"".join(_slot(own, known, request_key) for known in host_keys)
+def _wrap_key(host_keys: Sequence[HostKey]) -> _WrappedKey:
+    if not 0 < len(host_keys) <= MAX_HOST_KEYS:
+        raise VerificationError("se.host_key", f"{len(host_keys)} registered, 1 to 255 fit")
+    own, key = ec.generate_private_key(ec.SECP521R1()), os.urandom(32)
+    slots = tuple(_slot(own, known, key) for known in host_keys)
+    return _WrappedKey(key=key, public_key=_coordinates(own.public_key()), slots=slots)
+
+
+def _encrypt(wrapped: _WrappedKey, secrets: RequestSecrets) -> bytes:
+    iv, secret = os.urandom(_IV_BYTES), secrets.measurement_key + secrets.nonce
+    body = _ATTESTATION.pack(_FLAGS, _HMAC_SHA512) + wrapped.public_key + b"".join(wrapped.slots)
     size = _HEADER.size + len(body) + len(secret) + _TAG_BYTES
-    authenticated = _HEADER.pack(_VERSION, size, iv, len(host_keys), len(secret)) + body
-    return authenticated + AESGCM(request_key).encrypt(iv, secret, authenticated)
+    authenticated = _HEADER.pack(_VERSION, size, iv, len(wrapped.slots), len(secret)) + body
+    return authenticated + AESGCM(wrapped.key).encrypt(iv, secret, authenticated)
 
 
-def _slot(own: ec.EllipticCurvePrivateKey, host_key: HostKey, request_key: bytes) -> bytes:
+def _slot(own: ec.EllipticCurvePrivateKey, host_key: HostKey, key: bytes) -> bytes:
     shared = own.exchange(ec.ECDH(), host_key.key)
     wrapping_key = hashlib.sha256(shared + (1).to_bytes(4, "big")).digest()
-    # The key wraps once only: both sides of the exchange are of this request alone.
-    return host_key.hash + AESGCM(wrapping_key).encrypt(bytes(_IV_BYTES), request_key, b"")
+    # The wrapping key wraps once only: our side of the exchange was made for this one key.
+    return host_key.hash + AESGCM(wrapping_key).encrypt(bytes(_IV_BYTES), key, b"")
 
 
 def _coordinates(key: ec.EllipticCurvePublicKey) -> bytes:

@@ -1,6 +1,7 @@
 """Requests to ultravisors: made for registered machines, opened by their maker alone."""
 
 import json
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -8,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.evidence.se import parse_se_request
 from ccinit.formats.evidence.tee import Tee
+from guest_owner.kbs import se_requests
 from guest_owner.kbs.references import Profile, encode_reference_set, parse_reference_set
 from guest_owner.kbs.se_measurements import SeMeasurements
 from guest_owner.kbs.se_requests import make_request, make_se_nonce, open_secrets, read_host_key
@@ -21,6 +23,9 @@ from tests.unit.guest_owner.kbs.se_values import (
     se_references,
     se_request,
 )
+
+IV = slice(0x10, 0x1C)
+SLOTS = slice(0x40, 0xE0 + 2 * 80)  # with the public key before them
 
 
 def test_only_registered_machines_can_open_a_request() -> None:
@@ -70,6 +75,42 @@ def test_nonce_is_a_request_in_trustees_form() -> None:
         *("request_blob", "measurement_size", "additional_size"),
         *("encr_measurement_key", "encr_request_nonce", "image_hdr_tags"),
     }
+
+
+def test_requests_of_a_minute_cost_one_exchange_for_each_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, now = 0, 0.0
+    make_slot = se_requests._slot
+
+    def counted(*given: Any) -> bytes:
+        nonlocal made
+        made += 1
+        return make_slot(*given)
+
+    monkeypatch.setattr(se_requests, "_slot", counted)
+    monkeypatch.setattr("guest_owner.kbs.se_requests.time.monotonic", lambda: now)
+    se_requests._wrap_shared_key.cache_clear()
+    two = se_references(roots=(machine_root(), machine_root(1)))
+
+    def ask() -> bytes:
+        return parse_se_request(make_se_nonce(two).encode()).blob
+
+    blobs = [ask() for _ in range(20)]
+    assert made == 2
+    # what a request is about is nevertheless its own, and so is its IV
+    assert len({Ultravisor(machine=1).open(blob) for blob in blobs}) == 20
+    assert len({blob[IV] for blob in blobs}) == 20
+    assert len({blob[SLOTS] for blob in blobs}) == 1
+    now = 60.0
+    later = ask()
+    assert made == 4
+    assert later[SLOTS] != blobs[0][SLOTS]
+    # who was registered meanwhile is asked at once, and who was removed no more
+    assert Ultravisor(machine=1).open(later)
+    one = make_se_nonce(se_references(roots=(machine_root(),)))
+    assert Ultravisor(machine=1).open(parse_se_request(one.encode()).blob) is None
+    assert made == 5
 
 
 def test_request_needs_a_machine() -> None:
