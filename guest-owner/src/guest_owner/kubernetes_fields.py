@@ -4,7 +4,8 @@ A `FormatError` has the reason `kubernetes.<key>`. What the fields mean is
 `guest_owner.kubernetes_pod`.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import yaml
@@ -12,14 +13,25 @@ import yaml
 from ccinit.errors import FormatError
 
 _NO_CLUSTER: Final = "nothing of a cluster is known in a guest"
+_NO_ACCOUNT: Final = f"{_NO_CLUSTER}: leave it out, and no token is mounted"
 _NO_PROBE: Final = "the guest reads nothing that containers write: exec or tcpSocket"
+_OWN_NAMESPACE: Final = "a pod is alone in its machine: leave it out"
+_OWN_FILES: Final = "the guest makes /etc/hosts and /etc/resolv.conf: leave it out"
+_GROUP: Final = "every user may write to a volume's top: leave it out"
+_MOUNTED_WHOLE: Final = "a volume is mounted whole; a secret's items say each file's path"
+_NO_LABEL: Final = "the guest has no such module: leave it out"
+_TERMINAL: Final = "`guest-owner exec -it` gives one later: leave it out"
 _ELSEWHERE: Final = {
     "configMap": "its texts are [[file]]s of pod.toml",
+    "projected": "each of its sources by itself, a secret as a volume of its own",
+    "downwardAPI": "its texts are [[file]]s of pod.toml",
     "persistentVolumeClaim": "a [[volume]] of kind persistent in pod.toml",
+    "ephemeral": "an emptyDir with a sizeLimit",
+    "csi": "a [[volume]] of kind persistent or verity in pod.toml",
     "hostPath": "no path of a host reaches a guest",
     "imagePullSecrets": "auth of an [[image]] in pod.toml",
-    "serviceAccount": _NO_CLUSTER,
-    "serviceAccountName": _NO_CLUSTER,
+    "serviceAccount": _NO_ACCOUNT,
+    "serviceAccountName": _NO_ACCOUNT,
     "fieldRef": f"{_NO_CLUSTER}: write the value",
     "resourceFieldRef": f"{_NO_CLUSTER}: write the value",
     "configMapKeyRef": "write the value",
@@ -27,7 +39,33 @@ _ELSEWHERE: Final = {
     "httpGet": _NO_PROBE,
     "grpc": _NO_PROBE,
     "startupProbe": "initialDelaySeconds of the two others",
-    "fsGroup": "a volume is every user's in the pod",
+    "lifecycle": "the program itself, on its stop signal, within terminationGracePeriodSeconds",
+    "activeDeadlineSeconds": "the program itself has to end",
+    "hostname": "it is the pod's name: leave it out",
+    "subdomain": f"{_NO_CLUSTER}: leave it out",
+    "hostAliases": _OWN_FILES,
+    "dnsConfig": _OWN_FILES,
+    "hostNetwork": _OWN_NAMESPACE,
+    "hostPID": _OWN_NAMESPACE,
+    "hostIPC": _OWN_NAMESPACE,
+    "ephemeralContainers": "`guest-owner exec`, or `debug open` with tools of your own",
+    "restartPolicy": "a sidecar is one of containers, and depends_on in pod.toml orders them",
+    "privileged": "capabilities.add, one by one",
+    "fsGroup": _GROUP,
+    "fsGroupChangePolicy": _GROUP,
+    "supplementalGroups": "say one, as runAsGroup",
+    "procMount": "it is the default: leave it out",
+    "seLinuxOptions": _NO_LABEL,
+    "appArmorProfile": _NO_LABEL,
+    "sysctls": "they are the guest's: leave it out",
+    "subPath": _MOUNTED_WHOLE,
+    "subPathExpr": _MOUNTED_WHOLE,
+    "generateName": "a pod's name is one: write metadata.name",
+    "ephemeral-storage": "size_bytes of the scratch [[volume]], or an emptyDir's sizeLimit",
+    "stdin": _TERMINAL,
+    "tty": _TERMINAL,
+    "terminationGracePeriodSeconds": "the Pod's own is what counts",
+    "optional": "what a pod names has to be there: leave it out",
 }
 """What takes the place of a field that cannot be taken over."""
 
@@ -73,11 +111,13 @@ def read_table(
     allowed: set[str] | frozenset[str],
     *,
     left_out: set[str] | frozenset[str] = frozenset(),
+    refused: set[str] | frozenset[str] = frozenset(),
 ) -> Mapping[str, Any]:
-    """Return a mapping that has no other keys than these."""
+    """Return a mapping that has no other keys than these, and none of `refused` but as false."""
     if not isinstance(value, dict):
         raise FormatError(f"kubernetes.{where}", "expected a mapping")
-    unknown = sorted(str(key) for key in value.keys() - allowed - left_out)
+    is_off = {key for key in refused if value.get(key) is False}
+    unknown = sorted(str(key) for key in value.keys() - allowed - left_out - is_off)
     if unknown:
         named = ", ".join(_with_hint(key) for key in unknown)
         raise FormatError(f"kubernetes.{where}", f"cannot be taken over: {named}")
@@ -94,12 +134,36 @@ def read_tables(
     allowed: set[str] | frozenset[str],
     *,
     left_out: set[str] | frozenset[str] = frozenset(),
+    refused: set[str] | frozenset[str] = frozenset(),
 ) -> Sequence[Mapping[str, Any]]:
     """Return a list of such mappings; absent means empty."""
     found = value.get(key, [])
     if not isinstance(found, list):
         raise FormatError(f"kubernetes.{key}", "expected a list")
-    return [read_table(one, key, allowed, left_out=left_out) for one in found]
+    return [_read_entry(one, key, allowed, left_out, refused) for one in found]
+
+
+def _read_entry(
+    one: object,
+    key: str,
+    allowed: set[str] | frozenset[str],
+    left_out: set[str] | frozenset[str],
+    refused: set[str] | frozenset[str],
+) -> Mapping[str, Any]:
+    with naming_entry(one):
+        return read_table(one, key, allowed, left_out=left_out, refused=refused)
+
+
+@contextmanager
+def naming_entry(one: object) -> Iterator[None]:
+    """Have an error say in which container, volume or variable it is, if that has a name."""
+    try:
+        yield
+    except FormatError as error:
+        name = one.get("name") if isinstance(one, dict) else None
+        if not isinstance(name, str):
+            raise
+        raise FormatError(error.reason, f"{name}: {error.detail}") from error
 
 
 def read_text(value: Mapping[str, Any], key: str) -> str:

@@ -15,30 +15,39 @@ from ccinit.formats.kbs.sealed_secret import PREFIX
 from ccinit.formats.pod.capability import Capability
 from guest_owner.kubernetes_fields import (
     load_yaml,
+    naming_entry,
     read_number,
     read_table,
     read_tables,
     read_text,
     read_texts,
 )
+from guest_owner.kubernetes_probe import convert_probe
 from guest_owner.kubernetes_quantity import parse_memory, parse_processors, parse_volume_size
 
 _LEFT_OUT: Final = frozenset(
     (
         *("affinity", "dnsPolicy", "enableServiceLinks", "nodeName", "nodeSelector"),
-        *("priorityClassName", "runtimeClassName", "schedulerName", "tolerations"),
+        *("preemptionPolicy", "priority", "priorityClassName", "readinessGates"),
+        *("runtimeClassName", "schedulerName", "tolerations", "topologySpreadConstraints"),
+    )
+)
+_OFF: Final = frozenset(("hostIPC", "hostNetwork", "hostPID"))
+"""Taken as what is so in any case if they are false; others likewise below."""
+_BOOKKEEPING: Final = frozenset(
+    (
+        *("annotations", "creationTimestamp", "finalizers", "generation", "labels"),
+        *("managedFields", "namespace", "ownerReferences", "resourceVersion", "uid"),
     )
 )
 _POD_USER: Final = ("runAsUser", "runAsGroup", "runAsNonRoot")
 """What a Pod says for those of its containers that do not say it themselves."""
-_CONTAINER_LEFT_OUT: Final = frozenset(("imagePullPolicy", "ports"))
+_CONTAINER_LEFT_OUT: Final = frozenset(
+    ("imagePullPolicy", "ports", "terminationMessagePath", "terminationMessagePolicy")
+)
+_CONTAINER_OFF: Final = frozenset(("stdin", "stdinOnce", "tty"))
+_MAX_MODE: Final = 0o777
 _RESTART: Final = {"Always": "always", "OnFailure": "on-failure", "Never": "never"}
-_RHYTHM: Final = {
-    "initialDelaySeconds": "delay_seconds",
-    "periodSeconds": "period_seconds",
-    "timeoutSeconds": "timeout_seconds",
-    "failureThreshold": "failures",
-}
 _NO_SECCOMP: Final = {
     "RuntimeDefault": "a localhostProfile beside type RuntimeDefault",
     "Unconfined": "no container goes without a profile; name the calls it needs"
@@ -63,21 +72,25 @@ def convert_pod(text: str, ca_pem: str, scratch_bytes: int) -> str:
         FormatError: `kubernetes.…`, what cannot be taken over.
     """
     document = load_yaml(text)
+    if isinstance(document, dict) and (
+        (document.get("apiVersion"), document.get("kind")) != ("v1", "Pod")
+    ):
+        detail = (
+            "expected apiVersion v1, kind Pod; of a Deployment, Job or the like write its"
+            " spec.template as one, with a metadata.name"
+        )
+        raise FormatError("kubernetes.kind", detail)
     pod = read_table(
         document, "pod", {"apiVersion", "kind", "metadata", "spec"}, left_out={"status"}
     )
-    if (pod.get("apiVersion"), pod.get("kind")) != ("v1", "Pod"):
-        raise FormatError("kubernetes.kind", "expected apiVersion v1, kind Pod")
     allowed = {"name"}
-    left_out = {"annotations", "labels", "namespace"}
-    name = read_text(
-        read_table(pod.get("metadata"), "metadata", allowed, left_out=left_out), "name"
-    )
+    metadata = read_table(pod.get("metadata"), "metadata", allowed, left_out=_BOOKKEEPING)
+    name = read_text(metadata, "name")
     allowed = {
         *("containers", "initContainers", "restartPolicy", "securityContext", "volumes"),
         *("shareProcessNamespace", "terminationGracePeriodSeconds", "automountServiceAccountToken"),
     }
-    spec = read_table(pod.get("spec"), "spec", allowed, left_out=_LEFT_OUT)
+    spec = read_table(pod.get("spec"), "spec", allowed, left_out=_LEFT_OUT, refused=_OFF)
     if spec.get("automountServiceAccountToken", False) is not False:
         raise FormatError("kubernetes.automountServiceAccountToken", "there is no such token here")
     allowed = {"seccompProfile", *_POD_USER}
@@ -114,7 +127,8 @@ class _Pod:
             ("containers", "main", _RESTART[policy]),
         ):
             for one in self._of(place):
-                yield from self._container(one, kind, restart)
+                with naming_entry(one):
+                    yield from self._container(one, kind, restart)
         for volume in self._volumes.values():
             yield from _empty_directory(volume)
         if self._scratch_bytes:
@@ -131,7 +145,13 @@ class _Pod:
             yield "ipc = true  # as in every Pod of Kubernetes; false if no container needs it"
 
     def _of(self, place: str) -> Sequence[Mapping[str, Any]]:
-        return read_tables(self._spec, place, _CONTAINER_FIELDS, left_out=_CONTAINER_LEFT_OUT)
+        return read_tables(
+            self._spec,
+            place,
+            _CONTAINER_FIELDS,
+            left_out=_CONTAINER_LEFT_OUT,
+            refused=_CONTAINER_OFF,
+        )
 
     def _container(self, one: Mapping[str, Any], kind: str, restart: str) -> Lines:
         # In TOML's order: a container's own values, its tables, and what only names it.
@@ -149,7 +169,7 @@ class _Pod:
         yield from _limits(one)
         for place, table in (("readinessProbe", "ready"), ("livenessProbe", "alive")):
             if place in one:
-                yield from _probe(one[place], place, table)
+                yield from convert_probe(one, place, table)
         mounts = read_tables(one, "volumeMounts", {"name", "mountPath", "readOnly"})
         for mount in mounts:
             yield from self._mount(mount)
@@ -169,7 +189,9 @@ class _Pod:
                     continue
                 yield from self._resource(container, said)
             else:
-                key = read_table(said.get("secretKeyRef"), "secretKeyRef", {"name", "key"})
+                key = read_table(
+                    said.get("secretKeyRef"), "secretKeyRef", {"name", "key"}, refused={"optional"}
+                )
                 yield from self._secret(container, read_text(key, "name"), read_text(key, "key"))
             yield f"env = {_quote(variable)}"
 
@@ -183,8 +205,9 @@ class _Pod:
         volume = self._volume(mount)
         if "secret" not in volume:
             return
-        secret = read_table(volume["secret"], "secret", {"secretName", "items"})
-        items = read_tables(secret, "items", {"key", "path"})
+        allowed = {"secretName", "items", "defaultMode"}
+        secret = read_table(volume["secret"], "secret", allowed, refused={"optional"})
+        items = read_tables(secret, "items", {"key", "path", "mode"})
         if not items:
             raise FormatError("kubernetes.secret", "name its keys as items: a KBS lists nothing")
         for item in items:
@@ -192,6 +215,7 @@ class _Pod:
                 container, read_text(secret, "secretName"), read_text(item, "key")
             )
             yield f"file = {_quote(read_text(mount, 'mountPath') + '/' + read_text(item, 'path'))}"
+            yield from _mode({"mode": secret.get("defaultMode"), **item})
 
     def _secret(self, container: str, secret: str, key: str) -> Lines:
         return self._resource(container, f"kbs:///ccinit/{self._name}/file-{secret}-{key}")
@@ -219,12 +243,14 @@ def _variables(one: Mapping[str, Any]) -> _Variables:
     names = [read_text(each, "name") for each in tables]
     if len(set(names)) != len(names):
         raise FormatError("kubernetes.env", f"a variable stands twice: {sorted(names)}")
-    return {
-        name: _unexpanded(read_text(each, "value"), "env", names)
-        if "value" in each
-        else read_table(each.get("valueFrom"), "valueFrom", {"secretKeyRef"})
-        for name, each in zip(names, tables, strict=True)
-    }
+    return {name: _variable(each, names) for name, each in zip(names, tables, strict=True)}
+
+
+def _variable(each: Mapping[str, Any], names: Sequence[str]) -> str | Mapping[str, Any]:
+    with naming_entry(each):
+        if "valueFrom" in each:
+            return read_table(each["valueFrom"], "valueFrom", {"secretKeyRef"})
+        return _unexpanded(read_text({"value": "", **each}, "value"), "env", names)
 
 
 def _plain_environment(variables: _Variables) -> Lines:
@@ -251,7 +277,9 @@ def _program(one: Mapping[str, Any], variables: Collection[str]) -> Lines:
 def _unexpanded(text: str, where: str, variables: Collection[str]) -> str:
     """Return a text that a cluster would leave as it is: nobody expands it here."""
     if "$$" in text or any(f"$({name})" in text for name in variables):
-        raise FormatError(f"kubernetes.{where}", f"nothing is expanded here: {text[:80]!r}")
+        raise FormatError(
+            f"kubernetes.{where}", f"nothing is expanded here, write what it means: {text[:80]!r}"
+        )
     return text
 
 
@@ -260,7 +288,9 @@ def _rights(one: Mapping[str, Any], of_pod: Mapping[str, Any]) -> Lines:
         *_POD_USER,
         *("readOnlyRootFilesystem", "allowPrivilegeEscalation", "capabilities", "seccompProfile"),
     }
-    own = read_table(one.get("securityContext", {}), "securityContext", allowed)
+    own = read_table(
+        one.get("securityContext", {}), "securityContext", allowed, refused={"privileged"}
+    )
     context = {key: of_pod[key] for key in _POD_USER if key in of_pod} | dict(own)
     if context.get("allowPrivilegeEscalation", False) is not False:
         raise FormatError("kubernetes.allowPrivilegeEscalation", "no container may")
@@ -305,23 +335,14 @@ def _check_seccomp(context: Mapping[str, Any]) -> None:
         raise FormatError("kubernetes.seccompProfile", why)
 
 
-def _probe(value: object, place: str, table: str) -> Lines:
-    allowed = {"exec", "tcpSocket", *_RHYTHM}
-    probe = read_table(value, place, allowed, left_out={"successThreshold"})
-    if probe.get("successThreshold", 1) != 1:
-        raise FormatError(f"kubernetes.{place}", "one success is enough here")
-    yield f"[container.{table}]"
-    if "exec" in probe:
-        words = read_texts(read_table(probe["exec"], "exec", {"command"}), "command")
-        yield f"exec = {json.dumps(words)}"
-    if "tcpSocket" in probe:
-        port = read_number(read_table(probe["tcpSocket"], "tcpSocket", {"port"}), "port")
-        yield f"tcp_port = {port}"
-    for name, key in _RHYTHM.items():
-        if name in probe:
-            yield f"{key} = {read_number(probe, name)}"
-    if "timeoutSeconds" not in probe:
-        yield "timeout_seconds = 1"
+def _mode(item: Mapping[str, Any]) -> Lines:
+    """Say a file's mode if somebody does; else it is the guest's default, the owner's to read."""
+    if item["mode"] is None:
+        return
+    mode = read_number(item, "mode")
+    if not 0 <= mode <= _MAX_MODE:
+        raise FormatError("kubernetes.mode", "0 to 0777")
+    yield f"mode = 0o{mode:o}"
 
 
 def _limits(one: Mapping[str, Any]) -> Lines:

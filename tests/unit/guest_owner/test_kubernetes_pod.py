@@ -225,6 +225,96 @@ def test_what_cannot_be_taken_over_is_refused_by_its_field(reason: str, old: str
     assert caught.value.reason == reason
 
 
+def test_what_changes_nothing_is_no_reason_to_refuse() -> None:
+    said = POD.replace(
+        "spec:",
+        "spec:\n  hostNetwork: false\n  hostPID: false\n  priority: 0\n"
+        "  topologySpreadConstraints: [{maxSkew: 1}]",
+        1,
+    )
+    said = said.replace("runAsUser:", "privileged: false, runAsUser:")
+    said = said.replace(
+        "    workingDir:",
+        "    stdin: false\n    tty: false\n    terminationMessagePolicy: File\n    workingDir:",
+    )
+    said = said.replace("key: token}", "key: token, optional: false}")
+    said = said.replace("secretName: web-tls,", "secretName: web-tls, optional: false,")
+    said = said.replace("metadata: {", "metadata: {creationTimestamp: null, uid: 7, ")
+    assert said.count("false") == 7
+    assert convert(said) == convert()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  initC", "  hostNetwork: true\n  initC"),
+        ("  initC", "  hostPID: 0\n  initC"),  # what only looks like false
+        ("    workingDir", "    tty: true\n    workingDir"),
+        ("runAs", "privileged: true, runAs"),
+        ("key: token}", "key: token, optional: true}"),
+        ("secretName: web-tls,", "secretName: web-tls, optional: true,"),
+    ],
+)
+def test_the_same_is_refused_if_it_is_asked_for(old: str, new: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        convert(POD.replace(old, new, 1))
+    assert "cannot be taken over: " in caught.value.detail
+    assert " (" in caught.value.detail  # and what to do
+
+
+def test_variable_without_a_value_is_empty() -> None:
+    text = POD.replace(', value: "say \\"hello\\""', "")
+    assert text != POD
+    assert convert(text).containers[1].env == (("GREETING", ""),)
+
+
+def test_port_of_a_probe_may_be_named() -> None:
+    named = POD.replace("{containerPort: 80}", "{name: http, containerPort: 8080, protocol: TCP}")
+    web = convert(named.replace("port: 80}}", "port: http}}")).containers[1]
+    assert web.alive is not None
+    assert web.alive.tcp_port == 8080
+    with pytest.raises(FormatError) as caught:
+        convert(named.replace("port: 80}}", "port: https}}"))
+    assert (caught.value.reason, caught.value.detail) == (
+        "kubernetes.port",
+        "web: ports names no 'https'",
+    )
+
+
+def test_files_of_a_secret_get_the_modes_that_it_says() -> None:
+    def modes(old: str = "", new: str = "") -> list[int]:
+        return [one.mode for one in convert(POD.replace(old, new)).secrets if one.file]
+
+    assert modes() == [0o400]
+    assert modes("secretName:", "defaultMode: 0440, secretName:") == [0o440]
+    assert modes("path: key.pem}", "path: key.pem, mode: 288}") == [0o440]
+    both = "defaultMode: 0444, items: [{mode: 0400, "
+    assert modes("items: [{", both) == [0o400]
+    for wrong in ("01000", "-1", "'0400'", "true"):
+        with pytest.raises(FormatError) as caught:
+            modes("path: key.pem}", f"path: key.pem, mode: {wrong}}}")
+        assert caught.value.reason == "kubernetes.mode"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ("    workingDir:", "    startupProbe: {}\n    workingDir:", "web: cannot"),
+        ('value: "say \\"hello\\""', "value: 1", "web: GREETING: expected text"),
+        ("{secretKeyRef: {name: api, key: token}}", "{fieldRef: {a: b}}", "web: TOKEN: cannot"),
+        ("emptyDir: {medium: Memory, sizeLimit: 8Mi}", "hostPath: {}", "cache: cannot"),
+        ("memory: 64Mi", "memory: 64MB", "web: '64MB' is no quantity"),
+        ("[/bin/ready, now]", "[cat, /tmp/ready]", "web: an absolute path in the image: 'cat'"),
+        ("kind: Pod", "kind: Deployment", "write its spec.template as one"),
+    ],
+)
+def test_refusal_says_where_it_is(old: str, new: str, where: str) -> None:
+    assert old in POD
+    with pytest.raises(FormatError) as caught:
+        convert(POD.replace(old, new, 1))
+    assert where in caught.value.detail
+
+
 @pytest.mark.parametrize(
     ("hint", "old", "new"),
     [
