@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ccinit.errors import ConfigError, FormatError
 from guest_owner.arguments import Subparsers, add_group, add_state
-from guest_owner.kbs.admin_token import sign_admin_token
+from guest_owner.kbs.admin_token import MAX_LIFE_SECONDS, sign_admin_token
 from guest_owner.kbs.administrators import Administrators
 from guest_owner.kbs.authority import MAX_PEM_BYTES
 from guest_owner.kbs.files import read_capped, write_new
 from guest_owner.kbs.references import check_name
+from measured_boot.argument_types import whole_number
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -48,7 +49,7 @@ def add_parser(subparsers: Subparsers) -> None:
     token.add_argument("file", type=Path, metavar="FILE", help="private key from `admin new-key`")
     token.add_argument(
         "--seconds",
-        type=int,
+        type=whole_number(1, MAX_LIFE_SECONDS),
         default=600,
         metavar="N",
         help="how long the token is valid (default: %(default)s)",

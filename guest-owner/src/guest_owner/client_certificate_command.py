@@ -10,7 +10,13 @@ from pathlib import Path
 from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import PRIVATE_MODE, write_atomically
-from guest_owner.plane.authority import CERTIFICATE_FILE, create_authority, read_authority
+from guest_owner.plane.authority import (
+    AUTHORITY_LIFE,
+    CERTIFICATE_FILE,
+    create_authority,
+    read_authority,
+)
+from measured_boot.argument_types import whole_number
 
 _CLIENT_DAYS = 90
 _GUEST_DAYS = 825
@@ -48,7 +54,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _add_output(parser: argparse.ArgumentParser, days: int) -> None:
-    parser.add_argument("--days", type=int, default=days, help=f"lifetime (default: {days})")
+    parser.add_argument(
+        "--days",
+        type=whole_number(1, AUTHORITY_LIFE.days),
+        default=days,
+        help=f"lifetime (default: {days})",
+    )
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="key and certificate, PEM"
     )

@@ -26,9 +26,9 @@ from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
+from measured_boot.argument_types import whole_number
 
 _SHELL = ("/bin/sh", "-i")
-_MAX_MINUTES = MAX_GRANT_SECONDS // 60
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -70,7 +70,7 @@ _TOOLS_HELP = "ccinit-debug-tools.json of the image build"
 def _add_terms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes",
-        type=int,
+        type=whole_number(1, MAX_GRANT_SECONDS // 60),
         default=60,
         metavar="N",
         help="until the guest ends (default: %(default)s)",
@@ -137,8 +137,6 @@ def _grant_uri(pod: str) -> ResourceUri:
 
 
 def _make_order(arguments: argparse.Namespace) -> DebugOrder:
-    if not 1 <= arguments.minutes <= _MAX_MINUTES:
-        raise ConfigError("debug.minutes", f"expected 1 to {_MAX_MINUTES}")
     tools = read_parsed(arguments.tools, MAX_TOOLS_BYTES, parse_debug_tools)
     return DebugOrder(
         expires_s=int(time.time()) + arguments.minutes * 60,

@@ -29,11 +29,13 @@ from guest_owner.kbs.files import PUBLIC_MODE, naming, write_atomically
 from guest_owner.kubernetes_pod import convert_pod
 from guest_owner.manifest_roots import find_bad_roots
 from guest_owner.table import format_table
+from measured_boot.argument_types import whole_number
 
 ALGORITHMS = ("sha256", "sha384")
 KERNEL_PLACES = ("/proc", "/dev", "/sys")
 POD_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
 _MIB = 1 << 20
+_MAX_SCRATCH_MIB = 1 << 20
 Finding = tuple[str, str]
 """A reason as the guest would give it, and what is wrong."""
 
@@ -54,7 +56,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     init.add_argument(
         "--scratch-mib",
-        type=int,
+        type=whole_number(0, _MAX_SCRATCH_MIB),
         default=1024,
         metavar="N",
         help="scratch disk (default: 1024); 0 is none: images and what is written are in memory",

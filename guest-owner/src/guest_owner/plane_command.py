@@ -24,6 +24,9 @@ from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Streams
 from guest_owner.unseal_command import code_text, escape_text
 from guest_owner.verify_command import appraise_alone
+from measured_boot.argument_types import whole_number
+
+_MAX_NUMBER = (1 << 64) - 1
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -33,7 +36,8 @@ def add_parser(subparsers: Subparsers) -> None:
     events = _add(subparsers, "events", "Print recent events of the guest itself.", _events)
     for parser in (logs, events):
         parser.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
-        parser.add_argument("--since", type=int, default=0, metavar="NUMBER", help="first entry")
+        number = whole_number(0, _MAX_NUMBER)
+        parser.add_argument("--since", type=number, default=0, metavar="NUMBER", help="first entry")
         parser.add_argument("--json", action="store_true", help="one JSON object per line")
     _add(subparsers, "metrics", "Print the guest's metrics in Prometheus text format.", _metrics)
     attest = _add(

@@ -15,7 +15,7 @@ from ccinit.formats.signature.image_policy import MAX_POLICY_BYTES, parse_image_
 from guest_owner import rollback_counter_command
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.files import naming, read_capped, read_parsed
-from guest_owner.kbs.minting import MintOrder
+from guest_owner.kbs.minting import MAX_LIFE_SECONDS, MintOrder
 from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, parse_issuer
 from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, parse_key_set
 from guest_owner.kbs.references import (
@@ -33,6 +33,7 @@ from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 from guest_owner.plane.authority import CERTIFICATE_FILE, ensure_authority
 from guest_owner.registration_files import parse_public_key
 from guest_owner.volume_key_command import check_volume_key
+from measured_boot.argument_types import whole_number
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -134,7 +135,7 @@ def _add_identity(commands: Subparsers) -> None:
     identity.add_argument("uri", metavar="URI", help="kbs:///ccinit/POD/tls-identity")
     identity.add_argument(
         "--life-hours",
-        type=int,
+        type=whole_number(1, MAX_LIFE_SECONDS // 3600),
         default=24,
         metavar="N",
         help="how long a certificate is valid (default: %(default)s)",

@@ -2,10 +2,12 @@
 
 import argparse
 
+from ccinit.formats.encoding.strict_json import MAX_INTEGER
 from ccinit.formats.kbs.rollback_counter import counter_rule, parse_counter_path
 from guest_owner.arguments import Subparsers, add_state
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.store import Store
+from measured_boot.argument_types import whole_number
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -17,7 +19,7 @@ def add_parser(commands: Subparsers) -> None:
     counter.add_argument("volume", metavar="VOLUME", help='with rollback = "kbs-counter"')
     counter.add_argument(
         "--value",
-        type=int,
+        type=whole_number(0, MAX_INTEGER - 1),
         metavar="N",
         help="go on from N, whatever it is at: accept the backup of which a guest said so "
         "(default: begin to count)",

@@ -14,7 +14,6 @@ from typing import Final
 
 from ccinit.errors import ConfigError
 from host_runtime.accelerator import choose_accelerator
-from host_runtime.argument_types import seconds_up_to, whole_number
 from host_runtime.esp import create_esp
 from host_runtime.exit_watch import ExitWatch
 from host_runtime.firmware_text import FirmwareRecord, firmware_name, read_record, write_record
@@ -50,6 +49,7 @@ from host_runtime.tee_options import (
 from host_runtime.termination import orderly_termination
 from host_runtime.tools import Tools
 from host_runtime.transport import is_kernel_vsock_usable
+from measured_boot.argument_types import seconds_up_to, whole_number
 
 OVMF_CODE: Final = "usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES: Final = "usr/share/OVMF/OVMF_VARS_4M.fd"

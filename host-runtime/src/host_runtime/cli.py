@@ -19,11 +19,11 @@ from typing import BinaryIO
 from ccinit.errors import CcinitError, ConfigError, PeerError
 from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, METHODS, PORT
 from host_runtime import boot_command
-from host_runtime.argument_types import seconds_up_to, whole_number
 from host_runtime.forward import forward
 from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.tcp_address import join_address, split_address
 from host_runtime.transport import KernelLink, UserLink, VsockLink
+from measured_boot.argument_types import seconds_up_to, whole_number
 from measured_boot.command_errors import run_command
 
 _CONNECT_SECONDS = 5.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
+from measured_boot.argument_types import whole_number
 from measured_boot.command_files import naming, reading, write_whole
 from measured_boot.image_arguments import (
     IMAGE_HELP,
@@ -48,6 +49,7 @@ _MEASURED: Final = {
     Technology.SNP_SVSM: _PROCESSORS,
     Technology.TDX: {"firmware", "memory"},
 }
+_MAX_MEMORY_MIB: Final = 1 << 32
 _NOT_COMPARED: Final = "computed by the specification; no boot of such hardware was compared"
 
 
@@ -68,7 +70,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     add("--vcpus", type=_parse_counts, help="one number or more: 4, 1,2,8, 1-16 (default: 1)")
     add(
         "--memory",
-        type=int,
+        type=whole_number(1, _MAX_MEMORY_MIB),
         metavar="MIB",
         help="recorded; nothing that is predicted depends on it",
     )

@@ -167,6 +167,8 @@ def _list_events(prediction: LaunchPrediction) -> dict[str, list[dict[str, str]]
 
 def _require_name(name: str) -> None:
     if not 0 < len(name) <= MAX_NAME_BYTES or name.startswith("."):
-        raise ConfigError("reference.name", f"1 to {MAX_NAME_BYTES} characters, no leading dot")
+        words = f"1 to {MAX_NAME_BYTES} characters, no leading dot"
+        raise ConfigError("reference.name", f"expected {words}, found {name[:80]!r}")
     if not _NAME_CHARACTERS.issuperset(name):
-        raise ConfigError("reference.name", "expected lower-case letters, digits, '-', '_', '.'")
+        words = "lower-case letters, digits, '-', '_', '.'"
+        raise ConfigError("reference.name", f"expected {words}, found {name!r}")

@@ -10,7 +10,7 @@ import pytest
 from ccinit.formats.initdata.document import decompress_document, parse_header, parse_initdata
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from guest_owner.arguments import parse_listen
-from guest_owner.cli import build_parser
+from guest_owner.cli import build_parser, main
 from guest_owner.initdata_command import make_document
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.store import Store
@@ -245,3 +245,45 @@ def _options(words: tuple[str, ...]) -> set[str]:
             if isinstance(action, argparse._SubParsersAction) and word in action.choices:
                 parser = action.choices[word]
     return {option for action in parser._actions for option in action.option_strings}
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "most"),
+    [
+        ("admin token key.pem", "--seconds", 24 * 3600),
+        ("register tls-identity kbs:///ccinit/demo/tls-identity", "--life-hours", 7 * 24),
+        ("client-cert new alice --role logs --output alice.pem", "--days", 3650),
+        ("owner-identity new demo --output demo.pem", "--days", 3650),
+        ("debug grant demo --tools tools.json", "--minutes", 24 * 60),
+        ("debug open --tools tools.json", "--minutes", 24 * 60),
+    ],
+)
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_number_out_of_range_is_wrong_usage_in_the_unit_of_its_option(
+    command: str, option: str, most: int, beyond: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = str(most * beyond + beyond)
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), option, found])
+    assert ended.value.code == 2
+    words = f"argument {option}: expected 1 to {most}, found '{found}'\n"
+    assert capsys.readouterr().err.endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("command", "most"),
+    [
+        ("logs --since", (1 << 64) - 1),
+        ("events --since", (1 << 64) - 1),
+        ("register rollback-counter demo data --value", (1 << 53) - 2),
+        ("manifest init --image a --ca b --output c --scratch-mib", 1 << 20),
+    ],
+)
+def test_number_beyond_what_its_format_holds_is_wrong_usage(
+    command: str, most: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for found in (-1, most + 1):
+        with pytest.raises(SystemExit) as ended:
+            main([*command.split(), str(found)])
+        assert ended.value.code == 2
+        assert f"expected 0 to {most}, found '{found}'\n" in capsys.readouterr().err

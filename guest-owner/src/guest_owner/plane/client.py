@@ -104,7 +104,7 @@ class OwnerClient:
             )
         except (OSError, UnicodeError) as error:  # UnicodeError: no name to be looked up
             where = f"{endpoint.host}:{endpoint.port}"
-            raise PeerError("owner.unreachable", f"{where}: {error}") from error
+            raise PeerError("owner.unreachable", f"{where}: {_why(error)}") from error
         return cls(connection, endpoint)
 
     def call(self, name: str, *params: Value, seconds: float | None = None) -> tuple[Value, ...]:
@@ -257,10 +257,10 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext:
     return context
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError | UnicodeError) -> str:
     if isinstance(error, ssl.SSLError):
         return f"not usable: {error.reason}"
-    return error.strerror or str(error)
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
 def _tls_error(error: ssl.SSLError) -> PeerError:

@@ -1,19 +1,20 @@
 """Numbers as they stand on a command line: in range, or wrong usage before anything is done."""
 
 import argparse
+import re
 from collections.abc import Callable
+from typing import Final
+
+_DIGITS: Final = re.compile("[0-9]{1,20}")
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
     """Return a parser of whole numbers from `low` to `high`."""
 
     def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
+        value = int(text) if _DIGITS.fullmatch(text) else low - 1
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"expected {low} to {high}, found {text!r}")
+            raise argparse.ArgumentTypeError(f"expected {low} to {high}, found {text[:40]!r}")
         return value
 
     return parse
@@ -28,7 +29,7 @@ def seconds_up_to(high: float) -> Callable[[str], float]:
         except ValueError:
             value = -1.0
         if not 0 <= value <= high:  # nor is it NaN
-            raise argparse.ArgumentTypeError(f"expected 0 to {high:g} seconds, found {text!r}")
+            raise argparse.ArgumentTypeError(f"expected 0 to {high:g} seconds, found {text[:40]!r}")
         return value
 
     return parse
