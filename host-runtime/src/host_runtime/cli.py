@@ -101,27 +101,17 @@ def _exit(client: GuestClient, options: argparse.Namespace) -> None:
 
 
 def _collect(client: GuestClient, options: argparse.Namespace) -> None:
-    with options.output.open("ab") as output:
-        _require_alone(output, options.output)
-        cursor = output.tell() if options.cursor is None else options.cursor
-        wait_ms = _FOLLOW_MS if options.follow else 0
-        for chunk in client.collect(cursor, wait_ms, follow=options.follow):
-            start = chunk.next_cursor - len(chunk.blob)
-            if options.cursor is None and start != cursor:
-                raise PeerError(
-                    "collect.gap",
-                    f"{options.output} ends at {cursor}, what the guest still has begins at "
-                    f"{start}: go on with the file that was collected into before",
-                )
-            if output.tell() + len(chunk.blob) > options.limit_mib << 20:
-                raise PeerError(
-                    "collect.limit",
-                    f"{options.output} has reached its limit of {options.limit_mib} MiB; to go on:"
-                    f" --limit-mib, or another file with --cursor {cursor}",
-                )
-            output.write(chunk.blob)
-            output.flush()
-            cursor = chunk.next_cursor
+    is_new = not options.output.exists()
+    try:
+        with options.output.open("ab") as output:
+            _require_alone(output, options.output)
+            cursor = _append_log(client, options, output)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(options.output)) from error
+    except CcinitError:
+        if is_new and not options.output.stat().st_size:
+            options.output.unlink()
+        raise
     said: dict[str, object] = {"next_cursor": cursor}
     if options.follow:  # the log is over: the guest is there for two seconds more, and says why
         with suppress(CcinitError):
@@ -136,6 +126,30 @@ def _require_alone(output: BinaryIO, path: Path) -> None:
         fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise ConfigError("collect.busy", f"another `collect` adds to {path}") from error
+
+
+def _append_log(client: GuestClient, options: argparse.Namespace, output: BinaryIO) -> int:
+    """Return the cursor behind what was appended."""
+    cursor: int = output.tell() if options.cursor is None else options.cursor
+    wait_ms = _FOLLOW_MS if options.follow else 0
+    for chunk in client.collect(cursor, wait_ms, follow=options.follow):
+        start = chunk.next_cursor - len(chunk.blob)
+        if options.cursor is None and start != cursor:
+            raise PeerError(
+                "collect.gap",
+                f"{options.output} ends at {cursor}, what the guest still has begins at "
+                f"{start}: go on with the file that was collected into before",
+            )
+        if output.tell() + len(chunk.blob) > options.limit_mib << 20:
+            raise PeerError(
+                "collect.limit",
+                f"{options.output} has reached its limit of {options.limit_mib} MiB; to go on:"
+                f" --limit-mib, or another file with --cursor {cursor}",
+            )
+        output.write(chunk.blob)
+        output.flush()
+        cursor = chunk.next_cursor
+    return cursor
 
 
 def _relay(client: GuestClient, options: argparse.Namespace) -> None:

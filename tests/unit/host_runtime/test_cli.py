@@ -2,9 +2,11 @@ import fcntl
 import json
 import socket
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from ccinit.errors import PeerError
 from ccinit.formats.planes.host_rpc import METHODS, Code, Phase, RpcError
 from ccinit.formats.planes.msgpack_rpc import RequestReader, encode_error, encode_result
 from host_runtime.cli import main, map_address, parse_listen
@@ -240,6 +242,34 @@ def test_collect_to_the_end_tells_the_code_that_is_gone_with_the_guest(
     said = {"phase": "STOP", "code": "IMAGE"} if is_there else {}
     assert json.loads(capsys.readouterr().out) == {"next_cursor": 2} | said
     assert (tmp_path / "log").read_bytes() == b"de"
+
+
+def test_collect_from_nobody_makes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise PeerError("vsock.refused", "no guest answers")
+
+    monkeypatch.setattr("host_runtime.transport.UserLink.connect", refuse)
+    log = tmp_path / "sealed.log"
+    command = ["collect", str(log), "--guest", str(tmp_path)]
+    assert main(command) == 1
+    assert not log.exists()
+    log.touch()
+    assert main(command) == 1
+    assert log.exists()
+    assert capsys.readouterr().err.count("[vsock.refused]") == 2
+
+
+def test_collect_names_the_file_that_finds_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest, outside = socket.socketpair()
+    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    guest.sendall(encode_result(1, METHODS["collect"], (2, False, b"de")))
+    with guest:
+        assert main(["collect", "/dev/full", "--guest", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "host-runtime: /dev/full: No space left on device\n"
 
 
 def test_collect_leaves_no_gap_in_a_file(
