@@ -215,12 +215,18 @@ def placing(layout: Path) -> Iterator[Path]:
 
     Raises:
         ConfigError: `image.exists`.
+        OSError: always with a name, `layout` for a write that found no room.
     """
     require_absent(layout)
     layout.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".", suffix=".partial", dir=layout.parent) as folder:
         partial = Path(folder) / "layout"
-        yield partial
+        try:
+            yield partial
+        except OSError as error:
+            if error.filename is None:
+                raise OSError(error.errno, error.strerror, str(layout)) from error
+            raise
         partial.rename(layout)
 
 
