@@ -18,22 +18,7 @@ from ccinit.formats.evidence.se import (
     parse_se_request,
 )
 from ccinit.formats.evidence.tee import ReportData, Tee
-
-
-class Measurement(Protocol):
-    """What an ultravisor gives."""
-
-    @property
-    def measurement(self) -> bytes:
-        """The HMAC."""
-
-    @property
-    def additional(self) -> bytes:
-        """What was asked for beside it."""
-
-    @property
-    def config_uid(self) -> bytes:
-        """The guest's id."""
+from ccinit.kernel.uv import UvMeasurement
 
 
 class Ultravisor(Protocol):
@@ -41,7 +26,7 @@ class Ultravisor(Protocol):
 
     def __call__(
         self, request: bytes, user_data: bytes, *, measurement_bytes: int, additional_bytes: int
-    ) -> Measurement:
+    ) -> UvMeasurement:
         """Measure this guest."""
 
 

@@ -6,30 +6,19 @@ has no certificates leaves it to the verifier to know them.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 from ccinit.attest.attester import Evidence
 from ccinit.errors import PeerError
 from ccinit.formats.evidence.snp import SnpEvidence, parse_certificate_table
 from ccinit.formats.evidence.snp_report import SnpReport, parse_snp_report
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee
+from ccinit.kernel.tsm import TsmReport
 
 PROVIDER = "sev_guest"
 
 
-class RawReport(Protocol):
-    """What a source of reports gives: report and certificate table."""
-
-    @property
-    def outblob(self) -> bytes:
-        """The report."""
-
-    @property
-    def auxblob(self) -> bytes:
-        """The certificate table; may be empty."""
-
-
-ReportSource = Callable[[bytes], RawReport]
+ReportSource = Callable[[bytes], TsmReport]
+"""Gives the report over its argument, and the certificate table, which may be empty."""
 
 
 class SnpAttester:
@@ -66,7 +55,7 @@ class SnpAttester:
         return _read(self._source(NO_REPORT_DATA), NO_REPORT_DATA).host_data
 
 
-def _read(raw: RawReport, report_data: bytes) -> SnpReport:
+def _read(raw: TsmReport, report_data: bytes) -> SnpReport:
     report = parse_snp_report(raw.outblob)
     if report.report_data != report_data:
         raise PeerError("attest.report", "the report is not over what was asked for")

@@ -13,7 +13,6 @@ Both keys are primary keys of fixed templates: every process that has the TPM fi
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from ccinit.attest.attester import Evidence
 from ccinit.attest.tpm_quote import quote_all_pcrs
@@ -31,27 +30,12 @@ from ccinit.formats.evidence.tpm import TpmEvidence, encode_rsa_public_key
 from ccinit.formats.tcg.tpm2 import parse_tpmt_public
 from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, PrimaryKey
 from ccinit.formats.tcg.tpm_commands import Carrier, TpmCommands
+from ccinit.kernel.tsm import TsmReport
 
 PROVIDER = "sev_guest"
 
 
-class ServiceReport(Protocol):
-    """What a report of a service gives."""
-
-    @property
-    def outblob(self) -> bytes:
-        """The processor's report."""
-
-    @property
-    def auxblob(self) -> bytes:
-        """The certificate table; may be empty."""
-
-    @property
-    def manifestblob(self) -> bytes:
-        """The service's manifest."""
-
-
-ServiceSource = Callable[[], ServiceReport]
+ServiceSource = Callable[[], TsmReport]
 """Gives the vTPM's report over the report data that it was asked for."""
 
 

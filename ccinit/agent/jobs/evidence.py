@@ -16,7 +16,7 @@ from ccinit.attest.attester import Attester
 from ccinit.attest.azure import AzureAttester
 from ccinit.attest.cca import CcaAttester
 from ccinit.attest.se import SeAttester
-from ccinit.attest.snp import RawReport, SnpAttester
+from ccinit.attest.snp import SnpAttester
 from ccinit.attest.svsm import SvsmAttester
 from ccinit.attest.tdx import TdxAttester, join_event_logs
 from ccinit.attest.tpm import TpmAttester
@@ -26,7 +26,7 @@ from ccinit.kernel.entropy import random_bytes
 from ccinit.kernel.sev_guest import get_extended_report
 from ccinit.kernel.tdx_guest import read_event_log
 from ccinit.kernel.tpm import TpmDevice
-from ccinit.kernel.tsm import read_report
+from ccinit.kernel.tsm import TsmReport, read_report
 from ccinit.kernel.uv import retrieve_measurement
 
 
@@ -57,7 +57,7 @@ def snp_attester(fds: Mapping[str, int]) -> SnpAttester:
     if "sev_guest" in fds:
         return SnpAttester(partial(get_extended_report, fds["sev_guest"]))
 
-    def source(_report_data: bytes) -> RawReport:
+    def source(_report_data: bytes) -> TsmReport:
         return read_report(fds, snp.PROVIDER)
 
     return SnpAttester(source)
