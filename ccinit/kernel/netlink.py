@@ -66,11 +66,11 @@ class NetworkLinks:
             flags=IFA_F_NODAD,
         )
 
-    def add_route(self, index: int, gateway: str, destination: str = "default") -> None:
-        """Send what is for `destination` to `gateway` on a link."""
-        family = "::/0" if ":" in gateway and destination == "default" else destination
+    def add_default_route(self, index: int, gateway: str) -> None:
+        """Send what no other route covers to `gateway` on a link."""
+        everything = "::/0" if ":" in gateway else "default"  # the word alone means IPv4
         self._call(
-            "route", f"{family} via {gateway}", "add", dst=family, gateway=gateway, oif=index
+            "route", f"default via {gateway}", "add", dst=everything, gateway=gateway, oif=index
         )
 
     def _call(self, kind: str, target: str, *arguments: str, **fields: object) -> None:
