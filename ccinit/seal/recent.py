@@ -11,6 +11,7 @@ Left to others: who may read it (`ccinit.agent`), and everything that leaves the
 
 from bisect import bisect_left
 from collections import deque
+from itertools import islice
 from operator import attrgetter
 from typing import Final
 
@@ -92,10 +93,20 @@ class RecentEntries:
         """The number behind the newest entry."""
         return self._entries[-1].sequence + 1 if self._entries else 0
 
-    def since(self, sequence: int, limit: int) -> tuple[Entry, ...]:
-        """Return at most `limit` entries from number `sequence` on, oldest first."""
-        start = self._place(sequence)
-        return tuple(self._entries[start : start + limit])
+    def since(self, sequence: int, max_bytes: int) -> tuple[Entry, ...]:
+        """Return entries from number `sequence` on, oldest first: one, and what fits with it.
+
+        Args:
+            sequence: of the first; if it is forgotten, the oldest behind it comes instead.
+            max_bytes: of data and of the allowance per entry.
+        """
+        found: list[Entry] = []
+        for entry in islice(self._entries, self._place(sequence), None):
+            max_bytes -= _size(entry)
+            if found and max_bytes < 0:
+                break
+            found.append(entry)
+        return tuple(found)
 
 
 def _size(entry: Entry) -> int:

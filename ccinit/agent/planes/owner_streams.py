@@ -1,7 +1,8 @@
 """PID 1's ends of the owner plane's streams: descriptors for the child, and the tasks behind them.
 
-PID 1 never holds more of a stream than a pipe does: a client that stands still stops its own pipe
-and nothing else. Whatever is started here belongs to the connection's task group and ends with it.
+Of a stream PID 1 holds what waits for its pipe, some 64 KiB or one entry: a client that stands
+still stops its own pipe and nothing else. Whatever is started here belongs to the connection's task
+group and ends with it.
 """
 
 import os
@@ -21,7 +22,7 @@ from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Port
 from ccinit.seal.recent import Entry, RecentEntries
 from ccinit.values import frozen
 
-BATCH_ENTRIES: Final = 64
+BATCH_BYTES: Final = 64 << 10  # of entries that are written together; a pipe has as much
 _OUTPUT_KINDS: Final = frozenset({Kind.STDOUT, Kind.STDERR})
 
 Wanted = Callable[[Entry], bool]
@@ -112,7 +113,7 @@ async def follow_entries(
     """
     try:
         while True:
-            entries = recent.since(first, BATCH_ENTRIES)
+            entries = recent.since(first, BATCH_BYTES)
             if entries:
                 first = entries[-1].sequence + 1
                 data = b"".join(encode_log_line(_line(one)) for one in entries if wanted(one))
@@ -142,7 +143,7 @@ async def follow_output(
     try:
         while True:
             recent.changed.clear()
-            for entry in recent.since(first, BATCH_ENTRIES):
+            for entry in recent.since(first, BATCH_BYTES):
                 first = entry.sequence + 1
                 if wanted(entry) and not await write_all(outputs[entry.kind], entry.data):
                     return

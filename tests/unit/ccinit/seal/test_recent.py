@@ -2,12 +2,14 @@
 
 from itertools import groupby
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from ccinit.formats.sealed_log import Kind
 from ccinit.seal.recent import Entry, RecentEntries
 
+ALL = 1 << 20
 OVERHEAD = 256
 SOURCES = ("web", "db", "ccinit")
 WRITTEN = some.lists(
@@ -25,35 +27,45 @@ def entry(sequence: int, data: bytes = b"x", *, kind: Kind = Kind.EVENT, source:
 
 
 def sequences(recent: RecentEntries) -> list[int]:
-    return [found.sequence for found in recent.since(0, 1 << 20)]
+    return [found.sequence for found in recent.since(0, ALL)]
 
 
 def test_recent_gives_entries_from_a_number_on() -> None:
     recent = RecentEntries(4096)
     for sequence in range(5):
         recent.append(entry(sequence))
-    assert [found.sequence for found in recent.since(2, 2)] == [2, 3]
+    assert [found.sequence for found in recent.since(2, ALL)] == [2, 3, 4]
     for beyond in (5, 2**63, 2**64 - 1):  # whatever a client's u64 may say
-        assert recent.since(beyond, 2) == ()
+        assert recent.since(beyond, ALL) == ()
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "count"), [(0, 1), (356, 1), (711, 1), (712, 2), (1068, 3), (ALL, 4)]
+)
+def test_recent_gives_one_entry_and_what_fits_with_it(max_bytes: int, count: int) -> None:
+    recent = RecentEntries(4096)
+    for sequence in range(4):
+        recent.append(entry(sequence, bytes(100)))  # and 256 for each
+    assert len(recent.since(0, max_bytes)) == count
 
 
 def test_recent_without_entries_gives_none() -> None:
-    assert RecentEntries(4096).since(0, 9) == ()
+    assert RecentEntries(4096).since(0, ALL) == ()
 
 
 def test_recent_full_forgets_the_oldest() -> None:
     recent = RecentEntries(1024)
     for sequence in range(4):
         recent.append(entry(sequence, bytes(100)))
-    assert [found.sequence for found in recent.since(0, 9)] == [2, 3]
+    assert [found.sequence for found in recent.since(0, ALL)] == [2, 3]
 
 
 def test_recent_entry_larger_than_everything_is_not_kept() -> None:
     recent = RecentEntries(1024)
     recent.append(entry(0, bytes(2000)))
-    assert recent.since(0, 9) == ()
+    assert recent.since(0, ALL) == ()
     recent.append(entry(1))
-    assert [found.sequence for found in recent.since(0, 9)] == [1]
+    assert [found.sequence for found in recent.since(0, ALL)] == [1]
 
 
 def test_flood_pushes_out_the_flooders_own_lines_only() -> None:
@@ -67,7 +79,7 @@ def test_flood_pushes_out_the_flooders_own_lines_only() -> None:
     # who writes little for long has the same right to the place as who floods
     for sequence in range(10_003, 10_103):
         recent.append(entry(sequence, b"", kind=Kind.STDOUT, source="db"))
-    kept = recent.since(0, 99)
+    kept = recent.since(0, ALL)
     assert [one.sequence for one in kept[:2]] == [0, 2]
     assert sum(one.source == "db" for one in kept) == 31
 
@@ -87,7 +99,7 @@ def test_every_share_keeps_its_newest_and_its_part_of_the_whole(
     recent = RecentEntries(capacity)
     for sequence, (kind, source, size) in enumerate(written):
         recent.append(entry(sequence, bytes(size), kind=kind, source=source))
-    kept = recent.since(0, 1 << 20)
+    kept = recent.since(0, ALL)
     assert sum(len(one.data) + OVERHEAD for one in kept) <= capacity
     assert [one.sequence for one in kept] == sorted({one.sequence for one in kept})
     numbered = sorted(enumerate(written), key=lambda one: one[1][:2])
@@ -101,13 +113,13 @@ def test_every_share_keeps_its_newest_and_its_part_of_the_whole(
             assert had * len({one[:2] for one in written}) > capacity
 
 
-@given(WRITTEN, some.integers(0, 70), some.integers(1, 70))
+@given(WRITTEN, some.integers(0, 70))
 def test_number_finds_its_place_among_gaps(
-    written: list[tuple[Kind, str, int]], since: int, limit: int
+    written: list[tuple[Kind, str, int]], since: int
 ) -> None:
     recent = RecentEntries(2000)
     for sequence, (kind, source, size) in enumerate(written):
         recent.append(entry(sequence, bytes(size), kind=kind, source=source))
-    kept = recent.since(0, 1 << 20)
-    assert recent.since(since, limit) == tuple(one for one in kept if one.sequence >= since)[:limit]
+    kept = recent.since(0, ALL)
+    assert recent.since(since, ALL) == tuple(one for one in kept if one.sequence >= since)
     assert recent.following == (kept[-1].sequence + 1 if kept else 0)

@@ -1,5 +1,6 @@
-"""Descriptors of the owner's calls, while there are hardly any to be had (R79)."""
+"""What the owner's calls hold: descriptors, where there are hardly any (R79), and memory."""
 
+import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -7,10 +8,14 @@ import pytest
 
 from ccinit.agent.planes import owner_service
 from ccinit.agent.planes.owner_service import Caller, OwnerService
+from ccinit.agent.planes.owner_streams import follow_entries
 from ccinit.errors import ChildError, KernelError
-from ccinit.kernel.event_loop import EventLoop, TaskGroup
+from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
+from ccinit.formats.sealed_log import Kind
+from ccinit.kernel.event_loop import EventLoop, TaskGroup, readable
+from ccinit.kernel.task import sleep
 from ccinit.owner.messages import Attach, Exec, Logs
-from ccinit.seal.recent import RecentEntries
+from ccinit.seal.recent import Entry, RecentEntries
 from tests.fakes.scarcity import count_descriptors, descriptors_left
 
 if TYPE_CHECKING:
@@ -89,3 +94,40 @@ def test_program_that_cannot_be_started_leaves_no_descriptor_behind(
         EventLoop().run(start(cast("Any", container), Caller(lambda _: None, b""), call))
     assert count_descriptors() == before
     assert container.asked == 1
+
+
+def test_client_that_stands_still_holds_its_pipe_and_as_much_again() -> None:
+    recent = RecentEntries(1 << 20)
+
+    def log(numbers: range) -> None:
+        for number in numbers:
+            recent.append(
+                Entry(sequence=number, boottime_us=0, kind=Kind.EVENT, source="", data=bytes(16000))
+            )
+
+    async def main() -> list[LogLine]:
+        lines, content = LogLineReader(), os.pipe()
+        end = os.pipe()
+        os.set_blocking(content[1], False)
+        log(range(60))
+        follower = follow_entries(
+            recent, 0, lambda _: True, method="events", follow=False, output=content[1], end=end[1]
+        )
+        got: list[LogLine] = []
+        try:
+            async with TaskGroup() as group:
+                group.start(follower, "follower")
+                await sleep(0.01)  # it has filled the pipe, and nobody reads
+                log(range(60, 160))
+                await readable(content[0])
+                while data := os.read(content[0], 1 << 20):
+                    got += lines.feed(data)
+                    await readable(content[0])
+        finally:
+            os.close(content[0])
+            os.close(end[0])
+        return got
+
+    numbers = [line.sequence for line in EventLoop().run(main())]
+    assert len([number for number in numbers if number < 60]) <= 8  # 64 KiB in the pipe, 64 here
+    assert numbers[-50:] == list(range(110, 160))
