@@ -10,10 +10,8 @@ lock that every fork and exit then takes.
 
 import os
 
-from ccinit.kernel.mount import MountFlag, mount
+from ccinit.kernel.mount import CONFINED, MountFlag, mount
 from ccinit.values import frozen
-
-_PLAIN = MountFlag.NOSUID | MountFlag.NODEV | MountFlag.NOEXEC
 
 
 @frozen
@@ -22,7 +20,7 @@ class MountSpec:
 
     fstype: str
     target: str
-    flags: MountFlag = _PLAIN
+    flags: MountFlag = CONFINED
     data: str = ""
 
 

@@ -8,10 +8,8 @@ there, or an identity that is refused, changes nothing; the log says why, and th
 (`renewal_schedule`).
 """
 
-import os
 import time
 from collections.abc import Callable
-from typing import Final
 
 from ccinit.agent.guest import Guest
 from ccinit.agent.phases.attestation import (
@@ -23,6 +21,7 @@ from ccinit.agent.phases.attestation import (
 )
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.planes.renewal_schedule import seconds_to_renewal
+from ccinit.attest.patience import random_fraction
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity
@@ -30,8 +29,6 @@ from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.clock import realtime
 from ccinit.kernel.task import sleep
 from ccinit.secret import Secret
-
-_CHANCE_BYTES: Final = 4
 
 
 class IdentityRenewal:
@@ -65,7 +62,7 @@ class IdentityRenewal:
             return
         used, failures = first, 0
         while True:
-            await sleep(seconds_to_renewal(used, realtime(), failures, draw_chance()))
+            await sleep(seconds_to_renewal(used, realtime(), failures, random_fraction()))
             try:
                 used, failures = await self.renew(first.top_der), 0
             except (CcinitError, OSError) as error:  # OSError: no descriptor or process to be had
@@ -102,8 +99,3 @@ class IdentityRenewal:
             raise
         self._grants[self._uri].secret.wipe()
         self._grants[self._uri] = grant
-
-
-def draw_chance() -> float:
-    """Return a number from 0 up to, not including, 1."""
-    return int.from_bytes(os.urandom(_CHANCE_BYTES)) / (1 << 8 * _CHANCE_BYTES)

@@ -2,7 +2,13 @@
 
 import pytest
 
-from ccinit.attest.patience import AttestLimits, Patience, Waiting, parse_retry_after
+from ccinit.attest.patience import (
+    AttestLimits,
+    Patience,
+    Waiting,
+    parse_retry_after,
+    random_fraction,
+)
 from ccinit.errors import DeadlineError, PeerError
 
 
@@ -94,3 +100,9 @@ def test_retry_after_is_seconds_or_nothing(text: str | None, seconds: float | No
 def test_real_fractions_are_between_zero_and_one() -> None:
     assert all(0 <= Waiting().fraction() < 1 for _ in range(100))
     assert Waiting().now() > 0
+
+
+def test_random_fraction_is_one() -> None:
+    drawn = [random_fraction() for _ in range(64)]
+    assert all(0 <= one < 1 for one in drawn)
+    assert len(set(drawn)) > 32

@@ -8,7 +8,7 @@ import pytest
 from ccinit.agent.jobs.messages import Wanted
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.planes import identity_renewal as module
-from ccinit.agent.planes.identity_renewal import IdentityRenewal, draw_chance
+from ccinit.agent.planes.identity_renewal import IdentityRenewal
 from ccinit.errors import CcinitError, FormatError, PeerError, VerificationError
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.envelope import EnvelopeKind
@@ -49,7 +49,7 @@ class Bench:
         monkeypatch.setattr(module, "fetch_grants", self.fetch)
         monkeypatch.setattr(module, "sleep", self.sleep)
         monkeypatch.setattr(module, "realtime", lambda: self.now)
-        monkeypatch.setattr(module, "draw_chance", lambda: 0.0)
+        monkeypatch.setattr(module, "random_fraction", lambda: 0.0)
 
     async def sleep(self, seconds: float) -> None:
         if not self.outcomes:
@@ -172,9 +172,3 @@ def test_identity_of_a_launch_is_kept(bench: Bench) -> None:
     )
     EventLoop().run(renewal.keep())
     assert (bench.asked, bench.pauses) == ([], [])
-
-
-def test_chance_is_a_fraction() -> None:
-    drawn = [draw_chance() for _ in range(64)]
-    assert all(0 <= one < 1 for one in drawn)
-    assert len(set(drawn)) > 32
