@@ -1,4 +1,5 @@
-"""System calls, ioctls and kernel file systems; no policy, no retries, no logging.
+"""System calls, ioctls and kernel file systems; no policy and no logging.
 
-Each wrapper encodes its arguments, makes one call and turns errno into `KernelError`.
+Each wrapper encodes its arguments, makes one call and turns errno into `KernelError`. A call is
+repeated only where its interface asks for that, and not without a limit.
 """

@@ -144,7 +144,7 @@ class OwnerService:
     """Answers the owner.
 
     Attributes:
-        is_attesting: one quote at a time; the device takes one user.
+        is_attesting: a client has a quote made; who else asks is told so, and does not queue.
         rotation: of the pod's secrets.
         debug: the way into debug, once somebody has asked for it.
     """

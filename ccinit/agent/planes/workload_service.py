@@ -45,7 +45,8 @@ class WorkloadService:
     """Answers containers.
 
     Attributes:
-        turn: for evidence and handshakes; the platform's device takes one user.
+        turn: for evidence and handshakes, of all containers together: whoever else needs the
+            guest's own turn (`Guest.evidence_turn`) waits for one of them, not for as many as ask.
     """
 
     def __init__(self, *, guest: Guest, configured: Configured, attested: Attested) -> None:
