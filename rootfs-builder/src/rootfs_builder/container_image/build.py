@@ -1,10 +1,10 @@
 """An image of Debian packages, of a directory, or of both; equal input gives equal bytes."""
 
 import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ccinit.errors import ConfigError
 from rootfs_builder.container_image.debian_root import (
@@ -84,9 +84,9 @@ def build_from_packages(
     if above is not None:
         _require_directory(above)
     files = fetch_packages(tools, cache, packages)
-    root = layout.with_name(f"{layout.name}.root")
-    root.mkdir(parents=True)
-    try:
+    layout.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", suffix=".root", dir=layout.parent) as folder:
+        root = Path(folder)
         extract_packages(tools, files, root)
         settle_users(root)
         settle_certificates(root)
@@ -95,8 +95,6 @@ def build_from_packages(
             _require_no_link_hidden(root, above)
             tars.append(tar_tree(above, owner=0))
         return _write(tools, tars, config, layout, compression)
-    finally:
-        shutil.rmtree(root)
 
 
 def pack_layer(tools: ToolsTree, tar: bytes, compression: str) -> ImageLayer:

@@ -96,6 +96,15 @@ def test_directory_is_a_layer_above_the_packages(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("packages")
+def test_build_of_packages_goes_beside_what_a_killed_one_left(tmp_path: Path) -> None:
+    (tmp_path / "image.root/usr").mkdir(parents=True)
+    words = ("--package", "python3", "--compression", "gzip", "--packages", tmp_path / "cache")
+    assert run("build", tmp_path / "image", *words) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"image", "image.root"}
+    assert [path.name for path in (tmp_path / "image.root").iterdir()] == ["usr"]
+
+
+@pytest.mark.usefixtures("packages")
 def test_directory_that_would_hide_a_link_of_the_packages_is_refused(tmp_path: Path) -> None:
     """Above Debian's `bin -> usr/bin` a directory `bin` would be all that /bin holds."""
     (tmp_path / "root/bin").mkdir(parents=True)
