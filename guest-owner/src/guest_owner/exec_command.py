@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from ccinit.errors import DeadlineError, FormatError
 from ccinit.formats.planes.owner_rpc import Stream, Value
@@ -23,6 +23,7 @@ from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Sink, Streams
 from guest_owner.plane.terminal import raw_terminal
+from guest_owner.terminal_text import escape_stream
 
 _SIGNALLED = 128  # what shells add to the number of a signal
 _ROTATE_SECONDS = 900  # half as long again as a guest asks a KBS that is down
@@ -94,7 +95,7 @@ def run_program(
     if tty:
         return _exec_on_terminal(client, container, program)
     streams = Streams(
-        sinks={Stream.OUTPUT: _write(sys.stdout.buffer), Stream.ERROR: _write(sys.stderr.buffer)},
+        sinks={Stream.OUTPUT: _show(sys.stdout), Stream.ERROR: _show(sys.stderr)},
         source=sys.stdin.fileno() if stdin else None,
     )
     return _status(client.stream("exec", container, program, False, 0, 0, streams=streams))  # noqa: FBT003
@@ -112,9 +113,7 @@ def _exec_on_terminal(client: OwnerClient, container: str, program: tuple[str, .
 
 
 def _attach(arguments: argparse.Namespace) -> int:
-    streams = Streams(
-        sinks={Stream.OUTPUT: _write(sys.stdout.buffer), Stream.ERROR: _write(sys.stderr.buffer)}
-    )
+    streams = Streams(sinks={Stream.OUTPUT: _show(sys.stdout), Stream.ERROR: _show(sys.stderr)})
     with connect(arguments) as client:
         client.stream("attach", arguments.container, streams=streams)
     return 0
@@ -211,6 +210,10 @@ def _status(result: tuple[Value, ...]) -> int:
     if not isinstance(code, int) or not isinstance(number, int):
         raise TypeError("the schema says integers")
     return _SIGNALLED + number if number else code
+
+
+def _show(stream: TextIO) -> Sink:
+    return escape_stream(stream) if stream.isatty() else _write(stream.buffer)
 
 
 def _write(file: BinaryIO) -> Sink:

@@ -22,7 +22,8 @@ from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Streams
-from guest_owner.unseal_command import code_text, escape_text
+from guest_owner.terminal_text import escape_text
+from guest_owner.unseal_command import code_text
 from guest_owner.verify_command import appraise_alone
 from measured_boot.argument_types import whole_number
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from guest_owner.terminal_text import printable
+
 _GAP = "  "
 
 
@@ -13,8 +15,3 @@ def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         _GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-
-
-def printable(text: str) -> str:
-    """Return `text` without anything that moves a terminal's cursor or changes its state."""
-    return "".join(character if character.isprintable() else "?" for character in text)

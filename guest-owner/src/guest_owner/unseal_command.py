@@ -29,6 +29,7 @@ from guest_owner.kbs.references import References
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee, verify_log_evidence
 from guest_owner.log_key import new_log_key, parse_log_key
+from guest_owner.terminal_text import escape_text
 from guest_owner.unseal import EvidenceVerifier, LogEntry, Unsealed, unseal
 
 EXIT_GOOD: Final = 0
@@ -237,18 +238,6 @@ def json_lines(result: Unsealed) -> Iterator[str]:
                 for finding in result.findings
             ],
         }
-    )
-
-
-def escape_text(data: bytes) -> str:
-    r"""Return `data` as one printable line: bad UTF-8 as \xNN, unprintable characters as \uNNNN.
-
-    A backslash is doubled, so that no text can imitate an escape.
-    """
-    text = data.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
     )
 
 

@@ -1,7 +1,9 @@
-"""`guest-owner cp` changes the owner's file if the copy is whole; `rotate` says that it waits."""
+"""What the owner's calls do to files and the terminal; `rotate` says that it waits."""
 
 import os
+import pty
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -197,3 +199,34 @@ def test_rotation_is_waited_for_by_whole_seconds(seconds: str) -> None:
     with pytest.raises(SystemExit) as caught:
         run("rotate", "--seconds", seconds)
     assert caught.value.code == 2
+
+
+class HostileWriter:
+    """A container that writes to whoever is attached."""
+
+    def stream(self, _name: str, *_params: object, streams: Streams) -> tuple[int, ...]:
+        for fd in (Stream.OUTPUT, Stream.ERROR):
+            streams.sinks[fd](b"\x1b]0;owned\x07 ready\n")
+        return (0, 0)
+
+
+@pytest.mark.parametrize("command", [("attach", "web"), ("exec", "web", "/bin/x")])
+def test_terminal_obeys_nothing_that_a_container_writes(
+    guest: Any, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    guest(HostileWriter())
+    near, far = pty.openpty()
+    with os.fdopen(near, "rb") as seen, os.fdopen(far, "w") as terminal:
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, terminal)
+        assert run(*command) == 0
+        lines = seen.readline(), seen.readline()
+    assert lines == (b"\\x1b]0;owned\\x07 ready\r\n",) * 2
+
+
+def test_file_gets_what_a_container_writes_as_it_is(
+    guest: Any, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    guest(HostileWriter())
+    assert run("attach", "web") == 0
+    assert capfdbinary.readouterr() == (b"\x1b]0;owned\x07 ready\n",) * 2

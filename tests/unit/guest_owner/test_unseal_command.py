@@ -22,7 +22,6 @@ from guest_owner.unseal_command import (
     EXIT_GOOD,
     EXIT_OPEN,
     add_parser,
-    escape_text,
     evidence_verifier,
     exit_code,
     text_lines,
@@ -225,21 +224,3 @@ def test_log_of_a_judged_launch_is_vouched_for_by_its_psk() -> None:
     assert "judged" in result.guest
     for psk in (b"q" * 32, None):
         assert read(psk).bound is False
-
-
-@pytest.mark.parametrize(
-    ("data", "shown"),
-    [
-        (b"plain", "plain"),
-        ("grüße 日本".encode(), "grüße 日本"),
-        (b"a\tb\r\n", "a\\tb\\r\\n"),
-        (b"\x1b[31m", "\\x1b[31m"),
-        (b"\\x1b", "\\\\x1b"),
-        ("\u202e\u2028".encode(), "\\u202e\\u2028"),
-        (b"\xff\xc3", "\\xff\\xc3"),
-        (b"\0", "\\x00"),
-    ],
-)
-def test_escape_text_leaves_nothing_a_terminal_obeys(data: bytes, shown: str) -> None:
-    assert escape_text(data) == shown
-    assert escape_text(data).isprintable()

@@ -26,7 +26,7 @@ from ccinit.formats.planes.owner_wire import (
 )
 from ccinit.formats.planes.tls_hello import selected_group
 from guest_owner.plane.open_call import OpenCall, Streams
-from guest_owner.table import printable
+from guest_owner.terminal_text import printable
 
 CONNECT_SECONDS: Final = 90.0  # a guest under emulation starts a process for each connection
 _CHUNK_BYTES: Final = 16 * 1024
