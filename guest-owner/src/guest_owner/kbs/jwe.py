@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
 from ccinit.formats.encoding.strict_json import encode_base64url
+from ccinit.formats.kbs.concat_kdf import concat_kdf
+from ccinit.formats.kbs.jwe_message import CONTENT_ALGORITHM, IV_BYTES, TAG_BYTES
 from ccinit.formats.kbs.jwk import (
     ECDH_ALGORITHM,
     P256,
@@ -29,24 +30,7 @@ from ccinit.formats.kbs.jwk import (
 )
 
 _KEY_BYTES = 32
-_IV_BYTES = 12
-_TAG_BYTES = 16
 _CURVES = {P256: ec.SECP256R1(), P521: ec.SECP521R1()}
-
-
-def concat_kdf(
-    shared_secret: bytes,
-    algorithm: str,
-    key_bytes: int,
-    *,
-    party_u: bytes = b"",
-    party_v: bytes = b"",
-) -> bytes:
-    """Derive a key of `key_bytes` as RFC 7518 section 4.6.2 fixes it (SHA-256)."""
-    fields = (algorithm.encode("ascii"), party_u, party_v)
-    other_info = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
-    other_info += (8 * key_bytes).to_bytes(4, "big")
-    return ConcatKDFHash(SHA256(), key_bytes, other_info).derive(shared_secret)
 
 
 def encrypt_to_guest(plaintext: bytes, recipient: PublicJwk) -> bytes:
@@ -55,14 +39,14 @@ def encrypt_to_guest(plaintext: bytes, recipient: PublicJwk) -> bytes:
     header, encrypted_key = _encrypt_key(content_key, recipient)
     # The stock client rebuilds this text from the parsed header with its members in this order.
     protected = encode_base64url(json.dumps(header, separators=(",", ":")).encode("ascii"))
-    iv = os.urandom(_IV_BYTES)
+    iv = os.urandom(IV_BYTES)
     sealed = AESGCM(content_key).encrypt(iv, plaintext, protected.encode("ascii"))
     reply = {
         "protected": protected,
         "encrypted_key": encode_base64url(encrypted_key),
         "iv": encode_base64url(iv),
-        "ciphertext": encode_base64url(sealed[:-_TAG_BYTES]),
-        "tag": encode_base64url(sealed[-_TAG_BYTES:]),
+        "ciphertext": encode_base64url(sealed[:-TAG_BYTES]),
+        "tag": encode_base64url(sealed[-TAG_BYTES:]),
     }
     return json.dumps(reply, separators=(",", ":")).encode("ascii")
 
@@ -73,7 +57,7 @@ def _encrypt_key(content_key: bytes, recipient: PublicJwk) -> tuple[dict[str, ob
         modulus = int.from_bytes(recipient.modulus, "big")
         padding = OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=None)
         key = rsa.RSAPublicNumbers(RSA_EXPONENT, modulus).public_key()
-        return {"alg": RSA_ALGORITHM, "enc": "A256GCM"}, key.encrypt(content_key, padding)
+        return {"alg": RSA_ALGORITHM, "enc": CONTENT_ALGORITHM}, key.encrypt(content_key, padding)
     curve = _CURVES[recipient.curve]
     public = ec.EllipticCurvePublicNumbers(
         int.from_bytes(recipient.x, "big"), int.from_bytes(recipient.y, "big"), curve
@@ -82,7 +66,7 @@ def _encrypt_key(content_key: bytes, recipient: PublicJwk) -> tuple[dict[str, ob
     epk = public_jwk(ephemeral.public_key()).to_epk_object()
     shared = ephemeral.exchange(ec.ECDH(), public)
     wrapping_key = concat_kdf(shared, ECDH_ALGORITHM, _KEY_BYTES)
-    header: dict[str, object] = {"alg": ECDH_ALGORITHM, "enc": "A256GCM", "epk": epk}
+    header: dict[str, object] = {"alg": ECDH_ALGORITHM, "enc": CONTENT_ALGORITHM, "epk": epk}
     return header, aes_key_wrap(wrapping_key, content_key)
 
 
