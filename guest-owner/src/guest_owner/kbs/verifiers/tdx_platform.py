@@ -22,8 +22,8 @@ from guest_owner.kbs.verifiers.pck import PckPlatform
 
 DEBUG = 1  # TD attribute
 _QE_PRODUCT = 2  # the quoting enclave for trust domains
-# What Intel's QE Identity for it says: initialised, 64 bit, not debuggable; the mask leaves open
-# what depends on the processor. No MISCSELECT.
+# What Intel's QE Identity for it says: initialised, with the provisioning key, not debuggable. The
+# mask leaves open 64-bit mode (bit 2) and XFRM, which depends on the processor. No MISCSELECT.
 _QE_ATTRIBUTES = bytes((0x11,)) + bytes(15)
 _QE_ATTRIBUTES_MASK = b"\xfb" + b"\xff" * 7 + bytes(8)
 
