@@ -27,6 +27,7 @@ from guest_owner.kbs.store import Store
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from measured_boot.argument_types import whole_number
+from measured_boot.command_termination import orderly_termination
 
 _SHELL = ("/bin/sh", "-i")
 
@@ -96,7 +97,7 @@ def _grant(arguments: argparse.Namespace) -> int:
 
 
 def _open(arguments: argparse.Namespace) -> int:
-    with connect(arguments) as client:
+    with orderly_termination(), connect(arguments) as client:
         with _granting(arguments):
             seconds, keeps_pod = client.call("open_debug")
         pod = "goes on" if keeps_pod else "was stopped"

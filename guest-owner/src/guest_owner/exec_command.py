@@ -24,6 +24,7 @@ from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Sink, Streams
 from guest_owner.plane.terminal import raw_terminal
 from guest_owner.terminal_text import escape_stream
+from measured_boot.command_termination import orderly_termination
 
 _SIGNALLED = 128  # what shells add to the number of a signal
 _ROTATE_SECONDS = 900  # half as long again as a guest asks a KBS that is down
@@ -102,7 +103,7 @@ def run_program(
 
 
 def _exec_on_terminal(client: OwnerClient, container: str, program: tuple[str, ...]) -> int:
-    with raw_terminal() as window:
+    with orderly_termination(), raw_terminal() as window:
         streams = Streams(
             sinks={Stream.OUTPUT: _write(sys.stdout.buffer)},
             source=sys.stdin.fileno(),

@@ -1,6 +1,7 @@
 """`guest-owner debug`: the order stands while the guest asks, and not a moment longer."""
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ class FakeClient:
         self.state = state
         self.failure: PeerError | None = None
         self.replacement: DebugOrder | None = None
+        self.signal: signal.Signals | None = None
         self.orders: list[object] = []
         self.ran: list[tuple[object, ...]] = []
 
@@ -40,6 +42,8 @@ class FakeClient:
         self.orders.append(Store(self.state).read_order(URI))
         if self.replacement is not None:
             Store(self.state).write_order(URI, self.replacement)
+        if self.signal is not None:
+            signal.raise_signal(self.signal)
         if self.failure is not None:
             raise self.failure
         return 3600, False
@@ -142,6 +146,25 @@ def test_order_is_taken_back_when_the_guest_refuses(
     client.failure = PeerError("debug.tools_root", "others")
     assert run("debug", "open", "--pod", "shop", "--state", state, "--tools", tools) == 1
     assert "[debug.tools_root]" in error_of(capsys)
+    assert not Store(state).has_resource(URI)
+    assert client.ran == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_order_is_taken_back_when_the_command_is_told_to_end(
+    client: FakeClient,
+    state: Path,
+    tools: Path,
+    number: signal.Signals,
+) -> None:
+    before = signal.signal(number, signal.SIG_DFL)  # as in a terminal, even below nohup
+    client.signal = number
+    try:
+        with pytest.raises(SystemExit, match=str(128 + number)):
+            run("debug", "open", "--pod", "shop", "--state", state, "--tools", tools)
+    finally:
+        signal.signal(number, before)
+    assert isinstance(client.orders[0], DebugOrder)
     assert not Store(state).has_resource(URI)
     assert client.ran == []
 

@@ -1,6 +1,6 @@
 """Ends a command in order when it is told to end: SIGTERM and SIGHUP as an exception, once.
 
-Without it a launcher that a service manager stops would leave its guest's sockets behind.
+For commands that have something to take back: a guest's sockets, a grant, a terminal's settings.
 """
 
 import signal

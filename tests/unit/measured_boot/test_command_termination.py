@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from host_runtime.termination import orderly_termination
+from measured_boot.command_termination import orderly_termination
 
 
 @pytest.fixture(autouse=True)
