@@ -7,12 +7,13 @@ does not answer, a guest's connection is closed at once, and the guest tries aga
 """
 
 import argparse
+import errno
 import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,9 @@ from host_runtime.tcp_address import join_address, split_address
 
 _CONNECTIONS: Final = 16
 _CONNECT_SECONDS: Final = 10.0
+_PAUSE_SECONDS: Final = 0.1
+# What may be there again after a while; the connection waits meanwhile.
+_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _VMADDR_CID_ANY: Final = 0xFFFF_FFFF
 
 
@@ -72,17 +76,23 @@ def open_kernel_listener() -> socket.socket:
 
 
 def serve(listener: socket.socket, address: KbsAddress) -> None:
-    """Relay connections until the listener is closed."""
+    """Relay connections until the listener is shut down or closed."""
     free = threading.BoundedSemaphore(_CONNECTIONS)
     complaints = _Complaints()
-    with suppress(OSError):
-        while True:
+    while True:
+        try:
             guest, _ = listener.accept()
-            if not free.acquire(blocking=False):
-                guest.close()
-                continue
-            arguments = (guest, address, free, complaints)
-            threading.Thread(target=_relay, args=arguments, daemon=True).start()
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                return
+            complaints.say(f"accept: {error}")
+            time.sleep(_PAUSE_SECONDS)
+            continue
+        if not free.acquire(blocking=False):
+            guest.close()
+            continue
+        arguments = (guest, address, free, complaints)
+        threading.Thread(target=_relay, args=arguments, daemon=True).start()
 
 
 class _Complaints:
