@@ -182,6 +182,8 @@ def read_texts(value: Mapping[str, Any], key: str) -> Sequence[str]:
 def _string(value: object, where: str) -> str:
     if not isinstance(value, str) or "\x7f" in value:
         raise FormatError(f"kubernetes.{where}", "expected text; numbers stand in quotes")
+    if any("\ud800" <= character <= "\udfff" for character in value):  # an escape can say it
+        raise FormatError(f"kubernetes.{where}", "not Unicode: half of a surrogate pair")
     return value
 
 

@@ -42,6 +42,7 @@ _BOOKKEEPING: Final = frozenset(
 )
 _POD_USER: Final = ("runAsUser", "runAsGroup", "runAsNonRoot")
 """What a Pod says for those of its containers that do not say it themselves."""
+_MAX_ID: Final = (1 << 31) - 1  # of Kubernetes; a guest takes twice as many
 _CONTAINER_LEFT_OUT: Final = frozenset(
     ("imagePullPolicy", "ports", "terminationMessagePath", "terminationMessagePolicy")
 )
@@ -298,8 +299,8 @@ def _rights(one: Mapping[str, Any], of_pod: Mapping[str, Any]) -> Lines:
     _check_not_root(context)
     if "runAsUser" in context:
         ids = [context["runAsUser"], context.get("runAsGroup", context["runAsUser"])]
-        if not all(type(number) is int for number in ids):
-            raise FormatError("kubernetes.runAsUser", "expected numbers")
+        if not all(type(number) is int and 0 <= number <= _MAX_ID for number in ids):
+            raise FormatError("kubernetes.runAsUser", f"expected numbers, 0 to {_MAX_ID}")
         yield f'user = "{ids[0]}:{ids[1]}"'
     elif "runAsGroup" in context:
         raise FormatError("kubernetes.runAsGroup", "a group needs a runAsUser here")
