@@ -121,20 +121,25 @@ def _attach(arguments: argparse.Namespace) -> int:
 
 
 def _copy(arguments: argparse.Namespace) -> int:
-    container, colon, path = arguments.source.partition(":")
-    if colon:
-        with _replacing(Path(arguments.target)) as file, connect(arguments) as client:
-            streams = Streams(sinks={Stream.OUTPUT: _write(file)})
-            client.stream("copy", container, path, False, 0, streams=streams)  # noqa: FBT003
-        return 0
-    container, colon, path = arguments.target.partition(":")
-    if not colon:
-        raise FormatError("cp.form", "one of both is CONTAINER:PATH")
-    with Path(arguments.source).open("rb") as file, connect(arguments) as client:
-        mode = os.fstat(file.fileno()).st_mode & 0o777
-        streams = Streams(source=file.fileno())
-        client.stream("copy", container, path, True, mode, streams=streams)  # noqa: FBT003
+    match _in_container(arguments.source), _in_container(arguments.target):
+        case (container, path), None:
+            with _replacing(Path(arguments.target)) as file, connect(arguments) as client:
+                streams = Streams(sinks={Stream.OUTPUT: _write(file)})
+                client.stream("copy", container, path, False, 0, streams=streams)  # noqa: FBT003
+        case None, (container, path):
+            with Path(arguments.source).open("rb") as file, connect(arguments) as client:
+                mode = os.fstat(file.fileno()).st_mode & 0o777
+                streams = Streams(source=file.fileno())
+                client.stream("copy", container, path, True, mode, streams=streams)  # noqa: FBT003
+        case _:
+            raise FormatError("cp.form", "one of both is CONTAINER:PATH, the other a file here")
     return 0
+
+
+def _in_container(place: str) -> tuple[str, str] | None:
+    """Return container and path of `CONTAINER:PATH`; as for scp, `./a:b` is a file here."""
+    container, colon, path = place.partition(":")
+    return (container, path) if colon and "/" not in container else None
 
 
 @contextmanager

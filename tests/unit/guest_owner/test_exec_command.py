@@ -201,6 +201,47 @@ def test_rotation_is_waited_for_by_whole_seconds(seconds: str) -> None:
     assert caught.value.code == 2
 
 
+class Taker:
+    """Takes a file and keeps what it is called."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+
+    def stream(self, name: str, *params: object, streams: Streams) -> tuple[int]:
+        assert name == "copy"
+        assert streams.source is not None
+        self.asked.append((*params[:3], os.read(streams.source, 64)))
+        return (7,)
+
+
+@pytest.mark.parametrize("name", ["./a:b", "{}/a:b", "a"])
+def test_file_with_a_colon_in_its_name_can_be_copied_by_its_path(
+    guest: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    local = Path(name.format(tmp_path))
+    local.write_bytes(b"content")
+    taker = Taker()
+    guest(taker)
+    assert run("cp", name.format(tmp_path), "web:/data/x") == 0
+    assert taker.asked == [("web", "/data/x", True, b"content")]
+
+
+@pytest.mark.parametrize("places", [("web:/a", "db:/b"), ("a", "b"), ("./a:b", "/c:d")])
+def test_one_place_is_in_a_container_and_one_is_not(
+    guest: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    places: tuple[str, str],
+    capsys: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    guest(Taker())
+    assert run("cp", *places) == 1
+    assert "[cp.form]" in error_of(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
 class HostileWriter:
     """A container that writes to whoever is attached."""
 
