@@ -1,15 +1,18 @@
 """A child that is the launcher's: it does not outlive it, however early that dies."""
 
 import os
+import select
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from host_runtime import process
-from host_runtime.process import OwnedProcess
+from host_runtime.process import OwnedProcess, python_environment
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +66,26 @@ def test_output_of_a_child_that_complains_without_end_is_cut_off(tmp_path: Path)
             child.bound_log()
             assert child.wait(10) == 0
         assert log.read_text() == left + "y"
+
+
+RUN = """
+import sys
+from host_runtime.process import run
+run(("/bin/sh", "-c", 'echo $$ > "$0"; exec sleep 60', sys.argv[1]), environment={})
+"""
+
+
+def test_short_program_does_not_outlive_who_waits_for_it(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    command = (sys.executable, "-c", RUN, str(told))
+    with subprocess.Popen(command, env=dict(python_environment())) as launcher:
+        while not told.exists() or not told.read_text():
+            assert launcher.poll() is None
+            time.sleep(0.01)
+        child = os.pidfd_open(int(told.read_text()))
+        try:
+            launcher.kill()
+            ended, _, _ = select.select([child], [], [], 10)
+        finally:
+            os.close(child)
+    assert ended

@@ -118,7 +118,7 @@ class OwnedProcess:
 
 
 def run(command: Sequence[str], *, environment: Mapping[str, str], seconds: float = 60.0) -> bytes:
-    """Run a short program to its end and return what it printed.
+    """Run a short program to its end, or to ours, and return what it printed.
 
     Raises:
         ChildError: `process.failed`: it ended with another code than 0.
@@ -133,6 +133,7 @@ def run(command: Sequence[str], *, environment: Mapping[str, str], seconds: floa
             env=dict(environment),
             timeout=seconds,
             check=False,
+            preexec_fn=partial(_die_with, os.getpid()),
         )
     except subprocess.TimeoutExpired as error:
         raise DeadlineError("process.wait", f"{name} did not end in {seconds} s") from error
