@@ -16,7 +16,7 @@ class Limits:
         body_seconds: from the end of the headers to the end of the body.
         session_seconds: life of a session, from `auth` on; `attest` does not extend it.
         token_seconds: life of a token.
-        sessions: open sessions; the oldest that never attested makes room for a new one.
+        sessions: open sessions; one that never attested, by chance, makes room for a new one.
         connections: open connections; more are answered with 503.
         audit_file_bytes: one file of the audit log; the next record begins a new one.
         audit_older_files: files kept beside the newest; the oldest is removed, with a record.

@@ -130,13 +130,11 @@ class Sessions:
         for cookie in expired:
             del self._by_cookie[cookie]
         if len(self._by_cookie) >= self._limits.sessions:
-            # Anyone can open sessions; those who only do that push out each other first.
-            oldest = next(
-                (
-                    cookie
-                    for cookie, kept in self._by_cookie.items()
-                    if kept.state is SessionState.OPENED
-                ),
-                next(iter(self._by_cookie)),
-            )
-            del self._by_cookie[oldest]
+            # Anyone can open sessions; those who only do that push out each other first. Which of
+            # them is left to chance: in a flood the oldest is a guest that is making its evidence.
+            opened = [
+                cookie
+                for cookie, kept in self._by_cookie.items()
+                if kept.state is SessionState.OPENED
+            ]
+            del self._by_cookie[secrets.choice(opened or [next(iter(self._by_cookie))])]
