@@ -28,6 +28,7 @@ from ccinit.formats.planes.msgpack_rpc import Reply, ReplyReader, encode_request
 
 _CALL_SECONDS: Final = 15.0  # a guest under emulation may take seconds to be scheduled
 _MSGID_MASK: Final = 0xFFFFFFFF
+_PACE_SECONDS: Final = 0.1  # a guest that has nothing, at once and for ever, takes no more of ours
 
 
 class CallRefusedError(PeerError):
@@ -198,6 +199,8 @@ class GuestClient:
                 yield chunk
             elif not follow:
                 return
+            else:
+                time.sleep(_PACE_SECONDS)
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -137,6 +137,17 @@ def test_collect_goes_on_to_the_last_chunk(guest: ScriptedGuest, client: GuestCl
     ]
 
 
+def test_collect_from_a_guest_that_does_not_wait_is_paced(
+    guest: ScriptedGuest, client: GuestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("host_runtime.rpc_client.time.sleep", pauses.append)
+    guest.will_answer("collect", 0, False, b"")  # noqa: FBT003
+    guest.will_answer("collect", 3, True, b"abc")  # noqa: FBT003
+    assert [chunk.blob for chunk in client.collect()] == [b"abc"]
+    assert sum(pauses) >= 0.1
+
+
 def test_collect_without_following_stops_where_nothing_waits(
     guest: ScriptedGuest, client: GuestClient
 ) -> None:
