@@ -45,6 +45,10 @@ SETTINGS = (
     Setting("fs.protected_hardlinks", "1", "no hard links to others' files"),
     Setting("fs.protected_fifos", "2", "no FIFO races in sticky directories"),
     Setting("fs.protected_regular", "2", "no file races in sticky directories"),
+    # Of every link, and of those to come: what was offered was verified; a neighbour's word is not.
+    Setting("net.ipv4.conf.*.accept_redirects", "0", "routes are those of the offer"),
+    Setting("net.ipv6.conf.*.accept_redirects", "0", "routes are those of the offer"),
+    Setting("net.ipv6.conf.*.accept_ra", "0", "addresses and routes are those of the offer"),
     # The kernel counts these for the whole guest, or for user 0 of containers and PID 1 together,
     # and a container within its own limits could take all; what it takes is its own memory besides.
     Setting("fs.epoll.max_user_watches", str(_MOST_LONG), "PID 1 can wait for descriptors"),
