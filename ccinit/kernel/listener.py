@@ -32,6 +32,31 @@ def listen_loopback(port: int, backlog: int = 16) -> socket.socket:
     return listen_on(listener, ("127.0.0.1", port), f"TCP port {port} of 127.0.0.1", backlog)
 
 
+def hold_loopback6(port: int) -> socket.socket | None:
+    """Take `port` of ::1 and do not listen there: who asks is refused at once, by the kernel.
+
+    Returns:
+        The socket, which holds it; None if there is no such address, so nobody can take the port.
+
+    Raises:
+        KernelError: the port is taken.
+    """
+    try:
+        holder = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise kernel_error(error, "socket", "AF_INET6") from error
+    try:
+        holder.bind(("::1", port))  # not to be shared: neither SO_REUSEADDR nor SO_REUSEPORT
+    except OSError as error:
+        holder.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            return None
+        raise kernel_error(error, "bind", f"TCP port {port} of ::1") from error
+    return holder
+
+
 def open_stream(family: socket.AddressFamily) -> socket.socket:
     """Return a stream socket.
 

@@ -144,6 +144,23 @@ def made_world(folder: Path, *, share: bool) -> Iterator[World]:
     assert made.report["failures"] == []
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_nobody_can_take_the_port_where_a_client_may_look_for_the_api(
+    world: World, address: str
+) -> None:
+    """Whatever `localhost` is to a client, and whatever is asked of the kernel for the port."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        with socket.socket(family, socket.SOCK_STREAM) as other:
+            other.setsockopt(socket.SOL_SOCKET, option, 1)
+            if family == socket.AF_INET6:
+                other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            with pytest.raises(OSError, match="Address already in use"):
+                other.bind((address, world.api))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("::1", world.api))
+
+
 # Resources
 
 

@@ -9,7 +9,7 @@ import socket
 from collections import Counter
 from typing import Final
 
-from ccinit.agent.guest import Guest
+from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.planes.workload_service import WorkloadService
@@ -18,7 +18,7 @@ from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError, DeadlineError, KernelError
 from ccinit.formats.planes.workload_api import PORT
 from ccinit.kernel.event_loop import TaskGroup, deadline, readable
-from ccinit.kernel.listener import accept, listen_loopback
+from ccinit.kernel.listener import accept, hold_loopback6, listen_loopback
 from ccinit.kernel.sock_diag import Address, find_cgroup_id, is_established
 from ccinit.workload.messages import WorkloadEnd, WorkloadRequest
 
@@ -36,9 +36,15 @@ def open_workload_api(
 ) -> None:
     """Bind the port and serve it from now on.
 
+    The same port of ::1 is held: clients that say `localhost` may try that address first, and a
+    container that listened there would pose as this API to them.
+
     Raises:
         KernelError: the port cannot be had.
     """
+    holder = hold_loopback6(port)
+    if holder is not None:
+        guest.teardown.push("workload API's other port", undoing(holder.close))
     service = WorkloadService(guest=guest, configured=configured, attested=attested)
     seconds = configured.config.limits.attest_seconds + _SPARE_SECONDS
     plane = WorkloadPlane(guest, service, seconds)
