@@ -25,6 +25,9 @@ MAX_BYTES = 8 * 1024 * 1024
 """The largest encoded value; initdata (1 MiB) and an image's manifest and config fit with room."""
 
 _MAX_ITEMS = 1 << 17
+_MAX_ALL_ITEMS = 1 << 18
+"""Of all arrays together, and the arrays: an empty one is a byte here and 64 of them in memory."""
+
 _PLAIN = (bool, int, str, bytes, NoneType)
 
 
@@ -38,15 +41,25 @@ def decode(kind: type[T], data: bytes) -> T:
 
     Raises:
         FormatError: `wire.form` (not MessagePack, or more than one value) or `wire.type`.
-        LimitExceededError: `wire.size`.
+        LimitExceededError: `wire.size`, `wire.items`.
     """
     if len(data) > MAX_BYTES:
         raise LimitExceededError("wire.size", f"{len(data)} bytes, at most {MAX_BYTES}")
+    items = 0
+
+    def count(array: list[object]) -> list[object]:
+        nonlocal items
+        items += 1 + len(array)
+        if items > _MAX_ALL_ITEMS:
+            raise LimitExceededError("wire.items", f"more than {_MAX_ALL_ITEMS}")
+        return array
+
     try:
         value = msgpack.unpackb(
             data,
             raw=False,
             use_list=True,
+            list_hook=count,
             max_array_len=_MAX_ITEMS,
             max_map_len=0,
             max_ext_len=0,

@@ -93,6 +93,17 @@ def test_wire_a_list_is_a_bug_of_the_sender() -> None:
         wire.encode(["mutable"])
 
 
+def test_array_that_is_much_larger_in_memory_than_here_is_refused_before_it_is() -> None:
+    """A child that has been taken over must not fill PID 1's memory by one message."""
+    full = b"\xdd\x00\x02\x00\x00" + b"\x90" * (1 << 17)  # an array of empty arrays
+    with pytest.raises(LimitExceededError) as caught:
+        wire.decode(Outer, b"\xdc\x00\x3c" + full * 60)
+    assert caught.value.reason == "wire.items"
+    with pytest.raises(FormatError) as other:
+        wire.decode(Outer, b"\xdc\xff\xff" + b"\x90" * 0xFFFF)
+    assert other.value.reason == "wire.type"
+
+
 @given(st.binary(max_size=200))
 def test_wire_any_bytes_decode_or_raise_a_format_error(data: bytes) -> None:
     with contextlib.suppress(FormatError):
