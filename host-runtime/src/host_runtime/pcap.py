@@ -1,11 +1,15 @@
 """Puts the byte streams of a packet capture together again (libpcap file format, RFC 9293 ports).
 
 Only as far as a search needs: per direction of each TCP or UDP conversation, payloads in order of
-arrival, repeated TCP segments once. What is not IPv4, TCP or UDP is one stream of whole frames.
+arrival, repeated TCP segments once. What is not IPv4, TCP or UDP is one stream of whole frames, to
+which goes what stands in the others beside fixed headers and payload: options, and what is behind
+the packet's end, where drivers have leaked memory.
 """
 
+import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from ccinit.errors import FormatError
@@ -15,6 +19,7 @@ _RECORD: Final = struct.Struct("<IIII")
 _MAGIC: Final = 0xA1B2C3D4
 _ETHERNET_BYTES: Final = 14
 _IPV4: Final = 0x0800
+_IPV4_BYTES, _TCP_BYTES, _UDP_BYTES = 20, 20, 8  # of headers without options
 _TCP, _UDP = 6, 17
 
 Conversation = bytes
@@ -48,42 +53,64 @@ def count_bytes(frames: Iterable[bytes], source_mac: bytes) -> int:
     Payload is what `join_streams` gives, but a segment counts as often as it was sent.
     """
     return sum(
-        _ETHERNET_BYTES + len(_dissect(frame)[2]) for frame in frames if frame[6:12] == source_mac
+        _ETHERNET_BYTES + len(_dissect(frame).payload)
+        for frame in frames
+        if frame[6:12] == source_mac
     )
 
 
 def join_streams(frames: Iterable[bytes], source_mac: bytes) -> Mapping[Conversation, bytes]:
     """Return the streams that `source_mac` sent, by conversation (addresses, protocol, ports)."""
     streams: dict[Conversation, bytearray] = {}
-    seen: set[tuple[Conversation, int, int]] = set()
+    seen: set[tuple[Conversation, int, bytes]] = set()
     for frame in frames:
         if frame[6:12] != source_mac:
             continue
-        streams.setdefault(_OTHER, bytearray()).extend(frame[:_ETHERNET_BYTES])
-        conversation, sequence, payload = _dissect(frame)
-        if sequence is not None:
-            key = (conversation, sequence, len(payload))
+        part = _dissect(frame)
+        other = streams.setdefault(_OTHER, bytearray())
+        other += frame[:_ETHERNET_BYTES] + part.beside
+        if part.sequence is not None:
+            digest = hashlib.sha256(part.payload).digest()  # the same place can be sent differently
+            key = (part.conversation, part.sequence, digest)
             if key in seen:
                 continue
             seen.add(key)
-        streams.setdefault(conversation, bytearray()).extend(payload)
+        streams.setdefault(part.conversation, bytearray()).extend(part.payload)
     return {key: bytes(content) for key, content in streams.items()}
 
 
-def _dissect(frame: bytes) -> tuple[Conversation, int | None, bytes]:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One frame's part of a stream.
+
+    Attributes:
+        sequence: of a TCP segment.
+        beside: options, and what is behind the packet.
+    """
+
+    conversation: Conversation
+    sequence: int | None
+    payload: bytes
+    beside: bytes = b""
+
+
+def _dissect(frame: bytes) -> _Part:
     packet = frame[_ETHERNET_BYTES:]
-    if int.from_bytes(frame[12:14], "big") != _IPV4 or len(packet) < 20:
-        return _OTHER, None, packet
+    whole = _Part(_OTHER, None, packet)
+    if int.from_bytes(frame[12:14], "big") != _IPV4 or len(packet) < _IPV4_BYTES:
+        return whole
     header_bytes = (packet[0] & 0xF) * 4
     packet_bytes = int.from_bytes(packet[2:4], "big")
-    if packet_bytes < 20:
-        return _OTHER, None, packet
-    packet = packet[:packet_bytes]  # without Ethernet's padding
+    if not _IPV4_BYTES <= header_bytes <= packet_bytes:
+        return whole
+    packet, behind = packet[:packet_bytes], packet[packet_bytes:]
     protocol, segment = packet[9], packet[header_bytes:]
     conversation = packet[12:20] + bytes((protocol,)) + segment[:4]
-    if protocol == _TCP and len(segment) >= 20:
+    beside = packet[_IPV4_BYTES:header_bytes] + behind
+    if protocol == _TCP and len(segment) >= _TCP_BYTES:
+        data = max(_TCP_BYTES, (segment[12] >> 4) * 4)
         sequence = int.from_bytes(segment[4:8], "big")
-        return conversation, sequence, segment[(segment[12] >> 4) * 4 :]
-    if protocol == _UDP and len(segment) >= 8:
-        return conversation, None, segment[8:]
-    return _OTHER, None, packet
+        return _Part(conversation, sequence, segment[data:], segment[_TCP_BYTES:data] + beside)
+    if protocol == _UDP and len(segment) >= _UDP_BYTES:
+        return _Part(conversation, None, segment[_UDP_BYTES:], beside)
+    return whole
