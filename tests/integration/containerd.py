@@ -21,14 +21,29 @@ _SETTINGS = """\
 version = 2
 root = "{folder}/containerd"
 state = "{folder}/run"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
 address = "{folder}/containerd.sock"
 [debug]
 level = "debug"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{folder}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{pause}"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "ccinit"
+snapshotter = "native"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.ccinit]
+runtime_type = "io.containerd.runc.v2"
+pod_annotations = ["org.ccinit.*", "io.katacontainers.config.hypervisor.cc_init_data"]
+container_annotations = ["org.ccinit.*"]
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.ccinit.options]
+BinaryName = "{program}"
+Root = "{folder}/runtimes"
 """
+PAUSE = "localhost/nothing:1"
+"""The image of sandboxes, which is their containers', too; `cri.import_image` brings it."""
+
+CRI_NAMESPACE = "k8s.io"
 
 
 @dataclass
@@ -145,14 +160,15 @@ class Containerd:
 def containerd_in(tree: ToolsTree, folder: Path, runtime_toml: str) -> Iterator[Containerd]:
     """Give a containerd whose runtime has this operator's file; `folder` has to be new."""
     (folder / "rootfs").mkdir()
-    (folder / "containerd.toml").write_text(_SETTINGS.format(folder=folder))
+    settings = _SETTINGS.format(folder=folder, pause=PAUSE, program=runtime_program(folder))
+    (folder / "containerd.toml").write_text(settings)
     with engine_tree(tree, folder, runtime_toml) as entered:
         containerd = Containerd(folder=folder, tree=entered)
         containerd.start()
         try:
             yield containerd
-        finally:
             containerd.remove_all()
+        finally:
             containerd.stop()
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from host_runtime.oci_runtime.container_store import ContainerStore
+from host_runtime.oci_runtime.pod_part import CONTAINER_NAME, CONTAINER_TYPE, SANDBOX_ID
 from host_runtime.process import python_environment
 from host_runtime.socket_folder import open_socket_folder
 from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document, podman_config
@@ -39,6 +40,7 @@ memory_mib = 128
 annotations = ["initdata"]
 scratch_bytes = 1073741824
 """
+DOCUMENT = encode_annotation(make_document())
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -278,3 +280,80 @@ def test_process_with_the_pid_of_one_that_is_gone_is_not_touched(engine: Engine)
         engine.done("delete", "--force", "a")
         assert other.poll() is None
         other.kill()
+
+
+def pod_bundle(engine: Engine, sandbox: str, member: str = "") -> str:
+    annotations = {
+        INITDATA: DOCUMENT,
+        CONTAINER_TYPE: "container" if member else "sandbox",
+        SANDBOX_ID: sandbox,
+    }
+    if member:
+        annotations[CONTAINER_NAME] = member
+    config = podman_config(**annotations)
+    config["linux"]["namespaces"] = [{"type": "network"}]
+    return str(engine.bundle(config))
+
+
+def create_part(engine: Engine, name: str, sandbox: str, member: str = "") -> int:
+    """Create a part of a pod; return the id of its process."""
+    pid_file = engine.folder / f"{name}.pid"
+    bundle = pod_bundle(engine, sandbox, member)
+    engine.done("create", "--bundle", bundle, "--pid-file", str(pid_file), name)
+    return int(pid_file.read_text())
+
+
+def test_container_of_a_pod_is_its_guest_once_it_is_started(engine: Engine) -> None:
+    guest = create_part(engine, "s", "s")
+    engine.done("start", "s")
+    before = create_part(engine, "a", "s", "web")
+    engine.done("kill", "a", "KILL")  # it has stood for nothing yet
+    assert reap(before) == -signal.SIGKILL
+    assert engine.state("s")["status"] == "running"
+    engine.done("delete", "a")
+
+    member = create_part(engine, "a", "s", "web")
+    engine.done("start", "a")
+    assert engine.state("a")["status"] == "running"
+    assert json.loads(engine.done("ps", "--format", "json", "a")) == [member]
+    assert engine.refused("delete", "a") == "container.state"
+    engine.done("kill", "a", "HUP")  # as its image may be stopped by: a wish, to the guest
+    engine.done("kill", "a", "0")
+    assert engine.state("a")["status"] == engine.state("s")["status"] == "running"
+
+    assert end(guest, lambda: engine.done("kill", "a", "KILL")) == -signal.SIGKILL
+    assert reap(member) == 128 + signal.SIGKILL
+    assert engine.state("a")["status"] == engine.state("s")["status"] == "stopped"
+    assert engine.refused("kill", "a", "TERM") == "container.state"
+    engine.done("kill", "--all", "a", "KILL")
+    engine.done("delete", "a")
+    engine.done("delete", "s")
+
+
+def test_forced_deletion_of_a_pods_container_ends_its_guest(engine: Engine) -> None:
+    guest = create_part(engine, "s", "s")
+    member = create_part(engine, "a", "s", "web")
+    engine.done("start", "a")
+    assert end(guest, lambda: engine.done("delete", "--force", "a")) == -signal.SIGKILL
+    assert reap(member) == 128 + signal.SIGKILL
+    assert engine.state("s")["status"] == "stopped"
+
+
+def test_container_that_has_no_guest_is_refused(engine: Engine) -> None:
+    def refused(sandbox: str) -> str:
+        return engine.refused("create", "--bundle", pod_bundle(engine, sandbox, "web"), "a")
+
+    assert refused("none") == "sandbox.state"
+    assert refused("../s") == "container.id"
+    guest = engine.create("g")  # of no pod
+    assert refused("g") == "sandbox.state"
+    sandbox = create_part(engine, "s", "s")
+    member = create_part(engine, "b", "s", "web")
+    assert refused("b") == "sandbox.state"
+    assert refused("s") == "container.life"  # it is stood for
+    assert end(sandbox, lambda: engine.done("kill", "s", "KILL")) == -signal.SIGKILL
+    assert reap(member) == 128 + signal.SIGKILL
+    assert refused("s") == "sandbox.state"
+    assert engine.refused("create", "-b", pod_bundle(engine, "s"), "a") == "bundle.kubernetes"
+    assert sorted(path.name for path in (engine.folder / "state").iterdir()) == ["b", "g", "s"]
+    assert end(guest, lambda: engine.done("delete", "-f", "g")) == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""Guests as containers of real containerd's: the demo's pod by `ctr run`, and one that fails."""
+"""Guests of real containerd's: the demo's pod by `ctr run` and by the CRI, and one that fails."""
 
 import shutil
 import tempfile
@@ -13,17 +13,18 @@ from ccinit.formats.planes.host_rpc import Code
 from host_runtime.oci_runtime.guest_choice import COCO_INITDATA
 from rootfs_builder.tools_tree import ToolsTree
 from tests.demo import world
-from tests.demo.owner_log import read_log
+from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.world import World
 from tests.fakes.oci_bundles import encode_annotation
 from tests.integration.containerd import Containerd, containerd_in
+from tests.integration.cri import Cri, State, import_image
 from tests.vm.direct_boot import TOOLS, DirectImage
 from tests.vm.engine_world import engine_world, operator_file
 from tests.vm.harness.boots import record_boot
 
 pytestmark = [pytest.mark.vm, pytest.mark.long, pytest.mark.timeout(2400)]
 
-RUN_SECONDS, END_SECONDS = 900, 180
+RUN_SECONDS, LINE_SECONDS, END_SECONDS = 900, 120, 180
 POLL_SECONDS = 1.0
 
 
@@ -34,11 +35,19 @@ class Scene:
     world: World
     containerd: Containerd
 
+    def annotations(self, **ours: str) -> dict[str, str]:
+        """The world's document, and more annotations of ours."""
+        document = encode_annotation(self.world.initdata.read_bytes())
+        return {COCO_INITDATA: document} | {f"org.ccinit.{key}": ours[key] for key in ours}
+
+    @property
+    def disks(self) -> str:
+        """The disks that the document declares besides scratch."""
+        return f"{self.world.volume},{world.DEBUG_TOOLS.absolute()}:ro"
+
     def run(self, name: str, **annotations: str) -> None:
         """Run the world's document."""
-        given = {COCO_INITDATA: encode_annotation(self.world.initdata.read_bytes())}
-        given |= {f"org.ccinit.{key}": value for key, value in annotations.items()}
-        done = self.containerd.run_guest(name, "--net-host", **given)
+        done = self.containerd.run_guest(name, "--net-host", **self.annotations(**annotations))
         assert done.returncode == 0, done.stderr
 
     def said(self, name: str) -> str:
@@ -53,6 +62,23 @@ class Scene:
             assert time.monotonic() < deadline, self.said(name)
             time.sleep(POLL_SECONDS)
 
+    def log(self, name: str, *, is_whole: bool = True) -> OwnerLog:
+        """A guest's sealed log; of one that runs, as far as the host has it."""
+        (stream,) = self.containerd.sealed_logs.glob(f"{name}-*.sealed")
+        return read_log(self.world.owner, stream, is_own=is_whole)
+
+    def wait_for_line(self, name: str) -> None:
+        """Wait until the owner reads what the pod's container writes first."""
+        deadline = time.monotonic() + LINE_SECONDS
+        while not self.has_line(self.log(name, is_whole=False)):
+            assert time.monotonic() < deadline
+            time.sleep(POLL_SECONDS)
+
+    def has_line(self, log: OwnerLog) -> bool:
+        """Whether a log has it."""
+        canaries = self.world.canaries
+        return any(canaries.log_line in line for line in log.workload_lines(canaries.container))
+
 
 @pytest.fixture(scope="module")
 def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
@@ -66,16 +92,16 @@ def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_pod_runs_through_a_restart_of_containerd_and_stops(scene: Scene) -> None:
-    containerd, made = scene.containerd, scene.world
-    tools = f"{world.DEBUG_TOOLS.absolute()}:ro"
+    containerd = scene.containerd
     began = time.monotonic()
-    scene.run("shop", disks=f"{made.volume},{tools}")
+    scene.run("shop", disks=scene.disks)
     pid, status = containerd.task("shop")
     assert status == "RUNNING"
     containerd.stop()
     containerd.start()
     assert containerd.task("shop") == (pid, "RUNNING")
     scene.wait_for("shop", "phase RUN, code OK")
+    scene.wait_for_line("shop")
 
     containerd("tasks", "kill", "--signal", "TERM", "shop")
     containerd.wait_for("shop", "STOPPED", END_SECONDS)
@@ -84,12 +110,40 @@ def test_pod_runs_through_a_restart_of_containerd_and_stops(scene: Scene) -> Non
     assert containerd.containers == []
     assert "ended: guest-reset; exit status 0" in scene.said("shop")
 
-    (stream,) = containerd.sealed_logs.glob("shop-*.sealed")
-    log = read_log(made.owner, stream)
+    require_sealed(scene, "shop", scene.said("shop"))
+
+
+def test_pod_of_the_cri_runs_and_stops_by_one_of_its_containers(scene: Scene) -> None:
+    import_image(scene.containerd)
+    cri, container = Cri(containerd=scene.containerd), scene.world.canaries.container
+    began = time.monotonic()
+    pod = cri.run_pod("shop", scene.annotations(disks=scene.disks))
+    named = pod.run(container)
+    deadline = time.monotonic() + RUN_SECONDS
+    while "phase RUN, code OK" not in pod.said(container):
+        assert pod.status(named)[0] is State.RUNNING, pod.said(container)
+        assert time.monotonic() < deadline, pod.said(container)
+        time.sleep(POLL_SECONDS)
+    assert pod.is_up()
+    scene.wait_for_line(pod.id)
+
+    pod.stop_container(named, END_SECONDS)
+    record_boot("pod by the CRI", time.monotonic() - began)
+    assert pod.status(named) == (State.EXITED, 0), pod.said(container)
+    assert not pod.is_up()
+    assert "ended with the guest; exit status 0" in pod.said(container)
+    pod.stop()
+    pod.remove()
+    assert cri.containers == []
+    require_sealed(scene, pod.id, pod.said(container))
+
+
+def require_sealed(scene: Scene, name: str, said: str) -> None:
+    """Require that a guest's log is whole, and that only its owner has what the pod wrote."""
+    log = scene.log(name)
     assert log.is_whole, log.report()
-    lines = log.workload_lines(made.canaries.container)
-    assert any(made.canaries.log_line in line for line in lines)
-    assert made.canaries.log_line not in scene.said("shop") + containerd.log
+    assert scene.has_line(log)
+    assert scene.world.canaries.log_line not in said + scene.containerd.log
 
 
 def test_guest_that_fails_is_a_task_that_fails(scene: Scene) -> None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
+from host_runtime.oci_runtime.pod_part import PodPart, read_pod_part
 
 CONFIG_FILE: Final = "config.json"
 MAX_CONFIG_BYTES: Final = 8 << 20  # an initdata document of 1 MiB, as base64, and as much again
 SPEC_VERSION: Final = "1.2.0"
 _SPEC_MAJOR: Final = "1."
-_KUBERNETES: Final = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +29,12 @@ class Bundle:
         annotations: all of them; `guest_choice` knows which are ours.
         network_namespace: path of the one that the guest's network leaves through, "" for a new
             and empty one, None for the runtime's own.
+        part: which part of a pod it is, if of one.
     """
 
     annotations: Mapping[str, str]
     network_namespace: str | None
+    part: PodPart | None = None
 
 
 def parse_bundle(data: bytes) -> Bundle:
@@ -42,7 +44,7 @@ def parse_bundle(data: bytes) -> Bundle:
         LimitExceededError: `bundle.length`.
         FormatError: `bundle.json`, `bundle.duplicate`, or `bundle.KEY`: not of its type.
         ConfigError: `bundle.version`, `bundle.terminal`, `bundle.hooks`, `bundle.devices`,
-            `bundle.vm`, `bundle.kubernetes`: asks for what a guest does not do.
+            `bundle.vm`: asks for what a guest does not do; `bundle.kubernetes`: as `read_pod_part`.
     """
     config = _parse_json(data)
     version = config.get("ociVersion")
@@ -50,7 +52,12 @@ def parse_bundle(data: bytes) -> Bundle:
         raise ConfigError("bundle.version", f"ociVersion {version!r:.40}: this runtime reads 1.x")
     linux = _table(config, "linux")
     _refuse_unmet(config, linux)
-    return Bundle(annotations=_annotations(config), network_namespace=_network_namespace(linux))
+    annotations = _annotations(config)
+    return Bundle(
+        annotations=annotations,
+        network_namespace=_network_namespace(linux),
+        part=read_pod_part(annotations),
+    )
 
 
 def _parse_json(data: bytes) -> Mapping[str, Any]:
@@ -91,12 +98,6 @@ def _annotations(config: Mapping[str, Any]) -> Mapping[str, str]:
     annotations = _table(config, "annotations")
     if not all(isinstance(value, str) for value in annotations.values()):
         raise FormatError("bundle.annotations", "a value is no string")
-    for key in _KUBERNETES:
-        if key in annotations:
-            raise ConfigError(
-                "bundle.kubernetes",
-                f"{key}: a sandbox and its containers are several bundles, and a pod is one guest",
-            )
     return annotations
 
 

@@ -35,6 +35,8 @@ class ContainerRecord:
         created: RFC 3339.
         pid: of the process that is the guest's life; 0 while it is being created.
         is_started: whether `start` was called.
+        sandbox: id of the container whose guest this one is in, or is; "" outside of pods.
+        member: name of the pod's container that this one stands for, "" if it is a guest's.
     """
 
     id: str
@@ -43,6 +45,8 @@ class ContainerRecord:
     created: str
     pid: int = 0
     is_started: bool = False
+    sandbox: str = ""
+    member: str = ""
 
     def with_process(self, pid: int) -> "ContainerRecord":
         """Return the record of a container whose guest boots."""

@@ -33,8 +33,14 @@ from host_runtime.oci_runtime.container_state import (
 
 _PID_BYTES: Final = 16
 _RECORD: Final = "container.json"
-_LIFE: Final = "life"
+LIFE: Final = "life"
+"""File in a container's folder that its life has locked."""
+
+END: Final = "end"
+"""File that has the exit status of a life that has ended by itself."""
+
 _MACHINE: Final = "machine"
+_MEMBER: Final = "member-"
 _NEW: Final = ".new-"
 _GONE: Final = ".gone-"
 _LOCK_SECONDS: Final = 30.0
@@ -72,9 +78,23 @@ class Container:
         Raises:
             ConfigError: `container.life`: it has one.
         """
-        descriptor = self._hold(_LIFE)
+        descriptor = self._hold(LIFE)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        (self.folder / END).touch(0o600)
+
+    def note_end(self, status: int) -> None:
+        """Leave the exit status of this process, its life, to whoever watches for the end."""
+        with (self.folder / END).open("r+") as file:
+            file.write(str(status))
+
+    def hold_member(self, name: str) -> int:
+        """Be the only one that stands for a container of this pod, until this process ends.
+
+        Raises:
+            ConfigError: `container.life`: another does.
+        """
+        return self._hold(f"{_MEMBER}{name}")
 
     @contextmanager
     def without_life(self) -> Iterator[None]:
@@ -83,7 +103,7 @@ class Container:
         Raises:
             ConfigError: `container.life`: it has one.
         """
-        descriptor = self._hold(_LIFE, fcntl.LOCK_SH)  # as those who look: nobody takes it for one
+        descriptor = self._hold(LIFE, fcntl.LOCK_SH)  # as those who look: nobody takes it for one
         try:
             yield
         finally:
@@ -146,7 +166,7 @@ class Container:
     def _life(self) -> int | None:
         """Return the pid of the container's life (0: not written yet), None if it has none."""
         try:
-            descriptor = os.open(self.folder / _LIFE, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(self.folder / LIFE, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         try:

@@ -14,6 +14,9 @@ from host_runtime.rpc_client import GuestState
 HOST_FAILURE: Final = 1
 """QEMU or the host failed, or the guest went without having said why."""
 
+KILLED: Final = 137
+"""Of a container whose guest was ended; 128 and SIGKILL's number, as shells have it."""
+
 _ORDERLY: Final = frozenset({Code.OK, Code.WORKLOAD_EXIT})
 
 

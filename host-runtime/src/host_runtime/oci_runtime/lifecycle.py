@@ -4,22 +4,19 @@ Specification: OCI runtime-spec 1.2, `runtime.md` (Operations). Some texts are t
 look for in a runtime's errors: "does not exist", "container not running".
 """
 
-import json
-import os
 import signal
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import ChildError, ConfigError, DeadlineError
-from host_runtime.oci_runtime.bundle import CONFIG_FILE, MAX_CONFIG_BYTES, parse_bundle
-from host_runtime.oci_runtime.container_disks import make_disks
+from ccinit.errors import ConfigError, DeadlineError
+from host_runtime.oci_runtime import member, supervisor
+from host_runtime.oci_runtime.bundle import CONFIG_FILE, MAX_CONFIG_BYTES, Bundle, parse_bundle
+from host_runtime.oci_runtime.container_disks import ContainerDisks, make_disks
 from host_runtime.oci_runtime.container_state import (
     ContainerRecord,
     Status,
@@ -28,16 +25,16 @@ from host_runtime.oci_runtime.container_state import (
 )
 from host_runtime.oci_runtime.container_store import Container, ContainerStore, write_whole
 from host_runtime.oci_runtime.guest_choice import choose_guest
+from host_runtime.oci_runtime.life_start import started_life
 from host_runtime.oci_runtime.operator_config import OperatorConfig
-from host_runtime.oci_runtime.signals import choose_signal
-from host_runtime.oci_runtime.supervisor import GO, READY, GuestPlan
+from host_runtime.oci_runtime.pod_member import require_member, require_same_wishes
+from host_runtime.oci_runtime.signals import choose_member_signal, choose_signal
+from host_runtime.oci_runtime.supervisor import GuestPlan
 from host_runtime.oci_runtime.wishes import START_SIGNAL
-from host_runtime.process import python_command, python_environment
 
 _END_SECONDS: Final = 20.0
 _RETRY_SECONDS: Final = 0.05
 _UP: Final = frozenset({Status.CREATED, Status.RUNNING})
-_FOLDERS: Final = ("XDG_RUNTIME_DIR", "TMPDIR", "HOME", "XDG_CACHE_HOME")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,24 +46,42 @@ class Runtime:
     def create(
         self, name: str, bundle: Path, config: OperatorConfig, *, pid_file: Path | None = None
     ) -> None:
-        """Boot the guest that a bundle asks for; it runs when this returns.
+        """Boot the guest that a bundle asks for, or stand for a container that one runs.
+
+        It runs when this returns.
 
         Raises:
             ConfigError, FormatError, LimitExceededError: as `parse_bundle`, `choose_guest`,
-                `make_disks`; `container.id`, `container.exists`.
+                `make_disks`; `container.id`, `container.exists`; of a pod's container as
+                `require_member`, `require_same_wishes`; `sandbox.state`: its guest does not run.
             ChildError: the guest does not boot, with the reason for it.
         """
         folder = bundle.resolve()
         with (folder / CONFIG_FILE).open("rb") as file:
             asked = parse_bundle(file.read(MAX_CONFIG_BYTES + 1))
-        choice = choose_guest(asked.annotations, config)
-        now = datetime.now(UTC)
         record = ContainerRecord(
             id=parse_id(name),
             bundle=str(folder),
             annotations=asked.annotations,
-            created=now.isoformat(),
+            created=datetime.now(UTC).isoformat(),
         )
+        if asked.part is not None:
+            part = asked.part
+            record = replace(record, sandbox=parse_id(part.sandbox), member=part.member)
+        if record.member:
+            self._join(record, pid_file)
+        else:
+            self._boot(record, asked, config, pid_file)
+
+    def _boot(
+        self, record: ContainerRecord, asked: Bundle, config: OperatorConfig, pid_file: Path | None
+    ) -> None:
+        if record.sandbox not in {"", record.id}:
+            raise ConfigError(
+                "bundle.kubernetes", f"sandbox {record.sandbox!r:.80} as container {record.id}"
+            )
+        choice = choose_guest(asked.annotations, config)
+        log_name = f"{record.id}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.sealed"
         with (
             self.store.new(record) as container,
             make_disks(container.folder, choice, config) as disks,
@@ -77,14 +92,39 @@ class Runtime:
                 descriptors=disks.descriptors,
                 network_namespace=asked.network_namespace,
                 stop_grace_seconds=config.stop_grace_seconds,
-                sealed_log=str(config.log_folder / f"{name}-{now:%Y%m%dT%H%M%S.%fZ}.sealed"),
+                sealed_log=str(config.log_folder / log_name),
                 sealed_log_bytes=config.allow.sealed_log_bytes,
             )
             plan.write(container.folder)
-            with _supervisor(container.folder, disks.descriptors) as pid:
-                container.write(record.with_process(pid))
-                if pid_file is not None:
-                    write_whole(pid_file, str(pid))
+            with started_life(supervisor.MODULE, container.folder, disks.descriptors) as pid:
+                _write_down(container, record.with_process(pid), pid_file)
+
+    def _join(self, record: ContainerRecord, pid_file: Path | None) -> None:
+        with self._locked_sandbox(record.sandbox) as sandbox:
+            require_same_wishes(record.annotations, sandbox.record().annotations)
+            document = ContainerDisks(folder=sandbox.folder).document
+            require_member(record.member, document.read_bytes())
+            with (
+                self.store.new(record) as container,
+                started_life(member.MODULE, container.folder) as pid,
+            ):
+                _write_down(container, record.with_process(pid), pid_file)
+
+    @contextmanager
+    def _locked_sandbox(self, name: str) -> Iterator[Container]:
+        """Give the container of a sandbox whose guest runs.
+
+        Raises:
+            ConfigError: `sandbox.state`.
+        """
+        try:
+            with self.store.lock(name) as sandbox:
+                _require_sandbox(sandbox)
+                yield sandbox
+        except ConfigError as error:
+            if error.reason != "container.unknown":
+                raise
+            raise ConfigError("sandbox.state", f"there is no sandbox {name}") from error
 
     def start(self, name: str) -> None:
         """Let the pod start, if the measured document waits for the host.
@@ -96,9 +136,14 @@ class Runtime:
             status = container.status()
             if status is not Status.CREATED:
                 raise ConfigError("container.state", f"cannot start a {status} container")
-            if not container.send(START_SIGNAL):  # before it is written down: twice does no harm
+            record = container.record()
+            if record.member:  # it runs already, or will once its sandbox is started
+                is_told = self._guest_of(record).is_alive()
+            else:  # before it is written down: twice does no harm
+                is_told = container.send(START_SIGNAL)
+            if not is_told:
                 raise _not_running(name)
-            container.write(container.record().with_start())
+            container.write(record.with_start())
 
     def state(self, name: str) -> str:
         """Return a container's state as JSON.
@@ -121,7 +166,7 @@ class Runtime:
         return (record.pid,) if status in _UP else ()
 
     def kill(self, name: str, number: int, *, is_for_all: bool = False) -> None:
-        """Ask a guest for its end, or end it.
+        """Ask a guest for its end, or end it: also by any container of its pod that is started.
 
         Args:
             name: of the container.
@@ -133,8 +178,10 @@ class Runtime:
                 be told this one.
         """
         with self.store.lock(parse_id(name)) as container:
-            told = choose_signal(number, container.record().annotations)
-            if container.status() in _UP and container.send(told):
+            record, status = container.record(), container.status()
+            choose = choose_member_signal if record.member else choose_signal
+            told = choose(number, record.annotations)
+            if status in _UP and self._target(container, record).send(told):
                 return
             is_over = is_for_all and told == signal.SIGKILL and not container.is_alive()
             if not is_over:
@@ -150,74 +197,51 @@ class Runtime:
         """
         try:
             with self.store.lock(parse_id(name)) as container:
-                _require_end(container, is_forced=is_forced)
+                self._require_end(container, is_forced=is_forced)
                 with container.without_life():
                     self.store.remove(container)
         except ConfigError as error:
             if not (is_forced and error.reason == "container.unknown"):
                 raise
 
-
-@contextmanager
-def _supervisor(folder: Path, descriptors: tuple[int, ...]) -> Iterator[int]:
-    """Start a container's life, which boots its guest; it is ended if the caller fails.
-
-    It inherits `descriptors`. If this process is killed meanwhile, it ends itself: it goes on only
-    once it is told that the caller has done its part.
-
-    Raises:
-        ChildError: the guest does not boot.
-    """
-    ours, its = socket.socketpair()
-    command = (*python_command("host_runtime.oci_runtime.supervisor"), str(folder))
-    # Engines name folders that nobody has made.
-    inherited = {name: os.environ[name] for name in _FOLDERS if os.environ.get(name)}
-    inherited = {name: path for name, path in inherited.items() if Path(path).is_dir()}
-    with ours:
-        with its:
-            process = subprocess.Popen(
-                (*command, "--creator", str(its.fileno())),
-                stdin=subprocess.DEVNULL,
-                env={**inherited, **python_environment()},
-                pass_fds=(its.fileno(), *descriptors),
-                cwd="/",
-                start_new_session=True,
+    def _require_end(self, container: Container, *, is_forced: bool) -> None:
+        """Wait until nothing of it is left: whoever starts it anew wants its disks and vTPM."""
+        record, status = container.record(), container.status()
+        if status is not Status.STOPPED and not is_forced:
+            raise ConfigError(
+                "container.state", f"cannot delete container {record.id}: it is {status}"
             )
-        try:
-            _require_ready(ours)
-            yield process.pid
-            ours.sendall(GO)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-    process.returncode = 0  # it is not ours any more: whoever reaps for the container has it
+        deadline = time.monotonic() + _END_SECONDS
+        target = self._target(container, record) if status in _UP else container
+        while target.send(signal.SIGKILL) or container.is_alive() or container.has_machine():
+            if time.monotonic() > deadline:
+                raise DeadlineError("container.runs", f"{record.id}: its machine has not ended")
+            time.sleep(_RETRY_SECONDS)
+
+    def _target(self, container: Container, record: ContainerRecord) -> Container:
+        """Return whose life is told what is told to a container that is up.
+
+        One of a pod that is started runs in the guest, which can be told only as a whole; before,
+        it is no more than a process of the host.
+        """
+        return self._guest_of(record) if record.member and record.is_started else container
+
+    def _guest_of(self, record: ContainerRecord) -> Container:
+        return Container(folder=self.store.root / record.sandbox)
 
 
-def _require_ready(supervisor: socket.socket) -> None:
-    with supervisor.makefile("rb") as answers:
-        answer = answers.readline()
-    try:
-        told = json.loads(answer)
-        if told.get(READY):
-            return
-        reason, detail = str(told["reason"]), str(told["detail"])
-    except (ValueError, KeyError, AttributeError):
-        reason, detail = "process.ended", "the guest's process ended without a word"
-    raise ChildError(reason, detail)
+def _require_sandbox(container: Container) -> None:
+    record = container.record()
+    if record.sandbox != record.id:
+        raise ConfigError("sandbox.state", f"{record.id} is no sandbox of a pod")
+    if container.status() not in _UP:
+        raise ConfigError("sandbox.state", f"the guest of {record.id} has ended")
 
 
-def _require_end(container: Container, *, is_forced: bool) -> None:
-    """Wait until nothing of the guest is left: whoever starts it anew wants its disks and vTPM."""
-    status = container.status()
-    name = container.record().id
-    if status is not Status.STOPPED and not is_forced:
-        raise ConfigError("container.state", f"cannot delete container {name}: it is {status}")
-    deadline = time.monotonic() + _END_SECONDS
-    while container.send(signal.SIGKILL) or container.is_alive() or container.has_machine():
-        if time.monotonic() > deadline:
-            raise DeadlineError("container.runs", f"{name}: its machine has not ended")
-        time.sleep(_RETRY_SECONDS)
+def _write_down(container: Container, record: ContainerRecord, pid_file: Path | None) -> None:
+    container.write(record)
+    if pid_file is not None:
+        write_whole(pid_file, str(record.pid))
 
 
 def _not_running(name: str) -> ConfigError:

@@ -53,6 +53,15 @@ def choose_signal(number: int, annotations: Mapping[str, str]) -> int:
     )
 
 
+def choose_member_signal(number: int, _annotations: Mapping[str, str]) -> int:
+    """Return the signal for a guest's life that stands for `number`, sent to a pod's container.
+
+    The CRI has no call for signals: what is neither KILL nor nothing is the STOPSIGNAL of the image
+    that an engine has for the container, whose bundle does not say it.
+    """
+    return number if number in {signal.SIGKILL, _NOTHING} else STOP_SIGNAL
+
+
 def _stop_signal(annotations: Mapping[str, str]) -> int | None:
     try:
         return parse_signal(annotations.get(STOP_ANNOTATION, ""))

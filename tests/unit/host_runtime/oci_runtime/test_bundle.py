@@ -56,6 +56,7 @@ def test_empty_hooks_and_devices_ask_for_nothing() -> None:
         ("linux.devices", [{"path": "/dev/fuse", "type": "c"}], "bundle.devices"),
         ("vm", {"kernel": {"path": "/k"}}, "bundle.vm"),
         ("annotations", {"io.kubernetes.cri.container-type": "sandbox"}, "bundle.kubernetes"),
+        ("annotations", {"io.kubernetes.cri.container-type": 1}, "bundle.annotations"),
         ("annotations", {"io.kubernetes.cri-o.ContainerType": "container"}, "bundle.kubernetes"),
         ("annotations", {"a": 1}, "bundle.annotations"),
         ("annotations", [], "bundle.annotations"),

@@ -5,7 +5,12 @@ import signal
 import pytest
 
 from ccinit.errors import CcinitError
-from host_runtime.oci_runtime.signals import STOP_ANNOTATION, choose_signal, parse_signal
+from host_runtime.oci_runtime.signals import (
+    STOP_ANNOTATION,
+    choose_member_signal,
+    choose_signal,
+    parse_signal,
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
@@ -24,6 +29,13 @@ def test_signal_that_an_image_is_stopped_by_stops_its_guest(number: int, text: s
         with pytest.raises(CcinitError) as error:
             choose_signal(number, others)
         assert error.value.reason == "container.signal"
+
+
+@pytest.mark.parametrize("number", [1, 3, 10, 15, 28, 37])
+def test_whatever_a_pods_container_is_stopped_by_stops_its_guest(number: int) -> None:
+    assert choose_member_signal(number, {}) == signal.SIGTERM
+    assert choose_member_signal(signal.SIGKILL, {}) == signal.SIGKILL
+    assert choose_member_signal(0, {}) == 0
 
 
 def test_killing_stays_what_it_is() -> None:

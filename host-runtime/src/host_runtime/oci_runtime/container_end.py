@@ -1,0 +1,58 @@
+"""Waits for the end of a container from outside, and learns its exit status.
+
+What is waited for is the lock of its life, which the kernel lets go of with that process; the
+status is in a file that is open by then, so a container that is removed at once tells it, too.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from ccinit.errors import ConfigError
+from host_runtime.oci_runtime.container_store import END, LIFE, Container
+from host_runtime.oci_runtime.exit_status import KILLED
+
+_STATUS_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerEnd:
+    """The end of a container, whenever that is."""
+
+    life: int
+    end: int
+
+    def wait(self) -> int:
+        """Wait for it; return the exit status, 137 of a life that could not leave one."""
+        fcntl.flock(self.life, fcntl.LOCK_SH)  # as those who look: nobody takes this for a life
+        return int(os.pread(self.end, _STATUS_BYTES, 0) or KILLED)
+
+
+@contextmanager
+def container_end(container: Container) -> Iterator[ContainerEnd]:
+    """Give the end of a container that lives.
+
+    Raises:
+        ConfigError: `sandbox.state`: it does not live any more.
+    """
+    try:
+        end = os.open(container.folder / END, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise _is_over(container) from None
+    try:
+        life = os.open(container.folder / LIFE, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if not container.is_alive():
+                raise _is_over(container)
+            yield ContainerEnd(life=life, end=end)
+        finally:
+            os.close(life)
+    finally:
+        os.close(end)
+
+
+def _is_over(container: Container) -> ConfigError:
+    return ConfigError("sandbox.state", f"the guest of {container.folder.name} has ended")

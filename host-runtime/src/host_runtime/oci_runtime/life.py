@@ -1,0 +1,90 @@
+"""What every process that is a container's life does: tells who creates it, holds the lock, ends.
+
+`ccinit-runtime create` starts it and leaves it to whoever reaps for the container (conmon, a shim).
+Its standard error is the container's log.
+"""
+
+import argparse
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import CcinitError, ChildError
+from host_runtime.oci_runtime.container_store import Container
+from host_runtime.oci_runtime.exit_status import HOST_FAILURE
+from host_runtime.oci_runtime.opened_file import name_descriptors
+from measured_boot.command_errors import describe_error
+
+READY: Final = "ready"
+GO: Final = b"\n"
+"""What `create` answers to a life that is ready, once it has written down that it runs."""
+
+
+class Creator:
+    """`ccinit-runtime create`, by its socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def await_record(self) -> None:
+        """Tell that the container lives; return once that is written down.
+
+        Raises:
+            ChildError: `create.ended`: nobody has.
+        """
+        self._tell({READY: True})
+        if not self._connection.recv(len(GO)):
+            raise ChildError("create.ended", "nobody has written down that the guest runs")
+        self._connection.close()
+
+    def refuse(self, error: CcinitError | OSError) -> None:
+        """Tell why there is no life, in the container's log, too."""
+        reason = error.reason if isinstance(error, CcinitError) else "host.call"
+        detail = error.detail if isinstance(error, CcinitError) else describe_error(error)
+        with suppress(OSError):  # it was told that the guest runs, or is gone
+            self._tell({"reason": reason, "detail": name_descriptors(detail)})
+        say(name_descriptors(describe_error(error)))
+
+    def _tell(self, answer: Mapping[str, object]) -> None:
+        self._connection.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def live(
+    program: str, arguments: Sequence[str] | None, run: Callable[[Container, Creator], int]
+) -> int:
+    """Be a container's life; return its exit status, which is what `run` returns."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}")
+    parser.add_argument("folder", type=Path, help="of the container")
+    parser.add_argument("--creator", type=int, required=True, metavar="FD", help="socket to it")
+    options = parser.parse_args(arguments)
+    container = Container(folder=options.folder)
+    with socket.socket(fileno=options.creator) as connection:
+        creator = Creator(connection)
+        try:
+            container.hold_life()
+        except (CcinitError, OSError) as error:
+            creator.refuse(error)
+            return HOST_FAILURE
+        try:
+            status = run(container, creator)
+        except (CcinitError, OSError) as error:
+            creator.refuse(error)
+            status = HOST_FAILURE
+        with suppress(OSError):  # its folder is gone, or the file system is full
+            container.note_end(status)
+        return status
+
+
+def say(text: str) -> None:
+    """Write a line of the container's log; nobody has to read it."""
+    try:
+        print(f"ccinit-runtime: {text}", file=sys.stderr, flush=True)
+    except OSError:  # nor does it change the exit status, when Python writes what is left
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, sys.stderr.fileno())
+        os.close(null)

@@ -1,0 +1,65 @@
+"""Starts the process that is a container's life; see `life` for its side."""
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ChildError
+from host_runtime.oci_runtime.life import GO, READY
+from host_runtime.process import python_command, python_environment
+
+_FOLDERS: Final = ("XDG_RUNTIME_DIR", "TMPDIR", "HOME", "XDG_CACHE_HOME")
+
+
+@contextmanager
+def started_life(module: str, folder: Path, descriptors: tuple[int, ...] = ()) -> Iterator[int]:
+    """Start a container's life, a program of ours; it is ended if the caller fails.
+
+    It inherits `descriptors`. If this process is killed meanwhile, it ends itself: it goes on only
+    once it is told that the caller has done its part.
+
+    Raises:
+        ChildError: it does not begin, with its reason.
+    """
+    ours, its = socket.socketpair()
+    command = (*python_command(module), str(folder))
+    # Engines name folders that nobody has made.
+    inherited = {name: os.environ[name] for name in _FOLDERS if os.environ.get(name)}
+    inherited = {name: path for name, path in inherited.items() if Path(path).is_dir()}
+    with ours:
+        with its:
+            process = subprocess.Popen(
+                (*command, "--creator", str(its.fileno())),
+                stdin=subprocess.DEVNULL,
+                env={**inherited, **python_environment()},
+                pass_fds=(its.fileno(), *descriptors),
+                cwd="/",
+                start_new_session=True,
+            )
+        try:
+            _require_ready(ours)
+            yield process.pid
+            ours.sendall(GO)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    process.returncode = 0  # it is not ours any more: whoever reaps for the container has it
+
+
+def _require_ready(life: socket.socket) -> None:
+    with life.makefile("rb") as answers:
+        answer = answers.readline()
+    try:
+        told = json.loads(answer)
+        if told.get(READY):
+            return
+        reason, detail = str(told["reason"]), str(told["detail"])
+    except (ValueError, KeyError, AttributeError):
+        reason, detail = "process.ended", "the container's process ended without a word"
+    raise ChildError(reason, detail)

@@ -1,0 +1,36 @@
+"""The process that is a pod's container for an engine: it waits, and ends with the pod's guest.
+
+The container itself runs in the guest, where the host reaches nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from host_runtime.oci_runtime.container_end import container_end
+from host_runtime.oci_runtime.container_store import Container
+from host_runtime.oci_runtime.life import Creator, live, say
+from host_runtime.oci_runtime.pod_log import copied_pod_log
+
+MODULE: Final = "host_runtime.oci_runtime.member"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Stand for a container; return its guest's exit status."""
+    return live(MODULE, arguments, _stand_for)
+
+
+def _stand_for(container: Container, creator: Creator) -> int:
+    record = container.record()
+    sandbox = Container(folder=container.folder.parent / record.sandbox)
+    sandbox.hold_member(record.member)
+    with container_end(sandbox) as end:
+        creator.await_record()
+        say(f"{record.member} runs in the guest of {record.sandbox}, as its document says")
+        with copied_pod_log(sandbox):
+            status = end.wait()
+    say(f"ended with the guest; exit status {status}")
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,57 @@
+"""What a pod's host has to say of its guest, for each container of the pod.
+
+An engine throws the output of a sandbox away and keeps that of containers. So the guest's life
+writes its lines, of which there are few, into a file, and each container's copies them.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, TextIO
+
+from host_runtime.guest import Progress
+from host_runtime.oci_runtime.container_store import Container
+from host_runtime.oci_runtime.life import say
+
+_FILE: Final = "said"
+_LOOK_SECONDS: Final = 1.0
+
+
+@contextmanager
+def pod_log(container: Container) -> Iterator[Progress]:
+    """Give what says a line in a guest's own log and to the containers of its pod."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    descriptor = os.open(container.folder / _FILE, flags, 0o600)
+
+    def say_to_all(text: str) -> None:
+        say(text)
+        with suppress(OSError):  # no room: the guest goes on
+            os.write(descriptor, f"{text}\n".encode())
+
+    try:
+        yield say_to_all
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def copied_pod_log(container: Container) -> Iterator[None]:
+    """Copy what is said of a guest into this process's log, until the caller is done."""
+    over = threading.Event()
+    with (container.folder / _FILE).open() as said:
+        copying = threading.Thread(target=_copy, args=(said, over))
+        copying.start()
+        try:
+            yield
+        finally:
+            over.set()
+            copying.join()
+
+
+def _copy(said: TextIO, over: threading.Event) -> None:
+    is_over = False
+    while not is_over:
+        is_over = over.wait(_LOOK_SECONDS)
+        for line in said:
+            say(line.removesuffix("\n"))
