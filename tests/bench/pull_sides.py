@@ -21,7 +21,7 @@ from tests.bench.guest_root import ENVIRONMENT, GuestRoot, run, start_ready
 from tests.bench.measurement import Bench, BenchError
 from tests.bench.pull_floor import FloorImage, pull_to_nowhere
 from tests.bench.usage import Peak, processor_seconds, watch_memory
-from tests.integration.registry_fixture import Registry
+from tests.integration.pull.real_registry import Registry
 
 Start = Callable[[], None]
 """Pulls; what was before it is not measured."""

@@ -34,7 +34,7 @@ from tests.demo.parties import Owner, make_log_key, random_secret, run
 from tests.demo.platforms import TrustedPlatform
 from tests.demo.show import Show
 from tests.integration.free_ports import free_ports
-from tests.integration.registry_fixture import Registry, make_authority, running_registry
+from tests.integration.pull.real_registry import Registry, make_authority, running_registry
 
 OVMF_CODE = "usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES = "usr/share/OVMF/OVMF_VARS_4M.fd"

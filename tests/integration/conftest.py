@@ -9,15 +9,15 @@ import pytest
 from rootfs_builder.cli import main
 from tests.fakes.hostile_registry import serve_hostile
 from tests.faults.plugin import FaultSeen
-from tests.integration.hostile_harness import IMAGE, Harness
 from tests.integration.leftovers import have_own_mounts, remove_dead_cgroups
-from tests.integration.recipients import Recipient, make_recipients
-from tests.integration.registry_fixture import (
+from tests.integration.pull.hostile_harness import IMAGE, Harness
+from tests.integration.pull.real_registry import (
     Authority,
     Registry,
     make_authority,
     running_registry,
 )
+from tests.integration.pull.recipients import Recipient, make_recipients
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,7 +30,7 @@ from host_runtime.swtpm import VirtualTpm
 from host_runtime.tools import Tools
 from measured_boot.direct_line import line_of_kernel
 from tests.demo.host_view import absent_records
-from tests.integration.registry_fixture import make_authority
+from tests.integration.pull.real_registry import make_authority
 from tests.vm.harness.boots import record_boot
 
 TOOLS = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())

@@ -14,8 +14,8 @@ from tests.demo import pod, world
 from tests.demo.parties import Owner
 from tests.demo.show import Show
 from tests.demo.world import World, make_world
-from tests.integration import registry_fixture
 from tests.integration.free_ports import free_ports
+from tests.integration.pull import real_registry
 from tests.vm.direct_boot import TOOLS, DirectImage
 
 GATEWAY = "10.0.2.2"
@@ -56,7 +56,7 @@ def engine_world(folder: Path) -> Iterator[World]:
         patch.setattr(pod, "REGISTRY_ADDRESS", GATEWAY)
         patch.setattr(pod, "REGISTRY_PORT", registry_port)
         patch.setattr(pod, "ccinit_toml", lambda **values: ccinit_toml(**values) + START)
-        patch.setattr(registry_fixture, "free_port", lambda: registry_port)
+        patch.setattr(real_registry, "free_port", lambda: registry_port)
         patch.setattr(Owner, "serving", lambda owner: serving(owner, kbs_port))
         with make_world(folder, Show()) as made:
             yield made

@@ -16,8 +16,8 @@ from tests.demo import world
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.world import World
 from tests.fakes.oci_bundles import encode_annotation
-from tests.integration.containerd import Containerd, containerd_in
-from tests.integration.cri import Cri, State, import_image
+from tests.integration.host.containerd import Containerd, containerd_in
+from tests.integration.host.cri import Cri, State, import_image
 from tests.vm.direct_boot import TOOLS, DirectImage
 from tests.vm.engine_world import engine_world, operator_file
 from tests.vm.harness.boots import record_boot

@@ -32,7 +32,7 @@ from tests.demo.life import Life, live, owner_address, write_stream
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.show import Show
 from tests.demo.world import DEBUG_TOOLS_DESCRIPTION, World, make_world
-from tests.integration.kbs_harness import StockClient, booted_tpm
+from tests.integration.kbs.harness import StockClient, booted_tpm
 from tests.vm.direct_boot import DirectImage
 from tests.vm.harness.boots import record_boot
 from tests.vm.owner_visit import PYTHON

@@ -21,7 +21,7 @@ from guest_owner.kbs.store import Store
 from tests.bench.guest_root import ENVIRONMENT, GuestRoot, open_guest_root, run
 from tests.bench.measurement import Bench, Row, compare, interleave
 from tests.fakes.tpm_device import SimulatedTpm, serving
-from tests.integration.kbs_harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs
+from tests.integration.kbs.harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs
 
 ROUNDS = 15
 GOAL = 1.5

@@ -24,8 +24,8 @@ from tests.bench.guest_root import GuestRoot, open_guest_root
 from tests.bench.large_image import LargeImage, Packing, open_large_image
 from tests.bench.measurement import Bench, Row, compare, interleave
 from tests.bench.pull_sides import Cost, Pull, Side, measure_cost, measure_memory
-from tests.integration.recipients import Recipient, make_recipient
-from tests.integration.registry_fixture import Registry, make_authority, running_registry
+from tests.integration.pull.real_registry import Registry, make_authority, running_registry
+from tests.integration.pull.recipients import Recipient, make_recipient
 
 ROUNDS = 5
 MORE_ROUNDS = 3

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.kbs_harness import Kbs, make_state, running_kbs
+from tests.integration.kbs.harness import Kbs, make_state, running_kbs
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64u
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.store import EMPTY_POLICY, Store, attestation_key_name
 from tests.fakes.tpm_quote import extend
-from tests.integration.kbs_harness import (
+from tests.integration.kbs.harness import (
     DOCUMENT,
     IMAGE,
     LIMITS,

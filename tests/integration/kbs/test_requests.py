@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from guest_owner.kbs.server import open_listener
-from tests.integration.kbs_harness import LIMITS, SECRET, Kbs, refused, running_kbs, variant
+from tests.integration.kbs.harness import LIMITS, SECRET, Kbs, refused, running_kbs, variant
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
-from tests.integration.kbs_harness import LIMITS, SECRET, Kbs, refused, variant
+from tests.integration.kbs.harness import LIMITS, SECRET, Kbs, refused, variant
 
 
 def test_nonce_of_another_session_is_refused(kbs: Kbs) -> None:

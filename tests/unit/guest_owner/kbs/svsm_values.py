@@ -1,7 +1,7 @@
 """What the tests of an SVSM's vTPM register, and evidence as a guest there makes it.
 
 The keys' public areas are laid out from the templates and a modulus; that they are what a TPM makes
-is seen in tests/integration/test_attest_svsm.py.
+is seen in tests/integration/attestation/test_svsm.py.
 """
 
 import hashlib

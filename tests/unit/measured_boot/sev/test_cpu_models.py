@@ -5,7 +5,7 @@ from ccinit.errors import ConfigError
 from measured_boot.sev.cpu_models import CPU_MODELS, find_signature, pack_signature
 
 LATER = {"EPYC-Rome-v4"}
-"""Models of QEMU that the other program does not have (`tests/integration/test_cpu_models.py`)."""
+"""Models of QEMU that the other program lacks (integration/measurement/test_cpu_models.py)."""
 
 
 def test_models_are_the_other_programs() -> None:

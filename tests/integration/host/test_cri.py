@@ -1,0 +1,198 @@
+"""Pods by containerd's CRI, as a kubelet makes them: what their bundles mean, what is refused how.
+
+Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools). The machine is firmware that finds
+nothing to boot; whole guests are `tests/vm/test_containerd_guests`'.
+"""
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rootfs_builder.tools_tree import ToolsTree
+from tests.fakes.documents import POD
+from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document
+from tests.integration.host.containerd import containerd_in
+from tests.integration.host.cri import Cri, CriError, CriPod, State, import_image
+from tests.integration.host.test_containerd import OPERATOR, TOOLS, qemu_of
+
+MORE = """
+[[container]]
+name = "sidecar"
+image = "web"
+[[container]]
+name = "first"
+image = "web"
+kind = "init"
+"""
+DOCUMENT = {INITDATA: encode_annotation(make_document(POD + MORE))}
+KILLED = 128 + signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Cri]:
+    folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for its sockets
+    (folder / "uki").write_bytes(b"nothing that starts")
+    operator = OPERATOR.format(folder=folder, tools=TOOLS)
+    with containerd_in(ToolsTree(TOOLS), folder, operator) as containerd:
+        import_image(containerd)
+        service = Cri(containerd=containerd)
+        service.wait_until_served()
+        yield service
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def cri(service: Cri) -> Iterator[Cri]:
+    yield service
+    service.remove_all()
+    assert service.containers == []
+
+
+def wait_until_gone(cri: Cri, qemu: int) -> None:
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{qemu}").exists() or cri.containers:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_containers_of_a_pod_live_as_long_as_its_guest(cri: Cri) -> None:
+    other = cri.run_pod("other", DOCUMENT)
+    others = other.run("web")
+    pod = cri.run_pod("shop", DOCUMENT)
+    web, sidecar = pod.run("web"), pod.run("sidecar")
+    assert pod.is_up()
+    assert pod.status(web)[0] is pod.status(sidecar)[0] is State.RUNNING
+    assert sorted(cri.containers) == sorted((other.id, others, pod.id, web, sidecar))
+    assert qemu_of(cri.pid(pod.id)) != qemu_of(cri.pid(other.id))
+    for container in (web, sidecar):  # no machine, and nothing else but a process that waits
+        assert not Path(
+            f"/proc/{cri.pid(container)}/task/{cri.pid(container)}/children"
+        ).read_text()
+
+    with pytest.raises(CriError, match=r"\[command.refused\]"):
+        cri.call("ExecSync", {1: web, 2: ["true"], 3: 5})
+    with pytest.raises(CriError, match=r"\[command.refused\]"):
+        cri.call("UpdateContainerResources", {1: web, 2: {3: 512}})
+
+    pod.stop_container(web)  # by a signal of its image that no guest knows, and then by KILL
+    assert pod.wait_for_end(web) == pod.wait_for_end(sidecar) == KILLED
+    assert not pod.is_up()
+    with pytest.raises(CriError):
+        pod.run("web", attempt=1)
+    pod.stop()
+    pod.remove()
+    assert sorted(cri.containers) == sorted((other.id, others))
+    assert other.status(others)[0] is State.RUNNING
+    other.stop()
+    assert other.status(others) == (State.EXITED, KILLED)
+
+
+def test_log_of_a_container_has_what_the_host_says_of_the_guest(cri: Cri) -> None:
+    pod = cri.run_pod("shop", DOCUMENT)
+    web = pod.run("web")
+    pod.stop_container(web, 0)
+    pod.wait_for_end(web)
+    for line in ("web runs in the guest of", "starting QEMU", "ended with the guest"):
+        assert line in pod.said("web")
+
+
+def test_machine_that_dies_fails_every_container(cri: Cri) -> None:
+    pod = cri.run_pod("shop", DOCUMENT)
+    web, sidecar = pod.run("web"), pod.run("sidecar")
+    os.kill(qemu_of(cri.pid(pod.id)), signal.SIGKILL)
+    assert pod.wait_for_end(web) == pod.wait_for_end(sidecar) == 1
+    assert not pod.is_up()
+
+
+def test_process_that_waits_can_be_replaced_while_the_guest_runs(cri: Cri) -> None:
+    pod = cri.run_pod("shop", DOCUMENT)
+    web = pod.run("web")
+    with pytest.raises(CriError, match=r"\[container.life\]"):
+        pod.run("web", attempt=1)
+    os.kill(cri.pid(web), signal.SIGKILL)
+    assert pod.wait_for_end(web) == KILLED
+    assert pod.is_up()
+    again = pod.run("web", attempt=2)
+    assert pod.status(again)[0] is State.RUNNING
+    assert qemu_of(cri.pid(pod.id))
+
+
+def test_pod_outlives_a_restart_of_containerd(cri: Cri) -> None:
+    pod = cri.run_pod("shop", DOCUMENT)
+    web = pod.run("web")
+    qemu = qemu_of(cri.pid(pod.id))
+    cri.containerd.stop()
+    cri.containerd.start()
+    cri.wait_until_served()
+    assert pod.is_up()
+    assert pod.status(web)[0] is State.RUNNING
+    assert qemu_of(cri.pid(pod.id)) == qemu
+    pod.stop_container(web, 0)
+    assert pod.wait_for_end(web) == KILLED
+
+
+def test_pod_ends_with_a_shim_that_is_killed(cri: Cri) -> None:
+    pod = cri.run_pod("shop", DOCUMENT)
+    web = pod.run("web")
+    qemu = qemu_of(cri.pid(pod.id))
+    os.kill(cri.containerd.shim(pod.id), signal.SIGKILL)
+    wait_until_gone(cri, qemu)
+    assert pod.wait_for_end(web)
+    assert not pod.is_up()
+
+
+@pytest.mark.parametrize(
+    ("name", "annotations", "reason"),
+    [
+        ("none", {}, "sandbox.container"),
+        ("first", {}, "sandbox.container"),  # an init container, which the guest runs
+        ("web", {"org.ccinit.image": "silent"}, "sandbox.annotation"),
+        ("web", {INITDATA: encode_annotation(make_document())}, "sandbox.annotation"),
+    ],
+)
+def test_container_that_its_guest_does_not_have_is_refused_in_words(
+    cri: Cri, name: str, annotations: dict[str, str], reason: str
+) -> None:
+    pod = cri.run_pod("shop", DOCUMENT)
+    container = pod.create(name, annotations)
+    with pytest.raises(CriError, match=rf"\[{reason}\]"):
+        pod.start(container)
+    assert cri.containers == [pod.id]
+    assert pod.is_up()
+    assert_runs(pod, "web")
+
+
+def test_container_with_a_terminal_is_refused_in_words(cri: Cri) -> None:
+    pod = cri.run_pod("shop", DOCUMENT)
+    container = pod.create("web", has_terminal=True)
+    with pytest.raises(CriError, match=r"\[bundle.terminal\]"):
+        pod.start(container)
+    assert cri.containers == [pod.id]
+    assert_runs(pod, "web")
+
+
+def assert_runs(pod: CriPod, name: str) -> None:
+    container = pod.run(name, attempt=1)
+    assert pod.status(container)[0] is State.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("annotations", "reason"),
+    [
+        ({}, "annotation.initdata"),
+        ({**DOCUMENT, "org.ccinit.image": "other"}, "runtime.image"),
+        ({**DOCUMENT, "org.ccinit.vcpus": "2"}, "annotation.denied"),
+    ],
+)
+def test_sandbox_that_no_guest_can_be_is_refused_in_words(
+    cri: Cri, annotations: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(CriError, match=rf"\[{reason}\]"):
+        cri.run_pod("bad", annotations)
+    assert cri.containers == []

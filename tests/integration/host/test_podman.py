@@ -1,0 +1,134 @@
+"""Real podman and conmon with `ccinit-runtime` in runc's place: what works, what is refused how.
+
+Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools). The machine is firmware that finds
+nothing to boot; whole guests are `tests/vm/test_podman_guests`'.
+"""
+
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rootfs_builder.tools_tree import ToolsTree
+from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document
+from tests.integration.host.podman import Podman, podman_in
+
+TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
+OPERATOR = """\
+version = 1
+log_folder = "{folder}/sealed"
+[[image]]
+name = "silent"
+boot = ["--tools", "{tools}", "--uki", "{folder}/uki", "--accelerator", "tcg", "--network", "open"]
+[defaults]
+image = "silent"
+memory_mib = 128
+[allow]
+annotations = ["initdata", "image", "disks"]
+folders = ["{folder}"]
+scratch_bytes = 1073741824
+"""
+IMAGE = "nothing"
+DOCUMENT = ("--annotation", f"{INITDATA}={encode_annotation(make_document())}")
+
+
+@pytest.fixture(scope="module")
+def podman() -> Iterator[Podman]:
+    """One that has an image of a single empty file."""
+    folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for podman's sockets
+    (folder / "uki").write_bytes(b"nothing that starts")
+    (folder / "file").touch()
+    with tarfile.open(folder / "image.tar", "w") as tar:
+        tar.add(folder / "file", "file")
+    operator = OPERATOR.format(folder=folder, tools=TOOLS)
+    with podman_in(ToolsTree(TOOLS), folder, operator) as podman:
+        podman("import", "--quiet", folder / "image.tar", IMAGE)
+        yield podman
+    shutil.rmtree(folder)
+
+
+def containers(podman: Podman) -> list[str]:
+    return [path.name for path in (podman.folder / "state").iterdir()]
+
+
+def status(podman: Podman, name: str) -> str:
+    (found,) = podman("ps", "--all", "--filter", f"name={name}", "--format",
+                      "{{.Status}}").splitlines()  # fmt: skip
+    return found
+
+
+def test_container_lives_as_podman_wishes(podman: Podman) -> None:
+    # What engines send is taken: limits, mounts, another command than any pod's.
+    # So is a signal to stop by that no guest knows, as of an image that has a web server's.
+    sent = (
+        *("--memory", "64m", "--volume", f"{podman.folder}:/host", "--network", "none"),
+        *("--stop-signal", "SIGWINCH"),
+    )
+    podman("run", "--detach", "--name", "a", *sent, *DOCUMENT, IMAGE, "/bin/sh", "-c", "exit 1")
+    assert status(podman, "a").startswith("Up")
+    refused = podman.run("exec", "a", "true")
+    assert refused.returncode
+    assert "[command.refused]" in refused.stderr
+    assert "[container.signal]" in podman.run("kill", "--signal", "HUP", "a").stderr
+    assert podman.state("a", "Status") == "running"
+
+    podman("stop", "--time", "1", "a")  # nobody listens in there, so podman ends it
+    assert status(podman, "a").startswith("Exited (137)")
+    podman("start", "a")
+    before = podman.state("a", "Pid")
+    podman("restart", "--time", "0", "a")
+    assert podman.state("a", "Pid") != before
+    assert len(containers(podman)) == 1
+
+    podman("rm", "--force", "--time", "0", "a")
+    assert podman("ps", "--all", "--quiet") == ""
+    assert containers(podman) == []
+    assert len(list(podman.sealed_logs.iterdir())) == 3  # of each boot, whatever was removed
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ((), "annotation.initdata"),
+        (("--annotation", f"{INITDATA}=AAAA"), "initdata.gzip"),
+        ((*DOCUMENT, "--tty"), "bundle.terminal"),
+        ((*DOCUMENT, "--device", "/dev/zero"), "bundle.devices"),
+        ((*DOCUMENT, "--privileged"), "bundle.devices"),
+        ((*DOCUMENT, "--annotation", "org.ccinit.image=other"), "runtime.image"),
+        ((*DOCUMENT, "--annotation", "org.ccinit.memory_mib=64"), "annotation.denied"),
+        ((*DOCUMENT, "--annotation", "org.ccinit.disks=/etc/passwd"), "annotation.folder"),
+        ((*DOCUMENT, "--annotation", "org.ccinit.kernel=/k"), "annotation.unknown"),
+    ],
+)
+def test_container_that_no_guest_can_be_is_refused_in_words(
+    podman: Podman, options: tuple[str, ...], reason: str
+) -> None:
+    created = ("run", "--detach", "--name", "bad", "--network", "host", *options, IMAGE, "/pod")
+    done = podman.run(*created)
+    podman("rm", "bad")
+    assert done.returncode == 126
+    assert "OCI runtime error" in done.stderr
+    assert f"[{reason}]" in done.stderr
+    assert containers(podman) == []
+
+
+def test_hook_of_the_engine_is_refused(podman: Podman) -> None:
+    hooks = podman.folder / "hooks"
+    hooks.mkdir()
+    hook = {
+        "version": "1.0.0",
+        "hook": {"path": "/usr/bin/true"},
+        "when": {"always": True},
+        "stages": ["createRuntime"],
+    }
+    (hooks / "any.json").write_text(json.dumps(hook))
+    created = ("run", "--detach", "--name", "hooked", "--network", "host", *DOCUMENT, IMAGE, "/pod")
+    done = podman.run("--hooks-dir", hooks, *created)
+    podman("rm", "hooked")
+    assert done.returncode == 126
+    assert "[bundle.hooks]" in done.stderr

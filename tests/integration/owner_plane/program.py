@@ -1,0 +1,242 @@
+"""PID 1 with an owner plane and two containers, for real, in namespaces of its own.
+
+The parts are the product's: event loop, children by the table of roles (under Landlock and seccomp,
+by the image's Python 3.13 and its locked wheels), TLS, supervisors over crun, host plane. Three
+things are the test's: the host plane listens on TCP, for this kernel may have no vsock; nothing was
+attested, so the TLS identity comes from a file; limits are left out as in `crun_cases`.
+
+First half, under the tests' Python: make the tools tree the root. Second half: run until standard
+input ends, stop everything, print what is left as JSON.
+"""
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from ccinit.agent.guest import Guest, Teardown
+from ccinit.agent.host_service import HostService
+from ccinit.agent.phases.attestation import Attested, Grant
+from ccinit.agent.phases.configuration import Configured
+from ccinit.agent.planes.owner_plane import open_owner_plane
+from ccinit.agent.platform.measurement import RuntimeMeasurement
+from ccinit.agent.processes.children import Children
+from ccinit.agent.state import BootState
+from ccinit.attest.detect import Node, Platform
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.guest_config import OwnerConfig
+from ccinit.formats.planes.host_rpc import HOST_CID, Phase
+from ccinit.formats.pod.manifest import Allow, PodManifest
+from ccinit.formats.pod.resources import tls_identity_uri
+from ccinit.formats.sealed_log import Kind
+from ccinit.kernel.event_loop import EventLoop, readable, sleep
+from ccinit.kernel.listener import accept, listen_tcp
+from ccinit.kernel.process import owned_pids, reap_orphans
+from ccinit.rpc.server import RpcLimits, serve
+from ccinit.run import supervisor as supervisor_module
+from ccinit.run.crun import Crun
+from ccinit.run.shared_namespaces import SharedNamespaces
+from ccinit.run.supervisor import Sinks, Supervisor
+from ccinit.secret import Secret
+from ccinit.values import replace
+from tests.integration.free_ports import free_port
+from tests.integration.run.crun_cases import enter, unlimited
+from tests.vm.guest.containers import PYTHON, container, own_cgroup, remove_own_cgroup, workload
+
+if TYPE_CHECKING:
+    from ccinit.formats.kbs.resource_uri import KbsUri
+
+WORK = Path("/mnt/ccinit")
+SITE = "/srv"
+PATHS = f"/opt:{SITE}:/opt/rootfs-builder/mkosi/replaced"  # as the image has them
+POD = "shop"
+NOTHING_SHARED = SharedNamespaces()
+TICKER = (
+    "import signal, sys, time\n"
+    "signal.signal(signal.SIGUSR1, lambda *_: print('signalled', flush=True))\n"
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+    "print('ready', flush=True)\n"
+    "number = 0\n"
+    "while True:\n"
+    "    time.sleep(0.05)\n"
+    "    number += 1\n"
+    "    print('tick', number, file=(sys.stdout, sys.stderr)[number % 2], flush=True)\n"
+)
+
+
+def make_guest(loop: EventLoop) -> Guest:
+    state = BootState()
+    children = Children((PYTHON, "-S", "-B", "-m", "ccinit"), {"PYTHONPATH": PATHS})
+    from ccinit.seal.log import SealedLog  # noqa: PLC0415
+
+    log = SealedLog()
+    service = HostService(state, bytes(16), log.ring)
+    return Guest(
+        loop=loop, state=state, log=log, service=service, children=children, teardown=Teardown()
+    )
+
+
+def make_configured(guest: Guest) -> Configured:
+    """What the planes look at: names, what is allowed, a platform that is not there."""
+    names = ("web", "db")
+    manifest = PodManifest(
+        name=POD,
+        images=(),
+        containers=tuple(container(TICKER, name=name) for name in names),
+        secrets=(),
+        volumes=(),
+        allow=Allow(exec=("web",)),
+    )
+    node = Node(name="tpm", path="/dev/no-tpm", writable=True)
+    platform = Platform(tee=Tee.TPM, nodes=(node,))
+    return Configured(
+        platform=platform,
+        document=b"",
+        config=cast("Any", SimpleNamespace(debug_tools=None, debug_allowed=False)),
+        manifest=manifest,
+        initdata=cast("Any", None),
+        disks=(),
+        measurement=RuntimeMeasurement(guest, platform),
+    )
+
+
+def make_supervisors(
+    guest: Guest, configured: Configured, shared: SharedNamespaces = NOTHING_SHARED
+) -> None:
+    (WORK / "state").mkdir()
+
+    def log(data: bytes) -> None:
+        guest.log.append(Kind.RUNTIME, "crun", data)
+
+    crun = Crun(state_dir=str(WORK / "state"), log=log)
+    for one in configured.manifest.containers:
+        given = replace(
+            workload(one, WORK),
+            scratch=f"{WORK}/scratch-{one.name}",
+            run_dir=f"{WORK}/run-{one.name}",
+            cgroup_path=f"{own_cgroup()}/{one.name}",
+            shared=shared,
+        )
+        guest.containers[one.name] = Supervisor(given, crun, make_sinks(guest, one.name))
+
+
+def make_sinks(guest: Guest, name: str) -> Sinks:
+    def stdout(data: bytes) -> None:
+        guest.log.append(Kind.STDOUT, name, data)
+
+    def stderr(data: bytes) -> None:
+        guest.log.append(Kind.STDERR, name, data)
+
+    return Sinks(stdout=stdout, stderr=stderr, event=guest.event)
+
+
+async def live(loop: EventLoop, settings: dict[str, str]) -> dict[str, object]:
+    """Open both planes, start the containers, say where; stop when standard input ends."""
+    guest = make_guest(loop)
+    configured = make_configured(guest)
+    loop.start(reap(), "reaper")
+    before = count_fds()
+    identity = Secret(settings["identity"].encode())
+    grants: dict[KbsUri, Grant] = {
+        tls_identity_uri(configured.manifest): Grant(secret=identity, create=False)
+    }
+    guest.state.enter(Phase.ATTEST)
+    host, host_port = listen()
+    plane = loop.start(serve(lambda: accept_host(host), guest.service, RpcLimits()), "host plane")
+    say({"host": host_port})
+    await read_line()
+    owner_port = free_port()
+    config = OwnerConfig(port=owner_port, client_ca_pem=settings["client_ca"])
+    open_owner_plane(guest, configured, Attested(grants=grants), config)
+    guest.state.enter(Phase.RUN)
+    say({"owner": owner_port})
+    await read_line()
+    make_supervisors(guest, configured)
+    failures = await run_until_told(guest)
+    await plane.stop()
+    host.close()
+    return left_behind(guest, before, failures)
+
+
+async def run_until_told(guest: Guest) -> list[str]:
+    """Run the containers until a line comes, or the end of input; return how teardown failed."""
+    tasks = [guest.loop.start(one.run(), name) for name, one in guest.containers.items()]
+    for one in guest.containers.values():
+        await one.up.wait()
+    say({"running": sorted(guest.containers)})
+    await read_line()
+    for one in guest.containers.values():
+        await one.stop(5)
+    for task in tasks:
+        await task.join()
+    return [str(error) for _, error in await guest.teardown.run()]
+
+
+def left_behind(guest: Guest, fds_before: int, failures: list[str]) -> dict[str, object]:
+    """Return what the tests look at when everything is down."""
+    return {
+        "ssl": "ssl" in sys.modules,
+        "owned": owned_pids(),
+        "fds": count_fds() - fds_before,
+        "failures": failures,
+        "events": [
+            entry.data.decode()
+            for entry in guest.log.recent.since(0, 1 << 20)
+            if entry.kind is Kind.EVENT
+        ],
+    }
+
+
+async def reap() -> None:
+    while True:
+        reap_orphans()
+        await sleep(0.01)
+
+
+def listen() -> tuple[socket.socket, int]:
+    listener = listen_tcp(0)
+    return listener, listener.getsockname()[1]
+
+
+async def accept_host(listener: socket.socket) -> tuple[socket.socket, int]:
+    connection, _ = await accept(listener)
+    return connection, HOST_CID
+
+
+async def read_line() -> bytes:
+    await readable(0)
+    return os.read(0, 4096)
+
+
+def say(what: dict[str, object]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def count_fds() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def main() -> None:
+    """Be one half or the other."""
+    if len(sys.argv) == 5:
+        tools, repository, site, settings = map(Path, sys.argv[1:])
+        text = settings.read_text()
+        enter(tools, {"/opt": repository, SITE: site})
+        os.execve(
+            PYTHON,
+            [PYTHON, "-m", "tests.integration.owner_plane.program", text],
+            {"PYTHONPATH": f"/opt:{SITE}", "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+    supervisor_module.plan_spec = unlimited  # type: ignore[attr-defined]
+    WORK.mkdir()
+    loop = EventLoop()
+    report = loop.run(live(loop, json.loads(sys.argv[1])))
+    remove_own_cgroup()
+    say(report)
+
+
+if __name__ == "__main__":
+    main()

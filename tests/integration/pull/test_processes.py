@@ -1,0 +1,147 @@
+"""Layers that go through the children's own pipes, from a hostile registry: who has the reason.
+
+Whichever child ends first, the pull is refused for what was wrong, and not for a pipe without an
+end; what can be mended is mended. Each case uses the processes that the guest does, with their
+restrictions.
+"""
+
+import gzip
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ccinit.agent.phases.attestation import Attested
+from ccinit.agent.phases.images import pull
+from ccinit.agent.phases.storage import Unlocked
+from ccinit.errors import CcinitError
+from ccinit.formats.initdata.guest_config import Limits
+from ccinit.formats.pod.manifest import Image
+from ccinit.kernel.event_loop import EventLoop
+from tests.fakes.hostile_registry import Fault, HostileRegistry, serve_hostile
+from tests.fakes.registry import REPOSITORY, FakeImage, make_image
+from tests.fakes.tars import Entry, make_tar
+from tests.integration.pull.native_pull import describe_tree
+from tests.integration.pull.real_registry import Authority
+from tests.integration.pull.test_encrypted import (
+    Confined,
+    configured_with,
+    guest_with_children,
+    open_folder,
+)
+
+CONTENT = random.Random(1).randbytes(3 << 20)  # noqa: S311  # does not compress
+TARS = (make_tar(Entry("data", CONTENT), Entry("etc", None)), make_tar(Entry("etc/motd", b"hi")))
+IMAGE = make_image(TARS)
+LARGE, SMALL = IMAGE.blob_names()
+MIDDLE = len(IMAGE.blobs[LARGE]) // 2
+
+
+@pytest.fixture(autouse=True)
+def _program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ccinit.agent.phases.images.ImageChildren", Confined)
+
+
+@pytest.fixture
+def registry(authority: Authority) -> Iterator[HostileRegistry]:
+    with serve_hostile(IMAGE, authority.server_context()) as registry:
+        yield registry
+
+
+def pull_from(
+    registry: HostileRegistry, authority: Authority, image: FakeImage = IMAGE, **limits: int
+) -> str | None:
+    """Pull by the agent's children; return the reason of a refusal, or None."""
+    one = Image(
+        name="web",
+        reference=f"localhost:{registry.port}/{REPOSITORY}@{image.digest}",
+        policy=None,
+        auth=None,
+        ca_pem=authority.ca_pem,
+    )
+    guest, configured = guest_with_children(), configured_with(one)
+    configured.config.limits = Limits(**limits)
+    with open_folder() as store:
+        unlocked = Unlocked(volumes={}, store=str(store))
+        loop = EventLoop()
+        try:
+            done = loop.run(pull(guest, configured, Attested(grants={}), unlocked))
+        except CcinitError as error:
+            assert not [path for path in store.rglob("layer-?") if path.is_mount()]
+            return error.reason
+        try:
+            tree = describe_tree(Path(done.images["web"].layers[0].mount_point))
+            assert tree["data"][4] == len(CONTENT)
+            return None
+        finally:
+            EventLoop().run(guest.teardown.run())
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["cut", "reset"])
+@pytest.mark.parametrize("then", [Fault(), Fault(ignore_range=True)], ids=["range", "no range"])
+def test_layer_that_breaks_in_the_middle_of_a_pipe_is_whole(
+    registry: HostileRegistry, authority: Authority, then: Fault, *, reset: bool
+) -> None:
+    first = Fault(cut=MIDDLE, reset=reset, times=1)
+    registry.faults |= {LARGE: first, "/" + LARGE: then}
+    assert pull_from(registry, authority) is None
+    assert sum(LARGE in path for path, _headers in registry.requests) >= 2
+
+
+def flipped(data: bytes, position: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+
+
+REFUSED: dict[str, tuple[Fault, set[str]]] = {
+    "a layer that the registry denies": (Fault(status=403), {"registry.unauthorized"}),
+    # Two children find it out at the same moment, and either is right.
+    "a layer with other bytes at its end": (
+        Fault(body=flipped(IMAGE.blobs[LARGE], len(IMAGE.blobs[LARGE]) - 1)),
+        {"pull.blob_digest", "pull.gzip"},
+    ),
+    "a layer that is longer": (Fault(body=IMAGE.blobs[LARGE] + b"x"), {"pull.blob_size"}),
+    "another layer of that length": (
+        Fault(body=b"\0" * len(IMAGE.blobs[LARGE])),
+        {"pull.gzip"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_layer_is_refused_for_what_is_wrong_with_it(
+    registry: HostileRegistry, authority: Authority, name: str
+) -> None:
+    fault, reasons = REFUSED[name]
+    registry.faults[LARGE] = fault
+    assert pull_from(registry, authority) in reasons
+    registry.faults.clear()
+    assert pull_from(registry, authority) is None
+
+
+LYING: dict[str, tuple[Callable[[], FakeImage], str]] = {
+    "a tar that is not the config's": (
+        lambda: make_image(TARS, diff_ids=["sha256:" + "0" * 64] * 2),
+        "pull.diff_id",
+    ),
+    "a file through a symlink": (
+        lambda: make_image(
+            [make_tar(Entry("a", kind=b"2", link="/etc"), Entry("a/passwd")), TARS[0]]
+        ),
+        "tar.parent",
+    ),
+    "a bomb": (
+        lambda: make_image([TARS[0] + bytes(80 << 20)], pack=lambda tar: gzip.compress(tar, 1)),
+        "pull.layer_bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LYING)
+def test_image_is_refused_by_the_child_that_sees_it(authority: Authority, name: str) -> None:
+    make, reason = LYING[name]
+    context, limit = authority.server_context(), 64 << 20
+    with serve_hostile(make(), context) as registry:
+        assert pull_from(registry, authority, registry.image, image_bytes=limit) == reason
+    with serve_hostile(IMAGE, context) as registry:
+        assert pull_from(registry, authority, image_bytes=limit) is None
