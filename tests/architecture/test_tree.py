@@ -144,6 +144,18 @@ def test_child_that_may_read_json_has_the_library_before_it_gives_up_files(role:
     assert {"ccinit.formats.encoding.strict_json", "json", "json.decoder"} <= loaded
 
 
+@pytest.mark.parametrize("role", ["registry", "kbs", "endorse", "unpack"])
+def test_decompressors_are_with_no_child_that_has_a_network(role: str) -> None:
+    loaded = modules_loaded_by(
+        "from ccinit.agent.processes.child import load_code\n"
+        "from ccinit.agent.processes.roles import RIGHTS, Role\n"
+        f"load_code(RIGHTS[Role({role!r})])\n"
+    )
+    has_network = "httpx" in loaded
+    assert has_network == (role != "unpack")
+    assert loaded.isdisjoint({"isal", "zstandard"}) == has_network
+
+
 @pytest.mark.parametrize("preload", ["kept", "dropped"])
 def test_child_that_parses_the_configuration_needs_no_more_files(preload: str) -> None:
     """By the time it is given the document it cannot open any."""

@@ -148,6 +148,8 @@ def load_code(rights: Rights) -> tuple[Callable[[object, JobChannel], object], t
     the larger roles: the collector rests meanwhile, and leaves them alone afterwards.
     """
     gc.disable()
+    for module in rights.without:
+        sys.modules[module] = None  # type: ignore[assignment]  # how an import is made to fail
     for module in rights.preload:
         __import__(module)
     job = load_job(rights.job)

@@ -78,6 +78,7 @@ class Rights:
         connect: may make TCP connections.
         program: absolute path of what the job may start, or empty.
         preload: modules that are imported when first used, which would be too late.
+        without: modules that a library of the role would take if they were there.
         read: paths that may be read.
         workspace: what it may do with the one path that a job names.
         memory_bytes: address space, and memory of the child's cgroup.
@@ -96,6 +97,7 @@ class Rights:
     connect: bool = False
     program: str = ""
     preload: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
     workspace: Workspace = Workspace.NONE
     memory_bytes: int = 512 * MIB
@@ -112,6 +114,8 @@ class Rights:
 
 LIBRARIES = ("/etc/ld.so.cache", "/usr")
 RESOLVER = ("/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf", "/usr")
+DECODERS = ("zstandard",)
+"""What httpx would undo content codings with; bytes are decompressed by who has no network."""
 
 RIGHTS: Mapping[Role, Rights] = {
     # the host's disks, read-only by fd: finds and inflates the document
@@ -143,6 +147,7 @@ RIGHTS: Mapping[Role, Rights] = {
         syscalls=TLS_CLIENT,
         connect=True,
         preload=("encodings.idna",),
+        without=DECODERS,
         read=RESOLVER,
         reply_bytes=256 * 1024,
     ),
@@ -153,6 +158,7 @@ RIGHTS: Mapping[Role, Rights] = {
         syscalls=TLS_CLIENT_WITH_KEY,
         connect=True,
         preload=("encodings.idna",),
+        without=DECODERS,
         read=RESOLVER,
     ),
     # the secrets of a launch that its owner judged, by fd
@@ -180,6 +186,7 @@ RIGHTS: Mapping[Role, Rights] = {
         syscalls=TLS_CLIENT_WITH_KEY,
         connect=True,
         preload=("encodings.idna",),
+        without=DECODERS,
         read=RESOLVER,
         stores=True,  # encrypted layers
         messages=1 << 16,
