@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 WORK = Path("/mnt/ccinit")
 SITE = "/srv"
-PATHS = f"/opt:{SITE}:/opt/rootfs-builder/mkosi/replaced"  # as the image has them
+PATHS = f"/opt:{SITE}:/opt/rootfs-builder/mkosi/replaced/wheels"  # as the image has them
 POD = "shop"
 NOTHING_SHARED = SharedNamespaces()
 TICKER = (

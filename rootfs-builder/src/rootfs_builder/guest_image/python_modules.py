@@ -2,7 +2,8 @@
 
 What is in the guest is the import closure of our own code over the standard library and the locked
 wheels, plus listed names that are imported in ways no scan sees, minus listed names that no guest
-should hold. Modules come as bytecode without source: smallest, and no date can make it stale.
+should hold. Below `replaced/` lie modules that take the place of some. Modules come as bytecode
+without source: smallest, and no date can make it stale.
 """
 
 import json
@@ -65,7 +66,7 @@ def prepare_site(workspace: Workspace, wheels: Iterable[Path], profile: str) -> 
         shutil.rmtree(site)
     site.mkdir(parents=True)
     unpack_wheels(wheels, site)
-    shutil.copytree(workspace.lists / "replaced", site, dirs_exist_ok=True)
+    shutil.copytree(workspace.lists / "replaced" / "wheels", site, dirs_exist_ok=True)
     shutil.copytree(
         workspace.guest_sources, site / "ccinit", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -118,9 +119,12 @@ def _compile(
     workspace: Workspace, quarry: ToolsTree, site: Path, job: _Job
 ) -> tuple[GuestModule, ...]:
     compiled = workspace.staging / f"{site.name}.{job.output}"
-    if compiled.exists():
-        shutil.rmtree(compiled)
+    replaced = workspace.staging / f"{site.name}.{job.output}-library"
+    for folder in (compiled, replaced):
+        if folder.exists():
+            shutil.rmtree(folder)
     compiled.mkdir(parents=True)
+    shutil.copytree(workspace.lists / "replaced" / "library", replaced)
     library, extensions = Path(STANDARD_LIBRARY), Path(STANDARD_LIBRARY) / "lib-dynload"
     order = {
         "entries": job.entries,
@@ -128,6 +132,7 @@ def _compile(
         "output": str(compiled.resolve()),
         "roots": [
             {"path": str(site.resolve()), "nested": True, "target": SITE},
+            {"path": str(replaced.resolve()), "nested": True, "target": str(library)},
             {"path": str(library), "nested": job.nested, "target": str(library)},
             {"path": str(extensions), "nested": job.nested, "target": str(extensions)},
         ],

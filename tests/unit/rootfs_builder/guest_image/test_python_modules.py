@@ -16,7 +16,7 @@ from tests.unit.rootfs_builder.packages.wheel_files import wheel
 def workspace(tmp_path: Path) -> Workspace:
     files = {
         "rootfs-builder/mkosi/test-only.list": "ccinit.sample # proves nothing\n",
-        "rootfs-builder/mkosi/replaced/certifi/__init__.py": "ours",
+        "rootfs-builder/mkosi/replaced/wheels/certifi/__init__.py": "ours",
         "ccinit/__init__.py": "",
         "ccinit/__main__.py": "main",
         "ccinit/sample.py": "",
