@@ -31,8 +31,8 @@ _ROTATE_SECONDS = 900  # half as long again as a guest asks a KBS that is down
 _MAX_SECONDS = 2 * 86_400  # twice what `limits.attest_seconds` may be: a rotation waits its turn
 _TELL_SECONDS = 5.0
 _ASKING = (
-    "waiting: the guest attests anew and asks its KBS, again and again if that does not answer;"
-    " until it has all of them no file changes"
+    "waiting: the guest attests anew and asks its KBS, again and again while that does not answer;"
+    " no file has changed yet"
 )
 
 
@@ -197,7 +197,8 @@ def _telling(text: str, seconds: float) -> Iterator[None]:
 
 
 def _seconds(text: str) -> int:
-    if text.isascii() and text.isdigit() and 0 < int(text[:9]) <= _MAX_SECONDS and len(text) < 9:
+    is_number = text.isascii() and text.isdigit() and len(text) < 9
+    if is_number and 0 < int(text) <= _MAX_SECONDS:
         return int(text)
     raise argparse.ArgumentTypeError(f"expected seconds from 1 to {_MAX_SECONDS}")
 

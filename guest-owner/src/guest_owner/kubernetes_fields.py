@@ -11,6 +11,7 @@ from typing import Any, Final
 import yaml
 
 from ccinit.errors import FormatError
+from guest_owner.table import printable
 
 _NO_CLUSTER: Final = "nothing of a cluster is known in a guest"
 _NO_ACCOUNT: Final = f"{_NO_CLUSTER}: leave it out, and no token is mounted"
@@ -19,7 +20,7 @@ _OWN_NAMESPACE: Final = "a pod is alone in its machine: leave it out"
 _OWN_FILES: Final = "the guest makes /etc/hosts and /etc/resolv.conf: leave it out"
 _GROUP: Final = "every user may write to a volume's top: leave it out"
 _MOUNTED_WHOLE: Final = "a volume is mounted whole; a secret's items say each file's path"
-_NO_LABEL: Final = "the guest has no such module: leave it out"
+_NO_LABEL: Final = "no policy of such a module is in a guest: leave it out"
 _TERMINAL: Final = "`guest-owner exec -it` gives one later: leave it out"
 _ELSEWHERE: Final = {
     "configMap": "its texts are [[file]]s of pod.toml",
@@ -163,7 +164,7 @@ def naming_entry(one: object) -> Iterator[None]:
         name = one.get("name") if isinstance(one, dict) else None
         if not isinstance(name, str):
             raise
-        raise FormatError(error.reason, f"{name}: {error.detail}") from error
+        raise FormatError(error.reason, f"{printable(name)}: {error.detail}") from error
 
 
 def read_text(value: Mapping[str, Any], key: str) -> str:

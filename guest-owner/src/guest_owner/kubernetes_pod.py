@@ -33,7 +33,7 @@ _LEFT_OUT: Final = frozenset(
     )
 )
 _OFF: Final = frozenset(("hostIPC", "hostNetwork", "hostPID"))
-"""Taken as what is so in any case if they are false; others likewise below."""
+"""Off in every guest, so a Pod may say `false`; likewise what is `refused` below."""
 _BOOKKEEPING: Final = frozenset(
     (
         *("annotations", "creationTimestamp", "finalizers", "generation", "labels"),
