@@ -13,7 +13,7 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ccinit.errors import ConfigError, PeerError
+from ccinit.errors import ConfigError, DeadlineError, PeerError
 from ccinit.formats.planes.host_rpc import RpcError
 from ccinit.formats.planes.owner_rpc import (
     MAX_ARGUMENTS,
@@ -90,6 +90,14 @@ def test_call_that_no_request_can_hold_is_refused_before_it_is_sent(world: Owner
                 client.call(name, *params, seconds=SECONDS)
             assert caught.value.reason == "owner.params"
         client.call("metrics", seconds=SECONDS)
+
+
+def test_guest_that_has_no_answer_yet_is_waited_for_no_longer_than_was_said(
+    world: OwnerWorld,
+) -> None:
+    with world.client(Role.EXEC) as client, pytest.raises(DeadlineError) as caught:
+        client.stream("logs", "web", 1 << 40, True, streams=Streams(), seconds=0.5)  # noqa: FBT003
+    assert (caught.value.reason, caught.value.detail) == ("owner.silent", "no answer within 0.5 s")
 
 
 def test_client_without_a_certificate_is_not(world: OwnerWorld) -> None:
