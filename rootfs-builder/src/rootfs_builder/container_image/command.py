@@ -19,7 +19,7 @@ from rootfs_builder.container_image.build import (
     build_from_packages,
 )
 from rootfs_builder.container_image.encryption import encrypt_image
-from rootfs_builder.container_image.kbs_admin import open_admin
+from rootfs_builder.container_image.kbs_admin import KbsAdmin, open_admin
 from rootfs_builder.container_image.layer_encryption import KbsRecipient, Recipient, load_recipient
 from rootfs_builder.container_image.location import (
     Registries,
@@ -249,13 +249,11 @@ def run_encrypt(arguments: argparse.Namespace) -> int:
     The KBS comes first: an image whose key was refused is not pushed.
     """
     require_target(arguments.target)
+    private = [parse_resource_uri(text, "encrypt.private_key") for text in arguments.private_key]
+    admin = _open_kbs(arguments)
     recipients = [_recipient(text, arguments.output) for text in arguments.recipient]
     keys = [one for one in recipients if isinstance(one, KbsRecipient)]
-    private = [parse_resource_uri(text, "encrypt.private_key") for text in arguments.private_key]
-    if arguments.kbs is not None:
-        if arguments.kbs_ca is None or arguments.kbs_admin_key is None:
-            raise ConfigError("kbs.options", "--kbs needs --kbs-ca and --kbs-admin-key")
-        admin = open_admin(arguments.kbs, arguments.kbs_ca, arguments.kbs_admin_key)
+    if admin is not None:
         register_keys(admin, keys, envelope=not arguments.no_envelope)
     with TemporaryDirectory() as folder:
         work, registries = Path(folder), _registries(arguments)
@@ -306,6 +304,15 @@ def _repository(arguments: argparse.Namespace) -> str:
     if "/" not in given:
         raise ConfigError("sign.identity", f"expected host[:port]/repository, found {given!r}")
     return parse_name_prefix(given, "sign.identity")
+
+
+def _open_kbs(arguments: argparse.Namespace) -> KbsAdmin | None:
+    """Return who registers the keys, if that is asked for."""
+    if arguments.kbs is None:
+        return None
+    if arguments.kbs_ca is None or arguments.kbs_admin_key is None:
+        raise ConfigError("kbs.options", "--kbs needs --kbs-ca and --kbs-admin-key")
+    return open_admin(arguments.kbs, arguments.kbs_ca, arguments.kbs_admin_key)
 
 
 def _recipient(text: str, output: Path) -> Recipient:

@@ -156,7 +156,7 @@ def test_encrypt_looks_at_its_target_before_it_makes_or_tells_a_key(
     layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kbs = Kbs(monkeypatch)
-    monkeypatch.setattr("rootfs_builder.container_image.command.open_admin", lambda *_: None)
+    monkeypatch.setattr("rootfs_builder.container_image.command.open_admin", lambda *_: object())
 
     def register(_admin: object, keys: tuple[KbsRecipient, ...], **_envelope: bool) -> None:
         for key in keys:
@@ -268,6 +268,7 @@ def test_authority_of_a_kbs_that_is_no_certificate_is_named(layout: Path, tmp_pa
         encrypt_into_kbs(layout, tmp_path)
     assert refused.value.reason == "kbs.ca"
     assert str(tmp_path / "kbs.pem") in refused.value.detail
+    assert not (tmp_path / "output").exists()
 
 
 def test_tools_tree_is_the_one_that_the_environment_names(
