@@ -57,6 +57,8 @@ def verify_folder(folder: Path, key: Ed25519PublicKey) -> Mapping[str, str]:
         detail = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists if names)
         raise VerificationError("provenance.files", f"{folder}: {detail}")
     for name, digest in subjects.items():  # 4
+        if not (folder / name).is_file():  # a pipe would not end, a device neither
+            raise VerificationError("provenance.files", f"{folder / name} is no file")
         with (folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 raise VerificationError(

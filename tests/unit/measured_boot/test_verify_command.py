@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,14 @@ def change(name: str) -> Callable[[Path], None]:
     return act
 
 
+def replace_by(make: Callable[[Path], None]) -> Callable[[Path], None]:
+    def act(folder: Path) -> None:
+        (folder / "corim.cbor").unlink()
+        make(folder / "corim.cbor")
+
+    return act
+
+
 @pytest.mark.parametrize(
     ("act", "reason"),
     [
@@ -63,6 +72,9 @@ def change(name: str) -> Callable[[Path], None]:
         (change("image-id"), "provenance.digest"),
         (lambda folder: (folder / "corim.cbor").unlink(), "provenance.files"),
         (lambda folder: (folder / "more").write_bytes(b""), "provenance.files"),
+        (replace_by(os.mkfifo), "provenance.files"),
+        (replace_by(os.mkdir), "provenance.files"),
+        (replace_by(lambda path: path.symlink_to("/dev/zero")), "provenance.files"),
         (
             lambda folder: (folder / ENVELOPE).write_bytes(sign_envelope(b"[]", "text/plain", KEY)),
             "dsse.type",
