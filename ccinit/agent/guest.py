@@ -125,8 +125,9 @@ class Guest(EarlyGuest):
         children: where untrusted bytes are read.
         containers: of the manifest, by name; START fills it.
         verifiers_request: see there.
-        evidence_turn: one quote at a time: some devices take one user, and Azure's report has place
-            for the report data of one.
+        evidence_turn: one quote or measurement at a time: some devices take one user, Azure's
+            report has place for the report data of one, and the event log that goes with a quote
+            has to be what its register holds.
     """
 
     children: "Children"

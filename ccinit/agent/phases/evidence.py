@@ -47,8 +47,8 @@ async def answering(
         if first is None or first.is_used:
             evidence = await collect_evidence(guest, configured, question.report_data)
         else:
-            request = _evidence_request(guest, configured, question.report_data)
             async with guest.evidence_turn:
+                request = _evidence_request(configured, question.report_data, question.request)
                 made = await first.run(
                     request,
                     EvidenceReply,
@@ -85,9 +85,11 @@ async def collect_evidence(guest: Guest, configured: Configured, report_data: by
         CcinitError: it made none.
     """
     require_evidence(configured)
-    # Made now: whose turn comes meanwhile may bring another verifier's request.
-    request = _evidence_request(guest, configured, report_data)
+    # Now: whose turn comes meanwhile may bring another verifier's.
+    needed = evidence_needs_request(configured.platform.tee)
+    verifiers_request = guest.verifiers_request.text if needed else b""
     async with guest.evidence_turn:
+        request = _evidence_request(configured, report_data, verifiers_request)
         reply = await run_on_platform(
             guest,
             configured.platform,
@@ -143,7 +145,10 @@ def _keep_request(guest: Guest, configured: Configured, request: bytes) -> None:
         guest.verifiers_request.text = request
 
 
-def _evidence_request(guest: Guest, configured: Configured, report_data: bytes) -> EvidenceRequest:
+def _evidence_request(
+    configured: Configured, report_data: bytes, verifiers_request: bytes
+) -> EvidenceRequest:
+    """To be made in turn: what is measured later would be in the register and not in `events`."""
     tee = configured.platform.tee
     place = initdata_binding(tee)
     stated = b""
@@ -154,5 +159,5 @@ def _evidence_request(guest: Guest, configured: Configured, report_data: bytes) 
         report_data=report_data,
         events=configured.measurement.records,
         initdata=stated,
-        request=guest.verifiers_request.text if evidence_needs_request(tee) else b"",
+        request=verifiers_request,
     )

@@ -26,7 +26,6 @@ from ccinit.formats.kbs.debug_grant import DebugGrant
 from ccinit.formats.planes.workload_api import EVENT_DOMAIN_PREFIX
 from ccinit.formats.tcg.aael import COCO_DOMAIN, GUEST_DOMAIN, OPEN_DEBUG, AaelEvent
 from ccinit.formats.tcg.event_log import replay
-from ccinit.kernel.event_loop import Turn
 from ccinit.measure.event_log import EventLog, Extension
 from ccinit.measure.register import DEBUG_REGISTERS, EVENT_REGISTERS
 
@@ -81,7 +80,6 @@ class RuntimeMeasurement:
         self._tee = platform.tee
         self._noted: list[AaelEvent] = []
         self._workload_bytes = 0
-        self._turn = Turn()  # the register takes one after another
         self._node = platform.register
         self._name, self._log = "", None
         if self._node is not None:
@@ -105,7 +103,7 @@ class RuntimeMeasurement:
             CcinitError: it could not be; the thing that is about to happen must not happen.
         """
         events, self._noted = tuple(self._noted), []
-        async with self._turn:
+        async with self._guest.evidence_turn:
             await self._measure(events)
 
     async def measure_for_workload(self, event: AaelEvent) -> None:
@@ -119,7 +117,7 @@ class RuntimeMeasurement:
         if self._workload_bytes + size > MAX_WORKLOAD_BYTES:
             raise LimitExceededError("event_log.workload", f"at most {MAX_WORKLOAD_BYTES} bytes")
         self._workload_bytes += size
-        async with self._turn:
+        async with self._guest.evidence_turn:
             await self._measure((event,))
 
     @property
@@ -134,7 +132,7 @@ class RuntimeMeasurement:
             CcinitError: it could not be measured; debug must not open.
         """
         boundary = DEBUG_REGISTERS.get(self._tee)
-        async with self._turn:
+        async with self._guest.evidence_turn:
             if self._node is None or boundary is None:
                 await self._measure((event,))
                 return

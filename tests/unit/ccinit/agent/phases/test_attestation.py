@@ -165,6 +165,22 @@ def test_evidence_is_made_one_after_another(monkeypatch: pytest.MonkeyPatch) -> 
     ]
 
 
+def test_evidence_has_the_events_that_were_measured_before_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session, configured = Session(monkeypatch), configured_on(Tee.TDX)
+
+    async def measured_meanwhile() -> None:
+        async with TaskGroup() as group, session.guest.evidence_turn:
+            asked = evidence_module.collect_evidence(session.guest, configured, DATA)
+            group.start(asked, "evidence")
+            await sleep(0.01)
+            configured.measurement.records = b"events and one more"
+
+    EventLoop().run(measured_meanwhile())
+    assert [asked.events for asked in session.made] == [b"events and one more"]
+
+
 @pytest.mark.parametrize(
     ("tee", "request_"), [(Tee.SE, b""), (Tee.SE, bytes(48 * 1024 + 1)), (Tee.TPM, b"a request")]
 )

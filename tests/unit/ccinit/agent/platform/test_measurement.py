@@ -24,6 +24,7 @@ from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.debug_grant import DebugGrant
 from ccinit.formats.tcg.event_log import Algorithm, encode_header, parse_event_log
+from ccinit.kernel.task import Turn
 from ccinit.measure.event_log import Extension, extend_register
 
 if TYPE_CHECKING:
@@ -98,7 +99,10 @@ class Bench:
     def __init__(self, register: Node | None, tee: Tee = Tee.TDX) -> None:
         self.children = FakeChildren()
         self.sealed: list[str] = []
-        guest = SimpleNamespace(event=self.sealed.append, children=self.children)
+        guest = SimpleNamespace(
+            event=self.sealed.append, children=self.children, evidence_turn=Turn()
+        )
+        self.turn = guest.evidence_turn
         platform = Platform(tee=tee, register=register)
         self.measurement = RuntimeMeasurement(cast("Guest", guest), platform)
 
@@ -162,6 +166,17 @@ def test_next_events_go_on_where_the_last_ended(bench: Bench) -> None:
     bench.measure()
     assert bench.children.requests[1].before == value
     assert bench.children.register.extends == 2
+
+
+def test_nothing_is_measured_while_a_quote_is_made(bench: Bench) -> None:
+    bench.measurement.note(PULLED)
+    finish(bench.turn.__aenter__())
+    waiting = bench.measurement.measure()
+    waiting.send(None)
+    assert (bench.children.register.extends, bench.measurement.records) == (0, b"")
+    finish(bench.turn.__aexit__())
+    finish(waiting)
+    assert bench.children.register.extends == 1
 
 
 @pytest.mark.parametrize("death", ["before", "after"])
