@@ -71,20 +71,18 @@ def judge_passport(
     _check_binding(statement, claims)
     _check_policies(statement, issuer, claims)
     reference, initdata = _judge(statement, issuer, references, claims)
-    made = tuple(claims.made)
-    if reference is None or initdata is None or not claims.all_hold:
-        raise EvidenceRefusedError(made, authentic=True)
+    image, document = claims.settle(reference, initdata, authentic=True)
     about = statement.about
     bound = about.host_data if isinstance(about, SnpStatement) else about.mrconfigid
     evidence = AppraisedEvidence(
         tee=statement.tee,
-        reference=reference,
-        initdata=initdata,
+        reference=image,
+        initdata=document,
         initdata_field=bound or b"",
         report_data=statement.bound,
         measured={"passport": {"issuer": issuer.name}, **_measured(statement.about)},
         token_claims={},
-        claims=made,
+        claims=tuple(claims.made),
         endorsers=(),
     )
     return AppraisedPassport(evidence, statement.tee_pubkey)
