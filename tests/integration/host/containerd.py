@@ -5,6 +5,7 @@ the shims' sockets, which are in the tree's /run. Needs root.
 """
 
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -142,10 +143,10 @@ class Containerd:
             assert time.monotonic() < deadline, self.log
             time.sleep(0.2)
 
-    def stop(self) -> None:
+    def stop(self, number: int = signal.SIGTERM) -> None:
         """Stop the daemon; shims and guests go on."""
         assert self.daemon is not None
-        self.daemon.terminate()
+        self.daemon.send_signal(number)
         self.daemon.wait(_START_SECONDS)
 
     def remove_all(self) -> None:

@@ -26,6 +26,9 @@ log_folder = "{folder}/sealed"
 [[image]]
 name = "silent"
 boot = ["--tools", "{tools}", "--uki", "{folder}/uki", "--accelerator", "tcg", "--network", "open"]
+[[image]]
+name = "mute"
+boot = ["--tools", "{tools}", "--uki", "{folder}/uki", "--accelerator", "tcg"]
 [defaults]
 image = "silent"
 memory_mib = 128

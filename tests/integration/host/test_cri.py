@@ -61,15 +61,20 @@ def wait_until_gone(cri: Cri, qemu: int) -> None:
         time.sleep(0.2)
 
 
+def has_network(qemu: int) -> bool:
+    return b"\0-netdev\0user" in Path(f"/proc/{qemu}/cmdline").read_bytes()
+
+
 def test_containers_of_a_pod_live_as_long_as_its_guest(cri: Cri) -> None:
-    other = cri.run_pod("other", DOCUMENT)
+    other = cri.run_pod("other", {**DOCUMENT, "org.ccinit.image": "mute"})
     others = other.run("web")
     pod = cri.run_pod("shop", DOCUMENT)
     web, sidecar = pod.run("web"), pod.run("sidecar")
     assert pod.is_up()
     assert pod.status(web)[0] is pod.status(sidecar)[0] is State.RUNNING
     assert sorted(cri.containers) == sorted((other.id, others, pod.id, web, sidecar))
-    assert qemu_of(cri.pid(pod.id)) != qemu_of(cri.pid(other.id))
+    assert has_network(qemu_of(cri.pid(pod.id)))
+    assert not has_network(qemu_of(cri.pid(other.id)))
     for container in (web, sidecar):  # no machine, and nothing else but a process that waits
         assert not Path(
             f"/proc/{cri.pid(container)}/task/{cri.pid(container)}/children"
@@ -110,6 +115,18 @@ def test_machine_that_dies_fails_every_container(cri: Cri) -> None:
     assert not pod.is_up()
 
 
+def test_life_of_the_guest_that_is_killed_ends_every_container(cri: Cri) -> None:
+    pod = cri.run_pod("shop", DOCUMENT)
+    web, sidecar = pod.run("web"), pod.run("sidecar")
+    qemu = qemu_of(cri.pid(pod.id))
+    os.kill(cri.pid(pod.id), signal.SIGKILL)
+    assert pod.wait_for_end(web) == pod.wait_for_end(sidecar) == KILLED
+    assert not pod.is_up()
+    pod.stop()
+    pod.remove()
+    wait_until_gone(cri, qemu)
+
+
 def test_process_that_waits_can_be_replaced_while_the_guest_runs(cri: Cri) -> None:
     pod = cri.run_pod("shop", DOCUMENT)
     web = pod.run("web")
@@ -142,6 +159,20 @@ def test_pod_ends_with_a_shim_that_is_killed(cri: Cri) -> None:
     web = pod.run("web")
     qemu = qemu_of(cri.pid(pod.id))
     os.kill(cri.containerd.shim(pod.id), signal.SIGKILL)
+    wait_until_gone(cri, qemu)
+    assert pod.wait_for_end(web)
+    assert not pod.is_up()
+
+
+def test_pod_that_has_lost_shim_and_containerd_ends_with_the_next_containerd(cri: Cri) -> None:
+    pod = cri.run_pod("shop", DOCUMENT)
+    web = pod.run("web")
+    qemu = qemu_of(cri.pid(pod.id))
+    shim = cri.containerd.shim(pod.id)
+    cri.containerd.stop(signal.SIGKILL)
+    os.kill(shim, signal.SIGKILL)
+    cri.containerd.start()
+    cri.wait_until_served()
     wait_until_gone(cri, qemu)
     assert pod.wait_for_end(web)
     assert not pod.is_up()
