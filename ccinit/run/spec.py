@@ -31,6 +31,7 @@ MAX_VARIABLES: Final = 1024
 MAX_ENVIRONMENT_BYTES: Final = 1 << 20
 CPU_PERIOD_US: Final = 100_000
 _PAGE: Final = 4096
+_MOST_PIDS: Final = 1 << 22  # more there cannot be
 
 MASKED_PATHS: Final = (
     "/proc/acpi",
@@ -262,6 +263,8 @@ def _process(given: SpecInput) -> dict[str, object]:
         "rlimits": [
             {"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard},
             {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+            # Counted by user in all containers together; what one may have is `pids`.
+            {"type": "RLIMIT_NPROC", "soft": _MOST_PIDS, "hard": _MOST_PIDS},
         ],
     }
 

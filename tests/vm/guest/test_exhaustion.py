@@ -1,6 +1,7 @@
 """What a container's own limits let it have of things that the kernel counts for all."""
 
 import os
+import resource
 import select
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,15 @@ import pytest
 from ccinit.boot.harden import SETTINGS
 from ccinit.formats.pod.container import Resources
 from ccinit.kernel.event_loop import TaskGroup, sleep
-from tests.vm.guest.containers import PYTHON, Record, container, run_as_pid1, supervisor, workload
+from tests.vm.guest.containers import (
+    PYTHON,
+    Record,
+    container,
+    run_as_pid1,
+    supervise,
+    supervisor,
+    workload,
+)
 from tests.vm.guest.test_run import work  # noqa: F401  # a fixture
 
 UNPRIVILEGED = 900
@@ -126,3 +135,23 @@ def test_container_cannot_use_up_what_is_counted_for_the_whole_guest(
     ours = {one.name: int(one.value) for one in SETTINGS if one.name in small}
     with settings(small), settings(ours):
         assert hoard(kind, work / "with") == ""
+
+
+def test_processes_of_the_same_user_elsewhere_are_none_of_a_containers(
+    work: Path,  # noqa: F811
+) -> None:
+    """RLIMIT_NPROC is of a user, wherever it is; PID 1's own would be inherited."""
+    code = (
+        "import os, time\n"
+        "for _ in range(60):\n"
+        "    if os.fork() == 0: time.sleep(600)\n"
+        "print('all')\n"
+    )
+    before = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (40, before[1]))  # as if others had the rest
+    try:
+        given = workload(container(code, user="1000:1000", resources=WITHIN), work)
+        report = run_as_pid1(lambda: supervise(given, work))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NPROC, before)
+    assert (report["state"], report["stdout"]) == ("done", "all\n"), report["stderr"]

@@ -133,8 +133,9 @@ def test_spec_hides_what_the_kernel_tells_of_the_machine() -> None:
 
 def test_spec_leaves_no_core_behind() -> None:
     limits = {limit.pop("type"): limit for limit in plan()["process"]["rlimits"]}
-    assert limits.keys() == {"RLIMIT_NOFILE", "RLIMIT_CORE"}
+    assert limits.keys() == {"RLIMIT_NOFILE", "RLIMIT_CORE", "RLIMIT_NPROC"}
     assert limits["RLIMIT_CORE"] == {"soft": 0, "hard": 0}
+    assert limits["RLIMIT_NPROC"]["soft"] == limits["RLIMIT_NPROC"]["hard"] == 1 << 22  # `pids` is
 
 
 def test_spec_puts_binds_behind_the_kernel_mounts_and_parents_first() -> None:
