@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from ccinit.errors import FormatError
-from guest_owner.table import printable
+from guest_owner.terminal_text import printable
 
 _NO_CLUSTER: Final = "nothing of a cluster is known in a guest"
 _NO_ACCOUNT: Final = f"{_NO_CLUSTER}: leave it out, and no token is mounted"
