@@ -10,6 +10,7 @@ from ccinit.kernel.resource_limits import protect_from_oom, set_core_limit
 from ccinit.kernel.sysctl import write_sysctl
 from ccinit.values import frozen
 
+_MOST_INT = (1 << 31) - 1
 _MOST_LONG = (1 << 63) - 1
 _MOST_PIDS = 1 << 22
 """PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h)."""
@@ -49,10 +50,12 @@ SETTINGS = (
     Setting("net.ipv4.conf.*.accept_redirects", "0", "routes are those of the offer"),
     Setting("net.ipv6.conf.*.accept_redirects", "0", "routes are those of the offer"),
     Setting("net.ipv6.conf.*.accept_ra", "0", "addresses and routes are those of the offer"),
-    # The kernel counts these for the whole guest, or for user 0 of containers and PID 1 together,
-    # and a container within its own limits could take all; what it takes is its own memory besides.
+    # The kernel counts these for the whole guest, or for a user in PID 1 and all containers. One of
+    # these within its own limits could take all; what it takes is its own memory besides.
     Setting("fs.epoll.max_user_watches", str(_MOST_LONG), "PID 1 can wait for descriptors"),
     Setting("fs.file-max", str(_MOST_LONG), "PID 1's children can open files"),
+    Setting("fs.inotify.max_user_instances", str(_MOST_INT), "containers of one user can watch"),
+    Setting("fs.inotify.max_user_watches", str(_MOST_INT), "containers of one user can watch"),
     Setting("kernel.pid_max", str(_MOST_PIDS), "PID 1 can start children"),
     Setting("kernel.threads-max", str(_MOST_PIDS), "PID 1 can start children"),
 )

@@ -1,5 +1,6 @@
 """What a container's own limits let it have of things that the kernel counts for all."""
 
+import ctypes
 import os
 import resource
 import select
@@ -22,7 +23,7 @@ from tests.vm.guest.containers import (
     supervisor,
     workload,
 )
-from tests.vm.guest.test_run import work  # noqa: F401  # a fixture
+from tests.vm.guest.test_run import LIBC, work  # noqa: F401  # a fixture
 
 UNPRIVILEGED = 900
 WITHIN = Resources(memory_bytes=128 << 20, pids=400)
@@ -38,6 +39,11 @@ def watches():
         for file in files: kept[-1].register(file)
 def files():
     for _ in range(4000): os.eventfd(0)
+def instances():
+    import ctypes
+    libc = ctypes.CDLL(None, use_errno=True)
+    for _ in range(100):
+        if libc.inotify_init() < 0: raise OSError(ctypes.get_errno(), 'inotify')
 def processes():
     for _ in range(300):
         if os.fork() == 0: time.sleep(600)
@@ -49,6 +55,7 @@ time.sleep(600)
 WITHOUT = {
     "watches": "No space left on device",
     "files": "Too many open files in system",
+    "instances": "Too many open files",
     "processes": "Resource temporarily unavailable",
 }
 
@@ -60,6 +67,8 @@ def lower(kind: str) -> dict[str, int]:
             return {"fs.epoll.max_user_watches": 2000}
         case "files":
             return {"fs.file-max": int(read("fs.file-nr").split()[0]) + 1000}
+        case "instances":
+            return {"fs.inotify.max_user_instances": 30, "fs.inotify.max_user_watches": 1000}
         case _:
             threads = int(read("/proc/loadavg").split()[3].split("/")[1])
             return {"kernel.threads-max": threads + 60, "kernel.pid_max": 1 << 15}
@@ -84,11 +93,17 @@ def settings(values: dict[str, int]) -> Iterator[None]:
 
 
 def what_fails() -> str:
-    """Do what PID 1 does all the time: wait for a descriptor, start a child without privileges."""
+    """Do what PID 1 does all the time: wait for a descriptor, start a child without privileges.
+
+    And what another container of its user may do: watch files.
+    """
     reader, writer = os.pipe()
     try:
         with select.epoll() as poll:
             poll.register(reader)
+        if (watch := LIBC.inotify_init()) < 0:
+            return os.strerror(ctypes.get_errno())
+        os.close(watch)
         child = subprocess.run(
             [PYTHON, "-I", "-S", "-c", "open('/proc/self/stat')"],
             user=UNPRIVILEGED,
