@@ -157,6 +157,24 @@ def test_reference_values_registered_over_the_network_count_at_once(kbs: Kbs, to
     assert "ccinit_reference" in refused(unknown, "RvpsError")
 
 
+def test_administrator_can_have_a_machine_of_his_own_served_like_a_guest(
+    kbs: Kbs, token: str
+) -> None:
+    """SECURITY.md, "The owner's KBS": no call reads a resource, and this is why the key is one."""
+    own = booted_tpm(key=1)  # a program: it says what was measured in the guest that it poses as
+    guest = kbs.client(own)
+    guest.auth()
+    assert "ak.unregistered" in refused(guest.attest())
+    body = rvps({"ccinit_attestation_key": base64.b64encode(own.public_der).decode()})
+    assert call(kbs, "POST", REFERENCES, token, body).status_code == 200
+    guest.auth()
+    assert guest.attest().status_code == 200
+    assert guest.open(guest.get()) == SECRET
+    registered = f"ak {attestation_key_name(own.public_der)}"
+    (told,) = (record for record in kbs.audit() if record.get("registered") == registered)
+    assert told["administrator"] == "alice"
+
+
 def test_message_with_one_bad_part_registers_nothing(kbs: Kbs, token: str) -> None:
     (kbs.state / "references/image-1.json").unlink()
     text = encode_reference_set(IMAGE).decode()
