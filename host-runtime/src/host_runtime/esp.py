@@ -27,6 +27,15 @@ def create_esp(tools: Tools, uki: Path, image: Path) -> Path:
     size_mib = max(-(-uki.stat().st_size // _MIB) + _SPARE_MIB, 40)  # FAT32 starts at 33 MiB
     with image.open("xb") as file:
         os.ftruncate(file.fileno(), size_mib * _MIB)
+    try:
+        _fill(tools, uki, image)
+    except BaseException:
+        image.unlink()  # half of one would end the next try as one that is there
+        raise
+    return image
+
+
+def _fill(tools: Tools, uki: Path, image: Path) -> None:
     environment = {
         **tools.environment(),
         "SOURCE_DATE_EPOCH": _FIXED_TIME,
@@ -39,4 +48,3 @@ def create_esp(tools: Tools, uki: Path, image: Path) -> Path:
         process.run((*tools.command("mmd"), "-i", str(image), folder), environment=environment)
     copy = ("-i", str(image), str(uki), _BOOT_PATH)
     process.run((*tools.command("mcopy"), *copy), environment=environment)
-    return image
