@@ -24,7 +24,7 @@ from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.tcp_address import join_address, split_address
 from host_runtime.transport import KernelLink, UserLink, VsockLink
 from measured_boot.argument_types import seconds_up_to, whole_number
-from measured_boot.command_errors import run_command
+from measured_boot.command_errors import describe_error, run_command
 
 _CONNECT_SECONDS = 5.0
 _FOLLOW_MS = 10_000
@@ -164,7 +164,7 @@ def _relay(client: GuestClient, options: argparse.Namespace) -> None:
                 guest = client.relay()
             except CcinitError as error:
                 owner.close()
-                print(f"host-runtime: {error.detail} [{error.reason}]", file=sys.stderr)
+                print(f"host-runtime: {describe_error(error)}", file=sys.stderr)
                 continue
             threading.Thread(target=_forward, args=(owner, guest), daemon=True).start()
 

@@ -19,12 +19,22 @@ EXIT_STATUS: Final = (
 
 
 def describe_error(error: CcinitError | OSError) -> str:
-    """Return what failed and why, followed by the reason to search for if there is one."""
+    """Return what failed and why, followed by the reason to search for if there is one.
+
+    What others wrote may be in it: nothing that a terminal would act on is, but ends of lines.
+    """
     if isinstance(error, CcinitError):
-        return f"{error.detail} [{error.reason}]"
-    if error.filename is None:
-        return error.strerror or str(error)
-    return f"{os.fsdecode(error.filename)}: {error.strerror}"
+        text = f"{error.detail} [{error.reason}]"
+    elif error.filename is None:
+        text = error.strerror or str(error)
+    else:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return "".join(
+        character
+        if character.isprintable() or character == "\n"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def run_command(program: str, command: Callable[[], int]) -> int:

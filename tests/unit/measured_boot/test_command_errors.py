@@ -20,6 +20,12 @@ from measured_boot.command_errors import describe_error, run_command
         (FileNotFoundError(2, "No such file", "guest.log"), "guest.log: No such file"),
         (FileNotFoundError(2, "No such file", b"guest.log"), "guest.log: No such file"),
         (OSError("no room"), "no room"),
+        (
+            PeerError("kbs.status", "it says \x1b]0;é\x9b2J\x07"),
+            r"it says \x1b]0;é\x9b2J\x07 [kbs.status]",
+        ),
+        (FileNotFoundError(2, "No such file", "\x1b[2J\udcff"), r"\x1b[2J\udcff: No such file"),
+        (PeerError("process.failed", "one\ntwo"), "one\ntwo [process.failed]"),
         (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
     ],
 )
