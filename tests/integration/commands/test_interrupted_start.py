@@ -61,7 +61,9 @@ def run(program: str, where: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize(("program", "where"), CASES)
 def test_interrupt_while_a_command_begins_or_ends_is_one_line(program: str, where: str) -> None:
-    assert run(program, where) == (130, "", f"{program}: interrupted\n")
+    status, output, words = run(program, where)
+    assert (status, words) == (130, f"{program}: interrupted\n")
+    assert output.startswith(f"usage: {program} ") is (where == "exit")  # its help is out by then
 
 
 @pytest.mark.parametrize("program", FOLDERS)
