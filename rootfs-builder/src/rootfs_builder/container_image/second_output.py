@@ -1,6 +1,7 @@
 """What the owner needs of an image besides the image: keys, policy, and a piece of `pod.toml`.
 
     DIRECTORY/keys/REPOSITORY/TYPE/TAG     content of a resource, 32 bytes, mode 0600
+    DIRECTORY/keys.lock                    empty; held by whoever makes a key
     DIRECTORY/policy.json                  who has to have signed the image
     DIRECTORY/image.toml                   the `[[image]]` table for pod.toml
 
@@ -20,8 +21,11 @@ from ccinit.formats.oci.layer_encryption import KEY_BYTES, ImageEncryption
 from measured_boot.command_files import write_whole
 from rootfs_builder.container_image.kbs_admin import KbsAdmin
 from rootfs_builder.container_image.layer_encryption import KbsRecipient
+from rootfs_builder.exclusive import exclusive
+from rootfs_builder.progress import Progress
 
 _KEYS = "keys"
+_LOCK = "keys.lock"
 _SECRET_MODE = 0o600
 
 
@@ -32,10 +36,12 @@ def open_key(directory: Path, uri: ResourceUri) -> KbsRecipient:
         ConfigError: `encrypt.key`, the file has another length.
     """
     path = directory / _KEYS / uri.path
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, secrets.token_bytes(KEY_BYTES), _SECRET_MODE)
-    key = path.read_bytes()
+    # Of two that make it at the same time one would encrypt to a key that the other replaces.
+    with exclusive(directory / _LOCK, Progress(name="container image")):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, secrets.token_bytes(KEY_BYTES), _SECRET_MODE)
+        key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise ConfigError("encrypt.key", f"{path} has {len(key)} bytes, not {KEY_BYTES}")
     return KbsRecipient(uri=uri, key=key)
