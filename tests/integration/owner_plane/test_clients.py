@@ -272,6 +272,22 @@ def test_container_that_takes_every_place_of_strangers_keeps_no_owner_out(
             owner.call("metrics", seconds=SECONDS)
         for stranger in strangers:
             stranger.close()
+    wait_for_place(world)
+
+
+def wait_for_place(world: OwnerWorld) -> None:
+    """Wait until the guest has noticed that both strangers are gone."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            with world.client() as one, world.client() as other:
+                for client in (one, other):
+                    client.call("metrics", seconds=SECONDS)
+        except PeerError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        else:
+            return
 
 
 def test_client_that_stands_still_holds_up_nobody(world: OwnerWorld) -> None:
