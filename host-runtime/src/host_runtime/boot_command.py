@@ -109,7 +109,7 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=seconds_up_to(_YEAR_SECONDS),
         default=math.inf,
-        help="end the guest after this time (default: it ends itself)",
+        help="end the guest so long after its hello (default: it ends itself)",
     )
     add_tee(parser)
     parser.set_defaults(command=_boot)
