@@ -8,8 +8,7 @@ every move waits for a grace period of RCU, some 15 ms however fast the machine 
 lock that every fork and exit then takes.
 """
 
-import os
-
+from ccinit.boot.directories import make_directory
 from ccinit.kernel.mount import CONFINED, MountFlag, mount
 from ccinit.values import frozen
 
@@ -45,6 +44,5 @@ def mount_all(specs: tuple[MountSpec, ...] = PSEUDO_FILESYSTEMS) -> None:
         KernelError: the kernel refused one.
     """
     for spec in specs:
-        if not os.path.isdir(spec.target):
-            os.mkdir(spec.target, 0o755)
+        make_directory(spec.target, 0o755)
         mount(spec.fstype, spec.target, spec.fstype, spec.flags, spec.data)

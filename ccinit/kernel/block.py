@@ -123,9 +123,9 @@ def read_direct(node: str, offset: int, length: int) -> bytes:
     """Read `length` bytes at `offset` past the page cache; both are multiples of 4096.
 
     Raises:
-        KernelError: `kernel.block.read`; errno EILSEQ is a failed integrity check.
+        KernelError: `kernel.block.read`; errno EILSEQ is a failed integrity check. `kernel.mmap`.
     """
-    with _opened(node, os.O_RDONLY | os.O_DIRECT) as fd, mmap.mmap(-1, length) as buffer:
+    with _opened(node, os.O_RDONLY | os.O_DIRECT) as fd, _map_memory(length) as buffer:
         try:
             done = os.preadv(fd, [buffer], offset)
         except OSError as error:
@@ -144,9 +144,9 @@ def write_direct(node: str, offset: int, data: bytes) -> None:
         data: its length is a multiple of 4096.
 
     Raises:
-        KernelError: `kernel.block.write`.
+        KernelError: `kernel.block.write`; `kernel.mmap`, no memory to be had.
     """
-    with _opened(node, os.O_RDWR | os.O_DIRECT) as fd, mmap.mmap(-1, len(data)) as buffer:
+    with _opened(node, os.O_RDWR | os.O_DIRECT) as fd, _map_memory(len(data)) as buffer:
         buffer[:] = data
         try:
             done = os.pwritev(fd, [buffer], offset)
@@ -165,12 +165,12 @@ def zero_direct(node: str, extents: Sequence[tuple[int, int]]) -> None:
         extents: offsets and lengths in bytes, multiples of 4096.
 
     Raises:
-        KernelError: `kernel.block.write`.
+        KernelError: `kernel.block.write`; `kernel.mmap`, no memory to be had.
     """
     longest = max((length for _, length in extents), default=0)
     if not longest:
         return
-    with _opened(node, os.O_RDWR | os.O_DIRECT) as fd, mmap.mmap(-1, longest) as zeros:
+    with _opened(node, os.O_RDWR | os.O_DIRECT) as fd, _map_memory(longest) as zeros:
         try:
             for offset, length in extents:
                 if os.pwritev(fd, [memoryview(zeros)[:length]], offset) != length:
@@ -178,6 +178,14 @@ def zero_direct(node: str, extents: Sequence[tuple[int, int]]) -> None:
             os.fsync(fd)
         except OSError as error:
             raise kernel_error(error, "block.write", node) from error
+
+
+def _map_memory(length: int) -> mmap.mmap:
+    """Return memory that begins with a page, as O_DIRECT wants it."""
+    try:
+        return mmap.mmap(-1, length)
+    except OSError as error:
+        raise kernel_error(error, "mmap", f"{length} bytes") from error
 
 
 @contextmanager

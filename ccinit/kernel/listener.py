@@ -14,11 +14,15 @@ def listen_tcp(port: int, backlog: int = 8) -> socket.socket:
     """Listen on `port` of every IPv6 and IPv4 address; the socket does not block.
 
     Raises:
-        KernelError: the port is taken.
+        KernelError: the port is taken, or the kernel has no IPv6.
     """
     listener = open_stream(socket.AF_INET6)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    except OSError as error:
+        listener.close()
+        raise kernel_error(error, "setsockopt", f"TCP port {port} of ::") from error
     return listen_on(listener, ("::", port), f"TCP port {port} of ::", backlog)
 
 

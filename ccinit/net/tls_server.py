@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from ccinit.errors import ConfigError, PeerError
 from ccinit.formats.planes.tls_hello import selected_group
+from ccinit.kernel.memory_file import open_memory_file
 from ccinit.net.tls import load_roots, narrow, tls_error
 from ccinit.secret import Secret
 
@@ -28,6 +29,7 @@ def server_context(identity: Secret, client_roots_pem: str) -> ssl.SSLContext:
 
     Raises:
         ConfigError: `net.roots`, `net.identity`: not PEM, or key and certificate do not match.
+        KernelError: no descriptor to be had.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     narrow(context)
@@ -135,9 +137,8 @@ class ServerConnection:
 
 def _load_identity(context: ssl.SSLContext, identity: Secret) -> None:
     """Load the key by the only door that Python's ssl has: a path. The file is memory."""
-    descriptor = os.memfd_create("identity", os.MFD_CLOEXEC)
+    descriptor = open_memory_file("identity", identity.reveal())
     try:
-        os.write(descriptor, identity.reveal())
         context.load_cert_chain(f"/proc/self/fd/{descriptor}")
     except (ssl.SSLError, OSError) as error:
         raise ConfigError("net.identity", "key and certificate are not usable") from error

@@ -13,6 +13,7 @@ from ccinit.errors import VerificationError
 from ccinit.kernel.block import SECTOR_BYTES, BlockDevice
 from ccinit.kernel.dm import DmControl, DmDevice, DmTarget
 from ccinit.kernel.keyring import add_logon_key, remove_key
+from ccinit.kernel.libc import kernel_error
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import IntegrityLayout, verify_active
 from ccinit.unlock.profile import AEAD, CRYPT, plan_aead_target, plan_crypt_target
@@ -94,13 +95,20 @@ def shortened(
             length_sectors=size_bytes // SECTOR_BYTES, kind="linear", parameters=f"{disk.node} 0"
         )
         _start(control, device, target)
-        number = os.stat(device.node).st_rdev
+        number = _read_number(device.node)
         yield replace(
             disk,
             name=f"dm-{device.minor}",
             number=f"{os.major(number)}:{os.minor(number)}",
             size_bytes=size_bytes,
         )
+
+
+def _read_number(node: str) -> int:
+    try:
+        return os.stat(node).st_rdev  # no pathlib in the guest
+    except OSError as error:
+        raise kernel_error(error, "stat", node) from error
 
 
 def activate_crypt(

@@ -30,6 +30,7 @@ from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.volume import ScratchProfile, Volume, VolumeKind
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl
+from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.mount import CONFINED, mount
 from ccinit.unlock.filesystem import FormatDevice, unmount
 from ccinit.unlock.scratch import (
@@ -185,18 +186,24 @@ def _profile(volume: Volume) -> ScratchProfile:
 
 def _formatter(guest: Guest) -> FormatDevice:
     async def format_device(node: str, arguments: tuple[str, ...]) -> None:
-        uid = RIGHTS[Role.FORMAT].uid
-        os.chown(node, uid, uid)
+        _give(node, RIGHTS[Role.FORMAT].uid)
         try:
             end = await guest.children.run_program(
                 Role.FORMAT, arguments, seconds=_FORMAT_SECONDS, workspace=node
             )
         finally:
-            os.chown(node, 0, 0)
+            _give(node, 0)
         if not end.status.is_success():
             raise ChildError("unlock.mkfs", f"{end.status}: {end.output}")
 
     return format_device
+
+
+def _give(node: str, uid: int) -> None:
+    try:
+        os.chown(node, uid, uid)
+    except OSError as error:
+        raise kernel_error(error, "chown", node) from error
 
 
 def _keep(guest: Guest, volume: Volume, stack: DiskStack, anchor: Anchor | None = None) -> None:

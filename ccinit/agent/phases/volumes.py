@@ -19,6 +19,7 @@ from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.pod.volume import Volume, VolumeFormat, VolumeKind
 from ccinit.kernel.block import BlockDevice
 from ccinit.kernel.dm import DmControl
+from ccinit.kernel.memory_file import open_memory_file
 from ccinit.kernel.pipes import open_pipes
 from ccinit.secret import Secret
 from ccinit.unlock.filesystem import FormatDevice
@@ -154,6 +155,7 @@ async def find_luks2_disk(
         VerificationError, FormatError: `volume.missing`, `volume.ambiguous`; else why the last disk
             is not the volume, `luks2.…`.
         ChildError, DeadlineError: a header kept its child from answering.
+        KernelError: a disk could not be read, or no descriptors are to be had.
     """
     refusal: VerificationError | FormatError = VerificationError(
         "volume.missing", f"no disk has the size of {request.name}"
@@ -181,9 +183,8 @@ async def _open_header(
 ) -> Secret:
     copy = copy_header(disk)
     with ExitStack() as stack:
-        header = os.memfd_create(HEADER_FD, os.MFD_CLOEXEC)
+        header = open_memory_file(HEADER_FD, copy)
         stack.callback(os.close, header)
-        os.write(header, copy)
         (pipe,) = open_pipes(1)
         stack.callback(pipe.close)
         fds = {HEADER_FD: header, VOLUME_KEY_FD: pipe.writer}

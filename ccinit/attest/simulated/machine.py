@@ -13,6 +13,7 @@ from functools import partial
 from ccinit.attest.simulated import sample, snp, tdx
 from ccinit.errors import ConfigError
 from ccinit.formats.evidence.tee import Tee, initdata_binding
+from ccinit.kernel.memory_file import open_memory_file
 from ccinit.kernel.tsm import OpenReport
 
 SERIAL_NUMBER = "/sys/class/dmi/id/product_serial"
@@ -68,8 +69,7 @@ def _open_files(
     with ExitStack() as stack:
         fds = {}
         for name, content in make_files(field, report_data).items():
-            fds[name] = os.memfd_create(name)
+            fds[name] = open_memory_file(name, content)
             stack.callback(os.close, fds[name])
-            os.write(fds[name], content)
             os.lseek(fds[name], 0, os.SEEK_SET)
         yield fds

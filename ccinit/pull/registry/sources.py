@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-from ccinit.errors import CcinitError, KernelError
+from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.oci.registries import PullSource, plan_sources, rule_keys
 from ccinit.kernel.clock import boottime
+from ccinit.kernel.memory_file import open_memory_file
 from ccinit.net.http import HttpClient
 from ccinit.net.proxy import dial_through
 from ccinit.net.stream import dial_tcp
@@ -114,12 +115,8 @@ def _client(source: PullSource, secrets: _Secrets) -> HttpClient:
 @contextmanager
 def _in_memory(*parts: bytes) -> Iterator[str]:
     """Yield a path to the parts, for the ssl module takes no bytes; they are in memory only."""
+    fd = open_memory_file("identity", b"\n".join(parts))
     try:
-        fd = os.memfd_create("identity", os.MFD_CLOEXEC)
-    except OSError as error:
-        raise KernelError(error.errno or 0, "memfd_create", "identity") from error
-    try:
-        os.write(fd, b"\n".join(parts))
         yield f"/proc/self/fd/{fd}"
     finally:
         os.close(fd)

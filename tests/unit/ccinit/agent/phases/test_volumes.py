@@ -1,5 +1,6 @@
 """Keys of disks that were opened to find out which of them is the volume."""
 
+import errno
 import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -8,12 +9,18 @@ import pytest
 
 from ccinit.agent.phases import volumes
 from ccinit.agent.phases.volumes import find_luks2_disk
-from ccinit.errors import CcinitError, ChildError, FormatError, VerificationError
+from ccinit.errors import (
+    CcinitError,
+    ChildError,
+    FormatError,
+    KernelError,
+    VerificationError,
+)
 from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
 from ccinit.unlock.luks2 import VOLUME_KEY_FD, Luks2Reply, Luks2Request
-from tests.fakes.scarcity import count_descriptors
+from tests.fakes.scarcity import count_descriptors, descriptors_left
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,3 +100,19 @@ def test_volume_of_a_size_that_no_disk_has_is_named_with_it() -> None:
         EventLoop().run(finding)
     assert missing.value.reason == "volume.missing"
     assert missing.value.detail == "no disk of 8192 bytes for data"
+
+
+def test_r79_header_that_finds_no_descriptor_is_the_kernels_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(volumes, "copy_header", lambda _disk: b"header")
+    finding = find_luks2_disk(
+        cast("Children", FakeChildren([OPENS])),
+        Luks2Request(pod="shop", name="data", sealed=False),
+        [cast("BlockDevice", SimpleNamespace(name="vda"))],
+        Secret(b"released"),
+    )
+    loop = EventLoop()
+    with descriptors_left(0), pytest.raises(KernelError) as error:
+        loop.run(finding)
+    assert (error.value.reason, error.value.errno) == ("kernel.memfd_create", errno.EMFILE)
