@@ -20,6 +20,7 @@ from ccinit.errors import CcinitError, ConfigError, PeerError
 from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, METHODS, PORT
 from host_runtime import boot_command
 from host_runtime.forward import forward
+from host_runtime.listener import accept_all
 from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.tcp_address import join_address, split_address
 from host_runtime.transport import KernelLink, UserLink, VsockLink
@@ -158,15 +159,18 @@ def _relay(client: GuestClient, options: argparse.Namespace) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:
         _say({"listening": join_address(host, listener.getsockname()[1])})
-        while True:
-            owner, _ = listener.accept()
+        for owner in accept_all(listener, _complain):
             try:
                 guest = client.relay()
             except CcinitError as error:
                 owner.close()
-                print(f"host-runtime: {describe_error(error)}", file=sys.stderr)
+                _complain(describe_error(error))
                 continue
             threading.Thread(target=_forward, args=(owner, guest), daemon=True).start()
+
+
+def _complain(text: str) -> None:
+    print(f"host-runtime: {text}", file=sys.stderr)
 
 
 def _forward(owner: socket.socket, guest: socket.socket) -> None:

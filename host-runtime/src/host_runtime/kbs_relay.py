@@ -7,12 +7,10 @@ does not answer, a guest's connection is closed at once, and the guest tries aga
 """
 
 import argparse
-import errno
 import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +19,11 @@ from typing import Final
 from ccinit.errors import ConfigError
 from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
 from host_runtime.forward import forward
+from host_runtime.listener import accept_all
 from host_runtime.tcp_address import join_address, split_address
 
 _CONNECTIONS: Final = 16
 _CONNECT_SECONDS: Final = 10.0
-_PAUSE_SECONDS: Final = 0.1
-# What may be there again after a while; the connection waits meanwhile.
-_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _VMADDR_CID_ANY: Final = 0xFFFF_FFFF
 
 
@@ -79,15 +75,7 @@ def serve(listener: socket.socket, address: KbsAddress) -> None:
     """Relay connections until the listener is shut down or closed."""
     free = threading.BoundedSemaphore(_CONNECTIONS)
     complaints = _Complaints()
-    while True:
-        try:
-            guest, _ = listener.accept()
-        except OSError as error:
-            if error.errno not in _EXHAUSTED:
-                return
-            complaints.say(f"accept: {error}")
-            time.sleep(_PAUSE_SECONDS)
-            continue
+    for guest in accept_all(listener, complaints.say):
         if not free.acquire(blocking=False):
             guest.close()
             continue

@@ -1,7 +1,6 @@
 """What the relay to the KBS is told, and where a guest's connections come in."""
 
 import errno
-import os
 import socket
 import threading
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from ccinit.errors import ConfigError
 from host_runtime.kbs_relay import KbsAddress, guest_path, parse_address, serve
+from tests.fakes.busy_listener import BusyListener
 
 
 @pytest.mark.parametrize(
@@ -37,24 +37,6 @@ def test_path_is_the_one_that_the_vsock_device_connects_to() -> None:
     assert guest_path(Path("/run/x/vsock")) == Path("/run/x/vsock_1025")
 
 
-class Listener(socket.socket):
-    """Has no descriptor left for its first connection, one for the second, and then is closed."""
-
-    def __init__(self, guest: socket.socket) -> None:
-        super().__init__(socket.AF_UNIX)
-        self._accepted: list[socket.socket] = [guest]
-        self._is_first = True
-
-    def accept(self) -> tuple[socket.socket, str]:
-        if self._is_first:
-            self._is_first = False
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        if not self._accepted:
-            self.close()
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        return self._accepted.pop(), ""
-
-
 def test_relay_goes_on_after_a_connection_that_could_not_be_taken(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,7 +44,7 @@ def test_relay_goes_on_after_a_connection_that_could_not_be_taken(
     monkeypatch.setattr("host_runtime.kbs_relay._relay", lambda guest, *_: relayed.append(guest))
     near, far = socket.socketpair()
     with near, far:
-        serve(Listener(near), KbsAddress(host="127.0.0.1", port=1))
+        serve(BusyListener([near], errno.EMFILE), KbsAddress(host="127.0.0.1", port=1))
         for thread in threading.enumerate():
             if thread is not threading.current_thread():
                 thread.join(5)

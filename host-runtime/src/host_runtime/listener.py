@@ -1,0 +1,32 @@
+"""Takes the connections of a listening socket, through moments when none can be taken."""
+
+import errno
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+_PAUSE_SECONDS: Final = 0.1
+_OVER: Final = frozenset((errno.EBADF, errno.EINVAL))  # closed, shut down
+
+
+def accept_all(listener: socket.socket, complain: Callable[[str], None]) -> Iterator[socket.socket]:
+    """Yield connections until the listener is shut down or closed.
+
+    Whatever else fails (no descriptors or memory are left, a client is gone already) may be over in
+    a moment: it is told once, and tried again.
+    """
+    told = ""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:
+            if error.errno in _OVER:
+                return
+            if told != str(error):
+                told = str(error)
+                complain(f"accept: {error}")
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            told = ""
+            yield connection

@@ -1,0 +1,32 @@
+"""Connections are taken until there is no listener any more, and not until the first trouble."""
+
+import errno
+import socket
+
+import pytest
+
+from host_runtime.listener import accept_all
+from tests.fakes.busy_listener import BusyListener
+
+
+def test_trouble_is_told_once_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("host_runtime.listener.time.sleep", waits.append)
+    troubles = (errno.EMFILE, errno.EMFILE, errno.ECONNABORTED, errno.EPERM)
+    said: list[str] = []
+    near, far = socket.socketpair()
+    with near, far:
+        assert list(accept_all(BusyListener([near, far], *troubles), said.append)) == [near, far]
+    assert len(waits) == len(troubles)
+    assert [text.partition("] ")[2] for text in said] == [
+        "Too many open files",
+        "Software caused connection abort",
+        "Operation not permitted",
+    ]
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.EINVAL])
+def test_listener_that_is_closed_or_shut_down_ends_it(number: int) -> None:
+    near, far = socket.socketpair()
+    with near, far, BusyListener([near], number) as listener:
+        assert list(accept_all(listener, pytest.fail)) == []
