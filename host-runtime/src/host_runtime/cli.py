@@ -106,13 +106,14 @@ def _collect(client: GuestClient, options: argparse.Namespace) -> None:
     try:
         with options.output.open("ab") as output:
             _require_alone(output, options.output)
-            cursor = _append_log(client, options, output)
+            try:
+                cursor = _append_log(client, options, output)
+            except CcinitError:  # while the file is ours alone: another `collect` may wait for it
+                if is_new and not options.output.stat().st_size:
+                    options.output.unlink()
+                raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(options.output)) from error
-    except CcinitError:
-        if is_new and not options.output.stat().st_size:
-            options.output.unlink()
-        raise
     said: dict[str, object] = {"next_cursor": cursor}
     if options.follow:  # the log is over: the guest is there for two seconds more, and says why
         with suppress(CcinitError):
@@ -131,7 +132,8 @@ def _require_alone(output: BinaryIO, path: Path) -> None:
 
 def _append_log(client: GuestClient, options: argparse.Namespace, output: BinaryIO) -> int:
     """Return the cursor behind what was appended."""
-    cursor: int = output.tell() if options.cursor is None else options.cursor
+    size = output.tell() if output.seekable() else 0  # a pipe has none
+    cursor: int = size if options.cursor is None else options.cursor
     wait_ms = _FOLLOW_MS if options.follow else 0
     for chunk in client.collect(cursor, wait_ms, follow=options.follow):
         start = chunk.next_cursor - len(chunk.blob)
@@ -141,7 +143,8 @@ def _append_log(client: GuestClient, options: argparse.Namespace, output: Binary
                 f"{options.output} ends at {cursor}, what the guest still has begins at "
                 f"{start}: go on with the file that was collected into before",
             )
-        if output.tell() + len(chunk.blob) > options.limit_mib << 20:
+        size += len(chunk.blob)
+        if size > options.limit_mib << 20:
             raise PeerError(
                 "collect.limit",
                 f"{options.output} has reached its limit of {options.limit_mib} MiB; to go on:"

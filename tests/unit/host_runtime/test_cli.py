@@ -1,5 +1,6 @@
 import fcntl
 import json
+import os
 import socket
 from pathlib import Path
 from typing import NoReturn
@@ -259,6 +260,36 @@ def test_collect_from_nobody_makes_no_file(
     assert main(command) == 1
     assert log.exists()
     assert capsys.readouterr().err.count("[vsock.refused]") == 2
+
+
+def test_collect_that_comes_second_removes_no_file_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first has made it after the second has looked, and nothing came yet."""
+    log = tmp_path / "sealed.log"
+    with log.open("ab") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        monkeypatch.setattr(Path, "exists", lambda _: False)
+        assert main(["collect", str(log), "--guest", str(tmp_path)]) == 1
+        monkeypatch.undo()
+    assert "[collect.busy]" in capsys.readouterr().err
+    assert log.exists()
+
+
+def test_collect_into_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest, outside = socket.socketpair()
+    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    guest.sendall(encode_result(1, METHODS["collect"], (2, True, b"de")))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with guest:
+        assert main(["collect", str(pipe), "--guest", str(tmp_path)]) == 0
+    assert os.read(reader, 9) == b"de"
+    os.close(reader)
+    assert json.loads(capsys.readouterr().out) == {"next_cursor": 2}
 
 
 def test_collect_names_the_file_that_finds_no_room(
