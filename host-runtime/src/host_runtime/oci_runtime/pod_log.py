@@ -27,7 +27,7 @@ def pod_log(container: Container) -> Iterator[Progress]:
     def say_to_all(text: str) -> None:
         say(text)
         with suppress(OSError):  # no room: the guest goes on
-            os.write(descriptor, f"{text}\n".encode())
+            os.write(descriptor, f"{text}\n".encode(errors="backslashreplace"))
 
     try:
         yield say_to_all
@@ -39,7 +39,7 @@ def pod_log(container: Container) -> Iterator[Progress]:
 def copied_pod_log(container: Container) -> Iterator[None]:
     """Copy what is said of a guest into this process's log, until the caller is done."""
     over = threading.Event()
-    with (container.folder / _FILE).open() as said:
+    with (container.folder / _FILE).open(encoding="utf-8", errors="replace") as said:
         copying = threading.Thread(target=_copy, args=(said, over))
         copying.start()
         try:
