@@ -24,6 +24,7 @@ from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Sink, Streams
 from guest_owner.plane.terminal import raw_terminal
 from guest_owner.terminal_text import escape_stream
+from measured_boot.argument_types import whole_number
 from measured_boot.command_termination import orderly_termination
 
 _SIGNALLED = 128  # what shells add to the number of a signal
@@ -72,7 +73,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add_endpoint(parser)
     parser.add_argument(
         "--seconds",
-        type=_seconds,
+        type=whole_number(1, _MAX_SECONDS),
         default=_ROTATE_SECONDS,
         metavar="N",
         help="how long to wait for the guest, which itself asks its KBS again and again for"
@@ -194,13 +195,6 @@ def _telling(text: str, seconds: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def _seconds(text: str) -> int:
-    is_number = text.isascii() and text.isdigit() and len(text) < 9
-    if is_number and 0 < int(text) <= _MAX_SECONDS:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected seconds from 1 to {_MAX_SECONDS}")
 
 
 def _signal_number(text: str) -> int:
