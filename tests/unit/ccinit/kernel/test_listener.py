@@ -21,7 +21,7 @@ class Socket(socket.socket):
     def listen(self, _backlog: int = 0) -> None:
         """Stay closed to others."""
 
-    def setsockopt(self, level: int, option: int, *value: object) -> None:  # type: ignore[override]
+    def setsockopt(self, level: int, option: int, *value: object) -> None:
         if option == self.refused:
             raise OSError(errno.ENOPROTOOPT, "refused")
         super().setsockopt(level, option, *value)  # type: ignore[call-overload]
