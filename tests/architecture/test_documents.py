@@ -113,7 +113,8 @@ def test_links_paths_and_modules_that_are_not_there_would_be_noticed(tmp_path: P
     page = tmp_path / "page.md"
     page.write_text(
         "# A `b`\n[x](#a-b) [x](page.md#a) [x](y.md) `docs/none.md` `docs/storage.md`\n"
-        "`ccinit.agent.guest` `ccinit.init.none` `measured_boot.none` `measured_boot.pcr.replay`\n"
+        "`ccinit.agent.guest` `ccinit.init.none` `measured_boot.none` "
+        "`measured_boot.tpm.pcr.replay`\n"
     )
     assert list(lost_links(page)) == ["page.md#a", "y.md"]
     assert list(lost_paths(page)) == ["docs/none.md"]

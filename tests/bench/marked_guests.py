@@ -18,8 +18,8 @@ from host_runtime.accelerator import choose_accelerator
 from host_runtime.launcher import GuestConfig
 from host_runtime.qemu import DirectBoot, Disk
 from host_runtime.tools import Tools
+from measured_boot.image.verity import VerityDisk, append_hash_tree
 from measured_boot.image_files import read_report
-from measured_boot.verity import VerityDisk, append_hash_tree
 from rootfs_builder.guest_image.build import command_line
 from rootfs_builder.guest_image.erofs import erofs_command
 from rootfs_builder.guest_image.stage0_archive import join_initrd

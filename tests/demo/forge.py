@@ -15,9 +15,9 @@ from uuid import UUID
 from ccinit.errors import FormatError
 from ccinit.formats.disk.verity import BLOCK_BYTES
 from host_runtime.efi_variables import EfiVariable, parse_variable_store
-from measured_boot.pcr import ZERO_PCR, digest_of, extend
-from measured_boot.pe import PeImage, parse_pe
-from measured_boot.uki import UkiParts, plan_ukify
+from measured_boot.image.pe import PeImage, parse_pe
+from measured_boot.image.uki import UkiParts, plan_ukify
+from measured_boot.tpm.pcr import ZERO_PCR, digest_of, extend
 from rootfs_builder.guest_image.erofs import erofs_command
 from rootfs_builder.guest_image.stage0_archive import join_initrd
 from rootfs_builder.tools_tree import ToolsTree

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import encode_base64url
-from guest_owner.kbs.admin_token import AdminKey, sign_admin_token, verify_admin_token
+from guest_owner.kbs.administration.token import AdminKey, sign_admin_token, verify_admin_token
 from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.policy_text import remove_rule
 from guest_owner.kbs.rvps import parse_rvps_message

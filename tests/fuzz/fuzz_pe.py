@@ -10,8 +10,8 @@ import sys
 import time
 
 from ccinit.errors import CcinitError
-from measured_boot.pe import parse_pe
-from measured_boot.stub import predict_uki, stub_version
+from measured_boot.image.pe import parse_pe
+from measured_boot.tpm.stub import predict_uki, stub_version
 from tests.fakes.pe_images import HEADER, OPTIONAL, TABLE, FakePe, kernel_image, uki_image
 
 IMAGES = (

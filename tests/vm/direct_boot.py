@@ -18,7 +18,7 @@ from pathlib import Path
 from ccinit.errors import CcinitError
 from ccinit.formats.initdata.document import encode_device_image
 from ccinit.formats.planes.host_rpc import Phase
-from guest_owner.initdata_command import make_document
+from guest_owner.commands.initdata import make_document
 from guest_owner.log_key import LogKey, new_log_key
 from host_runtime.boot_command import SEABIOS
 from host_runtime.firmware_text import firmware_name
@@ -28,7 +28,7 @@ from host_runtime.rpc_client import GuestState
 from host_runtime.sinks import Sink
 from host_runtime.swtpm import VirtualTpm
 from host_runtime.tools import Tools
-from measured_boot.direct_line import line_of_kernel
+from measured_boot.tpm.direct_line import line_of_kernel
 from tests.demo.host_view import absent_records
 from tests.integration.pull.real_registry import make_authority
 from tests.vm.harness.boots import record_boot

@@ -13,10 +13,10 @@ from host_runtime.boot_command import ovmf
 from host_runtime.esp import create_esp
 from host_runtime.launcher import GuestConfig
 from host_runtime.qemu import DirectBoot, Disk, EspBoot
-from measured_boot.direct_line import line_of_kernel
 from measured_boot.image_files import read_report
 from measured_boot.platforms import Boot
 from measured_boot.prediction import DirectKernelBoot, UkiBoot
+from measured_boot.tpm.direct_line import line_of_kernel
 from rootfs_builder.guest_image.stage0_archive import join_initrd
 from rootfs_builder.tools_tree import ToolsTree
 from tests.demo.forge import PublishedImage, join_uki, read_image

@@ -22,7 +22,7 @@ from host_runtime.launcher import EndReason
 from host_runtime.search import find_canaries
 from host_runtime.swtpm import VirtualTpm
 from host_runtime.vsock.capture import Stream, read_capture
-from measured_boot.pcr import ZERO_PCR, digest_of, extend
+from measured_boot.tpm.pcr import ZERO_PCR, digest_of, extend
 from tests.demo.host_view import Contents
 from tests.faults.plugin import FaultSeen
 from tests.vm import host_plane_cases as cases

@@ -15,6 +15,7 @@ from ccinit.formats.evidence.log_key import parse_log_evidence
 from ccinit.formats.evidence.tpm import parse_tpm_evidence
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import SIGNING_KEY_BYTES
+from guest_owner.commands.unseal import evidence_verifier
 from guest_owner.kbs.references import (
     References,
     RegisteredKey,
@@ -22,15 +23,14 @@ from guest_owner.kbs.references import (
     register_initdata,
 )
 from guest_owner.unseal import Unsealed, unseal
-from guest_owner.unseal_command import evidence_verifier
 from host_runtime import launcher
 from host_runtime.launcher import EndReason
 from host_runtime.qemu import MachineConfig, plan_command
 from host_runtime.swtpm import VirtualTpm
-from measured_boot.pcr import PREDICTED_REGISTERS, ZERO_PCR
 from measured_boot.platforms import Boot
 from measured_boot.prediction import Prediction, UkiBoot, predict
-from measured_boot.reference_values import reference_values
+from measured_boot.published.reference_values import reference_values
+from measured_boot.tpm.pcr import PREDICTED_REGISTERS, ZERO_PCR
 from tests.faults.plugin import FaultSeen
 from tests.vm.direct_boot import (
     BOOT_TEST_SECONDS,

@@ -10,11 +10,11 @@ import pytest
 
 from ccinit.formats.evidence.tee import initdata_binding
 from ccinit.formats.planes.host_rpc import Code, Phase
+from guest_owner.commands.unseal import evidence_verifier
 from guest_owner.kbs.references import References, RegisteredRoot, register_initdata
 from guest_owner.kbs.requirements import parse_requirements
 from guest_owner.kbs.roots import parse_certificates
 from guest_owner.unseal import unseal
-from guest_owner.unseal_command import evidence_verifier
 from host_runtime.launcher import EndReason
 from tests.demo.platforms import SAMPLE, SNP, TDX, Simulation
 from tests.faults.plugin import FaultSeen

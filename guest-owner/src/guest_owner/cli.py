@@ -11,25 +11,23 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from guest_owner import (
-    admin_command,
-    audit_command,
-    client_certificate_command,
-    debug_command,
-    exec_command,
-    initdata_command,
-    kbs_command,
-    launch_secret_command,
-    manifest_command,
-    plane_command,
-    policy_command,
-    register_command,
-    top_command,
-    unseal_command,
-    verify_command,
-    volume_key_command,
-)
-from measured_boot.command_errors import run_command
+from guest_owner.commands import admin as admin_command
+from guest_owner.commands import audit as audit_command
+from guest_owner.commands import client_certificate as client_certificate_command
+from guest_owner.commands import debug as debug_command
+from guest_owner.commands import exec as exec_command
+from guest_owner.commands import initdata as initdata_command
+from guest_owner.commands import kbs as kbs_command
+from guest_owner.commands import launch_secret as launch_secret_command
+from guest_owner.commands import manifest as manifest_command
+from guest_owner.commands import plane as plane_command
+from guest_owner.commands import policy as policy_command
+from guest_owner.commands import register as register_command
+from guest_owner.commands import top as top_command
+from guest_owner.commands import unseal as unseal_command
+from guest_owner.commands import verify as verify_command
+from guest_owner.commands import volume_key as volume_key_command
+from measured_boot.command_line.errors import run_command
 
 COMMANDS = (
     kbs_command,

@@ -3,7 +3,7 @@
 Scope: the owner's side of `ccinit.formats.sealed_log`, where the layout is documented. It is an
 implementation of its own, not the sender's code run backwards, so that a mistake shows as a
 disagreement. Left to others: fetching the stream (`host_runtime`), judging evidence (a function
-that is passed in), printing (`guest_owner.unseal_command`).
+that is passed in), printing (`guest_owner.commands.unseal`).
 
 What is checked, in this order:
 

@@ -48,8 +48,8 @@ from host_runtime.tee_options import (
 )
 from host_runtime.tools import Tools
 from host_runtime.transport import is_kernel_vsock_usable
-from measured_boot.argument_types import seconds_up_to, whole_number
-from measured_boot.command_termination import orderly_termination
+from measured_boot.command_line.argument_types import seconds_up_to, whole_number
+from measured_boot.command_line.termination import orderly_termination
 
 OVMF_CODE: Final = "usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARIABLES: Final = "usr/share/OVMF/OVMF_VARS_4M.fd"

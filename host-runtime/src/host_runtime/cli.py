@@ -24,8 +24,8 @@ from host_runtime.listener import accept_all
 from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.tcp_address import join_address, split_address
 from host_runtime.transport import KernelLink, UserLink, VsockLink
-from measured_boot.argument_types import seconds_up_to, whole_number
-from measured_boot.command_errors import describe_error, run_command
+from measured_boot.command_line.argument_types import seconds_up_to, whole_number
+from measured_boot.command_line.errors import describe_error, run_command
 
 _CONNECT_SECONDS = 5.0
 _FOLLOW_MS = 10_000

@@ -1,19 +1,19 @@
 """The command `measured-boot`: predict the registers of an image, and find where a boot differs.
 
 Thin: files to values, values to text. From Python, use `measured_boot.prediction` and
-`measured_boot.reference_values`.
+`measured_boot.published.reference_values`.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 
-from measured_boot.command_errors import EXIT_STATUS, run_command
-from measured_boot.explain_command import EXPLAIN_HELP, add_explain
+from measured_boot.command_line.errors import EXIT_STATUS, run_command
+from measured_boot.commands.explain import EXPLAIN_HELP, add_explain
+from measured_boot.commands.predict import PREDICT_HELP, add_predict
+from measured_boot.commands.replay import REPLAY_HELP, add_replay
+from measured_boot.commands.unverified import UNVERIFIED_HELP, add_unverified
+from measured_boot.commands.verify import VERIFY_HELP, add_verify
 from measured_boot.platforms import PLATFORMS, Platform
-from measured_boot.predict_command import PREDICT_HELP, add_predict
-from measured_boot.replay_command import REPLAY_HELP, add_replay
-from measured_boot.unverified_command import UNVERIFIED_HELP, add_unverified
-from measured_boot.verify_command import VERIFY_HELP, add_verify
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,9 +15,9 @@ from typing import Final
 
 from ccinit.errors import FormatError
 from ccinit.formats.tcg.event_log import Algorithm, EventLog, LoggedEvent, parse_event_log
-from measured_boot.boot_events import EXITS
-from measured_boot.pcr import PREDICTED_REGISTERS, Event
 from measured_boot.tdx.registers import PREDICTED_RTMRS, rtmr_of
+from measured_boot.tpm.boot_events import EXITS
+from measured_boot.tpm.pcr import PREDICTED_REGISTERS, Event
 
 _CC_REGISTERS: Final = range(1, 5)
 """RTMR 0 to 3. No event can extend 0, which is MRTD; a TPM's log begins with PCR 0."""

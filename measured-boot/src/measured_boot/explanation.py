@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from ccinit.formats.cmdline import Carrier
-from measured_boot.boot_events import APPLICATIONS, EXITS, KERNEL_INPUTS
-from measured_boot.pcr import Event, EventKind
 from measured_boot.platforms import Boot, Platform, Technology
 from measured_boot.tdx.registers import rtmr_of
+from measured_boot.tpm.boot_events import APPLICATIONS, EXITS, KERNEL_INPUTS
+from measured_boot.tpm.pcr import Event, EventKind
 
 FIRMWARE: Final = "firmware"
 _STUB: Final = "systemd-stub"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ccinit.errors import ConfigError, FormatError
-from measured_boot.command_files import read_capped
-from measured_boot.pe import MAX_IMAGE_BYTES
+from measured_boot.command_line.files import read_capped
+from measured_boot.image.pe import MAX_IMAGE_BYTES
 from measured_boot.platforms import Boot
 from measured_boot.prediction import DirectKernelBoot, UkiBoot
 

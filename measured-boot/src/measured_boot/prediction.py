@@ -2,7 +2,7 @@
 
 `predict` is for a TPM, `predict_launch` for the registers of AMD's and Intel's processors. Pure:
 files are read by the caller (`measured_boot.image_files`). What to do with the result is
-`measured_boot.reference_values`'s and `measured_boot.measurements`'s part.
+`measured_boot.published.reference_values`'s and `measured_boot.published.measurements`'s part.
 """
 
 import hashlib
@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from ccinit.errors import ConfigError
-from measured_boot.direct_boot import predict_direct_boot
-from measured_boot.pcr import Event, PcrValue, replay_events
-from measured_boot.pe import parse_pe
+from measured_boot.image.pe import parse_pe
 from measured_boot.platforms import Boot, Platform, Technology, find_platform
 from measured_boot.sev.cpu_models import find_signature
 from measured_boot.sev.firmware import parse_sev_firmware
@@ -27,10 +25,12 @@ from measured_boot.sev.launch import (
 )
 from measured_boot.sev.svsm import parse_svsm, svsm_launch_digest
 from measured_boot.sev.vmsa import SNP_ACTIVE
-from measured_boot.stub import command_line, predict_uki, stub_version
 from measured_boot.tdx.build_measurement import measure_build
 from measured_boot.tdx.firmware import parse_tdx_sections
 from measured_boot.tdx.registers import replay_rtmrs
+from measured_boot.tpm.direct_boot import predict_direct_boot
+from measured_boot.tpm.pcr import Event, PcrValue, replay_events
+from measured_boot.tpm.stub import command_line, predict_uki, stub_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

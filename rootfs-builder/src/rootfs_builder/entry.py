@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from measured_boot.command_start import start
+from measured_boot.command_line.start import start
 
 
 def main() -> int:

@@ -33,7 +33,7 @@ from host_runtime.accelerator import choose_accelerator
 from host_runtime.disks import create_sparse_disk
 from host_runtime.launcher import GuestConfig, boot_guest
 from host_runtime.qemu import DirectBoot, Disk
-from measured_boot.direct_line import line_of_kernel
+from measured_boot.tpm.direct_line import line_of_kernel
 from tests.bench.bare_guest import COMMAND_LINE, boot_bare, write_bare_initrd
 from tests.bench.guest_root import GuestRoot, open_guest_root
 from tests.bench.interpreter import start_bare

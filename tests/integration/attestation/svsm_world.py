@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.formats.tcg.tpm_commands import TpmCommands
-from guest_owner.kbs.measurements import Boot, TpmMeasurements
+from guest_owner.kbs.measurements.image import Boot, TpmMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
 from tests.fakes.snp import Chain
 from tests.fakes.swtpm import Swtpm

@@ -47,7 +47,7 @@ from ccinit.formats.sealed_log import BootId
 from ccinit.formats.tcg.tpm2 import ALL_SHA256_PCRS
 from ccinit.formats.tcg.tpm_commands import TpmCommands
 from ccinit.kernel.event_loop import EventLoop, Turn
-from guest_owner.kbs.measurements import Boot, TpmMeasurements
+from guest_owner.kbs.measurements.image import Boot, TpmMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence

@@ -35,9 +35,14 @@ sys.argv[1:] = arguments
 sys.exit(main())
 """
 FOLDERS = {
-    "guest-owner": ("guest_owner.cli", "cryptography", "uvicorn", "guest_owner.volume_key_command"),
+    "guest-owner": (
+        "guest_owner.cli",
+        "cryptography",
+        "uvicorn",
+        "guest_owner.commands.volume_key",
+    ),
     "host-runtime": ("host_runtime.cli", "argparse", "host_runtime.boot_command"),
-    "measured-boot": ("measured_boot.cli", "argparse", "measured_boot.verify_command"),
+    "measured-boot": ("measured_boot.cli", "argparse", "measured_boot.commands.verify"),
     "rootfs-builder": ("rootfs_builder.cli", "argparse", "rootfs_builder.workspace"),
 }
 CASES = [

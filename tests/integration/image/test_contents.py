@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from measured_boot.direct_line import line_of_kernel
-from measured_boot.pe import parse_pe
+from measured_boot.image.pe import parse_pe
+from measured_boot.tpm.direct_line import line_of_kernel
 from rootfs_builder.elf import is_elf, parse_elf
 from rootfs_builder.file_list import read_listed
 from rootfs_builder.guest_image.baseline import Member, list_violations

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from measured_boot.verify_command import verify_folder
+from measured_boot.commands.verify import verify_folder
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("images")]  # may have to be built
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from measured_boot.verity import append_hash_tree
+from measured_boot.image.verity import append_hash_tree
 from rootfs_builder.guest_image.difference import BUILDERS_OWN, explain_folders
 from rootfs_builder.guest_image.erofs_reader import ErofsReader, data_bytes
 from rootfs_builder.tools_tree import ToolsTree

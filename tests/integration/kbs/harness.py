@@ -24,7 +24,7 @@ from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.kbs.jwk import P256, parse_epk
 from ccinit.formats.sealed_log import parse_boot_id, report_data
 from guest_owner.cli import main
-from guest_owner.kbs.audit import read_audit
+from guest_owner.kbs.audit.log import read_audit
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
 from guest_owner.kbs.server import build_server, open_listener

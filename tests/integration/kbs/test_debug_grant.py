@@ -12,7 +12,7 @@ from ccinit.formats.disk.verity import RootHash
 from ccinit.formats.kbs.debug_grant import DebugGrant, verify_debug_grant
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
-from guest_owner.initdata_command import make_document
+from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
 from tests.fakes.documents import CONFIG, POD

@@ -27,7 +27,7 @@ from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.unlock.rollback import read_counter
 from guest_owner.cli import main
-from guest_owner.initdata_command import make_document
+from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.store import Store
 from tests.fakes.documents import CONFIG, POD
 from tests.fakes.kbs_http import FakeKbs, answer, refuse

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from measured_boot.boot_events import EXITS
 from measured_boot.event_log import read_firmware_log
 from measured_boot.prediction import UkiBoot, predict
 from measured_boot.tdx.registers import rtmr_of
+from measured_boot.tpm.boot_events import EXITS
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.event_logs import SHA1, SHA256, SHA384, log_event, log_header
 from tests.fakes.pe_images import uki_image

@@ -10,10 +10,10 @@ from pathlib import Path
 import pefile  # type: ignore[import-untyped]
 import pytest
 
-from measured_boot.pe import parse_pe
+from measured_boot.image.pe import parse_pe
 from measured_boot.prediction import UkiBoot, predict
-from measured_boot.reference_values import reference_values
-from measured_boot.stub import stub_version
+from measured_boot.published.reference_values import reference_values
+from measured_boot.tpm.stub import stub_version
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.pe_images import kernel_image
 

@@ -50,7 +50,7 @@ from ccinit.kernel.event_loop import EventLoop, sleep
 from ccinit.kernel.process import owned_pids
 from ccinit.seal.log import SealedLog
 from guest_owner.cli import main
-from guest_owner.initdata_command import make_document
+from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.minting import MintedIdentity
 from guest_owner.kbs.store import Store
 from guest_owner.plane.authority import read_authority

@@ -16,7 +16,7 @@ from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from guest_owner.cli import main
-from guest_owner.initdata_command import make_document
+from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.store import Store
 from guest_owner.plane.client import Endpoint, OwnerClient
 from tests.fakes.documents import CONFIG, POD

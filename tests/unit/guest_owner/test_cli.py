@@ -11,7 +11,7 @@ from ccinit.formats.initdata.document import decompress_document, parse_header, 
 from ccinit.formats.kbs.rollback_counter import counter_uri
 from guest_owner.arguments import parse_listen
 from guest_owner.cli import build_parser, main
-from guest_owner.initdata_command import make_document
+from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.store import Store
 from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, document_of

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from measured_boot.cli import main
-from measured_boot.pcr import replay
 from measured_boot.platforms import PLATFORMS
 from measured_boot.prediction import DirectKernelBoot, UkiBoot, predict
-from measured_boot.reference_values import reference_values
+from measured_boot.published.reference_values import reference_values
+from measured_boot.tpm.pcr import replay
 from tests.fakes.pe_images import kernel_image, uki_image
 
 LINE = "quiet oops=panic"

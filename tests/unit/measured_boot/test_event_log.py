@@ -4,10 +4,10 @@ import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats.tcg.event_log import Algorithm, LoggedEvent
-from measured_boot.boot_events import EXITS
 from measured_boot.event_log import FirmwareLog, find_differences, read_firmware_log
 from measured_boot.prediction import UkiBoot, predict
 from measured_boot.tdx.registers import replay_rtmrs, rtmr_of
+from measured_boot.tpm.boot_events import EXITS
 from tests.fakes.event_logs import SHA1, SHA256, SHA384, log_event, log_header
 from tests.fakes.pe_images import uki_image
 

@@ -17,8 +17,7 @@ import pytest
 from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.cmdline import Carrier, RootLocation
 from host_runtime.tee import SnpGuest, TdxGuest
-from measured_boot.direct_line import line_of_kernel
-from measured_boot.pcr import ZERO_PCR, extend
+from measured_boot.image.verity import append_hash_tree
 from measured_boot.prediction import (
     DirectKernelBoot,
     Machine,
@@ -26,7 +25,8 @@ from measured_boot.prediction import (
     predict,
     predict_launch,
 )
-from measured_boot.verity import append_hash_tree
+from measured_boot.tpm.direct_line import line_of_kernel
+from measured_boot.tpm.pcr import ZERO_PCR, extend
 from rootfs_builder.guest_image.build import command_line
 from rootfs_builder.guest_image.stage0_archive import join_initrd
 from tests.fakes.firmware import FakeFirmware

@@ -6,9 +6,7 @@ import pytest
 
 from ccinit.errors import ConfigError, FormatError
 from measured_boot import platforms
-from measured_boot.direct_boot import predict_direct_boot
-from measured_boot.pcr import replay_events
-from measured_boot.pe import parse_pe
+from measured_boot.image.pe import parse_pe
 from measured_boot.platforms import PLATFORMS, Boot, Technology
 from measured_boot.prediction import (
     DirectKernelBoot,
@@ -28,10 +26,12 @@ from measured_boot.sev.launch import (
     snp_launch_digest,
 )
 from measured_boot.sev.svsm import parse_svsm, svsm_launch_digest
-from measured_boot.stub import predict_uki
 from measured_boot.tdx.build_measurement import measure_build
 from measured_boot.tdx.firmware import parse_tdx_sections
 from measured_boot.tdx.registers import replay_rtmrs
+from measured_boot.tpm.direct_boot import predict_direct_boot
+from measured_boot.tpm.pcr import replay_events
+from measured_boot.tpm.stub import predict_uki
 from tests.fakes.firmware import (
     TDX_LIST_OFFSET,
     TDX_SECTIONS,

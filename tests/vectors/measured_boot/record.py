@@ -24,9 +24,15 @@ from host_runtime.launcher import GuestConfig, boot_guest
 from host_runtime.qemu import Accelerator, DirectBoot, EspBoot
 from host_runtime.swtpm import manufacture_tpm
 from host_runtime.tools import Tools
-from measured_boot.cpio import CpioEntry, character_device, directory, encode_cpio, regular_file
-from measured_boot.pe import parse_pe
-from measured_boot.uki import OS_RELEASE, UkiParts, plan_ukify
+from measured_boot.image.cpio import (
+    CpioEntry,
+    character_device,
+    directory,
+    encode_cpio,
+    regular_file,
+)
+from measured_boot.image.pe import parse_pe
+from measured_boot.image.uki import OS_RELEASE, UkiParts, plan_ukify
 from rootfs_builder.tools_tree import ToolsTree
 
 HERE = Path(__file__).parent

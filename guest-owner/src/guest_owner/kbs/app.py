@@ -1,8 +1,8 @@
 """The KBS's HTTP surface: paths, cookies, bodies under caps and deadlines, error replies.
 
 RCAR's wire facts (Trustee KBS, API v0) on Starlette; what the replies say is
-`guest_owner.kbs.broker`, for administrators `guest_owner.kbs.administration`; TLS and sockets are
-`guest_owner.kbs.server`.
+`guest_owner.kbs.broker`, for administrators `guest_owner.kbs.administration.calls`; TLS and sockets
+are `guest_owner.kbs.server`.
 """
 
 import asyncio

@@ -7,7 +7,7 @@ other Verifiers, to `guest_owner.kbs.passport_admission`.
 
 from ccinit.errors import CcinitError, ConfigError
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
-from guest_owner.kbs.audit import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.audit.log import AuditLog, AuditRecord, Decision, Event
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session
 

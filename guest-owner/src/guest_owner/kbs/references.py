@@ -7,8 +7,8 @@ A reference value file is what was predicted for one image on one platform:
 
     {"version": 1, "name": "trixie-1", "profile": "prod" | "test", "platform": "tpm", …}
 
-`platform` decides the members that follow (`guest_owner.kbs.measurements`); a file without it is
-one of a TPM. The profile is a property of the measurement: a `test` image can be made to say
+`platform` decides the members that follow (`guest_owner.kbs.measurements.image`); a file without it
+is one of a TPM. The profile is a property of the measurement: a `test` image can be made to say
 anything, so its values must never be registered as `prod`.
 """
 
@@ -22,7 +22,7 @@ from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
-from guest_owner.kbs.measurements import READERS, ZERO_PCR, Measurements
+from guest_owner.kbs.measurements.image import READERS, ZERO_PCR, Measurements
 from guest_owner.kbs.requirements import Requirements
 
 MAX_REFERENCE_BYTES = 64 * 1024

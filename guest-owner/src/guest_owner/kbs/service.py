@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from guest_owner.kbs.administration import Administration
-from guest_owner.kbs.audit import AUDIT_NAME, AuditLog
+from guest_owner.kbs.administration.calls import Administration
+from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog
 from guest_owner.kbs.authority import read_token_key
 from guest_owner.kbs.broker import KeyBroker
 from guest_owner.kbs.decisions import Decisions

@@ -3,7 +3,7 @@
 Trustee's Attestation Service runs `default_cpu.rego` on the verifier's claims and reference values;
 its KBS runs the resource policy on the token. The formats are those of Trustee's RVPS `sample`
 extractor (a JSON object from name to values) and of its policy engine. Pure; writing the files is
-`guest_owner.policy_export_command`.
+`guest_owner.commands.policy_export`.
 """
 
 import json
@@ -14,13 +14,13 @@ from importlib.resources import files
 from ccinit.errors import ConfigError
 from ccinit.formats.encoding.strict_json import encode_base64
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.measurements import BOOT_PCRS, SnpMeasurements, TpmMeasurements
+from guest_owner.kbs.measurements.image import BOOT_PCRS, SnpMeasurements, TpmMeasurements
+from guest_owner.kbs.measurements.sample import SampleMeasurements
+from guest_owner.kbs.measurements.se import SeMeasurements
+from guest_owner.kbs.measurements.tdx import TdxMeasurements
 from guest_owner.kbs.policy import Policy, Rule
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredInitdata
 from guest_owner.kbs.requirements import ParavisorRequirements, Requirements, SnpRequirements
-from guest_owner.kbs.sample_measurements import SampleMeasurements
-from guest_owner.kbs.se_measurements import SeMeasurements
-from guest_owner.kbs.tdx_measurements import TdxMeasurements
 from guest_owner.kbs.tdx_requirements import TdxRequirements
 
 _RULES_MARK = "@RULES@"

@@ -21,7 +21,7 @@ from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.lifecycle import Runtime
 from host_runtime.oci_runtime.operator_config import DEFAULT_PATH, parse_operator_config
 from host_runtime.oci_runtime.signals import parse_signal
-from measured_boot.command_errors import describe_error, run_command
+from measured_boot.command_line.errors import describe_error, run_command
 
 PROGRAM: Final = "ccinit-runtime"
 _DISTRIBUTION: Final = "ccinit-host-runtime"

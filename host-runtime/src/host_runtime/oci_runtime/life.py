@@ -18,7 +18,7 @@ from ccinit.errors import CcinitError, ChildError
 from host_runtime.oci_runtime.container_store import Container
 from host_runtime.oci_runtime.exit_status import HOST_FAILURE
 from host_runtime.oci_runtime.opened_file import name_descriptors
-from measured_boot.command_errors import describe_error
+from measured_boot.command_line.errors import describe_error
 
 READY: Final = "ready"
 GO: Final = b"\n"

@@ -14,7 +14,7 @@ from typing import Final
 from uuid import UUID
 
 from ccinit.errors import FormatError, LimitExceededError
-from measured_boot.ovmf import (
+from measured_boot.image.ovmf import (
     END_ADDRESS,
     PAGE_BYTES,
     parse_footer_table,

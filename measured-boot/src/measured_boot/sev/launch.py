@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final, NewType, assert_never
 
 from ccinit.errors import ConfigError
-from measured_boot.ovmf import PAGE_BYTES
+from measured_boot.image.ovmf import PAGE_BYTES
 from measured_boot.sev.cpu_models import CpuSignature
 from measured_boot.sev.firmware import PageKind, SevFirmware, SpecialPages
 from measured_boot.sev.kernel_hashes import TABLE_BYTES, KernelHashes

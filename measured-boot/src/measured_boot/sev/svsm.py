@@ -16,7 +16,7 @@ from typing import Final
 from uuid import UUID
 
 from ccinit.errors import ConfigError, FormatError
-from measured_boot.ovmf import PAGE_BYTES, parse_footer_table
+from measured_boot.image.ovmf import PAGE_BYTES, parse_footer_table
 from measured_boot.sev.firmware import (
     PageKind,
     SevFirmware,

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
-from measured_boot.ovmf import PAGE_BYTES
+from measured_boot.image.ovmf import PAGE_BYTES
 from measured_boot.sev.cpu_models import CpuSignature
 
 BOOT_PROCESSOR_ENTRY: Final = 0xFFFFFFF0

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final, NewType
 
-from measured_boot.ovmf import PAGE_BYTES
+from measured_boot.image.ovmf import PAGE_BYTES
 from measured_boot.tdx.firmware import TdxSection
 
 BuildMeasurement = NewType("BuildMeasurement", bytes)

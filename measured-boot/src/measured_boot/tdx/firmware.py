@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from ccinit.errors import ConfigError, FormatError, LimitExceededError
-from measured_boot.ovmf import (
+from measured_boot.image.ovmf import (
     PAGE_BYTES,
     parse_footer_table,
     read_offset_from_end,

@@ -13,8 +13,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Final, NewType
 
-from measured_boot.boot_events import EXITS
-from measured_boot.pcr import Event
+from measured_boot.tpm.boot_events import EXITS
+from measured_boot.tpm.pcr import Event
 
 RtmrValue = NewType("RtmrValue", bytes)
 """Content of a register of TDX, 48 bytes."""

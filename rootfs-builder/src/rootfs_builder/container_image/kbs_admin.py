@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from ccinit.errors import ConfigError, PeerError
 from ccinit.formats.encoding.strict_json import encode_base64url
 from ccinit.formats.kbs.resource_uri import ResourceUri
-from measured_boot.command_files import MAX_KEY_BYTES, read_capped
+from measured_boot.command_line.files import MAX_KEY_BYTES, read_capped
 
 TOKEN_SECONDS: Final = 300
 _TIMEOUT_SECONDS: Final = 30

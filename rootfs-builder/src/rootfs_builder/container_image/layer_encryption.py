@@ -35,7 +35,7 @@ from ccinit.formats.oci.layer_encryption import (
     WRAPPED_KEYS,
     PacketCipher,
 )
-from measured_boot.command_files import MAX_KEY_BYTES, read_capped
+from measured_boot.command_line.files import MAX_KEY_BYTES, read_capped
 
 PACKET_SCHEME = "provider.attestation-agent"
 """The name under which CoCo's tools and agents look for their packets."""

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from ccinit.errors import ConfigError
-from measured_boot.command_files import MAX_KEY_BYTES, read_capped
+from measured_boot.command_line.files import MAX_KEY_BYTES, read_capped
 from rootfs_builder.container_image.oci_layout import (
     TAG,
     ContainerImage,

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from ccinit.errors import ConfigError, LimitExceededError
-from measured_boot.command_files import read_capped
+from measured_boot.command_line.files import read_capped
 
 EPOCH: Final = 1_735_689_600
 """2025-01-01: the time of every file that no package brought, and the latest of all."""

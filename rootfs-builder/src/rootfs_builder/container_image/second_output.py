@@ -18,7 +18,7 @@ from ccinit.errors import ConfigError
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.layer_encryption import KEY_BYTES, ImageEncryption
-from measured_boot.command_files import write_whole
+from measured_boot.command_line.files import write_whole
 from rootfs_builder.container_image.kbs_admin import KbsAdmin
 from rootfs_builder.container_image.layer_encryption import KbsRecipient
 from rootfs_builder.exclusive import exclusive

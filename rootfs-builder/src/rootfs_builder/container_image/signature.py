@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ccinit.errors import ConfigError
-from measured_boot.command_files import MAX_KEY_BYTES, read_capped
+from measured_boot.command_line.files import MAX_KEY_BYTES, read_capped
 from rootfs_builder.container_image.oci_layout import (
     CONFIG_TYPE,
     Blob,

@@ -14,10 +14,10 @@ from typing import Final
 
 from ccinit.errors import ConfigError
 from ccinit.formats.cmdline import MAX_BYTES, Carrier, RootLocation
-from measured_boot.command_files import write_whole
-from measured_boot.direct_line import line_of_kernel
-from measured_boot.uki import OS_RELEASE, UkiParts, plan_ukify
-from measured_boot.verity import VerityDisk, append_hash_tree
+from measured_boot.command_line.files import write_whole
+from measured_boot.image.uki import OS_RELEASE, UkiParts, plan_ukify
+from measured_boot.image.verity import VerityDisk, append_hash_tree
+from measured_boot.tpm.direct_line import line_of_kernel
 from rootfs_builder.exclusive import exclusive
 from rootfs_builder.guest_image.baseline import require_baseline
 from rootfs_builder.guest_image.erofs import make_erofs

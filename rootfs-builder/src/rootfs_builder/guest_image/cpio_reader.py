@@ -1,6 +1,7 @@
 """Read an initrd member by member, as the kernel does: archives behind each other, plain or zstd.
 
-For comparing what we have made; anything that `measured_boot.cpio` would not write is refused.
+For comparing what we have made; anything that `measured_boot.image.cpio` would not write is
+refused.
 
 Specification: Linux `Documentation/driver-api/early-userspace/buffer-format.rst` (magic 070701).
 """

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ccinit.formats.disk.verity import Salt
-from measured_boot.verity import VerityDisk, append_hash_tree
+from measured_boot.image.verity import VerityDisk, append_hash_tree
 from rootfs_builder.exclusive import exclusive
 from rootfs_builder.file_list import Listed, read_listed
 from rootfs_builder.guest_image.erofs import make_erofs

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final
 
-from measured_boot.cpio import (
+from measured_boot.image.cpio import (
     CpioEntry,
     character_device,
     directory,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from measured_boot.command_files import write_whole
+from measured_boot.command_line.files import write_whole
 from rootfs_builder.packages.apt_lists import list_passed_over, read_versions
 from rootfs_builder.packages.lock import PackageLock, describe_differences, encode_lock, parse_lock
 from rootfs_builder.packages.quarry import build_quarry

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from ccinit.errors import ConfigError
-from measured_boot.command_files import write_whole
+from measured_boot.command_line.files import write_whole
 from rootfs_builder.apt_sources import (
     AptSource,
     encode_deb822,

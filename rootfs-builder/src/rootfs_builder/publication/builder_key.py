@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ccinit.errors import ConfigError
-from measured_boot.command_files import MAX_KEY_BYTES, read_capped, write_whole
+from measured_boot.command_line.files import MAX_KEY_BYTES, read_capped, write_whole
 
 _OWNER_ONLY: Final = 0o600
 

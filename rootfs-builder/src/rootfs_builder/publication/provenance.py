@@ -1,4 +1,4 @@
-"""State what published files were made of and by whom, for `measured_boot.dsse` to sign.
+"""State what published files were made of and by whom, for `measured_boot.published.dsse` to sign.
 
 Nothing of the building machine is in it: no path, name or time, so that a second builder states the
 same and differs by key only.
@@ -22,7 +22,7 @@ def encode_statement(subjects: Mapping[str, str], materials: Materials, builder:
     Args:
         subjects: SHA-256 of each published file, hex, by its name.
         materials: what they were made of.
-        builder: name of the builder's key (`measured_boot.dsse.key_id`).
+        builder: name of the builder's key (`measured_boot.published.dsse.key_id`).
     """
     statement: dict[str, Any] = {
         "_type": "https://in-toto.io/Statement/v1",

@@ -24,10 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import FormatError
-from measured_boot.corim import encode_corim
-from measured_boot.dsse import IN_TOTO, key_id, sign_envelope
+from measured_boot.commands.verify import ENVELOPE, PUBLIC_KEY
 from measured_boot.image_files import read_report, read_reported
-from measured_boot.measurements import describe, describe_events
 from measured_boot.platforms import PLATFORMS, Boot, Technology
 from measured_boot.prediction import (
     DirectKernelBoot,
@@ -37,10 +35,12 @@ from measured_boot.prediction import (
     predict,
     predict_launch,
 )
-from measured_boot.reference_values import Profile
-from measured_boot.rvps import encode_message, name_values
+from measured_boot.published.corim import encode_corim
+from measured_boot.published.dsse import IN_TOTO, key_id, sign_envelope
+from measured_boot.published.measurements import describe, describe_events
+from measured_boot.published.reference_values import Profile
+from measured_boot.published.rvps import encode_message, name_values
 from measured_boot.sev.kernel_hashes import hash_kernel_files
-from measured_boot.verify_command import ENVELOPE, PUBLIC_KEY
 from rootfs_builder.guest_image.debug_tools import DESCRIPTION, VOLUME
 from rootfs_builder.guest_image.report import describe_file
 from rootfs_builder.packages.lock import LockedPackage, PackageLock

@@ -4,8 +4,8 @@ import hashlib
 
 from ccinit.formats.evidence.se import SeEvidence, SeRequest, encode_user_data
 from ccinit.formats.evidence.tee import Tee
+from guest_owner.kbs.measurements.se import SeMeasurements
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredRoot
-from guest_owner.kbs.se_measurements import SeMeasurements
 from guest_owner.kbs.se_requests import make_request, read_host_key
 from tests.fakes.snp import der_of
 from tests.fakes.ultravisor import HEADER, Ultravisor, host_key_document

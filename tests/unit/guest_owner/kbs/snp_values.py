@@ -3,7 +3,7 @@
 import hashlib
 
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.measurements import SnpMeasurements
+from guest_owner.kbs.measurements.image import SnpMeasurements
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredRoot
 from guest_owner.kbs.requirements import Requirements, SnpRequirements, parse_requirements
 from tests.fakes.snp import Chain, FakeSnp

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ccinit.errors import CcinitError, ConfigError, FormatError
 from ccinit.formats.encoding.digest import sha256_digest
 from guest_owner.kbs.appraisal import Claim, EvidenceRefusedError, Subject
-from guest_owner.kbs.audit import AuditLog, read_audit
+from guest_owner.kbs.audit.log import AuditLog, read_audit
 from guest_owner.kbs.decisions import Decisions
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.limits import Limits

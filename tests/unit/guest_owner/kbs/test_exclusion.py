@@ -14,7 +14,7 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
 from guest_owner.kbs import exclusion
-from guest_owner.kbs.administrators import Administrators
+from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.exclusion import changing, held_alone
 from guest_owner.kbs.files import write_atomically
@@ -158,7 +158,7 @@ def test_two_rules_at_once_are_two_rules(
         other.begin()
         return added
 
-    monkeypatch.setattr("guest_owner.policy_command.add_rule", add_slowly)
+    monkeypatch.setattr("guest_owner.commands.policy.add_rule", add_slowly)
     assert allow("shop") == 0
     other.end()
     capsys.readouterr()

@@ -8,7 +8,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.appraisal import Subject
-from guest_owner.kbs.measurements import SnpMeasurements
+from guest_owner.kbs.measurements.image import SnpMeasurements
 from guest_owner.kbs.policy import Allow, Deny, Policy, decide, parse_pattern, parse_policy
 from guest_owner.kbs.references import Profile, References, register_initdata
 from guest_owner.kbs.store import EMPTY_POLICY

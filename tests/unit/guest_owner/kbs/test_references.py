@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from ccinit.errors import FormatError
-from guest_owner.kbs.measurements import Boot, TpmMeasurements
+from guest_owner.kbs.measurements.image import Boot, TpmMeasurements
 from guest_owner.kbs.references import (
     Profile,
     References,

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from ccinit.errors import CcinitError
-from guest_owner.initdata_command import make_document
+from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.rvps import encode_references, parse_rvps_message
 from guest_owner.trustee.export import rvps_message

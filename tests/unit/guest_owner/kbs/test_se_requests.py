@@ -10,8 +10,8 @@ from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.evidence.se import parse_se_request
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs import se_requests
+from guest_owner.kbs.measurements.se import SeMeasurements
 from guest_owner.kbs.references import Profile, encode_reference_set, parse_reference_set
-from guest_owner.kbs.se_measurements import SeMeasurements
 from guest_owner.kbs.se_requests import make_request, make_se_nonce, open_secrets, read_host_key
 from guest_owner.kbs.store import Store
 from tests.fakes.snp import der_of

@@ -16,8 +16,8 @@ from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import counter_uri
-from guest_owner.initdata_command import make_document
-from guest_owner.kbs.administrators import Administrators
+from guest_owner.commands.initdata import make_document
+from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import Profile
 from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 from guest_owner.kbs.appraisal import EvidenceRefusedError
-from guest_owner.kbs.measurements import Boot, TpmMeasurements
+from guest_owner.kbs.measurements.image import Boot, TpmMeasurements
 from guest_owner.kbs.references import (
     Profile,
     References,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from guest_owner.kbs.measurements import Boot
+from guest_owner.kbs.measurements.image import Boot
 from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.references import References
 from guest_owner.trustee.export import (

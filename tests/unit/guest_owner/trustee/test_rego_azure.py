@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ccinit.formats.evidence.tee import Tee
-from guest_owner.kbs.measurements import Boot
+from guest_owner.kbs.measurements.image import Boot
 from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.verifiers import azure
 from guest_owner.trustee.export import appraisal_policy, reference_values, resource_policy

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from measured_boot.boot_events import EXITS
-from measured_boot.direct_boot import predict_direct_boot
-from measured_boot.pcr import Event, EventKind, digest_of
-from measured_boot.pe import parse_pe
-from measured_boot.stub import predict_uki
+from measured_boot.image.pe import parse_pe
 from measured_boot.tdx.registers import ZERO_RTMR, replay_rtmrs, rtmr_of
+from measured_boot.tpm.boot_events import EXITS
+from measured_boot.tpm.direct_boot import predict_direct_boot
+from measured_boot.tpm.pcr import Event, EventKind, digest_of
+from measured_boot.tpm.stub import predict_uki
 from tests.fakes.pe_images import kernel_image, uki_image
 
 VECTORS = Path("tests/vectors/measured_boot")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.formats.kbs.resource_uri import ResourceUri
-from measured_boot.command_files import write_whole
+from measured_boot.command_line.files import write_whole
 from rootfs_builder.container_image import second_output
 from rootfs_builder.container_image.second_output import open_key
 

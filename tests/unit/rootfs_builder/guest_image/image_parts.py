@@ -2,8 +2,8 @@
 
 import zstandard
 
-from measured_boot.cpio import CpioEntry, directory, encode_cpio, regular_file
-from measured_boot.verity import append_hash_tree
+from measured_boot.image.cpio import CpioEntry, directory, encode_cpio, regular_file
+from measured_boot.image.verity import append_hash_tree
 
 
 def initrd(*, root: bytes = b"", more: tuple[CpioEntry, ...] = (), level: int = 3) -> bytes:

@@ -35,13 +35,15 @@ def workspace(tmp_path: Path) -> Workspace:
         "rootfs-builder/mkosi/modules.list": "loop # reason\n",
         "rootfs-builder/src/rootfs_builder/__init__.py": "",
         "rootfs-builder/src/rootfs_builder/guest_image/__init__.py": "",
-        "rootfs-builder/src/rootfs_builder/guest_image/build.py": "import measured_boot.verity\n",
+        "rootfs-builder/src/rootfs_builder/guest_image/build.py": (
+            "import measured_boot.image.verity\n"
+        ),
         "rootfs-builder/src/rootfs_builder/guest_image/module_compiler.py": "",
         "rootfs-builder/mkosi/debug-tools.list": "usr/bin/ls # reason\n",
         "rootfs-builder/src/rootfs_builder/container_image/sample.py": "",
         "measured-boot/src/measured_boot/__init__.py": "",
-        "measured-boot/src/measured_boot/verity.py": "",
-        "measured-boot/src/measured_boot/pcr.py": "",
+        "measured-boot/src/measured_boot/image/verity.py": "",
+        "measured-boot/src/measured_boot/tpm/pcr.py": "",
         "ccinit/__main__.py": "",
     }
     return write_repository(tmp_path, files)
@@ -80,7 +82,7 @@ def finish(workspace: Workspace, differences: list[str]) -> None:
         "rootfs-builder/mkosi/modules.list",
         "rootfs-builder/src/rootfs_builder/guest_image/build.py",
         "rootfs-builder/src/rootfs_builder/guest_image/module_compiler.py",
-        "measured-boot/src/measured_boot/verity.py",
+        "measured-boot/src/measured_boot/image/verity.py",
         "ccinit/__main__.py",
     ],
 )
@@ -96,7 +98,7 @@ def test_inputs_change_with_each_file_that_decides(workspace: Workspace, name: s
     [
         "rootfs-builder/mkosi/debug-tools.list",
         "rootfs-builder/src/rootfs_builder/container_image/sample.py",
-        "measured-boot/src/measured_boot/pcr.py",
+        "measured-boot/src/measured_boot/tpm/pcr.py",
     ],
 )
 def test_inputs_do_not_change_with_other_files(workspace: Workspace, name: str) -> None:

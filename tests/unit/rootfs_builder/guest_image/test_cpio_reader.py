@@ -7,7 +7,7 @@ import pytest
 import zstandard
 
 from ccinit.errors import FormatError
-from measured_boot.cpio import character_device, directory, encode_cpio, regular_file
+from measured_boot.image.cpio import character_device, directory, encode_cpio, regular_file
 from rootfs_builder.guest_image.cpio_reader import read_initrd
 
 PLAIN = encode_cpio([regular_file("ccinit.cmdline", b"quiet")])

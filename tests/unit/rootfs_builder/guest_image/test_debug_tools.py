@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.errors import ConfigError
 from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
-from measured_boot.verity import append_hash_tree
+from measured_boot.image.verity import append_hash_tree
 from rootfs_builder.file_list import Listed, read_listed
 from rootfs_builder.guest_image.debug_tools import (
     TOOLS_SALT,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from measured_boot.cpio import regular_file
+from measured_boot.image.cpio import regular_file
 from rootfs_builder.guest_image.difference import explain_bytes, explain_file, explain_folders
 from tests.fakes.erofs_images import erofs_image, open_erofs
 from tests.fakes.pe_images import FakePe

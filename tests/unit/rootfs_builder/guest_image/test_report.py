@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from measured_boot.verity import append_hash_tree
+from measured_boot.image.verity import append_hash_tree
 from rootfs_builder.guest_image.report import Origin, encode_report, read_current
 from rootfs_builder.packages.lock import LockedPackage
 

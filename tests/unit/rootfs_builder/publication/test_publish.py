@@ -8,10 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ccinit.errors import FormatError
-from measured_boot.dsse import IN_TOTO, key_id, verify_envelope
 from measured_boot.image_files import read_reported
 from measured_boot.platforms import Boot
 from measured_boot.prediction import predict
+from measured_boot.published.dsse import IN_TOTO, key_id, verify_envelope
 from rootfs_builder.publication.publish import publish
 from tests.fakes.built_image import write_built_image
 from tests.fakes.publications import KEY, LOCK, WHEELS, write_publication

@@ -35,8 +35,8 @@ from ccinit.formats.evidence.se import (
 )
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
+from guest_owner.kbs.measurements.se import SeMeasurements
 from guest_owner.kbs.references import References, ReferenceSet, RegisteredInitdata
-from guest_owner.kbs.se_measurements import SeMeasurements
 from guest_owner.kbs.se_requests import (
     ADDITIONAL_BYTES,
     HASH_BYTES,

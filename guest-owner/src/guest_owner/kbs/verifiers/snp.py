@@ -44,7 +44,7 @@ from ccinit.formats.evidence.snp_report import (
 )
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, ClaimList, list_known
-from guest_owner.kbs.measurements import SnpMeasurements
+from guest_owner.kbs.measurements.image import SnpMeasurements
 from guest_owner.kbs.references import (
     References,
     ReferenceSet,

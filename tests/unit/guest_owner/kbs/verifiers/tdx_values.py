@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
+from guest_owner.kbs.measurements.tdx import PredictedEvent, TdxMeasurements
 from guest_owner.kbs.references import (
     Profile,
     References,
@@ -15,7 +16,6 @@ from guest_owner.kbs.references import (
     RegisteredRoot,
     register_initdata,
 )
-from guest_owner.kbs.tdx_measurements import PredictedEvent, TdxMeasurements
 from guest_owner.kbs.tdx_requirements import TdxRequirements, TdxTcb
 from guest_owner.kbs.verifiers.tdx import verify_evidence
 from tests.fakes.tdx_boot import FakeBoot, image, replayed

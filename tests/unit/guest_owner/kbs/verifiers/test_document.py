@@ -9,13 +9,13 @@ from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
 from ccinit.formats.evidence.se import encode_user_data
 from ccinit.formats.evidence.tee import Tee, initdata_binding, report_data_for, report_hash
 from guest_owner.kbs.appraisal import Claim, ClaimList
+from guest_owner.kbs.measurements.sample import SampleMeasurements
 from guest_owner.kbs.references import (
     Profile,
     References,
     ReferenceSet,
     register_initdata,
 )
-from guest_owner.kbs.sample_measurements import SampleMeasurements
 from guest_owner.kbs.verifiers.document import NO_DOCUMENT, check_document, check_register
 from guest_owner.kbs.verifiers.table import VERIFIERS, verify_evidence
 from tests.fakes.tdx_boot import FakeBoot

@@ -8,6 +8,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
+from guest_owner.kbs.measurements.sample import SampleMeasurements
 from guest_owner.kbs.policy import Allow, Deny, decide, parse_policy
 from guest_owner.kbs.references import (
     Profile,
@@ -17,7 +18,6 @@ from guest_owner.kbs.references import (
     parse_reference_set,
     register_initdata,
 )
-from guest_owner.kbs.sample_measurements import SampleMeasurements
 from guest_owner.kbs.verifiers.sample import verify_evidence
 from tests.unit.guest_owner.kbs.values import DOCUMENT, reference_set
 

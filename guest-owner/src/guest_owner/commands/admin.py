@@ -1,0 +1,89 @@
+"""`guest-owner admin`: keys and tokens of those who administer the KBS over the network."""
+
+import argparse
+import time
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from ccinit.errors import ConfigError, FormatError
+from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.kbs.administration.administrators import Administrators
+from guest_owner.kbs.administration.token import MAX_LIFE_SECONDS, sign_admin_token
+from guest_owner.kbs.authority import MAX_PEM_BYTES
+from guest_owner.kbs.files import read_capped, write_new
+from guest_owner.kbs.references import check_name
+from measured_boot.command_line.argument_types import whole_number
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `admin new-key` and `admin token`."""
+    commands = add_group(
+        subparsers,
+        "admin",
+        "Let someone administer the KBS over the network, as nobody may at first.",
+    )
+    summary = "Make an administrator's key: write the private part, register the public one."
+    new_key = commands.add_parser("new-key", help=summary, description=summary)
+    add_state(new_key)
+    new_key.add_argument(
+        "file", type=Path, metavar="FILE", help="where to write the private key; must not exist"
+    )
+    new_key.add_argument(
+        "--name",
+        default="admin",
+        help="of the administrator in the audit log (default: %(default)s)",
+    )
+    new_key.set_defaults(func=_new_key)
+
+    summary = "Print a token for `Authorization: Bearer`, for scripts and Trustee's client tools."
+    token = commands.add_parser("token", help=summary, description=summary)
+    token.add_argument("file", type=Path, metavar="FILE", help="private key from `admin new-key`")
+    token.add_argument(
+        "--seconds",
+        type=whole_number(1, MAX_LIFE_SECONDS),
+        default=600,
+        metavar="N",
+        help="how long the token is valid (default: %(default)s)",
+    )
+    token.set_defaults(func=_token)
+
+
+def _new_key(arguments: argparse.Namespace) -> int:
+    administrators = Administrators(arguments.state)
+    path: Path = arguments.file
+    check_name(arguments.name, "admin.name")  # before a key is written that nobody registers
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    if any(known.name == arguments.name for known in administrators.read()):
+        raise ConfigError("admin.exists", f"there is an administrator {arguments.name}")
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_new(path, pem, "admin.file", "it may be somebody's key")
+    try:
+        administrators.add(arguments.name, public)
+    except BaseException:
+        path.unlink()  # nobody has registered it
+        raise
+    print(f"wrote {path}; registered administrator {arguments.name}")
+    print(f"remove {arguments.state / 'admin-keys' / (arguments.name + '.pem')} to take it back")
+    return 0
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    try:
+        key = load_pem_private_key(read_capped(arguments.file, MAX_PEM_BYTES), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        detail = f"{arguments.file} is not a PEM private key without a passphrase"
+        raise FormatError("admin.key", detail) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise FormatError("admin.key", f"{arguments.file} is not an Ed25519 key")
+    print(sign_admin_token(key, now=int(time.time()), life_seconds=arguments.seconds))
+    return 0

@@ -1,0 +1,90 @@
+"""`guest-owner audit`: who asked the KBS for what, what was compared, what was decided."""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from ccinit.errors import ConfigError
+from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.claims_table import format_claims
+from guest_owner.kbs.audit.log import AUDIT_NAME, decode_claims, has_records, read_audit
+from guest_owner.kbs.store import Store
+from guest_owner.table import format_table
+
+_HEADER = ("time", "event", "who", "decision", "what", "reason")
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `audit show`."""
+    commands = add_group(subparsers, "audit", "Read the audit log.")
+    summary = "Print the decisions; with --session also the claims: expected, got, verdict."
+    show = commands.add_parser("show", help=summary, description=summary)
+    add_state(show)
+    show.add_argument(
+        "--session", metavar="LABEL", help="only this session (the label that refusals quote)"
+    )
+    form = show.add_mutually_exclusive_group()
+    form.add_argument("--all", action="store_true", help="with claims that hold, too")
+    form.add_argument(
+        "--json", action="store_true", help="print the records as the log has them, one a line"
+    )
+    show.set_defaults(func=_show)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    path = Store(arguments.state).root / AUDIT_NAME
+    if not has_records(path):
+        if not arguments.json:
+            print("nothing was asked yet")
+        return 0
+    asked = (
+        record for record in read_audit(path) if arguments.session in (None, record["session"])
+    )
+    shown = _print_json(asked) if arguments.json else _print_table(tuple(asked), arguments)
+    if arguments.session is not None and not shown:
+        raise ConfigError("audit.session", f"no record of session {arguments.session!r} in {path}")
+    return 0
+
+
+def _print_json(records: Iterable[Mapping[str, object]]) -> int:
+    """Print records one after the other, for the log may be larger than memory; return how many."""
+    shown = 0
+    for record in records:
+        print(json.dumps(record, separators=(",", ":")))
+        shown += 1
+    return shown
+
+
+def _print_table(records: Sequence[Mapping[str, object]], arguments: argparse.Namespace) -> int:
+    if records:
+        print(format_table(_HEADER, map(_cells, records)))
+    if arguments.session is not None:
+        for record in records:
+            _print_claims(record, with_holding=arguments.all)
+    return len(records)
+
+
+def _cells(record: Mapping[str, object]) -> tuple[str, ...]:
+    """Return a record's line.
+
+    Who is a session or an administrator, what a resource, a call or, of a rotation, a count.
+    """
+    removed = str(record.get("removed", "0"))
+    return (
+        str(record["time"]),
+        str(record["event"]),
+        str(record["session"] or record.get("administrator", "")),
+        str(record["decision"]),
+        str(record.get("resource") or record.get("request", ""))
+        or (f"{removed} records removed so far" if removed != "0" else ""),
+        str(record["reason"]),
+    )
+
+
+def _print_claims(record: Mapping[str, object], *, with_holding: bool) -> None:
+    claims = decode_claims(record)
+    if not claims:
+        return
+    shown = [claim for claim in claims if with_holding or not claim.holds]
+    print()
+    print(format_claims(shown) if shown else "every claim holds (--all lists them)")

@@ -1,0 +1,96 @@
+"""`guest-owner client-ca`, `client-cert` and `owner-identity`: who may talk with whom.
+
+One small authority of the owner vouches for clients, with one role each, and for guests whose
+identity is stored with the KBS instead of being minted by it. See `guest_owner.plane.authority`.
+"""
+
+import argparse
+from pathlib import Path
+
+from ccinit.formats.planes.owner_rpc import Role
+from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.kbs.files import PRIVATE_MODE, write_atomically
+from guest_owner.plane.authority import (
+    AUTHORITY_LIFE,
+    CERTIFICATE_FILE,
+    create_authority,
+    read_authority,
+)
+from measured_boot.command_line.argument_types import whole_number
+
+_CLIENT_DAYS = 90
+_GUEST_DAYS = 825
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the three groups."""
+    group = add_group(subparsers, "client-ca", "Manage the authority of the owner plane.")
+    summary = "Make it and print `owner.client_ca` for ccinit.toml."
+    init = group.add_parser("init", help=summary, description=summary)
+    add_state(init)
+    init.set_defaults(func=_init)
+    summary = "Print `owner.client_ca` of an authority that is there."
+    show = group.add_parser("show", help=summary, description=summary)
+    add_state(show)
+    show.set_defaults(func=_show)
+
+    group = add_group(subparsers, "client-cert", "Make certificates for the owner plane's clients.")
+    summary = "Make a key and a certificate with one role."
+    new = group.add_parser("new", help=summary, description=summary)
+    new.add_argument("name", help="who it is for; the guest's log shows it")
+    roles = [role.value for role in Role]
+    new.add_argument(
+        "--role", choices=roles, required=True, help="what it may do: logs < exec < admin"
+    )
+    _add_output(new, _CLIENT_DAYS)
+    new.set_defaults(func=_new_client)
+
+    group = add_group(subparsers, "owner-identity", "Make a guest's TLS identity to store.")
+    summary = "Make the data of kbs:///ccinit/POD/tls-identity, for `register resource`."
+    new = group.add_parser("new", help=summary, description=summary)
+    new.add_argument("pod", help="name of the pod manifest, which clients expect")
+    _add_output(new, _GUEST_DAYS)
+    new.set_defaults(func=_new_identity)
+
+
+def _add_output(parser: argparse.ArgumentParser, days: int) -> None:
+    parser.add_argument(
+        "--days",
+        type=whole_number(1, AUTHORITY_LIFE.days),
+        default=days,
+        help=f"lifetime (default: {days})",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="key and certificate, PEM"
+    )
+    add_state(parser)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    create_authority(arguments.state)
+    print(f"wrote {arguments.state / CERTIFICATE_FILE}; in ccinit.toml:")
+    return _show(arguments)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    pem = read_authority(arguments.state).pem.decode()
+    print(f"[owner]\nclient_ca = '''\n{pem}'''")
+    return 0
+
+
+def _new_client(arguments: argparse.Namespace) -> int:
+    authority = read_authority(arguments.state)
+    pem = authority.issue_client(arguments.name, Role(arguments.role), arguments.days)
+    return _write(arguments.output, pem)
+
+
+def _new_identity(arguments: argparse.Namespace) -> int:
+    return _write(
+        arguments.output, read_authority(arguments.state).issue_guest(arguments.pod, arguments.days)
+    )
+
+
+def _write(path: Path, pem: bytes) -> int:
+    write_atomically(path, pem, mode=PRIVATE_MODE)
+    print(f"wrote {path}")
+    return 0

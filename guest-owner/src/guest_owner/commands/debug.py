@@ -1,0 +1,146 @@
+"""`guest-owner debug`: what a pod needs to be debugged, the grant, and the shell.
+
+Nothing but a grant that the guest itself fetches opens debug, so `debug open` first leaves an order
+for one with the KBS, has the guest ask for it, and takes the order back: it would open every guest
+of the pod. With `--granted` somebody else has left it (`debug grant`, where the KBS's state is).
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ccinit.errors import ConfigError
+from ccinit.formats.kbs.debug_grant import MAX_GRANT_SECONDS
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER
+from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.commands.exec import run_program
+from guest_owner.debug_tools import MAX_TOOLS_BYTES, format_config, parse_debug_tools
+from guest_owner.kbs.exclusion import changing
+from guest_owner.kbs.files import read_parsed
+from guest_owner.kbs.minting import DebugOrder
+from guest_owner.kbs.store import Store
+from guest_owner.plane.client import OwnerClient
+from guest_owner.plane.endpoint import add_endpoint, connect
+from measured_boot.command_line.argument_types import whole_number
+from measured_boot.command_line.termination import orderly_termination
+
+_SHELL = ("/bin/sh", "-i")
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `debug tools`, `debug grant` and `debug open`."""
+    commands = add_group(
+        subparsers, "debug", "Open a running guest for debugging, which every verifier then sees."
+    )
+    summary = "Print `[debug.tools]` for ccinit.toml: the one disk that debug may mount."
+    tools = commands.add_parser("tools", help=summary, description=summary)
+    tools.add_argument("file", type=Path, metavar="FILE", help="ccinit-debug-tools.json")
+    tools.set_defaults(func=_tools)
+
+    summary = "Have the KBS grant debug to guests of a pod, each for its own session, for a while."
+    grant = commands.add_parser("grant", help=summary, description=summary)
+    add_state(grant)
+    grant.add_argument("pod", metavar="POD", help="name of the pod")
+    grant.add_argument("--tools", type=Path, metavar="FILE", required=True, help=_TOOLS_HELP)
+    _add_terms(grant)
+    grant.set_defaults(func=_grant)
+
+    summary = "Grant debug to one guest, have it open, and run a program of the tools: a shell."
+    opening = commands.add_parser("open", help=summary, description=summary)
+    opening.add_argument("-i", "--stdin", action="store_true", help="send standard input")
+    opening.add_argument("-t", "--tty", action="store_true", help="on a terminal (with -i)")
+    which = opening.add_mutually_exclusive_group(required=True)
+    which.add_argument("--tools", type=Path, metavar="FILE", help=_TOOLS_HELP)
+    which.add_argument("--granted", action="store_true", help="`debug grant` was done elsewhere")
+    _add_terms(opening)
+    add_endpoint(opening)
+    opening.add_argument(
+        "args", nargs="*", metavar="PROGRAM …", help=f"after --; default: {' '.join(_SHELL)}"
+    )
+    opening.set_defaults(func=_open)
+
+
+_TOOLS_HELP = "ccinit-debug-tools.json of the image build"
+
+
+def _add_terms(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--minutes",
+        type=whole_number(1, MAX_GRANT_SECONDS // 60),
+        default=60,
+        metavar="N",
+        help="until the guest ends (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep-pod",
+        action="store_true",
+        help="let the pod go on, with its secrets in reach of whoever debugs",
+    )
+
+
+def _tools(arguments: argparse.Namespace) -> int:
+    print(format_config(read_parsed(arguments.file, MAX_TOOLS_BYTES, parse_debug_tools)), end="")
+    return 0
+
+
+def _grant(arguments: argparse.Namespace) -> int:
+    uri, order = _grant_uri(arguments.pod), _make_order(arguments)
+    Store(arguments.state).write_order(uri, order)
+    ends = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(order.expires_s))
+    print(f"until {ends} a guest that may have {uri} may be debugged by its owner's admins")
+    return 0
+
+
+def _open(arguments: argparse.Namespace) -> int:
+    with orderly_termination(), connect(arguments) as client:
+        with _granting(arguments):
+            seconds, keeps_pod = client.call("open_debug")
+        pod = "goes on" if keeps_pod else "was stopped"
+        print(f"debug is open: the guest ends in {seconds!r} s, its pod {pod}", file=sys.stderr)
+        return _run(client, arguments)
+
+
+def _run(client: OwnerClient, arguments: argparse.Namespace) -> int:
+    program = tuple(arguments.args) or _SHELL
+    return run_program(client, DEBUG_CONTAINER, program, stdin=arguments.stdin, tty=arguments.tty)
+
+
+@contextmanager
+def _granting(arguments: argparse.Namespace) -> Iterator[None]:
+    """Have an order for the grant stand for as long as the block runs, if it is ours to give."""
+    if arguments.granted:
+        yield
+        return
+    store, uri, order = Store(arguments.state), _grant_uri(arguments.pod), _make_order(arguments)
+    with changing(store.root):
+        before = store.read_order(uri)
+        has_ended = isinstance(before, DebugOrder) and before.expires_s <= time.time()
+        if store.has_resource(uri) and not has_ended:
+            detail = f"{uri} is there: use --granted, or wait for its end"
+            raise ConfigError("debug.granted", detail)
+        store.write_order(uri, order)
+    try:
+        yield
+    finally:
+        with changing(store.root):
+            if store.read_order(uri) == order:  # else another one took its place meanwhile
+                store.delete_resource(uri)
+
+
+def _grant_uri(pod: str) -> ResourceUri:
+    kind = EnvelopeKind.DEBUG_GRANT.value
+    return parse_resource_uri(f"kbs:///ccinit/{pod}/{kind}", "debug.pod")
+
+
+def _make_order(arguments: argparse.Namespace) -> DebugOrder:
+    tools = read_parsed(arguments.tools, MAX_TOOLS_BYTES, parse_debug_tools)
+    return DebugOrder(
+        expires_s=int(time.time()) + arguments.minutes * 60,
+        tools_root=tools.root_hash,
+        keep_pod=arguments.keep_pod,
+    )

@@ -1,0 +1,225 @@
+"""`guest-owner exec`, `attach`, `cp`, `signal` and `rotate`: acting in a pod that runs.
+
+Only containers that the measured manifest names in `[allow].exec` (`attach` takes any), and only
+with a certificate whose role is `exec` or more.
+"""
+
+import argparse
+import os
+import secrets
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from ccinit.errors import DeadlineError, FormatError
+from ccinit.formats.planes.owner_rpc import Stream, Value
+from guest_owner.arguments import Subparsers
+from guest_owner.plane.client import OwnerClient
+from guest_owner.plane.endpoint import add_endpoint, connect
+from guest_owner.plane.open_call import Sink, Streams
+from guest_owner.plane.terminal import raw_terminal
+from guest_owner.terminal_text import escape_stream
+from measured_boot.command_line.argument_types import whole_number
+from measured_boot.command_line.termination import orderly_termination
+
+_SIGNALLED = 128  # what shells add to the number of a signal
+_ROTATE_SECONDS = 900  # half as long again as a guest asks a KBS that is down
+_MAX_SECONDS = 2 * 86_400  # twice what `limits.attest_seconds` may be: a rotation waits its turn
+_TELL_SECONDS = 5.0
+_ASKING = (
+    "waiting: the guest attests anew and asks its KBS, again and again while that does not answer;"
+    " no file has changed yet"
+)
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the five commands."""
+    summary = "Run a program in a container; ends with its status."
+    parser = subparsers.add_parser("exec", help=summary, description=summary)
+    parser.add_argument("-i", "--stdin", action="store_true", help="send standard input")
+    parser.add_argument("-t", "--tty", action="store_true", help="on a terminal (with -i)")
+    add_endpoint(parser)
+    parser.add_argument("container")
+    parser.add_argument("args", nargs=argparse.REMAINDER, metavar="PROGRAM …")
+    parser.set_defaults(func=_exec)
+
+    summary = "Print what a container writes from now on, until it ends."
+    parser = subparsers.add_parser("attach", help=summary, description=summary)
+    add_endpoint(parser)
+    parser.add_argument("container")
+    parser.set_defaults(func=_attach)
+
+    summary = "Copy one file: CONTAINER:PATH FILE, or FILE CONTAINER:PATH."
+    parser = subparsers.add_parser("cp", help=summary, description=summary)
+    add_endpoint(parser)
+    parser.add_argument("source")
+    parser.add_argument("target")
+    parser.set_defaults(func=_copy)
+
+    summary = "Send a signal to a container's first process."
+    parser = subparsers.add_parser("signal", help=summary, description=summary)
+    add_endpoint(parser)
+    parser.add_argument("container")
+    parser.add_argument("number", type=_signal_number, help="number or name (TERM)")
+    parser.set_defaults(func=_signal)
+
+    summary = "Have the guest replace its secret files by what the KBS holds now."
+    parser = subparsers.add_parser("rotate", help=summary, description=summary)
+    add_endpoint(parser)
+    parser.add_argument(
+        "--seconds",
+        type=whole_number(1, _MAX_SECONDS),
+        default=_ROTATE_SECONDS,
+        metavar="N",
+        help="how long to wait for the guest, which itself asks its KBS again and again for"
+        f" limits.attest_seconds of ccinit.toml, or 600 (default: {_ROTATE_SECONDS})",
+    )
+    parser.set_defaults(func=_rotate)
+
+
+def _exec(arguments: argparse.Namespace) -> int:
+    if not arguments.args:
+        raise FormatError("exec.args", "say which program, by its absolute path")
+    container, program = arguments.container, tuple(arguments.args)
+    with connect(arguments) as client:
+        return run_program(client, container, program, stdin=arguments.stdin, tty=arguments.tty)
+
+
+def run_program(
+    client: OwnerClient, container: str, program: tuple[str, ...], *, stdin: bool, tty: bool
+) -> int:
+    """Run a program with our own streams, or our terminal; return the exit status."""
+    if tty:
+        return _exec_on_terminal(client, container, program)
+    streams = Streams(
+        sinks={Stream.OUTPUT: _show(sys.stdout), Stream.ERROR: _show(sys.stderr)},
+        source=sys.stdin.fileno() if stdin else None,
+    )
+    return _status(client.stream("exec", container, program, False, 0, 0, streams=streams))  # noqa: FBT003
+
+
+def _exec_on_terminal(client: OwnerClient, container: str, program: tuple[str, ...]) -> int:
+    with orderly_termination(), raw_terminal() as window:
+        streams = Streams(
+            sinks={Stream.OUTPUT: _write(sys.stdout.buffer)},
+            source=sys.stdin.fileno(),
+            events=window.take,
+        )
+        params = (container, program, True, window.rows, window.columns)
+        return _status(client.stream("exec", *params, streams=streams))
+
+
+def _attach(arguments: argparse.Namespace) -> int:
+    streams = Streams(sinks={Stream.OUTPUT: _show(sys.stdout), Stream.ERROR: _show(sys.stderr)})
+    with connect(arguments) as client:
+        client.stream("attach", arguments.container, streams=streams)
+    return 0
+
+
+def _copy(arguments: argparse.Namespace) -> int:
+    match _in_container(arguments.source), _in_container(arguments.target):
+        case (container, path), None:
+            with _replacing(Path(arguments.target)) as file, connect(arguments) as client:
+                streams = Streams(sinks={Stream.OUTPUT: _write(file)})
+                client.stream("copy", container, path, False, 0, streams=streams)  # noqa: FBT003
+        case None, (container, path):
+            with Path(arguments.source).open("rb") as file, connect(arguments) as client:
+                mode = os.fstat(file.fileno()).st_mode & 0o777
+                streams = Streams(source=file.fileno())
+                client.stream("copy", container, path, True, mode, streams=streams)  # noqa: FBT003
+        case _:
+            raise FormatError("cp.form", "one of both is CONTAINER:PATH, the other a file here")
+    return 0
+
+
+def _in_container(place: str) -> tuple[str, str] | None:
+    """Return container and path of `CONTAINER:PATH`; as for scp, `./a:b` is a file here."""
+    container, colon, path = place.partition(":")
+    return (container, path) if colon and "/" not in container else None
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that takes the place of `path` once the block has succeeded, not before.
+
+    What is no regular file, a pipe or /dev/stdout, is written to as it is.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    target = path.resolve()  # a link stays one
+    new = target.with_name(f".new-{secrets.token_hex(8)}")
+    with new.open("xb") as file:
+        try:
+            if target.exists():
+                new.chmod(stat.S_IMODE(target.stat().st_mode))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            new.replace(target)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+
+
+def _signal(arguments: argparse.Namespace) -> int:
+    with connect(arguments) as client:
+        client.call("signal", arguments.container, arguments.number)
+    return 0
+
+
+def _rotate(arguments: argparse.Namespace) -> int:
+    with connect(arguments) as client, _telling(_ASKING, _TELL_SECONDS):
+        try:
+            (files,) = client.call("rotate", seconds=arguments.seconds)
+        except DeadlineError as error:  # ours: the guest's is a CallRefusedError
+            detail = f"{error.detail}; if the guest is there, it may still rotate"
+            raise DeadlineError(error.reason, detail) from error
+    print(f"{files!r} secret files have changed")
+    return 0
+
+
+@contextmanager
+def _telling(text: str, seconds: float) -> Iterator[None]:
+    """Print `text` on standard error if the block takes longer than `seconds`."""
+    timer = threading.Timer(seconds, print, (text,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _signal_number(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < len(text) <= 2:
+        return int(text)
+    try:
+        return signal.Signals["SIG" + text.upper().removeprefix("SIG")]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"no signal {text}") from None
+
+
+def _status(result: tuple[Value, ...]) -> int:
+    code, number = result
+    if not isinstance(code, int) or not isinstance(number, int):
+        raise TypeError("the schema says integers")
+    return _SIGNALLED + number if number else code
+
+
+def _show(stream: TextIO) -> Sink:
+    return escape_stream(stream) if stream.isatty() else _write(stream.buffer)
+
+
+def _write(file: BinaryIO) -> Sink:
+    def take(data: bytes) -> None:
+        file.write(data)
+        file.flush()
+
+    return take

@@ -1,0 +1,220 @@
+"""`guest-owner manifest`: begin a pod.toml, see what a guest would refuse of it, and its digests.
+
+The manifest is read with the guest's own parser. `check` also finds what the guest would refuse
+only later, when it pulls or starts: the first boot should not be what tells.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from ccinit.errors import FormatError
+from ccinit.formats.initdata.coco_config import parse_coco_settings
+from ccinit.formats.initdata.document import document_digest
+from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
+from ccinit.formats.kbs.resource_uri import PluginUri
+from ccinit.formats.oci.reference import parse_image_reference
+from ccinit.formats.pod.container import Container, ContainerKind, Restart
+from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
+from guest_owner.arguments import Subparsers, add_group
+from guest_owner.commands.initdata import (
+    add_coco_files,
+    make_document_of,
+    read_coco_files,
+    read_text,
+)
+from guest_owner.kbs.files import PUBLIC_MODE, naming, write_atomically
+from guest_owner.kubernetes.pod import convert_pod
+from guest_owner.manifest_roots import find_bad_roots
+from guest_owner.table import format_table
+from measured_boot.command_line.argument_types import whole_number
+
+ALGORITHMS = ("sha256", "sha384")
+KERNEL_PLACES = ("/proc", "/dev", "/sys")
+POD_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
+_MIB = 1 << 20
+_MAX_SCRATCH_MIB = 1 << 20
+Finding = tuple[str, str]
+"""A reason as the guest would give it, and what is wrong."""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `manifest init`, `manifest check` and `manifest digest`."""
+    commands = add_group(subparsers, "manifest", "Begin, check and identify a pod.toml.")
+    summary = "Begin a pod.toml with a container of an image, or from a Kubernetes Pod."
+    init = commands.add_parser("init", help=summary, description=summary)
+    source = init.add_mutually_exclusive_group(required=True)
+    source.add_argument("--image", metavar="IMAGE", help="HOST/REPOSITORY@sha256:…")
+    source.add_argument("--kubernetes", type=Path, metavar="FILE", help="a Pod in YAML")
+    init.add_argument(
+        "--name", default="pod", help="of an image's pod and container (default: pod)"
+    )
+    init.add_argument(
+        "--ca", type=Path, required=True, metavar="FILE", help="roots of the registry, PEM"
+    )
+    init.add_argument(
+        "--scratch-mib",
+        type=whole_number(0, _MAX_SCRATCH_MIB),
+        default=1024,
+        metavar="N",
+        help="scratch disk (default: 1024); 0 is none: images and what is written are in memory",
+    )
+    init.add_argument("--output", type=Path, required=True, metavar="FILE", help="pod.toml")
+    init.set_defaults(func=_init)
+
+    summary = "Say what a guest would refuse of a pod.toml, now or later."
+    check = commands.add_parser("check", help=summary, description=summary)
+    _add_files(check, config_required=False)
+    check.set_defaults(func=_check)
+
+    summary = "Print the digests of the initdata document that would be made."
+    digest = commands.add_parser("digest", help=summary, description=summary)
+    _add_files(digest, config_required=True)
+    digest.set_defaults(func=_digest)
+
+
+def _add_files(parser: argparse.ArgumentParser, *, config_required: bool) -> None:
+    parser.add_argument("pod", type=Path, metavar="POD", help="pod.toml")
+    parser.add_argument(
+        "--config", type=Path, required=config_required, metavar="FILE", help="its ccinit.toml"
+    )
+    add_coco_files(parser)
+
+
+def make_manifest(name: str, image: str, ca_pem: str, scratch_bytes: int) -> str:
+    """Return the text of a pod.toml that the guest accepts.
+
+    Raises:
+        FormatError: below `pod`, or of the reference.
+    """
+    parse_image_reference(image)
+    scratch = (
+        "[[volume]]",
+        'name = "scratch"',
+        'kind = "scratch"',
+        f"size_bytes = {scratch_bytes}",
+    )
+    text = "\n".join(
+        (
+            "version = 1",
+            f"name = {json.dumps(name)}",
+            "",
+            "[[image]]",
+            f"name = {json.dumps(name)}",
+            f"reference = {json.dumps(image)}",
+            f"ca = '''\n{ca_pem.rstrip()}\n'''",
+            "",
+            "[[container]]",
+            f"name = {json.dumps(name)}",
+            f"image = {json.dumps(name)}",
+            'restart = "on-failure"',
+            "",
+            *((*scratch, "") if scratch_bytes else ()),
+        )
+    )
+    parse_pod_manifest(text)
+    return text
+
+
+def find_refusals(pod: PodManifest, config: GuestConfig | None) -> Iterator[Finding]:
+    """Yield what the guest would refuse after it has accepted the manifest's form."""
+    for image in pod.images:
+        try:
+            parse_image_reference(image.reference)
+        except FormatError as error:
+            yield error.reason, f"image {image.name}: {error.detail}"
+    yield from find_bad_roots(pod, config)
+    yield from _find_impossible_order(pod)
+    for container in pod.containers:
+        yield from _find_shared_places(pod, container)
+    if config is not None and config.kbs.envelope is EnvelopePolicy.REQUIRED:
+        for secret in pod.secrets:
+            if isinstance(secret.uri, PluginUri):
+                yield "kbs.envelope", f"{secret.uri}: what a plugin makes has no envelope"
+
+
+def describe_growth(pod: PodManifest) -> Iterator[str]:
+    """Yield what a guest would do with volumes whose disks have become larger."""
+    for volume in pod.volumes:
+        if volume.grown_from_bytes:
+            former = " or ".join(map(str, sorted(volume.grown_from_bytes)))
+            yield (
+                f"volume {volume.name}: a file system of a disk of {former} bytes"
+                f" grows to {volume.size_bytes}; one of any other size is refused"
+            )
+
+
+def _find_impossible_order(pod: PodManifest) -> Iterator[Finding]:
+    earlier: set[str] = set()
+    for one in pod.containers:
+        if one.kind is not ContainerKind.INIT:
+            continue
+        if one.restart is Restart.ALWAYS:
+            yield "run.order", f"{one.name} has to end, and is always restarted"
+        for name in sorted(set(one.depends_on) - earlier):
+            yield "run.order", f"{one.name} waits for {name}, which starts later"
+        earlier.add(one.name)
+    main = [one for one in pod.containers if one.kind is ContainerKind.MAIN]
+    try:
+        TopologicalSorter({one.name: one.depends_on for one in main}).prepare()
+    except CycleError as error:
+        yield "run.order", f"containers wait for each other: {' → '.join(error.args[1])}"
+
+
+def _find_shared_places(pod: PodManifest, container: Container) -> Iterator[Finding]:
+    places = [mount.path for mount in container.mounts]
+    places += [
+        secret.file
+        for secret in pod.secrets
+        if secret.container == container.name and secret.file is not None
+    ]
+    places += [file.path for file in pod.files if file.container == container.name]
+    for place in sorted(set(places)):
+        if (places + list(POD_FILES)).count(place) > 1:
+            yield "run.mount", f"{container.name}: two things at {place}"
+        if any(f"{place}/".startswith(f"{kernels}/") for kernels in KERNEL_PLACES):
+            yield "run.mount", f"{container.name}: {place} is the kernel's"
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    ca_pem, scratch_bytes = read_text(arguments.ca), arguments.scratch_mib * _MIB
+    if arguments.kubernetes is None:
+        text = make_manifest(arguments.name, arguments.image, ca_pem, scratch_bytes)
+    else:
+        pod = read_text(arguments.kubernetes)
+        with naming(arguments.kubernetes):
+            text = convert_pod(pod, ca_pem, scratch_bytes)
+    for reason, detail in find_refusals(parse_pod_manifest(text), None):
+        raise FormatError(reason, detail)
+    write_atomically(arguments.output, text.encode(), mode=PUBLIC_MODE)
+    print(f"wrote {arguments.output}")
+    print(f"next: guest-owner manifest check {arguments.output}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    coco = parse_coco_settings(*read_coco_files(arguments))
+    text, config = read_text(arguments.pod), None
+    with naming(arguments.pod):
+        pod = parse_pod_manifest(text, coco.images)
+    if arguments.config is not None:
+        text = read_text(arguments.config)
+        with naming(arguments.config):
+            config = parse_guest_config(text, coco.kbs)
+    findings = list(find_refusals(pod, config))
+    if findings:
+        print(format_table(("refused", "because"), findings))
+        return 1
+    print(f"{arguments.pod}: the guest would accept it")
+    for line in describe_growth(pod):
+        print(line)
+    return 0
+
+
+def _digest(arguments: argparse.Namespace) -> int:
+    documents = ((name, make_document_of(arguments, name)) for name in ALGORITHMS)
+    rows = [(name, document_digest(document, name).hex()) for name, document in documents]
+    print(format_table(("algorithm", "digest"), rows))
+    return 0

@@ -1,0 +1,146 @@
+"""`guest-owner logs`, `events`, `metrics` and `attest`: looking into a guest that runs.
+
+What containers wrote may be hostile to the terminal that it is read on, so lines are printed
+escaped, as `unseal` prints them.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+
+from ccinit.formats.encoding.strict_json import parse_json
+from ccinit.formats.planes.owner_rpc import MAX_EVIDENCE_BYTES, NONCE_BYTES, Stream, report_data
+from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
+from ccinit.formats.planes.tls_hello import group_name
+from ccinit.formats.sealed_log import Kind
+from guest_owner.arguments import Subparsers
+from guest_owner.claims_table import format_claims
+from guest_owner.commands.unseal import code_text
+from guest_owner.commands.verify import appraise_alone
+from guest_owner.kbs.appraisal import EvidenceRefusedError
+from guest_owner.kbs.store import Store
+from guest_owner.kbs.verifiers.table import find_verified_tee
+from guest_owner.plane.endpoint import add_endpoint, connect
+from guest_owner.plane.open_call import Streams
+from guest_owner.terminal_text import escape_text
+from measured_boot.command_line.argument_types import whole_number
+
+_MAX_NUMBER = (1 << 64) - 1
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the four commands."""
+    logs = _add(subparsers, "logs", "Print recent output of the containers.", _logs)
+    logs.add_argument("--container", default="", metavar="NAME", help="only this one's output")
+    events = _add(subparsers, "events", "Print recent events of the guest itself.", _events)
+    for parser in (logs, events):
+        parser.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
+        number = whole_number(0, _MAX_NUMBER)
+        parser.add_argument("--since", type=number, default=0, metavar="NUMBER", help="first entry")
+        parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    _add(subparsers, "metrics", "Print the guest's metrics in Prometheus text format.", _metrics)
+    attest = _add(
+        subparsers, "attest", "Have the guest prove what it is now, and judge the proof.", _attest
+    )
+    attest.add_argument(
+        "--evidence-only", action="store_true", help="print the evidence and judge nothing"
+    )
+
+
+def _add(
+    subparsers: Subparsers, name: str, summary: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(name, help=summary, description=summary)
+    add_endpoint(parser)
+    parser.set_defaults(func=run)
+    return parser
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    return _follow(arguments, "logs", (arguments.container,))
+
+
+def _events(arguments: argparse.Namespace) -> int:
+    return _follow(arguments, "events", ())
+
+
+def _follow(arguments: argparse.Namespace, method: str, params: tuple[str, ...]) -> int:
+    reader = LogLineReader()
+    shown = _json_line if arguments.json else _text_line
+    count = 0
+
+    def take(data: bytes) -> None:
+        nonlocal count
+        for line in reader.feed(data):
+            count += 1
+            print(shown(line), flush=arguments.follow)
+
+    streams = Streams(sinks={Stream.OUTPUT: take})
+    with connect(arguments) as client:
+        client.stream(method, *params, arguments.since, arguments.follow, streams=streams)
+    if not count:
+        print("nothing among what the guest remembers; the sealed log has all", file=sys.stderr)
+    return 0
+
+
+def _metrics(arguments: argparse.Namespace) -> int:
+    with connect(arguments) as client:
+        (text,) = client.call("metrics")
+    if not isinstance(text, bytes):
+        raise TypeError("the schema says bin")
+    sys.stdout.write(text.decode(errors="backslashreplace"))
+    return 0
+
+
+def _attest(arguments: argparse.Namespace) -> int:
+    nonce = os.urandom(NONCE_BYTES)
+    with connect(arguments) as client:
+        tee, evidence = client.call("attest", nonce)
+        expected = report_data(nonce, client.certificate_der)
+        exchange = group_name(client.group)
+    if not isinstance(evidence, bytes):
+        raise TypeError("the schema says bin")
+    if arguments.evidence_only:
+        print(evidence.decode(errors="backslashreplace"))
+        return 0
+    try:
+        appraised = appraise_alone(
+            find_verified_tee(str(tee)),
+            parse_json(evidence, "attest", MAX_EVIDENCE_BYTES),
+            expected,
+            Store(arguments.state).read_references(),
+        )
+    except EvidenceRefusedError as error:
+        print(format_claims(error.claims))
+        raise
+    print(format_claims(appraised.claims))
+    who = appraised.subject
+    print(f"\naccepted: image {who.reference} ({who.profile}), initdata {who.initdata_name}")
+    print(f"key exchange {exchange}")
+    return 0
+
+
+def _text_line(line: LogLine) -> str:
+    source = escape_text(line.source.encode())
+    label = f"{line.kind.name.lower()}{':' if source else ''}{source}"
+    return f"{line.boottime_us / 1e6:14.6f} {label}  {_content(line)}"
+
+
+def _json_line(line: LogLine) -> str:
+    return json.dumps(
+        {
+            "sequence": line.sequence,
+            "boottime_us": line.boottime_us,
+            "kind": line.kind.name.lower(),
+            "source": line.source,
+            "text": _content(line),
+        }
+    )
+
+
+def _content(line: LogLine) -> str:
+    if line.kind is Kind.CODE:
+        return code_text(line.data)
+    return escape_text(line.data.removesuffix(b"\n"))

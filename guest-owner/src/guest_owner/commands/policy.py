@@ -1,0 +1,133 @@
+"""`guest-owner policy`: who may get which resource."""
+
+import argparse
+import sys
+
+from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.commands import policy_explain as policy_explain_command
+from guest_owner.commands import policy_export as policy_export_command
+from guest_owner.kbs.policy import (
+    Rule,
+    check_device,
+    check_initdata_name,
+    parse_pattern,
+)
+from guest_owner.kbs.policy_text import add_rule, remove_rule
+from guest_owner.kbs.references import Profile, References, check_name
+from guest_owner.kbs.store import Store
+from guest_owner.table import format_table
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `policy allow`, `list`, `remove`, `explain` and `export`."""
+    commands = add_group(subparsers, "policy", "Say which guest may get which resource.")
+    _add_allow(commands)
+
+    summary = "Check the policy file and print its rules, numbered."
+    listing = commands.add_parser("list", help=summary, description=summary)
+    add_state(listing)
+    listing.set_defaults(func=_list)
+
+    summary = "Remove one rule; the file's comments stay."
+    remove = commands.add_parser("remove", help=summary, description=summary)
+    add_state(remove)
+    remove.add_argument(
+        "number", type=int, metavar="NUMBER", help="of the rule, as `policy list` prints it"
+    )
+    remove.set_defaults(func=_remove)
+
+    policy_explain_command.add_parser(commands)
+    policy_export_command.add_parser(commands)
+
+
+def _add_allow(commands: Subparsers) -> None:
+    summary = "Append a rule; without one nothing is released."
+    allow = commands.add_parser("allow", help=summary, description=summary)
+    add_state(allow)
+    allow.add_argument(
+        "resources", metavar="PATTERN", help="repository/type/tag, e.g. ccinit/shop/*"
+    )
+    allow.add_argument(
+        "--initdata",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="registered initdata document, by name or sha256: digest; may be repeated",
+    )
+    allow.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="registered reference values; may be repeated (default: any of the profile)",
+    )
+    allow.add_argument(
+        "--profile",
+        choices=[profile.value for profile in Profile],
+        default=Profile.PROD.value,
+        help="of the reference values (default: %(default)s)",
+    )
+    allow.add_argument(
+        "--device",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="device beside the platform that the guest has, exactly; may be repeated",
+    )
+    allow.set_defaults(func=_allow)
+
+
+def _allow(arguments: argparse.Namespace) -> int:
+    store = Store(arguments.state)
+    rule = Rule(
+        resources=parse_pattern(arguments.resources),
+        profile=Profile(arguments.profile),
+        references=frozenset(check_name(name, "policy.reference") for name in arguments.reference),
+        initdata=frozenset(check_initdata_name(name) for name in arguments.initdata),
+        devices=frozenset(check_device(name) for name in arguments.device),
+    )
+    unknown = _unregistered(rule, store.read_references())
+    store.edit_policy(lambda text: add_rule(text, rule))
+    print(f"{rule.resources} may go to {rule.profile} guests with the named initdata")
+    for what in unknown:
+        # No error: rules may be written before images and pods are registered.
+        print(f"warning: {what} is not registered, nothing goes to it yet", file=sys.stderr)
+    return 0
+
+
+def _unregistered(rule: Rule, references: References) -> list[str]:
+    """Return what the rule names that no guest can be, in words."""
+    sets = {known.name for known in references.sets if known.profile is rule.profile}
+    documents = {known.name for known in references.initdata}
+    documents |= {str(known.digest) for known in references.initdata}
+    return [
+        *(f"initdata document {name!r}" for name in sorted(rule.initdata - documents)),
+        *(f"image {name!r} of profile {rule.profile}" for name in sorted(rule.references - sets)),
+    ]
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    policy = Store(arguments.state).read_policy()
+    if not policy.rules:
+        print("no rules: nothing is released")
+        return 0
+    rows = [(str(number), *_cells(rule)) for number, rule in enumerate(policy.rules, 1)]
+    print(format_table(("rule", "resources", "profile", "references", "initdata", "devices"), rows))
+    return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    store = Store(arguments.state)
+    before = store.edit_policy(lambda text: remove_rule(text, arguments.number))
+    print("removed: " + "  ".join(_cells(before.rules[arguments.number - 1])))
+    return 0
+
+
+def _cells(rule: Rule) -> tuple[str, ...]:
+    return (
+        str(rule.resources),
+        rule.profile.value,
+        ", ".join(sorted(rule.references)) or "any",
+        ", ".join(sorted(rule.initdata)),
+        ", ".join(sorted(rule.devices)) or "none",
+    )

@@ -1,0 +1,205 @@
+"""`guest-owner policy explain`: which rule decides about a resource, and why.
+
+Without a resource it is about all that the guest's document names, as a look before the first boot.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from ccinit.errors import ConfigError, FormatError, VerificationError
+from ccinit.formats.encoding.digest import parse_digest
+from ccinit.formats.initdata.document import parse_initdata
+from ccinit.formats.initdata.guest_config import EnvelopePolicy
+from ccinit.formats.initdata.guest_files import parse_guest_files
+from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
+from ccinit.formats.kbs.resource_uri import KbsUri, PluginUri, ResourceUri, parse_resource_uri
+from ccinit.formats.kbs.rollback_counter import PLUGIN as COUNTER_PLUGIN
+from ccinit.formats.kbs.rollback_counter import counter_rule
+from ccinit.formats.pod.resources import name_counters, name_resources
+from guest_owner.arguments import Subparsers, add_state
+from guest_owner.kbs.appraisal import Subject
+from guest_owner.kbs.audit.log import AUDIT_NAME, Decision, Event, read_audit
+from guest_owner.kbs.counters import Counters
+from guest_owner.kbs.policy import Deny, Policy, decide, explain
+from guest_owner.kbs.references import Profile, References
+from guest_owner.kbs.store import Store
+from guest_owner.table import format_table
+
+_ABSENT = "no"
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `explain` to the commands of `policy`."""
+    summary = "Say which rule would decide about a resource, for a session or a described guest."
+    parser = subparsers.add_parser("explain", help=summary, description=summary)
+    add_state(parser)
+    parser.add_argument(
+        "uri",
+        nargs="?",
+        metavar="URI",
+        help="kbs:///repository/type/tag (default: each that the guest's document names)",
+    )
+    guest = parser.add_mutually_exclusive_group(required=True)
+    guest.add_argument(
+        "--session",
+        metavar="LABEL",
+        help="the guest that attested in this session of the audit log",
+    )
+    guest.add_argument("--reference", metavar="NAME", help="a guest with this registered image")
+    parser.add_argument(
+        "--initdata", metavar="NAME", help="with --reference: and this registered document"
+    )
+    parser.add_argument(
+        "--device",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --reference: and with this device; may be repeated",
+    )
+    parser.set_defaults(func=_explain)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    store = Store(arguments.state)
+    uri = None if arguments.uri is None else parse_resource_uri(arguments.uri, "resource.uri")
+    references = store.read_references()
+    subject, basis = (
+        _of_session(arguments.state / AUDIT_NAME, arguments.session)
+        if arguments.session is not None
+        else (_described(references, arguments), frozenset[str]())
+    )
+    subject = subject.with_aliases(references)
+    policy = store.read_policy()
+    print(f"guest: image {subject.reference} ({subject.profile}), initdata {subject.initdata_name}")
+    if not subject.is_registered(references):
+        print(f"{uri or 'everything'}: denied, the guest's registration was withdrawn")
+        return 1
+    if not references.uphold(basis):
+        gone = "a key, certificate or requirement that it was appraised by is gone"
+        print(f"{uri or 'everything'}: denied, {gone}")
+        return 1
+    if uri is None:
+        return _explain_all(store, policy, subject)
+    return _explain_one(store, policy, subject, uri)
+
+
+def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
+    """Print what becomes of each resource that the guest will ask for; 1 if one is not released."""
+    document = store.read_initdata(subject.initdata_name)
+    config, pod = parse_guest_files(parse_initdata(document))
+    in_envelopes = config.kbs.envelope is EnvelopePolicy.REQUIRED
+    wanted = name_resources(pod, with_identity=config.owner is not None)
+    rows = []
+    for uri, kind in wanted.items():
+        state = _registered(store, uri, kind if in_envelopes else None)
+        rows.append((str(uri), kind.value, state, _ruled(policy, subject, uri)))
+    for counter in name_counters(pod):
+        state = "yes" if Counters(store.root).has(counter) else _ABSENT
+        rows.append((str(counter), "counter", state, _ruled(policy, subject, counter)))
+    print(format_table(("resource", "kind", "registered", "policy"), rows))
+    print("keys that only an image's layers name are not among them")
+    return 0 if all((state, rule[:4]) == ("yes", "rule") for *_, state, rule in rows) else 1
+
+
+def _registered(store: Store, uri: KbsUri, kind: EnvelopeKind | None) -> str:
+    """Say whether a resource is there, and in an envelope of this kind if it has to be in one."""
+    if not isinstance(uri, ResourceUri):
+        return f"no plugin {uri.plugin} here"
+    if store.read_order(uri) is not None:
+        return "yes"
+    try:
+        body = store.read_resource(uri)
+        if kind is not None:
+            verify_envelope(body, uri, kind)
+    except VerificationError as error:
+        return _ABSENT if error.reason == "resource.absent" else error.reason
+    except FormatError as error:
+        return f"no envelope: {error.reason}"
+    return "yes"
+
+
+def _ruled(policy: Policy, subject: Subject, uri: KbsUri) -> str:
+    """Say which rule releases a resource, or why none does."""
+    if isinstance(uri, PluginUri):
+        if uri.plugin != COUNTER_PLUGIN:
+            return "denied, no rule is about it"
+        uri = counter_rule(uri)
+    decision = decide(policy, uri, subject)
+    if isinstance(decision, Deny):
+        return f"denied, {decision.reason}"
+    return f"rule {policy.rules.index(decision.rule) + 1}"
+
+
+def _explain_one(store: Store, policy: Policy, subject: Subject, uri: ResourceUri) -> int:
+    rows = [
+        (str(number), str(outcome.rule.resources), outcome.reason or "allows")
+        for number, outcome in enumerate(explain(policy, uri, subject), 1)
+    ]
+    print(format_table(("rule", "resources", "verdict"), rows))
+    decision = decide(policy, uri, subject)
+    if isinstance(decision, Deny):
+        print(f"{uri}: denied, {decision.reason}")
+        return 1
+    print(f"{uri}: {_released(store, uri)} by rule {policy.rules.index(decision.rule) + 1}")
+    return 0
+
+
+def _released(store: Store, uri: ResourceUri) -> str:
+    return "released" if store.has_resource(uri) else "nothing is registered, would be released"
+
+
+def _described(references: References, arguments: argparse.Namespace) -> Subject:
+    image, document = arguments.reference, arguments.initdata
+    if document is None:
+        raise ConfigError("explain.initdata", "--reference needs --initdata")
+    for known in references.sets:
+        for bound in references.initdata:
+            if (known.name, bound.name) == (image, document):
+                return Subject(
+                    reference=known.name,
+                    image=known.images[0],
+                    profile=known.profile,
+                    initdata_name=bound.name,
+                    initdata_digest=bound.digest,
+                    devices=frozenset(arguments.device),
+                )
+    raise ConfigError("explain.unknown", f"{image!r} and {document!r} are not both registered")
+
+
+def _of_session(log: Path, label: str) -> tuple[Subject, frozenset[str]]:
+    """Return who attested, and on what that stands."""
+    for record in read_audit(log):
+        if (record["session"], record["event"]) != (label, Event.ATTEST.value):
+            continue
+        if record["decision"] != Decision.ACCEPTED.value:
+            raise ConfigError("explain.session", f"{label} was refused: {record['reason']}")
+        subject = Subject(
+            reference=_written(record, "reference"),
+            image=_written(record, "image"),
+            profile=_profile(_written(record, "profile")),
+            initdata_name=_written(record, "initdata_name"),
+            initdata_digest=parse_digest(_written(record, "initdata"), "audit.initdata"),
+            devices=_listed(record, "devices"),
+        )
+        return subject, _listed(record, "basis")
+    raise ConfigError("explain.session", f"no attestation of {label!r} is in the audit log")
+
+
+def _listed(record: Mapping[str, object], key: str) -> frozenset[str]:
+    return frozenset(_written(record, key).split(", ") if key in record else ())
+
+
+def _written(record: Mapping[str, object], key: str) -> str:
+    """Return what the log says of an accepted guest; a line that was edited may not have it."""
+    value = record.get(key)
+    if not isinstance(value, str) or not value:
+        raise FormatError(f"audit.{key}", "an accepted guest's record does not say it")
+    return value
+
+
+def _profile(name: str) -> Profile:
+    for profile in Profile:
+        if profile.value == name:
+            return profile
+    raise FormatError("audit.profile", f"{name[:40]!r} is no profile")

@@ -1,0 +1,286 @@
+"""`guest-owner register`: put what may run, and what it may get, into the state directory."""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from ccinit.errors import FormatError
+from ccinit.formats.evidence.tee import Tee
+from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES
+from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.sealed_log import MIN_PSK_BYTES
+from ccinit.formats.signature.image_policy import MAX_POLICY_BYTES, parse_image_policy
+from guest_owner.arguments import Subparsers, add_group, add_state
+from guest_owner.commands import rollback_counter as rollback_counter_command
+from guest_owner.commands.volume_key import check_volume_key
+from guest_owner.kbs.files import naming, read_capped, read_parsed
+from guest_owner.kbs.minting import MAX_LIFE_SECONDS, MintOrder
+from guest_owner.kbs.passports.issuer import MAX_ISSUER_BYTES, parse_issuer
+from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, parse_key_set
+from guest_owner.kbs.references import (
+    MAX_REFERENCE_BYTES,
+    Profile,
+    check_name,
+    parse_reference_set,
+)
+from guest_owner.kbs.registrable import parse_registrable_initdata
+from guest_owner.kbs.requirements import MAX_REQUIREMENTS_BYTES, parse_requirements
+from guest_owner.kbs.requirements import READERS as DEMANDING
+from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certificates
+from guest_owner.kbs.store import MAX_KEY_BYTES, MAX_RESOURCE_BYTES, Store, attestation_key_name
+from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
+from guest_owner.plane.authority import CERTIFICATE_FILE, ensure_authority
+from guest_owner.registration_files import parse_public_key
+from measured_boot.command_line.argument_types import whole_number
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add what can be registered, a command each."""
+    commands = add_group(
+        subparsers, "register", "Register what is trusted, and the resources for it."
+    )
+    summary = "Trust an image: the measurements that its build predicted."
+    reference = commands.add_parser("reference", help=summary, description=summary)
+    _add_file(reference, "JSON file that the image build wrote")
+    _add_name(reference, "the file's")
+    reference.set_defaults(func=_reference)
+
+    summary = "Trust a TPM: its attestation key."
+    key = commands.add_parser("ak", help=summary, description=summary)
+    _add_file(key, "public key (SubjectPublicKeyInfo), PEM or DER")
+    _add_name(key, "made of the key's digest")
+    key.set_defaults(func=_attestation_key)
+
+    summary = "Trust the vendor of a TEE: the certificates that its evidence chains to."
+    root = commands.add_parser("root", help=summary, description=summary)
+    _add_file(root, "certificates in PEM, root and intermediate ones")
+    root.add_argument(
+        "--platform", required=True, choices=[tee.value for tee in VENDOR_PLATFORMS], help="the TEE"
+    )
+    _add_name(root, "made of the certificates' digest")
+    root.set_defaults(func=_root)
+
+    summary = "Demand something of a TEE: its firmware, and what its host may do with a guest."
+    requirements = commands.add_parser("requirements", help=summary, description=summary)
+    _add_file(requirements, "TOML file; kbs/requirements.py of guest-owner says what is in it")
+    requirements.add_argument(
+        "--platform", required=True, choices=[tee.value for tee in DEMANDING], help="the TEE"
+    )
+    requirements.set_defaults(func=_requirements)
+
+    _add_issuer(commands)
+
+    summary = "Trust a pod: the initdata document that describes it, byte for byte."
+    initdata = commands.add_parser("initdata", help=summary, description=summary)
+    _add_file(initdata, "document that `guest-owner initdata make` wrote")
+    _add_name(initdata, "the pod's")
+    initdata.set_defaults(func=_initdata)
+
+    _add_resource(commands)
+    for add in (_add_image_policy, _add_identity, rollback_counter_command.add_parser):
+        add(commands)
+
+
+def _add_resource(commands: Subparsers) -> None:
+    summary = "Keep a resource for guests that the policy allows it to."
+    resource = commands.add_parser("resource", help=summary, description=summary)
+    resource.add_argument("uri", metavar="URI", help="kbs:///repository/type/tag")
+    _add_file(resource, "content; '-' reads standard input")
+    resource.add_argument(
+        "--kind", choices=[kind.value for kind in EnvelopeKind], help="what the content is for"
+    )
+    resource.add_argument(
+        "--envelope",
+        action="store_true",
+        help='wrap the content with its URI and kind, as kbs.envelope = "required" asks for',
+    )
+    resource.add_argument(
+        "--create",
+        action="store_true",
+        help="with a volume key: the guest may format a blank disk with it",
+    )
+    resource.set_defaults(func=_resource)
+
+
+def _add_issuer(commands: Subparsers) -> None:
+    summary = "Trust another Verifier: its tokens, and what they have to say of a TEE."
+    issuer = commands.add_parser("issuer", help=summary, description=summary)
+    _add_file(issuer, "TOML file; kbs/passports/issuer.py of guest-owner says what is in it")
+    issuer.add_argument(
+        "--keys",
+        required=True,
+        type=Path,
+        metavar="JWKS",
+        help="the keys by which it signs, as it publishes them (JSON)",
+    )
+    _add_name(issuer, "the file's, without its ending")
+    issuer.set_defaults(func=_issuer)
+
+
+def _add_image_policy(commands: Subparsers) -> None:
+    summary = "Keep a policy.json: which signatures a pod's images need."
+    policy = commands.add_parser("image-policy", help=summary, description=summary)
+    policy.add_argument("uri", metavar="URI", help="what `policy` of an [[image]] names")
+    _add_file(policy, "policy.json, as podman and skopeo read it")
+    policy.add_argument("--envelope", action="store_true", help="as for a resource")
+    policy.set_defaults(func=_image_policy)
+
+
+def _add_identity(commands: Subparsers) -> None:
+    summary = "Let the KBS make TLS identities for guests of a pod, signed by owner-ca.pem."
+    identity = commands.add_parser("tls-identity", help=summary, description=summary)
+    add_state(identity)
+    identity.add_argument("uri", metavar="URI", help="kbs:///ccinit/POD/tls-identity")
+    identity.add_argument(
+        "--life-hours",
+        type=whole_number(1, MAX_LIFE_SECONDS // 3600),
+        default=24,
+        metavar="N",
+        help="how long a certificate is valid (default: %(default)s)",
+    )
+    identity.set_defaults(func=_identity)
+
+
+def _add_file(parser: argparse.ArgumentParser, summary: str) -> None:
+    add_state(parser)
+    parser.add_argument("file", type=Path, metavar="FILE", help=summary)
+
+
+def _add_name(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--name", help=f"name to register it under (default: {default})")
+
+
+def _reference(arguments: argparse.Namespace) -> int:
+    name: str | None = arguments.name
+    if name is not None:
+        check_name(name, "reference.name")
+    reference = read_parsed(
+        arguments.file, MAX_REFERENCE_BYTES, lambda data: parse_reference_set(data, name=name)
+    )
+    Store(arguments.state).add_reference(reference)
+    print(
+        f"registered reference values {reference.name} "
+        f"({reference.measured.tee}, profile {reference.profile})"
+    )
+    if reference.profile is Profile.TEST:
+        print("note: a test image gets only what test rules of the policy release")
+    return 0
+
+
+def _attestation_key(arguments: argparse.Namespace) -> int:
+    public_der = read_parsed(arguments.file, MAX_KEY_BYTES, _attestation_key_of)
+    name = arguments.name or attestation_key_name(public_der)
+    Store(arguments.state).add_attestation_key(name, public_der)
+    print(f"registered attestation key {name}")
+    return 0
+
+
+def _attestation_key_of(data: bytes) -> bytes:
+    public_der = parse_public_key(data)
+    parse_attestation_key(public_der)
+    return public_der
+
+
+def _root(arguments: argparse.Namespace) -> int:
+    pem = read_capped(arguments.file, MAX_ROOT_BYTES)
+    with naming(arguments.file):
+        parse_certificates(pem)
+    name = arguments.name or f"root-{hashlib.sha256(pem).hexdigest()[:16]}"
+    root = Store(arguments.state).add_root(name, Tee(arguments.platform), pem)
+    print(f"registered {len(root.certificates)} certificates for {root.platform} as {root.name}")
+    return 0
+
+
+def _requirements(arguments: argparse.Namespace) -> int:
+    text, platform = read_capped(arguments.file, MAX_REQUIREMENTS_BYTES), Tee(arguments.platform)
+    with naming(arguments.file):
+        parse_requirements(text, platform)
+    requirements = Store(arguments.state).set_requirements(platform, text)
+    print(f"registered requirements for {requirements.tee}")
+    return 0
+
+
+def _issuer(arguments: argparse.Namespace) -> int:
+    terms = read_capped(arguments.file, MAX_ISSUER_BYTES)
+    keys = read_capped(arguments.keys, MAX_KEY_SET_BYTES)
+    with naming(arguments.file):
+        parse_issuer(terms)
+    with naming(arguments.keys):
+        parse_key_set(keys)
+    name = arguments.name or arguments.file.stem
+    issuer = Store(arguments.state).add_issuer(name, terms, keys)
+    platforms = " and ".join(issuer.terms.platforms)
+    print(f"registered issuer {issuer.name} for {platforms}: {len(issuer.keys)} keys")
+    print("its keys are not fetched again: when it has new ones, register it anew")
+    return 0
+
+
+def _initdata(arguments: argparse.Namespace) -> int:
+    document = read_capped(arguments.file, MAX_DOCUMENT_BYTES)
+    with naming(arguments.file):
+        pod_name = parse_registrable_initdata(document).pod_name
+    registered = Store(arguments.state).add_initdata(arguments.name or pod_name, document)
+    print(f"registered initdata {registered.name}: {registered.digest}")
+    return 0
+
+
+def _check_content(kind: EnvelopeKind | None, data: bytes) -> None:
+    """Refuse now what a guest would refuse when it boots."""
+    if kind is EnvelopeKind.VOLUME_KEY:
+        check_volume_key(data)
+    if kind is EnvelopeKind.LOG_PSK and len(data) < MIN_PSK_BYTES:
+        raise FormatError("resource.log_psk", f"{len(data)} bytes, at least {MIN_PSK_BYTES}")
+
+
+def _resource(arguments: argparse.Namespace) -> int:
+    uri = parse_resource_uri(arguments.uri, "resource.uri")
+    data = (
+        sys.stdin.buffer.read(MAX_RESOURCE_BYTES + 1)
+        if arguments.file == Path("-")
+        else read_capped(arguments.file, MAX_RESOURCE_BYTES)
+    )
+    kind = EnvelopeKind(arguments.kind) if arguments.kind else None
+    with naming(arguments.file):
+        _check_content(kind, data)
+    body = data
+    if arguments.envelope:
+        if kind is None:
+            raise FormatError(
+                "resource.kind", "--envelope needs --kind: it is part of the envelope"
+            )
+        body = encode_envelope(Envelope(uri=uri, kind=kind, data=data, create=arguments.create))
+    elif arguments.create:
+        raise FormatError("resource.create", "--create is part of an envelope: add --envelope")
+    if arguments.create and kind is not EnvelopeKind.VOLUME_KEY:
+        raise FormatError("resource.create", "--create goes with --kind volume-key")
+    Store(arguments.state).write_resource(uri, body)
+    print(f"registered {uri} ({len(data)} bytes{', in an envelope' if arguments.envelope else ''})")
+    return 0
+
+
+def _image_policy(arguments: argparse.Namespace) -> int:
+    uri = parse_resource_uri(arguments.uri, "resource.uri")
+    data = read_capped(arguments.file, MAX_POLICY_BYTES)
+    with naming(arguments.file):
+        policy = parse_image_policy(data)
+    body = data
+    if arguments.envelope:
+        body = encode_envelope(Envelope(uri=uri, kind=EnvelopeKind.FILE, data=data))
+    Store(arguments.state).write_resource(uri, body)
+    print(f"registered {uri}: {len(policy.scopes)} scopes")
+    for resource in policy.resources():
+        print(f"it names {resource}: register the key there, too")
+    return 0
+
+
+def _identity(arguments: argparse.Namespace) -> int:
+    state: Path = arguments.state
+    uri = parse_resource_uri(arguments.uri, "resource.uri")
+    store, order = Store(state), MintOrder(arguments.life_hours * 3600)
+    ensure_authority(state)
+    store.write_order(uri, order)
+    print(f"each session that may have {uri} gets a key and a certificate of its own")
+    print(f"its owner's tools know the guest by {state / CERTIFICATE_FILE}")
+    return 0

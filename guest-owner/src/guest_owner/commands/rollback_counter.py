@@ -1,0 +1,39 @@
+"""`guest-owner register rollback-counter`: let the KBS know how old a volume may be."""
+
+import argparse
+
+from ccinit.formats.encoding.strict_json import MAX_INTEGER
+from ccinit.formats.kbs.rollback_counter import counter_rule, parse_counter_path
+from guest_owner.arguments import Subparsers, add_state
+from guest_owner.kbs.counters import Counters
+from guest_owner.kbs.store import Store
+from measured_boot.command_line.argument_types import whole_number
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command."""
+    summary = "Count the openings of a volume, so that its guest notices an old disk."
+    counter = commands.add_parser("rollback-counter", help=summary, description=summary)
+    add_state(counter)
+    counter.add_argument("pod", metavar="POD", help="name in pod.toml")
+    counter.add_argument("volume", metavar="VOLUME", help='with rollback = "kbs-counter"')
+    counter.add_argument(
+        "--value",
+        type=whole_number(0, MAX_INTEGER - 1),
+        metavar="N",
+        help="go on from N, whatever it is at: accept the backup of which a guest said so "
+        "(default: begin to count)",
+    )
+    counter.set_defaults(func=_register)
+
+
+def _register(arguments: argparse.Namespace) -> int:
+    uri = parse_counter_path(f"{arguments.pod}/{arguments.volume}")
+    counters = Counters(Store(arguments.state).root)
+    if arguments.value is None:
+        counters.begin(uri)
+    else:
+        counters.set(uri, arguments.value)
+    print(f"registered {uri}, at {counters.read(uri).value}")
+    print(f"the policy decides about it as about {counter_rule(uri)}")
+    return 0

@@ -1,0 +1,198 @@
+"""`guest-owner verify`: judge evidence as the KBS would, without a KBS and without a network.
+
+Two inputs: the body of an RCAR `attest` request, which holds everything that the evidence has to
+bind; or evidence alone, with the report data on the command line. The steps are those of the
+platform's verifier (`guest_owner.kbs.verifiers`), and so is the table.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from ccinit.errors import ConfigError, FormatError
+from ccinit.formats.encoding.strict_json import JsonValue, parse_json
+from ccinit.formats.evidence.tee import Binding, Tee, initdata_binding
+from ccinit.formats.kbs.rcar import MAX_ATTESTATION_BYTES, parse_attestation
+from guest_owner.arguments import Subparsers, add_state
+from guest_owner.claims_table import format_claims
+from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
+from guest_owner.kbs.audit.log import encode_claims
+from guest_owner.kbs.devices import Device
+from guest_owner.kbs.files import naming, read_capped
+from guest_owner.kbs.policy import check_device
+from guest_owner.kbs.references import References
+from guest_owner.kbs.store import Store
+from guest_owner.kbs.verifiers.table import VERIFIERS, verify_attestation, verify_evidence
+from guest_owner.registration_files import read_named_files
+
+_MAX_REPORT_DATA_BYTES = 64
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add `verify`."""
+    summary = "Judge evidence offline and print every claim: expected, got, verdict."
+    parser = subparsers.add_parser(
+        "verify",
+        help=summary,
+        description=summary,
+        epilog="Trusted is what the options name or, without any of them, what --state has. "
+        "Whether a nonce is fresh cannot be seen offline.",
+    )
+    parser.add_argument(
+        "evidence", type=Path, metavar="EVIDENCE", help="RCAR attest body, or evidence alone, JSON"
+    )
+    for option, meaning in (
+        ("--reference", "reference values"),
+        ("--ak", "attestation key of a TPM, PEM or DER"),
+        ("--root", "certificates of the platform's vendor, PEM"),
+        ("--requirements", "what is demanded of the platform, TOML"),
+        ("--initdata", "initdata document"),
+    ):
+        parser.add_argument(
+            option,
+            action="append",
+            type=Path,
+            default=[],
+            metavar="FILE",
+            help=f"judge by this: {meaning}; may be repeated",
+        )
+    add_state(parser)
+    parser.add_argument(
+        "--tee",
+        choices=[tee.value for tee in VERIFIERS],
+        default=Tee.TPM.value,
+        help="platform of the evidence (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--report-data", metavar="HEX", help="with evidence alone: what it has to carry"
+    )
+    parser.add_argument(
+        "--device",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="device beside the platform that may vouch, too (default: those that the policy "
+        "names, if the state directory is trusted); may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(func=_verify)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    tee = Tee(arguments.tee)
+    references = _trusted(arguments, tee)
+    data = read_capped(arguments.evidence, MAX_ATTESTATION_BYTES)
+    try:
+        appraised = _appraise(tee, data, arguments, references)
+    except EvidenceRefusedError as refusal:
+        if arguments.json:
+            print(_encode_refusal(tee, refusal))
+        else:
+            print(format_claims(refusal.claims))
+            print(f"\nrefused: {refusal.detail.removeprefix('evidence refused: ')}")
+        return 1
+    if arguments.json:
+        print(_encode_acceptance(appraised))
+    else:
+        print(format_claims(appraised.claims))
+        who = appraised.subject
+        print(f"\naccepted: image {who.reference} ({who.profile}), initdata {who.initdata_name}")
+    return 0
+
+
+def _named(arguments: argparse.Namespace) -> dict[str, list[Path]]:
+    return {
+        "references": arguments.reference,
+        "attestation_keys": arguments.ak,
+        "roots": arguments.root,
+        "requirements": arguments.requirements,
+        "documents": arguments.initdata,
+    }
+
+
+def _devices(arguments: argparse.Namespace) -> frozenset[Device]:
+    given = frozenset(check_device(name) for name in arguments.device)
+    if given or any(_named(arguments).values()):
+        return given
+    return Store(arguments.state).read_policy().devices
+
+
+def _trusted(arguments: argparse.Namespace, tee: Tee) -> References:
+    named = _named(arguments)
+    if any(named.values()):
+        return read_named_files(tee, **named)
+    return Store(arguments.state).read_references()
+
+
+def _appraise(
+    tee: Tee, data: bytes, arguments: argparse.Namespace, references: References
+) -> AppraisedEvidence:
+    text: str | None = arguments.report_data
+    report_data = None if text is None else _parse_report_data(text)
+    with naming(arguments.evidence):
+        value = parse_json(data, "verify", MAX_ATTESTATION_BYTES)
+    if not isinstance(value, dict) or "tee-evidence" not in value:
+        if report_data is None:
+            raise ConfigError("verify.report_data", "evidence alone needs --report-data")
+        with naming(arguments.evidence):
+            return appraise_alone(tee, value, report_data, references)
+    if report_data is not None:
+        raise ConfigError("verify.report_data", "an attest body says itself what it binds")
+    with naming(arguments.evidence):
+        attestation = parse_attestation(data, tee)
+    devices = _devices(arguments) if attestation.additional_evidence else frozenset()
+    with naming(arguments.evidence):
+        return verify_attestation(tee, attestation, references, devices)
+
+
+def appraise_alone(
+    tee: Tee, evidence: JsonValue, report_data: bytes, references: References
+) -> AppraisedEvidence:
+    """Judge evidence that came without the document it binds.
+
+    Raises:
+        EvidenceRefusedError: as `verify_evidence`.
+    """
+    # One document can be compared by its digest; of several, the one that is bound is looked for.
+    # Where a platform binds none, the owner's own list says nothing about what the guest has.
+    digest, place = None, initdata_binding(tee)
+    if len(references.initdata) == 1 and place.binding is not Binding.NOTHING:
+        digest = references.initdata[0].digest_by(place.algorithm)
+    return verify_evidence(
+        tee, evidence, report_data=report_data, initdata_digest=digest, references=references
+    )
+
+
+def _parse_report_data(text: str) -> bytes:
+    try:
+        data = bytes.fromhex(text)
+    except ValueError as error:
+        raise FormatError("verify.report_data", "expected hex digits") from error
+    if not 0 < len(data) <= _MAX_REPORT_DATA_BYTES:
+        raise FormatError("verify.report_data", f"expected 1 to {_MAX_REPORT_DATA_BYTES} bytes")
+    return data
+
+
+def _encode_acceptance(appraised: AppraisedEvidence) -> str:
+    subject = appraised.subject
+    value = {
+        "verdict": "accepted",
+        "tee": appraised.tee.value,
+        "reference": subject.reference,
+        "profile": subject.profile.value,
+        "initdata": str(subject.initdata_digest),
+        "initdata_name": subject.initdata_name,
+        "claims": encode_claims(appraised.claims),
+    }
+    return json.dumps(value, indent=2)
+
+
+def _encode_refusal(tee: Tee, refusal: EvidenceRefusedError) -> str:
+    value = {
+        "verdict": "refused",
+        "tee": tee.value,
+        "reason": refusal.reason,
+        "authentic": refusal.authentic,
+        "claims": encode_claims(refusal.claims),
+    }
+    return json.dumps(value, indent=2)

@@ -1,0 +1,44 @@
+"""Who may administer the KBS over the network: public keys in `admin-keys/` of its directory.
+
+What a key's holder says is `token`'s; what they may do, `calls`'.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError
+from guest_owner.kbs.administration.token import AdminKey, parse_admin_key
+from guest_owner.kbs.exclusion import changing
+from guest_owner.kbs.files import is_file
+from guest_owner.kbs.references import check_name
+from guest_owner.kbs.registrations import read_registrations, write_registrations
+
+_FOLDER: Final = "admin-keys"
+_MAX_KEY_BYTES: Final = 4096
+
+
+class Administrators:
+    """Those of one KBS; read afresh for every request, so who was removed counts no longer."""
+
+    def __init__(self, state: Path) -> None:
+        """Args: state: the KBS's directory."""
+        self._state = state
+
+    def read(self) -> tuple[AdminKey, ...]:
+        """Return all of them; without a key nobody may."""
+        return read_registrations(self._state / _FOLDER, ".pem", _MAX_KEY_BYTES, parse_admin_key)
+
+    def add(self, name: str, pem: bytes) -> None:
+        """Register a public key.
+
+        Raises:
+            FormatError: `admin.name`, `admin.key`.
+            ConfigError: `admin.exists`, the audit log could not tell two of one name apart.
+        """
+        check_name(name, "admin.name")
+        parse_admin_key(name, pem)
+        file = f"{_FOLDER}/{name}.pem"
+        with changing(self._state):
+            if is_file(self._state / file):
+                raise ConfigError("admin.exists", f"there is an administrator {name}: {file}")
+            write_registrations(self._state, {file: pem})

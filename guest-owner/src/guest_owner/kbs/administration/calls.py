@@ -1,0 +1,179 @@
+"""Administration over the network: the calls of Trustee's client tools that mean something here.
+
+Resources are stored and removed, reference values registered and listed, as `guest-owner register`
+does on the owner's machine. Policies are not among them: this KBS decides by `policy.toml` and its
+own verifiers and runs no Rego, so a Rego policy is refused in words and changes nothing; to accept
+it would be to ignore it.
+
+Every call is in the audit log before anything changes, refused ones too; one that was recorded as
+accepted and then could not be carried out has a second record that says so.
+"""
+
+import time
+from collections.abc import Callable
+
+from ccinit.errors import CcinitError
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
+from guest_owner.kbs.administration.administrators import Administrators
+from guest_owner.kbs.administration.token import verify_admin_token
+from guest_owner.kbs.audit.log import AuditLog, AuditRecord, Decision, Event
+from guest_owner.kbs.refusal import KbsRefusedError, Variant
+from guest_owner.kbs.rvps import REFERENCE, encode_references, parse_rvps_message
+from guest_owner.kbs.store import Store, attestation_key_name
+
+_NO_REGO = (
+    "this KBS decides by policy.toml and runs no Rego; nothing was changed, "
+    "use `guest-owner policy` on the owner's machine"
+)
+
+
+class AdminCall:
+    """One call of an administrator who has shown a valid token."""
+
+    def __init__(self, store: Store, audit: AuditLog, request: str, administrator: str) -> None:
+        self._store = store
+        self._audit = audit
+        self._request = request
+        self._administrator = administrator
+
+    def put_resource(self, path: str, body: bytes) -> None:
+        """Store a resource's body as it is, replacing an older one.
+
+        Raises:
+            KbsRefusedError: no such name, or the store refuses the body.
+        """
+        self._change_resource(path, lambda uri: self._store.write_resource(uri, body))
+
+    def delete_resource(self, path: str) -> None:
+        """Remove a resource.
+
+        Raises:
+            KbsRefusedError: no such resource.
+        """
+        self._change_resource(path, self._store.delete_resource)
+
+    def register(self, message: bytes) -> None:
+        """Register what an RVPS message says: all of it, or nothing if a part cannot be.
+
+        Raises:
+            KbsRefusedError: malformed, or a name that means nothing here.
+        """
+        try:
+            registrations = parse_rvps_message(message)
+        except CcinitError as error:
+            raise self._refuse(error, Variant.RVPS_ERROR) from error
+
+        names = {
+            "reference": [reference.name for reference in registrations.references],
+            "ak": [attestation_key_name(key) for key in registrations.attestation_keys],
+            "initdata": [initdata.pod_name for initdata in registrations.documents],
+        }
+
+        def commit() -> None:
+            self._store.register(
+                registrations.references,
+                {attestation_key_name(key): key for key in registrations.attestation_keys},
+                {initdata.pod_name: initdata.document for initdata in registrations.documents},
+            )
+
+        registered = ", ".join(f"{kind} {name}" for kind, some in names.items() for name in some)
+        self._perform(commit, Variant.RVPS_ERROR, registered)
+
+    def list_references(self, name: str) -> bytes:
+        """Return the registered reference values, JSON; `name` is theirs or "" for all.
+
+        Raises:
+            KbsRefusedError: another name.
+        """
+        if name not in {"", REFERENCE}:
+            raise self._refuse_text(f"only {REFERENCE} is listed", Variant.RVPS_ERROR)
+        try:
+            listed = encode_references(self._store.read_references().sets)
+        except CcinitError as error:
+            self._record(Decision.REFUSED, str(error))
+            raise
+        self._record(Decision.ACCEPTED)
+        return listed
+
+    def refuse_policy(self) -> KbsRefusedError:
+        """Return the refusal of a call that would set or show a Rego policy."""
+        return self._refuse_text(_NO_REGO, Variant.POLICY_ENGINE_ERROR, status=501)
+
+    def refuse_path(self) -> KbsRefusedError:
+        """Return the refusal of a call that there is not."""
+        return self._refuse_text("no such call", Variant.INVALID_REQUEST_PATH)
+
+    def _change_resource(self, path: str, change: Callable[[ResourceUri], None]) -> None:
+        try:
+            uri = parse_resource_uri("kbs:///" + path, "resource.path")
+        except CcinitError as error:
+            raise self._refuse(error, Variant.PLUGIN_INTERNAL_ERROR) from error
+        self._perform(lambda: change(uri), Variant.PLUGIN_INTERNAL_ERROR)
+
+    def _perform(self, commit: Callable[[], None], variant: Variant, registered: str = "") -> None:
+        self._record(Decision.ACCEPTED, registered=registered)
+        try:
+            commit()
+        except CcinitError as error:
+            raise self._refuse(error, variant) from error
+
+    def _refuse(self, error: CcinitError, variant: Variant) -> KbsRefusedError:
+        return self._refuse_text(str(error), variant)
+
+    def _refuse_text(
+        self, reason: str, variant: Variant, *, status: int | None = None
+    ) -> KbsRefusedError:
+        self._record(Decision.REFUSED, reason)
+        return KbsRefusedError(variant, reason, status=status)
+
+    def _record(self, decision: Decision, reason: str = "", registered: str = "") -> None:
+        self._audit.append(
+            _call_record(
+                self._request,
+                decision,
+                reason,
+                administrator=self._administrator,
+                registered=registered,
+            )
+        )
+
+
+class Administration:
+    """Lets in who shows a valid token of a registered key; without a registered key nobody."""
+
+    def __init__(
+        self, store: Store, audit: AuditLog, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Args: clock: seconds since 1970."""
+        self._store = store
+        self._audit = audit
+        self._clock = clock
+
+    def authorize(self, bearer: str | None, request: str) -> AdminCall:
+        """Return the call that `request`, method and path, may make.
+
+        Raises:
+            KbsRefusedError: no token, or not one that counts; only the audit log says why.
+        """
+        try:
+            keys = Administrators(self._store.root).read()
+            administrator = verify_admin_token(bearer or "", keys, now=self._clock())
+        except CcinitError as error:
+            self._audit.append(_call_record(request, Decision.REFUSED, str(error)))
+            raise KbsRefusedError(Variant.ADMIN_AUTH_ACCESS, "admin access denied") from error
+        return AdminCall(self._store, self._audit, request, administrator)
+
+
+def _call_record(
+    request: str, decision: Decision, reason: str, *, administrator: str = "", registered: str = ""
+) -> AuditRecord:
+    return AuditRecord(
+        event=Event.ADMIN,
+        session="",
+        tee="",
+        decision=decision,
+        reason=reason,
+        request=request,
+        administrator=administrator,
+        registered=registered,
+    )

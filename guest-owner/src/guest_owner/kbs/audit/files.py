@@ -1,0 +1,202 @@
+"""Files of the audit log: two chains, in which the newest file grows and the oldest makes room.
+
+    audit.jsonl                        the newest of what guests and administrators did
+    audit-000001.jsonl …               older ones, oldest first
+    audit-strangers.jsonl              the newest of what anybody can cause: refusals of strangers
+    audit-strangers-000001.jsonl …     older ones
+
+Nothing is lost silently: a new file begins with a record that names the file it continues and its
+SHA-256, and a file is removed only after a record says so and how many records were removed so far.
+Whoever reaches the KBS can make it write refusals: without a cap they would fill the disk, and in
+one chain with the rest they would push out the records of guests. Whoever wants to keep all moves
+older files away, and what is left still says what it continues. The records themselves are
+`guest_owner.kbs.audit.log`.
+"""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import Final
+
+from guest_owner.kbs.files import PRIVATE_MODE, sync_directory
+
+_NUMBER_DIGITS: Final = 6  # at least
+_MAX_HEAD_BYTES: Final = 4096
+_TRIES: Final = 100
+
+
+def strangers_of(path: Path) -> Path:
+    """Return the newest file of strangers' records beside the newest of the others."""
+    return path.with_name(f"{path.stem}-strangers{path.suffix}")
+
+
+def older_files(path: Path) -> tuple[Path, ...]:
+    """Return the older files of the chain whose newest is `path`, oldest first."""
+    name = re.compile(rf"{re.escape(path.stem)}-[0-9]{{{_NUMBER_DIGITS},}}{re.escape(path.suffix)}")
+    older = (one for one in path.parent.glob(f"{path.stem}-*") if name.fullmatch(one.name))
+    return tuple(sorted(older, key=_number))
+
+
+def _number(older: Path) -> int:
+    return int(older.stem.rpartition("-")[2])
+
+
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file; what is being written, or was not finished, is none yet.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        yield from whole_lines_of(file)
+
+
+def whole_lines_of(file: BufferedReader) -> Iterator[bytes]:
+    """Yield the lines of an open file; as `whole_lines`."""
+    return (line for line in file if line.endswith(b"\n"))
+
+
+def chain_files(path: Path) -> tuple[Path, ...]:
+    """Return all files of the chain whose newest is `path`, oldest first."""
+    # A KBS that was stopped between two files has not begun the next one.
+    return (*older_files(path), *((path,) if path.exists() else ()))
+
+
+@contextmanager
+def open_chain(path: Path) -> Iterator[tuple[BufferedReader, ...]]:
+    """Open the files of a chain, oldest first, as they are at one moment of a KBS that goes on.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    with ExitStack() as stack:
+        for _ in range(_TRIES):
+            files = _open_at_once(path, stack)
+            if files is not None:
+                break
+            stack.close()  # it was turned over meanwhile: once more
+        else:
+            raise OSError(errno.EBUSY, "it is turned over again and again: try again", str(path))
+        yield files
+
+
+def _open_at_once(path: Path, stack: ExitStack) -> tuple[BufferedReader, ...] | None:
+    """Return a chain's open files, to be closed by `stack`; None if they are others by now."""
+    try:
+        files = tuple(stack.enter_context(part.open("rb")) for part in chain_files(path))
+        now = [_identity(part.stat()) for part in chain_files(path)]
+    except FileNotFoundError:
+        return None
+    return files if now == [_identity(os.fstat(file.fileno())) for file in files] else None
+
+
+def _identity(about: os.stat_result) -> tuple[int, int]:
+    return about.st_dev, about.st_ino
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file, all of it or nothing; it is on the disk when this returns.
+
+    Raises:
+        OSError: it cannot be written; the file is as it was.
+    """
+    is_new = not path.exists()
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    descriptor = os.open(path, flags, PRIVATE_MODE)
+    with os.fdopen(descriptor, "ab", buffering=0) as file:
+        size = os.fstat(descriptor).st_size
+        try:
+            rest = memoryview(line)
+            while rest:  # a disk that is nearly full takes a part, and says so the next time
+                rest = rest[file.write(rest) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)  # else the next line would continue this one
+            raise
+    if is_new:
+        sync_directory(path.parent)
+
+
+def drop_unfinished(path: Path) -> int:
+    """Cut off a line that a crash has left without its end; return the file's size, 0 for none.
+
+    What it was about never left: that waits for the whole line to be on the disk.
+
+    Raises:
+        OSError: it cannot be read or cut.
+    """
+    if not path.exists():
+        return 0
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        if file.read(1) not in {b"", b"\n"}:
+            file.seek(0)
+            size = file.read().rfind(b"\n") + 1
+            file.truncate(size)
+    return size
+
+
+def set_aside(path: Path) -> Path:
+    """Make the newest file the youngest of the older ones and return its new path.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    older = older_files(path)
+    # Who keeps everything has moved older files away, and would lose one to another of its name.
+    number = max(_number(older[-1]) if older else 0, _continued_number(path)) + 1
+    target = path.with_name(f"{path.stem}-{number:0{_NUMBER_DIGITS}}{path.suffix}")
+    path.rename(target)
+    sync_directory(path.parent)
+    return target
+
+
+def _continued_number(path: Path) -> int:
+    """Return the number of the file that this one says it continues; 0 if it says nothing."""
+    with path.open("rb") as file:
+        head = file.readline(_MAX_HEAD_BYTES).decode("ascii", "replace")
+    told = re.search(
+        rf'"continues {re.escape(path.stem)}-([0-9]{{1,18}}){re.escape(path.suffix)} ', head
+    )
+    return int(told[1]) if told else 0
+
+
+def continuation(path: Path) -> str:
+    """Return what the file after `path` begins with: its name and digest."""
+    with path.open("rb") as file:
+        return continuation_of(file)
+
+
+def continuation_of(file: BufferedReader) -> str:
+    """Return what the file after an open one begins with."""
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256")
+    return f"continues {Path(file.name).name} sha256:{digest.hexdigest()}"
+
+
+def count_records(path: Path) -> int:
+    """Return how many records a file has."""
+    with path.open("rb") as file:
+        return sum(1 for _line in file)
+
+
+def removal(path: Path, records: int) -> str:
+    """Return what is recorded before `path` is removed: its name, its records, its digest."""
+    _, _, digest = continuation(path).rpartition(" ")
+    return f"removes {path.name} with {records} records, {digest}"
+
+
+def remove_older(path: Path) -> None:
+    """Remove a file whose removal was recorded; it stays removed, whatever happens to the machine.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    path.unlink()
+    sync_directory(path.parent)

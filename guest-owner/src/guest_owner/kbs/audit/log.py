@@ -1,0 +1,361 @@
+"""The audit log: who asked for what, what was compared, what was decided. One JSON object a line.
+
+Each record is on the disk before its reply leaves. Secrets never enter: no resource body, token,
+cookie or private key; a session is named by a label of its own, because its cookie is a
+credential. Strings that a peer chose are cut and stay JSON strings; a terminal sees them only
+through `guest_owner.table`. Names of what is registered are never cut: an administrator could hide
+one behind many others. What anybody can cause has files of its own, so that no stranger can push
+out what guests and administrators did; files are `guest_owner.kbs.audit.files`.
+"""
+
+import heapq
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from io import BufferedReader
+from pathlib import Path
+
+from ccinit.errors import ConfigError, FormatError
+from ccinit.formats.encoding.fields import Fields
+from guest_owner.kbs.appraisal import Claim
+from guest_owner.kbs.audit.files import (
+    append_line,
+    chain_files,
+    continuation,
+    continuation_of,
+    count_records,
+    drop_unfinished,
+    older_files,
+    open_chain,
+    removal,
+    remove_older,
+    set_aside,
+    strangers_of,
+    whole_lines,
+    whole_lines_of,
+)
+from guest_owner.kbs.limits import DEFAULT_LIMITS, Limits
+
+AUDIT_NAME = "audit.jsonl"
+MAX_TEXT = 2048
+_MAX_COUNT_DIGITS = 18
+_OPTIONAL_TEXTS = (
+    "reference",
+    "image",
+    "profile",
+    "initdata",
+    "initdata_name",
+    "devices",
+    "basis",
+    "resource",
+    "minted",
+    "request",
+    "registered",
+    "administrator",
+    "removed",
+)
+_PEERS_TEXTS = frozenset(("resource", "request"))
+_TOP_KEYS = ("time", "event", "session", "tee", "decision", "reason")
+
+
+class Event(StrEnum):
+    """What was asked; a rotation is the log's own."""
+
+    AUTH = "auth"
+    ATTEST = "attest"
+    RESOURCE = "resource"
+    ADMIN = "admin"
+    ROTATION = "rotation"
+
+
+class Decision(StrEnum):
+    """What was answered."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    RELEASED = "released"
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """One line.
+
+    Attributes:
+        session: the session's label, "" if there is none.
+        reason: dotted reason and detail of a refusal; "" otherwise.
+        claims: every comparison of an appraisal.
+        measured: registers and launch fields, only of accepted evidence: members of the line, as
+            `"pcr": {"0": HEX, …}` of a TPM.
+        reference: name and profile of the reference values, only of appraised guests.
+        image: what the guest measures (`ReferenceSet.images`), only of accepted evidence.
+        initdata: digest and registered name of the bound document, only of appraised guests.
+        devices: names of what else vouched, only of appraised guests.
+        basis: what the appraisal stands on (`References.basis_of`), only of accepted evidence.
+        resource: URI, only for resources.
+        minted: what was made for this guest: kind and SHA-256 of a certificate, or a counter.
+        request: method and path, only for administration.
+        registered: kinds and names of what an administrator registered.
+        administrator: name of the key that signed the token, only for administration.
+        removed: how many records were removed so far to make room, only of a rotation.
+    """
+
+    event: Event
+    session: str
+    tee: str
+    decision: Decision
+    reason: str = ""
+    claims: Sequence[Claim] = ()
+    measured: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    reference: str = ""
+    image: str = ""
+    profile: str = ""
+    initdata: str = ""
+    initdata_name: str = ""
+    devices: str = ""
+    basis: str = ""
+    resource: str = ""
+    minted: str = ""
+    request: str = ""
+    registered: str = ""
+    administrator: str = ""
+    removed: str = ""
+
+    @property
+    def is_anybodys(self) -> bool:
+        """Whether who caused it is neither an appraised guest nor an administrator."""
+        refused = self.decision in {Decision.REFUSED, Decision.DENIED}
+        return refused and not self.reference and not self.administrator
+
+
+class AuditLog:
+    """The log; each `append` returns after the record is on the disk."""
+
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits = DEFAULT_LIMITS,
+        observe: Callable[[AuditRecord], None] = lambda _record: None,
+    ) -> None:
+        """Take over a log, or begin one.
+
+        Args:
+            path: its newest file.
+            limits: how much is kept.
+            observe: is told every record that was written.
+        """
+        self._known = _Chain(path, limits.audit_file_bytes, limits.audit_older_files, observe)
+        self._anybodys = _Chain(
+            strangers_of(path), limits.stranger_file_bytes, limits.stranger_older_files, observe
+        )
+
+    def append(self, record: AuditRecord) -> None:
+        """Write one record with the current time.
+
+        Raises:
+            ConfigError: `audit.write`; the caller must then release nothing.
+        """
+        (self._anybodys if record.is_anybodys else self._known).append(record)
+
+
+class _Chain:
+    """One of the log's two chains of files."""
+
+    def __init__(
+        self, path: Path, file_bytes: int, kept: int, observe: Callable[[AuditRecord], None]
+    ) -> None:
+        self._path = path
+        self._file_bytes = file_bytes
+        self._kept = kept
+        self._observe = observe
+
+    def append(self, record: AuditRecord) -> None:
+        line = _to_line(record)
+        try:
+            size = drop_unfinished(self._path)
+            if size and size + len(line) > self._file_bytes:
+                set_aside(self._path)
+                size = 0
+            if not size:
+                self._begin()
+            append_line(self._path, line)
+        except OSError as error:
+            detail = f"cannot write {self._path}: {error.strerror}"
+            raise ConfigError("audit.write", detail) from error
+        self._observe(record)
+
+    def _begin(self) -> None:
+        """Say in a new file what it continues, and what is removed to make room; then remove it."""
+        older = older_files(self._path)
+        if not older:
+            return
+        head = _read_head(older[-1])
+        # A removal that was recorded, and then nobody lived to carry out, is not counted again.
+        # It is over before the new file has a line: from then on that one's head is looked at.
+        for path in filter(head.tells_removal, older[:-1]):
+            remove_older(path)
+        removed = head.removed
+        self._write_rotation(continuation(older[-1]), removed)
+        for path in older_files(self._path)[: -self._kept]:
+            records = count_records(path)
+            removed += records
+            self._write_rotation(removal(path, records), removed)
+            remove_older(path)
+
+    def _write_rotation(self, reason: str, removed: int) -> None:
+        rotation = AuditRecord(
+            event=Event.ROTATION,
+            session="",
+            tee="",
+            decision=Decision.ACCEPTED,
+            reason=reason,
+            removed=str(removed),
+        )
+        append_line(self._path, _to_line(rotation))
+        self._observe(rotation)
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the rotations say that a file begins with.
+
+    Attributes:
+        removed: how many records were removed by the time that the last of them was written.
+        reasons: which file this one continues, and what is removed.
+    """
+
+    removed: int
+    reasons: frozenset[str]
+
+    def tells_removal(self, path: Path) -> bool:
+        """Whether the removal of this very file is told."""
+        named = any(reason.startswith(f"removes {path.name} ") for reason in self.reasons)
+        return named and removal(path, count_records(path)) in self.reasons
+
+
+def _read_head(path: Path) -> _Head:
+    """Read the head of a file; one that was edited says nothing, as shows when the log is read."""
+    removed, reasons = 0, set()
+    for line in whole_lines(path):
+        try:
+            record = _parse_line(line, path.name)
+            if record["event"] != Event.ROTATION:
+                break
+            removed = int(str(record.get("removed", 0))[:_MAX_COUNT_DIGITS])
+            reasons.add(str(record["reason"]))
+        except (FormatError, ValueError):
+            break
+    return _Head(removed, frozenset(reasons))
+
+
+def has_records(path: Path) -> bool:
+    """Whether anything is in the log whose newest file is `path`."""
+    return any(chain_files(newest) for newest in (path, strangers_of(path)))
+
+
+def read_audit(path: Path) -> Iterator[dict[str, object]]:
+    """Yield the records of a log, both chains and their older files, by their time.
+
+    The KBS may go on: of each chain there is what was there when its first record was asked for.
+
+    Args:
+        path: of the newest file.
+
+    Raises:
+        ConfigError: `audit.read`.
+        FormatError: `audit.line`; `audit.chain`, a file is not the one that the next continues.
+    """
+    chains = (_read_chain(newest) for newest in (path, strangers_of(path)))
+    return heapq.merge(*chains, key=lambda record: str(record["time"]))
+
+
+def _read_chain(path: Path) -> Iterator[dict[str, object]]:
+    try:
+        with open_chain(path) as files:
+            yield from _read_files(files)
+    except OSError as error:
+        where = path if error.filename is None else error.filename
+        raise ConfigError("audit.read", f"cannot read {where}: {error.strerror}") from error
+
+
+def _read_files(files: Iterable[BufferedReader]) -> Iterator[dict[str, object]]:
+    previous: BufferedReader | None = None
+    for file in files:
+        name = Path(file.name).name
+        expected = "" if previous is None else continuation_of(previous)
+        for number, line in enumerate(whole_lines_of(file), 1):
+            record = _parse_line(line, f"{name}, line {number}")
+            if number == 1 and previous is not None and record["reason"] != expected:
+                raise FormatError("audit.chain", f"{name} does not say: {expected}")
+            yield record
+        previous = file
+
+
+def encode_claims(claims: Sequence[Claim]) -> list[dict[str, object]]:
+    """Return claims as the log holds them; texts are cut at `MAX_TEXT` characters."""
+    return [
+        {
+            "name": claim.name,
+            "expected": claim.expected[:MAX_TEXT],
+            "got": claim.got[:MAX_TEXT],
+            "holds": claim.holds,
+        }
+        for claim in claims
+    ]
+
+
+def decode_claims(record: Mapping[str, object]) -> tuple[Claim, ...]:
+    """Return the claims of a record that `read_audit` gave; none for one without an appraisal.
+
+    Raises:
+        FormatError: below `audit.claims`.
+    """
+    written = record.get("claims", [])
+    if not isinstance(written, list):
+        raise FormatError("audit.claims", "not a list of claims")
+    return tuple(map(_decode_claim, written))
+
+
+def _decode_claim(value: object) -> Claim:
+    with Fields(value, "audit.claims") as fields:
+        return Claim(
+            name=fields.text("name"),
+            expected=fields.text("expected", max_bytes=4 * MAX_TEXT),
+            got=fields.text("got", max_bytes=4 * MAX_TEXT),
+            holds=fields.boolean("holds"),
+        )
+
+
+def _parse_line(line: bytes, where: str) -> dict[str, object]:
+    try:
+        value = json.loads(line.decode("ascii"))
+    except ValueError as error:
+        raise FormatError("audit.line", f"{where} is not JSON") from error
+    if not isinstance(value, dict) or not all(key in value for key in _TOP_KEYS):
+        raise FormatError("audit.line", f"{where} is not an audit record")
+    return value
+
+
+def _to_line(record: AuditRecord) -> bytes:
+    value = _to_json(record, datetime.now(UTC))
+    return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _to_json(record: AuditRecord, now: datetime) -> dict[str, object]:
+    value: dict[str, object] = {
+        "time": now.isoformat(timespec="microseconds"),
+        "event": record.event.value,
+        "session": record.session,
+        "tee": record.tee[:MAX_TEXT],
+        "decision": record.decision.value,
+        "reason": record.reason[:MAX_TEXT],
+    }
+    for key in _OPTIONAL_TEXTS:
+        text = getattr(record, key)
+        if text:
+            value[key] = text[:MAX_TEXT] if key in _PEERS_TEXTS else text
+    if record.claims:
+        value["claims"] = encode_claims(record.claims)
+    return {**record.measured, **value}

@@ -1,0 +1,1 @@
+"""What each platform measures of an image, as registered reference values."""

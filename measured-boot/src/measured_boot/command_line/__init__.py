@@ -1,0 +1,1 @@
+"""How all our commands take arguments and files, begin, end, and say what failed."""

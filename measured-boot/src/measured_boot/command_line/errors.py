@@ -1,0 +1,123 @@
+"""How a command ends, and what it says when it fails: one form for all of our commands.
+
+As in `host-runtime: no guest answers on port 1024 (…): is it booted? [vsock.refused]`.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from ccinit.errors import CcinitError
+from measured_boot.command_line.start import INTERRUPTED
+
+EXIT_STATUS: Final = (
+    "Exit status: 0 done, and nothing differs; 1 failed, or something does;"
+    " 2 wrong usage; 130 interrupted."
+)
+
+
+def describe_error(error: CcinitError | OSError) -> str:
+    """Return what failed and why, followed by the reason to search for if there is one.
+
+    What others wrote may be in it: nothing that a terminal would act on is, but ends of lines.
+    """
+    if isinstance(error, CcinitError):
+        text = f"{error.detail} [{error.reason}]"
+    elif error.filename is None:
+        text = error.strerror or str(error)
+    else:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return "".join(
+        character
+        if character.isprintable() or character == "\n"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def run_command(program: str, command: Callable[[], int]) -> int:
+    """Run a command and return its exit status; if it fails, say why on standard error.
+
+    A status other than 0 also says that the output did not get where it should; only a reader that
+    goes away (`| head`) needs no words. A stream that whoever started us has closed is a null one;
+    what a terminal's encoding lacks, in a file's name perhaps, is printed escaped.
+
+    Raises:
+        SystemExit: of the command's parser, once the help that it printed is where it should be.
+    """
+    _name_output()
+    _open_missing_streams()
+    _print_anything()
+    try:
+        try:
+            status = command()
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = 1
+    except (CcinitError, OSError) as error:
+        print(f"{program}: {describe_error(error)}", file=sys.stderr)
+        status = 1
+    except RuntimeError as error:  # so `Path.resolve` tells of links in a circle before Python 3.13
+        if not isinstance(error.__context__, OSError):
+            raise
+        print(f"{program}: {describe_error(error.__context__)}", file=sys.stderr)
+        status = 1
+    except MemoryError:
+        print(f"{program}: not enough memory", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    else:
+        return status
+    _give_up_output()
+    return status
+
+
+def _open_missing_streams() -> None:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - for good
+
+
+def _name_output() -> None:
+    """Have a write to standard output that fails say so, whoever prints and however much."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and isinstance(
+        stream.buffer, io.BufferedWriter | io.FileIO
+    ):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_StandardOutput(stream.fileno(), "wb", closefd=False)),
+            encoding=stream.encoding,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+
+
+class _StandardOutput(io.FileIO):
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _print_anything() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _give_up_output() -> None:
+    """Write what is left; if that cannot be, have nobody try again when the process ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

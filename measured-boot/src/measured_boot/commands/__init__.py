@@ -1,0 +1,1 @@
+"""The commands of `measured-boot`, one module for each."""

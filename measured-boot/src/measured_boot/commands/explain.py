@@ -1,0 +1,31 @@
+"""The command `measured-boot explain`: the chain of one image as text, and as a drawing."""
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from measured_boot.command_line.files import write_whole
+from measured_boot.commands.image_arguments import IMAGE_HELP, add_image_options, predict_image
+from measured_boot.explanation import explain
+from measured_boot.explanation_drawing import draw_svg, draw_text
+from measured_boot.published.reference_values import profile_of
+
+EXPLAIN_HELP: Final = "Show who measures what of an image into which register."
+
+
+def add_explain(parser: argparse.ArgumentParser) -> None:
+    """Make `parser` that of the command `explain`."""
+    parser.add_argument("image", type=Path, help=IMAGE_HELP)
+    add_image_options(parser)
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw it, too")
+    parser.set_defaults(command=_explain)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    platform, line, events = predict_image(options)
+    steps = explain(platform, events, line)
+    print(f"{options.image.name}: {profile_of(line).value}, on {platform.name}")
+    print(draw_text(steps), end="")
+    if options.svg is not None:
+        write_whole(options.svg, draw_svg(steps, platform.name).encode())
+    return 0

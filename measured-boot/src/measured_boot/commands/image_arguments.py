@@ -1,0 +1,56 @@
+"""The arguments by which `predict`, `replay` and `explain` are given an image and a platform."""
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from measured_boot.command_line.files import naming
+from measured_boot.image_files import ImageFiles
+from measured_boot.platforms import Platform, find_named_platform
+from measured_boot.prediction import DirectKernelBoot, UkiBoot, predict_events
+from measured_boot.tpm.pcr import Event
+
+IMAGE_HELP: Final = "a UKI, with --initrd a kernel, or a built image's .json"
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Add what goes with the argument `image` of a command."""
+    add = parser.add_argument
+    add("--initrd", type=Path, help="direct boot: the initrd that QEMU is given")
+    add("--command-line", type=Path, metavar="FILE", help="direct boot: the line QEMU is given")
+    add("--platform", help="one of `measured-boot platforms` (default: the one that fits)")
+
+
+def named_platform(options: argparse.Namespace) -> Platform | None:
+    """Return the platform that the command line names, if it names one.
+
+    Raises:
+        ConfigError: `platform.unknown`.
+    """
+    return None if options.platform is None else find_named_platform(options.platform)
+
+
+def read_image(options: argparse.Namespace) -> UkiBoot | DirectKernelBoot:
+    """Return what the image of a command line boots on the platform that it names.
+
+    Raises:
+        ConfigError, FormatError: as `ImageFiles.read` and `named_platform`.
+    """
+    platform = named_platform(options)
+    files = ImageFiles(
+        image=options.image, initrd=options.initrd, command_line=options.command_line
+    )
+    return files.read(None if platform is None else platform.boot)
+
+
+def predict_image(
+    options: argparse.Namespace,
+) -> tuple[Platform, str, tuple[Event, ...]]:
+    """Return platform, command line and events of the image of a command line.
+
+    Raises:
+        ConfigError, FormatError: as `read_image` and `predict_events`.
+    """
+    what = read_image(options)
+    with naming(options.image):
+        return predict_events(what, options.platform)

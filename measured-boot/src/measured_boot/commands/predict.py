@@ -1,0 +1,222 @@
+"""The command `measured-boot predict`: its arguments, and what it prints.
+
+With --json and --output it gives the file that a guest's owner registers
+(`measured_boot.published.reference_values`).
+"""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError
+from measured_boot.command_line.argument_types import whole_number
+from measured_boot.command_line.files import naming, reading, write_whole
+from measured_boot.commands.image_arguments import (
+    IMAGE_HELP,
+    add_image_options,
+    named_platform,
+    read_image,
+)
+from measured_boot.image.ovmf import MAX_FIRMWARE_BYTES, parse_footer_table
+from measured_boot.platforms import Boot, Platform, Technology
+from measured_boot.prediction import (
+    LaunchPrediction,
+    Machine,
+    predict,
+    predict_events,
+    predict_launch_of,
+)
+from measured_boot.published.measurements import name_registers
+from measured_boot.published.reference_values import (
+    Profile,
+    encode_launches,
+    profile_of,
+    reference_values,
+)
+from measured_boot.sev.launch import MAX_PROCESSORS
+from measured_boot.sev.vmsa import SNP_ACTIVE
+
+PREDICT_HELP: Final = "Say what an image will leave in the registers of a platform."
+_COUNTS: Final = re.compile("([0-9]{1,4})(?:-([0-9]{1,4}))?")
+_MACHINE_OPTIONS: Final = ("firmware", "vcpus", "memory", "cpu_model", "guest_features")
+_PROCESSORS: Final = {"firmware", "memory", "vcpus", "cpu_model"}
+_MEASURED: Final = {
+    Technology.TPM: set[str](),
+    Technology.SEV: {"firmware", "memory"},
+    Technology.SEV_ES: _PROCESSORS,
+    Technology.SNP: _PROCESSORS | {"guest_features"},
+    Technology.SNP_SVSM: _PROCESSORS,
+    Technology.TDX: {"firmware", "memory"},
+}
+_MAX_MEMORY_MIB: Final = 1 << 32
+_NOT_COMPARED: Final = "computed by the specification; no boot of such hardware was compared"
+
+
+def add_predict(parser: argparse.ArgumentParser) -> None:
+    """Make `parser` that of the command `predict`."""
+    parser.add_argument("image", type=Path, help=IMAGE_HELP)
+    add_image_options(parser)
+    add = parser.add_argument
+    add("--profile", choices=[member.value for member in Profile])
+    add("--name", help="of the reference values (default: the image's file name)")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print what --output writes")
+    shown.add_argument("--events", action="store_true", help="print each event of a TPM, too")
+    add("--output", type=Path, help="file to write the values to")
+    machine = parser.add_argument_group("the host's machine, for a platform of AMD or Intel")
+    add = machine.add_argument
+    add("--firmware", type=Path, help="the OVMF file that the launch measures")
+    add("--vcpus", type=_parse_counts, help="one number or more: 4, 1,2,8, 1-16 (default: 1)")
+    add(
+        "--memory",
+        type=whole_number(1, _MAX_MEMORY_MIB),
+        metavar="MIB",
+        help="recorded; nothing that is predicted depends on it",
+    )
+    add("--cpu-model", action="append", help="SEV-ES, SEV-SNP: QEMU's name; repeatable")
+    add(
+        "--guest-features",
+        type=_parse_features,
+        help="SEV_FEATURES of SEV-SNP (default: 1)",
+    )
+    add("--svsm", type=Path, help="SEV-SNP: the file of an SVSM below firmware (no IGVM file)")
+    add("--variables", type=Path, help="SVSM: firmware's variables in between; their size counts")
+    parser.set_defaults(command=_predict)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    platform = named_platform(options)
+    if options.svsm is not None and options.firmware is None:
+        raise ConfigError("predict.what", "--svsm is measured after --firmware: give both")
+    if options.variables is not None and options.svsm is None:
+        raise ConfigError("predict.what", "--variables is for a launch with --svsm")
+    _require_measured(options, platform)
+    if platform is None or platform.technology is Technology.TPM:
+        _print_registers(options)
+    else:
+        _print_launch(options, platform)
+    return 0
+
+
+def _require_measured(options: argparse.Namespace, platform: Platform | None) -> None:
+    """Refuse what the platform does not measure: who gives it expects another result."""
+    technology = Technology.TPM if platform is None else platform.technology
+    if options.events and technology is not Technology.TPM:
+        raise ConfigError("predict.what", "--events are those of a TPM: `explain` has them all")
+    for name in _MACHINE_OPTIONS:
+        if getattr(options, name) is None or name in _MEASURED[technology]:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if technology is Technology.TPM:
+            raise ConfigError(
+                "predict.what", f"{option} is for a platform of AMD or Intel: name one"
+            )
+        raise ConfigError("predict.what", f"{option} is not measured by {technology.value}")
+
+
+def _print_registers(options: argparse.Namespace) -> None:
+    what = read_image(options)
+    with naming(options.image):
+        prediction = predict(what, options.platform)
+    boot = prediction.platform.boot
+    path = "" if boot is Boot.UKI else f"-{boot.value}"  # an owner keeps both of one image
+    name = options.image.stem.lower() + path if options.name is None else options.name
+    profile = None if options.profile is None else Profile(options.profile)
+    values = reference_values(prediction, name, profile)
+    if _write(options, values.to_bytes()):
+        return
+    print(f"{values.name}: {values.profile.value}, {values.boot.value} boot")
+    print(f"platform {prediction.platform.name}")
+    for register, value in prediction.registers.items():
+        print(f"PCR {register:2} {value.hex()}")
+        for event in prediction.events if options.events else ():
+            if event.register == register:
+                print(f"       {event.digest.hex()} {event.subject}")
+
+
+def _print_launch(options: argparse.Namespace, platform: Platform) -> None:
+    what = read_image(options)
+    with naming(options.image):
+        boot = predict_events(what, platform.name)
+    predictions = tuple(
+        predict_launch_of(what, boot, machine) for machine in _list_machines(options)
+    )
+    technology, path = platform.technology.value, platform.boot.value
+    suffix = f"{technology}-{path}" if platform.technology is Technology.TDX else technology
+    name = f"{options.image.stem.lower()}-{suffix}" if options.name is None else options.name
+    profile = None if options.profile is None else Profile(options.profile)
+    if _write(options, encode_launches(predictions, name, profile)):
+        return
+    print(f"{name}: {profile_of(predictions[0].command_line).value}, {path} boot")
+    print(f"platform {platform.name}: {_NOT_COMPARED}")
+    for prediction in predictions:
+        _describe_launch(prediction)
+
+
+def _describe_launch(prediction: LaunchPrediction) -> None:
+    for name, value in prediction.inputs.items():
+        print(f"with {name} {value}")
+    for name, digest in name_registers(prediction).items():
+        print(f"{name} {digest.hex()}")
+
+
+def _list_machines(options: argparse.Namespace) -> tuple[Machine | None, ...]:
+    """Return a machine for each number and model of processors; None: there is no firmware."""
+    if options.firmware is None:
+        return (None,)
+    firmware = _read_firmware(options.firmware)
+    svsm = None if options.svsm is None else _read_firmware(options.svsm)
+    features: int | None = options.guest_features
+    variables_bytes = 0 if options.variables is None else options.variables.stat().st_size
+    return tuple(
+        Machine(
+            firmware=firmware,
+            svsm=svsm,
+            variables_bytes=variables_bytes,
+            vcpus=vcpus,
+            memory_mib=options.memory,
+            cpu_model=model,
+            guest_features=SNP_ACTIVE if features is None else features,
+        )
+        for model in options.cpu_model or [None]
+        for vcpus in options.vcpus or (1,)
+    )
+
+
+def _read_firmware(path: Path) -> bytes:
+    with reading(path, MAX_FIRMWARE_BYTES) as data:
+        parse_footer_table(data)
+    return data
+
+
+def _parse_counts(text: str) -> tuple[int, ...]:
+    """Return the numbers of "1,2,4-8"."""
+    counts: list[int] = []
+    for part in text.split(","):
+        match = _COUNTS.fullmatch(part)
+        if match is None:
+            break
+        low, high = int(match[1]), int(match[2] or match[1])
+        if low > high:
+            break
+        counts += range(low, min(high, MAX_PROCESSORS + 1) + 1)
+    else:
+        return tuple(counts)
+    raise argparse.ArgumentTypeError("expected numbers of processors, as 4 or 1,2,8 or 1-16")
+
+
+def _parse_features(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("expected a number, as 1 or 0x21") from error
+
+
+def _write(options: argparse.Namespace, data: bytes) -> bool:
+    """Write the values to where they are wanted; whether nothing else is to be printed."""
+    if options.output is not None:
+        write_whole(options.output, data)
+    if options.json:
+        print(data.decode(), end="")
+    return bool(options.json)

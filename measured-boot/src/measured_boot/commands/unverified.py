@@ -1,0 +1,56 @@
+"""The command `measured-boot unverified`: values for platforms that nobody has compared them on.
+
+They are computed by the specification from inputs that say everything, and marked, so that no
+program takes them for reference values.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Final
+
+from measured_boot.command_line.files import read_capped, reading
+from measured_boot.image.pe import MAX_IMAGE_BYTES
+from measured_boot.unverified.realm_calls import MAX_LIST_BYTES, measure_calls
+from measured_boot.unverified.se_header import MAX_HEADER_BYTES, parse_se_header
+
+UNVERIFIED_HELP: Final = "Compute values for Arm CCA and IBM Secure Execution; compared by nobody."
+
+
+def add_unverified(parser: argparse.ArgumentParser) -> None:
+    """Make `parser` that of the command `unverified`."""
+    kinds = parser.add_subparsers(required=True, metavar="KIND")
+    cca = kinds.add_parser("cca", help="RIM of a realm, from the calls that built it")
+    cca.add_argument("calls", type=Path, help="JSON (measured_boot.unverified.realm_calls)")
+    cca.set_defaults(command=_measure_realm)
+    se = kinds.add_parser("se", help="digests and tag of a Secure Execution header")
+    se.add_argument("header", type=Path, help="the header, cut out of an image by pvextract-hdr")
+    se.set_defaults(command=_read_header)
+
+
+def _measure_realm(options: argparse.Namespace) -> int:
+    folder = options.calls.parent
+    with reading(options.calls, MAX_LIST_BYTES) as data:
+        rim = measure_calls(data, lambda name: read_capped(folder / name, MAX_IMAGE_BYTES))
+    _print("cca", {"rim": rim.hex()})
+    return 0
+
+
+def _read_header(options: argparse.Namespace) -> int:
+    with reading(options.header, MAX_HEADER_BYTES) as data:
+        header = parse_se_header(data)
+    _print(
+        "se",
+        {
+            "se.tag": header.tag.hex(),
+            "se.image_phkh": [digest.hex() for digest in header.host_key_hashes],
+            "pld": header.page_digest.hex(),
+            "ald": header.address_digest.hex(),
+            "tld": header.tweak_digest.hex(),
+        },
+    )
+    return 0
+
+
+def _print(technology: str, values: dict[str, str | list[str]]) -> None:
+    print(json.dumps({"unverified": True, "technology": technology, **values}, indent=2))

@@ -1,0 +1,1 @@
+"""Parts of an image that decide what is measured: read, written, hashed."""

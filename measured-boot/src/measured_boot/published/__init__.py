@@ -1,0 +1,1 @@
+"""Predictions in the forms that verifiers and owners take, and the signature over them."""

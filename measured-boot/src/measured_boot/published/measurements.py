@@ -1,0 +1,58 @@
+"""Describe predictions for programs: what a verifier compares, and what it depends on.
+
+    {"version": 1, "platform", "technology", "boot", "profile", "compared": bool,
+     "inputs": {…}, "registers": {NAME: HEX}}
+
+`compared` is false where no real boot has had these registers yet: a policy has to say that it
+accepts that. Names of registers are `pcr4`, `pcr9`, `pcr11`; `launch_digest`; `mrtd`, `rtmr1`,
+`rtmr2`; `svsm_launch_digest`, which says nothing without the PCRs beside it. A register that the
+boot leaves zero is not named: nobody may match it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from measured_boot.prediction import LaunchPrediction, Prediction
+from measured_boot.published.reference_values import profile_of
+from measured_boot.tpm.pcr import ZERO_PCR
+
+VERSION: Final = 1
+
+
+def name_registers(prediction: Prediction | LaunchPrediction) -> Mapping[str, bytes]:
+    """Return the predicted registers by their names; one that stays zero is left out."""
+    if isinstance(prediction, LaunchPrediction):
+        return prediction.registers
+    return {
+        f"pcr{index}": value for index, value in prediction.registers.items() if value != ZERO_PCR
+    }
+
+
+def describe(prediction: Prediction | LaunchPrediction) -> dict[str, Any]:
+    """Return the JSON value of one prediction."""
+    platform = prediction.platform
+    inputs = prediction.inputs if isinstance(prediction, LaunchPrediction) else {}
+    return {
+        "version": VERSION,
+        "platform": platform.name,
+        "technology": platform.technology.value,
+        "boot": platform.boot.value,
+        "profile": profile_of(prediction.command_line).value,
+        "compared": platform.is_compared,
+        "inputs": dict(inputs),
+        "registers": {name: value.hex() for name, value in name_registers(prediction).items()},
+    }
+
+
+def describe_events(prediction: Prediction | LaunchPrediction) -> list[dict[str, Any]]:
+    """Return the events that a log will have, for whoever replays one."""
+    return [
+        {
+            "pcr": event.register,
+            "kind": event.kind.value,
+            "sha256": event.digest.hex(),
+            "sha384": event.wide_digest.hex(),
+            "subject": event.subject,
+        }
+        for event in prediction.events
+    ]

@@ -1,0 +1,53 @@
+"""Making an administrator, and tokens that the KBS accepts."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from guest_owner.kbs.administration.administrators import Administrators
+from guest_owner.kbs.administration.token import verify_admin_token
+from tests.unit.guest_owner.command_line import error_of, run
+
+
+def test_new_key_then_token_is_accepted(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "admin.pem"
+    assert Administrators(state).read() == ()
+    assert run("admin", "new-key", "--state", state, key, "--name", "alice") == 0
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert b"PRIVATE" not in (state / "admin-keys/alice.pem").read_bytes()
+    capsys.readouterr()
+    assert run("admin", "token", key, "--seconds", 60) == 0
+    token = capsys.readouterr().out.strip()
+    keys = Administrators(state).read()
+    assert verify_admin_token(token, keys, now=time.time()) == "alice"
+
+
+def test_new_key_replaces_nothing(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("admin", "new-key", "--state", state, tmp_path / "a") == 0
+    before = (tmp_path / "a").read_bytes(), (state / "admin-keys/admin.pem").read_bytes()
+    assert run("admin", "new-key", "--state", state, tmp_path / "b") == 1
+    assert "[admin.exists]" in error_of(capsys)
+    assert not (tmp_path / "b").exists()
+    assert run("admin", "new-key", "--state", state, tmp_path / "a", "--name", "bob") == 1
+    assert "[admin.file]" in error_of(capsys)
+    assert run("admin", "new-key", "--state", state, tmp_path / "b", "--name", "Bob") == 1
+    assert "[admin.name]" in error_of(capsys)
+    assert not (tmp_path / "b").exists()
+    assert before == ((tmp_path / "a").read_bytes(), (state / "admin-keys/admin.pem").read_bytes())
+    assert [key.name for key in Administrators(state).read()] == ["admin"]
+
+
+def test_token_wants_an_ed25519_key(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("admin", "token", state / "ca-key.pem") == 1
+    assert "[admin.key]" in error_of(capsys)
+    assert run("admin", "token", state / "ca.pem") == 1
+    assert "[admin.key]" in error_of(capsys)
+    assert run("admin", "new-key", "--state", state, tmp_path / "a") == 0
+    assert run("admin", "token", tmp_path / "a") == 0

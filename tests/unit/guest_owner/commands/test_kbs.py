@@ -1,0 +1,86 @@
+"""`guest-owner kbs`: what it leaves behind if it does not come to its end."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from guest_owner.kbs.exclusion import held_alone
+from guest_owner.kbs.store import EMPTY_POLICY
+from tests.unit.guest_owner.command_line import error_of, run
+
+
+def test_second_server_of_a_state_is_refused(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with held_alone(state, "the first"):
+        assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 1
+    assert "another `kbs serve` has it [state.held]" in error_of(capsys)
+
+
+def test_state_has_a_policy_before_it_has_keys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state"
+    (state / "ca-key.pem").mkdir(parents=True)  # as if another init had come to this point
+    assert run("kbs", "init", "--state", state, "--name", "kbs.example") == 1
+    assert "[identity.half]" in error_of(capsys)
+    assert (state / "policy.toml").read_bytes() == EMPTY_POLICY
+
+
+def test_init_with_a_bad_name_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("kbs", "init", "--state", tmp_path / "state", "--name", "a b") == 1
+    assert "[certificate.name]" in error_of(capsys)
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("host", ["bad\udcffname", "a..b", "x" * 64])
+def test_address_that_no_resolver_takes_is_refused_in_words(
+    state: Path, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    assert run("kbs", "serve", "--state", state, "--listen", f"{host}:0") == 1
+    assert "[listen.address]" in error_of(capsys)
+
+
+def test_key_with_a_passphrase_is_told_and_nobody_is_asked_for_it(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = load_pem_private_key((state / "server-key.pem").read_bytes(), None)
+    sealed = tmp_path / "sealed.pem"
+    encryption = BestAvailableEncryption(b"passphrase")
+    sealed.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    serve = ("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0", "--key", sealed)
+    assert run(*serve) == 1
+    words = error_of(capsys)
+    assert "passphrase" in words
+    assert "[tls.certificate]" in words
+
+
+class FakeServer:
+    """Serves nobody, and ends at once."""
+
+    started = True
+
+    def run(self, sockets: list[socket.socket]) -> None:
+        assert sockets
+
+
+def test_server_begins_by_removing_what_was_never_put_in_its_place(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = state / "resources/a/b/.new-1234"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half of a secret")
+    monkeypatch.setattr("guest_owner.commands.kbs.build_server", lambda *_, **__: FakeServer())
+    monkeypatch.setattr("guest_owner.commands.kbs.open_listener", lambda *_: socket.socket())
+    assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 0
+    assert "serving on https://" in capsys.readouterr().out
+    assert not left.exists()

@@ -1,0 +1,121 @@
+"""Secrets of a launch, made of what is registered; a guest takes them as they are."""
+
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ccinit.agent.jobs import launch
+from ccinit.agent.jobs.messages import LaunchRequest
+from ccinit.agent.phases.attestation import plan_resources as guests_plan
+from ccinit.errors import CcinitError
+from ccinit.formats.encoding.digest import sha256_digest
+from ccinit.formats.initdata.guest_config import OwnerConfig
+from ccinit.formats.kbs.envelope import EnvelopeKind
+from ccinit.formats.kbs.launch_secret import STATEMENT, parse_launch_statement
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.pod.manifest import parse_pod_manifest
+from ccinit.kernel.efi_secret import open_secrets
+from guest_owner.cli import main
+from guest_owner.commands.initdata import make_document
+from guest_owner.commands.launch_secret import make_entries, plan_resources
+from guest_owner.kbs.store import Store
+from tests.fakes.documents import CONFIG, FULL_POD
+from tests.fakes.launch import RESOURCES, enveloped
+
+MANIFEST = parse_pod_manifest(FULL_POD)
+DOCUMENT = make_document(CONFIG, FULL_POD)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    state = tmp_path / "state"
+    state.mkdir()
+    store = Store(state)
+    for uri, (kind, data) in RESOURCES.items():
+        store.write_resource(parse_resource_uri(uri), enveloped(uri, kind, data))
+    return store
+
+
+def reason_of(document: bytes, store: Store) -> str:
+    with pytest.raises(CcinitError) as caught:
+        make_entries(document, store, 0)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("owner", [None, OwnerConfig(port=0, client_ca_pem="roots")])
+def test_plan_is_the_guests_own(owner: OwnerConfig | None) -> None:
+    config: Any = SimpleNamespace(owner=owner)
+    wanted = guests_plan(MANIFEST, owner)
+    assert plan_resources(config, MANIFEST) == {one.uri: one.kind for one in wanted}
+
+
+def test_guest_takes_what_the_command_wrote(store: Store, tmp_path: Path) -> None:
+    before = int(time.time())
+    document = tmp_path / "initdata.toml"
+    document.write_bytes(DOCUMENT)
+    output = tmp_path / "secrets"
+    arguments = ["launch-secret", "--state", store.root, document, "--output", output]
+    assert main(list(map(str, arguments))) == 0
+    with open_secrets(str(output)) as fds:
+        channel: Any = SimpleNamespace(fds=fds)
+        wanted = guests_plan(MANIFEST)
+        reply = launch.run(LaunchRequest(wanted=wanted), channel)
+    assert [str(one.uri) for one in reply.released] == [str(one.uri) for one in wanted]
+    assert len(reply.policy_keys) == 1
+    assert before <= reply.date <= time.time()
+    said = parse_launch_statement((output / STATEMENT).read_bytes())
+    assert said.initdata == sha256_digest(DOCUMENT)
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in output.iterdir())
+    assert main(list(map(str, arguments))) == 1
+
+
+def test_what_is_not_registered_is_asked_for(store: Store) -> None:
+    assert make_entries(DOCUMENT, store, 0)
+    store.delete_resource(parse_resource_uri("kbs:///ccinit/demo/file-token"))
+    assert reason_of(DOCUMENT, store) == "resource.absent"
+
+
+def test_resource_without_its_envelope_is_refused(store: Store) -> None:
+    uri = "kbs:///ccinit/demo/file-token"
+    store.write_resource(parse_resource_uri(uri), b"token")
+    assert reason_of(DOCUMENT, store) == "envelope.json"
+    body = enveloped(uri, EnvelopeKind.IMAGE_KEY, b"token")
+    store.write_resource(parse_resource_uri(uri), body)
+    assert reason_of(DOCUMENT, store) == "envelope.kind"
+
+
+def test_short_log_psk_is_refused(store: Store) -> None:
+    uri = "kbs:///ccinit/demo/log-psk"
+    body = enveloped(uri, EnvelopeKind.LOG_PSK, b"p" * 31)
+    store.write_resource(parse_resource_uri(uri), body)
+    assert reason_of(DOCUMENT, store) == "launch_secret.log_psk"
+
+
+def test_document_that_no_launch_can_have_is_refused(store: Store) -> None:
+    assert reason_of(make_document(CONFIG, FULL_POD, "sha384"), store) == "initdata.algorithm"
+    without = CONFIG.replace('envelope = "required"', 'envelope = "none"')
+    assert without != CONFIG
+    assert reason_of(make_document(without, FULL_POD), store) == "launch_secret.envelope"
+    plugin = FULL_POD.replace("kbs:///ccinit/demo/file-token", "kbs+sample:///a/b")
+    assert plugin != FULL_POD
+    assert reason_of(make_document(CONFIG, plugin), store) == "launch_secret.plugin"
+
+
+def test_note_names_the_firmwares_limit(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = "kbs:///ccinit/demo/file-token"
+    body = enveloped(uri, EnvelopeKind.FILE, bytes(4096))
+    document = tmp_path / "initdata.toml"
+    document.write_bytes(DOCUMENT)
+    arguments = ["launch-secret", "--state", str(store.root), str(document), "--output"]
+    assert main([*arguments, str(tmp_path / "small")]) == 0
+    assert "note:" not in capsys.readouterr().out
+    store.write_resource(parse_resource_uri(uri), body)
+    assert main([*arguments, str(tmp_path / "large")]) == 0
+    assert "note: OVMF's own area has 3072 bytes" in capsys.readouterr().out
+    assert json.loads((tmp_path / "large" / STATEMENT).read_bytes())["v"] == 1

@@ -1,0 +1,261 @@
+"""`guest-owner manifest`: what it begins, what it finds, and what the guest says to the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ccinit.agent.phases.pod import _pod_files
+from ccinit.errors import ConfigError
+from ccinit.formats.initdata.document import document_digest
+from ccinit.formats.pod.manifest import parse_pod_manifest
+from ccinit.net.tls import pinned_context
+from ccinit.run.container import plan_start_order
+from ccinit.run.spec import KERNEL_PLACES as KERNEL_PLACES_OF_THE_GUEST
+from guest_owner.commands.manifest import KERNEL_PLACES, POD_FILES
+from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, KBC
+from tests.fakes.documents import CONFIG as CONFIG_WITHOUT_ROOTS
+from tests.fakes.tls_server import make_authority
+from tests.unit.guest_owner.command_line import error_of, run
+
+IMAGE = f"registry.example/team/shop@sha256:{'ab' * 32}"
+AUTHORITY = make_authority()
+CA = AUTHORITY.pem
+
+
+def with_roots(text: str) -> str:
+    """Put a real authority in the place of the fakes' own."""
+    return re.sub("-----BEGIN CERTIFICATE-----\n..==\n-----END CERTIFICATE-----\n", CA, text)
+
+
+CONFIG = with_roots(CONFIG_WITHOUT_ROOTS)
+SECOND = '[[container]]\nname = "other"\nimage = "shop"\n'
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Path:
+    """A pod.toml as `init` makes it."""
+    (tmp_path / "ca.pem").write_text(CA)
+    assert init(tmp_path, IMAGE) == 0
+    return tmp_path / "pod.toml"
+
+
+def init(folder: Path, image: str, scratch_mib: int = 64) -> int:
+    return run(
+        *("manifest", "init", "--image", image, "--name", "shop", "--ca", folder / "ca.pem"),
+        *("--scratch-mib", scratch_mib, "--output", folder / "pod.toml"),
+    )
+
+
+def test_begun_manifest_is_one_that_the_guest_accepts(
+    pod: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = parse_pod_manifest(pod.read_text())
+    assert (made.name, made.images[0].reference, made.images[0].ca_pem) == ("shop", IMAGE, CA)
+    assert made.volume("scratch").size_bytes == 64 << 20
+    assert made.allow.exec == made.allow.evidence == ()
+    assert run("manifest", "check", pod) == 0
+    assert "would accept" in capsys.readouterr().out
+
+
+def test_begun_manifest_may_be_one_without_a_disk(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text(CA)
+    assert init(tmp_path, IMAGE, scratch_mib=0) == 0
+    assert parse_pod_manifest((tmp_path / "pod.toml").read_text()).volumes == ()
+
+
+def test_image_without_a_digest_begins_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ca.pem").write_text(CA)
+    assert init(tmp_path, "registry.example/team/shop:latest") == 1
+    assert "[reference." in error_of(capsys)
+    assert not (tmp_path / "pod.toml").exists()
+
+
+def test_manifest_of_another_form_is_refused_as_the_guest_would(
+    pod: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pod.write_text(pod.read_text() + "[allow]\nshell = true\n")
+    assert run("manifest", "check", pod) == 1
+    assert "[pod.allow" in error_of(capsys)
+
+
+VOLUME = """[[volume]]
+name = "data"
+kind = "persistent"
+size_bytes = 67108864
+key = "kbs:///ccinit/shop/volume-key-data"
+grown_from_bytes = [33554432, 16777216]
+"""
+
+
+def test_volume_that_would_grow_is_told(pod: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.write_text(pod.read_text() + VOLUME)
+    assert run("manifest", "check", pod) == 0
+    assert "data: a file system of a disk of 16777216 or 33554432 bytes" in capsys.readouterr().out
+
+
+def test_volume_that_cannot_grow_is_refused_as_the_guest_would(
+    pod: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pod.write_text(pod.read_text() + VOLUME + 'format = "luks2"\n')
+    assert run("manifest", "check", pod) == 1
+    assert "ccinit grows [pod.volume.grown_from_bytes]" in error_of(capsys)
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        ("shop waits for other, which starts later", 'kind = "init"\ndepends_on = ["other"]\n'),
+        ("has to end", 'kind = "init"\nrestart = "always"\n'),
+        ("wait for each other", 'depends_on = ["other"]\n'),
+    ],
+)
+def test_order_that_cannot_be_is_found_before_the_guest_does(
+    pod: Path, capsys: pytest.CaptureFixture[str], found: str, text: str
+) -> None:
+    begun = pod.read_text().replace('restart = "on-failure"\n', "")
+    circle = 'depends_on = ["shop"]\n' if "wait for each" in found else ""
+    pod.write_text(begun.replace('image = "shop"\n', f'image = "shop"\n{text}') + SECOND + circle)
+    with pytest.raises(ConfigError) as caught:
+        plan_start_order(parse_pod_manifest(pod.read_text()).containers)
+    assert run("manifest", "check", pod) == 1
+    printed = capsys.readouterr().out
+    assert caught.value.reason in printed
+    assert found in printed
+
+
+@pytest.mark.parametrize(
+    ("found", "file"),
+    [
+        ("two things at /etc/hosts", "/etc/hosts"),
+        ("two things at /data", "/data"),
+        ("/proc/key is the kernel's", "/proc/key"),
+    ],
+)
+def test_place_that_is_taken_is_found(
+    pod: Path, capsys: pytest.CaptureFixture[str], found: str, file: str
+) -> None:
+    mount = '[[container.mount]]\nvolume = "scratch"\npath = "/data"\n'
+    secret = f'[[secret]]\ncontainer = "shop"\nuri = "kbs:///a/b/c"\nfile = "{file}"\n'
+    text = pod.read_text().replace("[[volume]]", f"{mount}\n[[volume]]")
+    pod.write_text(text)
+    assert run("manifest", "check", pod) == 0
+    pod.write_text(text + secret)
+    assert run("manifest", "check", pod) == 1
+    assert found in capsys.readouterr().out
+
+
+def test_two_texts_at_one_place_are_found(pod: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = '[[file]]\ncontainer = "shop"\npath = "/etc/app.conf"\ntext = "a"\n'
+    pod.write_text(pod.read_text() + file)
+    assert run("manifest", "check", pod) == 0
+    pod.write_text(pod.read_text() + file)
+    assert run("manifest", "check", pod) == 1
+    assert "two things at /etc/app.conf" in capsys.readouterr().out
+
+
+BROKEN = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+LEAF = AUTHORITY.issue()[1].public_bytes(Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize(
+    ("roots", "found"), [(BROKEN, "not PEM certificates"), (LEAF, "not one of an authority")]
+)
+def test_roots_that_the_guest_could_trust_nobody_by_are_found(
+    pod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], roots: str, found: str
+) -> None:
+    config = tmp_path / "ccinit.toml"
+    owner = f"[owner]\nclient_ca = '''\n{CA}'''\n"
+    config.write_text(CONFIG + owner)
+    assert run("manifest", "check", pod, "--config", config) == 0
+    with pytest.raises(ConfigError, match=r"net\.roots"):
+        pinned_context(roots, check_time=True)
+    config.write_text((CONFIG + owner).replace(CA, roots))
+    registry = f"[[registry]]\nlocation = 'in.example'\nca = '''\n{roots}'''\n"
+    pod.write_text(pod.read_text().replace(CA, roots) + registry)
+    capsys.readouterr()
+    assert run("manifest", "check", pod, "--config", config) == 1
+    printed = capsys.readouterr().out
+    places = ("image shop, ca", "registry in.example, ca", "kbs.ca", "owner.client_ca")
+    for place in places:
+        assert f"net.roots  {place}: " in printed
+    assert printed.count(found) == len(places)
+
+
+def test_roots_that_are_no_certificate_begin_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ca.pem").write_text(BROKEN)
+    assert init(tmp_path, IMAGE) == 1
+    assert "[net.roots]" in error_of(capsys)
+    assert not (tmp_path / "pod.toml").exists()
+
+
+def test_places_are_those_of_the_guest() -> None:
+    assert set(KERNEL_PLACES) == set(KERNEL_PLACES_OF_THE_GUEST)
+    assert set(POD_FILES) == {bind.target for bind in _pod_files()}
+
+
+def test_plugins_secret_needs_a_kbs_without_envelopes(
+    pod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "ccinit.toml"
+    secret = '[[secret]]\ncontainer = "shop"\nuri = "kbs+pki:///cert"\nfile = "/cert"\n'
+    pod.write_text(pod.read_text() + secret)
+    for envelope, status in (("required", 1), ("none", 0)):
+        config.write_text(CONFIG.replace('"required"', f'"{envelope}"'))
+        assert run("manifest", "check", pod, "--config", config) == status
+    assert "kbs.envelope" in capsys.readouterr().out
+
+
+def test_digests_are_those_of_the_documents_that_would_be_made(
+    pod: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, document = tmp_path / "ccinit.toml", tmp_path / "initdata.toml"
+    config.write_text(CONFIG)
+    assert run("manifest", "digest", pod, "--config", config) == 0
+    printed = capsys.readouterr().out
+    for platform, algorithm in (("tpm", "sha256"), ("tdx", "sha384")):
+        made = ("--config", config, "--pod", pod, "--output", document, "--platform", platform)
+        assert run("initdata", "make", *made) == 0
+        assert document_digest(document.read_bytes(), algorithm).hex() in printed
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> tuple[object, ...]:
+    """What `check` and `digest` are given for a pod whose KBS and roots CoCo's files name."""
+    texts = {"pod": BARE_POD, "ccinit": BARE_CONFIG, "aa": AA, "cdh": CDH}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.toml").write_text(with_roots(text))
+    pod, *options = (tmp_path / f"{name}.toml" for name in texts)
+    return (pod, *sum(zip(("--config", "--aa", "--cdh"), options, strict=True), ()))
+
+
+def test_manifest_with_cocos_files_is_checked_as_the_guest_would(
+    tmp_path: Path, coco: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("manifest", "check", *coco) == 0
+    assert "would accept" in capsys.readouterr().out
+    assert run("manifest", "check", *coco[:-2]) == 1
+    assert "[pod.image.ca]" in error_of(capsys)
+    (tmp_path / "cdh.toml").write_text(with_roots(KBC) + "[image]\nwork_dir = '/run'\n")
+    assert run("manifest", "check", *coco) == 1
+    assert "[cdh.image.work_dir]" in error_of(capsys)
+    (tmp_path / "cdh.toml").write_text(with_roots(CDH))
+    (tmp_path / "ccinit.toml").write_text(CONFIG)
+    assert run("manifest", "check", *coco) == 1
+    assert "[ccinit.kbs.twice]" in error_of(capsys)
+
+
+def test_digest_is_of_the_document_with_cocos_files(
+    tmp_path: Path, coco: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("manifest", "digest", *coco) == 0
+    printed = capsys.readouterr().out
+    document = tmp_path / "initdata.toml"
+    options = ("--pod", coco[0], *coco[1:], "--output", document)
+    assert run("initdata", "make", *options) == 0
+    assert document_digest(document.read_bytes(), "sha256").hex() in printed

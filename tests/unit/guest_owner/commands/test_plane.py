@@ -1,0 +1,48 @@
+"""What `guest-owner logs` prints of what a guest streams."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgpack  # type: ignore[import-untyped]
+import pytest
+
+from ccinit.formats.planes.owner_rpc import Stream
+from ccinit.formats.sealed_log import Kind
+from guest_owner.commands import plane as plane_command
+from guest_owner.plane.open_call import Streams
+from tests.unit.guest_owner.command_line import run
+
+
+class Client:
+    """A guest that remembers these lines."""
+
+    def __init__(self, *lines: bytes) -> None:
+        self._lines = lines
+
+    def stream(self, _method: str, *_params: object, streams: Streams) -> None:
+        for number, line in enumerate(self._lines):
+            entry = [number, 1_500_000, Kind.STDOUT, "web", line]
+            streams.sinks[Stream.OUTPUT](msgpack.packb(entry))
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"), [((b"hello\n",), False), ((), True)], ids=["some", "none"]
+)
+def test_nothing_to_print_is_told_as_that(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    lines: tuple[bytes, ...],
+    *,
+    said: bool,
+) -> None:
+    @contextmanager
+    def connect(_arguments: object) -> Iterator[Client]:
+        yield Client(*lines)
+
+    monkeypatch.setattr(plane_command, "connect", connect)
+    assert run("logs", "--container", "web", "--state", tmp_path) == 0
+    printed = capsys.readouterr()
+    assert ("stdout:web  hello" in printed.out) != said
+    assert ("the sealed log has all" in printed.err) == said

@@ -1,0 +1,226 @@
+"""The owner's commands for logs: what is printed, and the exit code."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import CcinitError, FormatError
+from ccinit.formats.evidence.log_key import encode_log_evidence
+from ccinit.formats.kbs.launch_secret import vouch_for_log
+from ccinit.formats.planes.host_rpc import Code, Phase
+from ccinit.formats.sealed_log import BootId, Kind, report_data
+from ccinit.seal.log import MIN_CAPACITY, SealedLog
+from ccinit.secret import Secret
+from guest_owner.commands import unseal as unseal_command
+from guest_owner.commands.unseal import (
+    EXIT_BAD,
+    EXIT_GOOD,
+    EXIT_OPEN,
+    add_parser,
+    evidence_verifier,
+    exit_code,
+    text_lines,
+)
+from guest_owner.kbs.references import References
+from guest_owner.log_key import LogKey, parse_log_key
+from guest_owner.unseal import Unsealed, unseal
+
+OWNER = LogKey(b"o" * 32)
+PSK = b"p" * 32
+
+
+def make_stream(*, ended: bool = True) -> bytes:
+    log = SealedLog(capacity=MIN_CAPACITY, clock=lambda: 1_500_000)
+    log.append(Kind.EVENT, "", b"too early")
+    log.open(OWNER.public_bytes, BootId(b"b" * 16))
+    log.bind(b"evidence")
+    log.public_event(Phase.ATTEST, Code.OK)
+    log.mix(Secret(PSK))
+    log.append(Kind.STDOUT, "web", b"\x1b]0;title\x07 ok \xff\n")
+    if ended:
+        log.close(b"stopped by the owner")
+    return log.ring.read(0, MIN_CAPACITY).data
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers(required=True))
+    return parser.parse_args(arguments)
+
+
+def run(*arguments: str) -> int:
+    parsed = parse(*arguments)
+    code: int = parsed.func(parsed)
+    return code
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    OWNER.write(tmp_path / "key")
+    (tmp_path / "psk").write_bytes(PSK)
+    (tmp_path / "log").write_bytes(make_stream())
+    return tmp_path
+
+
+def test_command_new_key_prints_what_the_file_opens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log.key"
+    assert run("log-key", "new", str(path)) == EXIT_GOOD
+    printed = capsys.readouterr().out.strip()
+    assert printed == parse_log_key(path.read_bytes()).public_text
+    assert run("log-key", "public", str(path)) == EXIT_GOOD
+    assert capsys.readouterr().out.strip() == printed
+
+
+def test_command_prints_text_without_control_characters(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(
+        "unseal", str(files / "log"), "--key", str(files / "key"), "--psk", str(files / "psk")
+    )
+    out = capsys.readouterr().out
+    assert code == EXIT_OPEN, "nobody checked the evidence"
+    assert "\x1b" not in out
+    assert "      1.500000  stdout:web  \\x1b]0;title\\x07 ok \\xff\n" in out
+    assert "code  phase ATTEST code OK" in out
+    assert "-- 1 entries were dropped here --" in out
+    assert "report  stopped by the owner" in out
+    assert "NOT CHECKED" in out
+    assert "verdict    complete, in order, signed to the end" in out
+
+
+def test_command_prints_json_lines(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(
+        "unseal",
+        str(files / "log"),
+        "--key",
+        str(files / "key"),
+        "--psk",
+        str(files / "psk"),
+        "--json",
+    )
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["kind"] for row in rows[:-1]] == [
+        "evidence", "code", "mix", "stdout", "report", "end",
+    ]  # fmt: skip
+    assert rows[3]["data"] == "G10wO3RpdGxlByBvayD/Cg=="
+    assert rows[-1]["ended"]
+    assert rows[-1]["findings"] == []
+    assert rows[-1]["bound"] is None
+
+
+def test_command_names_what_is_wrong(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stream = bytearray((files / "log").read_bytes())
+    stream[1192 + 512 * 3 + 40] ^= 1
+    (files / "log").write_bytes(stream)
+    code = run(
+        "unseal", str(files / "log"), "--key", str(files / "key"), "--psk", str(files / "psk")
+    )
+    assert code == EXIT_BAD
+    assert "WRONG      record 4: unseal.forged" in capsys.readouterr().out
+
+
+def test_command_with_a_state_judges_the_evidence(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(unseal_command, "evidence_verifier", lambda *_: lambda *_: "image x (prod)")
+    arguments = ["unseal", str(files / "log"), "--key", str(files / "key"), "--state", str(files)]
+    assert run(*arguments, "--psk", str(files / "psk")) == EXIT_GOOD
+    assert "evidence   image x (prod)" in capsys.readouterr().out
+
+
+def test_command_takes_the_state_of_the_other_commands(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unseal_command, "evidence_verifier", lambda *_: lambda *_: "image x (prod)")
+    arguments = ["unseal", str(files / "log"), "--key", str(files / "key")]
+    arguments += ["--psk", str(files / "psk")]
+    assert run(*arguments) == EXIT_OPEN
+    monkeypatch.setenv("GUEST_OWNER_STATE", str(files))
+    assert run(*arguments) == EXIT_GOOD
+
+
+def test_command_prints_the_entries_that_are_asked_for_and_verifies_all(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["unseal", str(files / "log"), "--key", str(files / "key")]
+    arguments += ["--psk", str(files / "psk"), "--json"]
+
+    def shown(*more: str) -> list[str]:
+        run(*arguments, *more)
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert rows[-1]["ended"]
+        return [row["kind"] for row in rows[:-1]]
+
+    assert shown("--kind", "report", "--kind", "code") == ["code", "report"]
+    assert shown("--source", "web") == ["stdout"]
+    assert shown("--source", "web", "--kind", "code") == []
+
+
+def test_log_that_is_not_over_is_not_called_wrong() -> None:
+    lines = "\n".join(text_lines(verdict(make_stream(ended=False))))
+    assert "OPEN       record" in lines
+    assert "WRONG" not in lines
+
+
+def verdict(stream: bytes) -> Unsealed:
+    return unseal(stream, OWNER, psk=PSK, verify_evidence=lambda *_: "image x (prod), pod y")
+
+
+def test_exit_code_tells_whole_open_and_wrong_apart() -> None:
+    whole, unfinished = make_stream(), make_stream(ended=False)
+    assert exit_code(verdict(whole)) == EXIT_GOOD
+    assert exit_code(verdict(unfinished)) == EXIT_OPEN
+    assert exit_code(verdict(whole[:-1])) == EXIT_BAD
+    assert exit_code(verdict(b"")) == EXIT_BAD
+    assert "image x (prod), pod y" in "\n".join(text_lines(verdict(whole)))
+
+
+def test_evidence_that_does_not_verify_is_loud() -> None:
+    def refuse(*_: object) -> str:
+        raise FormatError("evidence.tee", "unknown")
+
+    result = unseal(make_stream(), OWNER, psk=PSK, verify_evidence=refuse)
+    assert exit_code(result) == EXIT_BAD
+    assert "DOES NOT VERIFY" in "\n".join(text_lines(result))
+
+
+def test_evidence_of_an_unknown_tee_is_refused() -> None:
+    verify = evidence_verifier(References(sets=(), attestation_keys=(), initdata=()))
+    evidence = encode_log_evidence("sampledevice", b"{}")
+    with pytest.raises(CcinitError) as error:
+        verify(evidence, BootId(bytes(16)), bytes(32))
+    assert error.value.reason == "evidence.tee"
+
+
+def test_tpm_evidence_goes_to_its_verifier() -> None:
+    verify = evidence_verifier(References(sets=(), attestation_keys=(), initdata=()))
+    quote = {"signature": "AA==", "message": "AA==", "pcrs": ["00" * 32] * 24}
+    evidence = json.dumps({"tpm_quote": quote, "ak_public": "AA=="}).encode()
+    with pytest.raises(CcinitError) as error:
+        verify(encode_log_evidence("tpm", evidence), BootId(bytes(16)), bytes(32))
+    assert error.value.reason.startswith("tpm2.")
+
+
+def test_log_of_a_judged_launch_is_vouched_for_by_its_psk() -> None:
+    log = SealedLog(capacity=MIN_CAPACITY, clock=lambda: 1_500_000)
+    boot_id = BootId(b"b" * 16)
+    public_key = log.open(OWNER.public_bytes, boot_id)
+    voucher = vouch_for_log(PSK, report_data(boot_id, public_key))
+    log.bind(encode_log_evidence("sev", voucher))
+    log.mix(Secret(PSK))
+    log.close()
+    stream = log.ring.read(0, MIN_CAPACITY).data
+
+    def read(psk: bytes | None) -> Unsealed:
+        judge = evidence_verifier(References(), psk)
+        return unseal(stream, OWNER, psk=PSK, verify_evidence=judge)
+
+    result = read(PSK)
+    assert (result.bound, exit_code(result)) == (True, EXIT_GOOD)
+    assert "judged" in result.guest
+    for psk in (b"q" * 32, None):
+        assert read(psk).bound is False

@@ -1,0 +1,144 @@
+import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import CcinitError
+from guest_owner.kbs.audit.log import (
+    MAX_TEXT,
+    AuditLog,
+    AuditRecord,
+    Decision,
+    Event,
+    decode_claims,
+    read_audit,
+)
+from tests.unit.guest_owner.kbs.audit_records import RECORD
+
+
+def test_append_then_read_gives_the_records_in_order(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl")
+    log.append(RECORD)
+    log.append(
+        AuditRecord(
+            event=Event.RESOURCE,
+            session="label",
+            tee="tpm",
+            decision=Decision.RELEASED,
+            resource="kbs:///a/b/c",
+        )
+    )
+    first, second = read_audit(tmp_path / "audit.jsonl")
+    assert first["claims"] == [{"name": "pcr.9", "expected": "aa", "got": "aa", "holds": True}]
+    assert (second["decision"], second["resource"]) == ("released", "kbs:///a/b/c")
+    assert "claims" not in second
+    assert str(first["time"]) <= str(second["time"])
+    assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_append_keeps_one_record_a_line_whatever_a_peer_sends(tmp_path: Path) -> None:
+    path = tmp_path / "audit-strangers.jsonl"
+    hostile = 'x"}\n{"time":"now"\r\u2028\x1b[2J' + "y" * (2 * MAX_TEXT)
+    AuditLog(tmp_path / "audit.jsonl").append(
+        AuditRecord(
+            event=Event.AUTH, session="", tee=hostile, decision=Decision.REFUSED, reason=hostile
+        )
+    )
+    assert path.read_bytes().count(b"\n") == 1
+    assert path.read_bytes().isascii()
+    (record,) = read_audit(tmp_path / "audit.jsonl")
+    assert record["tee"] == hostile[:MAX_TEXT]
+
+
+def test_everything_that_an_administrator_registers_is_named(tmp_path: Path) -> None:
+    names = ", ".join(f"reference image-{number}" for number in range(1000))
+    record = AuditRecord(
+        event=Event.ADMIN,
+        session="",
+        tee="",
+        decision=Decision.ACCEPTED,
+        request="POST /kbs/v0/reference-value" + "x" * MAX_TEXT,
+        administrator="alice",
+        registered=names,
+    )
+    AuditLog(tmp_path / "audit.jsonl").append(record)
+    (read,) = read_audit(tmp_path / "audit.jsonl")
+    assert read["registered"] == names
+    assert read["request"] == record.request[:MAX_TEXT]
+
+
+def test_append_that_cannot_write_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CcinitError) as caught:
+        AuditLog(tmp_path / "absent/audit.jsonl").append(RECORD)
+    assert caught.value.reason == "audit.write"
+
+
+@contextmanager
+def room_for(size_bytes: int) -> Iterator[None]:
+    """Let files grow to this size and no further; a write that crosses it is a short one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_record_that_fits_only_in_part_is_refused_and_leaves_the_log_as_it_was(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    observed: list[AuditRecord] = []
+    log = AuditLog(path, observe=observed.append)
+    log.append(RECORD)
+    before = path.read_bytes()
+    with room_for(len(before) + 20), pytest.raises(CcinitError) as caught:
+        log.append(RECORD)
+    assert caught.value.reason == "audit.write"
+    assert path.read_bytes() == before
+    assert observed == [RECORD]
+    log.append(RECORD)
+    assert len(list(read_audit(path))) == 2
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]", b'{"time": "now"}', b"\xff", b'{"time": "\xe9"}'])
+def test_read_audit_names_the_line_that_is_broken(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "audit.jsonl"
+    AuditLog(path).append(RECORD)
+    with path.open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(CcinitError, match="line 2") as caught:
+        list(read_audit(path))
+    assert caught.value.reason == "audit.line"
+
+
+def test_accepted_registers_are_hex_by_number(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    pcrs = {str(index): f"{index:02x}" * 32 for index in range(24)}
+    AuditLog(path).append(
+        AuditRecord(
+            event=Event.ATTEST,
+            session="s",
+            tee="tpm",
+            decision=Decision.ACCEPTED,
+            measured={"pcr": pcrs},
+        )
+    )
+    record = json.loads(path.read_text())
+    assert record["pcr"]["9"] == "09" * 32
+    assert len(record["pcr"]) == 24
+
+
+@pytest.mark.parametrize(
+    "claims", ["x", ["x"], [{"name": "pcr.9", "expected": "a", "got": "b"}], [{"name": 1}]]
+)
+def test_decode_claims_refuses_what_no_appraisal_wrote(claims: object) -> None:
+    good = {"name": "pcr.9", "expected": "a", "got": "b", "holds": True}
+    assert decode_claims({"claims": [good]})[0].name == "pcr.9"
+    assert decode_claims({}) == ()
+    with pytest.raises(CcinitError) as caught:
+        decode_claims({"claims": claims})
+    assert caught.value.reason.startswith("audit.claims")
