@@ -21,10 +21,10 @@ class Socket(socket.socket):
     def listen(self, _backlog: int = 0) -> None:
         """Stay closed to others."""
 
-    def setsockopt(self, level: int, option: int, *value: object) -> None:
+    def setsockopt(self, level: int, option: int, value: int) -> None:  # type: ignore[override]
         if option == self.refused:
             raise OSError(errno.ENOPROTOOPT, "refused")
-        super().setsockopt(level, option, *value)  # type: ignore[call-overload]
+        super().setsockopt(level, option, value)
 
 
 @pytest.mark.parametrize("option", [socket.SO_REUSEADDR, socket.IPV6_V6ONLY])
