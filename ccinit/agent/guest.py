@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
 from ccinit.errors import CcinitError, as_known
+from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.event_loop import EventLoop, Turn, deadline
 from ccinit.seal.log import SealedLog
@@ -97,7 +98,7 @@ class EarlyGuest:
 
     Attributes:
         teardown: the way down.
-        failures: why the guest gives up although no phase failed.
+        failures: why the guest gives up although no phase failed, and the host's code for it.
     """
 
     loop: EventLoop
@@ -105,11 +106,11 @@ class EarlyGuest:
     log: SealedLog
     service: HostService
     teardown: Teardown
-    failures: list[CcinitError] = field(default_factory=list)
+    failures: list[tuple[CcinitError, Code]] = field(default_factory=list)
 
-    def give_up(self, error: CcinitError) -> None:
-        """End the guest, in order, for a fault that no phase waits for."""
-        self.failures.append(error)
+    def give_up(self, error: CcinitError, code: Code = Code.STORAGE) -> None:
+        """End the guest, in order, for a fault that no phase waits for; `code` is for the host."""
+        self.failures.append((error, code))
         self.service.stopping.set()
 
     def event(self, text: str) -> None:

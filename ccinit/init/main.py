@@ -152,13 +152,11 @@ async def _stop_on_wish(guest: EarlyGuest, life: Task[None]) -> None:
 
 
 def _given_up(guest: EarlyGuest) -> PhaseError | None:
-    """Why the guest stopped itself; None if someone wished it.
-
-    Only the disks make it do so; another cause would have to bring its own code.
-    """
+    """Why the guest stopped itself; None if someone wished it."""
     if not guest.failures:
         return None
-    return PhaseError(guest.state.phase, Code.STORAGE, guest.failures[0])
+    error, code = guest.failures[0]
+    return PhaseError(guest.state.phase, code, error)
 
 
 def _internal(guest: EarlyGuest, error: BaseException) -> PhaseError:

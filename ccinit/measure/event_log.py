@@ -6,8 +6,10 @@ keeps for it is of no use here, where the log's process ends with the boot). The
 the register with every pending digest, and only when the register is seen to hold them all the
 events are *settled* and become records. A child that ended half-way is repeated with the same
 request: where it had come to is told by the register, whose value after each digest is known, so no
-event is measured twice. A register with any other value was extended by somebody else, and the
-guest ends: its log would prove nothing any more.
+event is measured twice. While anything is pending the register may hold more than the records say,
+so no evidence is to be made before that is settled. A register with any other value was extended by
+somebody else; that is final, because the log would prove nothing any more: whoever has the
+extending done ends the guest (`ccinit.agent.platform.measurement`).
 
 Which events there are, and who does the extending, is decided by `ccinit.agent`.
 """
@@ -47,6 +49,11 @@ class EventLog:
     def value(self) -> bytes:
         """What the register holds after the settled events."""
         return self._value
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether events are announced and not settled: the register may hold some of them."""
+        return bool(self._pending)
 
     @property
     def records(self) -> bytes:

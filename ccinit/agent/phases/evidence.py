@@ -48,7 +48,9 @@ async def answering(
             evidence = await collect_evidence(guest, configured, question.report_data)
         else:
             async with guest.evidence_turn:
-                request = _evidence_request(configured, question.report_data, question.request)
+                request = await _evidence_request(
+                    configured, question.report_data, question.request
+                )
                 made = await first.run(
                     request,
                     EvidenceReply,
@@ -89,7 +91,7 @@ async def collect_evidence(guest: Guest, configured: Configured, report_data: by
     needed = evidence_needs_request(configured.platform.tee)
     verifiers_request = guest.verifiers_request.text if needed else b""
     async with guest.evidence_turn:
-        request = _evidence_request(configured, report_data, verifiers_request)
+        request = await _evidence_request(configured, report_data, verifiers_request)
         reply = await run_on_platform(
             guest,
             configured.platform,
@@ -145,7 +147,7 @@ def _keep_request(guest: Guest, configured: Configured, request: bytes) -> None:
         guest.verifiers_request.text = request
 
 
-def _evidence_request(
+async def _evidence_request(
     configured: Configured, report_data: bytes, verifiers_request: bytes
 ) -> EvidenceRequest:
     """To be made in turn: what is measured later would be in the register and not in `events`."""
@@ -157,7 +159,7 @@ def _evidence_request(
     return EvidenceRequest(
         tee=tee,
         report_data=report_data,
-        events=configured.measurement.records,
+        events=await configured.measurement.records(),
         initdata=stated,
         request=verifiers_request,
     )

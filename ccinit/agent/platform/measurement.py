@@ -7,6 +7,10 @@ measured again, or a workload could fill the log; such starts are in the sealed 
 event is in the sealed log, with the register's value, so that the owner can replay them; where the
 platform has no register (SNP, TDX before Linux 6.16) that is all, and the log says so.
 
+Evidence goes out only with a log that replays to the register. A measurement that failed or was
+left half-way stays pending, and the next one, or the next evidence, finishes it first; evidence
+that cannot is not made. A register that somebody else extended ends the guest, whoever asked.
+
 A host that sees the digests on their way to a vTPM learns nothing: the texts are made of the
 manifest, which it delivered itself.
 """
@@ -23,6 +27,7 @@ from ccinit.errors import ChildError, LimitExceededError, VerificationError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.encoding.json_text import canonical_json
 from ccinit.formats.kbs.debug_grant import DebugGrant
+from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.planes.workload_api import EVENT_DOMAIN_PREFIX
 from ccinit.formats.tcg.aael import COCO_DOMAIN, GUEST_DOMAIN, OPEN_DEBUG, AaelEvent
 from ccinit.formats.tcg.event_log import replay
@@ -87,10 +92,21 @@ class RuntimeMeasurement:
             self._name = register.name
             self._log = EventLog(register.number, register.algorithm)
 
-    @property
-    def records(self) -> bytes:
-        """What is measured so far, as records for the evidence; empty if there is no register."""
-        return b"" if self._log is None else self._log.records
+    async def records(self) -> bytes:
+        """Return what is measured so far, for the evidence; empty if there is no register.
+
+        They replay to the register: what a child that was late, or whose caller went away, may have
+        extended it with is finished first. The caller holds the guest's turn for evidence.
+
+        Raises:
+            CcinitError: it could not be; there must be no evidence now.
+        """
+        if self._log is None:
+            return b""
+        if self._log.is_pending:
+            self._guest.event(f"events for {self._name} are pending, and finished now")
+            await self._measure_or_end(())
+        return self._log.records
 
     def note(self, event: AaelEvent) -> None:
         """Keep an event for the next `measure`."""
@@ -100,7 +116,8 @@ class RuntimeMeasurement:
         """Measure what was noted.
 
         Raises:
-            CcinitError: it could not be; the thing that is about to happen must not happen.
+            CcinitError: it could not be; the thing that is about to happen must not happen, and the
+                phase that waits for it fails.
         """
         events, self._noted = tuple(self._noted), []
         async with self._guest.evidence_turn:
@@ -118,7 +135,7 @@ class RuntimeMeasurement:
             raise LimitExceededError("event_log.workload", f"at most {MAX_WORKLOAD_BYTES} bytes")
         self._workload_bytes += size
         async with self._guest.evidence_turn:
-            await self._measure((event,))
+            await self._measure_or_end((event,))
 
     @property
     def is_proven(self) -> bool:
@@ -134,7 +151,7 @@ class RuntimeMeasurement:
         boundary = DEBUG_REGISTERS.get(self._tee)
         async with self._guest.evidence_turn:
             if self._node is None or boundary is None:
-                await self._measure((event,))
+                await self._measure_or_end((event,))
                 return
             before = bytes(boundary.algorithm.digest_bytes)  # once in the life of a boot
             extension = Extension(before=before, digests=(event.digest(boundary.algorithm),))
@@ -143,6 +160,17 @@ class RuntimeMeasurement:
             if value != replay(extension.digests, boundary.algorithm, before):
                 raise VerificationError("event_log.register", f"{boundary.name}: {value.hex()}")
             self._guest.event(f"{boundary.name} holds {value.hex()}")
+
+    async def _measure_or_end(self, events: tuple[AaelEvent, ...]) -> None:
+        """Measure for whoever outlives a refusal; one by the register ends the guest all the same.
+
+        For it is final: this log will never replay to the register again.
+        """
+        try:
+            await self._measure(events)
+        except VerificationError as error:
+            self._guest.give_up(error, Code.INTERNAL)
+            raise
 
     async def _measure(self, events: tuple[AaelEvent, ...]) -> None:
         if self._node is None or self._log is None:

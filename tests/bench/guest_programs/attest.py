@@ -20,6 +20,7 @@ from ccinit.agent.host_service import HostService
 from ccinit.agent.phases import attestation, evidence
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.platform import devices
+from ccinit.agent.platform.measurement import RuntimeMeasurement
 from ccinit.agent.processes.children import Children
 from ccinit.agent.state import BootState
 from ccinit.attest.detect import Platform
@@ -55,11 +56,12 @@ def configured(url: str, ca_pem: str, document: bytes) -> Configured:
         transport=KbsTransport.TCP,
         tee_key_algorithm=TeeKeyAlgorithm.P256,
     )
+    platform = Platform(tee=Tee.TPM)
     parts = SimpleNamespace(
         config=SimpleNamespace(kbs=kbs, owner=None, limits=Limits()),
         manifest=SimpleNamespace(name=POD, volumes=(), images=(), registries=(), secrets=()),
-        platform=Platform(tee=Tee.TPM),
-        measurement=SimpleNamespace(records=b""),
+        platform=platform,
+        measurement=RuntimeMeasurement(cast("Guest", None), platform),  # no register
         document=document,
     )
     return cast("Configured", parts)

@@ -62,6 +62,7 @@ from tests.fakes.azure import (
     encode_report,
 )
 from tests.fakes.azure_metadata import Metadata, running_metadata
+from tests.fakes.measured_events import MeasuredEvents
 from tests.fakes.snp import Chain, FakeSnp, der_of
 from tests.fakes.swtpm import Swtpm
 from tests.fakes.tdx_device import td_report
@@ -212,7 +213,7 @@ class Guest:
                 kbs=config, limits=Limits(attest_seconds=60), log=LogConfig(public_key=b"owner")
             ),
             platform=Platform(tee=TEES[self.kind]),
-            measurement=SimpleNamespace(records=b""),
+            measurement=MeasuredEvents(),
             document=self.document,
         )
 

@@ -42,6 +42,7 @@ from ccinit.kernel.event_loop import EventLoop, Turn
 from ccinit.kernel.process import owned_pids
 from guest_owner.kbs.store import Store
 from host_runtime.kbs_relay import KbsAddress, guest_path, open_unix_listener, serve
+from tests.fakes.measured_events import MeasuredEvents
 from tests.fakes.tpm_device import SimulatedTpm
 from tests.integration.kbs.harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs
 
@@ -108,7 +109,7 @@ def attest(kbs: Kbs, **options: Any) -> KbsReply:
         config=SimpleNamespace(kbs=config, limits=Limits(attest_seconds=30)),
         manifest=manifest,
         platform=Platform(tee=Tee.TPM),
-        measurement=SimpleNamespace(records=b""),
+        measurement=MeasuredEvents(),
         document=options.get("document", DOCUMENT),
     )
     children = Children(

@@ -41,6 +41,7 @@ from ccinit.formats.sealed_log import BootId
 from ccinit.kernel.event_loop import EventLoop, Turn
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence
+from tests.fakes.measured_events import MeasuredEvents
 from tests.fakes.snp import FakeSnp
 from tests.fakes.svsm import VTPM, Svsm
 from tests.fakes.swtpm import Swtpm
@@ -140,7 +141,7 @@ class Guest:
                 kbs=config, limits=Limits(attest_seconds=60), log=LogConfig(public_key=b"owner")
             ),
             platform=self.platform,
-            measurement=SimpleNamespace(records=b""),
+            measurement=MeasuredEvents(),
             document=DOCUMENT,
             parameters=self.parameters,
         )

@@ -57,6 +57,7 @@ from guest_owner.plane.authority import read_authority
 from guest_owner.plane.client import Endpoint, OwnerClient
 from guest_owner.plane.minting import TlsIdentityMinter
 from tests.fakes.documents import CONFIG, POD
+from tests.fakes.measured_events import MeasuredEvents
 from tests.fakes.tls_server import identity_pem, make_authority
 from tests.fakes.tpm_device import SimulatedTpm
 from tests.fakes.tpm_quote import extend
@@ -195,7 +196,7 @@ class World:
             config=SimpleNamespace(kbs=config, limits=Limits(attest_seconds=30)),
             manifest=SimpleNamespace(name="shop", images=(), containers=(), secrets=()),
             platform=Platform(tee=Tee.TPM),
-            measurement=SimpleNamespace(records=b""),
+            measurement=MeasuredEvents(),
             document=DOCUMENT,
         )
 

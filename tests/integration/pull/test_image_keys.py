@@ -40,6 +40,7 @@ from rootfs_builder.container_image.oci_layout import (
     read_blob,
     write_layout,
 )
+from tests.fakes.measured_events import MeasuredEvents
 from tests.fakes.registry import LAYER
 from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
 from tests.integration.kbs.harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs
@@ -164,7 +165,7 @@ def open_keys(
             limits=Limits(),
         ),
         platform=Platform(tee=Tee.TPM, open_report=lambda _data: nullcontext({})),
-        measurement=SimpleNamespace(records=b""),
+        measurement=MeasuredEvents(),
         document=DOCUMENT,
     )
     image = Image(name="web", reference="", policy=None, auth=None, ca_pem="")

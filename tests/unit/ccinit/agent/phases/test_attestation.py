@@ -30,6 +30,7 @@ from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, Turn
 from ccinit.kernel.task import sleep
 from tests.fakes.documents import FULL_POD
+from tests.fakes.measured_events import MeasuredEvents
 
 
 def test_everything_that_the_manifest_names_is_wanted_and_policies_are_marked() -> None:
@@ -62,7 +63,7 @@ def configured_on(tee: Tee) -> Any:
     return SimpleNamespace(
         platform=Platform(tee=tee),
         document=DOCUMENT,
-        measurement=SimpleNamespace(records=b"events"),
+        measurement=MeasuredEvents(b"events"),
         manifest=parse_pod_manifest(FULL_POD),
         config=SimpleNamespace(owner=None),
     )
@@ -175,7 +176,7 @@ def test_evidence_has_the_events_that_were_measured_before_its_turn(
             asked = evidence_module.collect_evidence(session.guest, configured, DATA)
             group.start(asked, "evidence")
             await sleep(0.01)
-            configured.measurement.records = b"events and one more"
+            configured.measurement.events = b"events and one more"
 
     EventLoop().run(measured_meanwhile())
     assert [asked.events for asked in session.made] == [b"events and one more"]

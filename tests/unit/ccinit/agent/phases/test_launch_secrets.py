@@ -42,6 +42,7 @@ from tests.fakes.launch import (
 from tests.fakes.launch import (
     POD as NAMES,
 )
+from tests.fakes.measured_events import MeasuredEvents
 
 DOCUMENT = b"document"
 DIGEST = hashlib.sha256(DOCUMENT).digest()
@@ -89,7 +90,7 @@ class Guest:
             platform=Platform(tee=Tee.SEV),
             document=DOCUMENT,
             manifest=MANIFEST,
-            measurement=SimpleNamespace(records=b""),
+            measurement=MeasuredEvents(),
             config=SimpleNamespace(
                 owner=None, kbs=SimpleNamespace(envelope=EnvelopePolicy.REQUIRED)
             ),

@@ -3,7 +3,7 @@
 from collections.abc import Coroutine
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 
@@ -18,17 +18,27 @@ from ccinit.agent.platform.measurement import (
 )
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Node, Platform
-from ccinit.errors import ChildError, FormatError, LimitExceededError, VerificationError
+from ccinit.errors import (
+    CcinitError,
+    ChildError,
+    DeadlineError,
+    FormatError,
+    LimitExceededError,
+    VerificationError,
+)
 from ccinit.formats.disk.verity import RootHash
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.debug_grant import DebugGrant
+from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.tcg.event_log import Algorithm, encode_header, parse_event_log
-from ccinit.kernel.task import Turn
+from ccinit.kernel.task import Turn, sleep
 from ccinit.measure.event_log import Extension, extend_register
 
 if TYPE_CHECKING:
     from ccinit.agent.guest import Guest
+
+T = TypeVar("T")
 
 MANIFEST = Digest("ab" * 32)
 REFERENCE = f"registry.example/shop@{MANIFEST}"
@@ -83,14 +93,23 @@ class FakeChildren:
         assert list(fds) == ["register"]
         self.requests.append(request)
         death = self.deaths.pop(0) if self.deaths else ""
+        if death == "stays":
+            self._extend(request)
+            await sleep(60)
+        if death == "late":  # the hardware goes on with what it was given
+            self._extend(request)
+            raise DeadlineError("child.late", "extend: 60 s")
         if death == "before":
             raise ChildError("child.ended", "killed")
-        extension = Extension(before=request.before, digests=request.digests)
-        register = self.boundary if request.boundary else self.register
-        value = extend_register(register, extension, register.algorithm)
+        value = self._extend(request)
         if death == "after":
             raise ChildError("child.ended", "killed")
         return reply(value=value)
+
+    def _extend(self, request: ExtendRequest) -> bytes:
+        extension = Extension(before=request.before, digests=request.digests)
+        register = self.boundary if request.boundary else self.register
+        return extend_register(register, extension, register.algorithm)
 
 
 class Bench:
@@ -99,8 +118,12 @@ class Bench:
     def __init__(self, register: Node | None, tee: Tee = Tee.TDX) -> None:
         self.children = FakeChildren()
         self.sealed: list[str] = []
+        self.given_up: list[tuple[CcinitError, Code]] = []
         guest = SimpleNamespace(
-            event=self.sealed.append, children=self.children, evidence_turn=Turn()
+            event=self.sealed.append,
+            children=self.children,
+            evidence_turn=Turn(),
+            give_up=lambda *why: self.given_up.append(why),
         )
         self.turn = guest.evidence_turn
         platform = Platform(tee=tee, register=register)
@@ -108,6 +131,19 @@ class Bench:
 
     def measure(self) -> None:
         finish(self.measurement.measure())
+
+    def measure_of_container(self, deaths: tuple[str, ...]) -> None:
+        """Measure what a container says; it is told that this failed."""
+        self.children.deaths = list(deaths)
+        event = workload_event("web", "app", "seen", "it")
+        with pytest.raises((ChildError, DeadlineError)):
+            finish(self.measurement.measure_for_workload(event))
+
+    def replays(self) -> bool:
+        """Whether what goes with evidence leads to what the register holds."""
+        records = encode_header(Algorithm.SHA384) + records_of(self)
+        log = parse_event_log(records, Algorithm.SHA384)
+        return log.replay(4, Algorithm.SHA384) == self.children.register.value
 
 
 def of_boundary(bench: Bench, deaths: tuple[str, ...] = ()) -> ExtendRequest:
@@ -117,10 +153,16 @@ def of_boundary(bench: Bench, deaths: tuple[str, ...] = ()) -> ExtendRequest:
     return bench.children.requests[-1]
 
 
-def finish(body: Coroutine[object, None, None]) -> None:
+def finish(body: Coroutine[object, None, T]) -> T:
     """Run what never waits."""
-    with pytest.raises(StopIteration):
+    with pytest.raises(StopIteration) as end:
         body.send(None)
+    return cast("T", end.value.value)
+
+
+def records_of(bench: Bench) -> bytes:
+    """Return what would go with evidence."""
+    return finish(bench.measurement.records())
 
 
 @pytest.fixture
@@ -148,7 +190,7 @@ def test_noted_events_are_measured_in_their_order_by_one_child(bench: Bench) -> 
     (request,) = bench.children.requests
     digests = tuple(event.digest(Algorithm.SHA384) for event in (PULLED, STARTS))
     assert request == ExtendRequest(tee=Tee.TDX, before=bytes(48), digests=digests)
-    log = parse_event_log(encode_header(Algorithm.SHA384) + bench.measurement.records,
+    log = parse_event_log(encode_header(Algorithm.SHA384) + records_of(bench),
                           Algorithm.SHA384)  # fmt: skip
     assert log.replay(4, Algorithm.SHA384) == bench.children.register.value
     assert bench.sealed == [
@@ -173,7 +215,7 @@ def test_nothing_is_measured_while_a_quote_is_made(bench: Bench) -> None:
     finish(bench.turn.__aenter__())
     waiting = bench.measurement.measure()
     waiting.send(None)
-    assert (bench.children.register.extends, bench.measurement.records) == (0, b"")
+    assert bench.children.register.extends == 0
     finish(bench.turn.__aexit__())
     finish(waiting)
     assert bench.children.register.extends == 1
@@ -188,7 +230,7 @@ def test_child_that_died_is_followed_by_one_that_measures_nothing_twice(
     bench.measure()
     assert bench.children.requests[0] == bench.children.requests[1]
     assert bench.children.register.extends == 1
-    assert bench.measurement.records
+    assert records_of(bench)
 
 
 def test_second_death_ends_the_boot(bench: Bench) -> None:
@@ -197,7 +239,7 @@ def test_second_death_ends_the_boot(bench: Bench) -> None:
     with pytest.raises(ChildError) as caught:
         bench.measurement.measure().send(None)
     assert caught.value.reason == "child.ended"
-    assert bench.measurement.records == b""
+    assert bench.given_up == []  # the phase fails, and needs no other cause
 
 
 def test_register_that_somebody_else_extended_ends_the_boot(bench: Bench) -> None:
@@ -215,7 +257,7 @@ def test_without_a_register_events_are_in_the_sealed_log_which_says_so(tee: Tee)
     bench.measure()
     assert bench.sealed == [f"event, no register to measure it into: {PULLED}"]
     assert bench.children.requests == []
-    assert bench.measurement.records == b""
+    assert records_of(bench) == b""
 
 
 def test_event_of_a_container_shows_whose_it_is() -> None:
@@ -237,10 +279,10 @@ def test_events_of_containers_leave_room_for_the_guests_own(bench: Bench) -> Non
     with pytest.raises(LimitExceededError) as caught:
         finish(bench.measurement.measure_for_workload(event))
     assert caught.value.reason == "event_log.workload"
-    assert 0 < len(bench.measurement.records) <= MAX_WORKLOAD_BYTES
+    assert 0 < len(records_of(bench)) <= MAX_WORKLOAD_BYTES
     bench.measurement.note(STARTS)
     bench.measure()
-    assert bench.measurement.records.count(b"StartContainer") == 1
+    assert records_of(bench).count(b"StartContainer") == 1
 
 
 def test_containers_event_does_not_take_what_was_noted_for_the_guest(bench: Bench) -> None:
@@ -263,7 +305,7 @@ def test_debug_boundary_of_a_tpm_is_a_register_of_its_own(tpm: Bench) -> None:
     assert request.digests == (OPENS.digest(Algorithm.SHA256),)
     value = Algorithm.SHA256.hash(bytes(32) + request.digests[0])
     assert (tpm.children.boundary.value, tpm.children.register.extends) == (value, 0)
-    assert tpm.measurement.records == b""
+    assert records_of(tpm) == b""
     assert tpm.sealed == [f"event for PCR 15: {OPENS}", f"PCR 15 holds {value.hex()}"]
     assert str(OPENS) == (
         f'ccinit OpenDebug {{"evidence_key":"{"01" * 32}","expires_s":"1800000000",'
@@ -290,7 +332,7 @@ def test_debug_boundary_of_a_td_is_an_event_among_the_others(bench: Bench) -> No
     bench.measure()
     request = of_boundary(bench)
     assert (request.boundary, bench.children.boundary.extends) == (False, 0)
-    assert bench.measurement.records.count(b"OpenDebug") == 1
+    assert records_of(bench).count(b"OpenDebug") == 1
     assert bench.measurement.is_proven
 
 
@@ -299,3 +341,60 @@ def test_debug_boundary_without_a_register_is_in_the_sealed_log() -> None:
     finish(bench.measurement.measure_debug(OPENS))
     assert bench.sealed == [f"event, no register to measure it into: {OPENS}"]
     assert not bench.measurement.is_proven
+
+
+@pytest.mark.parametrize(
+    "deaths", [("late",), ("before", "before"), ("before", "after"), ("after", "before")]
+)
+def test_evidence_finishes_a_measurement_that_failed(bench: Bench, deaths: tuple[str, ...]) -> None:
+    bench.measure_of_container(deaths)
+    assert bench.given_up == []
+    assert bench.replays()
+    assert bench.children.register.extends == 1
+    extended = len(bench.children.requests)
+    assert bench.replays()
+    assert len(bench.children.requests) == extended  # nothing is pending any more
+
+
+def test_next_measurement_finishes_one_that_failed(bench: Bench) -> None:
+    bench.measure_of_container(("late",))
+    bench.measurement.note(STARTS)
+    bench.measure()
+    assert bench.children.register.extends == 2
+    assert bench.replays()
+
+
+def test_evidence_with_a_log_that_cannot_be_finished_is_not_made(bench: Bench) -> None:
+    bench.measure_of_container(("late",))
+    bench.children.deaths = ["late"]
+    with pytest.raises(DeadlineError) as caught:
+        records_of(bench)
+    assert caught.value.reason == "child.late"
+    assert bench.replays()
+
+
+def test_measurement_whose_caller_goes_away_is_finished_before_evidence(bench: Bench) -> None:
+    bench.children.deaths = ["stays"]
+    caller = bench.measurement.measure_for_workload(workload_event("web", "app", "seen", "it"))
+    caller.send(None)
+    caller.close()
+    assert bench.children.register.extends == 1
+    assert bench.replays()
+
+
+def test_containers_event_into_a_register_of_somebody_else_ends_the_guest(bench: Bench) -> None:
+    finish(bench.measurement.measure_for_workload(workload_event("web", "app", "seen", "it")))
+    assert bench.given_up == []
+    bench.children.register.extend(bytes(48))
+    with pytest.raises(VerificationError) as caught:
+        finish(bench.measurement.measure_for_workload(workload_event("web", "app", "seen", "it")))
+    assert caught.value.reason == "event_log.register"
+    assert bench.given_up == [(caught.value, Code.INTERNAL)]
+
+
+def test_evidence_over_a_register_of_somebody_else_ends_the_guest(bench: Bench) -> None:
+    bench.measure_of_container(("before", "before"))
+    bench.children.register.extend(bytes(48))
+    with pytest.raises(VerificationError) as caught:
+        records_of(bench)
+    assert bench.given_up == [(caught.value, Code.INTERNAL)]
