@@ -1,4 +1,7 @@
-"""The guest's own directories below /run; PID 1's umask hides everything that is not said here."""
+"""The guest's own directories below /run, and what lies in them for everyone in the guest to read.
+
+PID 1's umask hides everything that is not said here.
+"""
 
 import os
 
@@ -20,3 +23,17 @@ def make_directory(path: str, mode: int) -> str:
     except OSError as error:
         raise kernel_error(error, "mkdir", path) from error
     return path
+
+
+def write_file(path: str, text: str) -> None:
+    """Write a small ASCII file that everyone in the guest may read: a container's /etc/hosts.
+
+    Raises:
+        KernelError: `kernel.write`.
+    """
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+        os.chmod(path, 0o644)
+    except OSError as error:
+        raise kernel_error(error, "write", path) from error

@@ -3,15 +3,13 @@
 A refused offer does not end the boot: the host may send a better one until the phase's deadline.
 """
 
-import os
-
 from ccinit.agent.guest import Guest
 from ccinit.agent.jobs.messages import NetworkReady
 from ccinit.agent.processes.roles import Role
+from ccinit.boot.directories import write_file
 from ccinit.boot.network import verify_offer
 from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import FormatError, VerificationError
-from ccinit.kernel.libc import kernel_error
 
 _SECONDS = 60.0
 RESOLVER_FILE = "/run/ccinit/resolv.conf"
@@ -40,17 +38,3 @@ async def _wait_for_plan(guest: Guest) -> NetworkPlan:
             return verify_offer(offer)
         except (FormatError, VerificationError) as error:
             guest.event(f"network offer refused: {error}")
-
-
-def write_file(path: str, text: str) -> None:
-    """Write a small file that everyone in the guest may read.
-
-    Raises:
-        KernelError: `kernel.write`.
-    """
-    try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(text)
-        os.chmod(path, 0o644)
-    except OSError as error:
-        raise kernel_error(error, "write", path) from error

@@ -10,11 +10,11 @@ from ccinit.agent.phases.attestation import Attested
 from ccinit.agent.phases.configuration import Configured
 from ccinit.agent.phases.images import Pulled
 from ccinit.agent.phases.memory_store import count_used
-from ccinit.agent.phases.network import RESOLVER_FILE, write_file
+from ccinit.agent.phases.network import RESOLVER_FILE
 from ccinit.agent.phases.rotation import Rotation
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.platform.measurement import container_starts
-from ccinit.boot.directories import make_directory
+from ccinit.boot.directories import make_directory, write_file
 from ccinit.errors import CcinitError, ChildError, FormatError
 from ccinit.formats.pod.container import Container, ContainerKind
 from ccinit.formats.pod.manifest import PodSecret

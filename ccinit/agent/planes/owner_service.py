@@ -24,7 +24,7 @@ from ccinit.agent.planes.owner_streams import (
     follow_entries,
     follow_output,
     of_kinds,
-    open_outputs,
+    open_outgoing,
     output_of,
     refused,
     streaming,
@@ -205,7 +205,7 @@ class OwnerService:
     async def attach(self, caller: Caller, call: Attach) -> Answer:
         """Stream what a container writes from now on."""
         container = self._container(call.container)
-        out, err, end = open_outputs(3)
+        out, err, end = open_outgoing(3)
         outputs = {Kind.STDOUT: out.ours, Kind.STDERR: err.ours}
         task = follow_output(
             self.guest.log.recent,
@@ -269,7 +269,7 @@ class OwnerService:
     def _follow(
         self, caller: Caller, method: str, since: int, wanted: Wanted, *, follow: bool
     ) -> Answer:
-        out, end = open_outputs(2)
+        out, end = open_outgoing(2)
         recent = self.guest.log.recent
         task = follow_entries(
             recent, since, wanted, method=method, follow=follow, output=out.ours, end=end.ours

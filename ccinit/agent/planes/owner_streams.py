@@ -29,14 +29,14 @@ Wanted = Callable[[Entry], bool]
 
 
 @frozen
-class Output:
+class Outgoing:
     """A pipe. Our end does not block; the child's goes away with the answer that carries it."""
 
     ours: int
     theirs: int
 
 
-def open_outputs(count: int) -> tuple[Output, ...]:
+def open_outgoing(count: int) -> tuple[Outgoing, ...]:
     """Make pipes that we write and the child reads.
 
     Raises:
@@ -45,7 +45,7 @@ def open_outputs(count: int) -> tuple[Output, ...]:
     pipes = open_pipes(count)
     for pipe in pipes:
         os.set_blocking(pipe.writer, False)
-    return tuple(Output(ours=pipe.writer, theirs=pipe.reader) for pipe in pipes)
+    return tuple(Outgoing(ours=pipe.writer, theirs=pipe.reader) for pipe in pipes)
 
 
 def done(method: str, result: tuple[Value, ...]) -> Answer:
