@@ -26,10 +26,12 @@ from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
+from guest_owner.plane.kbs_wait import ASK_SECONDS, telling
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.termination import orderly_termination
 
 _SHELL = ("/bin/sh", "-i")
+_NOT_YET = "debug is not open yet"
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -98,8 +100,8 @@ def _grant(arguments: argparse.Namespace) -> int:
 
 def _open(arguments: argparse.Namespace) -> int:
     with orderly_termination(), connect(arguments) as client:
-        with _granting(arguments):
-            seconds, keeps_pod = client.call("open_debug")
+        with _granting(arguments), telling(_NOT_YET):
+            seconds, keeps_pod = client.call("open_debug", seconds=ASK_SECONDS)
         pod = "goes on" if keeps_pod else "was stopped"
         print(f"debug is open: the guest ends in {seconds!r} s, its pod {pod}", file=sys.stderr)
         return _run(client, arguments)

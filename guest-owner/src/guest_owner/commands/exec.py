@@ -10,7 +10,6 @@ import secrets
 import signal
 import stat
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from ccinit.formats.planes.owner_rpc import Stream, Value
 from guest_owner.arguments import Subparsers
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
+from guest_owner.plane.kbs_wait import ASK_SECONDS, telling
 from guest_owner.plane.open_call import Sink, Streams
 from guest_owner.plane.terminal import raw_terminal
 from guest_owner.terminal_text import escape_stream
@@ -28,13 +28,8 @@ from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.termination import orderly_termination
 
 _SIGNALLED = 128  # what shells add to the number of a signal
-_ROTATE_SECONDS = 900  # half as long again as a guest asks a KBS that is down
 _MAX_SECONDS = 2 * 86_400  # twice what `limits.attest_seconds` may be: a rotation waits its turn
-_TELL_SECONDS = 5.0
-_ASKING = (
-    "waiting: the guest attests anew and asks its KBS, again and again while that does not answer;"
-    " no file has changed yet"
-)
+_NOT_YET = "no file has changed yet"
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -74,10 +69,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--seconds",
         type=whole_number(1, _MAX_SECONDS),
-        default=_ROTATE_SECONDS,
+        default=ASK_SECONDS,
         metavar="N",
         help="how long to wait for the guest, which itself asks its KBS again and again for"
-        f" limits.attest_seconds of ccinit.toml, or 600 (default: {_ROTATE_SECONDS})",
+        f" limits.attest_seconds of ccinit.toml, or 600 (default: {ASK_SECONDS})",
     )
     parser.set_defaults(func=_rotate)
 
@@ -175,7 +170,7 @@ def _signal(arguments: argparse.Namespace) -> int:
 
 
 def _rotate(arguments: argparse.Namespace) -> int:
-    with connect(arguments) as client, _telling(_ASKING, _TELL_SECONDS):
+    with connect(arguments) as client, telling(_NOT_YET):
         try:
             (files,) = client.call("rotate", seconds=arguments.seconds)
         except DeadlineError as error:  # ours: the guest's is a CallRefusedError
@@ -183,18 +178,6 @@ def _rotate(arguments: argparse.Namespace) -> int:
             raise DeadlineError(error.reason, detail) from error
     print(f"{files!r} secret files have changed")
     return 0
-
-
-@contextmanager
-def _telling(text: str, seconds: float) -> Iterator[None]:
-    """Print `text` on standard error if the block takes longer than `seconds`."""
-    timer = threading.Timer(seconds, print, (text,), {"file": sys.stderr, "flush": True})
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _signal_number(text: str) -> int:

@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,9 +36,11 @@ class FakeClient:
         self.signal: signal.Signals | None = None
         self.orders: list[object] = []
         self.ran: list[tuple[object, ...]] = []
+        self.wait: Callable[[], None] = lambda: None
 
-    def call(self, name: str, *params: object) -> tuple[int, bool]:
-        assert (name, params) == ("open_debug", ())
+    def call(self, name: str, *params: object, seconds: float) -> tuple[int, bool]:
+        assert (name, params, seconds) == ("open_debug", (), 900)
+        self.wait()
         self.orders.append(Store(self.state).read_order(URI))
         if self.replacement is not None:
             Store(self.state).write_order(URI, self.replacement)
@@ -138,6 +140,31 @@ def test_order_stands_only_while_the_guest_asks(
     assert "the guest ends in 3600 s, its pod was stopped" in error_of(capsys)
     assert run(*words) == 5
     assert client.ran[1][1] == ("/bin/sh", "-i")
+
+
+def test_opening_that_takes_long_says_that_the_guest_asks(
+    client: FakeClient,
+    state: Path,
+    tools: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("debug", "open", "--pod", "shop", "--state", state, "--tools", tools)
+    assert run(*words) == 5
+    assert "waiting" not in error_of(capsys)
+    monkeypatch.setattr("guest_owner.plane.kbs_wait.TELL_SECONDS", 0.01)
+
+    def wait_to_be_told() -> None:
+        end, told = time.monotonic() + 30, ""
+        while "asks its KBS" not in told:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+            told += error_of(capsys)
+        assert told.startswith("waiting: the guest attests anew")
+        assert told.endswith("; debug is not open yet\n")
+
+    client.wait = wait_to_be_told
+    assert run(*words) == 5
 
 
 def test_order_is_taken_back_when_the_guest_refuses(

@@ -1,0 +1,27 @@
+"""Waiting for a guest that waits for its KBS: how long, and not without a word."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+ASK_SECONDS: Final = 900
+"""Half as long again as a guest asks a KBS that is down."""
+TELL_SECONDS = 5.0
+
+
+@contextmanager
+def telling(then: str) -> Iterator[None]:
+    """Say on standard error what the guest does, and `then`, if the block takes some seconds."""
+    text = (
+        "waiting: the guest attests anew and asks its KBS, again and again while that does not"
+        f" answer; {then}"
+    )
+    timer = threading.Timer(TELL_SECONDS, print, (text,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
