@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.arguments import Subparsers, add_group, add_state
-from guest_owner.kbs.files import PRIVATE_MODE, write_atomically
+from guest_owner.kbs.files import write_new
 from guest_owner.plane.authority import (
     AUTHORITY_LIFE,
     CERTIFICATE_FILE,
@@ -61,7 +61,11 @@ def _add_output(parser: argparse.ArgumentParser, days: int) -> None:
         help=f"lifetime (default: {days})",
     )
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="key and certificate, PEM"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="where key and certificate go, PEM; must not exist",
     )
     add_state(parser)
 
@@ -91,6 +95,6 @@ def _new_identity(arguments: argparse.Namespace) -> int:
 
 
 def _write(path: Path, pem: bytes) -> int:
-    write_atomically(path, pem, mode=PRIVATE_MODE)
+    write_new(path, pem, "certificate.exists", "it may be somebody's key")
     print(f"wrote {path}")
     return 0

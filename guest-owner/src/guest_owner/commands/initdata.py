@@ -61,10 +61,17 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     add_coco_files(make)
     make.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="document to write and register"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="document to write and register; a file that is there is replaced",
     )
     make.add_argument(
-        "--disk-image", type=Path, metavar="FILE", help="also write the block device image for it"
+        "--disk-image",
+        type=Path,
+        metavar="FILE",
+        help="also write the block device image for it, likewise",
     )
     make.add_argument(
         "--platform",

@@ -61,7 +61,13 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="N",
         help="scratch disk (default: 1024); 0 is none: images and what is written are in memory",
     )
-    init.add_argument("--output", type=Path, required=True, metavar="FILE", help="pod.toml")
+    init.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="pod.toml; one that is there is replaced",
+    )
     init.set_defaults(func=_init)
 
     summary = "Say what a guest would refuse of a pod.toml, now or later."

@@ -26,7 +26,11 @@ def add_parser(subparsers: Subparsers) -> None:
         "--trustee", action="store_true", help="Rego policies and an RVPS message for Trustee"
     )
     export.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="where to write the files"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where to write the files; those of an earlier export are replaced",
     )
     export.add_argument(
         "--reference",

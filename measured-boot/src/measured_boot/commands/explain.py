@@ -17,7 +17,9 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     """Make `parser` that of the command `explain`."""
     parser.add_argument("image", type=Path, help=IMAGE_HELP)
     add_image_options(parser)
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw it, too")
+    parser.add_argument(
+        "--svg", type=Path, metavar="FILE", help="draw it, too; a file that is there is replaced"
+    )
     parser.set_defaults(command=_explain)
 
 

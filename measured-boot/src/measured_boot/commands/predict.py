@@ -63,7 +63,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print what --output writes")
     shown.add_argument("--events", action="store_true", help="print each event of a TPM, too")
-    add("--output", type=Path, help="file to write the values to")
+    add("--output", type=Path, help="file to write the values to; one that is there is replaced")
     machine = parser.add_argument_group("the host's machine, for a platform of AMD or Intel")
     add = machine.add_argument
     add("--firmware", type=Path, help="the OVMF file that the launch measures")

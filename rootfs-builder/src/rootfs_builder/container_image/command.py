@@ -71,7 +71,7 @@ def add_command(commands: Subparsers, name: str, words: str) -> argparse.Argumen
 
 def _add_demo(commands: Subparsers) -> None:
     parser = add_command(commands, "demo", "Make the demo's image from Debian packages.")
-    parser.add_argument("layout", type=Path, help="OCI layout directory to write")
+    parser.add_argument("layout", type=Path, help="OCI layout directory to write; must not exist")
     _add_build_options(parser)
     parser.set_defaults(func=run_demo)
 
@@ -80,7 +80,7 @@ def _add_build(commands: Subparsers) -> None:
     parser = add_command(
         commands, "build", "Make an image of Debian packages, of a directory, or of both."
     )
-    parser.add_argument("layout", type=Path, help="OCI layout directory to write")
+    parser.add_argument("layout", type=Path, help="OCI layout directory to write; must not exist")
     parser.add_argument(
         "--directory",
         type=Path,
@@ -194,7 +194,11 @@ def _add_tools(parser: argparse.ArgumentParser) -> None:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--output", type=Path, required=True, help="folder for keys, policy and image.toml"
+        "--output",
+        type=Path,
+        required=True,
+        help="folder for keys, policy and image.toml; a key that is there is used, the others are"
+        " replaced",
     )
 
 
