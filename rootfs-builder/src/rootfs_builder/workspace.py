@@ -22,6 +22,8 @@ class Workspace:
     """The repository, or a project beside it, with a `build` folder.
 
     Nothing is written outside of `build` but downloads, which projects share with the repository.
+    `build` and the folders in it may be links to another disk: paths here are where they lead, so
+    that they mean the same to programs in the tools tree, which sees no links of the host.
     """
 
     repository: Path
@@ -69,17 +71,17 @@ class Workspace:
     @property
     def build(self) -> Path:
         """Everything that is made."""
-        return self.home / "build"
+        return (self.home / "build").resolve()
 
     @property
     def tools(self) -> Path:
         """The tools tree."""
-        return self.repository / "build" / "tools"
+        return (self.repository / "build" / "tools").resolve()
 
     @property
     def mkosi(self) -> Path:
         """What mkosi reads and writes (for the repository, the paths in mkosi.conf)."""
-        return self.build / "mkosi"
+        return (self.build / "mkosi").resolve()
 
     @property
     def quarry(self) -> Path:
@@ -87,22 +89,22 @@ class Workspace:
 
         Not where `mkosi build` puts its result by itself: nobody has compared that with a lock.
         """
-        return self.build / "quarry"
+        return (self.build / "quarry").resolve()
 
     @property
     def package_cache(self) -> Path:
         """Debian packages as downloaded."""
-        return self.repository / "build" / "cache" / "packages"
+        return (self.repository / "build" / "cache" / "packages").resolve()
 
     @property
     def wheel_cache(self) -> Path:
         """Wheels as downloaded."""
-        return self.repository / "build" / "cache" / "wheels"
+        return (self.repository / "build" / "cache" / "wheels").resolve()
 
     @property
     def staging(self) -> Path:
         """Trees and parts on their way into an image."""
-        return self.build / "staging"
+        return (self.build / "staging").resolve()
 
     @property
     def builder_key(self) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError, FormatError
+from rootfs_builder.packages.quarry import plan_mounts
 from rootfs_builder.workspace import Workspace
 
 
@@ -83,3 +84,34 @@ def test_project_that_shares_no_folder_with_us_is_refused() -> None:
         _ = Workspace(Path("/ccinit"), Path("/shop")).surroundings
     assert error.value.reason == "project.place"
     assert Workspace(Path("/a/ccinit"), Path("/a/shop")).surroundings == Path("/a")
+
+
+@pytest.mark.parametrize(
+    "linked", ["build", "build/cache", "build/cache/packages", "build/quarry", "build/mkosi/cache"]
+)
+def test_folder_on_another_disk_is_named_by_where_it_is(tmp_path: Path, linked: str) -> None:
+    link, disk = tmp_path / "ccinit" / linked, tmp_path / "disk"
+    disk.mkdir()
+    link.parent.mkdir(parents=True)
+    link.symlink_to(disk)
+    workspace = Workspace(tmp_path / "ccinit")
+    workspace.prepare()
+    for path in (workspace.quarry, workspace.package_cache, workspace.staging, workspace.mkosi):
+        assert path == path.resolve()
+        assert path.is_dir()
+    places = plan_mounts(workspace)
+    assert places.pop(tmp_path / "ccinit") == Path("/repository")
+    ((place, seen),) = places.items()
+    assert place.is_relative_to(disk)
+    assert seen == Path("/repository-1")
+
+
+def test_tools_tree_that_is_a_link_is_made_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "tools").symlink_to(tmp_path / "disk")
+    assert Workspace(tmp_path).tools == tmp_path / "disk"
+
+
+def test_folders_of_the_repository_need_no_mount_of_their_own(workspace: Workspace) -> None:
+    workspace.prepare()
+    assert plan_mounts(workspace) == {workspace.surroundings: Path("/repository")}

@@ -194,13 +194,30 @@ def read_installed(root: Path, cache: Path) -> tuple[LockedPackage, ...]:
     return tuple(sorted(packages))
 
 
+def plan_mounts(workspace: Workspace) -> dict[Path, Path]:
+    """Return what mkosi sees of the host, and where: the sources, and folders on other disks."""
+    mounts = {workspace.surroundings: _SEEN}
+    for folder in (
+        workspace.build,
+        workspace.mkosi,
+        workspace.quarry,
+        workspace.package_cache,
+        *((workspace.mkosi / name).resolve() for name in ("cache", "sandbox", "workspace")),
+    ):
+        if not any(folder.is_relative_to(outer) for outer in mounts):
+            mounts[folder] = Path(f"{_SEEN}-{len(mounts)}")
+    return mounts
+
+
 def _mkosi(
     workspace: Workspace, tools: ToolsTree, *arguments: str, output: IO[bytes] | None = None
 ) -> bytes:
-    outer = workspace.surroundings
+    mounts = plan_mounts(workspace)
 
     def seen(path: Path) -> Path:
-        return _SEEN / path.resolve().relative_to(outer)
+        place = path.resolve()
+        outer = next(one for one in mounts if place.is_relative_to(one))
+        return mounts[outer] / place.relative_to(outer)
 
     # Given here and not only in mkosi.conf: a project's own file may say something else, and what
     # it includes names folders of the repository.
@@ -214,7 +231,7 @@ def _mkosi(
     )
     return tools.run(
         ["mkosi", f"--directory={seen(workspace.home)}", *places, *arguments],
-        mounts={outer: _SEEN},
+        mounts=mounts,
         working_directory=_SEEN,
         output=output,
     )
