@@ -5,7 +5,6 @@ Thin: arguments to values, values to JSON lines. Everything it does can be done 
 """
 
 import argparse
-import fcntl
 import json
 import socket
 import sys
@@ -14,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import BinaryIO
 
-from ccinit.errors import CcinitError, ConfigError, PeerError
+from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, METHODS, PORT
 from host_runtime import boot_command
 from host_runtime.forward import forward
 from host_runtime.listener import accept_all
+from host_runtime.log_collection import LogCollection
 from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.tcp_address import join_address, split_address
 from host_runtime.transport import KernelLink, UserLink, VsockLink
@@ -28,7 +27,6 @@ from measured_boot.command_line.argument_types import seconds_up_to, whole_numbe
 from measured_boot.command_line.errors import describe_error, run_command
 
 _CONNECT_SECONDS = 5.0
-_FOLLOW_MS = 10_000
 _COLLECT_MIB = 256  # as `sealed_log_bytes` of the OCI runtime
 _U16, _U32, _U64 = (1 << 16) - 1, (1 << 32) - 1, (1 << 64) - 1
 
@@ -102,58 +100,18 @@ def _exit(client: GuestClient, options: argparse.Namespace) -> None:
 
 
 def _collect(client: GuestClient, options: argparse.Namespace) -> None:
-    is_new = not options.output.exists()
-    try:
-        with options.output.open("ab") as output:
-            _require_alone(output, options.output)
-            try:
-                cursor = _append_log(client, options, output)
-            except CcinitError:  # while the file is ours alone: another `collect` may wait for it
-                if is_new and not options.output.stat().st_size:
-                    options.output.unlink()
-                raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(options.output)) from error
-    said: dict[str, object] = {"next_cursor": cursor}
+    collection = LogCollection(
+        output=options.output,
+        limit_bytes=options.limit_mib << 20,
+        cursor=options.cursor,
+        follow=options.follow,
+    )
+    said: dict[str, object] = {"next_cursor": collection.run(client)}
     if options.follow:  # the log is over: the guest is there for two seconds more, and says why
         with suppress(CcinitError):
             state = client.state()
             said |= {"phase": state.phase.name, "code": state.code.name}
     _say(said)
-
-
-def _require_alone(output: BinaryIO, path: Path) -> None:
-    """Refuse a file that another `collect` adds to: what both wrote could not be unsealed."""
-    try:
-        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ConfigError("collect.busy", f"another `collect` adds to {path}") from error
-
-
-def _append_log(client: GuestClient, options: argparse.Namespace, output: BinaryIO) -> int:
-    """Return the cursor behind what was appended."""
-    size = output.tell() if output.seekable() else 0  # a pipe has none
-    cursor: int = size if options.cursor is None else options.cursor
-    wait_ms = _FOLLOW_MS if options.follow else 0
-    for chunk in client.collect(cursor, wait_ms, follow=options.follow):
-        start = chunk.next_cursor - len(chunk.blob)
-        if options.cursor is None and start != cursor:
-            raise PeerError(
-                "collect.gap",
-                f"{options.output} ends at {cursor}, what the guest still has begins at "
-                f"{start}: go on with the file that was collected into before",
-            )
-        size += len(chunk.blob)
-        if size > options.limit_mib << 20:
-            raise PeerError(
-                "collect.limit",
-                f"{options.output} has reached its limit of {options.limit_mib} MiB; to go on:"
-                f" --limit-mib, or another file with --cursor {cursor}",
-            )
-        output.write(chunk.blob)
-        output.flush()
-        cursor = chunk.next_cursor
-    return cursor
 
 
 def _relay(client: GuestClient, options: argparse.Namespace) -> None:

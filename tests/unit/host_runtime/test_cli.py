@@ -1,13 +1,10 @@
-import fcntl
 import json
 import os
 import socket
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
-from ccinit.errors import PeerError
 from ccinit.formats.planes.host_rpc import METHODS, Code, Phase, RpcError
 from ccinit.formats.planes.msgpack_rpc import RequestReader, encode_error, encode_result
 from host_runtime.cli import main, map_address, parse_listen
@@ -188,40 +185,6 @@ def test_exit_code_that_the_owner_keeps_is_a_failure_with_its_reason(
     assert (said.out, "[rpc.denied]" in said.err) == ("", True)
 
 
-def test_collect_goes_on_where_the_file_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    guest, outside = socket.socketpair()
-    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
-    for msgid, values in enumerate(((5, False, b"de"), (5, False, b"")), start=1):
-        guest.sendall(encode_result(msgid, METHODS["collect"], values))
-    log = tmp_path / "sealed.log"
-    log.write_bytes(b"abc")
-    with guest:
-        assert main(["collect", str(log), "--guest", str(tmp_path)]) == 0
-        requests = RequestReader().feed(guest.recv(4096))
-    assert log.read_bytes() == b"abcde"
-    assert json.loads(capsys.readouterr().out) == {"next_cursor": 5}
-    assert [request.params for request in requests] == [(3, 0), (5, 0)]
-
-
-def test_collect_adds_to_no_file_that_another_one_adds_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    guest, outside = socket.socketpair()
-    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
-    guest.sendall(encode_result(1, METHODS["collect"], (2, True, b"de")))
-    log = tmp_path / "sealed.log"
-    with guest, log.open("ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        assert main(["collect", str(log), "--guest", str(tmp_path)]) == 1
-        assert "[collect.busy]" in capsys.readouterr().err
-        fcntl.flock(other, fcntl.LOCK_UN)
-        assert log.read_bytes() == b""
-        assert main(["collect", str(log), "--guest", str(tmp_path)]) == 0
-    assert log.read_bytes() == b"de"
-
-
 @pytest.mark.parametrize("is_there", [True, False])
 def test_collect_to_the_end_tells_the_code_that_is_gone_with_the_guest(
     tmp_path: Path,
@@ -245,21 +208,22 @@ def test_collect_to_the_end_tells_the_code_that_is_gone_with_the_guest(
     assert (tmp_path / "log").read_bytes() == b"de"
 
 
-def test_collect_from_nobody_makes_no_file(
+def test_collect_begins_and_ends_where_it_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object) -> NoReturn:
-        raise PeerError("vsock.refused", "no guest answers")
-
-    monkeypatch.setattr("host_runtime.transport.UserLink.connect", refuse)
-    log = tmp_path / "sealed.log"
-    command = ["collect", str(log), "--guest", str(tmp_path)]
-    assert main(command) == 1
-    assert not log.exists()
-    log.touch()
-    assert main(command) == 1
-    assert log.exists()
-    assert capsys.readouterr().err.count("[vsock.refused]") == 2
+    full, log = 1 << 20, tmp_path / "rest.log"
+    guest, outside = socket.socketpair()
+    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    log.write_bytes(bytes(full - 2))
+    for msgid, values in enumerate(((90, False, b"ab"), (91, False, b"c")), start=1):
+        guest.sendall(encode_result(msgid, METHODS["collect"], values))
+    command = ("collect", str(log), "--guest", str(tmp_path))
+    with guest:
+        assert main([*command, "--cursor", "88", "--limit-mib", "1"]) == 1
+        (first, _second) = RequestReader().feed(guest.recv(4096))
+    assert first.params == (88, 0)
+    assert log.stat().st_size == full
+    assert "--cursor 90 [collect.limit]" in capsys.readouterr().err
 
 
 def test_collect_that_comes_second_removes_no_file_of_the_first(
@@ -301,48 +265,6 @@ def test_collect_names_the_file_that_finds_no_room(
     with guest:
         assert main(["collect", "/dev/full", "--guest", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "host-runtime: /dev/full: No space left on device\n"
-
-
-def test_collect_leaves_no_gap_in_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    guest, outside = socket.socketpair()
-    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
-    guest.sendall(encode_result(1, METHODS["collect"], (9, False, b"de")))
-    log = tmp_path / "sealed.log"
-    log.write_bytes(b"abc")
-    with guest:
-        assert main(["collect", str(log), "--guest", str(tmp_path)]) == 1
-    assert log.read_bytes() == b"abc"
-    assert "ends at 3, what the guest still has begins at 7" in capsys.readouterr().err
-
-
-def test_collect_ends_before_its_file_is_too_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    full = 1 << 20
-    log, rest = tmp_path / "sealed.log", tmp_path / "rest.log"
-
-    def collect(output: Path, *options: str, sent: list[tuple[int, bool, bytes]]) -> int:
-        guest, outside = socket.socketpair()
-        monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
-        for msgid, values in enumerate(sent, start=1):
-            guest.sendall(encode_result(msgid, METHODS["collect"], values))
-        with guest:
-            return main(["collect", str(output), "--guest", str(tmp_path), "--follow", *options])
-
-    log.write_bytes(bytes(full - 2))
-    sent = [(full, False, b"ab"), (full + 1, True, b"c")]
-    assert collect(log, "--limit-mib", "1", sent=sent) == 1
-    assert (log.stat().st_size, log.read_bytes()[-2:]) == (full, b"ab")
-    said = capsys.readouterr().err
-    assert "limit of 1 MiB" in said
-    assert f"--cursor {full} [collect.limit]" in said
-    # both ways on that it names
-    assert collect(rest, "--cursor", str(full), sent=sent[1:]) == 0
-    assert rest.read_bytes() == b"c"
-    assert collect(log, "--limit-mib", "2", sent=sent[1:]) == 0
-    assert log.stat().st_size == full + 1
 
 
 @pytest.mark.parametrize(
