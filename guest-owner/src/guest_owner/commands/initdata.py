@@ -7,7 +7,6 @@ uses, so that a mistake shows now and not as a guest that stops.
 
 import argparse
 import hashlib
-import json
 from pathlib import Path
 
 from ccinit.errors import FormatError
@@ -36,6 +35,7 @@ from guest_owner.kbs.files import PUBLIC_MODE, naming, read_capped, write_atomic
 from guest_owner.kbs.measurements.image import ZERO_PCR
 from guest_owner.kbs.verifiers.table import VERIFIERS
 from guest_owner.table import format_table
+from guest_owner.toml_text import quote
 
 _MAX_IMAGE_BYTES = HEADER_BYTES + MAX_COMPRESSED_BYTES + 512
 
@@ -161,8 +161,7 @@ def _toml_string(text: str) -> str:
             return literal
     except FormatError:
         pass  # its own quotes end the literal, and what follows may be anything
-    # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return quote(text)
 
 
 def make_document_of(arguments: argparse.Namespace, algorithm: str) -> bytes:

@@ -6,7 +6,6 @@ who may reach it, are left out. A secret becomes a resource of the KBS, under th
 `kbs:///ccinit/<pod>/file-<secret>-<key>`.
 """
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from guest_owner.kubernetes.fields import (
 )
 from guest_owner.kubernetes.probe import convert_probe
 from guest_owner.kubernetes.quantity import parse_memory, parse_processors, parse_volume_size
+from guest_owner.toml_text import quote
 
 _LEFT_OUT: Final = frozenset(
     (
@@ -120,7 +120,7 @@ class _Pod:
         policy = read_text({"restartPolicy": "Always", **self._spec}, "restartPolicy")
         if policy not in _RESTART:
             raise FormatError("kubernetes.restartPolicy", f"unknown: {policy!r}")
-        yield from ("version = 1", f"name = {_quote(self._name)}")
+        yield from ("version = 1", f"name = {quote(self._name)}")
         yield from self._share()
         again = "never" if policy == "Never" else "on-failure"
         for place, kind, restart in (
@@ -159,8 +159,8 @@ class _Pod:
         name = read_text(one, "name")
         variables = _variables(one)
         yield from self._image(one, name)
-        yield from ("", "[[container]]", f"name = {_quote(name)}", f"image = {_quote(name)}")
-        yield from (f"kind = {_quote(kind)}", f"restart = {_quote(restart)}")
+        yield from ("", "[[container]]", f"name = {quote(name)}", f"image = {quote(name)}")
+        yield from (f"kind = {quote(kind)}", f"restart = {quote(restart)}")
         if "terminationGracePeriodSeconds" in self._spec:
             seconds = read_number(self._spec, "terminationGracePeriodSeconds")
             yield f"stop_grace_seconds = {seconds}"
@@ -179,8 +179,8 @@ class _Pod:
         yield from self._secret_environment(name, variables)
 
     def _image(self, one: Mapping[str, Any], name: str) -> Lines:
-        yield from ("", "[[image]]", f"name = {_quote(name)}")
-        yield f"reference = {_quote(read_text(one, 'image'))}"
+        yield from ("", "[[image]]", f"name = {quote(name)}")
+        yield f"reference = {quote(read_text(one, 'image'))}"
         yield f"ca = '''\n{self._ca_pem.rstrip()}\n'''"
 
     def _secret_environment(self, container: str, variables: _Variables) -> Lines:
@@ -194,12 +194,12 @@ class _Pod:
                     said.get("secretKeyRef"), "secretKeyRef", {"name", "key"}, refused={"optional"}
                 )
                 yield from self._secret(container, read_text(key, "name"), read_text(key, "key"))
-            yield f"env = {_quote(variable)}"
+            yield f"env = {quote(variable)}"
 
     def _mount(self, mount: Mapping[str, Any]) -> Lines:
         if "emptyDir" in self._volume(mount):
-            yield from ("", "[[container.mount]]", f"volume = {_quote(read_text(mount, 'name'))}")
-            yield f"path = {_quote(read_text(mount, 'mountPath'))}"
+            yield from ("", "[[container.mount]]", f"volume = {quote(read_text(mount, 'name'))}")
+            yield f"path = {quote(read_text(mount, 'mountPath'))}"
             yield f"read_only = {_boolean(mount.get('readOnly', False))}"
 
     def _mount_secret(self, container: str, mount: Mapping[str, Any]) -> Lines:
@@ -215,14 +215,14 @@ class _Pod:
             yield from self._secret(
                 container, read_text(secret, "secretName"), read_text(item, "key")
             )
-            yield f"file = {_quote(read_text(mount, 'mountPath') + '/' + read_text(item, 'path'))}"
+            yield f"file = {quote(read_text(mount, 'mountPath') + '/' + read_text(item, 'path'))}"
             yield from _mode({"mode": secret.get("defaultMode"), **item})
 
     def _secret(self, container: str, secret: str, key: str) -> Lines:
         return self._resource(container, f"kbs:///ccinit/{self._name}/file-{secret}-{key}")
 
     def _resource(self, container: str, uri: str) -> Lines:
-        yield from ("", "[[secret]]", f"container = {_quote(container)}", f"uri = {_quote(uri)}")
+        yield from ("", "[[secret]]", f"container = {quote(container)}", f"uri = {quote(uri)}")
 
     def _volume(self, mount: Mapping[str, Any]) -> Mapping[str, Any]:
         name = read_text(mount, "name")
@@ -250,13 +250,15 @@ def _variables(one: Mapping[str, Any]) -> _Variables:
 def _variable(each: Mapping[str, Any], names: Sequence[str]) -> str | Mapping[str, Any]:
     with naming_entry(each):
         if "valueFrom" in each:
+            if each.get("value"):
+                raise FormatError("kubernetes.env", "both value and valueFrom: write one")
             return read_table(each["valueFrom"], "valueFrom", {"secretKeyRef"})
         return _unexpanded(read_text({"value": "", **each}, "value"), "env", names)
 
 
 def _plain_environment(variables: _Variables) -> Lines:
     plain = [
-        f"{_quote(name)} = {_quote(said)}"
+        f"{quote(name)} = {quote(said)}"
         for name, said in variables.items()
         if isinstance(said, str) and not said.startswith(PREFIX)
     ]
@@ -270,9 +272,9 @@ def _program(one: Mapping[str, Any], variables: Collection[str]) -> Lines:
         raise FormatError("kubernetes.args", "args need a command: the image's is not known here")
     if command:
         words = [_unexpanded(word, "args", variables) for word in (*command, *args)]
-        yield f"args = {json.dumps(words, ensure_ascii=False)}"
+        yield f"args = {quote(words)}"
     if "workingDir" in one:
-        yield f"cwd = {_quote(read_text(one, 'workingDir'))}"
+        yield f"cwd = {quote(read_text(one, 'workingDir'))}"
 
 
 def _unexpanded(text: str, where: str, variables: Collection[str]) -> str:
@@ -312,7 +314,7 @@ def _rights(one: Mapping[str, Any], of_pod: Mapping[str, Any]) -> Lines:
     if unknown:
         raise FormatError("kubernetes.capabilities", f"no container may have {unknown[0]}")
     if names:
-        yield f"capabilities = {json.dumps(names)}"
+        yield f"capabilities = {quote(names)}"
 
 
 def _check_not_root(context: Mapping[str, Any]) -> None:
@@ -367,12 +369,8 @@ def _empty_directory(volume: Mapping[str, Any]) -> Lines:
     kind = {"Memory": "tmpfs", "": "scratch"}.get(medium)
     if kind is None:
         raise FormatError("kubernetes.emptyDir", f"unknown medium {medium!r}")
-    yield from ("", "[[volume]]", f"name = {_quote(read_text(volume, 'name'))}")
-    yield from (f"kind = {_quote(kind)}", f"size_bytes = {parse_volume_size(wanted['sizeLimit'])}")
-
-
-def _quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)  # its escapes are TOML's
+    yield from ("", "[[volume]]", f"name = {quote(read_text(volume, 'name'))}")
+    yield from (f"kind = {quote(kind)}", f"size_bytes = {parse_volume_size(wanted['sizeLimit'])}")
 
 
 def _boolean(value: object) -> str:

@@ -1,11 +1,11 @@
 """A probe of a Kubernetes Pod's container as one of a pod.toml's."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ccinit.errors import FormatError
 from guest_owner.kubernetes.fields import read_number, read_table, read_tables, read_texts
+from guest_owner.toml_text import quote
 
 _RHYTHM: Final = {
     "initialDelaySeconds": "delay_seconds",
@@ -30,7 +30,7 @@ def convert_probe(one: Mapping[str, Any], place: str, table: str) -> Iterator[st
         words = read_texts(read_table(probe["exec"], "exec", {"command"}), "command")
         if words and not words[0].startswith("/"):
             raise FormatError("kubernetes.exec", f"an absolute path in the image: {words[0]!r}")
-        yield f"exec = {json.dumps(words)}"
+        yield f"exec = {quote(words)}"
     if "tcpSocket" in probe:
         port = read_table(probe["tcpSocket"], "tcpSocket", {"port"})
         yield f"tcp_port = {read_number(_named_port(one, port), 'port')}"

@@ -271,6 +271,22 @@ def test_variable_without_a_value_is_empty() -> None:
     assert convert(text).containers[1].env == (("GREETING", ""),)
 
 
+def test_variable_that_says_its_value_twice_is_refused() -> None:
+    twice = "name: TOKEN\n      value: VALUE\n"
+    with pytest.raises(FormatError) as caught:
+        convert(POD.replace("name: TOKEN\n", twice.replace("VALUE", "x")))
+    assert caught.value.reason == "kubernetes.env"
+    assert "TOKEN: both value and valueFrom" in caught.value.detail
+    assert convert(POD.replace("name: TOKEN\n", twice.replace("VALUE", '""'))) == convert(POD)
+
+
+def test_words_of_a_probe_may_be_any_text() -> None:
+    ready = convert(POD.replace("[/bin/ready, now]", '[/bin/ready, "\U0001f600 \\""]'))
+    probe = ready.containers[1].ready
+    assert probe is not None
+    assert probe.exec == ("/bin/ready", '\U0001f600 "')
+
+
 def test_port_of_a_probe_may_be_named() -> None:
     named = POD.replace("{containerPort: 80}", "{name: http, containerPort: 8080, protocol: TCP}")
     web = convert(named.replace("port: 80}}", "port: http}}")).containers[1]
