@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import socket
