@@ -17,6 +17,7 @@ from typing import NewType, TypeVar, cast
 import msgpack  # type: ignore[import-untyped]
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.encoding.msgpack_arrays import claimed_items
 from ccinit.values import fields, is_frozen
 
 T = TypeVar("T")
@@ -24,9 +25,8 @@ T = TypeVar("T")
 MAX_BYTES = 8 * 1024 * 1024
 """The largest encoded value; initdata (1 MiB) and an image's manifest and config fit with room."""
 
-_MAX_ITEMS = 1 << 17
-_MAX_ALL_ITEMS = 1 << 18
-"""Of all arrays together, and the arrays: an empty one is a byte here and 64 of them in memory."""
+_MAX_ITEMS = 1 << 18
+"""Of all arrays together."""
 
 _PLAIN = (bool, int, str, bytes, NoneType)
 
@@ -46,20 +46,15 @@ def decode(kind: type[T], data: bytes) -> T:
     if len(data) > MAX_BYTES:
         raise LimitExceededError("wire.size", f"{len(data)} bytes, at most {MAX_BYTES}")
     items = 0
-
-    def count(array: list[object]) -> list[object]:
-        nonlocal items
-        items += 1 + len(array)
-        if items > _MAX_ALL_ITEMS:
-            raise LimitExceededError("wire.items", f"more than {_MAX_ALL_ITEMS}")
-        return array
-
+    for claimed in claimed_items(data):
+        items += claimed
+        if items > _MAX_ITEMS:
+            raise LimitExceededError("wire.items", f"more than {_MAX_ITEMS}")
     try:
         value = msgpack.unpackb(
             data,
             raw=False,
             use_list=True,
-            list_hook=count,
             max_array_len=_MAX_ITEMS,
             max_map_len=0,
             max_ext_len=0,

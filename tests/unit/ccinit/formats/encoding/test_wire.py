@@ -1,6 +1,7 @@
 """Invariant: what decodes is exactly what was encoded, of exactly the type that was asked for."""
 
 import contextlib
+import tracemalloc
 from enum import IntEnum, StrEnum
 from typing import ClassVar, NewType
 
@@ -93,15 +94,28 @@ def test_wire_a_list_is_a_bug_of_the_sender() -> None:
         wire.encode(["mutable"])
 
 
-def test_array_that_is_much_larger_in_memory_than_here_is_refused_before_it_is() -> None:
+NESTED = (b"\xdd\x00\x02\x00\x00" + b"\xa2\xc4\x80" * 0x1FFFF) * 10  # none ends before the last
+EMPTY = b"\xdc\x00\x3c" + (b"\xdd\x00\x02\x00\x00" + b"\x90" * (1 << 17)) * 60
+CLAIMED = b"\xdd\x00\x02\x00\x00" * 1000  # and nothing in them
+
+
+@pytest.mark.parametrize("data", [NESTED, EMPTY, CLAIMED])
+def test_what_is_much_larger_in_memory_than_here_is_refused_before_it_is(data: bytes) -> None:
     """A child that has been taken over must not fill PID 1's memory by one message."""
-    full = b"\xdd\x00\x02\x00\x00" + b"\x90" * (1 << 17)  # an array of empty arrays
-    with pytest.raises(LimitExceededError) as caught:
-        wire.decode(Outer, b"\xdc\x00\x3c" + full * 60)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LimitExceededError) as caught:
+            wire.decode(Outer, data)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
     assert caught.value.reason == "wire.items"
-    with pytest.raises(FormatError) as other:
+
+
+def test_large_array_is_a_matter_of_type() -> None:
+    with pytest.raises(FormatError) as caught:
         wire.decode(Outer, b"\xdc\xff\xff" + b"\x90" * 0xFFFF)
-    assert other.value.reason == "wire.type"
+    assert caught.value.reason == "wire.type"
 
 
 @given(st.binary(max_size=200))
