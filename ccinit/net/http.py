@@ -40,6 +40,7 @@ KEPT_HEADERS: Final = frozenset(
 )
 
 _MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply that a download did not ask for
+_STATUSES = range(200, 600)  # RFC 9110 section 15; of 1xx only 101 gets here, never asked for
 _KEPT_CONNECTIONS = 4
 """A registry, its token service, and the store that it redirects each layer to, take turns: with
 fewer connections each of them would shake hands again for every layer."""
@@ -284,6 +285,8 @@ def _check_url(url: str, plain_host: str) -> str:
 
 
 def _check_head(response: httpx.Response, limits: HttpLimits) -> None:
+    if response.status_code not in _STATUSES:
+        raise PeerError("net.protocol", f"a reply has status {response.status_code}")
     header_bytes = sum(len(name) + len(value) for name, value in response.headers.raw)
     if header_bytes > limits.max_header_bytes:
         raise LimitExceededError("net.headers", f"more than {limits.max_header_bytes} bytes")

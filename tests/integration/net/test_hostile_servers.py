@@ -65,6 +65,13 @@ def test_good_server_is_read_with_its_date(authority: Authority) -> None:
     assert (reply.status, reply.body, reply.date) == (200, b"hello", 784_111_777)
 
 
+@pytest.mark.parametrize("status", [200, 599])
+def test_reply_of_any_status_that_http_has_is_read(authority: Authority, status: int) -> None:
+    reply = b"HTTP/1.1 %d OK\r\nContent-Length: 0\r\n\r\n" % status
+    with TlsServer(server_context(authority.issue()), answer(reply)) as server:
+        assert fetch(server, authority).status == status
+
+
 def test_address_in_the_certificate_is_a_name(authority: Authority) -> None:
     with TlsServer(server_context(authority.issue(("127.0.0.1",))), answer(OK)) as server:
         assert fetch(server, authority, host="127.0.0.1").body == b"hello"
@@ -208,6 +215,14 @@ def test_r22_redirect_is_returned_and_not_followed(authority: Authority) -> None
         ),
         pytest.param(
             (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",), "net.protocol", id="bad length"
+        ),
+        *(
+            pytest.param(
+                (b"HTTP/1.1 %d OK\r\nContent-Length: 0\r\n\r\n" % status,),
+                "net.protocol",
+                id=f"status {status}",
+            )
+            for status in (101, 600, 999)
         ),
     ],
 )
