@@ -165,12 +165,22 @@ def prepare_sandbox(sandbox: Path, host: Iterable[AptSource], pins: str) -> None
         (apt / name).mkdir(parents=True)
     sources = []
     for source in plan_sources(host, RELEASE):
-        keyring = Path(source.signed_by)
-        shutil.copyfile(keyring, apt / "keyrings" / keyring.name)
-        sources.append(replace(source, signed_by=f"/etc/apt/keyrings/{keyring.name}"))
+        name = _copy_keyring(Path(source.signed_by), apt / "keyrings")
+        sources.append(replace(source, signed_by=f"/etc/apt/keyrings/{name}"))
     (apt / "sources.list.d" / "mkosi.sources").write_text(encode_deb822(sources))
     (apt / "apt.conf.d" / "50host").write_text(select_settings(read_apt_configuration()))
     (apt / "preferences.d" / "ccinit-lock").write_text(pins)
+
+
+def _copy_keyring(keyring: Path, folder: Path) -> str:
+    """Copy a keyring under a name that no other has, and return the name.
+
+    Two folders of the host may each have a `mirror.gpg`. apt tells binary keyrings from armored
+    ones by the suffix, so the name keeps its end.
+    """
+    name = f"{hashlib.sha256(bytes(keyring)).hexdigest()[:16]}-{keyring.name}"
+    shutil.copyfile(keyring, folder / name)
+    return name
 
 
 def read_installed(root: Path, cache: Path) -> tuple[LockedPackage, ...]:

@@ -79,19 +79,24 @@ def test_sandbox_has_the_hosts_archives_keys_and_pins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quarry_module, "read_apt_configuration", lambda: "Acquire::Retries 3;\n")
-    keyring = tmp_path / "mirror.gpg"
-    keyring.write_bytes(b"key")
-    host = [
-        AptSource(uri=f"http://m.example/{suite}", suites=(suite,), components=("main",),
-                  signed_by=str(keyring))
-        for suite in ("bookworm", "bookworm-security")
-    ]  # fmt: skip
+    keys = {"http://m.example/bookworm": b"key", "http://m.example/bookworm-security": b"other"}
+    host = []
+    for uri, key in keys.items():
+        keyring = tmp_path / uri.rpartition("/")[2] / "mirror.gpg"  # one name in two folders
+        keyring.parent.mkdir()
+        keyring.write_bytes(key)
+        host.append(
+            AptSource(uri=uri, suites=(keyring.parent.name,), components=("main",),
+                      signed_by=str(keyring))
+        )  # fmt: skip
     prepare_sandbox(tmp_path / "sandbox", host, encode_apt_pins(LOCK))
     apt = tmp_path / "sandbox/etc/apt"
     sources = parse_deb822((apt / "sources.list.d/mkosi.sources").read_text())
     assert [source.uri for source in sources] == [source.uri for source in host]
-    assert {source.signed_by for source in sources} == {"/etc/apt/keyrings/mirror.gpg"}
-    assert (apt / "keyrings/mirror.gpg").read_bytes() == b"key"
+    seen = {source.uri: Path(source.signed_by) for source in sources}
+    assert {path.parent for path in seen.values()} == {Path("/etc/apt/keyrings")}
+    assert {path.suffix for path in seen.values()} == {".gpg"}
+    assert {uri: (apt / "keyrings" / path.name).read_bytes() for uri, path in seen.items()} == keys
     assert (apt / "apt.conf.d/50host").read_text() == "Acquire::Retries 3;\n"
     assert (apt / "preferences.d/ccinit-lock").read_text() == encode_apt_pins(LOCK)
 
