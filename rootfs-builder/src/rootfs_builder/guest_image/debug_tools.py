@@ -14,9 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from ccinit.errors import FormatError
 from ccinit.formats.disk.verity import Salt
+from ccinit.formats.encoding.fields import Fields
 from measured_boot.image.verity import VerityDisk, append_hash_tree
 from rootfs_builder.exclusive import exclusive
 from rootfs_builder.file_list import Listed, read_listed
@@ -39,6 +41,7 @@ DESCRIPTION: Final = "ccinit-debug-tools.json"
 TOOLS_SALT: Final = Salt(sha256(b"ccinit/debug-tools-salt/v1").digest())
 """A constant, as that of the root: the volume is public."""
 
+_MAX_DIFFERENCES: Final = 4096  # of packages from the locked ones
 _PROGRAM_FOLDER: Final = "usr/bin/"
 _MOUNT_POINTS: Final = ("dev", "mnt", "proc", "root", "run", "sys", "tmp")
 _LINKS: Final = {"bin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64", "sbin": "usr/bin"}
@@ -81,16 +84,18 @@ class DebugToolsBuild:
         return self.packages.workspace.staging / "debug-tools.record.json"
 
     def _read_current(self, inputs: str) -> tuple[str, ...] | None:
-        try:
-            record: dict[str, Any] = json.loads(self._record.read_text())
-        except (OSError, ValueError):
-            return None
         paths = [self.output / name for name in (VOLUME, DESCRIPTION)]
-        if record["inputs"] != inputs or not all(path.is_file() for path in paths):
+        try:
+            with Fields(json.loads(self._record.read_text()), "debug_tools.record") as fields:
+                made_of, files = fields.text("inputs"), fields.value("files")
+                differences = fields.texts("differences", max_items=_MAX_DIFFERENCES)
+        except (OSError, ValueError, FormatError):  # cut, or another version's
             return None
-        if record["files"] != {path.name: describe_file(path) for path in paths}:
+        if made_of != inputs or not all(path.is_file() for path in paths):
             return None
-        return tuple(record["differences"])
+        if files != {path.name: describe_file(path) for path in paths}:
+            return None
+        return differences
 
     def _build(self, inputs: str) -> None:
         workspace = self.packages.workspace

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
 
-from ccinit.errors import ConfigError
+from ccinit.errors import ConfigError, FormatError
+from ccinit.formats.encoding.fields import Fields
 from measured_boot.command_line.files import write_whole
 from rootfs_builder.apt_sources import (
     AptSource,
@@ -112,8 +113,9 @@ def build_quarry(
     workspace.prepare()
     path = workspace.quarry / _TREE
     record = workspace.quarry / _RECORD
-    if lock is not None and path.is_dir() and _serves(record, workspace, lock):
-        return _open(path, record)
+    made_of = _read_record(record)
+    if lock is not None and path.is_dir() and made_of and _serves(made_of, workspace, lock):
+        return _open(path, made_of.packages)
     if offline and not any((workspace.package_cache / "lib/apt/lists").glob("*_Packages*")):
         detail = f"no package lists in {workspace.package_cache}: build once without --offline"
         raise ConfigError("quarry.offline", detail)
@@ -138,7 +140,7 @@ def build_quarry(
         "packages": [[p.name, p.version, p.sha256] for p in packages],
     }
     write_whole(record, json.dumps(content).encode())
-    return _open(path, record)
+    return _open(path, packages)
 
 
 def read_command_line(workspace: Workspace, tools: ToolsTree, profile: str) -> str:
@@ -247,17 +249,45 @@ def _mkosi(
     )
 
 
-def _serves(record: Path, workspace: Workspace, lock: PackageLock) -> bool:
-    """Whether a quarry was made for this lock, or happens to be what it asks for."""
-    if not record.is_file():
-        return False
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """What a quarry was made of: digests of `mkosi.conf` and of the lock, and what is in it."""
+
+    configuration: str
+    lock: str
+    packages: tuple[LockedPackage, ...]
+
+
+def _read_record(path: Path) -> _Record | None:
+    """Return a quarry's record; None if it is cut, or another version's: it is made anew."""
     try:
-        content = json.loads(record.read_text())
-    except ValueError:  # cut, so whatever it is about is made anew
+        with Fields(json.loads(path.read_text()), "quarry.record") as fields:
+            return _Record(
+                configuration=fields.text("configuration"),
+                lock=fields.text("lock"),
+                packages=_parse_packages(fields.value("packages")),
+            )
+    except (FileNotFoundError, ValueError, FormatError):
+        return None
+
+
+def _parse_packages(value: object) -> tuple[LockedPackage, ...]:
+    """Return packages as the record has them: rows of name, version and SHA-256."""
+    packages = []
+    for row in value if isinstance(value, list) else [value]:
+        match row:
+            case [str(name), str(version), str(sha256)]:
+                packages.append(LockedPackage(name=name, version=version, sha256=sha256))
+            case _:
+                raise FormatError("quarry.record.packages", "no row of a package")
+    return tuple(packages)
+
+
+def _serves(record: _Record, workspace: Workspace, lock: PackageLock) -> bool:
+    """Whether a quarry was made for this lock, or happens to be what it asks for."""
+    if record.configuration != _digest_configuration(workspace):
         return False
-    if content["configuration"] != _digest_configuration(workspace):
-        return False
-    return content["lock"] == _digest_lock(lock) or _packages(content) == lock.packages
+    return record.lock == _digest_lock(lock) or record.packages == lock.packages
 
 
 def _digest_configuration(workspace: Workspace) -> str:
@@ -271,16 +301,8 @@ def _digest_lock(lock: PackageLock) -> str:
     return hashlib.sha256(repr(lock.packages).encode()).hexdigest()
 
 
-def _packages(content: dict[str, list[list[str]]]) -> tuple[LockedPackage, ...]:
-    return tuple(
-        LockedPackage(name=name, version=version, sha256=sha256)
-        for name, version, sha256 in content["packages"]
-    )
-
-
-def _open(path: Path, record: Path) -> Quarry:
+def _open(path: Path, packages: tuple[LockedPackage, ...]) -> Quarry:
     releases = [entry.name for entry in (path / "usr/lib/modules").iterdir() if entry.is_dir()]
     if len(releases) != 1:
         raise ConfigError("quarry.kernel", f"expected one kernel, found {sorted(releases)}")
-    packages = _packages(json.loads(record.read_text()))
     return Quarry(tree=ToolsTree(path), packages=packages, kernel_release=releases[0])

@@ -9,14 +9,21 @@ from ccinit.errors import ConfigError
 from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
 from measured_boot.image.verity import append_hash_tree
 from rootfs_builder.file_list import Listed, read_listed
+from rootfs_builder.guest_image import debug_tools
 from rootfs_builder.guest_image.debug_tools import (
+    DESCRIPTION,
     TOOLS_SALT,
+    VOLUME,
+    DebugToolsBuild,
     digest_tools_inputs,
     encode_description,
     plan_tools,
 )
+from rootfs_builder.guest_image.report import describe_file
 from rootfs_builder.guest_image.root_tree import LIBRARIES
 from rootfs_builder.packages.quarry import Quarry
+from rootfs_builder.packages.source import PackageSource
+from rootfs_builder.progress import Progress
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
 from tests.unit.rootfs_builder.elf_files import elf
@@ -89,6 +96,39 @@ def test_every_program_of_the_list_is_below_one_folder() -> None:
     names = [entry.name for entry in read_listed(LIST)]
     assert {"usr/bin/bash", "usr/bin/strace", "usr/bin/ip", "usr/bin/ps"} <= set(names)
     assert {name.split("/")[1] for name in names} == {"bin", "share"}
+
+
+class Made(Exception):  # noqa: N818 - what the build under test would begin with
+    pass
+
+
+def test_volume_whose_record_is_of_another_form_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(*_details: object) -> None:
+        raise Made
+
+    monkeypatch.setattr(debug_tools, "digest_tools_inputs", lambda _workspace: "inputs")
+    monkeypatch.setattr(debug_tools, "read_lock", begin)
+    workspace = Workspace(tmp_path)
+    workspace.staging.mkdir(parents=True)
+    tools, progress = ToolsTree(tmp_path / "none"), Progress(name="test")
+    packages = PackageSource(
+        workspace=workspace, tools=tools, release=False, offline=True, progress=progress
+    )
+    build = DebugToolsBuild(packages=packages, output=tmp_path)
+    for name in (VOLUME, DESCRIPTION):
+        (tmp_path / name).write_bytes(b"made")
+    files = {name: describe_file(tmp_path / name) for name in (VOLUME, DESCRIPTION)}
+    whole = {"inputs": "inputs", "differences": [], "files": files}
+    record = workspace.staging / "debug-tools.record.json"
+    record.write_text(json.dumps(whole))
+    build.run()  # is up to date
+    without = ({key: whole[key] for key in whole if key != gone} for gone in ("inputs", "files"))
+    for other in ([], "text", whole | {"differences": 5}, whole | {"x": 1}, *without):
+        record.write_text(json.dumps(other))
+        with pytest.raises(Made):
+            build.run()
 
 
 @pytest.mark.parametrize(

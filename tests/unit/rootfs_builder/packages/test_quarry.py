@@ -119,7 +119,7 @@ def test_offline_without_a_cache_says_so_before_mkosi_runs(
         assert refused.value.reason == reason
 
 
-def test_quarry_whose_record_is_cut_is_made_anew(
+def test_quarry_whose_record_is_cut_or_of_another_form_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A build that was stopped while it wrote the record must not stop all that follow."""
@@ -142,8 +142,11 @@ def test_quarry_whose_record_is_cut_is_made_anew(
     tools, progress = ToolsTree(tmp_path / "none"), Progress(name="test")
     record.write_text(json.dumps(whole))
     assert build_quarry(workspace, tools, LOCK, progress).packages == LOCK.packages
-    for cut in ("", json.dumps(whole)[:-9]):
-        record.write_text(cut)
+    others = ([], whole | {"packages": [["one", "1"]]}, whole | {"packages": 5}, whole | {"x": 1})
+    without = ({key: whole[key] for key in whole if key != gone} for gone in whole)
+    other_forms = map(json.dumps, (*others, *without))
+    for unusable in ("", json.dumps(whole)[:-9], *other_forms):
+        record.write_text(unusable)
         with pytest.raises(ConfigError) as refused:
             build_quarry(workspace, tools, LOCK, progress)
         assert refused.value.reason == "mkosi.begins"
