@@ -143,7 +143,8 @@ def _run_image(parsed: argparse.Namespace) -> int:
     workspace = _workspace(parsed)
     progress = Progress(name="image")
     output = (parsed.output or workspace.build / "image").resolve()
-    key = open_builder_key(parsed.builder_key or workspace.builder_key)  # not minutes later
+    path = parsed.builder_key or workspace.builder_key
+    key = open_builder_key(path, progress)  # not minutes later
     output.mkdir(parents=True, exist_ok=True)
     packages = PackageSource(
         workspace=workspace,

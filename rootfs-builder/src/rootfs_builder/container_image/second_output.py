@@ -21,12 +21,11 @@ from ccinit.formats.oci.layer_encryption import KEY_BYTES, ImageEncryption
 from measured_boot.command_line.files import write_whole
 from rootfs_builder.container_image.kbs_admin import KbsAdmin
 from rootfs_builder.container_image.layer_encryption import KbsRecipient
-from rootfs_builder.exclusive import exclusive
+from rootfs_builder.key_file import make_key_once
 from rootfs_builder.progress import Progress
 
 _KEYS = "keys"
 _LOCK = "keys.lock"
-_SECRET_MODE = 0o600
 
 
 def open_key(directory: Path, uri: ResourceUri) -> KbsRecipient:
@@ -36,12 +35,9 @@ def open_key(directory: Path, uri: ResourceUri) -> KbsRecipient:
         ConfigError: `encrypt.key`, the file has another length.
     """
     path = directory / _KEYS / uri.path
-    # Of two that make it at the same time one would encrypt to a key that the other replaces.
-    with exclusive(directory / _LOCK, Progress(name="container image")):
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, secrets.token_bytes(KEY_BYTES), _SECRET_MODE)
-        key = path.read_bytes()
+    progress = Progress(name="container image")
+    make_key_once(path, directory / _LOCK, progress, lambda: secrets.token_bytes(KEY_BYTES))
+    key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise ConfigError("encrypt.key", f"{path} has {len(key)} bytes, not {KEY_BYTES}")
     return KbsRecipient(uri=uri, key=key)

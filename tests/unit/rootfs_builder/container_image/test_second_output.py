@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from measured_boot.command_line.files import write_whole
-from rootfs_builder.container_image import second_output
+from rootfs_builder import key_file
 from rootfs_builder.container_image.second_output import open_key
 
 URI = ResourceUri("ccinit", "shop", "image-key-web")
@@ -33,7 +33,7 @@ def test_two_that_make_a_key_at_once_have_the_same(
             other.join(0.5)  # as long as it needs, if nothing keeps it
         write_whole(path, data, mode)
 
-    monkeypatch.setattr(second_output, "write_whole", write_late)
+    monkeypatch.setattr(key_file, "write_whole", write_late)
     found.append(open_key(tmp_path, URI).key)
     other.join(10)
     assert len(found) == 2
