@@ -19,9 +19,15 @@ from ccinit.errors import CcinitError, ConfigError
 from host_runtime.oci_runtime.bundle import SPEC_VERSION
 from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.lifecycle import Runtime
-from host_runtime.oci_runtime.operator_config import DEFAULT_PATH, parse_operator_config
+from host_runtime.oci_runtime.operator_config import (
+    DEFAULT_PATH,
+    MAX_CONFIG_BYTES,
+    OperatorConfig,
+    parse_operator_config,
+)
 from host_runtime.oci_runtime.signals import parse_signal
 from measured_boot.command_line.errors import describe_error, run_command
+from measured_boot.command_line.files import reading
 
 PROGRAM: Final = "ccinit-runtime"
 _DISTRIBUTION: Final = "ccinit-host-runtime"
@@ -49,11 +55,11 @@ REFUSED: Final[Mapping[str, str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
+    return run_command(PROGRAM, lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
-    return run_command(PROGRAM, lambda: _run(options))
-
-
-def _run(options: argparse.Namespace) -> int:
     command: Callable[[argparse.Namespace, Runtime], None] = options.command
     try:
         command(options, Runtime(store=ContainerStore(root=options.root.absolute())))
@@ -66,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _create(options: argparse.Namespace, runtime: Runtime) -> None:
-    config = parse_operator_config(options.config.read_bytes())
+    config = _read_operator_config(options.config)
     if options.console_socket is not None:
         raise ConfigError("bundle.terminal", "a guest has no terminal for --console-socket")
     if options.preserve_fds:
@@ -101,6 +107,15 @@ def _delete(options: argparse.Namespace, runtime: Runtime) -> None:
 
 def _refuse(options: argparse.Namespace, _runtime: Runtime) -> None:
     raise ConfigError("command.refused", f"{options.name}: {REFUSED[options.name]}")
+
+
+def _read_operator_config(path: Path) -> OperatorConfig:
+    """Read the operator's file; whatever is wrong with it begins with its name."""
+    try:
+        with reading(path, MAX_CONFIG_BYTES) as document:
+            return parse_operator_config(document)
+    except ConfigError as error:
+        raise ConfigError(error.reason, f"{path}: {error.detail}") from error
 
 
 def _log(path: Path, form: str, text: str) -> None:

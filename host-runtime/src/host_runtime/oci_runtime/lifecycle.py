@@ -4,6 +4,7 @@ Specification: OCI runtime-spec 1.2, `runtime.md` (Operations). Some texts are t
 look for in a runtime's errors: "does not exist", "container not running".
 """
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ class Runtime:
                 `require_member`, `require_same_wishes`; `sandbox.state`: its guest does not run.
             ChildError: the guest does not boot, with the reason for it.
         """
-        folder = bundle.resolve()
+        folder = Path(os.path.realpath(bundle, strict=True))  # `resolve`: a circle is no OSError
         with (folder / CONFIG_FILE).open("rb") as file:
             asked = parse_bundle(file.read(MAX_CONFIG_BYTES + 1))
         record = ContainerRecord(

@@ -17,6 +17,7 @@ from ccinit.formats.encoding.strict_toml import parse_toml
 from host_runtime.boot_command import add_boot
 
 DEFAULT_PATH: Final = Path("/etc/ccinit/runtime.toml")
+MAX_CONFIG_BYTES: Final = 1 << 20
 _SCRATCH_FOLDER: Final = "/var/tmp"  # noqa: S108 - nothing gets a name in there
 _MIB: Final = 1 << 20
 _MAX_MEMORY_MIB: Final = 1 << 24

@@ -146,3 +146,44 @@ def test_version_is_printed_as_engines_read_it(capsys: pytest.CaptureFixture[str
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("ccinit-runtime version ")
     assert second == "spec: 1.2.0"
+
+
+def test_help_that_gets_nowhere_is_an_error_with_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with Path("/dev/full").open("w") as full, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", full)
+        assert main(["--help"]) == 1
+        patch.undo()
+    assert capsys.readouterr().err == "ccinit-runtime: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("version = 2", "runtime.version"),
+        (operator_toml().replace('image = "prod"', 'image = "none"'), "runtime.image"),
+    ],
+)
+def test_error_in_the_operators_file_names_the_file(
+    content: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "runtime.toml"
+    path.write_text(content)
+    assert run(tmp_path, "--config", str(path), "create", "a") == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"ccinit-runtime: {path}: ")
+    assert said.endswith(f"[{reason}]\n")
+
+
+def test_operators_file_without_an_end_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "--config", "/dev/zero", "create", "a") == 1
+    assert capsys.readouterr().err.endswith("[file.length]\n")
+
+
+def test_bundle_whose_links_lead_in_a_circle_is_told_in_the_engines_log(tmp_path: Path) -> None:
+    (tmp_path / "runtime.toml").write_text(operator_toml(tmp_path))
+    (tmp_path / "bundle").symlink_to(tmp_path / "bundle")
+    settings = ("--config", str(tmp_path / "runtime.toml"), "--log", str(tmp_path / "log"))
+    assert run(tmp_path, *settings, "create", "-b", str(tmp_path / "bundle"), "a") == 1
+    assert "Too many levels of symbolic links" in (tmp_path / "log").read_text()
