@@ -67,10 +67,10 @@ class Container:
         """Replace the record: whoever reads meanwhile finds the old one or the new one."""
         write_whole(self.folder / _RECORD, encode_record(record))
 
-    def status(self, *, is_busy: bool = False) -> Status:
-        """Return the container's status; see `status_of`."""
-        is_alive = self.is_alive()  # first: what was alive then has written its record
-        return status_of(self.record(), is_alive=is_alive, is_busy=is_busy)
+    def look(self, *, is_busy: bool = False) -> tuple[ContainerRecord, Status]:
+        """Return the record and the status that belongs to it; see `status_of`."""
+        record = self.record()  # first: a life is there before it is written down
+        return record, status_of(record, is_alive=self.is_alive(), is_busy=is_busy)
 
     def hold_life(self) -> None:
         """Make this process the container's life, until it ends.
@@ -237,8 +237,10 @@ class ContainerStore:
         descriptor = self._open_named(name)
         try:
             is_busy = not _try_lock(descriptor, fcntl.LOCK_SH)
-            container = Container(folder=self.root / name)
-            return container.record(), container.status(is_busy=is_busy)
+            seen = Container(folder=self.root / name).look(is_busy=is_busy)
+            if not _is_at(descriptor, self.root / name):  # removed meanwhile, and made anew
+                raise _unknown(name)
+            return seen
         except FileNotFoundError:
             raise _unknown(name) from None  # removed meanwhile
         finally:

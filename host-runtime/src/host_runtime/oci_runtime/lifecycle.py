@@ -134,10 +134,9 @@ class Runtime:
             ConfigError: `container.unknown`, `container.state`.
         """
         with self.store.lock(parse_id(name)) as container:
-            status = container.status()
+            record, status = container.look()
             if status is not Status.CREATED:
                 raise ConfigError("container.state", f"cannot start a {status} container")
-            record = container.record()
             if record.member:  # it runs already, or will once its sandbox is started
                 is_told = self._guest_of(record).is_alive()
             else:  # before it is written down: twice does no harm
@@ -179,7 +178,7 @@ class Runtime:
                 be told this one.
         """
         with self.store.lock(parse_id(name)) as container:
-            record, status = container.record(), container.status()
+            record, status = container.look()
             choose = choose_member_signal if record.member else choose_signal
             told = choose(number, record.annotations)
             if status in _UP and self._target(container, record).send(told):
@@ -207,7 +206,7 @@ class Runtime:
 
     def _require_end(self, container: Container, *, is_forced: bool) -> None:
         """Wait until nothing of it is left: whoever starts it anew wants its disks and vTPM."""
-        record, status = container.record(), container.status()
+        record, status = container.look()
         if status is not Status.STOPPED and not is_forced:
             raise ConfigError(
                 "container.state", f"cannot delete container {record.id}: it is {status}"
@@ -232,10 +231,10 @@ class Runtime:
 
 
 def _require_sandbox(container: Container) -> None:
-    record = container.record()
+    record, status = container.look()
     if record.sandbox != record.id:
         raise ConfigError("sandbox.state", f"{record.id} is no sandbox of a pod")
-    if container.status() not in _UP:
+    if status not in _UP:
         raise ConfigError("sandbox.state", f"the guest of {record.id} has ended")
 
 

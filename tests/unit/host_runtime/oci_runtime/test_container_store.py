@@ -80,6 +80,43 @@ def test_process_is_alive_as_long_as_it_holds_its_lock(store: ContainerStore) ->
         assert store.look("a")[1] is Status.STOPPED
 
 
+def test_record_and_status_are_of_one_moment(
+    store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.new(RECORD) as container:
+        container.hold_life()
+        is_alive = Container.is_alive
+
+        def written_down_meanwhile(looked_at: Container) -> bool:
+            container.write(RECORD.with_process(7))
+            return is_alive(looked_at)
+
+        monkeypatch.setattr(Container, "is_alive", written_down_meanwhile)
+        assert store.look("a") == (RECORD, Status.CREATING)
+        assert store.look("a") == (RECORD.with_process(7), Status.CREATED)
+
+
+def test_container_that_takes_a_name_over_is_not_taken_for_the_one_before(
+    store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.new(RECORD) as container:
+        pass
+    record = Container.record
+
+    def made_anew_meanwhile(looked_at: Container) -> ContainerRecord:
+        monkeypatch.setattr(Container, "record", record)
+        store.remove(container)
+        with store.new(RECORD):
+            pass
+        return looked_at.record()
+
+    monkeypatch.setattr(Container, "record", made_anew_meanwhile)
+    with pytest.raises(CcinitError) as error:
+        store.look("a")
+    assert error.value.reason == "container.unknown"
+    assert store.look("a") == (RECORD, Status.STOPPED)
+
+
 def test_signal_goes_to_whoever_holds_the_lock_and_to_nobody_else(
     store: ContainerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
