@@ -90,7 +90,8 @@ def _add_image(image: argparse.ArgumentParser) -> None:
     image.add_argument(
         "--output",
         type=Path,
-        help="folder for what is published (default: build/image, a project's in the project)",
+        help="folder for what is published, where an earlier build is replaced (default:"
+        " build/image, a project's in the project)",
     )
     image.add_argument(
         "--release", action="store_true", help="refuse packages that are not the locked ones"
