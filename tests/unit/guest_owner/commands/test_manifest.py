@@ -65,6 +65,13 @@ def test_begun_manifest_may_be_one_without_a_disk(tmp_path: Path) -> None:
     assert parse_pod_manifest((tmp_path / "pod.toml").read_text()).volumes == ()
 
 
+def test_manifest_that_is_begun_again_takes_the_place_of_the_other(pod: Path) -> None:
+    first = pod.read_text()
+    assert init(pod.parent, IMAGE, scratch_mib=128) == 0
+    assert pod.read_text() != first
+    assert parse_pod_manifest(pod.read_text()).volume("scratch").size_bytes == 128 << 20
+
+
 def test_image_without_a_digest_begins_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
