@@ -5,8 +5,6 @@ import os
 from pathlib import Path
 from typing import TypeAlias
 
-from ccinit.errors import FormatError
-
 # argparse has no public name for what `add_subparsers` returns.
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
 
@@ -30,13 +28,13 @@ def add_group(subparsers: Subparsers, name: str, summary: str) -> Subparsers:
     return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
-def parse_listen(text: str) -> tuple[str, int]:
+def parse_address(text: str) -> tuple[str, int]:
     """Read `HOST:PORT`; an IPv6 host stands in brackets.
 
     Raises:
-        FormatError: `listen.form`.
+        argparse.ArgumentTypeError: it is something else.
     """
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
-        raise FormatError("listen.form", f"expected HOST:PORT, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, found {text!r}")
     return host.removeprefix("[").removesuffix("]"), int(port)

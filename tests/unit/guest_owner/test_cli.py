@@ -9,11 +9,12 @@ import pytest
 
 from ccinit.formats.initdata.document import decompress_document, parse_header, parse_initdata
 from ccinit.formats.kbs.rollback_counter import counter_uri
-from guest_owner.arguments import parse_listen
+from guest_owner.arguments import parse_address
 from guest_owner.cli import build_parser, main
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.store import Store
+from guest_owner.plane.endpoint import CONNECT_VARIABLE
 from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, document_of
 from tests.fakes.documents import CONFIG, POD
 from tests.unit.guest_owner.command_line import error_of, run, write
@@ -192,16 +193,24 @@ def test_initdata_make_refuses_what_the_guest_would(
     ("text", "address"),
     [("127.0.0.1:8443", ("127.0.0.1", 8443)), ("[::1]:0", ("::1", 0)), ("kbs:1", ("kbs", 1))],
 )
-def test_parse_listen(text: str, address: tuple[str, int]) -> None:
-    assert parse_listen(text) == address
+def test_parse_address(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address
 
 
 @pytest.mark.parametrize("text", ["", "host", ":1", "host:", "host:x", "host:65536", "host:²"])
-def test_serve_with_a_bad_address_is_refused(
-    state: Path, capsys: pytest.CaptureFixture[str], text: str
+def test_bad_address_is_wrong_usage(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    assert run("kbs", "serve", "--state", state, "--listen", text) == 1
-    assert "[listen.form]" in error_of(capsys)
+    def told(*words: object) -> str:
+        with pytest.raises(SystemExit) as ended:
+            run(*words, "--state", state)
+        assert ended.value.code == 2
+        return error_of(capsys)
+
+    assert "argument --listen: expected HOST:PORT" in told("kbs", "serve", "--listen", text)
+    assert "argument --connect: expected HOST:PORT" in told("logs", "--connect", text)
+    monkeypatch.setenv(CONNECT_VARIABLE, text)
+    assert "argument --connect: expected HOST:PORT" in told("logs")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import socket
 import sys
 from pathlib import Path
 
-from guest_owner.arguments import Subparsers, add_group, add_state, parse_listen
+from guest_owner.arguments import Subparsers, add_group, add_state, parse_address
 from guest_owner.kbs.authority import create_identity, write_identity
 from guest_owner.kbs.exclusion import changing, held_alone
 from guest_owner.kbs.files import (
@@ -42,6 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add_state(serve)
     serve.add_argument(
         "--listen",
+        type=parse_address,
         default="127.0.0.1:8443",
         metavar="HOST:PORT",
         help="where to listen; port 0 takes a free one (default: %(default)s)",
@@ -72,7 +73,7 @@ def _init(arguments: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
     limits = DEFAULT_LIMITS
-    host, port = parse_listen(arguments.listen)
+    host, port = arguments.listen
     server = build_server(
         open_service(state, limits, TlsIdentityMinter(state)),
         limits,

@@ -2,17 +2,26 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
-from guest_owner.arguments import add_state, parse_listen
+from guest_owner.arguments import add_state, parse_address
 from guest_owner.plane.authority import CERTIFICATE_FILE
 from guest_owner.plane.client import Endpoint, OwnerClient
 
 CONNECT_VARIABLE: Final = "GUEST_OWNER_CONNECT"
 CLIENT_VARIABLE: Final = "GUEST_OWNER_CLIENT"
 POD_VARIABLE: Final = "GUEST_OWNER_POD"
+_PORT: Final = "the pod's owner port, or the host's relay"
+_POD: Final = "pod whose name the guest's certificate must bear"
+_CLIENT: Final = "your key and certificate (`client-cert new`)"
+_OPTIONS: Final[tuple[tuple[str, str, Callable[[str], object], str, str], ...]] = (
+    ("--connect", CONNECT_VARIABLE, parse_address, "HOST:PORT", _PORT),
+    ("--pod", POD_VARIABLE, str, "NAME", _POD),
+    ("--client", CLIENT_VARIABLE, Path, "FILE", _CLIENT),
+)
 _VARIABLES: Final = {
     "connect": CONNECT_VARIABLE,
     "pod": POD_VARIABLE,
@@ -23,13 +32,10 @@ _VARIABLES: Final = {
 def add_endpoint(parser: argparse.ArgumentParser) -> None:
     """Add where the guest is, who it must be, and who asks."""
     group = parser.add_argument_group("connection")
-    for option, variable, metavar, text in (
-        ("--connect", CONNECT_VARIABLE, "HOST:PORT", "the pod's owner port, or the host's relay"),
-        ("--pod", POD_VARIABLE, "NAME", "pod whose name the guest's certificate must bear"),
-        ("--client", CLIENT_VARIABLE, "FILE", "your key and certificate (`client-cert new`)"),
-    ):
+    for option, variable, parse, metavar, text in _OPTIONS:
         group.add_argument(
             option,
+            type=parse,
             default=os.environ.get(variable),
             metavar=metavar,
             help=f"{text} (default: ${variable})",
@@ -48,20 +54,19 @@ def connect(arguments: argparse.Namespace) -> OwnerClient:
 
     Raises:
         ConfigError: `owner.options`, one is missing.
-        FormatError: `listen.form`, not HOST:PORT.
         CcinitError: see `OwnerClient.connect`.
     """
     for option, variable in _VARIABLES.items():
         if getattr(arguments, option) is None:
             detail = f"say --{option}, before what follows the command, or set ${variable}"
             raise ConfigError("owner.options", detail)
-    host, port = parse_listen(arguments.connect)
+    host, port = arguments.connect
     return OwnerClient.connect(
         Endpoint(
             host=host,
             port=port,
             pod=arguments.pod,
             roots=arguments.ca or arguments.state / CERTIFICATE_FILE,
-            identity=Path(arguments.client),
+            identity=arguments.client,
         )
     )
