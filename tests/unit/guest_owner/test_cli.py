@@ -161,6 +161,24 @@ def test_make_document_carries_a_text_whose_number_nobody_could_read() -> None:
     assert parse_initdata(make_document(CONFIG, pod)).pod_toml == pod
 
 
+def test_initdata_make_leaves_no_document_without_the_image_that_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write(tmp_path / "ccinit.toml", CONFIG.encode())
+    pod = write(tmp_path / "pod.toml", POD.encode())
+    output, image = tmp_path / "initdata.toml", tmp_path / "folder"
+    image.mkdir()
+    make = ("initdata", "make", "--config", config, "--pod", pod, "--output", output)
+    assert run(*make, "--disk-image", image) == 1
+    printed = capsys.readouterr()
+    assert ("[state.place]" in printed.err, printed.out) == (True, "")
+    assert not output.exists()
+    image.rmdir()
+    assert run(*make, "--disk-image", image) == 0
+    assert output.is_file()
+    assert image.is_file()
+
+
 def test_initdata_make_for_tdx_is_bound_by_sha384(
     tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,7 @@ from ccinit.formats.initdata.guest_files import parse_guest_files
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.resources import name_counters, name_resources
 from guest_owner.arguments import Subparsers, add_group
-from guest_owner.kbs.files import PUBLIC_MODE, naming, read_capped, write_atomically
+from guest_owner.kbs.files import PUBLIC_MODE, naming, read_capped, write_all_atomically
 from guest_owner.kbs.measurements.image import ZERO_PCR
 from guest_owner.kbs.verifiers.table import VERIFIERS
 from guest_owner.table import format_table
@@ -184,10 +184,12 @@ def make_document_of(arguments: argparse.Namespace, algorithm: str) -> bytes:
 def _make(arguments: argparse.Namespace) -> int:
     algorithm = initdata_binding(Tee(arguments.platform)).algorithm
     document = make_document_of(arguments, algorithm)
-    write_atomically(arguments.output, document, mode=PUBLIC_MODE)
+    files = {arguments.output: document}
+    if arguments.disk_image is not None:
+        files[arguments.disk_image] = encode_device_image(document)
+    write_all_atomically(files, mode=PUBLIC_MODE)
     print(f"wrote {arguments.output}: {sha256_digest(document)}")
     if arguments.disk_image is not None:
-        write_atomically(arguments.disk_image, encode_device_image(document), mode=PUBLIC_MODE)
         print(f"wrote {arguments.disk_image}")
     return 0
 
