@@ -9,6 +9,7 @@ checks the chain, the names, the key usage, but not the dates; the lifetimes bel
 else. P-256 with SHA-256 throughout (RFC 5280, RFC 5480).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ccinit.errors import ConfigError, FormatError
 from guest_owner.certificates import certificate_builder, general_name, key_usage, private_pem
-from guest_owner.kbs.files import PRIVATE_MODE, PUBLIC_MODE, read_capped, write_atomically
+from guest_owner.kbs.files import read_capped, write_all_atomically
 
 AUTHORITY_LIFE = timedelta(days=3650)
 SERVER_LIFE = timedelta(days=825)
@@ -62,20 +63,34 @@ def create_identity(names: tuple[str, ...]) -> KbsIdentity:
 
 
 def write_identity(state: Path, identity: KbsIdentity) -> None:
-    """Put a new identity into a state directory that has none.
+    """Put a new identity into a state directory that has none: all of it, or nothing.
+
+    The caller has the right to change the state. Only who is killed between two renames leaves
+    some, and the next call says so.
 
     Raises:
         ConfigError: `identity.exists`: replacing it would lock out every guest that pinned it;
             `identity.half`, only some of its files are there.
     """
-    files = (
-        ("ca-key.pem", identity.authority_key, PRIVATE_MODE),
-        ("ca.pem", identity.authority, PUBLIC_MODE),
-        ("server-key.pem", identity.certificate_key, PRIVATE_MODE),
-        ("server.pem", identity.certificate, PUBLIC_MODE),
-        ("token-key.pem", identity.token_key, PRIVATE_MODE),
-    )
-    there = [name for name, _, _ in files if (state / name).exists()]
+    private = {
+        state / "ca-key.pem": identity.authority_key,
+        state / "server-key.pem": identity.certificate_key,
+        state / "token-key.pem": identity.token_key,
+    }
+    public = {state / "ca.pem": identity.authority, state / "server.pem": identity.certificate}
+    files = private | public
+    _require_none(state, files)
+    try:
+        write_all_atomically(files, public=public)
+    except BaseException:  # a rename that failed, or Ctrl-C: none of them was there before
+        for path in files:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _require_none(state: Path, files: Collection[Path]) -> None:
+    """Raises: ConfigError: see `write_identity`."""
+    there = sorted(path.name for path in files if path.exists())
     if len(there) == len(files):
         detail = f"{state / 'ca.pem'} exists; guests pin it, so remove it yourself if you mean it"
         raise ConfigError("identity.exists", detail)
@@ -83,8 +98,6 @@ def write_identity(state: Path, identity: KbsIdentity) -> None:
         told = f"only {', '.join(there)} of a KBS's keys are in {state}"
         detail = f"{told}: put the others back, or remove them if it was never used"
         raise ConfigError("identity.half", detail)
-    for name, data, mode in files:
-        write_atomically(state / name, data, mode=mode)
 
 
 def read_token_key(state: Path) -> ec.EllipticCurvePrivateKey:

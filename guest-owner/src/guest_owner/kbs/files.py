@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -53,11 +53,21 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_MODE) -> No
     write_all_atomically({path: data}, mode=mode)
 
 
-def write_all_atomically(files: Mapping[Path, bytes], *, mode: int = PRIVATE_MODE) -> None:
+def write_all_atomically(
+    files: Mapping[Path, bytes],
+    *,
+    mode: int = PRIVATE_MODE,
+    public: Collection[Path] = (),
+) -> None:
     """Write files beside their places and flush all of them before the first is renamed there.
 
     So a disk that has no room for one of them changes none. Only who is killed between two renames
     leaves some: they are made in the order of `files`.
+
+    Args:
+        files: contents by path.
+        mode: who may read them.
+        public: those of them that everybody may read, whatever `mode` says.
 
     Raises:
         ConfigError: `state.write`; `state.place`, a device, say, or a link would be replaced.
@@ -71,15 +81,17 @@ def write_all_atomically(files: Mapping[Path, bytes], *, mode: int = PRIVATE_MOD
         for path, data in files.items():
             descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED)
             staged[path] = Path(temporary)
-            _fill(descriptor, data, mode)
+            _fill(descriptor, data, PUBLIC_MODE if path in public else mode)
         for path, unfinished in staged.items():
             unfinished.replace(path)
             sync_directory(path.parent)
-    except OSError as error:
+    except (OSError, KeyboardInterrupt) as error:
         for unfinished in staged.values():
             with contextlib.suppress(OSError):
                 unfinished.unlink()
-        raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
+        if isinstance(error, OSError):
+            raise ConfigError("state.write", f"cannot write {path}: {error.strerror}") from error
+        raise
 
 
 def _require_place(path: Path) -> None:

@@ -1,3 +1,5 @@
+import errno
+import resource
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,41 @@ def test_write_identity_keeps_keys_private_and_never_replaces(tmp_path: Path) ->
         write_identity(tmp_path, create_identity(("other",)))
     assert caught.value.reason == "identity.exists"
     assert (tmp_path / "ca.pem").read_bytes() == IDENTITY.authority
+
+
+def test_identity_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, before[1]))  # keys are shorter, no certificate
+    try:
+        with pytest.raises(CcinitError) as caught:
+            write_identity(tmp_path, IDENTITY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.reason == "state.write"
+    assert not list(tmp_path.iterdir())
+    write_identity(tmp_path, IDENTITY)
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.EIO, "I/O error"), KeyboardInterrupt()])
+def test_identity_that_is_cut_off_between_two_of_its_files_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    placed: list[Path] = []
+    replace = Path.replace
+
+    def place(path: Path, target: Path) -> Path:
+        if len(placed) == 2:
+            raise failure
+        placed.append(target)
+        return replace(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", place)
+        with pytest.raises((CcinitError, KeyboardInterrupt)):
+            write_identity(tmp_path, IDENTITY)
+    assert len(placed) == 2
+    assert not list(tmp_path.iterdir())
+    write_identity(tmp_path, IDENTITY)
 
 
 def test_identity_that_was_cut_off_is_told_by_what_there_is(tmp_path: Path) -> None:
