@@ -7,7 +7,7 @@ itself (`exec --tty`) is obeyed, as it has to be.
 
 import codecs
 from collections.abc import Callable
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 _KEPT = "\n\t"
 
@@ -37,6 +37,21 @@ def escape_stream(terminal: TextIO) -> Callable[[bytes], None]:
         text = decoder.decode(data)
         terminal.write("".join(one if one in _KEPT else _escape(one) for one in text))
         terminal.flush()
+
+    return take
+
+
+def open_sink(stream: TextIO) -> Callable[[bytes], None]:
+    """Return who shows bytes as they come: escaped to a terminal, to anything else as they are."""
+    return escape_stream(stream) if stream.isatty() else write_through(stream.buffer)
+
+
+def write_through(file: BinaryIO) -> Callable[[bytes], None]:
+    """Return who writes bytes to a file as they come, and as they are."""
+
+    def take(data: bytes) -> None:
+        file.write(data)
+        file.flush()
 
     return take
 

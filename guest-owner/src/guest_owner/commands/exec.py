@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from ccinit.errors import DeadlineError, FormatError
 from ccinit.formats.planes.owner_rpc import Stream, Value
@@ -21,9 +21,9 @@ from guest_owner.arguments import Subparsers
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.kbs_wait import ASK_SECONDS, telling
-from guest_owner.plane.open_call import Sink, Streams
+from guest_owner.plane.open_call import Streams
 from guest_owner.plane.terminal import raw_terminal
-from guest_owner.terminal_text import escape_stream
+from guest_owner.terminal_text import open_sink, write_through
 from measured_boot.command_line.argument_types import whole_number
 from measured_boot.command_line.termination import orderly_termination
 
@@ -92,7 +92,7 @@ def run_program(
     if tty:
         return _exec_on_terminal(client, container, program)
     streams = Streams(
-        sinks={Stream.OUTPUT: _show(sys.stdout), Stream.ERROR: _show(sys.stderr)},
+        sinks={Stream.OUTPUT: open_sink(sys.stdout), Stream.ERROR: open_sink(sys.stderr)},
         source=sys.stdin.fileno() if stdin else None,
     )
     return _status(client.stream("exec", container, program, False, 0, 0, streams=streams))  # noqa: FBT003
@@ -101,7 +101,7 @@ def run_program(
 def _exec_on_terminal(client: OwnerClient, container: str, program: tuple[str, ...]) -> int:
     with orderly_termination(), raw_terminal() as window:
         streams = Streams(
-            sinks={Stream.OUTPUT: _write(sys.stdout.buffer)},
+            sinks={Stream.OUTPUT: write_through(sys.stdout.buffer)},
             source=sys.stdin.fileno(),
             events=window.take,
         )
@@ -110,7 +110,9 @@ def _exec_on_terminal(client: OwnerClient, container: str, program: tuple[str, .
 
 
 def _attach(arguments: argparse.Namespace) -> int:
-    streams = Streams(sinks={Stream.OUTPUT: _show(sys.stdout), Stream.ERROR: _show(sys.stderr)})
+    streams = Streams(
+        sinks={Stream.OUTPUT: open_sink(sys.stdout), Stream.ERROR: open_sink(sys.stderr)}
+    )
     with connect(arguments) as client:
         client.stream("attach", arguments.container, streams=streams)
     return 0
@@ -120,7 +122,7 @@ def _copy(arguments: argparse.Namespace) -> int:
     match _in_container(arguments.source), _in_container(arguments.target):
         case (container, path), None:
             with _replacing(Path(arguments.target)) as file, connect(arguments) as client:
-                streams = Streams(sinks={Stream.OUTPUT: _write(file)})
+                streams = Streams(sinks={Stream.OUTPUT: write_through(file)})
                 client.stream("copy", container, path, False, 0, streams=streams)  # noqa: FBT003
         case None, (container, path):
             with Path(arguments.source).open("rb") as file, connect(arguments) as client:
@@ -194,15 +196,3 @@ def _status(result: tuple[Value, ...]) -> int:
     if not isinstance(code, int) or not isinstance(number, int):
         raise TypeError("the schema says integers")
     return _SIGNALLED + number if number else code
-
-
-def _show(stream: TextIO) -> Sink:
-    return escape_stream(stream) if stream.isatty() else _write(stream.buffer)
-
-
-def _write(file: BinaryIO) -> Sink:
-    def take(data: bytes) -> None:
-        file.write(data)
-        file.flush()
-
-    return take

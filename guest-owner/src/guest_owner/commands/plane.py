@@ -1,7 +1,8 @@
 """`guest-owner logs`, `events`, `metrics` and `attest`: looking into a guest that runs.
 
-What containers wrote may be hostile to the terminal that it is read on, so lines are printed
-escaped, as `unseal` prints them.
+What containers wrote, and what a guest says that nobody has judged yet, may be hostile to the
+terminal that it is read on. Lines are printed escaped, as `unseal` prints them; metrics and
+evidence are escaped on a terminal only.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import find_verified_tee
 from guest_owner.plane.endpoint import add_endpoint, connect
 from guest_owner.plane.open_call import Streams
-from guest_owner.terminal_text import escape_text
+from guest_owner.terminal_text import escape_text, open_sink
 from measured_boot.command_line.argument_types import whole_number
 
 _MAX_NUMBER = (1 << 64) - 1
@@ -90,7 +91,7 @@ def _metrics(arguments: argparse.Namespace) -> int:
         (text,) = client.call("metrics")
     if not isinstance(text, bytes):
         raise TypeError("the schema says bin")
-    sys.stdout.write(text.decode(errors="backslashreplace"))
+    open_sink(sys.stdout)(text)
     return 0
 
 
@@ -103,7 +104,7 @@ def _attest(arguments: argparse.Namespace) -> int:
     if not isinstance(evidence, bytes):
         raise TypeError("the schema says bin")
     if arguments.evidence_only:
-        print(evidence.decode(errors="backslashreplace"))
+        open_sink(sys.stdout)(evidence + b"\n")
         return 0
     try:
         appraised = appraise_alone(

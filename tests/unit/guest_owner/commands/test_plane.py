@@ -1,5 +1,8 @@
-"""What `guest-owner logs` prints of what a guest streams."""
+"""What `guest-owner logs`, `metrics` and `attest` print of what a guest says."""
 
+import os
+import pty
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,3 +49,49 @@ def test_nothing_to_print_is_told_as_that(
     printed = capsys.readouterr()
     assert ("stdout:web  hello" in printed.out) != said
     assert ("the sealed log has all" in printed.err) == said
+
+
+HOSTILE = b"\x1b]0;owned\x07 \xff {}"
+
+
+class HostileGuest:
+    """A guest that nobody has judged yet."""
+
+    certificate_der = b""
+    group = 29  # x25519
+
+    def call(self, method: str, *_params: object) -> tuple[object, ...]:
+        return {"metrics": (HOSTILE + b"\n",), "attest": ("tpm", HOSTILE)}[method]
+
+
+@pytest.fixture
+def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def connect(_arguments: object) -> Iterator[HostileGuest]:
+        yield HostileGuest()
+
+    monkeypatch.setattr(plane_command, "connect", connect)
+
+
+COMMANDS = pytest.mark.parametrize("command", [("metrics",), ("attest", "--evidence-only")])
+
+
+@COMMANDS
+@pytest.mark.usefixtures("hostile")
+def test_terminal_obeys_nothing_that_an_unjudged_guest_says(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    near, far = pty.openpty()
+    with os.fdopen(near, "rb") as seen, os.fdopen(far, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert run(*command) == 0
+        assert seen.readline() == b"\\x1b]0;owned\\x07 \\xff {}\r\n"
+
+
+@COMMANDS
+@pytest.mark.usefixtures("hostile")
+def test_file_gets_what_an_unjudged_guest_says_as_it_is(
+    capfdbinary: pytest.CaptureFixture[bytes], command: tuple[str, ...]
+) -> None:
+    assert run(*command) == 0
+    assert capfdbinary.readouterr().out == HOSTILE + b"\n"
