@@ -7,6 +7,7 @@ does not answer, a guest's connection is closed at once, and the guest tries aga
 """
 
 import argparse
+import errno
 import os
 import socket
 import sys
@@ -64,23 +65,56 @@ def open_unix_listener(path: Path) -> socket.socket:
 
 
 def open_kernel_listener() -> socket.socket:
-    """Listen on the kernel's AF_VSOCK, for every guest of this host."""
+    """Listen on the kernel's AF_VSOCK, where every guest of this host can connect (vsock(7)).
+
+    Raises:
+        ConfigError: `kbs.relay`, somebody else listens there.
+    """
     listener = socket.socket(socket.AF_VSOCK)
-    listener.bind((_VMADDR_CID_ANY, KBS_VSOCK_PORT))
+    try:
+        listener.bind((_VMADDR_CID_ANY, KBS_VSOCK_PORT))
+    except OSError as error:
+        listener.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        told = f"port {KBS_VSOCK_PORT} of the kernel's vsock is taken, by another guest's relay?"
+        detail = f"{told} One guest of a host can have it; --vsock user gives each its own"
+        raise ConfigError("kbs.relay", detail) from error
     listener.listen(_CONNECTIONS)
     return listener
 
 
-def serve(listener: socket.socket, address: KbsAddress) -> None:
-    """Relay connections until the listener is shut down or closed."""
+def serve(listener: socket.socket, address: KbsAddress, guest_cid: int | None = None) -> None:
+    """Relay connections until the listener is shut down or closed.
+
+    Args:
+        listener: where the guest connects to.
+        address: where the KBS is.
+        guest_cid: whose connections are relayed, all others' being closed; None on a listener that
+            nobody but the guest can reach.
+    """
     free = threading.BoundedSemaphore(_CONNECTIONS)
     complaints = _Complaints()
     for guest in accept_all(listener, complaints.say):
+        if guest_cid is not None and not _is_from(guest, guest_cid, complaints):
+            guest.close()
+            continue
         if not free.acquire(blocking=False):
             guest.close()
             continue
         arguments = (guest, address, free, complaints)
         threading.Thread(target=_relay, args=arguments, daemon=True).start()
+
+
+def _is_from(guest: socket.socket, guest_cid: int, complaints: "_Complaints") -> bool:
+    """Whether a connection is the guest's; its CID is the kernel's word, not the guest's."""
+    try:
+        cid, _port = guest.getpeername()
+    except OSError:  # gone already
+        return False
+    if cid != guest_cid:
+        complaints.say(f"refused a connection of CID {cid}, which is not this guest")
+    return bool(cid == guest_cid)
 
 
 class _Complaints:
@@ -118,15 +152,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m host_runtime.kbs_relay", description="vsock relay to a KBS"
     )
     parser.add_argument("address", type=parse_address, metavar="HOST:PORT", help="the KBS")
-    parser.add_argument("--path", type=Path, help="Unix socket (default: the kernel's AF_VSOCK)")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--path", type=Path, help="Unix socket of our vsock device")
+    place.add_argument("--cid", type=int, help="the guest's, on the kernel's AF_VSOCK")
     parser.add_argument("--ready", type=int, metavar="FD", help="written to when listening")
     options = parser.parse_args(arguments)
     path: Path | None = options.path
-    with open_kernel_listener() if path is None else open_unix_listener(path) as listener:
+    try:
+        listening = open_kernel_listener() if path is None else open_unix_listener(path)
+    except ConfigError as error:
+        print(f"kbs relay: {error}", file=sys.stderr)
+        return 1
+    with listening as listener:
         if options.ready is not None:
             os.write(options.ready, b"\n")
             os.close(options.ready)
-        serve(listener, options.address)
+        serve(listener, options.address, options.cid)
     return 0
 
 

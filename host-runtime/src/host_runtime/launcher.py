@@ -225,12 +225,10 @@ def _start_vsock_device(config: GuestConfig, files: GuestFiles, sockets: Path) -
 
 
 def _start_kbs_relay(config: GuestConfig, files: GuestFiles, sockets: Path) -> OwnedProcess:
-    path = ("--path", str(guest_path(sockets / "vsock")))
-    command = (
-        *python_command("host_runtime.kbs_relay"),
-        *(path if config.vsock is VsockKind.USER else ()),
-        str(config.kbs),
-    )
+    place = ("--cid", str(config.guest_cid))
+    if config.vsock is VsockKind.USER:
+        place = ("--path", str(guest_path(sockets / "vsock")))
+    command = (*python_command("host_runtime.kbs_relay"), *place, str(config.kbs))
     return _start_ready(command, files.log("kbs-relay"), "the relay to the KBS")
 
 

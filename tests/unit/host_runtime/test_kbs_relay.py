@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError
-from host_runtime.kbs_relay import KbsAddress, guest_path, parse_address, serve
+from host_runtime.kbs_relay import KbsAddress, guest_path, main, parse_address, serve
 from tests.fakes.busy_listener import BusyListener
 
 
@@ -50,3 +50,51 @@ def test_relay_goes_on_after_a_connection_that_could_not_be_taken(
                 thread.join(5)
     assert relayed == [near]
     assert "Too many open files" in capsys.readouterr().err
+
+
+class Caller(socket.socket):
+    """A connection over vsock, as far as it says whose it is."""
+
+    cid = 3
+
+    def getpeername(self) -> tuple[int, int]:
+        if not self.cid:
+            raise OSError(errno.ENOTCONN, "gone already")
+        return self.cid, 4321
+
+
+def test_relay_over_the_kernels_vsock_is_for_one_guest(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relayed = threading.Semaphore(0)
+    monkeypatch.setattr("host_runtime.kbs_relay._relay", lambda *_: relayed.release())
+    pairs = [socket.socketpair() for _ in range(3)]
+    callers = [Caller(fileno=near.detach()) for near, _ in pairs]
+    for caller, cid in zip(callers, (4, 0, 3), strict=True):
+        caller.cid = cid
+    serve(BusyListener(callers), KbsAddress(host="127.0.0.1", port=1), guest_cid=3)
+    assert relayed.acquire(timeout=5)
+    assert not relayed.acquire(blocking=False)
+    assert [caller.fileno() == -1 for caller in callers] == [True, True, False]
+    callers[2].close()
+    for _, far in pairs:
+        far.close()
+    assert capsys.readouterr().err == (
+        "kbs relay: refused a connection of CID 4, which is not this guest\n"
+    )
+
+
+def test_port_that_another_guests_relay_has_is_told_in_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Taken(socket.socket):
+        def __init__(self, _family: int) -> None:
+            super().__init__(socket.AF_UNIX)
+
+        def bind(self, _address: object) -> None:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    monkeypatch.setattr("host_runtime.kbs_relay.socket.socket", Taken)
+    assert main(["--cid", "3", "127.0.0.1:1"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("kbs relay: kbs.relay: port 1025 of the kernel's vsock is taken")
