@@ -24,7 +24,7 @@ def started_life(module: str, folder: Path, descriptors: tuple[int, ...] = ()) -
     once it is told that the caller has done its part.
 
     Raises:
-        ChildError: it does not begin, with its reason.
+        ChildError: it does not begin, with its reason; `process.ended`: it has ended meanwhile.
     """
     ours, its = socket.socketpair()
     command = (*python_command(module), str(folder))
@@ -44,7 +44,7 @@ def started_life(module: str, folder: Path, descriptors: tuple[int, ...] = ()) -
         try:
             _require_ready(ours)
             yield process.pid
-            ours.sendall(GO)
+            _let_go(ours)
         except BaseException:
             process.kill()
             process.wait()
@@ -63,3 +63,10 @@ def _require_ready(life: socket.socket) -> None:
     except (ValueError, KeyError, AttributeError):
         reason, detail = "process.ended", "the container's process ended without a word"
     raise ChildError(reason, detail)
+
+
+def _let_go(life: socket.socket) -> None:
+    try:
+        life.sendall(GO)
+    except BrokenPipeError as error:  # of a command, that would be a reader that had enough
+        raise ChildError("process.ended", "the container's process ended as it began") from error
