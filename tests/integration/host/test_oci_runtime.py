@@ -242,6 +242,20 @@ def test_guest_whose_creation_was_killed_before_it_was_written_down_ends(engine:
     assert engine.state("a")["status"] == "stopped"
 
 
+def test_guest_that_ends_as_it_is_written_down_is_an_error_of_create(engine: Engine) -> None:
+    ended = (
+        "import os; from host_runtime.oci_runtime import cli, lifecycle;"
+        "lifecycle._write_down = lambda _container, record, _file:"
+        " (os.kill(record.pid, 9), os.waitid(os.P_PID, record.pid, os.WEXITED | os.WNOWAIT));"
+        "raise SystemExit(cli.main())"
+    )
+    words = ("--log", f"{engine.folder}/log", "create", "--bundle", str(engine.bundle()), "a")
+    assert engine.run(*words, program=("-c", ended)) == 1
+    assert engine.said().endswith("[process.ended]\n")
+    assert "[process.ended]" in (engine.folder / "log").read_text()
+    assert list((engine.folder / "state").iterdir()) == []
+
+
 def test_namespace_that_is_none_is_an_error_of_create(engine: Engine) -> None:
     config = podman_config(**{INITDATA: encode_annotation(make_document())})
     for path in ("/dev/null", "/run/netns/ccinit-none"):
@@ -337,6 +351,21 @@ def test_forced_deletion_of_a_pods_container_ends_its_guest(engine: Engine) -> N
     assert end(guest, lambda: engine.done("delete", "--force", "a")) == -signal.SIGKILL
     assert reap(member) == 128 + signal.SIGKILL
     assert engine.state("s")["status"] == "stopped"
+
+
+@pytest.mark.parametrize("words", [("kill", "a", "KILL"), ("delete", "--force", "a")])
+def test_process_that_hangs_after_the_end_of_its_guest_can_be_ended(
+    words: Sequence[str], engine: Engine
+) -> None:
+    guest = create_part(engine, "s", "s")
+    member = create_part(engine, "a", "s", "web")
+    engine.done("start", "a")
+    os.kill(member, signal.SIGSTOP)
+    assert end(guest, lambda: os.kill(guest, signal.SIGKILL)) == -signal.SIGKILL
+    assert engine.state("a")["status"] == "running"
+    assert engine.refused("kill", "a", "TERM") == "container.state"
+    engine.done(*words)
+    assert reap(member) == -signal.SIGKILL
 
 
 def test_container_that_has_no_guest_is_refused(engine: Engine) -> None:

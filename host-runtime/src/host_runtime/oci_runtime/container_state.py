@@ -104,13 +104,13 @@ def encode_record(record: ContainerRecord) -> str:
     return json.dumps(asdict(record))
 
 
-def parse_record(text: str) -> ContainerRecord:
+def parse_record(data: bytes | str) -> ContainerRecord:
     """Read a record that `encode_record` wrote.
 
     Raises:
         FormatError: `container.record`: somebody else did.
     """
     try:
-        return ContainerRecord(**json.loads(text))
+        return ContainerRecord(**json.loads(data))
     except (ValueError, TypeError) as error:
         raise FormatError("container.record", "not a record of this runtime") from error

@@ -61,7 +61,7 @@ class Container:
         Raises:
             FormatError: `container.record`.
         """
-        return parse_record((self.folder / _RECORD).read_text())
+        return parse_record((self.folder / _RECORD).read_bytes())
 
     def write(self, record: ContainerRecord) -> None:
         """Replace the record: whoever reads meanwhile finds the old one or the new one."""
@@ -238,11 +238,12 @@ class ContainerStore:
         try:
             is_busy = not _try_lock(descriptor, fcntl.LOCK_SH)
             seen = Container(folder=self.root / name).look(is_busy=is_busy)
-            if not _is_at(descriptor, self.root / name):  # removed meanwhile, and made anew
-                raise _unknown(name)
-            return seen
         except FileNotFoundError:
             raise _unknown(name) from None  # removed meanwhile
+        else:
+            if not _is_at(descriptor, self.root / name):  # and made anew
+                raise _unknown(name)
+            return seen
         finally:
             os.close(descriptor)
 

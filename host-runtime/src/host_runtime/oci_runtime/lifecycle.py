@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from ccinit.errors import ConfigError, DeadlineError
+from ccinit.errors import ConfigError, DeadlineError, FormatError
 from host_runtime.oci_runtime import member, supervisor
 from host_runtime.oci_runtime.bundle import CONFIG_FILE, MAX_CONFIG_BYTES, Bundle, parse_bundle
 from host_runtime.oci_runtime.container_disks import ContainerDisks, make_disks
@@ -34,6 +34,7 @@ from host_runtime.oci_runtime.supervisor import GuestPlan
 from host_runtime.oci_runtime.wishes import START_SIGNAL
 
 _END_SECONDS: Final = 20.0
+_OWN_END_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.05
 _UP: Final = frozenset({Status.CREATED, Status.RUNNING})
 
@@ -183,6 +184,9 @@ class Runtime:
             told = choose(number, record.annotations)
             if status in _UP and self._target(container, record).send(told):
                 return
+            # What stands for a container may hang, and outlive its guest so.
+            if told == signal.SIGKILL and record.member and container.send(told):
+                return
             is_over = is_for_all and told == signal.SIGKILL and not container.is_alive()
             if not is_over:
                 raise _not_running(name)
@@ -193,6 +197,7 @@ class Runtime:
         Raises:
             ConfigError: `container.unknown` (not if forced); `container.state`; `container.life`:
                 it has begun to live.
+            FormatError: `container.record` (not if forced).
             DeadlineError: `container.runs`: its machine does not end.
         """
         try:
@@ -206,16 +211,30 @@ class Runtime:
 
     def _require_end(self, container: Container, *, is_forced: bool) -> None:
         """Wait until nothing of it is left: whoever starts it anew wants its disks and vTPM."""
-        record, status = container.look()
-        if status is not Status.STOPPED and not is_forced:
-            raise ConfigError(
-                "container.state", f"cannot delete container {record.id}: it is {status}"
-            )
-        deadline = time.monotonic() + _END_SECONDS
-        target = self._target(container, record) if status in _UP else container
+        target = container
+        try:
+            record, status = container.look()
+        except FormatError:  # of another version of this runtime, perhaps
+            if not is_forced:
+                raise
+        else:
+            if status is not Status.STOPPED and not is_forced:
+                raise ConfigError(
+                    "container.state", f"cannot delete container {record.id}: it is {status}"
+                )
+            if status in _UP:
+                target = self._target(container, record)
+        self._end(container, target)
+
+    def _end(self, container: Container, target: Container) -> None:
+        began = time.monotonic()
         while target.send(signal.SIGKILL) or container.is_alive() or container.has_machine():
-            if time.monotonic() > deadline:
-                raise DeadlineError("container.runs", f"{record.id}: its machine has not ended")
+            waited_seconds = time.monotonic() - began
+            if waited_seconds > _OWN_END_SECONDS:  # its guest has ended, and it does not
+                container.send(signal.SIGKILL)
+            if waited_seconds > _END_SECONDS:
+                name = container.folder.name
+                raise DeadlineError("container.runs", f"{name}: its machine has not ended")
             time.sleep(_RETRY_SECONDS)
 
     def _target(self, container: Container, record: ContainerRecord) -> Container:

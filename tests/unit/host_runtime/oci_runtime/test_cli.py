@@ -49,6 +49,20 @@ def test_forced_deletion_of_what_is_not_there_is_done(tmp_path: Path) -> None:
     assert run(tmp_path, "delete", "--force", "none") == 0
 
 
+@pytest.mark.parametrize("record", [b'{"id": "a", "of_later": 1}', b"{", b"\xff"])
+def test_container_whose_record_cannot_be_read_is_removed_by_force_alone(
+    record: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "state/a"
+    folder.mkdir(parents=True)
+    (folder / "container.json").write_bytes(record)
+    for words in (("state", "a"), ("delete", "a")):
+        assert run(tmp_path, *words) == 1
+        assert capsys.readouterr().err.endswith("[container.record]\n")
+    assert run(tmp_path, "delete", "--force", "a") == 0
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("command", ["state", "start", "ps", "kill", "delete"])
 def test_id_that_leads_elsewhere_is_refused(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
