@@ -31,6 +31,7 @@ from measured_boot.command_line.files import reading
 
 PROGRAM: Final = "ccinit-runtime"
 _DISTRIBUTION: Final = "ccinit-host-runtime"
+_NOT_FOR_OTHERS: Final = 0o022  # to write: folders above --root, too, whatever umask engines have
 
 _NO_COMMANDS: Final = "the host has no way to run commands in a guest; its owner has `guest-owner"
 _FIXED: Final = "what a guest has is fixed when it boots"
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
+    os.umask(os.umask(_NOT_FOR_OTHERS) | _NOT_FOR_OTHERS)
     command: Callable[[argparse.Namespace, Runtime], None] = options.command
     try:
         command(options, Runtime(store=ContainerStore(root=options.root.absolute())))

@@ -1,6 +1,7 @@
 """The command line of a runtime: what engines pass is taken, what cannot be is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,13 @@ from host_runtime.oci_runtime.cli import REFUSED, main
 from host_runtime.oci_runtime.container_state import ContainerRecord
 from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.signals import STOP_ANNOTATION
-from tests.fakes.oci_bundles import operator_toml, podman_config
+from tests.fakes.oci_bundles import (
+    INITDATA,
+    encode_annotation,
+    make_document,
+    operator_toml,
+    podman_config,
+)
 
 
 def run(folder: Path, *words: str) -> int:
@@ -201,3 +208,23 @@ def test_bundle_whose_links_lead_in_a_circle_is_told_in_the_engines_log(tmp_path
     settings = ("--config", str(tmp_path / "runtime.toml"), "--log", str(tmp_path / "log"))
     assert run(tmp_path, *settings, "create", "-b", str(tmp_path / "bundle"), "a") == 1
     assert "Too many levels of symbolic links" in (tmp_path / "log").read_text()
+
+
+def test_folders_above_the_root_are_nobody_elses_to_write_whatever_the_engines_umask(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runtime.toml").write_text(operator_toml(tmp_path))
+    annotations = {
+        INITDATA: encode_annotation(make_document()),
+        "org.ccinit.disks": f"{tmp_path}/allowed/none",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(podman_config(**annotations)))
+    settings = ("--config", str(tmp_path / "runtime.toml"), "--log", str(tmp_path / "log"))
+    before = os.umask(0)
+    try:
+        assert run(tmp_path / "x/y", *settings, "create", "-b", str(tmp_path), "a") == 1
+    finally:
+        os.umask(before)
+    assert "allowed/none: No such file" in capsys.readouterr().err  # so a folder was made for it
+    for made in ("x", "x/y", "x/y/state", "log"):
+        assert not (tmp_path / made).stat().st_mode & 0o022
