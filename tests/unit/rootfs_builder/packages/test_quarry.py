@@ -142,7 +142,12 @@ def test_quarry_whose_record_is_cut_or_of_another_form_is_made_anew(
     tools, progress = ToolsTree(tmp_path / "none"), Progress(name="test")
     record.write_text(json.dumps(whole))
     assert build_quarry(workspace, tools, LOCK, progress).packages == LOCK.packages
-    others = ([], whole | {"packages": [["one", "1"]]}, whole | {"packages": 5}, whole | {"x": 1})
+    others: tuple[object, ...] = (
+        [],
+        whole | {"packages": [["one", "1"]]},
+        whole | {"packages": 5},
+        whole | {"x": 1},
+    )
     without = ({key: whole[key] for key in whole if key != gone} for gone in whole)
     other_forms = map(json.dumps, (*others, *without))
     for unusable in ("", json.dumps(whole)[:-9], *other_forms):
