@@ -22,25 +22,36 @@ _TO_URL = str.maketrans("+/", "-_")
 _FROM_URL = str.maketrans("-_", "+/")
 
 
-def parse_json(data: bytes, where: str, max_bytes: int) -> JsonValue:
+def parse_json(data: bytes, where: str, max_bytes: int, max_values: int | None = None) -> JsonValue:
     """Read strict JSON: UTF-8, no duplicate member, no float, no huge integer, bounded depth.
 
+    Args:
+        data: the text.
+        where: prefix of the reasons.
+        max_bytes: of the text.
+        max_values: of values at all depths, for whoever reads strangers' texts of megabytes: a
+            value may be two bytes, and costs as much time as a long text. None for no cap.
+
     Raises:
-        LimitExceededError: `<where>.length`.
+        LimitExceededError: `<where>.length`, `<where>.values`.
         FormatError: `<where>.json`, `<where>.duplicate`, `<where>.number`.
     """
     if len(data) > max_bytes:
         raise LimitExceededError(f"{where}.length", f"{len(data)} bytes, at most {max_bytes}")
 
+    budget = _Budget(where, len(data) if max_values is None else max_values)
+
     def refuse_number(_text: str) -> Never:
         raise FormatError(f"{where}.number", "only integers occur here")
 
     def read_integer(text: str) -> int:
+        budget.spend(1)
         if len(text) > 17 or abs(int(text)) > MAX_INTEGER:
             raise FormatError(f"{where}.number", "integer beyond 2^53")
         return int(text)
 
     def read_object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+        budget.spend(1)
         members = dict(pairs)
         if len(members) != len(pairs):
             raise FormatError(f"{where}.duplicate", "a member occurs twice")
@@ -58,14 +69,28 @@ def parse_json(data: bytes, where: str, max_bytes: int) -> JsonValue:
         )
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where}.json", "malformed JSON") from error
-    _check_tree(value, where)
+    _check_tree(value, where, _Budget(where, budget.whole))
     return value
 
 
-def _check_tree(value: JsonValue, where: str) -> None:
+class _Budget:
+    """How many values a text may still have."""
+
+    def __init__(self, where: str, whole: int) -> None:
+        self._where = where
+        self.whole = self._left = whole
+
+    def spend(self, values: int) -> None:
+        self._left -= values
+        if self._left < 0:
+            raise LimitExceededError(f"{self._where}.values", f"more than {self.whole} values")
+
+
+def _check_tree(value: JsonValue, where: str, budget: _Budget) -> None:
     """Refuse what the decoder lets through: depth, and escapes that are no Unicode text."""
     level: list[JsonValue] = [value]
     for _depth in range(MAX_DEPTH + 1):
+        budget.spend(len(level))
         inner: list[JsonValue] = []
         for item in level:
             if isinstance(item, Mapping):

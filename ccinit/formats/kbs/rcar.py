@@ -38,6 +38,7 @@ HASH_ALGORITHM: Final = "sha384"
 MAX_SMALL_BYTES = 64 * 1024  # requests, challenges and errors: a few hundred bytes in practice
 MAX_TOKEN_BYTES = 256 * 1024  # Trustee's own head limit is 128 KiB
 MAX_ATTESTATION_BYTES = 2 * 1024 * 1024  # Trustee's default `payload_request_size`
+MAX_ATTESTATION_VALUES = 128 * 1024  # certificates come as arrays of their bytes
 MAX_INIT_DATA_BYTES = 1024 * 1024
 MAX_ADDITIONAL_BYTES = 256 * 1024
 MIN_NONCE_BYTES, MAX_NONCE_BYTES = 16, 128
@@ -185,7 +186,7 @@ def encode_challenge(challenge: Challenge) -> bytes:
 def parse_attestation(data: bytes, tee: Tee | None = None) -> Attestation:
     """Read `POST attest`; the platform says of what kind the nonce is."""
     value = members(
-        parse_json(data, "rcar", MAX_ATTESTATION_BYTES),
+        parse_json(data, "rcar", MAX_ATTESTATION_BYTES, MAX_ATTESTATION_VALUES),
         frozenset(("init-data", "runtime-data", "tee-evidence")),
         "rcar",
     )

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.errors import FormatError
+from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.strict_json import JsonValue, encode_base64
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.rcar import (
+    MAX_ATTESTATION_BYTES,
+    MAX_ATTESTATION_VALUES,
     Attestation,
     Challenge,
     ErrorInformation,
@@ -30,6 +32,7 @@ from ccinit.formats.kbs.rcar import (
     parse_token_reply,
     report_digest,
 )
+from ccinit.values import replace
 
 VECTORS = json.loads(Path("tests/vectors/rcar/messages.json").read_text())
 NONCE = Nonce(encode_base64(bytes(range(32))))
@@ -172,6 +175,23 @@ def test_attestation_with_other_init_data_is_refused(init_data: JsonValue, reaso
     with pytest.raises(FormatError) as refused:
         parse_attestation(json.dumps({**value, "init-data": init_data}).encode())
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("value", [0, None, "", [], {}], ids=repr)
+def test_attestation_of_very_many_values_is_refused(value: JsonValue) -> None:
+    """Two mebibytes of them would take half a second of a KBS that serves others, too."""
+    attestation = parse_attestation(VECTORS["attestation"].encode())
+
+    def offer(count: int) -> Attestation:
+        evidence = {"cert_chain": [value] * count}
+        body = encode_attestation(replace(attestation, primary_evidence=evidence))
+        assert len(body) <= MAX_ATTESTATION_BYTES
+        return parse_attestation(body)
+
+    offer(64 * 1024)  # as many bytes of certificates as no platform gives
+    with pytest.raises(LimitExceededError) as refused:
+        offer(MAX_ATTESTATION_VALUES)
+    assert refused.value.reason == "rcar.values"
 
 
 @pytest.mark.parametrize("token", ["", "with space", "line\nbreak", "é", "\x7f"])
