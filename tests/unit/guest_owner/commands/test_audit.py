@@ -49,6 +49,31 @@ def test_audit_show_prints_decisions_and_claims(
     assert "[audit.session]" in error_of(capsys)
 
 
+@pytest.mark.parametrize("got", ["\0", "a\x1b\x85\u202e", "\ud800", "\U0001f512" * 3000])
+def test_audit_show_prints_claims_of_any_text(
+    state: Path, capsys: pytest.CaptureFixture[str], got: str
+) -> None:
+    """The log has what a peer said; nothing in it may keep its owner from reading it."""
+    claims = tuple(
+        Claim(name=name, expected="aa", got=said, holds=False)
+        for name, said in (("pcr.9", got), ("event.\0", "bb"), ("pcr.14", "cc"))
+    )
+    AuditLog(state / "audit.jsonl").append(
+        AuditRecord(
+            event=Event.ATTEST,
+            session="one",
+            tee="tpm",
+            decision=Decision.REFUSED,
+            reason=f"pcr.9: {got}",
+            claims=claims,
+        )
+    )
+    assert run("audit", "show", "--state", state, "--session", "one") == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines()[-3:]] == ["pcr.9", "event.?", "pcr.14"]
+    assert all(character == "\n" or character.isprintable() for character in shown)
+
+
 def test_audit_show_tells_a_state_that_is_not_there_from_one_that_nobody_asked(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
