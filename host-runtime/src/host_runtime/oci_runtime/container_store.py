@@ -30,6 +30,7 @@ from host_runtime.oci_runtime.container_state import (
     parse_record,
     status_of,
 )
+from measured_boot.command_line.files import write_whole
 
 _PID_BYTES: Final = 16
 _RECORD: Final = "container.json"
@@ -38,6 +39,8 @@ LIFE: Final = "life"
 
 END: Final = "end"
 """File that has the exit status of a life that has ended by itself."""
+
+FILE_MODE: Final = 0o600
 
 _MACHINE: Final = "machine"
 _MEMBER: Final = "member-"
@@ -65,7 +68,7 @@ class Container:
 
     def write(self, record: ContainerRecord) -> None:
         """Replace the record: whoever reads meanwhile finds the old one or the new one."""
-        write_whole(self.folder / _RECORD, encode_record(record))
+        write_whole(self.folder / _RECORD, encode_record(record).encode(), FILE_MODE)
 
     def look(self, *, is_busy: bool = False) -> tuple[ContainerRecord, Status]:
         """Return the record and the status that belongs to it; see `status_of`."""
@@ -81,7 +84,7 @@ class Container:
         descriptor = self._hold(LIFE)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        (self.folder / END).touch(0o600)
+        (self.folder / END).touch(FILE_MODE)
 
     def note_end(self, status: int) -> None:
         """Leave the exit status of this process, its life, to whoever watches for the end."""
@@ -152,7 +155,7 @@ class Container:
         return True
 
     def _hold(self, name: str, kind: int = fcntl.LOCK_EX) -> int:
-        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         deadline = time.monotonic() + _LOOK_SECONDS
         while not _try_lock(descriptor, kind):
             if time.monotonic() > deadline:  # somebody who looks has it for a moment
@@ -270,20 +273,6 @@ class ContainerStore:
             return _open(self.root / name)
         except FileNotFoundError:
             raise _unknown(name) from None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _unknown(name: str) -> ConfigError:

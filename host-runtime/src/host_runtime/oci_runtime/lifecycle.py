@@ -24,7 +24,7 @@ from host_runtime.oci_runtime.container_state import (
     encode_state,
     parse_id,
 )
-from host_runtime.oci_runtime.container_store import Container, ContainerStore, write_whole
+from host_runtime.oci_runtime.container_store import FILE_MODE, Container, ContainerStore
 from host_runtime.oci_runtime.guest_choice import choose_guest
 from host_runtime.oci_runtime.life_start import started_life
 from host_runtime.oci_runtime.operator_config import OperatorConfig
@@ -32,6 +32,7 @@ from host_runtime.oci_runtime.pod_member import require_member, require_same_wis
 from host_runtime.oci_runtime.signals import choose_member_signal, choose_signal
 from host_runtime.oci_runtime.supervisor import GuestPlan
 from host_runtime.oci_runtime.wishes import START_SIGNAL
+from measured_boot.command_line.files import write_whole
 
 _END_SECONDS: Final = 20.0
 _OWN_END_SECONDS: Final = 5.0
@@ -260,7 +261,7 @@ def _require_sandbox(container: Container) -> None:
 def _write_down(container: Container, record: ContainerRecord, pid_file: Path | None) -> None:
     container.write(record)
     if pid_file is not None:
-        write_whole(pid_file, str(record.pid))
+        write_whole(pid_file, str(record.pid).encode(), FILE_MODE)
 
 
 def _not_running(name: str) -> ConfigError:

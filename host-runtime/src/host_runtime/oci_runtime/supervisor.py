@@ -11,7 +11,7 @@ from typing import Final
 
 from host_runtime.boot_command import plan_boot
 from host_runtime.launcher import GuestConfig, boot_guest
-from host_runtime.oci_runtime.container_store import Container, write_whole
+from host_runtime.oci_runtime.container_store import FILE_MODE, Container
 from host_runtime.oci_runtime.exit_status import exit_status
 from host_runtime.oci_runtime.guest_host import GuestHost
 from host_runtime.oci_runtime.life import Creator, live
@@ -19,6 +19,7 @@ from host_runtime.oci_runtime.network_namespace import enter_network_namespace
 from host_runtime.oci_runtime.operator_config import parse_boot_options
 from host_runtime.oci_runtime.pod_log import pod_log
 from host_runtime.oci_runtime.wishes import Wishes
+from measured_boot.command_line.files import write_whole
 
 MODULE: Final = "host_runtime.oci_runtime.supervisor"
 _PLAN: Final = "plan.json"
@@ -44,7 +45,7 @@ class GuestPlan:
 
     def write(self, folder: Path) -> None:
         """Leave the plan in a container's folder."""
-        write_whole(folder / _PLAN, json.dumps(asdict(self)))
+        write_whole(folder / _PLAN, json.dumps(asdict(self)).encode(), FILE_MODE)
 
     @classmethod
     def read(cls, folder: Path) -> "GuestPlan":

@@ -12,7 +12,7 @@ import pytest
 from ccinit.errors import CcinitError
 from host_runtime.oci_runtime import container_store
 from host_runtime.oci_runtime.container_state import ContainerRecord, Status
-from host_runtime.oci_runtime.container_store import Container, ContainerStore, write_whole
+from host_runtime.oci_runtime.container_store import Container, ContainerStore
 
 RECORD = ContainerRecord(id="a", bundle="/b", annotations={}, created="now")
 
@@ -240,18 +240,6 @@ def test_container_is_removed_from_a_full_disk(
     with store.lock("a") as container:
         store.remove(container)
     assert names(store) == []
-
-
-def test_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "pid"
-    write_whole(path, "1")
-    write_whole(path, "2")
-    assert path.read_text() == "2"
-    assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "\udc80")
-    assert path.read_text() == "2"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_name_that_is_a_link_is_no_container(store: ContainerStore, tmp_path: Path) -> None:
