@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError, DeadlineError, FormatError
-from host_runtime.oci_runtime import member, supervisor
+from host_runtime.oci_runtime import pod_member_process, supervisor
 from host_runtime.oci_runtime.bundle import CONFIG_FILE, MAX_CONFIG_BYTES, Bundle, parse_bundle
 from host_runtime.oci_runtime.container_disks import ContainerDisks, make_disks
 from host_runtime.oci_runtime.container_state import (
@@ -28,7 +28,7 @@ from host_runtime.oci_runtime.container_store import FILE_MODE, Container, Conta
 from host_runtime.oci_runtime.guest_choice import choose_guest
 from host_runtime.oci_runtime.life_start import started_life
 from host_runtime.oci_runtime.operator_config import OperatorConfig
-from host_runtime.oci_runtime.pod_member import require_member, require_same_wishes
+from host_runtime.oci_runtime.pod_member import require_member, require_same_guest
 from host_runtime.oci_runtime.signals import choose_member_signal, choose_signal
 from host_runtime.oci_runtime.supervisor import GuestPlan
 from host_runtime.oci_runtime.wishes import START_SIGNAL
@@ -56,7 +56,7 @@ class Runtime:
         Raises:
             ConfigError, FormatError, LimitExceededError: as `parse_bundle`, `choose_guest`,
                 `make_disks`; `container.id`, `container.exists`; of a pod's container as
-                `require_member`, `require_same_wishes`; `sandbox.state`: its guest does not run.
+                `require_member`, `require_same_guest`; `sandbox.state`: its guest does not run.
             ChildError: the guest does not boot, with the reason for it.
         """
         folder = Path(os.path.realpath(bundle, strict=True))  # `resolve`: a circle is no OSError
@@ -104,12 +104,12 @@ class Runtime:
 
     def _join(self, record: ContainerRecord, pid_file: Path | None) -> None:
         with self._locked_sandbox(record.sandbox) as sandbox:
-            require_same_wishes(record.annotations, sandbox.record().annotations)
+            require_same_guest(record.annotations, sandbox.record().annotations)
             document = ContainerDisks(folder=sandbox.folder).document
             require_member(record.member, document.read_bytes())
             with (
                 self.store.new(record) as container,
-                started_life(member.MODULE, container.folder) as pid,
+                started_life(pod_member_process.MODULE, container.folder) as pid,
             ):
                 _write_down(container, record.with_process(pid), pid_file)
 

@@ -1,4 +1,4 @@
-"""What a container of a CRI pod may be: one that the measured document of its sandbox has. Pure.
+"""What a member of a CRI pod may be: a container of its sandbox's measured document. Pure.
 
 Nothing of its bundle reaches the guest, so it can only name what runs there anyway.
 """
@@ -33,7 +33,7 @@ def require_member(name: str, document: bytes) -> None:
         )
 
 
-def require_same_wishes(annotations: Mapping[str, str], of_sandbox: Mapping[str, str]) -> None:
+def require_same_guest(annotations: Mapping[str, str], of_sandbox: Mapping[str, str]) -> None:
     """Require that a container asks for no other guest than its sandbox has booted.
 
     containerd passes a pod's annotations on to each of its bundles.

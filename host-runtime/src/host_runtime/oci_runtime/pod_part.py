@@ -1,7 +1,8 @@
 """Which part of a CRI pod a bundle is, by the annotations of containerd's CRI. Pure.
 
 A pod is one bundle for its sandbox, which here is the guest, and one for each container that it
-names. Annotations: containerd 1.7, `pkg/cri/annotations`.
+names: its members (`pod_member`), each of which is a process that waits (`pod_member_process`).
+Annotations: containerd 1.7, `pkg/cri/annotations`.
 """
 
 from collections.abc import Mapping

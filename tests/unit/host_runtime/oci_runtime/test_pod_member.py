@@ -4,7 +4,7 @@ import pytest
 
 from ccinit.errors import CcinitError
 from host_runtime.oci_runtime.guest_choice import COCO_INITDATA
-from host_runtime.oci_runtime.pod_member import require_member, require_same_wishes
+from host_runtime.oci_runtime.pod_member import require_member, require_same_guest
 from tests.fakes.documents import POD
 from tests.fakes.oci_bundles import INITDATA, make_document
 
@@ -35,8 +35,8 @@ def test_document_that_is_none_stands_for_nothing() -> None:
 def test_container_wishes_no_other_guest_than_its_sandbox(key: str) -> None:
     sandbox = {key: "a", "other": "b"}
     for same in ({}, {key: "a"}, {"other": "c"}, {"new": "d"}):
-        require_same_wishes(same, sandbox)
+        require_same_guest(same, sandbox)
     for wish, of_sandbox in (({key: "b"}, sandbox), ({key: "a"}, {}), ({key: ""}, {})):
         with pytest.raises(CcinitError) as error:
-            require_same_wishes(wish, of_sandbox)
+            require_same_guest(wish, of_sandbox)
         assert error.value.reason == "sandbox.annotation"

@@ -11,7 +11,7 @@ from host_runtime.oci_runtime.container_store import Container
 from host_runtime.oci_runtime.life import Creator, live, say
 from host_runtime.oci_runtime.pod_log import copied_pod_log
 
-MODULE: Final = "host_runtime.oci_runtime.member"
+MODULE: Final = "host_runtime.oci_runtime.pod_member_process"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
