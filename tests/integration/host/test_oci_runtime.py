@@ -137,6 +137,11 @@ def children_of(pid: int) -> dict[int, bytes]:
     }
 
 
+def is_running(pid: int) -> bool:
+    """Whether a child of ours has not ended, though nobody has waited for it yet."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
 def qemu_of(pid: int) -> int:
     (found,) = (
         child for child, words in children_of(pid).items() if b"qemu-system-x86_64" in words
@@ -253,6 +258,27 @@ def test_guest_that_ends_as_it_is_written_down_is_an_error_of_create(engine: Eng
     assert engine.run(*words, program=("-c", ended)) == 1
     assert engine.said().endswith("[process.ended]\n")
     assert "[process.ended]" in (engine.folder / "log").read_text()
+    assert list((engine.folder / "state").iterdir()) == []
+
+
+def test_creation_that_fails_late_waits_for_the_end_of_its_machine(engine: Engine) -> None:
+    """As deletion does: whoever tries again wants its disks and its vTPM."""
+    failing = """
+import os, signal, subprocess
+from host_runtime.oci_runtime import cli, lifecycle
+from tests.integration.host.test_oci_runtime import qemu_of
+def write_down(_container, record, _file):
+    qemu = qemu_of(record.pid)
+    os.kill(qemu, signal.SIGSTOP)
+    subprocess.Popen(("sh", "-c", f"sleep 1; kill -CONT {qemu}"))
+    raise OSError(28, "no room")
+lifecycle._write_down = write_down
+raise SystemExit(cli.main())
+"""
+    words = ("create", "--bundle", str(engine.bundle()), "a")
+    assert engine.run(*words, program=("-c", failing)) == 1
+    assert engine.said().endswith("ccinit-runtime: no room\n")
+    assert not any(is_running(child) for child in children_of(os.getpid()))
     assert list((engine.folder / "state").iterdir()) == []
 
 

@@ -86,7 +86,7 @@ class Runtime:
         choice = choose_guest(asked.annotations, config)
         log_name = f"{record.id}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.sealed"
         with (
-            self.store.new(record) as container,
+            self._new(record) as container,
             make_disks(container.folder, choice, config) as disks,
         ):
             config.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -112,6 +112,19 @@ class Runtime:
                 started_life(pod_member_process.MODULE, container.folder) as pid,
             ):
                 _write_down(container, record.with_process(pid), pid_file)
+
+    @contextmanager
+    def _new(self, record: ContainerRecord) -> Iterator[Container]:
+        """Make a guest's container; if the caller fails, its machine has ended when this returns.
+
+        Whoever tries again wants its disks and vTPM.
+        """
+        with self.store.new(record) as container:
+            try:
+                yield container
+            except BaseException:
+                _end(container, container)
+                raise
 
     @contextmanager
     def _locked_sandbox(self, name: str) -> Iterator[Container]:
@@ -225,18 +238,7 @@ class Runtime:
                 )
             if status in _UP:
                 target = self._target(container, record)
-        self._end(container, target)
-
-    def _end(self, container: Container, target: Container) -> None:
-        began = time.monotonic()
-        while target.send(signal.SIGKILL) or container.is_alive() or container.has_machine():
-            waited_seconds = time.monotonic() - began
-            if waited_seconds > _OWN_END_SECONDS:  # its guest has ended, and it does not
-                container.send(signal.SIGKILL)
-            if waited_seconds > _END_SECONDS:
-                name = container.folder.name
-                raise DeadlineError("container.runs", f"{name}: its machine has not ended")
-            time.sleep(_RETRY_SECONDS)
+        _end(container, target)
 
     def _target(self, container: Container, record: ContainerRecord) -> Container:
         """Return whose life is told what is told to a container that is up.
@@ -256,6 +258,19 @@ def _require_sandbox(container: Container) -> None:
         raise ConfigError("sandbox.state", f"{record.id} is no sandbox of a pod")
     if status not in _UP:
         raise ConfigError("sandbox.state", f"the guest of {record.id} has ended")
+
+
+def _end(container: Container, target: Container) -> None:
+    """End a container by the end of `target`, its own or its guest's; return when nothing lives."""
+    began = time.monotonic()
+    while target.send(signal.SIGKILL) or container.is_alive() or container.has_machine():
+        waited_seconds = time.monotonic() - began
+        if waited_seconds > _OWN_END_SECONDS:  # its guest has ended, and it does not
+            container.send(signal.SIGKILL)
+        if waited_seconds > _END_SECONDS:
+            name = container.folder.name
+            raise DeadlineError("container.runs", f"{name}: its machine has not ended")
+        time.sleep(_RETRY_SECONDS)
 
 
 def _write_down(container: Container, record: ContainerRecord, pid_file: Path | None) -> None:
