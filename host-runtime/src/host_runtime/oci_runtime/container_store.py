@@ -79,7 +79,7 @@ class Container:
         """Make this process the container's life, until it ends.
 
         Raises:
-            ConfigError: `container.life`: it has one.
+            ConfigError: `container.life`: it has one; `container.unknown`: it was removed.
         """
         descriptor = self._hold(LIFE)
         os.ftruncate(descriptor, 0)
@@ -164,6 +164,9 @@ class Container:
                     "container.life", f"{self.folder}: another process has its {name}"
                 )
             time.sleep(_RETRY_SECONDS)
+        if not _is_at(descriptor, self.folder / name):  # the next of that name has another
+            os.close(descriptor)
+            raise _unknown(self.folder.name)
         return descriptor
 
     def _life(self) -> int | None:

@@ -182,6 +182,30 @@ def test_container_that_is_removed_gets_no_life_meanwhile(
         assert error.value.reason == "container.life"
 
 
+def test_life_that_comes_late_is_none_of_the_next_container_of_that_name(
+    store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a `create` that was killed, whose container is removed and made anew."""
+    with store.new(RECORD) as container:
+        pass
+
+    def remove_and_make_anew(_seconds: float) -> None:
+        monkeypatch.setattr(time, "sleep", lambda _: None)
+        store.remove(container)
+        with store.new(RECORD):
+            pass
+        removing.__exit__(None, None, None)
+
+    removing = container.without_life()
+    removing.__enter__()
+    monkeypatch.setattr(time, "sleep", remove_and_make_anew)
+    with pytest.raises(CcinitError) as error:
+        container.hold_life()
+    assert error.value.reason == "container.unknown"
+    assert not (store.root / "a" / "end").exists()
+    container.hold_life()  # the next one's own
+
+
 def test_commands_wait_for_each_other(
     store: ContainerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
