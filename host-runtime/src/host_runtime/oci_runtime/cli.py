@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, Never
 
 from ccinit.errors import CcinitError, ConfigError
 from host_runtime.oci_runtime.bundle import SPEC_VERSION
@@ -60,15 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
     os.umask(os.umask(_NOT_FOR_OTHERS) | _NOT_FOR_OTHERS)
+    options = _parse(arguments)
     command: Callable[[argparse.Namespace, Runtime], None] = options.command
     try:
         command(options, Runtime(store=ContainerStore(root=options.root.absolute())))
     except (CcinitError, OSError) as error:
-        if options.log is not None:
-            with suppress(OSError):  # on standard error there is at least what went wrong first
-                _log(options.log, options.log_format, describe_error(error))
+        _log(options, describe_error(error))
         raise
     return 0
 
@@ -120,13 +118,15 @@ def _read_operator_config(path: Path) -> OperatorConfig:
         raise ConfigError(error.reason, f"{path}: {error.detail}") from error
 
 
-def _log(path: Path, form: str, text: str) -> None:
-    """Leave an error where the engine looks for it: one line, one object."""
+def _log(options: argparse.Namespace, text: str) -> None:
+    """Leave an error where the engine looks for it, if anywhere: one line, one object."""
+    if options.log is None:
+        return
     now = datetime.now(UTC).isoformat()
     line = f"{now} error: {text}"
-    if form == "json":
+    if options.log_format == "json":
         line = json.dumps({"level": "error", "msg": text, "time": now})
-    with path.open("a") as file:
+    with suppress(OSError), options.log.open("a") as file:  # on standard error there is the text
         file.write(f"{line}\n")
 
 
@@ -142,19 +142,48 @@ def _default_root() -> Path:
     return Path(of_user or "/run") / PROGRAM
 
 
+class _UsageError(Exception):
+    """What stands on the command line is none of ours: perhaps of an engine newer than this."""
+
+    def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
+        super().__init__(message)
+        self.parser = parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Never:
+        raise _UsageError(self, message)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; what is wrong with it is in the engine's log, too."""
+    try:
+        return _parser().parse_args(arguments)
+    except _UsageError as error:
+        with suppress(argparse.ArgumentError):  # there is no log to be found
+            _log(_log_parser().parse_known_args(arguments)[0], str(error))
+        argparse.ArgumentParser.error(error.parser, str(error))
+
+
+def _log_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--log", type=Path, help="file to which errors go, too")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    return parser
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM,
         description="Run the measured pod of an initdata document as an OCI container.",
         epilog="docs/oci-runtime.md says what of a bundle has an effect.",
         formatter_class=argparse.RawDescriptionHelpFormatter,  # of --version, too
         allow_abbrev=False,
+        parents=(_log_parser(),),
     )
     add = parser.add_argument
     add("--config", type=Path, default=DEFAULT_PATH, help=f"default: {DEFAULT_PATH}")
     add("--root", type=Path, default=_default_root(), help="folder of the containers' state")
-    add("--log", type=Path, help="file to which errors go, too")
-    add("--log-format", choices=("text", "json"), default="text")
     add("-v", "--version", action="version", version=_version())
     for option in ("--debug", "--systemd-cgroup"):
         add(option, action="store_true", help="taken, without effect")
@@ -184,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: "argparse._SubParsersAction[_Parser]",
     name: str,
     purpose: str,
     command: Callable[[argparse.Namespace, Runtime], None],

@@ -153,6 +153,34 @@ def test_descriptors_for_the_container_are_refused(
         assert capsys.readouterr().err.endswith(f"{reason}\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("create", "--of-later", "a"), "unrecognized arguments: --of-later"),
+        (("kill", "a", "NONE"), "argument signal: no signal: 'NONE'"),
+    ],
+)
+def test_wrong_usage_is_told_in_the_engines_log(
+    words: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path, "--log", str(tmp_path / "log"), "--log-format", "json", *words)
+    assert end.value.code == 2
+    assert json.loads((tmp_path / "log").read_text())["msg"] == message
+    said = capsys.readouterr().err
+    assert said.startswith("usage: ccinit-runtime")
+    assert said.endswith(f"error: {message}\n")
+
+
+@pytest.mark.parametrize("words", [("--log-format", "xml"), ("--log",)])
+def test_wrong_usage_of_the_log_itself_is_wrong_usage(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path, *words)
+    assert end.value.code == 2
+
+
 def test_log_that_cannot_be_written_hides_no_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
