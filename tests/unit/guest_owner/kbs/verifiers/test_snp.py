@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccinit.errors import CcinitError, FormatError
@@ -324,8 +324,6 @@ REPORT = SNP.report(REPORT_DATA)
 CERTIFICATES = parse_snp_evidence(SNP.evidence(REPORT_DATA)).certificates
 
 
-# Each example verifies three signatures, and a loaded machine takes its time.
-@settings(deadline=None)
 @given(position=st.integers(0, 672 + 2 * 72 - 1), bit=st.integers(0, 7))
 def test_any_flipped_bit_of_a_report_is_refused(position: int, bit: int) -> None:
     data = bytearray(REPORT)
