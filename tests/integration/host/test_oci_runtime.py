@@ -4,165 +4,37 @@ Needs the tools tree (`CCINIT_TOOLS`, or build/tools). The guests are firmware t
 boot; whole guests under podman are `tests/vm/test_podman`'s.
 """
 
-import ctypes
 import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.pod_part import CONTAINER_NAME, CONTAINER_TYPE, SANDBOX_ID
-from host_runtime.process import python_environment
-from host_runtime.socket_folder import open_socket_folder
 from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document, podman_config
-
-TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
-OPERATOR = """\
-version = 1
-log_folder = "{folder}/sealed"
-[[image]]
-name = "silent"
-boot = ["--tools", "{tools}", "--uki", "{folder}/uki", "--accelerator", "tcg", "--network", "open"]
-[defaults]
-image = "silent"
-memory_mib = 128
-[allow]
-annotations = ["initdata"]
-scratch_bytes = 1073741824
-"""
-DOCUMENT = encode_annotation(make_document())
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-@dataclass
-class Engine:
-    """Calls the runtime as conmon does: the orphans of `create` are its children."""
-
-    folder: Path
-    sockets: Path
-    calls: int = 0
-
-    def run(self, *words: str, program: Sequence[str] = ("-m", "host_runtime.oci_runtime")) -> int:
-        self.calls += 1
-        places = ("--root", f"{self.folder}/state", "--config", f"{self.folder}/runtime.toml")
-        # Files, since what `create` leaves behind goes on with them.
-        with self.stdout.open("w") as stdout, self.stderr.open("w") as stderr:
-            done = subprocess.run(
-                (sys.executable, *program, *places, *words),
-                stdout=stdout,
-                stderr=stderr,
-                timeout=60,
-                env={**python_environment(), "XDG_RUNTIME_DIR": str(self.sockets)},
-                check=False,
-            )
-        return done.returncode
-
-    @property
-    def stdout(self) -> Path:
-        return self.folder / f"stdout-{self.calls}"
-
-    @property
-    def stderr(self) -> Path:
-        return self.folder / f"stderr-{self.calls}"
-
-    def done(self, *words: str) -> str:
-        assert self.run(*words) == 0, self.said()
-        return self.stdout.read_text()
-
-    def refused(self, *words: str) -> str:
-        """Run what has to be refused; return the reason."""
-        assert self.run(*words) == 1
-        return self.said().rpartition("[")[2].rstrip("]\n")
-
-    def said(self) -> str:
-        return self.stderr.read_text()
-
-    def bundle(self, config: Mapping[str, Any] | None = None) -> Path:
-        if config is None:
-            config = podman_config(**{INITDATA: encode_annotation(make_document())})
-            config["linux"]["namespaces"] = [{"type": "network"}]
-        path = self.folder / "bundle"
-        path.mkdir(exist_ok=True)
-        (path / "config.json").write_text(json.dumps(config))
-        return path
-
-    def create(self, name: str) -> int:
-        pid_file = self.folder / f"{name}.pid"
-        self.done("create", "--bundle", str(self.bundle()), "--pid-file", str(pid_file), name)
-        return int(pid_file.read_text())
-
-    def state(self, name: str) -> dict[str, Any]:
-        state: dict[str, Any] = json.loads(self.done("state", name))
-        return state
+from tests.integration.host.bare_engine import (
+    DOCUMENT,
+    Engine,
+    children_of,
+    end,
+    is_running,
+    network_of,
+    open_engine,
+    qemu_of,
+    reap,
+)
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    (tmp_path / "uki").write_bytes(b"nothing that starts")
-    (tmp_path / "runtime.toml").write_text(OPERATOR.format(folder=tmp_path, tools=TOOLS))
-    with open_socket_folder() as sockets:
-        engine = Engine(folder=tmp_path, sockets=sockets)
+    with open_engine(tmp_path) as engine:
         yield engine
-        for path in (tmp_path / "state").glob("*"):
-            engine.done("delete", "--force", path.name)
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-
-
-def reap(pid: int) -> int:
-    """Wait for an orphan, as conmon does; return its exit status, negative: by that signal."""
-    deadline = time.monotonic() + 30
-    while (found := os.waitpid(pid, os.WNOHANG))[0] == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return os.waitstatus_to_exitcode(found[1])
-
-
-def children_of(pid: int) -> dict[int, bytes]:
-    """The ids of a process's children with their command lines."""
-    return {
-        int(child): Path(f"/proc/{child}/cmdline").read_bytes()
-        for path in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in path.read_text().split()
-    }
-
-
-def is_running(pid: int) -> bool:
-    """Whether a child of ours has not ended, though nobody has waited for it yet."""
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-
-
-def qemu_of(pid: int) -> int:
-    (found,) = (
-        child for child, words in children_of(pid).items() if b"qemu-system-x86_64" in words
-    )
-    return found
-
-
-def end(pid: int, how: Callable[[], object]) -> int:
-    """End a container's process; return its exit status, once all of its children have gone."""
-    children = children_of(pid)
-    assert len(children) == 2  # QEMU and the vsock device
-    how()
-    status = reap(pid)
-    for child in children:
-        with suppress(ChildProcessError):  # it was reaped by its parent
-            reap(child)
-    return status
-
-
-def network_of(pid: int | str) -> Path:
-    return Path(f"/proc/{pid}/ns/net").readlink()
 
 
 def test_container_goes_through_its_states(engine: Engine) -> None:

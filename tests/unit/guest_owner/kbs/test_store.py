@@ -20,15 +20,14 @@ from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import Profile
-from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store
-from tests.fakes.disk_log import log_disk
+from guest_owner.kbs.store import Store
 from tests.fakes.documents import CONFIG, POD
 from tests.fakes.tls_server import make_authority
 from tests.fakes.tpm_quote import FakeTpm, rsa_key
 from tests.fakes.ultravisor import host_key_document
 from tests.unit.guest_owner.command_line import SM2_PUBLIC_KEY
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
-from tests.unit.guest_owner.kbs.values import reference_set
+from tests.unit.guest_owner.kbs.values import reason_of, reference_set
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import REQUIREMENTS_TOML
 
 URI = ResourceUri("ccinit", "shop", "key")
@@ -40,21 +39,6 @@ ADMIN_KEY = (
     .public_key()
     .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 )
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    root = tmp_path / "state"
-    root.mkdir()
-    (root / "policy.toml").write_bytes(EMPTY_POLICY)
-    return Store(root)
-
-
-def reason_of(action: object, *arguments: object) -> str:
-    assert callable(action)
-    with pytest.raises(CcinitError) as caught:
-        action(*arguments)
-    return caught.value.reason
 
 
 def test_store_without_a_directory_says_how_to_make_one(tmp_path: Path) -> None:
@@ -345,63 +329,3 @@ def test_state_that_may_not_be_looked_at_is_an_error_of_its_own(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "stat", refuse)
         assert reason_of(read, store) == "state.read"
-
-
-def test_resource_is_private_and_read_back(store: Store) -> None:
-    store.write_resource(URI, b"secret")
-    assert store.read_resource(URI) == b"secret"
-    path = store.root / "resources/ccinit/shop/key"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-
-
-def test_resource_that_is_absent_empty_or_large_is_refused(store: Store) -> None:
-    assert reason_of(store.read_resource, URI) == "resource.absent"
-    assert reason_of(store.write_resource, URI, b"") == "resource.size"
-    large = bytes(MAX_RESOURCE_BYTES + 1)
-    assert reason_of(store.write_resource, URI, large) == "resource.size"
-
-
-def test_resource_that_cannot_be_removed_is_told(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_arguments: object, **_keywords: object) -> None:
-        raise OSError(30, os.strerror(30))
-
-    store.write_resource(URI, b"secret")
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", fail)
-        assert reason_of(store.delete_resource, URI) == "state.remove"
-    store.delete_resource(URI)
-    assert reason_of(store.delete_resource, URI) == "resource.absent"
-
-
-def test_resource_that_was_removed_stays_so_after_a_loss_of_power(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.write_resource(URI, b"secret")
-    done = log_disk(monkeypatch)
-    store.delete_resource(URI)
-    assert done == ["remove", "flush folder"]
-
-
-@pytest.mark.parametrize("bad", ["..", ".", "", "a/b", "a\0b", ".hidden"])
-def test_resource_path_never_leaves_its_directory(store: Store, bad: str) -> None:
-    for uri in (
-        ResourceUri(bad, "shop", "key"),
-        ResourceUri("ccinit", bad, "key"),
-        ResourceUri("ccinit", "shop", bad),
-    ):
-        assert reason_of(store.read_resource, uri) == "resource.uri"
-        assert reason_of(store.write_resource, uri, b"x") == "resource.uri"
-
-
-def test_write_policy_keeps_the_old_one_if_the_new_does_not_parse(store: Store) -> None:
-    assert reason_of(store.write_policy, b"version = 2") == "policy.version"
-    assert store.policy_path.read_bytes() == EMPTY_POLICY
-    assert store.read_policy().rules == ()
-
-
-def test_missing_policy_is_an_error_and_not_an_empty_one(store: Store) -> None:
-    store.policy_path.unlink()
-    assert reason_of(store.read_policy) == "state.read"

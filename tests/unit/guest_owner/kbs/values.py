@@ -3,6 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 
+import pytest
+
+from ccinit.errors import CcinitError
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.measurements.image import Boot, TpmMeasurements
 from guest_owner.kbs.references import (
@@ -69,3 +72,10 @@ def references(*sets: ReferenceSet, tpm: FakeTpm) -> References:
 def failed(error: EvidenceRefusedError) -> list[str]:
     """The claims that do not hold, by name and in the order in which they were compared."""
     return [claim.name for claim in error.claims if not claim.holds]
+
+
+def reason_of(action: object, *arguments: object) -> str:
+    assert callable(action)
+    with pytest.raises(CcinitError) as caught:
+        action(*arguments)
+    return caught.value.reason

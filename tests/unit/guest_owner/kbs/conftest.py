@@ -1,0 +1,15 @@
+"""An owner's state directory with nothing registered."""
+
+from pathlib import Path
+
+import pytest
+
+from guest_owner.kbs.store import EMPTY_POLICY, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    root = tmp_path / "state"
+    root.mkdir()
+    (root / "policy.toml").write_bytes(EMPTY_POLICY)
+    return Store(root)
