@@ -5,14 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from tests.vm.harness.boots import BOOTS
 
 pytest_plugins = ("tests.faults.plugin",)
-
-settings.register_profile("ours", deadline=None)  # no test is about how busy the machine is
-settings.load_profile("ours")
 
 BOOT_BUDGET = 24
 """Of one process. `tests/vm/guest` are one boot more, in a process of their own in `make test`."""

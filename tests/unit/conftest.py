@@ -5,6 +5,10 @@ import subprocess
 from typing import Never
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("ours", deadline=None)  # no test is about how busy the machine is
+settings.load_profile("ours")
 
 
 @pytest.fixture(autouse=True)

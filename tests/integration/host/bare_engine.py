@@ -101,7 +101,8 @@ class Engine:
 
 @contextmanager
 def open_engine(folder: Path) -> Iterator[Engine]:
-    """Run an engine in `folder`; its containers are removed at the end."""
+    """Run an engine in `folder`; its containers are removed at the end, and no orphan is left."""
+    ours = children_of(os.getpid()).keys()
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     (folder / "uki").write_bytes(b"nothing that starts")
     (folder / "runtime.toml").write_text(OPERATOR.format(folder=folder, tools=TOOLS))
@@ -111,6 +112,8 @@ def open_engine(folder: Path) -> Iterator[Engine]:
         for path in (folder / "state").glob("*"):
             engine.done("delete", "--force", path.name)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    for orphan in children_of(os.getpid()).keys() - ours:
+        reap(orphan)
 
 
 def reap(pid: int) -> int:
