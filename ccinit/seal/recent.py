@@ -56,7 +56,7 @@ class RecentEntries:
         """Args: capacity: bytes of data and of a fixed allowance per entry."""
         self.changed: Final = Event()
         self._capacity = capacity
-        self._entries: list[Entry] = []  # by number; not more than allowances fit
+        self._entries: Final[deque[Entry]] = deque()  # by number; not more than allowances fit
         self._shares: dict[tuple[Kind, str], _Share] = {}
         self._size = 0
 
@@ -68,7 +68,9 @@ class RecentEntries:
         if share is None:
             share = self._shares[key] = _Share(key)
         share.entries.append(entry)
-        self._count(share, _size(entry))
+        size = _size(entry)
+        share.size += size
+        self._size += size
         while self._size > self._capacity:
             self._forget_one()
         self.changed.set()
@@ -76,14 +78,15 @@ class RecentEntries:
     def _forget_one(self) -> None:
         share = max(self._shares.values(), key=_SIZE)
         gone = share.entries.popleft()
-        del self._entries[self._place(gone.sequence)]
-        self._count(share, -_size(gone))
+        if gone is self._entries[0]:  # whoever floods is mostly alone, and this moves no other
+            self._entries.popleft()
+        else:
+            del self._entries[self._place(gone.sequence)]
+        size = _size(gone)
+        share.size -= size
+        self._size -= size
         if not share.entries:
             del self._shares[share.key]
-
-    def _count(self, share: _Share, size: int) -> None:
-        share.size += size
-        self._size += size
 
     def _place(self, sequence: int) -> int:
         return bisect_left(self._entries, sequence, key=_SEQUENCE)
