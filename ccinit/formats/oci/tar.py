@@ -9,10 +9,10 @@ mean together, is `pull.layers`'s business; reading the blocks is also the calle
 from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
+from typing import NamedTuple
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.oci.tar_path import MAX_PATH_BYTES, normal_path
-from ccinit.values import frozen
 
 BLOCK_BYTES = 512
 ZERO_BLOCK = bytes(BLOCK_BYTES)
@@ -81,9 +81,11 @@ EXTENSION_TYPES = frozenset({b"x", b"g", b"L", b"K"})
 """Types whose payload describes the entry that follows."""
 
 
-@frozen
-class TarHeader:
+class TarHeader(NamedTuple):
     """One header block, its fields read but not yet joined with extensions.
+
+    Headers and entries are made for every file of an image; a tuple takes a third of the time of a
+    `frozen` value.
 
     Attributes:
         name: with the ustar prefix before it.
@@ -102,8 +104,7 @@ class TarHeader:
     mtime: int
 
 
-@frozen
-class TarEntry:
+class TarEntry(NamedTuple):
     """One entry, everything said about it joined.
 
     Attributes:
