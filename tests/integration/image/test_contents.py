@@ -281,7 +281,9 @@ def test_each_line_has_every_word_of_the_baseline(image: Image) -> None:
         *("console=ttynull", "quiet", "loglevel=0", "panic=-1", "mce=off", "no-kvmclock"),
         *("tsc=reliable", "random.trust_cpu=on", "random.trust_bootloader=off"),
         *("ia32_emulation=off", "vsyscall=none", "pci=nommconf,noearly", "efi=noruntime"),
-        *("efi_pstore.pstore_disable=1", "lockdown=confidentiality", "module.sig_enforce=1"),
+        *("efi_pstore.pstore_disable=1", "pstore.backend=none"),
+        *("erst_disable", "hest_disable", "bert_disable"),
+        *("lockdown=confidentiality", "module.sig_enforce=1"),
         *("slab_nomerge", "init_on_alloc=1", "init_on_free=1"),
         *(("oops=panic", "8250.nr_uarts=0") if image.profile == "prod" else ()),
     }
