@@ -11,7 +11,7 @@ from host_runtime.search import Hit, find_canaries
 from host_runtime.sinks import Sink, report_bytes
 from tests.demo.show import DemoError
 
-CONSOLES = ("serial", "console", "debugcon", "firmware_debug", "pvpanic", "pstore")
+CONSOLES = ("serial", "console", "debugcon", "firmware_debug", "pvpanic", "pstore", "erst")
 """Sinks to which the guest's kernel and programs must not give one byte."""
 
 BUSY = ("vsock", "network", "disks")
@@ -74,7 +74,8 @@ def absent_records(files: GuestFiles) -> tuple[str, ...]:
     """Return the names of what every guest with a network is written down in, and is not there."""
     names = files.sinks
     texts = (names.serial, names.console, names.debugcon, names.firmware_debug)
-    records = (*texts, names.network, files.events, files.vsock_capture)
+    stores = (names.network, names.error_records, files.events, files.vsock_capture)
+    records = (*texts, *stores)
     return tuple(path.name for path in records if not path.exists())
 
 

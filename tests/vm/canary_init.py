@@ -27,6 +27,10 @@ SYS_FINIT_MODULE = 313
 MODULE_INIT_COMPRESSED_FILE = 4
 DEBUGCON_PORT, FIRMWARE_DEBUG_PORT, PVPANIC_PORT = 0xE9, 0x402, 0x505
 PANICKED = 1
+ERST_DEVICE = "1b36:0012"  # QEMU's docs/specs/acpi_erst.rst; actions: ACPI 6.5, section 18.5.1
+ERST_VALUE, ERST_EXECUTE = 8, 0x9C
+BEGIN_WRITE, END, SET_OFFSET, EXECUTE, GET_STATUS = 0, 3, 4, 5, 7
+CPER_BYTES = 128  # header of an error record: UEFI 2.10, appendix N
 EFI_ATTRIBUTES = struct.pack("<I", 7)  # non-volatile, boot service and runtime access
 EFI_VARIABLE = "Canary-cc1a17e5-0000-4000-8000-000000000000"
 ETH_P_EXPERIMENTAL = 0x88B5
@@ -86,6 +90,42 @@ def write_variable(data: bytes) -> None:
     Path(f"{EFIVARS}/{EFI_VARIABLE}").write_bytes(EFI_ATTRIBUTES + data)
 
 
+def write_error_record(data: bytes) -> None:
+    """As the kernel's driver does it, which has no way for programs."""
+    registers, exchange = (map_resource(find_device(ERST_DEVICE), number) for number in (0, 1))
+    head = struct.pack("<4s16xI72xQ", b"CPER", CPER_BYTES + len(data), 1).ljust(CPER_BYTES, b"\0")
+    exchange[: CPER_BYTES + len(data)] = head + data
+
+    def act(action: int, value: int = 0) -> int:
+        registers[ERST_VALUE : ERST_VALUE + 4] = struct.pack("<I", value)
+        registers[:4] = struct.pack("<I", action)
+        (answer,) = struct.unpack("<I", registers[ERST_VALUE : ERST_VALUE + 4])
+        return int(answer)
+
+    for action, value in ((BEGIN_WRITE, 0), (SET_OFFSET, 0), (EXECUTE, ERST_EXECUTE)):
+        act(action, value)
+    status = act(GET_STATUS)
+    act(END)
+    if status:
+        raise OSError(status, "the record was not taken")
+
+
+def find_device(name: str) -> Path:
+    ids = tuple(f"0x{number}" for number in name.split(":"))
+    (device,) = (
+        path
+        for path in Path("/sys/bus/pci/devices").iterdir()
+        if tuple((path / kind).read_text().strip() for kind in ("vendor", "device")) == ids
+    )
+    return device
+
+
+def map_resource(device: Path, number: int) -> mmap.mmap:
+    path = device / f"resource{number}"
+    with path.open("r+b", buffering=0) as file:
+        return mmap.mmap(file.fileno(), path.stat().st_size)
+
+
 def write_frame(data: bytes) -> None:
     (link,) = (path for path in Path("/sys/class/net").iterdir() if path.name != "lo")
     mac = bytes.fromhex((link / "address").read_text().strip().replace(":", ""))
@@ -108,6 +148,7 @@ WAYS: dict[str, Callable[[bytes], None]] = {
     "firmware_debug": write_port(FIRMWARE_DEBUG_PORT),
     "pvpanic": write_panic_device,
     "pstore": write_variable,
+    "erst": write_error_record,
     "network": write_frame,
     "disks": write_disk,
 }

@@ -43,7 +43,9 @@ BOOT_TEST_SECONDS = 1800
 _BUILD_SECONDS = 1500
 _WAIT_MS = 10_000
 _END_EVENTS = frozenset({"SHUTDOWN", "RESET", "POWERDOWN", "STOP", "SUSPEND", "WATCHDOG"})
-_SILENT_SINKS = frozenset({"serial", "console", "debugcon", "firmware_debug", "pvpanic", "pstore"})
+_SILENT_SINKS = frozenset(
+    {"serial", "console", "debugcon", "firmware_debug", "pvpanic", "pstore", "erst"}
+)
 
 _CONFIG = """version = 1
 

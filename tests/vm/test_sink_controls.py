@@ -36,6 +36,7 @@ TEXT_SINKS = (
     "debugcon",
     "firmware_debug",
     "pstore",
+    "erst",
     "vsock",
     "network",
     "disks",
@@ -44,7 +45,8 @@ MODULES = (
     *("virtio_blk", "virtio_net", "vmw_vsock_virtio_transport"),
     *("efivarfs", "efi_pstore", "pvpanic_pci"),
 )
-COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 rdinit=/init"
+# One place for panics: else ACPI's, which the kernel finds first, would be it.
+COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 pstore.backend=efi_pstore rdinit=/init"
 CANARY_BYTES = 24
 MEMORY_MIB = 1024
 START_SECONDS = 120.0

@@ -10,6 +10,7 @@ from host_runtime.firmware_text import FirmwareRecord, read_record
 from host_runtime.qemu import Disk, SinkFiles
 from host_runtime.sinks import (
     DiskSink,
+    ErrorRecordSink,
     NetworkSink,
     PanicSink,
     Sink,
@@ -34,6 +35,7 @@ class GuestFiles:
             debugcon=self.folder / "debugcon",
             firmware_debug=self.folder / "firmware-debug",
             network=self.folder / "network.pcap",
+            error_records=self.folder / "error-records",
         )
 
     @property
@@ -96,6 +98,7 @@ class GuestFiles:
             *self.text_sinks(record),
             PanicSink(events=self.events),
             self.variable_sink(record),
+            ErrorRecordSink(store=self.sinks.error_records),
             VsockSink(capture=self.vsock_capture),
             *network,
             DiskSink(images=images),

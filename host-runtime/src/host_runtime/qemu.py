@@ -105,13 +105,14 @@ class KernelVsock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkFiles:
-    """Where the output of each console-like device goes."""
+    """Where the output of each console-like device goes, and what is kept for the platform."""
 
     serial: Path
     console: Path
     debugcon: Path
     firmware_debug: Path
     network: Path
+    error_records: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +138,7 @@ class MachineConfig:
 
 _FIRMWARE_DEBUG_PORT: Final = "0x402"
 _DEBUGCON_PORT: Final = "0xe9"
+_ERROR_RECORDS_SIZE: Final = "64K"
 # Else QEMU stops a guest whose image finds no room, and waits for somebody who makes some.
 _ON_DISK_ERROR: Final = "werror=report,rerror=report"
 
@@ -154,6 +156,7 @@ def plan_command(config: MachineConfig) -> tuple[str, ...]:
         *_network(config.network, None if config.sinks is None else config.sinks.network),
         *_tpm(config.tpm_socket),
         *_vsock(config.vsock),
+        *(_error_records(config.sinks) if config.tee is None else ()),
     )
 
 
@@ -262,6 +265,20 @@ def _sinks(sinks: SinkFiles | None) -> tuple[str, ...]:
         ),
         *("-device", "pvpanic", "-device", "pvpanic-pci"),
     )
+
+
+def _error_records(sinks: SinkFiles | None) -> tuple[str, ...]:
+    """Let a kernel that panics find a store for it in ACPI's tables (ERST).
+
+    Last, so that no other device has another place with it than without. Nobody has tried it on a
+    machine with a TEE, so it is not there.
+    """
+    memory = f"id=error-records,size={_ERROR_RECORDS_SIZE}"
+    if sinks is None:
+        store = f"memory-backend-ram,{memory}"
+    else:
+        store = f"memory-backend-file,{memory},mem-path={_quote(sinks.error_records)},share=on"
+    return ("-object", store, "-device", "acpi-erst,memdev=error-records")
 
 
 def _disks(disks: tuple[Disk, ...]) -> tuple[str, ...]:

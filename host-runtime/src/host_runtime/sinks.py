@@ -1,10 +1,10 @@
 """Everything that the host can see of a guest, as searchable sinks.
 
-One sink per way out: console-like devices, the panic device, EFI variables (where pstore writes),
-vsock, network, disks. `bytes_seen` counts what the *guest* put there: the firmware's own recorded
-output is left out, the host's own bytes are not counted. It reads piece by piece, since a guest may
-have written more than fits into memory. Recording is done by QEMU and the vsock device, searching
-by `host_runtime.search`.
+One sink per way out: console-like devices, the panic device, EFI variables and ACPI's error records
+(where pstore writes), vsock, network, disks. `bytes_seen` counts what the *guest* put there: the
+firmware's own recorded output is left out, the host's own bytes are not counted. It reads piece by
+piece, since a guest may have written more than fits into memory. Recording is done by QEMU and the
+vsock device, searching by `host_runtime.search`.
 """
 
 import json
@@ -28,6 +28,7 @@ from host_runtime.vsock.capture import (
 )
 
 _PIECE_BYTES: Final = 4 * 1024 * 1024
+_ERROR_SLOT_BYTES: Final = 8192
 _PANIC_EVENTS: Final = frozenset({"GUEST_PANICKED", "GUEST_CRASHLOADED", "GUEST_PVSHUTDOWN"})
 
 
@@ -133,6 +134,30 @@ class VariableSink:
         except FormatError:  # the guest can write the flash itself: then all of it is the guest's
             return (EfiVariable(vendor="", name="", value=flash),)
         return tuple(variable for variable in after if variable not in before)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRecordSink:
+    """The store of ACPI's error records (QEMU's docs/specs/acpi_erst.rst): slots behind a header.
+
+    A kernel's own records are compressed there, so the search finds no text in them; that there are
+    any is what counts.
+    """
+
+    store: Path
+    name: str = "erst"
+
+    def bytes_seen(self) -> int:
+        """See `Sink`; each slot up to the last byte that was written."""
+        return sum(map(len, self.pieces()))
+
+    def pieces(self) -> Iterator[bytes]:
+        """See `Sink`."""
+        if self.store.exists():
+            records = self.store.read_bytes()[_ERROR_SLOT_BYTES:]  # the first is the header's
+            for start in range(0, len(records), _ERROR_SLOT_BYTES):
+                if record := records[start : start + _ERROR_SLOT_BYTES].rstrip(b"\0"):
+                    yield record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ def test_sink_that_every_pod_fills_is_named_where_it_is_empty(name: str) -> None
 
 RECORDS = (
     *("serial", "console", "debugcon", "firmware-debug", "network.pcap", "events.jsonl"),
-    *("variables.fd", "vsock.capture"),
+    *("variables.fd", "vsock.capture", "error-records"),
 )
 
 
@@ -56,7 +56,7 @@ def test_serial_port_on_which_not_even_firmware_spoke_ends_the_search(recorded: 
 
 
 @pytest.mark.parametrize(
-    "name", ["serial", "console", "debugcon", "firmware_debug", "pvpanic", "pstore"]
+    "name", ["serial", "console", "debugcon", "firmware_debug", "pvpanic", "pstore", "erst"]
 )
 def test_one_byte_on_a_console_is_a_complaint(name: str) -> None:
     assert HostView(sinks={name: 1}).complaints() == (f"1 bytes came out of {name}",)

@@ -27,6 +27,7 @@ SINKS = SinkFiles(
     debugcon=Path("o/debugcon"),
     firmware_debug=Path("o/firmware"),
     network=Path("o/pcap"),
+    error_records=Path("o/records"),
 )
 DIRECT = MachineConfig(
     memory_mib=512,
@@ -64,6 +65,10 @@ SINK_WORDS = """
 -chardev file,id=firmware-debug,path=o/firmware
 -device isa-debugcon,iobase=0x402,readback=0,chardev=firmware-debug
 -device pvpanic -device pvpanic-pci
+"""
+ERROR_RECORD_WORDS = """
+-object memory-backend-file,id=error-records,size=64K,mem-path=o/records,share=on
+-device acpi-erst,memdev=error-records
 """
 DIRECT_WORDS = """
 -name ccinit-guest -no-user-config -nodefaults -display none -L share
@@ -108,7 +113,8 @@ FULL_LAST_WORDS = """
 
 
 def test_direct_boot_plan_is_unchanged() -> None:
-    expected = (*DIRECT_WORDS.split(), "quiet a=b", *SINK_WORDS.split())
+    sinks = (*SINK_WORDS.split(), *ERROR_RECORD_WORDS.split())
+    expected = (*DIRECT_WORDS.split(), "quiet a=b", *sinks)
     assert plan_command(DIRECT) == expected
 
 
@@ -119,17 +125,22 @@ def test_full_plan_is_unchanged() -> None:
         *FULL_DISK_WORDS.split(),
         FULL_NETWORK,
         *FULL_LAST_WORDS.split(),
+        *ERROR_RECORD_WORDS.split(),
     )
 
 
 def test_output_that_is_discarded_goes_to_the_same_devices_and_nowhere() -> None:
     kept, discarded = plan_command(FULL), plan_command(replace(FULL, sinks=None))
     words = ("serial", "console", "debugcon", "firmware-debug")
-    assert [word for word in discarded if word not in kept] == [f"null,id={name}" for name in words]
+    assert [word for word in discarded if word not in kept] == [
+        *(f"null,id={name}" for name in words),
+        "memory-backend-ram,id=error-records,size=64K",
+    ]
     assert [word for word in kept if word not in discarded] == [
         *("file,id=serial,path=o/serial", "file,id=console,path=o/console"),
         *("file,id=debugcon,path=o/debugcon", "file,id=firmware-debug,path=o/firmware"),
         "filter-dump,id=dump,netdev=net,file=o/pcap,maxlen=262144",
+        "memory-backend-file,id=error-records,size=64K,mem-path=o/records,share=on",
     ]
 
 
@@ -150,7 +161,7 @@ def test_serial_number_is_in_the_table_of_the_machine() -> None:
 
 def test_kernel_vsock_names_the_cid() -> None:
     words = plan_command(replace(DIRECT, vsock=KernelVsock(guest_cid=9)))
-    assert words[-2:] == ("-device", "vhost-vsock-pci,guest-cid=9")
+    assert words[words.index("vhost-vsock-pci,guest-cid=9") - 1] == "-device"
 
 
 def test_open_network_is_not_restricted() -> None:

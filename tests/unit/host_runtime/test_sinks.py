@@ -15,6 +15,7 @@ from host_runtime.firmware_text import FirmwareRecord
 from host_runtime.search import Encoding, encode_canary, find_canaries
 from host_runtime.sinks import (
     DiskSink,
+    ErrorRecordSink,
     NetworkSink,
     PanicSink,
     Sink,
@@ -108,7 +109,16 @@ def disk_sink(folder: Path, content: bytes) -> Sink:
     return DiskSink(images=(path,))
 
 
-MAKERS = [text_sink, panic_sink, variable_sink, vsock_sink, network_sink, disk_sink]
+def error_record_sink(folder: Path, content: bytes) -> Sink:
+    slots = (b"ERSTSTOR" + CANARY, b"", content, b"")  # the header is QEMU's
+    (folder / "records").write_bytes(b"".join(slot.ljust(8192, b"\0") for slot in slots))
+    return ErrorRecordSink(store=folder / "records")
+
+
+MAKERS = [
+    *(text_sink, panic_sink, variable_sink, error_record_sink),
+    *(vsock_sink, network_sink, disk_sink),
+]
 
 
 @pytest.mark.parametrize("make", MAKERS)
