@@ -40,6 +40,7 @@ class EndReason(StrEnum):
     QUIT = "host-qmp-quit"
     SIGNAL = "host-signal"
     CRASHED = "crashed"  # QEMU ended without a word
+    GIVEN_UP = "internal-error"  # KVM cannot run it on; QEMU stands still, and never ends
     OTHER = "other"
 
 
@@ -119,18 +120,23 @@ class Guest:
         self._listen_to_qemu(seconds)
         if self._end is None:
             raise DeadlineError("guest.runs", f"the guest runs after {seconds:g} s")
+        if self._end is EndReason.GIVEN_UP:
+            self.quit()
         self._qemu.wait(_END_SECONDS)
         return self._end
 
     def require_sound_end(self) -> None:
-        """Check that QEMU said how the guest ended.
+        """Check that the guest ended, and that QEMU said how.
 
         Raises:
-            ChildError: `guest.crashed`: it did not; the text holds its exit code and last words.
+            ChildError: `guest.crashed`: it did not; the text holds QEMU's exit code and last words.
         """
         if self._end is EndReason.CRASHED:
             code, words = self._qemu.exit_code(), self._qemu.log_tail()
             raise ChildError("guest.crashed", f"QEMU ended with {code}: {words}")
+        if self._end is EndReason.GIVEN_UP:
+            words = self._qemu.log_tail()
+            raise ChildError("guest.crashed", f"KVM cannot run it on: {words}")
 
     def quit(self) -> None:
         """End QEMU at once, as a power cut would."""
@@ -164,8 +170,20 @@ class Guest:
             self._end = EndReason.CRASHED
         elif event.name == "SHUTDOWN":
             self._end = _end_reason(event.data.get("reason"))
+        elif event.name == "STOP":
+            self._note_stop()
         elif event.name == "BLOCK_IO_ERROR":
             self._note_disk_error(event.data.get("node-name"), event.data.get("reason"))
+
+    def _note_stop(self) -> None:
+        """Tell a machine that somebody paused from one that KVM has given up.
+
+        QEMU says nothing else of the latter. A guest under SEV-SNP ends so when firmware or early
+        kernel asks for its termination (KVM_SYSTEM_EVENT_SEV_TERM), which QEMU does not know.
+        """
+        with suppress(PeerError, DeadlineError):  # QEMU is ending: what it says next counts
+            if self._qmp.execute("query-status").get("status") == EndReason.GIVEN_UP.value:
+                self._end = EndReason.GIVEN_UP
 
     def _note_disk_error(self, disk: object, reason: object) -> None:
         if disk not in self._failed_disks:  # once: it may be each block that it writes

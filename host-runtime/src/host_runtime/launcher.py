@@ -126,7 +126,7 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
         qmp = stack.enter_context(_connect_qmp(machine.qmp_socket, files, qemu))
         guest = Guest(files=files, qemu=qemu, qmp=qmp, link=link, progress=say)
         stack.callback(guest.quit)
-        qmp.execute("cont")
+        let_run(qmp, qemu)
         yield guest
 
 
@@ -282,6 +282,21 @@ def _connect_qmp(path: Path, files: GuestFiles, qemu: OwnedProcess) -> QmpClient
             qemu.wait(_QUIT_SECONDS)
         qemu.require_running()  # if it has ended, its own words say more
         raise ChildError("qmp.connect", f"{path}: {error}") from error
+
+
+def let_run(qmp: QmpClient, qemu: OwnedProcess) -> None:
+    """Start the processors. A launch under SEV-SNP is only finished, and measured, here.
+
+    Raises:
+        ChildError: `process.ended`: QEMU gave up; the text holds the end of its output.
+    """
+    try:
+        qmp.execute("cont")
+    except PeerError:
+        with suppress(DeadlineError):
+            qemu.wait(_QUIT_SECONDS)
+        qemu.require_running()  # if it has ended, its own words say more
+        raise
 
 
 def _say_nothing(text: str) -> None:

@@ -20,6 +20,8 @@ class FakeQemu:
     def __init__(self, events: Iterable[QmpEvent | None]) -> None:
         self._events = iter(events)
         self.looks = 0
+        self.status = "paused"
+        self.has_quit = False
 
     def next_event(self, seconds: float) -> QmpEvent | None:
         for event in self._events:
@@ -27,11 +29,16 @@ class FakeQemu:
         time.sleep(seconds)
         raise DeadlineError("qmp.silent", "QEMU said nothing in time")
 
+    def execute(self, command: str) -> dict[str, object]:
+        assert command in {"query-status", "quit"}
+        self.has_quit = self.has_quit or command == "quit"
+        return {"running": False, "status": self.status}
+
     def wait(self, _seconds: float) -> int:
         return 0
 
-    def exit_code(self) -> int:
-        return -9
+    def exit_code(self) -> int | None:
+        return None if self.status == "internal-error" and not self.has_quit else -9
 
     def bound_log(self) -> None:
         self.looks += 1
@@ -110,6 +117,35 @@ def test_end_that_qemu_told_is_sound_and_a_crash_is_not() -> None:
     with pytest.raises(ChildError, match="ended with -9: last words") as caught:
         crashed.require_sound_end()
     assert caught.value.reason == "guest.crashed"
+
+
+def given_up() -> tuple[FakeQemu, Guest]:
+    qemu = FakeQemu([RESUME, QmpEvent(name="STOP", data={})])
+    qemu.status = "internal-error"
+    handle = cast("Any", qemu)
+    files = GuestFiles(folder=Path("run"))
+    return qemu, Guest(files=files, qemu=handle, qmp=handle, link=SilentLink(), progress=print)
+
+
+def test_guest_that_kvm_gives_up_has_ended_though_qemu_has_not() -> None:
+    qemu, stuck = given_up()
+    assert stuck.wait_for_end(1) is EndReason.GIVEN_UP
+    assert qemu.has_quit
+    with pytest.raises(ChildError, match="cannot run it on: last words") as caught:
+        stuck.require_sound_end()
+    assert caught.value.reason == "guest.crashed"
+
+
+def test_guest_that_kvm_gives_up_is_not_waited_for() -> None:
+    _qemu, stuck = given_up()
+    with pytest.raises(ChildError, match="cannot run it on") as caught:
+        stuck.wait_for_port(1024, 5)
+    assert caught.value.reason == "guest.crashed"
+
+
+def test_guest_that_somebody_pauses_goes_on() -> None:
+    with pytest.raises(DeadlineError, match="runs after"):
+        guest(QmpEvent(name="STOP", data={})).wait_for_end(0.1)
 
 
 def test_guest_that_ends_before_it_is_heard_is_told_with_its_end() -> None:
