@@ -3,7 +3,8 @@
 The JSON is that of Trustee's `snp` verifier: `{"attestation_report": {…}, "cert_chain": null |
 [{"cert_type", "data"}]}`, the report field by field with every byte string as a list of integers.
 The certificate table that a hypervisor hands out is that of the GHCB specification (AMD 56421,
-section 4.1.8.1): entries of GUID, offset and length, ended by one of zeros, then the data.
+section 4.1.8.1): entries of GUID, offset and length, ended by one of zeros, then the data. A GUID's
+bytes are in either of the two usual orders.
 """
 
 import struct
@@ -42,13 +43,21 @@ class CertType(StrEnum):
     CRL = "CRL"
 
 
-_GUIDS: Final = {
+def _mixed(guid: bytes) -> bytes:
+    """Return the same GUID with its first three numbers little-endian, as UEFI has them."""
+    return guid[3::-1] + guid[5:3:-1] + guid[7:5:-1] + guid[8:]
+
+
+_BIG_ENDIAN: Final = {
     bytes.fromhex("c0b406a4 a803 4952 9743 3fb6014cd0ae"): CertType.ARK,
     bytes.fromhex("4ab7b379 bbac 4fe4 a02f 05aef327c782"): CertType.ASK,
     bytes.fromhex("63da758d e664 4564 adc5 f4b93be8accd"): CertType.VCEK,
     bytes.fromhex("a8074bc2 a25a 483e aae6 39c045a0b8a1"): CertType.VLEK,
     bytes.fromhex("92f81bc3 5811 4d3d 97ff d19f88dc67ea"): CertType.CRL,
 }
+# The specification has a GUID as text only, and hypervisors differ in its bytes. What an entry is
+# called decides nothing: its signatures do.
+_GUIDS: Final = _BIG_ENDIAN | {_mixed(guid): kind for guid, kind in _BIG_ENDIAN.items()}
 
 
 @frozen

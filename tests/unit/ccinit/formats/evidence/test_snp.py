@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -133,6 +134,14 @@ def test_certificate_table_is_read() -> None:
         Certificate(cert_type=kind, data=kind.value.lower().encode())
         for kind in (CertType.VCEK, CertType.VLEK, CertType.ASK, CertType.ARK)
     )
+
+
+def test_names_of_entries_are_read_in_either_order_of_their_bytes() -> None:
+    mixed = {UUID(bytes=guid).bytes_le: guid for guid in (VCEK, VLEK, ASK, ARK)}
+    assert not set(mixed) & set(mixed.values())
+    expected = parse_certificate_table(certificate_table(dict.fromkeys(mixed.values(), b"x")))
+    assert parse_certificate_table(certificate_table(dict.fromkeys(mixed, b"x"))) == expected
+    assert len(expected) == len(mixed)
 
 
 NINE = certificate_table({bytes((number,)) * 16: b"x" for number in range(1, 10)})
