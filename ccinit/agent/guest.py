@@ -108,7 +108,7 @@ class EarlyGuest:
     teardown: Teardown
     failures: list[tuple[CcinitError, Code]] = field(default_factory=list)
 
-    def give_up(self, error: CcinitError, code: Code = Code.STORAGE) -> None:
+    def give_up(self, error: CcinitError, code: Code) -> None:
         """End the guest, in order, for a fault that no phase waits for; `code` is for the host."""
         self.failures.append((error, code))
         self.service.stopping.set()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ccinit.agent.guest import Guest
 from ccinit.errors import CcinitError, VerificationError
+from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.pod.manifest import OnStorageError, PodManifest
 from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.block import describe_mapping
@@ -56,4 +57,4 @@ class StorageWatch:
     def _report(self, error: CcinitError) -> None:
         self._guest.event(str(error))
         if self._manifest.on_storage_error is OnStorageError.STOP:
-            self._guest.give_up(error)
+            self._guest.give_up(error, Code.STORAGE)

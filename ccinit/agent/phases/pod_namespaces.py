@@ -2,7 +2,8 @@
 
 A PID namespace needs a first process: it collects whatever loses its parent there, and with its end
 the kernel ends every other. That is the child `reaper`. Its end is the pod's: containers could be
-started again, but not where the manifest says.
+started again, but not where the manifest says. None of them can bring it about, so it is a fault of
+the guest, and the host is told so: it is no way for a container to choose a code.
 """
 
 from functools import partial
@@ -14,6 +15,7 @@ from ccinit.agent.processes.children import PreparedChild
 from ccinit.agent.processes.roles import Role
 from ccinit.boot.directories import make_directory
 from ccinit.errors import CcinitError, ChildError
+from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.pod.share import Share
 from ccinit.kernel.event_loop import Event
 from ccinit.kernel.namespaces import (
@@ -83,7 +85,8 @@ class Reaper:
         except CcinitError as error:
             self._failure = error
             if self._ready.is_set():
-                self._guest.give_up(error)
+                detail = f"the first process of the pod's PID namespace is gone: {error}"
+                self._guest.give_up(ChildError("pod.processes", detail), Code.INTERNAL)
         finally:
             self._ready.set()
 

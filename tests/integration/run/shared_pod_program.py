@@ -182,7 +182,7 @@ async def case_death(pod: Pod) -> dict[str, object]:
     await until(lambda: any("crun.create" in event for event in events))
     return {
         "before": before,
-        "why": [str(error) for error, _code in pod.guest.failures],
+        "why": [(code.name, str(error)) for error, code in pod.guest.failures],
         "events": events,
         "b": pod.guest.containers["b"].life.state,
         "bound": os.access(shared.process, os.F_OK),

@@ -118,7 +118,8 @@ def test_container_that_starts_again_does_not_meet_what_it_left() -> None:
 def test_end_of_the_first_process_ends_the_guest_and_nothing_runs_elsewhere() -> None:
     report = run_case("death")
     assert report["before"] is False
-    assert report["why"] == ["child.ended: reaper: signal 9"]
+    gone = "the first process of the pod's PID namespace is gone: child.ended: reaper: signal 9"
+    assert report["why"] == [["INTERNAL", f"pod.processes: {gone}"]]
     assert report["events"][0] == "a: signal 9"
     assert report["events"][1].startswith("a: crun.create: a: ")
     assert report["b"] == "running"

@@ -46,7 +46,7 @@ class Watched:
         self.sealed: list[bytes] = []
         parts: Any = SimpleNamespace(
             event=self.events.append,
-            give_up=self.failures.append,
+            give_up=lambda error, _code: self.failures.append(error),
             log=SimpleNamespace(append=lambda _kind, _source, line: self.sealed.append(line)),
         )
         volumes = [SimpleNamespace(name="data", kind=kind)]

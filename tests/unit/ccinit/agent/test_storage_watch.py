@@ -7,6 +7,7 @@ import pytest
 
 from ccinit.agent.storage_watch import StorageWatch
 from ccinit.errors import CcinitError
+from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.pod.manifest import OnStorageError, PodManifest
 from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.kmsg import KernelRecord
@@ -39,7 +40,12 @@ def aead(device: str) -> KernelRecord:
 def watch(policy: OnStorageError, *records: KernelRecord) -> tuple[list[str], list[CcinitError]]:
     events: list[str] = []
     failures: list[CcinitError] = []
-    guest = SimpleNamespace(event=events.append, give_up=failures.append)
+
+    def give_up(error: CcinitError, code: Code) -> None:
+        assert code is Code.STORAGE
+        failures.append(error)
+
+    guest = SimpleNamespace(event=events.append, give_up=give_up)
     volumes = [SimpleNamespace(name=name, kind=kind) for name, kind in KINDS.items()]
     manifest = SimpleNamespace(volumes=volumes, on_storage_error=policy)
     made = StorageWatch(

@@ -99,14 +99,14 @@ def test_r77_bug_of_ours_ends_the_guest_by_one_code_and_tells_no_text(
     assert "secret" not in str(cause.error)
 
 
-def test_guest_that_gives_up_says_why_and_the_host_gets_the_code_of_disks(
+def test_guest_that_gives_up_says_why_and_the_host_gets_the_first_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     errors = [VerificationError("scratch.integrity", word) for word in ("first", "second")]
 
     def give_up(guest: Guest) -> None:
-        for error in errors:
-            guest.give_up(error)
+        for error, code in zip(errors, (Code.STORAGE, Code.INTERNAL), strict=True):
+            guest.give_up(error, code)
 
     cause = live(monkeypatch, give_up)
     assert cause is not None
