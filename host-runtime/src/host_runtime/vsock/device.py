@@ -65,8 +65,10 @@ class VsockDevice:
         self._selector.register(wakeup, selectors.EVENT_READ, None)
         has_more = False
         while not self._is_stopping:
-            for key, events in self._selector.select(0 if has_more else None):
+            wait = 0 if has_more else self._endpoints.pause_seconds()
+            for key, events in self._selector.select(wait):
                 self._handle(key.data, events)
+            self._endpoints.resume()
             has_more = self._pump()
 
     def close(self) -> None:

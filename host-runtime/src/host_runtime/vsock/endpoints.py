@@ -9,6 +9,7 @@ given up. The state of a connection is `host_runtime.vsock.connections`' busines
 import logging
 import selectors
 import socket
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ from host_runtime.vsock.connections import ConnectionTable
 from host_runtime.vsock.packets import Shutdown
 
 _GREETING_MAX_BYTES: Final = 32  # "CONNECT 4294967295\r\n" and a little
+_PAUSE_SECONDS: Final = 0.1
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 _log = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ class Endpoints:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._listener.bind(str(path))
         self._listener.listen(table.limits.connections)
+        self._paused_until: float | None = None
+        self._told: set[str] = set()
         selector.register(self._listener, _READ, self)
 
     def close(self) -> None:
@@ -60,7 +64,8 @@ class Endpoints:
         self.close_connections()
         for end in tuple(self._waiting):
             self._drop(end)
-        self._selector.unregister(self._listener)
+        if self._paused_until is None:
+            self._selector.unregister(self._listener)
         self._listener.close()
         self._path.unlink(missing_ok=True)
 
@@ -71,11 +76,17 @@ class Endpoints:
             self._drop(end)
 
     def accept(self) -> None:
-        """Take one client from the listening socket."""
+        """Take one client from the listening socket, or none for a moment if that cannot be done.
+
+        A client that waits keeps the socket ready, so whoever asked again at once would do nothing
+        else until a descriptor is free.
+        """
         try:
             stream, _ = self._listener.accept()
         except OSError as error:  # the client left meanwhile, or no descriptors are left
-            _log.warning("accept: %s", error)
+            self._complain(f"accept: {error}")
+            self._selector.unregister(self._listener)
+            self._paused_until = time.monotonic() + _PAUSE_SECONDS
             return
         stream.settimeout(0)
         end = LocalEnd(stream, None)
@@ -84,6 +95,18 @@ class Endpoints:
             return
         self._waiting.add(end)
         self._watch(end, _READ)
+
+    def pause_seconds(self) -> float | None:
+        """Return after how long `resume` has something to do; None: it has nothing."""
+        if self._paused_until is None:
+            return None
+        return max(0.0, self._paused_until - time.monotonic())
+
+    def resume(self) -> None:
+        """Take clients again, if that was put off and it is time."""
+        if self.pause_seconds() == 0:
+            self._paused_until = None
+            self._selector.register(self._listener, _READ, self)
 
     def handle(self, end: LocalEnd, events: int) -> None:
         """Read from or write to `end`, as its socket is ready for."""
@@ -96,7 +119,12 @@ class Endpoints:
 
     def open_guest_connection(self, connection: Connection) -> None:
         """Connect the local end that the guest asked for, or refuse."""
-        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:  # no descriptors are left
+            self._complain(f"connect: {error}")
+            self._table.reset(connection)
+            return
         try:
             stream.connect(f"{self._path}_{connection.local_port}")
         except OSError:  # nobody listens, or does not keep up: the guest may try again
@@ -190,6 +218,12 @@ class Endpoints:
         if rest:
             connection.local_data(rest)
         self._refresh(end, connection)
+
+    def _complain(self, text: str) -> None:
+        """Log what is wrong, each once: a guest asks as often as it likes."""
+        if text not in self._told:
+            self._told.add(text)
+            _log.warning("%s", text)
 
     def _watch(self, end: LocalEnd, interest: int) -> None:
         if interest == end.interest:
