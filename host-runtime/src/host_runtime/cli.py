@@ -8,7 +8,6 @@ import argparse
 import json
 import socket
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -18,7 +17,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, METHODS, PORT
 from host_runtime import boot_command
 from host_runtime.forward import forward
-from host_runtime.listener import accept_all
+from host_runtime.listener import accept_all, start_thread
 from host_runtime.log_collection import LogCollection
 from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.tcp_address import join_address, split_address
@@ -127,7 +126,12 @@ def _relay(client: GuestClient, options: argparse.Namespace) -> None:
                 owner.close()
                 _complain(describe_error(error))
                 continue
-            threading.Thread(target=_forward, args=(owner, guest), daemon=True).start()
+            try:
+                start_thread(_forward, owner, guest)
+            except OSError as error:
+                owner.close()
+                guest.close()
+                _complain(describe_error(error))
 
 
 def _complain(text: str) -> None:

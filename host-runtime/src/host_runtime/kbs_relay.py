@@ -20,7 +20,7 @@ from typing import Final
 from ccinit.errors import ConfigError
 from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
 from host_runtime.forward import forward
-from host_runtime.listener import accept_all
+from host_runtime.listener import accept_all, start_thread
 from host_runtime.tcp_address import join_address, split_address
 
 _CONNECTIONS: Final = 16
@@ -102,8 +102,12 @@ def serve(listener: socket.socket, address: KbsAddress, guest_cid: int | None = 
         if not free.acquire(blocking=False):
             guest.close()
             continue
-        arguments = (guest, address, free, complaints)
-        threading.Thread(target=_relay, args=arguments, daemon=True).start()
+        try:
+            start_thread(_relay, guest, address, free, complaints)
+        except OSError as error:
+            guest.close()
+            free.release()
+            complaints.say(str(error.strerror))
 
 
 def _is_from(guest: socket.socket, guest_cid: int, complaints: "_Complaints") -> bool:

@@ -1,7 +1,8 @@
-"""Takes the connections of a listening socket, through moments when none can be taken."""
+"""Takes the connections of a listening socket, through moments when none can be taken or served."""
 
 import errno
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -30,3 +31,15 @@ def accept_all(listener: socket.socket, complain: Callable[[str], None]) -> Iter
         else:
             told = ""
             yield connection
+
+
+def start_thread(serve: Callable[..., object], *arguments: object) -> None:
+    """Serve a connection in a thread of its own, which nobody waits for.
+
+    Raises:
+        OSError: EAGAIN, no thread can be had: this connection is lost, the next may be served.
+    """
+    try:
+        threading.Thread(target=serve, args=arguments, daemon=True).start()
+    except RuntimeError as error:  # so Python tells it
+        raise OSError(errno.EAGAIN, "no thread can be had for a connection") from error

@@ -52,6 +52,32 @@ def test_relay_goes_on_after_a_connection_that_could_not_be_taken(
     assert "Too many open files" in capsys.readouterr().err
 
 
+def test_relay_goes_on_without_a_thread_for_a_connection(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of more connections than may be open at a time: none of them counts as open."""
+    most = 16
+    pairs = [socket.socketpair() for _ in range(most + 1)]
+    last = pairs[-1][0]
+    served = threading.Event()
+    monkeypatch.setattr("host_runtime.kbs_relay._relay", lambda *_: served.set())
+    failures = iter([RuntimeError("can't start new thread")] * most)
+
+    class ScarceThread(threading.Thread):
+        def start(self) -> None:
+            for failure in failures:
+                raise failure
+            super().start()
+
+    monkeypatch.setattr("host_runtime.listener.threading.Thread", ScarceThread)
+    serve(BusyListener([near for near, _ in pairs]), KbsAddress(host="127.0.0.1", port=1))
+    assert served.wait(5)
+    assert [near.fileno() for near, _ in pairs[:-1]] == [-1] * most
+    assert capsys.readouterr().err == "kbs relay: no thread can be had for a connection\n"
+    for stream in (last, *(far for _, far in pairs)):
+        stream.close()
+
+
 class Caller(socket.socket):
     """A connection over vsock, as far as it says whose it is."""
 

@@ -2,10 +2,11 @@
 
 import errno
 import socket
+import threading
 
 import pytest
 
-from host_runtime.listener import accept_all
+from host_runtime.listener import accept_all, start_thread
 from tests.fakes.busy_listener import BusyListener
 
 
@@ -30,3 +31,19 @@ def test_listener_that_is_closed_or_shut_down_ends_it(number: int) -> None:
     near, far = socket.socketpair()
     with near, far, BusyListener([near], number) as listener:
         assert list(accept_all(listener, pytest.fail)) == []
+
+
+def test_connection_without_a_thread_is_an_error_that_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr("host_runtime.listener.threading.Thread.start", fail)
+        with pytest.raises(OSError, match="no thread") as error:
+            start_thread(pytest.fail)
+    assert error.value.errno == errno.EAGAIN
+    served = threading.Event()
+    start_thread(served.set)
+    assert served.wait(5)
