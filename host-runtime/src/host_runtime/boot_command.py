@@ -14,6 +14,12 @@ from typing import Final
 
 from ccinit.errors import ConfigError
 from host_runtime.accelerator import choose_accelerator
+from host_runtime.boot_files import (
+    claim_folder,
+    parse_disks,
+    require_file,
+    require_new_folder,
+)
 from host_runtime.esp import create_esp
 from host_runtime.exit_watch import ExitWatch
 from host_runtime.firmware_text import FirmwareRecord, firmware_name, read_record, write_record
@@ -30,7 +36,6 @@ from host_runtime.launcher import (
 from host_runtime.qemu import (
     Accelerator,
     DirectBoot,
-    Disk,
     EspBoot,
     Firmware,
     HostForward,
@@ -48,6 +53,7 @@ from host_runtime.tee_options import (
 )
 from host_runtime.tools import Tools
 from host_runtime.transport import is_kernel_vsock_usable
+from host_runtime.uki_file import require_uki
 from measured_boot.command_line.argument_types import seconds_up_to, whole_number
 from measured_boot.command_line.termination import orderly_termination
 
@@ -198,7 +204,7 @@ def plan_boot(options: argparse.Namespace) -> GuestConfig:
         memory_mib=options.memory,
         vcpus=options.vcpus,
         firmware=choose_firmware(options, tee, default),
-        disks=tuple(_parse_disk(number, text) for number, text in enumerate(options.disk)),
+        disks=parse_disks(options.disk),
         network=_plan_network(options),
         tpm=None if options.tpm is None else VirtualTpm(folder=options.tpm.absolute()),
         vsock=_choose_vsock(options.vsock),
@@ -222,8 +228,7 @@ def _require_consistent(options: argparse.Namespace) -> None:
         raise ConfigError("boot.what", "--initrd, --command-line and --ovmf go with --kernel")
     if options.network == "none" and options.forward:
         raise ConfigError("boot.forward", "--forward goes with --network restricted or open")
-    if options.folder.exists() and any(options.folder.iterdir()):
-        raise ConfigError("boot.folder", f"{options.folder} is not empty: name a new folder")
+    require_new_folder(options.folder)
 
 
 def _choose_boot(options: argparse.Namespace) -> EspBoot | DirectBoot:
@@ -239,15 +244,23 @@ def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
     plan_launch(config)  # QEMU and its files are there
     if config.tpm is not None:
         config.tools.command("swtpm")
+        if config.tpm.folder.exists():
+            config.tpm.ak_public_der()
     require_host(config.tee, config.accelerator, config.tools)
     for path in (options.uki, options.kernel, options.initrd):
-        if path is not None and not path.is_file():
-            raise ConfigError("boot.what", f"{path} is not a file")
-    if isinstance(config.boot, EspBoot):
-        options.folder.mkdir(parents=True, exist_ok=True)
-        create_esp(config.tools, options.uki, config.boot.image)
-    if config.tpm is not None and not config.tpm.folder.exists():
-        manufacture_tpm(config.tools, config.tpm.folder)
+        if path is not None:
+            require_file(path, "boot.what")
+    if options.uki is not None:
+        require_uki(options.uki)
+    claim_folder(options.folder)
+    try:
+        if isinstance(config.boot, EspBoot):
+            create_esp(config.tools, options.uki, config.boot.image)
+        if config.tpm is not None and not config.tpm.folder.exists():
+            manufacture_tpm(config.tools, config.tpm.folder)
+    except BaseException:
+        GuestFiles(folder=options.folder).events.unlink()  # nobody has the folder
+        raise
 
 
 def _choose_accelerator(
@@ -280,15 +293,6 @@ def _plan_network(options: argparse.Namespace) -> UserNetwork | None:
             raise ConfigError("boot.forward", f"{text}: expected HOST:GUEST, two TCP ports")
         forwards.append(HostForward(host_port=ports[0], guest_port=ports[1]))
     return UserNetwork(is_restricted=options.network == "restricted", host_forwards=tuple(forwards))
-
-
-def _parse_disk(number: int, text: str) -> Disk:
-    path = Path(text.removesuffix(":ro"))
-    if not path.is_file():
-        raise ConfigError("boot.disk", f"{path} is not a file")
-    # A guest refuses two disks of one serial number: files of one name have others here.
-    serial = f"{number}-{path.stem}"[:20]  # virtio-blk's limit
-    return Disk(path=path, serial=serial, is_read_only=text.endswith(":ro"))
 
 
 def _choose_vsock(name: str) -> VsockKind:

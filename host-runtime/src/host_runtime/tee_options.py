@@ -9,17 +9,22 @@ import argparse
 import hashlib
 from enum import StrEnum
 from pathlib import Path
-from typing import assert_never
+from typing import Final, assert_never
 
 from ccinit.errors import ConfigError
+from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
 from host_runtime import process
 from host_runtime.qemu import Accelerator, Firmware
 from host_runtime.tee import DEFAULT_POLICY, IdentityBlock, SnpGuest, TdxGuest, object_type
 from host_runtime.tools import Tools
+from measured_boot.command_line.files import read_capped, reading
+from measured_boot.image.ovmf import MAX_FIRMWARE_BYTES
 from measured_boot.sev.cpu_models import find_signature
 from measured_boot.sev.firmware import parse_sev_firmware
 from measured_boot.sev.launch import require_snp
 from measured_boot.tdx.firmware import parse_tdx_sections
+
+_MAX_IDENTITY_BYTES: Final = 4096
 
 
 class TeeKind(StrEnum):
@@ -65,8 +70,10 @@ def choose_tee(options: argparse.Namespace) -> SnpGuest | TdxGuest | None:
                 raise ConfigError("tee.boot", "firmware for SEV-SNP measures a direct boot only")
             return _choose_snp(options)
         case TeeKind.TDX:
-            parse_tdx_sections(_read(options.firmware, "--firmware"))
-            document = _read(options.initdata, "--initdata")
+            firmware = _named(options.firmware, "--firmware")
+            with reading(firmware, MAX_FIRMWARE_BYTES) as data:
+                parse_tdx_sections(data)
+            document = _read_document(options)
             return TdxGuest(mrconfigid=hashlib.sha384(document).digest())
         case TeeKind.TPM | TeeKind.NONE | None:
             return None
@@ -111,11 +118,13 @@ def require_emulator(tee: SnpGuest | TdxGuest, tools: Tools) -> None:
 
 
 def _choose_snp(options: argparse.Namespace) -> SnpGuest:
-    require_snp(parse_sev_firmware(_read(options.firmware, "--firmware")))
+    firmware = _named(options.firmware, "--firmware")
+    with reading(firmware, MAX_FIRMWARE_BYTES) as data:
+        require_snp(parse_sev_firmware(data))
     if options.cpu_model is None:
         raise ConfigError("tee.options", "the launch measures the processor model: --cpu-model")
     find_signature(options.cpu_model)  # one that is not known cannot be predicted either
-    document = _read(options.initdata, "--initdata")
+    document = _read_document(options)
     return SnpGuest(
         host_data=hashlib.sha256(document).digest(),
         cpu_model=options.cpu_model,
@@ -128,8 +137,8 @@ def _choose_identity(options: argparse.Namespace) -> IdentityBlock | None:
     if options.id_block is None and options.id_auth is None:
         return None
     return IdentityBlock(
-        block=_read(options.id_block, "--id-block"),
-        authentication=_read(options.id_auth, "--id-auth"),
+        block=read_capped(_named(options.id_block, "--id-block"), _MAX_IDENTITY_BYTES),
+        authentication=read_capped(_named(options.id_auth, "--id-auth"), _MAX_IDENTITY_BYTES),
         has_author_key=options.author_key,
     )
 
@@ -164,7 +173,15 @@ def _parse_policy(text: str) -> int:
         raise argparse.ArgumentTypeError(f"expected a number, as 0x30000: {text!r}") from None
 
 
-def _read(path: Path | None, option: str) -> bytes:
+def _read_document(options: argparse.Namespace) -> bytes:
+    """Return the document; the digest of anything else would stop the guest without a word."""
+    path = _named(options.initdata, "--initdata")
+    with reading(path, MAX_DOCUMENT_BYTES) as document:
+        parse_initdata(document)
+    return document
+
+
+def _named(path: Path | None, option: str) -> Path:
     if path is None:
         raise ConfigError("tee.options", f"this TEE needs {option}")
-    return path.read_bytes()
+    return path

@@ -17,6 +17,7 @@ import pytest
 
 from host_runtime.process import python_environment
 from host_runtime.socket_folder import open_socket_folder
+from tests.fakes.pe_images import uki_image
 
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
 RUNS = "the guest runs"
@@ -32,7 +33,7 @@ def runtime() -> Iterator[Path]:
 def boot(folder: Path, runtime: Path, *options: str) -> subprocess.Popen[str]:
     """Start a guest; returns when it runs."""
     uki = folder.with_name("uki")
-    uki.write_bytes(b"nothing that starts")
+    uki.write_bytes(uki_image())
     options = (*options, "--accelerator", "tcg", "--hello-seconds", "0", "--memory", "128")
     child = subprocess.Popen(
         (
@@ -90,6 +91,27 @@ def test_killed_launcher_takes_all_with_it_and_the_next_one_clears_up(
     wait_until_gone(children)
     assert list(runtime.iterdir()) == []
     assert not (tmp_path / "second" / "vsock").is_symlink()
+
+
+def test_qemu_that_does_not_start_says_why(tmp_path: Path) -> None:
+    uki = tmp_path / "uki"
+    uki.write_bytes(uki_image())
+    done = subprocess.run(
+        (
+            *(sys.executable, "-m", "host_runtime", "boot", str(tmp_path / "guest")),
+            *("--tools", str(TOOLS), "--uki", str(uki), "--accelerator", "tcg"),
+            *("--memory", str(1 << 23)),  # MiB
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**python_environment(), "XDG_RUNTIME_DIR": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("host-runtime: qemu-system-x86_64 ended with 1: ")
+    assert "phys-bits too low" in last
+    assert last.endswith(" [process.ended]")
 
 
 def test_qemu_that_dies_is_reported_and_fails_the_command(tmp_path: Path, runtime: Path) -> None:

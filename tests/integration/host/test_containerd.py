@@ -17,6 +17,7 @@ import pytest
 
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document
+from tests.fakes.pe_images import uki_image
 from tests.integration.host.containerd import Containerd, containerd_in
 
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
@@ -42,7 +43,7 @@ DOCUMENT = {INITDATA: encode_annotation(make_document())}
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Containerd]:
     folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for its sockets
-    (folder / "uki").write_bytes(b"nothing that starts")
+    (folder / "uki").write_bytes(uki_image())  # as far as a host sees
     operator = OPERATOR.format(folder=folder, tools=TOOLS)
     with containerd_in(ToolsTree(TOOLS), folder, operator) as containerd:
         yield containerd

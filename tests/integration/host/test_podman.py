@@ -16,6 +16,7 @@ import pytest
 
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document
+from tests.fakes.pe_images import uki_image
 from tests.integration.host.podman import Podman, podman_in
 
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
@@ -41,7 +42,7 @@ DOCUMENT = ("--annotation", f"{INITDATA}={encode_annotation(make_document())}")
 def podman() -> Iterator[Podman]:
     """One that has an image of a single empty file."""
     folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for podman's sockets
-    (folder / "uki").write_bytes(b"nothing that starts")
+    (folder / "uki").write_bytes(uki_image())  # as far as a host sees
     (folder / "file").touch()
     with tarfile.open(folder / "image.tar", "w") as tar:
         tar.add(folder / "file", "file")

@@ -9,7 +9,9 @@ import pytest
 from ccinit.formats.planes.host_rpc import METHODS, Code, Phase, RpcError
 from ccinit.formats.planes.msgpack_rpc import RequestReader, encode_error, encode_result
 from host_runtime.cli import main, map_address, parse_listen
+from tests.fakes.pe_images import uki_image
 
+UKI = ("boot", "new", "--accelerator", "tcg", "--tools", "whole", "--uki")
 DIRECT = ("boot", "new", "--kernel", "k", "--initrd", "i", "--accelerator", "tcg")
 
 
@@ -39,6 +41,11 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
         ([*DIRECT, "--tools", "tree"], "boot.what"),
         ([*DIRECT, "--tools", "tree", "--tpm", "tpm"], "tools.program"),
         ([*DIRECT, "--disk", "none"], "boot.disk"),
+        ([*DIRECT, "--disk", "u", "--disk", "u:ro"], "boot.disk"),
+        ([*UKI, "text"], "boot.uki"),
+        ([*UKI, "tree"], "boot.what"),
+        ([*UKI, "u", "--tpm", "tree"], "tpm.folder"),
+        ([*UKI, "u", "--tpm", "u"], "tpm.folder"),
         ([*DIRECT, "--kbs", "kbs.example"], "kbs.address"),
         (["record", ".", "u"], "record.folder"),
     ],
@@ -52,10 +59,14 @@ def test_wrong_use_says_what_and_why(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("host_runtime.tools._SYSTEM_PATH", "/nowhere")
-    (tmp_path / "u").write_bytes(b"uki")
-    for name in ("bin/qemu-system-x86_64", "share/qemu/x", "share/seabios/x"):
-        (tmp_path / "tree/usr" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "tree/usr" / name).touch()
+    (tmp_path / "u").write_bytes(uki_image())
+    (tmp_path / "text").write_bytes(b"uki")
+    some = ("bin/qemu-system-x86_64", "share/qemu/x", "share/seabios/x")
+    others = ("bin/swtpm", "share/OVMF/OVMF_CODE_4M.fd", "share/OVMF/OVMF_VARS_4M.fd")
+    for tree, names in (("tree", some), ("whole", (*some, *others))):
+        for name in names:
+            (tmp_path / tree / "usr" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / tree / "usr" / name).touch()
     assert main(arguments) == 1
     assert f"[{reason}]" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.formats.initdata.document import encode_device_image
 from host_runtime.cli import main
 from host_runtime.tee import SnpGuest, TdxGuest, plan_tee_object
 from tests.fakes.firmware import TDX_LIST_OFFSET, TDX_SECTIONS, FakeFirmware, tdx_list
+from tests.fakes.oci_bundles import make_document
 
-INITDATA = b'version = "0.1.0"\n'
+INITDATA = make_document()
 SNP = SnpGuest(host_data=hashlib.sha256(INITDATA).digest(), cpu_model="EPYC-Milan")
 TDX = TdxGuest(mrconfigid=hashlib.sha384(INITDATA).digest())
 DIRECT = ("--kernel", "k", "--initrd", "i", "--command-line", "quiet a=b")
@@ -27,6 +29,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "plain.fd": FakeFirmware(hash_area=(0, 0)).to_bytes(),
         "tdx.fd": tdx.to_bytes(),
         "initdata.toml": INITDATA,
+        "disk.img": encode_device_image(INITDATA),
         "block": bytes(96),
         "auth": bytes(4096),
         "tree/usr/bin/qemu-system-x86_64": b"",
@@ -120,6 +123,11 @@ def test_tpm_and_none_have_no_object_of_a_tee(capsys: pytest.CaptureFixture[str]
         ((*DIRECT, "--tee", "none", "--tpm", "t"), "tee.options"),
         ((*DIRECT, "--initdata", "initdata.toml"), "tee.options"),
         ((*DIRECT, "--firmware", "snp.fd"), "tee.options"),
+        ((*DIRECT, *SNP_WORDS, *MODEL, "--initdata", "disk.img"), "initdata.toml"),
+        ((*DIRECT, *TDX_WORDS, "--initdata", "disk.img"), "initdata.toml"),
+        ((*DIRECT, *TDX_WORDS, "--initdata", "/dev/zero"), "file.length"),
+        ((*DIRECT, *TDX_WORDS, "--firmware", "/dev/zero"), "file.length"),
+        ((*DIRECT, *SNP_WORDS, *MODEL, "--id-block", "/dev/zero"), "file.length"),
     ],
 )
 def test_wrong_options_are_refused(
