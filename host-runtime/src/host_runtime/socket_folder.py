@@ -8,11 +8,14 @@ gets after its lock.
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from ccinit.errors import ConfigError
 
 _NEW: Final = "ccinit-new-"
 _LOCKED: Final = "ccinit-run-"
@@ -20,8 +23,13 @@ _LOCKED: Final = "ccinit-run-"
 
 @contextmanager
 def open_socket_folder() -> Iterator[Path]:
-    """Give a new folder that only this user can enter; it is removed with all that is in it."""
+    """Give a new folder that only this user can enter; it is removed with all that is in it.
+
+    Raises:
+        ConfigError: `sockets.folder`: others could put a folder of theirs in its place.
+    """
     parent = _runtime_folder() or Path(tempfile.gettempdir())
+    _require_kept(parent)
     for path in parent.glob(f"{_LOCKED}*"):
         _remove_abandoned(path)
     new = Path(tempfile.mkdtemp(prefix=_NEW, dir=parent))
@@ -44,6 +52,18 @@ def _runtime_folder() -> Path | None:
     if not folder.is_absolute() or not folder.is_dir():
         return None
     return folder if folder.stat().st_uid == os.geteuid() else None
+
+
+def _require_kept(parent: Path) -> None:
+    """Refuse a folder in which others may rename what is this user's."""
+    status = parent.stat()
+    if status.st_mode & stat.S_ISVTX:
+        return
+    if status.st_mode & stat.S_IWOTH or status.st_uid not in {0, os.geteuid()}:
+        raise ConfigError(
+            "sockets.folder",
+            f"{parent}: others may replace what is in it: name another by TMPDIR",
+        )
 
 
 def _remove_abandoned(folder: Path) -> None:

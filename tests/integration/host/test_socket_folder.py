@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.errors import ConfigError
 from host_runtime.process import python_environment
 from host_runtime.socket_folder import open_socket_folder
 
@@ -103,3 +104,20 @@ def test_runtime_folder_that_is_none_is_not_used(
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     with open_socket_folder() as folder:
         assert folder.parent == temporary
+
+
+@pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o755, 12345)])
+def test_folder_in_which_others_may_rename_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, owner: int
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tmp_path.chmod(0o1777)
+    with open_socket_folder() as folder:
+        assert folder.parent == tmp_path
+    tmp_path.chmod(mode)
+    shutil.chown(tmp_path, owner)
+    with pytest.raises(ConfigError) as error, open_socket_folder():
+        pytest.fail("others could put a folder of theirs there")
+    assert error.value.reason == "sockets.folder"
+    assert list(tmp_path.iterdir()) == []
