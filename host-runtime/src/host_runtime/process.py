@@ -83,7 +83,9 @@ class OwnedProcess:
 
     def log_tail(self) -> str:
         """Return the end of what the child has printed, for an error's text."""
-        text = self._log.read_bytes()[-_LOG_TAIL_BYTES:]
+        with self._log.open("rb") as log:  # which may be long: only its end is read
+            log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_TAIL_BYTES))
+            text = log.read(_LOG_TAIL_BYTES)
         return text.decode("utf-8", "replace").strip() or "it printed nothing"
 
     def bound_log(self) -> None:

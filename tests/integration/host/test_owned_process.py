@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ccinit.errors import ChildError
 from host_runtime import process
 from host_runtime.process import OwnedProcess, python_environment
 
@@ -73,6 +74,18 @@ import sys
 from host_runtime.process import run
 run(("/bin/sh", "-c", 'echo $$ > "$0"; exec sleep 60', sys.argv[1]), environment={})
 """
+
+
+def test_last_words_of_a_child_that_said_much_are_its_reason(tmp_path: Path) -> None:
+    words = "import sys; sys.exit('x' * 5_000_000 + 'no memory for the guest')"
+    command = (sys.executable, "-I", "-c", words)
+    with OwnedProcess(command, log=tmp_path / "log", environment={}) as child:
+        assert child.wait(10) == 1
+        with pytest.raises(ChildError) as error:
+            child.require_running()
+    assert error.value.reason == "process.ended"
+    assert error.value.detail.endswith("xxno memory for the guest")
+    assert len(error.value.detail) < 2100
 
 
 def test_short_program_does_not_outlive_who_waits_for_it(tmp_path: Path) -> None:
