@@ -260,10 +260,11 @@ def parse_http_date(text: str | None) -> int | None:
         return None
     try:
         seconds = email.utils.mktime_tz(fields)
-    except (ValueError, OverflowError):
+        written = email.utils.formatdate(seconds, usegmt=True)
+    except (ValueError, OverflowError):  # hours are not counted: the year may become 10000
         return None
     # Only the one spelling: it must be what we would write for that second.
-    return seconds if email.utils.formatdate(seconds, usegmt=True) == text else None
+    return seconds if written == text else None
 
 
 def _check_url(url: str, plain_host: str) -> str:
@@ -274,14 +275,15 @@ def _check_url(url: str, plain_host: str) -> str:
     """
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        host = parsed.host
+    except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: `xn--` before no IDNA label
         raise PeerError("net.url", "not a URL") from error
-    scheme = "http" if plain_host and parsed.host == plain_host else "https"
+    scheme = "http" if plain_host and host == plain_host else "https"
     if parsed.scheme != scheme:
         raise PeerError("net.url", f"only {scheme} is spoken")
-    if not parsed.host or parsed.userinfo or parsed.fragment:
+    if not host or parsed.userinfo or parsed.fragment:
         raise PeerError("net.url", "expected a host, and neither user nor fragment")
-    return f"{parsed.host}:{parsed.port or 443}"
+    return f"{host}:{parsed.port or 443}"
 
 
 def _check_head(response: httpx.Response, limits: HttpLimits) -> None:

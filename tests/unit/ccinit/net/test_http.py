@@ -1,8 +1,12 @@
 """Dates, and the limits' own values; what crosses a socket is in the integration tests."""
 
+import socket
+import ssl
+
 import pytest
 
-from ccinit.net.http import HttpLimits, HttpReply, parse_http_date
+from ccinit.errors import PeerError
+from ccinit.net.http import HttpClient, HttpLimits, HttpReply, parse_http_date
 
 
 @pytest.mark.parametrize(
@@ -32,10 +36,28 @@ def test_date_is_seconds(text: str, seconds: int) -> None:
         "sun, 06 nov 1994 08:49:37 GMT",
         "x" * 25 + " GMT",
         "Sun, 06 Nov 199٤ 08:49:37 GMT",
+        "Fri, 31 Dec 9999 24:00:00 GMT",
     ],
 )
 def test_other_text_is_no_date(text: str | None) -> None:
     assert parse_http_date(text) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("xn--mnchen-3ya.example", "net.unreachable"), ("xn--999999999.example", "net.url")],
+)
+def test_host_that_is_no_name_in_idna_is_no_url(host: str, reason: str) -> None:
+    def nobody_answers(_host: str, _port: int, _seconds: float) -> socket.socket:
+        raise ConnectionRefusedError
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with (
+        HttpClient(context, dial=nobody_answers) as client,
+        pytest.raises(PeerError) as refused,
+    ):
+        client.request("GET", f"https://{host}/")
+    assert refused.value.reason == reason
 
 
 def test_reply_shows_its_first_header_and_hides_its_body() -> None:
