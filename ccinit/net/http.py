@@ -7,6 +7,7 @@ early is an error. What a status means is left to the callers in `ccinit.attest`
 """
 
 import email.utils
+import http.cookiejar
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,6 +113,7 @@ class HttpClient:
             trust_env=False,
             follow_redirects=False,
             headers=_REQUEST_HEADERS,
+            cookies=_NoCookies(),
             timeout=None,  # noqa: S113 - the deadline's stream has the timeouts
         )
 
@@ -191,8 +193,6 @@ class HttpClient:
                 yield response
         except (httpx.HTTPError, httpcore.ProtocolError, httpx.InvalidURL) as error:
             raise self._protocol_error(target) from error
-        finally:
-            self._client.cookies.clear()
 
     def _protocol_error(self, target: str) -> PeerError:
         """Say how a reply broke off: unanswered, in its middle, or against the protocol."""
@@ -201,6 +201,13 @@ class HttpClient:
         if self._deadline.ended:
             return PeerError("net.truncated", f"{target}: ended within a reply")
         return PeerError("net.protocol", f"{target}: broke the HTTP protocol")
+
+
+class _NoCookies(http.cookiejar.CookieJar):
+    """Reads no cookie: the library's reader stumbles over dates, and imports modules to say so."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Keep nothing of what a service sets."""
 
 
 class _PinnedTransport(httpx.BaseTransport):

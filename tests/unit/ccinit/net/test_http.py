@@ -60,6 +60,19 @@ def test_host_that_is_no_name_in_idna_is_no_url(host: str, reason: str) -> None:
     assert refused.value.reason == reason
 
 
+def test_cookie_is_handed_on_unread() -> None:
+    cookie = "a=b; Expires=Thu, 26 Noh 2026 12:00:00 GMT"
+    client_end, server = socket.socketpair()
+    server.sendall(f"HTTP/1.1 200 OK\r\nSet-Cookie: {cookie}\r\nContent-Length: 0\r\n\r\n".encode())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with (
+        server,
+        HttpClient(context, dial=lambda *_: client_end, plain_host="meta.example") as client,
+    ):
+        reply = client.request("GET", "http://meta.example/")
+    assert reply.header_values("set-cookie") == (cookie,)
+
+
 def test_reply_shows_its_first_header_and_hides_its_body() -> None:
     reply = HttpReply(status=200, headers=(("etag", "a"), ("etag", "b")), body=b"secret", date=None)
     assert reply.header("etag") == "a"
