@@ -23,6 +23,14 @@ _FIRST_BYTES, _GROWTH = 1 << 14, 16
 """A member is given so much at first, and each time so many times more."""
 _SENT_BYTES = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_FIXED_BYTES = 10
+_GZIP_CHECKSUM, _GZIP_EXTRA, _GZIP_RESERVED = 0x02, 0x04, 0xE0
+_GZIP_TEXTS = (0x08, 0x10)
+"""Name and comment, in their order; the other flag says that the content is text."""
+_MAX_GZIP_HEADER_BYTES = 1 << 17
+"""The extra field has up to 64 KiB, a name and a comment what a path has."""
+_SHORT_GZIP_HEADER_BYTES = 512
+"""What is looked at first: a layer may have a member for each of its files."""
 _MAX_WINDOW_BYTES = 16 << 20
 """What every level up to 19 stays below; RFC 8878 asks readers for 8 MiB. More is the guest's
 memory in the hands of whoever packed the layer."""
@@ -119,7 +127,7 @@ class _Gzip:
     def __init__(self, output: _BoundedOutput) -> None:
         self._output = output
         self._member = _gzip_member()
-        self._rest = b""  # too short to tell whether a member begins
+        self._rest = b""  # of a header that is not whole yet
         self._has_begun = False
         self._piece_bytes = _FIRST_BYTES
 
@@ -130,13 +138,13 @@ class _Gzip:
         position = 0
         while position < len(view):
             if not self._has_begun:
-                magic = view[position : position + len(_GZIP_MAGIC)]
-                if len(magic) < len(_GZIP_MAGIC):
-                    self._rest = bytes(magic)
+                header_bytes = _measure_gzip_header(view[position:])
+                if not header_bytes:
+                    self._rest = bytes(view[position:])
                     break
-                if magic != _GZIP_MAGIC:
-                    raise FormatError("pull.gzip", "bytes that are no gzip member")
                 self._has_begun = True
+                # Of several optional fields ISA-L forgets some where a piece ends within a header.
+                self._piece_bytes = max(_FIRST_BYTES, header_bytes)
             position = self._inflate(view, position)
         self._output.flush()
 
@@ -158,7 +166,6 @@ class _Gzip:
                 position -= len(self._member.unused_data)
                 self._member = _gzip_member()
                 self._has_begun = False
-                self._piece_bytes = _FIRST_BYTES
                 break
         return position
 
@@ -173,6 +180,41 @@ class _Gzip:
             if self._member.eof or self._member.needs_input:
                 return
             piece = b""  # it keeps what it has not used
+
+
+def _measure_gzip_header(data: memoryview) -> int:
+    """Return how many bytes a member's header has (RFC 1952 section 2.3), 0 if it is not whole.
+
+    Raises:
+        FormatError: `pull.gzip`.
+        LimitExceededError: `pull.gzip`.
+    """
+    magic = bytes(data[: len(_GZIP_MAGIC)])
+    if not _GZIP_MAGIC.startswith(magic):
+        raise FormatError("pull.gzip", "bytes that are no gzip member")
+    for window in (_SHORT_GZIP_HEADER_BYTES, _MAX_GZIP_HEADER_BYTES):
+        head = bytes(data[:window])
+        size = _gzip_header_end(head)
+        if size <= len(head):
+            return size
+    if len(head) == _MAX_GZIP_HEADER_BYTES:
+        raise LimitExceededError("pull.gzip", f"a header over {_MAX_GZIP_HEADER_BYTES} bytes")
+    return 0
+
+
+def _gzip_header_end(head: bytes) -> int:
+    """Return where the header ends; beyond `head` if it is not whole, if only by one byte."""
+    if len(head) < _GZIP_FIXED_BYTES:
+        return _GZIP_FIXED_BYTES
+    flags, end = head[3], _GZIP_FIXED_BYTES
+    if flags & _GZIP_RESERVED:
+        raise FormatError("pull.gzip", f"unknown flags {flags:#04x}")
+    if flags & _GZIP_EXTRA:
+        end += 2 + int.from_bytes(head[end : end + 2], "little")
+    for text in _GZIP_TEXTS:
+        if flags & text:
+            end = head.find(b"\0", end) + 1 or len(head) + 1
+    return end + 2 if flags & _GZIP_CHECKSUM else end
 
 
 def _gzip_member() -> igzip_lib.IgzipDecompressor:

@@ -55,6 +55,17 @@ def test_stream_of_every_kind_in_any_pieces_gives_its_content(
     assert undo(compression, data, piece=piece) == PLAIN[:20_000]
 
 
+@pytest.mark.parametrize("flags", [0x00, 0x02, 0x04, 0x08, 0x10, 0x1C, 0x1F])
+def test_header_of_a_gzip_member_may_be_cut_anywhere(flags: int) -> None:
+    head = b"\x1f\x8b\x08" + bytes((flags, *bytes(5), 3))
+    head += b"\x03\0abc" * bool(flags & 4) + b"name\0" * bool(flags & 8)
+    head += b"comment\0" * bool(flags & 16)
+    head += struct.pack("<H", zlib.crc32(head) & 0xFFFF) * bool(flags & 2)
+    data = gzip.compress(b"a") + head + gzip.compress(PLAIN[:50])[10:]
+    for piece in range(1, len(data) + 1):
+        assert undo(Compression.GZIP, data, piece=piece) == b"a" + PLAIN[:50]
+
+
 @pytest.mark.parametrize("compression", Compression)
 def test_empty_stream_gives_nothing(compression: Compression) -> None:
     assert undo(compression, b"") == b""
@@ -74,6 +85,8 @@ WINDOW_OF_2_GIB = b"\x28\xb5\x2f\xfd" + b"\x00\xa8" + b"\x01\x00\x00"
         (Compression.GZIP, GZIP + b"\0", "pull.gzip"),
         (Compression.GZIP, GZIP + b"junk", "pull.gzip"),
         (Compression.GZIP, GZIP + b"\x1f\x8bjunk", "pull.gzip"),
+        (Compression.GZIP, GZIP[:3] + b"\x20" + GZIP[4:], "pull.gzip"),
+        (Compression.GZIP, GZIP[:3] + b"\x08" + GZIP[4:10] + b"n" * (1 << 17), "pull.gzip"),
         (Compression.GZIP, zlib.compress(PLAIN), "pull.gzip"),
         (Compression.GZIP, PLAIN, "pull.gzip"),
         (Compression.ZSTD, zstd(PLAIN) + b"junk", "pull.zstd"),
