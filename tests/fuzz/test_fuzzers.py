@@ -8,12 +8,14 @@ import pytest
 
 from tests.fuzz import (
     fuzz_azure,
+    fuzz_compression,
     fuzz_debug_grant,
     fuzz_difference,
     fuzz_event_log,
     fuzz_firmware,
     fuzz_guest_files,
     fuzz_host_view,
+    fuzz_http,
     fuzz_jwe,
     fuzz_kbs_admin,
     fuzz_kbs_replies,
@@ -40,12 +42,14 @@ from tests.fuzz import (
 
 FUZZERS = (
     fuzz_azure,
+    fuzz_compression,
     fuzz_debug_grant,
     fuzz_difference,
     fuzz_event_log,
     fuzz_firmware,
     fuzz_guest_files,
     fuzz_host_view,
+    fuzz_http,
     fuzz_jwe,
     fuzz_kbs_admin,
     fuzz_kbs_replies,
