@@ -71,8 +71,33 @@ _ELSEWHERE: Final = {
 """What takes the place of a field that cannot be taken over."""
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice; YAML's readers disagree about which one counts."""
+_MAX_ALIASES: Final = 32
+"""Each may double what the text says: thirty lines can say more than fits into a machine."""
+_MAX_NUMBER_BITS: Final = 63
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML's readers disagree which one counts.
+
+    And what Kubernetes has no use for: numbers beyond its own, and aliases of aliases of aliases.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._aliases = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self._aliases += 1
+            if self._aliases > _MAX_ALIASES:
+                raise FormatError("kubernetes.yaml", f"more than {_MAX_ALIASES} aliases")
+        return super().compose_node(parent, index)  # type: ignore[arg-type]  # a number or a node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        number = super().construct_yaml_int(node)
+        if number.bit_length() > _MAX_NUMBER_BITS:
+            raise FormatError("kubernetes.yaml", f"a number of {number.bit_length()} bits")
+        return number
 
     def construct_mapping(
         self,
@@ -87,6 +112,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
+
+
 def load_yaml(text: str) -> object:
     """Return what one YAML document says.
 
@@ -94,7 +122,7 @@ def load_yaml(text: str) -> object:
         FormatError: `kubernetes.yaml`, `kubernetes.duplicate`.
     """
     try:
-        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: the 31st of June
         raise FormatError("kubernetes.yaml", f"not YAML: {_one_line(error)}") from error
 
@@ -192,5 +220,5 @@ def read_number(value: Mapping[str, Any], key: str) -> int:
     """Return a whole number."""
     number = value.get(key)
     if type(number) is not int:
-        raise FormatError(f"kubernetes.{key}", f"expected a number, found {number!r}")
+        raise FormatError(f"kubernetes.{key}", f"expected a number, found {number!r:.80}")
     return number

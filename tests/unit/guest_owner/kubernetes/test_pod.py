@@ -170,6 +170,8 @@ def test_sealed_secret_in_a_variable_becomes_one_of_the_pod() -> None:
         ("kubernetes.yaml", "kind: Pod", "kind: 2026-02-31"),
         ("kubernetes.yaml", "kind: Pod", "{[a]: b}: Pod"),
         ("kubernetes.yaml", "kind: Pod", f"kind: {'[' * 20_000}"),
+        ("kubernetes.yaml", "periodSeconds: 3", f"periodSeconds: 0x{'f' * 4000}"),
+        ("kubernetes.yaml", "{app: shop}", f"{{app: &a shop, list: [{'*a,' * 33}]}}"),
         ("kubernetes.pod", POD, "- a list"),
     ],
 )
