@@ -19,6 +19,7 @@ from tests.fuzz import (
     fuzz_jwe,
     fuzz_kbs_admin,
     fuzz_kbs_replies,
+    fuzz_kubernetes,
     fuzz_launch,
     fuzz_layer_encryption,
     fuzz_luks2,
@@ -37,6 +38,7 @@ from tests.fuzz import (
     fuzz_tdx,
     fuzz_tdx_verifier,
     fuzz_tpm2,
+    fuzz_vsock_device,
     fuzz_workload_api,
 )
 
@@ -53,6 +55,7 @@ FUZZERS = (
     fuzz_jwe,
     fuzz_kbs_admin,
     fuzz_kbs_replies,
+    fuzz_kubernetes,
     fuzz_launch,
     fuzz_layer_encryption,
     fuzz_luks2,
@@ -71,6 +74,7 @@ FUZZERS = (
     fuzz_tdx,
     fuzz_tdx_verifier,
     fuzz_tpm2,
+    fuzz_vsock_device,
     fuzz_workload_api,
 )
 each_fuzzer = pytest.mark.parametrize(
