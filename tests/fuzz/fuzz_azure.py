@@ -6,8 +6,6 @@ Run as `python -m tests.fuzz.fuzz_azure [SECONDS [SEED]]`.
 
 import base64
 import random
-import sys
-import time
 from collections.abc import Callable
 from typing import cast
 
@@ -21,6 +19,7 @@ from ccinit.formats.tcg.tpm2_nv import parse_list_nv_indexes, parse_nv_done, par
 from guest_owner.kbs.verifiers.table import verify_evidence
 from tests.fakes.azure import base64url
 from tests.fakes.cca import FakeRealm
+from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.verifiers.azure_values import azure_references, azure_vm
 
 REPORT_DATA = bytes(range(48))
@@ -97,22 +96,20 @@ def refusal(parse: Callable[[bytes], object], data: bytes) -> str:
     return "accepted"
 
 
-def main(seconds: float = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
     assert is_accepted(HONEST)
     honest = vouched(parse_azure_evidence(Tee.AZ_SNP_VTPM, HONEST))
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         data = mutate(source, source.choice(_SEEDS))
         for reasons, parse in PARSERS.items():
             assert refusal(parse, data).startswith((reasons, "accepted"))
         changed = spoil(source)
         if is_accepted(changed):
             assert vouched(parse_azure_evidence(Tee.AZ_SNP_VTPM, changed)) == honest
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

@@ -7,8 +7,6 @@ Run as `python -m tests.fuzz.fuzz_debug_grant [SECONDS [SEED]]`.
 
 import json
 import random
-import sys
-import time
 
 from ccinit.attest.tee_key import generate_tee_key
 from ccinit.errors import FormatError, LimitExceededError, VerificationError
@@ -21,6 +19,8 @@ from ccinit.formats.kbs.debug_grant import (
     verify_debug_grant,
 )
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
+from tests.fuzz.mutation import mutate_text
+from tests.fuzz.trials import Trials, run
 
 KEY, OTHER = (generate_tee_key(TeeKeyAlgorithm.P256).public_jwk for _ in range(2))
 GRANT = DebugGrant(
@@ -74,28 +74,16 @@ def mutate(source: random.Random) -> bytes:
         other: object = source.choice((0, 1, -1, 2**53, 1.5, "", "ab" * 32, True, None, [], {}))
         changed = {name: other} if source.randrange(3) else {f"{name}x": other}
         return json.dumps(value | changed).encode()
-    data = bytearray(SEED)
-    for _ in range(source.randrange(1, 4)):
-        spot = source.randrange(len(data) + 1)
-        match source.randrange(3):
-            case 0:
-                del data[spot : spot + source.randrange(1, 9)]
-            case 1:
-                data[spot:spot] = source.choice(PIECES)
-            case _:
-                data[spot : spot + 1] = source.randbytes(1)
-    return bytes(data)
+    return mutate_text(source, SEED, PIECES)
 
 
-def main(seconds: float = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
-    end, count = time.monotonic() + seconds, 0
     assert is_verified(SEED, KEY, GRANT.expires_s - 1)
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         data = mutate(source)
         grant = parse_or_refuse(data)
-        count += 1
         if grant is None:
             continue
         assert parse_or_refuse(encode_debug_grant(grant)) == grant
@@ -107,8 +95,8 @@ def main(seconds: float = 10, seed: int = 0) -> int:
             (KEY, grant.expires_s - MAX_GRANT_SECONDS - 1),
         ):
             assert not is_verified(data, key, when)
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

@@ -5,12 +5,11 @@ Run as `python -m tests.fuzz.fuzz_difference [SECONDS [SEED]]`.
 """
 
 import random
-import sys
-import time
 
 from rootfs_builder.guest_image.difference import explain_file
 from tests.fakes.erofs_images import erofs_image, open_erofs
 from tests.fakes.pe_images import uki_image
+from tests.fuzz.trials import Trials, run
 from tests.unit.rootfs_builder.guest_image.image_parts import disk, initrd
 
 FILES = {
@@ -38,11 +37,10 @@ def mutate(source: random.Random, seed: bytes) -> bytes:
     return bytes(data)
 
 
-def main(seconds: int = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         name, data = source.choice(tuple(FILES.items()))
         other = mutate(source, data)
         if other != data:
@@ -53,9 +51,8 @@ def main(seconds: int = 10, seed: int = 0) -> int:
         changed = plain[:spot] + bytes([plain[spot] ^ 1]) + plain[spot + 1 :]
         words = explain_file("a.direct.initrd", plain, changed, open_erofs)
         assert words.startswith("cpio member ccinit.cmdline: line 1: "), words
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

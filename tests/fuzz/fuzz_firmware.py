@@ -7,8 +7,6 @@ Run as `python -m tests.fuzz.fuzz_firmware [SECONDS [SEED]]`.
 
 import random
 import struct
-import sys
-import time
 from collections.abc import Callable
 
 from ccinit.errors import CcinitError
@@ -27,6 +25,7 @@ from tests.fakes.firmware import (
     fake_svsm,
     tdx_list,
 )
+from tests.fuzz.trials import Trials, run
 
 GOOD = FakeFirmware(lists={TDX_LIST_OFFSET: tdx_list(TDX_SECTIONS)}).to_bytes()
 TABLE = len(GOOD) - 32 - 160
@@ -81,12 +80,11 @@ def _measure_tdx(data: bytes) -> bytes:
 MEASURED = ((_measure_snp, GOOD), (_measure_svsm, SVSM), (_measure_tdx, GOOD))
 
 
-def main(seconds: int = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
-    end, count = time.monotonic() + seconds, 0
+    trials = Trials(seconds, seed)
     good = [(measure, data, measure(data)) for measure, data in MEASURED]
-    while time.monotonic() < end:
+    for source in trials:
         for measure, data, measurement in good:
             measure_or_refuse(measure, mutate(source, data))
             flipped = bytearray(data)
@@ -94,9 +92,8 @@ def main(seconds: int = 10, seed: int = 0) -> int:
             flipped[spot] ^= 1 << source.randrange(8)
             if measure is not _measure_tdx or 0x1000 <= spot < 0x4000:  # its section of code
                 assert measure_or_refuse(measure, bytes(flipped)) != measurement, spot
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

@@ -6,8 +6,6 @@ Run as `python -m tests.fuzz.fuzz_guest_files [SECONDS [SEED]]`.
 """
 
 import random
-import sys
-import time
 import tomllib
 
 from ccinit.errors import CcinitError
@@ -18,6 +16,7 @@ from ccinit.formats.pod.manifest import PodManifest
 from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, IMAGE, KBC, document_of
 from tests.fakes.documents import CONFIG, POD
 from tests.fuzz.mutation import mutate_text
+from tests.fuzz.trials import Trials, run
 
 FILES = "ccinit.toml", "pod.toml", "aa.toml", "cdh.toml", "policy.rego", "x"
 SEEDS = (
@@ -94,18 +93,16 @@ def mutate(source: random.Random) -> bytes:
     return document if source.randrange(8) else mutate_text(source, document, LINES)
 
 
-def main(seconds: float = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
-    end, count, accepted = time.monotonic() + seconds, 0, 0
-    while time.monotonic() < end:
-        count += 1
+    trials, accepted = Trials(seconds, seed), 0
+    for source in trials:
         if (values := parse_or_refuse(mutate(source))) is not None:
             accepted += 1
             check_origin(*values)
-    assert accepted * 100 > count, (accepted, count)  # else it says little
-    return count
+    assert accepted * 100 > trials.count, (accepted, trials.count)  # else it says little
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

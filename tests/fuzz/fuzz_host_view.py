@@ -7,10 +7,7 @@ Run as `python -m tests.fuzz.fuzz_host_view [SECONDS [SEED]]`.
 
 import contextlib
 import io
-import random
 import struct
-import sys
-import time
 
 from ccinit.errors import CcinitError
 from guest_owner.table import format_table
@@ -19,6 +16,7 @@ from host_runtime.efi_variables import parse_variable_store
 from host_runtime.pcap import count_bytes, join_streams, read_frames
 from host_runtime.vsock.capture import parse_capture
 from tests.fuzz.mutation import mutate_text
+from tests.fuzz.trials import Trials, run
 
 MAC = bytes.fromhex("525400123456")
 FIXED_BYTES = 20 + 20  # of IPv4 and TCP
@@ -80,18 +78,15 @@ def check_metrics(text: str) -> None:
     assert all(letter.isprintable() or letter == "\n" for letter in shown)
 
 
-def main(seconds: float = 10.0, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check bytes for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311
-    end = time.monotonic() + seconds
-    runs = 0
     for data in SEEDS:
         check(data)
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         check(mutate_text(source, source.choice(SEEDS), NOISE))
-        runs += 1
-    return runs
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3])))  # type: ignore[arg-type]
+    run(main)

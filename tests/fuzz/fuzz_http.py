@@ -11,8 +11,6 @@ import io
 import random
 import socket
 import ssl
-import sys
-import time
 from typing import Self
 
 from ccinit.errors import CcinitError, PeerError
@@ -22,6 +20,7 @@ from ccinit.net.proxy import dial_through
 from ccinit.pull.registry.client import Registry, RegistryLimits
 from ccinit.pull.registry.web_link import find_link
 from tests.fuzz.mutation import mutate_text
+from tests.fuzz.trials import Trials, run
 
 HOST = "plain.example"
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -174,21 +173,20 @@ def check_registry(source: random.Random, real: HttpClient) -> bool:
     return http.asked > 1
 
 
-def main(seconds: float = 10.0, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check answers for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311
-    end = time.monotonic() + seconds
-    runs = read = asked = 0
+    trials = Trials(seconds, seed)
+    read = asked = 0
     for answer in ANSWERS:
         assert check_answer(answer), answer
     with HttpClient(CONTEXT, dial=nobody) as real:
-        while time.monotonic() < end:
+        for source in trials:
             read += check_answer(mutate_text(source, source.choice(ANSWERS), NOISE))
             asked += check_registry(source, real)
-            runs += 1
-    assert read * 20 > runs < asked * 20, (read, asked, runs)  # else it says little
-    return runs
+    count = trials.count
+    assert read * 20 > count < asked * 20, (read, asked, count)  # else it says little
+    return count
 
 
 if __name__ == "__main__":
-    print(main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3])))  # type: ignore[arg-type]
+    run(main)

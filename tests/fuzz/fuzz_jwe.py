@@ -7,13 +7,12 @@ plaintext is the same. Run as `python -m tests.fuzz.fuzz_jwe [SECONDS [SEED]]`.
 
 import json
 import random
-import sys
-import time
 from pathlib import Path
 
 from ccinit.attest.jwe import decrypt_jwe, parse_jwe
 from ccinit.attest.tee_key import EcTeeKey
 from ccinit.errors import CcinitError, FormatError, VerificationError
+from tests.fuzz.trials import Trials, run
 from tests.vectors.jwe.make_vectors import PLAINTEXT, RECIPIENT, Json, encode
 
 TEXT = Path("tests/vectors/jwe/flattened.json").read_bytes()
@@ -74,17 +73,15 @@ def mutate_value(source: random.Random) -> bytes:
     return json.dumps(value).encode()
 
 
-def main(seconds: int = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
     check(TEXT)
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         check(mutate_text(source))
         check(mutate_value(source))
-        count += 2
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

@@ -6,9 +6,6 @@ Run as `python -m tests.fuzz.fuzz_kbs_replies [SECONDS [SEED]]`.
 """
 
 import contextlib
-import random
-import sys
-import time
 from collections.abc import Callable
 
 from ccinit.attest.session import parse_session_cookie, token_seconds
@@ -32,6 +29,7 @@ from ccinit.formats.kbs.tls_identity import MAX_CERTIFICATES, parse_tls_identity
 from ccinit.net.http import HttpReply
 from tests.fakes.sealed_secrets import seal
 from tests.fuzz.mutation import mutate_text
+from tests.fuzz.trials import Trials, run
 
 COUNTER = counter_uri("shop", "data")
 PART = encode_base64(bytes(range(60)))
@@ -97,18 +95,15 @@ def check_identity(found: object) -> None:
     assert 1 <= len(chain) <= MAX_CERTIFICATES
 
 
-def main(seconds: float = 10.0, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check texts for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311
-    end = time.monotonic() + seconds
-    runs = 0
     for data in SEEDS:
         check(data)
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         check(mutate_text(source, source.choice(SEEDS), NOISE))
-        runs += 1
-    return runs
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3])))  # type: ignore[arg-type]
+    run(main)

@@ -6,8 +6,6 @@ Run as `python -m tests.fuzz.fuzz_kubernetes [SECONDS [SEED]]`.
 """
 
 import random
-import sys
-import time
 import tomllib
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +16,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from guest_owner.kubernetes.pod import convert_pod
 from tests.fuzz.mutation import mutate_text
+from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kubernetes.pods import CA, POD
 
 LINES = POD.encode().splitlines(keepends=True)
@@ -78,22 +77,20 @@ def mutate_value(source: random.Random) -> str:
         holder = holder[key]
 
 
-def main(seconds: float = 10.0, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check texts for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311
-    end = time.monotonic() + seconds
-    runs = taken = 0
+    trials = Trials(seconds, seed)
+    taken = 0
     assert check(POD)
-    while time.monotonic() < end:
+    for source in trials:
         if source.randrange(2):
             text = mutate_value(source)
         else:
             text = mutate_text(source, POD.encode(), NOISE).decode("utf-8", "replace")
         taken += check(text)
-        runs += 1
-    assert taken * 50 > runs, (taken, runs)  # else it says little
-    return runs
+    assert taken * 50 > trials.count, (taken, trials.count)  # else it says little
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3])))  # type: ignore[arg-type]
+    run(main)

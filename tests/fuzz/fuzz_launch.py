@@ -4,9 +4,6 @@ or are the very secrets that the owner put there; and only the owner's voucher v
 Run as `python -m tests.fuzz.fuzz_launch [SECONDS [SEED]]`.
 """
 
-import random
-import sys
-import time
 from contextlib import suppress
 
 from ccinit.agent.phases.attestation import plan_resources
@@ -23,6 +20,7 @@ from ccinit.formats.pod.manifest import parse_pod_manifest
 from tests.fakes.documents import FULL_POD
 from tests.fakes.launch import PSK, STATEMENT, Launch
 from tests.fuzz.fuzz_snp import mutate
+from tests.fuzz.trials import Trials, run
 
 WANTED = plan_resources(parse_pod_manifest(FULL_POD))
 REPORT_DATA = bytes(64)
@@ -62,25 +60,23 @@ def check_voucher(data: bytes) -> None:
         assert value == parse_json(VOUCHER, "fuzz", 4096)
 
 
-def main(seconds: int = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
     entries = Launch().entries
     statement = entries.pop(STATEMENT)
     bodies = list(entries.values())
     check_entries(bodies)
     verify_log_voucher(parse_json(VOUCHER, "fuzz", 4096), PSK, REPORT_DATA)
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         check_statement(mutate(source, statement))
         check_voucher(mutate(source, VOUCHER))
         changed = list(bodies)
         spot = source.randrange(len(changed))
         changed[spot] = mutate(source, changed[spot])
         check_entries(changed)
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

@@ -9,8 +9,6 @@ key is the same. Run as `python -m tests.fuzz.fuzz_layer_encryption [SECONDS [SE
 import base64
 import json
 import random
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from ccinit.pull.encryption.unwrap import unwrap_job
 from ccinit.pull.messages.layers import UnwrapRequest, WrappedKey
 from ccinit.secret import Secret
 from tests.fakes.encrypted_image import KEK, annotations, packet
+from tests.fuzz.trials import Trials, run
 
 SKOPEO = json.loads(Path("tests/vectors/layer_encryption/skopeo.json").read_text())
 ANNOTATIONS = annotations(b"ciphertext")
@@ -124,19 +123,17 @@ def mutate_annotations(source: random.Random) -> dict[str, str]:
     return value
 
 
-def main(seconds: float = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
     assert all(len(keys) == 1 for keys in KEYS)
     check_annotations(ANNOTATIONS)
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         for sample, keys in zip(SAMPLES, KEYS, strict=True):
             check_wrap(sample, keys, mutate(source, sample.data))
         check_annotations(mutate_annotations(source))
-        count += len(SAMPLES) + 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

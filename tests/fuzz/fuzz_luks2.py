@@ -7,13 +7,12 @@ Run as `python -m tests.fuzz.fuzz_luks2 [SECONDS [SEED]]`.
 
 import json
 import random
-import sys
-import time
 from typing import Any
 
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.disk.luks2 import COPY_BYTES, MAX_ITERATIONS, MIN_ITERATIONS, parse_luks2_header
 from tests.fakes.luks2 import make_copy, make_metadata
+from tests.fuzz.trials import Trials, run
 
 TEXT = json.dumps(make_metadata(), separators=(",", ":")).encode()
 _WORDS = (
@@ -67,19 +66,17 @@ def mutate(source: random.Random, text: bytes) -> bytes:
     return bytes(data)
 
 
-def main(seconds: float = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
     parse_luks2_header((make_copy(0, TEXT) + make_copy(1, TEXT)).ljust(COPY_BYTES, b"\0"))
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         text = mutate(source, TEXT)
         check(make_copy(0, text), make_copy(1, text), text)
         binary = {source.randrange(512): source.randbytes(source.randrange(1, 9))}
         check(make_copy(0, TEXT, binary), make_copy(1, TEXT, binary), TEXT)
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

@@ -7,8 +7,6 @@ Run as `python -m tests.fuzz.fuzz_oci [SECONDS [SEED]]`.
 
 import json
 import random
-import sys
-import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -27,6 +25,7 @@ from ccinit.pull.registry.authentication import (
     token_request,
 )
 from tests.fakes.registry import make_image, make_index
+from tests.fuzz.trials import Trials, run
 
 IMAGE = make_image([b"one", b"two"], config={"Env": ["A=b"], "User": "x", "Cmd": ["/x"]})
 REFERENCE = parse_image_reference(f"registry.team.example:5000/team/app@{IMAGE.digest}")
@@ -115,16 +114,13 @@ def mutate_value(source: random.Random, data: bytes) -> bytes:
     return json.dumps(value).encode()
 
 
-def main(seconds: float = 10.0, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check texts for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311
-    end = time.monotonic() + seconds
-    runs = 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         check(mutate(source))
-        runs += 1
-    return runs
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3])))  # type: ignore[arg-type]
+    run(main)

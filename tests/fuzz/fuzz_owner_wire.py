@@ -5,8 +5,6 @@ Run as `python -m tests.fuzz.fuzz_owner_wire [SECONDS [SEED]]`.
 """
 
 import random
-import sys
-import time
 
 from ccinit.errors import FormatError, PeerError
 from ccinit.formats.planes.owner_rpc import WINDOW_BYTES
@@ -23,6 +21,7 @@ from ccinit.formats.planes.owner_wire import (
 )
 from ccinit.formats.sealed_log import Kind
 from ccinit.owner.session import Call, Session
+from tests.fuzz.trials import Trials, run
 
 MESSAGES = (
     encode_request(1, "exec", ("web", ("/bin/cat",), False, 24, 80)),
@@ -77,17 +76,15 @@ def mutate(source: random.Random) -> bytes:
     return bytes(data)
 
 
-def main(seconds: int = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
+    trials = Trials(seconds, seed)
     for message in MESSAGES:
-        check(message, source)
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+        check(message, trials.source)
+    for source in trials:
         check(mutate(source), source)
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

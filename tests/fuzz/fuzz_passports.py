@@ -6,9 +6,6 @@ Run as `python -m tests.fuzz.fuzz_passports [SECONDS [SEED]]`.
 """
 
 import json
-import random
-import sys
-import time
 
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -20,6 +17,7 @@ from guest_owner.kbs.passports.judge import judge_passport
 from guest_owner.kbs.passports.key_set import encode_key_set, parse_key_set
 from guest_owner.kbs.passports.signature import name_issuer, verify_signature
 from tests.fuzz.mutation import mutate_text
+from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.passports.passport_values import (
     AZURE_SIGNER,
     AZURE_TOML,
@@ -82,19 +80,17 @@ def _read_files(data: bytes) -> None:
         return
 
 
-def main(seconds: int = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
     for token in TOKENS:
         assert judge_passport(verify_signature(token.decode(), ISSUERS), TRUSTED, now=NOW)
     for data in SEEDS:
         check(data)
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         check(mutate_text(source, source.choice(SEEDS), NOISE))
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

@@ -6,13 +6,12 @@ Run as `python -m tests.fuzz.fuzz_pe [SECONDS [SEED]]`.
 
 import random
 import struct
-import sys
-import time
 
 from ccinit.errors import CcinitError
 from measured_boot.image.pe import parse_pe
 from measured_boot.tpm.stub import predict_uki, stub_version
 from tests.fakes.pe_images import HEADER, OPTIONAL, TABLE, FakePe, kernel_image, uki_image
+from tests.fuzz.trials import Trials, run
 
 IMAGES = (
     uki_image(),
@@ -62,11 +61,10 @@ def check_image(data: bytes) -> bytes | None:
     return None
 
 
-def main(seconds: int = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         original = source.choice(IMAGES)
         check_image(mutate(source, original))
         flipped = bytearray(original)
@@ -74,8 +72,7 @@ def main(seconds: int = 10, seed: int = 0) -> int:
         flipped[spot] ^= 1 << source.randrange(8)
         if not OPTIONAL + 64 <= spot < OPTIONAL + 68 and not is_certificate(original, spot):
             assert check_image(bytes(flipped)) != check_image(original), spot
-        count += 1
-    return count
+    return trials.count
 
 
 def is_certificate(data: bytes, spot: int) -> bool:
@@ -86,4 +83,4 @@ def is_certificate(data: bytes, spot: int) -> bool:
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

@@ -6,8 +6,6 @@ Run as `python -m tests.fuzz.fuzz_rcar [SECONDS [SEED]]`.
 
 import json
 import random
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from ccinit.formats.kbs.rcar import (
     parse_request,
     parse_token_reply,
 )
+from tests.fuzz.trials import Trials, run
 
 VECTORS = json.loads(Path("tests/vectors/rcar/messages.json").read_text())
 MESSAGES = tuple(
@@ -84,17 +83,15 @@ def mutate(source: random.Random) -> bytes:
     return bytes(data)
 
 
-def main(seconds: int = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
     for message in MESSAGES:
         check(message)
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         check(mutate(source))
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

@@ -6,9 +6,6 @@ Run as `python -m tests.fuzz.fuzz_se [SECONDS [SEED]]`.
 """
 
 import json
-import random
-import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -25,6 +22,7 @@ from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.verifiers.se import verify_evidence
 from tests.fakes.ultravisor import Ultravisor
 from tests.fuzz.fuzz_snp import mutate
+from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.se_values import (
     INITDATA,
     REPORT_DATA,
@@ -76,19 +74,17 @@ def check_evidence(data: bytes) -> None:
         assert replace(evidence, header_tags=HONEST.header_tags) == HONEST
 
 
-def main(seconds: int = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
     request = encode_se_request(REQUEST)
     evidence = json.dumps(HONEST.to_json_value()).encode()
     appraise(HONEST.to_json_value())
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         check_request(mutate(source, request))
         check_evidence(mutate(source, evidence))
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

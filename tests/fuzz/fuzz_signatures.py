@@ -7,8 +7,6 @@ Run as `python -m tests.fuzz.fuzz_signatures [SECONDS [SEED]]`.
 
 import json
 import random
-import sys
-import time
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -31,6 +29,7 @@ from ccinit.pull.signature.judge import signature_job
 from tests.fakes import signatures as fake
 from tests.fakes.registry import make_image
 from tests.fuzz.fuzz_oci import mutate_value
+from tests.fuzz.trials import Trials, run
 
 IMAGE = make_image([b"tar"])
 NAME = "registry.team.example:5000/team/app"
@@ -140,21 +139,17 @@ def mutate(source: random.Random, seed: bytes) -> bytes:
     return bytes(data)
 
 
-def main(seconds: float = 10.0, seed: int = 0) -> int:
-    """Fuzz for some seconds; return how many texts were tried."""
+def main(seconds: float, seed: int) -> int:
+    """Check changed texts for a while; return how many."""
     assert judge(POLICY, CLASSIC.manifest, PAYLOAD)
-    source = random.Random(seed)  # noqa: S311
-    end = time.monotonic() + seconds
-    runs = 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         check(mutate(source, source.choice(SEEDS)))
         changed = mutate(source, CLASSIC.manifest)
         judge(POLICY, changed, PAYLOAD)
         assert not judge(POLICY, CLASSIC.manifest, PAYLOAD + b" ")
-        runs += 1
-    print(f"fuzz_signatures: {runs} texts, seed {seed}")
-    return runs
+    return trials.count
 
 
 if __name__ == "__main__":
-    main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3]))  # type: ignore[arg-type]
+    run(main)

@@ -7,8 +7,6 @@ Run as `python -m tests.fuzz.fuzz_snp [SECONDS [SEED]]`.
 
 import json
 import random
-import sys
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +19,7 @@ from ccinit.formats.evidence.snp import (
 )
 from ccinit.formats.evidence.snp_report import parse_snp_report
 from tests.fakes.snp import ASK, VCEK, FakeSnp, certificate_table
+from tests.fuzz.trials import Trials, run
 
 _REASONS = ("snp_report.", "snp_certificates.", "snp_evidence.", "fuzz.")
 
@@ -68,24 +67,22 @@ def mutate(source: random.Random, seed: bytes) -> bytes:
     return bytes(data)
 
 
-def main(seconds: int = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
     snp = FakeSnp()
     report, table = snp.report(bytes(64)), certificate_table({VCEK: b"vcek", ASK: b"ask"})
     text = json.dumps(snp.evidence(bytes(64))).encode()
     check_report(report)
     assert parse_text(text).report.to_bytes()[:672] == report[:672]
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         changed = mutate(source, report)
         check_report(changed)
         check_refusal(parse_snp_report, changed)
         check_refusal(parse_certificate_table, mutate(source, table))
         check_refusal(parse_text, mutate(source, text))
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

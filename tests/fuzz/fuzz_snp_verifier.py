@@ -4,10 +4,6 @@
 Run as `python -m tests.fuzz.fuzz_snp_verifier [SECONDS [SEED]]`.
 """
 
-import random
-import sys
-import time
-
 from ccinit.errors import FormatError
 from ccinit.formats.evidence.snp import Certificate, CertType, SnpEvidence
 from ccinit.formats.evidence.snp_report import parse_snp_report
@@ -16,6 +12,7 @@ from guest_owner.kbs.roots import load_certificate
 from guest_owner.kbs.verifiers.snp import verify_evidence
 from tests.fakes.snp import Chain, der_of
 from tests.fuzz.fuzz_tdx_verifier import mutate
+from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.snp_values import REPORT_DATA, booted_snp, snp_references
 
 _CHAIN = Chain()
@@ -47,12 +44,11 @@ def signed_parts(report: bytes, certificates: dict[CertType, bytes]) -> tuple[by
     return signed, *(certificate.tbs_certificate_bytes for certificate in loaded)
 
 
-def main(seconds: float = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check changed evidence for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
     assert judge(REPORT, CERTIFICATES)
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         report, certificates = REPORT, dict(CERTIFICATES)
         changed = source.choice((None, *CERTIFICATES))
         if changed is None:
@@ -61,9 +57,8 @@ def main(seconds: float = 10, seed: int = 0) -> int:
             certificates[changed] = mutate(source, CERTIFICATES[changed])
         if judge(report, certificates):
             assert signed_parts(report, certificates) == signed_parts(REPORT, CERTIFICATES)
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

@@ -6,9 +6,6 @@ Run as `python -m tests.fuzz.fuzz_svsm [SECONDS [SEED]]`.
 """
 
 import json
-import random
-import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -35,6 +32,7 @@ from ccinit.formats.tcg.tpm2_keys import (
 from guest_owner.kbs.svsm_requests import make_svsm_request
 from guest_owner.kbs.verifiers.svsm import verify_evidence
 from tests.fuzz.fuzz_snp import mutate
+from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.svsm_values import (
     REPORT_DATA,
     SEALING_KEY,
@@ -93,25 +91,23 @@ def check_evidence(data: bytes) -> None:
         assert evidence == HONEST
 
 
-def main(seconds: int = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
     evidence = json.dumps(HONEST.to_json_value()).encode()
     named = json.dumps(encode_svsm_keys(keys())).encode()
     request, reply = encode_svsm_request(REQUEST), encode_create_primary(EK_TEMPLATE)
     verify_evidence(
         HONEST.to_json_value(), report_data=REPORT_DATA, initdata_digest=None, references=TRUSTED
     )
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         reason_of(parse_svsm_request, mutate(source, request), "svsm_request.")
         check_keys(mutate(source, named))
         check_evidence(mutate(source, evidence))
         for parse in REPLIES:
             reason_of(parse, mutate(source, reply), "tpm2.")
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

@@ -6,14 +6,13 @@ Run as `python -m tests.fuzz.fuzz_tar [SECONDS [SEED]]`.
 
 import os
 import random
-import sys
 import tempfile
-import time
 
 from ccinit.errors import FormatError
 from ccinit.pull.layers.tar_pass import pass_layer
 from ccinit.pull.layers.tree import TreeLimits, empty_merged_root
 from tests.fakes.tars import Entry, make_tar
+from tests.fuzz.trials import Trials, run
 
 LIMITS = TreeLimits(entries=200, directory_entries=50, depth=20)
 NAMES = (
@@ -87,17 +86,14 @@ def mutate(source: random.Random, data: bytes) -> bytes:
     return bytes(archive)
 
 
-def main(seconds: float = 10.0, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check archives for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311
-    end = time.monotonic() + seconds
-    runs = passed = 0
-    while time.monotonic() < end:
+    trials, passed = Trials(seconds, seed), 0
+    for source in trials:
         passed += check(mutate(source, make_archive(source)))
-        runs += 1
     assert passed
-    return runs
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3])))  # type: ignore[arg-type]
+    run(main)

@@ -5,8 +5,6 @@ Run as `python -m tests.fuzz.fuzz_tdx [SECONDS [SEED]]`.
 """
 
 import random
-import sys
-import time
 from collections.abc import Callable
 
 from ccinit.errors import FormatError
@@ -14,6 +12,7 @@ from ccinit.formats.evidence.tdx_quote import parse_qe_report, parse_tdx_quote
 from ccinit.formats.evidence.tdx_report import parse_td_report
 from tests.fakes.tdx_device import td_report
 from tests.fakes.tdx_quote import FakeTdx
+from tests.fuzz.trials import Trials, run
 
 _V4 = FakeTdx()
 SEEDS = (
@@ -54,11 +53,10 @@ def mutate(source: random.Random, seed: bytes) -> bytes:
     return bytes(data)
 
 
-def main(seconds: float = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         changed = mutate(source, source.choice(SEEDS))
         for parse in PARSERS:
             parse_or_refuse(parse, changed)
@@ -68,9 +66,8 @@ def main(seconds: float = 10, seed: int = 0) -> int:
             # they make up the quote, so nothing outside of them can have been skipped.
             again = parse_or_refuse(parse_tdx_quote, changed + b"\0")
             assert again == quote
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

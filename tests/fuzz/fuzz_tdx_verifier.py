@@ -6,8 +6,6 @@ Run as `python -m tests.fuzz.fuzz_tdx_verifier [SECONDS [SEED]]`.
 
 import random
 import struct
-import sys
-import time
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -19,6 +17,7 @@ from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.verifiers.pck import load_chain
 from guest_owner.kbs.verifiers.tdx import verify_evidence
 from tests.fakes.tdx_boot import FakeBoot
+from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import (
     REPORT_DATA,
     booted_domain,
@@ -88,12 +87,11 @@ def with_chain(source: random.Random) -> bytes:
     return bytes(data)
 
 
-def main(seconds: float = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check changed evidence for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
     assert judge(QUOTE, LOG)
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         quote, log = QUOTE, LOG
         match source.randrange(3):
             case 0:
@@ -104,9 +102,8 @@ def main(seconds: float = 10, seed: int = 0) -> int:
                 log = mutate(source, LOG)
         if judge(quote, log):
             assert signed_parts(quote) == signed_parts(QUOTE)
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

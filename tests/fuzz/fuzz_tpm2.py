@@ -6,8 +6,6 @@ Run as `python -m tests.fuzz.fuzz_tpm2 [SECONDS [SEED]]`.
 
 import json
 import random
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from ccinit.formats.tcg.tpm2 import (
     parse_tpmt_public,
     parse_tpmt_signature,
 )
+from tests.fuzz.trials import Trials, run
 
 REPLIES = [
     bytes.fromhex(reply)
@@ -73,12 +72,11 @@ def mutate(source: random.Random, seed: bytes) -> bytes:
     return bytes(data)
 
 
-def main(seconds: int = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
     known = seeds()
-    end, count = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    trials = Trials(seconds, seed)
+    for source in trials:
         original = source.choice(known)
         changed = mutate(source, original)
         for parse in PARSERS:
@@ -87,9 +85,8 @@ def main(seconds: int = 10, seed: int = 0) -> int:
             if value is not None and changed != original and value != "accepted":
                 before = parse_or_refuse(parse, original)
                 assert value != before or parse is parse_read_public, changed.hex()
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)

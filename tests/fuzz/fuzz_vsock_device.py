@@ -11,9 +11,7 @@ import random
 import selectors
 import socket
 import struct
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from host_runtime.vsock.endpoints import Endpoints, LocalEnd
 from host_runtime.vsock.guest_memory import GuestMemory, MemoryRegion
 from host_runtime.vsock.packets import HEADER_BYTES, Operation, PacketHeader, encode_header
 from host_runtime.vsock.virtqueue import RingLayout, Virtqueue
+from tests.fuzz.trials import Trials, run
 
 CID = 3
 LISTENING = 1024  # a port of the host
@@ -265,27 +264,25 @@ def check_order(source: random.Random, device: Device, listener: socket.socket) 
     device.endpoints.close_connections()
 
 
-def main(seconds: float = 10.0, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Let guests misbehave for a while; return how many did."""
-    source = random.Random(seed)  # noqa: S311
-    end = time.monotonic() + seconds
-    runs = got = 0
+    trials = Trials(seconds, seed)
+    got = 0
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         path = Path(folder) / "v"
         listener.bind(f"{path}_{LISTENING}")
         listener.listen(16)
         listener.settimeout(0)
         device = Device(path)
-        while time.monotonic() < end:
+        for source in trials:
             got += behave(source, device, path, listener)
             for left in accepted(listener):
                 left.close()
             check_order(source, device, listener)
-            runs += 1
         device.close()
-    assert got > runs, (got, runs)  # else it says little
-    return runs
+    assert got > trials.count, (got, trials.count)  # else it says little
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3])))  # type: ignore[arg-type]
+    run(main)

@@ -5,8 +5,6 @@ Run as `python -m tests.fuzz.fuzz_workload_api [SECONDS [SEED]]`.
 """
 
 import random
-import sys
-import time
 
 from ccinit.formats.planes.http_request import (
     MAX_BODY_BYTES,
@@ -15,6 +13,7 @@ from ccinit.formats.planes.http_request import (
     HttpRequestReader,
 )
 from ccinit.formats.planes.workload_api import WorkloadCall, parse_call
+from tests.fuzz.trials import Trials, run
 
 STATUSES = frozenset((400, 404, 405, 411, 413, 431))
 BODY = b'{"domain":"d","operation":"o","content":"c"}'
@@ -83,19 +82,17 @@ def cut(source: random.Random, data: bytes) -> list[bytes]:
     return [data[begin:end] for begin, end in zip([0, *places], ends, strict=True)]
 
 
-def main(seconds: float = 10, seed: int = 0) -> int:
+def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    source = random.Random(seed)  # noqa: S311  # mutations, not keys
-    end, count = time.monotonic() + seconds, 0
+    trials = Trials(seconds, seed)
     for good in SEEDS:
         status, call = read([good])
         assert (status, call is None) == (0, False)
-    while time.monotonic() < end:
+    for source in trials:
         data = mutate(source)
         assert read([data]) == read(cut(source, data))
-        count += 1
-    return count
+    return trials.count
 
 
 if __name__ == "__main__":
-    print(main(*map(int, sys.argv[1:3])))
+    run(main)
