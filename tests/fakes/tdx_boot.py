@@ -66,7 +66,7 @@ class FakeBoot:
     @property
     def log(self) -> bytes:
         return (
-            log_header(((SHA384, 48),))
+            log_header(((SHA384, 48),), register=1)  # as EDK2 writes it
             + b"".join(
                 log_event(event.register, {SHA384: event.digest}, event.kind, event.data)
                 for event in self.events

@@ -49,6 +49,10 @@ class Algorithm(IntEnum):
         return hashlib.new(self.name.lower(), data).digest()
 
 
+# Of the header, which extends nothing: EDK2 has 1 in a trust domain, its number for what is PCR 0.
+_HEADER_REGISTERS: Final = {Algorithm.SHA256: (0,), Algorithm.SHA384: (0, 1)}
+
+
 @frozen
 class LoggedEvent:
     """One record.
@@ -153,8 +157,10 @@ def _read_header(reader: LittleEndianReader, algorithm: Algorithm) -> dict[int, 
     reader.take(_SHA1_BYTES)
     content = LittleEndianReader(reader.take(reader.u32()), "event_log")
     signature, _, _, major, _, _, count = _SPEC_FIXED.unpack(content.take(_SPEC_FIXED.size))
-    if (register, kind, signature, major) != (0, NO_ACTION, _SIGNATURE, 2):
+    if (kind, signature, major) != (NO_ACTION, _SIGNATURE, 2):
         raise FormatError("event_log.header", "not a crypto agile event log")
+    if register not in _HEADER_REGISTERS[algorithm]:
+        raise FormatError("event_log.header", f"a header of register {register}")
     if count > _MAX_ALGORITHMS:
         raise LimitExceededError("event_log.header", f"{count} algorithms")
     sizes = {content.u16(): content.u16() for _ in range(count)}

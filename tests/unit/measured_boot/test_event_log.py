@@ -12,7 +12,7 @@ from tests.fakes.event_logs import SHA1, SHA256, SHA384, log_event, log_header
 from tests.fakes.pe_images import uki_image
 
 PREDICTED = predict(UkiBoot(uki=uki_image())).events
-CC_HEADER = log_header(((SHA384, 48),))
+CC_HEADER = log_header(((SHA384, 48),), register=1)
 
 
 def event(register: int, digest: bytes, kind: int = 0xD) -> bytes:

@@ -28,7 +28,7 @@ def cc_event(register: int, digest: bytes, kind: int = 0xD) -> bytes:
 
 
 ONE, TWO = b"\1" * 32, b"\2" * 32
-CC_HEADER = log_header(((SHA384, 48),))
+CC_HEADER = log_header(((SHA384, 48),), register=1)  # as EDK2 writes it (OvmfPkg/Tcg/TdTcg2Dxe)
 CC_LOG = CC_HEADER + cc_event(1, b"\1" * 48) + cc_event(2, b"\2" * 48) + cc_event(1, b"\3" * 48)
 
 
@@ -87,6 +87,16 @@ def test_cc_event_log_ends_at_its_marker_or_at_untouched_memory(behind: bytes) -
     expected = hashlib.sha384(bytes(48) + b"\1" * 48).digest()
     expected = hashlib.sha384(expected + b"\3" * 48).digest()
     assert log.replay(1, Algorithm.SHA384) == expected
+
+
+@pytest.mark.parametrize("register", [0, 1])
+def test_cc_event_log_begins_with_either_number_of_the_first_register(register: int) -> None:
+    header = log_header(((SHA384, 48),), register=register)
+    log = parse_event_log(header + cc_event(1, b"\1" * 48), Algorithm.SHA384)
+    assert len(log.events) == 1
+    with pytest.raises(FormatError) as caught:
+        parse_event_log(log_header(((SHA384, 48),), register=2), Algorithm.SHA384)
+    assert caught.value.reason == "event_log.header"
 
 
 def test_marker_is_an_event_where_none_is_due() -> None:
