@@ -1,4 +1,6 @@
-"""Order and content of the events are those that firmware and stub logged for a TPM."""
+"""Order and content of the events are those that firmware and stub logged for a TPM, and those of a
+trust domain on hardware.
+"""
 
 import hashlib
 import json
@@ -18,6 +20,7 @@ from tests.fakes.pe_images import kernel_image, uki_image
 VECTORS = Path("tests/vectors/measured_boot")
 KERNEL = parse_pe(kernel_image())
 DIRECT = predict_direct_boot(KERNEL, b"initrd", "quiet")
+BOOT = (*DIRECT, *EXITS)
 
 
 def recorded(name: str) -> dict[str, Any]:
@@ -66,6 +69,22 @@ def test_uki_boot_has_the_recorded_events_of_programs() -> None:
 
 def test_uki_boot_has_the_recorded_number_of_events_of_sections_and_inputs() -> None:
     assert len(predicted(predict_uki(parse_pe(uki_image())), 2, {})) == len(folded("uki", 2))
+
+
+def test_a_trust_domain_on_hardware_measured_a_direct_boot_as_predicted() -> None:
+    vector = recorded("tdx_direct")
+    ours = [(rtmr_of(event.register), event.kind, event.wide_digest.hex()) for event in BOOT]
+    theirs = [(rtmr, kind, digest) for rtmr, kind, digest in vector["events"]]
+    assert [event[:2] for event in ours] == [event[:2] for event in theirs]
+    # Kernel, command line and initrd were others; all that firmware says by itself is the same.
+    same = {index for index, pair in enumerate(zip(ours, theirs, strict=True)) if len({*pair}) == 1}
+    assert same == {1, 2, 5, 6}
+    for index in (1, 2):
+        value: bytes = ZERO_RTMR
+        for rtmr, _, digest in theirs:
+            if rtmr == index:
+                value = hashlib.sha384(value + bytes.fromhex(digest)).digest()
+        assert value.hex() == vector["rtmr"][str(index)]
 
 
 def test_replay_rtmrs_is_a_chain_in_sha384() -> None:
