@@ -54,6 +54,7 @@ class PlatformBit(IntFlag):
     RAPL_OFF = 1 << 3
     CIPHERTEXT_HIDING = 1 << 4
     ALIAS_CHECKED = 1 << 5
+    IOMMU_WRITE_SAFE = 1 << 6  # Turin; AMD-SB-3016
     TIO = 1 << 7
 
 

@@ -7,7 +7,7 @@ import pytest
 from ccinit.errors import ChildError, PeerError
 from host_runtime.launcher import let_run
 
-REFUSED = "SNP_LAUNCH_FINISH ret=-5 fw_error=13 'Bad measurement'"
+REFUSED = "SNP_LAUNCH_FINISH ret=-5 fw_error=11 'Bad measurement'"
 
 
 class FakeQemu:

@@ -77,6 +77,7 @@ STATES: Mapping[str, PlatformBit] = {
     "rapl-off": PlatformBit.RAPL_OFF,
     "ciphertext-hiding": PlatformBit.CIPHERTEXT_HIDING,
     "alias-check": PlatformBit.ALIAS_CHECKED,
+    "iommu-write-safe": PlatformBit.IOMMU_WRITE_SAFE,
 }
 
 

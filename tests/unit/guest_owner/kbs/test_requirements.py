@@ -35,7 +35,7 @@ def test_file_that_says_everything_is_read() -> None:
         f"version = 1\nreport_version = 3\nmitigations = 5\n"
         f'csp_ids = ["CN=cloud"]\nrevoked_chips = ["{"c1" * 64}"]\n{PRODUCT}{TURIN}'
         '[policy]\nallow = ["smt", "cxl"]\nrequire = ["single-socket"]\n'
-        '[platform]\nrequire = ["alias-check", "ecc"]\n'
+        '[platform]\nrequire = ["alias-check", "iommu-write-safe"]\n'
         f'[id_block]\nkeys = ["{"ab" * 48}"]\nauthor_keys = ["{"cd" * 48}"]\nguest_svn = 7\n'
     )
     demanded = parse_requirements(text.encode(), Tee.SNP)
@@ -43,7 +43,7 @@ def test_file_that_says_everything_is_read() -> None:
     assert demanded.floors[SnpProduct.TURIN].fmc == 1
     assert demanded.allowed == PolicyBit.SMT | PolicyBit.CXL
     assert demanded.promised == PolicyBit.SINGLE_SOCKET
-    assert demanded.states == PlatformBit.ALIAS_CHECKED | PlatformBit.ECC
+    assert demanded.states == PlatformBit.ALIAS_CHECKED | PlatformBit.IOMMU_WRITE_SAFE
     assert (demanded.report_version, demanded.mitigations) == (3, 5)
     assert demanded.csp_ids == {"CN=cloud"}
     assert demanded.revoked_chips == {b"\xc1" * 64}

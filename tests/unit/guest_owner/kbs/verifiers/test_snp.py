@@ -99,7 +99,6 @@ FIELD_CHANGES: list[tuple[str, bytes | int, list[str]]] = [
     ("sig_algo", 2, ["snp.sig_algo"]),
     ("sig_algo", 0, ["snp.sig_algo"]),
     ("current_tcb", OLDER, ["snp.tcb.current"]),
-    ("plat_info", 1 << 6, ["snp.platform.reserved"]),
     ("plat_info", 1 << 8, ["snp.platform.reserved"]),
     ("key_info", 1, ["snp.author_key"]),
     ("key_info", 1 << 1, ["snp.key_info"]),
