@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import socket
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from guest_owner.arguments import Subparsers, add_group, add_state, parse_address
@@ -17,13 +18,20 @@ from guest_owner.kbs.files import (
 )
 from guest_owner.kbs.limits import DEFAULT_LIMITS
 from guest_owner.kbs.server import build_server, open_listener
-from guest_owner.kbs.service import open_service
-from guest_owner.kbs.store import EMPTY_POLICY
+from guest_owner.kbs.server_certificate import (
+    CERTIFICATE_FILE,
+    KEY_FILE,
+    certificate_warnings,
+    read_certificate,
+    renew_certificate,
+)
+from guest_owner.kbs.service import Service, open_service
+from guest_owner.kbs.store import EMPTY_POLICY, Store
 from guest_owner.plane.minting import TlsIdentityMinter
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add `kbs init` and `kbs serve`."""
+    """Add `kbs init`, `kbs serve` and `kbs new-certificate`."""
     commands = add_group(subparsers, "kbs", "Make and run the Key Broker Service.")
     summary = "Make a state directory with certificates, token key and an empty policy."
     init = commands.add_parser("init", help=summary, description=summary)
@@ -55,6 +63,18 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     serve.set_defaults(func=_serve)
 
+    summary = "Renew the server's certificate, by the authority that guests have pinned."
+    renew = commands.add_parser("new-certificate", help=summary, description=summary)
+    add_state(renew)
+    renew.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="as for init; may be given more than once (default: the names of the present one)",
+    )
+    renew.set_defaults(func=_renew)
+
 
 def _init(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
@@ -74,12 +94,12 @@ def _serve(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
     limits = DEFAULT_LIMITS
     host, port = arguments.listen
+    certificate = arguments.certificate or state / CERTIFICATE_FILE
+    service = open_service(state, limits, TlsIdentityMinter(state))
     server = build_server(
-        open_service(state, limits, TlsIdentityMinter(state)),
-        limits,
-        certificate=arguments.certificate or state / "server.pem",
-        key=arguments.key or state / "server-key.pem",
+        service, limits, certificate=certificate, key=arguments.key or state / KEY_FILE
     )
+    _look_at(state, certificate, service)
     # Two of them would each give out a rollback counter's next number.
     alone = held_alone(state, "another `kbs serve` has it")
     with alone, open_listener(host, port) as listener:
@@ -93,6 +113,30 @@ def _serve(arguments: argparse.Namespace) -> int:
     if not server.started:
         print("guest-owner: the server did not start", file=sys.stderr)
         return 1
+    return 0
+
+
+def _look_at(state: Path, certificate: Path, service: Service) -> None:
+    """Say now what guests would be refused for later.
+
+    Raises:
+        ConfigError: a file of the state directory does not parse; it names the file.
+    """
+    store = Store(state)
+    for read in (store.read_policy, store.read_references, store.read_issuers):
+        read()
+    for warning in certificate_warnings(certificate, state, datetime.now(UTC)):
+        print(f"warning: {warning}", file=sys.stderr)
+    ends = read_certificate(certificate).not_valid_after_utc
+    service.metrics.note_certificate(int(ends.timestamp()))
+
+
+def _renew(arguments: argparse.Namespace) -> int:
+    state: Path = arguments.state
+    certificate = renew_certificate(state, tuple(arguments.name))
+    ends = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+    print(f"wrote {state / CERTIFICATE_FILE}, good until {ends}")
+    print("start `guest-owner kbs serve` again: it shows the one that it began with")
     return 0
 
 

@@ -47,12 +47,10 @@ def create_identity(names: tuple[str, ...]) -> KbsIdentity:
     Raises:
         FormatError: `certificate.name`.
     """
-    if not names:
-        raise FormatError("certificate.name", "the server needs at least one name")
     authority_key = ec.generate_private_key(ec.SECP256R1())
     server_key = ec.generate_private_key(ec.SECP256R1())
     authority = _sign_authority(authority_key)
-    certificate = _sign_server(authority, authority_key, server_key, names)
+    certificate = sign_server(authority, authority_key, server_key, names)
     return KbsIdentity(
         authority=authority.public_bytes(Encoding.PEM),
         authority_key=private_pem(authority_key),
@@ -134,12 +132,19 @@ def _sign_authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     )
 
 
-def _sign_server(
+def sign_server(
     authority: x509.Certificate,
     authority_key: ec.EllipticCurvePrivateKey,
     key: ec.EllipticCurvePrivateKey,
     names: tuple[str, ...],
 ) -> x509.Certificate:
+    """Return a certificate for a server known by `names` (DNS names or IP addresses).
+
+    Raises:
+        FormatError: `certificate.name`.
+    """
+    if not names:
+        raise FormatError("certificate.name", "the server needs at least one name")
     alternatives = x509.SubjectAlternativeName(map(general_name, names))
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     return (

@@ -261,7 +261,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except FormatError as error:
-        raise ConfigError(error.reason, f"{path}: {error.detail}") from error
+        newer = "; is it of a newer guest-owner?" if error.reason.endswith(".version") else ""
+        raise ConfigError(error.reason, f"{path}: {error.detail}{newer}") from error
 
 
 def sync_directory(path: Path) -> None:

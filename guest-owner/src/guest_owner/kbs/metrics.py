@@ -15,6 +15,7 @@ from guest_owner.kbs.devices import Device
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MAX_SERIES: Final = 512
 _NAME: Final = "guest_owner_kbs_decisions_total"
+_ENDS: Final = "guest_owner_kbs_certificate_not_after_seconds"
 _DOTTED: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 _OVERFLOW: Final = "other"
 _UNKNOWN_DEVICE: Final = "device.other"
@@ -25,6 +26,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self._decisions: Counter[tuple[str, str, str]] = Counter()
+        self._certificate_ends: int | None = None
+
+    def note_certificate(self, ends: int) -> None:
+        """Take note of when the server's certificate ends, in seconds since 1970."""
+        self._certificate_ends = ends
 
     def count(self, record: AuditRecord) -> None:
         """Count one record of the audit log."""
@@ -43,6 +49,12 @@ class Metrics:
             f'{_NAME}{{event="{event}",decision="{decision}",claim="{claim}"}} {count}'
             for (event, decision, claim), count in sorted(self._decisions.items())
         ]
+        if self._certificate_ends is not None:
+            lines += [
+                f"# HELP {_ENDS} When the certificate that the server shows ends.",
+                f"# TYPE {_ENDS} gauge",
+                f"{_ENDS} {self._certificate_ends}",
+            ]
         return ("\n".join(lines) + "\n").encode("ascii")
 
 

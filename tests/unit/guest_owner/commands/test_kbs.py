@@ -1,6 +1,7 @@
 """`guest-owner kbs`: what it leaves behind if it does not come to its end."""
 
 import socket
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -73,14 +74,57 @@ class FakeServer:
         assert sockets
 
 
+@pytest.fixture
+def serving_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guest_owner.commands.kbs.build_server", lambda *_, **__: FakeServer())
+    monkeypatch.setattr("guest_owner.commands.kbs.open_listener", lambda *_: socket.socket())
+
+
+@pytest.mark.usefixtures("serving_nobody")
 def test_server_begins_by_removing_what_was_never_put_in_its_place(
-    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     left = state / "resources/a/b/.new-1234"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half of a secret")
-    monkeypatch.setattr("guest_owner.commands.kbs.build_server", lambda *_, **__: FakeServer())
-    monkeypatch.setattr("guest_owner.commands.kbs.open_listener", lambda *_: socket.socket())
     assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 0
     assert "serving on https://" in capsys.readouterr().out
     assert not left.exists()
+
+
+@pytest.mark.usefixtures("serving_nobody")
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [
+        ("policy.toml", "version = 2\n", "policy.version"),
+        ("references/next.json", '{"version": 2}', "reference.version"),
+    ],
+)
+def test_server_does_not_begin_on_a_state_of_another_version(
+    state: Path, capsys: pytest.CaptureFixture[str], file: str, text: str, reason: str
+) -> None:
+    path = state / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    serve = ("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0")
+    assert run(*serve) == 1
+    words = error_of(capsys)
+    assert f"{path}: " in words
+    assert f"[{reason}]" in words
+    assert "is it of a newer guest-owner?" in words
+    path.unlink()
+    (state / "policy.toml").write_bytes(EMPTY_POLICY)
+    assert run(*serve) == 0
+
+
+@pytest.mark.usefixtures("serving_nobody")
+def test_server_warns_of_a_certificate_that_ends(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve = ("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0")
+    assert run(*serve) == 0
+    assert "warning" not in capsys.readouterr().err
+    monkeypatch.setattr("guest_owner.kbs.authority.SERVER_LIFE", timedelta(days=20))
+    assert run("kbs", "new-certificate", "--state", state) == 0
+    assert run(*serve) == 0
+    assert f"warning: {state}/server.pem ends on " in capsys.readouterr().err

@@ -70,3 +70,11 @@ def test_series_are_capped() -> None:
     assert sum(counted.values()) == MAX_SERIES + 10
     (overflow,) = (name for name in counted if 'claim="other"' in name)
     assert counted[overflow] == 10
+
+
+def test_end_of_the_certificate_is_there_once_it_is_known() -> None:
+    metrics = Metrics()
+    name = "guest_owner_kbs_certificate_not_after_seconds"
+    assert name not in metrics.to_prometheus().decode()
+    metrics.note_certificate(1_800_000_000)
+    assert metrics.to_prometheus().decode().endswith(f"# TYPE {name} gauge\n{name} 1800000000\n")

@@ -1,0 +1,112 @@
+"""The certificate that `kbs serve` shows: renewed by the same authority, and looked at before use.
+
+    server.pem, server-key.pem    under `ca.pem`, whose key is `ca-key.pem`
+
+A guest that boots looks at chain, names and usage; at dates only once it has a clock. So a
+certificate that has ended lets pods start, and then fails what they ask later: whoever runs the
+KBS hears of it before (RFC 5280 section 4.1.2.5).
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from ccinit.errors import ConfigError
+from guest_owner.certificates import private_pem
+from guest_owner.kbs.authority import MAX_PEM_BYTES, sign_server
+from guest_owner.kbs.exclusion import changing
+from guest_owner.kbs.files import read_capped, write_all_atomically
+
+CERTIFICATE_FILE: Final = "server.pem"
+KEY_FILE: Final = "server-key.pem"
+WARN_BEFORE: Final = timedelta(days=60)
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """Return the first certificate of a PEM file.
+
+    Raises:
+        ConfigError: `tls.certificate`.
+    """
+    try:
+        return x509.load_pem_x509_certificate(read_capped(path, MAX_PEM_BYTES))
+    except ValueError as error:
+        raise ConfigError("tls.certificate", f"{path} is not a PEM certificate") from error
+
+
+def renew_certificate(state: Path, names: tuple[str, ...]) -> x509.Certificate:
+    """Replace certificate and key of the server by new ones of the same authority.
+
+    Args:
+        state: the state directory, with the authority's key.
+        names: DNS names or addresses in it; none stands for those of the present certificate.
+
+    Raises:
+        FormatError: `certificate.name`.
+        ConfigError: `authority.key`, not the key of `ca.pem`; `tls.certificate`; `state.read`.
+    """
+    with changing(state):
+        present = state / CERTIFICATE_FILE
+        authority = read_certificate(state / "ca.pem")
+        authority_key = _read_authority_key(state / "ca-key.pem", authority)
+        key = ec.generate_private_key(ec.SECP256R1())
+        named = names or _names_of(read_certificate(present))
+        certificate = sign_server(authority, authority_key, key, named)
+        files = {
+            state / KEY_FILE: private_pem(key),
+            present: certificate.public_bytes(Encoding.PEM),
+        }
+        write_all_atomically(files, public=(present,))
+    return certificate
+
+
+def certificate_warnings(path: Path, state: Path, now: datetime) -> Iterator[str]:
+    """Say in words what is wrong with the certificate of a server, or soon will be.
+
+    Args:
+        path: of the certificate; one from elsewhere than the state directory may have any issuer.
+        state: the state directory.
+        now: with a time zone.
+
+    Raises:
+        ConfigError: `tls.certificate`; `state.read`.
+    """
+    certificate = read_certificate(path)
+    ends = certificate.not_valid_after_utc
+    if ends - now < WARN_BEFORE:
+        tense = "has ended" if ends <= now else "ends"
+        yield f"{path} {tense} on {ends:%Y-%m-%d}: `guest-owner kbs new-certificate`"
+    if path == state / CERTIFICATE_FILE:
+        authority = state / "ca.pem"
+        try:
+            certificate.verify_directly_issued_by(read_certificate(authority))
+        except (InvalidSignature, ValueError, TypeError):
+            yield f"{path} is not signed by {authority}: guests that pin that one turn away"
+
+
+def _names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    addresses = map(str, names.get_values_for_type(x509.IPAddress))
+    return (*names.get_values_for_type(x509.DNSName), *addresses)
+
+
+def _read_authority_key(path: Path, authority: x509.Certificate) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = load_pem_private_key(read_capped(path, MAX_PEM_BYTES), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError("authority.key", f"{path} is not a PEM private key") from error
+    if (
+        not isinstance(key, ec.EllipticCurvePrivateKey)
+        or key.public_key() != authority.public_key()
+    ):
+        raise ConfigError("authority.key", f"{path} is not the key of ca.pem beside it")
+    return key

@@ -1,0 +1,82 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.verification import PolicyBuilder, Store
+
+from ccinit.errors import CcinitError
+from guest_owner.kbs.authority import create_identity, write_identity
+from guest_owner.kbs.files import write_atomically
+from guest_owner.kbs.server_certificate import (
+    certificate_warnings,
+    read_certificate,
+    renew_certificate,
+)
+
+IDENTITY = create_identity(("kbs.example", "10.0.2.2"))
+OTHER = create_identity(("kbs.example",))
+
+
+@pytest.fixture
+def kbs(tmp_path: Path) -> Path:
+    write_identity(tmp_path, IDENTITY)
+    return tmp_path
+
+
+def verify(kbs: Path, name: str) -> None:
+    """Verify what the KBS would show, as a client does that pins its first authority."""
+    store = Store([x509.load_pem_x509_certificate(IDENTITY.authority)])
+    verifier = PolicyBuilder().store(store).build_server_verifier(x509.DNSName(name))
+    verifier.verify(read_certificate(kbs / "server.pem"), [])
+
+
+def test_renewed_certificate_is_good_for_those_who_pinned_the_authority(kbs: Path) -> None:
+    renew_certificate(kbs, ())
+    verify(kbs, "kbs.example")
+    leaf = read_certificate(kbs / "server.pem")
+    key = load_pem_private_key((kbs / "server-key.pem").read_bytes(), None)
+    assert key.public_key() == leaf.public_key()
+    assert (kbs / "server-key.pem").stat().st_mode & 0o777 == 0o600
+    assert (kbs / "server.pem").stat().st_mode & 0o777 == 0o644
+    assert (kbs / "server-key.pem").read_bytes() != IDENTITY.certificate_key
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(ip) for ip in names.get_values_for_type(x509.IPAddress)] == ["10.0.2.2"]
+
+
+def test_renewed_certificate_may_have_other_names(kbs: Path) -> None:
+    renew_certificate(kbs, ("moved.example",))
+    verify(kbs, "moved.example")
+
+
+def test_key_of_another_authority_signs_nothing(kbs: Path) -> None:
+    write_atomically(kbs / "ca-key.pem", OTHER.authority_key)
+    with pytest.raises(CcinitError) as caught:
+        renew_certificate(kbs, ())
+    assert caught.value.reason == "authority.key"
+    assert (kbs / "server.pem").read_bytes() == IDENTITY.certificate
+
+
+@pytest.mark.parametrize(
+    ("days_left", "word"), [(61, None), (59, "ends on"), (0, "has ended on"), (-9, "has ended on")]
+)
+def test_end_of_a_certificate_is_told_before_it_comes(
+    kbs: Path, days_left: int, word: str | None
+) -> None:
+    path = kbs / "server.pem"
+    now = read_certificate(path).not_valid_after_utc - timedelta(days=days_left)
+    told = " ".join(certificate_warnings(path, kbs, now))
+    assert (word in told) if word else not told
+
+
+def test_certificate_of_another_authority_is_told_unless_it_is_from_elsewhere(
+    kbs: Path, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    elsewhere = tmp_path / "elsewhere.pem"
+    for path in (elsewhere, kbs / "server.pem"):
+        write_atomically(path, OTHER.certificate)
+    assert not list(certificate_warnings(elsewhere, kbs, now))
+    (told,) = certificate_warnings(kbs / "server.pem", kbs, now)
+    assert "is not signed by" in told
