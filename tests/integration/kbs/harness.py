@@ -202,14 +202,14 @@ def run(*arguments: object) -> None:
 
 
 @contextmanager
-def running_kbs(state: Path) -> Iterator[Kbs]:
+def running_kbs(state: Path, limits: Limits = LIMITS) -> Iterator[Kbs]:
     """Serve a state directory from a thread; the audit log is empty, tests move the clock."""
     for log in state.glob("audit*.jsonl"):
         log.unlink()
     clock = Clock()
     server = build_server(
-        open_service(state, LIMITS, TlsIdentityMinter(state), clock),
-        LIMITS,
+        open_service(state, limits, TlsIdentityMinter(state), clock),
+        limits,
         certificate=state / "server.pem",
         key=state / "server-key.pem",
     )

@@ -18,6 +18,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.kbs import rollback_counter
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import CONTENT_TYPE as METRICS_TYPE
+from guest_owner.kbs.notices import Notices
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.service import Service
 from guest_owner.kbs.sessions import Session
@@ -37,6 +38,7 @@ class KbsEndpoint:
         self._service = service
         self._broker = service.broker
         self._limits = limits
+        self._notices = Notices(_log.error)
 
     async def handle(self, request: Request) -> Response:
         """Answer any request; nothing but a lost connection escapes as an exception."""
@@ -47,7 +49,8 @@ class KbsEndpoint:
         except CcinitError as error:
             # The owner's own state is broken (a file that does not parse, a full disk): say no, and
             # tell the owner, for whom the audit log may be what cannot be written.
-            _log.error("%s", error)
+            self._service.metrics.count_error(error.reason)
+            self._notices.tell(error.reason, str(error))
             broken = KbsRefusedError(Variant.PLUGIN_INTERNAL_ERROR, "internal error", status=500)
             return Response(broken.to_bytes(), broken.status, media_type=_JSON)
 

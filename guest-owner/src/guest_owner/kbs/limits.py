@@ -14,10 +14,11 @@ class Limits:
         head_bytes: request line and headers; a token of ours has about 6 KiB.
         head_seconds: of a TLS handshake; from a request's first byte to the end of its headers.
         body_seconds: from the end of the headers to the end of the body.
+        reply_seconds: for a peer to take what it was sent.
         session_seconds: life of a session, from `auth` on; `attest` does not extend it.
         token_seconds: life of a token.
         sessions: open sessions; one that never attested, by chance, makes room for a new one.
-        connections: open connections; more are answered with 503.
+        connections: open connections, TLS handshakes included; a new one pushes out another one.
         audit_file_bytes: one file of the audit log; the next record begins a new one.
         audit_older_files: files kept beside the newest; the oldest is removed, with a record.
         stranger_file_bytes, stranger_older_files: the same of records that anybody can cause.
@@ -29,6 +30,7 @@ class Limits:
     head_bytes: int = 64 * 1024
     head_seconds: float = 10.0
     body_seconds: float = 20.0
+    reply_seconds: float = 20.0
     session_seconds: int = 300
     token_seconds: int = 300
     sessions: int = 4096

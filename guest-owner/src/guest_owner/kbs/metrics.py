@@ -1,5 +1,8 @@
 """Counters of the KBS in Prometheus' text format (version 0.0.4).
 
+Beside decisions: what the KBS could not do for a fault of its own (a full disk, a file that does
+not parse), by the error's reason, and peers that refuse its certificate, by TLS's alert.
+
 Every decision is an audit record, so the counters count records: by what was asked, what was
 decided and, for a refusal, the name of the first claim that failed. The names are those of the
 code, never text that a peer sent, so the number of series is bounded; a cap holds all the same.
@@ -16,6 +19,8 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MAX_SERIES: Final = 512
 _NAME: Final = "guest_owner_kbs_decisions_total"
 _ENDS: Final = "guest_owner_kbs_certificate_not_after_seconds"
+_ERRORS: Final = "guest_owner_kbs_internal_errors_total"
+_ALERTS: Final = "guest_owner_kbs_certificate_alerts_total"
 _DOTTED: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 _OVERFLOW: Final = "other"
 _UNKNOWN_DEVICE: Final = "device.other"
@@ -26,6 +31,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._decisions: Counter[tuple[str, str, str]] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._alerts: Counter[str] = Counter()
         self._certificate_ends: int | None = None
 
     def note_certificate(self, ends: int) -> None:
@@ -38,6 +45,14 @@ class Metrics:
         if series not in self._decisions and len(self._decisions) >= MAX_SERIES:
             series = (record.event.value, record.decision.value, _OVERFLOW)
         self._decisions[series] += 1
+
+    def count_error(self, reason: str) -> None:
+        """Count a request that was answered with an internal error."""
+        self._errors[reason] += 1
+
+    def count_alert(self, alert: str) -> None:
+        """Count a peer that refuses the certificate; `alert` is the name in RFC 8446 section 6."""
+        self._alerts[alert] += 1
 
     def to_prometheus(self) -> bytes:
         """Return the text that Prometheus scrapes."""
@@ -55,7 +70,15 @@ class Metrics:
                 f"# TYPE {_ENDS} gauge",
                 f"{_ENDS} {self._certificate_ends}",
             ]
+        lines += _family(_ERRORS, "Internal errors by reason.", "reason", self._errors)
+        lines += _family(_ALERTS, "Refusals of the certificate.", "alert", self._alerts)
         return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def _family(name: str, told: str, label: str, counted: Counter[str]) -> list[str]:
+    """Return the lines of one family, none while nothing was counted."""
+    head = [f"# HELP {name} {told}", f"# TYPE {name} counter"] if counted else []
+    return head + [f'{name}{{{label}="{key}"}} {count}' for key, count in sorted(counted.items())]
 
 
 def _first_failing(record: AuditRecord) -> str:

@@ -1,6 +1,7 @@
-"""Sockets and TLS of the KBS: TLS 1.3 only, deadlines up to a request, a cap on connections.
+"""Sockets and TLS of the KBS: TLS 1.3 only, deadlines up to a request and for taking its reply.
 
-uvicorn speaks HTTP/1.1; the application is `guest_owner.kbs.app`. One process, one thread.
+uvicorn speaks HTTP/1.1; the application is `guest_owner.kbs.app`, who may connect
+`guest_owner.kbs.connections`. One process, one thread.
 """
 
 import asyncio
@@ -8,17 +9,21 @@ import socket
 import ssl
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from ccinit.errors import ConfigError
 from guest_owner.kbs.app import build_app
 from guest_owner.kbs.authority import MAX_PEM_BYTES
+from guest_owner.kbs.connections import Connections
 from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.limits import Limits
+from guest_owner.kbs.metrics import Metrics
 from guest_owner.kbs.service import Service
+
+_BACKLOG = 1024  # connections that the kernel keeps until they are accepted
 
 
 def build_server(
@@ -29,22 +34,19 @@ def build_server(
     Raises:
         ConfigError: `tls.certificate`; `state.read`, `state.size`.
     """
-    context = _tls_context(certificate, key)
     config = uvicorn.Config(
         build_app(service, limits),
-        http=_deadline_protocol(limits.head_seconds),
+        http=H11Protocol,
         ws="none",
         lifespan="off",
         proxy_headers=False,
         server_header=False,
         access_log=False,
-        log_level="warning",
-        limit_concurrency=limits.connections,
+        log_level="error",  # what it warns of are requests of strangers, one line for each
         h11_max_incomplete_event_size=limits.head_bytes,
         timeout_graceful_shutdown=2,
-        ssl_context_factory=lambda _config, _default: context,
     )
-    return _DeadlineServer(config, limits.head_seconds)
+    return _Server(config, limits, service.metrics, _tls_context(certificate, key))
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -57,7 +59,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.create_server(cast("tuple[str, int]", address[:2]), family=family)
+        listener = socket.create_server(address, family=family, backlog=_BACKLOG)
         # Connections inherit it. asyncio sets it only on sockets made with an explicit protocol
         # number, and without it head and body of a reply are 40 ms apart.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -85,63 +87,93 @@ def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-class _DeadlineServer(uvicorn.Server):
-    """uvicorn's server, with a deadline for TLS handshakes.
+class _Server(uvicorn.Server):
+    """uvicorn's server behind our own door: its own has no cap, and nothing to say about TLS."""
 
-    It passes none on, and asyncio waits a minute for a peer that only connects: no cap counts such
-    a connection, and each holds a descriptor.
-    """
-
-    def __init__(self, config: uvicorn.Config, seconds: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        limits: Limits,
+        metrics: Metrics,
+        context: ssl.SSLContext,
+    ) -> None:
         super().__init__(config)
-        self._seconds = seconds
+        self._limits = limits
+        self._context = context
+        self._connections = Connections(
+            room=limits.connections,
+            seconds=limits.head_seconds,
+            established=self.server_state.connections,
+            observe=metrics.count_alert,
+        )
+        self._doors: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()
-        create = loop.create_server
-        loop.create_server = partial(  # type: ignore[method-assign]
-            create, ssl_handshake_timeout=self._seconds, ssl_shutdown_timeout=self._seconds
-        )
-        try:
-            await super().startup(sockets)
-        finally:
-            loop.create_server = create  # type: ignore[method-assign]
+        make_protocol = partial(_DeadlineProtocol, self._limits, self.config, self.server_state)
+        self.servers = []
+        for listener in sockets or ():
+            listener.settimeout(0)
+            door = self._connections.let_in(listener, make_protocol, self._context)
+            self._doors.append(loop.create_task(door))
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for door in self._doors:
+            door.cancel()
+        self._connections.end_handshakes()
+        await super().shutdown(sockets)
 
 
-def _deadline_protocol(head_seconds: float) -> type[asyncio.Protocol]:
-    """Return uvicorn's HTTP protocol with a deadline for the head of every request.
+class _DeadlineProtocol(H11Protocol):
+    """uvicorn's HTTP protocol, with deadlines for the head of a request and for taking a reply.
 
     uvicorn bounds the size of a head and the idle time between requests, but not how long a head
-    may trickle in, and each such connection counts against the cap.
+    may trickle in, nor how long a reply may wait for a peer that reads nothing.
     """
 
-    class DeadlineProtocol(H11Protocol):
-        _head_timer: asyncio.TimerHandle | None = None
+    def __init__(self, limits: Limits, config: uvicorn.Config, server_state: ServerState) -> None:
+        super().__init__(config, server_state, app_state={})
+        self._limits = limits
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._reply_timer: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self._between_requests() and self._head_timer is None:
             self._start_head()
-
-        def data_received(self, data: bytes) -> None:
-            if self._between_requests() and self._head_timer is None:
-                self._start_head()
-            super().data_received(data)
-            if not self._between_requests():
-                self._stop_head()
-
-        def connection_lost(self, exc: Exception | None) -> None:
+        super().data_received(data)
+        if not self._between_requests():
             self._stop_head()
-            super().connection_lost(exc)
 
-        def _between_requests(self) -> bool:
-            return self.cycle is None or self.cycle.response_complete
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reply_timer = self.loop.call_later(self._limits.reply_seconds, self.transport.abort)
 
-        def _start_head(self) -> None:
-            self._head_timer = self.loop.call_later(head_seconds, self.transport.close)
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_reply()
 
-        def _stop_head(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head()
+        self._stop_reply()
+        super().connection_lost(exc)
 
-    return DeadlineProtocol
+    def _between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _start_head(self) -> None:
+        self._head_timer = self.loop.call_later(self._limits.head_seconds, self.transport.close)
+
+    def _stop_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _stop_reply(self) -> None:
+        if self._reply_timer is not None:
+            self._reply_timer.cancel()
+            self._reply_timer = None

@@ -78,3 +78,15 @@ def test_end_of_the_certificate_is_there_once_it_is_known() -> None:
     assert name not in metrics.to_prometheus().decode()
     metrics.note_certificate(1_800_000_000)
     assert metrics.to_prometheus().decode().endswith(f"# TYPE {name} gauge\n{name} 1800000000\n")
+
+
+def test_own_errors_and_alerts_are_families_once_there_are_any() -> None:
+    metrics = Metrics()
+    assert b"internal_errors" not in metrics.to_prometheus()
+    metrics.count_error("audit.write")
+    metrics.count_error("audit.write")
+    metrics.count_alert("unknown_ca")
+    lines = metrics.to_prometheus().decode().splitlines()
+    assert 'guest_owner_kbs_internal_errors_total{reason="audit.write"} 2' in lines
+    assert 'guest_owner_kbs_certificate_alerts_total{alert="unknown_ca"} 1' in lines
+    assert lines.count("# TYPE guest_owner_kbs_internal_errors_total counter") == 1

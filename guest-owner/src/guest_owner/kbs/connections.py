@@ -1,0 +1,146 @@
+"""Connections of the KBS: how they are let in, how many there are, and which go to make room.
+
+Whoever reaches the port can connect, and nothing is known about them before TLS is up and a request
+is whole. So there is a cap on all of them, handshakes included, and a new one pushes out another
+one, by chance: a flood lets through each guest that is quicker than it is unlucky, where turning
+newcomers away would shut all of them out for as long as somebody keeps sockets open. Descriptors
+never run out, which would look like a state that cannot be read.
+
+What happens within a connection is `guest_owner.kbs.server`'s and uvicorn's.
+"""
+
+import asyncio
+import logging
+import resource
+import secrets
+import socket
+import ssl
+from collections.abc import Callable, Collection
+from typing import Final, Protocol
+
+from guest_owner.kbs.notices import Notices
+
+_RESERVED_DESCRIPTORS: Final = 64  # for files of the state, and those of the process
+_RETRY_SECONDS: Final = 0.1
+
+# By what OpenSSL calls the alert that came: its name in RFC 8446 section 6, and what it means here.
+_ALERTS: Final = {
+    "TLSV1_ALERT_UNKNOWN_CA": ("unknown_ca", "its kbs.ca is not what signed the certificate"),
+    "SSLV3_ALERT_BAD_CERTIFICATE": ("bad_certificate", "is the host of its kbs.url a name in it?"),
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": ("certificate_expired", "sign another, or set the clock"),
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": ("certificate_unknown", "it does not say why"),
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": ("unsupported_certificate", "its usage, or its key"),
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Established(Protocol):
+    """A connection whose TLS handshake is over."""
+
+    transport: asyncio.Transport
+
+
+class Connections:
+    """Lets connections in on listening sockets, no more at a time than there is room for."""
+
+    def __init__(
+        self,
+        *,
+        room: int,
+        seconds: float,
+        established: Collection[Established],
+        observe: Callable[[str], None],
+    ) -> None:
+        """Nobody is let in yet.
+
+        Args:
+            room: how many there are at most.
+            seconds: for a TLS handshake, and for the end of TLS.
+            established: those whose handshake is over.
+            observe: is told the name of each alert about the KBS's certificate.
+        """
+        soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._room = max(1, min(room, soft - _RESERVED_DESCRIPTORS))
+        self._seconds = seconds
+        self._established = established
+        self._observe = observe
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._notices = Notices(_log.warning)
+
+    async def let_in(
+        self,
+        listener: socket.socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        context: ssl.SSLContext,
+    ) -> None:
+        """Let connections in until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                self._notices.tell("accept", f"cannot accept a connection: {error.strerror}")
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            self._make_room()
+            task = loop.create_task(self._shake_hands(accepted, make_protocol, context))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+            # An accept that need not wait lets nobody else run. After two turns the socket is its
+            # transport's, and to cancel the task closes it.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    def end_handshakes(self) -> None:
+        """Let go whoever has not got through TLS."""
+        for handshake in self._handshakes:
+            handshake.cancel()
+
+    def _make_room(self) -> None:
+        there: list[asyncio.Task[None] | Established] = [*self._handshakes, *self._established]
+        if len(there) < self._room:
+            return
+        self._notices.tell(
+            "room", f"{len(there)} connections are open, and no more may be: new ones push out some"
+        )
+        victim = secrets.choice(there)
+        if isinstance(victim, asyncio.Task):
+            victim.cancel()
+            self._handshakes.discard(victim)
+        else:
+            victim.transport.abort()
+
+    async def _shake_hands(
+        self,
+        accepted: socket.socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        context: ssl.SSLContext,
+    ) -> None:
+        peer = _peer_of(accepted)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                make_protocol,
+                accepted,
+                ssl=context,
+                ssl_handshake_timeout=self._seconds,
+                ssl_shutdown_timeout=self._seconds,
+            )
+        except ssl.SSLError as error:
+            self._note_alert(peer, error.reason)
+        except OSError:
+            return  # it has gone, or was too slow
+
+    def _note_alert(self, peer: str, reason: str | None) -> None:
+        if reason not in _ALERTS:
+            return
+        alert, meaning = _ALERTS[reason]
+        self._observe(alert)
+        self._notices.tell(alert, f"{peer} refuses our certificate ({alert}): {meaning}")
+
+
+def _peer_of(accepted: socket.socket) -> str:
+    try:
+        return str(accepted.getpeername()[0])
+    except OSError:
+        return "who has gone"

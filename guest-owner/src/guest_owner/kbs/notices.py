@@ -1,0 +1,41 @@
+"""What the KBS tells whoever runs it, on standard error: no line for each request of a stranger.
+
+The first of a kind is told at once; while a minute lasts the others are counted, and the next one
+says how many they were.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+PAUSE_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Kind:
+    told_at: float
+    untold: int = 0
+
+
+class Notices:
+    """Notices of one part of the KBS; kinds are the code's own words, so they are few."""
+
+    def __init__(
+        self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Args: write: takes one line; clock: seconds."""
+        self._write = write
+        self._clock = clock
+        self._kinds: dict[str, _Kind] = {}
+
+    def tell(self, kind: str, text: str) -> None:
+        """Tell it, or count it."""
+        now = self._clock()
+        known = self._kinds.get(kind)
+        if known is not None and now < known.told_at + PAUSE_SECONDS:
+            known.untold += 1
+            return
+        more = f" ({known.untold} more of this kind since then)" if known and known.untold else ""
+        self._kinds[kind] = _Kind(told_at=now)
+        self._write(text + more)

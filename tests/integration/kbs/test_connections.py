@@ -1,0 +1,118 @@
+"""Who may connect to the KBS, how many, for how long: real sockets and TLS, most of them idle."""
+
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.integration.kbs.harness import LIMITS, SECRET, Kbs, running_kbs
+
+ROOM = 8
+TOO_MANY = 3 * ROOM
+PATIENT = replace(LIMITS, connections=ROOM, head_seconds=60.0, reply_seconds=1.0)
+DEADLINE_SECONDS = 20.0
+
+
+@pytest.fixture(scope="module")
+def crowded(registered_state: Path) -> Iterator[Kbs]:
+    """A KBS with room for few connections, whose other deadlines are far away."""
+    with running_kbs(registered_state, PATIENT) as server:
+        yield server
+
+
+def silent(kbs: Kbs) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", kbs.port), DEADLINE_SECONDS)
+
+
+def half_a_handshake(kbs: Kbs) -> socket.socket:
+    connection = silent(kbs)
+    connection.sendall(b"\x16\x03\x01\x02\x00\x01")
+    return connection
+
+
+def idle(kbs: Kbs) -> ssl.SSLSocket:
+    return kbs.tls.wrap_socket(silent(kbs), server_hostname="localhost")
+
+
+def half_a_body(kbs: Kbs) -> ssl.SSLSocket:
+    connection = idle(kbs)
+    connection.sendall(b"POST /kbs/v0/auth HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    return connection
+
+
+def is_open(connection: socket.socket) -> bool:
+    connection.settimeout(0)
+    try:
+        return bool(connection.recv(1))
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return True
+    except OSError:
+        return False
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE_SECONDS
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("connect", [silent, half_a_handshake, idle, half_a_body])
+def test_guest_is_served_though_others_hold_all_connections(
+    crowded: Kbs, connect: Callable[[Kbs], socket.socket]
+) -> None:
+    with ExitStack() as stack:
+        others = [stack.enter_context(connect(crowded)) for _ in range(TOO_MANY)]
+        client = crowded.client()
+        assert client.auth().status_code == 200
+        assert client.attest().status_code == 200
+        assert client.open(client.get()) == SECRET
+        wait_until(lambda: sum(map(is_open, others)) < ROOM)
+        assert any(map(is_open, others))
+
+
+def test_peer_that_does_not_take_its_replies_is_let_go(crowded: Kbs) -> None:
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect(("127.0.0.1", crowded.port))
+        with crowded.tls.wrap_socket(raw, server_hostname="localhost") as connection:
+            connection.settimeout(0.2)
+            request = b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
+
+            def is_gone() -> bool:
+                try:
+                    connection.send(request)
+                except TimeoutError:
+                    return False
+                except OSError:
+                    return True
+                return False
+
+            wait_until(is_gone)
+    assert crowded.client().auth().status_code == 200
+
+
+def test_guest_that_refuses_the_certificate_is_counted_and_told_once(
+    registered_state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running_kbs(registered_state) as kbs:
+        assert "certificate_alerts" not in kbs.client().http.get("/metrics").text
+        for _ in range(3):
+            with silent(kbs) as raw, pytest.raises(ssl.SSLCertVerificationError):
+                ssl.create_default_context().wrap_socket(raw, server_hostname="localhost")
+        with silent(kbs) as raw, pytest.raises(ssl.SSLCertVerificationError):
+            kbs.tls.wrap_socket(raw, server_hostname="kbs.example")
+        name = "guest_owner_kbs_certificate_alerts_total"
+        told = (f'{name}{{alert="unknown_ca"}} 3\n', f'{name}{{alert="bad_certificate"}} 1\n')
+        wait_until(lambda: all(one in kbs.client().http.get("/metrics").text for one in told))
+    lines = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [line.partition(":")[0] for line in lines] == [
+        "127.0.0.1 refuses our certificate (unknown_ca)",
+        "127.0.0.1 refuses our certificate (bad_certificate)",
+    ]
