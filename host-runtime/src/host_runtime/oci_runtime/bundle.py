@@ -107,10 +107,15 @@ def _network_namespace(linux: Mapping[str, Any]) -> str | None:
             raise FormatError("bundle.namespaces", "expected objects")
         if namespace.get("type") == "network":
             path = namespace.get("path", "")
-            if not isinstance(path, str) or "\0" in path:
+            if not isinstance(path, str) or not _is_path(path):
                 raise FormatError("bundle.namespaces", "a path is no string")
             return path
     return None
+
+
+def _is_path(text: str) -> bool:
+    """Whether the kernel can be given it: without NUL, and Unicode, as not all of JSON is."""
+    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
 
 
 def _table(of: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -112,5 +112,5 @@ def parse_record(data: bytes | str) -> ContainerRecord:
     """
     try:
         return ContainerRecord(**json.loads(data))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise FormatError("container.record", "not a record of this runtime") from error

@@ -65,6 +65,7 @@ def test_empty_hooks_and_devices_ask_for_nothing() -> None:
         ("linux.namespaces", ["network"], "bundle.namespaces"),
         ("linux.namespaces", [{"type": "network", "path": 1}], "bundle.namespaces"),
         ("linux.namespaces", [{"type": "network", "path": "a\0b"}], "bundle.namespaces"),
+        ("linux.namespaces", [{"type": "network", "path": "/\ud800"}], "bundle.namespaces"),
     ],
 )
 def test_bundle_that_cannot_be_honoured_is_refused(path: str, value: object, reason: str) -> None:

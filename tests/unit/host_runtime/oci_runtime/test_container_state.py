@@ -68,7 +68,7 @@ def test_state_is_that_of_the_specification() -> None:
 
 def test_record_is_read_as_it_was_written() -> None:
     assert parse_record(encode_record(STARTED)) == STARTED
-    for text in ("", "[]", "{}", '{"id": "a"}'):
+    for text in ("", "[]", "{}", '{"id": "a"}', "[" * 20_000):
         with pytest.raises(CcinitError) as error:
             parse_record(text)
         assert error.value.reason == "container.record"
