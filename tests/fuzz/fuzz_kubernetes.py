@@ -27,7 +27,7 @@ NOISE = (
     *(b"\\ud800", b'"\\0"', b"\x85", b"\xe2\x80\xa8", b"\t", b"&a ", b"*a", b"<<: ", b"!!binary "),
     *(b"0x" + b"f" * 5000, b"1e99", b"1e400", b".nan", b"-1", b"2026-11-26", b"1:2:3", b"0o17"),
 )
-VALUES = (
+VALUES: tuple[object, ...] = (
     *(None, True, False, 0, -1, 1 << 62, HUGE, 1.5, float("inf"), "", "x", "\0", "'''", "é"),
     *([], {}, [None], {"name": "x"}, {1: 2}, [[]], "kbs:///a/b/c", "sealed.a.b.c", "$(TOKEN)"),
 )

@@ -69,7 +69,7 @@ class Driver:
     def is_full(self, ring: int) -> bool:
         """Whether the device has as many chains as there may be (two descriptors for one)."""
         (used,) = struct.unpack_from("<H", self.memory, ring * RING_BYTES + 16 * SIZE + 64 + 2)
-        return (self.offered[ring] - used) & 0xFFFF >= SIZE // 2
+        return bool((self.offered[ring] - used) & 0xFFFF >= SIZE // 2)
 
     def send(self, packet: bytes) -> None:
         """Send a packet, in one part or in two."""

@@ -197,7 +197,7 @@ def _measure_gzip_header(data: memoryview) -> int:
         size = _gzip_header_end(head)
         if size <= len(head):
             return size
-    if len(head) == _MAX_GZIP_HEADER_BYTES:
+    if len(data) >= _MAX_GZIP_HEADER_BYTES:
         raise LimitExceededError("pull.gzip", f"a header over {_MAX_GZIP_HEADER_BYTES} bytes")
     return 0
 
