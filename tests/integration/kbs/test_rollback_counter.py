@@ -3,7 +3,6 @@
 A directory is the volume, and a copy of it an old disk; `tests/vm` does the same with disks.
 """
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,17 +25,15 @@ from ccinit.formats.kbs.rollback_counter import CounterAdvance, counter_uri
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.unlock.rollback import read_counter
-from guest_owner.cli import main
 from guest_owner.commands.initdata import make_document
-from guest_owner.kbs.store import Store
 from tests.fakes.documents import CONFIG, POD
 from tests.fakes.kbs_http import FakeKbs, answer, refuse
 from tests.fakes.kbs_tls import KbsServer
-from tests.fakes.tpm_quote import extend
 from tests.integration.attestation.test_kbs import Guest as Attesting
-from tests.integration.kbs.harness import TEST_IMAGE, Kbs, booted_tpm, make_state, running_kbs
+from tests.integration.kbs.harness import TEST_IMAGE, Kbs, booted_tpm, running_kbs
 from tests.integration.kbs.test_job import request_to
 from tests.integration.kbs.test_job import run as run_job
+from tests.integration.kbs.two_pods import guest_with, owner, two_pods_state
 
 VOLUME = """
 [[volume]]
@@ -56,24 +53,14 @@ HOLDER = bytes(16)
 
 @pytest.fixture
 def kbs(tmp_path: Path) -> Iterator[Kbs]:
-    state = make_state(tmp_path)
-    for name, document in (("shop", SHOP), ("bank", BANK)):
-        Store(state).add_initdata(name, document)
-    # A careless rule, by which each of the two pods may ask for what is the other's.
-    owner(state, "policy", "allow", "ccinit/*/*", "--initdata", "bank", "--initdata", "shop")
-    owner(state, "register", "rollback-counter", "shop", "data")
+    documents = {"shop": SHOP, "bank": BANK}
+    state = two_pods_state(tmp_path, documents, "rollback-counter", "shop", "data")
     with running_kbs(state) as server:
         yield server
 
 
-def owner(state: Path, *words: str) -> None:
-    assert main([*words, "--state", str(state)]) == 0
-
-
 def attesting(kbs: Kbs, document: bytes = SHOP) -> Attesting:
-    tpm = booted_tpm()
-    tpm.pcrs[8] = extend(bytes(32), hashlib.sha256(document).digest())
-    return Attesting(kbs, tpm, init_data=document.decode())
+    return guest_with(kbs, document)
 
 
 def step(who: Attesting, *, to: int = 0, holder: bytes = HOLDER) -> int:

@@ -1,6 +1,5 @@
 """A TLS identity for each session: from the KBS through the guest's own client into a handshake."""
 
-import hashlib
 import socket
 import ssl
 from collections.abc import Iterator
@@ -20,9 +19,9 @@ from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.store import Store
 from guest_owner.plane.client import Endpoint, OwnerClient
 from tests.fakes.documents import CONFIG, POD
-from tests.fakes.tpm_quote import extend
 from tests.integration.attestation.test_kbs import Guest
-from tests.integration.kbs.harness import TEST_IMAGE, Kbs, booted_tpm, make_state, running_kbs
+from tests.integration.kbs.harness import TEST_IMAGE, Kbs, booted_tpm, running_kbs
+from tests.integration.kbs.two_pods import guest_with, owner, two_pods_state
 
 SHOP = make_document(CONFIG, POD)
 BANK = make_document(CONFIG, POD.replace('name = "shop"', 'name = "bank"'))
@@ -31,24 +30,15 @@ IDENTITY = parse_resource_uri("kbs:///ccinit/shop/tls-identity")
 
 @pytest.fixture
 def kbs(tmp_path: Path) -> Iterator[Kbs]:
-    state = make_state(tmp_path)
-    for name, document in (("shop", SHOP), ("bank", BANK)):
-        Store(state).add_initdata(name, document)
-    # A careless rule, by which each of the two pods may ask for the other's identity.
-    owner(state, "policy", "allow", "ccinit/*/*", "--initdata", "bank", "--initdata", "shop")
-    owner(state, "register", "tls-identity", str(IDENTITY), "--life-hours", "2")
+    documents = {"shop": SHOP, "bank": BANK}
+    identity = ("tls-identity", str(IDENTITY), "--life-hours", "2")
+    state = two_pods_state(tmp_path, documents, *identity)
     with running_kbs(state) as server:
         yield server
 
 
-def owner(state: Path, *words: str) -> None:
-    assert main([*words, "--state", str(state)]) == 0
-
-
 def guest(kbs: Kbs, document: bytes = SHOP) -> Guest:
-    tpm = booted_tpm()
-    tpm.pcrs[8] = extend(bytes(32), hashlib.sha256(document).digest())
-    return Guest(kbs, tpm, init_data=document.decode())
+    return guest_with(kbs, document)
 
 
 def fetch(who: Guest, uri: ResourceUri = IDENTITY) -> bytes:
