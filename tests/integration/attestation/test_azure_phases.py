@@ -21,7 +21,7 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ccinit.agent.jobs.messages import BindReply, BindRequest, KbsReply, Wanted
+from ccinit.agent.jobs.messages import BindReply, BindRequest, KbsReply
 from ccinit.agent.phases import evidence
 from ccinit.agent.phases.attestation import request_resources
 from ccinit.agent.phases.log_binding import bind_log, open_log
@@ -31,26 +31,12 @@ from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.errors import CcinitError
-from ccinit.formats.evidence.log_key import parse_log_evidence
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, Tee
-from ccinit.formats.initdata.guest_config import (
-    EnvelopePolicy,
-    KbsConfig,
-    KbsTransport,
-    Limits,
-    LogConfig,
-)
-from ccinit.formats.kbs.envelope import EnvelopeKind
-from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
-from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from ccinit.formats.sealed_log import BootId
 from ccinit.formats.tcg.tpm2 import ALL_SHA256_PCRS
 from ccinit.formats.tcg.tpm_commands import TpmCommands
 from ccinit.kernel.event_loop import EventLoop, Turn
 from guest_owner.kbs.measurements.image import Boot, TpmMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
-from guest_owner.kbs.store import Store
-from guest_owner.kbs.verifiers.table import verify_log_evidence
 from tests.fakes.azure import (
     AK_HANDLE,
     PARAVISOR,
@@ -62,13 +48,13 @@ from tests.fakes.azure import (
     encode_report,
 )
 from tests.fakes.azure_metadata import Metadata, running_metadata
-from tests.fakes.measured_events import MeasuredEvents
 from tests.fakes.snp import Chain, FakeSnp, der_of
 from tests.fakes.swtpm import Swtpm
 from tests.fakes.tdx_device import td_report
 from tests.fakes.tdx_quote import FakePck, FakeTdx
 from tests.fakes.tpm_quote import extend
-from tests.integration.kbs.harness import DOCUMENT, SECRET, URI, Kbs, make_state, run, running_kbs
+from tests.integration.attestation.phases_world import WANTED, SealedLog, configured
+from tests.integration.kbs.harness import DOCUMENT, SECRET, Kbs, make_state, run, running_kbs
 from tests.unit.guest_owner.kbs.verifiers.azure_values import AZURE_REQUIREMENTS
 
 pytestmark = pytest.mark.usefixtures("as_root")
@@ -134,7 +120,6 @@ class Guest:
     swtpm: Swtpm
     metadata: Metadata
     hardware: FakeSnp | FakeTdx
-    document: bytes = DOCUMENT
 
     @contextmanager
     def open(self, _platform: object, _report_data: bytes) -> Iterator[Mapping[str, int]]:
@@ -201,29 +186,14 @@ class Guest:
         )
 
     def configured(self) -> Any:
-        config = KbsConfig(
-            url=self.kbs.url,
-            ca_pem=(self.kbs.state / "ca.pem").read_text(),
-            envelope=EnvelopePolicy.NONE,
-            transport=KbsTransport.TCP,
-            tee_key_algorithm=TeeKeyAlgorithm.P256,
-        )
-        return SimpleNamespace(
-            config=SimpleNamespace(
-                kbs=config, limits=Limits(attest_seconds=60), log=LogConfig(public_key=b"owner")
-            ),
-            platform=Platform(tee=TEES[self.kind]),
-            measurement=MeasuredEvents(),
-            document=self.document,
-        )
+        return configured(self.kbs, Platform(tee=TEES[self.kind]))
 
     def fetch(self) -> KbsReply:
         service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
         guest = cast(
             "Any", SimpleNamespace(children=self.children, service=service, evidence_turn=Turn())
         )
-        wanted = Wanted(uri=parse_resource_uri("kbs:///" + URI), kind=EnvelopeKind.FILE)
-        return EventLoop().run(request_resources(guest, self.configured(), (wanted,)))
+        return EventLoop().run(request_resources(guest, self.configured(), (WANTED,)))
 
 
 @pytest.fixture
@@ -278,24 +248,10 @@ def test_service_that_endorses_nothing_ends_the_attestation(guest: Guest) -> Non
     assert all(record["event"] != "attest" for record in guest.kbs.audit()[before:])
 
 
-class Log:
-    """The sealed log, as far as its key is concerned."""
-
-    def arrange(self, *, capacity: int, batch_bytes: int) -> None:
-        """Its sizes are of no concern."""
-
-    def open(self, _owner_key: bytes, boot_id: BootId) -> bytes:
-        self.boot_id = boot_id
-        return b"k" * 32
-
-    def bind(self, evidence: bytes) -> None:
-        self.evidence = evidence
-
-
 @BOTH
 def test_logs_key_is_bound_once_there_is_a_network(guest: Guest, kind: int) -> None:
     guest.bind()
-    log, configured = Log(), guest.configured()
+    log, configured = SealedLog(), guest.configured()
     service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
     loop = SimpleNamespace(start=lambda pace, _name: pace.close())
     host = cast(
@@ -306,16 +262,7 @@ def test_logs_key_is_bound_once_there_is_a_network(guest: Guest, kind: int) -> N
     )
     binding = open_log(host, configured)
     EventLoop().run(bind_log(host, configured, binding))
-    bound = parse_log_evidence(log.evidence)
-    assert bound.tee == TEES[kind]
-    appraised = verify_log_evidence(
-        TEES[kind],
-        bound.evidence,
-        boot_id=log.boot_id,
-        signing_key=b"k" * 32,
-        references=Store(guest.kbs.state).read_references(),
-    )
-    assert appraised.initdata.name == "shop"
+    assert log.vouched_document(guest.kbs, TEES[kind]) == "shop"
 
 
 @BOTH

@@ -13,20 +13,16 @@ import pytest
 
 from ccinit.agent.jobs.evidence import se_attester
 from ccinit.agent.jobs.messages import EvidenceRequest
-from ccinit.attest.client import KbsClient
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.initdata.document import document_digest
-from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from ccinit.net.http import HttpClient
-from ccinit.net.tls import pinned_context
 from guest_owner.kbs.references import Profile, encode_reference_set
 from tests.fakes.ultravisor import FD, HEADER, Ultravisor, host_key_pem
+from tests.integration.attestation.asked_guest import fetch_on_request
 from tests.integration.kbs.harness import (
     DOCUMENT,
     SECRET,
-    URI,
     Kbs,
     make_state,
     refusal_of_another_log_key,
@@ -70,20 +66,8 @@ class Guest:
         return se_attester({"uv": FD}, asked).collect_evidence(data).value
 
     def fetch(self) -> bytes:
-        def none(_report_data: ReportData) -> JsonValue:
-            raise AssertionError("evidence without a request")
-
-        roots = (self.kbs.state / "ca.pem").read_text()
-        with HttpClient(pinned_context(roots, check_time=False)) as transport:
-            client = KbsClient(
-                url=self.kbs.url,
-                transport=transport,
-                tee=Tee.SE,
-                evidence_for=none,
-                evidence_on_request=self.answer,
-                init_data=self.init_data.decode(),
-            )
-            return client.get_resource(parse_resource_uri("kbs:///" + URI)).body.reveal()
+        init_data = self.init_data.decode()
+        return fetch_on_request(self.kbs, Tee.SE, self.answer, init_data=init_data)
 
 
 @pytest.fixture

@@ -17,20 +17,16 @@ import pytest
 from ccinit.agent.jobs import measure
 from ccinit.agent.jobs.evidence import svsm_attester
 from ccinit.agent.jobs.messages import BindRequest, EvidenceRequest
-from ccinit.attest.client import KbsClient
 from ccinit.attest.svsm import read_keys
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.strict_json import JsonValue, encode_base64, parse_json
 from ccinit.formats.evidence.snp import Certificate, CertType
 from ccinit.formats.evidence.svsm import encode_svsm_keys, parse_svsm_evidence
 from ccinit.formats.evidence.tee import ReportData, Tee
-from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, is_made_from
 from ccinit.formats.tcg.tpm_commands import TpmCommands
 from ccinit.kernel import tsm
 from ccinit.kernel.tsm import open_vtpm_entry
-from ccinit.net.http import HttpClient
-from ccinit.net.tls import pinned_context
 from ccinit.values import replace as but
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.store import Store
@@ -40,8 +36,9 @@ from tests.fakes.snp import Chain, FakeSnp, der_of
 from tests.fakes.svsm import Svsm
 from tests.fakes.swtpm import Swtpm
 from tests.fakes.tpm_quote import extend
+from tests.integration.attestation.asked_guest import fetch_on_request
 from tests.integration.attestation.svsm_world import DIGEST, LAUNCH, booted, svsm_kbs
-from tests.integration.kbs.harness import DOCUMENT, SECRET, URI, Kbs, refusal_of_another_log_key
+from tests.integration.kbs.harness import DOCUMENT, SECRET, Kbs, refusal_of_another_log_key
 from tests.unit.guest_owner.kbs.values import failed
 
 
@@ -99,21 +96,13 @@ class Guest:
             return {"svsm": encode_svsm_keys(read_keys(device))}
 
     def fetch(self, parameters: Mapping[str, JsonValue] | None = None) -> bytes:
-        def none(_report_data: ReportData) -> JsonValue:
-            raise AssertionError("evidence without a request")
-
-        roots = (self.kbs.state / "ca.pem").read_text()
-        with HttpClient(pinned_context(roots, check_time=False)) as transport:
-            client = KbsClient(
-                url=self.kbs.url,
-                transport=transport,
-                tee=Tee.SVSM,
-                evidence_for=none,
-                evidence_on_request=self.answer,
-                parameters=self.parameters() if parameters is None else parameters,
-                init_data=self.init_data,
-            )
-            return client.get_resource(parse_resource_uri("kbs:///" + URI)).body.reveal()
+        return fetch_on_request(
+            self.kbs,
+            Tee.SVSM,
+            self.answer,
+            init_data=self.init_data,
+            parameters=self.parameters() if parameters is None else parameters,
+        )
 
     def refused(self, parameters: Mapping[str, JsonValue] | None = None) -> str:
         with pytest.raises(CcinitError) as refused:

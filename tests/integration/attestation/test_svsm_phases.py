@@ -16,7 +16,7 @@ from typing import Any, cast
 import pytest
 
 from ccinit.agent.guest import VerifiersRequest
-from ccinit.agent.jobs.messages import BindReply, BindRequest, KbsReply, Wanted
+from ccinit.agent.jobs.messages import BindReply, BindRequest, KbsReply
 from ccinit.agent.phases.attestation import request_resources
 from ccinit.agent.phases.log_binding import bind_log, open_log
 from ccinit.agent.platform.devices import run_on_platform
@@ -25,29 +25,15 @@ from ccinit.agent.processes.roles import Role
 from ccinit.attest.detect import Platform
 from ccinit.attest.svsm import read_keys
 from ccinit.errors import CcinitError
-from ccinit.formats.evidence.log_key import parse_log_evidence
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, Tee
-from ccinit.formats.initdata.guest_config import (
-    EnvelopePolicy,
-    KbsConfig,
-    KbsTransport,
-    Limits,
-    LogConfig,
-)
-from ccinit.formats.kbs.envelope import EnvelopeKind
-from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
-from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from ccinit.formats.sealed_log import BootId
 from ccinit.kernel.event_loop import EventLoop, Turn
-from guest_owner.kbs.store import Store
-from guest_owner.kbs.verifiers.table import verify_log_evidence
-from tests.fakes.measured_events import MeasuredEvents
 from tests.fakes.snp import FakeSnp
 from tests.fakes.svsm import VTPM, Svsm
 from tests.fakes.swtpm import Swtpm
 from tests.fakes.tpm_quote import extend
+from tests.integration.attestation.phases_world import WANTED, SealedLog, configured
 from tests.integration.attestation.svsm_world import DIGEST, LAUNCH, booted, svsm_kbs
-from tests.integration.kbs.harness import DOCUMENT, SECRET, URI, Kbs
+from tests.integration.kbs.harness import SECRET, Kbs
 
 pytestmark = pytest.mark.usefixtures("as_root")
 
@@ -81,6 +67,7 @@ class Guest:
         self.children = Children((sys.executable, "-m", "ccinit"), {"PYTHONPATH": path})
         self.platform = Platform(tee=Tee.SVSM, open_report=self.open_report)
         self.parameters = b""
+        self.log = SealedLog()
         self.pid1 = cast(
             "Any",
             SimpleNamespace(
@@ -88,7 +75,7 @@ class Guest:
                 service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
                 verifiers_request=VerifiersRequest(),
                 evidence_turn=Turn(),
-                log=self,
+                log=self.log,
                 loop=SimpleNamespace(start=lambda pace, _name: pace.close()),
             ),
         )
@@ -129,38 +116,10 @@ class Guest:
         return reply
 
     def configured(self) -> Any:
-        config = KbsConfig(
-            url=self.kbs.url,
-            ca_pem=(self.kbs.state / "ca.pem").read_text(),
-            envelope=EnvelopePolicy.NONE,
-            transport=KbsTransport.TCP,
-            tee_key_algorithm=TeeKeyAlgorithm.P256,
-        )
-        return SimpleNamespace(
-            config=SimpleNamespace(
-                kbs=config, limits=Limits(attest_seconds=60), log=LogConfig(public_key=b"owner")
-            ),
-            platform=self.platform,
-            measurement=MeasuredEvents(),
-            document=DOCUMENT,
-            parameters=self.parameters,
-        )
+        return configured(self.kbs, self.platform, parameters=self.parameters)
 
     def fetch(self) -> KbsReply:
-        wanted = Wanted(uri=parse_resource_uri("kbs:///" + URI), kind=EnvelopeKind.FILE)
-        return EventLoop().run(request_resources(self.pid1, self.configured(), (wanted,)))
-
-    # The sealed log, as far as its key is concerned.
-
-    def arrange(self, *, capacity: int, batch_bytes: int) -> None:
-        """Its sizes are of no concern."""
-
-    def open(self, _owner_key: bytes, boot_id: BootId) -> bytes:
-        self.boot_id = boot_id
-        return b"k" * 32
-
-    def bind(self, evidence: bytes) -> None:
-        self.bound = evidence
+        return EventLoop().run(request_resources(self.pid1, self.configured(), (WANTED,)))
 
 
 @pytest.fixture
@@ -182,16 +141,7 @@ def test_guest_is_bound_and_served_and_its_log_vouched_for(guest: Guest) -> None
 
     binding = open_log(guest.pid1, guest.configured())
     EventLoop().run(bind_log(guest.pid1, guest.configured(), binding))
-    said = parse_log_evidence(guest.bound)
-    assert said.tee == "svsm"
-    appraised = verify_log_evidence(
-        Tee.SVSM,
-        said.evidence,
-        boot_id=guest.boot_id,
-        signing_key=b"k" * 32,
-        references=Store(guest.kbs.state).read_references(),
-    )
-    assert appraised.initdata.name == "shop"
+    assert guest.log.vouched_document(guest.kbs, Tee.SVSM) == "shop"
 
 
 def test_log_cannot_be_bound_before_the_kbs_has_asked(guest: Guest) -> None:
