@@ -4,12 +4,12 @@ import base64
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.errors import FormatError
-from guest_owner.kbs.verifiers.pck import load_chain, read_platform, verify_chain
+from guest_owner.kbs.verifiers.pck import MAX_CERTIFICATES, load_chain, read_platform, verify_chain
 from tests.fakes.tdx_quote import FMSPC, FakePck, der, p256_key
 
 PCK = FakePck()
@@ -24,6 +24,11 @@ class Forged(FakePck):
 
     def extension(self) -> bytes:
         return self.content
+
+
+def pem(der: bytes) -> bytes:
+    body = base64.b64encode(der)
+    return b"-----BEGIN CERTIFICATE-----\n" + body + b"\n-----END CERTIFICATE-----\n"
 
 
 def leaf_with(content: bytes) -> x509.Certificate:
@@ -51,11 +56,25 @@ def test_chain_without_its_own_root_reaches_the_registered_one() -> None:
     assert caught.value.reason == "pck.chain"
 
 
-@pytest.mark.parametrize("pem", [b"", b"no PEM", PCK.chain_pem * 2], ids=["empty", "text", "six"])
-def test_chain_that_is_none_is_refused(pem: bytes) -> None:
+@pytest.mark.parametrize("text", [b"", b"no PEM"], ids=["empty", "text"])
+def test_chain_that_is_none_is_refused(text: bytes) -> None:
     with pytest.raises(FormatError) as caught:
-        load_chain(pem)
+        load_chain(text)
     assert caught.value.reason == "pck.chain"
+
+
+def test_chain_may_have_as_many_certificates_as_the_cap_says_and_no_more() -> None:
+    assert len(load_chain(PCK.chain_pem + pem(LEAF) * (MAX_CERTIFICATES - 3))) == MAX_CERTIFICATES
+    with pytest.raises(FormatError) as caught:
+        load_chain(PCK.chain_pem + pem(LEAF) * (MAX_CERTIFICATES - 2))
+    assert (caught.value.reason, "at most" in caught.value.detail) == ("pck.chain", True)
+
+
+def test_chain_is_refused_where_no_root_is_registered() -> None:
+    with pytest.raises(FormatError) as caught:
+        verify_chain(load_chain(PCK.chain_pem), ())
+    assert caught.value.reason == "pck.chain"
+    assert caught.value.detail == "no root of the vendor is registered"
 
 
 VERSION_AT = LEAF.index(bytes.fromhex("a003020102"))
@@ -75,14 +94,22 @@ NAME_AT = LEAF.index(b"\x0c\x19Intel SGX PCK Certificate")
 def test_certificate_that_the_library_balks_at_is_refused(place: int, byte: int) -> None:
     leaf = bytearray(LEAF)
     leaf[place] = byte
-    body = base64.b64encode(bytes(leaf))
     with pytest.raises(FormatError) as caught:
-        load_chain(b"-----BEGIN CERTIFICATE-----\n" + body + b"\n-----END CERTIFICATE-----\n")
+        load_chain(pem(bytes(leaf)))
     assert (caught.value.reason, caught.value.detail) == ("pck.chain", "not certificates in PEM")
 
 
-def test_platform_key_on_another_curve_is_refused() -> None:
-    class Large(FakePck):
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(ec.derive_private_key(7, ec.SECP384R1()), id="P-384"),
+        pytest.param(ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32)), id="Ed25519"),
+    ],
+)
+def test_platform_key_on_another_curve_is_refused(
+    key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey,
+) -> None:
+    class Other(FakePck):
         def certificate(self, *arguments: object) -> x509.Certificate:
             certificate = super().certificate(*arguments)  # type: ignore[arg-type]
             if arguments[0] != "Intel SGX PCK Certificate":
@@ -90,7 +117,7 @@ def test_platform_key_on_another_curve_is_refused() -> None:
             builder = x509.CertificateBuilder(
                 issuer_name=certificate.issuer,
                 subject_name=certificate.subject,
-                public_key=ec.derive_private_key(7, ec.SECP384R1()).public_key(),
+                public_key=key.public_key(),
                 serial_number=7,
                 not_valid_before=certificate.not_valid_before_utc,
                 not_valid_after=certificate.not_valid_after_utc,
@@ -98,41 +125,61 @@ def test_platform_key_on_another_curve_is_refused() -> None:
             return builder.sign(p256_key("platform ca"), SHA256())
 
     with pytest.raises(FormatError) as caught:
-        verify_chain(load_chain(Large().chain_pem), (ROOT,))
+        verify_chain(load_chain(Other().chain_pem), (ROOT,))
     assert caught.value.reason == "pck.chain"
     assert caught.value.detail == "the platform's key is not on P-256"
 
 
 EXTENSION = PCK.extension()
+PCE_SVN = b"\x02\x01\x0d"
+ONE_ELEMENT = "expected one element with tag 0x30"
+SIZES = "PPID has 16 bytes, FMSPC 6, and a component one"
+RANGE = "a version number is out of range"
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "detail"),
     [
-        pytest.param(b"", id="empty"),
-        pytest.param(b"\x30", id="no length"),
-        pytest.param(b"\x30\x80", id="indefinite length"),
-        pytest.param(b"\x30\x83\0\0\0", id="length of three bytes"),
-        pytest.param(b"\x30\x82\0", id="length cut"),
-        pytest.param(EXTENSION[:-1], id="cut"),
-        pytest.param(EXTENSION + b"\0", id="longer"),
-        pytest.param(b"\x31" + EXTENSION[1:], id="a set"),
-        pytest.param(der(0x30, der(0x30, der(6, b"\x2a"))), id="row without a value"),
-        pytest.param(der(0x30, b""), id="no rows"),
-        pytest.param(EXTENSION.replace(FMSPC, FMSPC[::-1])[:-2], id="inner cut"),
-        pytest.param(FakePck(fmspc=bytes(5)).extension(), id="short FMSPC"),
-        pytest.param(FakePck(ppid=bytes(15)).extension(), id="short PPID"),
-        pytest.param(FakePck(components=(256,) + (0,) * 15).extension(), id="component of 256"),
-        pytest.param(FakePck(pce_svn=1 << 16).extension(), id="PCESVN of 65536"),
-        pytest.param(EXTENSION.replace(b"\x02\x01\x0d", b"\x02\x01\x8d"), id="negative PCESVN"),
-        pytest.param(EXTENSION.replace(b"\x02\x01\x0d", b"\x04\x01\x0d"), id="PCESVN as bytes"),
+        pytest.param(b"", "an element is cut", id="empty"),
+        pytest.param(b"\x30", "an element is cut", id="no length"),
+        pytest.param(b"\x30\x80", "a length is malformed", id="indefinite length"),
+        pytest.param(b"\x30\x83\0\0\0", "a length is malformed", id="length of three bytes"),
+        pytest.param(b"\x30\x82\0", "a length is malformed", id="length cut"),
+        pytest.param(EXTENSION[:-1], "an element is cut", id="cut"),
+        pytest.param(EXTENSION + b"\0", ONE_ELEMENT, id="longer"),
+        pytest.param(b"\x31" + EXTENSION[1:], ONE_ELEMENT, id="a set"),
+        pytest.param(
+            der(0x30, der(0x30, der(6, b"\x2a"))), "a row is no pair", id="row without a value"
+        ),
+        pytest.param(der(0x30, b""), "no row (2,)", id="no rows"),
+        pytest.param(b"\x30\x81\0", "no row (2,)", id="no rows, in two bytes of length"),
+        pytest.param(der(0x30, b"\x30"), "an element is cut", id="row of one byte"),
+        pytest.param(FakePck(fmspc=bytes(5)).extension(), SIZES, id="short FMSPC"),
+        pytest.param(FakePck(ppid=bytes(15)).extension(), SIZES, id="short PPID"),
+        pytest.param(
+            FakePck(components=(256,) + (0,) * 15).extension(), SIZES, id="component of 256"
+        ),
+        pytest.param(FakePck(pce_svn=1 << 16).extension(), RANGE, id="PCESVN of 65536"),
+        pytest.param(EXTENSION.replace(PCE_SVN, b"\x02\x01\x8d"), RANGE, id="negative PCESVN"),
+        pytest.param(EXTENSION.replace(PCE_SVN, b"\x02\x81\0"), RANGE, id="PCESVN of no bytes"),
+        pytest.param(
+            EXTENSION.replace(PCE_SVN, b"\x04\x01\x0d"),
+            "expected one element with tag 0x02",
+            id="PCESVN as bytes",
+        ),
     ],
 )
-def test_malformed_extension_is_refused(content: bytes) -> None:
+def test_malformed_extension_is_refused(content: bytes, detail: str) -> None:
     assert read_platform(leaf_with(EXTENSION)).fmspc == FMSPC
     with pytest.raises(FormatError) as caught:
         read_platform(leaf_with(content))
-    assert caught.value.reason == "pck.extension"
+    assert (caught.value.reason, caught.value.detail) == ("pck.extension", detail)
+
+
+def test_highest_versions_are_read() -> None:
+    highest = FakePck(components=(255,) * 16, pce_svn=65535)
+    platform = read_platform(load_chain(highest.chain_pem)[0])
+    assert (platform.components, platform.pce_svn) == (b"\xff" * 16, 65535)
 
 
 def test_certificate_without_the_extension_is_refused() -> None:
