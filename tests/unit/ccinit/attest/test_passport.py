@@ -119,10 +119,14 @@ def test_token_for_a_bound_key_is_shown_to_the_kbs(
     assert token not in repr(result)
 
 
+def with_another_end(report_data: ReportData) -> ReportData:
+    return ReportData(report_data[:-1] + bytes((report_data[-1] ^ 1,)))
+
+
 @EVERY
 def test_quote_over_another_key_gets_no_token(name: Service) -> None:
     def moved(report_data: ReportData) -> JsonValue:
-        return tdx_evidence(ReportData(report_data[:-1] + b"\x01"))
+        return tdx_evidence(with_another_end(report_data))
 
     assert Guest(name).get() == b"secret a"
     guest = Guest(name, evidence_for=moved)
@@ -234,7 +238,7 @@ class TestSnp:
 
     def test_report_over_another_key_gets_no_token(self) -> None:
         def moved(report_data: ReportData) -> JsonValue:
-            return snp_evidence(ReportData(report_data[:-1] + b"\x01"))
+            return snp_evidence(with_another_end(report_data))
 
         guest = Guest(Service.AZURE, tee=Tee.SNP, evidence_for=moved)
         assert refused_reason(guest.get) == "passport.refused"
@@ -253,7 +257,7 @@ class TestSnp:
 
     def test_report_over_another_nonce_gets_no_token_of_intels(self) -> None:
         def moved(report_data: ReportData) -> JsonValue:
-            return snp_evidence(ReportData(report_data[:-1] + b"\x01"))
+            return snp_evidence(with_another_end(report_data))
 
         name = Service.INTEL_TRUST_AUTHORITY_V2
         guest = Guest(name, tee=Tee.SNP, evidence_for=moved)
