@@ -17,6 +17,7 @@ from functools import cache
 from cryptography import x509
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -40,7 +41,7 @@ def coordinates(key: ec.EllipticCurvePublicKey) -> bytes:
 
 
 def host_key_document(
-    number: int = 0, key: ec.EllipticCurvePrivateKey | None = None
+    number: int = 0, key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey | None = None
 ) -> x509.Certificate:
     """A machine's certificate; who signed it is the owner's business."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"machine {number}")])
@@ -53,7 +54,7 @@ def host_key_document(
         .serial_number(1)
         .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
         .not_valid_after(dt.datetime(2045, 1, 1, tzinfo=dt.UTC))
-        .sign(own, SHA512())
+        .sign(machine_key(number), SHA512())
     )
 
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.evidence.se import parse_se_request
@@ -12,7 +12,14 @@ from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs import se_requests
 from guest_owner.kbs.measurements.se import SeMeasurements
 from guest_owner.kbs.references import Profile, encode_reference_set, parse_reference_set
-from guest_owner.kbs.se_requests import make_request, make_se_nonce, open_secrets, read_host_key
+from guest_owner.kbs.se_requests import (
+    MAX_HOST_KEYS,
+    check_host_keys,
+    make_request,
+    make_se_nonce,
+    open_secrets,
+    read_host_key,
+)
 from guest_owner.kbs.store import Store
 from tests.fakes.snp import der_of
 from tests.fakes.ultravisor import HEADER, Ultravisor, host_key_document, host_key_pem
@@ -126,11 +133,34 @@ def test_request_needs_a_machine() -> None:
     assert refused.value.reason == "se.host_key"
 
 
-def test_host_key_of_another_kind_is_refused() -> None:
-    other = host_key_document(key=ec.generate_private_key(ec.SECP384R1()))
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(ec.generate_private_key(ec.SECP384R1()), id="P-384"),
+        pytest.param(ed25519.Ed25519PrivateKey.generate(), id="Ed25519"),
+    ],
+)
+def test_host_key_of_another_kind_is_refused(
+    key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey,
+) -> None:
+    good, other = (
+        der_of(document) for document in (host_key_document(), host_key_document(key=key))
+    )
+    check_host_keys([good])
+    for refuse in (lambda: read_host_key(other), lambda: check_host_keys([good, other])):
+        with pytest.raises(FormatError) as refused:
+            refuse()
+        assert refused.value.reason == "se.host_key"
+        assert refused.value.detail == "a host key document has a key on P-521"
+
+
+def test_no_more_machines_are_registered_than_can_be_asked() -> None:
+    good = der_of(host_key_document())
+    check_host_keys([good] * MAX_HOST_KEYS)
     with pytest.raises(FormatError) as refused:
-        read_host_key(der_of(other))
+        check_host_keys([good] * (MAX_HOST_KEYS + 1))
     assert refused.value.reason == "se.host_key"
+    assert refused.value.detail.endswith("fit into a request: remove some")
 
 
 def test_registering_a_machine_makes_the_sealing_key_once(tmp_path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001

@@ -1,5 +1,8 @@
+"""Tokens of this KBS: who was attested, under its own signature alone."""
+
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -9,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 )
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, FormatError
 from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64url
 from ccinit.formats.kbs.rcar import Nonce
 from guest_owner.kbs.appraisal import AppraisedDevice, AppraisedEvidence
@@ -116,18 +119,40 @@ def test_verify_refuses_expired_tokens() -> None:
     assert reason_of(token, 1_800_000_300) == "token.expired"
 
 
-def test_token_that_does_not_say_what_it_stands_on_is_refused() -> None:
-    header, claims, _signature = sign().split(".")
+@pytest.fixture
+def claims() -> dict[str, Any]:
+    """Of a genuine token."""
+    found = json.loads(decode_base64url(sign().split(".")[1], "claims"))
+    assert isinstance(found, dict)
+    return found
 
-    def signed(changed: bytes) -> str:
-        text = f"{header}.{encode_base64url(changed)}"
-        r, s = decode_dss_signature(KEY.sign(text.encode(), ec.ECDSA(SHA256())))
-        return f"{text}.{encode_base64url(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
-    whole = json.loads(decode_base64url(claims, "claims"))
-    assert verify(signed(json.dumps(whole).encode())) == GUEST
-    del whole["ccinit"]["basis"]
-    assert reason_of(signed(json.dumps(whole).encode())) == "token.ccinit.basis"
+def signed(claims: object) -> str:
+    """A token of ours with these claims."""
+    text = f"{sign().split('.')[0]}.{encode_base64url(json.dumps(claims).encode())}"
+    r, s = decode_dss_signature(KEY.sign(text.encode(), ec.ECDSA(SHA256())))
+    return f"{text}.{encode_base64url(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+
+
+def test_token_that_does_not_say_what_it_stands_on_is_refused(claims: dict[str, Any]) -> None:
+    assert verify(signed(claims)) == GUEST
+    del claims["ccinit"]["basis"]
+    assert reason_of(signed(claims)) == "token.ccinit.basis"
+
+
+def test_token_that_does_not_say_when_it_ends_is_refused(claims: dict[str, Any]) -> None:
+    assert reason_of(signed([claims])) == "token.claims"
+    assert reason_of(signed(claims | {"exp": "2100-01-01"})) == "token.expired"
+    del claims["exp"]
+    assert reason_of(signed(claims)) == "token.expired"
+
+
+def test_signature_of_another_length_is_refused_unread() -> None:
+    text, _, signature = sign().rpartition(".")
+    for other in (b"", bytes(8), b"\0" + decode_base64url(signature, "x")):
+        with pytest.raises(FormatError) as caught:
+            verify(f"{text}.{encode_base64url(other)}")
+        assert caught.value.detail == "not an ES256 signature"
 
 
 def test_verify_refuses_another_key_even_if_the_header_brings_it() -> None:

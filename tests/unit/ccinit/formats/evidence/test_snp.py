@@ -92,7 +92,7 @@ def test_evidence_without_certificates_is_null() -> None:
         ({"version": 4}, "snp_report.reserved"),
         ({"cpuid_fam_id": None}, "snp_evidence.report"),
         ({"report_data": [0] * 63}, "snp_evidence.report_data"),
-        ({"report_data": "00" * 64}, "snp_evidence.report_data"),
+        ({"report_data": "0" * 64}, "snp_evidence.report_data"),
         ({"host_data": [256] * 32}, "snp_evidence.host_data"),
         ({"reported_tcb": {"snp": 1}}, "snp_evidence.reported_tcb.members"),
         ({"current": {"major": 1, "minor": 1, "build": 256}}, "snp_evidence.current"),
@@ -111,21 +111,36 @@ def test_turins_tcb_on_another_processor_is_refused() -> None:
     assert reason_of(value) == "snp_report.form"
 
 
+ONE = {"cert_type": "VCEK", "data": [1]}
+CAP = "expected at most 8 entries"
+SIZE = "expected 1 byte to 16 KiB"
+
+
 @pytest.mark.parametrize(
-    "chain",
+    ("chain", "detail"),
     [
-        {},
-        [{}] * 9,
-        [{"cert_type": "VCEK"}],
-        [{"cert_type": "OTHER", "data": [1]}],
-        [{"cert_type": 1, "data": [1]}],
-        [{"cert_type": "VCEK", "data": []}],
-        [{"cert_type": "VCEK", "data": [0] * 16385}],
-        [{"cert_type": "VCEK", "data": [256]}],
+        ({}, CAP),
+        ([ONE] * 9, CAP),
+        ([{"cert_type": "VCEK"}], ""),
+        ([{"cert_type": "OTHER", "data": [1]}], "unknown type of certificate"),
+        ([{"cert_type": 1, "data": [1]}], "unknown type of certificate"),
+        ([{"cert_type": "VCEK", "data": "1"}], SIZE),
+        ([{"cert_type": "VCEK", "data": []}], SIZE),
+        ([{"cert_type": "VCEK", "data": [0] * 16385}], SIZE),
+        ([{"cert_type": "VCEK", "data": [256]}], "expected a byte"),
     ],
 )
-def test_chain_of_another_form_is_refused(chain: object) -> None:
-    assert reason_of(evidence() | {"cert_chain": chain}).startswith("snp_evidence.cert_chain")
+def test_chain_of_another_form_is_refused(chain: object, detail: str) -> None:
+    assert parse_snp_evidence(evidence() | {"cert_chain": [ONE]})
+    with pytest.raises(FormatError) as caught:
+        parse_snp_evidence(evidence() | {"cert_chain": chain})
+    assert caught.value.reason.startswith("snp_evidence.cert_chain")
+    assert detail in caught.value.detail
+
+
+def test_chain_may_be_as_long_as_the_caps_say() -> None:
+    longest = [{"cert_type": "ASK", "data": [0] * 16384}] * 8
+    assert len(parse_snp_evidence(evidence() | {"cert_chain": longest}).certificates) == 8
 
 
 def test_certificate_table_is_read() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ccinit.errors import FormatError
 from ccinit.formats.evidence.snp_report import FirmwareVersion, TcbVersion, parse_snp_report
+from ccinit.values import replace
 from tests.fakes.snp import FIELDS, FakeSnp, tcb, turin_tcb
 
 REPORT_DATA = bytes(range(64))
@@ -102,6 +103,15 @@ def test_newer_in_one_part_and_older_in_another_is_not_at_least() -> None:
         values = {"bootloader": 5, "tee": 1, "snp": 25, "microcode": 220}
         assert TcbVersion(fmc=None, **values).at_least(floor)
         assert not TcbVersion(fmc=None, **(values | {part: 3})).at_least(floor)
+
+
+def test_floor_with_an_fmc_is_not_reached_without_one() -> None:
+    floor = TcbVersion(fmc=1, bootloader=4, tee=0, snp=24, microcode=219)
+    assert floor.at_least(floor)
+    assert replace(floor, fmc=2).at_least(floor)
+    assert floor.at_least(replace(floor, fmc=None))
+    assert not replace(floor, fmc=0).at_least(floor)
+    assert not replace(floor, fmc=None).at_least(floor)
 
 
 @given(position=st.integers(4, 1183), value=st.integers(0, 255))

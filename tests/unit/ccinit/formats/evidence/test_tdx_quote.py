@@ -76,6 +76,19 @@ def test_parse_quote_lets_a_host_hand_over_its_whole_buffer() -> None:
 
 
 QUOTE = FakeTdx().quote(REPORT_DATA)
+NESTED_BYTES = len(QUOTE) - NESTED
+
+
+def with_signature_data(data: bytes) -> bytes:
+    return QUOTE[:V4_LENGTH] + struct.pack("<I", len(data)) + data
+
+
+def with_certification(authentication: bytes, chain: bytes) -> bytes:
+    """The quote with another end: authentication data of the QE, and the PCK's chain."""
+    nested = QUOTE[NESTED:AUTHENTICATION] + struct.pack("<H", len(authentication)) + authentication
+    nested += struct.pack("<HI", 5, len(chain)) + chain
+    outer = struct.pack("<HI", 6, len(nested)) + nested
+    return with_signature_data(QUOTE[SIGNATURE_DATA:OUTER] + outer)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +120,16 @@ QUOTE = FakeTdx().quote(REPORT_DATA)
             id="signature data with a gap",
         ),
         pytest.param(
+            patched(
+                with_signature_data(QUOTE[SIGNATURE_DATA:] + b"x"),
+                OUTER + 2,
+                "<I",
+                NESTED_BYTES + 1,
+            ),
+            "tdx_quote.trailing",
+            id="a byte behind the chain",
+        ),
+        pytest.param(
             patched(QUOTE, OUTER, "<H", 5), "tdx_quote.certification_type", id="no QE report"
         ),
         pytest.param(
@@ -127,16 +150,19 @@ def test_parse_quote_refuses(data: bytes, reason: str) -> None:
     assert caught.value.reason == reason
 
 
-def test_parse_quote_caps_the_whole_and_the_chain() -> None:
-    with pytest.raises(LimitExceededError) as caught:
-        parse_tdx_quote(QUOTE + bytes(16 * 1024))
-    assert caught.value.reason == "tdx_quote.length"
-    long_chain = (12 * 1024 + 1) * b"-"
-    nested = QUOTE[NESTED:CHAIN] + struct.pack("<HI", 5, len(long_chain)) + long_chain
-    data = QUOTE[SIGNATURE_DATA:OUTER] + struct.pack("<HI", 6, len(nested)) + nested
-    with pytest.raises(LimitExceededError) as caught:
-        parse_tdx_quote(QUOTE[:V4_LENGTH] + struct.pack("<I", len(data)) + data)
-    assert caught.value.reason == "tdx_quote.chain"
+def test_parse_quote_caps_the_whole_and_its_parts() -> None:
+    longest = with_certification(bytes(1024), 12 * 1024 * b"-")
+    certification = parse_tdx_quote(longest.ljust(16 * 1024, b"\0")).certification
+    assert len(certification.authentication_data) == 1024
+    assert len(certification.chain_pem) == 12 * 1024
+    for data, reason in (
+        (longest.ljust(16 * 1024 + 1, b"\0"), "tdx_quote.length"),
+        (with_certification(bytes(1025), b"-"), "tdx_quote.qe_authentication"),
+        (with_certification(b"", (12 * 1024 + 1) * b"-"), "tdx_quote.chain"),
+    ):
+        with pytest.raises(LimitExceededError) as caught:
+            parse_tdx_quote(data)
+        assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize("length", [383, 385])

@@ -25,18 +25,25 @@ def test_sealed_secret_names_a_resource_and_the_key_that_vouches_for_it() -> Non
     ("text", "reason"),
     [
         pytest.param(seal().removeprefix("sealed."), WHERE, id="prefix"),
+        pytest.param(seal().replace("sealed.", "opened."), WHERE, id="another-prefix"),
         pytest.param(seal() + ".x", WHERE, id="parts"),
         pytest.param(seal() + "AA", WHERE, id="long-signature"),
         pytest.param(seal() + "=", WHERE, id="padding"),
         pytest.param(seal(HEADER | {"alg": "none"}), f"{WHERE}.header", id="alg"),
         pytest.param(seal(HEADER | {"kid": "key.jwk"}), f"{WHERE}.header", id="local-key"),
         pytest.param(seal(HEADER | {"jwk": {}}), f"{WHERE}.header.members", id="own-key"),
-        pytest.param(seal(payload=PAYLOAD | {"type": "envelope"}), f"{WHERE}.payload", id="type"),
+        pytest.param(seal(payload={"type": "envelope"}), f"{WHERE}.payload", id="cloud-key"),
+        pytest.param(seal(payload=PAYLOAD | {"type": "other"}), f"{WHERE}.payload", id="type"),
         pytest.param(seal(payload=PAYLOAD | {"provider": "aws"}), f"{WHERE}.payload", id="cloud"),
         pytest.param(seal(payload=PAYLOAD | {"version": "0.2.0"}), f"{WHERE}.payload", id="new"),
         pytest.param(seal(payload=PAYLOAD | {"name": "x"}), f"{WHERE}.payload", id="name"),
         pytest.param(
             seal(payload=PAYLOAD | {"annotations": {"a": 1}}), f"{WHERE}.payload", id="annotation"
+        ),
+        pytest.param(
+            seal(payload=PAYLOAD | {"provider_settings": {"a": 1}}),
+            f"{WHERE}.payload",
+            id="provider-settings",
         ),
         pytest.param(
             seal(payload={"type": "vault"}), f"{WHERE}.payload.members", id="missing-members"

@@ -18,6 +18,7 @@ from guest_owner.kbs.passports.issuer import (
     parse_issuer,
 )
 from guest_owner.kbs.passports.key_set import (
+    MAX_KID_BYTES,
     Algorithm,
     IssuerKey,
     encode_key_set,
@@ -143,7 +144,6 @@ UNKNOWN_CERTIFICATE = base64.b64encode(
         ([1], "issuer.keys.type"),
         ([key(kid=None)], "issuer.keys.kid"),
         ([key(kid="")], "issuer.keys.kid"),
-        ([key(kid="k" * 300)], "issuer.keys.kid"),
         ([key(kty="oct", k="c2VjcmV0")], "issuer.keys.kty"),
         ([key(kty="EC")], "issuer.keys.kty"),
         ([key(use="enc")], "issuer.keys.kty"),
@@ -156,6 +156,9 @@ UNKNOWN_CERTIFICATE = base64.b64encode(
         ([key(n=None)], "issuer.keys.x5c"),
         ([key(n=None, x5c=None)], "issuer.keys.x5c"),
         ([key(n=None, x5c=[])], "issuer.keys.x5c"),
+        ([key(n=None, x5c="MIIE")], "issuer.keys.x5c"),
+        ([key(n=None, x5c=[1])], "issuer.keys.x5c"),
+        ([key(kid="k" * (MAX_KID_BYTES + 1))], "issuer.keys.kid"),
         ([key(n=None, x5c=[EC_CERTIFICATE])], "issuer.keys.x5c"),
         ([key(n=None, x5c=[UNKNOWN_CERTIFICATE])], "issuer.keys.x5c"),
     ],

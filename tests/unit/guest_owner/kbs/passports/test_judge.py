@@ -204,7 +204,14 @@ def test_signed_launch_needs_a_registered_key() -> None:
     issuer = azure_issuer(tables=SNP_TABLE + terms)
     assert judge(kind.token(**launch), issuer)
     assert judge(kind.token(), issuer)
-    assert failed(kind.token(**launch | {"x-ms-sevsnpvm-guestsvn": 1}), issuer) == {"snp.guest_svn"}
+    for member, value, claim in (
+        ("guestsvn", 1, "snp.guest_svn"),
+        ("guestsvn", None, "snp.guest_svn"),
+        ("familyId", None, "snp.family_id"),
+        ("imageId", None, "snp.image_id"),
+    ):
+        token = kind.token(**launch | {f"x-ms-sevsnpvm-{member}": value})
+        assert failed(token, issuer) == {claim}
 
 
 def test_smt_is_open_only_where_the_owner_allows_it() -> None:
