@@ -4,18 +4,17 @@ Everything that comes from the guest is a hostile guest's: what is written becau
 the container's log, bytes of the sealed log) has a limit.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
-from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
 from host_runtime.guest import EndReason, Guest, Progress
+from host_runtime.oci_runtime.sealed_logs import Keep, SealedLog
 from host_runtime.oci_runtime.wishes import Wishes
 from host_runtime.qemu import UserNetwork
 from host_runtime.rpc_client import CallRefusedError, GuestClient, GuestState, NetworkOffer
@@ -39,8 +38,7 @@ class GuestHost:
     Args:
         network: the guest's, if it has one.
         grace_seconds: how long containers may take to stop.
-        sealed_log: a file that is not there yet.
-        sealed_log_bytes: at most so many of it.
+        sealed_log: of this boot.
         say: told what happens to the guest.
     """
 
@@ -51,8 +49,7 @@ class GuestHost:
         *,
         network: UserNetwork | None,
         grace_seconds: int,
-        sealed_log: Path,
-        sealed_log_bytes: int,
+        sealed_log: SealedLog,
         say: Progress,
     ) -> None:
         self.last: GuestState | None = None
@@ -62,7 +59,6 @@ class GuestHost:
         self._network = network
         self._grace_seconds = grace_seconds
         self._sealed_log = sealed_log
-        self._sealed_log_bytes = sealed_log_bytes
         self._say = say
         self._over = threading.Event()
 
@@ -124,24 +120,20 @@ class GuestHost:
 
     def _collect(self) -> None:
         try:
-            # Nobody else's to read or write, whatever umask the engine has.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            with os.fdopen(os.open(self._sealed_log, flags, 0o600), "wb", 0) as output:
-                self._collect_into(output)
+            with self._sealed_log.opened(self._say) as keep:
+                self._collect_into(keep)
         except OSError as error:
-            self._say(f"the sealed log is not kept any more: {self._sealed_log}: {error.strerror}")
+            path = self._sealed_log.path
+            self._say(f"the sealed log is not kept any more: {path}: {error.strerror}")
 
-    def _collect_into(self, output: BinaryIO) -> None:
-        cursor, left = 0, self._sealed_log_bytes
+    def _collect_into(self, keep: Keep) -> None:
+        cursor = 0
         with self._guest.client() as client:
             while not self._over.is_set():
                 with suppress(CcinitError):  # not up yet, or gone
                     for chunk in client.collect(cursor):
-                        left -= len(chunk.blob)
-                        if left < 0:
-                            self._say("the sealed log has reached its limit: no more is kept")
+                        if not keep(chunk.blob):
                             return
-                        _write_all(output, chunk.blob)
                         cursor = chunk.next_cursor
                     return
                 self._over.wait(_RETRY_SECONDS)
@@ -186,13 +178,6 @@ class GuestHost:
     def _offer(self, client: GuestClient) -> None:
         if self._network is not None:
             client.offer_network(user_network_offer(self._network))
-
-
-def _write_all(output: BinaryIO, data: bytes) -> None:
-    """Write without a buffer: what finds no room now is not tried once more when it is closed."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[output.write(rest) :]
 
 
 def user_network_offer(network: UserNetwork) -> NetworkOffer:

@@ -29,6 +29,7 @@ from host_runtime.oci_runtime.guest_choice import choose_guest
 from host_runtime.oci_runtime.life_start import started_life
 from host_runtime.oci_runtime.operator_config import OperatorConfig
 from host_runtime.oci_runtime.pod_member import require_member, require_same_guest
+from host_runtime.oci_runtime.sealed_logs import sealed_log_name
 from host_runtime.oci_runtime.signals import choose_member_signal, choose_signal
 from host_runtime.oci_runtime.supervisor import GuestPlan
 from host_runtime.oci_runtime.wishes import START_SIGNAL
@@ -84,7 +85,7 @@ class Runtime:
                 "bundle.kubernetes", f"sandbox {record.sandbox!r:.80} as container {record.id}"
             )
         choice = choose_guest(asked.annotations, config)
-        log_name = f"{record.id}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.sealed"
+        log_name = sealed_log_name(record.id, datetime.now(UTC))
         with (
             self._new(record) as container,
             make_disks(container.folder, choice, config) as disks,
@@ -97,6 +98,7 @@ class Runtime:
                 stop_grace_seconds=config.stop_grace_seconds,
                 sealed_log=str(config.log_folder / log_name),
                 sealed_log_bytes=config.allow.sealed_log_bytes,
+                all_sealed_logs_bytes=config.allow.all_sealed_logs_bytes,
             )
             plan.write(container.folder)
             with started_life(supervisor.MODULE, container.folder, disks.descriptors) as pid:

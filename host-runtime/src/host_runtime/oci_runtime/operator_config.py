@@ -23,6 +23,7 @@ _MIB: Final = 1 << 20
 _MAX_MEMORY_MIB: Final = 1 << 24
 _MAX_VCPUS: Final = 4096
 _MAX_BYTES: Final = 1 << 50
+_ALL_LOGS_BYTES: Final = 16 << 30
 _MAX_WORDS: Final = 64
 # Given by the runtime for each container, or of no use to it.
 _NOT_FOR_THE_FILE: Final = (
@@ -74,6 +75,7 @@ class Allowance:
         folders: files that annotations name lie below one of these.
         scratch_bytes: of all scratch disks of one guest together, chosen or not.
         sealed_log_bytes: of one boot; what comes after is left in the guest.
+        all_sealed_logs_bytes: of all boots together; the oldest that are over go.
     """
 
     choices: frozenset[Choice]
@@ -82,6 +84,7 @@ class Allowance:
     vcpus: int
     scratch_bytes: int
     sealed_log_bytes: int
+    all_sealed_logs_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,14 +175,21 @@ def _read_defaults(fields: Fields) -> Defaults:
 
 
 def _read_allow(fields: Fields) -> Allowance:
+    sealed_log_bytes = fields.integer(
+        "sealed_log_bytes", low=_MIB, high=_MAX_BYTES, default=256 * _MIB
+    )
     return Allowance(
         choices=frozenset(fields.choices("annotations", Choice)),
         folders=tuple(_absolute(text, "runtime.allow.folders") for text in fields.texts("folders")),
         memory_mib=fields.integer("memory_mib", low=1, high=_MAX_MEMORY_MIB, default=1024),
         vcpus=fields.integer("vcpus", low=1, high=_MAX_VCPUS, default=1),
         scratch_bytes=fields.integer("scratch_bytes", low=0, high=_MAX_BYTES),
-        sealed_log_bytes=fields.integer(
-            "sealed_log_bytes", low=_MIB, high=_MAX_BYTES, default=256 * _MIB
+        sealed_log_bytes=sealed_log_bytes,
+        all_sealed_logs_bytes=fields.integer(
+            "all_sealed_logs_bytes",
+            low=sealed_log_bytes,
+            high=_MAX_BYTES,
+            default=max(_ALL_LOGS_BYTES, sealed_log_bytes),
         ),
     )
 

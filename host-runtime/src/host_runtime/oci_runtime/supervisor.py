@@ -18,6 +18,7 @@ from host_runtime.oci_runtime.life import Creator, live
 from host_runtime.oci_runtime.network_namespace import enter_network_namespace
 from host_runtime.oci_runtime.operator_config import parse_boot_options
 from host_runtime.oci_runtime.pod_log import pod_log
+from host_runtime.oci_runtime.sealed_logs import SealedLog
 from host_runtime.oci_runtime.wishes import Wishes
 from measured_boot.command_line.files import write_whole
 
@@ -42,6 +43,7 @@ class GuestPlan:
     stop_grace_seconds: int
     sealed_log: str
     sealed_log_bytes: int
+    all_sealed_logs_bytes: int
 
     def write(self, folder: Path) -> None:
         """Leave the plan in a container's folder."""
@@ -76,8 +78,11 @@ def _supervise(container: Container, creator: Creator) -> int:
                 wishes,
                 network=config.network,
                 grace_seconds=plan.stop_grace_seconds,
-                sealed_log=Path(plan.sealed_log),
-                sealed_log_bytes=plan.sealed_log_bytes,
+                sealed_log=SealedLog(
+                    path=Path(plan.sealed_log),
+                    most_bytes=plan.sealed_log_bytes,
+                    all_bytes=plan.all_sealed_logs_bytes,
+                ),
                 say=say,
             )
             end = host.accompany()

@@ -15,6 +15,7 @@ from ccinit.errors import PeerError
 from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
 from host_runtime.guest import EndReason
 from host_runtime.oci_runtime.guest_host import GuestHost
+from host_runtime.oci_runtime.sealed_logs import SealedLog
 from host_runtime.oci_runtime.wishes import Wishes
 from host_runtime.qemu import UserNetwork
 from host_runtime.rpc_client import CallRefusedError, GuestState, NetworkOffer, SealedChunk
@@ -120,8 +121,7 @@ def accompany(
         wishes or Wishes(),
         network=network,
         grace_seconds=7,
-        sealed_log=log,
-        sealed_log_bytes=log_bytes,
+        sealed_log=SealedLog(path=log, most_bytes=log_bytes, all_bytes=1 << 20),
         say=said.append,
     )
     assert host.accompany() is EndReason.RESET

@@ -23,6 +23,7 @@ def test_little_is_enough_and_allows_nothing() -> None:
     )
     assert config.allow.choices == frozenset()
     assert config.allow.folders == ()
+    assert config.allow.all_sealed_logs_bytes == 64 * config.allow.sealed_log_bytes
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,11 @@ def test_little_is_enough_and_allows_nothing() -> None:
         ('log_folder = "/srv/sealed"', 'log_folder = "sealed"', "runtime.log_folder"),
         ('folders = ["/srv/allowed"]', 'folders = ["allowed"]', "runtime.allow.folders"),
         ("scratch_bytes = 2147483648\n", "", "runtime.allow.scratch_bytes"),
+        (
+            "scratch_bytes = 2147483648\n",
+            "scratch_bytes = 1\nall_sealed_logs_bytes = 268435455\n",  # less than one may have
+            "runtime.allow.all_sealed_logs_bytes",
+        ),
         ('"--tpm", "/srv/tpm"', '"--tmp", "/srv/tpm"', "runtime.image.boot"),
         ('"--tpm", "/srv/tpm"', '"--tpm", "/srv/tpm", "more"', "runtime.image.boot"),
         ('"--network", "open"', '"--network", "any"', "runtime.image.boot"),

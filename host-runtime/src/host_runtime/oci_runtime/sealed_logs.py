@@ -1,0 +1,131 @@
+"""Sealed logs of all boots in one folder: each bounded, and all of them together.
+
+A Pod that is restarted over and over leaves one each time. Beyond the bound whole logs of boots
+that are over go, the oldest first: half of one could not be unsealed. Whoever writes one has it
+locked, so no log goes that is being written.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from host_runtime.guest import Progress
+
+_NAME: Final = re.compile(r".+-([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)\.sealed")
+_STEP_BYTES: Final = 4 << 20
+
+Keep = Callable[[bytes], bool]
+"""Writes a piece of the log; False, with words: no more is kept."""
+
+
+def sealed_log_name(container: str, begun: datetime) -> str:
+    """Return the name of a boot's log; `begun` is in UTC."""
+    return f"{container}-{begun:%Y%m%dT%H%M%S.%fZ}.sealed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedLog:
+    """The log of one boot.
+
+    Attributes:
+        path: a file that is not there yet, named by `sealed_log_name`.
+        most_bytes: of this log.
+        all_bytes: of all logs in its folder.
+    """
+
+    path: Path
+    most_bytes: int
+    all_bytes: int
+
+    @contextmanager
+    def opened(self, say: Progress) -> Iterator[Keep]:
+        """Give what writes the log; it is this process's until the caller is done.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with _locked(self.path.parent):
+            # Nobody else's to read or write, whatever umask the engine has.
+            descriptor = os.open(self.path, flags, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        written = room = 0
+
+        def keep(data: bytes) -> bool:
+            nonlocal written, room
+            if written + len(data) > self.most_bytes:
+                say("the sealed log has reached its limit: no more is kept")
+                return False
+            if len(data) > room:
+                room = min(max(_STEP_BYTES, len(data)), self.most_bytes - written)
+                if not self._make_room(room, say):
+                    say("the sealed logs of guests that run have reached the limit of all of them")
+                    return False
+            _write_all(output, data)
+            written, room = written + len(data), room - len(data)
+            return True
+
+        with os.fdopen(descriptor, "wb", 0) as output:
+            yield keep
+
+    def _make_room(self, wanted_bytes: int, say: Progress) -> bool:
+        """Drop logs until so many bytes more are within the bound; return whether they are."""
+        with _locked(self.path.parent):
+            logs = sorted(_list_logs(self.path.parent))
+            total = wanted_bytes + sum(size for _, _, size in logs)
+            for _, path, size in logs:
+                if total <= self.all_bytes:
+                    break
+                if _is_over(path):
+                    path.unlink(missing_ok=True)  # its owner may have fetched it meanwhile
+                    total -= size
+                    say(f"dropped the sealed log {path.name}: all together reached their limit")
+        return total <= self.all_bytes
+
+
+def _list_logs(folder: Path) -> Iterator[tuple[str, Path, int]]:
+    """Yield time, path and size of each log."""
+    for entry in os.scandir(folder):
+        match = _NAME.fullmatch(entry.name)
+        with suppress(FileNotFoundError):  # gone meanwhile
+            if match is not None and entry.is_file(follow_symlinks=False):
+                yield match[1], Path(entry.path), entry.stat(follow_symlinks=False).st_size
+
+
+def _is_over(path: Path) -> bool:
+    """Whether nobody writes a log, as far as this process may know."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time make or drop logs."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(output: BinaryIO, data: bytes) -> None:
+    """Write without a buffer: what finds no room now is not tried once more when it is closed."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[output.write(rest) :]

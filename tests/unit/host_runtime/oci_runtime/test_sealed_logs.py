@@ -1,0 +1,101 @@
+"""Sealed logs of many boots stay within one bound: the oldest go, whole, and it is told."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from host_runtime.oci_runtime.sealed_logs import SealedLog, sealed_log_name
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+MOST = 1000
+
+
+def log_of(folder: Path, name: str, hours: int, *, all_bytes: int = 3000) -> SealedLog:
+    path = folder / sealed_log_name(name, NOW + timedelta(hours=hours))
+    return SealedLog(path=path, most_bytes=MOST, all_bytes=all_bytes)
+
+
+def left_by(folder: Path, name: str, hours: int, size: int) -> Path:
+    """A log of a boot that is over."""
+    path = log_of(folder, name, hours).path
+    path.write_bytes(bytes(size))
+    return path
+
+
+@contextmanager
+def written_by_another(path: Path) -> Iterator[None]:
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def test_oldest_logs_go_whole_and_are_named(tmp_path: Path) -> None:
+    first = left_by(tmp_path, "z-pod", 1, 900)  # by its time, not by its name or how it was touched
+    os.utime(first)
+    second = left_by(tmp_path, "a", 2, 900)
+    third = left_by(tmp_path, "m", 3, 900)
+    log, said = log_of(tmp_path, "new", 4), list[str]()
+    with log.opened(said.append) as keep:
+        assert said == []  # nothing goes for a log that has nothing in it yet
+        assert keep(b"x" * 600)
+        assert keep(b"y" * 300)
+    assert said == [f"dropped the sealed log {first.name}: all together reached their limit"]
+    assert {path.name for path in tmp_path.iterdir()} == {second.name, third.name, log.path.name}
+    assert log.path.read_bytes() == b"x" * 600 + b"y" * 300
+
+
+def test_log_that_is_written_stays_and_a_later_one_goes(tmp_path: Path) -> None:
+    first, second = left_by(tmp_path, "a", 1, 1500), left_by(tmp_path, "b", 2, 900)
+    said: list[str] = []
+    with written_by_another(first), log_of(tmp_path, "c", 3).opened(said.append) as keep:
+        assert keep(bytes(900))
+    assert first.exists()
+    assert not second.exists()
+    assert len(said) == 1
+
+
+def test_logs_that_are_all_written_leave_no_room_for_more(tmp_path: Path) -> None:
+    first, said = left_by(tmp_path, "a", 1, 2500), list[str]()
+    with ExitStack() as stack:
+        stack.enter_context(written_by_another(first))
+        keep = stack.enter_context(log_of(tmp_path, "b", 2).opened(said.append))
+        assert not keep(bytes(600))
+    assert said == ["the sealed logs of guests that run have reached the limit of all of them"]
+    assert first.stat().st_size == 2500
+    with log_of(tmp_path, "c", 3).opened(said.append) as keep:  # once that guest is gone
+        assert keep(bytes(600))
+    assert not first.exists()
+
+
+def test_one_log_has_a_limit_of_its_own(tmp_path: Path) -> None:
+    said: list[str] = []
+    with log_of(tmp_path, "a", 1).opened(said.append) as keep:
+        assert keep(bytes(MOST))
+        assert not keep(b"x")
+    assert said == ["the sealed log has reached its limit: no more is kept"]
+
+
+def test_what_is_no_log_of_ours_is_never_dropped(tmp_path: Path) -> None:
+    others = ("notes.txt", "a.sealed", "a-20261126.sealed", "a-20261126T120000.000000Z.sealed.old")
+    for name in others:
+        (tmp_path / name).write_bytes(bytes(5000))
+    link = tmp_path / sealed_log_name("link", NOW)
+    link.symlink_to(tmp_path / "notes.txt")
+    said: list[str] = []
+    with log_of(tmp_path, "b", 2).opened(said.append) as keep:
+        assert keep(bytes(900))
+    assert said == []
+    assert all((tmp_path / name).stat().st_size == 5000 for name in others)
+    assert link.is_symlink()
+
+
+def test_log_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    path = left_by(tmp_path, "a", 1, 5)
+    with pytest.raises(FileExistsError), log_of(tmp_path, "a", 1).opened(pytest.fail):
+        pass
+    assert path.read_bytes() == bytes(5)
