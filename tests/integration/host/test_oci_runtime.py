@@ -156,7 +156,8 @@ raise SystemExit(cli.main())
 
 def test_namespace_that_is_none_is_an_error_of_create(engine: Engine) -> None:
     config = podman_config(**{INITDATA: encode_annotation(make_document())})
-    for path in ("/dev/null", "/run/netns/ccinit-none"):
+    os.mkfifo(engine.folder / "pipe")  # nobody waits for a writer
+    for path in ("/dev/null", "/run/netns/ccinit-none", f"{engine.folder}/pipe", "/etc/hostname"):
         config["linux"]["namespaces"] = [{"type": "network", "path": path}]
         assert engine.refused("create", "-b", str(engine.bundle(config)), "a") == "bundle.network"
         assert list((engine.folder / "state").iterdir()) == []

@@ -15,10 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Never
 
-from ccinit.errors import CcinitError, ConfigError
+from ccinit.errors import CcinitError, ConfigError, FormatError, LimitExceededError
 from host_runtime.oci_runtime.bundle import SPEC_VERSION
 from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.lifecycle import Runtime
+from host_runtime.oci_runtime.opened_file import read_regular
 from host_runtime.oci_runtime.operator_config import (
     DEFAULT_PATH,
     MAX_CONFIG_BYTES,
@@ -27,7 +28,6 @@ from host_runtime.oci_runtime.operator_config import (
 )
 from host_runtime.oci_runtime.signals import parse_signal
 from measured_boot.command_line.errors import describe_error, run_command
-from measured_boot.command_line.files import reading
 
 PROGRAM: Final = "ccinit-runtime"
 _DISTRIBUTION: Final = "ccinit-host-runtime"
@@ -111,11 +111,13 @@ def _refuse(options: argparse.Namespace, _runtime: Runtime) -> None:
 
 def _read_operator_config(path: Path) -> OperatorConfig:
     """Read the operator's file; whatever is wrong with it begins with its name."""
+    document = read_regular(path, MAX_CONFIG_BYTES, "runtime.file")
+    if len(document) > MAX_CONFIG_BYTES:
+        raise LimitExceededError("file.length", f"{path}: more than {MAX_CONFIG_BYTES} bytes")
     try:
-        with reading(path, MAX_CONFIG_BYTES) as document:
-            return parse_operator_config(document)
-    except ConfigError as error:
-        raise ConfigError(error.reason, f"{path}: {error.detail}") from error
+        return parse_operator_config(document)
+    except (ConfigError, FormatError) as error:
+        raise type(error)(error.reason, f"{path}: {error.detail}") from error
 
 
 def _log(options: argparse.Namespace, text: str) -> None:
@@ -126,8 +128,11 @@ def _log(options: argparse.Namespace, text: str) -> None:
     line = f"{now} error: {text}"
     if options.log_format == "json":
         line = json.dumps({"level": "error", "msg": text, "time": now})
-    with suppress(OSError), options.log.open("a") as file:  # on standard error there is the text
-        file.write(f"{line}\n")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    with suppress(OSError):  # on standard error there is the text
+        descriptor = os.open(options.log, flags | os.O_NONBLOCK, 0o666)  # a pipe without a reader
+        with os.fdopen(descriptor, "a") as file:
+            file.write(f"{line}\n")
 
 
 def _signal(text: str) -> int:

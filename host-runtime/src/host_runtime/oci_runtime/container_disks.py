@@ -15,7 +15,7 @@ from typing import Final
 from ccinit.errors import LimitExceededError
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, encode_device_image
 from host_runtime.oci_runtime.guest_choice import READ_ONLY, GuestChoice, read_scratch_sizes
-from host_runtime.oci_runtime.opened_file import descriptor_path, opened_inside
+from host_runtime.oci_runtime.opened_file import descriptor_path, opened_inside, read_regular
 from host_runtime.oci_runtime.operator_config import OperatorConfig, parse_boot_options
 from host_runtime.tee_options import TeeKind
 
@@ -116,8 +116,7 @@ def _read_document(path: Path, config: OperatorConfig) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        document = file.read(MAX_DOCUMENT_BYTES + 1)
+    document = read_regular(path, MAX_DOCUMENT_BYTES, "annotation.file")
     if len(document) > MAX_DOCUMENT_BYTES:
         raise LimitExceededError("annotation.initdata", f"{path}: more than a document may have")
     return document

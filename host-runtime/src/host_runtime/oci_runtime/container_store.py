@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import signal
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -194,9 +195,10 @@ class ContainerStore:
         """Make a container, locked; it is removed again if the caller fails.
 
         Raises:
-            ConfigError: `container.exists`.
+            ConfigError: `container.exists`; `container.root`: others may write in the store.
         """
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._require_own()
         folder = Path(tempfile.mkdtemp(prefix=_NEW, dir=self.root))
         lock = _open(folder)
         try:
@@ -217,7 +219,7 @@ class ContainerStore:
         """Give a container to one command at a time.
 
         Raises:
-            ConfigError: `container.unknown`.
+            ConfigError: `container.unknown`; `container.root`, as in `new`.
             DeadlineError: `container.busy`: another command works on it.
         """
         deadline = time.monotonic() + _LOCK_SECONDS
@@ -238,7 +240,7 @@ class ContainerStore:
         """Return a container's record and status; nobody waits for it.
 
         Raises:
-            ConfigError: `container.unknown`.
+            ConfigError: `container.unknown`; `container.root`, as in `new`.
         """
         descriptor = self._open_named(name)
         try:
@@ -271,8 +273,16 @@ class ContainerStore:
                 raise ConfigError("container.exists", f"container {name} exists already") from error
             raise
 
+    def _require_own(self) -> None:
+        """Refuse a store in which another user could put a container: we signal whom it names."""
+        status = self.root.stat()
+        is_shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if is_shared or status.st_uid not in {0, os.geteuid()}:
+            raise ConfigError("container.root", f"{self.root}: other users may write there")
+
     def _open_named(self, name: str) -> int:
         try:
+            self._require_own()
             return _open(self.root / name)
         except FileNotFoundError:
             raise _unknown(name) from None

@@ -27,6 +27,7 @@ from host_runtime.oci_runtime.container_state import (
 from host_runtime.oci_runtime.container_store import FILE_MODE, Container, ContainerStore
 from host_runtime.oci_runtime.guest_choice import choose_guest
 from host_runtime.oci_runtime.life_start import started_life
+from host_runtime.oci_runtime.opened_file import read_regular
 from host_runtime.oci_runtime.operator_config import OperatorConfig
 from host_runtime.oci_runtime.pod_member import require_member, require_same_guest
 from host_runtime.oci_runtime.sealed_logs import sealed_log_name
@@ -56,13 +57,13 @@ class Runtime:
 
         Raises:
             ConfigError, FormatError, LimitExceededError: as `parse_bundle`, `choose_guest`,
-                `make_disks`; `container.id`, `container.exists`; of a pod's container as
-                `require_member`, `require_same_guest`; `sandbox.state`: its guest does not run.
+                `make_disks`; `bundle.file`: `config.json` is no regular one; `container.id`,
+                `container.exists`; of a pod's container as `require_member`,
+                `require_same_guest`; `sandbox.state`: its guest does not run.
             ChildError: the guest does not boot, with the reason for it.
         """
         folder = Path(os.path.realpath(bundle, strict=True))  # `resolve`: a circle is no OSError
-        with (folder / CONFIG_FILE).open("rb") as file:
-            asked = parse_bundle(file.read(MAX_CONFIG_BYTES + 1))
+        asked = parse_bundle(read_regular(folder / CONFIG_FILE, MAX_CONFIG_BYTES, "bundle.file"))
         record = ContainerRecord(
             id=parse_id(name),
             bundle=str(folder),

@@ -6,9 +6,11 @@ rules for the container hold for the guest. `setns(2)`, `unshare(2)`; Python has
 
 import ctypes
 import os
+from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
+from host_runtime.oci_runtime.opened_file import open_regular
 
 _CLONE_NEWNET: Final = 0x40000000
 
@@ -27,7 +29,7 @@ def enter_network_namespace(path: str | None) -> None:
         _check(_libc.unshare(_CLONE_NEWNET), "a new network namespace")
         return
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_regular(Path(path), "bundle.network")  # as files of nsfs are
     except OSError as error:
         raise ConfigError("bundle.network", f"{path}: {error.strerror}") from error
     try:

@@ -34,6 +34,35 @@ def opened_inside(path: Path, folders: Sequence[Path]) -> Iterator[int]:
         os.close(descriptor)
 
 
+def open_regular(path: Path, reason: str) -> int:
+    """Return a descriptor to read a regular file by; a pipe is not waited for, no device touched.
+
+    Raises:
+        ConfigError: `reason`, it is no such file.
+        OSError: with its name, it cannot be opened.
+    """
+    try:
+        found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(found).st_mode):
+                raise ConfigError(reason, f"{path} is no regular file")
+            return os.open(descriptor_path(found), os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(found)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def read_regular(path: Path, max_bytes: int, reason: str) -> bytes:
+    """Return a regular file's content, and one byte more than `max_bytes` if there is more.
+
+    Raises:
+        ConfigError, OSError: as `open_regular`.
+    """
+    with os.fdopen(open_regular(path, reason), "rb") as file:
+        return file.read(max_bytes + 1)
+
+
 def descriptor_path(descriptor: int) -> Path:
     """Return the name of what is open for whoever has the descriptor, here or inherited."""
     return Path(f"/proc/self/fd/{descriptor}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -226,8 +227,48 @@ def test_error_in_the_operators_file_names_the_file(
 def test_operators_file_without_an_end_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(tmp_path, "--config", "/dev/zero", "create", "a") == 1
+    path = tmp_path / "runtime.toml"
+    path.touch()
+    os.truncate(path, 1 << 30)
+    assert run(tmp_path, "--config", str(path), "create", "a") == 1
     assert capsys.readouterr().err.endswith("[file.length]\n")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("runtime.toml", "runtime.file"), ("config.json", "bundle.file")]
+)
+def test_file_that_is_none_is_refused_and_not_waited_for(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    reason: str,
+    make: Callable[[Path], object],
+) -> None:
+    (tmp_path / "runtime.toml").write_text(operator_toml(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    create = ("--config", f"{tmp_path}/runtime.toml", "create", "-b", str(tmp_path), "a")
+    assert run(tmp_path, *create) == 1
+    assert "[bundle.version]" in capsys.readouterr().err
+    (tmp_path / name).unlink()
+    make(tmp_path / name)
+    assert run(tmp_path, *create) == 1
+    assert capsys.readouterr().err == (
+        f"ccinit-runtime: {tmp_path}/{name} is no regular file [{reason}]\n"
+    )
+
+
+def test_log_that_is_a_pipe_without_a_reader_is_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert run(tmp_path, "--log", str(pipe), "state", "a") == 1
+    assert "container a does not exist" in capsys.readouterr().err
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert run(tmp_path, "--log", str(pipe), "state", "a") == 1
+    assert b"container a does not exist" in os.read(reader, 200)
+    os.close(reader)
 
 
 def test_bundle_whose_links_lead_in_a_circle_is_told_in_the_engines_log(tmp_path: Path) -> None:

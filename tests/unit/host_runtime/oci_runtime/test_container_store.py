@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -273,3 +274,22 @@ def test_name_that_is_a_link_is_no_container(store: ContainerStore, tmp_path: Pa
     with pytest.raises(OSError, match="b"):
         store.look("b")
     assert Container(folder=store.root / "a").record() == RECORD
+
+
+@pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o770, 0), (0o700, 12345)])
+def test_store_that_others_may_write_in_is_refused(
+    store: ContainerStore, mode: int, owner: int
+) -> None:
+    """Another could put a container there, whose life is a process of somebody else."""
+    with store.new(RECORD):
+        pass
+    assert store.look("a") == (RECORD, Status.STOPPED)
+    store.root.chmod(mode)
+    shutil.chown(store.root, owner)
+    for use in (store.new(RECORD), store.lock("a")):
+        with pytest.raises(CcinitError) as error, use:
+            pytest.fail("a container of anybody's")
+        assert error.value.reason == "container.root"
+    with pytest.raises(CcinitError, match="other users may write there"):
+        store.look("a")
+    assert names(store) == ["a"]
