@@ -179,6 +179,19 @@ def test_namespace_of_the_engine_is_where_the_machine_runs(engine: Engine) -> No
     assert end(pid, lambda: engine.done("delete", "-f", "a")) == -signal.SIGKILL
 
 
+def test_oom_score_of_the_bundle_is_that_of_the_machine(engine: Engine) -> None:
+    config = podman_config(**{INITDATA: DOCUMENT})
+    config["linux"]["namespaces"] = []
+    config["process"]["oomScoreAdj"] = 700
+    pid_file = engine.folder / "a.pid"
+    bundle = str(engine.bundle(config))
+    engine.done("create", "-b", bundle, "--pid-file", str(pid_file), "a")
+    pid = int(pid_file.read_text())
+    for each in (pid, qemu_of(pid)):
+        assert Path(f"/proc/{each}/oom_score_adj").read_text() == "700\n"
+    assert end(pid, lambda: engine.done("delete", "-f", "a")) == -signal.SIGKILL
+
+
 def test_process_with_the_pid_of_one_that_is_gone_is_not_touched(engine: Engine) -> None:
     """As after a crash of the host: the record is there, its pid is another's by now."""
     pid = engine.create("a")

@@ -1,7 +1,8 @@
 """What an OCI bundle says, as far as a guest can honour it. Pure.
 
 The pod is the one of the measured document, so the bundle's process, root, mounts and resources
-have no effect; engines always send them. What would be missed silently and matters to whoever asked
+have no effect (but for the OOM score, which is for the host's process that is the container);
+engines always send them. What would be missed silently and matters to whoever asked
 for it (a terminal, hooks, devices, another machine) is refused.
 
 Specification: OCI runtime-spec 1.2, `config.md`, `config-linux.md`, `config-vm.md`.
@@ -19,6 +20,7 @@ CONFIG_FILE: Final = "config.json"
 MAX_CONFIG_BYTES: Final = 8 << 20  # an initdata document of 1 MiB, as base64, and as much again
 SPEC_VERSION: Final = "1.2.0"
 _SPEC_MAJOR: Final = "1."
+_MAX_OOM_SCORE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +32,14 @@ class Bundle:
         network_namespace: path of the one that the guest's network leaves through, "" for a new
             and empty one, None for the runtime's own.
         part: which part of a pod it is, if of one.
+        oom_score_adj: how soon the host's kernel ends it where memory is short, -1000 to 1000;
+            None is that of whoever creates it.
     """
 
     annotations: Mapping[str, str]
     network_namespace: str | None
     part: PodPart | None = None
+    oom_score_adj: int | None = None
 
 
 def parse_bundle(data: bytes) -> Bundle:
@@ -57,6 +62,7 @@ def parse_bundle(data: bytes) -> Bundle:
         annotations=annotations,
         network_namespace=_network_namespace(linux),
         part=read_pod_part(annotations),
+        oom_score_adj=_oom_score_adj(_table(config, "process")),
     )
 
 
@@ -116,6 +122,15 @@ def _network_namespace(linux: Mapping[str, Any]) -> str | None:
 def _is_path(text: str) -> bool:
     """Whether the kernel can be given it: without NUL, and Unicode, as not all of JSON is."""
     return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
+
+
+def _oom_score_adj(process: Mapping[str, Any]) -> int | None:
+    value = process.get("oomScoreAdj")
+    if value is None:
+        return None
+    if type(value) is not int or abs(value) > _MAX_OOM_SCORE:
+        raise FormatError("bundle.process", f"oomScoreAdj {value!r:.40}: expected -1000 to 1000")
+    return value
 
 
 def _table(of: Mapping[str, Any], key: str) -> Mapping[str, Any]:

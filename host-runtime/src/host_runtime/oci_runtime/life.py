@@ -61,8 +61,10 @@ def live(
     parser = argparse.ArgumentParser(prog=f"python -m {program}")
     parser.add_argument("folder", type=Path, help="of the container")
     parser.add_argument("--creator", type=int, required=True, metavar="FD", help="socket to it")
+    parser.add_argument("--oom-score-adj", type=int, help="as in the bundle")
     options = parser.parse_args(arguments)
     container = Container(folder=options.folder)
+    _take_oom_score(options.oom_score_adj)
     with socket.socket(fileno=options.creator) as connection:
         creator = Creator(connection)
         try:
@@ -78,6 +80,19 @@ def live(
         with suppress(OSError):  # its folder is gone, or the file system is full
             container.note_end(status)
         return status
+
+
+def _take_oom_score(value: int | None) -> None:
+    """Take what the bundle says of the container's process, and so of QEMU, which inherits it.
+
+    A lower one than before is for those with CAP_SYS_RESOURCE: others do without, and are told.
+    """
+    if value is None:
+        return
+    try:
+        Path("/proc/self/oom_score_adj").write_text(str(value))
+    except OSError as error:
+        say(f"the bundle's OOM score {value} is not taken: {error.strerror}")
 
 
 def say(text: str) -> None:

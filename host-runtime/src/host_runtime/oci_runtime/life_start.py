@@ -17,17 +17,25 @@ _FOLDERS: Final = ("XDG_RUNTIME_DIR", "TMPDIR", "HOME", "XDG_CACHE_HOME")
 
 
 @contextmanager
-def started_life(module: str, folder: Path, descriptors: tuple[int, ...] = ()) -> Iterator[int]:
+def started_life(
+    module: str,
+    folder: Path,
+    descriptors: tuple[int, ...] = (),
+    *,
+    oom_score_adj: int | None = None,
+) -> Iterator[int]:
     """Start a container's life, a program of ours; it is ended if the caller fails.
 
     It inherits `descriptors`. If this process is killed meanwhile, it ends itself: it goes on only
-    once it is told that the caller has done its part.
+    once it is told that the caller has done its part. `oom_score_adj` is the bundle's.
 
     Raises:
         ChildError: it does not begin, with its reason; `process.ended`: it has ended meanwhile.
     """
     ours, its = socket.socketpair()
     command = (*python_command(module), str(folder))
+    if oom_score_adj is not None:
+        command = (*command, f"--oom-score-adj={oom_score_adj}")
     # Engines name folders that nobody has made.
     inherited = {name: os.environ[name] for name in _FOLDERS if os.environ.get(name)}
     inherited = {name: path for name, path in inherited.items() if Path(path).is_dir()}

@@ -74,7 +74,7 @@ class Runtime:
             part = asked.part
             record = replace(record, sandbox=parse_id(part.sandbox), member=part.member)
         if record.member:
-            self._join(record, pid_file)
+            self._join(record, asked, pid_file)
         else:
             self._boot(record, asked, config, pid_file)
 
@@ -102,17 +102,26 @@ class Runtime:
                 all_sealed_logs_bytes=config.allow.all_sealed_logs_bytes,
             )
             plan.write(container.folder)
-            with started_life(supervisor.MODULE, container.folder, disks.descriptors) as pid:
+            with started_life(
+                supervisor.MODULE,
+                container.folder,
+                disks.descriptors,
+                oom_score_adj=asked.oom_score_adj,
+            ) as pid:
                 _write_down(container, record.with_process(pid), pid_file)
 
-    def _join(self, record: ContainerRecord, pid_file: Path | None) -> None:
+    def _join(self, record: ContainerRecord, asked: Bundle, pid_file: Path | None) -> None:
         with self._locked_sandbox(record.sandbox) as sandbox:
             require_same_guest(record.annotations, sandbox.record().annotations)
             document = ContainerDisks(folder=sandbox.folder).document
             require_member(record.member, document.read_bytes())
             with (
                 self.store.new(record) as container,
-                started_life(pod_member_process.MODULE, container.folder) as pid,
+                started_life(
+                    pod_member_process.MODULE,
+                    container.folder,
+                    oom_score_adj=asked.oom_score_adj,
+                ) as pid,
             ):
                 _write_down(container, record.with_process(pid), pid_file)
 

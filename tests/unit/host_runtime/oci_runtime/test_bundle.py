@@ -39,6 +39,15 @@ def test_what_has_no_effect_may_be_missing(left_out: str) -> None:
     assert parse_bundle(encode(config))
 
 
+@pytest.mark.parametrize("value", [-1000, -998, 0, 1000, None])
+def test_oom_score_is_that_of_the_hosts_process(value: int | None) -> None:
+    config = podman_config()
+    config["process"]["oomScoreAdj"] = value
+    assert parse_bundle(encode(config)).oom_score_adj == value
+    del config["process"]["oomScoreAdj"]
+    assert parse_bundle(encode(config)).oom_score_adj is None
+
+
 def test_empty_hooks_and_devices_ask_for_nothing() -> None:
     config = podman_config()
     config["hooks"] = {"prestart": [], "poststop": None}
@@ -61,6 +70,10 @@ def test_empty_hooks_and_devices_ask_for_nothing() -> None:
         ("annotations", {"a": 1}, "bundle.annotations"),
         ("annotations", [], "bundle.annotations"),
         ("process", "x", "bundle.process"),
+        ("process.oomScoreAdj", "0", "bundle.process"),
+        ("process.oomScoreAdj", True, "bundle.process"),
+        ("process.oomScoreAdj", 1001, "bundle.process"),
+        ("process.oomScoreAdj", -1001, "bundle.process"),
         ("linux.devices", {}, "bundle.devices"),
         ("linux.namespaces", ["network"], "bundle.namespaces"),
         ("linux.namespaces", [{"type": "network", "path": 1}], "bundle.namespaces"),
