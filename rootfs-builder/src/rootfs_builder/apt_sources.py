@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError
+from measured_boot.command_line.files import read_text_capped
 
 DEFAULT_KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _MIRROR_LISTS: Final = ("mirror+file://", "mirror+file:", "mirror:file:")
@@ -64,12 +65,12 @@ def read_host_sources(directory: Path = Path("/etc/apt")) -> tuple[AptSource, ..
     sources: list[AptSource] = []
     one_line = directory / "sources.list"
     if one_line.is_file():
-        sources += parse_one_line(one_line.read_text())
+        sources += parse_one_line(read_text_capped(one_line))
     for path in sorted((directory / "sources.list.d").glob("*")):
         if path.suffix == ".sources":
-            sources += parse_deb822(path.read_text())
+            sources += parse_deb822(read_text_capped(path))
         elif path.suffix == ".list":
-            sources += parse_one_line(path.read_text())
+            sources += parse_one_line(read_text_capped(path))
     return tuple(replace(source, uri=_first_mirror(source.uri)) for source in sources)
 
 
@@ -169,7 +170,7 @@ def _first_mirror(uri: str) -> str:
     if scheme is None:
         return uri
     path = Path(uri.removeprefix(scheme))
-    lines = (line.partition("#")[0].split() for line in path.read_text().splitlines())
+    lines = (line.partition("#")[0].split() for line in read_text_capped(path).splitlines())
     mirror = next((words[0] for words in lines if words), None)
     if mirror is None:
         raise ConfigError("apt.sources", f"{path} names no mirror")

@@ -22,7 +22,7 @@ from rootfs_builder.packages.lock_command import (
     renew_wheel_lock,
 )
 from rootfs_builder.packages.source import PackageSource, read_lock
-from rootfs_builder.packages.wheels import parse_requirements
+from rootfs_builder.packages.wheels import read_requirements
 from rootfs_builder.progress import Progress
 from rootfs_builder.publication.builder_key import open_builder_key
 from rootfs_builder.publication.publish import publish
@@ -158,7 +158,7 @@ def _run_image(parsed: argparse.Namespace) -> int:
         sys.stdout.write(f"{report}\n")
     if workspace.project is None:
         DebugToolsBuild(packages=packages, output=output).run()
-    wheels = parse_requirements(workspace.guest_requirements.read_text())
+    wheels = read_requirements(workspace.guest_requirements)
     with exclusive(workspace.image_lock, progress):
         image_id = publish(output, read_lock(workspace), wheels, key)
     sys.stdout.write(f"{image_id}\n")

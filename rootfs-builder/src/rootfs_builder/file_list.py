@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ccinit.errors import FormatError
+from measured_boot.command_line.files import read_text_capped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,4 +51,4 @@ def parse_listed(text: str, where: str) -> tuple[Listed, ...]:
 
 def read_listed(path: Path) -> tuple[Listed, ...]:
     """Return the entries of the list file at `path`."""
-    return parse_listed(path.read_text(encoding="utf-8"), path.name)
+    return parse_listed(read_text_capped(path), path.name)

@@ -257,7 +257,7 @@ def _capture(*command: str) -> str:
 def _read_key(path: Path) -> str:
     try:
         return (path / _KEY_FILE).read_text().strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return ""
 
 

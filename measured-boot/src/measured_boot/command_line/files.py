@@ -15,6 +15,7 @@ from typing import Final
 from ccinit.errors import FormatError, LimitExceededError
 
 MAX_KEY_BYTES: Final = 64 * 1024
+MAX_TEXT_BYTES: Final = 16 << 20
 
 
 def read_capped(path: Path, max_bytes: int) -> bytes:
@@ -32,6 +33,19 @@ def read_capped(path: Path, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise LimitExceededError("file.length", f"{path}: more than {max_bytes} bytes")
     return data
+
+
+def read_text_capped(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
+    """Return the text of a file, in UTF-8.
+
+    Raises:
+        FormatError: `file.text`: it is none.
+        LimitExceededError, OSError: as `read_capped`.
+    """
+    try:
+        return read_capped(path, max_bytes).decode()
+    except UnicodeDecodeError as error:
+        raise FormatError("file.text", f"{path}: no text: byte {error.start}") from error
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from ccinit.errors import ConfigError
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.layer_encryption import KEY_BYTES, ImageEncryption
-from measured_boot.command_line.files import write_whole
+from measured_boot.command_line.files import read_text_capped, write_whole
 from rootfs_builder.container_image.kbs_admin import KbsAdmin
 from rootfs_builder.container_image.layer_encryption import KbsRecipient
 from rootfs_builder.key_file import make_key_once
@@ -81,7 +81,7 @@ def write_snippet(
     if keys:
         lines.append(f"keys = {json.dumps([str(uri) for uri in keys])}")
     if ca is not None:
-        lines.append(f"ca = '''\n{ca.read_text().strip()}\n'''")
+        lines.append(f"ca = '''\n{read_text_capped(ca).strip()}\n'''")
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "image.toml"
     write_whole(path, "\n".join((*lines, "")).encode())

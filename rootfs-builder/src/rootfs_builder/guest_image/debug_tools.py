@@ -89,7 +89,7 @@ class DebugToolsBuild:
             with Fields(json.loads(self._record.read_text()), "debug_tools.record") as fields:
                 made_of, files = fields.text("inputs"), fields.value("files")
                 differences = fields.texts("differences", max_items=_MAX_DIFFERENCES)
-        except (OSError, ValueError, FormatError):  # cut, or another version's
+        except (OSError, ValueError, RecursionError, FormatError):  # cut, or another version's
             return None
         if made_of != inputs or not all(path.is_file() for path in paths):
             return None

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ccinit.errors import CcinitError
 from ccinit.formats.disk.verity import VerityParameters
+from measured_boot.image_files import read_report
 from rootfs_builder.packages.lock import LockedPackage
 
 FORMAT: Final = 1
@@ -84,15 +86,19 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def read_current(report: Path, inputs: str) -> dict[str, Any] | None:
-    """Return the report if it describes an intact image of these inputs."""
+    """Return the report if it describes an intact image of these inputs.
+
+    One that is cut, or of another version, describes none: what it is about is built anew.
+    """
     try:
-        content = json.loads(report.read_text())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(content, dict) or content.get("inputs") != inputs:
-        return None
-    for name, described in content["files"].items():
-        path = report.with_name(name)
-        if not path.is_file() or describe_file(path) != described:
+        content = read_report(report)
+        differences = content.get("differences")
+        if content.get("inputs") != inputs or not isinstance(differences, list):
             return None
+        for name, described in content["files"].items():
+            path = report.with_name(name)
+            if not path.is_file() or describe_file(path) != described:
+                return None
+    except (OSError, ValueError, CcinitError):  # ValueError: a name that no file can have
+        return None
     return content

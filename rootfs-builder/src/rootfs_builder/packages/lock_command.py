@@ -9,14 +9,15 @@ from typing import Final
 
 from measured_boot.command_line.files import write_whole
 from rootfs_builder.packages.apt_lists import list_passed_over, read_versions
-from rootfs_builder.packages.lock import PackageLock, describe_differences, encode_lock, parse_lock
+from rootfs_builder.packages.lock import PackageLock, describe_differences, encode_lock
 from rootfs_builder.packages.quarry import build_quarry
+from rootfs_builder.packages.source import read_lock
 from rootfs_builder.packages.wheels import (
     Requirement,
     describe_wheel,
     download_command,
     encode_requirements,
-    parse_requirements,
+    read_requirements,
     run_pip,
 )
 from rootfs_builder.progress import Progress
@@ -53,7 +54,7 @@ def renew_package_lock(
         return tools.run(("sh", "-c", '"$@" && echo yes || true', "compare", *compare)) == b"yes\n"
 
     path = workspace.package_lock
-    old = parse_lock(path.read_text()) if path.is_file() else None
+    old = read_lock(workspace) if path.is_file() else None
     quarry = build_quarry(workspace, tools, None, progress, newest=newest)
     differences = describe_differences(old.packages if old else (), quarry.packages, is_newer)
     if old is None or differences:
@@ -71,7 +72,7 @@ def renew_wheel_lock(workspace: Workspace, progress: Progress) -> tuple[str, ...
         ConfigError: pip failed.
     """
     path = workspace.guest_requirements
-    old = parse_requirements(path.read_text()) if path.is_file() else ()
+    old = read_requirements(path) if path.is_file() else ()
     progress.say("asking for the newest wheels of requirements/guest.in")
     workspace.prepare()
     with tempfile.TemporaryDirectory(dir=workspace.wheel_cache) as folder:

@@ -267,7 +267,7 @@ def _read_record(path: Path) -> _Record | None:
                 lock=fields.text("lock"),
                 packages=_parse_packages(fields.value("packages")),
             )
-    except (FileNotFoundError, ValueError, FormatError):
+    except (FileNotFoundError, ValueError, RecursionError, FormatError):
         return None
 
 

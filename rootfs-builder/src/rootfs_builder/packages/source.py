@@ -7,6 +7,7 @@ with a package that has the locked version and other content.
 from dataclasses import dataclass
 
 from ccinit.errors import ConfigError
+from measured_boot.command_line.files import naming, read_text_capped
 from rootfs_builder.packages.lock import (
     PackageLock,
     describe_differences,
@@ -72,7 +73,10 @@ def read_lock(workspace: Workspace) -> PackageLock:
 
     Raises:
         ConfigError: `lock.missing`.
+        FormatError: as `parse_lock`; `file.text`.
     """
     if not workspace.package_lock.is_file():
         raise ConfigError("lock.missing", f"no {workspace.package_lock.name}: run `make lock`")
-    return parse_lock(workspace.package_lock.read_text())
+    text = read_text_capped(workspace.package_lock)
+    with naming(workspace.package_lock):
+        return parse_lock(text)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.errors import ConfigError, FormatError
+from measured_boot.command_line.files import naming, read_text_capped
 from rootfs_builder.elf import is_elf, strip_unloaded
 
 _PYTHON: Final = "3.13"
@@ -92,6 +93,17 @@ def parse_wheel_name(file_name: str) -> tuple[str, str]:
     return name.replace("_", "-"), version
 
 
+def read_requirements(path: Path) -> tuple[Requirement, ...]:
+    """Return the packages of a requirement file.
+
+    Raises:
+        FormatError: as `parse_requirements`; `file.text`.
+    """
+    text = read_text_capped(path)
+    with naming(path):
+        return parse_requirements(text)
+
+
 def download_command(requirements: Path, destination: Path) -> tuple[str, ...]:
     """Return the pip command that fetches the guest's wheels, dependencies not included."""
     return (
@@ -111,7 +123,7 @@ def fetch_wheels(
         ConfigError: pip failed, or a package's wheel did not come, or was not in the cache of an
             offline build.
     """
-    requirements = parse_requirements(requirements_file.read_text())
+    requirements = read_requirements(requirements_file)
     wheels = _find(requirements, cache)
     if None in wheels and not offline:
         run_pip((*download_command(requirements_file, cache), "--require-hashes"))

@@ -9,7 +9,7 @@ import pytest
 
 from ccinit.errors import CcinitError, FormatError, LimitExceededError
 from measured_boot.cli import main
-from measured_boot.command_line.files import read_capped, reading, write_whole
+from measured_boot.command_line.files import read_capped, read_text_capped, reading, write_whole
 from tests.fakes.built_image import write_built_image
 from tests.fakes.disk_log import log_disk
 
@@ -32,6 +32,18 @@ def test_file_that_opens_and_cannot_be_read_is_named() -> None:
     with pytest.raises(OSError, match="Input/output error") as error:
         read_capped(Path("/proc/self/mem"), 4)
     assert error.value.filename == "/proc/self/mem"
+
+
+def test_text_is_utf8_or_the_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes("§ 1".encode())
+    assert read_text_capped(path) == "§ 1"
+    with pytest.raises(LimitExceededError):
+        read_text_capped(path, 3)
+    path.write_bytes(b"ab\xff")
+    with pytest.raises(FormatError) as error:
+        read_text_capped(path)
+    assert (error.value.reason, error.value.detail) == ("file.text", f"{path}: no text: byte 2")
 
 
 @pytest.mark.parametrize("family", [FormatError, LimitExceededError])

@@ -57,6 +57,35 @@ def test_intact_image_of_the_same_inputs_is_current(report: Path) -> None:
     assert read_current(report, "inputs") is not None
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": None},
+        {"files": ["ccinit-test.efi"]},
+        {"files": {"ccinit-test.efi": "digest"}},
+        {"files": {"a\0b": {"sha256": ""}}},
+        {"files": {"": {"sha256": ""}}},
+        {"differences": None},
+        {"format": 2},
+    ],
+)
+def test_report_of_another_version_describes_no_image(
+    report: Path, changes: dict[str, object]
+) -> None:
+    content = json.loads(report.read_text())
+    assert read_current(report, "inputs") == content
+    left_out = {name for name, value in changes.items() if value is None}
+    changed = {name: each for name, each in {**content, **changes}.items() if name not in left_out}
+    report.write_text(json.dumps(changed))
+    assert read_current(report, "inputs") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"[" * 100_000])
+def test_report_that_is_cut_describes_no_image(report: Path, content: bytes) -> None:
+    report.write_bytes(content)
+    assert read_current(report, "inputs") is None
+
+
 def test_other_inputs_are_not_current(report: Path) -> None:
     assert read_current(report, "other") is None
 
