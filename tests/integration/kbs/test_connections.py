@@ -1,16 +1,23 @@
 """Who may connect to the KBS, how many, for how long: real sockets and TLS, most of them idle."""
 
 import logging
+import re
+import shutil
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from guest_owner.kbs.authority import create_identity
+from guest_owner.kbs.server import open_listener
 from tests.integration.kbs.harness import LIMITS, SECRET, Kbs, running_kbs
 
 ROOM = 8
@@ -116,3 +123,57 @@ def test_guest_that_refuses_the_certificate_is_counted_and_told_once(
         "127.0.0.1 refuses our certificate (unknown_ca)",
         "127.0.0.1 refuses our certificate (bad_certificate)",
     ]
+
+
+def test_all_addresses_of_a_machine_are_those_of_both_protocols() -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 on this machine")
+    with open_listener("::", 0) as listener:
+        port = listener.getsockname()[1]
+        for address in ("::1", "127.0.0.1"):
+            socket.create_connection((address, port), DEADLINE_SECONDS).close()
+    with open_listener("::1", 0) as listener, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", listener.getsockname()[1]), DEADLINE_SECONDS)
+
+
+@contextmanager
+def command(state: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The command in a process of its own, and its port."""
+    serve = ("-m", "guest_owner", "kbs", "serve", "--listen", "127.0.0.1:0", "--state", str(state))
+    with subprocess.Popen(
+        (sys.executable, *serve), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            port = re.search(r":(\d+)$", process.stdout.readline().strip())
+            assert port is not None
+            yield process, int(port[1])
+        finally:
+            process.terminate()
+
+
+def shown_certificate(port: int) -> str:
+    with socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS) as raw:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with context.wrap_socket(raw) as connection:
+            return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True) or b"")
+
+
+def test_hangup_has_the_certificate_read_anew(registered_state: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    shutil.copytree(registered_state, state)
+    other = create_identity(("127.0.0.1",))
+    before, after = (state / "server.pem").read_text(), other.certificate.decode()
+    with command(state) as (process, port):
+        assert process.stderr is not None
+        assert shown_certificate(port) == before
+        (state / "server.pem").write_text(after)
+        process.send_signal(signal.SIGHUP)
+        # Its key is still the other one's.
+        assert "the certificate stays as it was" in process.stderr.readline()
+        assert shown_certificate(port) == before
+        (state / "server-key.pem").write_bytes(other.certificate_key)
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr.readline() == "read the certificate anew\n"
+        assert shown_certificate(port) == after

@@ -53,7 +53,8 @@ def add_parser(subparsers: Subparsers) -> None:
         type=parse_address,
         default="127.0.0.1:8443",
         metavar="HOST:PORT",
-        help="where to listen; port 0 takes a free one (default: %(default)s)",
+        help="where to listen; [::] is all addresses, of IPv4, too; port 0 takes a free one "
+        "(default: %(default)s)",
     )
     serve.add_argument(
         "--certificate", type=Path, metavar="FILE", help="PEM chain (default: server.pem of DIR)"

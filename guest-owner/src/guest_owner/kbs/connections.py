@@ -72,9 +72,9 @@ class Connections:
         self,
         listener: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],
-        context: ssl.SSLContext,
+        context: Callable[[], ssl.SSLContext],
     ) -> None:
-        """Let connections in until cancelled."""
+        """Let connections in until cancelled; `context` is asked at each of them."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -84,7 +84,7 @@ class Connections:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             self._make_room()
-            task = loop.create_task(self._shake_hands(accepted, make_protocol, context))
+            task = loop.create_task(self._shake_hands(accepted, make_protocol, context()))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
             # An accept that need not wait lets nobody else run. After two turns the socket is its

@@ -5,8 +5,12 @@ uvicorn speaks HTTP/1.1; the application is `guest_owner.kbs.app`, who may conne
 """
 
 import asyncio
+import logging
+import signal
 import socket
 import ssl
+import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +28,8 @@ from guest_owner.kbs.metrics import Metrics
 from guest_owner.kbs.service import Service
 
 _BACKLOG = 1024  # connections that the kernel keeps until they are accepted
+
+_log = logging.getLogger(__name__)
 
 
 def build_server(
@@ -46,7 +52,7 @@ def build_server(
         h11_max_incomplete_event_size=limits.head_bytes,
         timeout_graceful_shutdown=2,
     )
-    return _Server(config, limits, service.metrics, _tls_context(certificate, key))
+    return _Server(config, limits, service.metrics, lambda: _tls_context(certificate, key))
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -59,7 +65,13 @@ def open_listener(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.create_server(address, family=family, backlog=_BACKLOG)
+        listener = socket.create_server(
+            address,
+            family=family,
+            backlog=_BACKLOG,
+            # There is one process for a state directory, so all addresses are those of IPv4, too.
+            dualstack_ipv6=address[0] == "::" and socket.has_dualstack_ipv6(),
+        )
         # Connections inherit it. asyncio sets it only on sockets made with an explicit protocol
         # number, and without it head and body of a reply are 40 ms apart.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -95,11 +107,12 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         limits: Limits,
         metrics: Metrics,
-        context: ssl.SSLContext,
+        make_context: Callable[[], ssl.SSLContext],
     ) -> None:
         super().__init__(config)
         self._limits = limits
-        self._context = context
+        self._make_context = make_context
+        self._context = make_context()
         self._connections = Connections(
             room=limits.connections,
             seconds=limits.head_seconds,
@@ -114,8 +127,10 @@ class _Server(uvicorn.Server):
         self.servers = []
         for listener in sockets or ():
             listener.settimeout(0)
-            door = self._connections.let_in(listener, make_protocol, self._context)
+            door = self._connections.let_in(listener, make_protocol, lambda: self._context)
             self._doors.append(loop.create_task(door))
+        if threading.current_thread() is threading.main_thread():
+            loop.add_signal_handler(signal.SIGHUP, self.reload_certificate)
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -123,6 +138,15 @@ class _Server(uvicorn.Server):
             door.cancel()
         self._connections.end_handshakes()
         await super().shutdown(sockets)
+
+    def reload_certificate(self) -> None:
+        """Show new connections what is in the files now; if that is none, what was shown before."""
+        try:
+            self._context = self._make_context()
+        except ConfigError as error:
+            _log.error("%s; the certificate stays as it was", error)
+        else:
+            _log.warning("read the certificate anew")
 
 
 class _DeadlineProtocol(H11Protocol):
