@@ -1,17 +1,22 @@
 """Invariant: an archive, whatever its bytes, is refused with a `FormatError` or passes; one that
-passes is completed to an archive that passes again with the same listing and needs nothing more.
+passes has the entries that Python's own reader finds, and is completed to an archive that passes
+again with the same listing and needs nothing more.
 
 Run as `python -m tests.fuzz.fuzz_tar [SECONDS [SEED]]`.
 """
 
+import io
 import os
 import random
+import tarfile
 import tempfile
 
 from ccinit.errors import FormatError
+from ccinit.formats.oci.tar import TarEntry, TarKind
 from ccinit.pull.layers.tar_pass import pass_layer
+from ccinit.pull.layers.tar_reader import TarReader
 from ccinit.pull.layers.tree import TreeLimits, empty_merged_root
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.tars import Entry, long_name, make_tar
 from tests.fuzz.trials import Trials, run
 
 LIMITS = TreeLimits(entries=200, directory_entries=50, depth=20)
@@ -30,6 +35,71 @@ PAX = (
     ("GNU.sparse.major", b"1"),
     ("comment", b"x"),
 )
+LONG = (
+    *(long_name(b"L", b"a/" + b"n" * 200 + b"\0"), long_name(b"K", b"b\0"), long_name(b"L", b"a")),
+    *(long_name(b"L", b"a/b\0c\0"), long_name(b"K", b"k" * 300 + b"\0")),
+)
+TYPES = {
+    TarKind.FILE: tarfile.REGTYPE,
+    TarKind.HARD_LINK: tarfile.LNKTYPE,
+    TarKind.SYMLINK: tarfile.SYMTYPE,
+    TarKind.CHARACTER_DEVICE: tarfile.CHRTYPE,
+    TarKind.BLOCK_DEVICE: tarfile.BLKTYPE,
+    TarKind.DIRECTORY: tarfile.DIRTYPE,
+    TarKind.FIFO: tarfile.FIFOTYPE,
+}
+
+
+def our_entries(data: bytes) -> list[tuple[object, ...]]:
+    """Return what our reader finds in an archive that passes."""
+    found: list[TarEntry] = []
+    reader = TarReader(found.append)
+    reader.feed(memoryview(data))
+    reader.finish()
+    return [
+        (
+            *(one.path, TYPES[one.kind], one.mode, one.uid, one.gid, one.size, one.mtime),
+            *(one.link, one.offset, one.xattrs),
+        )
+        for one in found
+    ]
+
+
+def other_entries(data: bytes) -> list[tuple[object, ...]]:
+    """Return what `tarfile` finds in it."""
+    whole = io.BytesIO(data + bytes(1024))  # an end is not asked for by ours
+    with tarfile.open(fileobj=whole, mode="r:", encoding="utf-8") as archive:
+        return [
+            (
+                plain(one.name),
+                *(tarfile.REGTYPE if one.type == tarfile.AREGTYPE else one.type, one.mode & 0o7777),
+                *(one.uid, one.gid, one.size, int(one.mtime), link_of(one), one.offset_data),
+                xattrs_of(one),
+            )
+            for one in archive
+        ]
+
+
+def plain(name: str) -> bytes:
+    path = os.fsencode(name).rstrip(b"/").removeprefix(b"./")
+    return b"" if path == b"." else path
+
+
+def link_of(member: tarfile.TarInfo) -> bytes:
+    if member.type == tarfile.LNKTYPE:
+        return plain(member.linkname.lstrip("/"))
+    return os.fsencode(member.linkname) if member.issym() else b""
+
+
+def xattrs_of(member: tarfile.TarInfo) -> tuple[tuple[bytes, bytes], ...]:
+    start = "SCHILY.xattr."
+    return tuple(
+        sorted(
+            (os.fsencode(key.removeprefix(start)), os.fsencode(value))
+            for key, value in member.pax_headers.items()
+            if key.startswith(start)
+        )
+    )
 
 
 def check(data: bytes) -> bool:
@@ -42,6 +112,7 @@ def check(data: bytes) -> bool:
             first = pass_layer(fd, empty_merged_root(), LIMITS)
         except FormatError:
             return False
+        assert our_entries(data) == other_entries(data)
         assert first.records <= LIMITS.entries * LIMITS.depth
         assert os.fstat(fd).st_size % 512 == 0
         # What was completed describes every directory: it needs nothing more and means the same.
@@ -60,7 +131,9 @@ def make_archive(source: random.Random) -> bytes:
             kind=source.choice((b"", b"", b"", b"1", b"2", b"3", b"6", b"7")),
             link=source.choice(NAMES),
             mode=source.choice((0, 0o644, 0o4755, 0o1777, 0o100644)),
-            pax=(source.choice(PAX),) if source.random() < 0.2 else (),
+            pax=tuple(source.sample(PAX, source.randrange(3))) if source.random() < 0.3 else (),
+            before=source.choice(LONG) if source.random() < 0.1 else b"",
+            owner=(source.choice((0, 0, 7, 0o7777777)), 0),
         )
         for _ in range(source.randrange(1, 5))
     ]
