@@ -13,7 +13,7 @@ from ccinit.agent.state import BootState
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.sealed_log import Kind
-from ccinit.kernel.event_loop import EventLoop, Turn, deadline
+from ccinit.kernel.event_loop import Event, EventLoop, Turn, deadline
 from ccinit.seal.log import SealedLog
 from ccinit.values import field, frozen
 
@@ -129,9 +129,11 @@ class Guest(EarlyGuest):
         evidence_turn: one quote or measurement at a time: some devices take one user, Azure's
             report has place for the report data of one, and the event log that goes with a quote
             has to be what its register holds.
+        clock_doubted: set when the clock was late, or somebody refuses dates as if it were.
     """
 
     children: "Children"
     containers: dict[str, "Supervisor"] = field(default_factory=dict)
     verifiers_request: VerifiersRequest = field(default_factory=VerifiersRequest)
     evidence_turn: Turn = field(default_factory=Turn)
+    clock_doubted: Event = field(default_factory=Event)

@@ -46,6 +46,7 @@ from ccinit.values import frozen
 R = TypeVar("R")
 
 PATH: Final = "/kbs/v0"
+_REFUSAL_BYTES: Final = 64 * 1024
 _PLAIN_TYPE: Final = "text/xml"  # of Trustee's plugins that ask for no encryption
 
 # Nothing of the reply has arrived, so the request may be sent again. Everything else that `net`
@@ -307,6 +308,24 @@ class KbsClient:
         )
         self._retry_after = parse_retry_after(reply.header("retry-after"))
         return reply
+
+
+def ask_time(url: str, transport: HttpTransport) -> int:
+    """Return what time it is by the KBS, in seconds since 1970; whatever else it replies.
+
+    Args:
+        url: as for `KbsClient`.
+        transport: likewise.
+
+    Raises:
+        PeerError: `kbs.date`; `net.…`.
+        FormatError: `net.…`.
+    """
+    limits = HttpLimits(max_body_bytes=_REFUSAL_BYTES)
+    reply = transport.request("GET", f"{url.rstrip('/')}{PATH}/auth", limits=limits)
+    if reply.date is None:
+        raise PeerError("kbs.date", "the reply has no Date")
+    return reply.date
 
 
 def _may_retry(error: PeerError) -> bool:

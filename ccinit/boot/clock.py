@@ -2,11 +2,12 @@
 
 The host's clocks are the host's to set, so nothing reads them. The first trusted time is the `Date`
 of a KBS reply over the pinned TLS; it is never before the image was locked, which is a constant in
-the measured image.
+the measured image. Later replies set the clock forward, never back: a host can stop the guest, its
+clocks with it, and nothing in the guest tells it so; and a reply can be late, and never early.
 """
 
 from ccinit.errors import VerificationError
-from ccinit.kernel.clock import set_realtime
+from ccinit.kernel.clock import realtime, set_realtime
 
 _LATEST = 4_102_444_800  # 2100-01-01: beyond it, a Date is a mistake and not a time
 
@@ -38,3 +39,17 @@ def set_clock(seconds: int, floor: int) -> None:
         KernelError: the kernel refused.
     """
     set_realtime(verify_time(seconds, floor))
+
+
+def advance_clock(seconds: int) -> int:
+    """Set a clock that ATTEST has set forward to `seconds`; return by how many, 0 if by none.
+
+    Raises:
+        VerificationError: `clock.ceiling`.
+        KernelError: the kernel refused.
+    """
+    now = int(realtime())
+    if seconds <= now:
+        return 0
+    set_realtime(verify_time(seconds, now))
+    return seconds - now

@@ -16,7 +16,7 @@ NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module has 
 
 # X509_V_ERR_… of OpenSSL's x509_vfy.h.
 _CERTIFICATE_REASONS = {
-    9: "net.certificate_time",  # not yet valid
+    9: "net.certificate_early",  # not yet valid
     10: "net.certificate_time",  # has expired
     26: "net.certificate_purpose",  # unsuitable purpose
     62: "net.certificate_name",  # hostname mismatch
@@ -25,6 +25,7 @@ _CERTIFICATE_REASONS = {
     67: "net.weak_key",  # CA key too small
     68: "net.weak_key",  # CA signature digest too weak
 }
+_EXPIRED_ALERT = "SSLV3_ALERT_CERTIFICATE_EXPIRED"  # RFC 8446 section 6.2, in OpenSSL's words
 
 
 def pinned_context(roots_pem: str, *, check_time: bool) -> ssl.SSLContext:
@@ -94,10 +95,15 @@ def present_certificate(context: ssl.SSLContext, path: str) -> None:
 
 
 def tls_error(error: ssl.SSLError, target: str) -> PeerError:
-    """Return what a failed handshake or record means, by OpenSSL's reason and no other text."""
+    """Return what a failed handshake or record means, by OpenSSL's reason and no other text.
+
+    `net.identity_expired` is the peer's word about the certificate that it was shown.
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = _CERTIFICATE_REASONS.get(error.verify_code, "net.certificate")
         return PeerError(reason, f"{target}: certificate refused: {error.verify_message}")
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return PeerError("net.closed", f"{target}: closed the connection")
-    return PeerError("net.tls", f"{target}: {getattr(error, 'reason', None) or 'TLS failed'}")
+    alert = getattr(error, "reason", None) or "TLS failed"
+    reason = "net.identity_expired" if alert == _EXPIRED_ALERT else "net.tls"
+    return PeerError(reason, f"{target}: {alert}")

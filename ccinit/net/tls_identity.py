@@ -30,6 +30,7 @@ _REASONS: Final = {
     "net.certificate": "tls_identity.chain",
     "net.certificate_name": "tls_identity.name",
     "net.certificate_purpose": "tls_identity.usage",
+    "net.certificate_early": "tls_identity.time",
     "net.certificate_time": "tls_identity.time",
     "net.weak_key": "tls_identity.key",
 }

@@ -31,6 +31,14 @@ def _nothing_is_left() -> Iterator[None]:
         remove_dead_cgroups()
 
 
+@pytest.fixture(autouse=True)
+def clock_settings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What a guest would have set the clock to; this one is the machine's."""
+    settings: list[int] = []
+    monkeypatch.setattr("ccinit.boot.clock.set_realtime", settings.append)
+    return settings
+
+
 @pytest.fixture(scope="session")
 def as_root() -> None:
     """For tests that give rights up or make namespaces: were they skipped, nobody would notice."""

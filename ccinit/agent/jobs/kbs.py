@@ -3,6 +3,11 @@
 The session's private key lives and dies in this process. It has no TPM: for evidence it asks PID 1.
 Nor may it make vsock connections: if the KBS is reached through the host's relay, each connection
 comes from PID 1 as a descriptor, to that one port.
+
+Dates are looked at once the clock is not before what the KBS says. So a guest that its host had
+stopped for days goes on: the certificate of the KBS may be younger than the guest's clock, and a
+new identity is. Then the KBS is asked for the time, and for nothing else, under rules that ATTEST
+has for everything: chain, name, key and usage of its certificate, no dates. After that they count.
 """
 
 import errno
@@ -13,6 +18,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ccinit.agent.jobs.messages import (
+    ClockAnswer,
+    ClockQuestion,
     ConnectionAnswer,
     ConnectionQuestion,
     CounterStep,
@@ -26,7 +33,7 @@ from ccinit.agent.jobs.messages import (
 from ccinit.agent.jobs.policy_keys import resources_of_policies
 from ccinit.agent.jobs.sealed_secrets import verify_names
 from ccinit.agent.processes.child import JobChannel
-from ccinit.attest.client import KbsClient
+from ccinit.attest.client import KbsClient, ask_time
 from ccinit.attest.composite import make_device_attesters
 from ccinit.attest.passport import PassportSource
 from ccinit.attest.patience import AttestLimits
@@ -54,8 +61,24 @@ def run(request: KbsRequest, channel: JobChannel) -> KbsReply:
         PeerError: `kbs.date`, no reply says what time it is.
         CcinitError: as `KbsClient`, and of what was released.
     """
+    try:
+        return _talk(request, channel)
+    except PeerError as error:
+        if error.reason != "net.certificate_early" or not request.has_clock:
+            raise
+    with _transport(request, channel, check_time=False) as transport:
+        _tell_time(ask_time(request.url, transport), channel)
+    return _talk(request, channel)
+
+
+def _talk(request: KbsRequest, channel: JobChannel) -> KbsReply:
     with ExitStack() as stack:
-        return _collect(_make_client(request, channel, stack), request)
+        return _collect(_make_client(request, channel, stack), request, channel)
+
+
+def _tell_time(seconds: int, channel: JobChannel) -> None:
+    """Let PID 1 set the clock forward to what the KBS has said."""
+    channel.ask(ClockQuestion(seconds=seconds), ClockAnswer)
 
 
 def _make_client(request: KbsRequest, channel: JobChannel, stack: ExitStack) -> KbsClient:
@@ -67,7 +90,7 @@ def _make_client(request: KbsRequest, channel: JobChannel, stack: ExitStack) -> 
 
     return KbsClient(
         url=request.url,
-        transport=stack.enter_context(_transport(request, channel)),
+        transport=stack.enter_context(_transport(request, channel, check_time=request.has_clock)),
         tee=request.tee,
         evidence_for=evidence_for,
         evidence_on_request=evidence_for,
@@ -80,16 +103,16 @@ def _make_client(request: KbsRequest, channel: JobChannel, stack: ExitStack) -> 
     )
 
 
-def _collect(client: KbsClient, request: KbsRequest) -> KbsReply:
+def _collect(client: KbsClient, request: KbsRequest, channel: JobChannel) -> KbsReply:
     """Fetch everything in one session; a debug grant's own time counts before any other."""
     result = client.attest()
-    released, told = _release_all(client, request.wanted, request)
+    released, told = _release_all(client, request.wanted, request, channel)
     verify_names(request.wanted, released)
     keys = tuple(
         Wanted(uri=uri, kind=EnvelopeKind.FILE)
         for uri in resources_of_policies(request.wanted, released)
     )
-    policy_keys, _ = _release_all(client, keys, request)
+    policy_keys, _ = _release_all(client, keys, request, channel)
     counters = tuple(step_counter(client, step) for step in request.counters)
     date = told if result.date is None else result.date
     grant = None
@@ -120,12 +143,14 @@ def _fetch_debug_grant(client: KbsClient, uri: ResourceUri) -> tuple[DebugGrant,
 
 
 def _release_all(
-    client: KbsClient, wanted: Sequence[Wanted], request: KbsRequest
+    client: KbsClient, wanted: Sequence[Wanted], request: KbsRequest, channel: JobChannel
 ) -> tuple[tuple[Released, ...], int | None]:
     """Fetch all of `wanted`; also return the first date that a reply told."""
     released, date = [], None
     for one in wanted:
         resource, told = _release(client, one, request.envelope)
+        if one.identity is not None and told is not None and request.has_clock:
+            _tell_time(told, channel)
         released.append(_look_at_identity(resource, one, request))
         date = told if date is None else date
     return tuple(released), date
@@ -151,9 +176,9 @@ def step_counter(client: KbsClient, step: CounterStep) -> int:
         return verify_counter_reply(body.reveal(), step.uri)
 
 
-def _transport(request: KbsRequest, channel: JobChannel) -> HttpClient:
+def _transport(request: KbsRequest, channel: JobChannel, *, check_time: bool) -> HttpClient:
     dial = dial_tcp if request.transport is KbsTransport.TCP else _dial_relay(channel)
-    return HttpClient(pinned_context(request.ca_pem, check_time=request.has_clock), dial=dial)
+    return HttpClient(pinned_context(request.ca_pem, check_time=check_time), dial=dial)
 
 
 def _passport(

@@ -205,6 +205,18 @@ class EvidenceAnswer:
 
 
 @frozen
+class ClockQuestion:
+    """By the KBS it is so many seconds after 1970; dates are looked at after the answer."""
+
+    seconds: int
+
+
+@frozen
+class ClockAnswer:
+    """The clock is not before that now."""
+
+
+@frozen
 class ConnectionQuestion:
     """A connection to the host's relay is needed; what a connect may take."""
 

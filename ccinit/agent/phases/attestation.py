@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack
 
 from ccinit.agent.guest import Guest, undoing
 from ccinit.agent.jobs.messages import (
+    ClockAnswer,
+    ClockQuestion,
     ConnectionAnswer,
     ConnectionQuestion,
     CounterStep,
@@ -24,7 +26,7 @@ from ccinit.agent.phases.launch_secrets import read_launch_secrets
 from ccinit.agent.phases.log_binding import bind_log
 from ccinit.agent.processes.children import Answer, Answers
 from ccinit.agent.processes.roles import Role
-from ccinit.boot.clock import read_build_time, set_clock
+from ccinit.boot.clock import advance_clock, read_build_time, set_clock
 from ccinit.errors import ChildError, ConfigError, DeadlineError, KernelError
 from ccinit.formats.evidence.log_key import encode_log_evidence
 from ccinit.formats.evidence.tee import (
@@ -184,7 +186,8 @@ async def request_resources(
 ) -> KbsReply:
     """Hold the handshake in a child and return all of `wanted` and `counters`, in their order.
 
-    Without a clock no certificate is held against its dates; the reply tells the time.
+    Without a clock no certificate is held against its dates; the reply tells the time. A clock that
+    is late is set forward by it.
 
     Raises:
         ConfigError: `attest.launch_only`, the platform has no evidence for a KBS.
@@ -207,7 +210,21 @@ async def request_resources(
     asked = tuple((one.uri, one.identity is None) for one in wanted)
     if brought != asked or len(reply.counters) != len(counters):
         raise ChildError("child.protocol", "the KBS child brought other resources than asked for")
+    if has_clock:
+        _follow_clock(guest, reply.date)
     return reply
+
+
+def _follow_clock(guest: Guest, seconds: int) -> None:
+    """Set a clock that is late to what the KBS says; how late, is for the owner to know.
+
+    Raises:
+        VerificationError: `clock.ceiling`.
+    """
+    late = advance_clock(seconds)
+    if late:
+        guest.event(f"clock: {late} s late, set forward to what the KBS says")
+        guest.clock_doubted.set()
 
 
 async def _run_kbs_child(
@@ -218,12 +235,18 @@ async def _run_kbs_child(
 ) -> KbsReply:
     by_relay = request.transport is KbsTransport.VSOCK
     connections: Answers = {ConnectionQuestion: _connect_to_relay} if by_relay else {}
+
+    async def set_forward(question: ClockQuestion) -> Answer:
+        _follow_clock(guest, question.seconds)
+        return Answer(value=ClockAnswer())
+
+    clock: Answers = {ClockQuestion: set_forward} if request.has_clock else {}
     return await guest.children.run(
         Role.KBS,
         request,
         KbsReply,
         seconds=configured.config.limits.attest_seconds,
-        answers={EvidenceQuestion: answer, **connections},
+        answers={EvidenceQuestion: answer, **clock, **connections},
     )
 
 

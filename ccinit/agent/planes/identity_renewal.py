@@ -6,6 +6,11 @@ new one. Those that are there keep what their child has, and PID 1's copy of the
 once: it passes a key on when a connection's child is started, and never later. A KBS that is not
 there, or an identity that is refused, changes nothing; the log says why, and the KBS is asked again
 (`renewal_schedule`).
+
+A guest that its host had stopped for a week wakes with a clock that is a week late, and with an
+identity that its clients refuse. Nothing inside tells it; they do, or the next reply of the KBS
+does. Then the KBS is asked before it would be time, though not more often than after failures: who
+says that an identity has expired may be anybody.
 """
 
 import time
@@ -20,13 +25,14 @@ from ccinit.agent.phases.attestation import (
     wipe_grants,
 )
 from ccinit.agent.phases.configuration import Configured
-from ccinit.agent.planes.renewal_schedule import seconds_to_renewal
+from ccinit.agent.planes.renewal_schedule import LAST_PAUSE_SECONDS, seconds_to_renewal
 from ccinit.attest.patience import random_fraction
-from ccinit.errors import CcinitError, as_known
+from ccinit.errors import CcinitError, DeadlineError, as_known
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.tls_identity import VerifiedIdentity
 from ccinit.formats.pod.resources import tls_identity_uri
 from ccinit.kernel.clock import realtime
+from ccinit.kernel.event_loop import Event, deadline
 from ccinit.kernel.task import sleep
 from ccinit.secret import Secret
 
@@ -62,12 +68,19 @@ class IdentityRenewal:
             return
         used, failures = first, 0
         while True:
-            await sleep(seconds_to_renewal(used, realtime(), failures, random_fraction()))
+            await self._wait(seconds_to_renewal(used, realtime(), failures, random_fraction()))
             try:
                 used, failures = await self.renew(first.top_der), 0
             except (CcinitError, OSError) as error:  # OSError: no descriptor or process to be had
                 failures += 1
                 self._guest.event(f"identity: not renewed: {as_known(error)}")
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait so long, or until the clock is doubted, though then for a while at least."""
+        self._guest.clock_doubted.clear()  # what was doubted until now, the KBS was asked about
+        least = min(seconds, LAST_PAUSE_SECONDS)
+        await sleep(least)
+        await wait_for(self._guest.clock_doubted, seconds - least)
 
     async def renew(self, top_der: bytes) -> VerifiedIdentity:
         """Fetch the identity, and show it if it is another one; return what is known of it.
@@ -99,3 +112,12 @@ class IdentityRenewal:
             raise
         self._grants[self._uri].secret.wipe()
         self._grants[self._uri] = grant
+
+
+async def wait_for(event: Event, seconds: float) -> None:
+    """Return when `event` is set, or after `seconds`."""
+    try:
+        async with deadline(seconds, "identity.due"):
+            await event.wait()
+    except DeadlineError:
+        return

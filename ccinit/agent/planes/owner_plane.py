@@ -33,6 +33,8 @@ MAX_CONNECTIONS: Final = 8
 MAX_STRANGERS: Final = 2
 GREETING_SECONDS: Final = 60.0  # the child's start included; it gives the client ten
 SESSION_SECONDS: Final = 24 * 3600.0
+_LATE_CLOCK: Final = frozenset({"net.certificate_early", "net.identity_expired"})
+"""What a handshake with an honest client fails with if the guest's clock is late."""
 
 
 def open_owner_plane(
@@ -152,6 +154,8 @@ class OwnerPlane:
                 self._guest.event(f"owner: {caller}: connection ended: {printable(farewell.why)}")
         except CcinitError as error:
             self._guest.event(f"owner: {caller}: connection ended: {error}")
+            if error.reason in _LATE_CLOCK:
+                self._guest.clock_doubted.set()
         except OSError as error:  # no descriptor or process to be had now: it may come again
             self._guest.event(f"owner: {caller}: connection ended: {errno_text(error.errno)}")
         finally:

@@ -4,7 +4,9 @@ Its restrictions and its place in the phase are `test_attest_phase`'s.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,6 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.agent.jobs import kbs as job
 from ccinit.agent.jobs.messages import (
+    ClockAnswer,
+    ClockQuestion,
     EvidenceAnswer,
     EvidenceQuestion,
     KbsReply,
@@ -47,12 +51,24 @@ KIND = EnvelopeKind.LOG_PSK
 
 @dataclass
 class PlayedChannel:
-    """PID 1 answers for evidence of a platform."""
+    """PID 1 answers for evidence of a platform, and for the clock, which does nothing here.
+
+    Attributes:
+        times: what the clock was to be set forward to.
+        set_forward: what happens then.
+    """
 
     tee: Tee
     asked: list[bytes] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    set_forward: Callable[[], None] = lambda: None
 
-    def ask(self, question: EvidenceQuestion, answer: type[EvidenceAnswer]) -> EvidenceAnswer:
+    def ask(self, question: EvidenceQuestion | ClockQuestion, answer: type[object]) -> object:
+        if isinstance(question, ClockQuestion):
+            assert answer is ClockAnswer
+            self.times.append(question.seconds)
+            self.set_forward()
+            return ClockAnswer()
         assert answer is EvidenceAnswer
         self.asked.append(question.report_data)
         make = evidence_for if self.tee is Tee.TPM else tdx_evidence
@@ -60,8 +76,10 @@ class PlayedChannel:
         return EvidenceAnswer(evidence=canonical_json(evidence))
 
 
-def run(request: KbsRequest) -> tuple[KbsReply, PlayedChannel]:
-    channel = PlayedChannel(request.tee)
+def run(
+    request: KbsRequest, set_forward: Callable[[], None] = lambda: None
+) -> tuple[KbsReply, PlayedChannel]:
+    channel = PlayedChannel(request.tee, set_forward=set_forward)
     return job.run(request, cast("Any", channel)), channel
 
 
@@ -102,6 +120,38 @@ def test_dates_of_certificates_count_once_there_is_a_clock() -> None:
         with pytest.raises(CcinitError) as refused:
             run(request_to(server))
     assert refused.value.reason == "net.certificate_time"
+
+
+def test_kbs_whose_certificate_is_younger_than_the_clock_is_asked_for_the_time_first(
+    tmp_path: Path,
+) -> None:
+    authority = make_authority()
+    context = server_context(authority.issue(age=-DAY))
+    (tmp_path / "valid.pem").write_bytes(identity_pem(authority.issue()))
+
+    def become_valid() -> None:  # as it does once the clock is right
+        context.load_cert_chain(tmp_path / "valid.pem")
+
+    with KbsServer(kbs=fake_kbs(), authority=authority, context=context) as server:
+        reply, channel = run(request_to(server), become_valid)
+    assert [released.data for released in reply.released] == [b"psk"]
+    assert (channel.times, len(channel.asked)) == ([DATE], 1)
+    assert server.requests[0].startswith(b"GET /kbs/v0/auth ")  # nothing of the guest's goes along
+
+
+def test_time_is_no_way_around_dates() -> None:
+    authority = make_authority()
+    early = server_context(authority.issue(age=-DAY))
+    with KbsServer(kbs=fake_kbs(), authority=authority, context=early) as server:
+        with pytest.raises(CcinitError) as refused:
+            run(request_to(server))  # the clock does not move
+        assert refused.value.reason == "net.certificate_early"
+        assert [one.split()[0] for one in server.requests] == [b"GET"]
+    strangers = server_context(make_authority().issue(age=-DAY))
+    with KbsServer(kbs=fake_kbs(), authority=authority, context=strangers) as server:
+        with pytest.raises(CcinitError) as refused:
+            run(request_to(server))
+        assert (refused.value.reason, server.requests) == ("net.certificate", [])
 
 
 def test_bodies_without_envelopes_come_as_they_are_only_if_that_was_said() -> None:
@@ -238,12 +288,17 @@ OWNERS_DER = OWNERS.certificate.public_bytes(Encoding.DER)
 def ask_for_identity(
     pem: bytes, *, kind: EnvelopeKind = EnvelopeKind.TLS_IDENTITY, has_clock: bool = True
 ) -> KbsReply:
+    return fetch_identity(pem, kind=kind, has_clock=has_clock)[0]
+
+
+def fetch_identity(
+    pem: bytes, *, kind: EnvelopeKind = EnvelopeKind.TLS_IDENTITY, has_clock: bool = True
+) -> tuple[KbsReply, PlayedChannel]:
     body = encode_envelope(Envelope(uri=IDENTITY_URI, kind=kind, data=pem))
     expected = ExpectedIdentity(pod="pod", roots_pem=OWNERS.pem, top_der=OWNERS_DER)
     wanted = Wanted(uri=IDENTITY_URI, kind=EnvelopeKind.TLS_IDENTITY, identity=expected)
     with KbsServer(kbs=FakeKbs(resources={IDENTITY_URI.path: body})) as server:
-        reply, _ = run(request_to(server, wanted=(wanted,), has_clock=has_clock))
-    return reply
+        return run(request_to(server, wanted=(wanted,), has_clock=has_clock))
 
 
 def test_identity_comes_with_what_was_found_of_it() -> None:
@@ -265,6 +320,12 @@ def test_dates_of_an_identity_count_once_there_is_a_clock() -> None:
     with pytest.raises(CcinitError) as refused:
         ask_for_identity(pem)
     assert refused.value.reason == "tls_identity.time"
+
+
+def test_identity_is_looked_at_when_the_clock_is_the_kbss() -> None:
+    pem = identity_pem(OWNERS.issue(("pod",)))
+    assert fetch_identity(pem)[1].times == [DATE]
+    assert fetch_identity(pem, has_clock=False)[1].times == []  # ATTEST sets it, when all is there
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_address_in_the_certificate_is_a_name(authority: Authority) -> None:
             lambda own, _other: own.issue(age=60 * DAY), "net.certificate_time", id="expired"
         ),
         pytest.param(
-            lambda own, _other: own.issue(age=-DAY), "net.certificate_time", id="not yet valid"
+            lambda own, _other: own.issue(age=-DAY), "net.certificate_early", id="not yet valid"
         ),
     ],
 )

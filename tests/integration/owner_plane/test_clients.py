@@ -66,7 +66,7 @@ def test_client_as_it_should_be_is_let_in(world: OwnerWorld) -> None:
     [
         ("foreign", {"foreign": True}, "net.certificate:"),
         ("expired", {"age": 9 * DAY, "life": DAY}, "net.certificate_time"),
-        ("future", {"age": -DAY}, "net.certificate_time"),
+        ("future", {"age": -DAY}, "net.certificate_early"),
         ("server", {"usage": ExtendedKeyUsageOID.SERVER_AUTH}, "net.certificate_purpose"),
         ("no-role", {"uris": ("urn:other",)}, "owner.role"),
         ("no-name", {"uris": ()}, "owner.role"),

@@ -7,7 +7,8 @@ from typing import Never
 import pytest
 
 from ccinit.attest.patience import AttestLimits, Patience, Waiting
-from ccinit.boot.clock import read_build_time, verify_time
+from ccinit.boot import clock as module
+from ccinit.boot.clock import advance_clock, read_build_time, verify_time
 from ccinit.errors import PeerError, VerificationError
 from ccinit.net.stream import Deadline
 
@@ -35,6 +36,34 @@ def test_r16_time_that_cannot_be_now_is_refused(seconds: int, reason: str) -> No
     with pytest.raises(VerificationError) as refused:
         verify_time(seconds, FLOOR)
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("told", "late"),
+    [
+        pytest.param(FLOOR + 7 * 86_400, 7 * 86_400, id="stopped for a week"),
+        pytest.param(FLOOR + 1, 1, id="a second"),
+        pytest.param(FLOOR, 0, id="in time"),
+        pytest.param(FLOOR - 7 * 86_400, 0, id="a reply that was kept for a week"),
+    ],
+)
+def test_clock_that_is_set_goes_forward_and_never_back(
+    told: int, late: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: list[int] = []
+    monkeypatch.setattr(module, "realtime", lambda: FLOOR + 0.5)
+    monkeypatch.setattr(module, "set_realtime", settings.append)
+    assert advance_clock(told) == late
+    assert settings == [told] * bool(late)
+
+
+def test_clock_does_not_go_beyond_what_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: list[int] = []
+    monkeypatch.setattr(module, "realtime", lambda: FLOOR + 0.5)
+    monkeypatch.setattr(module, "set_realtime", settings.append)
+    with pytest.raises(VerificationError) as refused:
+        advance_clock(4_102_444_801)
+    assert (refused.value.reason, settings) == ("clock.ceiling", [])
 
 
 def test_r16_no_deadline_reads_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:

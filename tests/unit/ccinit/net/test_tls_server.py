@@ -164,7 +164,7 @@ def test_end_is_said_to_the_client(tmp_path: Path) -> None:
         ),
         pytest.param(
             OWNER.issue((), usage=ExtendedKeyUsageOID.CLIENT_AUTH, age=dt.timedelta(-1)),
-            "net.certificate_time",
+            "net.certificate_early",
             id="not-yet",
         ),
     ],
@@ -174,6 +174,26 @@ def test_client_that_the_owner_does_not_vouch_for_is_refused(
 ) -> None:
     assert refusal(Client(tmp_path, identity)) == reason
     Client(tmp_path).shake_hands()
+
+
+@pytest.mark.parametrize(
+    ("age", "reason"), [(3 * DAY, "net.identity_expired"), (-DAY, "net.tls"), (DAY, "")]
+)
+def test_client_that_finds_our_identity_expired_says_so(
+    tmp_path: Path, age: dt.timedelta, reason: str
+) -> None:
+    client = Client(tmp_path)
+    ours = pem(OURS.issue(("shop",), age=age, life=2 * DAY))
+    client.guest = ServerConnection(server_context(Secret(ours), OWNER.pem))
+    if not reason:
+        client.shake_hands()
+        return
+    with pytest.raises(ssl.SSLCertVerificationError):
+        client.shake_hands()
+    client.send()  # the alert
+    with pytest.raises(PeerError) as told:
+        client.guest.shake_hands()
+    assert told.value.reason == reason
 
 
 def test_older_tls_is_refused(tmp_path: Path) -> None:

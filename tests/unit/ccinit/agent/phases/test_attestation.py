@@ -8,6 +8,8 @@ import pytest
 
 from ccinit.agent.guest import VerifiersRequest
 from ccinit.agent.jobs.messages import (
+    ClockAnswer,
+    ClockQuestion,
     EvidenceAnswer,
     EvidenceQuestion,
     EvidenceRequest,
@@ -20,6 +22,7 @@ from ccinit.agent.phases import attestation
 from ccinit.agent.phases import evidence as evidence_module
 from ccinit.agent.phases.attestation import plan_resources, request_resources
 from ccinit.attest.detect import Platform
+from ccinit.boot import clock
 from ccinit.errors import ChildError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import OwnerConfig
@@ -27,7 +30,7 @@ from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.kbs.tls_identity import ExpectedIdentity
 from ccinit.formats.pod.manifest import parse_pod_manifest
-from ccinit.kernel.event_loop import EventLoop, TaskGroup, Turn
+from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, Turn
 from ccinit.kernel.task import sleep
 from tests.fakes.documents import FULL_POD
 from tests.fakes.measured_events import MeasuredEvents
@@ -57,6 +60,7 @@ def test_everything_that_the_manifest_names_is_wanted_and_policies_are_marked() 
 
 
 DOCUMENT = b"document"
+NOW = 1_800_000_000
 
 
 def configured_on(tee: Tee) -> Any:
@@ -72,13 +76,16 @@ def configured_on(tee: Tee) -> Any:
 class Session:
     """A KBS child that asks for evidence, and what the evidence child is asked for then."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, plays_child: bool = True) -> None:
+        self.date = 0
         self.made: list[EvidenceRequest] = []
         self.questions: list[EvidenceQuestion] = []
         self.done: list[str] = []
         self.guest: Any = SimpleNamespace(
             verifiers_request=VerifiersRequest(),
             evidence_turn=Turn(),
+            clock_doubted=Event(),
+            event=self.done.append,
             service=SimpleNamespace(figures=SimpleNamespace(evidence_made=0)),
             teardown=SimpleNamespace(push=lambda *_step: None),
             log=SimpleNamespace(
@@ -96,7 +103,7 @@ class Session:
             for question in self.questions:
                 given = await answer(question)
                 assert given.value == EvidenceAnswer(evidence=b"{}")
-            return KbsReply(released=(), policy_keys=(), date=0)
+            return KbsReply(released=(), policy_keys=(), date=self.date)
 
         async def on_platform(*arguments: Any, **_options: object) -> object:
             self.made.append(arguments[3])
@@ -104,7 +111,8 @@ class Session:
 
         monkeypatch.setattr(evidence_module, "_prepare_evidence", no_child)
         monkeypatch.setattr(attestation, "_kbs_request", lambda *_parts, **_options: None)
-        monkeypatch.setattr(attestation, "_run_kbs_child", kbs_child)
+        if plays_child:
+            monkeypatch.setattr(attestation, "_run_kbs_child", kbs_child)
         monkeypatch.setattr(evidence_module, "run_on_platform", on_platform)
 
     def run(self, tee: Tee, *questions: EvidenceQuestion) -> list[EvidenceRequest]:
@@ -237,6 +245,54 @@ def test_only_the_boots_own_handshake_looks_at_no_dates(monkeypatch: pytest.Monk
     EventLoop().run(attestation.fetch_grants(session.guest, configured, ()))
     EventLoop().run(attestation.request_token(session.guest, configured))
     assert asked == [False, "set", None, None]
+
+
+@pytest.mark.parametrize(
+    ("date", "has_clock", "late"),
+    [(NOW + 604_800, True, 604_800), (NOW, True, 0), (NOW - 9, True, 0), (NOW + 9, False, 0)],
+    ids=["a week behind", "in time", "ahead", "no clock yet"],
+)
+def test_clock_follows_the_kbs_forward(
+    date: int,
+    has_clock: bool,  # noqa: FBT001
+    late: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session, settings = Session(monkeypatch), list[int]()
+    session.date = date
+    monkeypatch.setattr(clock, "realtime", lambda: NOW + 0.5)
+    monkeypatch.setattr(clock, "set_realtime", settings.append)
+    configured = configured_on(Tee.TPM)
+    asking = request_resources(session.guest, configured, (), has_clock=has_clock)
+    assert EventLoop().run(asking).date == date
+    assert settings == [date] * bool(late)
+    said = [f"clock: {late} s late, set forward to what the KBS says"] * bool(late)
+    assert session.done == said
+    assert session.guest.clock_doubted.is_set() is bool(late)
+
+
+@pytest.mark.parametrize("has_clock", [True, False])
+def test_kbs_child_may_have_a_clock_set_forward_that_was_set(
+    has_clock: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session, settings = Session(monkeypatch, plays_child=False), list[int]()
+    monkeypatch.setattr(clock, "realtime", lambda: NOW + 0.5)
+    monkeypatch.setattr(clock, "set_realtime", settings.append)
+
+    async def run(*_job: object, answers: Any, **_options: object) -> KbsReply:
+        assert (ClockQuestion in answers) is has_clock
+        if has_clock:
+            answer = await answers[ClockQuestion](ClockQuestion(seconds=NOW + 60))
+            assert answer.value == ClockAnswer()
+        return KbsReply(released=(), policy_keys=(), date=NOW)
+
+    session.guest.children = SimpleNamespace(run=run)
+    configured = configured_on(Tee.TPM)
+    configured.config = SimpleNamespace(limits=SimpleNamespace(attest_seconds=1))
+    request: Any = SimpleNamespace(transport=None, has_clock=has_clock)
+    EventLoop().run(attestation._run_kbs_child(session.guest, configured, request, session.guest))
+    assert settings == [NOW + 60] * has_clock
 
 
 def ask_kbs_child(tee: Tee, *, attest_seconds: int = 1) -> tuple[KbsRequest, float]:

@@ -8,13 +8,13 @@ import pytest
 from ccinit.agent.jobs.messages import Wanted
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.planes import identity_renewal as module
-from ccinit.agent.planes.identity_renewal import IdentityRenewal
+from ccinit.agent.planes.identity_renewal import IdentityRenewal, wait_for
 from ccinit.errors import CcinitError, FormatError, PeerError, VerificationError
 from ccinit.formats.initdata.guest_config import OwnerConfig
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import KbsUri, parse_resource_uri
 from ccinit.formats.kbs.tls_identity import ExpectedIdentity, VerifiedIdentity
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, sleep
 from ccinit.secret import Secret
 
 if TYPE_CHECKING:
@@ -44,10 +44,13 @@ class Bench:
         self.events: list[str] = []
         self.shown: list[bytes] = []
         self.refuses_to_show: CcinitError | None = None
+        self.doubted = Event()
+        self.doubts: list[int] = []
         self.first = grant(b"first", ends=NOW + DAY, top_der=FIRST_TOP)
         self.grants: dict[KbsUri, Grant] = {URI: self.first}
         monkeypatch.setattr(module, "fetch_grants", self.fetch)
         monkeypatch.setattr(module, "sleep", self.sleep)
+        monkeypatch.setattr(module, "wait_for", self.wait_for)
         monkeypatch.setattr(module, "realtime", lambda: self.now)
         monkeypatch.setattr(module, "random_fraction", lambda: 0.0)
 
@@ -55,6 +58,15 @@ class Bench:
         if not self.outcomes:
             raise EnoughError
         self.pauses.append(seconds)
+        self.now += seconds
+
+    async def wait_for(self, event: Event, seconds: float) -> None:
+        assert event is self.doubted
+        if len(self.pauses) in self.doubts:
+            event.set()
+        if event.is_set():
+            return
+        self.pauses[-1] += seconds
         self.now += seconds
 
     async def fetch(
@@ -75,7 +87,9 @@ class Bench:
         self.outcomes = list(outcomes)
         configured = SimpleNamespace(manifest=SimpleNamespace(name="shop"))
         renewal = IdentityRenewal(
-            guest=cast("Guest", SimpleNamespace(event=self.events.append)),
+            guest=cast(
+                "Guest", SimpleNamespace(event=self.events.append, clock_doubted=self.doubted)
+            ),
             configured=cast("Any", configured),
             attested=Attested(grants=self.grants),
             config=OWNER,
@@ -157,6 +171,37 @@ def test_identity_that_cannot_be_shown_is_wiped_and_the_old_one_stays(bench: Ben
     bench.keep(second)
     assert (len(second.secret), bench.in_use) == (0, b"first")
     assert bench.events == ["identity: not renewed: tls_identity.form: a child has lied"]
+
+
+def test_clock_that_is_doubted_has_the_kbs_asked_at_once_but_not_all_the_time(
+    bench: Bench,
+) -> None:
+    """One doubt before the first renewal, which is then over, and one before the third."""
+    bench.doubts = [1, 3]
+    successors = [grant(b"successor %d" % index, ends=NOW + 5 * DAY) for index in range(3)]
+    bench.keep(*successors)
+    assert (bench.pauses[0], bench.pauses[2]) == (900, 900)
+    assert bench.pauses[1] == (5 * DAY - 900) / 2
+    assert bench.shown == [b"successor 0", b"successor 1", b"successor 2"]
+
+
+@pytest.mark.parametrize("is_set", [True, False])
+def test_doubt_ends_a_wait_that_would_end_by_itself(is_set: bool) -> None:  # noqa: FBT001
+    event, ended = Event(), list[str]()
+
+    async def wait(seconds: float) -> None:
+        await wait_for(event, seconds)
+        ended.append(f"{seconds:g}")
+
+    async def main() -> None:
+        async with TaskGroup() as group:
+            group.start(wait(3600 if is_set else 0.01), "wait")
+            await sleep(0)
+            if is_set:
+                event.set()
+
+    EventLoop().run(main())
+    assert ended == ["3600" if is_set else "0.01"]
 
 
 def test_identity_of_a_launch_is_kept(bench: Bench) -> None:

@@ -60,6 +60,7 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> "Guest":
             children=Children(),
             service=HostService(BootState(), bytes(16), SealedRing(1 << 20)),
             event=lambda _: None,
+            clock_doubted=Event(),
         ),
     )
 
@@ -203,3 +204,38 @@ def test_open_guest_asks_for_no_successor_and_goes_on_taking_connections(
             await guest.teardown.run()
 
     guest.loop.run(main())
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_doubted"),
+    [
+        ("net.certificate_early", True),
+        ("net.identity_expired", True),
+        ("net.certificate_time", False),
+        ("net.tls", False),
+    ],
+)
+def test_handshake_that_fails_as_by_a_late_clock_makes_the_clock_doubted(
+    guest: "Guest",
+    monkeypatch: pytest.MonkeyPatch,
+    reason: str,
+    is_doubted: bool,  # noqa: FBT001
+) -> None:
+    async def refuse(*_job: object, **_options: object) -> None:
+        raise PeerError(reason, "owner plane: …")
+
+    monkeypatch.setattr(guest.children, "run", refuse)
+
+    async def main() -> bool:
+        plane = open_plane(guest)
+        await sleep(0)
+        ours, theirs = connect()
+        plane.take(theirs)
+        await sleep(0.01)
+        with ours:
+            assert ours.recv(1) == b""
+        doubted = guest.clock_doubted.is_set()
+        await guest.teardown.run()
+        return doubted
+
+    assert guest.loop.run(main()) is is_doubted
