@@ -1,8 +1,10 @@
 """What a KBS's refusal means: its reason, and whether to stop, to try again or to attest again.
 
 A KBS says why in the `type` of its error body; the status alone does not tell a denied resource
-from an absent one (Trustee answers 401 to nearly everything). A reply that is not such a body is
-judged by its status. The texts that people read go to the owner's log only.
+from an absent one (Trustee answers 401 to nearly everything). But a status that says that the KBS
+itself is in trouble (a full disk, a file that somebody is editing) is no judgement, whatever type
+comes with it. A reply that is not such a body is judged by its status. The texts that people read
+go to the owner's log only.
 """
 
 from enum import Enum, auto
@@ -74,7 +76,7 @@ def refusal(status: int, body: bytes) -> KbsRefusedError:
     if information.variant not in _VARIANTS:
         return _by_status(status)
     reason, remedy = _VARIANTS[information.variant]
-    return KbsRefusedError(reason, detail, remedy)
+    return KbsRefusedError(reason, detail, Remedy.RETRY if is_transient(status) else remedy)
 
 
 def is_transient(status: int) -> bool:

@@ -17,6 +17,7 @@ import pytest
 from ccinit.agent.jobs.kbs import run as kbs_job
 from ccinit.agent.jobs.messages import EvidenceAnswer, EvidenceQuestion, KbsRequest, Wanted
 from ccinit.attest.client import KbsClient
+from ccinit.attest.patience import Waiting
 from ccinit.attest.sample_device import SampleDevice
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import CcinitError
@@ -63,6 +64,7 @@ class Guest:
     init_data: str = DOCUMENT.decode()
     roots: Path | None = None
     devices: tuple[SampleDevice, ...] = ()
+    waiting: Waiting | None = None
 
     @contextmanager
     def client(self) -> Iterator[KbsClient]:
@@ -81,6 +83,7 @@ class Guest:
                 evidence_for=evidence_for,
                 init_data=self.init_data,
                 devices=self.devices,
+                waiting=self.waiting,
             )
 
     def fetch(self, *uris: str, between: object = None) -> list[bytes]:
@@ -254,3 +257,30 @@ def test_kbs_under_another_root_is_asked_nothing(kbs: Kbs, tmp_path: Path) -> No
     before = len(kbs.audit())
     assert refused_reason(Guest(kbs, booted_tpm(), roots=roots)) == "net.certificate"
     assert len(kbs.audit()) == before
+
+
+@pytest.mark.parametrize("file", ["policy.toml", "references/image-1.json"])
+def test_guest_asks_again_while_the_owner_edits_a_file(kbs: Kbs, file: str) -> None:
+    path = kbs.state / file
+    saved = path.read_bytes()
+
+    def finish(_seconds: float) -> None:
+        path.write_bytes(saved)
+
+    path.write_bytes(saved[:-3])
+    try:
+        guest = Guest(kbs, booted_tpm(), waiting=Waiting(sleep=finish))
+        assert guest.fetch(str(RESOURCE)) == [SECRET]
+    finally:
+        path.write_bytes(saved)
+
+
+def test_guest_asks_again_while_the_audit_log_cannot_be_written(kbs: Kbs) -> None:
+    guest = Guest(kbs, booted_tpm(), waiting=Waiting(sleep=lambda _seconds: path.rmdir()))
+    guest.fetch(str(RESOURCE))
+    path, aside = kbs.state / "audit.jsonl", kbs.state / "aside"
+    path.rename(aside)
+    path.mkdir()
+    assert guest.fetch(str(RESOURCE)) == [SECRET]
+    assert path.is_file()
+    aside.unlink()

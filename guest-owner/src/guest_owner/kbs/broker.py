@@ -142,14 +142,15 @@ class KeyBroker:
         """
         attested = self._identify(cookie, bearer)
         uri = self._parse_path(attested, path)
-        refusal = self._why_denied(attested, uri)
-        if refusal:
-            raise self._decisions.deny(attested, str(uri), refusal, Variant.POLICY_DENY)
         try:
+            if refusal := self._why_denied(attested, uri):
+                raise self._decisions.deny(attested, str(uri), refusal, Variant.POLICY_DENY)
             body, minted = self._make_body(attested, uri)
+        except KbsRefusedError:
+            raise
         except CcinitError as error:
             raise self._decisions.deny(
-                attested, str(uri), str(error), Variant.PLUGIN_INTERNAL_ERROR
+                attested, str(uri), error, Variant.PLUGIN_INTERNAL_ERROR
             ) from error
         reply = encrypt_to_guest(body, attested.tee_pubkey)
         self._decisions.release(attested, str(uri), minted)
@@ -181,7 +182,7 @@ class KeyBroker:
             raise
         except CcinitError as error:
             raise self._decisions.deny(
-                attested, resource, str(error), Variant.PLUGIN_INTERNAL_ERROR
+                attested, resource, error, Variant.PLUGIN_INTERNAL_ERROR
             ) from error
         body = encode_counter_reply(CounterReply(uri=uri, counter=counter.value))
         reply = encrypt_to_guest(body, attested.tee_pubkey)
@@ -217,10 +218,7 @@ class KeyBroker:
     def _why_denied(self, attested: Attested, uri: ResourceUri) -> str:
         """Return why the resource stays, or "" if it may be released."""
         subject = attested.subject
-        try:
-            references, policy = self._store.read_references(), self._store.read_policy()
-        except CcinitError as error:
-            return str(error)
+        references, policy = self._store.read_references(), self._store.read_policy()
         if not subject.is_registered(references):
             return "the registration that the guest was appraised with was withdrawn"
         if not references.uphold(attested.basis):
@@ -247,7 +245,7 @@ class KeyBroker:
             raise KbsRefusedError(Variant.TOKEN_VERIFIER_ERROR, told) from error
         except CcinitError as error:
             self._decisions.deny_stranger(str(error))
-            raise KbsRefusedError(Variant.TOKEN_VERIFIER_ERROR, told) from error
+            raise KbsRefusedError.because(error, Variant.TOKEN_VERIFIER_ERROR, told) from error
 
     def _parse_path(self, attested: Attested, path: str) -> ResourceUri:
         try:

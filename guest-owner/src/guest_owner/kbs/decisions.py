@@ -25,7 +25,7 @@ class Decisions:
                 event=Event.AUTH, session="", tee=tee, decision=Decision.REFUSED, reason=str(error)
             )
         )
-        return KbsRefusedError(Variant.ATTESTATION_ERROR, _told(error))
+        return KbsRefusedError.because(error, Variant.ATTESTATION_ERROR, _told(error))
 
     def refuse_without_session(self, refusal: KbsRefusedError) -> None:
         """Note that evidence came in no session that may attest."""
@@ -80,7 +80,8 @@ class Decisions:
         told = _told(error)
         if isinstance(error, EvidenceRefusedError) and not error.authentic:
             told = f"evidence refused: {error.reason}"
-        return KbsRefusedError(Variant.ATTESTATION_ERROR, f"{told} (audit session {session.label})")
+        told = f"{told} (audit session {session.label})"
+        return KbsRefusedError.because(error, Variant.ATTESTATION_ERROR, told)
 
     def refuse_passport(self, label: str, issuer: str, error: EvidenceRefusedError) -> None:
         """Note that an issuer of the owner's says what is not accepted."""
@@ -101,15 +102,15 @@ class Decisions:
         self._append_resource(attested, resource, Decision.RELEASED, minted=minted)
 
     def deny(
-        self, attested: Attested, resource: str, reason: str, variant: Variant
+        self, attested: Attested, resource: str, reason: CcinitError | str, variant: Variant
     ) -> KbsRefusedError:
         """Turn a request for a resource away."""
-        self._append_resource(attested, resource, Decision.DENIED, reason=reason)
+        self._append_resource(attested, resource, Decision.DENIED, reason=str(reason))
         # Trustee's texts: a client must not learn more about a resource that it may not have.
         told = (
             "Access denied by policy" if variant is Variant.POLICY_DENY else "Plugin internal error"
         )
-        return KbsRefusedError(variant, told)
+        return KbsRefusedError.because(reason, variant, told)
 
     def deny_stranger(self, reason: str) -> None:
         """Note a request for a resource by someone who has not attested."""

@@ -3,11 +3,13 @@
 Trustee answers 404 for a path that it does not serve and 401 for everything else; a client tells
 the causes apart by the last segment of `type`. Bodies that are too large or too slow are answered
 by Trustee's HTTP layer before its own code runs, with 413 and 408: those keep their status here.
+What is wrong with the owner's state is 500: no judgement of who asked, who may ask again.
 """
 
 from enum import StrEnum
+from typing import Self
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, ConfigError
 from ccinit.formats.kbs.rcar import ERROR_PREFIX, ErrorInformation, encode_error_information
 
 
@@ -36,6 +38,11 @@ class KbsRefusedError(CcinitError):
         super().__init__(f"kbs.{variant.value}", detail)
         self.variant = variant
         self.status = status or (404 if variant in _NOT_FOUND else 401)
+
+    @classmethod
+    def because(cls, error: CcinitError | str, variant: Variant, detail: str) -> Self:
+        """Return a refusal for this error, or in these words for whoever reads the audit log."""
+        return cls(variant, detail, status=500 if isinstance(error, ConfigError) else None)
 
     def to_bytes(self) -> bytes:
         """Return the JSON body of the reply."""

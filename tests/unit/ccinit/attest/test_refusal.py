@@ -1,4 +1,4 @@
-"""What each refusal means, by its type and not by its status."""
+"""What each refusal means: by its type, unless the status says that the KBS could not judge."""
 
 import json
 
@@ -31,12 +31,27 @@ def body(variant: str, detail: str = "why") -> bytes:
         ("TokenVerifierError", "kbs.token_verifier_error", Remedy.ATTEST_AGAIN),
     ],
 )
-@pytest.mark.parametrize("status", [401, 403, 404, 503])
+@pytest.mark.parametrize("status", [401, 403, 404])
 def test_type_decides(variant: str, reason: str, remedy: Remedy, status: int) -> None:
     error = refusal(status, body(variant))
     assert (error.reason, error.remedy) == (reason, remedy)
     assert str(status) in error.detail
     assert "why" in error.detail
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.parametrize(
+    ("variant", "reason"),
+    [
+        ("AttestationError", "kbs.attestation_error"),
+        ("PluginInternalError", "kbs.plugin_internal_error"),
+        ("TokenNotFound", "kbs.token_not_found"),
+    ],
+)
+def test_trouble_of_the_kbs_itself_is_no_judgement(variant: str, reason: str, status: int) -> None:
+    error = refusal(status, body(variant))
+    assert (error.reason, error.remedy) == (reason, Remedy.RETRY)
+    assert refusal(401, body(variant)).remedy is not Remedy.RETRY
 
 
 def test_version_mismatch_has_a_reason_of_its_own() -> None:
