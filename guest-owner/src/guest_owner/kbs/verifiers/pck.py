@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import (
@@ -96,9 +97,9 @@ def verify_chain(
     )
     try:
         verified = policy.build_client_verifier().verify(chain[0], list(chain[1:]))
-    except (VerificationError, ValueError) as error:
+        key = chain[0].public_key()
+    except (VerificationError, UnsupportedAlgorithm, ValueError) as error:
         raise FormatError("pck.chain", str(error)[:200]) from error
-    key = chain[0].public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise FormatError("pck.chain", "the platform's key is not on P-256")
     return key, verified.chain[-1].public_bytes(Encoding.DER)

@@ -1,16 +1,17 @@
 """Intel's certificate extension, its malformed forms, and chains."""
 
 import base64
+import ssl
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import FormatError
 from guest_owner.kbs.verifiers.pck import MAX_CERTIFICATES, load_chain, read_platform, verify_chain
-from tests.fakes.tdx_quote import FMSPC, FakePck, der, p256_key
+from tests.fakes.tdx_quote import FMSPC, FakePck, der, der_oid, p256_key
 
 PCK = FakePck()
 ROOT = PCK.root_certificate.public_bytes(Encoding.DER)
@@ -128,6 +129,27 @@ def test_platform_key_on_another_curve_is_refused(
         verify_chain(load_chain(Other().chain_pem), (ROOT,))
     assert caught.value.reason == "pck.chain"
     assert caught.value.detail == "the platform's key is not on P-256"
+
+
+def issue_again(flipped: int) -> bytes:
+    """The platform's certificate with bits of its key flipped, signed as before."""
+    leaf, *others = load_chain(PCK.chain_pem)
+    point = p256_key("pck").public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    changed = point[:-1] + bytes((point[-1] ^ flipped,))
+    signed = leaf.tbs_certificate_bytes.replace(point, changed)
+    signature = p256_key("platform ca").sign(signed, ec.ECDSA(SHA256()))
+    algorithm = der(0x30, der_oid("1.2.840.10045.4.3.2"))
+    content = signed + algorithm + der(3, b"\0" + signature)
+    return ssl.DER_cert_to_PEM_cert(der(0x30, content)).encode() + b"".join(
+        one.public_bytes(Encoding.PEM) for one in others
+    )
+
+
+def test_platform_key_that_is_no_point_is_refused() -> None:
+    assert verify_chain(load_chain(issue_again(0)), (ROOT,))[0].key_size == 256
+    with pytest.raises(FormatError) as caught:
+        verify_chain(load_chain(issue_again(1)), (ROOT,))
+    assert caught.value.reason == "pck.chain"
 
 
 EXTENSION = PCK.extension()
