@@ -176,17 +176,11 @@ def make_world(
     """
     tools = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
     with ExitStack() as stack:
-        show.title("2  A container image in a registry")
-        with show.step("builder", "start a registry with TLS on loopback"):
-            authority = make_authority(
-                folder / "registry-tls", names=("localhost", pod.REGISTRY_ADDRESS)
-            )
-            registry = stack.enter_context(running_registry(folder / "registry", authority))
         canaries = make_canaries()
-        with show.step("builder", "make a container image from Debian packages and push it"):
-            image = layout or build_image(folder / "container-image")
-            digest, size = push_image(image, folder, registry, canaries.label)
-        show.say("builder", f"{digest}, {size / 1e6:.0f} MB in the registry")
+        show.title("2  A container image in a registry")
+        registry, digest, size = stack.enter_context(
+            serve_image(folder, show, canaries.label, layout)
+        )
         show.title("3  The owner's Key Broker Service, and what it may release to whom")
         owner = Owner(folder=folder)
         with show.step("owner", "make keys and write the pod down"):
@@ -197,10 +191,7 @@ def make_world(
         tpms: tuple[VirtualTpm, ...] = ()
         if platform is TrustedPlatform.TPM:
             with show.step("host", f"make {1 + spare_tpms} vTPMs"):
-                tpms = tuple(
-                    manufacture_tpm(tools, folder / f"tpm{number}")
-                    for number in range(1 + spare_tpms)
-                )
+                tpms = make_tpms(tools, folder, 1 + spare_tpms)
         with show.step("owner", "register what may run and what it may have"):
             reference = register_platform(owner, platform, tpms)
             register(owner, initdata, canaries, platform.profile)
@@ -224,6 +215,28 @@ def make_world(
             reference=reference,
             tpms=tpms,
         )
+
+
+@contextmanager
+def serve_image(
+    folder: Path, show: Show, label: str, layout: Path | None
+) -> Iterator[tuple[Registry, str, int]]:
+    """Serve a new registry with the container image; yields its digest and size besides."""
+    with ExitStack() as stack:
+        with show.step("builder", "start a registry with TLS on loopback"):
+            names = ("localhost", pod.REGISTRY_ADDRESS)
+            authority = make_authority(folder / "registry-tls", names=names)
+            registry = stack.enter_context(running_registry(folder / "registry", authority))
+        with show.step("builder", "make a container image from Debian packages and push it"):
+            image = layout or build_image(folder / "container-image")
+            digest, size = push_image(image, folder, registry, label)
+        show.say("builder", f"{digest}, {size / 1e6:.0f} MB in the registry")
+        yield registry, digest, size
+
+
+def make_tpms(tools: Tools, folder: Path, count: int) -> tuple[VirtualTpm, ...]:
+    """Make vTPMs, in the folders `tpm0`, `tpm1` and so on."""
+    return tuple(manufacture_tpm(tools, folder / f"tpm{number}") for number in range(count))
 
 
 def make_canaries() -> pod.Canaries:
