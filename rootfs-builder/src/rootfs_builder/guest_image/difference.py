@@ -43,7 +43,7 @@ def explain_folders(first: Path, second: Path, open_erofs: ErofsOpener) -> str:
         open_erofs: gives the files of an erofs image.
 
     Raises:
-        ConfigError: `image.missing`, a folder is empty.
+        ConfigError: `image.missing`, a folder is empty; `image.file`, it holds what is no file.
         OSError: it cannot be read.
     """
     names = [{path.name for path in folder.iterdir()} - BUILDERS_OWN for folder in (first, second)]
@@ -53,6 +53,9 @@ def explain_folders(first: Path, second: Path, open_erofs: ErofsOpener) -> str:
     if alone := sorted(names[0] ^ names[1]):
         return f"{alone[0]}: only in the {'first' if alone[0] in names[0] else 'second'} folder"
     for name in sorted(names[0], key=_rank):
+        for path in (first / name, second / name):
+            if not path.is_file():  # a pipe would not end
+                raise ConfigError("image.file", f"{path} is no file")
         one, two = (first / name).read_bytes(), (second / name).read_bytes()
         if one != two:
             return f"{name}: {explain_file(name, one, two, open_erofs)}"

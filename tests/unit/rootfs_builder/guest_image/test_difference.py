@@ -1,11 +1,13 @@
 """A forced difference is named by the place where it was forced, whatever it changes around it."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ccinit.errors import ConfigError
 from measured_boot.image.cpio import regular_file
 from rootfs_builder.guest_image.difference import explain_bytes, explain_file, explain_folders
 from tests.fakes.erofs_images import erofs_image, open_erofs
@@ -193,3 +195,16 @@ def test_file_of_one_folder_alone_is_named(tmp_path: Path, which: str) -> None:
 @pytest.mark.parametrize("edit", [lambda data: data[:-1], lambda data: data + b"x"])
 def test_cut_text_is_named_by_length(edit: Callable[[bytes], bytes]) -> None:
     assert explain_bytes(b"text\n", edit(b"text\n")).startswith("5 bytes and ")
+
+
+def test_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.json").write_text("{}")
+    folders = (tmp_path / "first", tmp_path / "second")
+    assert explain_folders(*folders, open_erofs) == ""
+    (tmp_path / "second/a.json").unlink()
+    os.mkfifo(tmp_path / "second/a.json")
+    with pytest.raises(ConfigError, match=r"second/a\.json is no file") as error:
+        explain_folders(*folders, open_erofs)
+    assert error.value.reason == "image.file"
