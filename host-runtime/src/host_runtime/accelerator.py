@@ -8,6 +8,7 @@ kept for this boot of the host, in the user's cache folder.
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,12 +36,15 @@ def choose_accelerator(tools: Tools, *, cache: Path | None = None) -> Accelerato
         return Accelerator.TCG
     cache = cache or _default_cache()
     key = {"boot": _boot_id(), "tools": str(tools.tree)}
-    known = _read_cache(cache, key)
+    known = None if cache is None else _read_cache(cache, key)
     if known is not None:
         return known
     chosen = Accelerator.KVM if boots(tools, Accelerator.KVM) else Accelerator.TCG
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    cache.write_text(json.dumps({**key, "accelerator": chosen.value}))
+    if cache is None:
+        return chosen
+    with suppress(OSError):  # not ours to write, or no room: it is tried anew the next time
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.write_text(json.dumps({**key, "accelerator": chosen.value}))
     return chosen
 
 
@@ -83,9 +87,12 @@ def _opens(device: Path) -> bool:
     return True
 
 
-def _default_cache() -> Path:
+def _default_cache() -> Path | None:
     folder = os.environ.get("XDG_CACHE_HOME")
-    return (Path(folder) if folder else Path.home() / ".cache") / "ccinit" / "accelerator.json"
+    try:
+        return (Path(folder) if folder else Path.home() / ".cache") / "ccinit" / "accelerator.json"
+    except RuntimeError:  # so Python tells that this user has no home
+        return None
 
 
 def _boot_id() -> str:
@@ -97,6 +104,6 @@ def _read_cache(cache: Path, key: dict[str, str]) -> Accelerator | None:
         known = json.loads(cache.read_text())
         if {name: known.get(name) for name in key} == key:
             return Accelerator(known["accelerator"])
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError):
         return None
     return None

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from ccinit.errors import FormatError
+from measured_boot.command_line.files import read_capped
+from measured_boot.image.ovmf import MAX_FIRMWARE_BYTES
 
 _FOLDER: Final = Path(__file__).with_name("firmware_records")
 
@@ -50,7 +52,7 @@ class FirmwareRecord:
 
 def firmware_name(code: Path) -> str:
     """Return the name of a firmware build: the SHA-256 of its code, in hex."""
-    return hashlib.sha256(code.read_bytes()).hexdigest()
+    return hashlib.sha256(read_capped(code, MAX_FIRMWARE_BYTES)).hexdigest()
 
 
 def read_record(firmware: str, folder: Path = _FOLDER) -> FirmwareRecord:

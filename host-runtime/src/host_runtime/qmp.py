@@ -9,6 +9,7 @@ import json
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -97,17 +98,22 @@ class QmpClient:
         line = self._next_line(seconds)
         if line is None:
             return None
-        message = json.loads(line)
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise PeerError("qmp.message", f"no JSON: {line[:80]!r}") from error
         if not isinstance(message, dict):
             raise PeerError("qmp.message", "expected an object")
         if "event" in message:
             self._record(line)
-            data = message.get("data", {})
-            self._events.append(QmpEvent(name=str(message["event"]), data=data))
+            data = message.get("data")
+            known = data if isinstance(data, dict) else {}
+            self._events.append(QmpEvent(name=str(message["event"]), data=known))
         return message
 
     def _record(self, line: bytes) -> None:
-        with self._event_log.open("ab") as log:
+        # A disk without room, which its output may have filled, is no reason to end the guest.
+        with suppress(OSError), self._event_log.open("ab") as log:
             if log.tell() < _MAX_LOG_BYTES:
                 log.write(line + b"\n")
 

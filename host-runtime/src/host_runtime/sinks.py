@@ -89,13 +89,13 @@ class PanicSink:
         """See `Sink`; texts are searched both as JSON spells them and as they are."""
         for line in self._lines():
             yield line
-            yield from _texts(json.loads(line))
+            yield from _texts(_parse_event(line))
 
     def _lines(self) -> tuple[bytes, ...]:
         if not self.events.exists():
             return ()
         lines = self.events.read_bytes().splitlines()
-        return tuple(line for line in lines if json.loads(line).get("event") in _PANIC_EVENTS)
+        return tuple(line for line in lines if _is_panic(_parse_event(line)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +237,19 @@ def _pieces(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
     for offset in range(start, end, _PIECE_BYTES):
         file.seek(offset)
         yield file.read(min(_PIECE_BYTES + OVERLAP_BYTES, end - offset))
+
+
+def _parse_event(line: bytes) -> object:
+    """Return an event; None if its line was cut, for which a disk without room is enough."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_panic(event: object) -> bool:
+    """Whether an event is a guest's panic; what was cut may have been one."""
+    return event is None or (isinstance(event, dict) and event.get("event") in _PANIC_EVENTS)
 
 
 def _texts(value: object) -> Iterator[bytes]:

@@ -56,7 +56,7 @@ class ImageFiles:
         return DirectKernelBoot(
             kernel=read_capped(self.image, MAX_IMAGE_BYTES),
             initrd=read_capped(self.initrd, MAX_INITRD_BYTES),
-            command_line=_decode_line(read_capped(self.command_line, MAX_LINE_BYTES)),
+            command_line=_read_line(self.command_line),
         )
 
 
@@ -87,7 +87,7 @@ def read_reported(report: Path, boot: Boot) -> UkiBoot | DirectKernelBoot:
     return DirectKernelBoot(
         kernel=read(".vmlinuz"),
         initrd=read(".direct.initrd"),
-        command_line=_decode_line(read(".direct.cmdline")),
+        command_line=_decode_line(read(".direct.cmdline"), report),
     )
 
 
@@ -112,8 +112,12 @@ def read_report(report: Path) -> dict[str, Any]:
     return content
 
 
-def _decode_line(data: bytes) -> str:
+def _read_line(path: Path) -> str:
+    return _decode_line(read_capped(path, MAX_LINE_BYTES), path)
+
+
+def _decode_line(data: bytes, where: Path) -> str:
     try:
         return data.decode("ascii").removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise ConfigError("predict.what", "the command line is not ASCII") from error
+        raise ConfigError("predict.what", f"{where}: the command line is not ASCII") from error

@@ -78,6 +78,9 @@ def test_events_do_not_put_an_answers_deadline_off(
         (b'{"error": {"class": "GenericError", "desc": "no"}}\n', "qmp.refused"),
         (b"", "qmp.closed"),
         (b"[]\n", "qmp.message"),
+        (b"{\n", "qmp.message"),
+        (b"\xff\n", "qmp.message"),
+        (b"[" * 100_000 + b"\n", "qmp.message"),
         (b"x" * (1 << 20) + b"xx", "qmp.message"),
     ],
 )
@@ -85,3 +88,12 @@ def test_answer_that_is_none_is_refused(tmp_path: Path, answer: bytes, reason: s
     with monitor(tmp_path, answer) as client, pytest.raises(PeerError) as caught:
         client.execute("cont")
     assert caught.value.reason == reason
+
+
+def test_event_that_finds_no_room_or_has_no_data_is_an_event(tmp_path: Path) -> None:
+    (tmp_path / "events").symlink_to("/dev/full")
+    with monitor(tmp_path, EVENT, b'{"event": "STOP", "data": 1}\n') as client:
+        for name, data in (("GUEST_CRASHLOADED", {"action": "run"}), ("STOP", {})):
+            event = client.next_event(5)
+            assert event is not None
+            assert (event.name, event.data) == (name, data)

@@ -64,6 +64,22 @@ def test_damaged_cache_is_ignored(
     assert choose_accelerator(Tools(), cache=tmp_path / "cache") is Accelerator.KVM
 
 
+def test_answer_that_cannot_be_kept_is_found_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(monkeypatch, has_flag=True, works=True)
+    (tmp_path / "file").touch()
+    assert choose_accelerator(Tools(), cache=tmp_path / "file/cache") is Accelerator.KVM
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def of_nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", of_nobody)
+    assert choose_accelerator(Tools()) is Accelerator.KVM
+    assert host.tries == 2
+
+
 def test_processor_without_the_flag_is_not_even_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

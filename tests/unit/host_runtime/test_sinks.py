@@ -178,6 +178,15 @@ def test_sinks_whose_files_were_never_made_are_empty(tmp_path: Path) -> None:
     assert set(report_bytes(sinks).values()) == {0}
 
 
+def test_event_whose_line_was_cut_may_have_been_a_panic(tmp_path: Path) -> None:
+    sink = panic_sink(tmp_path, b"")
+    assert sink.bytes_seen() == 0
+    with (tmp_path / "events").open("ab") as events:
+        events.write(b'{"event": "GUEST_PANI')
+    assert sink.bytes_seen() == 1
+    assert list(sink.pieces()) == [b'{"event": "GUEST_PANI']
+
+
 def test_flash_that_the_guest_left_in_no_order_is_the_guests(tmp_path: Path) -> None:
     (tmp_path / "before").write_bytes(flash())
     (tmp_path / "after").write_bytes(b"[" + CANARY + b"]")

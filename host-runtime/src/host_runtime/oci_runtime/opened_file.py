@@ -59,8 +59,11 @@ def read_regular(path: Path, max_bytes: int, reason: str) -> bytes:
     Raises:
         ConfigError, OSError: as `open_regular`.
     """
-    with os.fdopen(open_regular(path, reason), "rb") as file:
-        return file.read(max_bytes + 1)
+    try:
+        with os.fdopen(open_regular(path, reason), "rb") as file:
+            return file.read(max_bytes + 1)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def descriptor_path(descriptor: int) -> Path:
