@@ -1,0 +1,78 @@
+"""TOML: what a key may cost, and that nothing else is taken for one."""
+
+import time
+
+import pytest
+
+from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.encoding.strict_toml import MAX_KEY_PARTS, parse_toml
+
+MIB = 1 << 20
+LONGEST = ".".join("k" * MAX_KEY_PARTS)
+DOTS = "a." * 1000
+
+
+def refusal(text: str) -> FormatError:
+    with pytest.raises(FormatError) as refused:
+        parse_toml(text.encode(), "test.toml")
+    assert refused.value.reason == "test.toml"
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{} = 1",
+        "[{}]",
+        "[[{}]]",
+        "a = {{ {} = 1 }}",
+        "t = '''{{'''\n{} = 1",
+        "t = 'it'\n{} = 1",
+        'u = """\\""""\n{} = 1',
+        "# it's\n{} = 1",
+    ],
+)
+def test_key_has_a_longest_form(form: str) -> None:
+    parse_toml(form.format(LONGEST).encode(), "test.toml")
+    for joint in (".", " . ", "\t.", '."=\\"".', ".'#'."):
+        longer = f"k{joint}{LONGEST}"
+        assert isinstance(refusal(form.format(longer)), LimitExceededError)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f'"{DOTS}"',
+        f"'{DOTS}'",
+        f'"""\n{DOTS} ""{DOTS} \\"""{DOTS}"""',
+        f"'''\n{DOTS} ''{DOTS}'''''",
+        f"1.5 # {DOTS}",
+        f'["{DOTS}", 1.0]',
+    ],
+)
+def test_dots_elsewhere_are_no_key(value: str) -> None:
+    assert list(parse_toml(f"text = {value}\n".encode(), "test.toml")) == ["text"]
+
+
+@pytest.mark.parametrize("text", ['a = "', "a = '''", '"""', "a = '\n'", "\x00", "a.b"])
+def test_what_is_not_toml_is_refused_as_that(text: str) -> None:
+    assert not isinstance(refusal(text), LimitExceededError)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "k." * (MIB // 2) + "k = 1",
+        "k " * (MIB // 2),
+        "k" * MIB,
+        '"' * MIB,
+        "'" * MIB,
+        '"\\' * (MIB // 2),
+        "\n".join(f"{LONGEST}.{number} = 1" for number in range(9)) + "\n" + "k." * (MIB // 2),
+    ],
+    ids=["one", "names", "name", "quotes", "apostrophes", "escapes", "many"],
+)
+def test_document_of_the_largest_size_costs_seconds_and_not_hours(text: str) -> None:
+    began = time.process_time()
+    refusal(text)
+    assert time.process_time() - began < 20
