@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from typing import Final
 
-from ccinit.errors import LimitExceededError
+from ccinit.errors import KernelError, LimitExceededError
 from ccinit.kernel.libc import kernel_error
 from ccinit.run.spec import BindMount
 from ccinit.run.users import Identity
@@ -127,18 +127,36 @@ def _folders(files: tuple[SecretFile, ...]) -> dict[str, str]:
 
 
 def erase_secrets(directory: str) -> None:
-    """Overwrite and remove what `write_secrets` wrote; a directory that is not there is fine."""
+    """Overwrite and remove what `write_secrets` wrote; a directory that is not there is fine.
+
+    Raises:
+        KernelError: one could not be, the first of them; every other one is.
+    """
+    failures: list[KernelError] = []
     try:
         for entry in tuple(os.scandir(directory)):
-            if entry.is_dir(follow_symlinks=False):
-                erase_secrets(entry.path)
-            else:
-                _erase(entry.path)
-        os.rmdir(directory)
+            try:
+                _erase_entry(entry)
+            except KernelError as error:
+                failures.append(error)
+        if not failures:
+            os.rmdir(directory)
     except FileNotFoundError:
         return
     except OSError as error:
         raise kernel_error(error, "erase_secret", directory) from error
+    if failures:
+        raise failures[0]
+
+
+def _erase_entry(entry: os.DirEntry[str]) -> None:
+    if entry.is_dir(follow_symlinks=False):
+        erase_secrets(entry.path)
+        return
+    try:
+        _erase(entry.path)
+    except OSError as error:
+        raise kernel_error(error, "erase_secret", entry.path) from error
 
 
 def _write(path: str, file: SecretFile, owner: tuple[int, int]) -> None:

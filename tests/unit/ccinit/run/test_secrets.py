@@ -16,6 +16,7 @@ from ccinit.run.secrets import (
 from ccinit.run.spec import BindMount
 from ccinit.run.users import Identity
 from ccinit.secret import Secret
+from ccinit.values import replace
 from tests.fakes.scarcity import count_descriptors
 
 ME = Identity(uid=os.getuid(), gid=os.getgid(), additional_gids=(), home="")
@@ -77,6 +78,26 @@ def test_secrets_are_written_and_overwritten_whole_a_little_at_a_time(
     erase_secrets(str(directory))
     assert kept.read_bytes() == bytes(30)
     assert count_descriptors() == before
+
+
+def test_secret_that_cannot_be_erased_keeps_no_other_one(tmp_path: Path) -> None:
+    directory = tmp_path / "secrets"
+    names = ("/a", "/b", "/c", "/d/e")
+    files = tuple(secret(name, b"content", 0o600) for name in names[:3])
+    write_secrets(str(directory), (*files, replace(files[0], path=names[3], rotates=True)), ME)
+    places = ("0", "1", "2", "directory-0/e")
+    kept = {place: tmp_path / place.replace("/", "-") for place in places}
+    for place, path in kept.items():
+        os.link(directory / place, path)
+    (directory / "1").unlink()
+    (directory / "1").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CcinitError) as error:
+        erase_secrets(str(directory))
+    assert (error.value.reason, str(directory / "1") in error.value.detail) == (
+        "kernel.erase_secret",
+        True,
+    )
+    assert [path.read_bytes() for path in kept.values()] == [bytes(7), b"content", *[bytes(7)] * 2]
 
 
 def test_link_among_secrets_is_not_followed(tmp_path: Path) -> None:
