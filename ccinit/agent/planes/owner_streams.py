@@ -166,8 +166,9 @@ async def attend(process: Process, *, end: int) -> None:
         write_end(end, CallEnd(result=result))
     finally:
         os.close(end)
+        # not waited for: what hangs in the kernel must not keep the connection's place from others
         process.kill()
-        await process.wait()
+        process.disown()
 
 
 def _line(entry: Entry) -> LogLine:

@@ -2,17 +2,17 @@
 
 import os
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Never, cast
 
 import pytest
 
 from ccinit.agent.planes import owner_service
 from ccinit.agent.planes.owner_service import Caller, OwnerService
-from ccinit.agent.planes.owner_streams import follow_entries
+from ccinit.agent.planes.owner_streams import attend, follow_entries
 from ccinit.errors import ChildError, KernelError
 from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from ccinit.formats.sealed_log import Kind
-from ccinit.kernel.event_loop import EventLoop, TaskGroup, readable
+from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, deadline, readable
 from ccinit.kernel.task import sleep
 from ccinit.owner.messages import Attach, Exec, Logs
 from ccinit.seal.recent import Entry, RecentEntries
@@ -94,6 +94,38 @@ def test_program_that_cannot_be_started_leaves_no_descriptor_behind(
         EventLoop().run(start(cast("Any", container), Caller(lambda _: None, b""), call))
     assert count_descriptors() == before
     assert container.asked == 1
+
+
+class Program:
+    """A program that hangs in the kernel: a kill does not end it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    async def wait(self) -> Never:
+        await Event().wait()
+        raise AssertionError("it hangs")
+
+    def kill(self) -> None:
+        self.done.append("kill")
+
+    def disown(self) -> None:
+        self.done.append("disown")
+
+
+def test_program_that_hangs_does_not_keep_its_connection() -> None:
+    program, (reader, writer) = Program(), os.pipe()
+
+    async def main() -> None:
+        async with deadline(5, "test.hangs"), TaskGroup() as tasks:
+            tasks.start(attend(cast("Any", program), end=writer), "exec")
+            await sleep(0.01)
+            tasks.cancel()  # as the end of the connection does
+
+    EventLoop().run(main())
+    assert program.done == ["kill", "disown"]
+    assert os.read(reader, 1) == b""
+    os.close(reader)
 
 
 def test_client_that_stands_still_holds_its_pipe_and_as_much_again() -> None:
