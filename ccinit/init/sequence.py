@@ -76,9 +76,9 @@ async def run_phase(
     except (CcinitError, OSError) as error:  # a bare one is the kernel's refusal, too
         known = as_known(error)
         raise PhaseError(row.phase, _code(row, known), known) from error
-    seconds = boottime() - began
-    guest.service.figures.phase_seconds[row.phase.name] = seconds
-    guest.event(f"{row.phase.name} took {seconds * 1000:.0f} ms")
+    took_seconds = boottime() - began
+    guest.service.figures.phase_seconds[row.phase.name] = took_seconds
+    guest.event(f"{row.phase.name} took {took_seconds * 1000:.0f} ms")
     return result
 
 
