@@ -165,3 +165,22 @@ BAD_OFFERS = (
         *(mapped("10.0.2.2"), 1500, []),
     ),
 )
+
+BY_HAND = (
+    pytest.param("system_powerdown", {}, id="power-button"),
+    pytest.param("inject-nmi", {}, id="nmi"),
+    pytest.param(
+        "send-key",
+        {
+            "keys": [
+                {"type": "qcode", "data": "alt"},
+                {"type": "qcode", "data": "sysrq"},
+                {"type": "qcode", "data": "b"},
+            ]
+        },
+        id="sysrq",
+    ),
+    pytest.param("set_link", {"name": "net", "up": False}, id="cable-out"),
+    pytest.param("set_link", {"name": "net", "up": True}, id="cable-in"),
+)
+"""Commands of QEMU's machine protocol. Ctrl-Alt-Del is the orderly stop, and not among them."""

@@ -50,6 +50,7 @@ REQUEST_SECONDS = 10.0
 MUTATIONS = 120
 PHASE_SECONDS = 120.0
 PAUSE_SECONDS = 3.0
+MOMENT_SECONDS = 0.3
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +290,16 @@ def test_r95_guest_that_stood_still_goes_on(plane: Plane, fault_seen: FaultSeen)
         assert wire.decode_state(wire.read_exactly(stream, wire.REPLY_BYTES)) == before
         assert wire.decode_state(wire.ask(stream, cases.STATE)) == before
     fault_seen.host(Phase(before.phase).name)
+
+
+@pytest.mark.parametrize(("command", "arguments"), cases.BY_HAND)
+def test_what_a_host_does_to_the_machine_changes_nothing(
+    plane: Plane, command: str, arguments: dict[str, object]
+) -> None:
+    before = plane.state()
+    plane.guest.qmp.execute(command, **arguments)
+    time.sleep(MOMENT_SECONDS)
+    assert plane.state() == before
 
 
 def test_r83_r84_r86_random_calls_get_known_replies_and_change_nothing(plane: Plane) -> None:
