@@ -22,7 +22,7 @@ from rootfs_builder.exclusive import exclusive
 from rootfs_builder.guest_image.baseline import require_baseline
 from rootfs_builder.guest_image.erofs import make_erofs
 from rootfs_builder.guest_image.inputs import digest_inputs
-from rootfs_builder.guest_image.kernel_modules import plan_modules
+from rootfs_builder.guest_image.kernel_modules import plan_modules, require_left_out
 from rootfs_builder.guest_image.python_modules import (
     compile_root_modules,
     compile_stage0_modules,
@@ -124,6 +124,8 @@ class ImageBuild:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         base = read_command_line(self.workspace, self.packages.tools, profile)
+        built_in = quarry.read(f"/usr/lib/modules/{quarry.kernel_release}/modules.builtin")
+        require_left_out(built_in.decode(), base)
         on_disk = RootLocation(carrier=Carrier.DISK, verity=root.disk.parameters)
         lines = {
             "uki": command_line(base, RootLocation(carrier=Carrier.RAM)),

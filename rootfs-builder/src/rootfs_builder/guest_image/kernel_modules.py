@@ -16,6 +16,7 @@ from ccinit.errors import ConfigError
 from rootfs_builder.file_list import Listed
 
 _COMPRESSED: Final = ".xz"
+_BLACKLIST: Final = "initcall_blacklist="
 FORBIDDEN: Final = frozenset(
     {
         "efi_pstore",
@@ -98,6 +99,19 @@ def plan_modules(
         elif name not in builtin:
             raise ConfigError("modules.missing", f"this kernel has no {name}")
     return tuple(planned.values())
+
+
+def require_left_out(modules_builtin: str, command_line: str) -> None:
+    """Refuse a kernel that has a forbidden module built in, unless its line leaves that out.
+
+    Raises:
+        ConfigError: `modules.forbidden`.
+    """
+    lists = (word.partition(_BLACKLIST) for word in command_line.split())
+    left_out = {name for before, _, names in lists if not before for name in names.split(",")}
+    for name in sorted(FORBIDDEN & {_name(path) for path in modules_builtin.split()}):
+        if f"{name}_init" not in left_out:
+            raise ConfigError("modules.forbidden", f"{name} is built in, and {_BLACKLIST} lacks it")
 
 
 def encode_order(modules: Iterable[ModuleFile]) -> str:

@@ -13,6 +13,7 @@ from rootfs_builder.guest_image.kernel_modules import (
     ModuleFile,
     encode_order,
     plan_modules,
+    require_left_out,
 )
 
 DEPENDENCIES = """\
@@ -61,6 +62,23 @@ def test_forbidden_module_is_refused_even_as_a_dependency(name: str) -> None:
     with pytest.raises(ConfigError) as error:
         plan(name)
     assert error.value.reason == "modules.forbidden"
+
+
+BUILT_IN_CONSOLE = "kernel/drivers/char/virtio_console.ko\nkernel/fs/fuse/fuse.ko\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["quiet", "initcall_blacklist=nvme_init", "x=initcall_blacklist=virtio_console_init"]
+)
+def test_forbidden_module_that_is_built_in_is_refused(line: str) -> None:
+    with pytest.raises(ConfigError, match="virtio_console") as error:
+        require_left_out(BUILT_IN_CONSOLE, line)
+    assert error.value.reason == "modules.forbidden"
+
+
+def test_forbidden_module_that_the_line_leaves_out_may_be_built_in() -> None:
+    require_left_out(BUILT_IN_CONSOLE, "quiet initcall_blacklist=nvme_init,virtio_console_init a=b")
+    require_left_out("kernel/fs/fuse/fuse.ko\n", "quiet")
 
 
 def test_order_reads_back_by_the_guests_own_parser() -> None:
