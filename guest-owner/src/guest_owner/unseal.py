@@ -285,8 +285,9 @@ class _Reading:
     def _open(self, head: RecordHead, wire: bytes) -> Record:
         """Steps 3 and 4: decrypt, parse, compare with what was before."""
         if self._mixed and self._psk is None:
-            detail = "from here on the shared key of its time is needed (--psk)"
-            raise VerificationError("unseal.psk", detail)
+            raise VerificationError(
+                "unseal.psk", "from here on the shared key of its time is needed (--psk)"
+            )
         aad = associated_data(self._boot_id, head, self._tag)
         try:
             plaintext = AESGCM(self._key).decrypt(NONCE, wire[HEAD_BYTES:], aad)
