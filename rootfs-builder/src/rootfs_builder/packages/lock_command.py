@@ -108,6 +108,8 @@ def print_passed_over(lines: tuple[str, ...]) -> None:
     """Say which packages are the point release's although another suite has a newer one."""
     sys.stdout.write(f"point release preferred over newer versions: {len(lines) or 'none'}\n")
     sys.stdout.writelines(f"  {line}\n" for line in lines)
+    if lines:
+        sys.stdout.write("security updates may be among them: `lock --newest` takes them\n")
 
 
 def _version(requirements: dict[str, Requirement], name: str) -> str:

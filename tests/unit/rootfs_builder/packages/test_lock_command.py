@@ -52,6 +52,7 @@ def test_versions_passed_over_are_counted_and_listed(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == (
         "point release preferred over newer versions: 1\n"
         "  a: 1; trixie-security has 2\n"
+        "security updates may be among them: `lock --newest` takes them\n"
         "point release preferred over newer versions: none\n"
     )
 
