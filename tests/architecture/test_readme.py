@@ -105,9 +105,11 @@ class Parsed(Exception):  # noqa: N818  # not an error
 def parse(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     """Read a command line as its program does, and do nothing.
 
-    What may be left out is given, and an ellipsis that stands for more is not.
+    What may be left out is given, and an ellipsis that stands for more is not; what its output is
+    piped into is another's.
     """
     program, *words = shlex.split(re.sub(r"[][]| …(?= |$)", "", line), comments=True)
+    words = words[: words.index("|")] if "|" in words else words
     original = argparse.ArgumentParser.parse_args
 
     def parse_args(*arguments: Any) -> None:

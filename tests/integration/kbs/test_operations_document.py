@@ -1,0 +1,148 @@
+"""Commands of docs/operations.md do what the page says, as it has them, on a KBS that serves."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from guest_owner.kbs.references import encode_reference_set
+from guest_owner.kbs.store import Store
+from tests.integration.kbs.harness import (
+    DOCUMENT,
+    SECRET,
+    Kbs,
+    booted_tpm,
+    make_state,
+    refused,
+    run,
+    running_kbs,
+)
+from tests.unit.guest_owner.kbs.values import reference_set
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+IMAGE = reference_set("ccinit-prod")
+KEY = "ccinit/demo/volume-key-data"
+
+
+def shell_block(chapter: str, number: int = 0) -> str:
+    """A shell block below a heading of the page."""
+    (text,) = re.findall(rf"^## {chapter}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return str(blocks[number])
+
+
+def shell(folder: Path, script: str) -> str:
+    """Run commands where the owner works; return what they print."""
+    programs = folder / "bin"
+    programs.mkdir(exist_ok=True)
+    (programs / "guest-owner").write_text(f'#!/bin/sh\nexec {sys.executable} -m guest_owner "$@"\n')
+    (programs / "guest-owner").chmod(0o755)
+    path = f"{programs}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "GUEST_OWNER_STATE": "owner"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the owner of the pod `demo` works; the state is `owner`."""
+    make_state(tmp_path).rename(tmp_path / "owner")
+    state = tmp_path / "owner"
+    (tmp_path / "reference.json").write_bytes(encode_reference_set(IMAGE))
+    run("register", "reference", "--state", state, tmp_path / "reference.json")
+    run("policy", "remove", "--state", state, "1")
+    run("policy", "allow", "--state", state, "ccinit/demo/*", "--initdata", "demo")
+    Store(state).add_initdata("demo", DOCUMENT)
+    (state / "initdata/shop.toml").unlink()
+    for name in ("volume-key-data", "log-psk"):
+        uri = f"kbs:///ccinit/demo/{name}"
+        run("register", "resource", "--state", state, uri, tmp_path / "secret")
+    run("register", "tls-identity", "--state", state, "kbs:///ccinit/demo/tls-identity")
+    run("register", "rollback-counter", "--state", state, "demo", "data")
+    return tmp_path
+
+
+def get(kbs: Kbs, path: str) -> bytes:
+    """What a guest of the pod gets that attests now."""
+    guest = kbs.client(booted_tpm(IMAGE))
+    guest.auth()
+    guest.attest()
+    return bytes(guest.open(guest.get(path)))
+
+
+def test_pod_that_is_taken_out_of_service_has_no_keys_left(folder: Path) -> None:
+    run("admin", "new-key", "--state", folder / "owner", folder / "admin.pem")
+    with running_kbs(folder / "owner") as kbs:
+        assert get(kbs, KEY) == SECRET
+        guest = kbs.client(booted_tpm(IMAGE))
+        guest.auth()
+        guest.attest()
+        script = shell_block("Taking a pod out of service")
+        printed = shell(folder, script.replace("https://192.0.2.7:8443", kbs.url))
+        refused(guest.get(KEY), "PolicyDeny")
+    told = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    removed = {one["request"].rpartition("/")[2] for one in told if one["event"] == "admin"}
+    assert removed == {"volume-key-data", "log-psk", "tls-identity"}
+    assert [one["resource"] for one in told if one["decision"] == "released"] == [f"kbs:///{KEY}"]
+    left = [path for path in (folder / "owner").rglob("*demo*") if path.is_file()]
+    assert not left
+    assert not [path for path in (folder / "owner").rglob("*") if "demo/" in str(path)]
+
+
+def test_backup_serves_in_another_place(folder: Path) -> None:
+    with running_kbs(folder / "owner") as kbs:
+        assert get(kbs, KEY) == SECRET
+        shell(folder, shell_block("Backing up and moving the KBS"))
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    unpack, look, serve = shell_block("Backing up and moving the KBS", 1).splitlines()
+    assert "kbs serve" in serve
+    shell(elsewhere, f"{unpack.replace('kbs-backup', '../kbs-backup')}\n{look}")
+    with running_kbs(elsewhere / "owner") as kbs:
+        assert get(kbs, KEY) == SECRET
+
+
+def test_key_that_leaked_is_told_and_ends_with_its_tokens(folder: Path) -> None:
+    run("admin", "new-key", "--state", folder / "owner", folder / "bob.pem", "--name", "bob")
+    with running_kbs(folder / "owner") as kbs:
+        token = shell(folder, "guest-owner admin token bob.pem").strip()
+        bearer = {"authorization": f"Bearer {token}"}
+        http = kbs.client().http
+        path = "/kbs/v0/resource/ccinit/demo/file-evil"
+        assert http.post(path, headers=bearer, content=b"x").status_code == 200
+        printed = shell(folder, shell_block("An administrator's key or token leaks"))
+        refused(http.post(path, headers=bearer, content=b"x"), "AdminAuthAccess")
+    assert f"POST {path}" in printed
+    assert "registered administrator bob-2" in printed
+
+
+def test_authority_is_replaced_by_one_under_which_the_next_server_stands(folder: Path) -> None:
+    lines = shell_block("Replacing an authority").splitlines()
+    here = [line for line in lines if not line.startswith("guest-owner register initdata")]
+    assert len(here) == len(lines) - 2
+    shell(folder, "\n".join(here).replace("192.0.2.7", "127.0.0.1"))
+    with running_kbs(folder / "owner") as kbs:  # whose clients pin ca.pem
+        assert get(kbs, KEY) == SECRET
+
+
+def test_audit_log_that_was_moved_away_is_read_where_it_lies(folder: Path) -> None:
+    state = folder / "owner"
+    with running_kbs(state) as kbs:
+        get(kbs, KEY)
+        (state / "audit.jsonl").rename(state / "audit-000001.jsonl")
+        get(kbs, KEY)
+        printed = shell(folder, shell_block("Disks that fill"))
+        assert printed.count("released") == 1
+        assert shell(folder, "guest-owner audit show").count("released") == 1
