@@ -24,6 +24,7 @@ that runs the guests.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
@@ -85,6 +86,9 @@ from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
 MAX_RESOURCE_BYTES = 1 << 20
 MAX_KEY_BYTES = 4096
 
+# Read for every request, parsed once: to compare 1024 rules with each other takes 100 ms.
+_parse_policy_once = lru_cache(maxsize=1)(parse_policy)
+
 EMPTY_POLICY = b"""\
 # Who may get which resource. Nothing is released unless a rule says so.
 #
@@ -122,7 +126,7 @@ class Store:
 
     def read_policy(self) -> Policy:
         """Read the policy; a missing file is an error, not an empty policy."""
-        return read_parsed(self.policy_path, MAX_POLICY_BYTES, parse_policy)
+        return read_parsed(self.policy_path, MAX_POLICY_BYTES, _parse_policy_once)
 
     def write_policy(self, text: bytes) -> Policy:
         """Replace the policy by one that parses, and return it."""

@@ -329,3 +329,16 @@ def test_state_that_may_not_be_looked_at_is_an_error_of_its_own(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "stat", refuse)
         assert reason_of(read, store) == "state.read"
+
+
+def test_policy_is_read_every_time_and_parsed_only_if_it_is_another(store: Store) -> None:
+    rule = '[[rule]]\nresources = "a/b/{}"\nprofile = "prod"\ninitdata = ["shop"]\n'
+    store.write_policy(("version = 1\n" + rule.format("c")).encode())
+    first = store.read_policy()
+    assert store.read_policy() is first
+    store.policy_path.write_text("version = 1\n" + rule.format("d"))
+    assert [str(one.resources) for one in store.read_policy().rules] == ["a/b/d"]
+    store.policy_path.write_text("version = 1\noops")
+    for _ in range(2):
+        with pytest.raises(CcinitError):
+            store.read_policy()
