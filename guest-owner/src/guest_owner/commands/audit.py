@@ -40,7 +40,12 @@ def _show(arguments: argparse.Namespace) -> int:
     asked = (
         record for record in read_audit(path) if arguments.session in (None, record["session"])
     )
-    shown = _print_json(asked) if arguments.json else _print_table(tuple(asked), arguments)
+    if arguments.json:
+        shown = _print_json(asked)
+    elif arguments.session is None:
+        shown = _print_table(asked)
+    else:
+        shown = _print_session(tuple(asked), with_holding=arguments.all)
     if arguments.session is not None and not shown:
         raise ConfigError("audit.session", f"no record of session {arguments.session!r} in {path}")
     return 0
@@ -55,13 +60,19 @@ def _print_json(records: Iterable[Mapping[str, object]]) -> int:
     return shown
 
 
-def _print_table(records: Sequence[Mapping[str, object]], arguments: argparse.Namespace) -> int:
-    if records:
-        print(format_table(_HEADER, map(_cells, records)))
-    if arguments.session is not None:
-        for record in records:
-            _print_claims(record, with_holding=arguments.all)
-    return len(records)
+def _print_table(records: Iterable[Mapping[str, object]]) -> int:
+    """Print a line for each record, of which no more is kept, for claims are most of a log."""
+    rows = [_cells(record) for record in records]
+    if rows:
+        print(format_table(_HEADER, rows))
+    return len(rows)
+
+
+def _print_session(records: Sequence[Mapping[str, object]], *, with_holding: bool) -> int:
+    shown = _print_table(records)
+    for record in records:
+        _print_claims(record, with_holding=with_holding)
+    return shown
 
 
 def _cells(record: Mapping[str, object]) -> tuple[str, ...]:

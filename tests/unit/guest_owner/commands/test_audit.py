@@ -147,3 +147,31 @@ def test_audit_show_prints_json_without_having_all_of_it_in_memory(
     shown = capsys.readouterr().out
     assert len(shown.splitlines()) == 3000
     assert most < 1.5 * len(shown)  # what is shown, as this test collects it, and no records
+
+
+def test_audit_show_keeps_no_claims_for_a_table_without_them(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claims = tuple(
+        Claim(name=f"pcr.{number}", expected="a" * 64, got="a" * 64, holds=True)
+        for number in range(24)
+    )
+    AuditLog(state / "audit.jsonl").append(
+        AuditRecord(
+            event=Event.ATTEST,
+            session="one",
+            tee="tpm",
+            decision=Decision.ACCEPTED,
+            claims=claims,
+        )
+    )
+    line = (state / "audit.jsonl").read_text()
+    (state / "audit.jsonl").write_text(line * 1000)
+    tracemalloc.start()
+    try:
+        assert run("audit", "show", "--state", state) == 0
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(capsys.readouterr().out.splitlines()) == 1001
+    assert most < 500 * len(line)  # half of the log
