@@ -21,6 +21,9 @@ class Limits:
         connections: open connections, TLS handshakes included; a new one pushes out another one.
         audit_file_bytes: one file of the audit log; the next record begins a new one.
         audit_older_files: files kept beside the newest; the oldest is removed, with a record.
+        pod_day_bytes: what the guests of one pod may add to these files in a day; what is more goes
+            into files of their own, of the same size.
+        surplus_older_files: how many of those are kept beside the newest.
         stranger_file_bytes, stranger_older_files: the same of records that anybody can cause.
     """
 
@@ -37,6 +40,8 @@ class Limits:
     connections: int = 256
     audit_file_bytes: int = 16 * 1024 * 1024
     audit_older_files: int = 64
+    pod_day_bytes: int = 4 * 1024 * 1024
+    surplus_older_files: int = 15
     stranger_file_bytes: int = 4 * 1024 * 1024
     stranger_older_files: int = 15
 

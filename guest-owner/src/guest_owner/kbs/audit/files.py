@@ -1,16 +1,18 @@
-"""Files of the audit log: two chains, in which the newest file grows and the oldest makes room.
+"""Files of the audit log: three chains, in which the newest file grows and the oldest makes room.
 
     audit.jsonl                        the newest of what guests and administrators did
     audit-000001.jsonl …               older ones, oldest first
     audit-strangers.jsonl              the newest of what anybody can cause: refusals of strangers
     audit-strangers-000001.jsonl …     older ones
+    audit-surplus.jsonl                the newest of what pods did beyond their share
+    audit-surplus-000001.jsonl …       older ones
 
 Nothing is lost silently: a new file begins with a record that names the file it continues and its
 SHA-256, and a file is removed only after a record says so and how many records were removed so far.
 Whoever reaches the KBS can make it write refusals: without a cap they would fill the disk, and in
-one chain with the rest they would push out the records of guests. Whoever wants to keep all moves
-older files away, and what is left still says what it continues. The records themselves are
-`guest_owner.kbs.audit.log`.
+one chain with the rest they would push out the records of guests; and so would one guest those of
+all others (`guest_owner.kbs.audit.shares`). Whoever wants to keep all moves older files away, and
+what is left still says what it continues. The records themselves are `guest_owner.kbs.audit.log`.
 """
 
 import errno
@@ -33,6 +35,16 @@ _TRIES: Final = 100
 def strangers_of(path: Path) -> Path:
     """Return the newest file of strangers' records beside the newest of the others."""
     return path.with_name(f"{path.stem}-strangers{path.suffix}")
+
+
+def surplus_of(path: Path) -> Path:
+    """Return the newest file of what is over pods' shares, beside the newest of the others."""
+    return path.with_name(f"{path.stem}-surplus{path.suffix}")
+
+
+def chains_of(path: Path) -> tuple[Path, ...]:
+    """Return the newest file of each chain of the log, of whose main one `path` is the newest."""
+    return (path, strangers_of(path), surplus_of(path))
 
 
 def older_files(path: Path) -> tuple[Path, ...]:

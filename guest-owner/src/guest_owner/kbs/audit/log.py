@@ -5,7 +5,8 @@ cookie or private key; a session is named by a label of its own, because its coo
 credential. Strings that a peer chose are cut and stay JSON strings; a terminal sees them only
 through `guest_owner.table`. Names of what is registered are never cut: an administrator could hide
 one behind many others. What anybody can cause has files of its own, so that no stranger can push
-out what guests and administrators did; files are `guest_owner.kbs.audit.files`.
+out what guests and administrators did, and so has what is over a pod's share; files are
+`guest_owner.kbs.audit.files`, shares `shares`.
 """
 
 import heapq
@@ -23,6 +24,7 @@ from guest_owner.kbs.appraisal import Claim
 from guest_owner.kbs.audit.files import (
     append_line,
     chain_files,
+    chains_of,
     continuation,
     continuation_of,
     count_records,
@@ -33,9 +35,11 @@ from guest_owner.kbs.audit.files import (
     remove_older,
     set_aside,
     strangers_of,
+    surplus_of,
     whole_lines,
     whole_lines_of,
 )
+from guest_owner.kbs.audit.shares import Shares
 from guest_owner.kbs.limits import DEFAULT_LIMITS, Limits
 
 AUDIT_NAME = "audit.jsonl"
@@ -150,6 +154,10 @@ class AuditLog:
         self._anybodys = _Chain(
             strangers_of(path), limits.stranger_file_bytes, limits.stranger_older_files, observe
         )
+        self._surplus = _Chain(
+            surplus_of(path), limits.audit_file_bytes, limits.surplus_older_files, observe
+        )
+        self._shares = Shares(limits.pod_day_bytes)
 
     def append(self, record: AuditRecord) -> None:
         """Write one record with the current time.
@@ -157,11 +165,18 @@ class AuditLog:
         Raises:
             ConfigError: `audit.write`; the caller must then release nothing.
         """
-        (self._anybodys if record.is_anybodys else self._known).append(record)
+        line = _to_line(record)
+        self._choose_chain(record, len(line)).append(record, line)
+
+    def _choose_chain(self, record: AuditRecord, size_bytes: int) -> "_Chain":
+        if record.is_anybodys:
+            return self._anybodys
+        pod = record.initdata_name
+        return self._known if not pod or self._shares.take(pod, size_bytes) else self._surplus
 
 
 class _Chain:
-    """One of the log's two chains of files."""
+    """One of the log's chains of files."""
 
     def __init__(
         self, path: Path, file_bytes: int, kept: int, observe: Callable[[AuditRecord], None]
@@ -171,8 +186,7 @@ class _Chain:
         self._kept = kept
         self._observe = observe
 
-    def append(self, record: AuditRecord) -> None:
-        line = _to_line(record)
+    def append(self, record: AuditRecord, line: bytes) -> None:
         try:
             size = drop_unfinished(self._path)
             if size and size + len(line) > self._file_bytes:
@@ -252,11 +266,11 @@ def _read_head(path: Path) -> _Head:
 
 def has_records(path: Path) -> bool:
     """Whether anything is in the log whose newest file is `path`."""
-    return any(chain_files(newest) for newest in (path, strangers_of(path)))
+    return any(map(chain_files, chains_of(path)))
 
 
 def read_audit(path: Path) -> Iterator[dict[str, object]]:
-    """Yield the records of a log, both chains and their older files, by their time.
+    """Yield the records of a log, all chains and their older files, by their time.
 
     The KBS may go on: of each chain there is what was there when its first record was asked for.
 
@@ -267,8 +281,7 @@ def read_audit(path: Path) -> Iterator[dict[str, object]]:
         ConfigError: `audit.read`.
         FormatError: `audit.line`; `audit.chain`, a file is not the one that the next continues.
     """
-    chains = (_read_chain(newest) for newest in (path, strangers_of(path)))
-    return heapq.merge(*chains, key=lambda record: str(record["time"]))
+    return heapq.merge(*map(_read_chain, chains_of(path)), key=lambda record: str(record["time"]))
 
 
 def _read_chain(path: Path) -> Iterator[dict[str, object]]:

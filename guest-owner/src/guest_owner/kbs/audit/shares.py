@@ -1,0 +1,41 @@
+"""How much each pod may add to the log's main files.
+
+A guest that was appraised can ask as often as it likes, and each answer is a record. What is over
+its pod's share goes into files of their own, where such pods push out nobody but each other. A pod
+is here a registered initdata document: sessions and keys a guest can have as many as it wants.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+_DAY_SECONDS: Final = 24 * 3600
+
+
+@dataclass(slots=True)
+class _Share:
+    left_bytes: float
+    at: float
+
+
+class Shares:
+    """The shares of all pods; each is whole at the start and grows again by itself within a day."""
+
+    def __init__(self, day_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Args: day_bytes: what a pod may add in a day; clock: seconds."""
+        self._day_bytes = day_bytes
+        self._clock = clock
+        self._by_pod: dict[str, _Share] = {}
+
+    def take(self, pod: str, size_bytes: int) -> bool:
+        """Take a record's size from a pod's share, if there is as much left of it."""
+        now = self._clock()
+        share = self._by_pod.setdefault(pod, _Share(self._day_bytes, now))
+        grown = (now - share.at) * self._day_bytes / _DAY_SECONDS
+        share.left_bytes = min(self._day_bytes, share.left_bytes + grown)
+        share.at = now
+        if share.left_bytes < size_bytes:
+            return False
+        share.left_bytes -= size_bytes
+        return True
