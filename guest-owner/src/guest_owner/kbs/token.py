@@ -39,6 +39,7 @@ ISSUER = "ccinit guest-owner"
 MAX_TOKEN_BYTES = 32 * 1024
 
 _COORDINATE_BYTES = 32
+_CLOCK_STEP_SECONDS = 60
 # RATS AR4SI: 2 is a recognised instance, configuration, hardware; 3 an approved boot.
 _TRUST_VECTOR = {
     "instance-identity": 2,
@@ -105,7 +106,7 @@ class TokenSigner:
 
         Raises:
             FormatError: `token.…`, not a token of ours.
-            VerificationError: `token.signature` or `token.expired`.
+            VerificationError: `token.signature`, `token.expired` or `token.issued`.
         """
         if len(token) > MAX_TOKEN_BYTES or token.count(".") != 2:
             raise FormatError("token.form", "not a compact JWS")
@@ -134,9 +135,12 @@ class TokenSigner:
     def _read(self, claims: JsonValue) -> Attested:
         if not isinstance(claims, Mapping):
             raise FormatError("token.claims", "not an object")
-        expires = claims.get("exp")
-        if not isinstance(expires, int) or expires <= self._clock():
+        now, issued, expires = self._clock(), claims.get("iat"), claims.get("exp")
+        if not isinstance(expires, int) or expires <= now:
             raise VerificationError("token.expired", "the token has expired")
+        # Made while our clock was ahead: its end would be as far away as the clock was wrong.
+        if not isinstance(issued, int) or issued > now + _CLOCK_STEP_SECONDS:
+            raise VerificationError("token.issued", "the token was made later than it is now")
         with Fields(claims.get("ccinit"), "token.ccinit") as fields:
             if not fields.has("basis"):
                 raise FormatError("token.ccinit.basis", "missing")
