@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,3 +177,30 @@ def test_hangup_has_the_certificate_read_anew(registered_state: Path, tmp_path: 
         process.send_signal(signal.SIGHUP)
         assert process.stderr.readline() == "read the certificate anew\n"
         assert shown_certificate(port) == after
+
+
+def test_end_waits_for_a_request_and_for_nobody_who_only_stays_connected(
+    registered_state: Path,
+) -> None:
+    context = ssl.create_default_context(cafile=registered_state / "ca.pem")
+    body = b'{"version":"0.4.0","tee":"tpm","extra-params":""}'
+    head = f"POST /kbs/v0/auth HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+
+    def connect(stack: ExitStack) -> ssl.SSLSocket:
+        raw = socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS)
+        return stack.enter_context(context.wrap_socket(raw, server_hostname="localhost"))
+
+    with command(registered_state) as (process, port), ExitStack() as stack:
+        assert process.stderr is not None
+        asking, idle = connect(stack), connect(stack)
+        asking.sendall(head.encode() + body[:9])
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle.recv(4096).startswith(b"HTTP/1.1 200 ")  # and so the other's head was read
+        process.send_signal(signal.SIGTERM)
+        with suppress(ConnectionResetError):
+            assert idle.recv(1) == b""
+        asking.sendall(body[9:])
+        assert asking.recv(4096).startswith(b"HTTP/1.1 200 ")
+        asking.close()
+        assert process.stderr.read() == ""
+        assert process.wait(DEADLINE_SECONDS) == -signal.SIGTERM

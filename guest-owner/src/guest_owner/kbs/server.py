@@ -137,6 +137,10 @@ class _Server(uvicorn.Server):
         for door in self._doors:
             door.cancel()
         self._connections.end_handshakes()
+        for connection in tuple(self.server_state.connections):
+            # uvicorn would wait for each peer's end of TLS, and tell an error if it does not come.
+            if isinstance(connection, _DeadlineProtocol) and connection.is_idle:
+                connection.transport.abort()
         await super().shutdown(sockets)
 
     def reload_certificate(self) -> None:
@@ -185,6 +189,11 @@ class _DeadlineProtocol(H11Protocol):
         self._stop_head()
         self._stop_reply()
         super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing was asked that is not answered, and all that was answered is sent."""
+        return self._between_requests() and not self.transport.get_write_buffer_size()
 
     def _between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
