@@ -11,7 +11,7 @@ from typing import Final
 
 from ccinit.errors import FormatError, LimitExceededError
 
-MAX_KEY_PARTS: Final = 64
+MAX_KEY_PARTS: Final = 16
 
 # A string without an end takes the rest: the library will go no further. And each byte is looked at
 # once, whatever the text is: nothing is tried again (`++`), and what has begun matches.
