@@ -118,6 +118,8 @@ def mutate(source: random.Random, data: bytes) -> bytes:
             changed[spot:spot] = source.choice(NOISE)
         case 3:
             del changed[spot : spot + source.randrange(1, 9)]
+        case _:
+            pass
     return bytes(changed)
 
 
