@@ -100,7 +100,11 @@ def _next_page(reply: HttpReply, path: str) -> str | None:
     if target is None:
         return None
     before, mark, query = target.partition("?")
-    if not mark or not urljoin(f"/v2/x/{path}", before).endswith(f"/{path}"):
+    try:
+        is_same = urljoin(f"/v2/x/{path}", before).endswith(f"/{path}")
+    except ValueError as error:
+        raise PeerError("registry.referrers", "the next page is at no URL") from error
+    if not mark or not is_same:
         raise PeerError("registry.referrers", "the next page is of another list")
     return query
 

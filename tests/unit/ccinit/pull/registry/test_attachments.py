@@ -97,6 +97,7 @@ def test_list_of_several_pages_is_read_to_its_end(relation: str) -> None:
     [
         ('</v2/other/referrers/x?last=1>; rel="next"', "registry.referrers"),
         ('<https://evil.example/steal?x>; rel="next"', "registry.referrers"),
+        ('<https://[/referrers/x?x>; rel="next"', "registry.referrers"),
         (f'</v2/a/referrers/{IMAGE.digest}>; rel="next"', "registry.referrers"),
         (f"/v2/a/referrers/{IMAGE.digest}?last=1; rel=next", "registry.link"),
     ],
