@@ -15,7 +15,7 @@ from guest_owner.usage import HEADER, parse_metrics, rows, summarize
 from host_runtime.efi_variables import parse_variable_store
 from host_runtime.pcap import count_bytes, join_streams, read_frames
 from host_runtime.vsock.capture import parse_capture
-from tests.fuzz.mutation import mutate_text
+from tests.fuzz.mutation import check_mutated
 from tests.fuzz.trials import Trials, run
 
 MAC = bytes.fromhex("525400123456")
@@ -80,12 +80,7 @@ def check_metrics(text: str) -> None:
 
 def main(seconds: float, seed: int) -> int:
     """Check bytes for a while; return how many."""
-    for data in SEEDS:
-        check(data)
-    trials = Trials(seconds, seed)
-    for source in trials:
-        check(mutate_text(source, source.choice(SEEDS), NOISE))
-    return trials.count
+    return check_mutated(check, SEEDS, NOISE, Trials(seconds, seed))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from guest_owner.kbs.administration.token import AdminKey, sign_admin_token, ver
 from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.policy_text import remove_rule
 from guest_owner.kbs.rvps import parse_rvps_message
-from tests.fuzz.mutation import mutate_text
+from tests.fuzz.mutation import check_mutated
 from tests.fuzz.trials import Trials, run
 
 NOW = 1_790_000_000
@@ -85,12 +85,7 @@ def _check_policy(text: str) -> None:
 
 def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
-    for data in SEEDS:
-        check(data)
-    trials = Trials(seconds, seed)
-    for source in trials:
-        check(mutate_text(source, source.choice(SEEDS), NOISE))
-    return trials.count
+    return check_mutated(check, SEEDS, NOISE, Trials(seconds, seed))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from ccinit.formats.kbs.sealed_secret import parse_sealed_secret
 from ccinit.formats.kbs.tls_identity import MAX_CERTIFICATES, parse_tls_identity
 from ccinit.net.http import HttpReply
 from tests.fakes.sealed_secrets import seal
-from tests.fuzz.mutation import mutate_text
+from tests.fuzz.mutation import check_mutated
 from tests.fuzz.trials import Trials, run
 
 COUNTER = counter_uri("shop", "data")
@@ -97,12 +97,7 @@ def check_identity(found: object) -> None:
 
 def main(seconds: float, seed: int) -> int:
     """Check texts for a while; return how many."""
-    for data in SEEDS:
-        check(data)
-    trials = Trials(seconds, seed)
-    for source in trials:
-        check(mutate_text(source, source.choice(SEEDS), NOISE))
-    return trials.count
+    return check_mutated(check, SEEDS, NOISE, Trials(seconds, seed))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from guest_owner.kbs.passports.issuer import parse_issuer
 from guest_owner.kbs.passports.judge import judge_passport
 from guest_owner.kbs.passports.key_set import encode_key_set, parse_key_set
 from guest_owner.kbs.passports.signature import name_issuer, verify_signature
-from tests.fuzz.mutation import mutate_text
+from tests.fuzz.mutation import check_mutated
 from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.passports.passport_values import (
     AZURE_SIGNER,
@@ -84,12 +84,7 @@ def main(seconds: float, seed: int) -> int:
     """Check mutations for a while; return how many."""
     for token in TOKENS:
         assert judge_passport(verify_signature(token.decode(), ISSUERS), TRUSTED, now=NOW)
-    for data in SEEDS:
-        check(data)
-    trials = Trials(seconds, seed)
-    for source in trials:
-        check(mutate_text(source, source.choice(SEEDS), NOISE))
-    return trials.count
+    return check_mutated(check, SEEDS, NOISE, Trials(seconds, seed))
 
 
 if __name__ == "__main__":
