@@ -39,6 +39,11 @@ INTEGRITY, LOST = FaultKind.INTEGRITY, FaultKind.LOST_WRITE
             INTEGRITY,
             "dm-1",
         ),
+        (
+            b"device-mapper: crypt: " + b"d" * 32 + b": INTEGRITY AEAD ERROR, sector 8",
+            INTEGRITY,
+            "d" * 32,
+        ),
     ],
 )
 def test_line_about_a_fault_names_its_device(text: bytes, kind: FaultKind, device: str) -> None:

@@ -53,7 +53,7 @@ def test_counter_is_read_as_it_was_written(tmp_path: Path) -> None:
         b"\xb2\n",
         b"9007199254740991\n",
         b"1" * 40,
-        b"7".zfill(40) + b"\n",
+        b"7".zfill(33),
     ],
 )
 def test_file_with_anything_else_is_refused(tmp_path: Path, text: bytes) -> None:
@@ -61,6 +61,11 @@ def test_file_with_anything_else_is_refused(tmp_path: Path, text: bytes) -> None
     with pytest.raises(CcinitError) as error:
         read_counter(str(tmp_path))
     assert error.value.reason == "volume.counter"
+
+
+def test_file_as_long_as_the_cap_is_read(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"7".zfill(32))
+    assert read_counter(str(tmp_path)) == 7
 
 
 def test_link_in_the_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
@@ -103,3 +108,21 @@ def test_write_cut_short_leaves_the_old_counter(tmp_path: Path) -> None:
     assert read_counter(str(tmp_path)) == 7
     write_counter(str(tmp_path), 8)
     assert read_counter(str(tmp_path)) == 8
+
+
+def test_spare_that_is_longer_than_the_number_leaves_nothing_behind_it(tmp_path: Path) -> None:
+    (tmp_path / SPARE).write_bytes(b"9" * 19)
+    write_counter(str(tmp_path), 8)
+    assert (tmp_path / FILE).read_bytes() == b"8\n"
+
+
+def test_number_of_which_only_a_part_was_taken_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_counter(str(tmp_path), 7)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda _fd, data: len(data) - 1)
+        with pytest.raises(KernelError) as error:
+            write_counter(str(tmp_path), 8)
+    assert error.value.reason == "kernel.write"
+    assert read_counter(str(tmp_path)) == 7

@@ -177,6 +177,13 @@ def test_patterns_that_cover_one_resource_overlap(
     assert first.overlaps(first)
 
 
+@pytest.mark.parametrize(("one", "other"), [("a", "b"), ("ab*", "a"), ("ab*", "ac*"), ("a*", "b")])
+def test_patterns_without_a_resource_in_common_do_not_overlap(one: str, other: str) -> None:
+    first, second = (parse_pattern(f"{part}/*/*") for part in (one, other))
+    assert not first.overlaps(second)
+    assert not second.overlaps(first)
+
+
 def registered(*documents: tuple[str, bytes]) -> References:
     return References(
         sets=(reference_set("image-1"),),

@@ -1,3 +1,5 @@
+"""Sessions of the KBS: what a cookie is good for, how long, and how many there are."""
+
 from contextlib import suppress
 
 import pytest
@@ -110,6 +112,15 @@ def test_flood_while_guests_make_their_evidence_does_not_push_out_each_of_them(
         with suppress(KbsRefusedError):
             alive += store.take_for_attest(guest.cookie) is guest
     assert 0 < alive < 100
+
+
+def test_there_are_as_many_sessions_as_the_limit_says(clock: Clock) -> None:
+    store = sessions(clock, Limits(sessions=4))
+    alive = 0
+    for session in [store.open("tpm") for _ in range(9)]:
+        with suppress(KbsRefusedError):
+            alive += store.take_for_attest(session.cookie) is session
+    assert alive == 4
 
 
 def test_flood_of_openings_pushes_out_openings_before_guests(clock: Clock) -> None:

@@ -86,6 +86,16 @@ def test_times_and_audience_are_the_owners(
     assert failed(kind.token(**changes), kind.issuer()) == claims
 
 
+@EVERY
+@pytest.mark.parametrize(
+    "changes",
+    [{"exp": NOW + 1}, {"iat": NOW + 60, "nbf": None}, {"nbf": NOW + 60}, {"iat": NOW - 300}],
+)
+def test_times_within_what_the_owner_allows_pass(name: str, changes: dict[str, Any]) -> None:
+    kind = KINDS[name]
+    assert judge(kind.token(**changes), kind.issuer())
+
+
 def test_audience_that_is_demanded_must_be_there() -> None:
     issuer = azure_issuer('audience = "kbs.example"\n')
     kind = KINDS["azure snp"]
