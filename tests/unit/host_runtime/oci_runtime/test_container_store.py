@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,21 @@ def hold(path: Path) -> int:
     descriptor = os.open(path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
+
+
+def make_anew_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, store: ContainerStore, then: Callable[[], object]
+) -> None:
+    """Once somebody waits, another has container `a` removed and made anew, and lets go."""
+
+    def remove_and_make_anew(_seconds: float) -> None:
+        monkeypatch.setattr(time, "sleep", lambda _: None)
+        store.remove(Container(folder=store.root / "a"))
+        with store.new(RECORD):
+            pass
+        then()
+
+    monkeypatch.setattr(time, "sleep", remove_and_make_anew)
 
 
 def names(store: ContainerStore) -> list[str]:
@@ -190,16 +207,9 @@ def test_life_that_comes_late_is_none_of_the_next_container_of_that_name(
     with store.new(RECORD) as container:
         pass
 
-    def remove_and_make_anew(_seconds: float) -> None:
-        monkeypatch.setattr(time, "sleep", lambda _: None)
-        store.remove(container)
-        with store.new(RECORD):
-            pass
-        removing.__exit__(None, None, None)
-
-    removing = container.without_life()
-    removing.__enter__()
-    monkeypatch.setattr(time, "sleep", remove_and_make_anew)
+    removing = ExitStack()
+    removing.enter_context(container.without_life())
+    make_anew_meanwhile(monkeypatch, store, removing.close)
     with pytest.raises(CcinitError) as error:
         container.hold_life()
     assert error.value.reason == "container.unknown"
@@ -225,16 +235,8 @@ def test_command_that_has_waited_for_a_deletion_finds_nothing(
 ) -> None:
     with store.new(RECORD) as container:
         pass
-
-    def remove_and_make_anew(_seconds: float) -> None:
-        monkeypatch.setattr(time, "sleep", lambda _: None)
-        store.remove(container)
-        with store.new(RECORD):
-            pass
-        os.close(lock)
-
     lock = hold(container.folder)
-    monkeypatch.setattr(time, "sleep", remove_and_make_anew)
+    make_anew_meanwhile(monkeypatch, store, lambda: os.close(lock))
     with pytest.raises(CcinitError) as error, store.lock("a"):
         pass
     assert error.value.reason == "container.unknown"
