@@ -98,11 +98,14 @@ def test_field_of_a_later_version_or_another_product_is_refused(
 
 
 def test_newer_in_one_part_and_older_in_another_is_not_at_least() -> None:
-    floor = TcbVersion(fmc=None, bootloader=4, tee=0, snp=24, microcode=219)
-    for part in ("bootloader", "snp", "microcode"):
-        values = {"bootloader": 5, "tee": 1, "snp": 25, "microcode": 220}
-        assert TcbVersion(fmc=None, **values).at_least(floor)
-        assert not TcbVersion(fmc=None, **(values | {part: 3})).at_least(floor)
+    floor = TcbVersion(fmc=None, bootloader=4, tee=1, snp=24, microcode=219)
+    newer = TcbVersion(fmc=None, bootloader=5, tee=2, snp=25, microcode=220)
+    assert floor.at_least(floor)
+    assert newer.at_least(floor)
+    assert not replace(newer, bootloader=3).at_least(floor)
+    assert not replace(newer, tee=0).at_least(floor)
+    assert not replace(newer, snp=23).at_least(floor)
+    assert not replace(newer, microcode=218).at_least(floor)
 
 
 def test_floor_with_an_fmc_is_not_reached_without_one() -> None:
