@@ -14,6 +14,7 @@ from ccinit.attest.jwe import decrypt_jwe
 from ccinit.attest.tee_key import EcTeeKey, RsaTeeKey, TeeKey
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64url
+from tests.fakes.jwe_headers import OTHER_CHOICES
 from tests.vectors.jwe import make_vectors
 from tests.vectors.jwe.make_vectors import PLAINTEXT, RECIPIENT, SENDER, Json, seal
 
@@ -60,20 +61,12 @@ def test_header_is_authenticated_as_received() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        pytest.param({"alg": "RSA1_5"}, "jwe.alg", id="RSA1_5"),
-        pytest.param({"alg": "RSA-OAEP-256"}, "jwe.alg", id="RSA-OAEP-256"),
-        pytest.param({"alg": "dir"}, "jwe.alg", id="dir"),
-        pytest.param({"alg": "none"}, "jwe.alg", id="none"),
+        *OTHER_CHOICES,
         pytest.param({"alg": "ECDH-ES"}, "jwe.alg", id="ECDH-ES"),
         pytest.param({"alg": "ECDH-ES+A128KW"}, "jwe.alg", id="A128KW"),
         pytest.param({"alg": "ecdh-es+a256kw"}, "jwe.alg", id="lower case"),
         pytest.param({"alg": ["ECDH-ES+A256KW"]}, "jwe.alg", id="array"),
-        pytest.param({"enc": "A128GCM"}, "jwe.enc", id="A128GCM"),
-        pytest.param({"enc": "A256CBC-HS512"}, "jwe.enc", id="A256CBC-HS512"),
         pytest.param({"enc": None}, "jwe.enc", id="no enc"),
-        pytest.param({"zip": "DEF"}, "jwe.header.members", id="zip"),
-        pytest.param({"crit": ["exp"]}, "jwe.header.members", id="crit"),
-        pytest.param({"jku": "https://host/keys"}, "jwe.header.members", id="jku"),
         pytest.param({"jwk": EPK}, "jwe.header.members", id="jwk"),
         pytest.param({"apu": "QWxpY2U"}, "jwe.header.members", id="apu"),
         pytest.param({"epk": None}, "jwk.type", id="no epk"),
@@ -185,15 +178,11 @@ def test_r26_only_the_algorithm_of_the_offered_key_is_accepted(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        pytest.param({"alg": "RSA1_5"}, "jwe.alg", id="RSA1_5"),
+        *(choice for choice in OTHER_CHOICES if choice.id != "RSA-OAEP-256"),
         pytest.param({"alg": "RSA-OAEP"}, "jwe.alg", id="OAEP with SHA-1"),
         pytest.param({"alg": "RSA-OAEP-512"}, "jwe.alg", id="OAEP with SHA-512"),
-        pytest.param({"alg": "dir"}, "jwe.alg", id="dir"),
         pytest.param({"enc": "A128CBC-HS256"}, "jwe.enc", id="A128CBC-HS256"),
         pytest.param({"epk": EPK}, "jwe.header.members", id="epk"),
-        pytest.param({"zip": "DEF"}, "jwe.header.members", id="zip"),
-        pytest.param({"crit": ["exp"]}, "jwe.header.members", id="crit"),
-        pytest.param({"jku": "https://host/keys"}, "jwe.header.members", id="jku"),
     ],
 )
 def test_r26_reply_to_an_rsa_key_with_another_choice_is_refused_before_any_decryption(
