@@ -124,6 +124,7 @@ class DebugBoundary:
         """Go over the boundary and on; return what went wrong, for the caller if there is one."""
         guest, grant = self._guest, permitted.grant
         try:
+            _require_running(guest)  # the KBS may have taken its time
             await self._configured.measurement.measure_debug(debug_opens(grant))
             guest.state.open_debug()
             guest.loop.start(_expire(guest, permitted.ends_at), "debug expiry")

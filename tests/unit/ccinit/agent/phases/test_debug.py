@@ -271,6 +271,21 @@ def test_what_fails_behind_the_boundary_ends_the_guest(bench: Bench, failure: OS
     assert any("debug: failed" in event for event in bench.events)
 
 
+def test_guest_that_began_to_end_while_the_kbs_was_asked_measures_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def request(*_: object) -> tuple[DebugGrant, int]:
+        bench.state.enter(Phase.STOP)
+        return GRANT, NOW
+
+    monkeypatch.setattr(debug, "request_debug_grant", request)
+    with pytest.raises(ConfigError) as refused:
+        bench.open()
+    assert refused.value.reason == "owner.not_now"
+    assert (bench.steps, bench.state.flags, bench.stopping.is_set()) == ([], 0, False)
+    assert bench.secrets == [True, True]
+
+
 @pytest.mark.parametrize("keep_pod", [False, True])
 def test_guest_that_began_to_end_at_the_boundary_opens_nothing(
     bench: Bench,
