@@ -4,8 +4,9 @@ Scope: the IPC namespace with its /dev/shm, and the files by which crun finds na
 others: the first process of a shared PID namespace (`ccinit.agent.phases.pod_namespaces`), the spec
 (`ccinit.run.spec`).
 
-Both memories of an IPC namespace outlive the container that used them, so both are bounded here:
-the kernel's own bound for System V segments is none.
+What is in an IPC namespace outlives the container that made it, in the memory of the whole pod; a
+container that starts again and again would fill that. So everything is bounded here where the
+kernel's own bounds are none: segments, semaphores, and messages. POSIX queues it bounds (256).
 """
 
 from typing import Final
@@ -22,6 +23,9 @@ from ccinit.kernel.sysctl import write_sysctl
 from ccinit.values import frozen
 
 _PAGE: Final = 4096
+_SEMAPHORES: Final = "32000 32000 500 1024"  # SEMMSL SEMMNS SEMOPM SEMMNI, proc(5); 64 bytes each
+_QUEUE_BYTES: Final = 1 << 20  # of 16 384 messages of a byte, the most that one holds
+_LEAST_QUEUES: Final = 16
 
 
 @frozen
@@ -45,13 +49,16 @@ def open_shared_ipc(ipc: str, shm: str, shm_bytes: int) -> None:
     Args:
         ipc: a path that does not exist yet.
         shm: an empty directory.
-        shm_bytes: of /dev/shm, and of all System V segments together; whole pages.
+        shm_bytes: of /dev/shm, of all System V segments together, and of all message queues if
+            they are not fewer than 16; whole pages.
 
     Raises:
         KernelError: the kernel refused; nothing is left behind.
     """
     with new_namespace(NamespaceKind.IPC):
         write_sysctl("kernel.shmall", str(shm_bytes // _PAGE))
+        write_sysctl("kernel.sem", _SEMAPHORES)
+        write_sysctl("kernel.msgmni", str(max(_LEAST_QUEUES, shm_bytes // _QUEUE_BYTES)))
         bind_namespace(namespace_file("self", NamespaceKind.IPC), ipc)
     try:
         mount("shm", shm, "tmpfs", CONFINED, f"mode=1777,size={shm_bytes}")

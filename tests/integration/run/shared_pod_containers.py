@@ -10,11 +10,12 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 KEY, LARGE_KEY = 0x1234, 0x5678
-IPC_CREAT = 0o1000
+IPC_CREAT, IPC_PRIVATE = 0o1000, 0
 LARGE = 2 << 20
 
 
@@ -35,6 +36,11 @@ def called(result: int) -> str:
     return errno.errorcode[ctypes.get_errno()] if result < 0 else "ok"
 
 
+def until_refused(make: Callable[[], int]) -> int:
+    """Return how many the kernel gives, at most 100."""
+    return next((count for count in range(100) if make() < 0), 100)
+
+
 def write_ipc() -> None:
     """Leave something in each kind of shared memory; find their ends."""
     Path("/dev/shm/note").write_text("from a")
@@ -47,6 +53,13 @@ def write_ipc() -> None:
         found["large file"] = errno.errorcode[error.errno or 0]
     os.unlink("/dev/shm/large")  # noqa: PTH108
     say(found)
+    make_queue, make_set = LIBC.msgget, LIBC.semget
+    say(
+        {
+            "message queues": until_refused(lambda: make_queue(IPC_PRIVATE, 0o600)),
+            "semaphores": 1000 * until_refused(lambda: make_set(IPC_PRIVATE, 1000, 0o600)),
+        }
+    )
     wait()
 
 

@@ -128,7 +128,7 @@ async def case_ipc(pod: Pod) -> dict[str, object]:
     """Write in one container; read in another, and in one that shares nothing."""
     shared = await share_namespaces(pod.guest, Share(ipc=True, shm_bytes=SHM_BYTES), SHARED)
     pod.start("a", "write_ipc", shared)
-    written = await pod.said("a")
+    written = await pod.said("a", 2)
     pod.start("b", "read_ipc", shared)
     pod.start("c", "read_ipc", NOTHING)
     found: dict[str, object] = {"a": written, "b": await pod.said("b"), "c": await pod.said("c")}

@@ -40,7 +40,8 @@ def run_case(name: str) -> dict[str, Any]:
 def test_shared_ipc_is_one_for_those_who_share_it_and_none_for_others() -> None:
     report = run_case("ipc")
     assert report["a"] == [
-        {"segment": "ok", "queue": "ok", "large segment": "ENOSPC", "large file": "ENOSPC"}
+        {"segment": "ok", "queue": "ok", "large segment": "ENOSPC", "large file": "ENOSPC"},
+        {"message queues": 16, "semaphores": 32_000},
     ]
     (b,), (c,), (d,) = report["b"], report["c"], report["d"]
     assert (b["note"], b["segment"], b["queues"]) == ("from a", "ok", ["queue"])
