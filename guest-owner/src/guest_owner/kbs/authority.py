@@ -90,7 +90,8 @@ def _require_none(state: Path, files: Collection[Path]) -> None:
     """Raises: ConfigError: see `write_identity`."""
     there = sorted(path.name for path in files if path.exists())
     if len(there) == len(files):
-        detail = f"{state / 'ca.pem'} exists; guests pin it, so remove it yourself if you mean it"
+        renewed = "`kbs new-certificate` renews server.pem, docs/operations.md has the rest"
+        detail = f"{state / 'ca.pem'} exists, and guests pin it: {renewed}"
         raise ConfigError("identity.exists", detail)
     if there:
         told = f"only {', '.join(there)} of a KBS's keys are in {state}"
