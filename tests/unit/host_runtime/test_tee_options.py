@@ -97,7 +97,8 @@ def test_tpm_and_none_have_no_object_of_a_tee(capsys: pytest.CaptureFixture[str]
     assert "tpm-crb,tpmdev=tpm" not in none
     for words in (tpm, none):
         assert "confidential-guest-support" not in " ".join(words)
-        assert len(value_of(words, "-object")) == 1
+        names = [word.split(",")[1] for word in value_of(words, "-object")]
+        assert names == ["id=memory", "id=error-records"]
 
 
 @pytest.mark.parametrize(
