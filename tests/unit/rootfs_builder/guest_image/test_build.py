@@ -14,6 +14,7 @@ from rootfs_builder.guest_image.build import (
     digest_image_inputs,
     require_budget,
 )
+from rootfs_builder.guest_image.report import FORMAT
 from rootfs_builder.packages.lock import encode_lock
 from rootfs_builder.packages.source import PackageSource, read_lock
 from rootfs_builder.progress import Progress
@@ -66,6 +67,7 @@ def finish(workspace: Workspace, differences: list[str]) -> None:
     output = workspace.build / "image"
     output.mkdir(parents=True)
     content = {
+        "format": FORMAT,
         "inputs": digest_image_inputs(workspace, "prod"),
         "files": {},
         "differences": differences,
