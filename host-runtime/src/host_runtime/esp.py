@@ -23,16 +23,26 @@ def create_esp(tools: Tools, uki: Path, image: Path) -> Path:
 
     Raises:
         ChildError: mkfs.fat or mtools failed; the text says how.
+        OSError: with the name of the image, which is there, or has no room.
     """
     size_mib = max(-(-uki.stat().st_size // _MIB) + _SPARE_MIB, 40)  # FAT32 starts at 33 MiB
-    with image.open("xb") as file:
-        os.ftruncate(file.fileno(), size_mib * _MIB)
+    image.touch(exist_ok=False)
     try:
+        _reserve(image, size_mib * _MIB)
         _fill(tools, uki, image)
     except BaseException:
         image.unlink()  # half of one would end the next try as one that is there
         raise
     return image
+
+
+def _reserve(image: Path, size_bytes: int) -> None:
+    """Take all the room at once: mkfs.fat and mtools do not say that there is none."""
+    try:
+        with image.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(image)) from error
 
 
 def _fill(tools: Tools, uki: Path, image: Path) -> None:

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,17 @@ def test_disk_that_cannot_be_filled_is_not_left(
     with pytest.raises(FileExistsError):
         create_esp(Tools(), tmp_path / "uki", image)
     assert image.exists()
+
+
+def test_disk_without_room_is_told_with_the_images_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    (tmp_path / "uki").write_bytes(b"MZ")
+    with pytest.raises(OSError, match="No space left") as error:
+        create_esp(Tools(), tmp_path / "uki", tmp_path / "esp.img")
+    assert error.value.filename == str(tmp_path / "esp.img")
+    assert not (tmp_path / "esp.img").exists()

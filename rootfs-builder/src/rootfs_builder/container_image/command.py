@@ -250,20 +250,19 @@ def run_build(arguments: argparse.Namespace) -> int:
 def run_encrypt(arguments: argparse.Namespace) -> int:
     """Encrypt an image, keep its keys, register them if asked to; prints the new reference.
 
-    The KBS comes first: an image whose key was refused is not pushed.
+    The KBS comes before the target: an image whose key was refused is not pushed.
     """
     require_target(arguments.target)
     private = [parse_resource_uri(text, "encrypt.private_key") for text in arguments.private_key]
     admin = _open_kbs(arguments)
-    recipients = [_recipient(text, arguments.output) for text in arguments.recipient]
-    keys = [one for one in recipients if isinstance(one, KbsRecipient)]
-    if admin is not None:
-        register_keys(admin, keys, envelope=not arguments.no_envelope)
     with TemporaryDirectory() as folder:
         work, registries = Path(folder), _registries(arguments)
-        image = encrypt_image(
-            read_image(arguments.source, registries, work), recipients, work / "encrypted"
-        )
+        source = read_image(arguments.source, registries, work)  # no key for what is not there
+        recipients = [_recipient(text, arguments.output) for text in arguments.recipient]
+        keys = [one for one in recipients if isinstance(one, KbsRecipient)]
+        if admin is not None:
+            register_keys(admin, keys, envelope=not arguments.no_envelope)
+        image = encrypt_image(source, recipients, work / "encrypted")
         made = write_image_to(image, arguments.target, registries)
     if is_registry(arguments.target):
         write_snippet(arguments.output, arguments.name, made, private, ca=arguments.ca)

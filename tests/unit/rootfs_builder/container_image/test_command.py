@@ -152,7 +152,7 @@ def test_encrypt_refuses_wrong_recipients_and_images(layout: Path, tmp_path: Pat
     assert refusal("encrypt", f"oci:{layout}", "oci:y", *other) == "encrypt.key"
 
 
-def test_encrypt_looks_at_its_target_before_it_makes_or_tells_a_key(
+def test_encrypt_looks_at_its_source_and_target_before_it_makes_or_tells_a_key(
     layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kbs = Kbs(monkeypatch)
@@ -167,6 +167,7 @@ def test_encrypt_looks_at_its_target_before_it_makes_or_tells_a_key(
     words = ("--recipient", URI, "--output", tmp_path / "o", *admin)
     assert refusal("encrypt", f"oci:{layout}", f"oci:{layout}", *words) == "image.exists"
     assert refusal("encrypt", f"oci:{layout}", "x", *words) == "image.location"
+    assert refusal("encrypt", f"oci:{tmp_path}", "oci:y", *words) == "layout.missing"
     assert (kbs.taken, (tmp_path / "o").exists()) == ({}, False)
     run("encrypt", f"oci:{layout}", f"oci:{tmp_path / 'x'}", *words)
     assert len(kbs.taken) == 1
