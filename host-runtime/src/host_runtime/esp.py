@@ -25,10 +25,12 @@ def create_esp(tools: Tools, uki: Path, image: Path) -> Path:
         ChildError: mkfs.fat or mtools failed; the text says how.
         OSError: with the name of the image, which is there, or has no room.
     """
-    size_mib = max(-(-uki.stat().st_size // _MIB) + _SPARE_MIB, 40)  # FAT32 starts at 33 MiB
+    content_mib = -(-uki.stat().st_size // _MIB) + _SPARE_MIB
+    size_mib = max(content_mib, 40)  # FAT32 starts at 33 MiB
     image.touch(exist_ok=False)
     try:
-        _reserve(image, size_mib * _MIB)
+        _reserve(image, content_mib * _MIB)
+        os.truncate(image, size_mib * _MIB)
         _fill(tools, uki, image)
     except BaseException:
         image.unlink()  # half of one would end the next try as one that is there
@@ -37,7 +39,10 @@ def create_esp(tools: Tools, uki: Path, image: Path) -> Path:
 
 
 def _reserve(image: Path, size_bytes: int) -> None:
-    """Take all the room at once: mkfs.fat and mtools do not say that there is none."""
+    """Take the room for what is written, at once: mkfs.fat and mtools do not say that it is short.
+
+    The file system begins with what it is made of, and is filled from its beginning.
+    """
     try:
         with image.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, size_bytes)
