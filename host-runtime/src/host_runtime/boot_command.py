@@ -245,7 +245,7 @@ def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
     if config.tpm is not None:
         config.tools.command("swtpm")
         if config.tpm.folder.exists():
-            config.tpm.ak_public_der()
+            config.tpm.require_whole()
     require_host(config.tee, config.accelerator, config.tools)
     for path in (options.uki, options.kernel, options.initrd):
         if path is not None:

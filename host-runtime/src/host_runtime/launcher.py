@@ -23,6 +23,7 @@ from host_runtime.guest_files import GuestFiles
 from host_runtime.kbs_relay import KbsAddress, guest_path
 from host_runtime.process import (
     OwnedProcess,
+    end_of_log,
     python_command,
     python_environment,
     wait_for_path,
@@ -122,8 +123,9 @@ def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterato
                 descriptors=(*locks, *config.descriptors),
             )
         )
-        wait_for_path(machine.qmp_socket, qemu, _START_SECONDS)
-        qmp = stack.enter_context(_connect_qmp(machine.qmp_socket, files, qemu))
+        with _words_of_the_tpm(files):
+            wait_for_path(machine.qmp_socket, qemu, _START_SECONDS)
+            qmp = stack.enter_context(_connect_qmp(machine.qmp_socket, files, qemu))
         guest = Guest(files=files, qemu=qemu, qmp=qmp, link=link, progress=say)
         stack.callback(guest.quit)
         let_run(qmp, qemu)
@@ -297,6 +299,19 @@ def let_run(qmp: QmpClient, qemu: OwnedProcess) -> None:
             qemu.wait(_QUIT_SECONDS)
         qemu.require_running()  # if it has ended, its own words say more
         raise
+
+
+@contextmanager
+def _words_of_the_tpm(files: GuestFiles) -> Iterator[None]:
+    """Let the error of a QEMU that does not start have swtpm's: QEMU repeats only its number."""
+    try:
+        yield
+    except ChildError as error:
+        log = files.log("swtpm")
+        words = end_of_log(log) if log.exists() else ""
+        if not words:
+            raise
+        raise ChildError(error.reason, f"{error.detail}; swtpm: {words}") from error
 
 
 def _say_nothing(text: str) -> None:

@@ -83,10 +83,7 @@ class OwnedProcess:
 
     def log_tail(self) -> str:
         """Return the end of what the child has printed, for an error's text."""
-        with self._log.open("rb") as log:  # which may be long: only its end is read
-            log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_TAIL_BYTES))
-            text = log.read(_LOG_TAIL_BYTES)
-        return text.decode("utf-8", "replace").strip() or "it printed nothing"
+        return end_of_log(self._log) or "it printed nothing"
 
     def bound_log(self) -> None:
         """Cut the child's output off once it is long: what it prints may be another's to choose."""
@@ -117,6 +114,13 @@ class OwnedProcess:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def end_of_log(path: Path) -> str:
+    """Return the end of a log, which may be long: no more of it is read; "" if it has no words."""
+    with path.open("rb") as log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - _LOG_TAIL_BYTES))
+        return log.read(_LOG_TAIL_BYTES).decode("utf-8", "replace").strip()
 
 
 def run(command: Sequence[str], *, environment: Mapping[str, str], seconds: float = 60.0) -> bytes:

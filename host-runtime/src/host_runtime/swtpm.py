@@ -24,6 +24,7 @@ from host_runtime.tools import Tools
 AK_HANDLE: Final = "0x81010002"
 _AK_FILE: Final = "ak.der"
 _STATE_FOLDER: Final = "state"
+_STATE_FILE: Final = "tpm2-00.permall"  # as swtpm names it
 _START_SECONDS: Final = 10.0
 _FILES: Final = (".ctx", ".pub", ".der")  # arguments that name files, below the vTPM's folder
 
@@ -58,10 +59,22 @@ class VirtualTpm:
         """
         path = self.folder / _AK_FILE
         if not path.is_file():
-            raise ConfigError(
-                "tpm.folder", f"{self.folder} holds no vTPM: name a new folder, to have one made"
-            )
+            raise self._missing()
         return path.read_bytes()
+
+    def require_whole(self) -> None:
+        """Check that the AK's TPM is there: without its state swtpm would begin another one.
+
+        Raises:
+            ConfigError: `tpm.folder`.
+        """
+        self.ak_public_der()
+        if not (self.folder / _STATE_FOLDER / _STATE_FILE).is_file():
+            raise self._missing()
+
+    def _missing(self) -> ConfigError:
+        told = f"{self.folder} holds no vTPM: name a new folder, to have one made"
+        return ConfigError("tpm.folder", told)
 
     def start(
         self,
@@ -74,10 +87,10 @@ class VirtualTpm:
         """Start swtpm for one boot; it ends when QEMU closes `control_socket`, and inherits `lock`.
 
         Raises:
-            ConfigError: `tpm.busy`: another guest runs with this vTPM.
+            ConfigError: as `require_whole`; `tpm.busy`: another guest runs with this vTPM.
             ChildError: swtpm ended at once; the text holds what it printed.
         """
-        self.ak_public_der()
+        self.require_whole()
         options = ("--ctrl", f"type=unixio,path={control_socket}", "--terminate")
         own_lock = self._lock()
         inherited = (own_lock,) if lock is None else (own_lock, lock)

@@ -93,25 +93,38 @@ def test_killed_launcher_takes_all_with_it_and_the_next_one_clears_up(
     assert not (tmp_path / "second" / "vsock").is_symlink()
 
 
-def test_qemu_that_does_not_start_says_why(tmp_path: Path) -> None:
-    uki = tmp_path / "uki"
+def refused(folder: Path, *options: str) -> str:
+    """Boot a guest whose QEMU does not start; return the last of what is said."""
+    uki = folder / "uki"
     uki.write_bytes(uki_image())
     done = subprocess.run(
         (
-            *(sys.executable, "-m", "host_runtime", "boot", str(tmp_path / "guest")),
-            *("--tools", str(TOOLS), "--uki", str(uki), "--accelerator", "tcg"),
-            *("--memory", str(1 << 23)),  # MiB
+            *(sys.executable, "-m", "host_runtime", "boot", str(folder / "guest")),
+            *("--tools", str(TOOLS), "--uki", str(uki), "--accelerator", "tcg", *options),
         ),
         capture_output=True,
         text=True,
         check=False,
-        env={**python_environment(), "XDG_RUNTIME_DIR": str(tmp_path)},
+        env={**python_environment(), "XDG_RUNTIME_DIR": str(folder)},
     )
     assert (done.returncode, done.stdout) == (1, "")
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("host-runtime: qemu-system-x86_64 ended with 1: ")
-    assert "phys-bits too low" in last
-    assert last.endswith(" [process.ended]")
+    said = done.stderr.partition("host-runtime: starting QEMU\n")[2]
+    assert said.startswith("host-runtime: qemu-system-x86_64 ended with 1: ")
+    assert said.endswith(" [process.ended]\n")
+    return said
+
+
+def test_qemu_that_does_not_start_says_why(tmp_path: Path) -> None:
+    assert "phys-bits too low" in refused(tmp_path, "--memory", str(1 << 23))  # MiB
+
+
+def test_vtpm_whose_state_is_damaged_says_why(tmp_path: Path) -> None:
+    (tmp_path / "tpm/state").mkdir(parents=True)
+    (tmp_path / "tpm/ak.der").touch()
+    (tmp_path / "tpm/state/tpm2-00.permall").write_bytes(b"nothing of a TPM")
+    said = refused(tmp_path, "--tpm", str(tmp_path / "tpm"))
+    assert "TPM result for CMD_INIT" in said
+    assert "swtpm: Error: Could not initialize the TPM" in said
 
 
 def test_qemu_that_dies_is_reported_and_fails_the_command(tmp_path: Path, runtime: Path) -> None:

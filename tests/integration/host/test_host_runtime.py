@@ -237,6 +237,10 @@ def test_manufactured_tpm_has_a_restricted_signing_key(tmp_path: Path, sockets: 
         assert error.value.reason == "tpm.busy"
     with tpm.start(TOOLS, control_socket=sockets / "next", log=tmp_path / "log"):
         pass
+    (tmp_path / "tpm/state/tpm2-00.permall").unlink()  # swtpm would begin another TPM
+    with pytest.raises(ConfigError) as error:
+        tpm.start(TOOLS, control_socket=sockets / "last", log=tmp_path / "log")
+    assert error.value.reason == "tpm.folder"
 
 
 def test_tpm_that_could_not_be_made_leaves_no_half_of_one(
