@@ -127,7 +127,7 @@ RIGHTS: Mapping[Role, Rights] = {
         job="ccinit.agent.jobs.config:run",
         uid=FIRST_UID + 3,
         syscalls=PARSER,
-        preload=("tomllib", "ccinit.formats.initdata.guest_files"),
+        preload=("re", "tomllib", "ccinit.formats.initdata.guest_files"),
     ),
     # the host's network offer, already validated
     Role.NET: Rights(
