@@ -52,11 +52,13 @@ SETTINGS = (
     Setting("net.ipv6.conf.*.accept_ra", "0", "addresses and routes are those of the offer"),
     # The kernel counts these for the whole guest, or for a user in PID 1 and all containers. One of
     # these within its own limits could take all; what it takes is its own memory besides.
+    Setting("fs.aio-max-nr", str(_MOST_LONG), "containers can begin asynchronous I/O"),
     Setting("fs.epoll.max_user_watches", str(_MOST_LONG), "PID 1 can wait for descriptors"),
     Setting("fs.file-max", str(_MOST_LONG), "PID 1's children can open files"),
     Setting("fs.inotify.max_user_instances", str(_MOST_INT), "containers of one user can watch"),
     Setting("fs.inotify.max_user_watches", str(_MOST_INT), "containers of one user can watch"),
     Setting("kernel.pid_max", str(_MOST_PIDS), "PID 1 can start children"),
+    Setting("kernel.pty.max", str(_MOST_INT), "the owner can open a terminal anywhere"),
     Setting("kernel.threads-max", str(_MOST_PIDS), "PID 1 can start children"),
 )
 

@@ -32,6 +32,8 @@ MAX_ENVIRONMENT_BYTES: Final = 1 << 20
 CPU_PERIOD_US: Final = 100_000
 _PAGE: Final = 4096
 _MOST_PIDS: Final = 1 << 22  # more there cannot be
+_MOST_LONG: Final = (1 << 63) - 1
+MAX_TERMINALS: Final = 256  # of a container; each is some 40 KiB of the kernel's that nobody counts
 
 MASKED_PATHS: Final = (
     "/proc/acpi",
@@ -64,10 +66,11 @@ KERNEL_PLACES: Final = ("/proc", "/sys", "/dev")
 SHM: Final = "/dev/shm"  # noqa: S108
 _SHARED_SHM_OPTIONS: Final = "bind private nosuid noexec nodev rw"
 
+_DEVPTS_OPTIONS: Final = "nosuid noexec newinstance ptmxmode=0666 mode=0620"
 _KERNEL_MOUNTS: Final = (
     ("/proc", "proc", "proc", "nosuid noexec nodev"),
     ("/dev", "tmpfs", "tmpfs", "nosuid noexec strictatime mode=755 size=64k"),
-    ("/dev/pts", "devpts", "devpts", "nosuid noexec newinstance ptmxmode=0666 mode=0620"),
+    ("/dev/pts", "devpts", "devpts", f"{_DEVPTS_OPTIONS} max={MAX_TERMINALS}"),
     (SHM, "tmpfs", "shm", "nosuid noexec nodev mode=1777 size=64m"),
     ("/dev/mqueue", "mqueue", "mqueue", "nosuid noexec nodev"),
     ("/sys", "sysfs", "sysfs", "nosuid noexec nodev ro"),
@@ -263,8 +266,11 @@ def _process(given: SpecInput) -> dict[str, object]:
         "rlimits": [
             {"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard},
             {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
-            # Counted by user in all containers together; what one may have is `pids`.
+            # Counted by user in all containers together. What one may have of processes is `pids`,
+            # and the rest is its own memory.
             {"type": "RLIMIT_NPROC", "soft": _MOST_PIDS, "hard": _MOST_PIDS},
+            {"type": "RLIMIT_SIGPENDING", "soft": _MOST_LONG, "hard": _MOST_LONG},
+            {"type": "RLIMIT_MSGQUEUE", "soft": _MOST_LONG, "hard": _MOST_LONG},
         ],
     }
 

@@ -25,6 +25,7 @@ from tests.vm.guest.containers import (
 )
 from tests.vm.guest.test_run import LIBC, work  # noqa: F401  # a fixture
 
+NR_IO_SETUP, NR_IO_DESTROY = 206, 207
 UNPRIVILEGED = 900
 WITHIN = Resources(memory_bytes=128 << 20, pids=400)
 HOARD = """
@@ -44,6 +45,15 @@ def instances():
     libc = ctypes.CDLL(None, use_errno=True)
     for _ in range(100):
         if libc.inotify_init() < 0: raise OSError(ctypes.get_errno(), 'inotify')
+def terminals():
+    for _ in range(200): kept.append(os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY))
+def asynchronous():
+    import ctypes
+    libc = ctypes.CDLL(None, use_errno=True)
+    for _ in range(200):
+        context = ctypes.c_ulong()
+        if libc.syscall(206, 10, ctypes.byref(context)) < 0:
+            raise OSError(ctypes.get_errno(), 'io_setup')
 def processes():
     for _ in range(300):
         if os.fork() == 0: time.sleep(600)
@@ -56,6 +66,8 @@ WITHOUT = {
     "watches": "No space left on device",
     "files": "Too many open files in system",
     "instances": "Too many open files",
+    "terminals": "No space left on device",
+    "asynchronous": "Resource temporarily unavailable",
     "processes": "Resource temporarily unavailable",
 }
 
@@ -69,6 +81,11 @@ def lower(kind: str) -> dict[str, int]:
             return {"fs.file-max": int(read("fs.file-nr").split()[0]) + 1000}
         case "instances":
             return {"fs.inotify.max_user_instances": 30, "fs.inotify.max_user_watches": 1000}
+        case "terminals":
+            used, reserved = int(read("kernel.pty.nr")), int(read("kernel.pty.reserve"))
+            return {"kernel.pty.max": used + reserved + 100}
+        case "asynchronous":
+            return {"fs.aio-max-nr": int(read("fs.aio-nr")) + 1000}
         case _:
             threads = int(read("/proc/loadavg").split()[3].split("/")[1])
             return {"kernel.threads-max": threads + 60, "kernel.pid_max": 1 << 15}
@@ -95,10 +112,16 @@ def settings(values: dict[str, int]) -> Iterator[None]:
 def what_fails() -> str:
     """Do what PID 1 does all the time: wait for a descriptor, start a child without privileges.
 
-    And what another container of its user may do: watch files.
+    And what is done in another container: watch files by the same user, begin asynchronous I/O, and
+    open a terminal, for the owner.
     """
     reader, writer = os.pipe()
     try:
+        if failed := open_terminal():
+            return failed
+        if LIBC.syscall(NR_IO_SETUP, 1, ctypes.byref(context := ctypes.c_ulong())) < 0:
+            return os.strerror(ctypes.get_errno())
+        LIBC.syscall(NR_IO_DESTROY, context)
         with select.epoll() as poll:
             poll.register(reader)
         if (watch := LIBC.inotify_init()) < 0:
@@ -116,6 +139,24 @@ def what_fails() -> str:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+# Of an instance of devpts that was not mounted where the guest's are: those have a reserve.
+TERMINAL = """
+import ctypes, os
+os.unshare(os.CLONE_NEWNS)
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.mount(b'devpts', b'/dev/pts', b'devpts', 0, b'newinstance,ptmxmode=0666') == 0
+os.open('/dev/pts/ptmx', os.O_RDWR | os.O_NOCTTY)
+"""
+
+
+def open_terminal() -> str:
+    """Open one as it is opened in another container; return what went wrong."""
+    child = subprocess.run(
+        [PYTHON, "-I", "-S", "-c", TERMINAL], stderr=subprocess.PIPE, check=False
+    )
+    return child.stderr.decode()[-200:]
 
 
 def hoard(kind: str, work: Path) -> str:  # noqa: F811
@@ -152,21 +193,40 @@ def test_container_cannot_use_up_what_is_counted_for_the_whole_guest(
         assert hoard(kind, work / "with") == ""
 
 
-def test_processes_of_the_same_user_elsewhere_are_none_of_a_containers(
+BY_USER = {
+    "processes": (resource.RLIMIT_NPROC, 40),
+    "signals": (11, 0),  # RLIMIT_SIGPENDING
+    "queues": (resource.RLIMIT_MSGQUEUE, 0),
+}
+TAKE = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+def processes():
+    for _ in range(60):
+        if os.fork() == 0: time.sleep(600)
+def signals():
+    timer = ctypes.c_void_p()
+    if libc.timer_create(1, None, ctypes.byref(timer)): raise OSError(ctypes.get_errno(), 'timer')
+def queues():
+    if libc.mq_open(b'/q', os.O_CREAT | os.O_RDWR, 0o600, None) < 0:
+        raise OSError(ctypes.get_errno(), 'mq_open')
+globals()[sys.argv[1]]()
+print('all')
+"""
+
+
+@pytest.mark.parametrize("kind", BY_USER)
+def test_what_the_same_user_has_elsewhere_is_none_of_a_containers(
+    kind: str,
     work: Path,  # noqa: F811
 ) -> None:
-    """RLIMIT_NPROC is of a user, wherever it is; PID 1's own would be inherited."""
-    code = (
-        "import os, time\n"
-        "for _ in range(60):\n"
-        "    if os.fork() == 0: time.sleep(600)\n"
-        "print('all')\n"
-    )
-    before = resource.getrlimit(resource.RLIMIT_NPROC)
-    resource.setrlimit(resource.RLIMIT_NPROC, (40, before[1]))  # as if others had the rest
+    """These limits are of a user, wherever it is; PID 1's own would be inherited."""
+    limit, left = BY_USER[kind]
+    before = resource.getrlimit(limit)
+    resource.setrlimit(limit, (left, before[1]))  # as if others had the rest
     try:
-        given = workload(container(code, user="1000:1000", resources=WITHIN), work)
+        given = workload(container(TAKE, kind, user="1000:1000", resources=WITHIN), work)
         report = run_as_pid1(lambda: supervise(given, work))
     finally:
-        resource.setrlimit(resource.RLIMIT_NPROC, before)
+        resource.setrlimit(limit, before)
     assert (report["state"], report["stdout"]) == ("done", "all\n"), report["stderr"]

@@ -133,9 +133,21 @@ def test_spec_hides_what_the_kernel_tells_of_the_machine() -> None:
 
 def test_spec_leaves_no_core_behind() -> None:
     limits = {limit.pop("type"): limit for limit in plan()["process"]["rlimits"]}
-    assert limits.keys() == {"RLIMIT_NOFILE", "RLIMIT_CORE", "RLIMIT_NPROC"}
     assert limits["RLIMIT_CORE"] == {"soft": 0, "hard": 0}
-    assert limits["RLIMIT_NPROC"]["soft"] == limits["RLIMIT_NPROC"]["hard"] == 1 << 22  # `pids` is
+
+
+def test_spec_limits_nothing_that_the_kernel_counts_by_user() -> None:
+    limits = {limit.pop("type"): limit for limit in plan()["process"]["rlimits"]}
+    most = (1 << 63) - 1
+    by_user = {"RLIMIT_NPROC": 1 << 22, "RLIMIT_SIGPENDING": most, "RLIMIT_MSGQUEUE": most}
+    assert limits.keys() == {"RLIMIT_NOFILE", "RLIMIT_CORE", *by_user}
+    for name, value in by_user.items():
+        assert limits[name] == {"soft": value, "hard": value}
+
+
+def test_spec_gives_each_container_terminals_of_its_own() -> None:
+    (terminals,) = (one for one in plan()["mounts"] if one["destination"] == "/dev/pts")
+    assert {"newinstance", "max=256"} <= set(terminals["options"])
 
 
 def test_spec_puts_binds_behind_the_kernel_mounts_and_parents_first() -> None:
