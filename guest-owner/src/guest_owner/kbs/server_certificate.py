@@ -78,11 +78,13 @@ def certificate_warnings(path: Path, state: Path, now: datetime) -> Iterator[str
         ConfigError: `tls.certificate`; `state.read`.
     """
     certificate = read_certificate(path)
+    is_ours = path == state / CERTIFICATE_FILE
     ends = certificate.not_valid_after_utc
     if ends - now < WARN_BEFORE:
         tense = "has ended" if ends <= now else "ends"
-        yield f"{path} {tense} on {ends:%Y-%m-%d}: `guest-owner kbs new-certificate`"
-    if path == state / CERTIFICATE_FILE:
+        remedy = ": `guest-owner kbs new-certificate`" if is_ours else ""
+        yield f"{path} {tense} on {ends:%Y-%m-%d}{remedy}"
+    if is_ours:
         authority = state / "ca.pem"
         try:
             certificate.verify_directly_issued_by(read_certificate(authority))

@@ -78,5 +78,7 @@ def test_certificate_of_another_authority_is_told_unless_it_is_from_elsewhere(
     for path in (elsewhere, kbs / "server.pem"):
         write_atomically(path, OTHER.certificate)
     assert not list(certificate_warnings(elsewhere, kbs, now))
+    (told,) = certificate_warnings(elsewhere, kbs, now + timedelta(days=800))
+    assert "new-certificate" not in told
     (told,) = certificate_warnings(kbs / "server.pem", kbs, now)
     assert "is not signed by" in told
