@@ -3,8 +3,11 @@
 import argparse
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+from cryptography import x509
 
 from ccinit.errors import ConfigError
 from guest_owner.arguments import add_state, parse_address
@@ -53,13 +56,14 @@ def connect(arguments: argparse.Namespace) -> OwnerClient:
     """Connect as the options say.
 
     Raises:
-        ConfigError: `owner.options`, one is missing.
+        ConfigError: `owner.options`, one is missing; `owner.identity`, yours has ended.
         CcinitError: see `OwnerClient.connect`.
     """
     for option, variable in _VARIABLES.items():
         if getattr(arguments, option) is None:
             detail = f"say --{option}, before what follows the command, or set ${variable}"
             raise ConfigError("owner.options", detail)
+    _require_current(arguments.client)
     host, port = arguments.connect
     return OwnerClient.connect(
         Endpoint(
@@ -70,3 +74,18 @@ def connect(arguments: argparse.Namespace) -> OwnerClient:
             identity=arguments.client,
         )
     )
+
+
+def _require_current(identity: Path) -> None:
+    """Refuse a certificate that has ended: of a guest's refusal only an alert arrives, or a reset.
+
+    Raises:
+        ConfigError: `owner.identity`.
+    """
+    try:
+        ends = x509.load_pem_x509_certificate(identity.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return  # who connects says what is wrong with the file
+    if ends <= datetime.now(UTC):
+        detail = f"{identity}, your certificate, has ended on {ends:%Y-%m-%d}: `client-cert new`"
+        raise ConfigError("owner.identity", detail)

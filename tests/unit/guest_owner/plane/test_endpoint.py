@@ -1,5 +1,6 @@
 """What is wrong with the options of a connection is told before anybody is asked."""
 
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,27 @@ def test_unusable_files_are_named_before_the_guest_is_asked(
     told = error_of(capsys)
     assert f"{other}, by which guests are known" in told
     assert "[owner.roots]" in told
+
+
+@pytest.mark.parametrize(("days", "reason"), [(89, "unreachable"), (91, "identity")])
+def test_certificate_that_has_ended_is_told_before_the_guest_is_asked(
+    state: Path,
+    client: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    days: int,
+    reason: str,
+) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Later":
+            return super().now(tz) + timedelta(days=days)
+
+    monkeypatch.setattr("guest_owner.plane.endpoint.datetime", Later)
+    assert logs(state, client) == 1
+    told = error_of(capsys)
+    assert f"[owner.{reason}]" in told
+    assert (f"{client}, your certificate, has ended on " in told) == (reason == "identity")
 
 
 def test_missing_option_is_named_with_its_variable(
