@@ -1,21 +1,21 @@
-"""The KBS's HTTP surface: paths, cookies, bodies under caps and deadlines, error replies.
+"""The KBS's HTTP surface: paths, cookies, error replies; bodies are `guest_owner.kbs.bodies`.
 
 RCAR's wire facts (Trustee KBS, API v0) on Starlette; what the replies say is
 `guest_owner.kbs.broker`, for administrators `guest_owner.kbs.administration.calls`; TLS and sockets
 are `guest_owner.kbs.server`.
 """
 
-import asyncio
 import logging
 from email.utils import format_datetime
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs import rollback_counter
+from guest_owner.kbs.bodies import Bodies
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import CONTENT_TYPE as METRICS_TYPE
 from guest_owner.kbs.notices import Notices
@@ -38,6 +38,7 @@ class KbsEndpoint:
         self._service = service
         self._broker = service.broker
         self._limits = limits
+        self._bodies = Bodies(limits)
         self._notices = Notices(_log.error)
 
     async def handle(self, request: Request) -> Response:
@@ -66,11 +67,11 @@ class KbsEndpoint:
             case ("GET", [".well-known", "jwks.json"]):
                 return Response(self._service.signer.key_set(), media_type=_JSON)
             case ("POST", ["kbs", "v0", "auth"]):
-                body = await self._read_body(request, self._limits.request_bytes)
+                body = await self._bodies.read(request, self._limits.request_bytes)
                 session, reply = self._broker.authenticate(body)
                 return self._session_reply(session, reply)
             case ("POST", ["kbs", "v0", "attest"]):
-                body = await self._read_body(request, self._limits.attestation_bytes)
+                body = await self._bodies.read(request, self._limits.attestation_bytes)
                 session, reply = self._broker.attest(request.cookies.get(COOKIE), body)
                 return self._session_reply(session, reply)
             case ("GET", ["kbs", "v0", "resource", *segments]):
@@ -80,7 +81,7 @@ class KbsEndpoint:
                 return Response(reply, media_type=_JSON)
             case ("GET" | "POST", ["kbs", "v0", rollback_counter.PLUGIN, *segments]):
                 limit = rollback_counter.MAX_MESSAGE_BYTES
-                wish = await self._read_body(request, limit) if request.method == "POST" else None
+                wish = await self._bodies.read(request, limit) if request.method == "POST" else None
                 reply = self._broker.counter(
                     request.cookies.get(COOKIE), _bearer(request), "/".join(segments), wish
                 )
@@ -96,14 +97,14 @@ class KbsEndpoint:
         call = self._service.administration.authorize(_bearer(request), f"{request.method} {path}")
         match (request.method, path.split("/")[3:]):
             case ("POST", ["resource", *segments]):
-                body = await self._read_body(request, self._limits.admin_bytes)
+                body = await self._bodies.read(request, self._limits.admin_bytes)
                 call.put_resource("/".join(segments), body)
                 return Response(b"")
             case ("DELETE", ["resource", *segments]):
                 call.delete_resource("/".join(segments))
                 return Response(b"")
             case ("POST", ["reference-value"]):
-                call.register(await self._read_body(request, self._limits.admin_bytes))
+                call.register(await self._bodies.read(request, self._limits.admin_bytes))
                 return Response(b"")
             case ("GET", ["reference-value", *names]):
                 return Response(call.list_references("/".join(names)), media_type=_JSON)
@@ -111,22 +112,6 @@ class KbsEndpoint:
                 raise call.refuse_policy()
             case _:
                 raise call.refuse_path()
-
-    async def _read_body(self, request: Request, max_bytes: int) -> bytes:
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > max_bytes:
-                        raise KbsRefusedError(
-                            Variant.ATTESTATION_ERROR, f"body over {max_bytes} bytes", status=413
-                        )
-        except TimeoutError as error:
-            raise KbsRefusedError(Variant.ATTESTATION_ERROR, "body too slow", status=408) from error
-        except ClientDisconnect as error:
-            raise KbsRefusedError(Variant.ATTESTATION_ERROR, "body cut short") from error
-        return bytes(body)
 
     @staticmethod
     def _session_reply(session: Session, reply: bytes) -> Response:

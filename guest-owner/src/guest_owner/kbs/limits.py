@@ -11,6 +11,7 @@ class Limits:
         request_bytes: body of `auth`; a few hundred bytes in practice.
         attestation_bytes: body of `attest`; Trustee's default (2 MiB).
         admin_bytes: body of an administrator's call, read only after the token was verified.
+        bodies_bytes: all bodies that are being read; beyond it the largest is given up.
         head_bytes: request line and headers; a token of ours has about 6 KiB.
         head_seconds: of a TLS handshake; from a request's first byte to the end of its headers.
         body_seconds: from the end of the headers to the end of the body.
@@ -30,6 +31,7 @@ class Limits:
     request_bytes: int = 64 * 1024
     attestation_bytes: int = 2 * 1024 * 1024
     admin_bytes: int = 2 * 1024 * 1024
+    bodies_bytes: int = 64 * 1024 * 1024
     head_bytes: int = 64 * 1024
     head_seconds: float = 10.0
     body_seconds: float = 20.0
