@@ -75,7 +75,7 @@ def _parse_key(value: JsonValue) -> IssuerKey:
         raise FormatError("issuer.keys.kid", "every key needs a name")
     if value.get("kty") != "RSA" or value.get("use", "sig") != "sig":
         raise FormatError("issuer.keys.kty", f"{kid[:40]!r} is no RSA key for signatures")
-    if algorithm is not None and algorithm not in set(Algorithm):
+    if algorithm is not None and algorithm not in tuple(Algorithm):  # it may be a list
         raise FormatError("issuer.keys.alg", f"{kid[:40]!r} is for another algorithm")
     public_key = _parse_numbers(value) if "n" in value else _parse_certificate(value)
     if not _MIN_BITS <= public_key.key_size <= _MAX_BITS:

@@ -149,6 +149,7 @@ UNKNOWN_CERTIFICATE = base64.b64encode(
         ([key(use="enc")], "issuer.keys.kty"),
         ([key(alg="RSA-OAEP-256")], "issuer.keys.alg"),
         ([key(alg="none")], "issuer.keys.alg"),
+        ([key(alg=["RS256"])], "issuer.keys.alg"),
         ([key(n="AQAB")], "issuer.keys.n"),
         ([key(n="!")], "issuer.keys.n"),
         ([key(e="Ag")], "issuer.keys.n"),
