@@ -24,8 +24,7 @@ from host_runtime.oci_runtime.guest_choice import choose_guest, read_scratch_siz
 from host_runtime.oci_runtime.operator_config import parse_operator_config
 from host_runtime.oci_runtime.pod_member import require_member, require_same_guest
 from tests.fakes.oci_bundles import encode_annotation, make_document, operator_toml
-from tests.fuzz.fuzz_oci import mutate_value
-from tests.fuzz.mutation import mutate_text
+from tests.fuzz.mutation import mutate_json, mutate_text
 from tests.fuzz.trials import Trials, run
 
 FILE = operator_toml().encode()
@@ -111,12 +110,12 @@ def main(seconds: float, seed: int) -> int:
     for source in trials:
         config = source.choice(CONFIGS)
         if source.randrange(2):
-            chosen += check_config(mutate_value(source, config))
+            chosen += check_config(mutate_json(source, config, WORDS))
         else:
             chosen += check_config(mutate_text(source, config, WORDS))
         check(parse_operator_config, mutate_text(source, FILE, WORDS))
         check(parse_record, mutate_text(source, record, WORDS))
-        check(parse_record, mutate_value(source, record))
+        check(parse_record, mutate_json(source, record, WORDS))
     assert chosen * 20 > trials.count, (chosen, trials.count)  # else it says little
     return trials.count
 

@@ -28,8 +28,7 @@ from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import Store
 from guest_owner.plane.minting import TlsIdentityMinter
 from tests.fakes.tpm_quote import FakeTpm
-from tests.fuzz.fuzz_oci import mutate_value
-from tests.fuzz.mutation import mutate_text
+from tests.fuzz.mutation import mutate_json, mutate_text
 from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.values import booted_tpm, reference_set
 
@@ -142,7 +141,8 @@ def check_reply(reply: Reply, path: bytes = b"") -> None:
 
 
 def changed(source: random.Random, data: bytes) -> bytes:
-    return mutate_value(source, data) if source.randrange(2) else mutate_text(source, data, WORDS)
+    change = source.choice((mutate_json, mutate_text))
+    return change(source, data, WORDS)
 
 
 def check_attestation(source: random.Random, kbs: Kbs, shown: list[dict[str, bytes]]) -> bool:

@@ -5,7 +5,6 @@ and a token goes to no other origin than the registry's.
 Run as `python -m tests.fuzz.fuzz_oci [SECONDS [SEED]]`.
 """
 
-import json
 import random
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from ccinit.pull.registry.authentication import (
     token_request,
 )
 from tests.fakes.registry import make_image, make_index
+from tests.fuzz.mutation import mutate_json
 from tests.fuzz.trials import Trials, run
 
 IMAGE = make_image([b"one", b"two"], config={"Env": ["A=b"], "User": "x", "Cmd": ["/x"]})
@@ -94,24 +94,8 @@ def mutate(source: random.Random) -> bytes:
             end = spot + source.randrange(20)
             data[spot:end] = source.choice(WORDS)
         case _:
-            return mutate_value(source, bytes(data))
+            return mutate_json(source, bytes(data), WORDS)
     return bytes(data)
-
-
-def mutate_value(source: random.Random, data: bytes) -> bytes:
-    try:
-        value = json.loads(data)
-    except ValueError:
-        return data
-    holder = value
-    while isinstance(holder, (dict, list)) and holder:
-        key = source.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
-        inner = holder[key]
-        if not isinstance(inner, (dict, list)) or source.random() < 0.3:
-            holder[key] = source.choice((None, [], {}, -1, 2**60, True, "x", [inner] * 200, "\0"))
-            break
-        holder = inner
-    return json.dumps(value).encode()
 
 
 def main(seconds: float, seed: int) -> int:

@@ -23,6 +23,7 @@ from ccinit.formats.kbs.rcar import (
     parse_request,
     parse_token_reply,
 )
+from tests.fuzz.mutation import mutate_json
 from tests.fuzz.trials import Trials, run
 
 VECTORS = json.loads(Path("tests/vectors/rcar/messages.json").read_text())
@@ -90,6 +91,7 @@ def main(seconds: float, seed: int) -> int:
     trials = Trials(seconds, seed)
     for source in trials:
         check(mutate(source))
+        check(mutate_json(source, source.choice(MESSAGES), NOISE))
     return trials.count
 
 

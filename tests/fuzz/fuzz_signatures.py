@@ -28,7 +28,7 @@ from ccinit.pull.messages.fetch import (
 from ccinit.pull.signature.judge import signature_job
 from tests.fakes import signatures as fake
 from tests.fakes.registry import make_image
-from tests.fuzz.fuzz_oci import mutate_value
+from tests.fuzz.mutation import mutate_json
 from tests.fuzz.trials import Trials, run
 
 IMAGE = make_image([b"tar"])
@@ -129,7 +129,7 @@ def judge(policy: bytes, manifest: bytes, blob: bytes) -> bool:
 def mutate(source: random.Random, seed: bytes) -> bytes:
     """Flip, cut, or change by value."""
     if source.random() < 0.4:
-        return mutate_value(source, seed)
+        return mutate_json(source, seed, (b"{}", b"[]", b"null"))
     data = bytearray(seed)
     spot = source.randrange(len(data))
     if source.random() < 0.2:

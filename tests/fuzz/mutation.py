@@ -1,5 +1,6 @@
 """How texts are changed by fuzzers whose formats give no better idea."""
 
+import json
 import random
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,27 @@ def mutate_text(source: random.Random, seed: bytes, noise: Sequence[bytes]) -> b
     return bytes(data)
 
 
+def mutate_json(source: random.Random, seed: bytes, noise: Sequence[bytes]) -> bytes:
+    """Put another value somewhere into a JSON text, mostly of another type.
+
+    So a reader's checks of types are reached, which hardly any change of letters does. A text that
+    is no JSON is changed as one.
+    """
+    try:
+        value = json.loads(seed)
+    except ValueError:
+        return mutate_text(source, seed, noise)
+    holder = value
+    while isinstance(holder, (dict, list)) and holder:
+        key = source.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
+        inner = holder[key]
+        if not isinstance(inner, (dict, list)) or source.random() < 0.3:
+            holder[key] = source.choice((None, [], {}, -1, 2**60, True, "x", [inner] * 200, "\0"))
+            break
+        holder = inner
+    return json.dumps(value).encode()
+
+
 def check_mutated(
     check: Callable[[bytes], object], seeds: Sequence[bytes], noise: Sequence[bytes], trials: Trials
 ) -> int:
@@ -28,5 +50,6 @@ def check_mutated(
     for seed in seeds:
         check(seed)
     for source in trials:
-        check(mutate_text(source, source.choice(seeds), noise))
+        mutate = source.choice((mutate_text, mutate_json))
+        check(mutate(source, source.choice(seeds), noise))
     return trials.count
