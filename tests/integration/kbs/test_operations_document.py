@@ -27,6 +27,11 @@ ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 IMAGE = reference_set("ccinit-prod")
 KEY = "ccinit/demo/volume-key-data"
+TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
+CURL = (  # of the tools tree, by its own loader: not every machine has one
+    f"{TOOLS}/lib64/ld-linux-x86-64.so.2"
+    f" --library-path {TOOLS}/usr/lib/x86_64-linux-gnu {TOOLS}/usr/bin/curl"
+)
 
 
 def shell_block(chapter: str, number: int = 0) -> str:
@@ -40,8 +45,9 @@ def shell(folder: Path, script: str) -> str:
     """Run commands where the owner works; return what they print."""
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
-    (programs / "guest-owner").write_text(f'#!/bin/sh\nexec {sys.executable} -m guest_owner "$@"\n')
-    (programs / "guest-owner").chmod(0o755)
+    for name, command in (("guest-owner", f"{sys.executable} -m guest_owner"), ("curl", CURL)):
+        (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (programs / name).chmod(0o755)
     path = f"{programs}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
