@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from guest_owner.kbs.authority import create_identity
+from guest_owner.kbs.connections import Connections
 from guest_owner.kbs.server import open_listener
 from tests.integration.kbs.harness import LIMITS, SECRET, Kbs, running_kbs
 
@@ -123,6 +124,26 @@ def test_guest_that_refuses_the_certificate_is_counted_and_told_once(
         "127.0.0.1 refuses our certificate (unknown_ca)",
         "127.0.0.1 refuses our certificate (bad_certificate)",
     ]
+
+
+def test_server_that_can_let_nobody_in_ends(
+    registered_state: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Connections, "let_in", fail)
+    with running_kbs(registered_state) as kbs:
+        wait_until(lambda: "no connection is let in any more" in caplog.text)
+        wait_until(lambda: cannot_connect(kbs))
+
+
+def cannot_connect(kbs: Kbs) -> bool:
+    try:
+        silent(kbs).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def test_all_addresses_of_a_machine_are_those_of_both_protocols() -> None:

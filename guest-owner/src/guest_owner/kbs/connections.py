@@ -15,7 +15,7 @@ import resource
 import secrets
 import socket
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from guest_owner.kbs.notices import Notices
@@ -49,7 +49,7 @@ class Connections:
         *,
         room: int,
         seconds: float,
-        established: Collection[Established],
+        established: set[Established],
         observe: Callable[[str], None],
     ) -> None:
         """Nobody is let in yet.
@@ -98,18 +98,22 @@ class Connections:
             handshake.cancel()
 
     def _make_room(self) -> None:
-        there: list[asyncio.Task[None] | Established] = [*self._handshakes, *self._established]
+        # One that has just ended has left its connection among the established, and cannot go.
+        handshakes = (one for one in self._handshakes if not one.done())
+        there: list[asyncio.Task[None] | Established] = [*handshakes, *self._established]
         if len(there) < self._room:
             return
         self._notices.tell(
             "room", f"{len(there)} connections are open, and no more may be: new ones push out some"
         )
         victim = secrets.choice(there)
+        # Each is gone from here at once, so that none is pushed out twice in place of another.
         if isinstance(victim, asyncio.Task):
             victim.cancel()
             self._handshakes.discard(victim)
         else:
             victim.transport.abort()
+            self._established.discard(victim)
 
     async def _shake_hands(
         self,

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -21,7 +22,7 @@ from uvicorn.server import ServerState
 from ccinit.errors import ConfigError
 from guest_owner.kbs.app import build_app
 from guest_owner.kbs.authority import MAX_PEM_BYTES
-from guest_owner.kbs.connections import Connections
+from guest_owner.kbs.connections import Connections, Established
 from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import Metrics
@@ -116,7 +117,8 @@ class _Server(uvicorn.Server):
         self._connections = Connections(
             room=limits.connections,
             seconds=limits.head_seconds,
-            established=self.server_state.connections,
+            # All that are in it are ours; uvicorn's type names each protocol that it has.
+            established=cast("set[Established]", self.server_state.connections),
             observe=metrics.count_alert,
         )
         self._doors: list[asyncio.Task[None]] = []
@@ -127,8 +129,11 @@ class _Server(uvicorn.Server):
         self.servers = []
         for listener in sockets or ():
             listener.settimeout(0)
-            door = self._connections.let_in(listener, make_protocol, lambda: self._context)
-            self._doors.append(loop.create_task(door))
+            door = loop.create_task(
+                self._connections.let_in(listener, make_protocol, lambda: self._context)
+            )
+            door.add_done_callback(self._note_end)
+            self._doors.append(door)
         if threading.current_thread() is threading.main_thread():
             loop.add_signal_handler(signal.SIGHUP, self.reload_certificate)
         self.started = True
@@ -142,6 +147,12 @@ class _Server(uvicorn.Server):
             if isinstance(connection, _DeadlineProtocol) and connection.is_idle:
                 connection.transport.abort()
         await super().shutdown(sockets)
+
+    def _note_end(self, door: asyncio.Task[None]) -> None:
+        """End rather than run on and let nobody in."""
+        if not door.cancelled():
+            _log.error("no connection is let in any more", exc_info=door.exception())
+            self.should_exit = True
 
     def reload_certificate(self) -> None:
         """Show new connections what is in the files now; if that is none, what was shown before."""
