@@ -8,6 +8,7 @@ has beside its keys is ignored, as the RFC says; what is stored is the keys alon
 import base64
 import binascii
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,6 +36,15 @@ class Algorithm(StrEnum):
 
     RS256 = "RS256"
     PS384 = "PS384"
+
+
+_MALFORMED = (
+    binascii.Error,
+    ValueError,
+    x509.InvalidVersion,
+    UnsupportedAlgorithm,
+    UserWarning,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +110,11 @@ def _parse_certificate(value: Mapping[str, JsonValue]) -> RSAPublicKey:
     if not isinstance(chain, list) or not chain or not isinstance(chain[0], str):
         raise FormatError("issuer.keys.x5c", "a key has neither numbers nor a certificate")
     try:
-        certificate = x509.load_der_x509_certificate(base64.b64decode(chain[0], validate=True))
-        public_key = certificate.public_key()
-    except (binascii.Error, ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what the library only warns of is malformed, too
+            certificate = x509.load_der_x509_certificate(base64.b64decode(chain[0], validate=True))
+            public_key = certificate.public_key()
+    except _MALFORMED as error:
         raise FormatError("issuer.keys.x5c", "no certificate in base64 of a known key") from error
     if not isinstance(public_key, RSAPublicKey):
         raise FormatError("issuer.keys.x5c", "the certificate's key is no RSA key")

@@ -133,6 +133,14 @@ UNKNOWN_CERTIFICATE = base64.b64encode(
     base64.b64decode(EC_CERTIFICATE).replace(CURVE, CURVE[:-1] + b"\x7f")
 ).decode()
 
+VERSION = bytes.fromhex("a003020102")
+NUMBER_AT = base64.b64decode(EC_CERTIFICATE).index(VERSION) + len(VERSION) + 2
+NEGATIVE_CERTIFICATE = base64.b64encode(
+    base64.b64decode(EC_CERTIFICATE)[:NUMBER_AT]
+    + b"\xff"
+    + base64.b64decode(EC_CERTIFICATE)[NUMBER_AT + 1 :]
+).decode()
+
 
 @pytest.mark.parametrize(
     ("keys", "reason"),
@@ -162,6 +170,7 @@ UNKNOWN_CERTIFICATE = base64.b64encode(
         ([key(kid="k" * (MAX_KID_BYTES + 1))], "issuer.keys.kid"),
         ([key(n=None, x5c=[EC_CERTIFICATE])], "issuer.keys.x5c"),
         ([key(n=None, x5c=[UNKNOWN_CERTIFICATE])], "issuer.keys.x5c"),
+        ([key(n=None, x5c=[NEGATIVE_CERTIFICATE])], "issuer.keys.x5c"),
     ],
 )
 def test_key_set_outside_the_rule_is_refused(keys: object, reason: str) -> None:
