@@ -5,6 +5,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+_FEW = 200
+
 
 class Trials:
     """One trial after another until the time is over.
@@ -24,6 +26,13 @@ class Trials:
         while time.monotonic() < end:
             yield self.source
             self.count += 1
+
+    def require(self, taken: int, *, one_in: int) -> None:
+        """Check that inputs come through, so that what is behind the first checks is reached.
+
+        Of a few trials, on a machine that has other work, nothing can be said.
+        """
+        assert self.count < _FEW or taken * one_in > self.count, (taken, self.count)
 
 
 def run(main: Callable[[float, int], int]) -> None:
