@@ -69,6 +69,7 @@ def finish(workspace: Workspace, differences: list[str]) -> None:
     content = {
         "format": FORMAT,
         "inputs": digest_image_inputs(workspace, "prod"),
+        "format": 1,
         "files": {},
         "differences": differences,
     }
