@@ -186,9 +186,12 @@ class HttpClient:
         self, method: str, url: str, headers: Headers, body: bytes, limits: HttpLimits
     ) -> Iterator[httpx.Response]:
         self._deadline.start(total_seconds=limits.total_seconds, wait_seconds=limits.wait_seconds)
-        target = _check_url(url, self._plain_host)
+        parsed = _parse_url(url, self._plain_host)
+        target = f"{_host_of(parsed)}:{parsed.port or 443}"
+        # httpx would make it, too, but with a look at the name behind `xn--`: see `_host_of`.
+        headers = (("Host", parsed.netloc.decode("ascii")), *headers)
         try:
-            with self._client.stream(method, url, headers=headers, content=body) as response:
+            with self._client.stream(method, parsed, headers=headers, content=body) as response:
                 _check_head(response, limits)
                 yield response
         except (httpx.HTTPError, httpcore.ProtocolError, httpx.InvalidURL) as error:
@@ -274,23 +277,30 @@ def parse_http_date(text: str | None) -> int | None:
     return seconds if written == text else None
 
 
-def _check_url(url: str, plain_host: str) -> str:
-    """Return `host:port` for error texts.
-
-    Raises:
-        PeerError: `net.url`.
-    """
+def _parse_url(url: str, plain_host: str) -> httpx.URL:
+    """Raises: PeerError: `net.url`."""
+    if not url.isascii():  # RFC 3986; and see `_host_of`
+        raise PeerError("net.url", "not a URL")
     try:
         parsed = httpx.URL(url)
-        host = parsed.host
-    except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: `xn--` before no IDNA label
+    except httpx.InvalidURL as error:
         raise PeerError("net.url", "not a URL") from error
+    host = _host_of(parsed)
     scheme = "http" if plain_host and host == plain_host else "https"
     if parsed.scheme != scheme:
         raise PeerError("net.url", f"only {scheme} is spoken")
     if not host or parsed.userinfo or parsed.fragment:
         raise PeerError("net.url", "expected a host, and neither user nor fragment")
-    return f"{host}:{parsed.port or 443}"
+    return parsed
+
+
+def _host_of(url: httpx.URL) -> str:
+    """Return the host as it is looked up.
+
+    `url.host` would undo IDNA, which not every name survives, with a codec that Python loads when
+    it is first used: a child cannot any more.
+    """
+    return url.raw_host.decode("ascii")
 
 
 def _check_head(response: httpx.Response, limits: HttpLimits) -> None:
