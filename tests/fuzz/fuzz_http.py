@@ -1,6 +1,7 @@
 """Invariant: whatever a server answers is a reply within its limits or an error of ours, and a body
 that is taken is the one that Python's own reader finds; whatever a registry's answers point to is
-an URL that can be asked, or the pull ends with an error of ours.
+an URL that can be asked, or the pull ends with an error of ours; and for none of it a module is
+loaded, which the child that reads it could not do.
 
 Run as `python -m tests.fuzz.fuzz_http [SECONDS [SEED]]`.
 """
@@ -201,10 +202,12 @@ def main(seconds: float, seed: int) -> int:
     read = asked = 0
     for answer in ANSWERS:
         assert check_answer(answer), answer
+    loaded = set(sys.modules)
     with HttpClient(CONTEXT, dial=nobody) as real:
         for source in trials:
             read += check_answer(mutate_text(source, source.choice(ANSWERS), NOISE))
             asked += check_registry(source, real)
+    assert set(sys.modules) == loaded
     trials.require(read, one_in=20)
     trials.require(asked, one_in=20)
     return trials.count
