@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.utils import CryptographyDeprecationWarning
 
 from ccinit.errors import FormatError
 
@@ -21,7 +20,8 @@ MALFORMED = (
     x509.ExtensionNotFound,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
-    CryptographyDeprecationWarning,
+    LookupError,  # of a text in UTF-16 or UTF-32, for which a guest has no codec
+    UserWarning,  # of what will be refused by the library's next version, where it is an error
 )
 
 
@@ -58,6 +58,6 @@ def _load(
             # Names are decoded now, and not amid the library's verification of a chain, which lets
             # through what they raise: a TypeError for one that is bits.
             _names = [(certificate.subject, certificate.issuer) for certificate in certificates]
-        except (*MALFORMED, TypeError, UserWarning) as error:
+        except (*MALFORMED, TypeError) as error:
             raise FormatError(reason, "not a certificate") from error
     return tuple(certificates)

@@ -7,6 +7,7 @@ recorded the signature has the certificate too.
 """
 
 import datetime as dt
+import warnings
 
 from cryptography import x509
 from cryptography.x509 import verification
@@ -50,12 +51,14 @@ def verify_certificate(
         raise VerificationError(_REASON, "the log's time is no time")
     time = dt.datetime.fromtimestamp(seconds, dt.UTC)
     try:
-        # 1. the chain leads to a root, at that time; 2. for code signing
-        verified = _verifier(roots, time).verify(leaf, list(chain))
-        # 3. the identity's issuer; 4. the identity
-        _verify_issuer(leaf, fulcio.oidc_issuer)
-        _verify_subject(verified.chain[0], fulcio.subject_email)
-        return check_public_key(leaf.public_key(), _REASON)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what the library only warns of now is malformed, too
+            # 1. the chain leads to a root, at that time; 2. for code signing
+            verified = _verifier(roots, time).verify(leaf, list(chain))
+            # 3. the identity's issuer; 4. the identity
+            _verify_issuer(leaf, fulcio.oidc_issuer)
+            _verify_subject(verified.chain[0], fulcio.subject_email)
+            return check_public_key(leaf.public_key(), _REASON)
     except verification.VerificationError as error:
         raise VerificationError(_REASON, str(error)[:500]) from error
     except MALFORMED as error:

@@ -1,5 +1,8 @@
 """Certificates of a policy or a signature: what the library balks at is told in one way."""
 
+import codecs
+import encodings
+
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -29,6 +32,20 @@ def test_certificate_that_the_library_balks_at_is_refused(changed: bytes) -> Non
         with pytest.raises(FormatError) as refused:
             load()
         assert refused.value.reason == "test.reason"
+
+
+def test_name_for_which_a_guest_has_no_codec_is_refused() -> None:
+    """Its Python has those of UTF-8 and ASCII; BMPString is UTF-16."""
+    changed = bytearray(DER)
+    changed[NAME_AT] = 0x1E
+    assert load_der_certificate(bytes(changed), "test.reason").subject != ""
+    codecs.unregister(encodings.search_function)
+    try:
+        with pytest.raises(FormatError) as refused:
+            load_der_certificate(bytes(changed), "test.reason")
+    finally:
+        codecs.register(encodings.search_function)
+    assert refused.value.reason == "test.reason"
 
 
 @pytest.mark.parametrize("data", [b"", b"-----BEGIN CERTIFICATE-----\n", pem(b"\x30\x00")])
