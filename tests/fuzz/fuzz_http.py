@@ -14,6 +14,7 @@ import json
 import random
 import socket
 import ssl
+import sys
 from collections.abc import Sequence
 from typing import Self
 

@@ -69,7 +69,6 @@ def finish(workspace: Workspace, differences: list[str]) -> None:
     content = {
         "format": FORMAT,
         "inputs": digest_image_inputs(workspace, "prod"),
-        "format": 1,
         "files": {},
         "differences": differences,
     }
