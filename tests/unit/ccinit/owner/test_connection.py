@@ -303,20 +303,26 @@ def test_client_that_does_not_take_what_it_was_sent_is_not_read_and_then_left(
     assert world.carried == ["metrics"]
 
 
-def test_client_that_takes_little_at_a_time_is_served_to_the_end(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def seconds_pass(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let a second pass with every look at the clock; return what it shows, from 1000 on."""
     now = [1000.0]
 
     def later() -> float:
         now[0] += 1.0
         return now[0]
 
+    monkeypatch.setattr(module, "boottime", later)
+    return now
+
+
+def test_client_that_takes_little_at_a_time_is_served_to_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def take_some(_connection: Connection) -> float:
         world.take(4096)
         return 0.001
 
-    monkeypatch.setattr(module, "boottime", later)
+    now = seconds_pass(monkeypatch)
     monkeypatch.setattr(Connection, "_patience", take_some)
     world.answer = (CallAnswer(end=CallEnd(result=LARGE)), ())
     world.tls.pieces = [request(1), request(2)]
@@ -332,13 +338,7 @@ def test_message_that_is_not_read_on_has_no_deadline(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its rest waits in the socket for as long as the client does not take what it was sent."""
-    now = [1000.0]
-
-    def later() -> float:
-        now[0] += 1.0
-        return now[0]
-
-    monkeypatch.setattr(module, "boottime", later)
+    seconds_pass(monkeypatch)
     world.answer = (CallAnswer(end=CallEnd(result=LARGE)), ())
     world.tls.pieces = [request(1) + request(2)[:4], request(2)[4:]]
     world.guest.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)

@@ -101,28 +101,9 @@ def test_sandbox_has_the_hosts_archives_keys_and_pins(
     assert (apt / "preferences.d/ccinit-lock").read_text() == encode_apt_pins(LOCK)
 
 
-def test_offline_without_a_cache_says_so_before_mkosi_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def begin(*_details: object) -> None:
-        raise ConfigError("mkosi.begins", "")
-
-    monkeypatch.setattr(quarry_module, "prepare_sandbox", begin)
-    monkeypatch.setattr(quarry_module, "read_host_sources", tuple)
-    (tmp_path / "mkosi.conf").touch()
-    profiles = tmp_path / "rootfs-builder/mkosi/profiles"
-    profiles.mkdir(parents=True)
-    tools, progress = ToolsTree(tmp_path / "none"), Progress(name="test")
-    for offline, reason in ((True, "quarry.offline"), (False, "mkosi.begins")):
-        with pytest.raises(ConfigError) as refused:
-            build_quarry(Workspace(tmp_path), tools, None, progress, offline=offline)
-        assert refused.value.reason == reason
-
-
-def test_quarry_whose_record_is_cut_or_of_another_form_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A build that was stopped while it wrote the record must not stop all that follow."""
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """One with settings of mkosi; where it would be run there is an error, `mkosi.begins`."""
 
     def begin(*_details: object) -> None:
         raise ConfigError("mkosi.begins", "")
@@ -131,7 +112,23 @@ def test_quarry_whose_record_is_cut_or_of_another_form_is_made_anew(
     monkeypatch.setattr(quarry_module, "read_host_sources", tuple)
     (tmp_path / "mkosi.conf").touch()
     (tmp_path / "rootfs-builder/mkosi/profiles").mkdir(parents=True)
-    workspace = Workspace(tmp_path)
+    return Workspace(tmp_path)
+
+
+def test_offline_without_a_cache_says_so_before_mkosi_runs(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    tools, progress = ToolsTree(tmp_path / "none"), Progress(name="test")
+    for offline, reason in ((True, "quarry.offline"), (False, "mkosi.begins")):
+        with pytest.raises(ConfigError) as refused:
+            build_quarry(workspace, tools, None, progress, offline=offline)
+        assert refused.value.reason == reason
+
+
+def test_quarry_whose_record_is_cut_or_of_another_form_is_made_anew(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build that was stopped while it wrote the record must not stop all that follow."""
     (workspace.quarry / "tree/usr/lib/modules/6.12").mkdir(parents=True)
     record = workspace.quarry / "record.json"
     whole = {

@@ -90,9 +90,11 @@ def test_requirements_of_other_transports_are_read_and_not_used() -> None:
     assert refusal(json.dumps(value).encode()) == "policy.requirements"
 
 
+REFERENCE = parse_docker_reference(f"a.b.example:5000/ns/app@sha256:{HEX}", "x")
+
+
 def test_scopes_go_from_the_image_to_its_domain() -> None:
-    reference = parse_docker_reference(f"a.b.example:5000/ns/app@sha256:{HEX}", "x")
-    assert scopes_of(reference) == (
+    assert scopes_of(REFERENCE) == (
         f"a.b.example:5000/ns/app@sha256:{HEX}",
         "a.b.example:5000/ns/app",
         "a.b.example:5000/ns",
@@ -126,8 +128,7 @@ def scoped(scopes: Mapping[str, str]) -> ImagePolicy:
     ],
 )
 def test_scope_that_names_the_image_applies(scope: str) -> None:
-    reference = parse_docker_reference(f"a.b.example:5000/ns/app@sha256:{HEX}", "x")
-    found = scoped({scope: "insecureAcceptAnything"}).requirements_for(reference)
+    found = scoped({scope: "insecureAcceptAnything"}).requirements_for(REFERENCE)
     assert found == (AcceptAnything(),)
 
 
@@ -146,12 +147,10 @@ def test_scope_that_names_the_image_applies(scope: str) -> None:
     ],
 )
 def test_scope_that_only_looks_alike_does_not_apply(scope: str) -> None:
-    reference = parse_docker_reference(f"a.b.example:5000/ns/app@sha256:{HEX}", "x")
-    assert scoped({scope: "insecureAcceptAnything"}).requirements_for(reference) == (Reject(),)
+    assert scoped({scope: "insecureAcceptAnything"}).requirements_for(REFERENCE) == (Reject(),)
 
 
 def test_most_specific_scope_wins_outright() -> None:
-    reference = parse_docker_reference(f"a.b.example:5000/ns/app@sha256:{HEX}", "x")
     scopes = {"a.b.example:5000/ns": "reject", "a.b.example:5000": "insecureAcceptAnything"}
-    assert scoped(scopes).requirements_for(reference) == (Reject(),)
-    assert scoped({**scopes, "": "reject"}).requirements_for(reference) == (Reject(),)
+    assert scoped(scopes).requirements_for(REFERENCE) == (Reject(),)
+    assert scoped({**scopes, "": "reject"}).requirements_for(REFERENCE) == (Reject(),)
