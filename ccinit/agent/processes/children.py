@@ -1,4 +1,4 @@
-"""PID 1's side of its children: start one, talk with it, take its result, bury it.
+"""PID 1's side of its children: start one, talk with it, take its result.
 
 Each job is a process of its own: a fresh interpreter that gives up its rights (`child`), reads one
 request, may ask questions, sends one result and is killed. Whatever it does instead becomes one of
@@ -8,10 +8,9 @@ its row in `roles`; fds travel to a child only, never back.
 """
 
 import os
-import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from ccinit.agent.processes.channel import (
     CHANNEL_FD,
@@ -22,13 +21,13 @@ from ccinit.agent.processes.channel import (
 )
 from ccinit.agent.processes.conversation import Answer, Answers, Conversation, Notices
 from ccinit.agent.processes.roles import RIGHTS, Rights, Role
+from ccinit.agent.processes.running_child import RunningChild
 from ccinit.agent.processes.secret_pipes import close_all, open_secret_pipes
-from ccinit.errors import ChildError, DeadlineError, KernelError
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import deadline, readable
 from ccinit.kernel.namespaces import NamespaceKind, new_namespace
 from ccinit.kernel.pipes import open_pipes, open_socket_pair
-from ccinit.kernel.process import ExitStatus, Process, spawn
+from ccinit.kernel.process import ExitStatus, spawn
 from ccinit.secret import Secret
 from ccinit.values import frozen
 
@@ -44,12 +43,8 @@ __all__ = [
 
 R = TypeVar("R")
 
-BURIAL_SECONDS = 5.0
 CHUNK_BYTES = 1 << 16
 OUTPUT_BYTES = 4096
-PROCESSES = 64  # threads of a program count
-SIGSYS = 31
-WORD_SECONDS = 1.0  # from the end of the channel to the end of the process
 
 
 @frozen
@@ -68,7 +63,7 @@ class PreparedChild:
         pid: of its process, until the job or the block of `prepare` is over.
     """
 
-    def __init__(self, child: "_Child", rights: Rights) -> None:
+    def __init__(self, child: RunningChild, rights: Rights) -> None:
         self.is_used = False
         self.pid = child.process.pid
         self._child = child
@@ -108,7 +103,7 @@ class PreparedProgram:
         is_used: it has been given them, and takes no others.
     """
 
-    def __init__(self, child: "_Child", rights: Rights, output: int) -> None:
+    def __init__(self, child: RunningChild, rights: Rights, output: int) -> None:
         self.is_used = False
         self._child = child
         self._rights = rights
@@ -278,7 +273,7 @@ class Children:
 
     def _start_with(
         self, role: Role, fds: Mapping[str, int], secrets: Mapping[str, Secret], workspace: str
-    ) -> "_Child":
+    ) -> RunningChild:
         pipes = open_secret_pipes(secrets)
         try:
             return self._start(role, {**fds, **pipes}, workspace, {})
@@ -287,7 +282,7 @@ class Children:
 
     def _start(
         self, role: Role, fds: Mapping[str, int], workspace: str, standard: Mapping[int, int]
-    ) -> "_Child":
+    ) -> RunningChild:
         ours, theirs = open_socket_pair()
         try:
             ours.setblocking(False)  # noqa: FBT003 (positional only)
@@ -304,84 +299,7 @@ class Children:
             raise
         finally:
             theirs.close()
-        return _Child(process, ours, role)
-
-
-class _Child:
-    """A running child and our end of its channel; dead and collected when its first block ends."""
-
-    def __init__(self, process: Process, connection: socket.socket, role: Role) -> None:
-        self.process = process
-        self.connection = connection
-        self._role = role
-        self._cgroup: Cgroup | None = None
-        self._is_buried = False
-
-    def enclose(self, parent: Cgroup | None, rights: Rights, store_bytes: int) -> None:
-        """Put the child, which waits for its request, into a cgroup of its own.
-
-        Raises:
-            KernelError: the kernel refused.
-        """
-        if parent is None:
-            return
-        self._cgroup = parent.create(f"child-{self.process.pid}")
-        files_bytes = store_bytes if rights.stores else 0
-        self._cgroup.set_memory(most_bytes=rights.memory_bytes + files_bytes)
-        self._cgroup.set_processes(PROCESSES)
-        self._cgroup.add(self.process.pid)
-
-    async def hold(self, talk: Conversation[R], request: object) -> R:
-        """Hold the talk and return its result.
-
-        Raises:
-            ChildError: the child ended without one.
-            CcinitError: what the job raised, or a handler did.
-        """
-        result = await talk.hold(request)
-        if result is None:
-            raise await self.explain()
-        return result
-
-    async def explain(self) -> ChildError:
-        """Return the error for a child that closed its channel without a result."""
-        try:
-            async with deadline(WORD_SECONDS, "child.lingers"):
-                status = await self.process.wait()
-        except DeadlineError:
-            return ChildError("child.ended", f"{self._role}: silent, but still running")
-        why = ", a system call outside its set" if status.signal == SIGSYS else ""
-        if self._cgroup is not None and self._cgroup.oom_kills():
-            why = ", out of memory"
-        return ChildError("child.ended", f"{self._role}: {status}{why}")
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._is_buried:
-            return
-        self._is_buried = True
-        self.connection.close()
-        self.process.kill()
-        try:
-            async with deadline(BURIAL_SECONDS, "child.lingers"):
-                await self.process.wait()
-        except DeadlineError:
-            pass  # it hangs in the kernel; below
-        finally:
-            # Interrupted, or stuck: whoever reaps orphans will collect it.
-            self.process.disown()
-            self._remove_cgroup()
-
-    def _remove_cgroup(self) -> None:
-        if self._cgroup is None:
-            return
-        try:
-            self._cgroup.kill()
-            self._cgroup.remove()
-        except KernelError:
-            return  # EBUSY: something in it is still dying, and the limits stay around it
+        return RunningChild(process, ours, role)
 
 
 async def _read_output(reader: int) -> str:

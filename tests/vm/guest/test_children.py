@@ -20,6 +20,7 @@ from ccinit.agent.processes import children as children_module
 from ccinit.agent.processes.children import Children
 from ccinit.agent.processes.conversation import Conversation
 from ccinit.agent.processes.roles import RIGHTS, Rights, Role, Workspace
+from ccinit.agent.processes.running_child import PROCESSES
 from ccinit.agent.state import BootState
 from ccinit.errors import ChildError
 from ccinit.formats.encoding.strict_json import parse_json
@@ -189,7 +190,7 @@ def check_cgroup(parent: Cgroup, pid: int, rights: Rights) -> None:
     assert Path(f"/proc/{pid}/cgroup").read_text() == f"0::/test-children/child-{pid}\n"
     group = Path(parent.path, f"child-{pid}")
     assert int((group / "memory.max").read_text()) == rights.memory_bytes
-    assert int((group / "pids.max").read_text()) == children_module.PROCESSES
+    assert int((group / "pids.max").read_text()) == PROCESSES
 
 
 class TightCgroup(Cgroup):

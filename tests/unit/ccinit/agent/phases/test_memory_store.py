@@ -14,8 +14,8 @@ from ccinit.agent.phases.memory_store import (
     open_memory_store,
     verify_store,
 )
-from ccinit.agent.processes.children import _Child
 from ccinit.agent.processes.roles import RIGHTS, Role
+from ccinit.agent.processes.running_child import RunningChild
 from ccinit.errors import CcinitError, KernelError
 from ccinit.kernel.event_loop import EventLoop
 
@@ -106,7 +106,7 @@ def test_files_of_the_store_do_not_count_against_who_writes_them(role: Role) -> 
     nothing: Any = None
     group: Any = Group()
     for store_bytes in (0, GIB):
-        _Child(process, nothing, role).enclose(group, RIGHTS[role], store_bytes)
+        RunningChild(process, nothing, role).enclose(group, RIGHTS[role], store_bytes)
         files_bytes = store_bytes if role in STORING else 0
         assert group.most_bytes == RIGHTS[role].memory_bytes + files_bytes
 

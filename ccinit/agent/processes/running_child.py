@@ -1,0 +1,100 @@
+"""One child from its start to its burial: its cgroup, why it ended, and that nothing stays."""
+
+import socket
+from typing import Self, TypeVar
+
+from ccinit.agent.processes.conversation import Conversation
+from ccinit.agent.processes.roles import Rights, Role
+from ccinit.errors import ChildError, DeadlineError, KernelError
+from ccinit.kernel.cgroup import Cgroup
+from ccinit.kernel.event_loop import deadline
+from ccinit.kernel.process import Process
+
+R = TypeVar("R")
+
+BURIAL_SECONDS = 5.0
+PROCESSES = 64  # threads of a program count
+SIGSYS = 31
+WORD_SECONDS = 1.0  # from the end of the channel to the end of the process
+
+
+class RunningChild:
+    """A running child and our end of its channel; dead and collected when its first block ends.
+
+    Attributes:
+        process: owned until then.
+        connection: non-blocking; closed then.
+    """
+
+    def __init__(self, process: Process, connection: socket.socket, role: Role) -> None:
+        self.process = process
+        self.connection = connection
+        self._role = role
+        self._cgroup: Cgroup | None = None
+        self._is_buried = False
+
+    def enclose(self, parent: Cgroup | None, rights: Rights, store_bytes: int) -> None:
+        """Put the child, which waits for its request, into a cgroup of its own.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        if parent is None:
+            return
+        self._cgroup = parent.create(f"child-{self.process.pid}")
+        files_bytes = store_bytes if rights.stores else 0
+        self._cgroup.set_memory(most_bytes=rights.memory_bytes + files_bytes)
+        self._cgroup.set_processes(PROCESSES)
+        self._cgroup.add(self.process.pid)
+
+    async def hold(self, talk: Conversation[R], request: object) -> R:
+        """Hold the talk and return its result.
+
+        Raises:
+            ChildError: the child ended without one.
+            CcinitError: what the job raised, or a handler did.
+        """
+        result = await talk.hold(request)
+        if result is None:
+            raise await self.explain()
+        return result
+
+    async def explain(self) -> ChildError:
+        """Return the error for a child that closed its channel without a result."""
+        try:
+            async with deadline(WORD_SECONDS, "child.lingers"):
+                status = await self.process.wait()
+        except DeadlineError:
+            return ChildError("child.ended", f"{self._role}: silent, but still running")
+        why = ", a system call outside its set" if status.signal == SIGSYS else ""
+        if self._cgroup is not None and self._cgroup.oom_kills():
+            why = ", out of memory"
+        return ChildError("child.ended", f"{self._role}: {status}{why}")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._is_buried:
+            return
+        self._is_buried = True
+        self.connection.close()
+        self.process.kill()
+        try:
+            async with deadline(BURIAL_SECONDS, "child.lingers"):
+                await self.process.wait()
+        except DeadlineError:
+            pass  # it hangs in the kernel; below
+        finally:
+            # Interrupted, or stuck: whoever reaps orphans will collect it.
+            self.process.disown()
+            self._remove_cgroup()
+
+    def _remove_cgroup(self) -> None:
+        if self._cgroup is None:
+            return
+        try:
+            self._cgroup.kill()
+            self._cgroup.remove()
+        except KernelError:
+            return  # EBUSY: something in it is still dying, and the limits stay around it
