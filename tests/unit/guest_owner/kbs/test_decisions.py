@@ -15,6 +15,13 @@ from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.references import Profile
 from guest_owner.kbs.refusal import KbsRefusedError, Variant
 from guest_owner.kbs.sessions import Attested, Session, Sessions
+from guest_owner.kbs.verifiers.tpm import verify_evidence
+from tests.unit.guest_owner.kbs.values import (
+    REPORT_DATA,
+    booted_tpm,
+    reference_set,
+    references,
+)
 
 
 def guest(*devices: str) -> Attested:
@@ -48,6 +55,29 @@ def test_record_about_a_resource_has_all_that_the_policy_decided_by(tmp_path: Pa
         )
     assert (released["devices"], denied["devices"]) == ("sampledevice", "a, b")
     assert "devices" not in plain
+
+
+def test_record_about_accepted_evidence_has_what_was_measured_and_judged(tmp_path: Path) -> None:
+    tpm = booted_tpm(reference_set())
+    evidence = verify_evidence(
+        tpm.quote(REPORT_DATA).to_json_value(),
+        report_data=REPORT_DATA,
+        initdata_digest=None,
+        references=references(reference_set(), tpm=tpm),
+    )
+    log = tmp_path / "audit.jsonl"
+    Decisions(AuditLog(log)).accept_evidence("label", evidence, frozenset(("tpm sha256:00",)))
+    (record,) = read_audit(log)
+    assert (record["event"], record["decision"], record["session"]) == (
+        "attest",
+        "accepted",
+        "label",
+    )
+    assert (record["tee"], record["reference"]) == ("tpm", evidence.reference.name)
+    assert record["pcr"] == dict(evidence.measured["pcr"])
+    claims = record["claims"]
+    assert isinstance(claims, list)
+    assert [one["name"] for one in claims] == [claim.name for claim in evidence.claims]
 
 
 CLAIMS = (

@@ -4,12 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccinit.errors import FormatError
+from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.measurements.image import SnpMeasurements
-from guest_owner.kbs.policy import Allow, Deny, Policy, decide, parse_pattern, parse_policy
+from guest_owner.kbs.policy import (
+    MAX_POLICY_BYTES,
+    Allow,
+    Deny,
+    Policy,
+    decide,
+    parse_pattern,
+    parse_policy,
+)
 from guest_owner.kbs.references import Profile, References, register_initdata
 from guest_owner.kbs.store import EMPTY_POLICY
 from tests.unit.guest_owner.kbs.snp_values import MEASUREMENT, snp_image
@@ -159,6 +167,14 @@ def test_parse_policy_refuses(text: str, reason: str) -> None:
     with pytest.raises(FormatError) as caught:
         parse_policy(text.encode())
     assert caught.value.reason == reason
+
+
+def test_policy_may_be_as_long_as_its_cap() -> None:
+    text = ("version = 1" + RULE).encode()
+    assert parse_policy(text.ljust(MAX_POLICY_BYTES)) == parse_policy(text)
+    with pytest.raises(LimitExceededError) as caught:
+        parse_policy(text.ljust(MAX_POLICY_BYTES + 1))
+    assert caught.value.reason == "policy.length"
 
 
 SEGMENT = st.text("ab", min_size=1, max_size=3)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, LimitExceededError
 from ccinit.formats.encoding.cbor import MAX_DEPTH, MAX_ITEMS, Tagged, parse_cbor
 from tests.fakes.cca import encode
 
@@ -78,6 +78,17 @@ def read(data: bytes) -> object:
         return parse_cbor(data, "t", 1 << 16)
     except CcinitError as error:
         return error.reason
+
+
+def test_limits_are_what_is_still_read() -> None:
+    assert read(b"\x81" * MAX_DEPTH + b"\x00") != "t.depth"
+    assert read(b"\x81" * (MAX_DEPTH + 1) + b"\x00") == "t.depth"
+    for inner, found in ((MAX_ITEMS - 1, [0] * (MAX_ITEMS - 1)), (MAX_ITEMS, "t.items")):
+        assert read(b"\x99" + inner.to_bytes(2, "big") + bytes(inner)) == found
+    assert parse_cbor(b"\x42ab", "t", 3) == b"ab"
+    with pytest.raises(LimitExceededError) as refused:
+        parse_cbor(b"\x42ab", "t", 2)
+    assert refused.value.reason == "t.size"
 
 
 @given(value=VALUES)

@@ -48,6 +48,20 @@ def test_parse_json_outside_the_form_is_refused(data: bytes, reason: str) -> Non
     assert refused.value.reason == reason
 
 
+def test_parse_json_integer_of_more_digits_than_python_reads_is_refused_by_its_name() -> None:
+    with pytest.raises(FormatError) as refused:
+        parse_json(b"9" * 5000, "x", 5000)
+    assert refused.value.reason == "x.number"
+
+
+@pytest.mark.parametrize("text", [b'[1, "a", {}]', b"[[], [], []]", b'{"a": {"b": {"c": 0}}}'])
+def test_parse_json_every_value_counts(text: bytes) -> None:
+    assert parse_json(text, "x", 100, max_values=4)
+    with pytest.raises(LimitExceededError) as refused:
+        parse_json(text, "x", 100, max_values=3)
+    assert refused.value.reason == "x.values"
+
+
 def test_parse_json_very_deep_is_no_recursion_error() -> None:
     for data in (b"[" * 500_000, b'{"a":' * 200_000, b"[" * 50_000 + b"]" * 50_000):
         with pytest.raises(FormatError) as refused:

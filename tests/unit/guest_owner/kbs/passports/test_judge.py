@@ -142,8 +142,10 @@ def test_platform_that_is_not_taken_from_the_issuer_is_refused(name: str) -> Non
         ({"x-ms-sevsnpvm-is-debuggable": "false"}, {"passport.claims"}),
         ({"x-ms-sevsnpvm-hostdata": "00"}, {"passport.claims"}),
         ({"x-ms-sevsnpvm-hostdata": "zz" * 32}, {"passport.claims"}),
+        ({"x-ms-sevsnpvm-hostdata": "00 " * 32}, {"passport.claims"}),
         ({"x-ms-sevsnpvm-launchmeasurement": 7}, {"passport.claims"}),
         ({"x-ms-sevsnpvm-guestsvn": -1}, {"passport.claims"}),
+        ({"x-ms-sevsnpvm-guestsvn": True}, {"passport.claims"}),
     ],
 )
 def test_token_of_another_form_is_refused_by_name(

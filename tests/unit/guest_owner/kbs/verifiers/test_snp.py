@@ -53,6 +53,18 @@ def refusal(
     return caught.value
 
 
+STEPS = """
+snp.chain snp.sig_algo snp.key_info snp.signature snp.reported_tcb snp.chip_id snp.cpuid
+snp.report_data snp.measurement snp.host_data initdata.digest snp.vmpl
+snp.policy.debug snp.policy.migrate_ma snp.policy.reserved snp.policy.abi
+snp.platform.reserved snp.platform.smt snp.tcb.committed snp.tcb.current snp.firmware
+snp.report_id_ma snp.version snp.revoked
+snp.policy.allowed snp.policy.promised snp.platform.states snp.product
+snp.tcb.reported snp.tcb.launch snp.mitigations.launch snp.mitigations.current
+snp.id_key snp.author_key snp.family_id snp.image_id snp.guest_svn
+"""
+
+
 def test_verify_evidence_as_registered_is_appraised() -> None:
     snp = booted_snp()
     appraised = verify(snp.evidence(REPORT_DATA))
@@ -63,6 +75,7 @@ def test_verify_evidence_as_registered_is_appraised() -> None:
     assert appraised.measured["snp"]["measurement"] == hashlib.sha384(b"image-1").hexdigest()
     assert appraised.token_claims["policy_debug_allowed"] == "false"
     assert appraised.token_claims["reported_tcb_snp"] == "24"
+    assert [claim.name for claim in appraised.claims] == STEPS.split()
     assert all(claim.holds for claim in appraised.claims)
 
 
