@@ -18,22 +18,8 @@ from typing import Any
 from host_runtime.process import python_environment
 from host_runtime.socket_folder import open_socket_folder
 from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document, podman_config
-from tests.fakes.pe_images import uki_image
+from tests.integration.host.silent_machine import silent_operator
 
-TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
-OPERATOR = """\
-version = 1
-log_folder = "{folder}/sealed"
-[[image]]
-name = "silent"
-boot = ["--tools", "{tools}", "--uki", "{folder}/uki", "--accelerator", "tcg", "--network", "open"]
-[defaults]
-image = "silent"
-memory_mib = 128
-[allow]
-annotations = ["initdata"]
-scratch_bytes = 1073741824
-"""
 DOCUMENT = encode_annotation(make_document())
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -105,8 +91,7 @@ def open_engine(folder: Path) -> Iterator[Engine]:
     """Run an engine in `folder`; its containers are removed at the end, and no orphan is left."""
     ours = children_of(os.getpid()).keys()
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    (folder / "uki").write_bytes(uki_image())  # as far as a host sees
-    (folder / "runtime.toml").write_text(OPERATOR.format(folder=folder, tools=TOOLS))
+    (folder / "runtime.toml").write_text(silent_operator(folder, "initdata"))
     with open_socket_folder() as sockets:
         engine = Engine(folder=folder, sockets=sockets)
         yield engine

@@ -6,48 +6,23 @@ nothing to boot; whole guests are `tests/vm/test_containerd_guests`'.
 
 import os
 import re
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document
-from tests.fakes.pe_images import uki_image
-from tests.integration.host.containerd import Containerd, containerd_in
+from tests.integration.host.containerd import Containerd, silent_containerd
 
-TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
-OPERATOR = """\
-version = 1
-log_folder = "{folder}/sealed"
-[[image]]
-name = "silent"
-boot = ["--tools", "{tools}", "--uki", "{folder}/uki", "--accelerator", "tcg", "--network", "open"]
-[[image]]
-name = "mute"
-boot = ["--tools", "{tools}", "--uki", "{folder}/uki", "--accelerator", "tcg"]
-[defaults]
-image = "silent"
-memory_mib = 128
-[allow]
-annotations = ["initdata", "image"]
-scratch_bytes = 1073741824
-"""
 DOCUMENT = {INITDATA: encode_annotation(make_document())}
 
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Containerd]:
-    folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for its sockets
-    (folder / "uki").write_bytes(uki_image())  # as far as a host sees
-    operator = OPERATOR.format(folder=folder, tools=TOOLS)
-    with containerd_in(ToolsTree(TOOLS), folder, operator) as containerd:
+    with silent_containerd() as containerd:
         yield containerd
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

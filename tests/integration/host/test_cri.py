@@ -5,22 +5,18 @@ nothing to boot; whole guests are `tests/vm/test_containerd_guests`'.
 """
 
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.documents import POD
 from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document
-from tests.fakes.pe_images import uki_image
-from tests.integration.host.containerd import containerd_in
+from tests.integration.host.containerd import silent_containerd
 from tests.integration.host.cri import Cri, CriError, CriPod, State, import_image
-from tests.integration.host.test_containerd import OPERATOR, TOOLS, qemu_of
+from tests.integration.host.test_containerd import qemu_of
 
 MORE = """
 [[container]]
@@ -37,15 +33,11 @@ KILLED = 128 + signal.SIGKILL
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Cri]:
-    folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for its sockets
-    (folder / "uki").write_bytes(uki_image())  # as far as a host sees
-    operator = OPERATOR.format(folder=folder, tools=TOOLS)
-    with containerd_in(ToolsTree(TOOLS), folder, operator) as containerd:
+    with silent_containerd() as containerd:
         import_image(containerd)
         service = Cri(containerd=containerd)
         service.wait_until_served()
         yield service
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ nothing to boot; whole guests are `tests/vm/test_podman_guests`'.
 """
 
 import json
-import os
 import shutil
 import tarfile
 import tempfile
@@ -16,24 +15,9 @@ import pytest
 
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document
-from tests.fakes.pe_images import uki_image
 from tests.integration.host.podman import Podman, podman_in
+from tests.integration.host.silent_machine import TOOLS, silent_operator
 
-TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
-OPERATOR = """\
-version = 1
-log_folder = "{folder}/sealed"
-[[image]]
-name = "silent"
-boot = ["--tools", "{tools}", "--uki", "{folder}/uki", "--accelerator", "tcg", "--network", "open"]
-[defaults]
-image = "silent"
-memory_mib = 128
-[allow]
-annotations = ["initdata", "image", "disks"]
-folders = ["{folder}"]
-scratch_bytes = 1073741824
-"""
 IMAGE = "nothing"
 DOCUMENT = ("--annotation", f"{INITDATA}={encode_annotation(make_document())}")
 
@@ -42,11 +26,10 @@ DOCUMENT = ("--annotation", f"{INITDATA}={encode_annotation(make_document())}")
 def podman() -> Iterator[Podman]:
     """One that has an image of a single empty file."""
     folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for podman's sockets
-    (folder / "uki").write_bytes(uki_image())  # as far as a host sees
     (folder / "file").touch()
     with tarfile.open(folder / "image.tar", "w") as tar:
         tar.add(folder / "file", "file")
-    operator = OPERATOR.format(folder=folder, tools=TOOLS)
+    operator = silent_operator(folder, "initdata", "image", "disks")
     with podman_in(ToolsTree(TOOLS), folder, operator) as podman:
         podman("import", "--quiet", folder / "image.tar", IMAGE)
         yield podman
