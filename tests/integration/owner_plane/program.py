@@ -43,14 +43,13 @@ from ccinit.run.supervisor import Sinks, Supervisor
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.integration.free_ports import free_port
-from tests.integration.run.crun_cases import enter, unlimited
+from tests.integration.run.crun_cases import SITE, go_inside, unlimited
 from tests.vm.guest.containers import PYTHON, container, own_cgroup, remove_own_cgroup, workload
 
 if TYPE_CHECKING:
     from ccinit.formats.kbs.resource_uri import KbsUri
 
 WORK = Path("/mnt/ccinit")
-SITE = "/srv"
 PATHS = f"/opt:{SITE}:/opt/rootfs-builder/mkosi/replaced/wheels"  # as the image has them
 POD = "shop"
 NOTHING_SHARED = SharedNamespaces()
@@ -223,12 +222,8 @@ def main() -> None:
     """Be one half or the other."""
     if len(sys.argv) == 5:
         tools, repository, site, settings = map(Path, sys.argv[1:])
-        text = settings.read_text()
-        enter(tools, {"/opt": repository, SITE: site})
-        os.execve(
-            PYTHON,
-            [PYTHON, "-m", "tests.integration.owner_plane.program", text],
-            {"PYTHONPATH": f"/opt:{SITE}", "PYTHONDONTWRITEBYTECODE": "1"},
+        go_inside(
+            "tests.integration.owner_plane.program", tools, repository, site, settings.read_text()
         )
     supervisor_module.plan_spec = unlimited  # type: ignore[attr-defined]
     WORK.mkdir()

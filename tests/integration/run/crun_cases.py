@@ -13,6 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Never
 
 from ccinit.errors import CcinitError
 from ccinit.formats.pod.container import Restart
@@ -41,6 +42,8 @@ from tests.vm.guest.containers import (
     workload,
 )
 
+SITE = "/srv"
+"""Where a process inside finds the packages of Python."""
 WORK = Path("/mnt/ccinit")
 
 
@@ -62,6 +65,16 @@ def enter(tools: Path, binds: Mapping[str, Path]) -> None:
     pivot_root(".", ".")
     umount2(".", UmountFlag.DETACH)
     os.chdir("/opt")
+
+
+def go_inside(module: str, tools: Path, repository: Path, site: Path, word: str) -> Never:
+    """Become `module` with this one word under the Python of the tools tree."""
+    enter(tools, {"/opt": repository, SITE: site})
+    os.execve(
+        PYTHON,
+        [PYTHON, "-m", module, word],
+        {"PYTHONPATH": f"/opt:{SITE}", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
 
 
 def unlimited(given: SpecInput) -> dict[str, object]:

@@ -30,8 +30,8 @@ from ccinit.run.crun import Crun
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.supervisor import Supervisor
 from ccinit.values import replace
-from tests.integration.owner_plane.program import SITE, WORK, count_fds, make_guest, reap
-from tests.integration.run.crun_cases import enter, unlimited
+from tests.integration.owner_plane.program import WORK, count_fds, make_guest, reap
+from tests.integration.run.crun_cases import go_inside, unlimited
 from tests.vm.guest.containers import (
     PYTHON,
     Record,
@@ -266,12 +266,7 @@ def main() -> None:
     """Be one half or the other."""
     if len(sys.argv) == 5:
         tools, repository, site = map(Path, sys.argv[1:4])
-        enter(tools, {"/opt": repository, SITE: site})
-        os.execve(
-            PYTHON,
-            [PYTHON, "-m", "tests.integration.run.shared_pod_program", sys.argv[4]],
-            {"PYTHONPATH": f"/opt:{SITE}", "PYTHONDONTWRITEBYTECODE": "1"},
-        )
+        go_inside("tests.integration.run.shared_pod_program", tools, repository, site, sys.argv[4])
     supervisor_module.plan_spec = unlimited  # type: ignore[attr-defined]
     WORK.mkdir()
     loop = EventLoop()

@@ -9,7 +9,6 @@ Each container relays: what one writes to its port goes to the API from inside t
 """
 
 import json
-import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -37,7 +36,6 @@ from ccinit.kernel.event_loop import EventLoop
 from ccinit.run import supervisor as supervisor_module
 from ccinit.secret import Secret
 from tests.integration.owner_plane.program import (
-    SITE,
     WORK,
     count_fds,
     left_behind,
@@ -47,8 +45,8 @@ from tests.integration.owner_plane.program import (
     run_until_told,
     say,
 )
-from tests.integration.run.crun_cases import enter, unlimited
-from tests.vm.guest.containers import PYTHON, container, remove_own_cgroup
+from tests.integration.run.crun_cases import go_inside, unlimited
+from tests.vm.guest.containers import container, remove_own_cgroup
 
 NAMES = ("web", "db")
 RELAY = (
@@ -149,12 +147,8 @@ def main() -> None:
     """Be one half or the other."""
     if len(sys.argv) == 5:
         tools, repository, site, settings = map(Path, sys.argv[1:])
-        text = settings.read_text()
-        enter(tools, {"/opt": repository, SITE: site})
-        os.execve(
-            PYTHON,
-            [PYTHON, "-m", "tests.integration.workload.program", text],
-            {"PYTHONPATH": f"/opt:{SITE}", "PYTHONDONTWRITEBYTECODE": "1"},
+        go_inside(
+            "tests.integration.workload.program", tools, repository, site, settings.read_text()
         )
     settings = json.loads(sys.argv[1])
     supervisor_module.plan_spec = unlimited  # type: ignore[attr-defined]
