@@ -1,7 +1,8 @@
 """Which chains of keys are AMD's: each link made wrong once."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -13,7 +14,7 @@ from ccinit.formats.evidence.snp_report import TcbVersion, parse_snp_report
 from guest_owner.kbs.requirements import SnpProduct
 from guest_owner.kbs.roots import parse_certificates
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey, verify_endorsement_key
-from tests.fakes.snp import CHIP_ID, OIDS, WEAK, Chain, FakeSnp, der_of
+from tests.fakes.snp import CHIP_ID, OIDS, WEAK, Chain, FakeSnp, der_of, rsa_key
 
 VECTORS = Path(__file__).parents[5] / "tests/vectors/snp"
 REPORT = parse_snp_report(FakeSnp().report(bytes(64)))
@@ -36,10 +37,14 @@ def verify(found: SnpEvidence, trusted: tuple[bytes, ...] = CHAIN.trusted) -> En
     return verify_endorsement_key(found, trusted)
 
 
-def reason_of(found: SnpEvidence, trusted: tuple[bytes, ...] = CHAIN.trusted) -> str:
+def refusal(found: SnpEvidence, trusted: tuple[bytes, ...] = CHAIN.trusted) -> tuple[str, str]:
     with pytest.raises(CcinitError) as caught:
         verify(found, trusted)
-    return caught.value.reason
+    return caught.value.reason, caught.value.detail
+
+
+def reason_of(found: SnpEvidence, trusted: tuple[bytes, ...] = CHAIN.trusted) -> str:
+    return refusal(found, trusted)[0]
 
 
 def test_key_under_a_registered_root_is_returned() -> None:
@@ -120,24 +125,57 @@ def test_weaker_signatures_are_refused(chain: Chain, reason: str) -> None:
     assert reason_of(of(chain), chain.trusted) == reason
 
 
+@dataclass(kw_only=True)
+class RsaChain(Chain):
+    """One whose endorsement key is of the vendor's other kind."""
+
+    @property
+    def leaf_key(self) -> Any:
+        return rsa_key(0)
+
+
+NAME = "the certificate is not one of a VCEK"
+NOT_P384 = "the key is not on P-384"
+TYPE = "an extension of another type"
+BOOTLOADER = f"{OIDS}.3.3"
+
+
 @pytest.mark.parametrize(
-    "chain",
+    ("chain", "detail"),
     [
-        pytest.param(Chain(curve=ec.SECP256R1), id="P-256"),
-        pytest.param(Chain(leaf_name="SEV-VXEK"), id="name"),
-        pytest.param(Chain(product="Naples"), id="product"),
-        pytest.param(Chain(hwid=CHIP_ID[:63]), id="hardware id"),
-        pytest.param(Chain(extensions={f"{OIDS}.3.3": b"\x02\x02\x01\x00"}), id="no byte"),
-        pytest.param(Chain(extensions={f"{OIDS}.3.3": b"\x04\x01\x18"}), id="no integer"),
-        pytest.param(Chain(extensions={f"{OIDS}.3.3": b"\x02\x01"}), id="cut"),
-        pytest.param(Chain(product="Turin-A0"), id="Turin without FMC"),
+        pytest.param(Chain(curve=ec.SECP256R1), NOT_P384, id="P-256"),
+        pytest.param(RsaChain(), NOT_P384, id="RSA"),
+        pytest.param(Chain(leaf_name="SEV-VXEK"), NAME, id="name"),
+        pytest.param(Chain(product="Naples"), "unknown product 'Naples'", id="product"),
+        pytest.param(Chain(hwid=CHIP_ID[:63]), TYPE, id="hardware id"),
         pytest.param(
-            Chain(leaf_name="SEV-VLEK", extensions={f"{OIDS}.5": b"\x04\x01A"}), id="CSP id"
+            Chain(hwid=b"\x04\x3f" + CHIP_ID[:63]),
+            "a hardware id has 8 or 64 bytes",
+            id="hardware id as an octet string",
+        ),
+        pytest.param(
+            Chain(extensions={BOOTLOADER: b"\x02\x02\x01\x00"}),
+            f"{BOOTLOADER} is no byte",
+            id="no byte",
+        ),
+        pytest.param(Chain(extensions={BOOTLOADER: b"\x04\x01\x18"}), TYPE, id="no integer"),
+        pytest.param(Chain(extensions={BOOTLOADER: b"\x02\x01"}), TYPE, id="cut"),
+        pytest.param(Chain(extensions={BOOTLOADER: b""}), TYPE, id="empty"),
+        pytest.param(Chain(extensions={BOOTLOADER: b"\x02\x01\x18\x00"}), TYPE, id="longer"),
+        pytest.param(Chain(product="Turin-A0"), f"no extension {OIDS}.3.9", id="Turin without FMC"),
+        pytest.param(
+            Chain(leaf_name="SEV-VLEK", extensions={f"{OIDS}.5": b"\x04\x01A"}), TYPE, id="CSP id"
         ),
     ],
 )
-def test_certificate_of_another_form_is_refused(chain: Chain) -> None:
-    assert reason_of(of(chain)) == "snp.endorsement_key"
+def test_certificate_of_another_form_is_refused(chain: Chain, detail: str) -> None:
+    assert refusal(of(chain)) == ("snp.endorsement_key", detail)
+
+
+def test_highest_versions_are_read() -> None:
+    assert verify(of(Chain(reported=b"\xff" * 8))).tcb == TcbVersion(
+        fmc=None, bootloader=255, tee=255, snp=255, microcode=255
+    )
 
 
 def test_hardware_id_may_be_an_octet_string() -> None:
@@ -148,14 +186,20 @@ def test_hardware_id_may_be_an_octet_string() -> None:
 
 def test_certificate_under_the_wrong_type_is_refused() -> None:
     vlek = Chain(leaf_name="SEV-VLEK")
-    assert reason_of(evidence((CertType.VCEK, der_of(vlek.leaf)))) == "snp.endorsement_key"
-    assert reason_of(evidence((CertType.VLEK, der_of(CHAIN.leaf)))) == "snp.endorsement_key"
+    for kind, other in ((CertType.VCEK, vlek), (CertType.VLEK, CHAIN)):
+        assert refusal(evidence((kind, der_of(other.leaf)))) == (
+            "snp.endorsement_key",
+            f"the certificate is not one of a {kind}",
+        )
     assert reason_of(evidence((CertType.VCEK, b"\x30\x00"))) == "snp.certificate"
 
 
 def test_two_keys_are_refused() -> None:
     leaf = (CertType.VCEK, der_of(CHAIN.leaf))
-    assert reason_of(evidence(leaf, leaf)) == "snp.endorsement_key"
+    two_keys = ("snp.endorsement_key", "2 keys in the evidence")
+    assert refusal(evidence(leaf, leaf)) == two_keys
+    # One that is registered does not speak for them.
+    assert refusal(evidence(leaf, leaf), (*CHAIN.trusted, der_of(CHAIN.leaf))) == two_keys
 
 
 @pytest.mark.parametrize(("signing_key", "kind"), [(0, CertType.VCEK), (1, CertType.VLEK)])
