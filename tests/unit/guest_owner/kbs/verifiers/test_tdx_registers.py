@@ -9,6 +9,7 @@ import pytest
 
 from ccinit.agent.platform.measurement import debug_opens
 from ccinit.formats.disk.verity import RootHash
+from ccinit.formats.evidence.tdx_report import ZERO_MEASUREMENT
 from ccinit.formats.kbs.debug_grant import DebugGrant
 from tests.fakes.tdx_boot import (
     APPLICATION,
@@ -99,6 +100,14 @@ def test_step_12_both_good_separators_are_good() -> None:
 def test_step_12_without_a_log_rtmr_0_cannot_be_judged() -> None:
     error = refusal(evidence(booted_domain(), None))
     assert failed(error) == ["rtmr.0"]
+
+
+def test_step_12_without_a_log_only_rtmr_3_may_be_empty_and_only_so_long() -> None:
+    domain = booted_domain()
+    domain.rtmrs[0] = ZERO_MEASUREMENT
+    assert failed(refusal(evidence(domain, None))) == ["rtmr.0"]
+    domain.rtmrs[3] = measurement("debug was opened")
+    assert failed(refusal(evidence(domain, None))) == ["rtmr.0", "rtmr.3"]
 
 
 def test_step_12_log_that_is_none_is_named() -> None:
