@@ -137,7 +137,7 @@ def _renew(arguments: argparse.Namespace) -> int:
     certificate = renew_certificate(state, tuple(arguments.name))
     ends = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
     print(f"wrote {state / CERTIFICATE_FILE}, good until {ends}")
-    print("start `guest-owner kbs serve` again: it shows the one that it began with")
+    print("send `guest-owner kbs serve` a SIGHUP: until then it shows the one that it has")
     return 0
 
 
