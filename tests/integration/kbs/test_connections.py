@@ -1,5 +1,6 @@
 """Who may connect to the KBS, how many, for how long: real sockets and TLS, most of them idle."""
 
+import http.client
 import logging
 import re
 import shutil
@@ -10,11 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from guest_owner.kbs.authority import create_identity
 from guest_owner.kbs.connections import Connections
@@ -181,6 +183,25 @@ def shown_certificate(port: int) -> str:
             return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True) or b"")
 
 
+def told_end(port: int) -> int:
+    """When the certificate ends, by the metrics."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    client = http.client.HTTPSConnection(
+        "127.0.0.1", port, timeout=DEADLINE_SECONDS, context=context
+    )
+    with closing(client):
+        client.request("GET", "/metrics")
+        text = client.getresponse().read().decode()
+    found = re.search(r"^guest_owner_kbs_certificate_not_after_seconds (\d+)$", text, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def end_of(pem: str) -> int:
+    return int(x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp())
+
+
 def test_hangup_has_the_certificate_read_anew(registered_state: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     shutil.copytree(registered_state, state)
@@ -189,6 +210,7 @@ def test_hangup_has_the_certificate_read_anew(registered_state: Path, tmp_path: 
     with command(state) as (process, port):
         assert process.stderr is not None
         assert shown_certificate(port) == before
+        assert told_end(port) == end_of(before)
         (state / "server.pem").write_text(after)
         process.send_signal(signal.SIGHUP)
         # Its key is still the other one's.
@@ -198,6 +220,7 @@ def test_hangup_has_the_certificate_read_anew(registered_state: Path, tmp_path: 
         process.send_signal(signal.SIGHUP)
         assert process.stderr.readline() == "read the certificate anew\n"
         assert shown_certificate(port) == after
+        assert told_end(port) == end_of(after)
 
 
 def test_end_waits_for_a_request_and_for_nobody_who_only_stays_connected(

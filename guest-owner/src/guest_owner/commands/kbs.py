@@ -22,10 +22,9 @@ from guest_owner.kbs.server_certificate import (
     CERTIFICATE_FILE,
     KEY_FILE,
     certificate_warnings,
-    read_certificate,
     renew_certificate,
 )
-from guest_owner.kbs.service import Service, open_service
+from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import EMPTY_POLICY, Store
 from guest_owner.plane.minting import TlsIdentityMinter
 
@@ -100,7 +99,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     server = build_server(
         service, limits, certificate=certificate, key=arguments.key or state / KEY_FILE
     )
-    _look_at(state, certificate, service)
+    _look_at(state, certificate)
     # Two of them would each give out a rollback counter's next number.
     alone = held_alone(state, "another `kbs serve` has it")
     with alone, open_listener(host, port) as listener:
@@ -117,7 +116,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _look_at(state: Path, certificate: Path, service: Service) -> None:
+def _look_at(state: Path, certificate: Path) -> None:
     """Say now what guests would be refused for later.
 
     Raises:
@@ -128,8 +127,6 @@ def _look_at(state: Path, certificate: Path, service: Service) -> None:
         read()
     for warning in certificate_warnings(certificate, state, datetime.now(UTC)):
         print(f"warning: {warning}", file=sys.stderr)
-    ends = read_certificate(certificate).not_valid_after_utc
-    service.metrics.note_certificate(int(ends.timestamp()))
 
 
 def _renew(arguments: argparse.Namespace) -> int:

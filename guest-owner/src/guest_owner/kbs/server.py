@@ -26,6 +26,7 @@ from guest_owner.kbs.connections import Connections, Established
 from guest_owner.kbs.files import read_capped
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import Metrics
+from guest_owner.kbs.server_certificate import read_certificate
 from guest_owner.kbs.service import Service
 
 _BACKLOG = 1024  # connections that the kernel keeps until they are accepted
@@ -41,6 +42,13 @@ def build_server(
     Raises:
         ConfigError: `tls.certificate`; `state.read`, `state.size`.
     """
+
+    def make_context() -> ssl.SSLContext:
+        context = _tls_context(certificate, key)
+        ends = read_certificate(certificate).not_valid_after_utc
+        service.metrics.note_certificate(int(ends.timestamp()))
+        return context
+
     config = uvicorn.Config(
         build_app(service, limits),
         http=H11Protocol,
@@ -53,7 +61,7 @@ def build_server(
         h11_max_incomplete_event_size=limits.head_bytes,
         timeout_graceful_shutdown=2,
     )
-    return _Server(config, limits, service.metrics, lambda: _tls_context(certificate, key))
+    return _Server(config, limits, service.metrics, make_context)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
