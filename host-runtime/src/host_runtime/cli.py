@@ -17,7 +17,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, METHODS, PORT
 from host_runtime import boot_command
 from host_runtime.forward import forward
-from host_runtime.listener import accept_all, start_thread
+from host_runtime.listener import accept_all, serve_apart
 from host_runtime.log_collection import LogCollection
 from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.tcp_address import join_address, split_address
@@ -127,7 +127,7 @@ def _relay(client: GuestClient, options: argparse.Namespace) -> None:
                 _complain(describe_error(error))
                 continue
             try:
-                start_thread(_forward, owner, guest)
+                serve_apart(_forward, owner, guest)
             except OSError as error:
                 owner.close()
                 guest.close()

@@ -12,6 +12,7 @@ from typing import Final
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, Phase
 from host_runtime.rpc_client import CallRefusedError, GuestClient
+from host_runtime.thread_start import start_thread
 
 _PACE_SECONDS: Final = 0.1  # a guest whose state changes all the time takes no more of ours
 _RETRY_SECONDS: Final = 0.5
@@ -34,8 +35,12 @@ class ExitWatch:
         self._thread = threading.Thread(target=self._follow, name="exit watch", daemon=True)
 
     def start(self) -> None:
-        """Begin; the guest may be anywhere in its life, or not listen yet."""
-        self._thread.start()
+        """Begin; the guest may be anywhere in its life, or not listen yet.
+
+        Raises:
+            OSError: as `start_thread`.
+        """
+        start_thread(self._thread)
 
     def finish(self) -> int | None:
         """Return `code`, of a guest that has ended."""

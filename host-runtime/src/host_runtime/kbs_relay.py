@@ -20,7 +20,7 @@ from typing import Final
 from ccinit.errors import ConfigError
 from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
 from host_runtime.forward import forward
-from host_runtime.listener import accept_all, start_thread
+from host_runtime.listener import accept_all, serve_apart
 from host_runtime.tcp_address import join_address, split_address
 
 _CONNECTIONS: Final = 16
@@ -103,7 +103,7 @@ def serve(listener: socket.socket, address: KbsAddress, guest_cid: int | None = 
             guest.close()
             continue
         try:
-            start_thread(_relay, guest, address, free, complaints)
+            serve_apart(_relay, guest, address, free, complaints)
         except OSError as error:
             guest.close()
             free.release()

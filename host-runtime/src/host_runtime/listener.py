@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from host_runtime.thread_start import start_thread
+
 _PAUSE_SECONDS: Final = 0.1
 _OVER: Final = frozenset((errno.EBADF, errno.EINVAL))  # closed, shut down
 
@@ -33,13 +35,10 @@ def accept_all(listener: socket.socket, complain: Callable[[str], None]) -> Iter
             yield connection
 
 
-def start_thread(serve: Callable[..., object], *arguments: object) -> None:
+def serve_apart(serve: Callable[..., object], *arguments: object) -> None:
     """Serve a connection in a thread of its own, which nobody waits for.
 
     Raises:
         OSError: EAGAIN, no thread can be had: this connection is lost, the next may be served.
     """
-    try:
-        threading.Thread(target=serve, args=arguments, daemon=True).start()
-    except RuntimeError as error:  # so Python tells it
-        raise OSError(errno.EAGAIN, "no thread can be had for a connection") from error
+    start_thread(threading.Thread(target=serve, args=arguments, daemon=True))

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from host_runtime.listener import accept_all, start_thread
+from host_runtime.listener import accept_all, serve_apart
 from tests.fakes.busy_listener import BusyListener
 
 
@@ -40,10 +40,10 @@ def test_connection_without_a_thread_is_an_error_that_passes(
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as scarce:
-        scarce.setattr("host_runtime.listener.threading.Thread.start", fail)
+        scarce.setattr(threading.Thread, "start", fail)
         with pytest.raises(OSError, match="no thread") as error:
-            start_thread(pytest.fail)
+            serve_apart(pytest.fail)
     assert error.value.errno == errno.EAGAIN
     served = threading.Event()
-    start_thread(served.set)
+    serve_apart(served.set)
     assert served.wait(5)

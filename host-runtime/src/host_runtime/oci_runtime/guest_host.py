@@ -18,6 +18,7 @@ from host_runtime.oci_runtime.sealed_logs import Keep, SealedLog
 from host_runtime.oci_runtime.wishes import Wishes
 from host_runtime.qemu import UserNetwork
 from host_runtime.rpc_client import CallRefusedError, GuestClient, GuestState, NetworkOffer
+from host_runtime.thread_start import start_thread
 
 _RETRY_SECONDS: Final = 0.5
 _WAIT_MS: Final = 10_000
@@ -63,11 +64,15 @@ class GuestHost:
         self._over = threading.Event()
 
     def accompany(self) -> EndReason:
-        """Be the guest's host until it ends; return how it did."""
+        """Be the guest's host until it ends; return how it did.
+
+        Raises:
+            OSError: as `start_thread`.
+        """
         parts = (self._fulfil_wishes, self._collect, self._watch)
         threads = [threading.Thread(target=part, daemon=True) for part in parts]
         for thread in threads:
-            thread.start()
+            start_thread(thread)
         end = self._guest.wait_for_end()
         self._over.set()
         self._wishes.end()

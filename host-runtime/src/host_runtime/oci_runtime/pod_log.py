@@ -13,6 +13,7 @@ from typing import Final, TextIO
 from host_runtime.guest import Progress
 from host_runtime.oci_runtime.container_store import Container
 from host_runtime.oci_runtime.life import say
+from host_runtime.thread_start import start_thread
 
 _FILE: Final = "said"
 _LOOK_SECONDS: Final = 1.0
@@ -41,7 +42,7 @@ def copied_pod_log(container: Container) -> Iterator[None]:
     over = threading.Event()
     with (container.folder / _FILE).open(encoding="utf-8", errors="replace") as said:
         copying = threading.Thread(target=_copy, args=(said, over))
-        copying.start()
+        start_thread(copying)
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -226,6 +227,18 @@ def test_stop_comes_first_and_with_the_operators_grace(tmp_path: Path) -> None:
     guest = FakeGuest(states=[at(Phase.RUN)], is_over=lambda guest: bool(guest.calls))
     accompany(guest, tmp_path / "log", wishes=wish("start", "stop"))
     assert guest.calls[0] == "stop 7"
+
+
+def test_host_without_a_thread_says_so_and_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    guest = FakeGuest(states=[at(Phase.RUN)], is_over=lambda _: True)
+    with pytest.raises(OSError, match="no thread can be had"):
+        accompany(guest, tmp_path / "log")
 
 
 def test_sealed_log_is_kept_up_to_its_limit(tmp_path: Path) -> None:

@@ -1,0 +1,16 @@
+"""Starts threads, of which a system may have none left: that is its failure, and may pass."""
+
+import errno
+import threading
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread.
+
+    Raises:
+        OSError: EAGAIN, none can be had now.
+    """
+    try:
+        thread.start()
+    except RuntimeError as error:  # so Python tells it
+        raise OSError(errno.EAGAIN, "no thread can be had") from error
