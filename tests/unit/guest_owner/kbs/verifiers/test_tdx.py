@@ -172,6 +172,13 @@ def test_debuggable_domain_is_refused_by_that_name() -> None:
     assert failed(refusal(evidence(domain, LOG))) == ["td.debug", "td.attributes"]
 
 
+def test_oldest_quoting_enclave_that_is_allowed_is_appraised() -> None:
+    domain = booted_domain()
+    assert domain.qe_svn > TCB.qe_isv_svn
+    domain.qe_svn = TCB.qe_isv_svn
+    assert verify(evidence(domain, LOG)).reference.name == "image-1"
+
+
 def test_newer_versions_than_registered_are_appraised() -> None:
     domain = booted_domain()
     domain.pck = FakePck(pce_svn=14, components=tuple(one + 1 for one in PCK.components))
