@@ -246,6 +246,17 @@ def test_nothing_registered_is_refused_for_every_kind_of_registration() -> None:
     assert not error.authentic
 
 
+def test_report_of_nobody_known_has_no_product_and_is_judged_to_the_end() -> None:
+    trusted = snp_references()
+    (root,) = trusted.roots
+    intermediate_alone = replace(root, certificates=root.certificates[:1])
+    given = booted_snp().evidence(REPORT_DATA)
+    error = refusal(given, replace(trusted, roots=(intermediate_alone,)))
+    assert failed(error) == ["snp.root", "snp.product"]
+    assert not error.authentic
+    assert verify(given, trusted)
+
+
 def test_floor_of_another_product_does_not_count() -> None:
     chain = Chain(product="Genoa-B1")
     snp = replace(booted_snp(cpuid_mod_id=0x11), chain=chain)
