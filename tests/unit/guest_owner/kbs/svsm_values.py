@@ -54,11 +54,14 @@ def svsm_references(*sets: ReferenceSet, request_key: bytes | None = SEALING_KEY
     )
 
 
-def svsm_evidence(tpm: FakeTpm | None = None, *, report_data: bytes = REPORT_DATA) -> SvsmEvidence:
+def svsm_evidence(
+    tpm: FakeTpm | None = None, *, report_data: bytes = REPORT_DATA, **report_fields: bytes | int
+) -> SvsmEvidence:
     """What a guest answers whose TPM has opened its credential."""
     named, tpm = keys(), tpm or booted_tpm(IMAGE)
     request = make_svsm_request(named, SEALING_KEY)
-    svsm = Svsm(snp=FakeSnp().with_fields(measurement=LAUNCH), manifest=named.ek)
+    snp = FakeSnp().with_fields(**{"measurement": LAUNCH} | report_fields)
+    svsm = Svsm(snp=snp, manifest=named.ek)
     report, manifest = svsm.attest(VTPM, report_data)
     return SvsmEvidence(
         snp=SnpEvidence(report=parse_snp_report(report), certificates=()),

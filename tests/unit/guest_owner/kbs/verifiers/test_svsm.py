@@ -54,6 +54,7 @@ def test_guest_below_a_registered_svsm_is_accepted() -> None:
 
 
 OTHER_AK = public_area(AK_TEMPLATE, 1)
+OTHER_QUOTE = booted_tpm(IMAGE).quote(bytes(64))
 CHANGES: dict[str, tuple[Callable[[], SvsmEvidence], list[str]]] = {
     "what the credential held": (
         lambda: replace(HONEST, activated=bytes(32)),
@@ -91,6 +92,14 @@ CHANGES: dict[str, tuple[Callable[[], SvsmEvidence], list[str]]] = {
         lambda: replace(HONEST, tpm=booted_tpm(IMAGE).quote(bytes(64))),
         ["quote.report_data"],
     ),
+    "the signature of another quote": (
+        lambda: replace(HONEST, tpm=replace(HONEST.tpm, signature=OTHER_QUOTE.signature)),
+        ["ak.signature"],
+    ),
+    "a report that the guest's own level asked for": (
+        lambda: svsm_evidence(vmpl=2),
+        ["snp.vmpl"],
+    ),
 }
 
 
@@ -119,6 +128,21 @@ def test_registrations_are_needed() -> None:
     undemanded = but_of(svsm_references(), requirements=())
     error = refused(HONEST, undemanded)
     assert failed(error) == ["paravisor.requirements"]
+    assert error.authentic
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"measurement": bytes(48)}, ["paravisor.measurement"]),
+        ({"policy": 0x30000 | 1 << 19}, ["snp.policy.debug"]),
+    ],
+)
+def test_machine_that_the_owner_does_not_want_is_authentic_and_refused(
+    fields: dict[str, bytes | int], names: list[str]
+) -> None:
+    error = refused(svsm_evidence(**fields))  # type: ignore[arg-type]
+    assert failed(error) == names
     assert error.authentic
 
 
