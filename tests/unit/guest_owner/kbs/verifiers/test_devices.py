@@ -107,6 +107,8 @@ def test_refusals_of_platform_and_device_are_in_one_list() -> None:
         ('"sampledevice"', "rcar.additional_evidence"),
         ('{"a b": 1}', "rcar.additional_evidence"),
         ('{"": 1}', "rcar.additional_evidence"),
+        ('{"\u00e9": 1}', "rcar.additional_evidence"),
+        (json.dumps({"d" * 65: 1}), "rcar.additional_evidence"),
         (json.dumps({f"d{number}": 1 for number in range(17)}), "rcar.additional_evidence"),
         (
             '{"sampledevice": 1, "sampledevice": 1}',
