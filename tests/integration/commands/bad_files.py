@@ -158,7 +158,7 @@ ELSEWHERE: dict[str, frozenset[str]] = {
     "guest-owner": frozenset({
         "register tls-identity", "register rollback-counter", "policy allow", "policy list",
         "policy remove", "policy explain", "volume-key seal-header", "audit show",
-        "client-ca init", "client-ca show", "exec", "cp", "debug open",
+        "client-ca init", "client-ca show", "kbs new-certificate", "exec", "cp", "debug open",
     }),
 }
 """Commands that read no file of their own form (they call a guest, or read what `--state` holds),
