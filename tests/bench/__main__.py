@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ccinit.errors import CcinitError
-from host_runtime.accelerator import choose_accelerator
-from host_runtime.tools import Tools
+from host_runtime.machine.accelerator import choose_accelerator
+from host_runtime.programs.tools import Tools
 from rootfs_builder.tools_tree import ToolsTree
 from tests.bench.chart import encode_chart
 from tests.bench.measurement import Bench, BenchError, Row, describe_machine

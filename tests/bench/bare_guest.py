@@ -8,7 +8,7 @@ takes as long as this one; how much longer ours takes is ours.
 import time
 from pathlib import Path
 
-from host_runtime.launcher import GuestConfig, boot_guest
+from host_runtime.launch.launcher import GuestConfig, boot_guest
 from tests.bench.guest_root import ENVIRONMENT, GuestRoot, run
 from tests.bench.measurement import BenchError
 from tests.vm.harness.cpio import CpioWriter

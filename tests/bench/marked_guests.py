@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.formats.cmdline import Carrier, RootLocation
-from host_runtime.accelerator import choose_accelerator
-from host_runtime.launcher import GuestConfig
-from host_runtime.qemu import DirectBoot, Disk
-from host_runtime.tools import Tools
+from host_runtime.launch.launcher import GuestConfig
+from host_runtime.machine.accelerator import choose_accelerator
+from host_runtime.machine.qemu import DirectBoot, Disk
+from host_runtime.programs.tools import Tools
 from measured_boot.image.verity import VerityDisk, append_hash_tree
 from measured_boot.image_files import read_report
 from rootfs_builder.guest_image.build import command_line

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from ccinit.errors import FormatError
 from ccinit.formats.disk.verity import BLOCK_BYTES
-from host_runtime.efi_variables import EfiVariable, parse_variable_store
+from host_runtime.host_view.efi_variables import EfiVariable, parse_variable_store
 from measured_boot.image.pe import PeImage, parse_pe
 from measured_boot.image.uki import UkiParts, plan_ukify
 from measured_boot.tpm.pcr import ZERO_PCR, digest_of, extend
@@ -170,7 +170,7 @@ def _load_options(line: str) -> bytes:
 def add_variables(flash: bytes, variables: tuple[EfiVariable, ...]) -> bytes:
     """Return OVMF's variable flash with these variables behind those that it has.
 
-    The layout is the one that `host_runtime.efi_variables` reads.
+    The layout is the one that `host_runtime.host_view.efi_variables` reads.
     """
     (header_bytes,) = struct.unpack_from("<H", flash, _FLASH_HEADER_BYTES_AT)
     offset = header_bytes + _STORE_HEADER_BYTES

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from host_runtime.firmware_text import firmware_name
-from host_runtime.guest_files import GuestFiles
-from host_runtime.launcher import GuestConfig
-from host_runtime.search import Hit, find_canaries
-from host_runtime.sinks import Sink, report_bytes
+from host_runtime.host_view.firmware_text import firmware_name
+from host_runtime.host_view.search import Hit, find_canaries
+from host_runtime.host_view.sinks import Sink, report_bytes
+from host_runtime.launch.guest_files import GuestFiles
+from host_runtime.launch.launcher import GuestConfig
 from tests.demo.show import DemoError
 
 CONSOLES = ("serial", "console", "debugcon", "firmware_debug", "pvpanic", "pstore", "erst")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import Code, Phase
-from host_runtime.launcher import EndReason, Guest, GuestConfig, boot_guest
-from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
+from host_runtime.launch.launcher import EndReason, Guest, GuestConfig, boot_guest
+from host_runtime.plane.rpc_client import GuestClient, GuestState, NetworkOffer
 from tests.demo.parties import BIN
 from tests.demo.show import Show
 

@@ -13,12 +13,11 @@ from pathlib import Path
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.kbs.references import encode_reference_set
-from host_runtime.accelerator import choose_accelerator
-from host_runtime.disks import create_sparse_disk
-from host_runtime.esp import create_esp
-from host_runtime.forward import forward_command
-from host_runtime.launcher import GuestConfig
-from host_runtime.qemu import (
+from host_runtime.launch.launcher import GuestConfig
+from host_runtime.machine.accelerator import choose_accelerator
+from host_runtime.machine.disks import create_sparse_disk
+from host_runtime.machine.esp import create_esp
+from host_runtime.machine.qemu import (
     Disk,
     EspBoot,
     Firmware,
@@ -26,8 +25,9 @@ from host_runtime.qemu import (
     HostForward,
     UserNetwork,
 )
-from host_runtime.swtpm import VirtualTpm, manufacture_tpm
-from host_runtime.tools import Tools
+from host_runtime.machine.swtpm import VirtualTpm, manufacture_tpm
+from host_runtime.programs.tools import Tools
+from host_runtime.relay.forward import forward_command
 from tests.demo import pod
 from tests.demo.labels import label_image, read_config
 from tests.demo.parties import Owner, make_log_key, random_secret, run

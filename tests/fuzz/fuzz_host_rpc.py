@@ -32,7 +32,7 @@ from ccinit.formats.planes.msgpack_rpc import (
     encode_result,
 )
 from ccinit.rpc.dispatch import Refusal, answer
-from host_runtime.rpc_client import GuestClient
+from host_runtime.plane.rpc_client import GuestClient
 from tests.fuzz.trials import Trials, run
 
 ADDRESS = bytes(10) + b"\xff\xff\x0a\x00\x02\x0f"

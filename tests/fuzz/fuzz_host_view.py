@@ -12,8 +12,8 @@ import struct
 from ccinit.errors import CcinitError
 from guest_owner.table import format_table
 from guest_owner.usage import HEADER, parse_metrics, rows, summarize
-from host_runtime.efi_variables import parse_variable_store
-from host_runtime.pcap import count_bytes, join_streams, read_frames
+from host_runtime.host_view.efi_variables import parse_variable_store
+from host_runtime.host_view.pcap import count_bytes, join_streams, read_frames
 from host_runtime.vsock.capture import parse_capture
 from tests.fuzz.mutation import check_mutated
 from tests.fuzz.trials import Trials, run

@@ -1,9 +1,10 @@
 """PID 1 of a guest that tries every way out: it writes what it is told to every sink there is.
 
 The opposite of the real image: a kernel without lockdown, root without limits. One connection on a
-vsock port brings a line of JSON, bytes in hex by the name of the sink (`host_runtime.sinks`). Each
-is written, a line of JSON says what failed, and the bytes for `vsock` follow on the connection
-itself. A second line, of any content, ends the guest by a kernel panic.
+vsock port brings a line of JSON, bytes in hex by the name of the sink
+(`host_runtime.host_view.sinks`). Each is written, a line of JSON says what failed, and the bytes
+for `vsock` follow on the connection itself. A second line, of any content, ends the guest by a
+kernel panic.
 
 Runs alone in an initrd: standard library only.
 """

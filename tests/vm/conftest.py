@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.swtpm import VirtualTpm, manufacture_tpm
+from host_runtime.machine.swtpm import VirtualTpm, manufacture_tpm
 from tests.demo import world
 from tests.vm.direct_boot import TOOLS, DirectImage, build_image
 

@@ -20,14 +20,14 @@ from ccinit.formats.initdata.document import encode_device_image
 from ccinit.formats.planes.host_rpc import Phase
 from guest_owner.commands.initdata import make_document
 from guest_owner.log_key import LogKey, new_log_key
-from host_runtime.boot_command import SEABIOS
-from host_runtime.firmware_text import firmware_name
-from host_runtime.launcher import Guest, GuestConfig, boot_guest
-from host_runtime.qemu import Accelerator, DirectBoot, Disk, UserNetwork
-from host_runtime.rpc_client import GuestState
-from host_runtime.sinks import Sink
-from host_runtime.swtpm import VirtualTpm
-from host_runtime.tools import Tools
+from host_runtime.commands.boot import SEABIOS
+from host_runtime.host_view.firmware_text import firmware_name
+from host_runtime.host_view.sinks import Sink
+from host_runtime.launch.launcher import Guest, GuestConfig, boot_guest
+from host_runtime.machine.qemu import Accelerator, DirectBoot, Disk, UserNetwork
+from host_runtime.machine.swtpm import VirtualTpm
+from host_runtime.plane.rpc_client import GuestState
+from host_runtime.programs.tools import Tools
 from measured_boot.tpm.direct_line import line_of_kernel
 from tests.demo.host_view import absent_records
 from tests.integration.pull.real_registry import make_authority

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ccinit.errors import PeerError
 from ccinit.formats.planes.host_rpc import PORT
-from host_runtime.launcher import EndReason, Guest, GuestConfig
-from host_runtime.rpc_client import GuestState
+from host_runtime.launch.launcher import EndReason, Guest, GuestConfig
+from host_runtime.plane.rpc_client import GuestState
 from tests.vm import host_plane_cases as cases
 from tests.vm import wire_script as wire
 from tests.vm.direct_boot import PreparedInitdata

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from ccinit.formats.cmdline import Carrier
-from host_runtime.boot_command import ovmf
-from host_runtime.esp import create_esp
-from host_runtime.launcher import GuestConfig
-from host_runtime.qemu import DirectBoot, Disk, EspBoot
+from host_runtime.commands.boot import ovmf
+from host_runtime.launch.launcher import GuestConfig
+from host_runtime.machine.esp import create_esp
+from host_runtime.machine.qemu import DirectBoot, Disk, EspBoot
 from measured_boot.image_files import read_report
 from measured_boot.platforms import Boot
 from measured_boot.prediction import DirectKernelBoot, UkiBoot

@@ -16,10 +16,10 @@ import pytest
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.tcg.aael import AaelEvent
 from ccinit.formats.tcg.event_log import Algorithm
-from host_runtime.disks import create_sparse_disk
-from host_runtime.launcher import EndReason, GuestConfig
-from host_runtime.search import Hit, encode_canary, find_canaries
-from host_runtime.sinks import DiskSink
+from host_runtime.host_view.search import Hit, encode_canary, find_canaries
+from host_runtime.host_view.sinks import DiskSink
+from host_runtime.launch.launcher import EndReason, GuestConfig
+from host_runtime.machine.disks import create_sparse_disk
 from measured_boot.prediction import UkiBoot, predict
 from tests.demo import pod, world
 from tests.demo.host_view import look, require_findable

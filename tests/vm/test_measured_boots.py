@@ -23,10 +23,10 @@ from guest_owner.kbs.references import (
     register_initdata,
 )
 from guest_owner.unseal import Unsealed, unseal
-from host_runtime import launcher
-from host_runtime.launcher import EndReason
-from host_runtime.qemu import MachineConfig, plan_command
-from host_runtime.swtpm import VirtualTpm
+from host_runtime.launch import launcher
+from host_runtime.launch.launcher import EndReason
+from host_runtime.machine.qemu import MachineConfig, plan_command
+from host_runtime.machine.swtpm import VirtualTpm
 from measured_boot.platforms import Boot
 from measured_boot.prediction import Prediction, UkiBoot, predict
 from measured_boot.published.reference_values import reference_values

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.launcher import EndReason, Guest, GuestConfig
+from host_runtime.launch.launcher import EndReason, Guest, GuestConfig
 from tests.demo import world
 from tests.demo.host_view import HostView, look
 from tests.demo.life import Life, live, owner_address, write_stream

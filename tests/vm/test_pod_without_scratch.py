@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
-from host_runtime.exit_watch import ExitWatch
-from host_runtime.launcher import EndReason, Guest
-from host_runtime.rpc_client import CallRefusedError
+from host_runtime.launch.launcher import EndReason, Guest
+from host_runtime.plane.exit_watch import ExitWatch
+from host_runtime.plane.rpc_client import CallRefusedError
 from tests.demo import pod, world
 from tests.demo.life import Life, live, owner_address, write_stream
 from tests.demo.owner_log import OwnerLog, read_log

@@ -15,7 +15,7 @@ from guest_owner.kbs.references import References, RegisteredRoot, register_init
 from guest_owner.kbs.requirements import parse_requirements
 from guest_owner.kbs.roots import parse_certificates
 from guest_owner.unseal import unseal
-from host_runtime.launcher import EndReason
+from host_runtime.launch.launcher import EndReason
 from tests.demo.platforms import SAMPLE, SNP, TDX, Simulation
 from tests.faults.plugin import FaultSeen
 from tests.vm.direct_boot import (

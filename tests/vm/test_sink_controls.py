@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.boot_command import ovmf
-from host_runtime.disks import create_sparse_disk
-from host_runtime.firmware_text import firmware_name, read_record
-from host_runtime.launcher import EndReason, Guest, GuestConfig
-from host_runtime.qemu import Accelerator, DirectBoot, Disk, UserNetwork
-from host_runtime.search import Encoding, Hit, encode_canary, find_canaries
-from host_runtime.sinks import Sink
+from host_runtime.commands.boot import ovmf
+from host_runtime.host_view.firmware_text import firmware_name, read_record
+from host_runtime.host_view.search import Encoding, Hit, encode_canary, find_canaries
+from host_runtime.host_view.sinks import Sink
+from host_runtime.launch.launcher import EndReason, Guest, GuestConfig
+from host_runtime.machine.disks import create_sparse_disk
+from host_runtime.machine.qemu import Accelerator, DirectBoot, Disk, UserNetwork
 from rootfs_builder.tools_tree import ToolsTree
 from tests.vm import canary_init
 from tests.vm.direct_boot import BOOT_TEST_SECONDS, END_SECONDS, TOOLS, recorded_guest

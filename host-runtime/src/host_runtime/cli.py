@@ -1,7 +1,7 @@
 """The command `host-runtime`: boot a guest, and call its host plane.
 
 Thin: arguments to values, values to JSON lines. Everything it does can be done from Python with
-`host_runtime.launcher` and `host_runtime.rpc_client`.
+`host_runtime.launch.launcher` and `host_runtime.plane.rpc_client`.
 """
 
 import argparse
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, METHODS, PORT
-from host_runtime import boot_command
-from host_runtime.forward import forward
-from host_runtime.listener import accept_all, serve_apart
-from host_runtime.log_collection import LogCollection
-from host_runtime.rpc_client import GuestClient, GuestState, NetworkOffer
-from host_runtime.tcp_address import join_address, split_address
-from host_runtime.transport import KernelLink, UserLink, VsockLink
+from host_runtime.commands import boot as boot_command
+from host_runtime.plane.log_collection import LogCollection
+from host_runtime.plane.rpc_client import GuestClient, GuestState, NetworkOffer
+from host_runtime.plane.transport import KernelLink, UserLink, VsockLink
+from host_runtime.relay.forward import forward
+from host_runtime.relay.listener import accept_all, serve_apart
+from host_runtime.relay.tcp_address import join_address, split_address
 from measured_boot.command_line.argument_types import seconds_up_to, whole_number
 from measured_boot.command_line.errors import describe_error, run_command
 

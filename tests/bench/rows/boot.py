@@ -29,10 +29,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from ccinit.formats.planes.host_rpc import Phase
-from host_runtime.accelerator import choose_accelerator
-from host_runtime.disks import create_sparse_disk
-from host_runtime.launcher import GuestConfig, boot_guest
-from host_runtime.qemu import DirectBoot, Disk
+from host_runtime.launch.launcher import GuestConfig, boot_guest
+from host_runtime.machine.accelerator import choose_accelerator
+from host_runtime.machine.disks import create_sparse_disk
+from host_runtime.machine.qemu import DirectBoot, Disk
 from measured_boot.tpm.direct_line import line_of_kernel
 from tests.bench.bare_guest import COMMAND_LINE, boot_bare, write_bare_initrd
 from tests.bench.guest_root import GuestRoot, open_guest_root

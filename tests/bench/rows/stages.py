@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ccinit.formats.cmdline import Carrier
-from host_runtime.launcher import GuestConfig
+from host_runtime.launch.launcher import GuestConfig
 from tests.bench.marked_guests import START, make_marked_guests
 from tests.bench.marks import Mark, boot_until
 from tests.bench.measurement import Bench, Row, Side, compare, interleave

@@ -41,7 +41,7 @@ from ccinit.formats.pod.manifest import PodSecret
 from ccinit.kernel.event_loop import EventLoop, Turn
 from ccinit.kernel.process import owned_pids
 from guest_owner.kbs.store import Store
-from host_runtime.kbs_relay import KbsAddress, guest_path, open_unix_listener, serve
+from host_runtime.relay.kbs import KbsAddress, guest_path, open_unix_listener, serve
 from tests.fakes.measured_events import MeasuredEvents
 from tests.fakes.tpm_device import SimulatedTpm
 from tests.integration.kbs.harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs

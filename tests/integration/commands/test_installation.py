@@ -133,7 +133,8 @@ def test_commands_find_the_files_of_their_packages(
     )
     assert list((tmp_path / "trustee").glob("*.rego"))
     assert "tpm" in installation.command("measured-boot platforms", tmp_path)
-    read = "import host_runtime.firmware_text as text; print(len(list(text._FOLDER.iterdir())))"
+    count = "print(len(list(text._FOLDER.iterdir())))"
+    read = f"import host_runtime.host_view.firmware_text as text; {count}"
     assert int(installation.run("-c", read, folder=tmp_path).stdout) > 1
 
 

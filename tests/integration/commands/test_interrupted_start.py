@@ -41,7 +41,7 @@ FOLDERS = {
         "uvicorn",
         "guest_owner.commands.volume_key",
     ),
-    "host-runtime": ("host_runtime.cli", "argparse", "host_runtime.boot_command"),
+    "host-runtime": ("host_runtime.cli", "argparse", "host_runtime.commands.boot"),
     "measured-boot": ("measured_boot.cli", "argparse", "measured_boot.commands.verify"),
     "rootfs-builder": ("rootfs_builder.cli", "argparse", "rootfs_builder.workspace"),
 }

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from host_runtime.process import python_environment
-from host_runtime.socket_folder import open_socket_folder
+from host_runtime.programs.process import python_environment
+from host_runtime.programs.socket_folder import open_socket_folder
 from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document, podman_config
 from tests.integration.host.silent_machine import silent_operator
 

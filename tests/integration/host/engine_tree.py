@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from host_runtime.process import python_environment
+from host_runtime.programs.process import python_environment
 from rootfs_builder.tools_tree import ToolsTree
 
 _HOST = Path("/host")

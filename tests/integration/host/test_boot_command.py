@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.process import python_environment
-from host_runtime.socket_folder import open_socket_folder
+from host_runtime.programs.process import python_environment
+from host_runtime.programs.socket_folder import open_socket_folder
 from tests.fakes.pe_images import uki_image
 
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()

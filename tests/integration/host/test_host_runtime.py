@@ -18,20 +18,22 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ccinit.errors import ChildError, ConfigError, DeadlineError, PeerError
-from host_runtime import launcher, process, swtpm
-from host_runtime.accelerator import boots
-from host_runtime.boot_command import ovmf
-from host_runtime.disks import create_disk
-from host_runtime.esp import create_esp
-from host_runtime.forward import forward, forward_command
-from host_runtime.kbs_relay import KbsAddress, guest_path
-from host_runtime.launcher import EndReason, GuestConfig, boot_guest
-from host_runtime.process import OwnedProcess
-from host_runtime.qemu import Accelerator, EspBoot
-from host_runtime.socket_folder import open_socket_folder
-from host_runtime.swtpm import VirtualTpm, manufacture_tpm
-from host_runtime.tools import Tools
-from host_runtime.transport import UserLink
+from host_runtime.commands.boot import ovmf
+from host_runtime.launch import launcher
+from host_runtime.launch.launcher import EndReason, GuestConfig, boot_guest
+from host_runtime.machine import swtpm
+from host_runtime.machine.accelerator import boots
+from host_runtime.machine.disks import create_disk
+from host_runtime.machine.esp import create_esp
+from host_runtime.machine.qemu import Accelerator, EspBoot
+from host_runtime.machine.swtpm import VirtualTpm, manufacture_tpm
+from host_runtime.plane.transport import UserLink
+from host_runtime.programs import process
+from host_runtime.programs.process import OwnedProcess
+from host_runtime.programs.socket_folder import open_socket_folder
+from host_runtime.programs.tools import Tools
+from host_runtime.relay.forward import forward, forward_command
+from host_runtime.relay.kbs import KbsAddress, guest_path
 from tests.fakes.tls_server import TlsServer
 
 TOOLS = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())

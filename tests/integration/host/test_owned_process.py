@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ChildError
-from host_runtime import process
-from host_runtime.process import OwnedProcess, python_environment
+from host_runtime.programs import process
+from host_runtime.programs.process import OwnedProcess, python_environment
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def test_output_of_a_child_that_complains_without_end_is_cut_off(tmp_path: Path)
 
 RUN = """
 import sys
-from host_runtime.process import run
+from host_runtime.programs.process import run
 run(("/bin/sh", "-c", 'echo $$ > "$0"; exec sleep 60', sys.argv[1]), environment={})
 """
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import DeadlineError, PeerError
-from host_runtime import qmp
-from host_runtime.qmp import QmpClient
+from host_runtime.machine import qmp
+from host_runtime.machine.qmp import QmpClient
 
 EVENT = b'{"event": "GUEST_CRASHLOADED", "data": {"action": "run"}}\n'
 DONE = b'{"return": {}}\n'

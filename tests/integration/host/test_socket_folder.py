@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError
-from host_runtime.process import python_environment
-from host_runtime.socket_folder import open_socket_folder
+from host_runtime.programs.process import python_environment
+from host_runtime.programs.socket_folder import open_socket_folder
 
 HOLD = """
-from host_runtime.socket_folder import open_socket_folder
+from host_runtime.programs.socket_folder import open_socket_folder
 with open_socket_folder() as folder:
     print(folder, flush=True)
     input()

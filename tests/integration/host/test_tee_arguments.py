@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ChildError, ConfigError
-from host_runtime import process
-from host_runtime.tee import IdentityBlock, SnpGuest, TdxGuest, plan_tee_object
-from host_runtime.tee_options import require_emulator
-from host_runtime.tools import Tools
+from host_runtime.commands.tee_options import require_emulator
+from host_runtime.machine.tee import IdentityBlock, SnpGuest, TdxGuest, plan_tee_object
+from host_runtime.programs import process
+from host_runtime.programs.tools import Tools
 
 TOOLS = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
 IDENTITY = IdentityBlock(block=bytes(96), authentication=bytes(4096), has_author_key=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.kbs_relay import KbsAddress, guest_path, open_unix_listener, serve
-from host_runtime.process import python_command, python_environment
+from host_runtime.programs.process import python_command, python_environment
+from host_runtime.relay.kbs import KbsAddress, guest_path, open_unix_listener, serve
 from tests.fakes.tls_server import TlsServer
 
 
@@ -102,7 +102,7 @@ def test_program_relays_from_the_moment_that_it_says_so(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     with TlsServer(None, echo) as kbs:
         command = (
-            *python_command("host_runtime.kbs_relay"),
+            *python_command("host_runtime.relay.kbs"),
             *("--path", str(path), "--ready", str(writer), f"127.0.0.1:{kbs.port}"),
         )
         process = subprocess.Popen(command, pass_fds=(writer,), env=dict(python_environment()))

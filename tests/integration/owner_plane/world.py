@@ -22,8 +22,8 @@ from ccinit.formats.planes.owner_wire import LogLine, LogLineReader
 from guest_owner.plane.authority import OwnerAuthority, create_authority
 from guest_owner.plane.client import CallRefusedError, Endpoint, OwnerClient
 from guest_owner.plane.open_call import Streams
-from host_runtime.rpc_client import CallRefusedError as HostRefusedError
-from host_runtime.rpc_client import GuestClient
+from host_runtime.plane.rpc_client import CallRefusedError as HostRefusedError
+from host_runtime.plane.rpc_client import GuestClient
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.tls_server import Authority, make_authority
 from tests.vm.harness.site_packages import open_site_packages

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.qemu import Accelerator
+from host_runtime.machine.qemu import Accelerator
 from tests.bench import __main__ as bench
 from tests.bench.__main__ import GROUPS, main, parse_options
 from tests.bench.measurement import Bench, Row, compare

@@ -7,10 +7,10 @@ import pytest
 from ccinit.attest.simulated.machine import serial_number
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.planes.host_rpc import Code, Phase
-from host_runtime.launcher import EndReason, GuestConfig
-from host_runtime.qemu import Accelerator, Disk, EspBoot
-from host_runtime.swtpm import VirtualTpm
-from host_runtime.tools import Tools
+from host_runtime.launch.launcher import EndReason, GuestConfig
+from host_runtime.machine.qemu import Accelerator, Disk, EspBoot
+from host_runtime.machine.swtpm import VirtualTpm
+from host_runtime.programs.tools import Tools
 from tests.demo.attacks import Attack, Record, Where, judge, records_of
 from tests.demo.life import Life
 

@@ -4,7 +4,7 @@ import struct
 import pytest
 
 from ccinit.errors import FormatError
-from host_runtime.efi_variables import EfiVariable, parse_variable_store
+from host_runtime.host_view.efi_variables import EfiVariable, parse_variable_store
 from tests.demo.forge import (
     add_variables,
     change_byte,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.guest_files import GuestFiles
-from host_runtime.search import Encoding, Hit
+from host_runtime.host_view.search import Encoding, Hit
+from host_runtime.launch.guest_files import GuestFiles
 from tests.demo.host_view import HostView, require_findable, require_recorded
 from tests.demo.show import DemoError
 

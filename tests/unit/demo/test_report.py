@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from ccinit.formats.planes.host_rpc import Code
-from host_runtime.launcher import GuestConfig
-from host_runtime.qemu import Accelerator, EspBoot
-from host_runtime.tools import Tools
+from host_runtime.launch.launcher import GuestConfig
+from host_runtime.machine.qemu import Accelerator, EspBoot
+from host_runtime.programs.tools import Tools
 from tests.demo.attacks import Attack, Outcome, Where
 from tests.demo.host_view import HostView
 from tests.demo.report import Findings, encode_report

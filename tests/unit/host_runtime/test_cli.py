@@ -58,7 +58,7 @@ def test_wrong_use_says_what_and_why(
     reason: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("host_runtime.tools._SYSTEM_PATH", "/nowhere")
+    monkeypatch.setattr("host_runtime.programs.tools._SYSTEM_PATH", "/nowhere")
     (tmp_path / "u").write_bytes(uki_image())
     (tmp_path / "text").write_bytes(b"uki")
     some = ("bin/qemu-system-x86_64", "share/qemu/x", "share/seabios/x")
@@ -135,7 +135,7 @@ def test_offer_that_can_be_made_reaches_the_guest(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     guest, outside = socket.socketpair()
-    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    monkeypatch.setattr("host_runtime.plane.transport.UserLink.connect", lambda *_: outside)
     guest.sendall(encode_result(1, METHODS["offer_network"], ()))
     with guest:
         assert main(offer("--mtu", "1400")) == 0
@@ -165,10 +165,10 @@ def test_record_of_a_silent_boot_is_written(
 ) -> None:
     (tmp_path / "serial").write_bytes(b"BdsDxe\r\n")
     (tmp_path / "code.fd").write_bytes(b"firmware")
-    monkeypatch.setattr("host_runtime.firmware_text._FOLDER", tmp_path)
+    monkeypatch.setattr("host_runtime.host_view.firmware_text._FOLDER", tmp_path)
     for function in ("read_record", "write_record"):
         defaults = (tmp_path,)
-        monkeypatch.setattr(f"host_runtime.boot_command.{function}.__defaults__", defaults)
+        monkeypatch.setattr(f"host_runtime.commands.boot.{function}.__defaults__", defaults)
     assert main(["record", str(tmp_path), str(tmp_path / "code.fd")]) == 0
     path = Path(capsys.readouterr().out.strip().rpartition(" ")[2])
     assert json.loads(path.read_text())["texts"] == {"serial": ["BdsDxe\r\n"]}
@@ -178,7 +178,7 @@ def test_exit_code_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     guest, outside = socket.socketpair()
-    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    monkeypatch.setattr("host_runtime.plane.transport.UserLink.connect", lambda *_: outside)
     guest.sendall(encode_result(1, METHODS["exit"], (7,)))
     with guest:
         assert main(["exit", "--guest", str(tmp_path)]) == 0
@@ -189,7 +189,7 @@ def test_exit_code_that_the_owner_keeps_is_a_failure_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     guest, outside = socket.socketpair()
-    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    monkeypatch.setattr("host_runtime.plane.transport.UserLink.connect", lambda *_: outside)
     guest.sendall(encode_error(1, METHODS["exit"].reply_bytes, RpcError.DENIED))
     with guest:
         assert main(["exit", "--guest", str(tmp_path)]) == 1
@@ -206,7 +206,7 @@ def test_collect_to_the_end_tells_the_code_that_is_gone_with_the_guest(
     is_there: bool,
 ) -> None:
     guest, outside = socket.socketpair()
-    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    monkeypatch.setattr("host_runtime.plane.transport.UserLink.connect", lambda *_: outside)
     guest.sendall(encode_result(1, METHODS["collect"], (2, True, b"de")))
     end = (int(Phase.STOP), int(Code.IMAGE), 12, 0)
     if is_there:
@@ -225,7 +225,7 @@ def test_collect_begins_and_ends_where_it_is_told(
 ) -> None:
     full, log = 1 << 20, tmp_path / "rest.log"
     guest, outside = socket.socketpair()
-    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    monkeypatch.setattr("host_runtime.plane.transport.UserLink.connect", lambda *_: outside)
     log.write_bytes(bytes(full - 2))
     for msgid, values in enumerate(((90, False, b"ab"), (91, False, b"c")), start=1):
         guest.sendall(encode_result(msgid, METHODS["collect"], values))
@@ -256,7 +256,7 @@ def test_collect_into_a_pipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     guest, outside = socket.socketpair()
-    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    monkeypatch.setattr("host_runtime.plane.transport.UserLink.connect", lambda *_: outside)
     guest.sendall(encode_result(1, METHODS["collect"], (2, True, b"de")))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -272,7 +272,7 @@ def test_collect_names_the_file_that_finds_no_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     guest, outside = socket.socketpair()
-    monkeypatch.setattr("host_runtime.transport.UserLink.connect", lambda *_: outside)
+    monkeypatch.setattr("host_runtime.plane.transport.UserLink.connect", lambda *_: outside)
     guest.sendall(encode_result(1, METHODS["collect"], (2, False, b"de")))
     with guest:
         assert main(["collect", "/dev/full", "--guest", str(tmp_path)]) == 1

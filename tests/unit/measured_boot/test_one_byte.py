@@ -16,7 +16,7 @@ import pytest
 
 from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.cmdline import Carrier, RootLocation
-from host_runtime.tee import SnpGuest, TdxGuest
+from host_runtime.machine.tee import SnpGuest, TdxGuest
 from measured_boot.image.verity import append_hash_tree
 from measured_boot.prediction import (
     DirectKernelBoot,

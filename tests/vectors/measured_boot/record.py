@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ccinit.formats.tcg.event_log import Algorithm, parse_event_log
-from host_runtime.boot_command import ovmf
-from host_runtime.esp import create_esp
-from host_runtime.launcher import GuestConfig, boot_guest
-from host_runtime.qemu import Accelerator, DirectBoot, EspBoot
-from host_runtime.swtpm import manufacture_tpm
-from host_runtime.tools import Tools
+from host_runtime.commands.boot import ovmf
+from host_runtime.launch.launcher import GuestConfig, boot_guest
+from host_runtime.machine.esp import create_esp
+from host_runtime.machine.qemu import Accelerator, DirectBoot, EspBoot
+from host_runtime.machine.swtpm import manufacture_tpm
+from host_runtime.programs.tools import Tools
 from measured_boot.image.cpio import (
     CpioEntry,
     character_device,

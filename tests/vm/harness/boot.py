@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from host_runtime.process import OwnedProcess
-from host_runtime.swtpm import manufacture_tpm
-from host_runtime.tools import Tools
+from host_runtime.machine.swtpm import manufacture_tpm
+from host_runtime.programs.process import OwnedProcess
+from host_runtime.programs.tools import Tools
 from rootfs_builder.tools_tree import ToolsTree
 from tests.vm.harness.boots import record_boot
 from tests.vm.harness.guest_disks import DISKS, RESIZED, UNPLUGGED, GuestDisk

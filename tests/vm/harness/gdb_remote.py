@@ -8,7 +8,7 @@ import socket
 import time
 from pathlib import Path
 
-from host_runtime.qmp import QmpClient
+from host_runtime.machine.qmp import QmpClient
 
 UD2 = b"\x0f\x0b"  # an instruction that is none: Intel SDM volume 2, "UD"
 KERNEL_TEXT = 0xFFFF_FFFF_8000_0000

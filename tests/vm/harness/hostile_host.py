@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from host_runtime.qmp import QmpClient
+from host_runtime.machine.qmp import QmpClient
 from tests.vm.harness.guest_disks import HOSTILE, RESIZED, UNPLUGGED
 from tests.vm.harness.hostile_disk import EIO, ENOSPC, READ, WRITE, DiskServer, Fault, HostileDisk
 

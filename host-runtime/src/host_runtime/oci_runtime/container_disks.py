@@ -14,10 +14,10 @@ from typing import Final
 
 from ccinit.errors import LimitExceededError
 from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, encode_device_image
+from host_runtime.commands.tee_options import TeeKind
 from host_runtime.oci_runtime.guest_choice import READ_ONLY, GuestChoice, read_scratch_sizes
 from host_runtime.oci_runtime.opened_file import descriptor_path, opened_inside, read_regular
 from host_runtime.oci_runtime.operator_config import OperatorConfig, parse_boot_options
-from host_runtime.tee_options import TeeKind
 
 _BOUND_AT_LAUNCH: Final = (TeeKind.SNP, TeeKind.TDX)
 

@@ -8,8 +8,8 @@ containers have ended.
 from typing import Final
 
 from ccinit.formats.planes.host_rpc import Code, Phase
-from host_runtime.guest import EndReason
-from host_runtime.rpc_client import GuestState
+from host_runtime.launch.guest import EndReason
+from host_runtime.plane.rpc_client import GuestState
 
 HOST_FAILURE: Final = 1
 """QEMU or the host failed, or the guest went without having said why."""

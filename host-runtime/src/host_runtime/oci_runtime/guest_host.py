@@ -13,12 +13,12 @@ from typing import Final
 
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
-from host_runtime.guest import EndReason, Guest, Progress
+from host_runtime.launch.guest import EndReason, Guest, Progress
+from host_runtime.machine.qemu import UserNetwork
 from host_runtime.oci_runtime.sealed_logs import Keep, SealedLog
 from host_runtime.oci_runtime.wishes import Wishes
-from host_runtime.qemu import UserNetwork
-from host_runtime.rpc_client import CallRefusedError, GuestClient, GuestState, NetworkOffer
-from host_runtime.thread_start import start_thread
+from host_runtime.plane.rpc_client import CallRefusedError, GuestClient, GuestState, NetworkOffer
+from host_runtime.programs.thread_start import start_thread
 
 _RETRY_SECONDS: Final = 0.5
 _WAIT_MS: Final = 10_000

@@ -11,7 +11,7 @@ from typing import Final
 
 from ccinit.errors import ChildError
 from host_runtime.oci_runtime.life import GO, READY
-from host_runtime.process import python_command, python_environment
+from host_runtime.programs.process import python_command, python_environment
 
 _FOLDERS: Final = ("XDG_RUNTIME_DIR", "TMPDIR", "HOME", "XDG_CACHE_HOME")
 

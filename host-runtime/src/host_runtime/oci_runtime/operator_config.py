@@ -14,7 +14,7 @@ from typing import Final, Never
 from ccinit.errors import ConfigError
 from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.strict_toml import parse_toml
-from host_runtime.boot_command import add_boot
+from host_runtime.commands.boot import add_boot
 
 DEFAULT_PATH: Final = Path("/etc/ccinit/runtime.toml")
 MAX_CONFIG_BYTES: Final = 1 << 20

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TextIO
 
-from host_runtime.guest import Progress
+from host_runtime.launch.guest import Progress
 from host_runtime.oci_runtime.container_store import Container
 from host_runtime.oci_runtime.life import say
-from host_runtime.thread_start import start_thread
+from host_runtime.programs.thread_start import start_thread
 
 _FILE: Final = "said"
 _LOOK_SECONDS: Final = 1.0

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from host_runtime.guest import Progress
+from host_runtime.launch.guest import Progress
 
 _NAME: Final = re.compile(r".+-([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)\.sealed")
 _STEP_BYTES: Final = 4 << 20

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from host_runtime.boot_command import plan_boot
-from host_runtime.launcher import GuestConfig, boot_guest
+from host_runtime.commands.boot import plan_boot
+from host_runtime.launch.launcher import GuestConfig, boot_guest
 from host_runtime.oci_runtime.container_store import FILE_MODE, Container
 from host_runtime.oci_runtime.exit_status import exit_status
 from host_runtime.oci_runtime.guest_host import GuestHost

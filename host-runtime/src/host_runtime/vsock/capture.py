@@ -2,7 +2,8 @@
 
 Each record is a little-endian head (connection number u32, stream u8, length u32) and the bytes.
 Streams are put together again by `read_capture`, because text split over two packets, with another
-connection's packet between, would else not be found. Searching is `host_runtime.search`'s business.
+connection's packet between, would else not be found. Searching is `host_runtime.host_view.search`'s
+business.
 
 A capture that finds no room ends, and the guest's vsock goes on: the file is then called
 `….incomplete`, and nobody takes it for what the host saw.

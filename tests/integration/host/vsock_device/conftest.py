@@ -4,8 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from host_runtime.process import OwnedProcess, python_command, python_environment, wait_for_path
-from host_runtime.socket_folder import open_socket_folder
+from host_runtime.programs.process import (
+    OwnedProcess,
+    python_command,
+    python_environment,
+    wait_for_path,
+)
+from host_runtime.programs.socket_folder import open_socket_folder
 from tests.fakes.vhost_front_end import GUEST_CID, RING_SIZE, FrontEnd
 from tests.integration.host.vsock_device.device import Device, wait_until_it_listens
 

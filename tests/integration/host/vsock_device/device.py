@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from host_runtime.process import OwnedProcess
+from host_runtime.programs.process import OwnedProcess
 from host_runtime.vsock.packets import Operation
 from tests.fakes.vhost_front_end import RING_SIZE, FrontEnd
 

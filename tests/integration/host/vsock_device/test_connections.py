@@ -11,7 +11,7 @@ import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
-from host_runtime.kbs_relay import KbsAddress, guest_path, open_unix_listener, serve
+from host_runtime.relay.kbs import KbsAddress, guest_path, open_unix_listener, serve
 from host_runtime.vsock.capture import Stream, read_capture
 from host_runtime.vsock.packets import Operation, Shutdown
 from tests.fakes.tls_server import TlsServer

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from host_runtime.process import OwnedProcess, python_command, python_environment
-from host_runtime.socket_folder import open_socket_folder
+from host_runtime.programs.process import OwnedProcess, python_command, python_environment
+from host_runtime.programs.socket_folder import open_socket_folder
 from host_runtime.vsock.packets import Operation
 from host_runtime.vsock.vhost_user import encode_request
 from tests.fakes.vhost_front_end import GUEST_BASE, MEMORY_BYTES, RING_SIZE, FrontEnd

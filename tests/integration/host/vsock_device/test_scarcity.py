@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
-from host_runtime.kbs_relay import guest_path, open_unix_listener
+from host_runtime.relay.kbs import guest_path, open_unix_listener
 from host_runtime.vsock.packets import Operation
 from tests.integration.host.vsock_device.device import GUEST_PORT, Device
 

@@ -3,9 +3,9 @@
 import pytest
 
 from ccinit.formats.planes.host_rpc import Code, Phase
-from host_runtime.guest import EndReason
+from host_runtime.launch.guest import EndReason
 from host_runtime.oci_runtime.exit_status import HOST_FAILURE, exit_status
-from host_runtime.rpc_client import GuestState
+from host_runtime.plane.rpc_client import GuestState
 
 
 def state(code: Code, phase: Phase = Phase.STOP) -> GuestState:

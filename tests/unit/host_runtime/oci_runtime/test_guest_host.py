@@ -14,12 +14,12 @@ import pytest
 
 from ccinit.errors import PeerError
 from ccinit.formats.planes.host_rpc import Code, Phase, RpcError
-from host_runtime.guest import EndReason
+from host_runtime.launch.guest import EndReason
+from host_runtime.machine.qemu import UserNetwork
 from host_runtime.oci_runtime.guest_host import GuestHost
 from host_runtime.oci_runtime.sealed_logs import SealedLog
 from host_runtime.oci_runtime.wishes import Wishes
-from host_runtime.qemu import UserNetwork
-from host_runtime.rpc_client import CallRefusedError, GuestState, NetworkOffer, SealedChunk
+from host_runtime.plane.rpc_client import CallRefusedError, GuestState, NetworkOffer, SealedChunk
 
 _PATIENCE_SECONDS = 20.0
 HANDLED = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)

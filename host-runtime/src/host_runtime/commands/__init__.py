@@ -1,0 +1,1 @@
+"""The commands that launch a guest: their arguments, and what they do."""

@@ -1,0 +1,316 @@
+"""The commands `host-runtime boot` and `record`: their arguments, and what they do.
+
+Calls to a running guest are `host_runtime.cli`'s.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError
+from host_runtime.commands.boot_files import (
+    claim_folder,
+    parse_disks,
+    require_file,
+    require_new_folder,
+)
+from host_runtime.commands.tee_options import (
+    add_tee,
+    choose_firmware,
+    choose_tee,
+    require_host,
+)
+from host_runtime.host_view.firmware_text import (
+    FirmwareRecord,
+    firmware_name,
+    read_record,
+    write_record,
+)
+from host_runtime.host_view.sinks import report_bytes
+from host_runtime.launch.guest_files import GuestFiles
+from host_runtime.launch.launcher import (
+    EndReason,
+    Guest,
+    GuestConfig,
+    VsockKind,
+    boot_guest,
+    plan_launch,
+)
+from host_runtime.machine.accelerator import choose_accelerator
+from host_runtime.machine.esp import create_esp
+from host_runtime.machine.qemu import (
+    Accelerator,
+    DirectBoot,
+    EspBoot,
+    Firmware,
+    HostForward,
+    UserNetwork,
+)
+from host_runtime.machine.swtpm import VirtualTpm, manufacture_tpm
+from host_runtime.machine.tee import SnpGuest, TdxGuest
+from host_runtime.machine.uki_file import require_uki
+from host_runtime.plane.exit_watch import ExitWatch
+from host_runtime.plane.transport import is_kernel_vsock_usable
+from host_runtime.programs.tools import Tools
+from host_runtime.relay.kbs import parse_address
+from host_runtime.relay.tcp_address import parse_port
+from measured_boot.command_line.argument_types import seconds_up_to, whole_number
+from measured_boot.command_line.termination import orderly_termination
+
+OVMF_CODE: Final = "usr/share/OVMF/OVMF_CODE_4M.fd"
+OVMF_VARIABLES: Final = "usr/share/OVMF/OVMF_VARS_4M.fd"
+SEABIOS: Final = "usr/share/seabios/bios-256k.bin"
+
+GUEST_CID: Final = whole_number(3, 0xFFFF_FFFE)  # what is below, and the last, are not for guests
+_MEMORY_MIB: Final = whole_number(1, 1 << 24)
+_VCPUS: Final = whole_number(1, 4096)  # QEMU's limit for q35
+_YEAR_SECONDS: Final = 365 * 86400.0
+
+BOOT_HELP: Final = (
+    "Boot a guest, wait for its hello, and stay until it ends; then say as JSON how it ended, and "
+    "its pod's exit code if the guest told that."
+)
+RECORD_HELP: Final = "Record what firmware itself prints and stores, from a boot of a silent guest."
+
+
+def add_boot(parser: argparse.ArgumentParser) -> None:
+    """Make `parser` that of the command `boot`."""
+    add = parser.add_argument
+    add("folder", type=Path, help="new folder for logs and everything the host sees")
+    add("--tools", type=Path, help="tools tree (default: the host's installed programs)")
+    add("--uki", type=Path, help="boot this unified kernel image through OVMF")
+    add("--kernel", type=Path, help="boot this kernel directly")
+    add("--initrd", type=Path, help="with --kernel")
+    add("--command-line", default="", help="with --kernel")
+    add("--ovmf", action="store_true", help="with --kernel: through OVMF, not SeaBIOS")
+    add("--memory", type=_MEMORY_MIB, default=512, metavar="MIB", help="default: 512")
+    add("--vcpus", type=_VCPUS, default=1, help="default: 1")
+    add("--accelerator", choices=("auto", "kvm", "tcg"), default="auto")
+    add("--disk", action="append", default=[], metavar="PATH[:ro]", help="raw image; repeatable")
+    add("--tpm", type=Path, metavar="FOLDER", help="a vTPM; made if the folder does not exist")
+    add("--network", choices=("none", "restricted", "open"), default="none")
+    add("--forward", action="append", default=[], metavar="HOST:GUEST", help="TCP port, repeatable")
+    add(
+        "--vsock",
+        choices=("user", "kernel", "auto"),
+        default="user",
+        help="only `user` is captured",
+    )
+    add(
+        "--discard-output",
+        action="store_true",
+        help="keep nothing of what the guest writes to consoles, vsock and network; "
+        "what is kept has no limit",
+    )
+    add("--kbs", metavar="HOST:PORT", help="carry the guest's vsock connections to this KBS")
+    add("--cid", type=GUEST_CID, default=3, help="the guest's CID (default: 3)")
+    add(
+        "--hello-seconds",
+        type=seconds_up_to(_YEAR_SECONDS),
+        default=120.0,
+        help="end a guest that has not said hello by then; 0: do not wait, and never call it "
+        "(default: 120)",
+    )
+    add(
+        "--seconds",
+        type=seconds_up_to(_YEAR_SECONDS),
+        default=math.inf,
+        help="end the guest so long after its hello (default: it ends itself)",
+    )
+    add_tee(parser)
+    parser.set_defaults(command=_boot)
+
+
+def add_record(parser: argparse.ArgumentParser) -> None:
+    """Make `parser` that of the command `record`."""
+    parser.add_argument("folder", type=Path, help="the folder of that boot")
+    parser.add_argument("firmware", type=Path, help="the firmware's code that was booted")
+    parser.set_defaults(command=_record)
+
+
+def _boot(options: argparse.Namespace) -> int:
+    if options.print:
+        print("\n".join(plan_launch(plan_boot(options))))
+        return 0
+    with orderly_termination():
+        config = plan_boot(options)
+        guest, reason, exit_code = _stay(config, options)
+    report: dict[str, object] = {"ended": reason.value, "exit_code": exit_code}
+    try:
+        if config.keeps_output:
+            report["sinks"] = _count_output(config, guest.files)
+    finally:  # how it ended is known, whatever became of what was recorded
+        print(json.dumps(report), flush=True)
+    guest.require_sound_end()
+    return 0
+
+
+def _count_output(config: GuestConfig, files: GuestFiles) -> Mapping[str, int]:
+    network = config.network
+    sinks = files.all_sinks(
+        firmware=firmware_name(_firmware_code(config)),
+        disks=config.disks,
+        mac=None if network is None else network.mac,
+    )
+    return report_bytes(sinks)
+
+
+def _stay(config: GuestConfig, options: argparse.Namespace) -> tuple[Guest, EndReason, int | None]:
+    """Boot a guest; return it with the way it ended, and its pod's exit code if it told that."""
+    try:
+        with boot_guest(config, _report) as guest:
+            _report("the guest runs; `host-runtime state --guest FOLDER` asks where it is")
+            if not options.hello_seconds:
+                return guest, guest.wait_for_end(options.seconds), None
+            hello = guest.wait_for_hello(options.hello_seconds)
+            _report(f"hello from build {hello.build_id.hex()}")
+            watch = ExitWatch(guest.client)
+            watch.start()
+            return guest, guest.wait_for_end(options.seconds), watch.finish()
+    except (KeyboardInterrupt, SystemExit):
+        _report("the guest was ended")
+        raise
+
+
+def _record(options: argparse.Namespace) -> int:
+    record = read_record(firmware_name(options.firmware))
+    files = GuestFiles(folder=options.folder)
+    if not files.sinks.serial.is_file():  # else what nobody booted would be recorded as silent
+        raise ConfigError("record.folder", f"{options.folder} is not the folder of a boot")
+    empty = FirmwareRecord(firmware=record.firmware, texts={}, variables=frozenset())
+    contents = {sink.name: sink.content() for sink in files.text_sinks(empty)}
+    keys = files.variable_sink(empty).changed_keys()
+    print(f"host-runtime: recorded in {write_record(record.with_boot(contents, keys))}")
+    return 0
+
+
+def plan_boot(options: argparse.Namespace) -> GuestConfig:
+    """Return the guest that the options of `boot` describe; what it needs on the disk is made.
+
+    Raises:
+        ConfigError: with a reason below `boot`, `tools`, `tee`, `launch` or `cpu_model`.
+        FormatError: firmware for a TEE that is not one, with a reason below `firmware`.
+        ChildError: a program that makes a disk or the vTPM failed.
+    """
+    _require_consistent(options)
+    tools = Tools(tree=options.tools and options.tools.absolute())
+    tee = choose_tee(options)
+    default = ovmf(tools) if options.uki is not None or options.ovmf else None
+    config = GuestConfig(
+        tools=tools,
+        folder=options.folder,
+        boot=_choose_boot(options),
+        accelerator=_choose_accelerator(options, tools, tee),
+        memory_mib=options.memory,
+        vcpus=options.vcpus,
+        firmware=choose_firmware(options, tee, default),
+        disks=parse_disks(options.disk),
+        network=_plan_network(options),
+        tpm=None if options.tpm is None else VirtualTpm(folder=options.tpm.absolute()),
+        vsock=_choose_vsock(options.vsock),
+        guest_cid=options.cid,
+        kbs=None if options.kbs is None else parse_address(options.kbs),
+        tee=tee,
+        keeps_output=not options.discard_output,
+    )
+    if not options.print:
+        _make_files(options, config)
+    return config
+
+
+def _require_consistent(options: argparse.Namespace) -> None:
+    """Refuse what contradicts itself, and what would be ignored."""
+    if (options.uki is None) == (options.kernel is None):
+        raise ConfigError("boot.what", "name either --uki or --kernel")
+    if options.kernel is not None and options.initrd is None:
+        raise ConfigError("boot.what", "--kernel needs --initrd")
+    if options.kernel is None and (options.initrd or options.command_line or options.ovmf):
+        raise ConfigError("boot.what", "--initrd, --command-line and --ovmf go with --kernel")
+    if options.network == "none" and options.forward:
+        raise ConfigError("boot.forward", "--forward goes with --network restricted or open")
+    require_new_folder(options.folder)
+
+
+def _choose_boot(options: argparse.Namespace) -> EspBoot | DirectBoot:
+    if options.kernel is not None:
+        return DirectBoot(
+            kernel=options.kernel, initrd=options.initrd, command_line=options.command_line
+        )
+    return EspBoot(image=options.folder.absolute() / "esp.img")
+
+
+def _make_files(options: argparse.Namespace, config: GuestConfig) -> None:
+    """Make what the plan needs, last: what is refused has left nothing behind."""
+    plan_launch(config)  # QEMU and its files are there
+    if config.tpm is not None:
+        config.tools.command("swtpm")
+        if config.tpm.folder.exists():
+            config.tpm.require_whole()
+    require_host(config.tee, config.accelerator, config.tools)
+    for path in (options.uki, options.kernel, options.initrd):
+        if path is not None:
+            require_file(path, "boot.what")
+    if options.uki is not None:
+        require_uki(options.uki)
+    claim_folder(options.folder)
+    try:
+        if isinstance(config.boot, EspBoot):
+            create_esp(config.tools, options.uki, config.boot.image)
+        if config.tpm is not None and not config.tpm.folder.exists():
+            manufacture_tpm(config.tools, config.tpm.folder)
+    except BaseException:
+        GuestFiles(folder=options.folder).events.unlink()  # nobody has the folder
+        raise
+
+
+def _choose_accelerator(
+    options: argparse.Namespace, tools: Tools, tee: SnpGuest | TdxGuest | None
+) -> Accelerator:
+    if options.accelerator != "auto":
+        return Accelerator(options.accelerator)
+    if options.print and tee is not None:
+        return Accelerator.KVM  # of the host that it is planned for
+    return choose_accelerator(tools)
+
+
+def ovmf(tools: Tools) -> Firmware:
+    """Return the OVMF of `tools`, with pristine variables."""
+    return Firmware(code=tools.path(OVMF_CODE), variables=tools.path(OVMF_VARIABLES))
+
+
+def _firmware_code(config: GuestConfig) -> Path:
+    return config.tools.path(SEABIOS) if config.firmware is None else config.firmware.code
+
+
+def _plan_network(options: argparse.Namespace) -> UserNetwork | None:
+    if options.network == "none":
+        return None
+    forwards = []
+    for text in options.forward:
+        host, _, guest = text.partition(":")
+        ports = parse_port(host), parse_port(guest)
+        if not ports[0] or not ports[1]:
+            raise ConfigError("boot.forward", f"{text}: expected HOST:GUEST, two TCP ports")
+        forwards.append(HostForward(host_port=ports[0], guest_port=ports[1]))
+    return UserNetwork(is_restricted=options.network == "restricted", host_forwards=tuple(forwards))
+
+
+def _choose_vsock(name: str) -> VsockKind:
+    if name == "auto":
+        return VsockKind.KERNEL if is_kernel_vsock_usable() else VsockKind.USER
+    return VsockKind(name)
+
+
+def _report(text: str) -> None:
+    """Say how far it is; a reader that has gone away does not end the guest."""
+    try:
+        print(f"host-runtime: {text}", file=sys.stderr, flush=True)
+    except OSError:  # nor does it change the exit status, when Python writes what is left
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, sys.stderr.fileno())
+        os.close(null)

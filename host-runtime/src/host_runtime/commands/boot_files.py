@@ -1,0 +1,99 @@
+"""The files and folders that a boot is given, looked at before anything is made or started.
+
+What QEMU finds out by itself it tells in its own options' names, after the vTPM and the vsock
+device are up.
+"""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError
+from host_runtime.launch.guest_files import GuestFiles
+from host_runtime.machine.qemu import Disk
+
+_READ_ONLY: Final = ":ro"
+_MAX_SERIAL: Final = 20  # virtio-blk's
+_KINDS: Final = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def require_file(path: Path, reason: str, *, writable: bool = False) -> os.stat_result:
+    """Return the status of a regular file that can be opened.
+
+    Raises:
+        ConfigError: `reason`, it cannot, or is something else.
+    """
+    # What is a pipe or a device is not waited for, and told as what it is.
+    flags = os.O_RDWR if writable else os.O_RDONLY
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+            status = os.fstat(descriptor)
+            os.close(descriptor)
+    except OSError as error:
+        to_write = " to be written to" if writable and isinstance(error, PermissionError) else ""
+        raise ConfigError(reason, f"{path}{to_write}: {error.strerror}") from error
+    for is_kind, name in _KINDS:
+        if is_kind(status.st_mode):
+            raise ConfigError(reason, f"{path} is {name}, not a file")
+    return status
+
+
+def parse_disks(words: Sequence[str]) -> tuple[Disk, ...]:
+    """Return the disks that are named as `PATH` or `PATH:ro`.
+
+    Raises:
+        ConfigError: `boot.disk`: none, none that can be opened as it is to be, or one file twice.
+    """
+    disks: list[Disk] = []
+    seen: dict[tuple[int, int], Path] = {}
+    for number, word in enumerate(words):
+        path, is_read_only = Path(word.removesuffix(_READ_ONLY)), word.endswith(_READ_ONLY)
+        status = require_file(path, "boot.disk", writable=not is_read_only)
+        other = seen.setdefault((status.st_dev, status.st_ino), path)
+        if other is not path:
+            detail = f"{path} and {other} are the same file" if other != path else f"{path}: twice"
+            raise ConfigError("boot.disk", f"{detail}: a file is one disk")
+        # A guest refuses two disks of one serial number: files of one name have others here.
+        serial = f"{number}-{path.stem}"[:_MAX_SERIAL]
+        disks.append(Disk(path=path, serial=serial, is_read_only=is_read_only))
+    return tuple(disks)
+
+
+def require_new_folder(folder: Path) -> None:
+    """Refuse a guest's folder that has something in it, or in which others may put something.
+
+    Raises:
+        ConfigError: `boot.folder`.
+        OSError: with the name of the folder, it is none or cannot be read.
+    """
+    if not folder.exists():
+        return
+    if any(folder.iterdir()):
+        raise ConfigError("boot.folder", f"{folder} is not empty: name a new folder")
+    if folder.stat().st_mode & stat.S_IWOTH:
+        raise ConfigError("boot.folder", f"{folder}: everybody may write there: name a new folder")
+
+
+def claim_folder(folder: Path) -> None:
+    """Make a guest's folder, and be the only boot that uses it.
+
+    Raises:
+        ConfigError: `boot.folder`: another has begun since `require_new_folder`.
+        OSError: with the name of what cannot be made.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o755, exist_ok=True)
+    try:
+        GuestFiles(folder=folder).events.touch(exist_ok=False)
+    except FileExistsError as error:
+        raise ConfigError("boot.folder", f"another boot has begun in {folder}") from error

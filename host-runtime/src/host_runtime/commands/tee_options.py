@@ -1,0 +1,187 @@
+"""The options of `host-runtime boot` that choose a TEE: arguments to values, and what is refused.
+
+Firmware is the operator's input and measured. One that would boot whatever it is given is refused
+here as in the prediction (`measured_boot.sev.launch`): the owner would turn such a guest away, and
+only say that a digest is unknown.
+"""
+
+import argparse
+import hashlib
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, assert_never
+
+from ccinit.errors import ConfigError
+from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES, parse_initdata
+from host_runtime.machine.qemu import Accelerator, Firmware
+from host_runtime.machine.tee import DEFAULT_POLICY, IdentityBlock, SnpGuest, TdxGuest, object_type
+from host_runtime.programs import process
+from host_runtime.programs.tools import Tools
+from measured_boot.command_line.files import read_capped, reading
+from measured_boot.image.ovmf import MAX_FIRMWARE_BYTES
+from measured_boot.sev.cpu_models import find_signature
+from measured_boot.sev.firmware import parse_sev_firmware
+from measured_boot.sev.launch import require_snp
+from measured_boot.tdx.firmware import parse_tdx_sections
+
+_MAX_IDENTITY_BYTES: Final = 4096
+
+
+class TeeKind(StrEnum):
+    """What protects and attests a guest."""
+
+    SNP = "snp"
+    TDX = "tdx"
+    TPM = "tpm"
+    NONE = "none"
+
+
+def add_tee(parser: argparse.ArgumentParser) -> None:
+    """Add the options to those of `boot`."""
+    group = parser.add_argument_group("TEE (snp and tdx: not run on hardware yet)")
+    add = group.add_argument
+    add("--tee", choices=[kind.value for kind in TeeKind], help="tpm needs --tpm")
+    add("--firmware", type=Path, help="snp, tdx: the OVMF file that is measured")
+    add("--initdata", type=Path, help="snp, tdx: the document whose digest the launch carries")
+    add("--cpu-model", help="snp: QEMU's name of the processor model")
+    add(
+        "--policy",
+        type=_parse_policy,
+        help=f"snp: guest policy (default: {DEFAULT_POLICY:#x})",
+    )
+    add("--id-block", type=Path, help="snp: identity block, 96 bytes; with --id-auth")
+    add("--id-auth", type=Path, help="snp: its keys and signatures, 4096 bytes")
+    add("--author-key", action="store_true", help="snp: --id-auth has an author's key")
+    add("--print", action="store_true", help="print QEMU's command, a word a line; start nothing")
+
+
+def choose_tee(options: argparse.Namespace) -> SnpGuest | TdxGuest | None:
+    """Return the confidential guest that the options describe, None for `tpm` and `none`.
+
+    Raises:
+        ConfigError: with a reason below `tee`, `launch` or `cpu_model`.
+        FormatError: the firmware is not OVMF, with a reason below `firmware`.
+    """
+    kind = None if options.tee is None else TeeKind(options.tee)
+    _require_consistent(options, kind)
+    match kind:
+        case TeeKind.SNP:
+            if options.kernel is None:
+                raise ConfigError("tee.boot", "firmware for SEV-SNP measures a direct boot only")
+            return _choose_snp(options)
+        case TeeKind.TDX:
+            firmware = _named(options.firmware, "--firmware")
+            with reading(firmware, MAX_FIRMWARE_BYTES) as data:
+                parse_tdx_sections(data)
+            document = _read_document(options)
+            return TdxGuest(mrconfigid=hashlib.sha384(document).digest())
+        case TeeKind.TPM | TeeKind.NONE | None:
+            return None
+        case _:
+            assert_never(kind)
+
+
+def choose_firmware(
+    options: argparse.Namespace, tee: SnpGuest | TdxGuest | None, default: Firmware | None
+) -> Firmware | None:
+    """Return the operator's file for a TEE, and the default for all other guests."""
+    return default if tee is None else Firmware(code=options.firmware)
+
+
+def require_host(tee: SnpGuest | TdxGuest | None, accelerator: Accelerator, tools: Tools) -> None:
+    """Refuse to start a confidential guest where nothing encrypts it.
+
+    Raises:
+        ConfigError: `tee.hardware`: no KVM; `tee.emulator`: this QEMU is too old.
+    """
+    if tee is None:
+        return
+    if accelerator is not Accelerator.KVM:
+        raise ConfigError("tee.hardware", "a TEE needs KVM and a processor that has it")
+    require_emulator(tee, tools)
+
+
+def require_emulator(tee: SnpGuest | TdxGuest, tools: Tools) -> None:
+    """Refuse a QEMU that has no object for this TEE.
+
+    Raises:
+        ConfigError: `tee.emulator`.
+        ChildError: QEMU did not run.
+    """
+    command = (*tools.command("qemu-system-x86_64"), "-object", "help")
+    listed = process.run(command, environment=tools.environment()).decode().split()
+    wanted = object_type(tee)
+    if wanted not in listed:
+        raise ConfigError(
+            "tee.emulator", f"this QEMU has no {wanted} (SEV-SNP from 9.1 on, TDX from 10.1 on)"
+        )
+
+
+def _choose_snp(options: argparse.Namespace) -> SnpGuest:
+    firmware = _named(options.firmware, "--firmware")
+    with reading(firmware, MAX_FIRMWARE_BYTES) as data:
+        require_snp(parse_sev_firmware(data))
+    if options.cpu_model is None:
+        raise ConfigError("tee.options", "the launch measures the processor model: --cpu-model")
+    find_signature(options.cpu_model)  # one that is not known cannot be predicted either
+    document = _read_document(options)
+    return SnpGuest(
+        host_data=hashlib.sha256(document).digest(),
+        cpu_model=options.cpu_model,
+        policy=DEFAULT_POLICY if options.policy is None else options.policy,
+        identity=_choose_identity(options),
+    )
+
+
+def _choose_identity(options: argparse.Namespace) -> IdentityBlock | None:
+    if options.id_block is None and options.id_auth is None:
+        return None
+    return IdentityBlock(
+        block=read_capped(_named(options.id_block, "--id-block"), _MAX_IDENTITY_BYTES),
+        authentication=read_capped(_named(options.id_auth, "--id-auth"), _MAX_IDENTITY_BYTES),
+        has_author_key=options.author_key,
+    )
+
+
+def _require_consistent(options: argparse.Namespace, kind: TeeKind | None) -> None:
+    """Refuse what would be ignored: a guest that looks protected and is not."""
+    is_confidential = kind in {TeeKind.SNP, TeeKind.TDX}
+    if not is_confidential and (options.firmware or options.initdata):
+        raise ConfigError("tee.options", "--firmware and --initdata go with --tee snp or tdx")
+    of_snp = {
+        "--cpu-model": options.cpu_model,
+        "--policy": options.policy is not None,
+        "--id-block": options.id_block,
+        "--id-auth": options.id_auth,
+        "--author-key": options.author_key,
+    }
+    given = [option for option, value in of_snp.items() if value]
+    if kind is not TeeKind.SNP and given:
+        raise ConfigError("tee.options", f"{' and '.join(given)}: only with --tee snp")
+    if options.author_key and options.id_auth is None:
+        raise ConfigError("tee.options", "--author-key is part of a signed launch: add --id-auth")
+    if kind is TeeKind.TPM and options.tpm is None:
+        raise ConfigError("tee.options", "--tee tpm needs --tpm FOLDER")
+    if kind not in {TeeKind.TPM, None} and options.tpm is not None:
+        raise ConfigError("tee.options", "--tpm goes with --tee tpm")
+
+
+def _parse_policy(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, as 0x30000: {text!r}") from None
+
+
+def _read_document(options: argparse.Namespace) -> bytes:
+    """Return the document; the digest of anything else would stop the guest without a word."""
+    path = _named(options.initdata, "--initdata")
+    with reading(path, MAX_DOCUMENT_BYTES) as document:
+        parse_initdata(document)
+    return document
+
+
+def _named(path: Path | None, option: str) -> Path:
+    if path is None:
+        raise ConfigError("tee.options", f"this TEE needs {option}")
+    return path

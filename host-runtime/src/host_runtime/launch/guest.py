@@ -1,0 +1,198 @@
+"""A guest that runs: ways to it, what it says first, how it ends.
+
+Made by `host_runtime.launch.launcher`, which also ends whatever is left of it. Calls to its host
+plane are `host_runtime.plane.rpc_client`'s.
+"""
+
+import math
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+from typing import Final
+
+from ccinit.errors import ChildError, DeadlineError, PeerError
+from ccinit.formats.planes.host_rpc import PORT
+from host_runtime.launch.guest_files import GuestFiles
+from host_runtime.machine.qmp import QmpClient, QmpEvent
+from host_runtime.plane.rpc_client import GuestClient, Hello
+from host_runtime.plane.transport import VsockLink
+from host_runtime.programs.process import OwnedProcess
+
+_RETRY_SECONDS: Final = 0.1
+_CONNECT_SECONDS: Final = 5.0
+_QUIT_SECONDS: Final = 5.0
+_LISTEN_SECONDS: Final = 5.0  # at a time: QEMU's log is looked at meanwhile
+_END_SECONDS: Final = 60.0  # QEMU closes its disks between its last word and its end
+
+
+Progress = Callable[[str], None]
+"""Who is told, in words, what happens to a guest."""
+
+
+class EndReason(StrEnum):
+    """How a guest ended, as QEMU reports it."""
+
+    RESET = "guest-reset"
+    SHUTDOWN = "guest-shutdown"
+    PANIC = "guest-panic"
+    QUIT = "host-qmp-quit"
+    SIGNAL = "host-signal"
+    CRASHED = "crashed"  # QEMU ended without a word
+    GIVEN_UP = "internal-error"  # KVM cannot run it on; QEMU stands still, and never ends
+    OTHER = "other"
+
+
+class Guest:
+    """A running guest; made by `boot_guest`."""
+
+    def __init__(
+        self,
+        *,
+        files: GuestFiles,
+        qemu: OwnedProcess,
+        qmp: QmpClient,
+        link: VsockLink,
+        progress: Progress,
+    ) -> None:
+        self.files = files
+        self.link = link
+        self.started_at = time.monotonic()
+        self._qemu = qemu
+        self._qmp = qmp
+        self._end: EndReason | None = None
+        self._say = progress
+        self._failed_disks: set[object] = set()
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self._qemu.pid
+
+    @property
+    def qmp(self) -> QmpClient:
+        """The machine protocol, for fault injection and inspection."""
+        return self._qmp
+
+    def connect(self, port: int, seconds: float = _CONNECT_SECONDS) -> socket.socket:
+        """Return a stream to the guest's vsock `port`; see `VsockLink.connect`."""
+        return self.link.connect(port, seconds)
+
+    def client(self) -> GuestClient:
+        """Return a client of the guest's host plane; the caller closes it."""
+        return GuestClient(lambda: self.connect(PORT))
+
+    def wait_for_port(self, port: int, seconds: float) -> socket.socket:
+        """Return a stream to `port` as soon as the guest listens there.
+
+        Raises:
+            ChildError: `guest.ended`: the guest ended first; `guest.crashed`: QEMU did.
+            DeadlineError: `guest.port`: nothing listened within `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise DeadlineError("guest.port", f"nothing on vsock port {port} in {seconds} s")
+            try:
+                return self.connect(port, min(left, _CONNECT_SECONDS))
+            except (PeerError, DeadlineError):
+                self._require_running()
+                self._listen_to_qemu(_RETRY_SECONDS)
+
+    def wait_for_hello(self, seconds: float) -> Hello:
+        """Return the guest's hello as soon as its host plane is up.
+
+        Raises:
+            ChildError, DeadlineError: as `wait_for_port`.
+        """
+        self.wait_for_port(PORT, seconds).close()
+        with self.client() as client:
+            return client.hello()
+
+    def wait_for_end(self, seconds: float = math.inf) -> EndReason:
+        """Return how the guest ended, once it has.
+
+        Raises:
+            DeadlineError: `guest.runs`: it still does after `seconds`.
+        """
+        self._listen_to_qemu(seconds)
+        if self._end is None:
+            raise DeadlineError("guest.runs", f"the guest runs after {seconds:g} s")
+        if self._end is EndReason.GIVEN_UP:
+            self.quit()
+        self._qemu.wait(_END_SECONDS)
+        return self._end
+
+    def require_sound_end(self) -> None:
+        """Check that the guest ended, and that QEMU said how.
+
+        Raises:
+            ChildError: `guest.crashed`: it did not; the text holds QEMU's exit code and last words.
+        """
+        if self._end is EndReason.CRASHED:
+            code, words = self._qemu.exit_code(), self._qemu.log_tail()
+            raise ChildError("guest.crashed", f"QEMU ended with {code}: {words}")
+        if self._end is EndReason.GIVEN_UP:
+            words = self._qemu.log_tail()
+            raise ChildError("guest.crashed", f"KVM cannot run it on: {words}")
+
+    def quit(self) -> None:
+        """End QEMU at once, as a power cut would."""
+        if self._qemu.exit_code() is None:
+            try:
+                self._qmp.execute("quit")
+                self._qemu.wait(_QUIT_SECONDS)
+            except (PeerError, DeadlineError):
+                self._qemu.stop()
+
+    def _require_running(self) -> None:
+        if self._qemu.exit_code() is not None:
+            self._listen_to_qemu(_QUIT_SECONDS)  # it may have said why
+        if self._end is not None:
+            self.require_sound_end()
+            raise ChildError("guest.ended", f"the guest ended ({self._end}) before it was heard")
+
+    def _listen_to_qemu(self, seconds: float) -> None:
+        """Take events for `seconds`, or until one says that the guest has ended.
+
+        The clock is asked before each of them: a guest that makes many gets no time by it.
+        """
+        deadline = time.monotonic() + seconds
+        while self._end is None and (left := deadline - time.monotonic()) > 0:
+            self._qemu.bound_log()  # a guest can make QEMU complain without end
+            with suppress(DeadlineError):
+                self._note_event(self._qmp.next_event(min(left, _LISTEN_SECONDS)))
+
+    def _note_event(self, event: QmpEvent | None) -> None:
+        if event is None:
+            self._end = EndReason.CRASHED
+        elif event.name == "SHUTDOWN":
+            self._end = _end_reason(event.data.get("reason"))
+        elif event.name == "STOP":
+            self._note_stop()
+        elif event.name == "BLOCK_IO_ERROR":
+            self._note_disk_error(event.data.get("node-name"), event.data.get("reason"))
+
+    def _note_stop(self) -> None:
+        """Tell a machine that somebody paused from one that KVM has given up.
+
+        QEMU says nothing else of the latter. A guest under SEV-SNP ends so when firmware or early
+        kernel asks for its termination (KVM_SYSTEM_EVENT_SEV_TERM), which QEMU does not know.
+        """
+        with suppress(PeerError, DeadlineError):  # QEMU is ending: what it says next counts
+            if self._qmp.execute("query-status").get("status") == EndReason.GIVEN_UP.value:
+                self._end = EndReason.GIVEN_UP
+
+    def _note_disk_error(self, disk: object, reason: object) -> None:
+        if disk not in self._failed_disks:  # once: it may be each block that it writes
+            self._failed_disks.add(disk)
+            self._say(f"{disk}: {reason}: the guest gets I/O errors")
+
+
+def _end_reason(reason: object) -> EndReason:
+    for member in EndReason:
+        if member.value == reason:
+            return member
+    return EndReason.OTHER

@@ -1,0 +1,318 @@
+"""Boots one guest and ends it: vTPM, vsock device and QEMU started in order, ended in reverse.
+
+Whatever happens, the processes that were started here are ended by their own pids and reaped, and
+the sockets' folder is removed. Output of the guest goes to `SinkFiles`, output of the processes to
+logs beside them. How a machine is described is `host_runtime.machine.qemu`'s business, what can be
+done with a guest that runs `host_runtime.launch.guest`'s.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ChildError, DeadlineError, PeerError
+from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
+from host_runtime.launch.guest import EndReason, Guest, Progress
+from host_runtime.launch.guest_files import GuestFiles
+from host_runtime.machine.qemu import (
+    Accelerator,
+    DirectBoot,
+    Disk,
+    EspBoot,
+    Firmware,
+    KernelVsock,
+    MachineConfig,
+    UserNetwork,
+    UserVsock,
+    plan_command,
+)
+from host_runtime.machine.qmp import QmpClient
+from host_runtime.machine.swtpm import VirtualTpm
+from host_runtime.machine.tee import SnpGuest, TdxGuest
+from host_runtime.plane.transport import KernelLink, UserLink, VsockLink
+from host_runtime.programs.process import (
+    OwnedProcess,
+    end_of_log,
+    python_command,
+    python_environment,
+    wait_for_path,
+)
+from host_runtime.programs.socket_folder import open_socket_folder
+from host_runtime.programs.tools import Tools
+from host_runtime.relay.kbs import KbsAddress, guest_path
+
+_START_SECONDS: Final = 20.0
+_RETRY_SECONDS: Final = 0.1
+_QUIT_SECONDS: Final = 5.0
+
+# What `boot_guest` gives is told together with it: a caller needs no second import for its types.
+__all__ = ["EndReason", "Guest", "GuestConfig", "VsockKind", "boot_guest", "plan_launch"]
+
+
+class VsockKind(StrEnum):
+    """Which vsock device a guest gets. Only `USER` can be captured."""
+
+    USER = "user"
+    KERNEL = "kernel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestConfig:
+    """One guest as its launcher's user sees it.
+
+    Attributes:
+        folder: a folder for this boot's logs and sinks; made if missing, must be empty.
+        firmware: OVMF code and *pristine* variables; the guest gets a copy of the latter.
+        serial_number: of the machine, as its SMBIOS table has it; production guests never read it.
+        kbs: where the guest's vsock connections to its KBS are carried to; None carries none.
+        tpm: a vTPM made by `host_runtime.machine.swtpm.manufacture_tpm`.
+        keeps_output: what the guest writes to consoles, vsock and network goes to files, which
+            have no limit but the guest's zeal; else it is discarded, and nobody can search it.
+        descriptors: QEMU inherits them: disks may be named by them, as below /proc/self/fd.
+        lock: a locked descriptor, which QEMU and the vTPM inherit: it lasts as long as they do.
+    """
+
+    tools: Tools
+    folder: Path
+    boot: EspBoot | DirectBoot
+    accelerator: Accelerator
+    memory_mib: int = 512
+    vcpus: int = 1
+    firmware: Firmware | None = None
+    disks: tuple[Disk, ...] = ()
+    network: UserNetwork | None = None
+    tpm: VirtualTpm | None = None
+    vsock: VsockKind = VsockKind.USER
+    guest_cid: int = 3
+    kbs: KbsAddress | None = None
+    restarts_on_reset: bool = False
+    serial_number: str = ""
+    tee: SnpGuest | TdxGuest | None = None
+    keeps_output: bool = True
+    descriptors: tuple[int, ...] = ()
+    lock: int | None = None
+
+
+@contextmanager
+def boot_guest(config: GuestConfig, progress: Progress | None = None) -> Iterator[Guest]:
+    """Start a guest, give it to the caller, and end whatever is left of it afterwards.
+
+    Raises:
+        ChildError: a process did not start; the text holds the end of its output.
+    """
+    say = progress or _say_nothing
+    files = GuestFiles(folder=config.folder.absolute())
+    files.folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        sockets = stack.enter_context(open_socket_folder())
+        machine, link = _start_devices(config, files, sockets, stack, say)
+        command = (*config.tools.command("qemu-system-x86_64"), *plan_command(machine))
+        locks = () if config.lock is None else (config.lock,)
+        say("starting QEMU")
+        qemu = stack.enter_context(
+            OwnedProcess(
+                command,
+                log=files.log("qemu"),
+                environment=config.tools.environment(),
+                descriptors=(*locks, *config.descriptors),
+            )
+        )
+        with _words_of_the_tpm(files):
+            wait_for_path(machine.qmp_socket, qemu, _START_SECONDS)
+            qmp = stack.enter_context(_connect_qmp(machine.qmp_socket, files, qemu))
+        guest = Guest(files=files, qemu=qemu, qmp=qmp, link=link, progress=say)
+        stack.callback(guest.quit)
+        let_run(qmp, qemu)
+        yield guest
+
+
+def data_folders(tools: Tools) -> tuple[Path, ...]:
+    """Return where QEMU finds its option ROMs and BIOS."""
+    return tuple(tools.path(name) for name in ("usr/share/qemu", "usr/share/seabios"))
+
+
+def _start_devices(
+    config: GuestConfig, files: GuestFiles, sockets: Path, stack: ExitStack, say: Progress
+) -> tuple[MachineConfig, VsockLink]:
+    if config.tpm is not None:
+        say("starting the vTPM")
+        stack.enter_context(
+            config.tpm.start(
+                config.tools,
+                control_socket=sockets / "tpm",
+                log=files.log("swtpm"),
+                lock=config.lock,
+            )
+        )
+    vsock: UserVsock | KernelVsock
+    link: VsockLink
+    if config.vsock is VsockKind.USER:
+        say("starting the vsock device")
+        vsock, link = UserVsock(socket=sockets / "vhost"), UserLink(path=sockets / "vsock")
+        stack.enter_context(_start_vsock_device(config, files, sockets))
+        files.vsock_link.symlink_to(sockets / "vsock")
+        stack.callback(files.vsock_link.unlink)
+    else:
+        vsock, link = (
+            KernelVsock(guest_cid=config.guest_cid),
+            KernelLink(guest_cid=config.guest_cid),
+        )
+    if config.kbs is not None:
+        say(f"relaying the guest's vsock port {KBS_VSOCK_PORT} to {config.kbs}")
+        stack.enter_context(_start_kbs_relay(config, files, sockets))
+    firmware = _copy_firmware(config.firmware, files)
+    machine = _describe_machine(config, files, sockets, firmware=firmware, vsock=vsock)
+    return machine, link
+
+
+def plan_launch(config: GuestConfig) -> tuple[str, ...]:
+    """Return the whole command that would start this guest's QEMU; nothing is made or started.
+
+    Paths of sockets, which are made anew for each boot, are below the guest's folder here.
+    """
+    program = config.tools.command("qemu-system-x86_64")
+    files = GuestFiles(folder=config.folder.absolute())
+    sockets = files.folder / "sockets"
+    vsock: UserVsock | KernelVsock = KernelVsock(guest_cid=config.guest_cid)
+    if config.vsock is VsockKind.USER:
+        vsock = UserVsock(socket=sockets / "vhost")
+    firmware = config.firmware
+    if firmware is not None and firmware.variables is not None:
+        firmware = replace(firmware, variables=files.variables)
+    machine = _describe_machine(config, files, sockets, firmware=firmware, vsock=vsock)
+    return (*program, *plan_command(machine))
+
+
+def _describe_machine(
+    config: GuestConfig,
+    files: GuestFiles,
+    sockets: Path,
+    *,
+    firmware: Firmware | None,
+    vsock: UserVsock | KernelVsock,
+) -> MachineConfig:
+    return MachineConfig(
+        memory_mib=config.memory_mib,
+        vcpus=config.vcpus,
+        accelerator=config.accelerator,
+        boot=config.boot,
+        qmp_socket=sockets / "qmp",
+        sinks=files.sinks if config.keeps_output else None,
+        firmware=firmware,
+        disks=config.disks,
+        network=config.network,
+        tpm_socket=None if config.tpm is None else sockets / "tpm",
+        vsock=vsock,
+        restarts_on_reset=config.restarts_on_reset,
+        serial_number=config.serial_number,
+        data_folders=data_folders(config.tools),
+        tee=config.tee,
+    )
+
+
+def _start_vsock_device(config: GuestConfig, files: GuestFiles, sockets: Path) -> OwnedProcess:
+    command = (
+        *python_command("host_runtime.vsock.device"),
+        *("--socket", str(sockets / "vhost"), "--path", str(sockets / "vsock")),
+        *("--cid", str(config.guest_cid)),
+        *(("--capture", str(files.vsock_capture)) if config.keeps_output else ()),
+    )
+    return _start_ready(command, files.log("vsock"), "the vsock device")
+
+
+def _start_kbs_relay(config: GuestConfig, files: GuestFiles, sockets: Path) -> OwnedProcess:
+    place = ("--cid", str(config.guest_cid))
+    if config.vsock is VsockKind.USER:
+        place = ("--path", str(guest_path(sockets / "vsock")))
+    command = (*python_command("host_runtime.relay.kbs"), *place, str(config.kbs))
+    return _start_ready(command, files.log("kbs-relay"), "the relay to the KBS")
+
+
+def _start_ready(command: Sequence[str], log: Path, name: str) -> OwnedProcess:
+    """Start one of our own programs and return when it listens."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0) as ready:
+        try:
+            child = OwnedProcess(
+                (*command, "--ready", str(writer)),
+                log=log,
+                environment=python_environment(),
+                descriptors=(writer,),
+            )
+        finally:
+            os.close(writer)
+        try:
+            is_ready = bool(ready.read(1))
+        except BaseException:  # interrupted, and nobody else knows of the child yet
+            child.stop()
+            raise
+    if not is_ready:  # closed without a word: the process has ended
+        child.stop()
+        raise ChildError("process.ended", f"{name}: {child.log_tail()}")
+    return child
+
+
+def _copy_firmware(firmware: Firmware | None, files: GuestFiles) -> Firmware | None:
+    if firmware is None or firmware.variables is None:
+        return firmware
+    for copy in (files.pristine_variables, files.variables):
+        shutil.copyfile(firmware.variables, copy)
+        copy.chmod(0o600)
+    return Firmware(code=firmware.code, variables=files.variables)
+
+
+def _connect_qmp(path: Path, files: GuestFiles, qemu: OwnedProcess) -> QmpClient:
+    files.events.touch()
+    deadline = time.monotonic() + _START_SECONDS
+    try:
+        while True:
+            try:
+                return QmpClient(path, files.events)
+            except ConnectionRefusedError:  # bound already, but QEMU does not listen yet
+                qemu.require_running()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+    except (OSError, PeerError) as error:
+        with suppress(DeadlineError):
+            qemu.wait(_QUIT_SECONDS)
+        qemu.require_running()  # if it has ended, its own words say more
+        raise ChildError("qmp.connect", f"{path}: {error}") from error
+
+
+def let_run(qmp: QmpClient, qemu: OwnedProcess) -> None:
+    """Start the processors. A launch under SEV-SNP is only finished, and measured, here.
+
+    Raises:
+        ChildError: `process.ended`: QEMU gave up; the text holds the end of its output.
+    """
+    try:
+        qmp.execute("cont")
+    except PeerError:
+        with suppress(DeadlineError):
+            qemu.wait(_QUIT_SECONDS)
+        qemu.require_running()  # if it has ended, its own words say more
+        raise
+
+
+@contextmanager
+def _words_of_the_tpm(files: GuestFiles) -> Iterator[None]:
+    """Let the error of a QEMU that does not start have swtpm's: QEMU repeats only its number."""
+    try:
+        yield
+    except ChildError as error:
+        log = files.log("swtpm")
+        words = end_of_log(log) if log.exists() else ""
+        if not words:
+            raise
+        raise ChildError(error.reason, f"{error.detail}; swtpm: {words}") from error
+
+
+def _say_nothing(text: str) -> None:
+    del text

@@ -1,0 +1,1 @@
+"""A virtual machine as a value, and what QEMU is given for it."""

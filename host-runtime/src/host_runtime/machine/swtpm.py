@@ -1,0 +1,169 @@
+"""The life of a virtual TPM: made once with an attestation key in it, started for each boot.
+
+The attestation key (AK) is what Trustee's `tpm` evidence expects a platform to have provisioned: a
+restricted RSA-2048 signing key (RSASSA, SHA-256) at the persistent handle 0x81010002 with empty
+authorisation. This vTPM belongs to the host: it shows the chain of attestation, it protects
+nothing. Quotes are the guest's business, their verification the guest owner's.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ccinit.errors import ConfigError
+from host_runtime.programs import process
+from host_runtime.programs.process import OwnedProcess, wait_for_path
+from host_runtime.programs.socket_folder import open_socket_folder
+from host_runtime.programs.tools import Tools
+
+AK_HANDLE: Final = "0x81010002"
+_AK_FILE: Final = "ak.der"
+_STATE_FOLDER: Final = "state"
+_STATE_FILE: Final = "tpm2-00.permall"  # as swtpm names it
+_START_SECONDS: Final = 10.0
+_FILES: Final = (".ctx", ".pub", ".der")  # arguments that name files, below the vTPM's folder
+
+# The TPM keeps three objects loaded at most and swtpm has no resource manager: flush after each.
+_FLUSH: Final = ("tpm2_flushcontext", "--transient-object")
+_PROVISIONING: Final = (
+    ("tpm2_createek", "-G", "rsa", "-c", "ek.ctx", "-u", "ek.pub"),
+    _FLUSH,
+    (
+        *("tpm2_createak", "-C", "ek.ctx", "-c", "ak.ctx", "-u", "ak.pub"),
+        *("-G", "rsa2048", "-g", "sha256", "-s", "rsassa"),
+    ),
+    _FLUSH,
+    ("tpm2_evictcontrol", "-C", "o", "-c", "ak.ctx", AK_HANDLE),
+    _FLUSH,
+    ("tpm2_readpublic", "-c", AK_HANDLE, "-f", "der", "-o", _AK_FILE),
+    ("tpm2_shutdown",),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualTpm:
+    """A vTPM at rest: its folder holds swtpm's state and the AK's public part."""
+
+    folder: Path
+
+    def ak_public_der(self) -> bytes:
+        """Return the AK's public part (DER SubjectPublicKeyInfo), to be registered with a KBS.
+
+        Raises:
+            ConfigError: `tpm.folder`: no vTPM was made here.
+        """
+        path = self.folder / _AK_FILE
+        if not path.is_file():
+            raise self._missing()
+        return path.read_bytes()
+
+    def require_whole(self) -> None:
+        """Check that the AK's TPM is there: without its state swtpm would begin another one.
+
+        Raises:
+            ConfigError: `tpm.folder`.
+        """
+        self.ak_public_der()
+        if not (self.folder / _STATE_FOLDER / _STATE_FILE).is_file():
+            raise self._missing()
+
+    def _missing(self) -> ConfigError:
+        told = f"{self.folder} holds no vTPM: name a new folder, to have one made"
+        return ConfigError("tpm.folder", told)
+
+    def start(
+        self,
+        tools: Tools,
+        *,
+        control_socket: Path,
+        log: Path,
+        lock: int | None = None,
+    ) -> OwnedProcess:
+        """Start swtpm for one boot; it ends when QEMU closes `control_socket`, and inherits `lock`.
+
+        Raises:
+            ConfigError: as `require_whole`; `tpm.busy`: another guest runs with this vTPM.
+            ChildError: swtpm ended at once; the text holds what it printed.
+        """
+        self.require_whole()
+        options = ("--ctrl", f"type=unixio,path={control_socket}", "--terminate")
+        own_lock = self._lock()
+        inherited = (own_lock,) if lock is None else (own_lock, lock)
+        try:
+            child = _start_swtpm(tools, self.folder, options, log, inherited)
+        finally:
+            os.close(own_lock)  # swtpm has it too, and keeps the lock as long as it lives
+        try:
+            wait_for_path(control_socket, child, _START_SECONDS)
+        except BaseException:
+            child.stop()
+            raise
+        return child
+
+    def _lock(self) -> int:
+        # swtpm itself locks its state only when QEMU initialises it, which is too late to say why.
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise ConfigError("tpm.busy", f"a guest runs with the vTPM {self.folder}") from error
+        return descriptor
+
+
+def manufacture_tpm(tools: Tools, folder: Path) -> VirtualTpm:
+    """Make a new vTPM in `folder`, which must not exist, and its AK (1 to 3 seconds).
+
+    It gets its name when it is whole: whoever is killed meanwhile leaves no half of one there.
+
+    Raises:
+        FileExistsError: `folder` is there already.
+        ChildError: swtpm or a tpm2 command failed; the text says how. `folder` is not made.
+    """
+    if folder.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        (new / _STATE_FOLDER).mkdir()
+        with open_socket_folder() as sockets:
+            _provision(tools, new, sockets)
+        new.rename(folder)
+    except BaseException:
+        shutil.rmtree(new)
+        raise
+    return VirtualTpm(folder=folder)
+
+
+def _provision(tools: Tools, folder: Path, sockets: Path) -> None:
+    server = sockets / "tpm"
+    control = sockets / "tpm.ctrl"  # tpm2-tss adds this suffix to the server's path
+    options = (
+        *("--server", f"type=unixio,path={server}"),
+        *("--ctrl", f"type=unixio,path={control}"),
+        *("--flags", "not-need-init,startup-clear"),
+    )
+    with _start_swtpm(tools, folder, options, folder / "manufacture.log") as child:
+        wait_for_path(server, child, _START_SECONDS)
+        environment = {**tools.environment(), "TPM2TOOLS_TCTI": f"swtpm:path={server}"}
+        for program, *arguments in _PROVISIONING:
+            words = (folder / word if word.endswith(_FILES) else word for word in arguments)
+            command = (*tools.command(program), *map(str, words))
+            process.run(command, environment=environment)
+
+
+def _start_swtpm(
+    tools: Tools,
+    folder: Path,
+    options: tuple[str, ...],
+    log: Path,
+    descriptors: tuple[int, ...] = (),
+) -> OwnedProcess:
+    state = ("--tpmstate", f"dir={folder / _STATE_FOLDER},mode=0600")
+    command = (*tools.command("swtpm"), "socket", "--tpm2", *state, *options)
+    return OwnedProcess(command, log=log, environment=tools.environment(), descriptors=descriptors)

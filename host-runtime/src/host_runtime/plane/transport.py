@@ -1,0 +1,105 @@
+"""How host programs reach a guest's vsock ports: through our device's Unix socket, or the kernel.
+
+Both give a connected stream socket. What is said on it is left to `host_runtime.plane.rpc_client`.
+"""
+
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from ccinit.errors import DeadlineError, PeerError
+
+VHOST_VSOCK: Final = Path("/dev/vhost-vsock")
+_ANSWER_MAX_BYTES: Final = 32  # "OK 4294967295\n" and a little
+
+
+class VsockLink(Protocol):
+    """A way to a guest's vsock ports."""
+
+    def connect(self, port: int, seconds: float) -> socket.socket:
+        """Return a stream connected to the guest's `port`.
+
+        Raises:
+            PeerError: `vsock.refused`: nothing listens there (yet), or there is no device.
+            DeadlineError: `vsock.connect`: the guest did not answer within `seconds`.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserLink:
+    """The Unix socket of `host_runtime.vsock.device`, and of others with that convention."""
+
+    path: Path
+
+    def connect(self, port: int, seconds: float) -> socket.socket:
+        """See `VsockLink`."""
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with _closed_on_error(stream, port, seconds):
+            stream.settimeout(seconds)
+            stream.connect(str(self.path))
+            stream.sendall(f"CONNECT {port}\n".encode())
+            _read_answer(stream, port, time.monotonic() + seconds)
+            stream.settimeout(None)
+        return stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelLink:
+    """AF_VSOCK of the host's kernel (vhost-vsock)."""
+
+    guest_cid: int
+
+    def connect(self, port: int, seconds: float) -> socket.socket:
+        """See `VsockLink`."""
+        stream = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        with _closed_on_error(stream, port, seconds):
+            stream.settimeout(seconds)
+            stream.connect((self.guest_cid, port))
+            stream.settimeout(None)
+        return stream
+
+
+def is_kernel_vsock_usable() -> bool:
+    """Whether this process can open the kernel's vhost-vsock device."""
+    try:
+        descriptor = os.open(VHOST_VSOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISCHR(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _closed_on_error(stream: socket.socket, port: int, seconds: float) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        stream.close()
+        raise DeadlineError("vsock.connect", f"port {port}: no answer in {seconds} s") from error
+    except OSError as error:
+        stream.close()
+        detail = f"no guest answers on port {port} ({error.strerror}): is it booted?"
+        raise PeerError("vsock.refused", detail) from error
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _read_answer(stream: socket.socket, port: int, deadline: float) -> None:
+    answer = b""
+    while not answer.endswith(b"\n") and len(answer) < _ANSWER_MAX_BYTES:
+        stream.settimeout(max(0.001, deadline - time.monotonic()))
+        byte = stream.recv(1)  # one: what follows belongs to the stream
+        if not byte:
+            raise PeerError("vsock.refused", f"the guest refused port {port}")
+        answer += byte
+    if not answer.startswith(b"OK "):
+        raise PeerError("vsock.answer", f"expected OK, found {answer!r}")

@@ -1,0 +1,1 @@
+"""Connections that the host carries and cannot read."""

@@ -1,0 +1,88 @@
+"""Joins standard input and output with one TCP connection: the program behind a guest forward.
+
+QEMU starts it once per connection of the guest (`host_runtime.machine.qemu.GuestForward`). It runs
+by path, in isolated mode, so it imports nothing of ours: `python -I forward.py HOST PORT`.
+"""
+
+import selectors
+import socket
+import sys
+from pathlib import Path
+
+_PIECE_BYTES = 65536
+
+
+def forward_command(host: str, port: int) -> tuple[str, ...]:
+    """Return the command that forwards to `host`:`port`; its words hold no space."""
+    return (sys.executable, "-I", str(Path(__file__).absolute()), host, str(port))
+
+
+class _Way:
+    """One direction: at most one piece is held, and what comes next waits in its source."""
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.source = source
+        self.sink = sink
+        self.piece = b""
+        self.is_over = False
+
+    def read(self) -> None:
+        self.piece = self.source.recv(_PIECE_BYTES)
+        if not self.piece:
+            self.sink.shutdown(socket.SHUT_WR)
+            self.is_over = True
+
+    def write(self) -> None:
+        self.piece = self.piece[self.sink.send(self.piece) :]
+
+
+def forward(inside: socket.socket, outside: socket.socket) -> None:
+    """Copy both ways until both sides have ended; a half-close is passed on.
+
+    Neither way waits for the other: a side that takes nothing for now may still be heard.
+    """
+    ways = (_Way(inside, outside), _Way(outside, inside))
+    for stream in (inside, outside):
+        stream.settimeout(0)
+    while not all(way.is_over for way in ways):
+        # A new one each turn: what is waited for depends on who holds a piece.
+        with selectors.PollSelector() as selector:
+            for to, other in (ways, ways[::-1]):
+                events = selectors.EVENT_WRITE if to.piece else 0
+                if not other.piece and not other.is_over:
+                    events |= selectors.EVENT_READ
+                if events:
+                    selector.register(to.sink, events, (to, other))
+            ready = selector.select()
+        try:
+            for key, events in ready:
+                to, other = key.data
+                if events & selectors.EVENT_WRITE and to.piece:
+                    to.write()
+                if events & selectors.EVENT_READ and not other.piece:
+                    other.read()
+        except BlockingIOError:  # ready, and then not
+            continue
+        except OSError:  # reset by either side
+            return
+
+
+def main() -> int:
+    """Forward standard input (a socket, as QEMU gives it) to the address in the arguments.
+
+    If nobody answers there the connection is closed, as a network would. QEMU makes it this
+    program's standard error as well, so words about it would be the server's to the guest.
+    """
+    host, port = sys.argv[1], int(sys.argv[2])
+    with socket.socket(fileno=0) as inside:
+        try:
+            outside = socket.create_connection((host, port), 10)
+        except OSError:
+            return 1
+        with outside:
+            forward(inside, outside)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

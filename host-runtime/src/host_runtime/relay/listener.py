@@ -1,0 +1,44 @@
+"""Takes the connections of a listening socket, through moments when none can be taken or served."""
+
+import errno
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from host_runtime.programs.thread_start import start_thread
+
+_PAUSE_SECONDS: Final = 0.1
+_OVER: Final = frozenset((errno.EBADF, errno.EINVAL))  # closed, shut down
+
+
+def accept_all(listener: socket.socket, complain: Callable[[str], None]) -> Iterator[socket.socket]:
+    """Yield connections until the listener is shut down or closed.
+
+    Whatever else fails (no descriptors or memory are left, a client is gone already) may be over in
+    a moment: it is told once, and tried again.
+    """
+    told = ""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:
+            if error.errno in _OVER:
+                return
+            if told != str(error):
+                told = str(error)
+                complain(f"accept: {error}")
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            told = ""
+            yield connection
+
+
+def serve_apart(serve: Callable[..., object], *arguments: object) -> None:
+    """Serve a connection in a thread of its own, which nobody waits for.
+
+    Raises:
+        OSError: EAGAIN, no thread can be had: this connection is lost, the next may be served.
+    """
+    start_thread(threading.Thread(target=serve, args=arguments, daemon=True))

@@ -1,0 +1,165 @@
+"""How a guest ended, as QEMU's events tell it."""
+
+import itertools
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Never, cast
+
+import pytest
+
+from ccinit.errors import ChildError, DeadlineError, PeerError
+from host_runtime.launch.guest import EndReason, Guest
+from host_runtime.launch.guest_files import GuestFiles
+from host_runtime.machine.qmp import QmpEvent
+
+
+class FakeQemu:
+    """Both the process and its QMP connection: says what it was given, then nothing."""
+
+    def __init__(self, events: Iterable[QmpEvent | None]) -> None:
+        self._events = iter(events)
+        self.looks = 0
+        self.status = "paused"
+        self.has_quit = False
+
+    def next_event(self, seconds: float) -> QmpEvent | None:
+        for event in self._events:
+            return event
+        time.sleep(seconds)
+        raise DeadlineError("qmp.silent", "QEMU said nothing in time")
+
+    def execute(self, command: str) -> dict[str, object]:
+        assert command in {"query-status", "quit"}
+        self.has_quit = self.has_quit or command == "quit"
+        return {"running": False, "status": self.status}
+
+    def wait(self, _seconds: float) -> int:
+        return 0
+
+    def exit_code(self) -> int | None:
+        return None if self.status == "internal-error" and not self.has_quit else -9
+
+    def bound_log(self) -> None:
+        self.looks += 1
+
+    def log_tail(self) -> str:
+        return "last words"
+
+
+class SilentLink:
+    """A way to a guest in which nothing listens."""
+
+    def connect(self, port: int, _seconds: float) -> Never:
+        raise PeerError("vsock.refused", f"the guest refused port {port}")
+
+
+def guest(*events: QmpEvent | None) -> Guest:
+    return guest_of(events, [])
+
+
+def guest_of(events: Iterable[QmpEvent | None], said: list[str]) -> Guest:
+    qemu = cast("Any", FakeQemu(events))
+    files = GuestFiles(folder=Path("run"))
+    return Guest(files=files, qemu=qemu, qmp=qemu, link=SilentLink(), progress=said.append)
+
+
+def shutdown(reason: str) -> QmpEvent:
+    return QmpEvent(name="SHUTDOWN", data={"guest": True, "reason": reason})
+
+
+@pytest.mark.parametrize(
+    ("events", "end"),
+    [
+        ((shutdown("guest-reset"),), EndReason.RESET),
+        ((QmpEvent(name="RESUME", data={}), shutdown("guest-panic")), EndReason.PANIC),
+        ((shutdown("snapshot-load"),), EndReason.OTHER),
+        ((None,), EndReason.CRASHED),
+    ],
+)
+def test_end_is_what_qemu_says(events: tuple[QmpEvent | None, ...], end: EndReason) -> None:
+    ended = guest(*events)
+    assert ended.wait_for_end(1) is end
+    assert ended.wait_for_end(1) is end  # asked again, it is known
+
+
+def test_log_of_qemu_is_bounded_while_a_guest_is_waited_for() -> None:
+    qemu = FakeQemu([RESUME, shutdown("guest-reset")])
+    running = Guest(
+        files=GuestFiles(folder=Path("run")),
+        qemu=cast("Any", qemu),
+        qmp=cast("Any", qemu),
+        link=SilentLink(),
+        progress=print,
+    )
+    running.wait_for_end(1)
+    assert qemu.looks == 2
+
+
+RESUME = QmpEvent(name="RESUME", data={})
+
+
+@pytest.mark.parametrize(
+    "events",
+    [pytest.param((RESUME,), id="quiet"), pytest.param(itertools.repeat(RESUME), id="flood")],
+)
+def test_guest_that_goes_on_is_told_as_that(events: Iterable[QmpEvent]) -> None:
+    with pytest.raises(DeadlineError, match=r"runs after 0\.1 s") as caught:
+        guest_of(events, []).wait_for_end(0.1)
+    assert caught.value.reason == "guest.runs"
+
+
+def test_end_that_qemu_told_is_sound_and_a_crash_is_not() -> None:
+    ended, crashed = guest(shutdown("guest-reset")), guest(None)
+    ended.wait_for_end()
+    ended.require_sound_end()
+    crashed.wait_for_end()
+    with pytest.raises(ChildError, match="ended with -9: last words") as caught:
+        crashed.require_sound_end()
+    assert caught.value.reason == "guest.crashed"
+
+
+def given_up() -> tuple[FakeQemu, Guest]:
+    qemu = FakeQemu([RESUME, QmpEvent(name="STOP", data={})])
+    qemu.status = "internal-error"
+    handle = cast("Any", qemu)
+    files = GuestFiles(folder=Path("run"))
+    return qemu, Guest(files=files, qemu=handle, qmp=handle, link=SilentLink(), progress=print)
+
+
+def test_guest_that_kvm_gives_up_has_ended_though_qemu_has_not() -> None:
+    qemu, stuck = given_up()
+    assert stuck.wait_for_end(1) is EndReason.GIVEN_UP
+    assert qemu.has_quit
+    with pytest.raises(ChildError, match="cannot run it on: last words") as caught:
+        stuck.require_sound_end()
+    assert caught.value.reason == "guest.crashed"
+
+
+def test_guest_that_kvm_gives_up_is_not_waited_for() -> None:
+    _qemu, stuck = given_up()
+    with pytest.raises(ChildError, match="cannot run it on") as caught:
+        stuck.wait_for_port(1024, 5)
+    assert caught.value.reason == "guest.crashed"
+
+
+def test_guest_that_somebody_pauses_goes_on() -> None:
+    with pytest.raises(DeadlineError, match="runs after"):
+        guest(QmpEvent(name="STOP", data={})).wait_for_end(0.1)
+
+
+def test_guest_that_ends_before_it_is_heard_is_told_with_its_end() -> None:
+    with pytest.raises(ChildError, match="guest-panic") as caught:
+        guest(shutdown("guest-panic")).wait_for_port(1024, 5)
+    assert caught.value.reason == "guest.ended"
+
+
+def test_disk_that_fails_is_told_once() -> None:
+    failed = QmpEvent(
+        name="BLOCK_IO_ERROR", data={"node-name": "disk1", "reason": "No space left on device"}
+    )
+    said: list[str] = []
+    assert guest_of((failed, failed, shutdown("guest-reset")), said).wait_for_end() is (
+        EndReason.RESET
+    )
+    assert said == ["disk1: No space left on device: the guest gets I/O errors"]

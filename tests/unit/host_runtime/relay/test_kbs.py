@@ -1,0 +1,126 @@
+"""What the relay to the KBS is told, and where a guest's connections come in."""
+
+import errno
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from ccinit.errors import ConfigError
+from host_runtime.relay.kbs import KbsAddress, guest_path, main, parse_address, serve
+from tests.fakes.busy_listener import BusyListener
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1", 8080),
+        ("kbs.example:443", "kbs.example", 443),
+        ("[::1]:1", "::1", 1),
+    ],
+)
+def test_address_is_host_and_port(text: str, host: str, port: int) -> None:
+    assert parse_address(text) == KbsAddress(host=host, port=port)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", ":80", "host:", "host:0", "host:65536", "host:-1", "::1:80", "host:²"]
+)
+def test_other_address_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_address(text)
+    assert refused.value.reason == "kbs.address"
+
+
+def test_path_is_the_one_that_the_vsock_device_connects_to() -> None:
+    assert guest_path(Path("/run/x/vsock")) == Path("/run/x/vsock_1025")
+
+
+def test_relay_goes_on_after_a_connection_that_could_not_be_taken(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relayed: list[socket.socket] = []
+    monkeypatch.setattr("host_runtime.relay.kbs._relay", lambda guest, *_: relayed.append(guest))
+    near, far = socket.socketpair()
+    with near, far:
+        serve(BusyListener([near], errno.EMFILE), KbsAddress(host="127.0.0.1", port=1))
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread():
+                thread.join(5)
+    assert relayed == [near]
+    assert "Too many open files" in capsys.readouterr().err
+
+
+def test_relay_goes_on_without_a_thread_for_a_connection(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of more connections than may be open at a time: none of them counts as open."""
+    most = 16
+    pairs = [socket.socketpair() for _ in range(most + 1)]
+    last = pairs[-1][0]
+    served = threading.Event()
+    monkeypatch.setattr("host_runtime.relay.kbs._relay", lambda *_: served.set())
+    failures = iter([RuntimeError("can't start new thread")] * most)
+
+    class ScarceThread(threading.Thread):
+        def start(self) -> None:
+            for failure in failures:
+                raise failure
+            super().start()
+
+    monkeypatch.setattr("host_runtime.relay.listener.threading.Thread", ScarceThread)
+    serve(BusyListener([near for near, _ in pairs]), KbsAddress(host="127.0.0.1", port=1))
+    assert served.wait(5)
+    assert [near.fileno() for near, _ in pairs[:-1]] == [-1] * most
+    assert capsys.readouterr().err == "kbs relay: no thread can be had\n"
+    for stream in (last, *(far for _, far in pairs)):
+        stream.close()
+
+
+class Caller(socket.socket):
+    """A connection over vsock, as far as it says whose it is."""
+
+    cid = 3
+
+    def getpeername(self) -> tuple[int, int]:
+        if not self.cid:
+            raise OSError(errno.ENOTCONN, "gone already")
+        return self.cid, 4321
+
+
+def test_relay_over_the_kernels_vsock_is_for_one_guest(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relayed = threading.Semaphore(0)
+    monkeypatch.setattr("host_runtime.relay.kbs._relay", lambda *_: relayed.release())
+    pairs = [socket.socketpair() for _ in range(3)]
+    callers = [Caller(fileno=near.detach()) for near, _ in pairs]
+    for caller, cid in zip(callers, (4, 0, 3), strict=True):
+        caller.cid = cid
+    serve(BusyListener(callers), KbsAddress(host="127.0.0.1", port=1), guest_cid=3)
+    assert relayed.acquire(timeout=5)
+    assert not relayed.acquire(blocking=False)
+    assert [caller.fileno() == -1 for caller in callers] == [True, True, False]
+    callers[2].close()
+    for _, far in pairs:
+        far.close()
+    assert capsys.readouterr().err == (
+        "kbs relay: refused a connection of CID 4, which is not this guest\n"
+    )
+
+
+def test_port_that_another_guests_relay_has_is_told_in_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Taken(socket.socket):
+        def __init__(self, _family: int) -> None:
+            super().__init__(socket.AF_UNIX)
+
+        def bind(self, _address: object) -> None:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    monkeypatch.setattr("host_runtime.relay.kbs.socket.socket", Taken)
+    assert main(["--cid", "3", "127.0.0.1:1"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("kbs relay: kbs.relay: port 1025 of the kernel's vsock is taken")
