@@ -17,8 +17,8 @@ from ccinit.formats.initdata.guest_config import parse_guest_config
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.run.seccomp_profile import REFUSED_UNASKED
 from ccinit.values import replace
-from tests.fakes.coco_documents import AA, CDH
-from tests.fakes.documents import CONFIG, FULL_POD, LOG_KEY, VERITY
+from tests.fakes.documents.coco import AA, CDH
+from tests.fakes.documents.guest import CONFIG, FULL_POD, LOG_KEY, VERITY
 
 DOCUMENT = Path("docs/configuration.md").read_text(encoding="utf-8")
 EVERY_TABLE = {

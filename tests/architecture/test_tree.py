@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, document_of
+from tests.fakes.documents.coco import AA, BARE_CONFIG, BARE_POD, CDH, document_of
 
 ROOT = Path(__file__).resolve().parents[2]
 NEVER_IN_PID1 = {

@@ -17,8 +17,8 @@ from ccinit.formats.evidence.hcl_report import parse_hcl_report
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.tcg.tpm2_nv import parse_list_nv_indexes, parse_nv_done, parse_nv_read_public
 from guest_owner.kbs.verifiers.table import verify_evidence
-from tests.fakes.azure import base64url
-from tests.fakes.cca import FakeRealm
+from tests.fakes.platforms.azure import base64url
+from tests.fakes.platforms.cca import FakeRealm
 from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.verifiers.azure_values import azure_references, azure_vm
 

@@ -23,7 +23,7 @@ from host_runtime.oci_runtime.container_state import (
 from host_runtime.oci_runtime.guest_choice import choose_guest, read_scratch_sizes
 from host_runtime.oci_runtime.operator_config import parse_operator_config
 from host_runtime.oci_runtime.pod_member import require_member, require_same_guest
-from tests.fakes.oci_bundles import encode_annotation, make_document, operator_toml
+from tests.fakes.documents.oci_bundles import encode_annotation, make_document, operator_toml
 from tests.fuzz.mutation import mutate_json, mutate_text
 from tests.fuzz.trials import Trials, run
 

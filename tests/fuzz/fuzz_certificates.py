@@ -29,8 +29,8 @@ from guest_owner.kbs.passports.key_set import parse_key_set
 from guest_owner.kbs.roots import load_certificate, parse_certificates
 from guest_owner.kbs.se_requests import read_host_key
 from guest_owner.kbs.verifiers.pck import load_chain, read_platform, verify_chain
-from tests.fakes import signatures as fake
-from tests.fakes.tdx_quote import FakePck, der, p256_key
+from tests.fakes.images import signatures as fake
+from tests.fakes.platforms.tdx_quote import FakePck, der, p256_key
 from tests.fuzz.trials import Trials, run
 
 AUTHORITY = fake.Authority()

@@ -7,8 +7,8 @@ Run as `python -m tests.fuzz.fuzz_difference [SECONDS [SEED]]`.
 import random
 
 from rootfs_builder.guest_image.difference import explain_file
-from tests.fakes.erofs_images import erofs_image, open_erofs
-from tests.fakes.pe_images import uki_image
+from tests.fakes.published.erofs_images import erofs_image, open_erofs
+from tests.fakes.published.pe_images import uki_image
 from tests.fuzz.trials import Trials, run
 from tests.unit.rootfs_builder.guest_image.image_parts import disk, initrd
 

@@ -18,7 +18,7 @@ from ccinit.formats.tcg.event_log import (
     encode_header,
     parse_event_log,
 )
-from tests.fakes.event_logs import SHA1, SHA256, SHA384, log_event, log_header
+from tests.fakes.platforms.event_logs import SHA1, SHA256, SHA384, log_event, log_header
 from tests.fuzz.trials import Trials, run
 
 _SHA384 = Algorithm.SHA384

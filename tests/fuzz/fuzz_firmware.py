@@ -17,7 +17,7 @@ from measured_boot.sev.launch import Processors, snp_launch_digest
 from measured_boot.sev.svsm import parse_svsm, svsm_launch_digest
 from measured_boot.tdx.build_measurement import measure_build
 from measured_boot.tdx.firmware import parse_tdx_sections
-from tests.fakes.firmware import (
+from tests.fakes.platforms.firmware import (
     SEV_LIST_OFFSET,
     TDX_LIST_OFFSET,
     TDX_SECTIONS,

@@ -13,8 +13,8 @@ from ccinit.formats.initdata.document import Initdata, parse_initdata
 from ccinit.formats.initdata.guest_config import GuestConfig
 from ccinit.formats.initdata.guest_files import parse_guest_files
 from ccinit.formats.pod.manifest import PodManifest
-from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, IMAGE, KBC, document_of
-from tests.fakes.documents import CONFIG, POD
+from tests.fakes.documents.coco import AA, BARE_CONFIG, BARE_POD, CDH, IMAGE, KBC, document_of
+from tests.fakes.documents.guest import CONFIG, POD
 from tests.fuzz.mutation import mutate_text
 from tests.fuzz.trials import Trials, run
 

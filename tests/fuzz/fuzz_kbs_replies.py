@@ -27,7 +27,7 @@ from ccinit.formats.kbs.rollback_counter import (
 from ccinit.formats.kbs.sealed_secret import parse_sealed_secret
 from ccinit.formats.kbs.tls_identity import MAX_CERTIFICATES, parse_tls_identity
 from ccinit.net.http import HttpReply
-from tests.fakes.sealed_secrets import seal
+from tests.fakes.kbs.sealed_secrets import seal
 from tests.fuzz.mutation import check_mutated
 from tests.fuzz.trials import Trials, run
 

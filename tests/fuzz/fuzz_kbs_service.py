@@ -27,7 +27,7 @@ from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import Store
 from guest_owner.plane.minting import TlsIdentityMinter
-from tests.fakes.tpm_quote import FakeTpm
+from tests.fakes.platforms.tpm_quote import FakeTpm
 from tests.fuzz.mutation import mutate_json, mutate_text
 from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.values import booted_tpm, reference_set

@@ -17,8 +17,8 @@ from ccinit.formats.kbs.launch_secret import (
     vouch_for_log,
 )
 from ccinit.formats.pod.manifest import parse_pod_manifest
-from tests.fakes.documents import FULL_POD
-from tests.fakes.launch import PSK, STATEMENT, Launch
+from tests.fakes.documents.guest import FULL_POD
+from tests.fakes.platforms.launch import PSK, STATEMENT, Launch
 from tests.fuzz.fuzz_snp import mutate
 from tests.fuzz.trials import Trials, run
 

@@ -23,7 +23,7 @@ from ccinit.formats.oci.layer_encryption import (
 from ccinit.pull.encryption.unwrap import unwrap_job
 from ccinit.pull.messages.layers import UnwrapRequest, WrappedKey
 from ccinit.secret import Secret
-from tests.fakes.encrypted_image import KEK, annotations, packet
+from tests.fakes.images.encrypted_image import KEK, annotations, packet
 from tests.fuzz.trials import Trials, run
 
 SKOPEO = json.loads(Path("tests/vectors/layer_encryption/skopeo.json").read_text())

@@ -11,7 +11,7 @@ from typing import Any
 
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.disk.luks2 import COPY_BYTES, MAX_ITERATIONS, MIN_ITERATIONS, parse_luks2_header
-from tests.fakes.luks2 import make_copy, make_metadata
+from tests.fakes.machine.luks2 import make_copy, make_metadata
 from tests.fuzz.trials import Trials, run
 
 TEXT = json.dumps(make_metadata(), separators=(",", ":")).encode()

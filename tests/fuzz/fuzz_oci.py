@@ -23,7 +23,7 @@ from ccinit.pull.registry.authentication import (
     parse_token,
     token_request,
 )
-from tests.fakes.registry import make_image, make_index
+from tests.fakes.images.registry import make_image, make_index
 from tests.fuzz.mutation import mutate_json
 from tests.fuzz.trials import Trials, run
 

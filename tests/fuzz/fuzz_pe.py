@@ -10,7 +10,7 @@ import struct
 from ccinit.errors import CcinitError
 from measured_boot.image.pe import parse_pe
 from measured_boot.tpm.stub import predict_uki, stub_version
-from tests.fakes.pe_images import HEADER, OPTIONAL, TABLE, FakePe, kernel_image, uki_image
+from tests.fakes.published.pe_images import HEADER, OPTIONAL, TABLE, FakePe, kernel_image, uki_image
 from tests.fuzz.trials import Trials, run
 
 IMAGES = (

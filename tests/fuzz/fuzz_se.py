@@ -20,7 +20,7 @@ from ccinit.formats.evidence.se import (
 from ccinit.values import replace
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.verifiers.se import verify_evidence
-from tests.fakes.ultravisor import Ultravisor
+from tests.fakes.platforms.ultravisor import Ultravisor
 from tests.fuzz.fuzz_snp import mutate
 from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.se_values import (

@@ -26,8 +26,8 @@ from ccinit.pull.messages.fetch import (
     SignatureRequest,
 )
 from ccinit.pull.signature.judge import signature_job
-from tests.fakes import signatures as fake
-from tests.fakes.registry import make_image
+from tests.fakes.images import signatures as fake
+from tests.fakes.images.registry import make_image
 from tests.fuzz.mutation import mutate_json
 from tests.fuzz.trials import Trials, run
 

@@ -18,7 +18,7 @@ from ccinit.formats.evidence.snp import (
     parse_snp_evidence,
 )
 from ccinit.formats.evidence.snp_report import parse_snp_report
-from tests.fakes.snp import ASK, VCEK, FakeSnp, certificate_table
+from tests.fakes.platforms.snp import ASK, VCEK, FakeSnp, certificate_table
 from tests.fuzz.trials import Trials, run
 
 _REASONS = ("snp_report.", "snp_certificates.", "snp_evidence.", "fuzz.")

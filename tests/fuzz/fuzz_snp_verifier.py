@@ -10,7 +10,7 @@ from ccinit.formats.evidence.snp_report import parse_snp_report
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.roots import load_certificate
 from guest_owner.kbs.verifiers.snp import verify_evidence
-from tests.fakes.snp import Chain, der_of
+from tests.fakes.platforms.snp import Chain, der_of
 from tests.fuzz.fuzz_tdx_verifier import mutate
 from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.snp_values import REPORT_DATA, booted_snp, snp_references

@@ -16,7 +16,7 @@ from ccinit.formats.oci.tar import TarEntry, TarKind
 from ccinit.pull.layers.tar_pass import pass_layer
 from ccinit.pull.layers.tar_reader import TarReader
 from ccinit.pull.layers.tree import TreeLimits, empty_merged_root
-from tests.fakes.tars import Entry, long_name, make_tar
+from tests.fakes.images.tars import Entry, long_name, make_tar
 from tests.fuzz.trials import Trials, run
 
 LIMITS = TreeLimits(entries=200, directory_entries=50, depth=20)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from ccinit.errors import FormatError
 from ccinit.formats.evidence.tdx_quote import parse_qe_report, parse_tdx_quote
 from ccinit.formats.evidence.tdx_report import parse_td_report
-from tests.fakes.tdx_device import td_report
-from tests.fakes.tdx_quote import FakeTdx
+from tests.fakes.platforms.tdx_device import td_report
+from tests.fakes.platforms.tdx_quote import FakeTdx
 from tests.fuzz.trials import Trials, run
 
 _V4 = FakeTdx()

@@ -16,7 +16,7 @@ from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.verifiers.pck import load_chain
 from guest_owner.kbs.verifiers.tdx import verify_evidence
-from tests.fakes.tdx_boot import FakeBoot
+from tests.fakes.platforms.tdx_boot import FakeBoot
 from tests.fuzz.trials import Trials, run
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import (
     REPORT_DATA,

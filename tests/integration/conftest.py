@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rootfs_builder.cli import main
-from tests.fakes.hostile_registry import serve_hostile
+from tests.fakes.images.hostile_registry import serve_hostile
 from tests.faults.plugin import FaultSeen
 from tests.integration.leftovers import have_own_mounts, remove_dead_cgroups
 from tests.integration.pull.hostile_harness import IMAGE, Harness

@@ -15,7 +15,7 @@ from rootfs_builder.tools_tree import ToolsTree
 from tests.demo import world
 from tests.demo.owner_log import OwnerLog, read_log
 from tests.demo.world import World
-from tests.fakes.oci_bundles import encode_annotation
+from tests.fakes.documents.oci_bundles import encode_annotation
 from tests.integration.host.containerd import Containerd, containerd_in
 from tests.integration.host.cri import Cri, State, import_image
 from tests.vm.direct_boot import TOOLS, DirectImage

@@ -15,7 +15,7 @@ from rootfs_builder.tools_tree import ToolsTree
 from tests.demo import world
 from tests.demo.owner_log import read_log
 from tests.demo.world import World
-from tests.fakes.oci_bundles import encode_annotation
+from tests.fakes.documents.oci_bundles import encode_annotation
 from tests.integration.host.podman import Podman, podman_in
 from tests.vm.direct_boot import TOOLS, DirectImage
 from tests.vm.engine_world import engine_world, operator_file

@@ -20,7 +20,7 @@ from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from guest_owner.kbs.store import Store
 from tests.bench.guest_root import ENVIRONMENT, GuestRoot, open_guest_root, run
 from tests.bench.measurement import Bench, Row, compare, interleave
-from tests.fakes.tpm_device import SimulatedTpm, serving
+from tests.fakes.platforms.tpm_device import SimulatedTpm, serving
 from tests.integration.kbs.harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs
 
 ROUNDS = 15

@@ -20,7 +20,7 @@ from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.sealed_log import BootId
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence
-from tests.fakes.measured_events import MeasuredEvents
+from tests.fakes.platforms.measured_events import MeasuredEvents
 from tests.integration.kbs.harness import DOCUMENT, URI, Kbs
 
 WANTED = Wanted(uri=parse_resource_uri("kbs:///" + URI), kind=EnvelopeKind.FILE)

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ccinit.formats.tcg.tpm_commands import TpmCommands
 from guest_owner.kbs.measurements.image import Boot, TpmMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
-from tests.fakes.snp import Chain
-from tests.fakes.swtpm import Swtpm
-from tests.fakes.tpm_quote import extend
+from tests.fakes.platforms.snp import Chain
+from tests.fakes.platforms.swtpm import Swtpm
+from tests.fakes.platforms.tpm_quote import extend
 from tests.integration.kbs.harness import DOCUMENT, Kbs, make_state, run, running_kbs
 from tests.unit.guest_owner.kbs.svsm_values import DEMANDED, LAUNCH
 

@@ -1,8 +1,8 @@
 """Guests of SEV-SNP and TDX, from the kernel's interface to the resource, and their owner's KBS.
 
-The processor and the kernel's interface to it are stand-ins (tests/fakes/snp.py, tdx_quote.py,
-tdx_boot.py, configfs_tsm.py); reports, quotes, certificates, event logs and everything behind them
-are as on hardware. What is registered is so with the owner's own commands.
+The processor and the kernel's interface to it are stand-ins (tests/fakes/platforms/snp.py,
+tdx_quote.py, tdx_boot.py, configfs_tsm.py); reports, quotes, certificates, event logs and
+everything behind them are as on hardware. What is registered is so with the owner's own commands.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
-from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs
-from tests.fakes.snp import Chain, FakeSnp
-from tests.fakes.tdx_boot import FakeBoot
-from tests.fakes.tdx_quote import FakePck, FakeTdx
+from tests.fakes.platforms.configfs_tsm import DIRECTORY, FakeConfigfs
+from tests.fakes.platforms.snp import Chain, FakeSnp
+from tests.fakes.platforms.tdx_boot import FakeBoot
+from tests.fakes.platforms.tdx_quote import FakePck, FakeTdx
 from tests.integration.kbs.harness import DOCUMENT, URI, Kbs, make_state, run, running_kbs
 from tests.unit.guest_owner.kbs import snp_values
 from tests.unit.guest_owner.kbs.verifiers import tdx_values

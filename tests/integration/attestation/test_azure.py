@@ -23,9 +23,9 @@ from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.tcg.tpm2 import parse_tpms_attest
 from ccinit.kernel.tpm import TpmDevice
 from ccinit.net.metadata import metadata_client
-from tests.fakes.azure import AK_HANDLE, REPORT_INDEX, SNP, TDX, Paravisor, encode_report
-from tests.fakes.azure_metadata import Metadata, running_metadata
-from tests.fakes.swtpm import Swtpm
+from tests.fakes.platforms.azure import AK_HANDLE, REPORT_INDEX, SNP, TDX, Paravisor, encode_report
+from tests.fakes.platforms.azure_metadata import Metadata, running_metadata
+from tests.fakes.platforms.swtpm import Swtpm
 
 REPORT_DATA = ReportData(bytes(range(48)))
 ENDORSEMENT = b"endorsement"

@@ -1,8 +1,8 @@
 """A guest on Azure from CONFIG to a resource: real children, a real TPM emulator, the real KBS.
 
-The paravisor, its metadata service and the hardware below are stand-ins (tests/fakes/azure.py and
-azure_metadata.py); reports, certificates and everything behind them are as on hardware. Needs root
-and the tools tree (`CCINIT_TOOLS`, or build/tools).
+The paravisor, its metadata service and the hardware below are stand-ins
+(tests/fakes/platforms/azure.py and azure_metadata.py); reports, certificates and everything behind
+them are as on hardware. Needs root and the tools tree (`CCINIT_TOOLS`, or build/tools).
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from ccinit.formats.tcg.tpm_commands import TpmCommands
 from ccinit.kernel.event_loop import EventLoop, Turn
 from guest_owner.kbs.measurements.image import Boot, TpmMeasurements
 from guest_owner.kbs.references import Profile, ReferenceSet, encode_reference_set
-from tests.fakes.azure import (
+from tests.fakes.platforms.azure import (
     AK_HANDLE,
     PARAVISOR,
     REPORT_INDEX,
@@ -47,12 +47,12 @@ from tests.fakes.azure import (
     Paravisor,
     encode_report,
 )
-from tests.fakes.azure_metadata import Metadata, running_metadata
-from tests.fakes.snp import Chain, FakeSnp, der_of
-from tests.fakes.swtpm import Swtpm
-from tests.fakes.tdx_device import td_report
-from tests.fakes.tdx_quote import FakePck, FakeTdx
-from tests.fakes.tpm_quote import extend
+from tests.fakes.platforms.azure_metadata import Metadata, running_metadata
+from tests.fakes.platforms.snp import Chain, FakeSnp, der_of
+from tests.fakes.platforms.swtpm import Swtpm
+from tests.fakes.platforms.tdx_device import td_report
+from tests.fakes.platforms.tdx_quote import FakePck, FakeTdx
+from tests.fakes.platforms.tpm_quote import extend
 from tests.integration.attestation.phases_world import WANTED, SealedLog, configured
 from tests.integration.kbs.harness import DOCUMENT, SECRET, Kbs, make_state, run, running_kbs
 from tests.unit.guest_owner.kbs.verifiers.azure_values import AZURE_REQUIREMENTS

@@ -31,9 +31,9 @@ from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.net.http import HttpClient
 from ccinit.net.tls import pinned_context
 from guest_owner.kbs.store import Store
-from tests.fakes.tls_server import make_authority
-from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
-from tests.fakes.tpm_quote import FakeTpm
+from tests.fakes.network.tls_server import make_authority
+from tests.fakes.platforms.tpm_device import SimulatedDevice, SimulatedTpm
+from tests.fakes.platforms.tpm_quote import FakeTpm
 from tests.integration.kbs.harness import (
     DOCUMENT,
     SECRET,

@@ -21,8 +21,8 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.efi_secret import open_secrets
 from ccinit.kernel.event_loop import EventLoop
-from tests.fakes.documents import FULL_POD
-from tests.fakes.launch import DATE, POLICY_KEY, RESOURCES, STATEMENT, Launch
+from tests.fakes.documents.guest import FULL_POD
+from tests.fakes.platforms.launch import DATE, POLICY_KEY, RESOURCES, STATEMENT, Launch
 
 pytestmark = pytest.mark.usefixtures("as_root")
 

@@ -42,8 +42,8 @@ from ccinit.kernel.event_loop import EventLoop, Turn
 from ccinit.kernel.process import owned_pids
 from guest_owner.kbs.store import Store
 from host_runtime.relay.kbs import KbsAddress, guest_path, open_unix_listener, serve
-from tests.fakes.measured_events import MeasuredEvents
-from tests.fakes.tpm_device import SimulatedTpm
+from tests.fakes.platforms.measured_events import MeasuredEvents
+from tests.fakes.platforms.tpm_device import SimulatedTpm
 from tests.integration.kbs.harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs
 
 ROOT = Path(__file__).parents[3]

@@ -1,7 +1,7 @@
 """The whole way of Secure Execution: a request in the nonce, the ultravisor, the real verifier.
 
-The machine and the kernel's interface to it are a stand-in (tests/fakes/ultravisor.py); requests,
-measurements and everything behind them are as on hardware.
+The machine and the kernel's interface to it are a stand-in (tests/fakes/platforms/ultravisor.py);
+requests, measurements and everything behind them are as on hardware.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.initdata.document import document_digest
 from guest_owner.kbs.references import Profile, encode_reference_set
-from tests.fakes.ultravisor import FD, HEADER, Ultravisor, host_key_pem
+from tests.fakes.platforms.ultravisor import FD, HEADER, Ultravisor, host_key_pem
 from tests.integration.attestation.asked_guest import fetch_on_request
 from tests.integration.kbs.harness import (
     DOCUMENT,

@@ -31,11 +31,11 @@ from ccinit.values import replace as but
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.svsm import verify_evidence
-from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs
-from tests.fakes.snp import Chain, FakeSnp, der_of
-from tests.fakes.svsm import Svsm
-from tests.fakes.swtpm import Swtpm
-from tests.fakes.tpm_quote import extend
+from tests.fakes.platforms.configfs_tsm import DIRECTORY, FakeConfigfs
+from tests.fakes.platforms.snp import Chain, FakeSnp, der_of
+from tests.fakes.platforms.svsm import Svsm
+from tests.fakes.platforms.swtpm import Swtpm
+from tests.fakes.platforms.tpm_quote import extend
 from tests.integration.attestation.asked_guest import fetch_on_request
 from tests.integration.attestation.svsm_world import DIGEST, LAUNCH, booted, svsm_kbs
 from tests.integration.kbs.harness import DOCUMENT, SECRET, Kbs, refusal_of_another_log_key

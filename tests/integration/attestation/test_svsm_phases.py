@@ -27,10 +27,10 @@ from ccinit.attest.svsm import read_keys
 from ccinit.errors import CcinitError
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, Tee
 from ccinit.kernel.event_loop import EventLoop, Turn
-from tests.fakes.snp import FakeSnp
-from tests.fakes.svsm import VTPM, Svsm
-from tests.fakes.swtpm import Swtpm
-from tests.fakes.tpm_quote import extend
+from tests.fakes.platforms.snp import FakeSnp
+from tests.fakes.platforms.svsm import VTPM, Svsm
+from tests.fakes.platforms.swtpm import Swtpm
+from tests.fakes.platforms.tpm_quote import extend
 from tests.integration.attestation.phases_world import WANTED, SealedLog, configured
 from tests.integration.attestation.svsm_world import DIGEST, LAUNCH, booted, svsm_kbs
 from tests.integration.kbs.harness import SECRET, Kbs

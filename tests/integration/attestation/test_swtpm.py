@@ -42,7 +42,7 @@ from ccinit.kernel.tpm import TpmDevice
 from ccinit.measure.initdata import bind_initdata
 from ccinit.measure.register import Pcr
 from ccinit.measure.tpm_pcr import TpmPcr
-from tests.fakes.swtpm import Swtpm
+from tests.fakes.platforms.swtpm import Swtpm
 
 DIGEST = hashlib.sha256(b"initdata").digest()
 ROOT = Path(__file__).parents[3]

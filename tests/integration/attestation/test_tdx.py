@@ -25,8 +25,8 @@ from ccinit.formats.tcg.event_log import Algorithm, replay
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.measure.event_log import EventLog
 from ccinit.measure.register import EVENT_REGISTERS
-from tests.fakes.tdx_boot import FakeBoot
-from tests.fakes.tdx_quote import measurement
+from tests.fakes.platforms.tdx_boot import FakeBoot
+from tests.fakes.platforms.tdx_quote import measurement
 from tests.integration.attestation.tee_guests import TdxGuest, make_tdx_guest, running_tee_kbs
 from tests.integration.kbs.harness import SECRET, Kbs
 

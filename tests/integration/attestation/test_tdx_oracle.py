@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
 from guest_owner.kbs.verifiers.pck import load_chain, read_platform
-from tests.fakes import tdx_collateral as collateral
-from tests.fakes.tdx_quote import FakeTdx, measurement
+from tests.fakes.platforms import tdx_collateral as collateral
+from tests.fakes.platforms.tdx_quote import FakeTdx, measurement
 
 BYTES = {
     "tee_tcb_svn": "tee_tcb_svn",

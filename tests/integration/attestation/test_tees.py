@@ -11,8 +11,8 @@ from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.sealed_log import parse_boot_id, report_data
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence
-from tests.fakes.snp import Chain
-from tests.fakes.tdx_quote import FakePck, measurement
+from tests.fakes.platforms.snp import Chain
+from tests.fakes.platforms.tdx_quote import FakePck, measurement
 from tests.integration.attestation.tee_guests import (
     SnpGuest,
     TdxGuest,

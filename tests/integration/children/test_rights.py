@@ -16,7 +16,7 @@ from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.errors import ChildError
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.unlock.filesystem import plan_mkfs
-from tests.fakes.tls_server import TlsServer, make_authority, server_context
+from tests.fakes.network.tls_server import TlsServer, make_authority, server_context
 from tests.integration.children.harness import (
     SECONDS,
     look_at_child,

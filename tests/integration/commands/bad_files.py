@@ -12,9 +12,9 @@ import host_runtime.cli
 import host_runtime.oci_runtime.cli
 import measured_boot.cli
 import rootfs_builder.cli
-from tests.fakes.documents import CONFIG, POD
-from tests.fakes.oci_bundles import make_document
-from tests.fakes.publications import write_publication
+from tests.fakes.documents.guest import CONFIG, POD
+from tests.fakes.documents.oci_bundles import make_document
+from tests.fakes.published.publications import write_publication
 
 ROOT = Path(__file__).resolve().parents[3]
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()

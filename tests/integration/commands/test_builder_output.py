@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.built_image import write_built_image
+from tests.fakes.published.built_image import write_built_image
 
 
 def run(*arguments: str, unbuffered: str = "", **redirected: Any) -> tuple[int, str]:

@@ -17,7 +17,12 @@ from typing import Any
 
 from host_runtime.programs.process import python_environment
 from host_runtime.programs.socket_folder import open_socket_folder
-from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document, podman_config
+from tests.fakes.documents.oci_bundles import (
+    INITDATA,
+    encode_annotation,
+    make_document,
+    podman_config,
+)
 from tests.integration.host.silent_machine import silent_operator
 
 DOCUMENT = encode_annotation(make_document())

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tests.fakes.pe_images import uki_image
+from tests.fakes.published.pe_images import uki_image
 
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
 _OPERATOR = """\

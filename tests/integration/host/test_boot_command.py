@@ -17,7 +17,7 @@ import pytest
 
 from host_runtime.programs.process import python_environment
 from host_runtime.programs.socket_folder import open_socket_folder
-from tests.fakes.pe_images import uki_image
+from tests.fakes.published.pe_images import uki_image
 
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
 RUNS = "the guest runs"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document
+from tests.fakes.documents.oci_bundles import INITDATA, encode_annotation, make_document
 from tests.integration.host.containerd import Containerd, silent_containerd
 
 DOCUMENT = {INITDATA: encode_annotation(make_document())}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.documents import POD
-from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document
+from tests.fakes.documents.guest import POD
+from tests.fakes.documents.oci_bundles import INITDATA, encode_annotation, make_document
 from tests.integration.host.containerd import silent_containerd
 from tests.integration.host.cri import Cri, CriError, CriPod, State, import_image
 from tests.integration.host.test_containerd import qemu_of

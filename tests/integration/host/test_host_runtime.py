@@ -34,7 +34,7 @@ from host_runtime.programs.socket_folder import open_socket_folder
 from host_runtime.programs.tools import Tools
 from host_runtime.relay.forward import forward, forward_command
 from host_runtime.relay.kbs import KbsAddress, guest_path
-from tests.fakes.tls_server import TlsServer
+from tests.fakes.network.tls_server import TlsServer
 
 TOOLS = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
 SYSTEM = Tools()

@@ -17,7 +17,12 @@ import pytest
 
 from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.pod_part import CONTAINER_NAME, CONTAINER_TYPE, SANDBOX_ID
-from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document, podman_config
+from tests.fakes.documents.oci_bundles import (
+    INITDATA,
+    encode_annotation,
+    make_document,
+    podman_config,
+)
 from tests.integration.host.bare_engine import (
     DOCUMENT,
     Engine,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rootfs_builder.tools_tree import ToolsTree
-from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document
+from tests.fakes.documents.oci_bundles import INITDATA, encode_annotation, make_document
 from tests.integration.host.podman import Podman, podman_in
 from tests.integration.host.silent_machine import TOOLS, silent_operator
 

@@ -32,7 +32,7 @@ from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.verifiers.table import verify_log_evidence
 from guest_owner.plane.minting import TlsIdentityMinter
-from tests.fakes.tpm_quote import FakeTpm
+from tests.fakes.platforms.tpm_quote import FakeTpm
 from tests.unit.guest_owner.kbs import values
 
 SECRET = b"the owner's secret, 7d1c"

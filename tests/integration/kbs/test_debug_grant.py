@@ -15,8 +15,8 @@ from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
-from tests.fakes.documents import CONFIG, POD
-from tests.fakes.tpm_quote import extend
+from tests.fakes.documents.guest import CONFIG, POD
+from tests.fakes.platforms.tpm_quote import extend
 from tests.integration.attestation.test_kbs import Guest
 from tests.integration.kbs.harness import Kbs, booted_tpm, make_state, running_kbs
 

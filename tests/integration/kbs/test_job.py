@@ -39,11 +39,11 @@ from ccinit.formats.kbs.jwk import TeeKeyAlgorithm, parse_jwk
 from ccinit.formats.kbs.resource_uri import parse_kbs_uri, parse_resource_uri
 from ccinit.formats.kbs.tls_identity import ExpectedIdentity, VerifiedIdentity
 from ccinit.values import replace
-from tests.fakes import attestation_service
-from tests.fakes.attestation_service import AzureAttestation, tdx_evidence
-from tests.fakes.kbs_http import DATE, FakeKbs, evidence_for
-from tests.fakes.kbs_tls import KbsServer
-from tests.fakes.tls_server import DAY, identity_pem, make_authority, server_context
+from tests.fakes.kbs import attestation_service
+from tests.fakes.kbs.attestation_service import AzureAttestation, tdx_evidence
+from tests.fakes.kbs.http import DATE, FakeKbs, evidence_for
+from tests.fakes.kbs.tls import KbsServer
+from tests.fakes.network.tls_server import DAY, identity_pem, make_authority, server_context
 
 URI = parse_resource_uri("kbs:///ccinit/pod/log-psk")
 KIND = EnvelopeKind.LOG_PSK

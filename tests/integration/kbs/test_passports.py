@@ -1,8 +1,8 @@
 """Guests that another Verifier appraises, before the owner's running KBS: the way of a passport.
 
-Azure Attestation and Intel Trust Authority are simulated (tests/fakes/attestation_service.py): they
-check requests strictly and sign tokens in their own forms, about whatever report or quote came. So
-what a changed guest is refused by is the KBS.
+Azure Attestation and Intel Trust Authority are simulated (tests/fakes/kbs/attestation_service.py):
+they check requests strictly and sign tokens in their own forms, about whatever report or quote
+came. So what a changed guest is refused by is the KBS.
 """
 
 import time
@@ -18,7 +18,7 @@ from ccinit.attest.passport import PassportSource
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.guest_config import AttestationService as Service
 from ccinit.formats.initdata.guest_config import PassportConfig
-from tests.fakes.attestation_service import (
+from tests.fakes.kbs.attestation_service import (
     API_KEY,
     POLICY,
     URL,
@@ -26,9 +26,9 @@ from tests.fakes.attestation_service import (
     AzureAttestation,
     IntelTrustAuthority,
 )
-from tests.fakes.attestation_tokens import AZURE, FakeIssuer
-from tests.fakes.kbs_http import FakeKbs
-from tests.fakes.tdx_quote import measurement
+from tests.fakes.kbs.attestation_tokens import AZURE, FakeIssuer
+from tests.fakes.kbs.http import FakeKbs
+from tests.fakes.platforms.tdx_quote import measurement
 from tests.integration.attestation.tee_guests import (
     TeeGuest,
     make_snp_guest,

@@ -1,8 +1,8 @@
 """Everything that a guest sends to a KBS, compared with a second encoder of the protocol.
 
 The guest's whole client speaks over TLS; the server keeps what it decrypts. The expected bytes come
-from `tests.fakes.rcar_reference`, which knows the protocol's description and none of our code; the
-key is the only thing that it has to be told, since the guest makes it.
+from `tests.fakes.kbs.rcar_reference`, which knows the protocol's description and none of our code;
+the key is the only thing that it has to be told, since the guest makes it.
 """
 
 import ast
@@ -15,10 +15,10 @@ import pytest
 
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from tests.fakes import rcar_reference as reference
-from tests.fakes.device import SampleDevice
-from tests.fakes.kbs_http import FakeKbs
-from tests.fakes.kbs_tls import DOCUMENT, Guest, KbsServer
+from tests.fakes.kbs import rcar_reference as reference
+from tests.fakes.kbs.http import FakeKbs
+from tests.fakes.kbs.tls import DOCUMENT, Guest, KbsServer
+from tests.fakes.platforms.sample_device import SampleDevice
 
 URI = parse_resource_uri("kbs:///ccinit/pod/file-a")
 NONCES = [base64.b64encode(bytes([number]) * 32).decode() for number in range(2)]

@@ -12,7 +12,7 @@ import pytest
 
 from host_runtime.programs.process import python_command, python_environment
 from host_runtime.relay.kbs import KbsAddress, guest_path, open_unix_listener, serve
-from tests.fakes.tls_server import TlsServer
+from tests.fakes.network.tls_server import TlsServer
 
 
 @contextmanager

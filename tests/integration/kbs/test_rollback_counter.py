@@ -26,9 +26,9 @@ from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.unlock.rollback import read_counter
 from guest_owner.commands.initdata import make_document
-from tests.fakes.documents import CONFIG, POD
-from tests.fakes.kbs_http import FakeKbs, answer, refuse
-from tests.fakes.kbs_tls import KbsServer
+from tests.fakes.documents.guest import CONFIG, POD
+from tests.fakes.kbs.http import FakeKbs, answer, refuse
+from tests.fakes.kbs.tls import KbsServer
 from tests.integration.attestation.test_kbs import Guest as Attesting
 from tests.integration.kbs.harness import TEST_IMAGE, Kbs, booted_tpm, running_kbs
 from tests.integration.kbs.test_job import request_to

@@ -17,8 +17,8 @@ from measured_boot.prediction import UkiBoot, predict
 from measured_boot.tdx.registers import rtmr_of
 from measured_boot.tpm.boot_events import EXITS
 from rootfs_builder.tools_tree import ToolsTree
-from tests.fakes.event_logs import SHA1, SHA256, SHA384, log_event, log_header
-from tests.fakes.pe_images import uki_image
+from tests.fakes.platforms.event_logs import SHA1, SHA256, SHA384, log_event, log_header
+from tests.fakes.published.pe_images import uki_image
 
 TREE = ToolsTree(Path(os.environ.get("CCINIT_TOOLS", "build/tools")))
 VECTORS = Path("tests/vectors/measured_boot")

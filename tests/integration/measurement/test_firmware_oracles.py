@@ -19,8 +19,8 @@ from measured_boot.sev.cpu_models import find_signature
 from measured_boot.sev.firmware import parse_sev_firmware
 from measured_boot.tdx.build_measurement import measure_build
 from measured_boot.tdx.firmware import parse_tdx_sections
-from tests.fakes.firmware import fake_svsm
-from tests.fakes.pe_images import kernel_image, uki_image
+from tests.fakes.platforms.firmware import fake_svsm
+from tests.fakes.published.pe_images import kernel_image, uki_image
 
 TREE = Path(os.environ.get("CCINIT_TOOLS", "build/tools"))
 OVMF_FILE = TREE / "usr/share/ovmf/OVMF.fd"

@@ -15,7 +15,7 @@ from measured_boot.prediction import UkiBoot, predict
 from measured_boot.published.reference_values import reference_values
 from measured_boot.tpm.stub import stub_version
 from rootfs_builder.tools_tree import ToolsTree
-from tests.fakes.pe_images import kernel_image
+from tests.fakes.published.pe_images import kernel_image
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("images")]  # may have to be built
 

@@ -18,7 +18,7 @@ from ccinit.boot.network_offer import NetworkPlan
 from ccinit.errors import CcinitError
 from ccinit.net.http import HttpClient, HttpLimits
 from ccinit.net.tls import pinned_context
-from tests.fakes.tls_server import TlsServer, answer, make_authority, server_context
+from tests.fakes.network.tls_server import TlsServer, answer, make_authority, server_context
 
 NAME = "kbs.example"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"

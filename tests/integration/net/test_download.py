@@ -11,7 +11,7 @@ from ccinit.errors import CcinitError
 from ccinit.net.http import HttpClient, HttpLimits, HttpReply
 from ccinit.net.stream import dial_tcp
 from ccinit.net.tls import pinned_context
-from tests.fakes.tls_server import (
+from tests.fakes.network.tls_server import (
     Authority,
     Handler,
     TlsServer,

@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ccinit.errors import CcinitError, ConfigError, LimitExceededError, PeerError
 from ccinit.net.http import HttpClient, HttpLimits, HttpReply
 from ccinit.net.tls import pinned_context
-from tests.fakes.tls_server import (
+from tests.fakes.network.tls_server import (
     DAY,
     Authority,
     Handler,

@@ -28,7 +28,7 @@ from ccinit.formats.planes.tls_hello import group_name
 from guest_owner.plane.client import OwnerClient
 from guest_owner.plane.open_call import OpenCall, Streams
 from rootfs_builder.tools_tree import ToolsTree
-from tests.fakes.tls_server import DAY
+from tests.fakes.network.tls_server import DAY
 from tests.integration.owner_plane.world import (
     ROLE_URI,
     SECONDS,

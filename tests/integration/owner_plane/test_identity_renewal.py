@@ -56,11 +56,11 @@ from guest_owner.kbs.store import Store
 from guest_owner.plane.authority import read_authority
 from guest_owner.plane.client import Endpoint, OwnerClient
 from guest_owner.plane.minting import TlsIdentityMinter
-from tests.fakes.documents import CONFIG, POD
-from tests.fakes.measured_events import MeasuredEvents
-from tests.fakes.tls_server import identity_pem, make_authority
-from tests.fakes.tpm_device import SimulatedTpm
-from tests.fakes.tpm_quote import extend
+from tests.fakes.documents.guest import CONFIG, POD
+from tests.fakes.network.tls_server import identity_pem, make_authority
+from tests.fakes.platforms.measured_events import MeasuredEvents
+from tests.fakes.platforms.tpm_device import SimulatedTpm
+from tests.fakes.platforms.tpm_quote import extend
 from tests.integration.kbs import harness as kbs_harness
 from tests.integration.kbs.harness import Kbs, booted_tpm, make_state, running_kbs
 from tests.integration.owner_plane.world import read_lines, texts

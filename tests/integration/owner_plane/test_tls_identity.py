@@ -19,7 +19,7 @@ from guest_owner.cli import main
 from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.store import Store
 from guest_owner.plane.client import Endpoint, OwnerClient
-from tests.fakes.documents import CONFIG, POD
+from tests.fakes.documents.guest import CONFIG, POD
 from tests.integration.attestation.test_kbs import Guest
 from tests.integration.kbs.harness import TEST_IMAGE, Kbs, booted_tpm, running_kbs
 from tests.integration.kbs.two_pods import guest_with, owner, two_pods_state

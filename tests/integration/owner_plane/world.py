@@ -25,7 +25,7 @@ from guest_owner.plane.open_call import Streams
 from host_runtime.plane.rpc_client import CallRefusedError as HostRefusedError
 from host_runtime.plane.rpc_client import GuestClient
 from rootfs_builder.tools_tree import ToolsTree
-from tests.fakes.tls_server import Authority, make_authority
+from tests.fakes.network.tls_server import Authority, make_authority
 from tests.vm.harness.site_packages import open_site_packages
 
 ROOT = Path(__file__).resolve().parents[3]

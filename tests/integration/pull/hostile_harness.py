@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ccinit.errors import CcinitError
 from ccinit.pull.messages.fetch import PullLimits, SignaturePolicy
-from tests.fakes.hostile_registry import Fault, HostileRegistry
-from tests.fakes.registry import (
+from tests.fakes.images.hostile_registry import Fault, HostileRegistry
+from tests.fakes.images.registry import (
     REPOSITORY,
     FakeImage,
     make_image,
 )
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images.tars import Entry, make_tar
 from tests.faults.plugin import FaultSeen
 from tests.integration.pull.native_pull import LIMITS, pulled
 from tests.integration.pull.real_registry import Authority

@@ -13,8 +13,8 @@ from ccinit.pull.messages.fetch import FoundImage, PulledBlobs, PullLimits, Pull
 from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from rootfs_builder.container_image.oci_layout import TAG, ImageLayer, write_layout
-from tests.fakes.layer_pipes import LayerPipe
-from tests.fakes.registry import LAYER, FakeImage, make_image
+from tests.fakes.images.layer_pipes import LayerPipe
+from tests.fakes.images.registry import LAYER, FakeImage, make_image
 from tests.integration.pull.native_pull import LocalChildren, describe_tree, drive, overlaid
 from tests.integration.pull.real_registry import TOOLS
 

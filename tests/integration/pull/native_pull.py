@@ -69,7 +69,7 @@ from ccinit.pull.registry.fetch import registry_job
 from ccinit.pull.signature.judge import signature_job
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
-from tests.fakes.layer_pipes import LayerPipe
+from tests.fakes.images.layer_pipes import LayerPipe
 from tests.integration.pull.real_registry import TOOLS
 
 T = TypeVar("T")

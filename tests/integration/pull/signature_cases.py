@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.fakes import signatures as fake
+from tests.fakes.images import signatures as fake
 
 Layer = tuple[bytes, dict[str, str]]
 

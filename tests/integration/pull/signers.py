@@ -10,9 +10,9 @@ import httpx
 
 from ccinit.errors import CcinitError, ConfigError
 from ccinit.pull.messages.fetch import SignaturePolicy
-from tests.fakes.registry import FakeImage, digest_of, make_image
-from tests.fakes.signatures import EMPTY, Attachment
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images.registry import FakeImage, digest_of, make_image
+from tests.fakes.images.signatures import EMPTY, Attachment
+from tests.fakes.images.tars import Entry, make_tar
 from tests.integration.pull.native_pull import pulled
 from tests.integration.pull.real_registry import TOOLS, Registry
 

@@ -27,9 +27,9 @@ from ccinit.pull.erofs.index import IndexRequest
 from ccinit.pull.image import unmount_layers
 from ccinit.pull.messages.fetch import PolicyKey
 from ccinit.secret import Secret
-from tests.fakes import signatures as fake
-from tests.fakes.registry import make_image
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images import signatures as fake
+from tests.fakes.images.registry import make_image
+from tests.fakes.images.tars import Entry, make_tar
 from tests.integration.pull.native_pull import run_mkfs
 from tests.integration.pull.real_registry import Authority, running_registry
 from tests.integration.pull.signers import Client, policy_json

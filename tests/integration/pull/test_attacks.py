@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import CcinitError
-from tests.fakes.tars import END, Entry, encode, header, long_name, make_tar, pad, record
+from tests.fakes.images.tars import END, Entry, encode, header, long_name, make_tar, pad, record
 from tests.faults.plugin import FaultSeen
 from tests.integration.pull.layer_oracle import image_of
 

@@ -40,7 +40,7 @@ from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
 from rootfs_builder.container_image.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
 from rootfs_builder.container_image.sample import push_container_image
-from tests.fakes.encrypted_image import (
+from tests.fakes.images.encrypted_image import (
     KEK,
     KID,
     annotations,
@@ -50,9 +50,9 @@ from tests.fakes.encrypted_image import (
     private_options,
     seal,
 )
-from tests.fakes.hostile_registry import serve_hostile
-from tests.fakes.registry import LAYER, REPOSITORY, FakeImage, make_image
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images.hostile_registry import serve_hostile
+from tests.fakes.images.registry import LAYER, REPOSITORY, FakeImage, make_image
+from tests.fakes.images.tars import Entry, make_tar
 from tests.integration.pull.native_pull import describe_tree, overlaid, pulled, run_mkfs
 from tests.integration.pull.real_registry import (
     TOOLS,

@@ -3,9 +3,9 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.fakes import signatures as fake
-from tests.fakes.hostile_registry import Fault, serve_hostile
-from tests.fakes.registry import (
+from tests.fakes.images import signatures as fake
+from tests.fakes.images.hostile_registry import Fault, serve_hostile
+from tests.fakes.images.registry import (
     REPOSITORY,
     FakeImage,
     digest_of,

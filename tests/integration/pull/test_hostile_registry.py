@@ -8,8 +8,8 @@ import json
 
 import pytest
 
-from tests.fakes.hostile_registry import Fault
-from tests.fakes.registry import (
+from tests.fakes.images.hostile_registry import Fault
+from tests.fakes.images.registry import (
     FakeImage,
     make_image,
     make_index,

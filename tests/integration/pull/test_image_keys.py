@@ -40,9 +40,9 @@ from rootfs_builder.container_image.oci_layout import (
     read_blob,
     write_layout,
 )
-from tests.fakes.measured_events import MeasuredEvents
-from tests.fakes.registry import LAYER
-from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
+from tests.fakes.images.registry import LAYER
+from tests.fakes.platforms.measured_events import MeasuredEvents
+from tests.fakes.platforms.tpm_device import SimulatedDevice, SimulatedTpm
 from tests.integration.kbs.harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs
 from tests.integration.pull.native_pull import drive
 from tests.integration.pull.real_registry import TOOLS

@@ -17,8 +17,8 @@ from ccinit.pull.erofs.index import IndexRequest
 from ccinit.pull.image import pull_image
 from ccinit.pull.layer_store import LayerStore
 from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs, plan_rootfs
-from tests.fakes.registry import FakeImage, make_image
-from tests.fakes.tars import END, Entry, encode, header, long_name, make_tar, pad, record
+from tests.fakes.images.registry import FakeImage, make_image
+from tests.fakes.images.tars import END, Entry, encode, header, long_name, make_tar, pad, record
 from tests.integration.pull.layer_oracle import (
     Downloaded,
     assert_same_tree_as_umoci,

@@ -34,9 +34,9 @@ from ccinit.pull.image import PulledImage, pull_image, unmount_layers
 from ccinit.pull.layer_store import LayerStore
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.run.rootfs import activate_rootfs, deactivate_rootfs, plan_rootfs
-from tests.fakes.hostile_registry import serve_hostile
-from tests.fakes.registry import REPOSITORY, FakeImage, make_image
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images.hostile_registry import serve_hostile
+from tests.fakes.images.registry import REPOSITORY, FakeImage, make_image
+from tests.fakes.images.tars import Entry, make_tar
 from tests.integration.pull.layer_oracle import Downloaded, image_of, request_for
 from tests.integration.pull.mkfs_child import LOADER_ARGUMENTS, TABLE
 from tests.integration.pull.native_pull import compress_here, describe_tree, drive, overlaid

@@ -19,9 +19,9 @@ from ccinit.errors import CcinitError
 from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.pod.manifest import Image
 from ccinit.kernel.event_loop import EventLoop
-from tests.fakes.hostile_registry import Fault, HostileRegistry, serve_hostile
-from tests.fakes.registry import REPOSITORY, FakeImage, make_image
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images.hostile_registry import Fault, HostileRegistry, serve_hostile
+from tests.fakes.images.registry import REPOSITORY, FakeImage, make_image
+from tests.fakes.images.tars import Entry, make_tar
 from tests.integration.pull.native_pull import describe_tree
 from tests.integration.pull.real_registry import Authority
 from tests.integration.pull.test_encrypted import (

@@ -18,15 +18,15 @@ from ccinit.pull.messages.fetch import PullLimits
 from rootfs_builder.container_image.oci_layout import TAG, ContainerImage, ImageLayer, write_layout
 from rootfs_builder.container_image.sample import build_container_image, push_container_image
 from rootfs_builder.progress import Progress
-from tests.fakes.hostile_registry import HostileRegistry, serve_hostile
-from tests.fakes.registry import (
+from tests.fakes.images.hostile_registry import HostileRegistry, serve_hostile
+from tests.fakes.images.registry import (
     LAYER,
     REPOSITORY,
     FakeImage,
     make_image,
     make_index,
 )
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images.tars import Entry, make_tar
 from tests.integration.pull.native_pull import LIMITS, describe_tree, overlaid, pulled
 from tests.integration.pull.real_registry import (
     PASSWORD,

@@ -19,7 +19,7 @@ from ccinit.pull.messages.fetch import (
     SignatureRequest,
 )
 from ccinit.values import replace
-from tests.fakes import signatures as fake
+from tests.fakes.images import signatures as fake
 from tests.integration.pull.real_registry import (
     Authority,
     Registry,

@@ -1,7 +1,7 @@
 """Signatures, policies and scopes, judged twice: by the guest's code, and by skopeo's.
 
-No service of Sigstore's is here, so the signatures come from `tests.fakes.signatures`; skopeo,
-which shares no code with the guest, has to say the same about each.
+No service of Sigstore's is here, so the signatures come from `tests.fakes.images.signatures`;
+skopeo, which shares no code with the guest, has to say the same about each.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import signatures as fake
+from tests.fakes.images import signatures as fake
 from tests.integration.pull.real_registry import (
     Authority,
     Registry,

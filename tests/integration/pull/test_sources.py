@@ -34,13 +34,13 @@ from ccinit.pull.messages.fetch import (
 )
 from ccinit.pull.registry.sources import open_source
 from ccinit.secret import Secret
-from tests.fakes import signatures as fake
-from tests.fakes.connect_proxy import running_proxy
-from tests.fakes.hostile_registry import Fault, serve_hostile
-from tests.fakes.layer_pipes import LayerPipe
-from tests.fakes.registry import make_image
-from tests.fakes.tars import Entry, make_tar
-from tests.fakes.tls_server import TlsServer, read_head
+from tests.fakes.images import signatures as fake
+from tests.fakes.images.hostile_registry import Fault, serve_hostile
+from tests.fakes.images.layer_pipes import LayerPipe
+from tests.fakes.images.registry import make_image
+from tests.fakes.images.tars import Entry, make_tar
+from tests.fakes.network.connect_proxy import running_proxy
+from tests.fakes.network.tls_server import TlsServer, read_head
 from tests.integration.pull.native_pull import LIMITS, Channel, pulled
 from tests.integration.pull.real_registry import (
     Authority,

@@ -13,7 +13,7 @@ from ccinit.formats.disk.luks2 import COPY_BYTES, SEAL_OFFSET, make_seal, parse_
 from ccinit.secret import Secret
 from ccinit.unlock.luks2 import open_key_slot
 from rootfs_builder.tools_tree import ToolsTree
-from tests.fakes.luks2 import ADDITIONS, NULL_CIPHERS, PASSPHRASE, VOLUME_KEY, make_header
+from tests.fakes.machine.luks2 import ADDITIONS, NULL_CIPHERS, PASSPHRASE, VOLUME_KEY, make_header
 
 MIB = 1 << 20
 FORMAT = (

@@ -21,7 +21,7 @@ from ccinit.agent.planes.workload_plane import MAX_CONNECTIONS_EACH
 from ccinit.formats.encoding.strict_json import encode_base64url
 from ccinit.formats.planes.workload_api import report_data
 from rootfs_builder.tools_tree import ToolsTree
-from tests.fakes.tpm_device import SimulatedTpm, serving
+from tests.fakes.platforms.tpm_device import SimulatedTpm, serving
 from tests.integration.free_ports import free_ports
 from tests.integration.kbs.harness import DOCUMENT, SECRET, Kbs, booted_tpm, make_state, running_kbs
 from tests.integration.owner_plane.world import ROOT, TOOLS

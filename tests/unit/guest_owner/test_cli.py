@@ -15,8 +15,8 @@ from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.store import Store
 from guest_owner.plane.endpoint import CONNECT_VARIABLE
-from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, document_of
-from tests.fakes.documents import CONFIG, POD
+from tests.fakes.documents.coco import AA, BARE_CONFIG, BARE_POD, CDH, document_of
+from tests.fakes.documents.guest import CONFIG, POD
 from tests.unit.guest_owner.command_line import error_of, run, write
 
 

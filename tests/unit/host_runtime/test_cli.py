@@ -9,7 +9,7 @@ import pytest
 from ccinit.formats.planes.host_rpc import METHODS, Code, Phase, RpcError
 from ccinit.formats.planes.msgpack_rpc import RequestReader, encode_error, encode_result
 from host_runtime.cli import main, map_address, parse_listen
-from tests.fakes.pe_images import uki_image
+from tests.fakes.published.pe_images import uki_image
 
 UKI = ("boot", "new", "--accelerator", "tcg", "--tools", "whole", "--uki")
 DIRECT = ("boot", "new", "--kernel", "k", "--initrd", "i", "--accelerator", "tcg")

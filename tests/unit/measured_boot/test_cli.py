@@ -8,7 +8,7 @@ from measured_boot.platforms import PLATFORMS
 from measured_boot.prediction import DirectKernelBoot, UkiBoot, predict
 from measured_boot.published.reference_values import reference_values
 from measured_boot.tpm.pcr import replay
-from tests.fakes.pe_images import kernel_image, uki_image
+from tests.fakes.published.pe_images import kernel_image, uki_image
 
 LINE = "quiet oops=panic"
 

@@ -8,8 +8,8 @@ from measured_boot.event_log import FirmwareLog, find_differences, read_firmware
 from measured_boot.prediction import UkiBoot, predict
 from measured_boot.tdx.registers import replay_rtmrs, rtmr_of
 from measured_boot.tpm.boot_events import EXITS
-from tests.fakes.event_logs import SHA1, SHA256, SHA384, log_event, log_header
-from tests.fakes.pe_images import uki_image
+from tests.fakes.platforms.event_logs import SHA1, SHA256, SHA384, log_event, log_header
+from tests.fakes.published.pe_images import uki_image
 
 PREDICTED = predict(UkiBoot(uki=uki_image())).events
 CC_HEADER = log_header(((SHA384, 48),), register=1)

@@ -1,8 +1,8 @@
 from measured_boot.explanation import Step, explain
 from measured_boot.platforms import PLATFORMS, Boot, Platform, find_named_platform
 from measured_boot.prediction import DirectKernelBoot, UkiBoot, predict_events
-from tests.fakes.built_image import PROD_LINE
-from tests.fakes.pe_images import kernel_image, uki_image
+from tests.fakes.published.built_image import PROD_LINE
+from tests.fakes.published.pe_images import kernel_image, uki_image
 
 DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"i", command_line=PROD_LINE)
 UKI = UkiBoot(uki=uki_image({".cmdline": b"quiet oops=panic ccinit.carrier=ram"}))

@@ -8,8 +8,8 @@ from measured_boot import image_files
 from measured_boot.image_files import ImageFiles, read_report, read_reported
 from measured_boot.platforms import Boot
 from measured_boot.prediction import DirectKernelBoot, UkiBoot
-from tests.fakes.built_image import PROD_LINE, write_built_image
-from tests.fakes.pe_images import kernel_image
+from tests.fakes.published.built_image import PROD_LINE, write_built_image
+from tests.fakes.published.pe_images import kernel_image
 
 DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"initrd of prod", command_line=PROD_LINE)
 

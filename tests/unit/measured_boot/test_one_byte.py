@@ -29,8 +29,8 @@ from measured_boot.tpm.direct_line import line_of_kernel
 from measured_boot.tpm.pcr import ZERO_PCR, extend
 from rootfs_builder.guest_image.build import command_line
 from rootfs_builder.guest_image.stage0_archive import join_initrd
-from tests.fakes.firmware import FakeFirmware
-from tests.fakes.pe_images import OPTIONAL, SECURITY_ENTRY, FakePe, uki_image
+from tests.fakes.platforms.firmware import FakeFirmware
+from tests.fakes.published.pe_images import OPTIONAL, SECURITY_ENTRY, FakePe, uki_image
 
 POLICY = Path("guest-owner/src/guest_owner/trustee/default_cpu.rego").read_text()
 CERTIFICATES = b"signature"

@@ -32,14 +32,14 @@ from measured_boot.tdx.registers import replay_rtmrs
 from measured_boot.tpm.direct_boot import predict_direct_boot
 from measured_boot.tpm.pcr import replay_events
 from measured_boot.tpm.stub import predict_uki
-from tests.fakes.firmware import (
+from tests.fakes.platforms.firmware import (
     TDX_LIST_OFFSET,
     TDX_SECTIONS,
     FakeFirmware,
     fake_svsm,
     tdx_list,
 )
-from tests.fakes.pe_images import STUB_MARK, kernel_image, uki_image
+from tests.fakes.published.pe_images import STUB_MARK, kernel_image, uki_image
 
 DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"initrd", command_line="quiet")
 

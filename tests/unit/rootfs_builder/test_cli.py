@@ -11,7 +11,7 @@ from rootfs_builder.guest_image.build import ImageBuild
 from rootfs_builder.guest_image.debug_tools import DebugToolsBuild
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
-from tests.fakes.built_image import write_built_image
+from tests.fakes.published.built_image import write_built_image
 
 FIND_TOOLS = cli._tools
 

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 from ccinit.attest.simulated.snp import CHIP_ID
-from tests.fakes.snp import Chain, der_of
+from tests.fakes.platforms.snp import Chain, der_of
 
 
 def main() -> None:

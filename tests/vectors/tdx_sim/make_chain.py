@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.fakes.tdx_quote import FakePck, FakeTdx, p256_key
+from tests.fakes.platforms.tdx_quote import FakePck, FakeTdx, p256_key
 
 ATTESTATION_KEY = "simulated attestation key"
 

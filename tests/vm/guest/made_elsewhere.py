@@ -6,7 +6,7 @@ from pathlib import Path
 from ccinit.formats.disk.verity import BLOCK_BYTES, Salt, VerityParameters, build_hash_tree
 from ccinit.kernel.block import BlockDevice, write_direct
 from ccinit.kernel.mount import mount, umount2
-from tests.fakes.luks2 import PASSPHRASE
+from tests.fakes.machine.luks2 import PASSPHRASE
 from tests.vm.guest.disks import blank, format_device, run
 
 LUKS2_FILE = b"canary of the owner's volume"

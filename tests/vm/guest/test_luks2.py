@@ -20,7 +20,7 @@ from ccinit.unlock.luks2 import Luks2Request, activate_luks2
 from ccinit.unlock.profile import plan_crypt_target
 from ccinit.unlock.stack import activate_crypt
 from ccinit.unlock.volume_key import derive_seal_key
-from tests.fakes.luks2 import NULL_CIPHERS, PASSPHRASE, make_header
+from tests.fakes.machine.luks2 import NULL_CIPHERS, PASSPHRASE, make_header
 from tests.vm.guest.disks import blank, disk, dm_names, drop_caches, run
 from tests.vm.guest.made_elsewhere import LUKS2_FILE, make_luks2
 

@@ -18,7 +18,7 @@ from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.secret import Secret
-from tests.fakes.luks2 import PASSPHRASE
+from tests.fakes.machine.luks2 import PASSPHRASE
 from tests.vm.guest.disks import RELEASED, blank, disk, dm_names, format_device, run
 from tests.vm.guest.made_elsewhere import LUKS2_FILE, make_luks2, make_verity
 

@@ -11,7 +11,7 @@ from host_runtime.programs.process import (
     wait_for_path,
 )
 from host_runtime.programs.socket_folder import open_socket_folder
-from tests.fakes.vhost_front_end import GUEST_CID, RING_SIZE, FrontEnd
+from tests.fakes.machine.vhost_front_end import GUEST_CID, RING_SIZE, FrontEnd
 from tests.integration.host.vsock_device.device import Device, wait_until_it_listens
 
 

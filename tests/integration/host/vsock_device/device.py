@@ -11,7 +11,7 @@ from pathlib import Path
 
 from host_runtime.programs.process import OwnedProcess
 from host_runtime.vsock.packets import Operation
-from tests.fakes.vhost_front_end import RING_SIZE, FrontEnd
+from tests.fakes.machine.vhost_front_end import RING_SIZE, FrontEnd
 
 GUEST_PORT = 1024
 START_SECONDS = 20.0

@@ -14,8 +14,8 @@ from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
 from host_runtime.relay.kbs import KbsAddress, guest_path, open_unix_listener, serve
 from host_runtime.vsock.capture import Stream, read_capture
 from host_runtime.vsock.packets import Operation, Shutdown
-from tests.fakes.tls_server import TlsServer
-from tests.fakes.vhost_front_end import GUEST_CID
+from tests.fakes.machine.vhost_front_end import GUEST_CID
+from tests.fakes.network.tls_server import TlsServer
 from tests.integration.host.vsock_device.device import GUEST_PORT, Device
 
 

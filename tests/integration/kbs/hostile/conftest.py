@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.kbs_http import FakeKbs
-from tests.fakes.kbs_tls import KbsServer
+from tests.fakes.kbs.http import FakeKbs
+from tests.fakes.kbs.tls import KbsServer
 from tests.faults.plugin import FaultSeen
 from tests.integration.kbs.hostile.harness import OTHER, URI, WatchedServer, body
 

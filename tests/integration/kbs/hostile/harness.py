@@ -13,8 +13,8 @@ from ccinit.attest.patience import AttestLimits
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from tests.fakes.kbs_http import FakeKbs, Fault
-from tests.fakes.kbs_tls import QUICK, Guest, KbsServer
+from tests.fakes.kbs.http import FakeKbs, Fault
+from tests.fakes.kbs.tls import QUICK, Guest, KbsServer
 from tests.faults.plugin import FaultSeen
 
 URI = parse_resource_uri("kbs:///ccinit/pod/file-a")

@@ -16,9 +16,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.envelope import EnvelopeKind
-from tests.fakes.kbs_http import FakeKbs, answer, recipient, reply
-from tests.fakes.kbs_tls import QUICK, Guest, KbsServer
-from tests.fakes.tls_server import (
+from tests.fakes.kbs.http import FakeKbs, answer, recipient, reply
+from tests.fakes.kbs.tls import QUICK, Guest, KbsServer
+from tests.fakes.network.tls_server import (
     DAY,
     TlsServer,
     keep_silent,

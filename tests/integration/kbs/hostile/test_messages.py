@@ -13,10 +13,10 @@ from ccinit.errors import CcinitError
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.net.http import HttpReply
-from tests.fakes.jwe_headers import OTHER_CHOICES
-from tests.fakes.kbs_http import FakeKbs, answer, refuse, reply
-from tests.fakes.kbs_tls import QUICK, Guest, KbsServer
-from tests.fakes.tls_server import (
+from tests.fakes.kbs.http import FakeKbs, answer, refuse, reply
+from tests.fakes.kbs.jwe_headers import OTHER_CHOICES
+from tests.fakes.kbs.tls import QUICK, Guest, KbsServer
+from tests.fakes.network.tls_server import (
     TlsServer,
     read_head,
     server_context,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fakes.kbs_http import FakeKbs
+from tests.fakes.kbs.http import FakeKbs
 from tests.unit.ccinit.attest.guest_client import OTHER, URI
 
 

@@ -11,7 +11,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from tests.fakes.kbs_http import URL, FakeKbs, evidence_for
+from tests.fakes.kbs.http import URL, FakeKbs, evidence_for
 
 URI = parse_resource_uri("kbs:///ccinit/pod/file-a")
 OTHER = parse_resource_uri("kbs:///ccinit/pod/file-b")

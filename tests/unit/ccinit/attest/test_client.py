@@ -11,8 +11,7 @@ from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.rcar import MAX_ADDITIONAL_BYTES
 from ccinit.formats.kbs.resource_uri import parse_kbs_uri, parse_resource_uri
-from tests.fakes.device import SampleDevice
-from tests.fakes.kbs_http import (
+from tests.fakes.kbs.http import (
     DATE,
     URL,
     FakeKbs,
@@ -20,6 +19,7 @@ from tests.fakes.kbs_http import (
     refuse,
     reply,
 )
+from tests.fakes.platforms.sample_device import SampleDevice
 from tests.unit.ccinit.attest.guest_client import (
     FETCH,
     HANDSHAKE,

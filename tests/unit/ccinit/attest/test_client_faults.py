@@ -8,7 +8,7 @@ from ccinit.attest.client import KbsClient
 from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import ReportData, Tee
-from tests.fakes.kbs_http import URL, FakeKbs, Fault, answer, fail, refuse, reply
+from tests.fakes.kbs.http import URL, FakeKbs, Fault, answer, fail, refuse, reply
 from tests.unit.ccinit.attest.guest_client import FETCH, HANDSHAKE, URI, Guest, refused_reason
 
 

@@ -1,7 +1,7 @@
 """What is sent to a plugin of the KBS: as a POST, in the session, and again when that has ended."""
 
 from ccinit.formats.kbs.resource_uri import parse_kbs_uri
-from tests.fakes.kbs_http import FakeKbs, fail
+from tests.fakes.kbs.http import FakeKbs, fail
 from tests.unit.ccinit.attest.guest_client import HANDSHAKE, Guest
 
 URI = parse_kbs_uri("kbs+rollback-counter:///shop/data")

@@ -9,7 +9,7 @@ from ccinit.errors import ConfigError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.kernel.tsm import open_report_entry, open_vtpm_entry
 from ccinit.values import replace
-from tests.fakes.platform_signs import FakeSigns
+from tests.fakes.platforms.platform_signs import FakeSigns
 
 
 def device(tee: Tee, name: str, path: str) -> Platform:

@@ -14,7 +14,7 @@ from ccinit.attest.jwe import decrypt_jwe
 from ccinit.attest.tee_key import EcTeeKey, RsaTeeKey, TeeKey
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.encoding.strict_json import decode_base64url, encode_base64url
-from tests.fakes.jwe_headers import OTHER_CHOICES
+from tests.fakes.kbs.jwe_headers import OTHER_CHOICES
 from tests.vectors.jwe import make_vectors
 from tests.vectors.jwe.make_vectors import PLAINTEXT, RECIPIENT, SENDER, Json, seal
 

@@ -14,7 +14,7 @@ from ccinit.formats.initdata.guest_config import AttestationService as Service
 from ccinit.formats.initdata.guest_config import PassportConfig
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
-from tests.fakes.attestation_service import (
+from tests.fakes.kbs.attestation_service import (
     API_KEY,
     POLICY,
     URL,
@@ -24,9 +24,9 @@ from tests.fakes.attestation_service import (
     snp_evidence,
     tdx_evidence,
 )
-from tests.fakes.kbs_http import URL as KBS_URL
-from tests.fakes.kbs_http import FakeKbs, answer, refuse, reply
-from tests.fakes.snp import FakeSnp
+from tests.fakes.kbs.http import URL as KBS_URL
+from tests.fakes.kbs.http import FakeKbs, answer, refuse, reply
+from tests.fakes.platforms.snp import FakeSnp
 from tests.unit.ccinit.attest.guest_client import refused_reason
 
 URI = parse_resource_uri("kbs:///ccinit/pod/file-a")

@@ -10,7 +10,7 @@ from ccinit.attest.detect import detect_platform
 from ccinit.attest.sample_device import ASSET_TAG, WANTED
 from ccinit.errors import ConfigError
 from rootfs_builder.file_list import read_listed
-from tests.fakes.platform_signs import FakeSigns
+from tests.fakes.platforms.platform_signs import FakeSigns
 
 ROOT = Path(__file__).parents[4]
 ASKED = FakeSigns(paths={"/dev/tpm0"}, texts={ASSET_TAG: f"{WANTED}\n"})

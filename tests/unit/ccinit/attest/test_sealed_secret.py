@@ -6,7 +6,7 @@ from ccinit.attest.sealed_secret import verify_sealed_secret
 from ccinit.errors import CcinitError
 from ccinit.formats.kbs.sealed_secret import parse_sealed_secret
 from ccinit.values import replace
-from tests.fakes.sealed_secrets import jwk, seal
+from tests.fakes.kbs.sealed_secrets import jwk, seal
 
 SEALED = parse_sealed_secret(seal(), "secret")
 

@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.attest.session import parse_session_cookie, token_seconds, usable_seconds
 from ccinit.errors import PeerError
-from tests.fakes.kbs_http import DATE, reply
+from tests.fakes.kbs.http import DATE, reply
 
 SOON = "Fri, 15 Jan 2027 08:05:00 GMT"  # 300 seconds after DATE
 

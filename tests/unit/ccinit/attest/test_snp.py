@@ -7,7 +7,7 @@ from ccinit.errors import CcinitError
 from ccinit.formats.evidence.snp import Certificate, CertType, parse_snp_evidence
 from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.kernel.tsm import TsmReport
-from tests.fakes.snp import ASK, VCEK, FakeSnp, certificate_table
+from tests.fakes.platforms.snp import ASK, VCEK, FakeSnp, certificate_table
 
 REPORT_DATA = ReportData(bytes(range(64)))
 

@@ -8,8 +8,8 @@ from ccinit.formats.evidence.tdx import parse_tdx_evidence
 from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.tcg.aael import AaelEvent
 from ccinit.formats.tcg.event_log import END_OF_RECORDS, Algorithm, encode_event, parse_event_log
-from tests.fakes.tdx_boot import FakeBoot
-from tests.fakes.tdx_quote import FakeTdx
+from tests.fakes.platforms.tdx_boot import FakeBoot
+from tests.fakes.platforms.tdx_quote import FakeTdx
 
 REPORT_DATA = ReportData(bytes(range(64)))
 OWN = encode_event(

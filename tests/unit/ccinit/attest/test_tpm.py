@@ -10,8 +10,8 @@ from ccinit.errors import FormatError, PeerError, VerificationError
 from ccinit.formats.evidence.tee import ReportData, Tee
 from ccinit.formats.evidence.tpm import parse_tpm_evidence
 from ccinit.formats.tcg.tpm2 import parse_tpms_attest
-from tests.fakes.tpm_device import AK_ATTRIBUTES, SimulatedDevice, SimulatedTpm
-from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.fakes.platforms.tpm_device import AK_ATTRIBUTES, SimulatedDevice, SimulatedTpm
+from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
 
 REPORT_DATA = ReportData(bytes(range(32)))
 

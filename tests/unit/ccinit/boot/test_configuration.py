@@ -13,8 +13,8 @@ from ccinit.boot.configuration import Configuration, parse_configuration, read_i
 from ccinit.errors import CcinitError, KernelError
 from ccinit.formats.encoding import wire
 from ccinit.formats.initdata.document import HEADER_BYTES, MAGIC, encode_device_image
-from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, WHOLE_POD, document_of
-from tests.fakes.documents import CONFIG, FULL_POD
+from tests.fakes.documents.coco import AA, BARE_CONFIG, BARE_POD, CDH, WHOLE_POD, document_of
+from tests.fakes.documents.guest import CONFIG, FULL_POD
 from tests.faults.plugin import FaultSeen
 
 DOCUMENT = b'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n"ccinit.toml" = ""\n"pod.toml" = ""\n'

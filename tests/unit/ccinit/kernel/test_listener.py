@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.errors import KernelError
 from ccinit.kernel.listener import listen_tcp
-from tests.fakes.scarcity import count_descriptors
+from tests.fakes.machine.scarcity import count_descriptors
 
 
 class Socket(socket.socket):

@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.errors import KernelError
 from ccinit.kernel.memory_file import open_memory_file
-from tests.fakes.scarcity import count_descriptors, descriptors_left
+from tests.fakes.machine.scarcity import count_descriptors, descriptors_left
 
 
 def test_file_holds_the_content_and_closes_on_exec() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.errors import KernelError
 from ccinit.kernel.pipes import open_pipes, open_socket_pair
-from tests.fakes.scarcity import count_descriptors, descriptors_left
+from tests.fakes.machine.scarcity import count_descriptors, descriptors_left
 
 
 def test_pipes_carry_bytes_one_way_and_close_on_exec() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from ccinit.errors import KernelError, PeerError
 from ccinit.kernel.tdx_guest import Rtmr, read_event_log, read_td_report
-from tests.fakes.tdx_device import td_report
-from tests.fakes.tdx_quote import FakeTdx
+from tests.fakes.platforms.tdx_device import td_report
+from tests.fakes.platforms.tdx_quote import FakeTdx
 
 REPORT_DATA = b"challenge".ljust(64, b"\0")
 

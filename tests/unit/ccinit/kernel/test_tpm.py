@@ -8,7 +8,7 @@ import pytest
 
 from ccinit.errors import KernelError, PeerError
 from ccinit.kernel.tpm import TpmDevice, open_tpm_device
-from tests.fakes.tpm_device import scripted_device
+from tests.fakes.platforms.tpm_device import scripted_device
 
 COMMAND = struct.pack(">HIII", 0x8001, 14, 0x173, 0x81010002)
 SUCCESS = struct.pack(">HII", 0x8002, 19, 0) + bytes(4) + b"\x00\x00\x01\x00\x00"

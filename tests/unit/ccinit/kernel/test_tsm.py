@@ -13,7 +13,7 @@ from ccinit.kernel.tsm import (
     read_provider,
     read_report,
 )
-from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs, Request
+from tests.fakes.platforms.configfs_tsm import DIRECTORY, FakeConfigfs, Request
 
 REPORT_DATA = bytes(range(64))
 

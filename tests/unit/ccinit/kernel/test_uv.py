@@ -8,8 +8,8 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.kernel.uv import UvMeasurement, retrieve_measurement
 from guest_owner.kbs.se_requests import make_request, open_secrets, read_host_key
-from tests.fakes.snp import der_of
-from tests.fakes.ultravisor import BAD_KEY, FD, Ultravisor, host_key_document
+from tests.fakes.platforms.snp import der_of
+from tests.fakes.platforms.ultravisor import BAD_KEY, FD, Ultravisor, host_key_document
 
 KEY = bytes(32)
 REQUEST = make_request([read_host_key(der_of(host_key_document()))], KEY)

@@ -8,8 +8,8 @@ from ccinit.errors import VerificationError
 from ccinit.measure.initdata import bind_initdata, compare_initdata
 from ccinit.measure.register import Pcr
 from ccinit.measure.tpm_pcr import TpmPcr
-from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
-from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.fakes.platforms.tpm_device import SimulatedDevice, SimulatedTpm
+from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
 
 DIGEST = hashlib.sha256(b"document").digest()
 

@@ -5,8 +5,8 @@ import hashlib
 from ccinit.formats.evidence.tee import Binding, Tee, initdata_binding
 from ccinit.measure.register import DEBUG_REGISTERS, EVENT_REGISTERS, Pcr
 from ccinit.measure.tpm_pcr import TpmPcr
-from tests.fakes.tpm_device import SimulatedDevice, SimulatedTpm
-from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.fakes.platforms.tpm_device import SimulatedDevice, SimulatedTpm
+from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
 
 
 def test_pcr_extends_and_reads_its_own_register() -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ccinit.errors import ConfigError
 from ccinit.net.tls import pinned_context, present_certificate, tls_error
-from tests.fakes.tls_server import ec_key, make_authority
+from tests.fakes.network.tls_server import ec_key, make_authority
 
 NO_CHECK_TIME = 0x200000
 

@@ -11,7 +11,7 @@ from ccinit.errors import CcinitError, ConfigError, FormatError
 from ccinit.formats.kbs.tls_identity import ExpectedIdentity, VerifiedIdentity
 from ccinit.net.tls_identity import parse_asn1_time, verify_identity
 from ccinit.secret import Secret
-from tests.fakes.tls_server import (
+from tests.fakes.network.tls_server import (
     DAY,
     Authority,
     ec_key,

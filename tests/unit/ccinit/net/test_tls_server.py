@@ -13,8 +13,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ccinit.errors import CcinitError, PeerError
 from ccinit.net.tls_server import ServerConnection, server_context
 from ccinit.secret import Secret
-from tests.fakes.scarcity import count_descriptors
-from tests.fakes.tls_server import DAY, Key, make_authority
+from tests.fakes.machine.scarcity import count_descriptors
+from tests.fakes.network.tls_server import DAY, Key, make_authority
 
 ROLE = "urn:ccinit:role:admin"
 OURS, OWNER, STRANGER = (make_authority() for _ in range(3))

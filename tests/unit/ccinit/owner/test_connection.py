@@ -22,7 +22,7 @@ from ccinit.owner import connection as module
 from ccinit.owner.connection import Connection, ConnectionLimits
 from ccinit.owner.messages import CallAnswer, CallEnd, Flow, Greeting, Port
 from ccinit.owner.session import Call
-from tests.fakes.scarcity import count_descriptors
+from tests.fakes.machine.scarcity import count_descriptors
 
 LARGE = encode_result(METHODS["metrics"], (bytes(32 << 10),))
 REFUSED = CallEnd(code=RpcError.DENIED, reason="owner.allow", detail="no")

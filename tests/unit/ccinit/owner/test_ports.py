@@ -29,7 +29,7 @@ from ccinit.owner import ports
 from ccinit.owner.messages import CallEnd, Flow, Port
 from ccinit.owner.ports import OpenCall
 from ccinit.owner.session import Call, Session
-from tests.fakes.scarcity import count_descriptors
+from tests.fakes.machine.scarcity import count_descriptors
 
 GOOD = CallEnd(result=encode_result(METHODS["exec"], (3, 0)))
 

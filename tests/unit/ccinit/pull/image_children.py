@@ -43,10 +43,10 @@ from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
 from ccinit.values import replace
-from tests.fakes.encrypted_image import KEY, NONCE
-from tests.fakes.layer_pipes import LayerPipe
-from tests.fakes.registry import FakeImage, make_image
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images.encrypted_image import KEY, NONCE
+from tests.fakes.images.layer_pipes import LayerPipe
+from tests.fakes.images.registry import FakeImage, make_image
+from tests.fakes.images.tars import Entry, make_tar
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import parse_digest, sha256_digest
 from ccinit.pull.documents import verify_config, verify_documents
-from tests.fakes.registry import make_image, make_index
+from tests.fakes.images.registry import make_image, make_index
 
 IMAGE = make_image([b"one", b"two"])
 PINNED = parse_digest(IMAGE.digest)

@@ -25,9 +25,9 @@ from ccinit.pull.messages.fetch import FoundImage, SignaturePolicy
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.tree import TreeDigests, TreeRequest
 from ccinit.values import replace
-from tests.fakes.encrypted_image import make_encrypted_image, seal
-from tests.fakes.layer_pipes import LayerPipe
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images.encrypted_image import make_encrypted_image, seal
+from tests.fakes.images.layer_pipes import LayerPipe
+from tests.fakes.images.tars import Entry, make_tar
 from tests.unit.ccinit.pull.image_children import (
     FOUND,
     IMAGE,

@@ -10,8 +10,8 @@ from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.pull.inspect import inspect_job
 from ccinit.pull.messages.layers import InspectedImage, InspectRequest
 from ccinit.values import replace
-from tests.fakes.encrypted_image import KID, make_encrypted_image, seal
-from tests.fakes.registry import FakeImage, make_image
+from tests.fakes.images.encrypted_image import KID, make_encrypted_image, seal
+from tests.fakes.images.registry import FakeImage, make_image
 
 TARS = [b"one", b"two"]
 SEALED = [seal(tar) for tar in TARS]

@@ -11,7 +11,7 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.run import files
 from ccinit.run.files import open_file
-from tests.fakes.scarcity import count_descriptors
+from tests.fakes.machine.scarcity import count_descriptors
 
 OWNER = (os.getuid(), os.getgid())
 PID = os.getpid()

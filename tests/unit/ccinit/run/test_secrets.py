@@ -17,7 +17,7 @@ from ccinit.run.spec import BindMount
 from ccinit.run.users import Identity
 from ccinit.secret import Secret
 from ccinit.values import replace
-from tests.fakes.scarcity import count_descriptors
+from tests.fakes.machine.scarcity import count_descriptors
 
 ME = Identity(uid=os.getuid(), gid=os.getgid(), additional_gids=(), home="")
 

@@ -23,7 +23,7 @@ from ccinit.run.spec import (
 )
 from ccinit.run.users import Identity
 from ccinit.values import replace
-from tests.fakes.containers import CONTAINER, IMAGE
+from tests.fakes.documents.containers import CONTAINER, IMAGE
 
 IDENTITY = Identity(uid=1000, gid=100, additional_gids=(44,), home="/home/web")
 INPUT = SpecInput(

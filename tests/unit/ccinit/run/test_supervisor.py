@@ -15,7 +15,7 @@ from ccinit.run import supervisor as module
 from ccinit.run.container import ContainerState
 from ccinit.run.supervisor import Sinks, Supervisor, Workload
 from ccinit.values import replace
-from tests.fakes.containers import CONTAINER, IMAGE
+from tests.fakes.documents.containers import CONTAINER, IMAGE
 
 if TYPE_CHECKING:
     from ccinit.run.crun import Crun

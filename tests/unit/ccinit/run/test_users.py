@@ -9,7 +9,7 @@ import pytest
 from ccinit.errors import FormatError, KernelError, LimitExceededError
 from ccinit.run import users
 from ccinit.run.users import MAX_FILE_BYTES, MAX_ID, UserFiles, read_user_files, resolve_user
-from tests.fakes.scarcity import count_descriptors
+from tests.fakes.machine.scarcity import count_descriptors
 
 PASSWD = b"""\
 # a comment:x:1:1:::

@@ -11,7 +11,7 @@ from ccinit.seal.log import MIN_CAPACITY, SealedLog
 from ccinit.secret import Secret
 from guest_owner.log_key import LogKey
 from guest_owner.unseal import Unsealed, unseal
-from tests.fakes.sealed_log_reference import read_stream
+from tests.fakes.documents.sealed_log_reference import read_stream
 
 OWNER_SEED = b"o" * 32
 OWNER = LogKey(OWNER_SEED)

@@ -11,7 +11,7 @@ from ccinit.formats.sealed_log import HEADER_BYTES, BootId, Kind
 from ccinit.seal.log import SealedLog
 from ccinit.secret import Secret
 from guest_owner.log_key import LogKey
-from tests.fakes.sealed_log_reference import UnreadableError, read_stream
+from tests.fakes.documents.sealed_log_reference import UnreadableError, read_stream
 
 VECTORS = Path("tests/vectors/sealed_log")
 STREAM = (VECTORS / "stream.bin").read_bytes()

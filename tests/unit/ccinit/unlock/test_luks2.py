@@ -24,7 +24,7 @@ from ccinit.unlock.luks2 import (
     receive_volume_key,
 )
 from ccinit.unlock.volume_key import derive_seal_key
-from tests.fakes.luks2 import NULL_CIPHERS, PASSPHRASE, VOLUME_KEY, make_header, split
+from tests.fakes.machine.luks2 import NULL_CIPHERS, PASSPHRASE, VOLUME_KEY, make_header, split
 
 OTHER = PASSPHRASE[::-1]
 

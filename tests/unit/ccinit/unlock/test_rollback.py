@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.errors import CcinitError, KernelError, VerificationError
 from ccinit.unlock.rollback import FILE, SPARE, read_counter, verify_counter, write_counter
-from tests.fakes.scarcity import count_descriptors
+from tests.fakes.machine.scarcity import count_descriptors
 
 
 @pytest.mark.parametrize(("found", "anchored"), [(0, 0), (1, 0), (7, 7), (8, 7)])

@@ -18,7 +18,7 @@ from guest_owner.commands import debug as debug_command
 from guest_owner.kbs.minting import DebugOrder
 from guest_owner.kbs.store import Store
 from guest_owner.plane.open_call import Streams
-from tests.fakes.documents import CONFIG
+from tests.fakes.documents.guest import CONFIG
 from tests.unit.guest_owner.command_line import error_of, run
 
 ROOT = RootHash(b"\xab" * 32)

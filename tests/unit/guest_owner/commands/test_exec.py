@@ -18,7 +18,7 @@ from ccinit.formats.planes.owner_rpc import Stream
 from ccinit.formats.planes.owner_wire import Refused
 from guest_owner.plane.client import CallRefusedError
 from guest_owner.plane.open_call import Streams
-from tests.fakes.disk_log import log_disk
+from tests.fakes.machine.disk_log import log_disk
 from tests.unit.guest_owner.command_line import error_of, run
 
 

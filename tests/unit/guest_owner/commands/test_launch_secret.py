@@ -23,8 +23,8 @@ from guest_owner.cli import main
 from guest_owner.commands.initdata import make_document
 from guest_owner.commands.launch_secret import make_entries, plan_resources
 from guest_owner.kbs.store import Store
-from tests.fakes.documents import CONFIG, FULL_POD
-from tests.fakes.launch import RESOURCES, enveloped
+from tests.fakes.documents.guest import CONFIG, FULL_POD
+from tests.fakes.platforms.launch import RESOURCES, enveloped
 
 MANIFEST = parse_pod_manifest(FULL_POD)
 DOCUMENT = make_document(CONFIG, FULL_POD)

@@ -14,9 +14,9 @@ from ccinit.net.tls import pinned_context
 from ccinit.run.container import plan_start_order
 from ccinit.run.spec import KERNEL_PLACES as KERNEL_PLACES_OF_THE_GUEST
 from guest_owner.commands.manifest import KERNEL_PLACES, POD_FILES
-from tests.fakes.coco_documents import AA, BARE_CONFIG, BARE_POD, CDH, KBC
-from tests.fakes.documents import CONFIG as CONFIG_WITHOUT_ROOTS
-from tests.fakes.tls_server import make_authority
+from tests.fakes.documents.coco import AA, BARE_CONFIG, BARE_POD, CDH, KBC
+from tests.fakes.documents.guest import CONFIG as CONFIG_WITHOUT_ROOTS
+from tests.fakes.network.tls_server import make_authority
 from tests.unit.guest_owner.command_line import error_of, run
 
 IMAGE = f"registry.example/team/shop@sha256:{'ab' * 32}"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from guest_owner.kbs.store import Store
-from tests.fakes.coco_documents import document_of
-from tests.fakes.documents import CONFIG, POD
+from tests.fakes.documents.coco import document_of
+from tests.fakes.documents.guest import CONFIG, POD
 from tests.unit.guest_owner.command_line import run
 from tests.unit.guest_owner.kbs.values import reference_set
 

@@ -15,7 +15,7 @@ from ccinit.formats.kbs.rollback_counter import counter_uri
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
-from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
 from tests.unit.ccinit.formats.signature.image_policy_cases import policy
 from tests.unit.guest_owner.command_line import error_of, run, write
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS

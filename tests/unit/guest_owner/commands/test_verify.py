@@ -11,8 +11,8 @@ from ccinit.formats.kbs.rcar import Attestation, Nonce, encode_attestation, repo
 from guest_owner.kbs.audit.log import AuditLog, AuditRecord, Decision, Event, decode_claims
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.store import Store
-from tests.fakes.snp import Chain
-from tests.fakes.tpm_quote import FakeTpm
+from tests.fakes.platforms.snp import Chain
+from tests.fakes.platforms.tpm_quote import FakeTpm
 from tests.unit.guest_owner.command_line import SM2_PUBLIC_KEY, error_of, run
 from tests.unit.guest_owner.kbs.snp_values import REPORT_DATA as SNP_REPORT_DATA
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS, booted_snp, snp_image

@@ -8,7 +8,7 @@ from ccinit.errors import VerificationError
 from ccinit.formats.disk.luks2 import COPY_BYTES, parse_luks2_header, verify_seal
 from ccinit.secret import Secret
 from ccinit.unlock.volume_key import derive_seal_key
-from tests.fakes.luks2 import NULL_CIPHERS, make_header
+from tests.fakes.machine.luks2 import NULL_CIPHERS, make_header
 from tests.unit.guest_owner.command_line import error_of, run
 
 

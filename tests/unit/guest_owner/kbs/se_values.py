@@ -7,8 +7,8 @@ from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.measurements.se import SeMeasurements
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredRoot
 from guest_owner.kbs.se_requests import make_request, read_host_key
-from tests.fakes.snp import der_of
-from tests.fakes.ultravisor import HEADER, Ultravisor, host_key_document
+from tests.fakes.platforms.snp import der_of
+from tests.fakes.platforms.ultravisor import HEADER, Ultravisor, host_key_document
 from tests.unit.guest_owner.kbs.values import DOCUMENT, initdata
 
 REPORT_DATA = hashlib.sha512(b"nonce and key").digest()

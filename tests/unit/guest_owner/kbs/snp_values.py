@@ -6,7 +6,7 @@ from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.measurements.image import SnpMeasurements
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredRoot
 from guest_owner.kbs.requirements import Requirements, SnpRequirements, parse_requirements
-from tests.fakes.snp import Chain, FakeSnp
+from tests.fakes.platforms.snp import Chain, FakeSnp
 from tests.unit.guest_owner.kbs.values import DOCUMENT, initdata
 
 REPORT_DATA = hashlib.sha512(b"nonce and key").digest()

@@ -14,9 +14,9 @@ from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE
 from guest_owner.kbs.references import References, ReferenceSet, RegisteredRoot
 from guest_owner.kbs.requirements import parse_requirements
 from guest_owner.kbs.svsm_requests import make_svsm_request, open_svsm_secrets
-from tests.fakes.snp import Chain, FakeSnp, der_of
-from tests.fakes.svsm import VTPM, Svsm
-from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.fakes.platforms.snp import Chain, FakeSnp, der_of
+from tests.fakes.platforms.svsm import VTPM, Svsm
+from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.values import booted_tpm, initdata, reference_set
 

@@ -20,7 +20,7 @@ from guest_owner.kbs.files import (
     write_atomically,
     write_new,
 )
-from tests.fakes.disk_log import log_disk
+from tests.fakes.machine.disk_log import log_disk
 
 
 def reason_of(caught: pytest.ExceptionInfo[CcinitError]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from guest_owner.kbs.store import EMPTY_POLICY, MAX_RESOURCE_BYTES, Store
-from tests.fakes.disk_log import log_disk
+from tests.fakes.machine.disk_log import log_disk
 from tests.unit.guest_owner.kbs.values import reason_of
 
 URI = ResourceUri("ccinit", "shop", "key")

@@ -8,7 +8,7 @@ from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.references import encode_reference_set
 from guest_owner.kbs.rvps import encode_references, parse_rvps_message
 from guest_owner.trustee.export import rvps_message
-from tests.fakes.documents import CONFIG, POD
+from tests.fakes.documents.guest import CONFIG, POD
 from tests.unit.guest_owner.kbs.values import booted_tpm, reference_set
 
 IMAGE = reference_set()

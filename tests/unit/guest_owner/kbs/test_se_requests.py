@@ -21,8 +21,8 @@ from guest_owner.kbs.se_requests import (
     read_host_key,
 )
 from guest_owner.kbs.store import Store
-from tests.fakes.snp import der_of
-from tests.fakes.ultravisor import HEADER, Ultravisor, host_key_document, host_key_pem
+from tests.fakes.platforms.snp import der_of
+from tests.fakes.platforms.ultravisor import HEADER, Ultravisor, host_key_document, host_key_pem
 from tests.unit.guest_owner.kbs.se_values import (
     SEALING_KEY,
     machine_root,

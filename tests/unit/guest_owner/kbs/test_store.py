@@ -21,10 +21,10 @@ from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import Profile
 from guest_owner.kbs.store import Store
-from tests.fakes.documents import CONFIG, POD
-from tests.fakes.tls_server import make_authority
-from tests.fakes.tpm_quote import FakeTpm, rsa_key
-from tests.fakes.ultravisor import host_key_document
+from tests.fakes.documents.guest import CONFIG, POD
+from tests.fakes.network.tls_server import make_authority
+from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
+from tests.fakes.platforms.ultravisor import host_key_document
 from tests.unit.guest_owner.command_line import SM2_PUBLIC_KEY
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.values import reason_of, reference_set

@@ -24,7 +24,7 @@ from guest_owner.kbs.svsm_requests import (
     make_svsm_request,
     open_svsm_secrets,
 )
-from tests.fakes.tpm_quote import rsa_key
+from tests.fakes.platforms.tpm_quote import rsa_key
 from tests.unit.guest_owner.kbs.svsm_values import EK_NUMBER, SEALING_KEY, keys, svsm_references
 
 KEYS = keys()

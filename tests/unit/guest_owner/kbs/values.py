@@ -17,7 +17,7 @@ from guest_owner.kbs.references import (
     register_initdata,
 )
 from guest_owner.trustee.export import boot_values
-from tests.fakes.tpm_quote import FakeTpm, extend, rsa_key
+from tests.fakes.platforms.tpm_quote import FakeTpm, extend, rsa_key
 
 DOCUMENT = b'algorithm = "sha256"\nversion = "0.1.0"\n\n[data]\n'
 REPORT_DATA = hashlib.sha256(b"nonce and key").digest()

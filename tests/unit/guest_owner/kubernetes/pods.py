@@ -2,7 +2,7 @@
 
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from guest_owner.kubernetes.pod import convert_pod
-from tests.fakes.tls_server import make_authority
+from tests.fakes.network.tls_server import make_authority
 
 CA = make_authority().pem
 DIGEST = f"sha256:{'ab' * 32}"

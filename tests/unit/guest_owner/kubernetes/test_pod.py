@@ -10,7 +10,7 @@ from ccinit.formats.pod.container import ContainerKind, Mount, Resources, Restar
 from ccinit.formats.pod.seccomp import Seccomp
 from ccinit.formats.pod.share import Share
 from ccinit.formats.pod.volume import VolumeKind
-from tests.fakes.sealed_secrets import seal
+from tests.fakes.kbs.sealed_secrets import seal
 from tests.unit.guest_owner.command_line import error_of, run
 from tests.unit.guest_owner.kubernetes.pods import CA, DEFAULT, DIGEST, POD, convert
 

@@ -18,8 +18,8 @@ from guest_owner.trustee.export import (
     reference_values,
     resource_policy,
 )
-from tests.fakes.tpm_quote import FakeTpm, rsa_key
-from tests.fakes.trustee import Trustee
+from tests.fakes.kbs.trustee import Trustee
+from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
 from tests.unit.guest_owner.kbs.values import (
     boot_of,
     booted_tpm,

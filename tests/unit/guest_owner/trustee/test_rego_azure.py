@@ -14,8 +14,8 @@ from guest_owner.kbs.measurements.image import Boot
 from guest_owner.kbs.policy import parse_policy
 from guest_owner.kbs.verifiers import azure
 from guest_owner.trustee.export import appraisal_policy, reference_values, resource_policy
-from tests.fakes.azure import PARAVISOR
-from tests.fakes.trustee import Trustee
+from tests.fakes.kbs.trustee import Trustee
+from tests.fakes.platforms.azure import PARAVISOR
 from tests.unit.guest_owner.kbs.values import DOCUMENT, reference_set, register, registers_of
 from tests.unit.guest_owner.kbs.verifiers.azure_values import azure_references, azure_vm
 

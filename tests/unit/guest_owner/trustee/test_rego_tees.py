@@ -16,8 +16,8 @@ from guest_owner.trustee.export import (
     reference_values,
     resource_policy,
 )
-from tests.fakes.tdx_boot import FakeBoot
-from tests.fakes.trustee import Trustee
+from tests.fakes.kbs.trustee import Trustee
+from tests.fakes.platforms.tdx_boot import FakeBoot
 from tests.unit.guest_owner.kbs.snp_values import HOST_DATA, booted_snp, snp_image, snp_references
 from tests.unit.guest_owner.kbs.snp_values import REPORT_DATA as SNP_REPORT_DATA
 from tests.unit.guest_owner.kbs.verifiers import tdx_values

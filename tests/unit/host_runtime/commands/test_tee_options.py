@@ -8,8 +8,8 @@ import pytest
 from ccinit.formats.initdata.document import encode_device_image
 from host_runtime.cli import main
 from host_runtime.machine.tee import SnpGuest, TdxGuest, plan_tee_object
-from tests.fakes.firmware import TDX_LIST_OFFSET, TDX_SECTIONS, FakeFirmware, tdx_list
-from tests.fakes.oci_bundles import make_document
+from tests.fakes.documents.oci_bundles import make_document
+from tests.fakes.platforms.firmware import TDX_LIST_OFFSET, TDX_SECTIONS, FakeFirmware, tdx_list
 
 INITDATA = make_document()
 SNP = SnpGuest(host_data=hashlib.sha256(INITDATA).digest(), cpu_model="EPYC-Milan")

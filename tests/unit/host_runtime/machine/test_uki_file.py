@@ -6,7 +6,7 @@ import pytest
 
 from ccinit.errors import ConfigError
 from host_runtime.machine.uki_file import require_uki
-from tests.fakes.pe_images import FakePe, kernel_image, uki_image
+from tests.fakes.published.pe_images import FakePe, kernel_image, uki_image
 
 KERNEL = kernel_image()
 LINUX = KERNEL[:0x202] + b"HdrS" + KERNEL[0x206:]

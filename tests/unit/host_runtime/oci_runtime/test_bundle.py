@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.errors import CcinitError, LimitExceededError
 from host_runtime.oci_runtime.bundle import MAX_CONFIG_BYTES, parse_bundle
-from tests.fakes.oci_bundles import podman_config
+from tests.fakes.documents.oci_bundles import podman_config
 
 
 def encode(config: dict[str, Any]) -> bytes:

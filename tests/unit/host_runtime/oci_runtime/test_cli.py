@@ -11,7 +11,7 @@ from host_runtime.oci_runtime.cli import REFUSED, main
 from host_runtime.oci_runtime.container_state import ContainerRecord
 from host_runtime.oci_runtime.container_store import ContainerStore
 from host_runtime.oci_runtime.signals import STOP_ANNOTATION
-from tests.fakes.oci_bundles import (
+from tests.fakes.documents.oci_bundles import (
     INITDATA,
     encode_annotation,
     make_document,

@@ -12,8 +12,13 @@ from ccinit.formats.initdata.document import HEADER_BYTES, decompress_document, 
 from host_runtime.oci_runtime.container_disks import MadeDisks, make_disks
 from host_runtime.oci_runtime.guest_choice import choose_guest
 from host_runtime.oci_runtime.operator_config import parse_operator_config
-from tests.fakes.documents import POD
-from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document, operator_toml
+from tests.fakes.documents.guest import POD
+from tests.fakes.documents.oci_bundles import (
+    INITDATA,
+    encode_annotation,
+    make_document,
+    operator_toml,
+)
 
 DOCUMENT = make_document()
 

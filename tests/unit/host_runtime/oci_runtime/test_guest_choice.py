@@ -13,8 +13,13 @@ from host_runtime.oci_runtime.guest_choice import (
     read_scratch_sizes,
 )
 from host_runtime.oci_runtime.operator_config import Choice, OperatorConfig, parse_operator_config
-from tests.fakes.documents import FULL_POD, VERITY
-from tests.fakes.oci_bundles import INITDATA, encode_annotation, make_document, operator_toml
+from tests.fakes.documents.guest import FULL_POD, VERITY
+from tests.fakes.documents.oci_bundles import (
+    INITDATA,
+    encode_annotation,
+    make_document,
+    operator_toml,
+)
 
 DOCUMENT = make_document()
 TEXT = encode_annotation(DOCUMENT)

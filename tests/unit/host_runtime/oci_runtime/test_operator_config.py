@@ -4,7 +4,7 @@ import pytest
 
 from ccinit.errors import CcinitError
 from host_runtime.oci_runtime.operator_config import Choice, parse_operator_config
-from tests.fakes.oci_bundles import operator_toml
+from tests.fakes.documents.oci_bundles import operator_toml
 
 
 def test_file_is_read() -> None:

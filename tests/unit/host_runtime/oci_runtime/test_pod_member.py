@@ -5,8 +5,8 @@ import pytest
 from ccinit.errors import CcinitError
 from host_runtime.oci_runtime.guest_choice import COCO_INITDATA
 from host_runtime.oci_runtime.pod_member import require_member, require_same_guest
-from tests.fakes.documents import POD
-from tests.fakes.oci_bundles import INITDATA, make_document
+from tests.fakes.documents.guest import POD
+from tests.fakes.documents.oci_bundles import INITDATA, make_document
 
 FIRST = """
 [[container]]

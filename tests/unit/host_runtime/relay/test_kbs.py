@@ -9,7 +9,7 @@ import pytest
 
 from ccinit.errors import ConfigError
 from host_runtime.relay.kbs import KbsAddress, guest_path, main, parse_address, serve
-from tests.fakes.busy_listener import BusyListener
+from tests.fakes.network.busy_listener import BusyListener
 
 
 @pytest.mark.parametrize(

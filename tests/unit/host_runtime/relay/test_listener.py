@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from host_runtime.relay.listener import accept_all, serve_apart
-from tests.fakes.busy_listener import BusyListener
+from tests.fakes.network.busy_listener import BusyListener
 
 
 def test_trouble_is_told_once_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import pytest
 from ccinit.errors import CcinitError, FormatError, LimitExceededError
 from measured_boot.cli import main
 from measured_boot.command_line.files import read_capped, read_text_capped, reading, write_whole
-from tests.fakes.built_image import write_built_image
-from tests.fakes.disk_log import log_disk
+from tests.fakes.machine.disk_log import log_disk
+from tests.fakes.published.built_image import write_built_image
 
 ENDLESS = "/dev/zero"
 SNP = "ccinit-prod.json --platform snp_direct_qemu-10"

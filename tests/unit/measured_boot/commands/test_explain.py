@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from measured_boot.cli import main
-from tests.fakes.built_image import write_built_image
+from tests.fakes.published.built_image import write_built_image
 
 
 def test_explain_prints_the_chain_and_draws_it(

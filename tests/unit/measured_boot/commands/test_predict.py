@@ -13,8 +13,8 @@ from measured_boot.cli import main
 from measured_boot.image_files import read_reported
 from measured_boot.platforms import Boot, find_named_platform
 from measured_boot.prediction import Machine, predict, predict_launch
-from tests.fakes.built_image import write_built_image
-from tests.fakes.firmware import FakeFirmware, fake_svsm
+from tests.fakes.platforms.firmware import FakeFirmware, fake_svsm
+from tests.fakes.published.built_image import write_built_image
 
 SNP = "snp_direct_qemu-10"
 SVSM = "snp-svsm_stub-257.13_qemu-8.0-svsm"

@@ -9,8 +9,8 @@ from measured_boot.commands import replay as replay_command
 from measured_boot.commands.replay import parse_quote
 from measured_boot.prediction import UkiBoot, predict, predict_launch
 from measured_boot.published.reference_values import encode_launches, reference_values
-from tests.fakes.event_logs import log_header
-from tests.fakes.pe_images import uki_image
+from tests.fakes.platforms.event_logs import log_header
+from tests.fakes.published.pe_images import uki_image
 from tests.unit.measured_boot.test_event_log import (
     cc_log_of_prediction,
     event,

@@ -12,8 +12,8 @@ from ccinit.errors import FormatError
 from measured_boot.cli import main
 from measured_boot.commands.verify import ENVELOPE, verify_folder
 from measured_boot.published.dsse import IN_TOTO, sign_envelope
-from tests.fakes.publications import KEY, write_publication
-from tests.fakes.unsupported_keys import PUBLIC_PEM
+from tests.fakes.kbs.unsupported_keys import PUBLIC_PEM
+from tests.fakes.published.publications import KEY, write_publication
 
 ABOVE_THE_FOLDER = json.dumps(
     {

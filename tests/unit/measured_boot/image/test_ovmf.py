@@ -6,7 +6,7 @@ import pytest
 from ccinit.errors import FormatError, LimitExceededError
 from measured_boot.image import ovmf
 from measured_boot.image.ovmf import parse_footer_table, read_offset_from_end, require_inside
-from tests.fakes.firmware import HASH_AREA, RESET_BLOCK, SEV_METADATA, FakeFirmware, entry
+from tests.fakes.platforms.firmware import HASH_AREA, RESET_BLOCK, SEV_METADATA, FakeFirmware, entry
 
 GOOD = FakeFirmware().to_bytes()
 OTHER = UUID("00112233-4455-6677-8899-aabbccddeeff")

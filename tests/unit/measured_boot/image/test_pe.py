@@ -7,7 +7,7 @@ import pytest
 from ccinit.errors import FormatError, LimitExceededError
 from measured_boot.image import pe
 from measured_boot.image.pe import PeImage, parse_pe
-from tests.fakes.pe_images import (
+from tests.fakes.published.pe_images import (
     HEADER,
     OPTIONAL,
     SECURITY_ENTRY,

@@ -2,7 +2,7 @@ import cbor2
 
 from measured_boot.prediction import DirectKernelBoot, UkiBoot, predict, predict_launch
 from measured_boot.published.corim import encode_corim
-from tests.fakes.pe_images import kernel_image, uki_image
+from tests.fakes.published.pe_images import kernel_image, uki_image
 
 UKI = UkiBoot(uki=uki_image())
 DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"i", command_line="quiet oops=panic")

@@ -6,8 +6,8 @@ from measured_boot.prediction import (
     predict_launch,
 )
 from measured_boot.published.measurements import describe, describe_events, name_registers
-from tests.fakes.firmware import FakeFirmware
-from tests.fakes.pe_images import kernel_image, uki_image
+from tests.fakes.platforms.firmware import FakeFirmware
+from tests.fakes.published.pe_images import kernel_image, uki_image
 
 DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"initrd", command_line="quiet")
 SNP = predict_launch(

@@ -22,8 +22,8 @@ from measured_boot.published.reference_values import (
     profile_of,
     reference_values,
 )
-from tests.fakes.firmware import FakeFirmware, fake_svsm
-from tests.fakes.pe_images import kernel_image, uki_image
+from tests.fakes.platforms.firmware import FakeFirmware, fake_svsm
+from tests.fakes.published.pe_images import kernel_image, uki_image
 
 DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"initrd", command_line="quiet oops=panic")
 

@@ -15,8 +15,8 @@ from measured_boot.prediction import (
 from measured_boot.published.rvps import encode_message, name_values
 from measured_boot.tpm.boot_events import EXITS
 from measured_boot.tpm.pcr import ZERO_PCR
-from tests.fakes.firmware import FakeFirmware, fake_svsm
-from tests.fakes.pe_images import kernel_image, uki_image
+from tests.fakes.platforms.firmware import FakeFirmware, fake_svsm
+from tests.fakes.published.pe_images import kernel_image, uki_image
 
 UKI = UkiBoot(uki=uki_image())
 DIRECT = DirectKernelBoot(kernel=kernel_image(), initrd=b"i", command_line="quiet oops=panic")

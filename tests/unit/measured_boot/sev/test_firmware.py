@@ -4,7 +4,7 @@ import pytest
 
 from ccinit.errors import FormatError
 from measured_boot.sev.firmware import PageKind, SpecialPages, parse_sev_firmware
-from tests.fakes.firmware import (
+from tests.fakes.platforms.firmware import (
     HASH_AREA,
     RESET_BLOCK,
     SEV_LIST_OFFSET,

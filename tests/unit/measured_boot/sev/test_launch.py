@@ -17,7 +17,7 @@ from measured_boot.sev.launch import (
     sev_launch_digest,
     snp_launch_digest,
 )
-from tests.fakes.firmware import KERNEL_HASHES, SNP_PAGES, FakeFirmware
+from tests.fakes.platforms.firmware import KERNEL_HASHES, SNP_PAGES, FakeFirmware
 
 KERNEL, INITRD, LINE = b"kernel" * 1000, b"initrd" * 999, "quiet oops=panic"
 HASHES = hash_kernel_files(KERNEL, INITRD, LINE)

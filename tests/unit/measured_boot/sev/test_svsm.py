@@ -11,7 +11,7 @@ from measured_boot.sev.cpu_models import find_signature
 from measured_boot.sev.firmware import parse_sev_firmware
 from measured_boot.sev.launch import Processors
 from measured_boot.sev.svsm import parse_svsm, svsm_launch_digest
-from tests.fakes.firmware import (
+from tests.fakes.platforms.firmware import (
     CALLING_AREA,
     CPUID,
     KERNEL_HASHES,

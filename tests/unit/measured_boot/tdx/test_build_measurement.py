@@ -5,7 +5,7 @@ import pytest
 
 from measured_boot.tdx.build_measurement import measure_build
 from measured_boot.tdx.firmware import TdxSection, parse_tdx_sections
-from tests.fakes.firmware import TDX_LIST_OFFSET, TDX_SECTIONS, FakeFirmware, tdx_list
+from tests.fakes.platforms.firmware import TDX_LIST_OFFSET, TDX_SECTIONS, FakeFirmware, tdx_list
 
 SECTIONS = parse_tdx_sections(
     FakeFirmware(lists={TDX_LIST_OFFSET: tdx_list(TDX_SECTIONS)}).to_bytes()

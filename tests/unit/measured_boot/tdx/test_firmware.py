@@ -4,7 +4,7 @@ import pytest
 
 from ccinit.errors import ConfigError, FormatError
 from measured_boot.tdx.firmware import TdxSection, parse_tdx_sections
-from tests.fakes.firmware import (
+from tests.fakes.platforms.firmware import (
     TDX_LIST_OFFSET,
     TDX_METADATA,
     TDX_SECTIONS,

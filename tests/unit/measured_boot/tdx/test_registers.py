@@ -15,7 +15,7 @@ from measured_boot.tpm.boot_events import EXITS
 from measured_boot.tpm.direct_boot import predict_direct_boot
 from measured_boot.tpm.pcr import Event, EventKind, digest_of
 from measured_boot.tpm.stub import predict_uki
-from tests.fakes.pe_images import kernel_image, uki_image
+from tests.fakes.published.pe_images import kernel_image, uki_image
 
 VECTORS = Path("tests/vectors/measured_boot")
 KERNEL = parse_pe(kernel_image())

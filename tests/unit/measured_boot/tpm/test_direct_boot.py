@@ -7,7 +7,7 @@ from ccinit.errors import FormatError
 from measured_boot.image.pe import parse_pe
 from measured_boot.tpm.direct_boot import predict_direct_boot
 from measured_boot.tpm.pcr import ZERO_PCR, digest_of, replay_events
-from tests.fakes.pe_images import FakePe, kernel_image, uki_sections
+from tests.fakes.published.pe_images import FakePe, kernel_image, uki_sections
 
 RECORDED = json.loads(Path("tests/vectors/measured_boot/direct.json").read_text())
 KERNEL = parse_pe(kernel_image())

@@ -9,7 +9,13 @@ from ccinit.errors import FormatError
 from measured_boot.image.pe import PeImage, parse_pe
 from measured_boot.tpm.pcr import digest_of, replay
 from measured_boot.tpm.stub import command_line, initrd_pieces, predict_uki, stub_version
-from tests.fakes.pe_images import STUB_MARK, STUB_VERSION, kernel_image, uki_image, uki_sections
+from tests.fakes.published.pe_images import (
+    STUB_MARK,
+    STUB_VERSION,
+    kernel_image,
+    uki_image,
+    uki_sections,
+)
 
 VECTORS = Path("tests/vectors/measured_boot")
 LONG = (".linux", ".initrd")

@@ -26,7 +26,7 @@ from rootfs_builder.container_image.kbs_admin import KbsAdmin
 from rootfs_builder.container_image.layer_encryption import KbsRecipient
 from rootfs_builder.container_image.oci_layout import open_layout, read_blob
 from rootfs_builder.tools_tree import ToolsTree
-from tests.fakes.unsupported_keys import PRIVATE_PEM, PUBLIC_PEM
+from tests.fakes.kbs.unsupported_keys import PRIVATE_PEM, PUBLIC_PEM
 from tests.unit.rootfs_builder.container_image.command_line import CALLS, manifest, refusal, run
 
 URI = "kbs:///ccinit/demo/image-key-web"

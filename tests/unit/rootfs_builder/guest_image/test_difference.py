@@ -10,8 +10,8 @@ import pytest
 from ccinit.errors import ConfigError
 from measured_boot.image.cpio import regular_file
 from rootfs_builder.guest_image.difference import explain_bytes, explain_file, explain_folders
-from tests.fakes.erofs_images import erofs_image, open_erofs
-from tests.fakes.pe_images import FakePe
+from tests.fakes.published.erofs_images import erofs_image, open_erofs
+from tests.fakes.published.pe_images import FakePe
 from tests.unit.rootfs_builder.guest_image.image_parts import disk, initrd
 
 FILES = {"usr/bin/crun": "755:elf", "usr/lib/ccinit/main.pyc": "0123456789abcdefCODE"}

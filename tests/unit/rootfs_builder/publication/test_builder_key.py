@@ -11,7 +11,7 @@ from measured_boot.command_line.files import write_whole
 from rootfs_builder import key_file
 from rootfs_builder.progress import Progress
 from rootfs_builder.publication.builder_key import open_builder_key
-from tests.fakes.unsupported_keys import PRIVATE_PEM
+from tests.fakes.kbs.unsupported_keys import PRIVATE_PEM
 
 PROGRESS = Progress(name="test")
 

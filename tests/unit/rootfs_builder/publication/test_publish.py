@@ -13,8 +13,8 @@ from measured_boot.platforms import Boot
 from measured_boot.prediction import predict
 from measured_boot.published.dsse import IN_TOTO, key_id, verify_envelope
 from rootfs_builder.publication.publish import publish
-from tests.fakes.built_image import write_built_image
-from tests.fakes.publications import KEY, LOCK, WHEELS, write_publication
+from tests.fakes.published.built_image import write_built_image
+from tests.fakes.published.publications import KEY, LOCK, WHEELS, write_publication
 
 SIGNED = {"provenance.dsse.json", "builder.pub"}
 BESIDE = {

@@ -14,8 +14,8 @@ from ccinit.errors import CcinitError
 from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee
 from ccinit.kernel import tsm
 from ccinit.kernel.tsm import open_report_entry
-from tests.fakes.cca import FakeRealm
-from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs
+from tests.fakes.platforms.cca import FakeRealm
+from tests.fakes.platforms.configfs_tsm import DIRECTORY, FakeConfigfs
 
 REPORT_DATA = ReportData(bytes(range(64)))
 REQUEST = EvidenceRequest(tee=Tee.CCA, report_data=REPORT_DATA)

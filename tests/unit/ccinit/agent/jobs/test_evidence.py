@@ -26,8 +26,8 @@ from ccinit.formats.evidence.tee import (
 from ccinit.kernel import tsm
 from ccinit.kernel.tsm import TsmReport, open_report_entry
 from ccinit.measure.register import EVENT_REGISTERS
-from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs
-from tests.fakes.snp import FakeSnp
+from tests.fakes.platforms.configfs_tsm import DIRECTORY, FakeConfigfs
+from tests.fakes.platforms.snp import FakeSnp
 
 DETECTED = {row.tee for row in TABLE if row.tee} | {tee for row in TABLE for tee in row.asked}
 ATTESTED = {tee for tee in DETECTED if not is_judged_at_launch(tee)}

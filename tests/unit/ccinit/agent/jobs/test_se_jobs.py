@@ -15,7 +15,7 @@ from ccinit.formats.encoding.strict_json import parse_json
 from ccinit.formats.evidence.se import encode_se_request, parse_se_evidence
 from ccinit.formats.evidence.tee import Tee
 from ccinit.values import replace
-from tests.fakes.ultravisor import FD, Ultravisor
+from tests.fakes.platforms.ultravisor import FD, Ultravisor
 from tests.unit.guest_owner.kbs.se_values import se_request
 
 REPORT_DATA = bytes(range(64))

@@ -7,8 +7,8 @@ from ccinit.agent.jobs.sealed_secrets import verify_names
 from ccinit.agent.phases.attestation import plan_resources
 from ccinit.errors import VerificationError
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
-from tests.fakes.documents import FULL_POD
-from tests.fakes.sealed_secrets import KEY_URI, jwk, seal
+from tests.fakes.documents.guest import FULL_POD
+from tests.fakes.kbs.sealed_secrets import KEY_URI, jwk, seal
 
 PLAIN = "kbs:///ccinit/demo/file-token"
 

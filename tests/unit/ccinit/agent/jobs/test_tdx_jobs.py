@@ -16,10 +16,10 @@ from ccinit.formats.tcg.aael import AaelEvent
 from ccinit.formats.tcg.event_log import Algorithm, encode_event, parse_event_log
 from ccinit.kernel import tsm
 from ccinit.kernel.tsm import open_report_entry
-from tests.fakes.configfs_tsm import DIRECTORY, FakeConfigfs
-from tests.fakes.tdx_boot import FakeBoot
-from tests.fakes.tdx_device import td_report
-from tests.fakes.tdx_quote import FakeTdx, measurement
+from tests.fakes.platforms.configfs_tsm import DIRECTORY, FakeConfigfs
+from tests.fakes.platforms.tdx_boot import FakeBoot
+from tests.fakes.platforms.tdx_device import td_report
+from tests.fakes.platforms.tdx_quote import FakeTdx, measurement
 
 REPORT_DATA = ReportData(bytes(range(64)))
 DIGEST = measurement("document")

@@ -32,8 +32,8 @@ from ccinit.formats.kbs.tls_identity import ExpectedIdentity
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, Turn
 from ccinit.kernel.task import sleep
-from tests.fakes.documents import FULL_POD
-from tests.fakes.measured_events import MeasuredEvents
+from tests.fakes.documents.guest import FULL_POD
+from tests.fakes.platforms.measured_events import MeasuredEvents
 
 
 def test_everything_that_the_manifest_names_is_wanted_and_policies_are_marked() -> None:

@@ -21,8 +21,8 @@ from ccinit.boot.configuration import (
 from ccinit.errors import ChildError, VerificationError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.kernel.block import BlockDevice
-from tests.fakes.coco_documents import document_of
-from tests.fakes.documents import CONFIG, POD
+from tests.fakes.documents.coco import document_of
+from tests.fakes.documents.guest import CONFIG, POD
 from tests.faults.plugin import FaultSeen
 
 DOCUMENT = document_of({"ccinit.toml": CONFIG, "pod.toml": POD})

@@ -25,9 +25,9 @@ from ccinit.pull.reception import Begin
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
 from ccinit.values import replace
-from tests.fakes.documents import FULL_POD
-from tests.fakes.registry import make_image
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.documents.guest import FULL_POD
+from tests.fakes.images.registry import make_image
+from tests.fakes.images.tars import Entry, make_tar
 from tests.unit.ccinit.pull.image_children import REQUEST, Children, Mounts
 
 TARS: Mapping[str, list[bytes]] = {

@@ -28,8 +28,8 @@ from ccinit.formats.kbs.launch_secret import verify_log_voucher
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.kernel.efi_secret import open_secrets, wipe_secrets
 from ccinit.kernel.event_loop import EventLoop
-from tests.fakes.documents import FULL_POD
-from tests.fakes.launch import (
+from tests.fakes.documents.guest import FULL_POD
+from tests.fakes.platforms.launch import (
     DATE,
     POLICY_KEY,
     PSK,
@@ -39,10 +39,10 @@ from tests.fakes.launch import (
     enveloped,
     guid_of,
 )
-from tests.fakes.launch import (
+from tests.fakes.platforms.launch import (
     POD as NAMES,
 )
-from tests.fakes.measured_events import MeasuredEvents
+from tests.fakes.platforms.measured_events import MeasuredEvents
 
 DOCUMENT = b"document"
 DIGEST = hashlib.sha256(DOCUMENT).digest()

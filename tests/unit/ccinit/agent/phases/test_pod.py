@@ -19,7 +19,7 @@ from ccinit.run.container import ContainerState, Life, StartOrder
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.secret import Secret
 from ccinit.values import replace
-from tests.fakes.containers import CONTAINER
+from tests.fakes.documents.containers import CONTAINER
 
 if TYPE_CHECKING:
     from ccinit.agent.guest import Guest

@@ -20,7 +20,7 @@ from ccinit.formats.pod.volume import VolumeKind
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.secret import Secret
 from ccinit.unlock.luks2 import VOLUME_KEY_FD, Luks2Reply, Luks2Request
-from tests.fakes.scarcity import count_descriptors, descriptors_left
+from tests.fakes.machine.scarcity import count_descriptors, descriptors_left
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

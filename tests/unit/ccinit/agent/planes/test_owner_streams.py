@@ -16,7 +16,7 @@ from ccinit.kernel.event_loop import Event, EventLoop, TaskGroup, deadline, read
 from ccinit.kernel.task import sleep
 from ccinit.owner.messages import Attach, Exec, Logs
 from ccinit.seal.recent import Entry, RecentEntries
-from tests.fakes.scarcity import count_descriptors, descriptors_left
+from tests.fakes.machine.scarcity import count_descriptors, descriptors_left
 
 if TYPE_CHECKING:
     from ccinit.agent.guest import Guest

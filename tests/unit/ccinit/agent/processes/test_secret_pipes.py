@@ -7,7 +7,7 @@ import pytest
 from ccinit.agent.processes.secret_pipes import MAX_PIPED_BYTES, close_all, open_secret_pipes
 from ccinit.errors import LimitExceededError
 from ccinit.secret import Secret
-from tests.fakes.scarcity import count_descriptors
+from tests.fakes.machine.scarcity import count_descriptors
 
 
 def test_each_pipe_holds_its_secret_and_then_ends() -> None:

@@ -15,7 +15,7 @@ from ccinit.attest.simulated.machine import (
 from ccinit.errors import ConfigError
 from ccinit.formats.evidence.tee import Tee, initdata_binding
 from rootfs_builder.file_list import read_listed
-from tests.fakes.platform_signs import FakeSigns
+from tests.fakes.platforms.platform_signs import FakeSigns
 
 ROOT = Path(__file__).parents[5]
 

@@ -18,8 +18,8 @@ from guest_owner.kbs.measurements.image import SnpMeasurements
 from guest_owner.kbs.references import Profile, References, ReferenceSet
 from guest_owner.kbs.roots import parse_certificates
 from guest_owner.kbs.verifiers.snp import verify_evidence
-from tests.fakes.platform_signs import FakeSigns
-from tests.fakes.snp import Chain
+from tests.fakes.platforms.platform_signs import FakeSigns
+from tests.fakes.platforms.snp import Chain
 from tests.unit.guest_owner.kbs.snp_values import snp_references
 from tests.unit.guest_owner.kbs.values import DOCUMENT
 

@@ -20,8 +20,8 @@ from guest_owner.kbs.requirements import parse_requirements
 from guest_owner.kbs.roots import parse_certificates
 from guest_owner.kbs.verifiers.tdx import verify_evidence
 from tests.demo.platforms import TDX
-from tests.fakes.platform_signs import FakeSigns
-from tests.fakes.tdx_quote import FakePck
+from tests.fakes.platforms.platform_signs import FakeSigns
+from tests.fakes.platforms.tdx_quote import FakePck
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import DOCUMENT
 
 REPORT_DATA = ReportData(bytes(range(64)))

@@ -18,7 +18,7 @@ from ccinit.formats.disk.luks2 import (
     seal_info,
     verify_seal,
 )
-from tests.fakes.luks2 import (
+from tests.fakes.machine.luks2 import (
     ADDITIONS,
     NULL_CIPHERS,
     REDIRECTIONS,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ccinit.errors import CcinitError, LimitExceededError
 from ccinit.formats.encoding.cbor import MAX_DEPTH, MAX_ITEMS, Tagged, parse_cbor
-from tests.fakes.cca import encode
+from tests.fakes.platforms.cca import encode
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.formats.evidence.cca_token import MAX_TOKEN_BYTES, encode_cca_evidence, parse_cca_token
-from tests.fakes.cca import FakeRealm, encode, sign1, tagged
+from tests.fakes.platforms.cca import FakeRealm, encode, sign1, tagged
 
 CHALLENGE = bytes(range(64))
 PERSONALIZATION = b"p" * 64

@@ -8,7 +8,7 @@ import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats.evidence.hcl_report import HardwareKind, parse_hcl_report
-from tests.fakes.azure import SNP, TDX, encode_claims, encode_report
+from tests.fakes.platforms.azure import SNP, TDX, encode_claims, encode_report
 
 MODULUS = bytes(range(255, -1, -1))
 USER_DATA = bytes(range(64))

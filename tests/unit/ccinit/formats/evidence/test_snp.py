@@ -14,7 +14,7 @@ from ccinit.formats.evidence.snp import (
     parse_certificate_table,
     parse_snp_evidence,
 )
-from tests.fakes.snp import ARK, ASK, VCEK, VLEK, FakeSnp, certificate_table
+from tests.fakes.platforms.snp import ARK, ASK, VCEK, VLEK, FakeSnp, certificate_table
 
 REPORT_DATA = bytes(range(64))
 # As kbs-types and the `sev` crate spell them.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ccinit.errors import FormatError
 from ccinit.formats.evidence.snp_report import FirmwareVersion, TcbVersion, parse_snp_report
 from ccinit.values import replace
-from tests.fakes.snp import FIELDS, FakeSnp, tcb, turin_tcb
+from tests.fakes.platforms.snp import FIELDS, FakeSnp, tcb, turin_tcb
 
 REPORT_DATA = bytes(range(64))
 

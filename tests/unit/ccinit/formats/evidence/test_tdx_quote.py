@@ -6,7 +6,7 @@ import pytest
 
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.evidence.tdx_quote import parse_qe_report, parse_tdx_quote
-from tests.fakes.tdx_quote import QE_SIGNER, VENDOR_INTEL, FakeTdx, measurement
+from tests.fakes.platforms.tdx_quote import QE_SIGNER, VENDOR_INTEL, FakeTdx, measurement
 
 REPORT_DATA = bytes(range(64))
 V4_BODY, V4_LENGTH = 48, 48 + 584

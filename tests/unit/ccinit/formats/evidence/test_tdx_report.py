@@ -6,8 +6,8 @@ import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats.evidence.tdx_report import parse_td_report, read_td_report_body
-from tests.fakes.tdx_device import td_report
-from tests.fakes.tdx_quote import FakeTdx, measurement
+from tests.fakes.platforms.tdx_device import td_report
+from tests.fakes.platforms.tdx_quote import FakeTdx, measurement
 
 DOMAIN = FakeTdx(
     mrconfigid=measurement("document"), rtmrs=[measurement(f"rtmr {index}") for index in range(4)]

@@ -7,7 +7,7 @@ from ccinit.formats.initdata.coco_config import CocoSettings, parse_coco_setting
 from ccinit.formats.initdata.guest_config import KbsAddress
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.manifest import ImageDefaults
-from tests.fakes.coco_documents import AA, CDH, CERTIFICATE, IMAGE, KBC, REGISTRY_ROOTS, URL
+from tests.fakes.documents.coco import AA, CDH, CERTIFICATE, IMAGE, KBC, REGISTRY_ROOTS, URL
 
 IMAGES = ImageDefaults(
     policy=parse_resource_uri("kbs:///default/security-policy/test"),

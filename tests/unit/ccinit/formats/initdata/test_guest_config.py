@@ -15,7 +15,7 @@ from ccinit.formats.initdata.guest_config import (
     parse_guest_config,
 )
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
-from tests.fakes.documents import CONFIG, LOG_KEY
+from tests.fakes.documents.guest import CONFIG, LOG_KEY
 
 
 def test_guest_config_smallest_form_takes_the_defaults() -> None:

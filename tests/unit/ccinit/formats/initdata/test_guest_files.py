@@ -5,7 +5,7 @@ import pytest
 from ccinit.errors import FormatError
 from ccinit.formats.initdata.document import Initdata
 from ccinit.formats.initdata.guest_files import parse_guest_files
-from tests.fakes.coco_documents import (
+from tests.fakes.documents.coco import (
     AA,
     BARE_CONFIG,
     BARE_POD,
@@ -16,7 +16,7 @@ from tests.fakes.coco_documents import (
     NAMES_KBS,
     WHOLE_POD,
 )
-from tests.fakes.documents import CONFIG, POD
+from tests.fakes.documents.guest import CONFIG, POD
 
 
 def told(config: str, pod: str, aa: str | None = None, cdh: str | None = None) -> Initdata:

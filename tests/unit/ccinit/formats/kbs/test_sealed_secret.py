@@ -7,7 +7,7 @@ import pytest
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.strict_json import encode_base64url
 from ccinit.formats.kbs.sealed_secret import parse_sealed_secret
-from tests.fakes.sealed_secrets import HEADER, KEY_URI, PAYLOAD, part, seal
+from tests.fakes.kbs.sealed_secrets import HEADER, KEY_URI, PAYLOAD, part, seal
 
 WHERE = "secret"
 

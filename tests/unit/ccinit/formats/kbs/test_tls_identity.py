@@ -11,7 +11,7 @@ from ccinit.formats.kbs.tls_identity import (
     parse_tls_identity,
 )
 from ccinit.values import frozen
-from tests.fakes.tls_server import Authority, make_authority
+from tests.fakes.network.tls_server import Authority, make_authority
 
 KEY = "-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n"
 LEAF = "-----BEGIN CERTIFICATE-----\nbGVh\nZg==\n-----END CERTIFICATE-----\n"

@@ -13,7 +13,7 @@ from ccinit.formats.oci.artifact import (
     referrers_tag,
     signature_tag,
 )
-from tests.fakes.registry import descriptor, digest_of
+from tests.fakes.images.registry import descriptor, digest_of
 
 HEX = "0123456789abcdef" * 4
 BLOB = b"payload"

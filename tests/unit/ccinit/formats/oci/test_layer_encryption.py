@@ -21,7 +21,7 @@ from ccinit.formats.oci.layer_encryption import (
     parse_private_options,
     split_keys,
 )
-from tests.fakes.encrypted_image import (
+from tests.fakes.images.encrypted_image import (
     KEY,
     KID,
     NONCE,

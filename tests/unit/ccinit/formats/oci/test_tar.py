@@ -13,7 +13,7 @@ from ccinit.formats.oci.tar import (
     parse_pax,
 )
 from ccinit.formats.oci.tar_path import normal_path
-from tests.fakes.tars import Entry, encode, header, long_name, record
+from tests.fakes.images.tars import Entry, encode, header, long_name, record
 
 
 def read(data: bytes) -> TarEntry:

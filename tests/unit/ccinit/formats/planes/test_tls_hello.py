@@ -6,7 +6,7 @@ import pytest
 
 from ccinit.errors import FormatError
 from ccinit.formats.planes.tls_hello import X25519MLKEM768, group_name, selected_group
-from tests.fakes.tls_server import make_authority, server_context
+from tests.fakes.network.tls_server import make_authority, server_context
 
 
 def first_flight(curve: str | None = None) -> bytes:

@@ -12,7 +12,7 @@ from ccinit.formats.pod.manifest import OnStorageError, PodManifest, parse_pod_m
 from ccinit.formats.pod.probe import Probe
 from ccinit.formats.pod.share import Share
 from ccinit.formats.pod.volume import RollbackAnchor, ScratchProfile, VolumeFormat, VolumeKind
-from tests.fakes.documents import FULL_POD, VERITY
+from tests.fakes.documents.guest import FULL_POD, VERITY
 
 
 def test_pod_manifest_whole_schema_is_read() -> None:

@@ -7,7 +7,7 @@ from ccinit.formats.encoding import wire
 from ccinit.formats.pod.manifest import PodManifest, parse_pod_manifest
 from ccinit.formats.pod.seccomp import Seccomp
 from ccinit.formats.pod.system_calls import FILTERED, FORBIDDEN, KNOWN
-from tests.fakes.documents import FULL_POD
+from tests.fakes.documents.guest import FULL_POD
 
 PLACE = '[container.seccomp]\ndeny = ["chroot"]\n'
 

@@ -6,7 +6,7 @@ from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.tcg.aael import AaelEvent, parse_aael_event
 from ccinit.formats.tcg.event_log import Algorithm, LoggedEvent, encode_event
 from ccinit.values import replace
-from tests.fakes.event_logs import SHA384, log_event
+from tests.fakes.platforms.event_logs import SHA384, log_event
 
 EVENT = AaelEvent(domain="domain", operation="operation", content="content")
 TAGGED = bytes.fromhex("4c45414118000000") + b"domain operation content"

@@ -16,7 +16,7 @@ from ccinit.formats.tcg.event_log import (
     parse_event_log,
     replay,
 )
-from tests.fakes.event_logs import SHA1, SHA256, SHA384, log_event, log_header
+from tests.fakes.platforms.event_logs import SHA1, SHA256, SHA384, log_event, log_header
 
 
 def event(register: int, digest: bytes, kind: int = 0xD, data: bytes = b"text") -> bytes:

@@ -8,8 +8,13 @@ import pytest
 from ccinit.errors import FormatError, PeerError
 from ccinit.formats.tcg.tpm2 import ALL_SHA256_PCRS, parse_tpms_attest
 from ccinit.formats.tcg.tpm_commands import TpmCommands
-from tests.fakes.tpm_device import AK_HANDLE, SimulatedDevice, SimulatedTpm, scripted_device
-from tests.fakes.tpm_quote import FakeTpm, rsa_key
+from tests.fakes.platforms.tpm_device import (
+    AK_HANDLE,
+    SimulatedDevice,
+    SimulatedTpm,
+    scripted_device,
+)
+from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
 
 
 def simulated() -> SimulatedDevice:

@@ -14,8 +14,8 @@ from ccinit.pull.layers.stream import SINK, SOURCE
 from ccinit.pull.messages.layers import DecryptReply, DecryptRequest, EncryptedLayer
 from ccinit.secret import Secret
 from ccinit.values import replace
-from tests.fakes.encrypted_image import KEY, NONCE, ctr
-from tests.fakes.layer_pipes import LayerPipe
+from tests.fakes.images.encrypted_image import KEY, NONCE, ctr
+from tests.fakes.images.layer_pipes import LayerPipe
 
 LAYER_KEY = LayerKey(key=KEY, nonce=NONCE)
 CONTENT = b"content" * 300_000  # more than one chunk

@@ -13,9 +13,9 @@ from ccinit.pull.inspect import inspect_job
 from ccinit.pull.layers.stream import SINK, SOURCE
 from ccinit.pull.messages.layers import DecryptReply, DecryptRequest, InspectedImage, InspectRequest
 from ccinit.secret import Secret
-from tests.fakes.encrypted_image import KEY, NONCE, make_encrypted_image, seal
-from tests.fakes.layer_pipes import LayerPipe
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images.encrypted_image import KEY, NONCE, make_encrypted_image, seal
+from tests.fakes.images.layer_pipes import LayerPipe
+from tests.fakes.images.tars import Entry, make_tar
 
 TARS = [make_tar(Entry("a", b"x")), make_tar(Entry("b", b"yy"))]
 SEALED = seal(TARS[1])

@@ -20,7 +20,7 @@ from ccinit.formats.oci.layer_encryption import (
 from ccinit.pull.encryption.unwrap import load_private_key, unwrap_job
 from ccinit.pull.messages.layers import UnwrappedKey, UnwrapReply, UnwrapRequest, WrappedKey
 from ccinit.secret import Secret
-from tests.fakes.encrypted_image import (
+from tests.fakes.images.encrypted_image import (
     KEK,
     KEY,
     NONCE,

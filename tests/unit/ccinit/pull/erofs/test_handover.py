@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.pull.erofs.handover import give_directory, hand_over, share_directory
-from tests.fakes.scarcity import count_descriptors
+from tests.fakes.machine.scarcity import count_descriptors
 
 OURS = os.geteuid()
 

@@ -9,7 +9,7 @@ from ccinit.pull.layers.listing import Attributes, Listing
 from ccinit.pull.layers.tar_pass import LayerPass
 from ccinit.pull.layers.tree import TreeLimits, empty_merged_root
 from ccinit.pull.messages.layer_form import LayerForm
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images.tars import Entry, make_tar
 
 FILE = Attributes(0o644, 0, 0, 1_700_000_000)
 ROOT = Attributes(0o755, 0, 0, 0)

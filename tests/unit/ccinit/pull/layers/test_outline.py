@@ -8,7 +8,7 @@ import pytest
 from ccinit.pull.layers.tar_pass import LayerPass, lay_over
 from ccinit.pull.layers.tree import MergedDirectory, TreeLimits, empty_merged_root
 from ccinit.pull.messages.layer_form import LayerForm
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images.tars import Entry, make_tar
 
 LONG = "/".join(["long" * 20] * 4)
 NOTE = (("SCHILY.xattr.user.note", b"n"),)

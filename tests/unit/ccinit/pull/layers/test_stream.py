@@ -15,7 +15,7 @@ from ccinit.pull.layers.stream import (
     LayerWriter,
     open_pipe,
 )
-from tests.fakes.layer_pipes import LayerPipe
+from tests.fakes.images.layer_pipes import LayerPipe
 
 BIG = os.urandom(MAX_CHUNK_BYTES + 5)
 

@@ -13,7 +13,7 @@ from ccinit.pull.layers.listing import HOLDS_WHITEOUTS, OPAQUE, Attributes, List
 from ccinit.pull.layers.tar_pass import LayerPass, pass_layer
 from ccinit.pull.layers.tree import MergedDirectory, TreeLimits, empty_merged_root
 from ccinit.pull.messages.layers import PassedLayer
-from tests.fakes.tars import END, Entry, encode, header, long_name, make_tar, record
+from tests.fakes.images.tars import END, Entry, encode, header, long_name, make_tar, record
 
 TIME = 1_700_000_000
 DIRECTORY = Attributes(0o755, 0, 0, TIME)

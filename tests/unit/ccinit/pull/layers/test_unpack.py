@@ -11,7 +11,7 @@ from ccinit.formats.oci.compression import Compression
 from ccinit.pull.layers.stream import SINK, SOURCE
 from ccinit.pull.layers.unpack import unpack_job
 from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
-from tests.fakes.layer_pipes import LayerPipe
+from tests.fakes.images.layer_pipes import LayerPipe
 
 TARS = [b"a tar" * 500_000, b"", b"another" * 1000]
 PACKED = [gzip.compress(TARS[0]), b"", zstandard.ZstdCompressor().compress(TARS[2])]

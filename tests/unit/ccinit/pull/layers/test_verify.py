@@ -13,9 +13,9 @@ from ccinit.pull.layers.stream import SOURCE
 from ccinit.pull.layers.verify import layers_job
 from ccinit.pull.messages.layers import KeptTar, LayersRequest, OpenedTar, VerifiedLayers
 from ccinit.values import replace
-from tests.fakes.layer_pipes import LayerPipe
-from tests.fakes.registry import make_image
-from tests.fakes.tars import Entry, make_tar
+from tests.fakes.images.layer_pipes import LayerPipe
+from tests.fakes.images.registry import make_image
+from tests.fakes.images.tars import Entry, make_tar
 
 TARS = [
     make_tar(Entry("tmp", None, mode=0o1777), Entry("a", b"x")),

@@ -8,9 +8,17 @@ from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.pull.messages.fetch import AttachedManifest
 from ccinit.pull.registry.attachments import find_signatures
 from ccinit.pull.registry.client import Registry
-from tests.fakes import signatures as fake
-from tests.fakes.registry import FAST, FakeHttp, Waits, digest_of, make_image, make_index, reply
-from tests.fakes.signatures import Attachment, referrers_tag, signature_tag
+from tests.fakes.images import signatures as fake
+from tests.fakes.images.registry import (
+    FAST,
+    FakeHttp,
+    Waits,
+    digest_of,
+    make_image,
+    make_index,
+    reply,
+)
+from tests.fakes.images.signatures import Attachment, referrers_tag, signature_tag
 
 IMAGE = make_image([b"tar"])
 INDEX = make_index(IMAGE, platforms=[("linux", "amd64")])

@@ -8,7 +8,7 @@ from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.pull.registry.authentication import Credential
 from ccinit.pull.registry.client import Registry, RegistryLimits
 from ccinit.values import replace
-from tests.fakes.registry import FAST, FakeHttp, Waits, broken_after, make_image, reply
+from tests.fakes.images.registry import FAST, FakeHttp, Waits, broken_after, make_image, reply
 
 IMAGE = make_image([b"tar"])
 HOST = "registry.docker.example"

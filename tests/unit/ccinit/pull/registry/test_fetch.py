@@ -20,9 +20,9 @@ from ccinit.pull.messages.fetch import (
 from ccinit.pull.registry.client import Registry
 from ccinit.pull.registry.fetch import fetch_image
 from ccinit.secret import Secret
-from tests.fakes.encrypted_image import make_encrypted_image, seal
-from tests.fakes.layer_pipes import LayerPipe
-from tests.fakes.registry import (
+from tests.fakes.images.encrypted_image import make_encrypted_image, seal
+from tests.fakes.images.layer_pipes import LayerPipe
+from tests.fakes.images.registry import (
     FAST,
     FakeHttp,
     FakeImage,

@@ -17,9 +17,9 @@ from ccinit.pull.messages.fetch import (
     SignatureRequest,
 )
 from ccinit.pull.signature.judge import signature_job
-from tests.fakes import signatures as fake
-from tests.fakes.registry import make_image
-from tests.fakes.signatures import Attachment, b64, classic, classic_layer, payload_of
+from tests.fakes.images import signatures as fake
+from tests.fakes.images.registry import make_image
+from tests.fakes.images.signatures import Attachment, b64, classic, classic_layer, payload_of
 
 IMAGE = make_image([b"tar"])
 OTHER = make_image([b"other"])

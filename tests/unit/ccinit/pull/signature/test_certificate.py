@@ -12,8 +12,8 @@ from ccinit.pull.signature.certificate import (
     load_der_certificate,
     load_pem_certificates,
 )
-from tests.fakes.spoilt_certificates import pem, spoilt_certificates
-from tests.fakes.tls_server import make_authority
+from tests.fakes.documents.spoilt_certificates import pem, spoilt_certificates
+from tests.fakes.network.tls_server import make_authority
 
 DER = make_authority().certificate.public_bytes(Encoding.DER)
 

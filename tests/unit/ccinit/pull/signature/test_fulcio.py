@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ccinit.errors import VerificationError
 from ccinit.formats.signature.image_policy import Fulcio, KeySource
 from ccinit.pull.signature.fulcio import verify_certificate
-from tests.fakes import signatures as fake
+from tests.fakes.images import signatures as fake
 
 AUTHORITY = fake.Authority()
 KEY = ec.generate_private_key(ec.SECP256R1())

@@ -1,8 +1,8 @@
 """Which signatures an owner's policy accepts: each refusal with the reason of the check it meets.
 
-The signatures come from an encoder of their own (`tests.fakes.signatures`). R61 of the threats is
-the table's subject: missing, for another digest, for another name, by a certificate that was not
-yet or no longer good, under an empty policy, malformed.
+The signatures come from an encoder of their own (`tests.fakes.images.signatures`). R61 of the
+threats is the table's subject: missing, for another digest, for another name, by a certificate that
+was not yet or no longer good, under an empty policy, malformed.
 """
 
 from dataclasses import replace
@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from ccinit.errors import CcinitError
 from ccinit.formats.encoding.digest import parse_digest
 from ccinit.pull.messages.fetch import PolicyKey
-from tests.fakes import signatures as fake
-from tests.fakes.registry import digest_of, make_index
-from tests.fakes.signatures import Attachment, b64, classic, classic_layer
+from tests.fakes.images import signatures as fake
+from tests.fakes.images.registry import digest_of, make_index
+from tests.fakes.images.signatures import Attachment, b64, classic, classic_layer
 from tests.unit.ccinit.pull.signature.signature_request import (
     GOOD,
     IMAGE,

@@ -8,8 +8,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.fakes import signatures as fake
-from tests.fakes.signatures import NOW, Attachment, b64, classic, classic_layer
+from tests.fakes.images import signatures as fake
+from tests.fakes.images.signatures import NOW, Attachment, b64, classic, classic_layer
 from tests.unit.ccinit.pull.signature.signature_request import (
     CERTIFICATE,
     FULCIO,

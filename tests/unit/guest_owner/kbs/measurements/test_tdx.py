@@ -8,7 +8,7 @@ import pytest
 from ccinit.errors import FormatError
 from guest_owner.kbs.measurements.tdx import TdxMeasurements
 from guest_owner.kbs.references import encode_reference_set, parse_reference_set
-from tests.fakes.tdx_quote import measurement
+from tests.fakes.platforms.tdx_quote import measurement
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import tdx_reference
 
 REFERENCE = tdx_reference()

@@ -13,7 +13,7 @@ from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.passports.issuer import Issuer, parse_issuer
 from guest_owner.kbs.passports.key_set import parse_key_set
 from guest_owner.kbs.references import References
-from tests.fakes.attestation_tokens import (
+from tests.fakes.kbs.attestation_tokens import (
     AZURE,
     INTEL,
     Claims,
@@ -23,7 +23,7 @@ from tests.fakes.attestation_tokens import (
     intel_claims,
     intel_report_data,
 )
-from tests.fakes.tdx_quote import measurement, p256_key
+from tests.fakes.platforms.tdx_quote import measurement, p256_key
 from tests.unit.guest_owner.kbs.snp_values import booted_snp, snp_image
 from tests.unit.guest_owner.kbs.values import initdata
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import (

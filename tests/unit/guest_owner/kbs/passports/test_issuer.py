@@ -26,8 +26,8 @@ from guest_owner.kbs.passports.key_set import (
 )
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.token import ISSUER
-from tests.fakes.attestation_tokens import FakeIssuer, issuer_key
-from tests.fakes.tdx_quote import FakePck
+from tests.fakes.kbs.attestation_tokens import FakeIssuer, issuer_key
+from tests.fakes.platforms.tdx_quote import FakePck
 from tests.unit.guest_owner.command_line import error_of, run
 from tests.unit.guest_owner.kbs.passports.passport_values import (
     AZURE_SIGNER,

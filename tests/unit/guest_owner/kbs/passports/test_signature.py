@@ -15,7 +15,7 @@ from ccinit.formats.encoding.strict_json import encode_base64url
 from guest_owner.kbs.passports.issuer import Issuer
 from guest_owner.kbs.passports.key_set import Algorithm
 from guest_owner.kbs.passports.signature import MAX_PASSPORT_BYTES, name_issuer, verify_signature
-from tests.fakes.attestation_tokens import AZURE, Claims, FakeIssuer
+from tests.fakes.kbs.attestation_tokens import AZURE, Claims, FakeIssuer
 from tests.unit.guest_owner.kbs.passports.passport_values import (
     AZURE_SIGNER,
     INTEL_SIGNER,

@@ -3,9 +3,9 @@
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.references import References, ReferenceSet, RegisteredRoot
 from guest_owner.kbs.requirements import parse_requirements
-from tests.fakes.azure import PARAVISOR, AzureVm
-from tests.fakes.snp import Chain, FakeSnp
-from tests.fakes.tdx_quote import FakePck, FakeTdx
+from tests.fakes.platforms.azure import PARAVISOR, AzureVm
+from tests.fakes.platforms.snp import Chain, FakeSnp
+from tests.fakes.platforms.tdx_quote import FakePck, FakeTdx
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
 from tests.unit.guest_owner.kbs.values import booted_tpm, initdata, reference_set
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import REQUIREMENTS_TOML, root_of

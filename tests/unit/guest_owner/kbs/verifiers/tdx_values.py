@@ -18,8 +18,8 @@ from guest_owner.kbs.references import (
 )
 from guest_owner.kbs.tdx_requirements import TdxRequirements, TdxTcb
 from guest_owner.kbs.verifiers.tdx import verify_evidence
-from tests.fakes.tdx_boot import FakeBoot, image, replayed
-from tests.fakes.tdx_quote import FMSPC, QE_SIGNER, FakePck, FakeTdx, measurement
+from tests.fakes.platforms.tdx_boot import FakeBoot, image, replayed
+from tests.fakes.platforms.tdx_quote import FMSPC, QE_SIGNER, FakePck, FakeTdx, measurement
 
 DOCUMENT = b'algorithm = "sha384"\nversion = "0.1.0"\n\n[data]\n'
 DIGEST = hashlib.sha384(DOCUMENT).digest()

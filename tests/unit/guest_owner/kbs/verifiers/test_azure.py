@@ -15,10 +15,10 @@ from ccinit.formats.evidence.tpm import TpmEvidence
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.references import References
 from guest_owner.kbs.verifiers.table import verify_evidence
-from tests.fakes.azure import AzureVm
-from tests.fakes.snp import Chain, FakeSnp
-from tests.fakes.tdx_quote import FakePck, FakeTdx, measurement
-from tests.fakes.tpm_quote import rsa_key
+from tests.fakes.platforms.azure import AzureVm
+from tests.fakes.platforms.snp import Chain, FakeSnp
+from tests.fakes.platforms.tdx_quote import FakePck, FakeTdx, measurement
+from tests.fakes.platforms.tpm_quote import rsa_key
 from tests.unit.guest_owner.kbs.values import DOCUMENT, register
 from tests.unit.guest_owner.kbs.verifiers.azure_values import azure_references, azure_vm
 

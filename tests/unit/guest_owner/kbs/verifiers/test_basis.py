@@ -10,10 +10,10 @@ from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from guest_owner.kbs.references import References, RegisteredKey, RegisteredRoot
 from guest_owner.kbs.verifiers.table import VERIFIERS, verify_evidence
-from tests.fakes.snp import der_of
-from tests.fakes.tls_server import make_authority
-from tests.fakes.tpm_quote import FakeTpm, rsa_key
-from tests.fakes.ultravisor import Ultravisor
+from tests.fakes.network.tls_server import make_authority
+from tests.fakes.platforms.snp import der_of
+from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
+from tests.fakes.platforms.ultravisor import Ultravisor
 from tests.unit.guest_owner.kbs import se_values, snp_values, svsm_values, values
 from tests.unit.guest_owner.kbs.verifiers import azure_values, tdx_values
 

@@ -15,7 +15,7 @@ from guest_owner.kbs.devices import PROVING, Device
 from guest_owner.kbs.jwe import public_jwk
 from guest_owner.kbs.verifiers.devices import MAX_ADDITIONAL_BYTES, judge_devices
 from guest_owner.kbs.verifiers.table import verify_attestation
-from tests.fakes.tdx_quote import p256_key
+from tests.fakes.platforms.tdx_quote import p256_key
 from tests.unit.guest_owner.kbs.values import DOCUMENT, booted_tpm, reference_set, references
 
 NONCE = Nonce("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")

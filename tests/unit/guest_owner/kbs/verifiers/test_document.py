@@ -18,8 +18,8 @@ from guest_owner.kbs.references import (
 )
 from guest_owner.kbs.verifiers.document import NO_DOCUMENT, check_document, check_register
 from guest_owner.kbs.verifiers.table import VERIFIERS, verify_evidence
-from tests.fakes.tdx_boot import FakeBoot
-from tests.fakes.ultravisor import Ultravisor
+from tests.fakes.platforms.tdx_boot import FakeBoot
+from tests.fakes.platforms.ultravisor import Ultravisor
 from tests.unit.guest_owner.kbs.se_values import INITDATA as SE_DOCUMENT_DIGEST
 from tests.unit.guest_owner.kbs.se_values import measured, se_references, se_request
 from tests.unit.guest_owner.kbs.snp_values import booted_snp, snp_references

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ccinit.errors import FormatError
 from guest_owner.kbs.verifiers.pck import MAX_CERTIFICATES, load_chain, read_platform, verify_chain
-from tests.fakes.spoilt_certificates import pem, spoilt_certificates
-from tests.fakes.tdx_quote import FMSPC, FakePck, der, der_oid, p256_key
+from tests.fakes.documents.spoilt_certificates import pem, spoilt_certificates
+from tests.fakes.platforms.tdx_quote import FMSPC, FakePck, der, der_oid, p256_key
 
 PCK = FakePck()
 ROOT = PCK.root_certificate.public_bytes(Encoding.DER)

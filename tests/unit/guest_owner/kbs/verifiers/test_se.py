@@ -12,7 +12,7 @@ from ccinit.values import replace
 from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.references import References
 from guest_owner.kbs.verifiers.se import verify_evidence
-from tests.fakes.ultravisor import HEADER, Ultravisor
+from tests.fakes.platforms.ultravisor import HEADER, Ultravisor
 from tests.unit.guest_owner.kbs.se_values import (
     INITDATA,
     REPORT_DATA,

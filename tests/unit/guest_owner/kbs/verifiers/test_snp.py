@@ -18,7 +18,7 @@ from guest_owner.kbs.appraisal import AppraisedEvidence, EvidenceRefusedError
 from guest_owner.kbs.measurements.image import SnpMeasurements
 from guest_owner.kbs.references import References
 from guest_owner.kbs.verifiers.snp import verify_evidence
-from tests.fakes.snp import CHIP_ID, FIELDS, Chain, tcb, turin_tcb
+from tests.fakes.platforms.snp import CHIP_ID, FIELDS, Chain, tcb, turin_tcb
 from tests.unit.guest_owner.kbs.snp_values import (
     HOST_DATA,
     MEASUREMENT,

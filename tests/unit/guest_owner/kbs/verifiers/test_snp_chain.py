@@ -14,7 +14,7 @@ from ccinit.formats.evidence.snp_report import TcbVersion, parse_snp_report
 from guest_owner.kbs.requirements import SnpProduct
 from guest_owner.kbs.roots import parse_certificates
 from guest_owner.kbs.verifiers.snp_chain import EndorsementKey, verify_endorsement_key
-from tests.fakes.snp import CHIP_ID, OIDS, WEAK, Chain, FakeSnp, der_of, rsa_key
+from tests.fakes.platforms.snp import CHIP_ID, OIDS, WEAK, Chain, FakeSnp, der_of, rsa_key
 
 VECTORS = Path(__file__).parents[5] / "tests/vectors/snp"
 REPORT = parse_snp_report(FakeSnp().report(bytes(64)))

@@ -17,7 +17,7 @@ from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.references import References, RegisteredRoot
 from guest_owner.kbs.roots import parse_certificates
-from tests.fakes.tdx_quote import FakePck, FakeTdx, measurement
+from tests.fakes.platforms.tdx_quote import FakePck, FakeTdx, measurement
 from tests.unit.guest_owner.kbs.values import failed, reference_set
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import (
     DEMANDED,

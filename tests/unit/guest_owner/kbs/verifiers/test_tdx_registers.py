@@ -11,7 +11,7 @@ from ccinit.agent.platform.measurement import debug_opens
 from ccinit.formats.disk.verity import RootHash
 from ccinit.formats.evidence.tdx_report import ZERO_MEASUREMENT
 from ccinit.formats.kbs.debug_grant import DebugGrant
-from tests.fakes.tdx_boot import (
+from tests.fakes.platforms.tdx_boot import (
     APPLICATION,
     EVENT_TAG,
     SEPARATOR,
@@ -21,7 +21,7 @@ from tests.fakes.tdx_boot import (
     image,
     own_event,
 )
-from tests.fakes.tdx_quote import measurement
+from tests.fakes.platforms.tdx_quote import measurement
 from tests.unit.guest_owner.kbs.values import failed
 from tests.unit.guest_owner.kbs.verifiers.tdx_values import (
     LOG,

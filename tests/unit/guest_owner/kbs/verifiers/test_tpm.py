@@ -16,7 +16,7 @@ from guest_owner.kbs.measurements.image import Boot
 from guest_owner.kbs.references import Profile, References, RegisteredKey
 from guest_owner.kbs.verifiers.tpm import verify_evidence
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
-from tests.fakes.tpm_quote import CERTIFY, RSAPSS, SHA1, SHA384, FakeTpm, extend, rsa_key
+from tests.fakes.platforms.tpm_quote import CERTIFY, RSAPSS, SHA1, SHA384, FakeTpm, extend, rsa_key
 from tests.unit.guest_owner.kbs.values import (
     DOCUMENT,
     REPORT_DATA,

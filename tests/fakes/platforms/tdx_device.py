@@ -2,7 +2,7 @@
 
 import struct
 
-from tests.fakes.tdx_quote import FakeTdx
+from tests.fakes.platforms.tdx_quote import FakeTdx
 
 
 def td_report(domain: FakeTdx, report_data: bytes) -> bytes:

@@ -7,7 +7,7 @@ whose endorsement key tpm2-tools or the guest's own code make of the TCG's defau
 import hashlib
 from dataclasses import dataclass
 
-from tests.fakes.snp import FakeSnp
+from tests.fakes.platforms.snp import FakeSnp
 
 VTPM = "c476f1eb-0123-45a5-9641-b4e7dde5bfe3"
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from ccinit.formats.encoding.strict_json import JsonValue
-from tests.fakes.snp import FakeSnp, der_of
-from tests.fakes.tdx_device import td_report
-from tests.fakes.tdx_quote import FakeTdx
-from tests.fakes.tpm_quote import FakeTpm
+from tests.fakes.platforms.snp import FakeSnp, der_of
+from tests.fakes.platforms.tdx_device import td_report
+from tests.fakes.platforms.tdx_quote import FakeTdx
+from tests.fakes.platforms.tpm_quote import FakeTpm
 
 REPORT_INDEX = 0x01400001
 USER_DATA_INDEX = 0x01400002

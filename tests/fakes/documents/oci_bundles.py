@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ccinit.formats.initdata.document import parse_initdata
-from tests.fakes.documents import CONFIG, POD
+from tests.fakes.documents.guest import CONFIG, POD
 
 INITDATA = "org.ccinit.initdata"
 OPERATOR = """\

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.fakes.tdx_quote import QE_SIGNER, FakePck, FakeTdx, p256_key, raw_signature
+from tests.fakes.platforms.tdx_quote import QE_SIGNER, FakePck, FakeTdx, p256_key, raw_signature
 
 NOW = datetime.now(UTC)
 ISSUED, NEXT = ((NOW + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ") for days in (-1, 29))

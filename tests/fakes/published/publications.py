@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rootfs_builder.packages.lock import LockedPackage, PackageLock
 from rootfs_builder.packages.wheels import Requirement
 from rootfs_builder.publication.publish import publish
-from tests.fakes.built_image import write_built_image
+from tests.fakes.published.built_image import write_built_image
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 LOCK = PackageLock(

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from ccinit.kernel.tpm import TpmDevice
-from tests.fakes.tpm_quote import FakeTpm, extend
+from tests.fakes.platforms.tpm_quote import FakeTpm, extend
 
 AK_HANDLE = 0x81010002
 # fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, restricted, sign

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, PKCS1v1
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.fakes.snp import FIELDS
+from tests.fakes.platforms.snp import FIELDS
 
 AZURE = "https://shop.eus.attest.azure.example"
 INTEL = "https://portal.trustauthority.example"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
-from tests.fakes.registry import FakeImage
+from tests.fakes.images.registry import FakeImage
 
 
 @dataclass

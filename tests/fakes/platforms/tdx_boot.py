@@ -4,8 +4,8 @@ import hashlib
 import struct
 from dataclasses import dataclass, field
 
-from tests.fakes.event_logs import SHA384, log_event, log_header
-from tests.fakes.tdx_quote import FakeTdx, measurement
+from tests.fakes.platforms.event_logs import SHA384, log_event, log_header
+from tests.fakes.platforms.tdx_quote import FakeTdx, measurement
 
 HANDOFF, VARIABLE, APPLICATION, ACTION = 0x8000000B, 0x80000001, 0x80000003, 0x80000007
 SEPARATOR, CONFIG_FLAGS, EVENT_TAG = 0x4, 0xA, 0x6

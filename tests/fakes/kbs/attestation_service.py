@@ -19,7 +19,7 @@ from ccinit.formats.evidence.snp import Certificate, CertType, SnpEvidence
 from ccinit.formats.evidence.snp_report import parse_snp_report
 from ccinit.formats.evidence.tee import ReportData
 from ccinit.net.http import Headers, HttpLimits, HttpReply
-from tests.fakes.attestation_tokens import (
+from tests.fakes.kbs.attestation_tokens import (
     INTEL,
     Claims,
     FakeIssuer,
@@ -28,8 +28,8 @@ from tests.fakes.attestation_tokens import (
     intel_claims,
     intel_report_data,
 )
-from tests.fakes.kbs_http import DATE, FakeKbs, recipient, reply
-from tests.fakes.snp import FakeSnp, der_of
+from tests.fakes.kbs.http import DATE, FakeKbs, recipient, reply
+from tests.fakes.platforms.snp import FakeSnp, der_of
 
 URL = "https://attest.example"
 API_KEY = "djE6YWJj"

@@ -7,7 +7,7 @@ The forms are those of the guest components' example configurations; both name o
 import json
 from collections.abc import Mapping
 
-from tests.fakes.documents import CONFIG, POD
+from tests.fakes.documents.guest import CONFIG, POD
 
 CERTIFICATE = """\
 -----BEGIN CERTIFICATE-----

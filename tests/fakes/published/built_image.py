@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from tests.fakes.pe_images import kernel_image, uki_image
+from tests.fakes.published.pe_images import kernel_image, uki_image
 
 PROD_LINE = "quiet oops=panic ccinit.carrier=disk"
 TEST_LINE = "quiet ccinit.carrier=disk"

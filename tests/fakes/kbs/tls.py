@@ -20,9 +20,15 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.net.http import HttpClient, HttpLimits, HttpReply
 from ccinit.net.tls import pinned_context
-from tests.fakes.device import SampleDevice
-from tests.fakes.kbs_http import URL, FakeKbs, evidence_for
-from tests.fakes.tls_server import Authority, TlsServer, make_authority, read_head, server_context
+from tests.fakes.kbs.http import URL, FakeKbs, evidence_for
+from tests.fakes.network.tls_server import (
+    Authority,
+    TlsServer,
+    make_authority,
+    read_head,
+    server_context,
+)
+from tests.fakes.platforms.sample_device import SampleDevice
 
 DOCUMENT = 'version = "0.1.0"\n'
 QUICK = AttestLimits(total_seconds=20.0, request_seconds=10.0, first_delay_seconds=0.02)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ccinit.formats.oci.image import MediaType
-from tests.fakes.registry import CONFIG, LAYER, FakeImage, descriptor, digest_of
+from tests.fakes.images.registry import CONFIG, LAYER, FakeImage, descriptor, digest_of
 
 KEY, NONCE, IV = b"k" * 32, b"n" * 16, b"i" * 12
 KEK = b"K" * 32
