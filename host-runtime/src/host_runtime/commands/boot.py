@@ -91,7 +91,13 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
     add("--memory", type=_MEMORY_MIB, default=512, metavar="MIB", help="default: 512")
     add("--vcpus", type=_VCPUS, default=1, help="default: 1")
     add("--accelerator", choices=("auto", "kvm", "tcg"), default="auto")
-    add("--disk", action="append", default=[], metavar="PATH[:ro]", help="raw image; repeatable")
+    add(
+        "--disk",
+        action="append",
+        default=[],
+        metavar="PATH[:ro]",
+        help="raw image, or block device that nobody else uses; repeatable",
+    )
     add("--tpm", type=Path, metavar="FOLDER", help="a vTPM; made if the folder does not exist")
     add("--network", choices=("none", "restricted", "open"), default="none")
     add("--forward", action="append", default=[], metavar="HOST:GUEST", help="TCP port, repeatable")

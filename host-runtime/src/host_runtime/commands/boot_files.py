@@ -6,7 +6,7 @@ device are up.
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,25 +25,39 @@ _KINDS: Final = (
 )
 
 
-def require_file(path: Path, reason: str, *, writable: bool = False) -> os.stat_result:
-    """Return the status of a regular file that can be opened.
+def require_file(path: Path, reason: str) -> None:
+    """Check that a path leads to a regular file that can be read.
 
     Raises:
-        ConfigError: `reason`, it cannot, or is something else.
+        ConfigError: `reason`.
     """
+    _try_to_open(path, reason, os.O_RDONLY, (stat.S_ISREG,))
+
+
+def _require_disk(path: Path, *, is_read_only: bool) -> os.stat_result:
+    flags = os.O_RDONLY if is_read_only else os.O_RDWR
+    if not is_read_only and path.is_block_device():
+        flags |= os.O_EXCL  # a guest writes over what is there: not over what is mounted here
+    return _try_to_open(path, "boot.disk", flags, (stat.S_ISREG, stat.S_ISBLK))
+
+
+def _try_to_open(
+    path: Path, reason: str, flags: int, kinds: tuple[Callable[[int], bool], ...]
+) -> os.stat_result:
+    """Return the status of what can be opened and is of one of the kinds."""
     # What is a pipe or a device is not waited for, and told as what it is.
-    flags = os.O_RDWR if writable else os.O_RDONLY
     try:
         status = path.stat()
-        if stat.S_ISREG(status.st_mode):
+        if any(is_kind(status.st_mode) for is_kind in kinds):
             descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
             status = os.fstat(descriptor)
             os.close(descriptor)
     except OSError as error:
-        to_write = " to be written to" if writable and isinstance(error, PermissionError) else ""
+        is_to_write = flags & os.O_RDWR and isinstance(error, PermissionError)
+        to_write = " to be written to" if is_to_write else ""
         raise ConfigError(reason, f"{path}{to_write}: {error.strerror}") from error
     for is_kind, name in _KINDS:
-        if is_kind(status.st_mode):
+        if is_kind(status.st_mode) and is_kind not in kinds:
             raise ConfigError(reason, f"{path} is {name}, not a file")
     return status
 
@@ -55,17 +69,20 @@ def parse_disks(words: Sequence[str]) -> tuple[Disk, ...]:
         ConfigError: `boot.disk`: none, none that can be opened as it is to be, or one file twice.
     """
     disks: list[Disk] = []
-    seen: dict[tuple[int, int], Path] = {}
+    seen: dict[tuple[int, ...], Path] = {}
     for number, word in enumerate(words):
         path, is_read_only = Path(word.removesuffix(_READ_ONLY)), word.endswith(_READ_ONLY)
-        status = require_file(path, "boot.disk", writable=not is_read_only)
-        other = seen.setdefault((status.st_dev, status.st_ino), path)
+        status = _require_disk(path, is_read_only=is_read_only)
+        is_device = stat.S_ISBLK(status.st_mode)
+        identity = (status.st_rdev,) if is_device else (status.st_dev, status.st_ino)
+        other = seen.setdefault(identity, path)
         if other is not path:
-            detail = f"{path} and {other} are the same file" if other != path else f"{path}: twice"
-            raise ConfigError("boot.disk", f"{detail}: a file is one disk")
+            kind = "device" if is_device else "file"
+            same = f"{path} and {other} are the same {kind}" if other != path else f"{path}: twice"
+            raise ConfigError("boot.disk", f"{same}: a {kind} is one disk")
         # A guest refuses two disks of one serial number: files of one name have others here.
         serial = f"{number}-{path.stem}"[:_MAX_SERIAL]
-        disks.append(Disk(path=path, serial=serial, is_read_only=is_read_only))
+        disks.append(Disk(path=path, serial=serial, is_read_only=is_read_only, is_device=is_device))
     return tuple(disks)
 
 

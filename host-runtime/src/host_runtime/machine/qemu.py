@@ -49,11 +49,16 @@ class DirectBoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """One raw image as virtio-blk."""
+    """One raw image as virtio-blk.
+
+    Attributes:
+        is_device: it is a block device of the host's, and no file.
+    """
 
     path: Path
     serial: str
     is_read_only: bool = False
+    is_device: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,7 +289,12 @@ def _error_records(sinks: SinkFiles | None) -> tuple[str, ...]:
 def _disks(disks: tuple[Disk, ...]) -> tuple[str, ...]:
     arguments: list[str] = []
     for number, disk in enumerate(disks):
-        node = _file_node(f"disk{number}", disk.path, is_read_only=disk.is_read_only)
+        node = _file_node(
+            f"disk{number}",
+            disk.path,
+            is_read_only=disk.is_read_only,
+            driver="host_device" if disk.is_device else "file",
+        )
         device = f"virtio-blk-pci,drive=disk{number},serial={_quote(disk.serial)}"
         arguments += ("-blockdev", node, "-device", f"{device},{_ON_DISK_ERROR}")
     return tuple(arguments)
@@ -337,9 +347,9 @@ def _output(name: str, path: Path | None) -> tuple[str, ...]:
     return ("-chardev", f"file,id={name},path={_quote(path)}")
 
 
-def _file_node(name: str, path: Path, *, is_read_only: bool = False) -> str:
+def _file_node(name: str, path: Path, *, is_read_only: bool = False, driver: str = "file") -> str:
     mode = "on" if is_read_only else "off"
-    file = f"file.driver=file,file.filename={_quote(path)}"
+    file = f"file.driver={driver},file.filename={_quote(path)}"
     return f"driver=raw,node-name={name},read-only={mode},{file}"
 
 

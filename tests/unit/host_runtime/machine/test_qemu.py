@@ -112,6 +112,18 @@ FULL_LAST_WORDS = """
 """
 
 
+def test_block_device_is_opened_as_one() -> None:
+    device = Disk(path=Path("/dev/vg/scratch"), serial="scratch", is_device=True)
+    file = replace(device, is_device=False)
+    words = [
+        set(plan_command(replace(DIRECT, disks=(disk,)))) - set(plan_command(DIRECT))
+        for disk in (device, file)
+    ]
+    node = "driver=raw,node-name=disk0,read-only=off,file.driver={},file.filename=/dev/vg/scratch"
+    assert node.format("host_device") in words[0] - words[1]
+    assert node.format("file") in words[1] - words[0]
+
+
 def test_direct_boot_plan_is_unchanged() -> None:
     sinks = (*SINK_WORDS.split(), *ERROR_RECORD_WORDS.split())
     expected = (*DIRECT_WORDS.split(), "quiet a=b", *sinks)
