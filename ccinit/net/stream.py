@@ -17,7 +17,7 @@ import httpcore
 
 from ccinit.errors import PeerError, errno_text
 from ccinit.kernel.clock import boottime
-from ccinit.net.tls import tls_error
+from ccinit.net.tls import is_cut_off, tls_error
 
 Dial = Callable[[str, int, float], socket.socket]
 
@@ -222,7 +222,7 @@ def _peer_error(
     if isinstance(error, TimeoutError):
         return PeerError("net.timeout", f"{target}: no answer in time")
     # A reset, or an end without TLS's own close: both mean that the rest was cut off.
-    if deadline.received_bytes and isinstance(error, (ConnectionError, ssl.SSLEOFError)):
+    if deadline.received_bytes and (isinstance(error, ConnectionError) or is_cut_off(error)):
         return PeerError("net.truncated", f"{target}: ended within a reply")
     if isinstance(error, ssl.SSLError):
         return tls_error(error, target)

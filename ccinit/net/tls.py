@@ -26,6 +26,7 @@ _CERTIFICATE_REASONS = {
     68: "net.weak_key",  # CA signature digest too weak
 }
 _EXPIRED_ALERT = "SSLV3_ALERT_CERTIFICATE_EXPIRED"  # RFC 8446 section 6.2, in OpenSSL's words
+_CUT_OFF = "UNEXPECTED_EOF_WHILE_READING"
 
 
 def pinned_context(roots_pem: str, *, check_time: bool) -> ssl.SSLContext:
@@ -102,8 +103,17 @@ def tls_error(error: ssl.SSLError, target: str) -> PeerError:
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = _CERTIFICATE_REASONS.get(error.verify_code, "net.certificate")
         return PeerError(reason, f"{target}: certificate refused: {error.verify_message}")
-    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+    if isinstance(error, ssl.SSLZeroReturnError) or is_cut_off(error):
         return PeerError("net.closed", f"{target}: closed the connection")
     alert = getattr(error, "reason", None) or "TLS failed"
     reason = "net.identity_expired" if alert == _EXPIRED_ALERT else "net.tls"
     return PeerError(reason, f"{target}: {alert}")
+
+
+def is_cut_off(error: OSError) -> bool:
+    """Whether the peer's bytes have ended without TLS's own end.
+
+    Python 3.11.2, by which others than the guest may run this, has no class for what OpenSSL 3 says
+    then.
+    """
+    return isinstance(error, ssl.SSLEOFError) or getattr(error, "reason", None) == _CUT_OFF

@@ -88,7 +88,7 @@ def test_client_of_the_owner_is_known_by_its_certificate(tmp_path: Path) -> None
     assert client.tls.version() == "TLSv1.3"
 
 
-@pytest.mark.parametrize(("curve", "group"), [("X25519", 0x001D), ("prime256v1", 0x0017)])
+@pytest.mark.parametrize(("curve", "group"), [("secp384r1", 0x0018), ("prime256v1", 0x0017)])
 def test_key_exchange_is_told_by_its_number(tmp_path: Path, curve: str, group: int) -> None:
     client = Client(tmp_path)
     client.context.set_ecdh_curve(curve)
