@@ -3,7 +3,8 @@
 import argparse
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,11 +56,19 @@ def test_command_that_fails_has_a_status_and_a_line(
     assert capsys.readouterr().err == words
 
 
+@contextmanager
+def full_output(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let standard output have no room."""
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        yield
+        sys.stdout.flush()  # what was given up: else the stream tries it once more when it goes
+
+
 def test_output_that_finds_no_room_is_a_failure_and_told_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Path("/dev/full").open("w") as full:
-        monkeypatch.setattr(sys, "stdout", full)
+    with full_output(monkeypatch):
         assert run_command("tool", lambda: print("much") or 0) == 1
     assert capsys.readouterr().err == "tool: standard output: No space left on device\n"
 
@@ -92,8 +101,7 @@ def test_mistake_of_ours_is_none_of_the_input() -> None:
 def test_help_and_more_than_a_buffer_find_no_room_either(
     command: Callable[[], int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Path("/dev/full").open("w") as full:
-        monkeypatch.setattr(sys, "stdout", full)
+    with full_output(monkeypatch):
         assert run_command("tool", command) == 1
     assert capsys.readouterr().err == "tool: standard output: No space left on device\n"
 
@@ -111,8 +119,7 @@ def test_failure_beside_full_output_is_told_as_it_is(
         sys.stdout.writelines(["lost"])
         raise ConnectionRefusedError(111, "Connection refused")
 
-    with Path("/dev/full").open("w") as full:
-        monkeypatch.setattr(sys, "stdout", full)
+    with full_output(monkeypatch):
         assert run_command("tool", command) == 1
     assert capsys.readouterr().err == "tool: Connection refused\n"
 
