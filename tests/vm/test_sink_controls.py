@@ -45,8 +45,11 @@ MODULES = (
     *("virtio_blk", "virtio_net", "vmw_vsock_virtio_transport"),
     *("efivarfs", "efi_pstore", "pvpanic_pci"),
 )
-# One place for panics: else ACPI's, which the kernel finds first, would be it.
-COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 pstore.backend=efi_pstore rdinit=/init"
+# One place for panics: else ACPI's, which the kernel finds first, would be it. Its driver would
+# have the registers for itself, too.
+COMMAND_LINE = (
+    "console=ttyS0 loglevel=4 panic=-1 pstore.backend=efi_pstore erst_disable rdinit=/init"
+)
 CANARY_BYTES = 24
 MEMORY_MIB = 1024
 START_SECONDS = 120.0
