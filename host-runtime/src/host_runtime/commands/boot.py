@@ -6,8 +6,6 @@ Calls to a running guest are `host_runtime.cli`'s.
 import argparse
 import json
 import math
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -60,6 +58,7 @@ from host_runtime.programs.tools import Tools
 from host_runtime.relay.kbs import parse_address
 from host_runtime.relay.tcp_address import parse_port
 from measured_boot.command_line.argument_types import seconds_up_to, whole_number
+from measured_boot.command_line.errors import tell
 from measured_boot.command_line.termination import orderly_termination
 
 OVMF_CODE: Final = "usr/share/OVMF/OVMF_CODE_4M.fd"
@@ -169,17 +168,17 @@ def _count_output(config: GuestConfig, files: GuestFiles) -> Mapping[str, int]:
 def _stay(config: GuestConfig, options: argparse.Namespace) -> tuple[Guest, EndReason, int | None]:
     """Boot a guest; return it with the way it ended, and its pod's exit code if it told that."""
     try:
-        with boot_guest(config, _report) as guest:
-            _report("the guest runs; `host-runtime state --guest FOLDER` asks where it is")
+        with boot_guest(config, _say) as guest:
+            _say("the guest runs; `host-runtime state --guest FOLDER` asks where it is")
             if not options.hello_seconds:
                 return guest, guest.wait_for_end(options.seconds), None
             hello = guest.wait_for_hello(options.hello_seconds)
-            _report(f"hello from build {hello.build_id.hex()}")
+            _say(f"hello from build {hello.build_id.hex()}")
             watch = ExitWatch(guest.client)
             watch.start()
             return guest, guest.wait_for_end(options.seconds), watch.finish()
     except (KeyboardInterrupt, SystemExit):
-        _report("the guest was ended")
+        _say("the guest was ended")
         raise
 
 
@@ -312,11 +311,5 @@ def _choose_vsock(name: str) -> VsockKind:
     return VsockKind(name)
 
 
-def _report(text: str) -> None:
-    """Say how far it is; a reader that has gone away does not end the guest."""
-    try:
-        print(f"host-runtime: {text}", file=sys.stderr, flush=True)
-    except OSError:  # nor does it change the exit status, when Python writes what is left
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(null, sys.stderr.fileno())
-        os.close(null)
+def _say(text: str) -> None:
+    tell("host-runtime", text)

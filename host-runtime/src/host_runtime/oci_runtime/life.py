@@ -6,9 +6,7 @@ Its standard error is the container's log.
 
 import argparse
 import json
-import os
 import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +16,7 @@ from ccinit.errors import CcinitError, ChildError
 from host_runtime.oci_runtime.container_store import Container
 from host_runtime.oci_runtime.exit_status import HOST_FAILURE
 from host_runtime.oci_runtime.opened_file import name_descriptors
-from measured_boot.command_line.errors import describe_error
+from measured_boot.command_line.errors import describe_error, tell
 
 READY: Final = "ready"
 GO: Final = b"\n"
@@ -97,9 +95,4 @@ def _take_oom_score(value: int | None) -> None:
 
 def say(text: str) -> None:
     """Write a line of the container's log; nobody has to read it."""
-    try:
-        print(f"ccinit-runtime: {text}", file=sys.stderr, flush=True)
-    except OSError:  # nor does it change the exit status, when Python writes what is left
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(null, sys.stderr.fileno())
-        os.close(null)
+    tell("ccinit-runtime", text)

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from ccinit.errors import CcinitError
 from measured_boot.command_line.start import INTERRUPTED
@@ -79,6 +79,14 @@ def run_command(program: str, command: Callable[[], int]) -> int:
     return status
 
 
+def tell(program: str, text: str) -> None:
+    """Say how far a program is, on standard error; a reader that has gone away does not end it."""
+    try:
+        print(f"{program}: {text}", file=sys.stderr, flush=True)
+    except OSError:  # nor does it change the exit status, when Python writes what is left
+        _lead_nowhere(sys.stderr)
+
+
 def _open_missing_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -118,6 +126,10 @@ def _give_up_output() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
+        _lead_nowhere(sys.stdout)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, stream.fileno())
+    os.close(null)
