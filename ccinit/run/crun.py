@@ -13,12 +13,13 @@ variables.
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from typing import Final
 
-from ccinit.errors import CcinitError, ChildError, FormatError
+from ccinit.errors import CcinitError, ChildError, DeadlineError, FormatError
 from ccinit.formats.encoding.json_text import encode_json
-from ccinit.kernel.event_loop import TaskGroup, deadline
+from ccinit.kernel.event_loop import Interrupted, TaskGroup, deadline
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.process import Process, adopt, keeping_orphans, spawn
 from ccinit.kernel.terminal import listen_for_terminal, receive_terminal
@@ -154,7 +155,11 @@ class Crun:
         try:
             _write_private(path, encode_json(process))
             with keeping_orphans():
-                await self._run(("exec", "--detach", *options, *files, name), fds)
+                try:
+                    await self._run(("exec", "--detach", *options, *files, name), fds)
+                except BaseException:
+                    _end_started(pid_path)
+                    raise
                 return adopt(_read_pid(pid_path))
         finally:
             _remove(path)
@@ -184,14 +189,25 @@ class Crun:
             raise ChildError(f"crun.{arguments[0]}", detail)
 
     async def _attend(self, process: Process, reader: int, sink: OutputSink) -> None:
+        """Wait for the operation's end; an interrupt waits for it, too.
+
+        What a crun has begun that is killed in the middle, nobody could find and end.
+        """
         async with TaskGroup() as group:
             talking = group.start(pump(reader, sink), "crun log")
             try:
-                async with deadline(OPERATION_SECONDS, "crun.deadline"):
-                    await process.wait()
+                try:
+                    await _end_of(process)
+                except Interrupted:
+                    with suppress(DeadlineError):
+                        await _end_of(process)
+                    raise
             finally:
                 process.kill()
-                await process.wait()
+                try:
+                    await process.wait()
+                finally:
+                    process.disown()
                 talking.cancel()
 
     def _write_bundle(self, name: str, spec: Mapping[str, object]) -> str:
@@ -213,6 +229,21 @@ class Crun:
             return
         except OSError as error:
             raise kernel_error(error, "unlink", bundle) from error
+
+
+async def _end_of(process: Process) -> None:
+    async with deadline(OPERATION_SECONDS, "crun.deadline"):
+        await process.wait()
+
+
+def _end_started(pid_path: str) -> None:
+    """Kill the program of an `exec` that has failed or was cut short, if it runs already."""
+    try:
+        program = adopt(_read_pid(pid_path))
+    except CcinitError:
+        return  # there is none, or it has ended
+    program.kill()
+    program.disown()
 
 
 class _LastWords:

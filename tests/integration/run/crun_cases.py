@@ -27,6 +27,7 @@ from ccinit.values import replace
 from tests.integration.run import crun_entry_cases as entry_cases
 from tests.integration.run import crun_pod_cases as pod_cases
 from tests.integration.run import crun_probe_cases as probe_cases
+from tests.integration.run import crun_stop_cases as stop_cases
 from tests.vm.guest.containers import (
     PROBE,
     PYTHON,
@@ -284,6 +285,7 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
         probe_cases.alive,
         probe_cases.capabilities,
         pod_cases.seccomp,
+        stop_cases.stopped_exec,
     )
 }
 

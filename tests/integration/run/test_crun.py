@@ -245,6 +245,12 @@ def test_exec_runs_beside_the_program_with_its_rights() -> None:
     ]
 
 
+def test_exec_that_is_cut_short_leaves_no_program_in_the_container() -> None:
+    report = run_case("stopped_exec")
+    assert_clean(report)
+    assert report["still_running"] == []
+
+
 def test_exec_on_a_terminal_has_its_size_and_its_echo() -> None:
     report = run_case("exec_on_terminal")
     assert_clean(report)

@@ -69,6 +69,9 @@ class Program:
     def kill(self) -> None:
         pass
 
+    def disown(self) -> None:
+        pass
+
 
 @pytest.mark.parametrize(
     ("said", "detail"),
