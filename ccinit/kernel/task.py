@@ -283,9 +283,11 @@ class Task(Generic[R_co]):
         self._wait = wait
         try:
             wait.arm(self)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  # this task's failure, and not the loop's end
             self._wait = None
-            self._refusal = kernel_error(error, "epoll_ctl", self.name)
+            self._refusal = error
+            if isinstance(error, OSError):
+                self._refusal = kernel_error(error, "epoll_ctl", self.name)
             self.loop.make_ready(self)
             return
         if self._causes:

@@ -72,6 +72,34 @@ def test_readable_of_an_fd_that_epoll_refuses_is_a_kernel_error() -> None:
     assert error.value.reason == "kernel.epoll_ctl"
 
 
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_wait_that_is_a_bug_fails_its_task_and_others_end_in_order(
+    pipe: tuple[int, int],
+    is_closed: bool,  # noqa: FBT001
+) -> None:
+    loop, steps = EventLoop(), []
+
+    async def wait() -> None:
+        await readable(-1 if is_closed else pipe[0])
+
+    async def undo() -> None:
+        try:
+            await readable(pipe[0])
+        finally:
+            await sleep(0)
+            steps.append("undone")
+
+    async def main() -> None:
+        loop.start(undo(), "other")
+        await sleep(0)
+        loop.start(wait(), "bug")
+        await sleep(60)
+
+    with pytest.raises(ValueError if is_closed else RuntimeError):
+        loop.run(main())
+    assert steps == ["undone"]
+
+
 def test_both_directions_of_one_fd_are_watched_apart() -> None:
     loop = EventLoop()
     near, far = socket.socketpair()
