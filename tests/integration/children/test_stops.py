@@ -1,0 +1,92 @@
+"""A child whose caller is stopped at each of its waits: no process, descriptor or secret stays.
+
+Needs root, for the change of user, and a kernel with Landlock (ABI 6) and seccomp.
+"""
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from ccinit.agent.processes.children import Answer, Children
+from ccinit.agent.processes.roles import Role
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.process import owned_pids, reap_orphans
+from ccinit.secret import Secret
+from tests.fakes.machine.interruptions import each_stop
+from tests.fakes.machine.scarcity import count_descriptors
+from tests.integration.children.harness import SECONDS, needs_root
+from tests.integration.children.program import Continue, Halt, Order, Outcome
+
+pytestmark = needs_root
+GONE_SECONDS = 10.0
+
+
+async def run(children: Children, _workspace: Path) -> None:
+    """A job that has a secret and asks for a descriptor."""
+
+    async def answer(_question: Halt) -> Answer:
+        return Answer(value=Continue(), fds=(os.memfd_create("given"),))
+
+    with Secret(b"key") as key:
+        outcome = await children.run(
+            Role.CONFIG,
+            Order(deed="write_given_fd", text="a"),
+            Outcome,
+            seconds=SECONDS,
+            secrets={"key": key},
+            answers={Halt: answer},
+        )
+    assert outcome == Outcome()
+
+
+async def prepare(children: Children, _workspace: Path) -> None:
+    """Two children side by side, of which one is never used."""
+    with Secret(b"key") as key:
+        secrets = {"key": key}
+        async with (
+            children.prepare(Role.CONFIG, fds={}, secrets=secrets),
+            children.prepare(Role.CONFIG, fds={}, secrets=secrets) as used,
+        ):
+            order = Order(deed="read_secret")
+            outcome = await used.run(order, Outcome, seconds=SECONDS)
+    assert outcome.data == b"yek"
+
+
+async def program(children: Children, workspace: Path) -> None:
+    """A child that becomes a program."""
+    end = await children.run_program(
+        Role.FORMAT, ("-V",), seconds=SECONDS, workspace=str(workspace)
+    )
+    assert end.status.is_success()
+    assert "mke2fs" in end.output
+
+
+@pytest.mark.parametrize("flow", [run, prepare, program])
+def test_nothing_of_a_child_stays_wherever_its_caller_is_stopped(
+    children: Children, workspace: Path, flow: Callable[[Children, Path], Awaitable[None]]
+) -> None:
+    before = count_descriptors()
+
+    async def once() -> None:
+        await flow(children, workspace)
+
+    for stop in each_stop():
+        stop.verify(EventLoop().run(stop.attempt(once())))
+        assert (owned_pids(), count_descriptors()) == ((), before), stop
+        wait_for_the_last_child()
+
+
+def wait_for_the_last_child() -> None:
+    """Collect as PID 1 does, which owns none of them any more."""
+    end = time.monotonic() + GONE_SECONDS
+    while time.monotonic() < end:
+        reap_orphans()
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        time.sleep(0.01)
+    raise AssertionError("a child stays")
