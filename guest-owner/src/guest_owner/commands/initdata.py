@@ -13,7 +13,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.encoding.digest import sha256_digest
 from ccinit.formats.encoding.strict_toml import parse_toml
 from ccinit.formats.evidence.tee import Tee, initdata_binding
-from ccinit.formats.initdata.coco_config import parse_coco_settings
+from ccinit.formats.initdata.coco_config import CocoSettings, parse_coco_settings
 from ccinit.formats.initdata.document import (
     HEADER_BYTES,
     MAGIC,
@@ -38,6 +38,8 @@ from guest_owner.table import format_table
 from guest_owner.toml_text import quote
 
 _MAX_IMAGE_BYTES = HEADER_BYTES + MAX_COMPRESSED_BYTES + 512
+CocoTexts = tuple[str | None, str | None]
+"""Of `aa.toml` and `cdh.toml`; None is a file that there is not."""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -95,21 +97,25 @@ def add_coco_files(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def read_coco_files(arguments: argparse.Namespace) -> tuple[str | None, str | None]:
-    """Return the texts of `aa.toml` and `cdh.toml`, None for one that was not given.
+def read_coco_files(arguments: argparse.Namespace) -> tuple[CocoTexts, CocoSettings]:
+    """Return the texts of `aa.toml` and `cdh.toml`, and what they say.
 
     Raises:
-        As `read_text`.
+        ConfigError: as `parse_coco_settings`, with the name of the file; as `read_text`.
     """
     aa = None if arguments.aa is None else read_text(arguments.aa)
-    return aa, None if arguments.cdh is None else read_text(arguments.cdh)
+    cdh = None if arguments.cdh is None else read_text(arguments.cdh)
+    with naming(arguments.aa):
+        parse_coco_settings(aa, None)
+    with naming(arguments.cdh):  # the other is right, so whatever is wrong is wrong here
+        return (aa, cdh), parse_coco_settings(aa, cdh)
 
 
 def make_document(
     config_toml: str,
     pod_toml: str,
     algorithm: str = "sha256",
-    coco: tuple[str | None, str | None] = (None, None),
+    coco: CocoTexts = (None, None),
 ) -> bytes:
     """Return the document for texts that the guest accepts.
 
@@ -169,11 +175,9 @@ def make_document_of(arguments: argparse.Namespace, algorithm: str) -> bytes:
 
     Raises:
         ConfigError: with the same reasons and the name of the file; as `read_capped`.
-        FormatError: `aa.…`, `cdh.…`.
     """
     config, pod = read_text(arguments.config), read_text(arguments.pod)
-    files = read_coco_files(arguments)
-    coco = parse_coco_settings(*files)
+    files, coco = read_coco_files(arguments)
     with naming(arguments.config):
         parse_guest_config(config, coco.kbs)
     with naming(arguments.pod):

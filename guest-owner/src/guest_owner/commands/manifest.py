@@ -11,7 +11,6 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from ccinit.errors import FormatError
-from ccinit.formats.initdata.coco_config import parse_coco_settings
 from ccinit.formats.initdata.document import document_digest
 from ccinit.formats.initdata.guest_config import EnvelopePolicy, GuestConfig, parse_guest_config
 from ccinit.formats.kbs.resource_uri import PluginUri
@@ -201,7 +200,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    coco = parse_coco_settings(*read_coco_files(arguments))
+    _, coco = read_coco_files(arguments)
     text, config = read_text(arguments.pod), None
     with naming(arguments.pod):
         pod = parse_pod_manifest(text, coco.images)

@@ -266,3 +266,32 @@ def test_digest_is_of_the_document_with_cocos_files(
     options = ("--pod", coco[0], *coco[1:], "--output", document)
     assert run("initdata", "make", *options) == 0
     assert document_digest(document.read_bytes(), "sha256").hex() in printed
+
+
+@pytest.mark.parametrize(
+    ("file", "wrong", "detail"),
+    [
+        ("aa", "[token_configs", "not TOML"),
+        ("cdh", "[token_configs", "not TOML"),
+        ("aa", "[token_configs]\n[token_configs.kbs]\nurl = 'http://a'\n", "expected https://"),
+        ("cdh", CDH.replace("cc_kbc", "offline_fs_kbc"), "only cc_kbc attests"),
+        ("cdh", CDH.replace("kbs.example", "other.example"), "url is another than in aa.toml"),
+    ],
+)
+def test_error_in_one_of_cocos_files_says_which_file_it_is(
+    file: str,
+    wrong: str,
+    detail: str,
+    tmp_path: Path,
+    coco: tuple[object, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make = ("initdata", "make", "--pod", *coco, "--output", tmp_path / "initdata.toml")
+    commands = [("manifest", "check", *coco), ("manifest", "digest", *coco), make]
+    assert [run(*command) for command in commands] == [0, 0, 0]
+    path = tmp_path / f"{file}.toml"
+    path.write_text(with_roots(wrong))
+    capsys.readouterr()
+    for command in commands:
+        assert run(*command) == 1
+        assert error_of(capsys).startswith(f"guest-owner: {path}: {detail}")
