@@ -1,4 +1,4 @@
-"""Block devices of the host's as a guest's disks: real loop devices, and QEMU that opens them."""
+"""Block devices as a guest's disks, and disks that a guest has: real loop devices, and QEMU."""
 
 import os
 import signal
@@ -31,6 +31,29 @@ def test_guest_has_a_block_device_as_its_disk(tmp_path: Path, device: str) -> No
         assert device in opened
         child.send_signal(signal.SIGTERM)
         assert child.wait(20) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("suffix", ["", ":ro"])
+def test_disk_of_a_guest_that_runs_is_refused_by_its_name(
+    tmp_path: Path, device: str, suffix: str
+) -> None:
+    """Whether it is a file or a device; who only reads shares it with who only reads."""
+    image = tmp_path / "disk"
+    image.write_bytes(bytes(DISK_BYTES))
+    given = [option for disk in (image, device) for option in ("--disk", f"{disk}{suffix}")]
+    with open_socket_folder() as runtime, boot(tmp_path / "guest", runtime, *given) as child:
+        for disk in (str(image), device):
+            for word in (disk, f"{disk}:ro"):
+                if suffix and word.endswith(suffix):
+                    parse_disks([word])
+                    continue
+                with pytest.raises(ConfigError) as error:
+                    parse_disks([word])
+                assert error.value.reason == "boot.disk"
+                assert error.value.detail.startswith(f"{disk} is the disk of a guest that runs")
+        child.terminate()
+        child.wait(20)
+    assert len(parse_disks([str(image), device])) == 2
 
 
 def test_device_that_this_machine_uses_is_no_disk_to_write_to(device: str) -> None:

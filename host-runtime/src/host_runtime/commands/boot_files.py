@@ -4,8 +4,10 @@ What QEMU finds out by itself it tells in its own options' names, after the vTPM
 device are up.
 """
 
+import fcntl
 import os
 import stat
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,9 @@ from host_runtime.machine.qemu import Disk
 
 _READ_ONLY: Final = ":ro"
 _MAX_SERIAL: Final = 20  # virtio-blk's
+_FLOCK: Final = "hhqqi4x"  # struct flock of x86-64: type, whence, start, length, process
+_BYTE_OF_WRITERS: Final = 101  # locked by who writes; QEMU's block/file-posix.c
+_BYTE_OF_SOLE_USERS: Final = 201  # locked by who has nobody else write
 _KINDS: Final = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISBLK, "a block device"),
@@ -38,20 +43,49 @@ def _require_disk(path: Path, *, is_read_only: bool) -> os.stat_result:
     flags = os.O_RDONLY if is_read_only else os.O_RDWR
     if not is_read_only and path.is_block_device():
         flags |= os.O_EXCL  # a guest writes over what is there: not over what is mounted here
-    return _try_to_open(path, "boot.disk", flags, (stat.S_ISREG, stat.S_ISBLK))
+
+    def require_unused(descriptor: int) -> None:
+        if _is_locked(descriptor, _BYTE_OF_WRITERS) or (
+            not is_read_only and _is_locked(descriptor, _BYTE_OF_SOLE_USERS)
+        ):
+            raise ConfigError(
+                "boot.disk",
+                f"{path} is the disk of a guest that runs: stop that one, or give this one a copy"
+                " (guests share what each of them has behind :ro)",
+            )
+
+    return _try_to_open(path, "boot.disk", flags, (stat.S_ISREG, stat.S_ISBLK), require_unused)
+
+
+def _is_locked(descriptor: int, byte: int) -> bool:
+    """Whether another QEMU has that byte of an image locked, which it finds out in this way."""
+    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    try:
+        found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
+    except OSError:  # a file system without locks, where QEMU goes on as well
+        return False
+    return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
 
 def _try_to_open(
-    path: Path, reason: str, flags: int, kinds: tuple[Callable[[int], bool], ...]
+    path: Path,
+    reason: str,
+    flags: int,
+    kinds: tuple[Callable[[int], bool], ...],
+    look: Callable[[int], None] | None = None,
 ) -> os.stat_result:
-    """Return the status of what can be opened and is of one of the kinds."""
+    """Return the status of what can be opened and is of one of the kinds; `look` may refuse it."""
     # What is a pipe or a device is not waited for, and told as what it is.
     try:
         status = path.stat()
         if any(is_kind(status.st_mode) for is_kind in kinds):
             descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
-            status = os.fstat(descriptor)
-            os.close(descriptor)
+            try:
+                status = os.fstat(descriptor)
+                if look is not None:
+                    look(descriptor)
+            finally:
+                os.close(descriptor)
     except OSError as error:
         is_to_write = flags & os.O_RDWR and isinstance(error, PermissionError)
         to_write = " to be written to" if is_to_write else ""
@@ -66,7 +100,8 @@ def parse_disks(words: Sequence[str]) -> tuple[Disk, ...]:
     """Return the disks that are named as `PATH` or `PATH:ro`.
 
     Raises:
-        ConfigError: `boot.disk`: none, none that can be opened as it is to be, or one file twice.
+        ConfigError: `boot.disk`: none, none that can be opened as it is to be, one file twice, or
+            a disk of a guest that runs.
     """
     disks: list[Disk] = []
     seen: dict[tuple[int, ...], Path] = {}

@@ -1,7 +1,9 @@
 """What `host-runtime boot` is given is looked at before anything is started."""
 
+import fcntl
 import os
 import stat
+import struct
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -83,6 +85,37 @@ def test_disk_that_cannot_be_opened_is_told_with_the_reason(
         changed.setattr("host_runtime.commands.boot_files.os.open", of_a_stranger)
         assert refusal([f"{disk}"]) == f"{disk} to be written to: Permission denied"
     assert [each.path for each in parse_disks([f"{disk}:ro"])] == [disk]
+
+
+@pytest.mark.parametrize(("held", "refused"), [((), []), ((201,), [""]), ((101, 201), ["", ":ro"])])
+def test_disk_of_a_guest_that_runs_is_no_disk_but_where_all_only_read(
+    tmp_path: Path, held: tuple[int, ...], refused: list[str]
+) -> None:
+    """The bytes that QEMU locks; that it does is test_block_devices.py's to show."""
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(4096))
+    with disk.open("rb") as used:
+        for byte in held:
+            lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0)
+            fcntl.fcntl(used, fcntl.F_OFD_SETLK, lock)
+        for suffix in ("", ":ro"):
+            word = f"{disk}{suffix}"
+            if suffix in refused:
+                assert refusal([word]).startswith(f"{disk} is the disk of a guest that runs: stop")
+            else:
+                parse_disks([word])
+    parse_disks([str(disk)])
+
+
+def test_file_system_without_locks_is_one_for_disks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(*_arguments: object) -> bytes:
+        raise OSError(37, "No locks available")
+
+    (tmp_path / "disk").touch()
+    monkeypatch.setattr("host_runtime.commands.boot_files.fcntl.fcntl", without)
+    assert len(parse_disks([f"{tmp_path}/disk"])) == 1
 
 
 def test_file_that_cannot_be_read_keeps_the_callers_reason(tmp_path: Path) -> None:
