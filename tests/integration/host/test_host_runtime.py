@@ -82,10 +82,17 @@ def test_link_without_an_ok_is_refused(sockets: Path, answer: bytes, reason: str
     assert error.value.reason == reason
 
 
-def test_link_to_nothing_is_refused(sockets: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("vsock", "No such file or directory"), ("v" * 200, "AF_UNIX path too long")],
+)
+def test_link_to_nothing_is_refused_by_its_name(sockets: Path, name: str, why: str) -> None:
     with pytest.raises(PeerError) as error:
-        UserLink(path=sockets / "vsock").connect(1024, 5)
-    assert error.value.reason == "vsock.refused"
+        UserLink(path=sockets / name).connect(1024, 5)
+    assert (error.value.reason, error.value.detail) == (
+        "vsock.refused",
+        f"{sockets / name}: nobody answers on port 1024 ({why}): is the guest booted?",
+    )
 
 
 def test_link_that_stays_silent_is_a_deadline(sockets: Path) -> None:

@@ -40,7 +40,7 @@ class UserLink:
     def connect(self, port: int, seconds: float) -> socket.socket:
         """See `VsockLink`."""
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with _closed_on_error(stream, port, seconds):
+        with _closed_on_error(stream, str(self.path), port, seconds):
             stream.settimeout(seconds)
             stream.connect(str(self.path))
             stream.sendall(f"CONNECT {port}\n".encode())
@@ -58,7 +58,7 @@ class KernelLink:
     def connect(self, port: int, seconds: float) -> socket.socket:
         """See `VsockLink`."""
         stream = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-        with _closed_on_error(stream, port, seconds):
+        with _closed_on_error(stream, f"CID {self.guest_cid}", port, seconds):
             stream.settimeout(seconds)
             stream.connect((self.guest_cid, port))
             stream.settimeout(None)
@@ -78,15 +78,19 @@ def is_kernel_vsock_usable() -> bool:
 
 
 @contextmanager
-def _closed_on_error(stream: socket.socket, port: int, seconds: float) -> Iterator[None]:
+def _closed_on_error(
+    stream: socket.socket, where: str, port: int, seconds: float
+) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
         stream.close()
-        raise DeadlineError("vsock.connect", f"port {port}: no answer in {seconds} s") from error
+        detail = f"{where}: no answer on port {port} in {seconds} s: is the guest booted?"
+        raise DeadlineError("vsock.connect", detail) from error
     except OSError as error:
         stream.close()
-        detail = f"no guest answers on port {port} ({error.strerror}): is it booted?"
+        said = error.strerror or error  # a path too long for a socket has no number
+        detail = f"{where}: nobody answers on port {port} ({said}): is the guest booted?"
         raise PeerError("vsock.refused", detail) from error
     except BaseException:
         stream.close()
