@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from ccinit.errors import CcinitError
-from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, METHODS, PORT
+from ccinit.formats.planes.host_rpc import MAX_WAIT_MS, PORT
 from host_runtime.commands import boot as boot_command
 from host_runtime.plane.log_collection import LogCollection
 from host_runtime.plane.rpc_client import GuestClient, GuestState, NetworkOffer
@@ -198,18 +198,25 @@ def _say_state(state: GuestState) -> None:
     )
 
 
-_CALLS: Mapping[str, Call] = {
-    "hello": _hello,
-    "state": _state,
-    "wait": _wait,
-    "offer_network": _offer_network,
-    "start": _start,
-    "stop": _stop,
-    "metrics": _metrics,
-    "exit": _exit,
-    "collect": _collect,
-    "relay": _relay,
+_CALLS: Mapping[str, tuple[Call, str]] = {
+    "hello": (_hello, "Say which protocol the guest speaks, and which public image it is."),
+    "state": (_state, "Say where the guest is: phase, code, number of changes, is debug open."),
+    "wait": (_wait, "Say the same once it has changed, or when the time is over."),
+    "offer_network": (
+        _offer_network,
+        "Offer addresses for the guest's one interface; it checks them, and may refuse.",
+    ),
+    "start": (_start, 'Let the pod start, if the document says start.by = "host".'),
+    "stop": (_stop, "Ask for an orderly end; the document says how long it may take at most."),
+    "metrics": (
+        _metrics,
+        "Say memory, in steps of 64 MiB, and processors, if the manifest lets you.",
+    ),
+    "exit": (_exit, "Say the pod's exit code while the guest ends, if the manifest lets you."),
+    "collect": (_collect, "Append to a file what the guest has of its sealed log."),
+    "relay": (_relay, "Carry TCP connections of owners to the owner plane, until interrupted."),
 }
+"""By the methods' names: what each command does, and how it says so."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -224,11 +231,9 @@ def _parser() -> argparse.ArgumentParser:
         ("record", boot_command.RECORD_HELP, boot_command.add_record),
     ):
         add(commands.add_parser(command, help=text, description=text))
-    for name, call in _CALLS.items():
-        if name in METHODS:
-            purpose = METHODS[name].purpose.replace("%", "%%")
-            command = name.replace("_", "-")
-            _add_call(commands.add_parser(command, help=purpose, description=purpose), name, call)
+    for name, (call, text) in _CALLS.items():
+        command = name.replace("_", "-")
+        _add_call(commands.add_parser(command, help=text, description=text), name, call)
     return parser
 
 
@@ -249,9 +254,10 @@ def _add_call(command: argparse.ArgumentParser, name: str, call: Call) -> None:
             add = command.add_argument
             add("--mac", type=_parse_mac, required=True, help="of the guest's interface")
             add("--address", type=_parse_interface, required=True, help="ADDRESS/PREFIX")
-            add("--gateway", type=map_address, required=True)
-            add("--mtu", type=whole_number(0, _U16), default=1500)
-            add("--dns", type=map_address, action="append", default=[], help="up to three times")
+            add("--gateway", type=map_address, required=True, help="an address")
+            add("--mtu", type=whole_number(0, _U16), default=1500, help="default: 1500")
+            add("--dns", type=map_address, action="append", default=[],
+                help="address of a resolver; up to three times")  # fmt: skip
         case "stop":
             command.add_argument(
                 "--grace", type=whole_number(0, _U16), default=10, help="seconds (default: 10)"

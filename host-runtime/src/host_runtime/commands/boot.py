@@ -89,7 +89,12 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
     add("--ovmf", action="store_true", help="with --kernel: through OVMF, not SeaBIOS")
     add("--memory", type=_MEMORY_MIB, default=512, metavar="MIB", help="default: 512")
     add("--vcpus", type=_VCPUS, default=1, help="default: 1")
-    add("--accelerator", choices=("auto", "kvm", "tcg"), default="auto")
+    add(
+        "--accelerator",
+        choices=("auto", "kvm", "tcg"),
+        default="auto",
+        help="auto: KVM where it works, else emulation (default)",
+    )
     add(
         "--disk",
         action="append",
@@ -98,8 +103,19 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
         help="raw image, or block device that nobody else uses; repeatable",
     )
     add("--tpm", type=Path, metavar="FOLDER", help="a vTPM; made if the folder does not exist")
-    add("--network", choices=("none", "restricted", "open"), default="none")
-    add("--forward", action="append", default=[], metavar="HOST:GUEST", help="TCP port, repeatable")
+    add(
+        "--network",
+        choices=("none", "restricted", "open"),
+        default="none",
+        help="open: QEMU's user network; restricted: of it the forwards only (default: none)",
+    )
+    add(
+        "--forward",
+        action="append",
+        default=[],
+        metavar="HOST:GUEST",
+        help="a TCP port of 127.0.0.1 leads to one of the guest; repeatable",
+    )
     add(
         "--vsock",
         choices=("user", "kernel", "auto"),
