@@ -1,4 +1,4 @@
-"""docs/configuration.md names every key that a guest's files may have, and no other.
+"""docs/configuration.md names every key that a guest's files may have, its default, and no other.
 
 Which keys those are is found out by parsing a whole example of each while every question to a table
 is written down.
@@ -16,6 +16,7 @@ from ccinit.formats.initdata.coco_config import _INSTEAD, parse_coco_settings
 from ccinit.formats.initdata.guest_config import parse_guest_config
 from ccinit.formats.pod.manifest import parse_pod_manifest
 from ccinit.run.seccomp_profile import REFUSED_UNASKED
+from ccinit.run.spec import SpecDefaults
 from ccinit.values import replace
 from tests.fakes.documents.coco import AA, CDH
 from tests.fakes.documents.guest import CONFIG, FULL_POD, LOG_KEY, VERITY
@@ -82,6 +83,64 @@ def test_document_has_the_keys_that_the_parser_asks_for(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert documented(name) == asked(name, monkeypatch)
+
+
+UNITS = {"MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def defaults_in_document(name: str) -> dict[tuple[str, str], str]:
+    """What the page says of each key that has a default of its own, by table and key."""
+    page = re.split(r"^# ", DOCUMENT, flags=re.MULTILINE)
+    (chapter,) = (one for one in page if one.startswith(f"{name}.toml\n"))
+    found = {}
+    for table in re.split(r"^## ", chapter, flags=re.MULTILINE):
+        title = table.partition("\n")[0].strip("[] ")
+        where = name if title == f"{name}.toml" else f"{name}.{title}"
+        for key, default in re.findall(
+            r"^\| `([a-z_]+)` \| (`[\w+-]+`|0o\d+|\d+|\d+ [MG]iB) \|", table, re.MULTILINE
+        ):
+            found[where, key] = default.strip("`")
+    return found
+
+
+def as_written(value: object) -> set[str]:
+    """The ways in which the page may write a default."""
+    if isinstance(value, bool):
+        return {str(value).lower()}
+    if isinstance(value, int):
+        sizes = {f"{value // unit} {name}" for name, unit in UNITS.items() if value % unit == 0}
+        return {str(value), oct(value)} | sizes
+    return {str(value)}
+
+
+@pytest.mark.parametrize("name", ["ccinit", "pod"])
+def test_document_has_the_defaults_that_the_parser_goes_by(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meant: dict[tuple[str, str], object] = {}
+
+    def noting(method: str) -> None:
+        original = getattr(Fields, method)
+
+        def note(self: Fields, key: str, *given: object, **named: object) -> object:
+            if named.get("default") is not None:
+                meant[self._where, key] = named["default"]
+            return original(self, key, *given, **named)
+
+        monkeypatch.setattr(Fields, method, note)
+
+    for method in ("integer", "boolean", "choice"):
+        noting(method)
+    PARSERS[name](EVERY_TABLE[name])
+    meant |= {where: SpecDefaults().pids for where in meant if where[1] == "pids"}
+    page = defaults_in_document(name)
+    said = {key: default for key, default in page.items() if key in meant}
+    assert len(said) > 10
+    assert {
+        key: default for key, default in said.items() if default not in as_written(meant[key])
+    } == {}
+    # What stands for something that the parser does not know ("the pod's") is 0 there.
+    assert {key for key, default in meant.items() if key not in said and default} == set()
 
 
 def test_document_has_the_keys_of_cocos_files_that_are_taken_and_that_are_refused(
