@@ -18,7 +18,6 @@ from ccinit.values import frozen
 
 BLKGETSIZE64 = 0x80081272
 SECTOR_BYTES = 512
-DIRECT_ALIGNMENT_BYTES = 4096
 _EIO = 5
 _U64 = struct.Struct("=Q")
 

@@ -9,39 +9,30 @@ import enum
 import os
 
 from ccinit.errors import KernelError
-from ccinit.kernel.libc import check, kernel_error, libc, syscall
+from ccinit.kernel.libc import check, kernel_error, libc
 
-NR_PIVOT_ROOT = 155
 OPTIONS_LIMIT_BYTES = 4095  # copy_mount_options() reads one page; a longer string is cut silently
 
 
 class MountFlag(enum.IntFlag):
-    """MS_* of <linux/mount.h>."""
+    """MS_* of <linux/mount.h>, those that are used here."""
 
     RDONLY = 1
     NOSUID = 2
     NODEV = 4
     NOEXEC = 8
-    SYNCHRONOUS = 16
-    REMOUNT = 32
-    NOSYMFOLLOW = 256
     NOATIME = 1024
     BIND = 4096
     MOVE = 8192
     REC = 16384
-    SILENT = 32768
-    UNBINDABLE = 1 << 17
     PRIVATE = 1 << 18
     SLAVE = 1 << 19
-    SHARED = 1 << 20
 
 
 class UmountFlag(enum.IntFlag):
-    """MNT_* and UMOUNT_* of umount2(2)."""
+    """MNT_* and UMOUNT_* of umount2(2), those that are used here."""
 
-    FORCE = 1
     DETACH = 2
-    EXPIRE = 4
     NOFOLLOW = 8
 
 
@@ -72,17 +63,6 @@ def mount(
 def umount2(target: str, flags: UmountFlag = UmountFlag.NOFOLLOW) -> None:
     """Unmount `target`; by default no symbolic link is followed."""
     check(libc.umount2(os.fsencode(target), int(flags)), "umount2", target)
-
-
-def pivot_root(new_root: str, put_old: str) -> None:
-    """Make `new_root` the root mount and leave the old one at `put_old`."""
-    syscall(
-        NR_PIVOT_ROOT,
-        os.fsencode(new_root),
-        os.fsencode(put_old),
-        operation="pivot_root",
-        target=new_root,
-    )
 
 
 def switch_root(new_root: str) -> None:

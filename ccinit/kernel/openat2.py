@@ -14,7 +14,6 @@ from ccinit.errors import KernelError
 from ccinit.kernel.libc import syscall
 
 NR_OPENAT2: Final = 437
-RESOLVE_NO_XDEV: Final = 0x01
 RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_IN_ROOT: Final = 0x10

@@ -106,18 +106,6 @@ class TpmDevice:
         return data
 
 
-def open_tpm_device(path: str) -> TpmDevice:
-    """Open a TPM device node.
-
-    Raises:
-        KernelError: it cannot be opened.
-    """
-    try:
-        return TpmDevice(os.open(path, os.O_RDWR | os.O_CLOEXEC), name=path)
-    except OSError as error:
-        raise kernel_error(error, "tpm_open", path) from error
-
-
 def _expected_bytes(reply: bytes) -> int:
     """Return how long the reply says it is, within what a reply may be."""
     if len(reply) < _HEADER.size:

@@ -18,7 +18,8 @@ from typing import Never
 from ccinit.errors import CcinitError
 from ccinit.formats.pod.container import Restart
 from ccinit.kernel.event_loop import TaskGroup, boottime, sleep
-from ccinit.kernel.mount import MountFlag, UmountFlag, mount, pivot_root, umount2
+from ccinit.kernel.libc import syscall
+from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
 from ccinit.run import supervisor as supervisor_module
 from ccinit.run.secrets import SecretFile
 from ccinit.run.spec import BindMount, SpecInput, plan_spec
@@ -43,6 +44,7 @@ from tests.vm.guest.containers import (
     workload,
 )
 
+NR_PIVOT_ROOT = 155
 SITE = "/srv"
 """Where a process inside finds the packages of Python."""
 WORK = Path("/mnt/ccinit")
@@ -63,7 +65,7 @@ def enter(tools: Path, binds: Mapping[str, Path]) -> None:
         mount(str(source), f"{root}{place}", "", MountFlag.BIND)
     # not chroot: who enters a container's mount namespace finds the root of the namespace
     os.chdir(root)
-    pivot_root(".", ".")
+    syscall(NR_PIVOT_ROOT, b".", b".", operation="pivot_root")
     umount2(".", UmountFlag.DETACH)
     os.chdir("/opt")
 
