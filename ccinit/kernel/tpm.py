@@ -30,10 +30,9 @@ _FIRST_DELAY_SECONDS, _MAX_DELAY_SECONDS = 0.01, 0.5
 class TpmDevice:
     """A TPM behind a file descriptor, which the device owns from now on."""
 
-    def __init__(self, fd: int, *, name: str = "tpm") -> None:
-        """Args: fd: open for reading and writing; name: for error texts."""
+    def __init__(self, fd: int) -> None:
+        """Args: fd: open for reading and writing."""
         self._fd = fd
-        self._name = name
 
     def __enter__(self) -> Self:
         return self
@@ -67,21 +66,21 @@ class TpmDevice:
             if code == _RC_SUCCESS:
                 return reply
             if code == _RC_LOCKOUT:
-                raise PeerError("tpm.lockout", f"{self._name}: in dictionary attack lockout")
+                raise PeerError("tpm.lockout", "in dictionary attack lockout")
             if code not in _TRANSIENT:
-                raise PeerError("tpm.refused", f"{self._name}: response code {code:#x}")
+                raise PeerError("tpm.refused", f"response code {code:#x}")
             if attempt + 1 < _MAX_ATTEMPTS:
                 time.sleep(delay)
                 delay = min(2 * delay, _MAX_DELAY_SECONDS)
-        raise PeerError("tpm.busy", f"{self._name}: not ready after {_MAX_ATTEMPTS} attempts")
+        raise PeerError("tpm.busy", f"not ready after {_MAX_ATTEMPTS} attempts")
 
     def _exchange(self, command: bytes) -> bytes:
         try:
             written = os.write(self._fd, command)
         except OSError as error:
-            raise kernel_error(error, "tpm_write", self._name) from error
+            raise kernel_error(error, "tpm_write", "tpm") from error
         if written != len(command):
-            raise PeerError("tpm.closed", f"{self._name}: took {written} of {len(command)} bytes")
+            raise PeerError("tpm.closed", f"took {written} of {len(command)} bytes")
         reply = self._read()
         # The device gives a reply whole; a socket may give it in pieces.
         while len(reply) < _expected_bytes(reply):
@@ -91,18 +90,16 @@ class TpmDevice:
     def _response_code(self, reply: bytes) -> int:
         _tag, size, code = _HEADER.unpack_from(reply)
         if size != len(reply):
-            raise PeerError(
-                "tpm.reply", f"{self._name}: {len(reply)} bytes, its header says {size}"
-            )
+            raise PeerError("tpm.reply", f"{len(reply)} bytes, its header says {size}")
         return int(code)
 
     def _read(self) -> bytes:
         try:
             data = os.read(self._fd, _MAX_RESPONSE_BYTES)
         except OSError as error:
-            raise kernel_error(error, "tpm_read", self._name) from error
+            raise kernel_error(error, "tpm_read", "tpm") from error
         if not data:
-            raise PeerError("tpm.closed", f"{self._name}: ended within a reply")
+            raise PeerError("tpm.closed", "ended within a reply")
         return data
 
 

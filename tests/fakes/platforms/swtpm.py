@@ -61,7 +61,7 @@ class Swtpm:
 
     def open(self) -> TpmDevice:
         """Return the emulator as the guest's code sees a TPM."""
-        return TpmDevice(self.connect(), name="swtpm")
+        return TpmDevice(self.connect())
 
     def stop(self) -> None:
         self._process.kill()  # it can miss a SIGTERM that comes just before it waits

@@ -119,7 +119,7 @@ class SimulatedDevice(TpmDevice):
     """The guest's device, with a `SimulatedTpm` instead of a file."""
 
     def __init__(self, tpm: SimulatedTpm) -> None:
-        super().__init__(-1, name="simulated")
+        super().__init__(-1)
         self.tpm = tpm
 
     def _exchange(self, command: bytes) -> bytes:
@@ -133,7 +133,7 @@ def scripted_device(*replies: bytes) -> tuple[TpmDevice, socket.socket]:
         theirs.send(reply)
     fd = os.dup(ours.fileno())
     ours.close()
-    return TpmDevice(fd, name="scripted"), theirs
+    return TpmDevice(fd), theirs
 
 
 def _reply(tag: int, code: int, body: bytes = b"") -> bytes:
