@@ -28,8 +28,6 @@ AF_UNIX: Final = 1
 AF_INET: Final = 2
 AF_INET6: Final = 10
 AF_NETLINK: Final = 16
-AF_ALG: Final = 38
-AF_VSOCK: Final = 40
 NETLINK_ROUTE: Final = 0
 
 _ALLOW: Final = "SCMP_ACT_ALLOW"

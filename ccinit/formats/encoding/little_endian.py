@@ -44,10 +44,6 @@ class LittleEndianReader:
         """Return up to `length` bytes without taking them."""
         return self._data[self._offset : self._offset + length]
 
-    def u8(self) -> int:
-        """Take one byte."""
-        return self.take(1)[0]
-
     def u16(self) -> int:
         """Take two bytes."""
         return int.from_bytes(self.take(2), "little")

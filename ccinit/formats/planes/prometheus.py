@@ -8,8 +8,6 @@ from enum import StrEnum
 
 from ccinit.values import frozen
 
-CONTENT_TYPE = "text/plain; version=0.0.4"
-
 
 class MetricKind(StrEnum):
     """Whether a number only grows."""
