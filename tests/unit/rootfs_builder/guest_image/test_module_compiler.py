@@ -2,6 +2,7 @@
 
 import marshal
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -11,6 +12,50 @@ import pytest
 from rootfs_builder.guest_image.module_compiler import compile_job, compile_module
 
 UNCHECKED_HASH = 0b01
+LONG_LINES = """\
+@property
+@staticmethod
+def decorated(
+    first=1,
+    second=(
+        2
+    ),
+): return [
+    each
+    for each in first
+    if each
+]
+class Thing:
+    async def method(self, value):
+        try:
+            async with (
+                self.one() as one,
+                self.two(),
+            ):
+                return (
+                    one
+                    .start()
+                    .stop(
+                        value
+                        + 1
+                    )
+                )
+        except (
+            ValueError,
+            TypeError,
+        ) as error:
+            raise RuntimeError(
+                f"{error}"
+                f"{value!r}"
+            ) from error
+        finally:
+            match value:
+                case {
+                    "key": [
+                        first
+                    ],
+                }: del first
+"""
 
 
 def run(folder: Path, *, date: int) -> list[dict[str, str]]:
@@ -85,3 +130,26 @@ def test_assertions_stay_and_lines_keep_their_numbers() -> None:
     with pytest.raises(AssertionError) as caught:
         names["check"](0)
     assert caught.traceback[-1].lineno + 1 == 4
+
+
+def line_of_each_instruction(code: CodeType) -> Iterator[tuple[str, int, int | None]]:
+    """Name the lines of a code object and of those within it."""
+    for start, end, line in code.co_lines():
+        yield from ((code.co_name, place, line) for place in range(start, end))
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from line_of_each_instruction(constant)
+
+
+def columns(code: CodeType) -> set[int | None]:
+    """Return the columns of all instructions that have a line."""
+    found = {start for line, _, start, _ in code.co_positions() if line is not None}
+    return found.union(*(columns(one) for one in code.co_consts if isinstance(one, CodeType)))
+
+
+def test_columns_are_left_out_and_every_instruction_keeps_its_line() -> None:
+    plain = compile(LONG_LINES, "/usr/lib/ccinit/main.py", "exec")
+    ours = marshal.loads(compile_module(LONG_LINES.encode(), plain.co_filename)[16:])  # noqa: S302
+    assert list(line_of_each_instruction(ours)) == list(line_of_each_instruction(plain))
+    assert len(columns(plain)) > 5  # the control
+    assert columns(ours) == {None, 0}  # 0 is the compiler's own, for the beginning of a block
