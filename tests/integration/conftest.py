@@ -9,7 +9,11 @@ import pytest
 from rootfs_builder.cli import main
 from tests.fakes.images.hostile_registry import serve_hostile
 from tests.faults.plugin import FaultSeen
-from tests.integration.leftovers import have_own_mounts, remove_dead_cgroups
+from tests.integration.leftovers import (
+    have_own_mounts,
+    leaving_no_children,
+    remove_dead_cgroups,
+)
 from tests.integration.pull.hostile_harness import IMAGE, Harness
 from tests.integration.pull.real_registry import (
     Authority,
@@ -29,6 +33,13 @@ def _nothing_is_left() -> Iterator[None]:
     yield
     if os.geteuid() == 0:
         remove_dead_cgroups()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_child_is_left() -> Iterator[None]:
+    """So that a test which leaves one fails, and not one that finds it."""
+    with leaving_no_children():
+        yield
 
 
 @pytest.fixture(autouse=True)

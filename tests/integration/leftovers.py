@@ -1,7 +1,9 @@
-"""What tests would leave on a machine if they failed, or were killed."""
+"""What tests would leave if they failed, or were killed: on a machine, and in their process."""
 
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -42,3 +44,32 @@ def cgroup2_roots() -> list[Path]:
     """Where the one tree of cgroup2 is mounted."""
     rows = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
     return [Path(row[1]) for row in rows if row[2] == "cgroup2"][:1]
+
+
+def children() -> dict[int, str]:
+    """The ids of this process's children with their names and states: "sh, Z" has ended unwaited.
+
+    The list is whole: of it, only a wait of ours takes a child away.
+    """
+    found = {}
+    for listed in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # a thread has ended meanwhile, and left its children to another
+            for pid in map(int, listed.read_text().split()):
+                name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+                found[pid] = f"{name.partition('(')[2]}, {rest.split()[0]}"
+    return found
+
+
+@contextmanager
+def leaving_no_children() -> Iterator[None]:
+    """Fail if the block leaves a child, running or not waited for; it is gone in any case.
+
+    Left alone, it would be found by whoever looks at all children of this process.
+    """
+    before = children()
+    yield
+    left = {pid: told for pid, told in children().items() if pid not in before}
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert not left, f"children that nobody waited for: {left}"

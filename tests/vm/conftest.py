@@ -1,12 +1,20 @@
 """What host-side tests of the real image share: the image itself, built once, and a vTPM."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from host_runtime.machine.swtpm import VirtualTpm, manufacture_tpm
 from tests.demo import world
+from tests.integration.leftovers import leaving_no_children
 from tests.vm.direct_boot import TOOLS, DirectImage, build_image
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_child_is_left() -> Iterator[None]:
+    with leaving_no_children():
+        yield
 
 
 @pytest.fixture(scope="session")
