@@ -3,7 +3,7 @@
 Scope: the sender's side of `ccinit.formats.sealed_log` (the layout is documented there): the
 sealed seed, one key per record, the chain of tags, the Ed25519 signatures and the pre-shared key
 that enters after attestation. Left to others: what is logged and when (`ccinit.seal.log`), where
-the bytes wait (`ccinit.seal.ring`), the evidence itself (the caller of `evidence_record`).
+the bytes wait (`ccinit.seal.ring`), the evidence itself (the caller of `evidence_records`).
 
 The order is enforced: record 1 is the evidence, a signature never comes later than the format
 allows, and nothing follows `end_records`. Breaking it is `RuntimeError`, a bug of the caller.

@@ -2,8 +2,9 @@
 
 Docker's reference grammar with its normal form (containers/image, `docker/reference`): a name
 without a host is Docker Hub's, one without a namespace is in `library/`. Two spellings of one
-image are equal once parsed. What the guest is told to pull is narrower and has a module of its own,
-`oci_reference`; what a policy makes of names is `signed_identity`'s.
+image are equal once parsed. What the guest is told to pull is narrower, and left to
+`ccinit.formats.oci.reference`; what a policy makes of names, to
+`ccinit.formats.signature.signed_identity`.
 """
 
 from ccinit.errors import FormatError, LimitExceededError

@@ -44,7 +44,7 @@ class Image:
     """An image by digest.
 
     Attributes:
-        reference: `host[:port]/repository@sha256:…`; parsed by `oci_reference`.
+        reference: `host[:port]/repository@sha256:…`; parsed by `ccinit.formats.oci.reference`.
         policy: resource with the `policy.json` that the image's signatures must satisfy; without
             one the digest is what the owner trusts.
         auth: resource with registry credentials.

@@ -1,4 +1,4 @@
-"""What is TDX's own on the way of `test_attest_tees`: versions, registers, event logs.
+"""What is TDX's own on the way of `test_tees`: versions, registers, event logs.
 
 test_tdx_oracle.py holds the same evidence against an independent verifier.
 """

@@ -1,7 +1,7 @@
 """`ccinit-runtime` as an engine calls it, from `create` to `delete`, with real QEMU and signals.
 
 Needs the tools tree (`CCINIT_TOOLS`, or build/tools). The guests are firmware that finds nothing to
-boot; whole guests under podman are `tests/vm/test_podman`'s.
+boot; whole guests under podman are `tests/vm/test_podman_guests.py`'s.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What the child `kbs` does with its request, over real TLS; PID 1 is played.
 
-Its restrictions and its place in the phase are `test_attest_phase`'s.
+Its restrictions and its place in the phase are `tests/integration/attestation/test_phase.py`'s.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Images without a scratch disk: compressed erofs on a bounded tmpfs, by loop devices.
 
-The shapes are those of `test_pull_layers`, where umoci says that what the other form shows is
+The shapes are those of `test_layers`, where umoci says that what the other form shows is
 right; here both forms must show the same. Memory is what the tmpfs says of itself.
 """
 

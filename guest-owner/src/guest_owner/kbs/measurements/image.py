@@ -1,8 +1,8 @@
 """What each platform measures of an image, in the form of reference values (RATS, RFC 9334).
 
 One class for each platform that has a verifier, with the part of a reference value file that is
-its own (`guest_owner.kbs.measurements.tdx`, `se_measurements` and `sample_measurements` are beside
-this); the rest of such a file is `guest_owner.kbs.references`.
+its own (TDX, Secure Execution and the sample platform have modules beside this); the rest of such a
+file is `guest_owner.kbs.references`.
 """
 
 from collections.abc import Callable, Mapping
