@@ -18,6 +18,7 @@ from ccinit.errors import ConfigError, FormatError
 from guest_owner.arguments import Subparsers, add_group, add_state
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.administration.token import MAX_LIFE_SECONDS, sign_admin_token
+from guest_owner.kbs.audit.log import AUDIT_NAME, read_audit
 from guest_owner.kbs.authority import MAX_PEM_BYTES
 from guest_owner.kbs.files import read_capped, write_new
 from guest_owner.kbs.references import check_name
@@ -65,6 +66,7 @@ def _new_key(arguments: argparse.Namespace) -> int:
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     if any(known.name == arguments.name for known in administrators.read()):
         raise ConfigError("admin.exists", f"there is an administrator {arguments.name}")
+    _require_unused(arguments.name, arguments.state / AUDIT_NAME)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     write_new(path, pem, "admin.file", "it may be somebody's key")
     try:
@@ -75,6 +77,13 @@ def _new_key(arguments: argparse.Namespace) -> int:
     print(f"wrote {path}; registered administrator {arguments.name}")
     print(f"remove {arguments.state / 'admin-keys' / (arguments.name + '.pem')} to take it back")
     return 0
+
+
+def _require_unused(name: str, log: Path) -> None:
+    """Refuse the name of an administrator who is gone: the log could not tell the two apart."""
+    if any(record.get("administrator") == name for record in read_audit(log)):
+        detail = f"the audit log has an administrator {name} whose key was removed: name another"
+        raise ConfigError("admin.used", detail)
 
 
 def _token(arguments: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@
 
 Everything is read afresh for every request, so a registration counts at once and one that was
 removed stops counting. Keys and certificates of the KBS itself are `guest_owner.kbs.authority`;
-administrators `administrators`, counters `counters`, the audit log `audit` beside this. Resources
+administrators `administration`, counters `counters`, the audit log `audit` beside this. Resources
 lie here in the clear: the directory (mode 0700) belongs on the owner's machine, never on the host
 that runs the guests.
 """

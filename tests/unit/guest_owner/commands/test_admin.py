@@ -7,6 +7,7 @@ import pytest
 
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.administration.token import verify_admin_token
+from guest_owner.kbs.audit.log import AUDIT_NAME, AuditLog, AuditRecord, Decision, Event
 from tests.unit.guest_owner.command_line import error_of, run
 
 
@@ -40,6 +41,32 @@ def test_new_key_replaces_nothing(
     assert not (tmp_path / "b").exists()
     assert before == ((tmp_path / "a").read_bytes(), (state / "admin-keys/admin.pem").read_bytes())
     assert [key.name for key in Administrators(state).read()] == ["admin"]
+
+
+def test_name_that_the_audit_log_knows_is_not_given_again(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = AuditLog(state / AUDIT_NAME)
+    for name in ("alice", "bob"):
+        assert run("admin", "new-key", "--state", state, tmp_path / name, "--name", name) == 0
+    log.append(
+        AuditRecord(
+            event=Event.ADMIN,
+            session="",
+            tee="",
+            decision=Decision.RELEASED,
+            request="GET reference-value",
+            administrator="bob",
+        )
+    )
+    for name in ("alice", "bob"):
+        (state / f"admin-keys/{name}.pem").unlink()
+    assert run("admin", "new-key", "--state", state, tmp_path / "b", "--name", "alice") == 0
+    capsys.readouterr()
+    assert run("admin", "new-key", "--state", state, tmp_path / "c", "--name", "bob") == 1
+    assert "[admin.used]" in error_of(capsys)
+    assert not (tmp_path / "c").exists()
+    assert [key.name for key in Administrators(state).read()] == ["alice"]
 
 
 def test_token_wants_an_ed25519_key(
