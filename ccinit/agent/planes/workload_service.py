@@ -34,11 +34,11 @@ VERSION = "ccinit/1"
 
 
 class RefusedCall(Exception):  # noqa: N818  # an answer, not a fault
-    """A call is not carried out; the container is told HTTP's `status` and the reason."""
+    """The manifest does not allow a call; the container is told status 403 and the reason."""
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.status, self.reason = status, reason
+        self.reason = reason
 
 
 class WorkloadService:
@@ -65,10 +65,12 @@ class WorkloadService:
             answer = await HANDLERS[type(call)](self, container, call)
         except RefusedCall as refused:
             self.guest.event(f"workload: {container}: {name} refused, {refused.reason}")
-            return _text(refused.status, refused.reason)
+            return _text(403, refused.reason)
         except CcinitError as error:
             self.guest.event(f"workload: {container}: {name} failed, {error}")
-            return _text(400 if isinstance(error, FormatError) else 500, error.reason)
+            # Of what may be malformed only an event is the container's: not the KBS's replies, say.
+            is_its_own = isinstance(call, EventCall) and isinstance(error, FormatError)
+            return _text(400 if is_its_own else 500, error.reason)
         self.guest.event(f"workload: {container}: {name}")
         return answer
 
@@ -79,7 +81,7 @@ class WorkloadService:
         """
         given = {one.uri for one in self.configured.manifest.secrets if one.container == container}
         if call.uri not in given:
-            raise RefusedCall(403, "workload.resource")
+            raise RefusedCall("workload.resource")
         secret = self.attested.grants[call.uri].secret
         return _done(MediaType.BYTES, secret.reveal())
 
@@ -124,7 +126,7 @@ class WorkloadService:
 
     def _require_evidence(self, container: str) -> None:
         if container not in self.configured.manifest.allow.evidence:
-            raise RefusedCall(403, "workload.allow")
+            raise RefusedCall("workload.allow")
 
 
 Handler = Callable[[WorkloadService, str, Any], Awaitable[Answer]]

@@ -10,7 +10,7 @@ import pytest
 from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.planes import workload_service
 from ccinit.agent.planes.workload_service import HANDLERS, WorkloadService
-from ccinit.errors import LimitExceededError, PeerError
+from ccinit.errors import FormatError, LimitExceededError, PeerError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.formats.planes.workload_api import (
@@ -117,6 +117,20 @@ def test_token_comes_without_the_sessions_key(
 
     monkeypatch.setattr(workload_service, "request_token", request)
     assert bench.ask("web", TokenCall()) == (200, b'{"token":"a.b.c"}')
+
+
+@pytest.mark.parametrize(
+    ("call", "source"),
+    [(TokenCall(), "request_token"), (EvidenceCall(runtime_data=b"nonce"), "collect_evidence")],
+)
+def test_container_is_not_blamed_for_what_others_have_malformed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, call: WorkloadCall, source: str
+) -> None:
+    async def refuse(*_arguments: object) -> str:
+        raise FormatError("rcar.json", "malformed JSON")
+
+    monkeypatch.setattr(workload_service, source, refuse)
+    assert bench.ask("web", call) == (500, b"rcar.json\n")
 
 
 def test_info_names_what_this_container_may_ask_for(bench: Bench) -> None:
