@@ -13,7 +13,7 @@ the child that fetches them (`ccinit.net.tls_identity`).
 import binascii
 
 from ccinit.errors import FormatError, LimitExceededError
-from ccinit.values import field, frozen
+from ccinit.values import frozen
 
 MAX_BYTES = 32 * 1024
 MAX_CERTIFICATES = 8
@@ -26,14 +26,12 @@ _KEY, _CERTIFICATE = "PRIVATE KEY", "CERTIFICATE"
 
 @frozen
 class TlsIdentity:
-    """A private key and a chain.
+    """What an identity shows to others: the private key stays in the text that was parsed.
 
     Attributes:
-        pem: the whole text, key first, as TLS libraries load it.
         chain_der: the certificates, the guest's own first.
     """
 
-    pem: bytes = field(repr=False)
     chain_der: tuple[bytes, ...]
 
     @property
@@ -100,7 +98,7 @@ def parse_tls_identity(data: bytes) -> TlsIdentity:
         raise FormatError("tls_identity.form", "expected one private key, then certificates")
     if len(labels) > 1 + MAX_CERTIFICATES:
         raise LimitExceededError("tls_identity.form", f"more than {MAX_CERTIFICATES} certificates")
-    return TlsIdentity(pem=data, chain_der=tuple(content for _, content in blocks[1:]))
+    return TlsIdentity(chain_der=tuple(content for _, content in blocks[1:]))
 
 
 def _blocks(data: bytes) -> list[tuple[str, bytes]]:
