@@ -23,22 +23,6 @@ class DeclaredScratch:
     size_bytes: int
 
 
-@frozen
-class DiskRoles:
-    """Every disk of the guest under its one role.
-
-    Attributes:
-        root: None if the root came in the initrd.
-        volumes: persistent volumes as (name, disk), in the order given.
-        scratch: scratch disks as (name, disk), in the order declared.
-    """
-
-    initdata: BlockDevice
-    root: BlockDevice | None
-    volumes: tuple[tuple[str, BlockDevice], ...]
-    scratch: tuple[tuple[str, BlockDevice], ...]
-
-
 def select_held(disks: Sequence[BlockDevice]) -> BlockDevice | None:
     """Return the disk that the kernel already uses: the root's, opened by stage 0.
 
@@ -58,22 +42,25 @@ def select_candidates(
     return tuple(disk for disk in disks if disk not in taken and disk.size_bytes == size_bytes)
 
 
-def assign_roles(
+def assign_scratch(
     disks: Sequence[BlockDevice],
     *,
     initdata: BlockDevice,
     root: BlockDevice | None,
     volumes: Mapping[str, BlockDevice],
     scratch: Sequence[DeclaredScratch],
-) -> DiskRoles:
+) -> tuple[tuple[str, BlockDevice], ...]:
     """Give the remaining disks to the declared scratch disks and refuse any other outcome.
 
     Args:
         disks: all that exist.
         initdata: the disk whose document has the measured digest.
-        root: the disk under the verity root.
+        root: the disk under the verity root; None if the root came in the initrd.
         volumes: declared persistent volumes with the disks that authenticated.
         scratch: declared scratch disks.
+
+    Returns:
+        Scratch disks as (name, disk), in the order declared.
 
     Raises:
         VerificationError: `disk.serial`, two disks say they are the same one; `disk.ambiguous`, a
@@ -88,7 +75,7 @@ def assign_roles(
     assigned = tuple((wanted.name, _take(remaining, wanted)) for wanted in scratch)
     if remaining:
         raise VerificationError("disk.surplus", f"{remaining[0].name} has no role")
-    return DiskRoles(initdata=initdata, root=root, volumes=tuple(volumes.items()), scratch=assigned)
+    return assigned
 
 
 def _take(remaining: list[BlockDevice], wanted: DeclaredScratch) -> BlockDevice:

@@ -6,7 +6,7 @@ files on a scratch disk (images, writable layers) are out of their reach.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ccinit.agent.figures import read_memory
 from ccinit.agent.guest import Guest, undoing
@@ -19,12 +19,7 @@ from ccinit.agent.phases.rollback import Anchor
 from ccinit.agent.phases.volumes import FoundVolume, find_volumes, open_volume
 from ccinit.agent.processes.roles import RIGHTS, Role
 from ccinit.boot.directories import make_directory
-from ccinit.boot.disks import (
-    DeclaredScratch,
-    DiskRoles,
-    assign_roles,
-    select_held,
-)
+from ccinit.boot.disks import DeclaredScratch, assign_scratch, select_held
 from ccinit.errors import ChildError
 from ccinit.formats.pod.manifest import PodManifest
 from ccinit.formats.pod.volume import ScratchProfile, Volume, VolumeKind
@@ -46,6 +41,8 @@ ROOT = "/run/ccinit/volumes"
 _SHARED = "volume"  # what containers see of a file system
 _OWN = "ccinit"  # what they do not
 _FORMAT_SECONDS = 300.0
+
+NamedDisks = Sequence[tuple[str, BlockDevice]]
 
 
 @frozen
@@ -81,7 +78,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
     volumes = {one.volume.name: one.disk for one in found}
     if tools is not None:
         volumes[TOOLS_ROLE] = tools
-    roles = assign_roles(
+    scratch = assign_scratch(
         configured.disks,
         initdata=configured.initdata,
         root=select_held(configured.disks),
@@ -92,8 +89,8 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
         ],
     )
     anchors = _make_anchors(guest, configured, attested, found)
-    await _open_scratch(guest, control, configured, roles)
-    store = _open_store(guest, configured, roles)
+    await _open_scratch(guest, control, configured, scratch)
+    store = _open_store(guest, configured, scratch)
     for one in found:
         anchor = anchors.get(one.volume.name)
         await _open_found(guest, control, configured, attested, one, anchor)
@@ -104,7 +101,7 @@ async def unlock(guest: Guest, configured: Configured, attested: Attested) -> Un
     return Unlocked(
         volumes={volume.name: _shown(volume) for volume in manifest.volumes},
         store=store,
-        in_memory=not roles.scratch,
+        in_memory=not scratch,
     )
 
 
@@ -114,7 +111,7 @@ def _describe(disk: BlockDevice) -> str:
 
 
 async def _open_scratch(
-    guest: Guest, control: DmControl, configured: Configured, roles: DiskRoles
+    guest: Guest, control: DmControl, configured: Configured, scratch: NamedDisks
 ) -> None:
     requests = [
         ScratchRequest(
@@ -123,7 +120,7 @@ async def _open_scratch(
             target=_make_directory(f"{ROOT}/{name}", 0o711),
             profile=_profile(configured.manifest.volume(name)),
         )
-        for name, disk in roles.scratch
+        for name, disk in scratch
     ]
     budget = configured.config.limits.scratch_tags_bytes
     plans = plan_scratch(requests, budget_bytes=budget)
@@ -133,11 +130,11 @@ async def _open_scratch(
         _keep(guest, configured.manifest.volume(plan.name), stack)
 
 
-def _open_store(guest: Guest, configured: Configured, roles: DiskRoles) -> str:
+def _open_store(guest: Guest, configured: Configured, scratch: NamedDisks) -> str:
     """Return the directory for images and writable layers: on the first scratch disk, if any."""
-    if not roles.scratch:
+    if not scratch:
         return open_memory_store(guest, configured.config.limits.memory_store_bytes)
-    name, _disk = roles.scratch[0]
+    name, _disk = scratch[0]
     return _make_directory(f"{ROOT}/{name}/{_OWN}", 0o711)
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from ccinit.boot.disks import (
     DeclaredScratch,
-    assign_roles,
+    assign_scratch,
     select_candidates,
     select_held,
 )
@@ -42,13 +42,11 @@ SCRATCH = (
 )
 
 
-def test_every_disk_gets_its_role() -> None:
-    roles = assign_roles(
+def test_what_has_no_other_role_is_scratch() -> None:
+    scratch = assign_scratch(
         ALL, initdata=INITDATA, root=ROOT, volumes={"keep": VOLUME}, scratch=SCRATCH
     )
-    assert (roles.initdata, roles.root) == (INITDATA, ROOT)
-    assert roles.volumes == (("keep", VOLUME),)
-    assert roles.scratch == (("cache", CACHE), ("data", DATA))
+    assert scratch == (("cache", CACHE), ("data", DATA))
 
 
 def test_order_of_disks_does_not_matter() -> None:
@@ -58,16 +56,16 @@ def test_order_of_disks_does_not_matter() -> None:
         "volumes": {"keep": VOLUME},
         "scratch": SCRATCH,
     }
-    assert assign_roles(ALL[::-1], **arguments) == assign_roles(ALL, **arguments)  # type: ignore[arg-type]
+    assert assign_scratch(ALL[::-1], **arguments) == assign_scratch(ALL, **arguments)  # type: ignore[arg-type]
 
 
 def test_scratch_disks_of_one_size_are_exchangeable() -> None:
     twins = (disk("vdf"), disk("vdg"))
     wanted = tuple(DeclaredScratch(name=name, size_bytes=MIB) for name in ("a", "b"))
-    roles = assign_roles(
+    scratch = assign_scratch(
         (INITDATA, *twins), initdata=INITDATA, root=None, volumes={}, scratch=wanted
     )
-    assert roles.scratch == (("a", twins[0]), ("b", twins[1]))
+    assert scratch == (("a", twins[0]), ("b", twins[1]))
 
 
 def refused(disks: tuple[BlockDevice, ...], **changes: object) -> str:
@@ -78,7 +76,7 @@ def refused(disks: tuple[BlockDevice, ...], **changes: object) -> str:
         "scratch": SCRATCH,
     }
     with pytest.raises(VerificationError) as error:
-        assign_roles(disks, **{**arguments, **changes})  # type: ignore[arg-type]
+        assign_scratch(disks, **{**arguments, **changes})  # type: ignore[arg-type]
     return error.value.reason
 
 

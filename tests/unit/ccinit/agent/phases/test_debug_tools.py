@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from ccinit.agent.phases import storage
-from ccinit.agent.phases.debug_tools import ROLE, find_tools_disk
+from ccinit.agent.phases.debug_tools import find_tools_disk
 from ccinit.errors import CcinitError
 from ccinit.formats.disk.verity import BLOCK_BYTES, Salt, VerityParameters, build_hash_tree
 from ccinit.formats.pod.volume import VolumeKind
@@ -15,7 +15,7 @@ from ccinit.kernel.block import BlockDevice
 from ccinit.unlock import verity_volume
 
 if TYPE_CHECKING:
-    from ccinit.boot.disks import DiskRoles
+    from ccinit.agent.phases.storage import NamedDisks
 
 DATA = b"tools".ljust(BLOCK_BYTES, b"\0") + bytes(BLOCK_BYTES)
 PARAMETERS, TREE = build_hash_tree((DATA,), Salt(b"\x01" * 32))
@@ -47,7 +47,7 @@ class Bench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.contents = dict(CONTENTS)
         self.disks = [INITDATA, ROOT, SCRATCH, TOOLS]
-        self.roles: DiskRoles | None = None
+        self.scratch: NamedDisks | None = None
         self.apart: list[BlockDevice | None] = []
         self.events: list[str] = []
         limits = SimpleNamespace(memory_store_bytes=7 << 20)
@@ -77,12 +77,12 @@ class Bench:
         return ()
 
     async def open_scratch(self, *arguments: object) -> None:
-        self.roles = cast("DiskRoles", arguments[-1])
+        self.scratch = cast("NamedDisks", arguments[-1])
 
     def unlock(self) -> None:
         teardown = SimpleNamespace(push=lambda *_: None)
         guest: Any = SimpleNamespace(teardown=teardown, event=self.events.append)
-        self.roles = None
+        self.scratch = None
         self.unlocked = run(storage.unlock(guest, self.configured, cast("Any", None)))
 
 
@@ -102,7 +102,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 def refused(bench: Bench) -> str:
     with pytest.raises(CcinitError) as caught:
         bench.unlock()
-    assert bench.roles is None
+    assert bench.scratch is None
     return caught.value.reason
 
 
@@ -117,9 +117,7 @@ def test_log_has_the_disks_that_a_manifest_can_be_compared_with(bench: Bench) ->
 def test_declared_tools_have_a_role_and_are_no_volume(bench: Bench) -> None:
     assert find_tools_disk(bench.configured) is TOOLS
     bench.unlock()
-    assert bench.roles is not None
-    assert bench.roles.volumes == ((ROLE, TOOLS),)
-    assert bench.roles.scratch == (("scratch", SCRATCH),)
+    assert bench.scratch == (("scratch", SCRATCH),)
     assert bench.apart == [TOOLS]
 
 
