@@ -13,7 +13,12 @@ from pathlib import Path
 
 from ccinit.errors import ConfigError, FormatError, VerificationError
 from ccinit.formats.encoding.fields import Fields
-from ccinit.formats.encoding.strict_json import MAX_INTEGER, decode_base64url, encode_base64url
+from ccinit.formats.encoding.strict_json import (
+    MAX_INTEGER,
+    decode_base64url,
+    encode_base64url,
+    parse_json,
+)
 from ccinit.formats.kbs.resource_uri import PluginUri
 from ccinit.formats.kbs.rollback_counter import CounterAdvance, parse_counter_path
 from guest_owner.kbs.exclusion import changing
@@ -109,11 +114,7 @@ class Counters:
 
 
 def _parse(data: bytes) -> Counter:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise FormatError("counter.file", "malformed JSON") from error
-    with Fields(value, "counter") as fields:
+    with Fields(parse_json(data, "counter", _MAX_FILE_BYTES), "counter") as fields:
         fields.integer("version", low=1, high=1)
         return Counter(
             value=fields.integer("counter", low=0, high=MAX_INTEGER),

@@ -18,6 +18,7 @@ from typing import Protocol
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.disk.verity import HASH_BYTES, RootHash
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_json import parse_json
 from ccinit.formats.kbs.debug_grant import DebugGrant, encode_debug_grant
 from ccinit.formats.kbs.envelope import EnvelopeKind
 from ccinit.formats.kbs.jwk import PublicJwk
@@ -103,11 +104,7 @@ def parse_order(data: bytes) -> Order:
     Raises:
         FormatError: below `mint`.
     """
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise FormatError("mint.json", "malformed JSON") from error
-    with Fields(value, "mint") as fields:
+    with Fields(parse_json(data, "mint", MAX_ORDER_BYTES), "mint") as fields:
         fields.integer("version", low=1, high=1)
         kind = fields.choice("kind", _Orderable)
         if kind is _Orderable.TLS_IDENTITY:

@@ -18,9 +18,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ccinit.errors import FormatError, LimitExceededError
+from ccinit.errors import FormatError
 from ccinit.formats.encoding.digest import Digest
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.strict_json import parse_json
 from ccinit.formats.evidence.tee import Tee, evidence_needs_request
 from guest_owner.kbs.measurements.image import READERS, ZERO_PCR, Measurements
 from guest_owner.kbs.requirements import Requirements
@@ -197,13 +198,7 @@ def parse_reference_set(data: bytes, *, name: str | None = None) -> ReferenceSet
     Raises:
         FormatError: with a reason below `reference`.
     """
-    if len(data) > MAX_REFERENCE_BYTES:
-        raise LimitExceededError("reference.length", f"more than {MAX_REFERENCE_BYTES} bytes")
-    try:
-        value = json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise FormatError("reference.json", "malformed JSON") from error
-    with Fields(value, "reference") as fields:
+    with Fields(parse_json(data, "reference", MAX_REFERENCE_BYTES), "reference") as fields:
         fields.integer("version", low=1, high=1)
         written = fields.text("name", max_bytes=MAX_NAME_BYTES)
         profile = fields.choice("profile", Profile)

@@ -65,7 +65,8 @@ def test_counter_begins_once(counters: Counters) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (b"", "counter.file"),
+        (b"", "counter.json"),
+        (b'{"version": 1, "counter": 1, "counter": 2, "holder": ""}', "counter.duplicate"),
         (b"{}", "counter.version"),
         (b'{"version": 1, "counter": -1, "holder": ""}', "counter.counter"),
         (b'{"version": 1, "counter": 1, "holder": "!"}', "counter.holder"),

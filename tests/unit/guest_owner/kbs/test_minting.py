@@ -41,6 +41,7 @@ def test_grant_is_for_the_key_that_asks_and_ends_with_its_order() -> None:
     ("data", "reason"),
     [
         (b"{", "mint.json"),
+        (encode_order(DEBUG).replace(b"{", b'{"keep_pod": false, '), "mint.duplicate"),
         (b'{"version": 2}', "mint.version"),
         (b'{"version": 1, "kind": "volume-key", "life_seconds": 3600}', "mint.kind"),
         (b'{"version": 1, "kind": "tls-identity", "life_seconds": 3600, "x": 1}', "mint.unknown"),

@@ -98,6 +98,13 @@ def test_parse_reference_set_refuses_what_is_not_json(data: bytes) -> None:
     assert caught.value.reason == "reference.json"
 
 
+def test_parse_reference_set_refuses_a_member_that_stands_there_twice() -> None:
+    written = encode_reference_set(reference_set())
+    with pytest.raises(FormatError) as caught:
+        parse_reference_set(written.replace(b"{", b'{"profile": "test", ', 1))
+    assert caught.value.reason == "reference.duplicate"
+
+
 def test_initdata_register_is_one_extend() -> None:
     # The document and register that the CoCo reference gives for this text.
     known = initdata()
