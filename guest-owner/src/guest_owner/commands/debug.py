@@ -9,7 +9,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ccinit.errors import ConfigError
@@ -119,19 +119,22 @@ def _granting(arguments: argparse.Namespace) -> Iterator[None]:
         yield
         return
     store, uri, order = Store(arguments.state), _grant_uri(arguments.pod), _make_order(arguments)
-    with changing(store.root):
-        before = store.read_order(uri)
-        has_ended = isinstance(before, DebugOrder) and before.expires_s <= time.time()
-        if store.has_resource(uri) and not has_ended:
-            detail = f"{uri} is there: use --granted, or wait for its end"
-            raise ConfigError("debug.granted", detail)
-        store.write_order(uri, order)
-    try:
-        yield
-    finally:
+    with ExitStack() as undo:
         with changing(store.root):
-            if store.read_order(uri) == order:  # else another one took its place meanwhile
-                store.delete_resource(uri)
+            before = store.read_order(uri)
+            has_ended = isinstance(before, DebugOrder) and before.expires_s <= time.time()
+            if store.has_resource(uri) and not has_ended:
+                detail = f"{uri} is there: use --granted, or wait for its end"
+                raise ConfigError("debug.granted", detail)
+            undo.callback(_take_back, store, uri, order)  # also if the write is interrupted
+            store.write_order(uri, order)
+        yield
+
+
+def _take_back(store: Store, uri: ResourceUri, order: DebugOrder) -> None:
+    with changing(store.root):
+        if store.read_order(uri) == order:  # else another one took its place meanwhile
+            store.delete_resource(uri)
 
 
 def _grant_uri(pod: str) -> ResourceUri:

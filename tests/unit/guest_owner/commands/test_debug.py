@@ -12,7 +12,7 @@ import pytest
 from ccinit.errors import PeerError
 from ccinit.formats.disk.verity import RootHash, Salt, VerityParameters
 from ccinit.formats.initdata.guest_config import parse_guest_config
-from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, Stream
 from guest_owner.commands import debug as debug_command
 from guest_owner.kbs.minting import DebugOrder
@@ -194,6 +194,27 @@ def test_order_is_taken_back_when_the_command_is_told_to_end(
     assert isinstance(client.orders[0], DebugOrder)
     assert not Store(state).has_resource(URI)
     assert client.ran == []
+
+
+def test_order_is_taken_back_when_an_interrupt_meets_its_writing(
+    client: FakeClient, state: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[DebugOrder] = []
+
+    def interrupted(store: Store, uri: ResourceUri, order: DebugOrder) -> None:
+        write_order(store, uri, order)
+        written.append(order)
+        raise KeyboardInterrupt
+
+    write_order = Store.write_order
+    words = ("debug", "open", "--pod", "shop", "--state", state, "--tools", tools)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write_order", interrupted)
+        assert run(*words) == 130
+    assert len(written) == 1
+    assert not Store(state).has_resource(URI)
+    assert client.orders == []
+    assert run(*words) == 5
 
 
 def test_order_of_somebody_else_stays(
