@@ -85,7 +85,7 @@ def write_all_atomically(
         for path, unfinished in staged.items():
             unfinished.replace(path)
             sync_directory(path.parent)
-    except (OSError, KeyboardInterrupt) as error:
+    except (OSError, KeyboardInterrupt, SystemExit) as error:
         for unfinished in staged.values():
             with contextlib.suppress(OSError):
                 unfinished.unlink()

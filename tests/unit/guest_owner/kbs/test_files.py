@@ -108,6 +108,25 @@ def test_file_that_finds_no_room_changes_none_of_those_it_comes_with(tmp_path: P
     assert [path.read_bytes() for path in (first, last)] == [b"new", bytes(11)]
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(143)])
+def test_write_that_is_told_to_end_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    path = tmp_path / "key"
+
+    def interrupt(_descriptor: int) -> None:
+        raise end
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupt)
+        with pytest.raises(type(end)) as caught:
+            write_atomically(path, b"secret")
+    assert caught.value is end
+    assert not list(tmp_path.iterdir())
+    write_atomically(path, b"secret")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_new_directory_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "sub/secrets"
 
