@@ -96,11 +96,11 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
     partial.unlink(missing_ok=True)  # of a process that was killed; its mode may be another
     try:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            if path.exists():  # its readers, before there is anything to read
+                shutil.copymode(path, partial)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, partial)
         partial.replace(path)
         _sync_names(path.parent)
     finally:

@@ -107,6 +107,21 @@ def test_write_whole_keeps_mode_and_link_of_what_it_replaces(tmp_path: Path) -> 
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
+def test_write_whole_shows_nobody_what_replaces_a_private_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def note(descriptor: int) -> None:
+        modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+
+    modes: list[int] = []
+    path = tmp_path / "file"
+    write_whole(path, b"private", 0o600)
+    monkeypatch.setattr(os, "fsync", note)
+    write_whole(path, b"private, too")
+    assert path.read_bytes() == b"private, too"
+    assert modes[0] == 0o600
+
+
 def test_write_whole_takes_no_file_that_somebody_left_in_its_way(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(b"kept")
