@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import cast
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
 
 from ccinit.errors import ConfigError
 from guest_owner.kbs.app import build_app
 from guest_owner.kbs.authority import MAX_PEM_BYTES
 from guest_owner.kbs.connections import Connections, Established
 from guest_owner.kbs.files import read_capped
+from guest_owner.kbs.http_protocol import HttpProtocol
 from guest_owner.kbs.limits import Limits
 from guest_owner.kbs.metrics import Metrics
 from guest_owner.kbs.server_certificate import read_certificate
@@ -51,7 +50,7 @@ def build_server(
 
     config = uvicorn.Config(
         build_app(service, limits),
-        http=H11Protocol,
+        http=HttpProtocol,
         ws="none",
         lifespan="off",
         proxy_headers=False,
@@ -133,7 +132,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()
-        make_protocol = partial(_DeadlineProtocol, self._limits, self.config, self.server_state)
+        make_protocol = partial(HttpProtocol, self._limits, self.config, self.server_state)
         self.servers = []
         for listener in sockets or ():
             listener.settimeout(0)
@@ -152,7 +151,7 @@ class _Server(uvicorn.Server):
         self._connections.end_handshakes()
         for connection in tuple(self.server_state.connections):
             # uvicorn would wait for each peer's end of TLS, and tell an error if it does not come.
-            if isinstance(connection, _DeadlineProtocol) and connection.is_idle:
+            if isinstance(connection, HttpProtocol) and connection.is_idle:
                 connection.transport.abort()
         await super().shutdown(sockets)
 
@@ -170,62 +169,3 @@ class _Server(uvicorn.Server):
             _log.error("%s; the certificate stays as it was", error)
         else:
             _log.warning("read the certificate anew")
-
-
-class _DeadlineProtocol(H11Protocol):
-    """uvicorn's HTTP protocol, with deadlines for the head of a request and for taking a reply.
-
-    uvicorn bounds the size of a head and the idle time between requests, but not how long a head
-    may trickle in, nor how long a reply may wait for a peer that reads nothing.
-    """
-
-    def __init__(self, limits: Limits, config: uvicorn.Config, server_state: ServerState) -> None:
-        super().__init__(config, server_state, app_state={})
-        self._limits = limits
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._reply_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._start_head()
-
-    def data_received(self, data: bytes) -> None:
-        if self._between_requests() and self._head_timer is None:
-            self._start_head()
-        super().data_received(data)
-        if not self._between_requests():
-            self._stop_head()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._reply_timer = self.loop.call_later(self._limits.reply_seconds, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._stop_reply()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head()
-        self._stop_reply()
-        super().connection_lost(exc)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing was asked that is not answered, and all that was answered is sent."""
-        return self._between_requests() and not self.transport.get_write_buffer_size()
-
-    def _between_requests(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
-
-    def _start_head(self) -> None:
-        self._head_timer = self.loop.call_later(self._limits.head_seconds, self.transport.close)
-
-    def _stop_head(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _stop_reply(self) -> None:
-        if self._reply_timer is not None:
-            self._reply_timer.cancel()
-            self._reply_timer = None

@@ -1,0 +1,75 @@
+"""One connection's HTTP/1.1: uvicorn's, with what it lacks against strangers.
+
+uvicorn bounds the size of a head and the idle time between requests, but not how long a head may
+trickle in, nor how long a reply may wait for a peer that reads nothing.
+
+What requests ask is `guest_owner.kbs.app`'s, TLS and sockets are `guest_owner.kbs.server`'s.
+"""
+
+import asyncio
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from guest_owner.kbs.limits import Limits
+
+
+class HttpProtocol(H11Protocol):
+    """The server's end of one connection; asyncio calls it, and uvicorn's cycle of a request."""
+
+    def __init__(self, limits: Limits, config: uvicorn.Config, server_state: ServerState) -> None:
+        super().__init__(config, server_state, app_state={})
+        self._limits = limits
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._reply_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; a head is waited for only so long."""
+        super().connection_made(transport)
+        self._start_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, and begin whatever was asked."""
+        if self._between_requests() and self._head_timer is None:
+            self._start_head()
+        super().data_received(data)
+        if not self._between_requests():
+            self._stop_head()
+
+    def pause_writing(self) -> None:
+        """Note that the peer does not take what it was sent, and wait only so long."""
+        super().pause_writing()
+        self._reply_timer = self.loop.call_later(self._limits.reply_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Note that the peer takes what it was sent."""
+        super().resume_writing()
+        self._stop_reply()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, for whatever reason."""
+        self._stop_head()
+        self._stop_reply()
+        super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing was asked that is not answered, and all that was answered is sent."""
+        return self._between_requests() and not self.transport.get_write_buffer_size()
+
+    def _between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _start_head(self) -> None:
+        self._head_timer = self.loop.call_later(self._limits.head_seconds, self.transport.close)
+
+    def _stop_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _stop_reply(self) -> None:
+        if self._reply_timer is not None:
+            self._reply_timer.cancel()
+            self._reply_timer = None
