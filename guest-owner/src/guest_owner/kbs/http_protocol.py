@@ -1,18 +1,24 @@
 """One connection's HTTP/1.1: uvicorn's, with what it lacks against strangers.
 
 uvicorn bounds the size of a head and the idle time between requests, but not how long a head may
-trickle in, nor how long a reply may wait for a peer that reads nothing.
+trickle in, nor how long a reply may wait for a peer that reads nothing. And it takes what is no
+HTTP for something that can always be answered: behind a reply, or beside one that is under way, it
+stumbles over its own answer, with a page in the log for each such connection.
 
 What requests ask is `guest_owner.kbs.app`'s, TLS and sockets are `guest_owner.kbs.server`'s.
 """
 
 import asyncio
+from typing import Final
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from guest_owner.kbs.limits import Limits
+
+_UNANSWERED: Final = (h11.IDLE, h11.SEND_RESPONSE)
 
 
 class HttpProtocol(H11Protocol):
@@ -31,11 +37,23 @@ class HttpProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, and begin whatever was asked."""
+        if self.transport.is_closing():
+            return  # it was on its way: TLS brings it all the same
         if self._between_requests() and self._head_timer is None:
             self._start_head()
         super().data_received(data)
         if not self._between_requests():
             self._stop_head()
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that what came is no HTTP, where that can still be said, and close."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # whoever still answers it speaks to nobody
+            self.cycle.message_event.set()
+        if self.conn.our_state in _UNANSWERED:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """Note that the peer does not take what it was sent, and wait only so long."""
