@@ -3,8 +3,8 @@
     PullRequest ──registry──▶ (blobs)          a network child passes bytes on; nothing is believed
                   signature   AcceptedImage    asked in between, before any layer is fetched
                 ──decrypt───▶ (blobs)          only if layers are encrypted, see `encrypted_layers`
-                ──unpack────▶ (tars)           decompressed, by a child that has nothing else
-                ──layers────▶ VerifiedLayers   hashed, checked, written, completed
+                ──unpack────▶ (tars)           decompressed, by a child that can only append
+                ──layers────▶ VerifiedLayers   hashed, checked, completed
                 ──index─────▶ IndexedLayers    erofs metadata over each tar; or see `compress`
                 (mount)       MountedLayers    read-only, file-backed
                 ──tree──────▶ PulledImage      what the kernel shows is what the tars say
@@ -27,13 +27,14 @@ from ccinit.formats.oci.image import ImageConfig
 from ccinit.kernel.loop import open_loop
 from ccinit.kernel.mount import CONFINED, MountFlag, UmountFlag, mount, umount2
 from ccinit.pull.erofs.compress import CompressingChildren, compress_layers
-from ccinit.pull.erofs.handover import give_directory, hand_over
+from ccinit.pull.erofs.handover import hand_over
 from ccinit.pull.erofs.index import IndexRequest, index_arguments
 from ccinit.pull.layer_store import LayerFiles, LayerStore, StoredLayer
 from ccinit.pull.layers.file import telling_no_room
 from ccinit.pull.messages.fetch import AcceptedImage, PullRequest, SignaturePolicy, SignatureRequest
 from ccinit.pull.messages.layer_form import LayerForm
-from ccinit.pull.messages.layers import VerifiedLayers, layer_file
+from ccinit.pull.messages.layers import VerifiedLayers
+from ccinit.pull.messages.tars import layer_file
 from ccinit.pull.messages.tree import TreeDigests, TreeRequest
 from ccinit.pull.reception import Received, ReceivingChildren, receive_layers
 from ccinit.pull.verdict import Verdict
@@ -46,7 +47,6 @@ _FLAGS = MountFlag.RDONLY | CONFINED | MountFlag.NOATIME
 class Owners:
     """User ids that the children's files are handed to."""
 
-    layers: int
     index: int
     compress: int
 
@@ -112,7 +112,7 @@ async def pull_image(
 
     Args:
         request: with `with_signatures` if there is a policy.
-        directory: for its files.
+        directory: for its files, PID 1's own.
         children: who does the work.
         store: the pod's layers, to which this image's are added in its form.
         policy: which signatures it needs; None if its digest in the manifest is enough.
@@ -120,9 +120,8 @@ async def pull_image(
     Raises:
         CcinitError: of any family; nothing stays mounted, the files stay for the caller to remove.
     """
-    give_directory(directory, children.owners.layers)
     verdict = Verdict(request.reference, policy, children.judge)
-    received = await receive_layers(request, verdict, store, children)
+    received = await receive_layers(request, directory, verdict, store, children)
     indexed = await _make_file_systems(received, directory, children, store.form)
     mounted = mount_layers(indexed)
     try:

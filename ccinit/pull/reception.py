@@ -1,11 +1,12 @@
 """From the registry to verified tars: what PID 1 does between children that work at the same time.
 
-    registry ──blobs──▶ unpack ──tars──▶ layers ──▶ scratch
+    registry ──blobs──▶ unpack ──tars──▶ layers
     registry ──blobs──▶ file, then file ──decrypt──▶ unpack ──tars──▶ layers      if encrypted
 
-Bytes go from child to child by pipe and never back. Each child asks nothing of the one before but
-bytes, and the last one, which has neither network nor decompressors, hashes them. The tars on
-scratch are what this child has written, and nothing is indexed before it has ended well.
+Bytes go from child to child and never back: blobs by pipe, tars by files that `unpack` can only
+append to (`tar_files`). Each child asks nothing of the one before but bytes, and the last one,
+which has neither network nor decompressors, hashes them. Nothing is indexed before it has ended
+well.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
@@ -29,6 +30,7 @@ from ccinit.pull.messages.layers import (
     VerifiedLayers,
 )
 from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
+from ccinit.pull.tar_files import TarFiles
 from ccinit.pull.verdict import Decide, Verdict
 from ccinit.values import frozen
 
@@ -63,11 +65,13 @@ class ReceivingChildren(DecryptChildren, Protocol):
     async def inspect(self, request: InspectRequest) -> InspectedImage:
         """Run `inspect.inspect_job`."""
 
-    async def unpack(self, request: UnpackRequest) -> UnpackReply:
-        """Run `layers.unpack.unpack_job` between the pipes."""
+    async def unpack(self, request: UnpackRequest, tars: TarFiles) -> UnpackReply:
+        """Run `layers.unpack.unpack_job` between the pipes; `tars` are those it may ask for."""
 
-    async def verify(self, request: LayersRequest, kept: tuple[StoredLayer, ...]) -> VerifiedLayers:
-        """Run `layers.verify.layers_job` at the last pipe; `kept` are those it may ask for."""
+    async def verify(
+        self, request: LayersRequest, kept: tuple[StoredLayer, ...], tars: TarFiles
+    ) -> VerifiedLayers:
+        """Run `layers.verify.layers_job` at the last pipe; it may ask for `kept` and `tars`."""
 
 
 @frozen
@@ -91,17 +95,22 @@ class _Plan:
     inspected: InspectedImage
     claim: Claim
     kept: tuple[StoredLayer, ...]
+    tars: TarFiles
 
 
 async def receive_layers(
-    request: PullRequest, verdict: Verdict, store: LayerStore, children: ReceivingChildren
+    request: PullRequest,
+    directory: str,
+    verdict: Verdict,
+    store: LayerStore,
+    children: ReceivingChildren,
 ) -> Received:
     """Have those of the image's layers that nobody has downloaded, verified and written.
 
     Raises:
         CcinitError: of any family; all children have ended.
     """
-    reception = _Reception(request, verdict, store, children)
+    reception = _Reception(request, directory, verdict, store, children)
     async with TaskGroup() as group:
         keys = group.start(reception.open_keys(), "open layer keys")
         group.start(reception.keep(partial(reception.send, keys)), "send layers")
@@ -114,11 +123,13 @@ class _Reception:
     def __init__(
         self,
         request: PullRequest,
+        directory: str,
         verdict: Verdict,
         store: LayerStore,
         children: ReceivingChildren,
     ) -> None:
         self._request = request
+        self._directory = directory
         self._verdict = verdict
         self._store = store
         self._children = children
@@ -140,9 +151,13 @@ class _Reception:
 
     async def unpack(self) -> None:
         plan = await self._planned()
-        layers = plan.inspected.layers[len(plan.kept) :]
-        tar_bytes = self._request.limits.tar_bytes
-        await self._children.unpack(UnpackRequest(layers=layers, tar_bytes=tar_bytes))
+        first = len(plan.kept)
+        request = UnpackRequest(
+            layers=plan.inspected.layers[first:],
+            first=first,
+            tar_bytes=self._request.limits.tar_bytes,
+        )
+        await self._children.unpack(request, plan.tars)
 
     async def verify(self) -> VerifiedLayers:
         plan = await self._planned()
@@ -156,7 +171,7 @@ class _Reception:
             kept_records=sum(layer.passed.records for layer in plan.kept),
             form=self._store.form,
         )
-        return await self._children.verify(request, plan.kept)
+        return await self._children.verify(request, plan.kept, plan.tars)
 
     async def keep(self, part: Callable[[], Coroutine[object, None, T]]) -> T | None:
         """Run one part. If it fails for its neighbour's end, the neighbour has the reason."""
@@ -175,8 +190,7 @@ class _Reception:
         if verified is None or self._plan is None:
             raise RuntimeError("nothing was verified, and nothing failed")
         plan = self._plan
-        if len(plan.kept) + len(verified.layers) != len(plan.inspected.diff_ids):
-            raise ChildError("child.protocol", "not a layer for each diff_id")
+        plan.tars.verify_sizes(verified.layers)
         return Received(kept=plan.kept, verified=verified, claim=plan.claim)
 
     async def _begin(self, found: FoundImage) -> Sending:
@@ -196,7 +210,9 @@ class _Reception:
         claim_layers = claim_alone if inspected.encrypted else self._store.claim
         claim = claim_layers(inspected.diff_ids)
         kept = await claim.wait()
-        self._plan = _Plan(found=found, inspected=inspected, claim=claim, kept=kept)
+        coming = range(len(kept), len(inspected.diff_ids))
+        tars = TarFiles(self._directory, coming, self._store.form)
+        self._plan = _Plan(found=found, inspected=inspected, claim=claim, kept=kept, tars=tars)
         self._is_planned.set()
         return Sending(first=len(kept), to_file=bool(inspected.encrypted))
 

@@ -20,6 +20,7 @@ from ccinit.kernel.event_loop import TaskGroup, Turn
 from ccinit.pull.erofs.index import IndexReply, IndexRequest
 from ccinit.pull.image import Owners
 from ccinit.pull.layer_store import StoredLayer
+from ccinit.pull.layers.growing_tar import open_word_pipe
 from ccinit.pull.layers.stream import NEIGHBOUR_ENDED, SINK, SOURCE, open_pipe
 from ccinit.pull.messages.feed import FedTar, FeedRequest
 from ccinit.pull.messages.fetch import (
@@ -41,14 +42,14 @@ from ccinit.pull.messages.layers import (
     DecryptRequest,
     InspectedImage,
     InspectRequest,
-    KeptTar,
     LayersRequest,
-    OpenedTar,
     VerifiedLayers,
 )
+from ccinit.pull.messages.tars import GrowingTar, KeptTar, NewTar, OpenedTar
 from ccinit.pull.messages.tree import TreeDigests, TreeRequest
 from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin
+from ccinit.pull.tar_files import TarFiles
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
 
@@ -97,24 +98,24 @@ class ImageChildren:
             with ExitStack() as passed_on:
                 blobs_out, self._fds["blobs"] = open_pipe()
                 passed_on.callback(os.close, blobs_out)
-                tars_out, tars_in = open_pipe()
-                passed_on.callback(os.close, tars_out)
-                passed_on.callback(os.close, tars_in)
-                await self._prepare(blobs_out, tars_out, tars_in)
+                words_out, words_in = open_word_pipe()
+                passed_on.callback(os.close, words_out)
+                passed_on.callback(os.close, words_in)
+                await self._prepare(blobs_out, words_out, words_in)
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
         return self
 
-    async def _prepare(self, blobs_out: int, tars_out: int, tars_in: int) -> None:
+    async def _prepare(self, blobs_out: int, words_out: int, words_in: int) -> None:
         prepare = self._guest.children.prepare
         registry = prepare(Role.REGISTRY, fds={}, secrets=self._secrets)
         self._registry = await self._stack.enter_async_context(registry)
         inspect = prepare(Role.INSPECT, fds={})
         self._inspect = await self._stack.enter_async_context(inspect)
-        unpack = prepare(Role.UNPACK, fds={SOURCE: blobs_out, SINK: tars_in})
+        unpack = prepare(Role.UNPACK, fds={SOURCE: blobs_out, SINK: words_in})
         self._unpack = await self._stack.enter_async_context(unpack)
-        layers = prepare(Role.LAYERS, fds={SOURCE: tars_out}, workspace=self._directory)
+        layers = prepare(Role.LAYERS, fds={SOURCE: words_out})
         self._layers = await self._stack.enter_async_context(layers)
 
     async def __aexit__(
@@ -131,7 +132,6 @@ class ImageChildren:
     def owners(self) -> Owners:
         """Their user ids."""
         return Owners(
-            layers=RIGHTS[Role.LAYERS].uid,
             index=RIGHTS[Role.INDEX].uid,
             compress=RIGHTS[Role.COMPRESS].uid,
         )
@@ -189,9 +189,15 @@ class ImageChildren:
             os.close(file)
             os.close(pipe)
 
-    async def unpack(self, request: UnpackRequest) -> UnpackReply:
+    async def unpack(self, request: UnpackRequest, tars: TarFiles) -> UnpackReply:
         """Undo the layers' compression."""
-        reply = await _prepared(self._unpack).run(request, UnpackReply, seconds=self._seconds)
+
+        async def answer(question: NewTar) -> Answer:
+            return Answer(value=OpenedTar(), fds=tars.open_to_append(question.position))
+
+        reply = await _prepared(self._unpack).run(
+            request, UnpackReply, seconds=self._seconds, answers={NewTar: answer}
+        )
         if self._form is LayerForm.INDEX:
             self._index = await self._prepare_for_files(Role.INDEX)
         return reply
@@ -205,17 +211,25 @@ class ImageChildren:
         self._guest.event(f"image {self._image.name}: the policy accepts it: {reasons}")
         return accepted
 
-    async def verify(self, request: LayersRequest, kept: tuple[StoredLayer, ...]) -> VerifiedLayers:
-        """Hash, read and write the tars."""
+    async def verify(
+        self, request: LayersRequest, kept: tuple[StoredLayer, ...], tars: TarFiles
+    ) -> VerifiedLayers:
+        """Hash, read and complete the tars."""
 
-        async def answer(question: KeptTar) -> Answer:
+        async def give_kept(question: KeptTar) -> Answer:
             if not 0 <= question.position < len(kept):
                 raise ChildError("child.protocol", "a tar that is not there")
             tar = kept[question.position].files.tar
             return Answer(value=OpenedTar(), fds=(_open_file(tar, os.O_RDONLY),))
 
+        async def give(question: GrowingTar) -> Answer:
+            return Answer(value=OpenedTar(), fds=tars.open_to_verify(question.position))
+
         layers = await _prepared(self._layers).run(
-            request, VerifiedLayers, seconds=self._seconds, answers={KeptTar: answer}
+            request,
+            VerifiedLayers,
+            seconds=self._seconds,
+            answers={KeptTar: give_kept, GrowingTar: give},
         )
         self._tree = await self._prepare_for_files(Role.TREE)
         return layers

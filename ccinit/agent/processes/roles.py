@@ -9,8 +9,8 @@ import enum
 from collections.abc import Mapping
 
 from ccinit.agent.processes.syscall_sets import (
+    APPENDER,
     ATTESTER,
-    FILE_PARSER,
     NETLINK,
     PARSER,
     PROGRAM,
@@ -210,16 +210,19 @@ RIGHTS: Mapping[Role, Rights] = {
     Role.DECRYPT: Rights(
         job="ccinit.pull.encryption.decrypt:decrypt_job", uid=FIRST_UID + 14, syscalls=PARSER
     ),
-    # compressed layers, from pipe to pipe
+    # compressed layers by pipe, and files to append to
     Role.UNPACK: Rights(
-        job="ccinit.pull.layers.unpack:unpack_job", uid=FIRST_UID + 22, syscalls=PARSER
+        job="ccinit.pull.layers.unpack:unpack_job",
+        uid=FIRST_UID + 22,
+        syscalls=APPENDER,
+        memory_bytes=1024 * MIB,
+        stores=True,
     ),
-    # tars that come by pipe, into the workspace
+    # those files while they grow
     Role.LAYERS: Rights(
         job="ccinit.pull.layers.verify:layers_job",
         uid=FIRST_UID + 9,
-        syscalls=FILE_PARSER,
-        workspace=Workspace.WRITE,
+        syscalls=PARSER,
         memory_bytes=1024 * MIB,
         stores=True,
     ),

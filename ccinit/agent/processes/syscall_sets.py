@@ -6,6 +6,7 @@ fails with an errno, because libraries try it and go on without.
 """
 
 import errno
+import fcntl
 import os
 
 from ccinit.kernel.seccomp import ArgumentRule, SyscallPolicy
@@ -15,6 +16,7 @@ AT_EMPTY_PATH = 0x1000
 CLONE_THREAD = 0x0001_0000
 FD_IOCTL_NUMBERS = (0x5451, 0x5421, 0x5450, 0x541B)  # FIOCLEX, FIONBIO, FIONCLEX, FIONREAD
 FS_IOC_FIEMAP = 0xC020660B
+FLAGS_OF_FDS = (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_DUPFD_CLOEXEC)
 OPEN_TO_CHANGE = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC
 SNP_GET_EXT_REPORT = 0xC0205302
 TDX_CMD_GET_REPORT0 = 0xC4405401
@@ -106,10 +108,16 @@ ATTESTER = SyscallPolicy(
 )
 """The same with the platform's device."""
 
-FILE_PARSER = SyscallPolicy(
-    allowed=COMPUTE | OUTPUT | FILES, rules=NO_EXECUTABLE_MEMORY | FD_IOCTLS
+APPENDER = SyscallPolicy(
+    allowed=COMPUTE - {"fcntl", "pwrite64"},
+    refused=NO_FILES,
+    rules=NO_EXECUTABLE_MEMORY
+    | FD_IOCTLS
+    | FD_ONLY
+    | {"fcntl": ArgumentRule(argument=1, values=FLAGS_OF_FDS, errno=errno.EPERM)},
 )
-"""The same on files of a workspace."""
+"""The same, but what was written through an fd that appends stays as it is: the fd cannot be made
+to do otherwise, nor the file be cut off, punched, or written to at a place of choice."""
 
 TREE_WALK = SyscallPolicy(
     allowed=COMPUTE

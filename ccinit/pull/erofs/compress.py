@@ -15,7 +15,7 @@ from ccinit.pull.erofs.handover import hand_over, share_directory
 from ccinit.pull.erofs.index import compression_arguments
 from ccinit.pull.layer_store import LayerFiles
 from ccinit.pull.layers.file import telling_no_room
-from ccinit.pull.messages.layers import layer_file, outline_file
+from ccinit.pull.messages.tars import layer_file, outline_file
 
 
 class CompressingChildren(Protocol):

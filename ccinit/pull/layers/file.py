@@ -1,14 +1,12 @@
-"""A layer's tar while it is being written, on scratch or in memory."""
+"""Writing an image's files, on scratch or in memory: when there is no room, that is the reason."""
 
 import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
 
 from ccinit.errors import CcinitError, ChildError, KernelError, LimitExceededError
 
-_FILE_MODE = 0o600
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_ROOM = os.strerror(errno.ENOSPC)
 _DETAIL_LENGTH = 200
@@ -39,41 +37,16 @@ def write_error(error: OSError, operation: str, path: str) -> CcinitError:
     return KernelError(error.errno or 0, operation, path)
 
 
-class LayerFile:
-    """A new file for one layer's tar.
+def write_all(fd: int, data: bytes | memoryview, name: str) -> None:
+    """Write all of `data` to the file.
 
-    Attributes:
-        fd: of the file, open for writing.
-        size: bytes written so far.
+    Raises:
+        LimitExceededError: `pull.enospc`.
+        KernelError: the kernel refused.
     """
-
-    def __init__(self, path: str) -> None:
-        """Create the file; raises KernelError if there is one, LimitExceededError if no room is."""
-        self._path = path
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self.fd = os.open(path, flags, _FILE_MODE)
-        except OSError as error:
-            raise write_error(error, "open", path) from error
-        self.size = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_details: object) -> None:
-        os.close(self.fd)
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append `data`.
-
-        Raises:
-            LimitExceededError: `pull.enospc`.
-            KernelError: the kernel refused.
-        """
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(self.fd, view) :]
-        except OSError as error:
-            raise write_error(error, "write", self._path) from error
-        self.size += len(data)
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        raise write_error(error, "write", name) from error

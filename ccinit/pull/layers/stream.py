@@ -1,4 +1,4 @@
-"""Layers on their way from one child to the next, one after the other through a pipe or a file.
+"""Blobs on their way from one child to the next, one after the other through a pipe or a file.
 
     layer = chunk*, end      chunk = length u32 (1 … 256 KiB), bytes      end = length 0; big-endian
 
@@ -25,16 +25,16 @@ NEIGHBOUR_ENDED = "pull.neighbour"
 _LENGTH = struct.Struct(">I")
 
 
-def open_pipe() -> tuple[int, int]:
-    """Return both ends, the reading one first, of a pipe with room for some chunks.
+def open_pipe(size_bytes: int = PIPE_BYTES, flags: int = 0) -> tuple[int, int]:
+    """Return both ends, the reading one first, of a pipe of that size: room for some chunks.
 
     Raises:
         KernelError: the kernel refused.
     """
     ends: tuple[int, ...] = ()
     try:
-        ends = reader, writer = os.pipe()
-        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        ends = reader, writer = os.pipe2(os.O_CLOEXEC | flags)
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, size_bytes)
     except OSError as error:
         for end in ends:
             os.close(end)

@@ -81,7 +81,7 @@ class LayerPass:
         if self._refusal is not None:
             raise self._refusal
         end = self._reader.finish()
-        _complete(tar, end, self._supplement(), max_bytes)
+        tar_bytes = _complete(tar, end, self._supplement(), max_bytes)
         listing = Listing()
         self._tree.list_into(listing, self._digests.finish() if self._digests else None)
         if outline is not None:
@@ -92,6 +92,7 @@ class LayerPass:
             listing=listing.digest(),
             records=listing.records,
             file_bytes=self._reader.file_bytes,
+            tar_bytes=tar_bytes,
         )
 
     def _supplement(self) -> Iterator[bytes]:
@@ -147,8 +148,8 @@ def _chunks(tar: int) -> Iterator[memoryview]:
         offset += len(chunk)
 
 
-def _complete(tar: int, end: int, parts: Iterable[bytes], max_bytes: int) -> None:
-    """Write the parts over the end.
+def _complete(tar: int, end: int, parts: Iterable[bytes], max_bytes: int) -> int:
+    """Write the parts over the end; return where they end.
 
     A directory takes up to 17 KB, with the attributes of the one below it. So they are not held at
     once, and what a small layer implies is held against the cap before it is written.
@@ -161,3 +162,4 @@ def _complete(tar: int, end: int, parts: Iterable[bytes], max_bytes: int) -> Non
             if end > max_bytes:
                 raise LimitExceededError("pull.layer_bytes", f"more than {max_bytes}")
             file.write(part)
+    return end

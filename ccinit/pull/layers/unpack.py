@@ -1,51 +1,71 @@
-"""The job of the `unpack` child: layers come in through one pipe and leave as tars through another.
+"""The job of the `unpack` child: layers come in by pipe and become tars.
 
 Decompressors are large programs in C that read what anybody may have written, so they are alone
-here: no network, no key, no file, and nobody who believes the result. What a tar must be is known
-to the `layers` child, which hashes it.
+here: no network, no key, no file but the one that each tar is appended to, and nobody who believes
+the result. What a tar must be is known to the `layers` child, which hashes it.
 """
 
+import os
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from ccinit.errors import ChildError
 from ccinit.formats.oci.compression import Compression
 from ccinit.pull.layers.decompress import OutputLimit, make_decompressor
-from ccinit.pull.layers.stream import SINK, SOURCE, LayerReader, LayerWriter
+from ccinit.pull.layers.growing_tar import TarAppender
+from ccinit.pull.layers.stream import SINK, SOURCE, LayerReader
+from ccinit.pull.messages.tars import NewTar, OpenedTar
 from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 
+A = TypeVar("A")
 
-class PipeChannel(Protocol):
-    """What the job has of the outside: its pipes."""
+
+class UnpackChannel(Protocol):
+    """What the job has of the outside: its pipes, and PID 1, which has the files."""
 
     @property
     def fds(self) -> Mapping[str, int]:
         """The pipes by name."""
 
+    def ask_for_fds(self, question: object, answer: type[A], /) -> tuple[A, tuple[int, ...]]:
+        """Put a `NewTar`, and wait for `OpenedTar` and the file."""
 
-def unpack_job(request: UnpackRequest, channel: PipeChannel) -> UnpackReply:
+
+def unpack_job(request: UnpackRequest, channel: UnpackChannel) -> UnpackReply:
     """Undo the compression of each layer.
 
     Raises:
         FormatError: `pull.gzip`, `pull.zstd`.
-        LimitExceededError: `pull.layer_bytes`, `pull.ratio`.
+        LimitExceededError: `pull.layer_bytes`, `pull.ratio`, `pull.enospc`.
         ChildError: `pull.neighbour`, `pull.stream`.
     """
-    source, sink = LayerReader(channel.fds[SOURCE]), LayerWriter(channel.fds[SINK])
+    source, sink = LayerReader(channel.fds[SOURCE]), TarAppender(channel.fds[SINK])
     made = 0
-    for compression in request.layers:
-        made += _unpack_layer(source, sink, compression, request.tar_bytes - made)
+    for position, compression in enumerate(request.layers, request.first):
+        tar = _ask_for_tar(channel, position)
+        try:
+            made += _unpack_layer(source, sink, tar, compression, request.tar_bytes - made)
+        finally:
+            os.close(tar)
     return UnpackReply(tar_bytes=made)
 
 
+def _ask_for_tar(channel: UnpackChannel, position: int) -> int:
+    _answer, fds = channel.ask_for_fds(NewTar(position=position), OpenedTar)
+    if len(fds) != 1:
+        raise ChildError("child.protocol", f"{len(fds)} tars")
+    return fds[0]
+
+
 def _unpack_layer(
-    source: LayerReader, sink: LayerWriter, compression: Compression, max_bytes: int
+    source: LayerReader, sink: TarAppender, tar: int, compression: Compression, max_bytes: int
 ) -> int:
     made = 0
 
     def write(data: bytes | memoryview) -> None:
         nonlocal made
         made += len(data)
-        sink.write(data)
+        sink.append(tar, data)
 
     decompressor = make_decompressor(compression, write, OutputLimit(max_bytes=max_bytes))
     for chunk in source.chunks():

@@ -1,8 +1,8 @@
 """What PID 1 says to the children that read an image's documents, and what they answer.
 
 Values of `ccinit.formats.encoding.wire`, in modules of their own: PID 1 needs them, and none of the
-code that makes them (HTTP, decompression, tar). Of the others (`fetch`, `unpack`, `tree`) a child
-loads its own only. Who says what to whom is drawn in `image`.
+code that makes them (HTTP, decompression, tar). Of the others (`fetch`, `unpack`, `tars`, `tree`) a
+child loads its own only. Who says what to whom is drawn in `image`.
 """
 
 from ccinit.formats.encoding.digest import Digest
@@ -16,16 +16,6 @@ KEY_PIPE = "key"
 """The name under which the `unwrap` child finds its one key."""
 KEYS_PIPE = "keys"
 """The name under which the `decrypt` child finds the layers' keys (`join_keys`)."""
-
-
-def layer_file(position: int) -> str:
-    """Return the name of a layer's tar in the image's directory."""
-    return f"layer-{position}.tar"
-
-
-def outline_file(position: int) -> str:
-    """Return the name of a layer's outline there."""
-    return f"layer-{position}.outline.tar"
 
 
 @frozen
@@ -142,18 +132,6 @@ class LayersRequest:
 
 
 @frozen
-class KeptTar:
-    """A question of the `layers` child: the tar of the layer at this position, please."""
-
-    position: int
-
-
-@frozen
-class OpenedTar:
-    """The answer; the tar comes with it, complete and sealed, or the outline that is left."""
-
-
-@frozen
 class PassedLayer:
     """What a layer is, by our reading.
 
@@ -161,11 +139,13 @@ class PassedLayer:
         listing: digest of the canonical listing.
         records: paths in it.
         file_bytes: content of all files.
+        tar_bytes: size of its tar, completed.
     """
 
     listing: Digest
     records: int
     file_bytes: int
+    tar_bytes: int
 
 
 @frozen

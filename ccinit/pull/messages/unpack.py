@@ -6,9 +6,10 @@ from ccinit.values import frozen
 
 @frozen
 class UnpackRequest:
-    """How the layers that will come are packed, and the cap on all their tars."""
+    """How the layers that will come are packed, the position of the first, the cap on all tars."""
 
     layers: tuple[Compression, ...]
+    first: int
     tar_bytes: int
 
 

@@ -1,6 +1,7 @@
 """A child whose roles do what a taken-over parser would try. Run like `ccinit child …`."""
 
 import ctypes
+import fcntl
 import gc
 import mmap
 import os
@@ -21,6 +22,8 @@ from ccinit.values import frozen, replace
 
 NR_KEYCTL, NR_MOUNT, NR_PTRACE, NR_UNSHARE = 250, 165, 101, 272
 PTRACE_ATTACH = 16
+KEEP_SIZE, PUNCH_HOLE = 1, 2
+RWF_NOAPPEND = 0x20
 
 
 @frozen
@@ -85,6 +88,34 @@ def write_given_fd(order: Order, channel: JobChannel) -> Outcome:
     os.write(fd, order.text.encode())
     os.close(fd)
     return Outcome()
+
+
+def change_what_is_written(order: Order, channel: JobChannel) -> Outcome:
+    """Write through an fd that appends, and try to write something else in its place."""
+    _answer, (fd,) = channel.ask_for_fds(Halt(pid=os.getpid()), Continue)
+    os.write(fd, b"as it was")
+    match order.text:
+        case "seek":
+            os.lseek(fd, 0, os.SEEK_SET)
+            os.write(fd, b"changed")
+        case "flags":
+            fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+            os.pwrite(fd, b"changed", 0)
+        case "pwrite":
+            os.pwrite(fd, b"changed", 0)
+        case "pwritev2":
+            os.pwritev(fd, [b"changed"], 0, RWF_NOAPPEND)
+        case "truncate":
+            os.ftruncate(fd, 0)
+            os.write(fd, b"changed")
+        case "punch":
+            no_bytes = (ctypes.c_long(0), ctypes.c_long(len(b"as it was")))
+            ctypes.CDLL(None).fallocate(fd, PUNCH_HOLE | KEEP_SIZE, *no_bytes)
+        case "map":
+            mmap.mmap(fd, 9, mmap.MAP_SHARED, mmap.PROT_WRITE)[:7] = b"changed"
+        case "reopen":
+            os.pwrite(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY), b"changed", 0)
+    return Outcome(text="done")
 
 
 def leave_garbage(_order: Order, _channel: JobChannel) -> Outcome:
@@ -251,8 +282,9 @@ def start_programs(order: Order, _channel: JobChannel) -> Outcome:
 DEEDS: Mapping[str, Callable[[Order, JobChannel], Outcome]] = {
     deed.__name__: deed
     for deed in (
-        echo, halt, count, grow, swallow, write_given_fd, leave_garbage, list_fds, read_secret,
-        refuse, refuse_by_kernel, stumble, end, crash, hang, linger, babble, flood, wrong_type,
+        echo, halt, count, grow, swallow, write_given_fd, change_what_is_written, leave_garbage,
+        list_fds, read_secret, refuse, refuse_by_kernel, stumble, end, crash, hang, linger, babble,
+        flood, wrong_type,
         close_channel, pass_fd, open_file, write_file, open_socket, listen_tcp, connect_tcp, tls,
         fork, execute, become_root, kill_init, raw, executable_memory, netlink, start_programs,
     )

@@ -180,14 +180,14 @@ def test_client_of_the_network_resolves_connects_and_speaks_tls(children: Childr
 
 
 def test_workspace_may_be_written_by_its_role(children: Children, workspace: Path) -> None:
-    uid = RIGHTS[Role.LAYERS].uid
+    uid = RIGHTS[Role.INDEX].uid
     os.chown(workspace, uid, uid)
     path = workspace / "file"
-    run_order(children, "write_file", str(path), role=Role.LAYERS, workspace=str(workspace))
+    run_order(children, "write_file", str(path), role=Role.INDEX, workspace=str(workspace))
     assert path.read_bytes() == b"written"
     beside = Path(f"{workspace}-beside")
     with pytest.raises(ChildError, match="PermissionError"):
-        run_order(children, "write_file", str(beside), role=Role.LAYERS, workspace=str(workspace))
+        run_order(children, "write_file", str(beside), role=Role.INDEX, workspace=str(workspace))
     assert not beside.exists()
 
 

@@ -56,20 +56,20 @@ from ccinit.pull.messages.layers import (
     DecryptRequest,
     InspectedImage,
     InspectRequest,
-    KeptTar,
     LayersRequest,
-    OpenedTar,
     UnwrapRequest,
     VerifiedLayers,
 )
+from ccinit.pull.messages.tars import KeptTar, OpenedTar
 from ccinit.pull.messages.tree import TreeDigests, TreeRequest
 from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin, Sending
 from ccinit.pull.registry.fetch import registry_job
 from ccinit.pull.signature.judge import signature_job
+from ccinit.pull.tar_files import TarFiles
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
-from tests.fakes.images.layer_pipes import LayerPipe
+from tests.fakes.images.layer_pipes import LayerPipe, give_tar
 from tests.integration.pull.real_registry import TOOLS
 
 T = TypeVar("T")
@@ -88,6 +88,7 @@ class Channel:
     decide: Decide | None = None
     begin: Begin | None = None
     kept: tuple[StoredLayer, ...] = ()
+    tars: TarFiles | None = None
 
     def notify(self, notice: object) -> None:
         assert isinstance(notice, Downloaded | FetchBegun | SourceFailed)
@@ -108,7 +109,11 @@ class Channel:
             opened = OpenedTar()
             assert isinstance(opened, answer)
             return opened, (os.open(self.kept[question.position].files.tar, os.O_RDONLY),)
-        assert isinstance(question, FoundImage)
+        if not isinstance(question, FoundImage):
+            assert self.tars is not None
+            opened = OpenedTar()
+            assert isinstance(opened, answer)
+            return opened, give_tar(self.tars, question)
         assert self.begin is not None
         sending = drive(cast("Coroutine[object, None, Sending]", self.begin(question)))
         value = SendLayers(first=sending.first)
@@ -119,7 +124,7 @@ class Channel:
 class LocalChildren:
     """The children of one pull, one after the other, without processes but for mkfs.erofs."""
 
-    owners = Owners(layers=908, index=907, compress=906)
+    owners = Owners(index=907, compress=906)
 
     def __init__(
         self,
@@ -130,7 +135,7 @@ class LocalChildren:
         self.channel = channel or Channel(str(workspace))
         self.keys = keys
         self.verdicts: list[AcceptedImage] = []
-        self.file, self.blob_pipe, self.tar_pipe = LayerPipe(), LayerPipe(), LayerPipe()
+        self.file, self.blob_pipe, self.word_pipe = LayerPipe(), LayerPipe(), LayerPipe()
         self.has_sent = Event()
         self.has_unpacked = Event()
 
@@ -175,9 +180,10 @@ class LocalChildren:
         self.has_sent.set()
         return reply
 
-    async def unpack(self, request: UnpackRequest) -> UnpackReply:
+    async def unpack(self, request: UnpackRequest, tars: TarFiles) -> UnpackReply:
         await self.has_sent.wait()
-        self.channel.fds |= {SOURCE: self.blob_pipe.rewind(), SINK: self.tar_pipe.fd}
+        self.channel.tars = tars
+        self.channel.fds |= {SOURCE: self.blob_pipe.rewind(), SINK: self.word_pipe.fd}
         reply = unpack_job(request, self.channel)
         self.has_unpacked.set()
         return reply
@@ -186,10 +192,12 @@ class LocalChildren:
         self.verdicts.append(signature_job(request, self.channel))
         return self.verdicts[-1]
 
-    async def verify(self, request: LayersRequest, kept: tuple[StoredLayer, ...]) -> VerifiedLayers:
+    async def verify(
+        self, request: LayersRequest, kept: tuple[StoredLayer, ...], tars: TarFiles
+    ) -> VerifiedLayers:
         await self.has_unpacked.wait()
-        self.channel.kept = kept
-        self.channel.fds[SOURCE] = self.tar_pipe.rewind()
+        self.channel.kept, self.channel.tars = kept, tars
+        self.channel.fds[SOURCE] = self.word_pipe.rewind()
         return layers_job(request, self.channel)
 
     async def index(self, request: IndexRequest) -> None:

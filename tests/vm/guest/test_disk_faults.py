@@ -13,7 +13,7 @@ from ccinit.errors import ChildError, KernelError, LimitExceededError, Verificat
 from ccinit.formats.pod.volume import ScratchProfile
 from ccinit.kernel.block import BlockDevice, read_direct, write_direct
 from ccinit.kernel.dm import DmControl
-from ccinit.pull.layers.file import LayerFile
+from ccinit.pull.layers.file import write_all
 from ccinit.secret import Secret
 from ccinit.unlock.integrity import plan_memory_layout
 from ccinit.unlock.scratch import ScratchPlan, ScratchRequest, activate_scratch, plan_scratch
@@ -140,17 +140,17 @@ def block_hashes(device: BlockDevice) -> list[int]:
     ]
 
 
-def fill(layer: LayerFile) -> None:
+def fill(layer: int) -> None:
     """Write as much as the whole disk has."""
     for _ in range(SIZE_BYTES // MIB):
-        layer.write(os.urandom(MIB))
+        write_all(layer, os.urandom(MIB), "layer-0.tar")
 
 
 def test_r46_full_scratch_ends_the_pull_and_the_disk_works_on(tmp_path: Path) -> None:
     with faulty() as device, open_scratch(device.disk, tmp_path):
         path = tmp_path / "layer-0.tar"
-        with LayerFile(str(path)) as layer, pytest.raises(LimitExceededError) as error:
-            fill(layer)
+        with path.open("wb", buffering=0) as layer, pytest.raises(LimitExceededError) as error:
+            fill(layer.fileno())
         assert error.value.reason == "pull.enospc"
         path.unlink()
         write_and_sync(tmp_path / "after", b"works")

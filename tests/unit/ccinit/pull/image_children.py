@@ -32,19 +32,19 @@ from ccinit.pull.messages.layers import (
     DecryptRequest,
     InspectedImage,
     InspectRequest,
-    KeptTar,
     LayersRequest,
-    OpenedTar,
     VerifiedLayers,
 )
+from ccinit.pull.messages.tars import KeptTar, OpenedTar
 from ccinit.pull.messages.tree import TreeDigests, TreeRequest
 from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin
+from ccinit.pull.tar_files import TarFiles
 from ccinit.pull.verdict import Decide
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.fakes.images.encrypted_image import KEY, NONCE
-from tests.fakes.images.layer_pipes import LayerPipe
+from tests.fakes.images.layer_pipes import LayerPipe, append_tars, give_tar
 from tests.fakes.images.registry import FakeImage, make_image
 from tests.fakes.images.tars import Entry, make_tar
 
@@ -69,7 +69,7 @@ class Children:
         self.workspace = str(directory)
         self.directory = directory
         uid = os.geteuid()
-        self.owners = Owners(layers=uid, index=uid, compress=uid)
+        self.owners = Owners(index=uid, compress=uid)
         self.pinned = parse_digest(IMAGE.digest)
         self.found: tuple[FoundImage, ...] = (FOUND,)
         self.file, self.sink, self.tars = LayerPipe(), LayerPipe(), list(TARS)
@@ -78,6 +78,7 @@ class Children:
         self.has_asked_for_keys = Event()
         self.firsts: list[int] = []
         self.kept: tuple[StoredLayer, ...] = ()
+        self.files: TarFiles | None = None
         self.verified: VerifiedLayers | None = None
         self.order: list[str] = []
         self.asks: tuple[bytes, ...] | None = None
@@ -123,7 +124,7 @@ class Children:
     def read_secret(self, _name: str) -> Secret:
         return Secret(KEY + NONCE)
 
-    async def unpack(self, request: UnpackRequest) -> UnpackReply:
+    async def unpack(self, request: UnpackRequest, _tars: TarFiles) -> UnpackReply:
         await self.has_sent.wait()
         self.order.append("unpack")
         assert request.tar_bytes == REQUEST.limits.tar_bytes
@@ -137,18 +138,22 @@ class Children:
         return AcceptedImage(documents=digests, reasons=())
 
     def ask_for_fds(self, question: object, answer: type[T]) -> tuple[T, tuple[int, ...]]:
-        assert isinstance(question, KeptTar)
         value = OpenedTar()
         assert isinstance(value, answer)
+        if not isinstance(question, KeptTar):
+            assert self.files is not None
+            return value, give_tar(self.files, question)
         return value, (os.open(self.kept[question.position].files.tar, os.O_RDONLY),)
 
-    async def verify(self, request: LayersRequest, kept: tuple[StoredLayer, ...]) -> VerifiedLayers:
+    async def verify(
+        self, request: LayersRequest, kept: tuple[StoredLayer, ...], tars: TarFiles
+    ) -> VerifiedLayers:
         await self.has_sent.wait()
         self.order.append("verify")
         assert request.pinned == self.pinned
-        self.kept = kept
-        tars = LayerPipe(self.tars[len(kept) :])
-        self.fds = {SOURCE: tars.fd}
+        self.kept, self.files = kept, tars
+        words = append_tars(tars, self.tars[len(kept) :], len(kept))
+        self.fds = {SOURCE: words.fd}
         self.verified = self.verified or layers_job(request, self)
         return self.verified
 

@@ -97,7 +97,7 @@ class Group:
         """Not looked at."""
 
 
-STORING = {Role.REGISTRY, Role.LAYERS, Role.COMPRESS}
+STORING = {Role.REGISTRY, Role.UNPACK, Role.LAYERS, Role.COMPRESS}
 
 
 @pytest.mark.parametrize("role", list(Role))

@@ -1,8 +1,9 @@
 """What a pull's children leave behind where they cannot be started."""
 
 import errno
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from ccinit.agent.phases import pull_children
 from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.errors import KernelError
 from ccinit.kernel.event_loop import Turn
+from ccinit.pull.layers.growing_tar import open_word_pipe
 from ccinit.pull.layers.stream import open_pipe
 
 
@@ -54,13 +56,14 @@ def pipes(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Let so many pipes be made."""
     left = [count]
 
-    def limited() -> tuple[int, int]:
+    def limited(make: Callable[[], tuple[int, int]]) -> tuple[int, int]:
         if not left[0]:
             raise KernelError(errno.EMFILE, "pipe", "layers")
         left[0] -= 1
-        return open_pipe()
+        return make()
 
-    monkeypatch.setattr(pull_children, "open_pipe", limited)
+    monkeypatch.setattr(pull_children, "open_pipe", partial(limited, open_pipe))
+    monkeypatch.setattr(pull_children, "open_word_pipe", partial(limited, open_word_pipe))
 
 
 @pytest.mark.parametrize(("made", "started"), [(0, 4), (1, 4), (2, 0), (2, 3)])

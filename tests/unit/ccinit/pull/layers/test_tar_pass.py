@@ -64,7 +64,9 @@ def test_pass_lists_what_the_archive_makes(tmp_path: Path) -> None:
     listing.file(b"dir/file", FILE, 600, 3 * 512, b"again")
     listing.symlink(b"link", Attributes(0o777, 0, 0, TIME), b"dir/../../file", b"link")
     passed = run_pass(tmp_path, data)
-    assert passed == PassedLayer(listing=listing.digest(), records=6, file_bytes=600)
+    assert passed == PassedLayer(
+        listing=listing.digest(), records=6, file_bytes=600, tar_bytes=(6 + 2 + 2) * 512
+    )
 
 
 def test_pass_turns_whiteouts_into_what_overlayfs_reads(tmp_path: Path) -> None:

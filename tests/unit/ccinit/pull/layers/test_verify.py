@@ -1,6 +1,7 @@
 import errno
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import pytest
@@ -11,9 +12,12 @@ from ccinit.formats.encoding.digest import parse_digest, sha256_digest
 from ccinit.formats.oci.layer_encryption import ImageEncryption
 from ccinit.pull.layers.stream import SOURCE
 from ccinit.pull.layers.verify import layers_job
-from ccinit.pull.messages.layers import KeptTar, LayersRequest, OpenedTar, VerifiedLayers
+from ccinit.pull.messages.layer_form import LayerForm
+from ccinit.pull.messages.layers import LayersRequest, VerifiedLayers
+from ccinit.pull.messages.tars import KeptTar, OpenedTar, outline_file
+from ccinit.pull.tar_files import TarFiles
 from ccinit.values import replace
-from tests.fakes.images.layer_pipes import LayerPipe
+from tests.fakes.images.layer_pipes import append_tars, give_tar
 from tests.fakes.images.registry import make_image
 from tests.fakes.images.tars import Entry, make_tar
 
@@ -36,18 +40,26 @@ T = TypeVar("T")
 
 
 class Channel:
-    def __init__(self, workspace: Path, tars: list[bytes]) -> None:
-        self.workspace = str(workspace)
-        self.pipe = LayerPipe(tars)
-        self.fds = {SOURCE: self.pipe.fd}
+    def __init__(
+        self,
+        workspace: Path,
+        tars: list[bytes],
+        first: int = 0,
+        form: LayerForm = LayerForm.INDEX,
+    ) -> None:
+        self.files = TarFiles(str(workspace), range(first, len(TARS)), form)
+        self.words = append_tars(self.files, tars, first)
+        self.fds = {SOURCE: self.words.fd}
         self.asked: list[int] = []
         self.kept = [workspace / "kept"]
+        self.answers = 1
 
     def ask_for_fds(self, question: object, answer: type[T]) -> tuple[T, tuple[int, ...]]:
-        assert isinstance(question, KeptTar)
-        self.asked.append(question.position)
         value = OpenedTar()
         assert isinstance(value, answer)
+        if not isinstance(question, KeptTar):
+            return value, give_tar(self.files, question) * self.answers
+        self.asked.append(question.position)
         return value, tuple(os.open(path, os.O_RDONLY) for path in self.kept)
 
 
@@ -68,7 +80,7 @@ def test_layer_that_is_there_already_is_stood_upon(tmp_path: Path) -> None:
     whole.mkdir()
     upper.mkdir()
     expected = layers_job(REQUEST, Channel(whole, TARS))
-    channel = Channel(upper, TARS[1:])
+    channel = Channel(upper, TARS[1:], first=1)
     channel.kept = [whole / NAMES[0]]
     verified = layers_job(replace(REQUEST, kept=1), channel)
     assert verified == replace(expected, layers=expected.layers[1:])
@@ -92,7 +104,7 @@ def test_large_file_of_a_layer_that_is_there_is_leapt_over(tmp_path: Path) -> No
     whole.mkdir()
     upper.mkdir()
     expected = layers_job(request, Channel(whole, tars))
-    channel = Channel(upper, tars[1:])
+    channel = Channel(upper, tars[1:], first=1)
     channel.kept = [whole / NAMES[0]]
     assert layers_job(replace(request, kept=1), channel).layers == expected.layers[1:]
 
@@ -112,9 +124,8 @@ def test_request_and_result_cross_the_boundary(tmp_path: Path) -> None:
 
 
 def refusal(directory: Path, tars: list[bytes], request: LayersRequest = REQUEST) -> str:
-    with pytest.raises(CcinitError) as refused:
-        layers_job(request, Channel(directory, tars))
-    assert list(directory.iterdir()) == []
+    with TemporaryDirectory(dir=directory) as own, pytest.raises(CcinitError) as refused:
+        layers_job(request, Channel(Path(own), tars))
     return refused.value.reason
 
 
@@ -179,18 +190,19 @@ def test_layers_that_end_early_are_refused(tmp_path: Path) -> None:
 def test_r46_full_disk_has_a_reason_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What the layers imply is written here, too."""
     channel = Channel(tmp_path, TARS)
 
-    def full(_fd: int, _data: object) -> int:
+    def full(_fd: int, _size: int) -> None:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "ftruncate", full)
     with pytest.raises(CcinitError) as refused:
         layers_job(REQUEST, channel)
     monkeypatch.undo()
     assert refused.value.reason == "pull.enospc"
-    assert list(tmp_path.iterdir()) == []
-    layers_job(REQUEST, Channel(tmp_path, TARS))
+    (tmp_path / "whole").mkdir()
+    layers_job(REQUEST, Channel(tmp_path / "whole", TARS))
 
 
 @pytest.mark.parametrize(
@@ -210,12 +222,25 @@ def test_claim_of_the_registry_child_that_does_not_fit_is_refused(
     assert refused.value.reason == reason
 
 
-def test_file_that_is_there_already_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / NAMES[1]).symlink_to("/etc/passwd")
+def test_answer_without_its_file_is_refused(tmp_path: Path) -> None:
+    channel = Channel(tmp_path, TARS)
+    channel.answers = 0
     with pytest.raises(CcinitError) as refused:
-        layers_job(REQUEST, Channel(tmp_path, TARS))
-    assert refused.value.reason == "kernel.open"
-    assert [path.name for path in tmp_path.iterdir()] == [NAMES[1]]
+        layers_job(REQUEST, channel)
+    assert refused.value.reason == "child.protocol"
+
+
+def test_layers_that_will_be_compressed_have_outlines(tmp_path: Path) -> None:
+    request = replace(REQUEST, form=LayerForm.COMPRESSED)
+    layers_job(request, Channel(tmp_path, TARS, form=LayerForm.COMPRESSED))
+    for position in range(len(TARS)):
+        assert (tmp_path / outline_file(position)).stat().st_size
+
+
+def test_sizes_are_those_of_the_files_that_are_left(tmp_path: Path) -> None:
+    verified = layers_job(REQUEST, Channel(tmp_path, TARS))
+    sizes = [(tmp_path / name).stat().st_size for name in NAMES]
+    assert [layer.tar_bytes for layer in verified.layers] == sizes
 
 
 def test_image_with_too_many_paths_is_refused(

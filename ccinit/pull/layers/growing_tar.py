@@ -1,0 +1,117 @@
+"""A tar that one child appends to a file, and the next one reads while it grows.
+
+    word = length u32, big-endian: so many bytes more (1 … 256 KiB); 0: the layer is over
+
+The words come by a pipe of packets (pipe(2), O_DIRECT), the bytes by the file (`tar_files`), which
+is still in memory then. So each byte is copied twice between the decompressor and the hash, and
+would be four times by a pipe. A word says when to read and is not believed: what is not there is
+missing.
+"""
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+
+from ccinit.errors import ChildError, KernelError
+from ccinit.pull.layers.file import write_all
+from ccinit.pull.layers.stream import NEIGHBOUR_ENDED, open_pipe
+
+MAX_PIECE_BYTES = 1 << 18
+WORDS_AHEAD = 64
+"""So at most 16 MiB. What waits for longer is on its way to the disk before it is read."""
+
+_WORD = struct.Struct(">I")
+
+
+def open_word_pipe() -> tuple[int, int]:
+    """Return both ends of a pipe for words, the reading one first.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    # Each packet takes a page, however short it is.
+    return open_pipe(WORDS_AHEAD * mmap.PAGESIZE, os.O_DIRECT)
+
+
+class TarAppender:
+    """The writing side."""
+
+    def __init__(self, words: int) -> None:
+        """Args: words: the pipe, which stays the caller's."""
+        self._words = words
+
+    def append(self, tar: int, data: bytes | memoryview) -> None:
+        """Add the next bytes of a layer's tar to its file.
+
+        Raises:
+            ChildError: `pull.neighbour`, nobody reads any more.
+            LimitExceededError: `pull.enospc`.
+            KernelError: the kernel refused.
+        """
+        view = memoryview(data)
+        for start in range(0, len(view), MAX_PIECE_BYTES):
+            piece = view[start : start + MAX_PIECE_BYTES]
+            write_all(tar, piece, "tar")
+            self._say(len(piece))
+
+    def end_layer(self) -> None:
+        """Say that the layer is over; raises as `append`."""
+        self._say(0)
+
+    def _say(self, length: int) -> None:
+        try:
+            os.write(self._words, _WORD.pack(length))
+        except BrokenPipeError as error:
+            raise ChildError(NEIGHBOUR_ENDED, "nobody reads the tars") from error
+        except OSError as error:
+            raise KernelError(error.errno or 0, "write", "words") from error
+
+
+class TarFollower:
+    """The reading side; memory is bounded by one piece."""
+
+    def __init__(self, words: int) -> None:
+        """Args: words: the pipe, which stays the caller's."""
+        self._words = words
+        self._buffer = memoryview(bytearray(MAX_PIECE_BYTES))
+
+    def pieces(self, tar: int) -> Iterator[memoryview]:
+        """Yield what comes of one layer's tar, each piece valid until the next, up to its end.
+
+        Args:
+            tar: open for reading, at its beginning.
+
+        Raises:
+            ChildError: `pull.neighbour`, the writer has ended before the layer;
+                `pull.stream`, it does not keep to the form.
+            KernelError: the kernel refused.
+        """
+        while length := self._next_word():
+            if length > MAX_PIECE_BYTES:
+                raise ChildError("pull.stream", f"a piece of {length} bytes")
+            piece = self._buffer[:length]
+            _read_all(tar, piece)
+            yield piece
+
+    def _next_word(self) -> int:
+        try:
+            word = os.read(self._words, _WORD.size)
+        except OSError as error:
+            raise KernelError(error.errno or 0, "read", "words") from error
+        if not word:
+            raise ChildError(NEIGHBOUR_ENDED, "the layers end before their time")
+        if len(word) != _WORD.size:
+            raise ChildError("pull.stream", f"a word of {len(word)} bytes")
+        return int(_WORD.unpack(word)[0])
+
+
+def _read_all(tar: int, target: memoryview) -> None:
+    while target:
+        try:
+            received = os.readv(tar, (target,))
+        except OSError as error:
+            raise KernelError(error.errno or 0, "read", "tar") from error
+        if not received:
+            raise ChildError("pull.stream", "a tar that is shorter than was said")
+        target = target[received:]
