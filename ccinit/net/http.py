@@ -42,6 +42,8 @@ KEPT_HEADERS: Final = frozenset(
 
 _MAX_REFUSAL_BYTES = 64 * 1024  # the body of a reply that a download did not ask for
 _STATUSES = range(200, 600)  # RFC 9110 section 15; of 1xx only 101 gets here, never asked for
+_LONG_BODY_BYTES = 16 * 1024 * 1024
+_READ_BYTES = 64 * 1024
 _KEPT_CONNECTIONS = 4
 """A registry, its token service, and the store that it redirects each layer to, take turns: with
 fewer connections each of them would shake hands again for every layer."""
@@ -178,7 +180,8 @@ class HttpClient:
                 _read_body(response, parts.append, min(limits.max_body_bytes, _MAX_REFUSAL_BYTES))
                 return _reply(response, b"".join(parts))
             _check_range(response, offset)
-            _read_body(response, sink, limits.max_body_bytes)
+            read = _read_long_body if _is_long(response) else _read_body
+            read(response, sink, limits.max_body_bytes)
             return _reply(response, b"")
 
     @contextmanager
@@ -338,6 +341,35 @@ def _read_body(response: httpx.Response, sink: Callable[[bytes], None], max_byte
         if received > max_bytes:
             raise LimitExceededError("net.body", f"more than {max_bytes} bytes")
         sink(chunk)
+
+
+def _is_long(response: httpx.Response) -> bool:
+    """Say whether a body of known length is worth a connection."""
+    if "transfer-encoding" in response.headers:
+        return False
+    return int(response.headers["content-length"]) >= _LONG_BODY_BYTES
+
+
+def _read_long_body(
+    response: httpx.Response, sink: Callable[[bytes], None], _max_bytes: int
+) -> None:
+    """Read a body from its connection, past the library, which copies each byte three times more.
+
+    It has read the head, and with it the beginning of the body, which is its first piece. The rest
+    it will never see, so the connection is closed with the reply, and a handshake is the price.
+    """
+    connection: httpcore.NetworkStream = response.extensions["network_stream"]
+    left = int(response.headers["content-length"])
+    pieces = response.iter_raw()  # to be kept: with it the connection would be closed
+    data = next(pieces)
+    while True:
+        left -= len(data)
+        sink(data)
+        if not left:
+            return
+        data = connection.read(min(left, _READ_BYTES))
+        if not data:
+            raise httpcore.RemoteProtocolError("the body ends early")
 
 
 def _reply(response: httpx.Response, body: bytes) -> HttpReply:

@@ -17,6 +17,7 @@ import ssl
 import sys
 from collections.abc import Sequence
 from typing import Self
+from unittest.mock import patch
 
 from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.oci.reference import parse_image_reference
@@ -28,6 +29,7 @@ from tests.fuzz.mutation import mutate_text
 from tests.fuzz.trials import Trials, run
 
 HOST = "plain.example"
+URL = f"http://{HOST}/a"
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 LIMITS = HttpLimits(max_body_bytes=4096, max_header_bytes=4096)
 REFERENCE = parse_image_reference("registry.team.example:5000/team/app@sha256:" + "ab" * 32)
@@ -110,20 +112,34 @@ def nobody(_host: str, _port: int, _seconds: float) -> socket.socket:
     raise ConnectionRefusedError
 
 
-def check_answer(answer: bytes) -> bool:
-    """Read an answer as a reply, as the rest of a download, and as a proxy's; say if it is one."""
-    taken: list[bytes] = []
-    url = f"http://{HOST}/a"
+def download(answer: bytes) -> tuple[HttpReply | str, bytes]:
+    """Return the reply or the reason of a refusal, and what has reached the sink."""
+    taken = bytearray()
     with (
         Server(answer) as server,
         HttpClient(CONTEXT, dial=server.dial, plain_host=HOST) as client,
     ):
-        with contextlib.suppress(CcinitError):
-            client.stream_get(url, sink=taken.append, limits=LIMITS, offset=3)
-        assert sum(map(len, taken)) <= LIMITS.max_body_bytes
+        try:
+            reply = client.stream_get(URL, sink=taken.extend, limits=LIMITS, offset=3)
+        except CcinitError as error:
+            return error.reason, bytes(taken)
+        finally:
+            assert len(taken) <= LIMITS.max_body_bytes
+    return reply, bytes(taken)
+
+
+def check_answer(answer: bytes) -> bool:
+    """Read an answer as a reply, as the rest of a download, and as a proxy's; say if it is one."""
+    with patch("ccinit.net.http._LONG_BODY_BYTES", 1):
+        long = download(answer)
+    assert download(answer) == long
+    with (
+        Server(answer) as server,
+        HttpClient(CONTEXT, dial=server.dial, plain_host=HOST) as client,
+    ):
         reply = None
         with contextlib.suppress(CcinitError):
-            reply = client.request("GET", url, limits=LIMITS)
+            reply = client.request("GET", URL, limits=LIMITS)
     with Server(answer) as proxy, contextlib.suppress(PeerError):
         dial_through("proxy.example:3128", proxy.dial)(HOST, 443, 5.0).close()
     if reply is None:

@@ -24,9 +24,19 @@ from tests.fakes.network.tls_server import (
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
+LONG = bytes(range(256)) * 1000
+LONG_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LONG)
+
+
 @pytest.fixture(scope="module")
 def authority() -> Authority:
     return make_authority()
+
+
+@pytest.fixture
+def _long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every body read as a long one is."""
+    monkeypatch.setattr("ccinit.net.http._LONG_BODY_BYTES", 1)
 
 
 def refused_reason(action: Callable[[], object]) -> str:
@@ -51,6 +61,53 @@ def download(
 def test_download_whole_body_goes_to_the_sink(authority: Authority) -> None:
     reply, received = download(authority, answer(OK))
     assert (reply.status, reply.body, received) == (200, b"", b"hello")
+
+
+@pytest.mark.usefixtures("_long")
+@pytest.mark.parametrize("first", [0, 1, 70_000, len(LONG)])
+def test_download_of_a_long_body_is_as_whole(authority: Authority, first: int) -> None:
+    """However much of it comes with the head, and whatever comes behind it."""
+    parts = (LONG_HEAD + LONG[:first], LONG[first:] + b"behind it")
+    reply, received = download(authority, answer(*parts), max_body_bytes=len(LONG))
+    assert (reply.status, reply.body) == (200, b"")
+    assert received == LONG
+
+
+@pytest.mark.usefixtures("_long")
+@pytest.mark.parametrize("sent", [0, 1, 70_000, len(LONG) - 1])
+def test_download_of_a_long_body_that_is_cut_is_truncated(authority: Authority, sent: int) -> None:
+    handler = answer(LONG_HEAD + LONG[:sent])
+    action = lambda: download(authority, handler, max_body_bytes=len(LONG))  # noqa: E731
+    assert refused_reason(action) == "net.truncated"
+
+
+@pytest.mark.usefixtures("_long")
+def test_download_of_a_long_body_takes_its_connection_with_it(authority: Authority) -> None:
+    def handle(connection: socket.socket) -> None:
+        while read_head(connection):
+            connection.sendall(OK)
+
+    received = bytearray()
+    with (
+        TlsServer(server_context(authority.issue()), handle) as server,
+        HttpClient(pinned_context(authority.pem, check_time=True)) as client,
+    ):
+        for connections in (1, 2, 3):
+            client.stream_get(server.url(), sink=received.extend, limits=HttpLimits())
+            assert server.connections == connections
+        assert client.request("GET", server.url()).body == b"hello"
+        assert client.request("GET", server.url()).body == b"hello"
+        assert server.connections == 4
+    assert received == b"hello" * 3
+
+
+@pytest.mark.usefixtures("_long")
+def test_download_in_chunks_is_never_read_past_them(authority: Authority) -> None:
+    handler = answer(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n",
+        b"5\r\nhello\r\n0\r\n\r\n",
+    )
+    assert download(authority, handler)[1] == b"hello"
 
 
 def test_download_resume_asks_for_the_rest(authority: Authority) -> None:
