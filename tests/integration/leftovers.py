@@ -73,3 +73,15 @@ def leaving_no_children() -> Iterator[None]:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     assert not left, f"children that nobody waited for: {left}"
+
+
+@contextmanager
+def reaping_orphans() -> Iterator[None]:
+    """Wait at the end for the children that the block has let go of, as PID 1 does.
+
+    A job of a child that is interrupted while it buries the child leaves that to the reaper.
+    """
+    before = children()
+    yield
+    for pid in children().keys() - before.keys():
+        os.waitpid(pid, 0)

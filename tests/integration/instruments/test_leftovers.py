@@ -1,11 +1,12 @@
 """What is said of children that tests leave behind."""
 
 import os
+import signal
 import subprocess
 
 import pytest
 
-from tests.integration.leftovers import children, leaving_no_children
+from tests.integration.leftovers import children, leaving_no_children, reaping_orphans
 
 ENDED = ("/bin/true",)
 RUNNING = ("/bin/sleep", "60")
@@ -44,3 +45,13 @@ def test_children_that_were_waited_for_and_those_from_before_are_none_of_it() ->
         assert children()[ended] == "true, Z"
         assert os.waitpid(ended, 0) == (ended, 0)
         before.kill()
+
+
+def test_orphans_are_waited_for_and_no_others() -> None:
+    before = start(ENDED, is_ended=True)
+    with reaping_orphans():
+        one = start(RUNNING, is_ended=False)
+        os.kill(one, signal.SIGKILL)
+        another = start(ENDED, is_ended=True)
+    assert not {one, another} & children().keys()
+    assert os.waitpid(before, 0) == (before, 0)
