@@ -5,7 +5,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from subprocess import Popen
+from typing import AnyStr, Final
 
 from ccinit.kernel.libc import check, libc
 from ccinit.kernel.mount import MountFlag, mount
@@ -73,6 +74,17 @@ def leaving_no_children() -> Iterator[None]:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     assert not left, f"children that nobody waited for: {left}"
+
+
+@contextmanager
+def awaited(process: Popen[AnyStr]) -> Iterator[Popen[AnyStr]]:
+    """Wait for the end of a process; if the block fails, it is ended, or we might wait for ever."""
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from tests.integration.commands.bad_files import (
     make_bad_files,
     make_good_files,
 )
+from tests.integration.leftovers import awaited
 
 _FULL = "No space left on device"
 
@@ -131,24 +133,36 @@ def test_every_command_has_its_row(program: str) -> None:
         assert has_row is (command not in ELSEWHERE[program]), command
 
 
-def start(program: str, *words: str, stdout: int | None = None) -> subprocess.Popen[str]:
-    """Start a command as its console script does."""
+@contextmanager
+def started(
+    program: str, *words: str, stdout: int | None = None
+) -> Iterator["subprocess.Popen[str]"]:
+    """Start a command as its console script does.
+
+    Its interrupts are as a terminal's: a shell has its jobs in the background ignore them.
+    """
     package = program.replace("-", "_")
     name = "host_runtime.oci_runtime" if program == "ccinit-runtime" else package
-    return subprocess.Popen(
-        (sys.executable, "-m", name, *words),
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        command = subprocess.Popen(
+            (sys.executable, "-m", name, *words),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+    finally:
+        signal.signal(signal.SIGINT, ours)
+    with awaited(command):
+        yield command
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_reader_that_has_enough_ends_a_command_without_a_word(program: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    with start(program, "--help", stdout=writing) as command:
+    with started(program, "--help", stdout=writing) as command:
         os.close(writing)
         assert command.stderr is not None
         assert command.stderr.read() == ""
@@ -170,7 +184,7 @@ def test_interrupt_in_the_middle_is_one_line(
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     words = line.format_map({**files, "bad": pipe, "new": tmp_path / "new"}).split()
-    with start(program, *words) as command:
+    with started(program, *words) as command:
         writer = os.open(pipe, os.O_WRONLY)  # as soon as the command reads
         command.send_signal(signal.SIGINT)
         assert command.stderr is not None

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from host_runtime.programs.process import python_environment
 from host_runtime.programs.socket_folder import open_socket_folder
 from tests.fakes.published.pe_images import uki_image
+from tests.integration.leftovers import awaited
 
 TOOLS = Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute()
 RUNS = "the guest runs"
@@ -30,8 +32,9 @@ def runtime() -> Iterator[Path]:
         yield folder
 
 
-def boot(folder: Path, runtime: Path, *options: str) -> subprocess.Popen[str]:
-    """Start a guest; returns when it runs."""
+@contextmanager
+def boot(folder: Path, runtime: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
+    """Start a guest; its command is given when it runs, and is to end within the block."""
     uki = folder.with_name("uki")
     uki.write_bytes(uki_image())
     options = (*options, "--accelerator", "tcg", "--hello-seconds", "0", "--memory", "128")
@@ -45,13 +48,14 @@ def boot(folder: Path, runtime: Path, *options: str) -> subprocess.Popen[str]:
         text=True,
         env={**python_environment(), "XDG_RUNTIME_DIR": str(runtime)},
     )
-    assert child.stderr is not None
-    said = ""
-    while RUNS not in said:
-        line = child.stderr.readline()
-        assert line, said
-        said += line
-    return child
+    with awaited(child):
+        assert child.stderr is not None
+        said = ""
+        while RUNS not in said:
+            line = child.stderr.readline()
+            assert line, said
+            said += line
+        yield child
 
 
 def descendants(pid: int) -> dict[str, int]:

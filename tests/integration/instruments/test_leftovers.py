@@ -6,7 +6,12 @@ import subprocess
 
 import pytest
 
-from tests.integration.leftovers import children, leaving_no_children, reaping_orphans
+from tests.integration.leftovers import (
+    awaited,
+    children,
+    leaving_no_children,
+    reaping_orphans,
+)
 
 ENDED = ("/bin/true",)
 RUNNING = ("/bin/sleep", "60")
@@ -55,3 +60,15 @@ def test_orphans_are_waited_for_and_no_others() -> None:
         another = start(ENDED, is_ended=True)
     assert not {one, another} & children().keys()
     assert os.waitpid(before, 0) == (before, 0)
+
+
+def test_process_of_a_block_that_fails_is_not_waited_for_in_vain() -> None:
+    with (
+        pytest.raises(KeyError),
+        awaited(subprocess.Popen(("/bin/sleep", "3600"))) as process,
+    ):
+        raise KeyError
+    assert process.returncode == -signal.SIGKILL
+    with awaited(subprocess.Popen(ENDED)) as process:
+        pass
+    assert process.returncode == 0
