@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -35,6 +36,7 @@ from host_runtime.programs.tools import Tools
 from host_runtime.relay.forward import forward, forward_command
 from host_runtime.relay.kbs import KbsAddress, guest_path
 from tests.fakes.network.tls_server import TlsServer
+from tests.integration.leftovers import children
 
 TOOLS = Tools(tree=Path(os.environ.get("CCINIT_TOOLS", "build/tools")).absolute())
 SYSTEM = Tools()
@@ -145,12 +147,6 @@ def test_forward_hears_a_side_that_takes_nothing_for_now() -> None:
             assert not thread.is_alive()
 
 
-def children() -> list[str]:
-    """The ids of this process's children."""
-    lists = Path("/proc/self/task").glob("*/children")
-    return [pid for path in lists for pid in path.read_text().split()]
-
-
 def receive(stream: socket.socket, count: int) -> bytes:
     content = bytearray()
     while len(content) < count and (data := stream.recv(65536)):
@@ -190,20 +186,31 @@ def test_child_that_ended_is_reported_with_its_words(tmp_path: Path) -> None:
     assert error.value.reason == "process.ended"
 
 
-def test_interrupt_while_a_child_gets_ready_ends_it(tmp_path: Path) -> None:
-    command = (*SYSTEM.command("sh"), "-c", "exec sleep 60")
+def test_interrupt_while_a_child_gets_ready_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = children()
+
+    class Started(OwnedProcess):
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options)
+            assert children().keys() - before.keys() == {self.pid}
+            # Not before: who starts it would be hit.
+            us = threading.main_thread().ident
+            threading.Timer(0.3, signal.pthread_kill, (us, signal.SIGUSR1)).start()
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    monkeypatch.setattr(launcher, "OwnedProcess", Started)
+    handler = signal.signal(signal.SIGUSR1, interrupt)
+    command = (*SYSTEM.command("sh"), "-c", "exec sleep 60")
     try:
         with pytest.raises(KeyboardInterrupt):
             launcher._start_ready(command, tmp_path / "log", "the sleeper")
     finally:
-        signal.signal(signal.SIGALRM, before)
-    assert children() == []
+        signal.signal(signal.SIGUSR1, handler)
+    assert children().keys() == before.keys()
 
 
 def test_program_that_fails_is_reported_with_its_words() -> None:
@@ -279,6 +286,7 @@ def _firmware_only(folder: Path) -> GuestConfig:
 
 
 def test_guest_is_ended_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = children()
     tpm = manufacture_tpm(TOOLS, tmp_path / "tpm")
     folder = tmp_path / "guest"
     folder.mkdir()
@@ -295,7 +303,7 @@ def test_guest_is_ended_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert said == ["starting the vTPM", "starting the vsock device", "starting QEMU"]
     assert not link.parent.exists()
     assert not guest.files.vsock_link.is_symlink()
-    assert children() == []
+    assert children().keys() == before.keys()
 
 
 def test_guests_connections_to_its_kbs_are_carried_while_it_runs(tmp_path: Path) -> None:

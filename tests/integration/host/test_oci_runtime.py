@@ -141,13 +141,13 @@ def test_guest_that_ends_as_it_is_written_down_is_an_error_of_create(engine: Eng
 def test_creation_that_fails_late_waits_for_the_end_of_its_machine(engine: Engine) -> None:
     """As deletion does: whoever tries again wants its disks and its vTPM."""
     failing = """
-import os, signal, subprocess
+import os, signal, threading
 from host_runtime.oci_runtime import cli, lifecycle
 from tests.integration.host.test_oci_runtime import qemu_of
 def write_down(_container, record, _file):
     qemu = qemu_of(record.pid)
     os.kill(qemu, signal.SIGSTOP)
-    subprocess.Popen(("sh", "-c", f"sleep 1; kill -CONT {qemu}"))
+    threading.Timer(1, os.kill, (qemu, signal.SIGCONT)).start()
     raise OSError(28, "no room")
 lifecycle._write_down = write_down
 raise SystemExit(cli.main())

