@@ -64,14 +64,19 @@ def read_provider(directory: str = REPORTS) -> str:
     """Return the name of the driver that makes reports (`sev_guest`, `tdx_guest`), or "".
 
     Only an entry knows it, so one is made for the question.
+
+    Raises:
+        KernelError: `kernel.tsm_…`, there may be one.
     """
     if not os.path.isdir(directory):
         return ""
     try:
         with _entry(directory) as entry:
             return _read_text(entry, "provider")
-    except KernelError:
-        return ""  # ENXIO: no driver has found its platform
+    except KernelError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return ""  # no driver has found its platform
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Reports through configfs-tsm, over a stand-in that behaves like the kernel's."""
 
 import errno
+from typing import Never
 
 import pytest
 
-from ccinit.errors import CcinitError
+from ccinit.errors import CcinitError, KernelError
 from ccinit.kernel import tsm
 from ccinit.kernel.tsm import (
     TsmReport,
@@ -140,6 +141,19 @@ def test_provider_is_asked_of_an_entry_that_does_not_stay(
     configfs.provider = provider
     assert read_provider(DIRECTORY) == provider
     assert (configfs.requests, configfs.open_files) == ({}, 0)
+
+
+def test_driver_that_cannot_be_asked_is_not_taken_for_none(
+    configfs: FakeConfigfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: str, _mode: int) -> Never:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    assert read_provider(DIRECTORY) == "sev_guest"
+    monkeypatch.setattr(configfs, "mkdir", refuse)
+    with pytest.raises(KernelError) as caught:
+        read_provider(DIRECTORY)
+    assert (caught.value.reason, caught.value.errno) == ("kernel.tsm_mkdir", errno.ENOMEM)
 
 
 def test_kernel_without_configfs_tsm_has_no_provider() -> None:
