@@ -8,6 +8,7 @@ others: who may ask (`ccinit.agent`), moving the bytes (the owner plane's child)
 import errno
 import os
 import stat
+from contextlib import ExitStack
 
 from ccinit.errors import ConfigError, KernelError
 from ccinit.kernel.libc import kernel_error
@@ -37,16 +38,22 @@ def open_file(pid: int, path: str, *, into: bool, mode: int, owner: tuple[int, i
         descriptor = open_in_root(root, path, _SAFE | (os.O_WRONLY if into else os.O_RDONLY))
     finally:
         os.close(root)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ConfigError("run.file", f"{path[:80]!r} is not a regular file")
-    if into and not made:
-        try:
-            os.ftruncate(descriptor, 0)
-        except OSError as error:
-            os.close(descriptor)
-            raise kernel_error(error, "ftruncate", path) from error
+    with ExitStack() as undo:
+        undo.callback(os.close, descriptor)
+        _begin(descriptor, path, is_emptied=into and not made)
+        undo.pop_all()
     return descriptor
+
+
+def _begin(descriptor: int, path: str, *, is_emptied: bool) -> None:
+    """Look at a file that was opened, before a byte of it changes."""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ConfigError("run.file", f"{path[:80]!r} is not a regular file")
+        if is_emptied:
+            os.ftruncate(descriptor, 0)
+    except OSError as error:
+        raise kernel_error(error, "ftruncate", path) from error
 
 
 def _open_root(pid: int) -> int:

@@ -18,6 +18,7 @@ from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.openat2 import open_in_root
 from ccinit.run.spec import KERNEL_PLACES, BindMount
 
+_IMAGES_FAULTS = frozenset((errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR))
 _MODE = 0o755
 _LOOK = os.O_PATH | os.O_DIRECTORY
 
@@ -62,8 +63,10 @@ def _step(root_fd: int, root: str, parent: str, name: str) -> str:
     try:
         fd = open_in_root(root_fd, path, _LOOK)
     except KernelError as error:
-        if error.errno != errno.ENOENT:
+        if error.errno in _IMAGES_FAULTS:
             raise FormatError("run.image_volume", f"{path[:80]!r} is no directory") from error
+        if error.errno != errno.ENOENT:
+            raise
         _make(root_fd, parent, name)
         fd = open_in_root(root_fd, path, _LOOK, follow_links=False)
     try:
@@ -82,8 +85,9 @@ def _make(root_fd: int, parent: str, name: str) -> None:
     try:
         os.mkdir(name, _MODE, dir_fd=parent_fd)
         os.chmod(name, _MODE, dir_fd=parent_fd)  # whatever the umask is
-    except OSError as error:
-        # A dangling symbolic link is there and leads nowhere: EEXIST.
+    except FileExistsError as error:  # a symbolic link that leads nowhere
         raise FormatError("run.image_volume", f"{name[:80]!r} cannot be made") from error
+    except OSError as error:  # the disk may be full
+        raise kernel_error(error, "mkdir", f"{parent}/{name}") from error
     finally:
         os.close(parent_fd)

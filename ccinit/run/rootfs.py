@@ -122,6 +122,7 @@ def check_mount_points(root_fd: int) -> None:
 
     Raises:
         FormatError: `run.mount_point`.
+        KernelError: the kernel refused for another reason than that.
     """
     for place in KERNEL_PLACES:
         try:
@@ -129,9 +130,13 @@ def check_mount_points(root_fd: int) -> None:
         except KernelError as error:
             if error.errno == errno.ENOENT:
                 continue
-            raise FormatError("run.mount_point", f"{place} is not a directory") from error
+            if error.errno == errno.ELOOP:
+                raise FormatError("run.mount_point", f"{place} is not a directory") from error
+            raise
         try:
             if not S_ISDIR(os.fstat(fd).st_mode):
                 raise FormatError("run.mount_point", f"{place} is not a directory")
+        except OSError as error:
+            raise kernel_error(error, "stat", place) from error
         finally:
             os.close(fd)

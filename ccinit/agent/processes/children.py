@@ -25,6 +25,7 @@ from ccinit.agent.processes.running_child import RunningChild
 from ccinit.agent.processes.secret_pipes import close_all, open_secret_pipes
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import deadline, readable
+from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.namespaces import NamespaceKind, new_namespace
 from ccinit.kernel.pipes import open_pipes, open_socket_pair
 from ccinit.kernel.process import ExitStatus, spawn
@@ -311,6 +312,8 @@ async def _read_output(reader: int) -> str:
             data = os.read(reader, CHUNK_BYTES)
         except BlockingIOError:
             continue
+        except OSError as error:
+            raise kernel_error(error, "read", "output") from error
         if not data:
             return "\n".join(
                 printable(line) for line in output.decode("ascii", "replace").split("\n")

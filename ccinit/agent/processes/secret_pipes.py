@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from ccinit.errors import LimitExceededError
+from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.pipes import open_pipes
 from ccinit.secret import Secret
 
@@ -16,7 +17,7 @@ def open_secret_pipes(secrets: Mapping[str, Secret]) -> dict[str, int]:
 
     Raises:
         LimitExceededError: `child.secret`, longer than that: what the KBS holds may be.
-        KernelError: no more descriptors; none stays open.
+        KernelError: no more descriptors or memory; none stays open.
     """
     pipes: dict[str, int] = {}
     try:
@@ -37,6 +38,9 @@ def _open_secret(secret: Secret) -> int:
             raise LimitExceededError(  # noqa: TRY301
                 "child.secret", f"{len(secret)} bytes, at most {MAX_PIPED_BYTES}"
             )
+    except OSError as error:
+        os.close(pipe.reader)
+        raise kernel_error(error, "write", "pipe of a secret") from error
     except BaseException:
         os.close(pipe.reader)
         raise

@@ -1,8 +1,10 @@
-"""A child whose caller is stopped at each of its waits: no process, descriptor or secret stays.
+"""A child whose caller is stopped at each of its waits, or whose start the kernel refuses at each
+call: no process and no descriptor stays.
 
 Needs root, for the change of user, and a kernel with Landlock (ABI 6) and seccomp.
 """
 
+import errno
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +17,7 @@ from ccinit.agent.processes.roles import Role
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.process import owned_pids, reap_orphans
 from ccinit.secret import Secret
+from tests.fakes.machine.failing_calls import each_failing_call
 from tests.fakes.machine.interruptions import each_stop
 from tests.fakes.machine.scarcity import count_descriptors
 from tests.integration.children.harness import SECONDS, needs_root
@@ -64,9 +67,13 @@ async def program(children: Children, workspace: Path) -> None:
     assert "mke2fs" in end.output
 
 
-@pytest.mark.parametrize("flow", [run, prepare, program])
+Flow = Callable[[Children, Path], Awaitable[None]]
+each_flow = pytest.mark.parametrize("flow", [run, prepare, program])
+
+
+@each_flow
 def test_nothing_of_a_child_stays_wherever_its_caller_is_stopped(
-    children: Children, workspace: Path, flow: Callable[[Children, Path], Awaitable[None]]
+    children: Children, workspace: Path, flow: Flow
 ) -> None:
     before = count_descriptors()
 
@@ -76,6 +83,21 @@ def test_nothing_of_a_child_stays_wherever_its_caller_is_stopped(
     for stop in each_stop():
         stop.verify(EventLoop().run(stop.attempt(once())))
         assert (owned_pids(), count_descriptors()) == ((), before), stop
+        wait_for_the_last_child()
+
+
+@each_flow
+def test_call_that_the_kernel_refuses_is_what_the_caller_is_told(
+    children: Children, workspace: Path, flow: Flow
+) -> None:
+    before = count_descriptors()
+
+    async def once() -> None:
+        await flow(children, workspace)
+
+    for failing in each_failing_call(errno.EMFILE):
+        failing.verify(failing.attempt(lambda: EventLoop().run(once())))
+        assert (owned_pids(), count_descriptors()) == ((), before), failing
         wait_for_the_last_child()
 
 
