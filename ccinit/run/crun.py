@@ -88,8 +88,10 @@ class Crun:
 
         crun ends every process of its cgroup: where a PID namespace is shared, nobody else does.
         """
-        await self._run(("delete", "--force", name), {})
-        self._remove_bundle(name)
+        try:
+            await self._run(("delete", "--force", name), {})
+        finally:
+            self._remove_bundle(name)  # there are secrets in it
 
     async def clear(self, name: str) -> None:
         """Delete what a step that failed has left; only the log learns if that fails, too."""

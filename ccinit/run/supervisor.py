@@ -110,6 +110,7 @@ class Supervisor:
         self._ask = asking(self.exec, lambda text: sinks.event(f"{self._name}: {text}"))
         self._stopping = Event()
         self._condemned = False
+        self._uncleared: CcinitError | None = None
         self._ended = Event()
 
     @property
@@ -126,13 +127,15 @@ class Supervisor:
         """Supervise until the state is final; return the life.
 
         Raises:
-            CcinitError: the container could not be prepared at all.
+            CcinitError: the container could not be prepared at all, or not be cleared away.
         """
         try:
             with ExitStack() as undo:
                 self._spec = self._prepare(undo)
                 while not self.life.is_final:
                     await self._attempt(self._spec)
+                if self._uncleared is not None:
+                    raise self._uncleared
         finally:
             self.up.set()
             self._ended.set()
@@ -310,11 +313,15 @@ class Supervisor:
         return status
 
     async def _bury(self, process: Process) -> ExitStatus:
-        """End whatever is left of the container."""
+        """End whatever is left of the container; how its program ended is known before."""
         process.kill()
         status = await process.wait()
-        self._process = None
-        await self._crun.delete(self._name)
+        self._process = self._uncleared = None
+        try:
+            await self._crun.delete(self._name)
+        except CcinitError as error:
+            self._sinks.event(f"{self._name}: {error}")
+            self._uncleared = error
         return status
 
     def _start_probes(self, group: TaskGroup, process: Process) -> list[Task[None]]:
@@ -371,8 +378,7 @@ def _look_into(root: str, workload: Workload) -> tuple[Identity, tuple[BindMount
         identity = resolve_user(
             workload.image.user if user is None else user, read_user_files(root_fd)
         )
-        taken = [bind.target for bind in workload.binds]
-        taken += [file.path for file in workload.secret_files]
+        taken = [one.target for one in workload.binds] + [one.path for one in workload.secret_files]
         return identity, prepare_image_volumes(root_fd, root, workload.image.volumes, taken)
     finally:
         os.close(root_fd)

@@ -1,4 +1,4 @@
-"""Whoever has a program started in a container is stopped meanwhile: a case of `crun_cases`."""
+"""Whoever starts or keeps a container's programs is stopped meanwhile: cases of `crun_cases`."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,17 @@ from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import TaskGroup, sleep
 from ccinit.run.crun import PROGRAM, Crun
 from ccinit.run.supervisor import Supervisor
-from tests.fakes.machine.interruptions import each_stop
-from tests.vm.guest.containers import SLEEPER, Record, container, summary, workload
+from tests.fakes.machine.interruptions import Way, each_stop
+from tests.fakes.machine.scarcity import count_descriptors
+from tests.vm.guest.containers import (
+    SLEEPER,
+    Record,
+    children,
+    container,
+    summary,
+    supervisor,
+    workload,
+)
 
 GONE_SECONDS, STEP_SECONDS = 5.0, 0.02
 LINGERING = ("/bin/sh", "-c", f'{PROGRAM[0]} "$@"; end=$?; sleep 0.3; exit $end', "crun")
@@ -55,3 +64,32 @@ async def becomes(pids: tuple[int, ...], cgroup: Cgroup) -> bool:
             return True
         await sleep(STEP_SECONDS)
     return False
+
+
+async def stopped_supervisor(work: Path) -> dict[str, object]:
+    """Stop it at each wait of a container's life; say after which something of it is left."""
+    left = []
+    before = held()
+    for number, stop in enumerate(each_stop(Way.CANCELLED, Way.LATE)):
+        place, record = work / str(number), Record()
+        place.mkdir()
+        made = supervisor(workload(container("print('hello')"), place), place, record)
+        stop.verify(await stop.attempt(made.run()))
+        files = [*place.glob("run"), *place.glob("state/bundles/*")]
+        if files or held() != before or await count_children():
+            left.append(repr(stop))
+    return summary(made, place, record) | {"left_after": left}
+
+
+def held() -> tuple[int, str]:
+    """The descriptors and mounts of this process."""
+    return count_descriptors(), Path("/proc/self/mounts").read_text()
+
+
+async def count_children() -> int:
+    """Children, once what was killed is gone."""
+    for _ in range(int(GONE_SECONDS / STEP_SECONDS)):
+        if not children():
+            break
+        await sleep(STEP_SECONDS)
+    return len(children())

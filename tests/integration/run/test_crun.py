@@ -245,6 +245,12 @@ def test_exec_runs_beside_the_program_with_its_rights() -> None:
     ]
 
 
+def test_supervisor_that_is_stopped_at_any_wait_leaves_nothing_behind() -> None:
+    report = run_case("stopped_supervisor")
+    assert_clean(report)
+    assert report["left_after"] == []
+
+
 def test_exec_that_is_cut_short_leaves_no_program_in_the_container() -> None:
     report = run_case("stopped_exec")
     assert_clean(report)

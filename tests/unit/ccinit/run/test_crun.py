@@ -2,6 +2,7 @@
 
 import os
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Never
 
@@ -50,6 +51,20 @@ def test_failure_to_clear_away_does_not_hide_why_there_is_something_to_clear(
     with pytest.raises(ChildError, match=r"crun\.create"):
         EventLoop().run(crun.create("web", {}, stdout=1, stderr=2))
     assert said == b"web is not cleared away: crun.delete: exit code 1\n"
+
+
+def test_bundle_goes_with_its_secrets_even_if_crun_cannot_delete(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def fail(_crun: Crun, arguments: tuple[str, ...], _fds: object) -> Never:
+        raise ChildError(f"crun.{arguments[0]}", "exit code 1")
+
+    monkeypatch.setattr(Crun, "_run", fail)
+    crun = Crun(state_dir=str(tmp_path), log=lambda _: None)
+    bundle = Path(crun._write_bundle("web", {"env": ["KEY=the secret"]}))
+    with pytest.raises(ChildError, match=r"crun\.delete"):
+        EventLoop().run(crun.delete("web"))
+    assert not bundle.exists()
 
 
 class Program:

@@ -2,11 +2,12 @@
 
 import signal
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ccinit.errors import ConfigError, KernelError
+from ccinit.errors import ChildError, ConfigError, KernelError
 from ccinit.formats.pod.container import Restart
 from ccinit.formats.pod.probe import Probe
 from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
@@ -33,6 +34,11 @@ class FakeProcess:
     def __init__(self) -> None:
         self.signals: list[int] = []
         self._ended = Event()
+        self._status = ExitStatus(code=0, signal=signal.SIGKILL)
+
+    def end(self, status: ExitStatus) -> None:
+        self._status = status
+        self._ended.set()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         self.signals.append(number)
@@ -41,7 +47,7 @@ class FakeProcess:
 
     async def wait(self) -> ExitStatus:
         await self._ended.wait()
-        return ExitStatus(code=0, signal=signal.SIGKILL)
+        return self._status
 
 
 class FakeCrun:
@@ -84,7 +90,7 @@ def run(
     crun: FakeCrun, act: Callable[[Supervisor], Coroutine[Any, Any, None]], **changes: object
 ) -> Supervisor:
     """Run the container while `act` does something to it."""
-    container = replace(CONTAINER, restart=Restart.ALWAYS, **changes)
+    container = replace(CONTAINER, **({"restart": Restart.ALWAYS} | changes))
     workload = Workload(
         container=container, image=IMAGE, lowers=(), scratch="", run_dir="", hostname="",
         cgroup_path="/test",
@@ -153,6 +159,31 @@ def test_container_whose_probe_cannot_be_made_is_ended_all_the_same(
 
     assert run(crun, wait, alive=PROBE).life.state is ContainerState.STOPPED
     assert crun.diary == ["create", "start", "delete"]
+
+
+@pytest.mark.parametrize("is_cleared", [True, False])
+def test_container_that_is_not_cleared_away_is_told_and_ended_as_its_program_did(
+    crun: FakeCrun,
+    is_cleared: bool,  # noqa: FBT001
+) -> None:
+    failure = ChildError("crun.delete", "web: exit code 1")
+    supervisors: list[Supervisor] = []
+
+    async def fail(_name: str) -> None:
+        raise failure
+
+    async def end(supervisor: Supervisor) -> None:
+        supervisors.append(supervisor)
+        await supervisor.up.wait()
+        crun.process.end(ExitStatus(code=3, signal=0))
+
+    if not is_cleared:
+        crun.delete = fail  # type: ignore[method-assign]
+    with nullcontext() if is_cleared else pytest.raises(ChildError, match=r"crun\.delete"):
+        run(crun, end, restart=Restart.NEVER)
+    (supervisor,) = supervisors
+    assert supervisor.life.state is ContainerState.FAILED
+    assert str(supervisor.last_status) == "exit code 3"
 
 
 async def exec_id(supervisor: Supervisor) -> None:
