@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 from ccinit.errors import DeadlineError, KernelError
 from ccinit.kernel.event_loop import EventLoop, _DeadlineScope, deadline
-from ccinit.kernel.task import AnyTask, Interrupted, Task, Wait, _WaitFd, current_task
+from ccinit.kernel.task import AnyTask, Event, Interrupted, Task, Wait, current_task
 
 _HANG_SECONDS = 60.0
 
@@ -33,7 +33,7 @@ class Way(Enum):
     LATE = auto()
     """A deadline around it is over."""
     REFUSED = auto()
-    """The kernel does not let it, or one of its tasks, wait for a descriptor there."""
+    """The kernel does not let it, or one of its tasks, wait for a descriptor or a time there."""
 
 
 class Stop:
@@ -82,7 +82,7 @@ class Stop:
 
     def _look_at(self, task: AnyTask, scope: _DeadlineScope, wait: Wait) -> Wait:
         """Count a wait and, if it is the one, stop the flow; return what is waited for instead."""
-        if self._way is Way.REFUSED and not isinstance(wait, _WaitFd):
+        if self._way is Way.REFUSED and isinstance(wait, Event):
             return wait  # the kernel has no part in it
         self._seen += 1
         if self._seen != self._number:
