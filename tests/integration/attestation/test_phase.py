@@ -10,9 +10,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -38,10 +39,12 @@ from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.jwk import TeeKeyAlgorithm
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.pod.manifest import PodSecret
-from ccinit.kernel.event_loop import EventLoop, Turn
+from ccinit.kernel.event_loop import EventLoop, Turn, deadline
 from ccinit.kernel.process import owned_pids
 from guest_owner.kbs.store import Store
 from host_runtime.relay.kbs import KbsAddress, guest_path, open_unix_listener, serve
+from tests.fakes.machine.failing_calls import each_failing_call
+from tests.fakes.machine.interruptions import Stop, each_stop
 from tests.fakes.platforms.measured_events import MeasuredEvents
 from tests.fakes.platforms.tpm_device import SimulatedTpm
 from tests.integration.kbs.harness import DOCUMENT, Kbs, booted_tpm, make_state, running_kbs
@@ -93,6 +96,17 @@ def tpm(monkeypatch: pytest.MonkeyPatch) -> SocketTpm:
 
 def attest(kbs: Kbs, **options: Any) -> KbsReply:
     """Run the phase as far as the KBS goes."""
+    _guest, request = attesting(kbs, **options)
+    try:
+        return EventLoop().run(request())
+    finally:
+        assert owned_pids() == ()
+
+
+def attesting(
+    kbs: Kbs, **options: Any
+) -> tuple[Any, Callable[[], Coroutine[object, None, KbsReply]]]:
+    """Return a guest, and its phase as far as the KBS goes."""
     config = KbsConfig(
         url=kbs.url,
         ca_pem=(kbs.state / "ca.pem").read_text(),
@@ -119,11 +133,7 @@ def attest(kbs: Kbs, **options: Any) -> KbsReply:
     service = SimpleNamespace(figures=SimpleNamespace(evidence_made=0))
     guest = SimpleNamespace(children=children, service=service, evidence_turn=Turn())
     wanted = plan_resources(cast("Any", manifest))
-    loop = EventLoop()
-    try:
-        return loop.run(request_resources(cast("Any", guest), cast("Any", configured), wanted))
-    finally:
-        assert owned_pids() == ()
+    return guest, partial(request_resources, cast("Any", guest), cast("Any", configured), wanted)
 
 
 def wanted_data() -> list[bytes]:
@@ -205,6 +215,24 @@ def test_relay_is_not_used_unless_the_document_says_so(
     attest(kbs)
     assert len(relay) == 1
     assert tpm.given == 1
+
+
+def test_session_that_is_stopped_or_refused_leaves_no_child_and_the_turn_free(
+    kbs: Kbs, tpm: SocketTpm
+) -> None:
+    guest, request = attesting(kbs)
+
+    async def stopped(stop: Stop) -> None:
+        stop.verify(await stop.attempt(request()))
+        assert owned_pids() == ()
+        async with deadline(1, "test.turn"), guest.evidence_turn:
+            pass
+
+    for stop in each_stop():
+        EventLoop().run(stopped(stop))
+    for failing in each_failing_call(errno.EMFILE):
+        failing.verify(failing.attempt(lambda: EventLoop().run(request())))
+        assert owned_pids() == ()
 
 
 def test_document_of_the_host_gets_nothing(kbs: Kbs, tpm: SocketTpm) -> None:
