@@ -40,16 +40,17 @@ class Stop:
     """One attempt.
 
     Attributes:
+        way: of stopping it.
         has_happened: the flow had a wait with this number, and was stopped there.
     """
 
     def __init__(self, way: Way, number: int) -> None:
         """Args: number: of the wait, counted over all tasks that the flow starts; from 1."""
-        self.has_happened = False
-        self._way, self._number, self._seen = way, number, 0
+        self.way, self.has_happened = way, False
+        self._number, self._seen = number, 0
 
     def __repr__(self) -> str:
-        return f"<{self._way.name} at wait {self._number}>"
+        return f"<{self.way.name} at wait {self._number}>"
 
     async def attempt(self, flow: Coroutine[object, None, object]) -> BaseException | None:
         """Do it as a task beside the others of this loop; return how it failed.
@@ -82,13 +83,13 @@ class Stop:
 
     def _look_at(self, task: AnyTask, scope: _DeadlineScope, wait: Wait) -> Wait:
         """Count a wait and, if it is the one, stop the flow; return what is waited for instead."""
-        if self._way is Way.REFUSED and isinstance(wait, Event):
+        if self.way is Way.REFUSED and isinstance(wait, Event):
             return wait  # the kernel has no part in it
         self._seen += 1
         if self._seen != self._number:
             return wait
         self.has_happened = True
-        match self._way:
+        match self.way:
             case Way.CANCELLED:
                 task.cancel()
             case Way.LATE:
@@ -99,7 +100,7 @@ class Stop:
 
     def verify(self, failure: BaseException | None) -> None:
         """Accept only the failure that the stop is for whoever began the flow."""
-        match self._way if self.has_happened else None:
+        match self.way if self.has_happened else None:
             case None:
                 if failure is not None:
                     raise failure
