@@ -116,7 +116,7 @@ async def _boot_and_run(guest: EarlyGuest) -> None:
     guest.state.enter(Phase.RUN)
     guest.log.public_event(Phase.RUN, Code.OK)
     guest.event(guest.service.figures.describe())
-    guest.loop.start(_settle(), "settle")
+    guest.loop.start(_settle(guest), "settle")
     await started.run()
     if guest.state.is_debug:
         del started  # with it the values that the pod's secrets were given as
@@ -125,12 +125,15 @@ async def _boot_and_run(guest: EarlyGuest) -> None:
     guest.state.fail(Code.WORKLOAD_EXIT)
 
 
-async def _settle() -> None:
+async def _settle(guest: EarlyGuest) -> None:
     """Give back what START has run, once nobody waits for what comes next."""
     from ccinit.kernel.memory import page_out_code  # noqa: PLC0415  # none before START
 
     await sleep(SETTLE_SECONDS)
-    page_out_code(singly=True)
+    try:
+        page_out_code(singly=True)
+    except OSError as error:  # some megabytes are not worth the pod's end
+        guest.event(f"memory stays with PID 1: {as_known(error)}")
 
 
 async def _handle_signals(guest: EarlyGuest) -> None:

@@ -1,12 +1,13 @@
 """A pod that runs, and its end: the guest's, unless it was stopped for debugging."""
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Never, cast
 
 import pytest
 
 from ccinit.agent.figures import Figures
 from ccinit.agent.state import BootState
+from ccinit.errors import KernelError
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init import main as module
 from ccinit.kernel import memory
@@ -83,6 +84,20 @@ def test_pod_that_its_host_stops_has_no_exit_code(monkeypatch: pytest.MonkeyPatc
 
     loop.run(main())
     assert (guest.state.code, guest.service.exit_code) == (Code.OK, None)
+
+
+def test_memory_that_cannot_be_given_back_ends_no_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> Never:
+        raise KernelError(11, "madvise", "")
+
+    monkeypatch.setattr(memory, "page_out_code", refuse)
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.0)
+    loop, events = EventLoop(), list[str]()
+    guest = make_guest(monkeypatch, loop, debug=False, seconds=0.02)
+    monkeypatch.setattr(guest, "event", events.append)
+    loop.run(module._boot_and_run(guest))
+    assert (guest.state.code, guest.service.exit_code) == (Code.WORKLOAD_EXIT, EXIT_CODE)
+    assert "kernel.madvise" in events[-1]
 
 
 def test_code_that_only_the_start_ran_is_given_back_once_the_pod_has_settled(
