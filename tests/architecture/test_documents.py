@@ -34,6 +34,23 @@ SOURCES = [ROOT / f"{name}/src" for name in ("guest-owner", "host-runtime", "mea
 SOURCES += [ROOT / "rootfs-builder/src", ROOT / "ccinit"]
 LABELS = ("ccinit/log/", "ccinit/workload/", "ccinit/owner/")  # of digests, not paths
 FOLDERS = "docs|tests|ccinit|rootfs-builder|measured-boot|host-runtime|guest-owner"
+CODE = "".join(path.read_text() for source in SOURCES for path in source.rglob("*.py"))
+FAMILIES = set(re.findall(r'Error\(\s*f?"([a-z0-9_]+)\.', CODE))
+ENDINGS = (
+    "der",
+    "example",
+    "hex",
+    "json",
+    "jsonl",
+    "key",
+    "lock",
+    "log",
+    "pem",
+    "psk",
+    "py",
+    "toml",
+)  # files
+CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 IN_THE_TREE = re.compile(rf"(?:{FOLDERS})/[\w./-]+|[\w./-]+\.py")
 
 
@@ -84,8 +101,8 @@ def lost_paths(page: Path) -> Iterator[str]:
 def lost_modules(page: Path) -> Iterator[str]:
     """Full names of modules, or of something in one, that are not there.
 
-    A reason (`pull.digest`) and a key (`kbs.url`) look like a name within a package, so these are
-    nobody's to find.
+    A reason (`pull.blob_digest`) and a key (`kbs.url`) look like a name within a package, so these
+    are nobody's to find.
     """
     for name in re.findall(r"`(\w+(?:\.\w+)+)`", prose(page)):
         first, *rest = name.split(".")
@@ -214,6 +231,38 @@ def test_reasons_that_are_explained_are_those_of_the_guest() -> None:
     assert not sorted(
         one for one in reasons if f'"{one}"' not in code and not one.startswith(put_together)
     )
+
+
+PUT_TOGETHER = re.compile(
+    r"(crun|scratch|volume)\.\w+|\w+\.version|(audit\.claims|ccinit|cdh|pod|rcar|process)\..*"
+)
+"""Reasons of several words of the code (a program, the key of a file); and `process` of the OCI."""
+
+
+def lost_reasons(page: Path) -> Iterator[str]:
+    """Words with a reason's form and family that no code gives; a key or a module is none."""
+    text = prose(page) + "".join(blocks(page, "sh"))
+    for word in re.findall(r"`([a-z0-9_]+\.[a-z0-9_.]*[a-z0-9_])`", text):
+        family, _, rest = word.partition(".")
+        place = ROOT / "ccinit" / word.replace(".", "/")
+        if (
+            family in FAMILIES
+            and f'"{word}"' not in CODE
+            and not PUT_TOGETHER.fullmatch(word)
+            and not rest.endswith(ENDINGS)
+            and f"`{rest}` |" not in CONFIGURATION
+            and not any(path.with_suffix(".py").is_file() for path in (place, place.parent))
+        ):
+            yield word
+
+
+def test_reasons_that_pages_name_are_given_by_the_code(tmp_path: Path) -> None:
+    assert [(name_of(page), lost) for page in PAGES for lost in lost_reasons(page)] == []
+    page = tmp_path / "page.md"
+    page.write_text(
+        "`pull.blob_digest` `pull.digest` `net.tls_server` `log.batch_ms` `policy.toml`"
+    )
+    assert list(lost_reasons(page)) == ["pull.digest"]
 
 
 def test_examples_of_what_an_owner_registers_are_what_the_kbs_takes() -> None:
