@@ -95,6 +95,26 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto: KVM where it works, else emulation (default)",
     )
+    _add_devices(parser)
+    add(
+        "--hello-seconds",
+        type=seconds_up_to(_YEAR_SECONDS),
+        default=120.0,
+        help="end a guest that has not said hello by then; 0: do not wait, and never call it "
+        "(default: 120)",
+    )
+    add(
+        "--seconds",
+        type=seconds_up_to(_YEAR_SECONDS),
+        default=math.inf,
+        help="end the guest so long after its hello (default: it ends itself)",
+    )
+    add_tee(parser)
+    parser.set_defaults(command=_boot)
+
+
+def _add_devices(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--disk",
         action="append",
@@ -130,21 +150,6 @@ def add_boot(parser: argparse.ArgumentParser) -> None:
     )
     add("--kbs", metavar="HOST:PORT", help="carry the guest's vsock connections to this KBS")
     add("--cid", type=GUEST_CID, default=3, help="the guest's CID (default: 3)")
-    add(
-        "--hello-seconds",
-        type=seconds_up_to(_YEAR_SECONDS),
-        default=120.0,
-        help="end a guest that has not said hello by then; 0: do not wait, and never call it "
-        "(default: 120)",
-    )
-    add(
-        "--seconds",
-        type=seconds_up_to(_YEAR_SECONDS),
-        default=math.inf,
-        help="end the guest so long after its hello (default: it ends itself)",
-    )
-    add_tee(parser)
-    parser.set_defaults(command=_boot)
 
 
 def add_record(parser: argparse.ArgumentParser) -> None:
