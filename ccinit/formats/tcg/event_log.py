@@ -154,10 +154,12 @@ def _is_end(following: bytes) -> bool:
 def _read_header(reader: LittleEndianReader, algorithm: Algorithm) -> dict[int, int]:
     """Return the digest size of each algorithm of the log."""
     register, kind = reader.u32(), reader.u32()
+    if kind != NO_ACTION:  # before a length is believed that is part of something else
+        raise FormatError("event_log.header", "not a crypto agile event log")
     reader.take(_SHA1_BYTES)
     content = LittleEndianReader(reader.take(reader.u32()), "event_log")
     signature, _, _, major, _, _, count = _SPEC_FIXED.unpack(content.take(_SPEC_FIXED.size))
-    if (kind, signature, major) != (NO_ACTION, _SIGNATURE, 2):
+    if (signature, major) != (_SIGNATURE, 2):
         raise FormatError("event_log.header", "not a crypto agile event log")
     if register not in _HEADER_REGISTERS[algorithm]:
         raise FormatError("event_log.header", f"a header of register {register}")

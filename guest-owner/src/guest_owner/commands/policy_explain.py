@@ -164,7 +164,9 @@ def _described(references: References, arguments: argparse.Namespace) -> Subject
                     initdata_digest=bound.digest,
                     devices=frozenset(arguments.device),
                 )
-    raise ConfigError("explain.unknown", f"{image!r} and {document!r} are not both registered")
+    is_known = any(known.name == image for known in references.sets)
+    missing = f"initdata {document!r}" if is_known else f"reference values {image!r}"
+    raise ConfigError("explain.unknown", f"{missing}: not registered under that name")
 
 
 def _of_session(log: Path, label: str) -> tuple[Subject, frozenset[str]]:

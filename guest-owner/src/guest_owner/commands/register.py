@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
-from ccinit.formats.initdata.document import MAX_DOCUMENT_BYTES
+from ccinit.formats.initdata.document import MAGIC, MAX_DOCUMENT_BYTES
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
 from ccinit.formats.kbs.resource_uri import parse_resource_uri
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
@@ -22,6 +22,7 @@ from guest_owner.kbs.passports.key_set import MAX_KEY_SET_BYTES, parse_key_set
 from guest_owner.kbs.references import (
     MAX_REFERENCE_BYTES,
     Profile,
+    ReferenceSet,
     check_name,
     parse_reference_set,
 )
@@ -43,7 +44,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     summary = "Trust an image: the measurements that its build predicted."
     reference = commands.add_parser("reference", help=summary, description=summary)
-    _add_file(reference, "JSON file that the image build wrote")
+    _add_file(reference, "JSON file that `measured-boot predict --output` wrote")
     _add_name(reference, "the file's")
     reference.set_defaults(func=_reference)
 
@@ -157,7 +158,7 @@ def _reference(arguments: argparse.Namespace) -> int:
     if name is not None:
         check_name(name, "reference.name")
     reference = read_parsed(
-        arguments.file, MAX_REFERENCE_BYTES, lambda data: parse_reference_set(data, name=name)
+        arguments.file, MAX_REFERENCE_BYTES, lambda data: _reference_set_of(data, name)
     )
     Store(arguments.state).add_reference(reference)
     print(
@@ -167,6 +168,16 @@ def _reference(arguments: argparse.Namespace) -> int:
     if reference.profile is Profile.TEST:
         print("note: a test image gets only what test rules of the policy release")
     return 0
+
+
+def _reference_set_of(data: bytes, name: str | None) -> ReferenceSet:
+    try:
+        return parse_reference_set(data, name=name)
+    except FormatError as error:
+        if (error.reason, error.detail) == ("reference.version", "missing"):
+            detail = "no reference values: give what `measured-boot predict --output` wrote"
+            raise FormatError(error.reason, detail) from error
+        raise
 
 
 def _attestation_key(arguments: argparse.Namespace) -> int:
@@ -220,6 +231,9 @@ def _issuer(arguments: argparse.Namespace) -> int:
 def _initdata(arguments: argparse.Namespace) -> int:
     document = read_capped(arguments.file, MAX_DOCUMENT_BYTES)
     with naming(arguments.file):
+        if document.startswith(MAGIC):
+            detail = "a disk image: register the document, --output of `initdata make`"
+            raise FormatError("initdata.image", detail)
         pod_name = parse_registrable_initdata(document).pod_name
     registered = Store(arguments.state).add_initdata(arguments.name or pod_name, document)
     print(f"registered initdata {registered.name}: {registered.digest}")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from ccinit.errors import ConfigError, FormatError
+from ccinit.errors import ConfigError, FormatError, LimitExceededError
 
 T = TypeVar("T")
 
@@ -261,7 +261,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except FormatError as error:
-        newer = "; is it of a newer guest-owner?" if error.reason.endswith(".version") else ""
+        is_beyond = isinstance(error, LimitExceededError) and error.reason.endswith(".version")
+        newer = "; is it of a newer guest-owner?" if is_beyond else ""
         raise ConfigError(error.reason, f"{path}: {error.detail}{newer}") from error
 
 

@@ -228,7 +228,8 @@ def parse_pattern(text: str) -> Pattern:
         case [repository, kind, tag]:
             segments = (repository, kind, tag)
         case _:
-            raise FormatError("policy.rule.resources", f"expected r/t/t, found {text[:80]!r}")
+            detail = f"expected repository/type/tag, found {text[:80]!r}"
+            raise FormatError("policy.rule.resources", detail)
     # A pattern whose stars stand for one more character is a resource name, or is no pattern.
     stems = [segment.removesuffix("*") + "x" * segment.endswith("*") for segment in segments]
     parse_resource_uri("kbs:///" + "/".join(stems), "policy.rule.resources")

@@ -259,7 +259,7 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext:
 
 def _why(error: OSError | UnicodeError) -> str:
     if isinstance(error, ssl.SSLError):
-        return f"not usable: {error.reason}"
+        return f"not usable: {error.reason or 'nothing in PEM that can be used'}"
     return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 

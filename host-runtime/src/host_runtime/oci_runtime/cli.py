@@ -111,7 +111,11 @@ def _refuse(options: argparse.Namespace, _runtime: Runtime) -> None:
 
 def _read_operator_config(path: Path) -> OperatorConfig:
     """Read the operator's file; whatever is wrong with it begins with its name."""
-    document = read_regular(path, MAX_CONFIG_BYTES, "runtime.file")
+    try:
+        document = read_regular(path, MAX_CONFIG_BYTES, "runtime.file")
+    except FileNotFoundError as error:
+        detail = f"{path} does not exist: docs/oci-runtime.md has one; --config names another"
+        raise ConfigError("runtime.missing", detail) from error
     if len(document) > MAX_CONFIG_BYTES:
         raise LimitExceededError("file.length", f"{path}: more than {MAX_CONFIG_BYTES} bytes")
     try:

@@ -9,12 +9,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
+from ccinit.formats.initdata.document import encode_device_image
 from ccinit.formats.kbs.envelope import EnvelopeKind, verify_envelope
 from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.kbs.rollback_counter import counter_uri
+from guest_owner.commands.initdata import make_document
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
+from tests.fakes.documents.guest import CONFIG, POD
 from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
 from tests.unit.ccinit.formats.signature.image_policy_cases import policy
 from tests.unit.guest_owner.command_line import error_of, run, write
@@ -30,6 +33,33 @@ def test_register_reference_warns_of_test_images(
         assert run("register", "reference", "--state", state, write(tmp_path / "r", data)) == 0
         assert ("note:" in capsys.readouterr().out) is (profile is Profile.TEST)
     assert [known.name for known in Store(state).read_references().sets] == ["prod", "test"]
+
+
+def test_report_of_a_build_is_no_reference_and_no_newer_one(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What lies beside the image is taken for it."""
+    register = ("register", "reference", "--state", state)
+    assert run(*register, write(tmp_path / "image.json", b'{"profile": "prod"}')) == 1
+    told = error_of(capsys)
+    assert "give what `measured-boot predict --output` wrote [reference.version]" in told
+    assert "newer" not in told
+    assert run(*register, write(tmp_path / "next.json", b'{"version": 2}')) == 1
+    assert "is it of a newer guest-owner? [reference.version]" in error_of(capsys)
+
+
+def test_disk_image_of_a_document_is_not_the_document(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = make_document(CONFIG, POD)
+    image = write(tmp_path / "initdata.img", encode_device_image(document))
+    register = ("register", "initdata", "--state", state)
+    assert run(*register, image) == 1
+    assert error_of(capsys) == (
+        f"guest-owner: {image}: a disk image: register the document, --output of `initdata make`"
+        " [initdata.image]\n"
+    )
+    assert run(*register, write(tmp_path / "initdata.toml", document)) == 0
 
 
 def test_register_ak_takes_pem_and_der(state: Path, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def test_unusable_files_are_named_before_the_guest_is_asked(
     assert logs(state, other) == 1
     told = error_of(capsys)
     assert f"{other}, your key and certificate" in told
+    assert "None" not in told
     assert "[owner.identity]" in told
     assert logs(state, client, "--ca", other) == 1
     told = error_of(capsys)

@@ -224,6 +224,16 @@ def test_error_in_the_operators_file_names_the_file(
     assert said.endswith(f"[{reason}]\n")
 
 
+def test_operators_file_that_is_not_there_is_told_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "--config", "/none/runtime.toml", "create", "a") == 1
+    assert capsys.readouterr().err == (
+        "ccinit-runtime: /none/runtime.toml does not exist: docs/oci-runtime.md has one;"
+        " --config names another [runtime.missing]\n"
+    )
+
+
 def test_operators_file_without_an_end_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

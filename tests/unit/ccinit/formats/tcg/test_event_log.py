@@ -109,6 +109,7 @@ def test_marker_is_an_event_where_none_is_due() -> None:
     ("data", "reason"),
     [
         pytest.param(b"", "event_log.truncated", id="empty"),
+        pytest.param(b"version = 1, name = shop, and more", "event_log.header", id="a text"),
         pytest.param(
             log_header(signature=b"Spec ID Event02\0"), "event_log.header", id="signature"
         ),
