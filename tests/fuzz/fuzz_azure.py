@@ -15,7 +15,7 @@ from ccinit.formats.evidence.azure import AzureEvidence, parse_azure_evidence
 from ccinit.formats.evidence.cca_token import parse_cca_token
 from ccinit.formats.evidence.hcl_report import parse_hcl_report
 from ccinit.formats.evidence.tee import Tee
-from ccinit.formats.tcg.tpm2_nv import parse_list_nv_indexes, parse_nv_done, parse_nv_read_public
+from ccinit.formats.tcg.tpm2_nv import parse_list_nv_indexes, parse_nv_done, parse_nv_size
 from guest_owner.kbs.verifiers.table import verify_evidence
 from tests.fakes.platforms.azure import base64url
 from tests.fakes.platforms.cca import FakeRealm
@@ -28,7 +28,7 @@ TRUSTED = azure_references()
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "hcl.": parse_hcl_report,
     "cca_token.": parse_cca_token,
-    "tpm2.": lambda data: (parse_list_nv_indexes(data), parse_nv_read_public(data)),
+    "tpm2.": lambda data: (parse_list_nv_indexes(data), parse_nv_size(data)),
     "tpm2": parse_nv_done,
 }
 _REPORT = base64.urlsafe_b64decode(cast("str", HONEST["hcl_report"]) + "==")

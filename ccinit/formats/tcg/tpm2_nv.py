@@ -18,7 +18,6 @@ from ccinit.formats.tcg.tpm2_frames import (
     open_response,
     open_sessions,
 )
-from ccinit.values import frozen
 
 MAX_CHUNK_BYTES = 1024
 """Of one read or write; what MAX_NV_BUFFER_SIZE is at least in practice."""
@@ -38,16 +37,6 @@ class NvAttribute(IntFlag):
     OWNER_WRITE = 1 << 1
     OWNER_READ = 1 << 17
     NO_DA = 1 << 25
-    WRITTEN = 1 << 29
-
-
-@frozen
-class NvPublic:
-    """TPMS_NV_PUBLIC; the authorization policy is left out."""
-
-    index: int
-    attributes: NvAttribute
-    size_bytes: int
 
 
 def encode_list_nv_indexes() -> bytes:
@@ -81,21 +70,19 @@ def encode_nv_read_public(index: int) -> bytes:
     return encode_command(TAG_NO_SESSIONS, 0x169, struct.pack(">I", index))
 
 
-def parse_nv_read_public(response: bytes) -> NvPublic:
-    """Read its reply; an index of more than `MAX_INDEX_BYTES` is refused."""
+def parse_nv_size(response: bytes) -> int:
+    """Return the size in bytes that its reply says; more than `MAX_INDEX_BYTES` is refused."""
     outer = open_response(response, TAG_NO_SESSIONS)
     public = Reader(outer.sized())
     outer.sized()  # the name: nothing to compare it with
     outer.end()
-    index = public.u32()
-    public.u16()  # the name's hash
-    attributes = NvAttribute(public.u32())
+    public.take(4 + 2 + 4)  # the index, its name's hash, its attributes
     public.sized()  # authPolicy
     size_bytes = public.u16()
     public.end()
     if size_bytes > MAX_INDEX_BYTES:
         raise LimitExceededError("tpm2.nv_size", f"{size_bytes} bytes, at most {MAX_INDEX_BYTES}")
-    return NvPublic(index=index, attributes=attributes, size_bytes=size_bytes)
+    return size_bytes
 
 
 def encode_nv_read(index: int, size_bytes: int, offset: int) -> bytes:

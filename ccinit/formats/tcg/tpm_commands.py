@@ -37,7 +37,6 @@ from ccinit.formats.tcg.tpm2_keys import (
 )
 from ccinit.formats.tcg.tpm2_nv import (
     MAX_CHUNK_BYTES,
-    NvPublic,
     encode_list_nv_indexes,
     encode_nv_define,
     encode_nv_read,
@@ -46,7 +45,7 @@ from ccinit.formats.tcg.tpm2_nv import (
     parse_list_nv_indexes,
     parse_nv_done,
     parse_nv_read,
-    parse_nv_read_public,
+    parse_nv_size,
 )
 from ccinit.values import frozen
 
@@ -127,13 +126,9 @@ class TpmCommands:
         """Return every index that is defined."""
         return parse_list_nv_indexes(self.carrier.transmit(encode_list_nv_indexes()))
 
-    def read_nv_public(self, index: int) -> NvPublic:
-        """Return what an index is, without its content."""
-        return parse_nv_read_public(self.carrier.transmit(encode_nv_read_public(index)))
-
     def read_nv(self, index: int) -> bytes:
         """Return the whole content of an index, by the owner's empty authorization."""
-        size_bytes = self.read_nv_public(index).size_bytes
+        size_bytes = parse_nv_size(self.carrier.transmit(encode_nv_read_public(index)))
         content = b""
         while len(content) < size_bytes:
             length = min(MAX_CHUNK_BYTES, size_bytes - len(content))

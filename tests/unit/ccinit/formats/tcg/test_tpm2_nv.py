@@ -7,8 +7,6 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.formats.tcg.tpm2_nv import (
     MAX_INDEX_BYTES,
-    NvAttribute,
-    NvPublic,
     encode_list_nv_indexes,
     encode_nv_define,
     encode_nv_read,
@@ -17,7 +15,7 @@ from ccinit.formats.tcg.tpm2_nv import (
     parse_list_nv_indexes,
     parse_nv_done,
     parse_nv_read,
-    parse_nv_read_public,
+    parse_nv_size,
 )
 
 INDEX = 0x01400001
@@ -74,11 +72,7 @@ def test_commands_are_those_of_the_library(command: bytes, expected: str) -> Non
 def test_replies_are_read() -> None:
     assert parse_list_nv_indexes(handles(INDEX, 0x01C00002)) == (INDEX, 0x01C00002)
     assert parse_list_nv_indexes(handles()) == ()
-    assert parse_nv_read_public(public(2600)) == NvPublic(
-        index=INDEX,
-        attributes=NvAttribute.OWNER_WRITE | NvAttribute.OWNER_READ | NvAttribute.WRITTEN,
-        size_bytes=2600,
-    )
+    assert parse_nv_size(public(2600)) == 2600
     assert parse_nv_read(session_reply(b"\x00\x03abc"), 3) == b"abc"
     parse_nv_done(session_reply(b""))
 
@@ -91,7 +85,7 @@ def test_replies_are_read() -> None:
         (parse_list_nv_indexes, handles(INDEX, capability=6), "tpm2.capability"),
         (parse_list_nv_indexes, handles(INDEX, count=2), "tpm2.truncated"),
         (parse_list_nv_indexes, handles(INDEX, count=0), "tpm2.trailing"),
-        (parse_nv_read_public, public(MAX_INDEX_BYTES + 1), "tpm2.nv_size"),
+        (parse_nv_size, public(MAX_INDEX_BYTES + 1), "tpm2.nv_size"),
         (parse_nv_done, session_reply(b"\0"), "tpm2.trailing"),
     ],
 )
