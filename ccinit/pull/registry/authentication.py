@@ -52,12 +52,11 @@ class Scheme(Enum):
 
 @frozen
 class Challenge:
-    """One `WWW-Authenticate` header; realm, service and scope only of a bearer's."""
+    """One `WWW-Authenticate` header; realm and service only of a bearer's."""
 
     scheme: Scheme
     realm: str = ""
     service: str = ""
-    scope: str = ""
 
 
 @frozen
@@ -174,7 +173,6 @@ def parse_challenge(header: str) -> Challenge:
         scheme=Scheme.BEARER,
         realm=parameters["realm"],
         service=parameters.get("service", ""),
-        scope=parameters.get("scope", ""),
     )
 
 

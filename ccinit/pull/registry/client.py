@@ -112,12 +112,8 @@ class Registry:
 
     def manifest(self, digest: Digest) -> HttpReply:
         """Fetch an index or manifest; its digest is still to be checked."""
-
-        def send(url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
-            return self._http.request("GET", url, headers=headers, limits=limits)
-
         url = f"{self._base}/manifests/{digest}"
-        return self._get(url, send, MAX_MANIFEST_BYTES, _ACCEPT_MANIFEST)
+        return self._get(url, self._request, MAX_MANIFEST_BYTES, _ACCEPT_MANIFEST)
 
     def find(self, path: str, max_bytes: int, accept: Sequence[str]) -> HttpReply | None:
         """Fetch something small below the repository, or None if the registry has it not.
@@ -127,13 +123,9 @@ class Registry:
             max_bytes: of the body.
             accept: media types to ask for; empty means any.
         """
-
-        def send(url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
-            return self._http.request("GET", url, headers=headers, limits=limits)
-
         headers = (("accept", ", ".join(accept)),) if accept else ()
         try:
-            return self._get(f"{self._base}/{path}", send, max_bytes, headers)
+            return self._get(f"{self._base}/{path}", self._request, max_bytes, headers)
         except PeerError as error:
             if error.reason == "registry.not_found":
                 return None
@@ -166,6 +158,9 @@ class Registry:
             # The whole blob, for a service may know no ranges; and room for a refusal's body.
             max_bytes = max(download.received_bytes + download.missing_bytes, _MIN_BODY_BYTES)
             self._get(f"{self._base}/blobs/{digest}", send, max_bytes)
+
+    def _request(self, url: str, headers: Headers, limits: HttpLimits) -> HttpReply:
+        return self._http.request("GET", url, headers=headers, limits=limits)
 
     def _get(self, url: str, send: Send, max_bytes: int, headers: Headers = ()) -> HttpReply:
         """Send until it succeeds, is refused, or the attempts are used up."""
