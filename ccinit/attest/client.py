@@ -62,12 +62,10 @@ class AttestationResult:
 
     Attributes:
         token: the KBS's encoded attestation result; opaque here, and a credential.
-        tee_pubkey: the key that this session's resources are encrypted to.
         date: of the KBS's last reply, seconds since 1970, or None; no other service's.
     """
 
     token: str
-    tee_pubkey: PublicJwk
     date: int | None
 
     def __repr__(self) -> str:
@@ -257,7 +255,7 @@ class KbsClient:
         # Counted from before the first request, so rather too short than too long.
         life = usable_seconds(cookie.seconds, token_seconds(token, reply.date))
         self._session = _Session(key=key, ends_at=None if life is None else began + life)
-        return AttestationResult(token=token, tee_pubkey=key.public_jwk, date=reply.date)
+        return AttestationResult(token=token, date=reply.date)
 
     def _obtain_passport(self, source: PassportSource, patience: Patience) -> AttestationResult:
         key = generate_tee_key(self._key_algorithm)
@@ -268,7 +266,7 @@ class KbsClient:
         self._bearer_token = passport.token
         life = usable_seconds(passport.seconds)
         self._session = _Session(key=key, ends_at=None if life is None else began + life)
-        return AttestationResult(token=passport.token, tee_pubkey=key.public_jwk, date=None)
+        return AttestationResult(token=passport.token, date=None)
 
     def _fetch(self, uri: KbsUri, post: bytes, patience: Patience) -> Resource:
         return self._persist(patience, lambda: self._get(uri, post, patience))
