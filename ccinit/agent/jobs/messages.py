@@ -62,9 +62,7 @@ class ExtendReply:
 
 @frozen
 class NetworkReady:
-    """Index of the link that is now up."""
-
-    link: int
+    """The link is up, and has its address and its route."""
 
 
 @frozen

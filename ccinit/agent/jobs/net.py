@@ -15,4 +15,4 @@ def run(request: NetworkPlan, channel: JobChannel) -> NetworkReady:  # noqa: ARG
         links.set_link_up(index)
         links.add_address(index, request.address, request.prefix)
         links.add_default_route(index, request.gateway)
-    return NetworkReady(link=index)
+    return NetworkReady()

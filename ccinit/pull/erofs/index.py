@@ -34,9 +34,7 @@ class IndexRequest:
 
 @frozen
 class IndexReply:
-    """How many runs have succeeded: all."""
-
-    indexes: int
+    """All runs have succeeded."""
 
 
 def index_arguments(tar: str, index: str) -> tuple[str, ...]:
