@@ -148,10 +148,6 @@ class PodManifest:
         """The volume of that name; it exists once the manifest is parsed."""
         return next(volume for volume in self.volumes if volume.name == name)
 
-    def image(self, name: str) -> Image:
-        """The image of that name; it exists once the manifest is parsed."""
-        return next(image for image in self.images if image.name == name)
-
 
 def parse_pod_manifest(text: str, defaults: ImageDefaults | None = None) -> PodManifest:
     """Parse `pod.toml`.

@@ -32,8 +32,9 @@ def test_pod_manifest_whole_schema_is_read() -> None:
     assert main.mounts[0].path == "/data"
     assert main.cwd == "/srv"
     assert first.cwd is None
-    assert pod.image("web").encryption is ImageEncryption.REQUIRED
-    assert pod.image("web").keys == (ResourceUri("ccinit", "demo", "image-key"),)
+    (image,) = pod.images
+    assert image.encryption is ImageEncryption.REQUIRED
+    assert image.keys == (ResourceUri("ccinit", "demo", "image-key"),)
     assert pod.volume("scratch").profile is ScratchProfile.AEAD_RAM
     assert pod.volume("data").kind is VolumeKind.PERSISTENT
     assert pod.volume("data").key == ResourceUri("ccinit", "demo", "volume-key-data")
@@ -61,10 +62,8 @@ def test_pod_manifest_tells_the_host_nothing_that_it_does_not_name(what: str) ->
     assert allow.exit_code_to_host is not allow.metrics_to_host
 
 
-def test_pod_manifest_finds_images_and_volumes_by_their_name() -> None:
-    another = '[[image]]\nname = "db"\nreference = "r.example/db@sha256:00"\nca = "pem"\n'
-    pod = parse_pod_manifest(FULL_POD.replace("[[image]]", another + "[[image]]", 1))
-    assert [pod.image(name).name for name in ("web", "db")] == ["web", "db"]
+def test_pod_manifest_finds_volumes_by_their_name() -> None:
+    pod = parse_pod_manifest(FULL_POD)
     assert [pod.volume(name).name for name in ("data", "scratch")] == ["data", "scratch"]
 
 
@@ -93,7 +92,7 @@ def test_image_of_which_nothing_is_said_may_be_encrypted() -> None:
     plain = FULL_POD.replace(
         'encryption = "required"\nkeys = ["kbs:///ccinit/demo/image-key"]\n', ""
     )
-    image = parse_pod_manifest(plain).image("web")
+    (image,) = parse_pod_manifest(plain).images
     assert (image.encryption, image.keys) == (ImageEncryption.ALLOWED, ())
 
 
