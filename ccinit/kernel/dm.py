@@ -116,9 +116,9 @@ def encode_table(targets: Sequence[DmTarget]) -> bytes:
     return table
 
 
-def encode_message(message: str, sector: int = 0) -> bytes:
-    """Encode the payload of DM_TARGET_MSG for the target that holds `sector`."""
-    return _SECTOR.pack(sector) + message.encode() + b"\0"
+def encode_message(message: str) -> bytes:
+    """Encode the payload of DM_TARGET_MSG for the target that holds sector 0."""
+    return _SECTOR.pack(0) + message.encode() + b"\0"
 
 
 def parse_reply(buffer: bytes | bytearray) -> DmReply:

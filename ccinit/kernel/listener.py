@@ -10,7 +10,7 @@ SCARCITY = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 SCARCITY_SECONDS = 0.1
 
 
-def listen_tcp(port: int, backlog: int = 8) -> socket.socket:
+def listen_tcp(port: int) -> socket.socket:
     """Listen on `port` of every IPv6 and IPv4 address; the socket does not block.
 
     Raises:
@@ -23,17 +23,17 @@ def listen_tcp(port: int, backlog: int = 8) -> socket.socket:
     except OSError as error:
         listener.close()
         raise kernel_error(error, "setsockopt", f"TCP port {port} of ::") from error
-    return listen_on(listener, ("::", port), f"TCP port {port} of ::", backlog)
+    return listen_on(listener, ("::", port), f"TCP port {port} of ::", backlog=8)
 
 
-def listen_loopback(port: int, backlog: int = 16) -> socket.socket:
+def listen_loopback(port: int) -> socket.socket:
     """Listen on `port` of 127.0.0.1 alone; the socket does not block.
 
     Raises:
         KernelError: the port is taken.
     """
     listener = open_stream(socket.AF_INET)
-    return listen_on(listener, ("127.0.0.1", port), f"TCP port {port} of 127.0.0.1", backlog)
+    return listen_on(listener, ("127.0.0.1", port), f"TCP port {port} of 127.0.0.1", backlog=16)
 
 
 def hold_loopback6(port: int) -> socket.socket | None:

@@ -22,12 +22,10 @@ _CONTROL_PATH = "/dev/loop-control"
 _CONFIG = struct.Struct("=I I 5Q 3I I 64s 64s 32s 2Q 8Q")
 
 
-def encode_config(fd: int, *, read_only: bool, block_bytes: int = 0) -> bytes:
-    """Encode `struct loop_config` for the whole of the file behind `fd`."""
+def encode_config(fd: int, *, read_only: bool) -> bytes:
+    """Encode `struct loop_config` for the whole file behind `fd`, in blocks of 512 bytes."""
     flags = LO_FLAGS_AUTOCLEAR | (LO_FLAGS_READ_ONLY if read_only else 0)
-    return _CONFIG.pack(
-        fd, block_bytes, *(0,) * 5, *(0,) * 3, flags, b"", b"", b"", *(0,) * 2, *(0,) * 8
-    )
+    return _CONFIG.pack(fd, 0, *(0,) * 5, *(0,) * 3, flags, b"", b"", b"", *(0,) * 2, *(0,) * 8)
 
 
 class LoopDevice:
@@ -58,13 +56,12 @@ class LoopDevice:
         self.close()
 
 
-def open_loop(path: str, *, read_only: bool = True, block_bytes: int = 0) -> LoopDevice:
+def open_loop(path: str, *, read_only: bool = True) -> LoopDevice:
     """Attach the file at `path` to a free loop device; the device keeps the file's inode alive.
 
     Args:
         path: a regular file.
         read_only: refuse writes.
-        block_bytes: logical block size of the device, 0 for the kernel's default of 512.
 
     Raises:
         KernelError: `kernel.loop.…`.
@@ -75,9 +72,7 @@ def open_loop(path: str, *, read_only: bool = True, block_bytes: int = 0) -> Loo
     except OSError as error:
         raise kernel_error(error, "loop.backing", path) from error
     try:
-        return _attach(
-            backing, encode_config(backing, read_only=read_only, block_bytes=block_bytes)
-        )
+        return _attach(backing, encode_config(backing, read_only=read_only))
     finally:
         os.close(backing)
 

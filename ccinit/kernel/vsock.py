@@ -9,14 +9,14 @@ from ccinit.kernel.listener import listen_on, open_stream
 VMADDR_CID_ANY = 0xFFFF_FFFF
 
 
-def listen(port: int, backlog: int = 8) -> socket.socket:
+def listen(port: int) -> socket.socket:
     """Listen on `port` of every CID of this machine; the socket does not block.
 
     Raises:
         KernelError: no vsock, or the port is taken.
     """
     listener = open_stream(socket.AF_VSOCK)
-    return listen_on(listener, (VMADDR_CID_ANY, port), f"vsock port {port}", backlog)
+    return listen_on(listener, (VMADDR_CID_ANY, port), f"vsock port {port}", backlog=8)
 
 
 async def accept(listener: socket.socket) -> tuple[socket.socket, int]:

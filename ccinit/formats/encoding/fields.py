@@ -71,9 +71,7 @@ class Fields:
         self._check_range(key, value, low, high)
         return value
 
-    def integers(
-        self, key: str, *, low: int, high: int, max_items: int = MAX_ITEMS
-    ) -> tuple[int, ...]:
+    def integers(self, key: str, *, low: int, high: int, max_items: int) -> tuple[int, ...]:
         """An array of different integers within [low, high]; absent means empty."""
         values = self._array(key, max_items)
         for value in values:
@@ -115,9 +113,9 @@ class Fields:
         allowed = ", ".join(member.value for member in kind)
         raise FormatError(self._reason(key), f"{value[:80]!r} is none of: {allowed}")
 
-    def choices(self, key: str, kind: type[E], *, max_items: int = MAX_ITEMS) -> tuple[E, ...]:
+    def choices(self, key: str, kind: type[E]) -> tuple[E, ...]:
         """An array of different members of a closed set; absent means empty."""
-        names = self.texts(key, max_items=max_items)
+        names = self.texts(key)
         members = {member.value: member for member in kind}
         if len(set(names)) != len(names) or not members.keys() >= set(names):
             raise self._wrong(key, f"each at most once, of: {', '.join(members)}")
@@ -129,15 +127,15 @@ class Fields:
         """An array of strings; absent means empty."""
         return tuple(self._text(item, key, max_bytes) for item in self._array(key, max_items))
 
-    def text_table(self, key: str, *, max_items: int = MAX_ITEMS) -> tuple[tuple[str, str], ...]:
+    def text_table(self, key: str) -> tuple[tuple[str, str], ...]:
         """A table of strings in its written order; absent means empty."""
         if not self.has(key):
             return ()
         value = self._take(key)
         if not isinstance(value, Mapping):
             raise self._wrong(key, "a table of strings")
-        if len(value) > max_items:
-            raise LimitExceededError(self._reason(key), f"more than {max_items} entries")
+        if len(value) > MAX_ITEMS:
+            raise LimitExceededError(self._reason(key), f"more than {MAX_ITEMS} entries")
         return tuple((name, self._text(item, key, MAX_TEXT_BYTES)) for name, item in value.items())
 
     def table(self, key: str, read: Callable[["Fields"], T], *, default: T | None = None) -> T:

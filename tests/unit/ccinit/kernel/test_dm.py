@@ -70,7 +70,7 @@ def test_table_with_impossible_target_is_refused(target: DmTarget) -> None:
 
 
 def test_message_is_sector_and_text() -> None:
-    assert encode_message("key wipe", 8) == struct.pack("=Q", 8) + b"key wipe\0"
+    assert encode_message("key wipe") == struct.pack("=Q", 0) + b"key wipe\0"
 
 
 def test_reply_gives_the_minor_of_the_new_device() -> None:
