@@ -32,6 +32,7 @@ from ccinit.kernel.loop import open_loop
 from ccinit.kernel.modules import load_module
 from ccinit.kernel.mount import CONFINED, MountFlag, mount, switch_root
 from ccinit.kernel.power import reboot
+from ccinit.kernel.sysctl import write_sysctl
 from ccinit.values import frozen
 
 CPUINFO = "/proc/cpuinfo"
@@ -82,11 +83,11 @@ def prepare_kernel() -> RootLocation:
     mount("devtmpfs", "/dev", "devtmpfs", MountFlag.NOSUID | MountFlag.NOEXEC, "mode=0755")
     expedite_grace_periods(on=True)  # until LISTEN, as with priority: nothing runs beside us
     # No usermode helper: what the list does not name is not loaded, not even by the kernel.
-    _write("/proc/sys/kernel/modprobe", b"\n")
+    write_sysctl("kernel.modprobe", "")
     for module in parse_module_order(_read(MODULE_ORDER)):
         if has_platform(module.file):
             _load(module)
-    _write("/proc/sys/kernel/modules_disabled", b"1\n")
+    write_sysctl("kernel.modules_disabled", "1")
     return location
 
 
@@ -240,11 +241,3 @@ def reset() -> Never:
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
-
-
-def _write(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, data)
-    finally:
-        os.close(fd)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Self
 
 from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.small_files import write_setting
 
 ROOT = "/sys/fs/cgroup"
 MAX = "max"
@@ -104,15 +105,7 @@ class Cgroup:
         return 0
 
     def _write(self, file: str, value: str) -> None:
-        path = f"{self.path}/{file}"
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, value.encode())
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise kernel_error(error, "cgroup", path) from error
+        write_setting(f"{self.path}/{file}", value.encode(), "cgroup")
 
     def _read(self, file: str) -> str:
         path = f"{self.path}/{file}"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from ccinit.errors import PeerError
 from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.small_files import read_to_end
 
 SECRETS = "/sys/kernel/security/secrets/coco"
 MAX_FILES = 64  # EFI_SECRET_NUM_FILES
@@ -77,12 +78,7 @@ def read_secret(fd: int, max_bytes: int) -> bytes:
         KernelError: `kernel.efi_secret_read`.
         PeerError: `tee.io`, it has more than `max_bytes`.
     """
-    data = bytearray()
-    try:
-        while piece := os.read(fd, max_bytes + 1 - len(data)):
-            data += piece
-    except OSError as error:
-        raise kernel_error(error, "efi_secret_read", "a secret") from error
+    data = read_to_end(fd, max_bytes, "efi_secret_read", "a secret")
     if len(data) > max_bytes:
         raise PeerError("tee.io", f"a secret of more than {max_bytes} bytes")
-    return bytes(data)
+    return data

@@ -3,9 +3,7 @@
 Specification: Linux Documentation/RCU/, `rcupdate.rcu_expedited` in kernel-parameters.txt.
 """
 
-import os
-
-from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.small_files import write_setting
 
 SWITCH = "/sys/kernel/rcu_expedited"
 
@@ -19,11 +17,4 @@ def expedite_grace_periods(*, on: bool) -> None:
     Raises:
         KernelError: the kernel has no such switch, or it is read-only.
     """
-    try:
-        fd = os.open(SWITCH, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, b"1\n" if on else b"0\n")
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise kernel_error(error, "grace_period", SWITCH) from error
+    write_setting(SWITCH, b"1\n" if on else b"0\n", "grace_period")

@@ -1,9 +1,9 @@
 """Limits of this process and its place in the out-of-memory order. How much, is the caller's."""
 
-import os
 import resource
 
 from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.small_files import write_setting
 
 OOM_SCORE_ADJ_MIN = -1000
 
@@ -37,12 +37,4 @@ def write_oom_score(score: int, pid: int | str = "self") -> None:
     Raises:
         KernelError: no such process, or lowering without the right to.
     """
-    path = f"/proc/{pid}/oom_score_adj"
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, f"{score}".encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise kernel_error(error, "oom_score_adj", path) from error
+    write_setting(f"/proc/{pid}/oom_score_adj", f"{score}".encode(), "oom_score_adj")

@@ -5,6 +5,7 @@ import os
 
 from ccinit.errors import KernelError
 from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.small_files import write_setting
 
 ROOT = "/proc/sys"
 
@@ -16,16 +17,7 @@ def write_sysctl(name: str, value: str, root: str = ROOT) -> None:
         KernelError: no such setting, or the kernel refused the value.
     """
     for path in _paths(f"{root}/{name.replace('.', '/')}", name):
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                # One write: the kernel takes a setting by the call, not by the line. An empty value
-                # needs its newline, for zero bytes would set nothing.
-                os.write(fd, f"{value}\n".encode())
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise kernel_error(error, "sysctl", name) from error
+        write_setting(path, f"{value}\n".encode(), "sysctl", name)
 
 
 def _paths(path: str, name: str) -> tuple[str, ...]:

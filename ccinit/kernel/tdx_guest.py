@@ -11,6 +11,7 @@ import os
 
 from ccinit.errors import KernelError, PeerError
 from ccinit.kernel.libc import kernel_error
+from ccinit.kernel.small_files import read_to_end
 
 TDX_CMD_GET_REPORT0 = 0xC4405401  # _IOWR('T', 1, struct tdx_report_req), 64 + 1024 bytes
 _REPORT_DATA_BYTES, _TDREPORT_BYTES = 64, 1024
@@ -39,15 +40,10 @@ def read_event_log(fd: int) -> bytes:
         KernelError: `kernel.ccel_read`.
         PeerError: `tee.io`, it has more than 1 MiB.
     """
-    data = bytearray()
-    try:
-        while piece := os.read(fd, _MAX_EVENT_LOG_BYTES + 1 - len(data)):
-            data += piece
-    except OSError as error:
-        raise kernel_error(error, "ccel_read", "CCEL") from error
+    data = read_to_end(fd, _MAX_EVENT_LOG_BYTES, "ccel_read", "CCEL")
     if len(data) > _MAX_EVENT_LOG_BYTES:
         raise PeerError("tee.io", f"more than {_MAX_EVENT_LOG_BYTES} bytes of event log")
-    return bytes(data)
+    return data
 
 
 class Rtmr:

@@ -13,8 +13,8 @@ from stat import S_ISREG
 from typing import Final
 
 from ccinit.errors import FormatError, KernelError, LimitExceededError
-from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.openat2 import open_in_root
+from ccinit.kernel.small_files import read_to_end
 from ccinit.values import frozen
 
 MAX_FILE_BYTES: Final = 1 << 20
@@ -166,19 +166,10 @@ def _read_bounded(root_fd: int, path: str) -> bytes:
     try:
         if not S_ISREG(os.fstat(fd).st_mode):
             raise FormatError("run.user_file", f"{path} is not a file")
-        data = _read_to_end(fd)
-    except OSError as error:  # a block that the host changed, say
-        raise kernel_error(error, "read", path) from error
+        # refused by the kernel if the host has changed a block of it
+        data = read_to_end(fd, MAX_FILE_BYTES, "read", path)
     finally:
         os.close(fd)
     if len(data) > MAX_FILE_BYTES:
         raise LimitExceededError("run.user_file", f"{path} is larger than {MAX_FILE_BYTES} bytes")
     return data
-
-
-def _read_to_end(fd: int) -> bytes:
-    """Return the content, or one byte more of it than may be."""
-    data = bytearray()
-    while piece := os.read(fd, MAX_FILE_BYTES + 1 - len(data)):
-        data += piece
-    return bytes(data)

@@ -194,8 +194,8 @@ def test_any_failure_ends_in_a_silent_reset(
 
 
 LINE = b"quiet ccinit.carrier=ram panic=-1"
-UP = ["mount /proc", "mount /sys", "mount /dev", "hurry", "/proc/sys/kernel/modprobe=\n"]
-CLOSED = "/proc/sys/kernel/modules_disabled=1\n"
+UP = ["mount /proc", "mount /sys", "mount /dev", "hurry", "kernel.modprobe="]
+CLOSED = "kernel.modules_disabled=1"
 
 
 class Kernel:
@@ -214,7 +214,7 @@ class Kernel:
         monkeypatch.setattr(stage0, "expedite_grace_periods", self.hurry)
         monkeypatch.setattr(stage0, "load_module", self.load)
         monkeypatch.setattr(stage0, "_read", lambda path: self.files[path])
-        monkeypatch.setattr(stage0, "_write", self.write)
+        monkeypatch.setattr(stage0, "write_sysctl", self.write)
 
     def mount(self, _source: str, target: str, kind: str, flags: MountFlag, *_: str) -> None:
         assert flags & (MountFlag.NOSUID | MountFlag.NOEXEC) == (
@@ -223,8 +223,8 @@ class Kernel:
         assert kind in {"proc", "sysfs", "devtmpfs"}
         self.steps.append(f"mount {target}")
 
-    def write(self, path: str, data: bytes) -> None:
-        self.steps.append(f"{path}={data.decode()}")
+    def write(self, name: str, value: str) -> None:
+        self.steps.append(f"{name}={value}")
 
     def hurry(self, *, on: bool) -> None:
         assert on

@@ -1,0 +1,42 @@
+"""Small files: a setting of the kernel is written by one call, others are read up to a cap."""
+
+import os
+
+from ccinit.kernel.libc import kernel_error
+
+
+def write_setting(path: str, value: bytes, operation: str, target: str = "") -> None:
+    """Write a file of proc, sysfs or cgroup2, which takes a value by the call and not by the line.
+
+    Args:
+        path: it exists.
+        value: what one write(2) has; zero bytes would set nothing.
+        operation: for the error's reason.
+        target: for its detail; the path if empty.
+
+    Raises:
+        KernelError: `kernel.<operation>`, no such file, or the kernel refused the value.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise kernel_error(error, operation, target or path) from error
+
+
+def read_to_end(fd: int, max_bytes: int, operation: str, target: str) -> bytes:
+    """Return what a file has from where it stands on, or one byte more of it than may be.
+
+    Raises:
+        KernelError: `kernel.<operation>`.
+    """
+    data = bytearray()
+    try:
+        while piece := os.read(fd, max_bytes + 1 - len(data)):
+            data += piece
+    except OSError as error:
+        raise kernel_error(error, operation, target) from error
+    return bytes(data)
