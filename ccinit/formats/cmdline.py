@@ -9,13 +9,13 @@ from enum import StrEnum
 
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.disk.verity import HASH_BYTES, SALT_BYTES, RootHash, Salt, VerityParameters
+from ccinit.formats.encoding.hexadecimal import decode_hex
 from ccinit.values import frozen
 
 MAX_BYTES = 2048
 """COMMAND_LINE_SIZE on x86: the kernel cuts a longer line."""
 
 _PREFIX = "ccinit."
-_HEX_DIGITS = frozenset("0123456789abcdef")
 _MAX_BLOCKS_DIGITS = 10
 
 
@@ -92,8 +92,8 @@ def parse_root_location(line: str) -> RootLocation:
     verity = None
     if carrier is Carrier.DISK:
         verity = VerityParameters(
-            root_hash=RootHash(_parse_hex(_take(words, "root"), HASH_BYTES)),
-            salt=Salt(_parse_hex(_take(words, "salt"), SALT_BYTES)),
+            root_hash=RootHash(decode_hex(_take(words, "root"), HASH_BYTES, "cmdline.hex")),
+            salt=Salt(decode_hex(_take(words, "salt"), SALT_BYTES, "cmdline.hex")),
             data_blocks=_parse_blocks(_take(words, "blocks")),
         )
     if words:
@@ -112,12 +112,6 @@ def _parse_carrier(text: str) -> Carrier:
         return Carrier(text)
     except ValueError as error:
         raise FormatError("cmdline.carrier", f"{text[:80]!r} is no carrier") from error
-
-
-def _parse_hex(text: str, length: int) -> bytes:
-    if len(text) != 2 * length or not _HEX_DIGITS.issuperset(text):
-        raise FormatError("cmdline.hex", f"expected {2 * length} lower-case hex digits")
-    return bytes.fromhex(text)
 
 
 def _parse_blocks(text: str) -> int:

@@ -7,9 +7,9 @@ way to name the same content.
 import hashlib
 
 from ccinit.errors import FormatError
+from ccinit.formats.encoding.hexadecimal import HEX_DIGITS
 from ccinit.values import frozen
 
-_HEX_DIGITS = frozenset("0123456789abcdef")
 _SHA256_HEX_LENGTH = 64
 
 
@@ -37,7 +37,7 @@ def parse_digest(text: str, reason: str = "digest.form") -> Digest:
     algorithm, colon, digits = text.partition(":")
     if algorithm != "sha256" or not colon:
         raise FormatError(reason, f"expected a sha256: digest, found {text[:80]!r}")
-    if len(digits) != _SHA256_HEX_LENGTH or not _HEX_DIGITS.issuperset(digits):
+    if len(digits) != _SHA256_HEX_LENGTH or not HEX_DIGITS.issuperset(digits):
         raise FormatError(reason, "expected 64 lower-case hex digits after sha256:")
     return Digest(digits)
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self, TypeVar, cast
 
 from ccinit.errors import FormatError, LimitExceededError
+from ccinit.formats.encoding.hexadecimal import decode_hex
 
 E = TypeVar("E", bound=StrEnum)
 T = TypeVar("T")
@@ -19,7 +20,6 @@ MAX_TEXT_BYTES = 4096
 MAX_ITEMS = 64
 _SHOWN_BITS = 64
 _SHOWN_NAME = 63
-_HEX_DIGITS = frozenset("0123456789abcdef")
 
 
 class Fields:
@@ -84,14 +84,15 @@ class Fields:
 
     def hexadecimal(self, key: str, *, size_bytes: int) -> bytes:
         """Required bytes of exactly `size_bytes`, written as lower-case hex."""
-        return self._bytes(self.text(key, max_bytes=2 * size_bytes), key, size_bytes)
+        text = self.text(key, max_bytes=2 * size_bytes)
+        return decode_hex(text, size_bytes, self._reason(key))
 
     def hexadecimals(
         self, key: str, *, size_bytes: int, max_items: int = MAX_ITEMS
     ) -> tuple[bytes, ...]:
         """An array of such bytes; absent means empty."""
         texts = self.texts(key, max_bytes=2 * size_bytes, max_items=max_items)
-        return tuple(self._bytes(text, key, size_bytes) for text in texts)
+        return tuple(decode_hex(text, size_bytes, self._reason(key)) for text in texts)
 
     def boolean(self, key: str, *, default: bool | None = None) -> bool:
         """A boolean; required unless `default` is given."""
@@ -191,11 +192,6 @@ class Fields:
         if "\0" in value:
             raise FormatError(self._reason(key), "contains NUL")
         return value
-
-    def _bytes(self, text: str, key: str, size_bytes: int) -> bytes:
-        if len(text) != 2 * size_bytes or not _HEX_DIGITS.issuperset(text):
-            raise self._wrong(key, f"{2 * size_bytes} lower-case hex digits")
-        return bytes.fromhex(text)
 
     def _take(self, key: str) -> object:
         if key not in self._table:

@@ -9,6 +9,7 @@ Judging them is left to the verifier.
 from typing import Final
 
 from ccinit.errors import FormatError
+from ccinit.formats.encoding.hexadecimal import decode_hex
 from ccinit.formats.encoding.strict_json import (
     JsonValue,
     decode_base64url,
@@ -79,9 +80,9 @@ def parse_azure_evidence(tee: Tee, value: JsonValue) -> AzureEvidence:
         raise FormatError("azure_evidence.pcrs", f"expected {PCR_COUNT} values")
     return AzureEvidence(
         tee=tee,
-        message=_hex(quote["message"], "azure_evidence.message", MAX_QUOTE_PART_BYTES),
-        signature=_hex(quote["signature"], "azure_evidence.signature", MAX_QUOTE_PART_BYTES),
-        pcrs=tuple(_pcr(text) for text in pcrs),
+        message=_part(quote["message"], "azure_evidence.message"),
+        signature=_part(quote["signature"], "azure_evidence.signature"),
+        pcrs=tuple(decode_hex(text, DIGEST_BYTES, "azure_evidence.pcrs") for text in pcrs),
         hcl_report=_decode(evidence["hcl_report"], "azure_evidence.hcl_report", MAX_REPORT_BYTES),
         endorsement=_decode(
             evidence[ENDORSEMENT[tee]], "azure_evidence.endorsement", MAX_ENDORSEMENT_BYTES
@@ -89,23 +90,10 @@ def parse_azure_evidence(tee: Tee, value: JsonValue) -> AzureEvidence:
     )
 
 
-def _pcr(value: JsonValue) -> bytes:
-    digest = _hex(value, "azure_evidence.pcrs", DIGEST_BYTES)
-    if len(digest) != DIGEST_BYTES:
-        raise FormatError("azure_evidence.pcrs", "a SHA-256 PCR has 32 bytes")
-    return digest
-
-
-def _hex(value: JsonValue, reason: str, max_bytes: int) -> bytes:
-    if not isinstance(value, str) or not 0 < len(value) <= 2 * max_bytes:
-        raise FormatError(reason, f"expected hex of 1 to {max_bytes} bytes")
-    try:
-        data = bytes.fromhex(value)
-    except ValueError as error:
-        raise FormatError(reason, "expected hex digits") from error
-    if data.hex() != value:
-        raise FormatError(reason, "expected lower-case hex digits without spaces")
-    return data
+def _part(value: JsonValue, reason: str) -> bytes:
+    if not isinstance(value, str) or not 0 < len(value) <= 2 * MAX_QUOTE_PART_BYTES:
+        raise FormatError(reason, f"expected hex of 1 to {MAX_QUOTE_PART_BYTES} bytes")
+    return decode_hex(value, len(value) // 2, reason)
 
 
 def _encode(data: bytes) -> str:

@@ -7,6 +7,7 @@ reads them. Judging them is left to the verifier.
 """
 
 from ccinit.errors import FormatError
+from ccinit.formats.encoding.hexadecimal import decode_hex
 from ccinit.formats.encoding.strict_json import JsonValue, decode_base64, encode_base64, members
 from ccinit.formats.tcg.tpm2 import DIGEST_BYTES, PCR_COUNT
 from ccinit.values import frozen
@@ -67,7 +68,7 @@ def parse_tpm_evidence(value: JsonValue) -> TpmEvidence:
     return TpmEvidence(
         message=_part(quote["message"], "tpm_evidence.message"),
         signature=_part(quote["signature"], "tpm_evidence.signature"),
-        pcrs=tuple(_parse_pcr(text) for text in pcrs),
+        pcrs=tuple(decode_hex(text, DIGEST_BYTES, "tpm_evidence.pcrs") for text in pcrs),
         ak_public_der=_part(evidence["ak_public"], "tpm_evidence.ak_public"),
     )
 
@@ -97,15 +98,3 @@ def _part(value: JsonValue, reason: str) -> bytes:
     if not 1 <= len(data) <= MAX_PART_BYTES:
         raise FormatError(reason, f"{len(data)} bytes, expected 1 to {MAX_PART_BYTES}")
     return data
-
-
-def _parse_pcr(value: JsonValue) -> bytes:
-    if not isinstance(value, str) or len(value) != 2 * DIGEST_BYTES:
-        raise FormatError("tpm_evidence.pcrs", "expected 64 hex digits")
-    try:
-        digest = bytes.fromhex(value)
-    except ValueError as error:
-        raise FormatError("tpm_evidence.pcrs", "expected 64 hex digits") from error
-    if digest.hex() != value:
-        raise FormatError("tpm_evidence.pcrs", "expected lower-case hex digits")
-    return digest

@@ -20,6 +20,7 @@ from typing import Final
 from ccinit.errors import FormatError, VerificationError
 from ccinit.formats.encoding.digest import Digest, parse_digest
 from ccinit.formats.encoding.fields import Fields
+from ccinit.formats.encoding.hexadecimal import HEX_DIGITS
 from ccinit.formats.encoding.json_text import encode_json
 from ccinit.formats.encoding.strict_json import JsonValue, members, parse_json, text_member
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
@@ -30,7 +31,6 @@ MAX_ENTRIES: Final = 64  # EFI_SECRET_NUM_FILES
 MAX_ENTRY_BYTES: Final = 64 * 1024  # OVMF's whole area has 3 KiB
 
 _GUID_PARTS: Final = (8, 4, 4, 4, 12)
-_HEX_DIGITS: Final = frozenset("0123456789abcdef")
 _LATEST: Final = 2**53 - 1
 _LOG_LABEL: Final = b"ccinit/log/launch/v1\0"
 
@@ -71,7 +71,7 @@ def encode_launch_statement(statement: LaunchStatement) -> bytes:
 def is_guid(name: str) -> bool:
     """Return whether a file is named as Linux names an entry."""
     parts = name.split("-")
-    return tuple(map(len, parts)) == _GUID_PARTS and _HEX_DIGITS.issuperset("".join(parts))
+    return tuple(map(len, parts)) == _GUID_PARTS and HEX_DIGITS.issuperset("".join(parts))
 
 
 def vouch_for_log(psk: bytes, report_data: bytes) -> bytes:

@@ -10,6 +10,7 @@ image are equal once parsed. What the guest is told to pull is narrower, and lef
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.alphabet import DIGITS, LETTERS
 from ccinit.formats.encoding.digest import Digest, parse_digest
+from ccinit.formats.encoding.hexadecimal import HEX_DIGITS
 from ccinit.formats.oci.reference import MAX_NAME_BYTES, MAX_REFERENCE_BYTES, check_repository
 from ccinit.values import frozen
 
@@ -18,7 +19,6 @@ _OLD_DEFAULT_HOST = "index.docker.io"
 _OFFICIAL = "library"
 _MAX_TAG_BYTES = 128
 _IDENTIFIER_LENGTH = 64
-_HEX_DIGITS = frozenset("0123456789abcdef")
 _HOST_CHARACTERS = frozenset(LETTERS + DIGITS + ".-")
 _TAG_CHARACTERS = frozenset(LETTERS + DIGITS + "_.-")
 
@@ -56,7 +56,7 @@ def parse_docker_reference(text: str, reason: str) -> DockerReference:
     """
     if len(text) > MAX_REFERENCE_BYTES:
         raise LimitExceededError(reason, f"longer than {MAX_REFERENCE_BYTES} characters")
-    if len(text) == _IDENTIFIER_LENGTH and _HEX_DIGITS.issuperset(text):
+    if len(text) == _IDENTIFIER_LENGTH and HEX_DIGITS.issuperset(text):
         raise FormatError(reason, "64 hex digits are an image's identifier and no name")
     rest, at, digest_text = text.partition("@")
     digest = parse_digest(digest_text, reason) if at else None

@@ -9,6 +9,7 @@ body is read only after the promise holds, and only as far as it says what was r
 from collections.abc import Mapping
 
 from ccinit.errors import FormatError
+from ccinit.formats.encoding.hexadecimal import HEX_DIGITS
 from ccinit.formats.encoding.strict_json import (
     MAX_INTEGER,
     JsonValue,
@@ -24,7 +25,6 @@ MAX_ENTRY_BYTES = 64 * 1024
 _WHERE = "signature.rekor"
 _ENVELOPE = frozenset({"SignedEntryTimestamp", "Payload"})
 _PAYLOAD = frozenset({"body", "integratedTime", "logIndex", "logID"})
-_HEX = frozenset("0123456789abcdef")
 
 
 @frozen
@@ -92,7 +92,7 @@ def make_entry(
     Raises:
         FormatError: `signature.rekor.…`.
     """
-    if len(log_id) != 64 or not _HEX.issuperset(log_id):
+    if len(log_id) != 64 or not HEX_DIGITS.issuperset(log_id):
         raise FormatError(f"{_WHERE}.log_id", "expected 64 hex digits")
     return LogEntry(
         body=body,
