@@ -7,8 +7,6 @@ guest cannot attest. It wants to be asked again, after a second or more, while i
 was asked too often (429) or failed.
 """
 
-import base64
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -16,10 +14,12 @@ from typing import Final
 from ccinit.attest.ports import HttpTransport
 from ccinit.attest.refusal import is_transient
 from ccinit.errors import FormatError, PeerError
+from ccinit.formats.encoding.json_text import encode_json
 from ccinit.formats.encoding.strict_json import (
     JsonValue,
     decode_base64,
     decode_base64url,
+    encode_base64url,
     parse_json,
 )
 from ccinit.formats.evidence.azure import MAX_ENDORSEMENT_BYTES
@@ -86,8 +86,7 @@ def fetch_td_quote(
     """
     if len(td_report) != TD_REPORT_BYTES:
         raise RuntimeError(f"a TD report of {len(td_report)} bytes")
-    report = base64.urlsafe_b64encode(td_report).decode("ascii").rstrip("=")
-    body = json.dumps({"report": report}).encode("ascii")
+    body = encode_json({"report": encode_base64url(td_report)})
     member = _ask(transport, "POST", f"http://{host}/acc/tdquote", body, "quote", sleep)
     if not isinstance(member, str):
         raise FormatError("azure.td_quote", "the quote is no text")

@@ -11,12 +11,12 @@ The user data begin with the report data, as Trustee's verifier expects, and go 
 of the initdata document, which that verifier neither compares nor shows.
 """
 
-import json
 import struct
 from collections.abc import Mapping
 from typing import Final
 
 from ccinit.errors import FormatError
+from ccinit.formats.encoding.json_text import encode_json
 from ccinit.formats.encoding.strict_json import (
     JsonValue,
     decode_base64,
@@ -134,7 +134,7 @@ def encode_se_request(request: SeRequest) -> bytes:
         "encr_request_nonce": encode_base64(request.sealed_nonce),
         "image_hdr_tags": encode_base64(request.header_tags),
     }
-    return json.dumps(value, separators=(",", ":")).encode()
+    return encode_json(value)
 
 
 def parse_se_evidence(value: JsonValue) -> SeEvidence:

@@ -15,11 +15,11 @@ the verifier's own; it comes back as it is.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Final
 
 from ccinit.errors import FormatError
+from ccinit.formats.encoding.json_text import encode_json
 from ccinit.formats.encoding.strict_json import (
     JsonValue,
     decode_base64,
@@ -130,7 +130,7 @@ def encode_svsm_request(request: SvsmRequest) -> bytes:
         "secret": encode_base64(request.secret),
         "sealed": encode_base64(request.sealed),
     }
-    return json.dumps(value, separators=(",", ":")).encode()
+    return encode_json(value)
 
 
 def parse_svsm_request(data: bytes) -> SvsmRequest:

@@ -17,12 +17,11 @@ none says which image and which pod asks.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Final
 
 from ccinit.errors import FormatError
-from ccinit.formats.encoding.json_text import canonical_json
+from ccinit.formats.encoding.json_text import canonical_json, encode_json
 from ccinit.formats.encoding.strict_json import (
     JsonValue,
     decode_base64,
@@ -77,7 +76,7 @@ def azure_report_data(runtime_data: bytes) -> ReportData:
 def encode_azure_tdx_request(evidence: TdxEvidence, runtime_data: bytes) -> bytes:
     """Encode the body of `POST /attest/TdxVm`."""
     quote = encode_base64url(evidence.quote)
-    return _encode({"quote": quote, "runtimeData": _azure_data(runtime_data)})
+    return encode_json({"quote": quote, "runtimeData": _azure_data(runtime_data)})
 
 
 def encode_azure_snp_request(evidence: SnpEvidence, runtime_data: bytes) -> bytes:
@@ -90,8 +89,8 @@ def encode_azure_snp_request(evidence: SnpEvidence, runtime_data: bytes) -> byte
         "SnpReport": encode_base64url(evidence.report.to_bytes()),
         "VcekCertChain": encode_base64url(_pem_chain(evidence).encode("ascii")),
     }
-    return _encode(
-        {"report": encode_base64url(_encode(report)), "runtimeData": _azure_data(runtime_data)}
+    return encode_json(
+        {"report": encode_base64url(encode_json(report)), "runtimeData": _azure_data(runtime_data)}
     )
 
 
@@ -177,8 +176,4 @@ def _encode_intel(evidence: Mapping[str, JsonValue], policy_ids: tuple[str, ...]
     body = dict(evidence)
     if policy_ids:
         body["policy_ids"] = list(policy_ids)
-    return _encode(body)
-
-
-def _encode(value: Mapping[str, JsonValue]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    return encode_json(body)
