@@ -57,7 +57,7 @@ def parse_json(data: bytes, where: str, max_bytes: int, max_values: int | None =
             raise FormatError(f"{where}.duplicate", "a member occurs twice")
         return members
 
-    import json  # noqa: PLC0415  # PID 1 reads none; a child has it before files go (agent.child)
+    import json  # noqa: PLC0415  # PID 1 reads none; `processes.child` loads it in time
 
     try:
         value: JsonValue = json.loads(

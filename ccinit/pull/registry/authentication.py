@@ -3,7 +3,7 @@
 distribution-spec leaves authentication to RFC 7617 (Basic) and Docker's token scheme (Bearer). A
 credential goes to the registry itself or to a token service that belongs with it, never to where
 else an answer points (CVE-2020-15157). The document with credentials is the one that podman and
-docker write, containers-auth.json. Sending is left to `registry`.
+docker write, containers-auth.json. Sending is left to `client`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
