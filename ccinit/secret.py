@@ -6,7 +6,6 @@ CPython copies `bytes` freely, so wiping is best effort: a `Secret` keeps its on
 them, and does not store the result.
 """
 
-from types import TracebackType
 from typing import Never, Self
 
 
@@ -42,10 +41,5 @@ class Secret:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.wipe()

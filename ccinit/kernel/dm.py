@@ -9,7 +9,6 @@ import fcntl
 import os
 import struct
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 from ccinit.errors import FormatError
@@ -185,12 +184,7 @@ class DmControl:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def create(self, name: str) -> DmDevice:

@@ -7,7 +7,6 @@ the `LoopDevice` keeps it, and nothing is left when the mount goes.
 import fcntl
 import os
 import struct
-from types import TracebackType
 from typing import Self
 
 from ccinit.kernel.libc import kernel_error
@@ -47,12 +46,7 @@ class LoopDevice:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

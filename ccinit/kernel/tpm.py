@@ -9,7 +9,6 @@ deadline: the device node has no timeout of its own.
 import os
 import struct
 import time
-from types import TracebackType
 from typing import Self
 
 from ccinit.errors import PeerError
@@ -37,12 +36,7 @@ class TpmDevice:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
