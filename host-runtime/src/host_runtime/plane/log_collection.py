@@ -5,6 +5,7 @@ file ends, and not beyond its limit.
 """
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ class LogCollection:
                 raise
 
     def _append(self, client: GuestClient, output: BinaryIO) -> int:
-        size = output.tell() if output.seekable() else 0  # a pipe has none
+        # Where it ends now that it is held: another may have added to it since it was opened.
+        size = output.seek(0, os.SEEK_END) if output.seekable() else 0  # a pipe has no end
         cursor = size if self.cursor is None else self.cursor
         wait_ms = _FOLLOW_MS if self.follow else 0
         for chunk in client.collect(cursor, wait_ms, follow=self.follow):

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import pytest
 
@@ -63,6 +63,23 @@ def test_file_that_another_one_adds_to_is_left_alone(tmp_path: Path) -> None:
         fcntl.flock(other, fcntl.LOCK_UN)
         assert LogCollection(output=log, limit_bytes=MIB).run(client) == 2
     assert log.read_bytes() == b"de"
+
+
+def test_collection_goes_on_behind_what_another_one_has_just_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish_the_other(output: BinaryIO, operation: int) -> None:
+        with log.open("ab") as other:
+            other.write(b"de")
+        flock(output, operation)
+
+    flock, log = fcntl.flock, tmp_path / "sealed.log"
+    log.write_bytes(b"abc")
+    monkeypatch.setattr(fcntl, "flock", finish_the_other)
+    with guest_with((6, True, b"f")) as (client, guest):
+        assert LogCollection(output=log, limit_bytes=MIB).run(client) == 6
+        assert asked_of(guest) == [(5, 0)]
+    assert log.read_bytes() == b"abcdef"
 
 
 @pytest.mark.parametrize("is_there", [True, False])
