@@ -352,7 +352,7 @@ def _any_text(fields: Fields, key: str) -> str:
 def _parse_line(line: bytes, where: str) -> dict[str, object]:
     try:
         value = json.loads(line.decode("ascii"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError("audit.line", f"{where} is not JSON") from error
     if not isinstance(value, dict) or not all(key in value for key in _TOP_KEYS):
         raise FormatError("audit.line", f"{where} is not an audit record")

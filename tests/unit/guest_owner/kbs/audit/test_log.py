@@ -104,7 +104,9 @@ def test_record_that_fits_only_in_part_is_refused_and_leaves_the_log_as_it_was(
     assert len(list(read_audit(path))) == 2
 
 
-@pytest.mark.parametrize("line", [b"{", b"[]", b'{"time": "now"}', b"\xff", b'{"time": "\xe9"}'])
+@pytest.mark.parametrize(
+    "line", [b"{", b"[]", b'{"time": "now"}', b"\xff", b'{"time": "\xe9"}', b"[" * 100_000]
+)
 def test_read_audit_names_the_line_that_is_broken(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "audit.jsonl"
     AuditLog(path).append(RECORD)
