@@ -84,12 +84,7 @@ def verify_evidence(
     parsed = parse_snp_evidence(evidence)
     report, claims = parsed.report, ClaimList()
     key = check_origin(parsed, references.roots_of(Tee.SNP), claims)
-    claims.compare(
-        "snp.report_data",
-        report_data.hex(),
-        report.report_data.hex(),
-        holds=report.report_data == report_data,
-    )
+    claims.compare_bytes("snp.report_data", report_data, report.report_data)
     authentic = claims.all_hold
     reference = check_measurement(report.measurement, references.sets, claims)
     initdata = _check_initdata(report, initdata_digest, references.initdata, claims)
@@ -172,9 +167,7 @@ def _check_identity(report: SnpReport, key: EndorsementKey, claims: ClaimList) -
         holds=report.reported_tcb == key.tcb,
     )
     if key.kind is CertType.VCEK:
-        claims.compare(
-            "snp.chip_id", key.hwid.hex(), report.chip_id.hex(), holds=report.chip_id == key.hwid
-        )
+        claims.compare_bytes("snp.chip_id", key.hwid, report.chip_id)
     if report.cpuid_fam_id is not None and report.cpuid_mod_id is not None:
         family, models = _PROCESSORS[key.product]
         claims.compare(
@@ -221,9 +214,7 @@ def _check_initdata(
 ) -> RegisteredInitdata | None:
     # Step 7; no document has a digest of zeros, so a field that nobody set matches none.
     if digest is not None:
-        claims.compare(
-            "snp.host_data", digest.hex(), report.host_data.hex(), holds=report.host_data == digest
-        )
+        claims.compare_bytes("snp.host_data", digest, report.host_data)
     bound = report.host_data if digest is None else digest
     return check_document(Tee.SNP, bound, listed, claims)
 

@@ -83,12 +83,7 @@ def check_quote(message: bytes, pcrs: Pcrs, report_data: bytes, claims: ClaimLis
         claims.fail(error)
         return
     # Step 5
-    claims.compare(
-        "quote.report_data",
-        report_data.hex(),
-        quote.extra_data.hex(),
-        holds=quote.extra_data == report_data,
-    )
+    claims.compare_bytes("quote.report_data", report_data, quote.extra_data)
     # Step 6
     claims.compare(
         "quote.selection",
@@ -98,9 +93,7 @@ def check_quote(message: bytes, pcrs: Pcrs, report_data: bytes, claims: ClaimLis
     )
     # Step 7
     digest = hashlib.sha256(b"".join(pcrs)).digest()
-    claims.compare(
-        "quote.pcr_digest", digest.hex(), quote.pcr_digest.hex(), holds=digest == quote.pcr_digest
-    )
+    claims.compare_bytes("quote.pcr_digest", digest, quote.pcr_digest)
 
 
 def check_registers(
@@ -160,16 +153,14 @@ def _check_initdata(
     if digest is None:
         return check_register(register, listed, claims)
     bound = hashlib.sha256(ZERO_PCR + digest).digest()
-    claims.compare("pcr.8", bound.hex(), register.hex(), holds=bound == register)
+    claims.compare_bytes("pcr.8", bound, register)
     return check_document(Tee.TPM, digest, listed, claims)
 
 
 def _check_unused(pcrs: tuple[bytes, ...], claims: ClaimList) -> None:
     # Step 11
     for index in UNUSED_PCRS:
-        claims.compare(
-            f"pcr.{index}", ZERO_PCR.hex(), pcrs[index].hex(), holds=pcrs[index] == ZERO_PCR
-        )
+        claims.compare_bytes(f"pcr.{index}", ZERO_PCR, pcrs[index])
 
 
 def _selection_text(quote: TpmsAttest) -> str:
