@@ -76,8 +76,10 @@ class ClaimList:
         Raises:
             EvidenceRefusedError: a claim does not hold.
         """
-        if reference is None or initdata is None or not self.all_hold:
+        if not self.all_hold:
             raise EvidenceRefusedError(tuple(self.made), authentic=authentic)
+        if reference is None or initdata is None:
+            raise RuntimeError("a verifier that finds nothing says so by a claim")
         return reference, initdata
 
 
