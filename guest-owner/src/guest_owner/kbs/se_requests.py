@@ -117,13 +117,20 @@ def check_host_keys(certificates: Sequence[bytes]) -> None:
         raise FormatError("se.host_key", detail)
 
 
-def make_request(host_keys: Sequence[HostKey], sealing_key: bytes) -> SeRequest:
-    """Make a request that any of the machines can answer.
+def make_se_nonce(references: References) -> Nonce:
+    """Return the nonce of a handshake: a request that a registered machine can answer, as JSON.
 
     Raises:
-        VerificationError: `se.host_key`, none is registered, or more than fit.
+        VerificationError: `se.host_key`, no machine is registered, or more than fit.
+        FormatError: `se.host_key`.
     """
-    return _make_request(_wrap_key(host_keys), sealing_key)
+    if references.request_key is None:
+        raise VerificationError("se.host_key", "no machine is registered")
+    machines = tuple(
+        certificate for root in references.roots_of(Tee.SE) for certificate in root.certificates
+    )
+    wrapped = _wrap_shared_key(machines, int(time.monotonic() // _SHARED_SECONDS))
+    return Nonce(encode_se_request(_make_request(wrapped, references.request_key)).decode())
 
 
 def _make_request(wrapped: _WrappedKey, sealing_key: bytes) -> SeRequest:
@@ -136,22 +143,6 @@ def _make_request(wrapped: _WrappedKey, sealing_key: bytes) -> SeRequest:
         # Trustee's place for the image that it expects; here any registered one may answer.
         header_tags=bytes(HEADER_TAGS_BYTES),
     )
-
-
-def make_se_nonce(references: References) -> Nonce:
-    """Return the nonce of a handshake: a request that a registered machine can answer, as JSON.
-
-    Raises:
-        VerificationError: `se.host_key`, no machine is registered.
-        FormatError: `se.host_key`.
-    """
-    if references.request_key is None:
-        raise VerificationError("se.host_key", "no machine is registered")
-    machines = tuple(
-        certificate for root in references.roots_of(Tee.SE) for certificate in root.certificates
-    )
-    wrapped = _wrap_shared_key(machines, int(time.monotonic() // _SHARED_SECONDS))
-    return Nonce(encode_se_request(_make_request(wrapped, references.request_key)).decode())
 
 
 @lru_cache(maxsize=1)

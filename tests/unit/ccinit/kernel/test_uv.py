@@ -7,12 +7,11 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.kernel.uv import UvMeasurement, retrieve_measurement
-from guest_owner.kbs.se_requests import make_request, open_secrets, read_host_key
-from tests.fakes.platforms.snp import der_of
-from tests.fakes.platforms.ultravisor import BAD_KEY, FD, Ultravisor, host_key_document
+from guest_owner.kbs.se_requests import open_secrets
+from tests.fakes.platforms.ultravisor import BAD_KEY, FD, Ultravisor
+from tests.unit.guest_owner.kbs.se_values import SEALING_KEY, se_request
 
-KEY = bytes(32)
-REQUEST = make_request([read_host_key(der_of(host_key_document()))], KEY)
+REQUEST = se_request()
 USER_DATA = os.urandom(112)
 
 
@@ -46,7 +45,7 @@ def reason_of(**arguments: object) -> str:
 
 def test_measurement_and_additional_data_come_back(ultravisor: Ultravisor) -> None:
     answer = retrieve()
-    secrets = open_secrets(KEY, REQUEST.sealed_key, REQUEST.sealed_nonce)
+    secrets = open_secrets(SEALING_KEY, REQUEST.sealed_key, REQUEST.sealed_nonce)
     assert answer.config_uid == ultravisor.config_uid
     assert answer.additional == 2 * ultravisor.key_hash(0)
     assert answer.measurement == ultravisor.measure(

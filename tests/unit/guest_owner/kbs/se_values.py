@@ -2,11 +2,16 @@
 
 import hashlib
 
-from ccinit.formats.evidence.se import SeEvidence, SeRequest, encode_user_data
+from ccinit.formats.evidence.se import (
+    SeEvidence,
+    SeRequest,
+    encode_user_data,
+    parse_se_request,
+)
 from ccinit.formats.evidence.tee import Tee
 from guest_owner.kbs.measurements.se import SeMeasurements
 from guest_owner.kbs.references import Profile, References, ReferenceSet, RegisteredRoot
-from guest_owner.kbs.se_requests import make_request, read_host_key
+from guest_owner.kbs.se_requests import make_se_nonce
 from tests.fakes.platforms.snp import der_of
 from tests.fakes.platforms.ultravisor import HEADER, Ultravisor, host_key_document
 from tests.unit.guest_owner.kbs.values import DOCUMENT, initdata
@@ -40,7 +45,9 @@ def se_references(
 
 
 def se_request(number: int = 0) -> SeRequest:
-    return make_request([read_host_key(der_of(host_key_document(number)))], SEALING_KEY)
+    """What a guest on that machine is asked."""
+    asked = make_se_nonce(se_references(roots=(machine_root(number),)))
+    return parse_se_request(asked.encode())
 
 
 def measured(

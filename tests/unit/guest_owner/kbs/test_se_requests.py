@@ -15,7 +15,6 @@ from guest_owner.kbs.references import Profile, encode_reference_set, parse_refe
 from guest_owner.kbs.se_requests import (
     MAX_HOST_KEYS,
     check_host_keys,
-    make_request,
     make_se_nonce,
     open_secrets,
     read_host_key,
@@ -36,8 +35,8 @@ SLOTS = slice(0x40, 0xE0 + 2 * 80)  # with the public key before them
 
 
 def test_only_registered_machines_can_open_a_request() -> None:
-    keys = [read_host_key(der_of(host_key_document(number))) for number in (0, 1)]
-    request = make_request(keys, SEALING_KEY)
+    nonce = make_se_nonce(se_references(roots=(machine_root(), machine_root(1))))
+    request = parse_se_request(nonce.encode())
     secrets = open_secrets(SEALING_KEY, request.sealed_key, request.sealed_nonce)
     for machine in (0, 1):
         opened = Ultravisor(machine=machine).open(request.blob)
@@ -126,10 +125,9 @@ def test_request_needs_a_machine() -> None:
         with pytest.raises(CcinitError) as refused:
             make_se_nonce(references)
         assert refused.value.reason == "se.host_key"
-    key = read_host_key(machine_root().certificates[0])
-    assert make_request([key] * 255, SEALING_KEY)
+    assert make_se_nonce(se_references(roots=(machine_root(),) * 255))
     with pytest.raises(CcinitError) as refused:
-        make_request([key] * 256, SEALING_KEY)
+        make_se_nonce(se_references(roots=(machine_root(),) * 256))
     assert refused.value.reason == "se.host_key"
 
 
