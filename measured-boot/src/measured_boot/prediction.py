@@ -187,7 +187,7 @@ def predict_launch_of(
 
 
 def predict_events(
-    what: UkiBoot | DirectKernelBoot, platform: str | None = None
+    what: UkiBoot | DirectKernelBoot, platform: str | None
 ) -> tuple[Platform, str, tuple[Event, ...]]:
     """Return the platform, the command line and the events of one boot.
 

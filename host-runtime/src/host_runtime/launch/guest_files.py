@@ -82,7 +82,7 @@ class GuestFiles:
         return VariableSink(before=self.pristine_variables, after=self.variables, record=record)
 
     def all_sinks(
-        self, *, firmware: str, disks: tuple[Disk, ...] = (), mac: str | None = None
+        self, *, firmware: str, disks: tuple[Disk, ...], mac: str | None
     ) -> tuple[Sink, ...]:
         """Return every sink of a boot.
 

@@ -36,7 +36,7 @@ def build_from_directory(
     root: Path,
     config: Mapping[str, object],
     layout: Path,
-    compression: str = "zstd",
+    compression: str,
 ) -> ContainerImage:
     """Make an image of a directory's content; everything in it belongs to root.
 
@@ -61,7 +61,7 @@ def build_from_packages(
     cache: Path,
     config: Mapping[str, object],
     layout: Path,
-    compression: str = "zstd",
+    compression: str,
     *,
     above: Path | None = None,
 ) -> ContainerImage:

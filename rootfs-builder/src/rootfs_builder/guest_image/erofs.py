@@ -10,17 +10,15 @@ from typing import Final
 from rootfs_builder.tools_tree import ToolsTree
 
 IDENTITY: Final = "cc111700-0000-4000-8000-000000000001"
-COMPRESSION: Final = ("-zlz4hc,12", "-C32768", "-Eztailpacking")
+_COMPRESSION: Final = ("-zlz4hc,12", "-C32768", "-Eztailpacking")
 
 
-def erofs_command(
-    tree: Path, image: Path, compression: tuple[str, ...] = COMPRESSION
-) -> tuple[str, ...]:
+def erofs_command(tree: Path, image: Path) -> tuple[str, ...]:
     """Return the command that turns the folder `tree` into `image`."""
     return (
         *("mkfs.erofs", "--quiet", "--workers=1", "--all-root", "-x-1"),
         *(f"-U{IDENTITY}", "-T0", "-Lccinit"),
-        *compression,
+        *_COMPRESSION,
         *(str(image), str(tree)),
     )
 

@@ -75,7 +75,7 @@ def verify_attestation(
     tee: Tee,
     attestation: Attestation,
     references: References,
-    devices: frozenset[Device] = frozenset(),
+    devices: frozenset[Device],
 ) -> AppraisedEvidence:
     """Judge the evidence of one RCAR handshake: for its nonce, its key and its initdata.
 
