@@ -1,4 +1,4 @@
-"""A process that has hardly any descriptors left."""
+"""A process that has hardly any descriptors left, or no room for its files."""
 
 import os
 import resource
@@ -33,3 +33,14 @@ def descriptors_left(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for fd in filling:
             os.close(fd)
+
+
+@contextmanager
+def room_for(max_bytes: int) -> Iterator[None]:
+    """Let a file grow to this size and no further, as a full disk would: what is more is EFBIG."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -2,7 +2,6 @@
 
 import os
 import pty
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from ccinit.formats.planes.owner_wire import Refused
 from guest_owner.plane.client import CallRefusedError
 from guest_owner.plane.open_call import Streams
 from tests.fakes.machine.disk_log import log_disk
+from tests.fakes.machine.scarcity import room_for
 from tests.unit.guest_owner.command_line import error_of, run
 
 
@@ -100,12 +100,8 @@ def test_copy_that_finds_no_room_leaves_what_was_there(
     target = tmp_path / "report"
     target.write_bytes(b"old")
     guest(FakeClient(breaks=False))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4, before[1]))
-    try:
+    with room_for(4):
         assert run("cp", "web:/data/report", target) == 1
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "File too large" in error_of(capsys)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
     assert run("cp", "web:/data/report", target) == 0

@@ -1,5 +1,4 @@
 import errno
-import resource
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from ccinit.errors import CcinitError
 from guest_owner.kbs.authority import create_identity, read_token_key, write_identity
+from tests.fakes.machine.scarcity import room_for
 
 IDENTITY = create_identity(("kbs.example", "10.0.2.2", "fd00::2"))
 
@@ -86,13 +86,9 @@ def test_write_identity_keeps_keys_private_and_never_replaces(tmp_path: Path) ->
 
 
 def test_identity_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400, before[1]))  # keys are shorter, no certificate
-    try:
-        with pytest.raises(CcinitError) as caught:
-            write_identity(tmp_path, IDENTITY)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    # Keys are shorter than that, certificates are not.
+    with room_for(400), pytest.raises(CcinitError) as caught:
+        write_identity(tmp_path, IDENTITY)
     assert caught.value.reason == "state.write"
     assert not list(tmp_path.iterdir())
     write_identity(tmp_path, IDENTITY)

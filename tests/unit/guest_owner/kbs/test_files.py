@@ -1,7 +1,6 @@
 """How files of the owner's state reach the disk, and what is never replaced."""
 
 import os
-import resource
 import threading
 import tracemalloc
 from pathlib import Path
@@ -21,6 +20,7 @@ from guest_owner.kbs.files import (
     write_new,
 )
 from tests.fakes.machine.disk_log import log_disk
+from tests.fakes.machine.scarcity import room_for
 
 
 def reason_of(caught: pytest.ExceptionInfo[CcinitError]) -> str:
@@ -79,13 +79,8 @@ def test_new_file_is_private_and_is_written_once(tmp_path: Path) -> None:
 
 
 def test_new_file_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
-    try:
-        with pytest.raises(ConfigError) as caught:
-            write_new(tmp_path / "key", bytes(11), "key.exists", "")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with room_for(10), pytest.raises(ConfigError) as caught:
+        write_new(tmp_path / "key", bytes(11), "key.exists", "")
     assert reason_of(caught) == "state.write"
     assert not list(tmp_path.iterdir())
     write_new(tmp_path / "key", bytes(11), "key.exists", "")
@@ -94,13 +89,8 @@ def test_new_file_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> No
 def test_file_that_finds_no_room_changes_none_of_those_it_comes_with(tmp_path: Path) -> None:
     first, last = tmp_path / "a/first", tmp_path / "b/last"
     write_all_atomically({first: b"old", last: b"old"})
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
-    try:
-        with pytest.raises(ConfigError, match=str(last)) as caught:
-            write_all_atomically({first: b"new", last: bytes(11)})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with room_for(10), pytest.raises(ConfigError, match=str(last)) as caught:
+        write_all_atomically({first: b"new", last: bytes(11)})
     assert reason_of(caught) == "state.write"
     assert [path.read_bytes() for path in (first, last)] == [b"old", b"old"]
     assert [*first.parent.iterdir(), *last.parent.iterdir()] == [first, last]

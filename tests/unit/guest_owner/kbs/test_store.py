@@ -1,6 +1,5 @@
 import hashlib
 import os
-import resource
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +21,7 @@ from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import Profile
 from guest_owner.kbs.store import Store
 from tests.fakes.documents.guest import CONFIG, POD
+from tests.fakes.machine.scarcity import room_for
 from tests.fakes.network.tls_server import make_authority
 from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
 from tests.fakes.platforms.ultravisor import host_key_document
@@ -64,12 +64,8 @@ def test_registrations_are_read_as_they_were_added(store: Store) -> None:
 def test_registration_that_finds_no_room_registers_nothing_of_its_call(store: Store) -> None:
     references = (reference_set("a"), reference_set("b"))
     large = DOCUMENT + b"#" * 4096
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    try:
+    with room_for(4096):
         assert reason_of(store.register, references, {}, {"shop": large}) == "state.write"
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     known = store.read_references()
     assert (known.sets, known.initdata) == ((), ())
     store.register(references, {}, {"shop": large})

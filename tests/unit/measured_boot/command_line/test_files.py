@@ -1,8 +1,5 @@
 import os
-import resource
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ from ccinit.errors import CcinitError, FormatError, LimitExceededError
 from measured_boot.cli import main
 from measured_boot.command_line.files import read_capped, read_text_capped, reading, write_whole
 from tests.fakes.machine.disk_log import log_disk
+from tests.fakes.machine.scarcity import room_for
 from tests.fakes.published.built_image import write_built_image
 
 ENDLESS = "/dev/zero"
@@ -60,17 +58,6 @@ def test_reading_names_the_file_whose_content_is_wrong(
     assert (error.value.reason, error.value.detail) == ("some.reason", f"{path}: not so")
 
 
-@contextmanager
-def no_file_longer_than(max_bytes: int) -> Iterator[None]:
-    """Have the kernel refuse what is more (EFBIG), as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("old", [None, b"old"])
 def test_write_whole_leaves_what_was_there_if_it_cannot_write_all(
     tmp_path: Path, old: bytes | None
@@ -78,11 +65,11 @@ def test_write_whole_leaves_what_was_there_if_it_cannot_write_all(
     path = tmp_path / "file"
     if old is not None:
         path.write_bytes(old)
-    with pytest.raises(OSError, match="File too large") as error, no_file_longer_than(4):
+    with pytest.raises(OSError, match="File too large") as error, room_for(4):
         write_whole(path, b"longer")
     assert error.value.filename == str(path)
     assert [each.read_bytes() for each in tmp_path.iterdir()] == ([] if old is None else [old])
-    with no_file_longer_than(4):
+    with room_for(4):
         write_whole(path, b"four")
     assert path.read_bytes() == b"four"
     assert list(tmp_path.iterdir()) == [path]
@@ -148,7 +135,7 @@ def test_output_that_finds_no_room_leaves_no_file(
     arguments: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(folder.iterdir())
-    with no_file_longer_than(64):
+    with room_for(64):
         assert main(arguments.split()) == 1
     assert "out: File too large" in capsys.readouterr().err
     assert sorted(folder.iterdir()) == before

@@ -1,7 +1,4 @@
 import json
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from guest_owner.kbs.audit.log import (
     decode_claims,
     read_audit,
 )
+from tests.fakes.machine.scarcity import room_for
 from tests.unit.guest_owner.kbs.audit_records import RECORD
 
 
@@ -74,17 +72,6 @@ def test_append_that_cannot_write_says_so(tmp_path: Path) -> None:
     with pytest.raises(CcinitError) as caught:
         AuditLog(tmp_path / "absent/audit.jsonl").append(RECORD)
     assert caught.value.reason == "audit.write"
-
-
-@contextmanager
-def room_for(size_bytes: int) -> Iterator[None]:
-    """Let files grow to this size and no further; a write that crosses it is a short one."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_record_that_fits_only_in_part_is_refused_and_leaves_the_log_as_it_was(

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from guest_owner.kbs.passports.key_set import (
 from guest_owner.kbs.store import Store
 from guest_owner.kbs.token import ISSUER
 from tests.fakes.kbs.attestation_tokens import FakeIssuer, issuer_key
+from tests.fakes.machine.scarcity import room_for
 from tests.fakes.platforms.tdx_quote import FakePck
 from tests.unit.guest_owner.command_line import error_of, run
 from tests.unit.guest_owner.kbs.passports.passport_values import (
@@ -222,12 +222,8 @@ def test_keys_are_not_replaced_without_the_terms_they_come_with(state: Path, fil
     (files / "azure.json").write_bytes(FakeIssuer(kid="new", key_label="renewed").key_set())
     terms = files / "azure.toml"
     terms.write_bytes(terms.read_bytes() + b"#" * 8192)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
-    try:
+    with room_for(8192):
         assert register(state, files, "azure") == 1
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     (azure,) = Store(state).read_issuers()
     assert "new" not in [one.kid for one in azure.keys]
     assert register(state, files, "azure") == 0
