@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from guest_owner.arguments import Subparsers, add_state
-from guest_owner.kbs.files import PUBLIC_MODE, write_atomically
+from guest_owner.kbs.files import PUBLIC_MODE, write_all_atomically
 from guest_owner.kbs.store import Store
 from guest_owner.trustee.export import (
     appraisal_policy,
@@ -54,13 +54,14 @@ def _export(arguments: argparse.Namespace) -> int:
     references = narrow(store.read_references(), arguments.reference, arguments.initdata)
     values = reference_values(references)
     output: Path = arguments.output
-    contents = {
-        "default_cpu.rego": appraisal_policy().encode(),
-        "resource-policy.rego": resource_policy(store.read_policy(), references).encode(),
-        "reference-values.json": json.dumps(values, indent=2).encode() + b"\n",
-        "rvps-message.json": rvps_message(values),
+    policy = resource_policy(store.read_policy(), references)
+    files = {
+        output / "default_cpu.rego": appraisal_policy().encode(),
+        output / "resource-policy.rego": policy.encode(),
+        output / "reference-values.json": json.dumps(values, indent=2).encode() + b"\n",
+        output / "rvps-message.json": rvps_message(values),
     }
-    for name, data in contents.items():
-        write_atomically(output / name, data, mode=PUBLIC_MODE)
-        print(f"wrote {output / name}")
+    write_all_atomically(files, mode=PUBLIC_MODE)
+    for path in files:
+        print(f"wrote {path}")
     return 0

@@ -24,7 +24,7 @@ from ccinit.errors import ConfigError, FormatError
 from ccinit.formats.planes.owner_rpc import ROLE_URI_PREFIX, Role
 from guest_owner.certificates import certificate_builder, general_name, key_usage, private_pem
 from guest_owner.kbs.exclusion import changing
-from guest_owner.kbs.files import PRIVATE_MODE, PUBLIC_MODE, read_capped, write_atomically
+from guest_owner.kbs.files import read_capped, write_all_atomically
 
 AUTHORITY_LIFE: Final = timedelta(days=3650)
 CERTIFICATE_FILE: Final = "owner-ca.pem"
@@ -88,8 +88,9 @@ def create_authority(state: Path) -> OwnerAuthority:
     with changing(state):
         _refuse_existing(state)
         authority = _make_authority()
-        write_atomically(state / KEY_FILE, private_pem(authority.key), mode=PRIVATE_MODE)
-        write_atomically(state / CERTIFICATE_FILE, authority.pem, mode=PUBLIC_MODE)
+        certificate = state / CERTIFICATE_FILE
+        files = {state / KEY_FILE: private_pem(authority.key), certificate: authority.pem}
+        write_all_atomically(files, public=(certificate,))
     return authority
 
 

@@ -300,6 +300,25 @@ def test_policy_export_writes_what_it_says(state: Path, tmp_path: Path) -> None:
     assert values["ccinit_tpm_boot"] == [boot_of(reference_set("image-2"))]
 
 
+def test_policy_export_that_cannot_be_written_whole_is_not_written_in_part(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "trustee"
+    export = ("policy", "export", "--state", state, "--trustee", "--output", output)
+    Store(state).add_reference(reference_set("image-1"))
+    assert run(*export) == 0
+    before = (output / "reference-values.json").read_bytes()
+    Store(state).add_reference(reference_set("image-2"))
+    (output / "rvps-message.json").unlink()
+    (output / "rvps-message.json").mkdir()
+    assert run(*export) == 1
+    assert "[state.place]" in error_of(capsys)
+    assert (output / "reference-values.json").read_bytes() == before
+    (output / "rvps-message.json").rmdir()
+    assert run(*export) == 0
+    assert (output / "reference-values.json").read_bytes() != before
+
+
 @pytest.mark.parametrize("option", ["--reference", "--initdata"])
 def test_policy_export_of_something_unregistered_is_refused(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str

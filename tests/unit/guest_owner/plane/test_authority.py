@@ -10,6 +10,7 @@ from ccinit.errors import CcinitError, ConfigError, FormatError
 from ccinit.formats.kbs.tls_identity import parse_tls_identity
 from ccinit.formats.planes.owner_rpc import Role
 from guest_owner.plane.authority import OwnerAuthority, create_authority, read_authority
+from tests.fakes.machine.scarcity import room_for
 
 
 @pytest.fixture
@@ -59,6 +60,15 @@ def test_authority_is_read_back(authority: OwnerAuthority, tmp_path: Path) -> No
     assert again.pem == authority.pem
     leaf(again.issue_guest("shop", 3)).verify_directly_issued_by(authority.certificate)
     assert (tmp_path / "owner-ca-key.pem").stat().st_mode & 0o077 == 0
+
+
+def test_authority_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
+    # Its key is shorter than that, its certificate is not.
+    with room_for(400), pytest.raises(ConfigError) as caught:
+        create_authority(tmp_path)
+    assert caught.value.reason == "state.write"
+    assert not list(tmp_path.glob("owner-ca*"))
+    assert create_authority(tmp_path).pem == read_authority(tmp_path).pem
 
 
 def test_second_authority_is_refused(authority: OwnerAuthority, tmp_path: Path) -> None:
