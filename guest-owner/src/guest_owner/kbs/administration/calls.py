@@ -118,7 +118,8 @@ class AdminCall:
             raise self._refuse(error, variant) from error
 
     def _refuse(self, error: CcinitError, variant: Variant) -> KbsRefusedError:
-        return self._refuse_text(str(error), variant)
+        self._record(Decision.REFUSED, str(error))
+        return KbsRefusedError.because(error, variant, str(error))
 
     def _refuse_text(
         self, reason: str, variant: Variant, *, status: int | None = None
@@ -160,7 +161,8 @@ class Administration:
             administrator = verify_admin_token(bearer or "", keys, now=self._clock())
         except CcinitError as error:
             self._audit.append(_call_record(request, Decision.REFUSED, str(error)))
-            raise KbsRefusedError(Variant.ADMIN_AUTH_ACCESS, "admin access denied") from error
+            told = "admin access denied"
+            raise KbsRefusedError.because(error, Variant.ADMIN_AUTH_ACCESS, told) from error
         return AdminCall(self._store, self._audit, request, administrator)
 
 

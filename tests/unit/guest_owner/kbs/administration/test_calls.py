@@ -1,0 +1,245 @@
+"""What an administrator's call does, and what the audit log has of it before it is done."""
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from ccinit.errors import CcinitError
+from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from guest_owner.commands.initdata import make_document
+from guest_owner.kbs.administration.administrators import Administrators
+from guest_owner.kbs.administration.calls import AdminCall, Administration
+from guest_owner.kbs.administration.token import sign_admin_token
+from guest_owner.kbs.audit.log import AuditLog, read_audit
+from guest_owner.kbs.minting import MintOrder
+from guest_owner.kbs.references import encode_reference_set
+from guest_owner.kbs.refusal import KbsRefusedError, Variant
+from guest_owner.kbs.store import Store, attestation_key_name
+from tests.fakes.documents.guest import CONFIG, POD
+from tests.unit.guest_owner.kbs.values import booted_tpm, reference_set
+
+NOW = 1_790_000_000
+KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2))
+TOKEN = sign_admin_token(KEY, now=NOW, life_seconds=600)
+URI = parse_resource_uri("kbs:///ccinit/shop/key", "uri")
+IMAGE = reference_set()
+AK = booted_tpm(IMAGE).public_der
+
+
+def message(payload: object) -> bytes:
+    encoded = base64.b64encode(json.dumps(payload).encode()).decode()
+    return json.dumps({"version": "0.1.0", "type": "sample", "payload": encoded}).encode()
+
+
+MESSAGE = message({"ccinit_reference": encode_reference_set(IMAGE).decode()})
+CHANGES: tuple[Callable[[AdminCall], None], ...] = (
+    lambda call: call.put_resource(URI.path, b"body"),
+    lambda call: call.delete_resource(URI.path),
+    lambda call: call.register(MESSAGE),
+)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+@pytest.fixture
+def call(store: Store, log: Path) -> AdminCall:
+    return AdminCall(store, AuditLog(log), "POST /path", "alice")
+
+
+def told(log: Path) -> list[tuple[object, ...]]:
+    """Return what the log has of each call: decision, the reason's first word, who."""
+    return [
+        (one["decision"], str(one["reason"]).partition(":")[0], one.get("administrator", ""))
+        for one in read_audit(log)
+    ]
+
+
+def refused(action: Callable[..., object], *arguments: object) -> tuple[Variant, int, str]:
+    with pytest.raises(KbsRefusedError) as caught:
+        action(*arguments)
+    return caught.value.variant, caught.value.status, caught.value.detail
+
+
+def files(store: Store) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_nothing_changes_before_the_log_has_the_call(
+    store: Store, log: Path, call: AdminCall, change: Callable[[AdminCall], None]
+) -> None:
+    store.write_resource(URI, b"before")
+    before = files(store)
+    log.mkdir()  # so that nothing can be written there
+    with pytest.raises(CcinitError) as caught:
+        change(call)
+    assert caught.value.reason == "audit.write"
+    assert files(store) == before
+    log.rmdir()
+    change(call)
+    assert files(store) != before
+    assert told(log) == [("accepted", "", "alice")]
+
+
+def test_what_was_accepted_and_could_not_be_done_has_a_second_record(
+    log: Path, call: AdminCall
+) -> None:
+    variant, status, detail = refused(call.put_resource, URI.path, b"")
+    assert (variant, status) == (Variant.PLUGIN_INTERNAL_ERROR, 401)
+    assert detail.startswith("resource.size: ")
+    assert refused(call.delete_resource, URI.path)[2].startswith("resource.absent: ")
+    assert told(log) == [
+        ("accepted", "", "alice"),
+        ("refused", "resource.size", "alice"),
+        ("accepted", "", "alice"),
+        ("refused", "resource.absent", "alice"),
+    ]
+
+
+@pytest.mark.parametrize("path", ["", "a/b", "a/b/c/d", "a/../c", "a/b/."])
+def test_path_that_is_no_resource_is_refused_and_nothing_was_accepted(
+    log: Path, call: AdminCall, path: str
+) -> None:
+    assert refused(call.put_resource, path, b"x")[2].startswith("resource.path: ")
+    assert refused(call.delete_resource, path)[2].startswith("resource.path: ")
+    assert told(log) == 2 * [("refused", "resource.path", "alice")]
+    call.put_resource("a/b/c", b"x")
+
+
+def test_log_names_all_that_a_message_registers(store: Store, log: Path, call: AdminCall) -> None:
+    document = make_document(CONFIG, POD)
+    call.register(
+        message(
+            {
+                "ccinit_reference": json.loads(encode_reference_set(IMAGE)),
+                "ccinit_attestation_key": base64.b64encode(AK).decode(),
+                "ccinit_initdata": document.decode(),
+            }
+        )
+    )
+    known = store.read_references()
+    assert known.sets == (IMAGE,)
+    assert [key.public_der for key in known.attestation_keys] == [AK]
+    assert store.read_initdata("shop") == document
+    (record,) = read_audit(log)
+    assert (
+        record["registered"] == f"reference image-1, ak {attestation_key_name(AK)}, initdata shop"
+    )
+    assert (record["request"], record["administrator"]) == ("POST /path", "alice")
+
+
+def test_message_that_is_none_is_refused_and_nothing_was_accepted(
+    store: Store, log: Path, call: AdminCall
+) -> None:
+    before = files(store)
+    variant, status, detail = refused(call.register, b"{}")
+    assert (variant, status) == (Variant.RVPS_ERROR, 401)
+    assert detail.startswith("rvps")
+    assert [decision for decision, *_ in told(log)] == ["refused"]
+    assert files(store) == before
+
+
+def test_trouble_of_the_kbs_itself_is_no_judgement_of_who_asks(
+    store: Store, log: Path, call: AdminCall
+) -> None:
+    (store.root / "resources").write_bytes(b"a file where a folder has to be")
+    variant, status, detail = refused(call.put_resource, URI.path, b"x")
+    assert (variant, status) == (Variant.PLUGIN_INTERNAL_ERROR, 500)
+    assert detail.startswith("state.")
+    assert [decision for decision, *_ in told(log)] == ["accepted", "refused"]
+    (store.root / "resources").unlink()
+    call.put_resource(URI.path, b"x")
+    assert store.read_resource(URI) == b"x"
+
+
+def test_order_is_not_replaced_by_a_body(store: Store, call: AdminCall) -> None:
+    order = MintOrder(3600)
+    store.write_order(URI, order)
+    assert refused(call.put_resource, URI.path, b"x")[2].startswith("resource.minted: ")
+    assert store.read_order(URI) == order
+
+
+def test_only_reference_values_are_listed(store: Store, log: Path, call: AdminCall) -> None:
+    store.add_reference(IMAGE)
+    listed = json.loads(encode_reference_set(IMAGE))
+    for name in ("", "ccinit_reference"):
+        assert json.loads(call.list_references(name)) == {"ccinit_reference": [listed]}
+    assert refused(call.list_references, "ccinit_initdata")[:2] == (Variant.RVPS_ERROR, 401)
+    assert [decision for decision, *_ in told(log)] == ["accepted", "accepted", "refused"]
+
+
+def test_calls_without_a_meaning_are_refused_and_are_in_the_log(log: Path, call: AdminCall) -> None:
+    policy, path = call.refuse_policy(), call.refuse_path()
+    assert (policy.variant, policy.status) == (Variant.POLICY_ENGINE_ERROR, 501)
+    assert (path.variant, path.status) == (Variant.INVALID_REQUEST_PATH, 404)
+    assert [(decision, who) for decision, _, who in told(log)] == 2 * [("refused", "alice")]
+
+
+class Door:
+    """An administration with one administrator, at a time of the test's."""
+
+    def __init__(self, store: Store, log: Path) -> None:
+        self.now = float(NOW)
+        self.keys = store.root / "admin-keys"
+        form: Any = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        Administrators(store.root).add("alice", KEY.public_key().public_bytes(*form))
+        self.administration = Administration(store, AuditLog(log), lambda: self.now)
+
+    def enter(self, token: str | None) -> AdminCall:
+        return self.administration.authorize(token, "POST /path")
+
+
+@pytest.fixture
+def door(store: Store, log: Path) -> Door:
+    return Door(store, log)
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        (None, "admin.form"),
+        ("", "admin.form"),
+        (sign_admin_token(OTHER, now=NOW, life_seconds=600), "admin.signature"),
+        (sign_admin_token(KEY, now=NOW - 600, life_seconds=600), "admin.time"),
+        (sign_admin_token(KEY, now=NOW + 3600, life_seconds=600), "admin.time"),
+    ],
+)
+def test_who_shows_no_valid_token_is_refused_and_only_the_log_says_why(
+    door: Door, log: Path, token: str | None, reason: str
+) -> None:
+    assert refused(door.enter, token) == (Variant.ADMIN_AUTH_ACCESS, 401, "admin access denied")
+    assert told(log) == [("refused", reason, "")]
+    (record,) = read_audit(log)
+    assert record["request"] == "POST /path"
+    door.enter(TOKEN).put_resource(URI.path, b"x")
+    assert told(log)[1:] == [("accepted", "", "alice")]
+
+
+def test_token_counts_no_longer_once_it_or_its_key_has_gone(door: Door, log: Path) -> None:
+    door.enter(TOKEN)
+    door.now = NOW + 600
+    assert refused(door.enter, TOKEN)[0] is Variant.ADMIN_AUTH_ACCESS
+    door.now = NOW
+    door.enter(TOKEN)
+    (door.keys / "alice.pem").unlink()
+    assert refused(door.enter, TOKEN)[0] is Variant.ADMIN_AUTH_ACCESS
+    assert told(log) == [("refused", "admin.time", ""), ("refused", "admin.closed", "")]
+
+
+def test_key_that_cannot_be_read_lets_nobody_in_and_is_trouble_of_the_kbs(
+    door: Door, log: Path
+) -> None:
+    (door.keys / "bob.pem").write_bytes(b"no key")
+    assert refused(door.enter, TOKEN) == (Variant.ADMIN_AUTH_ACCESS, 500, "admin access denied")
+    assert told(log) == [("refused", "admin.key", "")]
+    (door.keys / "bob.pem").unlink()
+    door.enter(TOKEN)
