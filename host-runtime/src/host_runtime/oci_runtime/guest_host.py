@@ -24,7 +24,6 @@ _RETRY_SECONDS: Final = 0.5
 _WAIT_MS: Final = 10_000
 _ASK_AGAIN_MS: Final = 200  # a guest's end lasts two seconds
 _JOIN_SECONDS: Final = 5.0
-_LATER: Final = frozenset({RpcError.NOT_NOW, RpcError.BUSY})
 _ADDRESS, _GATEWAY, _DNS = "10.0.2.15", "10.0.2.2", "10.0.2.3"  # of QEMU's user network
 _PREFIX, _MTU = 24, 1500
 
@@ -102,7 +101,7 @@ class GuestHost:
         try:
             self.pod_exit_code = client.exit_code()
         except CallRefusedError as error:  # as a rule the host is not to know, or there is none
-            return error.error not in _LATER
+            return not error.is_for_now
         except CcinitError:  # it is slow, or gone
             return False
         self._say(f"the pod's exit code is {self.pod_exit_code}")
@@ -168,7 +167,7 @@ class GuestHost:
         try:
             call(client)
         except CallRefusedError as error:
-            if error.error in _LATER:
+            if error.is_for_now:
                 return self.last is not None and self.last.phase > last_phase
             if error.error is not RpcError.DENIED:
                 self._say(f"{error.detail} [{error.reason}]")

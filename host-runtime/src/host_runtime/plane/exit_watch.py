@@ -54,9 +54,9 @@ class ExitWatch:
                 with self._connect() as client:
                     self.code = self._ask(client)
                     return
-            except CallRefusedError:
-                return
-            except CcinitError:  # no place free, paused, or gone
+            except CcinitError as error:  # no place free, paused, or gone; or refused
+                if isinstance(error, CallRefusedError) and not error.is_for_now:
+                    return
                 self._is_over.wait(_RETRY_SECONDS)
 
     def _ask(self, client: GuestClient) -> int:

@@ -42,6 +42,11 @@ class CallRefusedError(PeerError):
         super().__init__(f"rpc.{error.name.lower()}", f"the guest refused {method}: {error.name}")
         self.error = error
 
+    @property
+    def is_for_now(self) -> bool:
+        """Whether the same call may be carried out a little later."""
+        return self.error in {RpcError.NOT_NOW, RpcError.BUSY}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:

@@ -99,6 +99,13 @@ def test_refusal_is_no_code_and_nobody_insists(error: RpcError) -> None:
     assert guest.asked == ["state", "exit"]
 
 
+@pytest.mark.parametrize("error", [RpcError.NOT_NOW, RpcError.BUSY])
+def test_guest_that_is_late_or_busy_is_asked_again(error: RpcError) -> None:
+    guest = ScriptedGuest((STOP, error), (STOP, (7,)))
+    assert watch(guest) == 7
+    assert guest.asked == 2 * ["state", "exit"]
+
+
 def test_connection_that_is_lost_is_made_anew() -> None:
     guest = ScriptedGuest((None,), (RUN, None), (RUN, STOP, None), (STOP, (7,)))
     assert watch(guest) == 7
