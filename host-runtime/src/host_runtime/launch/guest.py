@@ -63,7 +63,7 @@ class Guest:
         self._qmp = qmp
         self._end: EndReason | None = None
         self._say = progress
-        self._failed_disks: set[object] = set()
+        self._failed_disks: set[str] = set()
 
     @property
     def pid(self) -> int:
@@ -173,7 +173,8 @@ class Guest:
         elif event.name == "STOP":
             self._note_stop()
         elif event.name == "BLOCK_IO_ERROR":
-            self._note_disk_error(event.data.get("node-name"), event.data.get("reason"))
+            disk, reason = map(event.data.get, ("node-name", "reason"))
+            self._note_disk_error(_word(disk), _word(reason))
 
     def _note_stop(self) -> None:
         """Tell a machine that somebody paused from one that KVM has given up.
@@ -185,7 +186,7 @@ class Guest:
             if self._qmp.execute("query-status").get("status") == EndReason.GIVEN_UP.value:
                 self._end = EndReason.GIVEN_UP
 
-    def _note_disk_error(self, disk: object, reason: object) -> None:
+    def _note_disk_error(self, disk: str, reason: str) -> None:
         if disk not in self._failed_disks:  # once: it may be each block that it writes
             self._failed_disks.add(disk)
             self._say(f"{disk}: {reason}: the guest gets I/O errors")
@@ -196,3 +197,9 @@ def _end_reason(reason: object) -> EndReason:
         if member.value == reason:
             return member
     return EndReason.OTHER
+
+
+def _word(value: object) -> str:
+    """Return what QEMU says as text for people, whatever it is: it may be what a guest made it."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)

@@ -163,3 +163,22 @@ def test_disk_that_fails_is_told_once() -> None:
         EndReason.RESET
     )
     assert said == ["disk1: No space left on device: the guest gets I/O errors"]
+
+
+@pytest.mark.parametrize(
+    ("disk", "told"),
+    [
+        ("disk1", "disk1"),
+        (["disk1"], "['disk1']"),
+        ({}, "{}"),
+        (None, "None"),
+        ("\x1b[2J\ud800", r"'\x1b[2J\ud800'"),
+    ],
+)
+def test_disk_that_fails_is_named_as_text_whatever_qemu_says(disk: object, told: str) -> None:
+    failed = QmpEvent(name="BLOCK_IO_ERROR", data={"node-name": disk, "reason": "full"})
+    said: list[str] = []
+    assert guest_of((failed, failed, shutdown("guest-reset")), said).wait_for_end() is (
+        EndReason.RESET
+    )
+    assert said == [f"{told}: full: the guest gets I/O errors"]
