@@ -30,7 +30,7 @@ def mutate_json(source: random.Random, seed: bytes, noise: Sequence[bytes]) -> b
     """
     try:
         value = json.loads(seed)
-    except ValueError:
+    except (ValueError, RecursionError):
         return mutate_text(source, seed, noise)
     holder = value
     while isinstance(holder, (dict, list)) and holder:
