@@ -26,6 +26,7 @@ from host_runtime.plane.rpc_client import CallRefusedError as HostRefusedError
 from host_runtime.plane.rpc_client import GuestClient
 from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.network.tls_server import Authority, make_authority
+from tests.integration.leftovers import awaited
 from tests.vm.harness.site_packages import open_site_packages
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -116,7 +117,7 @@ def running_world(folder: Path) -> Iterator[OwnerWorld]:
     process = subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    with process:
+    with awaited(process):
         world = OwnerWorld(folder, authority, process)
         try:
             world.host_port = world.hear()["host"]

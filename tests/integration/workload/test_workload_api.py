@@ -24,6 +24,7 @@ from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.platforms.tpm_device import SimulatedTpm, serving
 from tests.integration.free_ports import free_ports
 from tests.integration.kbs.harness import DOCUMENT, SECRET, Kbs, booted_tpm, make_state, running_kbs
+from tests.integration.leftovers import awaited
 from tests.integration.owner_plane.world import ROOT, TOOLS
 from tests.vm.harness.site_packages import open_site_packages
 
@@ -82,7 +83,7 @@ def running(world: World, settings: Path) -> Iterator[None]:
     process = subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    with process:
+    with awaited(process):
         try:
             assert process.stdout is not None
             assert json.loads(process.stdout.readline()) == {"running": ["db", "web"]}
