@@ -28,6 +28,7 @@ from ccinit.values import frozen
 
 PROGRAM: Final = ("/usr/bin/crun",)
 OPERATION_SECONDS: Final = 60.0  # 0.1 s under emulation; this ends a hang
+INTERRUPTED_SECONDS: Final = 10.0  # for one that nobody waits for any more
 MAX_PID_BYTES: Final = 16
 _LAST_BYTES: Final = 240  # of what crun said: the names in it are an image's
 _ENVIRONMENT: Final = {"LC_ALL": "C", "PATH": "/usr/bin"}
@@ -199,10 +200,10 @@ class Crun:
             talking = group.start(pump(reader, sink), "crun log")
             try:
                 try:
-                    await _end_of(process)
+                    await _wait(process, OPERATION_SECONDS)
                 except Interrupted:
                     with suppress(DeadlineError):
-                        await _end_of(process)
+                        await _wait(process, INTERRUPTED_SECONDS)
                     raise
             finally:
                 process.kill()
@@ -233,8 +234,8 @@ class Crun:
             raise kernel_error(error, "unlink", bundle) from error
 
 
-async def _end_of(process: Process) -> None:
-    async with deadline(OPERATION_SECONDS, "crun.deadline"):
+async def _wait(process: Process, seconds: float) -> None:
+    async with deadline(seconds, "crun.deadline"):
         await process.wait()
 
 

@@ -9,7 +9,7 @@ from typing import Never
 import pytest
 
 from ccinit.errors import ChildError
-from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.kernel.process import ExitStatus
 from ccinit.run import crun as module
 from ccinit.run.crun import Crun
@@ -111,3 +111,37 @@ def test_failure_says_the_last_that_crun_has_said(
         EventLoop().run(Crun(state_dir="/", log=log.extend)._run(("exec", "web"), {}))
     assert (failed.value.reason, failed.value.detail) == ("crun.exec", detail)
     assert bytes(log) == said
+
+
+def test_interrupt_waits_for_crun_but_not_for_one_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    diary: list[str] = []
+    ended = Event()
+
+    class Hanging:
+        status = None
+
+        async def wait(self) -> None:
+            diary.append("waited for")
+            await ended.wait()
+
+        def kill(self) -> None:
+            diary.append("killed")
+            ended.set()
+
+        def disown(self) -> None:
+            pass
+
+    monkeypatch.setattr(module, "spawn", lambda *_: Hanging())
+    monkeypatch.setattr(module, "INTERRUPTED_SECONDS", 0.01)
+    loop = EventLoop()
+
+    async def main() -> None:
+        crun = Crun(state_dir="/", log=lambda _: None)
+        task = loop.start(crun.start("web"), "start")
+        await sleep(0.01)
+        await task.stop()
+
+    loop.run(main())
+    assert diary == ["waited for", "waited for", "killed", "waited for"]
