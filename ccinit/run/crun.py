@@ -66,10 +66,10 @@ class Crun:
             DeadlineError: `crun.deadline`.
             KernelError: the kernel refused.
         """
-        bundle = self._write_bundle(name, spec)
-        pid_path = f"{bundle}/pid"
-        arguments = ("create", f"--bundle={bundle}", f"--pid-file={pid_path}", name)
         try:
+            bundle = self._write_bundle(name, spec)
+            pid_path = f"{bundle}/pid"
+            arguments = ("create", f"--bundle={bundle}", f"--pid-file={pid_path}", name)
             await self._run(arguments, {1: stdout, 2: stderr})
             return adopt(_read_pid(pid_path))
         except BaseException:

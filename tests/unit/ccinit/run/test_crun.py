@@ -1,7 +1,9 @@
 """What is left, and what is told, of a step of crun's that failed."""
 
+import errno
 import os
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Never
@@ -13,6 +15,7 @@ from ccinit.kernel.event_loop import Event, EventLoop, sleep
 from ccinit.kernel.process import ExitStatus
 from ccinit.run import crun as module
 from ccinit.run.crun import Crun
+from tests.fakes.machine.failing_calls import each_failing_call
 
 
 def test_program_without_its_terminal_is_ended_and_collected(
@@ -145,3 +148,23 @@ def test_interrupt_waits_for_crun_but_not_for_one_that_hangs(
 
     loop.run(main())
     assert diary == ["waited for", "waited for", "killed", "waited for"]
+
+
+def test_container_that_cannot_be_made_leaves_no_bundle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundles/web"
+
+    async def make(_crun: Crun, arguments: tuple[str, ...], _fds: object) -> None:
+        if arguments[0] == "create":
+            (bundle / "pid").write_text(str(os.getpid()))
+
+    monkeypatch.setattr(Crun, "_run", make)
+    monkeypatch.setattr(module, "adopt", lambda pid: pid)
+    crun = Crun(state_dir=str(tmp_path), log=lambda _: None)
+    spec = {"env": ["KEY=the secret"]}
+    for failing in each_failing_call(errno.ENOSPC):
+        create = crun.create("web", spec, stdout=1, stderr=2)
+        failure = failing.attempt(partial(EventLoop().run, create))
+        failing.verify(failure)
+        assert bundle.exists() == (failure is None), failing
