@@ -152,7 +152,11 @@ class Guest:
             self._listen_to_qemu(_QUIT_SECONDS)  # it may have said why
         if self._end is not None:
             self.require_sound_end()
-            raise ChildError("guest.ended", f"the guest ended ({self._end}) before it was heard")
+            detail = (
+                f"the guest ended ({self._end}) before it was heard:"
+                " too little memory, or an image that is not whole"
+            )
+            raise ChildError("guest.ended", detail)
 
     def _listen_to_qemu(self, seconds: float) -> None:
         """Take events for `seconds`, or until one says that the guest has ended.

@@ -152,6 +152,7 @@ def test_guest_that_ends_before_it_is_heard_is_told_with_its_end() -> None:
     with pytest.raises(ChildError, match="guest-panic") as caught:
         guest(shutdown("guest-panic")).wait_for_port(1024, 5)
     assert caught.value.reason == "guest.ended"
+    assert "too little memory" in caught.value.detail
 
 
 def test_disk_that_fails_is_told_once() -> None:
