@@ -73,10 +73,6 @@ class Cgroup:
         """Limit the number of processes and threads."""
         self._write("pids.max", str(most))
 
-    def pids(self) -> tuple[int, ...]:
-        """Return the processes that are here (not those below)."""
-        return tuple(int(line) for line in self._read("cgroup.procs").split())
-
     def is_populated(self) -> bool:
         """Return whether a process lives here or below."""
         return self._count("cgroup.events", "populated") == 1

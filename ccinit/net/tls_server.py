@@ -48,11 +48,6 @@ class ServerConnection:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._hello = b""
 
-    @property
-    def pending_bytes(self) -> int:
-        """Ciphertext that waits for `take`."""
-        return self._outgoing.pending
-
     def feed(self, data: bytes) -> None:
         """Take ciphertext from the client; none at all is its end of file."""
         if data:

@@ -52,11 +52,6 @@ class SealedRing:
         return self._base + len(self._bytes)
 
     @property
-    def closed(self) -> bool:
-        """Whether nothing will follow."""
-        return self._closed
-
-    @property
     def unread(self) -> int:
         """How many bytes readers are shown and have not acknowledged."""
         return self.released - self._acknowledged

@@ -28,11 +28,9 @@ class DiskStack:
 
     Attributes:
         node: the plaintext device.
-        size_bytes: its size.
     """
 
     node: str
-    size_bytes: int
     undo: ExitStack
 
     def push(self, step: Callable[[], None]) -> None:
@@ -76,7 +74,7 @@ def activate_stack(
         verify_active(layout, disk.number, table, status)
         target = plan_aead_target(layout.provided_bytes, integrity.node, _describe(name))
         crypt = _start_crypt(control, name, target, key, undo)
-        return DiskStack(node=crypt.node, size_bytes=layout.provided_bytes, undo=undo.pop_all())
+        return DiskStack(node=crypt.node, undo=undo.pop_all())
     raise RuntimeError("an exit stack swallowed an exception")
 
 
@@ -127,7 +125,7 @@ def activate_crypt(
         (table,) = control.read_table(crypt)
         if table != plan_crypt_target(size, disk.number, key_name, start_bytes=start_bytes):
             raise VerificationError("crypt.table", f"the active table is {table!r}"[:500])
-        return DiskStack(node=crypt.node, size_bytes=size - start_bytes, undo=undo.pop_all())
+        return DiskStack(node=crypt.node, undo=undo.pop_all())
     raise RuntimeError("an exit stack swallowed an exception")
 
 

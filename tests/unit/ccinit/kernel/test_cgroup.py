@@ -61,8 +61,6 @@ def test_no_memory_limit_is_max(group: Cgroup) -> None:
 
 
 def test_events_are_read_by_name(group: Cgroup) -> None:
-    (Path(group.path) / "cgroup.procs").write_text("1\n22\n")
     assert group.is_populated()
     assert group.oom_kills() == 2
     assert group.memory_bytes() == 4096
-    assert group.pids() == (1, 22)

@@ -114,7 +114,6 @@ def test_bytes_go_both_ways_until_the_client_ends_it(tmp_path: Path) -> None:
     assert client.guest.read() == b"question"
     client.guest.write(b"x" * 100_000)
     received = b""
-    assert client.guest.pending_bytes > 100_000
     while len(received) < 100_000:
         received += client.receive()
     assert received == b"x" * 100_000

@@ -97,7 +97,6 @@ def test_stack_goes_up_and_comes_down_in_reverse(monkeypatch: pytest.MonkeyPatch
     control = RecordingControl()
     stack = activate(control, monkeypatch)
     assert tuple(control.steps) == UP
-    assert stack.size_bytes == 1 << 20
     stack.push(lambda: control.step("unmount"))
     control.steps.clear()
     stack.close()
@@ -196,9 +195,8 @@ def test_ciphertext_without_tags_is_compared_with_its_plan(
     control = RecordingControl()
     good = plan_crypt_target(1 << 20, DISK.number, "ccinit:data", start_bytes=start_bytes)
     control.shown = good
-    stack = activate_alone(control, monkeypatch, start_bytes)
+    activate_alone(control, monkeypatch, start_bytes)
     assert tuple(control.steps) == CRYPT_UP
-    assert stack.size_bytes == (1 << 20) - start_bytes
     for shown in (
         replace(good, parameters=good.parameters.replace(DISK.number, "254:32")),
         replace(good, length_sectors=good.length_sectors - 8),
