@@ -14,7 +14,14 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.formats.planes.host_rpc import RpcError
-from ccinit.formats.planes.owner_rpc import DEBUG_CONTAINER, METHODS, Role, Stream, Value
+from ccinit.formats.planes.owner_rpc import (
+    DEBUG_CONTAINER,
+    METHODS,
+    WINDOW_BYTES,
+    Role,
+    Stream,
+    Value,
+)
 from ccinit.formats.planes.owner_wire import encode_request
 from ccinit.formats.sealed_log import Kind
 from guest_owner.plane.client import OwnerClient
@@ -178,6 +185,37 @@ def test_exec_on_a_terminal_is_resized_while_it_runs(world: OwnerWorld) -> None:
         status = client.stream("exec", "web", args, YES, 24, 80, streams=streams, seconds=SECONDS)
     assert status == (0, 0)
     assert out.decode().split("\r\n") == ["True 80 24", "100 32", ""]
+
+
+def test_terminal_is_resized_before_a_window_of_input_that_nobody_reads(world: OwnerWorld) -> None:
+    code = (
+        "import os, time, tty\n"
+        "tty.setraw(0)\n"
+        "print('raw', flush=True)\n"
+        "time.sleep(1)\n"
+        f"left = {WINDOW_BYTES}\n"
+        "while left:\n"
+        "    left -= len(os.read(0, left))\n"
+        "print(*os.get_terminal_size(1), flush=True)\n"
+    )
+    out = bytearray()
+    typed, keyboard = os.pipe()
+    unread = [b"x" * WINDOW_BYTES]
+
+    def resize() -> tuple[tuple[int, bytes], ...]:
+        if b"\n" not in out or not unread:
+            return ()
+        os.write(keyboard, unread.pop())
+        return ((Stream.RESIZE, b"\x00\x20\x00\x64"),)
+
+    streams = Streams(sinks={Stream.OUTPUT: out.extend}, source=typed, events=resize)
+    with world.client() as client:
+        args = (PYTHON, "-I", "-c", code)
+        status = client.stream("exec", "web", args, YES, 24, 80, streams=streams, seconds=SECONDS)
+    os.close(typed)
+    os.close(keyboard)
+    assert status == (0, 0)
+    assert out.decode().split() == ["raw", "100", "32"]
 
 
 def test_exec_dies_with_its_connection(world: OwnerWorld) -> None:

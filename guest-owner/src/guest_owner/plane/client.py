@@ -162,8 +162,7 @@ class OwnerClient:
         self.close()
 
     def _turn(self, call: OpenCall, seconds: float | None) -> None:
-        for fd, content in call.streams.events():
-            self._send(encode_data(Data(id=call.id, fd=fd, content=content)))
+        self._send(call.read_events())
         watched = [self._socket.fileno(), *call.sources()]
         try:
             ready, _, _ = select.select(watched, (), (), seconds)

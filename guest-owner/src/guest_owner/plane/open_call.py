@@ -33,7 +33,7 @@ class Streams:
     Attributes:
         sinks: for each fd of the guest's data who takes it.
         source: descriptor that is sent as fd 0; None sends its end at once.
-        events: asked before each wait for data to send: fd and bytes.
+        events: asked before each wait for data to send: fd and bytes. An fd's newest counts.
     """
 
     sinks: Mapping[int, Sink] = field(default_factory=dict)
@@ -55,11 +55,26 @@ class OpenCall:
         self.outcome: Refused | tuple[object, ...] | None = None
         self._credit = WINDOW_BYTES
         self._owed = 0
+        self._news: dict[int, bytes] = {}  # of `events`, until the guest has room for it
 
     def sources(self) -> tuple[int, ...]:
         """The descriptor to read from, if there is one and the guest has room."""
         source = self.streams.source
         return () if source is None or not self._credit else (source,)
+
+    def read_events(self) -> bytes:
+        """Ask for events; return the messages to send. They take of the same credit as the source.
+
+        A program that reads nothing may have used that up; what follows then waits.
+        """
+        self._news |= dict(self.streams.events())
+        messages = b""
+        for fd, content in tuple(self._news.items()):
+            if len(content) <= self._credit:
+                del self._news[fd]
+                self._credit -= len(content)
+                messages += encode_data(Data(id=self.id, fd=fd, content=content))
+        return messages
 
     def read_source(self) -> bytes:
         """Read the source; return the message to send."""

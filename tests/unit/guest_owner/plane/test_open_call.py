@@ -1,0 +1,91 @@
+"""The owner's end of one call: what it says keeps to the credit that the guest's end gives."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from ccinit.errors import PeerError
+from ccinit.formats.planes.owner_rpc import METHODS, WINDOW_BYTES, Stream
+from ccinit.formats.planes.owner_wire import Data, MessageReader, encode_data, encode_request
+from ccinit.owner.session import Session
+from guest_owner.plane.open_call import OpenCall, Streams
+
+SIZES = (b"\0\x18\0\x50", b"\0\x20\0\x64")
+
+
+class Plane:
+    """Both ends of an `exec` on a terminal, whose program reads only when it is told to."""
+
+    def __init__(self, source: int) -> None:
+        self.sizes: list[bytes] = []
+        self.heard: list[Data] = []
+        self._session = Session()
+        self._replies = MessageReader(of_guest=False)
+        request = encode_request(1, "exec", ("web", ("x",), True, 24, 80))
+        assert len(list(self._session.feed(request))) == 1
+        self.owner = OpenCall(1, METHODS["exec"], Streams(source=source, events=self._resize))
+
+    def _resize(self) -> tuple[tuple[int, bytes], ...]:
+        return ((Stream.RESIZE, self.sizes.pop(0)),) if self.sizes else ()
+
+    def turn(self) -> None:
+        """Let the guest hear what the owner has to say."""
+        for event in self._session.feed(self.owner.read_events()):
+            assert isinstance(event, Data)
+            self.heard.append(event)
+        while self.owner.sources():
+            for event in self._session.feed(self.owner.read_source()):
+                assert isinstance(event, Data)
+                self.heard.append(event)
+
+    def read(self, count: int) -> None:
+        """Let the program read, and the owner hear of it."""
+        self._session.consume(1, count)
+        for message in self._replies.feed(bytes(self._session.output)):
+            self.owner.hear(message)
+        self._session.output.clear()
+
+    @property
+    def told(self) -> list[bytes]:
+        return [data.content for data in self.heard if data.fd == Stream.RESIZE]
+
+
+@pytest.fixture
+def plane() -> Iterator[Plane]:
+    source = os.open("/dev/zero", os.O_RDONLY)
+    yield Plane(source)
+    os.close(source)
+
+
+def test_size_of_the_window_is_told_while_the_guest_has_room(plane: Plane) -> None:
+    plane.sizes += SIZES
+    plane.turn()
+    assert plane.told == [SIZES[0]]
+
+
+def test_size_waits_until_a_program_reads_and_the_newest_is_told(plane: Plane) -> None:
+    plane.turn()
+    for size in SIZES:
+        plane.sizes.append(size)
+        plane.turn()
+    assert plane.told == []
+    plane.read(WINDOW_BYTES // 2)
+    plane.turn()
+    assert plane.told == [SIZES[1]]
+
+
+def test_sizes_leave_the_source_no_more_credit_than_there_is(plane: Plane) -> None:
+    for _ in range(4):
+        plane.sizes.append(SIZES[0])
+        plane.turn()
+        plane.read(sum(len(data.content) for data in plane.heard))
+        plane.heard.clear()
+
+
+def test_guest_lets_nobody_say_more_than_that(plane: Plane) -> None:
+    plane.turn()
+    said = encode_data(Data(id=1, fd=Stream.RESIZE, content=SIZES[0]))
+    with pytest.raises(PeerError) as refused:
+        list(plane._session.feed(said))
+    assert refused.value.reason == "owner.credit"
