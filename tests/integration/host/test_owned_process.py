@@ -54,17 +54,22 @@ def test_child_whose_parent_dies_before_it_is_another_program_ends(
 
 
 def test_output_of_a_child_that_complains_without_end_is_cut_off(tmp_path: Path) -> None:
-    words = "import os, time; os.write(2, b'x' * {}); time.sleep(1); os.write(2, b'y')"
+    words = (
+        "import os, sys, time; os.write(2, b'x' * {})\n"
+        "while not os.path.exists(sys.argv[1]): time.sleep(0.01)\n"
+        "os.write(2, b'y')"
+    )
     for length, left in (
         (1 << 20, "x" * (1 << 20)),
         ((1 << 20) + 1, "[1048577 bytes were cut off]\n"),
     ):
-        log = tmp_path / str(length)
-        command = (sys.executable, "-c", words.format(length))
+        log, is_cut = tmp_path / str(length), tmp_path / f"{length} is cut"
+        command = (sys.executable, "-c", words.format(length), str(is_cut))
         with OwnedProcess(command, log=log, environment={}) as child:
             while log.stat().st_size < length:
                 child.require_running()
             child.bound_log()
+            is_cut.touch()
             assert child.wait(10) == 0
         assert log.read_text() == left + "y"
 

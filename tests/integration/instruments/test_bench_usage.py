@@ -9,10 +9,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
 
-from tests.bench.usage import processor_seconds, watch_memory
+from tests.bench.usage import Peak, processor_seconds, watch_memory
 
 HOLD = "held = b'x' * (64 << 20); print(flush=True); input()"
 LOOK_SECONDS = 0.3  # thirty looks
+PATIENCE_SECONDS = 30.0
+
+
+def wait_for(peak: Peak, held_bytes: int) -> None:
+    """Wait until so much was seen, and then as long as would show more."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while peak.bytes <= held_bytes and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(LOOK_SECONDS)
 
 
 @contextmanager
@@ -47,13 +56,13 @@ def test_processor_time_is_that_of_children_that_ended() -> None:
 
 def test_memory_is_that_of_all_that_run_together() -> None:
     with watch_memory() as peak, holding("one", "another"):
-        time.sleep(LOOK_SECONDS)
+        wait_for(peak, 2 * (64 << 20))
     assert 2 * (64 << 20) < peak.bytes < 3 * (64 << 20)
 
 
 def test_memory_of_the_resident_process_counts_apart() -> None:
     with watch_memory("resident") as peak, holding("resident", "another"):
-        time.sleep(LOOK_SECONDS)
+        wait_for(peak, 2 * (64 << 20))
     assert 2 * (64 << 20) < peak.bytes < 3 * (64 << 20)
     assert (64 << 20) < peak.own_bytes < 2 * (64 << 20)
 
@@ -76,7 +85,7 @@ def test_memory_that_a_process_borrows_until_it_has_its_own_counts_once() -> Non
         ):
             assert process.stdout is not None
             assert process.stdout.readline() == b"\n"
-            time.sleep(LOOK_SECONDS)
+            wait_for(peak, 64 << 20)
             os.killpg(process.pid, signal.SIGKILL)
     assert (64 << 20) < peak.bytes < 2 * (64 << 20)
 
