@@ -49,7 +49,7 @@ def download(
     authority: Authority, handler: Handler, *, offset: int = 0, max_body_bytes: int = 100_000
 ) -> tuple[HttpReply, bytes]:
     received = bytearray()
-    limits = HttpLimits(wait_seconds=2, total_seconds=5, max_body_bytes=max_body_bytes)
+    limits = HttpLimits(wait_seconds=20, total_seconds=30, max_body_bytes=max_body_bytes)
     with (
         TlsServer(server_context(authority.issue()), handler) as server,
         HttpClient(pinned_context(authority.pem, check_time=True)) as client,
