@@ -16,7 +16,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from errno import errorcode
 from itertools import count
 from types import FrameType
@@ -53,14 +53,7 @@ class FailingCall:
 
     def attempt(self, work: Callable[[], object]) -> KernelError | None:
         """Do it; return how it failed. Other errors than the kernel's are raised."""
-        with ExitStack() as patches:
-            for module, name in (*((os, name) for name in _OS), *_OTHERS):
-                whole = f"{module.__name__}.{name}"
-                call = self._stand_in(whole, getattr(module, name))
-                patches.enter_context(patch.object(module, name, call))
-            for name in _LIBC:
-                numbered = self._stand_in_by_number(f"libc.{name}", getattr(libc, name))
-                patches.enter_context(patch.object(libc, name, numbered))
+        with self.refusing():
             try:
                 work()
             except KernelError as error:
@@ -69,6 +62,19 @@ class FailingCall:
                 error.add_note(repr(self))
                 raise
         return None
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Refuse the call if it is made within the block."""
+        with ExitStack() as patches:
+            for module, name in (*((os, name) for name in _OS), *_OTHERS):
+                whole = f"{module.__name__}.{name}"
+                call = self._stand_in(whole, getattr(module, name))
+                patches.enter_context(patch.object(module, name, call))
+            for name in _LIBC:
+                numbered = self._stand_in_by_number(f"libc.{name}", getattr(libc, name))
+                patches.enter_context(patch.object(libc, name, numbered))
+            yield
 
     def verify(self, failure: KernelError | None) -> None:
         """Accept only that the refused call is what the work's caller is told."""

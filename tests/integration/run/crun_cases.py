@@ -288,6 +288,7 @@ CASES: dict[str, Callable[[], Awaitable[dict[str, object]]]] = {
         probe_cases.capabilities,
         pod_cases.seccomp,
         stop_cases.stopped_exec,
+        stop_cases.refused_supervisor,
         stop_cases.stopped_supervisor,
     )
 }

@@ -1,12 +1,17 @@
 """Whoever starts or keeps a container's programs is stopped meanwhile: cases of `crun_cases`."""
 
+import errno
 import os
 from pathlib import Path
 
+from ccinit.errors import CcinitError
 from ccinit.kernel.cgroup import Cgroup
 from ccinit.kernel.event_loop import TaskGroup, sleep
 from ccinit.run.crun import PROGRAM, Crun
+from ccinit.run.secrets import SecretFile
 from ccinit.run.supervisor import Supervisor
+from ccinit.secret import Secret
+from tests.fakes.machine.failing_calls import each_failing_call
 from tests.fakes.machine.interruptions import Way, each_stop
 from tests.fakes.machine.scarcity import count_descriptors
 from tests.vm.guest.containers import (
@@ -93,3 +98,26 @@ async def count_children() -> int:
             break
         await sleep(STEP_SECONDS)
     return len(children())
+
+
+async def refused_supervisor(work: Path) -> dict[str, object]:
+    """Refuse each call that it makes; say after which something of a container is left untold."""
+    left = []
+    before = held()
+    for number, failing in enumerate(each_failing_call(errno.EMFILE)):
+        place, record = work / str(number), Record()
+        place.mkdir()
+        secret = SecretFile(path="/run/secrets/key", mode=0o400, content=Secret(b"the key"))
+        given = workload(container("print('hello')"), place, secret_files=(secret,))
+        made, is_told = supervisor(given, place, record), False
+        try:
+            with failing.refusing():
+                await made.run()
+        except CcinitError:
+            is_told = True
+        files = [*place.glob("run"), *place.glob("state/bundles/*")]
+        if (files and not is_told) or held() != before or await count_children():
+            left.append(repr(failing))
+        if failing.name and not is_told and record.events in ([], ["probe: exit code 0"]):
+            left.append(f"{failing} is not told")
+    return summary(made, place, record) | {"left_after": left}

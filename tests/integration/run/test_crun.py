@@ -245,8 +245,9 @@ def test_exec_runs_beside_the_program_with_its_rights() -> None:
     ]
 
 
-def test_supervisor_that_is_stopped_at_any_wait_leaves_nothing_behind() -> None:
-    report = run_case("stopped_supervisor")
+@pytest.mark.parametrize("case", ["stopped_supervisor", "refused_supervisor"])
+def test_supervisor_leaves_nothing_behind_wherever_it_is_stopped_or_refused(case: str) -> None:
+    report = run_case(case)
     assert_clean(report)
     assert report["left_after"] == []
 
