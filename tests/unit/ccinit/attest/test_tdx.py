@@ -77,4 +77,4 @@ def test_without_firmwares_log_the_own_one_has_a_header() -> None:
 def test_firmware_log_that_is_none_is_refused() -> None:
     with pytest.raises(FormatError) as caught:
         join_event_logs(bytes(64), OWN)
-    assert caught.value.reason == "event_log.truncated"
+    assert caught.value.reason == "event_log.header"
