@@ -1,4 +1,4 @@
-"""Every option that names something to write says what becomes of what is there."""
+"""Every option says what it is, and one that is written what becomes of what is there."""
 
 import argparse
 from collections.abc import Iterator
@@ -18,6 +18,21 @@ PROGRAMS = {
 }
 WRITTEN = {"disk_image", "layout", "output", "svg"}
 WORDS = ("must not exist", "replaced", "append", "likewise")
+
+
+def unexplained(parser: argparse.ArgumentParser, *words: str) -> Iterator[str]:
+    """Yield each command's arguments that `--help` says nothing of."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, inner in action.choices.items():
+                yield from unexplained(inner, *words, name)
+        elif not action.help:
+            yield f"{' '.join(words)}: {action.dest}"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_says_something_of_every_argument(program: str) -> None:
+    assert list(unexplained(PROGRAMS[program]())) == []
 
 
 def outputs(parser: argparse.ArgumentParser, *words: str) -> Iterator[tuple[str, str]]:

@@ -39,27 +39,32 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("-i", "--stdin", action="store_true", help="send standard input")
     parser.add_argument("-t", "--tty", action="store_true", help="on a terminal (with -i)")
     add_endpoint(parser)
-    parser.add_argument("container")
-    parser.add_argument("args", nargs=argparse.REMAINDER, metavar="PROGRAM …")
+    parser.add_argument("container", help="its name in pod.toml; @debug where debug is open")
+    parser.add_argument(
+        "args",
+        nargs=argparse.REMAINDER,
+        metavar="PROGRAM …",
+        help="by its absolute path, and its arguments",
+    )
     parser.set_defaults(func=_exec)
 
     summary = "Print what a container writes from now on, until it ends."
     parser = subparsers.add_parser("attach", help=summary, description=summary)
     add_endpoint(parser)
-    parser.add_argument("container")
+    parser.add_argument("container", help="its name in pod.toml")
     parser.set_defaults(func=_attach)
 
     summary = "Copy one file: CONTAINER:PATH FILE, or FILE CONTAINER:PATH."
     parser = subparsers.add_parser("cp", help=summary, description=summary)
     add_endpoint(parser)
-    parser.add_argument("source")
-    parser.add_argument("target")
+    parser.add_argument("source", help="CONTAINER:PATH, or a file here")
+    parser.add_argument("target", help="the other of both")
     parser.set_defaults(func=_copy)
 
     summary = "Send a signal to a container's first process."
     parser = subparsers.add_parser("signal", help=summary, description=summary)
     add_endpoint(parser)
-    parser.add_argument("container")
+    parser.add_argument("container", help="its name in pod.toml")
     parser.add_argument("number", type=_signal_number, help="number or name (TERM)")
     parser.set_defaults(func=_signal)
 

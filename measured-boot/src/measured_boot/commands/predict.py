@@ -58,7 +58,11 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=Path, help=IMAGE_HELP)
     add_image_options(parser)
     add = parser.add_argument
-    add("--profile", choices=[member.value for member in Profile])
+    add(
+        "--profile",
+        choices=[member.value for member in Profile],
+        help="refuse an image of another one (default: as it is)",
+    )
     add("--name", help="of the reference values (default: the image's file name)")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print what --output writes")

@@ -93,7 +93,9 @@ def _add_build(commands: Subparsers) -> None:
     parser.add_argument("--env", action="append", metavar="NAME=VALUE", help="may repeat")
     parser.add_argument("--user", default="", help="uid[:gid] or a name of the image")
     parser.add_argument("--cwd", default="", help="working directory")
-    parser.add_argument("--compression", choices=COMPRESSIONS, default="zstd")
+    parser.add_argument(
+        "--compression", choices=COMPRESSIONS, default="zstd", help="of layers (default: zstd)"
+    )
     _add_build_options(parser)
     parser.set_defaults(func=run_build)
 
