@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from ccinit.attest.attester import Evidence
 from ccinit.attest.tpm_quote import quote_all_pcrs
 from ccinit.errors import PeerError, VerificationError
+from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.azure import AzureEvidence
 from ccinit.formats.evidence.hcl_report import (
     USER_DATA_BYTES,
@@ -74,12 +74,7 @@ class AzureAttester:
         self._endorse = endorse
         self._sleep = sleep
 
-    @property
-    def tee(self) -> Tee:
-        """The name of the verifier."""
-        return self._tee
-
-    def collect_evidence(self, report_data: ReportData) -> Evidence:
+    def collect_evidence(self, report_data: ReportData) -> JsonValue:
         """Return a quote and a report that both carry `report_data`, 1 to 64 bytes.
 
         Raises:
@@ -96,7 +91,7 @@ class AzureAttester:
             hcl_report=encoded,
             endorsement=self._endorse(report.hardware),
         )
-        return Evidence(tee=self._tee, value=evidence.to_json_value())
+        return evidence.to_json_value()
 
     def _renew_report(self, report_data: bytes) -> tuple[bytes, HclReport]:
         wanted = report_data.ljust(USER_DATA_BYTES, b"\0")

@@ -7,10 +7,10 @@ realm to. There is no register of the event log: Linux does not offer a realm's 
 
 from collections.abc import Callable
 
-from ccinit.attest.attester import Evidence
 from ccinit.errors import PeerError
+from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.cca_token import RealmClaims, encode_cca_evidence, parse_cca_token
-from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee
+from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData
 
 PROVIDER = "arm_cca_guest"
 
@@ -25,12 +25,7 @@ class CcaAttester:
         """Args: source: see there."""
         self._source = source
 
-    @property
-    def tee(self) -> Tee:
-        """The name of the verifier."""
-        return Tee.CCA
-
-    def collect_evidence(self, report_data: ReportData) -> Evidence:
+    def collect_evidence(self, report_data: ReportData) -> JsonValue:
         """Return a token over 64 bytes of `report_data`.
 
         Raises:
@@ -39,7 +34,7 @@ class CcaAttester:
         """
         token = self._source(report_data)
         _read(token, report_data)
-        return Evidence(tee=self.tee, value=encode_cca_evidence(token))
+        return encode_cca_evidence(token)
 
     def read_personalization(self) -> bytes:
         """Return the 64 bytes that the host gave the realm when it made it.

@@ -9,15 +9,15 @@ that was broken into can say another; who keeps registers is better off there.
 
 from typing import Protocol
 
-from ccinit.attest.attester import Evidence
 from ccinit.errors import ConfigError
+from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.se import (
     MEASUREMENT_BYTES,
     SeEvidence,
     encode_user_data,
     parse_se_request,
 )
-from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.evidence.tee import ReportData
 from ccinit.kernel.uv import UvMeasurement
 
 
@@ -39,12 +39,7 @@ class SeAttester:
         self._request = request
         self._initdata_digest = initdata_digest
 
-    @property
-    def tee(self) -> Tee:
-        """The name of the verifier."""
-        return Tee.SE
-
-    def collect_evidence(self, report_data: ReportData) -> Evidence:
+    def collect_evidence(self, report_data: ReportData) -> JsonValue:
         """Return a measurement over 64 bytes of `report_data` and the document's digest.
 
         Raises:
@@ -71,4 +66,4 @@ class SeAttester:
             sealed_nonce=request.sealed_nonce,
             header_tags=request.header_tags,
         )
-        return Evidence(tee=self.tee, value=evidence.to_json_value())
+        return evidence.to_json_value()

@@ -7,11 +7,11 @@ has no certificates leaves it to the verifier to know them.
 
 from collections.abc import Callable
 
-from ccinit.attest.attester import Evidence
 from ccinit.errors import PeerError
+from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.snp import SnpEvidence, parse_certificate_table
 from ccinit.formats.evidence.snp_report import SnpReport, parse_snp_report
-from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData, Tee
+from ccinit.formats.evidence.tee import NO_REPORT_DATA, ReportData
 from ccinit.kernel.tsm import TsmReport
 
 PROVIDER = "sev_guest"
@@ -28,12 +28,7 @@ class SnpAttester:
         """Args: source: gives the report over 64 bytes of report data."""
         self._source = source
 
-    @property
-    def tee(self) -> Tee:
-        """The name of the verifier."""
-        return Tee.SNP
-
-    def collect_evidence(self, report_data: ReportData) -> Evidence:
+    def collect_evidence(self, report_data: ReportData) -> JsonValue:
         """Return a report over 64 bytes of `report_data`.
 
         Raises:
@@ -44,7 +39,7 @@ class SnpAttester:
         evidence = SnpEvidence(
             report=_read(raw, report_data), certificates=parse_certificate_table(raw.auxblob)
         )
-        return Evidence(tee=self.tee, value=evidence.to_json_value())
+        return evidence.to_json_value()
 
     def read_host_data(self) -> bytes:
         """Return the 32 bytes that the host set at launch, as the secure processor reports them.

@@ -14,9 +14,9 @@ Both keys are primary keys of fixed templates: every process that has the TPM fi
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ccinit.attest.attester import Evidence
 from ccinit.attest.tpm_quote import quote_all_pcrs
 from ccinit.errors import ConfigError, PeerError
+from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.snp import SnpEvidence, parse_certificate_table
 from ccinit.formats.evidence.snp_report import parse_snp_report
 from ccinit.formats.evidence.svsm import (
@@ -25,7 +25,7 @@ from ccinit.formats.evidence.svsm import (
     parse_svsm_request,
     service_report_data,
 )
-from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.evidence.tee import ReportData
 from ccinit.formats.evidence.tpm import TpmEvidence, encode_rsa_public_key
 from ccinit.formats.tcg.tpm2 import parse_tpmt_public
 from ccinit.formats.tcg.tpm2_keys import AK_TEMPLATE, EK_TEMPLATE, PrimaryKey
@@ -73,12 +73,7 @@ class SvsmAttester:
         self._request = request
         self._nonce = nonce
 
-    @property
-    def tee(self) -> Tee:
-        """The name of the verifier."""
-        return Tee.SVSM
-
-    def collect_evidence(self, report_data: ReportData) -> Evidence:
+    def collect_evidence(self, report_data: ReportData) -> JsonValue:
         """Return a quote and a report that both carry `report_data`, 64 bytes.
 
         Raises:
@@ -115,4 +110,4 @@ class SvsmAttester:
             activated=activated,
             sealed=request.sealed,
         )
-        return Evidence(tee=self.tee, value=evidence.to_json_value())
+        return evidence.to_json_value()

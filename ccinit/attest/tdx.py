@@ -8,11 +8,11 @@ read from a quote: that is in the module's own report (`ccinit.kernel.tdx_guest`
 
 from collections.abc import Callable
 
-from ccinit.attest.attester import Evidence
 from ccinit.errors import PeerError
+from ccinit.formats.encoding.strict_json import JsonValue
 from ccinit.formats.evidence.tdx import TdxEvidence
 from ccinit.formats.evidence.tdx_quote import parse_tdx_quote
-from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.evidence.tee import ReportData
 from ccinit.formats.tcg.event_log import END_OF_RECORDS, Algorithm, encode_header, parse_event_log
 
 PROVIDER = "tdx_guest"
@@ -29,12 +29,7 @@ class TdxAttester:
         self._source = source
         self._event_log = event_log
 
-    @property
-    def tee(self) -> Tee:
-        """The name of the verifier."""
-        return Tee.TDX
-
-    def collect_evidence(self, report_data: ReportData) -> Evidence:
+    def collect_evidence(self, report_data: ReportData) -> JsonValue:
         """Return a quote over 64 bytes of `report_data`.
 
         Raises:
@@ -45,7 +40,7 @@ class TdxAttester:
         if parse_tdx_quote(quote).body.report_data != report_data:
             raise PeerError("attest.report", "the quote is not over what was asked for")
         evidence = TdxEvidence(quote=quote, event_log=self._event_log)
-        return Evidence(tee=self.tee, value=evidence.to_json_value())
+        return evidence.to_json_value()
 
 
 def join_event_logs(firmware: bytes | None, own: bytes) -> bytes | None:

@@ -5,10 +5,10 @@ the owner's KBS by its public part. Here only its kind is checked, to fail early
 steps of judging a quote are the verifier's.
 """
 
-from ccinit.attest.attester import Evidence
 from ccinit.attest.tpm_quote import quote_all_pcrs
 from ccinit.errors import VerificationError
-from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.encoding.strict_json import JsonValue
+from ccinit.formats.evidence.tee import ReportData
 from ccinit.formats.evidence.tpm import TpmEvidence, encode_rsa_public_key
 from ccinit.formats.tcg.tpm2 import ATTESTATION_KEY_ATTRIBUTES, TpmtPublic
 from ccinit.formats.tcg.tpm_commands import Carrier, TpmCommands
@@ -24,12 +24,7 @@ class TpmAttester:
         self._tpm = TpmCommands(device)
         self._ak_handle = ak_handle
 
-    @property
-    def tee(self) -> Tee:
-        """The name of the verifier."""
-        return Tee.TPM
-
-    def collect_evidence(self, report_data: ReportData) -> Evidence:
+    def collect_evidence(self, report_data: ReportData) -> JsonValue:
         """Return a quote over all 24 PCRs, and the values that it covers.
 
         Raises:
@@ -45,7 +40,7 @@ class TpmAttester:
             pcrs=quoted.pcrs,
             ak_public_der=encode_rsa_public_key(public.modulus, public.exponent),
         )
-        return Evidence(tee=self.tee, value=evidence.to_json_value())
+        return evidence.to_json_value()
 
 
 def _verify_attestation_key(public: TpmtPublic) -> None:

@@ -34,7 +34,7 @@ def run(request: EvidenceRequest, channel: JobChannel) -> EvidenceReply:
     """Do the job; descriptors are named as in `ccinit.attest.detect`."""
     attester = ATTESTERS[request.tee](channel, request)
     evidence = attester.collect_evidence(ReportData(request.report_data))
-    return EvidenceReply(evidence=canonical_json(evidence.value))
+    return EvidenceReply(evidence=canonical_json(evidence))
 
 
 def tpm_attester(fds: Mapping[str, int]) -> TpmAttester:

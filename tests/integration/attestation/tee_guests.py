@@ -100,7 +100,7 @@ class SnpGuest(TeeGuest):
             self.snp.chain.whole_table(),
         )
         with open_report_entry(data, DIRECTORY) as fds:
-            return snp_attester(fds).collect_evidence(data).value
+            return snp_attester(fds).collect_evidence(data)
 
     def changed(self, **fields: Any) -> "SnpGuest":
         return replace(self, snp=self.snp.with_fields(**fields))
@@ -121,7 +121,7 @@ class TdxGuest(TeeGuest):
         try:
             with open_report_entry(data, DIRECTORY) as fds:
                 attester = tdx_attester({**fds, "ccel": firmware}, self.events)
-                return attester.collect_evidence(data).value
+                return attester.collect_evidence(data)
         finally:
             os.close(firmware)
 

@@ -83,7 +83,7 @@ def test_evidence_leads_from_the_quote_to_the_hardware(swtpm: Swtpm, kind: int, 
         attester = AzureAttester(tee, device, endorse, sleep=sleep)
         # The first report is of a guest before; the index for user data is made on the way.
         _first_report(device, host)
-        evidence = parse_azure_evidence(tee, attester.collect_evidence(REPORT_DATA).value)
+        evidence = parse_azure_evidence(tee, attester.collect_evidence(REPORT_DATA))
         assert identify_paravisor(device) is tee
 
     assert len(waits) == 1

@@ -72,7 +72,7 @@ class Guest:
         attester = TpmAttester(SimulatedDevice(SimulatedTpm(tpm=self.tpm)))
 
         def evidence_for(report_data: ReportData) -> JsonValue:
-            return attester.collect_evidence(report_data).value
+            return attester.collect_evidence(report_data)
 
         roots = (self.roots or self.kbs.state / "ca.pem").read_text()
         with HttpClient(pinned_context(roots, check_time=False)) as transport:
@@ -145,7 +145,7 @@ class Asking:
 
     def ask(self, question: EvidenceQuestion, _answer: type[EvidenceAnswer]) -> EvidenceAnswer:
         evidence = self.attester.collect_evidence(ReportData(question.report_data))
-        return EvidenceAnswer(evidence=canonical_json(evidence.value))
+        return EvidenceAnswer(evidence=canonical_json(evidence))
 
 
 def test_keys_that_an_image_policy_names_come_with_it(kbs: Kbs) -> None:

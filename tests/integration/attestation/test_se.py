@@ -63,7 +63,7 @@ class Guest:
             initdata=document_digest(self.stated, "sha384"),
             request=request,
         )
-        return se_attester({"uv": FD}, asked).collect_evidence(data).value
+        return se_attester({"uv": FD}, asked).collect_evidence(data)
 
     def fetch(self) -> bytes:
         init_data = self.init_data.decode()

@@ -89,7 +89,7 @@ class Guest:
         asked = EvidenceRequest(tee=Tee.SVSM, report_data=data, request=request)
         # The emulator takes one client at a time.
         with connected(self.swtpm) as tpm, open_vtpm_entry(data, DIRECTORY) as fds:
-            return svsm_attester({**fds, "tpm": tpm}, asked).collect_evidence(data).value
+            return svsm_attester({**fds, "tpm": tpm}, asked).collect_evidence(data)
 
     def parameters(self) -> dict[str, dict[str, JsonValue]]:
         with self.swtpm.open() as device:

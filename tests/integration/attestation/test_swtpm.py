@@ -95,7 +95,7 @@ def test_evidence_carries_report_data_registers_and_the_provisioned_key(
     TpmPcr(device, Pcr.EVENT_LOG).extend(hashlib.sha256(b"event").digest())
     report_data = ReportData(os.urandom(size))
 
-    value = TpmAttester(device).collect_evidence(report_data).value
+    value = TpmAttester(device).collect_evidence(report_data)
     evidence = parse_tpm_evidence(value)
 
     verify_quote(evidence)
@@ -138,7 +138,7 @@ def test_child_extends_the_register_of_events_and_no_event_twice(
 
 
 def test_evidence_with_one_changed_byte_does_not_verify(device: TpmDevice) -> None:
-    value = TpmAttester(device).collect_evidence(ReportData(bytes(range(32)))).value
+    value = TpmAttester(device).collect_evidence(ReportData(bytes(range(32))))
     good = parse_tpm_evidence(value)
     verify_quote(good)
 

@@ -113,7 +113,7 @@ class Children:
 
 def evidence(request: EvidenceRequest) -> EvidenceReply:
     attester = TpmAttester(SimulatedDevice(SimulatedTpm(tpm=booted_tpm())))
-    value = attester.collect_evidence(ReportData(request.report_data)).value
+    value = attester.collect_evidence(ReportData(request.report_data))
     return EvidenceReply(evidence=json.dumps(value).encode())
 
 

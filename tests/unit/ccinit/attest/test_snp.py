@@ -5,7 +5,7 @@ import pytest
 from ccinit.attest.snp import SnpAttester
 from ccinit.errors import CcinitError
 from ccinit.formats.evidence.snp import Certificate, CertType, parse_snp_evidence
-from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.evidence.tee import ReportData
 from ccinit.kernel.tsm import TsmReport
 from tests.fakes.platforms.snp import ASK, VCEK, FakeSnp, certificate_table
 
@@ -26,8 +26,7 @@ def test_evidence_is_the_report_with_its_certificates() -> None:
     snp = FakeSnp()
     table = certificate_table({VCEK: b"vcek", bytes(15) + b"\x01": b"unknown", ASK: b"ask"})
     evidence = attester(snp, table).collect_evidence(REPORT_DATA)
-    assert evidence.tee is Tee.SNP
-    parsed = parse_snp_evidence(evidence.value)
+    parsed = parse_snp_evidence(evidence)
     assert parsed.report.report_data == REPORT_DATA
     assert parsed.report.signed_bytes == snp.report(REPORT_DATA)[:672]
     assert parsed.certificates == (
@@ -38,7 +37,7 @@ def test_evidence_is_the_report_with_its_certificates() -> None:
 
 def test_host_without_certificates_gives_evidence_without() -> None:
     evidence = attester(FakeSnp(), bytes(16384)).collect_evidence(REPORT_DATA)
-    assert parse_snp_evidence(evidence.value).certificates == ()
+    assert parse_snp_evidence(evidence).certificates == ()
 
 
 def test_report_over_something_else_is_refused() -> None:

@@ -5,7 +5,7 @@ import pytest
 from ccinit.attest.tdx import TdxAttester, join_event_logs
 from ccinit.errors import FormatError, PeerError
 from ccinit.formats.evidence.tdx import parse_tdx_evidence
-from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.evidence.tee import ReportData
 from ccinit.formats.tcg.aael import AaelEvent
 from ccinit.formats.tcg.event_log import END_OF_RECORDS, Algorithm, encode_event, parse_event_log
 from tests.fakes.platforms.tdx_boot import FakeBoot
@@ -23,11 +23,10 @@ OWN = encode_event(
 def test_evidence_is_the_quote_over_the_report_data_and_the_log() -> None:
     domain = FakeTdx()
     evidence = TdxAttester(domain.quote, b"log").collect_evidence(REPORT_DATA)
-    assert evidence.tee is Tee.TDX
-    parsed = parse_tdx_evidence(evidence.value)
+    parsed = parse_tdx_evidence(evidence)
     assert (parsed.quote, parsed.event_log) == (domain.quote(REPORT_DATA), b"log")
     without = TdxAttester(domain.quote, None).collect_evidence(REPORT_DATA)
-    assert parse_tdx_evidence(without.value).event_log is None
+    assert parse_tdx_evidence(without).event_log is None
 
 
 def test_quote_over_something_else_is_refused() -> None:

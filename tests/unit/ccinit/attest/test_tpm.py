@@ -7,7 +7,7 @@ import pytest
 
 from ccinit.attest.tpm import TpmAttester
 from ccinit.errors import FormatError, PeerError, VerificationError
-from ccinit.formats.evidence.tee import ReportData, Tee
+from ccinit.formats.evidence.tee import ReportData
 from ccinit.formats.evidence.tpm import parse_tpm_evidence
 from ccinit.formats.tcg.tpm2 import parse_tpms_attest
 from tests.fakes.platforms.tpm_device import AK_ATTRIBUTES, SimulatedDevice, SimulatedTpm
@@ -24,9 +24,8 @@ def tpm() -> SimulatedTpm:
 def test_evidence_covers_the_registers_and_names_the_key(tpm: SimulatedTpm) -> None:
     tpm.tpm.pcrs[4] = b"\x04" * 32
     result = TpmAttester(SimulatedDevice(tpm)).collect_evidence(REPORT_DATA)
-    evidence = parse_tpm_evidence(result.value)
+    evidence = parse_tpm_evidence(result)
     attest = parse_tpms_attest(evidence.message)
-    assert result.tee is Tee.TPM
     assert evidence.ak_public_der == tpm.tpm.public_der
     assert evidence.pcrs == tuple(tpm.tpm.pcrs)
     assert attest.pcr_digest == hashlib.sha256(b"".join(evidence.pcrs)).digest()
@@ -41,7 +40,7 @@ def test_registers_that_change_in_between_are_read_again(tpm: SimulatedTpm) -> N
             tpm.tpm.pcrs[10] = changes.pop()
 
     tpm.before_quote = change
-    value = TpmAttester(SimulatedDevice(tpm)).collect_evidence(REPORT_DATA).value
+    value = TpmAttester(SimulatedDevice(tpm)).collect_evidence(REPORT_DATA)
     assert parse_tpm_evidence(value).pcrs[10] == b"\x01" * 32
     assert tpm.commands.count(0x158) == 3
 

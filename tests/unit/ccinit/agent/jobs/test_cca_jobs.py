@@ -42,7 +42,7 @@ def channel(fds: Mapping[str, int]) -> JobChannel:
 def collect(report_data: ReportData) -> object:
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
         attester = evidence.ATTESTERS[Tee.CCA](channel(fds), REQUEST)
-        return attester.collect_evidence(report_data).value
+        return attester.collect_evidence(report_data)
 
 
 def bind(digest: bytes) -> bytes:

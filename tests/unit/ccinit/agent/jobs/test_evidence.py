@@ -84,7 +84,7 @@ def test_platforms_that_look_the_same_are_bound_the_same_way(row: Row) -> None:
 def test_snp_evidence_is_made_through_configfs(configfs: FakeConfigfs) -> None:
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
         made = evidence.ATTESTERS[Tee.SNP](channel(fds), REQUEST).collect_evidence(REPORT_DATA)
-    parsed = parse_snp_evidence(made.value)
+    parsed = parse_snp_evidence(made)
     assert (parsed.report.report_data, parsed.report.vmpl) == (REPORT_DATA, 0)
     assert [entry.cert_type for entry in parsed.certificates] == ["VCEK"]
 
@@ -99,14 +99,14 @@ def test_snp_evidence_is_made_through_the_device(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(evidence, "get_extended_report", ask)
     attester = evidence.ATTESTERS[Tee.SNP](channel({"sev_guest": 7}), REQUEST)
     made = attester.collect_evidence(REPORT_DATA)
-    assert parse_snp_evidence(made.value).report.report_data == REPORT_DATA
+    assert parse_snp_evidence(made).report.report_data == REPORT_DATA
 
 
 def test_vmpl_of_a_guest_under_an_svsm_is_its_own(configfs: FakeConfigfs) -> None:
     configfs.floor = 2
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
         made = evidence.ATTESTERS[Tee.SNP](channel(fds), REQUEST).collect_evidence(REPORT_DATA)
-    assert parse_snp_evidence(made.value).report.vmpl == 2
+    assert parse_snp_evidence(made).report.vmpl == 2
 
 
 def test_r04_host_data_is_compared_with_the_digest(configfs: FakeConfigfs) -> None:

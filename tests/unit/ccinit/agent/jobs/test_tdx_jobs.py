@@ -59,7 +59,7 @@ def test_evidence_is_made_through_configfs_with_both_logs(
 ) -> None:
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
         attester = evidence.tdx_attester({**fds, "ccel": ccel}, EVENTS)
-        made = parse_tdx_evidence(attester.collect_evidence(REPORT_DATA).value)
+        made = parse_tdx_evidence(attester.collect_evidence(REPORT_DATA))
     assert parse_tdx_quote(made.quote).body.report_data == REPORT_DATA
     assert made.event_log is not None
     log = parse_event_log(made.event_log, Algorithm.SHA384, end_marker=True)
@@ -72,7 +72,7 @@ def test_evidence_is_made_through_configfs_with_both_logs(
 def test_firmware_without_a_log_leaves_it_out(configfs: FakeConfigfs) -> None:
     with open_report_entry(REPORT_DATA, DIRECTORY) as fds:
         attester = evidence.tdx_attester(fds, b"")
-        made = parse_tdx_evidence(attester.collect_evidence(REPORT_DATA).value)
+        made = parse_tdx_evidence(attester.collect_evidence(REPORT_DATA))
     assert made.event_log is None
 
 

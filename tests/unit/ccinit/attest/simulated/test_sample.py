@@ -17,7 +17,7 @@ POD = register_initdata("pod", DOCUMENT)
 
 
 def evidence() -> JsonValue:
-    return SampleAttester().collect_evidence(REPORT_DATA).value
+    return SampleAttester().collect_evidence(REPORT_DATA)
 
 
 def verify(references: References) -> str:

@@ -34,7 +34,7 @@ def evidence() -> JsonValue:
     assert platform.tee is Tee.SNP
     assert platform.open_report is not None
     with platform.open_report(REPORT_DATA) as fds:
-        return snp_attester(fds).collect_evidence(REPORT_DATA).value
+        return snp_attester(fds).collect_evidence(REPORT_DATA)
 
 
 def references(certificates: tuple[bytes, ...] | None = None) -> References:

@@ -34,7 +34,7 @@ def evidence() -> JsonValue:
     assert (platform.tee, platform.register) == (Tee.TDX, None)
     assert platform.open_report is not None
     with platform.open_report(REPORT_DATA) as fds:
-        return tdx_attester(fds, b"").collect_evidence(REPORT_DATA).value
+        return tdx_attester(fds, b"").collect_evidence(REPORT_DATA)
 
 
 def verify(certificates: tuple[bytes, ...]) -> str:
