@@ -41,7 +41,7 @@ from ccinit.formats.kbs.rcar import Nonce
 from ccinit.formats.kbs.resource_uri import KbsUri, ResourceUri
 from ccinit.net.http import Headers, HttpLimits, HttpReply
 from ccinit.secret import Secret
-from ccinit.values import frozen
+from ccinit.values import field, frozen
 
 R = TypeVar("R")
 
@@ -65,11 +65,8 @@ class AttestationResult:
         date: of the KBS's last reply, seconds since 1970, or None; no other service's.
     """
 
-    token: str
+    token: str = field(repr=False)
     date: int | None
-
-    def __repr__(self) -> str:
-        return f"AttestationResult(date={self.date})"
 
 
 @frozen

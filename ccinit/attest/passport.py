@@ -32,7 +32,7 @@ from ccinit.formats.kbs.passport import (
 )
 from ccinit.formats.kbs.rcar import MAX_TOKEN_BYTES, parse_token_reply
 from ccinit.net.http import Headers, HttpLimits, HttpReply
-from ccinit.values import frozen
+from ccinit.values import field, frozen
 
 _PLATFORMS: Final = {
     AttestationService.AZURE: (Tee.TDX, Tee.SNP),
@@ -45,11 +45,8 @@ _PLATFORMS: Final = {
 class Passport:
     """A token for one key, and its life in seconds, None if it does not say; a credential."""
 
-    token: str
+    token: str = field(repr=False)
     seconds: float | None
-
-    def __repr__(self) -> str:
-        return f"Passport(seconds={self.seconds})"
 
 
 class PassportSource:

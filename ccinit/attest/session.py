@@ -13,7 +13,7 @@ from typing import Final
 from ccinit.errors import CcinitError, PeerError
 from ccinit.formats.encoding.strict_json import decode_base64url, parse_json
 from ccinit.net.http import HttpReply, parse_http_date
-from ccinit.values import frozen
+from ccinit.values import field, frozen
 
 COOKIE_NAME: Final = "kbs-session-id"
 
@@ -30,11 +30,8 @@ _RESERVE_SECONDS: Final = 10.0
 class SessionCookie:
     """The session's credential and its life in seconds, None if it does not say."""
 
-    value: str
+    value: str = field(repr=False)
     seconds: float | None
-
-    def __repr__(self) -> str:
-        return f"SessionCookie(seconds={self.seconds})"
 
 
 def parse_session_cookie(reply: HttpReply) -> SessionCookie:

@@ -13,7 +13,7 @@ from ccinit.formats.encoding.fields import Fields
 from ccinit.formats.encoding.json_text import encode_json
 from ccinit.formats.encoding.strict_json import decode_base64, encode_base64, parse_json
 from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
-from ccinit.values import frozen
+from ccinit.values import field, frozen
 
 MAX_BYTES = 1 << 20
 
@@ -31,7 +31,7 @@ class EnvelopeKind(StrEnum):
 
 @frozen
 class Envelope:
-    """A parsed envelope; `repr` leaves the data out.
+    """A parsed envelope.
 
     Attributes:
         create: the owner lets the guest format a blank disk with this key.
@@ -39,11 +39,8 @@ class Envelope:
 
     uri: ResourceUri
     kind: EnvelopeKind
-    data: bytes
+    data: bytes = field(repr=False)
     create: bool = False
-
-    def __repr__(self) -> str:
-        return f"Envelope({self.uri}, {self.kind}, {len(self.data)} bytes)"
 
 
 def parse_envelope(body: bytes) -> Envelope:
