@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import TypeAlias
 
+from measured_boot.command_line.tcp_address import split_address
+
 # argparse has no public name for what `add_subparsers` returns.
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
 
@@ -34,7 +36,7 @@ def parse_address(text: str) -> tuple[str, int]:
     Raises:
         argparse.ArgumentTypeError: it is something else.
     """
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
+    address = split_address(text)
+    if address is None or not address[0]:
         raise argparse.ArgumentTypeError(f"expected HOST:PORT, found {text!r}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return address

@@ -21,9 +21,9 @@ from host_runtime.plane.rpc_client import GuestClient, GuestState, NetworkOffer
 from host_runtime.plane.transport import KernelLink, UserLink, VsockLink
 from host_runtime.relay.forward import forward
 from host_runtime.relay.listener import accept_all, serve_apart
-from host_runtime.relay.tcp_address import join_address, split_address
 from measured_boot.command_line.argument_types import seconds_up_to, whole_number
 from measured_boot.command_line.errors import describe_error, run_command
+from measured_boot.command_line.tcp_address import join_address, split_address
 
 _CONNECT_SECONDS = 5.0
 _COLLECT_MIB = 256  # as `sealed_log_bytes` of the OCI runtime

@@ -215,7 +215,10 @@ def test_parse_address(text: str, address: tuple[str, int]) -> None:
     assert parse_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["", "host", ":1", "host:", "host:x", "host:65536", "host:²"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "host", ":1", "host:", "host:x", "host:65536", "host:²", "::1", "::1:80", "[::1:80"],
+)
 def test_bad_address_is_wrong_usage(
     state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import socket
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from guest_owner.kbs.server_certificate import (
 from guest_owner.kbs.service import open_service
 from guest_owner.kbs.store import EMPTY_POLICY, Store
 from guest_owner.plane.minting import TlsIdentityMinter
+from measured_boot.command_line.tcp_address import join_address
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -106,7 +106,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         with changing(state):
             remove_unfinished(state)
         # Whoever started us reads the port from this line.
-        print(f"serving on https://{_address(listener)}", flush=True)
+        print(f"serving on https://{join_address(*listener.getsockname()[:2])}", flush=True)
         # uvicorn stops serving and then raises the interrupt again.
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
@@ -136,8 +136,3 @@ def _renew(arguments: argparse.Namespace) -> int:
     print(f"wrote {state / CERTIFICATE_FILE}, good until {ends}")
     print("send `guest-owner kbs serve` a SIGHUP: until then it shows the one that it has")
     return 0
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -56,9 +56,9 @@ from host_runtime.plane.exit_watch import ExitWatch
 from host_runtime.plane.transport import is_kernel_vsock_usable
 from host_runtime.programs.tools import Tools
 from host_runtime.relay.kbs import parse_address
-from host_runtime.relay.tcp_address import parse_port
 from measured_boot.command_line.argument_types import seconds_up_to, whole_number
 from measured_boot.command_line.errors import tell
+from measured_boot.command_line.tcp_address import parse_port
 from measured_boot.command_line.termination import orderly_termination
 
 OVMF_CODE: Final = "usr/share/OVMF/OVMF_CODE_4M.fd"

@@ -21,7 +21,7 @@ from ccinit.errors import ConfigError
 from ccinit.formats.initdata.guest_config import KBS_VSOCK_PORT
 from host_runtime.relay.forward import forward
 from host_runtime.relay.listener import accept_all, serve_apart
-from host_runtime.relay.tcp_address import join_address, split_address
+from measured_boot.command_line.tcp_address import join_address, split_address
 
 _CONNECTIONS: Final = 16
 _CONNECT_SECONDS: Final = 10.0
