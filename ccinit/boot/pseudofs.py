@@ -8,6 +8,8 @@ every move waits for a grace period of RCU, some 15 ms however fast the machine 
 lock that every fork and exit then takes.
 """
 
+import os
+
 from ccinit.boot.directories import make_directory
 from ccinit.kernel.mount import CONFINED, MountFlag, mount
 from ccinit.values import frozen
@@ -15,12 +17,17 @@ from ccinit.values import frozen
 
 @frozen
 class MountSpec:
-    """One mount: the arguments of mount(2)."""
+    """One mount: the arguments of mount(2).
+
+    Attributes:
+        of_a_driver: there is no mount point, and no mount, where its driver is not loaded.
+    """
 
     fstype: str
     target: str
     flags: MountFlag = CONFINED
     data: str = ""
+    of_a_driver: bool = False
 
 
 PSEUDO_FILESYSTEMS = (
@@ -32,7 +39,8 @@ PSEUDO_FILESYSTEMS = (
     MountSpec(fstype="tmpfs", target="/dev/shm", data="mode=0700,size=1m"),  # noqa: S108
     MountSpec(fstype="cgroup2", target="/sys/fs/cgroup",
               data="nsdelegate,memory_recursiveprot,favordynmods"),
-    MountSpec(fstype="configfs", target="/sys/kernel/config"),
+    # Reports of SEV-SNP and TDX are asked for there: stage 0 loads it where one of them is.
+    MountSpec(fstype="configfs", target="/sys/kernel/config", of_a_driver=True),
     MountSpec(fstype="securityfs", target="/sys/kernel/security"),
 )  # fmt: skip
 
@@ -44,5 +52,7 @@ def mount_all(specs: tuple[MountSpec, ...] = PSEUDO_FILESYSTEMS) -> None:
         KernelError: the kernel refused one.
     """
     for spec in specs:
+        if spec.of_a_driver and not os.path.isdir(spec.target):
+            continue
         make_directory(spec.target, 0o755)
         mount(spec.fstype, spec.target, spec.fstype, spec.flags, spec.data)

@@ -1,9 +1,10 @@
 """PID 1 of the initrd: from the measured command line to the verified root.
 
 Runs once, from a file system of a few megabytes that it deletes behind itself. It decides nothing
-that is not in the measured line or in the initrd: which modules (`/modules/order`), which line
-(`/ccinit.cmdline`), where the root is (the line's `ccinit.` words). Everything after the switch of
-roots (file systems, limits, configuration) is left to PID 1 of the root, `ccinit.init.main`.
+that is not in the measured line or in the initrd: which modules (`/modules/order`, and
+`/modules/order.PLATFORM` where that platform is), which line (`/ccinit.cmdline`), where the root is
+(the line's `ccinit.` words). Everything after the switch of roots (file systems, limits,
+configuration) is left to PID 1 of the root, `ccinit.init.main`.
 
 Any failure ends in the same reset, without a word: there is no owner's key yet to seal a report
 for. Imports are few because each costs time in every boot.
@@ -42,6 +43,7 @@ MODULE_ORDER = f"{MODULES}/order"
 ROOT_IMAGE = "/root.erofs"
 NEW_ROOT = "/root"
 ROOT_DEVICE_NAME = "ccinit-root"
+PLATFORM_DRIVERS = ("sev-guest", "tdx-guest")
 SEV_GUEST_DEVICE = "/sys/devices/platform/sev-guest"
 EXECUTED_VARIABLE = "CCINIT_EXECUTED_US"  # how PID 1 knows how long it took to answer
 
@@ -84,30 +86,28 @@ def prepare_kernel() -> RootLocation:
     expedite_grace_periods(on=True)  # until LISTEN, as with priority: nothing runs beside us
     # No usermode helper: what the list does not name is not loaded, not even by the kernel.
     write_sysctl("kernel.modprobe", "")
-    for module in parse_module_order(_read(MODULE_ORDER)):
-        if has_platform(module.file):
+    platforms = (f"{MODULE_ORDER}.{driver}" for driver in PLATFORM_DRIVERS if has_platform(driver))
+    for order in (MODULE_ORDER, *platforms):
+        for module in parse_module_order(_read(order)):
             _load(module)
     write_sysctl("kernel.modules_disabled", "1")
     return location
 
 
-def has_platform(file: str) -> bool:
-    """Whether the kernel shows the platform that a module is for; of most there is nothing to ask.
+def has_platform(driver: str) -> bool:
+    """Whether the kernel shows the platform that one of `PLATFORM_DRIVERS` is for.
 
-    These drivers look for the same signs, and refuse without them: after the kernel has checked
-    their signatures, and has waited twice until nobody can see them any more.
+    The drivers look for the same signs, and refuse without them: after the kernel has checked their
+    signatures and those of what only they need, and has waited twice until nobody can see them any
+    more.
     """
-    match file:
-        case "sev-guest.ko":
-            return os.path.exists(SEV_GUEST_DEVICE)
-        case "tdx-guest.ko":
-            return b"tdx_guest" in _read(CPUINFO).split()
-        case _:
-            return True
+    if driver == "sev-guest":
+        return os.path.exists(SEV_GUEST_DEVICE)
+    return b"tdx_guest" in _read(CPUINFO).split()
 
 
 def _load(module: ModuleLine) -> None:
-    """Load a module; a platform driver that finds no platform is no failure.
+    """Load a module; a driver that finds nothing to drive is no failure.
 
     Whether some platform is there at all is for the attester to say, and it has no fallback.
     """
@@ -119,14 +119,15 @@ def _load(module: ModuleLine) -> None:
 
 
 def parse_module_order(data: bytes) -> tuple[ModuleLine, ...]:
-    """Read the load order: one `file.ko.xz [parameter…]` per line.
+    """Read a load order: one `file.ko.xz [parameter…]` per line; none where all is built in.
 
     Raises:
         FormatError: `modules.order`.
     """
-    if not data.isascii() or not data.endswith(b"\n"):
+    *lines, rest = data.split(b"\n")
+    if rest or not data.isascii():
         raise FormatError("modules.order", "expected ASCII lines")
-    return tuple(_parse_module_line(line) for line in data.decode("ascii")[:-1].split("\n"))
+    return tuple(_parse_module_line(line.decode("ascii")) for line in lines)
 
 
 def _parse_module_line(line: str) -> ModuleLine:

@@ -22,7 +22,7 @@ from rootfs_builder.exclusive import exclusive
 from rootfs_builder.guest_image.baseline import require_baseline
 from rootfs_builder.guest_image.erofs import make_erofs
 from rootfs_builder.guest_image.inputs import digest_inputs
-from rootfs_builder.guest_image.kernel_modules import plan_modules, require_left_out
+from rootfs_builder.guest_image.kernel_modules import plan_orders, require_left_out
 from rootfs_builder.guest_image.python_modules import (
     compile_root_modules,
     compile_stage0_modules,
@@ -162,20 +162,21 @@ class ImageBuild:
         )
         require_baseline("stage 0", members_of(interpreter))
         folder = f"/usr/lib/modules/{quarry.kernel_release}"
-        modules = plan_modules(
+        orders = plan_orders(
             self.workspace.read_list("modules.list"),
             quarry.read(f"{folder}/modules.dep").decode(),
             quarry.read(f"{folder}/modules.builtin").decode(),
         )
-        files = [
-            (module, module.decompress(quarry.read(f"{folder}/{module.path}")))
+        contents = {
+            module: module.decompress(quarry.read(f"{folder}/{module.path}"))
+            for modules in orders.values()
             for module in modules
-        ]
-        archive = encode_stage0(interpreter, files)
+        }
+        archive = encode_stage0(interpreter, orders, contents)
         # Compressing takes long, and both profiles have the same archive unless stage 0 differs.
         cached = self.workspace.staging / f"stage0-{compression_key(quarry, archive)}.zst"
         if not cached.is_file():
-            self._say(f"{profile}: compressing stage 0 ({len(modules)} kernel modules)")
+            self._say(f"{profile}: compressing stage 0 ({len(contents)} kernel modules)")
             for old in self.workspace.staging.glob("stage0-*.zst"):
                 old.unlink()
             write_whole(cached, compress(quarry, archive))  # nobody looks at its content again

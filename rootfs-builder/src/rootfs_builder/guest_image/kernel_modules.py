@@ -15,6 +15,9 @@ from typing import Final
 from ccinit.errors import ConfigError
 from rootfs_builder.file_list import Listed
 
+PLATFORM_DRIVERS: Final = ("sev-guest", "tdx-guest")
+"""Drivers that stage 0 loads, with what nothing else needs, only where their platform is."""
+
 _COMPRESSED: Final = ".xz"
 _BLACKLIST: Final = "initcall_blacklist="
 FORBIDDEN: Final = frozenset(
@@ -99,6 +102,27 @@ def plan_modules(
         elif name not in builtin:
             raise ConfigError("modules.missing", f"this kernel has no {name}")
     return tuple(planned.values())
+
+
+def plan_orders(
+    wanted: Iterable[Listed], modules_dep: str, modules_builtin: str
+) -> Mapping[str, tuple[ModuleFile, ...]]:
+    """Return what each guest loads, under "", and what one on a platform loads besides.
+
+    Raises:
+        ConfigError: as for `plan_modules`.
+    """
+    listed = tuple(wanted)
+    platforms = {_normal(driver): driver for driver in PLATFORM_DRIVERS}
+    everywhere = [entry for entry in listed if _normal(entry.name) not in platforms]
+    orders = {"": plan_modules(everywhere, modules_dep, modules_builtin)}
+    loaded = {module.path for module in orders[""]}
+    for entry in listed:
+        driver = platforms.get(_normal(entry.name))
+        if driver is not None:
+            planned = plan_modules([entry], modules_dep, modules_builtin)
+            orders[driver] = tuple(module for module in planned if module.path not in loaded)
+    return orders
 
 
 def require_left_out(modules_builtin: str, command_line: str) -> None:

@@ -9,7 +9,7 @@ consist of several archives, each compressed or not; later files join earlier on
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from measured_boot.image.cpio import (
@@ -49,21 +49,26 @@ main()
 """
 
 
-def encode_stage0(interpreter: RootTree, modules: Iterable[tuple[ModuleFile, bytes]]) -> bytes:
+def encode_stage0(
+    interpreter: RootTree,
+    orders: Mapping[str, tuple[ModuleFile, ...]],
+    contents: Mapping[ModuleFile, bytes],
+) -> bytes:
     """Return the common archive, not compressed.
 
     Args:
         interpreter: Python with what stage 0 imports.
-        modules: kernel modules in load order with their content, decompressed.
+        orders: kernel modules in load order: of every guest under "", of a platform by its driver.
+        contents: each module, decompressed.
     """
-    ordered = tuple(modules)
     entries = [directory(path) for path in (*_MOUNT_POINTS, "modules", *folders_of(interpreter))]
     entries.append(character_device("dev/null", 1, 3, 0o666))
     entries.append(regular_file("init", _INIT.encode(), 0o755))
-    for module, data in ordered:
+    for module, data in contents.items():
         entries.append(regular_file(f"modules/{module.file_name}", data))
-    order = encode_order(module for module, _ in ordered)
-    entries.append(regular_file("modules/order", order.encode()))
+    for driver, modules in orders.items():
+        name = f"modules/order.{driver}".removesuffix(".")
+        entries.append(regular_file(name, encode_order(modules).encode()))
     entries += _tree_entries(interpreter)
     return encode_cpio(entries)
 

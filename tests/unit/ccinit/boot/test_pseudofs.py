@@ -8,6 +8,7 @@ from ccinit.boot import pseudofs
 from ccinit.boot.pseudofs import PSEUDO_FILESYSTEMS, MountSpec, mount_all
 from ccinit.errors import KernelError
 from ccinit.kernel.mount import MountFlag
+from ccinit.values import replace
 
 
 def test_everything_is_closed_but_for_what_has_to_be_open() -> None:
@@ -42,3 +43,19 @@ def test_mount_point_that_is_missing_is_made_and_a_refusal_ends_it(
         mount_all((unknown, known))
     assert refused.value.reason == "kernel.mount"
     assert mounted == ["tmpfs size=1m"]
+
+
+def test_file_system_of_a_driver_is_mounted_where_the_driver_made_its_mount_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted: list[str] = []
+    monkeypatch.setattr(pseudofs, "mount", lambda _source, target, *_: mounted.append(target))
+    (configfs,) = (spec for spec in PSEUDO_FILESYSTEMS if spec.fstype == "configfs")
+    target = tmp_path / "config"
+    spec = replace(configfs, target=str(target))
+    mount_all((spec,))
+    assert (mounted, target.exists()) == ([], False)
+    target.mkdir()
+    mount_all((spec,))
+    assert mounted == [str(target)]
+    assert [spec.fstype for spec in PSEUDO_FILESYSTEMS if spec.of_a_driver] == ["configfs"]

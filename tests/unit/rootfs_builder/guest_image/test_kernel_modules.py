@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 
 from ccinit.errors import ConfigError
+from ccinit.init import stage0
 from ccinit.init.stage0 import parse_module_order
 from rootfs_builder.file_list import Listed, read_listed
 from rootfs_builder.guest_image.kernel_modules import (
     FORBIDDEN,
+    PLATFORM_DRIVERS,
     ModuleFile,
     encode_order,
     plan_modules,
+    plan_orders,
     require_left_out,
 )
 
@@ -22,6 +25,11 @@ kernel/md/dm-bufio.ko.xz: kernel/md/dm-mod.ko.xz
 kernel/lib/rs.ko.xz:
 kernel/md/dm-verity.ko.xz: kernel/lib/rs.ko.xz kernel/md/dm-bufio.ko.xz kernel/md/dm-mod.ko.xz
 kernel/block/brd.ko.xz:
+kernel/fs/configfs.ko.xz:
+kernel/virt/tsm.ko.xz: kernel/fs/configfs.ko.xz
+kernel/virt/sev-guest.ko.xz: kernel/virt/tsm.ko.xz kernel/fs/configfs.ko.xz
+kernel/virt/tdx-guest.ko.xz: kernel/virt/tsm.ko.xz kernel/fs/configfs.ko.xz
+kernel/fs/ocfs2.ko.xz: kernel/fs/configfs.ko.xz
 kernel/virt/pvpanic.ko.xz:
 kernel/virt/user.ko.xz: kernel/virt/pvpanic.ko.xz
 """
@@ -86,6 +94,36 @@ def test_order_reads_back_by_the_guests_own_parser() -> None:
     text = encode_order(plan_modules([*wanted("dm_mod"), entry], DEPENDENCIES, BUILTIN))
     lines = [(line.file, line.parameters) for line in parse_module_order(text.encode())]
     assert lines == [("dm-mod.ko", ""), ("brd.ko", "rd_nr=4 max_part=0")]
+
+
+def orders(*names: str) -> dict[str, list[str]]:
+    planned = plan_orders(wanted(*names), DEPENDENCIES, BUILTIN)
+    return {driver: [module.file_name for module in modules] for driver, modules in planned.items()}
+
+
+def test_what_only_a_platforms_driver_needs_is_loaded_with_it() -> None:
+    assert orders("sev_guest", "brd", "tdx-guest") == {
+        "": ["brd.ko"],
+        "sev-guest": ["configfs.ko", "tsm.ko", "sev-guest.ko"],
+        "tdx-guest": ["configfs.ko", "tsm.ko", "tdx-guest.ko"],
+    }
+
+
+def test_what_others_need_too_is_loaded_everywhere_and_once() -> None:
+    assert orders("sev_guest", "ocfs2") == {
+        "": ["configfs.ko", "ocfs2.ko"],
+        "sev-guest": ["tsm.ko", "sev-guest.ko"],
+    }
+    assert orders("tsm", "tdx_guest") == {
+        "": ["configfs.ko", "tsm.ko"],
+        "tdx-guest": ["tdx-guest.ko"],
+    }
+
+
+def test_stage0_asks_for_the_platforms_that_the_builder_sorts_by() -> None:
+    assert stage0.PLATFORM_DRIVERS == PLATFORM_DRIVERS
+    names = {entry.name for entry in read_listed(Path("rootfs-builder/mkosi/modules.list"))}
+    assert {driver.replace("-", "_") for driver in PLATFORM_DRIVERS} <= names
 
 
 def test_compressed_module_is_taken_out_of_its_compression() -> None:

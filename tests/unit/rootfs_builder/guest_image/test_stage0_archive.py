@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ccinit.init.stage0 import EXPECTED_LINE, MODULE_ORDER, ROOT_IMAGE
+from ccinit.init.stage0 import EXPECTED_LINE, MODULE_ORDER, PLATFORM_DRIVERS, ROOT_IMAGE
 from rootfs_builder.guest_image.kernel_modules import ModuleFile
 from rootfs_builder.guest_image.python_modules import STAGE0_ENTRIES
 from rootfs_builder.guest_image.root_tree import RootTree, TreeEntry
@@ -26,7 +26,10 @@ INTERPRETER = RootTree(
         "usr/bin/python3.13": TreeEntry(data=b"elf", executable=True),
     }
 )
-MODULES = [(ModuleFile(path="kernel/brd.ko.xz", parameters="rd_nr=4"), b"module")]
+BRD = ModuleFile(path="kernel/brd.ko.xz", parameters="rd_nr=4")
+TSM = ModuleFile(path="kernel/tsm.ko.xz")
+ORDERS = {"": (BRD,), **dict.fromkeys(PLATFORM_DRIVERS, (TSM,))}
+CONTENTS = {BRD: b"module", TSM: b"another"}
 
 
 def members(archive: bytes) -> dict[str, tuple[int, bytes]]:
@@ -34,9 +37,12 @@ def members(archive: bytes) -> dict[str, tuple[int, bytes]]:
 
 
 def test_common_archive_has_what_stage0_opens() -> None:
-    found = members(encode_stage0(INTERPRETER, MODULES))
+    found = members(encode_stage0(INTERPRETER, ORDERS, CONTENTS))
     assert found[MODULE_ORDER.lstrip("/")][1] == b"brd.ko rd_nr=4\n"
+    for driver in PLATFORM_DRIVERS:
+        assert found[f"{MODULE_ORDER}.{driver}".lstrip("/")][1] == b"tsm.ko\n"
     assert found["modules/brd.ko"][1] == b"module"
+    assert found["modules/tsm.ko"][1] == b"another"
     assert found["dev/null"][0] == 0o020666
     assert found["usr/bin/python3.13"][0] == 0o100755
     assert {"dev", "proc", "sys"} <= found.keys()
@@ -44,7 +50,7 @@ def test_common_archive_has_what_stage0_opens() -> None:
 
 
 def test_init_is_one_call_under_the_isolated_interpreter() -> None:
-    mode, data = members(encode_stage0(INTERPRETER, MODULES))["init"]
+    mode, data = members(encode_stage0(INTERPRETER, ORDERS, CONTENTS))["init"]
     lines = data.decode().splitlines()
     assert mode == 0o100755
     assert lines[0] == "#!/usr/bin/python3.13 -IS"
@@ -52,7 +58,7 @@ def test_init_is_one_call_under_the_isolated_interpreter() -> None:
 
 
 def test_init_imports_what_the_archive_is_made_of() -> None:
-    _, data = members(encode_stage0(INTERPRETER, MODULES))["init"]
+    _, data = members(encode_stage0(INTERPRETER, ORDERS, CONTENTS))["init"]
     imported = {node.module for node in ast.parse(data).body if isinstance(node, ast.ImportFrom)}
     assert imported == set(STAGE0_ENTRIES)
 
