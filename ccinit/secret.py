@@ -6,7 +6,7 @@ CPython copies `bytes` freely, so wiping is best effort: a `Secret` keeps its on
 them, and does not store the result.
 """
 
-from typing import Never, Self
+from ccinit.annotations import Never, Self
 
 
 class Secret:

@@ -11,7 +11,8 @@ The type checker reads `frozen` as it reads `dataclass` (PEP 681).
 
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Any, ClassVar, TypeVar, cast, dataclass_transform, get_origin, overload
+
+from ccinit.annotations import Any, TypeVar, cast, dataclass_transform, overload
 
 C = TypeVar("C")
 V = TypeVar("V")
@@ -143,8 +144,9 @@ def _take_field(namespace: dict[str, Any], name: str, kind: object) -> Field:
 
 
 def _is_of_class(kind: object) -> bool:
-    origin: object = get_origin(kind)
-    return origin is ClassVar
+    """Whether it is a class variable: of `typing`, which is not loaded for that, or of ours."""
+    origin: object = getattr(kind, "__origin__", kind)
+    return getattr(origin, "__name__", None) == "ClassVar"
 
 
 def _initialiser(

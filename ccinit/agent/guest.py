@@ -6,10 +6,10 @@ when the host already gets its answers.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
+from ccinit.annotations import TYPE_CHECKING
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.planes.host_rpc import Code
 from ccinit.formats.sealed_log import Kind

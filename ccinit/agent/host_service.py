@@ -9,10 +9,10 @@ owner.
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Protocol, cast
 
 from ccinit.agent.figures import Figures, read_memory
 from ccinit.agent.state import BootState
+from ccinit.annotations import Protocol, cast
 from ccinit.boot.network_offer import NetworkOffer
 from ccinit.errors import DeadlineError, PeerError
 from ccinit.formats.planes.host_rpc import (

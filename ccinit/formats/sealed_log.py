@@ -64,10 +64,10 @@ import hashlib
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import Final, NewType
 
 import msgpack  # type: ignore[import-untyped]
 
+from ccinit.annotations import Final, NewType
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.values import frozen
 

@@ -8,11 +8,11 @@ above this process; if the interpreter itself dies, the kernel panics in silence
 import os
 import signal
 import sys
-from typing import Never
 
 from ccinit.agent.guest import STEP_SECONDS, EarlyGuest, Teardown
 from ccinit.agent.host_service import HostService
 from ccinit.agent.state import BootState
+from ccinit.annotations import Never
 from ccinit.errors import CcinitError, as_known
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.init.ending import end

@@ -7,10 +7,9 @@ that LISTEN does not use.
 
 # ruff: noqa: PLC0415  # see above
 
-from typing import TYPE_CHECKING
-
 from ccinit.agent.figures import read_pss_bytes
 from ccinit.agent.guest import EarlyGuest, Guest
+from ccinit.annotations import TYPE_CHECKING
 from ccinit.boot.directories import RUN, make_directory
 from ccinit.boot.harden import harden
 from ccinit.boot.pseudofs import mount_all

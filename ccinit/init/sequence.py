@@ -5,9 +5,9 @@ measures nothing, so it is generous: ten times what a slow machine needs.
 """
 
 from collections.abc import Coroutine
-from typing import TypeVar
 
 from ccinit.agent.guest import EarlyGuest
+from ccinit.annotations import TypeVar
 from ccinit.errors import CcinitError, DeadlineError, as_known
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.kernel.clock import boottime

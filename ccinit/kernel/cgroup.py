@@ -5,8 +5,8 @@ Interface: Documentation/admin-guide/cgroup-v2.rst.
 
 import os
 from collections.abc import Iterable
-from typing import Self
 
+from ccinit.annotations import Self
 from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.small_files import write_setting
 

@@ -32,8 +32,8 @@ import selectors
 from collections import deque
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Self, TypeVar, cast
 
+from ccinit.annotations import Self, TypeVar, cast
 from ccinit.errors import DeadlineError
 from ccinit.kernel.clock import boottime
 from ccinit.kernel.task import (

@@ -6,8 +6,8 @@ See `ccinit.kernel.event_loop` for the theory of operation.
 import selectors
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Generic, Protocol, TypeVar, cast
 
+from ccinit.annotations import Generic, Protocol, TypeVar, cast
 from ccinit.kernel.libc import kernel_error
 
 R = TypeVar("R")

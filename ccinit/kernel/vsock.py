@@ -1,8 +1,8 @@
 """AF_VSOCK listeners. Who may speak to them, and what, is `rpc`'s."""
 
 import socket
-from typing import cast
 
+from ccinit.annotations import cast
 from ccinit.kernel.listener import accept as listener_accept
 from ccinit.kernel.listener import listen_on, open_stream
 

@@ -6,8 +6,8 @@ refused request is kept or echoed except its msgid.
 """
 
 import socket
-from typing import Protocol
 
+from ccinit.annotations import Protocol
 from ccinit.formats.planes.host_rpc import REPLY_BYTES, Method, Phase, RpcError, Value
 from ccinit.formats.planes.msgpack_rpc import (
     Request,

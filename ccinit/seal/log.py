@@ -17,8 +17,8 @@ Payloads are bytes and stay bytes: nothing here decodes, trims or interprets the
 
 from collections.abc import Callable, Iterator
 from enum import IntEnum, auto
-from typing import TYPE_CHECKING, Final
 
+from ccinit.annotations import TYPE_CHECKING, Final
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.planes.host_rpc import Code, Phase
 from ccinit.formats.sealed_log import (

@@ -13,8 +13,8 @@ from bisect import bisect_left
 from collections import deque
 from itertools import islice
 from operator import attrgetter
-from typing import Final
 
+from ccinit.annotations import Final
 from ccinit.formats.sealed_log import Kind
 from ccinit.kernel.task import Event
 from ccinit.values import frozen

@@ -10,8 +10,7 @@ Left to others: waiting for bytes (PID 1's event loop), padding of the reply
 (`ccinit.formats.planes.host_rpc`), when bytes are shown (`ccinit.seal.log`).
 """
 
-from typing import Final
-
+from ccinit.annotations import Final
 from ccinit.errors import PeerError
 from ccinit.values import frozen
 

@@ -106,8 +106,19 @@ def test_pid1_imports_no_heavy_library_before_its_phase() -> None:
         "except SystemExit as end: assert 'is PID 1' in end.code\n"
     )
     assert "ccinit.rpc.server" in loaded
-    later = {"ccinit.agent.processes.children", "cryptography"}
+    later = {"ccinit.agent.processes.children", "cryptography", "typing"}
     assert loaded & (NEVER_IN_PID1 | later) == set()
+
+
+@pytest.mark.parametrize("role", ["index", "inspect", "tree"])
+def test_child_whose_libraries_need_no_typing_goes_without(role: str) -> None:
+    loaded = modules_loaded_by(
+        "from ccinit.agent.processes.child import load_code\n"
+        "from ccinit.agent.processes.roles import RIGHTS, Role\n"
+        f"load_code(RIGHTS[Role({role!r})])\n"
+    )
+    assert "ccinit.annotations" in loaded
+    assert "typing" not in loaded
 
 
 def test_pid1_never_imports_what_reads_for_its_children() -> None:

@@ -8,11 +8,11 @@ comes from the image; what reads it is a process of its own under the filter of 
 
 import os
 from collections import deque
-from typing import Never
 
 from ccinit.agent.processes.channel import CHANNEL_FD, printable
 from ccinit.agent.processes.child import JobChannel
 from ccinit.agent.processes.syscall_sets import PROGRAM
+from ccinit.annotations import Never
 from ccinit.errors import ChildError
 from ccinit.kernel.seccomp import load_filter, plan_filter
 from ccinit.pull.erofs.index import MKFS_EROFS, IndexReply, IndexRequest

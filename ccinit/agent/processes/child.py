@@ -17,7 +17,6 @@ import resource
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Never, TypeVar
 
 from ccinit.agent.processes.channel import (
     CHANNEL_FD,
@@ -32,6 +31,7 @@ from ccinit.agent.processes.channel import (
     encode_named,
 )
 from ccinit.agent.processes.roles import RIGHTS, Rights, Role, Workspace
+from ccinit.annotations import Never, TypeVar
 from ccinit.errors import ChildError
 from ccinit.formats.encoding import wire
 from ccinit.kernel.credentials import drop_privileges, enter_nowhere

@@ -3,7 +3,7 @@
 PID 1 reads names and no patterns; `string` compiles one, with all of `re`, when it is imported.
 """
 
-from typing import Final
+from ccinit.annotations import Final
 
 LOWERCASE: Final = "abcdefghijklmnopqrstuvwxyz"
 UPPERCASE: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -6,8 +6,8 @@ then. Format: github.com/msgpack/msgpack, spec.md.
 """
 
 from collections.abc import Iterator
-from typing import Final
 
+from ccinit.annotations import Final
 from ccinit.errors import FormatError
 
 _IN_HEAD: Final = (*range(0x80), *range(0xE0, 0x100), 0xC0, 0xC2, 0xC3)

@@ -7,8 +7,8 @@ modules of each format; TOML tables have their own reader in `ccinit.formats.enc
 
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Never, TypeAlias
 
+from ccinit.annotations import Never, TypeAlias
 from ccinit.errors import FormatError, LimitExceededError
 
 JsonValue: TypeAlias = (

@@ -12,10 +12,10 @@ PID 1 decodes what a child that has parsed hostile bytes sends it: the sender is
 
 from enum import Enum
 from types import GenericAlias, NoneType, UnionType
-from typing import NewType, TypeVar, cast
 
 import msgpack  # type: ignore[import-untyped]
 
+from ccinit.annotations import TypeVar, cast
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.msgpack_arrays import claimed_items
 from ccinit.values import fields, is_frozen
@@ -77,8 +77,7 @@ def _plain(value: object) -> object:
 
 
 def _typed(kind: object, value: object, where: str) -> object:
-    if isinstance(kind, NewType):
-        kind = kind.__supertype__
+    kind = getattr(kind, "__supertype__", kind)  # of a new type
     if isinstance(kind, UnionType):
         return _typed_union(kind, value, where)
     if isinstance(kind, GenericAlias):

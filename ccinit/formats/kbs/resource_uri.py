@@ -6,8 +6,7 @@ kind, and maybe a query of distinct names with values, without escapes. The auth
 empty here: which KBS answers is chosen by the measured `ccinit.toml` alone, never by a name.
 """
 
-from typing import ClassVar, TypeAlias
-
+from ccinit.annotations import ClassVar, TypeAlias
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.alphabet import DIGITS, LETTERS, LOWERCASE
 from ccinit.values import frozen

@@ -10,8 +10,8 @@ with and its members have to agree. Digests of the documents are the caller's to
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import TypeAlias
 
+from ccinit.annotations import TypeAlias
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.encoding.digest import Digest, parse_digest
 from ccinit.formats.encoding.strict_json import JsonValue, parse_json

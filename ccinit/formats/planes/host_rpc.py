@@ -9,8 +9,8 @@ The framing (MessagePack-RPC over AF_VSOCK port 1024) is `msgpack_rpc`'s.
 
 from collections.abc import Mapping
 from enum import IntEnum, IntFlag
-from typing import Final
 
+from ccinit.annotations import Final
 from ccinit.values import frozen
 
 PORT = 1024

@@ -12,10 +12,10 @@ a host that reads a bad *reply* raises it with `rpc.reply`.
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import msgpack  # type: ignore[import-untyped]
 
+from ccinit.annotations import cast
 from ccinit.errors import FormatError
 from ccinit.formats.planes.host_rpc import METHODS, Method, RpcError, Value, is_valid
 from ccinit.formats.planes.msgpack_stream import Caps, ValueReader

@@ -9,8 +9,8 @@ and what is made of it is compared with that check, so nothing here is believed.
 import mmap
 import os
 from collections.abc import Mapping
-from typing import Protocol
 
+from ccinit.annotations import Protocol
 from ccinit.errors import ChildError, KernelError
 from ccinit.pull.layers.stream import NEIGHBOUR_ENDED, SINK, SOURCE
 from ccinit.pull.messages.feed import FedTar, FeedRequest

@@ -7,11 +7,11 @@ digests of input and output are checked elsewhere (`pull.blob`, `verify`).
 """
 
 from collections.abc import Callable
-from typing import Protocol, assert_never
 
 import zstandard
 from isal import igzip_lib
 
+from ccinit.annotations import Protocol, assert_never
 from ccinit.errors import FormatError, LimitExceededError
 from ccinit.formats.oci.compression import Compression
 from ccinit.values import frozen

@@ -1,0 +1,116 @@
+"""Of `typing` what early code of the guest uses, without its cost at import.
+
+PID 1 up to LISTEN, and children whose libraries do not load it anyway, are fresh interpreters to
+each of which `typing` would add 0.4 MB, for annotations that nobody reads. The type checker sees
+`typing`'s own names here. When the program runs, these stand for them: what they are is looked at
+by `ccinit.values` (class variables) and `ccinit.formats.encoding.wire` (new types) alone, which
+know those of `typing`, too.
+
+Modules that nothing loads so early may take `typing`. A protocol has `Protocol` from where its
+bases have it.
+"""
+
+from collections.abc import Callable
+from types import GenericAlias
+
+__all__ = [
+    "TYPE_CHECKING",
+    "Any",
+    "ClassVar",
+    "Final",
+    "Generic",
+    "Never",
+    "NewType",
+    "Protocol",
+    "Self",
+    "TypeAlias",
+    "TypeVar",
+    "assert_never",
+    "cast",
+    "dataclass_transform",
+    "overload",
+]
+
+TYPE_CHECKING = False  # to the type checker this name is true, wherever it stands
+
+if TYPE_CHECKING:
+    from typing import (
+        Any,
+        ClassVar,
+        Final,
+        Generic,
+        Never,
+        NewType,
+        Protocol,
+        Self,
+        TypeAlias,
+        TypeVar,
+        assert_never,
+        cast,
+        dataclass_transform,
+        overload,
+    )
+else:
+
+    class _Form:
+        """What stands in an annotation: alone, before brackets, or beside `|`."""
+
+        def __init__(self, name: str, **_options: object) -> None:
+            self.__name__ = name
+
+        def __getitem__(self, _item: object) -> "_Form":
+            return self
+
+        def __or__(self, _other: object) -> "_Form":
+            return self
+
+        __ror__ = __or__
+
+    class TypeVar(_Form):
+        """Stands for a type that the type checker finds."""
+
+    class NewType(_Form):
+        """Has the class of its values in `__supertype__`, as `typing`'s."""
+
+        def __init__(self, name: str, supertype: type) -> None:
+            super().__init__(name)
+            self.__supertype__ = supertype
+
+        def __call__(self, value: object) -> object:
+            """Return the value."""
+            return value
+
+        def __or__(self, other: object) -> object:
+            return self.__supertype__ | other
+
+        __ror__ = __or__
+
+    class Generic:
+        """A base that takes brackets."""
+
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class Protocol(Generic):
+        """What others have without saying so."""
+
+        __slots__ = ()
+
+    Any, ClassVar, Final = _Form("Any"), _Form("ClassVar"), _Form("Final")
+    Never, Self, TypeAlias = _Form("Never"), _Form("Self"), _Form("TypeAlias")
+
+    def cast(_kind: object, value: object) -> object:
+        """Return the value."""
+        return value
+
+    def assert_never(value: object) -> None:
+        """Fail: nothing gets here."""
+        raise AssertionError(f"{value!r} is a case that there is not")
+
+    def overload(function: Callable[..., object]) -> Callable[..., object]:
+        """Return what the definition that follows takes the place of."""
+        return function
+
+    def dataclass_transform(**_options: object) -> Callable[[object], object]:
+        """Return a decorator that changes nothing."""
+        return lambda function: function
