@@ -47,6 +47,7 @@ class World:
         self.service = HostService(self.state, bytes(16), self.ring)
         self.plane = Plane()
         self.stream = b""
+        self.is_complete = False
         self.cursor = 0
         self.good = 0
         self._waiting: list[socket.socket] = []
@@ -74,12 +75,13 @@ class World:
                 self.state.enter(Phase(self.state.phase + 1))
             case 1:
                 self.state.fail(source.choice(tuple(Code)))
-            case 2 if not self.ring.closed and self.ring.room:
+            case 2 if not self.is_complete and self.ring.room:
                 data = source.randbytes(source.randrange(min(self.ring.room, 80_000)))
                 self.ring.append(data)
                 self.stream += data
             case 3 if source.randrange(8) == 0:
                 self.ring.close()
+                self.is_complete = True
             case 4:
                 service.owner = source.choice((None, self.plane))
                 self.plane.is_full = source.random() < 0.3
@@ -216,7 +218,7 @@ def check_result(
             assert world.stream[start:following] == blob
             # A gap is what has been received before.
             assert start == params[0] or start <= world.cursor
-            assert is_last == (world.ring.closed and following == len(world.stream))
+            assert is_last == (world.is_complete and following == len(world.stream))
             world.cursor = max(world.cursor, int(str(params[0])))
 
 

@@ -7,8 +7,8 @@ the result. What a tar must be is known to the `layers` child, which hashes it.
 
 import os
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
 
+from ccinit.annotations import Protocol, TypeVar
 from ccinit.errors import ChildError
 from ccinit.formats.oci.compression import Compression
 from ccinit.pull.layers.decompress import OutputLimit, make_decompressor

@@ -45,14 +45,14 @@ async def stopped_exec(work: Path) -> dict[str, object]:
     async with TaskGroup() as group:
         group.start(made.run(), "container")
         await made.up.wait()
-        alone = made.cgroup.pids()
+        alone = pids_of(made.cgroup)
         for stop in each_stop():
             stop.verify(await stop.attempt(ask()))
             if not await becomes(alone, made.cgroup):
                 still_running.append(repr(stop))
         async with TaskGroup() as asking:
             asking.start(ask(), "ask")
-            while made.cgroup.pids() == alone:
+            while pids_of(made.cgroup) == alone:
                 await sleep(0)
             asking.cancel()
         if not await becomes(alone, made.cgroup):
@@ -62,10 +62,15 @@ async def stopped_exec(work: Path) -> dict[str, object]:
     return summary(made, work, record) | {"still_running": still_running}
 
 
-async def becomes(pids: tuple[int, ...], cgroup: Cgroup) -> bool:
+def pids_of(cgroup: Cgroup) -> tuple[str, ...]:
+    """The processes that are there."""
+    return tuple(Path(cgroup.path, "cgroup.procs").read_text().split())
+
+
+async def becomes(pids: tuple[str, ...], cgroup: Cgroup) -> bool:
     """Whether a cgroup has only these processes, once what was killed is gone."""
     for _ in range(int(GONE_SECONDS / STEP_SECONDS)):
-        if cgroup.pids() == pids:
+        if pids_of(cgroup) == pids:
             return True
         await sleep(STEP_SECONDS)
     return False
