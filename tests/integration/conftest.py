@@ -12,6 +12,7 @@ from tests.faults.plugin import FaultSeen
 from tests.integration.leftovers import (
     have_own_mounts,
     leaving_no_children,
+    reaping_orphans,
     remove_dead_cgroups,
 )
 from tests.integration.pull.hostile_harness import IMAGE, Harness
@@ -39,6 +40,13 @@ def _nothing_is_left() -> Iterator[None]:
 def _no_child_is_left() -> Iterator[None]:
     """So that a test which leaves one fails, and not one that finds it."""
     with leaving_no_children():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _orphans_are_reaped() -> Iterator[None]:
+    """Here this process is PID 1 to the code that it tests."""
+    with reaping_orphans():
         yield
 
 

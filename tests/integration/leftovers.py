@@ -8,8 +8,11 @@ from pathlib import Path
 from subprocess import Popen
 from typing import AnyStr, Final
 
+import pytest
+
 from ccinit.kernel.libc import check, libc
 from ccinit.kernel.mount import MountFlag, mount
+from ccinit.kernel.process import Process
 
 CLONE_NEWNS: Final = 0x0002_0000
 _OURS: Final = "ccinit-test-"
@@ -89,11 +92,20 @@ def awaited(process: Popen[AnyStr]) -> Iterator[Popen[AnyStr]]:
 
 @contextmanager
 def reaping_orphans() -> Iterator[None]:
-    """Wait at the end for the children that the block has let go of, as PID 1 does.
+    """Wait at the end for the children that the code under test has let go of, as PID 1 does.
 
     A job of a child that is interrupted while it buries the child leaves that to the reaper.
     """
-    before = children()
-    yield
-    for pid in children().keys() - before.keys():
+    let_go: set[int] = set()
+    disown = Process.disown
+
+    def note(process: Process) -> None:
+        if process.status is None:
+            let_go.add(process.pid)
+        disown(process)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Process, "disown", note)
+        yield
+    for pid in let_go & children().keys():  # but for those that the test has waited for
         os.waitpid(pid, 0)

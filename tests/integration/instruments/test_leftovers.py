@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+from ccinit.kernel.event_loop import EventLoop
+from ccinit.kernel.process import spawn
 from tests.integration.leftovers import (
     awaited,
     children,
@@ -25,8 +27,8 @@ def start(command: tuple[str, ...], *, is_ended: bool) -> int:
     return pid
 
 
-def test_every_module_is_watched(request: pytest.FixtureRequest) -> None:
-    assert "_no_child_is_left" in request.fixturenames
+def test_every_test_is_watched(request: pytest.FixtureRequest) -> None:
+    assert {"_no_child_is_left", "_orphans_are_reaped"} <= set(request.fixturenames)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +54,18 @@ def test_children_that_were_waited_for_and_those_from_before_are_none_of_it() ->
         before.kill()
 
 
-def test_orphans_are_waited_for_and_no_others() -> None:
-    before = start(ENDED, is_ended=True)
+def test_children_that_were_let_go_of_are_waited_for_and_no_others() -> None:
     with reaping_orphans():
-        one = start(RUNNING, is_ended=False)
-        os.kill(one, signal.SIGKILL)
-        another = start(ENDED, is_ended=True)
-    assert not {one, another} & children().keys()
-    assert os.waitpid(before, 0) == (before, 0)
+        collected, owned, *let_go = (spawn(RUNNING, {}, {}) for _ in range(4))
+        for child in (collected, *let_go):
+            child.kill()
+        os.waitid(os.P_PID, collected.pid, os.WEXITED | os.WNOWAIT)
+        assert collected.collect() is not None
+        for child in (collected, *let_go):
+            child.disown()
+    assert children().keys() & {owned.pid, *(child.pid for child in let_go)} == {owned.pid}
+    owned.kill()
+    assert str(EventLoop().run(owned.wait())) == "signal 9"
 
 
 def test_process_of_a_block_that_fails_is_not_waited_for_in_vain() -> None:

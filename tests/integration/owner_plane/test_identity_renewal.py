@@ -63,7 +63,6 @@ from tests.fakes.platforms.tpm_device import SimulatedTpm
 from tests.fakes.platforms.tpm_quote import extend
 from tests.integration.kbs import harness as kbs_harness
 from tests.integration.kbs.harness import Kbs, booted_tpm, make_state, running_kbs
-from tests.integration.leftovers import reaping_orphans
 from tests.integration.owner_plane.world import read_lines, texts
 
 ROOT = Path(__file__).parents[3]
@@ -164,7 +163,7 @@ class World:
     def live(self, visit: Callable[[], None]) -> None:
         """Be the guest for as long as its owner visits it, from a thread."""
         loop = EventLoop()
-        with reaping_orphans(), ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool:
             loop.run(self._live(loop, lambda: pool.submit(visit)))
         assert owned_pids() == ()
 
