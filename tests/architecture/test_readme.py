@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import guest_owner.cli
 import host_runtime.cli
 import measured_boot.cli
 import rootfs_builder.cli
+from host_runtime.launch.guest_files import GuestFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -96,6 +98,13 @@ def test_readme_of_a_tool_shows_each_of_its_commands(
     assert {each for each in commands if any(line[: len(each)] == each for line in lines)} == (
         commands
     )
+
+
+def test_readme_of_the_host_names_the_files_that_a_guest_writes() -> None:
+    files = GuestFiles(folder=Path())
+    written = [*asdict(files.sinks).values(), files.events, files.vsock_capture, files.variables]
+    page = (ROOT / "host-runtime/README.md").read_text()
+    assert [path.name for path in written if f"`{path.name}`" not in page] == []
 
 
 class Parsed(Exception):  # noqa: N818  # not an error
