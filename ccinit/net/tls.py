@@ -6,9 +6,11 @@ clock is set no date can be checked: `check_time=False` leaves the dates, and on
 Sockets and HTTP are left to `ccinit.net.stream` and `ccinit.net.http`.
 """
 
+import os
 import ssl
 
 from ccinit.errors import ConfigError, PeerError
+from ccinit.kernel.memory_file import open_memory_file
 
 _MAX_ROOTS_PEM_BYTES = 256 * 1024
 
@@ -74,25 +76,31 @@ def load_roots(context: ssl.SSLContext, roots_pem: str) -> None:
         raise ConfigError("net.roots", "not PEM certificates") from error
 
 
-def present_certificate(context: ssl.SSLContext, path: str) -> None:
-    """Let the client show a certificate to services that ask for one.
+def present_certificate(context: ssl.SSLContext, pem: bytes, reason: str) -> None:
+    """Let a client or server show a certificate.
 
     Args:
-        context: of the client.
-        path: file with the certificate, what leads to its root, and its key, PEM; the ssl module
-            takes them from a file only.
+        context: of either.
+        pem: the certificate, what leads to its root, and its key. The ssl module takes them by a
+            path only; the file is in memory, and overwritten before it goes.
+        reason: of a refusal.
 
     Raises:
-        ConfigError: `net.client_certificate`.
+        ConfigError: with `reason`, not a certificate with its key.
+        KernelError: no descriptor to be had.
     """
 
     def refuse_password() -> str:
         raise ValueError("the key is encrypted")
 
+    descriptor = open_memory_file("identity", pem)
     try:
-        context.load_cert_chain(path, password=refuse_password)
-    except (ssl.SSLError, ValueError) as error:
-        raise ConfigError("net.client_certificate", "not a certificate with its key") from error
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=refuse_password)
+    except (OSError, ValueError) as error:  # ssl.SSLError is one of the first
+        raise ConfigError(reason, "not a certificate with its key") from error
+    finally:
+        os.pwrite(descriptor, bytes(len(pem)), 0)
+        os.close(descriptor)
 
 
 def tls_error(error: ssl.SSLError, target: str) -> PeerError:

@@ -6,14 +6,12 @@ exchange is the newest that both sides have: with OpenSSL 3.5 X25519MLKEM768 (IA
 which is preferred over everything else. Sockets and deadlines are left to the caller.
 """
 
-import os
 import ssl
 from typing import Final, cast
 
-from ccinit.errors import ConfigError, PeerError
+from ccinit.errors import PeerError
 from ccinit.formats.planes.tls_hello import selected_group
-from ccinit.kernel.memory_file import open_memory_file
-from ccinit.net.tls import load_roots, narrow, tls_error
+from ccinit.net.tls import load_roots, narrow, present_certificate, tls_error
 from ccinit.secret import Secret
 
 _PEER: Final = "owner plane"
@@ -36,7 +34,7 @@ def server_context(identity: Secret, client_roots_pem: str) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
     context.num_tickets = 0
     load_roots(context, client_roots_pem)
-    _load_identity(context, identity)
+    present_certificate(context, identity.reveal(), "net.identity")
     return context
 
 
@@ -128,15 +126,3 @@ class ServerConnection:
         others = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
         names = [value for part in subject for kind, value in part if kind == "commonName"]
         return "".join(names[:1]), tuple(value for kind, value in others if kind == "URI")
-
-
-def _load_identity(context: ssl.SSLContext, identity: Secret) -> None:
-    """Load the key by the only door that Python's ssl has: a path. The file is memory."""
-    descriptor = open_memory_file("identity", identity.reveal())
-    try:
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigError("net.identity", "key and certificate are not usable") from error
-    finally:
-        os.pwrite(descriptor, bytes(len(identity)), 0)
-        os.close(descriptor)

@@ -6,7 +6,6 @@ source has roots, a client certificate and a proxy of its own, and the owner's c
 looked up under its own name, so that no source learns another's.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
@@ -17,7 +16,6 @@ from ccinit.formats.kbs.resource_uri import ResourceUri
 from ccinit.formats.oci.reference import parse_image_reference
 from ccinit.formats.oci.registries import PullSource, plan_sources, rule_keys
 from ccinit.kernel.clock import boottime
-from ccinit.kernel.memory_file import open_memory_file
 from ccinit.net.http import HttpClient
 from ccinit.net.proxy import dial_through
 from ccinit.net.stream import dial_tcp
@@ -107,16 +105,6 @@ def _read_secrets(request: PullRequest, channel: SourceChannel) -> _Secrets:
 def _client(source: PullSource, secrets: _Secrets) -> HttpClient:
     context = pinned_context(source.ca_pem, check_time=True)
     if source.key is not None:
-        with _in_memory(source.certificate_pem.encode(), secrets.keys[source.key].reveal()) as path:
-            present_certificate(context, path)
+        pem = source.certificate_pem.encode() + b"\n" + secrets.keys[source.key].reveal()
+        present_certificate(context, pem, "net.client_certificate")
     return HttpClient(context, dial=dial_through(source.proxy) if source.proxy else dial_tcp)
-
-
-@contextmanager
-def _in_memory(*parts: bytes) -> Iterator[str]:
-    """Yield a path to the parts, for the ssl module takes no bytes; they are in memory only."""
-    fd = open_memory_file("identity", b"\n".join(parts))
-    try:
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)

@@ -1,7 +1,8 @@
 """What a pinned context is made of; what it refuses is in the integration tests."""
 
+import os
 import ssl
-from pathlib import Path
+from contextlib import nullcontext
 
 import pytest
 from cryptography.hazmat.primitives.serialization import (
@@ -12,6 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ccinit.errors import ConfigError
+from ccinit.kernel.memory_file import open_memory_file
+from ccinit.net import tls
 from ccinit.net.tls import pinned_context, present_certificate, tls_error
 from tests.fakes.network.tls_server import ec_key, make_authority
 
@@ -56,7 +59,7 @@ def test_roots_have_a_cap() -> None:
     assert refused.value.reason == "net.roots"
 
 
-def test_client_shows_a_certificate_whose_key_it_has(tmp_path: Path) -> None:
+def test_client_shows_a_certificate_whose_key_it_has() -> None:
     authority = make_authority()
     key, certificate = authority.issue()
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -64,14 +67,32 @@ def test_client_shows_a_certificate_whose_key_it_has(tmp_path: Path) -> None:
     other = ec_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     public = certificate.public_bytes(Encoding.PEM)
     context = pinned_context(authority.pem, check_time=True)
-    path = tmp_path / "client.pem"
-    path.write_bytes(private + public)
-    present_certificate(context, str(path))
+    present_certificate(context, private + public, "net.client_certificate")
     for content in (b"", public, private, other + public, locked + public):
-        path.write_bytes(content)
         with pytest.raises(ConfigError) as refused:
-            present_certificate(context, str(path))
+            present_certificate(context, content, "net.client_certificate")
         assert refused.value.reason == "net.client_certificate"
+
+
+@pytest.mark.parametrize("is_good", [True, False])
+def test_file_that_a_key_was_loaded_from_is_overwritten(
+    monkeypatch: pytest.MonkeyPatch, *, is_good: bool
+) -> None:
+    authority = make_authority()
+    key, certificate = authority.issue()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = private + certificate.public_bytes(Encoding.PEM) if is_good else private
+    kept: list[int] = []
+
+    def keep(name: str, content: bytes) -> int:
+        kept.append(open_memory_file(name, content))
+        return os.dup(kept[0])
+
+    monkeypatch.setattr(tls, "open_memory_file", keep)
+    with nullcontext() if is_good else pytest.raises(ConfigError):
+        present_certificate(pinned_context(authority.pem, check_time=True), pem, "net.identity")
+    with os.fdopen(kept[0], "rb") as file:
+        assert os.pread(file.fileno(), len(pem) + 1, 0) == bytes(len(pem))
 
 
 def test_server_certificate_is_no_root() -> None:
