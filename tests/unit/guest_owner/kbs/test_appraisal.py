@@ -2,7 +2,7 @@
 
 import pytest
 
-from guest_owner.kbs.appraisal import ClaimList, EvidenceRefusedError
+from guest_owner.kbs.appraisal import ClaimList, EvidenceRefusedError, list_known
 from guest_owner.kbs.references import ReferenceSet, RegisteredInitdata
 from tests.unit.guest_owner.kbs.values import initdata, reference_set
 
@@ -43,3 +43,9 @@ def test_nothing_found_is_never_a_result(
     with pytest.raises(EvidenceRefusedError) as refused:
         claims.settle(reference, document, authentic=True)
     assert refused.value.reason == "initdata.digest"
+
+
+def test_claim_names_all_that_would_have_been_accepted() -> None:
+    assert list_known(()) == "nothing is registered"
+    assert list_known(("a",)) == "a"
+    assert list_known(("a", "b")) == "one of a, b"
