@@ -16,7 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from ccinit.errors import ConfigError, LimitExceededError
+from ccinit.errors import ConfigError, FormatError, LimitExceededError
+from ccinit.formats.encoding.digest import parse_digest
 from measured_boot.command_line.files import read_capped
 
 EPOCH: Final = 1_735_689_600
@@ -243,23 +244,32 @@ def copy_layout(image: ContainerImage, layout: Path) -> None:
                 if hashlib.file_digest(blob, "sha256").hexdigest() != path.name:
                     raise _damaged(image.layout, f"sha256:{path.name}")
         for digest in _named_by(read_blob(partial, image.digest)):
-            if not (partial / "blobs" / "sha256" / Path(digest).name).is_file():
-                raise _damaged(image.layout, f"sha256:{digest}")
+            if _find_blob(partial, digest) is None:
+                raise _damaged(image.layout, digest)
 
 
-def _named_by(document: bytes) -> Iterator[str]:
-    """Return the digests, in hex, that a manifest or an index names."""
+def _named_by(document: bytes) -> Iterator[object]:
+    """Return the digests that a manifest or an index names."""
     try:
         content = json.loads(document)
         config = [content["config"]] if "config" in content else []
         for entry in (*config, *content.get("layers", ()), *content.get("manifests", ())):
-            yield str(entry["digest"]).removeprefix("sha256:")
+            yield entry["digest"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError("layout.image", "what is tagged is no image") from error
 
 
 def _damaged(layout: Path, digest: object) -> ConfigError:
-    return ConfigError("layout.blob", f"{layout} has no intact blob {digest}")
+    return ConfigError("layout.blob", f"{layout} has no intact blob {str(digest)[:80]}")
+
+
+def _find_blob(layout: Path, digest: object) -> Path | None:
+    """Return where a blob is; None if it is not there, or this names none."""
+    try:
+        path = layout / "blobs" / "sha256" / parse_digest(str(digest)).hex
+    except FormatError:
+        return None
+    return path if path.is_file() else None
 
 
 def open_layout(layout: Path) -> ContainerImage:
@@ -286,9 +296,8 @@ def read_blob(layout: Path, digest: object) -> bytes:
     Raises:
         ConfigError: `layout.blob`.
     """
-    algorithm, _colon, name = str(digest).partition(":")
-    path = layout / "blobs" / "sha256" / Path(name).name
-    data = path.read_bytes() if algorithm == "sha256" and path.is_file() else b""
-    if hashlib.sha256(data).hexdigest() != name:
+    path = _find_blob(layout, digest)
+    data = b"" if path is None else path.read_bytes()
+    if path is None or hashlib.sha256(data).hexdigest() != path.name:
         raise _damaged(layout, digest)
     return data
