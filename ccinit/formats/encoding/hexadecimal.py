@@ -1,7 +1,6 @@
 """Bytes as lower-case hex, in the one spelling that we would write ourselves."""
 
-from typing import Final
-
+from ccinit.annotations import Final
 from ccinit.errors import FormatError
 
 HEX_DIGITS: Final = frozenset("0123456789abcdef")

@@ -5,8 +5,8 @@ do. The library's `json` comes with its reader, and that with regular expression
 """
 
 from collections.abc import Mapping
-from typing import Final
 
+from ccinit.annotations import Final
 from ccinit.errors import FormatError
 from ccinit.formats.encoding.strict_json import MAX_INTEGER, JsonValue
 
