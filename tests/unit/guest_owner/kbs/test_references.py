@@ -105,6 +105,12 @@ def test_parse_reference_set_refuses_a_member_that_stands_there_twice() -> None:
     assert caught.value.reason == "reference.duplicate"
 
 
+def test_key_of_requests_is_in_no_text_of_what_is_registered() -> None:
+    known = References(request_key=b"secret" * 4)
+    assert known.request_key is not None
+    assert "secret" not in repr(known)
+
+
 def test_initdata_register_is_one_extend() -> None:
     # The document and register that the CoCo reference gives for this text.
     known = initdata()
