@@ -182,6 +182,13 @@ class CriPod:
         """Whether the sandbox is up."""
         return self.cri.call("PodSandboxStatus", {1: self.id}).message(1).number(3) == 0
 
+    def wait_until_down(self, seconds: float = 30.0) -> None:
+        """Wait until containerd has heard of its end, too: it hears of each process by itself."""
+        deadline = time.monotonic() + seconds
+        while self.is_up():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
     def stop(self) -> None:
         """Stop the pod."""
         self.cri.call("StopPodSandbox", {1: self.id})

@@ -80,7 +80,7 @@ def test_containers_of_a_pod_live_as_long_as_its_guest(cri: Cri) -> None:
 
     pod.stop_container(web)  # by a signal of its image that no guest knows, and then by KILL
     assert pod.wait_for_end(web) == pod.wait_for_end(sidecar) == KILLED
-    assert not pod.is_up()
+    pod.wait_until_down()
     with pytest.raises(CriError):
         pod.run("web", attempt=1)
     pod.stop()
@@ -105,7 +105,7 @@ def test_machine_that_dies_fails_every_container(cri: Cri) -> None:
     web, sidecar = pod.run("web"), pod.run("sidecar")
     os.kill(qemu_of(cri.pid(pod.id)), signal.SIGKILL)
     assert pod.wait_for_end(web) == pod.wait_for_end(sidecar) == 1
-    assert not pod.is_up()
+    pod.wait_until_down()
 
 
 def test_life_of_the_guest_that_is_killed_ends_every_container(cri: Cri) -> None:
@@ -114,7 +114,7 @@ def test_life_of_the_guest_that_is_killed_ends_every_container(cri: Cri) -> None
     qemu = qemu_of(cri.pid(pod.id))
     os.kill(cri.pid(pod.id), signal.SIGKILL)
     assert pod.wait_for_end(web) == pod.wait_for_end(sidecar) == KILLED
-    assert not pod.is_up()
+    pod.wait_until_down()
     pod.stop()
     pod.remove()
     wait_until_gone(cri, qemu)
@@ -154,7 +154,7 @@ def test_pod_ends_with_a_shim_that_is_killed(cri: Cri) -> None:
     os.kill(cri.containerd.shim(pod.id), signal.SIGKILL)
     wait_until_gone(cri, qemu)
     assert pod.wait_for_end(web)
-    assert not pod.is_up()
+    pod.wait_until_down()
 
 
 def test_pod_that_has_lost_shim_and_containerd_ends_with_the_next_containerd(cri: Cri) -> None:
@@ -168,7 +168,7 @@ def test_pod_that_has_lost_shim_and_containerd_ends_with_the_next_containerd(cri
     cri.wait_until_served()
     wait_until_gone(cri, qemu)
     assert pod.wait_for_end(web)
-    assert not pod.is_up()
+    pod.wait_until_down()
 
 
 @pytest.mark.parametrize(
