@@ -1,7 +1,7 @@
 """Whoever changes what they have read is the only one who does: each change, by any command."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from guest_owner.kbs import exclusion
 from guest_owner.kbs.administration.administrators import Administrators
 from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.exclusion import changing, held_alone
-from guest_owner.kbs.files import write_atomically
+from guest_owner.kbs.files import write_all_atomically
 from guest_owner.kbs.minting import MintOrder
 from guest_owner.kbs.policy import Rule
 from guest_owner.kbs.policy_text import add_rule
@@ -219,11 +219,11 @@ def test_authority_of_the_owner_plane_is_made_once(
 
     other = Meanwhile(lambda: register("bank"))
 
-    def write_slowly(path: Path, data: bytes, *, mode: int) -> None:
-        write_atomically(path, data, mode=mode)
+    def write_slowly(files: Mapping[Path, bytes], *, public: Collection[Path]) -> None:
         other.begin()
+        write_all_atomically(files, public=public)
 
-    monkeypatch.setattr("guest_owner.plane.authority.write_atomically", write_slowly)
+    monkeypatch.setattr("guest_owner.plane.authority.write_all_atomically", write_slowly)
     register("shop")
     other.end()
     assert statuses == [0, 0], capsys.readouterr().err
