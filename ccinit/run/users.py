@@ -13,6 +13,7 @@ from stat import S_ISREG
 from typing import Final
 
 from ccinit.errors import FormatError, KernelError, LimitExceededError
+from ccinit.kernel.libc import kernel_error
 from ccinit.kernel.openat2 import open_in_root
 from ccinit.kernel.small_files import read_to_end
 from ccinit.values import frozen
@@ -164,8 +165,7 @@ def _read_bounded(root_fd: int, path: str) -> bytes:
             return b""
         raise
     try:
-        if not S_ISREG(os.fstat(fd).st_mode):
-            raise FormatError("run.user_file", f"{path} is not a file")
+        _verify_regular(fd, path)
         # refused by the kernel if the host has changed a block of it
         data = read_to_end(fd, MAX_FILE_BYTES, "read", path)
     finally:
@@ -173,3 +173,12 @@ def _read_bounded(root_fd: int, path: str) -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise LimitExceededError("run.user_file", f"{path} is larger than {MAX_FILE_BYTES} bytes")
     return data
+
+
+def _verify_regular(fd: int, path: str) -> None:
+    try:
+        is_regular = S_ISREG(os.fstat(fd).st_mode)
+    except OSError as error:
+        raise kernel_error(error, "fstat", path) from error
+    if not is_regular:
+        raise FormatError("run.user_file", f"{path} is not a file")
