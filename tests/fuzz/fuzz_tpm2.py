@@ -1,5 +1,6 @@
 """Invariant: any bytes given to a TPM parser are a value or a `FormatError` with a `tpm2.` reason,
-and never anything else; what is accepted after a change is not the value from before the change.
+and never anything else; what is accepted after a change is not the value from before the change,
+where a parser keeps all that it reads.
 
 Run as `python -m tests.fuzz.fuzz_tpm2 [SECONDS [SEED]]`.
 """
@@ -34,6 +35,8 @@ PARSERS: tuple[Callable[[bytes], object], ...] = (
     parse_tpmt_public,
     parse_tpmt_signature,
 )
+PASSING_OVER = (parse_pcr_read, parse_read_public, parse_tpms_attest)
+"""They read what nobody judges, too: a counter of updates, a name, clock and firmware version."""
 
 
 def parse_or_refuse(parse: Callable[[bytes], object], data: bytes) -> object:
@@ -84,7 +87,7 @@ def main(seconds: float, seed: int) -> int:
             # PCR_Extend's reply carries nothing, and a tag or reserved byte may carry nothing too
             if value is not None and changed != original and value != "accepted":
                 before = parse_or_refuse(parse, original)
-                assert value != before or parse is parse_read_public, changed.hex()
+                assert value != before or parse in PASSING_OVER, changed.hex()
     return trials.count
 
 
