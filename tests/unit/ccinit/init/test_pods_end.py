@@ -93,7 +93,7 @@ def test_memory_that_cannot_be_given_back_ends_no_pod(monkeypatch: pytest.Monkey
     monkeypatch.setattr(memory, "page_out_code", refuse)
     monkeypatch.setattr(module, "SETTLE_SECONDS", 0.0)
     loop, events = EventLoop(), list[str]()
-    guest = make_guest(monkeypatch, loop, debug=False, seconds=0.02)
+    guest = make_guest(monkeypatch, loop, debug=False, seconds=0.3)
     monkeypatch.setattr(guest, "event", events.append)
     loop.run(module._boot_and_run(guest))
     assert (guest.state.code, guest.service.exit_code) == (Code.WORKLOAD_EXIT, EXIT_CODE)
@@ -105,9 +105,9 @@ def test_code_that_only_the_start_ran_is_given_back_once_the_pod_has_settled(
 ) -> None:
     given_back: list[bool] = []
     monkeypatch.setattr(memory, "page_out_code", lambda *, singly: given_back.append(singly))
-    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.02)
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.3)
     loop = EventLoop()
-    guest = make_guest(monkeypatch, loop, debug=False, seconds=0.06)
+    guest = make_guest(monkeypatch, loop, debug=False, seconds=0.8)
 
     async def main() -> None:
         life = loop.start(module._boot_and_run(guest), "life")
