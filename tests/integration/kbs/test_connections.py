@@ -93,7 +93,7 @@ def test_peer_that_does_not_take_its_replies_is_let_go(crowded: Kbs) -> None:
         raw.connect(("127.0.0.1", crowded.port))
         with crowded.tls.wrap_socket(raw, server_hostname="localhost") as connection:
             connection.settimeout(0.2)
-            request = b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
+            request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
 
             def is_gone() -> bool:
                 try:
