@@ -3,7 +3,7 @@
 The parts are the product's: event loop, children by the table of roles (under Landlock and seccomp,
 by the image's Python 3.13 and its locked wheels), TLS, supervisors over crun, host plane. Three
 things are the test's: the host plane listens on TCP, for this kernel may have no vsock; nothing was
-attested, so the TLS identity comes from a file; limits are left out as in `crun_cases`.
+attested, so the TLS identity comes from a file; limits are left out as in `tools_root`.
 
 First half, under the tests' Python: make the tools tree the root. Second half: run until standard
 input ends, stop everything, print what is left as JSON.
@@ -43,7 +43,7 @@ from ccinit.run.supervisor import Sinks, Supervisor
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.integration.free_ports import free_port
-from tests.integration.run.crun_cases import SITE, go_inside, unlimited
+from tests.integration.run.tools_root import SITE, go_inside, unlimited
 from tests.vm.guest.containers import PYTHON, container, own_cgroup, remove_own_cgroup, workload
 
 if TYPE_CHECKING:

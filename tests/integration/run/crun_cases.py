@@ -10,25 +10,23 @@ and are tested in a guest.
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Never
 
 from ccinit.errors import CcinitError
 from ccinit.formats.pod.container import Restart
 from ccinit.kernel.event_loop import TaskGroup, boottime, sleep
-from ccinit.kernel.libc import syscall
-from ccinit.kernel.mount import MountFlag, UmountFlag, mount, umount2
 from ccinit.run import supervisor as supervisor_module
 from ccinit.run.secrets import SecretFile
-from ccinit.run.spec import BindMount, SpecInput, plan_spec
+from ccinit.run.spec import BindMount
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.integration.run import crun_entry_cases as entry_cases
 from tests.integration.run import crun_pod_cases as pod_cases
 from tests.integration.run import crun_probe_cases as probe_cases
 from tests.integration.run import crun_stop_cases as stop_cases
+from tests.integration.run.tools_root import enter, unlimited
 from tests.vm.guest.containers import (
     PROBE,
     PYTHON,
@@ -44,51 +42,7 @@ from tests.vm.guest.containers import (
     workload,
 )
 
-NR_PIVOT_ROOT = 155
-SITE = "/srv"
-"""Where a process inside finds the packages of Python."""
 WORK = Path("/mnt/ccinit")
-
-
-def enter(tools: Path, binds: Mapping[str, Path]) -> None:
-    """Make `tools` the root of this mount namespace, with what `binds` names at its places."""
-    mount("none", "/", "", MountFlag.REC | MountFlag.PRIVATE)
-    root = "/mnt"
-    mount(str(tools), root, "", MountFlag.BIND)
-    mount("proc", f"{root}/proc", "proc")
-    mount("/sys", f"{root}/sys", "", MountFlag.BIND)
-    mount("cgroup2", f"{root}/sys/fs/cgroup", "cgroup2")
-    mount("/dev", f"{root}/dev", "", MountFlag.BIND)
-    mount("tmpfs", f"{root}/mnt", "tmpfs")
-    mount("tmpfs", f"{root}/run", "tmpfs")
-    for place, source in binds.items():
-        mount(str(source), f"{root}{place}", "", MountFlag.BIND)
-    # not chroot: who enters a container's mount namespace finds the root of the namespace
-    os.chdir(root)
-    syscall(NR_PIVOT_ROOT, b".", b".", operation="pivot_root")
-    umount2(".", UmountFlag.DETACH)
-    os.chdir("/opt")
-
-
-def go_inside(module: str, tools: Path, repository: Path, site: Path, word: str) -> Never:
-    """Become `module` with this one word under the Python of the tools tree."""
-    enter(tools, {"/opt": repository, SITE: site})
-    os.execve(
-        PYTHON,
-        [PYTHON, "-m", module, word],
-        {"PYTHONPATH": f"/opt:{SITE}", "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-
-
-def unlimited(given: SpecInput) -> dict[str, object]:
-    """Leave out limits."""
-    spec = plan_spec(given)
-    linux, process = spec["linux"], spec["process"]
-    assert isinstance(linux, dict)
-    assert isinstance(process, dict)
-    linux["resources"] = {"devices": linux["resources"]["devices"]}
-    process["rlimits"] = []
-    return spec
 
 
 async def case_probe() -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 The parts are the product's: event loop, the child `reaper` by the table of roles (under Landlock
 and seccomp, by the image's Python 3.13), supervisors over crun. Limits are left out as in
-`crun_cases`.
+`tools_root`.
 
 First half, under the tests' Python: make the tools tree the root. Second half: run one case by
 name, take everything down, print what was seen and what is left as JSON.
@@ -31,7 +31,7 @@ from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.supervisor import Supervisor
 from ccinit.values import replace
 from tests.integration.owner_plane.program import WORK, count_fds, make_guest, reap
-from tests.integration.run.crun_cases import go_inside, unlimited
+from tests.integration.run.tools_root import go_inside, unlimited
 from tests.vm.guest.containers import (
     PYTHON,
     Record,

@@ -2,7 +2,7 @@
 
 The parts are the product's: event loop, children by the table of roles, supervisors over crun, the
 kernel's answer about sockets. The test's are: the API's port (8006 of this machine may be in use),
-the TPM, which is simulated behind a TCP port, and limits, left out as in `crun_cases`. The KBS is a
+the TPM, which is simulated behind a TCP port, and limits, left out as in `tools_root`. The KBS is a
 real one, outside.
 
 Each container relays: what one writes to its port goes to the API from inside the container.
@@ -45,7 +45,7 @@ from tests.integration.owner_plane.program import (
     run_until_told,
     say,
 )
-from tests.integration.run.crun_cases import go_inside, unlimited
+from tests.integration.run.tools_root import go_inside, unlimited
 from tests.vm.guest.containers import container, remove_own_cgroup
 
 NAMES = ("web", "db")
