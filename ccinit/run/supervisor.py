@@ -11,13 +11,10 @@ crash loop fills no disk with layers.
 
 import os
 import signal
-from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Final, TypeAlias
+from typing import Final
 
 from ccinit.errors import CcinitError, ConfigError, DeadlineError
-from ccinit.formats.oci.image import ImageConfig
-from ccinit.formats.pod.container import Container
 from ccinit.formats.pod.probe import Probe
 from ccinit.kernel.cgroup import ROOT as CGROUP_ROOT
 from ccinit.kernel.cgroup import Cgroup
@@ -37,54 +34,14 @@ from ccinit.run.rootfs import (
     plan_rootfs,
 )
 from ccinit.run.secrets import SecretFile, erase_secrets, replace_secrets, write_secrets
-from ccinit.run.shared_namespaces import SharedNamespaces
-from ccinit.run.spec import BindMount, SpecDefaults, SpecInput, plan_exec, plan_owner, plan_spec
-from ccinit.run.stdio import OutputSink, open_outputs, pump
+from ccinit.run.spec import BindMount, SpecInput, plan_exec, plan_owner, plan_spec
+from ccinit.run.stdio import open_outputs, pump
 from ccinit.run.stop_signal import parse_stop_signal
 from ccinit.run.users import Identity, read_user_files, resolve_user
-from ccinit.values import field, frozen
+from ccinit.run.workload import Sinks, Workload
 
 _DRAIN_SECONDS: Final = 2.0  # for what is in the pipes when the last process is gone
 _CONDEMNED_SECONDS: Final = 10.0  # for a program that does not answer to end in order
-
-EventSink: TypeAlias = Callable[[str], None]
-"""Takes one line for the guest's owner; must not raise or wait."""
-
-
-@frozen
-class Workload:
-    """One container, with everything that others have fetched for it.
-
-    Attributes:
-        lowers: mounted image layers, top first.
-        scratch: a directory that does not exist yet, on a scratch volume.
-        run_dir: a directory that does not exist yet, on a tmpfs.
-        cgroup_path: absolute within the cgroup tree.
-        binds: volumes and the pod's /etc files.
-        shared: namespaces that it has in common with others.
-    """
-
-    container: Container
-    image: ImageConfig
-    lowers: tuple[str, ...]
-    scratch: str
-    run_dir: str
-    hostname: str
-    cgroup_path: str
-    binds: tuple[BindMount, ...] = ()
-    secret_files: tuple[SecretFile, ...] = ()
-    secret_env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    defaults: SpecDefaults = field(default_factory=SpecDefaults)
-    shared: SharedNamespaces = SharedNamespaces()
-
-
-@frozen
-class Sinks:
-    """Where output and the guest's own remarks go."""
-
-    stdout: OutputSink
-    stderr: OutputSink
-    event: EventSink
 
 
 class Supervisor:

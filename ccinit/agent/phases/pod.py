@@ -27,7 +27,8 @@ from ccinit.run.exit_code import ContainerEnd, choose_exit_code
 from ccinit.run.secrets import SecretFile
 from ccinit.run.shared_namespaces import SharedNamespaces
 from ccinit.run.spec import BindMount
-from ccinit.run.supervisor import Sinks, Supervisor, Workload
+from ccinit.run.supervisor import Supervisor
+from ccinit.run.workload import Sinks, Workload
 from ccinit.secret import Secret
 from ccinit.values import frozen, replace
 

@@ -39,7 +39,8 @@ from ccinit.rpc.server import RpcLimits, serve
 from ccinit.run import supervisor as supervisor_module
 from ccinit.run.crun import Crun
 from ccinit.run.shared_namespaces import SharedNamespaces
-from ccinit.run.supervisor import Sinks, Supervisor
+from ccinit.run.supervisor import Supervisor
+from ccinit.run.workload import Sinks
 from ccinit.secret import Secret
 from ccinit.values import replace
 from tests.integration.free_ports import free_port

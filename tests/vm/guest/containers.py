@@ -10,7 +10,8 @@ from ccinit.formats.pod.container import Container, ContainerKind, Resources, Re
 from ccinit.kernel.event_loop import EventLoop, TaskGroup, sleep
 from ccinit.kernel.process import reap_orphans
 from ccinit.run.crun import Crun
-from ccinit.run.supervisor import Sinks, Supervisor, Workload
+from ccinit.run.supervisor import Supervisor
+from ccinit.run.workload import Sinks, Workload
 from ccinit.values import replace
 
 R = TypeVar("R")

@@ -14,7 +14,8 @@ from ccinit.kernel.event_loop import Event, EventLoop, deadline, sleep
 from ccinit.kernel.process import ExitStatus
 from ccinit.run import supervisor as module
 from ccinit.run.container import ContainerState
-from ccinit.run.supervisor import Sinks, Supervisor, Workload
+from ccinit.run.supervisor import Supervisor
+from ccinit.run.workload import Sinks, Workload
 from ccinit.values import replace
 from tests.fakes.documents.containers import CONTAINER, IMAGE
 

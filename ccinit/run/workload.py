@@ -1,0 +1,51 @@
+"""One container as its supervisor is given it, with all that others have fetched for it."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from ccinit.formats.oci.image import ImageConfig
+from ccinit.formats.pod.container import Container
+from ccinit.run.secrets import SecretFile
+from ccinit.run.shared_namespaces import SharedNamespaces
+from ccinit.run.spec import BindMount, SpecDefaults
+from ccinit.run.stdio import OutputSink
+from ccinit.values import field, frozen
+
+EventSink: TypeAlias = Callable[[str], None]
+"""Takes one line for the guest's owner; must not raise or wait."""
+
+
+@frozen
+class Workload:
+    """One container, with everything that others have fetched for it.
+
+    Attributes:
+        lowers: mounted image layers, top first.
+        scratch: a directory that does not exist yet, on a scratch volume.
+        run_dir: a directory that does not exist yet, on a tmpfs.
+        cgroup_path: absolute within the cgroup tree.
+        binds: volumes and the pod's /etc files.
+        shared: namespaces that it has in common with others.
+    """
+
+    container: Container
+    image: ImageConfig
+    lowers: tuple[str, ...]
+    scratch: str
+    run_dir: str
+    hostname: str
+    cgroup_path: str
+    binds: tuple[BindMount, ...] = ()
+    secret_files: tuple[SecretFile, ...] = ()
+    secret_env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    defaults: SpecDefaults = field(default_factory=SpecDefaults)
+    shared: SharedNamespaces = SharedNamespaces()
+
+
+@frozen
+class Sinks:
+    """Where output and the guest's own remarks go."""
+
+    stdout: OutputSink
+    stderr: OutputSink
+    event: EventSink
