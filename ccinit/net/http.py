@@ -174,8 +174,10 @@ class HttpClient:
                 _read_body(response, parts.append, min(limits.max_body_bytes, _MAX_REFUSAL_BYTES))
                 return _reply(response, b"".join(parts))
             _check_range(response, offset)
-            read = _read_long_body if _is_long(response) else _read_body
-            read(response, sink, limits.max_body_bytes)
+            if _is_long(response):
+                _read_long_body(response, sink)
+            else:
+                _read_body(response, sink, limits.max_body_bytes)
             return _reply(response, b"")
 
     @contextmanager
@@ -344,13 +346,12 @@ def _is_long(response: httpx.Response) -> bool:
     return int(response.headers["content-length"]) >= _LONG_BODY_BYTES
 
 
-def _read_long_body(
-    response: httpx.Response, sink: Callable[[bytes], None], _max_bytes: int
-) -> None:
+def _read_long_body(response: httpx.Response, sink: Callable[[bytes], None]) -> None:
     """Read a body from its connection, past the library, which copies each byte three times more.
 
-    It has read the head, and with it the beginning of the body, which is its first piece. The rest
-    it will never see, so the connection is closed with the reply, and a handshake is the price.
+    It has read the head, whose length is within the cap (`_check_head`), and with it the beginning
+    of the body, which is its first piece. The rest it will never see, so the connection is closed
+    with the reply, and a handshake is the price.
     """
     connection: httpcore.NetworkStream = response.extensions["network_stream"]
     left = int(response.headers["content-length"])
