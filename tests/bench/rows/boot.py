@@ -13,7 +13,7 @@ accelerator, the ratios can be compared between machines where milliseconds cann
 over before the host's next `wait` is counted with the one before it (RANDOM usually with NET).
 
 Goals, as parts of that yardstick. Direct boot to hello 2.5: the kernel's share is equal, then come
-some fifty modules, verity, and PID 1's imports. Through firmware to hello 6: OVMF and the stub,
+some thirty modules, verity, and PID 1's imports. Through firmware to hello 6: OVMF and the stub,
 TPM measurements included, take as long as three bare boots. Phases 1 each, since each starts a few
 interpreters, which is what most of the yardstick is, NET half of it. ATTEST 2, for two handshakes
 with pinned TLS and the evidence. PULL 4, for four children and 150 MB that are inflated, hashed

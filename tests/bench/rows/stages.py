@@ -13,7 +13,7 @@ listens to the host, the peer's where its first ordinary service runs.
 
 Goals, as parts of the peer's same stage, and for stage 0 and PID 1 of its whole user space. User
 space a quarter: the promise. Stage 0 three fifths of that, PID 1 the rest: stage 0 starts an
-interpreter and loads some fifty modules, PID 1 starts another and imports what a host plane needs.
+interpreter and loads some thirty modules, PID 1 starts another and imports what a host plane needs.
 Firmware and kernel 1.1: files of both are of like size, and what a host sees of them is not ours.
 """
 
