@@ -162,6 +162,7 @@ def main(seconds: float, seed: int) -> int:
     trials = Trials(seconds, seed)
     logging.getLogger("host_runtime").setLevel(logging.CRITICAL)
     replies = 0
+    gc.collect()  # what others have left in this process may go at any time
     before = count_descriptors()
     with tempfile.TemporaryDirectory() as folder:
         for source in trials:
