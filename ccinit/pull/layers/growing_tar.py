@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from ccinit.errors import ChildError, KernelError
 from ccinit.pull.layers.file import write_all
-from ccinit.pull.layers.stream import NEIGHBOUR_ENDED, open_pipe
+from ccinit.pull.layers.stream import NEIGHBOUR_ENDED, make_buffer, open_pipe
 
 MAX_PIECE_BYTES = 1 << 18
 WORDS_AHEAD = 64
@@ -74,7 +74,7 @@ class TarFollower:
     def __init__(self, words: int) -> None:
         """Args: words: the pipe, which stays the caller's."""
         self._words = words
-        self._buffer = memoryview(bytearray(MAX_PIECE_BYTES))
+        self._buffer = make_buffer(MAX_PIECE_BYTES)
 
     def pieces(self, tar: int) -> Iterator[memoryview]:
         """Yield what comes of one layer's tar, each piece valid until the next, up to its end.

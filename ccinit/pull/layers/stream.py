@@ -7,6 +7,7 @@ agreed upon elsewhere; what their bytes are is for the reader to find out.
 """
 
 import fcntl
+import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -40,6 +41,15 @@ def open_pipe(size_bytes: int = PIPE_BYTES, flags: int = 0) -> tuple[int, int]:
             os.close(end)
         raise KernelError(error.errno or 0, "pipe", "layers") from error
     return reader, writer
+
+
+def make_buffer(size_bytes: int) -> memoryview:
+    """Return memory to read into that begins with a page.
+
+    The allocator puts large buffers 16 bytes behind the beginning of one, and copying a page to
+    there takes AMD's processors (Zen, `rep movsb`) five times as long as to most other places.
+    """
+    return memoryview(mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 class LayerWriter:
@@ -87,7 +97,7 @@ class LayerReader:
     def __init__(self, fd: int) -> None:
         """Args: fd: stays the caller's."""
         self._fd = fd
-        self._buffer = memoryview(bytearray(MAX_CHUNK_BYTES))
+        self._buffer = make_buffer(MAX_CHUNK_BYTES)
         self._length = memoryview(bytearray(_LENGTH.size))
 
     def chunks(self) -> Iterator[memoryview]:

@@ -1,6 +1,8 @@
 """Layers through real pipes: what is written comes out, and an end is told from a death."""
 
+import ctypes
 import errno
+import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from ccinit.pull.layers.stream import (
     MAX_CHUNK_BYTES,
     LayerReader,
     LayerWriter,
+    make_buffer,
     open_pipe,
 )
 from tests.fakes.images.layer_pipes import LayerPipe
@@ -32,6 +35,12 @@ def pipe() -> Iterator[list[int]]:
 def test_layers_come_out_as_they_went_in_and_are_kept_apart() -> None:
     layers = [b"one", b"", BIG, b"x" * MAX_CHUNK_BYTES]
     assert LayerPipe(layers).layers() == layers
+
+
+def test_buffer_begins_with_a_page() -> None:
+    buffer = make_buffer(MAX_CHUNK_BYTES)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    assert (len(buffer), address % mmap.PAGESIZE) == (MAX_CHUNK_BYTES, 0)
 
 
 def test_pieces_are_bounded_by_a_chunk() -> None:
