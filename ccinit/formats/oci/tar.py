@@ -6,6 +6,7 @@ the archive is refused; nothing is skipped. Which entries may stand in an image 
 mean together, is `pull.layers`'s business; reading the blocks is also the caller's.
 """
 
+import struct
 from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
@@ -28,8 +29,12 @@ MAX_OCTAL_SIZE = 0o77777777777
 MAX_OCTAL_ID = 0o7777777
 """The largest numbers that a ustar header holds in its fields of 12 and 8 bytes."""
 
-_KNOWN_NUMBERS = 512
-"""Modes, owners and times of an archive repeat."""
+_KNOWN_FIELDS = 512
+"""Modes, owners and times of an archive repeat, and so does what lies behind a header's names."""
+
+_FIELDS = struct.Struct("100s 24s 12s 12s 8s 1s 100s 255s")
+"""Name; mode, uid and gid; size; mtime; checksum; type; link; magic and all behind it."""
+_BLANK_CHECKSUM = 8 * ord(" ")
 
 _TYPE_BITS = 0o170000
 XATTR_PREFIX = b"SCHILY.xattr."
@@ -42,6 +47,7 @@ _SKIPPED_PAX_KEYS = frozenset(
 )
 """Records without a meaning for an image. Anything not named here or below is refused."""
 
+_NO_RECORDS: Mapping[bytes, bytes] = {}
 _NUMBER_PAX_KEYS = frozenset({b"size", b"uid", b"gid", b"mtime"})
 _TEXT_PAX_KEYS = frozenset({b"path", b"linkpath"})
 
@@ -143,40 +149,56 @@ def parse_header(block: bytes) -> TarHeader:
     """
     if len(block) != BLOCK_BYTES:
         raise FormatError("tar.truncated", "a header block is cut short")
-    _check_sum(block)
-    tar_format = _format(block)
-    name = _until_nul(block[:100])
-    if tar_format is TarFormat.USTAR and (prefix := _until_nul(block[345:500])):
-        name = prefix.rstrip(b"/") + b"/" + name
-    elif tar_format is not TarFormat.USTAR and any(block[345:500]):
-        # Old GNU puts times there; some readers take them for a path prefix.
-        raise FormatError("tar.gnu_prefix", "bytes in a field that only ustar has")
+    name, owner, size, mtime, checksum, type_flag, link, rest = _FIELDS.unpack(block)
+    # Most of a header is zeros, which add nothing, and what repeats has been added up before.
+    own = (name + size + mtime + type_flag + link).translate(None, b"\0")
+    found = sum(own) + _sum(owner) + _sum(rest) + _BLANK_CHECKSUM
+    if found != (stated := _number(checksum, "tar.checksum")):
+        # Sums over signed bytes, as in archives of the 1980s, are not accepted either.
+        raise FormatError("tar.checksum", f"header sums to {found}, states {stated}")
+    tar_format, prefix = _parse_rest(rest)
     return TarHeader(
-        format=tar_format,
-        type_flag=block[156:157],
-        name=name,
-        link=_until_nul(block[157:257]),
-        mode=_number(block[100:108], "tar.mode"),
-        uid=_number(block[108:116], "tar.uid"),
-        gid=_number(block[116:124], "tar.gid"),
-        size=_number(block[124:136], "tar.size"),
-        mtime=_number(block[136:148], "tar.mtime"),
+        tar_format,
+        type_flag,
+        prefix + _until_nul(name),
+        _until_nul(link),
+        *_parse_owner(owner),
+        _number(size, "tar.size"),
+        _number(mtime, "tar.mtime"),
     )
 
 
-def _check_sum(block: bytes) -> None:
-    expected = _number(block[148:156], "tar.checksum")
-    # Most of a header is zeros, which add nothing.
-    found = sum(block.translate(None, b"\0")) - sum(block[148:156]) + 8 * ord(" ")
-    if found != expected:
-        # Sums over signed bytes, as in archives of the 1980s, are not accepted either.
-        raise FormatError("tar.checksum", f"header sums to {found}, states {expected}")
-    if any(block[500:]):
+@lru_cache(maxsize=_KNOWN_FIELDS)
+def _sum(field: bytes) -> int:
+    return sum(field)
+
+
+@lru_cache(maxsize=_KNOWN_FIELDS)
+def _parse_owner(field: bytes) -> tuple[int, int, int]:
+    """Return mode, uid and gid."""
+    return (
+        _number(field[:8], "tar.mode"),
+        _number(field[8:16], "tar.uid"),
+        _number(field[16:], "tar.gid"),
+    )
+
+
+@lru_cache(maxsize=_KNOWN_FIELDS)
+def _parse_rest(field: bytes) -> tuple[TarFormat, bytes]:
+    """Return the format, and what goes before the name."""
+    if any(field[243:]):
         raise FormatError("tar.padding", "bytes behind the last header field")
+    tar_format, prefix = _format(field[:8]), field[88:243]
+    if tar_format is TarFormat.USTAR:
+        prefix = _until_nul(prefix)
+        return tar_format, prefix.rstrip(b"/") + b"/" if prefix else b""
+    if any(prefix):
+        # Old GNU puts times there; some readers take them for a path prefix.
+        raise FormatError("tar.gnu_prefix", "bytes in a field that only ustar has")
+    return tar_format, b""
 
 
-def _format(block: bytes) -> TarFormat:
-    magic = block[257:265]
+def _format(magic: bytes) -> TarFormat:
     if magic == b"ustar\x0000":
         return TarFormat.USTAR
     if magic == b"ustar  \0":
@@ -190,7 +212,7 @@ def _until_nul(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
 
 
-@lru_cache(maxsize=_KNOWN_NUMBERS)
+@lru_cache(maxsize=_KNOWN_FIELDS)
 def _number(field: bytes, reason: str) -> int:
     """An octal text, or GNU's base-256 form; never negative, never empty."""
     if field[0] & 0x80:
@@ -276,41 +298,43 @@ class HeaderGroup:
 
         Raises FormatError, `tar.…`.
         """
-        pax = self._pax or {}
-        name = self._long.get(b"L", pax.get(b"path", header.name))
-        link = self._long.get(b"K", pax.get(b"linkpath", header.link))
-        self._pax, self._long = None, {}
-        kind = _kind(header)
+        pax, name, link = self._pax or _NO_RECORDS, header.name, header.link
+        if self.is_open:
+            name = self._long.get(b"L", pax.get(b"path", name))
+            link = self._long.get(b"K", pax.get(b"linkpath", link))
+            self._pax, self._long = None, {}
+        kind = _kind(header.type_flag, header.mode)
         size = _pax_number(pax, b"size", header.size, MAX_SIZE_BYTES)
         if size and kind is not TarKind.FILE:
             raise FormatError("tar.size_type", f"a {kind.value} with content")
         return TarEntry(
-            path=_path(name, is_directory=kind is TarKind.DIRECTORY),
-            kind=kind,
-            mode=header.mode & 0o7777,
-            uid=_pax_number(pax, b"uid", header.uid, MAX_ID),
-            gid=_pax_number(pax, b"gid", header.gid, MAX_ID),
-            size=size,
-            mtime=_mtime(pax, header.mtime),
-            link=_link(link, kind),
-            xattrs=_xattrs(pax),
-            offset=offset,
-            is_indexable=header.format is not TarFormat.V7 and header.type_flag != b"\0",
+            _path(name, is_directory=kind is TarKind.DIRECTORY),
+            kind,
+            header.mode & 0o7777,
+            _pax_number(pax, b"uid", header.uid, MAX_ID),
+            _pax_number(pax, b"gid", header.gid, MAX_ID),
+            size,
+            _mtime(pax, header.mtime),
+            _link(link, kind),
+            _xattrs(pax) if pax else (),
+            offset,
+            header.format is not TarFormat.V7 and header.type_flag != b"\0",
         )
 
 
-def _kind(header: TarHeader) -> TarKind:
-    if header.type_flag == b"S":
+@lru_cache(maxsize=_KNOWN_FIELDS)
+def _kind(type_flag: bytes, mode: int) -> TarKind:
+    if type_flag == b"S":
         raise FormatError("tar.sparse", "sparse files are not supported")
-    if header.type_flag not in _KINDS:
-        raise FormatError("tar.type", f"unknown entry type {header.type_flag!r}")
-    kind, type_bits = _KINDS[header.type_flag]
+    if type_flag not in _KINDS:
+        raise FormatError("tar.type", f"unknown entry type {type_flag!r}")
+    kind, type_bits = _KINDS[type_flag]
     # Some writers put st_mode there whole; then it has to be the same kind of thing.
-    stated = header.mode & ~0o7777
+    stated = mode & ~0o7777
     if stated not in (0, type_bits) and kind is not TarKind.HARD_LINK:
-        raise FormatError("tar.mode", f"mode {header.mode:o} on a {kind.value}")
+        raise FormatError("tar.mode", f"mode {mode:o} on a {kind.value}")
     if stated & ~_TYPE_BITS:
-        raise FormatError("tar.mode", f"mode {header.mode:o}")
+        raise FormatError("tar.mode", f"mode {mode:o}")
     return kind
 
 
@@ -367,8 +391,6 @@ def _link(link: bytes, kind: TarKind) -> bytes:
 
 
 def _xattrs(pax: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
-    if not pax:
-        return ()
     return tuple(
         sorted(
             (key[len(XATTR_PREFIX) :], value)

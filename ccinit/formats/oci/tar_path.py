@@ -26,10 +26,10 @@ def normal_path(name: bytes) -> bytes:
         raise FormatError("tar.path_utf8", f"{name[:80]!r} is not UTF-8") from error
     if name == b".":
         return b""
-    path = name[2:] if name.startswith(b"./") else name
-    framed = b"/" + path + b"/"
+    path = name.removeprefix(b"./")
     # One look at the whole; most names need no other.
-    if b"//" in framed or b"/./" in framed or b"/../" in framed or len(path) > MAX_NAME_BYTES:
+    framed = b"/%b/" % path
+    if b"/." in framed or b"//" in framed or len(path) > MAX_NAME_BYTES:
         for component in path.split(b"/"):
             _check_component(component, name)
     return path

@@ -70,7 +70,8 @@ class TarReader:
         while start < length and not self._has_ended:
             if self._skip:
                 step = min(self._skip, length - start)
-                self._pass_content(data[start : start + step])
+                if self._take_content is not None:
+                    self._pass_content(data[start : start + step], self._take_content)
                 self._skip -= step
                 start += step
                 continue
@@ -136,12 +137,12 @@ class TarReader:
         self._group.extend(header, payload)
         self._pass_over(header.size, len(payload))
 
-    def _pass_content(self, data: memoryview) -> None:
+    def _pass_content(self, data: memoryview, take: Callable[[memoryview], None]) -> None:
         """Show what of `data` is content, and not what fills its last block."""
-        if self._take_content is not None and self._content:
+        if self._content:
             piece = data[: self._content]
             self._content -= len(piece)
-            self._take_content(piece)
+            take(piece)
 
     def _pass_over(self, size: int, taken: int) -> None:
         """Go to the header behind a payload of `size` bytes, of which some were taken."""

@@ -56,6 +56,17 @@ def test_prefix_stands_before_the_name() -> None:
     assert read(header("name", b"0", fields={345: b"some/folder"})).path == b"some/folder/name"
 
 
+def test_prefix_of_slashes_alone_makes_the_name_absolute() -> None:
+    assert refusal(header("name", b"0", fields={345: b"//"})) == "tar.path_absolute"
+
+
+def test_headers_that_share_what_repeats_are_told_apart() -> None:
+    owners = [(0, 0), (0, 1), (1, 0)]
+    for uid, gid in owners * 2:
+        entry = read(encode(Entry("a", b"", owner=(uid, gid))))
+        assert (entry.uid, entry.gid) == (uid, gid)
+
+
 def test_v7_header_is_read_and_marked() -> None:
     block = header("old", b"\0", fields={257: bytes(8)})
     assert parse_header(block).format is TarFormat.V7
