@@ -35,7 +35,7 @@ from ccinit.pull.messages.fetch import AcceptedImage, PullRequest, SignaturePoli
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.layers import VerifiedLayers
 from ccinit.pull.messages.tars import layer_file
-from ccinit.pull.messages.tree import TreeDigests, TreeRequest
+from ccinit.pull.messages.tree import TreeDigests
 from ccinit.pull.reception import Received, ReceivingChildren, receive_layers
 from ccinit.pull.verdict import Verdict
 from ccinit.values import frozen
@@ -64,8 +64,8 @@ class PullChildren(ReceivingChildren, CompressingChildren, Protocol):
     async def index(self, request: IndexRequest) -> None:
         """Run `erofs.index.MKFS_EROFS` over each tar; raise `ChildError` unless all succeed."""
 
-    async def walk(self, request: TreeRequest) -> TreeDigests:
-        """Run `erofs.walk.tree_job`."""
+    async def walk(self, roots: tuple[str, ...], form: LayerForm) -> TreeDigests:
+        """Run `erofs.walk.tree_job`, in one child or several; return all parts."""
 
 
 @frozen
@@ -126,7 +126,7 @@ async def pull_image(
     mounted = mount_layers(indexed)
     try:
         roots = tuple(files.mount_point for files in indexed.files)
-        walked = await children.walk(TreeRequest(roots=roots, form=store.form))
+        walked = await children.walk(roots, store.form)
         image = verify_trees(mounted, walked, received.kept)
         received.claim.fulfil(
             [

@@ -46,7 +46,13 @@ from ccinit.pull.messages.layers import (
     VerifiedLayers,
 )
 from ccinit.pull.messages.tars import GrowingTar, KeptTar, NewTar, OpenedTar
-from ccinit.pull.messages.tree import TreeDigests, TreeRequest
+from ccinit.pull.messages.tree import (
+    LISTING_PARTS,
+    TreeDigests,
+    TreeRequest,
+    join_parts,
+    share_parts,
+)
 from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.tar_files import TarFiles
@@ -61,7 +67,7 @@ class ImageChildren:
 
     Those that wait for others are started ahead and load their code meanwhile: the two behind the
     pipes and the one that reads the manifest while the registry is asked for it, the one for the
-    index while the last tar is read, the one for the mounts while the index is made.
+    index while the last tar is read, those for the mounts while the index is made.
     """
 
     def __init__(
@@ -91,7 +97,7 @@ class ImageChildren:
         self._unpack: PreparedChild | None = None
         self._layers: PreparedChild | None = None
         self._index: PreparedChild | None = None
-        self._tree: PreparedChild | None = None
+        self._trees: list[PreparedChild] = []
 
     async def __aenter__(self) -> Self:
         try:
@@ -231,7 +237,8 @@ class ImageChildren:
             seconds=self._seconds,
             answers={KeptTar: give_kept, GrowingTar: give},
         )
-        self._tree = await self._prepare_for_files(Role.TREE)
+        for _walker in range(min(LISTING_PARTS, len(os.sched_getaffinity(0)))):
+            self._trees.append(await self._prepare_for_files(Role.TREE))
         return layers
 
     async def index(self, request: IndexRequest) -> None:
@@ -273,9 +280,22 @@ class ImageChildren:
                 raise
             return None
 
-    async def walk(self, request: TreeRequest) -> TreeDigests:
-        """List the mounted layers."""
-        return await _prepared(self._tree).run(request, TreeDigests, seconds=self._seconds)
+    async def walk(self, roots: tuple[str, ...], form: LayerForm) -> TreeDigests:
+        """List the mounted layers, with as many processors as there are parts, if there are."""
+        trees = self._trees
+        async with TaskGroup() as group:
+            walks = [
+                group.start(
+                    tree.run(
+                        TreeRequest(roots=roots, parts=parts, form=form),
+                        TreeDigests,
+                        seconds=self._seconds,
+                    ),
+                    "walk layers",
+                )
+                for tree, parts in zip(trees, share_parts(len(trees)), strict=True)
+            ]
+        return join_parts([await walk.join() for walk in walks])
 
     async def _prepare_for_files(self, role: Role) -> PreparedChild:
         prepared = self._guest.children.prepare(role, fds={}, workspace=self._directory)

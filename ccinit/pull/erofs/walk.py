@@ -4,7 +4,8 @@ An erofs index is made by another program from a tar that an image's author wrot
 runs, the mounted tree is listed in the form of `listing` and must give the digest that our pass
 over the tar gave. For the content of files the walk asks where it lies (FS_IOC_FIEMAP): in the tar,
 at the offset that the pass saw, in one piece; the bytes themselves are covered by the diff_id. Of a
-compressed layer, which has no tar, the content is read and hashed.
+compressed layer, which has no tar, the content is read and hashed. Whoever walks for a part of the
+listing only passes through the other directories, for what is below them, and for first names.
 
 The job needs to read every directory and `trusted.*` attributes (CAP_DAC_READ_SEARCH,
 CAP_SYS_ADMIN), and nothing else; whoever spawns it gives it a system call filter without the calls
@@ -16,12 +17,14 @@ import hashlib
 import os
 import stat
 import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ccinit.errors import FormatError, KernelError, LimitExceededError, VerificationError
 from ccinit.formats.encoding.digest import Digest
-from ccinit.pull.layers.listing import Content, Listing, Xattrs, attributes_of
+from ccinit.pull.layers.listing import Content, Listing, Xattrs, attributes_of, part_of
 from ccinit.pull.messages.layer_form import LayerForm
-from ccinit.pull.messages.tree import TreeDigests, TreeRequest
+from ccinit.pull.messages.tree import LISTING_PARTS, TreeDigests, TreeRequest
+from ccinit.values import frozen
 
 MAX_RECORDS = 1_000_000
 
@@ -42,17 +45,21 @@ def tree_job(request: TreeRequest, _channel: object) -> TreeDigests:
         FormatError: `tree.…`: something is there that no layer may hold.
         KernelError: the tree cannot be read.
     """
-    return TreeDigests(listings=tuple(list_tree(root, request.form) for root in request.roots))
+    listings = (list_tree(root, request.form, request.parts) for root in request.roots)
+    return TreeDigests(listings=tuple(listings))
 
 
-def list_tree(root: str, form: LayerForm = LayerForm.INDEX) -> Digest:
-    """Return the digest of the canonical listing of the mounted layer at `root`."""
+def list_tree(
+    root: str, form: LayerForm = LayerForm.INDEX, parts: Sequence[int] = range(LISTING_PARTS)
+) -> tuple[Digest, ...]:
+    """Return the digests of these parts of the canonical listing of the mounted layer at `root`."""
     directory = -1
     try:
         directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         # Relative paths from here stay below PATH_MAX, as they did in the tar.
         os.fchdir(directory)
-        return _Walk(os.fstat(directory).st_dev, form).digest()
+        digests = _Walk(os.fstat(directory).st_dev, form, parts).digests()
+        return tuple(digests[part] for part in parts)
     except OSError as error:
         raise KernelError(error.errno or 0, "walk", root) from error
     finally:
@@ -60,32 +67,70 @@ def list_tree(root: str, form: LayerForm = LayerForm.INDEX) -> Digest:
             os.close(directory)
 
 
+@frozen
+class _Level:
+    """A directory on the way down.
+
+    Attributes:
+        prefix: what goes before its names in a path.
+        names: those still to come, in order.
+        inodes: by name, all but directories, if its records are not wanted.
+    """
+
+    prefix: bytes
+    names: Iterator[bytes]
+    inodes: Mapping[bytes, int] | None
+
+
 class _Walk:
     """One walk of the tree below the working directory."""
 
-    def __init__(self, device: int, form: LayerForm) -> None:
+    def __init__(self, device: int, form: LayerForm, parts: Sequence[int]) -> None:
         self._device = device
         self._form = form
+        self._parts = parts
         self._listing = Listing()
-        self._first: dict[int, bytes] = {}
+        # Where an inode was first seen, as prefix and name: whole paths could take too much.
+        self._first: dict[int, tuple[bytes, bytes]] = {}
         self._digests: dict[int, Digest] = {}
 
-    def digest(self) -> Digest:
-        levels = [(b"", iter((b"",)))]
+    def digests(self) -> tuple[Digest, ...]:
+        if part_of(b"") in self._parts:
+            self._record(b"", b"")
+        levels = [self._open(b"")]
         while levels:
-            prefix, names = levels[-1]
-            for name in names:  # a path is made when its turn comes: all of a directory take much
-                path = prefix + name
-                children = self._record(path)
-                if children:
-                    levels.append((path + b"/" if path else b"", iter(sorted(children))))
+            level = levels[-1]
+            for name in level.names:  # a path is made when its turn comes
+                if self._is_directory(level, name):
+                    levels.append(self._open(level.prefix + name))
                     break
             else:
                 levels.pop()
-        return self._listing.digest()
+        return self._listing.digests()
 
-    def _record(self, path: bytes) -> list[bytes]:
-        """List what is at `path`; return the names in it if it is a directory."""
+    def _open(self, path: bytes) -> _Level:
+        prefix = path + b"/" if path else b""
+        if part_of(path) in self._parts:
+            return _Level(prefix=prefix, names=_in_order(os.listdir(path or b".")), inodes=None)
+        with os.scandir(path or b".") as entries:
+            inodes = {
+                entry.name: None if entry.is_dir(follow_symlinks=False) else entry.inode()
+                for entry in entries
+            }
+        others = {name: inode for name, inode in inodes.items() if inode is not None}
+        return _Level(prefix=prefix, names=_in_order(inodes), inodes=others)
+
+    def _is_directory(self, level: _Level, name: bytes) -> bool:
+        if level.inodes is None:
+            return self._record(level.prefix, name)
+        inode = level.inodes.get(name)
+        if inode is not None:
+            self._first.setdefault(inode, (level.prefix, name))
+        return inode is None
+
+    def _record(self, prefix: bytes, name: bytes) -> bool:
+        """List what is at this path; return whether it is a directory."""
+        path = prefix + name
         target = path or b"."
         status = os.lstat(target)
         if status.st_dev != self._device:
@@ -97,7 +142,7 @@ class _Walk:
             if status.st_rdev != 0:
                 raise FormatError("tree.kind", f"{path[:80]!r} is a device")
             self._listing.whiteout(path)
-            return []
+            return False
         attributes = attributes_of(
             stat.S_IMODE(status.st_mode),
             status.st_uid,
@@ -107,10 +152,10 @@ class _Walk:
         )
         if kind == stat.S_IFDIR:
             self._listing.directory(path, attributes)
-            return os.listdir(target)
+            return True
         first = path
         if status.st_nlink > 1:
-            first = self._first.setdefault(status.st_ino, path)
+            first = b"".join(self._first.setdefault(status.st_ino, (prefix, name)))
         if kind == stat.S_IFLNK:
             self._listing.symlink(path, attributes, os.readlink(target), first)
         elif kind == stat.S_IFREG:
@@ -118,7 +163,7 @@ class _Walk:
             self._listing.file(path, attributes, status.st_size, content, first)
         else:
             raise FormatError("tree.kind", f"{path[:80]!r} is neither file, link nor directory")
-        return []
+        return False
 
     def _content(self, path: bytes, status: os.stat_result) -> Content:
         if self._form is LayerForm.INDEX:
@@ -129,6 +174,10 @@ class _Walk:
             if status.st_nlink > 1:  # its other names need no second reading
                 self._digests[status.st_ino] = digest
         return digest
+
+
+def _in_order(names: Iterable[bytes]) -> Iterator[bytes]:
+    return iter(sorted(names))
 
 
 def _xattrs(path: bytes) -> Xattrs:

@@ -6,7 +6,8 @@ permission bits, owners, times in seconds, sizes, link targets, extended attribu
 one inode, and for each file where in the tar its bytes lie; or their digest, where the layer has no
 tar any more. Sub-second times are left out (erofs has them, mkfs.erofs misreads the fraction).
 
-Order: a directory before its children, children by the bytes of their names.
+Order: a directory before its children, children by the bytes of their names. The records are
+hashed in two parts, so that two processors can walk one tree; what is in one directory is in one.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from enum import Enum
 from functools import lru_cache
 
 from ccinit.formats.encoding.digest import Digest
+from ccinit.pull.messages.tree import LISTING_PARTS
 from ccinit.values import frozen
 
 Xattrs = tuple[tuple[bytes, bytes], ...]
@@ -59,11 +61,19 @@ def attributes_of(mode: int, uid: int, gid: int, mtime: int, xattrs: Xattrs) -> 
     return Attributes(mode, uid, gid, mtime, xattrs)
 
 
+def part_of(directory: bytes) -> int:
+    """Return the part with the records of what is in the directory at this path.
+
+    Any rule does that spreads directories evenly. The root's own record counts as in the root.
+    """
+    return len(directory) % LISTING_PARTS
+
+
 class Listing:
-    """The digest of a listing in the making, and its number of records."""
+    """The digests of a listing in the making, and its number of records."""
 
     def __init__(self) -> None:
-        self._hash = hashlib.sha256()
+        self._hashes = tuple(hashlib.sha256() for _part in range(LISTING_PARTS))
         self.records = 0
 
     def directory(self, path: bytes, attributes: Attributes) -> None:
@@ -93,9 +103,9 @@ class Listing:
         """Add a whiteout; its owner and time mean nothing."""
         self._add(NodeKind.WHITEOUT, path, b"", ())
 
-    def digest(self) -> Digest:
-        """Return the digest of what was added so far."""
-        return Digest(self._hash.hexdigest())
+    def digests(self) -> tuple[Digest, ...]:
+        """Return the digest of what was added so far to each part."""
+        return tuple(Digest(part.hexdigest()) for part in self._hashes)
 
     def _add(
         self,
@@ -106,9 +116,10 @@ class Listing:
         *texts: bytes,
     ) -> None:
         # Paths and link targets hold no NUL and values are in hex: each record reads one way only.
-        parts = [kind.value, path, numbers, *texts]
-        parts += [name + b"=" + value.hex().encode() for name, value in xattrs]
-        self._hash.update(b"%d\0%b\n" % (len(parts), b"\0".join(parts)))
+        fields = [kind.value, path, numbers, *texts]
+        fields += [name + b"=" + value.hex().encode() for name, value in xattrs]
+        part = part_of(path.rpartition(b"/")[0])
+        self._hashes[part].update(b"%d\0%b\n" % (len(fields), b"\0".join(fields)))
         self.records += 1
 
 

@@ -89,7 +89,7 @@ class LayerPass:
                 outline(part)
         self._below.apply(self._tree.root)
         return PassedLayer(
-            listing=listing.digest(),
+            listing=listing.digests(),
             records=listing.records,
             file_bytes=self._reader.file_bytes,
             tar_bytes=tar_bytes,

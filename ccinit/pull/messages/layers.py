@@ -136,13 +136,13 @@ class PassedLayer:
     """What a layer is, by our reading.
 
     Attributes:
-        listing: digest of the canonical listing.
+        listing: digests of the canonical listing's parts.
         records: paths in it.
         file_bytes: content of all files.
         tar_bytes: size of its tar, completed.
     """
 
-    listing: Digest
+    listing: tuple[Digest, ...]
     records: int
     file_bytes: int
     tar_bytes: int

@@ -1,8 +1,14 @@
 """What PID 1 and the child that walks mounted layers say to each other; see `layers`."""
 
+from collections.abc import Sequence
+from itertools import chain, pairwise
+
 from ccinit.formats.encoding.digest import Digest
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.values import frozen
+
+LISTING_PARTS = 2
+"""A layer's canonical listing is hashed in parts, so that as many processors can walk one layer."""
 
 
 @frozen
@@ -10,15 +16,29 @@ class TreeRequest:
     """Which mounted layers to walk: each directory is the root of one erofs mount.
 
     Attributes:
+        parts: those of each listing (`layers.listing`) that are wanted.
         form: of all of them.
     """
 
     roots: tuple[str, ...]
+    parts: tuple[int, ...]
     form: LayerForm = LayerForm.INDEX
 
 
 @frozen
 class TreeDigests:
-    """The digests of the canonical listings, in the order of the request."""
+    """The digests of the canonical listings' parts, in the order of the request."""
 
-    listings: tuple[Digest, ...]
+    listings: tuple[tuple[Digest, ...], ...]
+
+
+def share_parts(walkers: int) -> tuple[tuple[int, ...], ...]:
+    """Return the parts for each of so many walkers: as even as can be, and in order."""
+    bounds = [walker * LISTING_PARTS // walkers for walker in range(walkers + 1)]
+    return tuple(tuple(range(*pair)) for pair in pairwise(bounds))
+
+
+def join_parts(walked: Sequence[TreeDigests]) -> TreeDigests:
+    """Join what walkers of all parts have said; too few answers of one are too few of all."""
+    layers = zip(*(digests.listings for digests in walked), strict=False)
+    return TreeDigests(listings=tuple(tuple(chain(*parts)) for parts in layers))

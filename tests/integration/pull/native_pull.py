@@ -51,6 +51,7 @@ from ccinit.pull.messages.fetch import (
     SignatureRequest,
     SourceFailed,
 )
+from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.layers import (
     DecryptReply,
     DecryptRequest,
@@ -61,7 +62,7 @@ from ccinit.pull.messages.layers import (
     VerifiedLayers,
 )
 from ccinit.pull.messages.tars import KeptTar, OpenedTar
-from ccinit.pull.messages.tree import TreeDigests, TreeRequest
+from ccinit.pull.messages.tree import TreeDigests, TreeRequest, join_parts, share_parts
 from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin, Sending
 from ccinit.pull.registry.fetch import registry_job
@@ -206,10 +207,13 @@ class LocalChildren:
     async def compress(self, tar: str, arguments: tuple[str, ...]) -> None:
         compress_here(tar, arguments)
 
-    async def walk(self, request: TreeRequest) -> TreeDigests:
+    async def walk(self, roots: tuple[str, ...], form: LayerForm) -> TreeDigests:
         here = os.open(".", os.O_RDONLY)
         try:
-            return tree_job(request, self.channel)
+            requests = [
+                TreeRequest(roots=roots, parts=parts, form=form) for parts in share_parts(2)
+            ]
+            return join_parts([tree_job(request, self.channel) for request in requests])
         finally:
             os.fchdir(here)
             os.close(here)

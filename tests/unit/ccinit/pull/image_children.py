@@ -36,7 +36,7 @@ from ccinit.pull.messages.layers import (
     VerifiedLayers,
 )
 from ccinit.pull.messages.tars import KeptTar, OpenedTar
-from ccinit.pull.messages.tree import TreeDigests, TreeRequest
+from ccinit.pull.messages.tree import TreeDigests
 from ccinit.pull.messages.unpack import UnpackReply, UnpackRequest
 from ccinit.pull.reception import Begin
 from ccinit.pull.tar_files import TarFiles
@@ -167,11 +167,11 @@ class Children:
         self.order.append(f"compress {tar.rpartition('/')[2]}")
         os.close(os.open(arguments[-1], os.O_CREAT | os.O_WRONLY))
 
-    async def walk(self, request: TreeRequest) -> TreeDigests:
+    async def walk(self, roots: tuple[str, ...], form: LayerForm) -> TreeDigests:
         self.order.append("walk")
-        assert request.form is self.form
+        assert form is self.form
         assert self.verified is not None
-        assert len(request.roots) == len(self.tars) - len(self.kept)
+        assert len(roots) == len(self.tars) - len(self.kept)
         return TreeDigests(listings=tuple(layer.listing for layer in self.verified.layers))
 
 

@@ -23,7 +23,7 @@ from ccinit.pull.layer_store import LayerStore
 from ccinit.pull.layers.stream import NEIGHBOUR_ENDED
 from ccinit.pull.messages.fetch import FoundImage, SignaturePolicy
 from ccinit.pull.messages.layer_form import LayerForm
-from ccinit.pull.messages.tree import TreeDigests, TreeRequest
+from ccinit.pull.messages.tree import TreeDigests
 from ccinit.values import replace
 from tests.fakes.images.encrypted_image import make_encrypted_image, seal
 from tests.fakes.images.layer_pipes import LayerPipe
@@ -161,8 +161,10 @@ def test_files_are_sealed_before_they_are_mounted(children: Children, mounts: Mo
 def test_tree_that_is_not_the_tars_is_refused_and_unmounted(
     children: Children, mounts: Mounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def walk(_request: TreeRequest) -> TreeDigests:
-        return TreeDigests(listings=(sha256_digest(b""),) * 2)
+    async def walk(_roots: tuple[str, ...], _form: LayerForm) -> TreeDigests:
+        assert children.verified is not None
+        first, second = (layer.listing for layer in children.verified.layers)
+        return TreeDigests(listings=(first, (second[0], sha256_digest(b"another"))))
 
     with monkeypatch.context() as patch:
         patch.setattr(children, "walk", walk)

@@ -15,7 +15,7 @@ A, B, C = (sha256_digest(name) for name in (b"a", b"b", b"c"))
 def layer(name: str) -> StoredLayer:
     return StoredLayer(
         files=LayerFiles(tar=name, index=name, mount_point=name),
-        passed=PassedLayer(listing=A, records=1, file_bytes=1, tar_bytes=1),
+        passed=PassedLayer(listing=(A,), records=1, file_bytes=1, tar_bytes=1),
     )
 
 

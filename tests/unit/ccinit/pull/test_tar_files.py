@@ -17,7 +17,7 @@ TARS = (b"one", b"other")
 
 
 def passed(size: int) -> PassedLayer:
-    return PassedLayer(listing=sha256_digest(b""), records=1, file_bytes=1, tar_bytes=size)
+    return PassedLayer(listing=(sha256_digest(b""),), records=1, file_bytes=1, tar_bytes=size)
 
 
 def write(files: TarFiles, position: int, data: bytes) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.pull.erofs.walk import list_tree, tree_job
-from ccinit.pull.layers.listing import Attributes, Listing
-from ccinit.pull.messages.tree import TreeRequest
+from ccinit.pull.layers.listing import Attributes, Listing, part_of
+from ccinit.pull.messages.tree import TreeDigests, TreeRequest, join_parts, share_parts
 
 
 @pytest.fixture(autouse=True)
@@ -53,12 +53,39 @@ def expected(root: Path) -> Listing:
 
 
 def test_tree_is_listed_in_the_order_of_the_pass(root: Path) -> None:
-    assert list_tree(str(root)) == expected(root).digest()
+    assert list_tree(str(root)) == expected(root).digests()
 
 
 def test_job_lists_every_root(root: Path) -> None:
-    digests = tree_job(TreeRequest(roots=(str(root), str(root))), None)
-    assert digests.listings == (expected(root).digest(),) * 2
+    digests = tree_job(TreeRequest(roots=(str(root), str(root)), parts=(0, 1)), None)
+    assert digests.listings == (expected(root).digests(),) * 2
+
+
+def test_parts_that_two_walkers_list_are_those_of_one(root: Path) -> None:
+    """A file with names in both, the first one in the part that the other walker has."""
+    assert {part_of(b""), part_of(b"dir")} == {0, 1}
+    os.link(root / "dir" / "empty", root / "zero")
+    os.utime(root, (7, 7))
+    whole = list_tree(str(root))
+    walked = [
+        tree_job(TreeRequest(roots=(str(root),), parts=parts), None) for parts in share_parts(2)
+    ]
+    assert join_parts(walked).listings == (whole,)
+    own = Attributes(0o750, os.getuid(), (root / "dir").stat().st_gid, 7)
+    listing = expected(root)
+    listing.file(b"zero", own, 0, 0, b"dir/empty")
+    assert whole == listing.digests()
+
+
+def test_walker_that_answers_for_fewer_trees_leaves_fewer(root: Path) -> None:
+    one = tree_job(TreeRequest(roots=(str(root),), parts=(0,)), None)
+    none = TreeDigests(listings=())
+    assert join_parts([one, none]).listings == join_parts([none, one]).listings == ()
+
+
+@pytest.mark.parametrize(("walkers", "shares"), [(1, ((0, 1),)), (2, ((0,), (1,)))])
+def test_parts_are_shared(walkers: int, shares: tuple[tuple[int, ...], ...]) -> None:
+    assert share_parts(walkers) == shares
 
 
 def test_attribute_whose_name_is_no_text_is_listed_by_its_bytes(root: Path) -> None:
@@ -70,7 +97,7 @@ def test_attribute_whose_name_is_no_text_is_listed_by_its_bytes(root: Path) -> N
     listing.file(b"empty", marked, 0, 0, b"empty")
     (root / "dir" / "file").unlink()
     os.utime(root / "dir", (7, 7))
-    assert list_tree(str(root / "dir")) == listing.digest()
+    assert list_tree(str(root / "dir")) == listing.digests()
 
 
 def test_what_no_layer_may_hold_is_refused(root: Path) -> None:
@@ -142,7 +169,7 @@ def test_file_is_one_piece_of_the_tar(
 
     monkeypatch.setattr(fcntl, "ioctl", fiemap)
     if not reason:
-        assert list_tree(str(tmp_path)) == listed(tmp_path, 512).digest()
+        assert list_tree(str(tmp_path)) == listed(tmp_path, 512).digests()
         return
     with pytest.raises(CcinitError) as refused:
         list_tree(str(tmp_path))

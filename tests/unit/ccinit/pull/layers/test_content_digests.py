@@ -32,7 +32,7 @@ def expected(**changes: bytes) -> str:
     listing.file(b"f", FILE, 600, sha256_digest(changes.get("a", CONTENTS["a"])), b"a")
     note = Attributes(0o644, 0, 0, FILE.mtime, ((b"user.note", b"x" * 700),))
     listing.file(b"g", note, 1, sha256_digest(b"4"), b"g")
-    return str(listing.digest())
+    return str(listing.digests())
 
 
 def listed(data: bytes, directory: Path, piece_bytes: int) -> str:

@@ -8,7 +8,7 @@ def digest(*steps: tuple[str, tuple[object, ...]]) -> str:
     for method, arguments in steps:
         getattr(listing, method)(*arguments)
     assert listing.records == len(steps)
-    return str(listing.digest())
+    return str(listing.digests())
 
 
 def test_listing_differs_by_every_detail() -> None:
