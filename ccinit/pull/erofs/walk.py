@@ -74,12 +74,12 @@ class _Level:
     Attributes:
         prefix: what goes before its names in a path.
         names: those still to come, in order.
-        inodes: by name, all but directories, if its records are not wanted.
+        inodes: by name if its records are not wanted, None for a directory's.
     """
 
     prefix: bytes
     names: Iterator[bytes]
-    inodes: Mapping[bytes, int] | None
+    inodes: Mapping[bytes, int | None] | None = None
 
 
 class _Walk:
@@ -97,33 +97,33 @@ class _Walk:
     def digests(self) -> tuple[Digest, ...]:
         if part_of(b"") in self._parts:
             self._record(b"", b"")
-        levels = [self._open(b"")]
+        levels = [self._enter(b"")]
         while levels:
             level = levels[-1]
             for name in level.names:  # a path is made when its turn comes
-                if self._is_directory(level, name):
-                    levels.append(self._open(level.prefix + name))
+                if self._visit(level, name):
+                    levels.append(self._enter(level.prefix + name))
                     break
             else:
                 levels.pop()
         return self._listing.digests()
 
-    def _open(self, path: bytes) -> _Level:
-        prefix = path + b"/" if path else b""
+    def _enter(self, path: bytes) -> _Level:
+        prefix, target = path + b"/" if path else b"", path or b"."
         if part_of(path) in self._parts:
-            return _Level(prefix=prefix, names=_in_order(os.listdir(path or b".")), inodes=None)
-        with os.scandir(path or b".") as entries:
+            return _Level(prefix=prefix, names=_in_order(os.listdir(target)))
+        with os.scandir(target) as entries:
             inodes = {
                 entry.name: None if entry.is_dir(follow_symlinks=False) else entry.inode()
                 for entry in entries
             }
-        others = {name: inode for name, inode in inodes.items() if inode is not None}
-        return _Level(prefix=prefix, names=_in_order(inodes), inodes=others)
+        return _Level(prefix=prefix, names=_in_order(inodes), inodes=inodes)
 
-    def _is_directory(self, level: _Level, name: bytes) -> bool:
+    def _visit(self, level: _Level, name: bytes) -> bool:
+        """List this name, or pass it by; return whether it is a directory's."""
         if level.inodes is None:
             return self._record(level.prefix, name)
-        inode = level.inodes.get(name)
+        inode = level.inodes[name]
         if inode is not None:
             self._first.setdefault(inode, (level.prefix, name))
         return inode is None
