@@ -115,7 +115,8 @@ async def receive_layers(
         keys = group.start(reception.open_keys(), "open layer keys")
         group.start(reception.keep(partial(reception.send, keys)), "send layers")
         group.start(reception.keep(reception.unpack), "unpack layers")
-        verified = group.start(reception.keep(reception.verify), "verify layers")
+        verify = partial(reception.verify, keys)
+        verified = group.start(reception.keep(verify), "verify layers")
     return reception.conclude(verified.result)
 
 
@@ -159,8 +160,9 @@ class _Reception:
         )
         await self._children.unpack(request, plan.tars)
 
-    async def verify(self) -> VerifiedLayers:
+    async def verify(self, keys: Task[tuple[LayerKey, ...]]) -> VerifiedLayers:
         plan = await self._planned()
+        await keys.join()  # no layer comes before they are open
         request = LayersRequest(
             pinned=self._pinned(),
             documents=plan.found.documents,

@@ -65,9 +65,10 @@ _JUDGE_SECONDS = 60.0
 class ImageChildren:
     """See `ccinit.pull.image.PullChildren`; to be entered for one pull.
 
-    Those that wait for others are started ahead and load their code meanwhile: the two behind the
-    pipes and the one that reads the manifest while the registry is asked for it, the one for the
-    index while the last tar is read, those for the mounts while the index is made.
+    Those that wait for others are started ahead and load their code meanwhile: the decompressor and
+    the one that reads the manifest while the registry is asked for it, the one for the index while
+    the last tar is read, those for the mounts while the index is made. The one that reads the tars
+    is not: it would wait beside those that open an encrypted image's keys, for nothing but memory.
     """
 
     def __init__(
@@ -95,7 +96,6 @@ class ImageChildren:
         self._registry: PreparedChild | None = None
         self._inspect: PreparedChild | None = None
         self._unpack: PreparedChild | None = None
-        self._layers: PreparedChild | None = None
         self._index: PreparedChild | None = None
         self._trees: list[PreparedChild] = []
 
@@ -104,16 +104,15 @@ class ImageChildren:
             with ExitStack() as passed_on:
                 blobs_out, self._fds["blobs"] = open_pipe()
                 passed_on.callback(os.close, blobs_out)
-                words_out, words_in = open_word_pipe()
-                passed_on.callback(os.close, words_out)
+                self._fds["words"], words_in = open_word_pipe()
                 passed_on.callback(os.close, words_in)
-                await self._prepare(blobs_out, words_out, words_in)
+                await self._prepare(blobs_out, words_in)
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
         return self
 
-    async def _prepare(self, blobs_out: int, words_out: int, words_in: int) -> None:
+    async def _prepare(self, blobs_out: int, words_in: int) -> None:
         prepare = self._guest.children.prepare
         registry = prepare(Role.REGISTRY, fds={}, secrets=self._secrets)
         self._registry = await self._stack.enter_async_context(registry)
@@ -121,8 +120,6 @@ class ImageChildren:
         self._inspect = await self._stack.enter_async_context(inspect)
         unpack = prepare(Role.UNPACK, fds={SOURCE: blobs_out, SINK: words_in})
         self._unpack = await self._stack.enter_async_context(unpack)
-        layers = prepare(Role.LAYERS, fds={SOURCE: words_out})
-        self._layers = await self._stack.enter_async_context(layers)
 
     async def __aexit__(
         self,
@@ -231,12 +228,18 @@ class ImageChildren:
         async def give(question: GrowingTar) -> Answer:
             return Answer(value=OpenedTar(), fds=tars.open_to_verify(question.position))
 
-        layers = await _prepared(self._layers).run(
-            request,
-            VerifiedLayers,
-            seconds=self._seconds,
-            answers={KeptTar: give_kept, GrowingTar: give},
-        )
+        words = self._fds.pop("words")
+        try:
+            layers = await self._guest.children.run(
+                Role.LAYERS,
+                request,
+                VerifiedLayers,
+                seconds=self._seconds,
+                fds={SOURCE: words},
+                answers={KeptTar: give_kept, GrowingTar: give},
+            )
+        finally:
+            os.close(words)
         for _walker in range(min(LISTING_PARTS, len(os.sched_getaffinity(0)))):
             self._trees.append(await self._prepare_for_files(Role.TREE))
         return layers
