@@ -34,7 +34,6 @@ _KNOWN_FIELDS = 512
 
 _FIELDS = struct.Struct("100s 24s 12s 12s 8s 1s 100s 255s")
 """Name; mode, uid and gid; size; mtime; checksum; type; link; magic and all behind it."""
-_BLANK_CHECKSUM = 8 * ord(" ")
 
 _TYPE_BITS = 0o170000
 XATTR_PREFIX = b"SCHILY.xattr."
@@ -151,8 +150,8 @@ def parse_header(block: bytes) -> TarHeader:
         raise FormatError("tar.truncated", "a header block is cut short")
     name, owner, size, mtime, checksum, type_flag, link, rest = _FIELDS.unpack(block)
     # Most of a header is zeros, which add nothing, and what repeats has been added up before.
-    own = (name + size + mtime + type_flag + link).translate(None, b"\0")
-    found = sum(own) + _sum(owner) + _sum(rest) + _BLANK_CHECKSUM
+    varying = (name + size + mtime + type_flag + link).translate(None, b"\0")
+    found = sum(varying) + _sum(owner) + _sum(rest) + 8 * ord(" ")  # its own field counts as blanks
     if found != (stated := _number(checksum, "tar.checksum")):
         # Sums over signed bytes, as in archives of the 1980s, are not accepted either.
         raise FormatError("tar.checksum", f"header sums to {found}, states {stated}")
