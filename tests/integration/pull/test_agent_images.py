@@ -17,6 +17,7 @@ from ccinit.agent.phases.attestation import Attested, Grant
 from ccinit.agent.phases.pull_children import ImageChildren
 from ccinit.agent.phases.storage import Unlocked
 from ccinit.agent.processes.children import Children
+from ccinit.agent.processes.roles import Role
 from ccinit.errors import CcinitError
 from ccinit.formats.initdata.guest_config import Limits
 from ccinit.formats.kbs.resource_uri import ResourceUri
@@ -110,10 +111,30 @@ def pull(guest: Guest, reference: str, host: str, authority: Authority, store: P
     unmount_layers(layers)
 
 
+def count_walkers(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> list[Role]:
+    """Return a list that gets an entry for each child that will walk layers."""
+    walkers: list[Role] = []
+    prepare = guest.children.prepare
+
+    def counted(role: Role, **details: Any) -> Any:
+        walkers.extend([role] * (role is Role.TREE))
+        return prepare(role, **details)
+
+    monkeypatch.setattr(guest.children, "prepare", counted)
+    return walkers
+
+
+@pytest.mark.parametrize(("processors", "walkers"), [(1, 1), (2, 2), (8, 2)])
 def test_signed_image_is_pulled_and_the_owner_is_told_how(
-    authority: Authority, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+    authority: Authority,
+    tmp_path: Path,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    processors: int,
+    walkers: int,
 ) -> None:
     monkeypatch.setattr(ImageChildren, "index", index)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(processors)))
     with running_registry(tmp_path / "registry", authority) as registry:
         client = Client(registry, "team/app")
         reference = client.push(IMAGE)
@@ -128,6 +149,7 @@ def test_signed_image_is_pulled_and_the_owner_is_told_how(
             fake.signature_tag(IMAGE.digest), fake.classic(fake.classic_layer(payload, KEY))
         )
         guest = Guest()
+        walking = count_walkers(guest, monkeypatch)
         pull(guest, reference, registry.host, authority, store)
     told = [re.sub(r"localhost:\d+", "HOST", text) for text in guest.events]
     layer_bytes = sum(len(IMAGE.blobs[name]) for name in IMAGE.blob_names())
@@ -141,5 +163,6 @@ def test_signed_image_is_pulled_and_the_owner_is_told_how(
         f"image web: {layer_bytes} bytes of layers",
         f"image web: manifest {IMAGE.digest}, 2 layers, 7 bytes of files",
     ]
+    assert len(walking) == walkers
     assert len(guest.undo) == 1
     assert guest.measured == ["PullImage"]
