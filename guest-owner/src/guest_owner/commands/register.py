@@ -9,7 +9,7 @@ from ccinit.errors import FormatError
 from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.initdata.document import MAGIC, MAX_DOCUMENT_BYTES
 from ccinit.formats.kbs.envelope import Envelope, EnvelopeKind, encode_envelope
-from ccinit.formats.kbs.resource_uri import parse_resource_uri
+from ccinit.formats.kbs.resource_uri import ResourceUri, parse_resource_uri
 from ccinit.formats.sealed_log import MIN_PSK_BYTES
 from ccinit.formats.signature.image_policy import MAX_POLICY_BYTES, parse_image_policy
 from guest_owner.arguments import Subparsers, add_group, add_state
@@ -292,9 +292,18 @@ def _image_policy(arguments: argparse.Namespace) -> int:
 def _identity(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state
     uri = parse_resource_uri(arguments.uri, "resource.uri")
+    _check_identity_name(uri)
     store, order = Store(state), MintOrder(arguments.life_hours * 3600)
     ensure_authority(state)
     store.write_order(uri, order)
     print(f"each session that may have {uri} gets a key and a certificate of its own")
     print(f"its owner's tools know the guest by {state / CERTIFICATE_FILE}")
     return 0
+
+
+def _check_identity_name(uri: ResourceUri) -> None:
+    """Refuse an order that no guest would ask for: it has one name for its identity."""
+    expected = ResourceUri("ccinit", uri.type, EnvelopeKind.TLS_IDENTITY.value)
+    if uri != expected:
+        detail = f"{uri}: a guest asks for kbs:///ccinit/POD/tls-identity, POD as in pod.toml"
+        raise FormatError("resource.identity", detail)

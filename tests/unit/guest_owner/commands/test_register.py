@@ -205,10 +205,26 @@ def test_resource_is_stored_or_minted_and_the_refusal_says_what_to_remove(
 ) -> None:
     path = write(tmp_path / "file", b"data")
     for stored, minted in (("a", "b"), ("b", "a")):
-        store = ("resource", f"kbs:///ccinit/shop/{stored}", path)
-        mint = ("tls-identity", f"kbs:///ccinit/shop/{minted}")
+        store = ("resource", f"kbs:///ccinit/{stored}/tls-identity", path)
+        mint = ("tls-identity", f"kbs:///ccinit/{minted}/tls-identity")
         statuses = [run("register", *words, "--state", state) for words in (store, mint)]
     assert statuses == [1, 1]
     told = error_of(capsys)
-    assert "remove minted/ccinit/shop/b first" in told
-    assert "remove resources/ccinit/shop/a first" in told
+    assert "remove minted/ccinit/b/tls-identity first" in told
+    assert "remove resources/ccinit/a/tls-identity first" in told
+
+
+@pytest.mark.parametrize("path", ["ccinit/shop/log-psk", "ccinit/tls-identity/shop", "a/b/c"])
+def test_identity_is_minted_only_under_the_name_that_a_guest_asks_for(
+    state: Path, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under another name it would be made for nobody, or stand in the way of what belongs there."""
+    register = ("register", "tls-identity", "--state", state)
+    assert run(*register, f"kbs:///{path}") == 1
+    assert error_of(capsys) == (
+        f"guest-owner: kbs:///{path}: a guest asks for kbs:///ccinit/POD/tls-identity, POD as in "
+        "pod.toml [resource.identity]\n"
+    )
+    assert not (state / "minted").exists()
+    assert not (state / "owner-ca.pem").exists()
+    assert run(*register, "kbs:///ccinit/shop/tls-identity") == 0
