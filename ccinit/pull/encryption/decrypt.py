@@ -48,24 +48,23 @@ def decrypt_job(request: DecryptRequest, channel: DecryptChannel) -> DecryptRepl
         layer.position: (layer, key) for layer, key in zip(request.encrypted, keys, strict=True)
     }
     _seek(file, 0)
-    sent = 0
     for position in range(request.layers):
         if position in encrypted:
-            sent += _decrypt_layer(file, source, sink, *encrypted[position])
+            _decrypt_layer(file, source, sink, *encrypted[position])
         else:
-            sent += _pass_on(source.chunks(), sink)
+            _pass_on(source.chunks(), sink)
         sink.end_layer()
-    return DecryptReply(sent_bytes=sent)
+    return DecryptReply()
 
 
 def _decrypt_layer(
     file: int, source: LayerReader, sink: LayerWriter, layer: EncryptedLayer, key: LayerKey
-) -> int:
+) -> None:
     start = os.lseek(file, 0, os.SEEK_CUR)
     verify_hmac(source.chunks(), key, layer.hmac)
     _seek(file, start)
     cipher = Cipher(algorithms.AES(key.key), modes.CTR(key.nonce)).decryptor()
-    return _pass_on((cipher.update(chunk) for chunk in source.chunks()), sink)
+    _pass_on((cipher.update(chunk) for chunk in source.chunks()), sink)
 
 
 def verify_hmac(ciphertext: Iterable[memoryview], key: LayerKey, expected: bytes) -> bytes:
@@ -82,12 +81,9 @@ def verify_hmac(ciphertext: Iterable[memoryview], key: LayerKey, expected: bytes
     return expected
 
 
-def _pass_on(chunks: Iterable[bytes | memoryview], sink: LayerWriter) -> int:
-    sent = 0
+def _pass_on(chunks: Iterable[bytes | memoryview], sink: LayerWriter) -> None:
     for chunk in chunks:
         sink.write(chunk)
-        sent += len(chunk)
-    return sent
 
 
 def _seek(file: int, offset: int) -> None:

@@ -42,7 +42,7 @@ def feed_job(_request: FeedRequest, channel: FeedChannel) -> FedTar:
         raise ChildError(NEIGHBOUR_ENDED, "nobody reads the tar") from error
     except OSError as error:
         raise KernelError(error.errno or 0, "feed", "tar") from error
-    return FedTar(sent_bytes=size)
+    return FedTar()
 
 
 def _feed(tar: int, sink: int, offset: int, length: int) -> None:

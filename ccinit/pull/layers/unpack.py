@@ -47,7 +47,7 @@ def unpack_job(request: UnpackRequest, channel: UnpackChannel) -> UnpackReply:
             made += _unpack_layer(source, sink, tar, compression, request.tar_bytes - made)
         finally:
             os.close(tar)
-    return UnpackReply(tar_bytes=made)
+    return UnpackReply()
 
 
 def _ask_for_tar(channel: UnpackChannel, position: int) -> int:

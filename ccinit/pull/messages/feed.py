@@ -10,6 +10,4 @@ class FeedRequest:
 
 @frozen
 class FedTar:
-    """How many bytes have gone into the pipe."""
-
-    sent_bytes: int
+    """All of it has gone into the pipe."""

@@ -158,10 +158,4 @@ class SendLayers:
 
 @frozen
 class PulledBlobs:
-    """What the registry child has downloaded; unverified.
-
-    Attributes:
-        downloaded_bytes: sum of the layer blobs.
-    """
-
-    downloaded_bytes: int
+    """All that was wanted has been downloaded; unverified."""

@@ -105,9 +105,7 @@ class DecryptRequest:
 
 @frozen
 class DecryptReply:
-    """How many bytes have gone into the pipe."""
-
-    sent_bytes: int
+    """All layers have gone into the pipe."""
 
 
 @frozen

@@ -15,6 +15,4 @@ class UnpackRequest:
 
 @frozen
 class UnpackReply:
-    """How many bytes the tars have."""
-
-    tar_bytes: int
+    """Every layer has become a tar."""

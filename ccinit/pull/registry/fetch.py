@@ -85,8 +85,8 @@ def fetch_image(
     wanted = manifest.layers[answer.first :]
     layer_bytes = sum(layer.blob.size for layer in wanted)
     channel.notify(FetchBegun(layers=len(wanted), layer_bytes=layer_bytes))
-    downloaded = _fetch_layers(registry, wanted, LayerWriter(fds[0]), channel)
-    return PulledBlobs(downloaded_bytes=downloaded)
+    _fetch_layers(registry, wanted, LayerWriter(fds[0]), channel)
+    return PulledBlobs()
 
 
 def _fetch_documents(registry: Registry, pinned: Digest) -> tuple[tuple[bytes, ...], Manifest]:
@@ -103,7 +103,7 @@ def _fetch_documents(registry: Registry, pinned: Digest) -> tuple[tuple[bytes, .
 
 def _fetch_layers(
     registry: Registry, layers: tuple[Layer, ...], sink: LayerWriter, channel: FetchChannel
-) -> int:
+) -> None:
     downloaded = 0
     for layer in layers:
         download = _LayerDownload(layer.blob, sink.write, channel, downloaded)
@@ -112,7 +112,6 @@ def _fetch_layers(
         sink.end_layer()
         downloaded += layer.blob.size
         channel.notify(Downloaded(layer_bytes=downloaded))
-    return downloaded
 
 
 class _Collected:

@@ -38,7 +38,7 @@ class Downloaded(LocalChildren):
         blobs = [self.image.blobs[name] for name in self.image.blob_names()]
         self.blob_pipe = LayerPipe(blobs[sending.first :])
         self.has_sent.set()
-        return PulledBlobs(downloaded_bytes=0)
+        return PulledBlobs()
 
 
 def request_for(image: FakeImage) -> PullRequest:

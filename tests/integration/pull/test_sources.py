@@ -272,7 +272,7 @@ def test_child_fetches_with_the_rights_of_its_role_only(
             return Answer(value=SendLayers(first=0), fds=(os.dup(layers.fd),))
 
         children = Children((sys.executable, "-m", "ccinit"), {"PYTHONPATH": str(Path.cwd())})
-        blobs = EventLoop().run(
+        EventLoop().run(
             children.run(
                 Role.REGISTRY,
                 request,
@@ -285,5 +285,4 @@ def test_child_fetches_with_the_rights_of_its_role_only(
         )
     sent = layers.layers()
     assert sent == [IMAGE.blobs[name] for name in IMAGE.blob_names()]
-    assert blobs.downloaded_bytes == sum(map(len, sent))
     assert [type(notice) for notice in heard] == [SourceFailed, FetchBegun, Downloaded]

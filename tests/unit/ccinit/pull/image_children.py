@@ -101,7 +101,7 @@ class Children:
                 await self.has_asked_for_keys.wait()  # they are opened meanwhile
             else:
                 self.has_sent.set()
-        return PulledBlobs(downloaded_bytes=0)
+        return PulledBlobs()
 
     async def inspect(self, request: InspectRequest) -> InspectedImage:
         self.order.append("inspect")
@@ -128,7 +128,7 @@ class Children:
         await self.has_sent.wait()
         self.order.append("unpack")
         assert request.tar_bytes == REQUEST.limits.tar_bytes
-        return UnpackReply(tar_bytes=0)
+        return UnpackReply()
 
     async def judge(self, request: SignatureRequest) -> AcceptedImage:
         self.order.append("judge")

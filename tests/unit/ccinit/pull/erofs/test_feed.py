@@ -9,7 +9,7 @@ import pytest
 from ccinit.errors import CcinitError
 from ccinit.pull.erofs.feed import feed_job
 from ccinit.pull.layers.stream import SINK, SOURCE
-from ccinit.pull.messages.feed import FedTar, FeedRequest
+from ccinit.pull.messages.feed import FeedRequest
 
 TAR = os.urandom(1 << 20) + bytes(1 << 20) + os.urandom((1 << 20) + 512)
 
@@ -46,10 +46,9 @@ def test_tar_is_passed_on_whole_and_leaves_nothing(channel: Channel) -> None:
     thread = threading.Thread(target=channel.read)
     thread.start()
     before = channel.blocks()
-    fed = feed_job(FeedRequest(), channel)
+    feed_job(FeedRequest(), channel)
     os.close(channel.writer)
     thread.join()
-    assert fed == FedTar(sent_bytes=len(TAR))
     assert bytes(channel.received) == TAR
     assert before * 512 >= len(TAR)
     assert channel.blocks() == 0
