@@ -32,6 +32,7 @@ from guest_owner.kbs.requirements import READERS as DEMANDING
 from guest_owner.kbs.roots import MAX_ROOT_BYTES, VENDOR_PLATFORMS, parse_certificates
 from guest_owner.kbs.store import MAX_KEY_BYTES, MAX_RESOURCE_BYTES, Store, attestation_key_name
 from guest_owner.kbs.verifiers.tpm_quote import parse_attestation_key
+from guest_owner.kbs.verifiers.vendor_certificates import check_vendor_certificates
 from guest_owner.plane.authority import CERTIFICATE_FILE, ensure_authority
 from guest_owner.registration_files import parse_public_key
 from measured_boot.command_line.argument_types import whole_number
@@ -195,11 +196,11 @@ def _attestation_key_of(data: bytes) -> bytes:
 
 
 def _root(arguments: argparse.Namespace) -> int:
-    pem = read_capped(arguments.file, MAX_ROOT_BYTES)
+    pem, platform = read_capped(arguments.file, MAX_ROOT_BYTES), Tee(arguments.platform)
     with naming(arguments.file):
-        parse_certificates(pem)
+        check_vendor_certificates(platform, parse_certificates(pem))
     name = arguments.name or f"root-{hashlib.sha256(pem).hexdigest()[:16]}"
-    root = Store(arguments.state).add_root(name, Tee(arguments.platform), pem)
+    root = Store(arguments.state).add_root(name, platform, pem)
     print(f"registered {len(root.certificates)} certificates for {root.platform} as {root.name}")
     return 0
 

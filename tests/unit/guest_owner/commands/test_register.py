@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -18,7 +19,10 @@ from guest_owner.kbs.counters import Counters
 from guest_owner.kbs.references import Profile, encode_reference_set
 from guest_owner.kbs.store import Store
 from tests.fakes.documents.guest import CONFIG, POD
+from tests.fakes.platforms.snp import Chain
+from tests.fakes.platforms.tdx_quote import FakePck
 from tests.fakes.platforms.tpm_quote import FakeTpm, rsa_key
+from tests.fakes.platforms.ultravisor import host_key_document
 from tests.unit.ccinit.formats.signature.image_policy_cases import policy
 from tests.unit.guest_owner.command_line import error_of, run, write
 from tests.unit.guest_owner.kbs.snp_values import REQUIREMENTS
@@ -75,14 +79,48 @@ def test_register_ak_takes_pem_and_der(state: Path, tmp_path: Path) -> None:
 def test_register_root_names_the_platform(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pem = write(tmp_path / "ca", (state / "ca.pem").read_bytes())
+    pem = write(tmp_path / "ca", Chain().pem)
     assert run("register", "root", "--state", state, "--platform", "snp", pem) == 0
-    assert "registered 1 certificates for snp as root-" in capsys.readouterr().out
+    assert "registered 2 certificates for snp as root-" in capsys.readouterr().out
     (root,) = Store(state).read_references().roots
     assert root.name.startswith("root-")
     empty = write(tmp_path / "ca", b"")
     assert run("register", "root", "--state", state, "--platform", "snp", empty) == 1
     assert "[root.form]" in error_of(capsys)
+
+
+INTEL = FakePck()
+
+
+@pytest.mark.parametrize(
+    ("platform", "good", "bad", "said"),
+    [
+        ("snp", Chain().ark, INTEL.root_certificate, "not AMD's ARK or ASK"),
+        ("svsm", Chain().leaf, Chain(leaf_name="SEV-VLEK").leaf, "nor a chip's VCEK [root.kind]"),
+        ("az-snp-vtpm", Chain().ask, host_key_document(0), "not AMD's ARK or ASK"),
+        ("tdx", INTEL.root_certificate, Chain().leaf, "not an authority's: Intel SGX Root CA"),
+        ("az-tdx-vtpm", INTEL.root_certificate, Chain().ark, "not an authority's"),
+        ("se", host_key_document(0), Chain().ark, "[se.host_key]"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_register_root_takes_only_what_evidence_of_the_platform_chains_to(
+    state: Path,
+    tmp_path: Path,
+    platform: str,
+    good: x509.Certificate,
+    bad: x509.Certificate,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    register = ("register", "root", "--state", state, "--platform", platform)
+    pem = [one.public_bytes(Encoding.PEM) for one in (good, bad)]
+    assert run(*register, write(tmp_path / "vendor.pem", b"".join(pem))) == 1
+    told = error_of(capsys)
+    assert f"{tmp_path / 'vendor.pem'}: certificate 2: " in told
+    assert said in told
+    assert not (state / "roots").exists()
+    assert run(*register, write(tmp_path / "vendor.pem", pem[0])) == 0
 
 
 def test_register_requirements_replaces_those_of_the_platform(

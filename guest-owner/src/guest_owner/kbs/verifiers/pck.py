@@ -25,6 +25,7 @@ from cryptography.x509.verification import (
 )
 
 from ccinit.errors import FormatError
+from guest_owner.kbs.roots import load_certificate
 
 MAX_CERTIFICATES = 4
 _OID = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
@@ -103,6 +104,25 @@ def verify_chain(
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise FormatError("pck.chain", "the platform's key is not on P-256")
     return key, verified.chain[-1].public_bytes(Encoding.DER)
+
+
+def check_registrable(data: bytes) -> None:
+    """Refuse a certificate that no chain can end at: not one of an authority.
+
+    Args:
+        data: DER.
+
+    Raises:
+        FormatError: `root.kind`, `pck.root`.
+    """
+    certificate = load_certificate(data, "pck.root")
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+        is_authority = constraints.value.ca
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        is_authority = False
+    if not is_authority:
+        raise FormatError("root.kind", "not an authority's: Intel SGX Root CA is what is expected")
 
 
 def read_platform(certificate: x509.Certificate) -> PckPlatform:

@@ -117,6 +117,26 @@ def verify_endorsement_key(evidence: SnpEvidence, trusted: Iterable[bytes]) -> E
     return replace(_read_key(leaf, kind), registered=tuple(own))
 
 
+def check_registrable(data: bytes) -> None:
+    """Refuse a certificate that is no link of AMD's chains: neither an issuer's nor a chip's.
+
+    Args:
+        data: DER.
+
+    Raises:
+        FormatError: `root.kind`, `snp.certificate`.
+    """
+    certificate = _load(data)
+    try:
+        key = certificate.public_key()
+        if isinstance(key, RSAPublicKey) and key.key_size == _ISSUER_BITS:
+            return
+        _read_key(certificate, CertType.VCEK)
+    except (CcinitError, UnsupportedAlgorithm, ValueError) as error:
+        detail = f"not AMD's ARK or ASK, with RSA keys of {_ISSUER_BITS} bits, nor a chip's VCEK"
+        raise FormatError("root.kind", detail) from error
+
+
 def _may_issue(kind: CertType) -> bool:
     return kind is CertType.ASK
 

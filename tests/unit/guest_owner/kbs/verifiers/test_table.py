@@ -9,7 +9,9 @@ from ccinit.formats.evidence.tee import Tee
 from ccinit.formats.sealed_log import parse_boot_id, report_data
 from guest_owner.kbs.appraisal import EvidenceRefusedError
 from guest_owner.kbs.measurements.image import READERS
+from guest_owner.kbs.roots import VENDOR_PLATFORMS
 from guest_owner.kbs.verifiers.table import VERIFIERS, find_verified_tee, verify_log_evidence
+from guest_owner.kbs.verifiers.vendor_certificates import CHECKS
 from tests.unit.guest_owner.kbs.values import booted_tpm, reference_set, references
 
 IMAGE = reference_set()
@@ -50,3 +52,7 @@ def test_verify_log_evidence_binds_boot_and_signing_key() -> None:
             Tee.TPM, evidence, boot_id=boot_id, signing_key=b"j" * 32, references=trusted
         )
     assert caught.value.reason == "quote.report_data"
+
+
+def test_certificates_of_every_vendor_are_looked_at() -> None:
+    assert set(CHECKS) == set(VENDOR_PLATFORMS)
