@@ -312,10 +312,11 @@ def _check_head(response: httpx.Response, limits: HttpLimits) -> None:
         raise PeerError("net.encoding", "the reply has a content coding that was not asked for")
     if response.request.method == "HEAD":  # announces a body and has none
         return
-    # Without either, the end of the connection would be the end of the body.
-    framed = "content-length" in response.headers or "transfer-encoding" in response.headers
-    if not framed and response.status_code not in (204, 304):
-        raise PeerError("net.unframed", "the reply does not say where it ends")
+    # Without either, the end of the connection would be the end of the body. With both, whoever is
+    # on the way may have read another end (RFC 9112 section 6.3).
+    framings = ("content-length" in response.headers) + ("transfer-encoding" in response.headers)
+    if framings > 1 or (not framings and response.status_code not in (204, 304)):
+        raise PeerError("net.unframed", "the reply does not say in one way where it ends")
     length = response.headers.get("content-length", "0")
     if len(length) > 15 or int(length) > limits.max_body_bytes:
         raise LimitExceededError("net.body", f"more than {limits.max_body_bytes} bytes announced")

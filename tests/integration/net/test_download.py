@@ -104,7 +104,7 @@ def test_download_of_a_long_body_takes_its_connection_with_it(authority: Authori
 @pytest.mark.usefixtures("_long")
 def test_download_in_chunks_is_never_read_past_them(authority: Authority) -> None:
     handler = answer(
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"5\r\nhello\r\n0\r\n\r\n",
     )
     assert download(authority, handler)[1] == b"hello"

@@ -198,6 +198,14 @@ def test_r22_redirect_is_returned_and_not_followed(authority: Authority) -> None
         ),
         pytest.param((b"HTTP/1.1 200 OK\r\n\r\nhello",), "net.unframed", id="no length"),
         pytest.param(
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+                b"5\r\nhello\r\n0\r\n\r\n",
+            ),
+            "net.unframed",
+            id="two ends",
+        ),
+        pytest.param(
             (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",), "net.truncated", id="truncated"
         ),
         pytest.param(
