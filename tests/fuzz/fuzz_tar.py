@@ -13,9 +13,9 @@ import tempfile
 
 from ccinit.errors import FormatError
 from ccinit.formats.oci.tar import TarEntry, TarKind
-from ccinit.pull.layers.tar_pass import pass_layer
 from ccinit.pull.layers.tar_reader import TarReader
 from ccinit.pull.layers.tree import TreeLimits, empty_merged_root
+from tests.fakes.images.passed_layers import pass_layer
 from tests.fakes.images.tars import Entry, long_name, make_tar
 from tests.fuzz.trials import Trials, run
 

@@ -130,24 +130,6 @@ def lay_over(tar: int, below: MergedDirectory) -> None:
     below.apply(tree.root)
 
 
-def pass_layer(tar: int, below: MergedDirectory, limits: TreeLimits) -> PassedLayer:
-    """Check and complete the archive in the file `tar`, open for reading and writing.
-
-    Raises as `LayerPass.finish`.
-    """
-    layer = LayerPass(below, limits)
-    for chunk in _chunks(tar):
-        layer.feed(chunk)
-    return layer.finish(tar)
-
-
-def _chunks(tar: int) -> Iterator[memoryview]:
-    offset = 0
-    while chunk := os.pread(tar, _CHUNK_BYTES, offset):
-        yield memoryview(chunk)
-        offset += len(chunk)
-
-
 def _complete(tar: int, end: int, parts: Iterable[bytes], max_bytes: int) -> int:
     """Write the parts over the end; return where they end.
 

@@ -33,11 +33,12 @@ from ccinit.pull.image import (
     verify_trees,
 )
 from ccinit.pull.layer_store import LayerFiles
-from ccinit.pull.layers.tar_pass import LayerPass, pass_layer
+from ccinit.pull.layers.tar_pass import LayerPass
 from ccinit.pull.layers.tree import TreeLimits, empty_merged_root
 from ccinit.pull.messages.layer_form import LayerForm
 from ccinit.pull.messages.layers import PassedLayer, VerifiedLayers
 from ccinit.pull.messages.tree import TreeDigests
+from tests.fakes.images.passed_layers import pass_layer
 from tests.vm.guest.disks import blank, disk, format_device, run
 
 CONFIG = ImageConfig(user="", env=(), entrypoint=(), cmd=(), working_dir="", diff_ids=())

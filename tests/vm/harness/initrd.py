@@ -68,6 +68,7 @@ _SOURCE_FILES = (
     "pyproject.toml",
     "tests/__init__.py",
     "tests/conftest.py",
+    "tests/fakes/images/passed_layers.py",
     "tests/fakes/machine/luks2.py",
     "tests/vm/__init__.py",
     "tests/vm/harness/__init__.py",

@@ -10,9 +10,10 @@ import pytest
 
 from ccinit.errors import CcinitError
 from ccinit.pull.layers.listing import HOLDS_WHITEOUTS, OPAQUE, Attributes, Listing
-from ccinit.pull.layers.tar_pass import LayerPass, pass_layer
+from ccinit.pull.layers.tar_pass import LayerPass
 from ccinit.pull.layers.tree import MergedDirectory, TreeLimits, empty_merged_root
 from ccinit.pull.messages.layers import PassedLayer
+from tests.fakes.images.passed_layers import pass_layer
 from tests.fakes.images.tars import END, Entry, encode, header, long_name, make_tar, record
 
 TIME = 1_700_000_000
