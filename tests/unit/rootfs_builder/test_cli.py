@@ -12,6 +12,7 @@ from rootfs_builder.guest_image.debug_tools import DebugToolsBuild
 from rootfs_builder.tools_tree import ToolsTree
 from rootfs_builder.workspace import Workspace
 from tests.fakes.published.built_image import write_built_image
+from tests.fakes.published.erofs_images import erofs_image
 
 FIND_TOOLS = cli._tools
 
@@ -146,6 +147,26 @@ def test_compare_says_what_differs_and_how_by_its_status(
     assert capsys.readouterr().out == (
         "the same bytes\nccinit-prod.direct.cmdline: line 1: 'k' and 'c'\n"
     )
+
+
+def test_compare_needs_repository_and_tools_only_to_look_into_what_differs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_tools", FIND_TOOLS)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name in ("first", "second"):
+        write_built_image(tmp_path / name)
+    command = ["compare", "../first", "../second"]
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == "the same bytes\n"
+    for name in ("first", "second"):
+        root = erofs_image({"etc/hostname": name})
+        (tmp_path / name / "ccinit-prod.root.erofs").write_bytes(root)
+    assert cli.main(command) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("ccinit-prod.root.erofs: byte ")
+    assert "has no mkosi.conf: name ccinit's --repository" in said
 
 
 def test_offline_no_tools_tree_is_made(
