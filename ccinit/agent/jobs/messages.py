@@ -178,16 +178,6 @@ class LaunchRequest:
 
 
 @frozen
-class ReapRequest:
-    """Be the first process of your namespace until you are ended."""
-
-
-@frozen
-class Reaping:
-    """From now on whoever loses its parent in the namespace is collected."""
-
-
-@frozen
 class EvidenceQuestion:
     """Evidence is needed that carries these bytes, and answers the verifier's request if any."""
 
