@@ -1,9 +1,11 @@
 """docs/oci-runtime.md says what the code does."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
 
+from ccinit import errors
 from ccinit.formats.planes.host_rpc import Code
 from host_runtime.oci_runtime.cli import REFUSED
 from host_runtime.oci_runtime.guest_choice import COCO_INITDATA, PREFIX
@@ -12,7 +14,10 @@ from host_runtime.oci_runtime.operator_config import Choice, parse_operator_conf
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/oci-runtime.md").read_text()
 FOLDER = ROOT / "host-runtime/src/host_runtime/oci_runtime"
-OF_BUNDLES = ("bundle.py", "pod_part.py", "pod_member.py", "lifecycle.py")
+ERRORS = {name for name in vars(errors) if name.endswith("Error")}
+MALFORMED = {"FormatError", "LimitExceededError"}
+READ_BY_NAME = {"bundle.file", "runtime.file", "runtime.…"}
+"""Reasons that are passed to who opens a file, or reads its keys."""
 
 
 def section(title: str) -> str:
@@ -37,14 +42,42 @@ def test_every_annotation_has_its_row() -> None:
     assert f"`{COCO_INITDATA}`" in section("Annotations")
 
 
+def reasons(path: Path, kinds: set[str]) -> set[str]:
+    """The reasons with which a file raises errors of these kinds; a part that varies is `…`."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    first = [
+        call.args[0]
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id in kinds and call.args
+    ]
+    constant = {one.value for one in first if isinstance(one, ast.Constant)}
+    varying = {
+        re.sub(r"\{.*\}", "…", ast.unparse(one)[2:-1])
+        for one in first
+        if isinstance(one, ast.JoinedStr)
+    }
+    return {str(reason) for reason in constant} | varying
+
+
+def is_covered(reason: str, told: set[str]) -> bool:
+    """Whether a row is about a reason: by its name, or for a malformed value by its beginning."""
+    return reason in told or f"{reason.partition('.')[0]}.…" in told
+
+
 def test_every_refusal_is_listed() -> None:
     rows = section("What is refused")
     (commands,) = re.findall(r"^\| `command.refused` \| (.*?): ", rows, re.MULTILINE)
     assert re.findall(r"`(\w+)`", commands) == list(REFUSED)
-    code = "".join((FOLDER / name).read_text() for name in OF_BUNDLES)
-    of_bundles = set(re.findall(r'ConfigError\(\s*"((?:bundle|sandbox)\.\w+)"', code))
-    assert len(of_bundles) > 7
-    assert of_bundles <= set(re.findall(r"`((?:bundle|sandbox)\.\w+)`", rows))
+    cells = re.findall(r"^\| (`.*?`) \| ", rows, re.MULTILINE)
+    told = set(re.findall(r"`([a-z_.…]+)`", " ".join(cells)))
+    malformed, others = (
+        set().union(*(reasons(path, kinds) for path in FOLDER.glob("*.py")))
+        for kinds in (MALFORMED, ERRORS - MALFORMED)
+    )
+    assert {"bundle.hooks", "sandbox.state", "runtime.missing", "container.busy"} <= others
+    assert sorted(others - told) == []
+    assert [reason for reason in sorted(malformed) if not is_covered(reason, told)] == []
+    assert sorted(told - malformed - others - READ_BY_NAME) == []
 
 
 def test_statuses_that_are_named_are_those_of_the_codes() -> None:
