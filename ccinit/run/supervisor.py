@@ -11,6 +11,7 @@ crash loop fills no disk with layers.
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
@@ -91,8 +92,8 @@ class Supervisor:
                 self._spec = self._prepare(undo)
                 while not self.life.is_final:
                     await self._attempt(self._spec)
-                if self._uncleared is not None:
-                    raise self._uncleared
+            if self._uncleared is not None:
+                raise self._uncleared
         finally:
             self.up.set()
             self._ended.set()
@@ -180,13 +181,13 @@ class Supervisor:
         workload = self._workload
         self._stop_signal = parse_stop_signal(workload.image.stop_signal)
         _make_directory(workload.run_dir)
-        undo.callback(_remove_directory, workload.run_dir)
+        undo.callback(self._clear, _remove_directory, workload.run_dir)
         root, secrets = f"{workload.run_dir}/root", f"{workload.run_dir}/secrets"
-        undo.callback(_remove_directory, root)
+        undo.callback(self._clear, _remove_directory, root)
         activate_rootfs(plan_rootfs(workload.lowers, workload.scratch, root))
-        undo.callback(deactivate_rootfs, root)
+        undo.callback(self._clear, deactivate_rootfs, root)
         identity, volumes = _look_into(root, workload)
-        undo.callback(erase_secrets, secrets)
+        undo.callback(self._clear, erase_secrets, secrets)
         secret_binds = write_secrets(secrets, workload.secret_files, identity)
         return plan_spec(
             SpecInput(
@@ -202,6 +203,17 @@ class Supervisor:
                 shared=workload.shared,
             )
         )
+
+    def _clear(self, step: Callable[[str], None], path: str) -> None:
+        """Take one step of clearing away; if it fails, it is told, and the others follow.
+
+        Those fail for it, too (a directory that is not empty), so the first failure is the reason.
+        """
+        try:
+            step(path)
+        except CcinitError as error:
+            self._sinks.event(f"{self._name}: {error}")
+            self._uncleared = self._uncleared or error
 
     async def _attempt(self, spec: dict[str, object]) -> None:
         """Run the program once, and decide what comes next."""

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -245,3 +246,49 @@ def test_container_is_asked_for_nothing_but_while_it_runs(
     ]
     assert crun.process.signals[0] == signal.SIGUSR1
     assert opened == [(crun.process.pid, "/etc/hostname", (1000, 100))]
+
+
+@pytest.mark.parametrize("is_erased", [True, False])
+@pytest.mark.parametrize("is_prepared", [True, False])
+def test_secrets_that_are_not_erased_are_what_the_owner_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_prepared: bool,  # noqa: FBT001
+    is_erased: bool,  # noqa: FBT001
+) -> None:
+    """The directories above them stay for it, and why the container never ran is told besides."""
+
+    def write(directory: str, *_: object) -> tuple[()]:
+        Path(directory, "kept").mkdir(parents=True)
+        if not is_prepared:
+            raise KernelError(28, "write_secret", "secrets")
+        return ()
+
+    def erase(directory: str) -> None:
+        if not is_erased:
+            raise KernelError(5, "erase_secret", "secrets")
+        Path(directory, "kept").rmdir()
+        Path(directory).rmdir()
+
+    for name in ("activate_rootfs", "deactivate_rootfs"):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    monkeypatch.setattr(module, "_look_into", lambda *_: (None, ()))
+    monkeypatch.setattr(module, "plan_spec", lambda _: {})
+    monkeypatch.setattr(module, "SpecInput", lambda **_: None)
+    monkeypatch.setattr(module, "write_secrets", write)
+    monkeypatch.setattr(module, "erase_secrets", erase)
+    events: list[str] = []
+    workload = Workload(
+        container=CONTAINER, image=IMAGE, lowers=("/low",), scratch="",
+        run_dir=str(tmp_path / "web"), hostname="", cgroup_path="/test",
+    )  # fmt: skip
+    sinks = Sinks(stdout=lambda _: None, stderr=lambda _: None, event=events.append)
+    crun = FakeCrun()
+    crun.process.end(ExitStatus(code=0, signal=0))
+    supervisor = Supervisor(workload, cast("Crun", crun), sinks)
+    reason = "erase_secret" if is_prepared else "write_secret"
+    with nullcontext() if is_prepared and is_erased else pytest.raises(KernelError, match=reason):
+        EventLoop().run(supervisor.run())
+    told = [event for event in events if "erase_secret" in event]
+    assert told == ([] if is_erased else ["web: kernel.erase_secret: secrets: errno 5 (EIO)"])
+    assert (tmp_path / "web").exists() != is_erased
