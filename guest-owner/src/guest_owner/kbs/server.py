@@ -96,12 +96,14 @@ def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     # A resumed session shows no certificate; the guest wants to see it every time.
     context.num_tickets = 0
+    # OpenSSL does not say which one it cannot read.
+    _, private = (read_capped(path, MAX_PEM_BYTES) for path in (certificate, key))
     try:
-        for path in (certificate, key):
-            read_capped(path, MAX_PEM_BYTES)  # OpenSSL does not say which one it cannot read
         context.load_cert_chain(certificate, key, password="")  # else OpenSSL asks a terminal
     except ssl.SSLError as error:
-        why = error.reason or "is the key one with a passphrase? Remove it"
+        # It has no reason for what is no PEM, nor for a key that it would ask a passphrase for.
+        sealed = "the key has a passphrase: write it without" if b"ENCRYPTED" in private else ""
+        why = sealed or error.reason or "one of them is empty, cut short or something else"
         detail = f"{certificate} and {key} are no certificate and its key in PEM: {why}"
         raise ConfigError("tls.certificate", detail) from error
     return context

@@ -114,6 +114,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         """Args: root: an existing directory."""
         self.root = root
+        if root.exists() and not root.is_dir():
+            raise ConfigError("state.directory", f"{root} is no directory, as a KBS's state is")
         if not root.is_dir():
             raise ConfigError(
                 "state.missing", f"{root} does not exist; make it with `guest-owner kbs init`"

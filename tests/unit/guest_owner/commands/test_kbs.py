@@ -65,6 +65,20 @@ def test_key_with_a_passphrase_is_told_and_nobody_is_asked_for_it(
     assert "[tls.certificate]" in words
 
 
+@pytest.mark.parametrize("name", ["server.pem", "server-key.pem"])
+@pytest.mark.parametrize("kept_bytes", [0, 100])
+def test_half_a_certificate_or_key_is_not_called_one_with_a_passphrase(
+    state: Path, name: str, kept_bytes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever believed it would take a good key for a bad one."""
+    (state / name).write_bytes((state / name).read_bytes()[:kept_bytes])
+    assert run("kbs", "serve", "--state", state, "--listen", "127.0.0.1:0") == 1
+    words = error_of(capsys)
+    assert f"{state / 'server.pem'} and {state / 'server-key.pem'} are no certificate" in words
+    assert "cut short" in words
+    assert "passphrase" not in words
+
+
 class FakeServer:
     """Serves nobody, and ends at once."""
 

@@ -46,6 +46,10 @@ def test_store_without_a_directory_says_how_to_make_one(tmp_path: Path) -> None:
         Store(tmp_path / "absent")
     assert caught.value.reason == "state.missing"
     assert "kbs init" in caught.value.detail
+    (tmp_path / "file").touch()
+    with pytest.raises(CcinitError, match="is no directory") as caught:
+        Store(tmp_path / "file")
+    assert caught.value.reason == "state.directory"
 
 
 def test_registrations_are_read_as_they_were_added(store: Store) -> None:
