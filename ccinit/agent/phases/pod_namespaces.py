@@ -24,6 +24,7 @@ from ccinit.kernel.namespaces import (
     namespace_file,
     release_namespace,
 )
+from ccinit.kernel.task import Task
 from ccinit.run.shared_namespaces import SharedNamespaces, close_shared_ipc, open_shared_ipc
 
 
@@ -60,6 +61,7 @@ class Reaper:
         self._path = path
         self._ready = Event()
         self._failure: CcinitError | None = None
+        self._unreleased: CcinitError | None = None
 
     async def start(self) -> None:
         """Return once it collects; from then on its end ends the guest.
@@ -68,7 +70,7 @@ class Reaper:
             CcinitError: it did not get there.
         """
         task = self._guest.loop.start(self._keep(), "reaper")
-        self._guest.teardown.push("shared processes", task.stop)
+        self._guest.teardown.push("shared processes", partial(self._stop, task))
         await self._ready.wait()
         if self._failure is not None:
             raise self._failure
@@ -81,7 +83,7 @@ class Reaper:
                 try:
                     await self._hold(child)
                 finally:
-                    release_namespace(self._path)
+                    self._release()
         except CcinitError as error:
             self._failure = error
             if self._ready.is_set():
@@ -89,6 +91,18 @@ class Reaper:
                 self._guest.give_up(ChildError("pod.processes", detail), Code.INTERNAL)
         finally:
             self._ready.set()
+
+    def _release(self) -> None:
+        """Undo the binding; if that fails, the teardown says so, and nobody else is blamed."""
+        try:
+            release_namespace(self._path)
+        except CcinitError as error:
+            self._unreleased = error
+
+    async def _stop(self, task: Task[None]) -> None:
+        await task.stop()
+        if self._unreleased is not None:
+            raise self._unreleased
 
     async def _hold(self, child: PreparedChild) -> Never:
         await child.run(ReapRequest(), Reaping, seconds=None, notices={Reaping: self._hear})
