@@ -36,6 +36,8 @@ from tests.integration.pull.real_registry import (
     running_registry,
 )
 
+# As long as a pull may take (`native_pull.LIMITS`), and a peer's unpacking besides.
+pytestmark = pytest.mark.timeout(900)
 PACKAGES = Path("build/cache/container")
 
 
