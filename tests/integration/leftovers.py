@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import Popen
+from tempfile import TemporaryDirectory
 from typing import AnyStr, Final
 
 import pytest
@@ -77,6 +78,13 @@ def leaving_no_children() -> Iterator[None]:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     assert not left, f"children that nobody waited for: {left}"
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Give a folder whose path is short enough for engines' sockets; it is gone in any case."""
+    with TemporaryDirectory(prefix="ccinit-") as name:
+        yield Path(name)
 
 
 @contextmanager

@@ -1,11 +1,8 @@
 """Guests of real containerd's: the demo's pod by `ctr run` and by the CRI, and one that fails."""
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +15,7 @@ from tests.demo.world import World
 from tests.fakes.documents.oci_bundles import encode_annotation
 from tests.integration.host.containerd import Containerd, containerd_in
 from tests.integration.host.cri import Cri, State, import_image
+from tests.integration.leftovers import short_folder
 from tests.vm.direct_boot import TOOLS, DirectImage
 from tests.vm.engine_world import engine_world, operator_file
 from tests.vm.harness.boots import record_boot
@@ -82,13 +80,11 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for containerd's sockets
     assert TOOLS.tree is not None
-    with engine_world(tmp_path_factory.mktemp("world")) as made:
+    with short_folder() as folder, engine_world(tmp_path_factory.mktemp("world")) as made:
         operator = operator_file(folder, made, prod_image)
         with containerd_in(ToolsTree(TOOLS.tree), folder, operator) as containerd:
             yield Scene(world=made, containerd=containerd)
-    shutil.rmtree(folder)
 
 
 def test_pod_runs_through_a_restart_of_containerd_and_stops(scene: Scene) -> None:

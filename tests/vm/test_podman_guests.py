@@ -1,7 +1,5 @@
 """Guests as containers of real podman's: the demo's pod from `run` to `rm`, and one that fails."""
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from tests.demo.owner_log import read_log
 from tests.demo.world import World
 from tests.fakes.documents.oci_bundles import encode_annotation
 from tests.integration.host.podman import Podman, podman_in
+from tests.integration.leftovers import short_folder
 from tests.vm.direct_boot import TOOLS, DirectImage
 from tests.vm.engine_world import engine_world, operator_file
 from tests.vm.harness.boots import record_boot
@@ -51,13 +50,11 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(prod_image: DirectImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for podman's sockets
     assert TOOLS.tree is not None
-    with engine_world(tmp_path_factory.mktemp("world")) as made:
+    with short_folder() as folder, engine_world(tmp_path_factory.mktemp("world")) as made:
         operator = operator_file(folder, made, prod_image)
         with podman_in(ToolsTree(TOOLS.tree), folder, operator) as podman:
             yield Scene(world=made, podman=podman)
-    shutil.rmtree(folder)
 
 
 def wait_for(podman: Podman, name: str, text: str, seconds: float) -> None:

@@ -5,10 +5,8 @@ the shims' sockets, which are in the tree's /run. Needs root.
 """
 
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from pathlib import Path
 from rootfs_builder.tools_tree import ToolsTree
 from tests.integration.host.engine_tree import EngineTree, engine_tree, runtime_program
 from tests.integration.host.silent_machine import TOOLS, silent_operator
+from tests.integration.leftovers import short_folder
 
 _SECONDS = 300
 _START_SECONDS = 60
@@ -179,11 +178,10 @@ def containerd_in(tree: ToolsTree, folder: Path, runtime_toml: str) -> Iterator[
 @contextmanager
 def silent_containerd() -> Iterator[Containerd]:
     """Give a containerd whose guests are silent machines, below a short path of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for its sockets
-    operator = silent_operator(folder, "initdata", "image")
-    with containerd_in(ToolsTree(TOOLS), folder, operator) as containerd:
-        yield containerd
-    shutil.rmtree(folder)
+    with short_folder() as folder:
+        operator = silent_operator(folder, "initdata", "image")
+        with containerd_in(ToolsTree(TOOLS), folder, operator) as containerd:
+            yield containerd
 
 
 def _command_line(process: Path) -> bytes:

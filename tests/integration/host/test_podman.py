@@ -5,11 +5,8 @@ nothing to boot; whole guests are `tests/vm/test_podman_guests`'.
 """
 
 import json
-import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,6 +14,7 @@ from rootfs_builder.tools_tree import ToolsTree
 from tests.fakes.documents.oci_bundles import INITDATA, encode_annotation, make_document
 from tests.integration.host.podman import Podman, podman_in
 from tests.integration.host.silent_machine import TOOLS, silent_operator
+from tests.integration.leftovers import short_folder
 
 IMAGE = "nothing"
 DOCUMENT = ("--annotation", f"{INITDATA}={encode_annotation(make_document())}")
@@ -25,15 +23,14 @@ DOCUMENT = ("--annotation", f"{INITDATA}={encode_annotation(make_document())}")
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Podman]:
     """One that has an image of a single empty file."""
-    folder = Path(tempfile.mkdtemp(prefix="ccinit-"))  # short, for podman's sockets
-    (folder / "file").touch()
-    with tarfile.open(folder / "image.tar", "w") as tar:
-        tar.add(folder / "file", "file")
-    operator = silent_operator(folder, "initdata", "image", "disks")
-    with podman_in(ToolsTree(TOOLS), folder, operator) as podman:
-        podman("import", "--quiet", folder / "image.tar", IMAGE)
-        yield podman
-    shutil.rmtree(folder)
+    with short_folder() as folder:
+        (folder / "file").touch()
+        with tarfile.open(folder / "image.tar", "w") as tar:
+            tar.add(folder / "file", "file")
+        operator = silent_operator(folder, "initdata", "image", "disks")
+        with podman_in(ToolsTree(TOOLS), folder, operator) as podman:
+            podman("import", "--quiet", folder / "image.tar", IMAGE)
+            yield podman
 
 
 def containers(podman: Podman) -> list[str]:

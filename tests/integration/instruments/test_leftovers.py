@@ -8,6 +8,7 @@ import pytest
 
 from ccinit.kernel.event_loop import EventLoop
 from ccinit.kernel.process import spawn
+from tests.integration.host.containerd import Containerd, silent_containerd
 from tests.integration.leftovers import (
     awaited,
     children,
@@ -78,3 +79,14 @@ def test_process_of_a_block_that_fails_is_not_waited_for_in_vain() -> None:
     with awaited(subprocess.Popen(ENDED)) as process:
         pass
     assert process.returncode == 0
+
+
+def test_no_folder_of_an_engine_outlives_a_failed_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(containerd: Containerd) -> None:
+        assert containerd.folder.is_dir()
+        raise OSError(0, "did not start", str(containerd.folder))
+
+    monkeypatch.setattr(Containerd, "start", refuse)
+    with pytest.raises(OSError, match="did not start") as failed, silent_containerd():
+        pass
+    assert not os.path.lexists(failed.value.filename)
