@@ -21,6 +21,7 @@ from guest_owner.arguments import Subparsers, add_state
 from guest_owner.kbs.appraisal import Subject
 from guest_owner.kbs.audit.log import AUDIT_NAME, Decision, Event, read_audit
 from guest_owner.kbs.counters import Counters
+from guest_owner.kbs.files import naming
 from guest_owner.kbs.policy import Deny, Policy, decide, explain
 from guest_owner.kbs.references import Profile, References
 from guest_owner.kbs.store import Store
@@ -87,7 +88,8 @@ def _explain(arguments: argparse.Namespace) -> int:
 def _explain_all(store: Store, policy: Policy, subject: Subject) -> int:
     """Print what becomes of each resource that the guest will ask for; 1 if one is not released."""
     document = store.read_initdata(subject.initdata_name)
-    config, pod = parse_guest_files(parse_initdata(document))
+    with naming(store.root / "initdata" / f"{subject.initdata_name}.toml"):
+        config, pod = parse_guest_files(parse_initdata(document))
     in_envelopes = config.kbs.envelope is EnvelopePolicy.REQUIRED
     wanted = name_resources(pod, with_identity=config.owner is not None)
     rows = []

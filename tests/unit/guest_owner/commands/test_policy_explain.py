@@ -8,7 +8,7 @@ import pytest
 from guest_owner.kbs.store import Store
 from tests.fakes.documents.coco import document_of
 from tests.fakes.documents.guest import CONFIG, POD
-from tests.unit.guest_owner.command_line import run
+from tests.unit.guest_owner.command_line import error_of, run
 from tests.unit.guest_owner.kbs.values import reference_set
 
 VOLUME = """\
@@ -45,13 +45,24 @@ def register(state: Path, name: str, kind: str, *options: str) -> None:
     assert run(*words, "--kind", kind, *options) == 0
 
 
+def foresee_words(state: Path) -> int:
+    guest = ("--reference", "image-1", "--initdata", "shop")
+    return run("policy", "explain", "--state", state, *guest)
+
+
 def foresee(state: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, list[str]]]:
     """Return the exit status, and each resource's line behind its name."""
     capsys.readouterr()
-    guest = ("--reference", "image-1", "--initdata", "shop")
-    status = run("policy", "explain", "--state", state, *guest)
+    status = foresee_words(state)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:-1]]
     return status, {row[0]: row[1:] for row in rows}
+
+
+def test_document_that_is_damaged_is_named(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = shop / "initdata/shop.toml"
+    path.write_bytes(b'version = "0.1.0"\nalgorithm = "sha256"\n')
+    assert foresee_words(shop) == 1
+    assert error_of(capsys) == f"guest-owner: {path}: missing [initdata.data]\n"
 
 
 def test_each_resource_of_the_document_is_told_until_all_are_there(
