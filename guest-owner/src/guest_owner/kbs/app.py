@@ -59,6 +59,12 @@ class KbsEndpoint:
         # The path as it was sent: percent-encoding has no place in any of ours.
         raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
         path = raw.decode("ascii", errors="replace")
+        # The library's cap is on a head that is waited for, not on one that comes at once.
+        head_bytes = len(raw) + len(request.scope["query_string"])
+        head_bytes += sum(len(name) + len(value) for name, value in request.headers.raw)
+        if head_bytes > self._limits.head_bytes:
+            detail = f"head over {self._limits.head_bytes} bytes"
+            raise KbsRefusedError(Variant.ATTESTATION_ERROR, detail, status=431)
         match (request.method, path.split("/")[1:]):
             case ("GET", ["healthz"]):
                 return Response(b"")

@@ -7,6 +7,7 @@ import pytest
 
 from guest_owner.kbs.app import build_app
 from guest_owner.kbs.limits import Limits
+from tests.fakes.kbs.http_connection import HttpConnection
 
 COOKIE = "0123456789abcdef0123456789abcdef"
 OCTAL = "".join(f"\\{ord(letter):03o}" for letter in COOKIE)
@@ -78,3 +79,27 @@ def test_request_without_the_cookie_has_none(headers: tuple[str, ...]) -> None:
 def test_cookie_is_not_unquoted() -> None:
     # Python's way to do that takes half a minute for one head: see `guest_owner.kbs.app`.
     assert cookie_of(f'kbs-session-id="{OCTAL}"') == f'"{OCTAL}"'
+
+
+@pytest.mark.parametrize("name", [b"X: ", b"Cookie: "])
+def test_head_over_its_cap_is_refused_however_it_comes(name: bytes) -> None:
+    """In one read and in two: the library sees a cap in the second alone."""
+    limits = Limits(head_bytes=2048)
+
+    async def ask(*pieces: bytes) -> bytes:
+        service: Any = StubService(Broker())
+        connection = HttpConnection(build_app(service, limits), limits)
+        for piece in pieces:
+            await connection.send(piece)
+        await connection.lose()
+        return connection.transport.written.split(b"\r\n")[0]
+
+    def head(value_bytes: int) -> bytes:
+        line = b"GET /kbs/v0/resource/a/b/c HTTP/1.1\r\nHost: kbs\r\n"
+        return line + name + b"x" * value_bytes + b"\r\n\r\n"
+
+    small, large = head(1900), head(2048)
+    assert asyncio.run(ask(small)) == b"HTTP/1.1 200 OK"
+    assert asyncio.run(ask(small[:-2], small[-2:])) == b"HTTP/1.1 200 OK"
+    assert asyncio.run(ask(large)).startswith(b"HTTP/1.1 431 ")
+    assert asyncio.run(ask(large[:-2], large[-2:])).startswith(b"HTTP/1.1 400 ")
