@@ -18,6 +18,7 @@ import socket
 import struct
 from typing import Final
 
+from ccinit.errors import KernelError
 from ccinit.kernel.libc import kernel_error
 
 Address = tuple[str, int]
@@ -42,6 +43,8 @@ _MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
 _INTERFACE_AND_COOKIE = struct.Struct("=III")
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _ATTRIBUTES_AT: Final = 88  # after the header (16) and struct inet_diag_msg (72)
+_ERROR_BYTES: Final = 20  # the header, and the code of struct nlmsgerr
+_CGROUP_ID_BYTES: Final = 8
 _REPLY_BYTES: Final = 8192
 
 
@@ -92,14 +95,17 @@ def read_cgroup_id(reply: bytes, numbers: bytes) -> int | None:
     """Read the kernel's answer to a question about `numbers`; pure.
 
     Raises:
-        KernelError: `kernel.sock_diag`, the kernel refused the question.
+        KernelError: `kernel.sock_diag`, the kernel refused the question, or with EBADMSG, this is
+            no whole answer.
     """
-    _, kind, *_ = _MESSAGE.unpack_from(reply)
+    kind = _MESSAGE.unpack_from(reply)[1] if len(reply) >= _ERROR_BYTES else None
     if kind == _NLMSG_ERROR:
         (code,) = struct.unpack_from("=i", reply, _MESSAGE.size)
         if -code == errno.ENOENT:
             return None
         raise kernel_error(OSError(-code, "netlink"), "sock_diag", "question")
+    if kind != _SOCK_DIAG_BY_FAMILY or len(reply) < _ATTRIBUTES_AT:
+        raise KernelError(errno.EBADMSG, "sock_diag", "answer")
     _, state, *_ = _ANSWER.unpack_from(reply, _MESSAGE.size)
     start = _MESSAGE.size + _ANSWER.size
     found = reply[start : start + len(numbers)]
@@ -117,7 +123,10 @@ def _find_attribute(data: bytes) -> int | None:
     while len(data) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(data)
         if kind == _CGROUP_ID:
-            return int.from_bytes(data[_ATTRIBUTE.size : length], "little")
+            value = data[_ATTRIBUTE.size : length]
+            if len(value) != _CGROUP_ID_BYTES or length != _ATTRIBUTE.size + _CGROUP_ID_BYTES:
+                raise KernelError(errno.EBADMSG, "sock_diag", "cgroup")
+            return int.from_bytes(value, "little")
         data = data[max(_ATTRIBUTE.size, (length + 3) & ~3) :]
     return None
 

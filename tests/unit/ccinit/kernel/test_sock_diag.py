@@ -53,3 +53,23 @@ def test_question_that_the_kernel_refuses_is_an_error() -> None:
     with pytest.raises(KernelError) as caught:
         read_cgroup_id(struct.pack("=IHHIIi", 36, 2, 0, 1, 0, -errno.EPERM), NUMBERS)
     assert (caught.value.reason, caught.value.errno) == ("kernel.sock_diag", errno.EPERM)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        answer(attributes=CGROUP)[:19],
+        answer(attributes=CGROUP)[:87],
+        answer(attributes=CGROUP)[:-1],
+        answer(attributes=struct.pack("=HHI", 8, 21, 4711)),
+        answer(attributes=struct.pack("=HHQI", 16, 21, 4711, 0)),
+        answer(attributes=struct.pack("=HH", 65535, 21)),
+        struct.pack("=IHHIIi", 20, 3, 0, 1, 0, 0),
+        struct.pack("=IHHI", 36, 2, 0, 1),
+    ],
+)
+def test_answer_that_is_not_whole_is_an_error_and_no_other_cgroup(reply: bytes) -> None:
+    with pytest.raises(KernelError) as caught:
+        read_cgroup_id(reply, NUMBERS)
+    assert (caught.value.reason, caught.value.errno) == ("kernel.sock_diag", errno.EBADMSG)
