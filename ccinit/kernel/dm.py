@@ -138,16 +138,18 @@ def parse_targets(reply: DmReply) -> tuple[DmTarget, ...]:
     """Decode the payload of a DM_TABLE_STATUS reply.
 
     Raises:
-        FormatError: `dm.reply`, a target outside the payload or a text without end.
+        FormatError: `dm.reply`, a target outside the payload or not behind the one before, or a
+            text without end.
     """
     data = reply.payload
     targets = []
-    offset = 0
+    offset = least = 0
     for _ in range(reply.target_count):
-        if offset + _TARGET.size > len(data):
+        if not least <= offset <= len(data) - _TARGET.size:
             raise FormatError("dm.reply", "a target outside the buffer")
         start, length, _, following, kind = _TARGET.unpack_from(data, offset)
-        text, nul, _ = data[offset + _TARGET.size :].partition(b"\0")
+        least = offset + _TARGET.size
+        text, nul, _ = data[least:].partition(b"\0")
         if not nul:
             raise FormatError("dm.reply", "a text without end")
         targets.append(

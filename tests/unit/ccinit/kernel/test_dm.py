@@ -124,6 +124,7 @@ def test_targets_of_a_status_are_parsed() -> None:
         pytest.param(
             struct.pack("=QQiI16s", 0, 8, 0, 1 << 31, b"zero") + bytes(8), id="offset-far-away"
         ),
+        pytest.param(struct.pack("=QQiI16s", 0, 8, 0, 0, b"zero") + bytes(8), id="itself-again"),
     ],
 )
 def test_targets_outside_the_payload_are_refused(payload: bytes) -> None:
