@@ -13,6 +13,7 @@ from ccinit.kernel.libc import kernel_error
 from ccinit.values import frozen
 
 DEVICE = "/dev/kmsg"
+_MAX_DIGITS = 20  # of a u64
 RECORD_LIMIT_BYTES = 8192  # PRINTKRB_RECORD_MAX and the longest header fit
 
 
@@ -43,7 +44,7 @@ def parse_record(data: bytes, expected_sequence: int) -> KernelRecord:
     """
     header, separator, text = data.partition(b";")
     numbers = header.split(b",")[:3]
-    if not separator or len(numbers) != 3 or not all(number.isdigit() for number in numbers):
+    if not separator or len(numbers) != 3 or not all(map(_is_number, numbers)):
         raise FormatError("kmsg.record", f"{data[:40]!r} has no header")
     priority, sequence, microseconds = map(int, numbers)
     return KernelRecord(
@@ -53,6 +54,10 @@ def parse_record(data: bytes, expected_sequence: int) -> KernelRecord:
         text=text.rstrip(b"\n"),
         dropped=max(0, sequence - expected_sequence),
     )
+
+
+def _is_number(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= _MAX_DIGITS
 
 
 class KernelLog:

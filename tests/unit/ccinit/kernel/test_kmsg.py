@@ -25,7 +25,13 @@ def test_parse_record_takes_more_header_fields() -> None:
     assert parse_record(b"6,1,2,-,caller=T1;text\n", 1).text == b"text"
 
 
-@pytest.mark.parametrize("data", [b"", b"6,1,2,-", b"6,1;text", b"a,1,2,-;text", b"-1,1,2,-;text"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"6,1,2,-", b"6,1;text", b"a,1,2,-;text", b"-1,1,2,-;text"),
+        b"6,%b,2,-;text" % (b"9" * 5000),
+    ],
+)
 def test_parse_record_without_a_header_is_refused(data: bytes) -> None:
     with pytest.raises(FormatError) as error:
         parse_record(data, 0)
