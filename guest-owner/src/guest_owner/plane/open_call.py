@@ -92,8 +92,11 @@ class OpenCall:
         """Take a message of the guest; return what has to be sent back.
 
         Raises:
-            FormatError: `owner.message`, of another call, or on an fd that this one has not.
+            FormatError: `owner.message`, of another call, on an fd that this one has not, or behind
+                the reply, which is the end of a call.
         """
+        if self.outcome is not None:
+            raise FormatError("owner.message", f"more after the reply to {self.method.name}")
         match message:
             case Reply(msgid=self.id, outcome=outcome):
                 self.outcome = outcome

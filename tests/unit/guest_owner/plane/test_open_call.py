@@ -5,9 +5,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from ccinit.errors import PeerError
+from ccinit.errors import FormatError, PeerError
 from ccinit.formats.planes.owner_rpc import METHODS, WINDOW_BYTES, Stream
-from ccinit.formats.planes.owner_wire import Data, MessageReader, encode_data, encode_request
+from ccinit.formats.planes.owner_wire import (
+    Credit,
+    Data,
+    Message,
+    MessageReader,
+    Reply,
+    encode_data,
+    encode_request,
+)
 from ccinit.owner.session import Session
 from guest_owner.plane.open_call import OpenCall, Streams
 
@@ -89,3 +97,22 @@ def test_guest_lets_nobody_say_more_than_that(plane: Plane) -> None:
     with pytest.raises(PeerError) as refused:
         list(plane._session.feed(said))
     assert refused.value.reason == "owner.credit"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Reply(msgid=1, outcome=(0, 0)),
+        Data(id=1, fd=Stream.OUTPUT, content=b"more"),
+        Credit(id=1, count=1),
+    ],
+)
+def test_reply_is_the_end_of_a_call(message: Message) -> None:
+    written: list[bytes] = []
+    call = OpenCall(1, METHODS["exec"], Streams(sinks={Stream.OUTPUT: written.append}))
+    call.hear(Data(id=1, fd=Stream.OUTPUT, content=b"all"))
+    call.hear(Reply(msgid=1, outcome=(3, 0)))
+    with pytest.raises(FormatError) as caught:
+        call.hear(message)
+    assert caught.value.reason == "owner.message"
+    assert (call.outcome, written) == ((3, 0), [b"all"])
