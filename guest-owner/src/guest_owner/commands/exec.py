@@ -200,4 +200,6 @@ def _status(result: tuple[Value, ...]) -> int:
     code, number = result
     if not isinstance(code, int) or not isinstance(number, int):
         raise TypeError("the schema says integers")
+    if number >= _SIGNALLED:  # the shell would see another status, perhaps that of success
+        raise FormatError("owner.result", f"there is no signal {number}")
     return _SIGNALLED + number if number else code

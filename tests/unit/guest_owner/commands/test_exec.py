@@ -267,3 +267,32 @@ def test_file_gets_what_a_container_writes_as_it_is(
     guest(HostileWriter())
     assert run("attach", "web") == 0
     assert capfdbinary.readouterr() == (b"\x1b]0;owned\x07 ready\n",) * 2
+
+
+class EndedProgram:
+    """A guest whose programs end like this."""
+
+    def __init__(self, code: int, number: int) -> None:
+        self._result = (code, number)
+
+    def stream(self, name: str, *_: object, streams: Streams) -> tuple[int, int]:
+        assert name == "exec"
+        assert streams.source is None
+        return self._result
+
+
+@pytest.mark.parametrize(("code", "number", "status"), [(3, 0, 3), (0, 9, 137), (0, 127, 255)])
+def test_exec_ends_with_the_status_of_its_program(
+    guest: Any, code: int, number: int, status: int
+) -> None:
+    guest(EndedProgram(code, number))
+    assert run("exec", "web", "/x") == status
+
+
+@pytest.mark.parametrize("number", [128, 255])
+def test_signal_that_no_status_can_hold_is_refused(
+    guest: Any, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    guest(EndedProgram(0, number))
+    assert run("exec", "web", "/x") == 1
+    assert f"there is no signal {number} [owner.result]" in error_of(capsys)
