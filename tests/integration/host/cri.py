@@ -220,7 +220,9 @@ def import_image(containerd: Containerd) -> None:
             "manifest.json": json.dumps(manifest).encode(),
         },
     )
-    containerd("--namespace", CRI_NAMESPACE, "images", "import", "--snapshotter", "native", archive)
+    # Not by the daemon: containerd 2 unpacks for the snapshotter of its settings only.
+    how = ("--local", "--snapshotter", "native")
+    containerd("--namespace", CRI_NAMESPACE, "images", "import", *how, archive)
 
 
 def _write_tar(path: Path, files: Mapping[str, bytes]) -> None:
